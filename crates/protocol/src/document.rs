@@ -1,0 +1,188 @@
+//! A document: the state of one service, with a version.
+//!
+//! The body holds the user's fields only. The built-in `document...` fields live beside it and are
+//! joined in when the document is shown, so that a handler can neither lose nor forge them.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{Epoch, Moment, Problem};
+
+/// `documentKind` of an error body.
+pub const KIND_ERROR: &str = "com:vmware:xenon:common:ServiceErrorResponse";
+
+/// The fields that the system keeps; a body never contains them.
+pub const BUILT_IN_FIELDS: [&str; 10] = [
+    "documentVersion",
+    "documentEpoch",
+    "documentKind",
+    "documentSelfLink",
+    "documentUpdateTimeMicros",
+    "documentUpdateAction",
+    "documentExpirationTimeMicros",
+    "documentOwner",
+    "documentDescription",
+    "documentSourceLink",
+];
+
+/// The verb that made a version (`documentUpdateAction`). A `Delete` is a tombstone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Action {
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Action {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// A JSON object in text form, without the built-in fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Body(Bytes);
+
+impl Body {
+    pub fn empty() -> Self {
+        Self(Bytes::from_static(b"{}"))
+    }
+
+    /// Takes the user's fields of a JSON object; built-in ones and nulls are left out.
+    pub fn from_map(mut fields: Map<String, Value>) -> Self {
+        fields.retain(|name, value| !BUILT_IN_FIELDS.contains(&name.as_str()) && !value.is_null());
+        Self(Bytes::from(Value::Object(fields).to_string()))
+    }
+
+    /// # Errors
+    /// When the state does not serialize to a JSON object.
+    pub fn from_state<S: Serialize>(state: &S) -> Result<Self, Problem> {
+        match serde_json::to_value(state) {
+            Ok(Value::Object(fields)) => Ok(Self::from_map(fields)),
+            Ok(_) => Err(Problem::internal("a state must be a JSON object")),
+            Err(error) => Err(Problem::internal(format!("a state cannot be written: {error}"))),
+        }
+    }
+
+    pub fn to_map(&self) -> Map<String, Value> {
+        serde_json::from_slice(&self.0).unwrap_or_default()
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.len() <= 2
+    }
+}
+
+/// One version of a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// `documentSelfLink`, the key: `/core/examples/one`.
+    pub link: String,
+    /// `documentVersion`: 0 at creation, one more with each write.
+    pub version: u64,
+    /// `documentEpoch`: the owner's term when it wrote this version.
+    pub epoch: Epoch,
+    /// `documentKind`, with `:` between its parts.
+    pub kind: String,
+    /// `documentUpdateAction`.
+    pub action: Action,
+    /// `documentUpdateTimeMicros`, by the owner's wall clock.
+    pub updated: Moment,
+    /// `documentExpirationTimeMicros`; 0 is never.
+    pub expires: Moment,
+    /// `documentOwner`: the id of the node that wrote this version.
+    pub owner: String,
+    pub body: Body,
+}
+
+impl Document {
+    pub fn is_deleted(&self) -> bool {
+        self.action == Action::Delete
+    }
+
+    pub fn is_expired(&self, at: Moment) -> bool {
+        self.expires.0 != 0 && self.expires <= at
+    }
+
+    /// The whole document as JSON: the user's fields, then the built-in ones.
+    pub fn to_json(&self) -> Value {
+        let mut fields = self.body.to_map();
+        fields.insert("documentVersion".into(), self.version.into());
+        fields.insert("documentEpoch".into(), self.epoch.0.into());
+        fields.insert("documentKind".into(), self.kind.clone().into());
+        fields.insert("documentSelfLink".into(), self.link.clone().into());
+        fields.insert("documentUpdateTimeMicros".into(), self.updated.0.into());
+        fields.insert("documentUpdateAction".into(), self.action.name().into());
+        fields.insert("documentExpirationTimeMicros".into(), self.expires.0.into());
+        fields.insert("documentOwner".into(), self.owner.clone().into());
+        Value::Object(fields)
+    }
+
+    /// The same as [`Self::to_json`], in text, without taking the body apart.
+    pub fn to_json_bytes(&self) -> Bytes {
+        use std::io::Write;
+        let fields = self.body.as_bytes();
+        let mut text = Vec::with_capacity(fields.len() + self.link.len() + self.kind.len() + 256);
+        text.extend_from_slice(&fields[..fields.len().saturating_sub(1)]);
+        if !self.body.is_empty() {
+            text.push(b',');
+        }
+        let name = |text: &str| Value::from(text).to_string();
+        write!(
+            text,
+            "\"documentVersion\":{},\"documentEpoch\":{},\"documentKind\":{},\
+             \"documentSelfLink\":{},\"documentUpdateTimeMicros\":{},\"documentUpdateAction\":\"{}\",\
+             \"documentExpirationTimeMicros\":{},\"documentOwner\":{}}}",
+            self.version,
+            self.epoch,
+            name(&self.kind),
+            name(&self.link),
+            self.updated,
+            self.action.name(),
+            self.expires,
+            name(&self.owner),
+        )
+        .expect("writing to memory cannot fail");
+        Bytes::from(text)
+    }
+
+    /// The version as an HTTP entity tag: `"epoch.version"`.
+    pub fn etag(&self) -> String {
+        format!("\"{}.{}\"", self.epoch, self.version)
+    }
+}
+
+/// Where a task stands (Xenon's `TaskState.TaskStage`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum TaskStage {
+    #[default]
+    Created,
+    Started,
+    Finished,
+    Failed,
+    Cancelled,
+}
+
+impl TaskStage {
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Cancelled)
+    }
+}

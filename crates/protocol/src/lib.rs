@@ -1,0 +1,18 @@
+//! The words that cross a border: ids, documents, requests, problems, queries and the bodies of the
+//! REST surface. Nothing here does anything; every other crate speaks in these terms.
+//!
+//! The REST names are VMware Xenon's own (`documentSelfLink`, `occurance`), so that its tutorials
+//! work as they stand. The internal names are the glossary's, see `ARCHITECTURE.md`.
+
+mod document;
+mod ids;
+pub mod links;
+pub mod node_group;
+mod problem;
+pub mod query;
+mod request;
+
+pub use document::{Action, BUILT_IN_FIELDS, Body, Document, KIND_ERROR, TaskStage};
+pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
+pub use problem::{Code, Outcome, Problem};
+pub use request::{BodyType, Method, Request, Response, Source};

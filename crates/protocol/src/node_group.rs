@@ -1,0 +1,118 @@
+//! The bodies of `/core/node-groups/default` and `/core/node-selectors/default`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub const LINK: &str = "/core/node-groups/default";
+pub const SELECTOR_LINK: &str = "/core/node-selectors/default";
+pub const MANAGEMENT_LINK: &str = "/core/management";
+
+const PREFIX: &str = "com:vmware:xenon:services:common:NodeGroupService:";
+
+/// What a POST or PATCH to the node group asks, told apart by `kind`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeGroupRequest {
+    Join(JoinPeerRequest),
+    UpdateQuorum(UpdateQuorumRequest),
+}
+
+/// POST: the node that gets it joins the cluster of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinPeerRequest {
+    /// The node group of any member: `http://127.0.0.1:8000/core/node-groups/default`.
+    pub member_group_reference: String,
+    pub membership_quorum: Option<usize>,
+}
+
+/// PATCH: a new membership quorum, from the majority up to all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateQuorumRequest {
+    #[serde(default)]
+    pub is_group_update: bool,
+    pub membership_quorum: usize,
+}
+
+impl NodeGroupRequest {
+    /// `kind` may be Xenon's whole name or its last part.
+    ///
+    /// # Errors
+    /// A sentence that says which field is wrong.
+    pub fn parse(body: &[u8]) -> Result<Self, String> {
+        let value: serde_json::Value =
+            serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
+        let kind = value["kind"].as_str().unwrap_or_default();
+        let wrong = |error: serde_json::Error| format!("{kind}: {error}");
+        match kind.strip_prefix(PREFIX).unwrap_or(kind) {
+            "JoinPeerRequest" => {
+                serde_json::from_value(value.clone()).map(Self::Join).map_err(wrong)
+            }
+            "UpdateQuorumRequest" => {
+                serde_json::from_value(value.clone()).map(Self::UpdateQuorum).map_err(wrong)
+            }
+            "" => Err("the body needs a 'kind': JoinPeerRequest or UpdateQuorumRequest".into()),
+            other => Err(format!(
+                "unknown kind '{other}'; use {PREFIX}JoinPeerRequest or {PREFIX}UpdateQuorumRequest"
+            )),
+        }
+    }
+}
+
+/// Whether a node can be reached from the one that was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum NodeStatus {
+    Available,
+    Unavailable,
+    /// It has joined and is still being brought up to date.
+    Synchronizing,
+}
+
+/// One node in the answer to GET (Xenon's `NodeState`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeState {
+    pub id: String,
+    pub group_reference: String,
+    pub status: NodeStatus,
+    pub options: Vec<String>,
+    pub membership_quorum: usize,
+    /// How many partitions it owns, as far as the answering node knows.
+    pub owned_partitions: usize,
+    pub document_self_link: String,
+    pub document_kind: String,
+}
+
+/// The answer to GET (Xenon's `NodeGroupState`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeGroupState {
+    pub nodes: BTreeMap<String, NodeState>,
+    pub membership_quorum: usize,
+    /// The owner of the directory.
+    pub document_owner: Option<String>,
+    pub document_self_link: String,
+    pub document_kind: String,
+    /// For each partition, the id of the node that owns it; null while there is none.
+    pub partition_owners: Vec<Option<String>>,
+}
+
+/// POST to the node selector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectOwnerRequest {
+    pub key: String,
+}
+
+/// Its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelectOwnerResponse {
+    pub key: String,
+    pub owner_node_id: Option<String>,
+    pub owner_node_group_reference: Option<String>,
+    pub is_local_host_owner: bool,
+    pub available_node_count: usize,
+    pub partition: u32,
+}

@@ -1,0 +1,157 @@
+//! What went wrong, what to do about it, and whether the write may have happened all the same.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::KIND_ERROR;
+
+/// What became of a write that was answered with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// Surely not applied; it may be sent again as it is.
+    NotApplied,
+    /// It may have been applied, or may still be. Repeat it with the same `Idempotency-Key`.
+    Unknown,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:literal, $number:literal;)*) => {
+        /// A stable name for each kind of error, shown as `code` beside Xenon's `errorCode`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Code { $($(#[$doc])* $variant),* }
+
+        impl Code {
+            /// The word on the wire.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// The HTTP status that goes with it.
+            pub fn status(self) -> u16 {
+                match self { $(Self::$variant => $status),* }
+            }
+
+            /// Xenon's `errorCode` (a signed 32-bit number there), 0 where it had none.
+            pub fn number(self) -> u32 {
+                match self { $(Self::$variant => $number),* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request cannot be understood or is not valid for this service.
+    BadRequest = "BAD_REQUEST", 400, 0;
+    /// The body is not JSON, or not of the right types.
+    BadBody = "BAD_BODY", 400, 0;
+    /// The link is malformed or too long.
+    BadLink = "BAD_LINK", 400, 0;
+    /// The `kind` in the body is not one this service knows.
+    UnknownKind = "UNKNOWN_KIND", 400, 0;
+    /// No such document, version or service.
+    NotFound = "NOT_FOUND", 404, 0;
+    /// The service has no such verb.
+    MethodNotAllowed = "METHOD_NOT_ALLOWED", 405, 0;
+    /// The document is there already.
+    AlreadyExists = "ALREADY_EXISTS", 409, 0x8000_0003;
+    /// The link was deleted; a new life must be asked for with a higher version.
+    MarkedDeleted = "MARKED_DELETED", 409, 0x8000_0002;
+    /// The version named in the body is not the current one.
+    VersionMismatch = "VERSION_MISMATCH", 409, 0;
+    /// `If-Match` does not hold.
+    PreconditionFailed = "PRECONDITION_FAILED", 412, 0;
+    /// The body is over the limit.
+    TooLarge = "TOO_LARGE", 413, 0;
+    /// The key was used before for another request.
+    KeyReused = "KEY_REUSED", 422, 0;
+    /// The effect comes from an owner that was replaced.
+    Fenced = "FENCED", 409, 0x8000_0001;
+    /// The change is refused as the cluster stands (a quorum out of range, a join with documents).
+    Refused = "REFUSED", 409, 0;
+    /// Fewer replicas are up than the membership quorum asks for.
+    QuorumNotMet = "QUORUM_NOT_MET", 503, 0x8000_0011;
+    /// No owner is known at the moment.
+    NoOwner = "NO_OWNER", 503, 0x8000_0012;
+    /// A queue with a bound is full.
+    Busy = "BUSY", 503, 0x8000_0007;
+    /// The disk is full or failing; the node takes no writes.
+    Storage = "STORAGE", 503, 0x8000_0013;
+    /// The node is stopping.
+    Stopping = "STOPPING", 503, 0x8000_0014;
+    /// No answer in time.
+    Timeout = "TIMEOUT", 504, 0;
+    /// Our mistake.
+    Internal = "INTERNAL", 500, 0;
+}
+
+/// An error with all that a caller needs (Xenon's `ServiceErrorResponse`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub code: Code,
+    /// What happened and what to do, in words for people.
+    pub message: String,
+    /// Set for writes only.
+    pub outcome: Option<Outcome>,
+    /// When to try again, in seconds; shown as `Retry-After`.
+    pub retry_after_seconds: Option<u32>,
+}
+
+impl Problem {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let retry_after_seconds = (code.status() == 503).then_some(1);
+        Self { code, message: message.into(), outcome: None, retry_after_seconds }
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(Code::BadRequest, message)
+    }
+
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Code::NotFound, message)
+    }
+
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Code::Internal, message)
+    }
+
+    /// Says what became of the write.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = Some(outcome);
+        self
+    }
+
+    pub fn status(&self) -> u16 {
+        self.code.status()
+    }
+
+    /// The body of the answer, in Xenon's shape with our additions (`code`, `outcome`).
+    pub fn to_json(&self) -> Value {
+        let mut body = json!({
+            "message": self.message,
+            "statusCode": self.status(),
+            "documentKind": KIND_ERROR,
+            "errorCode": self.code.number().cast_signed(),
+            "code": self.code.name(),
+            "details": if self.retry_after_seconds.is_some() { vec!["SHOULD_RETRY"] } else { vec![] },
+        });
+        if let Some(outcome) = self.outcome {
+            body["outcome"] = match outcome {
+                Outcome::NotApplied => "notApplied".into(),
+                Outcome::Unknown => "unknown".into(),
+            };
+        }
+        body
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.code.name(), self.status(), self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
