@@ -1,1 +1,5 @@
-//! To be written.
+//! One node as one value: groups, documents and services joined behind one `step`.
+
+mod io;
+
+pub use io::{Input, Level, NodeConfig, Output, Timing};

@@ -1,0 +1,106 @@
+//! What goes into a node and what comes out of it.
+
+use bytes::Bytes;
+use protocol::{Request, Response};
+use services::{Invocation, Invoked};
+use storage::LogRecord;
+
+/// How a node begins. Everything in it is fixed while the node lives.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The name people know it by (`--id`).
+    pub node_id: String,
+    /// Where it can be reached: `http://127.0.0.1:8001`, without a slash at the end.
+    pub public_uri: String,
+    /// All nodes of a new cluster, this one included; empty when it begins alone.
+    pub peers: Vec<String>,
+    /// Any node of a cluster that this one, with an empty sandbox, is to join.
+    pub join: Option<String>,
+    /// Made at random with the sandbox. Another sandbox is another replica.
+    pub sandbox_id: u64,
+    /// Counts the starts of this sandbox.
+    pub boot: u64,
+    /// For what has to be unlike on every node and in every start; not for secrets.
+    pub seed: u64,
+    /// `--membership-quorum`; counts when the cluster forms.
+    pub membership_quorum: Option<usize>,
+    /// `--partitions`; counts when the cluster forms.
+    pub partitions: u32,
+    pub timing: Timing,
+}
+
+/// How long things may take, in ticks (a tick is [`Timing::tick_micros`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub tick_micros: u64,
+    pub heartbeat_ticks: usize,
+    /// Silence of an owner before the first in line stands for election.
+    pub election_ticks: usize,
+    /// How much longer each next in line waits.
+    pub stagger_ticks: usize,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { tick_micros: 10_000, heartbeat_ticks: 5, election_ticks: 40, stagger_ticks: 8 }
+    }
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// About [`Timing::tick_micros`] went by. Missed ticks are not made up.
+    Tick,
+    /// A client of this node asks. Answered by [`Output::Answer`] with the same ticket.
+    Request { ticket: u64, request: Request },
+    /// A connection to another node was made; `dialed` is the address if it was made from here.
+    LinkOpened { link: u64, dialed: Option<String> },
+    LinkClosed { link: u64 },
+    /// A frame, as another node's [`Output::Send`] gave it.
+    Received { link: u64, frame: Bytes },
+    /// All records of [`Output::Append`] up to this batch are on the disk.
+    LogDurable { batch: u64 },
+    /// All that was written to the state store before [`Output::Persist`] is on the disk.
+    StatePersisted { mark: u64 },
+    /// A handler is done.
+    Invoked(Invoked),
+    /// The disk does not take writes. The batches that were not confirmed will be tried again by
+    /// the shell when `full` (and [`Input::StorageRecovered`] follows); otherwise the node halts.
+    StorageFailed { why: String, full: bool },
+    StorageRecovered,
+    /// Stop in good order: hand over what is owned, then [`Output::Stopped`].
+    Stop,
+}
+
+/// Something that must be done. The order is that of the list.
+#[derive(Debug)]
+pub enum Output {
+    /// Write at the end of the log and sync. Several may be joined in one write; they are confirmed
+    /// in order, the highest durable batch standing for all before it.
+    Append { batch: u64, records: Vec<LogRecord> },
+    /// Make the state store durable, on another thread.
+    Persist { mark: u64 },
+    /// Keep a link to each of these addresses, and to no other.
+    Dial { addresses: Vec<String> },
+    Send { link: u64, frame: Bytes },
+    /// Close after what was sent before.
+    Close { link: u64 },
+    Answer { ticket: u64, response: Response },
+    /// Run `Catalogue::invoke` and give the result back as [`Input::Invoked`].
+    Invoke(Invocation),
+    Note { level: Level, text: String },
+    /// Put this sandbox aside, make a new one, and start again with [`NodeConfig::join`] set.
+    Rejoin { contact: String },
+    /// Everything is handed over and durable: the process may end.
+    Stopped,
+    /// The node cannot go on; the text says why and what to do.
+    Halt { why: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
