@@ -1,3 +1,181 @@
-//! To be written.
+//! The chores of this repository: `cargo xtask test`, `cargo xtask soak`, `cargo xtask tutorials`.
+//!
+//! `test` is what the continuous integration runs and what a change must pass. Nothing here knows a
+//! crate of ours: it only starts `cargo`, so it builds in a second.
 
-fn main() {}
+mod run;
+
+use std::process::ExitCode;
+
+use run::{Step, say};
+
+const USAGE: &str = "\
+cargo xtask <chore>
+
+  test [--quick]             format, lints, all tests with the house rules, and the simulation's
+                             seeds; --quick leaves the seeds out
+  soak [--minutes N]         the simulation with new seeds for N minutes (default 10); other
+                             arguments are passed on to it
+  tutorials [--times N]      both tutorials with real processes, N times in a row (default 1)
+";
+
+/// How many short seeds of the simulation belong to every test run.
+const SEEDS: &str = "200";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (chore, rest) = match arguments.split_first() {
+        Some((chore, rest)) => (chore.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match chore {
+        "test" => test(rest),
+        "soak" => soak(rest),
+        "tutorials" => tutorials(rest),
+        "help" | "--help" | "-h" => {
+            say(USAGE);
+            Ok(())
+        }
+        other => Err(format!("there is no chore '{other}'\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            say(&format!("\nxtask {chore}: FAILED: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Stops at the first step that fails, but every test binary is run before that step counts as
+/// failed. The closing lines of the test runner are shown once more at the end.
+fn test(arguments: &[String]) -> Result<(), String> {
+    let quick = match arguments {
+        [] => false,
+        [flag] if flag == "--quick" => true,
+        _ => return Err(format!("test takes --quick or nothing, not {arguments:?}")),
+    };
+    Step::new("format", &["fmt", "--all", "--check"]).run()?;
+    Step::new(
+        "lints",
+        &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+    )
+    .run()?;
+    let tests = Step::new("tests", &["test", "--workspace", "--locked", "--no-fail-fast"])
+        .run_and_keep(|line| line.starts_with("test result:"));
+    let (Ok(lines) | Err((_, lines))) = &tests;
+    say("\nclosing lines of the tests:");
+    for line in lines {
+        say(&format!("  {line}"));
+    }
+    say(&format!("  {}", total(lines)));
+    tests.map_err(|(why, _)| why)?;
+    if !quick {
+        Step::new("simulation", &sim(&["--seeds", SEEDS])).run()?;
+    }
+    say("\nxtask test: everything passed");
+    Ok(())
+}
+
+/// Adds up `test result: ok. 12 passed; 0 failed; 1 ignored; ...` lines.
+fn total(lines: &[String]) -> String {
+    let sum = |what: &str| -> u64 {
+        lines
+            .iter()
+            .flat_map(|line| line.split([';', '.']))
+            .filter_map(|part| part.trim().strip_suffix(what)?.trim().parse::<u64>().ok())
+            .sum()
+    };
+    let (passed, failed, ignored) = (sum("passed"), sum("failed"), sum("ignored"));
+    format!("all together: {passed} passed; {failed} failed; {ignored} ignored")
+}
+
+fn soak(arguments: &[String]) -> Result<(), String> {
+    let (minutes, rest) = number_after("--minutes", arguments, 10)?;
+    let minutes = minutes.to_string();
+    let mut all = sim(&["--soak", &minutes]);
+    all.extend(rest.iter().map(String::as_str));
+    Step::new("soak", &all).run()
+}
+
+fn sim<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let mut all = vec!["run", "--quiet", "--release", "--locked", "--package", "sim", "--"];
+    all.extend(arguments);
+    all
+}
+
+fn tutorials(arguments: &[String]) -> Result<(), String> {
+    let (times, rest) = number_after("--times", arguments, 1)?;
+    if !rest.is_empty() {
+        return Err(format!("tutorials takes --times N, not {rest:?}"));
+    }
+    for time in 1..=times {
+        for tutorial in ["ha", "task"] {
+            let name = format!("tutorial {tutorial}, time {time} of {times}");
+            let run = [
+                "run",
+                "--quiet",
+                "--release",
+                "--locked",
+                "--bin",
+                "amrita",
+                "--",
+                "tutorial",
+                tutorial,
+            ];
+            Step::new(&name, &run).run()?;
+        }
+    }
+    say(&format!("\nxtask tutorials: both passed {times} times in a row"));
+    Ok(())
+}
+
+/// The number after `flag`, or `otherwise`, and the arguments that are left.
+fn number_after(
+    flag: &str,
+    arguments: &[String],
+    otherwise: u32,
+) -> Result<(u32, Vec<String>), String> {
+    let mut rest = arguments.to_vec();
+    let Some(at) = rest.iter().position(|argument| argument == flag) else {
+        return Ok((otherwise, rest));
+    };
+    rest.remove(at);
+    if at == rest.len() {
+        return Err(format!("{flag} needs a number after it"));
+    }
+    let text = rest.remove(at);
+    match text.parse() {
+        Ok(number) if number > 0 => Ok((number, rest)),
+        _ => Err(format!("{flag} needs a number over 0, not '{text}'")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_closing_lines_are_added_up() {
+        let lines = [
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished",
+            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out",
+        ]
+        .map(str::to_owned);
+        assert_eq!(total(&lines), "all together: 15 passed; 2 failed; 1 ignored");
+    }
+
+    #[test]
+    fn a_number_is_taken_out_and_the_rest_is_left() {
+        let (minutes, rest) = number_after("--minutes", &words("--a --minutes 3 b"), 10).unwrap();
+        assert_eq!((minutes, rest), (3, words("--a b")));
+        assert_eq!(number_after("--times", &[], 7).unwrap(), (7, Vec::new()));
+        assert!(number_after("--times", &words("--times"), 7).is_err());
+        assert!(number_after("--times", &words("--times none"), 7).is_err());
+        assert!(number_after("--times", &words("--times 0"), 7).is_err());
+    }
+}
