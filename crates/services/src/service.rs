@@ -1,0 +1,225 @@
+//! The programming model: what one writes to make a service or a task.
+//!
+//! Handlers run on the owner of the document only, one at a time for each document, and what they
+//! return is what is replicated. So they may do as they like, but must not wait long: other
+//! documents of the node wait for the same few threads.
+
+use protocol::{BodyType, Epoch, Moment, Problem, Request, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::{Spec, merge};
+
+/// A kind of documents and what happens when they are written.
+///
+/// Every handler but [`Service::spec`] may be left out: POST and PUT then store the body, PATCH
+/// merges it (see [`Context::merge`]), DELETE always succeeds.
+pub trait Service: Send + Sync + 'static {
+    /// The user's fields. They are read from JSON with nulls and built-in `document...` fields
+    /// left out, so most fields want `#[serde(default)]` or `Option`. Fields of a body that the
+    /// type does not know are dropped, as Xenon does.
+    type State: Serialize + DeserializeOwned;
+
+    fn spec(&self) -> Spec;
+
+    /// A new document (POST). May change the state or refuse.
+    ///
+    /// # Errors
+    /// What the client is told; nothing is written then.
+    fn create(&self, context: &mut Context<'_>, state: &mut Self::State) -> Result<(), Problem> {
+        let _unused = (context, state);
+        Ok(())
+    }
+
+    /// A whole new state (PUT, or POST of what is there with `IdempotentPost`).
+    ///
+    /// # Errors
+    /// What the client is told; nothing is written then.
+    fn put(
+        &self,
+        context: &mut Context<'_>,
+        current: &Self::State,
+        new: Self::State,
+    ) -> Result<Self::State, Problem> {
+        let _unused = (context, current);
+        Ok(new)
+    }
+
+    /// A change (PATCH).
+    ///
+    /// # Errors
+    /// What the client is told; nothing is written then.
+    fn patch(
+        &self,
+        context: &mut Context<'_>,
+        current: &Self::State,
+        patch: &Patch,
+    ) -> Result<Self::State, Problem> {
+        context.merge(current, patch)
+    }
+
+    /// The document is about to be deleted.
+    ///
+    /// # Errors
+    /// What the client is told; the document stays then.
+    fn delete(&self, context: &mut Context<'_>, current: &Self::State) -> Result<(), Problem> {
+        let _unused = (context, current);
+        Ok(())
+    }
+}
+
+/// A kind of documents that do something, step by step, until they are in a final stage.
+///
+/// Each step is planned from the persisted state, its requests are made, and what was learnt from
+/// the answers is persisted as the next version. When the owner dies, the next one plans the last
+/// persisted state again and makes the same requests with the same idempotency keys: so what had
+/// been done is not done twice. For that, **a plan must follow from the state alone**: put times
+/// and random values into the state, in `create` or `learn`.
+///
+/// A client's PATCH waits while a step is under way, so that no step is lost or run twice because
+/// of it; cancelling (`{"taskInfo":{"stage":"CANCELLED"}}`) and DELETE do not wait.
+///
+/// `taskInfo` and `failureMessage` are kept beside the state: the state type has no such fields.
+pub trait Task: Send + Sync + 'static {
+    /// The user's fields; see [`Service::State`].
+    type State: Serialize + DeserializeOwned;
+
+    fn spec(&self) -> Spec;
+
+    /// A new task (POST). May change the state or refuse.
+    ///
+    /// # Errors
+    /// What the client is told; nothing is written then.
+    fn create(&self, context: &mut Context<'_>, state: &mut Self::State) -> Result<(), Problem> {
+        let _unused = (context, state);
+        Ok(())
+    }
+
+    /// A client's PATCH, in whatever stage.
+    ///
+    /// # Errors
+    /// What the client is told; nothing is written then.
+    fn patch(
+        &self,
+        context: &mut Context<'_>,
+        current: &Self::State,
+        patch: &Patch,
+    ) -> Result<Self::State, Problem> {
+        context.merge(current, patch)
+    }
+
+    /// What to do next.
+    fn plan(&self, context: &Context<'_>, state: &Self::State) -> Plan;
+
+    /// What the answers mean, one for each request of the plan and in its order. Answers with 503
+    /// and 504 were tried again before. After it the state is persisted.
+    ///
+    /// # Errors
+    /// The task goes to the stage FAILED with this message.
+    fn learn(
+        &self,
+        context: &mut Context<'_>,
+        state: &mut Self::State,
+        answers: &[Response],
+    ) -> Result<(), Problem>;
+}
+
+/// What a task does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Make these requests, all at once, after a pause; then learn. None at all is just a pause.
+    Call { after_micros: u64, requests: Vec<Request> },
+    /// Stage FINISHED.
+    Finish,
+    /// Stage FAILED, with these words as `failureMessage`.
+    Fail(String),
+}
+
+impl Plan {
+    pub fn call(request: Request) -> Self {
+        Self::calls(vec![request])
+    }
+
+    pub fn calls(requests: Vec<Request>) -> Self {
+        Self::Call { after_micros: 0, requests }
+    }
+
+    /// Makes the calls only after a pause.
+    #[must_use]
+    pub fn after(self, micros: u64) -> Self {
+        match self {
+            Self::Call { requests, .. } => Self::Call { after_micros: micros, requests },
+            end => end,
+        }
+    }
+
+    /// Learns from no answers after a pause.
+    pub fn wait(micros: u64) -> Self {
+        Self::Call { after_micros: micros, requests: Vec::new() }
+    }
+}
+
+/// The body of an answer that a task got, if it says success.
+///
+/// # Errors
+/// The answer's own words, when it is an error; so `learn` can pass it on with `?`.
+pub fn succeeded(answer: &Response) -> Result<Value, Problem> {
+    let body = answer.to_json();
+    if answer.is_success() {
+        return Ok(body);
+    }
+    let words = body["message"].as_str().unwrap_or("no message");
+    Err(Problem::bad_request(format!("a request was answered with {}: {words}", answer.status)))
+}
+
+/// The body of a PATCH.
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    /// `kind`, when the body has one that says what is asked.
+    pub kind: Option<String>,
+    /// The user's fields, without the built-in ones and `kind`. A merge patch may have nulls.
+    pub fields: Map<String, Value>,
+    pub body_type: BodyType,
+}
+
+/// Where and when a handler runs.
+pub struct Context<'a> {
+    /// The self link of the document.
+    pub link: &'a str,
+    /// The version that is being made; for a plan, the version it is made from.
+    pub version: u64,
+    /// The owner's term.
+    pub epoch: Epoch,
+    /// The owner's wall clock.
+    pub now: Moment,
+    /// The owner's node id.
+    pub node_id: &'a str,
+    /// What the service said about itself.
+    pub spec: &'a Spec,
+    /// When the new version expires; 0 is never. A handler may change it.
+    pub expires: Moment,
+}
+
+impl Context<'_> {
+    /// Lets the document expire so many microseconds from now.
+    pub fn expire_after(&mut self, micros: u64) {
+        self.expires = Moment(self.now.0.saturating_add(micros));
+    }
+
+    /// The built-in PATCH. Fields that are there and not null replace what was; lists, sets and
+    /// maps of fields declared with [`crate::Field::merge`] are united with what was. A JSON merge
+    /// patch (RFC 7396) follows that RFC instead: nulls remove. Xenon's requests to add and remove
+    /// items of lists and maps (`ServiceStateCollectionUpdateRequest`,
+    /// `ServiceStateMapUpdateRequest`) are known by their `kind`.
+    ///
+    /// # Errors
+    /// When the result is not a state, naming the field.
+    pub fn merge<S: Serialize + DeserializeOwned>(
+        &self,
+        current: &S,
+        patch: &Patch,
+    ) -> Result<S, Problem> {
+        merge::state(self.spec, current, patch)
+    }
+}
