@@ -1,1 +1,23 @@
-//! To be written.
+//! What a node keeps: the write-ahead log of all its groups, and the ordered store of their state.
+//!
+//! Nothing here opens a file. The log works on a [`Disk`], one flat folder of files, which the
+//! shell makes of real files and the simulator of memory. The state store is a trait as well, with
+//! [`MemoryStore`] for tests and simulation. [`Space`] says how the keys of one group lie in it.
+
+mod disk;
+mod error;
+mod log;
+mod memory_disk;
+mod memory_store;
+mod record;
+mod space;
+mod state;
+
+pub use disk::{Disk, DiskError};
+pub use error::LogError;
+pub use log::{Log, LogOptions};
+pub use memory_disk::{Fate, MemoryDisk};
+pub use memory_store::MemoryStore;
+pub use record::{Entry, EntryKind, LogRecord, Recovered, RecoveredGroup};
+pub use space::{Applied, Chunk, DERIVED, Space};
+pub use state::{Batch, Reader, StateStore, StoreError};

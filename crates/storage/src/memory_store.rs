@@ -1,0 +1,256 @@
+//! A state store in memory, for tests and the simulator, that knows what would survive a crash.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::state::{Batch, Reader, StateStore, StoreError};
+
+type Pairs = BTreeMap<Bytes, Bytes>;
+
+/// A state store in memory. A view shares the pairs, and the first write after it copies the tree
+/// (not the bytes in it).
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    pairs: Arc<Pairs>,
+    /// The pairs as the batch number `settled` left them.
+    durable: Pairs,
+    settled: u64,
+    /// The batches after `settled`.
+    pending: VecDeque<Batch>,
+    marks: Arc<Marks>,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// How many batches were ever written.
+    written: AtomicU64,
+    /// How many of them are durable.
+    durable: AtomicU64,
+}
+
+impl Marks {
+    fn persist(&self) {
+        let written = self.written.load(Ordering::SeqCst);
+        self.durable.fetch_max(written, Ordering::SeqCst);
+    }
+}
+
+impl MemoryStore {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Goes back to what was last persisted, plus that many of the batches written since (all of
+    /// them if there are fewer). What is left is durable. Persisters made before have no effect
+    /// any more.
+    pub fn crash(&mut self, keep_unsynced_batches: usize) {
+        self.settle();
+        let kept = keep_unsynced_batches.min(self.pending.len());
+        for batch in self.pending.drain(..).take(kept) {
+            write_to(&mut self.durable, batch);
+        }
+        self.pairs = Arc::new(self.durable.clone());
+        self.settled = 0;
+        self.marks = Arc::default();
+    }
+
+    /// How many batches a crash could lose.
+    pub fn unsynced_batches(&self) -> usize {
+        let durable = self.marks.durable.load(Ordering::SeqCst);
+        let durable_pending = usize::try_from(durable - self.settled).unwrap_or(usize::MAX);
+        self.pending.len().saturating_sub(durable_pending)
+    }
+
+    /// How many keys it has.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Moves the batches that were persisted meanwhile out of the pending ones.
+    fn settle(&mut self) {
+        let durable = self.marks.durable.load(Ordering::SeqCst);
+        while self.settled < durable {
+            let batch = self.pending.pop_front().expect("a batch is pending until it is settled");
+            write_to(&mut self.durable, batch);
+            self.settled += 1;
+        }
+    }
+}
+
+fn write_to(pairs: &mut Pairs, batch: Batch) {
+    for (key, value) in batch.writes {
+        match value {
+            Some(value) => pairs.insert(key.into(), value.into()),
+            None => pairs.remove(key.as_slice()),
+        };
+    }
+}
+
+impl StateStore for MemoryStore {
+    fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.settle();
+        self.pending.push_back(batch.clone());
+        write_to(Arc::make_mut(&mut self.pairs), batch);
+        self.marks.written.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn view(&self) -> Box<dyn Reader + Send> {
+        Box::new(View(Arc::clone(&self.pairs)))
+    }
+
+    fn persist(&mut self) -> Result<(), StoreError> {
+        self.marks.persist();
+        self.settle();
+        Ok(())
+    }
+
+    fn persister(&self) -> Box<dyn FnMut() -> Result<(), StoreError> + Send> {
+        let marks = Arc::clone(&self.marks);
+        Box::new(move || {
+            marks.persist();
+            Ok(())
+        })
+    }
+}
+
+impl Reader for MemoryStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(get(&self.pairs, key))
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        scan(&self.pairs, from, to, reverse, visit);
+        Ok(())
+    }
+}
+
+/// The pairs as they were.
+struct View(Arc<Pairs>);
+
+impl Reader for View {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(get(&self.0, key))
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        scan(&self.0, from, to, reverse, visit);
+        Ok(())
+    }
+}
+
+fn get(pairs: &Pairs, key: &[u8]) -> Option<Vec<u8>> {
+    pairs.get(key).map(|value| value.to_vec())
+}
+
+fn scan(
+    pairs: &Pairs,
+    from: &[u8],
+    to: &[u8],
+    reverse: bool,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) {
+    if from >= to {
+        return;
+    }
+    let range = pairs.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+    let visit = |(key, value): (&Bytes, &Bytes)| visit(key, value);
+    let _stopped_or_at_the_end = if reverse {
+        range.rev().try_for_each(visit)
+    } else {
+        range.into_iter().try_for_each(visit)
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(store: &mut MemoryStore, key: &str, value: &str) {
+        let mut batch = Batch::new();
+        batch.put(key, value);
+        store.write(batch).unwrap();
+    }
+
+    fn keys(reader: &dyn Reader, from: &str, to: &str, reverse: bool) -> String {
+        let mut keys = String::new();
+        reader
+            .scan(from.as_bytes(), to.as_bytes(), reverse, &mut |key, _| {
+                keys.push_str(std::str::from_utf8(key).unwrap());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        keys
+    }
+
+    #[test]
+    fn a_scan_goes_from_the_first_key_to_before_the_last_and_back() {
+        let mut store = MemoryStore::new();
+        for key in ["c", "a", "d", "b"] {
+            put(&mut store, key, "");
+        }
+        assert_eq!(keys(&store, "b", "d", false), "bc");
+        assert_eq!(keys(&store, "a", "z", true), "dcba");
+        assert_eq!(keys(&store, "d", "b", false), "");
+        assert_eq!(keys(&store, "b", "b", false), "");
+    }
+
+    #[test]
+    fn a_view_does_not_see_later_writes() {
+        let mut store = MemoryStore::new();
+        put(&mut store, "a", "1");
+        let view = store.view();
+        put(&mut store, "a", "2");
+        assert_eq!(view.get(b"a").unwrap().unwrap(), b"1");
+        assert_eq!(store.get(b"a").unwrap().unwrap(), b"2");
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_persisted_and_as_many_batches_as_told() {
+        let mut store = MemoryStore::new();
+        put(&mut store, "a", "1");
+        store.persist().unwrap();
+        put(&mut store, "b", "1");
+        put(&mut store, "c", "1");
+        assert_eq!(store.unsynced_batches(), 2);
+        store.crash(1);
+        assert_eq!(keys(&store, "a", "z", false), "ab");
+        store.crash(0);
+        assert_eq!(keys(&store, "a", "z", false), "ab", "what survived a crash is durable");
+    }
+
+    #[test]
+    fn a_persister_makes_durable_what_was_written_before_it_ran() {
+        let mut store = MemoryStore::new();
+        let mut persister = store.persister();
+        put(&mut store, "a", "1");
+        persister().unwrap();
+        put(&mut store, "b", "1");
+        assert_eq!(store.unsynced_batches(), 1);
+        store.crash(0);
+        assert_eq!(keys(&store, "a", "z", false), "a");
+        put(&mut store, "c", "1");
+        persister().unwrap();
+        assert_eq!(store.unsynced_batches(), 1, "a persister of before the crash has no effect");
+    }
+}

@@ -1,0 +1,59 @@
+//! What the log holds, and what is left of it after a start.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use protocol::{GroupId, Position, ReplicaId, Term};
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// For the group's state machine (empty: the mark of a new owner).
+    Normal,
+    /// Another membership of the group.
+    Membership,
+}
+
+/// One entry of a group's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub position: Position,
+    pub term: Term,
+    pub kind: EntryKind,
+    pub data: Bytes,
+}
+
+/// One thing to be written to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogRecord {
+    /// The next entry of a group. One at or below the last position replaces that entry and all
+    /// after it. Never at or below the group's base, and never beyond last + 1.
+    Entry { group: GroupId, entry: Entry },
+    /// Raft's hard state; `voted_for` 0 means nobody.
+    Vote { group: GroupId, term: Term, voted_for: ReplicaId, commit: Position },
+    /// All up to here is in the state store, durably; the log goes on after it. If it is beyond
+    /// the last entry, or the entry there is of another term, the log is empty and starts there.
+    /// One at or below the present base changes nothing.
+    Base { group: GroupId, position: Position, term: Term },
+}
+
+/// A group as the log knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredGroup {
+    pub term: Term,
+    /// 0: nobody.
+    pub voted_for: ReplicaId,
+    pub commit: Position,
+    pub base: Position,
+    pub base_term: Term,
+    /// From base + 1 on, without gaps.
+    pub entries: Vec<Entry>,
+}
+
+/// What the log held when it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    pub groups: BTreeMap<GroupId, RecoveredGroup>,
+    /// How many bytes of an unfinished last write were cut. Nobody was told that they are durable.
+    pub torn_bytes: u64,
+}

@@ -1,0 +1,90 @@
+//! The ordered key-value store that holds the state of all groups of a node.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::ControlFlow;
+
+/// Writes that happen together or not at all. A later write to a key wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Keys and their new values; `None` deletes.
+    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Batch {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.writes.push((key.into(), Some(value.into())));
+    }
+
+    pub fn delete(&mut self, key: impl Into<Vec<u8>>) {
+        self.writes.push((key.into(), None));
+    }
+
+    /// How many writes it has.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+}
+
+/// The store did not do as told; the node cannot go on with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError(pub String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the state store failed: {}", self.0)
+    }
+}
+
+impl Error for StoreError {}
+
+/// Reads keys in the order of their bytes.
+pub trait Reader {
+    /// # Errors
+    /// When the store cannot be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Visits the pairs with keys in `[from, to)` in order (or from the last to the first when
+    /// `reverse`) until told to stop.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
+}
+
+/// The store itself. After a crash it is as it was after some number of whole batches, at least
+/// all those up to the last `persist`.
+pub trait StateStore: Reader + Send {
+    /// Visible at once, not durable.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn write(&mut self, batch: Batch) -> Result<(), StoreError>;
+
+    /// The store as it is now; later writes do not change it.
+    fn view(&self) -> Box<dyn Reader + Send>;
+
+    /// Makes all that was written durable. Slow: the shell may do it on another thread, see
+    /// [`StateStore::persister`].
+    ///
+    /// # Errors
+    /// When that is not sure.
+    fn persist(&mut self) -> Result<(), StoreError>;
+
+    /// A way to make all that was written before each call durable, from another thread.
+    fn persister(&self) -> Box<dyn FnMut() -> Result<(), StoreError> + Send>;
+}
