@@ -1,0 +1,79 @@
+//! What the replicas of a group say to each other.
+
+use bytes::Bytes;
+use protocol::{Position, ReplicaId, Term};
+use serde::{Deserialize, Serialize};
+use storage::Entry;
+
+use crate::Members;
+
+/// What a message is for. The numbers of the variants are part of the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessageKind {
+    Append,
+    AppendAnswer,
+    Vote,
+    VoteAnswer,
+    PreVote,
+    PreVoteAnswer,
+    Heartbeat,
+    HeartbeatAnswer,
+    /// Metadata only: the state itself is streamed by the node, before this.
+    Snapshot,
+    /// From an owner that hands over: stand for election at once.
+    Campaign,
+}
+
+/// Where a snapshot stands in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    pub position: Position,
+    pub term: Term,
+    /// In force at that position.
+    pub members: Members,
+}
+
+/// One message between two replicas of a group, without loss to and from Raft's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub kind: MessageKind,
+    pub to: ReplicaId,
+    pub from: ReplicaId,
+    pub term: Term,
+    pub log_term: Term,
+    pub index: Position,
+    #[serde(with = "entries")]
+    pub entries: Vec<Entry>,
+    pub commit: Position,
+    pub commit_term: Term,
+    pub snapshot: Option<SnapshotMeta>,
+    pub reject: bool,
+    pub reject_hint: Position,
+    /// A follower that can only go on from a snapshot at this position or later; 0: none wanted.
+    pub request_snapshot: Position,
+    pub context: Bytes,
+    pub priority: i64,
+}
+
+/// Entries on the wire: position, term, whether it changes the membership, data.
+mod entries {
+    use bytes::Bytes;
+    use protocol::{Position, Term};
+    use serde::{Deserialize, Deserializer, Serializer};
+    use storage::{Entry, EntryKind};
+
+    pub(super) fn serialize<S: Serializer>(entries: &[Entry], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(
+            entries.iter().map(|e| (e.position, e.term, e.kind == EntryKind::Membership, &e.data)),
+        )
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Entry>, D::Error> {
+        let entries = Vec::<(Position, Term, bool, Bytes)>::deserialize(from)?;
+        let entry = |(position, term, membership, data)| {
+            let kind = if membership { EntryKind::Membership } else { EntryKind::Normal };
+            Entry { position, term, kind, data }
+        };
+        Ok(entries.into_iter().map(entry).collect())
+    }
+}
