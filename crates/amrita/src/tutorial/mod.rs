@@ -1,0 +1,63 @@
+//! Tutorials that play themselves: real nodes as real processes on this machine, every step told,
+//! the `curl` line shown that does the same, and every outcome checked.
+
+mod ask;
+mod cluster;
+mod ha;
+mod story;
+mod task;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Tutorial {
+    /// High availability in twelve steps: three nodes, a quorum, a node that goes and comes back.
+    Ha(HaOptions),
+    /// One job for the whole cluster, done once although its owner is killed twice in mid-work.
+    Task(TaskOptions),
+}
+
+/// Where a tutorial's nodes live.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Place {
+    /// The nodes take this port and the two after it; without it, free ones are found.
+    #[arg(long)]
+    base_port: Option<u16>,
+    /// Leave the nodes' data and logs in the temporary folder.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HaOptions {
+    #[command(flatten)]
+    place: Place,
+    /// How the node of step 5 goes: asked to stop, killed, or one run of each.
+    #[arg(long, value_enum, default_value = "both")]
+    by: By,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// DELETE on its /core/management.
+    Delete,
+    /// SIGKILL.
+    Kill,
+    /// The whole tutorial twice, once with each.
+    Both,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TaskOptions {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// # Errors
+/// When anything went otherwise than told: which step, what was expected and what was seen.
+pub(crate) async fn run(tutorial: Tutorial) -> Result<(), String> {
+    match tutorial {
+        Tutorial::Ha(options) => ha::run(&options).await,
+        Tutorial::Task(options) => task::run(&options).await,
+    }
+}
