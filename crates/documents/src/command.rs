@@ -1,0 +1,123 @@
+//! What is in the log of a partition, and what comes of applying it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::{Code, Document, Moment, Problem, ReplicaId, Source};
+use serde::{Deserialize, Serialize};
+
+/// How long a key that an edge gave is remembered, by the owner's wall clock, at least.
+pub const AUTO_KEY_MINUTES: u32 = 5;
+
+/// How long a key that a user or a task gave is remembered, by the owner's wall clock, at least.
+pub const USER_KEY_HOURS: u64 = 24;
+
+/// The first byte of every encoded command.
+const FORMAT: u8 = 1;
+
+/// One entry of a partition's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    Write(Write),
+    /// From now on, effects of older owners of that partition are refused.
+    Fence(Source),
+    /// Documents whose expiration is due at that time go with their whole history, at most
+    /// `links_max` of them.
+    Expire {
+        at: Moment,
+        links_max: u32,
+    },
+    Noop,
+}
+
+/// A new version of a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// The new version, whole.
+    pub document: Document,
+    /// Under which key the answer is recorded, if under any.
+    pub key: Option<RequestKey>,
+    /// The status of the answer.
+    pub status: u16,
+    pub retention: Retention,
+    /// The owner on whose behalf a task wrote this.
+    pub source: Option<Source>,
+    /// Whether a task is in progress after this; `None` for what is not a task.
+    pub task: Option<bool>,
+    /// Nothing shall remain of the document, neither this version nor its history.
+    pub purge: bool,
+    /// The body of the answer, when it is not the document itself.
+    pub response: Option<Bytes>,
+}
+
+/// How many versions are kept: when there are more than `limit`, the oldest go until `floor` are
+/// left. The latest always stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    pub limit: u32,
+    pub floor: u32,
+}
+
+/// Tells a repeated request from a new one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RequestKey {
+    /// Given by the node that took the request; kept for [`AUTO_KEY_MINUTES`].
+    Auto {
+        edge: ReplicaId,
+        boot: u64,
+        number: u64,
+        /// Minutes since 1970 by the edge's clock, when it took the request.
+        minute: u32,
+    },
+    /// Given by the user or a task; kept for [`USER_KEY_HOURS`].
+    User {
+        key: String,
+        /// Of method, path and body: the key with another digest is a mistake of the user.
+        digest: u64,
+    },
+}
+
+/// What was answered to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    pub link: String,
+    pub version: u64,
+    pub status: u16,
+    /// Of the request that was answered; 0 for [`RequestKey::Auto`].
+    pub digest: u64,
+    /// `None`: the body was the document at that version.
+    pub response: Option<Bytes>,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppliedCommand {
+    Written(Arc<Document>),
+    /// Nothing was changed: the source is older than the fence of its partition, the epoch is not
+    /// the term of the entry, or the version is not the next one.
+    Fenced,
+    Other,
+}
+
+impl Command {
+    /// The form that goes into the log.
+    pub fn encode(&self) -> Bytes {
+        let bytes = postcard::to_extend(self, vec![FORMAT])
+            .expect("a command is made of plain data, which can always be encoded");
+        Bytes::from(bytes)
+    }
+
+    /// # Errors
+    /// When the bytes are not a command, or one of a later format.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Problem> {
+        let wrong = |why: String| Problem::new(Code::Internal, why);
+        match bytes.split_first() {
+            Some((&FORMAT, rest)) => postcard::from_bytes(rest)
+                .map_err(|error| wrong(format!("a command cannot be read: {error}"))),
+            Some((other, _)) => Err(wrong(format!(
+                "a command has format {other}; this version knows {FORMAT}: upgrade this node"
+            ))),
+            None => Err(wrong("a command is empty".into())),
+        }
+    }
+}
