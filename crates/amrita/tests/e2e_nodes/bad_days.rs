@@ -1,0 +1,156 @@
+//! Starts that must be refused with clear words, and damage that must be noticed and mended.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cluster::{Cluster, free_ports, node_arguments, uri};
+use crate::http::Ask;
+
+#[test]
+fn a_flipped_bit_in_the_log_is_noticed_and_the_node_is_mended_from_its_peers() {
+    let mut cluster = Cluster::started(3);
+    let links = make_documents(&cluster, 40);
+    let victim = 1;
+    assert!(cluster.stop(victim).success());
+    flip_a_bit(&cluster.member(victim).sandbox);
+    cluster.start(victim);
+    cluster.wait_until_whole();
+    let log = cluster.log(victim).to_lowercase();
+    assert!(log.contains("corrupt"), "it does not say so:\n{}", cluster.end_of_log(victim));
+    for link in &links {
+        let path = format!("{link}?consistency=local");
+        cluster.wait_for(&format!("the mended node to have {link}"), || {
+            let reply = Ask::get(&path).send(cluster.port(victim)).ok()?;
+            (reply.status == 200).then_some(())
+        });
+    }
+    let after = cluster.ask(victim, &Ask::new("PATCH", &links[0]).json(&json!({"name": "after"})));
+    assert_eq!(after.status, 200, "{}", after.body);
+    // The mended node counts again: with another one gone, the two make a majority.
+    cluster.kill(2);
+    let link = &links[1];
+    cluster.wait_for("a write with the mended node in the majority", || {
+        let ask = Ask::new("PATCH", link).json(&json!({"name": "two"})).key("two");
+        ask.send(cluster.port(victim)).ok().filter(|reply| reply.status == 200)
+    });
+}
+
+fn make_documents(cluster: &Cluster, count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| {
+            let body = json!({"documentSelfLink": format!("kept-{number}"), "name": "kept"});
+            let which = number % cluster.len();
+            let made = cluster.ask(which, &Ask::new("POST", "/core/examples").json(&body));
+            assert_eq!(made.status, 200, "{}", made.body);
+            made.body["documentSelfLink"].as_str().expect("a link").to_owned()
+        })
+        .collect()
+}
+
+/// Changes one bit well before the end of what was written to the oldest segment.
+fn flip_a_bit(sandbox: &std::path::Path) {
+    let mut segments: Vec<PathBuf> = files_under(sandbox)
+        .into_iter()
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("wal-")
+        })
+        .collect();
+    segments.sort();
+    let segment = segments.first().expect("a log has a segment");
+    let mut bytes = fs::read(segment).expect("a segment can be read");
+    let written = bytes.iter().rposition(|byte| *byte != 0).expect("something was written");
+    bytes[written / 2] ^= 0x10;
+    fs::write(segment, bytes).expect("a segment can be written");
+}
+
+fn files_under(folder: &std::path::Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("the sandbox can be read") {
+        let path = entry.expect("an entry can be read").path();
+        if path.is_dir() {
+            found.extend(files_under(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_second_node_with_the_same_id_is_refused() {
+    let cluster = Cluster::started(3);
+    let port = free_ports(1)[0];
+    let mut arguments = node_arguments("n2", port, &cluster.folder().join("second"));
+    arguments.extend(["--peer-nodes".into(), format!("{},{}", cluster.peers(), uri(port))]);
+    let ended = Cluster::run_to_its_end(&arguments);
+    ended.refused_with(&["n2"]);
+    // The first one is as it was.
+    let body = json!({"name": "still"});
+    assert_eq!(cluster.ask(1, &Ask::new("POST", "/core/examples").json(&body)).status, 200);
+}
+
+#[test]
+fn a_list_of_peers_without_the_node_itself_is_refused() {
+    let cluster = Cluster::of(1);
+    let ports = free_ports(3);
+    let mut arguments = node_arguments("n1", ports[0], &cluster.folder().join("alone"));
+    let peers = format!("{},{}", uri(ports[1]), uri(ports[2]));
+    arguments.extend(["--peer-nodes".into(), peers]);
+    Cluster::run_to_its_end(&arguments).refused_with(&["peer", &ports[0].to_string()]);
+}
+
+#[test]
+fn a_sandbox_in_use_is_refused() {
+    let cluster = Cluster::started(1);
+    let member = cluster.member(0);
+    let arguments = node_arguments(&member.id, free_ports(1)[0], &member.sandbox);
+    Cluster::run_to_its_end(&arguments).refused_with(&["in use"]);
+    assert_eq!(cluster.get(0, "/core/management").status, 200);
+}
+
+#[test]
+fn a_sandbox_of_another_node_is_refused() {
+    let mut cluster = Cluster::started(1);
+    assert!(cluster.stop(0).success());
+    let arguments = node_arguments("other", free_ports(1)[0], &cluster.member(0).sandbox);
+    Cluster::run_to_its_end(&arguments).refused_with(&["n1", "other"]);
+}
+
+#[test]
+fn a_port_in_use_is_refused() {
+    let cluster = Cluster::started(1);
+    let arguments = node_arguments("n9", cluster.port(0), &cluster.folder().join("n9"));
+    let port = cluster.port(0).to_string();
+    Cluster::run_to_its_end(&arguments).refused_with(&[&port, "in use"]);
+}
+
+#[test]
+fn a_node_with_documents_cannot_join_and_loses_nothing() {
+    let cluster = Cluster::started(1);
+    let links = make_documents(&cluster, 3);
+    let other = cluster.another(1);
+    let join = json!({
+        "kind": "com:vmware:xenon:services:common:NodeGroupService:JoinPeerRequest",
+        "memberGroupReference": format!("{}/core/node-groups/default", uri(other.port(0))),
+    });
+    let reply = cluster.ask(0, &Ask::new("POST", "/core/node-groups/default").json(&join));
+    assert_eq!((reply.status, reply.code()), (409, "REFUSED"), "{}", reply.body);
+    for link in &links {
+        assert_eq!(cluster.get(0, link).status, 200);
+    }
+}
+
+#[test]
+fn a_sandbox_of_another_cluster_is_refused() {
+    let mut cluster = Cluster::started(1);
+    make_documents(&cluster, 1);
+    assert!(cluster.stop(0).success());
+    let others = cluster.another(2);
+    let member = cluster.member(0);
+    let mut arguments = node_arguments(&member.id, member.port, &member.sandbox);
+    arguments.extend(["--peer-nodes".into(), format!("{},{}", others.peers(), uri(member.port))]);
+    Cluster::run_to_its_end(&arguments).refused_with(&["cluster"]);
+}

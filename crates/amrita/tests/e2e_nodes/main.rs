@@ -1,0 +1,14 @@
+//! Tests with real processes: nodes of the program as it ships, on free ports of 127.0.0.1, each
+//! in a folder of its own, killed, paused and damaged while clients write.
+//!
+//! They run one at a time (they share the machine and take its whole attention), and they end only
+//! processes that they started. `AMRITA_E2E_KILLS` says how many kills the big one makes.
+
+mod bad_days;
+mod bad_input;
+mod cluster;
+mod history;
+mod http;
+mod kills;
+mod pauses;
+mod quorum;
