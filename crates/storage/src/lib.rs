@@ -4,14 +4,19 @@
 //! shell makes of real files and the simulator of memory. The state store is a trait as well, with
 //! [`MemoryStore`] for tests and simulation. [`Space`] says how the keys of one group lie in it.
 
+mod codec;
 mod disk;
 mod error;
+mod frame;
 mod log;
 mod memory_disk;
 mod memory_store;
 mod record;
+mod recovery;
+mod segment;
 mod space;
 mod state;
+mod tally;
 
 pub use disk::{Disk, DiskError};
 pub use error::LogError;
@@ -19,5 +24,6 @@ pub use log::{Log, LogOptions};
 pub use memory_disk::{Fate, MemoryDisk};
 pub use memory_store::MemoryStore;
 pub use record::{Entry, EntryKind, LogRecord, Recovered, RecoveredGroup};
+pub use segment::NextSegment;
 pub use space::{Applied, Chunk, DERIVED, Space};
-pub use state::{Batch, Reader, StateStore, StoreError};
+pub use state::{Batch, Persister, Reader, StateStore, StoreError, Visit};

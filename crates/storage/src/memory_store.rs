@@ -1,13 +1,13 @@
 //! A state store in memory, for tests and the simulator, that knows what would survive a crash.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::state::{Batch, Reader, StateStore, StoreError};
+use crate::state::{Batch, Persister, Reader, StateStore, StoreError, Visit};
 
 type Pairs = BTreeMap<Bytes, Bytes>;
 
@@ -113,7 +113,7 @@ impl StateStore for MemoryStore {
         Ok(())
     }
 
-    fn persister(&self) -> Box<dyn FnMut() -> Result<(), StoreError> + Send> {
+    fn persister(&self) -> Persister {
         let marks = Arc::clone(&self.marks);
         Box::new(move || {
             marks.persist();
@@ -132,7 +132,7 @@ impl Reader for MemoryStore {
         from: &[u8],
         to: &[u8],
         reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), StoreError> {
         scan(&self.pairs, from, to, reverse, visit);
         Ok(())
@@ -152,7 +152,7 @@ impl Reader for View {
         from: &[u8],
         to: &[u8],
         reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), StoreError> {
         scan(&self.0, from, to, reverse, visit);
         Ok(())
@@ -163,13 +163,7 @@ fn get(pairs: &Pairs, key: &[u8]) -> Option<Vec<u8>> {
     pairs.get(key).map(|value| value.to_vec())
 }
 
-fn scan(
-    pairs: &Pairs,
-    from: &[u8],
-    to: &[u8],
-    reverse: bool,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-) {
+fn scan(pairs: &Pairs, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) {
     if from >= to {
         return;
     }
@@ -184,6 +178,8 @@ fn scan(
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
 
     fn put(store: &mut MemoryStore, key: &str, value: &str) {

@@ -46,6 +46,9 @@ impl fmt::Display for StoreError {
 
 impl Error for StoreError {}
 
+/// Is shown a key and its value, and says whether it wants more.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Reads keys in the order of their bytes.
 pub trait Reader {
     /// # Errors
@@ -62,9 +65,12 @@ pub trait Reader {
         from: &[u8],
         to: &[u8],
         reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), StoreError>;
 }
+
+/// Makes all that was written before each call durable, from any thread.
+pub type Persister = Box<dyn FnMut() -> Result<(), StoreError> + Send>;
 
 /// The store itself. After a crash it is as it was after some number of whole batches, at least
 /// all those up to the last `persist`.
@@ -86,5 +92,5 @@ pub trait StateStore: Reader + Send {
     fn persist(&mut self) -> Result<(), StoreError>;
 
     /// A way to make all that was written before each call durable, from another thread.
-    fn persister(&self) -> Box<dyn FnMut() -> Result<(), StoreError> + Send>;
+    fn persister(&self) -> Persister;
 }

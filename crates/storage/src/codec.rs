@@ -1,0 +1,223 @@
+//! How records lie in the payload of a frame: a kind, then numbers of varying length, then bytes.
+
+use protocol::{GroupId, Position, ReplicaId, Term};
+
+use crate::frame::FrameBuffer;
+use crate::record::EntryKind;
+
+const NORMAL: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+const VOTE: u8 = 3;
+const BASE: u8 = 4;
+const BASE_EMPTIED: u8 = 5;
+const OLDEST: u8 = 6;
+const SEALED: u8 = 7;
+
+/// A record as it is stored. Entries are borrowed from the caller or from the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored<'a> {
+    Entry {
+        group: GroupId,
+        position: Position,
+        term: Term,
+        kind: EntryKind,
+        data: &'a [u8],
+    },
+    Vote {
+        group: GroupId,
+        term: Term,
+        voted_for: ReplicaId,
+        commit: Position,
+    },
+    Base {
+        group: GroupId,
+        position: Position,
+        term: Term,
+        /// The entries after it were forgotten. Stored, as whoever reads it later may not have the
+        /// entry at the position any more, and could not tell.
+        emptied: bool,
+    },
+    /// The segments before this one are not needed.
+    Oldest {
+        segment: u64,
+    },
+    /// The last record of a segment: the log goes on in that one.
+    Sealed {
+        next: u64,
+    },
+}
+
+impl Stored<'_> {
+    pub(crate) fn put(&self, frame: &mut FrameBuffer) {
+        match *self {
+            Self::Entry { group, position, term, kind, data } => {
+                frame.put(&[match kind {
+                    EntryKind::Normal => NORMAL,
+                    EntryKind::Membership => MEMBERSHIP,
+                }]);
+                frame.put_number(group.0.into());
+                frame.put_number(position.0);
+                frame.put_number(term.0);
+                frame.put_number(u64::try_from(data.len()).expect("the length of a slice fits"));
+                frame.put(data);
+            }
+            Self::Vote { group, term, voted_for, commit } => {
+                frame.put(&[VOTE]);
+                frame.put_number(group.0.into());
+                frame.put_number(term.0);
+                frame.put_number(voted_for.0);
+                frame.put_number(commit.0);
+            }
+            Self::Base { group, position, term, emptied } => {
+                frame.put(&[if emptied { BASE_EMPTIED } else { BASE }]);
+                frame.put_number(group.0.into());
+                frame.put_number(position.0);
+                frame.put_number(term.0);
+            }
+            Self::Oldest { segment } => {
+                frame.put(&[OLDEST]);
+                frame.put_number(segment);
+            }
+            Self::Sealed { next } => {
+                frame.put(&[SEALED]);
+                frame.put_number(next);
+            }
+        }
+    }
+}
+
+/// Reads the records of a payload one after the other.
+pub(crate) struct Records<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Records<'a> {
+    pub(crate) fn of(payload: &'a [u8]) -> Self {
+        Self { rest: payload }
+    }
+
+    /// The next record, nothing at the end.
+    ///
+    /// # Errors
+    /// Says what cannot be read.
+    pub(crate) fn next(&mut self) -> Result<Option<Stored<'a>>, String> {
+        let Some((&kind, rest)) = self.rest.split_first() else { return Ok(None) };
+        self.rest = rest;
+        Ok(Some(match kind {
+            NORMAL => self.entry(EntryKind::Normal)?,
+            MEMBERSHIP => self.entry(EntryKind::Membership)?,
+            VOTE => Stored::Vote {
+                group: self.group()?,
+                term: Term(self.number()?),
+                voted_for: ReplicaId(self.number()?),
+                commit: Position(self.number()?),
+            },
+            BASE | BASE_EMPTIED => Stored::Base {
+                group: self.group()?,
+                position: Position(self.number()?),
+                term: Term(self.number()?),
+                emptied: kind == BASE_EMPTIED,
+            },
+            OLDEST => Stored::Oldest { segment: self.number()? },
+            SEALED => Stored::Sealed { next: self.number()? },
+            other => return Err(format!("a record of the unknown kind {other}")),
+        }))
+    }
+
+    fn entry(&mut self, kind: EntryKind) -> Result<Stored<'a>, String> {
+        let group = self.group()?;
+        let position = Position(self.number()?);
+        let term = Term(self.number()?);
+        let length = self.number()?;
+        let (data, rest) = usize::try_from(length)
+            .ok()
+            .and_then(|length| self.rest.split_at_checked(length))
+            .ok_or_else(|| format!("an entry of {length} bytes, beyond the end of its frame"))?;
+        self.rest = rest;
+        Ok(Stored::Entry { group, position, term, kind, data })
+    }
+
+    fn group(&mut self) -> Result<GroupId, String> {
+        let number = self.number()?;
+        u32::try_from(number).map(GroupId).map_err(|_| format!("a group with the number {number}"))
+    }
+
+    fn number(&mut self) -> Result<u64, String> {
+        let mut number = 0_u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let Some((&byte, rest)) = self.rest.split_first() else {
+                return Err("a record that ends in the middle of a number".to_owned());
+            };
+            self.rest = rest;
+            let low = u64::from(byte & 0x7f);
+            if (low << shift) >> shift != low {
+                break;
+            }
+            number |= low << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err("a number of more than 64 bits".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::first_payload;
+
+    /// The payload of a frame with these records, which must fit into one sector.
+    fn payload(records: &[Stored<'_>]) -> Vec<u8> {
+        let mut frame = FrameBuffer::default();
+        frame.begin();
+        for record in records {
+            record.put(&mut frame);
+        }
+        frame.finish(0, 1, 0);
+        let length = crate::frame::header(frame.bytes()).length;
+        first_payload(frame.bytes())[..usize::try_from(length).unwrap()].to_vec()
+    }
+
+    #[test]
+    fn every_record_is_read_as_it_was_written() {
+        let group = GroupId(u32::MAX);
+        let (position, term) = (Position(u64::MAX), Term(1 << 63));
+        let written = [
+            Stored::Entry { group, position, term, kind: EntryKind::Normal, data: b"data" },
+            Stored::Entry { group, position, term, kind: EntryKind::Membership, data: b"" },
+            Stored::Vote { group, term, voted_for: ReplicaId(127), commit: Position(128) },
+            Stored::Base { group, position, term, emptied: true },
+            Stored::Base { group, position, term, emptied: false },
+            Stored::Oldest { segment: 0 },
+            Stored::Sealed { next: u64::MAX },
+        ];
+        let payload = payload(&written);
+        let mut records = Records::of(&payload);
+        for record in &written {
+            assert_eq!(records.next().unwrap().as_ref(), Some(record));
+        }
+        assert_eq!(records.next().unwrap(), None);
+    }
+
+    #[test]
+    fn a_payload_cut_anywhere_is_an_error_and_never_a_panic() {
+        let group = GroupId(300);
+        let (position, term) = (Position(300), Term(300));
+        let whole = payload(&[Stored::Entry {
+            group,
+            position,
+            term,
+            kind: EntryKind::Normal,
+            data: b"d",
+        }]);
+        for cut in 1..whole.len() {
+            assert!(Records::of(&whole[..cut]).next().is_err(), "{cut}");
+        }
+        let mut long = vec![NORMAL, 1, 1, 1];
+        long.extend([0xff; 9]);
+        assert!(Records::of(&[&long[..], &[1]].concat()).next().is_err(), "a huge length");
+        assert!(Records::of(&[&long[..], &[2]].concat()).next().is_err(), "65 bits");
+        assert!(Records::of(&[0]).next().is_err(), "an unknown kind");
+    }
+}

@@ -1,0 +1,430 @@
+//! Reads the log back: decides for every byte whether it is sound, an unfinished last write, or
+//! damage, and puts the groups together.
+//!
+//! Only one frame is ever un-synced, and what lies beyond the last frame is zeros. So where the
+//! frames end there may be, of one further frame, any part of its sectors; anything else there is
+//! damage.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use crc32fast::Hasher;
+use protocol::{GroupId, Position};
+
+use crate::codec::{Records, Stored};
+use crate::disk::Disk;
+use crate::error::LogError;
+use crate::frame::{self, FRAME_BYTES_MAX, Number, SECTOR, SECTOR_BYTES, Verdict};
+use crate::record::{Entry, Recovered, RecoveredGroup};
+use crate::segment::{self, FileKind, NextSegment};
+use crate::tally::Tally;
+
+/// How much of a segment is read at once, in bytes.
+const READ_BYTES: usize = 256 << 10;
+
+/// Where the log goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    pub(crate) segment: NextSegment,
+    /// Where the next frame goes, in bytes.
+    pub(crate) at: u64,
+    /// From `at` to here are the remains of a write that did not come to its end.
+    pub(crate) soiled_to: u64,
+    /// No frame is in the segment yet.
+    pub(crate) fresh: bool,
+    /// The number of the next frame.
+    pub(crate) number: Number,
+    /// The checksum of the last frame.
+    pub(crate) former: u32,
+}
+
+/// A log that was read back.
+pub(crate) struct Found {
+    pub(crate) recovered: Recovered,
+    pub(crate) tally: Tally,
+    pub(crate) tail: Tail,
+    /// The segment after the tail's, when it was made ahead.
+    pub(crate) spare: Option<NextSegment>,
+    /// What the log says is its oldest segment.
+    pub(crate) oldest: u64,
+    /// Files that are not needed: unfinished segments, and those before the oldest.
+    pub(crate) remains: Vec<String>,
+}
+
+/// Reads the log in that folder; nothing when there is none.
+pub(crate) fn read<D: Disk>(disk: &mut D) -> Result<Option<Found>, LogError> {
+    let (mut numbers, mut remains) = (Vec::new(), Vec::new());
+    for file in disk.list()? {
+        match segment::kind_of(&file) {
+            FileKind::Segment(number) => numbers.push(number),
+            FileKind::Unfinished => remains.push(file),
+            FileKind::Other => {}
+        }
+    }
+    numbers.sort_unstable();
+    let Some(&newest) = numbers.last() else {
+        for file in remains {
+            disk.remove(&file)?;
+        }
+        return Ok(None);
+    };
+    // The unbroken row up to the newest. If one before it is missing, it must be one that the log
+    // was about to remove; that is known at the end.
+    let mut first = newest;
+    for &number in numbers.iter().rev().skip(1) {
+        if number.saturating_add(1) != first {
+            break;
+        }
+        first = number;
+    }
+    let mut segments = Vec::new();
+    for number in first..=newest {
+        segments.push(NextSegment::read(disk, number)?);
+    }
+    let mut replay = Replay::default();
+    let (tail, spare) = replay.segments(disk, &segments)?;
+    if first > replay.oldest {
+        let missing = first - 1;
+        let oldest = replay.oldest;
+        let why = format!("the file is missing; the log goes back to segment {oldest}");
+        return Err(LogError::Corrupt { segment: segment::name(missing), offset: 0, why });
+    }
+    let oldest = replay.oldest;
+    replay.tally.drop_before(oldest);
+    remains.extend(numbers.iter().filter(|number| **number < oldest).map(|n| segment::name(*n)));
+    let recovered = replay.finish(&segment::name(oldest), tail.soiled_to - tail.at)?;
+    let mut tally = replay.tally;
+    tally.recover(&recovered.groups);
+    Ok(Some(Found { recovered, tally, tail, spare, oldest, remains }))
+}
+
+/// Reads a segment sector by sector.
+struct Sectors<'a, D: Disk> {
+    disk: &'a mut D,
+    file: String,
+    window: Vec<u8>,
+    /// Where the window begins, in bytes.
+    from: u64,
+    /// The length of the segment, in bytes.
+    end: u64,
+}
+
+impl<'a, D: Disk> Sectors<'a, D> {
+    fn of(disk: &'a mut D, segment: &NextSegment) -> Self {
+        let file = segment::name(segment.number);
+        Self { disk, file, window: Vec::new(), from: 0, end: segment.bytes }
+    }
+
+    /// The sector at an offset inside of the segment.
+    fn at(&mut self, offset: u64) -> Result<&[u8], LogError> {
+        let within = |from: u64, window: &[u8]| {
+            let start = usize::try_from(offset.checked_sub(from)?).ok()?;
+            (start.checked_add(SECTOR)? <= window.len()).then_some(start)
+        };
+        if within(self.from, &self.window).is_none() {
+            self.window = self.disk.read(&self.file, offset, READ_BYTES)?;
+            self.from = offset;
+        }
+        match within(self.from, &self.window) {
+            Some(start) => Ok(&self.window[start..start + SECTOR]),
+            None => Err(self.corrupt(offset, "the file ends here, before its time".to_owned())),
+        }
+    }
+
+    fn corrupt(&self, offset: u64, why: String) -> LogError {
+        LogError::Corrupt { segment: self.file.clone(), offset, why }
+    }
+}
+
+/// What is at a place where a frame may begin.
+enum Next {
+    Frame {
+        /// Its length on the disk, in bytes.
+        bytes: u64,
+        number: Number,
+        /// Its first sector's checksum.
+        name: u32,
+    },
+    /// No frame: a part of one, or nothing at all.
+    Nothing {
+        /// Its length in bytes, if that part tells.
+        bytes: Option<u64>,
+    },
+}
+
+/// How a segment ends.
+enum End {
+    /// By its closing frame.
+    Sealed { next: u64 },
+    /// Here the next frame would be.
+    Open { at: u64 },
+}
+
+/// The groups while the log is read.
+#[derive(Default)]
+struct Replay {
+    groups: BTreeMap<GroupId, RecoveredGroup>,
+    tally: Tally,
+    oldest: u64,
+    /// The number and the name of the last frame; nothing before the first one.
+    last: Option<(Number, u32)>,
+    /// The length of the frame that could not be read to its end, if known.
+    torn: Option<u64>,
+    payload: Vec<u8>,
+}
+
+impl Replay {
+    /// Reads all segments. Gives where the log goes on, and the segment made ahead.
+    fn segments<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        segments: &[NextSegment],
+    ) -> Result<(Tail, Option<NextSegment>), LogError> {
+        self.oldest = 1;
+        let first = segments.first().expect("there is at least one segment").number;
+        if first == 1 {
+            self.last = Some((0, 0));
+        }
+        let mut following = segments.iter();
+        while let Some(segment) = following.next() {
+            self.tally.begin_segment(segment.number, segment.bytes);
+            let mut sectors = Sectors::of(disk, segment);
+            let at = match self.segment(&mut sectors, segment)? {
+                End::Sealed { next } if Some(next) != segment.number.checked_add(1) => {
+                    let why = format!("the frame that closes it names segment {next} as the next");
+                    return Err(sectors.corrupt(0, why));
+                }
+                End::Sealed { next } if following.len() == 0 => {
+                    let why = "the file is missing; the segment before goes on in it".to_owned();
+                    return Err(LogError::Corrupt { segment: segment::name(next), offset: 0, why });
+                }
+                End::Sealed { .. } => continue,
+                End::Open { at } => at,
+            };
+            let tail = self.tail(&mut sectors, segment, at)?;
+            let spare = following.next().copied();
+            if let Some(spare) = &spare {
+                let unused = is_empty(&mut Sectors::of(disk, spare))?;
+                if !unused || following.len() > 0 {
+                    let why = "the frames end here, though a later segment was begun".to_owned();
+                    let segment = segment::name(segment.number);
+                    return Err(LogError::Corrupt { segment, offset: at, why });
+                }
+            }
+            return Ok((tail, spare));
+        }
+        unreachable!("the last segment is open or it was an error")
+    }
+
+    /// Reads the frames of a segment.
+    fn segment<D: Disk>(
+        &mut self,
+        sectors: &mut Sectors<'_, D>,
+        segment: &NextSegment,
+    ) -> Result<End, LogError> {
+        let mut at = SECTOR_BYTES;
+        while at < sectors.end {
+            let (bytes, number, name) = match self.frame(sectors, segment.salt, at)? {
+                Next::Frame { bytes, number, name } => (bytes, number, name),
+                Next::Nothing { bytes } => {
+                    self.torn = bytes;
+                    break;
+                }
+            };
+            self.last = Some((number, name));
+            let payload = std::mem::take(&mut self.payload);
+            let sealed = self.records(&payload).map_err(|why| sectors.corrupt(at, why))?;
+            self.payload = payload;
+            if let Some(next) = sealed {
+                return Ok(End::Sealed { next });
+            }
+            at += bytes;
+        }
+        Ok(End::Open { at })
+    }
+
+    /// Reads the frame at `at`, its payload into `self.payload`.
+    fn frame<D: Disk>(
+        &mut self,
+        sectors: &mut Sectors<'_, D>,
+        salt: u64,
+        at: u64,
+    ) -> Result<Next, LogError> {
+        let first = sectors.at(at)?;
+        let header = frame::header(first);
+        let due = self.last.map_or(header.number, |(number, _)| number.saturating_add(1));
+        let name = frame::stored(first);
+        match frame::judge(first, salt, due, 0) {
+            Verdict::Good => {}
+            Verdict::Missing => return Ok(Next::Nothing { bytes: None }),
+            Verdict::Damaged => {
+                let why = format!("the first sector of frame {due} is damaged");
+                return Err(sectors.corrupt(at, why));
+            }
+        }
+        self.payload.clear();
+        self.payload.extend_from_slice(frame::first_payload(first));
+        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+        let count = frame::sectors(length.min(FRAME_BYTES_MAX));
+        let bytes = u64::try_from(count * SECTOR).expect("FRAME_BYTES_MAX fits");
+        let former = self.last.map_or(header.former, |(_, name)| name);
+        if !header.magic_fits
+            || header.number != due
+            || header.former != former
+            || length > FRAME_BYTES_MAX
+            || bytes > sectors.end - at
+        {
+            return Err(sectors.corrupt(at, format!("this is not frame {due} of this log")));
+        }
+        let mut others = Hasher::new();
+        let mut missing = false;
+        for index in 1..count {
+            let offset = at + offset_of(index);
+            let sector = sectors.at(offset)?;
+            match frame::judge(sector, salt, due, index) {
+                Verdict::Good => {
+                    others.update(&frame::stored(sector).to_le_bytes());
+                    self.payload.extend_from_slice(frame::body(sector));
+                }
+                Verdict::Missing => missing = true,
+                Verdict::Damaged => {
+                    let why = format!("sector {index} of frame {due} is damaged");
+                    return Err(sectors.corrupt(offset, why));
+                }
+            }
+        }
+        if missing {
+            return Ok(Next::Nothing { bytes: Some(bytes) });
+        }
+        if others.finalize() != header.others {
+            let why = format!("the sectors of frame {due} do not belong together");
+            return Err(sectors.corrupt(at, why));
+        }
+        self.payload.truncate(length);
+        Ok(Next::Frame { bytes, number: due, name })
+    }
+
+    /// Checks that after the last frame there is at most a part of one more.
+    fn tail<D: Disk>(
+        &mut self,
+        sectors: &mut Sectors<'_, D>,
+        segment: &NextSegment,
+        at: u64,
+    ) -> Result<Tail, LogError> {
+        let Some((last, former)) = self.last else {
+            // The segments before were removed only after this one had begun.
+            let why = "the segment has no frame, though it is not the first one".to_owned();
+            return Err(sectors.corrupt(at, why));
+        };
+        let number = last.saturating_add(1);
+        let part_end = self.torn.map_or(sectors.end, |bytes| at + bytes);
+        let mut soiled_to = at;
+        let mut offset = at;
+        while offset < sectors.end {
+            let index = usize::try_from((offset - at) / SECTOR_BYTES).unwrap_or(usize::MAX);
+            let sector = sectors.at(offset)?;
+            if sector.iter().any(|byte| *byte != 0) {
+                let verdict = frame::judge(sector, segment.salt, number, index);
+                if offset >= part_end || verdict == Verdict::Damaged {
+                    let why = format!(
+                        "frame {number} is not whole, yet at {offset} there is something that \
+                         was written after it"
+                    );
+                    return Err(sectors.corrupt(at, why));
+                }
+                soiled_to = offset + SECTOR_BYTES;
+            }
+            offset += SECTOR_BYTES;
+        }
+        let fresh = at == SECTOR_BYTES;
+        Ok(Tail { segment: *segment, at, soiled_to, fresh, number, former })
+    }
+
+    /// Takes the records of a frame in. Gives the next segment if the frame closes this one.
+    fn records(&mut self, payload: &[u8]) -> Result<Option<u64>, String> {
+        let mut records = Records::of(payload);
+        let mut sealed = None;
+        while let Some(record) = records.next()? {
+            match record {
+                Stored::Entry { group, position, term, kind, data } => {
+                    let data = Bytes::copy_from_slice(data);
+                    self.entry(group, Entry { position, term, kind, data })?;
+                }
+                Stored::Vote { group, term, voted_for, commit } => {
+                    let known = self.groups.entry(group).or_default();
+                    (known.term, known.voted_for, known.commit) = (term, voted_for, commit);
+                }
+                Stored::Base { group, position, term, emptied } => {
+                    let known = self.groups.entry(group).or_default();
+                    if position > known.base {
+                        (known.base, known.base_term) = (position, term);
+                        if emptied {
+                            known.entries.clear();
+                            self.tally.hold_none(group);
+                        } else {
+                            let below = known.entries.partition_point(|e| e.position <= position);
+                            known.entries.drain(..below);
+                        }
+                    }
+                }
+                Stored::Oldest { segment } => self.oldest = self.oldest.max(segment),
+                Stored::Sealed { next } => sealed = Some(next),
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// Where segments are gone, the first entry that is left may lie beyond the base that is known
+    /// so far: a later record raises that. So gaps after the base are looked for at the end.
+    fn entry(&mut self, group: GroupId, entry: Entry) -> Result<(), String> {
+        let known = self.groups.entry(group).or_default();
+        let position = entry.position;
+        let wrong = |base: Position| {
+            format!("an entry of group {group} at {position} does not go on from base {base}")
+        };
+        if position <= known.base {
+            return Err(wrong(known.base));
+        }
+        let former_last = known.entries.last().map_or(known.base, |last| last.position);
+        if let Some(first) = known.entries.first().map(|first| first.position) {
+            if position.0 > former_last.0.saturating_add(1) {
+                return Err(wrong(known.base));
+            }
+            let kept = position.0.saturating_sub(first.0);
+            known.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        }
+        known.entries.push(entry);
+        self.tally.hold(group, position, former_last, position);
+        Ok(())
+    }
+
+    fn finish(&mut self, oldest: &str, torn_bytes: u64) -> Result<Recovered, LogError> {
+        for (group, known) in &self.groups {
+            let gap = known.entries.first().filter(|first| first.position.0 - 1 != known.base.0);
+            if let Some(first) = gap {
+                let why = format!(
+                    "the entries of group {group} between its base {} and {} are missing",
+                    known.base, first.position
+                );
+                return Err(LogError::Corrupt { segment: oldest.to_owned(), offset: 0, why });
+            }
+        }
+        Ok(Recovered { groups: std::mem::take(&mut self.groups), torn_bytes })
+    }
+}
+
+fn offset_of(index: usize) -> u64 {
+    u64::try_from(index).expect("the index of a sector fits") * SECTOR_BYTES
+}
+
+/// True when there is nothing after the header.
+fn is_empty<D: Disk>(sectors: &mut Sectors<'_, D>) -> Result<bool, LogError> {
+    let mut offset = SECTOR_BYTES;
+    while offset < sectors.end {
+        if sectors.at(offset)?.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        offset += SECTOR_BYTES;
+    }
+    Ok(true)
+}
