@@ -15,7 +15,7 @@ fn entry(group: GroupId, position: u64, term: u64) -> LogRecord {
 }
 
 fn sized_entry(group: GroupId, position: u64, term: u64, bytes: usize) -> LogRecord {
-    let byte = u8::try_from(position % 251).unwrap();
+    let byte = u8::try_from(position % 251).expect("less than 251");
     let entry = Entry {
         position: Position(position),
         term: Term(term),
@@ -39,12 +39,12 @@ fn vote(group: GroupId, term: u64) -> LogRecord {
 }
 
 fn write(log: &mut Log<MemoryDisk>, records: &[LogRecord]) {
-    log.append(records).unwrap();
-    log.sync().unwrap();
+    log.append(records).expect("the disk takes it");
+    log.sync().expect("the disk takes it");
 }
 
 fn open(disk: MemoryDisk) -> (Log<MemoryDisk>, Recovered) {
-    Log::open(disk, OPTIONS).unwrap()
+    Log::open(disk, OPTIONS).expect("the log is sound")
 }
 
 fn reopen(log: Log<MemoryDisk>) -> (Log<MemoryDisk>, Recovered) {
@@ -64,7 +64,7 @@ fn shape(recovered: &Recovered, group: GroupId) -> (u64, Vec<u64>) {
 }
 
 fn files(log: &mut Log<MemoryDisk>) -> Vec<String> {
-    log.disk_mut().list().unwrap()
+    log.disk_mut().list().expect("a disk in memory can be listed")
 }
 
 #[test]

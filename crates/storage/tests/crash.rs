@@ -1,0 +1,410 @@
+//! Random histories of the log with crashes, full and failing disks, torn sectors and flipped
+//! bits, against a naive model. A failure names its seed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use protocol::{GroupId, Position, ReplicaId, Term};
+use storage::{
+    Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogRecord, MemoryDisk, RecoveredGroup,
+};
+
+/// Small, so that segments roll often.
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 24 * 512 };
+const HISTORIES: u64 = 300;
+const STEPS: u64 = 120;
+
+/// A generator of random numbers (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to before `end`.
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn index(&mut self, end: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(end).expect("fits"))).expect("fits")
+    }
+
+    fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.next().to_le_bytes()[0]).collect()
+    }
+
+    fn fate(&mut self) -> Fate {
+        match self.below(5) {
+            0 | 1 => Fate::Kept,
+            2 => Fate::Lost,
+            3 => Fate::Front(self.index(512)),
+            _ => Fate::Back(self.index(512)),
+        }
+    }
+}
+
+/// What the log must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model(BTreeMap<GroupId, RecoveredGroup>);
+
+impl Model {
+    fn apply(&mut self, record: &LogRecord) {
+        match record {
+            LogRecord::Entry { group, entry } => {
+                let group = self.0.entry(*group).or_default();
+                group.entries.retain(|known| known.position < entry.position);
+                group.entries.push(entry.clone());
+            }
+            LogRecord::Vote { group, term, voted_for, commit } => {
+                let group = self.0.entry(*group).or_default();
+                (group.term, group.voted_for, group.commit) = (*term, *voted_for, *commit);
+            }
+            LogRecord::Base { group, position, term } => {
+                let group = self.0.entry(*group).or_default();
+                if *position <= group.base {
+                    return;
+                }
+                let there = group.entries.iter().find(|known| known.position == *position);
+                if there.is_some_and(|there| there.term == *term) {
+                    group.entries.retain(|known| known.position > *position);
+                } else {
+                    group.entries.clear();
+                }
+                (group.base, group.base_term) = (*position, *term);
+            }
+        }
+    }
+
+    /// Some records that may come next; applies them.
+    fn extend(&mut self, random: &mut Random) -> Vec<LogRecord> {
+        let count = 1 + random.below(6);
+        let mut records = Vec::new();
+        for _ in 0..count {
+            let group = GroupId(u32::try_from(random.below(3)).expect("fits"));
+            let known = self.0.get(&group).cloned().unwrap_or_default();
+            let first = known.base.0 + 1;
+            let last = known.entries.last().map_or(known.base, |entry| entry.position).0;
+            let term = Term(1 + random.below(4));
+            let record = match random.below(10) {
+                0 => LogRecord::Vote {
+                    group,
+                    term,
+                    voted_for: ReplicaId(random.next()),
+                    commit: known.base,
+                },
+                1 => LogRecord::Base { group, position: Position(random.below(last + 3)), term },
+                2 | 3 => match known.entries.get(random.index(known.entries.len() + 1)) {
+                    Some(Entry { position, term, .. }) => {
+                        LogRecord::Base { group, position: *position, term: *term }
+                    }
+                    None => LogRecord::Base { group, position: known.base, term },
+                },
+                kind => {
+                    let replaced = kind == 4 && last >= first;
+                    let next =
+                        if replaced { first + random.below(last + 1 - first) } else { last + 1 };
+                    let length =
+                        if random.one_in(8) { random.index(4000) } else { random.index(60) };
+                    let data = match random.below(3) {
+                        0 => vec![0; length],
+                        _ => random.bytes(length),
+                    };
+                    let kind = EntryKind::Normal;
+                    let entry =
+                        Entry { position: Position(next), term, kind, data: Bytes::from(data) };
+                    LogRecord::Entry { group, entry }
+                }
+            };
+            self.apply(&record);
+            records.push(record);
+        }
+        records
+    }
+}
+
+/// A log, what it must hold, and what it may hold instead after a crash.
+struct History {
+    random: Random,
+    log: Option<Log<MemoryDisk>>,
+    durable: Model,
+    /// After an append that was not synced, or refused.
+    doubtful: Vec<Model>,
+    crashes: u64,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let (log, _) = Log::open(MemoryDisk::new(), OPTIONS).expect("an empty disk is fine");
+        Self {
+            random: Random(seed),
+            log: Some(log),
+            durable: Model::default(),
+            doubtful: Vec::new(),
+            crashes: 0,
+        }
+    }
+
+    fn log(&mut self) -> &mut Log<MemoryDisk> {
+        self.log.as_mut().expect("it is only away during a crash")
+    }
+
+    fn step(&mut self) {
+        let outcome = match self.random.below(40) {
+            0 => self.log().prepare(),
+            1 => self.make_ahead(),
+            2 => {
+                let operations = 1 + self.random.below(8);
+                self.log().disk_mut().fail_after(Some(operations));
+                Ok(())
+            }
+            3 => {
+                let full = self.random.one_in(2);
+                self.log().disk_mut().full(full);
+                Ok(())
+            }
+            4 => {
+                self.crash();
+                Ok(())
+            }
+            _ => self.append(),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(error) if error.is_full() => self.log().disk_mut().full(false),
+            Err(_) => self.crash(),
+        }
+    }
+
+    fn append(&mut self) -> Result<(), LogError> {
+        let mut next = self.durable.clone();
+        let records = next.extend(&mut self.random);
+        self.doubtful.push(next.clone());
+        self.log().append(&records)?;
+        if self.random.one_in(20) {
+            self.crash();
+            return Ok(());
+        }
+        self.log().sync()?;
+        self.durable = next;
+        self.doubtful.clear();
+        Ok(())
+    }
+
+    fn make_ahead(&mut self) -> Result<(), LogError> {
+        let Some(next) = self.log().wanted() else { return Ok(()) };
+        next.make(self.log().disk_mut())?;
+        self.log().adopt(next)
+    }
+
+    /// The power goes, perhaps again while the log is being opened.
+    fn crash(&mut self) {
+        let mut disk = self.log.take().expect("it is only away here").into_disk();
+        disk.full(false);
+        self.crashes += 1;
+        loop {
+            disk.crash(|_, _| self.random.fate());
+            let dies = self.random.one_in(3);
+            disk.fail_after(dies.then(|| 1 + self.random.below(3)));
+            match Log::open(&mut disk, OPTIONS) {
+                Err(LogError::Disk(_)) if dies => {}
+                Err(error) => panic!("after crash {}: {error}", self.crashes),
+                Ok((_, recovered)) => {
+                    let found = Model(recovered.groups);
+                    assert!(
+                        found == self.durable || self.doubtful.contains(&found),
+                        "after crash {}: {found:?} is neither {:?} nor one of {:?}",
+                        self.crashes,
+                        self.durable,
+                        self.doubtful
+                    );
+                    self.durable = found;
+                    self.doubtful.clear();
+                    break;
+                }
+            }
+        }
+        disk.fail_after(None);
+        let (log, recovered) = Log::open(disk, OPTIONS).expect("it was sound a moment ago");
+        assert_eq!(recovered.torn_bytes, 0, "what was cut stays cut");
+        assert_eq!(Model(recovered.groups), self.durable, "the same again");
+        self.log = Some(log);
+    }
+
+    /// A history without crashes; its disk holds `durable`, all synced.
+    fn written(seed: u64, appends: u64) -> (MemoryDisk, Model, Random) {
+        let mut history = Self::new(seed);
+        for _ in 0..appends {
+            let mut next = history.durable.clone();
+            let records = next.extend(&mut history.random);
+            history.log().append(&records).expect("the disk takes it");
+            history.log().sync().expect("the disk takes it");
+            history.durable = next;
+        }
+        if history.random.one_in(2) {
+            history.log().prepare().expect("the disk takes it");
+        }
+        let log = history.log.take().expect("it was made at the start");
+        (log.into_disk(), history.durable, history.random)
+    }
+}
+
+#[test]
+fn after_any_crash_there_is_what_was_synced() {
+    let (mut crashes, mut steps) = (0, 0);
+    for seed in 0..HISTORIES {
+        let result = std::panic::catch_unwind(|| {
+            let mut history = History::new(seed);
+            for _ in 0..STEPS {
+                history.step();
+            }
+            history.crash();
+            history.crashes
+        });
+        match result {
+            Ok(count) => crashes += count,
+            Err(_) => panic!("seed {seed}"),
+        }
+        steps += STEPS;
+    }
+    assert!(crashes > steps / 20, "only {crashes} crashes in {steps} steps: this tests too little");
+}
+
+#[test]
+fn any_part_of_the_last_frame_is_torn_and_never_corrupt() {
+    let group = GroupId(1);
+    let entry = |position: u64, byte: u8, bytes: usize| LogRecord::Entry {
+        group,
+        entry: Entry {
+            position: Position(position),
+            term: Term(1),
+            kind: EntryKind::Normal,
+            data: Bytes::from(vec![byte; bytes]),
+        },
+    };
+    for byte in [0, 7] {
+        let (mut log, _) = Log::open(MemoryDisk::new(), OPTIONS).unwrap();
+        log.append(&[entry(1, byte, 600)]).unwrap();
+        log.sync().unwrap();
+        log.append(&[entry(2, byte, 4000)]).unwrap();
+        let disk = log.into_disk();
+        let sectors = disk.unsynced_sectors();
+        assert_eq!(sectors, 8);
+        for subset in 0..1_u32 << sectors {
+            let mut disk = disk.clone();
+            let mut index = 0;
+            disk.crash(|_, _| {
+                index += 1;
+                if subset >> (index - 1) & 1 == 1 { Fate::Kept } else { Fate::Lost }
+            });
+            let (_, recovered) = Log::open(&mut disk, OPTIONS).unwrap();
+            let whole = subset + 1 == 1 << sectors;
+            assert_eq!(recovered.groups[&group].entries.len(), if whole { 2 } else { 1 });
+            let torn = if whole { 0 } else { 512 * u64::from(u32::BITS - subset.leading_zeros()) };
+            assert_eq!(recovered.torn_bytes, torn, "subset {subset:b}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_told_or_does_no_harm() {
+    let (mut told, mut harmless) = (0, 0);
+    for seed in 0..60 {
+        let (disk, durable, mut random) = History::written(seed, 1 + seed % 30);
+        let files = disk.files();
+        for _ in 0..60 {
+            let mut disk = disk.clone();
+            let (name, bytes) = &files[random.index(files.len())];
+            // Nearer to the beginning more often: most of a segment may be empty.
+            let end = if random.one_in(2) { *bytes } else { (*bytes).min(4096) };
+            let (offset, bit) = (random.below(end), u8::try_from(random.below(8)).unwrap());
+            assert!(disk.flip(name, offset, bit));
+            match Log::open(disk, OPTIONS) {
+                Err(LogError::Corrupt { .. }) => told += 1,
+                Err(other) => panic!("seed {seed} {name} {offset}.{bit}: {other}"),
+                Ok((_, recovered)) => {
+                    assert_eq!(
+                        Model(recovered.groups),
+                        durable,
+                        "seed {seed} {name} {offset}.{bit}"
+                    );
+                    harmless += 1;
+                }
+            }
+        }
+    }
+    assert!(told > harmless, "{told} told, {harmless} harmless");
+}
+
+#[test]
+fn a_flipped_bit_in_the_very_last_frame_is_corruption() {
+    for seed in 0..30 {
+        let (disk, _, _) = History::written(seed, 1 + seed % 30);
+        let (name, content) = disk
+            .files()
+            .into_iter()
+            .rev()
+            .map(|(name, _)| (name.clone(), disk.content(&name).unwrap()))
+            .find(|(_, content)| content[512..].iter().any(|byte| *byte != 0))
+            .unwrap();
+        let last = content.iter().rposition(|byte| *byte != 0).unwrap();
+        for offset in last - 511..=last {
+            let mut disk = disk.clone();
+            assert!(disk.flip(&name, u64::try_from(offset).unwrap(), 5));
+            let opened = Log::open(disk, OPTIONS).map(|(_, recovered)| recovered);
+            assert!(
+                matches!(opened, Err(LogError::Corrupt { .. })),
+                "seed {seed}, {name} {offset}"
+            );
+        }
+    }
+}
+
+#[test]
+fn any_bytes_at_all_give_an_answer_and_never_a_panic() {
+    let mut opened = 0;
+    for seed in 0..400 {
+        let (mut disk, _, mut random) = History::written(seed, 1 + seed % 40);
+        let names: Vec<String> = disk.files().into_iter().map(|(name, _)| name).collect();
+        for _ in 0..=random.below(3) {
+            let name = &names[random.index(names.len())];
+            let Some(content) = disk.content(name) else { continue };
+            let mut content = content.to_vec();
+            match random.below(6) {
+                0 => content.truncate(random.index(content.len() + 1)),
+                1 => {
+                    let more = random.index(2000);
+                    content.extend(random.bytes(more));
+                }
+                2 => {
+                    let length = random.index(3000);
+                    content = random.bytes(length);
+                }
+                kind => {
+                    let at = random.index(content.len() + 1);
+                    let length = random.index(2000).min(content.len() - at);
+                    let bytes = if kind == 3 { vec![0; length] } else { random.bytes(length) };
+                    content[at..at + length].copy_from_slice(&bytes);
+                }
+            }
+            if random.one_in(6) {
+                disk.remove(name).unwrap();
+            } else if random.one_in(6) {
+                disk.put("wal-18446744073709551615.log", content);
+            } else {
+                disk.put(name, content);
+            }
+        }
+        opened += u64::from(Log::open(disk, OPTIONS).is_ok());
+    }
+    assert!(opened < 200, "{opened} of 400 logs were opened in spite of it");
+}
