@@ -52,21 +52,39 @@ pub enum Input {
     /// About [`Timing::tick_micros`] went by. Missed ticks are not made up.
     Tick,
     /// A client of this node asks. Answered by [`Output::Answer`] with the same ticket.
-    Request { ticket: u64, request: Request },
+    Request {
+        ticket: u64,
+        request: Request,
+    },
     /// A connection to another node was made; `dialed` is the address if it was made from here.
-    LinkOpened { link: u64, dialed: Option<String> },
-    LinkClosed { link: u64 },
+    LinkOpened {
+        link: u64,
+        dialed: Option<String>,
+    },
+    LinkClosed {
+        link: u64,
+    },
     /// A frame, as another node's [`Output::Send`] gave it.
-    Received { link: u64, frame: Bytes },
+    Received {
+        link: u64,
+        frame: Bytes,
+    },
     /// All records of [`Output::Append`] up to this batch are on the disk.
-    LogDurable { batch: u64 },
+    LogDurable {
+        batch: u64,
+    },
     /// All that was written to the state store before [`Output::Persist`] is on the disk.
-    StatePersisted { mark: u64 },
+    StatePersisted {
+        mark: u64,
+    },
     /// A handler is done.
     Invoked(Invoked),
     /// The disk does not take writes. The batches that were not confirmed will be tried again by
     /// the shell when `full` (and [`Input::StorageRecovered`] follows); otherwise the node halts.
-    StorageFailed { why: String, full: bool },
+    StorageFailed {
+        why: String,
+        full: bool,
+    },
     StorageRecovered,
     /// Stop in good order: hand over what is owned, then [`Output::Stopped`].
     Stop,
@@ -77,24 +95,46 @@ pub enum Input {
 pub enum Output {
     /// Write at the end of the log and sync. Several may be joined in one write; they are confirmed
     /// in order, the highest durable batch standing for all before it.
-    Append { batch: u64, records: Vec<LogRecord> },
+    Append {
+        batch: u64,
+        records: Vec<LogRecord>,
+    },
     /// Make the state store durable, on another thread.
-    Persist { mark: u64 },
+    Persist {
+        mark: u64,
+    },
     /// Keep a link to each of these addresses, and to no other.
-    Dial { addresses: Vec<String> },
-    Send { link: u64, frame: Bytes },
+    Dial {
+        addresses: Vec<String>,
+    },
+    Send {
+        link: u64,
+        frame: Bytes,
+    },
     /// Close after what was sent before.
-    Close { link: u64 },
-    Answer { ticket: u64, response: Response },
+    Close {
+        link: u64,
+    },
+    Answer {
+        ticket: u64,
+        response: Response,
+    },
     /// Run `Catalogue::invoke` and give the result back as [`Input::Invoked`].
     Invoke(Invocation),
-    Note { level: Level, text: String },
+    Note {
+        level: Level,
+        text: String,
+    },
     /// Put this sandbox aside, make a new one, and start again with [`NodeConfig::join`] set.
-    Rejoin { contact: String },
+    Rejoin {
+        contact: String,
+    },
     /// Everything is handed over and durable: the process may end.
     Stopped,
     /// The node cannot go on; the text says why and what to do.
-    Halt { why: String },
+    Halt {
+        why: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

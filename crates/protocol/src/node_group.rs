@@ -41,8 +41,8 @@ impl NodeGroupRequest {
     /// # Errors
     /// A sentence that says which field is wrong.
     pub fn parse(body: &[u8]) -> Result<Self, String> {
-        let value: serde_json::Value =
-            serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
+        let value: serde_json::Value = serde_json::from_slice(body)
+            .map_err(|error| format!("the body is not JSON: {error}"))?;
         let kind = value["kind"].as_str().unwrap_or_default();
         let wrong = |error: serde_json::Error| format!("{kind}: {error}");
         match kind.strip_prefix(PREFIX).unwrap_or(kind) {

@@ -38,7 +38,7 @@ pub struct Query {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub term: Option<QueryTerm>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub boolean_clauses: Option<Vec<Query>>,
+    pub boolean_clauses: Option<Vec<Self>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,154 @@
+//! What nodes say to one another. A frame on a link is a list of these.
+//!
+//! The encoding is ours alone (postcard): both ends are this program, and the first message on a
+//! link tells the version. Nothing that comes over a link is trusted to be well formed.
+
+use bytes::Bytes;
+use documents::{Cursor, Page, RequestKey};
+use protocol::{GroupId, Position, ReplicaId, Request, Response, Source, Term};
+use replication::{Members, Message};
+use serde::{Deserialize, Serialize};
+
+/// Raised when a frame changes so that an older node could not read it.
+pub(crate) const WIRE_VERSION: u32 = 1;
+
+/// The longest frame that is accepted, in bytes.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Frame {
+    /// The first on each link, from both ends.
+    Hello(Hello),
+    /// You are known here: this is your replica id.
+    Known {
+        replica: ReplicaId,
+        partitions: u32,
+        founders: u64,
+    },
+    /// Your sandbox is not known to this cluster: ask to be admitted.
+    Stranger,
+    /// You are not welcome; the text says why. The link is closed after it.
+    Refused {
+        why: String,
+    },
+    /// A new replica asks to be admitted. Passed on to the directory's owner.
+    Admit(Newcomer),
+    /// A sign of life, and whether the sender's disk takes writes.
+    Ping {
+        takes_writes: bool,
+    },
+    Raft {
+        group: GroupId,
+        message: Message,
+    },
+    /// A part of a snapshot.
+    Chunk(Chunk),
+    /// It was stored; the next may come.
+    ChunkTaken {
+        group: GroupId,
+        transfer: u64,
+        number: u32,
+    },
+    /// A request for the owner of a group.
+    Ask {
+        number: u64,
+        group: GroupId,
+        key: Option<RequestKey>,
+        again: bool,
+        question: Question,
+    },
+    /// Its answer.
+    Told {
+        number: u64,
+        answer: Told,
+    },
+}
+
+/// Who speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) wire_version: u32,
+    pub(crate) node_id: String,
+    pub(crate) uri: String,
+    pub(crate) sandbox_id: u64,
+    pub(crate) boot: u64,
+    /// None until it has one.
+    pub(crate) replica: Option<ReplicaId>,
+    /// The cluster its sandbox belongs to; None while there is none.
+    pub(crate) cluster: Option<u64>,
+    /// A digest of its list of peers, to be equal on all while a cluster forms.
+    pub(crate) peers_digest: u64,
+    /// It takes part in groups (a node that is still forming or joining does not).
+    pub(crate) serving: bool,
+    /// The partitions it would form a cluster with.
+    pub(crate) partitions: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Newcomer {
+    pub(crate) node_id: String,
+    pub(crate) uri: String,
+    pub(crate) sandbox_id: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Chunk {
+    pub(crate) group: GroupId,
+    /// Names one snapshot of one sender.
+    pub(crate) transfer: u64,
+    /// From 0.
+    pub(crate) number: u32,
+    pub(crate) pairs: Vec<(Bytes, Bytes)>,
+    /// On the last chunk: the offer itself, given to consensus once all is stored.
+    pub(crate) last: Option<Message>,
+    pub(crate) position: Position,
+    pub(crate) term: Term,
+    pub(crate) members: Members,
+}
+
+/// What the owner of a group is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Question {
+    Rest(Request),
+    Query {
+        specification: Bytes,
+        after: Option<Cursor>,
+        limit: u64,
+    },
+    Fence(Source),
+    Available,
+    /// To the directory: an encoded `DirectoryCommand`.
+    Directory(Bytes),
+}
+
+impl Question {
+    pub(crate) fn is_write(&self) -> bool {
+        match self {
+            Self::Rest(request) => request.method.is_write(),
+            Self::Query { .. } | Self::Available => false,
+            Self::Fence(_) | Self::Directory(_) => true,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Told {
+    Response(Response),
+    Page(Page),
+    /// Not the owner, or no longer: ask again. The request may have been written all the same, so
+    /// it must be marked as asked before.
+    NotOwner,
+}
+
+pub(crate) fn encode(frames: &[Frame]) -> Bytes {
+    Bytes::from(postcard::to_stdvec(frames).expect("frames always encode"))
+}
+
+/// # Errors
+/// A sentence that says what is wrong with the bytes.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Frame>, String> {
+    if bytes.len() > FRAME_BYTES_MAX {
+        return Err(format!("a frame of {} bytes is over the limit", bytes.len()));
+    }
+    postcard::from_bytes(bytes).map_err(|error| format!("a frame cannot be read: {error}"))
+}

@@ -1,0 +1,423 @@
+//! The office of an owner: it takes the requests for one group, has the desk deal with them, and
+//! lets the answers go when enough replicas hold what was written.
+//!
+//! An office is open for one term at most. It is opened when everything before the term is applied,
+//! and closed at once when the ownership is gone or about to be handed over; whoever still waits
+//! then is told to ask the next owner.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use documents::RequestKey;
+use protocol::{Code, GroupId, Outcome, Position, Problem, ReplicaId, Response, Term};
+use replication::ProposeError;
+use services::{Answer, Desk, DeskInput, DeskOptions, DeskOutput, DeskRequest, Ground};
+
+use crate::directory::Changed;
+use crate::edge::Purpose;
+use crate::frame::{Frame, Question, Told};
+use crate::io::{Level, Output};
+use crate::node::{Agenda, Node};
+use crate::replica;
+
+/// How many requests an owner takes on for one group before it says that it is busy.
+pub const REQUESTS_PER_GROUP_MAX: usize = 20_000;
+
+/// How long a written answer waits for the membership quorum after too few replicas are left.
+const QUORUM_PATIENCE_MICROS: u64 = 1_500_000;
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    Here { number: u64 },
+    There { replica: ReplicaId, number: u64 },
+}
+
+pub(crate) struct Office {
+    pub(crate) term: Term,
+    /// None for the directory, which needs no handlers.
+    desk: Option<Box<Desk>>,
+    origins: BTreeMap<u64, Origin>,
+    next_ticket: u64,
+    /// The desk's proposals, or the directory's tickets, by the position they will have.
+    proposals: BTreeMap<Position, u64>,
+    /// Answers that wait for the membership quorum.
+    unheld: VecDeque<Unheld>,
+    /// Reads that were confirmed and wait for a position to be applied.
+    confirmed: Vec<(Position, u64)>,
+}
+
+struct Unheld {
+    position: Position,
+    ticket: u64,
+    answer: Told,
+    since: u64,
+}
+
+impl Node {
+    /// Opens and closes offices as ownership comes and goes.
+    pub(crate) fn mind_offices(&mut self) {
+        let groups: Vec<GroupId> = self.replicas.keys().copied().collect();
+        for group in groups {
+            let consensus = &self.replicas[&group].group;
+            let serving = consensus.is_owner() && consensus.ready_to_serve();
+            let term = consensus.term();
+            match self.offices.get(&group).map(|office| office.term) {
+                Some(open) if !serving || open != term => self.close_office(group),
+                None if serving
+                    && consensus.applied_position() == consensus.last()
+                    && !self.handing_over(group)
+                    && !self.is_stopping() =>
+                {
+                    self.open_office(group, term);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn open_office(&mut self, group: GroupId, term: Term) {
+        let desk = (!group.is_directory()).then(|| {
+            Box::new(Desk::new(DeskOptions::new(group, term, self.config.node_id.clone())))
+        });
+        let with_desk = desk.is_some();
+        let office = Office {
+            term,
+            desk,
+            origins: BTreeMap::new(),
+            next_ticket: 0,
+            proposals: BTreeMap::new(),
+            unheld: VecDeque::new(),
+            confirmed: Vec::new(),
+        };
+        self.offices.insert(group, office);
+        self.note(Level::Debug, format!("owner of {} in term {term}", name_of(group)));
+        if with_desk {
+            self.agenda.push_back(Agenda::Desk(group, DeskInput::Opened));
+        } else {
+            self.directory_opened();
+        }
+    }
+
+    /// Everyone who waits is told to ask the next owner.
+    pub(crate) fn close_office(&mut self, group: GroupId) {
+        let Some(office) = self.offices.remove(&group) else { return };
+        self.note(Level::Debug, format!("no longer owner of {}", name_of(group)));
+        for origin in office.origins.into_values() {
+            self.reply(origin, Told::NotOwner);
+        }
+    }
+
+    fn reply(&mut self, origin: Origin, answer: Told) {
+        match origin {
+            Origin::Here { number } => self.agenda.push_back(Agenda::Told(number, answer)),
+            Origin::There { replica, number } => {
+                self.outbox.send(replica, Frame::Told { number, answer });
+            }
+        }
+    }
+
+    pub(crate) fn accept_local(
+        &mut self,
+        group: GroupId,
+        number: u64,
+        key: Option<RequestKey>,
+        again: bool,
+        question: Question,
+    ) {
+        self.accept(group, Origin::Here { number }, key, again, question);
+    }
+
+    /// A question came from another node's edge.
+    pub(crate) fn asked(&mut self, from: ReplicaId, frame: Frame) {
+        let Frame::Ask { number, group, key, again, question } = frame else { return };
+        let origin = Origin::There { replica: from, number };
+        self.accept(group, origin, key, again, question);
+    }
+
+    fn accept(
+        &mut self,
+        group: GroupId,
+        origin: Origin,
+        key: Option<RequestKey>,
+        again: bool,
+        question: Question,
+    ) {
+        let writes = question.is_write();
+        if writes && let Some(mut problem) = self.refuse_write(group) {
+            if again {
+                // A former owner was asked, and nobody has looked into the records yet.
+                problem = problem.with_outcome(Outcome::Unknown);
+            }
+            self.reply(origin, Told::Response(problem.into()));
+            return;
+        }
+        let Some(office) = self.offices.get_mut(&group) else {
+            self.reply(origin, Told::NotOwner);
+            return;
+        };
+        if office.origins.len() >= REQUESTS_PER_GROUP_MAX {
+            let text = format!("{} has {REQUESTS_PER_GROUP_MAX} requests waiting", name_of(group));
+            let outcome = if again { Outcome::Unknown } else { Outcome::NotApplied };
+            let problem = Problem::new(Code::Busy, text).with_outcome(outcome);
+            self.reply(origin, Told::Response(problem.into()));
+            return;
+        }
+        office.next_ticket += 1;
+        let ticket = office.next_ticket;
+        office.origins.insert(ticket, origin);
+        let request = match question {
+            Question::Rest(request) => DeskRequest::Rest(request),
+            Question::Query { specification, after, limit } => DeskRequest::Query {
+                spec_json: specification,
+                cursor: after,
+                limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            },
+            Question::Fence(source) => DeskRequest::Fence(source),
+            Question::Available => DeskRequest::Available,
+            Question::Directory(command) => {
+                self.propose_to_directory(ticket, &command);
+                return;
+            }
+        };
+        // Always: the frame may have been on its way since an earlier term of this very node, and
+        // have been done by another owner in between.
+        let again = true;
+        let input = DeskInput::Request { ticket, request, key, again };
+        self.agenda.push_back(Agenda::Desk(group, input));
+    }
+
+    /// A write is refused at once when it could not be acknowledged. Changes of the directory need
+    /// the majority only: they are how a quorum is lowered.
+    fn refuse_write(&self, group: GroupId) -> Option<Problem> {
+        if let Some(why) = &self.disk.full {
+            let text = format!(
+                "the disk of node {} takes no writes: {why}. Free space",
+                self.config.node_id
+            );
+            return Some(Problem::new(Code::Storage, text).with_outcome(Outcome::NotApplied));
+        }
+        if group.is_directory() {
+            return None;
+        }
+        let quorum = self.directory().effective_quorum();
+        let up = self.nodes_up();
+        (up < quorum).then(|| {
+            let text = format!(
+                "the membership quorum is {quorum}, and {up} of {} nodes are up. Start the missing \
+                 nodes, or lower the quorum: PATCH {} {{\"kind\":\"UpdateQuorumRequest\",\
+                 \"membershipQuorum\":{}}}",
+                self.directory().members.len(),
+                protocol::node_group::LINK,
+                self.directory().majority().max(up)
+            );
+            Problem::new(Code::QuorumNotMet, text).with_outcome(Outcome::NotApplied)
+        })
+    }
+
+    /// Gives the desk of a group an input and carries out what it says.
+    pub(crate) fn desk_step(
+        &mut self,
+        group: GroupId,
+        input: DeskInput,
+    ) -> Result<(), storage::StoreError> {
+        let Some(office) = self.offices.get_mut(&group) else { return Ok(()) };
+        let Some(desk) = &mut office.desk else { return Ok(()) };
+        let Some(replica) = self.replicas.get_mut(&group) else { return Ok(()) };
+        let Some(partition) = replica.partition() else { return Ok(()) };
+        let mut ground = Ground { partition, store: &mut *self.store, catalogue: &self.catalogue };
+        let mut outputs = Vec::new();
+        desk.step(self.now, input, &mut ground, &mut outputs)?;
+        for output in outputs {
+            self.desk_output(group, output);
+        }
+        Ok(())
+    }
+
+    fn desk_output(&mut self, group: GroupId, output: DeskOutput) {
+        match output {
+            DeskOutput::Invoke(invocation) => self.outputs.push(Output::Invoke(*invocation)),
+            DeskOutput::Propose { proposal, command } => self.propose(group, proposal, command),
+            DeskOutput::Confirm { ticket } => self.confirm(group, ticket),
+            DeskOutput::Answer { ticket, answer, position } => {
+                let answer = match answer {
+                    Answer::Response(response) => Told::Response(response),
+                    Answer::Page(page) => Told::Page(page),
+                };
+                self.answer_when_held(group, ticket, answer, position);
+            }
+            DeskOutput::Call { call, request } => {
+                self.client_request(Purpose::Call { group, call }, request);
+            }
+            DeskOutput::Fence(source) => self.spread_fence(group, source),
+            DeskOutput::Note(text) => self.note(Level::Info, text),
+        }
+    }
+
+    fn propose(&mut self, group: GroupId, proposal: u64, command: bytes::Bytes) {
+        let Some(replica) = self.replicas.get_mut(&group) else { return };
+        match replica.group.propose(command) {
+            Ok(position) => {
+                if let Some(office) = self.offices.get_mut(&group) {
+                    office.proposals.insert(position, proposal);
+                }
+            }
+            Err(ProposeError::Full) if !group.is_directory() => {
+                let text = format!("{} has too many writes under way; try again", name_of(group));
+                let problem = Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied);
+                let input = DeskInput::Refused { proposal, problem };
+                self.agenda.push_back(Agenda::Desk(group, input));
+            }
+            // Nothing was written. The desk's view is of no use without it, so it is closed, and
+            // everyone who waits asks again; the office opens anew when the log has come to rest.
+            Err(_) => self.close_office(group),
+        }
+    }
+
+    fn confirm(&mut self, group: GroupId, ticket: u64) {
+        let Some(replica) = self.replicas.get_mut(&group) else { return };
+        if replica.group.confirm(ticket).is_err() {
+            self.close_office(group);
+        }
+    }
+
+    fn answer_when_held(
+        &mut self,
+        group: GroupId,
+        ticket: u64,
+        answer: Told,
+        position: Option<Position>,
+    ) {
+        if let Some(position) = position
+            && !self.is_held(group, position)
+        {
+            let since = self.now.steady_micros;
+            if let Some(office) = self.offices.get_mut(&group) {
+                office.unheld.push_back(Unheld { position, ticket, answer, since });
+            }
+            return;
+        }
+        self.release_answer(group, ticket, answer);
+    }
+
+    fn release_answer(&mut self, group: GroupId, ticket: u64, answer: Told) {
+        let Some(office) = self.offices.get_mut(&group) else { return };
+        if let Some(origin) = office.origins.remove(&ticket) {
+            self.reply(origin, answer);
+        }
+    }
+
+    fn is_held(&self, group: GroupId, position: Position) -> bool {
+        let quorum = self.directory().effective_quorum();
+        self.replicas.get(&group).is_some_and(|replica| replica.group.held_by(position) >= quorum)
+    }
+
+    /// Lets go of the answers that enough replicas hold by now, and of those that wait in vain.
+    pub(crate) fn release_held(&mut self) {
+        let groups: Vec<GroupId> =
+            self.offices.iter().filter(|(_, o)| !o.unheld.is_empty()).map(|(id, _)| *id).collect();
+        for group in groups {
+            let waiting = match self.offices.get_mut(&group) {
+                Some(office) => std::mem::take(&mut office.unheld),
+                None => continue,
+            };
+            for unheld in waiting {
+                if self.is_held(group, unheld.position) {
+                    self.release_answer(group, unheld.ticket, unheld.answer);
+                } else if self.waits_in_vain(group, &unheld) {
+                    let problem = self.not_held(group, unheld.position);
+                    self.release_answer(group, unheld.ticket, Told::Response(problem.into()));
+                } else if let Some(office) = self.offices.get_mut(&group) {
+                    office.unheld.push_back(unheld);
+                }
+            }
+        }
+    }
+
+    fn waits_in_vain(&self, group: GroupId, unheld: &Unheld) -> bool {
+        !group.is_directory()
+            && self.nodes_up() < self.directory().effective_quorum()
+            && self.now.steady_micros.saturating_sub(unheld.since) > QUORUM_PATIENCE_MICROS
+    }
+
+    fn not_held(&self, group: GroupId, position: Position) -> Problem {
+        let held = self.replicas.get(&group).map_or(0, |r| r.group.held_by(position));
+        let quorum = self.directory().effective_quorum();
+        let text = format!(
+            "the write is committed on {held} replicas, but the membership quorum is {quorum} and a \
+             node went away meanwhile; it will be seen, and is safe on a majority"
+        );
+        Problem::new(Code::QuorumNotMet, text).with_outcome(Outcome::Unknown)
+    }
+
+    /// What a replica has applied or confirmed goes to the office, if it is open.
+    pub(crate) fn act_on(&mut self, group: GroupId, findings: replica::Findings) {
+        if findings.installed {
+            self.close_office(group);
+        }
+        for (position, outcome) in findings.applied {
+            if let replica::Outcome::Directory(changed) = &outcome {
+                self.directory_changed(changed);
+            }
+            let Some(office) = self.offices.get_mut(&group) else { continue };
+            let Some(proposal) = office.proposals.remove(&position) else { continue };
+            match outcome {
+                replica::Outcome::Command(outcome) => {
+                    let input = DeskInput::Applied { proposal, position, outcome };
+                    self.agenda.push_back(Agenda::Desk(group, input));
+                }
+                replica::Outcome::Directory(changed) => {
+                    let answer = Told::Response(directory_answer(changed));
+                    self.answer_when_held(group, proposal, answer, None);
+                }
+                replica::Outcome::Other => self.close_office(group),
+            }
+        }
+        for note in findings.notes {
+            self.note(Level::Debug, format!("{}: {note}", name_of(group)));
+        }
+        for ticket in findings.refused {
+            // The desk still thinks it waits: without the ownership there is no desk.
+            self.note(Level::Debug, format!("a read (ticket {ticket}) lost its owner"));
+            self.close_office(group);
+        }
+        if let Some(office) = self.offices.get_mut(&group) {
+            office.confirmed.extend(findings.confirmed.into_iter().map(|(t, p)| (p, t)));
+        }
+        self.release_confirmed(group);
+    }
+
+    fn release_confirmed(&mut self, group: GroupId) {
+        let Some(replica) = self.replicas.get(&group) else { return };
+        let Some(office) = self.offices.get_mut(&group) else { return };
+        if office.confirmed.is_empty() {
+            return;
+        }
+        let applied = replica.group.applied_position();
+        for (_, ticket) in office.confirmed.extract_if(.., |(position, _)| *position <= applied) {
+            self.agenda.push_back(Agenda::Desk(group, DeskInput::Confirmed { ticket }));
+        }
+    }
+
+    fn propose_to_directory(&mut self, ticket: u64, command: &bytes::Bytes) {
+        self.propose(GroupId::DIRECTORY, ticket, command.clone());
+    }
+
+    pub(crate) fn tick_desks(&mut self) {
+        for group in self.offices.keys().filter(|group| !group.is_directory()) {
+            self.agenda.push_back(Agenda::Desk(*group, DeskInput::Tick));
+        }
+    }
+}
+
+fn directory_answer(changed: Changed) -> Response {
+    match changed {
+        Changed::Done | Changed::Nothing => Response::bytes(200, bytes::Bytes::new()),
+        Changed::Refused(why) => {
+            Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied).into()
+        }
+    }
+}
+
+pub(crate) fn name_of(group: GroupId) -> String {
+    if group.is_directory() { "the directory".into() } else { format!("partition {group}") }
+}

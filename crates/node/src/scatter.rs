@@ -1,0 +1,308 @@
+//! Requests that concern every partition: queries, the listing of a factory, `/available`, fences.
+//! Each partition's owner answers for its part, and the parts are put together here.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use documents::{Cursor, Hit, Page};
+use protocol::query::{QueryOption, QueryResult, QuerySpecification};
+use protocol::{Document, GroupId, Problem, Response, Source};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use services::DeskInput;
+
+use crate::edge::{Purpose, response_of};
+use crate::frame::{Question, Told};
+use crate::node::{Agenda, Node};
+
+pub(crate) type ScatterId = u64;
+
+/// How many hits a query without a limit may give; more must be asked for in pages.
+pub const HITS_MAX: usize = 100_000;
+
+/// How many bytes an answer with documents may have before it must be asked for in pages.
+pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// The link under which the following pages of a query are found.
+pub(crate) const PAGE_LINK: &str = "/core/query-page";
+
+/// A question to all partitions, until the last has answered.
+pub(crate) struct Scatter {
+    aim: Aim,
+    missing: usize,
+    pages: Vec<Page>,
+    /// The first error; it becomes the answer.
+    failed: Option<Response>,
+    since: u64,
+}
+
+/// What the parts are for.
+enum Aim {
+    Query(Box<QueryAim>),
+    Available { purpose: Purpose },
+    Fence { group: GroupId, source: Source },
+}
+
+struct QueryAim {
+    purpose: Purpose,
+    specification: QuerySpecification,
+    /// The most hits that may be shown, those that are skipped included.
+    limit: usize,
+    skip: usize,
+    form: Form,
+}
+
+/// How the answer is to look.
+#[derive(Clone, Debug)]
+pub(crate) enum Form {
+    /// A query task that is finished: the task as it was sent, with results.
+    Task(Value),
+    /// Bare results, for a factory or a page.
+    Plain { link: String, skip: usize },
+}
+
+/// What the link of a next page holds: everything needed to go on, so that no node has to remember
+/// it and any node can answer.
+#[derive(Serialize, Deserialize)]
+struct PageToken {
+    specification: String,
+    after: Option<Cursor>,
+}
+
+#[derive(Default)]
+pub(crate) struct Scatters {
+    open: BTreeMap<ScatterId, Scatter>,
+    next: ScatterId,
+}
+
+impl Scatters {
+    fn add(&mut self, aim: Aim, missing: usize, since: u64) -> ScatterId {
+        self.next += 1;
+        let scatter = Scatter { aim, missing, pages: Vec::new(), failed: None, since };
+        self.open.insert(self.next, scatter);
+        self.next
+    }
+}
+
+impl Node {
+    pub(crate) fn scatter_fence(
+        &mut self,
+        group: GroupId,
+        source: Source,
+        partitions: u32,
+    ) -> ScatterId {
+        let missing = usize::try_from(partitions).expect("a number of partitions fits");
+        self.scatters.add(Aim::Fence { group, source }, missing, self.now.steady_micros)
+    }
+
+    /// Asks every partition whether its owner is at work.
+    pub(crate) fn ask_available(&mut self, purpose: Purpose) {
+        let partitions = self.partitions();
+        let missing = usize::try_from(partitions).expect("a number of partitions fits");
+        let scatter =
+            self.scatters.add(Aim::Available { purpose }, missing, self.now.steady_micros);
+        for group in (1..=partitions).map(GroupId) {
+            self.submit(Purpose::Part { scatter }, group, Question::Available);
+        }
+    }
+
+    /// Runs a query over all partitions. Its first page is not computed when it is to be fetched by
+    /// a link of its own, as Xenon's query tasks with a limit have it.
+    pub(crate) fn run_query(
+        &mut self,
+        purpose: Purpose,
+        specification: QuerySpecification,
+        after: Option<Cursor>,
+        form: Form,
+    ) {
+        if let Err(problem) = documents::CompiledQuery::new(&specification) {
+            return self.finish(&purpose, Told::Response(problem.into()));
+        }
+        let paged = specification.result_limit.is_some();
+        let counts = specification.has(QueryOption::Count);
+        let top = specification.has(QueryOption::TopResults);
+        if let Form::Task(task) = &form
+            && paged
+            && !counts
+            && !top
+        {
+            let link = page_link(&specification, None);
+            let result = QueryResult { next_page_link: Some(link), ..QueryResult::default() };
+            let response = task_answer(task.clone(), &result);
+            return self.finish(&purpose, Told::Response(response));
+        }
+        let skip = match &form {
+            Form::Plain { skip, .. } => *skip,
+            Form::Task(_) => 0,
+        };
+        let shown = specification.result_limit.unwrap_or(HITS_MAX);
+        let limit = if counts { 0 } else { shown.saturating_add(skip) };
+        let text = serde_json::to_string(&specification).expect("a specification is JSON");
+        let partitions = self.partitions();
+        let missing = usize::try_from(partitions).expect("a number of partitions fits");
+        let aim = QueryAim { purpose, specification, limit, skip, form };
+        let now = self.now.steady_micros;
+        let scatter = self.scatters.add(Aim::Query(Box::new(aim)), missing, now);
+        // One more than is shown tells whether there is another page.
+        let each = u64::try_from(limit.saturating_add(1)).unwrap_or(u64::MAX);
+        for group in (1..=partitions).map(GroupId) {
+            let specification = Bytes::from(text.clone());
+            let question = Question::Query { specification, after: after.clone(), limit: each };
+            self.submit(Purpose::Part { scatter }, group, question);
+        }
+    }
+
+    /// `GET /core/query-page/<token>`.
+    pub(crate) fn run_page(&mut self, purpose: Purpose, token: &str) {
+        match parse_token(token) {
+            Ok((specification, after)) => {
+                let link = format!("{PAGE_LINK}/{token}");
+                self.run_query(purpose, specification, after, Form::Plain { link, skip: 0 });
+            }
+            Err(problem) => self.finish(&purpose, Told::Response(problem.into())),
+        }
+    }
+
+    /// A partition's part has come.
+    pub(crate) fn gathered(&mut self, id: ScatterId, answer: Told) {
+        let Some(scatter) = self.scatters.open.get_mut(&id) else { return };
+        scatter.missing -= 1;
+        match answer {
+            Told::Page(page) => scatter.pages.push(page),
+            other => {
+                let response = response_of(other);
+                if !response.is_success() && scatter.failed.is_none() {
+                    scatter.failed = Some(response);
+                }
+            }
+        }
+        if scatter.missing == 0 {
+            let scatter = self.scatters.open.remove(&id).expect("it was there");
+            self.gathered_all(scatter);
+        }
+    }
+
+    fn gathered_all(&mut self, scatter: Scatter) {
+        let took = self.now.steady_micros.saturating_sub(scatter.since);
+        match (scatter.aim, scatter.failed) {
+            (Aim::Query(aim), Some(failed)) => self.finish(&aim.purpose, Told::Response(failed)),
+            (Aim::Query(aim), None) => {
+                let response = query_answer(&aim, scatter.pages, took);
+                self.finish(&aim.purpose, Told::Response(response));
+            }
+            (Aim::Available { purpose }, failed) => {
+                let response = failed.unwrap_or_else(|| Response::bytes(200, Bytes::new()));
+                self.finish(&purpose, Told::Response(response));
+            }
+            (Aim::Fence { group, .. }, None) => {
+                self.agenda.push_back(Agenda::Desk(group, DeskInput::Fenced));
+            }
+            // A partition without an owner just now; the tasks of this one wait for it.
+            (Aim::Fence { group, source }, Some(_)) if self.offices.contains_key(&group) => {
+                self.spread_fence(group, source);
+            }
+            (Aim::Fence { .. }, Some(_)) => {}
+        }
+    }
+}
+
+fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -> Response {
+    let counted: u64 = pages.iter().map(|page| page.count).sum();
+    let (mut hits, more) = documents::merge(pages, aim.limit);
+    hits.drain(..aim.skip.min(hits.len()));
+    let counts = aim.specification.has(QueryOption::Count);
+    let paged = aim.specification.result_limit.is_some();
+    if more && !counts && !paged {
+        return too_many(format!("over {HITS_MAX} documents match")).into();
+    }
+    let size: usize = hits.iter().map(hit_bytes).sum();
+    if size > ANSWER_BYTES_MAX {
+        return too_many(format!("the answer would have {size} bytes")).into();
+    }
+    let top = aim.specification.has(QueryOption::TopResults);
+    let next = if more && paged && !top && !counts { hits.last().map(Hit::cursor) } else { None };
+    let result = QueryResult {
+        document_count: if counts { counted } else { hits.len() as u64 },
+        next_page_link: next.map(|after| page_link(&aim.specification, Some(after))),
+        query_time_micros: Some(took_micros),
+        document_links: hits.iter().map(|hit| shown_link(hit, aim)).collect(),
+        documents: documents_of(&hits, aim),
+        ..QueryResult::default()
+    };
+    match &aim.form {
+        Form::Task(task) => task_answer(task.clone(), &result),
+        Form::Plain { link, .. } => {
+            let mut body = serde_json::to_value(&result).expect("results are JSON");
+            body["documentSelfLink"] = link.clone().into();
+            body["documentKind"] = "com:vmware:xenon:common:ServiceDocumentQueryResult".into();
+            Response::json(200, &body)
+        }
+    }
+}
+
+fn too_many(what: String) -> Problem {
+    Problem::bad_request(format!(
+        "{what}: set resultLimit (or $limit) and follow nextPageLink, or ask for COUNT"
+    ))
+}
+
+fn hit_bytes(hit: &Hit) -> usize {
+    hit.link.len() + hit.document.as_ref().map_or(0, Bytes::len)
+}
+
+fn shown_link(hit: &Hit, aim: &QueryAim) -> String {
+    if aim.specification.has(QueryOption::IncludeAllVersions) {
+        format!("{}?documentVersion={}", hit.link, hit.version)
+    } else {
+        hit.link.clone()
+    }
+}
+
+fn documents_of(hits: &[Hit], aim: &QueryAim) -> Option<BTreeMap<String, Value>> {
+    aim.specification.has(QueryOption::ExpandContent).then(|| {
+        let parse = |hit: &Hit| {
+            let document = hit.document.as_ref()?;
+            Some((shown_link(hit, aim), serde_json::from_slice(document).ok()?))
+        };
+        hits.iter().filter_map(parse).collect()
+    })
+}
+
+/// The task as it was sent, finished, with its results.
+fn task_answer(mut task: Value, result: &QueryResult) -> Response {
+    task["results"] = serde_json::to_value(result).expect("results are JSON");
+    task["taskInfo"] = json!({
+        "stage": "FINISHED",
+        "isDirect": true,
+        "durationMicros": result.query_time_micros.unwrap_or(0),
+    });
+    task["documentKind"] = protocol::query::KIND.into();
+    if let Value::Object(fields) = &mut task {
+        let forged = |name: &String| name.starts_with("document") && name != "documentKind";
+        fields.retain(|name, _| !forged(name));
+    }
+    Response::json(200, &task)
+}
+
+fn page_link(specification: &QuerySpecification, after: Option<Cursor>) -> String {
+    let specification = serde_json::to_string(specification).expect("a specification is JSON");
+    let token = PageToken { specification, after };
+    let bytes = postcard::to_stdvec(&token).expect("a token encodes");
+    format!("{PAGE_LINK}/{}", documents::to_base64url(&bytes))
+}
+
+fn parse_token(token: &str) -> Result<(QuerySpecification, Option<Cursor>), Problem> {
+    let wrong = || Problem::not_found("no such page: run the query again and follow nextPageLink");
+    let bytes = documents::from_base64url(token).ok_or_else(wrong)?;
+    let token: PageToken = postcard::from_bytes(&bytes).map_err(|_| wrong())?;
+    let specification = serde_json::from_str(&token.specification).map_err(|_| wrong())?;
+    Ok((specification, token.after))
+}
+
+/// What a read of an expired or missing document on this very replica gives.
+pub(crate) fn local_answer(document: Option<&Document>, link: &str) -> Response {
+    match document {
+        Some(document) if !document.is_deleted() => Response::document(200, document),
+        _ => Problem::not_found(format!("{link} is not known to this replica")).into(),
+    }
+}
