@@ -1,43 +1,176 @@
-//! One replica of a group.
+//! One replica of a group: what goes in. What comes out of it is made in `work`, what can be seen
+//! of it in `view`.
+
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use protocol::{Position, ReplicaId, Term};
+use raft::eraftpb;
+use raft::eraftpb::{EntryType, HardState, MessageType};
+use raft::{Config, Raft, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use storage::LogRecord;
 
+use crate::election::{ELECTION_TICKS, HINT_RETRY_TICKS, Held, Hint};
+use crate::memory::MemoryLog;
+use crate::reads::Reads;
 use crate::{
-    ConfirmError, GroupOptions, Members, MembershipChange, Message, Progress, ProposeError, Ready,
-    RestoreError, Restored, Role, Status,
+    ConfirmError, GroupOptions, Members, MembershipChange, Message, MessageKind, ProposeError,
+    RestoreError, Restored, change, convert, guard,
 };
 
+/// A ready has no more committed entries than fit into so many bytes (but at least one); the rest
+/// comes with the next.
+const COMMITTED_BYTES_PER_READY_MAX: u64 = 16 << 20;
+
+/// More notes than this between two readys are dropped.
+const NOTES_MAX: usize = 16;
+
 /// One replica of a group.
+///
+/// After every input, [`Group::ready`] says what has to be done, until it says nothing.
 pub struct Group {
-    options: GroupOptions,
+    pub(crate) options: GroupOptions,
+    pub(crate) raw: RawNode<MemoryLog>,
+    /// In force now, as the committed entries handed out so far say.
+    pub(crate) members: Members,
+    pub(crate) reads: Reads,
+    hint: Option<Hint>,
+    /// A pre-vote that was refused because the owner seemed to live.
+    held_pre_vote: Held,
+    /// A call to stand for election that came before a committed membership was applied.
+    held_campaign: Held,
+    /// Snapshots that the node is sending, and where they stand.
+    pub(crate) offers: BTreeMap<ReplicaId, Position>,
+    pub(crate) notes: Vec<String>,
+    /// To be written before anything else.
+    pub(crate) first_records: Vec<LogRecord>,
+    /// The last ready that was made, and the last that is durable.
+    pub(crate) made: u64,
+    persisted: u64,
+    /// The term and vote last written, and the ready they are in.
+    pub(crate) ballot: (u64, u64),
+    pub(crate) ballot_ready: u64,
+    /// Installs that are not durable yet: ready and position.
+    pub(crate) installs: VecDeque<(u64, Position)>,
+    /// The last committed entry that was handed out.
+    pub(crate) handed_out: Position,
 }
 
-#[allow(unused_variables, clippy::allow_attributes, reason = "signatures first")]
 impl Group {
     /// # Errors
-    /// When what was restored contradicts itself.
-    pub fn new(options: GroupOptions, restored: Restored) -> Result<Self, RestoreError> {
-        Ok(Self { options })
+    /// When what was restored contradicts itself; such a replica must not take part any more.
+    ///
+    /// # Panics
+    /// When the options make no sense.
+    pub fn new(options: GroupOptions, mut restored: Restored) -> Result<Self, RestoreError> {
+        let anew = restored.settle()?;
+        let Restored { base, base_term, applied, members, .. } = restored;
+        let hard = HardState {
+            term: restored.term.0,
+            vote: restored.voted_for.0,
+            commit: restored.commit.0,
+            ..HardState::default()
+        };
+        let log = MemoryLog::new(base, base_term, restored.entries);
+        let log = log.started(hard, applied, members.clone());
+        // raft-rs tells its story to a logger; ours is told by the readys.
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let mut raw = RawNode::new(&config(&options, applied), log, &logger)
+            .expect("what raft-rs checks was checked when it was restored");
+        if members.is_empty() {
+            // The first members of a group are nowhere in its log, so the log alone would leave
+            // this replica with other members than the rest. Until it has a snapshot it asks for
+            // one instead of taking entries.
+            raw.raft.pending_request_snapshot = 1;
+        }
+        let record = LogRecord::Base { group: options.group, position: base, term: base_term };
+        Ok(Self {
+            options,
+            raw,
+            members,
+            reads: Reads::default(),
+            hint: None,
+            held_pre_vote: Held::default(),
+            held_campaign: Held::default(),
+            offers: BTreeMap::new(),
+            notes: Vec::new(),
+            first_records: anew.then_some(record).into_iter().collect(),
+            made: 0,
+            persisted: 0,
+            ballot: (restored.term.0, restored.voted_for.0),
+            ballot_ready: 0,
+            installs: VecDeque::new(),
+            handed_out: applied,
+        })
     }
 
     /// Time goes on.
     pub fn tick(&mut self) {
-        unimplemented!()
+        self.held_pre_vote.tick();
+        self.held_campaign.tick();
+        if let Some(hint) = &mut self.hint {
+            hint.tick();
+        }
+        self.follow_hint();
+        // A lone voter would win at once, before its log is durable.
+        if self.raw.raft.state == StateRole::Leader || !self.would_win_too_early() {
+            self.raw.tick();
+        }
     }
 
     /// A message from another replica. One that makes no sense is dropped with a note.
     pub fn receive(&mut self, message: Message) {
-        unimplemented!()
+        if let Err(why) = guard::check(&self.raw.raft, &message) {
+            self.note(format!("{:?} from replica {}: {why}", message.kind, message.from));
+            return;
+        }
+        let kind = message.kind;
+        let message = convert::message_to_raft(message);
+        match kind {
+            MessageKind::PreVote if self.seems_owned() => self.held_pre_vote.put(message.clone()),
+            MessageKind::AppendAnswer if !message.reject => self.snapshot_arrived(&message),
+            _ => {}
+        }
+        let term = self.raw.raft.term;
+        match kind {
+            MessageKind::Campaign => self.campaign_for_owner(message),
+            _ => self.step(message),
+        }
+        if let Some(hint) = &mut self.hint {
+            if self.raw.raft.term > term {
+                hint.wait(ELECTION_TICKS);
+            } else if kind == MessageKind::PreVote {
+                hint.wait(HINT_RETRY_TICKS);
+            }
+        }
     }
 
-    /// The position that the entry will have if this owner stays.
+    /// The position that the entry will have if this owner stays. Empty data comes out as
+    /// [`crate::CommittedData::Empty`].
     ///
     /// # Errors
-    /// Everything but `ChangePending` and `Refused`.
+    /// `NotOwner`, `HandingOver` and `Full`.
     pub fn propose(&mut self, data: Bytes) -> Result<Position, ProposeError> {
-        unimplemented!()
+        self.check_office()?;
+        let raft = &self.raw.raft;
+        if raft.raft_log.last_index() - raft.raft_log.applied >= self.options.unapplied_max {
+            return Err(ProposeError::Full);
+        }
+        // Not through `RawNode::propose`: that takes a vector, and would have the data copied.
+        let entry = eraftpb::Entry {
+            entry_type: EntryType::EntryNormal,
+            data,
+            ..eraftpb::Entry::default()
+        };
+        let proposal = eraftpb::Message {
+            msg_type: MessageType::MsgPropose,
+            from: raft.id,
+            entries: vec![entry].into(),
+            ..eraftpb::Message::default()
+        };
+        // The owner drops a proposal for one more reason only: too many bytes.
+        self.raw.raft.step(proposal).map_err(|_| ProposeError::Full)?;
+        Ok(Position(self.raw.raft.raft_log.last_index()))
     }
 
     /// Asks a quorum whether this is still the owner; answered by `confirmed` or `refused` of some
@@ -46,120 +179,275 @@ impl Group {
     /// # Errors
     /// When it is not the owner even now, or has too many tickets.
     pub fn confirm(&mut self, ticket: u64) -> Result<(), ConfirmError> {
-        unimplemented!()
+        if !self.is_owner() {
+            return Err(ConfirmError::NotOwner { owner: self.owner() });
+        }
+        self.reads.watch(self.office());
+        if self.reads.add(ticket) { Ok(()) } else { Err(ConfirmError::Full) }
     }
 
-    /// Proposes another membership; the position of the entry.
+    /// Proposes another membership; the position of the entry. It is in force when it comes back
+    /// as [`crate::CommittedData::Members`]; a joint one is followed by its end.
     ///
     /// # Errors
     /// All of them.
     pub fn change(&mut self, change: &MembershipChange) -> Result<Position, ProposeError> {
-        unimplemented!()
+        self.check_office()?;
+        // raft-rs would put an empty entry in its place, without a word.
+        if self.raw.raft.has_pending_conf() || self.members.is_joint() {
+            return Err(ProposeError::ChangePending);
+        }
+        let plan = change::plan(change, &self.members).map_err(ProposeError::Refused)?;
+        self.raw.propose_conf_change(Vec::new(), plan).map_err(|_| ProposeError::Full)?;
+        Ok(Position(self.raw.raft.raft_log.last_index()))
     }
 
     /// Lets another voter become the owner, as soon as it has everything. Given up after an
     /// election timeout. Does nothing when this is not the owner or that is not a voter.
     pub fn hand_over(&mut self, to: ReplicaId) {
-        unimplemented!()
+        if self.is_owner() && to != self.options.me && self.members.voters.contains(&to) {
+            self.raw.transfer_leader(to.0);
+        }
     }
 
     /// The connection to that replica broke. If it owns the group: forget it, and stand for election
-    /// in `delay_ticks` (0: now).
+    /// in `delay_ticks` (0: now) and again every few ticks, until there is an owner.
     pub fn peer_lost(&mut self, peer: ReplicaId, delay_ticks: usize) {
-        unimplemented!()
+        if self.is_owner() {
+            if self.offers.contains_key(&peer) {
+                self.snapshot_sent(peer, false);
+            }
+            self.raw.report_unreachable(peer.0);
+            return;
+        }
+        if self.owner() != Some(peer) {
+            return;
+        }
+        // The term and the vote stay. The lease of the owner ends here and now: it only keeps the
+        // others from being disturbed, no read depends on it.
+        let term = self.raw.raft.term;
+        self.raw.raft.become_follower(term, raft::INVALID_ID);
+        let mut hint = Hint::new(delay_ticks);
+        if let Some(pre_vote) = self.held_pre_vote.take() {
+            hint.wait(HINT_RETRY_TICKS);
+            self.step(pre_vote);
+        }
+        self.hint = Some(hint);
+        self.follow_hint();
     }
 
     /// There is a connection to that replica again: an owner goes on sending at once.
     pub fn peer_back(&mut self, peer: ReplicaId) {
-        unimplemented!()
-    }
-
-    /// What has to be done now. To be called after any input, until there is nothing.
-    pub fn ready(&mut self) -> Option<Ready> {
-        unimplemented!()
+        if !self.is_owner() {
+            return;
+        }
+        if let Some(progress) = self.raw.raft.mut_prs().get_mut(peer.0) {
+            progress.resume();
+            self.raw.raft.send_append(peer.0);
+        }
     }
 
     /// That ready and all earlier ones are durable.
+    ///
+    /// # Panics
+    /// When there was no such ready.
     pub fn persisted(&mut self, number: u64) {
-        unimplemented!()
+        assert!(number <= self.made, "ready {number} was never given out");
+        if number <= self.persisted {
+            return;
+        }
+        self.persisted = number;
+        self.raw.on_persist_ready(number);
+        while self.installs.front().is_some_and(|(ready, _)| *ready <= number) {
+            let (_, position) = self.installs.pop_front().expect("it was just looked at");
+            self.applied(position);
+        }
     }
 
     /// The state machine has applied everything up to here.
+    ///
+    /// # Panics
+    /// When that was not committed.
     pub fn applied(&mut self, position: Position) {
-        unimplemented!()
+        assert!(position <= self.handed_out, "{position} was applied before it was committed");
+        let raft = &self.raw.raft;
+        // An install counts as applied only when it is durable; the state has it before.
+        let durable = raft.raft_log.persisted.min(raft.raft_log.committed);
+        let (position, last) = (position.0.min(durable), raft.raft_log.last_index());
+        if position <= raft.raft_log.applied {
+            return;
+        }
+        self.raw.advance_apply_to(position);
+        self.raw.mut_store().applied_to(Position(position));
+        if self.raw.raft.raft_log.last_index() > last {
+            // The end of a joint membership; raft-rs appends it, and would let it lie there until
+            // the next heartbeat.
+            self.raw.raft.bcast_append();
+        }
+        if let Some(campaign) = self.held_campaign.take() {
+            self.campaign_for_owner(campaign);
+        }
     }
 
     /// The snapshot that was offered for that replica has arrived there, or has not.
     pub fn snapshot_sent(&mut self, to: ReplicaId, ok: bool) {
-        unimplemented!()
+        let Some(position) = self.offers.remove(&to) else { return };
+        let Some(progress) = self.raw.raft.mut_prs().get_mut(to.0) else { return };
+        // What arrived may be from an earlier term of office, and not enough by now.
+        let enough = ok && position.0 >= progress.pending_snapshot;
+        let status = if enough { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.raw.report_snapshot(to.0, status);
     }
 
     /// Forgets the entries up to there (at most up to the applied position). The record is for the
     /// log; none when there is nothing to forget.
     pub fn compact(&mut self, up_to: Position) -> Option<LogRecord> {
-        unimplemented!()
+        let position = up_to.min(self.applied_position());
+        if position <= self.raw.store().base() {
+            return None;
+        }
+        let term = self.raw.mut_store().compact(position);
+        Some(LogRecord::Base { group: self.options.group, position, term })
     }
 
-    pub fn status(&self) -> Status {
-        unimplemented!()
+    /// Gives a message to raft-rs. It has errors for local messages and strangers only, and such
+    /// messages are to be ignored.
+    pub(crate) fn step(&mut self, message: eraftpb::Message) {
+        match self.raw.step(message) {
+            Ok(()) | Err(raft::Error::StepPeerNotFound) => {}
+            Err(error) => self.note(format!("raft: {error}")),
+        }
     }
 
-    pub fn options(&self) -> &GroupOptions {
-        &self.options
+    pub(crate) fn note(&mut self, note: String) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(note);
+        }
     }
 
-    pub fn is_owner(&self) -> bool {
-        unimplemented!()
+    /// The term in which this replica owns the group.
+    pub(crate) fn office(&self) -> Option<Term> {
+        self.is_owner().then(|| self.term())
     }
 
-    pub fn role(&self) -> Role {
-        unimplemented!()
+    /// An owner's vote for itself must be durable before it says anything as the owner. With
+    /// several voters that is so by nature; a lone voter wins before it has written a byte, and
+    /// after a crash it could win the same term again.
+    pub(crate) fn ballot_is_durable(&self) -> bool {
+        self.ballot_ready <= self.persisted
     }
 
-    pub fn term(&self) -> Term {
-        unimplemented!()
+    pub(crate) fn all_persisted_before(&self, ready: u64) -> bool {
+        self.persisted + 1 >= ready
     }
 
-    pub fn owner(&self) -> Option<ReplicaId> {
-        unimplemented!()
+    fn check_office(&self) -> Result<(), ProposeError> {
+        if !self.is_owner() {
+            return Err(ProposeError::NotOwner { owner: self.owner() });
+        }
+        match self.raw.raft.lead_transferee {
+            Some(to) => Err(ProposeError::HandingOver { to: ReplicaId(to) }),
+            None => Ok(()),
+        }
     }
 
-    /// See [`Status::ready_to_serve`].
-    pub fn ready_to_serve(&self) -> bool {
-        unimplemented!()
+    /// Another replica owns the group and was heard of lately: raft-rs ignores pre-votes.
+    fn seems_owned(&self) -> bool {
+        let raft = &self.raw.raft;
+        raft.state == StateRole::Follower
+            && raft.leader_id != raft::INVALID_ID
+            && raft.election_elapsed < raft.election_timeout()
     }
 
-    /// In force now.
-    pub fn members(&self) -> &Members {
-        unimplemented!()
+    fn would_win_too_early(&self) -> bool {
+        let raft = &self.raw.raft;
+        raft.prs().is_singleton() && raft.raft_log.persisted < raft.raft_log.last_index()
     }
 
-    /// How many voters are known to hold that position durably. Only an owner knows of others.
-    pub fn held_by(&self, position: Position) -> usize {
-        unimplemented!()
+    /// Stands for election if the hint says so, with a pre-vote: if the owner lives after all, the
+    /// others say no and nothing happened.
+    fn follow_hint(&mut self) {
+        let Some(hint) = &mut self.hint else { return };
+        if self.raw.raft.leader_id != raft::INVALID_ID || hint.is_spent() {
+            self.hint = None;
+        } else if hint.is_due() && self.raw.raft.promotable() && !self.would_win_too_early() {
+            self.stand();
+        }
     }
 
-    /// The other replicas, as the owner sees them; empty for others.
-    pub fn progress(&self) -> Vec<(ReplicaId, Progress)> {
-        unimplemented!()
+    fn stand(&mut self) {
+        if let Err(error) = self.raw.campaign() {
+            self.note(format!("raft: {error}"));
+        }
     }
 
-    /// The first position in memory: the base + 1.
-    pub fn first(&self) -> Position {
-        unimplemented!()
+    /// The owner hands over to this replica. raft-rs does not stand while a committed membership is
+    /// not applied; the call is kept until it is.
+    fn campaign_for_owner(&mut self, call: eraftpb::Message) {
+        if self.would_win_too_early() {
+            return;
+        }
+        let kept = call.clone();
+        self.step(call);
+        let raft = &self.raw.raft;
+        let refused = raft.state == StateRole::Follower && raft.promotable();
+        if refused && raft.term == kept.term {
+            self.held_campaign.put(kept);
+        }
     }
 
-    /// The last position in memory.
-    pub fn last(&self) -> Position {
-        unimplemented!()
+    /// A replica that asked for a snapshot has one. raft-rs forgets the wish only when the report
+    /// of the sending comes before this answer, and would offer the state again.
+    fn snapshot_arrived(&mut self, answer: &eraftpb::Message) {
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Leader || answer.term != raft.term {
+            return;
+        }
+        let progress = raft.mut_prs().get_mut(answer.from);
+        match progress {
+            Some(progress) if answer.index >= progress.pending_request_snapshot => {
+                progress.pending_request_snapshot = raft::INVALID_INDEX;
+            }
+            _ => {}
+        }
     }
 
-    pub fn applied_position(&self) -> Position {
-        unimplemented!()
+    /// This owner is not a voter any more. The others learn that the change is committed, and the
+    /// one that has most is called to stand.
+    pub(crate) fn step_down(&mut self) {
+        let raft: &mut Raft<MemoryLog> = &mut self.raw.raft;
+        raft.bcast_append();
+        let matched = |voter: &&ReplicaId| raft.prs().get(voter.0).map_or(0, |peer| peer.matched);
+        // Of equals the last; which one does not matter, but it must not depend on chance.
+        let successor = self.members.voters.iter().max_by_key(matched).copied();
+        if let Some(successor) = successor {
+            raft.send_timeout_now(successor.0);
+        }
+        let term = raft.term;
+        raft.become_follower(term, raft::INVALID_ID);
     }
+}
 
-    /// Memory held by the entries, in bytes, roughly.
-    pub fn log_bytes(&self) -> usize {
-        unimplemented!()
+fn config(options: &GroupOptions, applied: Position) -> Config {
+    let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    Config {
+        id: options.me.0,
+        election_tick: options.election_ticks,
+        heartbeat_tick: options.heartbeat_ticks,
+        applied: applied.0,
+        max_size_per_msg: bytes(options.entry_bytes_per_message_max),
+        max_inflight_msgs: options.inflight_max,
+        check_quorum: true,
+        pre_vote: true,
+        // Raft-rs adds chance to this; one value leaves nothing to chance.
+        min_election_tick: options.election_ticks,
+        max_election_tick: options.election_ticks + 1,
+        read_only_option: ReadOnlyOption::Safe,
+        skip_bcast_commit: false,
+        // Else each proposal is a message of its own.
+        batch_append: true,
+        max_uncommitted_size: bytes(options.uncommitted_bytes_max),
+        max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
+        ..Config::default()
     }
 }

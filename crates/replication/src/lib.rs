@@ -1,11 +1,19 @@
 //! One replica of one replicated log: consensus as a value with inputs and outputs.
 
+mod change;
+mod convert;
+mod election;
 mod group;
+mod guard;
 mod members;
+mod memory;
 mod message;
 mod options;
+mod reads;
 mod ready;
 mod status;
+mod view;
+mod work;
 
 pub use group::Group;
 pub use members::{Members, MembershipChange};

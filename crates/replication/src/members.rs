@@ -1,6 +1,9 @@
 //! Who belongs to a group, and how that is changed.
 
+use std::collections::BTreeSet;
+
 use protocol::ReplicaId;
+use raft::eraftpb::ConfState;
 use serde::{Deserialize, Serialize};
 
 /// The replicas of a group. All lists are sorted. Empty: a replica that waits to be admitted.
@@ -28,4 +31,80 @@ pub struct MembershipChange {
     pub promote: Vec<ReplicaId>,
     /// Voters or learners that leave.
     pub remove: Vec<ReplicaId>,
+}
+
+impl Members {
+    /// A group as it begins: all of them vote.
+    pub fn of_voters(voters: impl IntoIterator<Item = ReplicaId>) -> Self {
+        let voters = BTreeSet::from_iter(voters).into_iter().collect();
+        Self { voters, ..Self::default() }
+    }
+
+    /// True for a replica that waits to be admitted.
+    pub fn is_empty(&self) -> bool {
+        self.voters.is_empty() && self.outgoing.is_empty() && self.learners.is_empty()
+    }
+
+    /// True while a joint change is under way.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// True when its vote counts, in either half of a joint membership.
+    pub fn is_voter(&self, replica: ReplicaId) -> bool {
+        self.voters.contains(&replica) || self.outgoing.contains(&replica)
+    }
+
+    pub fn contains(&self, replica: ReplicaId) -> bool {
+        self.is_voter(replica) || self.learners.contains(&replica)
+    }
+
+    /// Whether this is a membership that a group can be in, or what is wrong with it.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let unique = |list: &[ReplicaId]| BTreeSet::from_iter(list).len() == list.len();
+        let lists = [&self.voters, &self.outgoing, &self.learners, &self.learners_next];
+        if lists.iter().any(|list| !unique(list)) {
+            Err("a replica is named twice")
+        } else if lists.iter().any(|list| list.contains(&ReplicaId(0))) {
+            Err("replica 0 is nobody")
+        } else if self.voters.is_empty() && !(self.is_empty() && self.learners_next.is_empty()) {
+            Err("nobody votes")
+        } else if self.learners.iter().any(|learner| self.is_voter(*learner)) {
+            Err("a learner votes")
+        } else if self
+            .learners_next
+            .iter()
+            .any(|next| !self.outgoing.contains(next) || self.voters.contains(next))
+        {
+            Err("a future learner is not one of those who stop voting")
+        } else if self.auto_leave && !self.is_joint() {
+            Err("a joint change is to be ended that is not under way")
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn from_raft(state: &ConfState) -> Self {
+        let sorted =
+            |list: &[u64]| BTreeSet::from_iter(list).into_iter().map(|id| ReplicaId(*id)).collect();
+        Self {
+            voters: sorted(&state.voters),
+            outgoing: sorted(&state.voters_outgoing),
+            learners: sorted(&state.learners),
+            learners_next: sorted(&state.learners_next),
+            auto_leave: state.auto_leave,
+        }
+    }
+
+    pub(crate) fn to_raft(&self) -> ConfState {
+        let ids = |list: &[ReplicaId]| list.iter().map(|replica| replica.0).collect();
+        ConfState {
+            voters: ids(&self.voters),
+            voters_outgoing: ids(&self.outgoing),
+            learners: ids(&self.learners),
+            learners_next: ids(&self.learners_next),
+            auto_leave: self.auto_leave,
+            ..ConfState::default()
+        }
+    }
 }

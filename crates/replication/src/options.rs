@@ -24,7 +24,8 @@ pub struct GroupOptions {
     pub entry_bytes_per_message_max: usize,
     /// How many entries an owner may have taken and not yet applied.
     pub unapplied_max: u64,
-    /// How many bytes of data an owner may have taken and not yet committed.
+    /// How many bytes of data an owner may have taken and not yet committed; a single entry may be
+    /// larger. At least `entry_bytes_per_message_max`.
     pub uncommitted_bytes_max: usize,
 }
 
@@ -75,6 +76,59 @@ impl Restored {
         let RecoveredGroup { term, voted_for, commit, base, base_term, entries } = log;
         Self { term, voted_for, commit, base, base_term, entries, applied, applied_term, members }
     }
+
+    /// Brings log and state together. True when the log has to begin anew after the state: that is
+    /// so when the node fell after a snapshot came into force and before the log knew of it.
+    pub(crate) fn settle(&mut self) -> Result<bool, RestoreError> {
+        self.check_log()?;
+        self.members.check().map_err(|why| RestoreError(format!("its members: {why}")))?;
+        let (applied, base) = (self.applied, self.base);
+        if applied < base {
+            return Err(RestoreError(format!(
+                "the log begins after {base}, but the state has come to {applied} only"
+            )));
+        }
+        if self.members.is_empty() && applied > Position(0) {
+            return Err(RestoreError(format!("nobody is a member at {applied}")));
+        }
+        if applied == base && self.applied_term != self.base_term {
+            return Err(RestoreError(format!(
+                "{base} is of term {} in the log and of term {} in the state",
+                self.base_term, self.applied_term
+            )));
+        }
+        let in_log = |entry: &Entry| entry.position == applied && entry.term == self.applied_term;
+        let anew = applied > base && !self.entries.iter().any(in_log);
+        if anew {
+            (self.base, self.base_term) = (applied, self.applied_term);
+            self.entries.clear();
+        }
+        let (last, last_term) = self
+            .entries
+            .last()
+            .map_or((self.base, self.base_term), |entry| (entry.position, entry.term));
+        // The commit position is only a hint, and may be behind or ahead of what survived.
+        self.commit = self.commit.max(applied).min(last);
+        // A state from a later term than any vote: nobody was voted for in that term here.
+        if last_term > self.term {
+            (self.term, self.voted_for) = (last_term, ReplicaId(0));
+        }
+        Ok(anew)
+    }
+
+    fn check_log(&self) -> Result<(), RestoreError> {
+        let (mut last, mut last_term) = (self.base, self.base_term);
+        for entry in &self.entries {
+            if entry.position != last.next() || entry.term < last_term {
+                return Err(RestoreError(format!(
+                    "entry {} of term {} follows entry {last} of term {last_term}",
+                    entry.position, entry.term
+                )));
+            }
+            (last, last_term) = (entry.position, entry.term);
+        }
+        Ok(())
+    }
 }
 
 /// The log and the state of a replica contradict each other: it must not take part any more.
@@ -88,3 +142,74 @@ impl fmt::Display for RestoreError {
 }
 
 impl std::error::Error for RestoreError {}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use storage::EntryKind;
+
+    use super::*;
+
+    fn restored(base: u64, terms: &[u64], applied: u64, applied_term: u64) -> Restored {
+        let entry = |(offset, term): (u64, &u64)| Entry {
+            position: Position(base + 1 + offset),
+            term: Term(*term),
+            kind: EntryKind::Normal,
+            data: Bytes::new(),
+        };
+        Restored {
+            term: Term(5),
+            voted_for: ReplicaId(2),
+            commit: Position(99),
+            base: Position(base),
+            base_term: Term(u64::from(base > 0)),
+            entries: (0..).zip(terms).map(entry).collect(),
+            applied: Position(applied),
+            applied_term: Term(applied_term),
+            members: Members::of_voters([ReplicaId(1)]),
+        }
+    }
+
+    #[test]
+    fn a_state_inside_the_log_leaves_the_log() {
+        let mut restored = restored(3, &[1, 2, 2], 5, 2);
+        assert_eq!(restored.settle(), Ok(false));
+        assert_eq!(restored.entries.len(), 3);
+        assert_eq!(restored.commit, Position(6), "no more than there is");
+    }
+
+    #[test]
+    fn a_state_beyond_the_log_begins_it_anew() {
+        // Beyond the last entry, and where the log has an entry of another term.
+        for mut restored in [restored(3, &[1, 2, 2], 9, 7), restored(3, &[1, 2, 2], 5, 7)] {
+            let applied = restored.applied;
+            assert_eq!(restored.settle(), Ok(true));
+            assert_eq!((restored.base, restored.base_term), (applied, Term(7)));
+            assert!(restored.entries.is_empty());
+            // The vote was for term 5, and this is a later one.
+            assert_eq!((restored.term, restored.voted_for), (Term(7), ReplicaId(0)));
+            assert_eq!(restored.commit, applied);
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let mut gap = restored(3, &[1, 2, 2], 5, 2);
+        gap.entries.remove(1);
+        let nobody = Restored { members: Members::default(), ..restored(0, &[1], 1, 1) };
+        let twice = Members::of_voters([ReplicaId(1)]);
+        let twice = Members { learners: vec![ReplicaId(1)], ..twice };
+        let odd = Restored { members: twice, ..restored(0, &[1], 1, 1) };
+        for mut bad in [
+            gap,
+            nobody,
+            odd,
+            restored(3, &[2, 1], 4, 2),
+            restored(3, &[], 2, 1),
+            restored(3, &[], 3, 2),
+        ] {
+            assert!(bad.settle().is_err(), "{bad:?}");
+        }
+        assert_eq!(Restored::default().settle(), Ok(false));
+    }
+}

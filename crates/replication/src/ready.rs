@@ -4,19 +4,21 @@ use bytes::Bytes;
 use protocol::{Position, ReplicaId, Term};
 use storage::LogRecord;
 
-use crate::{Members, Message};
+use crate::{Members, Message, SnapshotMeta};
 
 /// What a group wants done. Readys are carried out in the order of their numbers, and several may
 /// be waiting for the disk at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Ready {
     /// To be given back to [`crate::Group::persisted`] when the records of this and of all earlier
-    /// readys are durable (and the state too, if there is something to install).
+    /// readys are durable (and the state too, if there is something to install). Not needed for a
+    /// ready without `must_sync` and `send_durable`, but harmless.
     pub number: u64,
     /// For the log, in this order.
     pub records: Vec<LogRecord>,
     /// False when the records need no sync of their own: there are none, or only the commit
-    /// position moved. `send_durable` waits for the earlier readys all the same.
+    /// position moved. `send_durable` is then empty, unless earlier readys are still on their way to
+    /// the disk: for these it waits all the same.
     pub must_sync: bool,
     /// May leave before the records are durable.
     pub send_now: Vec<Message>,
@@ -24,15 +26,17 @@ pub struct Ready {
     pub send_durable: Vec<Message>,
     /// Each is answered by one [`crate::Group::snapshot_sent`], or ended by `peer_lost`.
     pub send_snapshot: Vec<SnapshotOffer>,
-    /// Make the staged state the current one, durably, and only then write the records.
+    /// Make the staged state the current one, durably, and only then write the records: a log that
+    /// begins after a state that is not there has lost what this replica promised to hold.
     pub install: Option<Install>,
-    /// In order; none of them ever again in this life of the replica.
+    /// In order; after `install`, if there is one. None of them ever again in this life of the
+    /// replica.
     pub committed: Vec<Committed>,
     /// Tickets whose owner was confirmed, and the position that must be applied before the read.
     pub confirmed: Vec<(u64, Position)>,
     /// Tickets that failed because the ownership was lost.
     pub refused: Vec<u64>,
-    /// For the node's own log: messages that were dropped, and why.
+    /// For the node's own log: what was dropped, and why.
     pub notes: Vec<String>,
 }
 
@@ -55,9 +59,10 @@ impl SnapshotOffer {
     /// # Panics
     /// When the position is before the offered one.
     #[must_use]
-    pub fn at(self, position: Position, term: Term, members: Members) -> Self {
-        let _ = (position, term, members);
-        unimplemented!()
+    pub fn at(mut self, position: Position, term: Term, members: Members) -> Self {
+        assert!(position >= self.position, "a state does not go back");
+        self.message.snapshot = Some(SnapshotMeta { position, term, members: members.clone() });
+        Self { position, term, members, ..self }
     }
 }
 

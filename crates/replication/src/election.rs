@@ -1,0 +1,78 @@
+//! What is on a replica's mind between elections: the hint that the owner is gone, and messages
+//! that came a moment too early.
+
+use raft::eraftpb::Message;
+
+/// A replica that lost its owner asks again after so many ticks (and its delay on top, so that two
+/// of them do not ask at the same moment for ever). So long it also waits when another asks.
+pub(crate) const HINT_RETRY_TICKS: usize = 2;
+
+/// When an election has begun, here or elsewhere, it has so many ticks (and the delay) before this
+/// replica begins another: votes must be written to disk on both sides.
+pub(crate) const ELECTION_TICKS: usize = 10;
+
+/// After so many tries the hint is forgotten, and the ordinary timeouts go on.
+pub(crate) const HINT_TRIES_MAX: usize = 8;
+
+/// A message that came too early is kept for so many ticks.
+pub(crate) const HELD_TICKS: usize = 5;
+
+/// The connection to the owner broke, so it will hardly be heard of again.
+pub(crate) struct Hint {
+    delay_ticks: usize,
+    ticks_left: usize,
+    tries_left: usize,
+}
+
+impl Hint {
+    pub(crate) fn new(delay_ticks: usize) -> Self {
+        Self { delay_ticks, ticks_left: delay_ticks, tries_left: HINT_TRIES_MAX }
+    }
+
+    /// Not before so many ticks and the delay.
+    pub(crate) fn wait(&mut self, ticks: usize) {
+        self.ticks_left = self.ticks_left.max(ticks.saturating_add(self.delay_ticks));
+    }
+
+    pub(crate) fn tick(&mut self) {
+        self.ticks_left = self.ticks_left.saturating_sub(1);
+    }
+
+    /// Whether to stand now; counts as a try.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let due = self.ticks_left == 0 && self.tries_left > 0;
+        if due {
+            self.tries_left -= 1;
+            self.ticks_left = HINT_RETRY_TICKS.saturating_add(self.delay_ticks);
+        }
+        due
+    }
+
+    pub(crate) fn is_spent(&self) -> bool {
+        self.tries_left == 0
+    }
+}
+
+/// A message that may be of use in a moment.
+#[derive(Default)]
+pub(crate) struct Held {
+    message: Option<(Message, usize)>,
+}
+
+impl Held {
+    /// One is kept, the last.
+    pub(crate) fn put(&mut self, message: Message) {
+        self.message = Some((message, HELD_TICKS));
+    }
+
+    pub(crate) fn tick(&mut self) {
+        if let Some((_, ticks_left)) = &mut self.message {
+            *ticks_left -= 1;
+        }
+        self.message.take_if(|(_, ticks_left)| *ticks_left == 0);
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Message> {
+        self.message.take().map(|(message, _)| message)
+    }
+}

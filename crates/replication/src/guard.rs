@@ -1,0 +1,141 @@
+//! Messages that raft-rs would panic on, or that would mislead it, are stopped here.
+//!
+//! Peers are not enemies, but they may run another version, or have lost what they promised. What
+//! is refused, and what raft-rs would do with it:
+//!
+//! | message | refused when | otherwise |
+//! |---|---|---|
+//! | any | it is for another replica, or from nobody or from ourselves | counted as somebody's vote |
+//! | any | it has no term | taken for a local message, past all checks of the term |
+//! | any | a position or term is so high that arithmetic on it could overflow | a panic, or a wrap |
+//! | append | the entries have gaps, or terms out of order | a panic, or a log with gaps |
+//! | append | an entry changes the membership in a way unknown here | replicas with different members |
+//! | heartbeat | it commits more than there is here | a panic ("to_commit out of range") |
+//! | snapshot | it has no position, or impossible members | a panic ("invalid restore") |
+//! | snapshot | it contradicts what is committed here | a state that differs from the others' |
+//! | answer to an append | it has more than the owner | a follower that is never sent the rest |
+//! | request for a snapshot | it was answered already | the whole state sent once more |
+//! | vote | it makes an owner before its log is durable | a panic (`last_index == persisted`) |
+
+use protocol::Position;
+use raft::{Raft, StateRole};
+
+use crate::change;
+use crate::memory::MemoryLog;
+use crate::{Message, MessageKind};
+
+/// No group lives to see this position or term.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+
+/// Whether raft-rs can take the message, or why not.
+pub(crate) fn check(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+    check_address(raft.id, message)?;
+    check_numbers(message)?;
+    match message.kind {
+        MessageKind::Append => check_append(message),
+        MessageKind::Heartbeat => check_heartbeat(raft, message),
+        MessageKind::Snapshot => check_snapshot(raft, message),
+        MessageKind::AppendAnswer => check_append_answer(raft, message),
+        MessageKind::VoteAnswer => check_vote_answer(raft, message),
+        MessageKind::Vote
+        | MessageKind::PreVote
+        | MessageKind::PreVoteAnswer
+        | MessageKind::HeartbeatAnswer
+        | MessageKind::Campaign => Ok(()),
+    }
+}
+
+fn check_address(me: u64, message: &Message) -> Result<(), String> {
+    if message.to.0 != me {
+        Err(format!("it is for replica {}", message.to))
+    } else if message.from.0 == 0 || message.from.0 == me {
+        Err("its sender cannot be right".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+fn check_numbers(message: &Message) -> Result<(), String> {
+    if message.term.0 == 0 {
+        return Err("it has no term".to_owned());
+    }
+    let terms = [message.term, message.log_term, message.commit_term];
+    let positions = [message.index, message.commit, message.reject_hint, message.request_snapshot];
+    let high = |numbers: &[u64]| numbers.iter().any(|number| *number > NUMBER_MAX);
+    if high(&terms.map(|term| term.0)) || high(&positions.map(|position| position.0)) {
+        return Err("a number in it is too high to be true".to_owned());
+    }
+    Ok(())
+}
+
+fn check_append(message: &Message) -> Result<(), String> {
+    let mut last = message.index;
+    let mut last_term = message.log_term;
+    for entry in &message.entries {
+        if entry.position != last.next() {
+            return Err(format!("entry {} follows {last}", entry.position));
+        }
+        if entry.term < last_term || entry.term > message.term {
+            return Err(format!("entry {} has term {}", entry.position, entry.term));
+        }
+        let membership = entry.kind == storage::EntryKind::Membership;
+        if membership && change::read(&entry.data).is_none() {
+            return Err(format!(
+                "entry {} changes the membership in an unknown way",
+                entry.position
+            ));
+        }
+        last = entry.position;
+        last_term = entry.term;
+    }
+    Ok(())
+}
+
+fn check_heartbeat(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+    let last = raft.raft_log.last_index();
+    if message.commit.0 > last {
+        let commit = message.commit;
+        return Err(format!("it says that {commit} is committed here, where {last} is the last"));
+    }
+    Ok(())
+}
+
+fn check_snapshot(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+    let Some(meta) = &message.snapshot else {
+        return Err("it says nothing about the snapshot".to_owned());
+    };
+    if meta.position == Position(0) || meta.position.0 > NUMBER_MAX || meta.term > message.term {
+        return Err(format!("a snapshot of {} in term {} cannot be", meta.position, meta.term));
+    }
+    if meta.members.is_empty() {
+        return Err("a group without members has no snapshots".to_owned());
+    }
+    meta.members.check()?;
+    let log = &raft.raft_log;
+    if meta.position.0 == log.committed && !log.match_term(meta.position.0, meta.term.0) {
+        return Err(format!("{} is committed here in another term", meta.position));
+    }
+    Ok(())
+}
+
+fn check_append_answer(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+    let (StateRole::Leader, Some(progress)) = (raft.state, raft.prs().get(message.from.0)) else {
+        return Ok(());
+    };
+    let wanted = message.request_snapshot.0;
+    if message.term.0 == raft.term && message.index.0.max(wanted) > raft.raft_log.last_index() {
+        return Err("it has more than the owner".to_owned());
+    }
+    if wanted != 0 && wanted <= progress.matched {
+        return Err("the snapshot it asks for was sent".to_owned());
+    }
+    Ok(())
+}
+
+fn check_vote_answer(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+    // An honest answer follows a request, and that left when all before it was durable.
+    if !message.reject && raft.raft_log.persisted != raft.raft_log.last_index() {
+        return Err("a vote that nobody can have asked for".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! What can be seen of a replica from outside.
+
+use protocol::{Position, ReplicaId, Term};
+use raft::{ProgressState, StateRole, Storage};
+
+use crate::{Group, GroupOptions, Members, Progress, Role, Status};
+
+impl Group {
+    pub fn status(&self) -> Status {
+        let log = &self.raw.raft.raft_log;
+        Status {
+            term: self.term(),
+            role: self.role(),
+            owner: self.owner(),
+            commit: Position(log.committed),
+            applied: Position(log.applied),
+            persisted: Position(log.persisted),
+            last: Position(log.last_index()),
+            ready_to_serve: self.ready_to_serve(),
+            handing_over: self.raw.raft.lead_transferee.map(ReplicaId),
+            members: self.members.clone(),
+        }
+    }
+
+    pub fn options(&self) -> &GroupOptions {
+        &self.options
+    }
+
+    pub fn is_owner(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    pub fn role(&self) -> Role {
+        match self.raw.raft.state {
+            StateRole::Leader => Role::Owner,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            StateRole::Follower if self.members.is_voter(self.options.me) => Role::Follower,
+            StateRole::Follower => Role::Learner,
+        }
+    }
+
+    pub fn term(&self) -> Term {
+        Term(self.raw.raft.term)
+    }
+
+    /// As far as this replica knows.
+    pub fn owner(&self) -> Option<ReplicaId> {
+        let id = self.raw.raft.leader_id;
+        (id != raft::INVALID_ID).then_some(ReplicaId(id))
+    }
+
+    /// See [`Status::ready_to_serve`].
+    pub fn ready_to_serve(&self) -> bool {
+        self.is_owner() && self.raw.raft.apply_to_current_term()
+    }
+
+    /// In force now.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// How many voters are known to hold that position durably. Only an owner knows of others.
+    pub fn held_by(&self, position: Position) -> usize {
+        let raft = &self.raw.raft;
+        let holds = |voter: &&ReplicaId| {
+            if voter.0 == raft.id {
+                raft.raft_log.persisted >= position.0
+            } else {
+                let progress = raft.prs().get(voter.0).filter(|_| self.is_owner());
+                progress.is_some_and(|progress| progress.matched >= position.0)
+            }
+        };
+        self.members.voters.iter().filter(holds).count()
+    }
+
+    /// The other replicas, as the owner sees them; empty for others.
+    pub fn progress(&self) -> Vec<(ReplicaId, Progress)> {
+        if !self.is_owner() {
+            return Vec::new();
+        }
+        let me = self.raw.raft.id;
+        let others = self.raw.raft.prs().iter().filter(|(id, _)| **id != me);
+        let mut seen: Vec<_> = others
+            .map(|(id, progress)| {
+                let replica = ReplicaId(*id);
+                let progress = Progress {
+                    matched: Position(progress.matched),
+                    active: progress.recent_active,
+                    snapshotting: progress.state == ProgressState::Snapshot,
+                    learner: !self.members.is_voter(replica),
+                };
+                (replica, progress)
+            })
+            .collect();
+        seen.sort_by_key(|(replica, _)| *replica);
+        seen
+    }
+
+    /// The first position in memory: the base + 1.
+    pub fn first(&self) -> Position {
+        self.raw.store().base().next()
+    }
+
+    /// The last position here, durable or not.
+    pub fn last(&self) -> Position {
+        Position(self.raw.raft.raft_log.last_index())
+    }
+
+    pub fn applied_position(&self) -> Position {
+        Position(self.raw.raft.raft_log.applied)
+    }
+
+    /// The term of the entry there, if it is in memory (or the base).
+    pub fn term_at(&self, position: Position) -> Option<Term> {
+        self.raw.store().term(position.0).ok().map(Term)
+    }
+
+    /// Memory held by the entries, in bytes, roughly.
+    pub fn log_bytes(&self) -> usize {
+        self.raw.store().bytes()
+    }
+}
