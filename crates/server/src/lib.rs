@@ -1,1 +1,37 @@
-//! To be written.
+//! The shell of a node: everything that touches the outside world.
+//!
+//! [`Host`] starts one node in this process. A request comes in over HTTP (`web`), is put into the
+//! inbox of the node's thread (`engine`), and the node says what is to be done: records for the
+//! log (`log_writer`), frames for other nodes (`link`, `dial`), answers for clients. Nothing is
+//! decided here; what can be decided is in the crate `node`, which knows none of this.
+
+mod address;
+mod config;
+mod dial;
+mod disk;
+mod engine;
+mod error;
+mod host;
+mod inbox;
+mod link;
+mod log_writer;
+mod logging;
+mod metrics;
+mod persister;
+mod random;
+mod sandbox;
+mod signals;
+mod store;
+mod web;
+
+pub use address::Address;
+pub use config::{
+    Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Setting, sandbox_default,
+};
+pub use disk::FileDisk;
+pub use error::Failure;
+pub use host::Host;
+pub use logging::start_logging;
+pub use random::random;
+pub use store::FjallStore;
+pub use web::BODY_BYTES_MAX;

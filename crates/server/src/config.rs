@@ -1,0 +1,386 @@
+//! What can be set, and where it may be set: a TOML file, then the environment, then the flags;
+//! what comes later wins. One table describes all settings, so that the three agree.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::{Address, Failure};
+
+/// The port when none is given (Xenon's).
+pub const PORT_DEFAULT: u16 = 8000;
+
+/// The number of partitions of a new cluster when none is given.
+pub const PARTITIONS_DEFAULT: u32 = 16;
+
+/// The most partitions a cluster may have.
+pub const PARTITIONS_MAX: u32 = 1024;
+
+/// The longest node id, in bytes.
+const ID_BYTES_MAX: usize = 64;
+
+/// The environment variable and the flag that name the TOML file.
+const CONFIG_VARIABLE: &str = "AMRITA_CONFIG";
+const CONFIG_FLAG: &str = "config";
+
+/// All that a user may want to set of a node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name people know the node by. Without one, the sandbox's is taken, or made up.
+    pub id: Option<String>,
+    /// 0 takes any free port.
+    pub port: u16,
+    pub bind_address: IpAddr,
+    /// Where others reach this node, when that is not the bind address and the port.
+    pub public_uri: Option<Address>,
+    /// All nodes of a new cluster, this one included; empty to begin alone.
+    pub peer_nodes: Vec<Address>,
+    /// Where the data is; by default under the system's folder for temporary files.
+    pub sandbox: Option<PathBuf>,
+    /// How many replicas must hold a write; counts when the cluster forms.
+    pub membership_quorum: Option<usize>,
+    /// Counts when the cluster forms.
+    pub partitions: u32,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a list as `info,server=debug`.
+    pub log_level: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            id: None,
+            port: PORT_DEFAULT,
+            bind_address: IpAddr::from([127, 0, 0, 1]),
+            public_uri: None,
+            peer_nodes: Vec::new(),
+            sandbox: None,
+            membership_quorum: None,
+            partitions: PARTITIONS_DEFAULT,
+            log_level: "info".into(),
+        }
+    }
+}
+
+/// One row of the table of settings.
+pub struct Setting {
+    /// The flag without its dashes; with `_` for `-` it is the key in the file.
+    pub name: &'static str,
+    /// Xenon's spelling of the flag, where it differs.
+    pub alias: Option<&'static str>,
+    /// The environment variable.
+    pub variable: &'static str,
+    /// What stands for the value in the help.
+    pub value: &'static str,
+    pub help: &'static str,
+    set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// Every setting there is.
+pub const SETTINGS: [Setting; 9] = [
+    Setting {
+        name: "id",
+        alias: None,
+        variable: "AMRITA_ID",
+        value: "NAME",
+        help: "Name of the node [default: that of the sandbox, or one made up]",
+        set: |config, text| {
+            config.id = Some(node_id(text)?);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "port",
+        alias: None,
+        variable: "AMRITA_PORT",
+        value: "PORT",
+        help: "Port for everything: REST and the links between nodes; 0 takes a free one \
+               [default: 8000]",
+        set: |config, text| {
+            config.port = number(text, 0, u64::from(u16::MAX))?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "bind-address",
+        alias: Some("bindAddress"),
+        variable: "AMRITA_BIND_ADDRESS",
+        value: "IP",
+        help: "Address to listen at; 0.0.0.0 for all [default: 127.0.0.1]",
+        set: |config, text| {
+            let text = if text == "localhost" { "127.0.0.1" } else { text };
+            config.bind_address =
+                text.parse().map_err(|_| format!("'{text}' is not an IP address"))?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "public-uri",
+        alias: Some("publicUri"),
+        variable: "AMRITA_PUBLIC_URI",
+        value: "URI",
+        help: "Where others reach this node [default: from the bind address and the port]",
+        set: |config, text| {
+            config.public_uri = Some(Address::parse(text)?);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "peer-nodes",
+        alias: Some("peerNodes"),
+        variable: "AMRITA_PEER_NODES",
+        value: "URI,URI,...",
+        help: "All nodes of a new cluster, this one included, the same list for each; without \
+               it the node begins alone",
+        set: |config, text| {
+            let listed = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            config.peer_nodes = listed.map(Address::parse).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "sandbox",
+        alias: None,
+        variable: "AMRITA_SANDBOX",
+        value: "DIR",
+        help: "Folder of the node's data [default: amrita/PORT under the system's folder for \
+               temporary files]",
+        set: |config, text| {
+            if text.is_empty() {
+                return Err("a folder is needed".into());
+            }
+            config.sandbox = Some(PathBuf::from(text));
+            Ok(())
+        },
+    },
+    Setting {
+        name: "membership-quorum",
+        alias: Some("membershipQuorum"),
+        variable: "AMRITA_MEMBERSHIP_QUORUM",
+        value: "N",
+        help: "How many nodes must hold a write before it is acknowledged, from the majority up \
+               to all; counts when the cluster forms, later use `amrita quorum N` \
+               [default: the majority]",
+        set: |config, text| {
+            config.membership_quorum = Some(number(text, 1, 1000)?);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "partitions",
+        alias: None,
+        variable: "AMRITA_PARTITIONS",
+        value: "N",
+        help: "Into how many partitions the documents are divided; counts when the cluster \
+               forms [default: 16]",
+        set: |config, text| {
+            config.partitions = number(text, 1, u64::from(PARTITIONS_MAX))?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "log-level",
+        alias: None,
+        variable: "AMRITA_LOG_LEVEL",
+        value: "LEVEL",
+        help: "error, warn, info, debug or trace, or a list as info,server=debug \
+               [default: info]",
+        set: |config, text| {
+            config.log_level = text.into();
+            Ok(())
+        },
+    },
+];
+
+impl Config {
+    /// Joins the file (named by the flag `config` or by `AMRITA_CONFIG`), the environment and the
+    /// flags, given as name and value.
+    ///
+    /// # Errors
+    /// When a value is wrong, a name is unknown, or the file cannot be read; says where it stood.
+    pub fn load(
+        flags: &[(String, String)],
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Failure> {
+        let mut config = Self::default();
+        let flagged = flags.iter().rev().find(|(name, _)| name == CONFIG_FLAG);
+        let file = flagged.map(|(_, value)| value.clone()).or_else(|| environment(CONFIG_VARIABLE));
+        if let Some(file) = file {
+            config.read_file(Path::new(&file))?;
+        }
+        for setting in &SETTINGS {
+            if let Some(text) = environment(setting.variable) {
+                config.set(setting, &text, setting.variable)?;
+            }
+        }
+        for (name, text) in flags.iter().filter(|(name, _)| name != CONFIG_FLAG) {
+            let shown = format!("--{name}");
+            let setting = setting(name).ok_or_else(|| {
+                Failure::new(format!("there is no flag {shown}"))
+                    .advise(format!("use one of: {}", names("--", "-")))
+            })?;
+            config.set(setting, text, &shown)?;
+        }
+        Ok(config)
+    }
+
+    /// Reads `--name value` and `--name=value`, for programs that embed a node.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when an argument is not a flag or lacks its value.
+    pub fn from_arguments(arguments: impl Iterator<Item = String>) -> Result<Self, Failure> {
+        let mut flags = Vec::new();
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            let Some(name) = argument.strip_prefix("--") else {
+                return Err(Failure::new(format!("'{argument}' is not a flag"))
+                    .advise(format!("use one of: {}", names("--", "-"))));
+            };
+            let (name, value) = match name.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (name, arguments.next()),
+            };
+            let value =
+                value.ok_or_else(|| Failure::new(format!("the flag --{name} lacks its value")))?;
+            flags.push((name.to_owned(), value));
+        }
+        Self::load(&flags, |name| std::env::var(name).ok())
+    }
+
+    /// Where the data is, once the port is known.
+    pub fn sandbox_at(&self, port: u16) -> PathBuf {
+        match &self.sandbox {
+            Some(folder) => folder.clone(),
+            None => sandbox_default().join(port.to_string()),
+        }
+    }
+
+    fn set(&mut self, setting: &Setting, text: &str, place: &str) -> Result<(), Failure> {
+        (setting.set)(self, text)
+            .map_err(|why| Failure::new(format!("{place}: {why}")).advise(setting.help))
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), Failure> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(format!("the configuration file {shown} cannot be read: {error}"))
+        })?;
+        let table: toml::Table = toml::from_str(&text)
+            .map_err(|error| Failure::new(format!("{shown} is not valid TOML: {error}")))?;
+        for (key, value) in table {
+            let setting = setting(&key.replace('_', "-")).ok_or_else(|| {
+                Failure::new(format!("{shown}: there is no setting '{key}'"))
+                    .advise(format!("use one of: {}", names("", "_")))
+            })?;
+            let text = plain(&value).ok_or_else(|| {
+                Failure::new(format!("{shown}: '{key}' must be a text, a number or a list of texts"))
+            })?;
+            self.set(setting, &text, &format!("{shown}: {key}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The folder under which each node has a sandbox named after its port.
+pub fn sandbox_default() -> PathBuf {
+    std::env::temp_dir().join("amrita")
+}
+
+fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name || setting.alias == Some(name))
+}
+
+fn names(before: &str, blank: &str) -> String {
+    let all = SETTINGS.iter().map(|setting| setting.name);
+    let all = all.map(|name| format!("{before}{}", name.replace('-', blank)));
+    all.collect::<Vec<_>>().join(", ")
+}
+
+/// A TOML value as a flag would say it.
+fn plain(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Array(values) => {
+            Some(values.iter().map(plain).collect::<Option<Vec<_>>>()?.join(","))
+        }
+        _ => None,
+    }
+}
+
+fn number<N: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Result<N, String> {
+    let wrong = || format!("'{text}' is not a number from {min} to {max}");
+    let value: u64 = text.trim().parse().map_err(|_| wrong())?;
+    if value < min || value > max {
+        return Err(wrong());
+    }
+    N::try_from(value).map_err(|_| wrong())
+}
+
+fn node_id(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if text.is_empty() || text.len() > ID_BYTES_MAX || !text.chars().all(plain) {
+        return Err(format!(
+            "'{text}' is not a node id; use 1 to {ID_BYTES_MAX} letters, digits, '-', '_' and '.'"
+        ));
+    }
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("amrita.toml");
+        std::fs::write(
+            &file,
+            "port = 1\npartitions = 4\nid = \"f\"\npeer_nodes = [\"http://a:1\", \"http://b:2\"]",
+        )
+        .unwrap();
+        let environment = |name: &str| match name {
+            "AMRITA_CONFIG" => Some(file.display().to_string()),
+            "AMRITA_PORT" => Some("2".into()),
+            "AMRITA_ID" => Some("e".into()),
+            _ => None,
+        };
+        let config = Config::load(&flags(&[("id", "g")]), environment).unwrap();
+        assert_eq!((config.port, config.partitions, config.id.as_deref()), (2, 4, Some("g")));
+        assert_eq!(config.peer_nodes.len(), 2);
+    }
+
+    #[test]
+    fn xenons_spellings_are_taken() {
+        let given = ["--peerNodes=http://a:1,http://b:1", "--membershipQuorum", "2"];
+        let config = Config::from_arguments(given.iter().map(|text| (*text).into())).unwrap();
+        assert_eq!((config.peer_nodes.len(), config.membership_quorum), (2, Some(2)));
+    }
+
+    #[test]
+    fn a_wrong_value_says_where_it_stood_and_what_is_right() {
+        let message = |pairs| Config::load(&flags(pairs), |_| None).unwrap_err().to_string();
+        assert!(message(&[("port", "x")]).contains("--port: 'x' is not a number from 0 to 65535"));
+        assert!(message(&[("prot", "1")]).contains("there is no flag --prot"));
+        assert!(message(&[("peer-nodes", "https://a")]).contains("TLS"));
+        assert!(message(&[("id", "a b")]).contains("not a node id"));
+        assert!(message(&[("membership-quorum", "0")]).contains("from 1 to"));
+        assert!(message(&[("config", "/no/such/file")]).contains("cannot be read"));
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("amrita.toml");
+        std::fs::write(&file, "prot = 1").unwrap();
+        let given = flags(&[("config", &file.display().to_string())]);
+        let message = Config::load(&given, |_| None).unwrap_err().to_string();
+        assert!(message.contains("there is no setting 'prot'"), "{message}");
+        std::fs::write(&file, "port = {").unwrap();
+        let message = Config::load(&given, |_| None).unwrap_err().to_string();
+        assert!(message.contains("not valid TOML"), "{message}");
+    }
+}

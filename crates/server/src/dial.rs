@@ -1,0 +1,182 @@
+//! Makes the links to other nodes: an HTTP upgrade on the node's one port, tried again after a
+//! pause that grows, for as long as the node wants the link.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST, HeaderName, UPGRADE};
+use hyper::upgrade::Upgraded;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::Address;
+use crate::inbox::Inbox;
+use crate::link::Link;
+use crate::metrics::Metrics;
+
+/// Where a link begins.
+pub(crate) const LINK_PATH: &str = "/core/peer-link";
+
+/// The protocol of the upgrade.
+pub(crate) const LINK_PROTOCOL: &str = "amrita-peer";
+
+/// Names the version of the framing; another one is refused.
+pub(crate) const LINK_VERSION_HEADER: HeaderName = HeaderName::from_static("amrita-link-version");
+pub(crate) const LINK_VERSION: &str = "1";
+
+/// The pause after a first failed attempt; doubled with each one.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// The pause does not grow beyond this: a node that comes back is linked within that time.
+const PAUSE_MAX: Duration = Duration::from_millis(320);
+
+/// A link that lived as long as this was good: the next pause is short again.
+const GOOD: Duration = Duration::from_secs(1);
+
+/// How long the whole handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(2);
+
+/// Gives every link of the process a number of its own.
+#[derive(Clone, Default)]
+pub(crate) struct LinkNumbers(Arc<AtomicU64>);
+
+impl LinkNumbers {
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// What is shared by all links of a node.
+#[derive(Clone)]
+pub(crate) struct Ends {
+    pub(crate) numbers: LinkNumbers,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Ends {
+    /// Lives as long as the link does.
+    pub(crate) async fn run(
+        &self,
+        socket: TcpStream,
+        already_read: Bytes,
+        dialed: Option<String>,
+        mut stop: watch::Receiver<()>,
+    ) -> io::Result<()> {
+        let link = Arc::new(Link::new(self.numbers.next(), socket)?);
+        let (inbox, metrics) = (Arc::clone(&self.inbox), Arc::clone(&self.metrics));
+        let live = Arc::clone(&link).live(dialed, already_read, inbox, metrics);
+        tokio::pin!(live);
+        tokio::select! {
+            () = &mut live => {}
+            _ = stop.changed() => {
+                link.close();
+                live.await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the links that the node wants.
+pub(crate) struct Dialer {
+    runtime: Handle,
+    ends: Ends,
+    /// Dropping the sender ends the attempts and closes the link.
+    wanted: BTreeMap<String, watch::Sender<()>>,
+}
+
+impl Dialer {
+    pub(crate) fn new(runtime: Handle, ends: Ends) -> Self {
+        Self { runtime, ends, wanted: BTreeMap::new() }
+    }
+
+    /// Keeps a link to each of these and to no other.
+    pub(crate) fn keep(&mut self, addresses: Vec<String>) {
+        self.wanted.retain(|address, _| addresses.contains(address));
+        for address in addresses {
+            if self.wanted.contains_key(&address) {
+                continue;
+            }
+            match Address::parse(&address) {
+                Ok(target) => {
+                    let (sender, stop) = watch::channel(());
+                    self.runtime.spawn(keep_one(address.clone(), target, self.ends.clone(), stop));
+                    self.wanted.insert(address, sender);
+                }
+                Err(why) => tracing::error!("a node cannot be linked: {why}"),
+            }
+        }
+    }
+}
+
+async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch::Receiver<()>) {
+    let mut pause = PAUSE_MIN;
+    let mut told = false;
+    loop {
+        let attempt = tokio::select! {
+            attempt = tokio::time::timeout(HANDSHAKE_MAX, handshake(&target)) => attempt,
+            _ = stop.changed() => return,
+        };
+        match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((socket, already_read)) => {
+                told = false;
+                let born = Instant::now();
+                let dialed = Some(address.clone());
+                let lived = ends.run(socket, already_read, dialed, stop.clone()).await;
+                if lived.is_ok() && born.elapsed() >= GOOD {
+                    pause = PAUSE_MIN;
+                }
+            }
+            Err(error) => {
+                if !told {
+                    tracing::debug!("no link to {address} yet: {error}");
+                }
+                told = true;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.changed() => return,
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+async fn handshake(target: &Address) -> io::Result<(TcpStream, Bytes)> {
+    let socket = TcpStream::connect(target.authority()).await?;
+    socket.set_nodelay(true)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::get(LINK_PATH)
+        .header(HOST, target.authority())
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, LINK_PROTOCOL)
+        .header(LINK_VERSION_HEADER, LINK_VERSION)
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(io::Error::other(format!("it answered {}", response.status())));
+    }
+    let upgraded = hyper::upgrade::on(response).await.map_err(io::Error::other)?;
+    socket_of(upgraded)
+}
+
+/// The plain socket under an upgraded connection, and what was read from it too early.
+pub(crate) fn socket_of(upgraded: Upgraded) -> io::Result<(TcpStream, Bytes)> {
+    let parts = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .map_err(|_| io::Error::other("the connection is not a plain socket"))?;
+    Ok((parts.io.into_inner(), parts.read_buf))
+}

@@ -1,0 +1,265 @@
+//! The node's own thread: takes what happened, lets the node step, and does what it says.
+//!
+//! One round takes all that waits, steps through it, then hands everything over at once: frames to
+//! the links, records to the log. Frames go first, as the way over another node is the longer one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use node::{Input, Level, Node, Output};
+use protocol::{Moment, Now, Response};
+use services::{Catalogue, Invoked};
+use storage::LogRecord;
+use tokio::sync::oneshot;
+
+use crate::dial::Dialer;
+use crate::inbox::{Event, Inbox};
+use crate::link::Link;
+use crate::log_writer::LogWriter;
+use crate::metrics::Metrics;
+use crate::persister::Persister;
+
+/// How long a stop in good order may take.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// What the engine is made of.
+pub(crate) struct Parts {
+    pub(crate) node: Node,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) tick: Duration,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) log: LogWriter,
+    pub(crate) persister: Persister,
+    pub(crate) dialer: Dialer,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+pub(crate) struct Engine {
+    parts: Parts,
+    born: Instant,
+    now: Now,
+    next_tick: Instant,
+    links: HashMap<u64, Arc<Link>>,
+    /// Who waits for an answer, by ticket. Bounded by the number of connections.
+    tickets: HashMap<u64, oneshot::Sender<Response>>,
+    next_ticket: u64,
+    outputs: Vec<Output>,
+    /// Handlers that are done; taken by the node before the round ends.
+    invoked: VecDeque<Invoked>,
+    /// Links with frames that were not sent yet.
+    touched: Vec<u64>,
+    records: Vec<LogRecord>,
+    batch: Option<u64>,
+    stop_by: Option<Instant>,
+    end: Option<End>,
+}
+
+/// Why the engine ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Stopped,
+    /// The node cannot go on.
+    Halted(String),
+    /// Begin anew with an empty sandbox, and join the cluster of this address.
+    Rejoin(String),
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let born = Instant::now();
+        Self {
+            next_tick: born + parts.tick,
+            parts,
+            born,
+            now: Now::default(),
+            links: HashMap::new(),
+            tickets: HashMap::new(),
+            next_ticket: 1,
+            outputs: Vec::new(),
+            invoked: VecDeque::new(),
+            touched: Vec::new(),
+            records: Vec::new(),
+            batch: None,
+            stop_by: None,
+            end: None,
+        }
+    }
+
+    /// Runs until the node ends. What was asked and not answered is answered by the drop.
+    pub(crate) fn run(mut self) -> End {
+        let mut events = Vec::new();
+        loop {
+            let patience = self.next_tick.saturating_duration_since(Instant::now());
+            self.parts.inbox.take(&mut events, patience);
+            self.parts.metrics.rounds.fetch_add(1, Ordering::Relaxed);
+            let present = Instant::now();
+            self.now = self.look_at_clocks(present);
+            for event in events.drain(..) {
+                self.happened(event);
+            }
+            if present >= self.next_tick {
+                // Counted from now on: ticks that were missed are not made up.
+                self.next_tick = present + self.parts.tick;
+                self.step(Input::Tick);
+                self.watch_the_stop(present);
+            }
+            self.hand_over();
+            if let Some(end) = self.end.take() {
+                return end;
+            }
+        }
+    }
+
+    fn look_at_clocks(&self, present: Instant) -> Now {
+        let steady = present.duration_since(self.born).as_micros();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let micros = |micros: u128| u64::try_from(micros).expect("584,000 years are not over");
+        Now { steady_micros: micros(steady), wall: Moment(micros(wall)) }
+    }
+
+    fn happened(&mut self, event: Event) {
+        match event {
+            Event::Request { request, answer } => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.tickets.insert(ticket, answer);
+                self.step(Input::Request { ticket, request });
+            }
+            Event::LinkOpened { link, dialed } => {
+                let id = link.id;
+                self.links.insert(id, link);
+                self.step(Input::LinkOpened { link: id, dialed });
+            }
+            Event::LinkClosed { link } => {
+                if self.links.remove(&link).is_some() {
+                    self.step(Input::LinkClosed { link });
+                }
+            }
+            Event::Received { link, frames } => self.received(link, frames),
+            Event::LogDurable { batch } => self.step(Input::LogDurable { batch }),
+            Event::LogFailed { why, full } => self.storage_failed(why, full),
+            Event::LogRecovered => self.step(Input::StorageRecovered),
+            Event::StatePersisted { mark } => self.step(Input::StatePersisted { mark }),
+            Event::StateFailed { why } => self.storage_failed(why, false),
+            Event::Stop => {
+                self.stop_by.get_or_insert(Instant::now() + STOP_MAX);
+                self.step(Input::Stop);
+            }
+        }
+    }
+
+    fn received(&mut self, link: u64, frames: Vec<bytes::Bytes>) {
+        // A link of an earlier life of the node may still have something to say.
+        if self.links.contains_key(&link) {
+            for frame in frames {
+                self.step(Input::Received { link, frame });
+            }
+        }
+    }
+
+    fn storage_failed(&mut self, why: String, full: bool) {
+        tracing::error!("{why}");
+        self.step(Input::StorageFailed { why, full });
+    }
+
+    fn step(&mut self, input: Input) {
+        self.take_step(input);
+        while let Some(invoked) = self.invoked.pop_front() {
+            self.take_step(Input::Invoked(invoked));
+        }
+    }
+
+    fn take_step(&mut self, input: Input) {
+        self.parts.metrics.inputs.fetch_add(1, Ordering::Relaxed);
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.parts.node.step(self.now, input, &mut outputs);
+        for output in outputs.drain(..) {
+            self.act(output);
+        }
+        self.outputs = outputs;
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::Append { batch, mut records } => {
+                self.records.append(&mut records);
+                self.batch = Some(batch);
+            }
+            Output::Persist { mark } => self.parts.persister.put(mark),
+            Output::Dial { addresses } => self.parts.dialer.keep(addresses),
+            Output::Send { link, frame } => self.send(link, frame),
+            Output::Close { link } => {
+                if let Some(link) = self.links.get(&link) {
+                    link.close_after_sending();
+                }
+            }
+            Output::Answer { ticket, response } => self.answer(ticket, response),
+            Output::Invoke(invocation) => {
+                self.invoked.push_back(self.parts.catalogue.invoke(invocation));
+            }
+            Output::Note { level, text } => note(level, &text),
+            Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
+            Output::Stopped => self.ends(End::Stopped),
+            Output::Halt { why } => self.ends(End::Halted(why)),
+        }
+    }
+
+    /// The first reason counts.
+    fn ends(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    fn send(&mut self, id: u64, frame: bytes::Bytes) {
+        if let Some(link) = self.links.get(&id) {
+            link.queue(frame);
+            self.parts.metrics.frames_sent.fetch_add(1, Ordering::Relaxed);
+            if !self.touched.contains(&id) {
+                self.touched.push(id);
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: u64, response: Response) {
+        let waiting = self.tickets.remove(&ticket);
+        let waiting = waiting.expect("the node answers each ticket once, and no other");
+        // The client may have gone meanwhile; then no one wants the answer.
+        drop(waiting.send(response));
+    }
+
+    fn hand_over(&mut self) {
+        for id in self.touched.drain(..) {
+            if let Some(link) = self.links.get(&id) {
+                link.flush();
+            }
+        }
+        if let Some(batch) = self.batch.take() {
+            self.parts.log.put(&mut self.records, batch);
+        }
+    }
+
+    fn watch_the_stop(&mut self, present: Instant) {
+        if self.stop_by.is_some_and(|by| present >= by) {
+            tracing::warn!("the stop in good order took too long; the node ends without it");
+            self.ends(End::Stopped);
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for link in self.links.values() {
+            link.close();
+        }
+    }
+}
+
+fn note(level: Level, text: &str) {
+    match level {
+        Level::Debug => tracing::debug!("{text}"),
+        Level::Info => tracing::info!("{text}"),
+        Level::Warn => tracing::warn!("{text}"),
+        Level::Error => tracing::error!("{text}"),
+    }
+}

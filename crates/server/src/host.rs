@@ -1,0 +1,384 @@
+//! One node as a running process: opens the sandbox, starts the threads and the sockets, and ends
+//! them again.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use node::{Node, NodeConfig, Timing};
+use services::Catalogue;
+use storage::{Log, LogError, LogOptions, Recovered, StateStore};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::dial::{Dialer, Ends, LinkNumbers};
+use crate::disk::FileDisk;
+use crate::engine::{End, Engine, Parts};
+use crate::inbox::{Event, Inbox};
+use crate::log_writer::LogWriter;
+use crate::metrics::Metrics;
+use crate::persister::Persister;
+use crate::sandbox::{PutAside, Sandbox, Wanted};
+use crate::store::FjallStore;
+use crate::web::Door;
+use crate::{Address, Config, Failure, random};
+
+/// The length of a segment of the log.
+const SEGMENT_BYTES: u64 = 32 << 20;
+
+/// The most threads for sockets. The node has one thread of its own beside them.
+const SOCKET_THREADS_MAX: usize = 4;
+
+/// How long tasks of the runtime may take to end.
+const RUNTIME_END_MAX: Duration = Duration::from_millis(200);
+
+/// A node that runs in this process.
+///
+/// Dropping it asks the node to stop and does not wait for it.
+pub struct Host {
+    node_id: String,
+    address: Address,
+    inbox: Arc<Inbox>,
+    /// `None` once it was shut down.
+    runtime: Option<Runtime>,
+    /// Dropped to close the connections of clients.
+    closing: Option<watch::Sender<()>>,
+    door: Option<JoinHandle<()>>,
+    ended: mpsc::Receiver<Result<(), Failure>>,
+}
+
+/// What one life of the node is made from; another begins with it after [`End::Rejoin`].
+struct Maker {
+    config: Config,
+    public: Address,
+    catalogue: Arc<Catalogue>,
+    sandbox: Sandbox,
+    ends: Ends,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Host {
+    /// Starts a node with these services. When it returns, the node takes requests; whether it is
+    /// ready to answer them says `/readyz`.
+    ///
+    /// Not to be called from asynchronous code, as it waits for the disk.
+    ///
+    /// # Errors
+    /// When the configuration is wrong, the port is in use, or the sandbox cannot be opened.
+    pub fn start(config: Config, catalogue: Catalogue) -> Result<Self, Failure> {
+        let begun = Instant::now();
+        let (listener, bound) = bind(&config)?;
+        let public = public_address(&config, bound);
+        check_peers(&config, &public)?;
+        let wanted = Wanted { node_id: config.id.clone(), peers: config.peer_nodes.clone() };
+        let sandbox = Sandbox::open(&config.sandbox_at(bound.port()), &wanted)?;
+        let runtime = runtime()?;
+        let metrics = Arc::new(Metrics::default());
+        let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
+        let ends = Ends { numbers: LinkNumbers::default(), inbox: Arc::clone(&inbox), metrics };
+        let maker = Maker {
+            config,
+            public: public.clone(),
+            catalogue: Arc::new(catalogue),
+            sandbox,
+            ends: ends.clone(),
+            runtime: runtime.handle().clone(),
+        };
+        let node_id = maker.sandbox.identity().node_id.clone();
+        tracing::info!("node {node_id} begins; its data is in {}", maker.sandbox.root().display());
+        let ended = maker.run()?;
+        let (closing, closing_seen) = watch::channel(());
+        let metrics = Arc::clone(&ends.metrics);
+        let door = Door { inbox: Arc::clone(&inbox), metrics, ends, closing: closing_seen };
+        let listener = runtime.block_on(async { tokio::net::TcpListener::from_std(listener) });
+        let listener = listener.map_err(|error| listen_failure(bound, &error))?;
+        let door = runtime.spawn(Arc::new(door).serve(listener));
+        let took = begun.elapsed().as_millis();
+        tracing::info!("node {node_id} takes requests at {public} after {took} ms");
+        Ok(Self {
+            node_id,
+            address: public,
+            inbox,
+            runtime: Some(runtime),
+            closing: Some(closing),
+            door: Some(door),
+            ended,
+        })
+    }
+
+    pub fn node_id(&self) -> &str {
+        &self.node_id
+    }
+
+    /// Where the node is reached.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// SIGINT and SIGTERM stop the node in good order; a second SIGINT ends the process at once.
+    pub fn stop_on_signals(&self) {
+        let inbox = Arc::clone(&self.inbox);
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(async move {
+                if let Err(error) = crate::signals::stop(&inbox).await {
+                    tracing::warn!("signals are not heard: {error}");
+                }
+            });
+        }
+    }
+
+    /// Asks the node to stop: it hands over what it owns, then [`Self::wait`] returns.
+    pub fn stop(&self) {
+        self.inbox.put(Event::Stop);
+    }
+
+    /// Waits until the node has stopped, because it was asked to or cannot go on.
+    ///
+    /// Not to be called from asynchronous code.
+    ///
+    /// # Errors
+    /// When it could not go on, with the reason.
+    pub fn wait(mut self) -> Result<(), Failure> {
+        let ended = self.ended.recv().unwrap_or_else(|_| {
+            Err(Failure::new("the node's thread ended by a mistake of this program")
+                .advise("the lines above say where; its peers go on, and it can be started again"))
+        });
+        drop(self.closing.take());
+        if let (Some(runtime), Some(door)) = (self.runtime.take(), self.door.take()) {
+            // The answers that were given last are on their way to the sockets.
+            if runtime.block_on(door).is_err() {
+                tracing::warn!("the connections could not be closed in good order");
+            }
+            runtime.shutdown_timeout(RUNTIME_END_MAX);
+        }
+        ended
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            self.stop();
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Maker {
+    /// Starts the node's thread; what it returns says once how the node ended.
+    fn run(mut self) -> Result<mpsc::Receiver<Result<(), Failure>>, Failure> {
+        let (sender, ended) = mpsc::sync_channel(1);
+        let mut engine = self.engine()?;
+        let thread = std::thread::Builder::new().name("amrita-node".into());
+        let work = move || {
+            let end = loop {
+                match engine.run() {
+                    End::Stopped => break Ok(()),
+                    End::Halted(why) => break Err(Failure::new(why)),
+                    End::Rejoin(contact) => match self.begin_anew(contact) {
+                        Ok(next) => engine = next,
+                        Err(failure) => break Err(failure),
+                    },
+                }
+            };
+            // The receiver is gone when the host was dropped; no one wants to know then.
+            drop(sender.send(end));
+        };
+        thread.spawn(work).map_err(|error| thread_failure(&error))?;
+        Ok(ended)
+    }
+
+    fn begin_anew(&mut self, contact: String) -> Result<Engine, Failure> {
+        tracing::info!("this node leaves its data and joins the cluster of {contact}");
+        let aside = self.sandbox.renew(PutAside::Left, Some(contact))?;
+        tracing::info!("what it had is in {}", aside.display());
+        // What the former life was still to be told is not for the next one.
+        self.ends.inbox.clear();
+        self.engine()
+    }
+
+    fn engine(&mut self) -> Result<Engine, Failure> {
+        let (log, recovered) = self.open_log()?;
+        if recovered.torn_bytes > 0 {
+            let bytes = recovered.torn_bytes;
+            tracing::info!("cut {bytes} bytes off the log that were never acknowledged");
+        }
+        let folder = self.sandbox.state_folder();
+        let store = FjallStore::open(&folder).map_err(|error| self.state_failure(&error.0))?;
+        let persist = store.persister();
+        let config = self.node_config();
+        let tick = Duration::from_micros(config.timing.tick_micros);
+        let catalogue = Arc::clone(&self.catalogue);
+        let node = Node::new(config, Arc::clone(&catalogue), recovered, Box::new(store))?;
+        let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
+        let log = LogWriter::start(log, Arc::clone(inbox), Arc::clone(metrics))
+            .map_err(|error| thread_failure(&error))?;
+        let persister = Persister::start(persist, Arc::clone(inbox), Arc::clone(metrics))
+            .map_err(|error| thread_failure(&error))?;
+        Ok(Engine::new(Parts {
+            node,
+            catalogue,
+            tick,
+            inbox: Arc::clone(inbox),
+            log,
+            persister,
+            dialer: Dialer::new(self.runtime.clone(), self.ends.clone()),
+            metrics: Arc::clone(metrics),
+        }))
+    }
+
+    fn open_log(&mut self) -> Result<(Log<FileDisk>, Recovered), Failure> {
+        let folder = self.sandbox.log_folder();
+        match open_log(&folder) {
+            Err(error @ LogError::Corrupt { .. }) => self.give_up_log(&error),
+            opened => opened.map_err(|error| Failure::new(format!("{error} ({})", folder.display()))),
+        }
+    }
+
+    /// The log is damaged: this replica cannot keep its promises any more. Another begins in its
+    /// place and is filled by its peers, if there are any.
+    fn give_up_log(&mut self, error: &LogError) -> Result<(Log<FileDisk>, Recovered), Failure> {
+        let ours = self.public.to_string();
+        let peer = self.peers().into_iter().find(|peer| *peer != ours);
+        let contact = peer.or_else(|| self.sandbox.identity().join.clone());
+        let Some(contact) = contact else {
+            return Err(Failure::new(format!("{error} ({})", self.sandbox.root().display()))
+                .advise(
+                    "this node has no peers that could mend it, so nothing was touched: put back \
+                     a copy of the sandbox, or start with an empty --sandbox and without what \
+                     was in it",
+                ));
+        };
+        tracing::error!("{error}");
+        let aside = self.sandbox.renew(PutAside::Damaged, Some(contact))?;
+        tracing::error!(
+            "the damaged data was put aside in {}; the node begins anew, as another replica, and \
+             asks its peers to be admitted and filled",
+            aside.display()
+        );
+        open_log(&self.sandbox.log_folder()).map_err(|error| Failure::new(error.to_string()))
+    }
+
+    fn state_failure(&self, why: &str) -> Failure {
+        Failure::new(format!(
+            "the state store in {} cannot be opened: {why}",
+            self.sandbox.state_folder().display()
+        ))
+        .advise(
+            "if the disk is well and this stays so: move the whole sandbox away and start again \
+             with the same flags; a node of a cluster is then filled by its peers",
+        )
+    }
+
+    /// The peer list given, or that which the cluster was formed with.
+    fn peers(&self) -> Vec<String> {
+        if self.config.peer_nodes.is_empty() {
+            return self.sandbox.identity().peers.clone();
+        }
+        self.config.peer_nodes.iter().map(Address::to_string).collect()
+    }
+
+    fn node_config(&self) -> NodeConfig {
+        let identity = self.sandbox.identity();
+        NodeConfig {
+            node_id: identity.node_id.clone(),
+            public_uri: self.public.to_string(),
+            peers: self.peers(),
+            join: identity.join.clone(),
+            sandbox_id: identity.sandbox_id,
+            boot: identity.boot,
+            seed: random(),
+            membership_quorum: self.config.membership_quorum,
+            partitions: self.config.partitions,
+            timing: Timing::default(),
+        }
+    }
+}
+
+fn open_log(folder: &std::path::Path) -> Result<(Log<FileDisk>, Recovered), LogError> {
+    let disk = FileDisk::open(folder)?;
+    Log::open(disk, LogOptions { segment_bytes: SEGMENT_BYTES })
+}
+
+fn bind(config: &Config) -> Result<(TcpListener, SocketAddr), Failure> {
+    let wanted = SocketAddr::new(config.bind_address, config.port);
+    let listener = TcpListener::bind(wanted).map_err(|error| listen_failure(wanted, &error))?;
+    let made = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
+    let bound = made.map_err(|error| listen_failure(wanted, &error))?;
+    Ok((listener, bound))
+}
+
+fn listen_failure(wanted: SocketAddr, error: &std::io::Error) -> Failure {
+    let port = wanted.port();
+    match error.kind() {
+        ErrorKind::AddrInUse => Failure::new(format!("port {port} is in use at {}", wanted.ip()))
+            .advise("stop the process that listens there, or choose another --port"),
+        ErrorKind::PermissionDenied => {
+            Failure::new(format!("this user may not listen at port {port}"))
+                .advise("choose a --port over 1023")
+        }
+        ErrorKind::AddrNotAvailable => {
+            Failure::new(format!("this machine has no address {}", wanted.ip()))
+                .advise("name one of its own, or 0.0.0.0 for all, with --bind-address")
+        }
+        _ => Failure::new(format!("cannot listen at {wanted}: {error}")),
+    }
+}
+
+fn public_address(config: &Config, bound: SocketAddr) -> Address {
+    if let Some(public) = &config.public_uri {
+        return public.clone();
+    }
+    let host = match bound {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => "127.0.0.1".into(),
+        SocketAddr::V4(v4) => v4.ip().to_string(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => "[::1]".into(),
+        SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+    };
+    Address::new(host, bound.port())
+}
+
+fn check_peers(config: &Config, public: &Address) -> Result<(), Failure> {
+    let peers = &config.peer_nodes;
+    if !peers.is_empty() && !peers.contains(public) {
+        return Err(Failure::new(format!("the peer list does not name this node itself, {public}"))
+            .advise(
+                "give all nodes the same --peer-nodes, with each node's own address in it; if the \
+                 list calls this node by another name, say so with --public-uri",
+            ));
+    }
+    let twice = peers.iter().enumerate().find(|(n, peer)| peers[..*n].contains(peer));
+    if let Some((_, peer)) = twice {
+        return Err(Failure::new(format!("the peer list names {peer} twice"))
+            .advise("name each node once in --peer-nodes"));
+    }
+    if let Some(quorum) = config.membership_quorum {
+        let nodes = peers.len().max(1);
+        let majority = nodes / 2 + 1;
+        if quorum > nodes || quorum < majority {
+            return Err(Failure::new(format!(
+                "a membership quorum of {quorum} does not go with {nodes} peer nodes"
+            ))
+            .advise(format!("give --membership-quorum from {majority} to {nodes}, or leave it out")));
+        }
+    }
+    Ok(())
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.min(SOCKET_THREADS_MAX))
+        .thread_name("amrita-socket")
+        .enable_all()
+        .build()
+        .map_err(|error| thread_failure(&error))
+}
+
+fn thread_failure(error: &std::io::Error) -> Failure {
+    Failure::new(format!("the threads cannot be started: {error}"))
+        .advise("does this user have too many processes (ulimit -u) or open files (ulimit -n)?")
+}

@@ -1,0 +1,217 @@
+//! The one way to the node's thread: everything that happens is put here, and the thread takes all
+//! that is there at once.
+//!
+//! The lock is held for a push or a swap only, and the thread is woken only when it sleeps: at
+//! load, a push costs no system call.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol::{Request, Response};
+use tokio::sync::{Notify, oneshot};
+
+use crate::link::Link;
+use crate::metrics::Metrics;
+
+/// The most requests of clients that may wait. More are answered with 503 at once.
+const REQUESTS_MAX: usize = 8_192;
+
+/// The most bytes of frames that may wait. When there are more, links are not read from, and their
+/// senders have to wait.
+const FRAME_BYTES_WAITING_MAX: usize = 64 << 20;
+
+/// Something that happened, outside of the node.
+pub(crate) enum Event {
+    Request { request: Request, answer: oneshot::Sender<Response> },
+    LinkOpened { link: Arc<Link>, dialed: Option<String> },
+    LinkClosed { link: u64 },
+    Received { link: u64, frames: Vec<Bytes> },
+    LogDurable { batch: u64 },
+    LogFailed { why: String, full: bool },
+    LogRecovered,
+    StatePersisted { mark: u64 },
+    StateFailed { why: String },
+    Stop,
+}
+
+/// A bound is reached.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+pub(crate) struct Inbox {
+    waiting: Mutex<Waiting>,
+    bell: Condvar,
+    /// Rung when frames were taken, for links that wait to put more.
+    room: Notify,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    events: Vec<Event>,
+    requests: usize,
+    frame_bytes: usize,
+    asleep: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { waiting: Mutex::default(), bell: Condvar::new(), room: Notify::new(), metrics }
+    }
+
+    /// For events that are bounded by what the node asked for, and by the number of connections.
+    pub(crate) fn put(&self, event: Event) {
+        let mut waiting = self.lock();
+        waiting.events.push(event);
+        self.wake(waiting);
+    }
+
+    /// A client's request.
+    pub(crate) fn request(
+        &self,
+        request: Request,
+        answer: oneshot::Sender<Response>,
+    ) -> Result<(), Full> {
+        let mut waiting = self.lock();
+        if waiting.requests >= REQUESTS_MAX {
+            return Err(Full);
+        }
+        waiting.requests += 1;
+        waiting.events.push(Event::Request { request, answer });
+        self.wake(waiting);
+        Ok(())
+    }
+
+    /// Frames of a link. Waits while there are too many.
+    pub(crate) async fn received(&self, link: u64, frames: Vec<Bytes>) {
+        let bytes = frames.iter().map(Bytes::len).sum::<usize>();
+        let mut frames = Some(frames);
+        loop {
+            // Must be made before the look at the count, or a ring between the two is missed.
+            let room = self.room.notified();
+            {
+                let mut waiting = self.lock();
+                if waiting.frame_bytes < FRAME_BYTES_WAITING_MAX {
+                    waiting.frame_bytes += bytes;
+                    let frames = frames.take().expect("the loop ends when they are taken");
+                    waiting.events.push(Event::Received { link, frames });
+                    self.wake(waiting);
+                    return;
+                }
+            }
+            room.await;
+        }
+    }
+
+    /// Takes all that is there into `events`, which must be empty; waits up to `patience` for
+    /// something to come.
+    pub(crate) fn take(&self, events: &mut Vec<Event>, patience: Duration) {
+        let mut waiting = self.lock();
+        if waiting.events.is_empty() && !patience.is_zero() {
+            waiting.asleep = true;
+            let (woken, _) = self
+                .bell
+                .wait_timeout_while(waiting, patience, |waiting| waiting.events.is_empty())
+                .expect("no one panics while holding the inbox");
+            waiting = woken;
+            waiting.asleep = false;
+        }
+        std::mem::swap(&mut waiting.events, events);
+        waiting.requests = 0;
+        let was_full = waiting.frame_bytes >= FRAME_BYTES_WAITING_MAX;
+        waiting.frame_bytes = 0;
+        drop(waiting);
+        let taken = i64::try_from(events.len()).unwrap_or(i64::MAX);
+        self.metrics.queue_depth.fetch_sub(taken, Ordering::Relaxed);
+        if was_full {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Throws away what waits; links among it are closed.
+    pub(crate) fn clear(&self) {
+        let mut events = Vec::new();
+        self.take(&mut events, Duration::ZERO);
+        for event in events {
+            if let Event::LinkOpened { link, .. } = event {
+                link.close();
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("no one panics while holding the inbox")
+    }
+
+    fn wake(&self, mut waiting: std::sync::MutexGuard<'_, Waiting>) {
+        self.metrics.queue_depth.fetch_add(1, Ordering::Relaxed);
+        let asleep = std::mem::take(&mut waiting.asleep);
+        drop(waiting);
+        if asleep {
+            self.bell.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Method;
+
+    fn inbox() -> Inbox {
+        Inbox::new(Arc::default())
+    }
+
+    #[test]
+    fn requests_over_the_bound_are_refused_until_some_are_taken() {
+        let inbox = inbox();
+        let ask = || inbox.request(Request::new(Method::Get, "/"), oneshot::channel().0);
+        for _ in 0..REQUESTS_MAX {
+            ask().unwrap();
+        }
+        assert!(ask().is_err());
+        // What the node itself waits for is never refused.
+        inbox.put(Event::LogDurable { batch: 1 });
+        let mut events = Vec::new();
+        inbox.take(&mut events, Duration::ZERO);
+        assert_eq!(events.len(), REQUESTS_MAX + 1);
+        ask().unwrap();
+    }
+
+    #[test]
+    fn frames_over_the_bound_wait_until_some_are_taken() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let inbox = inbox();
+        runtime.block_on(async {
+            inbox.received(1, vec![Bytes::from(vec![0; FRAME_BYTES_WAITING_MAX])]).await;
+            let second = inbox.received(1, vec![Bytes::from_static(b"x")]);
+            tokio::pin!(second);
+            let polled = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(second.as_mut().poll(context).is_ready())
+            });
+            assert!(!polled.await, "the second must wait");
+            let mut events = Vec::new();
+            inbox.take(&mut events, Duration::ZERO);
+            second.await;
+            let mut events = Vec::new();
+            inbox.take(&mut events, Duration::ZERO);
+            assert!(matches!(&events[..], [Event::Received { link: 1, .. }]));
+        });
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_what_comes() {
+        let inbox = Arc::new(inbox());
+        let other = Arc::clone(&inbox);
+        let sleeper = std::thread::spawn(move || {
+            let mut events = Vec::new();
+            other.take(&mut events, Duration::from_secs(60));
+            events.len()
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        inbox.put(Event::Stop);
+        assert_eq!(sleeper.join().unwrap(), 1);
+    }
+}

@@ -1,0 +1,139 @@
+//! What `/metrics` shows: counters and gauges of the shell, in Prometheus' text form.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of a histogram's buckets, in microseconds.
+const BUCKETS_MICROS: [u64; 12] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_500_000];
+
+/// How long something took, in buckets.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    /// The last one is for all that took longer.
+    buckets: [AtomicU64; BUCKETS_MICROS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    pub(crate) fn add(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS_MICROS.partition_point(|bound| *bound < micros);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    fn show(&self, name: &str, help: &str, text: &mut String) {
+        header(name, help, "histogram", text);
+        let mut count = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BUCKETS_MICROS) {
+            count += bucket.load(Ordering::Relaxed);
+            line(text, format_args!("{name}_bucket{{le=\"{}\"}} {count}", seconds(bound)));
+        }
+        count += self.buckets[BUCKETS_MICROS.len()].load(Ordering::Relaxed);
+        line(text, format_args!("{name}_bucket{{le=\"+Inf\"}} {count}"));
+        let sum = seconds(self.sum_micros.load(Ordering::Relaxed));
+        line(text, format_args!("{name}_sum {sum}"));
+        line(text, format_args!("{name}_count {count}"));
+    }
+}
+
+/// All that the shell counts. The cores count nothing; they are asked through REST.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    /// By method and status.
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    pub(crate) request_seconds: Histogram,
+    pub(crate) connections: AtomicI64,
+    pub(crate) links: AtomicI64,
+    pub(crate) frames_sent: AtomicU64,
+    pub(crate) frames_received: AtomicU64,
+    pub(crate) log_records: AtomicU64,
+    pub(crate) log_sync_seconds: Histogram,
+    pub(crate) persist_seconds: Histogram,
+    pub(crate) rounds: AtomicU64,
+    pub(crate) inputs: AtomicU64,
+    /// What waits for the node's thread.
+    pub(crate) queue_depth: AtomicI64,
+}
+
+impl Metrics {
+    pub(crate) fn request(&self, method: &'static str, status: u16, took: Duration) {
+        self.request_seconds.add(took);
+        let mut requests = self.requests.lock().expect("no one panics while counting");
+        *requests.entry((method, status)).or_default() += 1;
+    }
+
+    /// The whole page.
+    pub(crate) fn show(&self) -> String {
+        let mut text = String::with_capacity(4096);
+        let name = "amrita_requests_total";
+        header(name, "Requests of clients that were answered.", "counter", &mut text);
+        for ((method, status), count) in self.requests.lock().expect("as above").iter() {
+            let labels = format_args!("{{method=\"{method}\",status=\"{status}\"}}");
+            line(&mut text, format_args!("{name}{labels} {count}"));
+        }
+        let help = "From the whole request read to the answer ready.";
+        self.request_seconds.show("amrita_request_seconds", help, &mut text);
+        let help = "One write and sync of the log, with all that waited for it.";
+        self.log_sync_seconds.show("amrita_log_sync_seconds", help, &mut text);
+        let help = "One sync of the state store.";
+        self.persist_seconds.show("amrita_state_persist_seconds", help, &mut text);
+        for (name, help, value) in [
+            ("amrita_log_records_total", "Records written to the log.", &self.log_records),
+            ("amrita_node_rounds_total", "Wake-ups of the node's thread.", &self.rounds),
+            ("amrita_node_inputs_total", "Inputs the node took.", &self.inputs),
+            ("amrita_link_frames_sent_total", "Frames to other nodes.", &self.frames_sent),
+            ("amrita_link_frames_received_total", "Frames of other nodes.", &self.frames_received),
+        ] {
+            header(name, help, "counter", &mut text);
+            line(&mut text, format_args!("{name} {}", value.load(Ordering::Relaxed)));
+        }
+        for (name, help, value) in [
+            ("amrita_queue_depth", "Events that wait for the node's thread.", &self.queue_depth),
+            ("amrita_connections", "Open connections of clients.", &self.connections),
+            ("amrita_links_up", "Open links to other nodes.", &self.links),
+        ] {
+            header(name, help, "gauge", &mut text);
+            line(&mut text, format_args!("{name} {}", value.load(Ordering::Relaxed)));
+        }
+        text
+    }
+}
+
+fn header(name: &str, help: &str, kind: &str, text: &mut String) {
+    line(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("writing to memory cannot fail");
+}
+
+fn seconds(micros: u64) -> String {
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_counts_what_happened() {
+        let metrics = Metrics::default();
+        metrics.request("GET", 200, Duration::from_micros(300));
+        metrics.request("GET", 200, Duration::from_secs(9));
+        let page = metrics.show();
+        for line in [
+            "amrita_requests_total{method=\"GET\",status=\"200\"} 2",
+            "amrita_request_seconds_bucket{le=\"0.000250\"} 0",
+            "amrita_request_seconds_bucket{le=\"0.000500\"} 1",
+            "amrita_request_seconds_bucket{le=\"+Inf\"} 2",
+            "amrita_request_seconds_sum 9.000300",
+        ] {
+            assert!(page.contains(line), "{line} is not in\n{page}");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The folder of a node's data: who it belongs to, and that one process at a time uses it.
+//!
+//! `lock` is held while the process lives. `node.json` says whose the data is. `log` and `state`
+//! are the write-ahead log and the state store. What had to be put aside stays in `damaged-1` or
+//! `left-1` and so on, for people to look at; nothing here deletes data.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Failure, random};
+
+/// The form of `node.json` and of the folder that this program reads and writes.
+const FORMAT: u32 = 1;
+
+const LOCK: &str = "lock";
+const IDENTITY: &str = "node.json";
+const LOG: &str = "log";
+const STATE: &str = "state";
+
+/// The most folders of one kind that are put aside before a person has to look.
+const PUT_ASIDE_MAX: u32 = 100;
+
+/// Whose sandbox it is: the contents of `node.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Identity {
+    format: u32,
+    pub(crate) node_id: String,
+    /// The replica's name in the cluster; a new one for each life of the sandbox.
+    pub(crate) sandbox_id: u64,
+    /// Counts the starts.
+    pub(crate) boot: u64,
+    /// The peer list the cluster was formed with; empty if the node began alone.
+    pub(crate) peers: Vec<String>,
+    /// Any node of the cluster that this sandbox, which began empty, was to join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) join: Option<String>,
+    /// The folder that old data is still to be moved to. With it set, what is in `log` and `state`
+    /// is not this life's: a replica that took it for its own would break its promises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    put_aside: Option<String>,
+}
+
+/// What the start of the process asks of the sandbox.
+pub(crate) struct Wanted {
+    pub(crate) node_id: Option<String>,
+    pub(crate) peers: Vec<Address>,
+}
+
+/// Why the contents are put aside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PutAside {
+    /// They cannot be trusted.
+    Damaged,
+    /// The node leaves them for another cluster.
+    Left,
+}
+
+pub(crate) struct Sandbox {
+    root: PathBuf,
+    identity: Identity,
+    /// Unlocked by the system when the process ends, however it ends.
+    _lock: File,
+}
+
+impl Sandbox {
+    /// Opens the folder, or makes it, and counts the start.
+    ///
+    /// # Errors
+    /// When it cannot be made, is in use, or belongs to another node or another cluster.
+    pub(crate) fn open(root: &Path, wanted: &Wanted) -> Result<Self, Failure> {
+        fs::create_dir_all(root).map_err(|error| {
+            Failure::new(format!("the sandbox {} cannot be made: {error}", root.display()))
+                .advise("name a folder this user may write to with --sandbox")
+        })?;
+        let lock = lock(root)?;
+        let identity = match read_identity(root)? {
+            Some(identity) => check(root, identity, wanted)?,
+            None => new_identity(root, wanted)?,
+        };
+        let mut sandbox = Self { root: root.to_owned(), identity, _lock: lock };
+        sandbox.write_identity()?;
+        sandbox.put_aside()?;
+        Ok(sandbox)
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn log_folder(&self) -> PathBuf {
+        self.root.join(LOG)
+    }
+
+    pub(crate) fn state_folder(&self) -> PathBuf {
+        self.root.join(STATE)
+    }
+
+    /// Moves log and state into a folder of their own and begins a new, empty life that joins the
+    /// cluster of `join`. Returns where the old contents are.
+    pub(crate) fn renew(
+        &mut self,
+        why: PutAside,
+        join: Option<String>,
+    ) -> Result<PathBuf, Failure> {
+        let aside = self.free_folder(why)?;
+        let old = self.identity.clone();
+        self.identity.sandbox_id = random();
+        self.identity.boot = 1;
+        self.identity.join = join;
+        self.identity.put_aside = Some(aside);
+        // From here on the old replica is gone for good, wherever the process may die.
+        self.write_identity()?;
+        let folder = self.put_aside()?.expect("the folder was named above");
+        write_json(&folder, &old)?;
+        Ok(folder)
+    }
+
+    /// Does what `put_aside` in the identity says, if anything; may be repeated after a crash.
+    fn put_aside(&mut self) -> Result<Option<PathBuf>, Failure> {
+        let Some(name) = &self.identity.put_aside else { return Ok(None) };
+        let folder = self.root.join(name);
+        let moved = fs::create_dir_all(&folder).and_then(|()| {
+            for name in [LOG, STATE] {
+                match fs::rename(self.root.join(name), folder.join(name)) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    moved => moved?,
+                }
+            }
+            sync_folder(&folder)?;
+            sync_folder(&self.root)
+        });
+        moved.map_err(|error| {
+            Failure::new(format!(
+                "the contents of the sandbox {} cannot be put aside: {error}",
+                self.root.display()
+            ))
+        })?;
+        self.identity.put_aside = None;
+        self.write_identity()?;
+        Ok(Some(folder))
+    }
+
+    fn free_folder(&self, why: PutAside) -> Result<String, Failure> {
+        let name = match why {
+            PutAside::Damaged => "damaged",
+            PutAside::Left => "left",
+        };
+        let mut folders = (1..=PUT_ASIDE_MAX).map(|n| format!("{name}-{n}"));
+        folders.find(|folder| !self.root.join(folder).exists()).ok_or_else(|| {
+            Failure::new(format!(
+                "the sandbox {} was put aside {PUT_ASIDE_MAX} times already",
+                self.root.display()
+            ))
+            .advise("find out why (a failing disk?) and remove the old folders")
+        })
+    }
+
+    fn write_identity(&self) -> Result<(), Failure> {
+        write_json(&self.root, &self.identity)
+    }
+}
+
+/// Writes `node.json` whole or not at all; durable when it returns.
+fn write_json(folder: &Path, identity: &Identity) -> Result<(), Failure> {
+    let text =
+        serde_json::to_vec_pretty(identity).expect("an identity is made of texts and numbers");
+    let fresh = folder.join(format!("{IDENTITY}.new"));
+    let written = File::create(&fresh).and_then(|mut file| {
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&fresh, folder.join(IDENTITY))?;
+        sync_folder(folder)
+    });
+    written.map_err(|error| {
+        Failure::new(format!("{IDENTITY} in {} cannot be written: {error}", folder.display()))
+            .advise("is the disk full, or the folder not this user's?")
+    })
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Takes the lock, or says who has it.
+fn lock(root: &Path) -> Result<File, Failure> {
+    let path = root.join(LOCK);
+    let failed = |error: io::Error| {
+        Failure::new(format!("the lock {} cannot be taken: {error}", path.display()))
+            .advise("name a folder this user may write to with --sandbox")
+    };
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+    let mut file = options.open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Only for the message: without the number it is still clear.
+            let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+            let who = if known { format!(" (pid {})", pid.trim()) } else { String::new() };
+            return Err(Failure::new(format!(
+                "the sandbox {} is in use by another process{who}",
+                root.display()
+            ))
+            .advise("stop that process, or name another folder with --sandbox"));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.set_len(0).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+fn read_identity(root: &Path) -> Result<Option<Identity>, Failure> {
+    let path = root.join(IDENTITY);
+    let unreadable = |why: String| {
+        Failure::new(format!("{} cannot be read: {why}", path.display())).advise(
+            "it says whose data this is; put it back from a copy, or move the whole folder away \
+             and start again: a node of a cluster is then filled from its peers",
+        )
+    };
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error.to_string())),
+    };
+    let value: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+    match value["format"].as_u64() {
+        Some(format) if format == u64::from(FORMAT) => {}
+        Some(format) => {
+            return Err(Failure::new(format!(
+                "the sandbox {} has format {format}, this program reads format {FORMAT}",
+                root.display()
+            ))
+            .advise("use the version of amrita that wrote it"));
+        }
+        None => return Err(unreadable("it has no 'format'".into())),
+    }
+    serde_json::from_value(value).map(Some).map_err(|error| unreadable(error.to_string()))
+}
+
+/// An identity that was there: does it go with what the start asks?
+fn check(root: &Path, mut identity: Identity, wanted: &Wanted) -> Result<Identity, Failure> {
+    let shown = root.display();
+    if let Some(id) = wanted.node_id.as_ref().filter(|id| **id != identity.node_id) {
+        return Err(Failure::new(format!(
+            "the sandbox {shown} belongs to node '{}', not to '{id}'",
+            identity.node_id
+        ))
+        .advise(format!("start with --id {}, or name another --sandbox", identity.node_id)));
+    }
+    let peers: Vec<String> = wanted.peers.iter().map(Address::to_string).collect();
+    let known = |peer: &String| identity.peers.contains(peer);
+    if !peers.is_empty() && identity.peers.is_empty() && identity.join.is_none() {
+        return Err(Failure::new(format!(
+            "the sandbox {shown} belongs to a cluster of one; a peer list cannot be added to it"
+        ))
+        .advise(
+            "start without --peer-nodes, or name an empty --sandbox to begin as a new node of \
+             that list",
+        ));
+    }
+    if !peers.is_empty() && !identity.peers.is_empty() && !peers.iter().any(known) {
+        return Err(Failure::new(format!(
+            "the sandbox {shown} belongs to another cluster: that of {}",
+            identity.peers.join(",")
+        ))
+        .advise("check --peer-nodes, or name another --sandbox"));
+    }
+    identity.boot += 1;
+    Ok(identity)
+}
+
+fn new_identity(root: &Path, wanted: &Wanted) -> Result<Identity, Failure> {
+    if root.join(LOG).exists() || root.join(STATE).exists() {
+        return Err(Failure::new(format!(
+            "the sandbox {} has data but no {IDENTITY} that says whose it is",
+            root.display()
+        ))
+        .advise("put that file back from a copy, or move the folder away and start again"));
+    }
+    let node_id = wanted.node_id.clone().unwrap_or_else(|| format!("node-{:08x}", random() >> 32));
+    Ok(Identity {
+        format: FORMAT,
+        node_id,
+        sandbox_id: random(),
+        boot: 1,
+        peers: wanted.peers.iter().map(Address::to_string).collect(),
+        join: None,
+        put_aside: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(id: &str, peers: &[&str]) -> Wanted {
+        Wanted {
+            node_id: Some(id.into()),
+            peers: peers.iter().map(|peer| Address::parse(peer).unwrap()).collect(),
+        }
+    }
+
+    fn refusal(root: &Path, wanted: &Wanted) -> String {
+        Sandbox::open(root, wanted).err().expect("it should be refused").to_string()
+    }
+
+    #[test]
+    fn a_sandbox_keeps_its_identity_and_counts_its_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("new").join("deep");
+        let first = Sandbox::open(&root, &wanted("n1", &["a:1"])).unwrap().identity().clone();
+        let nameless = Wanted { node_id: None, peers: Vec::new() };
+        let second = Sandbox::open(&root, &nameless).unwrap().identity().clone();
+        assert_eq!(second, Identity { boot: first.boot + 1, ..first });
+    }
+
+    #[test]
+    fn a_sandbox_in_use_is_refused_with_the_pid() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Sandbox::open(folder.path(), &wanted("n1", &[])).unwrap();
+        let message = refusal(folder.path(), &wanted("n1", &[]));
+        assert!(message.contains("in use by another process"), "{message}");
+        assert!(message.contains(&std::process::id().to_string()), "{message}");
+        drop(held);
+        Sandbox::open(folder.path(), &wanted("n1", &[])).unwrap();
+    }
+
+    #[test]
+    fn a_sandbox_of_another_node_or_cluster_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Sandbox::open(folder.path(), &wanted("n1", &["a:1", "b:1"])).unwrap());
+        let message = refusal(folder.path(), &wanted("n2", &["a:1", "b:1"]));
+        assert!(message.contains("belongs to node 'n1', not to 'n2'"), "{message}");
+        let message = refusal(folder.path(), &wanted("n1", &["x:1", "y:1"]));
+        assert!(message.contains("belongs to another cluster"), "{message}");
+        // A list that has changed in part is that of a cluster whose membership has changed.
+        Sandbox::open(folder.path(), &wanted("n1", &["a:1", "c:1"])).unwrap();
+    }
+
+    #[test]
+    fn a_node_that_began_alone_takes_no_peer_list() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Sandbox::open(folder.path(), &wanted("n1", &[])).unwrap());
+        let message = refusal(folder.path(), &wanted("n1", &["a:1", "b:1"]));
+        assert!(message.contains("cluster of one"), "{message}");
+    }
+
+    #[test]
+    fn an_unreadable_or_foreign_identity_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(IDENTITY);
+        for (text, expected) in
+            [("{", "cannot be read"), ("{}", "no 'format'"), ("{\"format\":9}", "has format 9")]
+        {
+            fs::write(&file, text).unwrap();
+            let message = refusal(folder.path(), &wanted("n1", &[]));
+            assert!(message.contains(expected), "{message}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(folder.path().join(LOG)).unwrap();
+        assert!(refusal(folder.path(), &wanted("n1", &[])).contains("has data but no node.json"));
+    }
+
+    #[test]
+    fn a_renewed_sandbox_is_another_replica_and_keeps_the_old_data_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sandbox = Sandbox::open(folder.path(), &wanted("n1", &["a:1", "b:1"])).unwrap();
+        let before = sandbox.identity().clone();
+        fs::create_dir(sandbox.log_folder()).unwrap();
+        fs::write(sandbox.log_folder().join("x"), "old").unwrap();
+        let aside = sandbox.renew(PutAside::Damaged, Some("http://b:1".into())).unwrap();
+        assert_eq!(fs::read_to_string(aside.join(LOG).join("x")).unwrap(), "old");
+        assert!(!sandbox.log_folder().exists());
+        let after = sandbox.identity().clone();
+        assert_ne!(after.sandbox_id, before.sandbox_id);
+        assert_eq!((after.node_id, after.join), (before.node_id, Some("http://b:1".into())));
+        let second = sandbox.renew(PutAside::Damaged, None).unwrap();
+        assert_ne!(second, aside);
+    }
+
+    #[test]
+    fn a_renewal_that_was_cut_short_is_finished_before_the_old_data_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sandbox = Sandbox::open(folder.path(), &wanted("n1", &[])).unwrap();
+        fs::create_dir(sandbox.log_folder()).unwrap();
+        sandbox.identity.put_aside = Some("left-1".into());
+        sandbox.write_identity().unwrap();
+        drop(sandbox);
+        let sandbox = Sandbox::open(folder.path(), &wanted("n1", &[])).unwrap();
+        assert!(!sandbox.log_folder().exists());
+        assert!(folder.path().join("left-1").join(LOG).exists());
+        assert_eq!(sandbox.identity.put_aside, None);
+    }
+}
