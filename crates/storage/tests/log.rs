@@ -165,6 +165,29 @@ fn replaced_entries_do_not_keep_a_segment() {
 }
 
 #[test]
+fn forgotten_entries_do_not_keep_a_segment() {
+    let (mut log, _) = open(MemoryDisk::new());
+    write(&mut log, &[entry(A, 1, 1), entry(A, 2, 1), entry(A, 3, 1)]);
+    while files(&mut log).len() < 2 {
+        write(&mut log, &[vote(B, 1)]);
+    }
+    write(&mut log, &[base(A, 2, 7)]);
+    write(&mut log, &[vote(B, 1)]);
+    assert_eq!(files(&mut log), ["wal-00000002.log"]);
+}
+
+#[test]
+fn only_the_first_frame_of_a_segment_restates() {
+    let (mut log, _) = open(MemoryDisk::new());
+    let votes: Vec<LogRecord> = (0..100).map(|group| vote(GroupId(group), 1)).collect();
+    write(&mut log, &votes);
+    for _ in 0..5 {
+        write(&mut log, &[vote(A, 2)]);
+    }
+    assert_eq!(files(&mut log), ["wal-00000001.log"]);
+}
+
+#[test]
 fn an_append_longer_than_a_segment_gets_a_longer_segment() {
     let (mut log, _) = open(MemoryDisk::new());
     log.prepare().unwrap();
