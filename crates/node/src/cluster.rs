@@ -189,6 +189,7 @@ impl Node {
                 for group in self.replicas.values_mut() {
                     group.group.peer_back(replica);
                 }
+                self.mind_elections();
             }
         }
     }

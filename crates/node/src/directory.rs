@@ -110,10 +110,11 @@ impl Directory {
         if self.replica_of(newcomer.sandbox_id).is_some() {
             return Changed::Nothing;
         }
-        // The same name with another sandbox: the old life of that node is over.
-        let (retired, kept) = std::mem::take(&mut self.members)
-            .into_iter()
-            .partition(|(_, member)| member.node_id == newcomer.node_id);
+        // The same name or address with another sandbox: the old life of that node is over.
+        let (retired, kept) =
+            std::mem::take(&mut self.members).into_iter().partition(|(_, member)| {
+                member.node_id == newcomer.node_id || member.uri == newcomer.uri
+            });
         let retired: BTreeMap<ReplicaId, Member> = retired;
         self.members = kept;
         self.retired.extend(retired.into_keys());

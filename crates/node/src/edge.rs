@@ -33,8 +33,8 @@ pub const ERRANDS_MAX: usize = 20_000;
 pub(crate) enum Purpose {
     /// A client's request.
     Client { ticket: u64 },
-    /// A call of a task that this node's desk runs.
-    Call { group: GroupId, call: u64 },
+    /// A call of a task that this node's desk runs; of no use once that desk is gone.
+    Call { group: GroupId, opening: u64, call: u64 },
     /// One of several that are gathered.
     Part { scatter: ScatterId },
     /// The node's own housekeeping; the answer does not matter.
@@ -239,7 +239,8 @@ impl Node {
     pub(crate) fn finish(&mut self, purpose: &Purpose, answer: Told) {
         match purpose {
             Purpose::Client { ticket } => self.answer(*ticket, response_of(answer)),
-            Purpose::Call { group, call } => {
+            Purpose::Call { group, opening, .. } if *opening != self.opening_of(*group) => {}
+            Purpose::Call { group, call, .. } => {
                 let input =
                     services::DeskInput::Called { call: *call, response: response_of(answer) };
                 self.agenda.push_back(Agenda::Desk(*group, input));

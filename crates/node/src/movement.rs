@@ -15,6 +15,10 @@ const SETTLED_MICROS: u64 = 2_000_000;
 /// The least time between two hand-overs by one node, in microseconds.
 const MOVE_PAUSE_MICROS: u64 = 250_000;
 
+/// An election is given this long before the same node tries again, in microseconds. Trying sooner
+/// would break off votes that are still on their way to a slow disk.
+const STAND_PAUSE_MICROS: u64 = 300_000;
+
 /// A learner this close to the end of the log is made a voter, in entries.
 const CAUGHT_UP_ENTRIES: u64 = 64;
 
@@ -181,8 +185,9 @@ impl Node {
             return;
         }
         let line = self.line();
-        let groups: Vec<GroupId> = self
-            .replicas
+        let replicas = &self.replicas;
+        self.stood.retain(|group, _| replicas[group].group.owner().is_none());
+        let groups: Vec<GroupId> = replicas
             .iter()
             .filter(|(_, replica)| replica.group.owner().is_none())
             .map(|(group, _)| *group)
@@ -191,7 +196,13 @@ impl Node {
             let order = placement::order(group, &line);
             let first =
                 order.into_iter().find(|id| self.is_up(*id) && self.peers.takes_writes(*id));
-            if first == self.me && first.is_some() {
+            let now = self.now.steady_micros;
+            let waits = self
+                .stood
+                .get(&group)
+                .is_some_and(|at| now.saturating_sub(*at) < STAND_PAUSE_MICROS);
+            if first == self.me && first.is_some() && !waits {
+                self.stood.insert(group, now);
                 let replica = self.replicas.get_mut(&group).expect("it was listed");
                 replica.group.stand();
             }

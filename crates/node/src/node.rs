@@ -112,6 +112,9 @@ pub struct Node {
     edge_stale: bool,
     ticks: u64,
     pub(crate) names: u64,
+    pub(crate) openings: u64,
+    /// When this node last stood for each group, in steady microseconds.
+    pub(crate) stood: BTreeMap<GroupId, u64>,
     pub(crate) moved_last: u64,
     pub(crate) said_flag_differs: bool,
 }
@@ -155,6 +158,8 @@ impl Node {
             edge_stale: false,
             ticks: 0,
             names: 0,
+            openings: 0,
+            stood: BTreeMap::new(),
             moved_last: 0,
             said_flag_differs: false,
         };
@@ -237,6 +242,7 @@ impl Node {
             self.ping_all();
             self.mind_directory();
             self.mind_members();
+            self.mind_fences();
         }
         if self.ticks.is_multiple_of(5) {
             self.mind_elections();

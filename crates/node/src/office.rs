@@ -12,7 +12,7 @@ use protocol::{Code, GroupId, Outcome, Position, Problem, ReplicaId, Response, T
 use replication::ProposeError;
 use services::{Answer, Desk, DeskInput, DeskOptions, DeskOutput, DeskRequest, Ground};
 
-use crate::directory::Changed;
+use crate::directory::{Changed, DirectoryCommand};
 use crate::edge::Purpose;
 use crate::frame::{Frame, Question, Told};
 use crate::io::{Level, Output};
@@ -34,6 +34,8 @@ enum Origin {
 
 pub(crate) struct Office {
     pub(crate) term: Term,
+    /// Tells this office from others of the same group, even of the same term.
+    opening: u64,
     /// None for the directory, which needs no handlers.
     desk: Option<Box<Desk>>,
     origins: BTreeMap<u64, Origin>,
@@ -76,12 +78,14 @@ impl Node {
     }
 
     fn open_office(&mut self, group: GroupId, term: Term) {
-        let desk = (!group.is_directory()).then(|| {
-            Box::new(Desk::new(DeskOptions::new(group, term, self.config.node_id.clone())))
-        });
+        self.openings += 1;
+        let mut options = DeskOptions::new(group, term, self.config.node_id.clone());
+        options.opening = self.openings;
+        let desk = (!group.is_directory()).then(|| Box::new(Desk::new(options)));
         let with_desk = desk.is_some();
         let office = Office {
             term,
+            opening: self.openings,
             desk,
             origins: BTreeMap::new(),
             next_ticket: 0,
@@ -143,6 +147,8 @@ impl Node {
         question: Question,
     ) {
         let writes = question.is_write();
+        // A fence changes no document, so the majority is enough for it.
+        let writes = writes && !matches!(question, Question::Fence(_));
         if writes && let Some(mut problem) = self.refuse_write(group) {
             if again {
                 // A former owner was asked, and nobody has looked into the records yet.
@@ -246,7 +252,8 @@ impl Node {
                 self.answer_when_held(group, ticket, answer, position);
             }
             DeskOutput::Call { call, request } => {
-                self.client_request(Purpose::Call { group, call }, request);
+                let opening = self.opening_of(group);
+                self.client_request(Purpose::Call { group, opening, call }, request);
             }
             DeskOutput::Fence(source) => self.spread_fence(group, source),
             DeskOutput::Note(text) => self.note(Level::Info, text),
@@ -354,12 +361,17 @@ impl Node {
         if findings.installed {
             self.close_office(group);
         }
-        for (position, outcome) in findings.applied {
+        for (position, term, outcome) in findings.applied {
             if let replica::Outcome::Directory(changed) = &outcome {
                 self.directory_changed(changed);
             }
             let Some(office) = self.offices.get_mut(&group) else { continue };
             let Some(proposal) = office.proposals.remove(&position) else { continue };
+            if term != office.term {
+                // Another owner's entry has taken the place of what was proposed here.
+                self.close_office(group);
+                continue;
+            }
             match outcome {
                 replica::Outcome::Command(outcome) => {
                     let input = DeskInput::Applied { proposal, position, outcome };
@@ -399,7 +411,17 @@ impl Node {
     }
 
     fn propose_to_directory(&mut self, ticket: u64, command: &bytes::Bytes) {
+        // What cannot be read must not get into the log: no replica could ever apply it.
+        if postcard::from_bytes::<DirectoryCommand>(command).is_err() {
+            let problem = Problem::bad_request("a directory command that cannot be read");
+            return self.release_answer(GroupId::DIRECTORY, ticket, Told::Response(problem.into()));
+        }
         self.propose(GroupId::DIRECTORY, ticket, command.clone());
+    }
+
+    /// Which office of the group is open; 0 when none is.
+    pub(crate) fn opening_of(&self, group: GroupId) -> u64 {
+        self.offices.get(&group).map_or(0, |office| office.opening)
     }
 
     pub(crate) fn tick_desks(&mut self) {

@@ -90,7 +90,8 @@ struct Transfer {
 /// What a pass over a replica found, for the node to act on.
 #[derive(Default)]
 pub(crate) struct Findings {
-    pub(crate) applied: Vec<(Position, Outcome)>,
+    /// Position and term of each entry, and what became of it.
+    pub(crate) applied: Vec<(Position, Term, Outcome)>,
     /// Tickets whose ownership was confirmed, with the position that must be applied first.
     pub(crate) confirmed: Vec<(u64, Position)>,
     pub(crate) refused: Vec<u64>,
@@ -165,9 +166,9 @@ impl Replica {
             }
             self.hold(around, &mut ready, mark);
             for committed in ready.committed.drain(..) {
-                let position = committed.position;
+                let (position, term) = (committed.position, committed.term);
                 let outcome = self.apply(around.store, committed)?;
-                findings.applied.push((position, outcome));
+                findings.applied.push((position, term, outcome));
                 self.group.applied(position);
             }
             for offer in ready.send_snapshot.drain(..) {

@@ -40,7 +40,7 @@ pub(crate) struct Scatter {
 enum Aim {
     Query(Box<QueryAim>),
     Available { purpose: Purpose },
-    Fence { group: GroupId, source: Source },
+    Fence { group: GroupId, opening: u64, source: Source },
 }
 
 struct QueryAim {
@@ -73,6 +73,8 @@ struct PageToken {
 pub(crate) struct Scatters {
     open: BTreeMap<ScatterId, Scatter>,
     next: ScatterId,
+    /// Fences that did not get through everywhere; tried again at a later tick.
+    fence_again: Vec<(GroupId, Source)>,
 }
 
 impl Scatters {
@@ -92,7 +94,16 @@ impl Node {
         partitions: u32,
     ) -> ScatterId {
         let missing = usize::try_from(partitions).expect("a number of partitions fits");
-        self.scatters.add(Aim::Fence { group, source }, missing, self.now.steady_micros)
+        let aim = Aim::Fence { group, opening: self.opening_of(group), source };
+        self.scatters.add(aim, missing, self.now.steady_micros)
+    }
+
+    pub(crate) fn mind_fences(&mut self) {
+        for (group, source) in std::mem::take(&mut self.scatters.fence_again) {
+            if self.offices.get(&group).is_some_and(|office| office.term == source.epoch) {
+                self.spread_fence(group, source);
+            }
+        }
     }
 
     /// Asks every partition whether its owner is at work.
@@ -194,14 +205,14 @@ impl Node {
                 let response = failed.unwrap_or_else(|| Response::bytes(200, Bytes::new()));
                 self.finish(&purpose, Told::Response(response));
             }
+            (Aim::Fence { group, opening, .. }, _) if opening != self.opening_of(group) => {}
             (Aim::Fence { group, .. }, None) => {
                 self.agenda.push_back(Agenda::Desk(group, DeskInput::Fenced));
             }
             // A partition without an owner just now; the tasks of this one wait for it.
-            (Aim::Fence { group, source }, Some(_)) if self.offices.contains_key(&group) => {
-                self.spread_fence(group, source);
+            (Aim::Fence { group, source, .. }, Some(_)) => {
+                self.scatters.fence_again.push((group, source))
             }
-            (Aim::Fence { .. }, Some(_)) => {}
         }
     }
 }
