@@ -1,11 +1,14 @@
 //! All services that a node knows, with their types erased, and the running of their handlers.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use protocol::{Document, Epoch, GroupId, Moment, Request, Response};
+use protocol::{Document, Epoch, GroupId, Moment, Problem, Request, Response, links};
 
-use crate::{Service, Spec, Task};
+use crate::handlers::{Calls, Erased, ErasedTask, Handlers, Step};
+use crate::query_task::QueryTaskService;
+use crate::{Service, Spec, Task, verbs};
 
 /// A handler's call, to be run by [`Catalogue::invoke`] on whatever thread.
 #[derive(Clone, Debug)]
@@ -36,75 +39,154 @@ pub struct Invoked {
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
     /// A client's or another task's write.
-    Update(Request),
-    /// A task that has just been made takes up its work.
-    Begin,
-    /// A task's next step.
-    Plan,
-    /// A task's step was answered.
-    Learn(Vec<Response>),
+    Update(Arc<Request>),
+    /// A task goes on.
+    Step(Step),
 }
 
 /// What a handler decided.
 #[derive(Clone, Debug)]
 pub(crate) enum Verdict {
-    /// Nothing is written.
-    Answer(Response),
+    Write(Box<NewVersion>),
+    /// Nothing is written, whatever the state is.
+    Refused(Problem),
+    /// Nothing is written, because of the state as it is.
+    AsItIs(Response),
+    /// A task's next calls; nothing is written.
+    Calls(Calls),
+    /// A task's step that came too late: the task has ended or is gone.
+    Ended,
+}
+
+/// A version that a handler made.
+#[derive(Clone, Debug)]
+pub(crate) struct NewVersion {
+    pub(crate) document: Arc<Document>,
+    pub(crate) status: u16,
+    /// Whether a task is in progress after this; `None` for what is not a task.
+    pub(crate) task: Option<bool>,
+    /// The POST wants to be answered when the task has ended.
+    pub(crate) is_direct: bool,
+    pub(crate) purge: bool,
+    pub(crate) retention: documents::Retention,
+    /// What the task asks once this version is committed.
+    pub(crate) calls: Option<Calls>,
+}
+
+struct Entry {
+    spec: Spec,
+    handlers: Box<dyn Handlers>,
 }
 
 /// All services of a node, by the link of their factory. Made before the node starts, the same on
 /// all nodes.
-#[derive(Default)]
 pub struct Catalogue {
-    entries: BTreeMap<String, Spec>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Catalogue {
-    /// With the built-in services.
+    /// With the built-in services: query tasks.
     pub fn new() -> Self {
-        Self::default()
+        Self { entries: BTreeMap::new() }.with_task(QueryTaskService)
     }
 
+    /// Adds a service.
+    ///
     /// # Panics
-    /// When the factory's link is taken or no link.
+    /// When the link of its factory is taken or is no link: a mistake in the program.
     #[must_use]
     pub fn with<S: Service>(self, service: S) -> Self {
-        let _unused = service;
-        self
+        let spec = service.spec();
+        self.add(spec, Box::new(Erased(service)))
     }
 
+    /// Adds a task. It expires after four hours unless its spec says otherwise.
+    ///
     /// # Panics
-    /// When the factory's link is taken or no link.
+    /// When the link of its factory is taken or is no link: a mistake in the program.
     #[must_use]
     pub fn with_task<T: Task>(self, task: T) -> Self {
-        let _unused = task;
+        let mut spec = task.spec();
+        spec.is_task = true;
+        if spec.expiration_micros == 0 {
+            spec.expiration_micros = crate::spec::TASK_EXPIRATION_MICROS_DEFAULT;
+        }
+        self.add(spec, Box::new(ErasedTask(task)))
+    }
+
+    fn add(mut self, spec: Spec, handlers: Box<dyn Handlers>) -> Self {
+        let factory = spec.factory.clone();
+        assert!(links::check(&factory).is_ok(), "the factory '{factory}' is no link");
+        let before = self.entries.insert(factory.clone(), Entry { spec, handlers });
+        assert!(before.is_none(), "there are two services with the factory {factory}");
         self
     }
 
     /// The service with that factory.
     pub fn spec(&self, factory: &str) -> Option<&Spec> {
-        self.entries.get(factory)
+        self.entries.get(factory).map(|entry| &entry.spec)
     }
 
     /// The service that a document's link belongs to.
     pub fn spec_of(&self, link: &str) -> Option<&Spec> {
-        let (factory, _) = protocol::links::split(link)?;
+        let (factory, _) = links::split(link)?;
         self.spec(factory)
     }
 
     /// All services, in order of their factories' links.
     pub fn specs(&self) -> impl Iterator<Item = &Spec> {
-        self.entries.values()
+        self.entries.values().map(|entry| &entry.spec)
     }
 
-    /// Runs a handler. May be called on any thread; a panic in the handler is caught and becomes a
-    /// 500.
+    /// Runs a handler. May be called on any thread. A panic in a handler is caught: the client gets
+    /// a 500 and nothing is written; a task fails.
     pub fn invoke(&self, invocation: Invocation) -> Invoked {
-        Invoked {
-            partition: invocation.partition,
-            epoch: invocation.epoch,
-            number: invocation.number,
-            verdict: Verdict::Answer(protocol::Code::Internal.into()),
+        let Invocation { partition, epoch, number, .. } = invocation;
+        Invoked { partition, epoch, number, verdict: self.run(&invocation) }
+    }
+
+    fn run(&self, invocation: &Invocation) -> Verdict {
+        let entry = links::split(&invocation.link).and_then(|(at, _)| self.entries.get(at));
+        let Some(Entry { spec, handlers }) = entry else {
+            return Verdict::Refused(self.unknown_service(&invocation.link));
+        };
+        let job = verbs::Job { spec, handlers: handlers.as_ref(), invocation };
+        match &invocation.work {
+            Work::Update(request) => {
+                let verdict = caught(|| job.update(request));
+                verdict.unwrap_or_else(|panic| Verdict::Refused(Problem::internal(panic)))
+            }
+            Work::Step(step) => {
+                let verdict = caught(|| job.step(step));
+                verdict.unwrap_or_else(|panic| job.fail(&panic))
+            }
         }
     }
+
+    /// The words for a link that belongs to no service.
+    pub(crate) fn unknown_service(&self, link: &str) -> Problem {
+        let known: Vec<&str> = self.entries.keys().map(String::as_str).collect();
+        Problem::not_found(format!(
+            "{link} belongs to no service; the factories of this node are: {}",
+            known.join(", ")
+        ))
+    }
+}
+
+/// Runs what a user wrote.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let words = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no words");
+        format!("the handler panicked: {words}")
+    })
 }

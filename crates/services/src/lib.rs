@@ -4,15 +4,27 @@
 //! [`Catalogue`], which runs handlers ([`Invocation`] in, [`Invoked`] out), and [`Desk`], which
 //! says what has to be done for each request. Nothing here does I/O or knows the time.
 
+mod body;
 mod catalogue;
 mod desk;
+mod handlers;
 mod merge;
+mod query_task;
 mod service;
 mod spec;
+mod task;
+mod utilities;
+mod verbs;
 
 pub use catalogue::{Catalogue, Invocation, Invoked};
 pub use desk::{
-    Answer, Desk, DeskInput, DeskOptions, DeskOutput, DeskRequest, Ground, OpenRequest,
+    Answer, CALL_TRIES_MAX, DOCUMENT_QUEUE_MAX, Desk, DeskInput, DeskOptions, DeskOutput,
+    DeskRequest, Ground, OpenRequest, REQUESTS_MAX, TASKS_RUNNING_MAX,
 };
+pub use handlers::CALLS_PER_STEP_MAX;
 pub use service::{Context, Patch, Plan, Service, Task, succeeded};
-pub use spec::{Field, FieldType, ServiceOption, Spec};
+pub use spec::{
+    Field, FieldType, RETENTION_FLOOR_DEFAULT, RETENTION_LIMIT_DEFAULT, STATE_BYTES_MAX_DEFAULT,
+    ServiceOption, Spec, TASK_EXPIRATION_MICROS_DEFAULT,
+};
+pub use utilities::{config, merge_stats, template};

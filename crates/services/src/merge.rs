@@ -1,15 +1,265 @@
-//! The built-in PATCH.
+//! The built-in PATCH: fields that replace, fields that are united, merge patches, and Xenon's
+//! requests to add and remove items.
 
-use protocol::Problem;
+use protocol::{Body, BodyType, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use crate::{Patch, Spec};
+use crate::body::{bad_body, check_required, check_types, decode};
+use crate::{FieldType, Patch, Spec};
 
+/// The kinds of PATCH that every service knows.
+pub(crate) const KINDS: [&str; 2] = [COLLECTION_UPDATE, MAP_UPDATE];
+const COLLECTION_UPDATE: &str = "com:vmware:xenon:common:ServiceStateCollectionUpdateRequest";
+const MAP_UPDATE: &str = "com:vmware:xenon:common:ServiceStateMapUpdateRequest";
+
+/// See [`crate::Context::merge`].
 pub(crate) fn state<S: Serialize + DeserializeOwned>(
-    _spec: &Spec,
-    _current: &S,
-    _patch: &Patch,
+    spec: &Spec,
+    current: &S,
+    patch: &Patch,
 ) -> Result<S, Problem> {
-    Err(Problem::internal("not yet"))
+    let merged = fields(spec, Body::from_state(current)?.to_map(), patch)?;
+    check_required(spec, &merged)?;
+    decode(spec, merged)
+}
+
+fn fields(
+    spec: &Spec,
+    mut current: Map<String, Value>,
+    patch: &Patch,
+) -> Result<Map<String, Value>, Problem> {
+    match patch.kind.as_deref() {
+        Some(COLLECTION_UPDATE) => {
+            update_each(spec, &mut current, patch, "itemsToRemove", remove_items)?;
+            update_each(spec, &mut current, patch, "itemsToAdd", unite)?;
+        }
+        Some(MAP_UPDATE) => {
+            update_each(spec, &mut current, patch, "keysToRemove", remove_keys)?;
+            update_each(spec, &mut current, patch, "entriesToAdd", unite)?;
+        }
+        _ if patch.body_type == BodyType::MergePatch => {
+            check_types(spec, &patch.fields)?;
+            let mut whole = Value::Object(current);
+            merge_patch(&mut whole, &Value::Object(patch.fields.clone()));
+            let Value::Object(merged) = whole else { return Ok(Map::new()) };
+            current = merged;
+        }
+        _ => {
+            check_types(spec, &patch.fields)?;
+            for (name, value) in &patch.fields {
+                merge_field(spec, &mut current, name, value)?;
+            }
+        }
+    }
+    current.retain(|_, value| !value.is_null());
+    Ok(current)
+}
+
+fn merge_field(
+    spec: &Spec,
+    current: &mut Map<String, Value>,
+    name: &str,
+    value: &Value,
+) -> Result<(), Problem> {
+    if value.is_null() {
+        return Ok(());
+    }
+    let unites = spec.field_named(name).is_some_and(|field| field.merge);
+    if unites && (value.is_array() || value.is_object()) {
+        return unite(current, name, value);
+    }
+    current.insert(name.to_owned(), value.clone());
+    Ok(())
+}
+
+/// Adds what is not there: items at the end of a list, entries to a map.
+fn unite(current: &mut Map<String, Value>, name: &str, added: &Value) -> Result<(), Problem> {
+    match (current.get_mut(name), added) {
+        (None | Some(Value::Null), Value::Array(_) | Value::Object(_)) => {
+            current.insert(name.to_owned(), without_repeats(added));
+        }
+        (Some(Value::Array(items)), Value::Array(more)) => {
+            for item in more {
+                if !items.contains(item) {
+                    items.push(item.clone());
+                }
+            }
+        }
+        (Some(Value::Object(entries)), Value::Object(more)) => {
+            entries.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        _ => return Err(bad_body(format!("the field '{name}' is not of that type"))),
+    }
+    Ok(())
+}
+
+fn without_repeats(added: &Value) -> Value {
+    let Value::Array(items) = added else { return added.clone() };
+    let mut once: Vec<Value> = Vec::with_capacity(items.len());
+    for item in items {
+        if !once.contains(item) {
+            once.push(item.clone());
+        }
+    }
+    Value::Array(once)
+}
+
+fn remove_items(current: &mut Map<String, Value>, name: &str, out: &Value) -> Result<(), Problem> {
+    let Value::Array(out) = out else {
+        return Err(bad_body(format!("itemsToRemove.{name} must be a list")));
+    };
+    match current.get_mut(name) {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Array(items)) => {
+            items.retain(|item| !out.contains(item));
+            Ok(())
+        }
+        Some(_) => Err(bad_body(format!("the field '{name}' is not a list"))),
+    }
+}
+
+fn remove_keys(current: &mut Map<String, Value>, name: &str, out: &Value) -> Result<(), Problem> {
+    let Value::Array(out) = out else {
+        return Err(bad_body(format!("keysToRemove.{name} must be a list of keys")));
+    };
+    match current.get_mut(name) {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Object(entries)) => {
+            entries.retain(|key, _| !out.iter().any(|gone| gone.as_str() == Some(key)));
+            Ok(())
+        }
+        Some(_) => Err(bad_body(format!("the field '{name}' is not a map"))),
+    }
+}
+
+type Update = fn(&mut Map<String, Value>, &str, &Value) -> Result<(), Problem>;
+
+/// Applies one part of a collection or map request to each field that it names.
+fn update_each(
+    spec: &Spec,
+    current: &mut Map<String, Value>,
+    patch: &Patch,
+    part: &str,
+    update: Update,
+) -> Result<(), Problem> {
+    let named = match patch.fields.get(part) {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Object(named)) => named,
+        Some(_) => return Err(bad_body(format!("'{part}' must be an object: field -> values"))),
+    };
+    for (name, value) in named {
+        check_target(spec, current, part, name)?;
+        update(current, name, value)?;
+    }
+    Ok(())
+}
+
+fn check_target(
+    spec: &Spec,
+    current: &Map<String, Value>,
+    part: &str,
+    name: &str,
+) -> Result<(), Problem> {
+    match spec.field_named(name) {
+        Some(field) if field.internal => {
+            Err(Problem::bad_request(format!("Do not specify {name}: internal use only")))
+        }
+        Some(field) => match field.field_type {
+            FieldType::Collection | FieldType::Map | FieldType::Any | FieldType::Object => Ok(()),
+            other => Err(bad_body(format!("{part}: '{name}' is of type {}", other.name()))),
+        },
+        None if spec.fields.is_empty() || current.contains_key(name) => Ok(()),
+        None => Err(bad_body(format!("{part}: {} has no field '{name}'", spec.kind))),
+    }
+}
+
+/// RFC 7396.
+fn merge_patch(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(fields) = target else { return };
+    for (name, change) in changes {
+        if change.is_null() {
+            fields.remove(name);
+        } else {
+            merge_patch(fields.entry(name.clone()).or_insert(Value::Null), change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Field;
+
+    fn spec() -> Spec {
+        Spec::new("/core/things", "a:Things:Thing")
+            .field(Field::new("name", FieldType::String).required().merge())
+            .field(Field::new("tags", FieldType::Collection).merge())
+            .field(Field::new("list", FieldType::Collection))
+            .field(Field::new("map", FieldType::Map).merge())
+            .field(Field::new("hidden", FieldType::Collection).internal())
+    }
+
+    fn merged(current: Value, patch: Patch) -> Result<Value, String> {
+        let Value::Object(current) = current else { panic!("not an object") };
+        state(&spec(), &current, &patch).map(Value::Object).map_err(|problem| problem.to_string())
+    }
+
+    fn patch(kind: Option<&str>, body: Value, body_type: BodyType) -> Patch {
+        let Value::Object(fields) = body else { panic!("not an object") };
+        Patch { kind: kind.map(ToOwned::to_owned), fields, body_type }
+    }
+
+    #[test]
+    fn fields_replace_and_merged_fields_are_united() {
+        let current = json!({"name": "a", "tags": ["x"], "list": [1], "map": {"k": 1, "l": 2}});
+        let change = json!({"name": null, "tags": ["x", "y"], "list": [2], "map": {"k": 3}});
+        let after = merged(current, patch(None, change, BodyType::Json)).unwrap();
+        let expected = json!({"name": "a", "tags": ["x", "y"], "list": [2],
+            "map": {"k": 3, "l": 2}});
+        assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn a_merge_patch_removes_with_null_and_replaces_lists() {
+        let current = json!({"name": "a", "tags": ["x"], "map": {"k": {"d": 1}, "l": 2}});
+        let change = json!({"tags": ["y"], "map": {"k": {"d": null, "e": 1}, "l": null}});
+        let after = merged(current.clone(), patch(None, change, BodyType::MergePatch)).unwrap();
+        assert_eq!(after, json!({"name": "a", "tags": ["y"], "map": {"k": {"e": 1}}}));
+        let change = patch(None, json!({"name": null}), BodyType::MergePatch);
+        assert_eq!(merged(current, change).unwrap_err(), "BAD_REQUEST (400): name is required");
+    }
+
+    #[test]
+    fn a_collection_request_adds_and_removes_items() {
+        let current = json!({"name": "a", "tags": ["x", "y"]});
+        let change = json!({"itemsToAdd": {"tags": ["z", "z"]}, "itemsToRemove": {"tags": ["x"]}});
+        let after = merged(current.clone(), patch(KINDS.first().copied(), change, BodyType::Json));
+        assert_eq!(after.unwrap(), json!({"name": "a", "tags": ["y", "z"]}));
+        for wrong in ["hidden", "name", "nothing"] {
+            let change = json!({"itemsToAdd": {wrong: ["z"]}});
+            assert!(
+                merged(current.clone(), patch(Some(KINDS[0]), change, BodyType::Json)).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_map_request_adds_entries_and_removes_keys() {
+        let current = json!({"name": "a", "map": {"k": 1, "l": 2}});
+        let change = json!({"entriesToAdd": {"map": {"m": 3}}, "keysToRemove": {"map": ["k"]}});
+        let after = merged(current, patch(Some(KINDS[1]), change, BodyType::Json)).unwrap();
+        assert_eq!(after, json!({"name": "a", "map": {"l": 2, "m": 3}}));
+    }
 }

@@ -1,11 +1,33 @@
 //! The desk: handles the requests for one partition on its owner.
+//!
+//! Writes of one document run one at a time, in order of arrival ([`lines`]); the desk works ahead
+//! on versions that are not committed yet and answers when they are applied. Reads wait for a
+//! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found
+//! by their keys ([`tickets`]). Tasks take their steps here too ([`tasks`]).
 
 mod io;
+mod lines;
+mod reads;
+mod tasks;
+mod tickets;
 
 pub use io::{Answer, DeskInput, DeskOptions, DeskOutput, DeskRequest, Ground, OpenRequest};
+pub use tasks::CALL_TRIES_MAX;
 
-use protocol::Now;
-use storage::StoreError;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use documents::{AppliedCommand, Command};
+use protocol::{
+    Code, Document, GroupId, Now, Outcome, Position, Problem, Request, Response, Source, links,
+};
+use storage::{Reader, Space, StoreError};
+
+use crate::utilities::Stats;
+use lines::Line;
+use reads::{Question, Searches};
+use tasks::Tasks;
+use tickets::{Known, Tickets};
 
 /// How many requests may wait for one document. More are answered with BUSY.
 pub const DOCUMENT_QUEUE_MAX: usize = 1_000;
@@ -13,16 +35,85 @@ pub const DOCUMENT_QUEUE_MAX: usize = 1_000;
 pub const REQUESTS_MAX: usize = 20_000;
 /// How many tasks of one partition take steps at the same time. Others wait their turn.
 pub const TASKS_RUNNING_MAX: usize = 256;
+/// How many expired documents go with one entry of the log.
+const EXPIRE_LINKS_MAX: u32 = 500;
+/// How often the desk looks for expired documents.
+const EXPIRE_EVERY_MICROS: u64 = 1_000_000;
 
 /// Handles the requests for one partition. Made when this node becomes the serving owner, closed
 /// when it ceases to be.
 pub struct Desk {
     options: DeskOptions,
+    node_id: Arc<str>,
+    /// The last number given to an invocation, a proposal or a call.
+    number: u64,
+    tickets: Tickets,
+    lines: BTreeMap<String, Line>,
+    /// The link that each running handler works for.
+    invocations: BTreeMap<u64, String>,
+    proposals: BTreeMap<u64, Proposed>,
+    /// What waits for a quorum's word, by ticket.
+    questions: BTreeMap<u64, Question>,
+    searches: Searches,
+    tasks: Tasks,
+    stats: Stats,
+    /// When to look for expired documents again.
+    expire_at_micros: u64,
+}
+
+/// What a proposal was made for.
+enum Proposed {
+    /// A new version of the document with that link.
+    Write(String),
+    Fence {
+        ticket: u64,
+    },
+    Expire,
+}
+
+/// One step's surroundings.
+struct Turn<'a, 'b> {
+    now: Now,
+    at: &'a mut Ground<'b>,
+    outputs: &'a mut Vec<DeskOutput>,
+}
+
+impl Turn<'_, '_> {
+    fn put(&mut self, output: DeskOutput) {
+        self.outputs.push(output);
+    }
+
+    fn reader(&self) -> &dyn Reader {
+        &*self.at.store
+    }
+
+    fn latest(&self, link: &str) -> Result<Option<Arc<Document>>, StoreError> {
+        self.at.partition.latest(self.reader(), link)
+    }
+
+    /// Up to where the partition's log is applied.
+    fn position(&self, partition: GroupId) -> Result<Position, StoreError> {
+        let (_, applied) = Space::open(self.reader(), partition)?;
+        Ok(applied.position)
+    }
 }
 
 impl Desk {
     pub fn new(options: DeskOptions) -> Self {
-        Self { options }
+        Self {
+            node_id: options.node_id.clone().into(),
+            tasks: Tasks::new(options.tasks_running_max),
+            options,
+            number: 0,
+            tickets: Tickets::default(),
+            lines: BTreeMap::new(),
+            invocations: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            searches: Searches::default(),
+            stats: Stats::default(),
+            expire_at_micros: 0,
+        }
     }
 
     pub fn options(&self) -> &DeskOptions {
@@ -35,16 +126,276 @@ impl Desk {
     /// When the store cannot be read or written; the node cannot go on then.
     pub fn step(
         &mut self,
-        _now: Now,
-        _input: DeskInput,
-        _at: &mut Ground<'_>,
-        _outputs: &mut Vec<DeskOutput>,
+        now: Now,
+        input: DeskInput,
+        at: &mut Ground<'_>,
+        outputs: &mut Vec<DeskOutput>,
     ) -> Result<(), StoreError> {
-        Ok(())
+        let turn = &mut Turn { now, at, outputs };
+        match input {
+            DeskInput::Opened => self.opened(turn),
+            DeskInput::Request { ticket, request, key, again } => {
+                self.request(turn, ticket, request, Known { key, again })
+            }
+            DeskInput::Invoked(invoked) => self.invoked(turn, invoked),
+            DeskInput::Applied { proposal, position, outcome } => {
+                self.applied(turn, proposal, position, outcome)
+            }
+            DeskInput::Refused { proposal, problem } => self.refused(turn, proposal, problem),
+            DeskInput::Confirmed { ticket } => self.confirmed(turn, ticket),
+            DeskInput::Called { call, response } => self.called(turn, call, response),
+            DeskInput::Fenced => self.fenced(turn),
+            DeskInput::Tick => self.tick(turn),
+        }
     }
 
     /// The node is no longer the owner: which requests are left without an answer.
     pub fn close(self) -> Vec<OpenRequest> {
-        Vec::new()
+        self.tickets.close()
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn source(&self) -> Source {
+        Source { partition: self.options.partition, epoch: self.options.epoch }
+    }
+
+    fn request(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        ticket: u64,
+        request: DeskRequest,
+        known: Known,
+    ) -> Result<(), StoreError> {
+        let is_full = self.tickets.len() >= self.options.requests_max;
+        self.tickets.open(ticket);
+        if is_full {
+            let limit = self.options.requests_max;
+            let message = format!("{limit} requests wait for this partition already; try again");
+            self.refuse(turn, ticket, Problem::new(Code::Busy, message));
+            return Ok(());
+        }
+        match request {
+            DeskRequest::Rest(request) => self.rest(turn, ticket, Arc::new(request), known),
+            DeskRequest::Query { spec_json, cursor, limit } => {
+                self.query(turn, ticket, &spec_json, (cursor, limit));
+                Ok(())
+            }
+            DeskRequest::Fence(source) => self.fence(turn, ticket, source),
+            DeskRequest::Available => {
+                self.ask(turn, ticket, Question::Available);
+                Ok(())
+            }
+        }
+    }
+
+    fn rest(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        ticket: u64,
+        request: Arc<Request>,
+        known: Known,
+    ) -> Result<(), StoreError> {
+        self.tickets.set_request(ticket, Arc::clone(&request));
+        let (link, utility) = links::split_utility(&request.path);
+        let catalogue = turn.at.catalogue;
+        let of_factory = if utility.is_some() { catalogue.spec(link) } else { None };
+        let Some(spec) = of_factory.or_else(|| catalogue.spec_of(link)) else {
+            self.refuse(turn, ticket, catalogue.unknown_service(link));
+            return Ok(());
+        };
+        self.stats.count(&spec.factory, count_name(&request), turn.now.wall);
+        if utility.is_some() || !request.method.is_write() {
+            self.read(turn, ticket, request);
+            return Ok(());
+        }
+        self.write(turn, ticket, request, known)
+    }
+
+    /// A write: is it new, and may it be made?
+    fn write(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        ticket: u64,
+        request: Arc<Request>,
+        known: Known,
+    ) -> Result<(), StoreError> {
+        if let Some(source) = request.source
+            && source.epoch < turn.at.partition.fence(source.partition)
+        {
+            self.refuse(turn, ticket, outdated(source));
+            return Ok(());
+        }
+        match self.tickets.join(ticket, &known) {
+            tickets::Joined::First => {}
+            tickets::Joined::Repeat => return Ok(()),
+            tickets::Joined::Refused(problem) => {
+                self.refuse(turn, ticket, problem);
+                return Ok(());
+            }
+        }
+        if self.repeat(turn, ticket, &request, &known)? {
+            return Ok(());
+        }
+        self.enqueue(turn, ticket, request, known.key)
+    }
+
+    fn fence(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        ticket: u64,
+        source: Source,
+    ) -> Result<(), StoreError> {
+        let present = turn.at.partition.fence(source.partition);
+        if present > source.epoch {
+            self.refuse(turn, ticket, outdated(source));
+        } else if present == source.epoch {
+            let position = turn.position(self.options.partition)?;
+            self.answer(turn, ticket, Answer::Response(nothing()), Some(position));
+        } else {
+            let proposal = self.next_number();
+            self.proposals.insert(proposal, Proposed::Fence { ticket });
+            self.tickets.set_proposed(ticket);
+            turn.put(DeskOutput::Propose { proposal, command: Command::Fence(source).encode() });
+        }
+        Ok(())
+    }
+
+    fn applied(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        proposal: u64,
+        position: Position,
+        outcome: AppliedCommand,
+    ) -> Result<(), StoreError> {
+        match self.proposals.remove(&proposal) {
+            // It was given up because one before it was fenced, so it could not be written either.
+            None => assert!(
+                !matches!(outcome, AppliedCommand::Written(_)),
+                "proposal {proposal} was given up and is written all the same"
+            ),
+            Some(Proposed::Write(link)) => {
+                return self.write_applied(turn, &link, proposal, (position, outcome));
+            }
+            Some(Proposed::Fence { ticket }) if outcome == AppliedCommand::Fenced => {
+                let message = "a newer owner of that partition has fenced it";
+                self.refuse(turn, ticket, Problem::new(Code::Fenced, message));
+            }
+            Some(Proposed::Fence { ticket }) => {
+                self.answer(turn, ticket, Answer::Response(nothing()), Some(position));
+            }
+            Some(Proposed::Expire) => {}
+        }
+        Ok(())
+    }
+
+    fn refused(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        proposal: u64,
+        problem: Problem,
+    ) -> Result<(), StoreError> {
+        match self.proposals.remove(&proposal) {
+            Some(Proposed::Write(link)) => self.write_refused(turn, &link, proposal, problem),
+            Some(Proposed::Fence { ticket }) => {
+                self.refuse(turn, ticket, problem);
+                Ok(())
+            }
+            Some(Proposed::Expire) | None => Ok(()),
+        }
+    }
+
+    fn tick(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+        self.tick_tasks(turn)?;
+        if turn.now.steady_micros >= self.expire_at_micros {
+            self.expire_at_micros = turn.now.steady_micros + EXPIRE_EVERY_MICROS;
+            self.expire(turn)?;
+        }
+        self.tick_index(turn)
+    }
+
+    /// Proposes that expired documents go, when there are any.
+    fn expire(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+        self.tasks_expired(turn)?;
+        let at = turn.now.wall;
+        let under_way = self.proposals.values().any(|it| matches!(it, Proposed::Expire));
+        if !under_way && turn.at.partition.expiration_due(turn.reader(), at)? {
+            let proposal = self.next_number();
+            self.proposals.insert(proposal, Proposed::Expire);
+            let command = Command::Expire { at, links_max: EXPIRE_LINKS_MAX }.encode();
+            turn.put(DeskOutput::Propose { proposal, command });
+        }
+        Ok(())
+    }
+
+    /// Answers a request and all its repeats.
+    fn answer(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        ticket: u64,
+        answer: Answer,
+        position: Option<Position>,
+    ) {
+        let done = self.tickets.done(ticket);
+        if let (Answer::Response(response), Some(request)) = (&answer, &done.request) {
+            self.count_failure(turn, request, response);
+        }
+        for repeat in done.repeats {
+            turn.put(DeskOutput::Answer { ticket: repeat, answer: answer.clone(), position });
+        }
+        turn.put(DeskOutput::Answer { ticket, answer, position });
+    }
+
+    fn respond(&mut self, turn: &mut Turn<'_, '_>, ticket: u64, response: Response) {
+        self.answer(turn, ticket, Answer::Response(response), None);
+    }
+
+    /// Answers with an error; a write was surely not applied.
+    fn refuse(&mut self, turn: &mut Turn<'_, '_>, ticket: u64, problem: Problem) {
+        let is_write = self.tickets.request(ticket).is_some_and(|it| it.method.is_write());
+        let outcome = problem.outcome.or(is_write.then_some(Outcome::NotApplied));
+        self.respond(turn, ticket, Problem { outcome, ..problem }.into());
+    }
+
+    fn count_failure(&mut self, turn: &Turn<'_, '_>, request: &Request, response: &Response) {
+        if response.is_success() {
+            return;
+        }
+        let (link, _) = links::split_utility(&request.path);
+        let catalogue = turn.at.catalogue;
+        let Some(spec) = catalogue.spec_of(link).or_else(|| catalogue.spec(link)) else { return };
+        let name = if response.status == Code::Busy.status() {
+            "requestFailureQueueLimitExceededCount"
+        } else {
+            "requestFailureCount"
+        };
+        self.stats.count(&spec.factory, name, turn.now.wall);
+    }
+}
+
+fn outdated(source: Source) -> Problem {
+    let message = format!(
+        "this request comes from the owner of partition {} in term {}, which was replaced",
+        source.partition, source.epoch
+    );
+    Problem::new(Code::Fenced, message).with_outcome(Outcome::NotApplied)
+}
+
+fn nothing() -> Response {
+    Response::bytes(200, bytes::Bytes::new())
+}
+
+fn count_name(request: &Request) -> &'static str {
+    use protocol::Method;
+    match request.method {
+        Method::Get => "GETrequestCount",
+        Method::Post => "POSTrequestCount",
+        Method::Put => "PUTrequestCount",
+        Method::Patch => "PATCHrequestCount",
+        Method::Delete => "DELETErequestCount",
+        Method::Options => "OPTIONSrequestCount",
     }
 }

@@ -1,0 +1,260 @@
+//! The body of a write, taken apart and checked; a state read from JSON with the wrong field named.
+
+use protocol::{BUILT_IN_FIELDS, Body, BodyType, Code, Document, Method, Moment, Problem, Request};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::{Spec, merge, task};
+
+/// The last part of the `kind` of a PATCH that must carry the current `documentVersion`.
+const STRICT_UPDATE: &str = "StrictUpdateRequest";
+
+/// A body, taken apart.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    /// What a PATCH asks, when it is not a plain change.
+    pub(crate) kind: Option<String>,
+    /// `documentVersion`.
+    pub(crate) version: Option<u64>,
+    /// `documentExpirationTimeMicros`.
+    pub(crate) expires: Option<Moment>,
+    /// The user's fields; nulls too.
+    pub(crate) fields: Map<String, Value>,
+    /// There was no body at all.
+    pub(crate) is_empty: bool,
+}
+
+impl Incoming {
+    /// # Errors
+    /// Whatever can be wrong with a body before the state of the document matters.
+    pub(crate) fn parse(request: &Request, spec: &Spec) -> Result<Self, Problem> {
+        if request.body.len() > spec.state_bytes_max {
+            return Err(too_large("the body", request.body.len(), spec));
+        }
+        if request.body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self { is_empty: true, ..Self::default() });
+        }
+        let mut fields = match serde_json::from_slice(&request.body) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) => return Err(bad_body("the body must be a JSON object: {...}")),
+            Err(error) => return Err(bad_body(format!("the body is not JSON: {error}"))),
+        };
+        let version = number(&fields, "documentVersion", "a version")?;
+        let expires = expiration(&fields, request.body_type)?;
+        check_document_kind(&fields, spec)?;
+        let kind = take_kind(&mut fields, spec, request.method)?;
+        fields.retain(|name, _| !BUILT_IN_FIELDS.contains(&name.as_str()));
+        for field in &spec.fields {
+            if field.internal && fields.get(&field.name).is_some_and(|value| !value.is_null()) {
+                let name = &field.name;
+                return Err(Problem::bad_request(format!(
+                    "Do not specify {name}: internal use only"
+                )));
+            }
+        }
+        Ok(Self { kind, version, expires, fields, is_empty: false })
+    }
+
+    /// Whether the body must name the version that is current.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.kind.as_deref().is_some_and(|kind| last_part(kind) == STRICT_UPDATE)
+    }
+
+    /// # Errors
+    /// When the version in the body is not the current one, or is not there.
+    pub(crate) fn check_version(&self, current: &Document) -> Result<(), Problem> {
+        let Some(expected) = self.version else {
+            return Err(Problem::bad_request(format!(
+                "this update needs the 'documentVersion' that it changes; the current one is {}",
+                current.version
+            )));
+        };
+        if expected == current.version {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: expected documentVersion {expected}, found {}; read it again and repeat the change",
+            current.link, current.version
+        );
+        Err(Problem::new(Code::VersionMismatch, message))
+    }
+}
+
+pub(crate) fn bad_body(message: impl Into<String>) -> Problem {
+    Problem::new(Code::BadBody, message)
+}
+
+pub(crate) fn too_large(what: &str, bytes: usize, spec: &Spec) -> Problem {
+    let limit = spec.state_bytes_max;
+    Problem::new(
+        Code::TooLarge,
+        format!("{what} is {bytes} bytes long; the limit of {} is {limit}", spec.factory),
+    )
+}
+
+/// Reads a state; nulls and built-in fields must be out already.
+///
+/// # Errors
+/// `BadBody` that names the field which is not of its type.
+pub(crate) fn decode<S: DeserializeOwned>(
+    spec: &Spec,
+    fields: Map<String, Value>,
+) -> Result<S, Problem> {
+    check_types(spec, &fields)?;
+    let fields = Value::Object(fields);
+    S::deserialize(&fields).map_err(|error| {
+        let name = wrong_field::<S>(&fields, &error.to_string());
+        match name {
+            Some(name) => bad_body(format!("the field '{name}' is not right: {error}")),
+            None => bad_body(format!("the body is not a state of {}: {error}", spec.kind)),
+        }
+    })
+}
+
+/// # Errors
+/// `BadRequest` that names the field which is missing.
+pub(crate) fn check_required(spec: &Spec, fields: &Map<String, Value>) -> Result<(), Problem> {
+    let missing = spec
+        .fields
+        .iter()
+        .find(|field| field.required && fields.get(&field.name).is_none_or(Value::is_null));
+    match missing {
+        Some(field) => Err(Problem::bad_request(format!("{} is required", field.name))),
+        None => Ok(()),
+    }
+}
+
+/// # Errors
+/// `BadBody` that names the field which is not of the type that the service declared.
+pub(crate) fn check_types(spec: &Spec, fields: &Map<String, Value>) -> Result<(), Problem> {
+    for (name, value) in fields {
+        let Some(field) = spec.field_named(name) else { continue };
+        if !field.field_type.allows(value) {
+            return Err(bad_body(format!(
+                "the field '{name}' must be of type {}, not {}",
+                field.field_type.name(),
+                shorten(value)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The stored body as a state.
+///
+/// # Errors
+/// When it was stored by another version of the service that this one cannot read.
+pub(crate) fn stored<S: DeserializeOwned>(spec: &Spec, body: &Body) -> Result<S, Problem> {
+    let mut fields = body.to_map();
+    if spec.is_task {
+        task::take_out(&mut fields);
+    }
+    S::deserialize(Value::Object(fields)).map_err(|error| {
+        Problem::internal(format!(
+            "the stored state of a {} cannot be read by this version of the service: {error}",
+            spec.kind
+        ))
+    })
+}
+
+/// The field without which the state could be read, or would fail otherwise.
+fn wrong_field<S: DeserializeOwned>(fields: &Value, error: &str) -> Option<String> {
+    let fields = fields.as_object()?;
+    fields.keys().find_map(|name| {
+        let mut without = fields.clone();
+        without.remove(name);
+        let differs = match S::deserialize(Value::Object(without)) {
+            Ok(_) => true,
+            Err(other) => other.to_string() != error,
+        };
+        differs.then(|| name.clone())
+    })
+}
+
+fn number(fields: &Map<String, Value>, name: &str, what: &str) -> Result<Option<u64>, Problem> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| {
+            Problem::bad_request(format!(
+                "'{name}' must be {what}, a whole number from 0 up, not {}",
+                shorten(value)
+            ))
+        }),
+    }
+}
+
+fn expiration(fields: &Map<String, Value>, of: BodyType) -> Result<Option<Moment>, Problem> {
+    const NAME: &str = "documentExpirationTimeMicros";
+    let removed = of == BodyType::MergePatch && fields.get(NAME) == Some(&Value::Null);
+    let micros = number(fields, NAME, "a time in microseconds since 1970, or 0 for never")?;
+    Ok(if removed { Some(Moment(0)) } else { micros.map(Moment) })
+}
+
+fn check_document_kind(fields: &Map<String, Value>, spec: &Spec) -> Result<(), Problem> {
+    match fields.get("documentKind") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(kind)) if *kind == spec.kind => Ok(()),
+        Some(other) => Err(unknown_kind(spec, &shorten(other), "documentKind")),
+    }
+}
+
+/// `kind` says what a PATCH asks, unless the service has a field of that name.
+fn take_kind(
+    fields: &mut Map<String, Value>,
+    spec: &Spec,
+    method: Method,
+) -> Result<Option<String>, Problem> {
+    // A service without described fields takes any, this one included.
+    if spec.field_named("kind").is_some() || (spec.fields.is_empty() && method != Method::Patch) {
+        return Ok(None);
+    }
+    let kind = match fields.remove("kind") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(kind)) => kind,
+        Some(other) => return Err(unknown_kind(spec, &shorten(&other), "kind")),
+    };
+    if kind == spec.kind {
+        return Ok(None);
+    }
+    let known = method == Method::Patch
+        && (merge::KINDS.contains(&kind.as_str())
+            || kind == STRICT_UPDATE
+            || kind == strict_kind(spec)
+            || spec.patch_kinds.contains(&kind));
+    if known { Ok(Some(kind)) } else { Err(unknown_kind(spec, &kind, "kind")) }
+}
+
+fn strict_kind(spec: &Spec) -> String {
+    let parent = spec.kind.rsplit_once(':').map_or("", |(parent, _)| parent);
+    format!("{parent}:{STRICT_UPDATE}")
+}
+
+fn unknown_kind(spec: &Spec, found: &str, field: &str) -> Problem {
+    let mut known = vec![spec.kind.clone()];
+    if field == "kind" {
+        known.push(strict_kind(spec));
+        known.extend(merge::KINDS.iter().map(ToString::to_string));
+        known.extend(spec.patch_kinds.iter().cloned());
+    }
+    let message = format!(
+        "{} does not know the {field} '{found}'; leave it out or use one of: {}",
+        spec.factory,
+        known.join(", ")
+    );
+    Problem::new(Code::UnknownKind, message)
+}
+
+fn last_part(kind: &str) -> &str {
+    kind.rsplit_once(':').map_or(kind, |(_, last)| last)
+}
+
+/// A value as it is shown in a message.
+fn shorten(value: &Value) -> String {
+    const SHOWN: usize = 60;
+    let text = value.to_string();
+    if text.chars().count() <= SHOWN {
+        return text;
+    }
+    let start: String = text.chars().take(SHOWN).collect();
+    format!("{start}...")
+}

@@ -1,0 +1,452 @@
+//! The line at each document: writes run one at a time, in order of arrival, ahead of the log.
+//!
+//! A write that the handler has made is proposed at once; the next one runs on its result while it
+//! is in flight. When a proposal comes back refused or fenced, what was built on it is run again.
+//! Answers that write nothing but depend on the state (409, 412, "it is there already") wait for
+//! the writes that they saw, or for a quorum's word.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use documents::{AppliedCommand, Command, RequestKey, Write};
+use protocol::{Code, Document, Method, Position, Problem, Request, Response};
+use storage::StoreError;
+
+use super::reads::Question;
+use super::tasks::Admission;
+use super::tickets::with_location;
+use super::{Answer, Desk, DeskOutput, Proposed, Turn, outdated};
+use crate::catalogue::{Invocation, Invoked, NewVersion, Verdict, Work};
+use crate::handlers::Step;
+
+/// How many versions of one document may be in flight.
+const AHEAD_MAX: usize = 64;
+/// How often a write is run again because its proposal came back fenced.
+const RUNS_MAX: u8 = 4;
+
+/// The line at one document.
+#[derive(Default)]
+pub(super) struct Line {
+    waiting: VecDeque<Item>,
+    running: Option<Running>,
+    flights: VecDeque<Flight>,
+}
+
+/// What stands in a line.
+pub(super) struct Item {
+    pub(super) who: Who,
+    runs: u8,
+}
+
+pub(super) enum Who {
+    Client(Client),
+    Step(Step),
+}
+
+pub(super) struct Client {
+    ticket: u64,
+    request: Arc<Request>,
+    key: Option<RequestKey>,
+}
+
+struct Running {
+    invocation: u64,
+    item: Item,
+    /// The version that the handler sees.
+    version: Option<u64>,
+}
+
+/// What has been run and waits for the log.
+struct Flight {
+    item: Item,
+    cargo: Cargo,
+}
+
+enum Cargo {
+    Write {
+        proposal: u64,
+        version: Box<NewVersion>,
+    },
+    /// An answer that is true once the writes before it are applied.
+    Held(Response),
+}
+
+impl Item {
+    pub(super) fn step(step: Step) -> Self {
+        Self { who: Who::Step(step), runs: 0 }
+    }
+
+    fn work(&self) -> Work {
+        match &self.who {
+            Who::Client(client) => Work::Update(Arc::clone(&client.request)),
+            Who::Step(step) => Work::Step(step.clone()),
+        }
+    }
+}
+
+impl Line {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.flights.len() + usize::from(self.running.is_some())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        self.waiting.push_back(item);
+    }
+
+    /// Puts items before all others, in their order.
+    pub(super) fn push_first(&mut self, items: impl DoubleEndedIterator<Item = Item>) {
+        for item in items.rev() {
+            self.waiting.push_front(item);
+        }
+    }
+
+    /// The newest version in flight, if there is one; `Some(None)` when it removed the document.
+    fn head(&self) -> Option<Option<Arc<Document>>> {
+        self.flights.iter().rev().find_map(|flight| match &flight.cargo {
+            Cargo::Write { version, .. } if version.purge => Some(None),
+            Cargo::Write { version, .. } => Some(Some(Arc::clone(&version.document))),
+            Cargo::Held(_) => None,
+        })
+    }
+
+    fn take_flights_from(&mut self, index: usize) -> impl Iterator<Item = Flight> {
+        self.flights.split_off(index).into_iter()
+    }
+}
+
+impl Desk {
+    pub(super) fn enqueue(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        ticket: u64,
+        request: Arc<Request>,
+        key: Option<RequestKey>,
+    ) -> Result<(), StoreError> {
+        let link = request.path.clone();
+        let waiting = self.lines.get(&link).map_or(0, Line::len) + self.tasks.deferred(&link);
+        if waiting >= self.options.document_queue_max {
+            let message = format!("{waiting} requests wait for {link} already; try again");
+            self.refuse(turn, ticket, Problem::new(Code::Busy, message));
+            return Ok(());
+        }
+        let who = Who::Client(Client { ticket, request, key });
+        self.lines.entry(link.clone()).or_default().push(Item { who, runs: 0 });
+        self.pump(turn, &link)
+    }
+
+    /// Runs what can be run at a document.
+    pub(super) fn pump(&mut self, turn: &mut Turn<'_, '_>, link: &str) -> Result<(), StoreError> {
+        while let Some(item) = self.next_item(link) {
+            let is_write_ahead = match &item.who {
+                Who::Client(client) => match self.tasks.admit(link, &client.request) {
+                    Admission::Run => true,
+                    Admission::Replan => {
+                        self.lines.entry(link.to_owned()).or_default().push(Item::step(Step::Plan));
+                        true
+                    }
+                    Admission::Defer => {
+                        self.tasks.defer(link, item);
+                        self.cut_pause(turn, link)?;
+                        continue;
+                    }
+                },
+                Who::Step(_) => false,
+            };
+            let line = self.lines.entry(link.to_owned()).or_default();
+            if !is_write_ahead && !line.flights.is_empty() {
+                // A step sees committed versions only: what it asks of others cannot be undone.
+                line.waiting.push_front(item);
+                break;
+            }
+            self.invoke(turn, link, item)?;
+        }
+        if self.lines.get(link).is_some_and(Line::is_idle) {
+            self.lines.remove(link);
+        }
+        Ok(())
+    }
+
+    fn next_item(&mut self, link: &str) -> Option<Item> {
+        let line = self.lines.get_mut(link)?;
+        if line.running.is_some() || line.flights.len() >= AHEAD_MAX {
+            return None;
+        }
+        line.waiting.pop_front()
+    }
+
+    fn invoke(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        item: Item,
+    ) -> Result<(), StoreError> {
+        let number = self.next_number();
+        let line = self.lines.entry(link.to_owned()).or_default();
+        let current = match line.head() {
+            Some(ahead) => ahead,
+            None => turn.latest(link)?,
+        };
+        turn.put(DeskOutput::Invoke(Box::new(Invocation {
+            partition: self.options.partition,
+            epoch: self.options.epoch,
+            number,
+            link: link.to_owned(),
+            node_id: Arc::clone(&self.node_id),
+            now: turn.now.wall,
+            current: current.clone(),
+            work: item.work(),
+        })));
+        let version = current.map(|current| current.version);
+        line.running = Some(Running { invocation: number, item, version });
+        self.invocations.insert(number, link.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn invoked(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        invoked: Invoked,
+    ) -> Result<(), StoreError> {
+        let Invoked { epoch, number, verdict, .. } = invoked;
+        if epoch != self.options.epoch {
+            return Ok(());
+        }
+        // One that was given up is no longer here.
+        let Some(link) = self.invocations.remove(&number) else { return Ok(()) };
+        let running = self.lines.get_mut(&link).and_then(|line| line.running.take());
+        let running = running.expect("a known invocation runs at its document");
+        assert!(running.invocation == number, "one handler runs at a document at a time");
+        match running.item.who {
+            Who::Client(_) => self.client_verdict(turn, &link, running.item, verdict),
+            Who::Step(_) => self.step_verdict(turn, &link, running, verdict)?,
+        }
+        self.pump(turn, &link)
+    }
+
+    fn client_verdict(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        item: Item,
+        verdict: Verdict,
+    ) {
+        let Who::Client(client) = &item.who else { return };
+        let ticket = client.ticket;
+        match verdict {
+            Verdict::Write(version) => {
+                if version.task == Some(false) {
+                    self.tasks.ending(link);
+                }
+                self.propose(turn, link, item, version);
+            }
+            Verdict::Refused(problem) => self.refuse(turn, ticket, problem),
+            Verdict::AsItIs(response) => {
+                let line = self.lines.entry(link.to_owned()).or_default();
+                if line.flights.is_empty() {
+                    self.ask(turn, ticket, Question::Held(response));
+                } else {
+                    line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
+                }
+            }
+            Verdict::Calls(_) | Verdict::Ended => {
+                self.refuse(turn, ticket, Problem::internal("a write was run as a task's step"));
+            }
+        }
+    }
+
+    fn step_verdict(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        running: Running,
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        match verdict {
+            Verdict::Write(version) => {
+                self.propose(turn, link, running.item, version);
+                Ok(())
+            }
+            Verdict::Calls(calls) => {
+                self.start_calls(turn, link, running.version.unwrap_or_default(), calls)
+            }
+            Verdict::Refused(_) | Verdict::AsItIs(_) | Verdict::Ended => {
+                self.end_runner(turn, link)
+            }
+        }
+    }
+
+    fn propose(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        item: Item,
+        version: Box<NewVersion>,
+    ) {
+        let proposal = self.next_number();
+        self.proposals.insert(proposal, Proposed::Write(link.to_owned()));
+        let (key, source) = match &item.who {
+            Who::Client(client) => {
+                self.tickets.set_proposed(client.ticket);
+                (client.key.clone(), client.request.source)
+            }
+            Who::Step(_) => (None, None),
+        };
+        let write = Write {
+            document: Document::clone(&version.document),
+            key,
+            status: version.status,
+            retention: version.retention,
+            source,
+            task: version.task,
+            purge: version.purge,
+            response: None,
+        };
+        let command = Command::Write(write).encode();
+        turn.put(DeskOutput::Propose { proposal, command });
+        let line = self.lines.entry(link.to_owned()).or_default();
+        line.flights.push_back(Flight { item, cargo: Cargo::Write { proposal, version } });
+    }
+
+    pub(super) fn write_applied(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        proposal: u64,
+        came_back: (Position, AppliedCommand),
+    ) -> Result<(), StoreError> {
+        let line = self.lines.get_mut(link).expect("a proposal in flight has a line");
+        let flight = line.flights.pop_front().expect("a proposal in flight is in its line");
+        let Cargo::Write { proposal: first, version } = flight.cargo else {
+            unreachable!("answers are not held before the first write in flight");
+        };
+        assert!(first == proposal, "proposals come back in order: {proposal}, awaited {first}");
+        let (position, outcome) = came_back;
+        match outcome {
+            AppliedCommand::Written(document) => {
+                self.written(turn, flight.item, &version, (&document, position));
+                self.answer_held(turn, link, position);
+                self.task_written(turn, link, *version, (document, position))?;
+            }
+            AppliedCommand::Fenced | AppliedCommand::Other => {
+                self.fall_back(link, 0);
+                self.run_again(turn, link, flight.item);
+            }
+        }
+        self.pump(turn, link)
+    }
+
+    fn written(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        item: Item,
+        version: &NewVersion,
+        made: (&Document, Position),
+    ) {
+        let Who::Client(Client { ticket, request, .. }) = item.who else { return };
+        let (document, position) = made;
+        if version.is_direct && version.task == Some(true) && request.method == Method::Post {
+            self.tasks.wait_for_end(&document.link, ticket, document.expires);
+            return;
+        }
+        let response = Response::document(version.status, document);
+        let response = with_location(response, &request, &document.link);
+        self.answer(turn, ticket, Answer::Response(response), Some(position));
+    }
+
+    fn answer_held(&mut self, turn: &mut Turn<'_, '_>, link: &str, position: Position) {
+        while let Some(line) = self.lines.get_mut(link)
+            && let Some(flight) = line.flights.pop_front()
+        {
+            match (flight.cargo, flight.item.who) {
+                (Cargo::Held(response), Who::Client(client)) => {
+                    let answer = Answer::Response(response);
+                    self.answer(turn, client.ticket, answer, Some(position));
+                }
+                (cargo, who) => {
+                    let item = Item { who, runs: flight.item.runs };
+                    line.flights.push_front(Flight { item, cargo });
+                    break;
+                }
+            }
+        }
+    }
+
+    /// What was built on a write that failed is run again: everything in flight from there on.
+    fn fall_back(&mut self, link: &str, from: usize) {
+        let Some(line) = self.lines.get_mut(link) else { return };
+        let running = line.running.take();
+        if let Some(running) = &running {
+            self.invocations.remove(&running.invocation);
+        }
+        let mut items = Vec::new();
+        for flight in line.take_flights_from(from) {
+            if let Cargo::Write { proposal, .. } = flight.cargo {
+                self.proposals.remove(&proposal);
+            }
+            items.push(flight.item);
+        }
+        items.extend(running.map(|running| running.item));
+        line.push_first(items.into_iter());
+        if self.tasks.is_not_ended(link) {
+            // The write that would have ended the task may be refused this time: if so, it goes on.
+            line.push(Item::step(Step::Plan));
+        }
+    }
+
+    /// A write came back without effect: its source is outdated, or it was built on what is not.
+    fn run_again(&mut self, turn: &mut Turn<'_, '_>, link: &str, mut item: Item) {
+        item.runs += 1;
+        let is_last = item.runs >= RUNS_MAX;
+        match &item.who {
+            Who::Client(client) => {
+                let fence = |it: &protocol::Source| turn.at.partition.fence(it.partition);
+                let source = client.request.source.filter(|it| it.epoch < fence(it));
+                let problem = match source {
+                    Some(source) => Some(outdated(source)),
+                    None if is_last => Some(Problem::new(
+                        Code::NoOwner,
+                        "this node is no longer the owner of the document; try again",
+                    )),
+                    None => None,
+                };
+                if let Some(problem) = problem {
+                    self.refuse(turn, client.ticket, problem);
+                    return;
+                }
+            }
+            Who::Step(step) if is_last => {
+                self.tasks.again_later(link, turn.now.steady_micros, step.clone());
+                return;
+            }
+            Who::Step(_) => {}
+        }
+        let line = self.lines.entry(link.to_owned()).or_default();
+        line.push_first(std::iter::once(item));
+    }
+
+    pub(super) fn write_refused(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        proposal: u64,
+        problem: Problem,
+    ) -> Result<(), StoreError> {
+        let Some(line) = self.lines.get_mut(link) else { return Ok(()) };
+        let is_it = |flight: &Flight| matches!(flight.cargo, Cargo::Write { proposal: it, .. } if it == proposal);
+        let Some(index) = line.flights.iter().position(is_it) else { return Ok(()) };
+        self.fall_back(link, index + 1);
+        let line = self.lines.get_mut(link).expect("it was there just now");
+        let flight = line.flights.pop_back().expect("the refused one is the last now");
+        match flight.item.who {
+            Who::Client(client) => {
+                self.refuse(turn, client.ticket, problem);
+            }
+            Who::Step(step) => self.tasks.again_later(link, turn.now.steady_micros, step),
+        }
+        self.pump(turn, link)
+    }
+}

@@ -1,0 +1,545 @@
+//! Tasks take their steps: plan, call, learn, persist; and again after the next owner took over.
+//!
+//! A *runner* stands beside each task in progress. Its steps stand in the task's line like writes.
+//! While a step is under way, a client's PATCH waits beside the line (deferred): so the step's
+//! answers are learnt by the very state that asked, and no step has to be run twice. This holds
+//! across owners too, because the step that the last owner may have begun is finished first.
+//! Cancelling and deleting do not wait: the task ends, and answers still to come are ignored.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use protocol::{Code, Document, Method, Moment, Position, Problem, Request, Response};
+use storage::StoreError;
+
+use super::lines::{Item, Line};
+use super::{Answer, Desk, DeskOutput, Turn};
+use crate::catalogue::NewVersion;
+use crate::handlers::{Calls, Step};
+use crate::task::asks_to_end;
+
+/// How often a task's call is made when it is answered with 503 or 504; then the task fails.
+pub const CALL_TRIES_MAX: u32 = 30;
+/// The pause before a call is made again; it doubles each time...
+const PAUSE_FIRST_MICROS: u64 = 50_000;
+/// ... up to this.
+const PAUSE_MAX_MICROS: u64 = 5_000_000;
+
+/// All tasks in progress of one partition.
+pub(super) struct Tasks {
+    runners: BTreeMap<String, Runner>,
+    /// Those that take steps now.
+    active: BTreeSet<String>,
+    active_max: usize,
+    /// Those that wait for their turn.
+    turns: VecDeque<String>,
+    /// Calls in flight: the task and the place in its step.
+    calls: BTreeMap<u64, (String, usize)>,
+    /// The POSTs of direct tasks, which wait for the end.
+    waiting: BTreeMap<String, Waiting>,
+}
+
+struct Waiting {
+    tickets: Vec<u64>,
+    expires: Moment,
+}
+
+struct Runner {
+    phase: Phase,
+    /// The last owner may have begun this step.
+    resumed: bool,
+    expires: Moment,
+    deferred: VecDeque<Item>,
+    refusals: u32,
+}
+
+enum Phase {
+    /// Until no older owner's calls can have an effect.
+    AwaitingFence,
+    AwaitingTurn,
+    /// Its next step is in the line, or in flight.
+    Queued,
+    Pausing {
+        until_micros: u64,
+        version: u64,
+        calls: Calls,
+    },
+    Calling(Vec<Call>),
+    /// A step could not be persisted.
+    Again {
+        at_micros: u64,
+        step: Step,
+    },
+    /// A write that ends the task is in flight.
+    Ending,
+}
+
+/// One call of a step.
+struct Call {
+    request: Request,
+    number: Option<u64>,
+    tries: u32,
+    again_at_micros: Option<u64>,
+    answer: Option<Response>,
+}
+
+/// Whether a client's write may run at a task now.
+pub(super) enum Admission {
+    Run,
+    /// It may; the step that was planned is not valid after it.
+    Replan,
+    /// It waits until the step is learnt.
+    Defer,
+}
+
+impl Tasks {
+    pub(super) fn new(active_max: usize) -> Self {
+        Self {
+            runners: BTreeMap::new(),
+            active: BTreeSet::new(),
+            active_max,
+            turns: VecDeque::new(),
+            calls: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn deferred(&self, link: &str) -> usize {
+        self.runners.get(link).map_or(0, |runner| runner.deferred.len())
+    }
+
+    pub(super) fn admit(&mut self, link: &str, request: &Request) -> Admission {
+        let Some(runner) = self.runners.get_mut(link) else { return Admission::Run };
+        if request.method != Method::Patch || asks_to_end(&request.body) {
+            return Admission::Run;
+        }
+        match &runner.phase {
+            Phase::Ending => Admission::Run,
+            Phase::Pausing { calls, .. } if !runner.resumed || calls.requests.is_empty() => {
+                runner.phase = Phase::Queued;
+                Admission::Replan
+            }
+            _ if runner.resumed => Admission::Defer,
+            Phase::Calling(_) | Phase::Again { .. } => Admission::Defer,
+            _ => Admission::Run,
+        }
+    }
+
+    pub(super) fn defer(&mut self, link: &str, item: Item) {
+        let runner = self.runners.get_mut(link).expect("only a runner defers");
+        runner.deferred.push_back(item);
+    }
+
+    pub(super) fn ending(&mut self, link: &str) {
+        if let Some(runner) = self.runners.get_mut(link) {
+            runner.phase = Phase::Ending;
+        }
+    }
+
+    /// The write that would have ended the task failed. True when there was one: then the task must
+    /// be planned again. Its calls may have been made, so it is as if another owner had begun.
+    pub(super) fn is_not_ended(&mut self, link: &str) -> bool {
+        match self.runners.get_mut(link) {
+            Some(runner) if matches!(runner.phase, Phase::Ending) => {
+                runner.phase = Phase::Queued;
+                runner.resumed = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A step could not be persisted: once more after a pause.
+    pub(super) fn again_later(&mut self, link: &str, now_micros: u64, step: Step) {
+        let Some(runner) = self.runners.get_mut(link) else { return };
+        runner.refusals = runner.refusals.saturating_add(1);
+        let at_micros = now_micros + pause(runner.refusals);
+        runner.phase = Phase::Again { at_micros, step };
+    }
+
+    /// The POST of a direct task is answered when the task has ended.
+    pub(super) fn wait_for_end(&mut self, link: &str, ticket: u64, expires: Moment) {
+        let waiting = self
+            .waiting
+            .entry(link.to_owned())
+            .or_insert_with(|| Waiting { tickets: Vec::new(), expires });
+        waiting.tickets.push(ticket);
+    }
+
+    fn add(&mut self, link: String, phase: Phase, resumed: bool, expires: Moment) {
+        let deferred = VecDeque::new();
+        self.runners.insert(link, Runner { phase, resumed, expires, deferred, refusals: 0 });
+    }
+}
+
+impl Desk {
+    pub(super) fn opened(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+        let links = turn.at.partition.tasks_in_progress(turn.reader())?;
+        if links.is_empty() {
+            return Ok(());
+        }
+        turn.put(DeskOutput::Note(format!(
+            "partition {}: {} tasks are in progress and will be resumed",
+            self.options.partition,
+            links.len()
+        )));
+        for link in links {
+            let expires = turn.latest(&link)?.map_or(Moment(0), |task| task.expires);
+            self.tasks.add(link, Phase::AwaitingFence, true, expires);
+        }
+        let source = self.source();
+        turn.put(DeskOutput::Fence(source));
+        Ok(())
+    }
+
+    pub(super) fn fenced(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+        for (link, runner) in &mut self.tasks.runners {
+            if matches!(runner.phase, Phase::AwaitingFence) {
+                runner.phase = Phase::AwaitingTurn;
+                self.tasks.turns.push_back(link.clone());
+            }
+        }
+        self.give_turns(turn)
+    }
+
+    fn give_turns(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+        while self.tasks.active.len() < self.tasks.active_max {
+            let Some(link) = self.tasks.turns.pop_front() else { break };
+            let Some(runner) = self.tasks.runners.get_mut(&link) else { continue };
+            if !matches!(runner.phase, Phase::AwaitingTurn) {
+                continue;
+            }
+            self.tasks.active.insert(link.clone());
+            self.push_step(turn, &link, Step::Plan)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a step before whatever waits in the task's line.
+    fn push_step(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        step: Step,
+    ) -> Result<(), StoreError> {
+        let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
+        runner.phase = Phase::Queued;
+        let line = self.lines.entry(link.to_owned()).or_default();
+        line.push_first(std::iter::once(Item::step(step)));
+        self.pump(turn, link)
+    }
+
+    /// A plan's calls are to be made; the state that they come from is committed.
+    pub(super) fn start_calls(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        version: u64,
+        calls: Calls,
+    ) -> Result<(), StoreError> {
+        let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
+        if calls.after_micros > 0 {
+            let until_micros = turn.now.steady_micros.saturating_add(calls.after_micros);
+            runner.phase = Phase::Pausing { until_micros, version, calls };
+            let has_deferred = runner.resumed && !runner.deferred.is_empty();
+            if has_deferred {
+                self.cut_pause(turn, link)?;
+            }
+            return Ok(());
+        }
+        self.make_calls(turn, link, version, calls)
+    }
+
+    /// A client waits for a step that the last owner may have begun: no more pausing.
+    pub(super) fn cut_pause(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+    ) -> Result<(), StoreError> {
+        let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
+        match std::mem::replace(&mut runner.phase, Phase::Queued) {
+            Phase::Pausing { version, calls, .. } => self.make_calls(turn, link, version, calls),
+            other => {
+                runner.phase = other;
+                Ok(())
+            }
+        }
+    }
+
+    fn make_calls(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        version: u64,
+        calls: Calls,
+    ) -> Result<(), StoreError> {
+        if calls.requests.is_empty() {
+            return self.push_step(turn, link, Step::Learn(Vec::new()));
+        }
+        let source = self.source();
+        let life = calls.life;
+        let made = calls.requests.into_iter().enumerate().map(|(place, mut request)| {
+            // The same for whoever takes this step, and for no other step ever.
+            let key = || format!("task {link} {life} {version} {place}");
+            request.idempotency_key.get_or_insert_with(key);
+            request.source = Some(source);
+            Call { request, number: None, tries: 0, again_at_micros: None, answer: None }
+        });
+        let made: Vec<Call> = made.collect();
+        let count = made.len();
+        let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
+        runner.phase = Phase::Calling(made);
+        for place in 0..count {
+            self.make_call(turn, link, place);
+        }
+        Ok(())
+    }
+
+    fn make_call(&mut self, turn: &mut Turn<'_, '_>, link: &str, place: usize) {
+        let number = self.next_number();
+        let Some(call) = self.tasks.call_mut(link, place) else { return };
+        call.number = Some(number);
+        call.tries += 1;
+        call.again_at_micros = None;
+        let request = call.request.clone();
+        self.tasks.calls.insert(number, (link.to_owned(), place));
+        turn.put(DeskOutput::Call { call: number, request });
+    }
+
+    pub(super) fn called(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        number: u64,
+        response: Response,
+    ) -> Result<(), StoreError> {
+        let Some((link, place)) = self.tasks.calls.remove(&number) else { return Ok(()) };
+        let Some(call) = self.tasks.call_mut(&link, place) else { return Ok(()) };
+        if call.number != Some(number) {
+            return Ok(());
+        }
+        call.number = None;
+        if !may_be_tried_again(&response) {
+            call.answer = Some(response);
+            return self.learn(turn, &link);
+        }
+        if call.tries < CALL_TRIES_MAX {
+            call.again_at_micros = Some(turn.now.steady_micros + pause(call.tries));
+            return Ok(());
+        }
+        let Call { request, tries, .. } = call;
+        let words = response.to_json()["message"].as_str().unwrap_or_default().to_owned();
+        let words = format!(
+            "{} {} was answered with {} {tries} times: {words}",
+            request.method.name(),
+            request.path,
+            response.status
+        );
+        self.push_step(turn, &link, Step::Fail(words))
+    }
+
+    /// When all calls are answered, the answers go to the task.
+    fn learn(&mut self, turn: &mut Turn<'_, '_>, link: &str) -> Result<(), StoreError> {
+        let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
+        let Phase::Calling(calls) = &mut runner.phase else { return Ok(()) };
+        if calls.iter().any(|call| call.answer.is_none()) {
+            return Ok(());
+        }
+        let answers = calls.iter_mut().filter_map(|call| call.answer.take()).collect();
+        self.push_step(turn, link, Step::Learn(answers))
+    }
+
+    /// A version of a document was applied: does it begin a task, take it further or end it?
+    pub(super) fn task_written(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        version: NewVersion,
+        made: (Arc<Document>, Position),
+    ) -> Result<(), StoreError> {
+        let (document, position) = made;
+        match version.task {
+            None => Ok(()),
+            Some(false) => {
+                self.answer_waiting(turn, link, &document, position);
+                self.end_runner(turn, link)
+            }
+            Some(true) => {
+                let Some(runner) = self.tasks.runners.get_mut(link) else {
+                    self.tasks.add(link.to_owned(), Phase::AwaitingTurn, false, document.expires);
+                    self.tasks.turns.push_back(link.to_owned());
+                    return self.give_turns(turn);
+                };
+                runner.expires = document.expires;
+                if let Some(waiting) = self.tasks.waiting.get_mut(link) {
+                    waiting.expires = document.expires;
+                }
+                match version.calls {
+                    Some(calls) => self.step_written(turn, link, document.version, calls),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// A step is persisted: on to the next one, unless clients have something to say first.
+    fn step_written(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        version: u64,
+        calls: Calls,
+    ) -> Result<(), StoreError> {
+        let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
+        runner.resumed = false;
+        runner.refusals = 0;
+        let deferred = std::mem::take(&mut runner.deferred);
+        let is_busy = self.lines.get(link).is_some_and(|line| !line.is_idle());
+        if deferred.is_empty() && !is_busy {
+            return self.start_calls(turn, link, version, calls);
+        }
+        runner.phase = Phase::Queued;
+        let line = self.lines.entry(link.to_owned()).or_default();
+        line.push_first(deferred.into_iter());
+        line.push(Item::step(Step::Plan));
+        self.pump(turn, link)
+    }
+
+    /// The task has ended, or is gone: no more steps.
+    pub(super) fn end_runner(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+    ) -> Result<(), StoreError> {
+        let Some(runner) = self.tasks.runners.remove(link) else { return Ok(()) };
+        self.tasks.active.remove(link);
+        if !runner.deferred.is_empty() {
+            let line: &mut Line = self.lines.entry(link.to_owned()).or_default();
+            line.push_first(runner.deferred.into_iter());
+            self.pump(turn, link)?;
+        }
+        self.give_turns(turn)
+    }
+
+    fn answer_waiting(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        document: &Document,
+        position: Position,
+    ) {
+        let Some(waiting) = self.tasks.waiting.remove(link) else { return };
+        let response = if document.is_deleted() {
+            Problem::not_found(format!("{link} was deleted before it ended")).into()
+        } else {
+            Response { location: Some(link.to_owned()), ..Response::document(200, document) }
+        };
+        for ticket in waiting.tickets {
+            self.answer(turn, ticket, Answer::Response(response.clone()), Some(position));
+        }
+    }
+
+    pub(super) fn tick_tasks(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+        let now_micros = turn.now.steady_micros;
+        let due: Vec<String> = self
+            .tasks
+            .active
+            .iter()
+            .filter(|link| self.tasks.runners.get(*link).is_some_and(|it| it.is_due(now_micros)))
+            .cloned()
+            .collect();
+        for link in due {
+            self.go_on(turn, &link)?;
+        }
+        Ok(())
+    }
+
+    /// A pause is over.
+    fn go_on(&mut self, turn: &mut Turn<'_, '_>, link: &str) -> Result<(), StoreError> {
+        let now_micros = turn.now.steady_micros;
+        let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
+        match &mut runner.phase {
+            Phase::Pausing { .. } => self.cut_pause(turn, link),
+            Phase::Again { step, .. } => {
+                let step = step.clone();
+                self.push_step(turn, link, step)
+            }
+            Phase::Calling(calls) => {
+                let due = calls.iter().enumerate().filter(|(_, call)| call.is_due(now_micros));
+                for place in due.map(|(place, _)| place).collect::<Vec<_>>() {
+                    self.make_call(turn, link, place);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tasks that have expired are gone, with whoever waits for their end.
+    pub(super) fn tasks_expired(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+        let is_over = |expires: Moment| expires.0 != 0 && expires <= turn.now.wall;
+        let gone: Vec<String> = self
+            .tasks
+            .runners
+            .iter()
+            .filter(|(_, runner)| is_over(runner.expires))
+            .map(|(link, _)| link.clone())
+            .collect();
+        let late: Vec<String> = self
+            .tasks
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| is_over(waiting.expires))
+            .map(|(link, _)| link.clone())
+            .collect();
+        for link in late {
+            let tickets = self.tasks.waiting.remove(&link).map_or(Vec::new(), |it| it.tickets);
+            for ticket in tickets {
+                let message = format!("the task {link} did not end before it expired");
+                self.respond(turn, ticket, Problem::new(Code::Timeout, message).into());
+            }
+        }
+        for link in gone {
+            self.end_runner(turn, &link)?;
+        }
+        Ok(())
+    }
+}
+
+impl Tasks {
+    fn call_mut(&mut self, link: &str, place: usize) -> Option<&mut Call> {
+        match &mut self.runners.get_mut(link)?.phase {
+            Phase::Calling(calls) => calls.get_mut(place),
+            _ => None,
+        }
+    }
+}
+
+impl Runner {
+    fn is_due(&self, now_micros: u64) -> bool {
+        match &self.phase {
+            Phase::Pausing { until_micros, .. } => *until_micros <= now_micros,
+            Phase::Again { at_micros, .. } => *at_micros <= now_micros,
+            Phase::Calling(calls) => calls.iter().any(|call| call.is_due(now_micros)),
+            Phase::AwaitingFence | Phase::AwaitingTurn | Phase::Queued | Phase::Ending => false,
+        }
+    }
+}
+
+impl Call {
+    fn is_due(&self, now_micros: u64) -> bool {
+        self.again_at_micros.is_some_and(|at| at <= now_micros)
+    }
+}
+
+/// Before the try after so many.
+fn pause(tries: u32) -> u64 {
+    let doubled = PAUSE_FIRST_MICROS.saturating_mul(1 << tries.saturating_sub(1).min(16));
+    doubled.min(PAUSE_MAX_MICROS)
+}
+
+/// Nothing is known of the effect, or there was none: the same call with the same key is safe.
+fn may_be_tried_again(response: &Response) -> bool {
+    matches!(response.status, 503 | 504)
+        || (response.status == Code::Fenced.status()
+            && response.to_json()["code"] == Code::Fenced.name())
+}

@@ -1,0 +1,73 @@
+//! Query tasks that are not direct: a task that asks the query and keeps the answer. (The direct
+//! form is answered by the node that takes it and leaves no document.)
+
+use protocol::{Method, Problem, Request, Response, query};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{Context, Field, FieldType, Plan, Spec, Task, succeeded};
+
+/// How long the task and its results are kept (Xenon's ten minutes).
+const EXPIRATION_MICROS: u64 = 600 * 1_000_000;
+/// The largest task with its results, in bytes.
+const BYTES_MAX: usize = 1024 * 1024;
+
+/// `/core/query-tasks`.
+pub(crate) struct QueryTaskService;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct QueryTaskState {
+    #[serde(skip_serializing_if = "Value::is_null")]
+    query_spec: Value,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    results: Value,
+}
+
+impl Task for QueryTaskService {
+    type State = QueryTaskState;
+
+    fn spec(&self) -> Spec {
+        Spec::new(query::LINK, query::KIND)
+            .about("Asks a query in the background and keeps its results for ten minutes.")
+            .expires_after(EXPIRATION_MICROS)
+            .state_bytes_max(BYTES_MAX)
+            .field(
+                Field::new("querySpec", FieldType::Object)
+                    .required()
+                    .about("What to search and how to show it."),
+            )
+            .field(Field::new("results", FieldType::Object).internal().about("What was found."))
+    }
+
+    fn plan(&self, _: &Context<'_>, state: &QueryTaskState) -> Plan {
+        if !state.results.is_null() {
+            return Plan::Finish;
+        }
+        let body = json!({"taskInfo": {"isDirect": true}, "querySpec": state.query_spec});
+        Plan::call(Request::new(Method::Post, query::LINK).with_json(&body))
+    }
+
+    fn learn(
+        &self,
+        context: &mut Context<'_>,
+        state: &mut QueryTaskState,
+        answers: &[Response],
+    ) -> Result<(), Problem> {
+        let answer = answers.first().ok_or_else(|| Problem::internal("the query got no answer"))?;
+        // Room for the query itself and the built-in fields.
+        if answer.body.len() > context.spec.state_bytes_max / 2 {
+            return Err(Problem::bad_request(format!(
+                "the results are {} bytes long, too much to be kept; set querySpec.resultLimit and \
+                 follow results.nextPageLink",
+                answer.body.len()
+            )));
+        }
+        let mut answer = succeeded(answer)?;
+        state.results = answer["results"].take();
+        if state.results.is_null() {
+            return Err(Problem::internal("the query was answered without results"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+//! What `/template`, `/config` and `/stats` show.
+
+use std::collections::BTreeMap;
+
+use protocol::Moment;
+use serde_json::{Map, Value, json};
+
+use crate::{Field, FieldType, Spec};
+
+const KIND_STATS: &str = "com:vmware:xenon:common:ServiceStats";
+const KIND_STAT: &str = "com:vmware:xenon:common:ServiceStats:ServiceStat";
+const KIND_CONFIG: &str = "com:vmware:xenon:common:ServiceConfiguration";
+/// What every document of this system is, in Xenon's words.
+const CAPABILITIES: [&str; 3] = ["PERSISTENCE", "REPLICATION", "OWNER_SELECTION"];
+
+/// The answer to GET on `/template`: an empty document with a description of its fields.
+pub fn template(spec: &Spec) -> Value {
+    let mut fields: Map<String, Value> =
+        spec.fields.iter().map(|field| (field.name.clone(), describe(field))).collect();
+    if spec.is_task {
+        let info = Field::new("taskInfo", FieldType::Object)
+            .about("The stage, whether the POST waits for the end, the failure, the duration.");
+        let failure = Field::new("failureMessage", FieldType::String).about("Why it FAILED.");
+        fields.insert("taskInfo".into(), describe(&info));
+        fields.insert("failureMessage".into(), describe(&failure));
+    }
+    let mut shown = Map::new();
+    for field in spec.fields.iter().filter(|field| !field.internal) {
+        if let Some(example) = &field.example {
+            shown.insert(field.name.clone(), example.clone());
+        }
+    }
+    shown.insert("documentKind".into(), spec.kind.clone().into());
+    shown.insert(
+        "documentDescription".into(),
+        json!({
+            "name": spec.kind.rsplit(':').next().unwrap_or_default(),
+            "description": spec.documentation,
+            "propertyDescriptions": fields,
+            "serviceCapabilities": options(spec),
+            "versionRetentionLimit": spec.retention_limit,
+            "versionRetentionFloor": spec.retention_floor,
+            "serializedStateSizeLimit": spec.state_bytes_max,
+        }),
+    );
+    Value::Object(shown)
+}
+
+/// The answer to GET on `/config`.
+pub fn config(spec: &Spec) -> Value {
+    json!({
+        "kind": KIND_CONFIG,
+        "options": options(spec),
+        "versionRetentionLimit": spec.retention_limit,
+        "versionRetentionFloor": spec.retention_floor,
+        "operationQueueLimit": crate::DOCUMENT_QUEUE_MAX,
+        "serializedStateSizeLimit": spec.state_bytes_max,
+        "expirationMicros": spec.expiration_micros,
+    })
+}
+
+/// The `/stats` of a factory from the parts of its partitions: counts are added up.
+pub fn merge_stats(parts: &[Value]) -> Value {
+    let mut merged = parts.first().cloned().unwrap_or_else(|| json!({"kind": KIND_STATS}));
+    let mut entries: Map<String, Value> = Map::new();
+    for (name, entry) in parts.iter().filter_map(|part| part["entries"].as_object()).flatten() {
+        match entries.get_mut(name) {
+            None => {
+                entries.insert(name.clone(), entry.clone());
+            }
+            Some(sum) => {
+                for part in ["latestValue", "accumulatedValue"] {
+                    let both = [&*sum, entry].map(|it| it[part].as_f64().unwrap_or_default());
+                    sum[part] = (both[0] + both[1]).into();
+                }
+                let versions = [&*sum, entry].map(|it| it["version"].as_u64().unwrap_or_default());
+                sum["version"] = (versions[0] + versions[1]).into();
+                let latest = "lastUpdateMicrosUtc";
+                let times = [&*sum, entry].map(|it| it[latest].as_u64().unwrap_or_default());
+                sum[latest] = times[0].max(times[1]).into();
+            }
+        }
+    }
+    merged["entries"] = Value::Object(entries);
+    merged
+}
+
+/// What a service counts, on the owner of one partition, since it became that.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    services: BTreeMap<String, BTreeMap<&'static str, Counter>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counter {
+    count: u32,
+    updated: Moment,
+}
+
+impl Stats {
+    pub(crate) fn count(&mut self, factory: &str, name: &'static str, now: Moment) {
+        if !self.services.contains_key(factory) {
+            self.services.insert(factory.to_owned(), BTreeMap::new());
+        }
+        let counters = self.services.get_mut(factory).expect("it was just made");
+        let counter = counters.entry(name).or_default();
+        counter.count = counter.count.saturating_add(1);
+        counter.updated = now;
+    }
+
+    /// The answer to GET on `/stats` of the factory or one of its documents.
+    pub(crate) fn show(&self, factory: &str, path: &str, node_id: &str) -> Value {
+        let counters = self.services.get(factory).into_iter().flatten();
+        let entries: Map<String, Value> = counters
+            .map(|(name, counter)| {
+                let count = f64::from(counter.count);
+                let entry = json!({
+                    "name": name,
+                    "latestValue": count,
+                    "accumulatedValue": count,
+                    "version": counter.count,
+                    "lastUpdateMicrosUtc": counter.updated.0,
+                    "kind": KIND_STAT,
+                });
+                ((*name).to_owned(), entry)
+            })
+            .collect();
+        json!({
+            "kind": KIND_STATS,
+            "documentKind": KIND_STATS,
+            "documentSelfLink": path,
+            "documentOwner": node_id,
+            "entries": entries,
+        })
+    }
+}
+
+fn options(spec: &Spec) -> Vec<&'static str> {
+    let own = spec.options.iter().map(|option| option.name());
+    CAPABILITIES.into_iter().chain(own).collect()
+}
+
+fn describe(field: &Field) -> Value {
+    let usage: Vec<&str> = [
+        (field.required, "REQUIRED"),
+        (field.merge, "AUTO_MERGE_IF_NOT_NULL"),
+        (field.internal, "SERVICE_USE"),
+        (!field.required && !field.internal, "OPTIONAL"),
+    ]
+    .into_iter()
+    .filter_map(|(is, name)| is.then_some(name))
+    .collect();
+    let mut description = json!({
+        "typeName": field.field_type.name(),
+        "usageOptions": usage,
+        "indexingOptions": ["EXPAND"],
+        "propertyDocumentation": field.documentation,
+    });
+    if let Some(example) = &field.example {
+        description["exampleValue"] = example.clone();
+    }
+    description
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stats_of_partitions_are_added_up() {
+        let mut one = Stats::default();
+        let mut two = Stats::default();
+        one.count("/core/a", "GETrequestCount", Moment(7));
+        two.count("/core/a", "GETrequestCount", Moment(5));
+        two.count("/core/a", "GETrequestCount", Moment(6));
+        two.count("/core/a", "PUTrequestCount", Moment(6));
+        let parts = [one, two].map(|stats| stats.show("/core/a", "/core/a/stats", "n1"));
+        let all = merge_stats(&parts);
+        assert_eq!(all["entries"]["GETrequestCount"]["latestValue"], 3.0);
+        assert_eq!(all["entries"]["GETrequestCount"]["lastUpdateMicrosUtc"], 7);
+        assert_eq!(all["entries"]["PUTrequestCount"]["version"], 1);
+    }
+}

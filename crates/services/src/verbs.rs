@@ -1,0 +1,298 @@
+//! What each verb does to a document, and the rules around the handlers: what exists, which
+//! version, how large, until when.
+
+use std::sync::Arc;
+
+use documents::Retention;
+use protocol::{Action, Body, Code, Document, Method, Moment, Problem, Request, Response};
+
+use crate::body::{Incoming, bad_body, too_large};
+use crate::catalogue::{Invocation, NewVersion, Verdict};
+use crate::handlers::{Handlers, Step, Stepped};
+use crate::task::TaskInfo;
+use crate::{Context, Patch, ServiceOption, Spec};
+
+/// The pragma that gives a deleted link a new life (Xenon's).
+const FORCE: &str = "xn-force-index-update";
+
+/// One handler's call.
+pub(crate) struct Job<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) handlers: &'a dyn Handlers,
+    pub(crate) invocation: &'a Invocation,
+}
+
+/// What a verb made.
+struct Made {
+    action: Action,
+    body: Body,
+    expires: Moment,
+    status: u16,
+}
+
+impl Job<'_> {
+    /// A client's write.
+    pub(crate) fn update(&self, request: &Request) -> Verdict {
+        let incoming = match self.incoming(request) {
+            Ok(incoming) => incoming,
+            Err(problem) => return Verdict::Refused(problem),
+        };
+        if let Err(problem) = self.check_if_match(request) {
+            return Verdict::AsItIs(refusal(problem));
+        }
+        let verdict = match request.method {
+            Method::Post => self.post(request, incoming),
+            Method::Put => self.put(incoming),
+            Method::Patch => self.patch(request, incoming),
+            Method::Delete => self.delete(incoming),
+            Method::Get | Method::Options => Err(not_allowed(self.spec, request.method)),
+        };
+        verdict.unwrap_or_else(|problem| Verdict::AsItIs(refusal(problem)))
+    }
+
+    /// A task goes on.
+    pub(crate) fn step(&self, step: &Step) -> Verdict {
+        let Some(current) = self.live() else { return Verdict::Ended };
+        if TaskInfo::of(&current.body).stage.is_final() {
+            return Verdict::Ended;
+        }
+        let mut context = self.context(current.expires);
+        if matches!(step, Step::Plan) {
+            context.version = current.version;
+        }
+        let stepped = match self.handlers.step(&mut context, &current.body, step) {
+            Ok(stepped) => stepped,
+            Err(problem) => return self.fail(&problem.message),
+        };
+        let expires = context.expires;
+        let Stepped { body, calls } = stepped;
+        match (body, calls) {
+            (Some(body), calls) => {
+                if body.len() > self.spec.state_bytes_max {
+                    return self.fail(&too_large("the state", body.len(), self.spec).message);
+                }
+                let made = Made { action: Action::Patch, body, expires, status: 200 };
+                let mut version = self.version(made);
+                version.calls = calls;
+                Verdict::Write(Box::new(version))
+            }
+            (None, Some(calls)) => Verdict::Calls(calls),
+            (None, None) => Verdict::Ended,
+        }
+    }
+
+    /// The task goes to FAILED, whatever its handlers think.
+    pub(crate) fn fail(&self, words: &str) -> Verdict {
+        let Some(current) = self.live() else { return Verdict::Ended };
+        let mut context = self.context(current.expires);
+        let step = Step::Fail(words.to_owned());
+        match self.handlers.step(&mut context, &current.body, &step) {
+            Ok(Stepped { body: Some(body), .. }) => {
+                let expires = current.expires;
+                let made = Made { action: Action::Patch, body, expires, status: 200 };
+                Verdict::Write(Box::new(self.version(made)))
+            }
+            _ => Verdict::Ended,
+        }
+    }
+
+    fn post(&self, request: &Request, incoming: Incoming) -> Result<Verdict, Problem> {
+        if let Some(current) = self.live() {
+            if !self.spec.has(ServiceOption::IdempotentPost) {
+                return Err(self.already_exists());
+            }
+            if self.spec.is_task {
+                return Ok(Verdict::AsItIs(Response::document(200, current)));
+            }
+            return self.put(incoming);
+        }
+        self.check_deleted(request, &incoming)?;
+        let mut context = self.context(incoming.expires.unwrap_or_else(|| self.expiration()));
+        let body = self.handlers.create(&mut context, incoming.fields)?;
+        let status = if self.spec.is_task { 202 } else { 200 };
+        self.write(Made { action: Action::Post, body, expires: context.expires, status })
+    }
+
+    fn put(&self, incoming: Incoming) -> Result<Verdict, Problem> {
+        let current = self.changeable()?;
+        if self.spec.has(ServiceOption::StrictUpdate) {
+            incoming.check_version(current)?;
+        }
+        let mut context = self.context(incoming.expires.unwrap_or(current.expires));
+        let body = self.handlers.put(&mut context, &current.body, incoming.fields)?;
+        self.write(Made { action: Action::Put, body, expires: context.expires, status: 200 })
+    }
+
+    fn patch(&self, request: &Request, incoming: Incoming) -> Result<Verdict, Problem> {
+        let current = self.changeable()?;
+        if self.spec.has(ServiceOption::StrictUpdate) || incoming.is_strict() {
+            incoming.check_version(current)?;
+        }
+        let mut context = self.context(incoming.expires.unwrap_or(current.expires));
+        let kind = if incoming.is_strict() { None } else { incoming.kind };
+        let patch = Patch { kind, fields: incoming.fields, body_type: request.body_type };
+        let body = self.handlers.patch(&mut context, &current.body, patch)?;
+        self.write(Made { action: Action::Patch, body, expires: context.expires, status: 200 })
+    }
+
+    /// Deleting what is not there succeeds. A tombstone may be given an expiration later.
+    fn delete(&self, incoming: Incoming) -> Result<Verdict, Problem> {
+        let live = self.live();
+        let tombstone = self.invocation.current.as_deref().filter(|_| incoming.expires.is_some());
+        let Some(current) = live.or(tombstone) else {
+            return Ok(Verdict::AsItIs(Response::bytes(200, bytes::Bytes::new())));
+        };
+        let mut context = self.context(incoming.expires.unwrap_or(current.expires));
+        if live.is_some() {
+            self.handlers.delete(&mut context, &current.body)?;
+        }
+        let body = current.body.clone();
+        self.write(Made { action: Action::Delete, body, expires: context.expires, status: 200 })
+    }
+
+    fn incoming(&self, request: &Request) -> Result<Incoming, Problem> {
+        let immutable = self.spec.has(ServiceOption::Immutable);
+        if immutable && matches!(request.method, Method::Put | Method::Patch) {
+            return Err(not_allowed(self.spec, request.method));
+        }
+        if self.spec.is_task && request.method == Method::Put {
+            let message = format!("{} is a task and takes no PUT; use PATCH", self.spec.factory);
+            return Err(Problem::new(Code::MethodNotAllowed, message));
+        }
+        let incoming = Incoming::parse(request, self.spec)?;
+        if incoming.is_empty && matches!(request.method, Method::Put | Method::Patch) {
+            let method = request.method.name();
+            return Err(bad_body(format!("{method} needs a body: a JSON object")));
+        }
+        Ok(incoming)
+    }
+
+    /// The newest version, if it is neither deleted nor expired.
+    fn live(&self) -> Option<&Document> {
+        let current = self.invocation.current.as_deref()?;
+        (!current.is_deleted() && !current.is_expired(self.invocation.now)).then_some(current)
+    }
+
+    fn changeable(&self) -> Result<&Document, Problem> {
+        self.live()
+            .ok_or_else(|| missing(&self.invocation.link, self.invocation.current.as_deref()))
+    }
+
+    fn already_exists(&self) -> Problem {
+        let message = format!(
+            "{} is there already; use PUT or PATCH, or another documentSelfLink",
+            self.invocation.link
+        );
+        Problem::new(Code::AlreadyExists, message)
+    }
+
+    /// A link that was deleted gets a new life only when that is asked for.
+    fn check_deleted(&self, request: &Request, incoming: &Incoming) -> Result<(), Problem> {
+        let tombstone = self.invocation.current.as_deref();
+        let Some(tombstone) = tombstone.filter(|it| !it.is_expired(self.invocation.now)) else {
+            return Ok(());
+        };
+        let is_newer = incoming.version.is_some_and(|version| version > tombstone.version);
+        if is_newer || request.has_pragma(FORCE) {
+            return Ok(());
+        }
+        let message = format!(
+            "{} was deleted at version {}; to make it anew send a higher documentVersion, or the \
+             header Pragma: {FORCE}",
+            tombstone.link, tombstone.version
+        );
+        Err(Problem::new(Code::MarkedDeleted, message))
+    }
+
+    fn check_if_match(&self, request: &Request) -> Result<(), Problem> {
+        let Some(wanted) = &request.if_match else { return Ok(()) };
+        let current = self.live();
+        let holds = current.is_some_and(|current| {
+            let etag = current.etag();
+            wanted.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag)
+        });
+        if holds {
+            return Ok(());
+        }
+        let link = &self.invocation.link;
+        let found = current.map_or_else(|| "there is no document".to_owned(), Document::etag);
+        let message = format!("{link}: If-Match is {wanted}, found {found}; read it again");
+        Err(Problem::new(Code::PreconditionFailed, message))
+    }
+
+    fn expiration(&self) -> Moment {
+        match self.spec.expiration_micros {
+            0 => Moment(0),
+            micros => Moment(self.invocation.now.0.saturating_add(micros)),
+        }
+    }
+
+    fn context(&self, expires: Moment) -> Context<'_> {
+        let Invocation { link, epoch, now, node_id, current, .. } = self.invocation;
+        Context {
+            link,
+            version: current.as_ref().map_or(0, |current| current.version + 1),
+            epoch: *epoch,
+            now: *now,
+            node_id,
+            spec: self.spec,
+            expires,
+        }
+    }
+
+    fn write(&self, made: Made) -> Result<Verdict, Problem> {
+        if made.body.len() > self.spec.state_bytes_max {
+            return Err(too_large("the state", made.body.len(), self.spec));
+        }
+        Ok(Verdict::Write(Box::new(self.version(made))))
+    }
+
+    fn version(&self, made: Made) -> NewVersion {
+        let Invocation { link, epoch, now, node_id, current, .. } = self.invocation;
+        let info = self.spec.is_task.then(|| TaskInfo::of(&made.body));
+        let is_deleted = made.action == Action::Delete;
+        NewVersion {
+            status: made.status,
+            task: info.as_ref().map(|info| !info.stage.is_final() && !is_deleted),
+            is_direct: info.is_some_and(|info| info.is_direct),
+            purge: is_deleted && made.expires.0 != 0 && made.expires <= *now,
+            retention: Retention {
+                limit: self.spec.retention_limit,
+                floor: self.spec.retention_floor,
+            },
+            calls: None,
+            document: Arc::new(Document {
+                link: link.clone(),
+                version: current.as_ref().map_or(0, |current| current.version + 1),
+                epoch: *epoch,
+                kind: self.spec.kind.clone(),
+                action: made.action,
+                updated: *now,
+                expires: made.expires,
+                owner: node_id.to_string(),
+                body: made.body,
+            }),
+        }
+    }
+}
+
+/// The words for a document that is not there.
+pub(crate) fn missing(link: &str, latest: Option<&Document>) -> Problem {
+    match latest {
+        Some(document) if document.is_deleted() => {
+            Problem::not_found(format!("{link} was deleted at version {}", document.version))
+        }
+        Some(_) => Problem::not_found(format!("{link} has expired")),
+        None => Problem::not_found(format!("there is no document {link}")),
+    }
+}
+
+fn not_allowed(spec: &Spec, method: Method) -> Problem {
+    let message = format!("documents of {} take no {}", spec.factory, method.name());
+    Problem::new(Code::MethodNotAllowed, message)
+}
+
+/// A write that was surely not applied.
+fn refusal(problem: Problem) -> Response {
+    problem.with_outcome(protocol::Outcome::NotApplied).into()
+}
