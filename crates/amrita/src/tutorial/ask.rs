@@ -1,11 +1,9 @@
-//! One request to one node and what came back: no retries, no hiding, so that a tutorial sees what
-//! `curl` would see.
+//! One request to one node and what came back, over a connection of its own, as `curl` would.
 
 use std::time::{Duration, Instant};
 
+use sdk::{Client, Method};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::story::Story;
 
@@ -19,58 +17,44 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     /// `Null` when there was none.
     pub(crate) body: Value,
-    pub(crate) retry_after: Option<String>,
+    pub(crate) retry_after_seconds: Option<u32>,
     pub(crate) took: Duration,
 }
 
 pub(crate) async fn get(uri: &str) -> Result<Reply, String> {
-    ask("GET", uri, None).await
+    ask(Method::Get, uri, None).await
+}
+
+pub(crate) async fn post(uri: &str, body: &Value) -> Result<Reply, String> {
+    ask(Method::Post, uri, Some(body)).await
 }
 
 /// # Errors
 /// When there was no answer. An answer that tells of an error is an answer.
-pub(crate) async fn ask(method: &str, uri: &str, body: Option<&Value>) -> Result<Reply, String> {
+pub(crate) async fn ask(method: Method, uri: &str, body: Option<&Value>) -> Result<Reply, String> {
     let began = Instant::now();
-    let failed = |why: String| format!("{method} {uri}: {why}");
-    let answer = tokio::time::timeout(ANSWER_WITHIN, exchange(method, uri, body)).await;
-    let text = answer
-        .map_err(|_| failed(format!("no answer in {ANSWER_WITHIN:?}")))?
-        .map_err(|error| failed(error.to_string()))?;
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let retry_after = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("retry-after").then(|| value.trim().to_owned())
-    });
+    let (address, path) = uri.split_at(uri.find("/core").unwrap_or(uri.len()));
+    let failed = |error: sdk::ClientError| format!("{} {uri}: {error}", method.name());
+    let client = Client::new(&[address]).map_err(failed)?;
+    let mut request = sdk::request(method, path);
+    if let Some(body) = body {
+        request = request.with_json(body);
+    }
+    let client = client.without_keys().patience(ANSWER_WITHIN);
+    let response = client.send(request).await.map_err(failed)?;
     Ok(Reply {
-        status: status.ok_or_else(|| failed(format!("not an HTTP answer: {head}")))?,
-        body: serde_json::from_str(body).unwrap_or_default(),
-        retry_after,
+        status: response.status,
+        body: response.to_json(),
+        retry_after_seconds: response.retry_after_seconds,
         took: began.elapsed(),
     })
-}
-
-async fn exchange(method: &str, uri: &str, body: Option<&Value>) -> std::io::Result<String> {
-    let rest = uri.strip_prefix("http://").unwrap_or(uri);
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let mut stream = TcpStream::connect(host).await?;
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 impl Story {
     /// Shows the `curl` line, does the same, and shows the answer.
     pub(crate) async fn ask(
         &self,
-        method: &str,
+        method: Method,
         uri: &str,
         body: Option<&Value>,
     ) -> Result<Reply, String> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use sdk::Method;
 use serde_json::{Value, json};
 
 use super::ask::{self, Reply, until};
@@ -123,7 +124,7 @@ impl Play {
     async fn quorum_is_the_majority(&mut self) -> Result<(), String> {
         self.story.step("the membership quorum");
         let uri = self.cluster.uri(0, NODE_GROUP);
-        self.story.curl("GET", &uri, None);
+        self.story.curl(Method::Get, &uri, None);
         let quorum = ask::get(&uri).await?.expect(200)?.body["membershipQuorum"].clone();
         self.story.row(&format!("... \"membershipQuorum\": {quorum} ..."));
         if quorum != 2 {
@@ -169,15 +170,15 @@ impl Play {
         for number in 0..self.cluster.len() {
             let uri = self.cluster.uri(number, EXAMPLES);
             let body = json!({"name": format!("example {number}"), "counter": number});
-            self.story.ask("POST", &uri, Some(&body)).await?.expect(200)?;
+            self.story.ask(Method::Post, &uri, Some(&body)).await?.expect(200)?;
         }
         for number in 0..TASK_COUNT {
             let uri = self.cluster.uri(number % self.cluster.len(), TASKS);
             let body = json!({"documentSelfLink": format!("task-{number}")});
             if number == 0 {
-                self.story.curl("POST", &uri, Some(&body));
+                self.story.curl(Method::Post, &uri, Some(&body));
             }
-            let reply = ask::ask("POST", &uri, Some(&body)).await?.expect(202)?;
+            let reply = ask::post(&uri, &body).await?.expect(202)?;
             let link = link_of(&reply)?;
             self.story.row(&format!("{} after {}: {link}", reply.status, shown(reply.took)));
             let owner = self.owner_of(0, &link).await?;
@@ -207,7 +208,7 @@ impl Play {
                  its partitions over and its process ends."
             ));
             let uri = self.cluster.uri(self.gone, MANAGEMENT);
-            self.story.ask("DELETE", &uri, None).await?.expect(202)?;
+            self.story.ask(Method::Delete, &uri, None).await?.expect(202)?;
             let (status, took) = self.cluster.ended(self.gone).await?;
             if !status.success() {
                 return Err(format!("the process of {id} ended with {status}"));
@@ -234,7 +235,7 @@ impl Play {
         );
         let uri = self.cluster.uri(self.a_living_node(), TASKS);
         let body = json!({"documentSelfLink": "task-late"});
-        let reply = self.story.ask("POST", &uri, Some(&body)).await?.expect(503)?;
+        let reply = self.story.ask(Method::Post, &uri, Some(&body)).await?.expect(503)?;
         if reply.took > REFUSED_WITHIN {
             return Err(format!("the refusal took {}", shown(reply.took)));
         }
@@ -245,7 +246,7 @@ impl Play {
         {
             return Err(format!("expected QUORUM_NOT_MET with both numbers, got {}", reply.body));
         }
-        if reply.body["outcome"] != "notApplied" || reply.retry_after.is_none() {
+        if reply.body["outcome"] != "notApplied" || reply.retry_after_seconds.is_none() {
             return Err(format!("expected 'notApplied' and Retry-After, got {}", reply.body));
         }
         self.story.holds(&format!(
@@ -268,8 +269,8 @@ impl Play {
         let uri = self.cluster.uri(self.a_living_node(), NODE_GROUP);
         let body =
             json!({"kind": UPDATE_QUORUM_KIND, "isGroupUpdate": true, "membershipQuorum": 2});
-        self.story.curl("PATCH", &uri, Some(&body));
-        let reply = ask::ask("PATCH", &uri, Some(&body)).await?.expect(200)?;
+        self.story.curl(Method::Patch, &uri, Some(&body));
+        let reply = ask::ask(Method::Patch, &uri, Some(&body)).await?.expect(200)?;
         self.story.row(&format!("{} after {}", reply.status, shown(reply.took)));
         for which in self.cluster.running() {
             self.quorum_is(which, 2).await?;
@@ -277,7 +278,7 @@ impl Play {
         self.story.holds("both living nodes say that the quorum is 2");
         let too_low =
             json!({"kind": UPDATE_QUORUM_KIND, "isGroupUpdate": true, "membershipQuorum": 1});
-        let reply = ask::ask("PATCH", &uri, Some(&too_low)).await?.expect(409)?;
+        let reply = ask::ask(Method::Patch, &uri, Some(&too_low)).await?.expect(409)?;
         self.story.holds(&format!("1 is refused: {}", reply.body["message"]));
         Ok(())
     }
@@ -286,7 +287,7 @@ impl Play {
         self.story.step("the same write works");
         let uri = self.cluster.uri(self.a_living_node(), TASKS);
         let body = json!({"documentSelfLink": "task-late"});
-        let reply = self.story.ask("POST", &uri, Some(&body)).await?.expect(202)?;
+        let reply = self.story.ask(Method::Post, &uri, Some(&body)).await?.expect(202)?;
         let link = link_of(&reply)?;
         let owner = self.owner_of(self.a_living_node(), &link).await?;
         self.tasks.insert(link.clone(), Task { owner, version: 0 });
@@ -303,7 +304,7 @@ impl Play {
         );
         let asked = self.a_living_node();
         let uri = self.cluster.uri(asked, SELECTOR);
-        self.story.curl("POST", &uri, Some(&json!({"key": self.a_task_of_the_gone_node()?})));
+        self.story.curl(Method::Post, &uri, Some(&json!({"key": self.a_task_of_the_gone_node()?})));
         let gone = self.cluster.id(self.gone).to_owned();
         for (link, task) in &self.tasks {
             let owner = self.owner_of(asked, link).await?;
@@ -345,14 +346,14 @@ impl Play {
         self.story.step("every task is there");
         for which in 0..self.cluster.len() {
             let uri = self.cluster.uri(which, &format!("{TASKS}/available"));
-            self.story.curl("GET", &uri, None);
+            self.story.curl(Method::Get, &uri, None);
             let began = Instant::now();
             until(DONE_WITHIN, async || ask::get(&uri).await?.expect(200)).await?;
             self.story.row(&format!("200 after {}", shown(began.elapsed())));
         }
         self.story.holds("the factory is available on every node");
         let uri = self.cluster.uri(self.gone, TASKS);
-        self.story.curl("GET", &uri, None);
+        self.story.curl(Method::Get, &uri, None);
         let found = ask::get(&uri).await?.expect(200)?;
         let links: Vec<&str> = found.body["documentLinks"]
             .as_array()
@@ -424,7 +425,7 @@ impl Play {
     async fn owner_of(&self, asked: usize, link: &str) -> Result<String, String> {
         let uri = self.cluster.uri(asked, SELECTOR);
         until(DONE_WITHIN, async || {
-            let reply = ask::ask("POST", &uri, Some(&json!({"key": link}))).await?.expect(200)?;
+            let reply = ask::post(&uri, &json!({"key": link})).await?.expect(200)?;
             let owner = reply.body["ownerNodeId"].as_str();
             owner.map(str::to_owned).ok_or_else(|| format!("{link} has no owner"))
         })
@@ -442,7 +443,7 @@ impl Play {
 
     async fn show_nodes(&self, asked: usize) -> Result<(), String> {
         let uri = self.cluster.uri(asked, NODE_GROUP);
-        self.story.curl("GET", &uri, None);
+        self.story.curl(Method::Get, &uri, None);
         let group = ask::get(&uri).await?.expect(200)?.body;
         for (id, node) in group["nodes"].as_object().into_iter().flatten() {
             let status = node["status"].as_str().unwrap_or("?");
@@ -464,7 +465,7 @@ impl Play {
         asked: usize,
     ) -> Result<BTreeMap<String, BTreeMap<u64, String>>, String> {
         let uri = self.cluster.uri(asked, QUERIES);
-        let reply = ask::ask("POST", &uri, Some(&all_versions_query())).await?.expect(200)?;
+        let reply = ask::post(&uri, &all_versions_query()).await?.expect(200)?;
         let mut found: BTreeMap<String, BTreeMap<u64, String>> = BTreeMap::new();
         for document in reply.body["results"]["documents"].as_object().into_iter().flatten() {
             let document = document.1;
@@ -500,7 +501,11 @@ impl Play {
 
     async fn show_all_versions(&self, asked: usize) -> Result<(), String> {
         self.story.say("A query over all versions shows the stages each of them went through:");
-        self.story.curl("POST", &self.cluster.uri(asked, QUERIES), Some(&all_versions_query()));
+        self.story.curl(
+            Method::Post,
+            &self.cluster.uri(asked, QUERIES),
+            Some(&all_versions_query()),
+        );
         let found = self.all_versions(asked).await?;
         for (link, stages) in &found {
             let stages: Vec<&str> = stages.values().map(String::as_str).collect();
@@ -522,7 +527,7 @@ impl Play {
         let query = json!({"taskInfo": {"isDirect": true}, "querySpec": {
             "options": ["COUNT"],
             "query": {"term": {"propertyName": "documentKind", "matchValue": EXAMPLE_KIND}}}});
-        let reply = ask::ask("POST", &uri, Some(&query)).await?.expect(200)?;
+        let reply = ask::post(&uri, &query).await?.expect(200)?;
         let count = &reply.body["results"]["documentCount"];
         if *count != 0 {
             return Err(format!("the tasks left {count} example documents"));

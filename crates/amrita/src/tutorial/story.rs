@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use sdk::Method;
 use serde_json::Value;
 
 /// Columns of a sentence.
@@ -65,8 +66,11 @@ impl Story {
         line(&format!("  $ {command}"));
     }
 
-    pub(crate) fn curl(&self, method: &str, uri: &str, body: Option<&Value>) {
-        let verb = if method == "GET" { String::new() } else { format!(" -X {method}") };
+    pub(crate) fn curl(&self, method: Method, uri: &str, body: Option<&Value>) {
+        let verb = match method {
+            Method::Get => String::new(),
+            other => format!(" -X {}", other.name()),
+        };
         match body {
             None => self.shell(&format!("curl -s{verb} '{uri}'")),
             Some(body) => self.shell(&format!(
