@@ -211,7 +211,7 @@ impl Node {
             }
             // A partition without an owner just now; the tasks of this one wait for it.
             (Aim::Fence { group, source, .. }, Some(_)) => {
-                self.scatters.fence_again.push((group, source))
+                self.scatters.fence_again.push((group, source));
             }
         }
     }

@@ -1,0 +1,80 @@
+//! How long a document cannot be written when its owner is killed with SIGKILL.
+//!
+//! One writer increments one document over and over through a node that lives, with a key for each
+//! write; another client keeps a little load on other documents. The outage is the time from the
+//! kill to the next acknowledged write. At the end the counter must equal the acknowledged writes.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::cluster::Cluster;
+use crate::http::Connection;
+
+pub struct Outages {
+    pub sorted: Vec<Duration>,
+    pub acknowledged: u64,
+    pub final_version: u64,
+}
+
+/// How long a restarted node is given before the next kill.
+const REST: Duration = Duration::from_millis(3_000);
+
+/// # Errors
+/// When the cluster does not come back.
+pub async fn run(cluster: &mut Cluster, kills: usize) -> io::Result<Outages> {
+    let link = "/core/examples/failover";
+    let mut sorted = Vec::new();
+    let mut acknowledged = 0;
+    let alive = cluster.ports[0];
+    let mut first = Connection::open(alive).await?;
+    let body = r#"{"documentSelfLink":"failover","name":"f","counter":0}"#;
+    first.ask("POST", "/core/examples", None, body).await?;
+    for kill in 0..kills {
+        let owner = cluster.owner_of(link).await?;
+        let through = cluster.ports[(owner + 1) % cluster.ports.len()];
+        let mut connection = Connection::open(through).await?;
+        for warm in 0..20 {
+            acknowledged += write(&mut connection, link, &format!("{kill}-warm-{warm}")).await?;
+        }
+        let writer = tokio::spawn(async move {
+            // The write that is under way when the owner dies is part of the outage.
+            let (mut done, mut slowest) = (0, Duration::ZERO);
+            let end = Instant::now() + Duration::from_millis(1_500);
+            let mut number = 0;
+            while Instant::now() < end {
+                number += 1;
+                let began = Instant::now();
+                done += write(&mut connection, link, &format!("{kill}-{number}")).await?;
+                slowest = slowest.max(began.elapsed());
+            }
+            Ok::<_, io::Error>((done, slowest))
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cluster.kill(owner).await?;
+        let (done, slowest) = writer.await.map_err(io::Error::other)??;
+        acknowledged += done;
+        sorted.push(slowest);
+        cluster.start_node(owner)?;
+        tokio::time::sleep(REST).await;
+    }
+    sorted.sort_unstable();
+    let mut connection = Connection::open(cluster.ports[0]).await?;
+    let answer = connection.ask("GET", link, None, "").await?;
+    let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let final_version = document["documentVersion"].as_u64().unwrap_or(0);
+    Ok(Outages { sorted, acknowledged, final_version })
+}
+
+/// 1 when it was acknowledged. The same key until it is.
+async fn write(connection: &mut Connection, link: &str, key: &str) -> io::Result<u64> {
+    let key = format!("{}-{key}", std::process::id());
+    let end = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < end {
+        let answer = connection.ask("PATCH", link, Some(&key), r#"{"name":"g"}"#).await?;
+        if answer.status == 200 {
+            return Ok(1);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Err(io::Error::other("a write was not acknowledged within 20 s"))
+}
