@@ -9,10 +9,10 @@ use tokio::process::{Child, Command};
 
 use crate::http::Connection;
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     binary: PathBuf,
     folder: tempfile::TempDir,
-    pub ports: Vec<u16>,
+    pub(crate) ports: Vec<u16>,
     nodes: Vec<Option<Child>>,
 }
 
@@ -21,7 +21,11 @@ impl Cluster {
     ///
     /// # Errors
     /// When a process cannot be started or the cluster does not form.
-    pub async fn start(binary: &Path, count: usize, scratch: Option<&Path>) -> io::Result<Self> {
+    pub(crate) async fn start(
+        binary: &Path,
+        count: usize,
+        scratch: Option<&Path>,
+    ) -> io::Result<Self> {
         let folder = match scratch {
             Some(parent) => tempfile::tempdir_in(parent)?,
             None => tempfile::tempdir()?,
@@ -38,7 +42,7 @@ impl Cluster {
 
     /// # Errors
     /// When the process cannot be started.
-    pub fn start_node(&mut self, index: usize) -> io::Result<()> {
+    pub(crate) fn start_node(&mut self, index: usize) -> io::Result<()> {
         let peers: Vec<String> =
             self.ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
         let log = std::fs::File::options()
@@ -66,12 +70,12 @@ impl Cluster {
     ///
     /// # Errors
     /// When it is not running.
-    pub async fn kill(&mut self, index: usize) -> io::Result<()> {
+    pub(crate) async fn kill(&mut self, index: usize) -> io::Result<()> {
         let mut child = self.nodes[index].take().ok_or_else(|| io::Error::other("not running"))?;
         child.kill().await
     }
 
-    pub fn pid(&self, index: usize) -> Option<u32> {
+    pub(crate) fn pid(&self, index: usize) -> Option<u32> {
         self.nodes[index].as_ref().and_then(Child::id)
     }
 
@@ -79,7 +83,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it takes longer than `patience`.
-    pub async fn first_write(&self, patience: Duration) -> io::Result<Duration> {
+    pub(crate) async fn first_write(&self, patience: Duration) -> io::Result<Duration> {
         let began = Instant::now();
         loop {
             for port in &self.ports {
@@ -105,7 +109,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When no node answers.
-    pub async fn owner_of(&self, link: &str) -> io::Result<usize> {
+    pub(crate) async fn owner_of(&self, link: &str) -> io::Result<usize> {
         let body = format!("{{\"key\":\"{link}\"}}");
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
@@ -132,7 +136,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it is not running.
-    pub fn resident_kib(&self, index: usize) -> io::Result<u64> {
+    pub(crate) fn resident_kib(&self, index: usize) -> io::Result<u64> {
         let pid = self.pid(index).ok_or_else(|| io::Error::other("not running"))?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crate::cluster::Cluster;
 use crate::http::Connection;
 
-pub struct Outages {
-    pub sorted: Vec<Duration>,
-    pub acknowledged: u64,
-    pub final_version: u64,
+pub(crate) struct Outages {
+    pub(crate) sorted: Vec<Duration>,
+    pub(crate) acknowledged: u64,
+    pub(crate) final_version: u64,
 }
 
 /// How long a restarted node is given before the next kill.
@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(3_000);
 
 /// # Errors
 /// When the cluster does not come back.
-pub async fn run(cluster: &mut Cluster, kills: usize) -> io::Result<Outages> {
+pub(crate) async fn run(cluster: &mut Cluster, kills: usize) -> io::Result<Outages> {
     let link = "/core/examples/failover";
     let mut sorted = Vec::new();
     let mut acknowledged = 0;

@@ -9,20 +9,20 @@ use tokio::net::TcpStream;
 /// The most that an answer's head may have.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-pub struct Answer {
-    pub status: u16,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Connection {
     /// # Errors
     /// When nobody listens there.
-    pub async fn open(port: u16) -> io::Result<Self> {
+    pub(crate) async fn open(port: u16) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(8 << 10) })
@@ -30,7 +30,7 @@ impl Connection {
 
     /// # Errors
     /// When the connection breaks.
-    pub async fn ask(
+    pub(crate) async fn ask(
         &mut self,
         method: &str,
         path: &str,

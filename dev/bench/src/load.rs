@@ -7,16 +7,16 @@ use crate::http::Connection;
 
 /// What one run gave.
 #[derive(Clone, Debug)]
-pub struct Measured {
-    pub per_second: f64,
-    pub p50: Duration,
-    pub p99: Duration,
-    pub worst: Duration,
-    pub errors: usize,
+pub(crate) struct Measured {
+    pub(crate) per_second: f64,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) worst: Duration,
+    pub(crate) errors: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// A new document each time.
     Post,
     /// PATCH of one of the client's own documents.
@@ -30,7 +30,7 @@ const DOCUMENTS_PER_CLIENT: usize = 4;
 
 /// # Errors
 /// When no connection can be made.
-pub async fn run(
+pub(crate) async fn run(
     ports: &[u16],
     clients: usize,
     time: Duration,
@@ -105,7 +105,7 @@ async fn one_client(
 }
 
 /// The value below which a part of the sorted values lie.
-pub fn percentile(sorted: &[Duration], part: f64) -> Duration {
+pub(crate) fn percentile(sorted: &[Duration], part: f64) -> Duration {
     if sorted.is_empty() {
         return Duration::ZERO;
     }
