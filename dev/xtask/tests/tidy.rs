@@ -134,7 +134,7 @@ const CRATES: &[Crate] = &[
         folder: "dev/bench",
         core: false,
         ours: &["protocol", "sdk"],
-        others: &["bytes", "serde", "serde_json", "tokio"],
+        others: &["bytes", "clap", "serde", "serde_json", "tempfile", "tokio"],
         tests: &[],
     },
     Crate { name: "xtask", folder: "dev/xtask", core: false, ours: &[], others: &[], tests: &[] },
