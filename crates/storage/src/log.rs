@@ -11,15 +11,15 @@ use crate::disk::{Disk, DiskError};
 use crate::error::LogError;
 use crate::frame::{FrameBuffer, SECTOR_BYTES};
 use crate::record::{LogRecord, Recovered};
-use crate::recovery::{self, Found, Tail};
+use crate::recovery::{self, Found, Place, Tail};
 use crate::segment::{self, NextSegment};
 use crate::tally::{Changes, Tally};
 
 /// What the frame that closes a segment takes, in bytes.
 const SEAL_BYTES: u64 = SECTOR_BYTES;
 
-/// How much is overwritten with zeros at once, in bytes.
-const SCRUB_BYTES: u64 = 64 << 10;
+/// How much is written at once where much is written again, in bytes.
+const PIECE_BYTES: u64 = 64 << 10;
 
 /// How the log is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,11 @@ pub struct LogOptions {
 
 /// The write-ahead log of a node, for all its groups.
 ///
-/// After an error that is [`DiskError::Full`] the log is as if the append had not been (though
-/// after a crash it may turn out to be there), and goes on. After [`DiskError::Failed`] from
-/// `append` or `sync` nobody knows what the disk holds: the log answers everything with that
-/// error, and has to be opened anew.
+/// After [`DiskError::Full`] the log goes on: an `append` that was refused is as if it had not
+/// been (though after a crash it may turn out to be there) and is to be given again, and a `sync`
+/// that was refused is to be called again. After [`DiskError::Failed`] from `append` or `sync`
+/// nobody knows what the disk holds: the log answers everything with that error, and has to be
+/// opened anew.
 pub struct Log<D: Disk> {
     disk: D,
     options: LogOptions,
@@ -60,6 +61,9 @@ struct Unsynced {
     changes: Changes,
     /// The oldest segment, as that frame says.
     oldest: u64,
+    /// A sync was refused. The system may have forgotten what it had to write, and call the next
+    /// sync a success: the frame, which is still in the buffer, is written once more before that.
+    again: bool,
 }
 
 impl<D: Disk> Log<D> {
@@ -87,6 +91,9 @@ impl<D: Disk> Log<D> {
             unsynced: None,
             failed: None,
         };
+        if let Some(last) = found.last {
+            log.settle(&last)?;
+        }
         log.scrub()?;
         log.remove_remains()?;
         Ok((log, found.recovered))
@@ -121,12 +128,12 @@ impl<D: Disk> Log<D> {
         let Tail { segment, number, former, at, .. } = self.tail;
         let name = self.frame.finish(segment.salt, number, former);
         let bytes = self.frame.written_bytes();
-        let unsynced = Unsynced { bytes, name, changes, oldest };
-        let written = self.disk.write(&self.file, at, self.frame.bytes());
-        if let Err(error) = written {
-            return Err(self.withdraw(unsynced, error));
+        if let Err(error) = self.disk.write(&self.file, at, self.frame.bytes()) {
+            self.tally.take_back(&mut changes);
+            self.tail.soiled_to = at + bytes;
+            return Err(self.remember(error));
         }
-        self.unsynced = Some(unsynced);
+        self.unsynced = Some(Unsynced { bytes, name, changes, oldest, again: false });
         Ok(())
     }
 
@@ -139,8 +146,10 @@ impl<D: Disk> Log<D> {
             return Err(error.clone().into());
         }
         let Some(mut unsynced) = self.unsynced.take() else { return Ok(()) };
-        if let Err(error) = self.disk.sync(&self.file) {
-            return Err(self.withdraw(unsynced, error));
+        if let Err(error) = self.flush(unsynced.again) {
+            unsynced.again = true;
+            self.unsynced = Some(unsynced);
+            return Err(self.remember(error));
         }
         self.tail.at += unsynced.bytes;
         self.tail.soiled_to = self.tail.at;
@@ -211,6 +220,23 @@ impl<D: Disk> Log<D> {
         self.disk
     }
 
+    /// Makes durable what was found. The process may have ended, and the machine not: then the last
+    /// frame, and the zeros that were to cut one, were read and are perhaps not on the disk yet.
+    /// The frame is written again, as the system may have failed to write it and forgotten that.
+    fn settle(&mut self, last: &Place) -> Result<(), DiskError> {
+        let file = segment::name(last.segment);
+        let mut at = last.at;
+        let end = last.at + last.bytes;
+        while at < end {
+            let bytes = usize::try_from(PIECE_BYTES.min(end - at)).expect("PIECE_BYTES fits");
+            let piece = self.disk.read(&file, at, bytes)?;
+            self.disk.write(&file, at, &piece)?;
+            at += PIECE_BYTES;
+        }
+        self.disk.sync(&file)?;
+        if file == self.file { Ok(()) } else { self.disk.sync(&self.file) }
+    }
+
     /// Puts the payload of a frame together. Gives the oldest segment that it names.
     fn encode(&mut self, records: &[LogRecord], fresh: bool, changes: &mut Changes) -> u64 {
         self.frame.begin();
@@ -271,6 +297,13 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    fn flush(&mut self, again: bool) -> Result<(), DiskError> {
+        if again {
+            self.disk.write(&self.file, self.tail.at, self.frame.bytes())?;
+        }
+        self.disk.sync(&self.file)
+    }
+
     /// Overwrites what a failed or unfinished write has left, durably: the next frame may be
     /// shorter, and what lies beyond the last frame must be zeros.
     fn scrub(&mut self) -> Result<(), DiskError> {
@@ -280,8 +313,8 @@ impl<D: Disk> Log<D> {
         }
         let mut from = at;
         while from < soiled_to {
-            let bytes = SCRUB_BYTES.min(soiled_to - from);
-            let zeros = vec![0; usize::try_from(bytes).expect("SCRUB_BYTES fits")];
+            let bytes = PIECE_BYTES.min(soiled_to - from);
+            let zeros = vec![0; usize::try_from(bytes).expect("PIECE_BYTES fits")];
             self.disk.write(&self.file, from, &zeros)?;
             from += bytes;
         }
@@ -311,13 +344,6 @@ impl<D: Disk> Log<D> {
         }
         error.into()
     }
-
-    /// Takes a frame back that the disk refused.
-    fn withdraw(&mut self, mut frame: Unsynced, error: DiskError) -> LogError {
-        self.tally.take_back(&mut frame.changes);
-        self.tail.soiled_to = self.tail.at + frame.bytes;
-        self.remember(error)
-    }
 }
 
 /// Begins a log in a folder that has none.
@@ -332,6 +358,7 @@ fn begin<D: Disk>(disk: &mut D, options: LogOptions) -> Result<Found, LogError> 
         tally,
         tail: Tail { segment, at, soiled_to: at, fresh: true, number: 1, former: 0 },
         spare: None,
+        last: None,
         oldest: 1,
         remains: Vec::new(),
     })

@@ -21,7 +21,9 @@ pub enum Fate {
 }
 
 /// A disk in memory. What a crash may do to un-synced writes is up to the callback of
-/// [`MemoryDisk::crash`]. Creating, removing and renaming are durable at once.
+/// [`MemoryDisk::crash`]. Creating, removing and renaming are durable at once. After a sync that
+/// failed, a later one does not make durable what that one had to, unless it is written again:
+/// so do some systems.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
     files: BTreeMap<String, File>,
@@ -33,8 +35,16 @@ pub struct MemoryDisk {
 #[derive(Clone, Debug, Default)]
 struct File {
     bytes: Vec<u8>,
-    /// The sectors that were written since the last sync, as they were then.
-    unsynced: BTreeMap<usize, Vec<u8>>,
+    /// The sectors that were written since the last sync.
+    unsynced: BTreeMap<usize, Unsynced>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Unsynced {
+    /// The sector as it is on the medium.
+    before: Vec<u8>,
+    /// A sync has failed since it was written. The next one will leave it out, and say nothing.
+    forgotten: bool,
 }
 
 impl File {
@@ -44,7 +54,11 @@ impl File {
             let from = sector * SECTOR;
             let to = self.bytes.len().min(from + SECTOR);
             let before = &self.bytes[from..to];
-            self.unsynced.entry(sector).or_insert_with(|| before.to_vec());
+            let unsynced = self
+                .unsynced
+                .entry(sector)
+                .or_insert_with(|| Unsynced { before: before.to_vec(), forgotten: false });
+            unsynced.forgotten = false;
         }
         self.bytes[offset..end].copy_from_slice(bytes);
     }
@@ -61,7 +75,7 @@ impl MemoryDisk {
     pub fn crash(&mut self, mut choose: impl FnMut(&str, u64) -> Fate) {
         self.operations_left = None;
         for (name, file) in &mut self.files {
-            for (sector, before) in std::mem::take(&mut file.unsynced) {
+            for (sector, Unsynced { before, .. }) in std::mem::take(&mut file.unsynced) {
                 let number = u64::try_from(sector).expect("a sector number fits");
                 let now = &mut file.bytes[sector * SECTOR..][..before.len()];
                 match choose(name, number) {
@@ -94,8 +108,8 @@ impl MemoryDisk {
         }
     }
 
-    /// While it is full, creating and writing fail with [`DiskError::Full`], and leave the first
-    /// half done.
+    /// While it is full, creating and writing fail with [`DiskError::Full`] and leave the first
+    /// half done, and syncing fails.
     pub fn full(&mut self, full: bool) {
         self.full = full;
     }
@@ -130,7 +144,7 @@ impl MemoryDisk {
         self.files.insert(name.to_owned(), File { bytes, unsynced: BTreeMap::new() });
     }
 
-    /// How many bytes of files are written and not synced, in whole sectors.
+    /// How many sectors are written and not durable.
     pub fn unsynced_sectors(&self) -> usize {
         self.files.values().map(|file| file.unsynced.len()).sum()
     }
@@ -207,11 +221,13 @@ impl Disk for MemoryDisk {
     }
 
     fn sync(&mut self, name: &str) -> Result<(), DiskError> {
-        let (_, answer) = self.admit();
+        let (_, answer) = self.admit_growth();
         let file = self.file(name)?;
         if answer.is_ok() {
-            file.unsynced.clear();
+            file.unsynced.retain(|_, unsynced| unsynced.forgotten);
             self.syncs += 1;
+        } else {
+            file.unsynced.values_mut().for_each(|unsynced| unsynced.forgotten = true);
         }
         answer
     }
@@ -267,6 +283,19 @@ mod tests {
         assert_eq!(disk.content("a").unwrap()[..4], [1, 1, 0, 0]);
         disk.full(false);
         disk.write("a", 0, &[1; 4]).unwrap();
+    }
+
+    #[test]
+    fn what_a_failed_sync_forgot_is_not_durable_until_it_is_written_again() {
+        let mut disk = disk_with(&[1; 4]);
+        disk.full(true);
+        assert!(disk.sync("a").unwrap_err().is_full());
+        disk.full(false);
+        disk.sync("a").unwrap();
+        assert_eq!(disk.unsynced_sectors(), 1);
+        disk.write("a", 0, &[1; 4]).unwrap();
+        disk.sync("a").unwrap();
+        assert_eq!(disk.unsynced_sectors(), 0);
     }
 
     #[test]

@@ -38,6 +38,14 @@ pub(crate) struct Tail {
     pub(crate) former: u32,
 }
 
+/// Where a frame is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) segment: u64,
+    pub(crate) at: u64,
+    pub(crate) bytes: u64,
+}
+
 /// A log that was read back.
 pub(crate) struct Found {
     pub(crate) recovered: Recovered,
@@ -45,6 +53,8 @@ pub(crate) struct Found {
     pub(crate) tail: Tail,
     /// The segment after the tail's, when it was made ahead.
     pub(crate) spare: Option<NextSegment>,
+    /// The last frame.
+    pub(crate) last: Option<Place>,
     /// What the log says is its oldest segment.
     pub(crate) oldest: u64,
     /// Files that are not needed: unfinished segments, and those before the oldest.
@@ -95,7 +105,7 @@ pub(crate) fn read<D: Disk>(disk: &mut D) -> Result<Option<Found>, LogError> {
     let recovered = replay.finish(&segment::name(oldest), tail.soiled_to - tail.at)?;
     let mut tally = replay.tally;
     tally.recover(&recovered.groups);
-    Ok(Some(Found { recovered, tally, tail, spare, oldest, remains }))
+    Ok(Some(Found { recovered, tally, tail, spare, last: replay.place, oldest, remains }))
 }
 
 /// Reads a segment sector by sector.
@@ -168,6 +178,8 @@ struct Replay {
     oldest: u64,
     /// The number and the name of the last frame; nothing before the first one.
     last: Option<(Number, u32)>,
+    /// Where that is.
+    place: Option<Place>,
     /// The length of the frame that could not be read to its end, if known.
     torn: Option<u64>,
     payload: Vec<u8>,
@@ -232,6 +244,7 @@ impl Replay {
                 }
             };
             self.last = Some((number, name));
+            self.place = Some(Place { segment: segment.number, at, bytes });
             let payload = std::mem::take(&mut self.payload);
             let sealed = self.records(&payload).map_err(|why| sectors.corrupt(at, why))?;
             self.payload = payload;

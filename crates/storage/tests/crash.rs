@@ -176,6 +176,10 @@ impl History {
                 self.crash();
                 Ok(())
             }
+            5 => {
+                self.restart();
+                Ok(())
+            }
             _ => self.append(),
         };
         match outcome {
@@ -194,7 +198,20 @@ impl History {
             self.crash();
             return Ok(());
         }
-        self.log().sync()?;
+        if self.random.one_in(20) {
+            self.restart();
+            return Ok(());
+        }
+        if self.random.one_in(10) {
+            self.log().disk_mut().full(true);
+        }
+        match self.log().sync() {
+            Err(error) if error.is_full() => {
+                self.log().disk_mut().full(false);
+                self.log().sync()?;
+            }
+            synced => synced?,
+        }
         self.durable = next;
         self.doubtful.clear();
         Ok(())
@@ -204,6 +221,20 @@ impl History {
         let Some(next) = self.log().wanted() else { return Ok(()) };
         next.make(self.log().disk_mut())?;
         self.log().adopt(next)
+    }
+
+    /// The process ends, and the machine does not: what was written is there, durable or not.
+    fn restart(&mut self) {
+        let mut disk = self.log.take().expect("it is only away here").into_disk();
+        disk.full(false);
+        disk.fail_after(None);
+        let (log, recovered) = Log::open(disk, OPTIONS).expect("nothing was lost");
+        let found = Model(recovered.groups);
+        assert!(found == self.durable || self.doubtful.contains(&found), "after a restart");
+        // Whoever opened it may act on what he saw: from now on it must stay.
+        self.durable = found;
+        self.doubtful.clear();
+        self.log = Some(log);
     }
 
     /// The power goes, perhaps again while the log is being opened.
