@@ -1,3 +1,252 @@
-//! To be written.
+//! Replays a seed, runs many, or runs new ones until the time is over.
+//!
+//! A run prints nothing unless it fails; then it prints the command that replays it and the rule
+//! that was broken.
 
-fn main() {}
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use sim::run::{Failure, Report, attempt};
+use sim::settings::{Fault, SCENARIOS, Settings};
+use sim::trace::{Trace, seconds};
+
+const USAGE: &str = "\
+cargo run -p sim -- [what] [how]
+
+what:
+  --seed N             one run (also 0x...)
+  --seeds N            the N seeds from 1 on (or from --seed on)
+  --soak MINUTES       new seeds until the time is over
+how:
+  --scenario NAME      default: swarm
+  --without A,B        turn faults off
+  --busy SECONDS       load and faults for so long
+  --nodes N            so many nodes at first
+  --shrink             after a failure, find the faults that can be turned off
+  --trace              show each input and output
+";
+
+/// What was asked for on the command line.
+#[derive(Clone, Default)]
+struct Wanted {
+    seed: Option<u64>,
+    seeds: Option<u64>,
+    soak: Option<u64>,
+    scenario: Option<String>,
+    without: BTreeSet<Fault>,
+    busy: Option<u64>,
+    nodes: Option<usize>,
+    shrink: bool,
+    trace: bool,
+}
+
+fn main() -> ExitCode {
+    // A panic of a node is reported as a broken rule; the run says which.
+    if !std::env::args().any(|argument| argument == "--trace") {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match Wanted::parse(&arguments).and_then(|wanted| wanted.check().map(|()| wanted)) {
+        Ok(wanted) => wanted.execute(),
+        Err(why) => {
+            say(&format!("{why}\n\n{USAGE}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Wanted {
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut wanted = Self::default();
+        let mut rest = arguments.iter();
+        while let Some(flag) = rest.next() {
+            let mut value = || rest.next().ok_or(format!("{flag} needs something after it"));
+            match flag.as_str() {
+                "--seed" => wanted.seed = Some(number(value()?)?),
+                "--seeds" => wanted.seeds = Some(number(value()?)?),
+                "--soak" => wanted.soak = Some(number(value()?)?),
+                "--scenario" => wanted.scenario = Some(value()?.clone()),
+                "--without" => wanted.without.extend(faults(value()?)?),
+                "--busy" => wanted.busy = Some(number(value()?)?),
+                "--nodes" => {
+                    let nodes = number(value()?)?;
+                    wanted.nodes = Some(usize::try_from(nodes).map_err(|error| error.to_string())?);
+                }
+                "--shrink" => wanted.shrink = true,
+                "--trace" => wanted.trace = true,
+                other => return Err(format!("'{other}' is not known")),
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.seed.is_none() && self.seeds.is_none() && self.soak.is_none() {
+            return Err("say what to run".into());
+        }
+        if self.settings(1).is_none() {
+            let names: Vec<&str> = SCENARIOS.iter().map(|(name, _)| *name).collect();
+            return Err(format!("there is no such scenario; there are {}", names.join(", ")));
+        }
+        Ok(())
+    }
+
+    fn scenario(&self) -> &str {
+        self.scenario.as_deref().unwrap_or("swarm")
+    }
+
+    fn settings(&self, seed: u64) -> Option<Settings> {
+        let mut settings = Settings::new(seed, self.scenario())?;
+        settings.faults.retain(|fault| !self.without.contains(fault));
+        if let Some(busy) = self.busy {
+            settings.busy = busy * sim::agenda::SECOND;
+        }
+        if let Some(nodes) = self.nodes {
+            settings.set_nodes(nodes);
+        }
+        Some(settings)
+    }
+
+    fn execute(&self) -> ExitCode {
+        let failed = if let Some(minutes) = self.soak {
+            self.soak(minutes)
+        } else if let Some(count) = self.seeds {
+            let first = self.seed.unwrap_or(1);
+            self.run_all(first, count)
+        } else {
+            u64::from(!self.run_one(self.seed.unwrap_or(1)))
+        };
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    fn run_one(&self, seed: u64) -> bool {
+        let trace = if self.trace { Trace::shown(say) } else { Trace::default() };
+        let settings = self.settings(seed).expect("the scenario was checked");
+        match attempt(&settings, trace) {
+            Ok(report) => {
+                if self.trace {
+                    say(&format!("{report:?}"));
+                }
+                true
+            }
+            Err(failure) => {
+                self.tell(seed, &failure);
+                false
+            }
+        }
+    }
+
+    fn run_all(&self, first: u64, count: u64) -> u64 {
+        let next = AtomicU64::new(first);
+        let (hours, failed) = self.in_parallel(&|| {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            (seed < first + count).then_some(seed)
+        });
+        say(&format!("{count} seeds, {hours:.2} simulated hours, {failed} failed"));
+        failed
+    }
+
+    fn soak(&self, minutes: u64) -> u64 {
+        let end = Instant::now() + Duration::from_secs(minutes * 60);
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs());
+        let first = self.seed.unwrap_or(clock * 1_000_000);
+        let next = AtomicU64::new(first);
+        let (hours, failed) = self
+            .in_parallel(&|| (Instant::now() < end).then(|| next.fetch_add(1, Ordering::Relaxed)));
+        let count = next.load(Ordering::Relaxed) - first;
+        say(&format!("{count} seeds from {first} on, {hours:.2} simulated hours, {failed} failed"));
+        failed
+    }
+
+    /// Runs the seeds that `next` gives on all cores: simulated hours, and how many failed.
+    fn in_parallel(&self, next: &(dyn Fn() -> Option<u64> + Sync)) -> (f64, u64) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let micros = AtomicU64::new(0);
+        let failed = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(|| {
+                    while let Some(seed) = next() {
+                        let settings = self.settings(seed).expect("the scenario was checked");
+                        match attempt(&settings, Trace::default()) {
+                            Ok(Report { time, .. }) => {
+                                micros.fetch_add(time, Ordering::Relaxed);
+                            }
+                            Err(failure) => {
+                                self.tell(seed, &failure);
+                                failed.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        (seconds(micros.into_inner()) / 3600.0, failed.into_inner())
+    }
+
+    /// One line: how to see it again, and what is wrong.
+    fn tell(&self, seed: u64, failure: &Failure) {
+        let mut without = self.without.clone();
+        if self.shrink {
+            self.shrink(seed, failure, &mut without);
+        }
+        say(&format!("{}: {failure}", self.command(seed, &without)));
+    }
+
+    fn command(&self, seed: u64, without: &BTreeSet<Fault>) -> String {
+        let mut command =
+            format!("cargo run -p sim -- --seed {seed} --scenario {}", self.scenario());
+        if let Some(busy) = self.busy {
+            command += &format!(" --busy {busy}");
+        }
+        if let Some(nodes) = self.nodes {
+            command += &format!(" --nodes {nodes}");
+        }
+        if !without.is_empty() {
+            let names: Vec<String> = without.iter().map(|fault| fault.name()).collect();
+            command += &format!(" --without {}", names.join(","));
+        }
+        command
+    }
+
+    /// Turns faults off one by one as long as the same rule is broken.
+    fn shrink(&self, seed: u64, failure: &Failure, without: &mut BTreeSet<Fault>) {
+        for fault in Fault::ALL {
+            let mut settings = self.settings(seed).expect("the scenario was checked");
+            settings.faults.retain(|fault| !without.contains(fault));
+            if !settings.faults.remove(&fault) {
+                continue;
+            }
+            let again = attempt(&settings, Trace::default());
+            if again.is_err_and(|other| other.rule == failure.rule) {
+                without.insert(fault);
+            }
+        }
+    }
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| format!("'{text}' is not a number"))
+}
+
+fn faults(text: &str) -> Result<Vec<Fault>, String> {
+    let named = |name: &str| {
+        Fault::named(name).ok_or_else(|| {
+            let names: Vec<String> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+            format!("there is no fault '{name}'; there are {}", names.join(", "))
+        })
+    };
+    text.split(',').map(named).collect()
+}
+
+/// A closed pipe is no reason to stop.
+fn say(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
+}

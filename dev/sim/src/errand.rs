@@ -1,0 +1,340 @@
+//! One thing that a client wants done: what it sends, and in words for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use protocol::{BodyType, Method, Request};
+use serde_json::{Value, json};
+
+use crate::agenda::MILLISECOND;
+use crate::checkers::document::{Asked, Change, Fields, Told};
+use crate::referee::Referee;
+use crate::tallies::{TALLIES, WALKS, Walk};
+use crate::workload::{Client, Known};
+
+pub(crate) const EXAMPLES: &str = "/core/examples";
+const EXAMPLE_KIND: &str = "com:vmware:xenon:services:common:ExampleService:ExampleServiceState";
+
+/// How many tallies there are.
+const TALLY_COUNT: usize = 3;
+
+/// What came of one try.
+pub(crate) enum Verdict {
+    Done,
+    /// There is more to ask, such as the next page.
+    GoOn,
+    /// It was surely not done.
+    NotApplied(String),
+    Unknown(String),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Errand {
+    /// One request to one example document.
+    Document {
+        link: String,
+        asked: Asked,
+        if_match: Option<Known>,
+    },
+    /// All example documents, in one of several ways, page by page.
+    Search(Search),
+    /// A version of the past.
+    OldVersion {
+        link: String,
+        version: u64,
+    },
+    /// An operator's change of the membership quorum.
+    Quorum(usize),
+    /// A new tally, or one that is there already.
+    Tally(usize),
+    /// One more entry in a tally.
+    Add {
+        tally: String,
+        entry: String,
+    },
+    /// A new walk.
+    Walk(Box<Walk>),
+    /// Look whether a walk has come to its end.
+    WalkEnd {
+        name: String,
+    },
+    /// Read a tally at the end.
+    Count {
+        tally: String,
+    },
+    Available,
+}
+
+/// A query on its way through its pages.
+#[derive(Clone, Debug)]
+pub(crate) struct Search {
+    /// GET on the factory instead of a query task.
+    pub(crate) listing: bool,
+    pub(crate) limit: Option<usize>,
+    /// Where to go on.
+    pub(crate) page: Option<String>,
+    pub(crate) found: BTreeMap<String, Told>,
+}
+
+pub(crate) fn tally_link(number: usize) -> String {
+    format!("{TALLIES}/t{number}")
+}
+
+pub(crate) fn tally_links() -> Vec<String> {
+    (0..TALLY_COUNT).map(tally_link).collect()
+}
+
+pub(crate) fn walk_link(name: &str) -> String {
+    format!("{WALKS}/{name}")
+}
+
+impl Errand {
+    pub(crate) fn is_write(&self) -> bool {
+        match self {
+            Self::Document { asked, .. } => *asked != Asked::Read,
+            Self::Quorum(_) | Self::Tally(_) | Self::Add { .. } | Self::Walk(_) => true,
+            Self::Search(_)
+            | Self::OldVersion { .. }
+            | Self::WalkEnd { .. }
+            | Self::Count { .. }
+            | Self::Available => false,
+        }
+    }
+
+    /// What a client of many feels like.
+    pub(crate) fn choose(client: &mut Client, documents: &[String], referee: &Referee) -> Self {
+        let dice = &mut client.dice;
+        let link = dice.pick(documents).clone();
+        match dice.below(100) {
+            0..8 => {
+                let limit = if dice.chance(500) { Some(1 + dice.index(3)) } else { None };
+                let listing = dice.chance(500);
+                Self::Search(Search::new(listing, limit))
+            }
+            8..12 => {
+                let version = client.known.get(&link).map_or(0, |known| known.version);
+                Self::OldVersion { link, version: dice.between(0, version) }
+            }
+            12..25 => {
+                let tally = tally_link(dice.index(TALLY_COUNT));
+                let entry = format!("c{}-{}", client.number, client.made);
+                Self::Add { tally, entry }
+            }
+            25..45 => Self::Document { link, asked: Asked::Read, if_match: None },
+            _ => Self::write(client, link, referee),
+        }
+    }
+
+    pub(crate) fn read(link: &str) -> Self {
+        Self::Document { link: link.to_owned(), asked: Asked::Read, if_match: None }
+    }
+
+    /// A new document in that partition, to see that it takes writes.
+    pub(crate) fn probe(machine: usize, partition: u32, partitions: u32) -> Self {
+        let link = |number: u32| format!("{EXAMPLES}/probe-{machine}-{partition}-{number}");
+        let within = |link: &String| protocol::links::partition(link, partitions).0 == partition;
+        let link = (0..).map(link).find(within).expect("links fall into every partition");
+        let fields = Fields { name: "probe".into(), ..Fields::default() };
+        Self::Document { link, asked: Asked::Create { fields, version: None }, if_match: None }
+    }
+
+    /// A walk, with a shape that depends on its number.
+    pub(crate) fn task(number: usize) -> Self {
+        let pause_micros = u64::try_from(number * 7 % 4).expect("small") * 20 * MILLISECOND;
+        Self::Walk(Box::new(Walk {
+            name: format!("w{number}"),
+            tallies: tally_links(),
+            steps: 10 + number * 13 % 17,
+            wide: 1 + number % 3,
+            pause_micros,
+            step: 0,
+        }))
+    }
+
+    fn write(client: &mut Client, link: String, referee: &Referee) -> Self {
+        let token = format!("c{}-{}", client.number, client.made);
+        let known = client.known.get(&link).cloned();
+        let dice = &mut client.dice;
+        let version = known.as_ref().map_or(0, |known| known.version);
+        let counter = i64::try_from(dice.below(1_000)).expect("small");
+        let key = format!("k{}", dice.below(4));
+        let value = (!dice.chance(300)).then(|| token.clone());
+        let tags: BTreeSet<String> = [format!("t{}", dice.below(6))].into();
+        let fields = Fields {
+            name: token.clone(),
+            counter: dice.chance(500).then_some(counter),
+            key_values: [(key.clone(), token.clone())].into(),
+            tags: tags.clone(),
+        };
+        let asked = match dice.below(100) {
+            0..22 => {
+                let version = referee.was_deleted(&link).then(|| version + dice.below(3));
+                Asked::Create { fields, version }
+            }
+            22..42 => Asked::Put(fields),
+            42..62 => Asked::Patch(Change {
+                name: dice.chance(300).then(|| token.clone()),
+                counter: Some(counter),
+                key_values: [(key, Some(token))].into(),
+                tags,
+            }),
+            62..72 => Asked::MergePatch(Change {
+                name: dice.chance(300).then_some(token),
+                counter: None,
+                key_values: [(key, value)].into(),
+                tags: BTreeSet::new(),
+            }),
+            72..88 => Asked::Strict { name: token, version },
+            _ => Asked::Delete,
+        };
+        let plain = matches!(asked, Asked::Create { .. } | Asked::Strict { .. });
+        let if_match = if plain || !dice.chance(250) { None } else { known };
+        Self::Document { link, asked, if_match }
+    }
+
+    pub(crate) fn request(&self) -> Request {
+        match self {
+            Self::Document { link, asked, if_match } => {
+                let mut request = document_request(link, asked);
+                if let Some(known) = if_match {
+                    request.if_match = Some(format!("\"{}.{}\"", known.epoch, known.version));
+                }
+                request
+            }
+            Self::Search(search) => search.request(),
+            Self::OldVersion { link, version } => {
+                let mut request = Request::new(Method::Get, link.clone());
+                request.query = format!("documentVersion={version}");
+                request
+            }
+            Self::Quorum(quorum) => {
+                let body = json!({
+                    "kind": "com:vmware:xenon:services:common:NodeGroupService:UpdateQuorumRequest",
+                    "isGroupUpdate": true,
+                    "membershipQuorum": quorum,
+                });
+                Request::new(Method::Patch, protocol::node_group::LINK).with_json(&body)
+            }
+            Self::Tally(number) => {
+                let body = json!({ "documentSelfLink": format!("t{number}") });
+                Request::new(Method::Post, TALLIES).with_json(&body)
+            }
+            Self::Add { tally, entry } => {
+                Request::new(Method::Patch, tally.clone()).with_json(&json!({ "add": entry }))
+            }
+            Self::Walk(walk) => {
+                let mut body = serde_json::to_value(walk).expect("a walk is JSON");
+                body["documentSelfLink"] = walk.name.clone().into();
+                Request::new(Method::Post, WALKS).with_json(&body)
+            }
+            Self::WalkEnd { name } => Request::new(Method::Get, walk_link(name)),
+            Self::Count { tally } => Request::new(Method::Get, tally.clone()),
+            Self::Available => Request::new(Method::Get, format!("{EXAMPLES}/available")),
+        }
+    }
+}
+
+impl Search {
+    pub(crate) fn new(listing: bool, limit: Option<usize>) -> Self {
+        Self { listing, limit, page: None, found: BTreeMap::new() }
+    }
+
+    fn request(&self) -> Request {
+        if let Some(page) = &self.page {
+            let (path, query) = page.split_once('?').unwrap_or((page, ""));
+            let mut request = Request::new(Method::Get, path);
+            query.clone_into(&mut request.query);
+            return request;
+        }
+        if self.listing {
+            let mut request = Request::new(Method::Get, EXAMPLES);
+            request.query = match self.limit {
+                Some(limit) => format!("expand&$limit={limit}"),
+                None => "$expand".into(),
+            };
+            return request;
+        }
+        let mut specification = json!({
+            "options": ["EXPAND_CONTENT"],
+            "query": { "term": { "propertyName": "documentKind", "matchValue": EXAMPLE_KIND } },
+        });
+        if let Some(limit) = self.limit {
+            specification["resultLimit"] = limit.into();
+        }
+        let body = json!({ "taskInfo": { "isDirect": true }, "querySpec": specification });
+        Request::new(Method::Post, protocol::query::LINK).with_json(&body)
+    }
+}
+
+fn document_request(link: &str, asked: &Asked) -> Request {
+    let (factory, name) = protocol::links::split(link).expect("links of documents have a parent");
+    match asked {
+        Asked::Read => Request::new(Method::Get, link),
+        Asked::Delete => Request::new(Method::Delete, link),
+        Asked::Create { fields, version } => {
+            let mut body = Value::Object(fields.to_json());
+            body["documentSelfLink"] = name.into();
+            if let Some(version) = version {
+                body["documentVersion"] = (*version).into();
+            }
+            Request::new(Method::Post, factory).with_json(&body)
+        }
+        Asked::Put(fields) => {
+            Request::new(Method::Put, link).with_json(&Value::Object(fields.to_json()))
+        }
+        Asked::Patch(change) => Request::new(Method::Patch, link).with_json(&change_body(change)),
+        Asked::MergePatch(change) => {
+            let mut request = Request::new(Method::Patch, link).with_json(&change_body(change));
+            request.body_type = BodyType::MergePatch;
+            request
+        }
+        Asked::Strict { name, version } => {
+            let body = json!({
+                "kind": "com:vmware:xenon:services:common:ExampleService:StrictUpdateRequest",
+                "name": name,
+                "documentVersion": version,
+            });
+            Request::new(Method::Patch, link).with_json(&body)
+        }
+    }
+}
+
+fn change_body(change: &Change) -> Value {
+    let mut body = json!({ "keyValues": change.key_values });
+    if let Some(name) = &change.name {
+        body["name"] = name.clone().into();
+    }
+    if let Some(counter) = change.counter {
+        body["counter"] = counter.into();
+    }
+    if !change.tags.is_empty() {
+        body["tags"] = json!(change.tags);
+    }
+    body
+}
+
+impl fmt::Display for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Document { link, asked, if_match } => {
+                write!(f, "{asked:?} {link}")?;
+                match if_match {
+                    Some(known) => write!(f, " if {}.{}", known.epoch, known.version),
+                    None => Ok(()),
+                }
+            }
+            Self::Search(search) => match &search.page {
+                None => write!(f, "search, listing: {}, limit {:?}", search.listing, search.limit),
+                Some(_) => write!(f, "next page, {} found", search.found.len()),
+            },
+            Self::OldVersion { link, version } => write!(f, "version {version} of {link}"),
+            Self::Quorum(quorum) => write!(f, "membership quorum {quorum}"),
+            Self::Tally(number) => write!(f, "new tally {number}"),
+            Self::Add { tally, entry } => write!(f, "add {entry} to {tally}"),
+            Self::Walk(walk) => write!(f, "new walk {}", walk.name),
+            Self::WalkEnd { name } => write!(f, "end of walk {name}"),
+            Self::Count { tally } => write!(f, "count {tally}"),
+            Self::Available => write!(f, "available"),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What goes wrong, and when. A fault is drawn, aimed and begun here; what follows from it is the
+//! business of the machine, the disk or the network.
+//!
+//! Anything may go wrong at any time but for one thing: a majority of the replicas keeps its disk.
+//! No system that stores data can live without that.
+
+use node::Input;
+
+use crate::agenda::{MILLISECOND, SECOND};
+use crate::checkers::Broken;
+use crate::machine::Machine;
+use crate::network::Process;
+use crate::random::Random;
+use crate::settings::Fault;
+use crate::world::{Event, Relief, World};
+
+/// The chance, in a thousand, that an armed process dies before its sync.
+const DIES_BEFORE_SYNC: u64 = 4;
+
+/// State of the faults.
+pub(crate) struct Weather {
+    dice: Random,
+    /// Faults happen at all.
+    bad: bool,
+    /// The process of that machine dies when it has carried out some of its next outputs.
+    halfway: Option<usize>,
+    told_to_stop: Vec<Process>,
+    /// Disks that were lost and may not be made good yet.
+    pub(crate) disks_lost: usize,
+    pub(crate) joined: bool,
+    before_sync: bool,
+}
+
+impl Weather {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            dice: Random::new(seed, "faults"),
+            bad: true,
+            halfway: None,
+            told_to_stop: Vec::new(),
+            disks_lost: 0,
+            joined: false,
+            before_sync: true,
+        }
+    }
+
+    pub(crate) fn is_bad(&self) -> bool {
+        self.bad
+    }
+
+    /// No more faults from now on.
+    pub(crate) fn clear(&mut self) {
+        self.bad = false;
+        self.halfway = None;
+        self.before_sync = false;
+    }
+
+    /// Whether the process dies now, when it has carried out `done` of `count` outputs.
+    pub(crate) fn dies_halfway(&mut self, machine: usize, done: usize, count: usize) -> bool {
+        if self.halfway != Some(machine) || count < 3 {
+            return false;
+        }
+        let dies = done > 0 && self.dice.chance(300);
+        if dies {
+            self.halfway = None;
+        }
+        dies
+    }
+
+    pub(crate) fn dies_before_sync(&mut self) -> bool {
+        self.before_sync && self.dice.chance(DIES_BEFORE_SYNC)
+    }
+
+    pub(crate) fn was_told_to_stop(&self, process: Process) -> bool {
+        self.told_to_stop.contains(&process)
+    }
+}
+
+impl World {
+    /// One more fault, perhaps; and a date for the next.
+    pub(crate) fn fault(&mut self) -> Result<(), Broken> {
+        if !self.weather.bad || self.settings.faults.is_empty() {
+            return Ok(());
+        }
+        let faults: Vec<Fault> = self.settings.faults.iter().copied().collect();
+        let fault = *self.weather.dice.pick(&faults);
+        let target = self.weather.dice.index(self.machines.len());
+        let pause = self.weather.dice.between(10 * MILLISECOND, self.settings.fault_pause);
+        self.agenda.after(pause, Event::Fault);
+        let now = self.agenda.now();
+        self.trace.event(now, "", format_args!("fault: {} at n{}", fault.name(), target + 1));
+        self.strike(fault, target)
+    }
+
+    fn strike(&mut self, fault: Fault, target: usize) -> Result<(), Broken> {
+        match fault {
+            Fault::Kill => self.kill(target, false),
+            Fault::KillTwo => {
+                let other = (target + 1) % self.machines.len();
+                self.kill(target, false);
+                self.kill(other, self.machines.len() > 1 && target % 2 == 0);
+            }
+            Fault::Power => self.kill(target, true),
+            Fault::PowerAll => {
+                if self.weather.dice.chance(300) {
+                    for machine in 0..self.machines.len() {
+                        self.kill(machine, true);
+                    }
+                }
+            }
+            Fault::KillHalfway => self.arm(target),
+            Fault::Stall => {
+                let until = self.weather.dice.between(50, 3_000) * MILLISECOND;
+                self.machines[target].stalled_until = self.agenda.now() + until;
+            }
+            Fault::Clock => self.shift_clock(target),
+            Fault::Cut => self.cut(target),
+            Fault::Reset => {
+                let other = self.weather.dice.index(self.machines.len());
+                self.network.reset(self.agenda.now(), target, other, &mut self.plan);
+            }
+            Fault::Slow => self.slow_path(target),
+            Fault::SlowDisk => {
+                self.machines[target].disk_slowness = self.weather.dice.between(5, 100);
+                self.relief_for_disk(target);
+            }
+            Fault::Full => {
+                self.machines[target].disk.fill(true);
+                self.relief_for_disk(target);
+            }
+            Fault::DiskFails => {
+                self.machines[target].failing = true;
+                self.machines[target].disk.fail(true);
+                self.relief_for_disk(target);
+            }
+            Fault::Decay => self.decay(target),
+            Fault::Wipe => self.wipe(target),
+            Fault::Stop => self.stop(target)?,
+            Fault::Join => self.join(),
+            Fault::Quorum => self.workload.change_quorum(),
+            // These are drawn where they happen.
+            Fault::KillBeforeSync | Fault::LostAnswer => {}
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, machine: usize, power: bool) {
+        self.die(machine, power, "killed");
+        self.start_later(machine);
+    }
+
+    /// Sometimes at once, sometimes after the others have long gone on.
+    fn start_later(&mut self, machine: usize) {
+        let longest = if self.weather.dice.chance(500) { 200 } else { 4_000 };
+        let pause = self.weather.dice.between(1, longest) * MILLISECOND;
+        self.agenda.after(pause, Event::Start { machine });
+    }
+
+    fn arm(&mut self, machine: usize) {
+        self.weather.halfway = Some(machine);
+    }
+
+    fn shift_clock(&mut self, machine: usize) {
+        let seconds = self.weather.dice.between(1, 120);
+        let micros = i64::try_from(seconds * SECOND).expect("two minutes fit");
+        let back = self.weather.dice.chance(500);
+        self.machines[machine].shift_clock(if back { -micros } else { micros });
+    }
+
+    fn cut(&mut self, machine: usize) {
+        let count = self.machines.len();
+        let others: Vec<usize> = (0..count).filter(|other| *other != machine).collect();
+        match self.weather.dice.below(4) {
+            0 => others.iter().for_each(|other| self.network.cut(machine, *other)),
+            1 => others.iter().for_each(|other| self.network.cut(*other, machine)),
+            2 if !others.is_empty() => {
+                let other = *self.weather.dice.pick(&others);
+                self.network.cut(machine, other);
+                self.network.cut(other, machine);
+            }
+            _ => {
+                for other in others {
+                    self.network.cut(machine, other);
+                    self.network.cut(other, machine);
+                }
+            }
+        }
+        self.relief_for_network();
+    }
+
+    fn slow_path(&mut self, machine: usize) {
+        let other = self.weather.dice.index(self.machines.len());
+        let more = self.weather.dice.between(5, 400) * MILLISECOND;
+        self.network.slow_down(machine, other, more);
+        self.relief_for_network();
+    }
+
+    fn relief_for_network(&mut self) {
+        let after = self.weather.dice.between(100, 3_000) * MILLISECOND;
+        self.agenda.after(after, Event::Relief(Relief::Network));
+    }
+
+    fn relief_for_disk(&mut self, machine: usize) {
+        let after = self.weather.dice.between(50, 3_000) * MILLISECOND;
+        self.agenda.after(after, Event::Relief(Relief::Disk(machine)));
+    }
+
+    pub(crate) fn relieve(&mut self, relief: Relief) -> Result<(), Broken> {
+        match relief {
+            Relief::Network => self.network.heal(self.agenda.now(), &mut self.plan),
+            Relief::Disk(machine) => self.machines[machine].heal_disk(),
+        }
+        Ok(())
+    }
+
+    /// Whether one more disk may be lost: a majority of those there were at first must remain.
+    fn may_lose_a_disk(&mut self) -> bool {
+        let allowed = (self.settings.nodes - 1) / 2;
+        if self.weather.disks_lost >= allowed || !self.referee.is_formed() {
+            return false;
+        }
+        self.weather.disks_lost += 1;
+        true
+    }
+
+    fn decay(&mut self, machine: usize) {
+        if self.machines[machine].decayed || !self.may_lose_a_disk() {
+            return;
+        }
+        if !self.machines[machine].disk.decay(&mut self.weather.dice) {
+            self.weather.disks_lost -= 1;
+            return;
+        }
+        self.machines[machine].decayed = true;
+        self.kill(machine, false);
+    }
+
+    fn wipe(&mut self, machine: usize) {
+        if self.machines[machine].ledger.is_empty() || !self.may_lose_a_disk() {
+            return;
+        }
+        self.die(machine, true, "its sandbox is removed");
+        let sandbox = self.weather.dice.next() | 1;
+        self.machines[machine].renew(sandbox, None);
+        self.start_later(machine);
+    }
+
+    fn stop(&mut self, machine: usize) -> Result<(), Broken> {
+        let Some(process) = self.machines[machine].process(machine) else { return Ok(()) };
+        self.weather.told_to_stop.push(process);
+        // A node that cannot hand over is killed by its operator after a while.
+        self.agenda.after(20 * SECOND, Event::Die { process, power: false });
+        self.agenda.after(20 * SECOND + 1, Event::Start { machine });
+        self.agenda.after(0, Event::Tell { process, input: Input::Stop });
+        Ok(())
+    }
+
+    fn join(&mut self) {
+        if self.weather.joined || !self.referee.is_formed() || self.settings.nodes == 1 {
+            return;
+        }
+        self.weather.joined = true;
+        let number = self.machines.len();
+        let mut machine = Machine::new(number, &[], self.weather.dice.next() | 1, 0);
+        machine.join = Some(self.machines[0].uri.clone());
+        self.machines.push(machine);
+        self.agenda.after(0, Event::Start { machine: number });
+    }
+}

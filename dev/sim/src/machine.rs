@@ -1,0 +1,256 @@
+//! A simulated machine: a sandbox, a clock, and at times a process that runs a node as it ships.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use node::{Input, Node, NodeConfig, Timing};
+use protocol::{Moment, Now};
+use services::Catalogue;
+use storage::{Log, LogError, LogOptions, LogRecord, StateStore};
+
+use crate::agenda::Time;
+use crate::checkers::Broken;
+use crate::checkers::ledger::Ledger;
+use crate::media::{SimDisk, SimStore};
+use crate::network::Process;
+
+/// The wall clock at the beginning of a run, in microseconds since 1970: some day in 2026.
+const WALL_AT_START: u64 = 1_795_000_000_000_000;
+
+/// What a machine keeps when its process ends.
+pub(crate) struct Machine {
+    pub(crate) name: String,
+    pub(crate) uri: String,
+    peers: Vec<String>,
+    pub(crate) join: Option<String>,
+    pub(crate) disk: SimDisk,
+    pub(crate) store: SimStore,
+    pub(crate) sandbox: u64,
+    boot: u64,
+    /// Counts processes; the number of the present or the last one.
+    life: u64,
+    pub(crate) running: Option<Running>,
+    /// The process gets nothing until then.
+    pub(crate) stalled_until: Time,
+    clock: Clock,
+    pub(crate) ledger: Ledger,
+    /// The ledgers of sandboxes that were lost: what they held, they held.
+    pub(crate) lost: Vec<Ledger>,
+    /// A bit of its log has decayed and was not noticed yet.
+    pub(crate) decayed: bool,
+    /// Its disk is refusing everything.
+    pub(crate) failing: bool,
+    /// Syncs take so many times as long.
+    pub(crate) disk_slowness: u64,
+}
+
+struct Clock {
+    /// Parts in a million that the clock of the process is too fast or too slow.
+    drift: i64,
+    wall_offset: i64,
+}
+
+/// A process.
+pub(crate) struct Running {
+    pub(crate) node: Node,
+    pub(crate) log: Log<SimDisk>,
+    /// What has happened since the last step. The next step is planned while there is anything.
+    pub(crate) inbox: Vec<Input>,
+    born: Time,
+    /// Waits for the log: batches and their records.
+    pub(crate) waiting: VecDeque<(u64, Vec<LogRecord>)>,
+    /// Written and being synced: up to that batch.
+    pub(crate) syncing: Option<u64>,
+    /// A write failed as the disk was full; tried again now and then.
+    pub(crate) short_of_room: bool,
+    /// The next write is such a try.
+    pub(crate) retrying: bool,
+    /// When the last persist that was asked for will be done.
+    pub(crate) persist_done: Time,
+    /// Its own numbers for links: the connection and its end.
+    pub(crate) links: BTreeMap<u64, (u64, usize)>,
+    pub(crate) next_link: u64,
+    /// Addresses to keep a link to.
+    pub(crate) dials: BTreeMap<String, Dial>,
+    /// Clients' requests that are not answered.
+    pub(crate) tickets: BTreeMap<u64, u64>,
+    pub(crate) next_ticket: u64,
+}
+
+/// The state of a link that is to be kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Dial {
+    /// The connection under way or open.
+    pub(crate) connection: Option<u64>,
+    /// Failures in a row.
+    pub(crate) failures: u32,
+}
+
+/// What came of starting a machine's process.
+pub(crate) enum Started {
+    Running,
+    /// Not now: the disk refuses.
+    Later,
+    /// The log was damaged and was put aside; start again with an empty sandbox.
+    Damaged,
+}
+
+impl Machine {
+    pub(crate) fn new(number: usize, peers: &[String], sandbox: u64, drift: i64) -> Self {
+        Self {
+            name: format!("n{}", number + 1),
+            uri: uri(number),
+            peers: peers.to_vec(),
+            join: None,
+            disk: SimDisk::default(),
+            store: SimStore::default(),
+            sandbox,
+            boot: 0,
+            life: 0,
+            running: None,
+            stalled_until: 0,
+            clock: Clock { drift, wall_offset: 0 },
+            ledger: Ledger::default(),
+            lost: Vec::new(),
+            decayed: false,
+            failing: false,
+            disk_slowness: 1,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub(crate) fn process(&self, number: usize) -> Option<Process> {
+        self.running.as_ref().map(|_| Process { machine: number, life: self.life })
+    }
+
+    /// What time it is, as its process sees it.
+    pub(crate) fn now(&self, time: Time) -> Now {
+        let born = self.running.as_ref().map_or(time, |running| running.born);
+        let steady_micros = self.own_micros(time - born);
+        let wall = (WALL_AT_START + time).saturating_add_signed(self.clock.wall_offset);
+        Now { steady_micros, wall: Moment(wall) }
+    }
+
+    fn own_micros(&self, micros: u64) -> u64 {
+        let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+        (micros + micros / 1_000_000 * self.clock.drift).unsigned_abs()
+    }
+
+    /// The wall clock is that much later from now on.
+    pub(crate) fn shift_clock(&mut self, micros: i64) {
+        self.clock.wall_offset = self.clock.wall_offset.saturating_add(micros);
+    }
+
+    /// Starts a process on what the disk has.
+    ///
+    /// # Errors
+    /// When the disk lost what it must not lose, or the node cannot be made of what it has.
+    pub(crate) fn start(
+        &mut self,
+        now: Time,
+        catalogue: &Arc<Catalogue>,
+        wanted: &Wanted,
+    ) -> Result<Started, Broken> {
+        assert!(self.running.is_none(), "one process at a time has the sandbox");
+        let options = LogOptions { segment_bytes: wanted.segment_bytes };
+        let (log, recovered) = match Log::open(self.disk.clone(), options) {
+            Ok(opened) => opened,
+            Err(LogError::Disk(_)) => return Ok(Started::Later),
+            Err(LogError::Corrupt { .. }) if self.decayed => return Ok(Started::Damaged),
+            Err(error) => {
+                let what = format!("{}: {error}", self.name);
+                return Err(Broken::new("a log that nobody damaged can be opened", what));
+            }
+        };
+        self.ledger.reopened(&recovered).map_err(|broken| broken.at(&self.name))?;
+        self.boot += 1;
+        self.life += 1;
+        let config = NodeConfig {
+            node_id: self.name.clone(),
+            public_uri: self.uri.clone(),
+            peers: self.peers.clone(),
+            join: self.join.clone(),
+            sandbox_id: self.sandbox,
+            boot: self.boot,
+            seed: wanted.seed,
+            membership_quorum: wanted.membership_quorum,
+            partitions: wanted.partitions,
+            timing: Timing::default(),
+        };
+        let store: Box<dyn StateStore> = Box::new(self.store.clone());
+        let node = Node::new(config, Arc::clone(catalogue), recovered, store).map_err(|error| {
+            Broken::new("a node can start on what it had", format!("{}: {error}", self.name))
+        })?;
+        self.running = Some(Running {
+            node,
+            log,
+            inbox: Vec::new(),
+            born: now,
+            waiting: VecDeque::new(),
+            syncing: None,
+            short_of_room: false,
+            retrying: false,
+            persist_done: 0,
+            links: BTreeMap::new(),
+            next_link: 0,
+            dials: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+        });
+        Ok(Started::Running)
+    }
+
+    pub(crate) fn heal_disk(&mut self) {
+        self.disk.fill(false);
+        self.disk.fail(false);
+        self.failing = false;
+        self.disk_slowness = 1;
+    }
+
+    /// The sandbox is gone, or put aside; the next start has a new one.
+    pub(crate) fn renew(&mut self, sandbox: u64, join: Option<String>) {
+        assert!(self.running.is_none(), "a sandbox in use is not put aside");
+        self.disk.wipe();
+        self.store.wipe();
+        self.lost.push(std::mem::take(&mut self.ledger));
+        self.sandbox = sandbox;
+        self.boot = 0;
+        self.decayed = false;
+        self.join = join;
+    }
+}
+
+impl Running {
+    /// Which of its links a connection is.
+    pub(crate) fn link_of(&self, connection: u64, end: usize) -> Option<u64> {
+        let mut links = self.links.iter();
+        links.find(|(_, known)| **known == (connection, end)).map(|(link, _)| *link)
+    }
+
+    pub(crate) fn open_link(&mut self, connection: u64, end: usize) -> u64 {
+        self.next_link += 1;
+        self.links.insert(self.next_link, (connection, end));
+        self.next_link
+    }
+
+    /// The address whose link that connection is.
+    pub(crate) fn dialed(&self, connection: u64) -> Option<String> {
+        let mut dials = self.dials.iter();
+        dials.find(|(_, dial)| dial.connection == Some(connection)).map(|(to, _)| to.clone())
+    }
+}
+
+/// What a process is started with, beside what the machine has.
+pub(crate) struct Wanted {
+    pub(crate) seed: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) partitions: u32,
+    pub(crate) membership_quorum: Option<usize>,
+}
+
+pub(crate) fn uri(number: usize) -> String {
+    format!("http://10.0.0.{}:8000", number + 1)
+}

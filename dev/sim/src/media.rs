@@ -1,0 +1,257 @@
+//! What a simulated machine writes on: a disk for the log and a store for the state, both of which
+//! outlive the process and know what a loss of power would take away.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use storage::{
+    Batch, Disk, DiskError, Fate, MemoryDisk, MemoryStore, Reader, StateStore, StoreError,
+};
+
+use crate::random::Random;
+
+/// The unit that a disk keeps or loses, in bytes.
+const SECTOR_BYTES: u64 = 512;
+
+/// A handle to a machine's disk. Its process has one, the world has one.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk(Arc<Mutex<Platter>>);
+
+#[derive(Debug, Default)]
+struct Platter {
+    disk: MemoryDisk,
+    /// Where frames were written that have been synced since: file, offset, bytes.
+    settled: Vec<Extent>,
+    unsettled: Vec<Extent>,
+}
+
+#[derive(Clone, Debug)]
+struct Extent {
+    file: String,
+    offset: u64,
+    bytes: usize,
+}
+
+impl SimDisk {
+    fn platter(&self) -> MutexGuard<'_, Platter> {
+        self.0.lock().expect("the simulator has one thread")
+    }
+
+    /// The power goes: what was not synced is kept, lost or torn, sector by sector.
+    pub fn lose_power(&self, random: &mut Random) {
+        // Disks mostly write in order, so often all is kept or all is lost.
+        let mood = random.below(4);
+        self.platter().disk.crash(|_, _| match mood {
+            0 => Fate::Kept,
+            1 => Fate::Lost,
+            _ => fate(random),
+        });
+    }
+
+    pub fn fill(&self, full: bool) {
+        self.platter().disk.full(full);
+    }
+
+    pub fn fail(&self, fail: bool) {
+        self.platter().disk.fail(fail);
+    }
+
+    pub fn unsynced_sectors(&self) -> usize {
+        self.platter().disk.unsynced_sectors()
+    }
+
+    /// All files gone: somebody removed the sandbox.
+    pub fn wipe(&self) {
+        *self.platter() = Platter::default();
+    }
+
+    /// One bit decays in something that was durable, and is not the end of the log: damage there
+    /// cannot be told from a write that was under way. False when there is no such thing.
+    pub fn decay(&self, random: &mut Random) -> bool {
+        let mut platter = self.platter();
+        let old = platter.settled.len().saturating_sub(3);
+        let names = platter.disk.list().unwrap_or_default();
+        let Some(last) = names.iter().max().cloned() else { return false };
+        let inner: Vec<Extent> = platter.settled[..old]
+            .iter()
+            .filter(|extent| extent.file == last && extent.bytes > 0)
+            .cloned()
+            .collect();
+        if inner.is_empty() {
+            return false;
+        }
+        let Extent { file, offset, bytes } = random.pick(&inner);
+        let within = u64::try_from(random.index(*bytes)).expect("a length fits");
+        let bit = u8::try_from(random.below(8)).expect("it is below 8");
+        platter.disk.flip(file, offset + within, bit)
+    }
+}
+
+fn fate(random: &mut Random) -> Fate {
+    let bytes = usize::try_from(random.below(SECTOR_BYTES)).expect("a sector is small");
+    match random.below(5) {
+        0 | 1 => Fate::Kept,
+        2 => Fate::Lost,
+        3 => Fate::Front(bytes),
+        _ => Fate::Back(bytes),
+    }
+}
+
+impl Disk for SimDisk {
+    fn list(&mut self) -> Result<Vec<String>, DiskError> {
+        self.platter().disk.list()
+    }
+
+    fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        self.platter().disk.create(name, bytes)
+    }
+
+    fn size(&mut self, name: &str) -> Result<u64, DiskError> {
+        self.platter().disk.size(name)
+    }
+
+    fn read(&mut self, name: &str, offset: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
+        self.platter().disk.read(name, offset, bytes)
+    }
+
+    fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut platter = self.platter();
+        platter.disk.write(name, offset, bytes)?;
+        platter.unsettled.push(Extent { file: name.to_owned(), offset, bytes: bytes.len() });
+        Ok(())
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
+        let mut platter = self.platter();
+        platter.disk.sync(name)?;
+        let (synced, left) =
+            std::mem::take(&mut platter.unsettled).into_iter().partition(|e| e.file == name);
+        platter.unsettled = left;
+        let mut synced: Vec<Extent> = synced;
+        platter.settled.append(&mut synced);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
+        let mut platter = self.platter();
+        platter.settled.retain(|extent| extent.file != name);
+        platter.disk.remove(name)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        let mut platter = self.platter();
+        platter.settled.retain(|extent| extent.file != to);
+        for extent in platter.settled.iter_mut().filter(|extent| extent.file == from) {
+            to.clone_into(&mut extent.file);
+        }
+        platter.disk.rename(from, to)
+    }
+}
+
+/// A handle to a machine's state store.
+#[derive(Clone, Debug, Default)]
+pub struct SimStore(Arc<Mutex<Cabinet>>);
+
+#[derive(Debug, Default)]
+struct Cabinet {
+    store: MemoryStore,
+    /// Batches written since the last loss of power.
+    written: usize,
+    /// How many of them are durable.
+    durable: usize,
+    /// The groups written to since this was last asked.
+    touched: Vec<u32>,
+}
+
+impl SimStore {
+    fn cabinet(&self) -> MutexGuard<'_, Cabinet> {
+        self.0.lock().expect("the simulator has one thread")
+    }
+
+    /// How many batches were written; what a persist that begins now will make durable.
+    pub fn written(&self) -> usize {
+        self.cabinet().written
+    }
+
+    /// A persist that began when so many batches were written is done.
+    pub fn persisted(&self, written: usize) {
+        let mut cabinet = self.cabinet();
+        cabinet.durable = cabinet.durable.max(written);
+    }
+
+    /// The power goes: the store is as it was after some batch at or after the last durable one.
+    pub fn lose_power(&self, random: &mut Random) {
+        let mut cabinet = self.cabinet();
+        let loose = u64::try_from(cabinet.written - cabinet.durable).expect("a count fits");
+        let kept = match random.below(3) {
+            0 => 0,
+            1 => loose,
+            _ => random.between(0, loose),
+        };
+        let kept = cabinet.durable + usize::try_from(kept).expect("it came from a count");
+        cabinet.store.crash(kept);
+        cabinet.written = 0;
+        cabinet.durable = 0;
+    }
+
+    pub fn wipe(&self) {
+        *self.cabinet() = Cabinet::default();
+    }
+
+    /// The groups whose keys were written since this was last asked, in order.
+    pub fn take_touched(&self) -> Vec<u32> {
+        let mut touched = std::mem::take(&mut self.cabinet().touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+}
+
+impl Reader for SimStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.cabinet().store.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        // Through a view, so that the visitor may look into the store itself.
+        let view = self.view();
+        view.scan(from, to, reverse, visit)
+    }
+}
+
+impl StateStore for SimStore {
+    fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let mut cabinet = self.cabinet();
+        for (key, _) in &batch.writes {
+            if let Some(group) = key.first_chunk::<4>() {
+                let group = u32::from_be_bytes(*group);
+                if cabinet.touched.last() != Some(&group) {
+                    cabinet.touched.push(group);
+                }
+            }
+        }
+        cabinet.written += 1;
+        cabinet.store.write(batch)
+    }
+
+    fn view(&self) -> Box<dyn Reader + Send> {
+        self.cabinet().store.view()
+    }
+
+    fn persist(&mut self) -> Result<(), StoreError> {
+        let mut cabinet = self.cabinet();
+        cabinet.durable = cabinet.written;
+        Ok(())
+    }
+
+    fn persister(&self) -> Box<dyn FnMut() -> Result<(), StoreError> + Send> {
+        let mut handle = self.clone();
+        Box::new(move || handle.persist())
+    }
+}

@@ -1,0 +1,408 @@
+//! The referee sees everything: each answer, each step of each node, each write to each disk. It
+//! keeps the histories and holds them against the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{GroupId, Response, Term};
+use serde_json::Value;
+
+use crate::agenda::Time;
+use crate::checkers::Broken;
+use crate::checkers::document::{Asked, ExampleDocument, Operation, State, Told};
+use crate::checkers::ledger::Places;
+use crate::checkers::linearizable::{self, Call};
+use crate::checkers::once::Once;
+use crate::checkers::quorum::Quorum;
+use crate::checkers::replicas::Digests;
+use crate::checkers::versions::Versions;
+use crate::errand::{Errand, Search, Verdict};
+use crate::machine::Machine;
+use crate::settings::Settings;
+use crate::tallies::Walk;
+use crate::trace::seconds;
+use crate::workload::{Client, Doing, Workload, told_of};
+
+pub(crate) struct Referee {
+    /// Of each example document.
+    history: BTreeMap<String, Vec<Call<Operation>>>,
+    versions: Versions,
+    pub(crate) places: Places,
+    quorum: Quorum,
+    digests: Digests,
+    once: Once,
+    /// Walks that may have been made.
+    walks: BTreeMap<String, Walk>,
+    /// Walks that came to their end, with the stage.
+    ended: BTreeMap<String, String>,
+    /// Tallies as they were at the end.
+    tallies: BTreeMap<String, Vec<String>>,
+    deleted: BTreeSet<String>,
+    formed: bool,
+    documents: Vec<String>,
+    /// How many answers were judged.
+    judged: u64,
+}
+
+impl Referee {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            history: BTreeMap::new(),
+            versions: Versions::default(),
+            places: Places::default(),
+            quorum: Quorum::new(settings.nodes, settings.membership_quorum),
+            digests: Digests::default(),
+            once: Once::default(),
+            walks: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            formed: false,
+            documents: (0..settings.documents).map(|n| format!("/core/examples/d{n}")).collect(),
+            judged: 0,
+        }
+    }
+
+    /// A write was acknowledged, so there is a cluster.
+    pub(crate) fn is_formed(&self) -> bool {
+        self.formed
+    }
+
+    pub(crate) fn was_deleted(&self, link: &str) -> bool {
+        self.deleted.contains(link)
+    }
+
+    /// How many answers were held against the rules.
+    pub(crate) fn judged(&self) -> u64 {
+        self.judged
+    }
+
+    // While the run goes on.
+
+    /// A node gave an answer: if it acknowledges a write, enough machines must hold it now.
+    pub(crate) fn acknowledged(
+        &mut self,
+        now: Time,
+        workload: &Workload,
+        attempt: u64,
+        response: &Response,
+        machines: &[Machine],
+    ) -> Result<(), Broken> {
+        let Some((errand, began)) = workload.about(attempt) else { return Ok(()) };
+        if !response.is_success() || !errand.is_write() || matches!(errand, Errand::Quorum(_)) {
+            return Ok(());
+        }
+        self.formed = true;
+        let document = response.to_json();
+        let (Some(link), Some(version), Some(epoch)) = (
+            document["documentSelfLink"].as_str(),
+            document["documentVersion"].as_u64(),
+            document["documentEpoch"].as_u64(),
+        ) else {
+            let what = format!("{errand}: {} {document}", response.status);
+            return Err(Broken::new("a write is answered with the document", what));
+        };
+        let term = Term(epoch);
+        let held = |machine: &Machine| {
+            let mut ledgers = std::iter::once(&machine.ledger).chain(&machine.lost);
+            ledgers.any(|ledger| {
+                self.places.holders(link, version, term, std::iter::once(ledger)) == Some(1)
+            })
+        };
+        let holders = machines.iter().filter(|machine| held(machine)).count();
+        let what = format!("{errand}, {link} version {version} epoch {epoch},");
+        self.quorum.acknowledged(&what, holders, began, now)
+    }
+
+    /// A node has made a step: what it has applied must be what others have.
+    pub(crate) fn stepped(&mut self, _now: Time, machine: &Machine) -> Result<(), Broken> {
+        for group in machine.store.take_touched() {
+            self.digests.look(&machine.store, GroupId(group), &machine.name, false)?;
+        }
+        Ok(())
+    }
+
+    /// Holds an answer against the rules and takes note of it.
+    pub(crate) fn judge(
+        &mut self,
+        at: Time,
+        client: &mut Client,
+        doing: &mut Doing,
+        response: &Response,
+    ) -> Result<Verdict, Broken> {
+        self.judged += 1;
+        if matches!(response.status, 503 | 504) {
+            return refusal(&doing.errand, response);
+        }
+        let body = response.to_json();
+        let began = doing.began.expect("it was sent before it was answered");
+        let strange = format!("{}: {} {body}", doing.errand, response.status);
+        let unexpected = || Broken::new("an answer is one of those that make sense", strange);
+        match &mut doing.errand {
+            Errand::Document { link, asked, if_match } => {
+                let told =
+                    self.told(link, asked, response.status, &body)?.ok_or_else(unexpected)?;
+                client.learn(link, &body);
+                let if_match = if_match.as_ref().map(|known| known.version);
+                let refused = response.status >= 400;
+                let told = (!(refused && doing.unknown)).then_some(told);
+                // A refusal says nothing of an earlier try, which may still be under way.
+                let ended = told.is_some().then_some(at);
+                let operation = Operation { asked: asked.clone(), if_match, told };
+                self.note(link.clone(), Call { operation, began, ended });
+                Ok(Verdict::Done)
+            }
+            Errand::Search(search) => self.found(search, began, at, response.status, &body),
+            Errand::OldVersion { link, version } => match response.status {
+                200 if body["documentVersion"] == *version => {
+                    self.versions.saw(&body)?;
+                    Ok(Verdict::Done)
+                }
+                404 => Ok(Verdict::Done),
+                _ => Err(unexpected_version(link, *version, &body)),
+            },
+            Errand::Quorum(quorum) => match response.status {
+                200 => {
+                    self.quorum.asked(*quorum, began, Some(at));
+                    Ok(Verdict::Done)
+                }
+                409 => Ok(Verdict::Done),
+                _ => Err(unexpected()),
+            },
+            other => match response.status {
+                200..300 | 404 | 409 => Ok(self.plain(other, began, doing.unknown, response)),
+                _ => Err(unexpected()),
+            },
+        }
+    }
+
+    /// What an answer says of a document; none if it makes no sense.
+    fn told(
+        &mut self,
+        link: &str,
+        asked: &Asked,
+        status: u16,
+        body: &Value,
+    ) -> Result<Option<Told>, Broken> {
+        if status < 300 {
+            if body["documentSelfLink"] != link {
+                return Ok(None);
+            }
+            self.versions.saw(body)?;
+            let told = told_of(body);
+            if let Some(Told::Deleted { .. }) = told {
+                self.deleted.insert(link.to_owned());
+            }
+            let fits = matches!(told, Some(Told::Deleted { .. })) == (*asked == Asked::Delete);
+            return Ok(told.filter(|_| fits));
+        }
+        let told = match body["code"].as_str().unwrap_or_default() {
+            "NOT_FOUND" => Told::Missing,
+            "ALREADY_EXISTS" => Told::Exists,
+            "MARKED_DELETED" => {
+                self.deleted.insert(link.to_owned());
+                Told::MarkedDeleted
+            }
+            "VERSION_MISMATCH" => Told::VersionMismatch,
+            "PRECONDITION_FAILED" => Told::PreconditionFailed,
+            _ => return Ok(None),
+        };
+        Ok(Some(told))
+    }
+
+    /// A page of a search. At the last one, each document was found or not: a read of each.
+    fn found(
+        &mut self,
+        search: &mut Search,
+        began: Time,
+        at: Time,
+        status: u16,
+        body: &Value,
+    ) -> Result<Verdict, Broken> {
+        let results = if body["results"].is_object() { &body["results"] } else { body };
+        let strange = |what: &str| {
+            Broken::new("a search finds what is there", format!("{what}: {status} {body}"))
+        };
+        if status != 200 {
+            return Err(strange("no answer that makes sense"));
+        }
+        let links = results["documentLinks"].as_array().ok_or_else(|| strange("no links"))?;
+        for link in links {
+            let link = link.as_str().ok_or_else(|| strange("a link that is no text"))?;
+            let document = &results["documents"][link];
+            self.versions.saw(document)?;
+            let told = told_of(document).ok_or_else(|| strange("a document without version"))?;
+            if search.found.insert(link.to_owned(), told).is_some() {
+                return Err(strange(&format!("{link} was found twice")));
+            }
+        }
+        search.page = results["nextPageLink"].as_str().map(str::to_owned);
+        if search.page.is_some() {
+            return Ok(Verdict::GoOn);
+        }
+        for link in self.documents.clone() {
+            let told = search.found.remove(&link).unwrap_or(Told::Missing);
+            let operation = Operation { asked: Asked::Read, if_match: None, told: Some(told) };
+            self.note(link, Call { operation, began, ended: Some(at) });
+        }
+        Ok(Verdict::Done)
+    }
+
+    /// What is not about example documents.
+    fn plain(
+        &mut self,
+        errand: &Errand,
+        began: Time,
+        unknown: bool,
+        response: &Response,
+    ) -> Verdict {
+        let body = response.to_json();
+        let well = response.is_success();
+        match errand {
+            Errand::Add { entry, .. } if well => self.once.done(entry),
+            // There is no such tally yet.
+            Errand::Add { entry, .. } if unknown => self.once.unknown(entry),
+            Errand::Walk(walk) => {
+                self.walks.insert(walk.name.clone(), Walk::clone(walk));
+            }
+            Errand::WalkEnd { name } => {
+                let stage = body["taskInfo"]["stage"].as_str().unwrap_or("(none)").to_owned();
+                if well && matches!(stage.as_str(), "CREATED" | "STARTED") {
+                    return Verdict::NotApplied(format!("{stage} at step {}", body["step"]));
+                }
+                self.ended.insert(name.clone(), if well { stage } else { "(missing)".into() });
+            }
+            Errand::Count { tally } => {
+                let entries = body["entries"].as_array();
+                let text = |entry: &Value| entry.as_str().unwrap_or_default().to_owned();
+                let entries = entries.map(|list| list.iter().map(text).collect());
+                self.tallies.insert(tally.clone(), entries.unwrap_or_default());
+            }
+            Errand::Available if !well => return Verdict::NotApplied(body.to_string()),
+            _ => {}
+        }
+        let _ = began;
+        Verdict::Done
+    }
+
+    /// A client will never know what became of it.
+    pub(crate) fn gave_up(&mut self, _now: Time, doing: &Doing) {
+        let Some(began) = doing.began.filter(|_| doing.unknown) else { return };
+        match &doing.errand {
+            Errand::Document { link, asked, if_match } if doing.errand.is_write() => {
+                let if_match = if_match.as_ref().map(|known| known.version);
+                let operation = Operation { asked: asked.clone(), if_match, told: None };
+                self.note(link.clone(), Call { operation, began, ended: None });
+            }
+            Errand::Quorum(quorum) => self.quorum.asked(*quorum, began, None),
+            Errand::Add { entry, .. } => self.once.unknown(entry),
+            Errand::Walk(walk) => {
+                self.walks.insert(walk.name.clone(), Walk::clone(walk));
+            }
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, link: String, call: Call<Operation>) {
+        self.history.entry(link).or_default().push(call);
+    }
+
+    // At the end.
+
+    /// The walks to look for at the end.
+    pub(crate) fn walks(&self) -> Vec<String> {
+        self.walks.keys().cloned().collect()
+    }
+
+    /// Compares the state of all groups on all machines, which must have come to rest. True when
+    /// they all stand at the same positions.
+    ///
+    /// # Errors
+    /// When states at the same position differ.
+    pub(crate) fn compare(&mut self, machines: &[Machine], groups: u32) -> Result<bool, Broken> {
+        let mut rest = true;
+        for group in (0..=groups).map(GroupId) {
+            let mut positions = BTreeSet::new();
+            for machine in machines {
+                let store = &machine.store;
+                positions.insert(self.digests.look(store, group, &machine.name, true)?);
+            }
+            rest &= positions.len() == 1;
+        }
+        Ok(rest)
+    }
+
+    /// The whole history against the rules that need the whole of it.
+    ///
+    /// # Errors
+    /// When a rule was broken.
+    pub(crate) fn conclude(&mut self) -> Result<(), Broken> {
+        for (link, calls) in &self.history {
+            check_document(link, calls)?;
+        }
+        self.check_walks()
+    }
+
+    fn check_walks(&mut self) -> Result<(), Broken> {
+        for (name, walk) in &self.walks {
+            let stage = self.ended.get(name).map_or("(not looked at)", String::as_str);
+            match stage {
+                // The POST was not answered, and never done.
+                "(missing)" => continue,
+                "FINISHED" => {}
+                _ => {
+                    let what = format!("walk {name} ended as {stage}");
+                    return Err(Broken::new("a task comes to its end", what));
+                }
+            }
+            for (_, entry) in (0..walk.steps).flat_map(|step| walk.entries(step)) {
+                self.once.done(&entry);
+            }
+        }
+        self.once.check(self.tallies.values().flatten().map(String::as_str))
+    }
+}
+
+fn unexpected_version(link: &str, version: u64, body: &Value) -> Broken {
+    let what = format!("version {version} of {link} was asked for, and this came: {body}");
+    Broken::new("a version is one thing for ever", what)
+}
+
+/// A 503 or 504: for a write it must say what became of it.
+fn refusal(errand: &Errand, response: &Response) -> Result<Verdict, Broken> {
+    let body = response.to_json();
+    let words = format!("{} {}", response.status, body["message"].as_str().unwrap_or("(no words)"));
+    if !errand.is_write() {
+        return Ok(Verdict::NotApplied(words));
+    }
+    match body["outcome"].as_str() {
+        Some("notApplied") => Ok(Verdict::NotApplied(words)),
+        Some("unknown") => Ok(Verdict::Unknown(words)),
+        _ => {
+            let what = format!("{errand}: {body}");
+            Err(Broken::new("a failed write says what became of it", what))
+        }
+    }
+}
+
+fn check_document(link: &str, calls: &[Call<Operation>]) -> Result<(), Broken> {
+    linearizable::check(&ExampleDocument, State::Never, calls).map_err(|stuck| {
+        let call = &calls[stuck.unexplained];
+        let last: Vec<String> =
+            stuck.explained.iter().rev().take(3).map(|index| shown(&calls[*index])).collect();
+        let what = format!(
+            "{link}: of {} calls {} can be explained, but not {}; the last before it: {}",
+            calls.len(),
+            stuck.explained.len(),
+            shown(call),
+            last.join("; ")
+        );
+        Broken::new("a document is linearizable", what)
+    })
+}
+
+fn shown(call: &Call<Operation>) -> String {
+    let Operation { asked, if_match, told } = &call.operation;
+    let ended = call.ended.map_or("never".into(), |ended| format!("{:.6}", seconds(ended)));
+    let condition = if_match.map_or(String::new(), |version| format!(" if version {version}"));
+    format!("{asked:?}{condition} -> {told:?} ({:.6} to {ended})", seconds(call.began))
+}

@@ -1,0 +1,139 @@
+//! A run from beginning to end: load and faults, then quiet, then the last questions.
+
+use crate::agenda::{MILLISECOND, SECOND, Time};
+use crate::checkers::Broken;
+use crate::errand::{Errand, Search, tally_links};
+use crate::settings::Settings;
+use crate::trace::Trace;
+use crate::world::{Event, World};
+
+/// When all faults are over, everything must work again within this time.
+const HEAL_PATIENCE: Time = 60 * SECOND;
+
+/// What a run that broke no rule was like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Equal for two runs of a seed.
+    pub hash: u64,
+    /// Simulated microseconds.
+    pub time: Time,
+    /// How many inputs, outputs and faults there were.
+    pub things: u64,
+    /// How many answers were held against the rules.
+    pub answers: u64,
+}
+
+/// A run that broke a rule. A panic in a node counts as one.
+pub type Failure = Broken;
+
+/// Makes a run, and turns a panic of a node into a failure.
+///
+/// # Errors
+/// When a rule was broken.
+pub fn attempt(settings: &Settings, trace: Trace) -> Result<Report, Failure> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(settings, trace)));
+    caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Broken::new("nothing panics", text.unwrap_or_else(|| "without words".into())))
+    })
+}
+
+/// Makes a run.
+///
+/// # Errors
+/// When a rule was broken.
+pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
+    let mut world = World::new(settings.clone(), trace);
+    world.run_until(settings.busy)?;
+    world.settle()?;
+    world.audit()?;
+    world.compare()?;
+    world.referee.conclude()?;
+    Ok(Report {
+        hash: world.trace.hash(),
+        time: world.agenda.now(),
+        things: world.trace.things(),
+        answers: world.referee.judged(),
+    })
+}
+
+impl World {
+    /// A look at the whole from time to time.
+    pub(crate) fn look(&mut self) -> Result<(), Broken> {
+        self.agenda.after(200 * MILLISECOND, Event::Look);
+        Ok(())
+    }
+
+    /// The weather clears up: all that is broken is mended, and clients end what they do.
+    fn settle(&mut self) -> Result<(), Broken> {
+        let now = self.agenda.now();
+        self.trace.event(now, "", format_args!("the weather clears up"));
+        self.weather.clear();
+        self.workload.close();
+        self.network.heal(now, &mut self.plan);
+        for machine in 0..self.machines.len() {
+            self.machines[machine].heal_disk();
+            self.machines[machine].stalled_until = now;
+            self.agenda.after(0, Event::Start { machine });
+        }
+        let patience = now + 20 * SECOND;
+        while !self.workload.is_quiet() && self.agenda.now() < patience {
+            let next = self.agenda.now() + 100 * MILLISECOND;
+            self.run_until(next)?;
+        }
+        self.workload.abandon(self.agenda.now(), &mut self.referee);
+        Ok(())
+    }
+
+    /// Every node must answer every kind of question now.
+    fn audit(&mut self) -> Result<(), Broken> {
+        let links = self.workload.documents.clone();
+        for machine in 0..self.machines.len() {
+            self.workload.add_to_audit(machine, Errand::Available);
+            for link in &links {
+                self.workload.add_to_audit(machine, Errand::read(link));
+            }
+            for listing in [true, false] {
+                self.workload.add_to_audit(machine, Errand::Search(Search::new(listing, None)));
+            }
+            for partition in 1..=self.settings.partitions {
+                let probe = Errand::probe(machine, partition, self.settings.partitions);
+                self.workload.add_to_audit(machine, probe);
+            }
+        }
+        for name in self.referee.walks() {
+            let machine = self.dice.index(self.machines.len());
+            self.workload.add_to_audit(machine, Errand::WalkEnd { name });
+        }
+        for tally in tally_links() {
+            let machine = self.dice.index(self.machines.len());
+            self.workload.add_to_audit(machine, Errand::Count { tally });
+        }
+        let auditor = self.workload.auditor();
+        self.agenda.after(0, Event::Client { client: auditor });
+        let patience = self.agenda.now() + HEAL_PATIENCE;
+        while let Some(trouble) = self.workload.audit_trouble() {
+            if self.agenda.now() > patience {
+                return Err(Broken::new("when all is well again, everything works again", trouble));
+            }
+            let next = self.agenda.now() + 100 * MILLISECOND;
+            self.run_until(next)?;
+        }
+        Ok(())
+    }
+
+    /// All replicas must come to the same state.
+    fn compare(&mut self) -> Result<(), Broken> {
+        let patience = self.agenda.now() + HEAL_PATIENCE;
+        while !self.referee.compare(&self.machines, self.settings.partitions)? {
+            if self.agenda.now() > patience {
+                let what = "a replica does not catch up".to_owned();
+                return Err(Broken::new("when all is well again, replicas become equal", what));
+            }
+            let next = self.agenda.now() + 100 * MILLISECOND;
+            self.run_until(next)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! What a run is made of: how many nodes, how busy, which faults. All of it follows from the seed
+//! and the name of a scenario.
+
+use std::collections::BTreeSet;
+
+use crate::agenda::{MILLISECOND, SECOND, Time};
+use crate::network::NetworkSettings;
+use crate::random::Random;
+
+/// What can go wrong. Each kind can be turned off to shrink a failing run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A process dies at any point; its machine and what it had written live on.
+    Kill,
+    /// A process dies when it has carried out only a part of what its node said.
+    KillHalfway,
+    /// A process dies after a write to the log and before its sync.
+    KillBeforeSync,
+    /// Two machines' processes die at once.
+    KillTwo,
+    /// A machine loses power: what was not synced is lost, kept or torn.
+    Power,
+    /// All machines lose power at once.
+    PowerAll,
+    /// A process gets nothing for a while (SIGSTOP), then all of it.
+    Stall,
+    /// A wall clock jumps.
+    Clock,
+    /// Machines cannot reach each other, in one direction or both.
+    Cut,
+    /// Connections break, and what was on its way is lost.
+    Reset,
+    /// A path takes much longer.
+    Slow,
+    /// A disk is slow to sync.
+    SlowDisk,
+    /// A disk is full for a while.
+    Full,
+    /// A disk refuses everything; the node has to stop.
+    DiskFails,
+    /// A bit in the log decays, and the process dies.
+    Decay,
+    /// The sandbox is removed while the node is down.
+    Wipe,
+    /// A node is told to stop, and is started again.
+    Stop,
+    /// An operator changes the membership quorum.
+    Quorum,
+    /// One more node joins.
+    Join,
+    /// The net drops a client's answer.
+    LostAnswer,
+}
+
+impl Fault {
+    pub const ALL: [Self; 20] = [
+        Self::Kill,
+        Self::KillHalfway,
+        Self::KillBeforeSync,
+        Self::KillTwo,
+        Self::Power,
+        Self::PowerAll,
+        Self::Stall,
+        Self::Clock,
+        Self::Cut,
+        Self::Reset,
+        Self::Slow,
+        Self::SlowDisk,
+        Self::Full,
+        Self::DiskFails,
+        Self::Decay,
+        Self::Wipe,
+        Self::Stop,
+        Self::Quorum,
+        Self::Join,
+        Self::LostAnswer,
+    ];
+
+    /// As it is written on the command line.
+    pub fn name(self) -> String {
+        let mut name = String::new();
+        for (index, letter) in format!("{self:?}").char_indices() {
+            if letter.is_uppercase() && index > 0 {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| fault.name() == name)
+    }
+}
+
+/// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
+pub const SCENARIOS: [(&str, &[Fault]); 12] = [
+    ("swarm", &[]),
+    ("calm", &[]),
+    ("everything", &Fault::ALL),
+    ("kills", &[Fault::Kill, Fault::KillHalfway, Fault::KillBeforeSync, Fault::KillTwo]),
+    ("power", &[Fault::Power, Fault::PowerAll, Fault::KillBeforeSync]),
+    ("net", &[Fault::Cut, Fault::Reset, Fault::Slow, Fault::LostAnswer]),
+    ("stalls", &[Fault::Stall, Fault::Clock, Fault::Slow]),
+    ("disks", &[Fault::SlowDisk, Fault::Full, Fault::DiskFails, Fault::Power]),
+    ("damage", &[Fault::Decay, Fault::Wipe, Fault::Kill]),
+    ("quorum", &[Fault::Quorum, Fault::Kill, Fault::Cut]),
+    ("stops", &[Fault::Stop, Fault::Reset]),
+    ("joins", &[Fault::Join, Fault::Kill, Fault::Stop]),
+];
+
+/// Of a run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub seed: u64,
+    pub scenario: String,
+    pub nodes: usize,
+    pub partitions: u32,
+    pub membership_quorum: Option<usize>,
+    /// How long there is load, and there are faults.
+    pub busy: Time,
+    pub clients: usize,
+    /// How many example documents the clients fight over.
+    pub documents: usize,
+    /// The longest pause of a client between two requests.
+    pub pause: Time,
+    /// How many bootstrap tasks are started.
+    pub tasks: usize,
+    pub faults: BTreeSet<Fault>,
+    /// The longest pause between two faults.
+    pub fault_pause: Time,
+    pub network: NetworkSettings,
+    /// Of a sync of the log: usual and worst.
+    pub sync: (Time, Time),
+    /// Of making the state store durable.
+    pub persist: (Time, Time),
+    /// Of a handler.
+    pub handler: (Time, Time),
+    /// Small, so that segments come and go.
+    pub segment_bytes: u64,
+}
+
+impl Settings {
+    /// What that seed means in that scenario; none if there is no such scenario.
+    pub fn new(seed: u64, scenario: &str) -> Option<Self> {
+        let (_, faults) = SCENARIOS.iter().find(|(name, _)| *name == scenario)?;
+        let mut dice = Random::new(seed, "settings");
+        let nodes = match dice.below(20) {
+            0 => 1,
+            1 | 2 => 5,
+            _ => 3,
+        };
+        let faults: BTreeSet<Fault> = if scenario == "swarm" {
+            Fault::ALL.into_iter().filter(|_| dice.chance(300)).collect()
+        } else {
+            faults.iter().copied().collect()
+        };
+        let everyone = (nodes > 1 && dice.chance(150)).then_some(nodes);
+        Some(Self {
+            seed,
+            scenario: scenario.to_owned(),
+            nodes,
+            partitions: *dice
+                .pick(&[1, 2, 4, 4, 4, 16])
+                .min(&(64 / u32::try_from(nodes).unwrap_or(64))),
+            membership_quorum: everyone,
+            busy: dice.between(3, 12) * SECOND,
+            clients: usize::try_from(dice.between(3, 6)).expect("a few"),
+            documents: usize::try_from(dice.between(2, 5)).expect("a few"),
+            pause: dice.between(20, 120) * MILLISECOND,
+            tasks: usize::try_from(dice.below(3)).expect("a few"),
+            faults,
+            fault_pause: dice.between(300, 2_500) * MILLISECOND,
+            network: NetworkSettings {
+                usual_delay: dice.between(100, 2_000),
+                worst_delay: dice.between(2, 60) * MILLISECOND,
+            },
+            sync: (dice.between(100, 4_000), dice.between(4, 80) * MILLISECOND),
+            persist: (dice.between(1, 20) * MILLISECOND, dice.between(20, 500) * MILLISECOND),
+            handler: (dice.between(5, 500), dice.between(1, 50) * MILLISECOND),
+            segment_bytes: dice.between(8, 128) * 1024,
+        })
+    }
+
+    /// Another number of nodes than the seed says.
+    pub fn set_nodes(&mut self, nodes: usize) {
+        self.nodes = nodes.max(1);
+        self.membership_quorum = self.membership_quorum.map(|_| self.nodes);
+    }
+
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_found_by_its_name() {
+        assert_eq!(Fault::KillBeforeSync.name(), "kill-before-sync");
+        for fault in Fault::ALL {
+            assert_eq!(Fault::named(&fault.name()), Some(fault));
+        }
+    }
+
+    #[test]
+    fn every_scenario_has_settings_and_others_have_none() {
+        for (name, _) in SCENARIOS {
+            assert!(Settings::new(1, name).is_some());
+        }
+        assert!(Settings::new(1, "no-such").is_none());
+    }
+}

@@ -1,0 +1,245 @@
+//! Carries out what a node says, as the real shell does: the log, the state store, the links.
+
+use node::{Input, Output};
+
+use crate::agenda::{MILLISECOND, Time};
+use crate::checkers::Broken;
+use crate::network::Process;
+use crate::settings::Fault;
+use crate::world::{Event, World};
+
+/// How long after a full disk refused a write, it is tried again.
+const LOG_RETRY: Time = 100 * MILLISECOND;
+
+impl World {
+    /// Something has happened to the process of a machine. Its node takes all that has happened
+    /// when its thread comes round to it.
+    pub(crate) fn input(&mut self, machine: usize, input: Input) -> Result<(), Broken> {
+        let Some(process) = self.machines[machine].process(machine) else { return Ok(()) };
+        let running = self.machines[machine].running.as_mut().expect("it is alive");
+        running.inbox.push(input);
+        if running.inbox.len() == 1 {
+            let delay =
+                if self.dice.chance(50) { self.dice.below(2_000) } else { self.dice.below(60) };
+            self.agenda.after(delay, Event::Step { process });
+        }
+        Ok(())
+    }
+
+    /// The node takes its inputs, and the shell carries out what it says.
+    pub(crate) fn step(&mut self, process: Process) -> Result<(), Broken> {
+        let time = self.agenda.now();
+        let machine = process.machine;
+        let now = self.machines[machine].now(time);
+        let name = self.machines[machine].name.clone();
+        let running = self.machines[machine].running.as_mut().expect("the caller saw it alive");
+        for input in &running.inbox {
+            self.trace.input(time, &name, input);
+        }
+        let mut outputs = Vec::new();
+        running.node.step(now, &mut running.inbox, &mut outputs);
+        self.referee.stepped(time, &self.machines[machine])?;
+        let count = outputs.len();
+        for (done, output) in outputs.into_iter().enumerate() {
+            if self.weather.dies_halfway(machine, done, count) {
+                self.die(machine, false, "halfway through its outputs");
+                return Ok(());
+            }
+            self.trace.output(time, &name, &output);
+            self.carry_out(process, output)?;
+            if !self.is_alive(process) {
+                return Ok(());
+            }
+        }
+        self.write_log(process)
+    }
+
+    fn carry_out(&mut self, process: Process, output: Output) -> Result<(), Broken> {
+        let now = self.agenda.now();
+        let machine = &mut self.machines[process.machine];
+        let running = machine.running.as_mut().expect("the caller saw it alive");
+        match output {
+            Output::Append { batch, records } => {
+                running.waiting.push_back((batch, records));
+                Ok(())
+            }
+            Output::Persist { mark } => {
+                self.persist(process, mark);
+                Ok(())
+            }
+            Output::Dial { addresses } => self.keep_links(process, addresses),
+            Output::Send { link, frame } => {
+                if let Some((connection, end)) = running.links.get(&link).copied() {
+                    self.network.send(now, connection, end, frame, &mut self.plan);
+                }
+                Ok(())
+            }
+            Output::Close { link } => {
+                self.close_link(process, link);
+                Ok(())
+            }
+            Output::Answer { ticket, response } => self.answered(process.machine, ticket, response),
+            Output::Invoke(invocation) => {
+                let (usual, worst) = self.settings.handler;
+                let delay = self.dice.delay(usual, worst);
+                let invocation = Box::new(invocation);
+                self.agenda.after(delay, Event::Invoke { process, invocation });
+                Ok(())
+            }
+            Output::Note { .. } => Ok(()),
+            Output::Rejoin { contact } => {
+                self.die(process.machine, false, "leaves its sandbox to join");
+                self.machines[process.machine].renew(self.dice.next() | 1, Some(contact));
+                self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
+                Ok(())
+            }
+            Output::Stopped => self.stopped(process),
+            Output::Halt { why } => self.halted(process, &why),
+        }
+    }
+
+    fn stopped(&mut self, process: Process) -> Result<(), Broken> {
+        let name = self.machines[process.machine].name.clone();
+        self.die(process.machine, false, "stopped in good order");
+        if !self.weather.was_told_to_stop(process) {
+            let what = format!("{name} stopped without being told to");
+            return Err(Broken::new("a node stops when it is told to", what));
+        }
+        let pause = self.dice.between(10, 2_000) * MILLISECOND;
+        self.agenda.after(pause, Event::Start { machine: process.machine });
+        Ok(())
+    }
+
+    fn halted(&mut self, process: Process, why: &str) -> Result<(), Broken> {
+        let machine = &self.machines[process.machine];
+        let name = machine.name.clone();
+        if !machine.failing {
+            let what = format!("{name} halted: {why}");
+            return Err(Broken::new("a node halts only when its disk fails", what));
+        }
+        self.die(process.machine, false, "halted");
+        let pause = self.dice.between(10, 1_000) * MILLISECOND;
+        self.agenda.after(pause, Event::Start { machine: process.machine });
+        Ok(())
+    }
+
+    // The log: one write and one sync at a time; what comes meanwhile goes into the next.
+
+    pub(crate) fn write_log(&mut self, process: Process) -> Result<(), Broken> {
+        let machine = &mut self.machines[process.machine];
+        let Some(running) = &mut machine.running else { return Ok(()) };
+        if running.syncing.is_some() || running.waiting.is_empty() || running.short_of_room {
+            return Ok(());
+        }
+        let recovered = std::mem::take(&mut running.retrying);
+        let highest = running.waiting.back().expect("it is not empty").0;
+        let records: Vec<_> =
+            running.waiting.iter().flat_map(|(_, records)| records.iter().cloned()).collect();
+        if let Err(error) = running.log.append(&records) {
+            running.retrying = recovered;
+            return self.log_failed(process, &error);
+        }
+        self.referee.places.saw(&records);
+        machine.ledger.wrote(&records);
+        running.waiting.clear();
+        running.syncing = Some(highest);
+        let (usual, worst) = self.settings.sync;
+        let delay = self.dice.delay(usual, worst) * machine.disk_slowness;
+        self.agenda.after(delay, Event::LogSynced { process });
+        if self.settings.has(Fault::KillBeforeSync) && self.weather.dies_before_sync() {
+            let (power, at) = (self.dice.chance(500), self.dice.between(0, delay));
+            self.agenda.after(at, Event::Die { process, power });
+        }
+        if recovered {
+            self.agenda.after(0, Event::Tell { process, input: Input::StorageRecovered });
+        }
+        Ok(())
+    }
+
+    /// There may be room again.
+    pub(crate) fn retry_log(&mut self, process: Process) -> Result<(), Broken> {
+        if let Some(running) = &mut self.machines[process.machine].running {
+            running.retrying = std::mem::take(&mut running.short_of_room);
+        }
+        self.write_log(process)
+    }
+
+    fn log_failed(&mut self, process: Process, error: &storage::LogError) -> Result<(), Broken> {
+        let full = error.is_full();
+        let running = self.machines[process.machine].running.as_mut().expect("it was writing");
+        let known = full && std::mem::take(&mut running.retrying);
+        running.short_of_room = full;
+        if full {
+            self.agenda.after(LOG_RETRY, Event::LogRetry { process });
+        } else {
+            // Nothing more can be written; the node will halt.
+            running.waiting.clear();
+        }
+        if !known {
+            let input = Input::StorageFailed { why: error.to_string(), full };
+            self.agenda.after(0, Event::Tell { process, input });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn log_synced(&mut self, process: Process) -> Result<(), Broken> {
+        let machine = &mut self.machines[process.machine];
+        let Some(running) = &mut machine.running else { return Ok(()) };
+        let batch = running.syncing.take().expect("a sync was under way");
+        if let Err(error) = running.log.sync() {
+            return self.log_failed(process, &error);
+        }
+        machine.ledger.synced();
+        self.agenda.after(0, Event::Tell { process, input: Input::LogDurable { batch } });
+        self.write_log(process)
+    }
+
+    fn persist(&mut self, process: Process, mark: u64) {
+        let (usual, worst) = self.settings.persist;
+        let delay = self.dice.delay(usual, worst);
+        let machine = &mut self.machines[process.machine];
+        let written = machine.store.written();
+        let running = machine.running.as_mut().expect("the caller saw it alive");
+        let done = self.agenda.now().max(running.persist_done) + delay;
+        running.persist_done = done;
+        self.agenda.at(done, Event::StatePersisted { process, mark, written });
+    }
+
+    // The links.
+
+    fn keep_links(&mut self, process: Process, addresses: Vec<String>) -> Result<(), Broken> {
+        let running = self.machines[process.machine].running.as_mut().expect("it is alive");
+        let dropped: Vec<String> =
+            running.dials.keys().filter(|known| !addresses.contains(known)).cloned().collect();
+        let mut gone = Vec::new();
+        for address in dropped {
+            let dial = running.dials.remove(&address).expect("it was just listed");
+            gone.extend(dial.connection);
+        }
+        for address in addresses {
+            if !running.dials.contains_key(&address) {
+                running.dials.insert(address.clone(), crate::machine::Dial::default());
+                self.agenda.after(0, Event::Dial { process, address });
+            }
+        }
+        for connection in gone {
+            let running = self.machines[process.machine].running.as_ref().expect("it is alive");
+            if let Some(link) = running.link_of(connection, 0) {
+                self.close_link(process, link);
+            } else {
+                self.network.close(self.agenda.now(), connection, 0, &mut self.plan);
+            }
+        }
+        Ok(())
+    }
+
+    /// The node closes a link; like the real shell, the world tells it that it is closed.
+    fn close_link(&mut self, process: Process, link: u64) {
+        let now = self.agenda.now();
+        let running = self.machines[process.machine].running.as_mut().expect("it is alive");
+        let Some((connection, end)) = running.links.remove(&link) else { return };
+        self.network.close(now, connection, end, &mut self.plan);
+        self.connection_gone(process.machine, connection);
+        self.agenda.after(MILLISECOND, Event::Tell { process, input: Input::LinkClosed { link } });
+    }
+}

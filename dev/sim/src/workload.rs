@@ -1,0 +1,350 @@
+//! The clients: each does one thing at a time, against whatever node, and takes note of what it was
+//! told. A few documents for all of them, so that they get in each other's way.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use protocol::{Request, Response};
+use serde_json::Value;
+
+use crate::agenda::{MILLISECOND, SECOND, Time};
+use crate::checkers::Broken;
+use crate::checkers::document::Told;
+use crate::errand::{Errand, Verdict, tally_links};
+use crate::random::Random;
+use crate::referee::Referee;
+use crate::settings::Settings;
+
+/// How often a request with an idempotency key is sent before a client gives up.
+const TRIES_MAX: u32 = 8;
+
+/// What reaches a client.
+pub(crate) enum Reply {
+    /// Given by the node at that time.
+    Answer { at: Time, response: Response },
+    /// Nobody listens there: the request was never sent.
+    Refused,
+    /// The connection broke.
+    Broken,
+    /// The client lost patience.
+    TooLate,
+}
+
+/// A request on its way.
+pub(crate) struct Sending {
+    pub(crate) attempt: u64,
+    pub(crate) machine: usize,
+    pub(crate) request: Request,
+    /// How long the client waits.
+    pub(crate) patience: Time,
+    /// For the trace.
+    pub(crate) what: String,
+}
+
+/// What a client has learnt of a document: for `If-Match` and strict updates.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) version: u64,
+    pub(crate) epoch: u64,
+}
+
+pub(crate) struct Client {
+    pub(crate) number: usize,
+    pub(crate) dice: Random,
+    pub(crate) known: BTreeMap<String, Known>,
+    /// Counts its requests, so that what it writes can be told from all else.
+    pub(crate) made: u64,
+    doing: Option<Doing>,
+}
+
+/// One thing that a client wants done, until it knows what came of it or gives up.
+pub(crate) struct Doing {
+    pub(crate) errand: Errand,
+    pub(crate) key: Option<String>,
+    attempt: u64,
+    /// The only machine to ask, and for ever; none: any, and only so often.
+    machine: Option<usize>,
+    tries: u32,
+    /// When it first reached a node.
+    pub(crate) began: Option<Time>,
+    /// An earlier try may have been done.
+    pub(crate) unknown: bool,
+    /// What the last failed try was told, for people.
+    trouble: String,
+}
+
+pub(crate) struct Workload {
+    clients: Vec<Client>,
+    /// The client of each attempt under way.
+    attempts: BTreeMap<u64, usize>,
+    made: u64,
+    pub(crate) documents: Vec<String>,
+    pub(crate) tasks: usize,
+    pub(crate) tasks_made: usize,
+    pause: Time,
+    quorum_wanted: bool,
+    nodes: usize,
+    /// No new errands, but for the auditor's.
+    closing: bool,
+    audit: VecDeque<(usize, Errand)>,
+    /// What is done first.
+    first: VecDeque<Errand>,
+}
+
+impl Workload {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        // The last client is the auditor, who has nothing to do before the end.
+        let client = |number: usize| Client {
+            number,
+            dice: Random::new(settings.seed, &format!("client {number}")),
+            known: BTreeMap::new(),
+            made: 0,
+            doing: None,
+        };
+        Self {
+            clients: (0..=settings.clients).map(client).collect(),
+            attempts: BTreeMap::new(),
+            made: 0,
+            documents: (0..settings.documents).map(|n| format!("/core/examples/d{n}")).collect(),
+            tasks: settings.tasks,
+            tasks_made: 0,
+            pause: settings.pause,
+            quorum_wanted: false,
+            nodes: settings.nodes,
+            closing: false,
+            audit: VecDeque::new(),
+            first: (0..tally_links().len()).map(Errand::Tally).collect(),
+        }
+    }
+
+    pub(crate) fn clients(&self) -> usize {
+        self.clients.len() - 1
+    }
+
+    pub(crate) fn auditor(&self) -> usize {
+        self.clients.len() - 1
+    }
+
+    /// An operator will change the membership quorum.
+    pub(crate) fn change_quorum(&mut self) {
+        self.quorum_wanted = true;
+    }
+
+    /// Clients end what they do and begin nothing new.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.clients.iter().all(|client| client.doing.is_none())
+    }
+
+    /// Something that the auditor must bring about at that machine.
+    pub(crate) fn add_to_audit(&mut self, machine: usize, errand: Errand) {
+        self.audit.push_back((machine, errand));
+    }
+
+    /// What the auditor has not brought about, and why not.
+    pub(crate) fn audit_trouble(&self) -> Option<String> {
+        let doing = self.clients[self.auditor()].doing.as_ref();
+        match doing {
+            Some(doing) => {
+                let machine = doing.machine.map_or(0, |machine| machine + 1);
+                Some(format!("{} at n{machine}: {}", doing.errand, doing.trouble))
+            }
+            None => self
+                .audit
+                .front()
+                .map(|(machine, errand)| format!("{errand} at n{}: not begun", machine + 1)),
+        }
+    }
+
+    /// What a client does next; none if it has nothing to do.
+    pub(crate) fn next(
+        &mut self,
+        now: Time,
+        client: usize,
+        machines: usize,
+        referee: &Referee,
+    ) -> Option<Sending> {
+        let auditor = client == self.auditor();
+        if self.clients[client].doing.is_none() {
+            let (machine, errand) = if auditor {
+                let (machine, errand) = self.audit.pop_front()?;
+                (Some(machine), errand)
+            } else {
+                if self.closing {
+                    return None;
+                }
+                (None, self.choose(client, now, referee))
+            };
+            self.take_up(client, machine, errand);
+        }
+        self.made += 1;
+        let attempt = self.made;
+        let one = &mut self.clients[client];
+        let doing = one.doing.as_mut().expect("it was just taken up");
+        doing.attempt = attempt;
+        doing.tries += 1;
+        let machine = doing.machine.unwrap_or_else(|| one.dice.index(machines));
+        let mut request = doing.errand.request();
+        request.idempotency_key.clone_from(&doing.key);
+        let patience = one.dice.between(2, 14) * SECOND;
+        let key = doing.key.as_deref().unwrap_or("none");
+        let what = format!(
+            "client {client} asks n{}: {} (key {key}, try {})",
+            machine + 1,
+            doing.errand,
+            doing.tries
+        );
+        self.attempts.insert(attempt, client);
+        Some(Sending { attempt, machine, request, patience, what })
+    }
+
+    fn take_up(&mut self, client: usize, machine: Option<usize>, errand: Errand) {
+        let one = &mut self.clients[client];
+        one.made += 1;
+        let keyed = errand.is_write() && (machine.is_some() || one.dice.chance(500));
+        let key = keyed.then(|| format!("c{client}-{}", one.made));
+        one.doing = Some(Doing {
+            errand,
+            key,
+            attempt: 0,
+            machine,
+            tries: 0,
+            began: None,
+            unknown: false,
+            trouble: "no answer yet".into(),
+        });
+    }
+
+    fn choose(&mut self, client: usize, now: Time, referee: &Referee) -> Errand {
+        if std::mem::take(&mut self.quorum_wanted) {
+            let dice = &mut self.clients[client].dice;
+            let (majority, all) = (self.nodes / 2 + 1, self.nodes);
+            let low = u64::try_from(majority).expect("a few");
+            let high = u64::try_from(all).expect("a few");
+            let quorum = usize::try_from(dice.between(low, high)).expect("a few");
+            return Errand::Quorum(quorum);
+        }
+        if let Some(errand) = self.first.pop_front() {
+            return errand;
+        }
+        if self.tasks_made < self.tasks && now > SECOND && self.clients[client].dice.chance(100) {
+            self.tasks_made += 1;
+            return Errand::task(self.tasks_made);
+        }
+        let documents = &self.documents;
+        Errand::choose(&mut self.clients[client], documents, referee)
+    }
+
+    /// The attempt has reached a node.
+    pub(crate) fn sent(&mut self, attempt: u64, now: Time) {
+        if let Some(doing) = self.doing(attempt) {
+            doing.began.get_or_insert(now);
+        }
+    }
+
+    fn doing(&mut self, attempt: u64) -> Option<&mut Doing> {
+        let client = *self.attempts.get(&attempt)?;
+        self.clients[client].doing.as_mut().filter(|doing| doing.attempt == attempt)
+    }
+
+    /// What that attempt is about, and when it first reached a node.
+    pub(crate) fn about(&self, attempt: u64) -> Option<(&Errand, Time)> {
+        let client = *self.attempts.get(&attempt)?;
+        let doing = self.clients[client].doing.as_ref()?;
+        (doing.attempt == attempt).then_some((&doing.errand, doing.began?))
+    }
+
+    /// A reply; which client goes on, and after what pause.
+    ///
+    /// # Errors
+    /// When the answer breaks a rule.
+    pub(crate) fn reply(
+        &mut self,
+        now: Time,
+        attempt: u64,
+        reply: Reply,
+        referee: &mut Referee,
+    ) -> Result<Option<(usize, Time)>, Broken> {
+        let Some(client) = self.attempts.remove(&attempt) else { return Ok(None) };
+        let auditor = client == self.auditor();
+        let one = &mut self.clients[client];
+        let Some(mut doing) = one.doing.take_if(|doing| doing.attempt == attempt) else {
+            return Ok(None);
+        };
+        let verdict = match &reply {
+            Reply::Answer { at, response } => referee.judge(*at, one, &mut doing, response)?,
+            Reply::Refused => Verdict::NotApplied("no connection".into()),
+            Reply::Broken => Verdict::Unknown("the connection broke".into()),
+            Reply::TooLate => Verdict::Unknown("no answer in time".into()),
+        };
+        let again = Self::conclude(now, doing, verdict, referee);
+        let pause = match again {
+            Some(doing) => {
+                let longest = if doing.machine.is_some() { 100 } else { 300 };
+                one.doing = Some(doing);
+                one.dice.between(1, longest) * MILLISECOND
+            }
+            None if auditor => 0,
+            None => one.dice.below(self.pause) + 1,
+        };
+        Ok(Some((client, pause)))
+    }
+
+    /// What is to be tried again, if anything is.
+    fn conclude(
+        now: Time,
+        mut doing: Doing,
+        verdict: Verdict,
+        referee: &mut Referee,
+    ) -> Option<Doing> {
+        let trouble = match verdict {
+            Verdict::Done => return None,
+            Verdict::GoOn => return Some(doing),
+            Verdict::NotApplied(trouble) => trouble,
+            Verdict::Unknown(trouble) => {
+                doing.unknown = true;
+                trouble
+            }
+        };
+        doing.trouble = trouble;
+        let for_ever = doing.machine.is_some();
+        let safe = !doing.errand.is_write() || doing.key.is_some() || !doing.unknown;
+        if for_ever || (safe && doing.tries < TRIES_MAX && doing.errand.is_write()) {
+            return Some(doing);
+        }
+        referee.gave_up(now, &doing);
+        None
+    }
+
+    /// What was under way at the end stays unknown.
+    pub(crate) fn abandon(&mut self, now: Time, referee: &mut Referee) {
+        for client in &mut self.clients {
+            if let Some(doing) = client.doing.take() {
+                referee.gave_up(now, &doing);
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Remembers what a document was.
+    pub(crate) fn learn(&mut self, link: &str, document: &Value) {
+        let version = document["documentVersion"].as_u64();
+        let epoch = document["documentEpoch"].as_u64();
+        if let (Some(version), Some(epoch)) = (version, epoch) {
+            self.known.insert(link.to_owned(), Known { version, epoch });
+        }
+    }
+}
+
+/// A document as a client was shown it.
+pub(crate) fn told_of(document: &Value) -> Option<Told> {
+    let version = document["documentVersion"].as_u64()?;
+    if document["documentUpdateAction"] == "DELETE" {
+        return Some(Told::Deleted { version });
+    }
+    let fields = crate::checkers::document::Fields::from_json(document);
+    Some(Told::Is { version, fields })
+}

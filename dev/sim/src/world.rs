@@ -1,0 +1,465 @@
+//! The world: machines, the network between them, clients and faults, all moved by one agenda.
+//!
+//! One thread, one seed: what happens next is always the first thing on the agenda, and every
+//! choice is drawn from a stream of the seed. So a run is the same each time it is made.
+
+use std::sync::Arc;
+
+use node::Input;
+use protocol::Request;
+use services::{Catalogue, Invocation};
+
+use crate::agenda::{Agenda, MILLISECOND, SECOND, Time};
+use crate::checkers::Broken;
+use crate::faults::Weather;
+use crate::machine::{Machine, Started, Wanted, uri};
+use crate::network::{DIAL_PATIENCE, Network, Packet, Plan, Process};
+use crate::random::Random;
+use crate::referee::Referee;
+use crate::settings::{Fault, Settings};
+use crate::trace::Trace;
+use crate::workload::{Reply, Workload};
+
+/// Ticks come about so often.
+const TICK: Time = 10 * MILLISECOND;
+
+/// The longest pause between two dials of one address.
+const DIAL_PAUSE_MAX: Time = 500 * MILLISECOND;
+
+/// What can be on the agenda.
+pub(crate) enum Event {
+    Tick {
+        process: Process,
+    },
+    /// The node takes what has happened.
+    Step {
+        process: Process,
+    },
+    /// Something the machine's kernel has for the process.
+    Tell {
+        process: Process,
+        input: Input,
+    },
+    Packet(Packet),
+    Dial {
+        process: Process,
+        address: String,
+    },
+    DialPatience {
+        process: Process,
+        connection: u64,
+    },
+    LogSynced {
+        process: Process,
+    },
+    LogRetry {
+        process: Process,
+    },
+    StatePersisted {
+        process: Process,
+        mark: u64,
+        written: usize,
+    },
+    Invoke {
+        process: Process,
+        invocation: Box<Invocation>,
+    },
+    /// A client's request reaches the machine.
+    Ask {
+        machine: usize,
+        attempt: u64,
+        request: Box<Request>,
+    },
+    /// Something reaches the client of that attempt.
+    Reply {
+        attempt: u64,
+        reply: Reply,
+    },
+    /// A client goes on.
+    Client {
+        client: usize,
+    },
+    Start {
+        machine: usize,
+    },
+    /// The end of a process, planned.
+    Die {
+        process: Process,
+        power: bool,
+    },
+    Fault,
+    /// A fault that lasts is over.
+    Relief(Relief),
+    /// The checkers look at the whole.
+    Look,
+}
+
+/// What comes to an end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Relief {
+    Network,
+    Disk(usize),
+}
+
+pub(crate) struct World {
+    pub(crate) settings: Settings,
+    pub(crate) agenda: Agenda<Event>,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) network: Network,
+    pub(crate) workload: Workload,
+    pub(crate) weather: Weather,
+    pub(crate) referee: Referee,
+    pub(crate) trace: Trace,
+    pub(crate) catalogue: Arc<Catalogue>,
+    /// For disks and handlers.
+    pub(crate) dice: Random,
+    pub(crate) plan: Plan,
+}
+
+impl World {
+    pub(crate) fn new(settings: Settings, trace: Trace) -> Self {
+        let seed = settings.seed;
+        let mut dice = Random::new(seed, "machines");
+        let uris: Vec<String> = (0..settings.nodes).map(uri).collect();
+        let peers = if settings.nodes == 1 { Vec::new() } else { uris };
+        let machines = (0..settings.nodes)
+            .map(|number| {
+                let drift = i64::try_from(dice.below(2_000)).expect("small") - 1_000;
+                Machine::new(number, &peers, dice.next() | 1, drift)
+            })
+            .collect();
+        let mut world = Self {
+            agenda: Agenda::default(),
+            machines,
+            network: Network::new(settings.network, Random::new(seed, "network")),
+            workload: Workload::new(&settings),
+            weather: Weather::new(seed),
+            referee: Referee::new(&settings),
+            trace,
+            catalogue: Arc::new(crate::catalogue()),
+            dice,
+            plan: Plan::new(),
+            settings,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for machine in 0..self.machines.len() {
+            // Nodes do not start at once; now and then one is late by far.
+            let late = if self.dice.chance(50) { 3 * SECOND } else { 300 * MILLISECOND };
+            let delay = self.dice.below(late);
+            self.agenda.after(delay, Event::Start { machine });
+        }
+        for client in 0..self.workload.clients() {
+            let delay = self.dice.between(200, 1_500) * MILLISECOND;
+            self.agenda.after(delay, Event::Client { client });
+        }
+        self.agenda.after(SECOND, Event::Fault);
+        self.agenda.after(200 * MILLISECOND, Event::Look);
+    }
+
+    /// Lets the world go on until that time.
+    ///
+    /// # Errors
+    /// When a rule was broken.
+    pub(crate) fn run_until(&mut self, time: Time) -> Result<(), Broken> {
+        while self.agenda.now() < time {
+            let Some(event) = self.agenda.next() else { return Ok(()) };
+            self.happen(event)?;
+            for (time, packet) in std::mem::take(&mut self.plan) {
+                self.agenda.at(time, Event::Packet(packet));
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Broken> {
+        let Some(event) = self.defer(event) else { return Ok(()) };
+        match event {
+            Event::Tick { process } => self.tick(process),
+            Event::Step { process } => self.step(process),
+            Event::Tell { process, input } => self.tell(process, input),
+            Event::Packet(packet) => self.packet(packet),
+            Event::Dial { process, address } => self.dial(process, address),
+            Event::DialPatience { process, connection } => {
+                if self.network.give_up(self.agenda.now(), connection, &mut self.plan) {
+                    self.dial_failed(process, connection);
+                }
+                Ok(())
+            }
+            Event::LogSynced { process } => self.log_synced(process),
+            Event::LogRetry { process } => self.retry_log(process),
+            Event::StatePersisted { process, mark, written } => {
+                self.machines[process.machine].store.persisted(written);
+                self.agenda
+                    .after(0, Event::Tell { process, input: Input::StatePersisted { mark } });
+                Ok(())
+            }
+            Event::Invoke { process, invocation } => {
+                let invoked = self.catalogue.invoke(*invocation);
+                self.tell(process, Input::Invoked(invoked))
+            }
+            Event::Ask { machine, attempt, request } => self.ask(machine, attempt, *request),
+            Event::Reply { attempt, reply } => self.reply(attempt, reply),
+            Event::Client { client } => self.client_goes_on(client),
+            Event::Start { machine } => self.start(machine),
+            Event::Die { process, power } => {
+                if self.is_alive(process) {
+                    self.die(process.machine, power, "planned");
+                }
+                Ok(())
+            }
+            Event::Fault => self.fault(),
+            Event::Relief(relief) => self.relieve(relief),
+            Event::Look => self.look(),
+        }
+    }
+
+    /// What is for a stopped process waits until it goes on; ticks are lost.
+    fn defer(&mut self, event: Event) -> Option<Event> {
+        let machine = match &event {
+            Event::Tick { process }
+            | Event::Step { process }
+            | Event::Tell { process, .. }
+            | Event::Dial { process, .. }
+            | Event::DialPatience { process, .. }
+            | Event::LogRetry { process }
+            | Event::Invoke { process, .. } => {
+                if !self.is_alive(*process) {
+                    return None;
+                }
+                process.machine
+            }
+            Event::LogSynced { process } | Event::StatePersisted { process, .. } => {
+                return self.is_alive(*process).then_some(event);
+            }
+            Event::Packet(packet) => self.network.process(packet.connection, packet.to)?.machine,
+            Event::Ask { machine, .. } => *machine,
+            _ => return Some(event),
+        };
+        let until = self.machines[machine].stalled_until;
+        if until <= self.agenda.now() {
+            return Some(event);
+        }
+        self.agenda.at(until, event);
+        None
+    }
+
+    pub(crate) fn is_alive(&self, process: Process) -> bool {
+        self.machines[process.machine].process(process.machine) == Some(process)
+    }
+
+    fn tick(&mut self, process: Process) -> Result<(), Broken> {
+        let jitter = self.dice.below(MILLISECOND);
+        self.agenda.after(TICK + jitter, Event::Tick { process });
+        self.tell(process, Input::Tick)
+    }
+
+    fn tell(&mut self, process: Process, input: Input) -> Result<(), Broken> {
+        if self.is_alive(process) { self.input(process.machine, input) } else { Ok(()) }
+    }
+
+    // Starting and ending.
+
+    pub(crate) fn start(&mut self, machine: usize) -> Result<(), Broken> {
+        let now = self.agenda.now();
+        if self.machines[machine].is_up() {
+            return Ok(());
+        }
+        let wanted = Wanted {
+            seed: self.dice.next(),
+            segment_bytes: self.settings.segment_bytes,
+            partitions: self.settings.partitions,
+            membership_quorum: self.settings.membership_quorum,
+        };
+        self.network.back(now, machine, &mut self.plan);
+        let catalogue = Arc::clone(&self.catalogue);
+        let started = self.machines[machine].start(now, &catalogue, &wanted)?;
+        let name = self.machines[machine].name.clone();
+        match started {
+            Started::Running => {
+                self.trace.event(now, &name, format_args!("started"));
+                let process = self.machines[machine].process(machine).expect("it was started");
+                self.machines[machine].stalled_until = 0;
+                self.agenda.after(self.dice.below(TICK), Event::Tick { process });
+            }
+            Started::Later => self.agenda.after(500 * MILLISECOND, Event::Start { machine }),
+            Started::Damaged => {
+                self.trace.event(now, &name, format_args!("its log is damaged: put aside"));
+                let sandbox = self.dice.next() | 1;
+                self.machines[machine].renew(sandbox, None);
+                self.agenda.after(10 * MILLISECOND, Event::Start { machine });
+            }
+        }
+        Ok(())
+    }
+
+    /// The process of a machine ends here and now.
+    pub(crate) fn die(&mut self, machine: usize, power: bool, why: &str) {
+        let now = self.agenda.now();
+        let Some(process) = self.machines[machine].process(machine) else { return };
+        let name = self.machines[machine].name.clone();
+        self.trace.event(now, &name, format_args!("dies ({why}), power lost: {power}"));
+        let running = self.machines[machine].running.take().expect("it is alive");
+        self.network.process_ended(now, process, power, &mut self.plan);
+        self.lose_unsaved(machine, power);
+        for attempt in running.tickets.into_values() {
+            self.agenda.after(MILLISECOND, Event::Reply { attempt, reply: Reply::Broken });
+        }
+    }
+
+    fn lose_unsaved(&mut self, machine: usize, power: bool) {
+        let machine = &mut self.machines[machine];
+        if power {
+            machine.disk.lose_power(&mut self.dice);
+            machine.store.lose_power(&mut self.dice);
+        } else if self.dice.chance(300) {
+            // A store may keep batches in the process until it persists them.
+            machine.store.lose_power(&mut self.dice);
+        }
+    }
+
+    // Clients.
+
+    fn ask(&mut self, machine: usize, attempt: u64, request: Request) -> Result<(), Broken> {
+        let Some(running) = &mut self.machines[machine].running else {
+            self.agenda.after(MILLISECOND, Event::Reply { attempt, reply: Reply::Refused });
+            return Ok(());
+        };
+        running.next_ticket += 1;
+        let ticket = running.next_ticket;
+        running.tickets.insert(ticket, attempt);
+        self.workload.sent(attempt, self.agenda.now());
+        self.input(machine, Input::Request { ticket, request })
+    }
+
+    fn reply(&mut self, attempt: u64, reply: Reply) -> Result<(), Broken> {
+        let next = self.workload.reply(self.agenda.now(), attempt, reply, &mut self.referee)?;
+        if let Some((client, pause)) = next {
+            self.agenda.after(pause, Event::Client { client });
+        }
+        Ok(())
+    }
+
+    fn client_goes_on(&mut self, client: usize) -> Result<(), Broken> {
+        let now = self.agenda.now();
+        let Some(sending) = self.workload.next(now, client, self.machines.len(), &self.referee)
+        else {
+            return Ok(());
+        };
+        let machine = sending.machine.min(self.machines.len() - 1);
+        self.trace.event(now, "", format_args!("{}", sending.what));
+        let way = self.dice.between(20, 300);
+        let (attempt, request) = (sending.attempt, Box::new(sending.request));
+        self.agenda.after(way, Event::Ask { machine, attempt, request });
+        self.agenda.after(sending.patience, Event::Reply { attempt, reply: Reply::TooLate });
+        Ok(())
+    }
+
+    /// A node has answered a client of its own.
+    pub(crate) fn answered(
+        &mut self,
+        machine: usize,
+        ticket: u64,
+        response: protocol::Response,
+    ) -> Result<(), Broken> {
+        let now = self.agenda.now();
+        let Some(running) = &mut self.machines[machine].running else { return Ok(()) };
+        let Some(attempt) = running.tickets.remove(&ticket) else {
+            let what = format!("{} answered ticket {ticket} twice", self.machines[machine].name);
+            return Err(Broken::new("a request is answered once", what));
+        };
+        self.referee.acknowledged(now, &self.workload, attempt, &response, &self.machines)?;
+        let lost =
+            self.settings.has(Fault::LostAnswer) && self.weather.is_bad() && self.dice.chance(50);
+        let reply = if lost { Reply::Broken } else { Reply::Answer { at: now, response } };
+        let way = self.dice.between(20, 300);
+        self.agenda.after(way, Event::Reply { attempt, reply });
+        Ok(())
+    }
+
+    // Connections.
+
+    fn packet(&mut self, packet: Packet) -> Result<(), Broken> {
+        use crate::network::Arrival;
+        let now = self.agenda.now();
+        let (connection, end) = (packet.connection, packet.to);
+        let Some(target) = self.network.process(connection, end) else { return Ok(()) };
+        let alive = self.machines[target.machine].process(target.machine);
+        let arrival = self.network.arrive(now, packet, alive, &mut self.plan);
+        let Some(running) = &mut self.machines[target.machine].running else { return Ok(()) };
+        match arrival {
+            Arrival::Nothing => Ok(()),
+            Arrival::Opened { dialed } => {
+                let dialed = if dialed { running.dialed(connection) } else { None };
+                let link = running.open_link(connection, end);
+                if let Some(dial) = dialed.as_ref().and_then(|to| running.dials.get_mut(to)) {
+                    dial.failures = 0;
+                }
+                self.input(target.machine, Input::LinkOpened { link, dialed })
+            }
+            Arrival::Frame(frame) => match running.link_of(connection, end) {
+                Some(link) => self.input(target.machine, Input::Received { link, frame }),
+                None => Ok(()),
+            },
+            Arrival::Closed => {
+                let link = running.link_of(connection, end);
+                self.connection_gone(target.machine, connection);
+                match link {
+                    Some(link) => self.link_closed(target.machine, link),
+                    None => Ok(()),
+                }
+            }
+            Arrival::Refused => {
+                self.dial_failed(alive.unwrap_or(target), connection);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn link_closed(&mut self, machine: usize, link: u64) -> Result<(), Broken> {
+        if let Some(running) = &mut self.machines[machine].running {
+            running.links.remove(&link);
+        }
+        self.input(machine, Input::LinkClosed { link })
+    }
+
+    fn dial(&mut self, process: Process, address: String) -> Result<(), Broken> {
+        let now = self.agenda.now();
+        let to = (0..self.machines.len()).find(|number| self.machines[*number].uri == address);
+        let Some(running) = &mut self.machines[process.machine].running else { return Ok(()) };
+        let Some(dial) = running.dials.get_mut(&address) else { return Ok(()) };
+        if dial.connection.is_some() {
+            return Ok(());
+        }
+        let Some(to) = to else {
+            dial.failures += 1;
+            self.agenda.after(DIAL_PAUSE_MAX, Event::Dial { process, address });
+            return Ok(());
+        };
+        let connection = self.network.dial(now, process, to, &mut self.plan);
+        dial.connection = Some(connection);
+        self.agenda.after(DIAL_PATIENCE, Event::DialPatience { process, connection });
+        Ok(())
+    }
+
+    fn dial_failed(&mut self, process: Process, connection: u64) {
+        if self.is_alive(process) {
+            self.connection_gone(process.machine, connection);
+        }
+    }
+
+    /// If it was a dialed one that is to be kept, it is dialed again after a pause.
+    pub(crate) fn connection_gone(&mut self, machine: usize, connection: u64) {
+        let Some(process) = self.machines[machine].process(machine) else { return };
+        let running = self.machines[machine].running.as_mut().expect("it is alive");
+        let Some(address) = running.dialed(connection) else { return };
+        let dial = running.dials.get_mut(&address).expect("it was just found");
+        dial.connection = None;
+        dial.failures += 1;
+        let pause = (5 * MILLISECOND << dial.failures.min(8)).min(DIAL_PAUSE_MAX);
+        self.agenda.after(pause, Event::Dial { process, address });
+    }
+}

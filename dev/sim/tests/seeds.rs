@@ -1,0 +1,62 @@
+//! The seeds that belong to every test run, in several tests so that they run side by side.
+
+use sim::run::{Report, attempt};
+use sim::settings::Settings;
+use sim::trace::Trace;
+
+fn run(seed: u64, scenario: &str) -> Report {
+    let settings = Settings::new(seed, scenario).expect("the scenario is there");
+    match attempt(&settings, Trace::default()) {
+        Ok(report) => report,
+        Err(failure) => {
+            panic!("cargo run -p sim -- --seed {seed} --scenario {scenario}: {failure}")
+        }
+    }
+}
+
+fn run_all(seeds: std::ops::Range<u64>, scenario: &str) {
+    for seed in seeds {
+        run(seed, scenario);
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    for seed in 1..4 {
+        assert_eq!(run(seed, "everything"), run(seed, "everything"), "seed {seed}");
+    }
+}
+
+#[test]
+fn another_seed_gives_another_run() {
+    assert_ne!(run(1, "calm").hash, run(2, "calm").hash);
+}
+
+macro_rules! seeds {
+    ($($name:ident: $scenario:literal $seeds:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                run_all($seeds, $scenario);
+            }
+        )*
+    };
+}
+
+seeds! {
+    the_rules_hold_when_nothing_goes_wrong: "calm" 1..7;
+    the_rules_hold_with_some_faults_1: "swarm" 1..31;
+    the_rules_hold_with_some_faults_2: "swarm" 31..61;
+    the_rules_hold_with_some_faults_3: "swarm" 61..91;
+    the_rules_hold_with_some_faults_4: "swarm" 91..121;
+    the_rules_hold_with_all_faults: "everything" 1..21;
+    the_rules_hold_when_processes_die: "kills" 1..11;
+    the_rules_hold_when_power_fails: "power" 1..11;
+    the_rules_hold_when_the_network_breaks: "net" 1..11;
+    the_rules_hold_when_processes_are_paused: "stalls" 1..11;
+    the_rules_hold_when_disks_fail: "disks" 1..11;
+    the_rules_hold_when_disks_are_lost: "damage" 1..11;
+    the_rules_hold_when_the_quorum_changes: "quorum" 1..11;
+    the_rules_hold_when_nodes_are_stopped: "stops" 1..11;
+    the_rules_hold_when_a_node_joins: "joins" 1..11;
+}
