@@ -208,6 +208,10 @@ impl History {
         match self.log().sync() {
             Err(error) if error.is_full() => {
                 self.log().disk_mut().full(false);
+                if self.random.one_in(3) {
+                    self.restart();
+                    return Ok(());
+                }
                 self.log().sync()?;
             }
             synced => synced?,
