@@ -17,6 +17,7 @@ const FORMAT: u8 = 1;
 
 /// One entry of a partition's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are writes, and one lives at a time")]
 pub enum Command {
     Write(Write),
     /// From now on, effects of older owners of that partition are refused.

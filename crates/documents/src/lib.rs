@@ -7,11 +7,26 @@
 //!
 //! Queries are compiled once ([`CompiledQuery`]), run in every partition, and merged ([`merge`]).
 
+mod answers;
+mod apply;
+mod cache;
 mod command;
 mod compiled;
+mod constraint;
+mod evaluate;
+mod family;
+mod fields;
+mod filter;
+mod index;
+mod leaves;
 mod listing;
+mod names;
+mod ordered;
 mod page;
 mod partition;
+mod plan;
+mod predicate;
+mod record;
 mod search;
 mod specification;
 

@@ -1,8 +1,16 @@
 //! GET on a factory as a query, with OData's `$filter`, `$orderby`, `$top`, `$skip`, `$limit` and
 //! `$count`.
 
-use protocol::query::QuerySpecification;
-use protocol::{Problem, Request};
+use protocol::query::{
+    MatchType, Occurance, Query, QueryOption, QuerySpecification, QueryTerm, SortOrder,
+};
+use protocol::{Problem, Request, links};
+
+use crate::filter;
+
+/// The parameters that begin with `$` and are understood.
+const PARAMETERS: [&str; 9] =
+    ["expand", "filter", "orderby", "orderbytype", "top", "limit", "skip", "count", "page"];
 
 /// What GET on a factory asks.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +26,31 @@ pub struct FactoryListing {
 }
 
 /// All latest, undeleted documents of a factory, in order of their links.
-pub fn factory_query(_factory: &str, _kind: Option<&str>) -> QuerySpecification {
-    unimplemented!("to come")
+pub fn factory_query(factory: &str, kind: Option<&str>) -> QuerySpecification {
+    let term = |property_name: &str, match_type, value: String| QueryTerm {
+        property_name: property_name.into(),
+        match_type: Some(match_type),
+        match_value: Some(value.into()),
+        ..QueryTerm::default()
+    };
+    let clause = |occurance, term| Query { occurance, term: Some(term), boolean_clauses: None };
+    let children = term("documentSelfLink", MatchType::Prefix, format!("{factory}/"));
+    let narrower = match kind {
+        Some(kind) => {
+            clause(Occurance::MustOccur, term("documentKind", MatchType::Term, kind.into()))
+        }
+        // Children only, not what other factories have further down.
+        None => {
+            let pattern = format!("{}/*/*", factory.replace('*', "\\*"));
+            let deeper = term("documentSelfLink", MatchType::Wildcard, pattern);
+            clause(Occurance::MustNotOccur, deeper)
+        }
+    };
+    let clauses = vec![clause(Occurance::MustOccur, children), narrower];
+    QuerySpecification {
+        query: Query { boolean_clauses: Some(clauses), ..Query::default() },
+        ..QuerySpecification::default()
+    }
 }
 
 /// The query that a GET on a factory stands for. `kind` narrows it to documents of that kind.
@@ -27,9 +58,148 @@ pub fn factory_query(_factory: &str, _kind: Option<&str>) -> QuerySpecification 
 /// # Errors
 /// `BAD_REQUEST` that says which parameter is wrong, where, and how to write it.
 pub fn factory_specification(
-    _request: &Request,
-    _factory: &str,
-    _kind: Option<&str>,
+    request: &Request,
+    factory: &str,
+    kind: Option<&str>,
 ) -> Result<FactoryListing, Problem> {
-    unimplemented!("to come")
+    check_names(&request.query)?;
+    let mut specification = factory_query(factory, kind);
+    if let Some(text) = request.parameter("filter") {
+        let filter = filter::parse(&text)?;
+        specification.query.boolean_clauses.get_or_insert_default().push(filter);
+    }
+    if let Some(order) = request.parameter("orderby") {
+        let (name, order) = order_by(&order)?;
+        specification.options.push(QueryOption::Sort);
+        specification.sort_order = Some(order);
+        specification.sort_term = Some(QueryTerm {
+            property_name: name,
+            property_type: request.parameter("orderbytype"),
+            ..QueryTerm::default()
+        });
+    }
+    if is_set(request, "expand")? {
+        specification.options.push(QueryOption::ExpandContent);
+    }
+    if is_set(request, "count")? {
+        specification.options.push(QueryOption::Count);
+    }
+    let (page, top) = (number(request, "limit", 1)?, number(request, "top", 1)?);
+    if page.is_some() && top.is_some() {
+        return Err(Problem::bad_request(
+            "$top and $limit exclude each other: $top=N is the first N, $limit=N is pages of N",
+        ));
+    }
+    if top.is_some() {
+        specification.options.push(QueryOption::TopResults);
+    }
+    specification.result_limit = page.or(top);
+    let skip = number(request, "skip", 0)?.unwrap_or_default();
+    Ok(FactoryListing { specification, page, top, skip })
+}
+
+/// A misspelt parameter would give an answer to another question.
+fn check_names(query: &str) -> Result<(), Problem> {
+    for pair in query.split('&') {
+        let name = links::percent_decode(pair.split('=').next().unwrap_or_default());
+        if let Some(name) = name.strip_prefix('$')
+            && !PARAMETERS.contains(&name)
+        {
+            let known = PARAMETERS.map(|known| format!("${known}")).join(", ");
+            let why = format!("the parameter ${name} is not supported; there are {known}");
+            return Err(Problem::bad_request(why));
+        }
+    }
+    Ok(())
+}
+
+fn order_by(text: &str) -> Result<(String, SortOrder), Problem> {
+    let mut words = text.split_whitespace();
+    let order = match (words.next(), words.next(), words.next()) {
+        (Some(name), order, None) if !name.contains(',') => match order {
+            None => Some((name, SortOrder::Asc)),
+            Some(order) if order.eq_ignore_ascii_case("asc") => Some((name, SortOrder::Asc)),
+            Some(order) if order.eq_ignore_ascii_case("desc") => Some((name, SortOrder::Desc)),
+            Some(_) => None,
+        },
+        _ => None,
+    };
+    order.map(|(name, order)| (name.replace('/', "."), order)).ok_or_else(|| {
+        Problem::bad_request(format!(
+            "$orderby is '{text}'; write one field and a direction, such as 'name asc' or 'name \
+             desc'"
+        ))
+    })
+}
+
+/// Whether a parameter is there, unless it is `false`.
+fn is_set(request: &Request, name: &str) -> Result<bool, Problem> {
+    match (name, request.parameter(name).as_deref()) {
+        (_, None | Some("false")) => Ok(false),
+        (_, Some("" | "true")) | ("expand", Some(_)) => Ok(true),
+        (_, Some(other)) => {
+            Err(Problem::bad_request(format!("${name} is '{other}'; write ${name}=true")))
+        }
+    }
+}
+
+fn number(request: &Request, name: &str, least: usize) -> Result<Option<usize>, Problem> {
+    let Some(text) = request.parameter(name) else { return Ok(None) };
+    match text.parse() {
+        Ok(number) if number >= least => Ok(Some(number)),
+        _ => Err(Problem::bad_request(format!(
+            "${name} is '{text}'; it must be a whole number from {least} up"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Method;
+
+    use super::*;
+    use crate::CompiledQuery;
+
+    fn listing(query: &str) -> Result<FactoryListing, Problem> {
+        let request =
+            Request { query: query.into(), ..Request::new(Method::Get, "/core/examples") };
+        let listing = factory_specification(&request, "/core/examples", Some("kind"))?;
+        CompiledQuery::new(&listing.specification)?;
+        Ok(listing)
+    }
+
+    #[test]
+    fn all_parameters_are_understood() {
+        let listing = listing(
+            "expand&$filter=name%20eq%20'a*'+and+counter+ge+5&$orderby=name+desc&$limit=10&\
+             $skip=3&$count=false&consistency=local",
+        )
+        .unwrap();
+        let specification = &listing.specification;
+        assert_eq!(specification.options, [QueryOption::Sort, QueryOption::ExpandContent]);
+        assert_eq!(specification.sort_order, Some(SortOrder::Desc));
+        assert_eq!(specification.result_limit, Some(10));
+        assert_eq!((listing.page, listing.top, listing.skip), (Some(10), None, 3));
+        let clauses = specification.query.boolean_clauses.as_ref().unwrap();
+        assert_eq!(clauses.len(), 3);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (query, why) in [
+            ("$filter=a", "$filter is wrong at its end"),
+            ("$filters=a", "the parameter $filters is not supported; there are $expand"),
+            ("$orderby=a,b", "$orderby is 'a,b'"),
+            ("$orderby=a+upward", "$orderby is 'a upward'"),
+            ("$orderby=a&$orderbytype=TEXT", "sortTerm.propertyType is 'TEXT'"),
+            ("$top=1&$limit=1", "$top and $limit exclude each other"),
+            ("$top=0", "$top is '0'"),
+            ("$skip=-1", "$skip is '-1'"),
+            ("$count=yes", "$count is 'yes'"),
+        ] {
+            let problem = listing(query).unwrap_err();
+            assert!(problem.message.starts_with(why), "{query}: {}", problem.message);
+            assert_eq!(problem.status(), 400);
+        }
+    }
 }

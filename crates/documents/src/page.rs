@@ -35,16 +35,59 @@ pub struct Cursor {
     pub version: u64,
 }
 
+/// The first byte of a cursor's text, before it is put into letters.
+const CURSOR_FORMAT: u8 = 1;
+
+/// The longest text that can be a cursor; longer than any that is made here.
+const CURSOR_TEXT_BYTES_MAX: usize = 4096;
+
+/// Six bits each (RFC 4648, section 5).
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 impl Cursor {
     /// For a page link: letters, digits, `-` and `_`.
     pub fn to_text(&self) -> String {
-        unimplemented!("to come")
+        let bytes = postcard::to_extend(self, vec![CURSOR_FORMAT])
+            .expect("a cursor is made of plain data, which can always be encoded");
+        let mut text = String::with_capacity(bytes.len() * 4 / 3 + 2);
+        for chunk in bytes.chunks(3) {
+            let mut bits = [0_u8; 4];
+            bits[1..=chunk.len()].copy_from_slice(chunk);
+            let bits = u32::from_be_bytes(bits);
+            for sextet in 0..=chunk.len() {
+                let letter = bits >> (18 - 6 * sextet) & 0x3f;
+                text.push(char::from(LETTERS[usize::try_from(letter).expect("six bits fit")]));
+            }
+        }
+        text
     }
 
     /// # Errors
     /// When the text is not one made by [`Cursor::to_text`].
-    pub fn from_text(_text: &str) -> Result<Self, Problem> {
-        unimplemented!("to come")
+    pub fn from_text(text: &str) -> Result<Self, Problem> {
+        let wrong = || {
+            Problem::bad_request(
+                "the page link is broken; take it as it came in 'nextPageLink', or run the query \
+                 again",
+            )
+        };
+        if text.len() > CURSOR_TEXT_BYTES_MAX {
+            return Err(wrong());
+        }
+        let mut bytes = Vec::with_capacity(text.len());
+        for chunk in text.as_bytes().chunks(4) {
+            let mut bits = 0_u32;
+            for byte in chunk {
+                let letter = LETTERS.iter().position(|letter| letter == byte).ok_or_else(wrong)?;
+                bits = bits << 6 | u32::try_from(letter).expect("six bits fit");
+            }
+            bits <<= 6 * (4 - chunk.len());
+            bytes.extend_from_slice(&bits.to_be_bytes()[1..chunk.len()]);
+        }
+        match bytes.split_first() {
+            Some((&CURSOR_FORMAT, rest)) => postcard::from_bytes(rest).map_err(|_| wrong()),
+            _ => Err(wrong()),
+        }
     }
 }
 
@@ -56,6 +99,51 @@ impl Hit {
 
 /// The first `limit` hits of all pages, and whether there are more. The pages must come from the
 /// same query, cursor and limit.
-pub fn merge(_pages: Vec<Page>, _limit: usize) -> (Vec<Hit>, bool) {
-    unimplemented!("to come")
+pub fn merge(pages: Vec<Page>, limit: usize) -> (Vec<Hit>, bool) {
+    let mut more = pages.iter().any(|page| page.more);
+    let mut hits: Vec<Hit> = pages.into_iter().flat_map(|page| page.hits).collect();
+    hits.sort_unstable();
+    more |= hits.len() > limit;
+    hits.truncate(limit);
+    (hits, more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hit(sort_key: &[u8], link: &str, version: u64) -> Hit {
+        Hit { sort_key: sort_key.to_vec(), link: link.into(), version, document: None }
+    }
+
+    #[test]
+    fn a_cursor_comes_back_from_its_text() {
+        for length in 0..9 {
+            let sort_key = vec![0xfb; length];
+            let cursor = Cursor { sort_key, link: "/a/ü".into(), version: u64::MAX };
+            let text = cursor.to_text();
+            assert!(text.bytes().all(|byte| LETTERS.contains(&byte)), "{text}");
+            assert_eq!(Cursor::from_text(&text).unwrap(), cursor);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_cursor_is_refused() {
+        let text = hit(b"k", "/a", 1).cursor().to_text();
+        for wrong in ["", "A", "====", "AQ", &text[..text.len() - 2], &"A".repeat(10_000)] {
+            assert!(Cursor::from_text(wrong).is_err(), "{wrong}");
+        }
+        assert!(Cursor::from_text(&text).is_ok());
+    }
+
+    #[test]
+    fn pages_are_merged_in_order_and_cut() {
+        let page = |hits: &[Hit], more| Page { hits: hits.to_vec(), count: 0, more };
+        let (a, b, c) = (hit(b"1", "/z", 0), hit(b"2", "/a", 0), hit(b"2", "/a", 1));
+        let pages =
+            || vec![page(std::slice::from_ref(&b), false), page(&[a.clone(), c.clone()], false)];
+        assert_eq!(merge(pages(), 3), (vec![a.clone(), b.clone(), c.clone()], false));
+        assert_eq!(merge(pages(), 2), (vec![a.clone(), b.clone()], true));
+        assert_eq!(merge(vec![page(std::slice::from_ref(&a), true)], 3), (vec![a], true));
+    }
 }

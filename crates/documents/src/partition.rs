@@ -1,45 +1,73 @@
 //! The partition: what it is made of, how it is opened and read.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use protocol::{Document, Epoch, GroupId, Moment};
-use storage::{Applied, Reader, Space, StateStore, StoreError};
+use storage::{Reader, Space, StoreError};
 
-use crate::command::{AppliedCommand, Recorded, RequestKey};
-use crate::compiled::CompiledQuery;
-use crate::page::{Cursor, Page};
-use crate::search::Search;
+use crate::answers::{self, Answers};
+use crate::cache::{CACHE_BYTES, Cache, Head};
+use crate::command::{Recorded, RequestKey};
+use crate::family;
+use crate::index::Index;
+use crate::names::Names;
+use crate::record::Record;
 
 /// The state machine of one partition.
 #[derive(Debug)]
 pub struct Partition {
-    _space: Space,
+    pub(crate) space: Space,
+    pub(crate) names: Names,
+    pub(crate) fences: BTreeMap<GroupId, Epoch>,
+    pub(crate) answers: Answers,
+    pub(crate) cache: RefCell<Cache>,
+    /// No document expires before that; it may be later.
+    pub(crate) expires_from: Cell<Moment>,
+    /// How many documents are not deleted.
+    pub(crate) live: u64,
+    pub(crate) index: Index,
 }
 
 impl Partition {
     /// # Errors
     /// When the store cannot be read, or holds something that this version cannot read.
-    pub fn open(_store: &dyn Reader, _space: Space) -> Result<Self, StoreError> {
-        unimplemented!("to come")
+    pub fn open(store: &dyn Reader, space: Space) -> Result<Self, StoreError> {
+        let broken = |what: &str| StoreError(format!("group {} has broken {what}", space.group));
+        let mut fences = Some(BTreeMap::new());
+        let (from, to) = space.range(family::FENCE);
+        store.scan(&from, &to, false, &mut |key, value| {
+            let fence = space.rest(key).try_into().ok().zip(value.try_into().ok());
+            fences = fences.take().zip(fence).map(|(mut fences, (partition, epoch))| {
+                let partition = GroupId(u32::from_be_bytes(partition));
+                fences.insert(partition, protocol::Term(u64::from_be_bytes(epoch)));
+                fences
+            });
+            ControlFlow::Continue(())
+        })?;
+        let live = match store.get(&space.key(family::COUNT, b""))? {
+            None => 0,
+            Some(bytes) => {
+                u64::from_be_bytes(bytes.try_into().map_err(|_| broken("count of documents"))?)
+            }
+        };
+        Ok(Self {
+            space,
+            names: Names::open(store, space)?,
+            fences: fences.ok_or_else(|| broken("fences"))?,
+            answers: Answers::default(),
+            cache: RefCell::new(Cache::new(CACHE_BYTES)),
+            expires_from: Cell::new(Moment(0)),
+            live,
+            index: Index::open(store, space)?,
+        })
     }
 
     /// How many bytes of latest documents are kept in memory (default 4 MiB).
-    pub fn set_cache_bytes(&mut self, _bytes: usize) {
-        unimplemented!("to come")
-    }
-
-    /// Applies an entry. Deterministic: the same on every replica. Writes its one batch itself,
-    /// together with `applied`, whatever the outcome is.
-    ///
-    /// # Errors
-    /// When the store fails, or the command is of a later format: the node cannot go on.
-    pub fn apply(
-        &mut self,
-        _store: &mut dyn StateStore,
-        _applied: Applied,
-        _command: &[u8],
-    ) -> Result<AppliedCommand, StoreError> {
-        unimplemented!("to come")
+    pub fn set_cache_bytes(&mut self, bytes: usize) {
+        self.cache.get_mut().set_bytes_max(bytes);
     }
 
     /// The latest version, tombstones and expired ones too.
@@ -48,10 +76,27 @@ impl Partition {
     /// When the store cannot be read.
     pub fn latest(
         &self,
-        _store: &dyn Reader,
-        _link: &str,
+        store: &dyn Reader,
+        link: &str,
     ) -> Result<Option<Arc<Document>>, StoreError> {
-        unimplemented!("to come")
+        Ok(self.head(store, link)?.map(|head| head.document))
+    }
+
+    pub(crate) fn head(&self, store: &dyn Reader, link: &str) -> Result<Option<Head>, StoreError> {
+        let mut cache = self.cache.borrow_mut();
+        if let Some(head) = cache.get(link) {
+            return Ok(head);
+        }
+        let head = match store.get(&self.space.key(family::HEAD, link.as_bytes()))? {
+            None => None,
+            Some(bytes) => {
+                let record = Record::decode(&bytes, &self.names)?;
+                let document = Arc::new(record.to_document(link));
+                Some(Head { document, oldest: record.oldest, task: record.task })
+            }
+        };
+        cache.put(link, head.clone());
+        Ok(head)
     }
 
     /// A version that is still retained.
@@ -60,11 +105,32 @@ impl Partition {
     /// When the store cannot be read.
     pub fn version(
         &self,
-        _store: &dyn Reader,
-        _link: &str,
-        _version: u64,
+        store: &dyn Reader,
+        link: &str,
+        version: u64,
     ) -> Result<Option<Document>, StoreError> {
-        unimplemented!("to come")
+        let Some(head) = self.head(store, link)? else { return Ok(None) };
+        if head.document.version == version {
+            return Ok(Some(Document::clone(&head.document)));
+        }
+        if !(head.oldest..head.document.version).contains(&version) {
+            return Ok(None);
+        }
+        self.retained(store, link, version).map(Some)
+    }
+
+    /// A version before the latest that must be there.
+    pub(crate) fn retained(
+        &self,
+        store: &dyn Reader,
+        link: &str,
+        version: u64,
+    ) -> Result<Document, StoreError> {
+        let key = self.space.key(family::VERSION, &family::version_rest(link, version));
+        let bytes = store
+            .get(&key)?
+            .ok_or_else(|| StoreError(format!("version {version} of {link} is missing")))?;
+        Ok(Record::decode(&bytes, &self.names)?.to_document(link))
     }
 
     /// What was answered to the request with that key. The caller compares the digest.
@@ -73,18 +139,24 @@ impl Partition {
     /// When the store cannot be read.
     pub fn recorded(
         &self,
-        _store: &dyn Reader,
-        _key: &RequestKey,
+        store: &dyn Reader,
+        key: &RequestKey,
     ) -> Result<Option<Recorded>, StoreError> {
-        unimplemented!("to come")
+        answers::recorded(store, self.space, key)
     }
 
     /// The links of all tasks that have not reached a final stage.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn tasks_in_progress(&self, _store: &dyn Reader) -> Result<Vec<String>, StoreError> {
-        unimplemented!("to come")
+    pub fn tasks_in_progress(&self, store: &dyn Reader) -> Result<Vec<String>, StoreError> {
+        let (from, to) = self.space.range(family::TASK);
+        let mut links = Vec::new();
+        store.scan(&from, &to, false, &mut |key, _| {
+            links.push(String::from_utf8_lossy(self.space.rest(key)).into_owned());
+            ControlFlow::Continue(())
+        })?;
+        Ok(links)
     }
 
     /// Whether a document's expiration is due: then the owner proposes `Command::Expire`, and
@@ -92,90 +164,78 @@ impl Partition {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn expiration_due(&self, _store: &dyn Reader, _at: Moment) -> Result<bool, StoreError> {
-        unimplemented!("to come")
+    pub fn expiration_due(&self, store: &dyn Reader, at: Moment) -> Result<bool, StoreError> {
+        if at < self.expires_from.get() {
+            return Ok(false);
+        }
+        let mut first = Moment(u64::MAX);
+        let from = self.space.key(family::EXPIRATION, &self.expires_from.get().0.to_be_bytes());
+        let (_, to) = self.space.range(family::EXPIRATION);
+        store.scan(&from, &to, false, &mut |key, _| {
+            first = family::split_time(self.space.rest(key)).map_or(first, |(at, _)| Moment(at));
+            ControlFlow::Break(())
+        })?;
+        self.expires_from.set(first);
+        Ok(first <= at)
+    }
+
+    /// The links of up to `links_max` documents whose expiration is due at that time, with it.
+    pub(crate) fn due(
+        &self,
+        store: &dyn Reader,
+        at: Moment,
+        links_max: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut links = Vec::new();
+        if at < self.expires_from.get() || links_max == 0 {
+            return Ok(links);
+        }
+        let from = self.space.key(family::EXPIRATION, &self.expires_from.get().0.to_be_bytes());
+        let to = self.space.key(family::EXPIRATION, &at.0.saturating_add(1).to_be_bytes());
+        store.scan(&from, &to, false, &mut |key, _| {
+            if let Some((_, link)) = family::split_time(self.space.rest(key)) {
+                links.push(link.to_owned());
+            }
+            if links.len() < links_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(links)
     }
 
     /// The epoch that a source from that partition must have at least; 0 if none was ever seen.
-    pub fn fence(&self, _partition: GroupId) -> Epoch {
-        unimplemented!("to come")
+    pub fn fence(&self, partition: GroupId) -> Epoch {
+        self.fences.get(&partition).copied().unwrap_or_default()
     }
 
     /// How many documents there are that are not deleted (expired ones count until they go).
     pub fn document_count(&self) -> u64 {
-        unimplemented!("to come")
-    }
-
-    /// Brings the index further: about `budget` documents. True when nothing is left.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn index(
-        &mut self,
-        _store: &mut dyn StateStore,
-        _budget: usize,
-    ) -> Result<bool, StoreError> {
-        unimplemented!("to come")
-    }
-
-    /// Whether the index reflects all that was applied.
-    pub fn is_indexed(&self) -> bool {
-        unimplemented!("to come")
-    }
-
-    /// Throws the index away; it is made again by the next calls of [`Partition::index`].
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn forget_index(&mut self, _store: &mut dyn StateStore) -> Result<(), StoreError> {
-        unimplemented!("to come")
-    }
-
-    /// The hits after `after`, at most `limit`, as of the applied state. To be fast it wants
-    /// [`Partition::index`] to have returned true; it is right all the same.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn query(
-        &self,
-        _store: &dyn Reader,
-        _query: &CompiledQuery,
-        _after: Option<&Cursor>,
-        _limit: usize,
-        _now: Moment,
-    ) -> Result<Page, StoreError> {
-        unimplemented!("to come")
-    }
-
-    /// Begins a query that is run in steps by [`Partition::step`].
-    pub fn search(
-        &self,
-        _query: Arc<CompiledQuery>,
-        _after: Option<&Cursor>,
-        _limit: usize,
-        _now: Moment,
-    ) -> Search {
-        unimplemented!("to come")
-    }
-
-    /// Looks at about `budget` documents more. The page, once it is complete.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn step(
-        &self,
-        _store: &dyn Reader,
-        _search: &mut Search,
-        _budget: usize,
-    ) -> Result<Option<Page>, StoreError> {
-        unimplemented!("to come")
+        self.live
     }
 
     /// Of everything that is not derived: equal on replicas at equal positions. Reads it all.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn digest(&self, _store: &dyn Reader) -> Result<u64, StoreError> {
-        unimplemented!("to come")
+    pub fn digest(&self, store: &dyn Reader) -> Result<u64, StoreError> {
+        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+        let mut mix = |bytes: &[u8]| {
+            for chunk in bytes.chunks(8) {
+                let mut word = [0; 8];
+                word[..chunk.len()].copy_from_slice(chunk);
+                digest = (digest ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                digest ^= digest >> 29;
+            }
+            // The length, so that what ends in zeros differs from what ends sooner.
+            digest = digest.wrapping_add(u64::try_from(bytes.len()).expect("a length fits"));
+        };
+        for family in family::STATE {
+            let (from, to) = self.space.range(family);
+            store.scan(&from, &to, false, &mut |key, value| {
+                mix(&[family]);
+                mix(self.space.rest(key));
+                mix(value);
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(digest)
     }
 }

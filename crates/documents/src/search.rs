@@ -1,5 +1,403 @@
 //! A query under way, run in steps so that a long one does not hold up everything else.
+//!
+//! The documents that the way (see `plan`) leads to are looked at one by one: what the index
+//! proposed but does not meet the query, or is deleted or expired, is no hit. So the index may be
+//! behind the documents, or change between steps: what did not change is found once.
 
-/// A query under way in one partition; see [`crate::Partition::search`].
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use protocol::Moment;
+use storage::{Reader, StoreError};
+
+use crate::compiled::{CompiledQuery, Scope};
+use crate::evaluate::is_missing;
+use crate::family::{self, after_all_with};
+use crate::ordered::encoded_bytes;
+use crate::page::{Cursor, Hit, Page};
+use crate::partition::Partition;
+use crate::plan::{List, Sorted, Way};
+use crate::record::{Record, shown};
+
+/// How many documents are taken from the store at a time.
+const CHUNK: usize = 128;
+
+/// A query under way in one partition; see [`Partition::step`].
 #[derive(Debug)]
-pub struct Search {}
+pub struct Search {
+    after: Option<Cursor>,
+    limit: usize,
+    now: Moment,
+    /// The generation and the life of the index that the way leads through.
+    life: (u32, u64),
+    way: Option<Way>,
+    is_in_order: bool,
+    only_missing: bool,
+    /// The hits so far, one more than the page may have at most.
+    best: BTreeSet<Hit>,
+    /// The links of the hits, on a way by values: a document whose value changes between steps
+    /// may be met again.
+    seen: BTreeSet<String>,
+    count: u64,
+}
+
+impl Search {
+    /// For the hits after `after`, at most `limit`. Documents that expired by `now` are not seen.
+    pub fn new(after: Option<&Cursor>, limit: usize, now: Moment) -> Self {
+        Self {
+            after: after.cloned(),
+            limit,
+            now,
+            life: (0, 0),
+            way: None,
+            is_in_order: true,
+            only_missing: false,
+            best: BTreeSet::new(),
+            seen: BTreeSet::new(),
+            count: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_in_order && self.best.len() > self.limit
+    }
+
+    /// Takes a document, or one of its versions, as a hit if it is one.
+    fn offer(&mut self, query: &CompiledQuery, link: &str, record: &Record<'_>) {
+        let Some(sort_key) = query.evaluate(link, record) else { return };
+        if query.is_count {
+            self.count += 1;
+            return;
+        }
+        if self.only_missing && !is_missing(&sort_key) {
+            return;
+        }
+        let hit = Hit { sort_key, link: link.to_owned(), version: record.version, document: None };
+        let is_before = self.after.as_ref().is_some_and(|after| {
+            (&hit.sort_key, &hit.link, hit.version) <= (&after.sort_key, &after.link, after.version)
+        });
+        let is_behind =
+            self.best.len() > self.limit && self.best.last().is_some_and(|last| hit > *last);
+        if is_before || is_behind {
+            return;
+        }
+        let document = query.is_expanded.then(|| shown(*record, link));
+        self.best.insert(Hit { document, ..hit });
+        if self.best.len() > self.limit.saturating_add(1) {
+            self.best.pop_last();
+        }
+    }
+
+    fn page(&mut self) -> Page {
+        let more = self.best.len() > self.limit;
+        let hits: Vec<Hit> = std::mem::take(&mut self.best).into_iter().take(self.limit).collect();
+        let found = u64::try_from(hits.len()).expect("a length fits");
+        Page { count: self.count.max(found), hits, more }
+    }
+}
+
+/// Links with what is known of their heads.
+type Found = Vec<(String, Option<Vec<u8>>)>;
+
+impl Partition {
+    /// The hits after `after`, at most `limit`, as of the applied state. To be fast it wants
+    /// [`Partition::index`] to have returned true; it is right all the same.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn query(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        after: Option<&Cursor>,
+        limit: usize,
+        now: Moment,
+    ) -> Result<Page, StoreError> {
+        let mut search = Search::new(after, limit, now);
+        loop {
+            if let Some(page) = self.step(store, query, &mut search, usize::MAX)? {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// Looks at about `budget` documents more. The page, once it is complete. Commands may be
+    /// applied between the steps.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn step(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        search: &mut Search,
+        budget: usize,
+    ) -> Result<Option<Page>, StoreError> {
+        let life = (self.space.generation, self.index.life);
+        if search.way.is_none() || search.life != life {
+            let after = search.after.take().filter(|_| !query.is_count);
+            *search = Search::new(after.as_ref(), search.limit, search.now);
+            let plan = self.plan(store, query, after.as_ref(), search.limit, false)?;
+            search.life = life;
+            search.way = Some(plan.way);
+            search.is_in_order = plan.is_in_order;
+            search.only_missing = plan.only_missing;
+        }
+        let mut left = budget;
+        while left > 0 {
+            let chunk = left.min(CHUNK).min(search.limit.saturating_add(1)).max(8);
+            left = left.saturating_sub(chunk);
+            if self.advance(store, query, search, chunk)? || search.is_full() {
+                return Ok(Some(search.page()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks at up to `chunk` documents. True when the way has come to its end.
+    fn advance(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        search: &mut Search,
+        chunk: usize,
+    ) -> Result<bool, StoreError> {
+        let mut way = search.way.take().expect("a search that is not over has a way");
+        let found = match &mut way {
+            Way::Links(links) => {
+                let rest = links.split_off(links.len().saturating_sub(chunk));
+                Some(rest.into_iter().rev().map(|link| (link, None)).collect())
+            }
+            Way::Heads { from, to } => Some(self.take_heads(store, from, to, chunk)?),
+            Way::List(list) => Some(self.take_list(store, list, chunk)?),
+            Way::Counted(list) => {
+                if self.count_list(store, list, chunk, &mut search.count)? {
+                    return self.count_due(store, query, search).map(|()| true);
+                }
+                None
+            }
+            Way::Sorted(sorted) => {
+                let is_over = self.take_sorted(store, query, search, sorted, chunk)?;
+                if is_over && !search.is_full() {
+                    let after = search.after.as_ref();
+                    let plan = self.plan(store, query, after, search.limit, true)?;
+                    search.only_missing = true;
+                    way = plan.way;
+                }
+                None
+            }
+        };
+        let is_over = found.as_ref().is_some_and(|found: &Found| found.len() < chunk);
+        for (link, head) in found.into_iter().flatten() {
+            self.look(store, query, search, &link, head)?;
+            if search.is_full() {
+                break;
+            }
+        }
+        search.way = Some(way);
+        Ok(is_over)
+    }
+
+    /// Offers a document, or all its versions, to the search.
+    fn look(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        search: &mut Search,
+        link: &str,
+        head: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let Some(head) = self.head_bytes(store, link, head)? else { return Ok(()) };
+        let head = Record::decode(&head, &self.names)?;
+        if head.is_expired(search.now) || query.scope == Scope::Live && head.is_deleted() {
+            return Ok(());
+        }
+        if query.scope == Scope::AllVersions && head.oldest < head.version {
+            let from = self.space.key(family::VERSION, &family::version_rest(link, head.oldest));
+            let to = self.space.key(family::VERSION, &family::version_rest(link, head.version));
+            let mut outcome = Ok(());
+            store.scan(&from, &to, false, &mut |_, value| {
+                match Record::decode(value, &self.names) {
+                    Ok(record) => search.offer(query, link, &record),
+                    Err(error) => outcome = Err(error),
+                }
+                ControlFlow::Continue(())
+            })?;
+            outcome?;
+        }
+        search.offer(query, link, &head);
+        Ok(())
+    }
+
+    fn head_bytes(
+        &self,
+        store: &dyn Reader,
+        link: &str,
+        known: Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        match known {
+            Some(head) => Ok(Some(head)),
+            None => store.get(&self.space.key(family::HEAD, link.as_bytes())),
+        }
+    }
+
+    fn take_heads(
+        &self,
+        store: &dyn Reader,
+        from: &mut Vec<u8>,
+        to: &[u8],
+        chunk: usize,
+    ) -> Result<Found, StoreError> {
+        let mut found = Found::new();
+        let start = self.space.key(family::HEAD, from);
+        let end = self.space.key(family::HEAD, to);
+        store.scan(&start, &end, false, &mut |key, value| {
+            let link = self.space.rest(key);
+            found.push((String::from_utf8_lossy(link).into_owned(), Some(value.to_vec())));
+            if found.len() == chunk {
+                *from = [link, &[0]].concat();
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
+
+    /// The links of a list's next postings. The rest of the list remains.
+    fn take_list(
+        &self,
+        store: &dyn Reader,
+        list: &mut List,
+        chunk: usize,
+    ) -> Result<Found, StoreError> {
+        let mut found = Found::new();
+        let mut next = None;
+        self.scan_list(store, list, &mut |rest| {
+            let link = list.link_at.link(rest).unwrap_or_default();
+            found.push((link.to_owned(), None));
+            if found.len() == chunk {
+                next = Some([rest, &[0]].concat());
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        list.from = next.unwrap_or_else(|| list.to.clone());
+        Ok(found)
+    }
+
+    /// Counts postings; true at the end of the list. A posting is less work than a document.
+    fn count_list(
+        &self,
+        store: &dyn Reader,
+        list: &mut List,
+        chunk: usize,
+        count: &mut u64,
+    ) -> Result<bool, StoreError> {
+        let mut left = chunk.max(CHUNK).saturating_mul(8);
+        let mut next = None;
+        self.scan_list(store, list, &mut |rest| {
+            if left == 0 {
+                next = Some(rest.to_vec());
+                return ControlFlow::Break(());
+            }
+            left -= 1;
+            *count += 1;
+            ControlFlow::Continue(())
+        })?;
+        let is_over = next.is_none();
+        list.from = next.unwrap_or_else(|| list.to.clone());
+        Ok(is_over)
+    }
+
+    /// Takes off those documents from the count of postings that expired but are still there.
+    fn count_due(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        search: &mut Search,
+    ) -> Result<(), StoreError> {
+        for link in self.due(store, search.now, usize::MAX)? {
+            let Some(head) = self.head_bytes(store, &link, None)? else { continue };
+            let head = Record::decode(&head, &self.names)?;
+            if !head.is_deleted() && query.evaluate(&link, &head).is_some() {
+                search.count = search.count.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the next documents in the order of their values; true when there are no more.
+    fn take_sorted(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        search: &mut Search,
+        sorted: &mut Sorted,
+        chunk: usize,
+    ) -> Result<bool, StoreError> {
+        let sort = query.sort.as_ref().expect("a way by values is taken to sort by them");
+        let mut found = Vec::new();
+        while found.len() < chunk {
+            let from = self.space.key(family::POSTING, &sorted.from);
+            let to = self.space.key(family::POSTING, &sorted.to);
+            let mut next = None;
+            store.scan(&from, &to, false, &mut |key, _| {
+                let rest = self.space.rest(key);
+                if let Some((value, link)) = value_and_link(rest) {
+                    found.push((sort.key(Some(value)), link.to_owned()));
+                }
+                if found.len() >= chunk {
+                    next = Some([rest, &[0]].concat());
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            })?;
+            if let Some(next) = next {
+                sorted.from = next;
+            } else if !self.next_below(store, sorted)? {
+                sorted.from.clone_from(&sorted.to);
+                break;
+            }
+        }
+        let is_over = found.len() < chunk;
+        for (sort_key, link) in found {
+            if search.is_full() {
+                break;
+            }
+            let Some(head) = self.head_bytes(store, &link, None)? else { continue };
+            let record = Record::decode(&head, &self.names)?;
+            // A document of many values has its place at the first of them.
+            let is_place = query.evaluate(&link, &record).is_some_and(|key| key == sort_key);
+            if is_place && search.seen.insert(link.clone()) {
+                self.look(store, query, search, &link, Some(head))?;
+            }
+        }
+        Ok(is_over)
+    }
+
+    /// Goes on to the next lower value of a walk downward; false if there is none.
+    fn next_below(&self, store: &dyn Reader, sorted: &mut Sorted) -> Result<bool, StoreError> {
+        let Some(below) = &sorted.below else { return Ok(false) };
+        let from = self.space.key(family::POSTING, &sorted.field.to_be_bytes());
+        let to = self.space.key(family::POSTING, below);
+        let mut value = None;
+        store.scan(&from, &to, true, &mut |key, _| {
+            let rest = self.space.rest(key);
+            let length = value_and_link(rest).map_or(rest.len(), |(value, _)| 2 + value.len());
+            value = Some(rest[..length].to_vec());
+            ControlFlow::Break(())
+        })?;
+        let Some(value) = value else { return Ok(false) };
+        sorted.to = after_all_with(&value);
+        sorted.from.clone_from(&value);
+        sorted.below = Some(value);
+        Ok(true)
+    }
+}
+
+/// The parts of a posting's rest, after the number of the field.
+fn value_and_link(rest: &[u8]) -> Option<(&[u8], &str)> {
+    let rest = rest.get(2..)?;
+    let (value, link) = rest.split_at_checked(encoded_bytes(rest)?)?;
+    Some((value, std::str::from_utf8(link).ok()?))
+}

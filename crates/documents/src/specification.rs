@@ -2,13 +2,273 @@
 
 use protocol::Problem;
 use protocol::query::QuerySpecification;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use crate::compiled::DEPTH_MAX;
+use crate::predicate::wrong;
+
+const SPECIFICATION: [&str; 5] = ["query", "options", "resultLimit", "sortTerm", "sortOrder"];
+const QUERY: [&str; 3] = ["occurance", "term", "booleanClauses"];
+const TERM: [&str; 5] = ["propertyName", "propertyType", "matchValue", "matchType", "range"];
+const RANGE: [&str; 5] = ["type", "min", "max", "isMinInclusive", "isMaxInclusive"];
+
+const OCCURANCES: [&str; 3] = ["MUST_OCCUR", "MUST_NOT_OCCUR", "SHOULD_OCCUR"];
+const MATCH_TYPES: [&str; 4] = ["TERM", "WILDCARD", "PHRASE", "PREFIX"];
+const SORT_ORDERS: [&str; 2] = ["ASC", "DESC"];
+const OPTIONS: [&str; 9] = [
+    "EXPAND_CONTENT",
+    "INCLUDE_ALL_VERSIONS",
+    "INCLUDE_DELETED",
+    "COUNT",
+    "SORT",
+    "TOP_RESULTS",
+    "READ_AFTER_WRITE_CONSISTENCY",
+    "BROADCAST",
+    "OWNER_SELECTION",
+];
+
+/// Options of Xenon that hint at how to run a query: they change no result here.
+const HINTS: [&str; 6] = [
+    "DO_NOT_REFRESH",
+    "FORWARD_ONLY",
+    "SINGLE_USE",
+    "INDEXED_METADATA",
+    "TASK",
+    "EXPAND_BUILTIN_CONTENT_ONLY",
+];
+
+/// Fields of Xenon that change no result here.
+const IDLE: [&str; 8] = [
+    "kind",
+    "documentKind",
+    "context",
+    "expectedResultCount",
+    "precisionStep",
+    "sortOrder",
+    "groupSortOrder",
+    "groupResultLimit",
+];
 
 /// Reads `querySpec`. Unlike plain serde it refuses misspelt and unsupported parts, says where
 /// they are and how they are spelled, and drops Xenon's options that make no difference here.
 ///
 /// # Errors
 /// `BAD_REQUEST` that names the wrong part and the right spelling.
-pub fn parse_specification(_specification: &Value) -> Result<QuerySpecification, Problem> {
-    unimplemented!("to come")
+pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, Problem> {
+    let mut known = specification.clone();
+    let fields = object(&mut known, "querySpec", &SPECIFICATION)?;
+    if let Some(options) = fields.get_mut("options") {
+        let Value::Array(names) = options else {
+            return wrong("options", "must be an array of names, such as [\"EXPAND_CONTENT\"]");
+        };
+        names.retain(|name| !HINTS.iter().any(|hint| name == hint));
+        for (number, name) in names.iter().enumerate() {
+            word(Some(name), &format!("options[{number}]"), &OPTIONS)?;
+        }
+    }
+    word(fields.get("sortOrder"), "sortOrder", &SORT_ORDERS)?;
+    if let Some(sort_term) = fields.get_mut("sortTerm") {
+        term(sort_term, "sortTerm")?;
+    }
+    if fields.get("resultLimit").is_some_and(|limit| !limit.is_u64()) {
+        return wrong("resultLimit", "must be a whole number from 1 up");
+    }
+    match fields.get_mut("query") {
+        Some(inner) => query(inner, "query", 1)?,
+        None => return wrong("query", "is missing; give it a 'term' or 'booleanClauses'"),
+    }
+    serde_json::from_value(known).map_err(|error| {
+        Problem::bad_request(format!("the query specification cannot be read: {error}"))
+    })
+}
+
+fn query(value: &mut Value, at: &str, depth: usize) -> Result<(), Problem> {
+    if depth > DEPTH_MAX {
+        return wrong(at, &format!("lies deeper than {DEPTH_MAX} clauses; flatten the query"));
+    }
+    // The usual spelling is taken as well.
+    if let Value::Object(fields) = value
+        && let Some(occurrence) = fields.remove("occurrence")
+    {
+        fields.insert("occurance".into(), occurrence);
+    }
+    let fields = object(value, at, &QUERY)?;
+    word(fields.get("occurance"), &format!("{at}.occurance"), &OCCURANCES)?;
+    if let Some(inner) = fields.get_mut("term") {
+        term(inner, &format!("{at}.term"))?;
+    }
+    match fields.get_mut("booleanClauses") {
+        None => {}
+        Some(Value::Array(clauses)) => {
+            for (number, clause) in clauses.iter_mut().enumerate() {
+                query(clause, &format!("{at}.booleanClauses[{number}]"), depth + 1)?;
+            }
+        }
+        Some(_) => return wrong(&format!("{at}.booleanClauses"), "must be an array of clauses"),
+    }
+    Ok(())
+}
+
+fn term(value: &mut Value, at: &str) -> Result<(), Problem> {
+    let fields = object(value, at, &TERM)?;
+    for name in ["propertyName", "propertyType"] {
+        if fields.get(name).is_some_and(|value| !value.is_string()) {
+            return wrong(&format!("{at}.{name}"), "must be a string");
+        }
+    }
+    word(fields.get("matchType"), &format!("{at}.matchType"), &MATCH_TYPES)?;
+    let Some(range) = fields.get_mut("range") else { return Ok(()) };
+    let at = format!("{at}.range");
+    let fields = object(range, &at, &RANGE)?;
+    for name in ["min", "max"] {
+        if fields.get(name).is_some_and(|value| !value.is_number()) {
+            return wrong(&format!("{at}.{name}"), "must be a number, without quotes");
+        }
+    }
+    for name in ["isMinInclusive", "isMaxInclusive"] {
+        if fields.get(name).is_some_and(|value| !value.is_boolean()) {
+            return wrong(&format!("{at}.{name}"), "must be true or false");
+        }
+    }
+    if fields.get("type").is_some_and(|value| !value.is_string()) {
+        return wrong(&format!("{at}.type"), "must be LONG, DOUBLE or DATE");
+    }
+    Ok(())
+}
+
+/// The fields of an object, all of them known. Those that say nothing are taken out.
+fn object<'v>(
+    value: &'v mut Value,
+    at: &str,
+    known: &[&str],
+) -> Result<&'v mut Map<String, Value>, Problem> {
+    let Value::Object(fields) = value else { return wrong(at, "must be a JSON object") };
+    fields.retain(|name, value| !says_nothing(name, value, known));
+    if let Some(name) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+        return wrong(
+            &format!("{at}.{name}"),
+            &format!("is not known or not supported; {}", advice(name, known)),
+        );
+    }
+    Ok(fields)
+}
+
+fn says_nothing(name: &str, value: &Value, known: &[&str]) -> bool {
+    let is_empty = match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Number(number) => number.as_u64() == Some(0),
+        _ => false,
+    };
+    value.is_null() || !known.contains(&name) && (is_empty || IDLE.contains(&name))
+}
+
+/// That a value is one of a few words.
+fn word(value: Option<&Value>, at: &str, known: &[&str]) -> Result<(), Problem> {
+    let Some(value) = value else { return Ok(()) };
+    match value.as_str() {
+        Some(text) if known.contains(&text) => Ok(()),
+        Some(text) => {
+            wrong(at, &format!("is '{text}', which is not supported; {}", advice(text, known)))
+        }
+        None => wrong(at, &format!("must be one of {}", known.join(", "))),
+    }
+}
+
+/// What was meant, if that can be guessed; else what there is.
+fn advice(name: &str, known: &[&str]) -> String {
+    let near = known.iter().map(|word| (distance(name, word), word)).min();
+    match near {
+        Some((steps, word)) if steps <= 2 => format!("did you mean '{word}'?"),
+        _ => format!("there are {}", known.join(", ")),
+    }
+}
+
+/// How many letters have to be changed, added or left out (Levenshtein), without regard to case.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    // A name that is much longer is not near to any; only its beginning matters.
+    for (number, letter) in one.to_lowercase().chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = number + 1;
+        for (at, known) in other.iter().enumerate() {
+            let changed = diagonal + usize::from(*known != letter);
+            diagonal = row[at + 1];
+            row[at + 1] = changed.min(diagonal + 1).min(row[at] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn message(specification: Value) -> String {
+        parse_specification(&specification).unwrap_err().message
+    }
+
+    #[test]
+    fn a_query_of_a_tutorial_is_read() {
+        let specification = json!({
+            "options": ["EXPAND_CONTENT", "SORT", "DO_NOT_REFRESH"],
+            "resultLimit": 50, "sortOrder": "ASC", "offset": null, "linkTerms": [], "context": {},
+            "sortTerm": {"propertyName": "name", "propertyType": "STRING"},
+            "query": {"booleanClauses": [
+                {"occurance": "MUST_OCCUR", "term": {"propertyName": "name", "matchValue": "x"}},
+                {"occurrence": "MUST_NOT_OCCUR", "term": {"propertyName": "counter",
+                    "range": {"type": "LONG", "min": 1.0, "isMinInclusive": true}}},
+            ]},
+        });
+        let parsed = parse_specification(&specification).unwrap();
+        assert_eq!(parsed.options.len(), 2);
+        assert_eq!(parsed.query.boolean_clauses.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_misspelt_is_named_with_the_right_spelling() {
+        let clause = json!({"propertyName": "a", "matchValue": "x", "matchtype": "TERM"});
+        assert_eq!(
+            message(json!({"query": {"boolenClauses": [{}]}, "options": []})),
+            "query.boolenClauses is not known or not supported; did you mean 'booleanClauses'?"
+        );
+        assert_eq!(
+            message(json!({"query": {"booleanClauses": [{"term": clause}]}})),
+            "query.booleanClauses[0].term.matchtype is not known or not supported; did you mean \
+             'matchType'?"
+        );
+        assert_eq!(
+            message(json!({"query": {"occurance": "MUST"}})),
+            "query.occurance is 'MUST', which is not supported; there are MUST_OCCUR, \
+             MUST_NOT_OCCUR, SHOULD_OCCUR"
+        );
+        assert_eq!(
+            message(json!({"query": {}, "options": ["EXPAND_CONTENTS"]})),
+            "options[0] is 'EXPAND_CONTENTS', which is not supported; did you mean \
+             'EXPAND_CONTENT'?"
+        );
+        assert_eq!(
+            message(json!({"query": {"term": {"propertyName": "a", "range": {"min": "1"}}}})),
+            "query.term.range.min must be a number, without quotes"
+        );
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_when_it_says_something() {
+        let specification = json!({"query": {"term": {"propertyName": "a", "matchValue": 1}},
+            "groupByTerm": {"propertyName": "b"}});
+        assert!(message(specification).starts_with("querySpec.groupByTerm is not known"));
+    }
+
+    #[test]
+    fn clauses_cannot_lie_deeper_than_allowed() {
+        let mut query = json!({"term": {"propertyName": "a", "matchValue": 1}});
+        for _ in 0..DEPTH_MAX {
+            query = json!({"booleanClauses": [query]});
+        }
+        assert!(message(json!({"query": query})).contains("lies deeper than 16"));
+    }
 }

@@ -1,0 +1,240 @@
+//! Applying the commands of the log. What is written depends on the store and the command alone,
+//! so that it is the same on every replica; only the marks for the index are each replica's own.
+
+use std::sync::Arc;
+
+use protocol::{Document, Moment, Source, Term};
+use storage::{Applied, Batch, Reader, StateStore, StoreError};
+
+use crate::cache::Head;
+use crate::command::{AppliedCommand, Command, Recorded, Write};
+use crate::family;
+use crate::partition::Partition;
+use crate::record::Record;
+
+/// How many retained versions one write may remove. If a retention limit is lowered, the history
+/// shrinks to it by and by.
+const RETENTION_REMOVED_MAX: u64 = 1024;
+
+/// How many retained versions a purge may remove at once. With more of them the document becomes
+/// a tombstone that is due, and goes with the next `Command::Expire`.
+const PURGE_REMOVED_MAX: u64 = 1024;
+
+/// How many documents, and how many of their versions, one `Command::Expire` may remove. What is
+/// left is still due and goes with the next one.
+const EXPIRED_LINKS_MAX: usize = 1024;
+const EXPIRED_VERSIONS_MAX: u64 = 4096;
+
+impl Partition {
+    /// Applies an entry. Deterministic: the same on every replica. Writes its one batch itself,
+    /// together with `applied`, whatever the outcome is.
+    ///
+    /// # Errors
+    /// When the store fails, or the command is of a later format: the node cannot go on.
+    pub fn apply(
+        &mut self,
+        store: &mut dyn StateStore,
+        applied: Applied,
+        command: &[u8],
+    ) -> Result<AppliedCommand, StoreError> {
+        let command = Command::decode(command).map_err(|problem| StoreError(problem.message))?;
+        let mut batch = Batch::new();
+        if let Some(now) = time_of(&command) {
+            self.answers.forget(&*store, self.space, &mut batch, applied.position, now)?;
+        }
+        let outcome = match command {
+            Command::Write(write) => self.write(&*store, &mut batch, applied.term, write)?,
+            Command::Fence(source) if self.is_fenced(source) => AppliedCommand::Fenced,
+            Command::Fence(source) => {
+                self.raise_fence(&mut batch, source);
+                AppliedCommand::Other
+            }
+            Command::Expire { at, links_max } => {
+                self.expire(&*store, &mut batch, at, links_max)?;
+                AppliedCommand::Other
+            }
+            Command::Noop => AppliedCommand::Other,
+        };
+        self.space.put_applied(&mut batch, &applied);
+        store.write(batch)?;
+        Ok(outcome)
+    }
+
+    fn write(
+        &mut self,
+        store: &dyn Reader,
+        batch: &mut Batch,
+        term: Term,
+        write: Write,
+    ) -> Result<AppliedCommand, StoreError> {
+        let Write { mut document, key, status, retention, source, task, mut purge, response } =
+            write;
+        // A byte 0 would mix up the keys of links; every link was checked before it came here.
+        let no_link = document.link.is_empty() || document.link.contains('\0');
+        if no_link || document.epoch != term || source.is_some_and(|source| self.is_fenced(source))
+        {
+            return Ok(AppliedCommand::Fenced);
+        }
+        let old = self.head(store, &document.link)?;
+        if document.version != old.as_ref().map_or(0, |old| old.document.version + 1) {
+            return Ok(AppliedCommand::Fenced);
+        }
+        if let Some(source) = source {
+            self.raise_fence(batch, source);
+        }
+        if let Some(key) = &key {
+            let (link, version) = (document.link.clone(), document.version);
+            let recorded = Recorded { link, version, status, digest: 0, response };
+            self.answers.record(self.space, batch, key, recorded, document.updated);
+        }
+        let first = old.as_ref().map_or(document.version, |old| old.oldest);
+        if purge && document.version - first > PURGE_REMOVED_MAX {
+            purge = false;
+            document.expires = Moment(1);
+        }
+        let document = Arc::new(document);
+        let task = task == Some(true) && !document.is_deleted() && !purge;
+        let oldest = if purge {
+            document.version
+        } else {
+            let limit = u64::from(retention.limit.max(1));
+            let floor = u64::from(retention.floor).clamp(1, limit);
+            if document.version - first < limit {
+                first
+            } else {
+                (document.version + 1 - floor).min(first + RETENTION_REMOVED_MAX)
+            }
+        };
+        let new = (!purge).then(|| Head { document: Arc::clone(&document), oldest, task });
+        self.replace(store, batch, &document.link, old, new)?;
+        Ok(AppliedCommand::Written(document))
+    }
+
+    /// Everything that follows from one head taking the place of another: the history, the marks
+    /// of tasks and expirations, the count, the index and the cache. `None` is no document.
+    fn replace(
+        &mut self,
+        store: &dyn Reader,
+        batch: &mut Batch,
+        link: &str,
+        old: Option<Head>,
+        new: Option<Head>,
+    ) -> Result<(), StoreError> {
+        let space = self.space;
+        // What is below this goes.
+        let oldest = new.as_ref().map_or(u64::MAX, |new| new.oldest);
+        if self.index.is_watched(link) {
+            self.index_keep(store, batch, link, old.as_ref(), new.as_ref())?;
+        }
+        if let Some(new) = &new {
+            self.names.learn(&new.document.kind, space, batch);
+            self.names.learn(&new.document.owner, space, batch);
+            let record = Record::of(&new.document, new.oldest, new.task);
+            batch.put(space.key(family::HEAD, link.as_bytes()), record.encode(&self.names));
+        } else {
+            batch.delete(space.key(family::HEAD, link.as_bytes()));
+            batch.delete(space.key(family::KIND_CHANGED, link.as_bytes()));
+        }
+        if let Some(old) = &old {
+            let latest = old.document.version;
+            for version in old.oldest..latest.min(oldest) {
+                batch.delete(space.key(family::VERSION, &family::version_rest(link, version)));
+            }
+            let is_newer = new.as_ref().is_some_and(|new| new.document.version > latest);
+            if is_newer && latest >= oldest {
+                let record = Record::of(&old.document, latest, false).encode(&self.names);
+                batch.put(space.key(family::VERSION, &family::version_rest(link, latest)), record);
+            }
+            if new.as_ref().is_some_and(|new| new.document.kind != old.document.kind) {
+                batch.put(space.key(family::KIND_CHANGED, link.as_bytes()), []);
+            }
+        }
+        self.mark(batch, link, old.as_ref(), new.as_ref());
+        self.cache.get_mut().put(link, new);
+        Ok(())
+    }
+
+    /// The side keys: tasks, expirations, the count.
+    fn mark(&mut self, batch: &mut Batch, link: &str, old: Option<&Head>, new: Option<&Head>) {
+        let space = self.space;
+        let is_task = |head: Option<&Head>| head.is_some_and(|head| head.task);
+        match (is_task(old), is_task(new)) {
+            (false, true) => batch.put(space.key(family::TASK, link.as_bytes()), []),
+            (true, false) => batch.delete(space.key(family::TASK, link.as_bytes())),
+            _ => {}
+        }
+        let expires = |head: Option<&Head>| head.map_or(Moment(0), |head| head.document.expires);
+        let (before, after) = (expires(old), expires(new));
+        if before != after {
+            if before.0 != 0 {
+                let rest = family::time_rest(before.0, link);
+                batch.delete(space.key(family::EXPIRATION, &rest));
+            }
+            if after.0 != 0 {
+                let rest = family::time_rest(after.0, link);
+                batch.put(space.key(family::EXPIRATION, &rest), []);
+                self.expires_from.set(self.expires_from.get().min(after));
+            }
+        }
+        let is_live = |head: Option<&Head>| head.is_some_and(|head| !head.document.is_deleted());
+        match (is_live(old), is_live(new)) {
+            (false, true) => self.live += 1,
+            (true, false) => self.live -= 1,
+            _ => return,
+        }
+        batch.put(space.key(family::COUNT, b""), self.live.to_be_bytes());
+    }
+
+    fn expire(
+        &mut self,
+        store: &dyn Reader,
+        batch: &mut Batch,
+        at: Moment,
+        links_max: u32,
+    ) -> Result<(), StoreError> {
+        let links_max = usize::try_from(links_max)
+            .map_or(EXPIRED_LINKS_MAX, |links_max| links_max.min(EXPIRED_LINKS_MAX));
+        let mut versions_left = EXPIRED_VERSIONS_MAX;
+        for link in self.due(store, at, links_max)? {
+            let old = self.head(store, &link)?.ok_or_else(|| {
+                StoreError(format!("the document {link} has an expiration but is not there"))
+            })?;
+            let history = old.document.version - old.oldest;
+            let new = (history > versions_left)
+                .then(|| Head { oldest: old.oldest + versions_left, ..old.clone() });
+            versions_left = versions_left.saturating_sub(history.saturating_add(1));
+            let is_last = new.is_some() || versions_left == 0;
+            self.replace(store, batch, &link, Some(old), new)?;
+            if is_last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_fenced(&self, source: Source) -> bool {
+        source.epoch < self.fence(source.partition)
+    }
+
+    fn raise_fence(&mut self, batch: &mut Batch, source: Source) {
+        if source.epoch > self.fence(source.partition) {
+            self.fences.insert(source.partition, source.epoch);
+            let rest = source.partition.0.to_be_bytes();
+            batch.put(self.space.key(family::FENCE, &rest), source.epoch.0.to_be_bytes());
+        }
+    }
+}
+
+/// The owner's wall clock when it made the command.
+fn time_of(command: &Command) -> Option<Moment> {
+    match command {
+        Command::Write(write) => Some(write.document.updated),
+        Command::Expire { at, .. } => Some(*at),
+        Command::Fence(_) | Command::Noop => None,
+    }
+}
+
+/// The record of a head's document, as it lies among the retained versions.
+pub(crate) fn plain(document: &Document) -> Record<'_> {
+    Record::of(document, document.version, false)
+}

@@ -1,0 +1,150 @@
+//! The fields that the index knows, each by a number, and the postings of a document.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use protocol::Moment;
+use serde_json::Number;
+use storage::{Batch, Reader, Space, StoreError};
+
+use crate::constraint::{KIND_FIELD, UPDATED_FIELD, is_built_in};
+use crate::family;
+use crate::leaves::{Leaves, walk};
+use crate::ordered::{Leaf, NumberKey};
+use crate::record::Record;
+
+/// How many fields a partition's index knows. Those that come later are not in it: queries on
+/// them look at the documents.
+const FIELDS_MAX: usize = 4096;
+
+/// How many leaves of a document are in the index. A document with more is listed under
+/// [`OVERFULL`] and looked at by every query.
+const LEAVES_MAX: usize = 1024;
+
+/// The longest path of a field in the index; longer than any that a query can name.
+const PATH_BYTES_MAX: usize = 512;
+
+/// Not a field: the documents that are not wholly in the index.
+pub(crate) const OVERFULL: u16 = 0;
+const KIND: u16 = 1;
+const UPDATED: u16 = 2;
+/// The number of the first field of bodies.
+const FIRST: u16 = 16;
+
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    numbers: BTreeMap<Box<str>, u16>,
+}
+
+impl Fields {
+    pub(crate) fn open(store: &dyn Reader, space: Space) -> Result<Self, StoreError> {
+        let mut numbers = BTreeMap::new();
+        let (from, to) = space.range(family::FIELD);
+        store.scan(&from, &to, false, &mut |key, value| {
+            let number = space.rest(key).try_into().map(u16::from_be_bytes);
+            if let (Ok(number), Ok(path)) = (number, std::str::from_utf8(value)) {
+                numbers.insert(path.into(), number);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(Self { numbers })
+    }
+
+    pub(crate) fn number(&self, path: &str) -> Option<u16> {
+        match path {
+            KIND_FIELD => Some(KIND),
+            UPDATED_FIELD => Some(UPDATED),
+            _ => self.numbers.get(path).copied(),
+        }
+    }
+
+    /// There may be fields in documents that have no number.
+    pub(crate) fn is_full(&self) -> bool {
+        self.numbers.len() >= FIELDS_MAX
+    }
+
+    fn learn(&mut self, path: &str, space: Space, batch: &mut Batch) -> Option<u16> {
+        if let Some(&number) = self.numbers.get(path) {
+            return Some(number);
+        }
+        if self.is_full() {
+            return None;
+        }
+        let number = FIRST + u16::try_from(self.numbers.len()).expect("FIELDS_MAX fits");
+        batch.put(space.key(family::FIELD, &number.to_be_bytes()), path);
+        self.numbers.insert(path.into(), number);
+        Some(number)
+    }
+}
+
+/// The postings of a document, without its link: family, field and value, sorted, none twice.
+pub(crate) fn postings(
+    fields: &mut Fields,
+    space: Space,
+    batch: &mut Batch,
+    record: &Record<'_>,
+) -> Vec<Vec<u8>> {
+    let family = if record.is_deleted() { family::DEAD } else { family::POSTING };
+    let mut found = Found {
+        postings: vec![posting(family, KIND, Leaf::Text(record.kind))],
+        fields,
+        space,
+        batch,
+        is_overfull: false,
+    };
+    if !record.is_deleted() {
+        found.postings.push(posting(family, UPDATED, moment(record.updated)));
+        walk(record.body, &mut found);
+        if found.is_overfull {
+            found.postings.truncate(2);
+            found.postings.push(beginning(family, OVERFULL, 0));
+        }
+    }
+    let mut postings = found.postings;
+    postings.sort_unstable();
+    postings.dedup();
+    postings
+}
+
+/// The beginning of the postings of a field; `more` is how many bytes will follow.
+pub(crate) fn beginning(family: u8, field: u16, more: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(3 + more);
+    bytes.push(family);
+    bytes.extend_from_slice(&field.to_be_bytes());
+    bytes
+}
+
+fn posting(family: u8, field: u16, leaf: Leaf<'_>) -> Vec<u8> {
+    let mut posting = beginning(family, field, 24);
+    leaf.encode(&mut posting);
+    posting
+}
+
+fn moment(moment: Moment) -> Leaf<'static> {
+    Leaf::Number(NumberKey::of(&Number::from(moment.0)))
+}
+
+struct Found<'f> {
+    postings: Vec<Vec<u8>>,
+    fields: &'f mut Fields,
+    space: Space,
+    batch: &'f mut Batch,
+    is_overfull: bool,
+}
+
+impl Leaves for Found<'_> {
+    fn wants(&self, path: &str) -> bool {
+        !self.is_overfull && !is_built_in(path)
+    }
+
+    fn take(&mut self, path: &str, leaf: Leaf<'_>) {
+        if path.len() > PATH_BYTES_MAX {
+            return;
+        }
+        if self.postings.len() > LEAVES_MAX {
+            self.is_overfull = true;
+        } else if let Some(field) = self.fields.learn(path, self.space, self.batch) {
+            self.postings.push(posting(family::POSTING, field, leaf));
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! Choosing the way to the documents that a query may be about.
+//!
+//! Of the clauses that must hold, the one with the fewest documents is taken: they are listed side
+//! by side, up to a number that grows, until one list comes to its end. When none is short, a
+//! single value's postings are in the order of links, and a field's in the order of its values:
+//! a page needs only as many of them as it takes to fill it. At worst all documents are looked at.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use storage::{Reader, StoreError};
+
+use crate::compiled::{CompiledQuery, Scope, Sort};
+use crate::constraint::{Atom, Constraint, KIND_FIELD, UPDATED_FIELD, is_built_in};
+use crate::family::{self, after_all_with};
+use crate::fields::OVERFULL;
+use crate::ordered::encoded_bytes;
+use crate::page::Cursor;
+use crate::partition::Partition;
+
+/// How many postings are listed of each clause, in turn, to find a short one.
+const LISTED: [usize; 3] = [256, 4096, 32_768];
+
+/// As many are listed when there is another way in order of links.
+const LISTED_BESIDE_STREAM: usize = 4096;
+
+/// Where the documents are that are looked at next.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// These, the last one first.
+    Links(Vec<String>),
+    /// All in a range of links.
+    Heads { from: Vec<u8>, to: Vec<u8> },
+    /// The postings of a single value, in order of links.
+    List(List),
+    /// As many as that list has, and nothing else.
+    Counted(List),
+    /// The postings of a field, in order of its values.
+    Sorted(Sorted),
+}
+
+/// A range of keys with links at their ends.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct List {
+    pub(crate) family: u8,
+    /// Rests of keys.
+    pub(crate) from: Vec<u8>,
+    pub(crate) to: Vec<u8>,
+    pub(crate) link_at: LinkAt,
+}
+
+/// Where in the rest of a key the link begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkAt {
+    Byte(usize),
+    /// After the field's number and a value.
+    AfterValue,
+}
+
+impl LinkAt {
+    pub(crate) fn link(self, rest: &[u8]) -> Option<&str> {
+        let at = match self {
+            Self::Byte(at) => at,
+            Self::AfterValue => 2 + encoded_bytes(rest.get(2..)?)?,
+        };
+        std::str::from_utf8(rest.get(at..)?).ok()
+    }
+}
+
+/// A walk through the postings of a field by its values. Downward it goes from value to value,
+/// but upward through the links of each.
+#[derive(Debug)]
+pub(crate) struct Sorted {
+    /// The rests of keys still to come, of all values (upward) or of the present one (downward).
+    pub(crate) from: Vec<u8>,
+    pub(crate) to: Vec<u8>,
+    /// Downward: all further values are below this one.
+    pub(crate) below: Option<Vec<u8>>,
+    /// The number of the field.
+    pub(crate) field: u16,
+}
+
+/// The links that can be hits at all: from the first, up to before the last.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkRange {
+    pub(crate) from: Vec<u8>,
+    pub(crate) to: Option<Vec<u8>>,
+}
+
+impl LinkRange {
+    fn of(query: &CompiledQuery) -> Self {
+        let mut range = Self { from: Vec::new(), to: None };
+        for prefix in query.constraints.iter().filter_map(Constraint::link_prefix) {
+            let prefix = prefix.as_bytes();
+            if prefix > range.from.as_slice() {
+                range.from = prefix.to_vec();
+            }
+            let to = after_all_with(prefix);
+            if !prefix.is_empty() && range.to.as_ref().is_none_or(|known| to < *known) {
+                range.to = Some(to);
+            }
+        }
+        range
+    }
+
+    /// Without what is before that link.
+    fn starting(mut self, link: &str) -> Self {
+        if link.as_bytes() > self.from.as_slice() {
+            self.from = link.as_bytes().to_vec();
+        }
+        self
+    }
+
+    pub(crate) fn has(&self, link: &str) -> bool {
+        let link = link.as_bytes();
+        link >= self.from.as_slice() && self.to.as_ref().is_none_or(|to| link < to.as_slice())
+    }
+}
+
+/// A constraint as it is found in this partition's index.
+#[derive(Debug, Default)]
+struct Source {
+    links: Vec<String>,
+    lists: Vec<List>,
+}
+
+impl Source {
+    /// In order of links as it is.
+    fn stream(&self) -> Option<&List> {
+        match self.lists.as_slice() {
+            [list] if self.links.is_empty() && list.link_at != LinkAt::AfterValue => Some(list),
+            _ => None,
+        }
+    }
+}
+
+/// What a search needs to know of its way.
+pub(crate) struct Plan {
+    pub(crate) way: Way,
+    /// The way is in the order of the hits.
+    pub(crate) is_in_order: bool,
+    /// Documents without a value to sort by are all that is still to come.
+    pub(crate) only_missing: bool,
+}
+
+impl Partition {
+    /// `after` is where the page begins; `only_missing` when all documents with a value to sort
+    /// by were seen.
+    pub(crate) fn plan(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        after: Option<&Cursor>,
+        limit: usize,
+        only_missing: bool,
+    ) -> Result<Plan, StoreError> {
+        let mut range = LinkRange::of(query);
+        let (sources, may_stream) = self.sources(store, query, &range)?;
+        if let Some(sort) = query.sort.as_ref().filter(|_| !query.is_count && !only_missing) {
+            // After the documents with a value come those without.
+            let is_behind = after.is_some_and(|after| sort.value(&after.sort_key).is_none());
+            match self.sort_field(sort).filter(|_| may_stream) {
+                Some(field) if field.is_none() || is_behind => {
+                    return self.plan(store, query, after, limit, true);
+                }
+                field => {
+                    let from = after.filter(|_| !is_behind);
+                    let sorted = field.flatten().map(|field| Sorted::new(field, sort, from));
+                    return self.plan_sorted(store, &sources, may_stream, &range, sorted, limit);
+                }
+            }
+        }
+        // Among documents with no value to sort by, a cursor with one is not a place.
+        let is_place = |after: &&Cursor| match &query.sort {
+            None => true,
+            Some(sort) => sort.value(&after.sort_key).is_none(),
+        };
+        if let Some(after) = after.filter(is_place) {
+            range = range.starting(&after.link);
+        }
+        let way = self.way_by_links(store, query, &sources, may_stream, &range)?;
+        Ok(Plan { way, is_in_order: true, only_missing })
+    }
+
+    fn plan_sorted(
+        &self,
+        store: &dyn Reader,
+        sources: &[Source],
+        may_stream: bool,
+        range: &LinkRange,
+        sorted: Option<Sorted>,
+        limit: usize,
+    ) -> Result<Plan, StoreError> {
+        let found = self.shortest(store, sources, range, usize::MAX)?;
+        let is_long = found.as_ref().is_none_or(|found| self.is_longer(found.len(), limit));
+        let (way, is_in_order) = match (sorted, found) {
+            (Some(sorted), _) if is_long => (Way::Sorted(sorted), true),
+            (_, Some(links)) => (Way::Links(links), false),
+            (_, None) => (stream_or_heads(sources, may_stream, range), false),
+        };
+        Ok(Plan { way, is_in_order, only_missing: false })
+    }
+
+    /// Whether looking at that many documents and sorting them is more work than walking in
+    /// order until the page is full, if hits are spread evenly.
+    fn is_longer(&self, found: usize, limit: usize) -> bool {
+        let all = usize::try_from(self.live).unwrap_or(usize::MAX);
+        limit.saturating_mul(all) < found.saturating_mul(found)
+    }
+
+    fn way_by_links(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        sources: &[Source],
+        may_stream: bool,
+        range: &LinkRange,
+    ) -> Result<Way, StoreError> {
+        let stream = sources.iter().find_map(Source::stream).filter(|_| may_stream);
+        if let (Some(list), [_]) = (stream, sources) {
+            let list = list.within(range);
+            let is_only =
+                query.constraints.iter().filter(|it| it.link_prefix().is_none()).count() == 1;
+            let may_count = query.is_count && query.is_exact && is_only;
+            return Ok(if may_count { Way::Counted(list) } else { Way::List(list) });
+        }
+        let is_page = stream.is_some() && !query.is_count;
+        let listed_max = if is_page { LISTED_BESIDE_STREAM } else { usize::MAX };
+        Ok(match self.shortest(store, sources, range, listed_max)? {
+            Some(links) => Way::Links(links),
+            None => stream_or_heads(sources, may_stream, range),
+        })
+    }
+
+    /// What the index can say to the constraints, and whether its lists are complete and in order
+    /// by themselves.
+    fn sources(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        range: &LinkRange,
+    ) -> Result<(Vec<Source>, bool), StoreError> {
+        let is_indexed = self.index.is_complete();
+        let mut also = Vec::new();
+        let whole = |family, prefix: Vec<u8>, link_at| List {
+            family,
+            to: after_all_with(&prefix),
+            from: prefix,
+            link_at,
+        };
+        let overfull = whole(family::POSTING, OVERFULL.to_be_bytes().to_vec(), LinkAt::Byte(2));
+        if self.is_any(store, &overfull)? {
+            also.push(overfull);
+        }
+        if query.scope != Scope::Live {
+            // Tombstones are listed by their kind only.
+            let kind = self.index.fields.number(KIND_FIELD).expect("every index has kinds");
+            also.push(whole(family::DEAD, kind.to_be_bytes().to_vec(), LinkAt::AfterValue));
+        }
+        if query.scope == Scope::AllVersions {
+            also.push(List {
+                family: family::KIND_CHANGED,
+                from: range.from.clone(),
+                to: range.to.clone().unwrap_or_else(|| vec![0xff]),
+                link_at: LinkAt::Byte(0),
+            });
+        }
+        let mut sources = Vec::new();
+        for constraint in &query.constraints {
+            let of_versions =
+                query.scope != Scope::AllVersions || constraint.holds_for_all_versions();
+            if constraint.link_prefix().is_some() || !of_versions {
+                continue;
+            }
+            if let Some(mut source) = self.source(store, constraint)? {
+                let is_of_links = constraint.atoms.iter().all(|atom| matches!(atom, Atom::Link(_)));
+                if !is_of_links {
+                    source.lists.extend_from_slice(&also);
+                }
+                if is_of_links || is_indexed {
+                    sources.push(source);
+                }
+            }
+        }
+        Ok((sources, is_indexed && also.is_empty()))
+    }
+
+    /// `None` if the index does not know.
+    fn source(
+        &self,
+        store: &dyn Reader,
+        constraint: &Constraint,
+    ) -> Result<Option<Source>, StoreError> {
+        let mut source = Source::default();
+        for atom in &constraint.atoms {
+            match atom {
+                Atom::Link(link) => source.links.push(link.clone()),
+                Atom::LinkPrefix(prefix) => source.lists.push(List {
+                    family: family::HEAD,
+                    from: prefix.clone().into_bytes(),
+                    to: after_all_with(prefix.as_bytes()),
+                    link_at: LinkAt::Byte(0),
+                }),
+                Atom::Values { path, from, to, is_single } => {
+                    let Some(field) = self.index.fields.number(path) else {
+                        if self.index.fields.is_full() {
+                            return Ok(None);
+                        }
+                        // No document has it.
+                        continue;
+                    };
+                    let key = |value: &[u8]| [&field.to_be_bytes(), value].concat();
+                    let (from, to) = (key(from), key(to));
+                    let link_at =
+                        if *is_single { LinkAt::Byte(from.len()) } else { LinkAt::AfterValue };
+                    let list = List { family: family::POSTING, from, to, link_at };
+                    if self.is_any(store, &list)? {
+                        source.lists.push(list);
+                    }
+                }
+            }
+        }
+        Ok(Some(source))
+    }
+
+    /// The links under the constraint that has the fewest, the last one first, unless all have
+    /// more than are worth listing.
+    fn shortest(
+        &self,
+        store: &dyn Reader,
+        sources: &[Source],
+        range: &LinkRange,
+        listed_max: usize,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        for max in LISTED.into_iter().filter(|&max| max <= listed_max) {
+            let mut best: Option<BTreeSet<String>> = None;
+            for source in sources {
+                if let Some(links) = self.links(store, source, range, max)?
+                    && best.as_ref().is_none_or(|best| links.len() < best.len())
+                {
+                    best = Some(links);
+                }
+            }
+            if let Some(best) = best {
+                return Ok(Some(best.into_iter().rev().collect()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All links of a source, unless more than `max` keys would have to be visited.
+    fn links(
+        &self,
+        store: &dyn Reader,
+        source: &Source,
+        range: &LinkRange,
+        max: usize,
+    ) -> Result<Option<BTreeSet<String>>, StoreError> {
+        let own = source.links.iter().filter(|link| range.has(link));
+        let mut links: BTreeSet<String> = own.cloned().collect();
+        let mut left = max;
+        let mut is_whole = true;
+        for list in &source.lists {
+            let list = list.within(range);
+            self.scan_list(store, &list, &mut |rest| {
+                if left == 0 {
+                    is_whole = false;
+                    return ControlFlow::Break(());
+                }
+                left -= 1;
+                if let Some(link) = list.link_at.link(rest)
+                    && range.has(link)
+                {
+                    links.insert(link.to_owned());
+                }
+                ControlFlow::Continue(())
+            })?;
+            if !is_whole {
+                return Ok(None);
+            }
+        }
+        Ok(Some(links))
+    }
+
+    pub(crate) fn scan_list(
+        &self,
+        store: &dyn Reader,
+        list: &List,
+        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let from = self.space.key(list.family, &list.from);
+        let to = self.space.key(list.family, &list.to);
+        store.scan(&from, &to, false, &mut |key, _| visit(self.space.rest(key)))
+    }
+
+    fn is_any(&self, store: &dyn Reader, list: &List) -> Result<bool, StoreError> {
+        let mut is_any = false;
+        self.scan_list(store, list, &mut |_| {
+            is_any = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(is_any)
+    }
+
+    /// The field whose postings are in the order asked for: `None` if the index does not have
+    /// it, `Some(None)` if no document does.
+    fn sort_field(&self, sort: &Sort) -> Option<Option<u16>> {
+        let [path] = sort.paths.as_slice() else { return None };
+        if is_built_in(path) && path != KIND_FIELD && path != UPDATED_FIELD {
+            return None;
+        }
+        let field = self.index.fields.number(path);
+        (field.is_some() || !self.index.fields.is_full()).then_some(field)
+    }
+}
+
+impl List {
+    /// Only what is in a range of links, as far as that is together.
+    fn within(&self, range: &LinkRange) -> Self {
+        let mut list = self.clone();
+        if let LinkAt::Byte(at) = self.link_at {
+            let prefix = &self.from[..at.min(self.from.len())];
+            let from = [prefix, &range.from].concat();
+            if from > list.from {
+                list.from = from;
+            }
+            if let Some(to) = &range.to {
+                let to = [prefix, to].concat();
+                if to < list.to {
+                    list.to = to;
+                }
+            }
+        }
+        list
+    }
+}
+
+impl Sorted {
+    /// `after` is a cursor that has a value.
+    fn new(field: u16, sort: &Sort, after: Option<&Cursor>) -> Self {
+        let start = field.to_be_bytes().to_vec();
+        let end = after_all_with(&start);
+        let from = after.and_then(|after| Some((sort.value(&after.sort_key)?, after)));
+        match (from, sort.is_descending) {
+            (None, false) => Self { from: start, to: end, below: None, field },
+            (None, true) => Self { from: Vec::new(), to: Vec::new(), below: Some(end), field },
+            (Some((value, after)), is_descending) => {
+                let value = [start, value].concat();
+                let from = [&value, after.link.as_bytes(), &[0]].concat();
+                if is_descending {
+                    Self { from, to: after_all_with(&value), below: Some(value), field }
+                } else {
+                    Self { from, to: end, below: None, field }
+                }
+            }
+        }
+    }
+}
+
+fn stream_or_heads(sources: &[Source], may_stream: bool, range: &LinkRange) -> Way {
+    match sources.iter().find_map(Source::stream).filter(|_| may_stream) {
+        Some(list) => Way::List(list.within(range)),
+        None => Way::Heads {
+            from: range.from.clone(),
+            to: range.to.clone().unwrap_or_else(|| vec![0xff]),
+        },
+    }
+}

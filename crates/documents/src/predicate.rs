@@ -1,0 +1,331 @@
+//! What a term of a query asks of one value.
+
+use protocol::Problem;
+use protocol::query::{MatchType, NumericRange, QueryTerm};
+use serde_json::{Number, Value};
+
+use crate::ordered::{Leaf, NumberKey};
+
+/// The longest `matchValue`, in bytes.
+const MATCH_VALUE_BYTES_MAX: usize = 4096;
+
+/// What `range.type` may be. It makes no difference: numbers compare as numbers.
+const NUMBER_TYPES: [&str; 3] = ["LONG", "DOUBLE", "DATE"];
+
+/// What `propertyType` may be. It makes no difference: a value has the type that JSON gives it.
+const PROPERTY_TYPES: [&str; 13] = [
+    "LONG",
+    "STRING",
+    "BYTES",
+    "PODO",
+    "COLLECTION",
+    "MAP",
+    "BOOLEAN",
+    "DOUBLE",
+    "InternetAddressV4",
+    "InternetAddressV6",
+    "DATE",
+    "URI",
+    "ENUM",
+];
+
+/// What is asked of a value. A field with many values meets it when one of them does.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Predicate {
+    /// Any of these. `"5"` asks for the text as well as for the number, and so does `5`.
+    Equal {
+        text: String,
+        number: Option<NumberKey>,
+        boolean: Option<bool>,
+    },
+    /// Any value at all.
+    Present,
+    /// Text that begins so.
+    Prefix(String),
+    /// Text of that form.
+    Wildcard(Vec<Token>),
+    /// Text with these words in a row.
+    Phrase(Vec<String>),
+    Range {
+        from: Option<Limit>,
+        to: Option<Limit>,
+    },
+}
+
+/// One end of a range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limit {
+    pub(crate) number: NumberKey,
+    pub(crate) is_inclusive: bool,
+}
+
+/// A part of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// `*`: any characters, or none.
+    Many,
+    /// `?`: any one character.
+    One,
+    Char(char),
+}
+
+impl Predicate {
+    /// `at` is the place of the term, for the error.
+    pub(crate) fn new(term: &QueryTerm, at: &str) -> Result<Self, Problem> {
+        check_property_type(term, at)?;
+        match (&term.match_value, &term.range) {
+            (Some(_), Some(_)) => {
+                wrong(at, "has a 'matchValue' and a 'range'; give one of them, or two terms")
+            }
+            (None, None) => wrong(at, "needs a 'matchValue' or a 'range'"),
+            (None, Some(range)) => match term.match_type {
+                None | Some(MatchType::Term) => Self::range(range, &format!("{at}.range")),
+                Some(_) => wrong(at, "has a 'range', which goes with no 'matchType'"),
+            },
+            (Some(value), None) => Self::matching(value, term.match_type.unwrap_or_default(), at),
+        }
+    }
+
+    fn matching(value: &Value, match_type: MatchType, at: &str) -> Result<Self, Problem> {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(boolean) => boolean.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                return wrong(
+                    &format!("{at}.matchValue"),
+                    "must be a string, a number or a boolean; for several values make a clause \
+                     with SHOULD_OCCUR of each",
+                );
+            }
+        };
+        if text.len() > MATCH_VALUE_BYTES_MAX {
+            return wrong(
+                &format!("{at}.matchValue"),
+                &format!("is {} bytes long; the limit is {MATCH_VALUE_BYTES_MAX}", text.len()),
+            );
+        }
+        Ok(match match_type {
+            MatchType::Term => Self::equal(text),
+            MatchType::Prefix => Self::Prefix(text),
+            MatchType::Wildcard => Self::pattern(&text),
+            MatchType::Phrase => {
+                let phrase = words(&text);
+                if phrase.is_empty() {
+                    return wrong(&format!("{at}.matchValue"), "has no word to look for");
+                }
+                Self::Phrase(phrase)
+            }
+        })
+    }
+
+    pub(crate) fn equal(text: String) -> Self {
+        let number =
+            serde_json::from_str::<Number>(&text).ok().map(|number| NumberKey::of(&number));
+        Self::Equal { number, boolean: text.parse().ok(), text }
+    }
+
+    fn pattern(text: &str) -> Self {
+        let mut tokens = Vec::new();
+        let mut chars = text.chars();
+        while let Some(char) = chars.next() {
+            let token = match char {
+                '*' if tokens.last() == Some(&Token::Many) => continue,
+                '*' => Token::Many,
+                '?' => Token::One,
+                '\\' => Token::Char(chars.next().unwrap_or('\\')),
+                char => Token::Char(char),
+            };
+            tokens.push(token);
+        }
+        if tokens == [Token::Many] {
+            return Self::Present;
+        }
+        let literal = literal_beginning(&tokens);
+        match &tokens[literal.chars().count()..] {
+            [Token::Many] => Self::Prefix(literal),
+            _ => Self::Wildcard(tokens),
+        }
+    }
+
+    fn range(range: &NumericRange, at: &str) -> Result<Self, Problem> {
+        if let Some(number_type) = &range.number_type
+            && !NUMBER_TYPES.contains(&number_type.as_str())
+        {
+            return wrong(
+                &format!("{at}.type"),
+                &format!("is '{number_type}'; it may be one of {}", NUMBER_TYPES.join(", ")),
+            );
+        }
+        if range.min.is_none() && range.max.is_none() {
+            return wrong(at, "needs a 'min', a 'max' or both");
+        }
+        let limit = |number: &Option<Number>, is_inclusive| {
+            number.as_ref().map(|number| Limit { number: NumberKey::of(number), is_inclusive })
+        };
+        Ok(Self::Range {
+            from: limit(&range.min, range.is_min_inclusive),
+            to: limit(&range.max, range.is_max_inclusive),
+        })
+    }
+
+    pub(crate) fn is_met(&self, leaf: Leaf<'_>) -> bool {
+        match (self, leaf) {
+            (Self::Present, _) => true,
+            (Self::Equal { text, .. }, Leaf::Text(found)) => text == found,
+            (Self::Equal { number, .. }, Leaf::Number(found)) => *number == Some(found),
+            (Self::Equal { boolean, .. }, Leaf::Boolean(found)) => *boolean == Some(found),
+            (Self::Prefix(prefix), Leaf::Text(found)) => found.starts_with(prefix.as_str()),
+            (Self::Wildcard(tokens), Leaf::Text(found)) => fits(tokens, found),
+            (Self::Phrase(phrase), Leaf::Text(found)) => {
+                words(found).windows(phrase.len()).any(|window| window == phrase.as_slice())
+            }
+            (Self::Range { from, to }, Leaf::Number(found)) => {
+                let above = from.is_none_or(|from| {
+                    found > from.number || from.is_inclusive && found == from.number
+                });
+                let below =
+                    to.is_none_or(|to| found < to.number || to.is_inclusive && found == to.number);
+                above && below
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The known names of types, so that a misspelt one is told.
+pub(crate) fn check_property_type(term: &QueryTerm, at: &str) -> Result<(), Problem> {
+    match &term.property_type {
+        Some(name) if !PROPERTY_TYPES.contains(&name.as_str()) => wrong(
+            &format!("{at}.propertyType"),
+            &format!("is '{name}'; it may be one of {}", PROPERTY_TYPES.join(", ")),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// What all texts that fit the pattern begin with.
+pub(crate) fn literal_beginning(tokens: &[Token]) -> String {
+    let literal = tokens.iter().map_while(|token| match token {
+        Token::Char(char) => Some(char),
+        Token::Many | Token::One => None,
+    });
+    literal.collect()
+}
+
+/// Goes through the text once, and after a misfit back to the last `*`, which takes one more.
+fn fits(tokens: &[Token], text: &str) -> bool {
+    let (mut token, mut rest) = (0, text.chars());
+    let mut retry = None;
+    loop {
+        let mut next = rest.clone();
+        match (tokens.get(token), next.next()) {
+            (None, None) => return true,
+            (Some(Token::Many), _) => {
+                retry = Some((token + 1, rest.clone()));
+                token += 1;
+            }
+            (Some(Token::One), Some(_)) => (token, rest) = (token + 1, next),
+            (Some(Token::Char(wanted)), Some(char)) if *wanted == char => {
+                (token, rest) = (token + 1, next);
+            }
+            _ => {
+                let Some((after_many, from)) = &mut retry else { return false };
+                if from.next().is_none() {
+                    return false;
+                }
+                (token, rest) = (*after_many, from.clone());
+            }
+        }
+    }
+}
+
+/// Letters and digits in a row, in lower case.
+fn words(text: &str) -> Vec<String> {
+    let words = text.split(|char: char| !char.is_alphanumeric());
+    words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+}
+
+/// The error for a part of a specification.
+pub(crate) fn wrong<T>(at: &str, why: &str) -> Result<T, Problem> {
+    Err(Problem::bad_request(format!("{at} {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn wildcard(pattern: &str, text: &str) -> bool {
+        Predicate::pattern(pattern).is_met(Leaf::Text(text))
+    }
+
+    #[test]
+    fn a_star_is_any_characters_and_a_question_mark_one() {
+        for (pattern, text) in [
+            ("*", ""),
+            ("a*", "a"),
+            ("a*c", "abc"),
+            ("a*c", "abcabc"),
+            ("*b*b*", "abab"),
+            ("?", "é"),
+            ("a?c*", "abc"),
+            ("\\*", "*"),
+            ("**a**", "xay"),
+            ("a\\", "a\\"),
+            ("*aab", "aaaab"),
+        ] {
+            assert!(wildcard(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in
+            [("a*c", "abd"), ("?", ""), ("?", "ab"), ("a", "A"), ("\\*", "a"), ("*b*b*", "ab")]
+        {
+            assert!(!wildcard(pattern, text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn simple_patterns_become_simple_questions() {
+        assert_eq!(Predicate::pattern("**"), Predicate::Present);
+        assert_eq!(Predicate::pattern("ab*"), Predicate::Prefix("ab".into()));
+        assert!(matches!(Predicate::pattern("ab*c"), Predicate::Wildcard(_)));
+        assert!(matches!(Predicate::pattern("ab"), Predicate::Wildcard(_)));
+    }
+
+    #[test]
+    fn a_value_is_equal_in_any_of_its_types() {
+        let five = Predicate::matching(&json!(5), MatchType::Term, "term").unwrap();
+        assert_eq!(five, Predicate::matching(&json!("5"), MatchType::Term, "term").unwrap());
+        assert!(five.is_met(Leaf::Text("5")) && !five.is_met(Leaf::Text("5.0")));
+        assert!(five.is_met(Leaf::Number(NumberKey::of_u64(5))));
+        let yes = Predicate::equal("true".into());
+        assert!(yes.is_met(Leaf::Boolean(true)) && yes.is_met(Leaf::Text("true")));
+        assert!(!yes.is_met(Leaf::Boolean(false)));
+    }
+
+    #[test]
+    fn the_words_of_a_phrase_stand_in_a_row() {
+        let phrase = Predicate::Phrase(words("Quick, brown"));
+        assert!(phrase.is_met(Leaf::Text("the QUICK brown-fox")));
+        assert!(!phrase.is_met(Leaf::Text("quick red brown")));
+        assert!(!phrase.is_met(Leaf::Text("quick brownish")));
+    }
+
+    #[test]
+    fn the_ends_of_a_range_belong_to_it_when_told() {
+        let limit =
+            |number, is_inclusive| Some(Limit { number: NumberKey::of_u64(number), is_inclusive });
+        let met = |from, to| {
+            let range = Predicate::Range { from, to };
+            (0..10)
+                .filter(|&n| range.is_met(Leaf::Number(NumberKey::of_u64(n))))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(met(limit(3, true), limit(5, true)), [3, 4, 5]);
+        assert_eq!(met(limit(3, false), limit(5, false)), [4]);
+        assert_eq!(met(None, limit(1, true)), [0, 1]);
+        assert_eq!(met(limit(8, false), None), [9]);
+        assert!(met(limit(8, true), limit(2, true)).is_empty());
+    }
+}
