@@ -1,0 +1,266 @@
+//! The log's disk: real files in one folder.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use storage::{Disk, DiskError};
+
+/// How many files are kept open. The log writes to one and reads one; the rest is margin.
+const OPEN_FILES_MAX: usize = 4;
+
+/// How much zero is written at once when a file is made, in bytes.
+const ZEROS_BYTES: usize = 256 << 10;
+
+/// One folder of files. Only one process may use it, which is the caller's care.
+#[derive(Debug)]
+pub struct FileDisk {
+    folder: PathBuf,
+    open: BTreeMap<String, File>,
+}
+
+impl FileDisk {
+    /// Opens the folder, makes it if need be, and makes durable which files it has.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn open(folder: &Path) -> Result<Self, DiskError> {
+        let opened = fs::create_dir_all(folder).and_then(|()| {
+            // A process that ended in the middle may have left names that are not durable.
+            sync_folder(folder)?;
+            folder.canonicalize()?.parent().map_or(Ok(()), sync_folder)
+        });
+        opened.map_err(|error| wrong("opening", &folder.display(), &error))?;
+        Ok(Self { folder: folder.to_owned(), open: BTreeMap::new() })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn file(&mut self, name: &str) -> Result<&File, DiskError> {
+        if !self.open.contains_key(name) {
+            let file = OpenOptions::new().read(true).write(true).open(self.path(name));
+            let file = file.map_err(|error| self.wrong("opening", name, &error))?;
+            self.keep(name, file);
+        }
+        Ok(&self.open[name])
+    }
+
+    fn keep(&mut self, name: &str, file: File) {
+        while self.open.len() >= OPEN_FILES_MAX {
+            // The names count up, so the first one is the oldest file.
+            self.open.pop_first();
+        }
+        self.open.insert(name.to_owned(), file);
+    }
+
+    /// Writes real zeros: a file that is merely long has no blocks yet, so that a later write may
+    /// find the disk full and each sync has to write down where the blocks are.
+    fn fill(&self, name: &str, bytes: u64) -> io::Result<File> {
+        let path = self.path(name);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+        let zeros = vec![0; ZEROS_BYTES];
+        let mut at = 0;
+        while at < bytes {
+            let left = usize::try_from(bytes - at).unwrap_or(ZEROS_BYTES);
+            let piece = &zeros[..left.min(ZEROS_BYTES)];
+            file.write_all_at(piece, at)?;
+            at += u64::try_from(piece.len()).expect("ZEROS_BYTES fits");
+        }
+        file.sync_all()?;
+        sync_folder(&self.folder)?;
+        Ok(file)
+    }
+
+    fn wrong(&self, doing: &str, name: &str, error: &io::Error) -> DiskError {
+        wrong(doing, &self.path(name).display(), error)
+    }
+}
+
+fn wrong(doing: &str, what: &dyn std::fmt::Display, error: &io::Error) -> DiskError {
+    let text = format!("{doing} {what}: {error}");
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DiskError::Full(text),
+        _ => DiskError::Failed(text),
+    }
+}
+
+/// Makes the names in a folder durable.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+impl Disk for FileDisk {
+    fn list(&mut self) -> Result<Vec<String>, DiskError> {
+        let mut names = Vec::new();
+        let read = fs::read_dir(&self.folder).and_then(|entries| {
+            for entry in entries {
+                let entry = entry?;
+                // The log gives its files plain names, so others are not its own.
+                if let (true, Ok(name)) =
+                    (entry.file_type()?.is_file(), entry.file_name().into_string())
+                {
+                    names.push(name);
+                }
+            }
+            Ok(())
+        });
+        read.map_err(|error| wrong("listing", &self.folder.display(), &error))?;
+        Ok(names)
+    }
+
+    fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        self.open.remove(name);
+        match self.fill(name, bytes) {
+            Ok(file) => {
+                self.keep(name, file);
+                Ok(())
+            }
+            Err(error) => {
+                // Half a file helps nobody, and others may need the room.
+                let _the_first_error_counts = fs::remove_file(self.path(name));
+                Err(self.wrong("making", name, &error))
+            }
+        }
+    }
+
+    fn size(&mut self, name: &str) -> Result<u64, DiskError> {
+        let found = self.file(name)?.metadata();
+        found.map(|found| found.len()).map_err(|error| self.wrong("measuring", name, &error))
+    }
+
+    fn read(&mut self, name: &str, offset: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
+        let size = self.size(name)?;
+        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut content = vec![0; bytes.min(left)];
+        let read = self.file(name)?.read_exact_at(&mut content, offset);
+        read.map_err(|error| self.wrong("reading", name, &error))?;
+        Ok(content)
+    }
+
+    fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let written = self.file(name)?.write_all_at(bytes, offset);
+        written.map_err(|error| self.wrong("writing", name, &error))
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), DiskError> {
+        // The length was made durable when the file was made.
+        let synced = self.file(name)?.sync_data();
+        synced.map_err(|error| self.wrong("syncing", name, &error))
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), DiskError> {
+        self.open.remove(name);
+        let removed = fs::remove_file(self.path(name));
+        removed.map_err(|error| self.wrong("removing", name, &error))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        let file = self.open.remove(from);
+        self.open.remove(to);
+        let renamed =
+            fs::rename(self.path(from), self.path(to)).and_then(|()| sync_folder(&self.folder));
+        renamed.map_err(|error| self.wrong("renaming", from, &error))?;
+        if let Some(file) = file {
+            self.keep(to, file);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_length_it_was_made_with_and_is_all_zeros() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = FileDisk::open(&folder.path().join("log")).unwrap();
+        let bytes = ZEROS_BYTES + 513;
+        disk.create("a", u64::try_from(bytes).unwrap()).unwrap();
+        assert_eq!(disk.size("a").unwrap(), u64::try_from(bytes).unwrap());
+        assert_eq!(disk.read("a", 0, usize::MAX).unwrap(), vec![0; bytes]);
+        disk.create("a", 0).unwrap();
+        assert_eq!(disk.size("a").unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_short_only_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = FileDisk::open(folder.path()).unwrap();
+        disk.create("a", 8).unwrap();
+        disk.write("a", 2, b"abc").unwrap();
+        disk.sync("a").unwrap();
+        assert_eq!(disk.read("a", 1, 3).unwrap(), b"\0ab");
+        assert_eq!(disk.read("a", 4, 100).unwrap(), b"c\0\0\0");
+        assert_eq!(disk.read("a", 100, 100).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_renamed_file_is_there_by_its_new_name_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = FileDisk::open(folder.path()).unwrap();
+        disk.create("a", 1).unwrap();
+        disk.create("b", 2).unwrap();
+        disk.rename("a", "b").unwrap();
+        assert_eq!(disk.list().unwrap(), ["b"]);
+        assert_eq!(disk.size("b").unwrap(), 1);
+        disk.write("b", 0, b"x").unwrap();
+        assert!(disk.size("a").is_err());
+        disk.remove("b").unwrap();
+        assert!(disk.list().unwrap().is_empty());
+        assert!(disk.remove("b").is_err());
+    }
+
+    #[test]
+    fn a_folder_is_not_a_file_of_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("other")).unwrap();
+        assert!(FileDisk::open(folder.path()).unwrap().list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn no_more_files_are_open_than_the_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = FileDisk::open(folder.path()).unwrap();
+        for number in 0..3 * OPEN_FILES_MAX {
+            disk.create(&number.to_string(), 1).unwrap();
+        }
+        for number in 0..3 * OPEN_FILES_MAX {
+            disk.write(&number.to_string(), 0, b"x").unwrap();
+            assert!(disk.open.len() <= OPEN_FILES_MAX);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let full = io::Error::from(ErrorKind::StorageFull);
+        assert!(wrong("writing", &"a", &full).is_full());
+        assert!(!wrong("writing", &"a", &io::Error::from(ErrorKind::NotFound)).is_full());
+    }
+
+    #[test]
+    fn a_log_on_real_files_comes_back() {
+        use storage::{Log, LogOptions, LogRecord};
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions { segment_bytes: 16 << 10 };
+        let vote = |term| LogRecord::Vote {
+            group: protocol::GroupId(1),
+            term: protocol::Term(term),
+            voted_for: protocol::ReplicaId(2),
+            commit: protocol::Position(0),
+        };
+        let (mut log, _) = Log::open(FileDisk::open(folder.path()).unwrap(), options).unwrap();
+        for term in 1..=200 {
+            log.append(&[vote(term)]).unwrap();
+            log.sync().unwrap();
+        }
+        drop(log);
+        let (_, recovered) = Log::open(FileDisk::open(folder.path()).unwrap(), options).unwrap();
+        assert_eq!(recovered.groups[&protocol::GroupId(1)].term, protocol::Term(200));
+    }
+}
