@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use protocol::Moment;
 use storage::{Reader, StoreError};
@@ -25,6 +26,13 @@ const CHUNK: usize = 128;
 /// A query under way in one partition; see [`Partition::step`].
 #[derive(Debug)]
 pub struct Search {
+    query: Arc<CompiledQuery>,
+    run: Run,
+}
+
+/// How far it has come.
+#[derive(Debug)]
+struct Run {
     after: Option<Cursor>,
     limit: usize,
     now: Moment,
@@ -41,9 +49,8 @@ pub struct Search {
     count: u64,
 }
 
-impl Search {
-    /// For the hits after `after`, at most `limit`. Documents that expired by `now` are not seen.
-    pub fn new(after: Option<&Cursor>, limit: usize, now: Moment) -> Self {
+impl Run {
+    fn new(after: Option<&Cursor>, limit: usize, now: Moment) -> Self {
         Self {
             after: after.cloned(),
             limit,
@@ -113,12 +120,24 @@ impl Partition {
         limit: usize,
         now: Moment,
     ) -> Result<Page, StoreError> {
-        let mut search = Search::new(after, limit, now);
+        let mut run = Run::new(after, limit, now);
         loop {
-            if let Some(page) = self.step(store, query, &mut search, usize::MAX)? {
+            if let Some(page) = self.run(store, query, &mut run, usize::MAX)? {
                 return Ok(page);
             }
         }
+    }
+
+    /// Begins a query that is run in steps: the hits after `after`, at most `limit`. Documents
+    /// that expired by `now` are not seen.
+    pub fn search(
+        &self,
+        query: Arc<CompiledQuery>,
+        after: Option<&Cursor>,
+        limit: usize,
+        now: Moment,
+    ) -> Search {
+        Search { query, run: Run::new(after, limit, now) }
     }
 
     /// Looks at about `budget` documents more. The page, once it is complete. Commands may be
@@ -129,26 +148,35 @@ impl Partition {
     pub fn step(
         &self,
         store: &dyn Reader,
-        query: &CompiledQuery,
         search: &mut Search,
         budget: usize,
     ) -> Result<Option<Page>, StoreError> {
+        self.run(store, &search.query, &mut search.run, budget)
+    }
+
+    fn run(
+        &self,
+        store: &dyn Reader,
+        query: &CompiledQuery,
+        run: &mut Run,
+        budget: usize,
+    ) -> Result<Option<Page>, StoreError> {
         let life = (self.space.generation, self.index.life);
-        if search.way.is_none() || search.life != life {
-            let after = search.after.take().filter(|_| !query.is_count);
-            *search = Search::new(after.as_ref(), search.limit, search.now);
-            let plan = self.plan(store, query, after.as_ref(), search.limit, false)?;
-            search.life = life;
-            search.way = Some(plan.way);
-            search.is_in_order = plan.is_in_order;
-            search.only_missing = plan.only_missing;
+        if run.way.is_none() || run.life != life {
+            let after = run.after.take().filter(|_| !query.is_count);
+            *run = Run::new(after.as_ref(), run.limit, run.now);
+            let plan = self.plan(store, query, after.as_ref(), run.limit, false)?;
+            run.life = life;
+            run.way = Some(plan.way);
+            run.is_in_order = plan.is_in_order;
+            run.only_missing = plan.only_missing;
         }
         let mut left = budget;
         while left > 0 {
-            let chunk = left.min(CHUNK).min(search.limit.saturating_add(1)).max(8);
+            let chunk = left.min(CHUNK).min(run.limit.saturating_add(1)).max(8);
             left = left.saturating_sub(chunk);
-            if self.advance(store, query, search, chunk)? || search.is_full() {
-                return Ok(Some(search.page()));
+            if self.advance(store, query, run, chunk)? || run.is_full() {
+                return Ok(Some(run.page()));
             }
         }
         Ok(None)
@@ -159,10 +187,10 @@ impl Partition {
         &self,
         store: &dyn Reader,
         query: &CompiledQuery,
-        search: &mut Search,
+        run: &mut Run,
         chunk: usize,
     ) -> Result<bool, StoreError> {
-        let mut way = search.way.take().expect("a search that is not over has a way");
+        let mut way = run.way.take().expect("a search that is not over has a way");
         let found = match &mut way {
             Way::Links(links) => {
                 let rest = links.split_off(links.len().saturating_sub(chunk));
@@ -171,17 +199,17 @@ impl Partition {
             Way::Heads { from, to } => Some(self.take_heads(store, from, to, chunk)?),
             Way::List(list) => Some(self.take_list(store, list, chunk)?),
             Way::Counted(list) => {
-                if self.count_list(store, list, chunk, &mut search.count)? {
-                    return self.count_due(store, query, search).map(|()| true);
+                if self.count_list(store, list, chunk, &mut run.count)? {
+                    return self.count_due(store, query, run).map(|()| true);
                 }
                 None
             }
             Way::Sorted(sorted) => {
-                let is_over = self.take_sorted(store, query, search, sorted, chunk)?;
-                if is_over && !search.is_full() {
-                    let after = search.after.as_ref();
-                    let plan = self.plan(store, query, after, search.limit, true)?;
-                    search.only_missing = true;
+                let is_over = self.take_sorted(store, query, run, sorted, chunk)?;
+                if is_over && !run.is_full() {
+                    let after = run.after.as_ref();
+                    let plan = self.plan(store, query, after, run.limit, true)?;
+                    run.only_missing = true;
                     way = plan.way;
                 }
                 None
@@ -189,27 +217,27 @@ impl Partition {
         };
         let is_over = found.as_ref().is_some_and(|found: &Found| found.len() < chunk);
         for (link, head) in found.into_iter().flatten() {
-            self.look(store, query, search, &link, head)?;
-            if search.is_full() {
+            self.look(store, query, run, &link, head)?;
+            if run.is_full() {
                 break;
             }
         }
-        search.way = Some(way);
+        run.way = Some(way);
         Ok(is_over)
     }
 
-    /// Offers a document, or all its versions, to the search.
+    /// Offers a document, or all its versions, to the run.
     fn look(
         &self,
         store: &dyn Reader,
         query: &CompiledQuery,
-        search: &mut Search,
+        run: &mut Run,
         link: &str,
         head: Option<Vec<u8>>,
     ) -> Result<(), StoreError> {
         let Some(head) = self.head_bytes(store, link, head)? else { return Ok(()) };
         let head = Record::decode(&head, &self.names)?;
-        if head.is_expired(search.now) || query.scope == Scope::Live && head.is_deleted() {
+        if head.is_expired(run.now) || query.scope == Scope::Live && head.is_deleted() {
             return Ok(());
         }
         if query.scope == Scope::AllVersions && head.oldest < head.version {
@@ -218,14 +246,14 @@ impl Partition {
             let mut outcome = Ok(());
             store.scan(&from, &to, false, &mut |_, value| {
                 match Record::decode(value, &self.names) {
-                    Ok(record) => search.offer(query, link, &record),
+                    Ok(record) => run.offer(query, link, &record),
                     Err(error) => outcome = Err(error),
                 }
                 ControlFlow::Continue(())
             })?;
             outcome?;
         }
-        search.offer(query, link, &head);
+        run.offer(query, link, &head);
         Ok(())
     }
 
@@ -314,13 +342,13 @@ impl Partition {
         &self,
         store: &dyn Reader,
         query: &CompiledQuery,
-        search: &mut Search,
+        run: &mut Run,
     ) -> Result<(), StoreError> {
-        for link in self.due(store, search.now, usize::MAX)? {
+        for link in self.due(store, run.now, usize::MAX)? {
             let Some(head) = self.head_bytes(store, &link, None)? else { continue };
             let head = Record::decode(&head, &self.names)?;
             if !head.is_deleted() && query.evaluate(&link, &head).is_some() {
-                search.count = search.count.saturating_sub(1);
+                run.count = run.count.saturating_sub(1);
             }
         }
         Ok(())
@@ -331,7 +359,7 @@ impl Partition {
         &self,
         store: &dyn Reader,
         query: &CompiledQuery,
-        search: &mut Search,
+        run: &mut Run,
         sorted: &mut Sorted,
         chunk: usize,
     ) -> Result<bool, StoreError> {
@@ -361,15 +389,15 @@ impl Partition {
         }
         let is_over = found.len() < chunk;
         for (sort_key, link) in found {
-            if search.is_full() {
+            if run.is_full() {
                 break;
             }
             let Some(head) = self.head_bytes(store, &link, None)? else { continue };
             let record = Record::decode(&head, &self.names)?;
             // A document of many values has its place at the first of them.
             let is_place = query.evaluate(&link, &record).is_some_and(|key| key == sort_key);
-            if is_place && search.seen.insert(link.clone()) {
-                self.look(store, query, search, &link, Some(head))?;
+            if is_place && run.seen.insert(link.clone()) {
+                self.look(store, query, run, &link, Some(head))?;
             }
         }
         Ok(is_over)
