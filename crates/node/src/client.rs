@@ -188,13 +188,28 @@ impl Node {
 
     fn factory_utility(&mut self, purpose: &Purpose, request: Request) -> Result<(), Problem> {
         let (factory, utility) = links::split_utility(&request.path);
-        if utility == Some("available") && request.method == Method::Get {
-            self.ask_available(purpose.clone());
+        let spec = self.catalogue.spec(factory);
+        let (Some(spec), Method::Get) = (spec, request.method) else {
+            // Whatever else there is to say about a utility, the desk says it.
+            let group = links::partition(factory, self.partitions());
+            self.submit(purpose.clone(), group, Question::Rest(request));
             return Ok(());
+        };
+        match utility {
+            Some("available") => self.ask_available(purpose.clone()),
+            Some("stats") => self.ask_stats(purpose.clone(), &request),
+            Some("template") => self.tell(purpose, &services::template(spec)),
+            Some("config") => self.tell(purpose, &services::config(spec)),
+            _ => {
+                let group = links::partition(factory, self.partitions());
+                self.submit(purpose.clone(), group, Question::Rest(request));
+            }
         }
-        let group = links::partition(factory, self.partitions());
-        self.submit(purpose.clone(), group, Question::Rest(request));
         Ok(())
+    }
+
+    fn tell(&mut self, purpose: &Purpose, body: &Value) {
+        self.finish(purpose, Told::Response(Response::json(200, body)));
     }
 
     fn root(&self) -> Response {

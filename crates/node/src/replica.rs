@@ -18,6 +18,9 @@ use crate::outbox::Outbox;
 /// How much of a snapshot is sent at a time, in bytes. One chunk is under way at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// How much of the latest documents each partition keeps in memory, in bytes.
+const CACHE_BYTES: usize = 1 << 20;
+
 /// The key family of the directory's state in its space.
 const FAMILY_DIRECTORY: u8 = 1;
 
@@ -188,11 +191,6 @@ impl Replica {
         if !ready.must_sync && mark == 0 {
             // At most the commit position: it goes with the next records that need a sync.
             self.lazy = records.pop().or_else(|| self.lazy.take());
-            if self.held.is_empty() {
-                self.let_go(around.outbox, messages);
-                self.group.persisted(ready.number);
-                return;
-            }
         } else {
             self.lazy = None;
         }
@@ -200,12 +198,13 @@ impl Replica {
         let batch = if blocked {
             None
         } else if records.is_empty() {
-            self.held.back().and_then(|held| held.batch)
+            Some(self.held.back().and_then(|held| held.batch).unwrap_or(0))
         } else {
             around.records.append(&mut records);
             Some(around.batch)
         };
         self.held.push_back(Held { number: ready.number, batch, mark, records, messages });
+        self.release(around.outbox, 0);
     }
 
     /// Writes the records that waited for the state store.
@@ -441,7 +440,9 @@ impl Replica {
 
 fn open_machine(id: GroupId, space: &Space, store: &dyn Reader) -> Result<Machine, StoreError> {
     if !id.is_directory() {
-        return Partition::open(store, *space).map(|p| Machine::Partition(Box::new(p)));
+        let mut partition = Partition::open(store, *space)?;
+        partition.set_cache_bytes(CACHE_BYTES);
+        return Ok(Machine::Partition(Box::new(partition)));
     }
     let directory = match store.get(&space.key(FAMILY_DIRECTORY, b""))? {
         Some(bytes) => postcard::from_bytes(&bytes)

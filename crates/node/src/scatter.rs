@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use documents::{Cursor, Hit, Page};
 use protocol::query::{QueryOption, QueryResult, QuerySpecification};
-use protocol::{Document, GroupId, Problem, Response, Source};
+use protocol::{Document, GroupId, Problem, Request, Response, Source};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use services::DeskInput;
@@ -31,6 +31,8 @@ pub(crate) struct Scatter {
     aim: Aim,
     missing: usize,
     pages: Vec<Page>,
+    /// Answers that are no pages.
+    parts: Vec<Response>,
     /// The first error; it becomes the answer.
     failed: Option<Response>,
     since: u64,
@@ -40,6 +42,7 @@ pub(crate) struct Scatter {
 enum Aim {
     Query(Box<QueryAim>),
     Available { purpose: Purpose },
+    Stats { purpose: Purpose },
     Fence { group: GroupId, opening: u64, source: Source },
 }
 
@@ -80,7 +83,8 @@ pub(crate) struct Scatters {
 impl Scatters {
     fn add(&mut self, aim: Aim, missing: usize, since: u64) -> ScatterId {
         self.next += 1;
-        let scatter = Scatter { aim, missing, pages: Vec::new(), failed: None, since };
+        let scatter =
+            Scatter { aim, missing, pages: Vec::new(), parts: Vec::new(), failed: None, since };
         self.open.insert(self.next, scatter);
         self.next
     }
@@ -96,6 +100,16 @@ impl Node {
         let missing = usize::try_from(partitions).expect("a number of partitions fits");
         let aim = Aim::Fence { group, opening: self.opening_of(group), source };
         self.scatters.add(aim, missing, self.now.steady_micros)
+    }
+
+    /// The statistics of a factory are those of all its partitions, added up.
+    pub(crate) fn ask_stats(&mut self, purpose: Purpose, request: &Request) {
+        let partitions = self.partitions();
+        let missing = usize::try_from(partitions).expect("a number of partitions fits");
+        let scatter = self.scatters.add(Aim::Stats { purpose }, missing, self.now.steady_micros);
+        for group in (1..=partitions).map(GroupId) {
+            self.submit(Purpose::Part { scatter }, group, Question::Rest(request.clone()));
+        }
     }
 
     pub(crate) fn mind_fences(&mut self) {
@@ -182,7 +196,9 @@ impl Node {
             Told::Page(page) => scatter.pages.push(page),
             other => {
                 let response = response_of(other);
-                if !response.is_success() && scatter.failed.is_none() {
+                if response.is_success() {
+                    scatter.parts.push(response);
+                } else if scatter.failed.is_none() {
                     scatter.failed = Some(response);
                 }
             }
@@ -204,6 +220,11 @@ impl Node {
             (Aim::Available { purpose }, failed) => {
                 let response = failed.unwrap_or_else(|| Response::bytes(200, Bytes::new()));
                 self.finish(&purpose, Told::Response(response));
+            }
+            (Aim::Stats { purpose }, failed) => {
+                let parts: Vec<Value> = scatter.parts.iter().map(Response::to_json).collect();
+                let merged = || Response::json(200, &services::merge_stats(&parts));
+                self.finish(&purpose, Told::Response(failed.unwrap_or_else(merged)));
             }
             (Aim::Fence { group, opening, .. }, _) if opening != self.opening_of(group) => {}
             (Aim::Fence { group, .. }, None) => {
@@ -299,12 +320,12 @@ fn page_link(specification: &QuerySpecification, after: Option<Cursor>) -> Strin
     let specification = serde_json::to_string(specification).expect("a specification is JSON");
     let token = PageToken { specification, after };
     let bytes = postcard::to_stdvec(&token).expect("a token encodes");
-    format!("{PAGE_LINK}/{}", documents::to_base64url(&bytes))
+    format!("{PAGE_LINK}/{}", protocol::base64url::encode(&bytes))
 }
 
 fn parse_token(token: &str) -> Result<(QuerySpecification, Option<Cursor>), Problem> {
     let wrong = || Problem::not_found("no such page: run the query again and follow nextPageLink");
-    let bytes = documents::from_base64url(token).ok_or_else(wrong)?;
+    let bytes = protocol::base64url::decode(token).ok_or_else(wrong)?;
     let token: PageToken = postcard::from_bytes(&bytes).map_err(|_| wrong())?;
     let specification = serde_json::from_str(&token.specification).map_err(|_| wrong())?;
     Ok((specification, token.after))

@@ -4,6 +4,7 @@
 //! The REST names are VMware Xenon's own (`documentSelfLink`, `occurance`), so that its tutorials
 //! work as they stand. The internal names are the glossary's, see `ARCHITECTURE.md`.
 
+pub mod base64url;
 mod document;
 mod ids;
 pub mod links;
