@@ -1,3 +1,57 @@
-//! To be written.
+//! The binary: a node, several nodes at once, and the command line of a cluster.
 
-fn main() {}
+mod admin;
+mod arguments;
+mod node;
+mod query;
+mod screen;
+mod tutorial;
+mod up;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+/// Why a command failed, for people; the lines are shown as they are.
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            screen::error(&why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Outcome {
+    let Arguments { cluster, command } = arguments;
+    match command {
+        Command::Node(options) => node::run(&options),
+        Command::Up(options) => asynchronous(up::run(&options)),
+        Command::Get(target) => asynchronous(verbs::get(&cluster, &target)),
+        Command::Post(write) => asynchronous(verbs::write(&cluster, sdk::Method::Post, &write)),
+        Command::Put(write) => asynchronous(verbs::write(&cluster, sdk::Method::Put, &write)),
+        Command::Patch(write) => asynchronous(verbs::write(&cluster, sdk::Method::Patch, &write)),
+        Command::Delete(write) => asynchronous(verbs::write(&cluster, sdk::Method::Delete, &write)),
+        Command::Query(options) => asynchronous(query::run(&cluster, &options)),
+        Command::Nodes => asynchronous(admin::nodes(&cluster)),
+        Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),
+        Command::Stop { node } => asynchronous(admin::stop(&cluster, &node)),
+        Command::Tutorial(tutorial) => asynchronous(tutorial::run(tutorial)),
+    }
+}
+
+/// Commands wait for sockets and clocks, one thing at a time: one thread is enough.
+fn asynchronous(work: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the command cannot be started: {error}"))?;
+    runtime.block_on(work)
+}

@@ -85,8 +85,11 @@ impl Host {
 
 /// All settings, for `--help`.
 fn help() -> String {
-    let mut text = String::from("Runs a node of an Amrita cluster with the services of this program.\n\n");
-    text.push_str("  --config FILE\n        TOML file with the settings below [env: AMRITA_CONFIG]\n");
+    let mut text =
+        String::from("Runs a node of an Amrita cluster with the services of this program.\n\n");
+    text.push_str(
+        "  --config FILE\n        TOML file with the settings below [env: AMRITA_CONFIG]\n",
+    );
     for setting in &SETTINGS {
         let (name, value, variable) = (setting.name, setting.value, setting.variable);
         text.push_str(&format!("  --{name} {value}\n        {} [env: {variable}]\n", setting.help));

@@ -3,9 +3,10 @@
 
 mod client;
 mod host;
+pub mod service;
 mod wire;
 
 pub use client::{Client, ClientError, request};
 pub use host::Host;
-pub use protocol::{Method, Problem, Request, Response};
+pub use protocol::{BodyType, Method, Problem, Request, Response};
 pub use server::{Address, Config, Failure};

@@ -142,8 +142,9 @@ fn escape(path: &str) -> String {
 }
 
 fn to_response(status: u16, headers: &HeaderMap, body: Bytes) -> Response {
-    let text =
-        |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text = |name: HeaderName| {
+        headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
     Response {
         status,
         body,

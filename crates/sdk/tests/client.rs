@@ -20,24 +20,24 @@ enum Act {
 
 /// A false node that plays its acts one after the other, then refuses to go on. Gives the requests.
 fn false_node(acts: &'static [Act]) -> (String, mpsc::Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = format!("http://{}", listener.local_addr().expect("it is bound"));
     let (sender, requests) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut acts = acts.iter();
         let mut socket: Option<TcpStream> = None;
-        while let Some(act) = acts.next() {
+        for act in acts {
             let request = loop {
-                let open = socket.get_or_insert_with(|| listener.accept().unwrap().0);
+                let open =
+                    socket.get_or_insert_with(|| listener.accept().expect("someone comes").0);
                 match read_request(open) {
                     Some(request) => break request,
                     None => socket = None,
                 }
             };
-            sender.send(request).unwrap();
+            sender.send(request).expect("the test waits for it");
             match *act {
-                Act::Answer(status, body) => answer(socket.as_mut().unwrap(), status, body),
-                Act::AnswerLast(status, body) => answer(&mut socket.take().unwrap(), status, body),
+                Act::Answer(status, body) => answer(socket.as_mut(), status, body),
+                Act::AnswerLast(status, body) => answer(socket.take().as_mut(), status, body),
                 Act::Break => socket = None,
             }
         }
@@ -52,11 +52,12 @@ fn read_request(socket: &mut TcpStream) -> Option<String> {
         socket.read_exact(&mut byte).ok()?;
         text.push(byte[0]);
     }
-    let head = String::from_utf8(text).unwrap();
-    let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+    let head = String::from_utf8_lossy(&text).into_owned();
+    let length =
+        header(&head, "content-length").map_or(0, |length| length.parse().expect("a length"));
     let mut body = vec![0; length];
     socket.read_exact(&mut body).ok()?;
-    Some(head + &String::from_utf8(body).unwrap())
+    Some(head + &String::from_utf8_lossy(&body))
 }
 
 fn header(request: &str, name: &str) -> Option<String> {
@@ -66,20 +67,25 @@ fn header(request: &str, name: &str) -> Option<String> {
     })
 }
 
-fn answer(socket: &mut TcpStream, status: u16, body: &str) {
+fn answer(socket: Option<&mut TcpStream>, status: u16, body: &str) {
     let length = body.len();
     let text = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{body}");
-    socket.write_all(text.as_bytes()).unwrap();
+    let socket = socket.expect("a request was read from it");
+    socket.write_all(text.as_bytes()).expect("the client waits");
 }
 
 /// An address at which nobody listens.
 fn dead_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("http://{}", listener.local_addr().expect("it is bound"))
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(work)
 }
 
 const NO_OWNER: &str = r#"{"code":"NO_OWNER","outcome":"notApplied"}"#;

@@ -271,7 +271,9 @@ impl Config {
                     .advise(format!("use one of: {}", names("", "_")))
             })?;
             let text = plain(&value).ok_or_else(|| {
-                Failure::new(format!("{shown}: '{key}' must be a text, a number or a list of texts"))
+                Failure::new(format!(
+                    "{shown}: '{key}' must be a text, a number or a list of texts"
+                ))
             })?;
             self.set(setting, &text, &format!("{shown}: {key}"))?;
         }

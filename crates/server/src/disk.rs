@@ -11,8 +11,9 @@ use storage::{Disk, DiskError};
 /// How many files are kept open. The log writes to one and reads one; the rest is margin.
 const OPEN_FILES_MAX: usize = 4;
 
-/// How much zero is written at once when a file is made, in bytes.
-const ZEROS_BYTES: usize = 256 << 10;
+/// How much zero is written and synced at once when a file is made, in bytes. A file is mostly made
+/// ahead of need, beside a log at work: the log's own syncs should find gaps to slip through.
+const ZEROS_BYTES: usize = 1 << 20;
 
 /// One folder of files. Only one process may use it, which is the caller's care.
 #[derive(Debug)]
@@ -69,6 +70,7 @@ impl FileDisk {
             let left = usize::try_from(bytes - at).unwrap_or(ZEROS_BYTES);
             let piece = &zeros[..left.min(ZEROS_BYTES)];
             file.write_all_at(piece, at)?;
+            file.sync_data()?;
             at += u64::try_from(piece.len()).expect("ZEROS_BYTES fits");
         }
         file.sync_all()?;

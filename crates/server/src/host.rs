@@ -50,6 +50,18 @@ pub struct Host {
     ended: mpsc::Receiver<Result<(), Failure>>,
 }
 
+/// Asks a node to stop; see [`Host::stopper`].
+#[derive(Clone)]
+pub struct Stopper {
+    inbox: Arc<Inbox>,
+}
+
+impl Stopper {
+    pub fn stop(&self) {
+        self.inbox.put(Event::Stop);
+    }
+}
+
 /// What one life of the node is made from; another begins with it after [`End::Rejoin`].
 struct Maker {
     config: Config,
@@ -87,6 +99,9 @@ impl Host {
             ends: ends.clone(),
             runtime: runtime.handle().clone(),
         };
+        if maker.sandbox.identity().join.is_none() {
+            check_quorum(maker.config.membership_quorum, maker.peers().len().max(1))?;
+        }
         let node_id = maker.sandbox.identity().node_id.clone();
         tracing::info!("node {node_id} begins; its data is in {}", maker.sandbox.root().display());
         let ended = maker.run()?;
@@ -132,7 +147,12 @@ impl Host {
 
     /// Asks the node to stop: it hands over what it owns, then [`Self::wait`] returns.
     pub fn stop(&self) {
-        self.inbox.put(Event::Stop);
+        self.stopper().stop();
+    }
+
+    /// To stop the node from elsewhere while someone waits for its end.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { inbox: Arc::clone(&self.inbox) }
     }
 
     /// Waits until the node has stopped, because it was asked to or cannot go on.
@@ -214,7 +234,9 @@ impl Maker {
         let catalogue = Arc::clone(&self.catalogue);
         let node = Node::new(config, Arc::clone(&catalogue), recovered, Box::new(store))?;
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
-        let log = LogWriter::start(log, Arc::clone(inbox), Arc::clone(metrics))
+        let spare = FileDisk::open(&self.sandbox.log_folder())
+            .map_err(|error| Failure::new(error.to_string()))?;
+        let log = LogWriter::start(log, spare, Arc::clone(inbox), Arc::clone(metrics))
             .map_err(|error| thread_failure(&error))?;
         let persister = Persister::start(persist, Arc::clone(inbox), Arc::clone(metrics))
             .map_err(|error| thread_failure(&error))?;
@@ -234,7 +256,9 @@ impl Maker {
         let folder = self.sandbox.log_folder();
         match open_log(&folder) {
             Err(error @ LogError::Corrupt { .. }) => self.give_up_log(&error),
-            opened => opened.map_err(|error| Failure::new(format!("{error} ({})", folder.display()))),
+            opened => {
+                opened.map_err(|error| Failure::new(format!("{error} ({})", folder.display())))
+            }
         }
     }
 
@@ -252,7 +276,7 @@ impl Maker {
                      was in it",
                 ));
         };
-        tracing::error!("{error}");
+        tracing::error!("CORRUPT LOG: {error}");
         let aside = self.sandbox.renew(PutAside::Damaged, Some(contact))?;
         tracing::error!(
             "the damaged data was put aside in {}; the node begins anew, as another replica, and \
@@ -344,28 +368,33 @@ fn public_address(config: &Config, bound: SocketAddr) -> Address {
 fn check_peers(config: &Config, public: &Address) -> Result<(), Failure> {
     let peers = &config.peer_nodes;
     if !peers.is_empty() && !peers.contains(public) {
-        return Err(Failure::new(format!("the peer list does not name this node itself, {public}"))
-            .advise(
-                "give all nodes the same --peer-nodes, with each node's own address in it; if the \
+        return Err(Failure::new(format!(
+            "the peer list does not name this node itself, {public}"
+        ))
+        .advise(
+            "give all nodes the same --peer-nodes, with each node's own address in it; if the \
                  list calls this node by another name, say so with --public-uri",
-            ));
+        ));
     }
     let twice = peers.iter().enumerate().find(|(n, peer)| peers[..*n].contains(peer));
     if let Some((_, peer)) = twice {
         return Err(Failure::new(format!("the peer list names {peer} twice"))
             .advise("name each node once in --peer-nodes"));
     }
-    if let Some(quorum) = config.membership_quorum {
-        let nodes = peers.len().max(1);
-        let majority = nodes / 2 + 1;
-        if quorum > nodes || quorum < majority {
-            return Err(Failure::new(format!(
-                "a membership quorum of {quorum} does not go with {nodes} peer nodes"
-            ))
-            .advise(format!("give --membership-quorum from {majority} to {nodes}, or leave it out")));
-        }
-    }
     Ok(())
+}
+
+/// Whether the quorum goes with the number of nodes that form the cluster. What a cluster made of
+/// it later is its own affair.
+fn check_quorum(quorum: Option<usize>, nodes: usize) -> Result<(), Failure> {
+    let majority = nodes / 2 + 1;
+    match quorum {
+        Some(quorum) if quorum > nodes || quorum < majority => Err(Failure::new(format!(
+            "a membership quorum of {quorum} does not go with a cluster of {nodes}"
+        ))
+        .advise(format!("give --membership-quorum from {majority} to {nodes}, or leave it out"))),
+        _ => Ok(()),
+    }
 }
 
 fn runtime() -> Result<Runtime, Failure> {

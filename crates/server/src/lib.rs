@@ -30,7 +30,7 @@ pub use config::{
 };
 pub use disk::FileDisk;
 pub use error::Failure;
-pub use host::Host;
+pub use host::{Host, Stopper};
 pub use logging::start_logging;
 pub use random::random;
 pub use store::FjallStore;

@@ -1,12 +1,13 @@
 //! The thread that writes the log. While one sync is under way, whatever the node wants written
-//! gathers here; then all of it goes out in one write and one sync.
+//! gathers here; then all of it goes out in one write and one sync. Another thread fills the next
+//! segment with zeros ahead of need.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use storage::{Disk, Log, LogError, LogRecord};
+use storage::{Disk, DiskError, Log, LogError, LogRecord, NextSegment};
 
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
@@ -19,7 +20,10 @@ const RECORDS_WAITING_MAX: usize = 1 << 20;
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// When nothing was written for so long, there is time to get the next segment ready.
-const IDLE: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_millis(100);
+
+/// After so many syncs without such a pause it is begun all the same.
+const SYNCS_WITHOUT_SPARE_MAX: u32 = 64;
 
 /// The node's end of the thread. Dropping it lets the thread write what is left and ends it.
 pub(crate) struct LogWriter {
@@ -45,18 +49,32 @@ struct Waiting {
 struct Writer<D: Disk> {
     shared: Arc<Shared>,
     log: Log<D>,
+    maker: SegmentMaker,
+    syncs_without_spare: u32,
     inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
 }
 
+/// The log thread's end of the thread that makes segments, one at a time.
+struct SegmentMaker {
+    /// None is being made.
+    idle: bool,
+    wanted: mpsc::SyncSender<NextSegment>,
+    made: mpsc::Receiver<(NextSegment, Result<(), DiskError>)>,
+}
+
 impl LogWriter {
+    /// `spare` is another view of the log's disk, to make segments with.
     pub(crate) fn start<D: Disk + 'static>(
         log: Log<D>,
+        spare: D,
         inbox: Arc<Inbox>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let writer = Writer { shared: Arc::clone(&shared), log, inbox, metrics };
+        let maker = SegmentMaker::start(spare)?;
+        let ours = Arc::clone(&shared);
+        let writer = Writer { shared: ours, log, maker, syncs_without_spare: 0, inbox, metrics };
         let thread = std::thread::Builder::new().name("amrita-log".into());
         let thread = thread.spawn(move || {
             let inbox = Arc::clone(&writer.inbox);
@@ -105,6 +123,28 @@ impl Shared {
     }
 }
 
+impl SegmentMaker {
+    /// The thread ends when its owner drops this.
+    fn start<D: Disk + 'static>(mut disk: D) -> std::io::Result<Self> {
+        let (wanted, wishes) = mpsc::sync_channel::<NextSegment>(1);
+        let (sender, made) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("amrita-segment".into());
+        thread.spawn(move || {
+            for segment in wishes {
+                let outcome = segment.make(&mut disk);
+                if sender.send((segment, outcome)).is_err() {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { idle: true, wanted, made })
+    }
+}
+
+fn gauge(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}
+
 impl<D: Disk> Writer<D> {
     fn run(mut self) -> Result<(), LogError> {
         let mut records = Vec::new();
@@ -121,6 +161,10 @@ impl<D: Disk> Writer<D> {
             self.metrics.log_sync_seconds.add(begun.elapsed());
             self.metrics.log_records.fetch_add(count, Ordering::Relaxed);
             records.clear();
+            self.syncs_without_spare += 1;
+            if self.syncs_without_spare >= SYNCS_WITHOUT_SPARE_MAX {
+                self.look_after_spare()?;
+            }
         }
         Ok(())
     }
@@ -129,7 +173,6 @@ impl<D: Disk> Writer<D> {
     fn take(&mut self, records: &mut Vec<LogRecord>) -> Result<Option<u64>, LogError> {
         let shared = Arc::clone(&self.shared);
         let mut waiting = shared.lock();
-        let mut prepared = false;
         loop {
             if let Some(batch) = waiting.batch.take() {
                 std::mem::swap(&mut waiting.records, records);
@@ -139,28 +182,48 @@ impl<D: Disk> Writer<D> {
                 return Ok(None);
             }
             waiting.asleep = true;
-            let patience = if prepared { Duration::MAX } else { IDLE };
+            let patience = if self.is_at_rest() { Duration::MAX } else { IDLE };
             let (woken, timeout) = shared
                 .bell
                 .wait_timeout(waiting, patience)
                 .expect("no one panics while holding the log's queue");
             waiting = woken;
             waiting.asleep = false;
-            if timeout.timed_out() && waiting.batch.is_none() && !prepared {
+            if timeout.timed_out() && waiting.batch.is_none() {
                 drop(waiting);
-                self.prepare()?;
-                prepared = true;
+                self.look_after_spare()?;
                 waiting = shared.lock();
             }
         }
     }
 
-    /// Makes the next segment while there is nothing else to do.
-    fn prepare(&mut self) -> Result<(), LogError> {
-        match self.log.prepare() {
-            // It is not needed yet; when it is, the attempt is repeated and the node is told.
-            Err(error) if error.is_full() => Ok(()),
-            done => done,
+    /// There is nothing to do but to write what comes.
+    fn is_at_rest(&self) -> bool {
+        self.maker.idle && self.log.wanted().is_none()
+    }
+
+    /// Takes over the segment that was made, or asks for one.
+    fn look_after_spare(&mut self) -> Result<(), LogError> {
+        self.syncs_without_spare = 0;
+        let (segments, bytes) = self.log.size();
+        self.metrics.log_segments.store(gauge(segments), Ordering::Relaxed);
+        self.metrics.log_bytes.store(gauge(bytes), Ordering::Relaxed);
+        if let Some(wanted) = self.log.wanted().filter(|_| self.maker.idle) {
+            self.maker.idle = self.maker.wanted.try_send(wanted).is_err();
+            return Ok(());
+        }
+        match self.maker.made.try_recv() {
+            Ok((made, Ok(()))) => {
+                self.maker.idle = true;
+                self.log.adopt(made)
+            }
+            Ok((_, Err(error))) => {
+                self.maker.idle = true;
+                // It is not needed yet; when it is, the log tries itself, and the node is told.
+                tracing::debug!("the next segment of the log could not be made ahead: {error}");
+                Ok(())
+            }
+            Err(_) => Ok(()),
         }
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     pub(crate) frames_sent: AtomicU64,
     pub(crate) frames_received: AtomicU64,
     pub(crate) log_records: AtomicU64,
+    pub(crate) log_segments: AtomicI64,
+    pub(crate) log_bytes: AtomicI64,
     pub(crate) log_sync_seconds: Histogram,
     pub(crate) persist_seconds: Histogram,
     pub(crate) rounds: AtomicU64,
@@ -95,6 +97,8 @@ impl Metrics {
         for (name, help, value) in [
             ("amrita_queue_depth", "Events that wait for the node's thread.", &self.queue_depth),
             ("amrita_connections", "Open connections of clients.", &self.connections),
+            ("amrita_log_segments", "Segments of the log in use.", &self.log_segments),
+            ("amrita_log_bytes", "Bytes that they take on the disk.", &self.log_bytes),
             ("amrita_links_up", "Open links to other nodes.", &self.links),
         ] {
             header(name, help, "gauge", &mut text);

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use fjall::config::{BlockSizePolicy, PinningPolicy};
+use fjall::config::{BlockSizePolicy, PartitioningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use storage::{Batch, Reader, StateStore, StoreError, Visit};
 
@@ -63,9 +63,9 @@ fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(MEMTABLE_BYTES)
         .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
-        // What is pinned stays in memory whatever the cache is allowed.
-        .index_block_pinning_policy(PinningPolicy::all(false))
-        .filter_block_pinning_policy(PinningPolicy::all(false))
+        // In one piece they would be pinned in memory or push everything else out of the cache.
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
+        .filter_block_partitioning_policy(PartitioningPolicy::all(true))
         .manual_journal_persist(true)
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
@@ -24,6 +24,9 @@ use crate::metrics::Metrics;
 
 /// The largest body of a request.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// How much of a body over the limit is read and thrown away before the connection is cut.
+const DISCARDED_BYTES_MAX: usize = 128 << 20;
 
 /// The most open connections; more are answered with 503 and closed.
 const CONNECTIONS_MAX: i64 = 10_000;
@@ -252,7 +255,8 @@ async fn to_request(request: hyper::Request<Incoming>) -> Result<Request, Proble
         problem
     };
     let mut request = head(method, &parts.uri, &parts.headers).map_err(refused)?;
-    request.body = read_body(body).await.map_err(refused)?;
+    let waits = parts.headers.contains_key(header::EXPECT);
+    request.body = read_body(body, waits).await.map_err(refused)?;
     Ok(request)
 }
 
@@ -295,27 +299,50 @@ fn owned(headers: &HeaderMap, name: &header::HeaderName) -> Result<Option<String
     value.to_str().map(|text| Some(text.to_owned())).map_err(wrong)
 }
 
-async fn read_body(body: Incoming) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let message = format!("the body is over the limit of {BODY_BYTES_MAX} bytes");
-        Problem::new(Code::TooLarge, message)
-    };
+/// `waits`: the client asked whether to send the body at all.
+async fn read_body(body: Incoming, waits: bool) -> Result<Bytes, Problem> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     let limit = u64::try_from(BODY_BYTES_MAX).expect("a constant fits");
-    if body.size_hint().lower() > limit {
+    if body.size_hint().lower() > limit && waits {
         return Err(too_large());
     }
-    let limited = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(READ_MAX, limited).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Problem::new(Code::BadBody, format!("the body did not arrive whole: {error}")))
-        }
+    match tokio::time::timeout(READ_MAX, collect(body)).await {
+        Ok(read) => read,
         Err(_) => Err(Problem::new(Code::BadBody, "the body did not arrive in time")),
     }
+}
+
+async fn collect(mut body: Incoming) -> Result<Bytes, Problem> {
+    let mut chunks: Vec<Bytes> = Vec::new();
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Problem::new(Code::BadBody, format!("the body did not arrive whole: {error}"))
+        })?;
+        let Ok(chunk) = frame.into_data() else { continue };
+        bytes += chunk.len();
+        if bytes <= BODY_BYTES_MAX {
+            chunks.push(chunk);
+        } else if bytes > DISCARDED_BYTES_MAX {
+            return Err(too_large());
+        } else {
+            // Read on and throw away: a client that is cut off in the middle of its body does not
+            // see the answer that tells it why.
+            chunks.clear();
+        }
+    }
+    match chunks.len() {
+        _ if bytes > BODY_BYTES_MAX => Err(too_large()),
+        1 => Ok(chunks.remove(0)),
+        _ => Ok(chunks.concat().into()),
+    }
+}
+
+fn too_large() -> Problem {
+    let message = format!("the body is over the limit of {BODY_BYTES_MAX} bytes");
+    Problem::new(Code::TooLarge, message)
 }
 
 fn to_http(response: Response) -> Answer {

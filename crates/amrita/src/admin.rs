@@ -1,0 +1,194 @@
+//! `amrita nodes`, `quorum` and `stop`: a look at the cluster, and small changes to it.
+
+use std::time::{Duration, Instant};
+
+use protocol::node_group::{self, NodeGroupState, NodeStatus};
+use sdk::{Client, Response};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::arguments::Cluster;
+use crate::screen;
+use crate::verbs::{client, unreachable};
+
+const UPDATE_QUORUM: &str = "com:vmware:xenon:services:common:NodeGroupService:UpdateQuorumRequest";
+
+/// How long a node may take to end after it was asked to stop.
+const END_MAX: Duration = Duration::from_secs(15);
+
+/// Between two looks at whether a node has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+pub(crate) async fn nodes(cluster: &Cluster) -> Outcome {
+    let (answer, group) = group(&client(cluster)?).await?;
+    if cluster.json {
+        return screen::show(&answer, true);
+    }
+    let rows: Vec<Vec<String>> = group
+        .nodes
+        .values()
+        .map(|node| {
+            let status = match node.status {
+                NodeStatus::Available => "AVAILABLE",
+                NodeStatus::Unavailable => "UNAVAILABLE",
+                NodeStatus::Synchronizing => "SYNCHRONIZING",
+            };
+            let is_owner = group.document_owner.as_ref() == Some(&node.id);
+            vec![
+                node.id.clone(),
+                status.into(),
+                node.group_reference.trim_end_matches(node_group::LINK).into(),
+                node.owned_partitions.to_string(),
+                if is_owner { "owns the directory".into() } else { String::new() },
+            ]
+        })
+        .collect();
+    screen::say(&screen::table(&["id", "status", "address", "partitions", ""], &rows));
+    screen::say("");
+    screen::say(&summary(&group));
+    Ok(())
+}
+
+/// One or two sentences: can the cluster be written to?
+fn summary(group: &NodeGroupState) -> String {
+    let all = group.nodes.len();
+    let available =
+        group.nodes.values().filter(|node| node.status == NodeStatus::Available).count();
+    let quorum = group.membership_quorum;
+    let partitions = group.partition_owners.len();
+    let ownerless = group.partition_owners.iter().filter(|owner| owner.is_none()).count();
+    let mut text = format!(
+        "{available} of {all} nodes are available; a write is acknowledged when {quorum} hold it."
+    );
+    if ownerless == 0 {
+        text.push_str(&format!(" All {partitions} partitions have an owner."));
+    } else {
+        text.push_str(&format!(
+            "\n{ownerless} of {partitions} partitions have no owner: their documents cannot be \
+             read or written until a majority of the nodes is there."
+        ));
+    }
+    if available < quorum {
+        let missing = quorum - available;
+        let majority = all / 2 + 1;
+        text.push_str(&format!("\nWrites are refused: {missing} more must be available"));
+        if available >= majority {
+            text.push_str(&format!(", or lower the quorum: amrita quorum {available}"));
+        }
+        text.push('.');
+    }
+    text
+}
+
+pub(crate) async fn quorum(cluster: &Cluster, number: Option<usize>) -> Outcome {
+    let client = client(cluster)?;
+    let Some(number) = number else {
+        let (answer, group) = group(&client).await?;
+        if cluster.json {
+            return screen::show(&answer, true);
+        }
+        let (quorum, all) = (group.membership_quorum, group.nodes.len());
+        let majority = all / 2 + 1;
+        screen::say(&format!(
+            "A write is acknowledged when {quorum} of {all} nodes hold it; it may be set from \
+             {majority} to {all}."
+        ));
+        return Ok(());
+    };
+    let body = json!({
+        "kind": UPDATE_QUORUM,
+        "isGroupUpdate": true,
+        "membershipQuorum": number,
+    });
+    let answer =
+        client.patch(node_group::LINK, &body).await.map_err(|error| unreachable(&error))?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    screen::say(&format!("From now on a write is acknowledged when {number} nodes hold it."));
+    Ok(())
+}
+
+/// Stops the node and waits until it does not answer any more.
+pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
+    let address = if node.contains([':', '/']) {
+        node.to_owned()
+    } else {
+        address_of(&client(cluster)?, node).await?
+    };
+    let one = Client::new(&[&address]).map_err(|error| error.to_string())?;
+    let begun = Instant::now();
+    let answer = one
+        .delete(node_group::MANAGEMENT_LINK)
+        .await
+        .map_err(|error| format!("the node at {address} cannot be asked to stop: {error}"))?;
+    if !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    let look = one.patience(LOOK_AGAIN);
+    while look.get("/livez").await.is_ok() {
+        if begun.elapsed() > END_MAX {
+            return Err(format!("the node at {address} still answers after {END_MAX:?}"));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    if cluster.json {
+        return screen::show(&answer, true);
+    }
+    let took = begun.elapsed().as_millis();
+    screen::say(&format!("The node at {address} has stopped after {took} ms."));
+    Ok(())
+}
+
+async fn address_of(client: &Client, id: &str) -> Result<String, String> {
+    let (_, group) = group(client).await?;
+    let Some(node) = group.nodes.get(id) else {
+        let known: Vec<&str> = group.nodes.keys().map(String::as_str).collect();
+        return Err(format!("there is no node '{id}'; there are {}", known.join(", ")));
+    };
+    Ok(node.group_reference.trim_end_matches(node_group::LINK).to_owned())
+}
+
+async fn group(client: &Client) -> Result<(Response, NodeGroupState), String> {
+    let answer = client.get(node_group::LINK).await.map_err(|error| unreachable(&error))?;
+    if !answer.is_success() {
+        return Err(screen::problem(&answer));
+    }
+    let group = serde_json::from_slice(&answer.body)
+        .map_err(|error| format!("the node's answer is not a node group: {error}"))?;
+    Ok((answer, group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: &str, status: &str) -> (String, serde_json::Value) {
+        let state = json!({
+            "id": id, "groupReference": format!("http://{id}:1{}", node_group::LINK),
+            "status": status, "options": [], "membershipQuorum": 3, "ownedPartitions": 1,
+            "documentSelfLink": "", "documentKind": "",
+        });
+        (id.into(), state)
+    }
+
+    fn group_of(statuses: &[(&str, &str)], owners: serde_json::Value) -> NodeGroupState {
+        let nodes: serde_json::Map<_, _> =
+            statuses.iter().map(|(id, status)| node(id, status)).collect();
+        serde_json::from_value(json!({
+            "nodes": nodes, "membershipQuorum": 3, "documentOwner": "n1", "documentSelfLink": "",
+            "documentKind": "", "partitionOwners": owners,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_summary_says_why_writes_are_refused_and_what_to_do() {
+        let well = group_of(&[("n1", "AVAILABLE")], json!(["n1"]));
+        assert!(summary(&well).contains("All 1 partitions have an owner"));
+        let statuses = [("n1", "AVAILABLE"), ("n2", "AVAILABLE"), ("n3", "UNAVAILABLE")];
+        let text = summary(&group_of(&statuses, json!(["n1", null])));
+        assert!(text.contains("amrita quorum 2"), "{text}");
+        assert!(text.contains("1 of 2 partitions have no owner"), "{text}");
+    }
+}

@@ -1,0 +1,227 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Subcommand};
+use server::SETTINGS;
+
+use crate::tutorial::Tutorial;
+
+/// Heads the options that all commands share.
+const SPEAKING: &str = "To speak to a cluster";
+
+const EXAMPLES: &str = "\
+To try it:
+  amrita up                                        three nodes on this machine
+  amrita post /core/examples '{\"name\":\"first\"}'    make a document
+  amrita query 'name=first'                        find it
+  amrita nodes                                     see who is there
+  amrita tutorial ha                               watch a cluster survive";
+
+/// Keeps documents and services alive on several nodes.
+#[derive(Debug, Parser)]
+#[command(name = "amrita", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which cluster to speak to, and how to show what it says.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Cluster {
+    /// Nodes of the cluster; the next one is asked when one does not answer [default: the ports
+    /// 8001, 8002, 8003 and 8000 of this machine]
+    #[arg(
+        long,
+        global = true,
+        env = "AMRITA_ADDRESS",
+        hide_env_values = true,
+        value_name = "URI,URI,...",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003,\
+                         http://127.0.0.1:8000",
+        hide_default_value = true,
+        help_heading = SPEAKING
+    )]
+    pub(crate) address: Vec<String>,
+    /// Print the answer as the cluster gave it, in one line of JSON, for programs
+    #[arg(long, global = true, help_heading = SPEAKING)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node
+    #[command(after_help = "\
+Each setting may also stand in the environment (AMRITA_PORT and so on) or in a TOML file \
+(peer_nodes = [\"http://...\"]); flags win over the environment, and that over the file.
+
+A cluster of three on one machine, each line in a terminal of its own:
+  export AMRITA_PEER_NODES=http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003
+  amrita node --id n1 --port 8001
+  amrita node --id n2 --port 8002
+  amrita node --id n3 --port 8003")]
+    Node(NodeOptions),
+    /// Run several nodes on this machine, as a cluster, until Ctrl-C
+    Up(UpOptions),
+    /// Show a document, a factory, or anything else under /core
+    Get(Target),
+    /// Make a document: POST to its factory
+    Post(Write),
+    /// Replace a document
+    Put(Write),
+    /// Change some fields of a document
+    Patch(Write),
+    /// Delete a document
+    Delete(Write),
+    /// Find documents
+    #[command(after_help = "\
+Terms are joined by AND:
+  name=foo          the field is foo            counter>=5   a number, also > < <=
+  name=fo*          begins with fo              name!=foo    is not foo
+  name=*o*          a pattern                   keyValues.k=v, tags.item=t, taskInfo.stage=FINISHED
+
+  amrita query 'name=fo*' 'counter>5' --kind ExampleServiceState --sort counter:desc
+  amrita query 'taskInfo.stage=FINISHED' --kind ExampleTaskServiceState --all-versions
+  amrita query '{\"query\":{\"term\":{\"propertyName\":\"name\",\"matchValue\":\"foo\"}}}'")]
+    Query(QueryOptions),
+    /// Show the nodes of the cluster
+    Nodes,
+    /// Show the membership quorum, or set it
+    Quorum {
+        /// How many nodes must hold a write before it is acknowledged: from the majority to all
+        #[arg(value_name = "N")]
+        number: Option<usize>,
+    },
+    /// Stop one node in good order: it hands over what it owns, then its process ends
+    Stop {
+        /// Its address, or its id as `amrita nodes` shows it
+        node: String,
+    },
+    /// Watch what this is for: real nodes on this machine, every step told and checked
+    #[command(subcommand)]
+    Tutorial(Tutorial),
+}
+
+/// The flags of a node, made from the one table of settings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeOptions {
+    /// Name and value, as [`server::Config::load`] takes them.
+    pub(crate) flags: Vec<(String, String)>,
+    /// The node stops when its standard input ends; so a node never outlives `amrita up`.
+    pub(crate) stop_with_stdin: bool,
+}
+
+const STOP_WITH_STDIN: &str = "stop-with-stdin";
+const CONFIG: &str = "config";
+
+impl Args for NodeOptions {
+    fn augment_args(command: Builder) -> Builder {
+        let config = Arg::new(CONFIG).long(CONFIG).value_name("FILE");
+        let config = config.help("TOML file with any of these settings [env: AMRITA_CONFIG]");
+        let hidden = Arg::new(STOP_WITH_STDIN).long(STOP_WITH_STDIN).hide(true);
+        let hidden = hidden.action(clap::ArgAction::SetTrue);
+        let settings = SETTINGS.iter().map(|setting| {
+            let help = format!("{} [env: {}]", setting.help, setting.variable);
+            let arg = Arg::new(setting.name).long(setting.name).value_name(setting.value);
+            let arg = arg.help(help).allow_negative_numbers(true);
+            match setting.alias {
+                Some(alias) => arg.alias(alias),
+                None => arg,
+            }
+        });
+        command.args(settings).arg(config).arg(hidden)
+    }
+
+    fn augment_args_for_update(command: Builder) -> Builder {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for NodeOptions {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut options = Self::default();
+        options.update_from_arg_matches(matches)?;
+        Ok(options)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let names = SETTINGS.iter().map(|setting| setting.name).chain([CONFIG]);
+        for name in names {
+            if let Some(value) = matches.get_one::<String>(name) {
+                self.flags.push((name.to_owned(), value.clone()));
+            }
+        }
+        self.stop_with_stdin = matches.get_flag(STOP_WITH_STDIN);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpOptions {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub(crate) nodes: u16,
+    /// The nodes take the ports after this one: 8001, 8002 and so on
+    #[arg(long, default_value_t = 8000, value_parser = clap::value_parser!(u16).range(0..=65_000))]
+    pub(crate) base_port: u16,
+    /// Folder of the nodes' data, kept for the next time [default: amrita/up-8000 under the
+    /// system's folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sandbox: Option<PathBuf>,
+    /// How many nodes must hold a write before it is acknowledged; counts when the cluster forms
+    #[arg(long, alias = "membershipQuorum", value_name = "N")]
+    pub(crate) membership_quorum: Option<usize>,
+    /// How much the nodes write to their logs
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    pub(crate) log_level: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Target {
+    /// Path of what is meant: /core/examples/one
+    pub(crate) path: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Write {
+    /// Path of what is meant: /core/examples/one
+    pub(crate) path: String,
+    /// JSON text, @FILE, or - for standard input
+    pub(crate) body: Option<String>,
+    /// Only if the document still has this ETag (412 otherwise)
+    #[arg(long, value_name = "ETAG")]
+    pub(crate) if_match: Option<String>,
+    /// Repeating a write with the same key is not a second write
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// The body is a JSON Merge Patch (RFC 7396): null removes a field
+    #[arg(long)]
+    pub(crate) merge_patch: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct QueryOptions {
+    /// Terms as name=foo, or one JSON text, @FILE or - with a query specification or a query task
+    pub(crate) terms: Vec<String>,
+    /// Only documents of this kind; the last part of its name is enough
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// How many to show
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Sort by this field; name:desc for the greatest first
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) sort: Option<String>,
+    /// Which fields to show beside the link, as name,counter
+    #[arg(long, value_name = "FIELD,...", value_delimiter = ',')]
+    pub(crate) show: Vec<String>,
+    /// Search all versions of each document, not only the newest
+    #[arg(long)]
+    pub(crate) all_versions: bool,
+    /// Only say how many there are
+    #[arg(long)]
+    pub(crate) count: bool,
+}

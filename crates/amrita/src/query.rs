@@ -1,0 +1,274 @@
+//! `amrita query`: terms as one would say them, made into a query task.
+
+use protocol::query::{
+    self, MatchType, NumericRange, Occurance, Query, QueryOption, QueryResult, QuerySpecification,
+    QueryTerm, SortOrder,
+};
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::arguments::{Cluster, QueryOptions};
+use crate::screen;
+use crate::verbs::{body_of, client, unreachable};
+
+/// Comparisons, the longer ones first: `>=` begins with `>`.
+const COMPARISONS: [&str; 6] = ["!=", ">=", "<=", "=", ">", "<"];
+
+pub(crate) async fn run(cluster: &Cluster, options: &QueryOptions) -> Outcome {
+    let task = match &options.terms[..] {
+        [raw] if raw.starts_with(['{', '@']) || raw == "-" => task_of(body_of(raw)?),
+        _ => task_of(json!(specification(options)?)),
+    };
+    let answer =
+        client(cluster)?.post(query::LINK, &task).await.map_err(|error| unreachable(&error))?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    let body = answer.to_json();
+    let Ok(results) = serde_json::from_value::<QueryResult>(body["results"].clone()) else {
+        // A task that is not direct has no results yet: show what there is.
+        return screen::show(&answer, false);
+    };
+    let is_count = body["querySpec"]["options"]
+        .as_array()
+        .is_some_and(|options| options.iter().any(|option| option == "COUNT"));
+    if is_count || options.count {
+        screen::say(&results.document_count.to_string());
+    } else {
+        screen::say(&listing(&results, &columns(options)));
+    }
+    Ok(())
+}
+
+/// A whole task, from a task or from a specification only.
+fn task_of(body: Value) -> Value {
+    if body.get("querySpec").is_some() {
+        return body;
+    }
+    json!({"taskInfo": {"isDirect": true}, "querySpec": body})
+}
+
+fn specification(options: &QueryOptions) -> Result<QuerySpecification, String> {
+    let mut clauses =
+        options.terms.iter().map(|term| clause(term)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(kind) = &options.kind {
+        let whole = kind.contains([':', '*']);
+        let pattern = if whole { kind.clone() } else { format!("*:{kind}") };
+        clauses.push(exact("documentKind", &pattern));
+    }
+    if clauses.is_empty() {
+        clauses.push(exact("documentSelfLink", "*"));
+    }
+    let mut specification = QuerySpecification {
+        query: Query { boolean_clauses: Some(clauses), ..Query::default() },
+        result_limit: (!options.count).then_some(options.limit),
+        ..QuerySpecification::default()
+    };
+    specification.options.push(if options.count {
+        QueryOption::Count
+    } else {
+        QueryOption::ExpandContent
+    });
+    if options.all_versions {
+        specification.options.push(QueryOption::IncludeAllVersions);
+    }
+    if let Some(sort) = &options.sort {
+        let (name, order) = match sort.rsplit_once(':') {
+            Some((name, "desc")) => (name, SortOrder::Desc),
+            Some((name, "asc")) => (name, SortOrder::Asc),
+            _ => (sort.as_str(), SortOrder::Asc),
+        };
+        specification.options.push(QueryOption::Sort);
+        specification.sort_order = Some(order);
+        specification.sort_term =
+            Some(QueryTerm { property_name: name.into(), ..QueryTerm::default() });
+    }
+    Ok(specification)
+}
+
+/// `name=foo` and the like.
+fn clause(text: &str) -> Result<Query, String> {
+    let (name, comparison, value) = split(text)?;
+    match comparison {
+        "=" => Ok(exact(name, value)),
+        "!=" => Ok(Query { occurance: Occurance::MustNotOccur, ..exact(name, value) }),
+        _ => {
+            let number: serde_json::Number = value.parse().map_err(|_| {
+                format!("'{value}' in '{text}' is not a number; {comparison} compares numbers")
+            })?;
+            let mut range = NumericRange {
+                number_type: Some(if number.is_f64() { "DOUBLE" } else { "LONG" }.into()),
+                ..NumericRange::default()
+            };
+            let inclusive = comparison.ends_with('=');
+            if comparison.starts_with('>') {
+                (range.min, range.is_min_inclusive) = (Some(number), inclusive);
+            } else {
+                (range.max, range.is_max_inclusive) = (Some(number), inclusive);
+            }
+            let property_name = name.into();
+            let term = QueryTerm { property_name, range: Some(range), ..QueryTerm::default() };
+            Ok(Query { term: Some(term), ..Query::default() })
+        }
+    }
+}
+
+/// Where the first comparison stands: `a=b>c` compares `a` with `b>c`.
+fn split(text: &str) -> Result<(&str, &str, &str), String> {
+    let at = text.find(['!', '>', '<', '=']);
+    let found = at.and_then(|at| {
+        let (name, rest) = text.split_at(at);
+        let comparison = COMPARISONS.iter().find(|comparison| rest.starts_with(**comparison))?;
+        Some((name.trim(), *comparison, rest[comparison.len()..].trim()))
+    });
+    found.filter(|(name, ..)| !name.is_empty()).ok_or_else(|| {
+        format!(
+            "'{text}' is not a term\n  -> write it as name=foo, name=fo*, name!=foo or counter>=5"
+        )
+    })
+}
+
+/// A term, a prefix (`fo*`) or a pattern (`*o*`).
+fn exact(name: &str, value: &str) -> Query {
+    let before = value.strip_suffix('*').unwrap_or(value);
+    let (match_type, value) = match before.contains('*') {
+        _ if before == value => match value.contains('*') {
+            true => (MatchType::Wildcard, value),
+            false => (MatchType::Term, value),
+        },
+        false if !before.is_empty() => (MatchType::Prefix, before),
+        _ => (MatchType::Wildcard, value),
+    };
+    let term = QueryTerm {
+        property_name: name.into(),
+        match_value: Some(value.into()),
+        match_type: Some(match_type),
+        ..QueryTerm::default()
+    };
+    Query { term: Some(term), ..Query::default() }
+}
+
+/// The fields beside the link: those asked for, or those of the terms and the sort.
+fn columns(options: &QueryOptions) -> Vec<String> {
+    if !options.show.is_empty() {
+        return options.show.clone();
+    }
+    let mut columns: Vec<String> = Vec::new();
+    let terms = options.terms.iter().filter_map(|term| split(term).ok());
+    let sort = options.sort.iter().map(|sort| sort.split(':').next().unwrap_or(sort));
+    for name in terms.map(|(name, ..)| name).chain(sort) {
+        if !name.starts_with("document") && !columns.iter().any(|column| column == name) {
+            columns.push(name.to_owned());
+        }
+    }
+    columns
+}
+
+fn listing(results: &QueryResult, columns: &[String]) -> String {
+    let none = Value::Null;
+    let rows: Vec<Vec<String>> = results
+        .document_links
+        .iter()
+        .map(|link| {
+            let documents = results.documents.as_ref();
+            let document = documents.and_then(|documents| documents.get(link)).unwrap_or(&none);
+            let plain = link.split('?').next().unwrap_or(link).to_owned();
+            let version = screen::cell(&document["documentVersion"]);
+            let fields = columns.iter().map(|column| screen::cell(field(document, column)));
+            [plain, version].into_iter().chain(fields).collect()
+        })
+        .collect();
+    let heading: Vec<&str> =
+        ["link", "version"].into_iter().chain(columns.iter().map(String::as_str)).collect();
+    let mut text = match rows.len() {
+        0 => String::from("Nothing matches."),
+        _ => screen::table(&heading, &rows),
+    };
+    if let Some(next) = &results.next_page_link {
+        text.push_str(&format!("\n\nThere is more: amrita get '{next}', or a higher --limit."));
+    }
+    text
+}
+
+/// `taskInfo.stage` is the field `stage` of `taskInfo`.
+fn field<'a>(document: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(document, |value, name| &value[name])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(terms: &[&str]) -> QueryOptions {
+        QueryOptions {
+            terms: terms.iter().map(|term| (*term).to_owned()).collect(),
+            kind: None,
+            limit: 10,
+            sort: None,
+            show: Vec::new(),
+            all_versions: false,
+            count: false,
+        }
+    }
+
+    fn term(text: &str) -> (MatchType, Value) {
+        let term = clause(text).unwrap().term.unwrap();
+        (term.match_type.unwrap(), term.match_value.unwrap())
+    }
+
+    #[test]
+    fn an_asterisk_makes_a_prefix_or_a_pattern() {
+        assert_eq!(term("a=foo"), (MatchType::Term, "foo".into()));
+        assert_eq!(term("a=foo*"), (MatchType::Prefix, "foo".into()));
+        assert_eq!(term("a=*oo"), (MatchType::Wildcard, "*oo".into()));
+        assert_eq!(term("a=f*o*"), (MatchType::Wildcard, "f*o*".into()));
+        assert_eq!(term("a=*"), (MatchType::Wildcard, "*".into()));
+        assert_eq!(term("a=b=c>d"), (MatchType::Term, "b=c>d".into()));
+    }
+
+    #[test]
+    fn numbers_are_compared_by_ranges() {
+        let range = |text: &str| clause(text).unwrap().term.unwrap().range.unwrap();
+        let at_least = range("counter>=5");
+        assert_eq!((at_least.min, at_least.is_min_inclusive), (Some(5.into()), true));
+        let under = range("counter<2.5");
+        assert_eq!((under.is_max_inclusive, under.number_type.as_deref()), (false, Some("DOUBLE")));
+        assert!(clause("counter>x").unwrap_err().contains("not a number"));
+    }
+
+    #[test]
+    fn what_is_not_a_term_is_refused_with_the_right_form() {
+        for text in ["foo", "=foo", "", "a!b"] {
+            assert!(clause(text).unwrap_err().contains("write it as name=foo"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_options_become_a_specification() {
+        let options = QueryOptions {
+            kind: Some("ExampleServiceState".into()),
+            sort: Some("counter:desc".into()),
+            all_versions: true,
+            ..options(&["name!=x"])
+        };
+        let spec = json!(specification(&options).unwrap());
+        assert_eq!(spec["options"], json!(["EXPAND_CONTENT", "INCLUDE_ALL_VERSIONS", "SORT"]));
+        assert_eq!(spec["sortOrder"], "DESC");
+        let clauses = &spec["query"]["booleanClauses"];
+        assert_eq!(clauses[0]["occurance"], "MUST_NOT_OCCUR");
+        assert_eq!(clauses[1]["term"]["matchValue"], "*:ExampleServiceState");
+    }
+
+    #[test]
+    fn a_listing_shows_the_fields_of_the_terms() {
+        let results: QueryResult = serde_json::from_value(json!({
+            "documentLinks": ["/a/b?documentVersion=2"],
+            "documents": {"/a/b?documentVersion=2": {"documentVersion": 2, "taskInfo": {"stage": "S"}}},
+            "nextPageLink": "/core/query-page/x",
+        }))
+        .unwrap();
+        let text = listing(&results, &columns(&options(&["taskInfo.stage=S"])));
+        assert!(text.starts_with("LINK  VERSION  TASKINFO.STAGE\n/a/b        2  S"), "{text}");
+        assert!(text.contains("amrita get '/core/query-page/x'"), "{text}");
+    }
+}

@@ -1,0 +1,125 @@
+//! What people and programs see: lines, JSON, tables.
+
+use std::io::{self, Write};
+
+use sdk::Response;
+use serde_json::Value;
+
+use crate::Outcome;
+
+/// Cells wider than this are cut.
+const CELL_CHARACTERS_MAX: usize = 60;
+
+/// A line on standard output. A reader who went away (`| head`) is no error.
+pub(crate) fn say(text: &str) {
+    drop(writeln!(io::stdout().lock(), "{text}"));
+}
+
+/// What went wrong, on standard error.
+pub(crate) fn error(text: &str) {
+    drop(writeln!(io::stderr().lock(), "error: {text}"));
+}
+
+/// JSON for people.
+pub(crate) fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).expect("a JSON value can always be written")
+}
+
+/// Shows an answer: in one line for programs, spread out for people. An answer that tells of an
+/// error becomes the error of the command.
+pub(crate) fn show(response: &Response, json: bool) -> Outcome {
+    if json {
+        // Also when it is an error: programs read the code from it.
+        say(&String::from_utf8_lossy(&response.body));
+    }
+    if !response.is_success() {
+        return Err(problem(response));
+    }
+    if !json && !response.body.is_empty() {
+        match serde_json::from_slice::<Value>(&response.body) {
+            Ok(value) => say(&pretty(&value)),
+            Err(_) => say(String::from_utf8_lossy(&response.body).trim_end()),
+        }
+    }
+    Ok(())
+}
+
+/// The words of an answer that tells of an error.
+pub(crate) fn problem(response: &Response) -> String {
+    let body = response.to_json();
+    let code = body["code"].as_str().unwrap_or("no code");
+    let message = body["message"].as_str().unwrap_or("the node gave no reason");
+    let outcome = match body["outcome"].as_str() {
+        Some("notApplied") => "\n  -> nothing was written",
+        Some("unknown") => {
+            "\n  -> whether it was written is not known: look, or repeat it with the same \
+             --idempotency-key"
+        }
+        _ => "",
+    };
+    format!("{message} ({} {code}){outcome}", response.status)
+}
+
+/// Columns side by side, with a heading; numbers to the right.
+pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let cut = |cell: &str| {
+        if cell.chars().count() <= CELL_CHARACTERS_MAX {
+            return cell.to_owned();
+        }
+        cell.chars().take(CELL_CHARACTERS_MAX - 3).collect::<String>() + "..."
+    };
+    let heading: Vec<String> = heading.iter().map(|name| name.to_uppercase()).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| cut(cell)).collect()).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&heading]).filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let is_number = |column: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(column)).peekable();
+        cells.peek().is_some() && cells.all(|cell| cell.is_empty() || cell.parse::<f64>().is_ok())
+    };
+    let columns: Vec<(usize, bool)> =
+        (0..heading.len()).map(|column| (width(column), is_number(column))).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&columns).map(|(cell, (width, right))| {
+            if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    [&heading].into_iter().chain(&rows).map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A value in a cell.
+pub(crate) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_table_is_aligned_with_numbers_to_the_right() {
+        let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect();
+        let rows = [row(&["n1", "5", ""]), row(&["node-two", "12", "x"])];
+        let expected = "ID        COUNT  NOTE\nn1            5\nnode-two     12  x";
+        assert_eq!(table(&["id", "count", "note"], &rows), expected);
+        let long = table(&["x"], &[vec!["y".repeat(100)]]);
+        assert!(long.ends_with("...") && long.len() < 70);
+    }
+
+    #[test]
+    fn an_error_says_what_became_of_the_write() {
+        let body = json!({"code": "BUSY", "message": "too much", "outcome": "notApplied"});
+        let shown = problem(&Response::json(503, &body));
+        assert!(shown.starts_with("too much (503 BUSY)"), "{shown}");
+        assert!(shown.contains("nothing was written"), "{shown}");
+        assert_eq!(problem(&Response::json(500, &Value::Null)).lines().count(), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! `amrita get`, `post`, `put`, `patch` and `delete`: one request each.
+
+use std::io::Read;
+
+use sdk::{Client, Method, Request};
+use serde_json::Value;
+
+use crate::Outcome;
+use crate::arguments::{Cluster, Target, Write};
+use crate::screen;
+
+pub(crate) async fn get(cluster: &Cluster, target: &Target) -> Outcome {
+    let (client, path) = aim(cluster, &target.path)?;
+    let answer = client.get(&path).await.map_err(|error| unreachable(&error))?;
+    screen::show(&answer, cluster.json)
+}
+
+pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> Outcome {
+    let (client, path) = aim(cluster, &write.path)?;
+    let mut request = sdk::request(method, &path);
+    match (&write.body, method) {
+        (Some(body), _) => request = request.with_json(&body_of(body)?),
+        (None, Method::Delete) => {}
+        (None, _) => {
+            return Err(format!(
+                "a body is needed: amrita {} {path} '{{\"name\":\"value\"}}'\n  -> or @FILE, or - \
+                 to read it from standard input",
+                method.name().to_lowercase()
+            ));
+        }
+    }
+    request = Request {
+        if_match: write.if_match.clone(),
+        idempotency_key: write.idempotency_key.clone(),
+        ..request
+    };
+    if write.merge_patch {
+        request.body_type = sdk::BodyType::MergePatch;
+    }
+    let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
+    screen::show(&answer, cluster.json)
+}
+
+/// The client and the path. A whole URI names the node itself; a path may lack its first slash.
+pub(crate) fn aim(cluster: &Cluster, path: &str) -> Result<(Client, String), String> {
+    if let Some(rest) = path.strip_prefix("http://") {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        return Ok((client_of(&[authority.to_owned()])?, format!("/{path}")));
+    }
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    Ok((client(cluster)?, path))
+}
+
+pub(crate) fn client(cluster: &Cluster) -> Result<Client, String> {
+    client_of(&cluster.address)
+}
+
+fn client_of(addresses: &[String]) -> Result<Client, String> {
+    Client::new(addresses).map_err(|error| error.to_string())
+}
+
+/// No answer at all: what to do about it.
+pub(crate) fn unreachable(error: &sdk::ClientError) -> String {
+    format!(
+        "{error}\n  -> is the cluster up? `amrita up` starts one on this machine; --address or \
+         AMRITA_ADDRESS names another"
+    )
+}
+
+/// JSON text, `@FILE` or `-`.
+pub(crate) fn body_of(argument: &str) -> Result<Value, String> {
+    let (text, place) = if argument == "-" {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| format!("standard input cannot be read: {error}"))?;
+        (text, "what came from standard input")
+    } else if let Some(file) = argument.strip_prefix('@') {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| format!("the file {file} cannot be read: {error}"))?;
+        (text, "what is in the file")
+    } else {
+        (argument.to_owned(), "the body")
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        format!(
+            "{place} is not JSON: {error}\n  -> put it between single quotes, so that the shell \
+             leaves its double quotes alone: '{{\"name\":\"value\"}}'"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> Cluster {
+        Cluster { address: vec!["http://a:1".into(), "http://b:1".into()], json: false }
+    }
+
+    #[test]
+    fn a_path_goes_to_the_cluster_and_a_uri_to_its_node() {
+        let (client, path) = aim(&cluster(), "core/examples?expand").unwrap();
+        assert_eq!((client.addresses().count(), path.as_str()), (2, "/core/examples?expand"));
+        let (client, path) = aim(&cluster(), "http://c:9/core/x").unwrap();
+        assert_eq!(client.addresses().next().unwrap().to_string(), "http://c:9");
+        assert_eq!(path, "/core/x");
+    }
+
+    #[test]
+    fn a_body_that_is_not_json_is_refused_with_a_hint() {
+        let message = body_of("{name:foo}").unwrap_err();
+        assert!(message.contains("not JSON") && message.contains("single quotes"), "{message}");
+        assert!(body_of("@/no/such/file").unwrap_err().contains("cannot be read"));
+    }
+}
