@@ -8,6 +8,7 @@ use protocol::query::{Occurance, Query, QueryOption, QuerySpecification, SortOrd
 use protocol::{BUILT_IN_FIELDS, Problem};
 
 use crate::constraint::{Constraint, LINK_FIELD};
+use crate::fields::PATH_BYTES_MAX;
 use crate::page::Hit;
 use crate::predicate::{Predicate, check_property_type, wrong};
 
@@ -16,9 +17,6 @@ pub(crate) const DEPTH_MAX: usize = 16;
 
 /// How many terms a query may have.
 pub(crate) const TERMS_MAX: usize = 256;
-
-/// The longest `propertyName`, in bytes.
-const PROPERTY_BYTES_MAX: usize = 512;
 
 /// How many parts `item` a field's name may have: each doubles the paths it stands for.
 const ITEMS_MAX: usize = 3;
@@ -165,11 +163,8 @@ fn paths(name: &str, at: &str) -> Result<Vec<String>, Problem> {
     if name.is_empty() {
         return wrong(at, "is empty; name a field, such as 'name', 'keyValues.k' or 'tags.item'");
     }
-    if name.len() > PROPERTY_BYTES_MAX {
-        return wrong(
-            at,
-            &format!("is {} bytes long; the limit is {PROPERTY_BYTES_MAX}", name.len()),
-        );
+    if name.len() > PATH_BYTES_MAX {
+        return wrong(at, &format!("is {} bytes long; the limit is {PATH_BYTES_MAX}", name.len()));
     }
     let meant = BUILT_IN_FIELDS.iter().find(|field| field.eq_ignore_ascii_case(name));
     if let Some(field) = meant.filter(|&&field| field != name) {

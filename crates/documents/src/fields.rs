@@ -9,20 +9,13 @@ use storage::{Batch, Reader, Space, StoreError};
 
 use crate::constraint::{KIND_FIELD, UPDATED_FIELD, is_built_in};
 use crate::family;
+use crate::index::Bounds;
 use crate::leaves::{Leaves, walk};
 use crate::ordered::{Leaf, NumberKey};
 use crate::record::Record;
 
-/// How many fields a partition's index knows. Those that come later are not in it: queries on
-/// them look at the documents.
-const FIELDS_MAX: usize = 4096;
-
-/// How many leaves of a document are in the index. A document with more is listed under
-/// [`OVERFULL`] and looked at by every query.
-const LEAVES_MAX: usize = 1024;
-
-/// The longest path of a field in the index; longer than any that a query can name.
-const PATH_BYTES_MAX: usize = 512;
+/// The longest path of a field in the index, and the longest that a query can name.
+pub(crate) const PATH_BYTES_MAX: usize = 512;
 
 /// Not a field: the documents that are not wholly in the index.
 pub(crate) const OVERFULL: u16 = 0;
@@ -58,19 +51,18 @@ impl Fields {
         }
     }
 
-    /// There may be fields in documents that have no number.
-    pub(crate) fn is_full(&self) -> bool {
-        self.numbers.len() >= FIELDS_MAX
+    pub(crate) fn count(&self) -> usize {
+        self.numbers.len()
     }
 
-    fn learn(&mut self, path: &str, space: Space, batch: &mut Batch) -> Option<u16> {
+    fn learn(&mut self, path: &str, max: usize, space: Space, batch: &mut Batch) -> Option<u16> {
         if let Some(&number) = self.numbers.get(path) {
             return Some(number);
         }
-        if self.is_full() {
+        if self.numbers.len() >= max {
             return None;
         }
-        let number = FIRST + u16::try_from(self.numbers.len()).expect("FIELDS_MAX fits");
+        let number = FIRST + u16::try_from(self.numbers.len()).expect("their bound fits");
         batch.put(space.key(family::FIELD, &number.to_be_bytes()), path);
         self.numbers.insert(path.into(), number);
         Some(number)
@@ -80,6 +72,7 @@ impl Fields {
 /// The postings of a document, without its link: family, field and value, sorted, none twice.
 pub(crate) fn postings(
     fields: &mut Fields,
+    bounds: Bounds,
     space: Space,
     batch: &mut Batch,
     record: &Record<'_>,
@@ -88,6 +81,7 @@ pub(crate) fn postings(
     let mut found = Found {
         postings: vec![posting(family, KIND, Leaf::Text(record.kind))],
         fields,
+        bounds,
         space,
         batch,
         is_overfull: false,
@@ -127,6 +121,7 @@ fn moment(moment: Moment) -> Leaf<'static> {
 struct Found<'f> {
     postings: Vec<Vec<u8>>,
     fields: &'f mut Fields,
+    bounds: Bounds,
     space: Space,
     batch: &'f mut Batch,
     is_overfull: bool,
@@ -141,9 +136,12 @@ impl Leaves for Found<'_> {
         if path.len() > PATH_BYTES_MAX {
             return;
         }
-        if self.postings.len() > LEAVES_MAX {
+        if self.postings.len() > self.bounds.leaves {
             self.is_overfull = true;
-        } else if let Some(field) = self.fields.learn(path, self.space, self.batch) {
+            return;
+        }
+        let fields_max = self.bounds.fields;
+        if let Some(field) = self.fields.learn(path, fields_max, self.space, self.batch) {
             self.postings.push(posting(family::POSTING, field, leaf));
         }
     }

@@ -24,9 +24,6 @@ use crate::record::{Record, put_number, take_number};
 /// The form of postings and marks. An index of another form is thrown away.
 const FORMAT: u8 = 1;
 
-/// How many dirty links are kept in memory. The others are found in the store.
-const PENDING_MAX: usize = 65_536;
-
 /// How many keys are cleared for each document of a step's budget.
 const CLEARED_PER_DOCUMENT: usize = 16;
 
@@ -35,9 +32,31 @@ const MARK_NOTHING: u8 = 0;
 const MARK_VERSION: u8 = 1;
 const MARK_STASHED: u8 = 2;
 
+/// The bounds of the index: constants, but for tests. What was indexed under others must be thrown
+/// away, so a change needs another [`FORMAT`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// How many dirty links are kept in memory. The others are found in the store.
+    pub(crate) pending: usize,
+    /// How many fields a partition's index knows. Those that come later are not in it: queries
+    /// on them look at the documents.
+    pub(crate) fields: usize,
+    /// How many leaves of a document are in the index. A document with more is listed apart and
+    /// looked at by every query.
+    pub(crate) leaves: usize,
+    /// How many postings are listed of each clause, in turn, to find a short one (see `plan`).
+    pub(crate) listed: [usize; 3],
+}
+
+impl Bounds {
+    pub(crate) const USUAL: Self =
+        Self { pending: 65_536, fields: 4096, leaves: 1024, listed: [256, 4096, 32_768] };
+}
+
 #[derive(Debug)]
 pub(crate) struct Index {
     progress: Progress,
+    pub(crate) bounds: Bounds,
     pub(crate) fields: Fields,
     /// Dirty links. All of them, unless some were spilled.
     pending: BTreeMap<String, Mark>,
@@ -108,9 +127,19 @@ impl Index {
         let progress = state.map_or(Progress::Absent, |bytes| Progress::decode(&bytes));
         let fields = Fields::open(store, space)?;
         let pending = BTreeMap::new();
-        let mut index = Self { progress, fields, pending, is_spilled: true, life: 0 };
+        let bounds = Bounds::USUAL;
+        let mut index = Self { progress, bounds, fields, pending, is_spilled: true, life: 0 };
         index.load(store, space)?;
         Ok(index)
+    }
+
+    fn postings(&mut self, space: Space, batch: &mut Batch, record: &Record<'_>) -> Vec<Vec<u8>> {
+        postings(&mut self.fields, self.bounds, space, batch, record)
+    }
+
+    /// There may be fields in documents that it has no number for.
+    pub(crate) fn is_short_of_fields(&self) -> bool {
+        self.fields.count() >= self.bounds.fields
     }
 
     /// Everything that was applied is in it.
@@ -144,7 +173,7 @@ impl Index {
     }
 
     fn remember(&mut self, link: &str, mark: Mark) {
-        if self.pending.len() < PENDING_MAX || self.pending.contains_key(link) {
+        if self.pending.len() < self.bounds.pending || self.pending.contains_key(link) {
             self.pending.insert(link.to_owned(), mark);
         } else {
             self.is_spilled = true;
@@ -159,7 +188,7 @@ impl Index {
         self.is_spilled = false;
         let (from, to) = space.range(family::DIRTY);
         store.scan(&from, &to, false, &mut |key, value| {
-            if self.pending.len() == PENDING_MAX {
+            if self.pending.len() == self.bounds.pending {
                 self.is_spilled = true;
                 return ControlFlow::Break(());
             }
@@ -306,7 +335,7 @@ impl Partition {
             last = String::from_utf8_lossy(link).into_owned();
             match Record::decode(value, &self.names) {
                 Ok(record) => {
-                    for posting in postings(&mut self.index.fields, space, batch, &record) {
+                    for posting in self.index.postings(space, batch, &record) {
                         batch.put(posting_key(space, &posting, link), []);
                     }
                     ControlFlow::Continue(())
@@ -335,9 +364,7 @@ impl Partition {
             let before = self.indexed(store, batch, &link, mark)?;
             let after = match self.head(store, &link)? {
                 None => Vec::new(),
-                Some(head) => {
-                    postings(&mut self.index.fields, self.space, batch, &plain(&head.document))
-                }
+                Some(head) => self.index.postings(self.space, batch, &plain(&head.document)),
             };
             for posting in before.iter().filter(|posting| after.binary_search(posting).is_err()) {
                 batch.delete(posting_key(self.space, posting, link.as_bytes()));
@@ -362,7 +389,7 @@ impl Partition {
             Mark::Nothing => Ok(Vec::new()),
             Mark::Version(version) => {
                 let document = self.retained(store, link, version)?;
-                Ok(postings(&mut self.index.fields, self.space, batch, &plain(&document)))
+                Ok(self.index.postings(self.space, batch, &plain(&document)))
             }
             Mark::Stashed => {
                 let bytes = store.get(&self.space.key(family::DIRTY, link.as_bytes()))?;
@@ -371,7 +398,7 @@ impl Partition {
                         StoreError(format!("the mark of {link} for the index is missing"))
                     })?;
                 let record = Record::decode(record, &self.names)?;
-                Ok(postings(&mut self.index.fields, self.space, batch, &record))
+                Ok(self.index.postings(self.space, batch, &record))
             }
         }
     }

@@ -29,6 +29,8 @@ mod predicate;
 mod record;
 mod search;
 mod specification;
+#[cfg(test)]
+mod tests;
 
 pub use command::{
     AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, RequestKey, Retention, USER_KEY_HOURS,

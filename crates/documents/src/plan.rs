@@ -18,11 +18,10 @@ use crate::ordered::encoded_bytes;
 use crate::page::Cursor;
 use crate::partition::Partition;
 
-/// How many postings are listed of each clause, in turn, to find a short one.
-const LISTED: [usize; 3] = [256, 4096, 32_768];
-
-/// As many are listed when there is another way in order of links.
-const LISTED_BESIDE_STREAM: usize = 4096;
+/// How many of the rounds that list postings there are, and how many when there is another way in
+/// order of links.
+const ROUNDS: usize = 3;
+const ROUNDS_BESIDE_STREAM: usize = 2;
 
 /// Where the documents are that are looked at next.
 #[derive(Debug)]
@@ -191,7 +190,7 @@ impl Partition {
         sorted: Option<Sorted>,
         limit: usize,
     ) -> Result<Plan, StoreError> {
-        let found = self.shortest(store, sources, range, usize::MAX)?;
+        let found = self.shortest(store, sources, range, ROUNDS)?;
         let is_long = found.as_ref().is_none_or(|found| self.is_longer(found.len(), limit));
         let (way, is_in_order) = match (sorted, found) {
             (Some(sorted), _) if is_long => (Way::Sorted(sorted), true),
@@ -225,8 +224,8 @@ impl Partition {
             return Ok(if may_count { Way::Counted(list) } else { Way::List(list) });
         }
         let is_page = stream.is_some() && !query.is_count;
-        let listed_max = if is_page { LISTED_BESIDE_STREAM } else { usize::MAX };
-        Ok(match self.shortest(store, sources, range, listed_max)? {
+        let rounds = if is_page { ROUNDS_BESIDE_STREAM } else { ROUNDS };
+        Ok(match self.shortest(store, sources, range, rounds)? {
             Some(links) => Way::Links(links),
             None => stream_or_heads(sources, may_stream, range),
         })
@@ -303,7 +302,7 @@ impl Partition {
                 }),
                 Atom::Values { path, from, to, is_single } => {
                     let Some(field) = self.index.fields.number(path) else {
-                        if self.index.fields.is_full() {
+                        if self.index.is_short_of_fields() {
                             return Ok(None);
                         }
                         // No document has it.
@@ -330,9 +329,9 @@ impl Partition {
         store: &dyn Reader,
         sources: &[Source],
         range: &LinkRange,
-        listed_max: usize,
+        rounds: usize,
     ) -> Result<Option<Vec<String>>, StoreError> {
-        for max in LISTED.into_iter().filter(|&max| max <= listed_max) {
+        for &max in &self.index.bounds.listed[..rounds] {
             let mut best: Option<BTreeSet<String>> = None;
             for source in sources {
                 if let Some(links) = self.links(store, source, range, max)?
@@ -410,7 +409,7 @@ impl Partition {
             return None;
         }
         let field = self.index.fields.number(path);
-        (field.is_some() || !self.index.fields.is_full()).then_some(field)
+        (field.is_some() || !self.index.is_short_of_fields()).then_some(field)
     }
 }
 

@@ -1,0 +1,1 @@
+//! Commands by hand: what is refused, what is kept, what is forgotten.

@@ -1,0 +1,131 @@
+//! Replicas that are fed the same commands have the same bytes.
+
+use protocol::{Moment, Term};
+
+use super::generate::command;
+use super::model::Model;
+use super::{Random, Site};
+use crate::Command;
+
+/// All of a site's state, as a snapshot has it.
+fn state(site: &Site) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let chunk = site.partition.space.export(&site.store, b"", usize::MAX).unwrap();
+    assert!(chunk.done);
+    chunk.pairs
+}
+
+/// Minutes pass with each command, so that answers are forgotten.
+const STEP_MICROS: u64 = 70_000_000;
+
+#[test]
+fn replicas_are_equal_whatever_they_cache_index_and_go_through() {
+    for seed in 0..8 {
+        let mut random = Random::new(seed);
+        let (mut one, mut other) = (Site::new(1), Site::new(1));
+        one.partition.set_cache_bytes(0);
+        other.partition.index.bounds.pending = 2;
+        let mut model = Model::default();
+        let mut now = Moment(STEP_MICROS * 10);
+        for _ in 0..800 {
+            now.0 += random.below(STEP_MICROS);
+            let command = command(&mut random, &model, Term(2), now);
+            if !matches!(command, Command::Expire { .. }) {
+                model.apply(Term(2), &command);
+            }
+            for site in [&mut one, &mut other] {
+                site.applied.term = Term(2);
+            }
+            let outcome = one.apply(&command);
+            assert_eq!(other.apply(&command), outcome);
+            if matches!(command, Command::Expire { .. }) {
+                // Not all that is due need have gone.
+                model
+                    .documents
+                    .retain(|link, _| one.partition.latest(&one.store, link).unwrap().is_some());
+            }
+            match random.below(50) {
+                0 => other.reopen(),
+                1 => other.install_own_snapshot(500),
+                2 => other.partition.forget_index(&mut other.store).unwrap(),
+                3 => other.index_wholly(),
+                4..20 => {
+                    other.partition.index(&mut other.store, 2).unwrap();
+                }
+                20 => assert_eq!(one.digest(), other.digest()),
+                21 => assert!(!one.partition.expiration_due(&one.store, Moment(1)).unwrap()),
+                _ => {}
+            }
+        }
+        assert_eq!(state(&one), state(&other), "seed {seed}");
+        assert_eq!(one.digest(), other.digest());
+    }
+}
+
+#[test]
+fn a_replica_that_lost_its_last_batches_comes_to_the_same_by_its_log() {
+    for seed in 100..112 {
+        let mut random = Random::new(seed);
+        let (mut whole, mut crashing) = (Site::new(1), Site::new(1));
+        let mut model = Model::default();
+        let mut log: Vec<Command> = Vec::new();
+        let mut now = Moment(STEP_MICROS * 10);
+        for _ in 0..400 {
+            now.0 += random.below(STEP_MICROS);
+            let command = command(&mut random, &model, Term(2), now);
+            whole.applied.term = Term(2);
+            crashing.applied.term = Term(2);
+            let outcome = whole.apply(&command);
+            assert_eq!(crashing.apply(&command), outcome);
+            log.push(command);
+            model.apply(Term(2), log.last().unwrap());
+            model
+                .documents
+                .retain(|link, _| whole.partition.latest(&whole.store, link).unwrap().is_some());
+            match random.below(20) {
+                0 => storage::StateStore::persist(&mut crashing.store).unwrap(),
+                1 => {
+                    crashing.store.crash(random.index(10));
+                    crashing.reopen();
+                    let from = usize::try_from(crashing.position().0).unwrap();
+                    for command in &log[from..] {
+                        crashing.applied.term = Term(2);
+                        crashing.apply(command);
+                    }
+                    assert_eq!(crashing.position(), whole.position());
+                }
+                2..8 => {
+                    crashing.partition.index(&mut crashing.store, 3).unwrap();
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(state(&whole), state(&crashing), "seed {seed}");
+        // The index of the one that crashed has what a fresh one has, and nothing else.
+        crashing.index_wholly();
+        let followed = postings(&crashing);
+        crashing.partition.forget_index(&mut crashing.store).unwrap();
+        crashing.index_wholly();
+        assert_eq!(followed, postings(&crashing), "seed {seed}");
+    }
+}
+
+/// How many postings there are; their fields' numbers depend on who came first.
+fn postings(site: &Site) -> Vec<Vec<u8>> {
+    let space = site.partition.space;
+    let mut postings = Vec::new();
+    let to = space.key(crate::family::DIRTY + 1, b"");
+    storage::Reader::scan(
+        &site.store,
+        &space.key(storage::DERIVED, b""),
+        &to,
+        false,
+        &mut |key, _| {
+            // Family, value and link.
+            postings.push([&key[8..9], &key[11..]].concat());
+            std::ops::ControlFlow::Continue(())
+        },
+    )
+    .unwrap();
+    postings.sort();
+    postings
+}

@@ -1,0 +1,302 @@
+//! A partition as one would write it in an afternoon: all versions in memory, and queries that
+//! look at each of them.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::query::{
+    MatchType, NumericRange, Occurance, Query, QueryOption, QuerySpecification, QueryTerm,
+    SortOrder,
+};
+use protocol::{Document, GroupId, Moment, Term};
+use serde_json::{Number, Value};
+
+use crate::{Command, Write};
+
+#[derive(Default)]
+pub(crate) struct Model {
+    /// The retained versions of each document, the oldest first.
+    pub(crate) documents: BTreeMap<String, Vec<Document>>,
+    pub(crate) tasks: BTreeSet<String>,
+    fences: BTreeMap<GroupId, Term>,
+}
+
+/// What a query finds, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) link: String,
+    pub(crate) version: u64,
+    pub(crate) document: Value,
+}
+
+impl Model {
+    /// False when the command is refused.
+    pub(crate) fn apply(&mut self, term: Term, command: &Command) -> bool {
+        match command {
+            Command::Write(write) => self.write(term, write),
+            Command::Fence(source) => {
+                let fence = self.fences.entry(source.partition).or_default();
+                let is_new = source.epoch >= *fence;
+                *fence = source.epoch.max(*fence);
+                is_new
+            }
+            Command::Expire { at, links_max } => {
+                let mut due: Vec<(Moment, String)> = self
+                    .documents
+                    .iter()
+                    .map(|(link, versions)| (versions.last().unwrap().expires, link.clone()))
+                    .filter(|(expires, _)| expires.0 != 0 && expires <= at)
+                    .collect();
+                due.sort();
+                for (_, link) in due.into_iter().take(usize::try_from(*links_max).unwrap()) {
+                    self.documents.remove(&link);
+                    self.tasks.remove(&link);
+                }
+                true
+            }
+            Command::Noop => true,
+        }
+    }
+
+    fn write(&mut self, term: Term, write: &Write) -> bool {
+        let Write { document, retention, source, task, purge, .. } = write;
+        let link = &document.link;
+        let latest = self.documents.get(link).map(|versions| versions.last().unwrap().version);
+        let next = latest.map_or(0, |latest| latest + 1);
+        let fence = source.map(|source| self.fences.get(&source.partition).copied());
+        let is_late = fence.flatten() > source.map(|source| source.epoch);
+        if document.epoch != term || document.version != next || is_late {
+            return false;
+        }
+        if let Some(source) = source {
+            self.fences.insert(source.partition, source.epoch);
+        }
+        if *purge {
+            self.documents.remove(link);
+            self.tasks.remove(link);
+            return true;
+        }
+        let versions = self.documents.entry(link.clone()).or_default();
+        versions.push(document.clone());
+        if versions.len() > usize::try_from(retention.limit).unwrap() {
+            let floor = usize::try_from(retention.floor.clamp(1, retention.limit)).unwrap();
+            versions.drain(..versions.len() - floor);
+        }
+        if *task == Some(true) && !document.is_deleted() {
+            self.tasks.insert(link.clone());
+        } else {
+            self.tasks.remove(link);
+        }
+        true
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.documents.values().filter(|versions| !versions.last().unwrap().is_deleted()).count()
+    }
+
+    pub(crate) fn query(&self, specification: &QuerySpecification, now: Moment) -> Vec<Found> {
+        let all_versions = specification.has(QueryOption::IncludeAllVersions);
+        let deleted = all_versions || specification.has(QueryOption::IncludeDeleted);
+        let mut found = Vec::new();
+        for versions in self.documents.values() {
+            let latest = versions.last().unwrap();
+            if latest.is_expired(now) || latest.is_deleted() && !deleted {
+                continue;
+            }
+            let shown =
+                if all_versions { versions.as_slice() } else { std::slice::from_ref(latest) };
+            for document in shown {
+                let json = document.to_json();
+                if !meets(&json, &specification.query, true) {
+                    continue;
+                }
+                let order = specification.sort_term.as_ref().and_then(|term| {
+                    let down = specification.sort_order == Some(SortOrder::Desc);
+                    sort_value(&json, &term.property_name, down)
+                });
+                let (link, version) = (document.link.clone(), document.version);
+                found.push((order, Found { link, version, document: json }));
+            }
+        }
+        let down = specification.sort_order == Some(SortOrder::Desc);
+        found.sort_by(|(one, one_found), (other, other_found)| {
+            let by_value = match (one, other) {
+                (Some(one), Some(other)) if down => compare(other, one),
+                (Some(one), Some(other)) => compare(one, other),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => Ordering::Equal,
+            };
+            let by_link = one_found.link.cmp(&other_found.link);
+            by_value.then(by_link).then(one_found.version.cmp(&other_found.version))
+        });
+        found.into_iter().map(|(_, found)| found).collect()
+    }
+}
+
+/// Calls for each leaf with its path; arrays are not in it.
+fn leaves<'v>(value: &'v Value, path: &str, take: &mut dyn FnMut(&str, &'v Value)) {
+    match value {
+        Value::Null => {}
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, path, take)),
+        Value::Object(fields) => {
+            for (name, inner) in fields {
+                let inner_path =
+                    if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(inner, &inner_path, take);
+            }
+        }
+        leaf => take(path, leaf),
+    }
+}
+
+/// Whether a name in a query stands for that path: a part `item` may stand for nothing.
+fn stands_for(name: &str, path: &str) -> bool {
+    fn parts(name: &[&str], path: &[&str], is_first: bool) -> bool {
+        match (name, path) {
+            ([], []) => true,
+            ([part, rest @ ..], _) if !is_first && *part == "item" && parts(rest, path, false) => {
+                true
+            }
+            ([part, rest @ ..], [first, path @ ..]) if part == first => parts(rest, path, false),
+            _ => false,
+        }
+    }
+    let split = |text: &'_ str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let (name, path) = (split(name), split(path));
+    let name: Vec<&str> = name.iter().map(String::as_str).collect();
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    parts(&name, &path, true)
+}
+
+fn meets(document: &Value, query: &Query, is_outermost: bool) -> bool {
+    if is_outermost && query.occurance == Occurance::MustNotOccur {
+        let inner = Query { occurance: Occurance::MustOccur, ..query.clone() };
+        return !meets(document, &inner, true);
+    }
+    if let Some(term) = &query.term {
+        let mut is_met = false;
+        leaves(document, "", &mut |path, leaf| {
+            is_met |= stands_for(&term.property_name, path) && value_meets(leaf, term);
+        });
+        return is_met;
+    }
+    let clauses = query.boolean_clauses.as_deref().unwrap_or_default();
+    let of = |wanted| clauses.iter().filter(move |clause| clause.occurance == wanted);
+    let met = |clause: &Query| meets(document, clause, false);
+    let has_must = of(Occurance::MustOccur).next().is_some();
+    let has_should = of(Occurance::ShouldOccur).next().is_some();
+    of(Occurance::MustOccur).all(met)
+        && !of(Occurance::MustNotOccur).any(met)
+        && (has_must || !has_should || of(Occurance::ShouldOccur).any(met))
+}
+
+fn value_meets(leaf: &Value, term: &QueryTerm) -> bool {
+    if let Some(range) = &term.range {
+        return leaf.as_number().is_some_and(|number| in_range(number, range));
+    }
+    let wanted = match term.match_value.as_ref().unwrap() {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let text = leaf.as_str();
+    match term.match_type.unwrap_or_default() {
+        MatchType::Term => match leaf {
+            Value::Number(number) => serde_json::from_str::<Number>(&wanted)
+                .is_ok_and(|wanted| numbers(number, &wanted) == Ordering::Equal),
+            Value::Bool(boolean) => boolean.to_string() == wanted,
+            _ => text == Some(wanted.as_str()),
+        },
+        MatchType::Prefix => text.is_some_and(|text| text.starts_with(&wanted)),
+        MatchType::Wildcard if wanted.chars().all(|c| c == '*') && !wanted.is_empty() => true,
+        MatchType::Wildcard => {
+            let pattern: Vec<char> = wanted.chars().collect();
+            text.is_some_and(|text| fits(&pattern, &text.chars().collect::<Vec<_>>()))
+        }
+        MatchType::Phrase => text.is_some_and(|text| spaced(text).contains(&spaced(&wanted))),
+    }
+}
+
+fn in_range(number: &Number, range: &NumericRange) -> bool {
+    let above = range.min.as_ref().is_none_or(|min| match numbers(number, min) {
+        Ordering::Greater => true,
+        Ordering::Equal => range.is_min_inclusive,
+        Ordering::Less => false,
+    });
+    let below = range.max.as_ref().is_none_or(|max| match numbers(number, max) {
+        Ordering::Less => true,
+        Ordering::Equal => range.is_max_inclusive,
+        Ordering::Greater => false,
+    });
+    above && below
+}
+
+fn fits(pattern: &[char], text: &[char]) -> bool {
+    match (pattern, text) {
+        ([], []) => true,
+        (['*', rest @ ..], _) if fits(rest, text) => true,
+        (['*', ..], [_, text @ ..]) => fits(pattern, text),
+        (['\\', wanted, rest @ ..], [first, text @ ..]) => wanted == first && fits(rest, text),
+        (['?', rest @ ..], [_, text @ ..]) => fits(rest, text),
+        ([wanted, rest @ ..], [first, text @ ..]) if *wanted != '*' => {
+            wanted == first && fits(rest, text)
+        }
+        _ => false,
+    }
+}
+
+/// The words, each with a blank before and after it.
+fn spaced(text: &str) -> String {
+    let letters: String = text.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+    let words: Vec<String> = letters.split_whitespace().map(str::to_lowercase).collect();
+    format!(" {} ", words.join(" "))
+}
+
+/// Of many values the least, or downward the greatest.
+fn sort_value(document: &Value, name: &str, down: bool) -> Option<Value> {
+    let mut best: Option<Value> = None;
+    leaves(document, "", &mut |path, leaf| {
+        let is_better = |best: &Value| {
+            compare(leaf, best) == if down { Ordering::Greater } else { Ordering::Less }
+        };
+        if stands_for(name, path) && best.as_ref().is_none_or(is_better) {
+            best = Some(leaf.clone());
+        }
+    });
+    best
+}
+
+fn compare(one: &Value, other: &Value) -> Ordering {
+    let rank = |value: &Value| match value {
+        Value::Bool(_) => 0,
+        Value::Number(_) => 1,
+        _ => 2,
+    };
+    match (one, other) {
+        (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
+        (Value::Number(one), Value::Number(other)) => numbers(one, other),
+        (Value::String(one), Value::String(other)) => {
+            // Beyond 128 bytes only whether there is more counts.
+            let cut =
+                |text: &str| (text.as_bytes()[..text.len().min(128)].to_vec(), text.len() > 128);
+            cut(one).cmp(&cut(other))
+        }
+        _ => rank(one).cmp(&rank(other)),
+    }
+}
+
+fn numbers(one: &Number, other: &Number) -> Ordering {
+    let whole = |number: &Number| -> Option<i128> {
+        let float = number.as_f64().unwrap();
+        if number.is_f64() {
+            (float.fract() == 0.0 && float.abs() < 1e30)
+                .then(|| format!("{float:.0}").parse().unwrap())
+        } else {
+            Some(number.to_string().parse().unwrap())
+        }
+    };
+    match (whole(one), whole(other)) {
+        (Some(one), Some(other)) => one.cmp(&other),
+        _ => one.as_f64().partial_cmp(&other.as_f64()).unwrap(),
+    }
+}
