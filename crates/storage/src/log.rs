@@ -18,13 +18,18 @@ use crate::tally::{Changes, Tally};
 /// What the frame that closes a segment takes, in bytes.
 const SEAL_BYTES: u64 = SECTOR_BYTES;
 
+/// The longest first segment of a new log, in bytes: a node's first start should not wait for
+/// many zeros.
+const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
+
 /// How much is written at once where much is written again, in bytes.
 const PIECE_BYTES: u64 = 64 << 10;
 
 /// How the log is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// The length of a segment's file. An append that does not fit gets a longer one.
+    /// The length of a segment's file. An append that does not fit gets a longer one, and the
+    /// very first may be shorter.
     pub segment_bytes: u64,
 }
 
@@ -348,7 +353,7 @@ impl<D: Disk> Log<D> {
 
 /// Begins a log in a folder that has none.
 fn begin<D: Disk>(disk: &mut D, options: LogOptions) -> Result<Found, LogError> {
-    let segment = NextSegment::new(1, options.segment_bytes, 0);
+    let segment = NextSegment::new(1, options.segment_bytes.min(FIRST_SEGMENT_BYTES), 0);
     segment.make_at_need(disk)?;
     let mut tally = Tally::default();
     tally.begin_segment(segment.number, segment.bytes);
