@@ -220,4 +220,25 @@ mod tests {
         assert!(Records::of(&[&long[..], &[2]].concat()).next().is_err(), "65 bits");
         assert!(Records::of(&[0]).next().is_err(), "an unknown kind");
     }
+
+    #[test]
+    fn any_bytes_are_read_to_their_end_or_to_an_error() {
+        let mut state = 1_u64;
+        for round in 0..20_000_u64 {
+            let bytes: Vec<u8> = (0..round % 40)
+                .map(|_| {
+                    state = crate::frame::mix(state);
+                    // Small numbers more often, so that the kinds are met.
+                    let [low, choice, ..] = state.to_le_bytes();
+                    if choice < 128 { low % 9 } else { low }
+                })
+                .collect();
+            let mut records = Records::of(&bytes);
+            let mut read = 0;
+            while let Ok(Some(_)) = records.next() {
+                read += 1;
+            }
+            assert!(read <= bytes.len(), "each record takes at least a byte");
+        }
+    }
 }

@@ -77,7 +77,8 @@ struct Touched {
 #[derive(Debug, Default)]
 pub(crate) struct Changes(BTreeMap<GroupId, Touched>);
 
-/// A segment, and the last position that it holds of each group and that was not replaced.
+/// A segment, and the last position that it holds of each group that still needs it: neither
+/// replaced nor at or below the group's base.
 #[derive(Debug)]
 struct Held {
     segment: u64,
@@ -153,14 +154,25 @@ impl Tally {
     /// What was taken in is durable, in the newest segment.
     pub(crate) fn settle(&mut self, changes: &mut Changes) {
         for (group, touched) in std::mem::take(&mut changes.0) {
-            let tracked = &self.groups[&group];
-            let (base, last) = (tracked.base, tracked.last);
+            let Tracked { base, last, .. } = self.groups[&group];
+            let before = touched.before.unwrap_or_default();
             if touched.emptied {
                 self.hold_none(group);
             }
             if let Some(lowest) = touched.lowest {
-                let former_last = touched.before.map_or(Position(0), |before| before.last);
-                self.hold(group, lowest, former_last, if last > base { last } else { base });
+                self.hold(group, lowest, before.last, last);
+            }
+            if base > before.base {
+                self.release(group, base);
+            }
+        }
+    }
+
+    /// The group needs nothing at or below its base.
+    fn release(&mut self, group: GroupId, base: Position) {
+        for held in &mut self.held {
+            if held.last.get(&group).is_some_and(|last| *last <= base) {
+                held.last.remove(&group);
             }
         }
     }
@@ -201,21 +213,15 @@ impl Tally {
 
     /// The oldest segment that is needed.
     pub(crate) fn oldest_needed(&self) -> u64 {
-        let (newest, older) = (self.held.back(), self.held.iter().rev().skip(1).rev());
-        let needed = older.into_iter().find(|held| self.pinning_in(held).next().is_some());
-        needed.or(newest).expect("there is always a newest segment").segment
+        let needed = self.held.iter().find(|held| !held.last.is_empty());
+        needed.or(self.held.back()).expect("there is always a newest segment").segment
     }
 
     /// The groups that have entries above their base in the oldest segment; none while it is the
     /// only one.
     pub(crate) fn pinning(&self) -> Vec<GroupId> {
         let oldest = self.held.front().filter(|_| self.held.len() > 1);
-        oldest.map(|held| self.pinning_in(held).collect()).unwrap_or_default()
-    }
-
-    fn pinning_in<'a>(&'a self, held: &'a Held) -> impl Iterator<Item = GroupId> + 'a {
-        let needed = |(group, last): &(&GroupId, &Position)| self.groups[group].base < **last;
-        held.last.iter().filter(needed).map(|(group, _)| *group)
+        oldest.map(|held| held.last.keys().copied().collect()).unwrap_or_default()
     }
 
     /// Forgets the segments before `segment`, and gives their numbers.
@@ -254,6 +260,7 @@ impl Tally {
                 tracked.entry(entry.position, entry.term);
             }
             self.groups.insert(group, tracked);
+            self.release(group, recovered.base);
         }
     }
 }
