@@ -36,7 +36,7 @@ impl Cluster {
         let folder =
             std::env::temp_dir().join(format!("amrita-tutorial-{name}-{}", std::process::id()));
         let ports = match place.base_port {
-            Some(first) => [first, first.saturating_add(1), first.saturating_add(2)].to_vec(),
+            Some(base) => (1..=3).map(|number| base.saturating_add(number)).collect(),
             None => free_ports()?,
         };
         let members = ports
@@ -132,7 +132,9 @@ impl Cluster {
         let copy = log.try_clone().map_err(|error| format!("{}: {error}", path.display()))?;
         let child = Command::new(&self.program)
             .args(self.arguments(which))
-            .stdin(Stdio::null())
+            // The node stops when this end of the pipe is closed, so it never outlives us.
+            .arg("--stop-with-stdin")
+            .stdin(Stdio::piped())
             .stdout(log)
             .stderr(copy)
             .spawn()

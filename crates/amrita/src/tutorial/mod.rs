@@ -20,10 +20,10 @@ pub(crate) enum Tutorial {
 /// Where a tutorial's nodes live.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Place {
-    /// The nodes take this port and the two after it; without it, free ones are found.
-    #[arg(long)]
+    /// The nodes take the three ports after this one [default: any that are free]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(0..=65_000))]
     base_port: Option<u16>,
-    /// Leave the nodes' data and logs in the temporary folder.
+    /// Leave the nodes' data and logs in the temporary folder
     #[arg(long)]
     keep: bool,
 }

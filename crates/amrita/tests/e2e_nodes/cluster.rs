@@ -118,7 +118,9 @@ impl Cluster {
         let copy = log.try_clone().expect("a handle can be copied");
         let child = Command::new(env!("CARGO_BIN_EXE_amrita"))
             .args(self.arguments(which))
-            .stdin(Stdio::null())
+            // The node stops when this end of the pipe is closed, so it never outlives the test.
+            .arg("--stop-with-stdin")
+            .stdin(Stdio::piped())
             .stdout(log)
             .stderr(copy)
             .spawn()
