@@ -39,7 +39,7 @@ impl Incoming {
             Ok(_) => return Err(bad_body("the body must be a JSON object: {...}")),
             Err(error) => return Err(bad_body(format!("the body is not JSON: {error}"))),
         };
-        let version = number(&fields, "documentVersion", "a version")?;
+        let version = number(&fields, "documentVersion", "a whole number from 0 up")?;
         let expires = expiration(&fields, request.body_type)?;
         check_document_kind(&fields, spec)?;
         let kind = take_kind(&mut fields, spec, request.method)?;
@@ -175,10 +175,7 @@ fn number(fields: &Map<String, Value>, name: &str, what: &str) -> Result<Option<
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value.as_u64().map(Some).ok_or_else(|| {
-            Problem::bad_request(format!(
-                "'{name}' must be {what}, a whole number from 0 up, not {}",
-                shorten(value)
-            ))
+            Problem::bad_request(format!("'{name}' must be {what}, not {}", shorten(value)))
         }),
     }
 }
@@ -194,6 +191,7 @@ fn check_document_kind(fields: &Map<String, Value>, spec: &Spec) -> Result<(), P
     match fields.get("documentKind") {
         None | Some(Value::Null) => Ok(()),
         Some(Value::String(kind)) if *kind == spec.kind => Ok(()),
+        Some(Value::String(kind)) => Err(unknown_kind(spec, kind, "documentKind")),
         Some(other) => Err(unknown_kind(spec, &shorten(other), "documentKind")),
     }
 }

@@ -16,6 +16,7 @@ pub struct Invocation {
     /// Which desk asked.
     pub partition: GroupId,
     pub(crate) epoch: Epoch,
+    pub(crate) opening: u64,
     pub(crate) number: u64,
     pub(crate) link: String,
     pub(crate) node_id: Arc<str>,
@@ -31,6 +32,7 @@ pub struct Invoked {
     /// Which desk asked.
     pub partition: GroupId,
     pub(crate) epoch: Epoch,
+    pub(crate) opening: u64,
     pub(crate) number: u64,
     pub(crate) verdict: Verdict,
 }
@@ -69,7 +71,9 @@ pub(crate) struct NewVersion {
     pub(crate) is_direct: bool,
     pub(crate) purge: bool,
     pub(crate) retention: documents::Retention,
-    /// What the task asks once this version is committed.
+    /// A task made it by itself.
+    pub(crate) is_step: bool,
+    /// What the task asks once this version is committed; without it, it must be planned.
     pub(crate) calls: Option<Calls>,
 }
 
@@ -147,8 +151,8 @@ impl Catalogue {
     /// Runs a handler. May be called on any thread. A panic in a handler is caught: the client gets
     /// a 500 and nothing is written; a task fails.
     pub fn invoke(&self, invocation: Invocation) -> Invoked {
-        let Invocation { partition, epoch, number, .. } = invocation;
-        Invoked { partition, epoch, number, verdict: self.run(&invocation) }
+        let Invocation { partition, epoch, opening, number, .. } = invocation;
+        Invoked { partition, epoch, opening, number, verdict: self.run(&invocation) }
     }
 
     fn run(&self, invocation: &Invocation) -> Verdict {
@@ -164,7 +168,7 @@ impl Catalogue {
             }
             Work::Step(step) => {
                 let verdict = caught(|| job.step(step));
-                verdict.unwrap_or_else(|panic| job.fail(&panic))
+                verdict.unwrap_or_else(|panic| job.fail(Problem::internal(panic)))
             }
         }
     }

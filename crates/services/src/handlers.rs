@@ -45,10 +45,10 @@ pub(crate) trait Handlers: Send + Sync {
 pub(crate) enum Step {
     /// The plan of the state as it is; the first one takes the task from CREATED to STARTED.
     Plan,
-    /// The answers to a plan's calls, then the next plan.
-    Learn(Vec<Response>),
+    /// The answers to a plan's calls, then the next plan if that is wanted.
+    Learn { answers: Vec<Response>, and_plan: bool },
     /// To FAILED.
-    Fail(String),
+    Fail(Problem),
 }
 
 /// What became of a step.
@@ -171,19 +171,25 @@ impl<T: Task> Handlers for ErasedTask<T> {
         current: &Body,
         step: &Step,
     ) -> Result<Stepped, Problem> {
-        if let Step::Fail(words) = step {
-            return Ok(failed(context, current.to_map(), words));
+        if let Step::Fail(problem) = step {
+            return Ok(failed(context, current.to_map(), problem));
         }
         let mut state: T::State = stored(context.spec, current)?;
         let mut info = TaskInfo::of(current);
         let mut changed = info.stage == TaskStage::Created;
         info.stage = TaskStage::Started;
-        if let Step::Learn(answers) = step {
+        if let Step::Learn { answers, and_plan } = step {
             changed = true;
             self.0.learn(context, &mut state, answers)?;
+            if !and_plan {
+                return Ok(Stepped { body: Some(write(&state, &info, None)?), calls: None });
+            }
         }
         match self.0.plan(context, &state) {
-            Plan::Fail(words) => Ok(failed(context, write(&state, &info, None)?.to_map(), &words)),
+            Plan::Fail(words) => {
+                let problem = Problem::bad_request(words);
+                Ok(failed(context, write(&state, &info, None)?.to_map(), &problem))
+            }
             Plan::Finish => {
                 info.end(TaskStage::Finished, context.now);
                 Ok(Stepped { body: Some(write(&state, &info, None)?), calls: None })
@@ -224,12 +230,12 @@ fn write<S: Serialize>(
     Ok(Body::from_map(fields))
 }
 
-fn failed(context: &Context<'_>, mut fields: Map<String, Value>, words: &str) -> Stepped {
+fn failed(context: &Context<'_>, mut fields: Map<String, Value>, problem: &Problem) -> Stepped {
     let mut info = TaskInfo::of_fields(&fields);
     info.end(TaskStage::Failed, context.now);
-    info.failure = Some(Problem::internal(words).to_json());
+    info.failure = Some(problem.to_json());
     fields.remove(INFO);
     info.put_in(&mut fields);
-    fields.insert(FAILURE_MESSAGE.into(), words.into());
+    fields.insert(FAILURE_MESSAGE.into(), problem.message.clone().into());
     Stepped { body: Some(Body::from_map(fields)), calls: None }
 }

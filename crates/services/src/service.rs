@@ -80,6 +80,8 @@ pub trait Service: Send + Sync + 'static {
 /// A client's PATCH waits while a step is under way, so that no step is lost or run twice because
 /// of it; cancelling (`{"taskInfo":{"stage":"CANCELLED"}}`) and DELETE do not wait.
 ///
+/// A task must not make requests to itself: they would wait for the very step that made them.
+///
 /// `taskInfo` and `failureMessage` are kept beside the state: the state type has no such fields.
 pub trait Task: Send + Sync + 'static {
     /// The user's fields; see [`Service::State`].

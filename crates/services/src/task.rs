@@ -118,7 +118,7 @@ fn name(stage: TaskStage) -> &'static str {
 
 /// What a client's body says in `taskInfo`.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, expecting = "an object with a stage")]
 struct Asked {
     stage: Option<TaskStage>,
     is_direct: Option<bool>,

@@ -62,17 +62,18 @@ impl Job<'_> {
         }
         let stepped = match self.handlers.step(&mut context, &current.body, step) {
             Ok(stepped) => stepped,
-            Err(problem) => return self.fail(&problem.message),
+            Err(problem) => return self.fail(problem),
         };
         let expires = context.expires;
         let Stepped { body, calls } = stepped;
         match (body, calls) {
             (Some(body), calls) => {
                 if body.len() > self.spec.state_bytes_max {
-                    return self.fail(&too_large("the state", body.len(), self.spec).message);
+                    return self.fail(too_large("the state", body.len(), self.spec));
                 }
                 let made = Made { action: Action::Patch, body, expires, status: 200 };
                 let mut version = self.version(made);
+                version.is_step = true;
                 version.calls = calls;
                 Verdict::Write(Box::new(version))
             }
@@ -82,10 +83,10 @@ impl Job<'_> {
     }
 
     /// The task goes to FAILED, whatever its handlers think.
-    pub(crate) fn fail(&self, words: &str) -> Verdict {
+    pub(crate) fn fail(&self, problem: Problem) -> Verdict {
         let Some(current) = self.live() else { return Verdict::Ended };
         let mut context = self.context(current.expires);
-        let step = Step::Fail(words.to_owned());
+        let step = Step::Fail(problem);
         match self.handlers.step(&mut context, &current.body, &step) {
             Ok(Stepped { body: Some(body), .. }) => {
                 let expires = current.expires;
@@ -260,6 +261,7 @@ impl Job<'_> {
                 limit: self.spec.retention_limit,
                 floor: self.spec.retention_floor,
             },
+            is_step: false,
             calls: None,
             document: Arc::new(Document {
                 link: link.clone(),

@@ -13,6 +13,9 @@ pub struct DeskOptions {
     pub partition: GroupId,
     /// The term in which this node owns the partition.
     pub epoch: Epoch,
+    /// Tells this desk from others that the same owner had in the same term: handlers that were
+    /// begun for those may still be running.
+    pub opening: u64,
     /// Becomes `documentOwner`.
     pub node_id: String,
     /// How many requests may wait for one document; more are BUSY.
@@ -29,6 +32,7 @@ impl DeskOptions {
         Self {
             partition,
             epoch,
+            opening: 0,
             node_id: node_id.into(),
             document_queue_max: super::DOCUMENT_QUEUE_MAX,
             requests_max: super::REQUESTS_MAX,

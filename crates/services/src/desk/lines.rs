@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use documents::{AppliedCommand, Command, RequestKey, Write};
-use protocol::{Code, Document, Method, Position, Problem, Request, Response};
+use protocol::{Code, Document, Method, Position, Problem, Request, Response, Source};
 use storage::StoreError;
 
 use super::reads::Question;
 use super::tasks::Admission;
-use super::tickets::with_location;
+use super::tickets::{Known, with_location};
 use super::{Answer, Desk, DeskOutput, Proposed, Turn, outdated};
 use crate::catalogue::{Invocation, Invoked, NewVersion, Verdict, Work};
 use crate::handlers::Step;
@@ -193,6 +193,7 @@ impl Desk {
         turn.put(DeskOutput::Invoke(Box::new(Invocation {
             partition: self.options.partition,
             epoch: self.options.epoch,
+            opening: self.options.opening,
             number,
             link: link.to_owned(),
             node_id: Arc::clone(&self.node_id),
@@ -211,8 +212,8 @@ impl Desk {
         turn: &mut Turn<'_, '_>,
         invoked: Invoked,
     ) -> Result<(), StoreError> {
-        let Invoked { epoch, number, verdict, .. } = invoked;
-        if epoch != self.options.epoch {
+        let Invoked { epoch, opening, number, verdict, .. } = invoked;
+        if (epoch, opening) != (self.options.epoch, self.options.opening) {
             return Ok(());
         }
         // One that was given up is no longer here.
@@ -333,7 +334,7 @@ impl Desk {
             }
             AppliedCommand::Fenced | AppliedCommand::Other => {
                 self.fall_back(link, 0);
-                self.run_again(turn, link, flight.item);
+                self.run_again(turn, link, flight.item)?;
             }
         }
         self.pump(turn, link)
@@ -397,35 +398,36 @@ impl Desk {
         }
     }
 
-    /// A write came back without effect: its source is outdated, or it was built on what is not.
-    fn run_again(&mut self, turn: &mut Turn<'_, '_>, link: &str, mut item: Item) {
+    /// A write came back without effect: it is a repeat of one that was still on its way, its
+    /// source is outdated, or it was built on what is not.
+    fn run_again(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        mut item: Item,
+    ) -> Result<(), StoreError> {
         item.runs += 1;
         let is_last = item.runs >= RUNS_MAX;
         match &item.who {
             Who::Client(client) => {
-                let fence = |it: &protocol::Source| turn.at.partition.fence(it.partition);
-                let source = client.request.source.filter(|it| it.epoch < fence(it));
-                let problem = match source {
-                    Some(source) => Some(outdated(source)),
-                    None if is_last => Some(Problem::new(
-                        Code::NoOwner,
-                        "this node is no longer the owner of the document; try again",
-                    )),
-                    None => None,
-                };
-                if let Some(problem) = problem {
+                let known = Known { key: client.key.clone(), again: true };
+                if self.repeat(turn, client.ticket, &client.request, &known)? {
+                    return Ok(());
+                }
+                if let Some(problem) = fatal(turn, client, is_last) {
                     self.refuse(turn, client.ticket, problem);
-                    return;
+                    return Ok(());
                 }
             }
             Who::Step(step) if is_last => {
                 self.tasks.again_later(link, turn.now.steady_micros, step.clone());
-                return;
+                return Ok(());
             }
             Who::Step(_) => {}
         }
         let line = self.lines.entry(link.to_owned()).or_default();
         line.push_first(std::iter::once(item));
+        Ok(())
     }
 
     pub(super) fn write_refused(
@@ -448,5 +450,19 @@ impl Desk {
             Who::Step(step) => self.tasks.again_later(link, turn.now.steady_micros, step),
         }
         self.pump(turn, link)
+    }
+}
+
+/// Why a write that came back without effect cannot be run again, if it cannot.
+fn fatal(turn: &Turn<'_, '_>, client: &Client, is_last: bool) -> Option<Problem> {
+    let fence = |source: &Source| turn.at.partition.fence(source.partition);
+    let source = client.request.source.filter(|source| source.epoch < fence(source));
+    match source {
+        Some(source) => Some(outdated(source)),
+        None if is_last => Some(Problem::new(
+            Code::NoOwner,
+            "this node is no longer the owner of the document; try again",
+        )),
+        None => None,
     }
 }

@@ -274,7 +274,7 @@ impl Desk {
         calls: Calls,
     ) -> Result<(), StoreError> {
         if calls.requests.is_empty() {
-            return self.push_step(turn, link, Step::Learn(Vec::new()));
+            return self.push_learn(turn, link, Vec::new());
         }
         let source = self.source();
         let life = calls.life;
@@ -334,7 +334,7 @@ impl Desk {
             request.path,
             response.status
         );
-        self.push_step(turn, &link, Step::Fail(words))
+        self.push_step(turn, &link, Step::Fail(Problem::new(Code::Timeout, words)))
     }
 
     /// When all calls are answered, the answers go to the task.
@@ -345,7 +345,18 @@ impl Desk {
             return Ok(());
         }
         let answers = calls.iter_mut().filter_map(|call| call.answer.take()).collect();
-        self.push_step(turn, link, Step::Learn(answers))
+        self.push_learn(turn, link, answers)
+    }
+
+    /// What clients wait to say comes before the next plan, which may be to finish.
+    fn push_learn(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        link: &str,
+        answers: Vec<Response>,
+    ) -> Result<(), StoreError> {
+        let and_plan = self.tasks.deferred(link) == 0;
+        self.push_step(turn, link, Step::Learn { answers, and_plan })
     }
 
     /// A version of a document was applied: does it begin a task, take it further or end it?
@@ -373,10 +384,10 @@ impl Desk {
                 if let Some(waiting) = self.tasks.waiting.get_mut(link) {
                     waiting.expires = document.expires;
                 }
-                match version.calls {
-                    Some(calls) => self.step_written(turn, link, document.version, calls),
-                    None => Ok(()),
+                if version.is_step {
+                    return self.step_written(turn, link, document.version, version.calls);
                 }
+                Ok(())
             }
         }
     }
@@ -387,14 +398,17 @@ impl Desk {
         turn: &mut Turn<'_, '_>,
         link: &str,
         version: u64,
-        calls: Calls,
+        calls: Option<Calls>,
     ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         runner.resumed = false;
         runner.refusals = 0;
         let deferred = std::mem::take(&mut runner.deferred);
         let is_busy = self.lines.get(link).is_some_and(|line| !line.is_idle());
-        if deferred.is_empty() && !is_busy {
+        if let Some(calls) = calls
+            && deferred.is_empty()
+            && !is_busy
+        {
             return self.start_calls(turn, link, version, calls);
         }
         runner.phase = Phase::Queued;

@@ -1,0 +1,175 @@
+//! The services that the scripts use.
+
+use std::collections::BTreeMap;
+
+use protocol::{Method, Problem, Request, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use services::{
+    Catalogue, Context, Field, FieldType, Patch, Plan, Service, ServiceOption, Spec, Task,
+    succeeded,
+};
+
+pub(crate) fn catalogue() -> Catalogue {
+    Catalogue::new()
+        .with(Things)
+        .with(Plain("/core/strict", ServiceOption::StrictUpdate))
+        .with(Plain("/core/idempotent", ServiceOption::IdempotentPost))
+        .with(Plain("/core/fixed", ServiceOption::Immutable))
+        .with_task(Walks)
+}
+
+/// Most of what a service can do.
+struct Things;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Thing {
+    name: String,
+    counter: Option<i64>,
+    tags: Vec<String>,
+    map: BTreeMap<String, String>,
+    /// Not described in the spec: its type is known to the state alone.
+    undescribed: Option<u8>,
+    made_by: Option<String>,
+}
+
+impl Service for Things {
+    type State = Thing;
+
+    fn spec(&self) -> Spec {
+        Spec::new("/core/things", "test:Things:Thing")
+            .about("Things.")
+            .retention(10, 5)
+            .state_bytes_max(400)
+            .field(Field::new("name", FieldType::String).required().about("What it is called."))
+            .field(Field::new("counter", FieldType::Long).example(1))
+            .field(Field::new("tags", FieldType::Collection).merge())
+            .field(Field::new("map", FieldType::Map).merge())
+            .field(Field::new("madeBy", FieldType::String).internal())
+            .patch_kind("test:Things:AddRequest")
+    }
+
+    fn create(&self, context: &mut Context<'_>, state: &mut Thing) -> Result<(), Problem> {
+        if state.name == "short-lived" {
+            context.expire_after(10_000_000);
+        }
+        state.made_by = Some(context.node_id.to_owned());
+        Ok(())
+    }
+
+    fn put(&self, _: &mut Context<'_>, current: &Thing, mut new: Thing) -> Result<Thing, Problem> {
+        new.made_by.clone_from(&current.made_by);
+        Ok(new)
+    }
+
+    fn patch(
+        &self,
+        context: &mut Context<'_>,
+        current: &Thing,
+        patch: &Patch,
+    ) -> Result<Thing, Problem> {
+        if patch.kind.as_deref() == Some("test:Things:AddRequest") {
+            let added = patch.fields["add"].as_i64().unwrap_or_default();
+            let counter = current.counter.unwrap_or_default() + added;
+            return context.merge(current, &change(json!({"counter": counter})));
+        }
+        assert!(patch.fields.get("name") != Some(&json!("panic")), "asked to panic");
+        context.merge(current, patch)
+    }
+
+    fn delete(&self, _: &mut Context<'_>, current: &Thing) -> Result<(), Problem> {
+        match current.name.as_str() {
+            "kept" => Err(Problem::bad_request("this thing is kept")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn change(fields: serde_json::Value) -> Patch {
+    let fields = fields.as_object().cloned().unwrap_or_default();
+    Patch { fields, ..Patch::default() }
+}
+
+/// A service with one option.
+struct Plain(&'static str, ServiceOption);
+
+impl Service for Plain {
+    type State = serde_json::Map<String, serde_json::Value>;
+
+    fn spec(&self) -> Spec {
+        Spec::new(self.0, "test:Plain").option(self.1)
+    }
+}
+
+/// A task of `steps` steps; each one PATCHes `path` and learns from the answer.
+struct Walks;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Walk {
+    steps: u64,
+    done: u64,
+    pause_micros: u64,
+    note: Option<String>,
+}
+
+impl Task for Walks {
+    type State = Walk;
+
+    fn spec(&self) -> Spec {
+        Spec::new("/core/walks", "test:Walk")
+            .option(ServiceOption::IdempotentPost)
+            .expires_after(3_600_000_000)
+            .state_bytes_max(600)
+            .field(Field::new("steps", FieldType::Long).required())
+            .field(Field::new("done", FieldType::Long).internal())
+            .field(Field::new("pauseMicros", FieldType::Long))
+            .field(Field::new("note", FieldType::String))
+    }
+
+    fn create(&self, _: &mut Context<'_>, state: &mut Walk) -> Result<(), Problem> {
+        if state.steps > 100 {
+            return Err(Problem::bad_request("steps must be at most 100"));
+        }
+        Ok(())
+    }
+
+    fn plan(&self, _: &Context<'_>, state: &Walk) -> Plan {
+        match state.note.as_deref() {
+            Some("fail") => return Plan::Fail("asked to fail".into()),
+            Some("many") => {
+                let request = Request::new(Method::Get, "/core/things/one");
+                return Plan::calls(vec![request; services::CALLS_PER_STEP_MAX + 1]);
+            }
+            Some("wait") => return Plan::wait(state.pause_micros),
+            Some("panic") => panic!("asked to panic"),
+            _ => {}
+        }
+        if state.done >= state.steps {
+            return Plan::Finish;
+        }
+        let body = json!({"kind": "test:Things:AddRequest", "add": 1});
+        let request = Request::new(Method::Patch, "/core/things/one").with_json(&body);
+        Plan::call(request).after(state.pause_micros)
+    }
+
+    fn learn(
+        &self,
+        _: &mut Context<'_>,
+        state: &mut Walk,
+        answers: &[Response],
+    ) -> Result<(), Problem> {
+        for answer in answers {
+            let body = succeeded(answer)?;
+            if let Some(grown) = body["grow"].as_u64() {
+                state.note = Some("x".repeat(usize::try_from(grown).unwrap_or_default()));
+            }
+        }
+        if answers.is_empty() {
+            state.note = None;
+        }
+        state.done += 1;
+        Ok(())
+    }
+}
