@@ -3,14 +3,14 @@
 //! One round takes all that waits, steps through it, then hands everything over at once: frames to
 //! the links, records to the log. Frames go first, as the way over another node is the longer one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use node::{Input, Level, Node, Output};
 use protocol::{Moment, Now, Response};
-use services::{Catalogue, Invoked};
+use services::Catalogue;
 use storage::LogRecord;
 use tokio::sync::oneshot;
 
@@ -46,8 +46,8 @@ pub(crate) struct Engine {
     tickets: HashMap<u64, oneshot::Sender<Response>>,
     next_ticket: u64,
     outputs: Vec<Output>,
-    /// Handlers that are done; taken by the node before the round ends.
-    invoked: VecDeque<Invoked>,
+    /// What happened and was not taken by the node yet.
+    inputs: Vec<Input>,
     /// Links with frames that were not sent yet.
     touched: Vec<u64>,
     records: Vec<LogRecord>,
@@ -78,7 +78,7 @@ impl Engine {
             tickets: HashMap::new(),
             next_ticket: 1,
             outputs: Vec::new(),
-            invoked: VecDeque::new(),
+            inputs: Vec::new(),
             touched: Vec::new(),
             records: Vec::new(),
             batch: None,
@@ -102,9 +102,10 @@ impl Engine {
             if present >= self.next_tick {
                 // Counted from now on: ticks that were missed are not made up.
                 self.next_tick = present + self.parts.tick;
-                self.step(Input::Tick);
+                self.inputs.push(Input::Tick);
                 self.watch_the_stop(present);
             }
+            self.step();
             self.hand_over();
             if let Some(end) = self.end.take() {
                 return end;
@@ -120,65 +121,53 @@ impl Engine {
     }
 
     fn happened(&mut self, event: Event) {
-        match event {
+        let input = match event {
             Event::Request { request, answer } => {
                 let ticket = self.next_ticket;
                 self.next_ticket += 1;
                 self.tickets.insert(ticket, answer);
-                self.step(Input::Request { ticket, request });
+                Input::Request { ticket, request }
             }
             Event::LinkOpened { link, dialed } => {
                 let id = link.id;
                 self.links.insert(id, link);
-                self.step(Input::LinkOpened { link: id, dialed });
+                Input::LinkOpened { link: id, dialed }
             }
-            Event::LinkClosed { link } => {
-                if self.links.remove(&link).is_some() {
-                    self.step(Input::LinkClosed { link });
-                }
+            Event::LinkClosed { link } if self.links.remove(&link).is_some() => {
+                Input::LinkClosed { link }
             }
-            Event::Received { link, frames } => self.received(link, frames),
-            Event::LogDurable { batch } => self.step(Input::LogDurable { batch }),
-            Event::LogFailed { why, full } => self.storage_failed(why, full),
-            Event::LogRecovered => self.step(Input::StorageRecovered),
-            Event::StatePersisted { mark } => self.step(Input::StatePersisted { mark }),
-            Event::StateFailed { why } => self.storage_failed(why, false),
+            Event::Received { link, frames } if self.links.contains_key(&link) => {
+                return self
+                    .inputs
+                    .extend(frames.into_iter().map(|frame| Input::Received { link, frame }));
+            }
+            // A link of an earlier life of the node may still have something to say.
+            Event::LinkClosed { .. } | Event::Received { .. } => return,
+            Event::LogDurable { batch } => Input::LogDurable { batch },
+            Event::LogFailed { why, full } => Input::StorageFailed { why, full },
+            Event::LogRecovered => Input::StorageRecovered,
+            Event::StatePersisted { mark } => Input::StatePersisted { mark },
+            Event::StateFailed { why } => Input::StorageFailed { why, full: false },
             Event::Stop => {
                 self.stop_by.get_or_insert(Instant::now() + STOP_MAX);
-                self.step(Input::Stop);
+                Input::Stop
             }
-        }
+        };
+        self.inputs.push(input);
     }
 
-    fn received(&mut self, link: u64, frames: Vec<bytes::Bytes>) {
-        // A link of an earlier life of the node may still have something to say.
-        if self.links.contains_key(&link) {
-            for frame in frames {
-                self.step(Input::Received { link, frame });
+    /// Lets the node step until no handler is left to run.
+    fn step(&mut self) {
+        while !self.inputs.is_empty() && self.end.is_none() {
+            let count = u64::try_from(self.inputs.len()).expect("a length fits");
+            self.parts.metrics.inputs.fetch_add(count, Ordering::Relaxed);
+            let mut outputs = std::mem::take(&mut self.outputs);
+            self.parts.node.step(self.now, &mut self.inputs, &mut outputs);
+            for output in outputs.drain(..) {
+                self.act(output);
             }
+            self.outputs = outputs;
         }
-    }
-
-    fn storage_failed(&mut self, why: String, full: bool) {
-        tracing::error!("{why}");
-        self.step(Input::StorageFailed { why, full });
-    }
-
-    fn step(&mut self, input: Input) {
-        self.take_step(input);
-        while let Some(invoked) = self.invoked.pop_front() {
-            self.take_step(Input::Invoked(invoked));
-        }
-    }
-
-    fn take_step(&mut self, input: Input) {
-        self.parts.metrics.inputs.fetch_add(1, Ordering::Relaxed);
-        let mut outputs = std::mem::take(&mut self.outputs);
-        self.parts.node.step(self.now, input, &mut outputs);
-        for output in outputs.drain(..) {
-            self.act(output);
-        }
-        self.outputs = outputs;
     }
 
     fn act(&mut self, output: Output) {
@@ -197,7 +186,8 @@ impl Engine {
             }
             Output::Answer { ticket, response } => self.answer(ticket, response),
             Output::Invoke(invocation) => {
-                self.invoked.push_back(self.parts.catalogue.invoke(invocation));
+                let invoked = self.parts.catalogue.invoke(invocation);
+                self.inputs.push(Input::Invoked(invoked));
             }
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use protocol::Problem;
-
 /// What happened and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -34,9 +32,3 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self::new(problem.message)
-    }
-}

@@ -232,7 +232,8 @@ impl Maker {
         let config = self.node_config();
         let tick = Duration::from_micros(config.timing.tick_micros);
         let catalogue = Arc::clone(&self.catalogue);
-        let node = Node::new(config, Arc::clone(&catalogue), recovered, Box::new(store))?;
+        let node = Node::new(config, Arc::clone(&catalogue), recovered, Box::new(store))
+            .map_err(Failure::new)?;
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let spare = FileDisk::open(&self.sandbox.log_folder())
             .map_err(|error| Failure::new(error.to_string()))?;

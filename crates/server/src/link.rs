@@ -11,14 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use node::FRAME_BYTES_MAX;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
-
-/// The largest frame. Larger ones can only be damage, or another protocol.
-pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// The most bytes that may wait to be sent on a link. A receiver that is so far behind is cut off,
 /// and is brought up to date when it comes back.
