@@ -22,6 +22,9 @@ use crate::{
 /// comes with the next.
 const COMMITTED_BYTES_PER_READY_MAX: u64 = 16 << 20;
 
+/// See [`Group::set_election_ticks`].
+const ELECTION_TICKS_SPAN: usize = 1_000;
+
 /// More notes than this between two readys are dropped.
 const NOTES_MAX: usize = 16;
 
@@ -54,6 +57,8 @@ pub struct Group {
     pub(crate) installs: VecDeque<(u64, Position)>,
     /// The last committed entry that was handed out.
     pub(crate) handed_out: Position,
+    /// How long an owner may be silent before this replica stands for election.
+    election_ticks: usize,
 }
 
 impl Group {
@@ -64,6 +69,7 @@ impl Group {
     /// When the options make no sense.
     pub fn new(options: GroupOptions, mut restored: Restored) -> Result<Self, RestoreError> {
         let anew = restored.settle()?;
+        let election_ticks = options.election_ticks;
         let Restored { base, base_term, applied, members, .. } = restored;
         let hard = HardState {
             term: restored.term.0,
@@ -99,6 +105,7 @@ impl Group {
             persisted: 0,
             ballot: (restored.term.0, restored.voted_for.0),
             ballot_ready: 0,
+            election_ticks,
             installs: VecDeque::new(),
             handed_out: applied,
         })
@@ -106,15 +113,38 @@ impl Group {
 
     /// Time goes on.
     pub fn tick(&mut self) {
+        // The timeout is looked at in raft-rs's tick only, so what chance chose since the last one
+        // has no effect.
+        self.raw.raft.set_randomized_election_timeout(self.election_ticks);
         self.held_pre_vote.tick();
         self.held_campaign.tick();
         if let Some(hint) = &mut self.hint {
             hint.tick();
         }
         self.follow_hint();
-        // A lone voter would win at once, before its log is durable.
-        if self.raw.raft.state == StateRole::Leader || !self.would_win_too_early() {
+        if self.is_owner() || self.may_stand() {
             self.raw.tick();
+        } else {
+            // All that raft-rs would do but stand.
+            self.raw.raft.election_elapsed += 1;
+        }
+    }
+
+    /// How long this replica waits for an owner that is silent, from now on: at least the
+    /// `election_ticks` of the options (which stay the measure of leases), and less than
+    /// 1,000 more. Give each replica of a group another number.
+    pub fn set_election_ticks(&mut self, ticks: usize) {
+        let least = self.options.election_ticks;
+        self.election_ticks = ticks.clamp(least, least + ELECTION_TICKS_SPAN - 1);
+    }
+
+    /// Stands for election now, if this replica is a voter and knows of no owner: for a group that
+    /// has just begun, and where the node knows better than to wait.
+    pub fn stand_if_free(&mut self) {
+        let raft = &self.raw.raft;
+        let free = raft.leader_id == raft::INVALID_ID && raft.state != StateRole::Candidate;
+        if free && self.may_stand() {
+            self.stand();
         }
     }
 
@@ -359,9 +389,13 @@ impl Group {
             && raft.election_elapsed < raft.election_timeout()
     }
 
-    fn would_win_too_early(&self) -> bool {
+    /// raft-rs panics when it stands while a state that was installed is not durable (it looks for
+    /// entries before the base), and when a lone voter does while its log is not (it wins at once).
+    fn may_stand(&self) -> bool {
         let raft = &self.raw.raft;
-        raft.prs().is_singleton() && raft.raft_log.persisted < raft.raft_log.last_index()
+        let lone = raft.prs().is_singleton();
+        let durable = raft.raft_log.persisted == raft.raft_log.last_index();
+        raft.promotable() && self.installs.is_empty() && (durable || !lone)
     }
 
     /// Stands for election if the hint says so, with a pre-vote: if the owner lives after all, the
@@ -370,7 +404,7 @@ impl Group {
         let Some(hint) = &mut self.hint else { return };
         if self.raw.raft.leader_id != raft::INVALID_ID || hint.is_spent() {
             self.hint = None;
-        } else if hint.is_due() && self.raw.raft.promotable() && !self.would_win_too_early() {
+        } else if hint.is_due() && self.may_stand() {
             self.stand();
         }
     }
@@ -381,14 +415,13 @@ impl Group {
         }
     }
 
-    /// The owner hands over to this replica. raft-rs does not stand while a committed membership is
-    /// not applied; the call is kept until it is.
+    /// The owner hands over to this replica. It cannot stand while a committed membership is not
+    /// applied, or when it may not; then the call is kept until more is applied.
     fn campaign_for_owner(&mut self, call: eraftpb::Message) {
-        if self.would_win_too_early() {
-            return;
-        }
         let kept = call.clone();
-        self.step(call);
+        if self.may_stand() {
+            self.step(call);
+        }
         let raft = &self.raw.raft;
         let refused = raft.state == StateRole::Follower && raft.promotable();
         if refused && raft.term == kept.term {
@@ -439,9 +472,9 @@ fn config(options: &GroupOptions, applied: Position) -> Config {
         max_inflight_msgs: options.inflight_max,
         check_quorum: true,
         pre_vote: true,
-        // Raft-rs adds chance to this; one value leaves nothing to chance.
+        // Raft-rs takes a number between these by chance; `Group::tick` puts ours in its place.
         min_election_tick: options.election_ticks,
-        max_election_tick: options.election_ticks + 1,
+        max_election_tick: options.election_ticks + ELECTION_TICKS_SPAN,
         read_only_option: ReadOnlyOption::Safe,
         skip_bcast_commit: false,
         // Else each proposal is a message of its own.

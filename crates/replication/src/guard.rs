@@ -134,7 +134,8 @@ fn check_append_answer(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), 
 
 fn check_vote_answer(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
     // An honest answer follows a request, and that left when all before it was durable.
-    if !message.reject && raft.raft_log.persisted != raft.raft_log.last_index() {
+    let durable = raft.raft_log.persisted == raft.raft_log.last_index();
+    if raft.state == StateRole::Candidate && !message.reject && !durable {
         return Err("a vote that nobody can have asked for".to_owned());
     }
     Ok(())

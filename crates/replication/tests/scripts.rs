@@ -1,0 +1,303 @@
+//! Histories told step by step: each file in `scripts/` says what goes in, and under `---` what
+//! comes out. `UPDATE=1 cargo test -p replication --test scripts` writes the latter anew; read the
+//! difference before you keep it.
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `replicas 1 2 3` | they are the first members, and start |
+//! | `group 1 2 3` | the same, and the first owns the group; nothing is told of that |
+//! | `spare 4` | starts without members, waits to be admitted |
+//! | `tick 1 5` | five ticks for replica 1 (`all`: each in turn) |
+//! | `run` | delivers and syncs everything until it is quiet |
+//! | `deliver`, `deliver 2` | delivers what is on its way now (to replica 2) |
+//! | `lose`, `lose 2` | the same messages are lost |
+//! | `sync 1`, `sync 1 2` | what replica 1 wrote becomes durable (the first two readys of it) |
+//! | `cut 1`, `heal 1` | `run` loses what goes to or comes from replica 1, no more |
+//! | `propose 1 word`, `confirm 1 9`, `hand-over 1 2` | |
+//! | `change 1 +4 ^4 -2` | add as learner, promote, remove |
+//! | `lost 2 1 0`, `back 2 1` | replica 2 lost its connection to 1, and stands after 0 ticks |
+//! | `crash 1`, `crash 1 2 3`, `start 1` | keeping two unsynced writes and three batches of the state |
+//! | `compact 1` | the state is durable, the entries are forgotten |
+//! | `lazy`, `work 1` | the state machine works only when told |
+//! | `forge 1 2 t1 heartbeat 9` | replica 1 gets a false message from 2 |
+//! | `show 1` | the status |
+
+mod world;
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+
+use bytes::Bytes;
+use protocol::{Position, ReplicaId, Term};
+use replication::{MembershipChange, Message, MessageKind};
+use world::{World, describe_members};
+
+macro_rules! scripts {
+    ($($name:ident)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        $(#[test] fn $name() { check(stringify!($name)); })*
+    };
+}
+
+scripts! {
+    election_by_hint
+    election_by_timeout
+    a_pre_vote_that_came_too_early_is_answered_when_the_owner_is_lost
+    a_living_owner_is_not_disturbed_by_a_hint
+    entries_are_sent_before_they_are_durable
+    an_answer_waits_for_all_earlier_writes
+    a_lone_voter_is_silent_until_its_vote_is_durable
+    lagging_follower_gets_snapshot
+    a_snapshot_is_offered_once
+    a_crash_between_state_and_log_is_mended
+    newcomer_waits_to_be_admitted
+    read_needs_quorum
+    reads_wait_for_the_first_entry_of_the_term
+    a_lone_voter_reads_at_once
+    lost_round_is_retried
+    handover
+    handover_is_given_up
+    handover_waits_for_a_membership
+    membership_one_step
+    membership_joint
+    an_owner_that_is_removed_steps_down
+    false_messages_are_dropped
+}
+
+#[test]
+fn each_script_is_run() {
+    let names: BTreeSet<_> = NAMES.iter().map(|name| format!("{name}.txt")).collect();
+    let files = folder().read_dir().unwrap().map(|file| file.unwrap().file_name());
+    let files: BTreeSet<_> = files.map(|name| name.into_string().unwrap()).collect();
+    assert_eq!(names, files);
+}
+
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts"))
+}
+
+fn check(name: &str) {
+    let path = folder().join(format!("{name}.txt"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (input, expected) = text.split_once("---\n").unwrap_or((&text, ""));
+    let found = play(input);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, format!("{input}---\n{found}")).unwrap();
+    } else {
+        assert!(found == expected, "{name} now says:\n{found}");
+    }
+}
+
+fn play(script: &str) -> String {
+    let mut player = Player::default();
+    let mut out = String::new();
+    for line in script.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        writeln!(out, "{line}").unwrap();
+        player.line(line);
+        out.push_str(&std::mem::take(&mut player.world.told));
+    }
+    out
+}
+
+#[derive(Default)]
+struct Player {
+    world: World,
+    cut: BTreeSet<u64>,
+}
+
+impl Player {
+    fn line(&mut self, line: &str) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let number = |place: usize| words.get(place).map(|word| word.parse::<u64>().unwrap());
+        let count = |place: usize| number(place).map(|number| usize::try_from(number).unwrap());
+        let id = words.get(1).and_then(|word| word.parse().ok()).unwrap_or_default();
+        let other = || ReplicaId(number(2).unwrap());
+        let world = &mut self.world;
+        match words[0] {
+            "replicas" => {
+                let voters: Vec<u64> = words[1..].iter().map(|id| id.parse().unwrap()).collect();
+                voters.iter().for_each(|id| world.add(*id, &voters, |_| {}));
+            }
+            "group" => {
+                self.line(&line.replace("group", "replicas"));
+                self.line(&format!("tick {id} 20"));
+                self.line("run");
+                self.world.told.clear();
+                return;
+            }
+            "spare" => world.add(id, &[], |_| {}),
+            "tick" => self.tick(words[1], number(2).unwrap_or(1)),
+            "run" => self.run(),
+            "deliver" => self.deliver(number(1), World::deliver),
+            "lose" => self.deliver(number(1), |world, packet| world.lose(&packet)),
+            "sync" => world.sync(id, count(2).unwrap_or(usize::MAX)),
+            "cut" => assert!(self.cut.insert(id)),
+            "heal" => assert!(self.cut.remove(&id)),
+            "propose" => world.propose(id, words[2]),
+            "confirm" => world.confirm(id, number(2).unwrap()),
+            "hand-over" => world.group(id).hand_over(other()),
+            "change" => self.change(id, &words[2..]),
+            "lost" => world.group(id).peer_lost(other(), count(3).unwrap()),
+            "back" => world.group(id).peer_back(other()),
+            "crash" => world.crash(id, count(2).unwrap_or(0), count(3).unwrap_or(0)),
+            "start" => world.start(id),
+            "compact" => world.compact(id),
+            "lazy" => world.lazy = true,
+            "work" => world.work(id, count(2).unwrap_or(usize::MAX)),
+            "forge" => self.forge(id, &words[2..]),
+            "show" => self.show(id),
+            _ => panic!("{line:?} means nothing"),
+        }
+        for id in self.world.up() {
+            self.world.settle(id);
+        }
+    }
+
+    fn tick(&mut self, who: &str, ticks: u64) {
+        let all = self.world.up();
+        let who = who.parse().map_or(all, |id| vec![id]);
+        for _ in 0..ticks {
+            for id in &who {
+                self.world.group(*id).tick();
+                self.world.settle(*id);
+            }
+        }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..200 {
+            self.deliver(None, World::deliver);
+            for id in self.world.up() {
+                self.world.sync(id, usize::MAX);
+            }
+            if self.world.network.is_empty()
+                && self.world.up().iter().all(|id| self.world.replica(*id).unsynced() == 0)
+            {
+                return;
+            }
+        }
+        panic!("it is never quiet");
+    }
+
+    fn deliver(&mut self, to: Option<u64>, mut how: impl FnMut(&mut World, world::Packet)) {
+        let wanted = |packet: &mut world::Packet| to.is_none_or(|to| packet.message.to.0 == to);
+        let packets: Vec<_> = self.world.network.extract_if(.., wanted).collect();
+        for packet in packets {
+            let ends = [packet.message.from.0, packet.message.to.0];
+            if ends.iter().any(|end| self.cut.contains(end)) {
+                self.world.lose(&packet);
+            } else {
+                how(&mut self.world, packet);
+            }
+        }
+    }
+
+    fn change(&mut self, id: u64, words: &[&str]) {
+        let list = |sign| {
+            let ids = words.iter().filter_map(|word| word.strip_prefix(sign));
+            ids.map(|id| ReplicaId(id.parse().unwrap())).collect()
+        };
+        let change =
+            MembershipChange { add_learners: list('+'), promote: list('^'), remove: list('-') };
+        let answer = match self.world.group(id).change(&change) {
+            Ok(position) => format!("takes the change at {position}"),
+            Err(error) => format!("does not take the change: {error}"),
+        };
+        self.world.tell(id, &answer);
+    }
+
+    fn show(&mut self, id: u64) {
+        let status = self.world.group(id).status();
+        let (commit, applied) = (status.commit, status.applied);
+        let (persisted, last) = (status.persisted, status.last);
+        let mut text = format!("commit {commit} applied {applied} durable {persisted} last {last}");
+        write!(text, ", {}", describe_members(&status.members)).unwrap();
+        write!(text, ", serves {}", status.ready_to_serve).unwrap();
+        if let Some(to) = status.handing_over {
+            write!(text, ", hands over to {to}").unwrap();
+        }
+        let group = self.world.group(id);
+        write!(text, ", first {}, held by {}", group.first(), group.held_by(last)).unwrap();
+        let progress = group.progress();
+        self.world.tell(id, &text);
+        for (peer, progress) in progress {
+            let mut text = format!("sees {peer} at {}", progress.matched);
+            for (word, is) in [
+                ("active", progress.active),
+                ("snapshotting", progress.snapshotting),
+                ("learner", progress.learner),
+            ] {
+                text.push_str(if is { " " } else { "" });
+                text.push_str(if is { word } else { "" });
+            }
+            self.world.tell(id, &text);
+        }
+    }
+
+    /// `2 t1 heartbeat 9` and the like: what each needs to be wrong is in the match below.
+    fn forge(&mut self, to: u64, words: &[&str]) {
+        let number = |place: usize| words.get(place).map_or(0, |word| word.parse().unwrap());
+        let mut message = Message {
+            kind: MessageKind::Heartbeat,
+            to: ReplicaId(to),
+            from: ReplicaId(number(0)),
+            term: Term(words[1].strip_prefix('t').unwrap().parse().unwrap()),
+            log_term: Term(0),
+            index: Position(0),
+            entries: Vec::new(),
+            commit: Position(0),
+            commit_term: Term(0),
+            snapshot: None,
+            reject: false,
+            reject_hint: Position(0),
+            request_snapshot: Position(0),
+            context: Bytes::new(),
+            priority: 0,
+        };
+        let entry = |position, term, kind, data: &'static [u8]| storage::Entry {
+            position: Position(position),
+            term: Term(term),
+            kind,
+            data: Bytes::from_static(data),
+        };
+        let normal = storage::EntryKind::Normal;
+        let membership = storage::EntryKind::Membership;
+        match words[2] {
+            "heartbeat" => message.commit = Position(number(3)),
+            "for-another" => message.to = ReplicaId(to + 1),
+            "high" => message.commit = Position(u64::MAX),
+            "gap" => {
+                message.kind = MessageKind::Append;
+                message.entries = vec![entry(1, 1, normal, b""), entry(3, 1, normal, b"")];
+            }
+            "future-term" => {
+                message.kind = MessageKind::Append;
+                message.entries = vec![entry(1, 99, normal, b"")];
+            }
+            "odd-change" => {
+                message.kind = MessageKind::Append;
+                message.entries = vec![entry(1, 1, membership, b"?")];
+            }
+            "answer" => {
+                message.kind = MessageKind::AppendAnswer;
+                message.index = Position(number(3));
+            }
+            "snapshot" => message.kind = MessageKind::Snapshot,
+            "odd-snapshot" => {
+                message.kind = MessageKind::Snapshot;
+                let mut meta = replication::SnapshotMeta {
+                    position: Position(number(3)),
+                    term: message.term,
+                    ..replication::SnapshotMeta::default()
+                };
+                meta.members.voters = vec![ReplicaId(to), ReplicaId(to)];
+                message.snapshot = Some(meta);
+            }
+            "pre-vote" => message.kind = MessageKind::PreVoteAnswer,
+            "vote" => message.kind = MessageKind::VoteAnswer,
+            other => panic!("{other:?} means nothing"),
+        }
+        self.world.group(to).receive(message);
+    }
+}
