@@ -378,7 +378,7 @@ impl Node {
                     self.agenda.push_back(Agenda::Desk(group, input));
                 }
                 replica::Outcome::Directory(changed) => {
-                    let answer = Told::Response(directory_answer(changed));
+                    let answer = Told::Response(self.directory_answer(changed));
                     self.answer_when_held(group, proposal, answer, None);
                 }
                 replica::Outcome::Other => self.close_office(group),
@@ -419,6 +419,17 @@ impl Node {
         self.propose(GroupId::DIRECTORY, ticket, command.clone());
     }
 
+    fn directory_answer(&self, changed: Changed) -> Response {
+        if let Changed::Refused(why) = changed {
+            return Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied).into();
+        }
+        let body = serde_json::json!({
+            "membershipQuorum": self.map.effective_quorum(),
+            "documentSelfLink": protocol::node_group::LINK,
+        });
+        Response::json(200, &body)
+    }
+
     /// Which office of the group is open; 0 when none is.
     pub(crate) fn opening_of(&self, group: GroupId) -> u64 {
         self.offices.get(&group).map_or(0, |office| office.opening)
@@ -427,15 +438,6 @@ impl Node {
     pub(crate) fn tick_desks(&mut self) {
         for group in self.offices.keys().filter(|group| !group.is_directory()) {
             self.agenda.push_back(Agenda::Desk(*group, DeskInput::Tick));
-        }
-    }
-}
-
-fn directory_answer(changed: Changed) -> Response {
-    match changed {
-        Changed::Done | Changed::Nothing => Response::bytes(200, bytes::Bytes::new()),
-        Changed::Refused(why) => {
-            Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied).into()
         }
     }
 }
