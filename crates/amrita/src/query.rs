@@ -4,6 +4,7 @@ use protocol::query::{
     self, MatchType, NumericRange, Occurance, Query, QueryOption, QueryResult, QuerySpecification,
     QueryTerm, SortOrder,
 };
+use sdk::Client;
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -19,13 +20,13 @@ pub(crate) async fn run(cluster: &Cluster, options: &QueryOptions) -> Outcome {
         [raw] if raw.starts_with(['{', '@']) || raw == "-" => task_of(body_of(raw)?),
         _ => task_of(json!(specification(options)?)),
     };
-    let answer =
-        client(cluster)?.post(query::LINK, &task).await.map_err(|error| unreachable(&error))?;
+    let client = client(cluster)?;
+    let answer = client.post(query::LINK, &task).await.map_err(|error| unreachable(&error))?;
     if cluster.json || !answer.is_success() {
         return screen::show(&answer, cluster.json);
     }
     let body = answer.to_json();
-    let Ok(results) = serde_json::from_value::<QueryResult>(body["results"].clone()) else {
+    let Ok(mut results) = serde_json::from_value::<QueryResult>(body["results"].clone()) else {
         // A task that is not direct has no results yet: show what there is.
         return screen::show(&answer, false);
     };
@@ -35,7 +36,27 @@ pub(crate) async fn run(cluster: &Cluster, options: &QueryOptions) -> Outcome {
     if is_count || options.count {
         screen::say(&results.document_count.to_string());
     } else {
+        add_pages(&client, &mut results, options.limit).await?;
         screen::say(&listing(&results, &columns(options)));
+    }
+    Ok(())
+}
+
+/// With a limit the first answer has no results but a link to the first page of them.
+async fn add_pages(client: &Client, results: &mut QueryResult, limit: usize) -> Outcome {
+    while results.document_links.len() < limit
+        && let Some(next) = results.next_page_link.take()
+    {
+        let answer = client.get(&next).await.map_err(|error| unreachable(&error))?;
+        if !answer.is_success() {
+            return Err(screen::problem(&answer));
+        }
+        let body = answer.to_json();
+        let page: QueryResult = serde_json::from_value(body["results"].clone())
+            .map_err(|error| format!("the page {next} cannot be read: {error}"))?;
+        results.document_links.extend(page.document_links);
+        results.documents.get_or_insert_default().extend(page.documents.unwrap_or_default());
+        results.next_page_link = page.next_page_link;
     }
     Ok(())
 }
@@ -184,8 +205,8 @@ fn listing(results: &QueryResult, columns: &[String]) -> String {
         0 => String::from("Nothing matches."),
         _ => screen::table(&heading, &rows),
     };
-    if let Some(next) = &results.next_page_link {
-        text.push_str(&format!("\n\nThere is more: amrita get '{next}', or a higher --limit."));
+    if results.next_page_link.is_some() {
+        text.push_str("\n\nThere is more: ask again with a higher --limit.");
     }
     text
 }
@@ -269,6 +290,6 @@ mod tests {
         .unwrap();
         let text = listing(&results, &columns(&options(&["taskInfo.stage=S"])));
         assert!(text.starts_with("LINK  VERSION  TASKINFO.STAGE\n/a/b        2  S"), "{text}");
-        assert!(text.contains("amrita get '/core/query-page/x'"), "{text}");
+        assert!(text.contains("--limit"), "{text}");
     }
 }

@@ -40,7 +40,7 @@ pub struct Config {
     pub membership_quorum: Option<usize>,
     /// Counts when the cluster forms.
     pub partitions: u32,
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a list as `info,server=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a list as `warn,amrita=debug`.
     pub log_level: String,
 }
 
@@ -181,7 +181,7 @@ pub const SETTINGS: [Setting; 9] = [
         alias: None,
         variable: "AMRITA_LOG_LEVEL",
         value: "LEVEL",
-        help: "error, warn, info, debug or trace, or a list as info,server=debug \
+        help: "error, warn, info, debug or trace, or a list as warn,amrita=debug \
                [default: info]",
         set: |config, text| {
             config.log_level = text.into();

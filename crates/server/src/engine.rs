@@ -247,9 +247,9 @@ impl Drop for Engine {
 
 fn note(level: Level, text: &str) {
     match level {
-        Level::Debug => tracing::debug!("{text}"),
-        Level::Info => tracing::info!("{text}"),
-        Level::Warn => tracing::warn!("{text}"),
-        Level::Error => tracing::error!("{text}"),
+        Level::Debug => tracing::debug!(target: "amrita", "{text}"),
+        Level::Info => tracing::info!(target: "amrita", "{text}"),
+        Level::Warn => tracing::warn!(target: "amrita", "{text}"),
+        Level::Error => tracing::error!(target: "amrita", "{text}"),
     }
 }

@@ -103,7 +103,7 @@ impl Host {
             check_quorum(maker.config.membership_quorum, maker.peers().len().max(1))?;
         }
         let node_id = maker.sandbox.identity().node_id.clone();
-        tracing::info!("node {node_id} begins; its data is in {}", maker.sandbox.root().display());
+        tracing::info!(target: "amrita", "node {node_id} begins; its data is in {}", maker.sandbox.root().display());
         let ended = maker.run()?;
         let (closing, closing_seen) = watch::channel(());
         let metrics = Arc::clone(&ends.metrics);
@@ -112,7 +112,7 @@ impl Host {
         let listener = listener.map_err(|error| listen_failure(bound, &error))?;
         let door = runtime.spawn(Arc::new(door).serve(listener));
         let took = begun.elapsed().as_millis();
-        tracing::info!("node {node_id} takes requests at {public} after {took} ms");
+        tracing::info!(target: "amrita", "node {node_id} takes requests at {public} after {took} ms");
         Ok(Self {
             node_id,
             address: public,
@@ -139,7 +139,7 @@ impl Host {
         if let Some(runtime) = &self.runtime {
             runtime.spawn(async move {
                 if let Err(error) = crate::signals::stop(&inbox).await {
-                    tracing::warn!("signals are not heard: {error}");
+                    tracing::warn!(target: "amrita", "signals are not heard: {error}");
                 }
             });
         }
@@ -170,7 +170,7 @@ impl Host {
         if let (Some(runtime), Some(door)) = (self.runtime.take(), self.door.take()) {
             // The answers that were given last are on their way to the sockets.
             if runtime.block_on(door).is_err() {
-                tracing::warn!("the connections could not be closed in good order");
+                tracing::warn!(target: "amrita", "the connections could not be closed in good order");
             }
             runtime.shutdown_timeout(RUNTIME_END_MAX);
         }
@@ -212,9 +212,9 @@ impl Maker {
     }
 
     fn begin_anew(&mut self, contact: String) -> Result<Engine, Failure> {
-        tracing::info!("this node leaves its data and joins the cluster of {contact}");
+        tracing::info!(target: "amrita", "this node leaves its data and joins the cluster of {contact}");
         let aside = self.sandbox.renew(PutAside::Left, Some(contact))?;
-        tracing::info!("what it had is in {}", aside.display());
+        tracing::info!(target: "amrita", "what it had is in {}", aside.display());
         // What the former life was still to be told is not for the next one.
         self.ends.inbox.clear();
         self.engine()
@@ -224,7 +224,7 @@ impl Maker {
         let (log, recovered) = self.open_log()?;
         if recovered.torn_bytes > 0 {
             let bytes = recovered.torn_bytes;
-            tracing::info!("cut {bytes} bytes off the log that were never acknowledged");
+            tracing::info!(target: "amrita", "cut {bytes} bytes off the log that were never acknowledged");
         }
         let folder = self.sandbox.state_folder();
         let store = FjallStore::open(&folder).map_err(|error| self.state_failure(&error.0))?;
@@ -277,9 +277,10 @@ impl Maker {
                      was in it",
                 ));
         };
-        tracing::error!("CORRUPT LOG: {error}");
+        tracing::error!(target: "amrita", "CORRUPT LOG: {error}");
         let aside = self.sandbox.renew(PutAside::Damaged, Some(contact))?;
         tracing::error!(
+            target: "amrita",
             "the damaged data was put aside in {}; the node begins anew, as another replica, and \
              asks its peers to be admitted and filled",
             aside.display()

@@ -9,14 +9,14 @@ use crate::Failure;
 /// Libraries that say more than anyone wants to read at the level of our own lines.
 const QUIET: &str = "fjall=warn,lsm_tree=warn,hyper=warn,hyper_util=warn";
 
-/// Starts telling, at a level or by a list of them (`info,server=debug`).
+/// Starts telling, at a level or by a list of them (`warn,amrita=debug`).
 ///
 /// # Errors
 /// When the text is no level, or when this was called before.
 pub fn start_logging(level: &str) -> Result<(), Failure> {
     let wrong = |why: String| {
         Failure::new(format!("'{level}' is not a log level: {why}"))
-            .advise("use error, warn, info, debug or trace, or a list as info,server=debug")
+            .advise("use error, warn, info, debug or trace, or a list as warn,amrita=debug")
     };
     // A lone word that is no level would be taken for the name of a module.
     let lone = !level.contains(['=', ',']);

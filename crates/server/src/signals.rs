@@ -18,7 +18,7 @@ pub(crate) async fn stop(inbox: &Inbox) -> io::Result<()> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    tracing::info!("stopping in good order; Ctrl-C once more ends it at once");
+    tracing::info!(target: "amrita", "stopping in good order; Ctrl-C once more ends it at once");
     inbox.put(Event::Stop);
     interrupt.recv().await;
     end_now()

@@ -1,11 +1,19 @@
 //! The state store: fjall, a log-structured tree in pure Rust, in one folder.
 //!
-//! It is behind the node's own log: what it lost in a crash is applied again from there. So its
-//! writes wait for nothing, and only the persister makes them durable.
+//! It is behind the node's own log: what it lost in a crash is applied again from there. So a batch
+//! need not wait for it. What is written gathers in memory, where reads find it, and a thread moves
+//! all of it into the tree at once, every few milliseconds. So a key that is written again and again
+//! gets into the tree once, and the node's thread does not stand still when the tree writes out a
+//! file or syncs. Only the persister makes things durable.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
+use bytes::Bytes;
 use fjall::config::{BlockSizePolicy, PartitioningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use storage::{Batch, Reader, StateStore, StoreError, Visit};
@@ -14,11 +22,11 @@ use storage::{Batch, Reader, StateStore, StoreError, Visit};
 /// well, so this mostly saves the unpacking.
 const CACHE_BYTES: u64 = 4 << 20;
 
-/// How much is gathered in memory before it is written to a file of its own, in bytes. Up to four
-/// of these wait while a file is written; at rest there is at most one.
-const MEMTABLE_BYTES: u64 = 4 << 20;
+/// How much the tree gathers in memory before it writes it to a file of its own, in bytes. Up to
+/// four of these wait while a file is written; at rest there is at most one.
+const MEMTABLE_BYTES: u64 = 8 << 20;
 
-/// The length of its journals at which it writes out what pins them, in bytes. Its least.
+/// The length of the tree's journals at which it writes out what pins them, in bytes. Its least.
 const JOURNALS_BYTES: u64 = 64 << 20;
 
 /// How much is unpacked to read one value, in bytes.
@@ -30,13 +38,59 @@ const OPEN_FILES_MAX: usize = 128;
 /// The threads that write files out and merge them: one of each at a time.
 const WORKERS: usize = 2;
 
+/// How long writes gather before they are moved into the tree.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// How many bytes may have gathered before they are moved at once.
+const GATHERED_BYTES: usize = 1 << 20;
+
+/// How many bytes may wait for the tree. When there are more, writing waits.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+
 /// The one keyspace, where the keys of all groups are.
 const KEYSPACE: &str = "state";
 
 /// The state of all groups of a node.
 pub struct FjallStore {
+    tree: Tree,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Clone)]
+struct Tree {
     database: Database,
     keyspace: Keyspace,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// Something is waiting.
+    work: Condvar,
+    /// Something was moved, or that has failed.
+    moved: Condvar,
+}
+
+/// Pairs of the newest batches; `None` stands for a deletion.
+type Pairs = BTreeMap<Bytes, (u64, Option<Bytes>)>;
+
+/// The same in the order of the keys, each once.
+type Writes = Vec<(Bytes, Option<Bytes>)>;
+
+/// What is not in the tree yet.
+#[derive(Default)]
+struct Waiting {
+    /// The last value of each key, and the number of its batch.
+    pairs: Pairs,
+    bytes: usize,
+    /// The number of the last batch that was written, and of the last one that is in the tree.
+    written: u64,
+    in_tree: u64,
+    /// Somebody waits for it.
+    urgent: bool,
+    closed: bool,
+    failed: Option<StoreError>,
 }
 
 impl FjallStore {
@@ -55,7 +109,25 @@ impl FjallStore {
             .open()
             .map_err(|error| wrong(&error))?;
         let keyspace = database.keyspace(KEYSPACE, options).map_err(|error| wrong(&error))?;
-        Ok(Self { database, keyspace })
+        let tree = Tree { database, keyspace };
+        let shared = Arc::new(Shared::default());
+        let (its_tree, its_shared) = (tree.clone(), Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("amrita-state".into());
+        let thread = thread
+            .spawn(move || its_shared.serve(&its_tree))
+            .map_err(|error| StoreError(format!("no thread can be started: {error}")))?;
+        Ok(Self { tree, shared, thread: Some(thread) })
+    }
+}
+
+impl Drop for FjallStore {
+    /// What was written gets into the tree; it does not get durable.
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the thread catches its panics");
+        }
     }
 }
 
@@ -77,9 +149,129 @@ fn wrong(error: &fjall::Error) -> StoreError {
     })
 }
 
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("no one panics while holding what waits")
+    }
+
+    /// Moves what waits into the tree until the store is closed and nothing is left.
+    fn serve(&self, tree: &Tree) {
+        let moved = catch_unwind(AssertUnwindSafe(|| self.move_all(tree)));
+        let failed = match moved {
+            Ok(done) => done.err(),
+            Err(_) => Some(StoreError("it has panicked, see the output of the node".to_owned())),
+        };
+        self.lock().failed = failed;
+        self.moved.notify_all();
+    }
+
+    fn move_all(&self, tree: &Tree) -> Result<(), StoreError> {
+        while let Some((number, pairs)) = self.take() {
+            tree.write(pairs)?;
+            self.lock().forget_up_to(number);
+            self.moved.notify_all();
+        }
+        Ok(())
+    }
+
+    /// All that waits when there is enough of it, and the number of its last batch. It stays where
+    /// reads find it.
+    fn take(&self) -> Option<(u64, Writes)> {
+        let idle = |waiting: &mut Waiting| waiting.pairs.is_empty() && !waiting.closed;
+        let waiting = self.work.wait_while(self.lock(), idle);
+        let waiting = waiting.expect("no one panics while holding what waits");
+        let little = |waiting: &mut Waiting| {
+            waiting.bytes < GATHERED_BYTES && !waiting.urgent && !waiting.closed
+        };
+        let waiting = self.work.wait_timeout_while(waiting, GATHER, little);
+        let (mut waiting, _) = waiting.expect("no one panics while holding what waits");
+        waiting.urgent = false;
+        if waiting.pairs.is_empty() {
+            return None;
+        }
+        Some((waiting.written, pairs_of(&waiting.pairs)))
+    }
+
+    /// Waits until all that was written is in the tree.
+    fn drain(&self) -> Result<(), StoreError> {
+        let mut waiting = self.lock();
+        let target = waiting.written;
+        waiting.urgent = true;
+        self.work.notify_one();
+        let behind = |waiting: &mut Waiting| waiting.in_tree < target && waiting.failed.is_none();
+        let waiting = self.moved.wait_while(waiting, behind);
+        waiting.expect("no one panics while holding what waits").check()
+    }
+}
+
+impl Waiting {
+    fn check(&self) -> Result<(), StoreError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn put(&mut self, batch: Batch) {
+        self.written += 1;
+        for (key, value) in batch.writes {
+            self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+            let length = key.len();
+            let pending = (self.written, value.map(Bytes::from));
+            if let Some((_, former)) = self.pairs.insert(Bytes::from(key), pending) {
+                self.bytes -= length + former.map_or(0, |former| former.len());
+            }
+        }
+        if self.pairs.is_empty() {
+            self.in_tree = self.written;
+        }
+    }
+
+    /// The batches up to that one are in the tree.
+    fn forget_up_to(&mut self, number: u64) {
+        self.in_tree = number;
+        self.pairs.retain(|_, (batch, _)| *batch > number);
+        let length = |(key, (_, value)): (&Bytes, &(u64, Option<Bytes>))| {
+            key.len() + value.as_ref().map_or(0, Bytes::len)
+        };
+        self.bytes = self.pairs.iter().map(length).sum();
+    }
+}
+
+fn pairs_of(pairs: &Pairs) -> Writes {
+    pairs.iter().map(|(key, (_, value))| (key.clone(), value.clone())).collect()
+}
+
+/// Those of the pairs that are in a range, in order.
+fn range_of(pairs: &Pairs, from: &[u8], to: &[u8]) -> Writes {
+    let range = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
+    let found = pairs.range::<[u8], _>(range);
+    found.map(|(key, (_, value))| (key.clone(), value.clone())).collect()
+}
+
+impl Tree {
+    fn write(&self, pairs: Writes) -> Result<(), StoreError> {
+        // When the threads that write files out have failed, it would wait for them for ever.
+        if self.keyspace.sealed_memtable_count() > 0 {
+            self.database.persist(PersistMode::Buffer).map_err(|error| wrong(&error))?;
+        }
+        let mut batch = self.database.batch();
+        for (key, value) in pairs {
+            match value {
+                Some(value) => batch.insert(&self.keyspace, &key[..], &value[..]),
+                None => batch.remove(&self.keyspace, &key[..]),
+            }
+        }
+        batch.commit().map_err(|error| wrong(&error))
+    }
+}
+
 impl Reader for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = self.keyspace.get(key).map_err(|error| wrong(&error))?;
+        let waiting = self.shared.lock();
+        waiting.check()?;
+        if let Some((_, value)) = waiting.pairs.get(key) {
+            return Ok(value.as_ref().map(|value| value.to_vec()));
+        }
+        drop(waiting);
+        let found = self.tree.keyspace.get(key).map_err(|error| wrong(&error))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -90,53 +282,71 @@ impl Reader for FjallStore {
         reverse: bool,
         visit: Visit<'_>,
     ) -> Result<(), StoreError> {
-        // The tree takes a range that ends before it begins for a mistake.
-        if from < to { visit_all(self.keyspace.range(from..to), reverse, visit) } else { Ok(()) }
+        // Both maps take a range that ends before it begins for a mistake.
+        if from >= to {
+            return Ok(());
+        }
+        let waiting = self.shared.lock();
+        waiting.check()?;
+        // What gets into the tree from here on is the same as what is taken here.
+        let pending = range_of(&waiting.pairs, from, to);
+        drop(waiting);
+        merge(self.tree.keyspace.range(from..to), pending, reverse, visit)
     }
 }
 
 impl StateStore for FjallStore {
     fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
-        // When the threads that write files out have failed, it would wait for them for ever.
-        if self.keyspace.sealed_memtable_count() > 0 {
-            self.database.persist(PersistMode::Buffer).map_err(|error| wrong(&error))?;
+        let full =
+            |waiting: &mut Waiting| waiting.bytes > WAITING_BYTES_MAX && waiting.failed.is_none();
+        let waiting = self.shared.moved.wait_while(self.shared.lock(), full);
+        let mut waiting = waiting.expect("no one panics while holding what waits");
+        waiting.check()?;
+        let idle = waiting.pairs.is_empty();
+        let little = waiting.bytes < GATHERED_BYTES;
+        waiting.put(batch);
+        if idle || (little && waiting.bytes >= GATHERED_BYTES) {
+            self.shared.work.notify_one();
         }
-        let mut ours = self.database.batch();
-        // All writes of a batch have the same age in the tree, so a key must be there only once.
-        let mut seen = BTreeSet::new();
-        for (key, value) in batch.writes.iter().rev() {
-            if seen.insert(key) {
-                match value {
-                    Some(value) => ours.insert(&self.keyspace, key.as_slice(), value.as_slice()),
-                    None => ours.remove(&self.keyspace, key.as_slice()),
-                }
-            }
-        }
-        ours.commit().map_err(|error| wrong(&error))
+        Ok(())
     }
 
     fn view(&self) -> Box<dyn Reader + Send> {
-        Box::new(View { snapshot: self.database.snapshot(), keyspace: self.keyspace.clone() })
+        let waiting = self.shared.lock();
+        let pending = waiting.pairs.clone();
+        // While the lock is held nothing is forgotten, so what is not in there is in the tree.
+        let snapshot = self.tree.database.snapshot();
+        drop(waiting);
+        Box::new(View { pending, snapshot, keyspace: self.tree.keyspace.clone() })
     }
 
     fn persist(&mut self) -> Result<(), StoreError> {
-        self.database.persist(PersistMode::SyncAll).map_err(|error| wrong(&error))
+        persist(&self.shared, &self.tree.database)
     }
 
     fn persister(&self) -> storage::Persister {
-        let database = self.database.clone();
-        Box::new(move || database.persist(PersistMode::SyncAll).map_err(|error| wrong(&error)))
+        let (shared, database) = (Arc::clone(&self.shared), self.tree.database.clone());
+        Box::new(move || persist(&shared, &database))
     }
+}
+
+fn persist(shared: &Shared, database: &Database) -> Result<(), StoreError> {
+    shared.drain()?;
+    database.persist(PersistMode::SyncAll).map_err(|error| wrong(&error))
 }
 
 /// The store as it was.
 struct View {
+    pending: Pairs,
     snapshot: Snapshot,
     keyspace: Keyspace,
 }
 
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some((_, value)) = self.pending.get(key) {
+            return Ok(value.as_ref().map(|value| value.to_vec()));
+        }
         let found = self.snapshot.get(&self.keyspace, key).map_err(|error| wrong(&error))?;
         Ok(found.map(|value| value.to_vec()))
     }
@@ -151,26 +361,52 @@ impl Reader for View {
         if from >= to {
             return Ok(());
         }
-        visit_all(self.snapshot.range(&self.keyspace, from..to), reverse, visit)
+        let pending = range_of(&self.pending, from, to);
+        merge(self.snapshot.range(&self.keyspace, from..to), pending, reverse, visit)
     }
 }
 
-fn visit_all(pairs: fjall::Iter, reverse: bool, visit: Visit<'_>) -> Result<(), StoreError> {
-    let mut visit_one = |pair: fjall::Guard| {
-        let (key, value) = pair.into_inner().map_err(|error| wrong(&error))?;
-        Ok(visit(&key, &value).is_continue())
-    };
+/// Visits the pairs of the tree, with those that wait in their place.
+fn merge(
+    tree: fjall::Iter,
+    mut pending: Writes,
+    reverse: bool,
+    visit: Visit<'_>,
+) -> Result<(), StoreError> {
     if reverse {
-        for pair in pairs.rev() {
-            if !visit_one(pair)? {
-                break;
+        pending.reverse();
+        merge_ordered(tree.rev(), pending, |one, other| one > other, visit)
+    } else {
+        merge_ordered(tree, pending, |one, other| one < other, visit)
+    }
+}
+
+fn merge_ordered(
+    tree: impl Iterator<Item = fjall::Guard>,
+    pending: Writes,
+    before: fn(&[u8], &[u8]) -> bool,
+    visit: Visit<'_>,
+) -> Result<(), StoreError> {
+    let mut pending = pending.into_iter().peekable();
+    let mut goes_on = |key: &[u8], value: Option<&[u8]>| {
+        value.is_none_or(|value| visit(key, value).is_continue())
+    };
+    for pair in tree {
+        let (key, value) = pair.into_inner().map_err(|error| wrong(&error))?;
+        while let Some((earlier, value)) = pending.next_if(|(waits, _)| before(waits, &key)) {
+            if !goes_on(&earlier, value.as_deref()) {
+                return Ok(());
             }
         }
-    } else {
-        for pair in pairs {
-            if !visit_one(pair)? {
-                break;
-            }
+        let newer = pending.next_if(|(waits, _)| waits[..] == key[..]);
+        let value = newer.as_ref().map_or(Some(&value[..]), |(_, value)| value.as_deref());
+        if !goes_on(&key, value) {
+            return Ok(());
+        }
+    }
+    for (key, value) in pending {
+        if !goes_on(&key, value.as_deref()) {
+            return Ok(());
         }
     }
     Ok(())
@@ -217,6 +453,10 @@ mod tests {
             }
             real.write(batch.clone()).unwrap();
             memory.write(batch).unwrap();
+            if random(10) == 0 {
+                // So that at times some is in the tree, and some is not.
+                std::thread::sleep(GATHER);
+            }
             if round % 90 == 50 {
                 real.persist().unwrap();
                 drop(real);
@@ -276,6 +516,50 @@ mod tests {
         store.write(batch).unwrap();
         std::thread::spawn(move || persister().unwrap()).join().unwrap();
         drop(store);
+        let store = FjallStore::open(folder.path()).unwrap();
+        assert_eq!(store.get(b"a").unwrap().unwrap(), b"1");
+    }
+
+    #[test]
+    fn writing_waits_when_the_tree_is_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FjallStore::open(folder.path()).unwrap();
+        for number in 0..40_u32 {
+            let mut batch = Batch::new();
+            batch.put(number.to_be_bytes(), vec![1; 1 << 20]);
+            store.write(batch).unwrap();
+            assert!(store.shared.lock().bytes <= WAITING_BYTES_MAX + (2 << 20));
+        }
+        store.persist().unwrap();
+        assert_eq!(store.shared.lock().bytes, 0);
+        assert!(store.shared.lock().pairs.is_empty());
+        assert_eq!(store.get(&39_u32.to_be_bytes()).unwrap().unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn an_empty_batch_does_not_keep_anybody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FjallStore::open(folder.path()).unwrap();
+        store.write(Batch::new()).unwrap();
+        store.persist().unwrap();
+        let mut batch = Batch::new();
+        batch.put("a", "1");
+        store.write(batch).unwrap();
+        store.write(Batch::new()).unwrap();
+        store.persist().unwrap();
+    }
+
+    #[test]
+    fn what_was_written_last_is_there_after_an_orderly_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FjallStore::open(folder.path()).unwrap();
+        let mut batch = Batch::new();
+        batch.put("a", "1");
+        store.write(batch).unwrap();
+        let mut persister = store.persister();
+        drop(store);
+        persister().unwrap();
+        drop(persister);
         let store = FjallStore::open(folder.path()).unwrap();
         assert_eq!(store.get(b"a").unwrap().unwrap(), b"1");
     }
