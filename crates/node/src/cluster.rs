@@ -1,8 +1,8 @@
 //! How a cluster forms, and how a node comes into it: who is behind a link, who may stay, and which
 //! replica id a sandbox has.
 //!
-//! A sandbox that is new takes no part in anything until it is known what it is: a founder, when a
-//! majority of the named peers is new as well or the cluster still waits for it; a newcomer, when
+//! A sandbox that is new takes no part in anything until it is known what it is: a founder, when
+//! all named peers are new as well or the cluster still waits for it; a newcomer, when
 //! the cluster knows the node but not its sandbox. So a node whose disk was lost can never vote
 //! with an empty memory in the name of its former self.
 
@@ -25,6 +25,7 @@ impl Node {
             replica: self.me,
             cluster: self.map.cluster,
             peers_digest: self.peers_digest(),
+            founding: self.founding(),
             serving: self.me.is_some(),
             partitions: self.config.partitions,
         }
@@ -156,15 +157,20 @@ impl Node {
 
     /// Finds out which replica is behind a link, and tells it if it does not know.
     fn identify(&mut self, link: u64, hello: &Hello) {
-        let replica = if self.map.cluster.is_none() {
-            hello.replica
-        } else if let Some(replica) = self.map.replica_of(hello.sandbox_id) {
-            Some(replica)
-        } else {
-            hello.replica.or_else(|| self.founder(&hello.uri)).filter(|id| self.map.awaits(*id))
+        // A founder that is not registered yet is believed if it founded with the same sandboxes.
+        // Who was admitted later knows nothing of that, and takes the members' word.
+        let mine = self.founding();
+        let founder = hello.replica.filter(|_| mine == 0 || hello.founding == mine);
+        let replica = match self.map.replica_of(hello.sandbox_id) {
+            None if self.map.cluster.is_none() => founder,
+            None => founder.filter(|id| self.map.awaits(*id)),
+            known => known,
         };
         let formed = self.map.cluster.is_some();
-        if formed && hello.replica != replica {
+        // A replica id that is not given away yet as far as is known here: the map is behind, and
+        // this is looked at again when it has caught up.
+        let ahead = hello.replica.is_some_and(|id| id.0 > self.map.last_replica);
+        if formed && !ahead && (hello.replica != replica || replica.is_none()) {
             match (replica, hello.replica) {
                 (Some(replica), None) => {
                     let (partitions, founders) = (self.map.partitions, self.map.founders);
@@ -194,46 +200,84 @@ impl Node {
         }
     }
 
-    /// A new cluster begins when a majority of the named peers is there, all with empty sandboxes
-    /// and the same list.
+    /// A new cluster begins when all named peers are there with the same list, and none of them
+    /// knows of a cluster. A majority is not enough: a founder whose disk was lost looks new, and
+    /// with one that was never started it would begin a second cluster, with nothing in it.
     fn try_to_form(&mut self) {
         if self.peers.hellos().any(|(_, hello)| hello.cluster.is_some()) {
             return; // There is a cluster already; it will say what this node is to it.
         }
-        let uris = self.founder_uris();
+        let founding = self.founding_of_all();
+        let differs = |hello: &Hello| hello.serving && hello.founding != founding;
+        let other = self.peers.hellos().map(|(_, hello)| hello).find(|hello| differs(hello));
+        if let Some(other) = other.cloned() {
+            let text = format!(
+                "node '{}' has begun a cluster with other sandboxes, which is not complete yet: a \
+                 disk was lost meanwhile. Start all named nodes with empty sandboxes",
+                other.node_id
+            );
+            return self.note(Level::Error, text);
+        }
+        if self.missing_founders().is_empty() {
+            let me = self.founder(&self.config.public_uri).unwrap_or(ReplicaId(1));
+            let all = self.founder_count();
+            self.note(Level::Info, format!("all {all} named peers are here: forming a cluster"));
+            self.become_replica(me, self.config.partitions, all, founding);
+        }
+    }
+
+    /// A digest of the sandboxes of all named peers. Who began with another set of them began
+    /// another cluster.
+    fn founding_of_all(&self) -> u64 {
+        let mut sandboxes = vec![self.config.sandbox_id];
         let digest = self.peers_digest();
-        let mut present: Vec<&str> = vec![&self.config.public_uri];
-        let mut odd = None;
+        let named = self.peers.hellos().filter(|(_, hello)| hello.peers_digest == digest);
+        sandboxes.extend(named.map(|(_, hello)| hello.sandbox_id));
+        sandboxes.sort_unstable();
+        sandboxes.dedup();
+        let bytes: Vec<[u8; 8]> = sandboxes.into_iter().map(u64::to_be_bytes).collect();
+        fnv(bytes.iter().map(<[u8; 8]>::as_slice))
+    }
+
+    /// The named peers that have not shown themselves with the same list.
+    fn missing_founders(&self) -> Vec<String> {
+        let digest = self.peers_digest();
+        let mut missing = self.founder_uris();
+        missing.retain(|uri| *uri != self.config.public_uri);
         for (_, hello) in self.peers.hellos() {
             if hello.peers_digest == digest && hello.partitions == self.config.partitions {
-                present.push(&hello.uri);
-            } else {
-                odd = Some(hello.node_id.clone());
+                missing.retain(|uri| *uri != hello.uri);
             }
         }
-        present.sort_unstable();
-        present.dedup();
-        let (there, needed) = (present.len(), uris.len() / 2 + 1);
-        if let Some(odd) = odd {
-            let text = format!(
-                "node '{odd}' was started with another --peer-nodes or --partitions; no cluster can \
-                 form with it"
-            );
-            self.note(Level::Warn, text);
-        }
-        if there < needed {
-            return;
-        }
-        let me = self.founder(&self.config.public_uri).unwrap_or(ReplicaId(1));
-        self.note(Level::Info, format!("{there} of {} named peers are here: forming", uris.len()));
-        self.become_replica(me, self.config.partitions, self.founder_count());
+        missing
+    }
+
+    /// Says now and then what a node that does not serve yet waits for.
+    pub(crate) fn say_what_is_missing(&mut self) {
+        let missing = self.missing_founders();
+        let digest = self.peers_digest();
+        let odd = self.peers.hellos().find(|(_, hello)| {
+            hello.peers_digest != digest || hello.partitions != self.config.partitions
+        });
+        let text = match odd {
+            Some((_, odd)) => format!(
+                "node '{}' was started with another --peer-nodes or --partitions than this one; no \
+                 cluster can form with it",
+                odd.node_id
+            ),
+            None => format!(
+                "a new cluster forms when all named peers are there; missing: {}",
+                missing.join(", ")
+            ),
+        };
+        self.note(Level::Info, text);
     }
 
     /// A cluster says which replica this sandbox is.
     pub(crate) fn known_as(&mut self, replica: ReplicaId, partitions: u32, founders: u64) {
         if matches!(self.stage, Stage::Forming | Stage::Joining) {
             self.note(Level::Info, format!("known to the cluster as replica {replica}"));
-            self.become_replica(replica, partitions, founders);
+            self.become_replica(replica, partitions, founders, 0);
         }
     }
 
@@ -251,6 +295,7 @@ impl Node {
             node_id: self.config.node_id.clone(),
             uri: self.config.public_uri.clone(),
             sandbox_id: self.config.sandbox_id,
+            founder: self.founder(&self.config.public_uri),
         };
         let serving: Vec<u64> =
             self.peers.hellos().filter(|(_, hello)| hello.serving).map(|(link, _)| link).collect();
@@ -333,6 +378,7 @@ impl Node {
             ));
         }
         self.say_if_flag_differs();
+        self.mind_directory();
         self.dial_all();
         for link in self.peers.ids() {
             let hello = self.peers.get(link).and_then(|link| link.hello.clone());

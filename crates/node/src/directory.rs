@@ -118,8 +118,9 @@ impl Directory {
         let retired: BTreeMap<ReplicaId, Member> = retired;
         self.members = kept;
         self.retired.extend(retired.into_keys());
+        self.retired.extend(newcomer.founder.filter(|founder| self.awaits(*founder)));
         self.last_replica += 1;
-        let Newcomer { node_id, uri, sandbox_id } = newcomer;
+        let Newcomer { node_id, uri, sandbox_id, .. } = newcomer;
         self.members.insert(ReplicaId(self.last_replica), Member { node_id, uri, sandbox_id });
         Changed::Done
     }
@@ -169,6 +170,12 @@ impl Directory {
         self.absent_founders().any(|id| id == replica)
     }
 
+    /// All founders have shown themselves at some time. Before that nothing is served: one that
+    /// took part and lost its disk could not be told from one that never came.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.cluster.is_some() && self.absent_founders().next().is_none()
+    }
+
     /// All replicas that belong to the cluster, in order.
     pub(crate) fn line(&self) -> Vec<ReplicaId> {
         let mut line: Vec<ReplicaId> =
@@ -195,7 +202,8 @@ mod tests {
     use super::*;
 
     fn newcomer(name: &str, sandbox_id: u64) -> Newcomer {
-        Newcomer { node_id: name.into(), uri: format!("http://{name}"), sandbox_id }
+        let uri = format!("http://{name}");
+        Newcomer { node_id: name.into(), uri, sandbox_id, founder: None }
     }
 
     fn three() -> Directory {
@@ -207,7 +215,7 @@ mod tests {
             founders: 3,
         });
         for (replica, name) in [(1, "n1"), (2, "n2"), (3, "n3")] {
-            let Newcomer { node_id, uri, sandbox_id } = newcomer(name, replica);
+            let Newcomer { node_id, uri, sandbox_id, .. } = newcomer(name, replica);
             let member = Member { node_id, uri, sandbox_id };
             directory.apply(DirectoryCommand::Register { replica: ReplicaId(replica), member });
         }
@@ -234,6 +242,18 @@ mod tests {
         assert_eq!(directory.members.len(), 3);
         assert!(!directory.members.contains_key(&ReplicaId(2)));
         assert_eq!(directory.apply(DirectoryCommand::Admit(newcomer("n2", 99))), Changed::Nothing);
+    }
+
+    #[test]
+    fn a_founder_that_comes_late_with_an_empty_sandbox_gets_a_new_replica_id() {
+        let mut directory = Directory::default();
+        let form = DirectoryCommand::Form { cluster: 7, partitions: 4, quorum: None, founders: 3 };
+        directory.apply(form);
+        let late = Newcomer { founder: Some(ReplicaId(3)), ..newcomer("n3", 30) };
+        assert_eq!(directory.apply(DirectoryCommand::Admit(late)), Changed::Done);
+        assert_eq!(directory.replica_of(30), Some(ReplicaId(4)));
+        assert!(!directory.awaits(ReplicaId(3)));
+        assert_eq!(directory.size(), 3);
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub(crate) struct Hello {
     pub(crate) cluster: Option<u64>,
     /// A digest of its list of peers, to be equal on all while a cluster forms.
     pub(crate) peers_digest: u64,
+    /// A digest of the sandboxes it founded a cluster with; 0 if it did not.
+    pub(crate) founding: u64,
     /// It takes part in groups (a node that is still forming or joining does not).
     pub(crate) serving: bool,
     /// The partitions it would form a cluster with.
@@ -89,6 +91,9 @@ pub(crate) struct Newcomer {
     pub(crate) node_id: String,
     pub(crate) uri: String,
     pub(crate) sandbox_id: u64,
+    /// The founder it would have been by its place in the peer list. It gets another id all the
+    /// same: nobody can know what a former sandbox in that place has promised.
+    pub(crate) founder: Option<ReplicaId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -68,6 +68,8 @@ struct Identity {
     replica: ReplicaId,
     partitions: u32,
     founders: u64,
+    /// A digest of the sandboxes that founded the cluster, for a founder; else 0.
+    founding: u64,
 }
 
 /// What is on its way to the disk.
@@ -181,7 +183,7 @@ impl Node {
                     .into(),
             );
         } else if self.config.peers.len() <= 1 && self.config.join.is_none() {
-            self.become_replica(ReplicaId(1), self.config.partitions, 1);
+            self.become_replica(ReplicaId(1), self.config.partitions, 1, 0);
         }
         self.dial_all();
         Ok(())
@@ -255,6 +257,7 @@ impl Node {
             }
         }
         match self.stage {
+            Stage::Forming if self.ticks % 300 == 50 => self.say_what_is_missing(),
             Stage::Joining if self.ticks.is_multiple_of(20) => self.ask_to_be_admitted(),
             Stage::Stopping { .. } => self.go_on_stopping(),
             _ => {}
@@ -440,8 +443,14 @@ impl Node {
 
     /// The sandbox gets its replica id, for good. Nothing is done in its name before that is on the
     /// disk.
-    pub(crate) fn become_replica(&mut self, replica: ReplicaId, partitions: u32, founders: u64) {
-        let identity = Identity { replica, partitions, founders };
+    pub(crate) fn become_replica(
+        &mut self,
+        replica: ReplicaId,
+        partitions: u32,
+        founders: u64,
+        founding: u64,
+    ) {
+        let identity = Identity { replica, partitions, founders, founding };
         let mut batch = Batch::default();
         let bytes = postcard::to_stdvec(&identity).expect("an identity encodes");
         batch.put(SELF.key(FAMILY_IDENTITY, b""), bytes);
@@ -656,6 +665,10 @@ impl Node {
 
     // Small questions.
 
+    pub(crate) fn founding(&self) -> u64 {
+        self.identity.map_or(0, |identity| identity.founding)
+    }
+
     pub(crate) fn directory(&self) -> &Directory {
         &self.map
     }
@@ -691,7 +704,8 @@ impl Node {
 
     pub(crate) fn why_not_serving(&self) -> &'static str {
         match self.stage {
-            Stage::Forming => "it waits for a majority of the nodes named by --peer-nodes",
+            Stage::Forming => "it waits for all nodes named by --peer-nodes",
+            Stage::Serving if self.map.cluster.is_some() => "not all of its nodes have registered",
             Stage::Joining => "it has asked to be admitted",
             _ => "its directory has no owner yet",
         }
@@ -724,6 +738,8 @@ fn check_config(config: &NodeConfig) -> Result<(), String> {
     }
     let (count, quorum) = (config.peers.len().max(1), config.membership_quorum);
     match quorum {
+        // It counts when a cluster forms; who joins one takes what is in force there.
+        Some(_) if config.join.is_some() => Ok(()),
         Some(quorum) if quorum < count / 2 + 1 || quorum > count => Err(format!(
             "--membership-quorum {quorum} is not possible with {count} nodes: from {} (the majority) \
              to {count}",

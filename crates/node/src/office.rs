@@ -67,6 +67,7 @@ impl Node {
                 Some(open) if !serving || open != term => self.close_office(group),
                 None if serving
                     && consensus.applied_position() == consensus.last()
+                    && (group.is_directory() || self.map.is_complete())
                     && !self.handing_over(group)
                     && !self.is_stopping() =>
                 {

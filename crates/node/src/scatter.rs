@@ -60,7 +60,9 @@ struct QueryAim {
 pub(crate) enum Form {
     /// A query task that is finished: the task as it was sent, with results.
     Task(Value),
-    /// Bare results, for a factory or a page.
+    /// A further page of it.
+    TaskPage { link: String },
+    /// Bare results, for a factory or a page of one.
     Plain { link: String, skip: usize },
 }
 
@@ -68,6 +70,8 @@ pub(crate) enum Form {
 /// it and any node can answer.
 #[derive(Serialize, Deserialize)]
 struct PageToken {
+    /// The pages of a query task look like query tasks, those of a factory do not.
+    task: bool,
     specification: String,
     after: Option<Cursor>,
 }
@@ -151,14 +155,14 @@ impl Node {
             && !counts
             && !top
         {
-            let link = page_link(&specification, None);
+            let link = page_link(true, &specification, None);
             let result = QueryResult { next_page_link: Some(link), ..QueryResult::default() };
             let response = task_answer(task.clone(), &result);
             return self.finish(&purpose, Told::Response(response));
         }
         let skip = match &form {
             Form::Plain { skip, .. } => *skip,
-            Form::Task(_) => 0,
+            Form::Task(_) | Form::TaskPage { .. } => 0,
         };
         let shown = specification.result_limit.unwrap_or(HITS_MAX);
         let limit = if counts { 0 } else { shown.saturating_add(skip) };
@@ -180,9 +184,11 @@ impl Node {
     /// `GET /core/query-page/<token>`.
     pub(crate) fn run_page(&mut self, purpose: Purpose, token: &str) {
         match parse_token(token) {
-            Ok((specification, after)) => {
+            Ok((task, specification, after)) => {
                 let link = format!("{PAGE_LINK}/{token}");
-                self.run_query(purpose, specification, after, Form::Plain { link, skip: 0 });
+                let form =
+                    if task { Form::TaskPage { link } } else { Form::Plain { link, skip: 0 } };
+                self.run_query(purpose, specification, after, form);
             }
             Err(problem) => self.finish(&purpose, Told::Response(problem.into())),
         }
@@ -253,9 +259,10 @@ fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -> Response 
     }
     let top = aim.specification.has(QueryOption::TopResults);
     let next = if more && paged && !top && !counts { hits.last().map(Hit::cursor) } else { None };
+    let is_task = !matches!(aim.form, Form::Plain { .. });
     let result = QueryResult {
         document_count: if counts { counted } else { hits.len() as u64 },
-        next_page_link: next.map(|after| page_link(&aim.specification, Some(after))),
+        next_page_link: next.map(|after| page_link(is_task, &aim.specification, Some(after))),
         query_time_micros: Some(took_micros),
         document_links: hits.iter().map(|hit| shown_link(hit, aim)).collect(),
         documents: documents_of(&hits, aim),
@@ -263,6 +270,11 @@ fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -> Response 
     };
     match &aim.form {
         Form::Task(task) => task_answer(task.clone(), &result),
+        Form::TaskPage { link } => {
+            let mut response = task_answer(json!({}), &result).to_json();
+            response["documentSelfLink"] = link.clone().into();
+            Response::json(200, &response)
+        }
         Form::Plain { link, .. } => {
             let mut body = serde_json::to_value(&result).expect("results are JSON");
             body["documentSelfLink"] = link.clone().into();
@@ -316,19 +328,19 @@ fn task_answer(mut task: Value, result: &QueryResult) -> Response {
     Response::json(200, &task)
 }
 
-fn page_link(specification: &QuerySpecification, after: Option<Cursor>) -> String {
+fn page_link(task: bool, specification: &QuerySpecification, after: Option<Cursor>) -> String {
     let specification = serde_json::to_string(specification).expect("a specification is JSON");
-    let token = PageToken { specification, after };
+    let token = PageToken { task, specification, after };
     let bytes = postcard::to_stdvec(&token).expect("a token encodes");
     format!("{PAGE_LINK}/{}", protocol::base64url::encode(&bytes))
 }
 
-fn parse_token(token: &str) -> Result<(QuerySpecification, Option<Cursor>), Problem> {
+fn parse_token(token: &str) -> Result<(bool, QuerySpecification, Option<Cursor>), Problem> {
     let wrong = || Problem::not_found("no such page: run the query again and follow nextPageLink");
     let bytes = protocol::base64url::decode(token).ok_or_else(wrong)?;
     let token: PageToken = postcard::from_bytes(&bytes).map_err(|_| wrong())?;
     let specification = serde_json::from_str(&token.specification).map_err(|_| wrong())?;
-    Ok((specification, token.after))
+    Ok((token.task, specification, token.after))
 }
 
 /// What a read of an expired or missing document on this very replica gives.
