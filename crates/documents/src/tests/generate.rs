@@ -132,7 +132,10 @@ pub(crate) fn command(random: &mut Random, model: &Model, term: Term, now: Momen
             edge: ReplicaId(random.below(3)),
             boot: 1,
             number: random.below(1000),
-            minute: u32::try_from(now.0 / 60_000_000).unwrap(),
+            // The edge's clock is not the owner's.
+            minute: u32::try_from(now.0 / 60_000_000 + 2)
+                .unwrap()
+                .saturating_sub(u32::try_from(random.below(10)).unwrap()),
         }),
     };
     let limit = u32::try_from(1 + random.below(5)).unwrap();
