@@ -102,7 +102,7 @@ impl Task for ExampleTaskService {
             return Ok(());
         }
         for answer in answers {
-            take_page(task, &succeeded(answer)?["results"])?;
+            take_page(task, &succeeded(answer)?)?;
         }
         Ok(())
     }
@@ -124,8 +124,10 @@ fn find(task: &ExampleTaskState) -> Request {
     Request::new(Method::Post, query::LINK).with_json(&body)
 }
 
-/// Takes a page of results into the state. A first page may have nothing but a link to the next.
-fn take_page(task: &mut ExampleTaskState, results: &Value) -> Result<(), Problem> {
+/// Takes a page of results into the state: of a query task, which may have nothing but a link to the
+/// next page, or a next page itself.
+fn take_page(task: &mut ExampleTaskState, page: &Value) -> Result<(), Problem> {
+    let results = page.get("results").unwrap_or(page);
     let Some(links) = results["documentLinks"].as_array() else {
         return Err(Problem::bad_request("the query was answered without results"));
     };

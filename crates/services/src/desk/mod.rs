@@ -223,12 +223,6 @@ impl Desk {
         request: Arc<Request>,
         known: Known,
     ) -> Result<(), StoreError> {
-        if let Some(source) = request.source
-            && source.epoch < turn.at.partition.fence(source.partition)
-        {
-            self.refuse(turn, ticket, outdated(source));
-            return Ok(());
-        }
         match self.tickets.join(ticket, &known) {
             tickets::Joined::First => {}
             tickets::Joined::Repeat => return Ok(()),
@@ -237,7 +231,14 @@ impl Desk {
                 return Ok(());
             }
         }
+        // A repeat first: what a replaced owner has done before it was replaced is done.
         if self.repeat(turn, ticket, &request, &known)? {
+            return Ok(());
+        }
+        if let Some(source) = request.source
+            && source.epoch < turn.at.partition.fence(source.partition)
+        {
+            self.refuse(turn, ticket, outdated(source));
             return Ok(());
         }
         self.enqueue(turn, ticket, request, known.key)

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a script that cannot be played fails the test")]
 
+mod random;
 mod script;
 mod services;
 mod world;

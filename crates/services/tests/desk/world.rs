@@ -22,6 +22,7 @@ pub(crate) struct World {
     catalogue: Catalogue,
     desk: Desk,
     epoch: Epoch,
+    opening: u64,
     now: Now,
     position: Position,
     /// What waits to be run, applied and confirmed.
@@ -49,6 +50,7 @@ impl World {
             catalogue: crate::services::catalogue(),
             desk: Desk::new(DeskOptions::new(PARTITION, Term(1), "n1")),
             epoch: Term(1),
+            opening: 0,
             now,
             position: Position(0),
             handlers: VecDeque::new(),
@@ -84,6 +86,7 @@ impl World {
             "wait" => self.wait(rest),
             "tick" => self.step(DeskInput::Tick),
             "takeover" => self.takeover(rest),
+            "reopen" => self.reopen(),
             "limit" => self.limit(rest),
             "show" => self.show(rest),
             other => panic!("a script says '{other}': {line}"),
@@ -93,6 +96,7 @@ impl World {
 
     fn open(&mut self) {
         let mut options = DeskOptions::new(PARTITION, self.epoch, format!("n{}", self.epoch));
+        options.opening = self.opening;
         options.document_queue_max = self.document_queue_max;
         options.tasks_running_max = self.tasks_running_max;
         self.desk = Desk::new(options);
@@ -222,6 +226,14 @@ impl World {
         self.now.steady_micros += micros;
         self.now.wall.0 += micros;
         self.step(DeskInput::Tick);
+    }
+
+    /// The same owner in the same term closed its desk and opens another. Handlers that were begun
+    /// for the old one are still running.
+    fn reopen(&mut self) {
+        assert!(self.log.is_empty(), "a desk is opened when all of the log is applied");
+        self.opening += 1;
+        self.open();
     }
 
     /// Another owner; `takeover lost` loses what is in the log and not applied.
