@@ -390,7 +390,7 @@ impl Node {
         self.set_ranks();
     }
 
-    fn say_if_flag_differs(&mut self) {
+    pub(crate) fn say_if_flag_differs(&mut self) {
         let flag = self.config.membership_quorum;
         let in_force = self.map.effective_quorum();
         if let Some(flag) = flag

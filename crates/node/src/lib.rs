@@ -16,9 +16,11 @@
 mod client;
 mod cluster;
 mod directory;
+mod disk;
 mod edge;
 mod frame;
 mod io;
+mod life;
 mod movement;
 mod node;
 mod office;

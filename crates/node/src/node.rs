@@ -4,36 +4,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use protocol::{GroupId, Now, ReplicaId, Response};
-use replication::{Group, GroupOptions, Members, Restored};
-use serde::{Deserialize, Serialize};
 use services::{Catalogue, DeskInput};
-use storage::{Batch, LogRecord, Recovered, RecoveredGroup, Space, StateStore, StoreError};
+use storage::{LogRecord, Recovered, RecoveredGroup, StateStore, StoreError};
 
 use crate::directory::Directory;
+use crate::disk::{Disk, record_bytes};
 use crate::edge::Edge;
 use crate::frame::{self, Frame, Told};
 use crate::io::{Input, Level, NodeConfig, Output};
+use crate::life::{Identity, check_config, read_identity};
 use crate::office::Office;
 use crate::outbox::Outbox;
 use crate::peers::{LINKS_MAX, Peers};
-use crate::replica::{self, Around, Findings, Machine, Replica};
+use crate::replica::{Around, Findings, Replica};
 use crate::scatter::Scatters;
-
-/// So much log makes the node persist its state and cut the log, in bytes.
-const PERSIST_LOG_BYTES: usize = 8 << 20;
-
-/// And so much time, if anything was applied since, in microseconds.
-const PERSIST_MICROS: u64 = 30_000_000;
-
-/// How many entries a group keeps for followers that are a little behind.
-const TAIL_ENTRIES: u64 = 1_000;
-
-/// How long a planned stop may take before the node goes all the same, in microseconds.
-const STOP_MICROS_MAX: u64 = 3_000_000;
-
-/// Under this space the node keeps what it knows about itself.
-const SELF: Space = Space { group: GroupId(u32::MAX), generation: 1 };
-const FAMILY_IDENTITY: u8 = 1;
 
 /// Where a node stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,31 +46,6 @@ pub(crate) enum Agenda {
     Told(u64, Told),
 }
 
-/// Who this sandbox is, kept in the state store.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Identity {
-    replica: ReplicaId,
-    partitions: u32,
-    founders: u64,
-    /// A digest of the sandboxes that founded the cluster, for a founder; else 0.
-    founding: u64,
-}
-
-/// What is on its way to the disk.
-#[derive(Default)]
-pub(crate) struct Disk {
-    records: Vec<LogRecord>,
-    next_batch: u64,
-    next_mark: u64,
-    want_persist: bool,
-    /// The routine persist that is under way, and what it makes durable.
-    routine: Option<u64>,
-    bytes_since: usize,
-    persisted_at: u64,
-    /// Why it takes no writes at the moment.
-    pub(crate) full: Option<String>,
-}
-
 pub struct Node {
     pub(crate) config: NodeConfig,
     pub(crate) catalogue: Arc<Catalogue>,
@@ -94,11 +53,11 @@ pub struct Node {
     pub(crate) now: Now,
     pub(crate) stage: Stage,
     pub(crate) me: Option<ReplicaId>,
-    identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
     /// The directory as this node knows it.
     pub(crate) map: Directory,
     pub(crate) partitions_at_start: u32,
-    recovered: BTreeMap<GroupId, RecoveredGroup>,
+    pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
     pub(crate) replicas: BTreeMap<GroupId, Replica>,
     pub(crate) offices: BTreeMap<GroupId, Office>,
     pub(crate) peers: Peers,
@@ -154,7 +113,7 @@ impl Node {
             edge: Edge::default(),
             scatters: Scatters::default(),
             agenda: VecDeque::new(),
-            disk: Disk { next_batch: 1, next_mark: 1, ..Disk::default() },
+            disk: Disk::new(),
             outputs: Vec::new(),
             owners_known: Vec::new(),
             edge_stale: false,
@@ -167,26 +126,6 @@ impl Node {
         };
         node.begin()?;
         Ok(node)
-    }
-
-    /// A sandbox that knows who it is goes on as that; a new one alone is a cluster at once.
-    fn begin(&mut self) -> Result<(), String> {
-        if let Some(identity) = self.identity {
-            self.me = Some(identity.replica);
-            self.stage = Stage::Serving;
-            self.start_groups(identity)?;
-        } else if !self.recovered.is_empty() {
-            return Err(
-                "the sandbox has a log but its state store does not know the node: it was \
-                        damaged. Put it aside and start with an empty --sandbox; the other nodes \
-                        bring it up to date"
-                    .into(),
-            );
-        } else if self.config.peers.len() <= 1 && self.config.join.is_none() {
-            self.become_replica(ReplicaId(1), self.config.partitions, 1, 0);
-        }
-        self.dial_all();
-        Ok(())
     }
 
     /// Takes everything that happened since the last step and says what must be done.
@@ -265,7 +204,7 @@ impl Node {
         self.edge_stale |= self.ticks.is_multiple_of(5);
     }
 
-    fn ping_all(&mut self) {
+    pub(crate) fn ping_all(&mut self) {
         let takes_writes = self.disk.full.is_none();
         for link in self.peers.ids() {
             self.outbox.send_on(link, Frame::Ping { takes_writes });
@@ -313,7 +252,7 @@ impl Node {
     }
 
     /// A replica, and what it needs of the node.
-    fn around(&mut self, group: GroupId) -> (Option<&mut Replica>, Around<'_>) {
+    pub(crate) fn around(&mut self, group: GroupId) -> (Option<&mut Replica>, Around<'_>) {
         let around = Around {
             store: &mut *self.store,
             outbox: &mut self.outbox,
@@ -362,161 +301,6 @@ impl Node {
         self.outbox.flush(|replica| peers.link_to(replica), &mut self.outputs);
         for link in std::mem::take(&mut self.closing) {
             self.outputs.push(Output::Close { link });
-        }
-    }
-
-    // The disk.
-
-    fn log_durable(&mut self, batch: u64) {
-        for replica in self.replicas.values_mut() {
-            replica.release(&mut self.outbox, batch);
-        }
-    }
-
-    fn state_persisted(&mut self, mark: u64) {
-        let groups: Vec<GroupId> = self.replicas.keys().copied().collect();
-        for group in groups {
-            let (replica, mut around) = self.around(group);
-            if let Some(replica) = replica {
-                replica.unblock(&mut around, mark);
-            }
-        }
-        if let Stage::Settling { mark: wanted } = self.stage
-            && mark >= wanted
-        {
-            self.settled();
-        }
-        if let Stage::Stopping { mark: Some(wanted), .. } = self.stage
-            && mark >= wanted
-        {
-            self.stage = Stage::Ended;
-            self.outputs.push(Output::Stopped);
-        }
-        if self.disk.routine.is_some_and(|routine| mark >= routine) {
-            self.disk.routine = None;
-            self.cut_logs();
-        }
-    }
-
-    /// Starts a routine persist when there is enough to make it worth while.
-    fn mind_persist(&mut self) {
-        let waited = self.now.steady_micros.saturating_sub(self.disk.persisted_at);
-        let due = self.disk.bytes_since >= PERSIST_LOG_BYTES
-            || (self.disk.bytes_since > 0 && waited > PERSIST_MICROS);
-        if !due || self.disk.routine.is_some() || self.disk.full.is_some() {
-            return;
-        }
-        self.disk.bytes_since = 0;
-        self.disk.persisted_at = self.now.steady_micros;
-        self.disk.routine = Some(self.disk.next_mark);
-        self.disk.want_persist = true;
-        for replica in self.replicas.values_mut() {
-            replica.persisted_up_to = replica.group.applied_position();
-        }
-    }
-
-    /// The state is durable: the log before it is not needed, but for a tail that saves followers
-    /// which are a little behind from a snapshot.
-    fn cut_logs(&mut self) {
-        for replica in self.replicas.values_mut() {
-            let up_to = replica.persisted_up_to;
-            let quiet = replica.group.last() == up_to;
-            let tail = if quiet { 0 } else { TAIL_ENTRIES };
-            let up_to = protocol::Position(up_to.0.saturating_sub(tail));
-            if let Some(record) = replica.group.compact(up_to) {
-                self.disk.records.push(record);
-            }
-        }
-    }
-
-    fn disk_is_full(&mut self, why: String) {
-        if self.disk.full.is_none() {
-            let text = format!("the disk takes no writes ({why}): refusing writes until it does");
-            self.note(Level::Error, text);
-        }
-        self.disk.full = Some(why);
-        self.ping_all();
-        self.hand_over_all();
-    }
-
-    // Who this node is.
-
-    /// The sandbox gets its replica id, for good. Nothing is done in its name before that is on the
-    /// disk.
-    pub(crate) fn become_replica(
-        &mut self,
-        replica: ReplicaId,
-        partitions: u32,
-        founders: u64,
-        founding: u64,
-    ) {
-        let identity = Identity { replica, partitions, founders, founding };
-        let mut batch = Batch::default();
-        let bytes = postcard::to_stdvec(&identity).expect("an identity encodes");
-        batch.put(SELF.key(FAMILY_IDENTITY, b""), bytes);
-        if let Err(error) = self.store.write(batch) {
-            return self.halt(format!("the state store failed: {error}"));
-        }
-        self.identity = Some(identity);
-        self.stage = Stage::Settling { mark: self.disk.next_mark };
-        self.disk.want_persist = true;
-    }
-
-    fn settled(&mut self) {
-        let identity = self.identity.expect("it was set before it was made durable");
-        self.me = Some(identity.replica);
-        self.stage = Stage::Serving;
-        match self.start_groups(identity) {
-            Ok(()) => self.greet_all(),
-            Err(why) => self.halt(why),
-        }
-    }
-
-    fn start_groups(&mut self, identity: Identity) -> Result<(), String> {
-        self.partitions_at_start = identity.partitions;
-        let founder = identity.replica.0 <= identity.founders;
-        let first = Members {
-            voters: if founder { (1..=identity.founders).map(ReplicaId).collect() } else { vec![] },
-            ..Members::default()
-        };
-        for group in (0..=identity.partitions).map(GroupId) {
-            let replica = self
-                .start_group(identity.replica, group, &first)
-                .map_err(|why| format!("{}: {why}", crate::office::name_of(group)))?;
-            self.replicas.insert(group, replica);
-        }
-        self.read_map();
-        self.set_ranks();
-        self.dial_all();
-        self.mind_elections();
-        Ok(())
-    }
-
-    fn start_group(
-        &mut self,
-        me: ReplicaId,
-        group: GroupId,
-        first: &Members,
-    ) -> Result<Replica, String> {
-        let text = |error: StoreError| error.to_string();
-        let (space, applied) = Space::open(&*self.store, group).map_err(text)?;
-        let known = replica::decode_members(&applied.members).map_err(text)?;
-        let members = if applied.members.is_empty() { first.clone() } else { known };
-        let log = self.recovered.remove(&group).unwrap_or_default();
-        let mut options = GroupOptions::new(group, me);
-        options.heartbeat_ticks = self.config.timing.heartbeat_ticks;
-        options.election_ticks = self.config.timing.election_ticks;
-        let restored = Restored::new(log, applied.position, applied.term, members.clone());
-        let consensus = Group::new(options, restored).map_err(|error| error.to_string())?;
-        Replica::new(group, consensus, space, &applied, members, &*self.store).map_err(text)
-    }
-
-    /// Takes the directory from its replica.
-    pub(crate) fn read_map(&mut self) {
-        if let Some(Replica { machine: Machine::Directory(directory), .. }) =
-            self.replicas.get(&GroupId::DIRECTORY)
-        {
-            self.map.clone_from(directory);
         }
     }
 
@@ -628,34 +412,6 @@ impl Node {
         }
     }
 
-    // Stopping.
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        matches!(self.stage, Stage::Stopping { .. } | Stage::Ended)
-    }
-
-    pub(crate) fn stop(&mut self) {
-        if self.is_stopping() {
-            return;
-        }
-        self.note(Level::Info, "stopping: handing over what is owned here".into());
-        self.stage = Stage::Stopping { since: self.now.steady_micros, mark: None };
-        self.go_on_stopping();
-    }
-
-    fn go_on_stopping(&mut self) {
-        let Stage::Stopping { since, mark } = self.stage else { return };
-        if mark.is_some() {
-            return;
-        }
-        let handed_over = self.hand_over_all();
-        let waited = self.now.steady_micros.saturating_sub(since);
-        if (handed_over && self.edge.errands.is_empty()) || waited > STOP_MICROS_MAX {
-            self.stage = Stage::Stopping { since, mark: Some(self.disk.next_mark) };
-            self.disk.want_persist = true;
-        }
-    }
-
     pub(crate) fn halt(&mut self, why: String) {
         if self.stage != Stage::Ended {
             self.stage = Stage::Ended;
@@ -717,48 +473,5 @@ impl Node {
 
     pub(crate) fn answer(&mut self, ticket: u64, response: Response) {
         self.outputs.push(Output::Answer { ticket, response });
-    }
-}
-
-fn check_config(config: &NodeConfig) -> Result<(), String> {
-    if config.partitions == 0 || config.partitions > protocol::links::SLOTS {
-        return Err(format!(
-            "--partitions must be from 1 to {}, not {}",
-            protocol::links::SLOTS,
-            config.partitions
-        ));
-    }
-    if !config.peers.is_empty() && !config.peers.contains(&config.public_uri) {
-        return Err(format!(
-            "--peer-nodes must name all nodes, this one included: {} is not among {}. Add it, or set \
-             --public-uri to the address the others use",
-            config.public_uri,
-            config.peers.join(", ")
-        ));
-    }
-    let (count, quorum) = (config.peers.len().max(1), config.membership_quorum);
-    match quorum {
-        // It counts when a cluster forms; who joins one takes what is in force there.
-        Some(_) if config.join.is_some() => Ok(()),
-        Some(quorum) if quorum < count / 2 + 1 || quorum > count => Err(format!(
-            "--membership-quorum {quorum} is not possible with {count} nodes: from {} (the majority) \
-             to {count}",
-            count / 2 + 1
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn read_identity(store: &dyn StateStore) -> Result<Option<Identity>, StoreError> {
-    let Some(bytes) = store.get(&SELF.key(FAMILY_IDENTITY, b""))? else { return Ok(None) };
-    postcard::from_bytes(&bytes)
-        .map(Some)
-        .map_err(|error| StoreError(format!("the node's identity cannot be read: {error}")))
-}
-
-fn record_bytes(record: &LogRecord) -> usize {
-    match record {
-        LogRecord::Entry { entry, .. } => entry.data.len() + 32,
-        _ => 32,
     }
 }

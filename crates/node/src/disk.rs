@@ -1,0 +1,119 @@
+//! What is on its way to the disk, and what is done when it is there: messages that waited for it
+//! leave, and the log is cut behind what the state store holds.
+
+use protocol::{GroupId, Position};
+use storage::LogRecord;
+
+use crate::io::{Level, Output};
+use crate::node::{Node, Stage};
+
+/// So much log makes the node persist its state and cut the log, in bytes.
+const PERSIST_LOG_BYTES: usize = 8 << 20;
+
+/// And so much time, if anything was applied since, in microseconds.
+const PERSIST_MICROS: u64 = 30_000_000;
+
+/// How many entries a group keeps for followers that are a little behind.
+const TAIL_ENTRIES: u64 = 1_000;
+
+/// What is on its way to the disk.
+#[derive(Default)]
+pub(crate) struct Disk {
+    pub(crate) records: Vec<LogRecord>,
+    pub(crate) next_batch: u64,
+    pub(crate) next_mark: u64,
+    pub(crate) want_persist: bool,
+    /// The routine persist that is under way, and what it makes durable.
+    routine: Option<u64>,
+    pub(crate) bytes_since: usize,
+    persisted_at: u64,
+    /// Why it takes no writes at the moment.
+    pub(crate) full: Option<String>,
+}
+
+impl Disk {
+    pub(crate) fn new() -> Self {
+        Self { next_batch: 1, next_mark: 1, ..Self::default() }
+    }
+}
+
+impl Node {
+    pub(crate) fn log_durable(&mut self, batch: u64) {
+        for replica in self.replicas.values_mut() {
+            replica.release(&mut self.outbox, batch);
+        }
+    }
+
+    pub(crate) fn state_persisted(&mut self, mark: u64) {
+        let groups: Vec<GroupId> = self.replicas.keys().copied().collect();
+        for group in groups {
+            let (replica, mut around) = self.around(group);
+            if let Some(replica) = replica {
+                replica.unblock(&mut around, mark);
+            }
+        }
+        if let Stage::Settling { mark: wanted } = self.stage
+            && mark >= wanted
+        {
+            self.settled();
+        }
+        if let Stage::Stopping { mark: Some(wanted), .. } = self.stage
+            && mark >= wanted
+        {
+            self.stage = Stage::Ended;
+            self.outputs.push(Output::Stopped);
+        }
+        if self.disk.routine.is_some_and(|routine| mark >= routine) {
+            self.disk.routine = None;
+            self.cut_logs();
+        }
+    }
+
+    /// Starts a routine persist when there is enough to make it worth while.
+    pub(crate) fn mind_persist(&mut self) {
+        let waited = self.now.steady_micros.saturating_sub(self.disk.persisted_at);
+        let due = self.disk.bytes_since >= PERSIST_LOG_BYTES
+            || (self.disk.bytes_since > 0 && waited > PERSIST_MICROS);
+        if !due || self.disk.routine.is_some() || self.disk.full.is_some() {
+            return;
+        }
+        self.disk.bytes_since = 0;
+        self.disk.persisted_at = self.now.steady_micros;
+        self.disk.routine = Some(self.disk.next_mark);
+        self.disk.want_persist = true;
+        for replica in self.replicas.values_mut() {
+            replica.persisted_up_to = replica.group.applied_position();
+        }
+    }
+
+    /// The state is durable: the log before it is not needed, but for a tail that saves followers
+    /// which are a little behind from a snapshot.
+    fn cut_logs(&mut self) {
+        for replica in self.replicas.values_mut() {
+            let up_to = replica.persisted_up_to;
+            let quiet = replica.group.last() == up_to;
+            let tail = if quiet { 0 } else { TAIL_ENTRIES };
+            let up_to = Position(up_to.0.saturating_sub(tail));
+            if let Some(record) = replica.group.compact(up_to) {
+                self.disk.records.push(record);
+            }
+        }
+    }
+
+    pub(crate) fn disk_is_full(&mut self, why: String) {
+        if self.disk.full.is_none() {
+            let text = format!("the disk takes no writes ({why}): refusing writes until it does");
+            self.note(Level::Error, text);
+        }
+        self.disk.full = Some(why);
+        self.ping_all();
+        self.hand_over_all();
+    }
+}
+
+pub(crate) fn record_bytes(record: &LogRecord) -> usize {
+    match record {
+        LogRecord::Entry { entry, .. } => entry.data.len() + 32,
+        _ => 32,
+    }
+}
