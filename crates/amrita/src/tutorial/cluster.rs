@@ -95,6 +95,12 @@ impl Cluster {
         self.members[which].child.is_some()
     }
 
+    /// The id of a node's process.
+    pub(crate) fn process(&self, which: usize) -> Result<u32, String> {
+        let child = self.members[which].child.as_ref();
+        child.map(Child::id).ok_or_else(|| format!("node {} does not run", self.id(which)))
+    }
+
     /// The nodes that run, by number.
     pub(crate) fn running(&self) -> Vec<usize> {
         (0..self.len()).filter(|which| self.is_running(*which)).collect()

@@ -118,6 +118,7 @@ impl Play {
             "each node sees all three as AVAILABLE, {} after the start of the first",
             shown(took)
         ));
+        self.wait_until_spread(0).await?;
         self.show_nodes(0).await
     }
 
@@ -133,9 +134,10 @@ impl Play {
         self.story.holds("nobody set it, so it is the majority: 2 of 3");
         self.story.say(
             "A write is acknowledged when that many replicas have it on disk, never fewer than \
-             the majority. While a cluster starts for the first time, all nodes is the safest \
-             choice: the first writes then wait until every node is there, and a node whose \
-             address was mistyped is noticed on the first day, not when it is needed.",
+             the majority. A new cluster forms only when all its named nodes have met, so half a \
+             cluster cannot start by mistake. While it is being set up, all nodes is the safest \
+             quorum too: every acknowledged write is then on every disk, and a node that does not \
+             keep up is noticed on the first day, not when it is needed.",
         );
         Ok(())
     }
@@ -199,7 +201,7 @@ impl Play {
                 "{id} owns {tasks} of the {TASK_COUNT} tasks. It gets a SIGKILL, so it cannot \
                  say goodbye: the others notice that its connections broke."
             ));
-            self.story.shell(&format!("kill -KILL <process of {id}>"));
+            self.story.shell(&format!("kill -KILL {}", self.cluster.process(self.gone)?));
             self.cluster.kill(self.gone)?;
         } else {
             self.story.step("one node is stopped");
@@ -314,7 +316,10 @@ impl Play {
             }
         }
         self.story.holds(&format!("no document is left with {gone}"));
-        self.show_nodes(asked).await
+        self.wait_until_spread(asked).await?;
+        self.show_nodes(asked).await?;
+        self.story.holds("the two share all partitions evenly");
+        Ok(())
     }
 
     async fn the_node_is_started_again(&mut self) -> Result<(), String> {
@@ -373,7 +378,11 @@ impl Play {
             return Err(format!("the query found {} tasks", finished.len()));
         }
         self.story.holds("a query over all versions, asked there, finds them too");
-        Ok(())
+        let began = Instant::now();
+        self.wait_until_spread(self.gone).await?;
+        let (id, took) = (self.cluster.id(self.gone), shown(began.elapsed()));
+        self.story.holds(&format!("{id} has its share of the partitions again, {took} later"));
+        self.show_nodes(self.gone).await
     }
 
     async fn no_task_ran_again(&mut self) -> Result<(), String> {
@@ -437,6 +446,26 @@ impl Play {
         until(DONE_WITHIN, async || {
             let quorum = ask::get(&uri).await?.expect(200)?.body["membershipQuorum"].clone();
             if quorum == wanted { Ok(()) } else { Err(format!("{uri}: the quorum is {quorum}")) }
+        })
+        .await
+    }
+
+    /// The owners are spread evenly: no node that is there has two partitions more than another.
+    async fn wait_until_spread(&self, asked: usize) -> Result<(), String> {
+        let uri = self.cluster.uri(asked, NODE_GROUP);
+        until(DONE_WITHIN, async || {
+            let group = ask::get(&uri).await?.expect(200)?.body;
+            let owned: Vec<u64> = available(&group)
+                .iter()
+                .filter_map(|id| group["nodes"][id]["ownedPartitions"].as_u64())
+                .collect();
+            let (least, most) = (owned.iter().min(), owned.iter().max());
+            let even = least.zip(most).is_some_and(|(least, most)| most - least <= 1);
+            let all = group["partitionOwners"].as_array().map_or(0, Vec::len) as u64;
+            if even && owned.iter().sum::<u64>() == all {
+                return Ok(());
+            }
+            Err(format!("the nodes own {owned:?} of {all} partitions"))
         })
         .await
     }

@@ -111,7 +111,7 @@ impl Play {
         let which = self.cluster.which(&owner);
         let which = which.ok_or_else(|| format!("the task is owned by {owner}"))?;
         let asked = self.a_node_that_runs(Some(which))?;
-        self.story.shell(&format!("kill -KILL <process of {owner}>"));
+        self.story.shell(&format!("kill -KILL {}", self.cluster.process(which)?));
         let began = Instant::now();
         self.cluster.kill(which)?;
         let uri = self.cluster.uri(asked, TASK);
