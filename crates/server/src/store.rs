@@ -7,6 +7,7 @@
 //! file or syncs. Only the persister makes things durable.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -24,7 +25,7 @@ const CACHE_BYTES: u64 = 4 << 20;
 
 /// How much the tree gathers in memory before it writes it to a file of its own, in bytes. Up to
 /// four of these wait while a file is written; at rest there is at most one.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+const MEMTABLE_BYTES: u64 = 4 << 20;
 
 /// The length of the tree's journals at which it writes out what pins them, in bytes. Its least.
 const JOURNALS_BYTES: u64 = 64 << 20;
@@ -72,18 +73,27 @@ struct Shared {
     moved: Condvar,
 }
 
-/// Pairs of the newest batches; `None` stands for a deletion.
-type Pairs = BTreeMap<Bytes, (u64, Option<Bytes>)>;
+/// The last values of some keys; `None` stands for a deletion.
+type Pairs = BTreeMap<Bytes, Option<Bytes>>;
 
-/// The same in the order of the keys, each once.
+/// The same in the order of the keys, or against it.
 type Writes = Vec<(Bytes, Option<Bytes>)>;
 
-/// What is not in the tree yet.
+/// What is perhaps not in the tree yet.
+#[derive(Clone, Default)]
+struct Pending {
+    gathered: Pairs,
+    /// What is being moved right now; what has gathered since counts before it.
+    moving: Arc<Pairs>,
+}
+
+/// What waits for the tree.
 #[derive(Default)]
 struct Waiting {
-    /// The last value of each key, and the number of its batch.
-    pairs: Pairs,
-    bytes: usize,
+    pending: Pending,
+    /// How many bytes have gathered, and how many are being moved.
+    gathered_bytes: usize,
+    moving_bytes: usize,
     /// The number of the last batch that was written, and of the last one that is in the tree.
     written: u64,
     in_tree: u64,
@@ -167,29 +177,34 @@ impl Shared {
 
     fn move_all(&self, tree: &Tree) -> Result<(), StoreError> {
         while let Some((number, pairs)) = self.take() {
-            tree.write(pairs)?;
-            self.lock().forget_up_to(number);
+            tree.write(&pairs)?;
+            self.lock().moved(number);
             self.moved.notify_all();
+            // The memory is given back here, while nobody waits for the lock.
+            drop(pairs);
         }
         Ok(())
     }
 
     /// All that waits when there is enough of it, and the number of its last batch. It stays where
-    /// reads find it.
-    fn take(&self) -> Option<(u64, Writes)> {
-        let idle = |waiting: &mut Waiting| waiting.pairs.is_empty() && !waiting.closed;
+    /// reads find it. Nothing when the store is closed.
+    fn take(&self) -> Option<(u64, Arc<Pairs>)> {
+        let idle = |waiting: &mut Waiting| waiting.pending.gathered.is_empty() && !waiting.closed;
         let waiting = self.work.wait_while(self.lock(), idle);
         let waiting = waiting.expect("no one panics while holding what waits");
         let little = |waiting: &mut Waiting| {
-            waiting.bytes < GATHERED_BYTES && !waiting.urgent && !waiting.closed
+            waiting.gathered_bytes < GATHERED_BYTES && !waiting.urgent && !waiting.closed
         };
         let waiting = self.work.wait_timeout_while(waiting, GATHER, little);
         let (mut waiting, _) = waiting.expect("no one panics while holding what waits");
         waiting.urgent = false;
-        if waiting.pairs.is_empty() {
+        if waiting.pending.gathered.is_empty() {
             return None;
         }
-        Some((waiting.written, pairs_of(&waiting.pairs)))
+        waiting.moving_bytes = std::mem::take(&mut waiting.gathered_bytes);
+        let pairs = Arc::new(std::mem::take(&mut waiting.pending.gathered));
+        waiting.pending.moving = Arc::clone(&pairs);
+        Some((waiting.written, pairs))
     }
 
     /// Waits until all that was written is in the tree.
@@ -209,45 +224,63 @@ impl Waiting {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
+    fn bytes(&self) -> usize {
+        self.gathered_bytes + self.moving_bytes
+    }
+
     fn put(&mut self, batch: Batch) {
         self.written += 1;
         for (key, value) in batch.writes {
-            self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
-            let length = key.len();
-            let pending = (self.written, value.map(Bytes::from));
-            if let Some((_, former)) = self.pairs.insert(Bytes::from(key), pending) {
-                self.bytes -= length + former.map_or(0, |former| former.len());
+            let key_bytes = key.len();
+            self.gathered_bytes += key_bytes + value.as_ref().map_or(0, Vec::len);
+            let former = self.pending.gathered.insert(Bytes::from(key), value.map(Bytes::from));
+            if let Some(former) = former {
+                self.gathered_bytes -= key_bytes + former.map_or(0, |former| former.len());
             }
         }
-        if self.pairs.is_empty() {
+        if self.pending.gathered.is_empty() && self.moving_bytes == 0 {
             self.in_tree = self.written;
         }
     }
 
     /// The batches up to that one are in the tree.
-    fn forget_up_to(&mut self, number: u64) {
-        self.in_tree = number;
-        self.pairs.retain(|_, (batch, _)| *batch > number);
-        let length = |(key, (_, value)): (&Bytes, &(u64, Option<Bytes>))| {
-            key.len() + value.as_ref().map_or(0, Bytes::len)
-        };
-        self.bytes = self.pairs.iter().map(length).sum();
+    fn moved(&mut self, number: u64) {
+        self.pending.moving = Arc::default();
+        self.moving_bytes = 0;
+        // Later batches that write nothing need no moving.
+        self.in_tree = if self.pending.gathered.is_empty() { self.written } else { number };
     }
 }
 
-fn pairs_of(pairs: &Pairs) -> Writes {
-    pairs.iter().map(|(key, (_, value))| (key.clone(), value.clone())).collect()
+impl Pending {
+    /// The value if it is in here; a deletion is one, too.
+    fn get(&self, key: &[u8]) -> Option<&Option<Bytes>> {
+        self.gathered.get(key).or_else(|| self.moving.get(key))
+    }
+
+    /// What is in here of a range, in order.
+    fn range(&self, from: &[u8], to: &[u8]) -> Writes {
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        let mut newer = self.gathered.range::<[u8], _>(range).peekable();
+        let mut found = Writes::new();
+        for older in self.moving.range::<[u8], _>(range) {
+            while let Some(pair) = newer.next_if(|pair| pair.0 < older.0) {
+                found.push(owned(pair));
+            }
+            let pair = newer.next_if(|pair| pair.0 == older.0);
+            found.push(owned(pair.unwrap_or(older)));
+        }
+        found.extend(newer.map(owned));
+        found
+    }
 }
 
-/// Those of the pairs that are in a range, in order.
-fn range_of(pairs: &Pairs, from: &[u8], to: &[u8]) -> Writes {
-    let range = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-    let found = pairs.range::<[u8], _>(range);
-    found.map(|(key, (_, value))| (key.clone(), value.clone())).collect()
+fn owned((key, value): (&Bytes, &Option<Bytes>)) -> (Bytes, Option<Bytes>) {
+    (key.clone(), value.clone())
 }
 
 impl Tree {
-    fn write(&self, pairs: Writes) -> Result<(), StoreError> {
+    fn write(&self, pairs: &Pairs) -> Result<(), StoreError> {
         // When the threads that write files out have failed, it would wait for them for ever.
         if self.keyspace.sealed_memtable_count() > 0 {
             self.database.persist(PersistMode::Buffer).map_err(|error| wrong(&error))?;
@@ -267,7 +300,7 @@ impl Reader for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let waiting = self.shared.lock();
         waiting.check()?;
-        if let Some((_, value)) = waiting.pairs.get(key) {
+        if let Some(value) = waiting.pending.get(key) {
             return Ok(value.as_ref().map(|value| value.to_vec()));
         }
         drop(waiting);
@@ -289,7 +322,7 @@ impl Reader for FjallStore {
         let waiting = self.shared.lock();
         waiting.check()?;
         // What gets into the tree from here on is the same as what is taken here.
-        let pending = range_of(&waiting.pairs, from, to);
+        let pending = waiting.pending.range(from, to);
         drop(waiting);
         merge(self.tree.keyspace.range(from..to), pending, reverse, visit)
     }
@@ -298,14 +331,14 @@ impl Reader for FjallStore {
 impl StateStore for FjallStore {
     fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
         let full =
-            |waiting: &mut Waiting| waiting.bytes > WAITING_BYTES_MAX && waiting.failed.is_none();
+            |waiting: &mut Waiting| waiting.bytes() > WAITING_BYTES_MAX && waiting.failed.is_none();
         let waiting = self.shared.moved.wait_while(self.shared.lock(), full);
         let mut waiting = waiting.expect("no one panics while holding what waits");
         waiting.check()?;
-        let idle = waiting.pairs.is_empty();
-        let little = waiting.bytes < GATHERED_BYTES;
+        let idle = waiting.pending.gathered.is_empty();
+        let little = waiting.gathered_bytes < GATHERED_BYTES;
         waiting.put(batch);
-        if idle || (little && waiting.bytes >= GATHERED_BYTES) {
+        if idle || (little && waiting.gathered_bytes >= GATHERED_BYTES) {
             self.shared.work.notify_one();
         }
         Ok(())
@@ -313,7 +346,7 @@ impl StateStore for FjallStore {
 
     fn view(&self) -> Box<dyn Reader + Send> {
         let waiting = self.shared.lock();
-        let pending = waiting.pairs.clone();
+        let pending = waiting.pending.clone();
         // While the lock is held nothing is forgotten, so what is not in there is in the tree.
         let snapshot = self.tree.database.snapshot();
         drop(waiting);
@@ -337,14 +370,14 @@ fn persist(shared: &Shared, database: &Database) -> Result<(), StoreError> {
 
 /// The store as it was.
 struct View {
-    pending: Pairs,
+    pending: Pending,
     snapshot: Snapshot,
     keyspace: Keyspace,
 }
 
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        if let Some((_, value)) = self.pending.get(key) {
+        if let Some(value) = self.pending.get(key) {
             return Ok(value.as_ref().map(|value| value.to_vec()));
         }
         let found = self.snapshot.get(&self.keyspace, key).map_err(|error| wrong(&error))?;
@@ -361,7 +394,7 @@ impl Reader for View {
         if from >= to {
             return Ok(());
         }
-        let pending = range_of(&self.pending, from, to);
+        let pending = self.pending.range(from, to);
         merge(self.snapshot.range(&self.keyspace, from..to), pending, reverse, visit)
     }
 }
@@ -528,11 +561,10 @@ mod tests {
             let mut batch = Batch::new();
             batch.put(number.to_be_bytes(), vec![1; 1 << 20]);
             store.write(batch).unwrap();
-            assert!(store.shared.lock().bytes <= WAITING_BYTES_MAX + (2 << 20));
+            assert!(store.shared.lock().bytes() <= WAITING_BYTES_MAX + (2 << 20));
         }
         store.persist().unwrap();
-        assert_eq!(store.shared.lock().bytes, 0);
-        assert!(store.shared.lock().pairs.is_empty());
+        assert_eq!(store.shared.lock().bytes(), 0);
         assert_eq!(store.get(&39_u32.to_be_bytes()).unwrap().unwrap().len(), 1 << 20);
     }
 
