@@ -52,7 +52,8 @@ async fn add_pages(client: &Client, results: &mut QueryResult, limit: usize) -> 
             return Err(screen::problem(&answer));
         }
         let body = answer.to_json();
-        let page: QueryResult = serde_json::from_value(body["results"].clone())
+        let page = body.get("results").unwrap_or(&body);
+        let page: QueryResult = serde_json::from_value(page.clone())
             .map_err(|error| format!("the page {next} cannot be read: {error}"))?;
         results.document_links.extend(page.document_links);
         results.documents.get_or_insert_default().extend(page.documents.unwrap_or_default());

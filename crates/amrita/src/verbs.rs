@@ -1,6 +1,7 @@
 //! `amrita get`, `post`, `put`, `patch` and `delete`: one request each.
 
 use std::io::Read;
+use std::time::Duration;
 
 use sdk::{Client, Method, Request};
 use serde_json::Value;
@@ -8,6 +9,9 @@ use serde_json::Value;
 use crate::Outcome;
 use crate::arguments::{Cluster, Target, Write};
 use crate::screen;
+
+/// How long to look for a node that answers.
+const REACH_MAX: Duration = Duration::from_millis(200);
 
 pub(crate) async fn get(cluster: &Cluster, target: &Target) -> Outcome {
     let (client, path) = aim(cluster, &target.path)?;
@@ -56,7 +60,9 @@ pub(crate) fn client(cluster: &Cluster) -> Result<Client, String> {
 }
 
 fn client_of(addresses: &[String]) -> Result<Client, String> {
-    Client::new(addresses).map_err(|error| error.to_string())
+    let client = Client::new(addresses).map_err(|error| error.to_string())?;
+    // Someone sits there and waits; when no node is up, they want to know at once.
+    Ok(client.reach_within(REACH_MAX))
 }
 
 /// No answer at all: what to do about it.

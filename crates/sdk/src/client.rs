@@ -37,6 +37,8 @@ pub struct Client {
     /// The node that answered last.
     preferred: AtomicUsize,
     patience: Duration,
+    /// How much of it is spent while no node can be reached at all.
+    reach_within: Duration,
     /// With a number behind it, the key of a write. `None` sends no keys and repeats no writes.
     key_prefix: Option<String>,
     key_number: AtomicU64,
@@ -99,6 +101,7 @@ impl Client {
             nodes,
             preferred: AtomicUsize::new(0),
             patience: PATIENCE_DEFAULT,
+            reach_within: PATIENCE_DEFAULT,
             key_prefix: Some(format!("{:016x}{:016x}", server::random(), server::random())),
             key_number: AtomicU64::new(0),
         })
@@ -108,6 +111,13 @@ impl Client {
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// How long to look for a node when none can be reached; by default as long as for anything
+    /// else. With zero each node is tried once.
+    #[must_use]
+    pub fn reach_within(self, reach_within: Duration) -> Self {
+        Self { reach_within, ..self }
     }
 
     /// Sends no keys with writes, and so repeats a write only if it was surely not carried out.
@@ -172,11 +182,15 @@ impl Client {
                         self.preferred.store(which, Ordering::Relaxed);
                         return Ok(response);
                     }
-                    Ok(Ok(response)) => attempts.answer = Some(response),
+                    Ok(Ok(response)) => {
+                        attempts.reached = true;
+                        attempts.answer = Some(response);
+                    }
                     Ok(Err(WireError::Malformed(why))) => return Err(ClientError::Malformed(why)),
                     Ok(Err(WireError::NotSent(why))) => attempts.why = why,
                     Ok(Err(WireError::Broken(why))) => {
                         attempts.why = why;
+                        attempts.reached = true;
                         attempts.outcome_unknown = request.method.is_write();
                         if !safe {
                             return attempts.in_vain(self);
@@ -184,7 +198,8 @@ impl Client {
                     }
                 }
             }
-            if !attempts.pause().await {
+            let lost = !attempts.reached && attempts.begun.elapsed() >= self.reach_within;
+            if lost || !attempts.pause().await {
                 return attempts.in_vain(self);
             }
         }
@@ -236,7 +251,10 @@ impl Node {
 
 /// How the attempts at one request went so far.
 struct Attempts {
+    begun: Instant,
     deadline: Instant,
+    /// Some node was there, whatever it said.
+    reached: bool,
     pause: Duration,
     /// The last answer that said "try again".
     answer: Option<Response>,
@@ -246,8 +264,11 @@ struct Attempts {
 
 impl Attempts {
     fn new(patience: Duration) -> Self {
+        let begun = Instant::now();
         Self {
-            deadline: Instant::now() + patience,
+            begun,
+            deadline: begun + patience,
+            reached: false,
             pause: PAUSE_MIN,
             answer: None,
             why: String::new(),

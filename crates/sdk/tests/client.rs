@@ -185,6 +185,15 @@ fn a_cluster_that_is_gone_is_named_in_the_error() {
 }
 
 #[test]
+fn a_client_in_a_hurry_tries_each_node_once() {
+    let client = Client::new(&[dead_address(), dead_address()]).unwrap();
+    let client = client.reach_within(Duration::ZERO);
+    let begun = Instant::now();
+    assert!(run(client.get("/a")).is_err());
+    assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
 fn an_address_that_is_none_is_refused() {
     assert!(Client::new(&["https://a"]).is_err());
     assert!(Client::new(&[""; 0]).is_err());

@@ -1,0 +1,222 @@
+//! The shell round a node without services: what it answers itself, what it refuses, and how it
+//! starts and ends. Everything stays on 127.0.0.1.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use server::{Address, BODY_BYTES_MAX, Config, Failure, Host};
+use services::Catalogue;
+use tempfile::TempDir;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn config(folder: &TempDir) -> Config {
+    Config { port: 0, sandbox: Some(folder.path().join("sandbox")), ..Config::default() }
+}
+
+fn start(config: Config) -> Result<Host, Failure> {
+    Host::start(config, Catalogue::new())
+}
+
+fn refusal(config: Config) -> String {
+    start(config).err().expect("it must be refused").to_string()
+}
+
+fn ended(host: Host) {
+    host.stop();
+    host.wait().expect("it stops in good order");
+}
+
+fn connect(host: &Host) -> TcpStream {
+    let socket = TcpStream::connect(host.address().authority()).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    socket
+}
+
+/// Sends bytes and reads until the other side closes.
+fn exchange(host: &Host, request: &[u8]) -> String {
+    let mut socket = connect(host);
+    socket.write_all(request).expect("it takes the request");
+    let mut answer = Vec::new();
+    // A connection that is reset after the answer is as good as one that is closed.
+    drop(socket.read_to_end(&mut answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn get(host: &Host, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    exchange(host, request.as_bytes())
+}
+
+fn status(answer: &str) -> u16 {
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.unwrap_or_else(|| panic!("this is no HTTP answer: '{answer}'"))
+}
+
+fn wait_until_ready(host: &Host) {
+    let begun = Instant::now();
+    while status(&get(host, "/readyz")) != 200 {
+        assert!(begun.elapsed() < PATIENCE, "it does not become ready");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_node_alone_is_up_at_once_and_stops_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = Instant::now();
+    let host = start(config(&folder)).unwrap();
+    assert_eq!(status(&get(&host, "/livez")), 200);
+    wait_until_ready(&host);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    let metrics = get(&host, "/metrics");
+    for name in ["amrita_requests_total{method=\"GET\",status=\"200\"}", "amrita_log_sync_seconds"]
+    {
+        assert!(metrics.contains(name), "{name} is not in {metrics}");
+    }
+    let begun = Instant::now();
+    ended(host);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_node_started_again_keeps_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(config(&folder)).unwrap();
+    let id = host.node_id().to_owned();
+    ended(host);
+    let host = start(config(&folder)).unwrap();
+    assert_eq!(host.node_id(), id);
+    ended(host);
+}
+
+#[test]
+fn a_port_or_a_sandbox_in_use_is_refused() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let host = start(config(&one)).unwrap();
+    let port = host.address().port();
+    let message = refusal(Config { port, ..config(&two) });
+    assert!(message.contains(&format!("port {port} is in use")), "{message}");
+    assert!(message.contains("--port"), "{message}");
+    let message = refusal(config(&one));
+    assert!(message.contains("in use by another process"), "{message}");
+    ended(host);
+}
+
+#[test]
+fn settings_that_contradict_one_another_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens there: it was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let peers = |list: &[&str]| {
+        let peer_nodes = list.iter().map(|peer| Address::parse(peer).unwrap()).collect();
+        Config { port, peer_nodes, ..config(&folder) }
+    };
+    let message = refusal(peers(&["127.0.0.1:1", "127.0.0.1:2"]));
+    assert!(message.contains("does not name this node itself"), "{message}");
+    let ours = &format!("127.0.0.1:{port}");
+    let message = refusal(peers(&[ours, "127.0.0.1:2", "127.0.0.1:2"]));
+    assert!(message.contains("names http://127.0.0.1:2 twice"), "{message}");
+    let three = peers(&[ours, "127.0.0.1:2", "127.0.0.1:3"]);
+    let message = refusal(Config { membership_quorum: Some(1), ..three });
+    assert!(message.contains("from 2 to 3"), "{message}");
+    let bind_address = "203.0.113.9".parse().unwrap();
+    let message = refusal(Config { bind_address, ..config(&folder) });
+    assert!(message.contains("no address 203.0.113.9"), "{message}");
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_made_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("sandbox"), "a file").unwrap();
+    assert!(refusal(config(&folder)).contains("cannot be made"));
+}
+
+#[test]
+fn broken_http_is_answered_and_harms_no_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(config(&folder)).unwrap();
+    assert_eq!(status(&exchange(&host, b"NONSENSE\r\n\r\n")), 400);
+    assert_eq!(status(&exchange(&host, b"GET / HTTP/1.1\r\nA B: c\r\n\r\n")), 400);
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(200_000));
+    assert_eq!(status(&exchange(&host, long.as_bytes())), 431);
+    let verb = exchange(&host, b"BREW / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_eq!(status(&verb), 405);
+    assert!(verb.contains("METHOD_NOT_ALLOWED"), "{verb}");
+    assert_eq!(status(&get(&host, "/livez")), 200);
+    ended(host);
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_however_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(config(&folder)).unwrap();
+    let head = "POST /core/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    // Announced, and sent without waiting.
+    let length = BODY_BYTES_MAX + 1;
+    let mut request = format!("{head}Content-Length: {length}\r\n\r\n").into_bytes();
+    request.resize(request.len() + length, b' ');
+    let answer = exchange(&host, &request);
+    assert_eq!(status(&answer), 413);
+    assert!(answer.contains("TOO_LARGE") && answer.contains("notApplied"), "{answer}");
+    // In pieces whose sum nobody announced.
+    let mut request = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+    for _ in 0..9 {
+        request.extend_from_slice(b"100000\r\n");
+        request.resize(request.len() + (1 << 20), b' ');
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    assert_eq!(status(&exchange(&host, &request)), 413);
+    // Announced by one who waits to be told: nothing of it is sent.
+    let request = format!("{head}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
+    assert_eq!(status(&exchange(&host, request.as_bytes())), 413);
+    ended(host);
+}
+
+#[test]
+fn many_requests_on_one_connection_are_answered_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(config(&folder)).unwrap();
+    let one = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let last = "GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = exchange(&host, (one.repeat(3) + last).as_bytes());
+    assert_eq!(answer.matches("HTTP/1.1 200").count(), 3, "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 4, "{answer}");
+    ended(host);
+}
+
+#[test]
+fn only_another_node_of_the_same_version_gets_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(config(&folder)).unwrap();
+    let ask = |headers: &str| {
+        let head = "GET /core/peer-link HTTP/1.1\r\nHost: x\r\n";
+        format!("{head}Connection: upgrade\r\n{headers}\r\n")
+    };
+    let plain = get(&host, "/core/peer-link");
+    assert_eq!(status(&plain), 400, "{plain}");
+    let other = ask("Upgrade: amrita-peer\r\nAmrita-Link-Version: 99\r\nConnection: close\r\n");
+    let other = exchange(&host, other.as_bytes());
+    assert_eq!(status(&other), 400);
+    assert!(other.contains("the other node's 99"), "{other}");
+
+    let mut socket = connect(&host);
+    let good = ask("Upgrade: amrita-peer\r\nAmrita-Link-Version: 1\r\n");
+    socket.write_all(good.as_bytes()).unwrap();
+    let mut head = [0; 12];
+    socket.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 101");
+    // A frame that says it is longer than any frame may be: the link is cut.
+    socket.write_all(&[0xff; 8]).unwrap();
+    let mut rest = Vec::new();
+    let read = socket.read_to_end(&mut rest);
+    assert!(
+        read.is_ok() || read.is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
+    );
+    assert_eq!(status(&get(&host, "/livez")), 200);
+    ended(host);
+}
