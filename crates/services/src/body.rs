@@ -92,7 +92,7 @@ pub(crate) fn too_large(what: &str, bytes: usize, spec: &Spec) -> Problem {
     )
 }
 
-/// Reads a state; nulls and built-in fields must be out already.
+/// Reads a state; nulls and built-in fields must be out already, and the types checked.
 ///
 /// # Errors
 /// `BadBody` that names the field which is not of its type.
@@ -100,7 +100,6 @@ pub(crate) fn decode<S: DeserializeOwned>(
     spec: &Spec,
     fields: Map<String, Value>,
 ) -> Result<S, Problem> {
-    check_types(spec, &fields)?;
     let fields = Value::Object(fields);
     S::deserialize(&fields).map_err(|error| {
         let name = wrong_field::<S>(&fields, &error.to_string());

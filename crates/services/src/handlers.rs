@@ -4,7 +4,7 @@ use protocol::{Body, Code, Problem, Request, Response, TaskStage};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::body::{check_required, decode, stored};
+use crate::body::{check_required, check_types, decode, stored};
 use crate::task::{FAILURE_MESSAGE, INFO, TaskInfo, take_out};
 use crate::{Context, Patch, Plan, Service, Task};
 
@@ -215,6 +215,7 @@ fn read<S: serde::de::DeserializeOwned>(
     mut fields: Map<String, Value>,
 ) -> Result<S, Problem> {
     fields.retain(|_, value| !value.is_null());
+    check_types(context.spec, &fields)?;
     check_required(context.spec, &fields)?;
     decode(context.spec, fields)
 }

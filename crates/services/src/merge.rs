@@ -21,6 +21,7 @@ pub(crate) fn state<S: Serialize + DeserializeOwned>(
     patch: &Patch,
 ) -> Result<S, Problem> {
     let merged = fields(spec, Body::from_state(current)?.to_map(), patch)?;
+    check_types(spec, &merged)?;
     check_required(spec, &merged)?;
     decode(spec, merged)
 }
