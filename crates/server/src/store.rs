@@ -569,6 +569,55 @@ mod tests {
     }
 
     #[test]
+    fn what_has_gathered_counts_before_what_is_being_moved() {
+        let pairs = |text: &str| -> Pairs {
+            let pair = |word: &str| {
+                let (key, value) = word.split_once('=').unwrap();
+                let value = (value != "-").then(|| Bytes::copy_from_slice(value.as_bytes()));
+                (Bytes::copy_from_slice(key.as_bytes()), value)
+            };
+            text.split(' ').map(pair).collect()
+        };
+        let pending =
+            Pending { gathered: pairs("b=2 d=2 f=- h=2"), moving: Arc::new(pairs("c=1 d=1 f=1")) };
+        assert_eq!(pending.get(b"b"), Some(&Some(Bytes::from("2"))));
+        assert_eq!(pending.get(b"c"), Some(&Some(Bytes::from("1"))));
+        assert_eq!(pending.get(b"d"), Some(&Some(Bytes::from("2"))));
+        assert_eq!(pending.get(b"f"), Some(&None), "deleted");
+        assert_eq!(pending.get(b"x"), None, "not in here");
+        assert_eq!(pending.range(b"a", b"z"), Vec::from_iter(pairs("b=2 c=1 d=2 f=- h=2")));
+        assert_eq!(pending.range(b"c", b"f"), Vec::from_iter(pairs("c=1 d=2")));
+    }
+
+    #[test]
+    fn a_batch_without_writes_is_in_the_tree_with_the_one_before() {
+        let mut waiting = Waiting::default();
+        let mut batch = Batch::new();
+        batch.put("a", "1");
+        waiting.put(batch);
+        waiting.moving_bytes = std::mem::take(&mut waiting.gathered_bytes);
+        waiting.pending.moving = Arc::new(std::mem::take(&mut waiting.pending.gathered));
+        waiting.put(Batch::new());
+        assert_eq!((waiting.written, waiting.in_tree), (2, 0));
+        waiting.moved(1);
+        assert_eq!((waiting.in_tree, waiting.bytes()), (2, 0));
+    }
+
+    #[test]
+    fn nothing_waits_for_the_tree_after_a_persist() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FjallStore::open(folder.path()).unwrap();
+        let mut persister = store.persister();
+        for round in 1..=20 {
+            let mut batch = Batch::new();
+            batch.put("a", "1");
+            store.write(batch).unwrap();
+            persister().unwrap();
+            assert_eq!(store.shared.lock().in_tree, round);
+        }
+    }
+
+    #[test]
     fn an_empty_batch_does_not_keep_anybody_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = FjallStore::open(folder.path()).unwrap();
