@@ -286,6 +286,33 @@ fn a_node_that_is_kept_by_another_process_ends_with_it() {
 }
 
 #[test]
+fn a_node_takes_no_writes_when_its_disk_is_full_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = base_port(1).to_string();
+    let mut node = amrita()
+        .args(["node", "--port", &port, "--stop-with-stdin", "--free-space-min", "999999999999"])
+        .arg("--sandbox")
+        .arg(folder.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let address = format!("--address=http://127.0.0.1:{port}");
+    let deadline = Instant::now() + PATIENCE;
+    let said = loop {
+        let said = refused(&["post", "/core/examples", r#"{"name":"x"}"#, &address]);
+        if said.contains("STORAGE") {
+            break said;
+        }
+        assert!(Instant::now() < deadline, "{said}");
+    };
+    assert!(said.contains("MiB are free") && said.contains("nothing was written"), "{said}");
+    assert!(run(&["nodes", &address]).status.success());
+    drop(node.stdin.take());
+    assert!(node.wait().unwrap().success());
+}
+
+#[test]
 fn what_is_wrong_is_said_in_plain_words() {
     let nowhere = ["--address", "http://127.0.0.1:1"];
     let unreachable = refused(&["get", "/core/examples", nowhere[0], nowhere[1]]);

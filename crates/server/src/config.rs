@@ -12,6 +12,9 @@ pub const PORT_DEFAULT: u16 = 8000;
 /// The number of partitions of a new cluster when none is given.
 pub const PARTITIONS_DEFAULT: u32 = 16;
 
+/// How much of the disk is to stay free when nothing is said, in MiB.
+const FREE_SPACE_MIB_DEFAULT: u64 = 128;
+
 /// The most partitions a cluster may have.
 pub const PARTITIONS_MAX: u32 = 1024;
 
@@ -40,6 +43,8 @@ pub struct Config {
     pub membership_quorum: Option<usize>,
     /// Counts when the cluster forms.
     pub partitions: u32,
+    /// With less free space on the sandbox's disk, in bytes, the node takes no writes.
+    pub free_space_bytes_min: u64,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a list as `warn,amrita=debug`.
     pub log_level: String,
 }
@@ -55,6 +60,7 @@ impl Default for Config {
             sandbox: None,
             membership_quorum: None,
             partitions: PARTITIONS_DEFAULT,
+            free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
             log_level: "info".into(),
         }
     }
@@ -75,7 +81,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 9] = [
+pub const SETTINGS: [Setting; 10] = [
     Setting {
         name: "id",
         alias: None,
@@ -173,6 +179,17 @@ pub const SETTINGS: [Setting; 9] = [
                forms [default: 16]",
         set: |config, text| {
             config.partitions = number(text, 1, u64::from(PARTITIONS_MAX))?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "free-space-min",
+        alias: None,
+        variable: "AMRITA_FREE_SPACE_MIN",
+        value: "MIB",
+        help: "With less free space on the disk the node takes no writes [default: 128]",
+        set: |config, text| {
+            config.free_space_bytes_min = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
             Ok(())
         },
     },

@@ -20,9 +20,13 @@ use crate::link::Link;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
+use crate::space::Space;
 
 /// How long a stop in good order may take.
 const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// After how many ticks the room on the disk is looked at again.
+const SPACE_TICKS: u32 = 20;
 
 /// What the engine is made of.
 pub(crate) struct Parts {
@@ -33,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) log: LogWriter,
     pub(crate) persister: Persister,
     pub(crate) dialer: Dialer,
+    pub(crate) space: Space,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -41,6 +46,7 @@ pub(crate) struct Engine {
     born: Instant,
     now: Now,
     next_tick: Instant,
+    ticks_until_space: u32,
     links: HashMap<u64, Arc<Link>>,
     /// Who waits for an answer, by ticket. Bounded by the number of connections.
     tickets: HashMap<u64, oneshot::Sender<Response>>,
@@ -74,6 +80,7 @@ impl Engine {
             parts,
             born,
             now: Now::default(),
+            ticks_until_space: 0,
             links: HashMap::new(),
             tickets: HashMap::new(),
             next_ticket: 1,
@@ -103,6 +110,7 @@ impl Engine {
                 // Counted from now on: ticks that were missed are not made up.
                 self.next_tick = present + self.parts.tick;
                 self.inputs.push(Input::Tick);
+                self.watch_space();
                 self.watch_the_stop(present);
             }
             self.step();
@@ -144,8 +152,11 @@ impl Engine {
             // A link of an earlier life of the node may still have something to say.
             Event::LinkClosed { .. } | Event::Received { .. } => return,
             Event::LogDurable { batch } => Input::LogDurable { batch },
-            Event::LogFailed { why, full } => Input::StorageFailed { why, full },
-            Event::LogRecovered => Input::StorageRecovered,
+            Event::LogFailed { why, full } => self.parts.space.log_failed(why, full),
+            Event::LogRecovered => {
+                self.inputs.extend(self.parts.space.log_recovered());
+                return;
+            }
             Event::StatePersisted { mark } => Input::StatePersisted { mark },
             Event::StateFailed { why } => Input::StorageFailed { why, full: false },
             Event::Stop => {
@@ -227,6 +238,14 @@ impl Engine {
         if let Some(batch) = self.batch.take() {
             self.parts.log.put(&mut self.records, batch);
         }
+    }
+
+    fn watch_space(&mut self) {
+        if self.ticks_until_space == 0 {
+            self.ticks_until_space = SPACE_TICKS;
+            self.inputs.extend(self.parts.space.look());
+        }
+        self.ticks_until_space -= 1;
     }
 
     fn watch_the_stop(&mut self, present: Instant) {

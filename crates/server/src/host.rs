@@ -22,6 +22,7 @@ use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
 use crate::sandbox::{PutAside, Sandbox, Wanted};
+use crate::space::Space;
 use crate::store::FjallStore;
 use crate::web::Door;
 use crate::{Address, Config, Failure, random};
@@ -249,6 +250,7 @@ impl Maker {
             log,
             persister,
             dialer: Dialer::new(self.runtime.clone(), self.ends.clone()),
+            space: Space::new(self.sandbox.root().to_owned(), self.config.free_space_bytes_min),
             metrics: Arc::clone(metrics),
         }))
     }

@@ -21,6 +21,7 @@ mod persister;
 mod random;
 mod sandbox;
 mod signals;
+mod space;
 mod store;
 mod web;
 

@@ -1,0 +1,102 @@
+//! Room on the disk. The node is told that the disk is full before it is: the state store does not
+//! survive a write for which there is no room, and the log wants its next segment.
+
+use std::path::PathBuf;
+
+use node::Input;
+
+/// How much more than the least must be free before writes are taken again, in per cent: so that
+/// a disk at the edge does not make the node change its mind all the time.
+const AGAIN_PERCENT: u64 = 125;
+
+/// What is known about the disk that the sandbox is on.
+pub(crate) struct Space {
+    folder: PathBuf,
+    bytes_min: u64,
+    scarce: bool,
+    log_is_full: bool,
+}
+
+impl Space {
+    pub(crate) fn new(folder: PathBuf, bytes_min: u64) -> Self {
+        Self { folder, bytes_min, scarce: false, log_is_full: false }
+    }
+
+    /// Looks at the disk; says what the node has to be told.
+    pub(crate) fn look(&mut self) -> Option<Input> {
+        // A disk that does not even answer this will be noticed by the log.
+        let disk = rustix::fs::statvfs(&self.folder).ok()?;
+        self.found(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    fn found(&mut self, bytes: u64) -> Option<Input> {
+        let needed = if self.scarce {
+            self.bytes_min.saturating_mul(AGAIN_PERCENT) / 100
+        } else {
+            self.bytes_min
+        };
+        let was_scarce = std::mem::replace(&mut self.scarce, bytes < needed);
+        match (was_scarce, self.scarce) {
+            (false, true) => {
+                let why = format!(
+                    "{} MiB are free on the disk of {}, and {} MiB are to stay free: make room",
+                    bytes >> 20,
+                    self.folder.display(),
+                    self.bytes_min >> 20
+                );
+                Some(Input::StorageFailed { why, full: true })
+            }
+            (true, false) => self.recovered(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn log_failed(&mut self, why: String, full: bool) -> Input {
+        self.log_is_full |= full;
+        Input::StorageFailed { why, full }
+    }
+
+    pub(crate) fn log_recovered(&mut self) -> Option<Input> {
+        self.log_is_full = false;
+        self.recovered()
+    }
+
+    /// Both reasons must be gone.
+    fn recovered(&self) -> Option<Input> {
+        (!self.scarce && !self.log_is_full).then_some(Input::StorageRecovered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space() -> Space {
+        Space::new(PathBuf::from("/"), 100 << 20)
+    }
+
+    #[test]
+    fn the_node_is_told_once_when_room_is_scarce_and_once_when_there_is_enough() {
+        let mut space = space();
+        assert!(space.found(100 << 20).is_none());
+        match space.found(99 << 20) {
+            Some(Input::StorageFailed { why, full: true }) => {
+                assert!(why.contains("99 MiB"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(space.found(1).is_none());
+        assert!(space.found(110 << 20).is_none(), "a little more is not enough");
+        assert!(matches!(space.found(125 << 20), Some(Input::StorageRecovered)));
+        assert!(space.found(125 << 20).is_none());
+    }
+
+    #[test]
+    fn writes_are_taken_again_only_when_the_log_has_room_too() {
+        let mut space = space();
+        space.found(0);
+        space.log_failed("full".into(), true);
+        assert!(space.found(u64::MAX).is_none());
+        assert!(matches!(space.log_recovered(), Some(Input::StorageRecovered)));
+    }
+}
