@@ -12,7 +12,7 @@ use storage::{Batch, Reader, StateStore, StoreError};
 
 use super::Site;
 use crate::{
-    AUTO_KEY_MINUTES, AppliedCommand, Command, CompiledQuery, RequestKey, Retention,
+    AUTO_KEY_MINUTES, AppliedCommand, Command, CompiledQuery, Hit, RequestKey, Retention,
     USER_KEY_HOURS, Write,
 };
 
@@ -139,10 +139,13 @@ fn a_long_history_is_purged_in_steps() {
     assert!(site.partition.latest(&site.store, "/long").unwrap().unwrap().is_deleted());
     let mut steps = 0;
     while site.partition.expiration_due(&site.store, Moment(1)).unwrap() {
+        // The index may look at what is left of it.
+        site.index_wholly();
         site.apply(&Command::Expire { at: Moment(1), links_max: 100 });
         steps += 1;
     }
     assert_eq!(steps, 2);
+    site.index_wholly();
     assert_eq!(site.partition.latest(&site.store, "/long").unwrap(), None);
     let (from, to) = site.partition.space.range(crate::family::VERSION);
     let mut rest = 0;
@@ -317,44 +320,105 @@ fn a_write_to_a_cached_document_reads_nothing_and_writes_little() {
 
 #[test]
 fn what_does_not_change_is_found_once_while_the_rest_changes_between_the_steps() {
-    for (number, order) in [None, Some(SortOrder::Asc), Some(SortOrder::Desc)].iter().enumerate() {
-        for is_forgotten in [false, true] {
-            let mut site = Site::new(1);
-            // So that streams are taken.
-            site.partition.index.bounds.listed = [0, 0, if number == 0 { 500 } else { 0 }];
-            let fields = |n: u64| json!({"group": "one", "place": n * 7 % 50, "n": n});
-            for n in 0..200 {
-                site.write(write(&format!("/a/{n:03}"), 0, fields(n)));
-            }
-            site.index_wholly();
-            let mut specification = asking("group", "one".into(), &[]);
-            specification.sort_order = *order;
-            specification.sort_term =
-                order.map(|_| QueryTerm { property_name: "place".into(), ..QueryTerm::default() });
-            let compiled = Arc::new(CompiledQuery::new(&specification).unwrap());
-            let mut search = site.partition.search(compiled, None, 1_000, Moment(5));
-            let mut step = 0;
-            let page = loop {
-                if let Some(page) = site.partition.step(&site.store, &mut search, 8).unwrap() {
-                    break page;
-                }
-                step += 1;
-                // Only documents with an odd number change.
-                for n in (1..200).step_by(2) {
-                    site.write(write(&format!("/a/{n:03}"), step, fields(n + step)));
-                }
-                site.partition.index(&mut site.store, 30).unwrap();
-                if is_forgotten && step == 3 {
-                    site.partition.forget_index(&mut site.store).unwrap();
-                }
-            };
-            assert!(step > 3);
-            let links: Vec<&str> = page.hits.iter().map(|hit| hit.link.as_str()).collect();
-            for n in (0..200).step_by(2) {
-                let link = format!("/a/{n:03}");
-                let times = links.iter().filter(|&&found| found == link).count();
-                assert_eq!(times, 1, "{link} {order:?}");
+    for order in [None, Some(SortOrder::Asc), Some(SortOrder::Desc)] {
+        for (limit, is_forgotten) in [(1_000, false), (1_000, true), (13, false), (13, true)] {
+            // So that streams are taken, and lists.
+            for listed in [[0, 0, 0], [0, 0, 500]] {
+                changing(order, limit, is_forgotten, listed);
             }
         }
     }
+}
+
+fn changing(order: Option<SortOrder>, limit: usize, is_forgotten: bool, listed: [usize; 3]) {
+    let mut site = Site::new(1);
+    site.partition.index.bounds.listed = listed;
+    // One in ten has no place.
+    let fields = |n: u64| match n % 10 {
+        0 => json!({"group": "one", "n": n}),
+        _ => json!({"group": "one", "place": n * 7 % 50, "n": n}),
+    };
+    for n in 0..200 {
+        site.write(write(&format!("/a/{n:03}"), 0, fields(n)));
+    }
+    site.index_wholly();
+    let mut specification = asking("group", "one".into(), &[]);
+    specification.sort_order = order;
+    specification.sort_term =
+        order.map(|_| QueryTerm { property_name: "place".into(), ..QueryTerm::default() });
+    let compiled = Arc::new(CompiledQuery::new(&specification).unwrap());
+    let mut hits: Vec<Hit> = Vec::new();
+    let mut steps = 0;
+    loop {
+        let after = hits.last().map(Hit::cursor);
+        let mut search =
+            site.partition.search(Arc::clone(&compiled), after.as_ref(), limit, Moment(5));
+        let page = loop {
+            if let Some(page) = site.partition.step(&site.store, &mut search, 8).unwrap() {
+                break page;
+            }
+            steps += 1;
+            // Only documents with an odd number change.
+            for n in (1..200).step_by(2) {
+                site.write(write(&format!("/a/{n:03}"), steps, fields(n + steps * 3)));
+            }
+            site.partition.index(&mut site.store, 70).unwrap();
+            if is_forgotten && steps == 3 {
+                site.partition.forget_index(&mut site.store).unwrap();
+            }
+        };
+        hits.extend(page.hits);
+        if !page.more {
+            break;
+        }
+    }
+    assert!(steps > 3);
+    assert!(hits.is_sorted_by_key(Hit::cursor), "{order:?}");
+    for n in (0..200).step_by(2) {
+        let link = format!("/a/{n:03}");
+        let times = hits.iter().filter(|hit| hit.link == link).count();
+        assert_eq!(times, 1, "{link} {order:?} {limit} {is_forgotten} {listed:?}");
+    }
+}
+
+#[test]
+fn nothing_remains_of_a_document_that_was_purged() {
+    let mut site = Site::new(1);
+    site.write(Write { task: Some(true), ..write("/a", 0, json!({"n": 1})) });
+    let before = site.state().len();
+    let mut changed = write("/b", 0, json!({"n": 1}));
+    changed.document.expires = Moment(7);
+    site.write(Write { task: Some(true), ..changed.clone() });
+    changed.document.version = 1;
+    changed.document.kind = "com:example:Other".into();
+    site.write(changed.clone());
+    site.index_wholly();
+    changed.document.version = 2;
+    site.write(Write { purge: true, ..changed });
+    // The other kind has got its number.
+    assert_eq!(site.state().len(), before + 1);
+    site.index_wholly();
+    assert!(site.links(&asking("documentKind", "com:example:Other".into(), &[])).is_empty());
+}
+
+#[test]
+fn a_count_does_not_believe_an_index_that_has_no_room_for_a_field() {
+    let mut site = Site::new(1);
+    site.partition.index.bounds.fields = 1;
+    for n in 0..10 {
+        site.write(write(&format!("/a/{n}"), 0, json!({"first": 1, "second": n % 2})));
+    }
+    let both = [asking("first", json!(1), &[]), asking("second", json!(1), &[])];
+    let specification = QuerySpecification {
+        query: Query {
+            boolean_clauses: Some(both.map(|one| one.query).to_vec()),
+            ..Query::default()
+        },
+        options: vec![QueryOption::Count],
+        ..QuerySpecification::default()
+    };
+    site.index_wholly();
+    let compiled = CompiledQuery::new(&specification).unwrap();
+    let page = site.partition.query(&site.store, &compiled, None, 10, Moment(5)).unwrap();
+    assert_eq!(page.count, 5);
 }

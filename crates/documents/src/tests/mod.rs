@@ -77,6 +77,13 @@ impl Site {
         }
     }
 
+    /// All that a snapshot has.
+    pub(crate) fn state(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let chunk = self.partition.space.export(&self.store, b"", usize::MAX).unwrap();
+        assert!(chunk.done);
+        chunk.pairs
+    }
+
     pub(crate) fn digest(&self) -> u64 {
         self.partition.digest(&self.store).unwrap()
     }

@@ -16,6 +16,9 @@ use crate::{AppliedCommand, CompiledQuery, Cursor, Hit, Page, merge};
 /// How much time goes by with each command, in microseconds.
 const STEP_MICROS: u64 = 100;
 
+/// How many worlds are gone through.
+const SEEDS: u64 = 24;
+
 struct World {
     random: Random,
     model: Model,
@@ -244,7 +247,7 @@ fn run(seed: u64, rounds: u64, ways: &mut BTreeMap<&'static str, u64>) {
 #[test]
 fn queries_find_what_the_model_finds_whatever_happens_to_the_index() {
     let mut ways = BTreeMap::new();
-    for seed in 0..24 {
+    for seed in 0..SEEDS {
         run(seed, 60, &mut ways);
     }
     for way in ["links", "heads", "list", "counted", "sorted"] {
