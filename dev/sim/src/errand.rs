@@ -6,10 +6,10 @@ use std::fmt;
 use protocol::{BodyType, Method, Request};
 use serde_json::{Value, json};
 
-use crate::agenda::MILLISECOND;
 use crate::checkers::document::{Asked, Change, Fields, Told};
+use crate::jobs::Making;
 use crate::referee::Referee;
-use crate::tallies::{TALLIES, WALKS, Walk};
+use crate::tallies::TALLIES;
 use crate::workload::{Client, Known};
 
 pub(crate) const EXAMPLES: &str = "/core/examples";
@@ -45,22 +45,20 @@ pub(crate) enum Errand {
     },
     /// An operator's change of the membership quorum.
     Quorum(usize),
-    /// A new tally, or one that is there already.
-    Tally(usize),
     /// One more entry in a tally.
     Add {
         tally: String,
         entry: String,
     },
-    /// A new walk.
-    Walk(Box<Walk>),
-    /// Look whether a walk has come to its end.
-    WalkEnd {
-        name: String,
+    /// A new document, or one that is there already.
+    Make(Making),
+    /// Wait until a task has come to its end.
+    End {
+        link: String,
     },
-    /// Read a tally at the end.
-    Count {
-        tally: String,
+    /// See what a document is at the end.
+    Show {
+        link: String,
     },
     Available,
 }
@@ -84,19 +82,19 @@ pub(crate) fn tally_links() -> Vec<String> {
     (0..TALLY_COUNT).map(tally_link).collect()
 }
 
-pub(crate) fn walk_link(name: &str) -> String {
-    format!("{WALKS}/{name}")
+pub(crate) fn tally_makings() -> Vec<Making> {
+    (0..TALLY_COUNT).map(|number| Making::new(TALLIES, format!("t{number}"), json!({}))).collect()
 }
 
 impl Errand {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Document { asked, .. } => *asked != Asked::Read,
-            Self::Quorum(_) | Self::Tally(_) | Self::Add { .. } | Self::Walk(_) => true,
+            Self::Quorum(_) | Self::Add { .. } | Self::Make(_) => true,
             Self::Search(_)
             | Self::OldVersion { .. }
-            | Self::WalkEnd { .. }
-            | Self::Count { .. }
+            | Self::End { .. }
+            | Self::Show { .. }
             | Self::Available => false,
         }
     }
@@ -136,19 +134,6 @@ impl Errand {
         let link = (0..).map(link).find(within).expect("links fall into every partition");
         let fields = Fields { name: "probe".into(), ..Fields::default() };
         Self::Document { link, asked: Asked::Create { fields, version: None }, if_match: None }
-    }
-
-    /// A walk, with a shape that depends on its number.
-    pub(crate) fn task(number: usize) -> Self {
-        let pause_micros = u64::try_from(number * 7 % 4).expect("small") * 20 * MILLISECOND;
-        Self::Walk(Box::new(Walk {
-            name: format!("w{number}"),
-            tallies: tally_links(),
-            steps: 10 + number * 13 % 17,
-            wide: 1 + number % 3,
-            pause_micros,
-            step: 0,
-        }))
     }
 
     fn write(client: &mut Client, link: String, referee: &Referee) -> Self {
@@ -215,20 +200,13 @@ impl Errand {
                 });
                 Request::new(Method::Patch, protocol::node_group::LINK).with_json(&body)
             }
-            Self::Tally(number) => {
-                let body = json!({ "documentSelfLink": format!("t{number}") });
-                Request::new(Method::Post, TALLIES).with_json(&body)
-            }
             Self::Add { tally, entry } => {
                 Request::new(Method::Patch, tally.clone()).with_json(&json!({ "add": entry }))
             }
-            Self::Walk(walk) => {
-                let mut body = serde_json::to_value(walk).expect("a walk is JSON");
-                body["documentSelfLink"] = walk.name.clone().into();
-                Request::new(Method::Post, WALKS).with_json(&body)
+            Self::Make(making) => {
+                Request::new(Method::Post, making.factory.clone()).with_json(&making.body)
             }
-            Self::WalkEnd { name } => Request::new(Method::Get, walk_link(name)),
-            Self::Count { tally } => Request::new(Method::Get, tally.clone()),
+            Self::End { link } | Self::Show { link } => Request::new(Method::Get, link.clone()),
             Self::Available => Request::new(Method::Get, format!("{EXAMPLES}/available")),
         }
     }
@@ -329,11 +307,10 @@ impl fmt::Display for Errand {
             },
             Self::OldVersion { link, version } => write!(f, "version {version} of {link}"),
             Self::Quorum(quorum) => write!(f, "membership quorum {quorum}"),
-            Self::Tally(number) => write!(f, "new tally {number}"),
             Self::Add { tally, entry } => write!(f, "add {entry} to {tally}"),
-            Self::Walk(walk) => write!(f, "new walk {}", walk.name),
-            Self::WalkEnd { name } => write!(f, "end of walk {name}"),
-            Self::Count { tally } => write!(f, "count {tally}"),
+            Self::Make(making) => write!(f, "make {}", making.link()),
+            Self::End { link } => write!(f, "the end of {link}"),
+            Self::Show { link } => write!(f, "show {link}"),
             Self::Available => write!(f, "available"),
         }
     }

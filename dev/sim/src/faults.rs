@@ -241,7 +241,9 @@ impl World {
         }
         self.die(machine, true, "its sandbox is removed");
         let sandbox = self.weather.dice.next() | 1;
-        self.machines[machine].renew(sandbox, None);
+        // Its operator starts it again with the flags it had.
+        let join = self.machines[machine].join.clone().filter(|_| machine >= self.settings.nodes);
+        self.machines[machine].renew(sandbox, join);
         self.start_later(machine);
     }
 

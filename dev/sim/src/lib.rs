@@ -17,6 +17,7 @@ pub mod agenda;
 pub mod checkers;
 mod errand;
 mod faults;
+pub mod jobs;
 mod machine;
 pub mod media;
 pub mod network;
@@ -33,5 +34,5 @@ mod world;
 
 /// The services of a simulated node.
 fn catalogue() -> Catalogue {
-    Catalogue::new().with(tallies::TallyService).with_task(tallies::WalkTask)
+    examples::catalogue().with(tallies::TallyService).with_task(tallies::WalkTask)
 }

@@ -118,6 +118,11 @@ impl Machine {
         }
     }
 
+    /// Whom it asks to be admitted when its log was damaged, as the real shell has it.
+    pub(crate) fn contact(&self) -> Option<String> {
+        self.peers.iter().find(|peer| **peer != self.uri).cloned().or_else(|| self.join.clone())
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.running.is_some()
     }
@@ -166,6 +171,8 @@ impl Machine {
             }
         };
         self.ledger.reopened(&recovered).map_err(|broken| broken.at(&self.name))?;
+        // If a bit has decayed, it was one that nobody needs.
+        self.decayed = false;
         self.boot += 1;
         self.life += 1;
         let config = NodeConfig {

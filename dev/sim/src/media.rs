@@ -70,13 +70,8 @@ impl SimDisk {
     pub fn decay(&self, random: &mut Random) -> bool {
         let mut platter = self.platter();
         let old = platter.settled.len().saturating_sub(3);
-        let names = platter.disk.list().unwrap_or_default();
-        let Some(last) = names.iter().max().cloned() else { return false };
-        let inner: Vec<Extent> = platter.settled[..old]
-            .iter()
-            .filter(|extent| extent.file == last && extent.bytes > 0)
-            .cloned()
-            .collect();
+        let inner: Vec<Extent> =
+            platter.settled[..old].iter().filter(|extent| extent.bytes > 0).cloned().collect();
         if inner.is_empty() {
             return false;
         }

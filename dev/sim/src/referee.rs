@@ -15,11 +15,11 @@ use crate::checkers::once::Once;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Digests;
 use crate::checkers::versions::Versions;
-use crate::errand::{Errand, Search, Verdict};
+use crate::errand::{Errand, Search, Verdict, tally_links};
+use crate::jobs::Job;
 use crate::machine::Machine;
 use crate::settings::Settings;
-use crate::tallies::Walk;
-use crate::trace::seconds;
+use crate::trace::{Trace, seconds};
 use crate::workload::{Client, Doing, Workload, told_of};
 
 pub(crate) struct Referee {
@@ -27,15 +27,13 @@ pub(crate) struct Referee {
     history: BTreeMap<String, Vec<Call<Operation>>>,
     versions: Versions,
     pub(crate) places: Places,
-    quorum: Quorum,
+    pub(crate) quorum: Quorum,
     digests: Digests,
     once: Once,
-    /// Walks that may have been made.
-    walks: BTreeMap<String, Walk>,
-    /// Walks that came to their end, with the stage.
-    ended: BTreeMap<String, String>,
-    /// Tallies as they were at the end.
-    tallies: BTreeMap<String, Vec<String>>,
+    /// What was made: true when that was acknowledged, false when nobody knows.
+    made: BTreeMap<String, bool>,
+    /// Documents as they were at the end; null for what is not there.
+    shown: BTreeMap<String, Value>,
     deleted: BTreeSet<String>,
     formed: bool,
     documents: Vec<String>,
@@ -52,9 +50,8 @@ impl Referee {
             quorum: Quorum::new(settings.nodes, settings.membership_quorum),
             digests: Digests::default(),
             once: Once::default(),
-            walks: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            tallies: BTreeMap::new(),
+            made: BTreeMap::new(),
+            shown: BTreeMap::new(),
             deleted: BTreeSet::new(),
             formed: false,
             documents: (0..settings.documents).map(|n| format!("/core/examples/d{n}")).collect(),
@@ -65,6 +62,11 @@ impl Referee {
     /// A write was acknowledged, so there is a cluster.
     pub(crate) fn is_formed(&self) -> bool {
         self.formed
+    }
+
+    /// All tallies are there for sure.
+    pub(crate) fn have_tallies(&self) -> bool {
+        tally_links().iter().all(|link| self.made.get(link) == Some(&true))
     }
 
     pub(crate) fn was_deleted(&self, link: &str) -> bool {
@@ -93,6 +95,13 @@ impl Referee {
         }
         self.formed = true;
         let document = response.to_json();
+        // A task that is there already is shown as it stands: that is a read.
+        let is_shown = document["taskInfo"].is_object() && response.status == 200;
+        let nothing_to_do = response.body.is_empty()
+            && matches!(errand, Errand::Document { asked: Asked::Delete, .. });
+        if is_shown || nothing_to_do || is_outline(&document) {
+            return Ok(());
+        }
         let (Some(link), Some(version), Some(epoch)) = (
             document["documentSelfLink"].as_str(),
             document["documentVersion"].as_u64(),
@@ -160,14 +169,16 @@ impl Referee {
                 404 => Ok(Verdict::Done),
                 _ => Err(unexpected_version(link, *version, &body)),
             },
-            Errand::Quorum(quorum) => match response.status {
-                200 => {
-                    self.quorum.asked(*quorum, began, Some(at));
-                    Ok(Verdict::Done)
+            Errand::Quorum(_) => {
+                let change = doing.change.expect("it was sent before it was answered");
+                match response.status {
+                    200 => self.quorum.confirmed(change, at),
+                    409 if !doing.unknown => self.quorum.refused(change),
+                    409 => {}
+                    _ => return Err(unexpected()),
                 }
-                409 => Ok(Verdict::Done),
-                _ => Err(unexpected()),
-            },
+                Ok(Verdict::Done)
+            }
             other => match response.status {
                 200..300 | 404 | 409 => Ok(self.plain(other, began, doing.unknown, response)),
                 _ => Err(unexpected()),
@@ -184,8 +195,14 @@ impl Referee {
         body: &Value,
     ) -> Result<Option<Told>, Broken> {
         if status < 300 {
+            if body.is_null() && *asked == Asked::Delete {
+                return Ok(Some(Told::Missing));
+            }
             if body["documentSelfLink"] != link {
                 return Ok(None);
+            }
+            if is_outline(body) && *asked != Asked::Read {
+                return Ok(body["documentVersion"].as_u64().map(|version| Told::Was { version }));
             }
             self.versions.saw(body)?;
             let told = told_of(body);
@@ -261,21 +278,19 @@ impl Referee {
             Errand::Add { entry, .. } if well => self.once.done(entry),
             // There is no such tally yet.
             Errand::Add { entry, .. } if unknown => self.once.unknown(entry),
-            Errand::Walk(walk) => {
-                self.walks.insert(walk.name.clone(), Walk::clone(walk));
+            // 409: it was made before, by this client or another.
+            Errand::Make(making) => {
+                self.made.insert(making.link(), true);
             }
-            Errand::WalkEnd { name } => {
-                let stage = body["taskInfo"]["stage"].as_str().unwrap_or("(none)").to_owned();
-                if well && matches!(stage.as_str(), "CREATED" | "STARTED") {
-                    return Verdict::NotApplied(format!("{stage} at step {}", body["step"]));
+            Errand::End { link } => {
+                let stage = body["taskInfo"]["stage"].as_str().unwrap_or_default();
+                if well && matches!(stage, "CREATED" | "STARTED") {
+                    return Verdict::NotApplied(body.to_string());
                 }
-                self.ended.insert(name.clone(), if well { stage } else { "(missing)".into() });
+                self.shown.insert(link.clone(), if well { body } else { Value::Null });
             }
-            Errand::Count { tally } => {
-                let entries = body["entries"].as_array();
-                let text = |entry: &Value| entry.as_str().unwrap_or_default().to_owned();
-                let entries = entries.map(|list| list.iter().map(text).collect());
-                self.tallies.insert(tally.clone(), entries.unwrap_or_default());
+            Errand::Show { link } => {
+                self.shown.insert(link.clone(), if well { body } else { Value::Null });
             }
             Errand::Available if !well => return Verdict::NotApplied(body.to_string()),
             _ => {}
@@ -286,6 +301,9 @@ impl Referee {
 
     /// A client will never know what became of it.
     pub(crate) fn gave_up(&mut self, _now: Time, doing: &Doing) {
+        if let Some(change) = doing.change.filter(|_| !doing.unknown) {
+            self.quorum.refused(change);
+        }
         let Some(began) = doing.began.filter(|_| doing.unknown) else { return };
         match &doing.errand {
             Errand::Document { link, asked, if_match } if doing.errand.is_write() => {
@@ -293,10 +311,9 @@ impl Referee {
                 let operation = Operation { asked: asked.clone(), if_match, told: None };
                 self.note(link.clone(), Call { operation, began, ended: None });
             }
-            Errand::Quorum(quorum) => self.quorum.asked(*quorum, began, None),
             Errand::Add { entry, .. } => self.once.unknown(entry),
-            Errand::Walk(walk) => {
-                self.walks.insert(walk.name.clone(), Walk::clone(walk));
+            Errand::Make(making) => {
+                self.made.entry(making.link()).or_insert(false);
             }
             _ => {}
         }
@@ -307,11 +324,6 @@ impl Referee {
     }
 
     // At the end.
-
-    /// The walks to look for at the end.
-    pub(crate) fn walks(&self) -> Vec<String> {
-        self.walks.keys().cloned().collect()
-    }
 
     /// Compares the state of all groups on all machines, which must have come to rest. True when
     /// they all stand at the same positions.
@@ -335,31 +347,41 @@ impl Referee {
     ///
     /// # Errors
     /// When a rule was broken.
-    pub(crate) fn conclude(&mut self) -> Result<(), Broken> {
+    pub(crate) fn conclude(&mut self, jobs: &[Job], trace: &mut Trace) -> Result<(), Broken> {
         for (link, calls) in &self.history {
-            check_document(link, calls)?;
+            check_document(link, calls).inspect_err(|_| show_history(calls, trace))?;
         }
-        self.check_walks()
+        for job in jobs {
+            self.check_job(job)?;
+        }
+        let tallies = tally_links();
+        let shown = tallies.iter().filter_map(|link| self.shown.get(link));
+        let entries = shown.filter_map(|tally| tally["entries"].as_array()).flatten();
+        self.once.check(entries.map(|entry| entry.as_str().unwrap_or("(no text)")))
     }
 
-    fn check_walks(&mut self) -> Result<(), Broken> {
-        for (name, walk) in &self.walks {
-            let stage = self.ended.get(name).map_or("(not looked at)", String::as_str);
-            match stage {
-                // The POST was not answered, and never done.
-                "(missing)" => continue,
-                "FINISHED" => {}
-                _ => {
-                    let what = format!("walk {name} ended as {stage}");
-                    return Err(Broken::new("a task comes to its end", what));
-                }
-            }
+    fn check_job(&mut self, job: &Job) -> Result<(), Broken> {
+        let made = self.made.get(&job.link());
+        let missing = self.shown.get(&job.link()).is_none_or(Value::is_null);
+        if missing && made != Some(&true) {
+            return Ok(());
+        }
+        let whole = job.makings().iter().all(|it| self.made.get(&it.link()) == Some(&true));
+        if whole {
+            job.check(&self.shown)?;
+        }
+        if let Job::Walk(walk) = job {
             for (_, entry) in (0..walk.steps).flat_map(|step| walk.entries(step)) {
                 self.once.done(&entry);
             }
         }
-        self.once.check(self.tallies.values().flatten().map(String::as_str))
+        Ok(())
     }
+}
+
+/// A repeat of a request whose version has gone since: only its link and its version are known.
+fn is_outline(document: &Value) -> bool {
+    document["documentVersion"].is_u64() && document.get("documentEpoch").is_none()
 }
 
 fn unexpected_version(link: &str, version: u64, body: &Value) -> Broken {
@@ -398,6 +420,14 @@ fn check_document(link: &str, calls: &[Call<Operation>]) -> Result<(), Broken> {
         );
         Broken::new("a document is linearizable", what)
     })
+}
+
+fn show_history(calls: &[Call<Operation>], trace: &mut Trace) {
+    let mut calls: Vec<&Call<Operation>> = calls.iter().collect();
+    calls.sort_by_key(|call| call.began);
+    for call in calls {
+        trace.event(call.began, "", format_args!("history: {}", shown(call)));
+    }
 }
 
 fn shown(call: &Call<Operation>) -> String {

@@ -3,6 +3,7 @@
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::errand::{Errand, Search, tally_links};
+use crate::jobs::Job;
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::world::{Event, World};
@@ -49,7 +50,7 @@ pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
     world.settle()?;
     world.audit()?;
     world.compare()?;
-    world.referee.conclude()?;
+    world.referee.conclude(&world.workload.jobs, &mut world.trace)?;
     Ok(Report {
         hash: world.trace.hash(),
         time: world.agenda.now(),
@@ -102,13 +103,14 @@ impl World {
                 self.workload.add_to_audit(machine, probe);
             }
         }
-        for name in self.referee.walks() {
+        let jobs = self.workload.jobs.clone();
+        for job in &jobs {
             let machine = self.dice.index(self.machines.len());
-            self.workload.add_to_audit(machine, Errand::WalkEnd { name });
+            self.workload.add_to_audit(machine, Errand::End { link: job.link() });
         }
-        for tally in tally_links() {
+        for link in jobs.iter().flat_map(Job::traces).chain(tally_links()) {
             let machine = self.dice.index(self.machines.len());
-            self.workload.add_to_audit(machine, Errand::Count { tally });
+            self.workload.add_to_audit(machine, Errand::Show { link });
         }
         let auditor = self.workload.auditor();
         self.agenda.after(0, Event::Client { client: auditor });

@@ -164,10 +164,10 @@ impl Settings {
                 .pick(&[1, 2, 4, 4, 4, 16])
                 .min(&(64 / u32::try_from(nodes).unwrap_or(64))),
             membership_quorum: everyone,
-            busy: dice.between(3, 12) * SECOND,
-            clients: usize::try_from(dice.between(3, 6)).expect("a few"),
+            busy: dice.between(4, 20) * SECOND,
+            clients: usize::try_from(dice.between(3, 8)).expect("a few"),
             documents: usize::try_from(dice.between(2, 5)).expect("a few"),
-            pause: dice.between(20, 120) * MILLISECOND,
+            pause: dice.between(2, 100) * MILLISECOND,
             tasks: usize::try_from(dice.below(3)).expect("a few"),
             faults,
             fault_pause: dice.between(300, 2_500) * MILLISECOND,

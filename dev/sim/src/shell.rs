@@ -135,12 +135,12 @@ impl World {
         let highest = running.waiting.back().expect("it is not empty").0;
         let records: Vec<_> =
             running.waiting.iter().flat_map(|(_, records)| records.iter().cloned()).collect();
+        machine.ledger.wrote(&records);
         if let Err(error) = running.log.append(&records) {
             running.retrying = recovered;
             return self.log_failed(process, &error);
         }
         self.referee.places.saw(&records);
-        machine.ledger.wrote(&records);
         running.waiting.clear();
         running.syncing = Some(highest);
         let (usual, worst) = self.settings.sync;
@@ -187,6 +187,11 @@ impl World {
         let Some(running) = &mut machine.running else { return Ok(()) };
         let batch = running.syncing.take().expect("a sync was under way");
         if let Err(error) = running.log.sync() {
+            if error.is_full() {
+                running.syncing = Some(batch);
+                self.agenda.after(LOG_RETRY, Event::LogSynced { process });
+                return Ok(());
+            }
             return self.log_failed(process, &error);
         }
         machine.ledger.synced();

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::checkers::document::Told;
-use crate::errand::{Errand, Verdict, tally_links};
+use crate::errand::{Errand, Verdict, tally_links, tally_makings};
+use crate::jobs::Job;
 use crate::random::Random;
 use crate::referee::Referee;
 use crate::settings::Settings;
@@ -53,6 +54,8 @@ pub(crate) struct Client {
     pub(crate) known: BTreeMap<String, Known>,
     /// Counts its requests, so that what it writes can be told from all else.
     pub(crate) made: u64,
+    /// What it does before anything else.
+    todo: VecDeque<Errand>,
     doing: Option<Doing>,
 }
 
@@ -68,6 +71,8 @@ pub(crate) struct Doing {
     pub(crate) began: Option<Time>,
     /// An earlier try may have been done.
     pub(crate) unknown: bool,
+    /// The number that the referee gave to a change of the quorum.
+    pub(crate) change: Option<usize>,
     /// What the last failed try was told, for people.
     trouble: String,
 }
@@ -78,15 +83,17 @@ pub(crate) struct Workload {
     attempts: BTreeMap<u64, usize>,
     made: u64,
     pub(crate) documents: Vec<String>,
-    pub(crate) tasks: usize,
-    pub(crate) tasks_made: usize,
+    /// Begun, of those that the settings ask for.
+    pub(crate) jobs: Vec<Job>,
+    jobs_max: usize,
+    first_job: usize,
     pause: Time,
     quorum_wanted: bool,
     nodes: usize,
     /// No new errands, but for the auditor's.
     closing: bool,
     audit: VecDeque<(usize, Errand)>,
-    /// What is done first.
+    /// What any client does first.
     first: VecDeque<Errand>,
 }
 
@@ -98,6 +105,7 @@ impl Workload {
             dice: Random::new(settings.seed, &format!("client {number}")),
             known: BTreeMap::new(),
             made: 0,
+            todo: VecDeque::new(),
             doing: None,
         };
         Self {
@@ -105,14 +113,15 @@ impl Workload {
             attempts: BTreeMap::new(),
             made: 0,
             documents: (0..settings.documents).map(|n| format!("/core/examples/d{n}")).collect(),
-            tasks: settings.tasks,
-            tasks_made: 0,
+            jobs: Vec::new(),
+            jobs_max: settings.tasks,
+            first_job: usize::try_from(settings.seed % 3).expect("small"),
             pause: settings.pause,
             quorum_wanted: false,
             nodes: settings.nodes,
             closing: false,
             audit: VecDeque::new(),
-            first: (0..tally_links().len()).map(Errand::Tally).collect(),
+            first: tally_makings().into_iter().map(Errand::Make).collect(),
         }
     }
 
@@ -213,6 +222,7 @@ impl Workload {
             tries: 0,
             began: None,
             unknown: false,
+            change: None,
             trouble: "no answer yet".into(),
         });
     }
@@ -229,18 +239,43 @@ impl Workload {
         if let Some(errand) = self.first.pop_front() {
             return errand;
         }
-        if self.tasks_made < self.tasks && now > SECOND && self.clients[client].dice.chance(100) {
-            self.tasks_made += 1;
-            return Errand::task(self.tasks_made);
+        if let Some(errand) = self.clients[client].todo.pop_front() {
+            return errand;
+        }
+        if now > SECOND && self.clients[client].dice.chance(100) && self.begin_job(client, referee)
+        {
+            return self.choose(client, now, referee);
         }
         let documents = &self.documents;
         Errand::choose(&mut self.clients[client], documents, referee)
     }
 
+    /// Takes up a new task, or asks a second time for one that is there.
+    fn begin_job(&mut self, client: usize, referee: &Referee) -> bool {
+        if self.jobs.len() < self.jobs_max && referee.have_tallies() {
+            let number = self.jobs.len() + self.first_job;
+            let job = Job::numbered(number, &tally_links());
+            self.clients[client].todo = job.makings().into_iter().map(Errand::Make).collect();
+            self.jobs.push(job);
+            return true;
+        }
+        if self.jobs.is_empty() {
+            return false;
+        }
+        let job = self.clients[client].dice.pick(&self.jobs).clone();
+        if let (Job::Bootstrap { .. }, Some(making)) = (&job, job.makings().pop()) {
+            self.clients[client].todo = [Errand::Make(making)].into();
+            return true;
+        }
+        false
+    }
+
     /// The attempt has reached a node.
-    pub(crate) fn sent(&mut self, attempt: u64, now: Time) {
-        if let Some(doing) = self.doing(attempt) {
-            doing.began.get_or_insert(now);
+    pub(crate) fn sent(&mut self, attempt: u64, now: Time, referee: &mut Referee) {
+        let Some(doing) = self.doing(attempt) else { return };
+        doing.began.get_or_insert(now);
+        if let (Errand::Quorum(quorum), None) = (&doing.errand, doing.change) {
+            doing.change = Some(referee.quorum.asked(*quorum, now));
         }
     }
 

@@ -65,8 +65,14 @@ pub(crate) enum Event {
         invocation: Box<Invocation>,
     },
     /// A client's request reaches the machine.
-    Ask {
+    Knock {
         machine: usize,
+        attempt: u64,
+        request: Box<Request>,
+    },
+    /// Its process takes it from the connection.
+    Ask {
+        process: Process,
         attempt: u64,
         request: Box<Request>,
     },
@@ -201,7 +207,11 @@ impl World {
                 let invoked = self.catalogue.invoke(*invocation);
                 self.tell(process, Input::Invoked(invoked))
             }
-            Event::Ask { machine, attempt, request } => self.ask(machine, attempt, *request),
+            Event::Knock { machine, attempt, request } => {
+                self.knock(machine, attempt, request);
+                Ok(())
+            }
+            Event::Ask { process, attempt, request } => self.ask(process, attempt, *request),
             Event::Reply { attempt, reply } => self.reply(attempt, reply),
             Event::Client { client } => self.client_goes_on(client),
             Event::Start { machine } => self.start(machine),
@@ -236,7 +246,7 @@ impl World {
                 return self.is_alive(*process).then_some(event);
             }
             Event::Packet(packet) => self.network.process(packet.connection, packet.to)?.machine,
-            Event::Ask { machine, .. } => *machine,
+            Event::Ask { process, .. } if self.is_alive(*process) => process.machine,
             _ => return Some(event),
         };
         let until = self.machines[machine].stalled_until;
@@ -289,7 +299,8 @@ impl World {
             Started::Damaged => {
                 self.trace.event(now, &name, format_args!("its log is damaged: put aside"));
                 let sandbox = self.dice.next() | 1;
-                self.machines[machine].renew(sandbox, None);
+                let contact = self.machines[machine].contact();
+                self.machines[machine].renew(sandbox, contact);
                 self.agenda.after(10 * MILLISECOND, Event::Start { machine });
             }
         }
@@ -323,15 +334,26 @@ impl World {
 
     // Clients.
 
-    fn ask(&mut self, machine: usize, attempt: u64, request: Request) -> Result<(), Broken> {
-        let Some(running) = &mut self.machines[machine].running else {
+    /// The machine takes the connection and the request for its process, whatever that does.
+    fn knock(&mut self, machine: usize, attempt: u64, request: Box<Request>) {
+        let Some(process) = self.machines[machine].process(machine) else {
             self.agenda.after(MILLISECOND, Event::Reply { attempt, reply: Reply::Refused });
+            return;
+        };
+        self.workload.sent(attempt, self.agenda.now(), &mut self.referee);
+        self.agenda.after(0, Event::Ask { process, attempt, request });
+    }
+
+    fn ask(&mut self, process: Process, attempt: u64, request: Request) -> Result<(), Broken> {
+        let machine = process.machine;
+        let alive = self.is_alive(process);
+        let Some(running) = self.machines[machine].running.as_mut().filter(|_| alive) else {
+            self.agenda.after(MILLISECOND, Event::Reply { attempt, reply: Reply::Broken });
             return Ok(());
         };
         running.next_ticket += 1;
         let ticket = running.next_ticket;
         running.tickets.insert(ticket, attempt);
-        self.workload.sent(attempt, self.agenda.now());
         self.input(machine, Input::Request { ticket, request })
     }
 
@@ -353,7 +375,7 @@ impl World {
         self.trace.event(now, "", format_args!("{}", sending.what));
         let way = self.dice.between(20, 300);
         let (attempt, request) = (sending.attempt, Box::new(sending.request));
-        self.agenda.after(way, Event::Ask { machine, attempt, request });
+        self.agenda.after(way, Event::Knock { machine, attempt, request });
         self.agenda.after(sending.patience, Event::Reply { attempt, reply: Reply::TooLate });
         Ok(())
     }

@@ -88,7 +88,11 @@ pub enum Told {
     Deleted {
         version: u64,
     },
-    /// There is no such document (404), or a query did not find it.
+    /// A repeat was answered, but that version has gone since.
+    Was {
+        version: u64,
+    },
+    /// There is no such document: 404, a query did not find it, or a DELETE had nothing to do.
     Missing,
     /// 409: it is there already.
     Exists,
@@ -98,6 +102,17 @@ pub enum Told {
     VersionMismatch,
     /// 412: `If-Match` does not hold.
     PreconditionFailed,
+}
+
+impl Told {
+    fn version(&self) -> Option<u64> {
+        match self {
+            Self::Is { version, .. } | Self::Deleted { version } | Self::Was { version } => {
+                Some(*version)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A request to one document, with its answer if one came.
@@ -134,9 +149,28 @@ impl Model for ExampleDocument {
     fn step(&self, state: &State, operation: &Operation) -> Option<State> {
         let right = answer(state, operation);
         match &operation.told {
+            Some(Told::Was { version }) => (right.told.version() == Some(*version)
+                && right.after != *state)
+                .then_some(right.after),
             Some(told) => (*told == right.told).then_some(right.after),
             // Without an answer only those that change something matter.
             None => (right.after != *state).then_some(right.after),
+        }
+    }
+
+    /// Versions only grow.
+    fn is_past(&self, state: &State, operation: &Operation) -> bool {
+        let Some(now) = state.version() else { return false };
+        let Some(told) = operation.told.as_ref().and_then(Told::version) else { return false };
+        if operation.asked == Asked::Read { now > told } else { now >= told }
+    }
+}
+
+impl State {
+    fn version(&self) -> Option<u64> {
+        match self {
+            Self::Never => None,
+            Self::Live { version, .. } | Self::Gone { version } => Some(*version),
         }
     }
 }
@@ -152,7 +186,10 @@ fn answer(state: &State, operation: &Operation) -> Right {
     if let Asked::Create { fields, version } = &operation.asked {
         return create(state, fields, *version);
     }
-    let State::Live { version, fields } = state else { return refuse(Told::Missing) };
+    let State::Live { version, fields } = state else {
+        let conditional = operation.if_match.is_some();
+        return refuse(if conditional { Told::PreconditionFailed } else { Told::Missing });
+    };
     if operation.if_match.is_some_and(|wanted| wanted != *version) {
         return refuse(Told::PreconditionFailed);
     }

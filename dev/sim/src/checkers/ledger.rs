@@ -17,9 +17,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The records were written, and are not durable yet.
+    /// The records were written, or the disk refused them: a crash may keep them. They take the
+    /// place of those that were refused before.
     pub fn wrote(&mut self, records: &[LogRecord]) {
-        self.written.extend_from_slice(records);
+        self.written = records.to_vec();
     }
 
     /// What was written is durable.

@@ -5,6 +5,10 @@
 //! first end still to come, see whether the model allows it, go on; when stuck, step back. What was tried is
 //! remembered as the set of operations done (a bit for each) and the state they led to, so no
 //! situation is searched twice. A history here belongs to one document, which keeps it short.
+//!
+//! Two things keep the search short when many answers were lost: an operation without an answer is
+//! tried only where no answered one fits, and a state is given up at once when it has left some
+//! operation behind for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +22,13 @@ pub trait Model {
     /// The state after the operation, if its recorded answer fits the state before. For an
     /// operation without a known answer: the state after it took effect, if it could.
     fn step(&self, state: &Self::State, operation: &Self::Operation) -> Option<Self::State>;
+
+    /// Whether the operation, which has a known answer, can fit neither this state nor any that may
+    /// come after it.
+    fn is_past(&self, state: &Self::State, operation: &Self::Operation) -> bool {
+        let _unused = (state, operation);
+        false
+    }
 }
 
 /// An operation and when it was under way.
@@ -38,8 +49,8 @@ pub struct Stuck {
     pub unexplained: usize,
 }
 
-/// After so many steps the search gives up: the history is too tangled, the workload has to change.
-const STEPS_MAX: u64 = 20_000_000;
+/// After so many steps the search gives up, and takes the history for one without an order.
+const STEPS_MAX: u64 = 4_000_000;
 
 /// # Errors
 /// When no order explains the history: where the search got stuck.
@@ -80,6 +91,13 @@ struct Search<'a, M: Model> {
 
 const SENTINEL: usize = 0;
 
+/// Which operations are tried: those with an answer come first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Known,
+    Unknown,
+}
+
 impl<'a, M: Model> Search<'a, M> {
     fn new(model: &'a M, initial: M::State, calls: &'a [Call<M::Operation>]) -> Self {
         let mut moments: Vec<(Time, bool, usize)> = Vec::with_capacity(calls.len() * 2);
@@ -119,21 +137,39 @@ impl<'a, M: Model> Search<'a, M> {
 
     fn run(mut self) -> Result<(), Stuck> {
         let mut at = self.entries[SENTINEL].after;
+        let mut pass = Pass::Known;
         let mut steps = 0_u64;
         // While an answer is unexplained, its end is in the list, and no entry behind the first
         // end is ever taken: so `at` never runs off the list.
         while self.known_left > 0 {
             steps += 1;
-            assert!(steps < STEPS_MAX, "the history is too tangled to be checked");
             let entry = self.entries[at];
-            if !entry.is_end {
-                at = if self.take(at) { self.entries[SENTINEL].after } else { entry.after };
+            let is_stuck = if entry.is_end {
+                pass == Pass::Unknown
+            } else {
+                let operation = &self.calls[entry.call].operation;
+                let is_known = self.ends[entry.call].is_some();
+                if is_known && pass == Pass::Known && self.model.is_past(&self.state, operation) {
+                    true
+                } else if is_known == (pass == Pass::Known) && self.take(at) {
+                    (at, pass) = (self.entries[SENTINEL].after, Pass::Known);
+                    continue;
+                } else {
+                    at = entry.after;
+                    continue;
+                }
+            };
+            if !is_stuck {
+                (at, pass) = (self.entries[SENTINEL].after, Pass::Unknown);
                 continue;
             }
             self.note_stuck(entry.call);
-            let Some(back) = self.give_back() else {
+            let back = self.give_back().filter(|_| steps < STEPS_MAX);
+            let Some(back) = back else {
                 return Err(self.best.expect("it was noted where the search is stuck"));
             };
+            let was_known = self.ends[self.entries[back].call].is_some();
+            pass = if was_known { Pass::Known } else { Pass::Unknown };
             at = self.entries[back].after;
         }
         Ok(())

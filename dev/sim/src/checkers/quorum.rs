@@ -30,10 +30,21 @@ impl Quorum {
         Self { changes: vec![Change { quorum, began: 0, ended: Some(0) }], majority }
     }
 
-    /// An operator asked for another quorum; with the time of the answer if it was yes. A change
-    /// that was surely refused is not to be told.
-    pub fn asked(&mut self, quorum: usize, began: Time, ended: Option<Time>) {
-        self.changes.push(Change { quorum, began, ended });
+    /// An operator asks for another quorum. From now on it may be in force; the number is for
+    /// [`Self::confirmed`] and [`Self::refused`].
+    pub fn asked(&mut self, quorum: usize, began: Time) -> usize {
+        self.changes.push(Change { quorum, began, ended: None });
+        self.changes.len() - 1
+    }
+
+    /// It was answered with yes, so it is in force.
+    pub fn confirmed(&mut self, change: usize, at: Time) {
+        self.changes[change].ended = Some(at);
+    }
+
+    /// It was surely not made.
+    pub fn refused(&mut self, change: usize) {
+        self.changes[change].began = Time::MAX;
     }
 
     /// The least that may have been in force at some time between.
@@ -81,7 +92,8 @@ mod tests {
     #[test]
     fn a_raised_quorum_counts_for_writes_that_began_after_it() {
         let mut quorum = Quorum::new(3, None);
-        quorum.asked(3, 100, Some(200));
+        let change = quorum.asked(3, 100);
+        quorum.confirmed(change, 200);
         assert_eq!(quorum.least(50, 150), 2);
         assert_eq!(quorum.least(150, 250), 2, "it may have begun to count after the write");
         assert_eq!(quorum.least(201, 250), 3);
@@ -91,9 +103,18 @@ mod tests {
     fn a_change_of_unknown_outcome_may_count_or_not() {
         let mut quorum = Quorum::new(3, Some(3));
         assert_eq!(quorum.least(0, 10), 3);
-        quorum.asked(2, 100, None);
+        quorum.asked(2, 100);
         assert_eq!(quorum.least(500, 600), 2);
-        quorum.asked(3, 700, Some(800));
+        let change = quorum.asked(3, 700);
+        quorum.confirmed(change, 800);
         assert_eq!(quorum.least(900, 901), 2, "the lost change may still come into force");
+    }
+
+    #[test]
+    fn a_refused_change_never_counts() {
+        let mut quorum = Quorum::new(3, Some(3));
+        let change = quorum.asked(2, 100);
+        quorum.refused(change);
+        assert_eq!(quorum.least(500, 600), 3);
     }
 }
