@@ -207,6 +207,9 @@ impl Node {
         if self.peers.hellos().any(|(_, hello)| hello.cluster.is_some()) {
             return; // There is a cluster already; it will say what this node is to it.
         }
+        if !self.missing_founders().is_empty() {
+            return;
+        }
         let founding = self.founding_of_all();
         let differs = |hello: &Hello| hello.serving && hello.founding != founding;
         let other = self.peers.hellos().map(|(_, hello)| hello).find(|hello| differs(hello));
@@ -218,12 +221,10 @@ impl Node {
             );
             return self.note(Level::Error, text);
         }
-        if self.missing_founders().is_empty() {
-            let me = self.founder(&self.config.public_uri).unwrap_or(ReplicaId(1));
-            let all = self.founder_count();
-            self.note(Level::Info, format!("all {all} named peers are here: forming a cluster"));
-            self.become_replica(me, self.config.partitions, all, founding);
-        }
+        let me = self.founder(&self.config.public_uri).unwrap_or(ReplicaId(1));
+        let all = self.founder_count();
+        self.note(Level::Info, format!("all {all} named peers are here: forming a cluster"));
+        self.become_replica(me, self.config.partitions, all, founding);
     }
 
     /// A digest of the sandboxes of all named peers. Who began with another set of them began

@@ -74,6 +74,11 @@ impl Node {
             self.finish(&purpose, Told::Response(problem.into()));
             return;
         }
+        // At once, not when an owner is found that says the same.
+        if let Some(problem) = self.refuse_write(group, &question) {
+            self.finish(&purpose, Told::Response(problem.into()));
+            return;
+        }
         self.edge.next += 1;
         let number = self.edge.next;
         let key = self.key_of(&question, number);

@@ -147,10 +147,7 @@ impl Node {
         again: bool,
         question: Question,
     ) {
-        let writes = question.is_write();
-        // A fence changes no document, so the majority is enough for it.
-        let writes = writes && !matches!(question, Question::Fence(_));
-        if writes && let Some(mut problem) = self.refuse_write(group) {
+        if let Some(mut problem) = self.refuse_write(group, &question) {
             if again {
                 // A former owner was asked, and nobody has looked into the records yet.
                 problem = problem.with_outcome(Outcome::Unknown);
@@ -194,14 +191,23 @@ impl Node {
     }
 
     /// A write is refused at once when it could not be acknowledged. Changes of the directory need
-    /// the majority only: they are how a quorum is lowered.
-    fn refuse_write(&self, group: GroupId) -> Option<Problem> {
-        if let Some(why) = &self.disk.full {
+    /// the majority only: they are how a quorum is lowered. A fence changes no document, so the
+    /// majority is enough for it, too.
+    pub(crate) fn refuse_write(&self, group: GroupId, question: &Question) -> Option<Problem> {
+        if !question.is_write() {
+            return None;
+        }
+        if let Some(why) = &self.disk.full
+            && self.owner_of(group) == self.me
+        {
             let text = format!(
                 "the disk of node {} takes no writes: {why}. Free space",
                 self.config.node_id
             );
             return Some(Problem::new(Code::Storage, text).with_outcome(Outcome::NotApplied));
+        }
+        if matches!(question, Question::Fence(_)) {
+            return None;
         }
         if group.is_directory() {
             return None;
