@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Place, ask::until};
+use super::Place;
+use super::ask::{self, until};
+use super::story::line;
 
 /// How long a node may take to end after it was asked to.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -68,10 +70,6 @@ impl Cluster {
 
     pub(crate) fn len(&self) -> usize {
         self.members.len()
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// The tutorial failed: what the nodes wrote may tell why.
@@ -220,7 +218,7 @@ impl Cluster {
     ) -> Result<(), String> {
         let uri = self.uri(which, "/core/node-groups/default");
         let seen = until(Duration::from_secs(20), async || {
-            let group = super::ask::get(&uri).await?;
+            let group = ask::get(&uri).await?;
             let available = available(&group.body);
             if available.len() == wanted {
                 return Ok(());
@@ -246,7 +244,9 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.kill_all();
-        if !self.keep {
+        if self.keep {
+            line(&format!("Logs and data are in {}.", self.folder.display()));
+        } else {
             drop(fs::remove_dir_all(&self.folder));
         }
     }

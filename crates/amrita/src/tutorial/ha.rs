@@ -47,16 +47,14 @@ pub(super) async fn run(options: &HaOptions) -> Result<(), String> {
     for way in ways {
         let mut play = Play {
             story: Story::begin(title(*way), STEPS),
-            cluster: Cluster::prepare(&options.place, "ha")?,
+            cluster: Cluster::prepare(&options.place, folder(*way))?,
             way: *way,
             tasks: BTreeMap::new(),
             gone: 0,
         };
         if let Err(why) = play.all().await {
             play.cluster.keep_folder();
-            let folder = play.cluster.folder().display();
-            let why = play.story.where_it_broke(&why);
-            return Err(format!("{why}\nThe nodes' logs and data are in {folder}."));
+            return Err(play.story.where_it_broke(&why));
         }
     }
     line(&format!("\nEverything was as told. It took {}.", shown(began.elapsed())));
@@ -67,6 +65,13 @@ fn title(way: By) -> &'static str {
     match way {
         By::Kill => "High availability in twelve steps; the node is killed",
         By::Delete | By::Both => "High availability in twelve steps; the node is asked to stop",
+    }
+}
+
+fn folder(way: By) -> &'static str {
+    match way {
+        By::Kill => "ha-kill",
+        By::Delete | By::Both => "ha-delete",
     }
 }
 

@@ -45,9 +45,7 @@ pub(super) async fn run(options: &TaskOptions) -> Result<(), String> {
     };
     if let Err(why) = play.all().await {
         play.cluster.keep_folder();
-        let folder = play.cluster.folder().display();
-        let why = play.story.where_it_broke(&why);
-        return Err(format!("{why}\nThe nodes' logs and data are in {folder}."));
+        return Err(play.story.where_it_broke(&why));
     }
     line(&format!("\nEverything was as told. It took {}.", shown(began.elapsed())));
     Ok(())
