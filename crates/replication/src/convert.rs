@@ -163,3 +163,79 @@ pub(crate) fn push_in_pieces(mut message: Message, bytes_max: usize, to: &mut Ve
         to.push(std::mem::replace(&mut message, next));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn entry(position: u64, term: u64, bytes: usize) -> Entry {
+        let (position, term) = (Position(position), Term(term));
+        Entry { position, term, kind: EntryKind::Normal, data: Bytes::from(vec![7; bytes]) }
+    }
+
+    fn full_message(kind: MessageKind) -> Message {
+        let members = Members {
+            voters: vec![ReplicaId(1), ReplicaId(2)],
+            outgoing: vec![ReplicaId(1), ReplicaId(3)],
+            learners: vec![ReplicaId(4)],
+            learners_next: vec![ReplicaId(3)],
+            auto_leave: true,
+        };
+        let membership = Entry { kind: EntryKind::Membership, ..entry(12, 6, 3) };
+        Message {
+            kind,
+            to: ReplicaId(1),
+            from: ReplicaId(2),
+            term: Term(9),
+            log_term: Term(5),
+            index: Position(10),
+            entries: vec![entry(11, 5, 0), membership],
+            commit: Position(8),
+            commit_term: Term(4),
+            snapshot: Some(SnapshotMeta { position: Position(7), term: Term(3), members }),
+            reject: true,
+            reject_hint: Position(6),
+            request_snapshot: Position(2),
+            context: Bytes::from_static(b"context"),
+            priority: -1,
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_on_the_way_to_raft_and_back_nor_on_the_wire() {
+        for kind in [
+            MessageKind::Append,
+            MessageKind::AppendAnswer,
+            MessageKind::Vote,
+            MessageKind::VoteAnswer,
+            MessageKind::PreVote,
+            MessageKind::PreVoteAnswer,
+            MessageKind::Heartbeat,
+            MessageKind::HeartbeatAnswer,
+            MessageKind::Snapshot,
+            MessageKind::Campaign,
+        ] {
+            let message = full_message(kind);
+            let back = message_from_raft(message_to_raft(message.clone()));
+            assert_eq!(back.as_ref(), Some(&message));
+            let frame = postcard::to_stdvec(&message).unwrap();
+            assert_eq!(postcard::from_bytes::<Message>(&frame).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn a_large_append_is_cut_into_pieces_that_follow_each_other() {
+        let sizes = [(11, 5, 4), (12, 6, 4), (13, 6, 100), (14, 7, 4), (15, 7, 4), (16, 7, 4)];
+        let entries: Vec<_> =
+            sizes.map(|(position, term, size)| entry(position, term, size)).into();
+        let whole = Message { entries: entries.clone(), ..full_message(MessageKind::Append) };
+        let mut pieces = Vec::new();
+        push_in_pieces(whole, 8, &mut pieces);
+        let starts: Vec<_> = pieces.iter().map(|piece| (piece.index.0, piece.log_term.0)).collect();
+        assert_eq!(starts, [(10, 5), (12, 6), (13, 6), (15, 7)]);
+        let joined: Vec<_> = pieces.into_iter().flat_map(|piece| piece.entries).collect();
+        assert_eq!(joined, entries);
+    }
+}

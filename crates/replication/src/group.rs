@@ -1,13 +1,13 @@
 //! One replica of a group: what goes in. What comes out of it is made in `work`, what can be seen
 //! of it in `view`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::{Position, ReplicaId, Term};
 use raft::eraftpb;
 use raft::eraftpb::{EntryType, HardState, MessageType};
-use raft::{Config, Raft, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use storage::LogRecord;
 
 use crate::election::{ELECTION_TICKS, HINT_RETRY_TICKS, Held, Hint};
@@ -42,8 +42,8 @@ pub struct Group {
     held_pre_vote: Held,
     /// A call to stand for election that came before a committed membership was applied.
     held_campaign: Held,
-    /// Snapshots that the node is sending, and where they stand.
-    pub(crate) offers: BTreeMap<ReplicaId, Position>,
+    /// For whom the node is sending a snapshot.
+    pub(crate) offers: BTreeSet<ReplicaId>,
     pub(crate) notes: Vec<String>,
     /// To be written before anything else.
     pub(crate) first_records: Vec<LogRecord>,
@@ -98,7 +98,7 @@ impl Group {
             hint: None,
             held_pre_vote: Held::default(),
             held_campaign: Held::default(),
-            offers: BTreeMap::new(),
+            offers: BTreeSet::new(),
             notes: Vec::new(),
             first_records: anew.then_some(record).into_iter().collect(),
             made: 0,
@@ -159,6 +159,7 @@ impl Group {
         match kind {
             MessageKind::PreVote if self.seems_owned() => self.held_pre_vote.put(message.clone()),
             MessageKind::AppendAnswer if !message.reject => self.snapshot_arrived(&message),
+            MessageKind::VoteAnswer | MessageKind::PreVoteAnswer => self.learn_commit(&message),
             _ => {}
         }
         let term = self.raw.raft.term;
@@ -219,6 +220,9 @@ impl Group {
     /// Proposes another membership; the position of the entry. It is in force when it comes back
     /// as [`crate::CommittedData::Members`]; a joint one is followed by its end.
     ///
+    /// An owner does not take itself out: asked to, it hands over to one that stays, and says so.
+    /// The next owner is to be asked again.
+    ///
     /// # Errors
     /// All of them.
     pub fn change(&mut self, change: &MembershipChange) -> Result<Position, ProposeError> {
@@ -228,6 +232,14 @@ impl Group {
             return Err(ProposeError::ChangePending);
         }
         let plan = change::plan(change, &self.members).map_err(ProposeError::Refused)?;
+        if change.remove.contains(&self.options.me) {
+            let Some(to) = self.successor(&change.remove) else {
+                let why = "no other voter would be left to own the group".to_owned();
+                return Err(ProposeError::Refused(why));
+            };
+            self.hand_over(to);
+            return Err(ProposeError::HandingOver { to });
+        }
         self.raw.propose_conf_change(Vec::new(), plan).map_err(|_| ProposeError::Full)?;
         Ok(Position(self.raw.raft.raft_log.last_index()))
     }
@@ -244,9 +256,7 @@ impl Group {
     /// in `delay_ticks` (0: now) and again every few ticks, until there is an owner.
     pub fn peer_lost(&mut self, peer: ReplicaId, delay_ticks: usize) {
         if self.is_owner() {
-            if self.offers.contains_key(&peer) {
-                self.snapshot_sent(peer, false);
-            }
+            self.snapshot_sent(peer, false);
             self.raw.report_unreachable(peer.0);
             return;
         }
@@ -319,14 +329,13 @@ impl Group {
         }
     }
 
-    /// The snapshot that was offered for that replica has arrived there, or has not.
+    /// The snapshot that was offered for that replica has arrived there, or has not. Whether it is
+    /// of use there, the replica itself will say.
     pub fn snapshot_sent(&mut self, to: ReplicaId, ok: bool) {
-        let Some(position) = self.offers.remove(&to) else { return };
-        let Some(progress) = self.raw.raft.mut_prs().get_mut(to.0) else { return };
-        // What arrived may be from an earlier term of office, and not enough by now.
-        let enough = ok && position.0 >= progress.pending_snapshot;
-        let status = if enough { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-        self.raw.report_snapshot(to.0, status);
+        if self.offers.remove(&to) {
+            let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+            self.raw.report_snapshot(to.0, status);
+        }
     }
 
     /// Forgets the entries up to there (at most up to the applied position). The record is for the
@@ -445,19 +454,42 @@ impl Group {
         }
     }
 
-    /// This owner is not a voter any more. The others learn that the change is committed, and the
-    /// one that has most is called to stand.
+    /// Who refuses its vote says what is committed. raft-rs listens, but not to one in an earlier
+    /// term. That can be an owner which took itself out and stepped down: it alone knows that it is
+    /// out, will not give its vote to somebody who has less, and may not stand itself. Without this
+    /// the others would ask for its vote for ever.
+    fn learn_commit(&mut self, answer: &eraftpb::Message) {
+        let raft = &mut self.raw.raft;
+        let earlier = answer.reject && answer.term < raft.term && answer.commit_term > 0;
+        let stands = matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate);
+        if earlier && stands && raft.raft_log.maybe_commit(answer.commit, answer.commit_term) {
+            // What was learned may be another membership: then the votes were counted wrongly.
+            let term = raft.term;
+            raft.become_follower(term, raft::INVALID_ID);
+        }
+    }
+
+    /// This owner is not a voter any more: an entry of the owner before it said so. The others
+    /// learn that this is committed, and the one that has most is called to stand.
     pub(crate) fn step_down(&mut self) {
-        let raft: &mut Raft<MemoryLog> = &mut self.raw.raft;
+        let successor = self.successor(&[]);
+        let raft = &mut self.raw.raft;
         raft.bcast_append();
-        let matched = |voter: &&ReplicaId| raft.prs().get(voter.0).map_or(0, |peer| peer.matched);
-        // Of equals the last; which one does not matter, but it must not depend on chance.
-        let successor = self.members.voters.iter().max_by_key(matched).copied();
         if let Some(successor) = successor {
             raft.send_timeout_now(successor.0);
         }
         let term = raft.term;
         raft.become_follower(term, raft::INVALID_ID);
+    }
+
+    /// The other voter that has most. Of equals the last: which one does not matter, but it must
+    /// not depend on chance.
+    fn successor(&self, leaving: &[ReplicaId]) -> Option<ReplicaId> {
+        let progress = self.raw.raft.prs();
+        let matched = |voter: &&ReplicaId| progress.get(voter.0).map_or(0, |peer| peer.matched);
+        let voters = self.members.voters.iter();
+        let others = voters.filter(|voter| **voter != self.options.me && !leaving.contains(voter));
+        others.max_by_key(matched).copied()
     }
 }
 

@@ -135,10 +135,9 @@ impl Group {
     /// of office: when it is reported, the receiver says what it lacks.
     fn offer(&mut self, message: Message) -> Option<SnapshotOffer> {
         let meta = message.snapshot.clone()?;
-        if !self.is_owner() || self.offers.contains_key(&message.to) {
+        if !self.is_owner() || !self.offers.insert(message.to) {
             return None;
         }
-        self.offers.insert(message.to, meta.position);
         Some(SnapshotOffer {
             to: message.to,
             message,
@@ -186,6 +185,6 @@ impl Group {
     /// Nobody reports on a snapshot for a replica that is not a member any more.
     fn forget_strangers(&mut self) {
         let members = &self.members;
-        self.offers.retain(|to, _| members.contains(*to));
+        self.offers.retain(|to| members.contains(*to));
     }
 }

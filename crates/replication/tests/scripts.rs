@@ -11,6 +11,7 @@
 //! | `run` | delivers and syncs everything until it is quiet |
 //! | `deliver`, `deliver 2` | delivers what is on its way now (to replica 2) |
 //! | `lose`, `lose 2` | the same messages are lost |
+//! | `hold Snapshot`, `release` | messages of that kind stay on their way; no longer |
 //! | `sync 1`, `sync 1 2` | what replica 1 wrote becomes durable (the first two readys of it) |
 //! | `cut 1`, `heal 1` | `run` loses what goes to or comes from replica 1, no more |
 //! | `propose 1 word`, `confirm 1 9`, `hand-over 1 2` | |
@@ -18,9 +19,13 @@
 //! | `lost 2 1 0`, `back 2 1` | replica 2 lost its connection to 1, and stands after 0 ticks |
 //! | `crash 1`, `crash 1 2 3`, `start 1` | keeping two unsynced writes and three batches of the state |
 //! | `compact 1` | the state is durable, the entries are forgotten |
+//! | `late`, `report 1 3` | the sender of a snapshot hears only now that it has arrived |
+//! | `stand 1` | it stands for election if there is no owner |
 //! | `lazy`, `work 1` | the state machine works only when told |
 //! | `forge 1 2 t1 heartbeat 9` | replica 1 gets a false message from 2 |
 //! | `show 1` | the status |
+
+#![expect(clippy::unwrap_used, reason = "a mistake in a script ends the test")]
 
 mod world;
 
@@ -50,6 +55,10 @@ scripts! {
     a_lone_voter_is_silent_until_its_vote_is_durable
     lagging_follower_gets_snapshot
     a_snapshot_is_offered_once
+    a_snapshot_is_not_offered_again_by_the_next_term
+    a_snapshot_that_arrived_is_not_offered_again
+    a_snapshot_ends_with_its_connection
+    standing_when_free
     a_crash_between_state_and_log_is_mended
     newcomer_waits_to_be_admitted
     read_needs_quorum
@@ -61,7 +70,9 @@ scripts! {
     handover_waits_for_a_membership
     membership_one_step
     membership_joint
+    an_owner_does_not_take_itself_out
     an_owner_that_is_removed_steps_down
+    a_commit_is_learned_from_a_refused_vote
     false_messages_are_dropped
 }
 
@@ -104,6 +115,7 @@ fn play(script: &str) -> String {
 struct Player {
     world: World,
     cut: BTreeSet<u64>,
+    held: Vec<String>,
 }
 
 impl Player {
@@ -143,6 +155,11 @@ impl Player {
             "crash" => world.crash(id, count(2).unwrap_or(0), count(3).unwrap_or(0)),
             "start" => world.start(id),
             "compact" => world.compact(id),
+            "hold" => self.held.push(words[1].to_owned()),
+            "release" => self.held.clear(),
+            "late" => world.late_reports = true,
+            "report" => world.group(id).snapshot_sent(other(), true),
+            "stand" => world.group(id).stand_if_free(),
             "lazy" => world.lazy = true,
             "work" => world.work(id, count(2).unwrap_or(usize::MAX)),
             "forge" => self.forge(id, &words[2..]),
@@ -171,7 +188,7 @@ impl Player {
             for id in self.world.up() {
                 self.world.sync(id, usize::MAX);
             }
-            if self.world.network.is_empty()
+            if !self.world.network.iter().any(|packet| self.is_free(packet))
                 && self.world.up().iter().all(|id| self.world.replica(*id).unsynced() == 0)
             {
                 return;
@@ -181,8 +198,13 @@ impl Player {
     }
 
     fn deliver(&mut self, to: Option<u64>, mut how: impl FnMut(&mut World, world::Packet)) {
-        let wanted = |packet: &mut world::Packet| to.is_none_or(|to| packet.message.to.0 == to);
-        let packets: Vec<_> = self.world.network.extract_if(.., wanted).collect();
+        let (packets, rest) = std::mem::take(&mut self.world.network).into_iter().partition(
+            |packet: &world::Packet| {
+                to.is_none_or(|to| packet.message.to.0 == to) && self.is_free(packet)
+            },
+        );
+        self.world.network = rest;
+        let packets: Vec<_> = packets;
         for packet in packets {
             let ends = [packet.message.from.0, packet.message.to.0];
             if ends.iter().any(|end| self.cut.contains(end)) {
@@ -191,6 +213,10 @@ impl Player {
                 how(&mut self.world, packet);
             }
         }
+    }
+
+    fn is_free(&self, packet: &world::Packet) -> bool {
+        !self.held.contains(&format!("{:?}", packet.message.kind))
     }
 
     fn change(&mut self, id: u64, words: &[&str]) {
@@ -282,6 +308,11 @@ impl Player {
             "answer" => {
                 message.kind = MessageKind::AppendAnswer;
                 message.index = Position(number(3));
+            }
+            "request" => {
+                message.kind = MessageKind::AppendAnswer;
+                message.reject = true;
+                message.request_snapshot = Position(number(3));
             }
             "snapshot" => message.kind = MessageKind::Snapshot,
             "odd-snapshot" => {

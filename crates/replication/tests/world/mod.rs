@@ -105,12 +105,14 @@ pub struct World {
     pub told: String,
     /// Applied by itself, or only when told.
     pub lazy: bool,
+    /// Whether the sender of a snapshot hears what became of it only when told.
+    pub late_reports: bool,
     /// What was committed at each position, by anybody.
     committed: BTreeMap<Position, (Term, u64)>,
     /// The one owner of each term.
     owners: BTreeMap<Term, u64>,
     /// What an owner took, and where.
-    proposed: BTreeMap<(Position, Term), String>,
+    proposed: BTreeMap<(Position, Term), (u64, String)>,
     /// Of each ticket who has it, and what was committed when it was asked for.
     tickets: BTreeMap<u64, (u64, Position)>,
 }
@@ -201,6 +203,8 @@ impl World {
         replica.staged.clear();
         replica.shown.clear();
         self.tickets.retain(|_, (asked, _)| *asked != id);
+        // A lone voter may win the same term again, if nothing of it was durable.
+        self.proposed.retain(|_, (owner, _)| *owner != id);
         self.tell(id, "falls");
     }
 
@@ -260,6 +264,9 @@ impl World {
     }
 
     fn send(&mut self, message: Message, state: Option<State>) {
+        let bytes: usize = message.entries.iter().map(|entry| entry.data.len()).sum();
+        let max = self.replica(message.from.0).options.entry_bytes_per_message_max;
+        assert!(message.entries.len() <= 1 || bytes <= max, "a message of {bytes} bytes");
         self.tell(message.from.0, &describe(&message));
         self.network.push(Packet { message, state });
     }
@@ -298,7 +305,7 @@ impl World {
             CommittedData::Members(members) => (describe_members(members), members.clone()),
         };
         self.tell(id, &format!("applies {position}: {text}"));
-        if let Some(proposed) = self.proposed.get(&(position, term)) {
+        if let Some((_, proposed)) = self.proposed.get(&(position, term)) {
             assert_eq!(*proposed, text, "the owner said that {position} would be another entry");
         }
         let digest = random::digest(&[before.digest, position.0, term.0], text.as_bytes());
@@ -368,7 +375,7 @@ impl World {
             self.group(to.0).receive(message);
             self.settle(to.0);
         }
-        if snapshot && self.is_up(from.0) {
+        if snapshot && self.is_up(from.0) && !self.late_reports {
             let ok = self.is_up(to.0);
             self.group(from.0).snapshot_sent(to, ok);
             self.settle(from.0);
@@ -378,7 +385,7 @@ impl World {
     /// A packet is lost. The sender of a snapshot is told.
     pub fn lose(&mut self, packet: &Packet) {
         let from = packet.message.from.0;
-        if packet.state.is_some() && self.is_up(from) {
+        if packet.state.is_some() && self.is_up(from) && !self.late_reports {
             self.group(from).snapshot_sent(packet.message.to, false);
             self.settle(from);
         }
@@ -388,7 +395,7 @@ impl World {
         let answer = match self.group(id).propose(Bytes::from(data.to_owned())) {
             Ok(position) => {
                 let term = self.group(id).term();
-                self.proposed.insert((position, term), data.to_owned());
+                self.proposed.insert((position, term), (id, data.to_owned()));
                 format!("takes {data:?} at {position}")
             }
             Err(error) => format!("does not take {data:?}: {error}"),
