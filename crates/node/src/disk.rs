@@ -7,15 +7,6 @@ use storage::LogRecord;
 use crate::io::{Level, Output};
 use crate::node::{Node, Stage};
 
-/// So much log makes the node persist its state and cut the log, in bytes.
-const PERSIST_LOG_BYTES: usize = 8 << 20;
-
-/// And so much time, if anything was applied since, in microseconds.
-const PERSIST_MICROS: u64 = 30_000_000;
-
-/// How many entries a group keeps for followers that are a little behind.
-const TAIL_ENTRIES: u64 = 1_000;
-
 /// What is on its way to the disk.
 #[derive(Default)]
 pub(crate) struct Disk {
@@ -72,8 +63,8 @@ impl Node {
     /// Starts a routine persist when there is enough to make it worth while.
     pub(crate) fn mind_persist(&mut self) {
         let waited = self.now.steady_micros.saturating_sub(self.disk.persisted_at);
-        let due = self.disk.bytes_since >= PERSIST_LOG_BYTES
-            || (self.disk.bytes_since > 0 && waited > PERSIST_MICROS);
+        let due = self.disk.bytes_since >= self.config.upkeep.persist_log_bytes
+            || (self.disk.bytes_since > 0 && waited > self.config.upkeep.persist_micros);
         if !due || self.disk.routine.is_some() || self.disk.full.is_some() {
             return;
         }
@@ -92,7 +83,7 @@ impl Node {
         for replica in self.replicas.values_mut() {
             let up_to = replica.persisted_up_to;
             let quiet = replica.group.last() == up_to;
-            let tail = if quiet { 0 } else { TAIL_ENTRIES };
+            let tail = if quiet { 0 } else { self.config.upkeep.tail_entries };
             let up_to = Position(up_to.0.saturating_sub(tail));
             if let Some(record) = replica.group.compact(up_to) {
                 self.disk.records.push(record);

@@ -157,3 +157,58 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Frame>, String> {
     }
     postcard::from_bytes(bytes).map_err(|error| format!("a frame cannot be read: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::Method;
+
+    use super::*;
+
+    fn some_frames() -> Vec<Frame> {
+        let mut request = Request::new(Method::Patch, "/core/examples/one");
+        request.body = Bytes::from_static(b"{\"name\":\"x\"}");
+        let key = RequestKey::Auto { edge: ReplicaId(1), boot: 2, number: 3, minute: 4 };
+        vec![
+            Frame::Ping { takes_writes: true },
+            Frame::Refused { why: "no".into() },
+            Frame::Ask {
+                number: 7,
+                group: GroupId(3),
+                key: Some(key),
+                again: false,
+                question: Question::Rest(request),
+            },
+            Frame::Told { number: 7, answer: Told::Response(Response::bytes(200, Bytes::new())) },
+            Frame::ChunkTaken { group: GroupId(1), transfer: 9, number: 0 },
+        ]
+    }
+
+    #[test]
+    fn frames_come_back_as_they_were_sent() {
+        let frames = some_frames();
+        let decoded = decode(&encode(&frames)).expect("what was encoded can be read");
+        assert_eq!(format!("{decoded:?}"), format!("{frames:?}"));
+    }
+
+    #[test]
+    fn damaged_frames_are_refused_or_read_but_never_a_panic() {
+        let good = encode(&some_frames());
+        let mut refused = 0;
+        for cut in 0..good.len() {
+            refused += usize::from(decode(&good[..cut]).is_err());
+        }
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        for _ in 0..20_000 {
+            let mut bytes = good.to_vec();
+            for _ in 0..3 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let place = usize::try_from(state % good.len() as u64).expect("a place fits");
+                bytes[place] ^= state.to_be_bytes()[0];
+            }
+            refused += usize::from(decode(&bytes).is_err());
+        }
+        assert!(refused > 1_000, "damage is mostly noticed: {refused}");
+    }
+}

@@ -27,6 +27,7 @@ pub struct NodeConfig {
     /// `--partitions`; counts when the cluster forms.
     pub partitions: u32,
     pub timing: Timing,
+    pub upkeep: Upkeep,
 }
 
 /// How long things may take, in ticks (a tick is [`Timing::tick_micros`]).
@@ -43,6 +44,30 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self { tick_micros: 10_000, heartbeat_ticks: 5, election_ticks: 40, stagger_ticks: 8 }
+    }
+}
+
+/// When the state is made durable and the log cut behind it, and how snapshots travel.
+#[derive(Clone, Copy, Debug)]
+pub struct Upkeep {
+    /// So much log makes the node persist its state and cut the log, in bytes...
+    pub persist_log_bytes: usize,
+    /// ... and so much time, if anything was logged since, in microseconds.
+    pub persist_micros: u64,
+    /// How many entries a group keeps for followers that are a little behind.
+    pub tail_entries: u64,
+    /// How much of a snapshot is sent at a time, in bytes. One chunk is under way at a time.
+    pub chunk_bytes: usize,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        Self {
+            persist_log_bytes: 8 << 20,
+            persist_micros: 30_000_000,
+            tail_entries: 1_000,
+            chunk_bytes: 256 << 10,
+        }
     }
 }
 

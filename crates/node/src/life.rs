@@ -116,7 +116,8 @@ impl Node {
         options.election_ticks = self.config.timing.election_ticks;
         let restored = Restored::new(log, applied.position, applied.term, members.clone());
         let consensus = Group::new(options, restored).map_err(|error| error.to_string())?;
-        Replica::new(group, consensus, space, &applied, members, &*self.store).map_err(text)
+        let ground = (&*self.store as &dyn storage::Reader, self.config.upkeep.chunk_bytes);
+        Replica::new(group, consensus, space, &applied, members, ground).map_err(text)
     }
 
     /// Takes the directory from its replica.

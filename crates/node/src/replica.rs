@@ -15,9 +15,6 @@ use crate::directory::{Changed, Directory, DirectoryCommand};
 use crate::frame::{Chunk, Frame};
 use crate::outbox::Outbox;
 
-/// How much of a snapshot is sent at a time, in bytes. One chunk is under way at a time.
-const CHUNK_BYTES: usize = 256 << 10;
-
 /// How much of the latest documents each partition keeps in memory, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -56,6 +53,7 @@ pub(crate) struct Replica {
     lazy: Option<LogRecord>,
     incoming: Option<Incoming>,
     outgoing: BTreeMap<ReplicaId, Transfer>,
+    chunk_bytes: usize,
     /// Where the log could be cut when the last routine persist began.
     pub(crate) persisted_up_to: Position,
 }
@@ -125,7 +123,7 @@ impl Replica {
         space: Space,
         applied: &Applied,
         members: Members,
-        store: &dyn Reader,
+        (store, chunk_bytes): (&dyn Reader, usize),
     ) -> Result<Self, StoreError> {
         let machine = open_machine(id, &space, store)?;
         Ok(Self {
@@ -139,6 +137,7 @@ impl Replica {
             lazy: None,
             incoming: None,
             outgoing: BTreeMap::new(),
+            chunk_bytes,
             persisted_up_to: Position(0),
         })
     }
@@ -317,7 +316,7 @@ impl Replica {
     fn send_chunk(&mut self, outbox: &mut Outbox, to: ReplicaId) -> Result<(), StoreError> {
         let Some(transfer) = self.outgoing.get_mut(&to) else { return Ok(()) };
         let view = transfer.view.as_ref();
-        let exported = self.space.export(view, &transfer.after, CHUNK_BYTES)?;
+        let exported = self.space.export(view, &transfer.after, self.chunk_bytes)?;
         if let Some((key, _)) = exported.pairs.last() {
             transfer.after.clone_from(key);
         }

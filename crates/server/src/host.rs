@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use node::{Node, NodeConfig, Timing};
 use services::Catalogue;
 use storage::{Log, LogError, LogOptions, Recovered, StateStore};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,10 +30,13 @@ use crate::{Address, Config, Failure, random};
 /// The length of a segment of the log.
 const SEGMENT_BYTES: u64 = 32 << 20;
 
-/// The most threads for sockets. The node has one thread of its own beside them.
+/// The most threads for the clients' connections.
 const SOCKET_THREADS_MAX: usize = 4;
 
-/// How long tasks of the runtime may take to end.
+/// A machine with so few processors has nothing to gain from more threads than the node's own.
+const PROCESSORS_FEW: usize = 3;
+
+/// How long tasks of a runtime may take to end.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(200);
 
 /// A node that runs in this process.
@@ -43,11 +46,8 @@ pub struct Host {
     node_id: String,
     address: Address,
     inbox: Arc<Inbox>,
-    /// `None` once it was shut down.
-    runtime: Option<Runtime>,
-    /// Dropped to close the connections of clients.
-    closing: Option<watch::Sender<()>>,
-    door: Option<JoinHandle<()>>,
+    /// Of the node's thread.
+    runtime: Handle,
     ended: mpsc::Receiver<Result<(), Failure>>,
 }
 
@@ -70,7 +70,18 @@ struct Maker {
     catalogue: Arc<Catalogue>,
     sandbox: Sandbox,
     ends: Ends,
-    runtime: tokio::runtime::Handle,
+}
+
+/// What the node's thread runs, and what it closes at the end.
+struct Work {
+    runtime: Runtime,
+    maker: Maker,
+    engine: Engine,
+    /// Threads for the connections, if they are not served by the node's own.
+    sockets: Option<Runtime>,
+    door: JoinHandle<()>,
+    /// Dropped to close the connections.
+    closing: watch::Sender<()>,
 }
 
 impl Host {
@@ -88,41 +99,37 @@ impl Host {
         check_peers(&config, &public)?;
         let wanted = Wanted { node_id: config.id.clone(), peers: config.peer_nodes.clone() };
         let sandbox = Sandbox::open(&config.sandbox_at(bound.port()), &wanted)?;
-        let runtime = runtime()?;
+        let runtime = runtime(tokio::runtime::Builder::new_current_thread())?;
+        let handle = runtime.handle().clone();
         let metrics = Arc::new(Metrics::default());
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
-        let ends = Ends { numbers: LinkNumbers::default(), inbox: Arc::clone(&inbox), metrics };
-        let maker = Maker {
-            config,
-            public: public.clone(),
-            catalogue: Arc::new(catalogue),
-            sandbox,
-            ends: ends.clone(),
-            runtime: runtime.handle().clone(),
-        };
+        let numbers = LinkNumbers::default();
+        let ends = Ends { runtime: handle.clone(), numbers, inbox: Arc::clone(&inbox), metrics };
+        let sockets = socket_runtime(config.socket_threads)?;
+        let catalogue = Arc::new(catalogue);
+        let public_too = public.clone();
+        let mut maker =
+            Maker { config, public: public_too, catalogue, sandbox, ends: ends.clone() };
         if maker.sandbox.identity().join.is_none() {
             check_quorum(maker.config.membership_quorum, maker.peers().len().max(1))?;
         }
         let node_id = maker.sandbox.identity().node_id.clone();
-        tracing::info!(target: "amrita", "node {node_id} begins; its data is in {}", maker.sandbox.root().display());
-        let ended = maker.run()?;
+        let folder = maker.sandbox.root().display();
+        tracing::info!(target: "amrita", "node {node_id} begins; its data is in {folder}");
+        let engine = maker.engine()?;
         let (closing, closing_seen) = watch::channel(());
         let metrics = Arc::clone(&ends.metrics);
         let door = Door { inbox: Arc::clone(&inbox), metrics, ends, closing: closing_seen };
-        let listener = runtime.block_on(async { tokio::net::TcpListener::from_std(listener) });
-        let listener = listener.map_err(|error| listen_failure(bound, &error))?;
-        let door = runtime.spawn(Arc::new(door).serve(listener));
+        let serving = sockets.as_ref().map_or(&handle, Runtime::handle);
+        let entered = serving.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)
+            .map_err(|error| listen_failure(bound, &error))?;
+        drop(entered);
+        let door = serving.spawn(Arc::new(door).serve(listener));
+        let ended = Work { runtime, maker, engine, sockets, door, closing }.start()?;
         let took = begun.elapsed().as_millis();
         tracing::info!(target: "amrita", "node {node_id} takes requests at {public} after {took} ms");
-        Ok(Self {
-            node_id,
-            address: public,
-            inbox,
-            runtime: Some(runtime),
-            closing: Some(closing),
-            door: Some(door),
-            ended,
-        })
+        Ok(Self { node_id, address: public, inbox, runtime: handle, ended })
     }
 
     pub fn node_id(&self) -> &str {
@@ -137,13 +144,11 @@ impl Host {
     /// SIGINT and SIGTERM stop the node in good order; a second SIGINT ends the process at once.
     pub fn stop_on_signals(&self) {
         let inbox = Arc::clone(&self.inbox);
-        if let Some(runtime) = &self.runtime {
-            runtime.spawn(async move {
-                if let Err(error) = crate::signals::stop(&inbox).await {
-                    tracing::warn!(target: "amrita", "signals are not heard: {error}");
-                }
-            });
-        }
+        self.runtime.spawn(async move {
+            if let Err(error) = crate::signals::stop(&inbox).await {
+                tracing::warn!(target: "amrita", "signals are not heard: {error}");
+            }
+        });
     }
 
     /// Asks the node to stop: it hands over what it owns, then [`Self::wait`] returns.
@@ -162,54 +167,57 @@ impl Host {
     ///
     /// # Errors
     /// When it could not go on, with the reason.
-    pub fn wait(mut self) -> Result<(), Failure> {
-        let ended = self.ended.recv().unwrap_or_else(|_| {
+    pub fn wait(self) -> Result<(), Failure> {
+        self.ended.recv().unwrap_or_else(|_| {
             Err(Failure::new("the node's thread ended by a mistake of this program")
                 .advise("the lines above say where; its peers go on, and it can be started again"))
-        });
-        drop(self.closing.take());
-        if let (Some(runtime), Some(door)) = (self.runtime.take(), self.door.take()) {
-            // The answers that were given last are on their way to the sockets.
-            if runtime.block_on(door).is_err() {
-                tracing::warn!(target: "amrita", "the connections could not be closed in good order");
-            }
-            runtime.shutdown_timeout(RUNTIME_END_MAX);
-        }
-        ended
+        })
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            self.stop();
-            runtime.shutdown_background();
+        self.stop();
+    }
+}
+
+impl Work {
+    /// Starts the node's thread; what it returns says once how the node ended.
+    fn start(self) -> Result<mpsc::Receiver<Result<(), Failure>>, Failure> {
+        let (sender, ended) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("amrita-node".into());
+        // The receiver is gone when the host was dropped; no one wants to know then.
+        let work = move || drop(sender.send(self.run()));
+        thread.spawn(work).map_err(|error| thread_failure(&error))?;
+        Ok(ended)
+    }
+
+    fn run(self) -> Result<(), Failure> {
+        let Self { runtime, maker, engine, sockets, door, closing } = self;
+        let ended = runtime.block_on(maker.live(engine));
+        drop(closing);
+        // The answers that were given last are on their way to the sockets.
+        if runtime.block_on(door).is_err() {
+            tracing::warn!(target: "amrita", "the connections could not be closed in good order");
         }
+        if let Some(sockets) = sockets {
+            sockets.shutdown_timeout(RUNTIME_END_MAX);
+        }
+        runtime.shutdown_timeout(RUNTIME_END_MAX);
+        ended
     }
 }
 
 impl Maker {
-    /// Starts the node's thread; what it returns says once how the node ended.
-    fn run(mut self) -> Result<mpsc::Receiver<Result<(), Failure>>, Failure> {
-        let (sender, ended) = mpsc::sync_channel(1);
-        let mut engine = self.engine()?;
-        let thread = std::thread::Builder::new().name("amrita-node".into());
-        let work = move || {
-            let end = loop {
-                match engine.run() {
-                    End::Stopped => break Ok(()),
-                    End::Halted(why) => break Err(Failure::new(why)),
-                    End::Rejoin(contact) => match self.begin_anew(contact) {
-                        Ok(next) => engine = next,
-                        Err(failure) => break Err(failure),
-                    },
-                }
-            };
-            // The receiver is gone when the host was dropped; no one wants to know then.
-            drop(sender.send(end));
-        };
-        thread.spawn(work).map_err(|error| thread_failure(&error))?;
-        Ok(ended)
+    /// One life after the other until the node is to end.
+    async fn live(mut self, mut engine: Engine) -> Result<(), Failure> {
+        loop {
+            match engine.run().await {
+                End::Stopped => return Ok(()),
+                End::Halted(why) => return Err(Failure::new(why)),
+                End::Rejoin(contact) => engine = self.begin_anew(contact)?,
+            }
+        }
     }
 
     fn begin_anew(&mut self, contact: String) -> Result<Engine, Failure> {
@@ -249,7 +257,7 @@ impl Maker {
             inbox: Arc::clone(inbox),
             log,
             persister,
-            dialer: Dialer::new(self.runtime.clone(), self.ends.clone()),
+            dialer: Dialer::new(self.ends.clone()),
             space: Space::new(self.sandbox.root().to_owned(), self.config.free_space_bytes_min),
             metrics: Arc::clone(metrics),
         }))
@@ -322,6 +330,7 @@ impl Maker {
             membership_quorum: self.config.membership_quorum,
             partitions: self.config.partitions,
             timing: Timing::default(),
+            upkeep: node::Upkeep::default(),
         }
     }
 }
@@ -401,14 +410,24 @@ fn check_quorum(quorum: Option<usize>, nodes: usize) -> Result<(), Failure> {
     }
 }
 
-fn runtime() -> Result<Runtime, Failure> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads.min(SOCKET_THREADS_MAX))
-        .thread_name("amrita-socket")
-        .enable_all()
-        .build()
-        .map_err(|error| thread_failure(&error))
+fn runtime(mut builder: tokio::runtime::Builder) -> Result<Runtime, Failure> {
+    builder.enable_all().build().map_err(|error| thread_failure(&error))
+}
+
+/// Threads for the connections. On a small machine they would only take the processor away from
+/// the node's thread, and each request would have to cross over to it and back.
+fn socket_runtime(threads: Option<usize>) -> Result<Option<Runtime>, Failure> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.unwrap_or(match processors {
+        0..=PROCESSORS_FEW => 0,
+        many => (many - PROCESSORS_FEW + 1).min(SOCKET_THREADS_MAX),
+    });
+    if threads == 0 {
+        return Ok(None);
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).thread_name("amrita-socket");
+    runtime(builder).map(Some)
 }
 
 fn thread_failure(error: &std::io::Error) -> Failure {

@@ -15,7 +15,7 @@ use crate::media::{SimDisk, SimStore};
 use crate::network::Process;
 
 /// The wall clock at the beginning of a run, in microseconds since 1970: some day in 2026.
-const WALL_AT_START: u64 = 1_795_000_000_000_000;
+pub(crate) const WALL_AT_START: u64 = 1_795_000_000_000_000;
 
 /// What a machine keeps when its process ends.
 pub(crate) struct Machine {
@@ -42,6 +42,8 @@ pub(crate) struct Machine {
     pub(crate) failing: bool,
     /// Syncs take so many times as long.
     pub(crate) disk_slowness: u64,
+    /// It is a cluster of its own and has yet to join the one that is simulated.
+    pub(crate) foreign: bool,
 }
 
 struct Clock {
@@ -115,6 +117,7 @@ impl Machine {
             decayed: false,
             failing: false,
             disk_slowness: 1,
+            foreign: false,
         }
     }
 
@@ -186,6 +189,7 @@ impl Machine {
             membership_quorum: wanted.membership_quorum,
             partitions: wanted.partitions,
             timing: Timing::default(),
+            upkeep: node::Upkeep::default(),
         };
         let store: Box<dyn StateStore> = Box::new(self.store.clone());
         let node = Node::new(config, Arc::clone(catalogue), recovered, store).map_err(|error| {
@@ -212,7 +216,7 @@ impl Machine {
 
     pub(crate) fn heal_disk(&mut self) {
         self.disk.fill(false);
-        self.disk.fail(false);
+        self.disk.mend();
         self.failing = false;
         self.disk_slowness = 1;
     }
