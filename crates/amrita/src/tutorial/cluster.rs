@@ -262,18 +262,17 @@ pub(crate) fn available(group: &serde_json::Value) -> Vec<String> {
         .collect()
 }
 
-/// Three ports that are free at this moment; the nodes take them at once.
+/// Three ports that nobody listens on, below those that the system gives to outgoing connections:
+/// a killed node must find its port free when it is started again.
 fn free_ports() -> Result<Vec<u16>, String> {
-    let failed = |error| format!("no free port on 127.0.0.1: {error}");
-    let mut listeners = Vec::new();
-    let mut ports = Vec::new();
-    for _ in 0..3 {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
-        ports.push(listener.local_addr().map_err(failed)?.port());
-        // Held until all are found, so that no port is found twice.
-        listeners.push(listener);
-    }
-    drop(listeners);
-    ports.sort_unstable();
-    Ok(ports)
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    let begin = std::process::id().wrapping_mul(97);
+    let candidates = (0..COUNT).map(|offset| FIRST + begin.wrapping_add(offset) % COUNT);
+    let ports: Vec<u16> = candidates
+        .filter_map(|port| u16::try_from(port).ok())
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .take(3)
+        .collect();
+    if ports.len() == 3 { Ok(ports) } else { Err("no free ports on 127.0.0.1".into()) }
 }
