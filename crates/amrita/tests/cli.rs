@@ -274,40 +274,47 @@ fn one_node_is_started_and_stopped_from_the_command_line() {
 #[test]
 fn a_node_that_is_kept_by_another_process_ends_with_it() {
     let folder = tempfile::tempdir().unwrap();
-    let mut node = amrita()
-        .args(["node", "--port", "0", "--stop-with-stdin", "--sandbox"])
-        .arg(folder.path())
+    let mut node = kept_node(folder.path(), "0", &[]);
+    drop(node.stdin.take());
+    assert!(node.wait().unwrap().success());
+}
+
+/// A node alone that ends with its standard input.
+fn kept_node(folder: &Path, port: &str, more: &[&str]) -> Child {
+    amrita()
+        .args(["node", "--port", port, "--stop-with-stdin", "--sandbox"])
+        .arg(folder)
+        .args(more)
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
-    drop(node.stdin.take());
-    assert!(node.wait().unwrap().success());
+        .expect("the program can be run")
 }
 
 #[test]
 fn a_node_takes_no_writes_when_its_disk_is_full_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let port = base_port(1).to_string();
-    let mut node = amrita()
-        .args(["node", "--port", &port, "--stop-with-stdin", "--free-space-min", "999999999999"])
-        .arg("--sandbox")
-        .arg(folder.path())
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
     let address = format!("--address=http://127.0.0.1:{port}");
+    let mut node = kept_node(folder.path(), &port, &[]);
+    let body = r#"{"documentSelfLink":"one","name":"x"}"#;
     let deadline = Instant::now() + PATIENCE;
+    while !run(&["post", "/core/examples", body, &address]).status.success() {
+        assert!(Instant::now() < deadline, "it takes no write");
+    }
+    drop(node.stdin.take());
+    assert!(node.wait().unwrap().success());
+
+    let mut node = kept_node(folder.path(), &port, &["--free-space-min", "999999999999"]);
     let said = loop {
-        let said = refused(&["post", "/core/examples", r#"{"name":"x"}"#, &address]);
+        let said = refused(&["delete", "/core/examples/one", &address]);
         if said.contains("STORAGE") {
             break said;
         }
         assert!(Instant::now() < deadline, "{said}");
     };
     assert!(said.contains("MiB are free") && said.contains("nothing was written"), "{said}");
-    assert!(run(&["nodes", &address]).status.success());
+    assert!(done(&["get", "/core/examples/one", &address]).contains(r#""name": "x""#));
     drop(node.stdin.take());
     assert!(node.wait().unwrap().success());
 }

@@ -45,6 +45,9 @@ pub struct Config {
     pub partitions: u32,
     /// With less free space on the sandbox's disk, in bytes, the node takes no writes.
     pub free_space_bytes_min: u64,
+    /// Threads for the clients' connections; 0 serves them on the node's own thread. `None` decides
+    /// by the number of processors.
+    pub socket_threads: Option<usize>,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a list as `warn,amrita=debug`.
     pub log_level: String,
 }
@@ -61,6 +64,7 @@ impl Default for Config {
             membership_quorum: None,
             partitions: PARTITIONS_DEFAULT,
             free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
+            socket_threads: None,
             log_level: "info".into(),
         }
     }
@@ -81,7 +85,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 10] = [
+pub const SETTINGS: [Setting; 11] = [
     Setting {
         name: "id",
         alias: None,
@@ -190,6 +194,18 @@ pub const SETTINGS: [Setting; 10] = [
         help: "With less free space on the disk the node takes no writes [default: 128]",
         set: |config, text| {
             config.free_space_bytes_min = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "socket-threads",
+        alias: None,
+        variable: "AMRITA_SOCKET_THREADS",
+        value: "N",
+        help: "Threads for the clients' connections; 0 serves them on the node's own thread, \
+               which is best on a small machine [default: by the number of processors]",
+        set: |config, text| {
+            config.socket_threads = Some(number(text, 0, 64)?);
             Ok(())
         },
     },

@@ -58,12 +58,35 @@ impl LinkNumbers {
 /// What is shared by all links of a node.
 #[derive(Clone)]
 pub(crate) struct Ends {
+    /// Of the node's own thread.
+    pub(crate) runtime: Handle,
     pub(crate) numbers: LinkNumbers,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Ends {
+    /// Takes over a connection that was accepted elsewhere, and lets it live on the node's thread.
+    pub(crate) fn adopt(
+        &self,
+        socket: TcpStream,
+        already_read: Bytes,
+        stop: watch::Receiver<()>,
+    ) -> io::Result<()> {
+        let socket = socket.into_std()?;
+        let ends = self.clone();
+        self.runtime.spawn(async move {
+            let lived = match TcpStream::from_std(socket) {
+                Ok(socket) => ends.run(socket, already_read, None, stop).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = lived {
+                tracing::debug!("a link could not be made: {error}");
+            }
+        });
+        Ok(())
+    }
+
     /// Lives as long as the link does.
     pub(crate) async fn run(
         &self,
@@ -89,15 +112,14 @@ impl Ends {
 
 /// Keeps the links that the node wants.
 pub(crate) struct Dialer {
-    runtime: Handle,
     ends: Ends,
     /// Dropping the sender ends the attempts and closes the link.
     wanted: BTreeMap<String, watch::Sender<()>>,
 }
 
 impl Dialer {
-    pub(crate) fn new(runtime: Handle, ends: Ends) -> Self {
-        Self { runtime, ends, wanted: BTreeMap::new() }
+    pub(crate) fn new(ends: Ends) -> Self {
+        Self { ends, wanted: BTreeMap::new() }
     }
 
     /// Keeps a link to each of these and to no other.
@@ -110,7 +132,8 @@ impl Dialer {
             match Address::parse(&address) {
                 Ok(target) => {
                     let (sender, stop) = watch::channel(());
-                    self.runtime.spawn(keep_one(address.clone(), target, self.ends.clone(), stop));
+                    let kept = keep_one(address.clone(), target, self.ends.clone(), stop);
+                    self.ends.runtime.spawn(kept);
                     self.wanted.insert(address, sender);
                 }
                 Err(why) => tracing::error!("a node cannot be linked: {why}"),

@@ -1,5 +1,8 @@
-//! The node's own thread: takes what happened, lets the node step, and does what it says.
+//! The loop of the node's own thread: takes what happened, lets the node step, and does what it
+//! says.
 //!
+//! The links to other nodes live on the same thread, as tasks beside this loop: a frame goes from
+//! the socket into the node and from the node into the socket without another thread being woken.
 //! One round takes all that waits, steps through it, then hands everything over at once: frames to
 //! the links, records to the log. Frames go first, as the way over another node is the longer one.
 
@@ -13,6 +16,7 @@ use protocol::{Moment, Now, Response};
 use services::Catalogue;
 use storage::LogRecord;
 use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 
 use crate::dial::Dialer;
 use crate::inbox::{Event, Inbox};
@@ -45,7 +49,6 @@ pub(crate) struct Engine {
     parts: Parts,
     born: Instant,
     now: Now,
-    next_tick: Instant,
     ticks_until_space: u32,
     links: HashMap<u64, Arc<Link>>,
     /// Who waits for an answer, by ticket. Bounded by the number of connections.
@@ -74,11 +77,9 @@ pub(crate) enum End {
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
-        let born = Instant::now();
         Self {
-            next_tick: born + parts.tick,
             parts,
-            born,
+            born: Instant::now(),
             now: Now::default(),
             ticks_until_space: 0,
             links: HashMap::new(),
@@ -95,30 +96,42 @@ impl Engine {
     }
 
     /// Runs until the node ends. What was asked and not answered is answered by the drop.
-    pub(crate) fn run(mut self) -> End {
+    pub(crate) async fn run(mut self) -> End {
         let mut events = Vec::new();
+        let inbox = Arc::clone(&self.parts.inbox);
+        let mut ticks = tokio::time::interval(self.parts.tick);
+        // Ticks that were missed are not made up.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let patience = self.next_tick.saturating_duration_since(Instant::now());
-            self.parts.inbox.take(&mut events, patience);
-            self.parts.metrics.rounds.fetch_add(1, Ordering::Relaxed);
-            let present = Instant::now();
-            self.now = self.look_at_clocks(present);
-            for event in events.drain(..) {
-                self.happened(event);
-            }
-            if present >= self.next_tick {
-                // Counted from now on: ticks that were missed are not made up.
-                self.next_tick = present + self.parts.tick;
-                self.inputs.push(Input::Tick);
-                self.watch_space();
-                self.watch_the_stop(present);
-            }
-            self.step();
-            self.hand_over();
+            let ticked = tokio::select! {
+                biased;
+                _ = ticks.tick() => true,
+                () = inbox.wait() => false,
+            };
+            inbox.take(&mut events);
+            self.round(events.drain(..), ticked);
             if let Some(end) = self.end.take() {
                 return end;
             }
+            // The links' tasks get their turn, and what they read is in the next round.
+            tokio::task::yield_now().await;
         }
+    }
+
+    fn round(&mut self, events: impl Iterator<Item = Event>, ticked: bool) {
+        self.parts.metrics.rounds.fetch_add(1, Ordering::Relaxed);
+        let present = Instant::now();
+        self.now = self.look_at_clocks(present);
+        for event in events {
+            self.happened(event);
+        }
+        if ticked {
+            self.inputs.push(Input::Tick);
+            self.watch_space();
+            self.watch_the_stop(present);
+        }
+        self.step();
+        self.hand_over();
     }
 
     fn look_at_clocks(&self, present: Instant) -> Now {

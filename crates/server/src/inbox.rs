@@ -5,8 +5,7 @@
 //! load, a push costs no system call.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use protocol::{Request, Response};
@@ -42,7 +41,8 @@ pub(crate) struct Full;
 
 pub(crate) struct Inbox {
     waiting: Mutex<Waiting>,
-    bell: Condvar,
+    /// Rung when something has come while the node's thread waits.
+    bell: Notify,
     /// Rung when frames were taken, for links that wait to put more.
     room: Notify,
     metrics: Arc<Metrics>,
@@ -58,7 +58,7 @@ struct Waiting {
 
 impl Inbox {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { waiting: Mutex::default(), bell: Condvar::new(), room: Notify::new(), metrics }
+        Self { waiting: Mutex::default(), bell: Notify::new(), room: Notify::new(), metrics }
     }
 
     /// For events that are bounded by what the node asked for, and by the number of connections.
@@ -105,19 +105,9 @@ impl Inbox {
         }
     }
 
-    /// Takes all that is there into `events`, which must be empty; waits up to `patience` for
-    /// something to come.
-    pub(crate) fn take(&self, events: &mut Vec<Event>, patience: Duration) {
+    /// Takes all that is there into `events`, which must be empty.
+    pub(crate) fn take(&self, events: &mut Vec<Event>) {
         let mut waiting = self.lock();
-        if waiting.events.is_empty() && !patience.is_zero() {
-            waiting.asleep = true;
-            let (woken, _) = self
-                .bell
-                .wait_timeout_while(waiting, patience, |waiting| waiting.events.is_empty())
-                .expect("no one panics while holding the inbox");
-            waiting = woken;
-            waiting.asleep = false;
-        }
         std::mem::swap(&mut waiting.events, events);
         waiting.requests = 0;
         let was_full = waiting.frame_bytes >= FRAME_BYTES_WAITING_MAX;
@@ -130,10 +120,24 @@ impl Inbox {
         }
     }
 
+    /// Returns when there is something to take. One at a time may wait; it may give up.
+    pub(crate) async fn wait(&self) {
+        loop {
+            {
+                let mut waiting = self.lock();
+                if !waiting.events.is_empty() {
+                    return;
+                }
+                waiting.asleep = true;
+            }
+            self.bell.notified().await;
+        }
+    }
+
     /// Throws away what waits; links among it are closed.
     pub(crate) fn clear(&self) {
         let mut events = Vec::new();
-        self.take(&mut events, Duration::ZERO);
+        self.take(&mut events);
         for event in events {
             if let Event::LinkOpened { link, .. } = event {
                 link.close();
@@ -175,7 +179,7 @@ mod tests {
         // What the node itself waits for is never refused.
         inbox.put(Event::LogDurable { batch: 1 });
         let mut events = Vec::new();
-        inbox.take(&mut events, Duration::ZERO);
+        inbox.take(&mut events);
         assert_eq!(events.len(), REQUESTS_MAX + 1);
         ask().unwrap();
     }
@@ -193,10 +197,10 @@ mod tests {
             });
             assert!(!polled.await, "the second must wait");
             let mut events = Vec::new();
-            inbox.take(&mut events, Duration::ZERO);
+            inbox.take(&mut events);
             second.await;
             let mut events = Vec::new();
-            inbox.take(&mut events, Duration::ZERO);
+            inbox.take(&mut events);
             assert!(matches!(&events[..], [Event::Received { link: 1, .. }]));
         });
     }
@@ -206,11 +210,13 @@ mod tests {
         let inbox = Arc::new(inbox());
         let other = Arc::clone(&inbox);
         let sleeper = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(other.wait());
             let mut events = Vec::new();
-            other.take(&mut events, Duration::from_secs(60));
+            other.take(&mut events);
             events.len()
         });
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(std::time::Duration::from_millis(20));
         inbox.put(Event::Stop);
         assert_eq!(sleeper.join().unwrap(), 1);
     }

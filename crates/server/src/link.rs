@@ -252,7 +252,6 @@ fn take_frames(buffer: &mut BytesMut) -> Result<Vec<Bytes>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tokio::net::TcpListener;
 
     async fn pair() -> (TcpStream, TcpStream) {
@@ -262,18 +261,14 @@ mod tests {
         (dialed.unwrap(), accepted.unwrap().0)
     }
 
-    fn take(inbox: &Inbox) -> Vec<Event> {
-        let mut events = Vec::new();
-        inbox.take(&mut events, Duration::from_millis(50));
-        events
-    }
-
     /// Frames are taken in order; anything else ends the wait.
     async fn frames(inbox: &Arc<Inbox>, count: usize) -> Vec<Bytes> {
         let mut all = Vec::new();
         while all.len() < count {
-            let inbox = Arc::clone(inbox);
-            for event in tokio::task::spawn_blocking(move || take(&inbox)).await.unwrap() {
+            inbox.wait().await;
+            let mut events = Vec::new();
+            inbox.take(&mut events);
+            for event in events {
                 match event {
                     Event::Received { frames, .. } => all.extend(frames),
                     Event::LinkClosed { .. } => return all,

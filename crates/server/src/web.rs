@@ -204,7 +204,7 @@ impl Door {
         tokio::spawn(async move {
             let linked = match hyper::upgrade::on(request).await {
                 Ok(upgraded) => match dial::socket_of(upgraded) {
-                    Ok((socket, read)) => ends.run(socket, read, None, closing).await,
+                    Ok((socket, read)) => ends.adopt(socket, read, closing),
                     Err(error) => Err(error),
                 },
                 Err(error) => Err(std::io::Error::other(error)),
