@@ -6,8 +6,10 @@ use std::fmt;
 use protocol::{BodyType, Method, Request};
 use serde_json::{Value, json};
 
+use crate::agenda::{MILLISECOND, Time};
 use crate::checkers::document::{Asked, Change, Fields, Told};
 use crate::jobs::Making;
+use crate::machine::WALL_AT_START;
 use crate::referee::Referee;
 use crate::tallies::TALLIES;
 use crate::workload::{Client, Known};
@@ -38,10 +40,15 @@ pub(crate) enum Errand {
     },
     /// All example documents, in one of several ways, page by page.
     Search(Search),
-    /// A version of the past.
+    /// A version of the past; `must` it still be there?
     OldVersion {
         link: String,
         version: u64,
+        must: bool,
+    },
+    /// What some replica has, perhaps an old version.
+    LocalRead {
+        link: String,
     },
     /// An operator's change of the membership quorum.
     Quorum(usize),
@@ -52,6 +59,14 @@ pub(crate) enum Errand {
     },
     /// A new document, or one that is there already.
     Make(Making),
+    /// A document goes with its whole history.
+    Purge {
+        link: String,
+    },
+    /// A task is told to stop.
+    Cancel {
+        link: String,
+    },
     /// Wait until a task has come to its end.
     End {
         link: String,
@@ -69,9 +84,11 @@ pub(crate) struct Search {
     /// GET on the factory instead of a query task.
     pub(crate) listing: bool,
     pub(crate) limit: Option<usize>,
+    pub(crate) all_versions: bool,
     /// Where to go on.
     pub(crate) page: Option<String>,
-    pub(crate) found: BTreeMap<String, Told>,
+    /// By link; with all versions, by link and version.
+    pub(crate) found: BTreeMap<(String, Option<u64>), Told>,
 }
 
 pub(crate) fn tally_link(number: usize) -> String {
@@ -90,9 +107,14 @@ impl Errand {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Document { asked, .. } => *asked != Asked::Read,
-            Self::Quorum(_) | Self::Add { .. } | Self::Make(_) => true,
+            Self::Quorum(_)
+            | Self::Add { .. }
+            | Self::Make(_)
+            | Self::Purge { .. }
+            | Self::Cancel { .. } => true,
             Self::Search(_)
             | Self::OldVersion { .. }
+            | Self::LocalRead { .. }
             | Self::End { .. }
             | Self::Show { .. }
             | Self::Available => false,
@@ -100,25 +122,38 @@ impl Errand {
     }
 
     /// What a client of many feels like.
-    pub(crate) fn choose(client: &mut Client, documents: &[String], referee: &Referee) -> Self {
+    pub(crate) fn choose(
+        client: &mut Client,
+        documents: &[String],
+        referee: &Referee,
+        now: Time,
+    ) -> Self {
         let dice = &mut client.dice;
         let link = dice.pick(documents).clone();
+        let token = format!("c{}-{}", client.number, client.made);
         match dice.below(100) {
             0..8 => {
-                let limit = if dice.chance(500) { Some(1 + dice.index(3)) } else { None };
-                let listing = dice.chance(500);
-                Self::Search(Search::new(listing, limit))
+                let limit = dice.chance(500).then(|| 1 + dice.index(3));
+                let mut search = Search::new(dice.chance(400), limit);
+                search.all_versions = !search.listing && dice.chance(300);
+                Self::Search(search)
             }
             8..12 => {
                 let version = client.known.get(&link).map_or(0, |known| known.version);
-                Self::OldVersion { link, version: dice.between(0, version) }
+                Self::OldVersion { link, version: dice.between(0, version), must: false }
             }
-            12..25 => {
-                let tally = tally_link(dice.index(TALLY_COUNT));
-                let entry = format!("c{}-{}", client.number, client.made);
-                Self::Add { tally, entry }
-            }
+            12..25 => Self::Add { tally: tally_link(dice.index(TALLY_COUNT)), entry: token },
             25..45 => Self::Document { link, asked: Asked::Read, if_match: None },
+            45..48 => Self::LocalRead { link },
+            48..51 => {
+                let expires = WALL_AT_START + now + dice.between(1, 4_000) * MILLISECOND;
+                let body = json!({ "name": "mortal", "documentExpirationTimeMicros": expires });
+                client.mortal = Some(format!("{EXAMPLES}/m-{token}"));
+                Self::Make(Making::new(EXAMPLES, format!("m-{token}"), body))
+            }
+            51..53 if client.mortal.is_some() => {
+                Self::Purge { link: client.mortal.take().expect("it was just seen") }
+            }
             _ => Self::write(client, link, referee),
         }
     }
@@ -145,10 +180,11 @@ impl Errand {
         let key = format!("k{}", dice.below(4));
         let value = (!dice.chance(300)).then(|| token.clone());
         let tags: BTreeSet<String> = [format!("t{}", dice.below(6))].into();
+        let padding = "x".repeat(client.padding);
         let fields = Fields {
             name: token.clone(),
             counter: dice.chance(500).then_some(counter),
-            key_values: [(key.clone(), token.clone())].into(),
+            key_values: [(key.clone(), format!("{token}{padding}"))].into(),
             tags: tags.clone(),
         };
         let asked = match dice.below(100) {
@@ -187,7 +223,12 @@ impl Errand {
                 request
             }
             Self::Search(search) => search.request(),
-            Self::OldVersion { link, version } => {
+            Self::LocalRead { link } => {
+                let mut request = Request::new(Method::Get, link.clone());
+                request.query = "consistency=local".into();
+                request
+            }
+            Self::OldVersion { link, version, .. } => {
                 let mut request = Request::new(Method::Get, link.clone());
                 request.query = format!("documentVersion={version}");
                 request
@@ -206,6 +247,14 @@ impl Errand {
             Self::Make(making) => {
                 Request::new(Method::Post, making.factory.clone()).with_json(&making.body)
             }
+            Self::Purge { link } => {
+                let body = json!({ "documentExpirationTimeMicros": 1 });
+                Request::new(Method::Delete, link.clone()).with_json(&body)
+            }
+            Self::Cancel { link } => {
+                let body = json!({ "taskInfo": { "stage": "CANCELLED" } });
+                Request::new(Method::Patch, link.clone()).with_json(&body)
+            }
             Self::End { link } | Self::Show { link } => Request::new(Method::Get, link.clone()),
             Self::Available => Request::new(Method::Get, format!("{EXAMPLES}/available")),
         }
@@ -214,7 +263,7 @@ impl Errand {
 
 impl Search {
     pub(crate) fn new(listing: bool, limit: Option<usize>) -> Self {
-        Self { listing, limit, page: None, found: BTreeMap::new() }
+        Self { listing, limit, all_versions: false, page: None, found: BTreeMap::new() }
     }
 
     fn request(&self) -> Request {
@@ -236,6 +285,9 @@ impl Search {
             "options": ["EXPAND_CONTENT"],
             "query": { "term": { "propertyName": "documentKind", "matchValue": EXAMPLE_KIND } },
         });
+        if self.all_versions {
+            specification["options"] = json!(["EXPAND_CONTENT", "INCLUDE_ALL_VERSIONS"]);
+        }
         if let Some(limit) = self.limit {
             specification["resultLimit"] = limit.into();
         }
@@ -302,13 +354,20 @@ impl fmt::Display for Errand {
                 }
             }
             Self::Search(search) => match &search.page {
-                None => write!(f, "search, listing: {}, limit {:?}", search.listing, search.limit),
+                None => write!(
+                    f,
+                    "search, listing: {}, limit {:?}, all versions: {}",
+                    search.listing, search.limit, search.all_versions
+                ),
                 Some(_) => write!(f, "next page, {} found", search.found.len()),
             },
-            Self::OldVersion { link, version } => write!(f, "version {version} of {link}"),
+            Self::OldVersion { link, version, .. } => write!(f, "version {version} of {link}"),
+            Self::LocalRead { link } => write!(f, "local read of {link}"),
             Self::Quorum(quorum) => write!(f, "membership quorum {quorum}"),
             Self::Add { tally, entry } => write!(f, "add {entry} to {tally}"),
             Self::Make(making) => write!(f, "make {}", making.link()),
+            Self::Purge { link } => write!(f, "purge {link}"),
+            Self::Cancel { link } => write!(f, "cancel {link}"),
             Self::End { link } => write!(f, "the end of {link}"),
             Self::Show { link } => write!(f, "show {link}"),
             Self::Available => write!(f, "available"),

@@ -5,6 +5,8 @@
 //! No system that stores data can live without that.
 
 use node::Input;
+use protocol::{Method, Request};
+use serde_json::json;
 
 use crate::agenda::{MILLISECOND, SECOND};
 use crate::checkers::Broken;
@@ -16,6 +18,9 @@ use crate::world::{Event, Relief, World};
 
 /// The chance, in a thousand, that an armed process dies before its sync.
 const DIES_BEFORE_SYNC: u64 = 4;
+
+/// The attempt of requests whose answer nobody waits for.
+const NOBODY: u64 = 0;
 
 /// State of the faults.
 pub(crate) struct Weather {
@@ -130,7 +135,8 @@ impl World {
             }
             Fault::DiskFails => {
                 self.machines[target].failing = true;
-                self.machines[target].disk.fail(true);
+                let operations = self.weather.dice.below(6);
+                self.machines[target].disk.fail_after(operations);
                 self.relief_for_disk(target);
             }
             Fault::Decay => self.decay(target),
@@ -250,22 +256,49 @@ impl World {
     fn stop(&mut self, machine: usize) -> Result<(), Broken> {
         let Some(process) = self.machines[machine].process(machine) else { return Ok(()) };
         self.weather.told_to_stop.push(process);
+        if self.weather.dice.chance(500) {
+            let request = Request::new(Method::Delete, protocol::node_group::MANAGEMENT_LINK);
+            self.knock(machine, NOBODY, Box::new(request));
+        } else {
+            self.agenda.after(0, Event::Tell { process, input: Input::Stop });
+        }
         // A node that cannot hand over is killed by its operator after a while.
         self.agenda.after(20 * SECOND, Event::Die { process, power: false });
         self.agenda.after(20 * SECOND + 1, Event::Start { machine });
-        self.agenda.after(0, Event::Tell { process, input: Input::Stop });
         Ok(())
     }
 
+    /// A new machine is told to join at its start; or it begins alone and is told later.
     fn join(&mut self) {
-        if self.weather.joined || !self.referee.is_formed() || self.settings.nodes == 1 {
+        if self.weather.joined || !self.referee.is_formed() {
             return;
         }
         self.weather.joined = true;
         let number = self.machines.len();
         let mut machine = Machine::new(number, &[], self.weather.dice.next() | 1, 0);
-        machine.join = Some(self.machines[0].uri.clone());
+        if self.weather.dice.chance(500) {
+            machine.join = Some(self.machines[0].uri.clone());
+        } else {
+            machine.foreign = true;
+            for seconds in [1, 2, 4] {
+                self.agenda.after(seconds * SECOND, Event::Join { machine: number });
+            }
+        }
         self.machines.push(machine);
         self.agenda.after(0, Event::Start { machine: number });
+    }
+
+    /// An operator asks a machine that is a cluster of its own to join.
+    pub(crate) fn ask_to_join(&mut self, machine: usize) {
+        if !self.machines[machine].foreign {
+            return;
+        }
+        let contact = format!("{}{}", self.machines[0].uri, protocol::node_group::LINK);
+        let body = json!({
+            "kind": "com:vmware:xenon:services:common:NodeGroupService:JoinPeerRequest",
+            "memberGroupReference": contact,
+        });
+        let request = Request::new(Method::Post, protocol::node_group::LINK).with_json(&body);
+        self.knock(machine, NOBODY, Box::new(request));
     }
 }

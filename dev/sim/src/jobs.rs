@@ -21,7 +21,7 @@ const RULE: &str = "a task does each of its steps once";
 #[derive(Clone, Debug)]
 pub enum Job {
     /// Adds to tallies; the simulator's own.
-    Walk(Walk),
+    Walk { walk: Walk, is_cancelled: bool },
     /// Makes users and counts them (`examples::BootstrapTaskService`).
     Bootstrap { name: String, users: u64 },
     /// Deletes example documents (`examples::ExampleTaskService`).
@@ -54,14 +54,17 @@ impl Job {
     pub fn numbered(number: usize, tallies: &[String]) -> Self {
         let name = format!("j{number}");
         match number % 3 {
-            0 => Self::Walk(Walk {
-                name,
-                tallies: tallies.to_vec(),
-                steps: 8 + number * 13 % 17,
-                wide: 1 + number % 4,
-                pause_micros: u64::try_from(number * 7 % 4).expect("small") * 20 * MILLISECOND,
-                step: 0,
-            }),
+            0 => {
+                let walk = Walk {
+                    name,
+                    tallies: tallies.to_vec(),
+                    steps: 8 + number * 13 % 17,
+                    wide: 1 + number % 4,
+                    pause_micros: u64::try_from(number * 7 % 4).expect("small") * 20 * MILLISECOND,
+                    step: 0,
+                };
+                Self::Walk { walk, is_cancelled: number % 2 == 1 }
+            }
             1 => Self::Bootstrap { name, users: 12 },
             _ => Self::Sweep { name, victims: 5 },
         }
@@ -70,7 +73,7 @@ impl Job {
     /// The link of the task.
     pub fn link(&self) -> String {
         match self {
-            Self::Walk(walk) => format!("{WALKS}/{}", walk.name),
+            Self::Walk { walk, .. } => format!("{WALKS}/{}", walk.name),
             Self::Bootstrap { name, .. } => format!("{BOOTSTRAPS}/{name}"),
             Self::Sweep { name, .. } => format!("{SWEEPS}/{name}"),
         }
@@ -79,7 +82,7 @@ impl Job {
     /// What has to be made, in this order; the last is the task itself.
     pub fn makings(&self) -> Vec<Making> {
         match self {
-            Self::Walk(walk) => {
+            Self::Walk { walk, .. } => {
                 let body = serde_json::to_value(walk).expect("a walk is JSON");
                 vec![Making::new(WALKS, &walk.name, body)]
             }
@@ -104,7 +107,7 @@ impl Job {
     /// The links to be looked at when the task has ended.
     pub fn traces(&self) -> Vec<String> {
         match self {
-            Self::Walk(walk) => walk.tallies.clone(),
+            Self::Walk { walk, .. } => walk.tallies.clone(),
             Self::Bootstrap { name, users } => {
                 let user = |number| format!("{USERS}/{name}-{number}");
                 let counter = format!("{COUNTERS}/{name}");
@@ -114,6 +117,19 @@ impl Job {
                 (0..*victims).map(|number| format!("{EXAMPLES}/{name}-{number}")).collect()
             }
         }
+    }
+
+    /// What a walk that has ended has added for sure, and what it may have added.
+    pub fn entries(&self, shown: &BTreeMap<String, Value>) -> (Vec<String>, Vec<String>) {
+        let Self::Walk { walk, .. } = self else { return (Vec::new(), Vec::new()) };
+        let step = shown.get(&self.link()).and_then(|task| task["step"].as_u64()).unwrap_or(0);
+        let step = usize::try_from(step).expect("a step is small");
+        let names = |steps: std::ops::Range<usize>| {
+            let entries = steps.flat_map(|step| walk.entries(step));
+            entries.map(|(_, entry)| entry).collect()
+        };
+        // The step that was under way when it was cancelled.
+        (names(0..step), names(step..(step + 1).min(walk.steps)))
     }
 
     /// Holds what was found against what must be. `shown` has the task and its traces; what is not
@@ -126,15 +142,18 @@ impl Job {
         let wrong = |what: String| Err(Broken::new(RULE, format!("{}: {what}", self.link())));
         let task = see(&self.link());
         let stage = &task["taskInfo"]["stage"];
+        if stage == "CANCELLED" && matches!(self, Self::Walk { is_cancelled: true, .. }) {
+            return Ok(());
+        }
         if stage != "FINISHED" {
             return wrong(format!("it ended as {stage}: {task}"));
         }
         match self {
             // The entries of the tallies are counted together with those of clients.
-            Self::Walk(walk) if task["step"] != walk.steps => {
+            Self::Walk { walk, .. } if task["step"] != walk.steps => {
                 wrong(format!("it ended at step {} of {}", task["step"], walk.steps))
             }
-            Self::Walk(_) => Ok(()),
+            Self::Walk { .. } => Ok(()),
             Self::Bootstrap { name, users } => {
                 let counter = see(&format!("{COUNTERS}/{name}"));
                 if counter["count"] != *users {

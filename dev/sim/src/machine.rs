@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use node::{Input, Node, NodeConfig, Timing};
+use node::{Input, Node, NodeConfig, Timing, Upkeep};
 use protocol::{Moment, Now};
 use services::Catalogue;
 use storage::{Log, LogError, LogOptions, LogRecord, StateStore};
@@ -189,7 +189,7 @@ impl Machine {
             membership_quorum: wanted.membership_quorum,
             partitions: wanted.partitions,
             timing: Timing::default(),
-            upkeep: node::Upkeep::default(),
+            upkeep: wanted.upkeep,
         };
         let store: Box<dyn StateStore> = Box::new(self.store.clone());
         let node = Node::new(config, Arc::clone(catalogue), recovered, store).map_err(|error| {
@@ -258,6 +258,7 @@ impl Running {
 pub(crate) struct Wanted {
     pub(crate) seed: u64,
     pub(crate) segment_bytes: u64,
+    pub(crate) upkeep: Upkeep,
     pub(crate) partitions: u32,
     pub(crate) membership_quorum: Option<usize>,
 }

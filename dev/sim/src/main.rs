@@ -29,6 +29,9 @@ how:
   --trace              show each input and output
 ";
 
+/// A failure is told in so many letters, unless all is to be shown.
+const WORDS_MAX: usize = 500;
+
 /// What was asked for on the command line.
 #[derive(Clone, Default)]
 struct Wanted {
@@ -193,7 +196,12 @@ impl Wanted {
         if self.shrink {
             self.shrink(seed, failure, &mut without);
         }
-        say(&format!("{}: {failure}", self.command(seed, &without)));
+        let mut words = failure.to_string();
+        if let Some(end) = words.char_indices().nth(WORDS_MAX).filter(|_| !self.trace) {
+            words.truncate(end.0);
+            words.push('…');
+        }
+        say(&format!("{}: {words}", self.command(seed, &without)));
     }
 
     fn command(&self, seed: u64, without: &BTreeSet<Fault>) -> String {

@@ -52,8 +52,13 @@ impl SimDisk {
         self.platter().disk.full(full);
     }
 
-    pub fn fail(&self, fail: bool) {
-        self.platter().disk.fail(fail);
+    /// After so many more operations everything fails, the last of them half done.
+    pub fn fail_after(&self, operations: u64) {
+        self.platter().disk.fail_after(Some(operations));
+    }
+
+    pub fn mend(&self) {
+        self.platter().disk.fail_after(None);
     }
 
     pub fn unsynced_sectors(&self) -> usize {

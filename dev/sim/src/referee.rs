@@ -22,6 +22,9 @@ use crate::settings::Settings;
 use crate::trace::{Trace, seconds};
 use crate::workload::{Client, Doing, Workload, told_of};
 
+/// So many versions of an example document are always kept.
+const KEPT: u64 = 20;
+
 pub(crate) struct Referee {
     /// Of each example document.
     history: BTreeMap<String, Vec<Call<Operation>>>,
@@ -90,7 +93,9 @@ impl Referee {
         machines: &[Machine],
     ) -> Result<(), Broken> {
         let Some((errand, began)) = workload.about(attempt) else { return Ok(()) };
-        if !response.is_success() || !errand.is_write() || matches!(errand, Errand::Quorum(_)) {
+        let shows_document =
+            matches!(errand, Errand::Document { .. } | Errand::Add { .. } | Errand::Make(_));
+        if !response.is_success() || !errand.is_write() || !shows_document {
             return Ok(());
         }
         self.formed = true;
@@ -161,12 +166,12 @@ impl Referee {
                 Ok(Verdict::Done)
             }
             Errand::Search(search) => self.found(search, began, at, response.status, &body),
-            Errand::OldVersion { link, version } => match response.status {
+            Errand::OldVersion { link, version, must } => match response.status {
                 200 if body["documentVersion"] == *version => {
                     self.versions.saw(&body)?;
                     Ok(Verdict::Done)
                 }
-                404 => Ok(Verdict::Done),
+                404 if !*must => Ok(Verdict::Done),
                 _ => Err(unexpected_version(link, *version, &body)),
             },
             Errand::Quorum(_) => {
@@ -179,6 +184,11 @@ impl Referee {
                 }
                 Ok(Verdict::Done)
             }
+            Errand::LocalRead { .. } => match response.status {
+                200 => self.versions.saw(&body).map(|()| Verdict::Done),
+                404 => Ok(Verdict::Done),
+                _ => Err(unexpected()),
+            },
             other => match response.status {
                 200..300 | 404 | 409 => Ok(self.plain(other, began, doing.unknown, response)),
                 _ => Err(unexpected()),
@@ -248,7 +258,9 @@ impl Referee {
             let document = &results["documents"][link];
             self.versions.saw(document)?;
             let told = told_of(document).ok_or_else(|| strange("a document without version"))?;
-            if search.found.insert(link.to_owned(), told).is_some() {
+            let version = document["documentVersion"].as_u64().filter(|_| search.all_versions);
+            let bare = document["documentSelfLink"].as_str().unwrap_or_default().to_owned();
+            if search.found.insert((bare, version), told).is_some() {
                 return Err(strange(&format!("{link} was found twice")));
             }
         }
@@ -257,11 +269,44 @@ impl Referee {
             return Ok(Verdict::GoOn);
         }
         for link in self.documents.clone() {
-            let told = search.found.remove(&link).unwrap_or(Told::Missing);
+            if search.all_versions {
+                self.check_versions_found(&link, began, &search.found)?;
+                continue;
+            }
+            let told = search.found.remove(&(link.clone(), None)).unwrap_or(Told::Missing);
             let operation = Operation { asked: Asked::Read, if_match: None, told: Some(told) };
             self.note(link, Call { operation, began, ended: Some(at) });
         }
         Ok(Verdict::Done)
+    }
+
+    /// Of a document that was never deleted, a search through all versions finds those that were
+    /// acknowledged before it began and are young enough to be kept for sure.
+    fn check_versions_found(
+        &self,
+        link: &str,
+        began: Time,
+        found: &BTreeMap<(String, Option<u64>), Told>,
+    ) -> Result<(), Broken> {
+        if self.was_deleted(link) {
+            return Ok(());
+        }
+        let newest = self.versions.of(link).map(|(version, _)| version).max().unwrap_or(0);
+        let acknowledged = self.history.get(link).into_iter().flatten().filter_map(|call| {
+            let written = call.operation.asked != Asked::Read;
+            let version = call.operation.told.as_ref().and_then(Told::version);
+            version.filter(|_| written && call.ended.is_some_and(|ended| ended < began))
+        });
+        let missing = |version: &u64| {
+            version + KEPT > newest && !found.contains_key(&(link.to_owned(), Some(*version)))
+        };
+        match acknowledged.filter(missing).max() {
+            None => Ok(()),
+            Some(version) => {
+                let what = format!("version {version} of {link} was not found");
+                Err(Broken::new("a search through all versions finds what is there", what))
+            }
+        }
     }
 
     /// What is not about example documents.
@@ -325,6 +370,13 @@ impl Referee {
 
     // At the end.
 
+    /// The last few versions of a document that anybody saw, which must all still be there.
+    pub(crate) fn young_versions(&self, link: &str) -> Vec<u64> {
+        let seen = || self.versions.of(link).map(|(version, _)| version);
+        let newest = seen().max().unwrap_or(0);
+        seen().filter(|version| version + KEPT / 2 > newest).collect()
+    }
+
     /// Compares the state of all groups on all machines, which must have come to rest. True when
     /// they all stand at the same positions.
     ///
@@ -361,6 +413,9 @@ impl Referee {
     }
 
     fn check_job(&mut self, job: &Job) -> Result<(), Broken> {
+        let (sure, perhaps) = job.entries(&self.shown);
+        sure.iter().for_each(|entry| self.once.done(entry));
+        perhaps.iter().for_each(|entry| self.once.unknown(entry));
         let made = self.made.get(&job.link());
         let missing = self.shown.get(&job.link()).is_none_or(Value::is_null);
         if missing && made != Some(&true) {
@@ -369,11 +424,6 @@ impl Referee {
         let whole = job.makings().iter().all(|it| self.made.get(&it.link()) == Some(&true));
         if whole {
             job.check(&self.shown)?;
-        }
-        if let Job::Walk(walk) = job {
-            for (_, entry) in (0..walk.steps).flat_map(|step| walk.entries(step)) {
-                self.once.done(&entry);
-            }
         }
         Ok(())
     }

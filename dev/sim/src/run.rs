@@ -77,9 +77,13 @@ impl World {
             self.machines[machine].heal_disk();
             self.machines[machine].stalled_until = now;
             self.agenda.after(0, Event::Start { machine });
+            for seconds in [2, 5, 8] {
+                self.agenda.after(seconds * SECOND, Event::Join { machine });
+            }
         }
         let patience = now + 20 * SECOND;
-        while !self.workload.is_quiet() && self.agenda.now() < patience {
+        let foreign = |world: &Self| world.machines.iter().any(|machine| machine.foreign);
+        while (foreign(self) || !self.workload.is_quiet()) && self.agenda.now() < patience {
             let next = self.agenda.now() + 100 * MILLISECOND;
             self.run_until(next)?;
         }
@@ -101,6 +105,13 @@ impl World {
             for partition in 1..=self.settings.partitions {
                 let probe = Errand::probe(machine, partition, self.settings.partitions);
                 self.workload.add_to_audit(machine, probe);
+            }
+        }
+        for link in &links {
+            for version in self.referee.young_versions(link) {
+                let machine = self.dice.index(self.machines.len());
+                let errand = Errand::OldVersion { link: link.clone(), version, must: true };
+                self.workload.add_to_audit(machine, errand);
             }
         }
         let jobs = self.workload.jobs.clone();

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use node::Upkeep;
+
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::network::NetworkSettings;
 use crate::random::Random;
@@ -136,6 +138,10 @@ pub struct Settings {
     pub persist: (Time, Time),
     /// Of a handler.
     pub handler: (Time, Time),
+    /// When logs are cut; mostly often, so that snapshots travel.
+    pub upkeep: Upkeep,
+    /// Bytes that make documents fat.
+    pub padding: usize,
     /// Small, so that segments come and go.
     pub segment_bytes: u64,
 }
@@ -178,6 +184,11 @@ impl Settings {
             sync: (dice.between(100, 4_000), dice.between(4, 80) * MILLISECOND),
             persist: (dice.between(1, 20) * MILLISECOND, dice.between(20, 500) * MILLISECOND),
             handler: (dice.between(5, 500), dice.between(1, 50) * MILLISECOND),
+            upkeep: upkeep(&mut dice),
+            padding: match dice.below(4) {
+                0 => usize::try_from(dice.between(100, 20_000)).expect("small"),
+                _ => 0,
+            },
             segment_bytes: dice.between(8, 128) * 1024,
         })
     }
@@ -190,6 +201,19 @@ impl Settings {
 
     pub fn has(&self, fault: Fault) -> bool {
         self.faults.contains(&fault)
+    }
+}
+
+fn upkeep(dice: &mut Random) -> Upkeep {
+    if dice.chance(150) {
+        return Upkeep::default();
+    }
+    let small = |number: u64| usize::try_from(number).expect("it is small");
+    Upkeep {
+        persist_log_bytes: small(dice.between(2, 200)) << 10,
+        persist_micros: dice.between(50, 5_000) * MILLISECOND,
+        tail_entries: dice.below(40),
+        chunk_bytes: small(dice.between(100, 20_000)),
     }
 }
 

@@ -90,6 +90,7 @@ impl World {
             Output::Rejoin { contact } => {
                 self.die(process.machine, false, "leaves its sandbox to join");
                 self.machines[process.machine].renew(self.dice.next() | 1, Some(contact));
+                self.machines[process.machine].foreign = false;
                 self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
                 Ok(())
             }

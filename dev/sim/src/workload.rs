@@ -52,6 +52,9 @@ pub(crate) struct Client {
     pub(crate) number: usize,
     pub(crate) dice: Random,
     pub(crate) known: BTreeMap<String, Known>,
+    /// A document that it made and that will expire.
+    pub(crate) mortal: Option<String>,
+    pub(crate) padding: usize,
     /// Counts its requests, so that what it writes can be told from all else.
     pub(crate) made: u64,
     /// What it does before anything else.
@@ -104,6 +107,8 @@ impl Workload {
             number,
             dice: Random::new(settings.seed, &format!("client {number}")),
             known: BTreeMap::new(),
+            mortal: None,
+            padding: settings.padding,
             made: 0,
             todo: VecDeque::new(),
             doing: None,
@@ -172,7 +177,7 @@ impl Workload {
         &mut self,
         now: Time,
         client: usize,
-        machines: usize,
+        machines: &[usize],
         referee: &Referee,
     ) -> Option<Sending> {
         let auditor = client == self.auditor();
@@ -194,7 +199,7 @@ impl Workload {
         let doing = one.doing.as_mut().expect("it was just taken up");
         doing.attempt = attempt;
         doing.tries += 1;
-        let machine = doing.machine.unwrap_or_else(|| one.dice.index(machines));
+        let machine = doing.machine.unwrap_or_else(|| *one.dice.pick(machines));
         let mut request = doing.errand.request();
         request.idempotency_key.clone_from(&doing.key);
         let patience = one.dice.between(2, 14) * SECOND;
@@ -247,7 +252,7 @@ impl Workload {
             return self.choose(client, now, referee);
         }
         let documents = &self.documents;
-        Errand::choose(&mut self.clients[client], documents, referee)
+        Errand::choose(&mut self.clients[client], documents, referee, now)
     }
 
     /// Takes up a new task, or asks a second time for one that is there.
@@ -255,7 +260,11 @@ impl Workload {
         if self.jobs.len() < self.jobs_max && referee.have_tallies() {
             let number = self.jobs.len() + self.first_job;
             let job = Job::numbered(number, &tally_links());
-            self.clients[client].todo = job.makings().into_iter().map(Errand::Make).collect();
+            let todo = &mut self.clients[client].todo;
+            todo.extend(job.makings().into_iter().map(Errand::Make));
+            if let Job::Walk { is_cancelled: true, .. } = job {
+                todo.push_back(Errand::Cancel { link: job.link() });
+            }
             self.jobs.push(job);
             return true;
         }

@@ -88,6 +88,10 @@ pub(crate) enum Event {
     Start {
         machine: usize,
     },
+    /// An operator asks the machine to join the cluster.
+    Join {
+        machine: usize,
+    },
     /// The end of a process, planned.
     Die {
         process: Process,
@@ -215,6 +219,10 @@ impl World {
             Event::Reply { attempt, reply } => self.reply(attempt, reply),
             Event::Client { client } => self.client_goes_on(client),
             Event::Start { machine } => self.start(machine),
+            Event::Join { machine } => {
+                self.ask_to_join(machine);
+                Ok(())
+            }
             Event::Die { process, power } => {
                 if self.is_alive(process) {
                     self.die(process.machine, power, "planned");
@@ -281,8 +289,12 @@ impl World {
         let wanted = Wanted {
             seed: self.dice.next(),
             segment_bytes: self.settings.segment_bytes,
+            upkeep: self.settings.upkeep,
             partitions: self.settings.partitions,
-            membership_quorum: self.settings.membership_quorum,
+            membership_quorum: self
+                .settings
+                .membership_quorum
+                .filter(|_| machine < self.settings.nodes),
         };
         self.network.back(now, machine, &mut self.plan);
         let catalogue = Arc::clone(&self.catalogue);
@@ -294,6 +306,12 @@ impl World {
                 let process = self.machines[machine].process(machine).expect("it was started");
                 self.machines[machine].stalled_until = 0;
                 self.agenda.after(self.dice.below(TICK), Event::Tick { process });
+                if self.settings.has(Fault::Kill) && self.weather.is_bad() && self.dice.chance(80) {
+                    // Starting is a good moment to die.
+                    let (at, power) = (self.dice.below(60 * MILLISECOND), self.dice.chance(500));
+                    self.agenda.after(at, Event::Die { process, power });
+                    self.agenda.after(at + 50 * MILLISECOND, Event::Start { machine });
+                }
             }
             Started::Later => self.agenda.after(500 * MILLISECOND, Event::Start { machine }),
             Started::Damaged => {
@@ -335,7 +353,7 @@ impl World {
     // Clients.
 
     /// The machine takes the connection and the request for its process, whatever that does.
-    fn knock(&mut self, machine: usize, attempt: u64, request: Box<Request>) {
+    pub(crate) fn knock(&mut self, machine: usize, attempt: u64, request: Box<Request>) {
         let Some(process) = self.machines[machine].process(machine) else {
             self.agenda.after(MILLISECOND, Event::Reply { attempt, reply: Reply::Refused });
             return;
@@ -367,11 +385,13 @@ impl World {
 
     fn client_goes_on(&mut self, client: usize) -> Result<(), Broken> {
         let now = self.agenda.now();
-        let Some(sending) = self.workload.next(now, client, self.machines.len(), &self.referee)
-        else {
+        let count = self.machines.len();
+        let machines: Vec<usize> =
+            (0..count).filter(|number| !self.machines[*number].foreign).collect();
+        let Some(sending) = self.workload.next(now, client, &machines, &self.referee) else {
             return Ok(());
         };
-        let machine = sending.machine.min(self.machines.len() - 1);
+        let machine = sending.machine;
         self.trace.event(now, "", format_args!("{}", sending.what));
         let way = self.dice.between(20, 300);
         let (attempt, request) = (sending.attempt, Box::new(sending.request));

@@ -105,7 +105,8 @@ pub enum Told {
 }
 
 impl Told {
-    fn version(&self) -> Option<u64> {
+    /// The version that was shown or made.
+    pub fn version(&self) -> Option<u64> {
         match self {
             Self::Is { version, .. } | Self::Deleted { version } | Self::Was { version } => {
                 Some(*version)
