@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use node::{Input, Level, Node, Output};
 use protocol::{Moment, Now, Response};
-use services::Catalogue;
+use services::{Catalogue, Invocation};
 use storage::LogRecord;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -171,6 +171,7 @@ impl Engine {
                 return;
             }
             Event::StatePersisted { mark } => Input::StatePersisted { mark },
+            Event::Invoked(invoked) => Input::Invoked(*invoked),
             Event::StateFailed { why } => Input::StorageFailed { why, full: false },
             Event::Stop => {
                 self.stop_by.get_or_insert(Instant::now() + STOP_MAX);
@@ -209,15 +210,26 @@ impl Engine {
                 }
             }
             Output::Answer { ticket, response } => self.answer(ticket, response),
-            Output::Invoke(invocation) => {
-                let invoked = self.parts.catalogue.invoke(invocation);
-                self.inputs.push(Input::Invoked(invoked));
-            }
+            Output::Invoke(invocation) => self.invoke(invocation),
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
             Output::Stopped => self.ends(End::Stopped),
             Output::Halt { why } => self.ends(End::Halted(why)),
         }
+    }
+
+    /// A quick handler is run here and now: waking another thread would take longer. How many slow
+    /// ones there may be is bounded by the desks, which run one at a time for each document.
+    fn invoke(&mut self, invocation: Invocation) {
+        let catalogue = &self.parts.catalogue;
+        if !catalogue.is_slow(&invocation) {
+            self.inputs.push(Input::Invoked(catalogue.invoke(invocation)));
+            return;
+        }
+        let (catalogue, inbox) = (Arc::clone(catalogue), Arc::clone(&self.parts.inbox));
+        drop(tokio::task::spawn_blocking(move || {
+            inbox.put(Event::Invoked(Box::new(catalogue.invoke(invocation))));
+        }));
     }
 
     /// The first reason counts.

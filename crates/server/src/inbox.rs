@@ -23,15 +23,37 @@ const FRAME_BYTES_WAITING_MAX: usize = 64 << 20;
 
 /// Something that happened, outside of the node.
 pub(crate) enum Event {
-    Request { request: Request, answer: oneshot::Sender<Response> },
-    LinkOpened { link: Arc<Link>, dialed: Option<String> },
-    LinkClosed { link: u64 },
-    Received { link: u64, frames: Vec<Bytes> },
-    LogDurable { batch: u64 },
-    LogFailed { why: String, full: bool },
+    Request {
+        request: Request,
+        answer: oneshot::Sender<Response>,
+    },
+    LinkOpened {
+        link: Arc<Link>,
+        dialed: Option<String>,
+    },
+    LinkClosed {
+        link: u64,
+    },
+    Received {
+        link: u64,
+        frames: Vec<Bytes>,
+    },
+    LogDurable {
+        batch: u64,
+    },
+    LogFailed {
+        why: String,
+        full: bool,
+    },
     LogRecovered,
-    StatePersisted { mark: u64 },
-    StateFailed { why: String },
+    StatePersisted {
+        mark: u64,
+    },
+    StateFailed {
+        why: String,
+    },
+    /// A slow handler is done.
+    Invoked(Box<services::Invoked>),
     Stop,
 }
 

@@ -148,6 +148,11 @@ impl Catalogue {
         self.entries.values().map(|entry| &entry.spec)
     }
 
+    /// Whether the handler may take long, so that it should not be run on the node's own thread.
+    pub fn is_slow(&self, invocation: &Invocation) -> bool {
+        self.spec_of(&invocation.link).is_some_and(|spec| spec.slow)
+    }
+
     /// Runs a handler. May be called on any thread. A panic in a handler is caught: the client gets
     /// a 500 and nothing is written; a task fails.
     pub fn invoke(&self, invocation: Invocation) -> Invoked {

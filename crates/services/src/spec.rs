@@ -165,6 +165,8 @@ pub struct Spec {
     pub documentation: String,
     /// Set by [`crate::Catalogue::with_task`].
     pub is_task: bool,
+    /// The handlers may take long: see [`Spec::slow`].
+    pub slow: bool,
 }
 
 impl Spec {
@@ -181,6 +183,7 @@ impl Spec {
             patch_kinds: Vec::new(),
             documentation: String::new(),
             is_task: false,
+            slow: false,
         }
     }
 
@@ -225,6 +228,13 @@ impl Spec {
     #[must_use]
     pub fn about(self, documentation: impl Into<String>) -> Self {
         Self { documentation: documentation.into(), ..self }
+    }
+
+    /// The handlers may take longer than a fraction of a millisecond, or wait for something: they
+    /// are run on threads beside the node's own, and hold up nothing but their own document.
+    #[must_use]
+    pub fn slow(self) -> Self {
+        Self { slow: true, ..self }
     }
 
     pub fn has(&self, option: ServiceOption) -> bool {
