@@ -80,8 +80,13 @@ impl Run {
             return;
         }
         let hit = Hit { sort_key, link: link.to_owned(), version: record.version, document: None };
+        // A document that was written since the last page has a higher version and is the same
+        // document all the same. (If it is sorted by what was changed, it may still move.)
+        let version = (query.scope == Scope::AllVersions).then_some(hit.version);
         let is_before = self.after.as_ref().is_some_and(|after| {
-            (&hit.sort_key, &hit.link, hit.version) <= (&after.sort_key, &after.link, after.version)
+            (&hit.sort_key, &hit.link) < (&after.sort_key, &after.link)
+                || (&hit.sort_key, &hit.link) == (&after.sort_key, &after.link)
+                    && version.is_none_or(|version| version <= after.version)
         });
         let is_behind =
             self.best.len() > self.limit && self.best.last().is_some_and(|last| hit > *last);
