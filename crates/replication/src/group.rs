@@ -59,6 +59,8 @@ pub struct Group {
     pub(crate) handed_out: Position,
     /// How long an owner may be silent before this replica stands for election.
     election_ticks: usize,
+    /// Another has this replica's vote, and so many ticks to make something of it.
+    vote_ticks: usize,
 }
 
 impl Group {
@@ -106,6 +108,7 @@ impl Group {
             ballot: (restored.term.0, restored.voted_for.0),
             ballot_ready: 0,
             election_ticks,
+            vote_ticks: 0,
             installs: VecDeque::new(),
             handed_out: applied,
         })
@@ -116,6 +119,7 @@ impl Group {
         // The timeout is looked at in raft-rs's tick only, so what chance chose since the last one
         // has no effect.
         self.raw.raft.set_randomized_election_timeout(self.election_ticks);
+        self.vote_ticks = self.vote_ticks.saturating_sub(1);
         self.held_pre_vote.tick();
         self.held_campaign.tick();
         if let Some(hint) = &mut self.hint {
@@ -138,12 +142,13 @@ impl Group {
         self.election_ticks = ticks.clamp(least, least + ELECTION_TICKS_SPAN - 1);
     }
 
-    /// Stands for election now, if this replica is a voter and knows of no owner: for a group that
-    /// has just begun, and where the node knows better than to wait.
+    /// Stands for election now, if this replica is a voter, knows of no owner, and has not just
+    /// given its vote to another: for a group that has just begun, and where the node knows better
+    /// than to wait. May be called often.
     pub fn stand_if_free(&mut self) {
         let raft = &self.raw.raft;
         let free = raft.leader_id == raft::INVALID_ID && raft.state != StateRole::Candidate;
-        if free && self.may_stand() {
+        if free && self.vote_ticks == 0 && self.may_stand() {
             self.stand();
         }
     }
@@ -162,10 +167,15 @@ impl Group {
             MessageKind::VoteAnswer | MessageKind::PreVoteAnswer => self.learn_commit(&message),
             _ => {}
         }
-        let term = self.raw.raft.term;
+        let (from, term) = (message.from, self.raw.raft.term);
         match kind {
             MessageKind::Campaign => self.campaign_for_owner(message),
             _ => self.step(message),
+        }
+        if self.raw.raft.leader_id != raft::INVALID_ID {
+            self.vote_ticks = 0;
+        } else if kind == MessageKind::Vote && self.raw.raft.vote == from {
+            self.vote_ticks = ELECTION_TICKS;
         }
         if let Some(hint) = &mut self.hint {
             if self.raw.raft.term > term {

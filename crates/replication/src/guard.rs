@@ -9,6 +9,7 @@
 //! | any | it has no term | taken for a local message, past all checks of the term |
 //! | any | a position or term is so high that arithmetic on it could overflow | a panic, or a wrap |
 //! | append | the entries have gaps, or terms out of order | a panic, or a log with gaps |
+//! | append | an entry, or the one before the first, has no term | taken for a match beyond the end of the log |
 //! | append | an entry changes the membership in a way unknown here | replicas with different members |
 //! | heartbeat | it commits more than there is here | a panic ("to_commit out of range") |
 //! | snapshot | it has no position, or impossible members | a panic ("invalid restore") |
@@ -17,7 +18,7 @@
 //! | request for a snapshot | it was answered already | the whole state sent once more |
 //! | vote | it makes an owner before its log is durable | a panic (`last_index == persisted`) |
 
-use protocol::Position;
+use protocol::{Position, Term};
 use raft::{Raft, StateRole};
 
 use crate::change;
@@ -69,13 +70,16 @@ fn check_numbers(message: &Message) -> Result<(), String> {
 }
 
 fn check_append(message: &Message) -> Result<(), String> {
+    if (message.index.0 == 0) != (message.log_term.0 == 0) {
+        return Err(format!("entry {} cannot be of term {}", message.index, message.log_term));
+    }
     let mut last = message.index;
     let mut last_term = message.log_term;
     for entry in &message.entries {
         if entry.position != last.next() {
             return Err(format!("entry {} follows {last}", entry.position));
         }
-        if entry.term < last_term || entry.term > message.term {
+        if entry.term < last_term.max(Term(1)) || entry.term > message.term {
             return Err(format!("entry {} has term {}", entry.position, entry.term));
         }
         let membership = entry.kind == storage::EntryKind::Membership;

@@ -150,7 +150,7 @@ impl History {
     }
 
     fn rare(&mut self, id: u64) {
-        match self.random.below(5) {
+        match self.random.below(6) {
             0 => self.world.persist_state(id),
             1 => self.world.compact(id),
             2 => self.change(id),
@@ -158,6 +158,7 @@ impl History {
                 let to = 1 + self.random.below(5);
                 self.world.group(id).hand_over(replica(to));
             }
+            4 => self.world.group(id).stand_if_free(),
             _ => {
                 let to = 1 + self.random.below(5);
                 self.world.group(id).peer_back(replica(to));
