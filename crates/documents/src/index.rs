@@ -44,13 +44,13 @@ pub(crate) struct Bounds {
     /// How many leaves of a document are in the index. A document with more is listed apart and
     /// looked at by every query.
     pub(crate) leaves: usize,
-    /// How many postings are listed of each clause, in turn, to find a short one (see `plan`).
+    /// How many postings are counted of each clause, in turn, to find a short one (see `plan`).
     pub(crate) listed: [usize; 3],
 }
 
 impl Bounds {
     pub(crate) const USUAL: Self =
-        Self { pending: 65_536, fields: 4096, leaves: 1024, listed: [256, 4096, 32_768] };
+        Self { pending: 65_536, fields: 4096, leaves: 1024, listed: [128, 2048, 32_768] };
 }
 
 #[derive(Debug)]

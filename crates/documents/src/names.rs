@@ -65,3 +65,30 @@ impl Names {
         self.numbers.insert(text, number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::GroupId;
+    use storage::{MemoryStore, StateStore};
+
+    use super::*;
+
+    #[test]
+    fn names_are_numbered_as_they_come_until_there_are_too_many() {
+        let mut store = MemoryStore::new();
+        let (space, _) = Space::open(&store, GroupId(1)).unwrap();
+        let mut names = Names::default();
+        let mut batch = Batch::new();
+        for number in 0..NAMES_MAX + 10 {
+            names.learn(&format!("name-{}", number % (NAMES_MAX + 1)), space, &mut batch);
+        }
+        names.learn(&"x".repeat(NAME_BYTES_MAX + 1), space, &mut batch);
+        assert_eq!(batch.len(), NAMES_MAX);
+        store.write(batch).unwrap();
+        let opened = Names::open(&store, space).unwrap();
+        assert_eq!(opened.texts, names.texts);
+        assert_eq!(opened.number("name-300"), Some(300));
+        assert_eq!(opened.text(300), Some("name-300"));
+        assert_eq!(opened.number(&format!("name-{NAMES_MAX}")), None);
+    }
+}

@@ -1,11 +1,10 @@
 //! Choosing the way to the documents that a query may be about.
 //!
-//! Of the clauses that must hold, the one with the fewest documents is taken: they are listed side
-//! by side, up to a number that grows, until one list comes to its end. When none is short, a
-//! single value's postings are in the order of links, and a field's in the order of its values:
-//! a page needs only as many of them as it takes to fill it. At worst all documents are looked at.
+//! Of the clauses that must hold, the one with the fewest postings is taken: they are counted side
+//! by side, up to a number that grows, until one comes to its end. When none is short, a single
+//! value's postings are in the order of links, and a field's in the order of its values: a page
+//! needs only as many of them as it takes to fill it. At worst all documents are looked at.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use storage::{Reader, StoreError};
@@ -18,11 +17,6 @@ use crate::ordered::encoded_bytes;
 use crate::page::Cursor;
 use crate::partition::Partition;
 
-/// How many of the rounds that list postings there are, and how many when there is another way in
-/// order of links.
-const ROUNDS: usize = 3;
-const ROUNDS_BESIDE_STREAM: usize = 2;
-
 /// Where the documents are that are looked at next.
 #[derive(Debug)]
 pub(crate) enum Way {
@@ -32,8 +26,8 @@ pub(crate) enum Way {
     Heads { from: Vec<u8>, to: Vec<u8> },
     /// The postings of a single value, in order of links.
     List(List),
-    /// As many as that list has, and nothing else.
-    Counted(List),
+    /// As many as there are in all these lists, which are in order of links, and nothing else.
+    Counted { list: List, others: Vec<List> },
     /// The postings of a field, in order of its values.
     Sorted(Sorted),
 }
@@ -133,6 +127,32 @@ impl Source {
     }
 }
 
+/// What the index can say to the constraints of a query.
+#[derive(Debug)]
+struct Sources {
+    each: Vec<Source>,
+    /// It says something to every constraint (but for those that are a range of links).
+    is_whole: bool,
+    /// Each list is all there is to its value, and in order.
+    may_stream: bool,
+}
+
+impl Sources {
+    fn stream(&self) -> Option<&List> {
+        self.each.iter().find_map(Source::stream).filter(|_| self.may_stream)
+    }
+
+    fn stream_or_heads(&self, range: &LinkRange) -> Way {
+        match self.stream() {
+            Some(list) => Way::List(list.within(range)),
+            None => Way::Heads {
+                from: range.from.clone(),
+                to: range.to.clone().unwrap_or_else(|| vec![0xff]),
+            },
+        }
+    }
+}
+
 /// What a search needs to know of its way.
 pub(crate) struct Plan {
     pub(crate) way: Way,
@@ -154,20 +174,22 @@ impl Partition {
         only_missing: bool,
     ) -> Result<Plan, StoreError> {
         let mut range = LinkRange::of(query);
-        let (sources, may_stream) = self.sources(store, query, &range)?;
+        let sources = self.sources(store, query, &range)?;
         if let Some(sort) = query.sort.as_ref().filter(|_| !query.is_count && !only_missing) {
             // After the documents with a value come those without.
             let is_behind = after.is_some_and(|after| sort.value(&after.sort_key).is_none());
-            match self.sort_field(sort).filter(|_| may_stream) {
+            // The postings are those of the latest versions.
+            let may_stream = sources.may_stream && query.scope != Scope::AllVersions;
+            return match self.sort_field(sort).filter(|_| may_stream) {
                 Some(field) if field.is_none() || is_behind => {
-                    return self.plan(store, query, after, limit, true);
+                    self.plan(store, query, after, limit, true)
                 }
                 field => {
                     let from = after.filter(|_| !is_behind);
                     let sorted = field.flatten().map(|field| Sorted::new(field, sort, from));
-                    return self.plan_sorted(store, &sources, may_stream, &range, sorted, limit);
+                    self.plan_sorted(store, &sources, &range, sorted, limit)
                 }
-            }
+            };
         }
         // Among documents with no value to sort by, a cursor with one is not a place.
         let is_place = |after: &&Cursor| match &query.sort {
@@ -177,68 +199,84 @@ impl Partition {
         if let Some(after) = after.filter(is_place) {
             range = range.starting(&after.link);
         }
-        let way = self.way_by_links(store, query, &sources, may_stream, &range)?;
+        let way = self.way_by_links(store, query, &sources, &range)?;
         Ok(Plan { way, is_in_order: true, only_missing })
     }
 
     fn plan_sorted(
         &self,
         store: &dyn Reader,
-        sources: &[Source],
-        may_stream: bool,
+        sources: &Sources,
         range: &LinkRange,
         sorted: Option<Sorted>,
         limit: usize,
     ) -> Result<Plan, StoreError> {
-        let found = self.shortest(store, sources, range, ROUNDS)?;
-        let is_long = found.as_ref().is_none_or(|found| self.is_longer(found.len(), limit));
-        let (way, is_in_order) = match (sorted, found) {
-            (Some(sorted), _) if is_long => (Way::Sorted(sorted), true),
-            (_, Some(links)) => (Way::Links(links), false),
-            (_, None) => (stream_or_heads(sources, may_stream, range), false),
+        // If hits are spread evenly, a page of the postings in order is full after `limit` times
+        // all documents through the hits: with more hits than this that is less work than to
+        // look at all of them.
+        let all = usize::try_from(self.live).unwrap_or(usize::MAX);
+        let max = match &sorted {
+            Some(_) => limit.saturating_mul(all).isqrt(),
+            None => usize::MAX,
+        };
+        let (way, is_in_order) = match (self.shortest(store, sources, range, max)?, sorted) {
+            (Some(links), _) => (Way::Links(links), false),
+            (None, Some(sorted)) => (Way::Sorted(sorted), true),
+            (None, None) => (sources.stream_or_heads(range), false),
         };
         Ok(Plan { way, is_in_order, only_missing: false })
-    }
-
-    /// Whether looking at that many documents and sorting them is more work than walking in
-    /// order until the page is full, if hits are spread evenly.
-    fn is_longer(&self, found: usize, limit: usize) -> bool {
-        let all = usize::try_from(self.live).unwrap_or(usize::MAX);
-        limit.saturating_mul(all) < found.saturating_mul(found)
     }
 
     fn way_by_links(
         &self,
         store: &dyn Reader,
         query: &CompiledQuery,
-        sources: &[Source],
-        may_stream: bool,
+        sources: &Sources,
         range: &LinkRange,
     ) -> Result<Way, StoreError> {
-        let stream = sources.iter().find_map(Source::stream).filter(|_| may_stream);
-        if let (Some(list), [_]) = (stream, sources) {
-            let list = list.within(range);
-            let is_only =
-                query.constraints.iter().filter(|it| it.link_prefix().is_none()).count() == 1;
-            let may_count = query.is_count && query.is_exact && is_only;
-            return Ok(if may_count { Way::Counted(list) } else { Way::List(list) });
+        let is_of_heads = query.scope != Scope::AllVersions;
+        if query.is_count && query.is_exact && is_of_heads && sources.is_whole {
+            let streams: Option<Vec<&List>> = sources.each.iter().map(Source::stream).collect();
+            if let Some(lists) = streams.filter(|lists| sources.may_stream && !lists.is_empty()) {
+                return self.counted(store, lists, range);
+            }
+        }
+        let stream = sources.stream();
+        if stream.is_some() && sources.each.len() == 1 {
+            return Ok(sources.stream_or_heads(range));
         }
         let is_page = stream.is_some() && !query.is_count;
-        let rounds = if is_page { ROUNDS_BESIDE_STREAM } else { ROUNDS };
-        Ok(match self.shortest(store, sources, range, rounds)? {
+        let max = if is_page { self.index.bounds.listed[1] } else { usize::MAX };
+        Ok(match self.shortest(store, sources, range, max)? {
             Some(links) => Way::Links(links),
-            None => stream_or_heads(sources, may_stream, range),
+            None => sources.stream_or_heads(range),
         })
     }
 
-    /// What the index can say to the constraints, and whether its lists are complete and in order
-    /// by themselves.
+    /// The shortest of some lists, to be looked up in the others.
+    fn counted(
+        &self,
+        store: &dyn Reader,
+        lists: Vec<&List>,
+        range: &LinkRange,
+    ) -> Result<Way, StoreError> {
+        let mut others: Vec<List> = lists.into_iter().map(|list| list.within(range)).collect();
+        let mut best = (usize::MAX, 0);
+        for (number, list) in others.iter().enumerate().filter(|_| others.len() > 1) {
+            let [.., most] = self.index.bounds.listed;
+            if let Some(keys) = self.keys(store, std::slice::from_ref(list), range, most)? {
+                best = best.min((keys, number));
+            }
+        }
+        Ok(Way::Counted { list: others.swap_remove(best.1), others })
+    }
+
     fn sources(
         &self,
         store: &dyn Reader,
         query: &CompiledQuery,
         range: &LinkRange,
-    ) -> Result<(Vec<Source>, bool), StoreError> {
+    ) -> Result<Sources, StoreError> {
         let is_indexed = self.index.is_complete();
         let mut also = Vec::new();
         let whole = |family, prefix: Vec<u8>, link_at| List {
@@ -247,10 +285,7 @@ impl Partition {
             from: prefix,
             link_at,
         };
-        let overfull = whole(family::POSTING, OVERFULL.to_be_bytes().to_vec(), LinkAt::Byte(2));
-        if self.is_any(store, &overfull)? {
-            also.push(overfull);
-        }
+        also.push(whole(family::POSTING, OVERFULL.to_be_bytes().to_vec(), LinkAt::Byte(2)));
         if query.scope != Scope::Live {
             // Tombstones are listed by their kind only.
             let kind = self.index.fields.number(KIND_FIELD).expect("every index has kinds");
@@ -264,24 +299,33 @@ impl Partition {
                 link_at: LinkAt::Byte(0),
             });
         }
-        let mut sources = Vec::new();
-        for constraint in &query.constraints {
-            let of_versions =
-                query.scope != Scope::AllVersions || constraint.holds_for_all_versions();
-            if constraint.link_prefix().is_some() || !of_versions {
-                continue;
-            }
-            if let Some(mut source) = self.source(store, constraint)? {
-                let is_of_links = constraint.atoms.iter().all(|atom| matches!(atom, Atom::Link(_)));
-                if !is_of_links {
-                    source.lists.extend_from_slice(&also);
-                }
-                if is_of_links || is_indexed {
-                    sources.push(source);
-                }
+        let mut present = Vec::new();
+        for list in also {
+            if self.is_any(store, &list)? {
+                present.push(list);
             }
         }
-        Ok((sources, is_indexed && also.is_empty()))
+        let mut sources = Sources {
+            each: Vec::new(),
+            is_whole: true,
+            may_stream: is_indexed && present.is_empty(),
+        };
+        for constraint in query.constraints.iter().filter(|it| it.link_prefix().is_none()) {
+            let is_of_links = constraint.atoms.iter().all(|atom| matches!(atom, Atom::Link(_)));
+            let may_be_used = is_of_links
+                || is_indexed
+                    && (query.scope != Scope::AllVersions || constraint.holds_for_all_versions());
+            match self.source(store, constraint)?.filter(|_| may_be_used) {
+                Some(mut source) => {
+                    if !is_of_links {
+                        source.lists.extend_from_slice(&present);
+                    }
+                    sources.each.push(source);
+                }
+                None => sources.is_whole = false,
+            }
+        }
+        Ok(sources)
     }
 
     /// `None` if the index does not know.
@@ -322,63 +366,80 @@ impl Partition {
         Ok(Some(source))
     }
 
-    /// The links under the constraint that has the fewest, the last one first, unless all have
-    /// more than are worth listing.
+    /// The links under the constraint that has the fewest postings, the last one first, unless
+    /// all have more than `max`, or than are worth listing at all.
     fn shortest(
         &self,
         store: &dyn Reader,
-        sources: &[Source],
+        sources: &Sources,
         range: &LinkRange,
-        rounds: usize,
+        max: usize,
     ) -> Result<Option<Vec<String>>, StoreError> {
-        for &max in &self.index.bounds.listed[..rounds] {
-            let mut best: Option<BTreeSet<String>> = None;
-            for source in sources {
-                if let Some(links) = self.links(store, source, range, max)?
-                    && best.as_ref().is_none_or(|best| links.len() < best.len())
+        for listed in self.index.bounds.listed {
+            let most = listed.min(max);
+            let mut best: Option<(usize, &Source)> = None;
+            for source in &sources.each {
+                let keys = self.keys(store, &source.lists, range, most)?;
+                if let Some(keys) = keys.map(|keys| keys + source.links.len())
+                    && best.is_none_or(|(fewest, _)| keys < fewest)
                 {
-                    best = Some(links);
+                    best = Some((keys, source));
                 }
             }
-            if let Some(best) = best {
-                return Ok(Some(best.into_iter().rev().collect()));
+            if let Some((_, source)) = best {
+                return self.links(store, source, range).map(Some);
+            }
+            if listed >= max {
+                break;
             }
         }
         Ok(None)
     }
 
-    /// All links of a source, unless more than `max` keys would have to be visited.
+    /// How many keys there are in some lists, unless there are more than `max`.
+    fn keys(
+        &self,
+        store: &dyn Reader,
+        lists: &[List],
+        range: &LinkRange,
+        max: usize,
+    ) -> Result<Option<usize>, StoreError> {
+        let mut keys = 0;
+        for list in lists {
+            self.scan_list(store, &list.within(range), &mut |_| {
+                keys += 1;
+                if keys > max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            if keys > max {
+                return Ok(None);
+            }
+        }
+        Ok(Some(keys))
+    }
+
+    /// All links of a source, the last one first.
     fn links(
         &self,
         store: &dyn Reader,
         source: &Source,
         range: &LinkRange,
-        max: usize,
-    ) -> Result<Option<BTreeSet<String>>, StoreError> {
+    ) -> Result<Vec<String>, StoreError> {
         let own = source.links.iter().filter(|link| range.has(link));
-        let mut links: BTreeSet<String> = own.cloned().collect();
-        let mut left = max;
-        let mut is_whole = true;
+        let mut links: Vec<String> = own.cloned().collect();
         for list in &source.lists {
             let list = list.within(range);
             self.scan_list(store, &list, &mut |rest| {
-                if left == 0 {
-                    is_whole = false;
-                    return ControlFlow::Break(());
-                }
-                left -= 1;
                 if let Some(link) = list.link_at.link(rest)
                     && range.has(link)
                 {
-                    links.insert(link.to_owned());
+                    links.push(link.to_owned());
                 }
                 ControlFlow::Continue(())
             })?;
-            if !is_whole {
-                return Ok(None);
-            }
         }
-        Ok(Some(links))
+        links.sort_unstable_by(|one, other| other.cmp(one));
+        links.dedup();
+        Ok(links)
     }
 
     pub(crate) fn scan_list(
@@ -434,6 +495,24 @@ impl List {
     }
 }
 
+/// For the lists of single values.
+impl List {
+    /// The rest of the key of a link.
+    pub(crate) fn at(&self, link: &str) -> Vec<u8> {
+        let LinkAt::Byte(at) = self.link_at else {
+            unreachable!("links of many values are not in order")
+        };
+        [&self.from[..at], link.as_bytes()].concat()
+    }
+
+    /// The part from one link up to and with another.
+    pub(crate) fn between(&self, first: &str, last: &str) -> Self {
+        let mut to = self.at(last);
+        to.push(0);
+        Self { from: self.at(first), to, ..self.clone() }
+    }
+}
+
 impl Sorted {
     /// `after` is a cursor that has a value.
     fn new(field: u16, sort: &Sort, after: Option<&Cursor>) -> Self {
@@ -453,15 +532,5 @@ impl Sorted {
                 }
             }
         }
-    }
-}
-
-fn stream_or_heads(sources: &[Source], may_stream: bool, range: &LinkRange) -> Way {
-    match sources.iter().find_map(Source::stream).filter(|_| may_stream) {
-        Some(list) => Way::List(list.within(range)),
-        None => Way::Heads {
-            from: range.from.clone(),
-            to: range.to.clone().unwrap_or_else(|| vec![0xff]),
-        },
     }
 }

@@ -23,6 +23,9 @@ use crate::record::{Record, shown};
 /// How many documents are taken from the store at a time.
 const CHUNK: usize = 128;
 
+/// How many keys of a list are passed for each link that is looked for in it.
+const SCANNED_PER_LINK: usize = 4;
+
 /// A query under way in one partition; see [`Partition::step`].
 #[derive(Debug)]
 pub struct Search {
@@ -76,7 +79,7 @@ impl Run {
             self.count += 1;
             return;
         }
-        if self.only_missing && !is_missing(&sort_key) {
+        if self.only_missing && (!is_missing(&sort_key) || self.seen.contains(link)) {
             return;
         }
         let hit = Hit { sort_key, link: link.to_owned(), version: record.version, document: None };
@@ -203,8 +206,8 @@ impl Partition {
             }
             Way::Heads { from, to } => Some(self.take_heads(store, from, to, chunk)?),
             Way::List(list) => Some(self.take_list(store, list, chunk)?),
-            Way::Counted(list) => {
-                if self.count_list(store, list, chunk, &mut run.count)? {
+            Way::Counted { list, others } => {
+                if self.count_list(store, list, others, chunk, &mut run.count)? {
                     return self.count_due(store, query, run).map(|()| true);
                 }
                 None
@@ -318,16 +321,38 @@ impl Partition {
         Ok(found)
     }
 
-    /// Counts postings; true at the end of the list. A posting is less work than a document.
+    /// Counts the links that are in a list and in all others; true at its end. A posting is less
+    /// work than a document, so more of them are looked at.
     fn count_list(
+        &self,
+        store: &dyn Reader,
+        list: &mut List,
+        others: &[List],
+        chunk: usize,
+        count: &mut u64,
+    ) -> Result<bool, StoreError> {
+        let chunk = chunk.saturating_mul(8);
+        if others.is_empty() {
+            return self.count_keys(store, list, chunk, count);
+        }
+        let found = self.take_list(store, list, chunk)?;
+        let is_over = found.len() < chunk;
+        let mut links: Vec<String> = found.into_iter().map(|(link, _)| link).collect();
+        for other in others {
+            links = self.common(store, links, other)?;
+        }
+        *count += u64::try_from(links.len()).expect("a length fits");
+        Ok(is_over)
+    }
+
+    fn count_keys(
         &self,
         store: &dyn Reader,
         list: &mut List,
         chunk: usize,
         count: &mut u64,
     ) -> Result<bool, StoreError> {
-        let mut left = chunk.max(CHUNK).saturating_mul(8);
-        let mut next = None;
+        let (mut left, mut next) = (chunk, None);
         self.scan_list(store, list, &mut |rest| {
             if left == 0 {
                 next = Some(rest.to_vec());
@@ -340,6 +365,41 @@ impl Partition {
         let is_over = next.is_none();
         list.from = next.unwrap_or_else(|| list.to.clone());
         Ok(is_over)
+    }
+
+    /// Those of the links, which are in order, that are in a list as well.
+    fn common(
+        &self,
+        store: &dyn Reader,
+        links: Vec<String>,
+        list: &List,
+    ) -> Result<Vec<String>, StoreError> {
+        let (Some(first), Some(last)) = (links.first(), links.last()) else { return Ok(links) };
+        let part = list.between(first, last);
+        // Where the list is much longer, looking each link up is less work.
+        let mut left = links.len().saturating_mul(SCANNED_PER_LINK);
+        let mut is_cut = false;
+        let mut common = Vec::new();
+        let mut rest = links.into_iter().peekable();
+        self.scan_list(store, &part, &mut |key| {
+            let Some(link) = part.link_at.link(key) else { return ControlFlow::Continue(()) };
+            while rest.next_if(|own| own.as_str() < link).is_some() {}
+            common.extend(rest.next_if(|own| own == link));
+            left -= 1;
+            if left == 0 {
+                is_cut = true;
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        if is_cut {
+            for link in rest {
+                if store.get(&self.space.key(part.family, &part.at(&link)))?.is_some() {
+                    common.push(link);
+                }
+            }
+        }
+        Ok(common)
     }
 
     /// Takes off those documents from the count of postings that expired but are still there.

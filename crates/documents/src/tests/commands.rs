@@ -1,6 +1,7 @@
 //! Commands by hand: what is refused, what is kept, what is forgotten, and what it costs.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -350,6 +351,7 @@ fn changing(order: Option<SortOrder>, limit: usize, is_forgotten: bool, listed: 
     let mut hits: Vec<Hit> = Vec::new();
     let mut steps = 0;
     loop {
+        site.index_wholly();
         let after = hits.last().map(Hit::cursor);
         let mut search =
             site.partition.search(Arc::clone(&compiled), after.as_ref(), limit, Moment(5));
@@ -362,11 +364,13 @@ fn changing(order: Option<SortOrder>, limit: usize, is_forgotten: bool, listed: 
             for n in (1..200).step_by(2) {
                 site.write(write(&format!("/a/{n:03}"), steps, fields(n + steps * 3)));
             }
-            site.partition.index(&mut site.store, 70).unwrap();
+            site.partition.index(&mut site.store, 15).unwrap();
             if is_forgotten && steps == 3 {
                 site.partition.forget_index(&mut site.store).unwrap();
             }
         };
+        let links: BTreeSet<&String> = page.hits.iter().map(|hit| &hit.link).collect();
+        assert_eq!(links.len(), page.hits.len(), "on a page nothing is twice");
         hits.extend(page.hits);
         if !page.more {
             break;

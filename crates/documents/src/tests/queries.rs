@@ -177,7 +177,7 @@ impl World {
             Way::Links(_) => "links",
             Way::Heads { .. } => "heads",
             Way::List(_) => "list",
-            Way::Counted(_) => "counted",
+            Way::Counted { .. } => "counted",
             Way::Sorted(_) => "sorted",
         };
         *self.ways.entry(way).or_default() += 1;
