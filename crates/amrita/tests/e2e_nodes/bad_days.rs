@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, free_ports, node_arguments, uri};
+use crate::cluster::{Cluster, available, free_ports, node_arguments, uri};
 use crate::http::Ask;
 
 #[test]
@@ -155,4 +155,80 @@ fn a_sandbox_of_another_cluster_is_refused() {
     let mut arguments = node_arguments(&member.id, member.port, &member.sandbox);
     arguments.extend(["--peer-nodes".into(), format!("{},{}", others.peers(), uri(member.port))]);
     Cluster::run_to_its_end(&arguments).refused_with(&["cluster"]);
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_reads_go_on() {
+    let mut cluster = Cluster::started(1);
+    let links = make_documents(&cluster, 2);
+    assert!(cluster.stop(0).success());
+    // More than any disk has: to the node it is as full as can be.
+    cluster.start_with(0, &["--free-space-min", "1000000000"]);
+    let ask = Ask::new("PATCH", &links[0]).json(&json!({"name": "more"}));
+    let refused = cluster.wait_for("a refusal for the disk's sake", || {
+        let reply = ask.send(cluster.port(0)).ok()?;
+        assert!(reply.status == 503, "{}", reply.body);
+        (reply.code() == "STORAGE").then_some(reply)
+    });
+    assert_eq!(refused.body["outcome"], "notApplied", "{}", refused.body);
+    assert_eq!(cluster.get(0, &links[0]).body["name"], "kept", "reading goes on");
+    // With room again it is as it was.
+    cluster.kill(0);
+    cluster.start(0);
+    cluster.wait_until_whole();
+    assert_eq!(cluster.ask(0, &ask).status, 200);
+}
+
+#[test]
+fn a_node_whose_disk_was_lost_comes_back_under_its_name_and_is_filled() {
+    let mut cluster = Cluster::started(3);
+    let links = make_documents(&cluster, 30);
+    let before = replica_of(&cluster, 2);
+    cluster.kill(2);
+    fs::remove_dir_all(&cluster.member(2).sandbox).expect("a sandbox can be removed");
+    cluster.start(2);
+    cluster.wait_until_whole();
+    for link in &links {
+        let path = format!("{link}?consistency=local");
+        cluster.wait_for(&format!("the new replica to have {link}"), || {
+            let reply = Ask::get(&path).send(cluster.port(2)).ok()?;
+            (reply.status == 200).then_some(())
+        });
+    }
+    assert_ne!(replica_of(&cluster, 2), before, "it must not pass for its former self");
+}
+
+fn replica_of(cluster: &Cluster, which: usize) -> u64 {
+    let management = cluster.get(which, "/core/management");
+    management.body["replicaId"].as_u64().expect("a node of a cluster has a replica id")
+}
+
+#[test]
+fn an_empty_node_joins_a_cluster_and_gets_its_documents() {
+    let cluster = Cluster::started(3);
+    let links = make_documents(&cluster, 20);
+    let other = cluster.another(1);
+    let join = json!({
+        "kind": "com:vmware:xenon:services:common:NodeGroupService:JoinPeerRequest",
+        "memberGroupReference": format!("{}/core/node-groups/default", uri(cluster.port(0))),
+    });
+    let reply = other.ask(0, &Ask::new("POST", "/core/node-groups/default").json(&join));
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    for (which, asked) in [(0, &other), (0, &cluster), (2, &cluster)] {
+        asked.wait_for("all to see four nodes", || {
+            let group = Ask::get("/core/node-groups/default").send(asked.port(which)).ok()?;
+            (available(&group.body) == 4).then_some(())
+        });
+    }
+    for link in &links {
+        let path = format!("{link}?consistency=local");
+        other.wait_for(&format!("the newcomer to have {link}"), || {
+            let reply = Ask::get(&path).send(other.port(0)).ok()?;
+            (reply.status == 200).then_some(())
+        });
+    }
+    let quorum = other.get(0, "/core/node-groups/default").body["membershipQuorum"].clone();
+    assert_eq!(quorum, 3, "the majority of four");
+    let ask = Ask::new("PATCH", &links[0]).json(&json!({"name": "four"}));
+    assert_eq!(other.ask(0, &ask).status, 200);
 }

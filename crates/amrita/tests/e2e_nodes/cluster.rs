@@ -52,11 +52,13 @@ impl Cluster {
         let folder =
             std::env::temp_dir().join(format!("amrita-e2e-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("the temporary folder can be made");
+        // Two clusters of one test may meet: no two nodes have one name.
+        let letter = if turn.is_some() { 'n' } else { 'm' };
         let members = free_ports(count)
             .into_iter()
             .zip(1..)
             .map(|(port, number)| {
-                let id = format!("n{number}");
+                let id = format!("{letter}{number}");
                 Member { sandbox: folder.join(&id), id, port, child: None }
             })
             .collect();
@@ -112,12 +114,18 @@ impl Cluster {
     }
 
     pub(crate) fn start(&mut self, which: usize) {
+        self.start_with(which, &[]);
+    }
+
+    /// With flags that it does not have otherwise.
+    pub(crate) fn start_with(&mut self, which: usize, flags: &[&str]) {
         let path = self.log_path(which);
         let log = File::options().create(true).append(true).open(path);
         let log = log.expect("a log can be opened");
         let copy = log.try_clone().expect("a handle can be copied");
         let child = Command::new(env!("CARGO_BIN_EXE_amrita"))
             .args(self.arguments(which))
+            .args(flags)
             // The node stops when this end of the pipe is closed, so it never outlives the test.
             .arg("--stop-with-stdin")
             .stdin(Stdio::piped())
@@ -303,7 +311,8 @@ pub(crate) fn node_arguments(id: &str, port: u16, sandbox: &Path) -> Vec<String>
     ["node", "--id", id, "--port", &port, "--sandbox", &sandbox].map(str::to_owned).to_vec()
 }
 
-fn available(group: &Value) -> usize {
+/// How many nodes a node group shows as available.
+pub(crate) fn available(group: &Value) -> usize {
     let nodes = group["nodes"].as_object().into_iter().flatten();
     nodes.filter(|(_, node)| node["status"] == "AVAILABLE").count()
 }
