@@ -405,6 +405,19 @@ fn nothing_remains_of_a_document_that_was_purged() {
     assert!(site.links(&asking("documentKind", "com:example:Other".into(), &[])).is_empty());
 }
 
+/// How many documents have all these values.
+fn counted(site: &mut Site, values: &[(&str, Value)], options: &[QueryOption]) -> u64 {
+    let queries = values.iter().map(|(name, value)| asking(name, value.clone(), &[]).query);
+    let specification = QuerySpecification {
+        query: Query { boolean_clauses: Some(queries.collect()), ..Query::default() },
+        options: [&[QueryOption::Count], options].concat(),
+        ..QuerySpecification::default()
+    };
+    site.index_wholly();
+    let compiled = CompiledQuery::new(&specification).unwrap();
+    site.partition.query(&site.store, &compiled, None, 10, Moment(5)).unwrap().count
+}
+
 #[test]
 fn a_count_does_not_believe_an_index_that_has_no_room_for_a_field() {
     let mut site = Site::new(1);
@@ -412,17 +425,33 @@ fn a_count_does_not_believe_an_index_that_has_no_room_for_a_field() {
     for n in 0..10 {
         site.write(write(&format!("/a/{n}"), 0, json!({"first": 1, "second": n % 2})));
     }
-    let both = [asking("first", json!(1), &[]), asking("second", json!(1), &[])];
-    let specification = QuerySpecification {
-        query: Query {
-            boolean_clauses: Some(both.map(|one| one.query).to_vec()),
-            ..Query::default()
-        },
-        options: vec![QueryOption::Count],
-        ..QuerySpecification::default()
-    };
-    site.index_wholly();
-    let compiled = CompiledQuery::new(&specification).unwrap();
-    let page = site.partition.query(&site.store, &compiled, None, 10, Moment(5)).unwrap();
-    assert_eq!(page.count, 5);
+    assert_eq!(counted(&mut site, &[("first", json!(1)), ("second", json!(1))], &[]), 5);
+}
+
+#[test]
+fn a_count_of_several_values_meets_in_their_lists() {
+    let mut site = Site::new(1);
+    for n in 0..700 {
+        let fields = json!({"all": 1, "third": n % 3, "rare": n % 200, "late": n > 650});
+        site.write(write(&format!("/a/{n:03}"), 0, fields));
+    }
+    let mut count = |values: &[(&str, Value)]| counted(&mut site, values, &[]);
+    let (all, third, rare) = (("all", json!(1)), ("third", json!(1)), ("rare", json!(1)));
+    assert_eq!(count(&[all.clone(), third.clone()]), 233);
+    // 1, 201, 401 and 601: far apart in the other lists.
+    assert_eq!(count(&[all.clone(), rare.clone()]), 4);
+    assert_eq!(count(&[rare, third.clone(), all.clone()]), 2);
+    assert_eq!(count(&[("late", json!(true)), all, third]), 16);
+    assert_eq!(count(&[("late", json!(true)), ("rare", json!(7))]), 0);
+}
+
+#[test]
+fn a_count_of_all_versions_counts_versions() {
+    let mut site = Site::new(1);
+    for version in 0..5 {
+        site.write(write("/a", version, json!({})));
+    }
+    let kind = [("documentKind", json!("com:example:State"))];
+    assert_eq!(counted(&mut site, &kind, &[QueryOption::IncludeAllVersions]), 5);
+    assert_eq!(counted(&mut site, &kind, &[QueryOption::IncludeDeleted]), 1);
 }
