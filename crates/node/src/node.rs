@@ -19,6 +19,10 @@ use crate::peers::{LINKS_MAX, Peers};
 use crate::replica::{Around, Findings, Replica};
 use crate::scatter::Scatters;
 
+/// How much later each next in line asks for votes when the owner's connection broke, in ticks. A
+/// pre-vote of another that comes meanwhile puts the own one off by itself.
+const HINT_TICKS_PER_RANK: usize = 2;
+
 /// Where a node stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -328,7 +332,7 @@ impl Node {
             let mut order = crate::placement::order(*group, &line);
             order.retain(|id| *id != replica);
             let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
-            here.group.peer_lost(replica, rank * self.config.timing.heartbeat_ticks);
+            here.group.peer_lost(replica, rank * HINT_TICKS_PER_RANK);
         }
         self.edge_stale = true;
     }

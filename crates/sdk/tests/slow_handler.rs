@@ -56,7 +56,7 @@ fn a_slow_handler_holds_up_nothing_else() {
     let address = host.address().authority();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let slow = Client::new(&[address.clone()]).unwrap();
+        let slow = Client::new(std::slice::from_ref(&address)).unwrap();
         let slow = tokio::spawn(async move {
             slow.post("/core/slow", &json!({"documentSelfLink": "one"})).await.unwrap().status
         });

@@ -39,7 +39,7 @@ impl<E> Agenda<E> {
     }
 
     /// The next event; the time is then that of the event.
-    pub fn next(&mut self) -> Option<E> {
+    pub fn pop(&mut self) -> Option<E> {
         let ((time, _), event) = self.events.pop_first()?;
         self.now = time;
         Some(event)
@@ -56,7 +56,7 @@ mod tests {
         agenda.after(20, 'c');
         agenda.after(10, 'a');
         agenda.after(10, 'b');
-        let order: String = std::iter::from_fn(|| agenda.next()).collect();
+        let order: String = std::iter::from_fn(|| agenda.pop()).collect();
         assert_eq!(order, "abc");
         assert_eq!(agenda.now(), 20);
     }
@@ -65,9 +65,9 @@ mod tests {
     fn an_event_in_the_past_happens_now() {
         let mut agenda = Agenda::default();
         agenda.after(20, 'a');
-        agenda.next();
+        agenda.pop();
         agenda.at(5, 'b');
-        assert_eq!(agenda.next(), Some('b'));
+        assert_eq!(agenda.pop(), Some('b'));
         assert_eq!(agenda.now(), 20);
     }
 }

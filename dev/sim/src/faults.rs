@@ -103,7 +103,7 @@ impl World {
             Fault::KillTwo => {
                 let other = (target + 1) % self.machines.len();
                 self.kill(target, false);
-                self.kill(other, self.machines.len() > 1 && target % 2 == 0);
+                self.kill(other, self.machines.len() > 1 && target.is_multiple_of(2));
             }
             Fault::Power => self.kill(target, true),
             Fault::PowerAll => {
@@ -246,7 +246,7 @@ impl World {
             return;
         }
         self.die(machine, true, "its sandbox is removed");
-        let sandbox = self.weather.dice.next() | 1;
+        let sandbox = self.weather.dice.draw() | 1;
         // Its operator starts it again with the flags it had.
         let join = self.machines[machine].join.clone().filter(|_| machine >= self.settings.nodes);
         self.machines[machine].renew(sandbox, join);
@@ -275,7 +275,7 @@ impl World {
         }
         self.weather.joined = true;
         let number = self.machines.len();
-        let mut machine = Machine::new(number, &[], self.weather.dice.next() | 1, 0);
+        let mut machine = Machine::new(number, &[], self.weather.dice.draw() | 1, 0);
         if self.weather.dice.chance(500) {
             machine.join = Some(self.machines[0].uri.clone());
         } else {

@@ -173,21 +173,25 @@ impl Wanted {
             for _ in 0..cores {
                 scope.spawn(|| {
                     while let Some(seed) = next() {
-                        let settings = self.settings(seed).expect("the scenario was checked");
-                        match attempt(&settings, Trace::default()) {
-                            Ok(Report { time, .. }) => {
-                                micros.fetch_add(time, Ordering::Relaxed);
-                            }
-                            Err(failure) => {
-                                self.tell(seed, &failure);
-                                failed.fetch_add(1, Ordering::Relaxed);
-                            }
-                        }
+                        self.one(seed, &micros, &failed);
                     }
                 });
             }
         });
         (seconds(micros.into_inner()) / 3600.0, failed.into_inner())
+    }
+
+    fn one(&self, seed: u64, micros: &AtomicU64, failed: &AtomicU64) {
+        let settings = self.settings(seed).expect("the scenario was checked");
+        match attempt(&settings, Trace::default()) {
+            Ok(Report { time, .. }) => {
+                micros.fetch_add(time, Ordering::Relaxed);
+            }
+            Err(failure) => {
+                self.tell(seed, &failure);
+                failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// One line: how to see it again, and what is wrong.

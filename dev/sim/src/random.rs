@@ -28,7 +28,7 @@ impl Random {
         Self { state: std::array::from_fn(|_| spread(&mut mixed)) }
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let s = &mut self.state;
         let result = s[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = s[1] << 17;
@@ -44,7 +44,7 @@ impl Random {
     /// From 0 up to, not including, `limit`. The slight bias of a remainder does not matter here.
     pub fn below(&mut self, limit: u64) -> u64 {
         assert!(limit > 0, "nothing is below 0");
-        self.next() % limit
+        self.draw() % limit
     }
 
     /// From `low` to `high`, both included.
@@ -85,7 +85,7 @@ mod tests {
     fn a_seed_gives_the_same_stream_again_and_another_purpose_another_stream() {
         let draw = |seed, purpose| {
             let mut random = Random::new(seed, purpose);
-            (0..8).map(|_| random.next()).collect::<Vec<_>>()
+            (0..8).map(|_| random.draw()).collect::<Vec<_>>()
         };
         assert_eq!(draw(7, "disk"), draw(7, "disk"));
         assert_ne!(draw(7, "disk"), draw(8, "disk"));

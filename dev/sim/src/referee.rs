@@ -122,13 +122,13 @@ impl Referee {
                 self.places.holders(link, version, term, std::iter::once(ledger)) == Some(1)
             })
         };
-        let holders = machines.iter().filter(|machine| held(machine)).count();
+        let holders = machines.iter().filter(|machine| !machine.foreign && held(machine)).count();
         let what = format!("{errand}, {link} version {version} epoch {epoch},");
         self.quorum.acknowledged(&what, holders, began, now)
     }
 
     /// A node has made a step: what it has applied must be what others have.
-    pub(crate) fn stepped(&mut self, _now: Time, machine: &Machine) -> Result<(), Broken> {
+    pub(crate) fn stepped(&mut self, machine: &Machine) -> Result<(), Broken> {
         for group in machine.store.take_touched() {
             self.digests.look(&machine.store, GroupId(group), &machine.name, false)?;
         }
@@ -189,6 +189,8 @@ impl Referee {
                 404 => Ok(Verdict::Done),
                 _ => Err(unexpected()),
             },
+            // It has ended already.
+            Errand::Cancel { .. } if response.status == 400 => Ok(Verdict::Done),
             other => match response.status {
                 200..300 | 404 | 409 => Ok(self.plain(other, began, doing.unknown, response)),
                 _ => Err(unexpected()),

@@ -38,7 +38,9 @@ impl World {
         }
         let mut outputs = Vec::new();
         running.node.step(now, &mut running.inbox, &mut outputs);
-        self.referee.stepped(time, &self.machines[machine])?;
+        if !self.machines[machine].foreign {
+            self.referee.stepped(&self.machines[machine])?;
+        }
         let count = outputs.len();
         for (done, output) in outputs.into_iter().enumerate() {
             if self.weather.dies_halfway(machine, done, count) {
@@ -89,7 +91,7 @@ impl World {
             Output::Note { .. } => Ok(()),
             Output::Rejoin { contact } => {
                 self.die(process.machine, false, "leaves its sandbox to join");
-                self.machines[process.machine].renew(self.dice.next() | 1, Some(contact));
+                self.machines[process.machine].renew(self.dice.draw() | 1, Some(contact));
                 self.machines[process.machine].foreign = false;
                 self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
                 Ok(())
@@ -141,7 +143,9 @@ impl World {
             running.retrying = recovered;
             return self.log_failed(process, &error);
         }
-        self.referee.places.saw(&records);
+        if !machine.foreign {
+            self.referee.places.saw(&records);
+        }
         running.waiting.clear();
         running.syncing = Some(highest);
         let (usual, worst) = self.settings.sync;

@@ -12,8 +12,11 @@ pub struct Trace {
     hash: u64,
     things: u64,
     /// Takes the lines; none when nobody reads them.
-    lines: Option<Box<dyn FnMut(&str)>>,
+    lines: Option<Reader>,
 }
+
+/// Who reads the lines of a trace.
+type Reader = Box<dyn FnMut(&str)>;
 
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

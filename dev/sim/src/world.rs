@@ -135,7 +135,7 @@ impl World {
         let machines = (0..settings.nodes)
             .map(|number| {
                 let drift = i64::try_from(dice.below(2_000)).expect("small") - 1_000;
-                Machine::new(number, &peers, dice.next() | 1, drift)
+                Machine::new(number, &peers, dice.draw() | 1, drift)
             })
             .collect();
         let mut world = Self {
@@ -176,7 +176,7 @@ impl World {
     /// When a rule was broken.
     pub(crate) fn run_until(&mut self, time: Time) -> Result<(), Broken> {
         while self.agenda.now() < time {
-            let Some(event) = self.agenda.next() else { return Ok(()) };
+            let Some(event) = self.agenda.pop() else { return Ok(()) };
             self.happen(event)?;
             for (time, packet) in std::mem::take(&mut self.plan) {
                 self.agenda.at(time, Event::Packet(packet));
@@ -287,7 +287,7 @@ impl World {
             return Ok(());
         }
         let wanted = Wanted {
-            seed: self.dice.next(),
+            seed: self.dice.draw(),
             segment_bytes: self.settings.segment_bytes,
             upkeep: self.settings.upkeep,
             partitions: self.settings.partitions,
@@ -316,7 +316,7 @@ impl World {
             Started::Later => self.agenda.after(500 * MILLISECOND, Event::Start { machine }),
             Started::Damaged => {
                 self.trace.event(now, &name, format_args!("its log is damaged: put aside"));
-                let sandbox = self.dice.next() | 1;
+                let sandbox = self.dice.draw() | 1;
                 let contact = self.machines[machine].contact();
                 self.machines[machine].renew(sandbox, contact);
                 self.agenda.after(10 * MILLISECOND, Event::Start { machine });
@@ -501,7 +501,7 @@ impl World {
         let dial = running.dials.get_mut(&address).expect("it was just found");
         dial.connection = None;
         dial.failures += 1;
-        let pause = (5 * MILLISECOND << dial.failures.min(8)).min(DIAL_PAUSE_MAX);
+        let pause = ((5 * MILLISECOND) << dial.failures.min(8)).min(DIAL_PAUSE_MAX);
         self.agenda.after(pause, Event::Dial { process, address });
     }
 }
