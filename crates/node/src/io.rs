@@ -60,12 +60,18 @@ pub struct Upkeep {
     pub chunk_bytes: usize,
 }
 
+/// See [`Upkeep::persist_log_bytes`].
+const PERSIST_LOG_BYTES: usize = 8 << 20;
+
+/// See [`Upkeep::tail_entries`].
+const TAIL_ENTRIES: u64 = 1_000;
+
 impl Default for Upkeep {
     fn default() -> Self {
         Self {
-            persist_log_bytes: 8 << 20,
+            persist_log_bytes: PERSIST_LOG_BYTES,
             persist_micros: 30_000_000,
-            tail_entries: 1_000,
+            tail_entries: TAIL_ENTRIES,
             chunk_bytes: 256 << 10,
         }
     }
