@@ -4,20 +4,29 @@
 //! Anything may go wrong at any time but for one thing: a majority of the replicas keeps its disk.
 //! No system that stores data can live without that.
 
+use std::collections::BTreeMap;
+
 use node::Input;
-use protocol::{Method, Request};
+use protocol::{Method, Request, Response};
 use serde_json::json;
 
-use crate::agenda::{MILLISECOND, SECOND};
+use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::machine::Machine;
 use crate::network::Process;
 use crate::random::Random;
 use crate::settings::Fault;
-use crate::world::{Event, Relief, World};
+use crate::world::{Event, PROBE, Relief, World};
 
 /// The chance, in a thousand, that an armed process dies before its sync.
 const DIES_BEFORE_SYNC: u64 = 4;
+
+/// What nodes say of the cluster counts only so long after a disk was lost: before, they may not
+/// have noticed.
+const WHOLE_AFTER: Time = 1_500 * MILLISECOND;
+
+/// And it must have been so for this long.
+const WHOLE_FOR: Time = 600 * MILLISECOND;
 
 /// The attempt of requests whose answer nobody waits for.
 const NOBODY: u64 = 0;
@@ -31,7 +40,10 @@ pub(crate) struct Weather {
     halfway: Option<usize>,
     told_to_stop: Vec<Process>,
     /// Disks that were lost and may not be made good yet.
-    pub(crate) disks_lost: usize,
+    disks_lost: usize,
+    lost_at: Time,
+    /// Since when each machine has said that the cluster is whole.
+    whole_since: BTreeMap<usize, Time>,
     pub(crate) joined: bool,
     before_sync: bool,
 }
@@ -44,6 +56,8 @@ impl Weather {
             halfway: None,
             told_to_stop: Vec::new(),
             disks_lost: 0,
+            lost_at: 0,
+            whole_since: BTreeMap::new(),
             joined: false,
             before_sync: true,
         }
@@ -219,13 +233,62 @@ impl World {
         Ok(())
     }
 
-    /// Whether one more disk may be lost: a majority of those there were at first must remain.
+    /// Asks each node how it sees the cluster.
+    pub(crate) fn look_at_nodes(&mut self) {
+        for machine in 0..self.machines.len() {
+            if self.machines[machine].foreign || !self.machines[machine].is_up() {
+                self.weather.whole_since.remove(&machine);
+                continue;
+            }
+            let request = Request::new(Method::Get, protocol::node_group::LINK);
+            self.knock(machine, PROBE, Box::new(request));
+        }
+    }
+
+    /// How a node sees the cluster: whole, when every node is up and votes in every group.
+    pub(crate) fn probed(&mut self, machine: usize, response: &Response) {
+        let group = response.to_json();
+        let nodes = group["nodes"].as_object();
+        let expected = self.machines.iter().filter(|machine| !machine.foreign).count();
+        let is_whole = nodes.is_some_and(|nodes| {
+            nodes.len() == expected && nodes.values().all(|node| node["status"] == "AVAILABLE")
+        });
+        let now = self.agenda.now();
+        if is_whole {
+            self.weather.whole_since.entry(machine).or_insert(now);
+        } else {
+            self.weather.whole_since.remove(&machine);
+        }
+    }
+
+    /// Whether every disk that was lost has been made good: all nodes have said so for a while.
+    fn is_whole(&self) -> bool {
+        let settled = self.weather.lost_at + WHOLE_AFTER;
+        let said =
+            |machine: usize| {
+                self.machines[machine].foreign
+                    || self.weather.whole_since.get(&machine).is_some_and(|since| {
+                        *since > settled && since + WHOLE_FOR < self.agenda.now()
+                    })
+            };
+        (0..self.machines.len()).all(said)
+    }
+
+    /// Whether one more disk may be lost: a majority of the replicas must keep theirs. A replica
+    /// that is being replaced counts as lost until it is.
     fn may_lose_a_disk(&mut self) -> bool {
         let allowed = (self.settings.nodes - 1) / 2;
+        if self.is_whole() {
+            self.weather.disks_lost = 0;
+        } else if self.weather.disks_lost == 0 {
+            return false;
+        }
         if self.weather.disks_lost >= allowed || !self.referee.is_formed() {
             return false;
         }
         self.weather.disks_lost += 1;
+        self.weather.lost_at = self.agenda.now();
+        self.weather.whole_since.clear();
         true
     }
 

@@ -63,6 +63,7 @@ impl World {
     /// A look at the whole from time to time.
     pub(crate) fn look(&mut self) -> Result<(), Broken> {
         self.agenda.after(200 * MILLISECOND, Event::Look);
+        self.look_at_nodes();
         Ok(())
     }
 

@@ -26,6 +26,9 @@ const TICK: Time = 10 * MILLISECOND;
 /// The longest pause between two dials of one address.
 const DIAL_PAUSE_MAX: Time = 500 * MILLISECOND;
 
+/// The attempt of the world's own looks at the node group.
+pub(crate) const PROBE: u64 = u64::MAX;
+
 /// What can be on the agenda.
 pub(crate) enum Event {
     Tick {
@@ -413,6 +416,10 @@ impl World {
             let what = format!("{} answered ticket {ticket} twice", self.machines[machine].name);
             return Err(Broken::new("a request is answered once", what));
         };
+        if attempt == PROBE {
+            self.probed(machine, &response);
+            return Ok(());
+        }
         self.referee.acknowledged(now, &self.workload, attempt, &response, &self.machines)?;
         let lost =
             self.settings.has(Fault::LostAnswer) && self.weather.is_bad() && self.dice.chance(50);
