@@ -132,7 +132,9 @@ impl Node {
         if here {
             self.accept_local(group, number, key, again, question);
         } else {
-            self.outbox.send(owner, Frame::Ask { number, group, key, again, question });
+            let (boot, term) = (self.config.boot, self.term_of(group));
+            let ask = Frame::Ask { boot, number, group, term, key, again, question };
+            self.outbox.send(owner, ask);
         }
     }
 

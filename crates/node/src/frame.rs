@@ -51,8 +51,13 @@ pub(crate) enum Frame {
     },
     /// A request for the owner of a group.
     Ask {
+        /// Names the errand: the asking edge's boot, and its number there.
+        boot: u64,
         number: u64,
         group: GroupId,
+        /// The term of the owner that is asked. One of a later term does not take the request: the
+        /// edge may have asked somebody else meanwhile, and have its answer.
+        term: Term,
         key: Option<RequestKey>,
         again: bool,
         question: Question,
@@ -172,8 +177,10 @@ mod tests {
             Frame::Ping { takes_writes: true },
             Frame::Refused { why: "no".into() },
             Frame::Ask {
+                boot: 2,
                 number: 7,
                 group: GroupId(3),
+                term: Term(4),
                 key: Some(key),
                 again: false,
                 question: Question::Rest(request),

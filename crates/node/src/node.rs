@@ -16,6 +16,7 @@ use crate::life::{Identity, check_config, read_identity};
 use crate::office::Office;
 use crate::outbox::Outbox;
 use crate::peers::{LINKS_MAX, Peers};
+use crate::refusals::Refusals;
 use crate::replica::{Around, Findings, Replica};
 use crate::scatter::Scatters;
 
@@ -64,6 +65,7 @@ pub struct Node {
     pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
     pub(crate) replicas: BTreeMap<GroupId, Replica>,
     pub(crate) offices: BTreeMap<GroupId, Office>,
+    pub(crate) refusals: Refusals,
     pub(crate) peers: Peers,
     pub(crate) outbox: Outbox,
     pub(crate) closing: Vec<u64>,
@@ -110,6 +112,7 @@ impl Node {
             recovered: recovered.groups,
             replicas: BTreeMap::new(),
             offices: BTreeMap::new(),
+            refusals: Refusals::default(),
             peers: Peers::default(),
             outbox: Outbox::default(),
             closing: Vec::new(),
@@ -188,6 +191,7 @@ impl Node {
             self.mind_directory();
             self.mind_members();
             self.mind_fences();
+            self.refusals.forget(self.now.steady_micros);
         }
         if self.ticks.is_multiple_of(5) {
             self.mind_elections();
@@ -447,6 +451,10 @@ impl Node {
 
     pub(crate) fn owner_of(&self, group: GroupId) -> Option<ReplicaId> {
         self.replicas.get(&group)?.group.owner()
+    }
+
+    pub(crate) fn term_of(&self, group: GroupId) -> protocol::Term {
+        self.replicas.get(&group).map_or(protocol::Term(0), |replica| replica.group.term())
     }
 
     pub(crate) fn is_up(&self, replica: ReplicaId) -> bool {

@@ -17,6 +17,7 @@ use crate::edge::Purpose;
 use crate::frame::{Frame, Question, Told};
 use crate::io::{Level, Output};
 use crate::node::{Agenda, Node};
+use crate::refusals::ErrandId;
 use crate::replica;
 
 /// How many requests an owner takes on for one group before it says that it is busy.
@@ -27,9 +28,10 @@ const QUORUM_PATIENCE_MICROS: u64 = 1_500_000;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug)]
-enum Origin {
-    Here { number: u64 },
-    There { replica: ReplicaId, number: u64 },
+struct Origin {
+    errand: ErrandId,
+    /// An error is the last word on a write, see [`crate::refusals`].
+    writes: bool,
 }
 
 pub(crate) struct Office {
@@ -113,11 +115,14 @@ impl Node {
     }
 
     fn reply(&mut self, origin: Origin, answer: Told) {
-        match origin {
-            Origin::Here { number } => self.agenda.push_back(Agenda::Told(number, answer)),
-            Origin::There { replica, number } => {
-                self.outbox.send(replica, Frame::Told { number, answer });
-            }
+        let ErrandId { edge, number, .. } = origin.errand;
+        if origin.writes {
+            self.refusals.remember(origin.errand, &answer, self.now.steady_micros);
+        }
+        if Some(edge) == self.me {
+            self.agenda.push_back(Agenda::Told(number, answer));
+        } else {
+            self.outbox.send(edge, Frame::Told { number, answer });
         }
     }
 
@@ -129,24 +134,35 @@ impl Node {
         again: bool,
         question: Question,
     ) {
-        self.accept(group, Origin::Here { number }, key, again, question);
+        let edge = self.me.unwrap_or_default();
+        let errand = ErrandId { edge, boot: self.config.boot, number };
+        self.accept(group, errand, key, again, question);
     }
 
     /// A question came from another node's edge.
     pub(crate) fn asked(&mut self, from: ReplicaId, frame: Frame) {
-        let Frame::Ask { number, group, key, again, question } = frame else { return };
-        let origin = Origin::There { replica: from, number };
-        self.accept(group, origin, key, again, question);
+        let Frame::Ask { boot, number, group, term, key, again, question } = frame else { return };
+        let errand = ErrandId { edge: from, boot, number };
+        if self.offices.get(&group).is_some_and(|office| office.term != term) {
+            let origin = Origin { errand, writes: false };
+            return self.reply(origin, Told::NotOwner);
+        }
+        self.accept(group, errand, key, again, question);
     }
 
     fn accept(
         &mut self,
         group: GroupId,
-        origin: Origin,
+        errand: ErrandId,
         key: Option<RequestKey>,
         again: bool,
         question: Question,
     ) {
+        let origin = Origin { errand, writes: question.is_write() };
+        if let Some(answer) = self.refusals.find(errand) {
+            self.reply(origin, answer);
+            return;
+        }
         if let Some(mut problem) = self.refuse_write(group, &question) {
             if again {
                 // A former owner was asked, and nobody has looked into the records yet.
