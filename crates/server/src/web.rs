@@ -31,8 +31,11 @@ const DISCARDED_BYTES_MAX: usize = 128 << 20;
 /// The most open connections; more are answered with 503 and closed.
 const CONNECTIONS_MAX: i64 = 10_000;
 
-/// How long the head, and then the body, of a request may take to arrive.
+/// How long the body of a request may take to arrive.
 const READ_MAX: Duration = Duration::from_secs(30);
+
+/// How long a connection may be idle, or take to send the head of a request.
+const IDLE_MAX: Duration = Duration::from_secs(90);
 
 /// How long an answer may take. The node answers long before; this is for its mistakes.
 const ANSWER_MAX: Duration = Duration::from_secs(75);
@@ -96,7 +99,7 @@ impl Door {
             let service = service_fn(move |request| Arc::clone(&self).answer(request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(READ_MAX)
+                .header_read_timeout(IDLE_MAX)
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(socket), service)
                 .with_upgrades();
