@@ -28,8 +28,6 @@ struct Stored {
     status: u16,
     digest: u64,
     response: Option<Bytes>,
-    /// When it was given; only for users' keys.
-    at: u64,
 }
 
 /// Where the oldest answers are. Nothing is before these keys; a scan that began earlier would see
@@ -59,21 +57,16 @@ impl Answers {
         let range = (self.auto_from.clone(), minute.to_be_bytes().to_vec());
         self.auto_from = forget_range(store, space, family::AUTO_RECORD, range, &mut |rest| {
             batch.delete(space.key(family::AUTO_RECORD, rest));
-            Ok(())
         })?;
         let before = now.0.saturating_sub(USER_KEY_HOURS * HOUR_MICROS);
         let range = (self.user_from.clone(), before.to_be_bytes().to_vec());
         self.user_from =
             forget_range(store, space, family::USER_RECORD_TIME, range, &mut |rest| {
                 batch.delete(space.key(family::USER_RECORD_TIME, rest));
-                let Some((at, key)) = family::split_time(rest) else { return Ok(()) };
-                // The same key may have been used again since.
-                if stored(store, space, family::USER_RECORD, key.as_bytes())?
-                    .is_some_and(|stored| stored.at == at)
-                {
+                // No key is recorded again while it is remembered: this is its answer's time.
+                if let Some((_, key)) = family::split_time(rest) {
                     batch.delete(space.key(family::USER_RECORD, key.as_bytes()));
                 }
-                Ok(())
             })?;
         Ok(())
     }
@@ -88,19 +81,19 @@ impl Answers {
     ) {
         let Recorded { link, version, status, response, .. } = recorded;
         let (family, rest) = place(key);
-        let (digest, at) = match key {
+        let digest = match key {
             RequestKey::Auto { .. } => {
                 lower(&mut self.auto_from, &rest);
-                (0, 0)
+                0
             }
             RequestKey::User { key, digest } => {
                 let time = family::time_rest(now.0, key);
                 lower(&mut self.user_from, &time);
                 batch.put(space.key(family::USER_RECORD_TIME, &time), []);
-                (*digest, now.0)
+                *digest
             }
         };
-        let stored = Stored { link, version, status, digest, response, at };
+        let stored = Stored { link, version, status, digest, response };
         let bytes = postcard::to_stdvec(&stored)
             .expect("an answer is made of plain data, which can always be encoded");
         batch.put(space.key(family, &rest), bytes);
@@ -156,7 +149,7 @@ fn forget_range(
     space: Space,
     family: u8,
     (from, to): (Vec<u8>, Vec<u8>),
-    forget: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
+    forget: &mut dyn FnMut(&[u8]),
 ) -> Result<Vec<u8>, StoreError> {
     if from >= to {
         return Ok(from);
@@ -167,7 +160,7 @@ fn forget_range(
         if rests.len() < FORGET_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     for rest in &rests {
-        forget(rest)?;
+        forget(rest);
     }
     Ok(match rests.pop() {
         Some(last) if rests.len() + 1 == FORGET_MAX => last,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use protocol::{Document, Moment, Source, Term};
 use storage::{Applied, Batch, Reader, StateStore, StoreError};
 
+use crate::answers;
 use crate::cache::Head;
 use crate::command::{AppliedCommand, Command, Recorded, Write};
 use crate::family;
@@ -77,6 +78,12 @@ impl Partition {
         }
         let old = self.head(store, &document.link)?;
         if document.version != old.as_ref().map_or(0, |old| old.document.version + 1) {
+            return Ok(AppliedCommand::Fenced);
+        }
+        // A request that was answered already: it raced its own repeat through the log.
+        if let Some(key) = &key
+            && answers::recorded(store, self.space, key)?.is_some()
+        {
             return Ok(AppliedCommand::Fenced);
         }
         if let Some(source) = source {

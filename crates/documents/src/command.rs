@@ -95,7 +95,7 @@ pub struct Recorded {
 pub enum AppliedCommand {
     Written(Arc<Document>),
     /// Nothing was changed: the source is older than the fence of its partition, the epoch is not
-    /// the term of the entry, or the version is not the next one.
+    /// the term of the entry, the version is not the next one, or the key is recorded already.
     Fenced,
     Other,
 }

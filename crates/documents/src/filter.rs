@@ -8,7 +8,7 @@ use serde_json::{Number, Value};
 /// The longest filter, in bytes.
 const FILTER_BYTES_MAX: usize = 16_384;
 
-/// How deep parentheses may lie in each other: less than clauses in a query.
+/// How deep parentheses and `not` may lie in each other: less than clauses in a query.
 const PARENTHESES_MAX: usize = 6;
 
 /// What is between the values of `any` and `all`.
@@ -99,17 +99,21 @@ impl Parser {
         // A field may be called `not`: then an operator follows.
         let is_field = matches!(self.tokens.get(self.at + 1), Some((_, Token::Word(word)))
             if OPERATORS.contains(&word.to_lowercase().as_str()));
-        if !is_field && self.take_word("not") {
-            return Ok(Expression::Not(Box::new(self.one()?)));
-        }
-        if self.peek() != Some(&Token::Open) {
+        let is_not = !is_field && self.take_word("not");
+        if !is_not && self.peek() != Some(&Token::Open) {
             return self.comparison();
         }
-        self.at += 1;
         self.depth += 1;
         if self.depth > PARENTHESES_MAX {
-            return self.expected(&format!("no more than {PARENTHESES_MAX} parentheses in others"));
+            let what = format!("no more than {PARENTHESES_MAX} 'not' and '(' within each other");
+            return self.expected(&what);
         }
+        if is_not {
+            let inner = self.one()?;
+            self.depth -= 1;
+            return Ok(Expression::Not(Box::new(inner)));
+        }
+        self.at += 1;
         let inner = self.any()?;
         if self.peek() != Some(&Token::Close) {
             return self.expected("'and', 'or' or ')'");
@@ -365,7 +369,8 @@ mod tests {
         assert!(error("(a eq 1").contains("at its end: 'and', 'or' or ')'"));
         assert!(error("a lt 'x'").contains("'lt' compares numbers"));
         assert!(error("a eq 'x").contains("character 6"));
-        assert!(error(&"(".repeat(100)).contains("no more than 6 parentheses"));
+        assert!(error(&"(".repeat(100)).contains("no more than 6 'not' and '('"));
+        assert!(error(&"not ".repeat(4_000)).contains("no more than 6 'not' and '('"));
         assert!(error(&"x".repeat(20_000)).contains("the limit is 16384"));
     }
 }

@@ -186,14 +186,17 @@ fn answers_are_remembered_for_their_time_and_then_forgotten() {
     assert_eq!(known(&site, &auto(1_000)), None);
     site.reopen();
     assert_eq!(known(&site, &user("one")), Some((1, 9)));
-    site.pass(1_000 + USER_KEY_HOURS * 60);
-    // Used again in time, a key is remembered from then on.
+    // While a key is remembered it is not taken for another write.
     let next = site.next_version("/a");
-    site.write(at(1_000 + USER_KEY_HOURS * 60, next, user("again")));
+    assert_eq!(site.write(at(1_001, next, user("one"))), AppliedCommand::Fenced);
+    site.pass(1_000 + USER_KEY_HOURS * 60);
     assert_eq!(known(&site, &user("one")), Some((1, 9)));
-    site.pass(1_002 + USER_KEY_HOURS * 60);
+    site.pass(1_001 + USER_KEY_HOURS * 60);
     assert_eq!(known(&site, &user("one")), None);
-    assert_eq!(known(&site, &user("again")), Some((next, 9)));
+    assert_eq!(known(&site, &user("again")), Some((2, 9)));
+    let next = site.next_version("/a");
+    site.write(at(1_002 + USER_KEY_HOURS * 60, next, user("one")));
+    assert_eq!(known(&site, &user("one")), Some((next, 9)));
 }
 
 #[test]
@@ -295,9 +298,9 @@ impl StateStore for Counting<'_> {
 }
 
 #[test]
-fn a_write_to_a_cached_document_reads_nothing_and_writes_little() {
+fn a_write_to_a_cached_document_reads_its_key_only_and_writes_little() {
     let mut site = Site::new(1);
-    let auto = RequestKey::Auto { edge: ReplicaId(1), boot: 1, number: 1, minute: 1_000 };
+    let auto = |number| RequestKey::Auto { edge: ReplicaId(1), boot: 1, number, minute: 1_000 };
     site.write(write("/a", 0, json!({"n": 0})));
     site.index_wholly();
     let mut applied = site.applied.clone();
@@ -305,11 +308,12 @@ fn a_write_to_a_cached_document_reads_nothing_and_writes_little() {
     for (version, keys) in [(1, 5), (2, 4)] {
         applied.position = applied.position.next();
         counting.written = 0;
-        let next = Write { key: Some(auto.clone()), ..write("/a", version, json!({"n": 1})) };
+        let next = Write { key: Some(auto(version)), ..write("/a", version, json!({"n": 1})) };
         let command = Command::Write(next).encode();
         site.partition.apply(&mut counting, applied.clone(), &command).unwrap();
         // The head, the version before, the answer, the position; once the mark for the index.
         assert_eq!(counting.written, keys, "version {version}");
+        assert_eq!(counting.reads.replace(0), 1, "version {version}");
     }
     assert!(!site.partition.expiration_due(&counting, Moment(1)).unwrap());
     counting.reads.set(0);
@@ -454,4 +458,40 @@ fn a_count_of_all_versions_counts_versions() {
     let kind = [("documentKind", json!("com:example:State"))];
     assert_eq!(counted(&mut site, &kind, &[QueryOption::IncludeAllVersions]), 5);
     assert_eq!(counted(&mut site, &kind, &[QueryOption::IncludeDeleted]), 1);
+}
+
+#[test]
+fn a_document_that_was_written_between_two_pages_is_not_found_twice() {
+    for listed in [[0, 0, 0], [128, 128, 128]] {
+        let mut site = Site::new(1);
+        site.partition.index.bounds.listed = listed;
+        for n in 0..6 {
+            site.write(write(&format!("/a/{n}"), 0, json!({"group": "one", "place": 1})));
+        }
+        for order in [None, Some(SortOrder::Asc), Some(SortOrder::Desc)] {
+            let mut specification = asking("group", "one".into(), &[]);
+            specification.sort_order = order;
+            specification.sort_term =
+                order.map(|_| QueryTerm { property_name: "place".into(), ..QueryTerm::default() });
+            let compiled = CompiledQuery::new(&specification).unwrap();
+            let mut found = Vec::new();
+            let mut after = None;
+            loop {
+                site.index_wholly();
+                let (store, now) = (&site.store, Moment(5));
+                let page = site.partition.query(store, &compiled, after.as_ref(), 2, now).unwrap();
+                after = page.hits.last().map(Hit::cursor);
+                found.extend(page.hits.into_iter().map(|hit| hit.link));
+                if !page.more {
+                    break;
+                }
+                for n in 0..6 {
+                    let link = format!("/a/{n}");
+                    let next = site.next_version(&link);
+                    site.write(write(&link, next, json!({"group": "one", "place": 1, "n": next})));
+                }
+            }
+            assert_eq!(found, ["/a/0", "/a/1", "/a/2", "/a/3", "/a/4", "/a/5"], "{order:?}");
+        }
+    }
 }

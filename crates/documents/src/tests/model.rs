@@ -11,7 +11,7 @@ use protocol::query::{
 use protocol::{Document, GroupId, Moment, Term};
 use serde_json::{Number, Value};
 
-use crate::{Command, Write};
+use crate::{Command, RequestKey, Write};
 
 #[derive(Default)]
 pub(crate) struct Model {
@@ -19,6 +19,13 @@ pub(crate) struct Model {
     pub(crate) documents: BTreeMap<String, Vec<Document>>,
     pub(crate) tasks: BTreeSet<String>,
     fences: BTreeMap<GroupId, Term>,
+    /// The keys of answered requests: by partition, and without digests. None is forgotten.
+    keys: BTreeSet<(usize, String)>,
+}
+
+/// Links fall into two partitions by their length.
+pub(crate) fn partition(link: &str) -> usize {
+    link.len() % 2
 }
 
 /// What a query finds, in order.
@@ -59,7 +66,7 @@ impl Model {
     }
 
     fn write(&mut self, term: Term, write: &Write) -> bool {
-        let Write { document, retention, source, task, purge, .. } = write;
+        let Write { document, key, retention, source, task, purge, .. } = write;
         let link = &document.link;
         let latest = self.documents.get(link).map(|versions| versions.last().unwrap().version);
         let next = latest.map_or(0, |latest| latest + 1);
@@ -67,6 +74,15 @@ impl Model {
         let is_late = fence.flatten() > source.map(|source| source.epoch);
         if document.epoch != term || document.version != next || is_late {
             return false;
+        }
+        if let Some(key) = key {
+            let name = match key {
+                RequestKey::User { key, .. } => key.clone(),
+                auto @ RequestKey::Auto { .. } => format!("{auto:?}"),
+            };
+            if !self.keys.insert((partition(link), name)) {
+                return false;
+            }
         }
         if let Some(source) = source {
             self.fences.insert(source.partition, source.epoch);

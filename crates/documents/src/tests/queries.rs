@@ -7,7 +7,7 @@ use protocol::query::{QueryOption, QuerySpecification};
 use protocol::{Moment, Term};
 
 use super::generate::{command, specification};
-use super::model::{Found, Model};
+use super::model::{Found, Model, partition};
 use super::{Random, Site};
 use crate::index::Bounds;
 use crate::plan::Way;
@@ -22,7 +22,7 @@ const SEEDS: u64 = 24;
 struct World {
     random: Random,
     model: Model,
-    /// Two partitions: links fall into them by their length.
+    /// Two partitions.
     sites: Vec<Site>,
     now: Moment,
     term: Term,
@@ -63,7 +63,7 @@ impl World {
         let command = command(&mut self.random, &self.model, self.term, self.now);
         let expected = self.model.apply(self.term, &command);
         let sites: Vec<usize> = match &command {
-            crate::Command::Write(write) => vec![write.document.link.len() % 2],
+            crate::Command::Write(write) => vec![partition(&write.document.link)],
             // The model has one list of what is due, so all of it must go.
             crate::Command::Expire { .. } => vec![],
             _ => vec![0, 1],
@@ -214,7 +214,7 @@ impl World {
         assert_eq!(live, self.model.live());
         assert!(tasks.iter().eq(&self.model.tasks), "{tasks:?}");
         for (link, versions) in &self.model.documents {
-            let site = &self.sites[link.len() % 2];
+            let site = &self.sites[partition(link)];
             let latest = site.partition.latest(&site.store, link).unwrap();
             assert_eq!(latest.as_deref(), versions.last());
             let last = versions.last().unwrap().version;
