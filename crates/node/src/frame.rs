@@ -64,6 +64,8 @@ pub(crate) enum Frame {
     },
     /// Its answer.
     Told {
+        /// As in the question: an answer for an earlier boot is nobody's any more.
+        boot: u64,
         number: u64,
         answer: Told,
     },
@@ -185,7 +187,11 @@ mod tests {
                 again: false,
                 question: Question::Rest(request),
             },
-            Frame::Told { number: 7, answer: Told::Response(Response::bytes(200, Bytes::new())) },
+            Frame::Told {
+                boot: 2,
+                number: 7,
+                answer: Told::Response(Response::bytes(200, Bytes::new())),
+            },
             Frame::ChunkTaken { group: GroupId(1), transfer: 9, number: 0 },
         ]
     }

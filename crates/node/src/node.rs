@@ -408,7 +408,7 @@ impl Node {
                 self.asked(from, ask);
                 Ok(())
             }
-            Frame::Told { number, answer } => {
+            Frame::Told { boot, number, answer } if boot == self.config.boot => {
                 self.edge_stale |= matches!(answer, Told::NotOwner);
                 self.told(from, number, answer);
                 Ok(())

@@ -115,14 +115,14 @@ impl Node {
     }
 
     fn reply(&mut self, origin: Origin, answer: Told) {
-        let ErrandId { edge, number, .. } = origin.errand;
+        let ErrandId { edge, boot, number } = origin.errand;
         if origin.writes {
             self.refusals.remember(origin.errand, &answer, self.now.steady_micros);
         }
         if Some(edge) == self.me {
             self.agenda.push_back(Agenda::Told(number, answer));
         } else {
-            self.outbox.send(edge, Frame::Told { number, answer });
+            self.outbox.send(edge, Frame::Told { boot, number, answer });
         }
     }
 
