@@ -30,11 +30,10 @@ pub(crate) struct Identity {
 impl Node {
     /// A sandbox that knows who it is goes on as that; a new one alone is a cluster at once.
     pub(crate) fn begin(&mut self) -> Result<(), String> {
-        if self.identity.is_some() {
-            // It can be read, but a process that was killed may have left it in the page cache
-            // only. Nothing is done in its name before it is surely on the disk.
-            self.stage = Stage::Settling { mark: self.disk.next_mark };
-            self.disk.want_persist = true;
+        if let Some(identity) = self.identity {
+            self.me = Some(identity.replica);
+            self.stage = Stage::Serving;
+            self.start_groups(identity)?;
         } else if !self.recovered.is_empty() {
             return Err(
                 "the sandbox has a log but its state store does not know the node: it was \
