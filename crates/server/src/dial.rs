@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::Address;
+use crate::courtesy::Courteous;
 use crate::inbox::Inbox;
 use crate::link::Link;
 use crate::metrics::Metrics;
@@ -67,13 +68,12 @@ pub(crate) struct Ends {
 
 impl Ends {
     /// Takes over a connection that was accepted elsewhere, and lets it live on the node's thread.
-    pub(crate) fn adopt(
-        &self,
-        socket: TcpStream,
-        already_read: Bytes,
-        stop: watch::Receiver<()>,
-    ) -> io::Result<()> {
-        let socket = socket.into_std()?;
+    pub(crate) fn adopt(&self, upgraded: Upgraded, stop: watch::Receiver<()>) -> io::Result<()> {
+        let parts = upgraded
+            .downcast::<Courteous>()
+            .map_err(|_| io::Error::other("the connection is not a client's"))?;
+        let already_read = parts.read_buf;
+        let socket = parts.io.into_socket().into_std()?;
         let ends = self.clone();
         self.runtime.spawn(async move {
             let lived = match TcpStream::from_std(socket) {
@@ -196,8 +196,9 @@ async fn handshake(target: &Address) -> io::Result<(TcpStream, Bytes)> {
     socket_of(upgraded)
 }
 
-/// The plain socket under an upgraded connection, and what was read from it too early.
-pub(crate) fn socket_of(upgraded: Upgraded) -> io::Result<(TcpStream, Bytes)> {
+/// The plain socket under an upgraded connection that was dialed, and what was read from it too
+/// early.
+fn socket_of(upgraded: Upgraded) -> io::Result<(TcpStream, Bytes)> {
     let parts = upgraded
         .downcast::<TokioIo<TcpStream>>()
         .map_err(|_| io::Error::other("the connection is not a plain socket"))?;

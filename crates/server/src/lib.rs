@@ -7,6 +7,7 @@
 
 mod address;
 mod config;
+mod courtesy;
 mod dial;
 mod disk;
 mod engine;

@@ -13,11 +13,12 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{StatusCode, Uri};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use protocol::{BodyType, Code, Method, Outcome, Problem, Request, Response, links, node_group};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
+use crate::courtesy::Courteous;
 use crate::dial::{self, Ends};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
@@ -101,7 +102,7 @@ impl Door {
                 .timer(TokioTimer::new())
                 .header_read_timeout(IDLE_MAX)
                 .max_buf_size(HEAD_BYTES_MAX)
-                .serve_connection(TokioIo::new(socket), service)
+                .serve_connection(Courteous::new(socket), service)
                 .with_upgrades();
             tokio::pin!(connection);
             let ended = tokio::select! {
@@ -206,10 +207,7 @@ impl Door {
         let closing = self.closing.clone();
         tokio::spawn(async move {
             let linked = match hyper::upgrade::on(request).await {
-                Ok(upgraded) => match dial::socket_of(upgraded) {
-                    Ok((socket, read)) => ends.adopt(socket, read, closing),
-                    Err(error) => Err(error),
-                },
+                Ok(upgraded) => ends.adopt(upgraded, closing),
                 Err(error) => Err(std::io::Error::other(error)),
             };
             if let Err(error) = linked {

@@ -139,10 +139,14 @@ fn a_sandbox_that_cannot_be_made_is_refused() {
 fn broken_http_is_answered_and_harms_no_one() {
     let folder = tempfile::tempdir().unwrap();
     let host = start(config(&folder)).unwrap();
-    assert_eq!(status(&exchange(&host, b"NONSENSE\r\n\r\n")), 400);
+    let nonsense = exchange(&host, b"NONSENSE\r\n\r\n");
+    assert_eq!(status(&nonsense), 400);
+    assert!(nonsense.contains("not valid HTTP/1.1") && nonsense.contains("BAD_REQUEST"));
     assert_eq!(status(&exchange(&host, b"GET / HTTP/1.1\r\nA B: c\r\n\r\n")), 400);
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(200_000));
-    assert_eq!(status(&exchange(&host, long.as_bytes())), 431);
+    let long = exchange(&host, long.as_bytes());
+    assert_eq!(status(&long), 431);
+    assert!(long.contains("too large"), "{long}");
     let verb = exchange(&host, b"BREW / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!(status(&verb), 405);
     assert!(verb.contains("METHOD_NOT_ALLOWED"), "{verb}");

@@ -1,0 +1,131 @@
+//! Words for those who do not speak HTTP well. The library answers a request that it cannot read
+//! with a bare status; here a body is put behind it, like that of every other error.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use protocol::{Code, Problem};
+use tokio::net::TcpStream;
+
+/// A client's connection.
+pub(crate) struct Courteous {
+    inner: TokioIo<TcpStream>,
+    /// What is sent in place of a bare answer.
+    instead: Bytes,
+    replacing: bool,
+}
+
+impl Courteous {
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        Self { inner: TokioIo::new(socket), instead: Bytes::new(), replacing: false }
+    }
+
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.inner.into_inner()
+    }
+}
+
+impl Read for Courteous {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl Write for Courteous {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.replacing {
+            match words_for(bytes) {
+                None => return Pin::new(&mut self.inner).poll_write(context, bytes),
+                Some(instead) => (self.instead, self.replacing) = (instead, true),
+            }
+        }
+        while !self.instead.is_empty() {
+            let instead = self.instead.clone();
+            let sent = ready!(Pin::new(&mut self.inner).poll_write(context, &instead))?;
+            self.instead.advance(sent);
+        }
+        self.replacing = false;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // A bare answer is one piece.
+        match slices {
+            [only] => self.poll_write(context, only),
+            _ => Pin::new(&mut self.inner).poll_write_vectored(context, slices),
+        }
+    }
+}
+
+/// The whole answer in place of a bare one, if this is one.
+fn words_for(bytes: &[u8]) -> Option<Bytes> {
+    let status = bytes.strip_prefix(b"HTTP/1.1 4")?.get(..2)?;
+    let head = std::str::from_utf8(bytes).ok()?;
+    if !head.ends_with("\r\n\r\n") || !head.contains("\r\ncontent-length: 0\r\n") {
+        return None;
+    }
+    let (line, why) = match status {
+        b"31" => ("431 Request Header Fields Too Large", "the head of the request is too large"),
+        b"14" => ("414 URI Too Long", "the path of the request is too long"),
+        b"00" => ("400 Bad Request", "the request is not valid HTTP/1.1"),
+        _ => return None,
+    };
+    let mut body = Problem::new(Code::BadRequest, why).to_json();
+    body["statusCode"] = line[..3].parse::<u16>().unwrap_or(400).into();
+    let body = body.to_string();
+    let length = body.len();
+    Some(Bytes::from(format!(
+        "HTTP/1.1 {line}\r\nContent-Type: application/json\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bare_answer_gets_words() {
+        let bare = b"HTTP/1.1 431 X\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let words = words_for(bare).unwrap();
+        let words = std::str::from_utf8(&words).unwrap();
+        assert!(words.starts_with("HTTP/1.1 431 Request Header"), "{words}");
+        assert!(words.contains("\"statusCode\":431"), "{words}");
+        for other in [
+            &b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}"[..],
+            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            b"{\"text\": \"HTTP/1.1 400\"}",
+            b"",
+        ] {
+            assert!(words_for(other).is_none());
+        }
+    }
+}
