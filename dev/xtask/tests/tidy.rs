@@ -67,6 +67,14 @@ const CRATES: &[Crate] = &[
         tests: &["proptest"],
     },
     Crate {
+        name: "immortals",
+        folder: "crates/immortals",
+        core: true,
+        ours: &["protocol"],
+        others: &["bytes", "crc32fast", "postcard", "serde"],
+        tests: &["proptest"],
+    },
+    Crate {
         name: "node",
         folder: "crates/node",
         core: true,
