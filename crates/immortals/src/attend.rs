@@ -127,7 +127,7 @@ impl Instance {
     }
 
     /// A checkpoint begins: of the first state, or one that was asked for.
-    fn checkpoint_begins(&mut self, ground: &mut Ground<'_>, request: u64) -> Result<(), Garbled> {
+    fn checkpoint_begins(&mut self, request: u64) -> Result<(), Garbled> {
         let session = self.session.as_mut().expect("the caller has looked");
         if let Phase::Genesis(genesis) = &mut session.phase
             && !genesis.begun
@@ -327,13 +327,22 @@ impl Instance {
         let Some(session) = &mut self.session else { return Ok(()) };
         if session.phase == Phase::Waiting {
             if self.base.blob.is_some() {
-                session.load(ground.store, &ground.space, &self.base, self.ledger.inputs)?;
+                session.load(ground.store, &ground.space, &self.base)?;
             } else if self.office.is_some() && self.ledger.genesis.is_none() {
                 session.phase = Phase::Genesis(Genesis::default());
                 session.tell(&ToProgram::Genesis);
             }
         }
+        if !session.go_on_loading(ground.store, &ground.space, self.ledger.inputs)? {
+            let text = "a later checkpoint has taken the place of the one that was being loaded";
+            self.close_session("RELOAD", text, outputs);
+            return Ok(());
+        }
         let fed = session.feed(ground, &self.ledger, &self.name);
+        if let Some(why) = session.door.why_close() {
+            self.close_session("RELOAD", &why, outputs);
+            return Ok(());
+        }
         match fed {
             Ok(Fed::Well) => {}
             Ok(Fed::Differs(mark)) => self.has_diverged(&mark, outputs),

@@ -129,18 +129,17 @@ pub(crate) fn read_voice(store: &dyn Reader, space: &Space) -> Result<Voice, Sto
         .map_err(|error| StoreError(format!("the outputs of an instance cannot be read: {error}")))
 }
 
+/// None when there is no such piece (any more).
+///
 /// # Errors
-/// When the store cannot be read, or has no such piece.
+/// When the store cannot be read.
 pub fn read_chunk(
     store: &dyn Reader,
     space: &Space,
     blob: &Blob,
     number: u32,
-) -> Result<Bytes, StoreError> {
-    match store.get(&chunk_key(space, blob.name, number))? {
-        Some(bytes) => Ok(bytes.into()),
-        None => Err(StoreError(format!("piece {number} of a checkpoint is missing"))),
-    }
+) -> Result<Option<Bytes>, StoreError> {
+    Ok(store.get(&chunk_key(space, blob.name, number))?.map(Bytes::from))
 }
 
 /// The record comes into force, with the position that the log may be cut at; what `former` held is

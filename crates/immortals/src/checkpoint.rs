@@ -142,7 +142,8 @@ impl Instance {
             return Ok(());
         }
         let bytes = if out.number < blob.chunks {
-            read_chunk(ground.store, &ground.space, &blob, out.number)?
+            let chunk = read_chunk(ground.store, &ground.space, &blob, out.number)?;
+            chunk.unwrap_or_default()
         } else {
             Bytes::new()
         };

@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use protocol::immortal::{Garbled, ToNode, ToProgram, split_frame};
 
+use crate::ambrosia::AmbrosiaDoor;
+
 /// The longest frame of a program, told in WELCOME.
 pub const FRAME_BYTES_MAX: usize = 17 << 20;
 
@@ -14,6 +16,8 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub enum Door {
     /// `api/immortal-protocol.md`.
     Native(NativeDoor),
+    /// The published protocol of AMBROSIA, on two ports.
+    Ambrosia(Box<AmbrosiaDoor>),
 }
 
 /// Puts frames together from what the socket gives.
@@ -27,6 +31,18 @@ impl Door {
     pub fn confirms(&self) -> bool {
         match self {
             Self::Native(_) => true,
+            Self::Ambrosia(door) => door.confirms(),
+        }
+    }
+
+    /// Why the connection cannot go on, if that is so.
+    pub(crate) fn why_close(&self) -> Option<String> {
+        match self {
+            Self::Native(_) => None,
+            Self::Ambrosia(door) if door.is_ousted() => {
+                Some("another replica is the primary now; start the program again".into())
+            }
+            Self::Ambrosia(door) => door.trouble().map(|trouble| trouble.0.clone()),
         }
     }
 
@@ -35,6 +51,7 @@ impl Door {
     pub fn hear(&mut self, bytes: &Bytes, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
         match self {
             Self::Native(door) => door.hear(bytes, said),
+            Self::Ambrosia(door) => door.hear(bytes.clone(), said),
         }
     }
 
@@ -45,6 +62,7 @@ impl Door {
                 frame.put(&mut bytes);
                 out.push(bytes.into());
             }
+            Self::Ambrosia(door) => door.tell(frame, out),
         }
     }
 }

@@ -20,9 +20,13 @@
 //! receiver takes only what follows. Nothing is delivered before it is committed, so nothing that a
 //! program says can outlive its cause.
 //!
+//! [`ambrosia`] is the door for programs that were written for AMBROSIA's coordinator; our own is
+//! `api/immortal-protocol.md`. Behind the doors all programs are alike.
+//!
 //! The idea is AMBROSIA's ("virtual resiliency"); logs, elections and membership are this project's
 //! groups.
 
+pub mod ambrosia;
 mod attend;
 mod base;
 mod checkpoint;

@@ -32,6 +32,11 @@ pub(crate) enum Phase {
     Waiting,
     /// It is asked for the state that all copies begin with.
     Genesis(Genesis),
+    /// It gets the state of a checkpoint.
+    Loading {
+        base: Box<BaseRecord>,
+        next: u32,
+    },
     /// It gets what was logged before it came.
     Replaying {
         until: u64,
@@ -177,23 +182,43 @@ impl Session {
         }));
     }
 
-    /// Gives it the state at the base. What was logged since follows.
+    /// Begins to give it the state at the base. What was logged since follows.
     pub(crate) fn load(
         &mut self,
         store: &dyn StateStore,
         space: &Space,
         base: &BaseRecord,
-        until: u64,
     ) -> Result<(), StoreError> {
         let blob = base.blob.expect("a program is loaded when there is something to load");
         self.tell(&ToProgram::Load { input: base.ledger.inputs, bytes: blob.bytes });
-        for number in 0..blob.chunks {
-            self.tell(&ToProgram::Chunk(read_chunk(store, space, &blob, number)?));
+        self.voice = read_voice(store, space)?;
+        self.phase = Phase::Loading { base: Box::new(base.clone()), next: 0 };
+        Ok(())
+    }
+
+    /// Gives it more of the state, as much as its socket takes. False when that state was replaced
+    /// by a later one meanwhile.
+    pub(crate) fn go_on_loading(
+        &mut self,
+        store: &dyn StateStore,
+        space: &Space,
+        until: u64,
+    ) -> Result<bool, StoreError> {
+        let Phase::Loading { base, next } = &self.phase else { return Ok(true) };
+        let (base, mut next) = (base.clone(), *next);
+        let blob = base.blob.expect("it is being loaded");
+        while next < blob.chunks && self.undrained < WINDOW_BYTES as u64 {
+            let Some(chunk) = read_chunk(store, space, &blob, next)? else { return Ok(false) };
+            self.tell(&ToProgram::Chunk(chunk));
+            next += 1;
+        }
+        if next < blob.chunks {
+            self.phase = Phase::Loading { base, next };
+            return Ok(true);
         }
         self.tell(&ToProgram::LoadEnd { crc: blob.crc });
-        self.voice = read_voice(store, space)?;
-        self.begin(base, until);
-        Ok(())
+        self.begin(&base, until);
+        Ok(true)
     }
 
     /// It has the state of that record.
