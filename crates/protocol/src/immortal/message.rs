@@ -207,7 +207,11 @@ impl Iterator for Messages {
     type Item = Result<Message, Garbled>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.next_raw()?.and_then(take_message))
+        let message = self.next_raw()?.and_then(take_message);
+        if message.is_err() {
+            self.0 = Taker::new(Bytes::new());
+        }
+        Some(message)
     }
 }
 

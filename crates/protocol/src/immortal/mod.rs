@@ -3,11 +3,12 @@
 //!
 //! [`ToNode`] and [`ToProgram`] are frames. The inputs in a [`ToProgram::Deliver`] and the outputs in a
 //! [`ToNode::Send`] stay bytes: a node passes them on, and only a program looks into them
-//! ([`blocks`], [`messages`]).
+//! ([`blocks`], [`messages`], or [`View`] when it has to be fast).
 
 mod bytes_of;
 mod frame;
 mod message;
+mod view;
 
 pub use bytes_of::{Garbled, Taker, put_number, put_signed, put_text};
 pub use frame::{
@@ -18,3 +19,4 @@ pub use message::{
     Block, BlockHead, Blocks, Message, Messages, SourceKind, Status, blocks, count_messages,
     messages, put_block_head, put_message, skip_messages,
 };
+pub use view::{BlockView, MessageView, View, put_answer, put_call, put_fork, put_impulse};
