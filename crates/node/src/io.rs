@@ -1,7 +1,7 @@
 //! What goes into a node and what comes out of it.
 
 use bytes::Bytes;
-use protocol::{Request, Response};
+use protocol::{GroupId, Request, Response};
 use services::{Invocation, Invoked};
 use storage::LogRecord;
 
@@ -77,6 +77,25 @@ impl Default for Upkeep {
     }
 }
 
+/// How a program speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgramDoor {
+    /// `api/immortal-protocol.md`; its HELLO says which instance it is.
+    Native,
+    /// AMBROSIA's published protocol, on the two ports of a replica of this instance.
+    Ambrosia { group: GroupId },
+}
+
+/// The two ports for a program written for AMBROSIA. It connects to both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramPorts {
+    pub group: GroupId,
+    /// What the program says comes in here (AMBROSIA's `receivePort`).
+    pub receive: u16,
+    /// What it is told goes out here (AMBROSIA's `sendPort`).
+    pub send: u16,
+}
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Input {
@@ -110,6 +129,24 @@ pub enum Input {
     },
     /// A handler is done.
     Invoked(Invoked),
+    /// A program has connected, to be a copy of an instance.
+    ProgramOpened {
+        program: u64,
+        door: ProgramDoor,
+    },
+    /// Bytes of a program, in order.
+    ProgramSaid {
+        program: u64,
+        bytes: Bytes,
+    },
+    /// So many more of the bytes of [`Output::ProgramTell`] have been taken by its socket.
+    ProgramDrained {
+        program: u64,
+        bytes: u64,
+    },
+    ProgramClosed {
+        program: u64,
+    },
     /// The disk does not take writes. The batches that were not confirmed will be tried again by
     /// the shell when `full` (and [`Input::StorageRecovered`] follows); otherwise the node halts.
     StorageFailed {
@@ -152,6 +189,25 @@ pub enum Output {
     },
     /// Run `Catalogue::invoke` and give the result back as [`Input::Invoked`].
     Invoke(Invocation),
+    /// To a program.
+    ProgramTell {
+        program: u64,
+        bytes: Vec<Bytes>,
+    },
+    /// Close after what it was told before; there may be no [`Input::ProgramClosed`] then.
+    ProgramClose {
+        program: u64,
+    },
+    /// Listen at these ports of the loopback interface for programs written for AMBROSIA, and at no
+    /// others. A port that cannot be had is told in the node's log and tried again.
+    ProgramPorts {
+        ports: Vec<ProgramPorts>,
+    },
+    /// Keep this for people, in the sandbox under `repros`.
+    Repro {
+        name: String,
+        text: String,
+    },
     Note {
         level: Level,
         text: String,

@@ -34,7 +34,7 @@ mod scatter;
 
 pub use edge::ERRANDS_MAX;
 pub use frame::FRAME_BYTES_MAX;
-pub use io::{Input, Level, NodeConfig, Output, Timing, Upkeep};
+pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};
 pub use node::Node;
 pub use office::REQUESTS_PER_GROUP_MAX;
 pub use scatter::{ANSWER_BYTES_MAX, HITS_MAX};

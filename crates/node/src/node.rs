@@ -167,6 +167,11 @@ impl Node {
             Input::Invoked(invoked) => {
                 self.agenda.push_back(Agenda::Desk(invoked.partition, DeskInput::Invoked(invoked)));
             }
+            // Taken by no one yet.
+            Input::ProgramOpened { .. }
+            | Input::ProgramSaid { .. }
+            | Input::ProgramDrained { .. }
+            | Input::ProgramClosed { .. } => {}
             Input::StorageFailed { why, full: true } => self.disk_is_full(why),
             Input::StorageFailed { why, full: false } => {
                 self.halt(format!("the disk failed: {why}. The other nodes carry on"));
