@@ -359,6 +359,12 @@ impl Group {
         Some(LogRecord::Base { group: self.options.group, position, term })
     }
 
+    /// Snapshots stand at this position from now on, and not where the state machine has come to:
+    /// for a state that is not written with every entry. The log must not be cut behind it.
+    pub fn snapshots_stand_at(&mut self, position: Position, term: Term, members: Members) {
+        self.raw.mut_store().snapshots_stand_at(crate::SnapshotMeta { position, term, members });
+    }
+
     /// Gives a message to raft-rs. It has errors for local messages and strangers only, and such
     /// messages are to be ignored.
     pub(crate) fn step(&mut self, message: eraftpb::Message) {

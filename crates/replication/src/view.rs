@@ -115,6 +115,21 @@ impl Group {
         self.raw.store().term(position.0).ok().map(Term)
     }
 
+    /// Applied entries that a user proposed, after a position: at least one if there is any, and more
+    /// up to so many bytes.
+    pub fn entries_after(&self, position: Position, bytes_max: usize) -> Vec<storage::Entry> {
+        let all = self.raw.store().applied_after(position, bytes_max);
+        let mut found: Vec<storage::Entry> = all.cloned().collect();
+        let last = found.last().map(|entry| entry.position);
+        let ours = |e: &storage::Entry| e.kind == storage::EntryKind::Normal && !e.data.is_empty();
+        found.retain(ours);
+        match last {
+            // A stretch without any: look behind it.
+            Some(last) if found.is_empty() => self.entries_after(last, bytes_max),
+            _ => found,
+        }
+    }
+
     /// Memory held by the entries, in bytes, roughly.
     pub fn log_bytes(&self) -> usize {
         self.raw.store().bytes()
