@@ -31,6 +31,10 @@ impl Node {
     /// A sandbox that knows who it is goes on as that; a new one alone is a cluster at once.
     pub(crate) fn begin(&mut self) -> Result<(), String> {
         if let Some(identity) = self.identity {
+            // It can be read, but a process that was killed may have left it in the page cache only.
+            // Were it lost later, with the entries that are logged from here on still there, nobody
+            // could tell whose they are.
+            self.store.persist().map_err(|error| error.to_string())?;
             self.me = Some(identity.replica);
             self.stage = Stage::Serving;
             self.start_groups(identity)?;
