@@ -2,6 +2,7 @@
 
 use protocol::{Position, ReplicaId, Term};
 use raft::{ProgressState, StateRole, Storage};
+use storage::Entry;
 
 use crate::{Group, GroupOptions, Members, Progress, Role, Status};
 
@@ -113,6 +114,11 @@ impl Group {
     /// The term of the entry there, if it is in memory (or the base).
     pub fn term_at(&self, position: Position) -> Option<Term> {
         self.raw.store().term(position.0).ok().map(Term)
+    }
+
+    /// The entries behind that position, durable or not. To be asked when there is no ready left.
+    pub fn entries_after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        self.raw.store().after(position)
     }
 
     /// Memory held by the entries, in bytes, roughly.
