@@ -7,6 +7,7 @@
 pub mod base64url;
 mod document;
 mod ids;
+pub mod immortal;
 pub mod links;
 pub mod node_group;
 mod problem;

@@ -38,7 +38,7 @@ const CRATES: &[Crate] = &[
         name: "storage",
         folder: "crates/storage",
         core: true,
-        ours: &["protocol"],
+        ours: &["protocol", "storage"],
         others: &["bytes", "crc32fast", "postcard", "serde"],
         tests: &["proptest"],
     },
@@ -64,6 +64,14 @@ const CRATES: &[Crate] = &[
         core: true,
         ours: &["protocol", "storage", "documents"],
         others: &["bytes", "postcard", "serde", "serde_json"],
+        tests: &["proptest"],
+    },
+    Crate {
+        name: "immortals",
+        folder: "crates/immortals",
+        core: true,
+        ours: &["protocol", "storage"],
+        others: &["bytes", "crc32fast", "postcard", "serde"],
         tests: &["proptest"],
     },
     Crate {

@@ -1,0 +1,514 @@
+//! What each word of an LB and each frame of the core does, and all that has to be remembered for it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use protocol::immortal::{
+    Garbled, Hello, Message, ToNode, ToProgram, VERSION, blocks, messages, put_message,
+};
+
+use super::door::AmbrosiaOptions;
+use super::ears::Word;
+use super::kind;
+use super::record::Records;
+use super::rpc::Outgoing;
+
+/// Messages to one destination that follow one another go on in one SEND. It is ended when it has so
+/// many bytes.
+pub const SEND_BYTES: usize = 256 << 10;
+
+/// So many bytes of impulses wait for the core to say PRIMARY. More are dropped: an impulse that was not
+/// logged may be lost.
+pub const IMPULSE_BYTES_HELD_MAX: usize = 1 << 20;
+
+/// So many checkpoints may be asked for and not have come. One more ends the connection: the core asks
+/// for one at a time.
+pub const CHECKPOINTS_AWAITED_MAX: usize = 16;
+
+/// What the program is, in the eyes of the core and in its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Neither GENESIS nor LOAD has come.
+    Nobody,
+    /// A copy, and knows it.
+    Follower,
+    /// The primary, and does not know it: it is told by the upgrade that it waits for.
+    Upgrader,
+    /// Takes itself for the primary, and the core has not said so yet. AMBROSIA's request for the first
+    /// checkpoint, and for an upgrade, means that too.
+    Believer,
+    /// The primary.
+    Primary,
+    /// Takes itself for the primary, and is not any more.
+    Ousted,
+}
+
+/// A checkpoint that the LB was told to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// Of the initial state.
+    First,
+    /// The core asked for it after this input was told.
+    Asked { request: u64, input: u64 },
+    /// AMBROSIA's protocol wants it and the core does not: it is dropped. It still says that the inputs
+    /// before it are handled.
+    Unwanted { input: u64 },
+    /// It is of a state that was replaced since: it says nothing.
+    Stale,
+}
+
+/// What happens with the checkpoint that is coming.
+#[derive(Debug)]
+enum Coming {
+    Nothing,
+    Passed(crc32fast::Hasher),
+    Dropped,
+}
+
+/// A state that is being loaded: so many bytes are to come.
+#[derive(Debug)]
+struct Load {
+    bytes: u64,
+    crc: crc32fast::Hasher,
+}
+
+/// When the program is told to upgrade its state.
+#[derive(Debug, PartialEq, Eq)]
+enum Upgrade {
+    Never,
+    /// At its place in the log.
+    InLog,
+    /// Right after loading, to see how the new code does with an old log.
+    Tested,
+}
+
+/// See the file.
+#[derive(Debug)]
+pub(super) struct Translator {
+    options: AmbrosiaOptions,
+    upgrade: Upgrade,
+    greeted: bool,
+    role: Role,
+    records: Records,
+    sending: Sending,
+    /// Impulses before PRIMARY: destination and message.
+    held: Vec<(String, Bytes)>,
+    held_bytes: usize,
+    /// The number of the last impulse.
+    impulses: u64,
+    impulses_lost: u64,
+    inputs_ignored: u64,
+    initial_awaited: bool,
+    awaited: VecDeque<Awaited>,
+    coming: Coming,
+    load: Option<Load>,
+    /// The last input that was told, or that the loaded state contains.
+    told: u64,
+    /// The last input that is known to be handled.
+    done: u64,
+}
+
+impl Translator {
+    pub(super) fn new(options: AmbrosiaOptions) -> Self {
+        let upgrade = match options.upgrade_to == options.program_version {
+            true => Upgrade::Never,
+            false => Upgrade::InLog,
+        };
+        Self {
+            records: Records::new(options.committer_id),
+            options,
+            upgrade,
+            greeted: false,
+            role: Role::Nobody,
+            sending: Sending::default(),
+            held: Vec::new(),
+            held_bytes: 0,
+            impulses: 0,
+            impulses_lost: 0,
+            inputs_ignored: 0,
+            initial_awaited: false,
+            awaited: VecDeque::new(),
+            coming: Coming::Nothing,
+            load: None,
+            told: 0,
+            done: 0,
+        }
+    }
+
+    pub(super) fn test_upgrade(&mut self) {
+        self.upgrade = Upgrade::Tested;
+    }
+
+    pub(super) fn is_ousted(&self) -> bool {
+        self.role == Role::Ousted
+    }
+
+    pub(super) fn impulses_lost(&self) -> u64 {
+        self.impulses_lost
+    }
+
+    pub(super) fn inputs_ignored(&self) -> u64 {
+        self.inputs_ignored
+    }
+
+    // From the LB to the core.
+
+    /// Says what does not come from the bytes that are to be heard next.
+    pub(super) fn begin(&mut self, said: &mut Vec<ToNode>) {
+        if !self.greeted {
+            self.greeted = true;
+            said.push(ToNode::Hello(Hello {
+                version_min: VERSION,
+                version_max: VERSION,
+                instance: self.options.instance.clone(),
+                program_version: self.options.program_version,
+                upgrade_to: self.options.upgrade_to,
+            }));
+        }
+        if self.role == Role::Primary {
+            self.held_bytes = 0;
+            for (destination, message) in std::mem::take(&mut self.held) {
+                self.say_impulse(destination, message, said);
+            }
+        }
+    }
+
+    /// Nothing more is heard at the moment, so nothing more can be joined.
+    pub(super) fn end(&mut self, said: &mut Vec<ToNode>) {
+        self.sending.end(said);
+    }
+
+    pub(super) fn word(&mut self, word: Word, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
+        if let Word::Rpc(outgoing) = word {
+            return self.rpc(outgoing, said);
+        }
+        self.sending.end(said);
+        match word {
+            Word::Rpc(_) | Word::AttachTo => {}
+            Word::TakeCheckpoint => said.push(ToNode::AskCheckpoint),
+            Word::Initial(payload) => return self.initial(payload, said),
+            Word::Checkpoint => return self.checkpoint(said),
+            Word::Piece(piece) => self.piece(piece, said),
+            Word::CheckpointEnd => self.checkpoint_end(said),
+        }
+        Ok(())
+    }
+
+    fn rpc(&mut self, outgoing: Outgoing, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
+        let Outgoing { mut destination, message } = outgoing;
+        // AMBROSIA counts a call to oneself by name as one without a name.
+        if destination == self.options.instance.as_bytes() {
+            destination.clear();
+        }
+        if !matches!(message, Message::Impulse { .. }) {
+            return self.sending.add(&destination, &message, said);
+        }
+        self.sending.end(said);
+        let mut bytes = Vec::new();
+        put_message(&mut bytes, &message);
+        self.impulse(name(&destination)?, bytes.into(), said);
+        Ok(())
+    }
+
+    fn impulse(&mut self, destination: String, message: Bytes, said: &mut Vec<ToNode>) {
+        let bytes = self.held_bytes + destination.len() + message.len();
+        match self.role {
+            Role::Primary => self.say_impulse(destination, message, said),
+            Role::Believer if bytes <= IMPULSE_BYTES_HELD_MAX => {
+                self.held_bytes = bytes;
+                self.held.push((destination, message));
+            }
+            _ => self.impulses_lost += 1,
+        }
+    }
+
+    fn say_impulse(&mut self, destination: String, message: Bytes, said: &mut Vec<ToNode>) {
+        self.impulses += 1;
+        said.push(ToNode::Impulse { number: self.impulses, destination, message });
+    }
+
+    fn drop_held_impulses(&mut self) {
+        self.impulses_lost += self.held.len() as u64;
+        self.held = Vec::new();
+        self.held_bytes = 0;
+    }
+
+    fn initial(&mut self, payload: Bytes, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
+        if !self.initial_awaited {
+            let text = "an initial message once, when the first checkpoint is asked for";
+            return Err(Garbled(text.to_owned()));
+        }
+        self.initial_awaited = false;
+        said.push(ToNode::Initial(payload));
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
+        let Some(awaited) = self.awaited.pop_front() else {
+            return Err(Garbled("a checkpoint only when one was asked for".to_owned()));
+        };
+        self.coming = match awaited {
+            Awaited::First => {
+                self.initial_awaited = false;
+                said.push(ToNode::Checkpoint { request: 0 });
+                Coming::Passed(crc32fast::Hasher::new())
+            }
+            Awaited::Asked { request, input } => {
+                self.is_done(input, said);
+                said.push(ToNode::Checkpoint { request });
+                Coming::Passed(crc32fast::Hasher::new())
+            }
+            Awaited::Unwanted { input } => {
+                self.is_done(input, said);
+                Coming::Dropped
+            }
+            Awaited::Stale => Coming::Dropped,
+        };
+        Ok(())
+    }
+
+    /// The one place where an LB shows what it has handled: it takes a checkpoint after the inputs that
+    /// were told before the request, and its outputs stand before the checkpoint in the stream.
+    fn is_done(&mut self, input: u64, said: &mut Vec<ToNode>) {
+        if input > self.done {
+            self.done = input;
+            said.push(ToNode::Done { input });
+        }
+    }
+
+    fn piece(&mut self, piece: Bytes, said: &mut Vec<ToNode>) {
+        if let Coming::Passed(crc) = &mut self.coming {
+            crc.update(&piece);
+            said.push(ToNode::Chunk(piece));
+        }
+    }
+
+    fn checkpoint_end(&mut self, said: &mut Vec<ToNode>) {
+        if let Coming::Passed(crc) = std::mem::replace(&mut self.coming, Coming::Nothing) {
+            said.push(ToNode::CheckpointEnd { crc: crc.finalize() });
+        }
+    }
+
+    // From the core to the LB.
+
+    pub(super) fn frame(&mut self, frame: &ToProgram, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
+        match frame {
+            ToProgram::Chunk(bytes) => return self.chunk(bytes, out),
+            ToProgram::LoadEnd { crc } => return self.load_end(*crc, out),
+            ToProgram::Welcome(_)
+            | ToProgram::EndOfReplay { .. }
+            | ToProgram::Fate { .. }
+            | ToProgram::Credit { .. }
+            | ToProgram::Ping { .. }
+            | ToProgram::Error { .. } => return Ok(()),
+            _ if self.load.is_some() => {
+                // It would stand in the middle of the state, and the program would load rubbish.
+                return Err(Garbled("CHUNK or LOAD_END after a LOAD".to_owned()));
+            }
+            ToProgram::Genesis => return self.genesis(out),
+            ToProgram::Load { input, bytes } => self.load(*input, *bytes, out),
+            ToProgram::Deliver { first, blocks, .. } => return self.deliver(*first, blocks, out),
+            ToProgram::Primary { .. } => return self.primary(out),
+            ToProgram::Standby => self.standby(),
+            ToProgram::TakeCheckpoint { request } => {
+                let awaited = Awaited::Asked { request: *request, input: self.told };
+                return self.ask(kind::TAKE_CHECKPOINT, awaited, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the LB to take a checkpoint, by one of the three words for it.
+    fn ask(&mut self, kind: u8, awaited: Awaited, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
+        if self.role == Role::Nobody {
+            return Err(Garbled("GENESIS or LOAD first".to_owned()));
+        }
+        if self.awaited.len() >= CHECKPOINTS_AWAITED_MAX {
+            return Err(Garbled(format!("at most {CHECKPOINTS_AWAITED_MAX} checkpoints to come")));
+        }
+        self.awaited.push_back(awaited);
+        self.records.control(kind, out);
+        Ok(())
+    }
+
+    fn genesis(&mut self, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
+        if self.role != Role::Nobody {
+            return Err(Garbled("GENESIS once, and first".to_owned()));
+        }
+        self.role = Role::Believer;
+        self.initial_awaited = true;
+        self.ask(kind::TAKE_BECOMING_PRIMARY_CHECKPOINT, Awaited::First, out)
+    }
+
+    fn load(&mut self, input: u64, bytes: u64, out: &mut Vec<Bytes>) {
+        self.role = Role::Follower;
+        self.drop_held_impulses();
+        self.awaited.iter_mut().for_each(|awaited| *awaited = Awaited::Stale);
+        self.told = input;
+        self.done = input;
+        self.load = Some(Load { bytes, crc: crc32fast::Hasher::new() });
+        self.records.checkpoint(bytes, out);
+    }
+
+    fn chunk(&mut self, bytes: &Bytes, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
+        let Some(load) = &mut self.load else { return Err(Garbled::expected("LOAD first")) };
+        load.bytes = load
+            .bytes
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| Garbled("no more bytes than LOAD has told".to_owned()))?;
+        load.crc.update(bytes);
+        if !bytes.is_empty() {
+            out.push(bytes.clone());
+        }
+        Ok(())
+    }
+
+    /// An LB cannot check what it has loaded. When it is wrong, the connection has to end before the
+    /// program does something with it.
+    fn load_end(&mut self, crc: u32, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
+        let Some(load) = self.load.take() else { return Err(Garbled::expected("LOAD first")) };
+        if load.bytes > 0 {
+            return Err(Garbled(format!("{} more bytes before LOAD_END", load.bytes)));
+        }
+        let found = load.crc.finalize();
+        if found != crc {
+            return Err(Garbled(format!("a state with checksum {crc:08x}, not {found:08x}")));
+        }
+        if self.upgrade == Upgrade::Tested {
+            self.records.control(kind::UPGRADE_SERVICE, out);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, first: u64, bytes: &Bytes, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
+        if self.role == Role::Nobody {
+            return Err(Garbled("GENESIS or LOAD first".to_owned()));
+        }
+        let mut input = first;
+        for block in blocks(bytes.clone()) {
+            let block = block?;
+            for message in messages(block.messages) {
+                self.told = input;
+                self.input(&block.head.name, &message?, out)?;
+                input = input.saturating_add(1);
+            }
+        }
+        self.records.end(out);
+        Ok(())
+    }
+
+    fn input(
+        &mut self,
+        sender: &str,
+        message: &Message,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), Garbled> {
+        match message {
+            // An LB never asks for a timer or a side effect.
+            Message::Timer { .. } | Message::Result { .. } | Message::Skipped => Ok(()),
+            Message::Upgrade { version } => self.upgrade(*version, out),
+            _ => {
+                let told = self.records.input(sender, message, out);
+                self.inputs_ignored += u64::from(!told);
+                Ok(())
+            }
+        }
+    }
+
+    fn upgrade(&mut self, version: u64, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
+        if self.upgrade != Upgrade::InLog || version != self.options.upgrade_to {
+            return Ok(());
+        }
+        self.upgrade = Upgrade::Never;
+        self.role = match self.role {
+            Role::Follower => Role::Believer,
+            Role::Upgrader => Role::Primary,
+            other => other,
+        };
+        let awaited = Awaited::Unwanted { input: self.told };
+        self.ask(kind::UPGRADE_TAKE_CHECKPOINT, awaited, out)
+    }
+
+    fn primary(&mut self, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
+        match self.role {
+            Role::Nobody => Err(Garbled("GENESIS or LOAD first".to_owned())),
+            // The JavaScript binding takes an upgrade only while it replays, and the upgrade tells it
+            // that it is the primary. Until then it handles inputs, and starts no impulses.
+            Role::Follower if self.upgrade == Upgrade::InLog => {
+                self.role = Role::Upgrader;
+                Ok(())
+            }
+            Role::Follower => {
+                self.role = Role::Primary;
+                self.become_primary(out)
+            }
+            Role::Believer | Role::Ousted => {
+                self.role = Role::Primary;
+                Ok(())
+            }
+            Role::Upgrader | Role::Primary => Ok(()),
+        }
+    }
+
+    /// The older bindings know only the word with a checkpoint, and run without standbys.
+    fn become_primary(&mut self, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
+        if self.options.active_active {
+            self.records.control(kind::BECOMING_PRIMARY, out);
+            return Ok(());
+        }
+        let awaited = Awaited::Unwanted { input: self.told };
+        self.ask(kind::TAKE_BECOMING_PRIMARY_CHECKPOINT, awaited, out)
+    }
+
+    fn standby(&mut self) {
+        self.drop_held_impulses();
+        self.role = match self.role {
+            Role::Nobody => Role::Nobody,
+            Role::Follower | Role::Upgrader => Role::Follower,
+            Role::Believer | Role::Primary | Role::Ousted => Role::Ousted,
+        };
+    }
+}
+
+/// Messages to one destination that are joined.
+#[derive(Debug, Default)]
+struct Sending {
+    destination: String,
+    count: u64,
+    messages: Vec<u8>,
+}
+
+impl Sending {
+    fn add(
+        &mut self,
+        destination: &Bytes,
+        message: &Message,
+        said: &mut Vec<ToNode>,
+    ) -> Result<(), Garbled> {
+        if self.destination.as_bytes() != destination || self.messages.len() >= SEND_BYTES {
+            self.end(said);
+        }
+        if self.count == 0 {
+            self.destination = name(destination)?;
+        }
+        self.count += 1;
+        put_message(&mut self.messages, message);
+        Ok(())
+    }
+
+    fn end(&mut self, said: &mut Vec<ToNode>) {
+        if self.count > 0 {
+            let Self { destination, count, messages } = std::mem::take(self);
+            said.push(ToNode::Send { destination, count, messages: messages.into() });
+        }
+    }
+}
+
+fn name(bytes: &Bytes) -> Result<String, Garbled> {
+    match std::str::from_utf8(bytes) {
+        Ok(name) => Ok(name.to_owned()),
+        // The JavaScript binding counts UTF-16 units where it should count bytes: with a name outside
+        // ASCII, what it sends is cut in the wrong place.
+        Err(_) => Err(Garbled::expected("the name of an instance in UTF-8")),
+    }
+}

@@ -1,0 +1,180 @@
+//! The base of a replica: the checkpoint from which its program would begin, in the state store.
+//!
+//! Nothing is written for an entry that is applied; what is applied after the base is worked out anew
+//! from the log. So the base is all that the state store holds of an instance: a record, the voice at
+//! that time, and the program's state in pieces. Snapshots to replicas that lag are these keys.
+
+use bytes::Bytes;
+use protocol::{Position, Term};
+use serde::{Deserialize, Serialize};
+use storage::{Applied, Batch, Reader, Space, StateStore, StoreError};
+
+use crate::ledger::Ledger;
+use crate::voice::Voice;
+
+/// The program's state is kept in pieces of about so many bytes.
+pub const CHUNK_BYTES: usize = 256 << 10;
+
+const FAMILY_RECORD: u8 = 1;
+const FAMILY_VOICE: u8 = 2;
+const FAMILY_CHUNK: u8 = 3;
+
+/// The program's state in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// Names its pieces; the position at which it began to be written.
+    pub name: Position,
+    pub chunks: u32,
+    pub bytes: u64,
+    /// CRC-32 of all.
+    pub crc: u32,
+}
+
+/// Where a replica's program would begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseRecord {
+    pub position: Position,
+    pub term: Term,
+    pub ledger: Ledger,
+    /// None: no program was ever there.
+    pub blob: Option<Blob>,
+}
+
+/// Writes a program's state piece by piece, where nobody sees it before it is adopted.
+#[derive(Debug)]
+pub(crate) struct BlobWriter {
+    name: Position,
+    chunks: u32,
+    bytes: u64,
+    hasher: crc32fast::Hasher,
+}
+
+impl BlobWriter {
+    pub(crate) fn new(name: Position) -> Self {
+        Self { name, chunks: 0, bytes: 0, hasher: crc32fast::Hasher::new() }
+    }
+
+    /// The number that the next piece will have.
+    pub(crate) fn next(&self) -> u32 {
+        self.chunks
+    }
+
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn put(
+        &mut self,
+        store: &mut dyn StateStore,
+        space: &Space,
+        piece: &Bytes,
+    ) -> Result<(), StoreError> {
+        self.hasher.update(piece);
+        self.bytes += piece.len() as u64;
+        let mut batch = Batch::default();
+        batch.put(chunk_key(space, self.name, self.chunks), piece.to_vec());
+        self.chunks += 1;
+        store.write(batch)
+    }
+
+    /// Counts a piece that is written elsewhere.
+    pub(crate) fn count_only(&mut self, piece: &Bytes) {
+        self.hasher.update(piece);
+        self.bytes += piece.len() as u64;
+        self.chunks += 1;
+    }
+
+    /// CRC-32 of what there is so far.
+    pub(crate) fn crc(&self) -> u32 {
+        self.hasher.clone().finalize()
+    }
+
+    pub(crate) fn end(self) -> Blob {
+        let Self { name, chunks, bytes, hasher } = self;
+        Blob { name, chunks, bytes, crc: hasher.finalize() }
+    }
+
+    /// Takes back what was written.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn drop_all(
+        self,
+        store: &mut dyn StateStore,
+        space: &Space,
+    ) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for number in 0..self.chunks {
+            batch.delete(chunk_key(space, self.name, number));
+        }
+        store.write(batch)
+    }
+}
+
+/// # Errors
+/// When the store cannot be read.
+pub fn read_record(store: &dyn Reader, space: &Space) -> Result<BaseRecord, StoreError> {
+    let Some(bytes) = store.get(&space.key(FAMILY_RECORD, b""))? else {
+        return Ok(BaseRecord::default());
+    };
+    postcard::from_bytes(&bytes)
+        .map_err(|error| StoreError(format!("the base of an instance cannot be read: {error}")))
+}
+
+/// # Errors
+/// When the store cannot be read.
+pub(crate) fn read_voice(store: &dyn Reader, space: &Space) -> Result<Voice, StoreError> {
+    let Some(bytes) = store.get(&space.key(FAMILY_VOICE, b""))? else {
+        return Ok(Voice::default());
+    };
+    postcard::from_bytes(&bytes)
+        .map_err(|error| StoreError(format!("the outputs of an instance cannot be read: {error}")))
+}
+
+/// None when there is no such piece (any more).
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn read_chunk(
+    store: &dyn Reader,
+    space: &Space,
+    blob: &Blob,
+    number: u32,
+) -> Result<Option<Bytes>, StoreError> {
+    Ok(store.get(&chunk_key(space, blob.name, number))?.map(Bytes::from))
+}
+
+/// The record comes into force, with the position that the log may be cut at; what `former` held is
+/// removed.
+///
+/// # Errors
+/// When the store cannot be written.
+pub(crate) fn adopt(
+    store: &mut dyn StateStore,
+    space: &Space,
+    record: &BaseRecord,
+    voice: Option<&[u8]>,
+    members: Vec<u8>,
+    former: Option<Blob>,
+) -> Result<(), StoreError> {
+    let mut batch = Batch::default();
+    batch
+        .put(space.key(FAMILY_RECORD, b""), postcard::to_stdvec(record).expect("a record encodes"));
+    if let Some(voice) = voice {
+        batch.put(space.key(FAMILY_VOICE, b""), voice);
+    }
+    let (position, term) = (record.position, record.term);
+    space.put_applied(&mut batch, &Applied { position, term, members });
+    if let Some(former) = former
+        && record.blob.map(|blob| blob.name) != Some(former.name)
+    {
+        for number in 0..former.chunks {
+            batch.delete(chunk_key(space, former.name, number));
+        }
+    }
+    store.write(batch)
+}
+
+fn chunk_key(space: &Space, name: Position, number: u32) -> Vec<u8> {
+    let mut rest = name.0.to_be_bytes().to_vec();
+    rest.extend_from_slice(&number.to_be_bytes());
+    space.key(FAMILY_CHUNK, &rest)
+}

@@ -1,0 +1,416 @@
+//! One replica of one instance, as a value: everything but consensus, sockets and disks.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use protocol::immortal::{Hello, ToProgram};
+use protocol::{GroupId, Position, ReplicaId, Term};
+use storage::{Reader, Space, StoreError};
+
+use crate::base::{BaseRecord, BlobWriter, adopt, read_record};
+use crate::checkpoint::{Incoming, Outgoing};
+use crate::door::Door;
+use crate::entry::{Entry, GenesisEnd, Inputs};
+use crate::io::{Diverged, Ground, Held, Input, Output, Peer, ReplicaStatus, Settings};
+use crate::ledger::{Ledger, Logged};
+use crate::office::Office;
+use crate::session::{Phase, Session};
+use crate::voice::Voice;
+
+/// What an instance is made from.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub name: String,
+    pub group: GroupId,
+    pub me: ReplicaId,
+    /// The name of the node, told to programs.
+    pub node: String,
+    pub settings: Settings,
+}
+
+/// What is known of another replica, and since when.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) status: ReplicaStatus,
+    pub(crate) at: u64,
+}
+
+pub struct Instance {
+    pub(crate) name: String,
+    pub(crate) group: GroupId,
+    pub(crate) me: ReplicaId,
+    pub(crate) node: String,
+    pub(crate) settings: Settings,
+    /// As applied.
+    pub(crate) ledger: Ledger,
+    pub(crate) position: Position,
+    pub(crate) base: BaseRecord,
+    /// The base as it stands in the store.
+    base_written: Position,
+    /// The state of the first program, on its way through the log.
+    genesis: Option<BlobWriter>,
+    /// Bytes of log since the base.
+    pub(crate) log_bytes: u64,
+    pub(crate) session: Option<Session>,
+    pub(crate) office: Option<Office>,
+    pub(crate) known: BTreeMap<ReplicaId, Known>,
+    pub(crate) held: Option<Held>,
+    pub(crate) diverged: Option<Diverged>,
+    /// The input at which a program failed, and how often in a row.
+    pub(crate) failing: (u64, u32),
+    pub(crate) incoming: Option<Incoming>,
+    pub(crate) outgoing: BTreeMap<ReplicaId, Outgoing>,
+    pub(crate) writing: Option<BlobWriter>,
+    pub(crate) checkpoint_wanted: bool,
+    pub(crate) checkpoint_asked: u64,
+    pub(crate) requests: u64,
+    pub(crate) told_status: (ReplicaStatus, u64),
+}
+
+impl Instance {
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn open(options: Options, store: &dyn Reader, space: &Space) -> Result<Self, StoreError> {
+        let Options { name, group, me, node, settings } = options;
+        let base = read_record(store, space)?;
+        Ok(Self {
+            name,
+            group,
+            me,
+            node,
+            settings,
+            ledger: base.ledger.clone(),
+            position: base.position,
+            base_written: base.position,
+            base,
+            genesis: None,
+            log_bytes: 0,
+            session: None,
+            office: None,
+            known: BTreeMap::new(),
+            held: None,
+            diverged: None,
+            failing: (0, 0),
+            incoming: None,
+            outgoing: BTreeMap::new(),
+            writing: None,
+            checkpoint_wanted: false,
+            checkpoint_asked: 0,
+            requests: 0,
+            told_status: (ReplicaStatus::default(), 0),
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// Where the log may be cut once the state is durable.
+    pub fn base(&self) -> (Position, Term) {
+        (self.base.position, self.base.term)
+    }
+
+    pub fn inputs(&self) -> u64 {
+        self.ledger.inputs
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes one thing that happened.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn step(
+        &mut self,
+        ground: &mut Ground<'_>,
+        input: Input,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        match input {
+            Input::Opened { term } => self.open_office(ground, term, outputs)?,
+            Input::Closed => self.close_office(outputs),
+            Input::Settings(settings) => self.settings = settings,
+            Input::Heard { program, bytes } => self.heard(ground, program, &bytes, outputs)?,
+            Input::Drained { program, bytes } => self.drained(program, bytes),
+            Input::Detached { program } => {
+                self.detached(program, outputs);
+            }
+            Input::Peer { from, message } => self.peer(ground, from, message, outputs)?,
+            Input::Between { from, message } => self.between(ground, from, message, outputs),
+            Input::Moved { group } => self.moved(ground, group, outputs),
+            Input::Ask { ticket, ask } => self.ask(ticket, ask, outputs),
+            Input::Tick => self.tick(ground, outputs)?,
+        }
+        self.settle(ground, outputs)
+    }
+
+    /// An entry is committed. To be called for each, in order; [`Instance::settle`] after the last.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn apply(
+        &mut self,
+        ground: &mut Ground<'_>,
+        position: Position,
+        term: Term,
+        data: Option<Bytes>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.position = position;
+        let Some(data) = data else {
+            self.stay_virgin(position, term);
+            return Ok(());
+        };
+        self.log_bytes += data.len() as u64;
+        let entry = match Entry::decode(data) {
+            Ok(entry) => entry,
+            Err(why) => {
+                outputs.push(Output::Note(format!("entry {position} cannot be read: {why}")));
+                return Ok(());
+            }
+        };
+        let logged = self.ledger.log(&entry).unwrap_or_else(|why| {
+            outputs.push(Output::Note(format!("entry {position} has inputs astray: {why}")));
+            Logged::default()
+        });
+        match entry {
+            Entry::Genesis { first, chunk, last } => {
+                self.genesis_came(ground, (position, term), first, chunk, last)?;
+            }
+            Entry::Inputs(_) | Entry::Skip { .. } => {}
+        }
+        if self.office.as_ref().is_some_and(|office| office.term == term) {
+            self.landed(&logged, outputs);
+        }
+        Ok(())
+    }
+
+    /// Before there is any state, the base goes along with the log.
+    fn stay_virgin(&mut self, position: Position, term: Term) {
+        if self.ledger.genesis.is_none() && self.genesis.is_none() {
+            (self.base.position, self.base.term) = (position, term);
+        }
+    }
+
+    fn genesis_came(
+        &mut self,
+        ground: &mut Ground<'_>,
+        (position, term): (Position, Term),
+        first: bool,
+        chunk: Bytes,
+        last: Option<GenesisEnd>,
+    ) -> Result<(), StoreError> {
+        if self.base.blob.is_some() {
+            return Ok(());
+        }
+        if first && let Some(former) = self.genesis.take() {
+            former.drop_all(ground.store, &ground.space)?;
+        }
+        if first {
+            self.genesis = Some(BlobWriter::new(position));
+        }
+        let Some(writer) = &mut self.genesis else { return Ok(()) };
+        if !chunk.is_empty() {
+            writer.put(ground.store, &ground.space, &chunk)?;
+        }
+        if last.is_some() {
+            let blob = self.genesis.take().expect("it is there").end();
+            let ledger = self.ledger.clone();
+            let record = BaseRecord { position, term, ledger, blob: Some(blob) };
+            self.adopt(ground, record, Some(&encode_voice(&Voice::default())))?;
+            if let Some(session) = &mut self.session
+                && matches!(session.phase, Phase::Genesis(_))
+            {
+                session.begin(&self.base, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// The base moves.
+    pub(crate) fn adopt(
+        &mut self,
+        ground: &mut Ground<'_>,
+        record: BaseRecord,
+        voice: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        let members = ground.entries.members_at(record.position);
+        let former = self.base.blob;
+        adopt(ground.store, &ground.space, &record, voice, members, former)?;
+        self.base_written = record.position;
+        self.base = record;
+        self.log_bytes = 0;
+        Ok(())
+    }
+
+    /// To be called before the state is made durable: the store then has the base.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn write_base(&mut self, ground: &mut Ground<'_>) -> Result<Position, StoreError> {
+        if self.base_written != self.base.position {
+            let record = self.base.clone();
+            self.adopt(ground, record, None)?;
+        }
+        Ok(self.base.position)
+    }
+
+    /// Lets everything come to rest after what happened.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn settle(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.mind_session(ground, outputs)?;
+        self.mind_office(ground, outputs);
+        if let Some(session) = &mut self.session
+            && !session.out.is_empty()
+        {
+            let bytes = std::mem::take(&mut session.out);
+            outputs.push(Output::Tell { program: session.program, bytes });
+        }
+        self.mind_status(ground.now.steady_micros, outputs);
+        Ok(())
+    }
+
+    /// A state came from elsewhere and is in the space now; what was here is of no use any more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn installed(
+        &mut self,
+        store: &dyn Reader,
+        space: &Space,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.close_office(outputs);
+        self.close_session("RELOAD", "the state came anew from another replica", outputs);
+        self.base = read_record(store, space)?;
+        self.base_written = self.base.position;
+        self.ledger = self.base.ledger.clone();
+        self.position = self.base.position;
+        self.genesis = None;
+        self.incoming = None;
+        self.writing = None;
+        self.log_bytes = 0;
+        Ok(())
+    }
+
+    /// A membership is in force that needs a checkpoint after it, for a replica that is new.
+    pub fn want_checkpoint(&mut self) {
+        self.checkpoint_wanted = true;
+    }
+
+    /// A program wants to attach. It is told why if it may not.
+    pub fn attach(
+        &mut self,
+        ground: &mut Ground<'_>,
+        program: u64,
+        door: Door,
+        hello: Hello,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let now = ground.now.steady_micros;
+        let mut session = Session::new(self.group, program, door, hello, now);
+        if let Some((code, text)) = self.why_not(&session) {
+            session.tell(&ToProgram::Error { code: code.into(), text });
+            outputs.push(Output::Tell { program, bytes: session.out });
+            outputs.push(Output::Close { program });
+            return Ok(());
+        }
+        let replica = self.settings.replicas.iter().position(|id| *id == self.me).unwrap_or(0);
+        session.welcome(&self.node, replica as u64, self.base.ledger.program_version);
+        session.careful = self.failing.1 > 0;
+        self.session = Some(session);
+        self.settle(ground, outputs)
+    }
+
+    fn why_not(&self, session: &Session) -> Option<(&'static str, String)> {
+        let (name, hello) = (&self.name, &session.hello);
+        if self.session.is_some() {
+            let text = format!(
+                "another program is attached to this node's replica of '{name}': end it first"
+            );
+            return Some(("ATTACHED", text));
+        }
+        if let Some(held) = &self.held {
+            let text = format!(
+                "programs failed {} times on input {} of '{name}' ({}): mend the program, then \
+                 'amrita immortal release {name}', or take the input out with 'amrita immortal \
+                 skip {name} {}'",
+                held.tries, held.input, held.message, held.input
+            );
+            return Some(("HELD", text));
+        }
+        if self.diverged.is_some() {
+            let text = format!(
+                "this replica of '{name}' has diverged; see GET /core/immortals/{name}, then \
+                 'amrita immortal release {name}'"
+            );
+            return Some(("DIVERGED", text));
+        }
+        self.ledger.genesis.as_ref()?;
+        let (at_base, now) = (self.base.ledger.program_version, self.ledger.program_version);
+        let (version, upgrade_to) = (hello.program_version, hello.upgrade_to);
+        let fits = version == at_base && (now == at_base || upgrade_to == now);
+        (!fits).then(|| {
+            let text = format!(
+                "'{name}' is at program version {now} (its last checkpoint at {at_base}), and this \
+                 program has version {version}, upgrade to {upgrade_to}"
+            );
+            ("PROGRAM_VERSION", text)
+        })
+    }
+
+    pub(crate) fn close_session(&mut self, code: &str, text: &str, outputs: &mut Vec<Output>) {
+        let Some(mut session) = self.session.take() else { return };
+        session.tell(&ToProgram::Error { code: code.into(), text: text.into() });
+        outputs.push(Output::Tell { program: session.program, bytes: session.out });
+        outputs.push(Output::Close { program: session.program });
+        self.writing = None;
+        self.forget_primary();
+    }
+
+    fn peer(
+        &mut self,
+        ground: &mut Ground<'_>,
+        from: ReplicaId,
+        message: Peer,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        match message {
+            Peer::Status(status) => {
+                self.known.insert(from, Known { status, at: ground.now.steady_micros });
+                Ok(())
+            }
+            Peer::TakeCheckpoint => {
+                self.checkpoint_wanted = true;
+                Ok(())
+            }
+            Peer::Chunk { position, number, bytes, last } => {
+                self.chunk_came(ground, from, (position, number), &bytes, last, outputs)
+            }
+            Peer::ChunkTaken { position, number } => {
+                self.chunk_taken(ground, from, position, number, outputs)
+            }
+        }
+    }
+}
+
+pub(crate) fn encode_voice(voice: &Voice) -> Bytes {
+    Bytes::from(postcard::to_stdvec(voice).expect("a voice encodes"))
+}
+
+/// An entry that has no inputs in it.
+pub(crate) fn bare(time: protocol::Moment) -> Inputs {
+    Inputs { time, trims: Vec::new(), mark: None, origins: Vec::new(), blocks: Bytes::new() }
+}

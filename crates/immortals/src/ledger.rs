@@ -1,0 +1,295 @@
+//! What has been logged, as every replica knows it from the log alone: how many inputs there are,
+//! how far each sender has come, what was taken out. No program is needed for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use protocol::immortal::{
+    Block, BlockHead, Garbled, Message, SourceKind, blocks, messages, put_block_head, put_message,
+};
+use protocol::{GroupId, Moment};
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Entry, GenesisEnd, Inputs, Mark, Origin};
+use crate::io::Lane;
+
+/// How far the impulses of a sender have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImpulsesTaken {
+    pub session: u64,
+    pub last: u64,
+}
+
+/// The sum of a log. The same on all replicas at the same position.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// How many inputs there are; the number of the last one.
+    pub inputs: u64,
+    /// Of the last inputs.
+    pub time: Moment,
+    /// The number of the last message of each instance's stream.
+    pub received: BTreeMap<GroupId, u64>,
+    pub impulses: BTreeMap<GroupId, ImpulsesTaken>,
+    pub skipped: BTreeSet<u64>,
+    /// The state of the first program is in the log as a whole; what it wants as its first input.
+    pub genesis: Option<Bytes>,
+    pub program_version: u64,
+}
+
+/// What one entry has for a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logged {
+    /// The number of the first input; `count` follow from there.
+    pub first: u64,
+    pub count: u64,
+    pub time: Moment,
+    pub blocks: Bytes,
+    pub trims: Vec<(String, u64)>,
+    pub mark: Option<Mark>,
+}
+
+/// A message of a stream does not follow the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fits {
+    Yes,
+    No,
+}
+
+impl Ledger {
+    /// Takes an entry in. Blocks that do not fit (they never should come into a log) count for
+    /// nothing, on every replica alike.
+    ///
+    /// # Errors
+    /// When the blocks cannot be read; then they count for nothing as well.
+    pub fn log(&mut self, entry: &Entry) -> Result<Logged, Garbled> {
+        match entry {
+            Entry::Inputs(inputs) => self.log_inputs(inputs),
+            Entry::Genesis { last: Some(end), .. } => {
+                self.begin(end);
+                Ok(Logged::default())
+            }
+            Entry::Genesis { .. } => Ok(Logged::default()),
+            Entry::Skip { input } => {
+                self.skipped.insert(*input);
+                Ok(Logged::default())
+            }
+        }
+    }
+
+    /// The number of the last message of a sender that is logged; 0 when there is none.
+    pub fn logged_of(&self, from: GroupId, lane: Lane) -> u64 {
+        match lane {
+            Lane::Stream => self.received.get(&from).copied().unwrap_or(0),
+            Lane::Impulses { session } => {
+                let taken = self.impulses.get(&from).filter(|taken| taken.session == session);
+                taken.map_or(0, |taken| taken.last)
+            }
+        }
+    }
+
+    fn begin(&mut self, end: &GenesisEnd) {
+        if self.genesis.is_none() {
+            self.genesis = Some(end.initial.clone());
+            self.program_version = end.program_version;
+        }
+    }
+
+    fn log_inputs(&mut self, inputs: &Inputs) -> Result<Logged, Garbled> {
+        self.time = self.time.max(inputs.time);
+        let mut logged = Logged {
+            first: self.inputs + 1,
+            time: self.time,
+            blocks: inputs.blocks.clone(),
+            trims: inputs.trims.clone(),
+            mark: inputs.mark.clone(),
+            ..Logged::default()
+        };
+        let all: Vec<Block> = blocks(inputs.blocks.clone()).collect::<Result<_, _>>()?;
+        let fits: Vec<Fits> = all
+            .iter()
+            .zip(&inputs.origins)
+            .map(|(block, origin)| self.take(block, *origin))
+            .collect();
+        let good = || all.iter().zip(&fits).filter(|(_, fits)| **fits == Fits::Yes);
+        if fits.contains(&Fits::No) || fits.len() < all.len() {
+            let mut out = Vec::new();
+            for (block, _) in good() {
+                put_block_head(&mut out, &block.head, block.messages.len());
+                out.extend_from_slice(&block.messages);
+            }
+            logged.blocks = out.into();
+        }
+        logged.count = good().map(|(block, _)| block.head.count).sum();
+        self.inputs += logged.count;
+        Ok(logged)
+    }
+
+    fn take(&mut self, block: &Block, origin: Origin) -> Fits {
+        let BlockHead { first, count, .. } = block.head;
+        match origin {
+            Origin::Stream { from } => {
+                if self.received.get(&from).is_some_and(|last| last + 1 != first) {
+                    return Fits::No;
+                }
+                self.received.insert(from, first + count.saturating_sub(1));
+            }
+            Origin::Impulses { from, session, first } => {
+                let taken = self.impulses.entry(from).or_default();
+                let follows = session == taken.session && first == taken.last + 1;
+                if !follows && (session <= taken.session || first != 1) {
+                    return Fits::No;
+                }
+                *taken = ImpulsesTaken { session, last: first + count.saturating_sub(1) };
+            }
+            Origin::Node => self.take_own(block),
+            Origin::Outside => {}
+        }
+        Fits::Yes
+    }
+
+    /// Only an upgrade matters here.
+    fn take_own(&mut self, block: &Block) {
+        for message in messages(block.messages.clone()).flatten() {
+            if let Message::Upgrade { version } = message {
+                self.program_version = version;
+            }
+        }
+    }
+
+    /// The blocks with a placeholder for each input that was taken out.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn without_skipped(&self, logged: &Logged) -> Result<Bytes, Garbled> {
+        let last = logged.first + logged.count;
+        if self.skipped.range(logged.first..last).next().is_none() {
+            return Ok(logged.blocks.clone());
+        }
+        let mut input = logged.first;
+        let mut out = Vec::new();
+        for block in blocks(logged.blocks.clone()) {
+            let block = block?;
+            let mut body = Vec::new();
+            for message in messages(block.messages) {
+                let skipped = self.skipped.contains(&input);
+                put_message(&mut body, &if skipped { Message::Skipped } else { message? });
+                input += 1;
+            }
+            put_block_head(&mut out, &block.head, body.len());
+            out.extend_from_slice(&body);
+        }
+        Ok(out.into())
+    }
+}
+
+/// One block for each message, to be delivered one at a time.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn one_by_one(logged: &Bytes) -> Result<Vec<Bytes>, Garbled> {
+    let mut singles = Vec::new();
+    for block in blocks(logged.clone()) {
+        let Block { head, messages: bytes } = block?;
+        for (place, message) in (0..).zip(messages(bytes)) {
+            let mut body = Vec::new();
+            put_message(&mut body, &message?);
+            let numbered = head.kind == SourceKind::Instance;
+            let first = if numbered { head.first + place } else { head.first };
+            let single = BlockHead { first, count: 1, ..head.clone() };
+            let mut out = Vec::new();
+            put_block_head(&mut out, &single, body.len());
+            out.extend_from_slice(&body);
+            singles.push(out.into());
+        }
+    }
+    Ok(singles)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(first: u64, count: u64) -> Vec<u8> {
+        let mut body = Vec::new();
+        for number in first..first + count {
+            let payload = Bytes::from(vec![u8::try_from(number).unwrap()]);
+            put_message(&mut body, &Message::Fork { method: 1, payload });
+        }
+        let head = BlockHead { kind: SourceKind::Instance, name: "a".into(), first, count };
+        let mut out = Vec::new();
+        put_block_head(&mut out, &head, body.len());
+        out.extend_from_slice(&body);
+        out
+    }
+
+    fn inputs(parts: &[(u32, u64, u64)]) -> Entry {
+        let origins = parts.iter().map(|(from, ..)| Origin::Stream { from: GroupId(*from) });
+        Entry::Inputs(Inputs {
+            time: Moment(9),
+            trims: Vec::new(),
+            mark: None,
+            origins: origins.collect(),
+            blocks: parts.iter().flat_map(|(_, first, count)| block(*first, *count)).collect(),
+        })
+    }
+
+    #[test]
+    fn inputs_are_numbered_in_the_order_of_the_log() {
+        let mut ledger = Ledger::default();
+        let logged = ledger.log(&inputs(&[(7, 1, 3), (8, 1, 2)])).unwrap();
+        assert_eq!((logged.first, logged.count), (1, 5));
+        let logged = ledger.log(&inputs(&[(7, 4, 1)])).unwrap();
+        assert_eq!((logged.first, logged.count), (6, 1));
+        assert_eq!(ledger.received[&GroupId(7)], 4);
+    }
+
+    #[test]
+    fn a_message_that_came_before_or_too_early_counts_for_nothing() {
+        let mut ledger = Ledger::default();
+        ledger.log(&inputs(&[(7, 1, 3)])).unwrap();
+        for wrong in [3, 5] {
+            let logged = ledger.log(&inputs(&[(7, wrong, 1), (8, wrong, 1)])).unwrap();
+            assert_eq!(logged.count, if wrong == 3 { 1 } else { 0 }, "{wrong}");
+            assert_eq!(ledger.received[&GroupId(7)], 3);
+        }
+        assert_eq!(ledger.inputs, 4);
+    }
+
+    #[test]
+    fn the_impulses_of_an_earlier_session_are_refused() {
+        let impulse = |session, first| {
+            let mut body = Vec::new();
+            put_message(&mut body, &Message::Impulse { method: 1, payload: Bytes::new() });
+            let kind = SourceKind::Impulses;
+            let head = BlockHead { kind, name: "a".into(), first: 0, count: 1 };
+            let mut out = Vec::new();
+            put_block_head(&mut out, &head, body.len());
+            out.extend_from_slice(&body);
+            Entry::Inputs(Inputs {
+                time: Moment(9),
+                trims: Vec::new(),
+                mark: None,
+                origins: vec![Origin::Impulses { from: GroupId(7), session, first }],
+                blocks: out.into(),
+            })
+        };
+        let mut ledger = Ledger::default();
+        let counts: Vec<u64> = [(3, 1), (3, 2), (3, 2), (2, 1), (5, 1), (3, 3), (5, 2)]
+            .map(|(session, first)| ledger.log(&impulse(session, first)).unwrap().count)
+            .into();
+        assert_eq!(counts, [1, 1, 0, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn an_input_that_was_taken_out_keeps_its_number() {
+        let mut ledger = Ledger::default();
+        let logged = ledger.log(&inputs(&[(7, 1, 2), (8, 1, 2)])).unwrap();
+        ledger.log(&Entry::Skip { input: 3 }).unwrap();
+        let kinds: Vec<bool> = blocks(ledger.without_skipped(&logged).unwrap())
+            .flat_map(|block| messages(block.unwrap().messages))
+            .map(|message| message.unwrap() == Message::Skipped)
+            .collect();
+        assert_eq!(kinds, [false, false, true, false]);
+        assert_eq!(one_by_one(&logged.blocks).unwrap().len(), 4);
+    }
+}

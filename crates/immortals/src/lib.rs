@@ -1,0 +1,55 @@
+//! Immortals: ordinary programs that go on when they die.
+//!
+//! An *instance* is a group whose log holds the inputs of a program. Every replica has a copy of the
+//! program attached; all copies get the same inputs in the same order and so have the same state and
+//! say the same. The copy beside the owner is the *primary*: what it says leaves the machine. When it
+//! dies, the next owner's copy has already said it, too.
+//!
+//! | part | what it knows |
+//! |---|---|
+//! | [`Ledger`] | the sum of the log: the number of inputs, how far each sender has come. No program is needed |
+//! | [`Voice`] | the sum of what the program here has said: numbered streams, timers, a digest |
+//! | `session` | the attached program: what it was told, what it confirmed |
+//! | `office` | what only the owner does: inputs into the log, receipts, sending |
+//! | `base`, `checkpoint` | the state from which a program begins, in the state store |
+//! | [`Instance`] | all of these behind one `step` |
+//!
+//! Exactly once, in short. A message is durable in the *receiver's* log before it is confirmed, and
+//! only there. The sender numbers what its program says to each destination, and keeps it until it
+//! is confirmed; after a crash the program says it again in replay, under the same numbers. The
+//! receiver takes only what follows. Nothing is delivered before it is committed, so nothing that a
+//! program says can outlive its cause.
+//!
+//! [`ambrosia`] is the door for programs that were written for AMBROSIA's coordinator; our own is
+//! `api/immortal-protocol.md`. Behind the doors all programs are alike.
+//!
+//! The idea is AMBROSIA's ("virtual resiliency"); logs, elections and membership are this project's
+//! groups.
+
+pub mod ambrosia;
+mod attend;
+mod base;
+mod checkpoint;
+mod door;
+mod entry;
+mod instance;
+mod io;
+mod ledger;
+mod mind;
+mod office;
+mod outgoing;
+mod session;
+mod voice;
+
+pub use attend::NAME_BYTES_MAX;
+pub use base::{BaseRecord, Blob, CHUNK_BYTES, read_chunk, read_record};
+pub use door::{Door, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, NativeDoor};
+pub use entry::{ENTRY_BYTES_MAX, Entry, GenesisEnd, Inputs, Mark, Origin};
+pub use instance::{Instance, Options};
+pub use io::{
+    Ask, Between, Diverged, Entries, Ground, Handed, Held, Input, Lane, Output, Peer,
+    ReplicaStatus, Settings, Told,
+};
+pub use ledger::{ImpulsesTaken, Ledger, Logged};
+pub use session::WINDOW_BYTES;
+pub use voice::{Compared, Kept, Stream, Voice};

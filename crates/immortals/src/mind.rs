@@ -1,0 +1,189 @@
+//! What is looked at again and again: whether the program lives, who should own the instance, how
+//! all replicas are.
+
+use protocol::ReplicaId;
+use protocol::immortal::ToProgram;
+use storage::StoreError;
+
+use crate::instance::Instance;
+use crate::io::{Ground, Output, Peer, ReplicaStatus};
+use crate::session::Phase;
+
+/// A status older than this counts for nothing, in microseconds.
+const STATUS_MICROS_MAX: u64 = 1_500_000;
+
+/// Replicas tell one another how they are at least so often, in microseconds.
+const STATUS_MICROS: u64 = 200_000;
+
+/// A hand-over that came to nothing is tried again after so long, in microseconds.
+const HAND_OVER_MICROS: u64 = 500_000;
+
+impl Instance {
+    pub(crate) fn tick(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.ping(ground.now.steady_micros);
+        self.mind_checkpoint(ground, outputs);
+        self.adopt_incoming(ground)?;
+        if self.office.is_some() {
+            self.fire_timers(ground);
+            self.mind_lines(ground, outputs);
+            self.mind_upgrade();
+            self.mind_quiet(ground, outputs);
+            self.mind_owner(ground.now.steady_micros, outputs);
+        }
+        Ok(())
+    }
+
+    fn ping(&mut self, now: u64) {
+        let every = self.settings.program_timeout_micros / 4;
+        let Some(session) = &mut self.session else { return };
+        if session.door.confirms() && now.saturating_sub(session.pinged) >= every {
+            session.pinged = now;
+            session.tell(&ToProgram::Ping { number: now });
+        }
+    }
+
+    /// Whether the program on that replica could become the primary now.
+    pub(crate) fn is_ready(&self, replica: ReplicaId) -> bool {
+        self.known.get(&replica).is_some_and(|known| {
+            let status = &known.status;
+            status.attached
+                && status.caught_up
+                && status.held.is_none()
+                && status.diverged.is_none()
+        })
+    }
+
+    /// The other replicas whose programs are ready, the one that has come furthest first.
+    pub(crate) fn standbys(&self) -> impl Iterator<Item = ReplicaId> {
+        let mut ready: Vec<ReplicaId> = self
+            .settings
+            .replicas
+            .iter()
+            .copied()
+            .filter(|id| *id != self.me && self.is_ready(*id))
+            .collect();
+        ready.sort_by_key(|id| std::cmp::Reverse(self.known[id].status.done));
+        ready.into_iter()
+    }
+
+    /// Whether a program is attached here that may be the primary.
+    pub fn is_served(&self) -> bool {
+        self.session.is_some() && self.held.is_none() && self.diverged.is_none()
+    }
+
+    /// The ownership goes where a program is ready, if there is none here or it gives no sign of life.
+    fn mind_owner(&mut self, now: u64, outputs: &mut Vec<Output>) {
+        self.known.retain(|_, known| now.saturating_sub(known.at) < STATUS_MICROS_MAX);
+        let Some(office) = &self.office else { return };
+        if now.saturating_sub(office.handing_since) < HAND_OVER_MICROS {
+            return;
+        }
+        let silent = self.session.as_ref().is_some_and(|session| {
+            session.door.confirms()
+                && now.saturating_sub(session.heard) > self.settings.program_timeout_micros
+        });
+        let heir = if !self.is_served() || silent {
+            // Nobody has begun yet: any attached program will do.
+            let waiting = |id: &ReplicaId| {
+                self.ledger.genesis.is_none()
+                    && self.known.get(id).is_some_and(|known| known.status.attached)
+            };
+            let others = self.settings.replicas.iter().copied().filter(|id| *id != self.me);
+            self.standbys().next().or_else(|| others.clone().find(waiting))
+        } else {
+            self.heir_of_upgrade()
+        };
+        let Some(heir) = heir else { return };
+        if silent {
+            outputs.push(Output::Note(format!(
+                "the program of '{}' gives no sign of life: another one takes over",
+                self.name
+            )));
+            self.close_session("SILENT", "no sign of life from this program", outputs);
+        }
+        if let Some(office) = &mut self.office {
+            office.handing_since = now;
+        }
+        outputs.push(Output::HandOver { to: heir });
+    }
+
+    /// Whose program can turn the state into the version that is wanted, if this one cannot.
+    fn heir_of_upgrade(&self) -> Option<ReplicaId> {
+        let wanted = self.settings.upgrade_version?;
+        let session = self.session.as_ref()?;
+        if wanted == self.ledger.program_version || session.hello.upgrade_to == wanted {
+            return None;
+        }
+        self.standbys().find(|id| self.known[id].status.upgrade_to == wanted)
+    }
+
+    /// How this replica is.
+    pub fn status(&self) -> ReplicaStatus {
+        let session = self.session.as_ref();
+        ReplicaStatus {
+            attached: session.is_some(),
+            caught_up: session.is_some_and(|s| {
+                s.phase == Phase::Live && self.ledger.inputs - s.done_input() < 1_000
+            }),
+            done: session.map_or(0, crate::session::Session::done_input),
+            inputs: self.ledger.inputs,
+            program_version: self.ledger.program_version,
+            upgrade_to: session.map_or(0, |s| s.hello.upgrade_to),
+            base: self.base.position,
+            base_input: self.base.ledger.inputs,
+            checkpoint_bytes: self.base.blob.map_or(0, |blob| blob.bytes),
+            log_bytes: self.log_bytes,
+            held: self.held.clone(),
+            diverged: self.diverged.clone(),
+        }
+    }
+
+    /// How the other replicas are, as far as they were heard of lately.
+    pub fn others(&self) -> impl Iterator<Item = (ReplicaId, &ReplicaStatus)> {
+        self.known.iter().map(|(id, known)| (*id, &known.status))
+    }
+
+    /// Whether the program here is the primary.
+    pub fn is_primary(&self) -> bool {
+        self.office.as_ref().is_some_and(|office| office.is_primary)
+    }
+
+    /// For each destination: what was said, what is confirmed, and the bytes that are kept.
+    pub fn outputs(&self) -> Vec<(String, u64, u64, usize)> {
+        let Some(session) = &self.session else { return Vec::new() };
+        let streams = session.voice.streams.iter();
+        streams
+            .map(|(name, stream)| (name.clone(), stream.count, stream.confirmed, stream.kept_bytes))
+            .collect()
+    }
+
+    /// How far each sender has come in the log.
+    pub fn senders(&self) -> impl Iterator<Item = (protocol::GroupId, u64)> {
+        self.ledger.received.iter().map(|(group, last)| (*group, *last))
+    }
+
+    /// Nothing is on its way into the log.
+    pub fn is_idle(&self) -> bool {
+        self.office.as_ref().is_none_or(crate::office::Office::is_idle)
+    }
+
+    pub(crate) fn mind_status(&mut self, now: u64, outputs: &mut Vec<Output>) {
+        let status = self.status();
+        let (told, at) = &self.told_status;
+        let changed = (status.attached, status.caught_up, &status.held, &status.diverged)
+            != (told.attached, told.caught_up, &told.held, &told.diverged);
+        if !changed && now.saturating_sub(*at) < STATUS_MICROS {
+            return;
+        }
+        self.told_status = (status.clone(), now);
+        for to in self.settings.replicas.clone() {
+            if to != self.me {
+                outputs.push(Output::Peer { to, message: Peer::Status(status.clone()) });
+            }
+        }
+    }
+}

@@ -1,0 +1,591 @@
+//! What the owner does: puts inputs into the log, confirms them to their senders, and sends on what
+//! the program says, as long as the term lasts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use protocol::immortal::{
+    BlockHead, Fate, Garbled, Message, SourceKind, Status, ToProgram, put_block_head, put_message,
+    skip_messages,
+};
+use protocol::{GroupId, ReplicaId, Term};
+use storage::StoreError;
+
+use crate::entry::{ENTRY_BYTES_MAX, Entry, Inputs, Mark, Origin};
+use crate::instance::{Instance, bare};
+use crate::io::{Ask, Between, Ground, Lane, Output, Told};
+use crate::ledger::Logged;
+use crate::outgoing::{Line, WINDOW_BYTES};
+use crate::session::Phase;
+use crate::voice::Stream;
+
+/// So many entries may be on their way into the log; more inputs gather meanwhile.
+const FLYING_MAX: usize = 4;
+
+/// So many bytes of inputs may wait for the log; more are not taken, and senders try again.
+const PENDING_BYTES_MAX: usize = 64 << 20;
+
+/// So many bytes of impulses may wait for one destination; more are refused.
+const IMPULSE_BYTES_MAX: usize = 4 << 20;
+
+/// After so long without inputs, what was confirmed and said is logged on its own, in microseconds.
+const QUIET_MICROS: u64 = 200_000;
+
+/// Who is told when inputs are logged.
+#[derive(Debug)]
+enum Receipt {
+    None,
+    Sender { group: GroupId, lane: Lane },
+    Impulse { number: u64 },
+    Ticket(u64),
+}
+
+/// Inputs that wait for the log.
+#[derive(Debug)]
+struct Pending {
+    head: BlockHead,
+    origin: Origin,
+    messages: Bytes,
+    receipt: Receipt,
+}
+
+/// An entry on its way into the log.
+#[derive(Debug, Default)]
+struct Flying {
+    /// With the count of the block's messages.
+    receipts: Vec<(u64, Receipt)>,
+}
+
+pub(crate) struct Office {
+    pub(crate) term: Term,
+    /// All that was logged when the office was opened: the program is the primary when it has
+    /// handled so much.
+    until: u64,
+    /// The program knows that it is the primary.
+    pub(crate) is_primary: bool,
+    accepting: bool,
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    flying: VecDeque<Flying>,
+    /// The next number of each sender's stream, what is on its way included.
+    next: BTreeMap<(GroupId, Lane), u64>,
+    /// The next of the program's own messages to itself.
+    own_next: u64,
+    pub(crate) lines: BTreeMap<(String, bool), Line>,
+    /// Impulses of the program to other instances, and their numbers there.
+    pub(crate) impulses: BTreeMap<String, (Stream, VecDeque<u64>)>,
+    /// Destinations to which there may be something to send.
+    pub(crate) touched: BTreeSet<String>,
+    /// Timers and results that are on their way into the log.
+    resolved: BTreeSet<u64>,
+    trims: BTreeMap<String, u64>,
+    started: bool,
+    upgrading: Option<u64>,
+    mark_logged: Option<Mark>,
+    quiet_since: u64,
+    pub(crate) handing_since: u64,
+}
+
+impl Instance {
+    pub(crate) fn open_office(
+        &mut self,
+        ground: &mut Ground<'_>,
+        term: Term,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.close_office(outputs);
+        self.office = Some(Office {
+            term,
+            until: self.ledger.inputs,
+            is_primary: false,
+            accepting: false,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            flying: VecDeque::new(),
+            next: BTreeMap::new(),
+            own_next: 0,
+            lines: BTreeMap::new(),
+            impulses: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            resolved: BTreeSet::new(),
+            trims: BTreeMap::new(),
+            started: false,
+            upgrading: None,
+            mark_logged: None,
+            quiet_since: ground.now.steady_micros,
+            handing_since: 0,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn close_office(&mut self, outputs: &mut Vec<Output>) {
+        self.forget_primary();
+        let Some(office) = self.office.take() else { return };
+        let flying = office.flying.into_iter().flat_map(|flying| flying.receipts);
+        let waiting = office.pending.into_iter().map(|pending| (0, pending.receipt));
+        for (_, receipt) in flying.chain(waiting) {
+            match receipt {
+                Receipt::Ticket(ticket) => {
+                    outputs.push(Output::Answer { ticket, told: Told::NotOwner });
+                }
+                Receipt::Impulse { number } => self.tell_fate(number, Fate::Unknown, 0),
+                Receipt::Sender { .. } | Receipt::None => {}
+            }
+        }
+        for (_, numbers) in office.impulses.into_values() {
+            for number in numbers {
+                self.tell_fate(number, Fate::Unknown, 0);
+            }
+        }
+        if let Some(session) = &self.session
+            && matches!(session.phase, Phase::Genesis(_))
+        {
+            let text = "another replica became the owner before the first state was logged";
+            self.close_session("RELOAD", text, outputs);
+        }
+    }
+
+    /// The program is not the primary any more, or is gone.
+    pub(crate) fn forget_primary(&mut self) {
+        if let Some(office) = &mut self.office {
+            office.is_primary = false;
+        }
+        if let Some(session) = &mut self.session
+            && std::mem::take(&mut session.is_primary)
+        {
+            session.tell(&ToProgram::Standby);
+        }
+    }
+
+    fn tell_fate(&mut self, number: u64, fate: Fate, input: u64) {
+        if let Some(session) = &mut self.session {
+            session.tell(&ToProgram::Fate { number, fate, input });
+        }
+    }
+
+    /// Brings everything on that an owner does.
+    pub(crate) fn mind_office(&mut self, ground: &mut Ground<'_>, outputs: &mut Vec<Output>) {
+        if self.office.is_none() {
+            return;
+        }
+        self.mind_primary(ground);
+        self.mind_accepting(outputs);
+        self.start();
+        self.pump_all(ground, outputs);
+        self.flush(ground, outputs);
+    }
+
+    fn mind_primary(&mut self, ground: &Ground<'_>) {
+        let (Some(office), Some(session)) = (&mut self.office, &mut self.session) else { return };
+        if office.is_primary || !session.has_come_to(office.until) {
+            return;
+        }
+        office.is_primary = true;
+        session.is_primary = true;
+        session.heard = ground.now.steady_micros;
+        session.tell(&ToProgram::Primary { term: office.term });
+        office.own_next = self.ledger.received.get(&self.group).map_or(1, |last| last + 1);
+        office.touched.extend(session.voice.streams.keys().cloned());
+    }
+
+    /// Messages of others are taken as soon as there is a program that will handle them.
+    fn mind_accepting(&mut self, outputs: &mut Vec<Output>) {
+        let Some(office) = &mut self.office else { return };
+        let ready = self
+            .session
+            .as_ref()
+            .is_some_and(|s| matches!(s.phase, Phase::Replaying { .. } | Phase::Live));
+        if ready && !office.accepting && self.ledger.inputs + u64::from(office.started) > 0 {
+            outputs.push(Output::Accepting);
+            office.accepting = true;
+        } else if !ready {
+            office.accepting = false;
+        }
+    }
+
+    /// The first input of all.
+    fn start(&mut self) {
+        let Some(office) = &mut self.office else { return };
+        if self.ledger.inputs > 0 || office.started || !office.is_primary {
+            return;
+        }
+        office.started = true;
+        let payload = self.ledger.genesis.clone().unwrap_or_default();
+        office.put_own(&Message::Start { payload });
+    }
+
+    /// Proposes an entry that carries no inputs.
+    pub(crate) fn propose_bare(&mut self, entry: Entry, outputs: &mut Vec<Output>) {
+        let Some(office) = &mut self.office else { return };
+        office.flying.push_back(Flying::default());
+        outputs.push(Output::Propose(entry.encode()));
+    }
+
+    fn flush(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
+        let Some(office) = &mut self.office else { return };
+        while !office.pending.is_empty() && office.flying.len() < FLYING_MAX {
+            let mut inputs = Inputs {
+                trims: std::mem::take(&mut office.trims).into_iter().collect(),
+                ..bare(ground.now.wall)
+            };
+            let mut flying = Flying::default();
+            let mut blocks = Vec::new();
+            while blocks.len() < ENTRY_BYTES_MAX
+                && let Some(pending) = office.pending.pop_front()
+            {
+                office.pending_bytes -= pending.messages.len();
+                put_block_head(&mut blocks, &pending.head, pending.messages.len());
+                blocks.extend_from_slice(&pending.messages);
+                inputs.origins.push(pending.origin);
+                flying.receipts.push((pending.head.count, pending.receipt));
+            }
+            inputs.blocks = blocks.into();
+            inputs.mark = new_mark(&self.session, &mut office.mark_logged);
+            office.quiet_since = ground.now.steady_micros;
+            office.flying.push_back(flying);
+            outputs.push(Output::Propose(Entry::Inputs(inputs).encode()));
+        }
+    }
+
+    /// What came without inputs for a while is logged all the same: so that standbys forget what is
+    /// confirmed, and compare what was said.
+    pub(crate) fn mind_quiet(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
+        let now = ground.now.steady_micros;
+        let Some(office) = &mut self.office else { return };
+        let quiet = office.pending.is_empty() && office.flying.is_empty();
+        if !quiet || !office.is_primary || now.saturating_sub(office.quiet_since) < QUIET_MICROS {
+            return;
+        }
+        let mark = new_mark(&self.session, &mut office.mark_logged);
+        if office.trims.is_empty() && mark.is_none() {
+            return;
+        }
+        let trims = std::mem::take(&mut office.trims).into_iter().collect();
+        office.quiet_since = now;
+        let inputs = Inputs { trims, mark, ..bare(ground.now.wall) };
+        self.propose_bare(Entry::Inputs(inputs), outputs);
+    }
+
+    /// An entry of this office is in the log.
+    pub(crate) fn landed(&mut self, logged: &Logged, outputs: &mut Vec<Output>) {
+        let Some(office) = &mut self.office else { return };
+        let Some(flying) = office.flying.pop_front() else { return };
+        let mut input = logged.first;
+        for (count, receipt) in flying.receipts {
+            match receipt {
+                Receipt::None => {}
+                Receipt::Sender { group, lane } => {
+                    let logged = self.ledger.logged_of(group, lane);
+                    let message = Between::Received { lane, logged, again: None };
+                    outputs.push(Output::Between { to: group, message });
+                }
+                Receipt::Impulse { number } => {
+                    if let Some(session) = &mut self.session {
+                        session.tell(&ToProgram::Fate { number, fate: Fate::Logged, input });
+                    }
+                }
+                Receipt::Ticket(ticket) => {
+                    outputs.push(Output::Answer { ticket, told: Told::Done { input } });
+                }
+            }
+            input += count;
+        }
+    }
+
+    // What comes from other instances.
+
+    pub(crate) fn between(
+        &mut self,
+        ground: &mut Ground<'_>,
+        from: GroupId,
+        message: Between,
+        outputs: &mut Vec<Output>,
+    ) {
+        match message {
+            Between::Received { lane, logged, again } => {
+                self.confirmed_by(ground, from, lane, (logged, again), outputs);
+            }
+            Between::Where { lane } => {
+                let Some(office) = &self.office else { return };
+                if office.accepting {
+                    let logged = self.ledger.logged_of(from, lane);
+                    let next = office.next.get(&(from, lane)).copied().unwrap_or(logged + 1);
+                    let message = Between::Received { lane, logged, again: Some(next) };
+                    outputs.push(Output::Between { to: from, message });
+                }
+            }
+            Between::Send { lane, name, floor, first, count, messages } => {
+                let got = self.take_sent(from, lane, name, floor, (first, count, messages));
+                if let Ok(Some(message)) = got {
+                    outputs.push(Output::Between { to: from, message });
+                }
+            }
+        }
+    }
+
+    /// Messages of a sender: those that follow are to be logged. What to tell the sender at once.
+    fn take_sent(
+        &mut self,
+        from: GroupId,
+        lane: Lane,
+        name: String,
+        floor: u64,
+        (first, count, messages): (u64, u64, Bytes),
+    ) -> Result<Option<Between>, Garbled> {
+        let logged = self.ledger.logged_of(from, lane);
+        let Some(office) = &mut self.office else { return Ok(None) };
+        if !office.accepting || office.pending_bytes > PENDING_BYTES_MAX {
+            return Ok(None);
+        }
+        let known = office.next.get(&(from, lane)).copied();
+        let next = known.unwrap_or(if logged == 0 { floor } else { logged + 1 });
+        if first > next {
+            return Ok(Some(Between::Received { lane, logged, again: Some(next) }));
+        }
+        if first + count <= next {
+            return Ok(Some(Between::Received { lane, logged, again: None }));
+        }
+        let skip = next - first;
+        let messages = if skip == 0 { messages } else { skip_messages(&messages, skip)? };
+        let count = count - skip;
+        office.next.insert((from, lane), next + count);
+        let (kind, origin, shown) = match lane {
+            Lane::Stream => (SourceKind::Instance, Origin::Stream { from }, next),
+            Lane::Impulses { session } => {
+                (SourceKind::Impulses, Origin::Impulses { from, session, first: next }, 0)
+            }
+        };
+        let head = BlockHead { kind, name, first: shown, count };
+        office.put(Pending {
+            head,
+            origin,
+            messages,
+            receipt: Receipt::Sender { group: from, lane },
+        });
+        Ok(None)
+    }
+
+    // What comes from the program itself.
+
+    pub(crate) fn result(
+        &mut self,
+        id: u64,
+        status: Status,
+        payload: Bytes,
+    ) -> Result<(), Garbled> {
+        let (Some(office), Some(session)) = (&mut self.office, &self.session) else {
+            return Ok(());
+        };
+        // A standby's result, or a second one, is of no use: the log has one already or will.
+        let awaited = session.voice.awaits.get(&id) == Some(&None);
+        if session.is_primary && awaited && office.resolved.insert(id) {
+            office.put_own(&Message::Result { id, status, payload });
+        }
+        Ok(())
+    }
+
+    /// Puts an impulse on its way. False when there is no room for it.
+    pub(crate) fn take_impulse(
+        &mut self,
+        ground: &mut Ground<'_>,
+        number: u64,
+        destination: &str,
+        messages: Bytes,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        let Some(office) = &mut self.office else { return false };
+        if destination == self.name {
+            if office.pending_bytes > PENDING_BYTES_MAX {
+                return false;
+            }
+            let kind = SourceKind::Impulses;
+            let head = BlockHead { kind, name: self.name.clone(), first: 0, count: 1 };
+            let receipt = Receipt::Impulse { number };
+            office.put(Pending { head, origin: Origin::Outside, messages, receipt });
+            return true;
+        }
+        let (stream, numbers) = office.impulses.entry(destination.to_owned()).or_default();
+        if stream.kept_bytes > IMPULSE_BYTES_MAX || stream.keep(1, messages).is_err() {
+            return false;
+        }
+        numbers.push_back(number);
+        self.pump(ground, destination, true, outputs);
+        true
+    }
+
+    /// The impulses to a destination are logged there up to a number.
+    pub(crate) fn impulses_confirmed(&mut self, destination: &str, up_to: u64) {
+        let Some(office) = &mut self.office else { return };
+        let Some((stream, numbers)) = office.impulses.get_mut(destination) else { return };
+        let before = stream.confirmed;
+        if up_to <= before || stream.confirm(up_to).is_err() {
+            return;
+        }
+        let count = usize::try_from(up_to - before).unwrap_or(usize::MAX).min(numbers.len());
+        let told: Vec<u64> = numbers.drain(..count).collect();
+        for number in told {
+            self.tell_fate(number, Fate::Logged, 0);
+        }
+    }
+
+    pub(crate) fn note_trim(&mut self, destination: &str, up_to: u64) {
+        if let Some(office) = &mut self.office {
+            let trim = office.trims.entry(destination.to_owned()).or_default();
+            *trim = (*trim).max(up_to);
+        }
+    }
+
+    /// The program's messages to itself go straight into its own log.
+    pub(crate) fn pump_own(&mut self) {
+        let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
+        if !office.is_primary {
+            return;
+        }
+        let Some(stream) = session.voice.streams.get(&self.name) else { return };
+        while office.pending_bytes < WINDOW_BYTES
+            && let Ok(Some(piece)) = stream.piece(office.own_next)
+        {
+            let kind = SourceKind::Instance;
+            let head =
+                BlockHead { kind, name: self.name.clone(), first: piece.first, count: piece.count };
+            office.own_next = piece.first + piece.count;
+            let origin = Origin::Stream { from: self.group };
+            let receipt = Receipt::None;
+            office.put(Pending { head, origin, messages: piece.messages, receipt });
+        }
+    }
+
+    /// Timers whose time has come.
+    pub(crate) fn fire_timers(&mut self, ground: &Ground<'_>) {
+        let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
+        if !office.is_primary {
+            return;
+        }
+        let due: Vec<u64> = session
+            .voice
+            .awaits
+            .iter()
+            .filter(|(id, due)| {
+                due.is_some_and(|due| due <= ground.now.wall) && !office.resolved.contains(id)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            office.resolved.insert(id);
+            office.put_own(&Message::Timer { id });
+        }
+        let awaits = &session.voice.awaits;
+        office.resolved.retain(|id| awaits.contains_key(id));
+    }
+
+    /// The next version of the program takes over, if this one can.
+    pub(crate) fn mind_upgrade(&mut self) {
+        let Some(wanted) = self.settings.upgrade_version else { return };
+        let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
+        let ready = office.is_primary
+            && wanted != self.ledger.program_version
+            && session.hello.upgrade_to == wanted
+            && office.upgrading != Some(wanted);
+        if ready {
+            office.upgrading = Some(wanted);
+            office.put_own(&Message::Upgrade { version: wanted });
+        }
+    }
+
+    // What people want.
+
+    pub(crate) fn ask(&mut self, ticket: u64, ask: Ask, outputs: &mut Vec<Output>) {
+        if let Ask::Release = ask {
+            self.held = None;
+            self.diverged = None;
+            self.failing = (0, 0);
+            outputs.push(Output::Answer { ticket, told: Told::Done { input: self.ledger.inputs } });
+            return;
+        }
+        let refused = |text: &str| Output::Answer { ticket, told: Told::Refused(text.into()) };
+        let Some(office) = &mut self.office else {
+            outputs.push(Output::Answer { ticket, told: Told::NotOwner });
+            return;
+        };
+        match ask {
+            Ask::Checkpoint if self.session.is_none() => {
+                outputs.push(refused("no program is attached to the owner's replica"));
+            }
+            Ask::Checkpoint => {
+                self.checkpoint_wanted = true;
+                let told = Told::Done { input: self.ledger.inputs };
+                outputs.push(Output::Answer { ticket, told });
+            }
+            Ask::Release => {}
+            Ask::Move { to } => self.move_to(ticket, to, outputs),
+            Ask::Skip { input } if input == 0 || input > self.ledger.inputs => {
+                let text = format!("there are inputs 1 to {}", self.ledger.inputs);
+                outputs.push(refused(&text));
+            }
+            Ask::Skip { input } => {
+                office.flying.push_back(Flying { receipts: vec![(0, Receipt::Ticket(ticket))] });
+                outputs.push(Output::Propose(Entry::Skip { input }.encode()));
+                self.held = None;
+                self.failing = (0, 0);
+            }
+            Ask::Impulse { .. } if !office.accepting => {
+                outputs.push(refused("no program is attached to any replica: start one"));
+            }
+            Ask::Impulse { from, method, payload } => {
+                let mut messages = Vec::new();
+                put_message(&mut messages, &Message::Impulse { method, payload });
+                let name = format!("client/{from}");
+                let head = BlockHead { kind: SourceKind::Impulses, name, first: 0, count: 1 };
+                let (origin, receipt) = (Origin::Outside, Receipt::Ticket(ticket));
+                office.put(Pending { head, origin, messages: messages.into(), receipt });
+            }
+        }
+    }
+
+    fn move_to(&mut self, ticket: u64, to: ReplicaId, outputs: &mut Vec<Output>) {
+        let told = if to == self.me {
+            Told::Done { input: self.ledger.inputs }
+        } else if !self.settings.replicas.contains(&to) {
+            Told::Refused("that node has no replica of it".into())
+        } else if !self.is_ready(to) {
+            Told::Refused("the program there is not attached or has not caught up".into())
+        } else {
+            outputs.push(Output::HandOver { to });
+            Told::Done { input: self.ledger.inputs }
+        };
+        outputs.push(Output::Answer { ticket, told });
+    }
+}
+
+impl Office {
+    fn put(&mut self, pending: Pending) {
+        self.pending_bytes += pending.messages.len();
+        self.pending.push_back(pending);
+    }
+
+    fn put_own(&mut self, message: &Message) {
+        let mut messages = Vec::new();
+        put_message(&mut messages, message);
+        let head = BlockHead { kind: SourceKind::Node, name: String::new(), first: 0, count: 1 };
+        let (messages, receipt) = (messages.into(), Receipt::None);
+        self.put(Pending { head, origin: Origin::Node, messages, receipt });
+    }
+
+    /// Nothing of it is on its way into the log.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.flying.is_empty()
+    }
+}
+
+/// What the program has said, if the log does not have it yet.
+fn new_mark(session: &Option<crate::session::Session>, logged: &mut Option<Mark>) -> Option<Mark> {
+    let session = session.as_ref()?;
+    let mark = if session.door.confirms() {
+        let (input, digest) = session.voice.last_point()?;
+        Mark::Input { input, digest }
+    } else {
+        let (destination, count, crc) = session.voice.last_stream_point()?.clone();
+        Mark::Stream { destination, count, crc }
+    };
+    (logged.as_ref() != Some(&mark)).then(|| logged.insert(mark).clone())
+}

@@ -1,0 +1,483 @@
+//! A program that is attached: what it was told, what it has said, how far it has come.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use protocol::immortal::{
+    Garbled, Hello, Message, SourceKind, ToNode, ToProgram, Welcome, blocks, messages,
+};
+use protocol::{GroupId, Moment, Position, Term};
+use storage::{Space, StateStore, StoreError};
+
+use crate::base::{BaseRecord, read_chunk, read_voice};
+use crate::door::{Door, FRAME_BYTES_MAX};
+use crate::entry::{Entry, Mark, Origin};
+use crate::io::Ground;
+use crate::ledger::{Ledger, Logged, one_by_one};
+use crate::voice::{Compared, Voice};
+
+/// So many bytes of inputs may be on their way to a program.
+pub const WINDOW_BYTES: usize = 4 << 20;
+
+/// So many outputs are remembered, to show them when two copies differ, in bytes.
+const RECENT_BYTES_MAX: usize = 64 << 10;
+
+/// How much of the log is read at a time, in bytes.
+const READ_BYTES: usize = 2 << 20;
+
+/// Where a program stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nobody has begun yet, and another replica's program will.
+    Waiting,
+    /// It is asked for the state that all copies begin with.
+    Genesis(Genesis),
+    /// It gets the state of a checkpoint.
+    Loading {
+        base: Box<BaseRecord>,
+        next: u32,
+    },
+    /// It gets what was logged before it came.
+    Replaying {
+        until: u64,
+    },
+    Live,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Genesis {
+    pub(crate) initial: Bytes,
+    pub(crate) begun: bool,
+    /// All of it was given and is on its way into the log.
+    pub(crate) given: bool,
+}
+
+/// A checkpoint that the program is asked for. While it is, nothing is delivered.
+#[derive(Debug)]
+pub(crate) struct Taking {
+    pub(crate) request: u64,
+    pub(crate) position: Position,
+    pub(crate) term: Term,
+    pub(crate) ledger: Ledger,
+    pub(crate) since: u64,
+    /// Its outputs up to there, once it has begun to answer.
+    pub(crate) voice: Option<Bytes>,
+}
+
+/// Inputs that make one DELIVER.
+#[derive(Debug)]
+struct Portion {
+    first: u64,
+    count: u64,
+    time: Moment,
+    blocks: Bytes,
+}
+
+/// Some outputs, to be shown when copies differ.
+#[derive(Clone, Debug)]
+pub(crate) struct Recent {
+    pub(crate) destination: String,
+    pub(crate) first: u64,
+    pub(crate) messages: Bytes,
+}
+
+pub(crate) struct Session {
+    pub(crate) program: u64,
+    pub(crate) door: Door,
+    pub(crate) hello: Hello,
+    /// Of the instance itself, for self-calls.
+    own_group: GroupId,
+    pub(crate) phase: Phase,
+    pub(crate) voice: Voice,
+    /// The version of its state.
+    pub(crate) version: u64,
+    /// How far the log was read for it.
+    pub(crate) position: Position,
+    term: Term,
+    ledger: Ledger,
+    portions: VecDeque<Portion>,
+    /// The last input it was told.
+    pub(crate) told: u64,
+    on_way: VecDeque<(u64, usize)>,
+    on_way_bytes: usize,
+    /// Bytes told and not yet gone from here.
+    pub(crate) undrained: u64,
+    expected: VecDeque<Mark>,
+    pub(crate) taking: Option<Taking>,
+    /// Nothing more is read, so that a checkpoint can be asked for.
+    pausing: bool,
+    /// One input at a time.
+    pub(crate) careful: bool,
+    pub(crate) is_primary: bool,
+    /// When it last gave a sign of life, and the last ping, in steady microseconds.
+    pub(crate) heard: u64,
+    pub(crate) pinged: u64,
+    pub(crate) recent: VecDeque<Recent>,
+    recent_bytes: usize,
+    pub(crate) out: Vec<Bytes>,
+}
+
+/// What feeding a program came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fed {
+    Well,
+    /// It said something else than was recorded, found when this mark was looked at.
+    Differs(Mark),
+    /// The state is of another version now, which it cannot follow.
+    Outdated(u64),
+}
+
+impl Session {
+    pub(crate) fn new(
+        own_group: GroupId,
+        program: u64,
+        door: Door,
+        hello: Hello,
+        now: u64,
+    ) -> Self {
+        let version = hello.program_version;
+        Self {
+            program,
+            door,
+            hello,
+            own_group,
+            phase: Phase::Waiting,
+            voice: Voice::default(),
+            version,
+            position: Position(0),
+            term: Term(0),
+            ledger: Ledger::default(),
+            portions: VecDeque::new(),
+            told: 0,
+            on_way: VecDeque::new(),
+            on_way_bytes: 0,
+            undrained: 0,
+            expected: VecDeque::new(),
+            taking: None,
+            pausing: false,
+            careful: false,
+            is_primary: false,
+            heard: now,
+            pinged: now,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            out: Vec::new(),
+        }
+    }
+
+    pub(crate) fn tell(&mut self, frame: &ToProgram) {
+        let before = self.out.len();
+        self.door.tell(frame, &mut self.out);
+        self.undrained += self.out[before..].iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+    }
+
+    pub(crate) fn welcome(&mut self, node: &str, replica: u64, state_version: u64) {
+        self.tell(&ToProgram::Welcome(Welcome {
+            version: protocol::immortal::VERSION,
+            node: node.to_owned(),
+            replica,
+            frame_bytes_max: FRAME_BYTES_MAX as u64,
+            window_bytes: WINDOW_BYTES as u64,
+            state_version,
+        }));
+    }
+
+    /// Begins to give it the state at the base. What was logged since follows.
+    pub(crate) fn load(
+        &mut self,
+        store: &dyn StateStore,
+        space: &Space,
+        base: &BaseRecord,
+    ) -> Result<(), StoreError> {
+        let blob = base.blob.expect("a program is loaded when there is something to load");
+        self.tell(&ToProgram::Load { input: base.ledger.inputs, bytes: blob.bytes });
+        self.voice = read_voice(store, space)?;
+        self.phase = Phase::Loading { base: Box::new(base.clone()), next: 0 };
+        Ok(())
+    }
+
+    /// Gives it more of the state, as much as its socket takes. False when that state was replaced
+    /// by a later one meanwhile.
+    pub(crate) fn go_on_loading(
+        &mut self,
+        store: &dyn StateStore,
+        space: &Space,
+        until: u64,
+    ) -> Result<bool, StoreError> {
+        let Phase::Loading { base, next } = &self.phase else { return Ok(true) };
+        let (base, mut next) = (base.clone(), *next);
+        let blob = base.blob.expect("it is being loaded");
+        while next < blob.chunks && self.undrained < WINDOW_BYTES as u64 {
+            let Some(chunk) = read_chunk(store, space, &blob, next)? else { return Ok(false) };
+            self.tell(&ToProgram::Chunk(chunk));
+            next += 1;
+        }
+        if next < blob.chunks {
+            self.phase = Phase::Loading { base, next };
+            return Ok(true);
+        }
+        self.tell(&ToProgram::LoadEnd { crc: blob.crc });
+        self.begin(&base, until);
+        Ok(true)
+    }
+
+    /// It has the state of that record.
+    pub(crate) fn begin(&mut self, base: &BaseRecord, until: u64) {
+        (self.position, self.term) = (base.position, base.term);
+        self.ledger = base.ledger.clone();
+        self.told = base.ledger.inputs;
+        self.voice.done = self.told;
+        self.phase = Phase::Replaying { until };
+    }
+
+    fn window_is_full(&self) -> bool {
+        let on_way = if self.door.confirms() {
+            self.on_way_bytes
+        } else {
+            usize::try_from(self.undrained).unwrap_or(usize::MAX)
+        };
+        on_way >= WINDOW_BYTES || (self.careful && on_way > 0)
+    }
+
+    /// Delivers what there is room for.
+    ///
+    /// # Errors
+    /// When the log holds what cannot be read; that is a mistake of ours.
+    pub(crate) fn feed(
+        &mut self,
+        ground: &Ground<'_>,
+        applied: &Ledger,
+        name: &str,
+    ) -> Result<Fed, Garbled> {
+        loop {
+            if !matches!(self.phase, Phase::Replaying { .. } | Phase::Live)
+                || self.taking.as_ref().is_some_and(|taking| taking.voice.is_none())
+            {
+                return Ok(Fed::Well);
+            }
+            while !self.window_is_full()
+                && let Some(portion) = self.portions.pop_front()
+            {
+                if let Some(fed) = self.deliver(portion) {
+                    return Ok(fed);
+                }
+            }
+            self.mind_end_of_replay();
+            if !self.portions.is_empty() || self.pausing || self.window_is_full() {
+                return Ok(Fed::Well);
+            }
+            let entries = ground.entries.after(self.position, READ_BYTES);
+            if entries.is_empty() {
+                return Ok(Fed::Well);
+            }
+            for (position, term, bytes) in entries {
+                let fed = self.read((position, term), bytes, applied, name)?;
+                if fed != Fed::Well {
+                    return Ok(fed);
+                }
+            }
+        }
+    }
+
+    fn mind_end_of_replay(&mut self) {
+        if let Phase::Replaying { until } = self.phase
+            && self.told >= until
+        {
+            self.phase = Phase::Live;
+            self.tell(&ToProgram::EndOfReplay { input: self.told });
+        }
+    }
+
+    fn read(
+        &mut self,
+        (position, term): (Position, Term),
+        bytes: Bytes,
+        applied: &Ledger,
+        name: &str,
+    ) -> Result<Fed, Garbled> {
+        let entry = Entry::decode(bytes)?;
+        // What cannot be read counts for nothing in every ledger.
+        let logged = self.ledger.log(&entry).unwrap_or_default();
+        (self.position, self.term) = (position, term);
+        for (destination, up_to) in &logged.trims {
+            self.voice.confirmed(destination, *up_to)?;
+        }
+        if let Entry::Inputs(inputs) = &entry {
+            for origin in &inputs.origins {
+                if *origin == (Origin::Stream { from: self.own_group }) {
+                    let up_to = self.ledger.received.get(&self.own_group).copied().unwrap_or(0);
+                    self.voice.confirmed(name, up_to)?;
+                }
+            }
+        }
+        if logged.count > 0 {
+            self.queue(&logged, applied)?;
+        }
+        match logged.mark {
+            Some(mark) => Ok(self.look_at(mark)),
+            None => Ok(Fed::Well),
+        }
+    }
+
+    fn queue(&mut self, logged: &Logged, applied: &Ledger) -> Result<(), Garbled> {
+        let blocks = applied.without_skipped(logged)?;
+        let Logged { first, count, time, .. } = *logged;
+        if !self.careful {
+            self.portions.push_back(Portion { first, count, time, blocks });
+            return Ok(());
+        }
+        for (place, blocks) in (0..).zip(one_by_one(&blocks)?) {
+            self.portions.push_back(Portion { first: first + place, count: 1, time, blocks });
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, portion: Portion) -> Option<Fed> {
+        let Portion { first, count, time, blocks: bytes } = portion;
+        let upgrade = self.see_own(&bytes);
+        if let Some(version) = upgrade
+            && self.hello.upgrade_to != version
+            && self.version != version
+        {
+            return Some(Fed::Outdated(version));
+        }
+        self.told = first + count - 1;
+        if self.door.confirms() {
+            self.on_way.push_back((self.told, bytes.len()));
+            self.on_way_bytes += bytes.len();
+        }
+        self.tell(&ToProgram::Deliver { first, time, blocks: bytes });
+        if let Some(version) = upgrade {
+            self.version = version;
+        }
+        None
+    }
+
+    /// What the node itself put among the inputs: what is awaited no longer, and upgrades.
+    fn see_own(&mut self, bytes: &Bytes) -> Option<u64> {
+        let mut upgrade = None;
+        for block in blocks(bytes.clone()).flatten() {
+            if block.head.kind != SourceKind::Node {
+                continue;
+            }
+            for message in messages(block.messages).flatten() {
+                match message {
+                    Message::Timer { id } | Message::Result { id, .. } => self.voice.resolved(id),
+                    Message::Upgrade { version } => upgrade = Some(version),
+                    _ => {}
+                }
+            }
+        }
+        upgrade
+    }
+
+    /// What it said is compared with what is recorded, now or when it has come that far.
+    fn look_at(&mut self, mark: Mark) -> Fed {
+        match self.compare(&mark) {
+            Compared::Differs => Fed::Differs(mark),
+            Compared::Ahead => {
+                self.expected.push_back(mark);
+                Fed::Well
+            }
+            Compared::Equal | Compared::Forgotten => Fed::Well,
+        }
+    }
+
+    fn compare(&self, mark: &Mark) -> Compared {
+        match mark {
+            Mark::Input { input, digest } if self.door.confirms() => {
+                self.voice.compare(*input, *digest)
+            }
+            Mark::Stream { destination, count, crc } if !self.door.confirms() => {
+                self.voice.compare_stream(destination, *count, *crc)
+            }
+            // The copies came through different doors.
+            _ => Compared::Forgotten,
+        }
+    }
+
+    /// The program has said more: are there marks that can be looked at now?
+    pub(crate) fn look_again(&mut self) -> Fed {
+        while let Some(mark) = self.expected.front() {
+            match self.compare(mark) {
+                Compared::Ahead => break,
+                Compared::Differs => {
+                    return Fed::Differs(self.expected.pop_front().expect("there is one"));
+                }
+                Compared::Equal | Compared::Forgotten => drop(self.expected.pop_front()),
+            }
+        }
+        Fed::Well
+    }
+
+    /// All inputs up to there are handled.
+    ///
+    /// # Errors
+    /// When it was not told so many.
+    pub(crate) fn done(&mut self, input: u64) -> Result<(), Garbled> {
+        if input > self.told || input < self.voice.done {
+            return Err(Garbled(format!(
+                "DONE {input}, but inputs {} to {} were delivered",
+                self.voice.done + 1,
+                self.told
+            )));
+        }
+        while self.on_way.front().is_some_and(|(last, _)| *last <= input) {
+            let (_, bytes) = self.on_way.pop_front().expect("there is a front");
+            self.on_way_bytes -= bytes;
+        }
+        self.voice.done(input);
+        Ok(())
+    }
+
+    /// Is out of replay and has handled (or, if it does not say so, was told) so much.
+    pub(crate) fn has_come_to(&self, input: u64) -> bool {
+        self.phase == Phase::Live && self.done_input() >= input
+    }
+
+    /// Everything it was told is handled, or it is a program that does not say so.
+    pub(crate) fn is_told_all_done(&self) -> bool {
+        !self.door.confirms() || self.voice.done == self.told
+    }
+
+    pub(crate) fn done_input(&self) -> u64 {
+        if self.door.confirms() { self.voice.done } else { self.told }
+    }
+
+    /// Messages were said; remembers them for a while.
+    pub(crate) fn remember(&mut self, destination: &str, first: u64, messages: &Bytes) {
+        let piece =
+            Recent { destination: destination.to_owned(), first, messages: messages.clone() };
+        self.recent_bytes += messages.len();
+        self.recent.push_back(piece);
+        while self.recent_bytes > RECENT_BYTES_MAX && self.recent.len() > 1 {
+            let gone = self.recent.pop_front().expect("there is one");
+            self.recent_bytes -= gone.messages.len();
+        }
+    }
+
+    /// Asks for a checkpoint, if it is at a place where one can be taken.
+    pub(crate) fn take_checkpoint(&mut self, request: u64, now: u64) -> bool {
+        let ready = self.phase == Phase::Live && self.taking.is_none() && self.portions.is_empty();
+        // Under load there is always more to deliver: no more is read until it is asked.
+        self.pausing = self.phase == Phase::Live && !ready;
+        if ready {
+            self.taking = Some(Taking {
+                request,
+                position: self.position,
+                term: self.term,
+                ledger: self.ledger.clone(),
+                since: now,
+                voice: None,
+            });
+            self.tell(&ToProgram::TakeCheckpoint { request });
+        }
+        ready
+    }
+
+    /// # Errors
+    /// When the program does not keep to the protocol.
+    pub(crate) fn hear(&mut self, bytes: &Bytes, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
+        self.door.hear(bytes, said)
+    }
+}

@@ -1,0 +1,164 @@
+//! The start-up sequences of AMBROSIA, byte for byte.
+
+use bytes::Bytes;
+use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions};
+use protocol::Term;
+use protocol::immortal::{Message, ToNode, ToProgram};
+
+use crate::wire::{a_fork, door, from_client, from_node, hear, load, loaded_door, options, tell};
+
+/// Bytes from their digits; blanks are for the reader.
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|two| u8::try_from(two[0] * 16 + two[1]).unwrap()).collect()
+}
+
+fn start(payload: &'static [u8]) -> ToProgram {
+    from_node(1, &[Message::Start { payload: Bytes::from_static(payload) }])
+}
+
+const PRIMARY: ToProgram = ToProgram::Primary { term: Term(1) };
+
+const TAKE_BECOMING_PRIMARY_CHECKPOINT: &str =
+    "07000000 1a000000 0000000000000000 ffffffffffffffff 02 0b";
+const BECOMING_PRIMARY: &str = "07000000 1a000000 0000000000000000 ffffffffffffffff 02 0f";
+const CHECKPOINT_ABC: &str = "07000000 1b000000 0000000000000000 feffffffffffffff 04 08 06 616263";
+
+fn upgrading(active_active: bool) -> AmbrosiaOptions {
+    AmbrosiaOptions { upgrade_to: 4, active_active, ..options() }
+}
+
+/// As the C# binding does it: its initial message has a length of its own inside.
+#[test]
+fn first_start() {
+    let mut door = door(options());
+    assert_eq!(tell(&mut door, &ToProgram::Genesis), hex(TAKE_BECOMING_PRIMARY_CHECKPOINT));
+    let said = hear(&mut door, hex("0e 09 0a 68656c6c6f  04 08 06 616263"));
+    let wanted = [
+        ToNode::Initial(Bytes::from_static(b"\x0ahello")),
+        ToNode::Checkpoint { request: 0 },
+        ToNode::Chunk(Bytes::from_static(b"abc")),
+        ToNode::CheckpointEnd { crc: 0x3524_41c2 },
+    ];
+    assert_eq!(said, wanted);
+    assert_eq!(
+        tell(&mut door, &start(b"\x0ahello")),
+        hex("07000000 20000000 0000000000000000 0000000000000000 0e 09 0a 68656c6c6f")
+    );
+    assert_eq!(tell(&mut door, &PRIMARY), hex(""), "its first checkpoint has told it");
+    assert_eq!(
+        tell(&mut door, &from_client(2, &[a_fork(1, b"x")])),
+        hex("07000000 1e000000 0000000000000000 0100000000000000 0a 00 00 02 01 78")
+    );
+}
+
+/// The JavaScript binding sends its version, without a length inside.
+#[test]
+fn first_start_of_the_javascript_binding() {
+    let mut door = door(options());
+    tell(&mut door, &ToProgram::Genesis);
+    let said = hear(&mut door, hex("0c 09 322e302e31"));
+    assert_eq!(said, [ToNode::Initial(Bytes::from_static(b"2.0.1"))]);
+    assert_eq!(
+        tell(&mut door, &start(b"2.0.1")),
+        hex("07000000 1f000000 0000000000000000 0000000000000000 0c 09 322e302e31")
+    );
+}
+
+#[test]
+fn recovery_alone() {
+    let mut door = door(options());
+    assert_eq!(load(&mut door, 1, b"abc"), hex(CHECKPOINT_ABC));
+    assert_eq!(
+        tell(&mut door, &from_client(2, &[a_fork(1, b"x")])),
+        hex("07000000 1e000000 0000000000000000 0000000000000000 0a 00 00 02 01 78")
+    );
+    assert_eq!(tell(&mut door, &ToProgram::EndOfReplay { input: 2 }), hex(""));
+    assert_eq!(tell(&mut door, &PRIMARY), hex(TAKE_BECOMING_PRIMARY_CHECKPOINT));
+    assert_eq!(hear(&mut door, hex("04 08 06 646566")), [ToNode::Done { input: 2 }]);
+}
+
+#[test]
+fn recovery_with_standbys() {
+    let mut door = door(AmbrosiaOptions { active_active: true, ..options() });
+    assert_eq!(load(&mut door, 1, b"abc"), hex(CHECKPOINT_ABC));
+    tell(&mut door, &from_client(2, &[a_fork(1, b"x")]));
+    assert_eq!(tell(&mut door, &ToProgram::EndOfReplay { input: 2 }), hex(""));
+    assert_eq!(tell(&mut door, &PRIMARY), hex(BECOMING_PRIMARY));
+}
+
+#[test]
+fn upgrade() {
+    for active_active in [false, true] {
+        let mut door = loaded_door(upgrading(active_active), 1);
+        tell(&mut door, &from_client(2, &[a_fork(1, b"x")]));
+        assert_eq!(tell(&mut door, &PRIMARY), hex(""), "the upgrade will tell it");
+        let inputs = [Message::Upgrade { version: 4 }, Message::Skipped];
+        assert_eq!(
+            tell(&mut door, &from_node(3, &inputs)),
+            hex("07000000 1a000000 0000000000000000 ffffffffffffffff 02 0a")
+        );
+        assert_eq!(hear(&mut door, hex("04 08 06 646566")), [ToNode::Done { input: 3 }]);
+        assert_eq!(hear(&mut door, crate::wire::impulse("", 1, b"")).len(), 1);
+        assert_eq!(
+            tell(&mut door, &ToProgram::TakeCheckpoint { request: 8 }),
+            hex("07000000 1a000000 0000000000000000 ffffffffffffffff 02 02")
+        );
+        assert_eq!(hear(&mut door, hex("04 08 06 646566"))[1], ToNode::Checkpoint { request: 8 });
+    }
+}
+
+/// The inputs around an upgrade stand in records of their own, in their order.
+#[test]
+fn an_upgrade_keeps_its_place_in_the_log() {
+    let mut door = loaded_door(upgrading(true), 1);
+    let inputs = [a_fork(1, b"x"), Message::Upgrade { version: 4 }, a_fork(1, b"y")];
+    assert_eq!(
+        tell(&mut door, &from_client(2, &inputs)),
+        hex("07000000 1e000000 0000000000000000 0000000000000000 0a 00 00 02 01 78
+             07000000 1a000000 0000000000000000 ffffffffffffffff 02 0a
+             07000000 1e000000 0000000000000000 0100000000000000 0a 00 00 02 01 79")
+    );
+}
+
+/// A copy that replays an upgrade of the past takes itself for the primary, and may not be it.
+#[test]
+fn an_upgrade_in_replay_leaves_a_standby() {
+    let mut door = loaded_door(upgrading(true), 1);
+    tell(&mut door, &from_node(2, &[Message::Upgrade { version: 4 }]));
+    assert_eq!(hear(&mut door, hex("04 08 06 646566")), [ToNode::Done { input: 2 }]);
+    assert_eq!(hear(&mut door, crate::wire::impulse("", 1, b"")), []);
+    assert_eq!(tell(&mut door, &PRIMARY), hex(""));
+    assert_eq!(hear(&mut door, "").len(), 1, "the impulse has waited");
+}
+
+#[test]
+fn an_upgrade_to_another_version_is_not_told() {
+    let mut door = loaded_door(upgrading(true), 1);
+    assert_eq!(tell(&mut door, &from_node(2, &[Message::Upgrade { version: 5 }])), hex(""));
+    let mut door = loaded_door(options(), 1);
+    assert_eq!(tell(&mut door, &from_node(2, &[Message::Upgrade { version: 3 }])), hex(""));
+}
+
+#[test]
+fn replay_for_debugging() {
+    let mut door = door(options());
+    assert_eq!(load(&mut door, 1, b"abc"), hex(CHECKPOINT_ABC));
+    tell(&mut door, &from_client(2, &[a_fork(1, b"x")]));
+    assert_eq!(tell(&mut door, &ToProgram::EndOfReplay { input: 2 }), hex(""));
+}
+
+#[test]
+fn upgrade_test() {
+    let mut door = AmbrosiaDoor::new(upgrading(true)).test_upgrade();
+    hear(&mut door, "");
+    assert_eq!(
+        load(&mut door, 1, b"abc"),
+        hex(&format!("{CHECKPOINT_ABC} 07000000 1a000000 0000000000000000 ffffffffffffffff 02 0c"))
+    );
+    assert_eq!(tell(&mut door, &from_node(2, &[Message::Upgrade { version: 4 }])), hex(""));
+    assert_eq!(
+        tell(&mut door, &from_client(3, &[a_fork(1, b"x")])),
+        hex("07000000 1e000000 0000000000000000 0000000000000000 0a 00 00 02 01 78")
+    );
+}

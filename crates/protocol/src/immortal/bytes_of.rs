@@ -1,0 +1,131 @@
+//! Numbers and texts as bytes: LEB128 varints, zigzag, and strings after their length.
+
+use std::fmt;
+
+use bytes::{Buf, Bytes};
+
+/// A number takes at most this many bytes.
+const NUMBER_BYTES_MAX: usize = 10;
+
+/// Bytes that are not what the protocol says; the text says what was expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Garbled(pub String);
+
+impl fmt::Display for Garbled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Garbled {}
+
+impl Garbled {
+    pub fn expected(what: &str) -> Self {
+        Self(format!("expected {what}"))
+    }
+}
+
+/// Writes an unsigned number: seven bits a byte, the lowest first.
+pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+/// Writes a signed number: zigzag, so that small negative ones stay short.
+pub fn put_signed(out: &mut Vec<u8>, number: i64) {
+    put_number(out, (number.cast_unsigned() << 1) ^ (number >> 63).cast_unsigned());
+}
+
+/// Writes a text after its length.
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_number(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Takes one thing after the other from the front of some bytes. Texts and rests share the memory.
+#[derive(Clone, Debug)]
+pub struct Taker(Bytes);
+
+impl Taker {
+    pub fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// # Errors
+    /// When there is no byte left.
+    pub fn byte(&mut self, what: &str) -> Result<u8, Garbled> {
+        if self.0.is_empty() {
+            return Err(Garbled::expected(what));
+        }
+        Ok(self.0.get_u8())
+    }
+
+    /// # Errors
+    /// When there are not four bytes left.
+    pub fn fixed_u32(&mut self, what: &str) -> Result<u32, Garbled> {
+        self.0.try_get_u32_le().map_err(|_| Garbled::expected(what))
+    }
+
+    /// # Errors
+    /// When it is cut short, or longer than 64 bits.
+    pub fn number(&mut self, what: &str) -> Result<u64, Garbled> {
+        let mut number = 0_u64;
+        for place in 0..NUMBER_BYTES_MAX {
+            let byte = *self.0.get(place).ok_or_else(|| Garbled::expected(what))?;
+            let bits = u64::from(byte & 0x7f);
+            if place == NUMBER_BYTES_MAX - 1 && bits > 1 {
+                break;
+            }
+            number |= bits << (7 * place);
+            if byte & 0x80 == 0 {
+                self.0.advance(place + 1);
+                return Ok(number);
+            }
+        }
+        Err(Garbled(format!("{what} is longer than 64 bits")))
+    }
+
+    /// # Errors
+    /// As [`Taker::number`].
+    pub fn signed(&mut self, what: &str) -> Result<i64, Garbled> {
+        let number = self.number(what)?;
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    /// # Errors
+    /// When there are fewer bytes left.
+    pub fn bytes(&mut self, count: u64, what: &str) -> Result<Bytes, Garbled> {
+        match usize::try_from(count) {
+            Ok(count) if count <= self.0.len() => Ok(self.0.split_to(count)),
+            _ => Err(Garbled(format!("{what} of {count} bytes is cut short: {} left", self.len()))),
+        }
+    }
+
+    /// # Errors
+    /// When it is cut short or not UTF-8.
+    pub fn text(&mut self, what: &str) -> Result<String, Garbled> {
+        let count = self.number(what)?;
+        let bytes = self.bytes(count, what)?;
+        String::from_utf8(bytes.into()).map_err(|_| Garbled(format!("{what} is not UTF-8")))
+    }
+
+    /// All that is left.
+    pub fn rest(self) -> Bytes {
+        self.0
+    }
+}
