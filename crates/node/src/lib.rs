@@ -27,6 +27,7 @@ mod office;
 mod outbox;
 mod peers;
 mod placement;
+mod quorum;
 mod refusals;
 mod replica;
 mod rest;

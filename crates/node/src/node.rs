@@ -7,7 +7,7 @@ use protocol::{GroupId, Now, ReplicaId, Response};
 use services::{Catalogue, DeskInput};
 use storage::{LogRecord, Recovered, RecoveredGroup, StateStore, StoreError};
 
-use crate::directory::Directory;
+use crate::directory::{Charter, Directory};
 use crate::disk::{Disk, record_bytes};
 use crate::edge::Edge;
 use crate::frame::{self, Frame, Told};
@@ -16,6 +16,7 @@ use crate::life::{Identity, check_config, read_identity};
 use crate::office::Office;
 use crate::outbox::Outbox;
 use crate::peers::{LINKS_MAX, Peers};
+use crate::quorum;
 use crate::refusals::Refusals;
 use crate::replica::{Around, Findings, Replica};
 use crate::scatter::Scatters;
@@ -61,12 +62,12 @@ pub struct Node {
     pub(crate) identity: Option<Identity>,
     /// The directory as this node knows it.
     pub(crate) map: Directory,
-    pub(crate) partitions_at_start: u32,
     pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
     pub(crate) replicas: BTreeMap<GroupId, Replica>,
     pub(crate) offices: BTreeMap<GroupId, Office>,
     pub(crate) refusals: Refusals,
     pub(crate) peers: Peers,
+    pub(crate) quorum: quorum::Own,
     pub(crate) outbox: Outbox,
     pub(crate) closing: Vec<u64>,
     pub(crate) dialed: Vec<String>,
@@ -97,7 +98,6 @@ impl Node {
     ) -> Result<Self, String> {
         check_config(&config)?;
         let identity = read_identity(store.as_ref()).map_err(|error| error.to_string())?;
-        let partitions_at_start = identity.map_or(config.partitions, |known| known.partitions);
         let stage = if config.join.is_some() { Stage::Joining } else { Stage::Forming };
         let mut node = Self {
             config,
@@ -108,12 +108,12 @@ impl Node {
             me: None,
             identity,
             map: Directory::default(),
-            partitions_at_start,
             recovered: recovered.groups,
             replicas: BTreeMap::new(),
             offices: BTreeMap::new(),
             refusals: Refusals::default(),
             peers: Peers::default(),
+            quorum: quorum::Own::default(),
             outbox: Outbox::default(),
             closing: Vec::new(),
             dialed: Vec::new(),
@@ -218,10 +218,13 @@ impl Node {
     }
 
     pub(crate) fn ping_all(&mut self) {
-        let takes_writes = self.disk.full.is_none();
         for link in self.peers.ids() {
-            self.outbox.send_on(link, Frame::Ping { takes_writes });
+            self.outbox.send_on(link, self.ping());
         }
+    }
+
+    fn ping(&self) -> Frame {
+        Frame::Ping { takes_writes: self.disk.full.is_none(), claim: self.quorum.claim() }
     }
 
     // Coming to rest.
@@ -243,6 +246,7 @@ impl Node {
                 let findings = self.settle_group(group)?;
                 self.act_on(group, findings);
             }
+            self.mind_quorum();
             self.mind_offices();
             self.release_held();
             self.mind_owners();
@@ -326,6 +330,7 @@ impl Node {
         }
         self.peers.opened(link, dialed, self.now.steady_micros);
         self.outbox.send_on(link, Frame::Hello(self.hello()));
+        self.outbox.send_on(link, self.ping());
     }
 
     /// A dead process's sockets are closed by its kernel: the quickest news of a death there is.
@@ -367,15 +372,14 @@ impl Node {
     fn frame(&mut self, link: u64, frame: Frame) {
         match frame {
             Frame::Hello(hello) => self.greeted(link, hello),
-            Frame::Known { replica, partitions, founders } => {
-                self.known_as(replica, partitions, founders);
-            }
+            Frame::Known { replica, charter } => self.known_as(replica, charter),
             Frame::Stranger => self.is_stranger(),
             Frame::Refused { why } => self.was_refused(link, why),
             Frame::Admit(newcomer) => self.admit(link, newcomer),
-            Frame::Ping { takes_writes } => {
+            Frame::Ping { takes_writes, claim } => {
                 if let Some(link) = self.peers.get_mut(link) {
                     link.takes_writes = takes_writes;
+                    link.claim = claim;
                 }
             }
             other => {
@@ -434,8 +438,9 @@ impl Node {
 
     // Small questions.
 
-    pub(crate) fn founding(&self) -> u64 {
-        self.identity.map_or(0, |identity| identity.founding)
+    /// What the cluster began with, once this node is one of it for good.
+    pub(crate) fn charter(&self) -> Option<&Charter> {
+        self.me.and(self.identity.as_ref()).map(|identity| &identity.charter)
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -451,7 +456,8 @@ impl Node {
         if self.map.cluster.is_some() {
             return self.map.line();
         }
-        (1..=self.founder_count()).map(ReplicaId).collect()
+        let founders = self.charter().map(|charter| &charter.founders);
+        founders.into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
     pub(crate) fn owner_of(&self, group: GroupId) -> Option<ReplicaId> {
@@ -478,8 +484,10 @@ impl Node {
     pub(crate) fn why_not_serving(&self) -> &'static str {
         match self.stage {
             Stage::Forming => "it waits for all nodes named by --peer-nodes",
-            Stage::Serving if self.map.cluster.is_some() => "not all of its nodes have registered",
             Stage::Joining => "it has asked to be admitted",
+            Stage::Serving if self.owner_of(GroupId::DIRECTORY).is_some() => {
+                "not all nodes named by --peer-nodes have said that they belong to it"
+            }
             _ => "its directory has no owner yet",
         }
     }

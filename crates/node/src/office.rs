@@ -69,7 +69,7 @@ impl Node {
                 Some(open) if !serving || open != term => self.close_office(group),
                 None if serving
                     && consensus.applied_position() == consensus.last()
-                    && (group.is_directory() || self.map.is_complete())
+                    && (group.is_directory() || self.map.cluster.is_some())
                     && !self.handing_over(group)
                     && !self.is_stopping() =>
                 {
@@ -228,7 +228,7 @@ impl Node {
         if group.is_directory() {
             return None;
         }
-        let quorum = self.directory().effective_quorum();
+        let quorum = self.quorum_in_force();
         let up = self.nodes_up();
         (up < quorum).then(|| {
             let text = format!(
@@ -337,7 +337,7 @@ impl Node {
     }
 
     fn is_held(&self, group: GroupId, position: Position) -> bool {
-        let quorum = self.directory().effective_quorum();
+        let quorum = self.quorum_in_force();
         self.replicas.get(&group).is_some_and(|replica| replica.group.held_by(position) >= quorum)
     }
 
@@ -365,13 +365,13 @@ impl Node {
 
     fn waits_in_vain(&self, group: GroupId, unheld: &Unheld) -> bool {
         !group.is_directory()
-            && self.nodes_up() < self.directory().effective_quorum()
+            && self.nodes_up() < self.quorum_in_force()
             && self.now.steady_micros.saturating_sub(unheld.since) > QUORUM_PATIENCE_MICROS
     }
 
     fn not_held(&self, group: GroupId, position: Position) -> Problem {
         let held = self.replicas.get(&group).map_or(0, |r| r.group.held_by(position));
-        let quorum = self.directory().effective_quorum();
+        let quorum = self.quorum_in_force();
         let text = format!(
             "the write is committed on {held} replicas, but the membership quorum is {quorum} and a \
              node went away meanwhile; it will be seen, and is safe on a majority"

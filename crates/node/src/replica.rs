@@ -9,7 +9,7 @@ use bytes::Bytes;
 use documents::{AppliedCommand, Partition};
 use protocol::{GroupId, Position, ReplicaId, Term};
 use replication::{Committed, CommittedData, Group, Install, Members, Message, SnapshotOffer};
-use storage::{Applied, Batch, LogRecord, Reader, Space, StateStore, StoreError};
+use storage::{Applied, Batch, EntryKind, LogRecord, Reader, Space, StateStore, StoreError};
 
 use crate::directory::{Changed, Directory, DirectoryCommand};
 use crate::frame::{Chunk, Frame};
@@ -140,6 +140,33 @@ impl Replica {
             chunk_bytes,
             persisted_up_to: Position(0),
         })
+    }
+
+    /// Term and position of the last entry here.
+    pub(crate) fn reach(&self) -> (Term, Position) {
+        let last = self.group.last();
+        (self.group.term_at(last).unwrap_or_default(), last)
+    }
+
+    /// Term and position of the last entry that was applied.
+    pub(crate) fn applied(&self) -> (Term, Position) {
+        (self.applied_term, self.group.applied_position())
+    }
+
+    /// Of the directory: the highest quorum that is in force here or would be after one of the
+    /// entries that are not committed yet, as far as is known.
+    pub(crate) fn highest_quorum(&self) -> usize {
+        let Machine::Directory(directory) = &self.machine else { return 0 };
+        let mut highest = directory.effective_quorum();
+        let mut ahead = directory.clone();
+        let pending = self.group.entries_after(self.group.applied_position());
+        for entry in pending.filter(|entry| entry.kind == EntryKind::Normal) {
+            if let Ok(command) = postcard::from_bytes(&entry.data) {
+                ahead.apply(command);
+                highest = highest.max(ahead.effective_quorum());
+            }
+        }
+        highest
     }
 
     pub(crate) fn partition(&mut self) -> Option<&mut Partition> {

@@ -78,6 +78,11 @@ impl MemoryLog {
         self.entries.get(usize::try_from(offset).ok()?)
     }
 
+    pub(crate) fn after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        let gone = usize::try_from(position.0.saturating_sub(self.base.0)).unwrap_or(usize::MAX);
+        self.entries.iter().skip(gone)
+    }
+
     /// The entry replaces the one at its position and all after it.
     pub(crate) fn append(&mut self, entry: Entry) {
         while self.last() >= entry.position {

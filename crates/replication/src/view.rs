@@ -2,6 +2,7 @@
 
 use protocol::{Position, ReplicaId, Term};
 use raft::{ProgressState, StateRole, Storage};
+use storage::Entry;
 
 use crate::{Group, GroupOptions, Members, Progress, Role, Status};
 
@@ -117,7 +118,7 @@ impl Group {
 
     /// Applied entries that a user proposed, after a position: at least one if there is any, and more
     /// up to so many bytes.
-    pub fn entries_after(&self, position: Position, bytes_max: usize) -> Vec<storage::Entry> {
+    pub fn applied_after(&self, position: Position, bytes_max: usize) -> Vec<storage::Entry> {
         let all = self.raw.store().applied_after(position, bytes_max);
         let mut found: Vec<storage::Entry> = all.cloned().collect();
         let last = found.last().map(|entry| entry.position);
@@ -125,9 +126,14 @@ impl Group {
         found.retain(ours);
         match last {
             // A stretch without any: look behind it.
-            Some(last) if found.is_empty() => self.entries_after(last, bytes_max),
+            Some(last) if found.is_empty() => self.applied_after(last, bytes_max),
             _ => found,
         }
+    }
+
+    /// The entries behind that position, durable or not. To be asked when there is no ready left.
+    pub fn entries_after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        self.raw.store().after(position)
     }
 
     /// Memory held by the entries, in bytes, roughly.
