@@ -145,6 +145,14 @@ const CRATES: &[Crate] = &[
         others: &["bytes", "clap", "serde", "serde_json", "tempfile", "tokio"],
         tests: &[],
     },
+    Crate {
+        name: "fuzz",
+        folder: "dev/fuzz",
+        core: false,
+        ours: &["protocol", "immortals"],
+        others: &["bytes", "libfuzzer-sys"],
+        tests: &[],
+    },
     Crate { name: "xtask", folder: "dev/xtask", core: false, ours: &[], others: &[], tests: &[] },
 ];
 
