@@ -325,6 +325,9 @@ impl Instance {
     ) -> Result<(), StoreError> {
         self.name_the_message(ground);
         let Some(session) = &mut self.session else { return Ok(()) };
+        if self.settings.paused {
+            return Ok(());
+        }
         if session.phase == Phase::Waiting {
             if self.base.blob.is_some() {
                 session.load(ground.store, &ground.space, &self.base)?;

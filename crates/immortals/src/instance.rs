@@ -114,6 +114,11 @@ impl Instance {
         (self.base.position, self.base.term)
     }
 
+    /// None while there is no state.
+    pub fn program_version_at_base(&self) -> Option<u64> {
+        self.base.blob.map(|_| self.base.ledger.program_version)
+    }
+
     pub fn inputs(&self) -> u64 {
         self.ledger.inputs
     }
@@ -358,6 +363,13 @@ impl Instance {
             );
             return Some(("DIVERGED", text));
         }
+        if self.ledger.genesis.is_none()
+            && session.hello.program_version != self.settings.first_version
+        {
+            let (wants, has) = (self.settings.first_version, session.hello.program_version);
+            let text = format!("'{name}' begins with program version {wants}, not {has}");
+            return Some(("PROGRAM_VERSION", text));
+        }
         self.ledger.genesis.as_ref()?;
         let (at_base, now) = (self.base.ledger.program_version, self.ledger.program_version);
         let (version, upgrade_to) = (hello.program_version, hello.upgrade_to);
@@ -390,6 +402,12 @@ impl Instance {
         match message {
             Peer::Status(status) => {
                 self.known.insert(from, Known { status, at: ground.now.steady_micros });
+                Ok(())
+            }
+            Peer::Release => {
+                self.held = None;
+                self.diverged = None;
+                self.failing = (0, 0);
                 Ok(())
             }
             Peer::TakeCheckpoint => {

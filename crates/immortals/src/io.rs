@@ -22,6 +22,10 @@ pub struct Settings {
     /// A replica whose program says something else than was recorded is fenced.
     pub divergence_alarm: bool,
     pub upgrade_version: Option<u64>,
+    /// The version of the first program.
+    pub first_version: u64,
+    /// Programs may attach, but nothing is told to them (AMBROSIA's `pauseAtStart`).
+    pub paused: bool,
 }
 
 /// The log of the group, as far as it is applied.
@@ -99,8 +103,6 @@ pub enum Ask {
     Skip {
         input: u64,
     },
-    /// Lets programs that were held try again.
-    Release,
     /// An impulse from outside.
     Impulse {
         from: String,
@@ -177,6 +179,8 @@ pub enum Peer {
         position: Position,
         number: u32,
     },
+    /// A person lets programs that were held, or have diverged, try again.
+    Release,
 }
 
 /// What makes chunks a checkpoint.

@@ -495,13 +495,6 @@ impl Instance {
     // What people want.
 
     pub(crate) fn ask(&mut self, ticket: u64, ask: Ask, outputs: &mut Vec<Output>) {
-        if let Ask::Release = ask {
-            self.held = None;
-            self.diverged = None;
-            self.failing = (0, 0);
-            outputs.push(Output::Answer { ticket, told: Told::Done { input: self.ledger.inputs } });
-            return;
-        }
         let refused = |text: &str| Output::Answer { ticket, told: Told::Refused(text.into()) };
         let Some(office) = &mut self.office else {
             outputs.push(Output::Answer { ticket, told: Told::NotOwner });
@@ -516,7 +509,6 @@ impl Instance {
                 let told = Told::Done { input: self.ledger.inputs };
                 outputs.push(Output::Answer { ticket, told });
             }
-            Ask::Release => {}
             Ask::Move { to } => self.move_to(ticket, to, outputs),
             Ask::Skip { input } if input == 0 || input > self.ledger.inputs => {
                 let text = format!("there are inputs 1 to {}", self.ledger.inputs);

@@ -47,6 +47,11 @@ impl Node {
             self.run_page(purpose.clone(), &token);
             return Ok(());
         }
+        if let Some(rest) = request.path.strip_prefix(crate::immortal_rest::LINK)
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            return self.immortal_path(purpose, &request);
+        }
         self.document_path(purpose, request).map_err(|problem| {
             let outcome = problem.outcome;
             if writes && outcome.is_none() {
@@ -213,7 +218,9 @@ impl Node {
     }
 
     fn root(&self) -> Response {
-        let links: Vec<&str> = self.catalogue.specs().map(|spec| spec.factory.as_str()).collect();
+        let mut links: Vec<&str> =
+            self.catalogue.specs().map(|spec| spec.factory.as_str()).collect();
+        links.push(crate::immortal_rest::LINK);
         Response::json(200, &json!({ "documentLinks": links, "documentCount": links.len() }))
     }
 

@@ -195,6 +195,7 @@ impl Node {
             for group in self.replicas.values_mut() {
                 group.group.peer_back(replica);
             }
+            self.announce(replica);
             self.mind_elections();
         }
     }
@@ -372,6 +373,9 @@ impl Node {
                  that was not meant, give each node its own --id",
                 self.config.node_id
             ));
+        }
+        if let Err(why) = self.mind_registry() {
+            return self.halt(why);
         }
         self.say_if_flag_differs();
         self.mind_directory();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::edge::fnv;
 use crate::frame::Newcomer;
+use crate::registry::{Registry, RegistryCommand};
 
 /// A node that belongs to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,7 @@ pub(crate) struct Directory {
     pub(crate) retired: BTreeSet<ReplicaId>,
     /// The highest replica id ever given away.
     pub(crate) last_replica: u64,
+    pub(crate) registry: Registry,
 }
 
 /// A change of it.
@@ -73,6 +75,7 @@ pub(crate) enum DirectoryCommand {
     SetQuorum {
         quorum: usize,
     },
+    Immortal(RegistryCommand),
 }
 
 /// What a change did.
@@ -90,6 +93,7 @@ impl Directory {
             DirectoryCommand::Form { charter, quorum } => self.form(charter, quorum),
             DirectoryCommand::Admit(newcomer) => self.admit(newcomer),
             DirectoryCommand::SetQuorum { quorum } => self.set_quorum(quorum),
+            DirectoryCommand::Immortal(command) => self.registry.apply(command),
         }
     }
 

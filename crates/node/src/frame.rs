@@ -52,6 +52,22 @@ pub(crate) enum Frame {
         transfer: u64,
         number: u32,
     },
+    /// Between the replicas of an instance.
+    Peer {
+        group: GroupId,
+        message: Box<immortals::Peer>,
+    },
+    /// From the owner of one instance to the owner of another.
+    Between {
+        from: GroupId,
+        to: GroupId,
+        message: Box<immortals::Between>,
+    },
+    /// The sender owns an instance, and takes messages for it.
+    Owns {
+        group: GroupId,
+        term: Term,
+    },
     /// A request for the owner of a group.
     Ask {
         /// Names the errand: the asking edge's boot, and its number there.
@@ -127,14 +143,18 @@ pub(crate) enum Question {
     Available,
     /// To the directory: an encoded `DirectoryCommand`.
     Directory(Bytes),
+    /// To the owner of an instance.
+    Immortal(immortals::Ask),
+    /// How an instance is, as its owner knows it.
+    ImmortalStatus,
 }
 
 impl Question {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Rest(request) => request.method.is_write(),
-            Self::Query { .. } | Self::Available => false,
-            Self::Fence(_) | Self::Directory(_) => true,
+            Self::Query { .. } | Self::Available | Self::ImmortalStatus => false,
+            Self::Fence(_) | Self::Directory(_) | Self::Immortal(_) => true,
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use immortals::{Between, Entries, Ground, Instance, Peer, Settings};
-use protocol::{GroupId, Position, ReplicaId, Term};
-use replication::{Group, Members};
-use storage::StoreError;
+use protocol::{GroupId, Now, Position, ReplicaId, Term};
+use replication::{CommittedData, Group, Members};
+use storage::{Reader, Space, StateStore, StoreError};
 
 use crate::directory::Directory;
 use crate::frame::{Frame, Told};
@@ -47,12 +47,13 @@ pub(crate) struct Immortals {
 struct Log<'a> {
     group: &'a Group,
     members: &'a [(Position, Members)],
-    map: &'a Directory,
+    /// None while entries are applied: nobody is looked up then.
+    map: Option<&'a Directory>,
 }
 
 impl Entries for Log<'_> {
     fn after(&self, position: Position, bytes_max: usize) -> Vec<(Position, Term, Bytes)> {
-        let entries = self.group.entries_after(position, bytes_max).into_iter();
+        let entries = self.group.applied_after(position, bytes_max).into_iter();
         entries.map(|entry| (entry.position, entry.term, entry.data)).collect()
     }
 
@@ -61,7 +62,7 @@ impl Entries for Log<'_> {
     }
 
     fn resolve(&self, name: &str) -> Option<GroupId> {
-        self.map.registry.instances.get(name).map(|entry| entry.group)
+        self.map?.registry.instances.get(name).map(|entry| entry.group)
     }
 }
 
@@ -83,9 +84,54 @@ impl Resident {
         }
     }
 
-    pub(crate) fn members_change(&mut self, position: Position, members: Members) {
-        self.members.push((position, members));
-        self.instance.want_checkpoint();
+    /// Takes a committed entry. What follows from it is done by [`Node::instance_applied`].
+    pub(crate) fn apply(
+        &mut self,
+        store: &mut dyn StateStore,
+        (group, space): (&mut Group, &Space),
+        (position, term): (Position, Term),
+        data: CommittedData,
+    ) -> Result<(), StoreError> {
+        let data = match data {
+            CommittedData::Normal(data) => Some(data),
+            CommittedData::Members(members) => {
+                self.members.push((position, members));
+                self.instance.want_checkpoint();
+                None
+            }
+            CommittedData::Empty => None,
+        };
+        let log = Log { group, members: &self.members, map: None };
+        let mut ground = Ground { now: Now::default(), store, space: *space, entries: &log };
+        self.instance.apply(&mut ground, position, term, data, &mut self.outputs)?;
+        self.stand(group);
+        Ok(())
+    }
+
+    /// The base is in the store, at this position and with these members.
+    pub(crate) fn prepare(
+        &mut self,
+        store: &mut dyn StateStore,
+        group: &Group,
+        space: &Space,
+    ) -> Result<(Position, Term, Members), StoreError> {
+        let log = Log { group, members: &self.members, map: None };
+        let mut ground = Ground { now: Now::default(), store, space: *space, entries: &log };
+        self.instance.write_base(&mut ground)?;
+        let (position, term) = self.instance.base();
+        Ok((position, term, members_at(&self.members, position).clone()))
+    }
+
+    /// Another replica's state has taken the place of this one's.
+    pub(crate) fn installed(
+        &mut self,
+        store: &dyn Reader,
+        space: &Space,
+        members: Members,
+    ) -> Result<(), StoreError> {
+        self.instance.installed(store, space, &mut self.outputs)?;
+        self.members = vec![(self.instance.base().0, members)];
+        Ok(())
     }
 
     /// Consensus is told where a snapshot would stand now.
@@ -99,10 +145,6 @@ impl Resident {
             self.members.remove(0);
         }
         group.snapshots_stand_at(position, term, members_at(&self.members, position).clone());
-    }
-
-    pub(crate) fn base_members(&self) -> Members {
-        members_at(&self.members, self.instance.base().0).clone()
     }
 }
 
@@ -123,7 +165,7 @@ impl Node {
         let Some(replica) = self.replicas.get_mut(&group) else { return Ok(()) };
         let Replica { group: consensus, machine, space, .. } = replica;
         let Machine::Instance(resident) = machine else { return Ok(()) };
-        let log = Log { group: consensus, members: &resident.members, map: &self.map };
+        let log = Log { group: consensus, members: &resident.members, map: Some(&self.map) };
         let mut ground =
             Ground { now: self.now, store: &mut *self.store, space: *space, entries: &log };
         work(&mut resident.instance, &mut ground)?;
@@ -137,9 +179,7 @@ impl Node {
         input: immortals::Input,
     ) -> Result<(), StoreError> {
         let mut outputs = Vec::new();
-        self.with_instance(group, |instance, ground| {
-            instance.step(ground, input, &mut outputs)
-        })?;
+        self.with_instance(group, |instance, ground| instance.step(ground, input, &mut outputs))?;
         self.instance_outputs(group, outputs);
         Ok(())
     }
@@ -397,6 +437,28 @@ impl Node {
         }
         self.mind_ports();
         Ok(())
+    }
+
+    /// The machine of an instance's replica.
+    pub(crate) fn open_resident(
+        &self,
+        me: ReplicaId,
+        group: GroupId,
+        space: &Space,
+        members: &Members,
+    ) -> Result<Machine, StoreError> {
+        let named = self.map.registry.of_group(group);
+        let (name, entry) = named.expect("groups are begun for what is registered");
+        let options = immortals::Options {
+            name: name.clone(),
+            group,
+            me,
+            node: self.config.node_id.clone(),
+            settings: self.settings_of(group).expect("it is registered"),
+        };
+        let memory = entry.options.memory;
+        let instance = Instance::open(options, &*self.store, space)?;
+        Ok(Machine::Instance(Box::new(Resident::new(instance, members.clone(), memory))))
     }
 
     /// The instance is not registered any more. What it had is removed.

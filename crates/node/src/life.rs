@@ -91,6 +91,7 @@ impl Node {
             self.replicas.insert(group, replica);
         }
         self.read_map();
+        self.mind_registry()?;
         self.say_if_flag_differs();
         self.set_ranks();
         self.dial_all();
@@ -98,7 +99,7 @@ impl Node {
         Ok(())
     }
 
-    fn start_group(
+    pub(crate) fn start_group(
         &mut self,
         me: ReplicaId,
         group: GroupId,
@@ -114,8 +115,17 @@ impl Node {
         options.election_ticks = self.config.timing.election_ticks;
         let restored = Restored::new(log, applied.position, applied.term, members.clone());
         let consensus = Group::new(options, restored).map_err(|error| error.to_string())?;
-        let ground = (&*self.store as &dyn storage::Reader, self.config.upkeep.chunk_bytes);
-        Replica::new(group, consensus, space, &applied, members, ground).map_err(text)
+        let machine = if group.is_instance() {
+            self.open_resident(me, group, &space, &members).map_err(text)?
+        } else {
+            replica::open_machine(group, &space, &*self.store).map_err(text)?
+        };
+        let with = (machine, self.config.upkeep.chunk_bytes);
+        let mut replica = Replica::new(group, consensus, space, &applied, members, with);
+        if let Machine::Instance(resident) = &mut replica.machine {
+            resident.stand(&mut replica.group);
+        }
+        Ok(replica)
     }
 
     /// Takes the directory from its replica.

@@ -11,11 +11,13 @@ use crate::directory::{Charter, Directory};
 use crate::disk::{Disk, record_bytes};
 use crate::edge::Edge;
 use crate::frame::{self, Frame, Told};
+use crate::immortals::Immortals;
 use crate::io::{Input, Level, NodeConfig, Output};
 use crate::life::{Identity, check_config, read_identity};
 use crate::office::Office;
 use crate::outbox::Outbox;
 use crate::peers::{LINKS_MAX, Peers};
+use crate::programs::Programs;
 use crate::quorum;
 use crate::refusals::Refusals;
 use crate::replica::{Around, Findings, Replica};
@@ -50,6 +52,11 @@ pub(crate) enum Agenda {
     Desk(GroupId, DeskInput),
     Route(u64),
     Told(u64, Told),
+    Instance(GroupId, immortals::Input),
+    /// A program wants to be a copy of an instance.
+    Attach(GroupId, u64, Box<(immortals::Door, protocol::immortal::Hello)>),
+    /// Something was proposed: consensus is to be asked again.
+    Again,
 }
 
 pub struct Node {
@@ -73,6 +80,8 @@ pub struct Node {
     pub(crate) dialed: Vec<String>,
     pub(crate) edge: Edge,
     pub(crate) scatters: Scatters,
+    pub(crate) immortals: Immortals,
+    pub(crate) programs: Programs,
     pub(crate) agenda: VecDeque<Agenda>,
     pub(crate) disk: Disk,
     pub(crate) outputs: Vec<Output>,
@@ -119,6 +128,8 @@ impl Node {
             dialed: Vec::new(),
             edge: Edge::default(),
             scatters: Scatters::default(),
+            immortals: Immortals::default(),
+            programs: Programs::new(),
             agenda: VecDeque::new(),
             disk: Disk::new(),
             outputs: Vec::new(),
@@ -167,11 +178,10 @@ impl Node {
             Input::Invoked(invoked) => {
                 self.agenda.push_back(Agenda::Desk(invoked.partition, DeskInput::Invoked(invoked)));
             }
-            // Taken by no one yet.
-            Input::ProgramOpened { .. }
-            | Input::ProgramSaid { .. }
-            | Input::ProgramDrained { .. }
-            | Input::ProgramClosed { .. } => {}
+            Input::ProgramOpened { program, door } => self.program_opened(program, door),
+            Input::ProgramSaid { program, bytes } => self.program_said(program, bytes),
+            Input::ProgramDrained { program, bytes } => self.program_drained(program, bytes),
+            Input::ProgramClosed { program } => self.program_closed(program),
             Input::StorageFailed { why, full: true } => self.disk_is_full(why),
             Input::StorageFailed { why, full: false } => {
                 self.halt(format!("the disk failed: {why}. The other nodes carry on"));
@@ -191,6 +201,7 @@ impl Node {
         }
         self.check_errands();
         self.tick_desks();
+        self.tick_instances();
         if self.ticks.is_multiple_of(10) {
             self.ping_all();
             self.mind_directory();
@@ -239,15 +250,24 @@ impl Node {
                         self.edge_stale = true;
                         self.told(self.me.unwrap_or_default(), number, answer);
                     }
+                    Agenda::Instance(group, input) => self.instance_step(group, input)?,
+                    Agenda::Attach(group, program, named) => {
+                        self.attach(group, program, named.0, named.1)?;
+                    }
+                    Agenda::Again => {}
                 }
             }
             let groups: Vec<GroupId> = self.replicas.keys().copied().collect();
             for group in groups {
                 let findings = self.settle_group(group)?;
                 self.act_on(group, findings);
+                if group.is_instance() {
+                    self.instance_applied(group)?;
+                }
             }
             self.mind_quorum();
             self.mind_offices();
+            self.mind_instances();
             self.release_held();
             self.mind_owners();
             if self.agenda.is_empty() {
@@ -339,13 +359,13 @@ impl Node {
         if self.peers.link_to(replica).is_none() {
             self.take_back(replica);
         }
-        let line = self.line();
         let me = self.me.unwrap_or_default();
-        for (group, here) in &mut self.replicas {
-            here.end_transfer(replica, false);
-            let mut order = crate::placement::order(*group, &line);
+        for group in self.replicas.keys().copied().collect::<Vec<_>>() {
+            let mut order = self.order_of(group);
             order.retain(|id| *id != replica);
             let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
+            let here = self.replicas.get_mut(&group).expect("it was listed");
+            here.end_transfer(replica, false);
             here.group.peer_lost(replica, rank * HINT_TICKS_PER_RANK);
         }
         self.edge_stale = true;
@@ -413,6 +433,18 @@ impl Node {
                     replica.chunk_taken(&mut around, from, transfer, number)
                 })
             }
+            Frame::Peer { group, message } => {
+                self.peer_said(from, group, *message);
+                Ok(())
+            }
+            Frame::Between { from, to, message } => {
+                self.between_said(from, to, *message);
+                Ok(())
+            }
+            Frame::Owns { group, term } => {
+                self.owns(from, group, term);
+                Ok(())
+            }
             ask @ Frame::Ask { .. } => {
                 self.asked(from, ask);
                 Ok(())
@@ -461,6 +493,9 @@ impl Node {
     }
 
     pub(crate) fn owner_of(&self, group: GroupId) -> Option<ReplicaId> {
+        if group.is_instance() {
+            return self.owner_of_instance(group);
+        }
         self.replicas.get(&group)?.group.owner()
     }
 

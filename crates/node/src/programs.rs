@@ -46,7 +46,9 @@ impl Node {
             return self.outputs.push(Output::ProgramClose { program });
         };
         let version = match self.instance(group) {
-            Some(instance) => instance.program_version_at_base().unwrap_or(entry.options.current_version),
+            Some(instance) => {
+                instance.program_version_at_base().unwrap_or(entry.options.current_version)
+            }
             None => entry.options.current_version,
         };
         let here = entry.replicas.iter().find(|replica| replica.node == self.config.node_id);

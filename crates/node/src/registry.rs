@@ -256,7 +256,8 @@ mod tests {
         };
         assert_eq!(registry.apply(put("n2", 1)), Changed::Done);
         assert!(matches!(registry.apply(put("n3", 1)), Changed::Refused(_)));
-        let gone = |node: &str| RegistryCommand::RemoveReplica { name: "a".into(), node: node.into() };
+        let gone =
+            |node: &str| RegistryCommand::RemoveReplica { name: "a".into(), node: node.into() };
         assert_eq!(registry.apply(gone("n1")), Changed::Done);
         assert!(matches!(registry.apply(gone("n2")), Changed::Refused(_)), "the last one stays");
     }

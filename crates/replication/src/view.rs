@@ -118,11 +118,11 @@ impl Group {
 
     /// Applied entries that a user proposed, after a position: at least one if there is any, and more
     /// up to so many bytes.
-    pub fn applied_after(&self, position: Position, bytes_max: usize) -> Vec<storage::Entry> {
+    pub fn applied_after(&self, position: Position, bytes_max: usize) -> Vec<Entry> {
         let all = self.raw.store().applied_after(position, bytes_max);
-        let mut found: Vec<storage::Entry> = all.cloned().collect();
+        let mut found: Vec<Entry> = all.cloned().collect();
         let last = found.last().map(|entry| entry.position);
-        let ours = |e: &storage::Entry| e.kind == storage::EntryKind::Normal && !e.data.is_empty();
+        let ours = |e: &Entry| e.kind == storage::EntryKind::Normal && !e.data.is_empty();
         found.retain(ours);
         match last {
             // A stretch without any: look behind it.

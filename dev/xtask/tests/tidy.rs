@@ -78,7 +78,7 @@ const CRATES: &[Crate] = &[
         name: "node",
         folder: "crates/node",
         core: true,
-        ours: &["protocol", "storage", "replication", "documents", "services"],
+        ours: &["protocol", "storage", "replication", "documents", "services", "immortals"],
         others: &["bytes", "postcard", "serde", "serde_json"],
         tests: &["proptest"],
     },
