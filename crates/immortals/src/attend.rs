@@ -116,6 +116,9 @@ impl Instance {
             return Err(Garbled(format!("a SEND of up to {MESSAGE_BYTES_MAX} bytes")));
         }
         let destination = if destination.is_empty() { self.name.clone() } else { destination };
+        if let Some(taking) = session.taking.as_mut().filter(|taking| taking.voice.is_some()) {
+            taking.spoilt |= !session.door.confirms();
+        }
         let first = session.voice.streams.get(&destination).map_or(1, |stream| stream.count + 1);
         session.remember(&destination, first, &bytes);
         let fine = !session.door.confirms();
@@ -196,7 +199,9 @@ impl Instance {
             return Ok(Ok(()));
         }
         let taking = session.taking.take();
-        if let Some(taking) = taking {
+        if taking.as_ref().is_some_and(|taking| taking.spoilt) {
+            self.checkpoint_wanted = true;
+        } else if let Some(taking) = taking {
             return self.checkpoint_taken(ground, taking, writer, crc, outputs);
         }
         writer.drop_all(ground.store, &ground.space)?;

@@ -276,7 +276,7 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.mind_session(ground, outputs)?;
-        self.mind_office(ground, outputs);
+        self.mind_office(ground, outputs)?;
         if let Some(session) = &mut self.session
             && !session.out.is_empty()
         {

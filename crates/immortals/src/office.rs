@@ -164,21 +164,33 @@ impl Instance {
     }
 
     /// Brings everything on that an owner does.
-    pub(crate) fn mind_office(&mut self, ground: &mut Ground<'_>, outputs: &mut Vec<Output>) {
+    pub(crate) fn mind_office(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
         if self.office.is_none() {
-            return;
+            return Ok(());
         }
-        self.mind_primary(ground);
+        if self.mind_primary(ground) {
+            // A door may have kept back what the program said too early.
+            let program = self.session.as_ref().map_or(0, |session| session.program);
+            self.heard(ground, program, &Bytes::new(), outputs)?;
+        }
         self.mind_accepting(outputs);
         self.start();
         self.pump_all(ground, outputs);
         self.flush(ground, outputs);
+        Ok(())
     }
 
-    fn mind_primary(&mut self, ground: &Ground<'_>) {
-        let (Some(office), Some(session)) = (&mut self.office, &mut self.session) else { return };
+    /// True when the program has become the primary just now.
+    fn mind_primary(&mut self, ground: &Ground<'_>) -> bool {
+        let (Some(office), Some(session)) = (&mut self.office, &mut self.session) else {
+            return false;
+        };
         if office.is_primary || !session.has_come_to(office.until) {
-            return;
+            return false;
         }
         office.is_primary = true;
         session.is_primary = true;
@@ -186,6 +198,7 @@ impl Instance {
         session.tell(&ToProgram::Primary { term: office.term });
         office.own_next = self.ledger.received.get(&self.group).map_or(1, |last| last + 1);
         office.touched.extend(session.voice.streams.keys().cloned());
+        true
     }
 
     /// Messages of others are taken as soon as there is a program that will handle them.

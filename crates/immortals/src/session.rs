@@ -62,6 +62,8 @@ pub(crate) struct Taking {
     pub(crate) since: u64,
     /// Its outputs up to there, once it has begun to answer.
     pub(crate) voice: Option<Bytes>,
+    /// The program said something while it gave its state: what it said may be in neither.
+    pub(crate) spoilt: bool,
 }
 
 /// Inputs that make one DELIVER.
@@ -250,9 +252,7 @@ impl Session {
         name: &str,
     ) -> Result<Fed, Garbled> {
         loop {
-            if !matches!(self.phase, Phase::Replaying { .. } | Phase::Live)
-                || self.taking.as_ref().is_some_and(|taking| taking.voice.is_none())
-            {
+            if !matches!(self.phase, Phase::Replaying { .. } | Phase::Live) || self.waits() {
                 return Ok(Fed::Well);
             }
             while !self.window_is_full()
@@ -277,6 +277,14 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Nothing is delivered while a checkpoint is asked for. To a program that does not confirm
+    /// inputs (AMBROSIA's C# binding writes its outputs from another thread) not before it has come
+    /// as a whole.
+    fn waits(&self) -> bool {
+        let confirms = self.door.confirms();
+        self.taking.as_ref().is_some_and(|taking| taking.voice.is_none() || !confirms)
     }
 
     fn mind_end_of_replay(&mut self) {
@@ -469,6 +477,7 @@ impl Session {
                 ledger: self.ledger.clone(),
                 since: now,
                 voice: None,
+                spoilt: false,
             });
             self.tell(&ToProgram::TakeCheckpoint { request });
         }
