@@ -173,6 +173,9 @@ impl Instance {
             return Ok(());
         };
         self.log_bytes += data.len() as u64;
+        if let Some(session) = &mut self.session {
+            session.backlog += data.len() as u64;
+        }
         let entry = match Entry::decode(data) {
             Ok(entry) => entry,
             Err(why) => {
@@ -335,6 +338,7 @@ impl Instance {
         let replica = self.settings.replicas.iter().position(|id| *id == self.me).unwrap_or(0);
         session.welcome(&self.node, replica as u64, self.base.ledger.program_version);
         session.careful = self.failing.1 > 0;
+        session.backlog = self.log_bytes;
         self.session = Some(session);
         self.settle(ground, outputs)
     }

@@ -51,5 +51,5 @@ pub use io::{
     ReplicaStatus, Settings, Told,
 };
 pub use ledger::{ImpulsesTaken, Ledger, Logged};
-pub use session::WINDOW_BYTES;
+pub use session::{KEPT_BYTES_MAX, WINDOW_BYTES};
 pub use voice::{Compared, Kept, Stream, Voice};

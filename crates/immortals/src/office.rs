@@ -25,6 +25,10 @@ const FLYING_MAX: usize = 4;
 /// So many bytes of inputs may wait for the log; more are not taken, and senders try again.
 const PENDING_BYTES_MAX: usize = 64 << 20;
 
+/// A program that is so many bytes of inputs behind gets no more into its log before it has caught up;
+/// senders keep what they have.
+const BACKLOG_BYTES_MAX: u64 = 32 << 20;
+
 /// So many bytes of impulses may wait for one destination; more are refused.
 const IMPULSE_BYTES_MAX: usize = 4 << 20;
 
@@ -236,6 +240,9 @@ impl Instance {
 
     fn flush(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
         let Some(office) = &mut self.office else { return };
+        if self.session.as_ref().is_some_and(|session| session.backlog > BACKLOG_BYTES_MAX) {
+            return;
+        }
         while !office.pending.is_empty() && office.flying.len() < FLYING_MAX {
             let mut inputs = Inputs {
                 trims: std::mem::take(&mut office.trims).into_iter().collect(),
