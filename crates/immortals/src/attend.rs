@@ -308,13 +308,9 @@ impl Instance {
             diverged.expected,
             diverged.found
         )));
-        let text = format!(
-            "instance {}\nreplica {}\nfrom checkpoint at input {}\nuntil input {input}\n\
-             outputs equal up to input {after}\nexpected {}\nfound {}\n",
-            self.name, self.me, self.base.ledger.inputs, diverged.expected, diverged.found
-        );
-        outputs.push(Output::Repro { name: format!("{}-{input}", self.name), text });
         self.diverged = Some(diverged);
+        outputs.push(self.repro());
+        self.ask_what_differs(outputs);
         self.close_session(
             "DIVERGED",
             "this program said something else than was recorded; see the document of the instance",

@@ -408,6 +408,14 @@ impl Instance {
                 self.known.insert(from, Known { status, at: ground.now.steady_micros });
                 Ok(())
             }
+            Peer::Differs { said } => {
+                self.show_difference(from, said, outputs);
+                Ok(())
+            }
+            Peer::Shown { expected, found } => {
+                self.difference_shown(expected, found, outputs);
+                Ok(())
+            }
             Peer::Release => {
                 self.held = None;
                 self.diverged = None;

@@ -179,8 +179,25 @@ pub enum Peer {
         position: Position,
         number: u32,
     },
+    /// The sender's program has diverged, and said this last.
+    Differs {
+        said: Vec<Said>,
+    },
+    /// The first difference.
+    Shown {
+        expected: String,
+        found: String,
+    },
     /// A person lets programs that were held, or have diverged, try again.
     Release,
+}
+
+/// Some outputs of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    pub destination: String,
+    pub first: u64,
+    pub messages: Bytes,
 }
 
 /// What makes chunks a checkpoint.
