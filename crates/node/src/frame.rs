@@ -9,6 +9,7 @@ use protocol::{GroupId, Position, ReplicaId, Request, Response, Source, Term};
 use replication::{Members, Message};
 use serde::{Deserialize, Serialize};
 
+use crate::behind::Committed;
 use crate::directory::Charter;
 use crate::quorum::Claim;
 
@@ -35,11 +36,8 @@ pub(crate) enum Frame {
     },
     /// A new replica asks to be admitted. Passed on to the directory's owner.
     Admit(Newcomer),
-    /// A sign of life; whether the sender's disk takes writes, and what it says about the quorum.
-    Ping {
-        takes_writes: bool,
-        claim: Claim,
-    },
+    /// A sign of life.
+    Ping(Ping),
     Raft {
         group: GroupId,
         message: Message,
@@ -88,6 +86,17 @@ pub(crate) enum Frame {
         number: u64,
         answer: Told,
     },
+}
+
+/// What is said to all others now and then, and when it changes in a way that they must hear of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ping {
+    /// Its disk does.
+    pub(crate) takes_writes: bool,
+    /// About the membership quorum.
+    pub(crate) claim: Claim,
+    /// Of the groups that it owns.
+    pub(crate) committed: Vec<Committed>,
 }
 
 /// Who speaks.
@@ -192,7 +201,7 @@ mod tests {
         request.body = Bytes::from_static(b"{\"name\":\"x\"}");
         let key = RequestKey::Auto { edge: ReplicaId(1), boot: 2, number: 3, minute: 4 };
         vec![
-            Frame::Ping { takes_writes: true, claim: Claim::default() },
+            Frame::Ping(Ping { takes_writes: true, claim: Claim::default(), committed: vec![] }),
             Frame::Refused { why: "no".into() },
             Frame::Ask {
                 boot: 2,

@@ -7,10 +7,11 @@ use protocol::{GroupId, Now, ReplicaId, Response};
 use services::{Catalogue, DeskInput};
 use storage::{LogRecord, Recovered, RecoveredGroup, StateStore, StoreError};
 
+use crate::behind::News;
 use crate::directory::{Charter, Directory};
 use crate::disk::{Disk, record_bytes};
 use crate::edge::Edge;
-use crate::frame::{self, Frame, Told};
+use crate::frame::{self, Frame, Ping, Told};
 use crate::immortals::Immortals;
 use crate::io::{Input, Level, NodeConfig, Output};
 use crate::life::{Identity, check_config, read_identity};
@@ -75,6 +76,7 @@ pub struct Node {
     pub(crate) refusals: Refusals,
     pub(crate) peers: Peers,
     pub(crate) quorum: quorum::Own,
+    pub(crate) news: News,
     pub(crate) outbox: Outbox,
     pub(crate) closing: Vec<u64>,
     pub(crate) dialed: Vec<String>,
@@ -123,6 +125,7 @@ impl Node {
             refusals: Refusals::default(),
             peers: Peers::default(),
             quorum: quorum::Own::default(),
+            news: News::default(),
             outbox: Outbox::default(),
             closing: Vec::new(),
             dialed: Vec::new(),
@@ -229,13 +232,18 @@ impl Node {
     }
 
     pub(crate) fn ping_all(&mut self) {
+        let ping = self.ping();
         for link in self.peers.ids() {
-            self.outbox.send_on(link, self.ping());
+            self.outbox.send_on(link, Frame::Ping(ping.clone()));
         }
     }
 
-    fn ping(&self) -> Frame {
-        Frame::Ping { takes_writes: self.disk.full.is_none(), claim: self.quorum.claim() }
+    fn ping(&self) -> Ping {
+        Ping {
+            takes_writes: self.disk.full.is_none(),
+            claim: self.quorum.claim(),
+            committed: self.committed_here(),
+        }
     }
 
     // Coming to rest.
@@ -350,7 +358,7 @@ impl Node {
         }
         self.peers.opened(link, dialed, self.now.steady_micros);
         self.outbox.send_on(link, Frame::Hello(self.hello()));
-        self.outbox.send_on(link, self.ping());
+        self.outbox.send_on(link, Frame::Ping(self.ping()));
     }
 
     /// A dead process's sockets are closed by its kernel: the quickest news of a death there is.
@@ -396,10 +404,13 @@ impl Node {
             Frame::Stranger => self.is_stranger(),
             Frame::Refused { why } => self.was_refused(link, why),
             Frame::Admit(newcomer) => self.admit(link, newcomer),
-            Frame::Ping { takes_writes, claim } => {
+            Frame::Ping(ping) => {
                 if let Some(link) = self.peers.get_mut(link) {
-                    link.takes_writes = takes_writes;
-                    link.claim = claim;
+                    link.takes_writes = ping.takes_writes;
+                    link.claim = ping.claim;
+                    if link.replica.is_some() {
+                        self.news.heard(&ping.committed, self.now.steady_micros);
+                    }
                 }
             }
             other => {

@@ -107,6 +107,11 @@ impl Group {
         Position(self.raw.raft.raft_log.last_index())
     }
 
+    /// As far as this replica knows.
+    pub fn committed_position(&self) -> Position {
+        Position(self.raw.raft.raft_log.committed)
+    }
+
     pub fn applied_position(&self) -> Position {
         Position(self.raw.raft.raft_log.applied)
     }

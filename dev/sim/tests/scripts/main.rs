@@ -115,6 +115,35 @@ fn a_lowered_quorum_counts_at_once() {
 }
 
 #[test]
+fn a_local_read_says_how_far_behind_it_may_be() {
+    let mut stage = formed(3);
+    let link = document_of(&mut stage, 0);
+    let behind = |stage: &mut Stage, number: usize| {
+        let mut get = Request::new(Method::Get, link.as_str());
+        get.query = "consistency=local".into();
+        let ticket = stage.ask(number, get);
+        let answer = stage.answer(number, ticket).expect("it is answered at once");
+        (answer.behind.expect("it says so"), answer.to_json()["name"].clone())
+    };
+    stage.run(200);
+    let (level, _) = behind(&mut stage, 1);
+    assert_eq!(level.entries, 0);
+    assert!(level.millis.is_some_and(|millis| millis <= 110), "{level}");
+    assert_eq!(behind(&mut stage, 0).0.to_string(), "entries=0, ms=0");
+
+    stage.hold(0, 1);
+    let written = stage.ask(0, patch(&link, &json!({ "name": "y" })));
+    stage.run(150);
+    assert_eq!(stage.answer(0, written).map(|answer| answer.status), Some(200));
+    let (late, name) = behind(&mut stage, 1);
+    assert!(late.millis.is_some_and(|millis| millis >= 150), "{late}");
+    assert_eq!(name, "x", "it is as old as it says");
+    stage.let_go(0, 1);
+    stage.run(110);
+    assert_eq!(behind(&mut stage, 1).1, "y");
+}
+
+#[test]
 fn founders_that_have_not_seen_each_other_are_founders_all_the_same() {
     let mut stage = Stage::new(3);
     stage.hold(1, 2);
