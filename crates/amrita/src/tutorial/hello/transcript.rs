@@ -55,14 +55,6 @@ impl Life {
     }
 }
 
-/// A time in which the client was told nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Silence {
-    pub(super) length: Duration,
-    /// Its end, from the moment that was asked about.
-    pub(super) over: Duration,
-}
-
 /// What the client was told, in order, each once: its copies are all told the same.
 #[derive(Default)]
 pub(super) struct Acknowledged {
@@ -99,15 +91,21 @@ impl Acknowledged {
         self.at.len()
     }
 
-    /// The longest silence after this moment: when it ended, and how long it was.
-    pub(super) fn silence_after(&self, moment: Instant) -> Option<Silence> {
+    /// The longest silence after this moment.
+    pub(super) fn silence_since(&self, moment: Instant) -> Option<Duration> {
         let from = self.at.partition_point(|at| *at < moment);
         let mut before = moment;
         let silences = self.at[from..].iter().map(|at| {
-            let length = at.saturating_duration_since(std::mem::replace(&mut before, *at));
-            Silence { length, over: at.saturating_duration_since(moment) }
+            let began = std::mem::replace(&mut before, *at);
+            at.saturating_duration_since(began)
         });
-        silences.max_by_key(|silence| silence.length)
+        silences.max()
+    }
+
+    /// From a moment to the acknowledgement of the message after this one.
+    pub(super) fn after(&self, number: u64, moment: Instant) -> Option<Duration> {
+        let at = self.at.get(usize::try_from(number).ok()?)?;
+        Some(at.saturating_duration_since(moment))
     }
 }
 
@@ -139,13 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_silence_is_the_failover() {
+    fn silences_and_failovers_are_measured() {
         let kill = Instant::now();
         let ms = Duration::from_millis;
         let mut seen = Acknowledged::default();
         seen.at = [1, 2, 42, 43, 45].map(|after| kill + ms(after)).to_vec();
-        let silence = Silence { length: ms(40), over: ms(42) };
-        assert_eq!(seen.silence_after(kill), Some(silence));
-        assert_eq!(received("x Received message from a client: Number 12!").and_then(number_of), Some(12));
+        assert_eq!(seen.silence_since(kill), Some(ms(40)));
+        assert_eq!(seen.after(2, kill), Some(ms(42)));
+        assert_eq!(seen.after(5, kill), None);
+        assert_eq!(
+            received("x Received message from a client: Number 12!").and_then(number_of),
+            Some(12)
+        );
     }
 }
