@@ -114,6 +114,11 @@ impl Instance {
         (self.base.position, self.base.term)
     }
 
+    /// None while there is no state.
+    pub fn program_version_at_base(&self) -> Option<u64> {
+        self.base.blob.map(|_| self.base.ledger.program_version)
+    }
+
     pub fn inputs(&self) -> u64 {
         self.ledger.inputs
     }
@@ -168,6 +173,9 @@ impl Instance {
             return Ok(());
         };
         self.log_bytes += data.len() as u64;
+        if let Some(session) = &mut self.session {
+            session.backlog += data.len() as u64;
+        }
         let entry = match Entry::decode(data) {
             Ok(entry) => entry,
             Err(why) => {
@@ -271,7 +279,7 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.mind_session(ground, outputs)?;
-        self.mind_office(ground, outputs);
+        self.mind_office(ground, outputs)?;
         if let Some(session) = &mut self.session
             && !session.out.is_empty()
         {
@@ -330,6 +338,7 @@ impl Instance {
         let replica = self.settings.replicas.iter().position(|id| *id == self.me).unwrap_or(0);
         session.welcome(&self.node, replica as u64, self.base.ledger.program_version);
         session.careful = self.failing.1 > 0;
+        session.backlog = self.log_bytes;
         self.session = Some(session);
         self.settle(ground, outputs)
     }
@@ -357,6 +366,13 @@ impl Instance {
                  'amrita immortal release {name}'"
             );
             return Some(("DIVERGED", text));
+        }
+        if self.ledger.genesis.is_none()
+            && session.hello.program_version != self.settings.first_version
+        {
+            let (wants, has) = (self.settings.first_version, session.hello.program_version);
+            let text = format!("'{name}' begins with program version {wants}, not {has}");
+            return Some(("PROGRAM_VERSION", text));
         }
         self.ledger.genesis.as_ref()?;
         let (at_base, now) = (self.base.ledger.program_version, self.ledger.program_version);
@@ -390,6 +406,20 @@ impl Instance {
         match message {
             Peer::Status(status) => {
                 self.known.insert(from, Known { status, at: ground.now.steady_micros });
+                Ok(())
+            }
+            Peer::Differs { said } => {
+                self.show_difference(from, said, outputs);
+                Ok(())
+            }
+            Peer::Shown { expected, found } => {
+                self.difference_shown(expected, found, outputs);
+                Ok(())
+            }
+            Peer::Release => {
+                self.held = None;
+                self.diverged = None;
+                self.failing = (0, 0);
                 Ok(())
             }
             Peer::TakeCheckpoint => {

@@ -25,6 +25,10 @@ const FLYING_MAX: usize = 4;
 /// So many bytes of inputs may wait for the log; more are not taken, and senders try again.
 const PENDING_BYTES_MAX: usize = 64 << 20;
 
+/// A program that is so many bytes of inputs behind gets no more into its log before it has caught up;
+/// senders keep what they have.
+const BACKLOG_BYTES_MAX: u64 = 32 << 20;
+
 /// So many bytes of impulses may wait for one destination; more are refused.
 const IMPULSE_BYTES_MAX: usize = 4 << 20;
 
@@ -164,21 +168,33 @@ impl Instance {
     }
 
     /// Brings everything on that an owner does.
-    pub(crate) fn mind_office(&mut self, ground: &mut Ground<'_>, outputs: &mut Vec<Output>) {
+    pub(crate) fn mind_office(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
         if self.office.is_none() {
-            return;
+            return Ok(());
         }
-        self.mind_primary(ground);
+        if self.mind_primary(ground) {
+            // A door may have kept back what the program said too early.
+            let program = self.session.as_ref().map_or(0, |session| session.program);
+            self.heard(ground, program, &Bytes::new(), outputs)?;
+        }
         self.mind_accepting(outputs);
         self.start();
         self.pump_all(ground, outputs);
         self.flush(ground, outputs);
+        Ok(())
     }
 
-    fn mind_primary(&mut self, ground: &Ground<'_>) {
-        let (Some(office), Some(session)) = (&mut self.office, &mut self.session) else { return };
+    /// True when the program has become the primary just now.
+    fn mind_primary(&mut self, ground: &Ground<'_>) -> bool {
+        let (Some(office), Some(session)) = (&mut self.office, &mut self.session) else {
+            return false;
+        };
         if office.is_primary || !session.has_come_to(office.until) {
-            return;
+            return false;
         }
         office.is_primary = true;
         session.is_primary = true;
@@ -186,6 +202,7 @@ impl Instance {
         session.tell(&ToProgram::Primary { term: office.term });
         office.own_next = self.ledger.received.get(&self.group).map_or(1, |last| last + 1);
         office.touched.extend(session.voice.streams.keys().cloned());
+        true
     }
 
     /// Messages of others are taken as soon as there is a program that will handle them.
@@ -223,6 +240,9 @@ impl Instance {
 
     fn flush(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
         let Some(office) = &mut self.office else { return };
+        if self.session.as_ref().is_some_and(|session| session.backlog > BACKLOG_BYTES_MAX) {
+            return;
+        }
         while !office.pending.is_empty() && office.flying.len() < FLYING_MAX {
             let mut inputs = Inputs {
                 trims: std::mem::take(&mut office.trims).into_iter().collect(),
@@ -495,13 +515,6 @@ impl Instance {
     // What people want.
 
     pub(crate) fn ask(&mut self, ticket: u64, ask: Ask, outputs: &mut Vec<Output>) {
-        if let Ask::Release = ask {
-            self.held = None;
-            self.diverged = None;
-            self.failing = (0, 0);
-            outputs.push(Output::Answer { ticket, told: Told::Done { input: self.ledger.inputs } });
-            return;
-        }
         let refused = |text: &str| Output::Answer { ticket, told: Told::Refused(text.into()) };
         let Some(office) = &mut self.office else {
             outputs.push(Output::Answer { ticket, told: Told::NotOwner });
@@ -516,7 +529,6 @@ impl Instance {
                 let told = Told::Done { input: self.ledger.inputs };
                 outputs.push(Output::Answer { ticket, told });
             }
-            Ask::Release => {}
             Ask::Move { to } => self.move_to(ticket, to, outputs),
             Ask::Skip { input } if input == 0 || input > self.ledger.inputs => {
                 let text = format!("there are inputs 1 to {}", self.ledger.inputs);

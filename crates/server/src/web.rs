@@ -15,7 +15,9 @@ use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper::{StatusCode, Uri};
 use hyper_util::rt::TokioTimer;
-use protocol::{BodyType, Code, Method, Outcome, Problem, Request, Response, links, node_group};
+use protocol::{
+    Behind, BodyType, Code, Method, Outcome, Problem, Request, Response, links, node_group,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
@@ -390,7 +392,12 @@ fn to_http(response: Response) -> Answer {
         StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let texts = [(header::ETAG, response.etag), (header::LOCATION, response.location)];
+    let behind = response.behind.map(|behind| behind.to_string());
+    let texts = [
+        (header::ETAG, response.etag),
+        (header::LOCATION, response.location),
+        (header::HeaderName::from_static(Behind::HEADER), behind),
+    ];
     for (name, value) in texts {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
             headers.insert(name, value);
@@ -454,6 +461,7 @@ mod tests {
             etag: Some("\"1.2\"".into()),
             retry_after_seconds: Some(1),
             location: Some("/core/examples/one".into()),
+            behind: Some(Behind { entries: 2, millis: Some(37) }),
             ..Response::bytes(503, Bytes::from_static(b"{}"))
         };
         let answer = to_http(response);
@@ -461,6 +469,7 @@ mod tests {
         assert_eq!(answer.headers()["etag"], "\"1.2\"");
         assert_eq!(answer.headers()["retry-after"], "1");
         assert_eq!(answer.headers()["location"], "/core/examples/one");
+        assert_eq!(answer.headers()["amrita-behind"], "entries=2, ms=37");
         assert_eq!(answer.headers()["content-type"], "application/json");
     }
 }

@@ -5,16 +5,21 @@
 //! kill to the next acknowledged write. At the end the counter must equal the acknowledged writes.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::cluster::Cluster;
 use crate::http::Connection;
 
 pub(crate) struct Outages {
     pub(crate) sorted: Vec<Duration>,
+    /// The long ones, with the seconds since 1970 of their kills: to be looked up in the nodes' logs.
+    pub(crate) long: Vec<(f64, Duration)>,
     pub(crate) acknowledged: u64,
     pub(crate) final_version: u64,
 }
+
+/// An outage that is worth a look.
+const LONG: Duration = Duration::from_millis(60);
 
 /// How long a restarted node is given before the next kill.
 const REST: Duration = Duration::from_millis(3_000);
@@ -23,7 +28,7 @@ const REST: Duration = Duration::from_millis(3_000);
 /// When the cluster does not come back.
 pub(crate) async fn run(cluster: &mut Cluster, kills: usize) -> io::Result<Outages> {
     let link = "/core/examples/failover";
-    let mut sorted = Vec::new();
+    let (mut sorted, mut long) = (Vec::new(), Vec::new());
     let mut acknowledged = 0;
     let alive = cluster.ports[0];
     let mut first = Connection::open(alive).await?;
@@ -50,10 +55,14 @@ pub(crate) async fn run(cluster: &mut Cluster, kills: usize) -> io::Result<Outag
             Ok::<_, io::Error>((done, slowest))
         });
         tokio::time::sleep(Duration::from_millis(200)).await;
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         cluster.kill(owner).await?;
         let (done, slowest) = writer.await.map_err(io::Error::other)??;
         acknowledged += done;
         sorted.push(slowest);
+        if slowest > LONG {
+            long.push((at, slowest));
+        }
         cluster.start_node(owner)?;
         tokio::time::sleep(REST).await;
     }
@@ -62,7 +71,7 @@ pub(crate) async fn run(cluster: &mut Cluster, kills: usize) -> io::Result<Outag
     let answer = connection.ask("GET", link, None, "").await?;
     let document: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let final_version = document["documentVersion"].as_u64().unwrap_or(0);
-    Ok(Outages { sorted, acknowledged, final_version })
+    Ok(Outages { sorted, long, acknowledged, final_version })
 }
 
 /// 1 when it was acknowledged. The same key until it is.

@@ -127,6 +127,9 @@ async fn failovers(arguments: &Arguments, kills: usize) -> io::Result<()> {
         at(0.99),
         at(1.0)
     );
+    for (at, outage) in &outages.long {
+        println!("long: {:.1} ms after the kill at {at:.3}", millis(*outage));
+    }
     println!(
         "acknowledged writes {}, versions written {}: {}",
         outages.acknowledged,
