@@ -531,7 +531,10 @@ impl Instance {
             }
             Ask::Move { to } => self.move_to(ticket, to, outputs),
             Ask::Skip { input } if input == 0 || input > self.ledger.inputs => {
-                let text = format!("there are inputs 1 to {}", self.ledger.inputs);
+                let text = match self.ledger.inputs {
+                    0 => "it has no inputs yet".to_owned(),
+                    inputs => format!("there is no input {input}; it has inputs 1 to {inputs}"),
+                };
                 outputs.push(refused(&text));
             }
             Ask::Skip { input } => {
@@ -560,7 +563,7 @@ impl Instance {
         } else if !self.settings.replicas.contains(&to) {
             Told::Refused("that node has no replica of it".into())
         } else if !self.is_ready(to) {
-            Told::Refused("the program there is not attached or has not caught up".into())
+            Told::Refused("no program that has caught up is attached to that node's replica".into())
         } else {
             outputs.push(Output::HandOver { to });
             Told::Done { input: self.ledger.inputs }

@@ -291,6 +291,12 @@ impl Node {
         }
     }
 
+    /// What a change of an instance is answered with: how it is now.
+    pub(crate) fn changed_instance(&self, name: &str) -> Response {
+        let gone = || json!({ "name": name, "documentSelfLink": format!("{LINK}/{name}") });
+        Response::json(200, &self.immortal_state(name).unwrap_or_else(gone))
+    }
+
     pub(crate) fn ask_status(&mut self, group: GroupId, origin: Origin) {
         let name = self.map.registry.of_group(group).map(|(name, _)| name.clone());
         let state = name.and_then(|name| self.immortal_state(&name));

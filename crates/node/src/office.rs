@@ -394,7 +394,7 @@ impl Node {
             self.close_office(group);
         }
         for (position, term, outcome) in findings.applied {
-            if let replica::Outcome::Directory(changed) = &outcome {
+            if let replica::Outcome::Directory(changed, _) = &outcome {
                 self.directory_changed(changed);
             }
             let Some(office) = self.offices.get_mut(&group) else { continue };
@@ -409,8 +409,8 @@ impl Node {
                     let input = DeskInput::Applied { proposal, position, outcome };
                     self.agenda.push_back(Agenda::Desk(group, input));
                 }
-                replica::Outcome::Directory(changed) => {
-                    let answer = Told::Response(self.directory_answer(changed));
+                replica::Outcome::Directory(changed, about) => {
+                    let answer = Told::Response(self.directory_answer(changed, about));
                     self.answer_when_held(group, proposal, answer, None);
                 }
                 replica::Outcome::Other => self.close_office(group),
@@ -451,9 +451,12 @@ impl Node {
         self.propose(GroupId::DIRECTORY, ticket, command.clone());
     }
 
-    fn directory_answer(&self, changed: Changed) -> Response {
+    fn directory_answer(&self, changed: Changed, about: Option<String>) -> Response {
         if let Changed::Refused(why) = changed {
             return Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied).into();
+        }
+        if let Some(name) = about {
+            return self.changed_instance(&name);
         }
         let body = serde_json::json!({
             "membershipQuorum": self.map.effective_quorum(),

@@ -106,6 +106,19 @@ pub(crate) enum RegistryCommand {
     },
 }
 
+impl RegistryCommand {
+    /// The instance that it is about.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Register { name, .. }
+            | Self::PutReplica { name, .. }
+            | Self::RemoveReplica { name, .. }
+            | Self::SetOptions { name, .. }
+            | Self::Deregister { name } => name,
+        }
+    }
+}
+
 impl Registry {
     pub(crate) fn apply(&mut self, command: RegistryCommand) -> Changed {
         match command {
@@ -144,8 +157,8 @@ impl Registry {
                 return Changed::Nothing;
             }
             return Changed::Refused(format!(
-                "an instance '{name}' is registered already, with other replicas or options: PATCH \
-                 /core/immortals/{name} changes them"
+                "an instance '{name}' is registered already, with other replicas or options: 'amrita \
+                 immortal set' and 'add-replica', or PATCH /core/immortals/{name}, change them"
             ));
         }
         if self.instances.len() >= INSTANCES_MAX {

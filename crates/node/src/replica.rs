@@ -36,7 +36,8 @@ pub(crate) enum Machine {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Command(AppliedCommand),
-    Directory(Changed),
+    /// With the instance that it was about, if it was about one.
+    Directory(Changed, Option<String>),
     /// The entry that opens a term, or a change of members.
     Other,
 }
@@ -314,13 +315,17 @@ impl Replica {
                 Machine::Directory(directory) => {
                     let command: DirectoryCommand = postcard::from_bytes(&data)
                         .map_err(|error| StoreError(format!("a directory entry: {error}")))?;
+                    let about = match &command {
+                        DirectoryCommand::Immortal(command) => Some(command.name().to_owned()),
+                        _ => None,
+                    };
                     let changed = directory.apply(command);
                     let mut batch = Batch::default();
                     let state = postcard::to_stdvec(directory).expect("a directory encodes");
                     batch.put(self.space.key(FAMILY_DIRECTORY, b""), state);
                     self.space.put_applied(&mut batch, &applied(&self.members));
                     store.write(batch)?;
-                    Ok(Outcome::Directory(changed))
+                    Ok(Outcome::Directory(changed, about))
                 }
                 Machine::Instance(_) => unreachable!("an instance has taken it above"),
             },
