@@ -277,6 +277,18 @@ impl Stage {
         self.actors[number].store.is_settled()
     }
 
+    /// Asks a node many things at once.
+    pub(crate) fn ask_all(&mut self, number: usize, requests: Vec<Request>) -> Vec<u64> {
+        let first = self.next + 1;
+        let running = self.actors[number].running.as_mut().expect("a node that runs is asked");
+        for (ticket, request) in (first..).zip(requests) {
+            running.inputs.push(Input::Request { ticket, request });
+            self.next = ticket;
+        }
+        self.settle();
+        (first..=self.next).collect()
+    }
+
     /// Asks a node; the answer is fetched with the ticket.
     pub(crate) fn ask(&mut self, number: usize, request: Request) -> u64 {
         let ticket = self.number();
