@@ -263,7 +263,13 @@ impl Stage {
                 actor.halted = Some(why);
                 self.kill(number);
             }
-            Output::Dial { .. } | Output::Note { .. } => {}
+            // There are no programs here.
+            Output::ProgramTell { .. }
+            | Output::ProgramClose { .. }
+            | Output::ProgramPorts { .. }
+            | Output::Repro { .. }
+            | Output::Dial { .. }
+            | Output::Note { .. } => {}
             Output::Stopped | Output::Rejoin { .. } => panic!("nobody asked for that"),
         }
     }
