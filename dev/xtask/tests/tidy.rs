@@ -110,7 +110,17 @@ const CRATES: &[Crate] = &[
         folder: "crates/sdk",
         core: false,
         ours: &["protocol", "services", "server"],
-        others: &["bytes", "http-body-util", "hyper", "hyper-util", "serde", "serde_json", "tokio"],
+        others: &[
+            "bytes",
+            "ciborium",
+            "crc32fast",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "serde",
+            "serde_json",
+            "tokio",
+        ],
         tests: &["tempfile"],
     },
     Crate {
