@@ -40,7 +40,7 @@ struct Heard {
 
 /// Stands for the node's thread.
 struct Shell {
-    runtime: tokio::runtime::Runtime,
+    _runtime: tokio::runtime::Runtime,
     ends: Ends,
     programs: HashMap<u64, Arc<Program>>,
     heard: HashMap<u64, Heard>,
@@ -61,7 +61,7 @@ impl Shell {
         let (closing, seen) = watch::channel(());
         let socket = ProgramSocket::open(folder.path(), &ends, seen);
         let (programs, heard) = Default::default();
-        Self { runtime, ends, programs, heard, folder, socket, closing: Some(closing) }
+        Self { _runtime: runtime, ends, programs, heard, folder, socket, closing: Some(closing) }
     }
 
     fn path(&self) -> PathBuf {

@@ -152,7 +152,7 @@ const CRATES: &[Crate] = &[
         folder: "dev/bench",
         core: false,
         ours: &["protocol", "sdk"],
-        others: &["bytes", "clap", "serde", "serde_json", "tempfile", "tokio"],
+        others: &["bytes", "clap", "crc32fast", "serde", "serde_json", "tempfile", "tokio"],
         tests: &[],
     },
     Crate {

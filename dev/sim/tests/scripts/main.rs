@@ -115,6 +115,37 @@ fn a_lowered_quorum_counts_at_once() {
 }
 
 #[test]
+fn ten_thousand_writes_of_one_document_at_once_are_done_or_refused_and_none_is_forgotten() {
+    for through in 0..2 {
+        let mut stage = formed(3);
+        let link = document_of(&mut stage, 0);
+        let writes = (0..10_000).map(|n| patch(&link, &json!({ "counter": n }))).collect();
+        let tickets = stage.ask_all(through, writes);
+        stage.run(1_000);
+        let mut done = 0;
+        for ticket in tickets {
+            let answer = stage.answer(through, ticket).expect("every request is answered");
+            let body = answer.to_json();
+            match answer.status {
+                200 => done += 1,
+                503 => {
+                    assert_eq!(
+                        (&body["code"], &body["outcome"]),
+                        (&json!("BUSY"), &json!("notApplied"))
+                    );
+                    assert!(answer.retry_after_seconds.is_some(), "{body}");
+                }
+                other => panic!("{other}: {body}"),
+            }
+        }
+        assert!((1_000..2_000).contains(&done), "{done} were done");
+        let ticket = stage.ask(0, Request::new(Method::Get, link.as_str()));
+        let document = stage.answer(0, ticket).expect("it is answered").to_json();
+        assert_eq!(document["documentVersion"], done, "each counts once");
+    }
+}
+
+#[test]
 fn a_local_read_says_how_far_behind_it_may_be() {
     let mut stage = formed(3);
     let link = document_of(&mut stage, 0);

@@ -263,7 +263,13 @@ impl Stage {
                 actor.halted = Some(why);
                 self.kill(number);
             }
-            Output::Dial { .. } | Output::Note { .. } => {}
+            // There are no programs here.
+            Output::ProgramTell { .. }
+            | Output::ProgramClose { .. }
+            | Output::ProgramPorts { .. }
+            | Output::Repro { .. }
+            | Output::Dial { .. }
+            | Output::Note { .. } => {}
             Output::Stopped | Output::Rejoin { .. } => panic!("nobody asked for that"),
         }
     }
@@ -275,6 +281,18 @@ impl Stage {
     /// Something that a crash now could take from the state store.
     pub(crate) fn is_settled(&self, number: usize) -> bool {
         self.actors[number].store.is_settled()
+    }
+
+    /// Asks a node many things at once.
+    pub(crate) fn ask_all(&mut self, number: usize, requests: Vec<Request>) -> Vec<u64> {
+        let first = self.next + 1;
+        let running = self.actors[number].running.as_mut().expect("a node that runs is asked");
+        for (ticket, request) in (first..).zip(requests) {
+            running.inputs.push(Input::Request { ticket, request });
+            self.next = ticket;
+        }
+        self.settle();
+        (first..=self.next).collect()
     }
 
     /// Asks a node; the answer is fetched with the ticket.
