@@ -352,7 +352,7 @@ fn garbage_from_a_node_ends_the_connection_and_no_more() {
 /// Runs a bank that is given this address.
 fn run_bank(node: String, give_up: Duration) -> std::thread::JoinHandle<Result<(), RunError>> {
     std::thread::spawn(move || {
-        let options = Options::new(&node, "bank").unwrap().give_up_after(give_up);
+        let options = Options::new(&node, "bank").expect("an address").give_up_after(give_up);
         run_with(&options, Vault::default, &Impulses::default())
     })
 }
