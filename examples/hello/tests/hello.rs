@@ -249,7 +249,7 @@ fn client1_that_is_killed_at_the_prompt_sends_three_messages_in_all() {
     );
     program.enter("");
     let enter = impulse(&mut attached, 2);
-    let said = deliver(&mut attached, 2, &[enter.clone()]);
+    let said = deliver(&mut attached, 2, std::slice::from_ref(&enter));
     let texts: Vec<String> = forks(&said).into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, [r"\n!! Client: Hello World 2!", r"\n!! Client: Hello World 3!"]);
     // The keyboard's thread and the handler write side by side.
