@@ -157,11 +157,11 @@ fn a_message_that_makes_no_sense_changes_nothing() {
 
 #[test]
 fn an_impulse_of_a_thread_beside_the_primary_is_handled() {
-    let mut play =
-        Play::with_initial("bank", &(0_u64,), || Vault { balance: 77, ..Vault::default() });
+    // The thread is started after START has set the balance.
+    let mut play = Play::with_initial("bank", &(77_u64,), Vault::default);
     play.wait_for_impulses(1);
     let balance = play.call("client", BankProxy::me().balance());
-    assert_eq!(play.answer_to::<u64>("client", balance), Ok(1));
+    assert_eq!(play.answer_to::<u64>("client", balance), Ok(78));
 }
 
 /// Says what it must not: something that no input brought.
