@@ -151,11 +151,12 @@ fn inputs_out_of_their_order_are_not_taken() {
 #[test]
 fn what_a_program_says_does_not_depend_on_how_its_inputs_are_cut() {
     let (node, mut attached, first) = bank();
-    // Timers, forks to itself and to another one, in turns.
-    let inputs: Vec<Input> = (1..=30)
-        .map(|n| match n % 3 {
+    // Forks to itself and to another one, calls and timers, in turns.
+    let inputs: Vec<Input> = (1..=40)
+        .map(|n| match n % 4 {
             0 => fork(n, 5, r#"["x",9]"#),
             1 => fork(n, 9, "[1]"),
+            2 => fork(n, 7, r#"["other",5]"#),
             _ => fork(n, 6, "[]"),
         })
         .collect();
@@ -168,6 +169,10 @@ fn what_a_program_says_does_not_depend_on_how_its_inputs_are_cut() {
         parts.extend(deliver(&mut attached, place as u64 + 1, std::slice::from_ref(input)));
     }
     assert_eq!(whole, parts);
+    let count = |name: &str| {
+        parts.iter().filter(|part| matches!(part, Output::Message { to, .. } if to == name)).count()
+    };
+    assert_eq!((count(""), count("log"), count("other")), (10, 20, 10));
 }
 
 #[test]
