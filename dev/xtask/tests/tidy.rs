@@ -110,7 +110,17 @@ const CRATES: &[Crate] = &[
         folder: "crates/sdk",
         core: false,
         ours: &["protocol", "services", "server"],
-        others: &["bytes", "http-body-util", "hyper", "hyper-util", "serde", "serde_json", "tokio"],
+        others: &[
+            "bytes",
+            "ciborium",
+            "crc32fast",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "serde",
+            "serde_json",
+            "tokio",
+        ],
         tests: &["tempfile"],
     },
     Crate {
@@ -142,7 +152,7 @@ const CRATES: &[Crate] = &[
         folder: "dev/bench",
         core: false,
         ours: &["protocol", "sdk"],
-        others: &["bytes", "clap", "serde", "serde_json", "tempfile", "tokio"],
+        others: &["bytes", "clap", "crc32fast", "serde", "serde_json", "tempfile", "tokio"],
         tests: &[],
     },
     Crate {
