@@ -103,7 +103,7 @@ impl Instance {
                 "the program of '{}' gives no sign of life: another one takes over",
                 self.name
             )));
-            self.close_session("SILENT", "no sign of life from this program", outputs);
+            self.close_session("RELOAD", "no sign of life from this program", outputs);
         }
         if let Some(office) = &mut self.office {
             office.handing_since = now;
