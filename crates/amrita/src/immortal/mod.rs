@@ -2,7 +2,10 @@
 
 mod ask;
 mod change;
+mod connection;
+mod debug;
 mod options;
+mod record;
 mod show;
 mod words;
 
@@ -40,6 +43,8 @@ pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome 
         Word::Move(options) => ask::move_to(cluster, &options).await,
         Word::Skip(options) => ask::skip(cluster, &options).await,
         Word::Release(named) => ask::release(cluster, &named.name()?).await,
+        Word::Record(options) => record::record(cluster, &options).await,
+        Word::Debug(options) => debug::debug(cluster, &options).await,
         Word::Send(options) => ask::send(cluster, &options).await,
     }
 }
