@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Subcommand};
 use server::SETTINGS;
 
+use crate::immortal::ImmortalCommand;
 use crate::tutorial::Tutorial;
 
 /// Heads the options that all commands share.
@@ -100,6 +101,9 @@ Terms are joined by AND:
         /// Its address, or its id as `amrita nodes` shows it
         node: String,
     },
+    /// Instances of immortals: programs that go on when they die
+    #[command(subcommand)]
+    Immortal(ImmortalCommand),
     /// Watch what this is for: real nodes on this machine, every step told and checked
     #[command(subcommand)]
     Tutorial(Tutorial),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod arguments;
+mod immortal;
 mod node;
 mod query;
 mod screen;
@@ -19,7 +20,13 @@ use arguments::{Arguments, Command};
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match immortal::translated(std::env::args_os()) {
+        Ok(arguments) => Arguments::parse_from(arguments),
+        Err(why) => {
+            screen::error(&why);
+            return ExitCode::FAILURE;
+        }
+    };
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -43,6 +50,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Nodes => asynchronous(admin::nodes(&cluster)),
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),
         Command::Stop { node } => asynchronous(admin::stop(&cluster, &node)),
+        Command::Immortal(command) => asynchronous(immortal::run(&cluster, command)),
         Command::Tutorial(tutorial) => asynchronous(tutorial::run(tutorial)),
     }
 }

@@ -1,10 +1,12 @@
 //! What was answered to which request, and when it is forgotten: in order of time, some at a time,
 //! at positions that are the same on every replica.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use protocol::{Moment, Position};
+use protocol::{Moment, Position, ReplicaId};
 use serde::{Deserialize, Serialize};
 use storage::{Batch, Reader, Space, StoreError};
 
@@ -36,7 +38,13 @@ struct Stored {
 pub(crate) struct Answers {
     auto_from: Vec<u8>,
     user_from: Vec<u8>,
+    /// The highest number that is recorded for each start of an edge. Edges count up, so a higher
+    /// one is new, and nearly all are: the store is not asked. Looked up when it is first needed.
+    highest: RefCell<BTreeMap<(ReplicaId, u64), u64>>,
 }
+
+/// More starts of edges than this are forgotten, and looked up again.
+const STARTS_MAX: usize = 256;
 
 impl Answers {
     /// Forgets what is older than it must be, if it is time. Before anything is recorded at that
@@ -82,8 +90,11 @@ impl Answers {
         let Recorded { link, version, status, response, .. } = recorded;
         let (family, rest) = place(key);
         let digest = match key {
-            RequestKey::Auto { .. } => {
+            RequestKey::Auto { edge, boot, number, .. } => {
                 lower(&mut self.auto_from, &rest);
+                if let Some(highest) = self.highest.get_mut().get_mut(&(*edge, *boot)) {
+                    *highest = (*highest).max(*number);
+                }
                 0
             }
             RequestKey::User { key, digest } => {
@@ -98,9 +109,83 @@ impl Answers {
             .expect("an answer is made of plain data, which can always be encoded");
         batch.put(space.key(family, &rest), bytes);
     }
+
+    pub(crate) fn recorded(
+        &self,
+        store: &dyn Reader,
+        space: Space,
+        key: &RequestKey,
+    ) -> Result<Option<Recorded>, StoreError> {
+        if let RequestKey::Auto { edge, boot, number, .. } = key
+            && *number > self.highest(store, space, *edge, *boot)?
+        {
+            return Ok(None);
+        }
+        recorded(store, space, key)
+    }
+
+    fn highest(
+        &self,
+        store: &dyn Reader,
+        space: Space,
+        edge: ReplicaId,
+        boot: u64,
+    ) -> Result<u64, StoreError> {
+        let mut known = self.highest.borrow_mut();
+        if let Some(highest) = known.get(&(edge, boot)) {
+            return Ok(*highest);
+        }
+        if known.len() >= STARTS_MAX {
+            known.clear();
+        }
+        let highest = highest_in_store(store, space, edge, boot)?;
+        known.insert((edge, boot), highest);
+        Ok(highest)
+    }
 }
 
-pub(crate) fn recorded(
+/// Answers lie in the order of their minutes: for each minute, from the last one back, the last of
+/// that start of that edge.
+fn highest_in_store(
+    store: &dyn Reader,
+    space: Space,
+    edge: ReplicaId,
+    boot: u64,
+) -> Result<u64, StoreError> {
+    let (first, mut to) = space.range(family::AUTO_RECORD);
+    let mut highest = 0;
+    while let Some(last) = last_in(store, space, &first, &to)? {
+        let Some(minute) = last.first_chunk::<4>().map(|minute| u32::from_be_bytes(*minute)) else {
+            break;
+        };
+        let end = |number| place(&RequestKey::Auto { edge, boot, number, minute }).1;
+        let from = space.key(family::AUTO_RECORD, &end(0));
+        // Numbers do not get near their end, so what ends there leaves none out.
+        let past = space.key(family::AUTO_RECORD, &end(u64::MAX));
+        let found = last_in(store, space, &from, &past)?;
+        let number = found.as_ref().and_then(|rest| rest.last_chunk::<8>());
+        highest = highest.max(number.map_or(0, |number| u64::from_be_bytes(*number)));
+        to = space.key(family::AUTO_RECORD, &minute.to_be_bytes());
+    }
+    Ok(highest)
+}
+
+/// The rest of the last key in a range.
+fn last_in(
+    store: &dyn Reader,
+    space: Space,
+    from: &[u8],
+    to: &[u8],
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut last = None;
+    store.scan(from, to, true, &mut |key, _| {
+        last = Some(space.rest(key).to_vec());
+        ControlFlow::Break(())
+    })?;
+    Ok(last)
+}
+
+fn recorded(
     store: &dyn Reader,
     space: Space,
     key: &RequestKey,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use protocol::{Document, Moment, Source, Term};
 use storage::{Applied, Batch, Reader, StateStore, StoreError};
 
-use crate::answers;
 use crate::cache::Head;
 use crate::command::{AppliedCommand, Command, Recorded, Write};
 use crate::family;
@@ -82,7 +81,7 @@ impl Partition {
         }
         // A request that was answered already: it raced its own repeat through the log.
         if let Some(key) = &key
-            && answers::recorded(store, self.space, key)?.is_some()
+            && self.answers.recorded(store, self.space, key)?.is_some()
         {
             return Ok(AppliedCommand::Fenced);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use protocol::{Document, Epoch, GroupId, Moment};
 use storage::{Reader, Space, StoreError};
 
-use crate::answers::{self, Answers};
+use crate::answers::Answers;
 use crate::cache::{CACHE_BYTES, Cache, Head};
 use crate::command::{Recorded, RequestKey};
 use crate::family;
@@ -142,7 +142,7 @@ impl Partition {
         store: &dyn Reader,
         key: &RequestKey,
     ) -> Result<Option<Recorded>, StoreError> {
-        answers::recorded(store, self.space, key)
+        self.answers.recorded(store, self.space, key)
     }
 
     /// The links of all tasks that have not reached a final stage.

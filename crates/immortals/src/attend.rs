@@ -118,6 +118,9 @@ impl Instance {
             return Err(Garbled(format!("a SEND of up to {MESSAGE_BYTES_MAX} bytes")));
         }
         let destination = if destination.is_empty() { self.name.clone() } else { destination };
+        if let Some(taking) = session.taking.as_mut().filter(|taking| taking.voice.is_some()) {
+            taking.spoilt |= !session.door.confirms();
+        }
         let first = session.voice.streams.get(&destination).map_or(1, |stream| stream.count + 1);
         session.remember(&destination, first, &bytes);
         let fine = !session.door.confirms();
@@ -202,7 +205,9 @@ impl Instance {
             return Ok(Ok(()));
         }
         let taking = session.taking.take();
-        if let Some(taking) = taking {
+        if taking.as_ref().is_some_and(|taking| taking.spoilt) {
+            self.checkpoint_wanted = true;
+        } else if let Some(taking) = taking {
             return self.checkpoint_taken(ground, taking, writer, crc, outputs);
         }
         writer.drop_all(ground.store, &ground.space)?;
@@ -319,13 +324,9 @@ impl Instance {
             diverged.expected,
             diverged.found
         )));
-        let text = format!(
-            "instance {}\nreplica {}\nfrom checkpoint at input {}\nuntil input {input}\n\
-             outputs equal up to input {after}\nexpected {}\nfound {}\n",
-            self.name, self.me, self.base.ledger.inputs, diverged.expected, diverged.found
-        );
-        outputs.push(Output::Repro { name: format!("{}-{input}", self.name), text });
         self.diverged = Some(diverged);
+        outputs.push(self.repro());
+        self.ask_what_differs(outputs);
         self.close_session(
             "DIVERGED",
             "this program said something else than was recorded; see the document of the instance",
@@ -341,9 +342,13 @@ impl Instance {
     ) -> Result<(), StoreError> {
         self.name_the_message(ground);
         let Some(session) = &mut self.session else { return Ok(()) };
+        if self.settings.paused {
+            return Ok(());
+        }
         if session.phase == Phase::Waiting {
             if self.base.blob.is_some() {
                 session.load(ground.store, &ground.space, &self.base)?;
+                session.backlog = self.log_bytes;
             } else if self.office.as_ref().is_some_and(crate::office::Office::is_idle)
                 && self.ledger.genesis.is_none()
             {

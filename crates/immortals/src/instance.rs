@@ -55,6 +55,8 @@ pub struct Instance {
     pub(crate) log_bytes: u64,
     pub(crate) session: Option<Session>,
     pub(crate) office: Option<Office>,
+    /// How often the office was opened before in that term.
+    pub(crate) openings: (Term, u64),
     pub(crate) known: BTreeMap<ReplicaId, Known>,
     pub(crate) held: Option<Held>,
     pub(crate) diverged: Option<Diverged>,
@@ -97,6 +99,7 @@ impl Instance {
             log_bytes: 0,
             session: None,
             office: None,
+            openings: (Term(0), 0),
             known: BTreeMap::new(),
             held: None,
             diverged: None,
@@ -124,6 +127,11 @@ impl Instance {
     /// Where the log may be cut once the state is durable.
     pub fn base(&self) -> (Position, Term) {
         (self.base.position, self.base.term)
+    }
+
+    /// None while there is no state.
+    pub fn program_version_at_base(&self) -> Option<u64> {
+        self.base.blob.map(|_| self.base.ledger.program_version)
     }
 
     pub fn inputs(&self) -> u64 {
@@ -181,6 +189,9 @@ impl Instance {
             return Ok(());
         };
         self.log_bytes += data.len() as u64;
+        if let Some(session) = &mut self.session {
+            session.backlog += data.len() as u64;
+        }
         let entry = match Entry::decode(data) {
             Ok(entry) => entry,
             Err(why) => {
@@ -270,6 +281,7 @@ impl Instance {
                 && matches!(session.phase, Phase::Genesis(_))
             {
                 session.begin(&self.base, 0);
+                session.backlog = 0;
             }
         }
         Ok(())
@@ -314,7 +326,7 @@ impl Instance {
     ) -> Result<(), StoreError> {
         self.sweep(ground)?;
         self.mind_session(ground, outputs)?;
-        self.mind_office(ground, outputs);
+        self.mind_office(ground, outputs)?;
         if let Some(session) = &mut self.session
             && !session.out.is_empty()
         {
@@ -380,6 +392,7 @@ impl Instance {
         let replica = self.settings.replicas.iter().position(|id| *id == self.me).unwrap_or(0);
         session.welcome(&self.node, replica as u64, self.base.ledger.program_version);
         session.careful = self.failing.1 > 0;
+        session.backlog = self.log_bytes;
         self.session = Some(session);
         self.settle(ground, outputs)
     }
@@ -407,6 +420,13 @@ impl Instance {
                  'amrita immortal release {name}'"
             );
             return Some(("DIVERGED", text));
+        }
+        if self.ledger.genesis.is_none()
+            && session.hello.program_version != self.settings.first_version
+        {
+            let (wants, has) = (self.settings.first_version, session.hello.program_version);
+            let text = format!("'{name}' begins with program version {wants}, not {has}");
+            return Some(("PROGRAM_VERSION", text));
         }
         self.ledger.genesis.as_ref()?;
         let (at_base, now) = (self.base.ledger.program_version, self.ledger.program_version);
@@ -440,6 +460,20 @@ impl Instance {
         match message {
             Peer::Status(status) => {
                 self.known.insert(from, Known { status, at: ground.now.steady_micros });
+                Ok(())
+            }
+            Peer::Differs { said } => {
+                self.show_difference(from, said, outputs);
+                Ok(())
+            }
+            Peer::Shown { expected, found } => {
+                self.difference_shown(expected, found, outputs);
+                Ok(())
+            }
+            Peer::Release => {
+                self.held = None;
+                self.diverged = None;
+                self.failing = (0, 0);
                 Ok(())
             }
             Peer::TakeCheckpoint => {

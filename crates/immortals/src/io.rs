@@ -22,6 +22,10 @@ pub struct Settings {
     /// A replica whose program says something else than was recorded is fenced.
     pub divergence_alarm: bool,
     pub upgrade_version: Option<u64>,
+    /// The version of the first program.
+    pub first_version: u64,
+    /// Programs may attach, but nothing is told to them (AMBROSIA's `pauseAtStart`).
+    pub paused: bool,
 }
 
 /// The log of the group, as far as it is applied.
@@ -99,8 +103,6 @@ pub enum Ask {
     Skip {
         input: u64,
     },
-    /// Lets programs that were held try again.
-    Release,
     /// An impulse from outside.
     Impulse {
         from: String,
@@ -177,6 +179,25 @@ pub enum Peer {
         position: Position,
         number: u32,
     },
+    /// The sender's program has diverged, and said this last.
+    Differs {
+        said: Vec<Said>,
+    },
+    /// The first difference.
+    Shown {
+        expected: String,
+        found: String,
+    },
+    /// A person lets programs that were held, or have diverged, try again.
+    Release,
+}
+
+/// Some outputs of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    pub destination: String,
+    pub first: u64,
+    pub messages: Bytes,
 }
 
 /// What makes chunks a checkpoint.

@@ -30,6 +30,7 @@ pub mod ambrosia;
 mod attend;
 mod base;
 mod checkpoint;
+mod diverge;
 mod door;
 mod entry;
 mod instance;
@@ -48,8 +49,8 @@ pub use entry::{ENTRY_BYTES_MAX, Entry, GenesisEnd, Inputs, Mark, Origin};
 pub use instance::{Instance, Options};
 pub use io::{
     Ask, Between, Diverged, Entries, Ground, Handed, Held, Input, Lane, Output, Peer,
-    ReplicaStatus, Settings, Told,
+    ReplicaStatus, Said, Settings, Told,
 };
 pub use ledger::{ImpulsesTaken, Ledger, Logged};
-pub use session::WINDOW_BYTES;
+pub use session::{KEPT_BYTES_MAX, WINDOW_BYTES};
 pub use voice::{Compared, Kept, Stream, Voice};

@@ -47,7 +47,7 @@ impl Instance {
     }
 
     /// Whether the program on that replica could become the primary now.
-    pub(crate) fn is_ready(&self, replica: ReplicaId) -> bool {
+    pub fn is_ready(&self, replica: ReplicaId) -> bool {
         self.known.get(&replica).is_some_and(|known| {
             let status = &known.status;
             status.attached

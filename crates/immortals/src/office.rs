@@ -26,6 +26,14 @@ const FLYING_MAX: usize = 4;
 /// So many bytes of inputs may wait for the log; more are not taken, and senders try again.
 const PENDING_BYTES_MAX: usize = 64 << 20;
 
+/// A program that is so many bytes of inputs behind gets no more into its log before it has caught up;
+/// senders keep what they have.
+const BACKLOG_BYTES_MAX: u64 = 32 << 20;
+
+/// An owner may be opened so often in one term, as a power of two, before numbers run into those of
+/// the next.
+const OPENINGS_BITS: u32 = 20;
+
 /// So many bytes of impulses may wait for one destination; more are refused.
 const IMPULSE_BYTES_MAX: usize = 4 << 20;
 
@@ -70,6 +78,8 @@ struct Flying {
 
 pub(crate) struct Office {
     pub(crate) term: Term,
+    /// Names the stream of impulses of this opening: higher than those of all before.
+    pub(crate) impulse_session: u64,
     /// All that was logged when the office was opened: the program is the primary when it has
     /// handled so much.
     until: u64,
@@ -111,8 +121,12 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.close_office(outputs);
+        // A hand-over that came to nothing is followed by another opening in the same term.
+        let openings = if self.openings.0 == term { self.openings.1 + 1 } else { 0 };
+        self.openings = (term, openings);
         self.office = Some(Office {
             term,
+            impulse_session: (term.0 << OPENINGS_BITS) + openings,
             until: self.ledger.inputs,
             is_primary: false,
             accepting: false,
@@ -185,21 +199,33 @@ impl Instance {
     }
 
     /// Brings everything on that an owner does.
-    pub(crate) fn mind_office(&mut self, ground: &mut Ground<'_>, outputs: &mut Vec<Output>) {
+    pub(crate) fn mind_office(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
         if self.office.is_none() {
-            return;
+            return Ok(());
         }
-        self.mind_primary(ground);
+        if self.mind_primary(ground) {
+            // A door may have kept back what the program said too early.
+            let program = self.session.as_ref().map_or(0, |session| session.program);
+            self.heard(ground, program, &Bytes::new(), outputs)?;
+        }
         self.mind_accepting(outputs);
         self.start();
         self.pump_all(ground, outputs);
         self.flush(ground, outputs);
+        Ok(())
     }
 
-    fn mind_primary(&mut self, ground: &Ground<'_>) {
-        let (Some(office), Some(session)) = (&mut self.office, &mut self.session) else { return };
+    /// True when the program has become the primary just now.
+    fn mind_primary(&mut self, ground: &Ground<'_>) -> bool {
+        let (Some(office), Some(session)) = (&mut self.office, &mut self.session) else {
+            return false;
+        };
         if office.is_primary || !session.has_come_to(office.until) {
-            return;
+            return false;
         }
         office.is_primary = true;
         session.is_primary = true;
@@ -208,6 +234,17 @@ impl Instance {
         let logged = self.ledger.received.get(&self.group).copied().unwrap_or(0);
         office.own_next = office.own_next.max(logged + 1);
         office.touched.extend(session.voice.streams.keys().cloned());
+        // Destinations may have confirmed what this program's predecessor said while there was none.
+        office.lines.retain(|(_, impulses), _| *impulses);
+        // What was confirmed in an earlier office may not have come into the log with it, and here
+        // nothing is kept that would be asked for again: the standbys are told once more.
+        for (destination, stream) in &session.voice.streams {
+            if stream.confirmed > 0 && *destination != self.name {
+                let trim = office.trims.entry(destination.clone()).or_default();
+                *trim = (*trim).max(stream.confirmed);
+            }
+        }
+        true
     }
 
     /// Messages of others are taken as soon as there is a program that will handle them.
@@ -245,6 +282,9 @@ impl Instance {
 
     fn flush(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
         let Some(office) = &mut self.office else { return };
+        if self.session.as_ref().is_some_and(|session| session.backlog > BACKLOG_BYTES_MAX) {
+            return;
+        }
         while !office.pending.is_empty() && office.flying.len() < FLYING_MAX {
             office.clock = office.clock.max(ground.now.wall);
             let mut inputs = Inputs {
@@ -529,13 +569,6 @@ impl Instance {
         ask: Ask,
         outputs: &mut Vec<Output>,
     ) {
-        if let Ask::Release = ask {
-            self.held = None;
-            self.diverged = None;
-            self.failing = (0, 0);
-            outputs.push(Output::Answer { ticket, told: Told::Done { input: self.ledger.inputs } });
-            return;
-        }
         let refused = |text: &str| Output::Answer { ticket, told: Told::Refused(text.into()) };
         let Some(office) = &mut self.office else {
             outputs.push(Output::Answer { ticket, told: Told::NotOwner });
@@ -550,7 +583,6 @@ impl Instance {
                 let told = Told::Done { input: self.ledger.inputs };
                 outputs.push(Output::Answer { ticket, told });
             }
-            Ask::Release => {}
             Ask::Move { to } => self.move_to(ticket, to, outputs),
             Ask::Skip { input } => self.skip(ground, ticket, input, outputs),
             Ask::Impulse { payload, .. } if payload.len() > MESSAGE_BYTES_MAX - 100 => {
@@ -583,7 +615,10 @@ impl Instance {
 
     fn why_not_skip(&self, ground: &Ground<'_>, input: u64) -> Option<String> {
         if input == 0 || input > self.ledger.inputs {
-            return Some(format!("there are inputs 1 to {}", self.ledger.inputs));
+            return Some(match self.ledger.inputs {
+                0 => "it has no inputs yet".to_owned(),
+                inputs => format!("there is no input {input}; it has inputs 1 to {inputs}"),
+            });
         }
         let own = self.session.as_ref().map_or(0, crate::session::Session::done_input);
         let others =
@@ -606,7 +641,7 @@ impl Instance {
         } else if !self.settings.replicas.contains(&to) {
             Told::Refused("that node has no replica of it".into())
         } else if !self.is_ready(to) {
-            Told::Refused("the program there is not attached or has not caught up".into())
+            Told::Refused("no program that has caught up is attached to that node's replica".into())
         } else {
             outputs.push(Output::HandOver { to });
             Told::Done { input: self.ledger.inputs }

@@ -112,7 +112,7 @@ impl Instance {
         let Some(to) = ground.entries.resolve(destination) else { return };
         let (stream, lane) = if impulses {
             let Some((stream, _)) = office.impulses.get(destination) else { return };
-            (stream, Lane::Impulses { session: office.term.0 })
+            (stream, Lane::Impulses { session: office.impulse_session })
         } else {
             let Some(stream) = session.voice.streams.get(destination) else { return };
             (stream, Lane::Stream)
@@ -163,7 +163,7 @@ impl Instance {
         let impulses = match (lane, &self.office) {
             (_, None) => return,
             (Lane::Stream, _) => false,
-            (Lane::Impulses { session }, Some(office)) if session == office.term.0 => true,
+            (Lane::Impulses { session }, Some(office)) if session == office.impulse_session => true,
             (Lane::Impulses { .. }, _) => return,
         };
         let office = self.office.as_mut().expect("it was just looked at");

@@ -22,6 +22,10 @@ pub const WINDOW_BYTES: usize = 4 << 20;
 /// So many outputs are remembered, to show them when two copies differ, in bytes.
 const RECENT_BYTES_MAX: usize = 64 << 10;
 
+/// A primary whose receivers have not confirmed so many bytes is told no more until they have. It is
+/// the bound of what is kept in memory for destinations that are away.
+pub const KEPT_BYTES_MAX: usize = 256 << 20;
+
 /// How much of the log is read at a time, in bytes.
 const READ_BYTES: usize = 2 << 20;
 
@@ -62,6 +66,8 @@ pub(crate) struct Taking {
     pub(crate) since: u64,
     /// Its outputs up to there, once it has begun to answer.
     pub(crate) voice: Option<Bytes>,
+    /// The program said something while it gave its state: what it said may be in neither.
+    pub(crate) spoilt: bool,
 }
 
 /// Inputs that make one DELIVER.
@@ -107,6 +113,8 @@ pub(crate) struct Session {
     /// Bytes told and not yet gone from here.
     pub(crate) undrained: u64,
     expected: VecDeque<Mark>,
+    /// Bytes of the log that were not read for it yet.
+    pub(crate) backlog: u64,
     pub(crate) taking: Option<Taking>,
     /// Nothing more is read, so that a checkpoint can be asked for.
     pausing: bool,
@@ -158,6 +166,7 @@ impl Session {
             on_way_bytes: 0,
             undrained: 0,
             expected: VecDeque::new(),
+            backlog: 0,
             taking: None,
             pausing: false,
             careful: false,
@@ -256,9 +265,7 @@ impl Session {
         end: (Position, Term),
     ) -> Result<Fed, Garbled> {
         loop {
-            if !matches!(self.phase, Phase::Replaying { .. } | Phase::Live)
-                || self.taking.as_ref().is_some_and(|taking| taking.voice.is_none())
-            {
+            if !matches!(self.phase, Phase::Replaying { .. } | Phase::Live) || self.waits() {
                 return Ok(Fed::Well);
             }
             while !self.window_is_full()
@@ -315,6 +322,16 @@ impl Session {
         self.pausing = false;
     }
 
+    /// Nothing is delivered while a checkpoint is asked for. To a program that does not confirm
+    /// inputs (AMBROSIA's C# binding writes its outputs from another thread) not before it has come
+    /// as a whole.
+    fn waits(&self) -> bool {
+        let confirms = self.door.confirms();
+        // Only the primary: what a standby keeps shrinks by what it reads.
+        (self.is_primary && self.voice.kept_bytes > KEPT_BYTES_MAX)
+            || self.taking.as_ref().is_some_and(|taking| taking.voice.is_none() || !confirms)
+    }
+
     fn mind_end_of_replay(&mut self) {
         if let Phase::Replaying { until } = self.phase
             && self.told >= until
@@ -331,6 +348,7 @@ impl Session {
         applied: &Ledger,
         name: &str,
     ) -> Result<Fed, Garbled> {
+        self.backlog = self.backlog.saturating_sub(bytes.len() as u64);
         let entry = Entry::decode(bytes)?;
         // What cannot be read counts for nothing in every ledger.
         let logged = self.ledger.log(&entry).unwrap_or_default();
@@ -510,6 +528,7 @@ impl Session {
                 ledger: self.ledger.clone(),
                 since: now,
                 voice: None,
+                spoilt: false,
             });
             self.tell(&ToProgram::TakeCheckpoint { request });
         }

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use protocol::node_group::{self, NodeGroupRequest};
 use protocol::query;
-use protocol::{Code, GroupId, Method, Outcome, Problem, Request, Response, links};
+use protocol::{Code, Method, Outcome, Problem, Request, Response, links};
 use serde_json::{Value, json};
 
 use crate::edge::{Purpose, fnv};
 use crate::frame::{Question, Told};
 use crate::node::Node;
-use crate::scatter::{Form, PAGE_LINK, local_answer};
+use crate::scatter::{Form, PAGE_LINK};
 
 impl Node {
     /// A request has entered the cluster here, from a client or from a task of this node.
@@ -46,6 +46,11 @@ impl Node {
             let token = token.to_owned();
             self.run_page(purpose.clone(), &token);
             return Ok(());
+        }
+        if let Some(rest) = request.path.strip_prefix(crate::immortal_rest::LINK)
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            return self.immortal_path(purpose, &request);
         }
         self.document_path(purpose, request).map_err(|problem| {
             let outcome = problem.outcome;
@@ -96,25 +101,6 @@ impl Node {
             return self.local_read(purpose, group, &request);
         }
         self.submit(purpose.clone(), group, Question::Rest(request));
-        Ok(())
-    }
-
-    /// A read of this node's own replica, however old it is.
-    fn local_read(
-        &mut self,
-        purpose: &Purpose,
-        group: GroupId,
-        request: &Request,
-    ) -> Result<(), Problem> {
-        let broken = |error: storage::StoreError| Problem::new(Code::Storage, error.to_string());
-        let replica = self.replicas.get_mut(&group);
-        let Some(partition) = replica.and_then(|replica| replica.partition()) else {
-            return Err(Problem::new(Code::NoOwner, "this node has no replica of it yet"));
-        };
-        let found = partition.latest(&*self.store, &request.path).map_err(broken)?;
-        let found = found.filter(|document| !document.is_expired(self.now.wall));
-        let response = local_answer(found.as_deref(), &request.path);
-        self.finish(purpose, Told::Response(response));
         Ok(())
     }
 
@@ -213,7 +199,9 @@ impl Node {
     }
 
     fn root(&self) -> Response {
-        let links: Vec<&str> = self.catalogue.specs().map(|spec| spec.factory.as_str()).collect();
+        let mut links: Vec<&str> =
+            self.catalogue.specs().map(|spec| spec.factory.as_str()).collect();
+        links.push(crate::immortal_rest::LINK);
         Response::json(200, &json!({ "documentLinks": links, "documentCount": links.len() }))
     }
 

@@ -6,9 +6,11 @@
 //! the cluster knows the node but not its sandbox. So a node whose disk was lost can never vote
 //! with an empty memory in the name of its former self.
 
+use std::collections::BTreeMap;
+
 use protocol::{GroupId, ReplicaId};
 
-use crate::directory::{Changed, DirectoryCommand, Member};
+use crate::directory::{Changed, Charter, DirectoryCommand, Member};
 use crate::edge::{Purpose, fnv};
 use crate::frame::{Frame, Hello, Newcomer, Question, WIRE_VERSION};
 use crate::io::{Level, Output};
@@ -23,10 +25,8 @@ impl Node {
             sandbox_id: self.config.sandbox_id,
             boot: self.config.boot,
             replica: self.me,
-            cluster: self.map.cluster,
+            cluster: self.charter().map(|charter| charter.cluster),
             peers_digest: self.peers_digest(),
-            founding: self.founding(),
-            serving: self.me.is_some(),
             partitions: self.config.partitions,
         }
     }
@@ -41,16 +41,6 @@ impl Node {
         uris.sort_unstable();
         uris.dedup();
         uris
-    }
-
-    pub(crate) fn founder_count(&self) -> u64 {
-        self.founder_uris().len().max(1) as u64
-    }
-
-    /// The replica id that a founder has by its place in the peer list.
-    fn founder(&self, uri: &str) -> Option<ReplicaId> {
-        let place = self.founder_uris().iter().position(|peer| peer == uri)?;
-        Some(ReplicaId(place as u64 + 1))
     }
 
     /// Tells all links who this is, when that has changed.
@@ -77,9 +67,8 @@ impl Node {
         if hello.node_id == self.config.node_id && !self.is_former_self(&hello) {
             return self.met_a_twin(link, &hello);
         }
-        if let (Some(mine), Some(theirs)) = (self.map.cluster, hello.cluster)
-            && mine != theirs
-        {
+        let mine = self.charter().map(|charter| charter.cluster);
+        if mine.is_some() && hello.cluster.is_some() && mine != hello.cluster {
             return self.met_another_cluster(link, &hello);
         }
         for outdated in self.peers.outdated_by(&hello) {
@@ -93,6 +82,7 @@ impl Node {
         if matches!(self.stage, Stage::Forming) {
             self.try_to_form();
         }
+        self.mind_directory();
         self.edge_is_stale();
     }
 
@@ -130,7 +120,7 @@ impl Node {
         let at_home = self.owner_of(GroupId::DIRECTORY).is_some();
         if at_home {
             self.refuse(link, why(&hello.node_id, &hello.uri));
-        } else if hello.serving {
+        } else {
             self.outputs.push(Output::Close { link });
             let text = why(&self.config.node_id, &self.config.public_uri);
             self.note(Level::Warn, format!("{text} (met at {})", hello.uri));
@@ -155,89 +145,99 @@ impl Node {
         }
     }
 
-    /// Finds out which replica is behind a link, and tells it if it does not know.
-    fn identify(&mut self, link: u64, hello: &Hello) {
-        // A founder that is not registered yet is believed if it founded with the same sandboxes.
-        // Who was admitted later knows nothing of that, and takes the members' word.
-        let mine = self.founding();
-        let founder = hello.replica.filter(|_| mine == 0 || hello.founding == mine);
-        let replica = match self.map.replica_of(hello.sandbox_id) {
-            None if self.map.cluster.is_none() => founder,
-            None => founder.filter(|id| self.map.awaits(*id)),
-            known => known,
-        };
-        let formed = self.map.cluster.is_some();
-        // A replica id that is not given away yet as far as is known here: the map is behind, and
-        // this is looked at again when it has caught up.
-        let ahead = hello.replica.is_some_and(|id| id.0 > self.map.last_replica);
-        if formed && !ahead && (hello.replica != replica || replica.is_none()) {
-            match (replica, hello.replica) {
-                (Some(replica), None) => {
-                    let (partitions, founders) = (self.map.partitions, self.map.founders);
-                    self.outbox.send_on(link, Frame::Known { replica, partitions, founders });
-                }
-                (None, None) => self.outbox.send_on(link, Frame::Stranger),
-                _ => {
-                    let why = format!(
-                        "the sandbox of node '{}' was replaced by another one: start it with an \
-                         empty --sandbox",
-                        hello.node_id
-                    );
-                    return self.refuse(link, why);
-                }
+    /// Finds out which replica is behind each link, and tells those that do not know it yet.
+    pub(crate) fn identify_all(&mut self) {
+        for link in self.peers.ids() {
+            let hello = self.peers.get(link).and_then(|link| link.hello.clone());
+            if let Some(hello) = hello {
+                self.identify(link, &hello);
             }
         }
-        if hello.replica.is_some() && hello.replica == replica {
-            let lane = self.peers.get_mut(link);
-            let fresh = lane
-                .is_some_and(|lane| lane.replica.replace(replica.unwrap_or_default()).is_none());
-            if fresh && let Some(replica) = replica {
-                for group in self.replicas.values_mut() {
-                    group.group.peer_back(replica);
-                }
-                self.mind_elections();
+    }
+
+    fn identify(&mut self, link: u64, hello: &Hello) {
+        let Some(charter) = self.charter() else { return };
+        let formed = self.map.cluster.is_some();
+        // A founder is known by the charter alone. So all adopt the first one that was made, as long
+        // as they have none.
+        let known = if formed {
+            self.map.replica_of(hello.sandbox_id)
+        } else {
+            charter.founder(hello.sandbox_id)
+        };
+        match (known, hello.replica) {
+            (Some(known), Some(claimed)) if known == claimed => self.is_back(link, known),
+            // It was given away after all that is known here. It is believed, as only this cluster
+            // can have given it; who is behind may need this very node to catch up.
+            (None, Some(claimed)) if claimed.0 > self.map.last_replica => {
+                self.is_back(link, claimed);
             }
+            (Some(replica), None) => {
+                let charter = charter.clone();
+                self.outbox.send_on(link, Frame::Known { replica, charter });
+            }
+            (None, None) if formed => self.outbox.send_on(link, Frame::Stranger),
+            (None, None) => {}
+            (_, Some(_)) => {
+                let why = format!(
+                    "the sandbox of node '{}' was replaced by another one: start it with an empty \
+                     --sandbox",
+                    hello.node_id
+                );
+                self.refuse(link, why);
+            }
+        }
+    }
+
+    fn is_back(&mut self, link: u64, replica: ReplicaId) {
+        let lane = self.peers.get_mut(link);
+        if lane.is_some_and(|lane| lane.replica.replace(replica).is_none()) {
+            for group in self.replicas.values_mut() {
+                group.group.peer_back(replica);
+            }
+            self.announce(replica);
+            self.mind_elections();
         }
     }
 
     /// A new cluster begins when all named peers are there with the same list, and none of them
     /// knows of a cluster. A majority is not enough: a founder whose disk was lost looks new, and
     /// with one that was never started it would begin a second cluster, with nothing in it.
-    fn try_to_form(&mut self) {
+    pub(crate) fn try_to_form(&mut self) {
         if self.peers.hellos().any(|(_, hello)| hello.cluster.is_some()) {
             return; // There is a cluster already; it will say what this node is to it.
         }
-        if !self.missing_founders().is_empty() {
-            return;
-        }
-        let founding = self.founding_of_all();
-        let differs = |hello: &Hello| hello.serving && hello.founding != founding;
-        let other = self.peers.hellos().map(|(_, hello)| hello).find(|hello| differs(hello));
-        if let Some(other) = other.cloned() {
-            let text = format!(
-                "node '{}' has begun a cluster with other sandboxes, which is not complete yet: a \
-                 disk was lost meanwhile. Start all named nodes with empty sandboxes",
-                other.node_id
-            );
-            return self.note(Level::Error, text);
-        }
-        let me = self.founder(&self.config.public_uri).unwrap_or(ReplicaId(1));
-        let all = self.founder_count();
+        let Some(founders) = self.founders() else { return };
+        let mine = |member: &Member| member.sandbox_id == self.config.sandbox_id;
+        let me = founders.iter().find(|(_, member)| mine(member)).map(|(id, _)| *id);
+        let me = me.expect("this node is one of those that are there");
+        let all = founders.len();
         self.note(Level::Info, format!("all {all} named peers are here: forming a cluster"));
-        self.become_replica(me, self.config.partitions, all, founding);
+        self.become_replica(me, Charter::new(self.config.partitions, founders));
     }
 
-    /// A digest of the sandboxes of all named peers. Who began with another set of them began
-    /// another cluster.
-    fn founding_of_all(&self) -> u64 {
-        let mut sandboxes = vec![self.config.sandbox_id];
+    /// All named peers with their sandboxes, each by its place in the list. None as long as one is
+    /// missing, or seems to have two sandboxes: the link to its former life is still to break then.
+    fn founders(&self) -> Option<BTreeMap<ReplicaId, Member>> {
         let digest = self.peers_digest();
-        let named = self.peers.hellos().filter(|(_, hello)| hello.peers_digest == digest);
-        sandboxes.extend(named.map(|(_, hello)| hello.sandbox_id));
-        sandboxes.sort_unstable();
-        sandboxes.dedup();
-        let bytes: Vec<[u8; 8]> = sandboxes.into_iter().map(u64::to_be_bytes).collect();
-        fnv(bytes.iter().map(<[u8; 8]>::as_slice))
+        let mine = self.hello();
+        let fits =
+            |hello: &&Hello| hello.peers_digest == digest && hello.partitions == mine.partitions;
+        let present = || self.peers.hellos().map(|(_, hello)| hello).filter(fits).chain([&mine]);
+        let mut uris = self.founder_uris();
+        if uris.is_empty() {
+            uris.push(mine.uri.clone());
+        }
+        let mut founders = BTreeMap::new();
+        for (id, uri) in (1..).map(ReplicaId).zip(uris) {
+            let first = present().find(|hello| hello.uri == uri)?;
+            if present().any(|hello| hello.uri == uri && hello.sandbox_id != first.sandbox_id) {
+                return None;
+            }
+            let Hello { node_id, uri, sandbox_id, .. } = first.clone();
+            founders.insert(id, Member { node_id, uri, sandbox_id });
+        }
+        Some(founders)
     }
 
     /// The named peers that have not shown themselves with the same list.
@@ -275,10 +275,10 @@ impl Node {
     }
 
     /// A cluster says which replica this sandbox is.
-    pub(crate) fn known_as(&mut self, replica: ReplicaId, partitions: u32, founders: u64) {
+    pub(crate) fn known_as(&mut self, replica: ReplicaId, charter: Charter) {
         if matches!(self.stage, Stage::Forming | Stage::Joining) {
             self.note(Level::Info, format!("known to the cluster as replica {replica}"));
-            self.become_replica(replica, partitions, founders, 0);
+            self.become_replica(replica, charter);
         }
     }
 
@@ -296,12 +296,10 @@ impl Node {
             node_id: self.config.node_id.clone(),
             uri: self.config.public_uri.clone(),
             sandbox_id: self.config.sandbox_id,
-            founder: self.founder(&self.config.public_uri),
         };
-        let serving: Vec<u64> =
-            self.peers.hellos().filter(|(_, hello)| hello.serving).map(|(link, _)| link).collect();
-        if let Some(link) = serving.first() {
-            self.outbox.send_on(*link, Frame::Admit(newcomer));
+        let member = self.peers.hellos().find(|(_, hello)| hello.cluster.is_some());
+        if let Some(link) = member.map(|(link, _)| link) {
+            self.outbox.send_on(link, Frame::Admit(newcomer));
         }
     }
 
@@ -332,31 +330,29 @@ impl Node {
         self.submit(purpose, GroupId::DIRECTORY, Question::Directory(bytes.into()));
     }
 
-    /// What the directory's owner sees to: the forming, and founders that have come.
+    /// What the directory's owner sees to: that the cluster begins to serve when it may.
     pub(crate) fn mind_directory(&mut self) {
-        if !self.offices.contains_key(&GroupId::DIRECTORY) {
+        if !self.offices.contains_key(&GroupId::DIRECTORY) || self.map.cluster.is_some() {
             return;
         }
-        if self.map.cluster.is_none() {
-            let command = DirectoryCommand::Form {
-                cluster: self.config.seed ^ self.config.sandbox_id,
-                partitions: self.partitions_at_start,
-                quorum: self.config.membership_quorum,
-                founders: self.founder_count(),
-            };
-            return self.direct(Purpose::Own, &command);
+        let Some(charter) = self.charter() else { return };
+        if charter.founders.values().all(|founder| self.is_bound(charter.cluster, founder)) {
+            let (charter, quorum) = (charter.clone(), self.config.membership_quorum);
+            self.direct(Purpose::Own, &DirectoryCommand::Form { charter, quorum });
         }
-        let mut present = vec![self.hello()];
-        present.extend(self.peers.hellos().map(|(_, hello)| hello.clone()));
-        present.dedup_by(|a, b| a.sandbox_id == b.sandbox_id);
-        for hello in present {
-            let Some(replica) = hello.replica else { continue };
-            if self.map.awaits(replica) {
-                let Hello { node_id, uri, sandbox_id, .. } = hello;
-                let member = Member { node_id, uri, sandbox_id };
-                self.direct(Purpose::Own, &DirectoryCommand::Register { replica, member });
-            }
-        }
+    }
+
+    /// A founder that cannot begin another cluster any more: it belongs to this one for good, or its
+    /// sandbox was lost and the one in its place is a newcomer. If the cluster served earlier, a
+    /// founder that does not know of it could begin another one with a founder that lost its disk,
+    /// and what was acknowledged would be gone.
+    fn is_bound(&self, cluster: u64, founder: &Member) -> bool {
+        let bound = |hello: &Hello| {
+            let same = hello.sandbox_id == founder.sandbox_id;
+            (same && hello.cluster == Some(cluster)) || (!same && hello.uri == founder.uri)
+        };
+        founder.sandbox_id == self.config.sandbox_id
+            || self.peers.hellos().any(|(_, hello)| bound(hello))
     }
 
     pub(crate) fn directory_opened(&mut self) {
@@ -378,15 +374,13 @@ impl Node {
                 self.config.node_id
             ));
         }
+        if let Err(why) = self.mind_registry() {
+            return self.halt(why);
+        }
         self.say_if_flag_differs();
         self.mind_directory();
         self.dial_all();
-        for link in self.peers.ids() {
-            let hello = self.peers.get(link).and_then(|link| link.hello.clone());
-            if let Some(hello) = hello {
-                self.identify(link, &hello);
-            }
-        }
+        self.identify_all();
         self.greet_all();
         self.set_ranks();
     }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::ReplicaId;
 use serde::{Deserialize, Serialize};
 
+use crate::edge::fnv;
 use crate::frame::Newcomer;
+use crate::registry::{Registry, RegistryCommand};
 
 /// A node that belongs to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +16,34 @@ pub(crate) struct Member {
     pub(crate) node_id: String,
     pub(crate) uri: String,
     pub(crate) sandbox_id: u64,
+}
+
+/// What a cluster begins with. It is the same on all its nodes, and never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Charter {
+    /// The cluster's name, made of the founders' sandboxes: founders with other sandboxes would be
+    /// another cluster.
+    pub(crate) cluster: u64,
+    pub(crate) partitions: u32,
+    /// The nodes of the first peer list, each with the sandbox it came with.
+    pub(crate) founders: BTreeMap<ReplicaId, Member>,
+}
+
+impl Charter {
+    pub(crate) fn new(partitions: u32, founders: BTreeMap<ReplicaId, Member>) -> Self {
+        let sandboxes: Vec<[u8; 8]> =
+            founders.values().map(|member| member.sandbox_id.to_be_bytes()).collect();
+        let cluster = fnv(sandboxes.iter().map(<[u8; 8]>::as_slice));
+        Self { cluster, partitions, founders }
+    }
+
+    pub(crate) fn founder(&self, sandbox_id: u64) -> Option<ReplicaId> {
+        replica_of(&self.founders, sandbox_id)
+    }
+}
+
+fn replica_of(members: &BTreeMap<ReplicaId, Member>, sandbox_id: u64) -> Option<ReplicaId> {
+    members.iter().find(|(_, member)| member.sandbox_id == sandbox_id).map(|(id, _)| *id)
 }
 
 /// The state.
@@ -27,32 +57,25 @@ pub(crate) struct Directory {
     pub(crate) members: BTreeMap<ReplicaId, Member>,
     /// Replicas whose sandbox was lost. Their ids are never used again.
     pub(crate) retired: BTreeSet<ReplicaId>,
-    /// The replicas 1 to this are those of the first peer list, present or not.
-    pub(crate) founders: u64,
     /// The highest replica id ever given away.
     pub(crate) last_replica: u64,
+    pub(crate) registry: Registry,
 }
 
 /// A change of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum DirectoryCommand {
-    /// The first: the cluster gets its name and the number of its partitions.
+    /// The first: the founders have all shown themselves, and the cluster begins to serve.
     Form {
-        cluster: u64,
-        partitions: u32,
+        charter: Charter,
         quorum: Option<usize>,
-        founders: u64,
-    },
-    /// A founder (a node of the first peer list) has shown itself.
-    Register {
-        replica: ReplicaId,
-        member: Member,
     },
     /// A new node, or a known one that comes with an empty sandbox, gets a replica id.
     Admit(Newcomer),
     SetQuorum {
         quorum: usize,
     },
+    Immortal(RegistryCommand),
 }
 
 /// What a change did.
@@ -67,43 +90,24 @@ pub(crate) enum Changed {
 impl Directory {
     pub(crate) fn apply(&mut self, command: DirectoryCommand) -> Changed {
         match command {
-            DirectoryCommand::Form { cluster, partitions, quorum, founders } => {
-                if self.cluster.is_some() {
-                    return Changed::Nothing;
-                }
-                self.cluster = Some(cluster);
-                self.partitions = partitions;
-                self.quorum = quorum;
-                self.founders = founders;
-                self.last_replica = founders;
-                Changed::Done
-            }
-            DirectoryCommand::Register { replica, member } => self.register(replica, member),
+            DirectoryCommand::Form { charter, quorum } => self.form(charter, quorum),
             DirectoryCommand::Admit(newcomer) => self.admit(newcomer),
             DirectoryCommand::SetQuorum { quorum } => self.set_quorum(quorum),
+            DirectoryCommand::Immortal(command) => self.registry.apply(command),
         }
     }
 
-    fn register(&mut self, replica: ReplicaId, member: Member) -> Changed {
-        match self.members.get(&replica) {
-            _ if self.retired.contains(&replica) => {
-                Changed::Refused(format!("replica {replica} was replaced"))
-            }
-            Some(known) if *known == member => Changed::Nothing,
-            Some(known) if known.sandbox_id != member.sandbox_id => {
-                Changed::Refused(format!("replica {replica} is another sandbox"))
-            }
-            _ if self.has_name_of_another(&member.node_id, member.sandbox_id) => {
-                Changed::Refused(format!(
-                    "another node is already called '{}'; give each its own --id",
-                    member.node_id
-                ))
-            }
-            _ => {
-                self.members.insert(replica, member);
-                Changed::Done
-            }
+    fn form(&mut self, charter: Charter, quorum: Option<usize>) -> Changed {
+        if self.cluster.is_some() {
+            return Changed::Nothing;
         }
+        let Charter { cluster, partitions, founders } = charter;
+        self.last_replica = founders.keys().next_back().map_or(0, |last| last.0);
+        self.cluster = Some(cluster);
+        self.partitions = partitions;
+        self.quorum = quorum;
+        self.members = founders;
+        Changed::Done
     }
 
     fn admit(&mut self, newcomer: Newcomer) -> Changed {
@@ -118,9 +122,8 @@ impl Directory {
         let retired: BTreeMap<ReplicaId, Member> = retired;
         self.members = kept;
         self.retired.extend(retired.into_keys());
-        self.retired.extend(newcomer.founder.filter(|founder| self.awaits(*founder)));
         self.last_replica += 1;
-        let Newcomer { node_id, uri, sandbox_id, .. } = newcomer;
+        let Newcomer { node_id, uri, sandbox_id } = newcomer;
         self.members.insert(ReplicaId(self.last_replica), Member { node_id, uri, sandbox_id });
         Changed::Done
     }
@@ -155,45 +158,21 @@ impl Directory {
         self.size() / 2 + 1
     }
 
-    /// The number of nodes, founders that have never shown themselves included.
     pub(crate) fn size(&self) -> usize {
-        self.members.len() + self.absent_founders().count()
-    }
-
-    fn absent_founders(&self) -> impl Iterator<Item = ReplicaId> {
-        let known = |id: &ReplicaId| self.members.contains_key(id) || self.retired.contains(id);
-        (1..=self.founders).map(ReplicaId).filter(move |id| !known(id))
-    }
-
-    /// Whether a founder of that rank may still come in.
-    pub(crate) fn awaits(&self, replica: ReplicaId) -> bool {
-        self.absent_founders().any(|id| id == replica)
-    }
-
-    /// All founders have shown themselves at some time. Before that nothing is served: one that
-    /// took part and lost its disk could not be told from one that never came.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.cluster.is_some() && self.absent_founders().next().is_none()
+        self.members.len()
     }
 
     /// All replicas that belong to the cluster, in order.
     pub(crate) fn line(&self) -> Vec<ReplicaId> {
-        let mut line: Vec<ReplicaId> =
-            self.members.keys().copied().chain(self.absent_founders()).collect();
-        line.sort_unstable();
-        line
+        self.members.keys().copied().collect()
     }
 
     pub(crate) fn replica_of(&self, sandbox_id: u64) -> Option<ReplicaId> {
-        self.members.iter().find(|(_, member)| member.sandbox_id == sandbox_id).map(|(id, _)| *id)
+        replica_of(&self.members, sandbox_id)
     }
 
     pub(crate) fn node_id(&self, replica: ReplicaId) -> Option<&str> {
         self.members.get(&replica).map(|member| member.node_id.as_str())
-    }
-
-    fn has_name_of_another(&self, node_id: &str, sandbox_id: u64) -> bool {
-        self.members.values().any(|m| m.node_id == node_id && m.sandbox_id != sandbox_id)
     }
 }
 
@@ -201,24 +180,24 @@ impl Directory {
 mod tests {
     use super::*;
 
+    fn member(name: &str, sandbox_id: u64) -> Member {
+        Member { node_id: name.into(), uri: format!("http://{name}"), sandbox_id }
+    }
+
     fn newcomer(name: &str, sandbox_id: u64) -> Newcomer {
-        let uri = format!("http://{name}");
-        Newcomer { node_id: name.into(), uri, sandbox_id, founder: None }
+        let Member { node_id, uri, sandbox_id } = member(name, sandbox_id);
+        Newcomer { node_id, uri, sandbox_id }
+    }
+
+    fn charter() -> Charter {
+        let founders = (1..=3).map(|id| (ReplicaId(id), member(&format!("n{id}"), id)));
+        Charter::new(4, founders.collect())
     }
 
     fn three() -> Directory {
         let mut directory = Directory::default();
-        directory.apply(DirectoryCommand::Form {
-            cluster: 7,
-            partitions: 4,
-            quorum: None,
-            founders: 3,
-        });
-        for (replica, name) in [(1, "n1"), (2, "n2"), (3, "n3")] {
-            let Newcomer { node_id, uri, sandbox_id, .. } = newcomer(name, replica);
-            let member = Member { node_id, uri, sandbox_id };
-            directory.apply(DirectoryCommand::Register { replica: ReplicaId(replica), member });
-        }
+        let form = DirectoryCommand::Form { charter: charter(), quorum: None };
+        assert_eq!(directory.apply(form), Changed::Done);
         directory
     }
 
@@ -245,22 +224,20 @@ mod tests {
     }
 
     #[test]
-    fn a_founder_that_comes_late_with_an_empty_sandbox_gets_a_new_replica_id() {
-        let mut directory = Directory::default();
-        let form = DirectoryCommand::Form { cluster: 7, partitions: 4, quorum: None, founders: 3 };
-        directory.apply(form);
-        let late = Newcomer { founder: Some(ReplicaId(3)), ..newcomer("n3", 30) };
-        assert_eq!(directory.apply(DirectoryCommand::Admit(late)), Changed::Done);
-        assert_eq!(directory.replica_of(30), Some(ReplicaId(4)));
-        assert!(!directory.awaits(ReplicaId(3)));
-        assert_eq!(directory.size(), 3);
+    fn a_cluster_is_formed_once() {
+        let mut directory = three();
+        let mut other = charter();
+        other.partitions = 9;
+        let form = DirectoryCommand::Form { charter: other, quorum: Some(3) };
+        assert_eq!(directory.apply(form), Changed::Nothing);
+        assert_eq!(directory, three());
     }
 
     #[test]
-    fn a_second_node_with_a_name_that_is_taken_is_refused() {
-        let mut directory = three();
-        let member = Member { node_id: "n1".into(), uri: "http://x".into(), sandbox_id: 50 };
-        let changed = directory.apply(DirectoryCommand::Register { replica: ReplicaId(9), member });
-        assert!(matches!(changed, Changed::Refused(_)));
+    fn founders_with_another_sandbox_are_another_cluster() {
+        let mut founders = charter().founders;
+        assert_eq!(Charter::new(4, founders.clone()).cluster, charter().cluster);
+        founders.insert(ReplicaId(2), member("n2", 22));
+        assert_ne!(Charter::new(4, founders).cluster, charter().cluster);
     }
 }

@@ -73,7 +73,9 @@ impl Node {
         self.disk.routine = Some(self.disk.next_mark);
         self.disk.want_persist = true;
         for replica in self.replicas.values_mut() {
-            replica.persisted_up_to = replica.group.applied_position();
+            if let Err(error) = replica.prepare_persist(&mut *self.store) {
+                return self.halt(format!("the state store failed: {error}"));
+            }
         }
     }
 

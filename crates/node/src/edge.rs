@@ -117,7 +117,7 @@ impl Node {
         let group = errand.group;
         let Some(owner) = self.owner_of(group) else { return };
         let here = Some(owner) == self.me;
-        if here && !self.offices.contains_key(&group) {
+        if here && !self.offices.contains_key(&group) && !self.immortals.open.contains_key(&group) {
             return;
         }
         if !here && self.peers.link_to(owner).is_none() {
@@ -213,10 +213,10 @@ impl Node {
 
     fn gave_up(&self, errand: &Errand, code: Code) -> Problem {
         let (up, all) = (self.nodes_up(), self.directory().members.len());
-        let what = if errand.group.is_directory() {
-            "the directory".into()
+        let what = if errand.group.is_instance() {
+            self.name_of_instance(errand.group)
         } else {
-            format!("partition {}", errand.group)
+            crate::office::name_of(errand.group)
         };
         let message = match code {
             Code::NoOwner => format!(

@@ -9,8 +9,12 @@ use protocol::{GroupId, Position, ReplicaId, Request, Response, Source, Term};
 use replication::{Members, Message};
 use serde::{Deserialize, Serialize};
 
+use crate::behind::Committed;
+use crate::directory::Charter;
+use crate::quorum::Claim;
+
 /// Raised when a frame changes so that an older node could not read it.
-pub(crate) const WIRE_VERSION: u32 = 1;
+pub(crate) const WIRE_VERSION: u32 = 2;
 
 /// The longest frame that is accepted, in bytes.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -22,8 +26,7 @@ pub(crate) enum Frame {
     /// You are known here: this is your replica id.
     Known {
         replica: ReplicaId,
-        partitions: u32,
-        founders: u64,
+        charter: Charter,
     },
     /// Your sandbox is not known to this cluster: ask to be admitted.
     Stranger,
@@ -33,10 +36,8 @@ pub(crate) enum Frame {
     },
     /// A new replica asks to be admitted. Passed on to the directory's owner.
     Admit(Newcomer),
-    /// A sign of life, and whether the sender's disk takes writes.
-    Ping {
-        takes_writes: bool,
-    },
+    /// A sign of life.
+    Ping(Ping),
     Raft {
         group: GroupId,
         message: Message,
@@ -48,6 +49,22 @@ pub(crate) enum Frame {
         group: GroupId,
         transfer: u64,
         number: u32,
+    },
+    /// Between the replicas of an instance.
+    Peer {
+        group: GroupId,
+        message: Box<immortals::Peer>,
+    },
+    /// From the owner of one instance to the owner of another.
+    Between {
+        from: GroupId,
+        to: GroupId,
+        message: Box<immortals::Between>,
+    },
+    /// The sender owns an instance, and takes messages for it.
+    Owns {
+        group: GroupId,
+        term: Term,
     },
     /// A request for the owner of a group.
     Ask {
@@ -71,6 +88,17 @@ pub(crate) enum Frame {
     },
 }
 
+/// What is said to all others now and then, and when it changes in a way that they must hear of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ping {
+    /// Its disk does.
+    pub(crate) takes_writes: bool,
+    /// About the membership quorum.
+    pub(crate) claim: Claim,
+    /// Of the groups that it owns.
+    pub(crate) committed: Vec<Committed>,
+}
+
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
@@ -81,14 +109,10 @@ pub(crate) struct Hello {
     pub(crate) boot: u64,
     /// None until it has one.
     pub(crate) replica: Option<ReplicaId>,
-    /// The cluster its sandbox belongs to; None while there is none.
+    /// The cluster its sandbox belongs to, if it has a replica id there.
     pub(crate) cluster: Option<u64>,
     /// A digest of its list of peers, to be equal on all while a cluster forms.
     pub(crate) peers_digest: u64,
-    /// A digest of the sandboxes it founded a cluster with; 0 if it did not.
-    pub(crate) founding: u64,
-    /// It takes part in groups (a node that is still forming or joining does not).
-    pub(crate) serving: bool,
     /// The partitions it would form a cluster with.
     pub(crate) partitions: u32,
 }
@@ -98,9 +122,6 @@ pub(crate) struct Newcomer {
     pub(crate) node_id: String,
     pub(crate) uri: String,
     pub(crate) sandbox_id: u64,
-    /// The founder it would have been by its place in the peer list. It gets another id all the
-    /// same: nobody can know what a former sandbox in that place has promised.
-    pub(crate) founder: Option<ReplicaId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,14 +152,18 @@ pub(crate) enum Question {
     Available,
     /// To the directory: an encoded `DirectoryCommand`.
     Directory(Bytes),
+    /// To the owner of an instance.
+    Immortal(immortals::Ask),
+    /// How an instance is, as its owner knows it.
+    ImmortalStatus,
 }
 
 impl Question {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Rest(request) => request.method.is_write(),
-            Self::Query { .. } | Self::Available => false,
-            Self::Fence(_) | Self::Directory(_) => true,
+            Self::Query { .. } | Self::Available | Self::ImmortalStatus => false,
+            Self::Fence(_) | Self::Directory(_) | Self::Immortal(_) => true,
         }
     }
 }
@@ -176,7 +201,7 @@ mod tests {
         request.body = Bytes::from_static(b"{\"name\":\"x\"}");
         let key = RequestKey::Auto { edge: ReplicaId(1), boot: 2, number: 3, minute: 4 };
         vec![
-            Frame::Ping { takes_writes: true },
+            Frame::Ping(Ping { takes_writes: true, claim: Claim::default(), committed: vec![] }),
             Frame::Refused { why: "no".into() },
             Frame::Ask {
                 boot: 2,

@@ -10,15 +10,21 @@
 //! it. What the desk proposes goes through the group's log (`replica`), and the answer comes back
 //! to the edge when enough replicas hold it.
 //!
+//! Instances of immortals have a way of their own: `registry` says which there are, `programs` lets
+//! programs in, and `immortals` brings to each instance what happens.
+//!
 //! Where to read on: [`Node`] for the order of things in a step, `cluster` for how nodes find one
 //! another, `movement` for who owns what.
 
+mod behind;
 mod client;
 mod cluster;
 mod directory;
 mod disk;
 mod edge;
 mod frame;
+mod immortal_rest;
+mod immortals;
 mod io;
 mod life;
 mod movement;
@@ -27,7 +33,10 @@ mod office;
 mod outbox;
 mod peers;
 mod placement;
+mod programs;
+mod quorum;
 mod refusals;
+mod registry;
 mod replica;
 mod rest;
 mod scatter;

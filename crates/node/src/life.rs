@@ -6,6 +6,7 @@ use replication::{Group, GroupOptions, Members, Restored};
 use serde::{Deserialize, Serialize};
 use storage::{Batch, Space, StateStore, StoreError};
 
+use crate::directory::Charter;
 use crate::io::{Level, NodeConfig};
 use crate::node::{Node, Stage};
 use crate::replica::{self, Machine, Replica};
@@ -18,22 +19,23 @@ const SELF: Space = Space { group: GroupId(u32::MAX), generation: 1 };
 const FAMILY_IDENTITY: u8 = 1;
 
 /// Who this sandbox is, kept in the state store.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) replica: ReplicaId,
-    pub(crate) partitions: u32,
-    pub(crate) founders: u64,
-    /// A digest of the sandboxes that founded the cluster, for a founder; else 0.
-    pub(crate) founding: u64,
+    pub(crate) charter: Charter,
 }
 
 impl Node {
     /// A sandbox that knows who it is goes on as that; a new one alone is a cluster at once.
     pub(crate) fn begin(&mut self) -> Result<(), String> {
-        if let Some(identity) = self.identity {
+        if let Some(identity) = self.identity.clone() {
+            // It can be read, but a process that was killed may have left it in the page cache only.
+            // Were it lost later, with the entries that are logged from here on still there, nobody
+            // could tell whose they are.
+            self.store.persist().map_err(|error| error.to_string())?;
             self.me = Some(identity.replica);
             self.stage = Stage::Serving;
-            self.start_groups(identity)?;
+            self.start_groups(&identity)?;
         } else if !self.recovered.is_empty() {
             return Err(
                 "the sandbox has a log but its state store does not know the node: it was \
@@ -42,7 +44,7 @@ impl Node {
                     .into(),
             );
         } else if self.config.peers.len() <= 1 && self.config.join.is_none() {
-            self.become_replica(ReplicaId(1), self.config.partitions, 1, 0);
+            self.try_to_form();
         }
         self.dial_all();
         Ok(())
@@ -50,14 +52,8 @@ impl Node {
 
     /// The sandbox gets its replica id, for good. Nothing is done in its name before that is on the
     /// disk.
-    pub(crate) fn become_replica(
-        &mut self,
-        replica: ReplicaId,
-        partitions: u32,
-        founders: u64,
-        founding: u64,
-    ) {
-        let identity = Identity { replica, partitions, founders, founding };
+    pub(crate) fn become_replica(&mut self, replica: ReplicaId, charter: Charter) {
+        let identity = Identity { replica, charter };
         let mut batch = Batch::default();
         let bytes = postcard::to_stdvec(&identity).expect("an identity encodes");
         batch.put(SELF.key(FAMILY_IDENTITY, b""), bytes);
@@ -70,29 +66,32 @@ impl Node {
     }
 
     pub(crate) fn settled(&mut self) {
-        let identity = self.identity.expect("it was set before it was made durable");
+        let identity = self.identity.clone().expect("it was set before it was made durable");
         self.me = Some(identity.replica);
         self.stage = Stage::Serving;
-        match self.start_groups(identity) {
-            Ok(()) => self.greet_all(),
+        match self.start_groups(&identity) {
+            Ok(()) => {
+                self.greet_all();
+                self.identify_all();
+            }
             Err(why) => self.halt(why),
         }
     }
 
-    fn start_groups(&mut self, identity: Identity) -> Result<(), String> {
-        self.partitions_at_start = identity.partitions;
-        let founder = identity.replica.0 <= identity.founders;
-        let first = Members {
-            voters: if founder { (1..=identity.founders).map(ReplicaId).collect() } else { vec![] },
-            ..Members::default()
-        };
-        for group in (0..=identity.partitions).map(GroupId) {
+    fn start_groups(&mut self, identity: &Identity) -> Result<(), String> {
+        let Charter { partitions, founders, .. } = &identity.charter;
+        // Who was admitted learns from a snapshot who votes.
+        let founded = founders.contains_key(&identity.replica);
+        let first =
+            if founded { Members::of_voters(founders.keys().copied()) } else { Members::default() };
+        for group in (0..=*partitions).map(GroupId) {
             let replica = self
                 .start_group(identity.replica, group, &first)
                 .map_err(|why| format!("{}: {why}", crate::office::name_of(group)))?;
             self.replicas.insert(group, replica);
         }
         self.read_map();
+        self.mind_registry()?;
         self.say_if_flag_differs();
         self.set_ranks();
         self.dial_all();
@@ -100,7 +99,7 @@ impl Node {
         Ok(())
     }
 
-    fn start_group(
+    pub(crate) fn start_group(
         &mut self,
         me: ReplicaId,
         group: GroupId,
@@ -116,8 +115,17 @@ impl Node {
         options.election_ticks = self.config.timing.election_ticks;
         let restored = Restored::new(log, applied.position, applied.term, members.clone());
         let consensus = Group::new(options, restored).map_err(|error| error.to_string())?;
-        let ground = (&*self.store as &dyn storage::Reader, self.config.upkeep.chunk_bytes);
-        Replica::new(group, consensus, space, &applied, members, ground).map_err(text)
+        let machine = if group.is_instance() {
+            self.open_resident(me, group, &space, &members).map_err(text)?
+        } else {
+            replica::open_machine(group, &space, &*self.store).map_err(text)?
+        };
+        let with = (machine, self.config.upkeep.chunk_bytes);
+        let mut replica = Replica::new(group, consensus, space, &applied, members, with);
+        if let Machine::Instance(resident) = &mut replica.machine {
+            resident.stand(&mut replica.group);
+        }
+        Ok(replica)
     }
 
     /// Takes the directory from its replica.

@@ -28,7 +28,8 @@ impl Node {
         if self.map.cluster.is_none() {
             return;
         }
-        let owned: Vec<GroupId> = self.offices.keys().copied().collect();
+        let owned: Vec<GroupId> =
+            self.offices.keys().chain(self.immortals.open.keys()).copied().collect();
         for group in owned {
             if let Some(change) = self.change_needed(group) {
                 let replica = self.replicas.get_mut(&group).expect("an owned group is here");
@@ -52,7 +53,8 @@ impl Node {
         if !members.outgoing.is_empty() || !members.learners_next.is_empty() {
             return None;
         }
-        let wanted = || self.map.members.keys().copied();
+        let line = self.line_of(group);
+        let wanted = || line.iter().copied();
         let is_member =
             |id: &ReplicaId| members.voters.contains(id) || members.learners.contains(id);
         let add_learners: Vec<ReplicaId> =
@@ -71,7 +73,10 @@ impl Node {
         };
         let promote: Vec<ReplicaId> = wanted().filter(caught_up).collect();
         let all = members.voters.iter().chain(&members.learners).copied();
-        let mut remove: Vec<ReplicaId> = all.filter(|id| self.map.retired.contains(id)).collect();
+        let gone = |id: &ReplicaId| {
+            self.map.retired.contains(id) || (group.is_instance() && !line.contains(id))
+        };
+        let mut remove: Vec<ReplicaId> = all.filter(gone).collect();
         // A retired voter goes when its successor comes in, so that there are never fewer voters.
         let missing = wanted().any(|id| !members.voters.contains(&id) && !promote.contains(&id));
         if missing {
@@ -133,6 +138,7 @@ impl Node {
     /// Whoever waits for this group is told to ask the next owner, then consensus moves it.
     pub(crate) fn hand_over(&mut self, group: GroupId, to: ReplicaId) {
         self.close_office(group);
+        self.close_instance(group);
         if let Some(replica) = self.replicas.get_mut(&group) {
             replica.group.hand_over(to);
         }
@@ -152,8 +158,8 @@ impl Node {
             .collect();
         let mut left = false;
         for group in owned {
-            let line = placement::order(group, &self.map.line());
-            let heir = line
+            let heir = self
+                .order_of(group)
                 .into_iter()
                 .find(|id| Some(*id) != self.me && self.is_up(*id) && self.is_close(group, *id));
             left |= heir.is_some();
@@ -169,10 +175,11 @@ impl Node {
     /// Each replica of a group waits for another time before it stands, by its place in line.
     pub(crate) fn set_ranks(&mut self) {
         let Some(me) = self.me else { return };
-        let line = self.line();
         let timing = self.config.timing;
-        for (group, replica) in &mut self.replicas {
-            let rank = placement::rank(*group, &line, me);
+        for group in self.replicas.keys().copied().collect::<Vec<_>>() {
+            let order = self.order_of(group);
+            let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
+            let replica = self.replicas.get_mut(&group).expect("it was listed");
             replica.group.set_election_ticks(timing.election_ticks + rank * timing.stagger_ticks);
         }
     }
@@ -181,19 +188,21 @@ impl Node {
     /// majority is there. (Who is cut off from an owner that lives loses the vote, so asking does no
     /// harm.)
     pub(crate) fn mind_elections(&mut self) {
-        if !self.majority_is_up() {
-            return;
-        }
-        let line = self.line();
         let replicas = &self.replicas;
-        self.stood.retain(|group, _| replicas[group].group.owner().is_none());
+        self.stood.retain(|group, _| {
+            replicas.get(group).is_some_and(|replica| replica.group.owner().is_none())
+        });
         let groups: Vec<GroupId> = replicas
             .iter()
             .filter(|(_, replica)| replica.group.owner().is_none())
             .map(|(group, _)| *group)
             .collect();
         for group in groups {
-            let order = placement::order(group, &line);
+            let order = self.order_of(group);
+            let up = order.iter().filter(|id| self.is_up(**id)).count();
+            if up <= order.len() / 2 {
+                continue;
+            }
             let first =
                 order.into_iter().find(|id| self.is_up(*id) && self.peers.takes_writes(*id));
             let now = self.now.steady_micros;

@@ -7,15 +7,19 @@ use protocol::{GroupId, Now, ReplicaId, Response};
 use services::{Catalogue, DeskInput};
 use storage::{LogRecord, Recovered, RecoveredGroup, StateStore, StoreError};
 
-use crate::directory::Directory;
+use crate::behind::News;
+use crate::directory::{Charter, Directory};
 use crate::disk::{Disk, record_bytes};
 use crate::edge::Edge;
-use crate::frame::{self, Frame, Told};
+use crate::frame::{self, Frame, Ping, Told};
+use crate::immortals::Immortals;
 use crate::io::{Input, Level, NodeConfig, Output};
 use crate::life::{Identity, check_config, read_identity};
 use crate::office::Office;
 use crate::outbox::Outbox;
 use crate::peers::{LINKS_MAX, Peers};
+use crate::programs::Programs;
+use crate::quorum;
 use crate::refusals::Refusals;
 use crate::replica::{Around, Findings, Replica};
 use crate::scatter::Scatters;
@@ -49,6 +53,11 @@ pub(crate) enum Agenda {
     Desk(GroupId, DeskInput),
     Route(u64),
     Told(u64, Told),
+    Instance(GroupId, immortals::Input),
+    /// A program wants to be a copy of an instance.
+    Attach(GroupId, u64, Box<(immortals::Door, protocol::immortal::Hello)>),
+    /// Something was proposed: consensus is to be asked again.
+    Again,
 }
 
 pub struct Node {
@@ -61,17 +70,20 @@ pub struct Node {
     pub(crate) identity: Option<Identity>,
     /// The directory as this node knows it.
     pub(crate) map: Directory,
-    pub(crate) partitions_at_start: u32,
     pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
     pub(crate) replicas: BTreeMap<GroupId, Replica>,
     pub(crate) offices: BTreeMap<GroupId, Office>,
     pub(crate) refusals: Refusals,
     pub(crate) peers: Peers,
+    pub(crate) quorum: quorum::Own,
+    pub(crate) news: News,
     pub(crate) outbox: Outbox,
     pub(crate) closing: Vec<u64>,
     pub(crate) dialed: Vec<String>,
     pub(crate) edge: Edge,
     pub(crate) scatters: Scatters,
+    pub(crate) immortals: Immortals,
+    pub(crate) programs: Programs,
     pub(crate) agenda: VecDeque<Agenda>,
     pub(crate) disk: Disk,
     pub(crate) outputs: Vec<Output>,
@@ -97,7 +109,6 @@ impl Node {
     ) -> Result<Self, String> {
         check_config(&config)?;
         let identity = read_identity(store.as_ref()).map_err(|error| error.to_string())?;
-        let partitions_at_start = identity.map_or(config.partitions, |known| known.partitions);
         let stage = if config.join.is_some() { Stage::Joining } else { Stage::Forming };
         let mut node = Self {
             config,
@@ -108,17 +119,20 @@ impl Node {
             me: None,
             identity,
             map: Directory::default(),
-            partitions_at_start,
             recovered: recovered.groups,
             replicas: BTreeMap::new(),
             offices: BTreeMap::new(),
             refusals: Refusals::default(),
             peers: Peers::default(),
+            quorum: quorum::Own::default(),
+            news: News::default(),
             outbox: Outbox::default(),
             closing: Vec::new(),
             dialed: Vec::new(),
             edge: Edge::default(),
             scatters: Scatters::default(),
+            immortals: Immortals::default(),
+            programs: Programs::new(),
             agenda: VecDeque::new(),
             disk: Disk::new(),
             outputs: Vec::new(),
@@ -167,11 +181,10 @@ impl Node {
             Input::Invoked(invoked) => {
                 self.agenda.push_back(Agenda::Desk(invoked.partition, DeskInput::Invoked(invoked)));
             }
-            // Taken by no one yet.
-            Input::ProgramOpened { .. }
-            | Input::ProgramSaid { .. }
-            | Input::ProgramDrained { .. }
-            | Input::ProgramClosed { .. } => {}
+            Input::ProgramOpened { program, door } => self.program_opened(program, door),
+            Input::ProgramSaid { program, bytes } => self.program_said(program, bytes),
+            Input::ProgramDrained { program, bytes } => self.program_drained(program, bytes),
+            Input::ProgramClosed { program } => self.program_closed(program),
             Input::StorageFailed { why, full: true } => self.disk_is_full(why),
             Input::StorageFailed { why, full: false } => {
                 self.halt(format!("the disk failed: {why}. The other nodes carry on"));
@@ -191,6 +204,7 @@ impl Node {
         }
         self.check_errands();
         self.tick_desks();
+        self.tick_instances();
         if self.ticks.is_multiple_of(10) {
             self.ping_all();
             self.mind_directory();
@@ -218,9 +232,17 @@ impl Node {
     }
 
     pub(crate) fn ping_all(&mut self) {
-        let takes_writes = self.disk.full.is_none();
+        let ping = self.ping();
         for link in self.peers.ids() {
-            self.outbox.send_on(link, Frame::Ping { takes_writes });
+            self.outbox.send_on(link, Frame::Ping(ping.clone()));
+        }
+    }
+
+    fn ping(&self) -> Ping {
+        Ping {
+            takes_writes: self.disk.full.is_none(),
+            claim: self.quorum.claim(),
+            committed: self.committed_here(),
         }
     }
 
@@ -236,14 +258,24 @@ impl Node {
                         self.edge_stale = true;
                         self.told(self.me.unwrap_or_default(), number, answer);
                     }
+                    Agenda::Instance(group, input) => self.instance_step(group, input)?,
+                    Agenda::Attach(group, program, named) => {
+                        self.attach(group, program, named.0, named.1)?;
+                    }
+                    Agenda::Again => {}
                 }
             }
             let groups: Vec<GroupId> = self.replicas.keys().copied().collect();
             for group in groups {
                 let findings = self.settle_group(group)?;
                 self.act_on(group, findings);
+                if group.is_instance() {
+                    self.instance_applied(group)?;
+                }
             }
+            self.mind_quorum();
             self.mind_offices();
+            self.mind_instances();
             self.release_held();
             self.mind_owners();
             if self.agenda.is_empty() {
@@ -326,6 +358,7 @@ impl Node {
         }
         self.peers.opened(link, dialed, self.now.steady_micros);
         self.outbox.send_on(link, Frame::Hello(self.hello()));
+        self.outbox.send_on(link, Frame::Ping(self.ping()));
     }
 
     /// A dead process's sockets are closed by its kernel: the quickest news of a death there is.
@@ -334,13 +367,13 @@ impl Node {
         if self.peers.link_to(replica).is_none() {
             self.take_back(replica);
         }
-        let line = self.line();
         let me = self.me.unwrap_or_default();
-        for (group, here) in &mut self.replicas {
-            here.end_transfer(replica, false);
-            let mut order = crate::placement::order(*group, &line);
+        for group in self.replicas.keys().copied().collect::<Vec<_>>() {
+            let mut order = self.order_of(group);
             order.retain(|id| *id != replica);
             let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
+            let here = self.replicas.get_mut(&group).expect("it was listed");
+            here.end_transfer(replica, false);
             here.group.peer_lost(replica, rank * HINT_TICKS_PER_RANK);
         }
         self.edge_stale = true;
@@ -367,15 +400,17 @@ impl Node {
     fn frame(&mut self, link: u64, frame: Frame) {
         match frame {
             Frame::Hello(hello) => self.greeted(link, hello),
-            Frame::Known { replica, partitions, founders } => {
-                self.known_as(replica, partitions, founders);
-            }
+            Frame::Known { replica, charter } => self.known_as(replica, charter),
             Frame::Stranger => self.is_stranger(),
             Frame::Refused { why } => self.was_refused(link, why),
             Frame::Admit(newcomer) => self.admit(link, newcomer),
-            Frame::Ping { takes_writes } => {
+            Frame::Ping(ping) => {
                 if let Some(link) = self.peers.get_mut(link) {
-                    link.takes_writes = takes_writes;
+                    link.takes_writes = ping.takes_writes;
+                    link.claim = ping.claim;
+                    if link.replica.is_some() {
+                        self.news.heard(&ping.committed, self.now.steady_micros);
+                    }
                 }
             }
             other => {
@@ -409,6 +444,18 @@ impl Node {
                     replica.chunk_taken(&mut around, from, transfer, number)
                 })
             }
+            Frame::Peer { group, message } => {
+                self.peer_said(from, group, *message);
+                Ok(())
+            }
+            Frame::Between { from, to, message } => {
+                self.between_said(from, to, *message);
+                Ok(())
+            }
+            Frame::Owns { group, term } => {
+                self.owns(from, group, term);
+                Ok(())
+            }
             ask @ Frame::Ask { .. } => {
                 self.asked(from, ask);
                 Ok(())
@@ -434,8 +481,9 @@ impl Node {
 
     // Small questions.
 
-    pub(crate) fn founding(&self) -> u64 {
-        self.identity.map_or(0, |identity| identity.founding)
+    /// What the cluster began with, once this node is one of it for good.
+    pub(crate) fn charter(&self) -> Option<&Charter> {
+        self.me.and(self.identity.as_ref()).map(|identity| &identity.charter)
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -451,10 +499,14 @@ impl Node {
         if self.map.cluster.is_some() {
             return self.map.line();
         }
-        (1..=self.founder_count()).map(ReplicaId).collect()
+        let founders = self.charter().map(|charter| &charter.founders);
+        founders.into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
     pub(crate) fn owner_of(&self, group: GroupId) -> Option<ReplicaId> {
+        if group.is_instance() {
+            return self.owner_of_instance(group);
+        }
         self.replicas.get(&group)?.group.owner()
     }
 
@@ -478,8 +530,10 @@ impl Node {
     pub(crate) fn why_not_serving(&self) -> &'static str {
         match self.stage {
             Stage::Forming => "it waits for all nodes named by --peer-nodes",
-            Stage::Serving if self.map.cluster.is_some() => "not all of its nodes have registered",
             Stage::Joining => "it has asked to be admitted",
+            Stage::Serving if self.owner_of(GroupId::DIRECTORY).is_some() => {
+                "not all nodes named by --peer-nodes have said that they belong to it"
+            }
             _ => "its directory has no owner yet",
         }
     }

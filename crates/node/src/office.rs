@@ -28,7 +28,7 @@ const QUORUM_PATIENCE_MICROS: u64 = 1_500_000;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug)]
-struct Origin {
+pub(crate) struct Origin {
     errand: ErrandId,
     /// An error is the last word on a write, see [`crate::refusals`].
     writes: bool,
@@ -60,7 +60,8 @@ struct Unheld {
 impl Node {
     /// Opens and closes offices as ownership comes and goes.
     pub(crate) fn mind_offices(&mut self) {
-        let groups: Vec<GroupId> = self.replicas.keys().copied().collect();
+        let groups: Vec<GroupId> =
+            self.replicas.range(..GroupId::INSTANCES).map(|(group, _)| *group).collect();
         for group in groups {
             let consensus = &self.replicas[&group].group;
             let serving = consensus.is_owner() && consensus.ready_to_serve();
@@ -69,7 +70,7 @@ impl Node {
                 Some(open) if !serving || open != term => self.close_office(group),
                 None if serving
                     && consensus.applied_position() == consensus.last()
-                    && (group.is_directory() || self.map.is_complete())
+                    && (group.is_directory() || self.map.cluster.is_some())
                     && !self.handing_over(group)
                     && !self.is_stopping() =>
                 {
@@ -114,7 +115,7 @@ impl Node {
         }
     }
 
-    fn reply(&mut self, origin: Origin, answer: Told) {
+    pub(crate) fn reply(&mut self, origin: Origin, answer: Told) {
         let ErrandId { edge, boot, number } = origin.errand;
         if origin.writes {
             self.refusals.remember(origin.errand, &answer, self.now.steady_micros);
@@ -171,6 +172,11 @@ impl Node {
             self.reply(origin, Told::Response(problem.into()));
             return;
         }
+        match question {
+            Question::Immortal(ask) => return self.ask_instance(group, origin, ask),
+            Question::ImmortalStatus => return self.ask_status(group, origin),
+            _ => {}
+        }
         let Some(office) = self.offices.get_mut(&group) else {
             self.reply(origin, Told::NotOwner);
             return;
@@ -197,6 +203,9 @@ impl Node {
             Question::Directory(command) => {
                 self.propose_to_directory(ticket, &command);
                 return;
+            }
+            Question::Immortal(_) | Question::ImmortalStatus => {
+                unreachable!("instances have taken theirs above")
             }
         };
         // Always: the frame may have been on its way since an earlier term of this very node, and
@@ -225,10 +234,10 @@ impl Node {
         if matches!(question, Question::Fence(_)) {
             return None;
         }
-        if group.is_directory() {
+        if group.is_directory() || group.is_instance() {
             return None;
         }
-        let quorum = self.directory().effective_quorum();
+        let quorum = self.quorum_in_force();
         let up = self.nodes_up();
         (up < quorum).then(|| {
             let text = format!(
@@ -337,7 +346,7 @@ impl Node {
     }
 
     fn is_held(&self, group: GroupId, position: Position) -> bool {
-        let quorum = self.directory().effective_quorum();
+        let quorum = self.quorum_in_force();
         self.replicas.get(&group).is_some_and(|replica| replica.group.held_by(position) >= quorum)
     }
 
@@ -365,13 +374,13 @@ impl Node {
 
     fn waits_in_vain(&self, group: GroupId, unheld: &Unheld) -> bool {
         !group.is_directory()
-            && self.nodes_up() < self.directory().effective_quorum()
+            && self.nodes_up() < self.quorum_in_force()
             && self.now.steady_micros.saturating_sub(unheld.since) > QUORUM_PATIENCE_MICROS
     }
 
     fn not_held(&self, group: GroupId, position: Position) -> Problem {
         let held = self.replicas.get(&group).map_or(0, |r| r.group.held_by(position));
-        let quorum = self.directory().effective_quorum();
+        let quorum = self.quorum_in_force();
         let text = format!(
             "the write is committed on {held} replicas, but the membership quorum is {quorum} and a \
              node went away meanwhile; it will be seen, and is safe on a majority"
@@ -385,7 +394,7 @@ impl Node {
             self.close_office(group);
         }
         for (position, term, outcome) in findings.applied {
-            if let replica::Outcome::Directory(changed) = &outcome {
+            if let replica::Outcome::Directory(changed, _) = &outcome {
                 self.directory_changed(changed);
             }
             let Some(office) = self.offices.get_mut(&group) else { continue };
@@ -400,8 +409,8 @@ impl Node {
                     let input = DeskInput::Applied { proposal, position, outcome };
                     self.agenda.push_back(Agenda::Desk(group, input));
                 }
-                replica::Outcome::Directory(changed) => {
-                    let answer = Told::Response(self.directory_answer(changed));
+                replica::Outcome::Directory(changed, about) => {
+                    let answer = Told::Response(self.directory_answer(changed, about));
                     self.answer_when_held(group, proposal, answer, None);
                 }
                 replica::Outcome::Other => self.close_office(group),
@@ -442,9 +451,12 @@ impl Node {
         self.propose(GroupId::DIRECTORY, ticket, command.clone());
     }
 
-    fn directory_answer(&self, changed: Changed) -> Response {
+    fn directory_answer(&self, changed: Changed, about: Option<String>) -> Response {
         if let Changed::Refused(why) = changed {
             return Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied).into();
+        }
+        if let Some(name) = about {
+            return self.changed_instance(&name);
         }
         let body = serde_json::json!({
             "membershipQuorum": self.map.effective_quorum(),
@@ -466,5 +478,11 @@ impl Node {
 }
 
 pub(crate) fn name_of(group: GroupId) -> String {
-    if group.is_directory() { "the directory".into() } else { format!("partition {group}") }
+    if group.is_directory() {
+        "the directory".into()
+    } else if group.is_instance() {
+        format!("instance {group}")
+    } else {
+        format!("partition {group}")
+    }
 }

@@ -1,10 +1,11 @@
 //! The links to other nodes, and who is behind each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::ReplicaId;
+use protocol::{Position, ReplicaId, Term};
 
 use crate::frame::Hello;
+use crate::quorum::Claim;
 
 /// A node that was not heard of for this long does not count as up, in microseconds.
 pub(crate) const SILENCE_MICROS_MAX: u64 = 1_000_000;
@@ -20,6 +21,7 @@ pub(crate) struct Link {
     pub(crate) replica: Option<ReplicaId>,
     /// As its last ping said.
     pub(crate) takes_writes: bool,
+    pub(crate) claim: Claim,
     opened: u64,
     heard: u64,
 }
@@ -27,6 +29,8 @@ pub(crate) struct Link {
 #[derive(Default)]
 pub(crate) struct Peers {
     links: BTreeMap<u64, Link>,
+    /// What was claimed on links that are closed.
+    claimed: BTreeSet<Claim>,
 }
 
 impl Peers {
@@ -36,6 +40,7 @@ impl Peers {
             hello: None,
             replica: None,
             takes_writes: true,
+            claim: Claim::default(),
             opened: now,
             heard: now,
         };
@@ -43,7 +48,11 @@ impl Peers {
     }
 
     pub(crate) fn closed(&mut self, link: u64) -> Option<Link> {
-        self.links.remove(&link)
+        let link = self.links.remove(&link)?;
+        if link.replica.is_some() {
+            self.claimed.insert(link.claim);
+        }
+        Some(link)
     }
 
     pub(crate) fn heard(&mut self, link: u64, now: u64) {
@@ -99,7 +108,18 @@ impl Peers {
         links.all(|link| link.takes_writes)
     }
 
-    /// The links over which nodes spoke that fulfil a condition.
+    /// What replicas said about the quorum: the last of each open link, and of each closed one.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &Claim> {
+        let known = self.links.values().filter(|link| link.replica.is_some());
+        known.map(|link| &link.claim).chain(&self.claimed)
+    }
+
+    /// Everything up to there is known by other means.
+    pub(crate) fn forget_claims(&mut self, applied: (Term, Position)) {
+        self.claimed.retain(|claim| claim.reach > applied);
+    }
+
+    /// What was said over each link by whom.
     pub(crate) fn hellos(&self) -> impl Iterator<Item = (u64, &Hello)> {
         self.links.iter().filter_map(|(id, link)| link.hello.as_ref().map(|hello| (*id, hello)))
     }

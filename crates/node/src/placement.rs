@@ -16,12 +16,6 @@ pub(crate) fn order(group: GroupId, members: &[ReplicaId]) -> Vec<ReplicaId> {
     (0..count).map(|i| members[(first + i * step) % count]).collect()
 }
 
-/// The place of a replica in line for a group; the number of members if it is not in line.
-pub(crate) fn rank(group: GroupId, members: &[ReplicaId], replica: ReplicaId) -> usize {
-    let order = order(group, members);
-    order.iter().position(|id| *id == replica).unwrap_or(order.len())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

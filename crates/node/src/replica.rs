@@ -9,10 +9,11 @@ use bytes::Bytes;
 use documents::{AppliedCommand, Partition};
 use protocol::{GroupId, Position, ReplicaId, Term};
 use replication::{Committed, CommittedData, Group, Install, Members, Message, SnapshotOffer};
-use storage::{Applied, Batch, LogRecord, Reader, Space, StateStore, StoreError};
+use storage::{Applied, Batch, EntryKind, LogRecord, Reader, Space, StateStore, StoreError};
 
 use crate::directory::{Changed, Directory, DirectoryCommand};
 use crate::frame::{Chunk, Frame};
+use crate::immortals::Resident;
 use crate::outbox::Outbox;
 
 /// How much of the latest documents each partition keeps in memory, in bytes.
@@ -28,13 +29,15 @@ const TRANSFER_PATIENCE_MICROS: u64 = 5_000_000;
 pub(crate) enum Machine {
     Directory(Directory),
     Partition(Box<Partition>),
+    Instance(Box<Resident>),
 }
 
 /// What became of a committed entry.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Command(AppliedCommand),
-    Directory(Changed),
+    /// With the instance that it was about, if it was about one.
+    Directory(Changed, Option<String>),
     /// The entry that opens a term, or a change of members.
     Other,
 }
@@ -43,7 +46,7 @@ pub(crate) struct Replica {
     pub(crate) id: GroupId,
     pub(crate) group: Group,
     pub(crate) machine: Machine,
-    space: Space,
+    pub(crate) space: Space,
     members: Members,
     /// The term of the last applied entry.
     applied_term: Term,
@@ -56,6 +59,8 @@ pub(crate) struct Replica {
     chunk_bytes: usize,
     /// Where the log could be cut when the last routine persist began.
     pub(crate) persisted_up_to: Position,
+    /// The term and vote last written.
+    ballot: (Term, ReplicaId),
 }
 
 struct Held {
@@ -123,10 +128,9 @@ impl Replica {
         space: Space,
         applied: &Applied,
         members: Members,
-        (store, chunk_bytes): (&dyn Reader, usize),
-    ) -> Result<Self, StoreError> {
-        let machine = open_machine(id, &space, store)?;
-        Ok(Self {
+        (machine, chunk_bytes): (Machine, usize),
+    ) -> Self {
+        Self {
             id,
             group,
             machine,
@@ -139,13 +143,41 @@ impl Replica {
             outgoing: BTreeMap::new(),
             chunk_bytes,
             persisted_up_to: Position(0),
-        })
+            ballot: (Term(0), ReplicaId(0)),
+        }
+    }
+
+    /// Term and position of the last entry here.
+    pub(crate) fn reach(&self) -> (Term, Position) {
+        let last = self.group.last();
+        (self.group.term_at(last).unwrap_or_default(), last)
+    }
+
+    /// Term and position of the last entry that was applied.
+    pub(crate) fn applied(&self) -> (Term, Position) {
+        (self.applied_term, self.group.applied_position())
+    }
+
+    /// Of the directory: the highest quorum that is in force here or would be after one of the
+    /// entries that are not committed yet, as far as is known.
+    pub(crate) fn highest_quorum(&self) -> usize {
+        let Machine::Directory(directory) = &self.machine else { return 0 };
+        let mut highest = directory.effective_quorum();
+        let mut ahead = directory.clone();
+        let pending = self.group.entries_after(self.group.applied_position());
+        for entry in pending.filter(|entry| entry.kind == EntryKind::Normal) {
+            if let Ok(command) = postcard::from_bytes(&entry.data) {
+                ahead.apply(command);
+                highest = highest.max(ahead.effective_quorum());
+            }
+        }
+        highest
     }
 
     pub(crate) fn partition(&mut self) -> Option<&mut Partition> {
         match &mut self.machine {
             Machine::Partition(partition) => Some(partition),
-            Machine::Directory(_) => None,
+            Machine::Directory(_) | Machine::Instance(_) => None,
         }
     }
 
@@ -194,16 +226,31 @@ impl Replica {
             self.lazy = None;
         }
         let blocked = mark > 0 || self.held.iter().any(|held| held.batch.is_none());
+        let votes = self.takes_vote(&records);
         let batch = if blocked {
             None
         } else if records.is_empty() {
             Some(self.held.back().and_then(|held| held.batch).unwrap_or(0))
         } else {
             around.records.append(&mut records);
-            Some(around.batch)
+            let memory = matches!(&self.machine, Machine::Instance(r) if r.memory) && !votes;
+            // A group with durability in memory does not wait, but for its own earlier votes.
+            let waiting = || self.held.back().and_then(|held| held.batch).unwrap_or(0);
+            Some(if memory { waiting() } else { around.batch })
         };
         self.held.push_back(Held { number: ready.number, batch, mark, records, messages });
         self.release(around.outbox, 0);
+    }
+
+    /// Whether there is another term or vote among the records, which must never be forgotten.
+    fn takes_vote(&mut self, records: &[LogRecord]) -> bool {
+        let before = self.ballot;
+        for record in records {
+            if let LogRecord::Vote { term, voted_for, .. } = record {
+                self.ballot = (*term, *voted_for);
+            }
+        }
+        self.ballot != before
     }
 
     /// Writes the records that waited for the state store.
@@ -252,6 +299,13 @@ impl Replica {
     ) -> Result<Outcome, StoreError> {
         let Committed { position, term, data } = committed;
         self.applied_term = term;
+        if let CommittedData::Members(members) = &data {
+            self.members = members.clone();
+        }
+        if let Machine::Instance(resident) = &mut self.machine {
+            resident.apply(store, (&mut self.group, &self.space), (position, term), data)?;
+            return Ok(Outcome::Other);
+        }
         let applied = |members: &Members| Applied { position, term, members: encode(members) };
         match data {
             CommittedData::Normal(data) => match &mut self.machine {
@@ -261,20 +315,23 @@ impl Replica {
                 Machine::Directory(directory) => {
                     let command: DirectoryCommand = postcard::from_bytes(&data)
                         .map_err(|error| StoreError(format!("a directory entry: {error}")))?;
+                    let about = match &command {
+                        DirectoryCommand::Immortal(command) => Some(command.name().to_owned()),
+                        _ => None,
+                    };
                     let changed = directory.apply(command);
                     let mut batch = Batch::default();
                     let state = postcard::to_stdvec(directory).expect("a directory encodes");
                     batch.put(self.space.key(FAMILY_DIRECTORY, b""), state);
                     self.space.put_applied(&mut batch, &applied(&self.members));
                     store.write(batch)?;
-                    Ok(Outcome::Directory(changed))
+                    Ok(Outcome::Directory(changed, about))
                 }
+                Machine::Instance(_) => unreachable!("an instance has taken it above"),
             },
-            CommittedData::Members(members) => {
-                self.members = members;
+            CommittedData::Members(_) | CommittedData::Empty => {
                 self.note_applied(store, &applied(&self.members))
             }
-            CommittedData::Empty => self.note_applied(store, &applied(&self.members)),
         }
     }
 
@@ -289,6 +346,23 @@ impl Replica {
         Ok(Outcome::Other)
     }
 
+    /// Before the state is made durable: where the log may be cut afterwards.
+    pub(crate) fn prepare_persist(&mut self, store: &mut dyn StateStore) -> Result<(), StoreError> {
+        self.persisted_up_to = match &mut self.machine {
+            Machine::Instance(resident) => resident.prepare(store, &self.group, &self.space)?.0,
+            _ => self.group.applied_position(),
+        };
+        Ok(())
+    }
+
+    /// Nothing of it stays in the store.
+    pub(crate) fn remove_state(&mut self, store: &mut dyn StateStore) -> Result<(), StoreError> {
+        let next = self.space.staging();
+        let mut batch = Batch::default();
+        next.clean(&*store, &mut batch, usize::MAX)?;
+        store.write(batch)
+    }
+
     // Snapshots out.
 
     fn begin_transfer(
@@ -297,8 +371,14 @@ impl Replica {
         offer: SnapshotOffer,
     ) -> Result<(), StoreError> {
         // The state may be further than the offer by now; what is sent is the state as it is.
-        let offer =
-            offer.at(self.group.applied_position(), self.applied_term, self.members.clone());
+        let offer = match &mut self.machine {
+            Machine::Instance(resident) => {
+                let (position, term, members) =
+                    resident.prepare(around.store, &self.group, &self.space)?;
+                offer.at(position, term, members)
+            }
+            _ => offer.at(self.group.applied_position(), self.applied_term, self.members.clone()),
+        };
         let to = offer.to;
         let transfer = Transfer {
             id: around.steady_micros.wrapping_mul(64).wrapping_add(u64::from(self.id.0)),
@@ -431,13 +511,23 @@ impl Replica {
         self.space = incoming.space;
         self.members = install.members;
         self.applied_term = install.term;
-        self.machine = open_machine(self.id, &self.space, &*around.store)?;
+        if let Machine::Instance(resident) = &mut self.machine {
+            resident.installed(&*around.store, &self.space, self.members.clone())?;
+            resident.stand(&mut self.group);
+        } else {
+            self.machine = open_machine(self.id, &self.space, &*around.store)?;
+        }
         self.group.applied(install.position);
         Ok(())
     }
 }
 
-fn open_machine(id: GroupId, space: &Space, store: &dyn Reader) -> Result<Machine, StoreError> {
+/// The machine of the directory or a partition.
+pub(crate) fn open_machine(
+    id: GroupId,
+    space: &Space,
+    store: &dyn Reader,
+) -> Result<Machine, StoreError> {
     if !id.is_directory() {
         let mut partition = Partition::open(store, *space)?;
         partition.set_cache_bytes(CACHE_BYTES);

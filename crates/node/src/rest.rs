@@ -57,7 +57,7 @@ impl Node {
         }
         let voter =
             |group: &crate::replica::Replica| group.group.members().voters.contains(&replica);
-        if self.replicas.values().all(voter) {
+        if self.replicas.range(..GroupId::INSTANCES).all(|(_, group)| voter(group)) {
             NodeStatus::Available
         } else {
             NodeStatus::Synchronizing

@@ -28,7 +28,8 @@ number! {
     ReplicaId(u64)
 }
 number! {
-    /// A replicated log. 0 is the directory, 1 and up are the partitions.
+    /// A replicated log. 0 is the directory, 1 and up are the partitions, and from
+    /// [`GroupId::INSTANCES`] on each is an instance of an immortal.
     GroupId(u32)
 }
 number! {
@@ -51,6 +52,17 @@ pub type Epoch = Term;
 impl GroupId {
     /// The cluster's own map: nodes, quorum, the number of partitions.
     pub const DIRECTORY: Self = Self(0);
+
+    /// The first instance's group. There are never so many partitions.
+    pub const INSTANCES: Self = Self(1 << 20);
+
+    pub fn is_instance(self) -> bool {
+        self >= Self::INSTANCES && self.0 < u32::MAX
+    }
+
+    pub fn is_partition(self) -> bool {
+        !self.is_directory() && self < Self::INSTANCES
+    }
 
     pub fn is_directory(self) -> bool {
         self == Self::DIRECTORY

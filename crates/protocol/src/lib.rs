@@ -17,4 +17,4 @@ mod request;
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, KIND_ERROR, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
 pub use problem::{Code, Outcome, Problem};
-pub use request::{BodyType, Method, Request, Response, Source};
+pub use request::{Behind, BodyType, Method, Request, Response, Source};

@@ -65,6 +65,8 @@ codes! {
     PreconditionFailed = "PRECONDITION_FAILED", 412, 0;
     /// The body is over the limit.
     TooLarge = "TOO_LARGE", 413, 0;
+    /// What is at this path is spoken to in another protocol, over an upgraded connection.
+    UpgradeRequired = "UPGRADE_REQUIRED", 426, 0;
     /// The key was used before for another request.
     KeyReused = "KEY_REUSED", 422, 0;
     /// The effect comes from an owner that was replaced.

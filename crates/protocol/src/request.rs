@@ -1,6 +1,9 @@
 //! A request and its answer, free of HTTP's clothes: what a client sent, what a node passes to the
 //! owner, and what a task asks of other services are all this one type.
 
+use std::fmt;
+use std::str::FromStr;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -118,6 +121,42 @@ pub struct Response {
     pub retry_after_seconds: Option<u32>,
     /// `Location`, for what was created.
     pub location: Option<String>,
+    /// `Amrita-Behind`, for a read with `?consistency=local`.
+    pub behind: Option<Behind>,
+}
+
+/// How far a replica may be behind its owner, as far as the owner was heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// So many entries of its partition are committed and were not applied here...
+    pub entries: u64,
+    /// ... and what was committed in so many milliseconds may be missing as well. None: the owner
+    /// was not heard of yet.
+    pub millis: Option<u64>,
+}
+
+impl Behind {
+    /// In HTTP.
+    pub const HEADER: &'static str = "amrita-behind";
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.millis {
+            Some(millis) => write!(f, "entries={}, ms={millis}", self.entries),
+            None => write!(f, "entries={}, ms=unknown", self.entries),
+        }
+    }
+}
+
+impl FromStr for Behind {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (entries, millis) = text.split_once(", ").ok_or(())?;
+        let entries = entries.strip_prefix("entries=").ok_or(())?.parse().map_err(|_| ())?;
+        Ok(Self { entries, millis: millis.strip_prefix("ms=").ok_or(())?.parse().ok() })
+    }
 }
 
 impl Response {
@@ -126,7 +165,7 @@ impl Response {
     }
 
     pub fn bytes(status: u16, body: Bytes) -> Self {
-        Self { status, body, etag: None, retry_after_seconds: None, location: None }
+        Self { status, body, etag: None, retry_after_seconds: None, location: None, behind: None }
     }
 
     pub fn document(status: u16, document: &Document) -> Self {

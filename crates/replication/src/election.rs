@@ -34,6 +34,11 @@ impl Hint {
         self.ticks_left = self.ticks_left.max(ticks.saturating_add(self.delay_ticks));
     }
 
+    /// There is nobody else to wait for.
+    pub(crate) fn hurry(&mut self) {
+        self.ticks_left = 0;
+    }
+
     pub(crate) fn tick(&mut self) {
         self.ticks_left = self.ticks_left.saturating_sub(1);
     }

@@ -168,6 +168,7 @@ impl Group {
             _ => {}
         }
         let (from, term) = (message.from, self.raw.raft.term);
+        let is_behind = self.is_behind(&message);
         match kind {
             MessageKind::Campaign => self.campaign_for_owner(message),
             _ => self.step(message),
@@ -180,9 +181,14 @@ impl Group {
         if let Some(hint) = &mut self.hint {
             if self.raw.raft.term > term {
                 hint.wait(ELECTION_TICKS);
+            } else if kind == MessageKind::PreVote && is_behind {
+                hint.hurry();
             } else if kind == MessageKind::PreVote {
                 hint.wait(HINT_RETRY_TICKS);
             }
+        }
+        if is_behind {
+            self.follow_hint();
         }
     }
 
@@ -279,7 +285,11 @@ impl Group {
         self.raw.raft.become_follower(term, raft::INVALID_ID);
         let mut hint = Hint::new(delay_ticks);
         if let Some(pre_vote) = self.held_pre_vote.take() {
-            hint.wait(HINT_RETRY_TICKS);
+            if self.is_behind(&pre_vote) {
+                hint.hurry();
+            } else {
+                hint.wait(HINT_RETRY_TICKS);
+            }
             self.step(pre_vote);
         }
         self.hint = Some(hint);
@@ -359,6 +369,12 @@ impl Group {
         Some(LogRecord::Base { group: self.options.group, position, term })
     }
 
+    /// Snapshots stand at this position from now on, and not where the state machine has come to:
+    /// for a state that is not written with every entry. The log must not be cut behind it.
+    pub fn snapshots_stand_at(&mut self, position: Position, term: Term, members: Members) {
+        self.raw.mut_store().snapshots_stand_at(crate::SnapshotMeta { position, term, members });
+    }
+
     /// Gives a message to raft-rs. It has errors for local messages and strangers only, and such
     /// messages are to be ignored.
     pub(crate) fn step(&mut self, message: eraftpb::Message) {
@@ -406,6 +422,16 @@ impl Group {
         raft.state == StateRole::Follower
             && raft.leader_id != raft::INVALID_ID
             && raft.election_elapsed < raft.election_timeout()
+    }
+
+    /// Somebody asks for a vote that it cannot get, as it lacks entries that are here. It will ask
+    /// again and again; with an owner dead in the middle of a write, only this replica can win.
+    fn is_behind(&self, message: &eraftpb::Message) -> bool {
+        let raft = &self.raw.raft;
+        message.msg_type == MessageType::MsgRequestPreVote
+            && raft.state == StateRole::Follower
+            && raft.leader_id == raft::INVALID_ID
+            && !raft.raft_log.is_up_to_date(message.index, message.log_term)
     }
 
     /// raft-rs panics when it stands while a state that was installed is not durable (it looks for

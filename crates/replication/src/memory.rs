@@ -27,6 +27,8 @@ pub(crate) struct MemoryLog {
     /// Memberships and the positions from which on they are in force, in order; the first is the
     /// one in force at `applied`.
     history: VecDeque<(Position, Members)>,
+    /// Where a snapshot would stand, if not at `applied`.
+    stand: Option<SnapshotMeta>,
     /// As it was at the start; raft-rs asks once.
     start: HardState,
 }
@@ -41,6 +43,7 @@ impl MemoryLog {
             bytes,
             applied: base,
             history: VecDeque::from([(Position(0), Members::default())]),
+            stand: None,
             start: HardState::default(),
         }
     }
@@ -73,6 +76,11 @@ impl MemoryLog {
     fn get(&self, position: Position) -> Option<&Entry> {
         let offset = position.0.checked_sub(self.base.0)?.checked_sub(1)?;
         self.entries.get(usize::try_from(offset).ok()?)
+    }
+
+    pub(crate) fn after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        let gone = usize::try_from(position.0.saturating_sub(self.base.0)).unwrap_or(usize::MAX);
+        self.entries.iter().skip(gone)
     }
 
     /// The entry replaces the one at its position and all after it.
@@ -110,6 +118,32 @@ impl MemoryLog {
             self.entries.shrink_to_fit();
         }
         self.base_term
+    }
+
+    /// From now on snapshots stand there.
+    pub(crate) fn snapshots_stand_at(&mut self, meta: SnapshotMeta) {
+        self.stand = Some(meta);
+    }
+
+    /// The entries after a position and up to the applied one: at least one if there is any, and
+    /// more up to so many bytes.
+    pub(crate) fn applied_after(
+        &self,
+        position: Position,
+        bytes_max: usize,
+    ) -> impl Iterator<Item = &Entry> {
+        let skipped = position.0.saturating_sub(self.base.0);
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        self.entries
+            .iter()
+            .skip(skipped)
+            .take_while(|entry| entry.position <= self.applied)
+            .take_while(move |entry| {
+                let fits = bytes == 0 || bytes < bytes_max;
+                bytes += bytes_of(entry);
+                fits
+            })
     }
 
     /// From that position on these members are in force.
@@ -183,8 +217,10 @@ impl Storage for MemoryLog {
     /// Only says where a snapshot would stand: the state goes another way. Not yet for a replica
     /// that is not a member at that position, as it would not take it.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
-        let members = self.members_at_applied();
-        let position = self.applied;
+        let (position, members) = match &self.stand {
+            Some(stand) => (stand.position, &stand.members),
+            None => (self.applied, self.members_at_applied()),
+        };
         let known = members.contains(protocol::ReplicaId(to));
         match self.term_at(position) {
             Some(term) if position.0 >= request_index.max(1) && known => {

@@ -2,6 +2,7 @@
 
 use protocol::{Position, ReplicaId, Term};
 use raft::{ProgressState, StateRole, Storage};
+use storage::Entry;
 
 use crate::{Group, GroupOptions, Members, Progress, Role, Status};
 
@@ -106,6 +107,11 @@ impl Group {
         Position(self.raw.raft.raft_log.last_index())
     }
 
+    /// As far as this replica knows.
+    pub fn committed_position(&self) -> Position {
+        Position(self.raw.raft.raft_log.committed)
+    }
+
     pub fn applied_position(&self) -> Position {
         Position(self.raw.raft.raft_log.applied)
     }
@@ -113,6 +119,26 @@ impl Group {
     /// The term of the entry there, if it is in memory (or the base).
     pub fn term_at(&self, position: Position) -> Option<Term> {
         self.raw.store().term(position.0).ok().map(Term)
+    }
+
+    /// Applied entries that a user proposed, after a position: at least one if there is any, and more
+    /// up to so many bytes.
+    pub fn applied_after(&self, position: Position, bytes_max: usize) -> Vec<Entry> {
+        let all = self.raw.store().applied_after(position, bytes_max);
+        let mut found: Vec<Entry> = all.cloned().collect();
+        let last = found.last().map(|entry| entry.position);
+        let ours = |e: &Entry| e.kind == storage::EntryKind::Normal && !e.data.is_empty();
+        found.retain(ours);
+        match last {
+            // A stretch without any: look behind it.
+            Some(last) if found.is_empty() => self.applied_after(last, bytes_max),
+            _ => found,
+        }
+    }
+
+    /// The entries behind that position, durable or not. To be asked when there is no ready left.
+    pub fn entries_after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        self.raw.store().after(position)
     }
 
     /// Memory held by the entries, in bytes, roughly.

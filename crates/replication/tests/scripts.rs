@@ -48,6 +48,8 @@ macro_rules! scripts {
 scripts! {
     election_by_hint
     election_by_timeout
+    who_has_more_does_not_wait_for_its_turn
+    who_has_more_and_hears_of_the_loss_late_does_not_wait
     a_pre_vote_that_came_too_early_is_answered_when_the_owner_is_lost
     a_living_owner_is_not_disturbed_by_a_hint
     entries_are_sent_before_they_are_durable

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper_util::rt::TokioIo;
-use protocol::{BodyType, Request, Response};
+use protocol::{Behind, BodyType, Request, Response};
 use server::Address;
 use tokio::net::TcpStream;
 
@@ -151,6 +151,7 @@ fn to_response(status: u16, headers: &HeaderMap, body: Bytes) -> Response {
         etag: text(header::ETAG),
         retry_after_seconds: text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()),
         location: text(header::LOCATION),
+        behind: text(HeaderName::from_static(Behind::HEADER)).and_then(|text| text.parse().ok()),
     }
 }
 

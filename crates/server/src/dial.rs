@@ -46,22 +46,22 @@ const GOOD: Duration = Duration::from_secs(1);
 /// How long the whole handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(2);
 
-/// Gives every link of the process a number of its own.
+/// Gives every link and every program of the process a number of its own.
 #[derive(Clone, Default)]
-pub(crate) struct LinkNumbers(Arc<AtomicU64>);
+pub(crate) struct Numbers(Arc<AtomicU64>);
 
-impl LinkNumbers {
+impl Numbers {
     pub(crate) fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// What is shared by all links of a node.
+/// What is shared by all links and programs of a node.
 #[derive(Clone)]
 pub(crate) struct Ends {
     /// Of the node's own thread.
     pub(crate) runtime: Handle,
-    pub(crate) numbers: LinkNumbers,
+    pub(crate) numbers: Numbers,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -69,11 +69,7 @@ pub(crate) struct Ends {
 impl Ends {
     /// Takes over a connection that was accepted elsewhere, and lets it live on the node's thread.
     pub(crate) fn adopt(&self, upgraded: Upgraded, stop: watch::Receiver<()>) -> io::Result<()> {
-        let parts = upgraded
-            .downcast::<Courteous>()
-            .map_err(|_| io::Error::other("the connection is not a client's"))?;
-        let already_read = parts.read_buf;
-        let socket = parts.io.into_socket().into_std()?;
+        let (socket, already_read) = socket_of_client(upgraded)?;
         let ends = self.clone();
         self.runtime.spawn(async move {
             let lived = match TcpStream::from_std(socket) {
@@ -194,6 +190,15 @@ async fn handshake(target: &Address) -> io::Result<(TcpStream, Bytes)> {
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(io::Error::other)?;
     socket_of(upgraded)
+}
+
+/// The plain socket under an upgraded connection that was accepted, and what was read from it too
+/// early. It does not belong to the threads that accepted it any more.
+pub(crate) fn socket_of_client(upgraded: Upgraded) -> io::Result<(std::net::TcpStream, Bytes)> {
+    let parts = upgraded
+        .downcast::<Courteous>()
+        .map_err(|_| io::Error::other("the connection is not a client's"))?;
+    Ok((parts.io.into_socket().into_std()?, parts.read_buf))
 }
 
 /// The plain socket under an upgraded connection that was dialed, and what was read from it too

@@ -7,6 +7,7 @@
 //! the links, records to the log. Frames go first, as the way over another node is the longer one.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,12 +19,15 @@ use storage::LogRecord;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
+use crate::ambrosia_ports::AmbrosiaPorts;
 use crate::dial::Dialer;
 use crate::inbox::{Event, Inbox};
 use crate::link::Link;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
+use crate::programs::Program;
+use crate::repros;
 use crate::space::Space;
 
 /// How long a stop in good order may take.
@@ -41,6 +45,9 @@ pub(crate) struct Parts {
     pub(crate) log: LogWriter,
     pub(crate) persister: Persister,
     pub(crate) dialer: Dialer,
+    pub(crate) ports: AmbrosiaPorts,
+    /// The folder of the node's data.
+    pub(crate) sandbox: PathBuf,
     pub(crate) space: Space,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -51,6 +58,8 @@ pub(crate) struct Engine {
     now: Now,
     ticks_until_space: u32,
     links: HashMap<u64, Arc<Link>>,
+    /// The programs that the node knows. One that is not here any more is never spoken of again.
+    programs: HashMap<u64, Arc<Program>>,
     /// Who waits for an answer, by ticket. Bounded by the number of connections.
     tickets: HashMap<u64, oneshot::Sender<Response>>,
     next_ticket: u64,
@@ -59,6 +68,8 @@ pub(crate) struct Engine {
     inputs: Vec<Input>,
     /// Links with frames that were not sent yet.
     touched: Vec<u64>,
+    /// Programs that were told something that was not sent yet.
+    programs_touched: Vec<u64>,
     records: Vec<LogRecord>,
     batch: Option<u64>,
     stop_by: Option<Instant>,
@@ -83,6 +94,8 @@ impl Engine {
             now: Now::default(),
             ticks_until_space: 0,
             links: HashMap::new(),
+            programs: HashMap::new(),
+            programs_touched: Vec::new(),
             tickets: HashMap::new(),
             next_ticket: 1,
             outputs: Vec::new(),
@@ -162,8 +175,23 @@ impl Engine {
                     .inputs
                     .extend(frames.into_iter().map(|frame| Input::Received { link, frame }));
             }
-            // A link of an earlier life of the node may still have something to say.
-            Event::LinkClosed { .. } | Event::Received { .. } => return,
+            Event::ProgramOpened { program } => self.program_opened(program),
+            Event::ProgramSaid { program, bytes } if self.programs.contains_key(&program) => {
+                Input::ProgramSaid { program, bytes }
+            }
+            Event::ProgramDrained { program, bytes } if self.programs.contains_key(&program) => {
+                Input::ProgramDrained { program, bytes }
+            }
+            Event::ProgramClosed { program } if self.programs.remove(&program).is_some() => {
+                Input::ProgramClosed { program }
+            }
+            // A link or a program of an earlier life of the node may still have something to say,
+            // and a program that the node has let go too.
+            Event::LinkClosed { .. }
+            | Event::Received { .. }
+            | Event::ProgramSaid { .. }
+            | Event::ProgramDrained { .. }
+            | Event::ProgramClosed { .. } => return,
             Event::LogDurable { batch } => Input::LogDurable { batch },
             Event::LogFailed { why, full } => self.parts.space.log_failed(why, full),
             Event::LogRecovered => {
@@ -211,6 +239,10 @@ impl Engine {
             }
             Output::Answer { ticket, response } => self.answer(ticket, response),
             Output::Invoke(invocation) => self.invoke(invocation),
+            Output::ProgramTell { program, bytes } => self.tell_program(program, bytes),
+            Output::ProgramClose { program } => self.let_program_go(program),
+            Output::ProgramPorts { ports } => self.parts.ports.keep(&ports),
+            Output::Repro { name, text } => self.keep_repro(name, text),
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
             Output::Stopped => self.ends(End::Stopped),
@@ -247,6 +279,34 @@ impl Engine {
         }
     }
 
+    fn program_opened(&mut self, program: Arc<Program>) -> Input {
+        let (id, door) = (program.id, program.door);
+        self.programs.insert(id, program);
+        Input::ProgramOpened { program: id, door }
+    }
+
+    fn tell_program(&mut self, id: u64, bytes: Vec<bytes::Bytes>) {
+        if let Some(program) = self.programs.get(&id) {
+            program.tell(bytes);
+            if !self.programs_touched.contains(&id) {
+                self.programs_touched.push(id);
+            }
+        }
+    }
+
+    fn let_program_go(&mut self, id: u64) {
+        if let Some(program) = self.programs.remove(&id) {
+            program.flush(&self.parts.inbox, &self.parts.metrics);
+            program.let_go();
+        }
+    }
+
+    /// Written on another thread: the disk may be slow, and nobody waits for it.
+    fn keep_repro(&self, name: String, text: String) {
+        let sandbox = self.parts.sandbox.clone();
+        drop(tokio::task::spawn_blocking(move || repros::keep(&sandbox, &name, &text)));
+    }
+
     fn answer(&mut self, ticket: u64, response: Response) {
         let waiting = self.tickets.remove(&ticket);
         let waiting = waiting.expect("the node answers each ticket once, and no other");
@@ -258,6 +318,11 @@ impl Engine {
         for id in self.touched.drain(..) {
             if let Some(link) = self.links.get(&id) {
                 link.flush();
+            }
+        }
+        for id in self.programs_touched.drain(..) {
+            if let Some(program) = self.programs.get(&id) {
+                program.flush(&self.parts.inbox, &self.parts.metrics);
             }
         }
         if let Some(batch) = self.batch.take() {
@@ -285,6 +350,9 @@ impl Drop for Engine {
     fn drop(&mut self) {
         for link in self.links.values() {
             link.close();
+        }
+        for program in self.programs.values() {
+            program.close();
         }
     }
 }

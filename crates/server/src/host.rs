@@ -14,13 +14,15 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::dial::{Dialer, Ends, LinkNumbers};
+use crate::ambrosia_ports::AmbrosiaPorts;
+use crate::dial::{Dialer, Ends, Numbers};
 use crate::disk::FileDisk;
 use crate::engine::{End, Engine, Parts};
 use crate::inbox::{Event, Inbox};
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
+use crate::program_socket::ProgramSocket;
 use crate::sandbox::{PutAside, Sandbox, Wanted};
 use crate::space::Space;
 use crate::store::FjallStore;
@@ -80,6 +82,8 @@ struct Work {
     /// Threads for the connections, if they are not served by the node's own.
     sockets: Option<Runtime>,
     door: JoinHandle<()>,
+    /// The programs' door beside it.
+    socket: Option<ProgramSocket>,
     /// Dropped to close the connections.
     closing: watch::Sender<()>,
 }
@@ -103,7 +107,7 @@ impl Host {
         let handle = runtime.handle().clone();
         let metrics = Arc::new(Metrics::default());
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
-        let numbers = LinkNumbers::default();
+        let numbers = Numbers::default();
         let ends = Ends { runtime: handle.clone(), numbers, inbox: Arc::clone(&inbox), metrics };
         let sockets = socket_runtime(config.socket_threads)?;
         let catalogue = Arc::new(catalogue);
@@ -118,6 +122,7 @@ impl Host {
         tracing::info!(target: "amrita", "node {node_id} begins; its data is in {folder}");
         let engine = maker.engine()?;
         let (closing, closing_seen) = watch::channel(());
+        let socket = ProgramSocket::open(maker.sandbox.root(), &ends, closing_seen.clone());
         let metrics = Arc::clone(&ends.metrics);
         let door = Door { inbox: Arc::clone(&inbox), metrics, ends, closing: closing_seen };
         let serving = sockets.as_ref().map_or(&handle, Runtime::handle);
@@ -126,7 +131,7 @@ impl Host {
             .map_err(|error| listen_failure(bound, &error))?;
         drop(entered);
         let door = serving.spawn(Arc::new(door).serve(listener));
-        let ended = Work { runtime, maker, engine, sockets, door, closing }.start()?;
+        let ended = Work { runtime, maker, engine, sockets, door, socket, closing }.start()?;
         let took = begun.elapsed().as_millis();
         tracing::info!(target: "amrita", "node {node_id} takes requests at {public} after {took} ms");
         Ok(Self { node_id, address: public, inbox, runtime: handle, ended })
@@ -193,8 +198,10 @@ impl Work {
     }
 
     fn run(self) -> Result<(), Failure> {
-        let Self { runtime, maker, engine, sockets, door, closing } = self;
+        let Self { runtime, mut maker, engine, sockets, door, socket, closing } = self;
         let ended = runtime.block_on(maker.live(engine));
+        // Before the sandbox is left to another process.
+        drop(socket);
         drop(closing);
         // The answers that were given last are on their way to the sockets.
         if runtime.block_on(door).is_err() {
@@ -210,7 +217,7 @@ impl Work {
 
 impl Maker {
     /// One life after the other until the node is to end.
-    async fn live(mut self, mut engine: Engine) -> Result<(), Failure> {
+    async fn live(&mut self, mut engine: Engine) -> Result<(), Failure> {
         loop {
             match engine.run().await {
                 End::Stopped => return Ok(()),
@@ -258,6 +265,8 @@ impl Maker {
             log,
             persister,
             dialer: Dialer::new(self.ends.clone()),
+            ports: AmbrosiaPorts::new(self.ends.clone()),
+            sandbox: self.sandbox.root().to_owned(),
             space: Space::new(self.sandbox.root().to_owned(), self.config.free_space_bytes_min),
             metrics: Arc::clone(metrics),
         }))

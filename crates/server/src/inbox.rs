@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::link::Link;
 use crate::metrics::Metrics;
+use crate::programs::Program;
 
 /// The most requests of clients that may wait. More are answered with 503 at once.
 const REQUESTS_MAX: usize = 8_192;
@@ -20,6 +21,10 @@ const REQUESTS_MAX: usize = 8_192;
 /// The most bytes of frames that may wait. When there are more, links are not read from, and their
 /// senders have to wait.
 const FRAME_BYTES_WAITING_MAX: usize = 64 << 20;
+
+/// The most bytes that programs said and that may wait. When there are more, programs are not read
+/// from, and their writes block.
+const SAID_BYTES_WAITING_MAX: usize = 16 << 20;
 
 /// Something that happened, outside of the node.
 pub(crate) enum Event {
@@ -54,6 +59,21 @@ pub(crate) enum Event {
     },
     /// A slow handler is done.
     Invoked(Box<services::Invoked>),
+    ProgramOpened {
+        program: Arc<Program>,
+    },
+    ProgramSaid {
+        program: u64,
+        bytes: Bytes,
+    },
+    /// So much of what it was told was taken by its socket.
+    ProgramDrained {
+        program: u64,
+        bytes: u64,
+    },
+    ProgramClosed {
+        program: u64,
+    },
     Stop,
 }
 
@@ -65,7 +85,7 @@ pub(crate) struct Inbox {
     waiting: Mutex<Waiting>,
     /// Rung when something has come while the node's thread waits.
     bell: Notify,
-    /// Rung when frames were taken, for links that wait to put more.
+    /// Rung when frames or bytes of programs were taken, for those who wait to put more.
     room: Notify,
     metrics: Arc<Metrics>,
 }
@@ -75,6 +95,7 @@ struct Waiting {
     events: Vec<Event>,
     requests: usize,
     frame_bytes: usize,
+    said_bytes: usize,
     asleep: bool,
 }
 
@@ -109,16 +130,34 @@ impl Inbox {
     /// Frames of a link. Waits while there are too many.
     pub(crate) async fn received(&self, link: u64, frames: Vec<Bytes>) {
         let bytes = frames.iter().map(Bytes::len).sum::<usize>();
-        let mut frames = Some(frames);
+        self.put_when_there_is_room(Event::Received { link, frames }, |waiting| {
+            let has_room = waiting.frame_bytes < FRAME_BYTES_WAITING_MAX;
+            waiting.frame_bytes += if has_room { bytes } else { 0 };
+            has_room
+        })
+        .await;
+    }
+
+    /// What a program said. Waits while there is too much.
+    pub(crate) async fn said(&self, program: u64, bytes: Bytes) {
+        let count = bytes.len();
+        self.put_when_there_is_room(Event::ProgramSaid { program, bytes }, |waiting| {
+            let has_room = waiting.said_bytes < SAID_BYTES_WAITING_MAX;
+            waiting.said_bytes += if has_room { count } else { 0 };
+            has_room
+        })
+        .await;
+    }
+
+    /// `count` adds the event to what waits, if there is room, and says so.
+    async fn put_when_there_is_room(&self, event: Event, count: impl Fn(&mut Waiting) -> bool) {
         loop {
             // Must be made before the look at the count, or a ring between the two is missed.
             let room = self.room.notified();
             {
                 let mut waiting = self.lock();
-                if waiting.frame_bytes < FRAME_BYTES_WAITING_MAX {
-                    waiting.frame_bytes += bytes;
-                    let frames = frames.take().expect("the loop ends when they are taken");
-                    waiting.events.push(Event::Received { link, frames });
+                if count(&mut waiting) {
+                    waiting.events.push(event);
                     self.wake(waiting);
                     return;
                 }
@@ -132,8 +171,10 @@ impl Inbox {
         let mut waiting = self.lock();
         std::mem::swap(&mut waiting.events, events);
         waiting.requests = 0;
-        let was_full = waiting.frame_bytes >= FRAME_BYTES_WAITING_MAX;
+        let was_full = waiting.frame_bytes >= FRAME_BYTES_WAITING_MAX
+            || waiting.said_bytes >= SAID_BYTES_WAITING_MAX;
         waiting.frame_bytes = 0;
+        waiting.said_bytes = 0;
         drop(waiting);
         let taken = i64::try_from(events.len()).unwrap_or(i64::MAX);
         self.metrics.queue_depth.fetch_sub(taken, Ordering::Relaxed);
@@ -156,13 +197,15 @@ impl Inbox {
         }
     }
 
-    /// Throws away what waits; links among it are closed.
+    /// Throws away what waits; links and programs among it are closed.
     pub(crate) fn clear(&self) {
         let mut events = Vec::new();
         self.take(&mut events);
         for event in events {
-            if let Event::LinkOpened { link, .. } = event {
-                link.close();
+            match event {
+                Event::LinkOpened { link, .. } => link.close(),
+                Event::ProgramOpened { program } => program.close(),
+                _ => {}
             }
         }
     }
@@ -224,6 +267,25 @@ mod tests {
             let mut events = Vec::new();
             inbox.take(&mut events);
             assert!(matches!(&events[..], [Event::Received { link: 1, .. }]));
+        });
+    }
+
+    #[test]
+    fn bytes_of_programs_have_a_bound_of_their_own() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let inbox = inbox();
+        runtime.block_on(async {
+            inbox.said(1, Bytes::from(vec![0; SAID_BYTES_WAITING_MAX])).await;
+            inbox.received(1, vec![Bytes::from_static(b"x")]).await;
+            let mut second = std::pin::pin!(inbox.said(2, Bytes::from_static(b"x")));
+            let polled = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(second.as_mut().poll(context).is_ready())
+            });
+            assert!(!polled.await, "the second must wait");
+            let mut events = Vec::new();
+            inbox.take(&mut events);
+            assert_eq!(events.len(), 2);
+            second.await;
         });
     }
 

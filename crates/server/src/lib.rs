@@ -2,10 +2,13 @@
 //!
 //! [`Host`] starts one node in this process. A request comes in over HTTP (`web`), is put into the
 //! inbox of the node's thread (`engine`), and the node says what is to be done: records for the
-//! log (`log_writer`), frames for other nodes (`link`, `dial`), answers for clients. Nothing is
-//! decided here; what can be decided is in the crate `node`, which knows none of this.
+//! log (`log_writer`), frames for other nodes (`link`, `dial`), answers for clients, words for the
+//! programs that are attached (`programs`, through the doors `program_socket`, `web` and
+//! `ambrosia_ports`). Nothing is decided here; what can be decided is in the crate `node`, which
+//! knows none of this.
 
 mod address;
+mod ambrosia_ports;
 mod config;
 mod courtesy;
 mod dial;
@@ -18,8 +21,14 @@ mod link;
 mod log_writer;
 mod logging;
 mod metrics;
+mod outgoing;
 mod persister;
+mod program_socket;
+#[cfg(test)]
+mod program_tests;
+mod programs;
 mod random;
+mod repros;
 mod sandbox;
 mod signals;
 mod space;

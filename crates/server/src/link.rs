@@ -5,28 +5,22 @@
 //! a replicated write that saves a wake-up in each direction. Only when the socket takes no more
 //! does the link's writer task go on.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use node::FRAME_BYTES_MAX;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
+use crate::outgoing::{Flushed, Outgoing};
 
 /// The most bytes that may wait to be sent on a link. A receiver that is so far behind is cut off,
 /// and is brought up to date when it comes back.
 const OUTGOING_BYTES_MAX: usize = 128 << 20;
-
-/// Frames up to this size are copied together, so that many go out in one piece.
-const COPY_BYTES_MAX: usize = 8 << 10;
-
-/// The most pieces that are given to the system in one call.
-const SLICES_MAX: usize = 64;
 
 /// How much is read at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -37,7 +31,7 @@ const HEADER_BYTES: usize = 8;
 pub(crate) struct Link {
     pub(crate) id: u64,
     socket: TcpStream,
-    outgoing: Mutex<Outgoing>,
+    sending: Mutex<Sending>,
     /// The socket took no more: wakes the writer task.
     blocked: Notify,
     /// Wakes the reader to see that the link is closed.
@@ -46,19 +40,10 @@ pub(crate) struct Link {
 }
 
 #[derive(Default)]
-struct Outgoing {
-    pieces: VecDeque<Bytes>,
-    /// Small frames, gathered; comes after all pieces.
-    tail: BytesMut,
-    bytes: usize,
+struct Sending {
+    outgoing: Outgoing,
     /// Close when all is sent.
     last: bool,
-}
-
-enum Flushed {
-    All,
-    Blocked,
-    Broken,
 }
 
 impl Link {
@@ -67,7 +52,7 @@ impl Link {
         Ok(Self {
             id,
             socket,
-            outgoing: Mutex::default(),
+            sending: Mutex::default(),
             blocked: Notify::new(),
             closing: Notify::new(),
             closed: AtomicBool::new(false),
@@ -77,30 +62,23 @@ impl Link {
     /// Puts a frame at the end of what is to be sent; [`Self::flush`] sends it.
     pub(crate) fn queue(&self, frame: Bytes) {
         assert!(frame.len() <= FRAME_BYTES_MAX, "the node made a frame that no one would take");
-        let mut outgoing = self.lock();
-        if outgoing.last {
+        let mut sending = self.lock();
+        if sending.last {
             return;
         }
-        outgoing.bytes += HEADER_BYTES + frame.len();
         let length = u32::try_from(frame.len()).expect("FRAME_BYTES_MAX fits");
-        outgoing.tail.put_u32_le(length);
-        outgoing.tail.put_u32_le(crc32fast::hash(&frame));
-        if frame.len() <= COPY_BYTES_MAX {
-            outgoing.tail.put_slice(&frame);
-        } else {
-            let tail = outgoing.tail.split().freeze();
-            outgoing.pieces.push_back(tail);
-            outgoing.pieces.push_back(frame);
-        }
+        sending.outgoing.push_slice(&length.to_le_bytes());
+        sending.outgoing.push_slice(&crc32fast::hash(&frame).to_le_bytes());
+        sending.outgoing.push(frame);
     }
 
     /// Sends what is queued, as far as the socket takes it; the rest follows by itself.
     pub(crate) fn flush(&self) {
-        let mut outgoing = self.lock();
-        match outgoing.write(&self.socket) {
-            Flushed::All if outgoing.last => self.close(),
+        let mut sending = self.lock();
+        match sending.outgoing.write(|slices| self.socket.try_write_vectored(slices)) {
+            Flushed::All if sending.last => self.close(),
             Flushed::All => {}
-            Flushed::Blocked if outgoing.bytes > OUTGOING_BYTES_MAX => {
+            Flushed::Blocked if sending.outgoing.bytes() > OUTGOING_BYTES_MAX => {
                 tracing::warn!(link = self.id, "a node does not take what is sent to it: cut off");
                 self.close();
             }
@@ -125,8 +103,8 @@ impl Link {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Outgoing> {
-        self.outgoing.lock().expect("no one panics while holding a link")
+    fn lock(&self) -> std::sync::MutexGuard<'_, Sending> {
+        self.sending.lock().expect("no one panics while holding a link")
     }
 
     /// Sends the rest whenever a flush was blocked.
@@ -189,41 +167,6 @@ impl Link {
     }
 }
 
-impl Outgoing {
-    fn write(&mut self, socket: &TcpStream) -> Flushed {
-        if !self.tail.is_empty() {
-            let tail = self.tail.split().freeze();
-            self.pieces.push_back(tail);
-        }
-        while !self.pieces.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = self.pieces.len().min(SLICES_MAX);
-            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                *slice = IoSlice::new(piece);
-            }
-            match socket.try_write_vectored(&slices[..count]) {
-                Ok(sent) => self.forget(sent),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
-                Err(_) => return Flushed::Broken,
-            }
-        }
-        Flushed::All
-    }
-
-    /// So many bytes are sent.
-    fn forget(&mut self, mut sent: usize) {
-        self.bytes -= sent;
-        while let Some(piece) = self.pieces.front_mut() {
-            if sent < piece.len() {
-                piece.advance(sent);
-                return;
-            }
-            sent -= piece.len();
-            self.pieces.pop_front();
-        }
-    }
-}
-
 /// Takes the whole frames from the front of what was read.
 fn take_frames(buffer: &mut BytesMut) -> Result<Vec<Bytes>, String> {
     let mut frames = Vec::new();
@@ -251,8 +194,11 @@ fn take_frames(buffer: &mut BytesMut) -> Result<Vec<Bytes>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bytes::BufMut;
     use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::outgoing::COPY_BYTES_MAX;
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

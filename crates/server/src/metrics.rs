@@ -51,6 +51,10 @@ pub(crate) struct Metrics {
     pub(crate) links: AtomicI64,
     pub(crate) frames_sent: AtomicU64,
     pub(crate) frames_received: AtomicU64,
+    /// Programs that are connected.
+    pub(crate) programs: AtomicI64,
+    pub(crate) program_bytes_read: AtomicU64,
+    pub(crate) program_bytes_written: AtomicU64,
     pub(crate) log_records: AtomicU64,
     pub(crate) log_segments: AtomicI64,
     pub(crate) log_bytes: AtomicI64,
@@ -90,6 +94,12 @@ impl Metrics {
             ("amrita_node_inputs_total", "Inputs the node took.", &self.inputs),
             ("amrita_link_frames_sent_total", "Frames to other nodes.", &self.frames_sent),
             ("amrita_link_frames_received_total", "Frames of other nodes.", &self.frames_received),
+            ("amrita_program_bytes_read_total", "What programs said.", &self.program_bytes_read),
+            (
+                "amrita_program_bytes_written_total",
+                "What they were told.",
+                &self.program_bytes_written,
+            ),
         ] {
             header(name, help, "counter", &mut text);
             line(&mut text, format_args!("{name} {}", value.load(Ordering::Relaxed)));
@@ -100,6 +110,7 @@ impl Metrics {
             ("amrita_log_segments", "Segments of the log in use.", &self.log_segments),
             ("amrita_log_bytes", "Bytes that they take on the disk.", &self.log_bytes),
             ("amrita_links_up", "Open links to other nodes.", &self.links),
+            ("amrita_programs", "Programs that are connected.", &self.programs),
         ] {
             header(name, help, "gauge", &mut text);
             line(&mut text, format_args!("{name} {}", value.load(Ordering::Relaxed)));

@@ -12,9 +12,12 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
 use hyper::{StatusCode, Uri};
 use hyper_util::rt::TokioTimer;
-use protocol::{BodyType, Code, Method, Outcome, Problem, Request, Response, links, node_group};
+use protocol::{
+    Behind, BodyType, Code, Method, Outcome, Problem, Request, Response, links, node_group,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
@@ -22,6 +25,7 @@ use crate::courtesy::Courteous;
 use crate::dial::{self, Ends};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
+use crate::programs;
 
 /// The largest body of a request.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -139,6 +143,7 @@ impl Door {
             "/metrics" => plain(self.metrics.show()),
             "/readyz" => to_http(self.readiness().await),
             dial::LINK_PATH => self.link(request),
+            path if is_attach(path) && method == "GET" => self.attach(request),
             _ => match to_request(request).await {
                 Ok(request) => to_http(self.ask(request).await),
                 Err(problem) => to_http(problem.into()),
@@ -203,24 +208,59 @@ impl Door {
                 format!("links have version {}, the other node's {version}", dial::LINK_VERSION);
             return to_http(Problem::bad_request(message).into());
         }
+        self.upgrade(request, dial::LINK_PROTOCOL, Ends::adopt)
+    }
+
+    /// A program wants to attach to an instance: which one, its first frame says.
+    fn attach(&self, request: hyper::Request<Incoming>) -> Answer {
+        let protocol = text(request.headers(), &header::UPGRADE).unwrap_or_default();
+        if !protocol.eq_ignore_ascii_case(programs::PROTOCOL) {
+            let message = "programs attach here, in the immortal protocol: ask with the headers \
+                           'Connection: Upgrade' and 'Upgrade: amrita-immortal'";
+            let mut answer = to_http(Problem::new(Code::UpgradeRequired, message).into());
+            let protocol = HeaderValue::from_static(programs::PROTOCOL);
+            answer.headers_mut().insert(header::UPGRADE, protocol);
+            return answer;
+        }
+        if !self.ends.has_room_for_a_program() {
+            let message = "too many programs are attached to this node; end some first";
+            return to_http(Problem::new(Code::Busy, message).into());
+        }
+        self.upgrade(request, programs::PROTOCOL, Ends::adopt_program)
+    }
+
+    /// Says yes, and hands the connection over once that is said.
+    fn upgrade(
+        &self,
+        request: hyper::Request<Incoming>,
+        protocol: &'static str,
+        adopt: fn(&Ends, Upgraded, watch::Receiver<()>) -> std::io::Result<()>,
+    ) -> Answer {
         let ends = self.ends.clone();
         let closing = self.closing.clone();
         tokio::spawn(async move {
-            let linked = match hyper::upgrade::on(request).await {
-                Ok(upgraded) => ends.adopt(upgraded, closing),
+            let adopted = match hyper::upgrade::on(request).await {
+                Ok(upgraded) => adopt(&ends, upgraded, closing),
                 Err(error) => Err(std::io::Error::other(error)),
             };
-            if let Err(error) = linked {
-                tracing::debug!("a link could not be made: {error}");
+            if let Err(error) = adopted {
+                tracing::debug!("a connection could not be taken over for {protocol}: {error}");
             }
         });
         let mut answer = Answer::new(Full::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = answer.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static(dial::LINK_PROTOCOL));
+        headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
         answer
     }
+}
+
+/// Whether programs attach to an instance at this path: `/core/immortals/NAME/attach`.
+fn is_attach(path: &str) -> bool {
+    let rest = path.strip_prefix("/core/immortals/");
+    let name = rest.and_then(|rest| rest.strip_suffix("/attach"));
+    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
 /// For the metrics: the methods there are, and one name for all others.
@@ -352,7 +392,12 @@ fn to_http(response: Response) -> Answer {
         StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let texts = [(header::ETAG, response.etag), (header::LOCATION, response.location)];
+    let behind = response.behind.map(|behind| behind.to_string());
+    let texts = [
+        (header::ETAG, response.etag),
+        (header::LOCATION, response.location),
+        (header::HeaderName::from_static(Behind::HEADER), behind),
+    ];
     for (name, value) in texts {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
             headers.insert(name, value);
@@ -401,11 +446,22 @@ mod tests {
     }
 
     #[test]
+    fn programs_attach_at_the_path_of_an_instance_and_nowhere_else() {
+        assert!(is_attach("/core/immortals/counter/attach"));
+        for other in
+            ["/core/immortals/attach", "/core/immortals//attach", "/core/immortals/a/b/attach"]
+        {
+            assert!(!is_attach(other), "{other}");
+        }
+    }
+
+    #[test]
     fn a_response_keeps_its_headers() {
         let response = Response {
             etag: Some("\"1.2\"".into()),
             retry_after_seconds: Some(1),
             location: Some("/core/examples/one".into()),
+            behind: Some(Behind { entries: 2, millis: Some(37) }),
             ..Response::bytes(503, Bytes::from_static(b"{}"))
         };
         let answer = to_http(response);
@@ -413,6 +469,7 @@ mod tests {
         assert_eq!(answer.headers()["etag"], "\"1.2\"");
         assert_eq!(answer.headers()["retry-after"], "1");
         assert_eq!(answer.headers()["location"], "/core/examples/one");
+        assert_eq!(answer.headers()["amrita-behind"], "entries=2, ms=37");
         assert_eq!(answer.headers()["content-type"], "application/json");
     }
 }

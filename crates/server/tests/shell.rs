@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use server::{Address, BODY_BYTES_MAX, Config, Failure, Host};
@@ -223,4 +224,37 @@ fn only_another_node_of_the_same_version_gets_a_link() {
     );
     assert_eq!(status(&get(&host, "/livez")), 200);
     ended(host);
+}
+
+#[test]
+fn a_program_attaches_over_the_port_only_if_it_asks_for_the_upgrade() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(config(&folder)).unwrap();
+    let plain = get(&host, "/core/immortals/counter/attach");
+    assert_eq!(status(&plain), 426, "{plain}");
+    assert!(plain.contains("upgrade: amrita-immortal") && plain.contains("UPGRADE_REQUIRED"));
+    let programs = |host: &Host, count: usize| {
+        let begun = Instant::now();
+        while !get(host, "/metrics").contains(&format!("amrita_programs {count}\n")) {
+            assert!(begun.elapsed() < PATIENCE, "there are not {count} programs");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let mut socket = connect(&host);
+    let ask = "GET /core/immortals/counter/attach HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+               Upgrade: amrita-immortal\r\n\r\n";
+    socket.write_all(ask.as_bytes()).unwrap();
+    let mut head = [0; 12];
+    socket.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 101");
+    programs(&host, 1);
+    let beside = UnixStream::connect(folder.path().join("sandbox/immortals.sock")).unwrap();
+    programs(&host, 2);
+    drop((socket, beside));
+    programs(&host, 0);
+    let left = UnixStream::connect(folder.path().join("sandbox/immortals.sock")).unwrap();
+    programs(&host, 1);
+    ended(host);
+    drop(left);
+    assert!(!folder.path().join("sandbox/immortals.sock").exists());
 }

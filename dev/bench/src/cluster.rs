@@ -75,6 +75,11 @@ impl Cluster {
         child.kill().await
     }
 
+    /// Where programs attach to a node.
+    pub(crate) fn socket(&self, index: usize) -> PathBuf {
+        self.folder.path().join(format!("n{}", index + 1)).join("immortals.sock")
+    }
+
     pub(crate) fn pid(&self, index: usize) -> Option<u32> {
         self.nodes[index].as_ref().and_then(Child::id)
     }

@@ -7,7 +7,9 @@
 mod cluster;
 mod failover;
 mod http;
+mod immortals;
 mod load;
+mod program;
 
 use std::io;
 use std::path::PathBuf;
@@ -55,6 +57,46 @@ enum What {
         #[arg(long, default_value_t = 100_000)]
         documents: usize,
     },
+    /// Messages per second from one immortal to another.
+    Immortals {
+        #[arg(long, value_delimiter = ',', default_value = "16,64,1024,65536")]
+        sizes: Vec<u64>,
+        /// How much is sent at each size, in MiB.
+        #[arg(long, default_value_t = 64)]
+        megabytes: u64,
+        /// The replicas of each of the two, on as many nodes.
+        #[arg(long, default_value_t = 3)]
+        replicas: usize,
+        /// Each message is sent back.
+        #[arg(long)]
+        echo: bool,
+    },
+    /// Latency of a call from one immortal to another and its answer.
+    Calls {
+        #[arg(long, default_value_t = 5_000)]
+        count: usize,
+        #[arg(long, default_value_t = 3)]
+        replicas: usize,
+    },
+    /// From the end of the primary's program, or of its node, to the next answered call.
+    ImmortalFailover {
+        #[arg(long, value_enum, default_value = "program")]
+        harm: immortals::Harm,
+        #[arg(long, default_value_t = 100)]
+        times: usize,
+    },
+    /// One of the programs that are measured.
+    #[command(hide = true)]
+    Program {
+        #[arg(long)]
+        socket: PathBuf,
+        #[arg(long)]
+        instance: String,
+        #[arg(long)]
+        peer: String,
+        #[arg(long)]
+        echo: bool,
+    },
     /// From nothing to the first acknowledged write.
     Start {
         #[arg(long, default_value_t = 10)]
@@ -72,6 +114,26 @@ async fn main() -> io::Result<()> {
         What::Failover { kills } => failovers(&arguments, *kills).await,
         What::Memory { documents } => memory(&arguments, *documents).await,
         What::Start { runs } => starts(&arguments, *runs).await,
+        What::Program { socket, instance, peer, echo } => {
+            program::run(socket, instance, peer, *echo)
+        }
+        What::Immortals { sizes, megabytes, replicas, echo } => {
+            let (binary, scratch) = (&arguments.binary, arguments.scratch.as_deref());
+            let how = (*replicas, *echo);
+            immortals::throughput(binary, scratch, sizes, *megabytes, how).await.map(|_| ())
+        }
+        What::Calls { count, replicas } => {
+            let (binary, scratch) = (&arguments.binary, arguments.scratch.as_deref());
+            let took = immortals::calls(binary, scratch, *count, *replicas).await?;
+            immortals::show("a call and its answer", &took);
+            Ok(())
+        }
+        What::ImmortalFailover { harm, times } => {
+            let (binary, scratch) = (&arguments.binary, arguments.scratch.as_deref());
+            let took = immortals::failover(binary, scratch, *harm, *times).await?;
+            immortals::show(&format!("{harm:?}"), &took);
+            Ok(())
+        }
     }
 }
 
@@ -127,6 +189,9 @@ async fn failovers(arguments: &Arguments, kills: usize) -> io::Result<()> {
         at(0.99),
         at(1.0)
     );
+    for (at, outage) in &outages.long {
+        println!("long: {:.1} ms after the kill at {at:.3}", millis(*outage));
+    }
     println!(
         "acknowledged writes {}, versions written {}: {}",
         outages.acknowledged,

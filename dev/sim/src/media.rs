@@ -173,6 +173,12 @@ impl SimStore {
         self.cabinet().written
     }
 
+    /// Nothing that was written could be lost with the power.
+    pub fn is_settled(&self) -> bool {
+        let cabinet = self.cabinet();
+        cabinet.written == cabinet.durable
+    }
+
     /// A persist that began when so many batches were written is done.
     pub fn persisted(&self, written: usize) {
         let mut cabinet = self.cabinet();

@@ -88,7 +88,12 @@ impl World {
                 self.agenda.after(delay, Event::Invoke { process, invocation });
                 Ok(())
             }
-            Output::Note { .. } => Ok(()),
+            // There are no programs here yet.
+            Output::ProgramTell { .. }
+            | Output::ProgramClose { .. }
+            | Output::ProgramPorts { .. }
+            | Output::Repro { .. }
+            | Output::Note { .. } => Ok(()),
             Output::Rejoin { contact } => {
                 self.die(process.machine, false, "leaves its sandbox to join");
                 self.machines[process.machine].renew(self.dice.draw() | 1, Some(contact));

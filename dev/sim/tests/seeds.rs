@@ -50,16 +50,17 @@ seeds! {
     the_rules_hold_with_some_faults_3: "swarm" 61..91;
     the_rules_hold_with_some_faults_4: "swarm" 91..121;
     the_rules_hold_with_all_faults: "everything" 1..21;
-    // Seed 8 is an open finding: an identity that was read from the page cache after a kill is lost
-    // in a later power cut (see CHANGELOG.md, known faults).
-    the_rules_hold_when_processes_die_1: "kills" 1..8;
-    the_rules_hold_when_processes_die_2: "kills" 9..12;
+    the_rules_hold_when_processes_die: "kills" 1..12;
     the_rules_hold_when_power_fails: "power" 1..11;
     the_rules_hold_when_the_network_breaks: "net" 1..11;
     the_rules_hold_when_processes_are_paused: "stalls" 1..11;
     the_rules_hold_when_disks_fail: "disks" 1..11;
     the_rules_hold_when_disks_are_lost: "damage" 1..11;
     the_rules_hold_when_the_quorum_changes: "quorum" 1..11;
+    // Findings of long runs; each is a script of its own as well.
+    the_rules_hold_when_an_owner_has_not_heard_of_a_raise: "swarm" 2462..2463;
+    the_rules_hold_when_founders_see_each_other_late_1: "swarm" 2094..2095;
+    the_rules_hold_when_founders_see_each_other_late_2: "swarm" 2421..2422;
     the_rules_hold_when_nodes_are_stopped: "stops" 1..11;
     the_rules_hold_when_a_node_joins: "joins" 1..11;
 }

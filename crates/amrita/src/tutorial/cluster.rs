@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -105,14 +105,13 @@ impl Cluster {
     }
 
     fn arguments(&self, which: usize) -> Vec<String> {
-        let peers: Vec<String> = (0..self.len()).map(|peer| self.uri(peer, "")).collect();
         let member = &self.members[which];
-        let sandbox = self.folder.join(&member.id);
+        let sandbox = self.sandbox(which);
         let port = member.port.to_string();
         let mut arguments: Vec<String> = ["node", "--id", &member.id, "--port", &port]
             .map(str::to_owned)
             .into_iter()
-            .chain(["--peer-nodes".to_owned(), peers.join(",")])
+            .chain(["--peer-nodes".to_owned(), self.addresses()])
             .chain(["--sandbox".to_owned(), sandbox.display().to_string()])
             .collect();
         arguments.extend(self.extra.iter().cloned());
@@ -122,6 +121,24 @@ impl Cluster {
     /// The line that starts that node by hand.
     pub(crate) fn command_line(&self, which: usize) -> String {
         format!("amrita {}", self.arguments(which).join(" "))
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn sandbox(&self, which: usize) -> PathBuf {
+        self.folder.join(&self.members[which].id)
+    }
+
+    /// All nodes, as `--address` takes them.
+    pub(crate) fn addresses(&self) -> String {
+        let uris: Vec<String> = (0..self.len()).map(|which| self.uri(which, "")).collect();
+        uris.join(",")
     }
 
     pub(crate) fn log_path(&self, which: usize) -> PathBuf {

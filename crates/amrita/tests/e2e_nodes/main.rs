@@ -4,6 +4,7 @@
 //! They run one at a time (they share the machine and take its whole attention), and they end only
 //! processes that they started. `AMRITA_E2E_KILLS` says how many kills the big one makes.
 
+mod ambrosia;
 mod bad_days;
 mod bad_input;
 mod cluster;
@@ -11,4 +12,5 @@ mod history;
 mod http;
 mod kills;
 mod pauses;
+mod programs;
 mod quorum;

@@ -87,6 +87,11 @@ impl AmbrosiaDoor {
     /// sends a checkpoint that it was asked for, all inputs before the question are handled and what
     /// they caused was sent; there a DONE is said. Between two checkpoints, what the socket takes is the
     /// only measure of how fast a program is.
+    ///
+    /// One binding does not keep to this: the C# one may write a checkpoint past outputs that its sender
+    /// thread has not taken yet. They follow the checkpoint at once, and are not in it. If no input is
+    /// told between the request and a little after the checkpoint, a SEND that comes there gives it away,
+    /// and the checkpoint can be asked for again.
     pub fn confirms(&self) -> bool {
         false
     }

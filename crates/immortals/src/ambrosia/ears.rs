@@ -203,22 +203,27 @@ impl Ears {
     }
 }
 
-/// The size before a message and how long it is itself, if it has come.
-fn take_size(bytes: &Bytes) -> Result<Option<(usize, usize)>, Garbled> {
-    let front = bytes.slice(..bytes.len().min(SIZE_BYTES_MAX));
-    if !front.iter().any(|byte| byte & 0x80 == 0) {
-        if front.len() == SIZE_BYTES_MAX {
-            return Err(Garbled("the size of a message is longer than 32 bits".to_owned()));
+/// The size before a message and how long it is itself, if it has come. Read in place: it is done for
+/// each message, and a [`Taker`] would hold on to the bytes each time.
+fn take_size(bytes: &[u8]) -> Result<Option<(usize, usize)>, Garbled> {
+    let mut size = 0_u64;
+    for (place, byte) in bytes.iter().take(SIZE_BYTES_MAX).enumerate() {
+        size |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Ok(Some((checked_size(size)?, place + 1)));
         }
+    }
+    if bytes.len() < SIZE_BYTES_MAX {
         return Ok(None);
     }
-    let mut from = Taker::new(front);
-    let before = from.len();
-    let size = from.signed("the size of a message")?;
-    match usize::try_from(size) {
-        Ok(size) if size > 0 && i32::try_from(size).is_ok() => {
-            Ok(Some((size, before - from.len())))
-        }
+    Err(Garbled("the size of a message is longer than 32 bits".to_owned()))
+}
+
+/// The size is in zigzag form, although it is never negative.
+fn checked_size(zigzag: u64) -> Result<usize, Garbled> {
+    let size = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
+    match i32::try_from(size).ok().and_then(|size| usize::try_from(size).ok()) {
+        Some(size) if size > 0 => Ok(size),
         _ => Err(Garbled(format!("a message of one byte or more, not {size}"))),
     }
 }

@@ -120,10 +120,9 @@ fn damage_is_said_alike_for_each_split() {
     }
 }
 
-/// A long message that comes in small pieces is copied once, not once for each piece: the test would
-/// take minutes.
+/// Each piece is copied once; if all that has come were copied with each piece, this would take a minute.
 #[test]
-fn a_long_message_in_small_pieces_is_cheap() {
+fn a_long_message_in_small_pieces_comes_whole() {
     let mut door = busy_door();
     let bytes = fork("other", 1, &vec![1; 8 << 20]);
     let mut said = Vec::new();

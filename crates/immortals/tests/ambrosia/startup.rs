@@ -78,6 +78,14 @@ fn recovery_alone() {
     assert_eq!(hear(&mut door, hex("04 08 06 646566")), [ToNode::Done { input: 2 }]);
 }
 
+/// An older TypeScript binding says its initial message again when it becomes primary.
+#[test]
+fn an_initial_message_after_recovery_is_passed_over() {
+    let mut door = loaded_door(options(), 1);
+    tell(&mut door, &PRIMARY);
+    assert_eq!(hear(&mut door, hex("0e 09 0a 68656c6c6f  04 08 06 646566")), []);
+}
+
 #[test]
 fn recovery_with_standbys() {
     let mut door = door(AmbrosiaOptions { active_active: true, ..options() });

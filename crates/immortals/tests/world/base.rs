@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use immortals::{Ask, Between, Ground, Input, Instance, Options, Output, Peer, Settings, Told};
+use immortals::{Between, Ground, Input, Instance, Options, Output, Peer, Settings, Told};
 use protocol::{GroupId, Moment, Now, Position, ReplicaId, Term};
 use storage::{Batch, MemoryStore, Space, StateStore};
 
@@ -192,6 +192,8 @@ impl World {
             program_timeout_micros: 1_000_000,
             divergence_alarm: true,
             upgrade_version: None,
+            first_version: 1,
+            paused: false,
         });
         self.logs.push(Log::default());
         self.groups.push(Vec::new());
@@ -281,9 +283,7 @@ impl World {
             Event::Between { to, from, message } => self.between(to, from, message),
             Event::Moved { at, group } => self.input(at, Input::Moved { group: group_id(group) }),
             Event::HandOver { group, term, to } => {
-                if self.logs[group].term == term && self.groups[group][to].instance.is_some() {
-                    self.elect(group, to);
-                }
+                self.hand_over(group, term, to);
             }
             Event::Closed { at, boot, term } => {
                 let replica = &self.groups[at.0][at.1];
@@ -293,7 +293,10 @@ impl World {
             }
             Event::Elect { group, term } => self.campaign(group, term),
             Event::Start { at } => self.start(at),
-            Event::Release { at } => self.input(at, Input::Ask { ticket: 0, ask: Ask::Release }),
+            Event::Release { at } => {
+                let (from, message) = (replica_id(at.1), Peer::Release);
+                self.input(at, Input::Peer { from, message });
+            }
             Event::Fault => self.fault(),
             Event::Load => self.load(),
         }
@@ -491,7 +494,8 @@ impl World {
         if log.owner == Some(at.1)
             && replica.instance.is_some()
             && replica.term != Some(term)
-            && replica.applied >= log.term_start
+            && replica.applied == log.entries.len()
+            && log.proposals.is_empty()
         {
             replica.term = Some(term);
             self.input(at, Input::Opened { term: Term(term) });
@@ -560,6 +564,18 @@ impl World {
             self.after(wait, Event::Closed { at, boot, term });
         }
         self.want_apply_all(group);
+    }
+
+    fn hand_over(&mut self, group: usize, term: u64, to: usize) {
+        let Some(owner) = self.logs[group].owner.filter(|_| self.logs[group].term == term) else {
+            return;
+        };
+        if self.groups[group][to].instance.is_some() && !self.random.one_in(6) {
+            self.elect(group, to);
+        } else {
+            let boot = self.groups[group][owner].boot;
+            self.after(100_000, Event::Apply { at: (group, owner), boot });
+        }
     }
 
     fn campaign(&mut self, group: usize, term: u64) {
@@ -635,8 +651,12 @@ impl World {
                 let (group, to) = (at.0, usize::try_from(to.0 - 1).expect("small"));
                 let (wait, term) = (self.delay(), self.groups[at.0][at.1].term.unwrap_or(0));
                 self.watch.hand_overs += 1;
-                if self.times() > 0 {
-                    self.after(wait, Event::HandOver { group, term, to });
+                // The node closes the office at once, and opens it again if nobody takes over.
+                let boot = self.groups[at.0][at.1].boot;
+                self.after(0, Event::Closed { at, boot, term });
+                match self.times() {
+                    0 => self.after(100_000, Event::Apply { at, boot }),
+                    _ => self.after(wait, Event::HandOver { group, term, to }),
                 }
             }
             Output::Answer { ticket, told } => {

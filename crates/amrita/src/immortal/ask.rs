@@ -1,0 +1,152 @@
+//! What is asked of an instance's owner: `checkpoint`, `move`, `skip`, `release` and `send`.
+
+use std::time::{Duration, Instant};
+
+use sdk::{Client, Response};
+use serde_json::{Value, json};
+
+use super::options::{MoveOptions, SendOptions, SkipOptions};
+use super::show::size;
+use super::{instance, link, replicas, text};
+use crate::Outcome;
+use crate::arguments::Cluster;
+use crate::screen::{self, say};
+use crate::verbs::{body_of, client, unreachable};
+
+/// How long a checkpoint or a move may take until this command gives up waiting.
+const DONE_MAX: Duration = Duration::from_secs(15);
+
+/// Between two looks at whether it is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+async fn ask(client: &Client, name: &str, verb: &str, body: &Value) -> Result<Response, String> {
+    let path = format!("{}/{verb}", link(name));
+    client.post(&path, body).await.map_err(|error| unreachable(&error))
+}
+
+pub(super) async fn checkpoint(cluster: &Cluster, name: &str) -> Outcome {
+    let client = client(cluster)?;
+    let began = Instant::now();
+    let answer = ask(&client, name, "checkpoint", &json!({})).await?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    let wanted = answer.to_json()["input"].as_u64().unwrap_or(0);
+    loop {
+        let (_, state) = instance(&client, name).await?;
+        let taken = replicas(&state).find_map(|replica| {
+            let at = replica["checkpoint"]["input"].as_u64()?;
+            (at >= wanted).then(|| (text(&replica["node"]).to_owned(), at, replica.clone()))
+        });
+        if let Some((node, at, replica)) = taken {
+            let bytes = replica["checkpoint"]["bytes"].as_u64().unwrap_or(0);
+            say(&format!(
+                "The replica on {node} has a checkpoint of {} at input {at}, after {} ms.",
+                size(bytes),
+                began.elapsed().as_millis()
+            ));
+            return Ok(());
+        }
+        if began.elapsed() > DONE_MAX {
+            return Err(format!(
+                "a checkpoint at input {wanted} was asked for and is not there after {DONE_MAX:?}; \
+                 `amrita immortal show {name}` shows the replicas"
+            ));
+        }
+        tokio::time::sleep(LOOK_AGAIN * 5).await;
+    }
+}
+
+pub(super) async fn move_to(cluster: &Cluster, options: &MoveOptions) -> Outcome {
+    let (name, node) = options.parts()?;
+    let client = client(cluster)?;
+    let (_, state) = instance(&client, &name).await?;
+    let before = text(&state["owner"]).to_owned();
+    let node = match node {
+        Some(node) => node,
+        None => a_standby(&name, &state)?,
+    };
+    let began = Instant::now();
+    let answer = ask(&client, &name, "move", &json!({ "node": node })).await?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    if node == before {
+        say(&format!("The primary of '{name}' is on {node} already."));
+        return Ok(());
+    }
+    loop {
+        // Whoever is asked may be between two owners.
+        let state = instance(&client, &name).await;
+        if let Ok((_, state)) = &state
+            && replicas(state).any(|r| text(&r["node"]) == node && r["role"] == "PRIMARY")
+        {
+            break;
+        }
+        if began.elapsed() > DONE_MAX {
+            return Err(match state {
+                Ok((_, state)) => format!(
+                    "the owner of '{name}' is {} after {DONE_MAX:?}, and not {node}; `amrita immortal \
+                     show {name}` may tell why",
+                    screen::cell(&state["owner"])
+                ),
+                Err(why) => why,
+            });
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    let took = began.elapsed().as_millis();
+    say(&format!("The primary of '{name}' was on {before}, and is on {node} after {took} ms."));
+    Ok(())
+}
+
+fn a_standby(name: &str, state: &Value) -> Result<String, String> {
+    let ready = replicas(state).find(|replica| replica["role"] == "STANDBY");
+    let ready = ready.map(|replica| text(&replica["node"]).to_owned());
+    ready.ok_or_else(|| {
+        format!(
+            "no other replica of '{name}' has a program that has caught up: start one; `amrita immortal \
+             show {name}` shows them"
+        )
+    })
+}
+
+pub(super) async fn skip(cluster: &Cluster, options: &SkipOptions) -> Outcome {
+    let (name, input) = options.parts()?;
+    let answer = ask(&client(cluster)?, &name, "skip", &json!({ "input": input })).await?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    say(&format!(
+        "Input {input} of '{name}' is taken out: programs get a placeholder in its stead."
+    ));
+    Ok(())
+}
+
+pub(super) async fn release(cluster: &Cluster, name: &str) -> Outcome {
+    let answer = ask(&client(cluster)?, name, "release", &json!({})).await?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    say(&format!("Programs of '{name}' that were held or had diverged may attach again."));
+    Ok(())
+}
+
+pub(super) async fn send(cluster: &Cluster, options: &SendOptions) -> Outcome {
+    let (name, method, arguments) = options.parts()?;
+    let payload = match &arguments {
+        Some(arguments) => body_of(arguments)?,
+        None => json!([]),
+    };
+    let body = json!({ "method": method, "payload": payload, "from": options.from });
+    // An impulse is not numbered, so a repetition would be a second one: it is sent again only if the
+    // first was surely not logged.
+    let client = client(cluster)?.without_keys();
+    let answer = ask(&client, &name, "impulses", &body).await?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    let input = screen::cell(&answer.to_json()["input"]);
+    say(&format!("Logged as input {input} of '{name}'."));
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `amrita immortal`: instances of immortals, as people register, see and change them.
+
+mod ask;
+mod change;
+mod options;
+mod show;
+mod words;
+
+use sdk::{Client, Response};
+use serde_json::Value;
+
+use crate::Outcome;
+use crate::arguments::Cluster;
+use crate::screen;
+use crate::verbs::unreachable;
+
+pub(crate) use options::ImmortalCommand;
+pub(crate) use words::translated;
+
+/// The factory of instances.
+pub(crate) const LINK: &str = "/core/immortals";
+
+pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome {
+    use ImmortalCommand as Word;
+    match command {
+        Word::Register(options) => change::register(cluster, &options).await,
+        Word::AddReplica(options) => change::add_replica(cluster, &options).await,
+        Word::RemoveReplica(options) => change::remove_replica(cluster, &options).await,
+        Word::Set(options) => change::set(cluster, &options).await,
+        Word::Deregister(options) => change::deregister(cluster, &options).await,
+        Word::List => show::list(cluster).await,
+        Word::Show(named) => show::show(cluster, &named.name()?).await,
+        Word::Checkpoint(named) => ask::checkpoint(cluster, &named.name()?).await,
+        Word::Move(options) => ask::move_to(cluster, &options).await,
+        Word::Skip(options) => ask::skip(cluster, &options).await,
+        Word::Release(named) => ask::release(cluster, &named.name()?).await,
+        Word::Send(options) => ask::send(cluster, &options).await,
+    }
+}
+
+fn link(name: &str) -> String {
+    format!("{LINK}/{name}")
+}
+
+/// The answer and the instance in it, or why there is none.
+async fn instance(client: &Client, name: &str) -> Result<(Response, Value), String> {
+    let answer = client.get(&link(name)).await.map_err(|error| unreachable(&error))?;
+    if !answer.is_success() {
+        return Err(screen::problem(&answer));
+    }
+    let state = answer.to_json();
+    Ok((answer, state))
+}
+
+fn replicas(state: &Value) -> impl Iterator<Item = &Value> {
+    state["replicas"].as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

@@ -1,0 +1,331 @@
+//! `amrita immortal list` and `show`: how instances are, and what to do when one is not well.
+
+use serde_json::Value;
+
+use super::{LINK, instance, replicas, text};
+use crate::Outcome;
+use crate::arguments::Cluster;
+use crate::screen::{self, cell, say, table};
+use crate::verbs::{client, unreachable};
+
+pub(super) async fn list(cluster: &Cluster) -> Outcome {
+    let client = client(cluster)?;
+    let path = format!("{LINK}?expand");
+    let answer = client.get(&path).await.map_err(|error| unreachable(&error))?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    let body = answer.to_json();
+    let mut rows = Vec::new();
+    for (_, state) in body["documents"].as_object().into_iter().flatten() {
+        // A node without a replica of it does not know how it is: whoever owns it is asked.
+        if state.get("inputs").is_none()
+            && let Ok((_, asked)) = instance(&client, text(&state["name"])).await
+        {
+            rows.push(row(&asked));
+        } else {
+            rows.push(row(state));
+        }
+    }
+    if rows.is_empty() {
+        say("There is no instance. amrita immortal register NAME makes one.");
+        return Ok(());
+    }
+    say(&table(&["name", "primary on", "replicas", "inputs", "version", "state"], &rows));
+    Ok(())
+}
+
+fn row(state: &Value) -> Vec<String> {
+    let all = replicas(state).count();
+    let attached = replicas(state).filter(|replica| replica["attached"] == true).count();
+    let primary = replicas(state).find(|replica| replica["role"] == "PRIMARY");
+    let version = replicas(state).find_map(|replica| replica.get("programVersion"));
+    vec![
+        text(&state["name"]).into(),
+        primary.map_or(String::new(), |replica| text(&replica["node"]).into()),
+        format!("{attached} of {all} attached"),
+        cell(&state["inputs"]),
+        cell(version.unwrap_or(&state["currentVersion"])),
+        in_a_word(state).into(),
+    ]
+}
+
+fn in_a_word(state: &Value) -> &'static str {
+    let any = |role: &str| replicas(state).any(|replica| replica["role"] == role);
+    if state["paused"] == true {
+        "PAUSED"
+    } else if any("DIVERGED") {
+        "DIVERGED"
+    } else if any("HELD") {
+        "HELD"
+    } else if any("PRIMARY") {
+        "SERVED"
+    } else if state["owner"].is_null() {
+        "NO OWNER"
+    } else if any("RECOVERING") {
+        "RECOVERING"
+    } else {
+        "WAITING"
+    }
+}
+
+pub(super) async fn show(cluster: &Cluster, name: &str) -> Outcome {
+    let client = client(cluster)?;
+    let (answer, state) = instance(&client, name).await?;
+    if cluster.json {
+        return screen::show(&answer, true);
+    }
+    say(&of_replicas(&state));
+    let said = of_streams(&state);
+    if !said.is_empty() {
+        say("");
+        say(&said);
+    }
+    say("");
+    say(&in_sentences(&state));
+    Ok(())
+}
+
+fn of_replicas(state: &Value) -> String {
+    let rows: Vec<Vec<String>> = replicas(state)
+        .map(|replica| {
+            let attached = match &replica["attached"] {
+                Value::Bool(true) => "yes",
+                Value::Bool(false) => "no",
+                _ => "?",
+            };
+            let node = if replica["up"] == false { " (down)" } else { "" };
+            let ports = match (replica["receivePort"].as_u64(), replica["sendPort"].as_u64()) {
+                (Some(receive), Some(send)) => format!("{receive}/{send}"),
+                _ => String::new(),
+            };
+            let taken = &replica["checkpoint"];
+            let checkpoint = match (taken["input"].as_u64(), taken["bytes"].as_u64()) {
+                (Some(0), Some(0)) | (None, _) | (_, None) => String::new(),
+                (Some(input), Some(bytes)) => format!("at {input}, {}", size(bytes)),
+            };
+            vec![
+                cell(&replica["replicaNumber"]),
+                format!("{}{node}", text(&replica["node"])),
+                text(&replica["role"]).into(),
+                cell(&replica["done"]),
+                cell(&replica["lag"]),
+                attached.into(),
+                cell(&replica["programVersion"]),
+                checkpoint,
+                replica["logBytes"].as_u64().map_or(String::new(), size),
+                ports,
+            ]
+        })
+        .collect();
+    let mut heading = vec![
+        "replica",
+        "node",
+        "role",
+        "position",
+        "lag",
+        "attached",
+        "version",
+        "checkpoint",
+        "log since",
+        "ports",
+    ];
+    let with_ports = rows.iter().any(|row| row.last().is_some_and(|ports| !ports.is_empty()));
+    let mut rows = rows;
+    if !with_ports {
+        heading.pop();
+        for row in &mut rows {
+            row.pop();
+        }
+    }
+    table(&heading, &rows)
+}
+
+fn of_streams(state: &Value) -> String {
+    let list = |field: &str| state[field].as_array().cloned().unwrap_or_default();
+    let said: Vec<Vec<String>> = list("outputs")
+        .iter()
+        .map(|stream| {
+            let mut to = text(&stream["to"]).to_owned();
+            if to.is_empty() {
+                to = "(itself)".into();
+            } else if stream["registered"] == false {
+                to.push_str(" (not registered)");
+            }
+            let kept = stream["keptBytes"].as_u64().map_or(String::new(), size);
+            vec![to, cell(&stream["said"]), cell(&stream["confirmed"]), kept]
+        })
+        .collect();
+    let heard: Vec<Vec<String>> = list("senders")
+        .iter()
+        .map(|sender| vec![text(&sender["from"]).to_owned(), cell(&sender["received"])])
+        .collect();
+    let mut parts = Vec::new();
+    if !said.is_empty() {
+        parts.push(table(&["said to", "messages", "confirmed", "kept"], &said));
+    }
+    if !heard.is_empty() {
+        parts.push(table(&["heard from", "messages"], &heard));
+    }
+    parts.join("\n\n")
+}
+
+/// How it is, and what to do if that is not well.
+fn in_sentences(state: &Value) -> String {
+    let name = text(&state["name"]);
+    let mut lines = Vec::new();
+    match replicas(state).find(|replica| replica["role"] == "PRIMARY") {
+        Some(primary) => lines.push(format!(
+            "'{name}' has handled {} inputs; the primary is on {}.",
+            cell(&primary["done"]),
+            text(&primary["node"])
+        )),
+        None => lines.push(without_primary(state)),
+    }
+    if state["durability"] == "memory" {
+        lines.push(
+            "Its inputs are in memory when they are acknowledged: they are lost when a majority of its \
+             nodes dies at once."
+                .into(),
+        );
+    }
+    if let Some(wanted) = state["upgradeVersion"].as_u64()
+        && let Some(now) = replicas(state).find_map(|replica| replica["programVersion"].as_u64())
+        && wanted != now
+    {
+        lines.push(format!(
+            "An upgrade from version {now} to {wanted} is wanted: it comes when a program that can do \
+             both has caught up."
+        ));
+    }
+    lines.extend(replicas(state).filter_map(|replica| what_ails(name, replica)));
+    for stream in state["outputs"].as_array().into_iter().flatten() {
+        if stream["registered"] == false && !text(&stream["to"]).is_empty() {
+            let to = text(&stream["to"]);
+            lines.push(format!(
+                "There is no instance '{to}': what was said to it waits. amrita immortal register {to}"
+            ));
+        }
+    }
+    lines.join("\n")
+}
+
+fn without_primary(state: &Value) -> String {
+    let name = text(&state["name"]);
+    let up = replicas(state).filter(|replica| replica["up"] == true).count();
+    let all = replicas(state).count();
+    if state["paused"] == true {
+        format!("'{name}' is paused: amrita immortal set {name} --resume")
+    } else if up < all / 2 + 1 {
+        format!(
+            "'{name}' waits for nodes: {up} of {all} with a replica are up, and {} are needed.",
+            all / 2 + 1
+        )
+    } else if replicas(state).all(|replica| replica["attached"] != true) {
+        format!("'{name}' waits for a program: start one beside a node with a replica.")
+    } else {
+        format!("'{name}' has no primary at the moment.")
+    }
+}
+
+fn what_ails(name: &str, replica: &Value) -> Option<String> {
+    let node = text(&replica["node"]);
+    if let Some(held) = replica.get("held") {
+        let input = cell(&held["input"]);
+        return Some(format!(
+            "The program on {node} failed {} times on input {input} and is held.\n  the input: {}\n  \
+             what it said: {}\n  -> mend it and say `amrita immortal release {name}`, look at it with \
+             `amrita immortal debug {name} --from latest --until {input}`,\n     or take the input out: \
+             `amrita immortal skip {name} {input}`",
+            cell(&held["tries"]),
+            text(&held["message"]),
+            text(&held["text"]),
+        ));
+    }
+    let diverged = replica.get("diverged")?;
+    let (after, input) = (cell(&diverged["after"]), cell(&diverged["input"]));
+    Some(format!(
+        "The program on {node} has said something else than was recorded, after input {after} and up to \
+         input {input}; it is stopped.\n  expected: {}\n  found:    {}\n  -> its handlers must not read \
+         clocks, chance or anything else outside. Mend it and say `amrita immortal release {name}`",
+        text(&diverged["expected"]),
+        text(&diverged["found"]),
+    ))
+}
+
+/// `512 B`, `12 KiB`, `3.4 MiB`.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 3] = ["KiB", "MiB", "GiB"];
+    if bytes < 1_024 {
+        return format!("{bytes} B");
+    }
+    // Of a size for people three digits matter.
+    let mut tenths = bytes.saturating_mul(10) / 1_024;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1_024;
+        unit += 1;
+    }
+    if tenths >= 100 {
+        format!("{} {}", tenths / 10, UNITS[unit])
+    } else {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn state() -> Value {
+        json!({
+            "name": "server", "owner": "n1", "durability": "disk", "paused": false, "inputs": 12,
+            "upgradeVersion": null, "currentVersion": 0,
+            "replicas": [
+                {"node": "n1", "replicaNumber": 0, "up": true, "role": "PRIMARY", "attached": true,
+                 "done": 12, "lag": 0, "programVersion": 0, "logBytes": 2048,
+                 "checkpoint": {"input": 5, "bytes": 100}},
+                {"node": "n2", "replicaNumber": 1, "up": false, "role": "UNKNOWN"},
+            ],
+            "outputs": [{"to": "lost", "said": 3, "confirmed": 1, "keptBytes": 20, "registered": false}],
+            "senders": [{"from": "client", "received": 11}],
+        })
+    }
+
+    #[test]
+    fn an_instance_is_shown_with_its_replicas_and_streams() {
+        let state = state();
+        let table = of_replicas(&state);
+        assert!(table.contains("PRIMARY") && table.contains("at 5, 100 B"), "{table}");
+        assert!(table.contains("n2 (down)") && !table.contains("PORTS"), "{table}");
+        let streams = of_streams(&state);
+        assert!(
+            streams.contains("lost (not registered)") && streams.contains("client"),
+            "{streams}"
+        );
+        let words = in_sentences(&state);
+        assert!(words.contains("register lost") && words.contains("primary is on n1"), "{words}");
+    }
+
+    #[test]
+    fn what_is_not_well_comes_with_what_to_do() {
+        let mut state = state();
+        state["replicas"][0]["role"] = json!("HELD");
+        state["replicas"][0]["held"] =
+            json!({"input": 9, "tries": 3, "text": "no word", "message": "fork of method 1"});
+        let words = in_sentences(&state);
+        assert!(words.contains("skip server 9") && words.contains("fork of method 1"), "{words}");
+        assert_eq!(in_a_word(&state), "HELD");
+        state["replicas"][0] =
+            json!({"node": "n1", "up": true, "attached": false, "role": "WAITING"});
+        state["replicas"][1]["up"] = json!(true);
+        assert!(in_sentences(&state).contains("waits for a program"), "{}", in_sentences(&state));
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        let shown = [500, 1_536, 64 << 20, 3 << 30].map(size);
+        assert_eq!(shown, ["500 B", "1.5 KiB", "64 MiB", "3.0 GiB"]);
+    }
+}

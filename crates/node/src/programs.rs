@@ -1,0 +1,171 @@
+//! Programs that have connected: until it is known which instance they are, they wait here.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions};
+use immortals::{Door, NativeDoor};
+use protocol::GroupId;
+use protocol::immortal::{HELLO_BYTES_MAX, Hello, ToNode, ToProgram, VERSION, split_frame};
+use storage::StoreError;
+
+use crate::io::{Output, ProgramDoor};
+use crate::node::{Agenda, Node};
+use crate::registry;
+
+/// How many programs may be connected to a node.
+pub(crate) const PROGRAMS_MAX: usize = 1_000;
+
+/// What is known of a connection.
+pub(crate) enum Program {
+    /// Its first frame has not come as a whole.
+    Nameless(BytesMut),
+    /// A replica of this instance on this node has it.
+    Attached(GroupId),
+}
+
+pub(crate) type Programs = BTreeMap<u64, Program>;
+
+impl Node {
+    pub(crate) fn program_opened(&mut self, program: u64, door: ProgramDoor) {
+        if self.programs.len() >= PROGRAMS_MAX || self.is_stopping() {
+            let text = format!("this node is stopping, or has {PROGRAMS_MAX} programs already");
+            return self.turn_away(program, "STOPPING", text);
+        }
+        match door {
+            ProgramDoor::Native => {
+                self.programs.insert(program, Program::Nameless(BytesMut::new()));
+            }
+            ProgramDoor::Ambrosia { group } => self.ambrosia_opened(program, group),
+        }
+    }
+
+    /// It does not say who it is: the ports do.
+    fn ambrosia_opened(&mut self, program: u64, group: GroupId) {
+        let Some((name, entry)) = self.map.registry.of_group(group) else {
+            return self.outputs.push(Output::ProgramClose { program });
+        };
+        let version = match self.instance(group) {
+            Some(instance) => {
+                instance.program_version_at_base().unwrap_or(entry.options.current_version)
+            }
+            None => entry.options.current_version,
+        };
+        let here = entry.replicas.iter().find(|replica| replica.node == self.config.node_id);
+        let upgrade_to = here
+            .and_then(|replica| replica.upgrade_version)
+            .or(entry.options.upgrade_version)
+            .unwrap_or(version);
+        let mut door = AmbrosiaDoor::new(AmbrosiaOptions {
+            instance: name.clone(),
+            active_active: entry.options.active_active,
+            committer_id: i32::try_from(group.0).unwrap_or(1),
+            program_version: version,
+            upgrade_to,
+        });
+        let mut said = Vec::new();
+        if door.hear(Bytes::new(), &mut said).is_err() {
+            return self.outputs.push(Output::ProgramClose { program });
+        }
+        let Some(ToNode::Hello(hello)) = said.into_iter().next() else {
+            return self.outputs.push(Output::ProgramClose { program });
+        };
+        self.introduce(program, Door::Ambrosia(Box::new(door)), hello);
+    }
+
+    pub(crate) fn program_said(&mut self, program: u64, bytes: Bytes) {
+        match self.programs.get_mut(&program) {
+            None => {}
+            Some(Program::Attached(group)) => {
+                let input = immortals::Input::Heard { program, bytes };
+                self.agenda.push_back(Agenda::Instance(*group, input));
+            }
+            Some(Program::Nameless(buffer)) => {
+                buffer.extend_from_slice(&bytes);
+                match split_frame(buffer, HELLO_BYTES_MAX).map(|frame| frame.map(ToNode::read)) {
+                    Ok(None) => {}
+                    Ok(Some(Ok(ToNode::Hello(hello)))) => {
+                        let rest = buffer.split().freeze();
+                        self.introduce(program, Door::Native(NativeDoor::default()), hello);
+                        if !rest.is_empty() {
+                            self.program_said(program, rest);
+                        }
+                    }
+                    Ok(Some(Ok(_))) => {
+                        self.turn_away(program, "BAD_FRAME", "HELLO comes first".into());
+                    }
+                    Ok(Some(Err(why))) | Err(why) => {
+                        self.turn_away(program, "BAD_FRAME", why.0);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn program_drained(&mut self, program: u64, bytes: u64) {
+        if let Some(Program::Attached(group)) = self.programs.get(&program) {
+            let input = immortals::Input::Drained { program, bytes };
+            self.agenda.push_back(Agenda::Instance(*group, input));
+        }
+    }
+
+    pub(crate) fn program_closed(&mut self, program: u64) {
+        if let Some(Program::Attached(group)) = self.programs.remove(&program) {
+            let input = immortals::Input::Detached { program };
+            self.agenda.push_back(Agenda::Instance(group, input));
+        }
+    }
+
+    /// It has said who it is.
+    fn introduce(&mut self, program: u64, door: Door, hello: Hello) {
+        if hello.version_min > VERSION || hello.version_max < VERSION {
+            let text = format!(
+                "this node speaks version {VERSION} of the immortal protocol, the program versions {} \
+                 to {}",
+                hello.version_min, hello.version_max
+            );
+            return self.turn_away(program, "VERSION", text);
+        }
+        let Some(entry) = self.map.registry.instances.get(&hello.instance) else {
+            let text = registry::unknown(&hello.instance);
+            return self.turn_away(program, "UNKNOWN_INSTANCE", text);
+        };
+        let group = entry.group;
+        let here = entry.replicas.iter().any(|replica| replica.node == self.config.node_id);
+        if !here || !self.replicas.contains_key(&group) {
+            let nodes: Vec<&str> = entry.replicas.iter().map(|r| r.node.as_str()).collect();
+            let text = format!(
+                "node '{}' has no replica of '{}'; these have: {}",
+                self.config.node_id,
+                hello.instance,
+                nodes.join(", ")
+            );
+            return self.turn_away(program, "NOT_HERE", text);
+        }
+        self.programs.insert(program, Program::Attached(group));
+        self.agenda.push_back(Agenda::Attach(group, program, Box::new((door, hello))));
+    }
+
+    fn turn_away(&mut self, program: u64, code: &str, text: String) {
+        self.programs.remove(&program);
+        let mut bytes = Vec::new();
+        ToProgram::Error { code: code.into(), text }.put(&mut bytes);
+        self.outputs.push(Output::ProgramTell { program, bytes: vec![bytes.into()] });
+        self.outputs.push(Output::ProgramClose { program });
+    }
+
+    pub(crate) fn attach(
+        &mut self,
+        group: GroupId,
+        program: u64,
+        door: Door,
+        hello: Hello,
+    ) -> Result<(), StoreError> {
+        let mut outputs = Vec::new();
+        self.with_instance(group, |instance, ground| {
+            instance.attach(ground, program, door, hello, &mut outputs)
+        })?;
+        self.instance_outputs(group, outputs);
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! The instances of immortals that are registered: a part of the directory.
+
+use std::collections::BTreeMap;
+
+use protocol::{GroupId, ReplicaId};
+use serde::{Deserialize, Serialize};
+
+use crate::directory::Changed;
+
+/// How many instances a cluster may have.
+pub(crate) const INSTANCES_MAX: usize = 10_000;
+
+/// How many replicas an instance may have.
+pub(crate) const REPLICAS_MAX: usize = 16;
+
+/// What a person sets for an instance. AMBROSIA's names are in `docs/reference-cli.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InstanceOptions {
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) program_timeout_micros: u64,
+    pub(crate) divergence_alarm: bool,
+    /// The version of the first program.
+    pub(crate) current_version: u64,
+    pub(crate) upgrade_version: Option<u64>,
+    /// For AMBROSIA's door: the primary takes no checkpoint when it becomes one.
+    pub(crate) active_active: bool,
+    /// Programs may attach but are told nothing until this is taken back.
+    pub(crate) paused: bool,
+    /// Inputs are acknowledged when a quorum has them in memory.
+    pub(crate) memory: bool,
+}
+
+impl Default for InstanceOptions {
+    fn default() -> Self {
+        Self {
+            checkpoint_bytes: 64 << 20,
+            program_timeout_micros: 1_000_000,
+            divergence_alarm: true,
+            current_version: 0,
+            upgrade_version: None,
+            active_active: true,
+            paused: false,
+            memory: false,
+        }
+    }
+}
+
+/// A replica and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InstanceReplica {
+    /// The node, by name: a node whose disk was lost keeps its replicas.
+    pub(crate) node: String,
+    /// AMBROSIA's replica number.
+    pub(crate) number: u64,
+    pub(crate) receive_port: Option<u16>,
+    pub(crate) send_port: Option<u16>,
+    /// The version that a program which comes through AMBROSIA's door here can turn the state into.
+    pub(crate) upgrade_version: Option<u64>,
+}
+
+/// An instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InstanceEntry {
+    pub(crate) group: GroupId,
+    /// The first members of the group; all begin with the same.
+    pub(crate) founders: Vec<ReplicaId>,
+    pub(crate) replicas: Vec<InstanceReplica>,
+    pub(crate) options: InstanceOptions,
+    /// Counts the changes of this entry.
+    pub(crate) version: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registry {
+    pub(crate) instances: BTreeMap<String, InstanceEntry>,
+    /// How many groups were ever given to instances. They are never used again.
+    given: u32,
+}
+
+/// A change of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RegistryCommand {
+    Register {
+        name: String,
+        founders: Vec<ReplicaId>,
+        replicas: Vec<InstanceReplica>,
+        options: InstanceOptions,
+    },
+    /// Adds a replica, or changes the ports of one that is there.
+    PutReplica {
+        name: String,
+        replica: InstanceReplica,
+    },
+    RemoveReplica {
+        name: String,
+        node: String,
+    },
+    /// Only if the entry is still at that version.
+    SetOptions {
+        name: String,
+        version: u64,
+        options: InstanceOptions,
+    },
+    Deregister {
+        name: String,
+    },
+}
+
+impl RegistryCommand {
+    /// The instance that it is about.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Register { name, .. }
+            | Self::PutReplica { name, .. }
+            | Self::RemoveReplica { name, .. }
+            | Self::SetOptions { name, .. }
+            | Self::Deregister { name } => name,
+        }
+    }
+}
+
+impl Registry {
+    pub(crate) fn apply(&mut self, command: RegistryCommand) -> Changed {
+        match command {
+            RegistryCommand::Register { name, founders, replicas, options } => {
+                self.register(name, founders, replicas, options)
+            }
+            RegistryCommand::PutReplica { name, replica } => {
+                self.change(&name, |entry| put_replica(entry, replica))
+            }
+            RegistryCommand::RemoveReplica { name, node } => {
+                self.change(&name, |entry| remove_replica(entry, &node))
+            }
+            RegistryCommand::SetOptions { name, version, options } => self.change(&name, |entry| {
+                if entry.version != version {
+                    return Err("it was changed by somebody else meanwhile: try again".into());
+                }
+                entry.options = options;
+                Ok(())
+            }),
+            RegistryCommand::Deregister { name } => match self.instances.remove(&name) {
+                Some(_) => Changed::Done,
+                None => Changed::Refused(unknown(&name)),
+            },
+        }
+    }
+
+    fn register(
+        &mut self,
+        name: String,
+        founders: Vec<ReplicaId>,
+        replicas: Vec<InstanceReplica>,
+        options: InstanceOptions,
+    ) -> Changed {
+        if let Some(known) = self.instances.get(&name) {
+            if known.replicas == replicas && known.options == options {
+                return Changed::Nothing;
+            }
+            return Changed::Refused(format!(
+                "an instance '{name}' is registered already, with other replicas or options: 'amrita \
+                 immortal set' and 'add-replica', or PATCH /core/immortals/{name}, change them"
+            ));
+        }
+        if self.instances.len() >= INSTANCES_MAX {
+            return Changed::Refused(format!("there are {INSTANCES_MAX} instances already"));
+        }
+        let group = GroupId(GroupId::INSTANCES.0 + self.given);
+        self.given += 1;
+        let entry = InstanceEntry { group, founders, replicas, options, version: 0 };
+        self.instances.insert(name, entry);
+        Changed::Done
+    }
+
+    fn change(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut InstanceEntry) -> Result<(), String>,
+    ) -> Changed {
+        let Some(entry) = self.instances.get_mut(name) else {
+            return Changed::Refused(unknown(name));
+        };
+        match change(entry) {
+            Ok(()) => {
+                entry.version += 1;
+                Changed::Done
+            }
+            Err(why) => Changed::Refused(why),
+        }
+    }
+
+    pub(crate) fn of_group(&self, group: GroupId) -> Option<(&String, &InstanceEntry)> {
+        self.instances.iter().find(|(_, entry)| entry.group == group)
+    }
+}
+
+fn put_replica(entry: &mut InstanceEntry, replica: InstanceReplica) -> Result<(), String> {
+    if let Some(known) = entry.replicas.iter_mut().find(|known| known.node == replica.node) {
+        *known = replica;
+        return Ok(());
+    }
+    if entry.replicas.len() >= REPLICAS_MAX {
+        return Err(format!("an instance has at most {REPLICAS_MAX} replicas"));
+    }
+    if let Some(known) = entry.replicas.iter().find(|known| known.number == replica.number) {
+        return Err(format!("replica {} is on node '{}' already", known.number, known.node));
+    }
+    entry.replicas.push(replica);
+    entry.replicas.sort_by_key(|replica| replica.number);
+    Ok(())
+}
+
+fn remove_replica(entry: &mut InstanceEntry, node: &str) -> Result<(), String> {
+    if entry.replicas.len() == 1 {
+        return Err("the last replica goes with DELETE only".into());
+    }
+    let before = entry.replicas.len();
+    entry.replicas.retain(|replica| replica.node != node);
+    if entry.replicas.len() == before {
+        return Err(format!("it has no replica on node '{node}'"));
+    }
+    Ok(())
+}
+
+pub(crate) fn unknown(name: &str) -> String {
+    format!("there is no instance '{name}': register it with 'amrita immortal register {name}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(node: &str, number: u64) -> InstanceReplica {
+        InstanceReplica {
+            node: node.into(),
+            number,
+            receive_port: None,
+            send_port: None,
+            upgrade_version: None,
+        }
+    }
+
+    fn register(name: &str) -> RegistryCommand {
+        RegistryCommand::Register {
+            name: name.into(),
+            founders: vec![ReplicaId(1)],
+            replicas: vec![replica("n1", 0)],
+            options: InstanceOptions::default(),
+        }
+    }
+
+    #[test]
+    fn a_group_is_never_given_twice() {
+        let mut registry = Registry::default();
+        assert_eq!(registry.apply(register("a")), Changed::Done);
+        assert_eq!(registry.apply(register("a")), Changed::Nothing);
+        let first = registry.instances["a"].group;
+        assert_eq!(registry.apply(RegistryCommand::Deregister { name: "a".into() }), Changed::Done);
+        assert_eq!(registry.apply(register("a")), Changed::Done);
+        assert_ne!(registry.instances["a"].group, first);
+    }
+
+    #[test]
+    fn a_replica_number_belongs_to_one_node() {
+        let mut registry = Registry::default();
+        registry.apply(register("a"));
+        let put = |node: &str, number| RegistryCommand::PutReplica {
+            name: "a".into(),
+            replica: replica(node, number),
+        };
+        assert_eq!(registry.apply(put("n2", 1)), Changed::Done);
+        assert!(matches!(registry.apply(put("n3", 1)), Changed::Refused(_)));
+        let gone =
+            |node: &str| RegistryCommand::RemoveReplica { name: "a".into(), node: node.into() };
+        assert_eq!(registry.apply(gone("n1")), Changed::Done);
+        assert!(matches!(registry.apply(gone("n2")), Changed::Refused(_)), "the last one stays");
+    }
+}

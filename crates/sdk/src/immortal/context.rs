@@ -1,0 +1,305 @@
+//! What a handler may do, and the binding's own part of the state: what is waited for.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use protocol::Moment;
+use protocol::immortal::Status;
+use serde::{Deserialize, Serialize};
+
+use super::outputs::Outputs;
+use super::program::{Immortal, Incoming, Refused, Reply, Sender};
+
+/// The number of something that is waited for: a timer, a call or an effect. May be kept in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WaitId(pub(super) u64);
+
+/// What is waited for. It stands in the checkpoint before the program's state.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Book<N, E> {
+    /// The last id given. Timers, calls and effects share one row of numbers.
+    last_id: u64,
+    waiting: BTreeMap<u64, Waiting<N, E>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Waiting<N, E> {
+    pub(super) what: What<E>,
+    pub(super) next: N,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum What<E> {
+    /// The answer to a call, from this instance; empty for itself.
+    Answer {
+        from: String,
+    },
+    Timer,
+    Effect(E),
+}
+
+impl<N, E> Default for Book<N, E> {
+    fn default() -> Self {
+        Self { last_id: 0, waiting: BTreeMap::new() }
+    }
+}
+
+impl<N, E> Book<N, E> {
+    fn enter(&mut self, what: What<E>, next: N) -> u64 {
+        self.last_id += 1;
+        self.waiting.insert(self.last_id, Waiting { what, next });
+        self.last_id
+    }
+
+    /// What came is waited for no more. None when it was cancelled, or never was.
+    pub(super) fn strike(&mut self, id: u64, is_right: impl FnOnce(&What<E>) -> bool) -> Option<N> {
+        is_right(&self.waiting.get(&id)?.what).then(|| self.waiting.remove(&id))?.map(|it| it.next)
+    }
+
+    /// The effects that have no result yet.
+    pub(super) fn effects(&self) -> impl Iterator<Item = (u64, &E)> {
+        self.waiting.iter().filter_map(|(id, waiting)| match &waiting.what {
+            What::Effect(effect) => Some((*id, effect)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn effect(&self, id: u64) -> Option<&E> {
+        match &self.waiting.get(&id)?.what {
+            What::Effect(effect) => Some(effect),
+            _ => None,
+        }
+    }
+
+    /// The same for the next version of a program.
+    pub(super) fn converted<N2: From<N>, E2: From<E>>(self) -> Book<N2, E2> {
+        let waiting = self.waiting.into_iter().map(|(id, Waiting { what, next })| {
+            let what = match what {
+                What::Answer { from } => What::Answer { from },
+                What::Timer => What::Timer,
+                What::Effect(effect) => What::Effect(effect.into()),
+            };
+            (id, Waiting { what, next: next.into() })
+        });
+        Book { last_id: self.last_id, waiting: waiting.collect() }
+    }
+}
+
+/// What is known of an input beside its message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// The name of the instance.
+    pub(super) me: &'a str,
+    pub(super) input: u64,
+    pub(super) now: Moment,
+    pub(super) sender: Sender<'a>,
+}
+
+/// What a handler may know and do. All of it is the same on every copy and in every replay.
+pub struct Context<'a, P: Immortal> {
+    place: Place<'a>,
+    chance: u64,
+    book: &'a mut Book<P::Next, P::Effect>,
+    outputs: &'a mut Outputs,
+    /// The effects that were asked for since the last DONE.
+    effects: &'a mut Vec<u64>,
+}
+
+impl<'a, P: Immortal> Context<'a, P> {
+    pub(super) fn new(
+        place: Place<'a>,
+        book: &'a mut Book<P::Next, P::Effect>,
+        outputs: &'a mut Outputs,
+        effects: &'a mut Vec<u64>,
+    ) -> Self {
+        Self { place, chance: 0, book, outputs, effects }
+    }
+
+    /// The time of this input: when it was logged. Never goes back, and stands still in a handler.
+    pub fn now(&self) -> Moment {
+        self.place.now
+    }
+
+    /// A number that looks like chance and is the same on every copy. Nothing for keys and passwords:
+    /// who knows the instance's name can tell it in advance.
+    pub fn random(&mut self) -> u64 {
+        if self.chance == 0 {
+            let name = self.place.me.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+            self.chance = scatter(name ^ scatter(self.place.input)) | 1;
+        }
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        scatter(self.chance)
+    }
+
+    /// As [`Self::random`], below a bound.
+    ///
+    /// # Panics
+    /// When the bound is 0.
+    pub fn random_below(&mut self, bound: u64) -> u64 {
+        assert!(bound > 0, "no number is below 0");
+        let wide = u128::from(self.random()) * u128::from(bound);
+        u64::try_from(wide >> 64).expect("a product of two 64-bit numbers, shifted by 64")
+    }
+
+    /// The name of this instance.
+    pub fn me(&self) -> &'a str {
+        self.place.me
+    }
+
+    /// The number of this input, from 1 over the whole life of the instance.
+    pub fn input(&self) -> u64 {
+        self.place.input
+    }
+
+    /// Who sent this input.
+    pub fn sender(&self) -> Sender<'a> {
+        self.place.sender
+    }
+
+    /// Sends a message that needs no answer. Typed proxies do this with `.fork(context)`.
+    ///
+    /// # Panics
+    /// When it does not fit into a frame (1 MiB unless the node says otherwise).
+    pub fn fork(&mut self, to: &str, method: i64, payload: &[u8]) {
+        let to = self.whom(to);
+        self.outputs.fork(to, method, payload);
+    }
+
+    /// Sends a message and goes on with `next` when its answer comes.
+    ///
+    /// # Panics
+    /// As [`Self::fork`].
+    pub fn call(&mut self, to: &str, method: i64, payload: &[u8], next: P::Next) -> WaitId {
+        let to = self.whom(to);
+        let id = self.book.enter(What::Answer { from: to.to_owned() }, next);
+        self.outputs.call(to, id, method, payload);
+        WaitId(id)
+    }
+
+    /// Gives the answer that somebody waits for: a value, or `Err(Refused(..))`.
+    ///
+    /// # Panics
+    /// As [`Self::fork`], and when the value cannot be JSON.
+    pub fn answer<T: Serialize>(&mut self, reply: Reply<T>, answer: Result<T, Refused>) {
+        if let Some((to, id)) = reply.to {
+            self.answer_to(&to, id, &answer);
+        }
+    }
+
+    /// Answers the message that is being handled; nothing when it wants no answer.
+    ///
+    /// # Panics
+    /// As [`Self::answer`].
+    pub fn answer_now<T: Serialize>(
+        &mut self,
+        incoming: &Incoming<'_>,
+        answer: Result<T, Refused>,
+    ) {
+        if let Some(id) = incoming.call {
+            self.answer_to(self.place.sender.name, id, &answer);
+        }
+    }
+
+    /// A message that makes no sense. A caller is told; of others a line is left on standard error, and
+    /// the program goes on: nobody can stop it with a wrong message.
+    pub fn refuse(&mut self, incoming: &Incoming<'_>, why: &Refused) {
+        if incoming.call.is_some() {
+            self.answer_now::<()>(incoming, Err(why.clone()));
+        } else {
+            let Place { input, sender, .. } = self.place;
+            let line = format!("input {input} from '{}' is left out: {why}", sender.name);
+            // Nobody may be there to read it.
+            drop(writeln!(std::io::stderr(), "{line}"));
+        }
+    }
+
+    /// Goes on with `next` after this time, measured by the inputs' time.
+    pub fn after(&mut self, pause: Duration, next: P::Next) -> WaitId {
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        self.at(Moment(self.place.now.0.saturating_add(micros)), next)
+    }
+
+    /// Goes on with `next` at this time, or at once if it is past.
+    pub fn at(&mut self, due: Moment, next: P::Next) -> WaitId {
+        let id = self.book.enter(What::Timer, next);
+        // 0 would be a side effect on the wire.
+        self.outputs.wait_for(id, Some(Moment(due.0.max(1))));
+        WaitId(id)
+    }
+
+    /// Has an effect done by [`Immortal::perform`] on the primary, and goes on with `next` when its
+    /// result is logged.
+    pub fn effect(&mut self, effect: P::Effect, next: P::Next) -> WaitId {
+        let id = self.book.enter(What::Effect(effect), next);
+        self.outputs.wait_for(id, None);
+        self.effects.push(id);
+        WaitId(id)
+    }
+
+    /// Waits no more. True if it was still waited for: then `resume` is surely not called for it. An
+    /// effect may be done all the same.
+    pub fn cancel(&mut self, id: WaitId) -> bool {
+        let Some(waiting) = self.book.waiting.remove(&id.0) else { return false };
+        if !matches!(waiting.what, What::Answer { .. }) {
+            self.outputs.cancel(id.0);
+        }
+        true
+    }
+
+    /// Asks the node to take a checkpoint soon, after a lot of state has gone for example.
+    pub fn ask_for_checkpoint(&mut self) {
+        self.outputs.frame(&protocol::immortal::ToNode::AskCheckpoint);
+    }
+
+    /// Its own name and the empty one are one destination.
+    fn whom<'b>(&self, to: &'b str) -> &'b str {
+        if to == self.place.me { "" } else { to }
+    }
+
+    fn answer_to<T: Serialize>(&mut self, to: &str, id: u64, answer: &Result<T, Refused>) {
+        let mut payload = self.outputs.take_scratch();
+        let status = match answer {
+            Ok(value) => put_value(&mut payload, value),
+            Err(why) => {
+                payload.extend_from_slice(why.0.as_bytes());
+                Status::Error
+            }
+        };
+        let to = self.whom(to);
+        self.outputs.answer(to, id, status, &payload);
+        self.outputs.give_scratch(payload);
+    }
+
+    pub(super) fn with_arguments<R>(
+        &mut self,
+        arguments: &impl Serialize,
+        send: impl FnOnce(&mut Self, &[u8]) -> R,
+    ) -> R {
+        let mut payload = self.outputs.take_scratch();
+        super::interface::put_arguments(&mut payload, arguments);
+        let sent = send(self, &payload);
+        self.outputs.give_scratch(payload);
+        sent
+    }
+}
+
+/// Writes a value as JSON. Null is none: done, and nothing to give back.
+fn put_value(out: &mut Vec<u8>, value: &impl Serialize) -> Status {
+    serde_json::to_writer(&mut *out, value).expect("an answer can be written as JSON");
+    if out == b"null" {
+        out.clear();
+        return Status::Empty;
+    }
+    Status::Value
+}
+
+/// The finisher of splitmix64: each bit of the number has its say in each bit of the result.
+fn scatter(mut number: u64) -> u64 {
+    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}

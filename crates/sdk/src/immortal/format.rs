@@ -1,0 +1,27 @@
+//! How a state stands in a checkpoint: CBOR. It says of itself what it is, so that any language can read
+//! it and a field with a default can be added; it keeps every number as it was (JSON has no infinity,
+//! and not every map is one of JSON's); and whatever serde can describe can be written.
+
+use std::io;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(super) fn save(value: &impl Serialize, to: &mut dyn io::Write) -> io::Result<()> {
+    ciborium::into_writer(value, to).map_err(|error| match error {
+        ciborium::ser::Error::Io(error) => error,
+        ciborium::ser::Error::Value(text) => {
+            io::Error::other(format!("the state cannot be written: {text}"))
+        }
+    })
+}
+
+pub(super) fn load<T: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<T> {
+    ciborium::from_reader(from).map_err(|error| match error {
+        ciborium::de::Error::Io(error) => error,
+        other => io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the checkpoint is not this program's state: {other}"),
+        ),
+    })
+}

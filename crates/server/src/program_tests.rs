@@ -1,0 +1,381 @@
+//! The doors for programs, from the sockets to the inbox: real sockets at one end, and at the other
+//! a test that does what the node's thread would do.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use node::{ProgramDoor, ProgramPorts};
+use protocol::GroupId;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::ambrosia_ports::AmbrosiaPorts;
+use crate::dial::{Ends, Numbers};
+use crate::inbox::{Event, Inbox};
+use crate::metrics::Metrics;
+use crate::program_socket::ProgramSocket;
+use crate::programs::Program;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// More than all buffers between the two ends hold.
+const MUCH: usize = 8 << 20;
+
+/// What came of a program, in order.
+#[derive(Debug, Default)]
+struct Heard {
+    door: Option<ProgramDoor>,
+    said: Vec<u8>,
+    drained: u64,
+    closed: usize,
+}
+
+/// Stands for the node's thread.
+struct Shell {
+    _runtime: tokio::runtime::Runtime,
+    ends: Ends,
+    programs: HashMap<u64, Arc<Program>>,
+    heard: HashMap<u64, Heard>,
+    folder: TempDir,
+    socket: Option<ProgramSocket>,
+    closing: Option<watch::Sender<()>>,
+}
+
+impl Shell {
+    fn new() -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
+        let numbers = Numbers::default();
+        let ends = Ends { runtime: runtime.handle().clone(), numbers, inbox, metrics };
+        let folder = tempfile::tempdir().unwrap();
+        let (closing, seen) = watch::channel(());
+        let socket = ProgramSocket::open(folder.path(), &ends, seen);
+        let (programs, heard) = Default::default();
+        Self { _runtime: runtime, ends, programs, heard, folder, socket, closing: Some(closing) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("immortals.sock")
+    }
+
+    fn connect(&self) -> UnixStream {
+        let socket = UnixStream::connect(self.path()).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
+    /// Takes what has happened until that is so.
+    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        let mut events = Vec::new();
+        while !is_so(self) {
+            assert!(begun.elapsed() < PATIENCE, "not yet: {what}; {:?}", self.heard);
+            self.ends.inbox.take(&mut events);
+            if events.is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            events.drain(..).for_each(|event| self.happened(event));
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        match event {
+            Event::ProgramOpened { program } => {
+                let heard = Heard { door: Some(program.door), ..Heard::default() };
+                assert!(self.heard.insert(program.id, heard).is_none(), "opened twice");
+                self.programs.insert(program.id, program);
+            }
+            Event::ProgramSaid { program, bytes } => self.of(program).said.extend(bytes),
+            Event::ProgramDrained { program, bytes } => self.of(program).drained += bytes,
+            Event::ProgramClosed { program } => {
+                self.of(program).closed += 1;
+                self.programs.remove(&program);
+            }
+            _ => panic!("no one else is here"),
+        }
+    }
+
+    fn of(&mut self, program: u64) -> &mut Heard {
+        let heard = self.heard.get_mut(&program).expect("it was opened before");
+        assert_eq!(heard.closed, 0, "it was closed before");
+        heard
+    }
+
+    /// The one program that is connected.
+    fn program(&mut self) -> u64 {
+        self.until("a program is connected", |shell| !shell.programs.is_empty());
+        *self.programs.keys().next().unwrap()
+    }
+
+    fn tell(&self, program: u64, bytes: impl Into<Bytes>) {
+        let program = &self.programs[&program];
+        program.tell(vec![bytes.into()]);
+        program.flush(&self.ends.inbox, &self.ends.metrics);
+    }
+
+    fn let_go(&mut self, program: u64) {
+        let program = self.programs.remove(&program).unwrap();
+        program.flush(&self.ends.inbox, &self.ends.metrics);
+        program.let_go();
+    }
+
+    fn pairs(&self) -> (AmbrosiaPorts, ProgramPorts) {
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (one, two) = (free(), free());
+        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+        let (receive, send) = (port(&one), port(&two));
+        (AmbrosiaPorts::new(self.ends.clone()), ProgramPorts { group: GroupId(7), receive, send })
+    }
+}
+
+/// Waits until somebody listens there.
+fn dial(port: u16) -> TcpStream {
+    let begun = Instant::now();
+    loop {
+        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+            Ok(socket) => {
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                return socket;
+            }
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "port {port}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether the other side has closed, without a word.
+fn is_closed(mut socket: impl Read) -> bool {
+    socket.read(&mut [0; 16]).is_ok_and(|count| count == 0)
+}
+
+#[test]
+fn a_program_at_the_socket_is_heard_and_told() {
+    let mut shell = Shell::new();
+    let mut socket = shell.connect();
+    let program = shell.program();
+    assert_eq!(shell.heard[&program].door, Some(ProgramDoor::Native));
+    socket.write_all(b"hello").unwrap();
+    shell.until("it is heard", |shell| shell.heard[&program].said == b"hello");
+    shell.tell(program, &b"welcome"[..]);
+    let mut told = [0; 7];
+    socket.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"welcome");
+    shell.until("what it was told is gone", |shell| shell.heard[&program].drained == 7);
+    drop(socket);
+    shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
+    let counted = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+    assert_eq!(counted(&shell.ends.metrics.program_bytes_read), 5);
+    assert_eq!(counted(&shell.ends.metrics.program_bytes_written), 7);
+    assert_eq!(shell.ends.metrics.programs.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn much_arrives_whole_and_in_order_both_ways() {
+    let mut shell = Shell::new();
+    let socket = shell.connect();
+    let program = shell.program();
+    let all: Vec<u8> = (0..MUCH).map(|n| (n / 3).to_le_bytes()[0]).collect();
+    let (mut mouth, wanted) = (socket.try_clone().unwrap(), all.clone());
+    let speaker = std::thread::spawn(move || mouth.write_all(&wanted).unwrap());
+    shell.until("all is heard", |shell| shell.heard[&program].said.len() == MUCH);
+    speaker.join().unwrap();
+    assert!(shell.heard[&program].said == all);
+    // Told in pieces, small ones among them, to one who does not read yet: nothing is waited for.
+    let mut rest = Bytes::from(all.clone());
+    for size in [1, 100_000, 0, 7, 3 << 20, 8 << 10, 5] {
+        shell.tell(program, rest.split_to(size));
+    }
+    shell.tell(program, rest);
+    assert!(shell.heard[&program].drained < MUCH as u64);
+    let mut ear = socket;
+    let listener = std::thread::spawn(move || {
+        let mut told = vec![0; MUCH];
+        ear.read_exact(&mut told).unwrap();
+        (ear, told)
+    });
+    shell.until("all is gone", |shell| shell.heard[&program].drained == MUCH as u64);
+    let (ear, told) = listener.join().unwrap();
+    assert!(told == all);
+    drop(ear);
+}
+
+#[test]
+fn a_program_that_only_stops_speaking_is_closed_and_was_heard() {
+    let mut shell = Shell::new();
+    let mut socket = shell.connect();
+    let program = shell.program();
+    socket.write_all(b"last words").unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
+    assert_eq!(shell.heard[&program].said, b"last words");
+    assert!(is_closed(socket));
+}
+
+#[test]
+fn what_a_program_said_before_it_died_is_heard_even_if_it_was_told_more() {
+    let mut shell = Shell::new();
+    let mut socket = shell.connect();
+    let program = shell.program();
+    socket.write_all(&vec![1; 100_000]).unwrap();
+    drop(socket);
+    shell.tell(program, &b"to nobody"[..]);
+    shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
+    assert_eq!(shell.heard[&program].said.len(), 100_000);
+}
+
+#[test]
+fn one_that_is_let_go_gets_all_it_was_told_and_is_never_heard_of_again() {
+    let mut shell = Shell::new();
+    let mut socket = shell.connect();
+    let program = shell.program();
+    shell.tell(program, vec![3; MUCH]);
+    shell.let_go(program);
+    // Something unread in the socket must not cost it what it was told.
+    socket.write_all(b"are you there?").unwrap();
+    let mut told = Vec::new();
+    socket.read_to_end(&mut told).unwrap();
+    assert_eq!(told.len(), MUCH);
+    let another = shell.connect();
+    shell.until("another comes", |shell| shell.programs.len() == 1);
+    drop(another);
+}
+
+#[test]
+fn one_that_is_let_go_and_does_not_read_is_cut_off() {
+    let mut shell = Shell::new();
+    let socket = shell.connect();
+    let program = shell.program();
+    shell.tell(program, vec![3; MUCH]);
+    let weak = Arc::downgrade(&shell.programs[&program]);
+    shell.let_go(program);
+    let begun = Instant::now();
+    while weak.upgrade().is_some() {
+        assert!(begun.elapsed() < PATIENCE, "it is still held");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(begun.elapsed() > Duration::from_secs(1), "it had no time to read");
+    drop(socket);
+}
+
+#[test]
+fn the_socket_is_made_anew_and_taken_away() {
+    let mut shell = Shell::new();
+    let path = shell.path();
+    shell.closing = None;
+    drop(shell.socket.take());
+    // As after a crash: the file is there, and nobody listens.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let (closing, seen) = watch::channel(());
+    let socket = ProgramSocket::open(shell.folder.path(), &shell.ends, seen);
+    let connected = shell.connect();
+    shell.program();
+    drop((socket, connected, closing));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_node_goes_on_without_the_socket_when_its_path_is_too_long() {
+    let shell = Shell::new();
+    let deep = shell.folder.path().join("x".repeat(100));
+    std::fs::create_dir(&deep).unwrap();
+    assert!(ProgramSocket::open(&deep, &shell.ends, watch::channel(()).1).is_none());
+}
+
+#[test]
+fn an_end_of_the_node_closes_its_programs() {
+    let mut shell = Shell::new();
+    let socket = shell.connect();
+    let program = shell.program();
+    shell.closing = None;
+    shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
+    assert!(is_closed(socket));
+}
+
+#[test]
+fn a_pair_of_connections_is_one_program() {
+    let mut shell = Shell::new();
+    let (mut doors, ports) = shell.pairs();
+    doors.keep(&[ports]);
+    let mut mouth = dial(ports.receive);
+    mouth.write_all(b"early").unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(shell.programs.is_empty());
+    let mut ear = dial(ports.send);
+    let program = shell.program();
+    assert_eq!(shell.heard[&program].door, Some(ProgramDoor::Ambrosia { group: GroupId(7) }));
+    mouth.write_all(b" late").unwrap();
+    shell.until("it is heard", |shell| shell.heard[&program].said == b"early late");
+    shell.tell(program, &b"told"[..]);
+    let mut told = [0; 4];
+    ear.read_exact(&mut told).unwrap();
+    // While it is there, nobody else is let in.
+    assert!(is_closed(dial(ports.receive)));
+    assert!(is_closed(dial(ports.send)));
+    // One end goes, both are gone, and the next pair is let in.
+    drop(ear);
+    shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
+    assert!(is_closed(mouth));
+    let pair = (dial(ports.send), dial(ports.receive));
+    let second = shell.program();
+    drop(pair.1);
+    shell.until("it is closed", |shell| shell.heard[&second].closed == 1);
+    assert!(is_closed(pair.0));
+    let pair = (dial(ports.send), dial(ports.receive));
+    let third = shell.program();
+    doors.keep(&[]);
+    shell.until("it is closed", |shell| shell.heard[&third].closed == 1);
+    assert!(is_closed(pair.0) && is_closed(pair.1));
+    let begun = Instant::now();
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, ports.send)).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "it still listens");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn half_a_program_that_is_gone_is_not_taken_for_the_next_one_s() {
+    let mut shell = Shell::new();
+    let (mut doors, ports) = shell.pairs();
+    doors.keep(&[ports]);
+    let mut dead = dial(ports.receive);
+    dead.write_all(b"dead").unwrap();
+    drop(dead);
+    std::thread::sleep(Duration::from_millis(50));
+    let mut ear = dial(ports.send);
+    ear.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(ear.read(&mut [0; 1]).is_err(), "it must wait for its other half");
+    // One that is made again takes the place of the former.
+    let latest = dial(ports.send);
+    ear.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(is_closed(ear));
+    let mut mouth = dial(ports.receive);
+    mouth.write_all(b"alive").unwrap();
+    let program = shell.program();
+    shell.until("it is heard", |shell| shell.heard[&program].said == b"alive");
+    drop(latest);
+}
+
+#[test]
+fn a_port_in_use_is_had_when_it_is_free() {
+    let mut shell = Shell::new();
+    let (mut doors, ports) = shell.pairs();
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, ports.send)).unwrap();
+    doors.keep(&[ports]);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, ports.receive)).is_err());
+    drop(other);
+    let pair = (dial(ports.receive), dial(ports.send));
+    shell.program();
+    drop(pair);
+}

@@ -1,0 +1,268 @@
+//! The programs that the immortals' figures are measured with: a source, a sink, a caller, an answerer.
+//! They speak the immortal protocol with nothing between, to measure the node and not a binding.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use protocol::immortal::{
+    Hello, Message, Status, ToNode, ToProgram, blocks, messages, put_message, split_frame,
+};
+
+/// How many bytes of messages a source says before it lets others in (and goes on by a self-call).
+const TURN_BYTES: usize = 256 << 10;
+
+/// How many turns are under way at a time.
+const TURNS: u64 = 16;
+
+const FRAME_BYTES_MAX: usize = 32 << 20;
+
+/// The methods of these programs.
+const RUN: i64 = 1;
+const TURN: i64 = 2;
+const LOAD: i64 = 3;
+const CALLS: i64 = 4;
+
+/// What a source is asked to do. All of it is state.
+#[derive(Clone, Copy, Default)]
+struct Plan {
+    size: u64,
+    left: u64,
+    calls: u64,
+}
+
+struct Program {
+    stream: UnixStream,
+    peer: String,
+    out: Vec<u8>,
+    plan: Plan,
+    handled: u64,
+    bytes: u64,
+    called: Option<(u64, u64)>,
+    echo: bool,
+    primary: bool,
+    first: Option<Instant>,
+    expected: u64,
+    reported: u64,
+}
+
+/// Attaches, and goes on until the connection ends.
+///
+/// # Errors
+/// When the connection ends.
+pub(crate) fn run(socket: &Path, instance: &str, peer: &str, echo: bool) -> io::Result<()> {
+    let stream = UnixStream::connect(socket)?;
+    let mut program = Program {
+        stream,
+        peer: peer.to_owned(),
+        out: Vec::new(),
+        plan: Plan::default(),
+        handled: 0,
+        bytes: 0,
+        called: None,
+        echo,
+        primary: false,
+        first: None,
+        expected: 0,
+        reported: 0,
+    };
+    let hello = Hello {
+        version_min: 1,
+        version_max: 1,
+        instance: instance.to_owned(),
+        program_version: 0,
+        upgrade_to: 0,
+    };
+    program.say(&ToNode::Hello(hello));
+    program.flush()?;
+    let mut buffer = BytesMut::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let count = program.stream.read(&mut piece)?;
+        if count == 0 {
+            return Err(io::Error::other("the node has closed the connection"));
+        }
+        buffer.extend_from_slice(&piece[..count]);
+        while let Some(frame) =
+            split_frame(&mut buffer, FRAME_BYTES_MAX).map_err(io::Error::other)?
+        {
+            let frame = ToProgram::read(frame).map_err(io::Error::other)?;
+            program.frame(frame)?;
+        }
+        program.flush()?;
+        program.report();
+    }
+}
+
+impl Program {
+    fn say(&mut self, frame: &ToNode) {
+        frame.put(&mut self.out);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.out.is_empty() {
+            self.stream.write_all(&self.out)?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: ToProgram) -> io::Result<()> {
+        match frame {
+            ToProgram::Genesis => self.give_state(0),
+            ToProgram::TakeCheckpoint { request } => self.give_state(request),
+            ToProgram::Chunk(bytes) => {
+                let numbers: Vec<u64> = bytes
+                    .chunks_exact(8)
+                    .map(|eight| u64::from_le_bytes(eight.try_into().unwrap_or_default()))
+                    .collect();
+                if let [size, left, calls, handled, bytes] = numbers[..] {
+                    self.plan = Plan { size, left, calls };
+                    (self.handled, self.bytes) = (handled, bytes);
+                }
+            }
+            ToProgram::Deliver { first, blocks: bytes, .. } => {
+                let last = self.inputs(first, bytes)?;
+                self.say(&ToNode::Done { input: last });
+            }
+            ToProgram::Primary { .. } => self.primary = true,
+            ToProgram::Standby => self.primary = false,
+            ToProgram::Ping { number } => self.say(&ToNode::Pong { number }),
+            ToProgram::Error { code, text } => {
+                return Err(io::Error::other(format!("{code}: {text}")));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn give_state(&mut self, request: u64) {
+        let Plan { size, left, calls } = self.plan;
+        let numbers = [size, left, calls, self.handled, self.bytes];
+        let state: Bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let crc = crc32fast::hash(&state);
+        self.say(&ToNode::Checkpoint { request });
+        self.say(&ToNode::Chunk(state));
+        self.say(&ToNode::CheckpointEnd { crc });
+    }
+
+    fn inputs(&mut self, first: u64, bytes: Bytes) -> io::Result<u64> {
+        let mut input = first;
+        for block in blocks(bytes) {
+            let block = block.map_err(io::Error::other)?;
+            let from = block.head.name;
+            let mut echoed = Vec::new();
+            for message in messages(block.messages) {
+                self.input(&from, message.map_err(io::Error::other)?, &mut echoed);
+                input += 1;
+            }
+            if self.echo && !echoed.is_empty() {
+                let count = block.head.count;
+                self.say(&ToNode::Send { destination: from, count, messages: echoed.into() });
+            }
+        }
+        Ok(input - 1)
+    }
+
+    fn input(&mut self, from: &str, message: Message, echoed: &mut Vec<u8>) {
+        match message {
+            Message::Fork { method: LOAD, payload } => {
+                self.load(payload.len());
+                if self.echo {
+                    put_message(echoed, &Message::Fork { method: LOAD, payload });
+                }
+            }
+            Message::Fork { method: TURN, .. } => self.turn(),
+            Message::Impulse { method: RUN, payload } => {
+                let wanted: serde_json::Value = serde_json::from_slice(&payload).unwrap_or_default();
+                let number = |name: &str| wanted[name].as_u64().unwrap_or(0);
+                self.plan = Plan { size: number("size"), left: number("count"), calls: 0 };
+                for _ in 0..TURNS {
+                    self.turn();
+                }
+            }
+            Message::Impulse { method: CALLS, payload } => {
+                let wanted: serde_json::Value = serde_json::from_slice(&payload).unwrap_or_default();
+                self.plan.calls = wanted["count"].as_u64().unwrap_or(0);
+                self.call();
+            }
+            Message::Call { id, payload, .. } => {
+                let mut out = Vec::new();
+                put_message(&mut out, &Message::Answer { id, status: Status::Value, payload });
+                let destination = from.to_owned();
+                self.say(&ToNode::Send { destination, count: 1, messages: out.into() });
+            }
+            Message::Answer { id, .. } => {
+                if self.primary
+                    && let Some((called, at)) = self.called
+                    && called == id
+                {
+                    println!("call {at} {}", micros());
+                }
+                self.call();
+            }
+            _ => {}
+        }
+    }
+
+    /// The next call, if there are any left.
+    fn call(&mut self) {
+        if self.plan.calls == 0 {
+            return;
+        }
+        let id = self.plan.calls;
+        self.plan.calls -= 1;
+        self.called = Some((id, micros()));
+        let payload = Bytes::from_static(&[7; 16]);
+        let mut out = Vec::new();
+        put_message(&mut out, &Message::Call { id, method: CALLS, payload });
+        let destination = self.peer.clone();
+        self.say(&ToNode::Send { destination, count: 1, messages: out.into() });
+    }
+
+    /// Some of the load, and a message to itself to go on with the rest.
+    fn turn(&mut self) {
+        let size = usize::try_from(self.plan.size).unwrap_or(16);
+        let fits = (TURN_BYTES / (size + 4)).max(1) as u64;
+        let count = fits.min(self.plan.left);
+        if count == 0 {
+            return;
+        }
+        self.plan.left -= count;
+        let payload = Bytes::from(vec![7; size]);
+        let mut one = Vec::new();
+        put_message(&mut one, &Message::Fork { method: LOAD, payload });
+        let messages = one.repeat(usize::try_from(count).unwrap_or(1));
+        let destination = self.peer.clone();
+        self.say(&ToNode::Send { destination, count, messages: messages.into() });
+        let mut again = Vec::new();
+        put_message(&mut again, &Message::Fork { method: TURN, payload: Bytes::new() });
+        let destination = String::new();
+        self.say(&ToNode::Send { destination, count: 1, messages: again.into() });
+    }
+
+    fn load(&mut self, size: usize) {
+        if self.first.is_none() {
+            self.first = Some(Instant::now());
+            self.expected = self.handled;
+        }
+        self.handled += 1;
+        self.bytes += size as u64;
+    }
+
+    /// Tells how far it is, when there is nothing more to do at the moment.
+    fn report(&mut self) {
+        if self.handled > self.reported {
+            self.reported = self.handled;
+            let took = self.first.map_or(0.0, |first| first.elapsed().as_secs_f64());
+            println!("load {} {} {took:.6}", self.handled, self.handled - self.expected);
+        }
+    }
+}
+
+fn micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

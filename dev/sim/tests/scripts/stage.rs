@@ -1,0 +1,316 @@
+//! A stage for a few nodes: nothing goes wrong here but what a script asks for.
+//!
+//! Disks are quick, frames arrive in order and at once, unless the script holds a path; then they
+//! wait on it until it is let go.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use node::{Input, Node, NodeConfig, Output, Timing, Upkeep};
+use protocol::{Method, Moment, Now, Request, Response};
+use serde_json::Value;
+use services::Catalogue;
+use sim::media::{SimDisk, SimStore};
+use sim::random::Random;
+use storage::{Log, LogOptions};
+
+/// More rounds than this without coming to rest are a loop.
+const ROUNDS_MAX: usize = 10_000;
+
+#[derive(Default)]
+struct Actor {
+    disk: SimDisk,
+    store: SimStore,
+    sandbox: u64,
+    boot: u64,
+    running: Option<Running>,
+    /// Why it halted.
+    halted: Option<String>,
+}
+
+struct Running {
+    node: Node,
+    log: Log<SimDisk>,
+    inputs: Vec<Input>,
+    /// Each link: the node at the other end, and that one's number for it.
+    links: BTreeMap<u64, (usize, u64)>,
+    dials: BTreeSet<usize>,
+    answers: BTreeMap<u64, Response>,
+}
+
+pub(crate) struct Stage {
+    actors: Vec<Actor>,
+    catalogue: Arc<Catalogue>,
+    micros: u64,
+    next: u64,
+    /// What waits on a path that is held.
+    held: BTreeMap<(usize, usize), VecDeque<(u64, Input)>>,
+}
+
+fn uri(number: usize) -> String {
+    format!("http://n{}", number + 1)
+}
+
+impl Stage {
+    pub(crate) fn new(nodes: usize) -> Self {
+        Self {
+            actors: (0..nodes).map(|_| Actor::default()).collect(),
+            catalogue: Arc::new(examples::catalogue()),
+            micros: 1,
+            next: 0,
+            held: BTreeMap::new(),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// A process starts on what its sandbox has, with all nodes of the stage as its peers.
+    pub(crate) fn start(&mut self, number: usize) {
+        let peers: Vec<String> = (0..self.actors.len()).map(uri).collect();
+        let fresh = self.number();
+        let actor = &mut self.actors[number];
+        if actor.sandbox == 0 {
+            actor.sandbox = 1_000 + fresh;
+        }
+        actor.boot += 1;
+        let options = LogOptions { segment_bytes: 64 << 10 };
+        let (log, recovered) = Log::open(actor.disk.clone(), options).expect("its disk is well");
+        let config = NodeConfig {
+            node_id: format!("n{}", number + 1),
+            public_uri: uri(number),
+            peers,
+            join: None,
+            sandbox_id: actor.sandbox,
+            boot: actor.boot,
+            seed: fresh,
+            membership_quorum: None,
+            partitions: 4,
+            timing: Timing::default(),
+            upkeep: Upkeep::default(),
+        };
+        let store = Box::new(actor.store.clone());
+        let catalogue = Arc::clone(&self.catalogue);
+        let node = Node::new(config, catalogue, recovered, store).expect("it can start");
+        let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
+        let running = Running { node, log, inputs, links, dials, answers };
+        self.actors[number].running = Some(running);
+        self.round(number);
+    }
+
+    /// The process is gone; what it wrote is still there.
+    pub(crate) fn kill(&mut self, number: usize) {
+        let running = self.actors[number].running.take();
+        let links = running.map(|running| running.links).unwrap_or_default();
+        for (peer, link) in links.into_values() {
+            self.give(number, peer, link, Input::LinkClosed { link });
+        }
+    }
+
+    /// What was not made durable is lost.
+    pub(crate) fn lose_power(&mut self, number: usize, random: &mut Random) {
+        self.kill(number);
+        self.actors[number].disk.lose_power(random);
+        self.actors[number].store.lose_power(random);
+    }
+
+    /// The sandbox is gone as well.
+    pub(crate) fn wipe(&mut self, number: usize) {
+        self.kill(number);
+        self.actors[number] = Actor::default();
+    }
+
+    /// Frames wait on the way between two nodes, in both directions.
+    pub(crate) fn hold(&mut self, one: usize, other: usize) {
+        self.hold_one_way(one, other);
+        self.hold_one_way(other, one);
+    }
+
+    pub(crate) fn hold_one_way(&mut self, from: usize, to: usize) {
+        self.held.entry((from, to)).or_default();
+    }
+
+    pub(crate) fn let_go(&mut self, one: usize, other: usize) {
+        for path in [(one, other), (other, one)] {
+            for (link, input) in self.held.remove(&path).unwrap_or_default() {
+                self.give(path.0, path.1, link, input);
+            }
+        }
+    }
+
+    /// Brings something to the other end of a link, if that is still there.
+    fn give(&mut self, from: usize, to: usize, link: u64, input: Input) {
+        if let Some(waiting) = self.held.get_mut(&(from, to)) {
+            waiting.push_back((link, input));
+            return;
+        }
+        let Some(running) = &mut self.actors[to].running else { return };
+        let known = match &input {
+            Input::LinkClosed { .. } => running.links.remove(&link).is_some(),
+            _ => running.links.contains_key(&link),
+        };
+        if known {
+            running.inputs.push(input);
+        }
+    }
+
+    /// Time goes on for so long.
+    pub(crate) fn run(&mut self, millis: u64) {
+        for _ in 0..millis.div_ceil(10) {
+            self.micros += 10_000;
+            self.dial();
+            for running in self.actors.iter_mut().filter_map(|actor| actor.running.as_mut()) {
+                running.inputs.push(Input::Tick);
+            }
+            self.settle();
+        }
+    }
+
+    /// Time goes on until that is so.
+    pub(crate) fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..1_000 {
+            if is_so(self) {
+                return;
+            }
+            self.run(10);
+        }
+        panic!("within ten seconds it was not so that {what}");
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let waits =
+                |actor: &Actor| actor.running.as_ref().is_some_and(|r| !r.inputs.is_empty());
+            let Some(number) = self.actors.iter().position(waits) else { return };
+            self.round(number);
+        }
+        panic!("the nodes do not come to rest");
+    }
+
+    fn dial(&mut self) {
+        for number in 0..self.actors.len() {
+            let dials = match &self.actors[number].running {
+                Some(running) => running.dials.clone(),
+                None => continue,
+            };
+            for to in dials {
+                if self.actors[to].running.is_some() && !self.held.contains_key(&(number, to)) {
+                    self.open(number, to);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, number: usize, to: usize) {
+        let (mine, theirs) = (self.number(), self.number());
+        for (at, own, peer, link, dialed) in
+            [(number, mine, to, theirs, Some(uri(to))), (to, theirs, number, mine, None)]
+        {
+            let running = self.actors[at].running.as_mut().expect("both run");
+            running.links.insert(own, (peer, link));
+            running.inputs.push(Input::LinkOpened { link: own, dialed });
+        }
+        let running = self.actors[number].running.as_mut().expect("both run");
+        running.dials.remove(&to);
+    }
+
+    fn round(&mut self, number: usize) {
+        self.micros += 10;
+        let now =
+            Now { steady_micros: self.micros, wall: Moment(1_795_000_000_000_000 + self.micros) };
+        let Some(running) = &mut self.actors[number].running else { return };
+        let mut outputs = Vec::new();
+        running.node.step(now, &mut running.inputs, &mut outputs);
+        for output in outputs {
+            self.carry_out(number, output);
+        }
+    }
+
+    fn carry_out(&mut self, number: usize, output: Output) {
+        let actor = &mut self.actors[number];
+        let Some(running) = &mut actor.running else { return };
+        match output {
+            Output::Append { batch, records } => {
+                running.log.append(&records).expect("the disk takes it");
+                running.log.sync().expect("the disk takes it");
+                running.inputs.push(Input::LogDurable { batch });
+            }
+            Output::Persist { mark } => {
+                actor.store.persisted(actor.store.written());
+                running.inputs.push(Input::StatePersisted { mark });
+            }
+            Output::Send { link, frame } => {
+                if let Some((peer, link)) = running.links.get(&link).copied() {
+                    self.give(number, peer, link, Input::Received { link, frame });
+                }
+            }
+            Output::Close { link } => {
+                if let Some((peer, theirs)) = running.links.remove(&link) {
+                    running.inputs.push(Input::LinkClosed { link });
+                    self.give(number, peer, theirs, Input::LinkClosed { link: theirs });
+                }
+            }
+            Output::Answer { ticket, response } => {
+                running.answers.insert(ticket, response);
+            }
+            Output::Invoke(invocation) => {
+                running.inputs.push(Input::Invoked(self.catalogue.invoke(invocation)));
+            }
+            Output::Halt { why } => {
+                actor.halted = Some(why);
+                self.kill(number);
+            }
+            // There are no programs here.
+            Output::ProgramTell { .. }
+            | Output::ProgramClose { .. }
+            | Output::ProgramPorts { .. }
+            | Output::Repro { .. }
+            | Output::Dial { .. }
+            | Output::Note { .. } => {}
+            Output::Stopped | Output::Rejoin { .. } => panic!("nobody asked for that"),
+        }
+    }
+
+    pub(crate) fn why_halted(&self, number: usize) -> Option<&str> {
+        self.actors[number].halted.as_deref()
+    }
+
+    /// Something that a crash now could take from the state store.
+    pub(crate) fn is_settled(&self, number: usize) -> bool {
+        self.actors[number].store.is_settled()
+    }
+
+    /// Asks a node many things at once.
+    pub(crate) fn ask_all(&mut self, number: usize, requests: Vec<Request>) -> Vec<u64> {
+        let first = self.next + 1;
+        let running = self.actors[number].running.as_mut().expect("a node that runs is asked");
+        for (ticket, request) in (first..).zip(requests) {
+            running.inputs.push(Input::Request { ticket, request });
+            self.next = ticket;
+        }
+        self.settle();
+        (first..=self.next).collect()
+    }
+
+    /// Asks a node; the answer is fetched with the ticket.
+    pub(crate) fn ask(&mut self, number: usize, request: Request) -> u64 {
+        let ticket = self.number();
+        let running = self.actors[number].running.as_mut().expect("a node that runs is asked");
+        running.inputs.push(Input::Request { ticket, request });
+        self.settle();
+        ticket
+    }
+
+    pub(crate) fn answer(&self, number: usize, ticket: u64) -> Option<&Response> {
+        self.actors[number].running.as_ref()?.answers.get(&ticket)
+    }
+
+    /// Asks something that a node answers at once.
+    pub(crate) fn look(&mut self, number: usize, path: &str) -> Value {
+        let ticket = self.ask(number, Request::new(Method::Get, path));
+        self.answer(number, ticket).map_or(Value::Null, Response::to_json)
+    }
+}
