@@ -104,6 +104,15 @@ Terms are joined by AND:
     /// Instances of immortals: programs that go on when they die
     #[command(subcommand)]
     Immortal(ImmortalCommand),
+    /// Run a program of the tutorials
+    #[command(hide = true)]
+    Example {
+        name: String,
+        #[arg(long)]
+        node: String,
+        #[arg(long)]
+        instance: String,
+    },
     /// Watch what this is for: real nodes on this machine, every step told and checked
     #[command(subcommand)]
     Tutorial(Tutorial),

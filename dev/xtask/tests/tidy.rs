@@ -140,6 +140,14 @@ const CRATES: &[Crate] = &[
         tests: &[],
     },
     Crate {
+        name: "hello",
+        folder: "examples/hello",
+        core: false,
+        ours: &["sdk"],
+        others: &["serde"],
+        tests: &["tempfile"],
+    },
+    Crate {
         name: "sim",
         folder: "dev/sim",
         core: false,
