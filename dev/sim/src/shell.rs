@@ -72,7 +72,7 @@ impl World {
             Output::Dial { addresses } => self.keep_links(process, addresses),
             Output::Send { link, frame } => {
                 if let Some((connection, end)) = running.links.get(&link).copied() {
-                    self.network.send(now, connection, end, frame, &mut self.plan);
+                    self.network.send(now, connection, end, frame.concat().into(), &mut self.plan);
                 }
                 Ok(())
             }
