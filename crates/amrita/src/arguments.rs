@@ -108,10 +108,9 @@ Terms are joined by AND:
     #[command(hide = true)]
     Example {
         name: String,
-        #[arg(long)]
-        node: String,
-        #[arg(long)]
-        instance: String,
+        /// For the program itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Watch what this is for: real nodes on this machine, every step told and checked
     #[command(subcommand)]

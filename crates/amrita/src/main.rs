@@ -28,8 +28,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Command::Example { name, node, instance } = &arguments.command {
-        return example::run(name, node, instance);
+    if let Command::Example { name, arguments } = &arguments.command {
+        return example::run(name, arguments);
     }
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -367,6 +367,10 @@ impl Node {
         let Some(replica) = self.peers.closed(link).and_then(|link| link.replica) else { return };
         if self.peers.link_to(replica).is_none() {
             self.take_back(replica);
+            for group in self.replicas.range(GroupId::INSTANCES..).map(|(group, _)| *group) {
+                let input = immortals::Input::PeerLost { replica };
+                self.agenda.push_back(Agenda::Instance(group, input));
+            }
         }
         let me = self.me.unwrap_or_default();
         for group in self.replicas.keys().copied().collect::<Vec<_>>() {

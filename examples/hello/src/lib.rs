@@ -1,5 +1,11 @@
 //! Hello World with programs that do not die: what the server and its three clients say to each other.
 
+pub mod client1;
+pub mod client2;
+pub mod client3;
+pub mod numbers;
+pub mod server;
+
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Once;
@@ -29,8 +35,12 @@ sdk::interface! {
 }
 
 /// The main program of all of them: they differ in the instance's name and the first state.
-pub fn main<P: Immortal>(instance: &str, fresh: impl Fn() -> P) -> ExitCode {
-    let options = Options::from_arguments(NODE_DEFAULT, instance).and_then(|(options, rest)| {
+pub fn main<P: Immortal>(
+    instance: &str,
+    arguments: impl Iterator<Item = String>,
+    fresh: impl Fn() -> P,
+) -> ExitCode {
+    let options = Options::parse(NODE_DEFAULT, instance, arguments).and_then(|(options, rest)| {
         let unknown = rest.iter().find(|argument| *argument != "--numbers");
         unknown.map_or(Ok(options), |one| {
             Err(format!("{one} is unknown. There are --node URL-OR-SOCKET and --instance NAME"))

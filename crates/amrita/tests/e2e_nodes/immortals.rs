@@ -29,13 +29,16 @@ fn example(cluster: &Cluster, which: usize, program: &str, name: &str) -> Progra
     let socket = cluster.member(which).sandbox.join("immortals.sock");
     let mut command = Command::new(env!("CARGO_BIN_EXE_amrita"));
     command.args(["example", program, "--instance", name, "--node"]).arg(socket);
+    if program == "hello-server" {
+        command.arg("--numbers");
+    }
     Program::start(&format!("{name} on n{}", which + 1), &mut command)
 }
 
 /// The numbers of the numbered messages that a server has printed.
 fn handled(lines: &[String]) -> Vec<u64> {
     let number = |line: &String| {
-        let (_, message) = line.split_once("Received message from a client: Number ")?;
+        let (_, message) = line.split_once(" client: Number ")?;
         message.trim_end_matches('!').parse().ok()
     };
     lines.iter().filter_map(number).collect()
@@ -222,6 +225,6 @@ fn a_destination_that_is_registered_later_gets_what_waited_for_it() {
     assert_eq!((role.as_str(), inputs), ("RECOVERING", &json!(0)), "{state}");
     let resumed = amrita(&cluster, &["immortal", "set", "server", "--resume"]);
     assert!(resumed.status.success(), "{}", resumed.said);
-    server.wait_for("Number 1!");
+    server.wait_for("#1 client: Number 1!");
     client.wait_for("Message #1 completed");
 }

@@ -5,14 +5,27 @@ use std::time::{Duration, Instant};
 
 use super::program::Line;
 
-/// What a line of the server says that it got: `... Received message from a client: Number 7!`.
-pub(super) fn received(text: &str) -> Option<&str> {
-    Some(text.split_once("Received message from a client: ")?.1)
+/// A line of the server: `#10 client: Number 7!`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Handled {
+    /// How many messages it had handled with this one.
+    pub(super) count: u64,
+    pub(super) sender: String,
+    pub(super) message: String,
 }
 
-/// The number of a numbered message.
-fn number_of(message: &str) -> Option<u64> {
-    message.strip_prefix("Number ")?.strip_suffix('!')?.parse().ok()
+impl Handled {
+    pub(super) fn read(line: &str) -> Option<Self> {
+        let (count, rest) = line.strip_prefix('#')?.split_once(' ')?;
+        let (sender, message) = rest.split_once(": ")?;
+        let (sender, message) = (sender.to_owned(), message.to_owned());
+        Some(Self { count: count.parse().ok()?, sender, message })
+    }
+
+    /// Its number, if it is one of the numbered messages.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.message.strip_prefix("Number ")?.strip_suffix('!')?.parse().ok()
+    }
 }
 
 /// The number in a line of the client, and the server's count: `Message #7 completed. Server acknowledges
@@ -28,27 +41,37 @@ pub(super) fn acknowledged(text: &str) -> Option<(u64, u64)> {
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) node: String,
-    pub(super) numbers: Vec<u64>,
+    pub(super) handled: Vec<Handled>,
 }
 
 impl Life {
     pub(super) fn of(node: &str, lines: &[Line]) -> Self {
-        let numbers = lines.iter().filter_map(|line| number_of(received(&line.text)?)).collect();
-        Self { node: node.to_owned(), numbers }
+        let handled = lines.iter().filter_map(|line| Handled::read(&line.text)).collect();
+        Self { node: node.to_owned(), handled }
+    }
+
+    /// The last of the numbered messages.
+    pub(super) fn last_number(&self) -> Option<u64> {
+        self.handled.iter().rev().find_map(Handled::number)
     }
 
     /// A copy begins where its checkpoint stands; from there on nothing is missing, nothing is twice,
-    /// and nothing is out of order.
+    /// and nothing is out of order: of all messages by the server's count, of the numbered ones by
+    /// theirs.
     ///
     /// # Errors
     /// What is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
-        for pair in self.numbers.windows(2) {
-            if pair[1] != pair[0] + 1 {
-                return Err(format!(
-                    "the copy on {} has handled message {} after message {}",
-                    self.node, pair[1], pair[0]
-                ));
+        let counts: Vec<u64> = self.handled.iter().map(|one| one.count).collect();
+        let numbers: Vec<u64> = self.handled.iter().filter_map(Handled::number).collect();
+        for (what, row) in [("message", counts), ("number", numbers)] {
+            for pair in row.windows(2) {
+                if pair[1] != pair[0] + 1 {
+                    return Err(format!(
+                        "the copy on {} has handled {what} {} after {what} {}",
+                        self.node, pair[1], pair[0]
+                    ));
+                }
             }
         }
         Ok(())
@@ -119,10 +142,19 @@ mod tests {
 
     #[test]
     fn a_gap_a_repetition_and_a_wrong_count_are_found() {
-        let life = |numbers: &[u64]| Life { node: "n1".into(), numbers: numbers.to_vec() };
-        assert!(life(&[5, 6, 7]).check().is_ok());
-        assert!(life(&[5, 7]).check().unwrap_err().contains("7 after message 5"));
-        assert!(life(&[5, 5]).check().is_err());
+        let life = |rows: &[(u64, u64)]| {
+            let line =
+                |(count, number)| Handled::read(&format!("#{count} client: Number {number}!"));
+            let handled = rows.iter().copied().map(|row| line(row).expect("a line of the server"));
+            Life { node: "n1".into(), handled: handled.collect() }
+        };
+        assert!(life(&[(9, 5), (10, 6), (11, 7)]).check().is_ok());
+        assert!(life(&[(9, 5), (10, 7)]).check().unwrap_err().contains("number 7 after number 5"));
+        assert!(
+            life(&[(9, 5), (11, 6)]).check().unwrap_err().contains("message 11 after message 9")
+        );
+        assert!(life(&[(9, 5), (9, 5)]).check().is_err());
+        assert_eq!(life(&[(9, 5)]).last_number(), Some(5));
         let now = Instant::now();
         let text = |number: u64, count: u64| {
             format!("Message #{number} completed. Server acknowledges processing {count} messages.")
@@ -145,9 +177,5 @@ mod tests {
         assert_eq!(seen.silence_since(kill), Some(ms(40)));
         assert_eq!(seen.after(2, kill), Some(ms(42)));
         assert_eq!(seen.after(5, kill), None);
-        assert_eq!(
-            received("x Received message from a client: Number 12!").and_then(number_of),
-            Some(12)
-        );
     }
 }
