@@ -623,7 +623,8 @@ impl Instance {
         let own = self.session.as_ref().map_or(0, crate::session::Session::done_input);
         let others =
             self.known.values().map(|known| known.status.done.max(known.status.base_input));
-        if own.max(self.base.ledger.inputs) >= input || others.max().unwrap_or(0) >= input {
+        let own = own.max(self.base.ledger.inputs).max(self.ledger.handled);
+        if own >= input || others.max().unwrap_or(0) >= input {
             return Some(format!("a program has handled input {input} already"));
         }
         match self.logged_message(ground, input) {
