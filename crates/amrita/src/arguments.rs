@@ -104,6 +104,14 @@ Terms are joined by AND:
     /// Instances of immortals: programs that go on when they die
     #[command(subcommand)]
     Immortal(ImmortalCommand),
+    /// Run a program of the tutorials
+    #[command(hide = true)]
+    Example {
+        name: String,
+        /// For the program itself
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Watch what this is for: real nodes on this machine, every step told and checked
     #[command(subcommand)]
     Tutorial(Tutorial),

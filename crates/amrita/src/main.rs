@@ -2,6 +2,7 @@
 
 mod admin;
 mod arguments;
+mod example;
 mod immortal;
 mod node;
 mod query;
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Command::Example { name, arguments } = &arguments.command {
+        return example::run(name, arguments);
+    }
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -51,6 +55,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),
         Command::Stop { node } => asynchronous(admin::stop(&cluster, &node)),
         Command::Immortal(command) => asynchronous(immortal::run(&cluster, command)),
+        Command::Example { .. } => unreachable!("it was run above"),
         Command::Tutorial(tutorial) => asynchronous(tutorial::run(tutorial)),
     }
 }

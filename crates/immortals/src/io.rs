@@ -75,6 +75,10 @@ pub enum Input {
         from: ReplicaId,
         message: Peer,
     },
+    /// That replica's node is gone: what it said of its program counts no more.
+    PeerLost {
+        replica: ReplicaId,
+    },
     /// From the owner of another instance (or of this one: a self-call does not come this way).
     Between {
         from: GroupId,

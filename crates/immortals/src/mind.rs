@@ -24,7 +24,9 @@ impl Instance {
         ground: &mut Ground<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        self.ping(ground.now.steady_micros);
+        let now = ground.now.steady_micros;
+        self.known.retain(|_, known| now.saturating_sub(known.at) < STATUS_MICROS_MAX);
+        self.ping(now);
         self.mind_checkpoint(ground, outputs)?;
         self.adopt_incoming(ground, outputs)?;
         if self.office.is_some() {
@@ -77,7 +79,6 @@ impl Instance {
 
     /// The ownership goes where a program is ready, if there is none here or it gives no sign of life.
     fn mind_owner(&mut self, now: u64, outputs: &mut Vec<Output>) {
-        self.known.retain(|_, known| now.saturating_sub(known.at) < STATUS_MICROS_MAX);
         let Some(office) = &self.office else { return };
         if now.saturating_sub(office.handing_since) < HAND_OVER_MICROS {
             return;
@@ -107,7 +108,7 @@ impl Instance {
                 self.name
             )));
             self.blame_for_silence(outputs);
-            self.close_session("SILENT", "no sign of life from this program", outputs);
+            self.close_session("RELOAD", "no sign of life from this program", outputs);
         }
         if let Some(office) = &mut self.office {
             office.handing_since = now;

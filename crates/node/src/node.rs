@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use protocol::{GroupId, Now, ReplicaId, Response};
 use services::{Catalogue, DeskInput};
 use storage::{LogRecord, Recovered, RecoveredGroup, StateStore, StoreError};
@@ -366,6 +367,10 @@ impl Node {
         let Some(replica) = self.peers.closed(link).and_then(|link| link.replica) else { return };
         if self.peers.link_to(replica).is_none() {
             self.take_back(replica);
+            for group in self.replicas.range(GroupId::INSTANCES..).map(|(group, _)| *group) {
+                let input = immortals::Input::PeerLost { replica };
+                self.agenda.push_back(Agenda::Instance(group, input));
+            }
         }
         let me = self.me.unwrap_or_default();
         for group in self.replicas.keys().copied().collect::<Vec<_>>() {
@@ -379,7 +384,7 @@ impl Node {
         self.edge_stale = true;
     }
 
-    fn received(&mut self, link: u64, bytes: &[u8]) {
+    fn received(&mut self, link: u64, bytes: &Bytes) {
         if self.peers.get(link).is_none() {
             return;
         }

@@ -6,6 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+use protocol::immortal::{Hello, ToNode, ToProgram, split_frame};
 use server::{Address, BODY_BYTES_MAX, Config, Failure, Host};
 use services::Catalogue;
 use tempfile::TempDir;
@@ -257,4 +259,82 @@ fn a_program_attaches_over_the_port_only_if_it_asks_for_the_upgrade() {
     ended(host);
     drop(left);
     assert!(!folder.path().join("sandbox/immortals.sock").exists());
+}
+
+/// The program's first words: it wants to be a copy of that instance.
+fn hello(instance: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ToNode::Hello(Hello {
+        version_min: 1,
+        version_max: 1,
+        instance: instance.into(),
+        program_version: 0,
+        upgrade_to: 0,
+    })
+    .put(&mut bytes);
+    bytes
+}
+
+/// The next frames that a program is told, until there are so many or the node closes.
+fn told(mut socket: impl Read, count: usize) -> Vec<ToProgram> {
+    let (mut told, mut buffer) = (Vec::new(), BytesMut::new());
+    while told.len() < count {
+        let mut more = [0; 4096];
+        let read = socket.read(&mut more).expect("it goes on or closes");
+        if read == 0 {
+            break;
+        }
+        buffer.extend_from_slice(&more[..read]);
+        while let Some(frame) = split_frame(&mut buffer, 1 << 20).expect("it speaks clearly") {
+            told.push(ToProgram::read(frame).expect("it speaks clearly"));
+        }
+    }
+    told
+}
+
+#[test]
+fn a_program_is_welcome_if_its_instance_is_registered_and_told_if_it_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(config(&folder)).unwrap();
+    wait_until_ready(&host);
+    let attach = || {
+        let path = folder.path().join("sandbox/immortals.sock");
+        let mut socket = UnixStream::connect(path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(&hello("counter")).unwrap();
+        socket
+    };
+    // The reason comes before the end, though more was said that nobody will read.
+    let mut unknown = attach();
+    drop(unknown.write_all(&[7; 5_000]));
+    let words = told(unknown, 9);
+    assert!(
+        matches!(&words[..], [ToProgram::Error { code, .. }] if code == "UNKNOWN_INSTANCE"),
+        "{words:?}"
+    );
+    let body = r#"{"name":"counter"}"#;
+    let length = body.len();
+    let register = format!(
+        "POST /core/immortals HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: \
+         application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let registered = exchange(&host, register.as_bytes());
+    assert!(status(&registered) < 300, "{registered}");
+    let begun = Instant::now();
+    // Until the replica is there, the node says so.
+    let socket = loop {
+        let socket = attach();
+        match &told(&socket, 2)[..] {
+            [ToProgram::Welcome(_), ToProgram::Genesis] => break socket,
+            words => assert!(begun.elapsed() < PATIENCE, "{words:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let second = told(attach(), 9);
+    assert!(
+        matches!(&second[..], [.., ToProgram::Error { code, .. }] if code == "ATTACHED"),
+        "{second:?}"
+    );
+    drop(socket);
+    ended(host);
 }

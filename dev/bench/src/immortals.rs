@@ -136,7 +136,11 @@ pub(crate) async fn throughput(
     let (mut total, mut began_at) = (0, 0);
     for size in sizes {
         let count = (megabytes << 20) / (size + 4);
-        let node = if echo { primary_of(&cluster, "source").await? } else { primary_of(&cluster, "sink").await? };
+        let node = if echo {
+            primary_of(&cluster, "source").await?
+        } else {
+            primary_of(&cluster, "sink").await?
+        };
         let counted = if echo { &mut sources[node] } else { &mut sinks[node] };
         let began = Instant::now();
         let payload = json!({ "size": size, "count": count });

@@ -176,7 +176,8 @@ impl Program {
             }
             Message::Fork { method: TURN, .. } => self.turn(),
             Message::Impulse { method: RUN, payload } => {
-                let wanted: serde_json::Value = serde_json::from_slice(&payload).unwrap_or_default();
+                let wanted: serde_json::Value =
+                    serde_json::from_slice(&payload).unwrap_or_default();
                 let number = |name: &str| wanted[name].as_u64().unwrap_or(0);
                 self.plan = Plan { size: number("size"), left: number("count"), calls: 0 };
                 for _ in 0..TURNS {
@@ -184,7 +185,8 @@ impl Program {
                 }
             }
             Message::Impulse { method: CALLS, payload } => {
-                let wanted: serde_json::Value = serde_json::from_slice(&payload).unwrap_or_default();
+                let wanted: serde_json::Value =
+                    serde_json::from_slice(&payload).unwrap_or_default();
                 self.plan.calls = wanted["count"].as_u64().unwrap_or(0);
                 self.call();
             }

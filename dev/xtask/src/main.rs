@@ -16,7 +16,7 @@ cargo xtask <chore>
                              seeds; --quick leaves the seeds out
   soak [--minutes N]         the simulation with new seeds for N minutes (default 10); other
                              arguments are passed on to it
-  tutorials [--times N]      both tutorials with real processes, N times in a row (default 1)
+  tutorials [--times N]      all tutorials with real processes, N times in a row (default 1)
 ";
 
 /// How many short seeds of the simulation belong to every test run.
@@ -110,7 +110,7 @@ fn tutorials(arguments: &[String]) -> Result<(), String> {
         return Err(format!("tutorials takes --times N, not {rest:?}"));
     }
     for time in 1..=times {
-        for tutorial in ["ha", "task"] {
+        for tutorial in ["ha", "task", "hello"] {
             let name = format!("tutorial {tutorial}, time {time} of {times}");
             let run = [
                 "run",
@@ -126,7 +126,7 @@ fn tutorials(arguments: &[String]) -> Result<(), String> {
             Step::new(&name, &run).run()?;
         }
     }
-    say(&format!("\nxtask tutorials: both passed {times} times in a row"));
+    say(&format!("\nxtask tutorials: all passed {times} times in a row"));
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 mod ask;
 mod cluster;
 mod ha;
+mod hello;
 mod story;
 mod task;
 
@@ -15,6 +16,8 @@ pub(crate) enum Tutorial {
     Ha(HaOptions),
     /// One job for the whole cluster, done once although its owner is killed twice in mid-work.
     Task(TaskOptions),
+    /// Hello World that does not die: its primary is killed ten times while messages come.
+    Hello(HelloOptions),
 }
 
 /// Where a tutorial's nodes live.
@@ -53,11 +56,21 @@ pub(crate) struct TaskOptions {
     place: Place,
 }
 
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HelloOptions {
+    #[command(flatten)]
+    place: Place,
+    /// How often the primary goes, by the death of its program and of its whole node in turn
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    failovers: usize,
+}
+
 /// # Errors
 /// When anything went otherwise than told: which step, what was expected and what was seen.
 pub(crate) async fn run(tutorial: Tutorial) -> Result<(), String> {
     match tutorial {
         Tutorial::Ha(options) => ha::run(&options).await,
         Tutorial::Task(options) => task::run(&options).await,
+        Tutorial::Hello(options) => hello::run(&options).await,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::{Cluster, Ended, SOON, uri};
 use crate::http::{Ask, Reply};
 
 pub(crate) struct Program {
@@ -61,8 +61,12 @@ impl Program {
         writeln!(stdin, "{text}").expect("it reads its keyboard");
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child of ours can be watched").is_none()
+    /// STOP or CONT.
+    pub(crate) fn signal(&self, name: &str) {
+        // The shell's own `kill`: there need not be a program of that name.
+        let line = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &line]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{line} failed");
     }
 
     /// SIGKILL. Gives all that it had said.
@@ -71,19 +75,6 @@ impl Program {
         drop(self.child.wait());
         self.said.extend(self.heard.iter());
         std::mem::take(&mut self.said)
-    }
-
-    /// Waits for its end; whether that was a good one, and all that it had said.
-    pub(crate) fn ended(mut self) -> (bool, Vec<String>) {
-        let began = Instant::now();
-        while self.is_running() {
-            self.said.extend(self.heard.try_iter());
-            assert!(began.elapsed() < SOON, "{} does not end: {:?}", self.name, self.said);
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        let well = self.child.wait().expect("it has ended").success();
-        self.said.extend(self.heard.iter());
-        (well, std::mem::take(&mut self.said))
     }
 }
 
@@ -144,4 +135,12 @@ pub(crate) fn wait_until_moved(
         let primary = roles.iter().position(|role| role == "PRIMARY")?;
         (ready >= standbys && Some(primary) != from).then_some(primary)
     })
+}
+
+/// The program as a person runs it, against this cluster.
+pub(crate) fn amrita(cluster: &Cluster, words: &[&str]) -> Ended {
+    let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let addresses: Vec<String> = cluster.ports().into_iter().map(uri).collect();
+    arguments.extend(["--address".to_owned(), addresses.join(",")]);
+    Cluster::run_to_its_end(&arguments)
 }

@@ -17,6 +17,9 @@ const PENDING_BYTES_MAX: usize = 4 << 20;
 /// So much may wait for the handlers beside the node's own window; then nothing more is read.
 const INBOX_BYTES_MAX: usize = 64 << 20;
 
+/// A node that allows less is not taken at its word.
+const FRAME_BYTES_MIN: usize = 1 << 10;
+
 const READ_BYTES: usize = 256 << 10;
 
 /// A connected socket of either kind.
@@ -204,9 +207,9 @@ impl Link {
     }
 }
 
-/// The longest frame as the node told it, at least as long as before.
+/// The longest frame as the node told it, if it is told something that one can live with.
 pub(super) fn limit(told: u64) -> usize {
-    usize::try_from(told).unwrap_or(usize::MAX).clamp(HELLO_BYTES_MAX, u32::MAX as usize)
+    usize::try_from(told).unwrap_or(usize::MAX).clamp(FRAME_BYTES_MIN, u32::MAX as usize)
 }
 
 /// The frames that were read and not handled yet.

@@ -101,7 +101,11 @@ impl Options {
         Self::parse(node, instance, std::env::args().skip(1))
     }
 
-    fn parse(
+    /// As [`Self::from_arguments`], with arguments from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::from_arguments`].
+    pub fn parse(
         node: &str,
         instance: &str,
         arguments: impl Iterator<Item = String>,

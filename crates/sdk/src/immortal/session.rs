@@ -93,6 +93,8 @@ struct Session<'a, S> {
     input: u64,
     /// While this copy is the primary.
     effects: Option<Effects>,
+    /// It became the primary before its first input.
+    primary_is_due: bool,
 }
 
 /// The frames in the order in which they came.
@@ -132,7 +134,16 @@ impl<'a, S: Stage> Session<'a, S> {
             return Err(Ended::Lost(format!("the node wants to speak version {version}")));
         }
         let outputs = Outputs::new(link.clone(), limit(frame_bytes_max));
-        Ok(Self { plan, link, frames, outputs, stage: None, input: 0, effects: None })
+        Ok(Self {
+            plan,
+            link,
+            frames,
+            outputs,
+            stage: None,
+            input: 0,
+            effects: None,
+            primary_is_due: false,
+        })
     }
 
     fn serve(&mut self, caught_up: &mut bool) -> Result<Infallible, Ended> {
@@ -230,7 +241,12 @@ impl<'a, S: Stage> Session<'a, S> {
         Ok(self.outputs.flush()?)
     }
 
+    /// Only after START: before it there is nothing that a program could go by.
     fn primary(&mut self) -> Result<(), Ended> {
+        self.primary_is_due = self.input == 0;
+        if self.primary_is_due {
+            return Ok(());
+        }
         self.plan.impulses.set_primary(true);
         self.begin_effects()?;
         let impulses = self.plan.impulses;
@@ -238,6 +254,7 @@ impl<'a, S: Stage> Session<'a, S> {
     }
 
     fn standby(&mut self) -> Result<(), Ended> {
+        self.primary_is_due = false;
         self.plan.impulses.set_primary(false);
         self.effects = None;
         self.with_stage(|stage| stage.standby())
@@ -295,7 +312,7 @@ impl<'a, S: Stage> Session<'a, S> {
         if let Some(effects) = &self.effects {
             new.into_iter().for_each(|job| effects.begin(job));
         }
-        Ok(())
+        if self.primary_is_due { self.primary() } else { Ok(()) }
     }
 
     fn handle_blocks(&mut self, time: Moment, blocks: &[u8]) -> Result<(), Ended> {

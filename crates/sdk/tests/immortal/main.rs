@@ -3,5 +3,6 @@
 
 mod bank;
 mod play;
+mod speed;
 mod upgrade;
 mod wire;

@@ -139,13 +139,13 @@ fn a_message_that_makes_no_sense_changes_nothing() {
         method,
         payload: payload.as_bytes().into(),
     };
-    play.from_instance("client", call(101, 1, r#"["many"]"#));
-    play.from_instance("client", call(102, 99, "[]"));
-    play.from_instance("client", call(103, -5, "[]"));
-    play.from_instance("client", call(104, 1, "\u{0}"));
+    play.message_from("client", call(101, 1, r#"["many"]"#));
+    play.message_from("client", call(102, 99, "[]"));
+    play.message_from("client", call(103, -5, "[]"));
+    play.message_from("client", call(104, 1, "\u{0}"));
     let fork = Message::Fork { method: 1, payload: b"nonsense"[..].into() };
-    play.from_instance("client", fork);
-    play.from_instance("client", Message::Skipped);
+    play.message_from("client", fork);
+    play.message_from("client", Message::Skipped);
     assert!(play.answer_to::<()>("client", 101).unwrap_err().contains("arguments of method 1"));
     assert_eq!(play.answer_to::<()>("client", 102), Err("there is no method 99".into()));
     assert!(play.answer_to::<()>("client", 103).unwrap_err().contains("reserved"));
@@ -157,11 +157,11 @@ fn a_message_that_makes_no_sense_changes_nothing() {
 
 #[test]
 fn an_impulse_of_a_thread_beside_the_primary_is_handled() {
-    let mut play =
-        Play::with_initial("bank", &(0_u64,), || Vault { balance: 77, ..Vault::default() });
+    // The thread is started after START has set the balance.
+    let mut play = Play::with_initial("bank", &(77_u64,), Vault::default);
     play.wait_for_impulses(1);
     let balance = play.call("client", BankProxy::me().balance());
-    assert_eq!(play.answer_to::<u64>("client", balance), Ok(1));
+    assert_eq!(play.answer_to::<u64>("client", balance), Ok(78));
 }
 
 /// Says what it must not: something that no input brought.
@@ -214,7 +214,7 @@ fn a_program_that_is_not_deterministic_is_found() {
     ] {
         let mut play = Play::new("cheat", move || Cheat { by, ..Cheat::default() });
         for _ in 0..3 {
-            play.from_instance("x", Message::Fork { method: 1, payload: b"[]"[..].into() });
+            play.message_from("x", Message::Fork { method: 1, payload: b"[]"[..].into() });
         }
         let why = play.check().unwrap_err();
         assert!(why.starts_with("not deterministic") && why.contains(clue), "{why}");

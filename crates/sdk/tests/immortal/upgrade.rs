@@ -100,7 +100,7 @@ fn forked(said: &[Output]) -> Vec<String> {
 const AFTER: [&str; 2] = ["it was 2 30", "number 2 is answered"];
 
 fn deliver_from(attached: &mut Attached, checkpoint: &Checkpoint) -> Vec<Output> {
-    let from = usize::try_from(checkpoint.input).unwrap();
+    let from = usize::try_from(checkpoint.input).expect("a small number");
     attached.deliver(checkpoint.input + 1, Moment(5), &inputs()[from..]);
     attached.done(inputs().len() as u64)
 }

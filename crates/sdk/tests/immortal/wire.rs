@@ -1,6 +1,7 @@
 //! What goes over the wire, frame by frame, also when a program, its node or the bytes between them are
 //! damaged.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -150,11 +151,12 @@ fn inputs_out_of_their_order_are_not_taken() {
 #[test]
 fn what_a_program_says_does_not_depend_on_how_its_inputs_are_cut() {
     let (node, mut attached, first) = bank();
-    // Timers, forks to itself and to another one, in turns.
-    let inputs: Vec<Input> = (1..=30)
-        .map(|n| match n % 3 {
+    // Forks to itself and to another one, calls and timers, in turns.
+    let inputs: Vec<Input> = (1..=40)
+        .map(|n| match n % 4 {
             0 => fork(n, 5, r#"["x",9]"#),
             1 => fork(n, 9, "[1]"),
+            2 => fork(n, 7, r#"["other",5]"#),
             _ => fork(n, 6, "[]"),
         })
         .collect();
@@ -167,6 +169,10 @@ fn what_a_program_says_does_not_depend_on_how_its_inputs_are_cut() {
         parts.extend(deliver(&mut attached, place as u64 + 1, std::slice::from_ref(input)));
     }
     assert_eq!(whole, parts);
+    let count = |name: &str| {
+        parts.iter().filter(|part| matches!(part, Output::Message { to, .. } if to == name)).count()
+    };
+    assert_eq!((count(""), count("log"), count("other")), (10, 20, 10));
 }
 
 #[test]
@@ -220,8 +226,10 @@ fn a_message_that_is_too_long_is_a_fault_of_its_handler() {
 
 #[test]
 fn impulses_are_told_their_fate() {
-    let (node, mut attached, first) = bank();
+    let (node, mut attached, _) = bank();
     let impulses = node.impulses().clone();
+    deliver(&mut attached, 1, &[fork(1, 6, "[]")]);
+    let first = attached.checkpoint();
     assert_eq!(BankProxy::me().deposit(1).impulse(&impulses), Fate::Lost, "no primary yet");
     attached.end_of_replay();
     attached.primary(1);
@@ -254,6 +262,43 @@ fn impulses_are_told_their_fate() {
     attached.standby();
     attached.fate(1, sdk::immortal::testing::Told::Logged, 5);
     assert_eq!(ticket.wait(), Fate::Logged { input: 5 }, "told also after its term");
+}
+
+#[test]
+fn impulses_of_many_threads_go_out_in_order_while_handlers_talk() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 1_000;
+    let (node, mut attached, _) = bank();
+    deliver(&mut attached, 1, &[fork(1, 6, "[]")]);
+    attached.primary(1);
+    assert!(node.impulses().wait_until_primary(Duration::from_secs(5)));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let impulses = node.impulses().clone();
+            std::thread::spawn(move || {
+                let tickets: Vec<_> =
+                    (0..EACH).map(|n| BankProxy::me().deposit(n).post(&impulses)).collect();
+                tickets.into_iter().map(|ticket| ticket.wait()).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    for input in 2..200 {
+        deliver(&mut attached, input, &[fork(input, 9, "[1]")]);
+    }
+    for number in 1..=THREADS * EACH {
+        let ToNode::Impulse { number: told, .. } = attached.aside() else { panic!("an impulse") };
+        assert_eq!(told, number);
+        attached.fate(number, sdk::immortal::testing::Told::Logged, 1_000 + number);
+    }
+    let fates: BTreeSet<u64> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().unwrap())
+        .map(|fate| match fate {
+            Fate::Logged { input } => input,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(fates.len() as u64, THREADS * EACH);
 }
 
 #[test]
@@ -352,7 +397,7 @@ fn garbage_from_a_node_ends_the_connection_and_no_more() {
 /// Runs a bank that is given this address.
 fn run_bank(node: String, give_up: Duration) -> std::thread::JoinHandle<Result<(), RunError>> {
     std::thread::spawn(move || {
-        let options = Options::new(&node, "bank").unwrap().give_up_after(give_up);
+        let options = Options::new(&node, "bank").expect("an address").give_up_after(give_up);
         run_with(&options, Vault::default, &Impulses::default())
     })
 }

@@ -28,6 +28,8 @@ pub(super) struct Program {
     heard: Receiver<Line>,
     /// All that it has said in this life.
     said: Vec<Line>,
+    /// How much of it was given as news.
+    told: usize,
 }
 
 impl Program {
@@ -57,7 +59,7 @@ impl Program {
                 }
             }
         });
-        Ok(Self { name: name.to_owned(), child, stdin, heard, said: Vec::new() })
+        Ok(Self { name: name.to_owned(), child, stdin, heard, said: Vec::new(), told: 0 })
     }
 
     pub(super) fn process(&self) -> u32 {
@@ -70,6 +72,14 @@ impl Program {
         &self.said
     }
 
+    /// What it has said since this was asked last.
+    pub(super) fn news(&mut self) -> Vec<Line> {
+        self.said.extend(self.heard.try_iter());
+        let news = self.said[self.told..].to_vec();
+        self.told = self.said.len();
+        news
+    }
+
     /// Waits until it has said a line with these words in it, `times` times in all.
     pub(super) async fn wait_for(&mut self, words: &str, times: usize) -> Result<(), String> {
         let began = Instant::now();
@@ -80,7 +90,8 @@ impl Program {
             }
             let ended = self.child.try_wait().ok().flatten();
             if began.elapsed() > SAID_WITHIN || ended.is_some() {
-                let state = ended.map_or("it still runs".to_owned(), |how| format!("it ended: {how}"));
+                let state =
+                    ended.map_or("it still runs".to_owned(), |how| format!("it ended: {how}"));
                 return Err(format!(
                     "{} did not say '{words}' {times} times ({state}); its last words: {}",
                     self.name,
@@ -100,24 +111,25 @@ impl Program {
     /// A line at its keyboard.
     pub(super) fn type_line(&mut self, text: &str) -> Result<(), String> {
         let failed = |error| format!("nothing can be typed to {}: {error}", self.name);
-        let Some(stdin) = &mut self.stdin else { return Err(format!("{} has no keyboard", self.name)) };
+        let Some(stdin) = &mut self.stdin else {
+            return Err(format!("{} has no keyboard", self.name));
+        };
         writeln!(stdin, "{text}").map_err(failed)?;
         stdin.flush().map_err(failed)
     }
 
-    /// SIGKILL; what it had said is kept.
-    pub(super) fn kill(mut self) -> Result<Vec<Line>, String> {
-        self.end()?;
-        Ok(std::mem::take(&mut self.said))
+    /// SIGKILL. What it had said can still be asked for.
+    pub(super) fn kill(&mut self) -> Result<(), String> {
+        let failed = |error| format!("a program cannot be killed: {error}");
+        self.child.kill().map_err(failed)
     }
 
-    fn end(&mut self) -> Result<(), String> {
-        let failed = |error| format!("a program cannot be killed: {error}");
-        self.child.kill().map_err(failed)?;
-        self.child.wait().map_err(failed)?;
+    /// After a kill: all that it had said.
+    pub(super) fn last_said(&mut self) -> Result<&[Line], String> {
+        self.child.wait().map_err(|error| format!("{}: {error}", self.name))?;
         // The pipe is at its end now, so this comes to one, too.
         self.said.extend(self.heard.iter());
-        Ok(())
+        Ok(&self.said)
     }
 
     /// Waits until it has ended by itself.

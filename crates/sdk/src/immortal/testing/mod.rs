@@ -240,23 +240,8 @@ impl Attached {
 
     /// Delivers inputs in one frame, from `first` on.
     pub fn deliver(&mut self, first: u64, time: Moment, inputs: &[Input]) {
-        let mut blocks = Vec::new();
-        let mut left = inputs;
-        while let Some(head) = left.first() {
-            let (kind, name, number) = (head.kind, &head.name, head.number);
-            let follows = |(place, input): &(usize, &Input)| {
-                let next = if number == 0 { 0 } else { number + *place as u64 };
-                (input.kind, &input.name, input.number) == (kind, name, next)
-            };
-            let count = left.iter().enumerate().take_while(follows).count();
-            let mut messages = Vec::new();
-            left[..count].iter().for_each(|input| put_message(&mut messages, &input.message));
-            let head = BlockHead { kind, name: name.clone(), first: number, count: count as u64 };
-            put_block_head(&mut blocks, &head, messages.len());
-            blocks.extend_from_slice(&messages);
-            left = &left[count..];
-        }
-        self.send(&ToProgram::Deliver { first, time, blocks: blocks.into() });
+        let blocks = blocks_of(inputs);
+        self.send(&ToProgram::Deliver { first, time, blocks });
     }
 
     /// What the program said until it was done with this input.
@@ -343,4 +328,25 @@ impl Attached {
     fn expect_frame(&mut self) -> ToNode {
         self.frame().expect("the program stays connected")
     }
+}
+
+/// Inputs as they stand in a DELIVER: those of one source that follow each other share a block.
+pub fn blocks_of(inputs: &[Input]) -> Bytes {
+    let mut blocks = Vec::new();
+    let mut left = inputs;
+    while let Some(head) = left.first() {
+        let (kind, name, number) = (head.kind, &head.name, head.number);
+        let follows = |(place, input): &(usize, &Input)| {
+            let next = if number == 0 { 0 } else { number + *place as u64 };
+            (input.kind, &input.name, input.number) == (kind, name, next)
+        };
+        let count = left.iter().enumerate().take_while(follows).count();
+        let mut messages = Vec::new();
+        left[..count].iter().for_each(|input| put_message(&mut messages, &input.message));
+        let head = BlockHead { kind, name: name.clone(), first: number, count: count as u64 };
+        put_block_head(&mut blocks, &head, messages.len());
+        blocks.extend_from_slice(&messages);
+        left = &left[count..];
+    }
+    blocks.into()
 }

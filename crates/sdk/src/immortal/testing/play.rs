@@ -167,21 +167,21 @@ impl Play {
             term: 1,
             told: 0,
         };
-        play.from_node(Message::Start { payload });
+        play.node_says(Message::Start { payload });
         play
     }
 
     /// Another instance forks.
     pub fn fork<A: Serialize, R>(&mut self, from: &str, message: Outgoing<'_, A, R>) {
         let (method, payload) = (message.method(), message.payload().into());
-        self.from_instance(from, Message::Fork { method, payload });
+        self.message_from(from, Message::Fork { method, payload });
     }
 
     /// Another instance calls. Gives the call's id.
     pub fn call<A: Serialize, R>(&mut self, from: &str, message: Outgoing<'_, A, R>) -> u64 {
         self.calls += 1;
         let (id, method, payload) = (self.calls, message.method(), message.payload().into());
-        self.from_instance(from, Message::Call { id, method, payload });
+        self.message_from(from, Message::Call { id, method, payload });
         id
     }
 
@@ -197,17 +197,17 @@ impl Play {
     /// Another instance answers a call that the program made.
     pub fn answer(&mut self, from: &str, id: u64, value: &impl Serialize) {
         let payload = serde_json::to_vec(value).expect("an answer can be JSON").into();
-        self.from_instance(from, Message::Answer { id, status: Status::Value, payload });
+        self.message_from(from, Message::Answer { id, status: Status::Value, payload });
     }
 
     /// Another instance refuses a call.
     pub fn refuse(&mut self, from: &str, id: u64, why: &str) {
         let payload = Bytes::copy_from_slice(why.as_bytes());
-        self.from_instance(from, Message::Answer { id, status: Status::Error, payload });
+        self.message_from(from, Message::Answer { id, status: Status::Error, payload });
     }
 
     /// Any message of another instance, as bytes.
-    pub fn from_instance(&mut self, from: &str, message: Message) {
+    pub fn message_from(&mut self, from: &str, message: Message) {
         let number = self.numbers.entry(from.to_owned()).or_default();
         *number += 1;
         let (kind, name, number) = (SourceKind::Instance, from.to_owned(), *number);
@@ -222,7 +222,7 @@ impl Play {
         while let Some((due, id)) = self.timers.first().copied().filter(|(due, _)| *due <= until) {
             self.now = self.now.max(due);
             self.timers.remove(&(due, id));
-            self.from_node(Message::Timer { id });
+            self.node_says(Message::Timer { id });
         }
         self.now = self.now.max(until);
     }
@@ -393,7 +393,7 @@ impl Play {
         Ok(())
     }
 
-    fn from_node(&mut self, message: Message) {
+    fn node_says(&mut self, message: Message) {
         self.input(Input { kind: SourceKind::Node, name: String::new(), number: 0, message });
         self.settle();
     }

@@ -1,0 +1,7 @@
+//! The client that keeps sending, as a process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hello::numbers::main(std::env::args().skip(1))
+}
