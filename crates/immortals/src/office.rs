@@ -403,6 +403,15 @@ impl Instance {
         if !office.accepting || office.pending_bytes > PENDING_BYTES_MAX {
             return Ok(None);
         }
+        if let Lane::Impulses { session } = lane {
+            // What is left of an earlier office of the sender: it would not fit into the log.
+            let later = (from, Lane::Impulses { session: session.saturating_add(1) });
+            let last = (from, Lane::Impulses { session: u64::MAX });
+            let logged_later = self.ledger.impulses.get(&from).is_some_and(|t| t.session > session);
+            if logged_later || office.next.range(later..=last).next().is_some() {
+                return Ok(None);
+            }
+        }
         let known = office.next.get(&(from, lane)).copied();
         let next = known.unwrap_or(if logged == 0 { floor } else { logged + 1 });
         if first > next {
