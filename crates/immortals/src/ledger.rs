@@ -34,6 +34,8 @@ pub struct Ledger {
     /// The state of the first program is in the log as a whole; what it wants as its first input.
     pub genesis: Option<Bytes>,
     pub program_version: u64,
+    /// A primary's program is known to have handled all inputs up to there: what it said is counted.
+    pub handled: u64,
 }
 
 /// What one entry has for a program.
@@ -96,6 +98,9 @@ impl Ledger {
 
     fn log_inputs(&mut self, inputs: &Inputs) -> Result<Logged, Garbled> {
         self.time = self.time.max(inputs.time);
+        if let Some(Mark::Input { input, .. }) = inputs.mark {
+            self.handled = self.handled.max(input);
+        }
         let mut logged = Logged {
             first: self.inputs + 1,
             time: self.time,

@@ -403,6 +403,15 @@ impl Instance {
         if !office.accepting || office.pending_bytes > PENDING_BYTES_MAX {
             return Ok(None);
         }
+        if let Lane::Impulses { session } = lane {
+            // What is left of an earlier office of the sender: it would not fit into the log.
+            let later = (from, Lane::Impulses { session: session.saturating_add(1) });
+            let last = (from, Lane::Impulses { session: u64::MAX });
+            let logged_later = self.ledger.impulses.get(&from).is_some_and(|t| t.session > session);
+            if logged_later || office.next.range(later..=last).next().is_some() {
+                return Ok(None);
+            }
+        }
         let known = office.next.get(&(from, lane)).copied();
         let next = known.unwrap_or(if logged == 0 { floor } else { logged + 1 });
         if first > next {
@@ -623,7 +632,8 @@ impl Instance {
         let own = self.session.as_ref().map_or(0, crate::session::Session::done_input);
         let others =
             self.known.values().map(|known| known.status.done.max(known.status.base_input));
-        if own.max(self.base.ledger.inputs) >= input || others.max().unwrap_or(0) >= input {
+        let own = own.max(self.base.ledger.inputs).max(self.ledger.handled);
+        if own >= input || others.max().unwrap_or(0) >= input {
             return Some(format!("a program has handled input {input} already"));
         }
         match self.logged_message(ground, input) {

@@ -118,6 +118,9 @@ pub(crate) struct World {
     pub(crate) scripts: Vec<Script>,
     pub(crate) settings: Vec<Settings>,
     pub(crate) names: BTreeMap<String, GroupId>,
+    /// Nobody finds it before that time.
+    hidden: Option<GroupId>,
+    hidden_until: u64,
     pub(crate) watch: Watch,
     /// How programs are in a group, and which versions they may have.
     pub(crate) manners: Vec<Manners>,
@@ -163,6 +166,8 @@ impl World {
             scripts: Vec::new(),
             settings: Vec::new(),
             names: BTreeMap::new(),
+            hidden: None,
+            hidden_until: 0,
             watch: Watch::default(),
             manners: vec![Manners::Good; plans.len()],
             versions: vec![vec![(1, 1)]; plans.len()],
@@ -220,6 +225,12 @@ impl World {
             self.start((group, replica));
         }
         self.after(1000, Event::Elect { group, term: 0 });
+    }
+
+    /// The last instance is not found by the others at first.
+    pub(crate) fn hide_last(&mut self, micros: u64) {
+        self.hidden = Some(group_id(self.groups.len() - 1));
+        self.hidden_until = self.now + micros;
     }
 
     // Time.
@@ -381,6 +392,7 @@ impl World {
             applied: replica.applied,
             cut: replica.cut,
             names: &self.names,
+            hidden: self.hidden.filter(|_| self.now < self.hidden_until),
         };
         let mut ground = Ground {
             now: Now { steady_micros: self.now, wall },

@@ -183,13 +183,18 @@ impl World {
             return;
         }
         let at = self.any();
-        match self.random.below(14) {
+        match self.random.below(15) {
             0..=3 => self.kill(at),
             4 | 5 => self.crash_one(at),
             6 | 7 => self.hang(at),
             8 | 9 => self.usurp(at.0),
             10 => self.install_one(at),
             11 => drop(self.ask(at.0, Ask::Checkpoint)),
+            12 => {
+                // Somebody sets the clock.
+                let skew = self.below(3_000_000);
+                self.groups[at.0][at.1].skew = skew;
+            }
             _ => {
                 let to = ReplicaId(1 + self.below(3));
                 self.ask(at.0, Ask::Move { to });

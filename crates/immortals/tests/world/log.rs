@@ -86,6 +86,8 @@ pub(crate) struct View<'a> {
     pub(crate) applied: usize,
     pub(crate) cut: usize,
     pub(crate) names: &'a BTreeMap<String, GroupId>,
+    /// Nobody knows of it yet.
+    pub(crate) hidden: Option<GroupId>,
 }
 
 impl Entries for View<'_> {
@@ -116,6 +118,6 @@ impl Entries for View<'_> {
     }
 
     fn resolve(&self, name: &str) -> Option<GroupId> {
-        self.names.get(name).copied()
+        self.names.get(name).copied().filter(|group| Some(*group) != self.hidden)
     }
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, also beside its functions, it is a finding")]
 
 mod base;
+mod cases;
 mod histories;
 mod life;
 mod log;

@@ -94,6 +94,10 @@ impl Watch {
         self.pressed.insert(tag, (to, None));
     }
 
+    pub(crate) fn fate_of(&self, tag: u64) -> Option<Fate> {
+        self.pressed.get(&tag).and_then(|(_, fate)| *fate)
+    }
+
     fn fate(&mut self, log: &Log, tag: u64, fate: Fate, input: u64) {
         let (_, known) = self.pressed.get_mut(&tag).expect("somebody pressed it");
         assert_eq!(*known, None, "impulse {tag} has two fates");
