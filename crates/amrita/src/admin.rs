@@ -140,7 +140,8 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
     Ok(())
 }
 
-async fn address_of(client: &Client, id: &str) -> Result<String, String> {
+/// Where the node with this id is.
+pub(crate) async fn address_of(client: &Client, id: &str) -> Result<String, String> {
     let (_, group) = group(client).await?;
     let Some(node) = group.nodes.get(id) else {
         let known: Vec<&str> = group.nodes.keys().map(String::as_str).collect();

@@ -39,6 +39,8 @@ mod ledger;
 mod mind;
 mod office;
 mod outgoing;
+pub mod recording;
+mod replay;
 mod session;
 mod voice;
 
@@ -52,5 +54,7 @@ pub use io::{
     ReplicaStatus, Said, Settings, Told,
 };
 pub use ledger::{ImpulsesTaken, Ledger, Logged};
+pub use recording::Recording;
+pub use replay::{Difference, Event, Next, Reference, Replay, Wanted};
 pub use session::{KEPT_BYTES_MAX, WINDOW_BYTES};
 pub use voice::{Compared, Kept, Stream, Voice};

@@ -167,6 +167,16 @@ impl Voice {
         self.points.push_back((input, self.digest));
     }
 
+    /// Leaves out what is kept for sending, so that only the sums stay.
+    pub fn forget_messages(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.confirmed = stream.confirmed.max(stream.count);
+            stream.kept.clear();
+            stream.kept_bytes = 0;
+        }
+        self.kept_bytes = 0;
+    }
+
     pub fn digest(&self) -> u64 {
         self.digest
     }

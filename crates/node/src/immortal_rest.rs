@@ -230,8 +230,11 @@ impl Node {
         name: &str,
         verb: &str,
     ) -> Result<(), Problem> {
-        only(request, &[Method::Post])?;
         let group = self.immortal_entry(name)?.group;
+        if verb == "recording" {
+            return self.immortal_recording(purpose, request, (name, group));
+        }
+        only(request, &[Method::Post])?;
         let body = if request.body.is_empty() { json!({}) } else { parse_body(&request.body)? };
         let ask = match verb {
             "checkpoint" => immortals::Ask::Checkpoint,
@@ -257,7 +260,8 @@ impl Node {
             }
             _ => {
                 return Err(Problem::not_found(format!(
-                    "an instance has checkpoint, move, skip, release and impulses, not '{verb}'"
+                    "an instance has checkpoint, move, skip, release, impulses and recording, not \
+                     '{verb}'"
                 )));
             }
         };

@@ -35,6 +35,7 @@ mod peers;
 mod placement;
 mod programs;
 mod quorum;
+mod recording;
 mod refusals;
 mod registry;
 mod replica;

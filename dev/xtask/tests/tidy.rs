@@ -127,7 +127,7 @@ const CRATES: &[Crate] = &[
         name: "amrita",
         folder: "crates/amrita",
         core: false,
-        ours: &["protocol", "server", "sdk", "examples", "hello"],
+        ours: &["protocol", "immortals", "server", "sdk", "examples", "hello"],
         others: &["bytes", "clap", "serde", "serde_json", "tokio", "tracing"],
         tests: &["tempfile"],
     },

@@ -2,14 +2,20 @@
 
 mod ask;
 mod change;
+mod connection;
+mod debug;
 mod options;
+mod record;
 mod show;
 mod words;
+
+use std::time::Duration;
 
 use sdk::{Client, Response};
 use serde_json::Value;
 
 use crate::Outcome;
+use crate::admin::address_of;
 use crate::arguments::Cluster;
 use crate::screen;
 use crate::verbs::unreachable;
@@ -19,6 +25,9 @@ pub(crate) use words::translated;
 
 /// The factory of instances.
 pub(crate) const LINK: &str = "/core/immortals";
+
+/// How long an owner may take to say how its instance is; then what another node knows is shown.
+const OWNER_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome {
     use ImmortalCommand as Word;
@@ -34,6 +43,8 @@ pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome 
         Word::Move(options) => ask::move_to(cluster, &options).await,
         Word::Skip(options) => ask::skip(cluster, &options).await,
         Word::Release(named) => ask::release(cluster, &named.name()?).await,
+        Word::Record(options) => record::record(cluster, &options).await,
+        Word::Debug(options) => debug::debug(cluster, &options).await,
         Word::Send(options) => ask::send(cluster, &options).await,
     }
 }
@@ -50,6 +61,16 @@ async fn instance(client: &Client, name: &str) -> Result<(Response, Value), Stri
     }
     let state = answer.to_json();
     Ok((answer, state))
+}
+
+/// The instance as its owner sees it, which is nearest to the truth; else as anybody does.
+async fn instance_at_owner(client: &Client, name: &str) -> Result<(Response, Value), String> {
+    let (answer, state) = instance(client, name).await?;
+    let Some(owner) = state["owner"].as_str() else { return Ok((answer, state)) };
+    let Ok(address) = address_of(client, owner).await else { return Ok((answer, state)) };
+    let Ok(owner) = Client::new(&[address]) else { return Ok((answer, state)) };
+    let seen = instance(&owner.patience(OWNER_WITHIN), name).await;
+    Ok(seen.unwrap_or((answer, state)))
 }
 
 fn replicas(state: &Value) -> impl Iterator<Item = &Value> {

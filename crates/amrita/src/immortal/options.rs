@@ -1,5 +1,7 @@
 //! What can be said to `amrita immortal`. AMBROSIA's words are taken as they are, in its spelling too.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 #[derive(Clone, Debug, Subcommand)]
@@ -33,6 +35,18 @@ pub(crate) enum ImmortalCommand {
     #[command(after_help = "\
   amrita immortal send server 1 '[\"Hello World\"]'        method 1; a Rust program takes a JSON array")]
     Send(SendOptions),
+    /// Keep a checkpoint and all that was logged since in a file, for `debug`
+    Record(RecordOptions),
+    /// Time travel: give what was recorded to a program that you start, and compare what it says
+    #[command(after_help = "\
+  amrita immortal debug server --from latest             then start the program with --node SOCKET, in a
+                                                         debugger if you like; the instance goes on as it was
+  amrita immortal debug server --from 1200 --until 1250  from a checkpoint that `show` tells, up to an input
+  amrita immortal debug server --test-upgrade            the program as it is first, then the new one: every
+                                                         input at which they differ is told
+  amrita immortal debug server --recording FILE --receive-port 2000 --send-port 2001
+                                                         a program of AMBROSIA's, from a file")]
+    Debug(DebugOptions),
     /// Remove an instance with its log and its checkpoints, for good
     Deregister(DeregisterOptions),
 }
@@ -290,6 +304,57 @@ impl SendOptions {
             .map_err(|_| format!("'{method}' is not the number of a method: {example}"))?;
         Ok((name, method, more.get(1).cloned()))
     }
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RecordOptions {
+    #[command(flatten)]
+    pub(super) named: Named,
+    /// The checkpoint to begin with: its input, as `show` tells it, or the latest
+    #[arg(long, value_name = "INPUT|latest", default_value = "latest")]
+    pub(super) from: String,
+    /// The file; it must not be there yet
+    #[arg(long, value_name = "FILE")]
+    pub(super) to: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DebugOptions {
+    #[command(flatten)]
+    pub(super) named: Named,
+    /// The checkpoint to begin with: its input, as `show` tells it, or the latest
+    #[arg(
+        short = 'c',
+        long,
+        alias = "checkpoint",
+        value_name = "INPUT|latest",
+        default_value = "latest",
+        conflicts_with = "recording"
+    )]
+    pub(super) from: String,
+    /// A file that `amrita immortal record` has made, instead of the live log
+    #[arg(long, value_name = "FILE")]
+    pub(super) recording: Option<PathBuf>,
+    /// Go no further than this input
+    #[arg(long, value_name = "INPUT")]
+    pub(super) until: Option<u64>,
+    /// Where the program connects [default: a socket in the folder for temporary files]
+    #[arg(long, value_name = "PATH", conflicts_with = "receive_port")]
+    pub(super) socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) ports: Ports,
+    /// Replay with new code, and tell where what it sends differs
+    #[arg(long, alias = "testing-upgrade", alias = "testingUpgrade")]
+    pub(super) test_upgrade: bool,
+    /// The version that a program of AMBROSIA's is to be upgraded to
+    #[arg(long, alias = "upgradeVersion", value_name = "N", requires = "receive_port")]
+    pub(super) upgrade_version: Option<u64>,
+    /// A program of AMBROSIA's that is started for active/active
+    #[arg(long, alias = "activeActive", requires = "receive_port")]
+    pub(super) active_active: bool,
+    /// Stay at the end until the program is gone, to look at its state
+    #[arg(long)]
+    pub(super) hold: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{LINK, instance, replicas, text};
+use super::{LINK, instance, instance_at_owner, replicas, text};
 use crate::Outcome;
 use crate::arguments::Cluster;
 use crate::screen::{self, cell, say, table};
@@ -71,7 +71,7 @@ fn in_a_word(state: &Value) -> &'static str {
 
 pub(super) async fn show(cluster: &Cluster, name: &str) -> Outcome {
     let client = client(cluster)?;
-    let (answer, state) = instance(&client, name).await?;
+    let (answer, state) = instance_at_owner(&client, name).await?;
     if cluster.json {
         return screen::show(&answer, true);
     }

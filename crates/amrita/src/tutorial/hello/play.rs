@@ -114,7 +114,7 @@ impl Play {
     async fn copies_of_the_server_start(&mut self) -> Result<(), String> {
         self.story.step("three copies of the server");
         self.story.say(
-            "The program is twenty lines, and not one of them is about failures. Each copy connects to \
+            "The program is examples/hello/src/server.rs: some forty lines, and not one of them is about failures. Each copy connects to \
              the node beside it. All are given the same messages in the same order, so all are equal; \
              one is the primary, the others stand by.",
         );

@@ -1,0 +1,192 @@
+//! The place where a debugged program connects, and its connection. What it says is read by a thread,
+//! what it is told is written by another; both have bounds, and neither waits for the other.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::Outcome;
+
+/// So many pieces of what a program says may wait to be looked at.
+const HEARD_MAX: usize = 256;
+
+/// So many pieces may wait to be written to it.
+const TOLD_MAX: usize = 64;
+
+const READ_BYTES: usize = 64 << 10;
+
+/// How long to listen between two tries to tell more.
+const TURN: Duration = Duration::from_millis(5);
+
+/// Where a program connects.
+pub(super) enum Place {
+    Native { listener: UnixListener, path: PathBuf },
+    Ambrosia { receive: TcpListener, send: TcpListener, ports: (u16, u16) },
+}
+
+impl Place {
+    /// At the socket that is named, at the two ports, or at a socket in the folder for temporary files.
+    pub(super) fn open(socket: Option<&Path>, ports: Option<(u16, u16)>) -> Result<Self, String> {
+        if let Some((receive, send)) = ports {
+            let listen = |port: u16| {
+                TcpListener::bind(("127.0.0.1", port))
+                    .map_err(|error| format!("port {port} cannot be listened at: {error}"))
+            };
+            let ports = (receive, send);
+            return Ok(Self::Ambrosia { receive: listen(receive)?, send: listen(send)?, ports });
+        }
+        let own = || std::env::temp_dir().join(format!("amrita-debug-{}.sock", std::process::id()));
+        let path = socket.map_or_else(own, Path::to_owned);
+        let listener = UnixListener::bind(&path).map_err(|error| {
+            format!("{} cannot be listened at: {error}; name another --socket", path.display())
+        })?;
+        Ok(Self::Native { listener, path })
+    }
+
+    pub(super) fn is_ambrosias(&self) -> bool {
+        matches!(self, Self::Ambrosia { .. })
+    }
+
+    pub(super) fn how_to_connect(&self) -> String {
+        match self {
+            Self::Native { path, .. } => {
+                format!("at {0} (start it with --node {0})", path.display())
+            }
+            Self::Ambrosia { ports: (receive, send), .. } => {
+                format!("at the receive port {receive} and the send port {send}")
+            }
+        }
+    }
+
+    pub(super) fn accept(&self) -> Result<Connection, String> {
+        let failed = |error: std::io::Error| format!("no program can connect: {error}");
+        match self {
+            Self::Native { listener, .. } => {
+                let (mouth, _) = listener.accept().map_err(failed)?;
+                let ear = mouth.try_clone().map_err(failed)?;
+                Ok(Connection::new(mouth, ear))
+            }
+            Self::Ambrosia { receive, send, .. } => {
+                let (mouth, _): (TcpStream, _) = receive.accept().map_err(failed)?;
+                let (ear, _): (TcpStream, _) = send.accept().map_err(failed)?;
+                ear.set_nodelay(true).map_err(failed)?;
+                Ok(Connection::new(mouth, ear))
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Native { path, .. } = self {
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+/// A stream that can be shut from another thread.
+trait Wire: Read + Write + Send + 'static {
+    fn end(&self);
+}
+
+impl Wire for UnixStream {
+    fn end(&self) {
+        // It may be shut already.
+        drop(self.shutdown(std::net::Shutdown::Write));
+    }
+}
+
+impl Wire for TcpStream {
+    fn end(&self) {
+        drop(self.shutdown(std::net::Shutdown::Both));
+    }
+}
+
+pub(super) struct Connection {
+    heard: Receiver<Bytes>,
+    tell: Option<SyncSender<Bytes>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Connection {
+    fn new(mut mouth: impl Wire, mut ear: impl Wire) -> Self {
+        let (says, heard) = sync_channel(HEARD_MAX);
+        std::thread::spawn(move || {
+            let mut part = vec![0; READ_BYTES];
+            while let Ok(count @ 1..) = mouth.read(&mut part) {
+                if says.send(Bytes::copy_from_slice(&part[..count])).is_err() {
+                    break;
+                }
+            }
+        });
+        let (tell, told) = sync_channel::<Bytes>(TOLD_MAX);
+        let writer = std::thread::spawn(move || {
+            while let Ok(bytes) = told.recv() {
+                if ear.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
+            ear.end();
+        });
+        Self { heard, tell: Some(tell), writer: Some(writer) }
+    }
+
+    /// What the program says next; empty when it says nothing for so long; none when it is gone.
+    pub(super) fn hear(&mut self, within: Duration) -> Result<Option<Bytes>, String> {
+        if within == Duration::MAX {
+            return Ok(self.heard.recv().ok());
+        }
+        match self.heard.recv_timeout(within) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(RecvTimeoutError::Timeout) => Ok(Some(Bytes::new())),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+        }
+    }
+
+    /// Tells it, and takes in what it says meanwhile.
+    pub(super) fn send(
+        &mut self,
+        all: Vec<Bytes>,
+        mut heard: impl FnMut(Bytes) -> Outcome,
+    ) -> Outcome {
+        for mut bytes in all {
+            loop {
+                let tell = self.tell.as_ref().expect("nothing is told after the last");
+                bytes = match tell.try_send(bytes) {
+                    Ok(()) => break,
+                    Err(TrySendError::Full(bytes)) => bytes,
+                    // It is heard of when it is listened to.
+                    Err(TrySendError::Disconnected(_)) => break,
+                };
+                if let Ok(said) = self.heard.recv_timeout(TURN) {
+                    heard(said)?;
+                }
+            }
+        }
+        while let Ok(said) = self.heard.try_recv() {
+            heard(said)?;
+        }
+        Ok(())
+    }
+
+    /// Tells it the last words, and ends the connection.
+    pub(super) fn send_last(&mut self, all: Vec<Bytes>) {
+        // A program that does not listen any more need not hear them.
+        drop(self.send(all, |_| Ok(())));
+        drop(self.tell.take());
+        if let Some(writer) = self.writer.take() {
+            while !writer.is_finished()
+                && self.heard.recv_timeout(TURN) != Err(RecvTimeoutError::Disconnected)
+            {
+            }
+            drop(writer.join());
+        }
+    }
+}

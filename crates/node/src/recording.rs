@@ -1,0 +1,112 @@
+//! `/core/immortals/NAME/recording`: a checkpoint of an instance and what was logged since, page by page,
+//! from the replica of the node that is asked. Nothing is changed by it.
+
+use immortals::recording::{PAGE_BYTES, encode_entries};
+use protocol::{Code, GroupId, Method, Position, Problem, Request, Response};
+use storage::StoreError;
+
+use crate::client::only;
+use crate::edge::Purpose;
+use crate::frame::Told;
+use crate::node::Node;
+
+/// What is asked for.
+enum Page {
+    Head,
+    /// A piece of that checkpoint.
+    Chunk(Position, u32),
+    /// What was logged after that position, in a recording from that checkpoint on.
+    After(Position, Position),
+}
+
+impl Page {
+    fn of(request: &Request) -> Result<Self, Problem> {
+        let number = |name: &str| match request.parameter(name) {
+            None => Ok(None),
+            Some(text) => text
+                .parse::<u64>()
+                .map(Some)
+                .map_err(|_| Problem::bad_request(format!("'{name}' is a number, not '{text}'"))),
+        };
+        match (number("base")?, number("chunk")?, number("after")?) {
+            (None, None, None) => Ok(Self::Head),
+            (Some(base), Some(chunk), None) => {
+                Ok(Self::Chunk(Position(base), u32::try_from(chunk).unwrap_or(u32::MAX)))
+            }
+            (Some(base), None, Some(after)) => Ok(Self::After(Position(base), Position(after))),
+            _ => Err(Problem::bad_request(
+                "a page of a recording is asked for with 'base' and either 'chunk' or 'after'",
+            )),
+        }
+    }
+}
+
+impl Node {
+    /// # Errors
+    /// What is wrong with the request.
+    pub(crate) fn immortal_recording(
+        &mut self,
+        purpose: &Purpose,
+        request: &Request,
+        (name, group): (&str, GroupId),
+    ) -> Result<(), Problem> {
+        only(request, &[Method::Get])?;
+        let page = Page::of(request)?;
+        if !self.replicas.contains_key(&group) {
+            let entry = &self.map.registry.instances[name];
+            let nodes: Vec<&str> = entry.replicas.iter().map(|r| r.node.as_str()).collect();
+            return Err(refused(format!(
+                "node '{}' has no replica of '{name}'; ask one of these: {}",
+                self.config.node_id,
+                nodes.join(", ")
+            )));
+        }
+        let mut answer = Err(refused(format!("'{name}' has no state yet: no program has begun")));
+        let read = self.with_instance(group, |instance, ground| {
+            instance.write_base(ground)?;
+            answer = page_of(instance, ground, &page)?;
+            Ok(())
+        });
+        read.map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
+        self.finish(purpose, Told::Response(answer?));
+        Ok(())
+    }
+}
+
+fn page_of(
+    instance: &immortals::Instance,
+    ground: &immortals::Ground<'_>,
+    page: &Page,
+) -> Result<Result<Response, Problem>, StoreError> {
+    let (store, space) = (&*ground.store, &ground.space);
+    let name = instance.name();
+    let base = match page {
+        Page::Head => {
+            let found = instance.recording(store, space)?;
+            let none = || refused(format!("'{name}' has no state yet: no program has begun"));
+            return Ok(found.ok_or_else(none).map(|head| Response::bytes(200, head.encode())));
+        }
+        Page::Chunk(base, _) | Page::After(base, _) => *base,
+    };
+    if instance.base().0 != base {
+        let text = format!("the checkpoint of '{name}' was replaced by a later one: begin anew");
+        return Ok(Err(refused(text)));
+    }
+    Ok(match page {
+        Page::Chunk(_, number) => {
+            let none = || Problem::not_found(format!("the checkpoint has no piece {number}"));
+            let found = instance.recorded_chunk(store, space, *number)?;
+            found.ok_or_else(none).map(|chunk| Response::bytes(200, chunk))
+        }
+        Page::Head | Page::After(..) => {
+            let after = if let Page::After(_, after) = page { *after } else { base };
+            let entries = ground.entries.after(after, PAGE_BYTES).into_iter();
+            let entries: Vec<_> = entries.map(|(at, _, bytes)| (at, bytes)).collect();
+            Ok(Response::bytes(200, encode_entries(&entries)))
+        }
+    })
+}
+
+fn refused(text: String) -> Problem {
+    Problem::new(Code::Refused, text)
+}
