@@ -154,12 +154,12 @@ impl Instance {
         self.forget_primary();
         let Some(office) = self.office.take() else { return };
         let flying = office.flying.into_iter().flat_map(|flying| flying.receipts);
-        let waiting = office.pending.into_iter().map(|pending| (0, pending.receipt));
-        for (_, receipt) in flying.chain(waiting) {
+        let flying = flying.map(|(_, receipt)| (receipt, Told::Unknown));
+        // What was not proposed surely did not happen.
+        let waiting = office.pending.into_iter().map(|pending| (pending.receipt, Told::NotOwner));
+        for (receipt, told) in flying.chain(waiting) {
             match receipt {
-                Receipt::Ticket(ticket) => {
-                    outputs.push(Output::Answer { ticket, told: Told::NotOwner });
-                }
+                Receipt::Ticket(ticket) => outputs.push(Output::Answer { ticket, told }),
                 Receipt::Impulse { program, number } => {
                     self.tell_fate((program, number), Fate::Unknown, 0);
                 }

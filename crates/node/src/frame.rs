@@ -176,6 +176,12 @@ impl Question {
             Self::Fence(_) | Self::Directory(_) | Self::Immortal(_) => true,
         }
     }
+
+    /// Whether it may be asked twice. An impulse from outside has no number by which a second one
+    /// would be known.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        !matches!(self, Self::Immortal(immortals::Ask::Impulse { .. }))
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
