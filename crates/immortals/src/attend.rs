@@ -4,7 +4,6 @@ use bytes::Bytes;
 use protocol::immortal::{Fate, Garbled, Message, ToNode, ToProgram, count_messages, messages};
 use storage::StoreError;
 
-use crate::base::BlobWriter;
 use crate::door::MESSAGE_BYTES_MAX;
 use crate::entry::{Entry, GenesisEnd, Mark};
 use crate::instance::Instance;
@@ -81,6 +80,9 @@ impl Instance {
             ToNode::Chunk(bytes) => return self.chunk_said(ground, bytes, outputs),
             ToNode::CheckpointEnd { crc } => return self.checkpoint_ends(ground, crc, outputs),
             ToNode::Initial(bytes) => match &mut session.phase {
+                Phase::Genesis(_) if bytes.len() > MESSAGE_BYTES_MAX => {
+                    Err(Garbled(format!("an INITIAL of up to {MESSAGE_BYTES_MAX} bytes")))
+                }
                 Phase::Genesis(genesis) => {
                     genesis.initial = bytes;
                     Ok(())
@@ -136,7 +138,7 @@ impl Instance {
             && !genesis.begun
         {
             genesis.begun = true;
-            self.writing = Some(BlobWriter::new(protocol::Position(0)));
+            self.writing = Some(self.new_state());
             return Ok(());
         }
         let handled = session.is_told_all_done();
@@ -146,8 +148,7 @@ impl Instance {
                     return Err(Garbled("DONE for all inputs before CHECKPOINT".into()));
                 }
                 taking.voice = Some(crate::instance::encode_voice(&session.voice));
-                let position = taking.position;
-                self.writing = Some(BlobWriter::new(position));
+                self.writing = Some(self.new_state());
                 Ok(())
             }
             _ => Err(Garbled("a checkpoint that nobody asked for".into())),
@@ -171,6 +172,11 @@ impl Instance {
             self.propose_bare(entry, outputs);
         } else if !bytes.is_empty() {
             writer.put(ground.store, &ground.space, &bytes)?;
+        }
+        if let Some(session) = &mut self.session
+            && let Some(taking) = &mut session.taking
+        {
+            taking.since = ground.now.steady_micros;
         }
         Ok(Ok(()))
     }
@@ -217,12 +223,12 @@ impl Instance {
             self.program_failed(done + 1, "it went without a word".into(), outputs);
         }
         self.session = None;
-        self.writing = None;
+        self.discarded.extend(self.writing.take());
         self.forget_primary();
     }
 
     /// A program failed on an input. After a few times it is held.
-    fn program_failed(&mut self, input: u64, text: String, outputs: &mut Vec<Output>) {
+    pub(crate) fn program_failed(&mut self, input: u64, text: String, outputs: &mut Vec<Output>) {
         let (last, tries) = self.failing;
         self.failing = if last == input { (input, tries + 1) } else { (input, 1) };
         let tries = self.failing.1;
@@ -238,25 +244,34 @@ impl Instance {
 
     /// The message on which programs fail, for people.
     pub(crate) fn name_the_message(&mut self, ground: &Ground<'_>) {
-        let Some(held) = &mut self.held else { return };
-        if !held.message.is_empty() {
-            return;
+        let Some(held) = self.held.as_ref().filter(|held| held.message.is_empty()) else { return };
+        let found = self.logged_message(ground, held.input).map(|(name, message)| {
+            let from = if name.is_empty() { "the node".to_owned() } else { format!("'{name}'") };
+            format!("{} from {from}", describe(&message))
+        });
+        if let Some(held) = &mut self.held {
+            held.message =
+                found.unwrap_or_else(|| "a message that is no longer in the log".to_owned());
         }
+    }
+
+    /// An input, and who sent it, if the log still has it.
+    pub(crate) fn logged_message(
+        &self,
+        ground: &Ground<'_>,
+        input: u64,
+    ) -> Option<(String, Message)> {
         let mut ledger = self.base.ledger.clone();
         let mut position = self.base.position;
-        held.message = "a message that is no longer in the log".into();
         loop {
             let entries = ground.entries.after(position, 1 << 20);
-            let Some((last, ..)) = entries.last() else { return };
-            position = *last;
+            (position, ..) = *entries.last()?;
             for (_, _, bytes) in entries {
                 let Ok(entry) = Entry::decode(bytes) else { continue };
                 let Ok(logged) = ledger.log(&entry) else { continue };
-                if held.input >= logged.first && held.input < logged.first + logged.count {
-                    let place = usize::try_from(held.input - logged.first).unwrap_or(0);
-                    let found = nth_message(&logged.blocks, place);
-                    held.message = found.unwrap_or_else(|| "?".into());
-                    return;
+                if (logged.first..logged.first + logged.count).contains(&input) {
+                    let place = usize::try_from(input - logged.first).ok()?;
+                    return nth_message(&logged.blocks, place);
                 }
             }
         }
@@ -272,6 +287,7 @@ impl Instance {
         let Some(session) = &mut self.session else { return };
         if session.voice.done >= self.failing.0 && self.failing.1 > 0 {
             self.failing = (0, 0);
+            session.careful = false;
         }
         if let Fed::Differs(mark) = session.look_again() {
             self.has_diverged(&mark, outputs);
@@ -332,7 +348,11 @@ impl Instance {
         if session.phase == Phase::Waiting {
             if self.base.blob.is_some() {
                 session.load(ground.store, &ground.space, &self.base)?;
-            } else if self.office.is_some() && self.ledger.genesis.is_none() {
+                session.backlog = self.log_bytes;
+            } else if self.office.as_ref().is_some_and(crate::office::Office::is_idle)
+                && self.ledger.genesis.is_none()
+            {
+                // Idle: an earlier program's first state may be on its way into the log.
                 session.phase = Phase::Genesis(Genesis::default());
                 session.tell(&ToProgram::Genesis);
             }
@@ -342,7 +362,7 @@ impl Instance {
             self.close_session("RELOAD", text, outputs);
             return Ok(());
         }
-        let fed = session.feed(ground, &self.ledger, &self.name);
+        let fed = session.feed(ground, &self.ledger, &self.name, (self.position, self.term));
         if let Some(why) = session.door.why_close() {
             self.close_session("RELOAD", &why, outputs);
             return Ok(());
@@ -375,14 +395,18 @@ impl Instance {
         if destination.len() > NAME_BYTES_MAX {
             return Err(Garbled(format!("a destination of up to {NAME_BYTES_MAX} bytes")));
         }
+        if message.len() > MESSAGE_BYTES_MAX {
+            return Err(Garbled(format!("an IMPULSE of up to {MESSAGE_BYTES_MAX} bytes")));
+        }
         let mut all = messages(message.clone());
         let one = matches!(all.next(), Some(Ok(Message::Impulse { .. }))) && all.next().is_none();
         if !one {
             return Err(Garbled::expected("one message of kind IMPULSE"));
         }
         let destination = if destination.is_empty() { self.name.clone() } else { destination };
+        let (is_primary, number_of) = (session.is_primary, (session.program, number));
         let taken =
-            session.is_primary && self.take_impulse(ground, number, &destination, message, outputs);
+            is_primary && self.take_impulse(ground, number_of, &destination, message, outputs);
         if !taken && let Some(session) = &mut self.session {
             session.tell(&ToProgram::Fate { number, fate: Fate::Lost, input: 0 });
         }
@@ -390,16 +414,12 @@ impl Instance {
     }
 }
 
-fn nth_message(blocks: &Bytes, place: usize) -> Option<String> {
+fn nth_message(blocks: &Bytes, place: usize) -> Option<(String, Message)> {
     let all = protocol::immortal::blocks(blocks.clone()).flatten();
     all.flat_map(|block| {
         messages(block.messages).flatten().map(move |m| (block.head.name.clone(), m))
     })
     .nth(place)
-    .map(|(name, message)| {
-        let from = if name.is_empty() { "the node".to_owned() } else { format!("'{name}'") };
-        format!("{} from {from}", describe(&message))
-    })
 }
 
 fn last_said(recent: &crate::session::Recent) -> String {

@@ -4,6 +4,8 @@
 //! from the log. So the base is all that the state store holds of an instance: a record, the voice at
 //! that time, and the program's state in pieces. Snapshots to replicas that lag are these keys.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use protocol::{Position, Term};
 use serde::{Deserialize, Serialize};
@@ -22,8 +24,8 @@ const FAMILY_CHUNK: u8 = 3;
 /// The program's state in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
-    /// Names its pieces; the position at which it began to be written.
-    pub name: Position,
+    /// Names its pieces in this store: counted up, so that none is ever written over another.
+    pub name: u64,
     pub chunks: u32,
     pub bytes: u64,
     /// CRC-32 of all.
@@ -43,14 +45,14 @@ pub struct BaseRecord {
 /// Writes a program's state piece by piece, where nobody sees it before it is adopted.
 #[derive(Debug)]
 pub(crate) struct BlobWriter {
-    name: Position,
+    name: u64,
     chunks: u32,
     bytes: u64,
     hasher: crc32fast::Hasher,
 }
 
 impl BlobWriter {
-    pub(crate) fn new(name: Position) -> Self {
+    pub(crate) fn new(name: u64) -> Self {
         Self { name, chunks: 0, bytes: 0, hasher: crc32fast::Hasher::new() }
     }
 
@@ -109,6 +111,29 @@ impl BlobWriter {
     }
 }
 
+/// Removes the pieces of all states but that one: some were being written when this replica, or the
+/// one whose snapshot came, was stopped.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn sweep(
+    store: &mut dyn StateStore,
+    space: &Space,
+    kept: Option<Blob>,
+) -> Result<(), StoreError> {
+    let (from, to) = space.range(FAMILY_CHUNK);
+    let kept = kept.map(|blob| blob.name.to_be_bytes());
+    let mut batch = Batch::default();
+    store.scan(&from, &to, false, &mut |key, _| {
+        let name = space.rest(key).get(..8);
+        if kept.is_none() || name != kept.as_ref().map(<[u8; 8]>::as_slice) {
+            batch.delete(key);
+        }
+        ControlFlow::Continue(())
+    })?;
+    if batch.is_empty() { Ok(()) } else { store.write(batch) }
+}
+
 /// # Errors
 /// When the store cannot be read.
 pub fn read_record(store: &dyn Reader, space: &Space) -> Result<BaseRecord, StoreError> {
@@ -119,10 +144,18 @@ pub fn read_record(store: &dyn Reader, space: &Space) -> Result<BaseRecord, Stor
         .map_err(|error| StoreError(format!("the base of an instance cannot be read: {error}")))
 }
 
+/// The encoded voice at the base.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) fn voice_bytes(store: &dyn Reader, space: &Space) -> Result<Option<Bytes>, StoreError> {
+    Ok(store.get(&space.key(FAMILY_VOICE, b""))?.map(Bytes::from))
+}
+
 /// # Errors
 /// When the store cannot be read.
 pub(crate) fn read_voice(store: &dyn Reader, space: &Space) -> Result<Voice, StoreError> {
-    let Some(bytes) = store.get(&space.key(FAMILY_VOICE, b""))? else {
+    let Some(bytes) = voice_bytes(store, space)? else {
         return Ok(Voice::default());
     };
     postcard::from_bytes(&bytes)
@@ -173,8 +206,8 @@ pub(crate) fn adopt(
     store.write(batch)
 }
 
-fn chunk_key(space: &Space, name: Position, number: u32) -> Vec<u8> {
-    let mut rest = name.0.to_be_bytes().to_vec();
+fn chunk_key(space: &Space, name: u64, number: u32) -> Vec<u8> {
+    let mut rest = name.to_be_bytes().to_vec();
     rest.extend_from_slice(&number.to_be_bytes());
     space.key(FAMILY_CHUNK, &rest)
 }

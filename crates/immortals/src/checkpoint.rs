@@ -8,7 +8,7 @@ use protocol::immortal::Garbled;
 use protocol::{Position, ReplicaId};
 use storage::StoreError;
 
-use crate::base::{BaseRecord, BlobWriter, read_chunk};
+use crate::base::{BaseRecord, BlobWriter, read_chunk, voice_bytes};
 use crate::instance::Instance;
 use crate::io::{Ground, Handed, Output, Peer};
 use crate::session::Taking;
@@ -27,6 +27,8 @@ pub(crate) struct Incoming {
     writer: BlobWriter,
     /// All is here; it waits until this replica has applied as much.
     whole: Option<Handed>,
+    /// When the last piece came.
+    since: u64,
 }
 
 /// A checkpoint that goes out.
@@ -40,7 +42,14 @@ pub(crate) struct Outgoing {
 
 impl Instance {
     /// The owner looks whether a checkpoint is due, and says who takes it.
-    pub(crate) fn mind_checkpoint(&mut self, ground: &mut Ground<'_>, outputs: &mut Vec<Output>) {
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn mind_checkpoint(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
         let now = ground.now.steady_micros;
         self.outgoing.retain(|_, out| now.saturating_sub(out.moved) < PIECE_MICROS_MAX);
         if let Some(session) = &mut self.session
@@ -55,41 +64,55 @@ impl Instance {
             self.close_session("RELOAD", "a checkpoint was asked for and did not come", outputs);
         }
         if self.office.is_none() {
-            self.take_if_wanted(now);
-            return;
+            return self.take_if_wanted(ground, outputs);
         }
         let due = self.settings.checkpoint_bytes > 0
             && self.log_bytes >= self.settings.checkpoint_bytes
             || self.base.ledger.program_version != self.ledger.program_version;
         let pause = now.saturating_sub(self.checkpoint_asked) < CHECKPOINT_MICROS_MAX;
         if self.base.blob.is_none() || !(due && !pause || self.checkpoint_wanted) {
-            return;
+            return Ok(());
         }
         self.checkpoint_asked = now;
         let standby = self.standbys().next();
         match standby {
             Some(standby) => {
                 self.checkpoint_wanted = false;
+                // It may have been told to pause when there was no standby.
+                if let Some(session) = &mut self.session {
+                    session.go_on();
+                }
                 outputs.push(Output::Peer { to: standby, message: Peer::TakeCheckpoint });
+                Ok(())
             }
             None => {
                 self.checkpoint_wanted = true;
-                self.take_if_wanted(now);
+                self.take_if_wanted(ground, outputs)
             }
         }
     }
 
-    fn take_if_wanted(&mut self, now: u64) {
-        if !self.checkpoint_wanted {
-            return;
+    fn take_if_wanted(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.session.as_mut().filter(|_| self.checkpoint_wanted) else {
+            return Ok(());
+        };
+        if self.base.blob.is_some() && session.is_live_at(self.base.position) {
+            // Nothing has come since the last one; others may not have it.
+            session.go_on();
+            self.checkpoint_wanted = false;
+            let voice = voice_bytes(ground.store, &ground.space)?.unwrap_or_default();
+            return self.hand_on(ground, &voice, outputs);
         }
         let request = self.requests + 1;
-        if let Some(session) = &mut self.session
-            && session.take_checkpoint(request, now)
-        {
+        if session.take_checkpoint(request, ground.now.steady_micros) {
             self.requests = request;
             self.checkpoint_wanted = false;
         }
+        Ok(())
     }
 
     /// The program has given its state.
@@ -117,16 +140,27 @@ impl Instance {
             "checkpoint of '{}' at input {}: {} bytes, for {log_bytes} bytes of log",
             self.name, record.ledger.inputs, blob.bytes
         )));
-        self.adopt(ground, record.clone(), Some(&voice))?;
+        self.adopt(ground, record, Some(&voice))?;
+        self.hand_on(ground, &voice, outputs)?;
+        Ok(Ok(()))
+    }
+
+    /// Gives the base to all others.
+    fn hand_on(
+        &mut self,
+        ground: &mut Ground<'_>,
+        voice: &Bytes,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
         let others: Vec<ReplicaId> =
             self.settings.replicas.iter().copied().filter(|id| *id != self.me).collect();
         for to in others {
-            let (record, voice) = (record.clone(), voice.clone());
+            let (record, voice) = (self.base.clone(), voice.clone());
             let moved = ground.now.steady_micros;
             self.outgoing.insert(to, Outgoing { record, voice, number: 0, moved });
             self.send_piece(ground, to, outputs)?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn send_piece(
@@ -194,12 +228,11 @@ impl Instance {
             if let Some(former) = self.incoming.take() {
                 former.writer.drop_all(ground.store, &ground.space)?;
             }
-            // One that this replica is writing itself lies under the same name.
-            if position <= self.base.position || self.writing.is_some() {
+            if position <= self.base.position {
                 return Ok(());
             }
-            let writer = BlobWriter::new(position);
-            self.incoming = Some(Incoming { from, position, writer, whole: None });
+            let (writer, since) = (self.new_state(), ground.now.steady_micros);
+            self.incoming = Some(Incoming { from, position, writer, whole: None, since });
         }
         let Some(incoming) = &mut self.incoming else { return Ok(()) };
         let expected = (incoming.from, incoming.position, incoming.writer.next());
@@ -210,27 +243,45 @@ impl Instance {
             incoming.writer.put(ground.store, &ground.space, bytes)?;
         }
         incoming.whole = last.map(|handed| *handed);
+        incoming.since = ground.now.steady_micros;
         outputs.push(Output::Peer { to: from, message: Peer::ChunkTaken { position, number } });
-        self.adopt_incoming(ground)
+        self.adopt_incoming(ground, outputs)
     }
 
-    /// A checkpoint that is here as a whole comes into force when this replica has come so far.
-    pub(crate) fn adopt_incoming(&mut self, ground: &mut Ground<'_>) -> Result<(), StoreError> {
-        let ready = self
-            .incoming
-            .as_ref()
-            .is_some_and(|incoming| incoming.whole.is_some() && incoming.position <= self.position);
-        if !ready {
+    /// A checkpoint that is here as a whole comes into force when this replica has come so far, and its
+    /// program, too: the log before it may be cut then. A standby's program that does not come so far
+    /// for long begins anew from there.
+    pub(crate) fn adopt_incoming(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(incoming) = &self.incoming else { return Ok(()) };
+        let position = incoming.position;
+        let waited = ground.now.steady_micros.saturating_sub(incoming.since);
+        if incoming.whole.is_none() && waited > 2 * PIECE_MICROS_MAX {
+            // Its sender has given up, too.
+            self.discarded.extend(self.incoming.take().map(|incoming| incoming.writer));
             return Ok(());
         }
+        if incoming.whole.is_none() || position > self.position {
+            return Ok(());
+        }
+        if self.session.as_ref().is_some_and(|session| !session.is_past(position)) {
+            if self.office.is_some() || waited < CHECKPOINT_MICROS_MAX {
+                return Ok(());
+            }
+            self.close_session("RELOAD", "a later checkpoint is here", outputs);
+        }
         let incoming = self.incoming.take().expect("it is ready");
-        let Handed { record, voice } = incoming.whole.expect("it is whole");
+        let Handed { mut record, voice } = incoming.whole.expect("it is whole");
         let good = record.blob.is_some_and(|blob| blob.crc == incoming.writer.crc());
         if !good || record.position <= self.base.position {
             incoming.writer.drop_all(ground.store, &ground.space)?;
             return Ok(());
         }
-        self.adopt(ground, record, Some(&voice))?;
-        Ok(())
+        // Its pieces have a name of their own here.
+        record.blob = Some(incoming.writer.end());
+        self.adopt(ground, record, Some(&voice))
     }
 }

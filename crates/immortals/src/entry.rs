@@ -18,7 +18,7 @@ pub enum Origin {
     Node,
     /// An instance's numbered stream.
     Stream { from: GroupId },
-    /// Impulses of an instance's primary, numbered within its session (its term of office).
+    /// Impulses of an instance's primary, numbered within its session (one opening of its office).
     Impulses { from: GroupId, session: u64, first: u64 },
     /// From outside the cluster; not numbered.
     Outside,

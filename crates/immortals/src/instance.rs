@@ -7,7 +7,7 @@ use protocol::immortal::{Hello, ToProgram};
 use protocol::{GroupId, Position, ReplicaId, Term};
 use storage::{Reader, Space, StoreError};
 
-use crate::base::{BaseRecord, BlobWriter, adopt, read_record};
+use crate::base::{BaseRecord, BlobWriter, adopt, read_record, sweep};
 use crate::checkpoint::{Incoming, Outgoing};
 use crate::door::Door;
 use crate::entry::{Entry, GenesisEnd, Inputs};
@@ -44,6 +44,8 @@ pub struct Instance {
     /// As applied.
     pub(crate) ledger: Ledger,
     pub(crate) position: Position,
+    /// Of the last entry that was applied.
+    pub(crate) term: Term,
     pub(crate) base: BaseRecord,
     /// The base as it stands in the store.
     base_written: Position,
@@ -53,6 +55,8 @@ pub struct Instance {
     pub(crate) log_bytes: u64,
     pub(crate) session: Option<Session>,
     pub(crate) office: Option<Office>,
+    /// How often the office was opened before in that term.
+    pub(crate) openings: (Term, u64),
     pub(crate) known: BTreeMap<ReplicaId, Known>,
     pub(crate) held: Option<Held>,
     pub(crate) diverged: Option<Diverged>,
@@ -61,6 +65,12 @@ pub struct Instance {
     pub(crate) incoming: Option<Incoming>,
     pub(crate) outgoing: BTreeMap<ReplicaId, Outgoing>,
     pub(crate) writing: Option<BlobWriter>,
+    /// States that will not be completed; what was written of them is removed at the next chance.
+    pub(crate) discarded: Vec<BlobWriter>,
+    /// The name that was last given to a state.
+    names: u64,
+    /// The store holds no pieces of states that nobody knows of.
+    swept: bool,
     pub(crate) checkpoint_wanted: bool,
     pub(crate) checkpoint_asked: u64,
     pub(crate) requests: u64,
@@ -81,12 +91,15 @@ impl Instance {
             settings,
             ledger: base.ledger.clone(),
             position: base.position,
+            term: base.term,
             base_written: base.position,
+            names: base.blob.map_or(0, |blob| blob.name),
             base,
             genesis: None,
             log_bytes: 0,
             session: None,
             office: None,
+            openings: (Term(0), 0),
             known: BTreeMap::new(),
             held: None,
             diverged: None,
@@ -94,6 +107,8 @@ impl Instance {
             incoming: None,
             outgoing: BTreeMap::new(),
             writing: None,
+            discarded: Vec::new(),
+            swept: false,
             checkpoint_wanted: false,
             checkpoint_asked: 0,
             requests: 0,
@@ -150,7 +165,7 @@ impl Instance {
             Input::PeerLost { replica } => drop(self.known.remove(&replica)),
             Input::Between { from, message } => self.between(ground, from, message, outputs),
             Input::Moved { group } => self.moved(ground, group, outputs),
-            Input::Ask { ticket, ask } => self.ask(ticket, ask, outputs),
+            Input::Ask { ticket, ask } => self.ask(ground, ticket, ask, outputs),
             Input::Tick => self.tick(ground, outputs)?,
         }
         self.settle(ground, outputs)
@@ -168,7 +183,8 @@ impl Instance {
         data: Option<Bytes>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        self.position = position;
+        self.sweep(ground)?;
+        (self.position, self.term) = (position, term);
         let Some(data) = data else {
             self.stay_virgin(position, term);
             return Ok(());
@@ -192,12 +208,41 @@ impl Instance {
             Entry::Genesis { first, chunk, last } => {
                 self.genesis_came(ground, (position, term), first, chunk, last)?;
             }
-            Entry::Inputs(_) | Entry::Skip { .. } => {}
+            Entry::Skip { input } => self.was_taken_out(input, outputs),
+            Entry::Inputs(_) => {}
         }
         if self.office.as_ref().is_some_and(|office| office.term == term) {
             self.landed(&logged, outputs);
         }
         Ok(())
+    }
+
+    /// A state that is to be written piece by piece.
+    pub(crate) fn new_state(&mut self) -> BlobWriter {
+        self.names += 1;
+        BlobWriter::new(self.names)
+    }
+
+    fn sweep(&mut self, ground: &mut Ground<'_>) -> Result<(), StoreError> {
+        if !std::mem::replace(&mut self.swept, true) {
+            sweep(ground.store, &ground.space, self.base.blob)?;
+        }
+        Ok(())
+    }
+
+    /// A person has taken out an input, and this is its place in the log: programs that have seen it
+    /// begin anew without it.
+    fn was_taken_out(&mut self, input: u64, outputs: &mut Vec<Output>) {
+        if self.held.as_ref().is_some_and(|held| held.input == input) {
+            self.held = None;
+        }
+        if self.failing.0 == input {
+            self.failing = (0, 0);
+        }
+        if self.session.as_ref().is_some_and(|session| session.has_read(input)) {
+            let text = format!("input {input} was taken out");
+            self.close_session("RELOAD", &text, outputs);
+        }
     }
 
     /// Before there is any state, the base goes along with the log.
@@ -222,7 +267,7 @@ impl Instance {
             former.drop_all(ground.store, &ground.space)?;
         }
         if first {
-            self.genesis = Some(BlobWriter::new(position));
+            self.genesis = Some(self.new_state());
         }
         let Some(writer) = &mut self.genesis else { return Ok(()) };
         if !chunk.is_empty() {
@@ -237,6 +282,7 @@ impl Instance {
                 && matches!(session.phase, Phase::Genesis(_))
             {
                 session.begin(&self.base, 0);
+                session.backlog = 0;
             }
         }
         Ok(())
@@ -279,6 +325,7 @@ impl Instance {
         ground: &mut Ground<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
+        self.sweep(ground)?;
         self.mind_session(ground, outputs)?;
         self.mind_office(ground, outputs)?;
         if let Some(session) = &mut self.session
@@ -286,6 +333,9 @@ impl Instance {
         {
             let bytes = std::mem::take(&mut session.out);
             outputs.push(Output::Tell { program: session.program, bytes });
+        }
+        for state in std::mem::take(&mut self.discarded) {
+            state.drop_all(ground.store, &ground.space)?;
         }
         self.mind_status(ground.now.steady_micros, outputs);
         Ok(())
@@ -306,10 +356,14 @@ impl Instance {
         self.base = read_record(store, space)?;
         self.base_written = self.base.position;
         self.ledger = self.base.ledger.clone();
-        self.position = self.base.position;
+        (self.position, self.term) = (self.base.position, self.base.term);
         self.genesis = None;
         self.incoming = None;
         self.writing = None;
+        // They lie in the space that was replaced.
+        self.discarded.clear();
+        self.names = self.names.max(self.base.blob.map_or(0, |blob| blob.name));
+        self.swept = false;
         self.log_bytes = 0;
         Ok(())
     }
@@ -393,7 +447,7 @@ impl Instance {
         session.tell(&ToProgram::Error { code: code.into(), text: text.into() });
         outputs.push(Output::Tell { program: session.program, bytes: session.out });
         outputs.push(Output::Close { program: session.program });
-        self.writing = None;
+        self.discarded.extend(self.writing.take());
         self.forget_primary();
     }
 

@@ -123,8 +123,10 @@ pub enum Told {
     },
     /// Surely nothing happened; the text says why.
     Refused(String),
-    /// The ownership moved on meanwhile.
+    /// The ownership moved on, and it surely did not happen here.
     NotOwner,
+    /// The ownership moved on while it was on its way into the log.
+    Unknown,
 }
 
 /// Something that must be done.

@@ -34,6 +34,8 @@ pub struct Ledger {
     /// The state of the first program is in the log as a whole; what it wants as its first input.
     pub genesis: Option<Bytes>,
     pub program_version: u64,
+    /// A primary's program is known to have handled all inputs up to there: what it said is counted.
+    pub handled: u64,
 }
 
 /// What one entry has for a program.
@@ -96,6 +98,9 @@ impl Ledger {
 
     fn log_inputs(&mut self, inputs: &Inputs) -> Result<Logged, Garbled> {
         self.time = self.time.max(inputs.time);
+        if let Some(Mark::Input { input, .. }) = inputs.mark {
+            self.handled = self.handled.max(input);
+        }
         let mut logged = Logged {
             first: self.inputs + 1,
             time: self.time,
@@ -136,7 +141,8 @@ impl Ledger {
             Origin::Impulses { from, session, first } => {
                 let taken = self.impulses.entry(from).or_default();
                 let follows = session == taken.session && first == taken.last + 1;
-                if !follows && (session <= taken.session || first != 1) {
+                // A new session begins with what its sender still has: the owner has seen to that.
+                if !follows && session <= taken.session {
                     return Fits::No;
                 }
                 *taken = ImpulsesTaken { session, last: first + count.saturating_sub(1) };
@@ -154,6 +160,24 @@ impl Ledger {
                 self.program_version = version;
             }
         }
+    }
+
+    /// The timers and side effects that were resolved by inputs that were taken out. They stay
+    /// resolved: else they would come again.
+    pub(crate) fn resolved_by_skipped(&self, logged: &Logged) -> Vec<u64> {
+        let inputs = logged.first..logged.first + logged.count;
+        if self.skipped.range(inputs.clone()).next().is_none() {
+            return Vec::new();
+        }
+        let all = blocks(logged.blocks.clone()).flatten();
+        let all = all.flat_map(|block| messages(block.messages).flatten());
+        let skipped = inputs.zip(all).filter(|(input, _)| self.skipped.contains(input));
+        skipped
+            .filter_map(|(_, message)| match message {
+                Message::Timer { id } | Message::Result { id, .. } => Some(id),
+                _ => None,
+            })
+            .collect()
     }
 
     /// The blocks with a placeholder for each input that was taken out.
@@ -274,10 +298,11 @@ mod tests {
             })
         };
         let mut ledger = Ledger::default();
-        let counts: Vec<u64> = [(3, 1), (3, 2), (3, 2), (2, 1), (5, 1), (3, 3), (5, 2)]
-            .map(|(session, first)| ledger.log(&impulse(session, first)).unwrap().count)
-            .into();
-        assert_eq!(counts, [1, 1, 0, 0, 1, 0, 1]);
+        let counts: Vec<u64> =
+            [(3, 1), (3, 2), (3, 2), (2, 1), (5, 1), (3, 3), (5, 2), (6, 4), (6, 6)]
+                .map(|(session, first)| ledger.log(&impulse(session, first)).unwrap().count)
+                .into();
+        assert_eq!(counts, [1, 1, 0, 0, 1, 0, 1, 1, 0]);
     }
 
     #[test]

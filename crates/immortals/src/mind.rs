@@ -27,8 +27,8 @@ impl Instance {
         let now = ground.now.steady_micros;
         self.known.retain(|_, known| now.saturating_sub(known.at) < STATUS_MICROS_MAX);
         self.ping(now);
-        self.mind_checkpoint(ground, outputs);
-        self.adopt_incoming(ground)?;
+        self.mind_checkpoint(ground, outputs)?;
+        self.adopt_incoming(ground, outputs)?;
         if self.office.is_some() {
             self.fire_timers(ground);
             self.mind_lines(ground, outputs);
@@ -87,7 +87,10 @@ impl Instance {
             session.door.confirms()
                 && now.saturating_sub(session.heard) > self.settings.program_timeout_micros
         });
-        let heir = if !self.is_served() || silent {
+        // One that is not out of replay lets one that is go first.
+        let is_live = self.session.as_ref().is_some_and(|s| s.phase == Phase::Live);
+        let is_served = self.is_served() && (is_live || self.ledger.genesis.is_none());
+        let heir = if !is_served || silent {
             // Nobody has begun yet: any attached program will do.
             let waiting = |id: &ReplicaId| {
                 self.ledger.genesis.is_none()
@@ -104,12 +107,22 @@ impl Instance {
                 "the program of '{}' gives no sign of life: another one takes over",
                 self.name
             )));
+            self.blame_for_silence(outputs);
             self.close_session("RELOAD", "no sign of life from this program", outputs);
         }
         if let Some(office) = &mut self.office {
             office.handing_since = now;
         }
         outputs.push(Output::HandOver { to: heir });
+    }
+
+    /// A program that hangs on an input each time is held like one that crashes on it.
+    fn blame_for_silence(&mut self, outputs: &mut Vec<Output>) {
+        let Some(session) = &self.session else { return };
+        let done = session.voice.done;
+        if session.told > done {
+            self.program_failed(done + 1, "it gave no sign of life".into(), outputs);
+        }
     }
 
     /// Whose program can turn the state into the version that is wanted, if this one cannot.

@@ -8,9 +8,10 @@ use protocol::immortal::{
     BlockHead, Fate, Garbled, Message, SourceKind, Status, ToProgram, put_block_head, put_message,
     skip_messages,
 };
-use protocol::{GroupId, ReplicaId, Term};
+use protocol::{GroupId, Moment, ReplicaId, Term};
 use storage::StoreError;
 
+use crate::door::MESSAGE_BYTES_MAX;
 use crate::entry::{ENTRY_BYTES_MAX, Entry, Inputs, Mark, Origin};
 use crate::instance::{Instance, bare};
 use crate::io::{Ask, Between, Ground, Lane, Output, Told};
@@ -29,6 +30,10 @@ const PENDING_BYTES_MAX: usize = 64 << 20;
 /// senders keep what they have.
 const BACKLOG_BYTES_MAX: u64 = 32 << 20;
 
+/// An owner may be opened so often in one term, as a power of two, before numbers run into those of
+/// the next.
+const OPENINGS_BITS: u32 = 20;
+
 /// So many bytes of impulses may wait for one destination; more are refused.
 const IMPULSE_BYTES_MAX: usize = 4 << 20;
 
@@ -39,8 +44,19 @@ const QUIET_MICROS: u64 = 200_000;
 #[derive(Debug)]
 enum Receipt {
     None,
-    Sender { group: GroupId, lane: Lane },
-    Impulse { number: u64 },
+    Sender {
+        group: GroupId,
+        lane: Lane,
+    },
+    /// Of that program, which numbered it.
+    Impulse {
+        program: u64,
+        number: u64,
+    },
+    /// A timer or a side effect.
+    Resolved {
+        id: u64,
+    },
     Ticket(u64),
 }
 
@@ -62,6 +78,8 @@ struct Flying {
 
 pub(crate) struct Office {
     pub(crate) term: Term,
+    /// Names the stream of impulses of this opening: higher than those of all before.
+    pub(crate) impulse_session: u64,
     /// All that was logged when the office was opened: the program is the primary when it has
     /// handled so much.
     until: u64,
@@ -73,15 +91,20 @@ pub(crate) struct Office {
     flying: VecDeque<Flying>,
     /// The next number of each sender's stream, what is on its way included.
     next: BTreeMap<(GroupId, Lane), u64>,
-    /// The next of the program's own messages to itself.
+    /// The next of the program's own messages to itself: all before are on their way, also those of
+    /// a program that is gone.
     own_next: u64,
     pub(crate) lines: BTreeMap<(String, bool), Line>,
-    /// Impulses of the program to other instances, and their numbers there.
-    pub(crate) impulses: BTreeMap<String, (Stream, VecDeque<u64>)>,
+    /// Impulses to other instances; for each the program that gave it, and its number there.
+    pub(crate) impulses: BTreeMap<String, (Stream, VecDeque<(u64, u64)>)>,
     /// Destinations to which there may be something to send.
     pub(crate) touched: BTreeSet<String>,
-    /// Timers and results that are on their way into the log.
-    resolved: BTreeSet<u64>,
+    /// Timers and results that this owner has put on their way into the log, and as which input
+    /// they came there. Kept until the program is told: only then its voice knows.
+    resolved: BTreeMap<u64, Option<u64>>,
+    /// The latest time that was seen here: a timer is logged at a time when it is due, also when the
+    /// clock is set back meanwhile.
+    clock: Moment,
     trims: BTreeMap<String, u64>,
     started: bool,
     upgrading: Option<u64>,
@@ -98,8 +121,12 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.close_office(outputs);
+        // A hand-over that came to nothing is followed by another opening in the same term.
+        let openings = if self.openings.0 == term { self.openings.1 + 1 } else { 0 };
+        self.openings = (term, openings);
         self.office = Some(Office {
             term,
+            impulse_session: (term.0 << OPENINGS_BITS) + openings,
             until: self.ledger.inputs,
             is_primary: false,
             accepting: false,
@@ -111,7 +138,8 @@ impl Instance {
             lines: BTreeMap::new(),
             impulses: BTreeMap::new(),
             touched: BTreeSet::new(),
-            resolved: BTreeSet::new(),
+            resolved: BTreeMap::new(),
+            clock: ground.now.wall,
             trims: BTreeMap::new(),
             started: false,
             upgrading: None,
@@ -126,14 +154,16 @@ impl Instance {
         self.forget_primary();
         let Some(office) = self.office.take() else { return };
         let flying = office.flying.into_iter().flat_map(|flying| flying.receipts);
-        let waiting = office.pending.into_iter().map(|pending| (0, pending.receipt));
-        for (_, receipt) in flying.chain(waiting) {
+        let flying = flying.map(|(_, receipt)| (receipt, Told::Unknown));
+        // What was not proposed surely did not happen.
+        let waiting = office.pending.into_iter().map(|pending| (pending.receipt, Told::NotOwner));
+        for (receipt, told) in flying.chain(waiting) {
             match receipt {
-                Receipt::Ticket(ticket) => {
-                    outputs.push(Output::Answer { ticket, told: Told::NotOwner });
+                Receipt::Ticket(ticket) => outputs.push(Output::Answer { ticket, told }),
+                Receipt::Impulse { program, number } => {
+                    self.tell_fate((program, number), Fate::Unknown, 0);
                 }
-                Receipt::Impulse { number } => self.tell_fate(number, Fate::Unknown, 0),
-                Receipt::Sender { .. } | Receipt::None => {}
+                Receipt::Sender { .. } | Receipt::Resolved { .. } | Receipt::None => {}
             }
         }
         for (_, numbers) in office.impulses.into_values() {
@@ -161,8 +191,9 @@ impl Instance {
         }
     }
 
-    fn tell_fate(&mut self, number: u64, fate: Fate, input: u64) {
-        if let Some(session) = &mut self.session {
+    /// Unless the program is gone: another one has numbers of its own.
+    fn tell_fate(&mut self, (program, number): (u64, u64), fate: Fate, input: u64) {
+        if let Some(session) = self.session.as_mut().filter(|s| s.program == program) {
             session.tell(&ToProgram::Fate { number, fate, input });
         }
     }
@@ -200,8 +231,19 @@ impl Instance {
         session.is_primary = true;
         session.heard = ground.now.steady_micros;
         session.tell(&ToProgram::Primary { term: office.term });
-        office.own_next = self.ledger.received.get(&self.group).map_or(1, |last| last + 1);
+        let logged = self.ledger.received.get(&self.group).copied().unwrap_or(0);
+        office.own_next = office.own_next.max(logged + 1);
         office.touched.extend(session.voice.streams.keys().cloned());
+        // Destinations may have confirmed what this program's predecessor said while there was none.
+        office.lines.retain(|(_, impulses), _| *impulses);
+        // What was confirmed in an earlier office may not have come into the log with it, and here
+        // nothing is kept that would be asked for again: the standbys are told once more.
+        for (destination, stream) in &session.voice.streams {
+            if stream.confirmed > 0 && *destination != self.name {
+                let trim = office.trims.entry(destination.clone()).or_default();
+                *trim = (*trim).max(stream.confirmed);
+            }
+        }
         true
     }
 
@@ -244,14 +286,17 @@ impl Instance {
             return;
         }
         while !office.pending.is_empty() && office.flying.len() < FLYING_MAX {
+            office.clock = office.clock.max(ground.now.wall);
             let mut inputs = Inputs {
                 trims: std::mem::take(&mut office.trims).into_iter().collect(),
-                ..bare(ground.now.wall)
+                ..bare(office.clock)
             };
             let mut flying = Flying::default();
             let mut blocks = Vec::new();
-            while blocks.len() < ENTRY_BYTES_MAX
-                && let Some(pending) = office.pending.pop_front()
+            // A long one goes alone, so that it fits into a frame.
+            while (office.pending.front()).is_some_and(|pending| {
+                blocks.is_empty() || blocks.len() + pending.messages.len() < ENTRY_BYTES_MAX
+            }) && let Some(pending) = office.pending.pop_front()
             {
                 office.pending_bytes -= pending.messages.len();
                 put_block_head(&mut blocks, &pending.head, pending.messages.len());
@@ -299,11 +344,12 @@ impl Instance {
                     let message = Between::Received { lane, logged, again: None };
                     outputs.push(Output::Between { to: group, message });
                 }
-                Receipt::Impulse { number } => {
-                    if let Some(session) = &mut self.session {
+                Receipt::Impulse { program, number } => {
+                    if let Some(session) = self.session.as_mut().filter(|s| s.program == program) {
                         session.tell(&ToProgram::Fate { number, fate: Fate::Logged, input });
                     }
                 }
+                Receipt::Resolved { id } => drop(office.resolved.insert(id, Some(input))),
                 Receipt::Ticket(ticket) => {
                     outputs.push(Output::Answer { ticket, told: Told::Done { input } });
                 }
@@ -357,6 +403,15 @@ impl Instance {
         if !office.accepting || office.pending_bytes > PENDING_BYTES_MAX {
             return Ok(None);
         }
+        if let Lane::Impulses { session } = lane {
+            // What is left of an earlier office of the sender: it would not fit into the log.
+            let later = (from, Lane::Impulses { session: session.saturating_add(1) });
+            let last = (from, Lane::Impulses { session: u64::MAX });
+            let logged_later = self.ledger.impulses.get(&from).is_some_and(|t| t.session > session);
+            if logged_later || office.next.range(later..=last).next().is_some() {
+                return Ok(None);
+            }
+        }
         let known = office.next.get(&(from, lane)).copied();
         let next = known.unwrap_or(if logged == 0 { floor } else { logged + 1 });
         if first > next {
@@ -398,8 +453,11 @@ impl Instance {
         };
         // A standby's result, or a second one, is of no use: the log has one already or will.
         let awaited = session.voice.awaits.get(&id) == Some(&None);
-        if session.is_primary && awaited && office.resolved.insert(id) {
-            office.put_own(&Message::Result { id, status, payload });
+        if payload.len() > MESSAGE_BYTES_MAX {
+            return Err(Garbled(format!("a RESULT of up to {MESSAGE_BYTES_MAX} bytes")));
+        }
+        if session.is_primary && awaited && !office.resolved.contains_key(&id) {
+            office.resolve(id, &Message::Result { id, status, payload });
         }
         Ok(())
     }
@@ -408,7 +466,7 @@ impl Instance {
     pub(crate) fn take_impulse(
         &mut self,
         ground: &mut Ground<'_>,
-        number: u64,
+        (program, number): (u64, u64),
         destination: &str,
         messages: Bytes,
         outputs: &mut Vec<Output>,
@@ -420,7 +478,7 @@ impl Instance {
             }
             let kind = SourceKind::Impulses;
             let head = BlockHead { kind, name: self.name.clone(), first: 0, count: 1 };
-            let receipt = Receipt::Impulse { number };
+            let receipt = Receipt::Impulse { program, number };
             office.put(Pending { head, origin: Origin::Outside, messages, receipt });
             return true;
         }
@@ -428,7 +486,7 @@ impl Instance {
         if stream.kept_bytes > IMPULSE_BYTES_MAX || stream.keep(1, messages).is_err() {
             return false;
         }
-        numbers.push_back(number);
+        numbers.push_back((program, number));
         self.pump(ground, destination, true, outputs);
         true
     }
@@ -442,7 +500,7 @@ impl Instance {
             return;
         }
         let count = usize::try_from(up_to - before).unwrap_or(usize::MAX).min(numbers.len());
-        let told: Vec<u64> = numbers.drain(..count).collect();
+        let told: Vec<(u64, u64)> = numbers.drain(..count).collect();
         for number in told {
             self.tell_fate(number, Fate::Logged, 0);
         }
@@ -486,16 +544,15 @@ impl Instance {
             .awaits
             .iter()
             .filter(|(id, due)| {
-                due.is_some_and(|due| due <= ground.now.wall) && !office.resolved.contains(id)
+                due.is_some_and(|due| due <= ground.now.wall) && !office.resolved.contains_key(id)
             })
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            office.resolved.insert(id);
-            office.put_own(&Message::Timer { id });
+            office.resolve(id, &Message::Timer { id });
         }
-        let awaits = &session.voice.awaits;
-        office.resolved.retain(|id| awaits.contains_key(id));
+        let told = session.told;
+        office.resolved.retain(|_, input| input.is_none_or(|input| told < input));
     }
 
     /// The next version of the program takes over, if this one can.
@@ -514,7 +571,13 @@ impl Instance {
 
     // What people want.
 
-    pub(crate) fn ask(&mut self, ticket: u64, ask: Ask, outputs: &mut Vec<Output>) {
+    pub(crate) fn ask(
+        &mut self,
+        ground: &Ground<'_>,
+        ticket: u64,
+        ask: Ask,
+        outputs: &mut Vec<Output>,
+    ) {
         let refused = |text: &str| Output::Answer { ticket, told: Told::Refused(text.into()) };
         let Some(office) = &mut self.office else {
             outputs.push(Output::Answer { ticket, told: Told::NotOwner });
@@ -530,18 +593,10 @@ impl Instance {
                 outputs.push(Output::Answer { ticket, told });
             }
             Ask::Move { to } => self.move_to(ticket, to, outputs),
-            Ask::Skip { input } if input == 0 || input > self.ledger.inputs => {
-                let text = match self.ledger.inputs {
-                    0 => "it has no inputs yet".to_owned(),
-                    inputs => format!("there is no input {input}; it has inputs 1 to {inputs}"),
-                };
+            Ask::Skip { input } => self.skip(ground, ticket, input, outputs),
+            Ask::Impulse { payload, .. } if payload.len() > MESSAGE_BYTES_MAX - 100 => {
+                let text = format!("an impulse has up to {} bytes", MESSAGE_BYTES_MAX - 100);
                 outputs.push(refused(&text));
-            }
-            Ask::Skip { input } => {
-                office.flying.push_back(Flying { receipts: vec![(0, Receipt::Ticket(ticket))] });
-                outputs.push(Output::Propose(Entry::Skip { input }.encode()));
-                self.held = None;
-                self.failing = (0, 0);
             }
             Ask::Impulse { .. } if !office.accepting => {
                 outputs.push(refused("no program is attached to any replica: start one"));
@@ -554,6 +609,39 @@ impl Instance {
                 let (origin, receipt) = (Origin::Outside, Receipt::Ticket(ticket));
                 office.put(Pending { head, origin, messages: messages.into(), receipt });
             }
+        }
+    }
+
+    /// Takes an input out, if no program has handled it: else copies would differ.
+    fn skip(&mut self, ground: &Ground<'_>, ticket: u64, input: u64, outputs: &mut Vec<Output>) {
+        if let Some(why) = self.why_not_skip(ground, input) {
+            outputs.push(Output::Answer { ticket, told: Told::Refused(why) });
+        } else if let Some(office) = &mut self.office {
+            office.flying.push_back(Flying { receipts: vec![(0, Receipt::Ticket(ticket))] });
+            outputs.push(Output::Propose(Entry::Skip { input }.encode()));
+        }
+    }
+
+    fn why_not_skip(&self, ground: &Ground<'_>, input: u64) -> Option<String> {
+        if input == 0 || input > self.ledger.inputs {
+            return Some(match self.ledger.inputs {
+                0 => "it has no inputs yet".to_owned(),
+                inputs => format!("there is no input {input}; it has inputs 1 to {inputs}"),
+            });
+        }
+        let own = self.session.as_ref().map_or(0, crate::session::Session::done_input);
+        let others =
+            self.known.values().map(|known| known.status.done.max(known.status.base_input));
+        let own = own.max(self.base.ledger.inputs).max(self.ledger.handled);
+        if own >= input || others.max().unwrap_or(0) >= input {
+            return Some(format!("a program has handled input {input} already"));
+        }
+        match self.logged_message(ground, input) {
+            Some((_, Message::Start { .. } | Message::Upgrade { .. })) => {
+                Some(format!("without input {input} the programs' states would not fit the log"))
+            }
+            Some(_) => None,
+            None => Some(format!("input {input} is no longer in the log")),
         }
     }
 
@@ -576,6 +664,14 @@ impl Office {
     fn put(&mut self, pending: Pending) {
         self.pending_bytes += pending.messages.len();
         self.pending.push_back(pending);
+    }
+
+    fn resolve(&mut self, id: u64, message: &Message) {
+        self.resolved.insert(id, None);
+        self.put_own(message);
+        if let Some(pending) = self.pending.back_mut() {
+            pending.receipt = Receipt::Resolved { id };
+        }
     }
 
     fn put_own(&mut self, message: &Message) {

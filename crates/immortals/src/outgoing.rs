@@ -14,6 +14,9 @@ pub(crate) const WINDOW_BYTES: usize = 4 << 20;
 /// A destination that does not answer is asked again after so long, in microseconds.
 const ASK_AGAIN_MICROS: u64 = 300_000;
 
+/// Messages are sent again from the same number at most so often, in microseconds.
+const BEGIN_AGAIN_MICROS: u64 = 50_000;
+
 /// How a destination stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Course {
@@ -36,11 +39,19 @@ pub(crate) struct Line {
     sent: VecDeque<(u64, usize)>,
     sent_bytes: usize,
     heard: u64,
+    /// From where it was begun again last, and when.
+    begun_again: (u64, u64),
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Self { course: Course::Unknown, sent: VecDeque::new(), sent_bytes: 0, heard: 0 }
+        Self {
+            course: Course::Unknown,
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            heard: 0,
+            begun_again: (0, 0),
+        }
     }
 }
 
@@ -50,6 +61,20 @@ impl Line {
             let (_, bytes) = self.sent.pop_front().expect("there is a front");
             self.sent_bytes -= bytes;
         }
+    }
+
+    /// The destination wants all from there on. It says so for each message that came too early: once
+    /// is enough, and if that is lost, too, it is asked when it is silent.
+    fn begin_again(&mut self, next: u64, now: u64) {
+        let (former, at) = self.begun_again;
+        let is_open = matches!(self.course, Course::Open { .. });
+        if is_open && former == next && now.saturating_sub(at) < BEGIN_AGAIN_MICROS {
+            return;
+        }
+        self.begun_again = (next, now);
+        self.begin_anew(Course::Open { next });
+        // What the destination has and has not logged is on its way, too: it must say so some day.
+        self.sent.push_back((next.saturating_sub(1), 0));
     }
 
     fn begin_anew(&mut self, course: Course) {
@@ -87,7 +112,7 @@ impl Instance {
         let Some(to) = ground.entries.resolve(destination) else { return };
         let (stream, lane) = if impulses {
             let Some((stream, _)) = office.impulses.get(destination) else { return };
-            (stream, Lane::Impulses { session: office.term.0 })
+            (stream, Lane::Impulses { session: office.impulse_session })
         } else {
             let Some(stream) = session.voice.streams.get(destination) else { return };
             (stream, Lane::Stream)
@@ -138,7 +163,7 @@ impl Instance {
         let impulses = match (lane, &self.office) {
             (_, None) => return,
             (Lane::Stream, _) => false,
-            (Lane::Impulses { session }, Some(office)) if session == office.term.0 => true,
+            (Lane::Impulses { session }, Some(office)) if session == office.impulse_session => true,
             (Lane::Impulses { .. }, _) => return,
         };
         let office = self.office.as_mut().expect("it was just looked at");
@@ -154,10 +179,10 @@ impl Instance {
             let office = self.office.as_mut().expect("nothing closes it meanwhile");
             let line = office.lines.get_mut(&(name.clone(), impulses)).expect("it was listed");
             line.heard = ground.now.steady_micros;
-            line.confirm(logged);
             if let Some(next) = again {
-                line.begin_anew(Course::Open { next });
+                line.begin_again(next, line.heard);
             }
+            line.confirm(logged);
             if impulses {
                 self.impulses_confirmed(&name, logged);
                 self.pump(ground, &name, true, outputs);
@@ -192,6 +217,13 @@ impl Instance {
             Course::Asked { at } => silent(at),
             Course::Open { .. } => !line.sent.is_empty() && silent(line.heard),
         });
+        let Some(office) = &mut self.office else { return };
+        // Those whose destination was not there are on no line yet.
+        let impulses = office.impulses.iter().filter(|(_, (stream, _))| !stream.kept.is_empty());
+        let impulses: Vec<String> = impulses.map(|(name, _)| name.clone()).collect();
+        for name in impulses {
+            self.pump(ground, &name, true, outputs);
+        }
         let Some(office) = &mut self.office else { return };
         if let Some(session) = &self.session {
             let waiting =

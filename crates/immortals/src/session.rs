@@ -77,6 +77,8 @@ struct Portion {
     count: u64,
     time: Moment,
     blocks: Bytes,
+    /// Timers and side effects that were resolved by inputs that were taken out.
+    resolved: Vec<u64>,
 }
 
 /// Some outputs, to be shown when copies differ.
@@ -102,6 +104,8 @@ pub(crate) struct Session {
     term: Term,
     ledger: Ledger,
     portions: VecDeque<Portion>,
+    /// The last input that was in the state it began with.
+    began: u64,
     /// The last input it was told.
     pub(crate) told: u64,
     on_way: VecDeque<(u64, usize)>,
@@ -156,6 +160,7 @@ impl Session {
             term: Term(0),
             ledger: Ledger::default(),
             portions: VecDeque::new(),
+            began: 0,
             told: 0,
             on_way: VecDeque::new(),
             on_way_bytes: 0,
@@ -234,7 +239,7 @@ impl Session {
     pub(crate) fn begin(&mut self, base: &BaseRecord, until: u64) {
         (self.position, self.term) = (base.position, base.term);
         self.ledger = base.ledger.clone();
-        self.told = base.ledger.inputs;
+        (self.began, self.told) = (base.ledger.inputs, base.ledger.inputs);
         self.voice.done = self.told;
         self.phase = Phase::Replaying { until };
     }
@@ -257,6 +262,7 @@ impl Session {
         ground: &Ground<'_>,
         applied: &Ledger,
         name: &str,
+        end: (Position, Term),
     ) -> Result<Fed, Garbled> {
         loop {
             if !matches!(self.phase, Phase::Replaying { .. } | Phase::Live) || self.waits() {
@@ -275,6 +281,8 @@ impl Session {
             }
             let entries = ground.entries.after(self.position, READ_BYTES);
             if entries.is_empty() {
+                // What may stand there is not for programs: a checkpoint is of that place, too.
+                (self.position, self.term) = self.position_or(end);
                 return Ok(Fed::Well);
             }
             for (position, term, bytes) in entries {
@@ -284,6 +292,34 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn position_or(&self, end: (Position, Term)) -> (Position, Term) {
+        if end.0 > self.position { end } else { (self.position, self.term) }
+    }
+
+    /// It began before that input and has been given it, or will be.
+    pub(crate) fn has_read(&self, input: u64) -> bool {
+        self.began < input && self.ledger.inputs >= input
+    }
+
+    /// It needs no entry of the log up to there any more, and no state at an earlier place.
+    pub(crate) fn is_past(&self, position: Position) -> bool {
+        match self.phase {
+            Phase::Waiting | Phase::Genesis(_) => true,
+            Phase::Loading { .. } => false,
+            Phase::Replaying { .. } | Phase::Live => self.position >= position,
+        }
+    }
+
+    /// It has been given all up to there, and nothing that comes after.
+    pub(crate) fn is_live_at(&self, position: Position) -> bool {
+        self.phase == Phase::Live && self.position == position && self.taking.is_none()
+    }
+
+    /// No checkpoint is wanted of it any more.
+    pub(crate) fn go_on(&mut self) {
+        self.pausing = false;
     }
 
     /// Nothing is delivered while a checkpoint is asked for. To a program that does not confirm
@@ -340,18 +376,23 @@ impl Session {
     fn queue(&mut self, logged: &Logged, applied: &Ledger) -> Result<(), Garbled> {
         let blocks = applied.without_skipped(logged)?;
         let Logged { first, count, time, .. } = *logged;
+        let mut resolved = applied.resolved_by_skipped(logged);
         if !self.careful {
-            self.portions.push_back(Portion { first, count, time, blocks });
+            self.portions.push_back(Portion { first, count, time, blocks, resolved });
             return Ok(());
         }
         for (place, blocks) in (0..).zip(one_by_one(&blocks)?) {
-            self.portions.push_back(Portion { first: first + place, count: 1, time, blocks });
+            let (first, resolved) = (first + place, std::mem::take(&mut resolved));
+            self.portions.push_back(Portion { first, count: 1, time, blocks, resolved });
         }
         Ok(())
     }
 
     fn deliver(&mut self, portion: Portion) -> Option<Fed> {
-        let Portion { first, count, time, blocks: bytes } = portion;
+        let Portion { first, count, time, blocks: bytes, resolved } = portion;
+        for id in resolved {
+            self.voice.resolved(id);
+        }
         let upgrade = self.see_own(&bytes);
         if let Some(version) = upgrade
             && self.hello.upgrade_to != version

@@ -157,6 +157,10 @@ impl Voice {
     /// All inputs up to there are handled and all that follows from them was said.
     pub fn done(&mut self, input: u64) {
         self.done = input;
+        // Said twice, the first time counts: it is what others compare with.
+        if self.points.back().is_some_and(|(last, _)| *last == input) {
+            return;
+        }
         if self.points.len() == POINTS_MAX {
             self.points.pop_front();
         }

@@ -126,6 +126,9 @@ impl Node {
         let now = self.now.steady_micros;
         let errand = self.edge.errands.get_mut(&number).expect("it was there");
         let again = errand.again;
+        if again && !errand.question.is_repeatable() {
+            return; // Whoever has it answers, or the patience ends.
+        }
         errand.asked = Some((owner, now));
         errand.again = true;
         let (key, question) = (errand.key.clone(), errand.question.clone());
@@ -146,6 +149,8 @@ impl Node {
         }
         if matches!(answer, Told::NotOwner) {
             errand.asked = None;
+            // An instance says so only of what it surely has not taken.
+            errand.again &= errand.question.is_repeatable();
             errand.waiting_since = self.now.steady_micros;
             return; // It is routed again as soon as an owner is known, at the end of the step.
         }
@@ -156,11 +161,22 @@ impl Node {
     /// Takes back what was given to a replica that cannot answer any more.
     pub(crate) fn take_back(&mut self, lost: ReplicaId) {
         let now = self.now.steady_micros;
-        for errand in self.edge.errands.values_mut() {
-            if errand.asked.is_some_and(|(owner, _)| owner == lost) {
-                errand.asked = None;
-                errand.waiting_since = now;
+        let mut ended = Vec::new();
+        for (number, errand) in &mut self.edge.errands {
+            if errand.asked.is_none_or(|(owner, _)| owner != lost) {
+                continue;
             }
+            if !errand.question.is_repeatable() {
+                ended.push(*number);
+                continue;
+            }
+            errand.asked = None;
+            errand.waiting_since = now;
+        }
+        for number in ended {
+            let errand = self.edge.errands.remove(&number).expect("it was listed");
+            let problem = self.gave_up(&errand, Code::NoOwner);
+            self.finish(&errand.purpose, Told::Response(problem.into()));
         }
     }
 

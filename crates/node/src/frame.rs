@@ -2,6 +2,9 @@
 //!
 //! The encoding is ours alone (postcard): both ends are this program, and the first message on a
 //! link tells the version. Nothing that comes over a link is trusted to be well formed.
+//!
+//! Long fields of bytes (entries, parts of snapshots, messages of programs) stand behind the encoded
+//! frames, as they are: neither end copies them.
 
 use bytes::Bytes;
 use documents::{Cursor, Page, RequestKey};
@@ -14,7 +17,14 @@ use crate::directory::Charter;
 use crate::quorum::Claim;
 
 /// Raised when a frame changes so that an older node could not read it.
-pub(crate) const WIRE_VERSION: u32 = 2;
+pub(crate) const WIRE_VERSION: u32 = 3;
+
+/// From this length on a field of bytes is not copied. At the receiver it keeps all that came in one
+/// frame in memory, so that short ones are better copied.
+const LONG_BYTES_MIN: usize = 32 << 10;
+
+/// What is said beside the fields of bytes, roughly.
+const REST_BYTES: usize = 100;
 
 /// The longest frame that is accepted, in bytes.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -166,6 +176,12 @@ impl Question {
             Self::Fence(_) | Self::Directory(_) | Self::Immortal(_) => true,
         }
     }
+
+    /// Whether it may be asked twice. An impulse from outside has no number by which a second one
+    /// would be known.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        !matches!(self, Self::Immortal(immortals::Ask::Impulse { .. }))
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -177,17 +193,99 @@ pub(crate) enum Told {
     NotOwner,
 }
 
-pub(crate) fn encode(frames: &[Frame]) -> Bytes {
-    Bytes::from(postcard::to_stdvec(frames).expect("frames always encode"))
+impl Frame {
+    /// The fields of bytes that may be long, in a fixed order.
+    fn bytes_fields(&mut self, visit: &mut dyn FnMut(&mut Bytes)) {
+        match self {
+            Self::Raft { message, .. } => {
+                message.entries.iter_mut().for_each(|entry| visit(&mut entry.data));
+            }
+            Self::Chunk(chunk) => chunk.pairs.iter_mut().for_each(|(_, value)| visit(value)),
+            Self::Peer { message, .. } => {
+                if let immortals::Peer::Chunk { bytes, .. } = &mut **message {
+                    visit(bytes);
+                }
+            }
+            Self::Between { message, .. } => {
+                if let immortals::Between::Send { messages, .. } = &mut **message {
+                    visit(messages);
+                }
+            }
+            Self::Ask { question: Question::Rest(request), .. } => visit(&mut request.body),
+            Self::Told { answer: Told::Response(response), .. } => visit(&mut response.body),
+            _ => {}
+        }
+    }
+
+    /// About how long it is.
+    pub(crate) fn weight(&mut self) -> usize {
+        let mut bytes = REST_BYTES;
+        self.bytes_fields(&mut |field| bytes += field.len());
+        bytes
+    }
+}
+
+/// Where a long field belongs that stands behind the frames: the number of the field, and its length.
+type Place = (u32, u32);
+
+/// The pieces of one frame on a link.
+pub(crate) fn encode(mut frames: Vec<Frame>) -> Vec<Bytes> {
+    let mut places: Vec<Place> = Vec::new();
+    let mut pieces = vec![Bytes::new()];
+    let mut number = 0;
+    for frame in &mut frames {
+        frame.bytes_fields(&mut |field| {
+            if field.len() >= LONG_BYTES_MIN {
+                let length = u32::try_from(field.len()).expect("FRAME_BYTES_MAX is far below");
+                places.push((number, length));
+                pieces.push(std::mem::take(field));
+            }
+            number += 1;
+        });
+    }
+    let encoded = if places.is_empty() {
+        postcard::to_stdvec(&frames)
+    } else {
+        postcard::to_stdvec(&(frames, places))
+    };
+    pieces[0] = Bytes::from(encoded.expect("frames always encode"));
+    pieces
 }
 
 /// # Errors
 /// A sentence that says what is wrong with the bytes.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Frame>, String> {
+pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<Frame>, String> {
     if bytes.len() > FRAME_BYTES_MAX {
         return Err(format!("a frame of {} bytes is over the limit", bytes.len()));
     }
-    postcard::from_bytes(bytes).map_err(|error| format!("a frame cannot be read: {error}"))
+    let unreadable = |error: postcard::Error| format!("a frame cannot be read: {error}");
+    let (mut frames, rest) = postcard::take_from_bytes::<Vec<Frame>>(bytes).map_err(unreadable)?;
+    if !rest.is_empty() {
+        let (places, rest) = postcard::take_from_bytes(rest).map_err(unreadable)?;
+        put_back(&mut frames, places, bytes.slice_ref(rest))?;
+    }
+    Ok(frames)
+}
+
+/// Puts the long fields where they belong.
+fn put_back(frames: &mut [Frame], places: Vec<Place>, mut long: Bytes) -> Result<(), String> {
+    let mut places = places.into_iter().peekable();
+    let (mut number, mut missing) = (0, 0);
+    for frame in frames {
+        frame.bytes_fields(&mut |field| {
+            if let Some((_, length)) = places.next_if(|(place, _)| *place == number) {
+                let length = usize::try_from(length).expect("a u32 fits");
+                // One that is cut is found below.
+                *field = long.split_to(length.min(long.len()));
+                missing += length - field.len();
+            }
+            number += 1;
+        });
+    }
+    if missing > 0 || places.next().is_some() || !long.is_empty() {
+        return Err("a frame cannot be read: what stands behind it is not what it tells".into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -224,16 +322,64 @@ mod tests {
     #[test]
     fn frames_come_back_as_they_were_sent() {
         let frames = some_frames();
-        let decoded = decode(&encode(&frames)).expect("what was encoded can be read");
+        let decoded = decode(&whole(frames.clone())).expect("what was encoded can be read");
         assert_eq!(format!("{decoded:?}"), format!("{frames:?}"));
+    }
+
+    /// As it comes out of a link.
+    fn whole(frames: Vec<Frame>) -> Bytes {
+        encode(frames).concat().into()
+    }
+
+    fn long_and_short() -> Vec<Frame> {
+        let answer = |byte, bytes| Frame::Told {
+            boot: 1,
+            number: 2,
+            answer: Told::Response(Response::bytes(200, Bytes::from(vec![byte; bytes]))),
+        };
+        let (long, short) = (LONG_BYTES_MIN, LONG_BYTES_MIN - 1);
+        vec![answer(1, long), answer(2, short), Frame::Stranger, answer(3, 0), answer(4, 2 * long)]
+    }
+
+    #[test]
+    fn long_fields_are_copied_by_neither_end() {
+        let mut frames = long_and_short();
+        let Frame::Told { answer: Told::Response(first), .. } = &frames[0] else { unreachable!() };
+        let place = first.body.as_ptr();
+        let pieces = encode(frames.clone());
+        assert_eq!(pieces.len(), 3);
+        assert_eq!(pieces[1].as_ptr(), place);
+        let whole = Bytes::from(pieces.concat());
+        let mut decoded = decode(&whole).expect("what was encoded can be read");
+        assert_eq!(format!("{decoded:?}"), format!("{frames:?}"));
+        let Frame::Told { answer: Told::Response(first), .. } = &decoded[0] else { unreachable!() };
+        assert!(whole.as_ptr_range().contains(&first.body.as_ptr()));
+        let weight = |frames: &mut [Frame]| frames.iter_mut().map(Frame::weight).sum::<usize>();
+        assert_eq!(weight(&mut decoded), weight(&mut frames));
+        assert!(weight(&mut frames) > 4 * LONG_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_frame_whose_long_fields_are_not_what_it_tells_is_refused() {
+        let frames = long_and_short();
+        let good = whole(frames.clone());
+        for cut in [1, LONG_BYTES_MIN, 2 * LONG_BYTES_MIN, 3 * LONG_BYTES_MIN] {
+            assert!(decode(&good.slice(..good.len() - cut)).is_err(), "{cut}");
+        }
+        assert!(decode(&[&good[..], b"x"].concat().into()).is_err());
+        let head = |places: Vec<Place>| {
+            Bytes::from(postcard::to_stdvec(&(vec![Frame::Stranger], places)).unwrap())
+        };
+        assert!(decode(&head(vec![(0, 0)])).is_err());
+        assert!(decode(&head(vec![(u32::MAX, u32::MAX)])).is_err());
     }
 
     #[test]
     fn damaged_frames_are_refused_or_read_but_never_a_panic() {
-        let good = encode(&some_frames());
+        let good = whole(some_frames());
         let mut refused = 0;
         for cut in 0..good.len() {
-            refused += usize::from(decode(&good[..cut]).is_err());
+            refused += usize::from(decode(&good.slice(..cut)).is_err());
         }
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         for _ in 0..20_000 {
@@ -245,7 +391,7 @@ mod tests {
                 let place = usize::try_from(state % good.len() as u64).expect("a place fits");
                 bytes[place] ^= state.to_be_bytes()[0];
             }
-            refused += usize::from(decode(&bytes).is_err());
+            refused += usize::from(decode(&bytes.into()).is_err());
         }
         assert!(refused > 1_000, "damage is mostly noticed: {refused}");
     }

@@ -292,6 +292,14 @@ impl Node {
                 Problem::new(Code::Refused, text).with_outcome(Outcome::NotApplied).into()
             }
             immortals::Told::NotOwner => Problem::internal("an owner that is none").into(),
+            immortals::Told::Unknown => {
+                let name = self.name_of_instance(group);
+                let text = format!(
+                    "{name} got another owner while this was on its way into the log: it may have \
+                     happened"
+                );
+                Problem::new(Code::NoOwner, text).with_outcome(Outcome::Unknown).into()
+            }
         }
     }
 

@@ -237,14 +237,20 @@ impl Node {
     pub(crate) fn close_instance(&mut self, group: GroupId) {
         if self.immortals.open.remove(&group).is_some() {
             self.immortals.accepting.remove(&group);
+            // The instance itself answers what was asked: it knows what is on its way into the log.
             self.agenda.push_back(Agenda::Instance(group, immortals::Input::Closed));
-            let asks = std::mem::take(&mut self.immortals.asks);
-            let (ours, others) = asks.into_iter().partition(|(_, (of, _))| *of == group);
-            self.immortals.asks = others;
-            let ours: BTreeMap<u64, (GroupId, Origin)> = ours;
-            for (_, origin) in ours.into_values() {
-                self.reply(origin, Told::NotOwner);
-            }
+        }
+    }
+
+    /// Nobody is there any more to answer what was asked.
+    fn drop_asks(&mut self, group: GroupId) {
+        let asks = std::mem::take(&mut self.immortals.asks);
+        let (ours, others) = asks.into_iter().partition(|(_, (of, _))| *of == group);
+        self.immortals.asks = others;
+        let ours: BTreeMap<u64, (GroupId, Origin)> = ours;
+        for (_, origin) in ours.into_values() {
+            let answer = self.asked_response(group, immortals::Told::Unknown);
+            self.reply(origin, Told::Response(answer));
         }
     }
 
@@ -474,6 +480,7 @@ impl Node {
             self.programs.remove(&program);
             self.outputs.push(Output::ProgramClose { program });
         }
+        self.drop_asks(group);
         let Some(mut replica) = self.replicas.remove(&group) else { return };
         self.note(Level::Info, format!("instance {group} is not registered any more: removed"));
         let applied = replica.group.applied_position();

@@ -175,9 +175,10 @@ pub enum Output {
     Dial {
         addresses: Vec<String>,
     },
+    /// A frame for another node. The pieces are one after the other what it gets.
     Send {
         link: u64,
-        frame: Bytes,
+        frame: Vec<Bytes>,
     },
     /// Close after what was sent before.
     Close {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use protocol::{GroupId, Now, ReplicaId, Response};
 use services::{Catalogue, DeskInput};
 use storage::{LogRecord, Recovered, RecoveredGroup, StateStore, StoreError};
@@ -383,7 +384,7 @@ impl Node {
         self.edge_stale = true;
     }
 
-    fn received(&mut self, link: u64, bytes: &[u8]) {
+    fn received(&mut self, link: u64, bytes: &Bytes) {
         if self.peers.get(link).is_none() {
             return;
         }

@@ -1,4 +1,4 @@
-//! What a step wants to tell other nodes, gathered so that each link gets one frame a step.
+//! What a step wants to tell other nodes, gathered so that each link gets few frames a step.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,10 @@ use protocol::ReplicaId;
 
 use crate::frame::{self, Frame};
 use crate::io::Output;
+
+/// A frame on a link that has so many bytes is closed, and another begun: the receiver works on the
+/// first while the next is on its way, and no step can make one that is over the limit.
+const GATHERED_BYTES: usize = 256 << 10;
 
 #[derive(Default)]
 pub(crate) struct Outbox {
@@ -36,7 +40,62 @@ impl Outbox {
             }
         }
         for (link, frames) in std::mem::take(&mut self.to_links) {
-            outputs.push(Output::Send { link, frame: frame::encode(&frames) });
+            for gathered in gather(frames) {
+                outputs.push(Output::Send { link, frame: frame::encode(gathered) });
+            }
         }
+    }
+}
+
+/// Parts of about the right length, in order.
+fn gather(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
+    let (mut parts, mut bytes) = (vec![Vec::new()], 0);
+    for mut frame in frames {
+        let last = parts.last_mut().expect("there is one from the beginning");
+        if bytes >= GATHERED_BYTES {
+            bytes = frame.weight();
+            parts.push(vec![frame]);
+        } else {
+            bytes += frame.weight();
+            last.push(frame);
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use protocol::Response;
+
+    use super::*;
+    use crate::frame::Told;
+
+    #[test]
+    fn much_goes_out_in_several_frames_in_order() {
+        let mut outbox = Outbox::default();
+        for number in 0..40 {
+            let body = Bytes::from(vec![1; 40_000]);
+            let answer = Told::Response(Response::bytes(200, body));
+            outbox.send_on(7, Frame::Told { boot: 1, number, answer });
+        }
+        outbox.send_on(8, Frame::Stranger);
+        let mut outputs = Vec::new();
+        outbox.flush(|_| None, &mut outputs);
+        let mut numbers = Vec::new();
+        let mut count = 0;
+        for output in outputs {
+            let Output::Send { link, frame } = output else { panic!("{output:?}") };
+            let whole = Bytes::from(frame.concat());
+            assert!(whole.len() < GATHERED_BYTES + 50_000);
+            count += usize::from(link == 7);
+            for frame in frame::decode(&whole).unwrap() {
+                if let Frame::Told { number, .. } = frame {
+                    numbers.push(number);
+                }
+            }
+        }
+        assert_eq!(numbers, (0..40).collect::<Vec<u64>>());
+        assert_eq!(count, 6);
     }
 }

@@ -269,7 +269,7 @@ impl Engine {
         self.end.get_or_insert(end);
     }
 
-    fn send(&mut self, id: u64, frame: bytes::Bytes) {
+    fn send(&mut self, id: u64, frame: Vec<bytes::Bytes>) {
         if let Some(link) = self.links.get(&id) {
             link.queue(frame);
             self.parts.metrics.frames_sent.fetch_add(1, Ordering::Relaxed);

@@ -59,17 +59,20 @@ impl Link {
         })
     }
 
-    /// Puts a frame at the end of what is to be sent; [`Self::flush`] sends it.
-    pub(crate) fn queue(&self, frame: Bytes) {
-        assert!(frame.len() <= FRAME_BYTES_MAX, "the node made a frame that no one would take");
+    /// Puts a frame, in pieces, at the end of what is to be sent; [`Self::flush`] sends it.
+    pub(crate) fn queue(&self, pieces: Vec<Bytes>) {
+        let length = pieces.iter().map(Bytes::len).sum::<usize>();
+        assert!(length <= FRAME_BYTES_MAX, "the node made a frame that no one would take");
         let mut sending = self.lock();
         if sending.last {
             return;
         }
-        let length = u32::try_from(frame.len()).expect("FRAME_BYTES_MAX fits");
+        let length = u32::try_from(length).expect("FRAME_BYTES_MAX fits");
+        let mut sum = crc32fast::Hasher::new();
+        pieces.iter().for_each(|piece| sum.update(piece));
         sending.outgoing.push_slice(&length.to_le_bytes());
-        sending.outgoing.push_slice(&crc32fast::hash(&frame).to_le_bytes());
-        sending.outgoing.push(frame);
+        sending.outgoing.push_slice(&sum.finalize().to_le_bytes());
+        pieces.into_iter().for_each(|piece| sending.outgoing.push(piece));
     }
 
     /// Sends what is queued, as far as the socket takes it; the rest follows by itself.
@@ -245,7 +248,7 @@ mod tests {
             tokio::spawn(receiver.live(None, Bytes::new(), Arc::clone(&inbox), Arc::default()));
             let sizes = [0, 1, COPY_BYTES_MAX, COPY_BYTES_MAX + 1, 9 << 20, 3, 200_000, 0];
             for (n, size) in sizes.iter().enumerate() {
-                sender.queue(Bytes::from(vec![u8::try_from(n).unwrap(); *size]));
+                sender.queue(vec![Bytes::from(vec![u8::try_from(n).unwrap(); *size])]);
             }
             sender.flush();
             let arrived = frames(&inbox, sizes.len()).await;
@@ -272,7 +275,7 @@ mod tests {
                 Arc::default(),
             ));
             tokio::spawn(receiver.live(None, Bytes::new(), Arc::clone(&inbox), Arc::default()));
-            sender.queue(Bytes::from(vec![7; 6 << 20]));
+            sender.queue(vec![Bytes::from_static(b"7"), Bytes::from(vec![7; 6 << 20])]);
             sender.close_after_sending();
             drop(sender);
             assert_eq!(frames(&inbox, 2).await.len(), 1);

@@ -158,6 +158,11 @@ impl World {
             Fault::Stop => self.stop(target)?,
             Fault::Join => self.join(),
             Fault::Quorum => self.workload.change_quorum(),
+            Fault::KillProgram => self.strike_program(false)?,
+            Fault::StallProgram => self.strike_program(true)?,
+            Fault::Move => self.move_some_instance(),
+            Fault::Replicas => self.change_replicas(),
+            Fault::Upgrade => self.upgrade_something()?,
             // These are drawn where they happen.
             Fault::KillBeforeSync | Fault::LostAnswer => {}
         }

@@ -9,7 +9,8 @@
 //! The parts: [`agenda`] is the only clock. [`random`] is the only source of chance. [`network`]
 //! delays, cuts and breaks. [`media`] loses, tears, flips and refuses. `machine` is a node with its
 //! sandbox, `shell` carries out what a node says, `faults` decides what goes wrong, `workload` and
-//! `errand` are the clients, [`tallies`] are services of the simulator's own, and `referee` watches them all.
+//! `errand` are the clients, [`tallies`] are services of the simulator's own, `immortals` are programs
+//! beside the nodes, and `referee` watches them all.
 
 use services::Catalogue;
 
@@ -17,6 +18,7 @@ pub mod agenda;
 pub mod checkers;
 mod errand;
 mod faults;
+mod immortals;
 pub mod jobs;
 mod machine;
 pub mod media;

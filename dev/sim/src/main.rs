@@ -226,7 +226,7 @@ impl Wanted {
 
     /// Turns faults off one by one as long as the same rule is broken.
     fn shrink(&self, seed: u64, failure: &Failure, without: &mut BTreeSet<Fault>) {
-        for fault in Fault::ALL {
+        for fault in Fault::every() {
             let mut settings = self.settings(seed).expect("the scenario was checked");
             settings.faults.retain(|fault| !without.contains(fault));
             if !settings.faults.remove(&fault) {
@@ -251,7 +251,7 @@ fn number(text: &str) -> Result<u64, String> {
 fn faults(text: &str) -> Result<Vec<Fault>, String> {
     let named = |name: &str| {
         Fault::named(name).ok_or_else(|| {
-            let names: Vec<String> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+            let names: Vec<String> = Fault::every().map(|fault| fault.name()).collect();
             format!("there is no fault '{name}'; there are {}", names.join(", "))
         })
     };

@@ -48,6 +48,7 @@ pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
     let mut world = World::new(settings.clone(), trace);
     world.run_until(settings.busy)?;
     world.settle()?;
+    world.settle_immortals()?;
     world.audit()?;
     world.compare()?;
     world.referee.conclude(&world.workload.jobs, &mut world.trace)?;
@@ -55,7 +56,7 @@ pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
         hash: world.trace.hash(),
         time: world.agenda.now(),
         things: world.trace.things(),
-        answers: world.referee.judged(),
+        answers: world.referee.judged() + world.troupe.books.judged(),
     })
 }
 
@@ -73,6 +74,7 @@ impl World {
         self.trace.event(now, "", format_args!("the weather clears up"));
         self.weather.clear();
         self.workload.close();
+        self.calm_programs();
         self.network.heal(now, &mut self.plan);
         for machine in 0..self.machines.len() {
             self.machines[machine].heal_disk();

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use node::Upkeep;
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
+use crate::immortals::cast::Stage;
 use crate::network::NetworkSettings;
 use crate::random::Random;
 
@@ -52,9 +53,24 @@ pub enum Fault {
     Join,
     /// The net drops a client's answer.
     LostAnswer,
+    /// An immortal's program dies.
+    KillProgram,
+    /// An immortal's program gets nothing for a while.
+    StallProgram,
+    /// An instance is moved to another node.
+    Move,
+    /// An instance gets or loses a replica.
+    Replicas,
+    /// A program is upgraded.
+    Upgrade,
 }
 
 impl Fault {
+    /// Those of immortals.
+    pub const OF_PROGRAMS: [Self; 5] =
+        [Self::KillProgram, Self::StallProgram, Self::Move, Self::Replicas, Self::Upgrade];
+
+    /// Those of nodes.
     pub const ALL: [Self; 20] = [
         Self::Kill,
         Self::KillHalfway,
@@ -78,6 +94,10 @@ impl Fault {
         Self::LostAnswer,
     ];
 
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::OF_PROGRAMS)
+    }
+
     /// As it is written on the command line.
     pub fn name(self) -> String {
         let mut name = String::new();
@@ -91,12 +111,12 @@ impl Fault {
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|fault| fault.name() == name)
+        Self::every().find(|fault| fault.name() == name)
     }
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 12] = [
+pub const SCENARIOS: [(&str, &[Fault]); 22] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),
@@ -109,6 +129,17 @@ pub const SCENARIOS: [(&str, &[Fault]); 12] = [
     ("quorum", &[Fault::Quorum, Fault::Kill, Fault::Cut]),
     ("stops", &[Fault::Stop, Fault::Reset]),
     ("joins", &[Fault::Join, Fault::Kill, Fault::Stop]),
+    // With immortals; the first one draws its faults, as `swarm` does.
+    ("immortals", &[]),
+    ("immortals-calm", &[]),
+    ("immortals-programs", &[Fault::KillProgram, Fault::StallProgram]),
+    ("immortals-kills", &[Fault::KillProgram, Fault::Kill, Fault::KillHalfway, Fault::KillTwo]),
+    ("immortals-power", &[Fault::Power, Fault::PowerAll, Fault::KillBeforeSync]),
+    ("immortals-net", &[Fault::Cut, Fault::Reset, Fault::Slow, Fault::LostAnswer]),
+    ("immortals-stalls", &[Fault::Stall, Fault::Clock, Fault::StallProgram]),
+    ("immortals-disks", &[Fault::SlowDisk, Fault::Full, Fault::DiskFails, Fault::KillProgram]),
+    ("immortals-damage", &[Fault::Decay, Fault::Wipe, Fault::KillProgram]),
+    ("immortals-moves", &[Fault::Move, Fault::Replicas, Fault::Upgrade, Fault::Stop, Fault::Kill]),
 ];
 
 /// Of a run.
@@ -144,6 +175,8 @@ pub struct Settings {
     pub padding: usize,
     /// Small, so that segments come and go.
     pub segment_bytes: u64,
+    /// There are immortals.
+    pub stage: Option<Stage>,
 }
 
 impl Settings {
@@ -156,13 +189,13 @@ impl Settings {
             1 | 2 => 5,
             _ => 3,
         };
-        let faults: BTreeSet<Fault> = if scenario == "swarm" {
-            Fault::ALL.into_iter().filter(|_| dice.chance(300)).collect()
-        } else {
-            faults.iter().copied().collect()
+        let faults: BTreeSet<Fault> = match scenario {
+            "swarm" => Fault::ALL.into_iter().filter(|_| dice.chance(300)).collect(),
+            "immortals" => Fault::every().filter(|_| dice.chance(300)).collect(),
+            _ => faults.iter().copied().collect(),
         };
         let everyone = (nodes > 1 && dice.chance(150)).then_some(nodes);
-        Some(Self {
+        let settings = Self {
             seed,
             scenario: scenario.to_owned(),
             nodes,
@@ -190,12 +223,24 @@ impl Settings {
                 _ => 0,
             },
             segment_bytes: dice.between(8, 128) * 1024,
-        })
+            stage: None,
+        };
+        Some(if scenario.starts_with("immortals") { settings.with_immortals() } else { settings })
+    }
+
+    /// The documents are not what it is about then.
+    fn with_immortals(self) -> Self {
+        let (nodes, faults) = (self.nodes, self.faults.clone());
+        let everywhere = faults.contains(&Fault::Wipe) || faults.contains(&Fault::Decay);
+        let stage = Some(Stage { seed: self.seed, nodes, everywhere });
+        let partitions = self.partitions.min(2);
+        Self { stage, partitions, clients: 1, documents: 1, tasks: 0, ..self }
     }
 
     /// Another number of nodes than the seed says.
     pub fn set_nodes(&mut self, nodes: usize) {
         self.nodes = nodes.max(1);
+        self.stage = self.stage.map(|stage| Stage { nodes: self.nodes, ..stage });
         self.membership_quorum = self.membership_quorum.map(|_| self.nodes);
     }
 
@@ -224,7 +269,7 @@ mod tests {
     #[test]
     fn a_fault_is_found_by_its_name() {
         assert_eq!(Fault::KillBeforeSync.name(), "kill-before-sync");
-        for fault in Fault::ALL {
+        for fault in Fault::every() {
             assert_eq!(Fault::named(&fault.name()), Some(fault));
         }
     }

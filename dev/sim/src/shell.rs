@@ -72,7 +72,7 @@ impl World {
             Output::Dial { addresses } => self.keep_links(process, addresses),
             Output::Send { link, frame } => {
                 if let Some((connection, end)) = running.links.get(&link).copied() {
-                    self.network.send(now, connection, end, frame, &mut self.plan);
+                    self.network.send(now, connection, end, frame.concat().into(), &mut self.plan);
                 }
                 Ok(())
             }
@@ -88,12 +88,19 @@ impl World {
                 self.agenda.after(delay, Event::Invoke { process, invocation });
                 Ok(())
             }
-            // There are no programs here yet.
-            Output::ProgramTell { .. }
-            | Output::ProgramClose { .. }
-            | Output::ProgramPorts { .. }
-            | Output::Repro { .. }
-            | Output::Note { .. } => Ok(()),
+            Output::ProgramTell { program, bytes } => {
+                self.program_told(program, &bytes);
+                Ok(())
+            }
+            Output::ProgramClose { program } => {
+                self.program_closed_by_node(program);
+                Ok(())
+            }
+            Output::Repro { name, text } => {
+                let instance = name.rsplit_once('-').map_or(name.as_str(), |(name, _)| name);
+                self.troupe.books.diverged(instance, &text)
+            }
+            Output::ProgramPorts { .. } | Output::Note { .. } => Ok(()),
             Output::Rejoin { contact } => {
                 self.die(process.machine, false, "leaves its sandbox to join");
                 self.machines[process.machine].renew(self.dice.draw() | 1, Some(contact));

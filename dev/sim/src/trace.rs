@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Write};
 
+use bytes::Bytes;
 use node::{Input, Output};
 
 use crate::agenda::Time;
@@ -85,8 +86,9 @@ impl Trace {
         match output {
             Output::Send { link, frame } => {
                 mix(&mut self.hash, &link.to_le_bytes());
-                mix(&mut self.hash, frame);
-                self.line(now, machine, format_args!("-> link {link}: {} bytes", frame.len()));
+                frame.iter().for_each(|piece| mix(&mut self.hash, piece));
+                let bytes: usize = frame.iter().map(Bytes::len).sum();
+                self.line(now, machine, format_args!("-> link {link}: {bytes} bytes"));
             }
             other => {
                 self.feed(format_args!("{other:?}"));

@@ -12,6 +12,8 @@ use services::{Catalogue, Invocation};
 use crate::agenda::{Agenda, MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::faults::Weather;
+use crate::immortals::operator::FIRST_ATTEMPT;
+use crate::immortals::troupe::{Act, Troupe};
 use crate::machine::{Machine, Started, Wanted, uri};
 use crate::network::{DIAL_PATIENCE, Network, Packet, Plan, Process};
 use crate::random::Random;
@@ -105,6 +107,14 @@ pub(crate) enum Event {
     Relief(Relief),
     /// The checkers look at the whole.
     Look,
+    /// The process of an immortal's program.
+    Actor {
+        actor: usize,
+        epoch: u64,
+        act: Act,
+    },
+    /// Who looks after immortals goes on.
+    Operator,
 }
 
 /// What comes to an end.
@@ -122,6 +132,7 @@ pub(crate) struct World {
     pub(crate) workload: Workload,
     pub(crate) weather: Weather,
     pub(crate) referee: Referee,
+    pub(crate) troupe: Troupe,
     pub(crate) trace: Trace,
     pub(crate) catalogue: Arc<Catalogue>,
     /// For disks and handlers.
@@ -148,6 +159,7 @@ impl World {
             workload: Workload::new(&settings),
             weather: Weather::new(seed),
             referee: Referee::new(&settings),
+            troupe: Troupe::new(&settings),
             trace,
             catalogue: Arc::new(crate::catalogue()),
             dice,
@@ -171,6 +183,9 @@ impl World {
         }
         self.agenda.after(SECOND, Event::Fault);
         self.agenda.after(200 * MILLISECOND, Event::Look);
+        if !self.troupe.is_empty() {
+            self.agenda.after(500 * MILLISECOND, Event::Operator);
+        }
     }
 
     /// Lets the world go on until that time.
@@ -235,6 +250,11 @@ impl World {
             Event::Fault => self.fault(),
             Event::Relief(relief) => self.relieve(relief),
             Event::Look => self.look(),
+            Event::Actor { actor, epoch, act } => self.act(actor, epoch, act),
+            Event::Operator => {
+                self.operate();
+                Ok(())
+            }
         }
     }
 
@@ -336,6 +356,7 @@ impl World {
         self.trace.event(now, &name, format_args!("dies ({why}), power lost: {power}"));
         let running = self.machines[machine].running.take().expect("it is alive");
         self.network.process_ended(now, process, power, &mut self.plan);
+        self.programs_lose_node(machine, power);
         self.lose_unsaved(machine, power);
         for attempt in running.tickets.into_values() {
             self.agenda.after(MILLISECOND, Event::Reply { attempt, reply: Reply::Broken });
@@ -379,6 +400,9 @@ impl World {
     }
 
     fn reply(&mut self, attempt: u64, reply: Reply) -> Result<(), Broken> {
+        if attempt > FIRST_ATTEMPT && attempt < PROBE {
+            return self.operator_told(attempt, &reply);
+        }
         let next = self.workload.reply(self.agenda.now(), attempt, reply, &mut self.referee)?;
         if let Some((client, pause)) = next {
             self.agenda.after(pause, Event::Client { client });

@@ -152,7 +152,7 @@ const CRATES: &[Crate] = &[
         folder: "dev/sim",
         core: false,
         ours: &["protocol", "storage", "replication", "documents", "services", "node", "examples"],
-        others: &["bytes", "serde", "serde_json"],
+        others: &["bytes", "crc32fast", "serde", "serde_json"],
         tests: &[],
     },
     Crate {

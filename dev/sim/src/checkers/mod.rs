@@ -3,6 +3,7 @@
 use std::fmt;
 
 pub mod document;
+pub mod immortals;
 pub mod ledger;
 pub mod linearizable;
 pub mod once;

@@ -244,6 +244,7 @@ impl Stage {
             }
             Output::Send { link, frame } => {
                 if let Some((peer, link)) = running.links.get(&link).copied() {
+                    let frame = frame.concat().into();
                     self.give(number, peer, link, Input::Received { link, frame });
                 }
             }

@@ -1,0 +1,16 @@
+//! Instances in a world under a seed: replicas fall, programs are killed, messages are lost, and
+//! whatever happens every message is handled once and in order, and all copies are alike.
+//!
+//! `SEED=7 cargo test -p immortals --test world` runs one history and shows it, `SEEDS=10000` more.
+
+#![expect(clippy::unwrap_used, reason = "in a test, also beside its functions, it is a finding")]
+
+mod base;
+mod cases;
+mod histories;
+mod life;
+mod log;
+mod program;
+mod random;
+mod script;
+mod watch;

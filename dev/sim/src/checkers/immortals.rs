@@ -1,0 +1,350 @@
+//! The rules of immortals: every copy of a program is given the same inputs and has the same state
+//! and says the same; what is said comes to its destination once and in order; what became of an
+//! impulse is told truly.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Broken;
+
+const SAME_INPUTS: &str = "all copies of a program are given the same inputs, for ever";
+const SAME_STATES: &str = "copies of a program are equal at the same input";
+const ONCE: &str = "what a program says comes to its destination once and in order";
+const IMPULSES: &str = "what became of an impulse is told truly";
+
+/// What is known of one instance.
+#[derive(Debug, Default)]
+struct Book {
+    /// Its copies may differ, as they look at a clock.
+    differs: bool,
+    /// Digest and words of each input.
+    inputs: BTreeMap<u64, (u64, String)>,
+    /// Digests of the state, and of what was said, by input.
+    states: BTreeMap<u64, (u64, u64)>,
+    /// What was said to each destination.
+    said: BTreeMap<String, Vec<u64>>,
+    received: BTreeMap<String, u64>,
+    skipped: BTreeSet<u64>,
+    /// How many copies were found to differ.
+    diverged: u64,
+}
+
+#[derive(Debug, Default)]
+struct Impulse {
+    destination: String,
+    logged: bool,
+    lost: bool,
+    /// The input that it was said to be.
+    promised: Option<u64>,
+    came: Option<u64>,
+}
+
+/// The books of all instances.
+#[derive(Debug, Default)]
+pub struct Books {
+    instances: BTreeMap<String, Book>,
+    impulses: BTreeMap<String, Impulse>,
+    inputs: u64,
+}
+
+/// An input, in short.
+#[derive(Clone, Copy, Debug)]
+pub struct InputSeen<'a> {
+    pub number: u64,
+    pub digest: u64,
+    pub words: &'a str,
+    pub is_placeholder: bool,
+}
+
+impl Books {
+    fn book(&mut self, instance: &str) -> &mut Book {
+        self.instances.entry(instance.to_owned()).or_default()
+    }
+
+    /// How many inputs were held against the rules.
+    pub fn judged(&self) -> u64 {
+        self.inputs
+    }
+
+    pub fn may_differ(&mut self, instance: &str) {
+        self.book(instance).differs = true;
+    }
+
+    pub fn skipped(&mut self, instance: &str, input: u64) {
+        self.book(instance).skipped.insert(input);
+    }
+
+    /// A program was given an input.
+    ///
+    /// # Errors
+    /// When another one was given another input under that number.
+    pub fn given(&mut self, instance: &str, seen: InputSeen<'_>) -> Result<(), Broken> {
+        self.inputs += 1;
+        let InputSeen { number, digest, words, is_placeholder } = seen;
+        let book = self.book(instance);
+        if book.skipped.contains(&number) {
+            return Ok(());
+        }
+        if is_placeholder {
+            let what = format!("input {number} of {instance} is missing, and nobody took it out");
+            return Err(Broken::new(SAME_INPUTS, what));
+        }
+        let known = book.inputs.entry(number).or_insert_with(|| (digest, words.to_owned()));
+        if known.0 == digest {
+            return Ok(());
+        }
+        let what = format!("input {number} of {instance} was {}, now it is {words}", known.1);
+        Err(Broken::new(SAME_INPUTS, what))
+    }
+
+    /// A message of another instance was given to a program for the first time or again.
+    ///
+    /// # Errors
+    /// When the sender did not say it.
+    pub fn received(
+        &mut self,
+        instance: &str,
+        from: &str,
+        number: u64,
+        digest: u64,
+    ) -> Result<(), Broken> {
+        let last = self.book(instance).received.entry(from.to_owned()).or_default();
+        *last = number.max(*last);
+        let sender = self.book(from);
+        if sender.differs {
+            return Ok(());
+        }
+        let place = usize::try_from(number - 1).expect("it is small");
+        let said = sender.said.get(instance).and_then(|all| all.get(place));
+        if said == Some(&digest) {
+            return Ok(());
+        }
+        let what = format!(
+            "{instance} was given message {number} of {from}, which {}",
+            if said.is_some() { "is another one" } else { "was never said" }
+        );
+        Err(Broken::new(ONCE, what))
+    }
+
+    /// A program has handled an input and said what follows from it: digests of messages.
+    ///
+    /// # Errors
+    /// When another copy had another state then, or said something else.
+    pub fn handled(
+        &mut self,
+        instance: &str,
+        input: u64,
+        state: u64,
+        said: &[(String, u64)],
+    ) -> Result<(), Broken> {
+        let digest = said.iter().fold(7u64, |sum, (destination, digest)| {
+            sum.wrapping_mul(31).wrapping_add(*digest).wrapping_add(destination.len() as u64)
+        });
+        let book = self.book(instance);
+        if book.differs {
+            return Ok(());
+        }
+        if let Some((known, words)) = book.states.get(&input) {
+            if (*known, *words) == (state, digest) {
+                return Ok(());
+            }
+            let what = format!("two copies of {instance} differ after input {input}");
+            return Err(Broken::new(SAME_STATES, what));
+        }
+        book.states.insert(input, (state, digest));
+        for (destination, digest) in said {
+            book.said.entry(destination.clone()).or_default().push(*digest);
+        }
+        Ok(())
+    }
+
+    /// A program was given a state to begin with.
+    ///
+    /// # Errors
+    /// When it is not the one that copies had at that input.
+    pub fn loaded(&mut self, instance: &str, input: u64, state: u64) -> Result<(), Broken> {
+        let book = self.book(instance);
+        if book.differs || (input == 0 && !book.states.contains_key(&0)) {
+            return Ok(());
+        }
+        match book.states.get(&input) {
+            Some((known, _)) if *known == state => Ok(()),
+            known => {
+                let text = if known.is_some() { "another state" } else { "a state of the future" };
+                let what = format!("{instance} was given {text} at input {input}");
+                Err(Broken::new(SAME_STATES, what))
+            }
+        }
+    }
+
+    /// A program begins the whole.
+    ///
+    /// # Errors
+    /// When the first state was another one.
+    pub fn begun(&mut self, instance: &str, state: u64) -> Result<(), Broken> {
+        let (known, _) = *self.book(instance).states.entry(0).or_insert((state, 0));
+        if known == state {
+            return Ok(());
+        }
+        Err(Broken::new(SAME_STATES, format!("{instance} began twice, and differently")))
+    }
+
+    // Impulses.
+
+    pub fn pushed(&mut self, id: &str, destination: &str) {
+        let destination = destination.to_owned();
+        self.impulses.insert(id.to_owned(), Impulse { destination, ..Impulse::default() });
+    }
+
+    /// An impulse is among the inputs of an instance.
+    ///
+    /// # Errors
+    /// When it was never made, or was told to be lost, or came earlier as another input.
+    pub fn impulse_came(&mut self, instance: &str, id: &str, input: u64) -> Result<(), Broken> {
+        let Some(impulse) = self.impulses.get_mut(id) else {
+            let what = format!("{instance} was given impulse {id}, which nobody made");
+            return Err(Broken::new(IMPULSES, what));
+        };
+        let first = *impulse.came.get_or_insert(input);
+        let promised = impulse.promised.unwrap_or(input);
+        if impulse.lost || (first, promised) != (input, input) || impulse.destination != instance {
+            let what = format!(
+                "{instance} was given impulse {id} as input {input}; it was for {}, told to be lost: \
+                 {}, came first as input {first}, was said to be input {promised}",
+                impulse.destination, impulse.lost
+            );
+            return Err(Broken::new(IMPULSES, what));
+        }
+        Ok(())
+    }
+
+    /// It was told to be logged (as that input; 0: not told).
+    ///
+    /// # Errors
+    /// When it was another input.
+    pub fn impulse_logged(&mut self, id: &str, input: u64) -> Result<(), Broken> {
+        let Some(impulse) = self.impulses.get_mut(id) else { return Ok(()) };
+        impulse.logged = true;
+        if input > 0 && impulse.came.is_some_and(|came| came != input) {
+            let what = format!("impulse {id} was said to be input {input}, and is {:?}", impulse.came);
+            return Err(Broken::new(IMPULSES, what));
+        }
+        impulse.promised = (input > 0).then_some(input);
+        Ok(())
+    }
+
+    /// It was told that it is surely not logged.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn impulse_lost(&mut self, id: &str) -> Result<(), Broken> {
+        let Some(impulse) = self.impulses.get_mut(id) else { return Ok(()) };
+        impulse.lost = true;
+        if let Some(input) = impulse.came {
+            let what = format!("impulse {id} was told to be lost, and is input {input}");
+            return Err(Broken::new(IMPULSES, what));
+        }
+        Ok(())
+    }
+
+    // Divergence.
+
+    /// A node says that a copy has diverged.
+    ///
+    /// # Errors
+    /// When its program is a good one.
+    pub fn diverged(&mut self, instance: &str, words: &str) -> Result<(), Broken> {
+        let book = self.book(instance);
+        book.diverged += 1;
+        if book.differs {
+            return Ok(());
+        }
+        Err(Broken::new("no good program is said to have diverged", words.to_owned()))
+    }
+
+    // At the end.
+
+    /// How many inputs were given to programs of an instance.
+    pub fn inputs_of(&self, instance: &str) -> u64 {
+        let book = self.instances.get(instance);
+        book.and_then(|book| book.inputs.last_key_value()).map_or(0, |(last, _)| *last)
+    }
+
+    /// Something that was said and has not come, if there is any.
+    pub fn missing(&self, alive: &BTreeSet<String>) -> Option<String> {
+        for (name, book) in self.instances.iter().filter(|(name, _)| alive.contains(*name)) {
+            for (destination, said) in &book.said {
+                let received = self.instances.get(destination).and_then(|to| to.received.get(name));
+                let received = received.copied().unwrap_or(0);
+                if alive.contains(destination) && received != said.len() as u64 {
+                    return Some(format!(
+                        "{destination} has {received} of {} messages of {name}",
+                        said.len()
+                    ));
+                }
+            }
+        }
+        let mut impulses = self.impulses.iter();
+        impulses
+            .find(|(_, it)| it.logged && it.came.is_none() && alive.contains(&it.destination))
+            .map(|(id, it)| format!("impulse {id} was logged and did not come to {}", it.destination))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(number: u64, digest: u64) -> InputSeen<'static> {
+        InputSeen { number, digest, words: "w", is_placeholder: false }
+    }
+
+    #[test]
+    fn copies_that_differ_are_found() {
+        let mut books = Books::default();
+        books.given("a", seen(1, 5)).unwrap();
+        books.given("a", seen(1, 5)).unwrap();
+        assert!(books.given("a", seen(1, 6)).is_err(), "another input");
+        books.handled("a", 1, 9, &[]).unwrap();
+        assert!(books.handled("a", 1, 8, &[]).is_err(), "another state");
+        assert!(books.handled("a", 1, 9, &[("b".into(), 1)]).is_err(), "another output");
+        assert!(books.loaded("a", 1, 8).is_err(), "another checkpoint");
+        assert!(books.loaded("a", 2, 8).is_err(), "a checkpoint of the future");
+    }
+
+    #[test]
+    fn what_was_not_said_and_what_did_not_come_is_found() {
+        let mut books = Books::default();
+        let alive = ["a", "b"].map(String::from).into();
+        books.handled("a", 1, 9, &[("b".into(), 70), ("b".into(), 71)]).unwrap();
+        assert!(books.missing(&alive).is_some());
+        books.received("b", "a", 1, 70).unwrap();
+        books.received("b", "a", 2, 71).unwrap();
+        assert_eq!(books.missing(&alive), None);
+        assert!(books.received("b", "a", 2, 70).is_err(), "another message");
+        assert!(books.received("b", "a", 3, 70).is_err(), "never said");
+    }
+
+    #[test]
+    fn lies_about_impulses_are_found() {
+        let mut books = Books::default();
+        for id in ["i", "j", "k"] {
+            books.pushed(id, "a");
+        }
+        books.impulse_lost("i").unwrap();
+        assert!(books.impulse_came("a", "i", 1).is_err(), "told to be lost");
+        books.impulse_came("a", "j", 2).unwrap();
+        assert!(books.impulse_came("a", "j", 3).is_err(), "came twice");
+        assert!(books.impulse_logged("j", 4).is_err(), "another input");
+        books.impulse_logged("k", 0).unwrap();
+        assert!(books.missing(&["a".to_owned()].into()).is_some(), "logged and not there");
+        assert!(books.impulse_came("a", "nobody's", 5).is_err());
+    }
+
+    #[test]
+    fn a_good_program_is_not_said_to_have_diverged() {
+        let mut books = Books::default();
+        books.may_differ("clock");
+        books.diverged("clock", "it has").unwrap();
+        assert!(books.diverged("a", "it has").is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! Which instances there are in a run: drawn by its seed.
+
+use crate::agenda::MILLISECOND;
+use crate::immortals::script::{Part, Role};
+use crate::random::Random;
+
+/// An instance as it is to be registered.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) role: Role,
+    /// The machines with a replica, from 0.
+    pub(crate) machines: Vec<usize>,
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) timeout_millis: u64,
+}
+
+/// What a run with immortals is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage {
+    pub seed: u64,
+    pub nodes: usize,
+    /// Disks are lost: each instance must be on all nodes.
+    pub everywhere: bool,
+}
+
+impl Stage {
+    pub(crate) fn cast(self) -> Vec<Instance> {
+        let mut dice = Random::new(self.seed, "cast");
+        let rounds = dice.between(10, 60);
+        let pace = dice.between(5, 400) * MILLISECOND;
+        let client = Part::Client { rounds, pace };
+        let mut cast = vec![
+            self.instance(&mut dice, "server", Part::Server, &[], true),
+            self.instance(&mut dice, "alice", client, &["server", "relay"], false),
+            self.instance(&mut dice, "bob", client, &["server", "alice", "relay"], false),
+            self.instance(&mut dice, "relay", Part::Relay, &["server"], false),
+        ];
+        if dice.chance(300) {
+            cast.push(self.instance(&mut dice, "clock", Part::Clock, &["server"], true));
+        }
+        if dice.chance(300) {
+            cast.push(self.instance(&mut dice, "delicate", Part::Delicate, &[], false));
+        }
+        cast
+    }
+
+    fn instance(
+        self,
+        dice: &mut Random,
+        name: &str,
+        part: Part,
+        targets: &[&str],
+        many: bool,
+    ) -> Instance {
+        let mut machines: Vec<usize> = (0..self.nodes).collect();
+        if !self.everywhere {
+            let wanted = if many || dice.chance(500) { 3 } else { 1 };
+            while machines.len() > wanted {
+                machines.remove(dice.index(machines.len()));
+            }
+        }
+        let fat = if dice.chance(250) { dice.between(1_000, 600_000) } else { 10 };
+        Instance {
+            role: Role {
+                name: name.to_owned(),
+                part,
+                targets: targets.iter().map(|&target| target.to_owned()).collect(),
+                fat: usize::try_from(fat).expect("it is small"),
+            },
+            machines,
+            checkpoint_bytes: *dice.pick(&[0, 300, 1_000, 3_000, 20_000]),
+            timeout_millis: dice.between(200, 2_000),
+        }
+    }
+}

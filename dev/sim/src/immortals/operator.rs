@@ -1,0 +1,388 @@
+//! The person who looks after immortals: registers them, pushes them from outside, moves them, adds
+//! and removes replicas, upgrades them, and mends what is held. Everything goes by REST, at any node.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use protocol::{Method, Request};
+use serde_json::{Value, json};
+
+use crate::agenda::{MILLISECOND, SECOND};
+use crate::checkers::Broken;
+use crate::immortals::cast::Instance;
+use crate::immortals::script::{POISON, Part, Role};
+use crate::immortals::talk::Versions;
+use crate::random::Random;
+use crate::workload::Reply;
+use crate::world::{Event, World};
+
+/// Attempts of the operator have numbers from here on.
+pub(crate) const FIRST_ATTEMPT: u64 = 1 << 60;
+
+const LINK: &str = "/core/immortals";
+
+/// How long the operator waits for an answer.
+const PATIENCE: u64 = 8 * SECOND;
+
+/// What is to be done, or under way.
+#[derive(Clone, Debug)]
+pub(crate) enum Task {
+    Register { number: usize },
+    /// Once only: what becomes of it is told.
+    Push { id: String, instance: String },
+    AddReplica { instance: String, machine: usize },
+    RemoveReplica { instance: String, machine: usize },
+    Upgrade { instance: String, version: u64 },
+    Skip { instance: String, input: u64 },
+    Release { instance: String },
+    /// If it cannot be done now, never mind.
+    Move { instance: String, machine: usize },
+    Checkpoint { instance: String },
+    /// One node's view of one instance.
+    Look { instance: String, machine: usize },
+}
+
+impl Task {
+    fn request(&self, cast: &[Instance]) -> Request {
+        let of = |instance: &str| format!("{LINK}/{instance}");
+        let post = |instance: &str, verb: &str, body: Value| {
+            Request::new(Method::Post, format!("{LINK}/{instance}/{verb}")).with_json(&body)
+        };
+        let patch = |instance: &str, body: Value| {
+            Request::new(Method::Patch, of(instance)).with_json(&body)
+        };
+        match self {
+            Self::Register { number } => {
+                Request::new(Method::Post, LINK).with_json(&registration(&cast[*number]))
+            }
+            Self::Push { id, instance } => {
+                post(instance, "impulses", json!({ "method": 9, "payload": id }))
+            }
+            Self::AddReplica { instance, machine } => {
+                patch(instance, json!({ "addReplica": { "node": node(*machine) } }))
+            }
+            Self::RemoveReplica { instance, machine } => {
+                patch(instance, json!({ "removeReplica": node(*machine) }))
+            }
+            Self::Upgrade { instance, version } => {
+                patch(instance, json!({ "upgradeVersion": version }))
+            }
+            Self::Skip { instance, input } => post(instance, "skip", json!({ "input": input })),
+            Self::Release { instance } => post(instance, "release", json!({})),
+            Self::Move { instance, machine } => {
+                post(instance, "move", json!({ "node": node(*machine) }))
+            }
+            Self::Checkpoint { instance } => post(instance, "checkpoint", json!({})),
+            Self::Look { instance, .. } => Request::new(Method::Get, of(instance)),
+        }
+    }
+
+    /// Is it tried until it is done?
+    fn must_be(&self) -> bool {
+        matches!(
+            self,
+            Self::Register { .. }
+                | Self::AddReplica { .. }
+                | Self::RemoveReplica { .. }
+                | Self::Upgrade { .. }
+                | Self::Skip { .. }
+        )
+    }
+}
+
+fn node(machine: usize) -> String {
+    format!("n{}", machine + 1)
+}
+
+fn registration(instance: &Instance) -> Value {
+    let nodes: Vec<String> = instance.machines.iter().map(|machine| node(*machine)).collect();
+    json!({
+        "name": instance.role.name,
+        "replicas": nodes,
+        "logTriggerBytes": instance.checkpoint_bytes,
+        "programTimeoutMillis": instance.timeout_millis,
+    })
+}
+
+/// State of the operator.
+pub(crate) struct Operator {
+    dice: Random,
+    todo: VecDeque<Task>,
+    doing: BTreeMap<u64, Task>,
+    attempts: u64,
+    pub(crate) registered: BTreeSet<usize>,
+    pub(crate) upgraded: BTreeSet<String>,
+    /// Inputs that were asked to be taken out.
+    skipped: BTreeSet<(String, u64)>,
+    poisoned: bool,
+    /// What nodes have shown since the last question.
+    pub(crate) shown: BTreeMap<(String, usize), Value>,
+    trouble: String,
+}
+
+impl Operator {
+    pub(crate) fn new(seed: u64, instances: usize) -> Self {
+        Self {
+            dice: Random::new(seed, "operator"),
+            todo: (0..instances).map(|number| Task::Register { number }).collect(),
+            doing: BTreeMap::new(),
+            attempts: FIRST_ATTEMPT,
+            registered: BTreeSet::new(),
+            upgraded: BTreeSet::new(),
+            skipped: BTreeSet::new(),
+            poisoned: false,
+            shown: BTreeMap::new(),
+            trouble: String::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, task: Task) {
+        self.todo.push_back(task);
+    }
+
+    /// What has to be done and is not yet.
+    pub(crate) fn unfinished(&self) -> Option<String> {
+        let mut all = self.todo.iter().chain(self.doing.values());
+        all.find(|task| task.must_be()).map(|task| format!("{task:?}: {}", self.trouble))
+    }
+
+    /// Nothing is being changed about an instance.
+    fn is_free(&self, instance: &str) -> bool {
+        let mut all = self.todo.iter().chain(self.doing.values());
+        !all.any(|task| match task {
+            Task::AddReplica { instance: of, .. }
+            | Task::RemoveReplica { instance: of, .. }
+            | Task::Upgrade { instance: of, .. } => of == instance,
+            _ => false,
+        })
+    }
+}
+
+impl World {
+    /// The operator does what is to be done, or something that comes to mind.
+    pub(crate) fn operate(&mut self) {
+        let pause = self.troupe.operator.dice.between(20, 400) * MILLISECOND;
+        self.agenda.after(pause, Event::Operator);
+        if self.troupe.operator.todo.is_empty() && !self.troupe.is_closing {
+            self.think_of_something();
+        }
+        for _ in 0..2 {
+            if let Some(task) = self.troupe.operator.todo.pop_front() {
+                self.take_up(task);
+            }
+        }
+    }
+
+    fn think_of_something(&mut self) {
+        let operator = &mut self.troupe.operator;
+        if operator.registered.is_empty() {
+            return;
+        }
+        let known: Vec<usize> = operator.registered.iter().copied().collect();
+        let number = *operator.dice.pick(&known);
+        let Instance { role, machines, .. } = &self.troupe.cast[number];
+        let (instance, part, machines) = (role.name.clone(), role.part, machines.clone());
+        let machine = *operator.dice.pick(&machines);
+        match operator.dice.below(10) {
+            0 => operator.add(Task::Checkpoint { instance }),
+            1 | 2 => operator.add(Task::Look { instance, machine }),
+            _ => {
+                let poison = part == Part::Delicate && !operator.poisoned && operator.dice.chance(300);
+                operator.poisoned |= poison;
+                let kind = if poison { POISON } else { "rest" };
+                let id = self.troupe.name_impulse(kind, &instance);
+                self.troupe.operator.add(Task::Push { id, instance });
+            }
+        }
+    }
+
+    pub(crate) fn take_up(&mut self, task: Task) {
+        let now = self.agenda.now();
+        let count = self.machines.len();
+        let known: Vec<usize> = (0..count).filter(|n| !self.machines[*n].foreign).collect();
+        let operator = &mut self.troupe.operator;
+        operator.attempts += 1;
+        let attempt = operator.attempts;
+        let machine = match &task {
+            Task::Look { machine, .. } => *machine,
+            _ => *operator.dice.pick(&known),
+        };
+        self.trace.event(now, "", format_args!("operator at n{}: {task:?}", machine + 1));
+        let request = Box::new(task.request(&self.troupe.cast));
+        self.troupe.operator.doing.insert(attempt, task);
+        let way = self.dice.between(20, 300);
+        self.agenda.after(way, Event::Knock { machine, attempt, request });
+        self.agenda.after(PATIENCE, Event::Reply { attempt, reply: Reply::TooLate });
+    }
+
+    /// Something came back to the operator.
+    pub(crate) fn operator_told(&mut self, attempt: u64, reply: &Reply) -> Result<(), Broken> {
+        let Some(task) = self.troupe.operator.doing.remove(&attempt) else { return Ok(()) };
+        let (status, body, well) = match reply {
+            Reply::Answer { response, .. } => {
+                (response.status, response.to_json(), response.is_success())
+            }
+            Reply::Refused => (0, json!({ "outcome": "notApplied" }), false),
+            Reply::Broken | Reply::TooLate => (0, Value::Null, false),
+        };
+        let now = self.agenda.now();
+        self.trace.event(now, "", format_args!("operator is told {status} {body} to {task:?}"));
+        if let Task::Push { id, .. } = &task {
+            return self.pushed(id, well, &body);
+        }
+        // Refused for good: it is so already.
+        let is_so = status == 409 && task.must_be() && !matches!(task, Task::Register { .. });
+        if well || is_so || (status == 400 && task.must_be()) {
+            self.done(task, &body);
+        } else if task.must_be() {
+            self.troupe.operator.trouble = format!("{status} {body}");
+            self.troupe.operator.add(task);
+        }
+        Ok(())
+    }
+
+    fn pushed(&mut self, id: &str, well: bool, body: &Value) -> Result<(), Broken> {
+        let books = &mut self.troupe.books;
+        if well {
+            return books.impulse_logged(id, body["input"].as_u64().unwrap_or(0));
+        }
+        if body["outcome"] == "notApplied" {
+            return books.impulse_lost(id);
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, task: Task, body: &Value) {
+        match task {
+            Task::Register { number } => {
+                if self.troupe.operator.registered.insert(number) {
+                    let name = self.troupe.cast[number].role.name.clone();
+                    self.start_programs(&name);
+                }
+            }
+            Task::AddReplica { instance, machine } => self.replica_added(&instance, machine),
+            Task::RemoveReplica { instance, machine } => self.replica_removed(&instance, machine),
+            Task::Upgrade { instance, .. } => {
+                self.troupe.operator.upgraded.insert(instance);
+            }
+            Task::Look { instance, machine } => self.looked(&instance, machine, body),
+            Task::Skip { instance, .. } => {
+                self.troupe.operator.add(Task::Release { instance });
+            }
+            _ => {}
+        }
+    }
+
+    fn start_programs(&mut self, name: &str) {
+        for actor in 0..self.troupe.actors.len() {
+            if self.troupe.actors[actor].role.name == name {
+                let delay = self.troupe.dice.between(1, 500) * MILLISECOND;
+                self.start_actor_later(actor, delay);
+            }
+        }
+    }
+
+    fn looked(&mut self, instance: &str, machine: usize, body: &Value) {
+        self.troupe.operator.shown.insert((instance.to_owned(), machine), body.clone());
+        let replicas = body["replicas"].as_array().into_iter().flatten();
+        for held in replicas.map(|replica| &replica["held"]).filter(|held| !held.is_null()) {
+            let message = held["message"].as_str().unwrap_or_default();
+            let Some(input) = held["input"].as_u64() else { continue };
+            let operator = &mut self.troupe.operator;
+            if !message.contains(POISON) {
+                operator.add(Task::Release { instance: instance.to_owned() });
+            } else if operator.skipped.insert((instance.to_owned(), input)) {
+                operator.add(Task::Skip { instance: instance.to_owned(), input });
+                self.troupe.books.skipped(instance, input);
+            }
+        }
+    }
+
+    // What the weather makes the operator do.
+
+    fn some_instance(&mut self) -> Option<(usize, Role, Vec<usize>)> {
+        let operator = &mut self.troupe.operator;
+        let known: Vec<usize> = operator.registered.iter().copied().collect();
+        if known.is_empty() {
+            return None;
+        }
+        let number = *operator.dice.pick(&known);
+        let Instance { role, machines, .. } = &self.troupe.cast[number];
+        operator.is_free(&role.name).then(|| (number, role.clone(), machines.clone()))
+    }
+
+    pub(crate) fn move_some_instance(&mut self) {
+        let Some((_, role, machines)) = self.some_instance() else { return };
+        let operator = &mut self.troupe.operator;
+        let machine = *operator.dice.pick(&machines);
+        operator.add(Task::Move { instance: role.name, machine });
+    }
+
+    /// One replica more or less. Where disks are lost all nodes have one anyway.
+    pub(crate) fn change_replicas(&mut self) {
+        let nodes = self.settings.nodes;
+        let everywhere = self.settings.stage.is_none_or(|stage| stage.everywhere);
+        let Some((_, role, machines)) = self.some_instance() else { return };
+        if everywhere || nodes == 1 {
+            return;
+        }
+        let instance = role.name;
+        let operator = &mut self.troupe.operator;
+        let free: Vec<usize> = (0..nodes).filter(|machine| !machines.contains(machine)).collect();
+        if !free.is_empty() && (machines.len() == 1 || operator.dice.chance(500)) {
+            let machine = *operator.dice.pick(&free);
+            operator.add(Task::AddReplica { instance, machine });
+        } else if machines.len() > 1 {
+            let machine = *operator.dice.pick(&machines);
+            operator.add(Task::RemoveReplica { instance, machine });
+        }
+    }
+
+    fn replica_added(&mut self, instance: &str, machine: usize) {
+        let found = self.troupe.cast.iter_mut().find(|one| one.role.name == instance);
+        let one = found.expect("what was changed is there");
+        if one.machines.contains(&machine) {
+            return;
+        }
+        one.machines.push(machine);
+        let role = one.role.clone();
+        let actor = self.troupe.hire(&role, machine);
+        self.start_actor_later(actor, 10 * MILLISECOND);
+    }
+
+    fn replica_removed(&mut self, instance: &str, machine: usize) {
+        let found = self.troupe.cast.iter_mut().find(|one| one.role.name == instance);
+        let one = found.expect("what was changed is there");
+        one.machines.retain(|known| *known != machine);
+        let here = |actor: &crate::immortals::troupe::Actor| {
+            actor.role.name == instance && actor.machine == machine && !actor.is_gone
+        };
+        // Its program goes on a little; nobody needs it.
+        if let Some(actor) = self.troupe.actors.iter().position(here) {
+            self.troupe.actors[actor].is_gone = true;
+        }
+    }
+
+    /// New programs are put beside some replicas, then the new version is asked for.
+    pub(crate) fn upgrade_something(&mut self) -> Result<(), Broken> {
+        let Some((_, role, _)) = self.some_instance() else { return Ok(()) };
+        if self.troupe.operator.upgraded.contains(&role.name) {
+            return Ok(());
+        }
+        let mut new = Vec::new();
+        for actor in 0..self.troupe.actors.len() {
+            let one = &self.troupe.actors[actor];
+            if one.role.name == role.name && !one.is_gone {
+                new.push(actor);
+            }
+        }
+        let sure = *self.troupe.operator.dice.pick(&new);
+        for actor in new {
+            if actor == sure || self.troupe.operator.dice.chance(500) {
+                self.troupe.actors[actor].versions = Versions { program: 0, upgrade_to: 1 };
+                self.kill_actor(actor)?;
+            }
+        }
+        self.troupe.operator.add(Task::Upgrade { instance: role.name, version: 1 });
+        Ok(())
+    }
+}

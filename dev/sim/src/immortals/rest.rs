@@ -1,0 +1,166 @@
+//! Whether everything has come to rest after the weather has cleared up: all programs have handled
+//! all inputs, all that was said has come, and every node says so.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::agenda::{SECOND, Time};
+use crate::checkers::Broken;
+use crate::immortals::cast::Instance;
+use crate::immortals::operator::Task;
+use crate::immortals::script::Part;
+use crate::immortals::troupe::Actor;
+use crate::world::World;
+
+/// Within this time all must be at rest.
+const PATIENCE: Time = 120 * SECOND;
+
+const RULE: &str = "when all is well again, immortals come to rest";
+
+impl World {
+    /// Waits until all is at rest, and looks at it then.
+    ///
+    /// # Errors
+    /// When it does not come to rest, or something is missing.
+    pub(crate) fn settle_immortals(&mut self) -> Result<(), Broken> {
+        if self.troupe.is_empty() {
+            return Ok(());
+        }
+        let patience = self.agenda.now() + PATIENCE;
+        let mut asked = 0;
+        loop {
+            let trouble = match self.unrest() {
+                None if asked > 0 => self.odd_document(),
+                None => Some("nobody was asked yet".to_owned()),
+                unrest => unrest,
+            };
+            let Some(trouble) = trouble else { return Ok(()) };
+            if self.agenda.now() > patience {
+                return Err(Broken::new(RULE, trouble));
+            }
+            self.ask_all_nodes();
+            asked += 1;
+            let next = self.agenda.now() + SECOND;
+            self.run_until(next)?;
+        }
+    }
+
+    fn ask_all_nodes(&mut self) {
+        self.troupe.operator.shown.clear();
+        for number in 0..self.troupe.cast.len() {
+            let Instance { role, machines, .. } = &self.troupe.cast[number];
+            let instance = role.name.clone();
+            for machine in machines.clone() {
+                self.take_up(Task::Look { instance: instance.clone(), machine });
+            }
+        }
+    }
+
+    /// What is not at rest, if anything is.
+    fn unrest(&self) -> Option<String> {
+        if let Some(task) = self.troupe.operator.unfinished() {
+            return Some(task);
+        }
+        let mut alive = BTreeSet::new();
+        for Instance { role, machines, .. } in &self.troupe.cast {
+            if role.part == Part::Clock {
+                if let Some(unseen) = self.unseen_divergence(&role.name) {
+                    return Some(unseen);
+                }
+                continue;
+            }
+            alive.insert(role.name.clone());
+            let primaries = self.troupe.of(&role.name).filter(|actor| is_primary(actor)).count();
+            if primaries != 1 {
+                return Some(format!("{} has {primaries} primaries", role.name));
+            }
+            for machine in machines {
+                let actor = self.troupe.of(&role.name).find(|actor| actor.machine == *machine);
+                if let Some(trouble) = actor.and_then(|actor| self.restless(actor)) {
+                    return Some(format!("{} of n{}: {trouble}", role.name, machine + 1));
+                }
+            }
+        }
+        self.troupe.books.missing(&alive)
+    }
+
+    fn restless(&self, actor: &Actor) -> Option<String> {
+        let Some(talk) = actor.talk.as_ref().filter(|talk| talk.is_live) else {
+            return Some("no program is attached".into());
+        };
+        let mind = talk.mind.as_ref()?;
+        let inputs = self.troupe.books.inputs_of(&actor.role.name);
+        if mind.inputs != inputs {
+            return Some(format!("it has handled {} of {inputs} inputs", mind.inputs));
+        }
+        if !mind.is_at_rest() {
+            return Some(format!("it waits: {mind:?}").chars().take(400).collect());
+        }
+        let upgraded = self.troupe.operator.upgraded.contains(&actor.role.name);
+        (mind.version != u64::from(upgraded)).then(|| format!("it is at version {}", mind.version))
+    }
+
+    /// Two copies that live and have said different things at one input.
+    fn unseen_divergence(&self, instance: &str) -> Option<String> {
+        let live = |actor: &&Actor| actor.talk.as_ref().is_some_and(|talk| talk.is_live);
+        let actors: Vec<&Actor> = self.troupe.of(instance).filter(live).collect();
+        for one in &actors {
+            for other in &actors {
+                let differs = one.times_told.iter().find(|(input, time)| {
+                    other.times_told.iter().any(|(at, told)| at == input && told != time)
+                });
+                if let Some((input, _)) = differs {
+                    return Some(format!(
+                        "the copies of {instance} on n{} and n{} differ at input {input}, and nobody \
+                         has noticed",
+                        one.machine + 1,
+                        other.machine + 1
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// What a node says of an instance that is at rest, and is not so.
+    fn odd_document(&self) -> Option<String> {
+        for Instance { role, machines, .. } in &self.troupe.cast {
+            if role.part == Part::Clock {
+                continue;
+            }
+            for machine in machines {
+                let shown = self.troupe.operator.shown.get(&(role.name.clone(), *machine));
+                let Some(shown) = shown else {
+                    return Some(format!("n{} does not show {}", machine + 1, role.name));
+                };
+                let inputs = self.troupe.books.inputs_of(&role.name);
+                if let Some(odd) = oddity(shown, machines.len(), inputs) {
+                    return Some(format!("{odd} in {} at n{}: {shown}", role.name, machine + 1));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn is_primary(actor: &Actor) -> bool {
+    actor.talk.as_ref().is_some_and(|talk| talk.is_primary)
+}
+
+fn oddity(shown: &Value, replicas: usize, inputs: u64) -> Option<&'static str> {
+    let all = shown["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let count = |role: &str| all.iter().filter(|replica| replica["role"] == role).count();
+    if (count("PRIMARY"), count("STANDBY")) != (1, replicas - 1) {
+        return Some("roles");
+    }
+    if all.iter().any(|replica| replica["lag"] != 0 || replica["done"] != inputs) {
+        return Some("a lag");
+    }
+    if shown["inputs"] != inputs {
+        return Some("another number of inputs");
+    }
+    let outputs = shown["outputs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let kept = outputs.iter().any(|output| output["keptBytes"] != 0 || output["registered"] != true);
+    kept.then_some("what is kept")
+}
