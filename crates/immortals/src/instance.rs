@@ -162,6 +162,7 @@ impl Instance {
                 self.detached(program, outputs);
             }
             Input::Peer { from, message } => self.peer(ground, from, message, outputs)?,
+            Input::PeerReached { replica } => self.tell_status(replica, outputs),
             Input::PeerLost { replica } => drop(self.known.remove(&replica)),
             Input::Between { from, message } => self.between(ground, from, message, outputs),
             Input::Moved { group } => self.moved(ground, group, outputs),

@@ -75,6 +75,10 @@ pub enum Input {
         from: ReplicaId,
         message: Peer,
     },
+    /// That replica's node is there (again), and knows nothing of this one's program.
+    PeerReached {
+        replica: ReplicaId,
+    },
     /// That replica's node is gone: what it said of its program counts no more.
     PeerLost {
         replica: ReplicaId,

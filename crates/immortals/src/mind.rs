@@ -185,6 +185,13 @@ impl Instance {
         self.office.as_ref().is_none_or(crate::office::Office::is_idle)
     }
 
+    /// So that it knows at once who could become the primary, should it be the owner soon.
+    pub(crate) fn tell_status(&self, to: ReplicaId, outputs: &mut Vec<Output>) {
+        if self.settings.replicas.contains(&to) {
+            outputs.push(Output::Peer { to, message: Peer::Status(self.status()) });
+        }
+    }
+
     pub(crate) fn mind_status(&mut self, now: u64, outputs: &mut Vec<Output>) {
         let status = self.status();
         let (told, at) = &self.told_status;

@@ -331,8 +331,12 @@ impl Node {
         self.instance_moved(group);
     }
 
-    /// A node that is reached (again) learns what is owned here.
+    /// A node that is reached (again) learns what is owned here, and how the programs here are.
     pub(crate) fn announce(&mut self, to: ReplicaId) {
+        for group in self.replicas.range(GroupId::INSTANCES..).map(|(group, _)| *group) {
+            let input = immortals::Input::PeerReached { replica: to };
+            self.agenda.push_back(Agenda::Instance(group, input));
+        }
         for (group, term) in self.immortals.accepting.clone() {
             self.outbox.send(to, Frame::Owns { group, term });
         }
