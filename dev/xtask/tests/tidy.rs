@@ -38,7 +38,7 @@ const CRATES: &[Crate] = &[
         name: "storage",
         folder: "crates/storage",
         core: true,
-        ours: &["protocol", "storage"],
+        ours: &["protocol"],
         others: &["bytes", "crc32fast", "postcard", "serde"],
         tests: &["proptest"],
     },

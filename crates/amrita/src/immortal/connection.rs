@@ -2,7 +2,7 @@
 //! what it is told is written by another; both have bounds, and neither waits for the other.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -44,6 +44,12 @@ impl Place {
         }
         let own = || std::env::temp_dir().join(format!("amrita-debug-{}.sock", std::process::id()));
         let path = socket.map_or_else(own, Path::to_owned);
+        if UnixStream::connect(&path)
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        {
+            // Left behind by a process that was killed. If it cannot be removed, binding says why.
+            drop(fs::remove_file(&path));
+        }
         let listener = UnixListener::bind(&path).map_err(|error| {
             format!("{} cannot be listened at: {error}; name another --socket", path.display())
         })?;
@@ -150,12 +156,13 @@ impl Connection {
         }
     }
 
-    /// Tells it, and takes in what it says meanwhile.
+    /// Tells it, and takes in what it says meanwhile. True if it has said something.
     pub(super) fn send(
         &mut self,
         all: Vec<Bytes>,
         mut heard: impl FnMut(Bytes) -> Outcome,
-    ) -> Outcome {
+    ) -> Result<bool, String> {
+        let mut has_spoken = false;
         for mut bytes in all {
             loop {
                 let tell = self.tell.as_ref().expect("nothing is told after the last");
@@ -166,14 +173,16 @@ impl Connection {
                     Err(TrySendError::Disconnected(_)) => break,
                 };
                 if let Ok(said) = self.heard.recv_timeout(TURN) {
+                    has_spoken = true;
                     heard(said)?;
                 }
             }
         }
         while let Ok(said) = self.heard.try_recv() {
+            has_spoken = true;
             heard(said)?;
         }
-        Ok(())
+        Ok(has_spoken)
     }
 
     /// Tells it the last words, and ends the connection.

@@ -17,3 +17,4 @@ mod native;
 mod pauses;
 mod programs;
 mod quorum;
+mod time_travel;

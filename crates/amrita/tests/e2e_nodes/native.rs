@@ -70,9 +70,22 @@ impl Native {
         }
     }
 
-    /// An empty state, which is all that such a program has. `done` is told of each input's blocks, and
-    /// whether to go on.
+    /// Lives, and says this after the inputs of a DELIVER.
+    pub(crate) fn live_and_say(&mut self, mut say: impl FnMut(&Bytes) -> Option<ToNode>) {
+        // Whoever ends the connection has told why, or is gone.
+        drop(self.live_with(|_, bytes| Some(say(bytes))));
+    }
+
+    /// Lives until `handle` has enough, or the connection ends; gives the code with which it was ended.
     pub(crate) fn live(&mut self, mut handle: impl FnMut(u64, &Bytes) -> bool) -> Option<String> {
+        self.live_with(|first, bytes| handle(first, bytes).then_some(None))
+    }
+
+    /// An empty state, which is all that such a program has.
+    fn live_with(
+        &mut self,
+        mut handle: impl FnMut(u64, &Bytes) -> Option<Option<ToNode>>,
+    ) -> Option<String> {
         while let Some(frame) = self.hear() {
             match frame {
                 ToProgram::Genesis => self.give_state(0),
@@ -82,8 +95,8 @@ impl Native {
                     let count: u64 = blocks(bytes.clone())
                         .map(|block| block.expect("a node's block").head.count)
                         .sum();
-                    if !handle(first, &bytes) {
-                        return None;
+                    if let Some(said) = handle(first, &bytes)? {
+                        self.say(&said);
                     }
                     self.say(&ToNode::Done { input: first + count - 1 });
                 }

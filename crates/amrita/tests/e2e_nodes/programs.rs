@@ -69,6 +69,22 @@ impl Program {
         assert!(status.is_ok_and(|status| status.success()), "{line} failed");
     }
 
+    /// Waits for its end; whether that was a good one, and all that it had said.
+    pub(crate) fn ended(mut self) -> (bool, Vec<String>) {
+        let began = Instant::now();
+        let status = loop {
+            let status = self.child.try_wait().expect("a child of ours can be watched");
+            if let Some(status) = status {
+                break status;
+            }
+            self.said.extend(self.heard.try_iter());
+            assert!(began.elapsed() < SOON, "{} does not end: {:?}", self.name, self.said);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        self.said.extend(self.heard.iter());
+        (status.success(), std::mem::take(&mut self.said))
+    }
+
     /// SIGKILL. Gives all that it had said.
     pub(crate) fn kill(mut self) -> Vec<String> {
         drop(self.child.kill());

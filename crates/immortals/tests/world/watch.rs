@@ -114,7 +114,7 @@ impl Watch {
             *fate = Some(match told {
                 Told::Done { .. } => Fate::Logged,
                 Told::Refused(_) => Fate::Lost,
-                Told::NotOwner => Fate::Unknown,
+                Told::NotOwner | Told::Unknown => Fate::Unknown,
             });
         }
     }

@@ -172,8 +172,8 @@ mod tests {
     fn silences_and_failovers_are_measured() {
         let kill = Instant::now();
         let ms = Duration::from_millis;
-        let mut seen = Acknowledged::default();
-        seen.at = [1, 2, 42, 43, 45].map(|after| kill + ms(after)).to_vec();
+        let at = [1, 2, 42, 43, 45].map(|after| kill + ms(after)).to_vec();
+        let seen = Acknowledged { at, before: None };
         assert_eq!(seen.silence_since(kill), Some(ms(40)));
         assert_eq!(seen.after(2, kill), Some(ms(42)));
         assert_eq!(seen.after(5, kill), None);
