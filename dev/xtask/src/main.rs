@@ -72,6 +72,8 @@ fn test(arguments: &[String]) -> Result<(), String> {
     tests.map_err(|(why, _)| why)?;
     if !quick {
         Step::new("simulation", &sim(&["--seeds", SEEDS])).run()?;
+        let immortals = ["--seeds", "35", "--scenario", "immortals"];
+        Step::new("simulation of immortals", &sim(&immortals)).run()?;
     }
     say("\nxtask test: everything passed");
     Ok(())
@@ -95,7 +97,12 @@ fn soak(arguments: &[String]) -> Result<(), String> {
     let minutes = minutes.to_string();
     let mut all = sim(&["--soak", &minutes]);
     all.extend(rest.iter().map(String::as_str));
-    Step::new("soak", &all).run()
+    Step::new("soak", &all).run()?;
+    if rest.is_empty() {
+        let immortals = sim(&["--soak", &minutes, "--scenario", "immortals"]);
+        Step::new("soak of immortals", &immortals).run()?;
+    }
+    Ok(())
 }
 
 fn sim<'a>(arguments: &[&'a str]) -> Vec<&'a str> {

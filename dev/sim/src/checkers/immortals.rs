@@ -225,7 +225,8 @@ impl Books {
         let Some(impulse) = self.impulses.get_mut(id) else { return Ok(()) };
         impulse.logged = true;
         if input > 0 && impulse.came.is_some_and(|came| came != input) {
-            let what = format!("impulse {id} was said to be input {input}, and is {:?}", impulse.came);
+            let what =
+                format!("impulse {id} was said to be input {input}, and is {:?}", impulse.came);
             return Err(Broken::new(IMPULSES, what));
         }
         impulse.promised = (input > 0).then_some(input);
@@ -286,7 +287,9 @@ impl Books {
         let mut impulses = self.impulses.iter();
         impulses
             .find(|(_, it)| it.logged && it.came.is_none() && alive.contains(&it.destination))
-            .map(|(id, it)| format!("impulse {id} was logged and did not come to {}", it.destination))
+            .map(|(id, it)| {
+                format!("impulse {id} was logged and did not come to {}", it.destination)
+            })
     }
 }
 

@@ -26,19 +26,46 @@ const PATIENCE: u64 = 8 * SECOND;
 /// What is to be done, or under way.
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
-    Register { number: usize },
+    Register {
+        number: usize,
+    },
     /// Once only: what becomes of it is told.
-    Push { id: String, instance: String },
-    AddReplica { instance: String, machine: usize },
-    RemoveReplica { instance: String, machine: usize },
-    Upgrade { instance: String, version: u64 },
-    Skip { instance: String, input: u64 },
-    Release { instance: String },
+    Push {
+        id: String,
+        instance: String,
+    },
+    AddReplica {
+        instance: String,
+        machine: usize,
+    },
+    RemoveReplica {
+        instance: String,
+        machine: usize,
+    },
+    Upgrade {
+        instance: String,
+        version: u64,
+    },
+    Skip {
+        instance: String,
+        input: u64,
+    },
+    Release {
+        instance: String,
+    },
     /// If it cannot be done now, never mind.
-    Move { instance: String, machine: usize },
-    Checkpoint { instance: String },
+    Move {
+        instance: String,
+        machine: usize,
+    },
+    Checkpoint {
+        instance: String,
+    },
     /// One node's view of one instance.
-    Look { instance: String, machine: usize },
+    Look {
+        instance: String,
+        machine: usize,
+    },
 }
 
 impl Task {
@@ -186,7 +213,8 @@ impl World {
             0 => operator.add(Task::Checkpoint { instance }),
             1 | 2 => operator.add(Task::Look { instance, machine }),
             _ => {
-                let poison = part == Part::Delicate && !operator.poisoned && operator.dice.chance(300);
+                let poison =
+                    part == Part::Delicate && !operator.poisoned && operator.dice.chance(300);
                 operator.poisoned |= poison;
                 let kind = if poison { POISON } else { "rest" };
                 let id = self.troupe.name_impulse(kind, &instance);

@@ -161,6 +161,7 @@ fn oddity(shown: &Value, replicas: usize, inputs: u64) -> Option<&'static str> {
         return Some("another number of inputs");
     }
     let outputs = shown["outputs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let kept = outputs.iter().any(|output| output["keptBytes"] != 0 || output["registered"] != true);
+    let kept =
+        outputs.iter().any(|output| output["keptBytes"] != 0 || output["registered"] != true);
     kept.then_some("what is kept")
 }

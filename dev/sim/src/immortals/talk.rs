@@ -154,7 +154,8 @@ impl Talk {
             }
             ToProgram::Fate { number, fate, input } => {
                 let impulse = self.impulses.remove(&number);
-                let impulse = impulse.ok_or(format!("a FATE of impulse {number}, which has none"))?;
+                let impulse =
+                    impulse.ok_or(format!("a FATE of impulse {number}, which has none"))?;
                 came.push(Came::Fate { impulse, fate, input });
             }
             ToProgram::Ping { number } => self.say(&ToNode::Pong { number }),
