@@ -13,6 +13,9 @@ use crate::frame::Told;
 use crate::node::Node;
 use crate::scatter::local_answer;
 
+/// News of the directory's owner that are older count for nothing, in milliseconds.
+const DIRECTORY_MILLIS_MAX: u64 = 1_000;
+
 /// What an owner says about one of its groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Committed {
@@ -75,6 +78,13 @@ impl Node {
         response.behind = Some(behind);
         self.finish(purpose, Told::Response(response));
         Ok(())
+    }
+
+    /// Whether what is not in this node's directory surely is not registered: it has all that the owner
+    /// of the directory had committed a moment ago.
+    pub(crate) fn knows_the_directory(&self) -> bool {
+        let Behind { entries, millis, .. } = self.behind(GroupId::DIRECTORY);
+        entries == 0 && millis.is_some_and(|millis| millis < DIRECTORY_MILLIS_MAX)
     }
 
     fn behind(&self, group: GroupId) -> Behind {

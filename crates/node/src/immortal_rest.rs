@@ -163,7 +163,16 @@ impl Node {
     }
 
     fn immortal_entry(&self, name: &str) -> Result<&InstanceEntry, Problem> {
-        self.map.registry.instances.get(name).ok_or_else(|| Problem::not_found(unknown(name)))
+        self.map.registry.instances.get(name).ok_or_else(|| {
+            if self.knows_the_directory() {
+                return Problem::not_found(unknown(name));
+            }
+            let text = format!(
+                "node '{}' does not know yet which instances there are",
+                self.config.node_id
+            );
+            Problem::new(Code::NoOwner, text)
+        })
     }
 
     /// `addReplica` and `removeReplica` change where it is, everything else its options.

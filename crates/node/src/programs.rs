@@ -127,6 +127,13 @@ impl Node {
             return self.turn_away(program, "VERSION", text);
         }
         let Some(entry) = self.map.registry.instances.get(&hello.instance) else {
+            if !self.knows_the_directory() {
+                let text = format!(
+                    "node '{}' does not know yet which instances there are: connect again",
+                    self.config.node_id
+                );
+                return self.turn_away(program, "RELOAD", text);
+            }
             let text = registry::unknown(&hello.instance);
             return self.turn_away(program, "UNKNOWN_INSTANCE", text);
         };
