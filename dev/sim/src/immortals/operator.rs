@@ -281,11 +281,9 @@ impl World {
 
     fn done(&mut self, task: Task, body: &Value) {
         match task {
-            Task::Register { number } => {
-                if self.troupe.operator.registered.insert(number) {
-                    let name = self.troupe.cast[number].role.name.clone();
-                    self.start_programs(&name);
-                }
+            Task::Register { number } if self.troupe.operator.registered.insert(number) => {
+                let name = self.troupe.cast[number].role.name.clone();
+                self.start_programs(&name);
             }
             Task::AddReplica { instance, machine } => self.replica_added(&instance, machine),
             Task::RemoveReplica { instance, machine } => self.replica_removed(&instance, machine),

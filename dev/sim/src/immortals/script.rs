@@ -231,7 +231,8 @@ impl Mind {
                 self.fork(target, 1, "of a call", says);
             }
         }
-        let (number, status) = (self.number(from), [Status::Value, Status::Empty][id as usize % 2]);
+        let (number, status) =
+            (self.number(from), if id.is_multiple_of(2) { Status::Value } else { Status::Empty });
         let payload = Bytes::from(format!("{number}|{} of {}", self.inputs, self.version));
         let messages = vec![Message::Answer { id, status, payload }];
         says.push(Said::Send { destination: from.to_owned(), messages });
@@ -333,7 +334,8 @@ impl Mind {
     }
 
     fn target(&mut self, role: &Role) -> String {
-        let place = self.draw(role.targets.len() as u64) as usize;
+        let place = self.draw(role.targets.len() as u64);
+        let place = usize::try_from(place).expect("there are few targets");
         role.targets.get(place).unwrap_or(&role.name).clone()
     }
 
