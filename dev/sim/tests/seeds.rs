@@ -65,14 +65,14 @@ seeds! {
     the_rules_hold_when_founders_see_each_other_late_2: "swarm" 2421..2422;
     the_rules_hold_when_nodes_are_stopped: "stops" 1..11;
     the_rules_hold_when_a_node_joins: "joins" 1..11;
-    immortals_live_in_peace: "immortals-calm" 1..5;
-    immortals_live_when_programs_die: "immortals-programs" 1..7;
-    immortals_live_when_nodes_die: "immortals-kills" 1..7;
-    immortals_live_when_power_fails: "immortals-power" 1..7;
-    immortals_live_when_the_network_breaks: "immortals-net" 1..7;
-    immortals_live_when_all_is_paused: "immortals-stalls" 1..9;
-    immortals_live_when_disks_fail: "immortals-disks" 1..7;
-    immortals_live_when_disks_are_lost: "immortals-damage" 1..7;
-    immortals_live_when_they_are_moved_and_upgraded: "immortals-moves" 1..6;
-    immortals_live_with_some_faults: "immortals" 1..21;
+    immortals_live_in_peace: "immortals-calm" 1..3;
+    immortals_live_when_programs_die: "immortals-programs" 1..3;
+    immortals_live_when_nodes_die: "immortals-kills" 1..3;
+    immortals_live_when_power_fails: "immortals-power" 1..3;
+    immortals_live_when_the_network_breaks: "immortals-net" 1..3;
+    immortals_live_when_all_is_paused: "immortals-stalls" 1..3;
+    immortals_live_when_disks_fail: "immortals-disks" 1..3;
+    immortals_live_when_disks_are_lost: "immortals-damage" 1..3;
+    immortals_live_when_they_are_moved_and_upgraded: "immortals-moves" 1..3;
+    immortals_live_with_some_faults: "immortals" 1..6;
 }

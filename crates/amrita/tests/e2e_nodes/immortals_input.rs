@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::immortal::ToNode;
 use serde_json::json;
@@ -25,7 +25,17 @@ fn programs_that_are_wrong_are_turned_away_with_words() {
     };
 
     refused(&mut Native::attach(here, "nobody", 0), "UNKNOWN_INSTANCE", "immortal register nobody");
-    refused(&mut Native::attach(there, "server", 3), "NOT_HERE", "n1");
+    // The other node hears of the instance a moment later.
+    let began = Instant::now();
+    let (code, text) = loop {
+        let (code, text) = Native::attach(there, "server", 3).hear_refusal();
+        let hears_later = code == "RELOAD" || code == "UNKNOWN_INSTANCE";
+        if !hears_later || began.elapsed() > Duration::from_secs(10) {
+            break (code, text);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(code == "NOT_HERE" && text.contains("n1"), "{code}: {text}");
     refused(
         &mut Native::attach(here, "server", 0),
         "PROGRAM_VERSION",
