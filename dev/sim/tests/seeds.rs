@@ -74,5 +74,5 @@ seeds! {
     immortals_live_when_disks_fail: "immortals-disks" 1..3;
     immortals_live_when_disks_are_lost: "immortals-damage" 1..3;
     immortals_live_when_they_are_moved_and_upgraded: "immortals-moves" 1..3;
-    immortals_live_with_some_faults: "immortals" 1..6;
+    immortals_live_with_some_faults: "immortals" 1..3;
 }

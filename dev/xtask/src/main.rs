@@ -72,8 +72,6 @@ fn test(arguments: &[String]) -> Result<(), String> {
     tests.map_err(|(why, _)| why)?;
     if !quick {
         Step::new("simulation", &sim(&["--seeds", SEEDS])).run()?;
-        let immortals = ["--seeds", "35", "--scenario", "immortals"];
-        Step::new("simulation of immortals", &sim(&immortals)).run()?;
     }
     say("\nxtask test: everything passed");
     Ok(())
