@@ -301,10 +301,13 @@ impl Node {
 
     /// The owner of an instance, as far as is known here.
     pub(crate) fn owner_of_instance(&self, group: GroupId) -> Option<ReplicaId> {
-        match self.replicas.get(&group) {
-            Some(replica) => replica.group.owner(),
-            None => self.immortals.owners.get(&group).map(|(_, owner)| *owner),
-        }
+        let told = self.immortals.owners.get(&group);
+        let Some(replica) = self.replicas.get(&group) else {
+            return told.map(|(_, owner)| *owner);
+        };
+        // A replica that the group has let go hears nothing of its owners any more.
+        let newer = told.filter(|(term, _)| *term >= replica.group.term());
+        replica.group.owner().or(newer.map(|(_, owner)| *owner))
     }
 
     fn send_between(&mut self, from: GroupId, to: GroupId, message: Between) {
