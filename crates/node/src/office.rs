@@ -116,7 +116,7 @@ impl Node {
     }
 
     pub(crate) fn reply(&mut self, origin: Origin, answer: Told) {
-        let ErrandId { edge, boot, number } = origin.errand;
+        let ErrandId { edge, boot, number, .. } = origin.errand;
         if origin.writes {
             self.refusals.remember(origin.errand, &answer, self.now.steady_micros);
         }
@@ -136,15 +136,18 @@ impl Node {
         question: Question,
     ) {
         let edge = self.me.unwrap_or_default();
-        let errand = ErrandId { edge, boot: self.config.boot, number };
+        let term = self.term_of(group);
+        let errand = ErrandId { edge, boot: self.config.boot, number, term };
         self.accept(group, errand, key, again, question);
     }
 
     /// A question came from another node's edge.
     pub(crate) fn asked(&mut self, from: ReplicaId, frame: Frame) {
         let Frame::Ask { boot, number, group, term, key, again, question } = frame else { return };
-        let errand = ErrandId { edge: from, boot, number };
-        if self.offices.get(&group).is_some_and(|office| office.term != term) {
+        let errand = ErrandId { edge: from, boot, number, term };
+        // Who asks for an instance may have no replica of it, and so does not know its term.
+        let present = self.offices.get(&group).map_or(self.term_of(group), |office| office.term);
+        if !group.is_instance() && present != term {
             let origin = Origin { errand, writes: false };
             return self.reply(origin, Told::NotOwner);
         }

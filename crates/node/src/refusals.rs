@@ -4,24 +4,29 @@
 //! is recorded with the document; what was *refused* is recorded nowhere, and the second copy could
 //! find that it would now be possible (the document is there by now), after the client was told
 //! that it was surely not applied. So the owner gives the second copy the answer of the first. A
-//! copy that reaches an owner of a later term is not taken at all (`Frame::Ask`, `term`), which is
-//! why memory is enough for this.
+//! copy that was meant for an owner of another term is not taken at all (`Frame::Ask`, `term`), which
+//! is why memory is enough for this.
+//!
+//! The answer holds for its term only. It may have been lost on the way; then the edge asks the next
+//! owner, who may do what was refused before. When the first owner owns again, its old refusal says
+//! nothing any more: what was done meanwhile is in the records.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::ReplicaId;
+use protocol::{ReplicaId, Term};
 
 use crate::frame::Told;
 
 /// How long a refusal is remembered, in microseconds: six times as long as an edge waits.
 const REMEMBERED_MICROS: u64 = 60_000_000;
 
-/// One request on its way, as its edge numbered it.
+/// One request on its way, as its edge numbered it, and the term of the owner it was meant for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ErrandId {
     pub(crate) edge: ReplicaId,
     pub(crate) boot: u64,
     pub(crate) number: u64,
+    pub(crate) term: Term,
 }
 
 #[derive(Default)]
@@ -65,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_remembered_for_a_while_and_a_success_is_not() {
-        let errand = |number| ErrandId { edge: ReplicaId(1), boot: 1, number };
+        let errand = |number| ErrandId { edge: ReplicaId(1), boot: 1, number, term: Term(1) };
         let mut refusals = Refusals::default();
         let refused = Told::Response(Problem::new(Code::NotFound, "gone").into());
         let done = Told::Response(protocol::Response::bytes(200, bytes::Bytes::new()));
@@ -73,6 +78,8 @@ mod tests {
         refusals.remember(errand(2), &done, 5);
         assert!(refusals.find(errand(1)).is_some());
         assert!(refusals.find(errand(2)).is_none());
+        let later = ErrandId { term: Term(2), ..errand(1) };
+        assert!(refusals.find(later).is_none(), "another owner may have done it meanwhile");
         refusals.forget(5 + REMEMBERED_MICROS - 1);
         assert!(refusals.find(errand(1)).is_some());
         refusals.forget(5 + REMEMBERED_MICROS);
