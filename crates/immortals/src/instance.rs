@@ -155,7 +155,7 @@ impl Instance {
         match input {
             Input::Opened { term } => self.open_office(ground, term, outputs)?,
             Input::Closed => self.close_office(outputs),
-            Input::Settings(settings) => self.settings = settings,
+            Input::Settings(settings) => self.set(settings, outputs),
             Input::Heard { program, bytes } => self.heard(ground, program, &bytes, outputs)?,
             Input::Drained { program, bytes } => self.drained(program, bytes),
             Input::Detached { program } => {
@@ -397,6 +397,16 @@ impl Instance {
         session.backlog = self.log_bytes;
         self.session = Some(session);
         self.settle(ground, outputs)
+    }
+
+    /// A replica that was taken away keeps no program: it would be in the way of the next one if the
+    /// replica comes back.
+    fn set(&mut self, settings: Settings, outputs: &mut Vec<Output>) {
+        self.settings = settings;
+        if !self.settings.replicas.contains(&self.me) {
+            let text = format!("the replica of '{}' on this node was taken away", self.name);
+            self.close_session("NOT_HERE", &text, outputs);
+        }
     }
 
     fn why_not(&self, session: &Session) -> Option<(&'static str, String)> {
