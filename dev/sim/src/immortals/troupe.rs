@@ -204,6 +204,12 @@ impl World {
 
     fn connect_actor(&mut self, actor: usize) -> Result<(), Broken> {
         let one = &mut self.troupe.actors[actor];
+        if one.is_gone {
+            // Its replica was taken away, and its connection has ended: it would be in the way of the
+            // program that is started if the replica comes back.
+            one.is_up = false;
+            return Ok(());
+        }
         let machine = one.machine;
         let Some(process) = self.machines[machine].process(machine) else {
             let pause = self.troupe.dice.between(10, 200) * MILLISECOND;
