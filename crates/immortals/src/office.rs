@@ -8,7 +8,7 @@ use protocol::immortal::{
     BlockHead, Fate, Garbled, Message, SourceKind, Status, ToProgram, put_block_head, put_message,
     skip_messages,
 };
-use protocol::{GroupId, Moment, ReplicaId, Term};
+use protocol::{GroupId, Moment, Now, ReplicaId, Term};
 use storage::StoreError;
 
 use crate::door::MESSAGE_BYTES_MAX;
@@ -102,9 +102,8 @@ pub(crate) struct Office {
     /// Timers and results that this owner has put on their way into the log, and as which input
     /// they came there. Kept until the program is told: only then its voice knows.
     resolved: BTreeMap<u64, Option<u64>>,
-    /// The latest time that was seen here: a timer is logged at a time when it is due, also when the
-    /// clock is set back meanwhile.
-    clock: Moment,
+    /// The time of the instance, and when it was looked at, in steady microseconds.
+    clock: (Moment, u64),
     trims: BTreeMap<String, u64>,
     started: bool,
     upgrading: Option<u64>,
@@ -139,7 +138,7 @@ impl Instance {
             impulses: BTreeMap::new(),
             touched: BTreeSet::new(),
             resolved: BTreeMap::new(),
-            clock: ground.now.wall,
+            clock: (self.ledger.time.max(ground.now.wall), ground.now.steady_micros),
             trims: BTreeMap::new(),
             started: false,
             upgrading: None,
@@ -286,10 +285,9 @@ impl Instance {
             return;
         }
         while !office.pending.is_empty() && office.flying.len() < FLYING_MAX {
-            office.clock = office.clock.max(ground.now.wall);
             let mut inputs = Inputs {
                 trims: std::mem::take(&mut office.trims).into_iter().collect(),
-                ..bare(office.clock)
+                ..bare(office.time(ground.now))
             };
             let mut flying = Flying::default();
             let mut blocks = Vec::new();
@@ -327,7 +325,7 @@ impl Instance {
         }
         let trims = std::mem::take(&mut office.trims).into_iter().collect();
         office.quiet_since = now;
-        let inputs = Inputs { trims, mark, ..bare(ground.now.wall) };
+        let inputs = Inputs { trims, mark, ..bare(office.time(ground.now)) };
         self.propose_bare(Entry::Inputs(inputs), outputs);
     }
 
@@ -539,12 +537,13 @@ impl Instance {
         if !office.is_primary {
             return;
         }
+        let now = office.time(ground.now);
         let due: Vec<u64> = session
             .voice
             .awaits
             .iter()
             .filter(|(id, due)| {
-                due.is_some_and(|due| due <= ground.now.wall) && !office.resolved.contains_key(id)
+                due.is_some_and(|due| due <= now) && !office.resolved.contains_key(id)
             })
             .map(|(id, _)| *id)
             .collect();
@@ -661,6 +660,16 @@ impl Instance {
 }
 
 impl Office {
+    /// The time of the instance: the wall clock, but it never goes back, and goes on when the clock was
+    /// set back (or the node that owned before was ahead), so that timers do not wait for it.
+    fn time(&mut self, now: Now) -> Moment {
+        let (time, at) = self.clock;
+        let gone = now.steady_micros.saturating_sub(at);
+        let time = Moment(time.0.saturating_add(gone)).max(now.wall);
+        self.clock = (time, now.steady_micros);
+        time
+    }
+
     fn put(&mut self, pending: Pending) {
         self.pending_bytes += pending.messages.len();
         self.pending.push_back(pending);
