@@ -254,7 +254,11 @@ impl Node {
         }
     }
 
+    /// Not to a replica that could not take it: the instance would be closed for nothing.
     fn hand_over_instance(&mut self, group: GroupId, to: ReplicaId) {
+        if !self.is_close(group, to) {
+            return;
+        }
         let name = self.map.node_id(to).unwrap_or("?").to_owned();
         self.note(Level::Info, format!("{} goes to node {name}", self.name_of_instance(group)));
         self.close_instance(group);
@@ -305,9 +309,14 @@ impl Node {
         let Some(replica) = self.replicas.get(&group) else {
             return told.map(|(_, owner)| *owner);
         };
-        // A replica that the group has let go hears nothing of its owners any more.
-        let newer = told.filter(|(term, _)| *term >= replica.group.term());
-        replica.group.owner().or(newer.map(|(_, owner)| *owner))
+        // A replica that the group has let go hears nothing of its owners any more, and may believe
+        // in the last one that it knew.
+        let known = replica.group.owner();
+        match told {
+            Some((term, owner)) if *term > replica.group.term() => Some(*owner),
+            Some((term, owner)) if *term == replica.group.term() => known.or(Some(*owner)),
+            _ => known,
+        }
     }
 
     fn send_between(&mut self, from: GroupId, to: GroupId, message: Between) {

@@ -123,7 +123,7 @@ impl Node {
     }
 
     /// It is a voter and has nearly all of the log.
-    fn is_close(&self, group: GroupId, replica: ReplicaId) -> bool {
+    pub(crate) fn is_close(&self, group: GroupId, replica: ReplicaId) -> bool {
         let Some(here) = self.replicas.get(&group) else { return false };
         let last = here.group.last();
         here.group.progress().iter().any(|(id, progress)| {
