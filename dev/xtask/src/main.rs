@@ -22,6 +22,9 @@ cargo xtask <chore>
 /// How many short seeds of the simulation belong to every test run.
 const SEEDS: &str = "200";
 
+/// And of those with immortals; the tests of `sim` play some of each kind of fault beside them.
+const SEEDS_OF_IMMORTALS: &str = "35";
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (chore, rest) = match arguments.split_first() {
@@ -72,6 +75,8 @@ fn test(arguments: &[String]) -> Result<(), String> {
     tests.map_err(|(why, _)| why)?;
     if !quick {
         Step::new("simulation", &sim(&["--seeds", SEEDS])).run()?;
+        let immortals = ["--seeds", SEEDS_OF_IMMORTALS, "--scenario", "immortals"];
+        Step::new("simulation of immortals", &sim(&immortals)).run()?;
     }
     say("\nxtask test: everything passed");
     Ok(())
