@@ -58,9 +58,7 @@ impl Door {
     pub fn tell(&mut self, frame: &ToProgram, out: &mut Vec<Bytes>) {
         match self {
             Self::Native(_) => {
-                let mut bytes = Vec::new();
-                frame.put(&mut bytes);
-                out.push(bytes.into());
+                out.extend(frame.pieces().into_iter().filter(|piece| !piece.is_empty()));
             }
             Self::Ambrosia(door) => door.tell(frame, out),
         }

@@ -5,7 +5,7 @@
 //! digest to compare).
 
 use bytes::Bytes;
-use protocol::immortal::{Garbled, Taker, put_number, put_text};
+use protocol::immortal::{BlockHead, Garbled, Taker, put_block_head, put_number, put_text};
 use protocol::{GroupId, Moment};
 
 /// An entry of inputs holds about so many bytes, and at least one message.
@@ -72,6 +72,9 @@ pub struct GenesisEnd {
     pub program_version: u64,
 }
 
+/// What stands before the messages of a block, roughly.
+const BLOCK_HEAD_BYTES: usize = 32;
+
 const INPUTS: u8 = 1;
 const GENESIS: u8 = 2;
 const SKIP: u8 = 3;
@@ -130,6 +133,21 @@ impl Entry {
             other => Err(Garbled(format!("an entry of kind {other}"))),
         }
     }
+}
+
+/// An entry of inputs, its blocks written once: they are most of it.
+///
+/// The `blocks` of the inputs stay empty and are given as heads and messages.
+pub(crate) fn encode_inputs(inputs: &Inputs, blocks: &[(BlockHead, Bytes)]) -> Bytes {
+    let bytes = blocks.iter().map(|(_, messages)| messages.len() + BLOCK_HEAD_BYTES).sum::<usize>();
+    let mut out = Vec::with_capacity(bytes + 64);
+    out.push(INPUTS);
+    put_inputs(&mut out, inputs);
+    for (head, messages) in blocks {
+        put_block_head(&mut out, head, messages.len());
+        out.extend_from_slice(messages);
+    }
+    out.into()
 }
 
 fn put_inputs(out: &mut Vec<u8>, inputs: &Inputs) {

@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::immortal::{
-    BlockHead, Fate, Garbled, Message, SourceKind, Status, ToProgram, put_block_head, put_message,
-    skip_messages,
+    BlockHead, Fate, Garbled, Message, SourceKind, Status, ToProgram, put_message, skip_messages,
 };
 use protocol::{GroupId, Moment, Now, ReplicaId, Term};
 use storage::StoreError;
 
 use crate::door::MESSAGE_BYTES_MAX;
-use crate::entry::{ENTRY_BYTES_MAX, Entry, Inputs, Mark, Origin};
+use crate::entry::{ENTRY_BYTES_MAX, Entry, Inputs, Mark, Origin, encode_inputs};
 use crate::instance::{Instance, bare};
 use crate::io::{Ask, Between, Ground, Lane, Output, Told};
 use crate::ledger::Logged;
@@ -290,23 +289,22 @@ impl Instance {
                 ..bare(office.time(ground.now))
             };
             let mut flying = Flying::default();
-            let mut blocks = Vec::new();
+            let (mut blocks, mut bytes) = (Vec::new(), 0);
             // A long one goes alone, so that it fits into a frame.
             while (office.pending.front()).is_some_and(|pending| {
-                blocks.is_empty() || blocks.len() + pending.messages.len() < ENTRY_BYTES_MAX
+                blocks.is_empty() || bytes + pending.messages.len() < ENTRY_BYTES_MAX
             }) && let Some(pending) = office.pending.pop_front()
             {
                 office.pending_bytes -= pending.messages.len();
-                put_block_head(&mut blocks, &pending.head, pending.messages.len());
-                blocks.extend_from_slice(&pending.messages);
+                bytes += pending.messages.len();
                 inputs.origins.push(pending.origin);
                 flying.receipts.push((pending.head.count, pending.receipt));
+                blocks.push((pending.head, pending.messages));
             }
-            inputs.blocks = blocks.into();
             inputs.mark = new_mark(&self.session, &mut office.mark_logged);
             office.quiet_since = ground.now.steady_micros;
             office.flying.push_back(flying);
-            outputs.push(Output::Propose(Entry::Inputs(inputs).encode()));
+            outputs.push(Output::Propose(encode_inputs(&inputs, &blocks)));
         }
     }
 

@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use storage::{Disk, DiskError};
 
 /// How many files are kept open. The log writes to one and reads one; the rest is margin.
@@ -78,6 +80,41 @@ impl FileDisk {
         Ok(file)
     }
 
+    /// Keeps room without writing it. Where a file system cannot do that, zeros are written.
+    fn keep_room(&self, name: &str, bytes: u64) -> io::Result<File> {
+        let path = self.path(name);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes.max(1)) {
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return self.fill(name, bytes),
+            Err(error) => return Err(error.into()),
+        }
+        file.sync_all()?;
+        sync_folder(&self.folder)?;
+        Ok(file)
+    }
+
+    fn make(
+        &mut self,
+        name: &str,
+        bytes: u64,
+        how: fn(&Self, &str, u64) -> io::Result<File>,
+    ) -> Result<(), DiskError> {
+        self.open.remove(name);
+        match how(self, name, bytes) {
+            Ok(file) => {
+                self.keep(name, file);
+                Ok(())
+            }
+            Err(error) => {
+                // Half a file helps nobody, and others may need the room.
+                let _the_first_error_counts = fs::remove_file(self.path(name));
+                Err(self.wrong("making", name, &error))
+            }
+        }
+    }
+
     fn wrong(&self, doing: &str, name: &str, error: &io::Error) -> DiskError {
         wrong(doing, &self.path(name).display(), error)
     }
@@ -116,18 +153,11 @@ impl Disk for FileDisk {
     }
 
     fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
-        self.open.remove(name);
-        match self.fill(name, bytes) {
-            Ok(file) => {
-                self.keep(name, file);
-                Ok(())
-            }
-            Err(error) => {
-                // Half a file helps nobody, and others may need the room.
-                let _the_first_error_counts = fs::remove_file(self.path(name));
-                Err(self.wrong("making", name, &error))
-            }
-        }
+        self.make(name, bytes, Self::fill)
+    }
+
+    fn reserve(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        self.make(name, bytes, Self::keep_room)
     }
 
     fn size(&mut self, name: &str) -> Result<u64, DiskError> {
@@ -188,6 +218,9 @@ mod tests {
         assert_eq!(disk.read("a", 0, usize::MAX).unwrap(), vec![0; bytes]);
         disk.create("a", 0).unwrap();
         assert_eq!(disk.size("a").unwrap(), 0);
+        disk.reserve("a", u64::try_from(bytes).unwrap()).unwrap();
+        assert_eq!(disk.size("a").unwrap(), u64::try_from(bytes).unwrap());
+        assert_eq!(disk.read("a", 0, usize::MAX).unwrap(), vec![0; bytes]);
     }
 
     #[test]

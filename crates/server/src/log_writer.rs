@@ -59,7 +59,8 @@ struct Writer<D: Disk> {
 struct SegmentMaker {
     /// None is being made.
     idle: bool,
-    wanted: mpsc::SyncSender<NextSegment>,
+    /// With whether to make it without zeros.
+    wanted: mpsc::SyncSender<(NextSegment, bool)>,
     made: mpsc::Receiver<(NextSegment, Result<(), DiskError>)>,
 }
 
@@ -126,12 +127,13 @@ impl Shared {
 impl SegmentMaker {
     /// The thread ends when its owner drops this.
     fn start<D: Disk + 'static>(mut disk: D) -> std::io::Result<Self> {
-        let (wanted, wishes) = mpsc::sync_channel::<NextSegment>(1);
+        let (wanted, wishes) = mpsc::sync_channel::<(NextSegment, bool)>(1);
         let (sender, made) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("amrita-segment".into());
         thread.spawn(move || {
-            for segment in wishes {
-                let outcome = segment.make(&mut disk);
+            for (segment, quickly) in wishes {
+                let outcome =
+                    if quickly { segment.make_quickly(&mut disk) } else { segment.make(&mut disk) };
                 if sender.send((segment, outcome)).is_err() {
                     break;
                 }
@@ -209,7 +211,8 @@ impl<D: Disk> Writer<D> {
         self.metrics.log_segments.store(gauge(segments), Ordering::Relaxed);
         self.metrics.log_bytes.store(gauge(bytes), Ordering::Relaxed);
         if let Some(wanted) = self.log.wanted().filter(|_| self.maker.idle) {
-            self.maker.idle = self.maker.wanted.try_send(wanted).is_err();
+            let wish = (wanted, self.log.appends_are_long());
+            self.maker.idle = self.maker.wanted.try_send(wish).is_err();
             return Ok(());
         }
         match self.maker.made.try_recv() {

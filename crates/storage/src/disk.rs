@@ -22,6 +22,15 @@ pub trait Disk: Send {
     /// [`DiskError::Full`] when there is no room; a shorter file may then remain.
     fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError>;
 
+    /// The same at once: room is kept on the disk, and zeros are read, but need not have been written.
+    /// Later syncs may take longer than in a file that was [created](Disk::create).
+    ///
+    /// # Errors
+    /// As [`Disk::create`].
+    fn reserve(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+        self.create(name, bytes)
+    }
+
     /// The length of a file in bytes.
     ///
     /// # Errors
@@ -93,6 +102,9 @@ macro_rules! pass_on {
             }
             fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
                 (**self).create(name, bytes)
+            }
+            fn reserve(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
+                (**self).reserve(name, bytes)
             }
             fn size(&mut self, name: &str) -> Result<u64, DiskError> {
                 (**self).size(name)

@@ -22,6 +22,13 @@ const SEAL_BYTES: u64 = SECTOR_BYTES;
 /// many zeros.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 
+/// From so many bytes an append on, on average, it costs more to write zeros ahead than it saves: the
+/// disk writes everything twice, to spare each sync one more small write.
+const LONG_APPEND_BYTES: u64 = 256 << 10;
+
+/// How many appends that average looks back on, roughly.
+const APPENDS_REMEMBERED: u64 = 32;
+
 /// How much is written at once where much is written again, in bytes.
 const PIECE_BYTES: u64 = 64 << 10;
 
@@ -54,6 +61,8 @@ pub struct Log<D: Disk> {
     remains: Vec<String>,
     frame: FrameBuffer,
     unsynced: Option<Unsynced>,
+    /// The length of an append on the disk, on average.
+    usual_bytes: u64,
     failed: Option<DiskError>,
 }
 
@@ -94,6 +103,7 @@ impl<D: Disk> Log<D> {
             remains: found.remains,
             frame: FrameBuffer::default(),
             unsynced: None,
+            usual_bytes: 0,
             failed: None,
         };
         if let Some(last) = found.last {
@@ -156,6 +166,8 @@ impl<D: Disk> Log<D> {
             self.unsynced = Some(unsynced);
             return Err(self.remember(error));
         }
+        self.usual_bytes += unsynced.bytes / APPENDS_REMEMBERED;
+        self.usual_bytes -= self.usual_bytes / APPENDS_REMEMBERED;
         self.tail.at += unsynced.bytes;
         self.tail.soiled_to = self.tail.at;
         self.tail.number += 1;
@@ -178,7 +190,8 @@ impl<D: Disk> Log<D> {
     pub fn prepare(&mut self) -> Result<(), LogError> {
         self.remove_remains()?;
         if let Some(next) = self.wanted() {
-            next.make_at_need(&mut self.disk)?;
+            next.make(&mut self.disk)?;
+            next.adopt(&mut self.disk)?;
             self.spare = Some(next);
         }
         Ok(())
@@ -189,6 +202,11 @@ impl<D: Disk> Log<D> {
     pub fn wanted(&self) -> Option<NextSegment> {
         let bytes = self.options.segment_bytes;
         self.spare.is_none().then(|| self.next_segment(bytes))
+    }
+
+    /// Appends are so long at present that the next segment had better be made without zeros.
+    pub fn appends_are_long(&self) -> bool {
+        self.usual_bytes >= LONG_APPEND_BYTES
     }
 
     /// Takes a segment over that was made elsewhere, or removes it if it is not needed any more.
@@ -354,7 +372,8 @@ impl<D: Disk> Log<D> {
 /// Begins a log in a folder that has none.
 fn begin<D: Disk>(disk: &mut D, options: LogOptions) -> Result<Found, LogError> {
     let segment = NextSegment::new(1, options.segment_bytes.min(FIRST_SEGMENT_BYTES), 0);
-    segment.make_at_need(disk)?;
+    segment.make(disk)?;
+    segment.adopt(disk)?;
     let mut tally = Tally::default();
     tally.begin_segment(segment.number, segment.bytes);
     let at = SECTOR_BYTES;

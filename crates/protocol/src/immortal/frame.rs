@@ -177,7 +177,12 @@ fn begin(out: &mut Vec<u8>, kind: u8) -> usize {
 /// # Panics
 /// When the frame is over 4 GiB, which no limit allows.
 fn end(out: &mut [u8], at: usize) {
-    let length = out.len() - at - FRAME_HEAD_BYTES;
+    put_length(out, at, 0);
+}
+
+/// So many bytes more are to follow.
+fn put_length(out: &mut [u8], at: usize, more: usize) {
+    let length = out.len() - at - FRAME_HEAD_BYTES + more;
     let length = u32::try_from(length).expect("a frame is under 4 GiB");
     out[at..at + FRAME_HEAD_BYTES].copy_from_slice(&length.to_le_bytes());
 }
@@ -310,7 +315,23 @@ fn take_due(from: &mut Taker) -> Result<Option<Moment>, Garbled> {
 impl ToProgram {
     /// Writes the frame with its length.
     pub fn put(&self, out: &mut Vec<u8>) {
-        let at = begin(out, self.kind());
+        let at = out.len();
+        let rest = self.put_front(out);
+        out.extend_from_slice(&rest);
+        end(out, at);
+    }
+
+    /// The frame with its length, in pieces: what may be long is shared, and not copied.
+    pub fn pieces(&self) -> [Bytes; 2] {
+        let mut front = Vec::with_capacity(64);
+        let rest = self.put_front(&mut front);
+        put_length(&mut front, 0, rest.len());
+        [front.into(), rest]
+    }
+
+    /// Writes the frame without its length, and gives the bytes that end it.
+    fn put_front(&self, out: &mut Vec<u8>) -> Bytes {
+        begin(out, self.kind());
         match self {
             Self::Welcome(welcome) => put_welcome(out, welcome),
             Self::Genesis | Self::Standby => {}
@@ -318,12 +339,12 @@ impl ToProgram {
                 put_number(out, *input);
                 put_number(out, *bytes);
             }
-            Self::Chunk(bytes) => out.extend_from_slice(bytes),
+            Self::Chunk(bytes) => return bytes.clone(),
             Self::LoadEnd { crc } => out.extend_from_slice(&crc.to_le_bytes()),
             Self::Deliver { first, time, blocks } => {
                 put_number(out, *first);
                 put_number(out, time.0);
-                out.extend_from_slice(blocks);
+                return blocks.clone();
             }
             Self::EndOfReplay { input } => put_number(out, *input),
             Self::Primary { term } => put_number(out, term.0),
@@ -343,7 +364,7 @@ impl ToProgram {
                 put_text(out, text);
             }
         }
-        end(out, at);
+        Bytes::new()
     }
 
     fn kind(&self) -> u8 {
