@@ -1,7 +1,7 @@
 //! The doors: how an attached program speaks. Behind them all programs are alike.
 
 use bytes::{Bytes, BytesMut};
-use protocol::immortal::{Garbled, ToNode, ToProgram, split_frame};
+use protocol::immortal::{Garbled, ToNode, ToProgram, split_frame, take_frame};
 
 use crate::ambrosia::AmbrosiaDoor;
 
@@ -69,7 +69,14 @@ impl NativeDoor {
     /// # Errors
     /// When there is no such frame, or it is too long.
     pub fn hear(&mut self, bytes: &Bytes, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
-        self.buffer.extend_from_slice(bytes);
+        let mut bytes = bytes.clone();
+        // Whole frames are taken as they came; only what is cut in two is put together.
+        while self.buffer.is_empty()
+            && let Some(frame) = take_frame(&mut bytes, FRAME_BYTES_MAX)?
+        {
+            said.push(ToNode::read(frame)?);
+        }
+        self.buffer.extend_from_slice(&bytes);
         while let Some(frame) = split_frame(&mut self.buffer, FRAME_BYTES_MAX)? {
             said.push(ToNode::read(frame)?);
         }

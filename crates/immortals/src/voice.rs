@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 /// How many points at which outputs can be compared are remembered.
 const POINTS_MAX: usize = 4_096;
 
+/// Messages of fewer bytes are copied when they are kept: they came in a buffer with others, and would
+/// hold all of it for as long as their destination is away.
+const SHARED_BYTES_MIN: usize = 64 << 10;
+
 /// Under this name what a program awaits goes into the digest.
 const AWAITS: &str = "\u{0}awaits";
 
@@ -241,7 +245,10 @@ impl Stream {
         if skip == count {
             return Ok(0);
         }
-        let messages = if skip == 0 { bytes } else { skip_messages(&bytes, skip)? };
+        let mut messages = if skip == 0 { bytes } else { skip_messages(&bytes, skip)? };
+        if messages.len() < SHARED_BYTES_MIN {
+            messages = Bytes::copy_from_slice(&messages);
+        }
         let more = messages.len();
         self.kept_bytes += more;
         self.kept.push_back(Kept { first: first + skip, count: count - skip, messages });

@@ -151,17 +151,36 @@ pub enum ToProgram {
 /// # Errors
 /// When it is empty or longer than `bytes_max`.
 pub fn split_frame(from: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, Garbled> {
-    let Some(head) = from.first_chunk::<FRAME_HEAD_BYTES>() else { return Ok(None) };
-    let length = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
-    if length == 0 || length > bytes_max {
-        return Err(Garbled(format!("a frame of 1 to {bytes_max} bytes, not {length}")));
-    }
+    let Some(length) = length_of_first(from, bytes_max)? else { return Ok(None) };
     if from.len() < FRAME_HEAD_BYTES + length {
         from.reserve(FRAME_HEAD_BYTES + length - from.len());
         return Ok(None);
     }
     from.advance(FRAME_HEAD_BYTES);
     Ok(Some(from.split_to(length).freeze()))
+}
+
+/// The same from bytes that are not added to.
+///
+/// # Errors
+/// When it is empty or longer than `bytes_max`.
+pub fn take_frame(from: &mut Bytes, bytes_max: usize) -> Result<Option<Bytes>, Garbled> {
+    match length_of_first(from, bytes_max)? {
+        Some(length) if from.len() >= FRAME_HEAD_BYTES + length => {
+            from.advance(FRAME_HEAD_BYTES);
+            Ok(Some(from.split_to(length)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn length_of_first(bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, Garbled> {
+    let Some(head) = bytes.first_chunk::<FRAME_HEAD_BYTES>() else { return Ok(None) };
+    let length = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
+    if length == 0 || length > bytes_max {
+        return Err(Garbled(format!("a frame of 1 to {bytes_max} bytes, not {length}")));
+    }
+    Ok(Some(length))
 }
 
 /// A frame begins: its type stands after room for the length.

@@ -13,7 +13,7 @@ mod view;
 pub use bytes_of::{Garbled, Taker, put_number, put_signed, put_text};
 pub use frame::{
     FRAME_HEAD_BYTES, Fate, HELLO_BYTES_MAX, Hello, MAGIC, ToNode, ToProgram, VERSION, Welcome,
-    split_frame,
+    split_frame, take_frame,
 };
 pub use message::{
     Block, BlockHead, Blocks, Message, Messages, SourceKind, Status, blocks, count_messages,
