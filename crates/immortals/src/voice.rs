@@ -14,6 +14,12 @@ use serde::{Deserialize, Serialize};
 /// How many points at which outputs can be compared are remembered.
 const POINTS_MAX: usize = 4_096;
 
+/// A program may speak to so many destinations in its whole life; one that speaks to more is let go.
+pub(crate) const DESTINATIONS_MAX: usize = 65_536;
+
+/// So many timers and side effects may be awaited at a time; a program that awaits more is let go.
+pub(crate) const AWAITS_MAX: usize = 1 << 20;
+
 /// Under this name what a program awaits goes into the digest.
 const AWAITS: &str = "\u{0}awaits";
 
