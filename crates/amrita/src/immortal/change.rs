@@ -121,6 +121,9 @@ fn tune(tuning: &Tuning, fields: &mut Map<String, Value>) -> Result<(), String> 
         })?;
         fields.insert("logTriggerBytes".into(), bytes.into());
     }
+    if let Some(millis) = tuning.recovery_target {
+        fields.insert("recoveryTargetMillis".into(), millis.into());
+    }
     if let Some(millis) = tuning.program_timeout {
         fields.insert("programTimeoutMillis".into(), millis.into());
     }
