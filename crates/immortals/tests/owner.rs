@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use immortals::{
-    Ask, Between, Door, Entries, Ground, Input, Instance, Lane, NativeDoor, Options, Output,
+    Ask, Between, Door, Entries, Ground, Input, Instance, Lane, NativeDoor, Options, Output, Peer,
     Settings, Standing, Told,
 };
 use protocol::immortal::{
@@ -67,16 +67,30 @@ struct Owner {
     last: u64,
     /// It fails on an upgrade.
     is_frail: bool,
+    /// What is told of the checksum of its states, beside the truth.
+    lie: u32,
+    /// To other replicas.
+    handed: Vec<Peer>,
     /// Not its inputs.
     heard: Vec<ToProgram>,
+    /// The code of the last error.
+    told_last: String,
     answers: Vec<Told>,
 }
 
 impl Owner {
     /// An owner with a program that is the primary.
     fn new() -> Self {
-        let mut owner = Self::alone(Settings {
-            replicas: vec![ReplicaId(1)],
+        let mut owner = Self::replica(1, &[1]);
+        owner.step(Input::Opened { term: TERM });
+        owner.attach(0, 0);
+        assert!(owner.instance.is_primary());
+        owner
+    }
+
+    fn replica(me: u64, replicas: &[u64]) -> Self {
+        let settings = Settings {
+            replicas: replicas.iter().map(|id| ReplicaId(*id)).collect(),
             checkpoint_bytes: 0,
             recovery_micros: 0,
             program_timeout_micros: 60_000_000,
@@ -85,19 +99,13 @@ impl Owner {
             upgrade_wish: 0,
             first_version: 0,
             paused: false,
-        });
-        owner.attach(0, 0);
-        assert!(owner.instance.is_primary());
-        owner
-    }
-
-    fn alone(settings: Settings) -> Self {
+        };
         let store = MemoryStore::new();
         let (space, _) = Space::open(&store, OURS).expect(GOOD);
         let (name, node) = ("ours".to_owned(), "n1".to_owned());
-        let options = Options { name, group: OURS, me: ReplicaId(1), node, settings };
+        let options = Options { name, group: OURS, me: ReplicaId(me), node, settings };
         let instance = Instance::open(options, &store, &space).expect(GOOD);
-        let mut owner = Self {
+        Self {
             instance,
             store,
             space,
@@ -108,11 +116,12 @@ impl Owner {
             inputs: Vec::new(),
             last: 0,
             is_frail: false,
+            lie: 0,
+            handed: Vec::new(),
             heard: Vec::new(),
+            told_last: String::new(),
             answers: Vec::new(),
-        };
-        owner.step(Input::Opened { term: TERM });
-        owner
+        }
     }
 
     fn with(
@@ -158,6 +167,9 @@ impl Owner {
                 }
                 Output::Between { message, .. } => said.push(message),
                 Output::Answer { told, .. } => self.answers.push(told),
+                Output::Peer { message, .. } if !matches!(message, Peer::Status(_)) => {
+                    self.handed.push(message);
+                }
                 _ => {}
             }
         }
@@ -202,6 +214,7 @@ impl Owner {
                 ToNode::Done { input: self.last }.put(&mut answer);
             }
             ToProgram::Ping { number } => ToNode::Pong { number }.put(&mut answer),
+            ToProgram::Error { code, .. } => self.told_last = code,
             other => self.heard.push(other),
         }
         answer
@@ -210,7 +223,7 @@ impl Owner {
     /// It has none.
     fn give_state(&mut self, request: u64, answer: &mut Vec<u8>) {
         ToNode::Checkpoint { request }.put(answer);
-        ToNode::CheckpointEnd { crc: 0 }.put(answer);
+        ToNode::CheckpointEnd { crc: self.lie }.put(answer);
     }
 
     fn says(&mut self, frame: &ToNode) -> Vec<Between> {
@@ -499,6 +512,113 @@ fn a_checkpoint_is_taken_when_a_recovery_would_take_too_long() {
     owner.is_slow(3, 200_000);
     owner.waits(100_000);
     assert_eq!(base(&owner), 4);
+}
+
+#[test]
+fn a_state_whose_checksum_is_wrong_is_not_taken_and_its_program_is_let_go() {
+    let mut owner = Owner::replica(1, &[1]);
+    owner.step(Input::Opened { term: TERM });
+    owner.lie = 7;
+    owner.attach(0, 0);
+    assert_eq!((owner.told_last.as_str(), owner.instance.program_version_at_base()), ("BAD_FRAME", None));
+    owner.lie = 0;
+    owner.attach(0, 0);
+    owner.comes(1, 1);
+    owner.lie = 7;
+    owner.told_last.clear();
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    assert_eq!((owner.told_last.as_str(), owner.instance.status().base_input), ("BAD_FRAME", 0));
+    owner.lie = 0;
+    owner.attach(0, 0);
+    assert_eq!(owner.handled(), [1, 1], "it began from the good one");
+    owner.step(Input::Ask { ticket: 2, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    assert_eq!(owner.instance.status().base_input, 2);
+}
+
+/// An owner takes a checkpoint that is handed on to another replica, whose log is the same. `damage` may
+/// change what is handed.
+fn handed_on(mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
+    let mut owner = Owner::replica(1, &[1, 2]);
+    owner.step(Input::Opened { term: TERM });
+    owner.attach(0, 0);
+    let mut bytes = Vec::new();
+    let payload = Bytes::from(vec![7; 900_000]);
+    put_message(&mut bytes, &Message::Fork { method: 1, payload });
+    let (destination, messages) = ("theirs".into(), bytes.into());
+    owner.says(&ToNode::Send { destination, count: 1, messages });
+    owner.comes(1, 1);
+    let mut other = Owner::replica(2, &[1, 2]);
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    for (_, _, entry) in owner.log.entries.clone() {
+        other.commit(entry);
+    }
+    while let Some(mut message) = owner.handed.pop() {
+        if let Peer::Chunk { bytes, last, .. } = &message {
+            assert!(bytes.len() <= 300_000, "a piece of {} bytes", bytes.len());
+            assert!(last.as_ref().is_none_or(|record| record.pieces() == 4));
+        }
+        damage(&mut message);
+        other.step(Input::Peer { from: ReplicaId(1), message });
+        for message in std::mem::take(&mut other.handed) {
+            owner.step(Input::Peer { from: ReplicaId(2), message });
+        }
+    }
+    (owner, other)
+}
+
+#[test]
+fn what_is_kept_travels_with_a_checkpoint_in_pieces() {
+    let (_, mut other) = handed_on(|_| {});
+    assert_eq!(other.instance.status().base_input, 2);
+    other.attach(0, 0);
+    let kept = other.instance.outputs();
+    assert!(matches!(&kept[..], [(to, 1, 0, 900_000..)] if to == "theirs"), "{kept:?}");
+    // From there on it is the owner, and sends it.
+    other.step(Input::Opened { term: Term(2) });
+    let (lane, logged) = (Lane::Stream, 0);
+    let message = Between::Received { lane, logged, again: Some(1) };
+    let said = other.step(Input::Between { from: THEIRS, message });
+    assert!(matches!(said[..], [Between::Send { first: 1, count: 1, .. }]), "{said:?}");
+}
+
+#[test]
+fn a_checkpoint_that_is_damaged_on_its_way_is_not_taken() {
+    for piece in 0..4 {
+        let (owner, other) = handed_on(|message| {
+            if let Peer::Chunk { number, bytes, .. } = message
+                && *number == piece
+            {
+                let mut damaged = bytes.to_vec();
+                damaged[0] ^= 1;
+                *bytes = damaged.into();
+            }
+        });
+        assert_eq!(owner.instance.status().base_input, 2);
+        assert_eq!(other.instance.status().base_input, 0, "piece {piece}");
+    }
+}
+
+#[test]
+fn a_replica_that_missed_a_checkpoint_is_sent_it_by_the_owner() {
+    let (mut owner, other) = handed_on(|_| {});
+    assert_eq!(owner.handed, []);
+    let mut status = other.instance.status();
+    status.base = Position(0);
+    for _ in 0..2 {
+        let message = Peer::Status(status.clone());
+        owner.step(Input::Peer { from: ReplicaId(2), message });
+        assert_eq!(owner.handed, []);
+        for _ in 0..35 {
+            let message = Peer::Status(status.clone());
+            owner.step(Input::Peer { from: ReplicaId(2), message });
+            owner.waits(100_000);
+        }
+        let begun = std::mem::take(&mut owner.handed);
+        assert!(matches!(begun[..], [Peer::Chunk { number: 0, .. }]), "{begun:?}");
+    }
 }
 
 impl Owner {
