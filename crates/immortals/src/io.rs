@@ -31,6 +31,8 @@ pub struct Settings {
     pub first_version: u64,
     /// Programs may attach, but nothing is told to them (AMBROSIA's `pauseAtStart`).
     pub paused: bool,
+    /// What is confirmed may be lost when a majority dies at once.
+    pub memory: bool,
 }
 
 /// The log of the group, as far as it is applied.

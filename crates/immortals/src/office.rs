@@ -391,6 +391,7 @@ impl Instance {
             }
             Between::Send { .. } if !self.takes_from(ground.entries, from) => {}
             Between::Send { lane, name, floor, first, count, messages } => {
+                self.mind_what_was_lost(from, lane, (&name, floor), outputs);
                 let got = self.take_sent(from, lane, name, floor, (first, count, messages));
                 if let Ok(Some(message)) = got {
                     outputs.push(Output::Between { to: from, message });

@@ -28,6 +28,31 @@ impl Instance {
             && self.ledger.senders_count() < SENDERS_MAX
     }
 
+    /// A sender has forgotten what was confirmed to it, and here it is not: it was lost with the memory of
+    /// a majority. The stream goes on where the sender still has it.
+    pub(crate) fn mind_what_was_lost(
+        &mut self,
+        from: GroupId,
+        lane: Lane,
+        (name, floor): (&str, u64),
+        outputs: &mut Vec<Output>,
+    ) {
+        let logged = self.ledger.logged_of(from, lane);
+        let Some(office) = &mut self.office else { return };
+        let next = office.next.get(&(from, lane)).copied().unwrap_or(logged + 1);
+        if !self.settings.memory || lane != Lane::Stream || logged == 0 || floor <= next {
+            return;
+        }
+        outputs.push(Output::Note(format!(
+            "messages {next} to {} of '{name}' were confirmed by '{}' and are lost",
+            floor - 1,
+            self.name
+        )));
+        office.next.insert((from, lane), floor);
+        let (senders, directory) = (vec![from], self.ledger.directory);
+        self.propose_bare(Entry::Forget { senders, directory }, outputs);
+    }
+
     pub(crate) fn mind_senders(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
         let Some(office) = &mut self.office else { return };
         if self.ledger.senders_count() < SENDERS_MANY || !office.is_idle() {

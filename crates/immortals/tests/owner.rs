@@ -71,6 +71,8 @@ struct Owner {
     lie: u32,
     /// To other replicas.
     handed: Vec<Peer>,
+    /// From where on the others still have their messages.
+    floor: u64,
     /// Not its inputs.
     heard: Vec<ToProgram>,
     /// The code of the last error.
@@ -99,6 +101,7 @@ impl Owner {
             upgrade_wish: 0,
             first_version: 0,
             paused: false,
+            memory: false,
         };
         let store = MemoryStore::new();
         let (space, _) = Space::open(&store, OURS).expect(GOOD);
@@ -118,6 +121,7 @@ impl Owner {
             is_frail: false,
             lie: 0,
             handed: Vec::new(),
+            floor: 1,
             heard: Vec::new(),
             told_last: String::new(),
             answers: Vec::new(),
@@ -243,7 +247,7 @@ impl Owner {
             let payload = Bytes::from(number.to_string());
             put_message(&mut bytes, &Message::Fork { method: 1, payload });
         }
-        let (lane, name, floor) = (Lane::Stream, "theirs".to_owned(), 1);
+        let (lane, name, floor) = (Lane::Stream, "theirs".to_owned(), self.floor);
         let messages = bytes.into();
         let message = Between::Send { lane, name, floor, first, count, messages };
         self.step(Input::Between { from, message })
@@ -308,6 +312,29 @@ fn a_gap_is_not_taken_and_the_sender_is_told_where_to_begin() {
     let again = Between::Received { lane: Lane::Stream, logged: 2, again: Some(3) };
     assert_eq!(said, [again]);
     assert_eq!(owner.handled(), [1, 2]);
+}
+
+#[test]
+fn what_was_confirmed_and_lost_is_missing_where_durability_is_in_memory_and_the_rest_comes() {
+    for memory in [false, true] {
+        let mut owner = Owner::new();
+        let mut settings = owner.instance.settings().clone();
+        settings.memory = memory;
+        owner.step(Input::Settings(settings));
+        owner.comes(1, 2);
+        // The sender was told that 3 and 4 are logged, by an owner that forgot them.
+        owner.floor = 5;
+        let said = owner.comes(5, 2);
+        if memory {
+            assert_eq!(owner.handled(), [1, 2, 5, 6]);
+            owner.comes(7, 1);
+            owner.comes(6, 2);
+            assert_eq!(owner.handled(), [1, 2, 5, 6, 7]);
+        } else {
+            let again = Between::Received { lane: Lane::Stream, logged: 2, again: Some(3) };
+            assert_eq!((said, owner.handled()), (vec![again], vec![1, 2]));
+        }
+    }
 }
 
 #[test]
@@ -520,7 +547,10 @@ fn a_state_whose_checksum_is_wrong_is_not_taken_and_its_program_is_let_go() {
     owner.step(Input::Opened { term: TERM });
     owner.lie = 7;
     owner.attach(0, 0);
-    assert_eq!((owner.told_last.as_str(), owner.instance.program_version_at_base()), ("BAD_FRAME", None));
+    assert_eq!(
+        (owner.told_last.as_str(), owner.instance.program_version_at_base()),
+        ("BAD_FRAME", None)
+    );
     owner.lie = 0;
     owner.attach(0, 0);
     owner.comes(1, 1);

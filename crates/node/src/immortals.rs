@@ -435,6 +435,7 @@ impl Node {
             upgrade_wish: options.upgrade_wish,
             first_version: options.current_version,
             paused: options.paused,
+            memory: options.memory,
         })
     }
 

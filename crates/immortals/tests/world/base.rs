@@ -201,6 +201,7 @@ impl World {
             upgrade_wish: 0,
             first_version: 1,
             paused: false,
+            memory: false,
         });
         self.logs.push(Log::default());
         self.groups.push(Vec::new());
