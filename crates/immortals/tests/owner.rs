@@ -1,15 +1,15 @@
 //! One owner alone, its log a list: what it does with what others send, with its clock, with impulses that
 //! find no room, and with an upgrade that no program can make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use immortals::{
-    Ask, Between, Door, Entries, Ground, Input, Instance, Lane, NativeDoor, Options, Output, Peer,
-    Settings, Standing, Told,
+    Ask, Between, Door, Entries, Entry, Ground, Input, Instance, Lane, NativeDoor, Options, Output,
+    Peer, Settings, Standing, Told, UpgradeOutcome,
 };
 use protocol::immortal::{
-    Fate, Hello, Message, ToNode, ToProgram, blocks, messages, put_message, split_frame,
+    Fate, Hello, Message, Status, ToNode, ToProgram, blocks, messages, put_message, split_frame,
 };
 use protocol::{GroupId, Moment, Now, Position, ReplicaId, Term};
 use storage::{MemoryStore, Space};
@@ -67,6 +67,10 @@ struct Owner {
     last: u64,
     /// It fails on an upgrade.
     is_frail: bool,
+    /// It says something on an upgrade, and not yet that it is done.
+    is_slow_to_upgrade: bool,
+    /// What is proposed is not committed, but waits here.
+    waiting: Option<VecDeque<Bytes>>,
     /// What is told of the checksum of its states, beside the truth.
     lie: u32,
     /// To other replicas.
@@ -119,6 +123,8 @@ impl Owner {
             inputs: Vec::new(),
             last: 0,
             is_frail: false,
+            is_slow_to_upgrade: false,
+            waiting: None,
             lie: 0,
             handed: Vec::new(),
             floor: 1,
@@ -165,7 +171,10 @@ impl Owner {
         let mut said = Vec::new();
         for output in outputs {
             match output {
-                Output::Propose(entry) => said.extend(self.commit(entry)),
+                Output::Propose(entry) => match &mut self.waiting {
+                    Some(waiting) => waiting.push_back(entry),
+                    None => said.extend(self.commit(entry)),
+                },
                 Output::Tell { bytes, program } if program == self.program => {
                     bytes.iter().for_each(|piece| self.told.extend_from_slice(piece));
                 }
@@ -210,6 +219,11 @@ impl Owner {
                         if self.is_frail && matches!(message, Message::Upgrade { .. }) {
                             let (input, text) = (self.last, "it cannot".into());
                             ToNode::Fault { input, text }.put(&mut answer);
+                            return answer;
+                        }
+                        if self.is_slow_to_upgrade && matches!(message, Message::Upgrade { .. }) {
+                            self.inputs.push((time, message));
+                            put_words_of_the_new_version(&mut answer);
                             return answer;
                         }
                         self.inputs.push((time, message));
@@ -649,6 +663,45 @@ fn a_replica_that_missed_a_checkpoint_is_sent_it_by_the_owner() {
         let begun = std::mem::take(&mut owner.handed);
         assert!(matches!(begun[..], [Peer::Chunk { number: 0, .. }]), "{begun:?}");
     }
+}
+
+/// A message, and a side effect that it awaits.
+fn put_words_of_the_new_version(answer: &mut Vec<u8>) {
+    let mut bytes = Vec::new();
+    put_message(&mut bytes, &Message::Fork { method: 1, payload: Bytes::new() });
+    let (destination, messages) = ("theirs".into(), bytes.into());
+    ToNode::Send { destination, count: 1, messages }.put(answer);
+    ToNode::Await { id: 5, due: None }.put(answer);
+}
+
+#[test]
+fn nothing_that_a_new_version_says_leaves_before_it_is_logged_that_there_is_one() {
+    let mut owner = Owner::new();
+    owner.attach(0, 1);
+    owner.is_slow_to_upgrade = true;
+    owner.set_upgrade(1, 1);
+    assert!(owner.inputs.iter().any(|(_, message)| matches!(message, Message::Upgrade { .. })));
+    owner.waiting = Some(VecDeque::new());
+    // It is not done with it, and has a result already.
+    let (id, status, payload) = (5, Status::Value, Bytes::new());
+    let mut left = owner.says(&ToNode::Result { id, status, payload });
+    owner.now.steady_micros += 1_000_000;
+    left.extend(owner.step(Input::Tick));
+    assert_eq!((owner.waiting.as_ref().map(VecDeque::len), &left[..]), (Some(0), &[][..]));
+    // Now it is done. Until that is committed nothing goes to others, and what is logged comes after it.
+    let input = owner.last;
+    left.extend(owner.says(&ToNode::Done { input }));
+    left.extend(owner.step(Input::Tick));
+    assert_eq!(left, []);
+    let mut waiting = owner.waiting.take().expect(GOOD).into_iter();
+    let first = waiting.next().expect("an outcome");
+    let done = Entry::Upgraded { input, outcome: UpgradeOutcome::Done };
+    assert_eq!(Entry::decode(first.clone()), Ok(done));
+    let left = owner.commit(first);
+    assert!(matches!(left[..], [Between::Where { .. }]), "{left:?}");
+    waiting.for_each(|entry| drop(owner.commit(entry)));
+    let result = |message: &Message| matches!(message, Message::Result { id: 5, .. });
+    assert_eq!(owner.inputs.iter().filter(|(_, message)| result(message)).count(), 1);
 }
 
 impl Owner {
