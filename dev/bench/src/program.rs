@@ -8,7 +8,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use protocol::immortal::{
-    Hello, Message, Status, ToNode, ToProgram, blocks, messages, put_message, split_frame,
+    Hello, MessageView, Status, ToNode, ToProgram, View, put_answer, put_call, put_fork,
+    split_frame,
 };
 
 /// How many bytes of messages a source says before it lets others in (and goes on by a self-call).
@@ -124,7 +125,7 @@ impl Program {
                 }
             }
             ToProgram::Deliver { first, blocks: bytes, .. } => {
-                let last = self.inputs(first, bytes)?;
+                let last = self.inputs(first, &bytes)?;
                 self.say(&ToNode::Done { input: last });
             }
             ToProgram::Primary { .. } => self.primary = true,
@@ -148,55 +149,51 @@ impl Program {
         self.say(&ToNode::CheckpointEnd { crc });
     }
 
-    fn inputs(&mut self, first: u64, bytes: Bytes) -> io::Result<u64> {
-        let mut input = first;
-        for block in blocks(bytes) {
-            let block = block.map_err(io::Error::other)?;
-            let from = block.head.name;
+    fn inputs(&mut self, first: u64, bytes: &[u8]) -> io::Result<u64> {
+        let (mut input, mut bytes) = (first, View::new(bytes));
+        while let Some(mut block) = bytes.block().map_err(io::Error::other)? {
             let mut echoed = Vec::new();
-            for message in messages(block.messages) {
-                self.input(&from, message.map_err(io::Error::other)?, &mut echoed);
+            while let Some(message) = block.messages.message().map_err(io::Error::other)? {
+                self.input(block.name, message, &mut echoed);
                 input += 1;
             }
             if self.echo && !echoed.is_empty() {
-                let count = block.head.count;
-                self.say(&ToNode::Send { destination: from, count, messages: echoed.into() });
+                let (destination, count) = (block.name.to_owned(), block.count);
+                self.say(&ToNode::Send { destination, count, messages: echoed.into() });
             }
         }
         Ok(input - 1)
     }
 
-    fn input(&mut self, from: &str, message: Message, echoed: &mut Vec<u8>) {
+    fn input(&mut self, from: &str, message: MessageView<'_>, echoed: &mut Vec<u8>) {
         match message {
-            Message::Fork { method: LOAD, payload } => {
+            MessageView::Fork { method: LOAD, payload } => {
                 self.load(payload.len());
                 if self.echo {
-                    put_message(echoed, &Message::Fork { method: LOAD, payload });
+                    put_fork(echoed, LOAD, payload);
                 }
             }
-            Message::Fork { method: TURN, .. } => self.turn(),
-            Message::Impulse { method: RUN, payload } => {
-                let wanted: serde_json::Value =
-                    serde_json::from_slice(&payload).unwrap_or_default();
+            MessageView::Fork { method: TURN, .. } => self.turn(),
+            MessageView::Impulse { method: RUN, payload } => {
+                let wanted: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
                 let number = |name: &str| wanted[name].as_u64().unwrap_or(0);
                 self.plan = Plan { size: number("size"), left: number("count"), calls: 0 };
                 for _ in 0..TURNS {
                     self.turn();
                 }
             }
-            Message::Impulse { method: CALLS, payload } => {
-                let wanted: serde_json::Value =
-                    serde_json::from_slice(&payload).unwrap_or_default();
+            MessageView::Impulse { method: CALLS, payload } => {
+                let wanted: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
                 self.plan.calls = wanted["count"].as_u64().unwrap_or(0);
                 self.call();
             }
-            Message::Call { id, payload, .. } => {
+            MessageView::Call { id, payload, .. } => {
                 let mut out = Vec::new();
-                put_message(&mut out, &Message::Answer { id, status: Status::Value, payload });
+                put_answer(&mut out, id, Status::Value, payload);
                 let destination = from.to_owned();
                 self.say(&ToNode::Send { destination, count: 1, messages: out.into() });
             }
-            Message::Answer { id, .. } => {
+            MessageView::Answer { id, .. } => {
                 if self.primary
                     && let Some((called, at)) = self.called
                     && called == id
@@ -217,9 +214,8 @@ impl Program {
         let id = self.plan.calls;
         self.plan.calls -= 1;
         self.called = Some((id, micros()));
-        let payload = Bytes::from_static(&[7; 16]);
         let mut out = Vec::new();
-        put_message(&mut out, &Message::Call { id, method: CALLS, payload });
+        put_call(&mut out, id, CALLS, &[7; 16]);
         let destination = self.peer.clone();
         self.say(&ToNode::Send { destination, count: 1, messages: out.into() });
     }
@@ -233,14 +229,13 @@ impl Program {
             return;
         }
         self.plan.left -= count;
-        let payload = Bytes::from(vec![7; size]);
         let mut one = Vec::new();
-        put_message(&mut one, &Message::Fork { method: LOAD, payload });
+        put_fork(&mut one, LOAD, &vec![7; size]);
         let messages = one.repeat(usize::try_from(count).unwrap_or(1));
         let destination = self.peer.clone();
         self.say(&ToNode::Send { destination, count, messages: messages.into() });
         let mut again = Vec::new();
-        put_message(&mut again, &Message::Fork { method: TURN, payload: Bytes::new() });
+        put_fork(&mut again, TURN, &[]);
         let destination = String::new();
         self.say(&ToNode::Send { destination, count: 1, messages: again.into() });
     }

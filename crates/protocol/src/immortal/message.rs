@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::bytes_of::{Garbled, Taker, put_number, put_signed, put_text};
+use super::view::View;
 
 /// Where the inputs of a block come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -189,17 +190,9 @@ impl Messages {
         self.0.rest()
     }
 
-    /// The bytes of the next message, without its length.
-    fn next_raw(&mut self) -> Option<Result<Bytes, Garbled>> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let length = self.0.number("the length of a message");
-        let raw = length.and_then(|length| self.0.bytes(length, "a message"));
-        if raw.is_err() {
-            self.0 = Taker::new(Bytes::new());
-        }
-        Some(raw)
+    fn next_message(&mut self) -> Result<Message, Garbled> {
+        let length = self.0.number("the length of a message")?;
+        take_message(self.0.bytes(length, "a message")?)
     }
 }
 
@@ -207,7 +200,10 @@ impl Iterator for Messages {
     type Item = Result<Message, Garbled>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let message = self.next_raw()?.and_then(take_message);
+        if self.0.is_empty() {
+            return None;
+        }
+        let message = self.next_message();
         if message.is_err() {
             self.0 = Taker::new(Bytes::new());
         }
@@ -249,10 +245,10 @@ fn take_message(bytes: Bytes) -> Result<Message, Garbled> {
 /// # Errors
 /// When the last one is cut short.
 pub fn count_messages(bytes: &Bytes) -> Result<u64, Garbled> {
-    let mut messages = messages(bytes.clone());
+    let mut rest = View::new(bytes);
     let mut count = 0;
-    while let Some(raw) = messages.next_raw() {
-        raw?;
+    while !rest.is_empty() {
+        rest.skip_message()?;
         count += 1;
     }
     Ok(count)
@@ -263,9 +259,9 @@ pub fn count_messages(bytes: &Bytes) -> Result<u64, Garbled> {
 /// # Errors
 /// When there are fewer.
 pub fn skip_messages(bytes: &Bytes, count: u64) -> Result<Bytes, Garbled> {
-    let mut messages = messages(bytes.clone());
+    let mut rest = View::new(bytes);
     for _ in 0..count {
-        messages.next_raw().ok_or_else(|| Garbled::expected("more messages"))??;
+        rest.skip_message()?;
     }
-    Ok(messages.rest())
+    Ok(bytes.slice(bytes.len() - rest.rest().len()..))
 }

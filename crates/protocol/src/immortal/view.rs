@@ -85,6 +85,15 @@ impl<'a> View<'a> {
         View(self.bytes(length, "a message")?).whole_message().map(Some)
     }
 
+    /// Passes over a message, whatever is in it.
+    ///
+    /// # Errors
+    /// When there is none, or it is cut short.
+    pub(super) fn skip_message(&mut self) -> Result<(), Garbled> {
+        let length = self.number("the length of a message")?;
+        self.bytes(length, "a message").map(|_| ())
+    }
+
     fn whole_message(mut self) -> Result<MessageView<'a>, Garbled> {
         let message = match self.byte("the kind of a message")? {
             0 => MessageView::Fork { method: self.signed("a method")?, payload: self.0 },
@@ -132,6 +141,13 @@ impl<'a> View<'a> {
     /// # Errors
     /// When it is cut short, or longer than 64 bits.
     pub fn number(&mut self, what: &str) -> Result<u64, Garbled> {
+        // Nearly all are short.
+        if let Some((&first, rest)) = self.0.split_first()
+            && first < 0x80
+        {
+            self.0 = rest;
+            return Ok(u64::from(first));
+        }
         let mut number = 0_u64;
         for (place, byte) in self.0.iter().enumerate() {
             let bits = u64::from(byte & 0x7f);
