@@ -75,8 +75,11 @@ impl Instance {
     fn begin_upgrade(&mut self) {
         let Some(version) = self.wished_version() else { return };
         let wish = self.settings.upgrade_wish;
+        // START comes first.
+        let has_begun = self.ledger.inputs > 0;
         let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
-        let ready = office.is_primary
+        let ready = has_begun
+            && office.is_primary
             && session.hello.upgrade_to == version
             && office.upgrade.begun != Some(wish);
         if ready {

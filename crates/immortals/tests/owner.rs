@@ -169,7 +169,10 @@ impl Owner {
     /// Commits what is proposed, and is the program.
     fn act(&mut self, outputs: Vec<Output>) -> Vec<Between> {
         let mut said = Vec::new();
-        for output in outputs {
+        // What is told was told before anything that is proposed is committed.
+        let (proposed, others): (Vec<_>, Vec<_>) =
+            outputs.into_iter().partition(|output| matches!(output, Output::Propose(_)));
+        for output in others.into_iter().chain(proposed) {
             match output {
                 Output::Propose(entry) => match &mut self.waiting {
                     Some(waiting) => waiting.push_back(entry),
@@ -503,6 +506,20 @@ fn an_upgrade_at_which_programs_fail_is_given_up_and_the_old_version_goes_on() {
     assert!(!owner.instance.has_given_up_the_upgrade());
     // The checkpoint is of the new version, and lets programs of the old one begin no more.
     assert_eq!(owner.instance.program_version_at_base(), Some(1));
+}
+
+#[test]
+fn an_upgrade_that_was_wished_for_before_the_start_comes_after_it() {
+    let mut owner = Owner::replica(1, &[1]);
+    owner.set_upgrade(1, 1);
+    owner.step(Input::Opened { term: TERM });
+    owner.attach(0, 1);
+    owner.waits(200_000);
+    let inputs: Vec<&Message> = owner.inputs.iter().map(|(_, message)| message).collect();
+    assert!(
+        matches!(inputs[..], [Message::Start { .. }, Message::Upgrade { version: 1 }]),
+        "{inputs:?}"
+    );
 }
 
 #[test]
