@@ -9,6 +9,7 @@ use crate::entry::{Entry, GenesisEnd, Mark};
 use crate::instance::Instance;
 use crate::io::{Diverged, Ground, Held, Output, describe};
 use crate::session::{Fed, Genesis, Phase};
+use crate::voice::{AWAITS_MAX, DESTINATIONS_MAX};
 
 /// A program that fails so often in a row on the same input is not let in again.
 const TRIES_MAX: u32 = 3;
@@ -59,6 +60,9 @@ impl Instance {
             ToNode::Send { destination, count, messages } if speaks => {
                 self.sent(destination, count, messages)
             }
+            ToNode::Await { .. } if speaks && session.voice.awaits.len() >= AWAITS_MAX => {
+                Err(Garbled(format!("at most {AWAITS_MAX} timers and side effects at a time")))
+            }
             ToNode::Await { id, due } if speaks => {
                 session.voice.await_for(id, due);
                 Ok(())
@@ -75,7 +79,16 @@ impl Instance {
             ToNode::Impulse { number, destination, message } => {
                 self.impulse(ground, number, destination, message, outputs)
             }
-            ToNode::Result { id, status, payload } => self.result(id, status, payload),
+            ToNode::Result { payload, .. } if payload.len() > MESSAGE_BYTES_MAX => {
+                Err(Garbled(format!("a RESULT of up to {MESSAGE_BYTES_MAX} bytes")))
+            }
+            ToNode::Result { id, status, payload } => {
+                let given = (id, status, payload);
+                if !self.keeps_result(&given) {
+                    self.result(given);
+                }
+                Ok(())
+            }
             ToNode::Checkpoint { request } => self.checkpoint_begins(request),
             ToNode::Chunk(bytes) => return self.chunk_said(ground, bytes, outputs),
             ToNode::CheckpointEnd { crc } => return self.checkpoint_ends(ground, crc, outputs),
@@ -121,7 +134,11 @@ impl Instance {
         if let Some(taking) = session.taking.as_mut().filter(|taking| taking.voice.is_some()) {
             taking.spoilt |= !session.door.confirms();
         }
-        let first = session.voice.streams.get(&destination).map_or(1, |stream| stream.count + 1);
+        let streams = &session.voice.streams;
+        if streams.len() >= DESTINATIONS_MAX && !streams.contains_key(&destination) {
+            return Err(Garbled(format!("at most {DESTINATIONS_MAX} destinations")));
+        }
+        let first = streams.get(&destination).map_or(1, |stream| stream.count + 1);
         session.remember(&destination, first, &bytes);
         let fine = !session.door.confirms();
         session.voice.send(&destination, count, bytes, fine)?;
@@ -193,7 +210,7 @@ impl Instance {
         };
         let empty = writer.next() == 0;
         if let Phase::Genesis(genesis) = &mut session.phase {
-            if writer.end().crc != crc {
+            if writer.crc() != crc {
                 return Ok(Err(Garbled("a checkpoint whose checksum is right".into())));
             }
             genesis.given = true;
@@ -407,6 +424,10 @@ impl Instance {
         let (is_primary, number_of) = (session.is_primary, (session.program, number));
         let taken =
             is_primary && self.take_impulse(ground, number_of, &destination, message, outputs);
+        if !taken {
+            // First that there is no room: whoever hears the fate waits for it.
+            self.is_short(&destination);
+        }
         if !taken && let Some(session) = &mut self.session {
             session.tell(&ToProgram::Fate { number, fate: Fate::Lost, input: 0 });
         }

@@ -1,8 +1,9 @@
 //! The base of a replica: the checkpoint from which its program would begin, in the state store.
 //!
 //! Nothing is written for an entry that is applied; what is applied after the base is worked out anew
-//! from the log. So the base is all that the state store holds of an instance: a record, the voice at
-//! that time, and the program's state in pieces. Snapshots to replicas that lag are these keys.
+//! from the log. So the base is all that the state store holds of an instance: a record, and in pieces the
+//! program's state and the voice at that time. Snapshots to replicas that lag are these keys, and none of
+//! them is long.
 
 use std::ops::ControlFlow;
 
@@ -14,11 +15,10 @@ use storage::{Applied, Batch, Reader, Space, StateStore, StoreError};
 use crate::ledger::Ledger;
 use crate::voice::Voice;
 
-/// The program's state is kept in pieces of about so many bytes.
+/// The program's state is kept in pieces of about so many bytes, the voice in pieces of just so many.
 pub const CHUNK_BYTES: usize = 256 << 10;
 
 const FAMILY_RECORD: u8 = 1;
-const FAMILY_VOICE: u8 = 2;
 const FAMILY_CHUNK: u8 = 3;
 
 /// The program's state in the store.
@@ -26,6 +26,15 @@ const FAMILY_CHUNK: u8 = 3;
 pub struct Blob {
     /// Names its pieces in this store: counted up, so that none is ever written over another.
     pub name: u64,
+    pub chunks: u32,
+    pub bytes: u64,
+    /// CRC-32 of all.
+    pub crc: u32,
+}
+
+/// What the program had said, encoded: its pieces follow those of the state, under the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoicePieces {
     pub chunks: u32,
     pub bytes: u64,
     /// CRC-32 of all.
@@ -40,6 +49,23 @@ pub struct BaseRecord {
     pub ledger: Ledger,
     /// None: no program was ever there.
     pub blob: Option<Blob>,
+    pub voice: VoicePieces,
+}
+
+impl BaseRecord {
+    /// How many pieces there are, of the state and of the voice.
+    pub fn pieces(&self) -> u32 {
+        self.blob.map_or(0, |blob| blob.chunks + self.voice.chunks)
+    }
+
+    /// What was written from the first piece to the last is what the record tells.
+    pub(crate) fn is_told_by(&self, written: &BlobWriter) -> bool {
+        let Some(blob) = &self.blob else { return false };
+        let mut all = crc32fast::Hasher::new_with_initial_len(blob.crc, blob.bytes);
+        all.combine(&crc32fast::Hasher::new_with_initial_len(self.voice.crc, self.voice.bytes));
+        (written.chunks, written.bytes, written.crc())
+            == (self.pieces(), blob.bytes + self.voice.bytes, all.finalize())
+    }
 }
 
 /// Writes a program's state piece by piece, where nobody sees it before it is adopted.
@@ -89,9 +115,29 @@ impl BlobWriter {
         self.hasher.clone().finalize()
     }
 
-    pub(crate) fn end(self) -> Blob {
-        let Self { name, chunks, bytes, hasher } = self;
-        Blob { name, chunks, bytes, crc: hasher.finalize() }
+    /// What there is so far.
+    pub(crate) fn blob(&self) -> Blob {
+        let Self { name, chunks, bytes, .. } = self;
+        Blob { name: *name, chunks: *chunks, bytes: *bytes, crc: self.crc() }
+    }
+
+    /// Puts what the program has said after its state.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn put_voice(
+        &mut self,
+        store: &mut dyn StateStore,
+        space: &Space,
+        voice: &Bytes,
+    ) -> Result<VoicePieces, StoreError> {
+        let before = self.chunks;
+        for start in (0..voice.len()).step_by(CHUNK_BYTES) {
+            let end = voice.len().min(start + CHUNK_BYTES);
+            self.put(store, space, &voice.slice(start..end))?;
+        }
+        let (chunks, bytes) = (self.chunks - before, voice.len() as u64);
+        Ok(VoicePieces { chunks, bytes, crc: crc32fast::hash(voice) })
     }
 
     /// Takes back what was written.
@@ -144,20 +190,23 @@ pub fn read_record(store: &dyn Reader, space: &Space) -> Result<BaseRecord, Stor
         .map_err(|error| StoreError(format!("the base of an instance cannot be read: {error}")))
 }
 
-/// The encoded voice at the base.
+/// What the program had said at the base.
 ///
 /// # Errors
-/// When the store cannot be read.
-pub(crate) fn voice_bytes(store: &dyn Reader, space: &Space) -> Result<Option<Bytes>, StoreError> {
-    Ok(store.get(&space.key(FAMILY_VOICE, b""))?.map(Bytes::from))
-}
-
-/// # Errors
-/// When the store cannot be read.
-pub(crate) fn read_voice(store: &dyn Reader, space: &Space) -> Result<Voice, StoreError> {
-    let Some(bytes) = voice_bytes(store, space)? else {
-        return Ok(Voice::default());
-    };
+/// When the store cannot be read, or has something else there.
+pub(crate) fn read_voice(
+    store: &dyn Reader,
+    space: &Space,
+    record: &BaseRecord,
+) -> Result<Voice, StoreError> {
+    let Some(blob) = &record.blob else { return Ok(Voice::default()) };
+    let mut bytes = Vec::new();
+    for number in blob.chunks..record.pieces() {
+        bytes.extend_from_slice(&read_chunk(store, space, blob, number)?.unwrap_or_default());
+    }
+    if crc32fast::hash(&bytes) != record.voice.crc {
+        return Err(StoreError("the outputs of an instance are damaged in the store".into()));
+    }
     postcard::from_bytes(&bytes)
         .map_err(|error| StoreError(format!("the outputs of an instance cannot be read: {error}")))
 }
@@ -184,23 +233,19 @@ pub(crate) fn adopt(
     store: &mut dyn StateStore,
     space: &Space,
     record: &BaseRecord,
-    voice: Option<&[u8]>,
     members: Vec<u8>,
-    former: Option<Blob>,
+    former: &BaseRecord,
 ) -> Result<(), StoreError> {
     let mut batch = Batch::default();
     batch
         .put(space.key(FAMILY_RECORD, b""), postcard::to_stdvec(record).expect("a record encodes"));
-    if let Some(voice) = voice {
-        batch.put(space.key(FAMILY_VOICE, b""), voice);
-    }
     let (position, term) = (record.position, record.term);
     space.put_applied(&mut batch, &Applied { position, term, members });
-    if let Some(former) = former
-        && record.blob.map(|blob| blob.name) != Some(former.name)
+    if let Some(blob) = former.blob
+        && record.blob.map(|blob| blob.name) != Some(blob.name)
     {
-        for number in 0..former.chunks {
-            batch.delete(chunk_key(space, former.name, number));
+        for number in 0..former.pieces() {
+            batch.delete(chunk_key(space, blob.name, number));
         }
     }
     store.write(batch)

@@ -1,16 +1,17 @@
 //! Checkpoints: who takes them, and how they come to the other replicas.
 //!
 //! The owner says when one is due, a standby takes it while the primary goes on, and hands it to
-//! all others. When there is no standby, the primary itself takes it.
+//! all others, in pieces, so that no message is long. When there is no standby, the primary itself takes
+//! it. A replica that was away when it was handed on gets it from the owner later.
 
 use bytes::Bytes;
 use protocol::immortal::Garbled;
 use protocol::{Position, ReplicaId};
 use storage::StoreError;
 
-use crate::base::{BaseRecord, BlobWriter, read_chunk, voice_bytes};
+use crate::base::{BaseRecord, Blob, BlobWriter, read_chunk};
 use crate::instance::Instance;
-use crate::io::{Ground, Handed, Output, Peer};
+use crate::io::{Ground, Output, Peer, Settings};
 use crate::session::Taking;
 
 /// A checkpoint that is not taken within so long is asked for again, in microseconds.
@@ -19,6 +20,9 @@ const CHECKPOINT_MICROS_MAX: u64 = 10_000_000;
 /// A replica that does not take the next piece within so long is given up, in microseconds.
 const PIECE_MICROS_MAX: u64 = 2_000_000;
 
+/// A replica whose checkpoint is an earlier one for so long is sent the owner's, in microseconds.
+const LATE_MICROS_MAX: u64 = 3_000_000;
+
 /// A checkpoint that comes in.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -26,16 +30,15 @@ pub(crate) struct Incoming {
     position: Position,
     writer: BlobWriter,
     /// All is here; it waits until this replica has applied as much.
-    whole: Option<Handed>,
+    whole: Option<BaseRecord>,
     /// When the last piece came.
     since: u64,
 }
 
-/// A checkpoint that goes out.
+/// A checkpoint that goes out: the base, as long as it is that one.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    record: BaseRecord,
-    voice: Bytes,
+    position: Position,
     number: u32,
     moved: u64,
 }
@@ -66,11 +69,9 @@ impl Instance {
         if self.office.is_none() {
             return self.take_if_wanted(ground, outputs);
         }
-        let due = self.settings.checkpoint_bytes > 0
-            && self.log_bytes >= self.settings.checkpoint_bytes
-            || self.base.ledger.program_version != self.ledger.program_version;
+        self.send_to_late_ones(ground, outputs)?;
         let pause = now.saturating_sub(self.checkpoint_asked) < CHECKPOINT_MICROS_MAX;
-        if self.base.blob.is_none() || !(due && !pause || self.checkpoint_wanted) {
+        if self.base.blob.is_none() || !(self.is_due() && !pause || self.checkpoint_wanted) {
             return Ok(());
         }
         self.checkpoint_asked = now;
@@ -92,6 +93,45 @@ impl Instance {
         }
     }
 
+    /// There is so much log that the next recovery would take too long, or a program of another version
+    /// could not begin from the last one.
+    fn is_due(&self) -> bool {
+        let Settings { checkpoint_bytes, recovery_micros, .. } = self.settings;
+        let busy = self.session.as_ref().map_or(0, |session| session.busy_micros);
+        checkpoint_bytes > 0 && self.log_bytes >= checkpoint_bytes
+            || recovery_micros > 0 && busy >= recovery_micros
+            || self.ledger.upgrading.is_none()
+                && self.base.ledger.program_version != self.ledger.program_version
+    }
+
+    /// A replica that was away when the last checkpoint was handed on has a longer log than the others,
+    /// and after an upgrade its programs could not begin.
+    fn send_to_late_ones(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let now = ground.now.steady_micros;
+        let (base, known) = (self.base.position, &self.known);
+        if self.base.blob.is_none() {
+            return Ok(());
+        }
+        let is_late = |id: &ReplicaId| known.get(id).is_some_and(|known| known.status.base < base);
+        let replicas = self.settings.replicas.iter().copied();
+        let late: Vec<ReplicaId> = replicas.filter(is_late).collect();
+        self.late.retain(|id, _| late.contains(id));
+        for to in late {
+            let since = *self.late.entry(to).or_insert(now);
+            if now.saturating_sub(since) < LATE_MICROS_MAX || self.outgoing.contains_key(&to) {
+                continue;
+            }
+            self.late.insert(to, now);
+            self.outgoing.insert(to, Outgoing { position: base, number: 0, moved: now });
+            self.send_piece(ground, to, outputs)?;
+        }
+        Ok(())
+    }
+
     fn take_if_wanted(
         &mut self,
         ground: &mut Ground<'_>,
@@ -104,8 +144,7 @@ impl Instance {
             // Nothing has come since the last one; others may not have it.
             session.go_on();
             self.checkpoint_wanted = false;
-            let voice = voice_bytes(ground.store, &ground.space)?.unwrap_or_default();
-            return self.hand_on(ground, &voice, outputs);
+            return self.hand_on(ground, outputs);
         }
         let request = self.requests + 1;
         if session.take_checkpoint(request, ground.now.steady_micros) {
@@ -120,7 +159,7 @@ impl Instance {
         &mut self,
         ground: &mut Ground<'_>,
         taking: Taking,
-        writer: BlobWriter,
+        mut writer: BlobWriter,
         crc: u32,
         outputs: &mut Vec<Output>,
     ) -> Result<Result<(), Garbled>, StoreError> {
@@ -133,15 +172,16 @@ impl Instance {
             return Ok(Ok(()));
         }
         let Taking { position, term, ledger, voice, .. } = taking;
-        let voice = voice.expect("a checkpoint ends after it has begun");
-        let (blob, log_bytes) = (writer.end(), self.log_bytes);
-        let record = BaseRecord { position, term, ledger, blob: Some(blob) };
+        let said = voice.expect("a checkpoint ends after it has begun");
+        let (blob, log_bytes) = (writer.blob(), self.log_bytes);
+        let voice = writer.put_voice(ground.store, &ground.space, &said)?;
+        let record = BaseRecord { position, term, ledger, blob: Some(blob), voice };
         outputs.push(Output::Note(format!(
             "checkpoint of '{}' at input {}: {} bytes, for {log_bytes} bytes of log",
             self.name, record.ledger.inputs, blob.bytes
         )));
-        self.adopt(ground, record, Some(&voice))?;
-        self.hand_on(ground, &voice, outputs)?;
+        self.adopt(ground, record)?;
+        self.hand_on(ground, outputs)?;
         Ok(Ok(()))
     }
 
@@ -149,15 +189,13 @@ impl Instance {
     fn hand_on(
         &mut self,
         ground: &mut Ground<'_>,
-        voice: &Bytes,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let others: Vec<ReplicaId> =
             self.settings.replicas.iter().copied().filter(|id| *id != self.me).collect();
         for to in others {
-            let (record, voice) = (self.base.clone(), voice.clone());
-            let moved = ground.now.steady_micros;
-            self.outgoing.insert(to, Outgoing { record, voice, number: 0, moved });
+            let (position, moved) = (self.base.position, ground.now.steady_micros);
+            self.outgoing.insert(to, Outgoing { position, number: 0, moved });
             self.send_piece(ground, to, outputs)?;
         }
         Ok(())
@@ -170,26 +208,20 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let Some(out) = self.outgoing.get(&to) else { return Ok(()) };
-        let blob = out.record.blob.expect("what is handed on has a state");
-        if self.base.position != out.record.position {
+        let blob = self.base.blob.expect("what is handed on has a state");
+        let (position, number) = (out.position, out.number);
+        if self.base.position != position {
             self.outgoing.remove(&to);
             return Ok(());
         }
-        let bytes = if out.number < blob.chunks {
-            let chunk = read_chunk(ground.store, &ground.space, &blob, out.number)?;
-            chunk.unwrap_or_default()
+        let pieces = self.base.pieces();
+        let bytes = if number < pieces {
+            read_chunk(ground.store, &ground.space, &blob, number)?.unwrap_or_default()
         } else {
             Bytes::new()
         };
-        let is_last = out.number + 1 >= blob.chunks;
-        let handed = || Handed { record: out.record.clone(), voice: out.voice.clone() };
-        let message = Peer::Chunk {
-            position: out.record.position,
-            number: out.number,
-            bytes,
-            last: is_last.then(|| Box::new(handed())),
-        };
-        outputs.push(Output::Peer { to, message });
+        let last = (number + 1 >= pieces).then(|| Box::new(self.base.clone()));
+        outputs.push(Output::Peer { to, message: Peer::Chunk { position, number, bytes, last } });
         Ok(())
     }
 
@@ -202,12 +234,12 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let Some(out) = self.outgoing.get_mut(&from) else { return Ok(()) };
-        if out.record.position != position || out.number != number {
+        if out.position != position || out.number != number {
             return Ok(());
         }
         out.number += 1;
         out.moved = ground.now.steady_micros;
-        if out.number >= out.record.blob.map_or(0, |blob| blob.chunks) {
+        if out.number >= self.base.pieces() {
             self.outgoing.remove(&from);
             return Ok(());
         }
@@ -221,18 +253,29 @@ impl Instance {
         from: ReplicaId,
         (position, number): (Position, u32),
         bytes: &Bytes,
-        last: Option<Box<Handed>>,
+        last: Option<Box<BaseRecord>>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
+        let now = ground.now.steady_micros;
         if number == 0 {
+            // Two send the same one: the first goes on, as long as it does.
+            let is_coming = self.incoming.as_ref().is_some_and(|incoming| {
+                let moves = now.saturating_sub(incoming.since) < 2 * PIECE_MICROS_MAX;
+                let lasts = incoming.whole.is_some() || (moves && incoming.from != from);
+                incoming.position >= position && lasts
+            });
+            if is_coming {
+                return Ok(());
+            }
             if let Some(former) = self.incoming.take() {
                 former.writer.drop_all(ground.store, &ground.space)?;
             }
             if position <= self.base.position {
                 return Ok(());
             }
-            let (writer, since) = (self.new_state(), ground.now.steady_micros);
-            self.incoming = Some(Incoming { from, position, writer, whole: None, since });
+            let writer = self.new_state();
+            let whole = None;
+            self.incoming = Some(Incoming { from, position, writer, whole, since: now });
         }
         let Some(incoming) = &mut self.incoming else { return Ok(()) };
         let expected = (incoming.from, incoming.position, incoming.writer.next());
@@ -242,8 +285,8 @@ impl Instance {
         if !bytes.is_empty() {
             incoming.writer.put(ground.store, &ground.space, bytes)?;
         }
-        incoming.whole = last.map(|handed| *handed);
-        incoming.since = ground.now.steady_micros;
+        incoming.whole = last.map(|record| *record);
+        incoming.since = now;
         outputs.push(Output::Peer { to: from, message: Peer::ChunkTaken { position, number } });
         self.adopt_incoming(ground, outputs)
     }
@@ -274,14 +317,20 @@ impl Instance {
             self.close_session("RELOAD", "a later checkpoint is here", outputs);
         }
         let incoming = self.incoming.take().expect("it is ready");
-        let Handed { mut record, voice } = incoming.whole.expect("it is whole");
-        let good = record.blob.is_some_and(|blob| blob.crc == incoming.writer.crc());
+        let mut record = incoming.whole.expect("it is whole");
+        let good = record.is_told_by(&incoming.writer);
+        if !good {
+            outputs.push(Output::Note(format!(
+                "a checkpoint of '{}' came from replica {} with a wrong checksum: it is not taken",
+                self.name, incoming.from
+            )));
+        }
         if !good || record.position <= self.base.position {
-            incoming.writer.drop_all(ground.store, &ground.space)?;
-            return Ok(());
+            return incoming.writer.drop_all(ground.store, &ground.space);
         }
         // Its pieces have a name of their own here.
-        record.blob = Some(incoming.writer.end());
-        self.adopt(ground, record, Some(&voice))
+        let name = incoming.writer.blob().name;
+        record.blob = record.blob.map(|blob| Blob { name, ..blob });
+        self.adopt(ground, record)
     }
 }

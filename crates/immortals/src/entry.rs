@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use protocol::immortal::{BlockHead, Garbled, Taker, put_block_head, put_number, put_text};
-use protocol::{GroupId, Moment};
+use protocol::{GroupId, Moment, Position};
 
 /// An entry of inputs holds about so many bytes, and at least one message.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
@@ -62,6 +62,27 @@ pub enum Entry {
     Skip {
         input: u64,
     },
+    /// What became of the upgrade that stands at this input.
+    Upgraded {
+        input: u64,
+        outcome: UpgradeOutcome,
+    },
+    /// Instances that have sent something and are not registered any more are forgotten. They were gone
+    /// at that position of the directory's log.
+    Forget {
+        senders: Vec<GroupId>,
+        directory: Position,
+    },
+}
+
+/// How an upgrade ended. The first of these in the log counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeOutcome {
+    /// A program has turned its state into the new version.
+    Done,
+    /// None could: programs get a placeholder in its stead, and go on as they were. With the number of
+    /// the wish for it, so that it is not tried again before somebody wishes it again.
+    GivenUp { wish: u64 },
 }
 
 /// The state is complete.
@@ -78,6 +99,8 @@ const BLOCK_HEAD_BYTES: usize = 32;
 const INPUTS: u8 = 1;
 const GENESIS: u8 = 2;
 const SKIP: u8 = 3;
+const UPGRADED: u8 = 4;
+const FORGET: u8 = 5;
 
 impl Entry {
     pub fn encode(&self) -> Bytes {
@@ -102,6 +125,22 @@ impl Entry {
             Self::Skip { input } => {
                 out.push(SKIP);
                 put_number(&mut out, *input);
+            }
+            Self::Upgraded { input, outcome } => {
+                out.push(UPGRADED);
+                put_number(&mut out, *input);
+                put_number(
+                    &mut out,
+                    match outcome {
+                        UpgradeOutcome::Done => 0,
+                        UpgradeOutcome::GivenUp { wish } => wish.saturating_add(1),
+                    },
+                );
+            }
+            Self::Forget { senders, directory } => {
+                out.push(FORGET);
+                put_number(&mut out, directory.0);
+                senders.iter().for_each(|group| put_number(&mut out, u64::from(group.0)));
             }
         }
         out.into()
@@ -130,6 +169,22 @@ impl Entry {
                 Ok(Self::Genesis { first: flags & 1 == 1, chunk: from.rest(), last })
             }
             SKIP => Ok(Self::Skip { input: from.number("an input")? }),
+            UPGRADED => {
+                let input = from.number("an input")?;
+                let outcome = match from.number("an outcome")?.checked_sub(1) {
+                    None => UpgradeOutcome::Done,
+                    Some(wish) => UpgradeOutcome::GivenUp { wish },
+                };
+                Ok(Self::Upgraded { input, outcome })
+            }
+            FORGET => {
+                let directory = Position(from.number("a position")?);
+                let mut senders = Vec::new();
+                while !from.is_empty() {
+                    senders.push(take_group(&mut from)?);
+                }
+                Ok(Self::Forget { senders, directory })
+            }
             other => Err(Garbled(format!("an entry of kind {other}"))),
         }
     }
@@ -261,6 +316,9 @@ mod tests {
             Entry::Genesis { first: true, chunk: chunk.clone(), last: None },
             Entry::Genesis { first: false, chunk, last: Some(end) },
             Entry::Skip { input: 77 },
+            Entry::Upgraded { input: 77, outcome: UpgradeOutcome::Done },
+            Entry::Upgraded { input: 77, outcome: UpgradeOutcome::GivenUp { wish: 0 } },
+            Entry::Forget { senders: vec![GroupId(7), GroupId(1 << 20)], directory: Position(300) },
         ] {
             let bytes = entry.encode();
             assert_eq!(Entry::decode(bytes.clone()), Ok(entry));

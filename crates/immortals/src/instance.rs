@@ -64,6 +64,8 @@ pub struct Instance {
     pub(crate) failing: (u64, u32),
     pub(crate) incoming: Option<Incoming>,
     pub(crate) outgoing: BTreeMap<ReplicaId, Outgoing>,
+    /// Replicas with an earlier checkpoint than this one, and since when.
+    pub(crate) late: BTreeMap<ReplicaId, u64>,
     pub(crate) writing: Option<BlobWriter>,
     /// States that will not be completed; what was written of them is removed at the next chance.
     pub(crate) discarded: Vec<BlobWriter>,
@@ -106,6 +108,7 @@ impl Instance {
             failing: (0, 0),
             incoming: None,
             outgoing: BTreeMap::new(),
+            late: BTreeMap::new(),
             writing: None,
             discarded: Vec::new(),
             swept: false,
@@ -201,6 +204,7 @@ impl Instance {
                 return Ok(());
             }
         };
+        let upgrading = self.ledger.upgrading;
         let logged = self.ledger.log(&entry).unwrap_or_else(|why| {
             outputs.push(Output::Note(format!("entry {position} has inputs astray: {why}")));
             Logged::default()
@@ -210,7 +214,8 @@ impl Instance {
                 self.genesis_came(ground, (position, term), first, chunk, last)?;
             }
             Entry::Skip { input } => self.was_taken_out(input, outputs),
-            Entry::Inputs(_) => {}
+            Entry::Upgraded { .. } => self.upgrade_ended(upgrading, outputs),
+            Entry::Inputs(_) | Entry::Forget { .. } => {}
         }
         if self.office.as_ref().is_some_and(|office| office.term == term) {
             self.landed(&logged, outputs);
@@ -233,7 +238,7 @@ impl Instance {
 
     /// A person has taken out an input, and this is its place in the log: programs that have seen it
     /// begin anew without it.
-    fn was_taken_out(&mut self, input: u64, outputs: &mut Vec<Output>) {
+    pub(crate) fn was_taken_out(&mut self, input: u64, outputs: &mut Vec<Output>) {
         if self.held.as_ref().is_some_and(|held| held.input == input) {
             self.held = None;
         }
@@ -275,10 +280,12 @@ impl Instance {
             writer.put(ground.store, &ground.space, &chunk)?;
         }
         if last.is_some() {
-            let blob = self.genesis.take().expect("it is there").end();
+            let mut writer = self.genesis.take().expect("it is there");
+            let blob = Some(writer.blob());
+            let said = encode_voice(&Voice::default());
+            let voice = writer.put_voice(ground.store, &ground.space, &said)?;
             let ledger = self.ledger.clone();
-            let record = BaseRecord { position, term, ledger, blob: Some(blob) };
-            self.adopt(ground, record, Some(&encode_voice(&Voice::default())))?;
+            self.adopt(ground, BaseRecord { position, term, ledger, blob, voice })?;
             if let Some(session) = &mut self.session
                 && matches!(session.phase, Phase::Genesis(_))
             {
@@ -293,15 +300,19 @@ impl Instance {
     pub(crate) fn adopt(
         &mut self,
         ground: &mut Ground<'_>,
-        record: BaseRecord,
-        voice: Option<&[u8]>,
+        mut record: BaseRecord,
     ) -> Result<(), StoreError> {
         let members = ground.entries.members_at(record.position);
-        let former = self.base.blob;
-        adopt(ground.store, &ground.space, &record, voice, members, former)?;
+        // They lie before every state that is ever loaded from here on.
+        record.ledger.forget_skipped(record.ledger.inputs);
+        self.ledger.forget_skipped(record.ledger.inputs);
+        adopt(ground.store, &ground.space, &record, members, &self.base)?;
         self.base_written = record.position;
         self.base = record;
         self.log_bytes = 0;
+        if let Some(session) = &mut self.session {
+            session.busy_micros = 0;
+        }
         Ok(())
     }
 
@@ -312,7 +323,7 @@ impl Instance {
     pub fn write_base(&mut self, ground: &mut Ground<'_>) -> Result<Position, StoreError> {
         if self.base_written != self.base.position {
             let record = self.base.clone();
-            self.adopt(ground, record, None)?;
+            self.adopt(ground, record)?;
         }
         Ok(self.base.position)
     }
@@ -369,11 +380,6 @@ impl Instance {
         Ok(())
     }
 
-    /// A membership is in force that needs a checkpoint after it, for a replica that is new.
-    pub fn want_checkpoint(&mut self) {
-        self.checkpoint_wanted = true;
-    }
-
     /// A program wants to attach. It is told why if it may not.
     pub fn attach(
         &mut self,
@@ -417,6 +423,10 @@ impl Instance {
             );
             return Some(("ATTACHED", text));
         }
+        if self.gives_up_an_upgrade() {
+            let text = format!("an upgrade of '{name}' is being given up: connect again");
+            return Some(("RELOAD", text));
+        }
         if let Some(held) = &self.held {
             let text = format!(
                 "programs failed {} times on input {} of '{name}' ({}): mend the program, then \
@@ -443,7 +453,9 @@ impl Instance {
         self.ledger.genesis.as_ref()?;
         let (at_base, now) = (self.base.ledger.program_version, self.ledger.program_version);
         let (version, upgrade_to) = (hello.program_version, hello.upgrade_to);
-        let fits = version == at_base && (now == at_base || upgrade_to == now);
+        // While it is open what becomes of an upgrade, both are let in that can go on afterwards.
+        let is_open = self.ledger.upgrading.is_some_and(|upgrading| upgrading.from == at_base);
+        let fits = version == at_base && (now == at_base || is_open || upgrade_to == now);
         (!fits).then(|| {
             let text = format!(
                 "'{name}' is at program version {now} (its last checkpoint at {at_base}), and this \

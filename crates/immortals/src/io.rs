@@ -16,16 +16,23 @@ pub struct Settings {
     /// So many bytes of log since the last checkpoint make the next one due (AMBROSIA's
     /// `logTriggerSize`); 0: only when asked for.
     pub checkpoint_bytes: u64,
+    /// So does so much time in which the program was busy with inputs since then, as a recovery would
+    /// take about as long again; in microseconds. 0: it does not.
+    pub recovery_micros: u64,
     /// A primary's program that gives no sign of life for so long is replaced, if a standby is
     /// ready; in microseconds.
     pub program_timeout_micros: u64,
     /// A replica whose program says something else than was recorded is fenced.
     pub divergence_alarm: bool,
     pub upgrade_version: Option<u64>,
+    /// How often an upgrade was wished for: one that came to nothing is tried again with the next wish.
+    pub upgrade_wish: u64,
     /// The version of the first program.
     pub first_version: u64,
     /// Programs may attach, but nothing is told to them (AMBROSIA's `pauseAtStart`).
     pub paused: bool,
+    /// What is confirmed may be lost when a majority dies at once.
+    pub memory: bool,
 }
 
 /// The log of the group, as far as it is applied.
@@ -39,6 +46,22 @@ pub trait Entries {
 
     /// The group of the instance with that name.
     fn resolve(&self, name: &str) -> Option<GroupId>;
+
+    /// What has become of an instance's group, as far as the directory is known here.
+    fn standing(&self, group: GroupId) -> Standing;
+
+    /// How far that is.
+    fn directory(&self) -> Position;
+}
+
+/// Of an instance's group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Registered,
+    /// It was registered and is not any more. It never comes back.
+    Gone,
+    /// It was not heard of yet.
+    Unknown,
 }
 
 /// What an instance needs of its node while it works.
@@ -178,12 +201,13 @@ pub enum Peer {
     Status(ReplicaStatus),
     /// Take a checkpoint now, and give it to the others.
     TakeCheckpoint,
-    /// A part of a checkpoint. The last one carries the record.
+    /// A piece of a checkpoint: of the state, and then of what the program had said. The last one carries
+    /// the record.
     Chunk {
         position: Position,
         number: u32,
         bytes: Bytes,
-        last: Option<Box<Handed>>,
+        last: Option<Box<BaseRecord>>,
     },
     ChunkTaken {
         position: Position,
@@ -208,14 +232,6 @@ pub struct Said {
     pub destination: String,
     pub first: u64,
     pub messages: Bytes,
-}
-
-/// What makes chunks a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handed {
-    pub record: BaseRecord,
-    /// An encoded `Voice`.
-    pub voice: Bytes,
 }
 
 /// How a replica and its program are.

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use protocol::immortal::{
     Block, BlockHead, Garbled, Message, SourceKind, blocks, messages, put_block_head, put_message,
 };
-use protocol::{GroupId, Moment};
+use protocol::{GroupId, Moment, Position};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Entry, GenesisEnd, Inputs, Mark, Origin};
+use crate::entry::{Entry, GenesisEnd, Inputs, Mark, Origin, UpgradeOutcome};
 use crate::io::Lane;
 
 /// How far the impulses of a sender have come.
@@ -20,7 +20,26 @@ pub struct ImpulsesTaken {
     pub last: u64,
 }
 
-/// The sum of a log. The same on all replicas at the same position.
+/// An upgrade that stands among the inputs, and of which it is not known yet what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgrading {
+    pub input: u64,
+    pub from: u64,
+    pub to: u64,
+}
+
+/// So many inputs that were taken out, and are not in a checkpoint yet, are remembered.
+pub(crate) const SKIPPED_MAX: usize = 10_000;
+
+/// From so many senders on, those that are not registered any more are forgotten. More than can be
+/// registered at a time.
+pub(crate) const SENDERS_MANY: usize = 16_384;
+
+/// The messages of one more sender are not taken.
+pub(crate) const SENDERS_MAX: usize = 65_536;
+
+/// The sum of a log. The same on all replicas at the same position, but for inputs that were taken out
+/// and stand before a replica's checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// How many inputs there are; the number of the last one.
@@ -36,6 +55,12 @@ pub struct Ledger {
     pub program_version: u64,
     /// A primary's program is known to have handled all inputs up to there: what it said is counted.
     pub handled: u64,
+    pub upgrading: Option<Upgrading>,
+    /// The last wish for an upgrade that came to nothing.
+    pub given_up: u64,
+    /// Senders were forgotten that were gone at this position of the directory's log. Who has not come so
+    /// far there may still know them.
+    pub directory: Position,
 }
 
 /// What one entry has for a program.
@@ -75,7 +100,50 @@ impl Ledger {
                 self.skipped.insert(*input);
                 Ok(Logged::default())
             }
+            Entry::Upgraded { input, outcome } => {
+                self.end_upgrade(*input, *outcome);
+                Ok(Logged::default())
+            }
+            Entry::Forget { senders, directory } => {
+                self.directory = self.directory.max(*directory);
+                for sender in senders {
+                    self.received.remove(sender);
+                    self.impulses.remove(sender);
+                }
+                Ok(Logged::default())
+            }
         }
+    }
+
+    fn end_upgrade(&mut self, input: u64, outcome: UpgradeOutcome) {
+        let Some(upgrading) = self.upgrading.filter(|upgrading| upgrading.input == input) else {
+            return;
+        };
+        self.upgrading = None;
+        if let UpgradeOutcome::GivenUp { wish } = outcome {
+            self.skipped.insert(input);
+            self.program_version = upgrading.from;
+            self.given_up = self.given_up.max(wish);
+        }
+    }
+
+    /// Who has ever sent something, and is not forgotten.
+    pub(crate) fn senders(&self) -> BTreeSet<GroupId> {
+        self.received.keys().chain(self.impulses.keys()).copied().collect()
+    }
+
+    /// How many have sent messages, or impulses.
+    pub(crate) fn senders_count(&self) -> usize {
+        self.received.len().max(self.impulses.len())
+    }
+
+    pub(crate) fn knows(&self, sender: GroupId) -> bool {
+        self.received.contains_key(&sender) || self.impulses.contains_key(&sender)
+    }
+
+    /// What was taken out up to that input is in a state already, or rather is not.
+    pub(crate) fn forget_skipped(&mut self, up_to: u64) {
+        self.skipped = self.skipped.split_off(&(up_to + 1));
     }
 
     /// The number of the last message of a sender that is logged; 0 when there is none.
@@ -110,11 +178,13 @@ impl Ledger {
             ..Logged::default()
         };
         let all: Vec<Block> = blocks(inputs.blocks.clone()).collect::<Result<_, _>>()?;
-        let fits: Vec<Fits> = all
-            .iter()
-            .zip(&inputs.origins)
-            .map(|(block, origin)| self.take(block, *origin))
-            .collect();
+        let mut input = logged.first;
+        let mut fits = Vec::with_capacity(all.len());
+        for (block, origin) in all.iter().zip(&inputs.origins) {
+            let found = self.take(block, *origin, input);
+            input += if found == Fits::Yes { block.head.count } else { 0 };
+            fits.push(found);
+        }
         let good = || all.iter().zip(&fits).filter(|(_, fits)| **fits == Fits::Yes);
         if fits.contains(&Fits::No) || fits.len() < all.len() {
             let mut out = Vec::new();
@@ -129,7 +199,7 @@ impl Ledger {
         Ok(logged)
     }
 
-    fn take(&mut self, block: &Block, origin: Origin) -> Fits {
+    fn take(&mut self, block: &Block, origin: Origin, input: u64) -> Fits {
         let BlockHead { first, count, .. } = block.head;
         match origin {
             Origin::Stream { from } => {
@@ -147,17 +217,22 @@ impl Ledger {
                 }
                 *taken = ImpulsesTaken { session, last: first + count.saturating_sub(1) };
             }
-            Origin::Node => self.take_own(block),
+            Origin::Node => self.take_own(block, input),
             Origin::Outside => {}
         }
         Fits::Yes
     }
 
-    /// Only an upgrade matters here.
-    fn take_own(&mut self, block: &Block) {
-        for message in messages(block.messages.clone()).flatten() {
-            if let Message::Upgrade { version } = message {
-                self.program_version = version;
+    /// Only an upgrade matters here; and the first input of all, which need not be kept any more.
+    fn take_own(&mut self, block: &Block, first: u64) {
+        for (input, message) in (first..).zip(messages(block.messages.clone()).flatten()) {
+            match message {
+                Message::Upgrade { version: to } => {
+                    let from = std::mem::replace(&mut self.program_version, to);
+                    self.upgrading = Some(Upgrading { input, from, to });
+                }
+                Message::Start { .. } => self.genesis = self.genesis.take().map(|_| Bytes::new()),
+                _ => {}
             }
         }
     }
@@ -303,6 +378,66 @@ mod tests {
                 .map(|(session, first)| ledger.log(&impulse(session, first)).unwrap().count)
                 .into();
         assert_eq!(counts, [1, 1, 0, 0, 1, 0, 1, 1, 0]);
+    }
+
+    fn own(message: &Message) -> Entry {
+        let mut body = Vec::new();
+        put_message(&mut body, message);
+        let head = BlockHead { kind: SourceKind::Node, name: String::new(), first: 0, count: 1 };
+        let mut out = Vec::new();
+        put_block_head(&mut out, &head, body.len());
+        out.extend_from_slice(&body);
+        Entry::Inputs(Inputs {
+            time: Moment(9),
+            trims: Vec::new(),
+            mark: None,
+            origins: vec![Origin::Node],
+            blocks: out.into(),
+        })
+    }
+
+    #[test]
+    fn of_an_upgrade_the_first_outcome_in_the_log_counts() {
+        let outcomes = [UpgradeOutcome::Done, UpgradeOutcome::GivenUp { wish: 3 }];
+        for (first, second, version, given_up) in
+            [(outcomes[0], outcomes[1], 5, 0), (outcomes[1], outcomes[0], 2, 3)]
+        {
+            let mut ledger = Ledger { program_version: 2, ..Ledger::default() };
+            ledger.log(&inputs(&[(7, 1, 3)])).unwrap();
+            let logged = ledger.log(&own(&Message::Upgrade { version: 5 })).unwrap();
+            let upgrading = Upgrading { input: 4, from: 2, to: 5 };
+            assert_eq!((ledger.program_version, ledger.upgrading), (5, Some(upgrading)));
+            ledger.log(&Entry::Upgraded { input: 3, outcome: second }).unwrap();
+            assert!(ledger.upgrading.is_some(), "that was of another one");
+            ledger.log(&Entry::Upgraded { input: 4, outcome: first }).unwrap();
+            ledger.log(&Entry::Upgraded { input: 4, outcome: second }).unwrap();
+            assert_eq!((ledger.program_version, ledger.upgrading), (version, None));
+            assert_eq!(ledger.given_up, given_up);
+            let taken_out = ledger.without_skipped(&logged).unwrap() != logged.blocks;
+            assert_eq!(taken_out, version == 2);
+        }
+    }
+
+    #[test]
+    fn a_sender_that_is_forgotten_begins_anew_and_the_others_go_on() {
+        let mut ledger = Ledger::default();
+        ledger.log(&inputs(&[(7, 1, 3), (8, 1, 2)])).unwrap();
+        let (senders, directory) = (vec![GroupId(7)], Position(40));
+        ledger.log(&Entry::Forget { senders, directory }).unwrap();
+        assert_eq!((ledger.knows(GroupId(7)), ledger.knows(GroupId(8))), (false, true));
+        assert_eq!((ledger.directory, ledger.inputs), (Position(40), 5));
+        assert_eq!(ledger.logged_of(GroupId(8), Lane::Stream), 2);
+    }
+
+    #[test]
+    fn what_was_taken_out_before_a_checkpoint_is_forgotten() {
+        let mut ledger = Ledger::default();
+        ledger.log(&inputs(&[(7, 1, 9)])).unwrap();
+        for input in [3, 5, 7] {
+            ledger.log(&Entry::Skip { input }).unwrap();
+        }
+        ledger.forget_skipped(5);
+        assert_eq!(ledger.skipped.iter().copied().collect::<Vec<_>>(), [7]);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | [`Voice`] | the sum of what the program here has said: numbered streams, timers, a digest |
 //! | `session` | the attached program: what it was told, what it confirmed |
 //! | `office` | what only the owner does: inputs into the log, receipts, sending |
+//! | `upgrade` | how programs of another version take over, or do not |
 //! | `base`, `checkpoint` | the state from which a program begins, in the state store |
 //! | [`Instance`] | all of these behind one `step` |
 //!
@@ -30,6 +31,7 @@ pub mod ambrosia;
 mod attend;
 mod base;
 mod checkpoint;
+mod credit;
 mod diverge;
 mod door;
 mod entry;
@@ -41,19 +43,21 @@ mod office;
 mod outgoing;
 pub mod recording;
 mod replay;
+mod senders;
 mod session;
+mod upgrade;
 mod voice;
 
 pub use attend::NAME_BYTES_MAX;
-pub use base::{BaseRecord, Blob, CHUNK_BYTES, read_chunk, read_record};
+pub use base::{BaseRecord, Blob, CHUNK_BYTES, VoicePieces, read_chunk, read_record};
 pub use door::{Door, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, NativeDoor};
-pub use entry::{ENTRY_BYTES_MAX, Entry, GenesisEnd, Inputs, Mark, Origin};
+pub use entry::{ENTRY_BYTES_MAX, Entry, GenesisEnd, Inputs, Mark, Origin, UpgradeOutcome};
 pub use instance::{Instance, Options};
 pub use io::{
-    Ask, Between, Diverged, Entries, Ground, Handed, Held, Input, Lane, Output, Peer,
-    ReplicaStatus, Said, Settings, Told,
+    Ask, Between, Diverged, Entries, Ground, Held, Input, Lane, Output, Peer, ReplicaStatus, Said,
+    Settings, Standing, Told,
 };
-pub use ledger::{ImpulsesTaken, Ledger, Logged};
+pub use ledger::{ImpulsesTaken, Ledger, Logged, Upgrading};
 pub use recording::Recording;
 pub use replay::{Difference, Event, Next, Reference, Replay, Wanted};
 pub use session::{KEPT_BYTES_MAX, WINDOW_BYTES};

@@ -6,7 +6,7 @@ use protocol::immortal::ToProgram;
 use storage::StoreError;
 
 use crate::instance::Instance;
-use crate::io::{Ground, Output, Peer, ReplicaStatus};
+use crate::io::{Ground, Output, Peer, ReplicaStatus, Settings};
 use crate::session::Phase;
 
 /// A status older than this counts for nothing, in microseconds.
@@ -32,7 +32,7 @@ impl Instance {
         if self.office.is_some() {
             self.fire_timers(ground);
             self.mind_lines(ground, outputs);
-            self.mind_upgrade();
+            self.mind_senders(ground, outputs);
             self.mind_quiet(ground, outputs);
             self.mind_owner(ground.now.steady_micros, outputs);
         }
@@ -125,16 +125,6 @@ impl Instance {
         }
     }
 
-    /// Whose program can turn the state into the version that is wanted, if this one cannot.
-    fn heir_of_upgrade(&self) -> Option<ReplicaId> {
-        let wanted = self.settings.upgrade_version?;
-        let session = self.session.as_ref()?;
-        if wanted == self.ledger.program_version || session.hello.upgrade_to == wanted {
-            return None;
-        }
-        self.standbys().find(|id| self.known[id].status.upgrade_to == wanted)
-    }
-
     /// How this replica is.
     pub fn status(&self) -> ReplicaStatus {
         let session = self.session.as_ref();
@@ -145,7 +135,7 @@ impl Instance {
             }),
             done: session.map_or(0, crate::session::Session::done_input),
             inputs: self.ledger.inputs,
-            program_version: self.ledger.program_version,
+            program_version: self.version_in_use(),
             upgrade_to: session.map_or(0, |s| s.hello.upgrade_to),
             base: self.base.position,
             base_input: self.base.ledger.inputs,
@@ -154,6 +144,17 @@ impl Instance {
             held: self.held.clone(),
             diverged: self.diverged.clone(),
         }
+    }
+
+    /// Of the programs: of one that is being upgraded the former, until one has made it.
+    pub fn version_in_use(&self) -> u64 {
+        self.ledger.upgrading.map_or(self.ledger.program_version, |upgrading| upgrading.from)
+    }
+
+    /// The last wish for an upgrade came to nothing.
+    pub fn has_given_up_the_upgrade(&self) -> bool {
+        let Settings { upgrade_version, upgrade_wish, .. } = self.settings;
+        upgrade_version.is_some() && upgrade_wish > 0 && upgrade_wish <= self.ledger.given_up
     }
 
     /// How the other replicas are, as far as they were heard of lately.

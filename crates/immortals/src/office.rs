@@ -10,20 +10,21 @@ use protocol::immortal::{
 use protocol::{GroupId, Moment, Now, ReplicaId, Term};
 use storage::StoreError;
 
+use crate::credit::IMPULSE_BYTES_ALL_MAX;
 use crate::door::MESSAGE_BYTES_MAX;
 use crate::entry::{ENTRY_BYTES_MAX, Entry, Inputs, Mark, Origin, encode_inputs};
 use crate::instance::{Instance, bare};
 use crate::io::{Ask, Between, Ground, Lane, Output, Told};
-use crate::ledger::Logged;
+use crate::ledger::{Logged, SKIPPED_MAX};
 use crate::outgoing::{Line, WINDOW_BYTES};
 use crate::session::Phase;
-use crate::voice::Stream;
+use crate::voice::{DESTINATIONS_MAX, Stream};
 
 /// So many entries may be on their way into the log; more inputs gather meanwhile.
 const FLYING_MAX: usize = 4;
 
 /// So many bytes of inputs may wait for the log; more are not taken, and senders try again.
-const PENDING_BYTES_MAX: usize = 64 << 20;
+pub(crate) const PENDING_BYTES_MAX: usize = 64 << 20;
 
 /// A program that is so many bytes of inputs behind gets no more into its log before it has caught up;
 /// senders keep what they have.
@@ -34,7 +35,7 @@ const BACKLOG_BYTES_MAX: u64 = 32 << 20;
 const OPENINGS_BITS: u32 = 20;
 
 /// So many bytes of impulses may wait for one destination; more are refused.
-const IMPULSE_BYTES_MAX: usize = 4 << 20;
+pub(crate) const IMPULSE_BYTES_MAX: usize = 4 << 20;
 
 /// After so long without inputs, what was confirmed and said is logged on its own, in microseconds.
 const QUIET_MICROS: u64 = 200_000;
@@ -86,16 +87,18 @@ pub(crate) struct Office {
     pub(crate) is_primary: bool,
     accepting: bool,
     pending: VecDeque<Pending>,
-    pending_bytes: usize,
+    pub(crate) pending_bytes: usize,
     flying: VecDeque<Flying>,
     /// The next number of each sender's stream, what is on its way included.
-    next: BTreeMap<(GroupId, Lane), u64>,
+    pub(crate) next: BTreeMap<(GroupId, Lane), u64>,
     /// The next of the program's own messages to itself: all before are on their way, also those of
     /// a program that is gone.
     own_next: u64,
     pub(crate) lines: BTreeMap<(String, bool), Line>,
     /// Impulses to other instances; for each the program that gave it, and its number there.
     pub(crate) impulses: BTreeMap<String, (Stream, VecDeque<(u64, u64)>)>,
+    /// Of all of them.
+    pub(crate) impulse_bytes: usize,
     /// Destinations to which there may be something to send.
     pub(crate) touched: BTreeSet<String>,
     /// Timers and results that this owner has put on their way into the log, and as which input
@@ -105,7 +108,9 @@ pub(crate) struct Office {
     clock: (Moment, u64),
     trims: BTreeMap<String, u64>,
     started: bool,
-    upgrading: Option<u64>,
+    pub(crate) upgrade: crate::upgrade::Course,
+    /// Destinations for which the program was told that there is no room.
+    pub(crate) short: BTreeSet<String>,
     mark_logged: Option<Mark>,
     quiet_since: u64,
     pub(crate) handing_since: u64,
@@ -135,12 +140,14 @@ impl Instance {
             own_next: 0,
             lines: BTreeMap::new(),
             impulses: BTreeMap::new(),
+            impulse_bytes: 0,
             touched: BTreeSet::new(),
             resolved: BTreeMap::new(),
             clock: (self.ledger.time.max(ground.now.wall), ground.now.steady_micros),
             trims: BTreeMap::new(),
             started: false,
-            upgrading: None,
+            upgrade: crate::upgrade::Course::default(),
+            short: BTreeSet::new(),
             mark_logged: None,
             quiet_since: ground.now.steady_micros,
             handing_since: 0,
@@ -210,10 +217,12 @@ impl Instance {
             let program = self.session.as_ref().map_or(0, |session| session.program);
             self.heard(ground, program, &Bytes::new(), outputs)?;
         }
+        self.mind_upgrade(ground.now.steady_micros, outputs);
         self.mind_accepting(outputs);
         self.start();
         self.pump_all(ground, outputs);
         self.flush(ground, outputs);
+        self.mind_credit();
         Ok(())
     }
 
@@ -227,6 +236,7 @@ impl Instance {
         }
         office.is_primary = true;
         session.is_primary = true;
+        office.short.clear();
         session.heard = ground.now.steady_micros;
         session.tell(&ToProgram::Primary { term: office.term });
         let logged = self.ledger.received.get(&self.group).copied().unwrap_or(0);
@@ -368,15 +378,18 @@ impl Instance {
                 self.confirmed_by(ground, from, lane, (logged, again), outputs);
             }
             Between::Where { lane } => {
+                let takes = self.takes_from(ground.entries, from);
                 let Some(office) = &self.office else { return };
-                if office.accepting {
+                if office.accepting && takes {
                     let logged = self.ledger.logged_of(from, lane);
                     let next = office.next.get(&(from, lane)).copied().unwrap_or(logged + 1);
                     let message = Between::Received { lane, logged, again: Some(next) };
                     outputs.push(Output::Between { to: from, message });
                 }
             }
+            Between::Send { .. } if !self.takes_from(ground.entries, from) => {}
             Between::Send { lane, name, floor, first, count, messages } => {
+                self.mind_what_was_lost(from, lane, (&name, floor), outputs);
                 let got = self.take_sent(from, lane, name, floor, (first, count, messages));
                 if let Ok(Some(message)) = got {
                     outputs.push(Output::Between { to: from, message });
@@ -406,6 +419,12 @@ impl Instance {
             let logged_later = self.ledger.impulses.get(&from).is_some_and(|t| t.session > session);
             if logged_later || office.next.range(later..=last).next().is_some() {
                 return Ok(None);
+            }
+            // Of each sender the last session counts.
+            let first = (from, Lane::Impulses { session: 0 });
+            let former = office.next.range(first..(from, lane)).map(|(key, _)| *key);
+            for key in former.collect::<Vec<_>>() {
+                office.next.remove(&key);
             }
         }
         let known = office.next.get(&(from, lane)).copied();
@@ -438,24 +457,13 @@ impl Instance {
 
     // What comes from the program itself.
 
-    pub(crate) fn result(
-        &mut self,
-        id: u64,
-        status: Status,
-        payload: Bytes,
-    ) -> Result<(), Garbled> {
-        let (Some(office), Some(session)) = (&mut self.office, &self.session) else {
-            return Ok(());
-        };
-        // A standby's result, or a second one, is of no use: the log has one already or will.
+    /// A standby's result, or a second one, is of no use: the log has one already or will.
+    pub(crate) fn result(&mut self, (id, status, payload): (u64, Status, Bytes)) {
+        let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
         let awaited = session.voice.awaits.get(&id) == Some(&None);
-        if payload.len() > MESSAGE_BYTES_MAX {
-            return Err(Garbled(format!("a RESULT of up to {MESSAGE_BYTES_MAX} bytes")));
-        }
         if session.is_primary && awaited && !office.resolved.contains_key(&id) {
             office.resolve(id, &Message::Result { id, status, payload });
         }
-        Ok(())
     }
 
     /// Puts an impulse on its way. False when there is no room for it.
@@ -478,10 +486,18 @@ impl Instance {
             office.put(Pending { head, origin: Origin::Outside, messages, receipt });
             return true;
         }
+        let bytes = messages.len();
+        let is_new = !office.impulses.contains_key(destination);
+        if office.impulse_bytes + bytes > IMPULSE_BYTES_ALL_MAX
+            || is_new && office.impulses.len() >= DESTINATIONS_MAX
+        {
+            return false;
+        }
         let (stream, numbers) = office.impulses.entry(destination.to_owned()).or_default();
         if stream.kept_bytes > IMPULSE_BYTES_MAX || stream.keep(1, messages).is_err() {
             return false;
         }
+        office.impulse_bytes += bytes;
         numbers.push_back((program, number));
         self.pump(ground, destination, true, outputs);
         true
@@ -492,9 +508,10 @@ impl Instance {
         let Some(office) = &mut self.office else { return };
         let Some((stream, numbers)) = office.impulses.get_mut(destination) else { return };
         let before = stream.confirmed;
-        if up_to <= before || stream.confirm(up_to).is_err() {
+        let Some(freed) = (up_to > before).then(|| stream.confirm(up_to).ok()).flatten() else {
             return;
-        }
+        };
+        office.impulse_bytes -= freed;
         let count = usize::try_from(up_to - before).unwrap_or(usize::MAX).min(numbers.len());
         let told: Vec<(u64, u64)> = numbers.drain(..count).collect();
         for number in told {
@@ -511,6 +528,9 @@ impl Instance {
 
     /// The program's messages to itself go straight into its own log.
     pub(crate) fn pump_own(&mut self) {
+        if self.says_nothing_sure() {
+            return;
+        }
         let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
         if !office.is_primary {
             return;
@@ -531,6 +551,9 @@ impl Instance {
 
     /// Timers whose time has come.
     pub(crate) fn fire_timers(&mut self, ground: &Ground<'_>) {
+        if self.says_nothing_sure() {
+            return;
+        }
         let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
         if !office.is_primary {
             return;
@@ -550,20 +573,6 @@ impl Instance {
         }
         let told = session.told;
         office.resolved.retain(|_, input| input.is_none_or(|input| told < input));
-    }
-
-    /// The next version of the program takes over, if this one can.
-    pub(crate) fn mind_upgrade(&mut self) {
-        let Some(wanted) = self.settings.upgrade_version else { return };
-        let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
-        let ready = office.is_primary
-            && wanted != self.ledger.program_version
-            && session.hello.upgrade_to == wanted
-            && office.upgrading != Some(wanted);
-        if ready {
-            office.upgrading = Some(wanted);
-            office.put_own(&Message::Upgrade { version: wanted });
-        }
     }
 
     // What people want.
@@ -595,6 +604,9 @@ impl Instance {
                 let text = format!("an impulse has up to {} bytes", MESSAGE_BYTES_MAX - 100);
                 outputs.push(refused(&text));
             }
+            Ask::Impulse { .. } if office.pending_bytes > PENDING_BYTES_MAX => {
+                outputs.push(refused("too much waits for its log already: try again"));
+            }
             Ask::Impulse { .. } if !office.accepting => {
                 outputs.push(refused("no program is attached to any replica: start one"));
             }
@@ -611,8 +623,14 @@ impl Instance {
 
     /// Takes an input out, if no program has handled it: else copies would differ.
     fn skip(&mut self, ground: &Ground<'_>, ticket: u64, input: u64, outputs: &mut Vec<Output>) {
-        if let Some(why) = self.why_not_skip(ground, input) {
+        if self.ledger.skipped.len() >= SKIPPED_MAX {
+            let why = format!("{SKIPPED_MAX} inputs were taken out: take a checkpoint first");
             outputs.push(Output::Answer { ticket, told: Told::Refused(why) });
+        } else if let Some(why) = self.why_not_skip(ground, input) {
+            outputs.push(Output::Answer { ticket, told: Told::Refused(why) });
+        } else if let Some(upgrading) = self.ledger.upgrading.filter(|u| u.input == input) {
+            self.give_up_upgrade(upgrading, outputs);
+            outputs.push(Output::Answer { ticket, told: Told::Done { input } });
         } else if let Some(office) = &mut self.office {
             office.flying.push_back(Flying { receipts: vec![(0, Receipt::Ticket(ticket))] });
             outputs.push(Output::Propose(Entry::Skip { input }.encode()));
@@ -632,6 +650,9 @@ impl Instance {
         let own = own.max(self.base.ledger.inputs).max(self.ledger.handled);
         if own >= input || others.max().unwrap_or(0) >= input {
             return Some(format!("a program has handled input {input} already"));
+        }
+        if self.ledger.upgrading.is_some_and(|upgrading| upgrading.input == input) {
+            return None;
         }
         match self.logged_message(ground, input) {
             Some((_, Message::Start { .. } | Message::Upgrade { .. })) => {
@@ -687,6 +708,10 @@ impl Office {
         let head = BlockHead { kind: SourceKind::Node, name: String::new(), first: 0, count: 1 };
         let (messages, receipt) = (messages.into(), Receipt::None);
         self.put(Pending { head, origin: Origin::Node, messages, receipt });
+    }
+
+    pub(crate) fn put_upgrade(&mut self, version: u64) {
+        self.put_own(&Message::Upgrade { version });
     }
 
     /// Nothing of it is on its way into the log.

@@ -91,6 +91,9 @@ impl Instance {
         if !office.is_primary {
             return;
         }
+        if self.ledger.upgrading.is_some() {
+            return self.pump_own();
+        }
         for destination in std::mem::take(&mut office.touched) {
             self.pump(ground, &destination, false, outputs);
         }
@@ -105,8 +108,14 @@ impl Instance {
         impulses: bool,
         outputs: &mut Vec<Output>,
     ) {
+        let is_open = self.ledger.upgrading.is_some();
         let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
         if destination == self.name || !office.is_primary {
+            return;
+        }
+        if is_open && !impulses {
+            // What the new version says leaves when it is logged that there is one.
+            office.touched.insert(destination.to_owned());
             return;
         }
         let Some(to) = ground.entries.resolve(destination) else { return };

@@ -14,7 +14,7 @@ use crate::instance::Instance;
 use crate::voice::Voice;
 
 /// The version of these bytes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A file begins with this.
 const MAGIC: &[u8; 17] = b"amrita-recording\n";
@@ -104,7 +104,7 @@ impl Instance {
         if self.base.blob.is_none() {
             return Ok(None);
         }
-        let mut voice = read_voice(store, space)?;
+        let mut voice = read_voice(store, space, &self.base)?;
         voice.forget_messages();
         Ok(Some(Recording {
             version: VERSION,

@@ -110,6 +110,10 @@ pub(crate) struct Session {
     pub(crate) told: u64,
     on_way: VecDeque<(u64, usize)>,
     on_way_bytes: usize,
+    /// How long it was busy with inputs since the checkpoint, in microseconds, and since when it is
+    /// again. Known of programs that confirm only.
+    pub(crate) busy_micros: u64,
+    busy_since: u64,
     /// Bytes told and not yet gone from here.
     pub(crate) undrained: u64,
     expected: VecDeque<Mark>,
@@ -164,6 +168,8 @@ impl Session {
             told: 0,
             on_way: VecDeque::new(),
             on_way_bytes: 0,
+            busy_micros: 0,
+            busy_since: now,
             undrained: 0,
             expected: VecDeque::new(),
             backlog: 0,
@@ -205,7 +211,7 @@ impl Session {
     ) -> Result<(), StoreError> {
         let blob = base.blob.expect("a program is loaded when there is something to load");
         self.tell(&ToProgram::Load { input: base.ledger.inputs, bytes: blob.bytes });
-        self.voice = read_voice(store, space)?;
+        self.voice = read_voice(store, space, base)?;
         self.phase = Phase::Loading { base: Box::new(base.clone()), next: 0 };
         Ok(())
     }
@@ -269,9 +275,10 @@ impl Session {
                 return Ok(Fed::Well);
             }
             while !self.window_is_full()
+                && !self.waits_for_upgrade(applied)
                 && let Some(portion) = self.portions.pop_front()
             {
-                if let Some(fed) = self.deliver(portion) {
+                if let Some(fed) = self.deliver(portion, ground.now.steady_micros) {
                     return Ok(fed);
                 }
             }
@@ -332,6 +339,21 @@ impl Session {
             || self.taking.as_ref().is_some_and(|taking| taking.voice.is_none() || !confirms)
     }
 
+    /// An upgrade comes next that it cannot make: it is let go when another program has made it, and goes
+    /// on when none could.
+    fn waits_for_upgrade(&self, applied: &Ledger) -> bool {
+        let (Some(upgrading), Some(next)) = (&applied.upgrading, self.portions.front()) else {
+            return false;
+        };
+        (next.first..next.first + next.count).contains(&upgrading.input)
+            && !self.can_become(upgrading.to)
+    }
+
+    /// Its code is that of this version, or it can turn its state into it.
+    pub(crate) fn can_become(&self, version: u64) -> bool {
+        self.hello.upgrade_to == version || self.version == version
+    }
+
     fn mind_end_of_replay(&mut self) {
         if let Phase::Replaying { until } = self.phase
             && self.told >= until
@@ -388,20 +410,20 @@ impl Session {
         Ok(())
     }
 
-    fn deliver(&mut self, portion: Portion) -> Option<Fed> {
+    fn deliver(&mut self, portion: Portion, now: u64) -> Option<Fed> {
         let Portion { first, count, time, blocks: bytes, resolved } = portion;
         for id in resolved {
             self.voice.resolved(id);
         }
         let upgrade = self.see_own(&bytes);
-        if let Some(version) = upgrade
-            && self.hello.upgrade_to != version
-            && self.version != version
-        {
+        if let Some(version) = upgrade.filter(|version| !self.can_become(*version)) {
             return Some(Fed::Outdated(version));
         }
         self.told = first + count - 1;
         if self.door.confirms() {
+            if self.on_way.is_empty() {
+                self.busy_since = now;
+            }
             self.on_way.push_back((self.told, bytes.len()));
             self.on_way_bytes += bytes.len();
         }
@@ -481,9 +503,14 @@ impl Session {
                 self.told
             )));
         }
+        let was_busy = !self.on_way.is_empty();
         while self.on_way.front().is_some_and(|(last, _)| *last <= input) {
             let (_, bytes) = self.on_way.pop_front().expect("there is a front");
             self.on_way_bytes -= bytes;
+        }
+        if was_busy {
+            self.busy_micros += self.heard.saturating_sub(self.busy_since);
+            self.busy_since = self.heard;
         }
         self.voice.done(input);
         Ok(())
@@ -517,9 +544,12 @@ impl Session {
 
     /// Asks for a checkpoint, if it is at a place where one can be taken.
     pub(crate) fn take_checkpoint(&mut self, request: u64, now: u64) -> bool {
-        let ready = self.phase == Phase::Live && self.taking.is_none() && self.portions.is_empty();
+        // While it is open what becomes of an upgrade, no state after it may be kept.
+        let is_open = self.ledger.upgrading.is_some();
+        let is_live = self.phase == Phase::Live && !is_open;
+        let ready = is_live && self.taking.is_none() && self.portions.is_empty();
         // Under load there is always more to deliver: no more is read until it is asked.
-        self.pausing = self.phase == Phase::Live && !ready;
+        self.pausing = is_live && !ready;
         if ready {
             self.taking = Some(Taking {
                 request,

@@ -18,6 +18,12 @@ const POINTS_MAX: usize = 4_096;
 /// hold all of it for as long as their destination is away.
 const SHARED_BYTES_MIN: usize = 64 << 10;
 
+/// A program may speak to so many destinations in its whole life; one that speaks to more is let go.
+pub(crate) const DESTINATIONS_MAX: usize = 65_536;
+
+/// So many timers and side effects may be awaited at a time; a program that awaits more is let go.
+pub(crate) const AWAITS_MAX: usize = 1 << 20;
+
 /// Under this name what a program awaits goes into the digest.
 const AWAITS: &str = "\u{0}awaits";
 

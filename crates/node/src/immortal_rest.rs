@@ -344,6 +344,7 @@ impl Node {
             "replicas": replicas,
             "group": entry.group.0,
             "logTriggerBytes": options.checkpoint_bytes,
+            "recoveryTargetMillis": options.recovery_micros / 1_000,
             "programTimeoutMillis": options.program_timeout_micros / 1_000,
             "divergenceAlarm": options.divergence_alarm,
             "currentVersion": options.current_version,
@@ -357,6 +358,8 @@ impl Node {
         });
         if let Some(instance) = self.instance(entry.group) {
             state["inputs"] = json!(instance.inputs());
+            state["upgradeGivenUp"] = json!(instance.has_given_up_the_upgrade());
+            state["waitsFor"] = json!(instance.waits_for());
             let outputs = instance.outputs();
             let outputs = outputs.iter().map(|(to, said, confirmed, kept)| {
                 let known = self.map.registry.instances.contains_key(to);
@@ -478,8 +481,9 @@ fn flag(body: &Value, field: &str, into: &mut bool) -> Result<(), Problem> {
 }
 
 /// All fields that an instance's body may have beside its name and its replicas.
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 9] = [
     "logTriggerBytes",
+    "recoveryTargetMillis",
     "programTimeoutMillis",
     "divergenceAlarm",
     "currentVersion",
@@ -504,6 +508,9 @@ fn change_options(mut options: InstanceOptions, body: &Value) -> Result<Instance
     if let Some(bytes) = number(body, "logTriggerBytes")? {
         options.checkpoint_bytes = bytes;
     }
+    if let Some(millis) = number(body, "recoveryTargetMillis")? {
+        options.recovery_micros = millis.saturating_mul(1_000);
+    }
     if let Some(millis) = number(body, "programTimeoutMillis")? {
         if millis < 50 {
             return Err(bad("'programTimeoutMillis' is at least 50"));
@@ -515,6 +522,7 @@ fn change_options(mut options: InstanceOptions, body: &Value) -> Result<Instance
     }
     if let Some(version) = number(body, "upgradeVersion")? {
         options.upgrade_version = Some(version);
+        options.upgrade_wish += 1;
     }
     flag(body, "divergenceAlarm", &mut options.divergence_alarm)?;
     flag(body, "activeActive", &mut options.active_active)?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use immortals::{Between, Entries, Ground, Instance, Peer, Settings};
+use immortals::{Between, Entries, Ground, Instance, Peer, Settings, Standing};
 use protocol::{GroupId, Now, Position, ReplicaId, Term};
 use replication::{CommittedData, Group, Members};
 use storage::{Reader, Space, StateStore, StoreError};
@@ -49,6 +49,8 @@ struct Log<'a> {
     members: &'a [(Position, Members)],
     /// None while entries are applied: nobody is looked up then.
     map: Option<&'a Directory>,
+    /// How far that is.
+    directory: Position,
 }
 
 impl Entries for Log<'_> {
@@ -63,6 +65,20 @@ impl Entries for Log<'_> {
 
     fn resolve(&self, name: &str) -> Option<GroupId> {
         self.map?.registry.instances.get(name).map(|entry| entry.group)
+    }
+
+    fn standing(&self, group: GroupId) -> Standing {
+        self.map.map_or(Standing::Unknown, |map| map.registry.standing(group))
+    }
+
+    fn directory(&self) -> Position {
+        self.directory
+    }
+}
+
+impl<'a> Log<'a> {
+    fn without_map(group: &'a Group, members: &'a [(Position, Members)]) -> Self {
+        Self { group, members, map: None, directory: Position(0) }
     }
 }
 
@@ -96,12 +112,11 @@ impl Resident {
             CommittedData::Normal(data) => Some(data),
             CommittedData::Members(members) => {
                 self.members.push((position, members));
-                self.instance.want_checkpoint();
                 None
             }
             CommittedData::Empty => None,
         };
-        let log = Log { group, members: &self.members, map: None };
+        let log = Log::without_map(group, &self.members);
         let mut ground = Ground { now: Now::default(), store, space: *space, entries: &log };
         self.instance.apply(&mut ground, position, term, data, &mut self.outputs)?;
         self.stand(group);
@@ -115,7 +130,7 @@ impl Resident {
         group: &Group,
         space: &Space,
     ) -> Result<(Position, Term, Members), StoreError> {
-        let log = Log { group, members: &self.members, map: None };
+        let log = Log::without_map(group, &self.members);
         let mut ground = Ground { now: Now::default(), store, space: *space, entries: &log };
         self.instance.write_base(&mut ground)?;
         let (position, term) = self.instance.base();
@@ -162,10 +177,13 @@ impl Node {
         group: GroupId,
         work: impl FnOnce(&mut Instance, &mut Ground<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        let directory = self.replicas.get(&GroupId::DIRECTORY);
+        let directory = directory.map_or(Position(0), |it| it.group.applied_position());
         let Some(replica) = self.replicas.get_mut(&group) else { return Ok(()) };
         let Replica { group: consensus, machine, space, .. } = replica;
         let Machine::Instance(resident) = machine else { return Ok(()) };
-        let log = Log { group: consensus, members: &resident.members, map: Some(&self.map) };
+        let (members, map) = (&resident.members, Some(&self.map));
+        let log = Log { group: consensus, members, map, directory };
         let mut ground =
             Ground { now: self.now, store: &mut *self.store, space: *space, entries: &log };
         work(&mut resident.instance, &mut ground)?;
@@ -410,11 +428,14 @@ impl Node {
         Some(Settings {
             replicas: self.line_of(group),
             checkpoint_bytes: options.checkpoint_bytes,
+            recovery_micros: options.recovery_micros,
             program_timeout_micros: options.program_timeout_micros,
             divergence_alarm: options.divergence_alarm,
             upgrade_version: options.upgrade_version,
+            upgrade_wish: options.upgrade_wish,
             first_version: options.current_version,
             paused: options.paused,
+            memory: options.memory,
         })
     }
 
@@ -441,6 +462,8 @@ impl Node {
         for group in gone {
             self.end_instance(group);
         }
+        let registry = &self.map.registry;
+        self.immortals.owners.retain(|group, _| registry.standing(*group) != Standing::Gone);
         for (group, founders, here) in registered {
             if !self.replicas.contains_key(&group) {
                 // A replica that was removed goes on until the group has let it go.

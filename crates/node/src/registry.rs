@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use immortals::Standing;
 use protocol::{GroupId, ReplicaId};
 use serde::{Deserialize, Serialize};
 
@@ -17,11 +18,14 @@ pub(crate) const REPLICAS_MAX: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstanceOptions {
     pub(crate) checkpoint_bytes: u64,
+    pub(crate) recovery_micros: u64,
     pub(crate) program_timeout_micros: u64,
     pub(crate) divergence_alarm: bool,
     /// The version of the first program.
     pub(crate) current_version: u64,
     pub(crate) upgrade_version: Option<u64>,
+    /// How often an upgrade was wished for.
+    pub(crate) upgrade_wish: u64,
     /// For AMBROSIA's door: the primary takes no checkpoint when it becomes one.
     pub(crate) active_active: bool,
     /// Programs may attach but are told nothing until this is taken back.
@@ -34,10 +38,12 @@ impl Default for InstanceOptions {
     fn default() -> Self {
         Self {
             checkpoint_bytes: 64 << 20,
+            recovery_micros: 10_000_000,
             program_timeout_micros: 1_000_000,
             divergence_alarm: true,
             current_version: 0,
             upgrade_version: None,
+            upgrade_wish: 0,
             active_active: true,
             paused: false,
             memory: false,
@@ -188,6 +194,16 @@ impl Registry {
         }
     }
 
+    /// What has become of a group. Groups are given out in order.
+    pub(crate) fn standing(&self, group: GroupId) -> Standing {
+        let was_given = group.0 < GroupId::INSTANCES.0 + self.given;
+        match self.of_group(group) {
+            Some(_) => Standing::Registered,
+            None if was_given => Standing::Gone,
+            None => Standing::Unknown,
+        }
+    }
+
     pub(crate) fn of_group(&self, group: GroupId) -> Option<(&String, &InstanceEntry)> {
         self.instances.iter().find(|(_, entry)| entry.group == group)
     }
@@ -256,7 +272,10 @@ mod tests {
         let first = registry.instances["a"].group;
         assert_eq!(registry.apply(RegistryCommand::Deregister { name: "a".into() }), Changed::Done);
         assert_eq!(registry.apply(register("a")), Changed::Done);
-        assert_ne!(registry.instances["a"].group, first);
+        let second = registry.instances["a"].group;
+        assert_ne!(second, first);
+        let standings = [first, second, GroupId(second.0 + 1)].map(|g| registry.standing(g));
+        assert_eq!(standings, [Standing::Gone, Standing::Registered, Standing::Unknown]);
     }
 
     #[test]

@@ -375,6 +375,7 @@ impl Replica {
             Machine::Instance(resident) => {
                 let (position, term, members) =
                     resident.prepare(around.store, &self.group, &self.space)?;
+                let members = members.with_learner(offer.to);
                 offer.at(position, term, members)
             }
             _ => offer.at(self.group.applied_position(), self.applied_term, self.members.clone()),

@@ -59,6 +59,23 @@ impl Members {
         self.is_voter(replica) || self.learners.contains(&replica)
     }
 
+    /// These, and that replica as a learner if it is none of them. For a snapshot that stands before the
+    /// entry which admits its receiver: raft-rs takes none in which the receiver is nobody.
+    ///
+    /// That is no lie that matters. A learner more changes no majority; the receiver is the only one
+    /// who believes it, and only until it has applied that entry, to which it changes nothing as it is a
+    /// learner already. Changes before it do not name the receiver, or they would have admitted it. And
+    /// a learner does not stand for election.
+    #[must_use]
+    pub fn with_learner(&self, replica: ReplicaId) -> Self {
+        let mut members = self.clone();
+        if !members.contains(replica) {
+            members.learners.push(replica);
+            members.learners.sort_unstable();
+        }
+        members
+    }
+
     /// Whether this is a membership that a group can be in, or what is wrong with it.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         let unique = |list: &[ReplicaId]| BTreeSet::from_iter(list).len() == list.len();

@@ -214,17 +214,19 @@ impl Storage for MemoryLog {
         Ok(self.last().0)
     }
 
-    /// Only says where a snapshot would stand: the state goes another way. Not yet for a replica
-    /// that is not a member at that position, as it would not take it.
+    /// Only says where a snapshot would stand: the state goes another way. At the applied position not
+    /// yet for a replica that is not a member there, as it would not take it. A stand may lie before
+    /// the entry that made it one; see [`Members::with_learner`].
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
+        let to = protocol::ReplicaId(to);
         let (position, members) = match &self.stand {
-            Some(stand) => (stand.position, &stand.members),
-            None => (self.applied, self.members_at_applied()),
+            Some(stand) => (stand.position, stand.members.with_learner(to)),
+            None => (self.applied, self.members_at_applied().clone()),
         };
-        let known = members.contains(protocol::ReplicaId(to));
+        let known = members.contains(to);
         match self.term_at(position) {
             Some(term) if position.0 >= request_index.max(1) && known => {
-                Ok(snapshot_to_raft(&SnapshotMeta { position, term, members: members.clone() }))
+                Ok(snapshot_to_raft(&SnapshotMeta { position, term, members }))
             }
             _ => Err(StorageError::SnapshotTemporarilyUnavailable.into()),
         }
@@ -301,5 +303,17 @@ mod tests {
         assert!(log.snapshot(0, 2).is_err(), "not a member yet");
         log.applied_to(Position(8));
         assert_eq!(log.snapshot(8, 2).unwrap().get_metadata().index, 8);
+    }
+
+    #[test]
+    fn a_snapshot_that_stands_before_its_receiver_was_admitted_has_it_as_a_learner() {
+        let mut log = log();
+        let members = Members::of_voters([ReplicaId(1)]);
+        log.snapshots_stand_at(SnapshotMeta { position: Position(6), term: Term(2), members });
+        let snapshot = log.snapshot(0, 3).unwrap();
+        let state = snapshot.get_metadata().get_conf_state();
+        assert_eq!(snapshot.get_metadata().index, 6);
+        assert_eq!((&*state.voters, &*state.learners), (&[1][..], &[3][..]));
+        assert!(log.snapshot(7, 3).is_err(), "a later one was asked for");
     }
 }

@@ -112,7 +112,11 @@ impl World {
     }
 
     fn strike(&mut self, fault: Fault, target: usize) -> Result<(), Broken> {
+        let forgets = matches!(fault, Fault::Kill | Fault::Power)
+            && self.settings.stage.is_some_and(|stage| stage.memory);
         match fault {
+            // A process that ends forgets what a disk would have kept.
+            Fault::Kill | Fault::Power if forgets && !self.may_lose_a_disk() => {}
             Fault::Kill => self.kill(target, false),
             Fault::KillTwo => {
                 let other = (target + 1) % self.machines.len();
@@ -186,8 +190,10 @@ impl World {
     }
 
     fn shift_clock(&mut self, machine: usize) {
-        let seconds = self.weather.dice.between(1, 120);
-        let micros = i64::try_from(seconds * SECOND).expect("two minutes fit");
+        // Where there are documents, keys of requests would be forgotten after hours, as they may be.
+        let hours = self.settings.stage.is_some() && self.weather.dice.chance(300);
+        let seconds = self.weather.dice.between(1, if hours { 8 * 3_600 } else { 120 });
+        let micros = i64::try_from(seconds * SECOND).expect("some hours fit");
         let back = self.weather.dice.chance(500);
         self.machines[machine].shift_clock(if back { -micros } else { micros });
     }

@@ -116,7 +116,7 @@ impl Fault {
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 22] = [
+pub const SCENARIOS: [(&str, &[Fault]); 24] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),
@@ -139,6 +139,21 @@ pub const SCENARIOS: [(&str, &[Fault]); 22] = [
     ("immortals-stalls", &[Fault::Stall, Fault::Clock, Fault::StallProgram]),
     ("immortals-disks", &[Fault::SlowDisk, Fault::Full, Fault::DiskFails, Fault::KillProgram]),
     ("immortals-damage", &[Fault::Decay, Fault::Wipe, Fault::KillProgram]),
+    (
+        "immortals-upgrades",
+        &[
+            Fault::Upgrade,
+            Fault::KillProgram,
+            Fault::StallProgram,
+            Fault::Kill,
+            Fault::KillHalfway,
+            Fault::KillTwo,
+            Fault::Power,
+            Fault::Move,
+        ],
+    ),
+    // Never more nodes at a time than a minority: so much is promised where durability is in memory.
+    ("immortals-memory", &[Fault::Kill, Fault::Power, Fault::KillProgram, Fault::Move]),
     ("immortals-moves", &[Fault::Move, Fault::Replicas, Fault::Upgrade, Fault::Stop, Fault::Kill]),
 ];
 
@@ -232,7 +247,8 @@ impl Settings {
     fn with_immortals(self) -> Self {
         let (nodes, faults) = (self.nodes, self.faults.clone());
         let everywhere = faults.contains(&Fault::Wipe) || faults.contains(&Fault::Decay);
-        let stage = Some(Stage { seed: self.seed, nodes, everywhere });
+        let memory = self.scenario == "immortals-memory";
+        let stage = Some(Stage { seed: self.seed, nodes, everywhere, memory });
         let partitions = self.partitions.min(2);
         Self { stage, partitions, clients: 1, documents: 1, tasks: 0, ..self }
     }

@@ -74,5 +74,9 @@ seeds! {
     immortals_live_when_disks_fail: "immortals-disks" 1..3;
     immortals_live_when_disks_are_lost: "immortals-damage" 1..3;
     immortals_live_when_they_are_moved_and_upgraded: "immortals-moves" 1..3;
+    immortals_live_when_upgrades_are_killed: "immortals-upgrades" 1..5;
+    immortals_in_memory_lose_nothing_while_a_majority_lives: "immortals-memory" 1..3;
+    // Findings of long runs.
+    immortals_are_filled_while_their_programs_are_held: "immortals" 190..191;
     immortals_live_with_some_faults: "immortals" 1..3;
 }

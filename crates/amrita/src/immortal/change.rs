@@ -105,9 +105,10 @@ fn how_to_attach(name: &str, replica: &Value, with_ports: bool) -> String {
 fn what_may_be_lost(count: usize) -> String {
     let majority = count / 2 + 1;
     format!(
-        "Its inputs are acknowledged when {majority} of {count} nodes have them in memory. While fewer than \
-         {majority} die at once nothing is lost; when {majority} lose power in the same moment, inputs that \
-         were acknowledged shortly before may be gone, and with them what the program did about them."
+        "Its inputs are acknowledged when {majority} of {count} nodes have them in memory. A node that dies \
+         forgets what its disk did not have yet, and counts as dead until it has caught up. While fewer than \
+         {majority} are so at a time nothing is lost; else inputs that were acknowledged shortly before may be \
+         gone, and with them what the program did about them."
     )
 }
 
@@ -120,6 +121,9 @@ fn tune(tuning: &Tuning, fields: &mut Map<String, Value>) -> Result<(), String> 
             format!("--log-trigger-size is in MB; {megabytes} MB are more than can be counted")
         })?;
         fields.insert("logTriggerBytes".into(), bytes.into());
+    }
+    if let Some(millis) = tuning.recovery_target {
+        fields.insert("recoveryTargetMillis".into(), millis.into());
     }
     if let Some(millis) = tuning.program_timeout {
         fields.insert("programTimeoutMillis".into(), millis.into());

@@ -74,17 +74,29 @@ fn replay(name: &str, options: &DebugOptions, file: &Path) -> Outcome {
     let place = Place::open(options.socket.as_deref(), options.ports.checked()?)?;
     say(&format!("Waiting for the program {}.", place.how_to_connect()));
     let first = one_run(options, file, &place, None)?;
+    let how = place.how_to_connect();
     let report = match first {
-        Run { reference: Some(reference), .. } => {
+        Run { reference: Some(Said::ByTheOld(said)), .. } => {
+            say(&format!("\nThat was the program as it is. Now start the new one {how}."));
+            one_run(options, file, &place, Some(Said::ByTheOld(said)))?
+        }
+        // A checksum shows only that something differs from there on.
+        Run { reference: Some(said), differences, .. } if differences > 0 && !options.alone => {
             say(&format!(
-                "\nThat was the program as it is. Now start the new one {}.",
-                place.how_to_connect()
+                "\nThat was the new program. Now start it as it is {how}, to see every difference (--alone: \
+                 without that)."
             ));
-            one_run(options, file, &place, Some(reference))?
+            one_run(options, file, &place, Some(said))?
         }
         only => only,
     };
     report.verdict(name)
+}
+
+/// What one of two programs has said, for the other one to be compared with.
+enum Said {
+    ByTheOld(Reference),
+    ByTheNew(Reference),
 }
 
 /// What came of one program.
@@ -93,8 +105,8 @@ struct Run {
     to: u64,
     compared: u64,
     differences: usize,
-    /// What the program as it is has said, for the one that comes next.
-    reference: Option<Reference>,
+    /// What it has said, if another one comes next.
+    reference: Option<Said>,
 }
 
 impl Run {
@@ -120,13 +132,19 @@ fn one_run(
     options: &DebugOptions,
     file: &Path,
     place: &Place,
-    against: Option<Reference>,
+    against: Option<Said>,
 ) -> Result<Run, String> {
     let mut source = Source::open(file)?;
     let wanted = Wanted { until: options.until, test_upgrade: options.test_upgrade };
     let door = door(options, &source.head, place);
     let confirms = door.confirms();
     let may_be_reference = options.test_upgrade && against.is_none() && confirms;
+    let (against, names) = match against {
+        None => (None, None),
+        Some(Said::ByTheOld(said)) => (Some(said), Some(("it has said", AS_IT_IS))),
+        Some(Said::ByTheNew(said)) => (Some(said), Some((AS_IT_IS, "the new one has said"))),
+    };
+    let must_be_the_old = names.is_some_and(|(first, _)| first == AS_IT_IS);
     let mut replay = Replay::new(source.head.clone(), wanted, door, against);
     if may_be_reference {
         replay = replay.keeping_all();
@@ -134,7 +152,7 @@ fn one_run(
     let mut connection = place.accept()?;
     // A program of AMBROSIA's says nothing at first: the door does.
     replay.hear(&Bytes::new())?;
-    let mut teller = Teller::default();
+    let mut teller = Teller { differences: 0, names };
     let fed = feed(&mut replay, &mut source, &mut connection, &mut teller);
     if let Err(why) = fed {
         replay.say_error("STOPPING", &why);
@@ -144,12 +162,16 @@ fn one_run(
     if !confirms {
         hear_the_rest(&mut replay, &mut connection, &mut teller)?;
     }
-    let is_reference = may_be_reference && replay.is_as_recorded();
+    let is_old = replay.is_as_recorded();
+    let is_reference = may_be_reference && (is_old || teller.differences > 0 && !options.alone);
     if options.hold && !is_reference {
         say(
             "The program is held at this point; end it, or this command, when you have seen enough.",
         );
         while connection.hear(QUIET)?.is_some() {}
+    }
+    if must_be_the_old && !is_old {
+        return Err("that was not the program as it is, but another new one".into());
     }
     // A program of ours that is told this ends, and does not connect again.
     replay.say_error("UPGRADED", "the replay has ended");
@@ -159,7 +181,10 @@ fn one_run(
         to: replay.told(),
         compared: replay.compared,
         differences: teller.differences,
-        reference: is_reference.then(|| replay.reference()),
+        reference: is_reference.then(|| match is_old {
+            true => Said::ByTheOld(replay.reference()),
+            false => Said::ByTheNew(replay.reference()),
+        }),
     })
 }
 
@@ -222,10 +247,13 @@ fn hear_the_rest(replay: &mut Replay, connection: &mut Connection, teller: &mut 
     Ok(())
 }
 
+const AS_IT_IS: &str = "the program as it is has said";
+
 /// Tells people what happens.
-#[derive(Default)]
 struct Teller {
     differences: usize,
+    /// Who is compared: the one that is attached, and the one before it. None: with what is recorded.
+    names: Option<(&'static str, &'static str)>,
 }
 
 impl Teller {
@@ -271,11 +299,22 @@ impl Teller {
                 say(&format!("    {one}"));
             }
         };
-        list("it has said", said);
-        if expected.is_empty() {
-            say("  what is recorded is a checksum of something else; all after it differs, too");
-        } else {
-            list("the program as it is has said", expected);
+        match self.names {
+            None => {
+                list("it has said", said);
+                say(
+                    "  what is recorded is a checksum of something else; all after it differs, too",
+                );
+            }
+            // The new one first.
+            Some((AS_IT_IS, other)) => {
+                list(other, expected);
+                list(AS_IT_IS, said);
+            }
+            Some((this, other)) => {
+                list(this, said);
+                list(other, expected);
+            }
         }
     }
 }

@@ -42,8 +42,8 @@ pub(crate) enum ImmortalCommand {
   amrita immortal debug server --from latest             then start the program with --node SOCKET, in a
                                                          debugger if you like; the instance goes on as it was
   amrita immortal debug server --from 1200 --until 1250  from a checkpoint that `show` tells, up to an input
-  amrita immortal debug server --test-upgrade            the program as it is first, then the new one: every
-                                                         input at which they differ is told
+  amrita immortal debug server --test-upgrade            the program as it is and the new one, in either
+                                                         order: every input at which they differ is told
   amrita immortal debug server --recording FILE --receive-port 2000 --send-port 2001
                                                          a program of AMBROSIA's, from a file")]
     Debug(DebugOptions),
@@ -126,6 +126,10 @@ pub(crate) struct Tuning {
     /// Take a checkpoint after so many MB of log [default: 64]; 0: only when asked for
     #[arg(long, alias = "logTriggerSize", value_name = "MB", allow_negative_numbers = true)]
     pub(super) log_trigger_size: Option<i64>,
+    /// And when the program was busy for so long since the last one, as a recovery would be: that bounds
+    /// it [default: 10000]; 0: not
+    #[arg(long, alias = "recoveryTargetMillis", value_name = "MILLIS")]
+    pub(super) recovery_target: Option<u64>,
     /// A primary's program that gives no sign of life for so long is replaced [default: 1000]
     #[arg(long, alias = "programTimeoutMillis", value_name = "MILLIS")]
     pub(super) program_timeout: Option<u64>,
@@ -346,6 +350,10 @@ pub(crate) struct DebugOptions {
     /// Replay with new code, and tell where what it sends differs
     #[arg(long, alias = "testing-upgrade", alias = "testingUpgrade")]
     pub(super) test_upgrade: bool,
+    /// With --test-upgrade: be content with the first difference, which a checksum finds, and do not wait
+    /// for the program as it is
+    #[arg(long, requires = "test_upgrade")]
+    pub(super) alone: bool,
     /// The version that a program of AMBROSIA's is to be upgraded to
     #[arg(long, alias = "upgradeVersion", value_name = "N", requires = "receive_port")]
     pub(super) upgrade_version: Option<u64>,

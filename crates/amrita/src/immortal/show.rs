@@ -193,9 +193,13 @@ fn in_sentences(state: &Value) -> String {
         && let Some(now) = replicas(state).find_map(|replica| replica["programVersion"].as_u64())
         && wanted != now
     {
+        lines.push(of_upgrade(state, now, wanted));
+    }
+    let full: Vec<&str> = state["waitsFor"].as_array().into_iter().flatten().map(text).collect();
+    if !full.is_empty() {
         lines.push(format!(
-            "An upgrade from version {now} to {wanted} is wanted: it comes when a program that can do \
-             both has caught up."
+            "So much is kept for {} that '{name}' is told no more inputs before some of it has gone.",
+            full.join(", ")
         ));
     }
     lines.extend(replicas(state).filter_map(|replica| what_ails(name, replica)));
@@ -208,6 +212,21 @@ fn in_sentences(state: &Value) -> String {
         }
     }
     lines.join("\n")
+}
+
+fn of_upgrade(state: &Value, now: u64, wanted: u64) -> String {
+    if state["upgradeGivenUp"] == true {
+        let name = text(&state["name"]);
+        return format!(
+            "The upgrade from version {now} to {wanted} was given up: no program could make it, and \
+             version {now} goes on. Mend the new program, start it beside a standby, and say `amrita \
+             immortal set {name} --upgrade-version {wanted}` again."
+        );
+    }
+    format!(
+        "An upgrade from version {now} to {wanted} is wanted: it comes when a program that can do both \
+         has caught up."
+    )
 }
 
 fn without_primary(state: &Value) -> String {
@@ -321,6 +340,19 @@ mod tests {
             json!({"node": "n1", "up": true, "attached": false, "role": "WAITING"});
         state["replicas"][1]["up"] = json!(true);
         assert!(in_sentences(&state).contains("waits for a program"), "{}", in_sentences(&state));
+    }
+
+    #[test]
+    fn an_upgrade_that_was_given_up_and_a_destination_that_is_away_are_told() {
+        let mut state = state();
+        state["upgradeVersion"] = json!(2);
+        assert!(in_sentences(&state).contains("from version 0 to 2 is wanted"));
+        state["upgradeGivenUp"] = json!(true);
+        state["waitsFor"] = json!(["lost"]);
+        let words = in_sentences(&state);
+        for expected in ["was given up", "set server --upgrade-version 2", "kept for lost"] {
+            assert!(words.contains(expected), "'{expected}' is not in {words}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod cluster;
 mod history;
 mod http;
 mod immortals;
+mod immortals_flags;
 mod immortals_input;
 mod kills;
 mod native;

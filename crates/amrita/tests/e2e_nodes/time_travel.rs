@@ -63,7 +63,7 @@ fn a_recording_is_replayed_and_a_program_that_differs_is_found() {
         command.wait_for("Waiting for the program");
         for (number, (word, text, version)) in programs.iter().enumerate() {
             if number > 0 {
-                command.wait_for("Now start the new one");
+                command.wait_for("Now start");
             }
             let mut program =
                 Native::attach(socket.parent().expect("a folder"), "talker", *version);
@@ -97,6 +97,15 @@ fn a_recording_is_replayed_and_a_program_that_differs_is_found() {
     assert!(!all.contains("DIFFERS at input 4") && all.contains("2 times"), "{all}");
     let (well, said) = run(&["--test-upgrade"], &[("say", "hello", 0), ("say", "hello", 7)]);
     assert!(well, "{said:?}");
+    // The new one first: each difference all the same; alone only the first, as a checksum finds it.
+    let (well, said) =
+        run(&["--test-upgrade", "--recording", to], &[("say it", "hello", 7), ("say", "hello", 0)]);
+    let all = said.join("\n");
+    assert!(!well && all.contains("2 times") && all.contains("DIFFERS at input 6"), "{all}");
+    assert!(all.contains("the new one has said:\n    nothing"), "{all}");
+    let (well, said) =
+        run(&["--test-upgrade", "--alone", "--recording", to], &[("say it", "hello", 7)]);
+    assert!(!well && said.join("\n").contains("1 times"), "{said:?}");
 
     // A program that is not let in, and a file that is cut off.
     let (well, said) = run(&[], &[("say", "hello", 3)]);

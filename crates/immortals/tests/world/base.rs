@@ -194,11 +194,14 @@ impl World {
         self.settings.push(Settings {
             replicas: (0..plan.replicas).map(replica_id).collect(),
             checkpoint_bytes: plan.checkpoint_bytes,
+            recovery_micros: if group == 0 { 300_000 } else { 0 },
             program_timeout_micros: 1_000_000,
             divergence_alarm: true,
             upgrade_version: None,
+            upgrade_wish: 0,
             first_version: 1,
             paused: false,
+            memory: false,
         });
         self.logs.push(Log::default());
         self.groups.push(Vec::new());

@@ -132,6 +132,7 @@ fn a_program_that_sends_broken_frames_is_let_go_and_loses_nothing() {
 fn set_upgrade(world: &mut World, version: u64) {
     for group in 0..2 {
         world.settings[group].upgrade_version = (group == 1).then_some(version);
+        world.settings[group].upgrade_wish += 1;
     }
     for replica in 0..3 {
         let settings = world.settings[1].clone();
@@ -182,6 +183,42 @@ fn an_upgrade_may_be_killed_at_any_step() {
                 world.crash((1, owner), false);
             }
         });
+    }
+}
+
+#[test]
+fn an_upgrade_that_no_program_can_make_leaves_the_old_version_serving() {
+    for seed in 0..many(3) {
+        let mut world = pair(seed);
+        world.manners[1] = Manners::Stuck;
+        world.versions[1] = vec![(1, 2), (1, 1)];
+        set_upgrade(&mut world, 2);
+        world.impulses_left = 10;
+        world.after(0, Event::Load);
+        let is_given_up =
+            |world: &World| world.notes.iter().any(|(_, note)| note.contains("is given up"));
+        // Which programs are started is drawn.
+        for _ in 0..10 {
+            if !is_given_up(&world) {
+                (0..3).for_each(|replica| world.kill((1, replica)));
+                world.run_for(15_000_000);
+            }
+        }
+        assert!(is_given_up(&world), "it was not tried");
+        world.rest(60_000_000);
+        assert_eq!(states_version(&world), [1; 3]);
+        world.check_end();
+        // With a program that is mended it is made when somebody asks again.
+        world.manners[1] = Manners::Good;
+        world.versions[1] = vec![(1, 2), (2, 2)];
+        set_upgrade(&mut world, 2);
+        for replica in 0..3 {
+            world.kill((1, replica));
+        }
+        world.rest(60_000_000);
+        assert_eq!(states_version(&world), [2; 3]);
+        world.check_end();
+        world.check_checkpoints();
     }
 }
 

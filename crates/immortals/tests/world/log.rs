@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use immortals::{Entries, Entry, Ledger};
+use immortals::{Entries, Entry, Ledger, Standing};
 use protocol::immortal::{Message, SourceKind, blocks, messages};
 use protocol::{GroupId, Position, Term};
 
@@ -119,5 +119,13 @@ impl Entries for View<'_> {
 
     fn resolve(&self, name: &str) -> Option<GroupId> {
         self.names.get(name).copied().filter(|group| Some(*group) != self.hidden)
+    }
+
+    fn standing(&self, _group: GroupId) -> Standing {
+        Standing::Registered
+    }
+
+    fn directory(&self) -> Position {
+        Position(0)
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Manners {
     /// Some messages kill it.
     Frail,
     NoCheckpoint,
+    /// Dies of upgrades.
+    Stuck,
     /// Sends what is no frame.
     Broken,
 }
@@ -265,6 +267,10 @@ impl Process {
             if random.one_in(2) {
                 self.put(&ToNode::Fault { input: given.number, text: "a bomb".into() });
             }
+            sights.push(Sight::Crashed);
+            return false;
+        }
+        if self.manners == Manners::Stuck && matches!(given.message, Message::Upgrade { .. }) {
             sights.push(Sight::Crashed);
             return false;
         }

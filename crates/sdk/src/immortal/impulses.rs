@@ -140,9 +140,26 @@ impl Impulses {
         state.primary
     }
 
-    /// How many bytes a destination has room for, as the node said last; None when it said nothing.
+    /// How many bytes a destination has room for, as the node said last; None when it said nothing,
+    /// and then there is room. The empty destination is the program itself.
     pub fn room(&self, destination: &str) -> Option<u64> {
         self.state().room.get(destination).copied()
+    }
+
+    /// Waits until there is room for a destination, at most so long: an impulse of the primary that is
+    /// `Lost` found none.
+    pub fn wait_for_room(&self, destination: &str, at_most: Duration) -> bool {
+        let deadline = Instant::now() + at_most;
+        let mut state = self.state();
+        while state.room.get(destination) == Some(&0) && !state.stopped {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.0.changed.wait_timeout(state, left);
+            state = waited.expect("no one panics while holding it").0;
+        }
+        !state.stopped
     }
 
     /// Ends the connection, and with it [`run`](super::run), which returns `Ok`. The instance lives on:
@@ -185,7 +202,11 @@ impl Impulses {
     }
 
     pub(super) fn set_primary(&self, primary: bool) {
-        self.state().primary = primary;
+        let mut state = self.state();
+        state.primary = primary;
+        // The next term tells anew where there is none.
+        state.room.clear();
+        drop(state);
         self.0.changed.notify_all();
     }
 
@@ -218,6 +239,7 @@ impl Impulses {
 
     pub(super) fn credit(&self, destination: String, bytes: u64) {
         self.state().room.insert(destination, bytes);
+        self.0.changed.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -265,6 +265,37 @@ fn impulses_are_told_their_fate() {
 }
 
 #[test]
+fn a_source_that_is_told_that_there_is_no_room_waits_until_there_is() {
+    const LONG: Duration = Duration::from_secs(5);
+    let (node, mut attached, _) = bank();
+    let impulses = node.impulses().clone();
+    deliver(&mut attached, 1, &[fork(1, 6, "[]")]);
+    attached.end_of_replay();
+    attached.primary(1);
+    assert!(impulses.wait_until_primary(LONG));
+    assert!(impulses.wait_for_room("other", LONG), "nothing was said against it");
+    let credit = |bytes| ToProgram::Credit { destination: "other".into(), bytes };
+    let ticket = impulses.post("other", 1, b"[1]");
+    assert!(matches!(attached.aside(), ToNode::Impulse { .. }));
+    attached.send(&credit(0));
+    attached.fate(1, sdk::immortal::testing::Told::Lost, 0);
+    assert_eq!(ticket.wait(), Fate::Lost);
+    assert!(!impulses.wait_for_room("other", Duration::from_millis(20)));
+    let waits = {
+        let impulses = impulses.clone();
+        std::thread::spawn(move || impulses.wait_for_room("other", LONG))
+    };
+    attached.send(&credit(2 << 20));
+    assert!(waits.join().unwrap());
+    assert_eq!(impulses.room("other"), Some(2 << 20));
+    // Another term begins without such words.
+    attached.send(&credit(0));
+    attached.standby();
+    attached.primary(2);
+    assert!(impulses.wait_for_room("other", LONG));
+}
+
+#[test]
 fn impulses_of_many_threads_go_out_in_order_while_handlers_talk() {
     const THREADS: u64 = 4;
     const EACH: u64 = 1_000;

@@ -20,10 +20,12 @@ struct Book {
     inputs: BTreeMap<u64, (u64, String)>,
     /// Digests of the state, and of what was said, by input.
     states: BTreeMap<u64, (u64, u64)>,
-    /// What was said to each destination.
-    said: BTreeMap<String, Vec<u64>>,
+    /// What was said to each destination: at which input, and the message.
+    said: BTreeMap<String, Vec<(u64, u64)>>,
     received: BTreeMap<String, u64>,
     skipped: BTreeSet<u64>,
+    /// Upgrades that were given up: what programs made of them will not have been.
+    given_up: BTreeSet<u64>,
     /// How many copies were found to differ.
     diverged: u64,
 }
@@ -55,6 +57,18 @@ pub struct InputSeen<'a> {
     pub is_placeholder: bool,
 }
 
+impl Book {
+    /// The upgrade at that input was given up, so what was known of it and of what came after is void.
+    fn give_up(&mut self, input: u64) {
+        self.skipped.insert(input);
+        self.given_up.insert(input);
+        self.states.split_off(&input);
+        for said in self.said.values_mut() {
+            said.retain(|(at, _)| *at < input);
+        }
+    }
+}
+
 impl Books {
     fn book(&mut self, instance: &str) -> &mut Book {
         self.instances.entry(instance.to_owned()).or_default()
@@ -82,6 +96,11 @@ impl Books {
         let InputSeen { number, digest, words, is_placeholder } = seen;
         let book = self.book(instance);
         if book.skipped.contains(&number) {
+            return Ok(());
+        }
+        let known = book.inputs.get(&number);
+        if is_placeholder && known.is_none_or(|(_, words)| words.contains("Upgrade")) {
+            book.give_up(number);
             return Ok(());
         }
         if is_placeholder {
@@ -115,6 +134,7 @@ impl Books {
         }
         let place = usize::try_from(number - 1).expect("it is small");
         let said = sender.said.get(instance).and_then(|all| all.get(place));
+        let said = said.map(|(_, digest)| digest);
         if said == Some(&digest) {
             return Ok(());
         }
@@ -123,6 +143,12 @@ impl Books {
             if said.is_some() { "is another one" } else { "was never said" }
         );
         Err(Broken::new(ONCE, what))
+    }
+
+    /// A program that was upgraded at that input is in a history that will not have been.
+    pub fn is_void(&self, instance: &str, upgraded_at: u64) -> bool {
+        let book = self.instances.get(instance);
+        book.is_some_and(|book| book.given_up.contains(&upgraded_at))
     }
 
     /// A program has handled an input and said what follows from it: digests of messages.
@@ -152,7 +178,7 @@ impl Books {
         }
         book.states.insert(input, (state, digest));
         for (destination, digest) in said {
-            book.said.entry(destination.clone()).or_default().push(*digest);
+            book.said.entry(destination.clone()).or_default().push((input, *digest));
         }
         Ok(())
     }
@@ -312,6 +338,22 @@ mod tests {
         assert!(books.handled("a", 1, 9, &[("b".into(), 1)]).is_err(), "another output");
         assert!(books.loaded("a", 1, 8).is_err(), "another checkpoint");
         assert!(books.loaded("a", 2, 8).is_err(), "a checkpoint of the future");
+    }
+
+    #[test]
+    fn what_followed_from_an_upgrade_that_was_given_up_is_void() {
+        let mut books = Books::default();
+        let upgrade = InputSeen { words: "Upgrade", ..seen(2, 5) };
+        let placeholder = InputSeen { is_placeholder: true, ..seen(2, 6) };
+        books.given("a", upgrade).unwrap();
+        books.handled("a", 2, 9, &[("b".into(), 1)]).unwrap();
+        books.given("a", placeholder).unwrap();
+        assert!(books.is_void("a", 2) && !books.is_void("a", 1));
+        books.handled("a", 2, 8, &[]).unwrap();
+        assert!(books.received("b", "a", 1, 1).is_err(), "it has left all the same");
+        let placeholder = InputSeen { number: 3, ..placeholder };
+        books.given("a", seen(3, 7)).unwrap();
+        assert!(books.given("a", placeholder).is_err(), "that was no upgrade");
     }
 
     #[test]

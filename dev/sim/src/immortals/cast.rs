@@ -12,6 +12,8 @@ pub(crate) struct Instance {
     pub(crate) machines: Vec<usize>,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) timeout_millis: u64,
+    pub(crate) recovery_millis: u64,
+    pub(crate) memory: bool,
 }
 
 /// What a run with immortals is made of.
@@ -21,6 +23,8 @@ pub struct Stage {
     pub nodes: usize,
     /// Disks are lost: each instance must be on all nodes.
     pub everywhere: bool,
+    /// Inputs are acknowledged when a majority has them in memory.
+    pub memory: bool,
 }
 
 impl Stage {
@@ -54,7 +58,7 @@ impl Stage {
     ) -> Instance {
         let mut machines: Vec<usize> = (0..self.nodes).collect();
         if !self.everywhere {
-            let wanted = if many || dice.chance(500) { 3 } else { 1 };
+            let wanted = if many || self.memory || dice.chance(500) { 3 } else { 1 };
             while machines.len() > wanted {
                 machines.remove(dice.index(machines.len()));
             }
@@ -70,6 +74,8 @@ impl Stage {
             machines,
             checkpoint_bytes: *dice.pick(&[0, 300, 1_000, 3_000, 20_000]),
             timeout_millis: dice.between(200, 2_000),
+            recovery_millis: *dice.pick(&[0, 5, 100, 10_000]),
+            memory: self.memory,
         }
     }
 }

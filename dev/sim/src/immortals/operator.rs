@@ -127,6 +127,8 @@ fn registration(instance: &Instance) -> Value {
         "replicas": nodes,
         "logTriggerBytes": instance.checkpoint_bytes,
         "programTimeoutMillis": instance.timeout_millis,
+        "recoveryTargetMillis": instance.recovery_millis,
+        "durability": if instance.memory { "memory" } else { "disk" },
     })
 }
 
@@ -137,7 +139,8 @@ pub(crate) struct Operator {
     doing: BTreeMap<u64, Task>,
     attempts: u64,
     pub(crate) registered: BTreeSet<usize>,
-    pub(crate) upgraded: BTreeSet<String>,
+    /// The version that was wished for last.
+    pub(crate) versions: BTreeMap<String, u64>,
     /// Inputs that were asked to be taken out.
     skipped: BTreeSet<(String, u64)>,
     poisoned: bool,
@@ -154,7 +157,7 @@ impl Operator {
             doing: BTreeMap::new(),
             attempts: FIRST_ATTEMPT,
             registered: BTreeSet::new(),
-            upgraded: BTreeSet::new(),
+            versions: BTreeMap::new(),
             skipped: BTreeSet::new(),
             poisoned: false,
             shown: BTreeMap::new(),
@@ -287,9 +290,6 @@ impl World {
             }
             Task::AddReplica { instance, machine } => self.replica_added(&instance, machine),
             Task::RemoveReplica { instance, machine } => self.replica_removed(&instance, machine),
-            Task::Upgrade { instance, .. } => {
-                self.troupe.operator.upgraded.insert(instance);
-            }
             Task::Look { instance, machine } => self.looked(&instance, machine, body),
             Task::Skip { instance, .. } => {
                 self.troupe.operator.add(Task::Release { instance });
@@ -388,27 +388,33 @@ impl World {
         }
     }
 
-    /// New programs are put beside some replicas, then the new version is asked for.
+    /// New programs are put beside some replicas, then the other version is asked for: up, or back.
     pub(crate) fn upgrade_something(&mut self) -> Result<(), Broken> {
         let Some((_, role, _)) = self.some_instance() else { return Ok(()) };
-        if self.troupe.operator.upgraded.contains(&role.name) {
-            return Ok(());
-        }
+        let wished = self.troupe.operator.versions.entry(role.name.clone()).or_default();
+        *wished = 1 - *wished;
+        let version = *wished;
+        self.put_upgraders(&role.name, version)?;
+        self.troupe.operator.add(Task::Upgrade { instance: role.name, version });
+        Ok(())
+    }
+
+    /// At least one program that can make the upgrade.
+    pub(crate) fn put_upgraders(&mut self, instance: &str, version: u64) -> Result<(), Broken> {
         let mut new = Vec::new();
-        for actor in 0..self.troupe.actors.len() {
-            let one = &self.troupe.actors[actor];
-            if one.role.name == role.name && !one.is_gone {
+        for (actor, one) in self.troupe.actors.iter().enumerate() {
+            if one.role.name == instance && !one.is_gone {
                 new.push(actor);
             }
         }
         let sure = *self.troupe.operator.dice.pick(&new);
         for actor in new {
             if actor == sure || self.troupe.operator.dice.chance(500) {
-                self.troupe.actors[actor].versions = Versions { program: 0, upgrade_to: 1 };
+                let versions = Versions { program: 1 - version, upgrade_to: version };
+                self.troupe.actors[actor].versions = versions;
                 self.kill_actor(actor)?;
             }
         }
-        self.troupe.operator.add(Task::Upgrade { instance: role.name, version: 1 });
         Ok(())
     }
 }

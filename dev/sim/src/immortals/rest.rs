@@ -39,11 +39,30 @@ impl World {
             if self.agenda.now() > patience {
                 return Err(Broken::new(RULE, trouble));
             }
+            if asked % 10 == 9 {
+                self.help_upgrades()?;
+            }
             self.ask_all_nodes();
             asked += 1;
             let next = self.agenda.now() + SECOND;
             self.run_until(next)?;
         }
+    }
+
+    /// Programs for upgrades that are wished for and not made: those that could make them may have been
+    /// turned away meanwhile.
+    fn help_upgrades(&mut self) -> Result<(), Broken> {
+        let mut open = Vec::new();
+        for ((instance, _), shown) in &self.troupe.operator.shown {
+            if let Some(version) = open_upgrade(shown) {
+                open.push((instance.clone(), version));
+            }
+        }
+        open.dedup();
+        for (instance, version) in open {
+            self.put_upgraders(&instance, version)?;
+        }
+        Ok(())
     }
 
     fn ask_all_nodes(&mut self) {
@@ -97,8 +116,7 @@ impl World {
         if !mind.is_at_rest() {
             return Some(format!("it waits: {mind:?}").chars().take(400).collect());
         }
-        let upgraded = self.troupe.operator.upgraded.contains(&actor.role.name);
-        (mind.version != u64::from(upgraded)).then(|| format!("it is at version {}", mind.version))
+        None
     }
 
     /// Two copies that live and have said different things at one input.
@@ -135,13 +153,34 @@ impl World {
                     return Some(format!("n{} does not show {}", machine + 1, role.name));
                 };
                 let inputs = self.troupe.books.inputs_of(&role.name);
-                if let Some(odd) = oddity(shown, machines.len(), inputs) {
+                let odd = oddity(shown, machines.len(), inputs);
+                if let Some(odd) = odd.or_else(|| self.odd_version(&role.name, shown)) {
                     return Some(format!("{odd} in {} at n{}: {shown}", role.name, machine + 1));
                 }
             }
         }
         None
     }
+}
+
+impl World {
+    /// All copies are of the version that was wished for last, unless that was given up.
+    fn odd_version(&self, instance: &str, shown: &Value) -> Option<&'static str> {
+        if open_upgrade(shown).is_some() {
+            return Some("an upgrade that is not made");
+        }
+        let versions = self.troupe.of(instance).filter_map(|actor| actor.talk.as_ref());
+        let mut versions = versions.filter_map(|talk| talk.mind.as_ref()).map(|mind| mind.version);
+        let told = shown["replicas"][0]["programVersion"].as_u64();
+        versions.any(|version| Some(version) != told).then_some("versions")
+    }
+}
+
+/// The version that is wished for and that the instance has not, unless that was given up.
+fn open_upgrade(shown: &Value) -> Option<u64> {
+    let wished = shown["upgradeVersion"].as_u64()?;
+    let is_there = shown["replicas"][0]["programVersion"].as_u64() == Some(wished);
+    (!is_there && shown["upgradeGivenUp"] != true).then_some(wished)
 }
 
 fn is_primary(actor: &Actor) -> bool {

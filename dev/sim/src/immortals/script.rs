@@ -45,6 +45,8 @@ impl Role {
 pub(crate) struct Mind {
     pub(crate) inputs: u64,
     pub(crate) version: u64,
+    /// The input that made it so.
+    pub(crate) upgraded_at: u64,
     time: u64,
     /// Of all inputs.
     hash: u64,
@@ -54,10 +56,13 @@ pub(crate) struct Mind {
     pub(crate) said: BTreeMap<String, u64>,
     pub(crate) impulses: BTreeSet<String>,
     awaited: u64,
-    pub(crate) timers: BTreeSet<u64>,
+    /// With the time at which each is due.
+    pub(crate) timers: BTreeMap<u64, u64>,
     pub(crate) effects: BTreeSet<u64>,
-    /// A timer that will be taken back.
-    doubtful: Option<u64>,
+    /// A timer that will be taken back, unless somebody sets a clock.
+    doubtful: Option<(u64, u64)>,
+    /// Those that were taken back. One that is due by then may have been on its way already.
+    taken_back: BTreeMap<u64, u64>,
     next_call: u64,
     pub(crate) calls: BTreeMap<u64, String>,
     rounds: u64,
@@ -178,7 +183,9 @@ impl Mind {
                     return Err(format!("the result of side effect {id}, which nobody awaits"));
                 }
             }
-            Message::Upgrade { version } => self.version = *version,
+            Message::Upgrade { version } => {
+                (self.version, self.upgraded_at) = (*version, heard.number);
+            }
             Message::Skipped => {}
         }
         Ok(())
@@ -250,20 +257,26 @@ impl Mind {
     }
 
     fn timer(&mut self, role: &Role, id: u64, says: &mut Vec<Said>) -> Result<(), String> {
-        if self.doubtful == Some(id) {
-            return Err(format!("timer {id} fired an hour too early"));
+        let doubtful = self.doubtful.take_if(|(doubtful, _)| *doubtful == id).map(|(_, due)| due);
+        let known = self.timers.remove(&id);
+        let goes_on = known.is_some();
+        let due = known.or(doubtful).or_else(|| self.taken_back.remove(&id));
+        match due {
+            None => return Err(format!("timer {id} fired, which nobody awaits")),
+            Some(due) if self.time < due => {
+                return Err(format!("timer {id} of {due} fired at {}", self.time));
+            }
+            Some(_) if goes_on => self.go_on(role, says),
+            Some(_) => {}
         }
-        if !self.timers.remove(&id) {
-            return Err(format!("timer {id} fired, which nobody awaits"));
-        }
-        self.go_on(role, says);
         Ok(())
     }
 
     /// A client's round.
     fn go_on(&mut self, role: &Role, says: &mut Vec<Said>) {
         let Part::Client { pace, .. } = role.part else { return };
-        if let Some(id) = self.doubtful.take() {
+        if let Some((id, due)) = self.doubtful.take() {
+            self.taken_back.insert(id, due);
             says.push(Said::Cancel { id });
         }
         if self.rounds == 0 {
@@ -287,14 +300,14 @@ impl Mind {
         }
         if self.draw(5) == 0 && self.rounds > 0 {
             self.awaited += 1;
-            self.doubtful = Some(self.awaited);
-            let due = Some(Moment(self.time + 3_600_000_000));
-            says.push(Said::Await { id: self.awaited, due });
+            let due = self.time + 3_600_000_000;
+            self.doubtful = Some((self.awaited, due));
+            says.push(Said::Await { id: self.awaited, due: Some(Moment(due)) });
         }
         self.awaited += 1;
-        self.timers.insert(self.awaited);
-        let due = Some(Moment(self.time + 1 + self.draw(pace)));
-        says.push(Said::Await { id: self.awaited, due });
+        let due = self.time + 1 + self.draw(pace);
+        self.timers.insert(self.awaited, due);
+        says.push(Said::Await { id: self.awaited, due: Some(Moment(due)) });
     }
 
     fn await_effect(&mut self, says: &mut Vec<Said>) {

@@ -412,7 +412,7 @@ impl World {
         let role = Arc::clone(&one.role);
         let Some(talk) = &mut one.talk else { return Ok(false) };
         let Some(heard) = talk.queue.pop_front() else { return Ok(false) };
-        if role.part == Part::Delicate && is_poison(&heard.message) {
+        if role.part == Part::Delicate && is_deadly(&heard.message) {
             if self.troupe.dice.chance(500) {
                 talk.say_fault(heard.number);
                 self.write_out(actor);
@@ -430,7 +430,9 @@ impl World {
         if role.part == Part::Clock && !digests.is_empty() {
             one.times_told.push((heard.number, clock));
         }
-        self.troupe.books.handled(&role.name, heard.number, mind.digest(), &digests)?;
+        if !self.troupe.books.is_void(&role.name, mind.upgraded_at) {
+            self.troupe.books.handled(&role.name, heard.number, mind.digest(), &digests)?;
+        }
         talk.say_all(&role, &says);
         let is_primary = talk.is_primary;
         for said in &says {
@@ -491,7 +493,7 @@ impl World {
         let wrong = |rule| Err(Broken::new(rule, format!("{at}: {code}: {text}")));
         match code {
             "UPGRADED" | "PROGRAM_VERSION" => {
-                let all = [(0, 1), (1, 1), (0, 0)];
+                let all = [(0, 1), (1, 1), (0, 0), (1, 0)];
                 let (program, upgrade_to) = *self.troupe.dice.pick(&all);
                 one.versions = Versions { program, upgrade_to };
             }
@@ -608,8 +610,13 @@ fn impulse_id(payload: &Bytes) -> String {
     String::from_utf8_lossy(payload).trim_matches('"').to_owned()
 }
 
-fn is_poison(message: &Message) -> bool {
-    matches!(message, Message::Impulse { payload, .. } if impulse_id(payload).starts_with(POISON))
+/// A delicate program dies of poison, and of any upgrade.
+fn is_deadly(message: &Message) -> bool {
+    match message {
+        Message::Impulse { payload, .. } => impulse_id(payload).starts_with(POISON),
+        Message::Upgrade { .. } => true,
+        _ => false,
+    }
 }
 
 /// Each message that is said, in short.

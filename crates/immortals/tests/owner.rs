@@ -1,0 +1,741 @@
+//! One owner alone, its log a list: what it does with what others send, with its clock, with impulses that
+//! find no room, and with an upgrade that no program can make.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use immortals::{
+    Ask, Between, Door, Entries, Entry, Ground, Input, Instance, Lane, NativeDoor, Options, Output,
+    Peer, Settings, Standing, Told, UpgradeOutcome,
+};
+use protocol::immortal::{
+    Fate, Hello, Message, Status, ToNode, ToProgram, blocks, messages, put_message, split_frame,
+};
+use protocol::{GroupId, Moment, Now, Position, ReplicaId, Term};
+use storage::{MemoryStore, Space};
+
+const OURS: GroupId = GroupId(1 << 20);
+const THEIRS: GroupId = GroupId((1 << 20) + 1);
+const TERM: Term = Term(1);
+
+/// Nothing here is made to fail.
+const GOOD: &str = "what is made here is good";
+
+/// What is committed is applied at once.
+#[derive(Default)]
+struct Log {
+    entries: Vec<(Position, Term, Bytes)>,
+    /// What is not so as usual.
+    standings: BTreeMap<GroupId, Standing>,
+    directory: Position,
+}
+
+impl Entries for Log {
+    fn after(&self, position: Position, _bytes_max: usize) -> Vec<(Position, Term, Bytes)> {
+        // The first one is at position 1.
+        let skipped = usize::try_from(position.0).expect(GOOD);
+        self.entries.iter().skip(skipped).cloned().collect()
+    }
+
+    fn members_at(&self, _position: Position) -> Vec<u8> {
+        vec![1]
+    }
+
+    fn resolve(&self, name: &str) -> Option<GroupId> {
+        (name == "theirs").then_some(THEIRS)
+    }
+
+    fn standing(&self, group: GroupId) -> Standing {
+        self.standings.get(&group).copied().unwrap_or(Standing::Registered)
+    }
+
+    fn directory(&self) -> Position {
+        self.directory
+    }
+}
+
+struct Owner {
+    instance: Instance,
+    store: MemoryStore,
+    space: Space,
+    log: Log,
+    now: Now,
+    program: u64,
+    told: BytesMut,
+    /// What the program was given.
+    inputs: Vec<(Moment, Message)>,
+    last: u64,
+    /// It fails on an upgrade.
+    is_frail: bool,
+    /// It says something on an upgrade, and not yet that it is done.
+    is_slow_to_upgrade: bool,
+    /// What is proposed is not committed, but waits here.
+    waiting: Option<VecDeque<Bytes>>,
+    /// What is told of the checksum of its states, beside the truth.
+    lie: u32,
+    /// To other replicas.
+    handed: Vec<Peer>,
+    /// From where on the others still have their messages.
+    floor: u64,
+    /// Not its inputs.
+    heard: Vec<ToProgram>,
+    /// The code of the last error.
+    told_last: String,
+    answers: Vec<Told>,
+}
+
+impl Owner {
+    /// An owner with a program that is the primary.
+    fn new() -> Self {
+        let mut owner = Self::replica(1, &[1]);
+        owner.step(Input::Opened { term: TERM });
+        owner.attach(0, 0);
+        assert!(owner.instance.is_primary());
+        owner
+    }
+
+    fn replica(me: u64, replicas: &[u64]) -> Self {
+        let settings = Settings {
+            replicas: replicas.iter().map(|id| ReplicaId(*id)).collect(),
+            checkpoint_bytes: 0,
+            recovery_micros: 0,
+            program_timeout_micros: 60_000_000,
+            divergence_alarm: true,
+            upgrade_version: None,
+            upgrade_wish: 0,
+            first_version: 0,
+            paused: false,
+            memory: false,
+        };
+        let store = MemoryStore::new();
+        let (space, _) = Space::open(&store, OURS).expect(GOOD);
+        let (name, node) = ("ours".to_owned(), "n1".to_owned());
+        let options = Options { name, group: OURS, me: ReplicaId(me), node, settings };
+        let instance = Instance::open(options, &store, &space).expect(GOOD);
+        Self {
+            instance,
+            store,
+            space,
+            log: Log::default(),
+            now: Now { steady_micros: 100_000_000, wall: Moment(50_000_000) },
+            program: 0,
+            told: BytesMut::new(),
+            inputs: Vec::new(),
+            last: 0,
+            is_frail: false,
+            is_slow_to_upgrade: false,
+            waiting: None,
+            lie: 0,
+            handed: Vec::new(),
+            floor: 1,
+            heard: Vec::new(),
+            told_last: String::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    fn with(
+        &mut self,
+        doing: impl FnOnce(&mut Instance, &mut Ground<'_>, &mut Vec<Output>),
+    ) -> Vec<Between> {
+        let mut outputs = Vec::new();
+        let log = std::mem::take(&mut self.log);
+        let (now, space) = (self.now, self.space);
+        let mut ground = Ground { now, store: &mut self.store, space, entries: &log };
+        doing(&mut self.instance, &mut ground, &mut outputs);
+        self.log = log;
+        self.act(outputs)
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Between> {
+        self.with(|instance, ground, outputs| instance.step(ground, input, outputs).expect(GOOD))
+    }
+
+    /// Another program, in the place of the one that was there.
+    fn attach(&mut self, program_version: u64, upgrade_to: u64) {
+        self.step(Input::Detached { program: self.program });
+        self.program += 1;
+        self.told.clear();
+        let program = self.program;
+        let (version_min, version_max) = (1, 1);
+        let instance = "ours".into();
+        let hello = Hello { version_min, version_max, instance, program_version, upgrade_to };
+        let door = Door::Native(NativeDoor::default());
+        self.with(|instance, ground, outputs| {
+            instance.attach(ground, program, door, hello, outputs).expect(GOOD);
+        });
+    }
+
+    /// Commits what is proposed, and is the program.
+    fn act(&mut self, outputs: Vec<Output>) -> Vec<Between> {
+        let mut said = Vec::new();
+        // What is told was told before anything that is proposed is committed.
+        let (proposed, others): (Vec<_>, Vec<_>) =
+            outputs.into_iter().partition(|output| matches!(output, Output::Propose(_)));
+        for output in others.into_iter().chain(proposed) {
+            match output {
+                Output::Propose(entry) => match &mut self.waiting {
+                    Some(waiting) => waiting.push_back(entry),
+                    None => said.extend(self.commit(entry)),
+                },
+                Output::Tell { bytes, program } if program == self.program => {
+                    bytes.iter().for_each(|piece| self.told.extend_from_slice(piece));
+                }
+                Output::Between { message, .. } => said.push(message),
+                Output::Answer { told, .. } => self.answers.push(told),
+                Output::Peer { message, .. } if !matches!(message, Peer::Status(_)) => {
+                    self.handed.push(message);
+                }
+                _ => {}
+            }
+        }
+        while let Some(frame) = split_frame(&mut self.told, 32 << 20).expect(GOOD) {
+            let answer = self.hear(ToProgram::read(frame).expect(GOOD));
+            if !answer.is_empty() {
+                let (program, bytes) = (self.program, answer.into());
+                said.extend(self.step(Input::Heard { program, bytes }));
+            }
+        }
+        said
+    }
+
+    fn commit(&mut self, entry: Bytes) -> Vec<Between> {
+        let position = Position(self.log.entries.len() as u64 + 1);
+        self.log.entries.push((position, TERM, entry.clone()));
+        self.with(|instance, ground, outputs| {
+            instance.apply(ground, position, TERM, Some(entry), outputs).expect(GOOD);
+            instance.settle(ground, outputs).expect(GOOD);
+        })
+    }
+
+    fn hear(&mut self, frame: ToProgram) -> Vec<u8> {
+        let mut answer = Vec::new();
+        match frame {
+            ToProgram::Genesis => self.give_state(0, &mut answer),
+            ToProgram::TakeCheckpoint { request } => self.give_state(request, &mut answer),
+            ToProgram::Load { input, .. } => self.last = input,
+            ToProgram::Deliver { time, blocks: bytes, .. } => {
+                for block in blocks(bytes) {
+                    for message in messages(block.expect(GOOD).messages) {
+                        let message = message.expect(GOOD);
+                        self.last += 1;
+                        if self.is_frail && matches!(message, Message::Upgrade { .. }) {
+                            let (input, text) = (self.last, "it cannot".into());
+                            ToNode::Fault { input, text }.put(&mut answer);
+                            return answer;
+                        }
+                        if self.is_slow_to_upgrade && matches!(message, Message::Upgrade { .. }) {
+                            self.inputs.push((time, message));
+                            put_words_of_the_new_version(&mut answer);
+                            return answer;
+                        }
+                        self.inputs.push((time, message));
+                    }
+                }
+                ToNode::Done { input: self.last }.put(&mut answer);
+            }
+            ToProgram::Ping { number } => ToNode::Pong { number }.put(&mut answer),
+            ToProgram::Error { code, .. } => self.told_last = code,
+            other => self.heard.push(other),
+        }
+        answer
+    }
+
+    /// It has none.
+    fn give_state(&mut self, request: u64, answer: &mut Vec<u8>) {
+        ToNode::Checkpoint { request }.put(answer);
+        ToNode::CheckpointEnd { crc: self.lie }.put(answer);
+    }
+
+    fn says(&mut self, frame: &ToNode) -> Vec<Between> {
+        let mut bytes = Vec::new();
+        frame.put(&mut bytes);
+        self.step(Input::Heard { program: self.program, bytes: bytes.into() })
+    }
+
+    /// Messages of the other instance, each with its number.
+    fn comes(&mut self, first: u64, count: u64) -> Vec<Between> {
+        self.comes_from(THEIRS, first, count)
+    }
+
+    fn comes_from(&mut self, from: GroupId, first: u64, count: u64) -> Vec<Between> {
+        let mut bytes = Vec::new();
+        for number in first..first + count {
+            let payload = Bytes::from(number.to_string());
+            put_message(&mut bytes, &Message::Fork { method: 1, payload });
+        }
+        let (lane, name, floor) = (Lane::Stream, "theirs".to_owned(), self.floor);
+        let messages = bytes.into();
+        let message = Between::Send { lane, name, floor, first, count, messages };
+        self.step(Input::Between { from, message })
+    }
+
+    /// The numbers of the messages that the program was given.
+    fn handled(&self) -> Vec<u64> {
+        let payloads = self.inputs.iter().filter_map(|(_, message)| match message {
+            Message::Fork { payload, .. } => Some(payload),
+            _ => None,
+        });
+        payloads
+            .map(|payload| std::str::from_utf8(payload).expect(GOOD).parse().expect(GOOD))
+            .collect()
+    }
+
+    fn waits(&mut self, micros: u64) {
+        for _ in 0..micros / 100_000 {
+            self.now.steady_micros += 100_000;
+            self.now.wall.0 += 100_000;
+            self.step(Input::Tick);
+        }
+    }
+
+    fn impulse(&mut self, number: u64, bytes: usize) -> Vec<Between> {
+        let mut message = Vec::new();
+        let payload = Bytes::from(vec![7; bytes]);
+        put_message(&mut message, &Message::Impulse { method: 1, payload });
+        let (destination, message) = ("theirs".into(), message.into());
+        self.says(&ToNode::Impulse { number, destination, message })
+    }
+
+    /// What the program was told since the last time.
+    fn take_heard(&mut self) -> Vec<ToProgram> {
+        let quiet =
+            |frame: &ToProgram| matches!(frame, ToProgram::Fate { .. } | ToProgram::Credit { .. });
+        std::mem::take(&mut self.heard).into_iter().filter(quiet).collect()
+    }
+
+    fn set_upgrade(&mut self, version: u64, wish: u64) {
+        let mut settings = self.instance.settings().clone();
+        (settings.upgrade_version, settings.upgrade_wish) = (Some(version), wish);
+        self.step(Input::Settings(settings));
+    }
+}
+
+#[test]
+fn of_a_piece_that_overlaps_only_what_is_new_is_taken() {
+    let mut owner = Owner::new();
+    owner.comes(1, 3);
+    owner.comes(2, 4);
+    owner.comes(1, 5);
+    owner.comes(6, 1);
+    assert_eq!(owner.handled(), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_gap_is_not_taken_and_the_sender_is_told_where_to_begin() {
+    let mut owner = Owner::new();
+    owner.comes(1, 2);
+    let said = owner.comes(4, 1);
+    let again = Between::Received { lane: Lane::Stream, logged: 2, again: Some(3) };
+    assert_eq!(said, [again]);
+    assert_eq!(owner.handled(), [1, 2]);
+}
+
+#[test]
+fn what_was_confirmed_and_lost_is_missing_where_durability_is_in_memory_and_the_rest_comes() {
+    for memory in [false, true] {
+        let mut owner = Owner::new();
+        let mut settings = owner.instance.settings().clone();
+        settings.memory = memory;
+        owner.step(Input::Settings(settings));
+        owner.comes(1, 2);
+        // The sender was told that 3 and 4 are logged, by an owner that forgot them.
+        owner.floor = 5;
+        let said = owner.comes(5, 2);
+        if memory {
+            assert_eq!(owner.handled(), [1, 2, 5, 6]);
+            owner.comes(7, 1);
+            owner.comes(6, 2);
+            assert_eq!(owner.handled(), [1, 2, 5, 6, 7]);
+        } else {
+            let again = Between::Received { lane: Lane::Stream, logged: 2, again: Some(3) };
+            assert_eq!((said, owner.handled()), (vec![again], vec![1, 2]));
+        }
+    }
+}
+
+#[test]
+fn a_message_is_confirmed_when_it_is_logged() {
+    let mut owner = Owner::new();
+    let said = owner.comes(1, 2);
+    let logged = Between::Received { lane: Lane::Stream, logged: 2, again: None };
+    assert_eq!(said, [logged]);
+}
+
+#[test]
+fn a_timer_fires_although_the_clock_was_set_back() {
+    let mut owner = Owner::new();
+    let due = Moment(owner.now.wall.0 + 2_000_000);
+    owner.says(&ToNode::Await { id: 1, due: Some(due) });
+    owner.now.wall = Moment(10_000_000);
+    owner.now.steady_micros += 1_900_000;
+    owner.step(Input::Tick);
+    assert!(!owner.inputs.iter().any(|(_, message)| *message == Message::Timer { id: 1 }));
+    owner.now.steady_micros += 200_000;
+    owner.step(Input::Tick);
+    owner.step(Input::Tick);
+    let fired: Vec<&Moment> = owner
+        .inputs
+        .iter()
+        .filter(|(_, message)| *message == Message::Timer { id: 1 })
+        .map(|(time, _)| time)
+        .collect();
+    assert_eq!(fired.len(), 1, "once, and not when the clock has come to its time again");
+    assert!(*fired[0] >= due, "it is given a time at which it is due");
+}
+
+#[test]
+fn an_impulse_that_finds_no_room_is_refused_and_credit_tells_when_there_is_again() {
+    let mut owner = Owner::new();
+    let said = owner.impulse(1, 1 << 20);
+    let Some(Between::Where { lane }) = said.first().cloned() else { panic!("{said:?}") };
+    for number in 2..=4 {
+        owner.impulse(number, 1 << 20);
+    }
+    assert_eq!(owner.take_heard(), []);
+    owner.impulse(5, 1 << 20);
+    owner.impulse(6, 1 << 20);
+    let credit = |bytes| ToProgram::Credit { destination: "theirs".into(), bytes };
+    let lost = |number| ToProgram::Fate { number, fate: Fate::Lost, input: 0 };
+    assert_eq!(owner.take_heard(), [credit(0), lost(5), lost(6)], "of no room it is told once");
+
+    let confirm = |owner: &mut Owner, logged| {
+        let message = Between::Received { lane, logged, again: None };
+        owner.step(Input::Between { from: THEIRS, message });
+        owner.take_heard()
+    };
+    let logged = |number| ToProgram::Fate { number, fate: Fate::Logged, input: 0 };
+    assert_eq!(confirm(&mut owner, 1), [logged(1)], "that is not much room");
+    let heard = confirm(&mut owner, 3);
+    let Some(ToProgram::Credit { bytes, .. }) = heard.last() else { panic!("{heard:?}") };
+    assert!((2 << 20..4 << 20).contains(bytes), "{bytes}");
+    assert_eq!(heard.len(), 3, "two fates, and credit once: {heard:?}");
+    owner.impulse(7, 1 << 20);
+    assert_eq!(owner.take_heard(), [], "it is on its way");
+}
+
+#[test]
+fn when_too_much_is_kept_for_a_destination_no_more_is_delivered_and_both_ends_are_told() {
+    const PIECE: usize = 15 << 20;
+    let mut owner = Owner::new();
+    let mut bytes = Vec::new();
+    let payload = Bytes::from(vec![7; PIECE]);
+    put_message(&mut bytes, &Message::Fork { method: 1, payload });
+    let messages = Bytes::from(bytes);
+    for _ in 0..18 {
+        let (destination, messages) = ("theirs".to_owned(), messages.clone());
+        owner.says(&ToNode::Send { destination, count: 1, messages });
+    }
+    let credit = |bytes| ToProgram::Credit { destination: "theirs".into(), bytes };
+    assert_eq!(owner.take_heard(), [credit(0)]);
+    assert_eq!(owner.instance.waits_for(), ["theirs"]);
+    owner.comes(1, 1);
+    assert_eq!(owner.handled(), [0; 0], "it is logged, and waits");
+    let message = Between::Received { lane: Lane::Stream, logged: 18, again: None };
+    owner.step(Input::Between { from: THEIRS, message });
+    assert_eq!(owner.handled(), [1]);
+    assert!(matches!(owner.take_heard()[..], [ToProgram::Credit { bytes: 1.., .. }]));
+    assert!(owner.instance.waits_for().is_empty());
+}
+
+#[test]
+fn a_sender_that_is_not_known_waits_and_one_that_is_gone_is_not_heard() {
+    let mut owner = Owner::new();
+    let newcomer = GroupId(THEIRS.0 + 1);
+    for standing in [Standing::Unknown, Standing::Gone] {
+        owner.log.standings.insert(newcomer, standing);
+        assert_eq!(owner.comes_from(newcomer, 1, 1), [], "{standing:?}");
+    }
+    owner.log.standings.clear();
+    owner.comes_from(newcomer, 1, 1);
+    assert_eq!(owner.handled(), [1]);
+}
+
+#[test]
+fn senders_that_are_gone_are_forgotten_when_there_are_many_and_nothing_of_them_comes_again() {
+    const MANY: u32 = 16_500;
+    let mut owner = Owner::new();
+    let sender = |number| GroupId(THEIRS.0 + number);
+    for number in 0..MANY {
+        owner.comes_from(sender(number), 1, 1);
+    }
+    assert_eq!(owner.instance.senders().count(), MANY as usize);
+    owner.log.standings.extend((10..MANY).map(|number| (sender(number), Standing::Gone)));
+    owner.log.directory = Position(300);
+    owner.step(Input::Tick);
+    assert!(owner.instance.senders().count() < 7_000);
+    let before = owner.handled().len();
+    assert_eq!(owner.comes_from(sender(20), 1, 1), [], "it is gone");
+    // One that has not heard of it waits with senders that it does not know.
+    owner.log.standings.clear();
+    owner.log.directory = Position(299);
+    assert_eq!(owner.comes_from(sender(20), 1, 1), []);
+    assert_eq!(owner.handled().len(), before);
+    assert_eq!(owner.comes_from(sender(5), 1, 2).len(), 1, "one that is known goes on");
+    assert_eq!(owner.handled().len(), before + 1);
+}
+
+#[test]
+fn an_upgrade_at_which_programs_fail_is_given_up_and_the_old_version_goes_on() {
+    let mut owner = Owner::new();
+    owner.comes(1, 1);
+    owner.attach(0, 1);
+    owner.is_frail = true;
+    owner.set_upgrade(1, 1);
+    owner.step(Input::Tick);
+    for _ in 0..2 {
+        assert!(!owner.instance.has_given_up_the_upgrade(), "it is tried three times");
+        assert_eq!(owner.instance.version_in_use(), 0, "nobody has made it yet");
+        owner.attach(0, 1);
+    }
+    assert_eq!((owner.instance.status().held, owner.instance.version_in_use()), (None, 0));
+    assert!(owner.instance.has_given_up_the_upgrade());
+    owner.attach(0, 0);
+    owner.comes(2, 1);
+    assert_eq!(owner.inputs.iter().filter(|(_, m)| *m == Message::Skipped).count(), 1);
+    assert_eq!(owner.handled().last(), Some(&2));
+    owner.waits(1_000_000);
+    assert_eq!(owner.instance.version_in_use(), 0, "it is not tried again by itself");
+
+    // Somebody has mended the program, and asks again.
+    owner.is_frail = false;
+    owner.attach(0, 1);
+    owner.set_upgrade(1, 2);
+    owner.waits(500_000);
+    assert_eq!(owner.instance.version_in_use(), 1);
+    assert!(!owner.instance.has_given_up_the_upgrade());
+    // The checkpoint is of the new version, and lets programs of the old one begin no more.
+    assert_eq!(owner.instance.program_version_at_base(), Some(1));
+}
+
+#[test]
+fn an_upgrade_that_was_wished_for_before_the_start_comes_after_it() {
+    let mut owner = Owner::replica(1, &[1]);
+    owner.set_upgrade(1, 1);
+    owner.step(Input::Opened { term: TERM });
+    owner.attach(0, 1);
+    owner.waits(200_000);
+    let inputs: Vec<&Message> = owner.inputs.iter().map(|(_, message)| message).collect();
+    assert!(
+        matches!(inputs[..], [Message::Start { .. }, Message::Upgrade { version: 1 }]),
+        "{inputs:?}"
+    );
+}
+
+#[test]
+fn an_upgrade_whose_program_is_gone_is_given_up_after_a_while() {
+    let mut owner = Owner::new();
+    owner.attach(0, 1);
+    owner.is_frail = true;
+    owner.set_upgrade(1, 1);
+    owner.step(Input::Tick);
+    // It has failed once, and only the old one is started again: it waits at the upgrade.
+    owner.attach(0, 0);
+    owner.comes(1, 1);
+    owner.waits(9_000_000);
+    assert_eq!(owner.handled(), [0; 0]);
+    owner.waits(2_000_000);
+    // It had to begin anew.
+    owner.attach(0, 0);
+    assert_eq!((owner.handled().last(), owner.instance.version_in_use()), (Some(&1), 0));
+}
+
+#[test]
+fn an_upgrade_is_given_up_at_once_when_its_input_is_taken_out() {
+    let mut owner = Owner::new();
+    owner.attach(0, 1);
+    owner.is_frail = true;
+    owner.set_upgrade(1, 1);
+    owner.step(Input::Tick);
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input: 2 } });
+    assert_eq!(owner.answers, [Told::Done { input: 2 }]);
+    assert_eq!(owner.instance.version_in_use(), 0);
+    owner.step(Input::Ask { ticket: 2, ask: Ask::Skip { input: 1 } });
+    assert!(matches!(owner.answers[1], Told::Refused(_)), "that is START");
+}
+
+#[test]
+fn a_checkpoint_is_taken_when_a_recovery_would_take_too_long() {
+    let mut owner = Owner::new();
+    let mut settings = owner.instance.settings().clone();
+    settings.recovery_micros = 1_000_000;
+    owner.step(Input::Settings(settings));
+    let base = |owner: &Owner| owner.instance.status().base_input;
+    owner.waits(20_000_000);
+    owner.comes(1, 1);
+    assert_eq!(base(&owner), 0, "it had nothing to do");
+    owner.is_slow(2, 900_000);
+    owner.waits(100_000);
+    assert_eq!(base(&owner), 0);
+    owner.is_slow(3, 200_000);
+    owner.waits(100_000);
+    assert_eq!(base(&owner), 4);
+}
+
+#[test]
+fn a_state_whose_checksum_is_wrong_is_not_taken_and_its_program_is_let_go() {
+    let mut owner = Owner::replica(1, &[1]);
+    owner.step(Input::Opened { term: TERM });
+    owner.lie = 7;
+    owner.attach(0, 0);
+    assert_eq!(
+        (owner.told_last.as_str(), owner.instance.program_version_at_base()),
+        ("BAD_FRAME", None)
+    );
+    owner.lie = 0;
+    owner.attach(0, 0);
+    owner.comes(1, 1);
+    owner.lie = 7;
+    owner.told_last.clear();
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    assert_eq!((owner.told_last.as_str(), owner.instance.status().base_input), ("BAD_FRAME", 0));
+    owner.lie = 0;
+    owner.attach(0, 0);
+    assert_eq!(owner.handled(), [1, 1], "it began from the good one");
+    owner.step(Input::Ask { ticket: 2, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    assert_eq!(owner.instance.status().base_input, 2);
+}
+
+/// An owner takes a checkpoint that is handed on to another replica, whose log is the same. `damage` may
+/// change what is handed.
+fn handed_on(mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
+    let mut owner = Owner::replica(1, &[1, 2]);
+    owner.step(Input::Opened { term: TERM });
+    owner.attach(0, 0);
+    let mut bytes = Vec::new();
+    let payload = Bytes::from(vec![7; 900_000]);
+    put_message(&mut bytes, &Message::Fork { method: 1, payload });
+    let (destination, messages) = ("theirs".into(), bytes.into());
+    owner.says(&ToNode::Send { destination, count: 1, messages });
+    owner.comes(1, 1);
+    let mut other = Owner::replica(2, &[1, 2]);
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    for (_, _, entry) in owner.log.entries.clone() {
+        other.commit(entry);
+    }
+    while let Some(mut message) = owner.handed.pop() {
+        if let Peer::Chunk { bytes, last, .. } = &message {
+            assert!(bytes.len() <= 300_000, "a piece of {} bytes", bytes.len());
+            assert!(last.as_ref().is_none_or(|record| record.pieces() == 4));
+        }
+        damage(&mut message);
+        other.step(Input::Peer { from: ReplicaId(1), message });
+        for message in std::mem::take(&mut other.handed) {
+            owner.step(Input::Peer { from: ReplicaId(2), message });
+        }
+    }
+    (owner, other)
+}
+
+#[test]
+fn what_is_kept_travels_with_a_checkpoint_in_pieces() {
+    let (_, mut other) = handed_on(|_| {});
+    assert_eq!(other.instance.status().base_input, 2);
+    other.attach(0, 0);
+    let kept = other.instance.outputs();
+    assert!(matches!(&kept[..], [(to, 1, 0, 900_000..)] if to == "theirs"), "{kept:?}");
+    // From there on it is the owner, and sends it.
+    other.step(Input::Opened { term: Term(2) });
+    let (lane, logged) = (Lane::Stream, 0);
+    let message = Between::Received { lane, logged, again: Some(1) };
+    let said = other.step(Input::Between { from: THEIRS, message });
+    assert!(matches!(said[..], [Between::Send { first: 1, count: 1, .. }]), "{said:?}");
+}
+
+#[test]
+fn a_checkpoint_that_is_damaged_on_its_way_is_not_taken() {
+    for piece in 0..4 {
+        let (owner, other) = handed_on(|message| {
+            if let Peer::Chunk { number, bytes, .. } = message
+                && *number == piece
+            {
+                let mut damaged = bytes.to_vec();
+                damaged[0] ^= 1;
+                *bytes = damaged.into();
+            }
+        });
+        assert_eq!(owner.instance.status().base_input, 2);
+        assert_eq!(other.instance.status().base_input, 0, "piece {piece}");
+    }
+}
+
+#[test]
+fn a_replica_that_missed_a_checkpoint_is_sent_it_by_the_owner() {
+    let (mut owner, other) = handed_on(|_| {});
+    assert_eq!(owner.handed, []);
+    let mut status = other.instance.status();
+    status.base = Position(0);
+    for _ in 0..2 {
+        let message = Peer::Status(status.clone());
+        owner.step(Input::Peer { from: ReplicaId(2), message });
+        assert_eq!(owner.handed, []);
+        for _ in 0..35 {
+            let message = Peer::Status(status.clone());
+            owner.step(Input::Peer { from: ReplicaId(2), message });
+            owner.waits(100_000);
+        }
+        let begun = std::mem::take(&mut owner.handed);
+        assert!(matches!(begun[..], [Peer::Chunk { number: 0, .. }]), "{begun:?}");
+    }
+}
+
+/// A message, and a side effect that it awaits.
+fn put_words_of_the_new_version(answer: &mut Vec<u8>) {
+    let mut bytes = Vec::new();
+    put_message(&mut bytes, &Message::Fork { method: 1, payload: Bytes::new() });
+    let (destination, messages) = ("theirs".into(), bytes.into());
+    ToNode::Send { destination, count: 1, messages }.put(answer);
+    ToNode::Await { id: 5, due: None }.put(answer);
+}
+
+#[test]
+fn nothing_that_a_new_version_says_leaves_before_it_is_logged_that_there_is_one() {
+    let mut owner = Owner::new();
+    owner.attach(0, 1);
+    owner.is_slow_to_upgrade = true;
+    owner.set_upgrade(1, 1);
+    assert!(owner.inputs.iter().any(|(_, message)| matches!(message, Message::Upgrade { .. })));
+    owner.waiting = Some(VecDeque::new());
+    // It is not done with it, and has a result already.
+    let (id, status, payload) = (5, Status::Value, Bytes::new());
+    let mut left = owner.says(&ToNode::Result { id, status, payload });
+    owner.now.steady_micros += 1_000_000;
+    left.extend(owner.step(Input::Tick));
+    assert_eq!((owner.waiting.as_ref().map(VecDeque::len), &left[..]), (Some(0), &[][..]));
+    // Now it is done. Until that is committed nothing goes to others, and what is logged comes after it.
+    let input = owner.last;
+    left.extend(owner.says(&ToNode::Done { input }));
+    left.extend(owner.step(Input::Tick));
+    assert_eq!(left, []);
+    let mut waiting = owner.waiting.take().expect(GOOD).into_iter();
+    let first = waiting.next().expect("an outcome");
+    let done = Entry::Upgraded { input, outcome: UpgradeOutcome::Done };
+    assert_eq!(Entry::decode(first.clone()), Ok(done));
+    let left = owner.commit(first);
+    assert!(matches!(left[..], [Between::Where { .. }]), "{left:?}");
+    waiting.for_each(|entry| drop(owner.commit(entry)));
+    let result = |message: &Message| matches!(message, Message::Result { id: 5, .. });
+    assert_eq!(owner.inputs.iter().filter(|(_, message)| result(message)).count(), 1);
+}
+
+impl Owner {
+    /// A message comes, and it takes the program so long to handle it.
+    fn is_slow(&mut self, number: u64, micros: u64) {
+        let program = self.program;
+        // What it is told does not come to it before the time is over.
+        self.program = 0;
+        let mut bytes = Vec::new();
+        put_message(&mut bytes, &Message::Fork { method: 1, payload: Bytes::new() });
+        let (lane, name, floor) = (Lane::Stream, "theirs".to_owned(), 1);
+        let (first, count, messages) = (number, 1, bytes.into());
+        let message = Between::Send { lane, name, floor, first, count, messages };
+        self.step(Input::Between { from: THEIRS, message });
+        self.program = program;
+        self.now.steady_micros += micros;
+        self.last += 1;
+        self.says(&ToNode::Done { input: self.last });
+    }
+}
