@@ -221,14 +221,21 @@ impl Instance {
             self.propose_bare(entry, outputs);
             return Ok(Ok(()));
         }
-        let taking = session.taking.take();
-        if taking.as_ref().is_some_and(|taking| taking.spoilt) {
-            self.checkpoint_wanted = true;
-        } else if let Some(taking) = taking {
-            return self.checkpoint_taken(ground, taking, writer, crc, outputs);
+        if !session.door.confirms()
+            && let Some(taking) = &mut session.taking
+        {
+            // What it has still to say comes now, if there is something.
+            taking.ended = Some((ground.now.steady_micros, crc));
+            self.writing = Some(writer);
+            return Ok(Ok(()));
         }
-        writer.drop_all(ground.store, &ground.space)?;
-        Ok(Ok(()))
+        match session.taking.take() {
+            Some(taking) => self.checkpoint_taken(ground, taking, writer, crc, outputs),
+            None => {
+                writer.drop_all(ground.store, &ground.space)?;
+                Ok(Ok(()))
+            }
+        }
     }
 
     /// The program has gone, or its connection.

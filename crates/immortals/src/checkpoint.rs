@@ -17,6 +17,16 @@ use crate::session::Taking;
 /// A checkpoint that is not taken within so long is asked for again, in microseconds.
 const CHECKPOINT_MICROS_MAX: u64 = 10_000_000;
 
+/// A program that does not confirm inputs is told nothing for so long after its checkpoint, in
+/// microseconds. AMBROSIA's C# binding writes a checkpoint past what its other thread has not sent yet,
+/// and that follows at once.
+const QUIET_MICROS: u64 = 200_000;
+
+/// Such a program is told nothing for so long after any checkpoint, in microseconds. AMBROSIA's
+/// coordinator writes it to a disk in that time, and the JavaScript binding dies when it is asked for
+/// the next one before it has noticed the end of the last.
+const REST_MICROS: u64 = 50_000;
+
 /// A replica that does not take the next piece within so long is given up, in microseconds.
 const PIECE_MICROS_MAX: u64 = 2_000_000;
 
@@ -66,6 +76,7 @@ impl Instance {
             )));
             self.close_session("RELOAD", "a checkpoint was asked for and did not come", outputs);
         }
+        self.mind_quiet_after(ground, outputs)?;
         if self.office.is_none() {
             return self.take_if_wanted(ground, outputs);
         }
@@ -150,6 +161,36 @@ impl Instance {
         if session.take_checkpoint(request, ground.now.steady_micros) {
             self.requests = request;
             self.checkpoint_wanted = false;
+        }
+        Ok(())
+    }
+
+    /// A checkpoint of a program that does not confirm inputs counts when nothing has followed it. What
+    /// has followed is not in it, and would not be said again by a program that begins with it: another
+    /// one is asked for.
+    fn mind_quiet_after(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let now = ground.now.steady_micros;
+        let quiet = |taking: &mut Taking| {
+            taking
+                .ended
+                .is_some_and(|(at, _)| taking.spoilt || now.saturating_sub(at) > QUIET_MICROS)
+        };
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session.rests_since.take_if(|since| now.saturating_sub(*since) > REST_MICROS);
+        let Some(taking) = session.taking.take_if(quiet) else { return Ok(()) };
+        let (Some(writer), Some((_, crc))) = (self.writing.take(), taking.ended) else {
+            return Ok(());
+        };
+        if taking.spoilt {
+            self.checkpoint_wanted = true;
+            return writer.drop_all(ground.store, &ground.space);
+        }
+        if let Err(why) = self.checkpoint_taken(ground, taking, writer, crc, outputs)? {
+            self.close_session("BAD_FRAME", &why.0, outputs);
         }
         Ok(())
     }

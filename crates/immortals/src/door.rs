@@ -35,6 +35,15 @@ impl Door {
         }
     }
 
+    /// Whether the door waits for a checkpoint, asked for by whomever. The program is told nothing
+    /// before all of it has come.
+    pub(crate) fn is_taking_checkpoint(&self) -> bool {
+        match self {
+            Self::Native(_) => false,
+            Self::Ambrosia(door) => door.is_taking_checkpoint(),
+        }
+    }
+
     /// Why the connection cannot go on, if that is so.
     pub(crate) fn why_close(&self) -> Option<String> {
         match self {

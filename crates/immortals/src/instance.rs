@@ -392,6 +392,7 @@ impl Instance {
         let now = ground.now.steady_micros;
         let mut session = Session::new(self.group, program, door, hello, now);
         if let Some((code, text)) = self.why_not(&session) {
+            self.note_for_ambrosias(&session, "turned away", &text, outputs);
             session.tell(&ToProgram::Error { code: code.into(), text });
             outputs.push(Output::Tell { program, bytes: session.out });
             outputs.push(Output::Close { program });
@@ -467,11 +468,26 @@ impl Instance {
 
     pub(crate) fn close_session(&mut self, code: &str, text: &str, outputs: &mut Vec<Output>) {
         let Some(mut session) = self.session.take() else { return };
+        self.note_for_ambrosias(&session, "let go", text, outputs);
         session.tell(&ToProgram::Error { code: code.into(), text: text.into() });
         outputs.push(Output::Tell { program: session.program, bytes: session.out });
         outputs.push(Output::Close { program: session.program });
         self.discarded.extend(self.writing.take());
         self.forget_primary();
+    }
+
+    /// A program of AMBROSIA's ends without knowing why: its protocol cannot tell it.
+    fn note_for_ambrosias(
+        &self,
+        session: &Session,
+        what: &str,
+        why: &str,
+        outputs: &mut Vec<Output>,
+    ) {
+        if !session.door.confirms() {
+            let name = &self.name;
+            outputs.push(Output::Note(format!("the program of '{name}' is {what}: {why}")));
+        }
     }
 
     fn peer(

@@ -231,7 +231,7 @@ impl Instance {
         let (Some(office), Some(session)) = (&mut self.office, &mut self.session) else {
             return false;
         };
-        if office.is_primary || !session.has_come_to(office.until) {
+        if office.is_primary || !session.may_become_primary(office.until) {
             return false;
         }
         office.is_primary = true;

@@ -212,11 +212,11 @@ impl Replay {
             self.end_of_loading()?;
         }
         let confirms = self.door.confirms();
-        while !confirms || self.voice.done == self.told {
+        while (!confirms || self.voice.done == self.told) && !self.door.is_taking_checkpoint() {
             let Some(delivery) = self.pending.pop_front() else { break };
             self.deliver(delivery)?;
         }
-        if confirms && self.voice.done < self.told {
+        if confirms && self.voice.done < self.told || self.door.is_taking_checkpoint() {
             return Ok(Next::Hear);
         }
         if !self.is_at_the_end() {

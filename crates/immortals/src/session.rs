@@ -66,7 +66,10 @@ pub(crate) struct Taking {
     pub(crate) since: u64,
     /// Its outputs up to there, once it has begun to answer.
     pub(crate) voice: Option<Bytes>,
-    /// The program said something while it gave its state: what it said may be in neither.
+    /// All of it has come, then, with this checksum.
+    pub(crate) ended: Option<(u64, u32)>,
+    /// The program said something after it had begun to give its state: that is not in the state, and
+    /// was said because of inputs that are.
     pub(crate) spoilt: bool,
 }
 
@@ -120,6 +123,9 @@ pub(crate) struct Session {
     /// Bytes of the log that were not read for it yet.
     pub(crate) backlog: u64,
     pub(crate) taking: Option<Taking>,
+    /// Since when the checkpoint is here for which its door has waited. A binding may still be busy with
+    /// the end of it.
+    pub(crate) rests_since: Option<u64>,
     /// Nothing more is read, so that a checkpoint can be asked for.
     pausing: bool,
     /// One input at a time.
@@ -174,6 +180,7 @@ impl Session {
             expected: VecDeque::new(),
             backlog: 0,
             taking: None,
+            rests_since: None,
             pausing: false,
             careful: false,
             is_primary: false,
@@ -275,6 +282,7 @@ impl Session {
                 return Ok(Fed::Well);
             }
             while !self.window_is_full()
+                && !self.waits()
                 && !self.waits_for_upgrade(applied)
                 && let Some(portion) = self.portions.pop_front()
             {
@@ -331,12 +339,18 @@ impl Session {
 
     /// Nothing is delivered while a checkpoint is asked for. To a program that does not confirm
     /// inputs (AMBROSIA's C# binding writes its outputs from another thread) not before it has come
-    /// as a whole.
+    /// as a whole. Its door may have asked for one of its own; that has no bound in time, since a
+    /// program of AMBROSIA's may wait for a person in a handler before it comes to the request.
     fn waits(&self) -> bool {
         let confirms = self.door.confirms();
         // Only the primary: what a standby keeps shrinks by what it reads.
         (self.is_primary && self.voice.kept_bytes > KEPT_BYTES_MAX)
             || self.taking.as_ref().is_some_and(|taking| taking.voice.is_none() || !confirms)
+            || self.is_busy_with_checkpoint()
+    }
+
+    fn is_busy_with_checkpoint(&self) -> bool {
+        self.door.is_taking_checkpoint() || self.rests_since.is_some()
     }
 
     /// An upgrade comes next that it cannot make: it is let go when another program has made it, and goes
@@ -399,7 +413,9 @@ impl Session {
         let blocks = applied.without_skipped(logged)?;
         let Logged { first, count, time, .. } = *logged;
         let mut resolved = applied.resolved_by_skipped(logged);
-        if !self.careful {
+        // Its door asks for a checkpoint at an upgrade: what follows has to wait.
+        let in_pieces = self.careful || !self.door.confirms() && has_upgrade(&blocks);
+        if !in_pieces {
             self.portions.push_back(Portion { first, count, time, blocks, resolved });
             return Ok(());
         }
@@ -437,16 +453,11 @@ impl Session {
     /// What the node itself put among the inputs: what is awaited no longer, and upgrades.
     fn see_own(&mut self, bytes: &Bytes) -> Option<u64> {
         let mut upgrade = None;
-        for block in blocks(bytes.clone()).flatten() {
-            if block.head.kind != SourceKind::Node {
-                continue;
-            }
-            for message in messages(block.messages).flatten() {
-                match message {
-                    Message::Timer { id } | Message::Result { id, .. } => self.voice.resolved(id),
-                    Message::Upgrade { version } => upgrade = Some(version),
-                    _ => {}
-                }
+        for message in own_messages(bytes) {
+            match message {
+                Message::Timer { id } | Message::Result { id, .. } => self.voice.resolved(id),
+                Message::Upgrade { version } => upgrade = Some(version),
+                _ => {}
             }
         }
         upgrade
@@ -521,6 +532,11 @@ impl Session {
         self.phase == Phase::Live && self.done_input() >= input
     }
 
+    /// It may be told now that it is the primary. A door may ask for a checkpoint with that.
+    pub(crate) fn may_become_primary(&self, input: u64) -> bool {
+        self.has_come_to(input) && !self.is_busy_with_checkpoint()
+    }
+
     /// Everything it was told is handled, or it is a program that does not say so.
     pub(crate) fn is_told_all_done(&self) -> bool {
         !self.door.confirms() || self.voice.done == self.told
@@ -547,7 +563,8 @@ impl Session {
         // While it is open what becomes of an upgrade, no state after it may be kept.
         let is_open = self.ledger.upgrading.is_some();
         let is_live = self.phase == Phase::Live && !is_open;
-        let ready = is_live && self.taking.is_none() && self.portions.is_empty();
+        let is_free = self.taking.is_none() && !self.is_busy_with_checkpoint();
+        let ready = is_live && is_free && self.portions.is_empty();
         // Under load there is always more to deliver: no more is read until it is asked.
         self.pausing = is_live && !ready;
         if ready {
@@ -558,6 +575,7 @@ impl Session {
                 ledger: self.ledger.clone(),
                 since: now,
                 voice: None,
+                ended: None,
                 spoilt: false,
             });
             self.tell(&ToProgram::TakeCheckpoint { request });
@@ -568,6 +586,23 @@ impl Session {
     /// # Errors
     /// When the program does not keep to the protocol.
     pub(crate) fn hear(&mut self, bytes: &Bytes, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
-        self.door.hear(bytes, said)
+        let was_taking = self.door.is_taking_checkpoint();
+        let heard = self.door.hear(bytes, said);
+        if was_taking && !self.door.is_taking_checkpoint() {
+            self.rests_since = Some(self.heard);
+        }
+        heard
     }
+}
+
+/// What stands in the blocks of the node itself.
+fn own_messages(bytes: &Bytes) -> impl Iterator<Item = Message> {
+    blocks(bytes.clone())
+        .flatten()
+        .filter(|block| block.head.kind == SourceKind::Node)
+        .flat_map(|block| messages(block.messages).flatten())
+}
+
+fn has_upgrade(bytes: &Bytes) -> bool {
+    own_messages(bytes).any(|message| matches!(message, Message::Upgrade { .. }))
 }

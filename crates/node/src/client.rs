@@ -52,6 +52,11 @@ impl Node {
         {
             return self.immortal_path(purpose, &request);
         }
+        if let Some(rest) = request.path.strip_prefix(crate::ambrosia_registry::LINK)
+            && rest.starts_with('/')
+        {
+            return self.ambrosia_path(purpose, &request);
+        }
         self.document_path(purpose, request).map_err(|problem| {
             let outcome = problem.outcome;
             if writes && outcome.is_none() {

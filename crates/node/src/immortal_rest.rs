@@ -400,6 +400,9 @@ impl Node {
             "up": id.is_some_and(|id| self.is_up(id)),
             "role": role(is_owner, status.as_ref()),
         });
+        if let Some(version) = replica.upgrade_version {
+            state["upgradeVersion"] = json!(version);
+        }
         if let Some(status) = status {
             describe(&mut state, &status, instance.map_or(0, immortals::Instance::inputs));
         }

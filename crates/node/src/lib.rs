@@ -16,6 +16,7 @@
 //! Where to read on: [`Node`] for the order of things in a step, `cluster` for how nodes find one
 //! another, `movement` for who owns what.
 
+mod ambrosia_registry;
 mod behind;
 mod client;
 mod cluster;

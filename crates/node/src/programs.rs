@@ -9,7 +9,7 @@ use protocol::GroupId;
 use protocol::immortal::{HELLO_BYTES_MAX, Hello, ToNode, ToProgram, VERSION, split_frame};
 use storage::StoreError;
 
-use crate::io::{Output, ProgramDoor};
+use crate::io::{Level, Output, ProgramDoor};
 use crate::node::{Agenda, Node};
 use crate::registry;
 
@@ -30,7 +30,7 @@ impl Node {
     pub(crate) fn program_opened(&mut self, program: u64, door: ProgramDoor) {
         if self.programs.len() >= PROGRAMS_MAX || self.is_stopping() {
             let text = format!("this node is stopping, or has {PROGRAMS_MAX} programs already");
-            return self.turn_away(program, "STOPPING", text);
+            return self.turn_away(program, nameless(door), "STOPPING", text);
         }
         match door {
             ProgramDoor::Native => {
@@ -92,10 +92,12 @@ impl Node {
                         }
                     }
                     Ok(Some(Ok(_))) => {
-                        self.turn_away(program, "BAD_FRAME", "HELLO comes first".into());
+                        let door = nameless(ProgramDoor::Native);
+                        self.turn_away(program, door, "BAD_FRAME", "HELLO comes first".into());
                     }
                     Ok(Some(Err(why))) | Err(why) => {
-                        self.turn_away(program, "BAD_FRAME", why.0);
+                        let door = nameless(ProgramDoor::Native);
+                        self.turn_away(program, door, "BAD_FRAME", why.0);
                     }
                 }
             }
@@ -124,7 +126,7 @@ impl Node {
                  to {}",
                 hello.version_min, hello.version_max
             );
-            return self.turn_away(program, "VERSION", text);
+            return self.turn_away(program, door, "VERSION", text);
         }
         let Some(entry) = self.map.registry.instances.get(&hello.instance) else {
             if !self.knows_the_directory() {
@@ -132,10 +134,10 @@ impl Node {
                     "node '{}' does not know yet which instances there are: connect again",
                     self.config.node_id
                 );
-                return self.turn_away(program, "RELOAD", text);
+                return self.turn_away(program, door, "RELOAD", text);
             }
             let text = registry::unknown(&hello.instance);
-            return self.turn_away(program, "UNKNOWN_INSTANCE", text);
+            return self.turn_away(program, door, "UNKNOWN_INSTANCE", text);
         };
         let group = entry.group;
         let here = entry.replicas.iter().any(|replica| replica.node == self.config.node_id);
@@ -147,17 +149,22 @@ impl Node {
                 hello.instance,
                 nodes.join(", ")
             );
-            return self.turn_away(program, "NOT_HERE", text);
+            return self.turn_away(program, door, "NOT_HERE", text);
         }
         self.programs.insert(program, Program::Attached(group));
         self.agenda.push_back(Agenda::Attach(group, program, Box::new((door, hello))));
     }
 
-    fn turn_away(&mut self, program: u64, code: &str, text: String) {
+    fn turn_away(&mut self, program: u64, mut door: Door, code: &str, text: String) {
         self.programs.remove(&program);
+        if !door.confirms() {
+            // It cannot be told why.
+            let text = format!("a program of AMBROSIA's is turned away: {text}");
+            self.outputs.push(Output::Note { level: Level::Warn, text });
+        }
         let mut bytes = Vec::new();
-        ToProgram::Error { code: code.into(), text }.put(&mut bytes);
-        self.outputs.push(Output::ProgramTell { program, bytes: vec![bytes.into()] });
+        door.tell(&ToProgram::Error { code: code.into(), text }, &mut bytes);
+        self.outputs.push(Output::ProgramTell { program, bytes });
         self.outputs.push(Output::ProgramClose { program });
     }
 
@@ -174,5 +181,21 @@ impl Node {
         })?;
         self.instance_outputs(group, outputs);
         Ok(())
+    }
+}
+
+/// A door for a program that is told one thing only.
+fn nameless(door: ProgramDoor) -> Door {
+    match door {
+        ProgramDoor::Native => Door::Native(NativeDoor::default()),
+        ProgramDoor::Ambrosia { group } => {
+            Door::Ambrosia(Box::new(AmbrosiaDoor::new(AmbrosiaOptions {
+                instance: String::new(),
+                active_active: true,
+                committer_id: i32::try_from(group.0).unwrap_or(1),
+                program_version: 0,
+                upgrade_to: 0,
+            })))
+        }
     }
 }

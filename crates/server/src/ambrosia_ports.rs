@@ -1,14 +1,18 @@
 //! The doors for programs written for AMBROSIA's coordinator: two ports for each replica, one to
 //! speak at and one to listen at. A program is there when it has connected to both.
+//!
+//! Older bindings connect to the first port only, and wait at the second one themselves. That they do
+//! cannot be asked: one that finds its port taken ends, without having said a word. So after such an end
+//! the second port is left to the next program, and when that waits there, the node connects to it.
 
 use std::io::{self, ErrorKind};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use node::{ProgramDoor, ProgramPorts};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use crate::dial::Ends;
@@ -23,6 +27,17 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// How much a program may say before it has connected to the second port. No more is read then.
 const EARLY_BYTES_MAX: usize = 64 << 10;
 
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 64;
+
+/// How long the second port is left to a program that may listen at it.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
+
+/// How long a program that has connected to the first port may take until it listens at the second, and
+/// how long to wait between two looks whether it does.
+const CALL_MAX: Duration = Duration::from_secs(1);
+const CALL_PAUSE: Duration = Duration::from_millis(5);
+
 /// How long to wait when no connection can be accepted (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,8 +51,19 @@ pub(crate) struct AmbrosiaPorts {
 /// A pair of ports that are listened at.
 struct Listening {
     ports: ProgramPorts,
-    receive: TcpListener,
-    send: TcpListener,
+    receive: Port,
+    /// None: it is left to a program that may listen at it itself.
+    send: Option<Port>,
+    /// The last program did.
+    was_called: bool,
+}
+
+/// A port on both loopback addresses. AMBROSIA's bindings connect to the older one on Unix and to the
+/// newer one on Windows; its C client takes the newer one everywhere, and what `localhost` is to the
+/// JavaScript binding depends on the machine. Where there is no newer one, the older will do.
+struct Port {
+    ipv4: TcpListener,
+    ipv6: Option<TcpListener>,
 }
 
 /// One of the two connections of a program, while the other is not there yet.
@@ -96,7 +122,7 @@ async fn listen(ports: ProgramPorts) -> Listening {
                     let (receive, send) = (ports.receive, ports.send);
                     tracing::info!(target: "amrita", "listens at ports {receive} and {send} now");
                 }
-                return Listening { ports, receive, send };
+                return Listening { ports, receive, send: Some(send), was_called: false };
             }
             Err((port, error)) => {
                 if tries == 1 {
@@ -109,8 +135,38 @@ async fn listen(ports: ProgramPorts) -> Listening {
     }
 }
 
-async fn open(port: u16) -> Result<TcpListener, (u16, io::Error)> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| (port, error))
+async fn open(port: u16) -> Result<Port, (u16, io::Error)> {
+    let ipv4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let ipv4 = ipv4.map_err(|error| (port, error))?;
+    let ipv6 = match open_ipv6(port) {
+        Ok(listener) => Some(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => return Err((port, error)),
+        Err(error) => {
+            tracing::debug!("port {port} is not listened at on [::1]: {error}");
+            None
+        }
+    };
+    Ok(Port { ipv4, ipv6 })
+}
+
+fn open_ipv6(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv6Addr::LOCALHOST, port).into())?;
+    socket.listen(BACKLOG)
+}
+
+impl Port {
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (socket, _) = match &self.ipv6 {
+            Some(ipv6) => tokio::select! {
+                accepted = self.ipv4.accept() => accepted?,
+                accepted = ipv6.accept() => accepted?,
+            },
+            None => self.ipv4.accept().await?,
+        };
+        Ok(socket)
+    }
 }
 
 fn complain(ports: ProgramPorts, port: u16, error: &io::Error) {
@@ -130,7 +186,7 @@ fn complain(ports: ProgramPorts, port: u16, error: &io::Error) {
 
 impl Listening {
     /// One program after the other, until the ports are not wanted any more.
-    async fn serve(&self, ends: &Ends, stop: &watch::Receiver<()>) {
+    async fn serve(mut self, ends: &Ends, stop: &watch::Receiver<()>) {
         let mut stopped = stop.clone();
         loop {
             let (mouth, ear) = tokio::select! {
@@ -149,13 +205,31 @@ impl Listening {
         }
     }
 
-    /// Both connections of a program. One of them that ends, or is made again, before the other is
-    /// there is forgotten.
-    async fn pair(&self) -> (Half, Half) {
-        let (mut mouth, mut ear): (Option<Half>, Option<Half>) = (None, None);
+    /// Both connections of a program.
+    async fn pair(&mut self) -> (Half, Half) {
+        let mut first = None;
+        loop {
+            if self.send.is_none() {
+                match self.called().await {
+                    Ok(pair) => return pair,
+                    Err(mouth) => first = mouth,
+                }
+                self.listen_again().await;
+            }
+            match self.accepted(first.take()).await {
+                Some(pair) => return pair,
+                None => self.send = None,
+            }
+        }
+    }
+
+    /// A program that connects to both ports. One connection that ends, or is made again, before the
+    /// other is there is forgotten. None: one to the first port has ended without a word.
+    async fn accepted(&self, mouth: Option<Half>) -> Option<(Half, Half)> {
+        let (mut mouth, mut ear): (Option<Half>, Option<Half>) = (mouth, None);
         loop {
             match (mouth.take(), ear.take()) {
-                (Some(mouth), Some(ear)) => return (mouth, ear),
+                (Some(mouth), Some(ear)) => return Some((mouth, ear)),
                 missing => (mouth, ear) = missing,
             }
             tokio::select! {
@@ -163,9 +237,42 @@ impl Listening {
                     Side::Receive => mouth = Some(Half::new(socket)),
                     Side::Send => ear = Some(Half::new(socket)),
                 },
-                () = Half::gone(&mut mouth) => mouth = None,
+                () = Half::gone(&mut mouth) => {
+                    let mute = mouth.take().is_some_and(|mouth| mouth.early.is_empty());
+                    if mute && ear.is_none() {
+                        return None;
+                    }
+                }
                 () = Half::gone(&mut ear) => ear = None,
             }
+        }
+    }
+
+    /// A program that connects to the first port and listens at the second one itself. Nobody may come,
+    /// or one that does not: its connection is given back then.
+    async fn called(&mut self) -> Result<(Half, Half), Option<Half>> {
+        let wait = if self.was_called { Duration::MAX } else { LEFT_ALONE };
+        self.was_called = false;
+        let Ok((_, socket)) = tokio::time::timeout(wait, self.accept()).await else {
+            return Err(None);
+        };
+        let mouth = Half::new(socket);
+        match tokio::time::timeout(CALL_MAX, call(self.ports.send)).await {
+            Ok(ear) => {
+                self.was_called = true;
+                Ok((mouth, Half::new(ear)))
+            }
+            Err(_) => Err(Some(mouth)),
+        }
+    }
+
+    async fn listen_again(&mut self) {
+        loop {
+            match open(self.ports.send).await {
+                Ok(send) => return self.send = Some(send),
+                Err((port, error)) => tracing::debug!("port {port} cannot be had again: {error}"),
+            }
+            tokio::time::sleep(FIRST_RETRY).await;
         }
     }
 
@@ -193,9 +300,9 @@ impl Listening {
         loop {
             let (side, accepted) = tokio::select! {
                 accepted = self.receive.accept() => (Side::Receive, accepted),
-                accepted = self.send.accept() => (Side::Send, accepted),
+                accepted = accept_at(self.send.as_ref()) => (Side::Send, accepted),
             };
-            match accepted.and_then(|(socket, _)| socket.set_nodelay(true).map(|()| socket)) {
+            match accepted.and_then(|socket| socket.set_nodelay(true).map(|()| socket)) {
                 Ok(socket) => return (side, socket),
                 Err(error) => {
                     tracing::debug!("no program can be accepted: {error}");
@@ -203,6 +310,27 @@ impl Listening {
                 }
             }
         }
+    }
+}
+
+async fn accept_at(port: Option<&Port>) -> io::Result<TcpStream> {
+    match port {
+        Some(port) => port.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Connects to a program that listens, as soon as it does.
+async fn call(port: u16) -> TcpStream {
+    loop {
+        for host in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            if let Ok(socket) = TcpStream::connect((host, port)).await
+                && socket.set_nodelay(true).is_ok()
+            {
+                return socket;
+            }
+        }
+        tokio::time::sleep(CALL_PAUSE).await;
     }
 }
 

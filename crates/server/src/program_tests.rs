@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -140,9 +140,13 @@ impl Shell {
 
 /// Waits until somebody listens there.
 fn dial(port: u16) -> TcpStream {
-    let begun = Instant::now();
+    dial_at(Ipv4Addr::LOCALHOST, port)
+}
+
+fn dial_at(host: impl Into<IpAddr>, port: u16) -> TcpStream {
+    let (host, begun) = (host.into(), Instant::now());
     loop {
-        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+        match TcpStream::connect((host, port)) {
             Ok(socket) => {
                 socket.set_read_timeout(Some(PATIENCE)).unwrap();
                 return socket;
@@ -341,6 +345,61 @@ fn a_pair_of_connections_is_one_program() {
         assert!(begun.elapsed() < PATIENCE, "it still listens");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// AMBROSIA's C client, and its bindings on Windows, know only the newer loopback address; what
+/// `localhost` is may differ between two connections.
+#[test]
+fn a_pair_may_come_over_either_loopback_address() {
+    let mut shell = Shell::new();
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return;
+    }
+    let (mut doors, ports) = shell.pairs();
+    doors.keep(&[ports]);
+    let (older, newer) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
+    for (first, second) in [(newer, newer), (newer, older), (older, newer)] {
+        let mut mouth = dial_at(first, ports.receive);
+        let ear = dial_at(second, ports.send);
+        mouth.write_all(b"hello").unwrap();
+        let program = shell.program();
+        shell.until("it is heard", |shell| shell.heard[&program].said == b"hello");
+        drop((mouth, ear));
+        shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
+    }
+}
+
+/// AMBROSIA's older bindings listen at their second port. The first one finds it taken and ends; from
+/// then on the port is left to them, until one comes that connects to both.
+#[test]
+fn a_program_that_listens_itself_is_connected_to() {
+    let mut shell = Shell::new();
+    let (mut doors, ports) = shell.pairs();
+    doors.keep(&[ports]);
+    let first = dial(ports.receive);
+    let own = || TcpListener::bind((Ipv4Addr::LOCALHOST, ports.send));
+    assert!(own().is_err(), "the node has it");
+    drop(first);
+    let begun = Instant::now();
+    while own().is_err() {
+        assert!(begun.elapsed() < PATIENCE, "the port is not left to the next one");
+    }
+    for turn in 0..2 {
+        let mut mouth = dial(ports.receive);
+        let (mut ear, _) = own().expect("the port is left to it").accept().unwrap();
+        mouth.write_all(b"older").unwrap();
+        let program = shell.program();
+        shell.until("it is heard", |shell| shell.heard[&program].said == b"older");
+        shell.tell(program, &b"told"[..]);
+        let mut told = [0; 4];
+        ear.read_exact(&mut told).unwrap();
+        drop((mouth, ear));
+        shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, ports.send)).is_err(), "turn {turn}");
+    }
+    let pair = (dial(ports.receive), dial(ports.send));
+    shell.program();
+    drop(pair);
 }
 
 #[test]

@@ -28,19 +28,51 @@ const TURN: Duration = Duration::from_millis(5);
 /// Where a program connects.
 pub(super) enum Place {
     Native { listener: UnixListener, path: PathBuf },
-    Ambrosia { receive: TcpListener, send: TcpListener, ports: (u16, u16) },
+    Ambrosia { receive: Port, send: Port, ports: (u16, u16) },
+}
+
+/// A port on both loopback addresses, where there are two: which one a binding takes depends on the
+/// machine.
+pub(super) struct Port {
+    listeners: Vec<TcpListener>,
+}
+
+impl Port {
+    fn open(port: u16) -> Result<Self, String> {
+        let listen = |host: &str| {
+            let listener = TcpListener::bind((host, port))?;
+            listener.set_nonblocking(true)?;
+            Ok::<_, std::io::Error>(listener)
+        };
+        let ipv4 = listen("127.0.0.1")
+            .map_err(|error| format!("port {port} cannot be listened at: {error}"))?;
+        Ok(Self { listeners: [ipv4].into_iter().chain(listen("::1")).collect() })
+    }
+
+    fn accept(&self) -> std::io::Result<TcpStream> {
+        loop {
+            for listener in &self.listeners {
+                match listener.accept() {
+                    Ok((stream, _)) => {
+                        stream.set_nonblocking(false)?;
+                        return Ok(stream);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            std::thread::sleep(TURN);
+        }
+    }
 }
 
 impl Place {
     /// At the socket that is named, at the two ports, or at a socket in the folder for temporary files.
     pub(super) fn open(socket: Option<&Path>, ports: Option<(u16, u16)>) -> Result<Self, String> {
         if let Some((receive, send)) = ports {
-            let listen = |port: u16| {
-                TcpListener::bind(("127.0.0.1", port))
-                    .map_err(|error| format!("port {port} cannot be listened at: {error}"))
-            };
             let ports = (receive, send);
-            return Ok(Self::Ambrosia { receive: listen(receive)?, send: listen(send)?, ports });
+            let (receive, send) = (Port::open(receive)?, Port::open(send)?);
+            return Ok(Self::Ambrosia { receive, send, ports });
         }
         let own = || std::env::temp_dir().join(format!("amrita-debug-{}.sock", std::process::id()));
         let path = socket.map_or_else(own, Path::to_owned);
@@ -80,8 +112,8 @@ impl Place {
                 Ok(Connection::new(mouth, ear))
             }
             Self::Ambrosia { receive, send, .. } => {
-                let (mouth, _): (TcpStream, _) = receive.accept().map_err(failed)?;
-                let (ear, _): (TcpStream, _) = send.accept().map_err(failed)?;
+                let mouth = receive.accept().map_err(failed)?;
+                let ear = send.accept().map_err(failed)?;
                 ear.set_nodelay(true).map_err(failed)?;
                 Ok(Connection::new(mouth, ear))
             }

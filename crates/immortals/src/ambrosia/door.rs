@@ -63,14 +63,15 @@ impl AmbrosiaDoor {
         heard
     }
 
-    /// Gives the bytes that tell a frame to the LB: none, when AMBROSIA has no word for it. An ERROR is
-    /// among those; the sockets are closed, as a coordinator does.
+    /// Gives the bytes that tell a frame to the LB: none, when AMBROSIA has no word for it. For an ERROR
+    /// it has none either, but it is told as a message that makes every binding end its program; closing
+    /// the sockets would not.
     ///
     /// A PING is not answered here. An LB cannot be asked whether it is alive, and an answer from the
     /// door would only say that the door is. So a program that hangs in a handler is noticed by what it
     /// leaves undone (a checkpoint that does not come, a socket that is not read), or not at all.
     pub fn tell(&mut self, frame: &ToProgram, out: &mut Vec<Bytes>) {
-        if self.trouble.is_some() {
+        if self.trouble.is_some() && !matches!(frame, ToProgram::Error { .. }) {
             return;
         }
         if let Err(trouble) = self.translator.frame(frame, out) {
@@ -97,11 +98,18 @@ impl AmbrosiaDoor {
     }
 
     /// The program was the primary and is not any more, and cannot be told. AMBROSIA kills it, and a new
-    /// start makes it a standby: closing the sockets comes to the same. If they stay open it goes on as a
-    /// standby that believes to be more: its impulses are dropped, and it is not told again when it
-    /// becomes the primary again.
+    /// start makes it a standby: an ERROR comes to the same. If it is left alone it goes on as a standby
+    /// that believes to be more: its impulses are dropped, and it is not told again when it becomes the
+    /// primary again.
     pub fn is_ousted(&self) -> bool {
         self.translator.is_ousted()
+    }
+
+    /// The LB was asked for a checkpoint, by whichever word, and has not given all of it. A coordinator
+    /// tells an LB nothing more until then, and one binding depends on it: the JavaScript one goes on
+    /// reading while it sends a checkpoint, and dies when it is asked for another one meanwhile.
+    pub fn is_taking_checkpoint(&self) -> bool {
+        self.translator.is_taking_checkpoint()
     }
 
     /// How many impulses were dropped, because the program was not the primary.

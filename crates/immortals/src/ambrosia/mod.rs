@@ -49,4 +49,6 @@ mod kind {
     pub(super) const UPGRADE_SERVICE: u8 = 12;
     pub(super) const COUNT_REPLAYABLE_RPC_BATCH: u8 = 13;
     pub(super) const BECOMING_PRIMARY: u8 = 15;
+    /// No type of AMBROSIA's.
+    pub(super) const NONE: u8 = 255;
 }

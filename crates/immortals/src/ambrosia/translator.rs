@@ -143,6 +143,10 @@ impl Translator {
         self.role == Role::Ousted
     }
 
+    pub(super) fn is_taking_checkpoint(&self) -> bool {
+        !self.awaited.is_empty() || !matches!(self.coming, Coming::Nothing)
+    }
+
     pub(super) fn impulses_lost(&self) -> u64 {
         self.impulses_lost
     }
@@ -304,8 +308,11 @@ impl Translator {
             | ToProgram::EndOfReplay { .. }
             | ToProgram::Fate { .. }
             | ToProgram::Credit { .. }
-            | ToProgram::Ping { .. }
-            | ToProgram::Error { .. } => return Ok(()),
+            | ToProgram::Ping { .. } => return Ok(()),
+            ToProgram::Error { .. } => {
+                self.farewell(out);
+                return Ok(());
+            }
             _ if self.load.is_some() => {
                 // It would stand in the middle of the state, and the program would load rubbish.
                 return Err(Garbled("CHUNK or LOAD_END after a LOAD".to_owned()));
@@ -321,6 +328,15 @@ impl Translator {
             }
         }
         Ok(())
+    }
+
+    /// There is no word for an end, and no binding ends when its sockets do: the C# one reads zeros from
+    /// a closed socket without end, the JavaScript one notes the fact and lives on. All end at a message
+    /// of a type that does not exist. In the middle of a state it would be taken for a part of that.
+    fn farewell(&mut self, out: &mut Vec<Bytes>) {
+        if self.load.is_none() {
+            self.records.control(kind::NONE, out);
+        }
     }
 
     /// Tells the LB to take a checkpoint, by one of the three words for it.

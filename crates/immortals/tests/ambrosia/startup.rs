@@ -170,3 +170,45 @@ fn upgrade_test() {
         hex("07000000 1e000000 0000000000000000 0000000000000000 0a 00 00 02 01 78")
     );
 }
+
+/// AMBROSIA's coordinator tells nothing between a request for a checkpoint and its last byte, and the
+/// JavaScript binding dies when it is asked for a second one meanwhile.
+#[test]
+fn nothing_is_to_be_told_before_a_checkpoint_has_come() {
+    let mut door = door(options());
+    assert!(!door.is_taking_checkpoint());
+    tell(&mut door, &ToProgram::Genesis);
+    assert!(door.is_taking_checkpoint());
+    hear(&mut door, hex("0c 09 322e302e31"));
+    assert!(door.is_taking_checkpoint());
+    hear(&mut door, hex("04 08 06 61"));
+    assert!(door.is_taking_checkpoint(), "two more bytes");
+    hear(&mut door, hex("62"));
+    assert!(door.is_taking_checkpoint(), "one more byte");
+    hear(&mut door, hex("63"));
+    assert!(!door.is_taking_checkpoint());
+
+    let mut door = loaded_door(options(), 1);
+    assert!(!door.is_taking_checkpoint(), "it was given one");
+    tell(&mut door, &PRIMARY);
+    assert!(door.is_taking_checkpoint());
+    hear(&mut door, hex("04 08 00"));
+    assert!(!door.is_taking_checkpoint(), "an empty one is one");
+    tell(&mut door, &ToProgram::TakeCheckpoint { request: 8 });
+    assert!(door.is_taking_checkpoint());
+    hear(&mut door, hex("04 08 02 61"));
+    assert!(!door.is_taking_checkpoint());
+
+    let mut door = loaded_door(upgrading(true), 1);
+    tell(&mut door, &from_node(2, &[Message::Upgrade { version: 4 }]));
+    assert!(door.is_taking_checkpoint(), "of the new state");
+    hear(&mut door, hex("04 08 06 646566"));
+    assert!(!door.is_taking_checkpoint());
+}
+
+#[test]
+fn to_become_the_primary_is_no_checkpoint_with_standbys() {
+    let mut door = loaded_door(AmbrosiaOptions { active_active: true, ..options() }, 1);
+    tell(&mut door, &PRIMARY);
+    assert!(!door.is_taking_checkpoint());
+}

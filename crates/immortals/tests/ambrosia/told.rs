@@ -131,12 +131,36 @@ fn frames_without_a_word_of_ambrosia_give_no_bytes() {
         ToProgram::Credit { destination: "other".to_owned(), bytes: 1 },
         ToProgram::Ping { number: 1 },
         ToProgram::Standby,
-        ToProgram::Error { code: "STOPPING".to_owned(), text: String::new() },
     ] {
         assert_eq!(tell(&mut door, &frame), b"", "{frame:?}");
     }
     assert_eq!(hear(&mut door, ""), [], "a ping has no answer");
     assert!(!door.is_ousted(), "it never took itself for the primary");
+}
+
+/// Neither the C# nor the JavaScript binding ends when its sockets are closed. Both do when they read a
+/// message of a type that they do not know.
+#[test]
+fn an_error_is_a_message_that_ends_the_program() {
+    let error = ToProgram::Error { code: "STOPPING".to_owned(), text: String::new() };
+    let end = [Record { number: -1, payload: b"\x02\xff".to_vec() }];
+    assert_eq!(records(tell(&mut door(options()), &error)), end, "before it was given anything");
+    let mut loaded = loaded_door(options(), 9);
+    assert_eq!(records(tell(&mut loaded, &error)), end);
+    assert!(loaded.hear(b"\x02\x63"[..].into(), &mut Vec::new()).is_err());
+    assert_eq!(loaded.trouble().is_some(), true);
+    let mut out = Vec::new();
+    loaded.tell(&error, &mut out);
+    assert_eq!(records(out.concat()), end, "also when it has said something that makes no sense");
+}
+
+/// It would be taken for a part of the state.
+#[test]
+fn nothing_ends_a_program_in_the_middle_of_a_state() {
+    let mut door = door(options());
+    tell(&mut door, &ToProgram::Load { input: 9, bytes: 100 });
+    let error = ToProgram::Error { code: "RELOAD".to_owned(), text: String::new() };
+    assert_eq!(tell(&mut door, &error), b"");
 }
 
 #[test]

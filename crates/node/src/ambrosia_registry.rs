@@ -1,0 +1,184 @@
+//! `/core/ambrosia`: what is registered, in the places where AMBROSIA's bindings look for it.
+//!
+//! AMBROSIA keeps its registrations in an account of cloud storage, and its JavaScript binding reads
+//! them there before it connects to its coordinator, whatever its configuration says. A node answers
+//! those few questions (a blob with the parameters of a replica, rows of tables), so that such a program
+//! runs with the node's address as its account. Nothing can be written here.
+
+use protocol::{Method, Problem, Request, Response};
+use serde_json::{Value, json};
+
+use crate::client::only;
+use crate::edge::Purpose;
+use crate::frame::Told;
+use crate::node::Node;
+use crate::registry::{InstanceEntry, InstanceReplica, Registry};
+
+/// The address of the account, for blobs and for tables.
+pub(crate) const LINK: &str = "/core/ambrosia";
+
+/// Where the blobs with the parameters of replicas are.
+const BLOBS: &str = "cra/AmbrosiaBinaries/";
+
+/// The ends of connections that a registered instance has. A binding counts them.
+const ENDPOINTS: [&str; 4] =
+    ["Ambrosiacontrolin", "Ambrosiacontrolout", "Ambrosiadatain", "Ambrosiadataout"];
+
+impl Node {
+    /// # Errors
+    /// When there is no such replica, or the request wants to change something.
+    pub(crate) fn ambrosia_path(
+        &mut self,
+        purpose: &Purpose,
+        request: &Request,
+    ) -> Result<(), Problem> {
+        only(request, &[Method::Get])?;
+        let rest = request.path.strip_prefix(LINK).unwrap_or_default().trim_start_matches('/');
+        let registry = &self.map.registry;
+        let response = if let Some(blob) = rest.strip_prefix(BLOBS) {
+            Response { body: parameters(registry, blob)?.into(), ..Response::json(200, &json!({})) }
+        } else if rest.is_empty() || rest.contains('/') {
+            return Err(Problem::not_found(format!("there is nothing at {}", request.path)));
+        } else {
+            let filter = request.parameter("filter").unwrap_or_default();
+            Response::json(200, &json!({ "value": rows(registry, rest, &filter) }))
+        };
+        self.finish(purpose, Told::Response(response));
+        Ok(())
+    }
+}
+
+/// The parameters of a replica. Its blob is named after the instance, a dash, and the instance with the
+/// number of the replica.
+fn parameters(registry: &Registry, blob: &str) -> Result<String, Problem> {
+    let found = registry.instances.iter().find_map(|(name, entry)| {
+        let number =
+            blob.strip_prefix(name.as_str())?.strip_prefix('-')?.strip_prefix(name.as_str())?;
+        let number: u64 = number.parse().ok()?;
+        let replica = entry.replicas.iter().find(|replica| replica.number == number)?;
+        Some((name, entry, replica))
+    });
+    let Some((name, entry, replica)) = found else {
+        return Err(Problem::not_found(format!("'{blob}' is no replica of an instance")));
+    };
+    parameters_of(entry, replica).ok_or_else(|| {
+        Problem::not_found(format!(
+            "replica {} of '{name}' has no ports for programs of AMBROSIA's: register it with \
+             --receive-port and --send-port",
+            replica.number
+        ))
+    })
+}
+
+fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica) -> Option<String> {
+    let (receive, send) = (replica.receive_port?, replica.send_port?);
+    let options = &entry.options;
+    let current = options.current_version;
+    let upgrade = replica.upgrade_version.or(options.upgrade_version).unwrap_or(current);
+    let fields = [
+        ("serviceReceiveFromPort", receive.to_string()),
+        ("serviceSendToPort", send.to_string()),
+        ("serviceLogPath", "/".to_owned()),
+        ("activeActive", options.active_active.to_string()),
+        ("currentVersion", current.to_string()),
+        // Lower than the current one would be refused, and it is when an upgrade lies behind.
+        ("upgradeToVersion", upgrade.max(current).to_string()),
+        // A binding cuts this out before it looks at the rest, and expects it to be there.
+        ("storageConnectionString", "none".to_owned()),
+    ];
+    let body: String =
+        fields.iter().map(|(name, value)| format!("<{name}>{value}</{name}>")).collect();
+    Some(format!("<AmbrosiaRuntimeParams>{body}</AmbrosiaRuntimeParams>"))
+}
+
+/// The rows of a table that a filter lets through. Only one table has any: connections are made by the
+/// nodes, and need not be remembered.
+fn rows(registry: &Registry, table: &str, filter: &str) -> Vec<Value> {
+    if !table.eq_ignore_ascii_case("craendpointtable") {
+        return Vec::new();
+    }
+    let name = partition(filter).filter(|name| registry.instances.contains_key(*name));
+    let row = |name: &str, end: &str| json!({ "PartitionKey": name, "RowKey": end });
+    name.map_or_else(Vec::new, |name| ENDPOINTS.iter().map(|end| row(name, end)).collect())
+}
+
+/// The key that a filter asks for: `PartitionKey eq 'NAME'`.
+fn partition(filter: &str) -> Option<&str> {
+    let (_, rest) = filter.split_once("PartitionKey eq '")?;
+    rest.split_once('\'').map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::GroupId;
+
+    use super::*;
+    use crate::registry::InstanceOptions;
+
+    fn replica(number: u64, ports: Option<(u16, u16)>) -> InstanceReplica {
+        InstanceReplica {
+            node: format!("n{number}"),
+            number,
+            receive_port: ports.map(|ports| ports.0),
+            send_port: ports.map(|ports| ports.1),
+            upgrade_version: (number == 2).then_some(4),
+        }
+    }
+
+    fn registry() -> Registry {
+        let replicas =
+            vec![replica(0, Some((2000, 2001))), replica(1, None), replica(2, Some((4000, 4001)))];
+        let entry = |name: &str, options| {
+            let entry = InstanceEntry {
+                group: GroupId(7),
+                founders: Vec::new(),
+                replicas: replicas.clone(),
+                options,
+                version: 1,
+            };
+            (name.to_owned(), entry)
+        };
+        let alone =
+            InstanceOptions { active_active: false, current_version: 3, ..Default::default() };
+        let mut registry = Registry::default();
+        registry.instances.extend([entry("server", InstanceOptions::default())]);
+        registry.instances.extend([entry("a-a1", alone)]);
+        registry
+    }
+
+    #[test]
+    fn a_replica_is_found_by_the_name_of_its_blob() {
+        let registry = registry();
+        let text = parameters(&registry, "server-server0").unwrap();
+        assert_eq!(
+            text,
+            "<AmbrosiaRuntimeParams><serviceReceiveFromPort>2000</serviceReceiveFromPort>\
+             <serviceSendToPort>2001</serviceSendToPort><serviceLogPath>/</serviceLogPath>\
+             <activeActive>true</activeActive><currentVersion>0</currentVersion>\
+             <upgradeToVersion>0</upgradeToVersion>\
+             <storageConnectionString>none</storageConnectionString></AmbrosiaRuntimeParams>"
+        );
+        let text = parameters(&registry, "a-a1-a-a12").unwrap();
+        assert!(text.contains("<activeActive>false<"), "{text}");
+        assert!(text.contains("<currentVersion>3<"), "{text}");
+        assert!(text.contains("<upgradeToVersion>4<"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        let registry = registry();
+        for blob in ["server-server1", "server-server3", "server-server", "client-client0", "", "-"]
+        {
+            assert_eq!(parameters(&registry, blob).unwrap_err().status(), 404, "{blob}");
+        }
+    }
+
+    #[test]
+    fn a_registered_instance_has_its_endpoints() {
+        let registry = registry();
+        assert_eq!(rows(&registry, "craendpointtable", "PartitionKey eq 'server'").len(), 4);
+        assert!(rows(&registry, "craendpointtable", "PartitionKey eq 'client'").is_empty());
+        assert!(rows(&registry, "craconnectiontable", "PartitionKey eq 'server'").is_empty());
+        assert!(rows(&registry, "craendpointtable", "").is_empty());
+    }
+}
