@@ -15,6 +15,7 @@ mod http;
 mod immortals;
 mod load;
 mod program;
+mod replay;
 mod throughput;
 
 use std::io;
@@ -67,6 +68,9 @@ enum What {
     Immortals(throughput::Plan),
     /// gRPC (tonic) between two processes, without any resilience: calls and streams.
     Grpc(grpc::Plan),
+    /// How fast a program is given a long log again, and how long it takes to serve after a SIGKILL of
+    /// everything.
+    Replay(replay::Plan),
     /// Latency of a call from one immortal to another and its answer.
     Calls {
         #[arg(long, default_value_t = 5_000)]
@@ -145,6 +149,7 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
         What::Start { runs } => starts(arguments, *runs).await,
         What::Immortals(plan) => throughput::run(binary, scratch, plan).await,
         What::Grpc(plan) => grpc::run(plan).await,
+        What::Replay(plan) => replay::run(binary, scratch, plan).await,
         What::Calls { count, replicas } => {
             immortals::calls(binary, scratch, *count, *replicas).await
         }
