@@ -110,7 +110,8 @@ impl Filled {
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.sinks[node] = Attached::start(&self.cluster, node, SINK, false)?;
         let replayed = self.sinks[node].line("replayed").await?;
-        let rate = replayed_at(&replayed, self.size)?;
+        let Replayed { inputs, since_hello, .. } = Replayed::read(&replayed)?;
+        let rate = Rate::of(inputs, self.size, since_hello);
         primary_of(&self.cluster, "sink").await?;
         Ok(rate)
     }
@@ -136,7 +137,8 @@ impl Filled {
         let (first, last) = back?;
         probe?;
         let Recovered { replayed, primary, probed } = first_of(programs).await?;
-        let rate = replayed_at(&replayed, self.size)?;
+        let Replayed { inputs, since_first, .. } = Replayed::read(&replayed)?;
+        let rate = Rate::of(inputs, self.size, since_first);
         let since = |moment: u64| as_f64(moment.saturating_sub(at)) / 1e6;
         println!("  recovery of {:.0} MB, everything killed:", as_f64(self.log_bytes) / 1e6);
         println!(
@@ -144,7 +146,7 @@ impl Filled {
             last.as_secs_f64(),
             first.as_secs_f64()
         );
-        println!("    primary's program: replayed {rate}");
+        println!("    primary's program: replayed {inputs} inputs, from the first on {rate}");
         println!(
             "    it is the primary after {:.2} s, and has handled a new message after {:.2} s",
             since(primary),
@@ -212,9 +214,22 @@ async fn first_of(mut programs: JoinSet<io::Result<Recovered>>) -> io::Result<Re
     Err(last)
 }
 
-fn replayed_at(numbers: &[u64], size: u64) -> io::Result<Rate> {
-    let [inputs, micros, _] = numbers[..] else {
-        return Err(io::Error::other(format!("not the line of a replay: {numbers:?}")));
-    };
-    Ok(Rate::of(inputs, size, Duration::from_micros(micros)))
+/// What a program tells at the end of its replay.
+struct Replayed {
+    inputs: u64,
+    /// A program that attaches while its node is still at work waits for it; what it waits is in here...
+    since_hello: Duration,
+    /// ... and not in here.
+    since_first: Duration,
+}
+
+impl Replayed {
+    fn read(numbers: &[u64]) -> io::Result<Self> {
+        let [inputs, hello, first] = numbers[..] else {
+            return Err(io::Error::other(format!("not the line of a replay: {numbers:?}")));
+        };
+        let micros = Duration::from_micros;
+        // Nothing is divided by zero when there was nothing to replay.
+        Ok(Self { inputs, since_hello: micros(hello), since_first: micros(first.max(1)) })
+    }
 }
