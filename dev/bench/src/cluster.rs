@@ -75,6 +75,22 @@ impl Cluster {
         child.kill().await
     }
 
+    /// SIGKILL of all nodes at once.
+    ///
+    /// # Errors
+    /// When they cannot be killed.
+    pub(crate) async fn kill_all(&mut self) -> io::Result<()> {
+        for child in self.nodes.iter_mut().flatten() {
+            child.start_kill()?;
+        }
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.take() {
+                child.wait().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where programs attach to a node.
     pub(crate) fn socket(&self, index: usize) -> PathBuf {
         self.folder.path().join(format!("n{}", index + 1)).join("immortals.sock")

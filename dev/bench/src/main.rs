@@ -4,12 +4,19 @@
 //! figures are compared with those of other programs.
 #![expect(clippy::print_stdout, reason = "figures are for people to read")]
 
+mod attached;
 mod cluster;
 mod failover;
+mod figures;
+mod grpc;
+mod grpc_client;
+mod grpc_service;
 mod http;
 mod immortals;
 mod load;
 mod program;
+mod replay;
+mod throughput;
 
 use std::io;
 use std::path::PathBuf;
@@ -57,20 +64,13 @@ enum What {
         #[arg(long, default_value_t = 100_000)]
         documents: usize,
     },
-    /// Messages per second from one immortal to another.
-    Immortals {
-        #[arg(long, value_delimiter = ',', default_value = "16,64,1024,65536")]
-        sizes: Vec<u64>,
-        /// How much is sent at each size, in MiB.
-        #[arg(long, default_value_t = 64)]
-        megabytes: u64,
-        /// The replicas of each of the two, on as many nodes.
-        #[arg(long, default_value_t = 3)]
-        replicas: usize,
-        /// Each message is sent back.
-        #[arg(long)]
-        echo: bool,
-    },
+    /// Messages per second from one immortal to another, every one durable.
+    Immortals(throughput::Plan),
+    /// gRPC (tonic) between two processes, without any resilience: calls and streams.
+    Grpc(grpc::Plan),
+    /// How fast a program is given a long log again, and how long it takes to serve after a SIGKILL of
+    /// everything.
+    Replay(replay::Plan),
     /// Latency of a call from one immortal to another and its answer.
     Calls {
         #[arg(long, default_value_t = 5_000)]
@@ -78,13 +78,9 @@ enum What {
         #[arg(long, default_value_t = 3)]
         replicas: usize,
     },
-    /// From the end of the primary's program, or of its node, to the next answered call.
-    ImmortalFailover {
-        #[arg(long, value_enum, default_value = "program")]
-        harm: immortals::Harm,
-        #[arg(long, default_value_t = 100)]
-        times: usize,
-    },
+    /// From the end of the primary's program, or of its node, to the next answered call; and how long a
+    /// call takes that meets a planned move.
+    ImmortalFailover(immortals::Trial),
     /// One of the programs that are measured.
     #[command(hide = true)]
     Program {
@@ -97,6 +93,26 @@ enum What {
         #[arg(long)]
         echo: bool,
     },
+    /// The server of `grpc`.
+    #[command(hide = true)]
+    GrpcServer {
+        #[arg(long, value_enum)]
+        threads: grpc::Threads,
+    },
+    /// The client of `grpc`.
+    #[command(hide = true)]
+    GrpcClient {
+        #[arg(long, value_enum)]
+        threads: grpc::Threads,
+        #[arg(long)]
+        port: u16,
+        #[arg(long, value_enum)]
+        way: grpc::Way,
+        #[arg(long)]
+        size: usize,
+        #[arg(long)]
+        millis: u64,
+    },
     /// From nothing to the first acknowledged write.
     Start {
         #[arg(long, default_value_t = 10)]
@@ -104,36 +120,41 @@ enum What {
     },
 }
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> io::Result<()> {
+fn main() -> io::Result<()> {
     let arguments = Arguments::parse();
     match &arguments.what {
-        What::Load { clients, seconds, runs } => {
-            loads(&arguments, clients, Duration::from_secs(*seconds), *runs).await
-        }
-        What::Failover { kills } => failovers(&arguments, *kills).await,
-        What::Memory { documents } => memory(&arguments, *documents).await,
-        What::Start { runs } => starts(&arguments, *runs).await,
         What::Program { socket, instance, peer, echo } => {
             program::run(socket, instance, peer, *echo)
         }
-        What::Immortals { sizes, megabytes, replicas, echo } => {
-            let (binary, scratch) = (&arguments.binary, arguments.scratch.as_deref());
-            let how = (*replicas, *echo);
-            immortals::throughput(binary, scratch, sizes, *megabytes, how).await.map(|_| ())
+        What::GrpcServer { threads } => threads.runtime()?.block_on(grpc_service::serve()),
+        What::GrpcClient { threads, port, way, size, millis } => {
+            let run = grpc_client::run(*port, *way, *size, Duration::from_millis(*millis));
+            threads.runtime()?.block_on(run)
         }
+        _ => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(2).enable_all().build()?.block_on(measure(&arguments))
+        }
+    }
+}
+
+async fn measure(arguments: &Arguments) -> io::Result<()> {
+    let (binary, scratch) = (&arguments.binary, arguments.scratch.as_deref());
+    match &arguments.what {
+        What::Load { clients, seconds, runs } => {
+            loads(arguments, clients, Duration::from_secs(*seconds), *runs).await
+        }
+        What::Failover { kills } => failovers(arguments, *kills).await,
+        What::Memory { documents } => memory(arguments, *documents).await,
+        What::Start { runs } => starts(arguments, *runs).await,
+        What::Immortals(plan) => throughput::run(binary, scratch, plan).await,
+        What::Grpc(plan) => grpc::run(plan).await,
+        What::Replay(plan) => replay::run(binary, scratch, plan).await,
         What::Calls { count, replicas } => {
-            let (binary, scratch) = (&arguments.binary, arguments.scratch.as_deref());
-            let took = immortals::calls(binary, scratch, *count, *replicas).await?;
-            immortals::show("a call and its answer", &took);
-            Ok(())
+            immortals::calls(binary, scratch, *count, *replicas).await
         }
-        What::ImmortalFailover { harm, times } => {
-            let (binary, scratch) = (&arguments.binary, arguments.scratch.as_deref());
-            let took = immortals::failover(binary, scratch, *harm, *times).await?;
-            immortals::show(&format!("{harm:?}"), &took);
-            Ok(())
-        }
+        What::ImmortalFailover(trial) => immortals::failovers(binary, scratch, trial).await,
+        What::Program { .. } | What::GrpcServer { .. } | What::GrpcClient { .. } => Ok(()),
     }
 }
 

@@ -4,13 +4,15 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use protocol::immortal::{
     Hello, MessageView, Status, ToNode, ToProgram, View, put_answer, put_call, put_fork,
     split_frame,
 };
+
+use crate::attached::{PATIENCE, micros};
 
 /// How many bytes of messages a source says before it lets others in (and goes on by a self-call).
 const TURN_BYTES: usize = 256 << 10;
@@ -25,6 +27,10 @@ const RUN: i64 = 1;
 const TURN: i64 = 2;
 const LOAD: i64 = 3;
 const CALLS: i64 = 4;
+const PROBE: i64 = 5;
+
+/// How long a program waits before it tries again to attach.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What a source is asked to do. All of it is state.
 #[derive(Clone, Copy, Default)]
@@ -44,60 +50,100 @@ struct Program {
     called: Option<(u64, u64)>,
     echo: bool,
     primary: bool,
-    first: Option<Instant>,
-    expected: u64,
     reported: u64,
+    replay: Replay,
+    /// The node asks it to connect again.
+    again: bool,
 }
 
-/// Attaches, and goes on until the connection ends.
+/// What was delivered before the end of the replay.
+struct Replay {
+    attached: Instant,
+    first: Option<Instant>,
+    inputs: u64,
+}
+
+/// Attaches as soon as the node lets it in, and goes on until the node is gone.
 ///
 /// # Errors
-/// When the connection ends.
+/// When the connection breaks, or the node never lets it in.
 pub(crate) fn run(socket: &Path, instance: &str, peer: &str, echo: bool) -> io::Result<()> {
-    let stream = UnixStream::connect(socket)?;
-    let mut program = Program {
-        stream,
-        peer: peer.to_owned(),
-        out: Vec::new(),
-        plan: Plan::default(),
-        handled: 0,
-        bytes: 0,
-        called: None,
-        echo,
-        primary: false,
-        first: None,
-        expected: 0,
-        reported: 0,
-    };
-    let hello = Hello {
-        version_min: 1,
-        version_max: 1,
-        instance: instance.to_owned(),
-        program_version: 0,
-        upgrade_to: 0,
-    };
-    program.say(&ToNode::Hello(hello));
-    program.flush()?;
-    let mut buffer = BytesMut::new();
-    let mut piece = vec![0; 1 << 20];
+    let deadline = Instant::now() + PATIENCE;
+    let mut welcome = false;
     loop {
-        let count = program.stream.read(&mut piece)?;
-        if count == 0 {
-            return Err(io::Error::other("the node has closed the connection"));
+        let ended = UnixStream::connect(socket).and_then(|stream| {
+            let mut program = Program::new(stream, peer, echo);
+            let ended = program.attend(instance, &mut welcome);
+            if program.again { Ok(()) } else { ended }
+        });
+        // A node that has just begun does not listen yet, or does not know its instances.
+        match ended {
+            Err(error) if welcome && node_is_gone(&error) => return Ok(()),
+            Err(error) if welcome || Instant::now() > deadline => return Err(error),
+            _ => std::thread::sleep(PAUSE),
         }
-        buffer.extend_from_slice(&piece[..count]);
-        while let Some(frame) =
-            split_frame(&mut buffer, FRAME_BYTES_MAX).map_err(io::Error::other)?
-        {
-            let frame = ToProgram::read(frame).map_err(io::Error::other)?;
-            program.frame(frame)?;
-        }
-        program.flush()?;
-        program.report();
     }
 }
 
+fn node_is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind())
+}
+
 impl Program {
+    fn new(stream: UnixStream, peer: &str, echo: bool) -> Self {
+        Self {
+            stream,
+            peer: peer.to_owned(),
+            out: Vec::new(),
+            plan: Plan::default(),
+            handled: 0,
+            bytes: 0,
+            called: None,
+            echo,
+            primary: false,
+            reported: 0,
+            replay: Replay { attached: Instant::now(), first: None, inputs: 0 },
+            again: false,
+        }
+    }
+
+    fn attend(&mut self, instance: &str, welcome: &mut bool) -> io::Result<()> {
+        let hello = Hello {
+            version_min: 1,
+            version_max: 1,
+            instance: instance.to_owned(),
+            program_version: 0,
+            upgrade_to: 0,
+        };
+        self.say(&ToNode::Hello(hello));
+        self.flush()?;
+        let mut buffer = BytesMut::new();
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            let count = self.stream.read(&mut piece)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            buffer.extend_from_slice(&piece[..count]);
+            while let Some(frame) =
+                split_frame(&mut buffer, FRAME_BYTES_MAX).map_err(io::Error::other)?
+            {
+                let frame = ToProgram::read(frame).map_err(io::Error::other)?;
+                *welcome |= matches!(frame, ToProgram::Welcome(_));
+                if let ToProgram::Error { code, text } = &frame {
+                    self.again = code == "RELOAD" || code == "STOPPING";
+                    if self.again && *welcome {
+                        println!("again {code}: {text}");
+                    }
+                }
+                self.frame(frame)?;
+            }
+            self.flush()?;
+            self.report();
+        }
+    }
+
     fn say(&mut self, frame: &ToNode) {
         frame.put(&mut self.out);
     }
@@ -125,10 +171,16 @@ impl Program {
                 }
             }
             ToProgram::Deliver { first, blocks: bytes, .. } => {
+                self.replay.first.get_or_insert_with(Instant::now);
                 let last = self.inputs(first, &bytes)?;
+                self.replay.inputs += last + 1 - first;
                 self.say(&ToNode::Done { input: last });
             }
-            ToProgram::Primary { .. } => self.primary = true,
+            ToProgram::EndOfReplay { .. } => self.replay.show(),
+            ToProgram::Primary { .. } => {
+                self.primary = true;
+                println!("primary {}", micros());
+            }
             ToProgram::Standby => self.primary = false,
             ToProgram::Ping { number } => self.say(&ToNode::Pong { number }),
             ToProgram::Error { code, text } => {
@@ -187,6 +239,7 @@ impl Program {
                 self.plan.calls = wanted["count"].as_u64().unwrap_or(0);
                 self.call();
             }
+            MessageView::Impulse { method: PROBE, .. } => println!("probe {}", micros()),
             MessageView::Call { id, payload, .. } => {
                 let mut out = Vec::new();
                 put_answer(&mut out, id, Status::Value, payload);
@@ -241,25 +294,26 @@ impl Program {
     }
 
     fn load(&mut self, size: usize) {
-        if self.first.is_none() {
-            self.first = Some(Instant::now());
-            self.expected = self.handled;
-        }
         self.handled += 1;
         self.bytes += size as u64;
     }
 
-    /// Tells how far it is, when there is nothing more to do at the moment.
+    /// The primary tells how far it is, when there is nothing more to do at the moment. Nobody reads
+    /// what the others say, and a pipe that is full would hold them up.
     fn report(&mut self) {
-        if self.handled > self.reported {
+        if self.primary && self.handled > self.reported {
             self.reported = self.handled;
-            let took = self.first.map_or(0.0, |first| first.elapsed().as_secs_f64());
-            println!("load {} {} {took:.6}", self.handled, self.handled - self.expected);
+            println!("load {}", self.handled);
         }
     }
 }
 
-fn micros() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+impl Replay {
+    /// How many inputs, and for how many microseconds: since the program was there, and since the
+    /// first of them came.
+    fn show(&self) {
+        let since = |at: Instant| at.elapsed().as_micros();
+        let first = self.first.map_or(0, since);
+        println!("replayed {} {} {first}", self.inputs, since(self.attached));
+    }
 }

@@ -160,7 +160,7 @@ const CRATES: &[Crate] = &[
         folder: "dev/bench",
         core: false,
         ours: &["protocol", "sdk"],
-        others: &["bytes", "clap", "crc32fast", "serde", "serde_json", "tempfile", "tokio"],
+        others: &["bytes", "clap", "crc32fast", "serde_json", "tempfile", "tokio", "tonic"],
         tests: &[],
     },
     Crate {
