@@ -36,7 +36,8 @@ impl Node {
         let rest = request.path.strip_prefix(LINK).unwrap_or_default().trim_start_matches('/');
         let registry = &self.map.registry;
         let response = if let Some(blob) = rest.strip_prefix(BLOBS) {
-            Response { body: parameters(registry, blob)?.into(), ..Response::json(200, &json!({})) }
+            // A binding looks for the text wherever it stands in the blob.
+            Response::json(200, &parameters(registry, blob)?.into())
         } else if rest.is_empty() || rest.contains('/') {
             return Err(Problem::not_found(format!("there is nothing at {}", request.path)));
         } else {

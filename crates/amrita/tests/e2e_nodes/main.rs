@@ -5,6 +5,7 @@
 //! processes that they started. `AMRITA_E2E_KILLS` says how many kills the big one makes.
 
 mod ambrosia;
+mod ambrosia_door;
 mod bad_days;
 mod bad_input;
 mod cluster;

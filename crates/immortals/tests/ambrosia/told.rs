@@ -148,7 +148,7 @@ fn an_error_is_a_message_that_ends_the_program() {
     let mut loaded = loaded_door(options(), 9);
     assert_eq!(records(tell(&mut loaded, &error)), end);
     assert!(loaded.hear(b"\x02\x63"[..].into(), &mut Vec::new()).is_err());
-    assert_eq!(loaded.trouble().is_some(), true);
+    assert!(loaded.trouble().is_some());
     let mut out = Vec::new();
     loaded.tell(&error, &mut out);
     assert_eq!(records(out.concat()), end, "also when it has said something that makes no sense");

@@ -1,0 +1,135 @@
+//! What AMBROSIA's real bindings depend on at its door, said byte by byte to a real node.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cluster::{Cluster, free_ports};
+use crate::http::Ask;
+use crate::programs::{instance, register};
+
+/// What the C# binding says at its first start, after the request for a checkpoint.
+const HELLO: &[u8] = b"\x0e\x09\x0ahello";
+
+const TAKE_CHECKPOINT: &[u8] = b"\x02\x02";
+const TAKE_BECOMING_PRIMARY_CHECKPOINT: &[u8] = b"\x02\x0b";
+
+/// No message of AMBROSIA's.
+const END: &[u8] = b"\x02\xff";
+
+struct Binding {
+    mouth: TcpStream,
+    ear: TcpStream,
+}
+
+impl Binding {
+    fn connected(cluster: &Cluster, ports: &[u16]) -> Self {
+        let connect = |port: u16| {
+            let socket =
+                cluster.wait_for("a port", || TcpStream::connect(("127.0.0.1", port)).ok());
+            socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time can be set");
+            socket
+        };
+        Self { mouth: connect(ports[0]), ear: connect(ports[1]) }
+    }
+
+    /// One that has given its first state and has been told its own initial message.
+    fn started(cluster: &Cluster, ports: &[u16]) -> Self {
+        let mut binding = Self::connected(cluster, ports);
+        assert_eq!(binding.record(), TAKE_BECOMING_PRIMARY_CHECKPOINT);
+        binding.say(&[HELLO, &checkpoint(b"abc")].concat());
+        assert_eq!(binding.record(), HELLO);
+        binding
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        self.mouth.write_all(bytes).expect("the node listens");
+    }
+
+    /// The messages of the next record.
+    fn record(&mut self) -> Vec<u8> {
+        let mut head = [0; 24];
+        self.ear.read_exact(&mut head).expect("a record comes");
+        let size = i32::from_le_bytes(head[4..8].try_into().expect("four bytes"));
+        let mut messages = vec![0; usize::try_from(size).expect("a size") - head.len()];
+        self.ear.read_exact(&mut messages).expect("all of it comes");
+        messages
+    }
+
+    fn hears_nothing_for(&mut self, time: Duration) {
+        self.ear.set_read_timeout(Some(time)).expect("a time can be set");
+        let heard = self.ear.read(&mut [0; 1]).expect_err("nothing is said");
+        assert!(matches!(heard.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{heard}");
+        self.ear.set_read_timeout(Some(Duration::from_secs(20))).expect("a time can be set");
+    }
+}
+
+/// With up to 63 bytes of state.
+fn checkpoint(state: &[u8]) -> Vec<u8> {
+    let size = u8::try_from(state.len() * 2).expect("a short state");
+    [&[4, 8, size], state].concat()
+}
+
+fn started_cluster() -> (Cluster, Vec<u16>) {
+    let cluster = Cluster::started(1);
+    let ports = free_ports(2);
+    register(&cluster, "server", &json!({ "receivePort": ports[0], "sendPort": ports[1] }));
+    (cluster, ports)
+}
+
+/// The JavaScript binding must not be told anything before its checkpoint has left, and the C# one says
+/// after a checkpoint what its other thread had not sent before it.
+#[test]
+fn a_checkpoint_counts_when_nothing_has_followed_it() {
+    let (cluster, ports) = started_cluster();
+    let mut binding = Binding::started(&cluster, &ports);
+    let post = |path: &str, body| {
+        let reply = cluster.ask(0, &Ask::new("POST", path).json(&body));
+        assert!(reply.is_success(), "{}", reply.body);
+    };
+    post("/core/immortals/server/checkpoint", json!({}));
+    assert_eq!(binding.record(), TAKE_CHECKPOINT);
+    post("/core/immortals/server/impulses", json!({ "method": 7, "payload": 1 }));
+    binding.hears_nothing_for(Duration::from_millis(300));
+    let late = b"\x0c\x00\x02x\x00\x02\x01";
+    binding.say(&[&checkpoint(b"defg")[..], late].concat());
+    assert_eq!(binding.record(), TAKE_CHECKPOINT, "once more, and before the impulse");
+    binding.say(&checkpoint(b"hijkl"));
+    assert_eq!(binding.record()[1..3], [0, 0], "the impulse");
+    cluster.wait_for("the second checkpoint", || {
+        let state = instance(&cluster, 0, "server")?;
+        let checkpoint = &state["replicas"][0]["checkpoint"];
+        (checkpoint == &json!({ "input": 1, "bytes": 5 })).then_some(())
+    });
+}
+
+/// Closing the sockets does not end a program of the C# or the JavaScript binding.
+#[test]
+fn a_program_that_is_let_go_is_told_a_message_that_ends_it() {
+    let (cluster, ports) = started_cluster();
+    let mut binding = Binding::started(&cluster, &ports);
+    binding.say(b"\x02\x63");
+    assert_eq!(binding.record(), END);
+    assert_eq!(binding.ear.read(&mut [0; 1]).expect("it is closed"), 0);
+    assert!(cluster.log(0).contains("the program of 'server' is let go"), "{}", cluster.log(0));
+}
+
+/// The JavaScript binding looks there, whatever its configuration says.
+#[test]
+fn a_registration_is_where_a_binding_looks_for_it() {
+    let (cluster, ports) = started_cluster();
+    let blob = cluster.get(0, "/core/ambrosia/cra/AmbrosiaBinaries/server-server0");
+    let wanted = format!("<serviceReceiveFromPort>{}</serviceReceiveFromPort>", ports[0]);
+    assert!(blob.body.as_str().is_some_and(|text| text.contains(&wanted)), "{}", blob.body);
+    let nobody = cluster.get(0, "/core/ambrosia/cra/AmbrosiaBinaries/client-client0");
+    assert_eq!(nobody.status, 404);
+    let filter = "%24filter=PartitionKey%20eq%20%27server%27&%24select=RowKey";
+    let ends = cluster.get(0, &format!("/core/ambrosia/craendpointtable?{filter}"));
+    assert_eq!(ends.body["value"].as_array().map(Vec::len), Some(4), "{}", ends.body);
+    let connections = cluster.get(0, &format!("/core/ambrosia/craconnectiontable?{filter}"));
+    assert_eq!(connections.body, json!({ "value": [] }));
+    let written = cluster.ask(0, &Ask::new("POST", "/core/ambrosia/craendpointtable").raw(b"{}"));
+    assert_eq!(written.status, 405, "{}", written.body);
+}
