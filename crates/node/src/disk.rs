@@ -16,6 +16,11 @@ pub(crate) struct Disk {
     pub(crate) want_persist: bool,
     /// The routine persist that is under way, and what it makes durable.
     routine: Option<u64>,
+    /// Where the logs of groups end that are no more. Written when the state store has durably forgotten
+    /// them: before that a start would find a state without the log that it needs.
+    pub(crate) ended: Vec<LogRecord>,
+    /// Those that the routine persist under way is for.
+    ending: Vec<LogRecord>,
     pub(crate) bytes_since: usize,
     persisted_at: u64,
     /// Why it takes no writes at the moment.
@@ -72,6 +77,8 @@ impl Node {
         self.disk.persisted_at = self.now.steady_micros;
         self.disk.routine = Some(self.disk.next_mark);
         self.disk.want_persist = true;
+        let mut ended = std::mem::take(&mut self.disk.ended);
+        self.disk.ending.append(&mut ended);
         for replica in self.replicas.values_mut() {
             if let Err(error) = replica.prepare_persist(&mut *self.store) {
                 return self.halt(format!("the state store failed: {error}"));
@@ -82,6 +89,7 @@ impl Node {
     /// The state is durable: the log before it is not needed, but for a tail that saves followers
     /// which are a little behind from a snapshot.
     fn cut_logs(&mut self) {
+        self.disk.records.append(&mut self.disk.ending);
         for replica in self.replicas.values_mut() {
             let up_to = replica.persisted_up_to;
             let quiet = replica.group.last() == up_to;

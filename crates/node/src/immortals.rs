@@ -7,7 +7,7 @@ use bytes::Bytes;
 use immortals::{Between, Entries, Ground, Instance, Peer, Settings, Standing};
 use protocol::{GroupId, Now, Position, ReplicaId, Term};
 use replication::{CommittedData, Group, Members};
-use storage::{Reader, Space, StateStore, StoreError};
+use storage::{Batch, LogRecord, Reader, Space, StateStore, StoreError};
 
 use crate::directory::Directory;
 use crate::frame::{Frame, Told};
@@ -462,6 +462,7 @@ impl Node {
         for group in gone {
             self.end_instance(group);
         }
+        self.forget_remains()?;
         let registry = &self.map.registry;
         self.immortals.owners.retain(|group, _| registry.standing(*group) != Standing::Gone);
         for (group, founders, here) in registered {
@@ -520,13 +521,36 @@ impl Node {
             self.outputs.push(Output::ProgramClose { program });
         }
         self.drop_asks(group);
-        let Some(mut replica) = self.replicas.remove(&group) else { return };
+        let Some(replica) = self.replicas.remove(&group) else { return };
         self.note(Level::Info, format!("instance {group} is not registered any more: removed"));
-        let applied = replica.group.applied_position();
-        self.disk.records.extend(replica.group.compact(applied));
-        if let Err(error) = replica.remove_state(&mut *self.store) {
-            self.halt(format!("the state store failed: {error}"));
+        let (term, position) = replica.reach();
+        self.forget(&replica.space, LogRecord::Base { group, position, term });
+    }
+
+    /// Nothing of a group stays here: its state goes, and its log when that is durable.
+    fn forget(&mut self, space: &Space, end: LogRecord) {
+        let mut batch = Batch::default();
+        let gone = space.staging().clean(&*self.store, &mut batch, usize::MAX);
+        if let Err(error) = gone.and_then(|_| self.store.write(batch)) {
+            return self.halt(format!("the state store failed: {error}"));
         }
+        self.disk.ended.push(end);
+    }
+
+    /// What was left of instances that were deregistered while this node was away, or just before it
+    /// ended.
+    fn forget_remains(&mut self) -> Result<(), String> {
+        let remains = self.recovered.range(GroupId::INSTANCES..);
+        let gone = |group: &GroupId| self.map.registry.standing(*group) == Standing::Gone;
+        let gone: Vec<GroupId> = remains.map(|(group, _)| *group).filter(gone).collect();
+        for group in gone {
+            let log = self.recovered.remove(&group).expect("it was listed");
+            let (space, _) = Space::open(&*self.store, group).map_err(|error| error.to_string())?;
+            let last = log.entries.last().map(|entry| (entry.position, entry.term));
+            let (position, term) = last.unwrap_or((log.base, log.base_term));
+            self.forget(&space, LogRecord::Base { group, position, term });
+        }
+        Ok(())
     }
 
     fn mind_ports(&mut self) {

@@ -355,14 +355,6 @@ impl Replica {
         Ok(())
     }
 
-    /// Nothing of it stays in the store.
-    pub(crate) fn remove_state(&mut self, store: &mut dyn StateStore) -> Result<(), StoreError> {
-        let next = self.space.staging();
-        let mut batch = Batch::default();
-        next.clean(&*store, &mut batch, usize::MAX)?;
-        store.write(batch)
-    }
-
     // Snapshots out.
 
     fn begin_transfer(

@@ -20,6 +20,9 @@ pub(crate) const FIRST_ATTEMPT: u64 = 1 << 60;
 
 const LINK: &str = "/core/immortals";
 
+/// The instance that comes and goes.
+const BRIEF: &str = "brief";
+
 /// How long the operator waits for an answer.
 const PATIENCE: u64 = 8 * SECOND;
 
@@ -61,6 +64,9 @@ pub(crate) enum Task {
     Checkpoint {
         instance: String,
     },
+    /// An instance that no program ever attaches to is registered, or deregistered.
+    Come,
+    Go,
     /// One node's view of one instance.
     Look {
         instance: String,
@@ -69,7 +75,7 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    fn request(&self, cast: &[Instance]) -> Request {
+    fn request(&self, cast: &[Instance], nodes: usize) -> Request {
         let of = |instance: &str| format!("{LINK}/{instance}");
         let post = |instance: &str, verb: &str, body: Value| {
             Request::new(Method::Post, format!("{LINK}/{instance}/{verb}")).with_json(&body)
@@ -99,6 +105,12 @@ impl Task {
                 post(instance, "move", json!({ "node": node(*machine) }))
             }
             Self::Checkpoint { instance } => post(instance, "checkpoint", json!({})),
+            Self::Come => {
+                let everywhere: Vec<String> = (0..nodes).map(node).collect();
+                let body = json!({ "name": BRIEF, "replicas": everywhere });
+                Request::new(Method::Post, LINK).with_json(&body)
+            }
+            Self::Go => Request::new(Method::Delete, format!("{LINK}/{BRIEF}?confirm={BRIEF}")),
             Self::Look { instance, .. } => Request::new(Method::Get, of(instance)),
         }
     }
@@ -215,6 +227,10 @@ impl World {
         match operator.dice.below(10) {
             0 => operator.add(Task::Checkpoint { instance }),
             1 | 2 => operator.add(Task::Look { instance, machine }),
+            3 => {
+                let task = if operator.dice.chance(500) { Task::Come } else { Task::Go };
+                operator.add(task);
+            }
             _ => {
                 let poison =
                     part == Part::Delicate && !operator.poisoned && operator.dice.chance(300);
@@ -238,7 +254,7 @@ impl World {
             _ => *operator.dice.pick(&known),
         };
         self.trace.event(now, "", format_args!("operator at n{}: {task:?}", machine + 1));
-        let request = Box::new(task.request(&self.troupe.cast));
+        let request = Box::new(task.request(&self.troupe.cast, self.settings.nodes));
         self.troupe.operator.doing.insert(attempt, task);
         let way = self.dice.between(20, 300);
         self.agenda.after(way, Event::Knock { machine, attempt, request });
