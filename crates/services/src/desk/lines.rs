@@ -188,17 +188,17 @@ impl Desk {
         link: &str,
         item: Item,
     ) -> Result<(), StoreError> {
-        // What has expired and is still there is purged before a new life begins. The write comes back
-        // fenced then and is run again, on nothing: it must not go on with the old history.
-        if item.is_post() && turn.latest(link)?.is_some_and(|it| it.is_expired(turn.now.wall)) {
-            self.propose_expiration(turn);
-        }
         let number = self.next_number();
-        let line = self.lines.entry(link.to_owned()).or_default();
-        let current = match line.head() {
+        let current = match self.lines.get(link).and_then(Line::head) {
             Some(ahead) => ahead,
             None => turn.latest(link)?,
         };
+        // What has expired and is still there is purged before a new life begins. The write comes back
+        // fenced then and is run again, on nothing: it must not go on with the old history.
+        if item.is_post() && current.as_ref().is_some_and(|it| it.is_expired(turn.now.wall)) {
+            self.propose_expiration(turn);
+        }
+        let line = self.lines.entry(link.to_owned()).or_default();
         turn.put(DeskOutput::Invoke(Box::new(Invocation {
             partition: self.options.partition,
             epoch: self.options.epoch,
