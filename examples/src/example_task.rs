@@ -5,10 +5,9 @@
 
 use sdk::service::{
     Context, Field, FieldType, Method, Plan, Problem, Query, Request, Response, ServiceOption,
-    Spec, Task, query, succeeded,
+    Spec, Task, find, found,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::example;
 
@@ -75,13 +74,18 @@ impl Task for ExampleTaskService {
     }
 
     fn plan(&self, _: &Context<'_>, task: &ExampleTaskState) -> Plan {
-        match task.sub_stage {
-            SubStage::QueryExamples => Plan::call(find(task)),
-            SubStage::DeleteExamples => {
+        match (task.sub_stage, &task.next_page_link) {
+            (SubStage::QueryExamples, Some(page)) => Plan::call(Request::get(page)),
+            (SubStage::QueryExamples, None) => {
+                let mut clauses = vec![Query::equal("documentKind", example::KIND)];
+                clauses.extend(task.custom_query_clause.clone());
+                Plan::call(find(&clauses, BATCH))
+            }
+            (SubStage::DeleteExamples, _) => {
                 let delete = |link: &String| Request::new(Method::Delete, link.as_str());
                 Plan::calls(task.document_links.iter().map(delete).collect())
             }
-            SubStage::Done => Plan::Finish,
+            (SubStage::Done, _) => Plan::Finish,
         }
     }
 
@@ -97,46 +101,16 @@ impl Task for ExampleTaskService {
                 return Err(Problem::bad_request(format!("{failed} deletes failed")));
             }
             task.deleted_count += std::mem::take(&mut task.document_links).len();
-            let is_last = task.next_page_link.is_none();
-            task.sub_stage = if is_last { SubStage::Done } else { SubStage::QueryExamples };
-            return Ok(());
         }
-        for answer in answers {
-            take_page(task, &succeeded(answer)?)?;
+        if task.sub_stage == SubStage::QueryExamples {
+            let page = found(&answers[0])?;
+            (task.document_links, task.next_page_link) = (page.document_links, page.next_page_link);
         }
+        task.sub_stage = match (task.document_links.is_empty(), &task.next_page_link) {
+            (false, _) => SubStage::DeleteExamples,
+            (true, Some(_)) => SubStage::QueryExamples,
+            (true, None) => SubStage::Done,
+        };
         Ok(())
     }
-}
-
-/// The request for the next page of documents.
-fn find(task: &ExampleTaskState) -> Request {
-    if let Some(page) = &task.next_page_link {
-        let (path, parameters) = page.split_once('?').unwrap_or((page, ""));
-        return Request { query: parameters.to_owned(), ..Request::new(Method::Get, path) };
-    }
-    let kind = json!({"term": {"propertyName": "documentKind", "matchValue": example::KIND}});
-    let mut clauses = vec![kind];
-    clauses.extend(task.custom_query_clause.as_ref().map(|clause| json!(clause)));
-    let body = json!({
-        "taskInfo": {"isDirect": true},
-        "querySpec": {"resultLimit": BATCH, "query": {"booleanClauses": clauses}},
-    });
-    Request::new(Method::Post, query::LINK).with_json(&body)
-}
-
-/// Takes a page of results into the state: of a query task, which may have nothing but a link to the
-/// next page, or a next page itself.
-fn take_page(task: &mut ExampleTaskState, page: &Value) -> Result<(), Problem> {
-    let results = page.get("results").unwrap_or(page);
-    let Some(links) = results["documentLinks"].as_array() else {
-        return Err(Problem::bad_request("the query was answered without results"));
-    };
-    task.document_links = links.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect();
-    task.next_page_link = results["nextPageLink"].as_str().map(ToOwned::to_owned);
-    task.sub_stage = match (task.document_links.is_empty(), &task.next_page_link) {
-        (false, _) => SubStage::DeleteExamples,
-        (true, Some(_)) => SubStage::QueryExamples,
-        (true, None) => SubStage::Done,
-    };
-    Ok(())
 }

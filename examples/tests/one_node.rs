@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::future::Future;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::{Command, Output};
 
 use sdk::{Client, Config, Response};
 use serde_json::{Value, json};
@@ -146,4 +148,38 @@ fn a_bootstrap_is_done_once() {
         let wrong = node.post("/core/bootstrap-tasks", json!({"userCount": 0})).await;
         assert_eq!(wrong.status, 400);
     });
+}
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_examples-host"))
+}
+
+#[test]
+fn the_program_of_its_own_is_a_node_until_it_is_told_to_stop() {
+    let sandbox = std::env::temp_dir().join(format!("examples-program-{}", std::process::id()));
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let flags = ["--id", "own", "--log-level=error", "--port", port.as_str(), "--sandbox"];
+    let mut child = program().args(flags).arg(&sandbox).spawn().unwrap();
+    let client = Client::new(&[format!("http://127.0.0.1:{port}")]).unwrap();
+    run(async {
+        let body = json!({"documentSelfLink": "one", "name": "a"});
+        let made = client.post("/core/examples", &body).await.unwrap().to_json();
+        assert_eq!(made["documentOwner"], "own", "{made}");
+        assert_eq!(client.delete("/core/management").await.unwrap().status, 202);
+    });
+    assert!(child.wait().unwrap().success());
+    std::fs::remove_dir_all(&sandbox).unwrap();
+}
+
+#[test]
+fn the_program_says_which_flags_there_are() {
+    let said = |argument: &str| -> (Output, String) {
+        let output = program().arg(argument).output().unwrap();
+        let text = [&output.stdout[..], &output.stderr].concat();
+        (output, String::from_utf8(text).unwrap())
+    };
+    let (output, help) = said("--help");
+    assert!(output.status.success() && help.contains("--peer-nodes"), "{help}");
+    let (output, why) = said("--prot=1");
+    assert!(!output.status.success() && why.contains("there is no flag --prot"), "{why}");
 }

@@ -60,8 +60,14 @@ fn summary(group: &NodeGroupState) -> String {
     let mut text = format!(
         "{available} of {all} nodes are available; a write is acknowledged when {quorum} hold it."
     );
+    let majority = all / 2 + 1;
     if ownerless == 0 {
         text.push_str(&format!(" All {partitions} partitions have an owner."));
+    } else if available >= majority {
+        text.push_str(&format!(
+            "\n{ownerless} of {partitions} partitions have no owner at this moment: one is being \
+             elected, and their documents wait for it."
+        ));
     } else {
         text.push_str(&format!(
             "\n{ownerless} of {partitions} partitions have no owner: their documents cannot be \
@@ -70,7 +76,6 @@ fn summary(group: &NodeGroupState) -> String {
     }
     if available < quorum {
         let missing = quorum - available;
-        let majority = all / 2 + 1;
         text.push_str(&format!("\nWrites are refused: {missing} more must be available"));
         if available >= majority {
             text.push_str(&format!(", or lower the quorum: amrita quorum {available}"));
@@ -190,6 +195,9 @@ mod tests {
         let statuses = [("n1", "AVAILABLE"), ("n2", "AVAILABLE"), ("n3", "UNAVAILABLE")];
         let text = summary(&group_of(&statuses, json!(["n1", null])));
         assert!(text.contains("amrita quorum 2"), "{text}");
-        assert!(text.contains("1 of 2 partitions have no owner"), "{text}");
+        assert!(text.contains("1 of 2 partitions have no owner at this moment"), "{text}");
+        let statuses = [("n1", "AVAILABLE"), ("n2", "UNAVAILABLE"), ("n3", "UNAVAILABLE")];
+        let text = summary(&group_of(&statuses, json!(["n1", null])));
+        assert!(text.contains("until a majority of the nodes is there"), "{text}");
     }
 }

@@ -212,9 +212,13 @@ fn listing(results: &QueryResult, columns: &[String]) -> String {
     text
 }
 
-/// `taskInfo.stage` is the field `stage` of `taskInfo`.
+/// `taskInfo.stage` is the field `stage` of `taskInfo`, and `tags.item` an item of the list `tags`: then
+/// all of them are shown.
 fn field<'a>(document: &'a Value, path: &str) -> &'a Value {
-    path.split('.').fold(document, |value, name| &value[name])
+    path.split('.').fold(document, |value, name| match name {
+        "item" if value.is_array() => value,
+        _ => &value[name],
+    })
 }
 
 #[cfg(test)]
@@ -292,5 +296,7 @@ mod tests {
         let text = listing(&results, &columns(&options(&["taskInfo.stage=S"])));
         assert!(text.starts_with("LINK  VERSION  TASKINFO.STAGE\n/a/b        2  S"), "{text}");
         assert!(text.contains("--limit"), "{text}");
+        let document = json!({"tags": ["a", "b"]});
+        assert_eq!(field(&document, "tags.item"), &document["tags"]);
     }
 }

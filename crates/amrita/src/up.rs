@@ -160,6 +160,9 @@ impl Plan {
         let file = File::options().create(true).append(true).open(&log).map_err(failed)?;
         let mut child = Command::new(&self.program)
             .args(self.arguments(number))
+            // Set for one node alone, they would be wrong for all but one of these.
+            .env_remove("AMRITA_PUBLIC_URI")
+            .env_remove("AMRITA_BIND_ADDRESS")
             .arg("--stop-with-stdin")
             .stdin(Stdio::piped())
             .stdout(file.try_clone().map_err(failed)?)

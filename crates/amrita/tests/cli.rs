@@ -279,6 +279,29 @@ fn a_node_that_is_kept_by_another_process_ends_with_it() {
     assert!(node.wait().unwrap().success());
 }
 
+#[test]
+fn a_node_takes_xenons_spellings() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = base_port(1).to_string();
+    let uri = format!("http://127.0.0.1:{port}");
+    let (peers, public) = (format!("--peerNodes={uri}"), format!("--publicUri={uri}"));
+    let more =
+        [peers.as_str(), public.as_str(), "--bindAddress", "127.0.0.1", "--membershipQuorum=1"];
+    let mut node = kept_node(folder.path(), &port, &more);
+    let deadline = Instant::now() + PATIENCE;
+    let host = loop {
+        let output = run(&["get", &format!("{uri}/core/management"), "--json"]);
+        if output.status.success() {
+            break out(&output);
+        }
+        assert!(Instant::now() < deadline, "{}", err(&output));
+    };
+    assert!(host.contains(&format!(r#""initialPeerNodes":["{uri}"]"#)), "{host}");
+    assert!(host.contains(&format!(r#""publicUri":"{uri}""#)), "{host}");
+    drop(node.stdin.take());
+    assert!(node.wait().unwrap().success());
+}
+
 /// A node alone that ends with its standard input.
 fn kept_node(folder: &Path, port: &str, more: &[&str]) -> Child {
     amrita()

@@ -14,8 +14,9 @@ use crate::scatter::{Form, PAGE_LINK};
 impl Node {
     /// A request has entered the cluster here, from a client or from a task of this node.
     pub(crate) fn client_request(&mut self, purpose: Purpose, request: Request) {
-        let handled = self.dispatch(&purpose, request);
-        if let Err(problem) = handled {
+        let writes = request.method.is_write();
+        if let Err(mut problem) = self.dispatch(&purpose, request) {
+            problem.outcome = problem.outcome.or(writes.then_some(Outcome::NotApplied));
             self.finish(&purpose, Told::Response(problem.into()));
         }
     }
@@ -26,10 +27,8 @@ impl Node {
         if request.path.len() > 1 && request.path.ends_with('/') {
             request.path.pop();
         }
-        let writes = request.method.is_write();
         if self.is_stopping() {
-            let problem = Problem::new(Code::Stopping, "this node is stopping: ask another one");
-            return Err(if writes { problem.with_outcome(Outcome::NotApplied) } else { problem });
+            return Err(Problem::new(Code::Stopping, "this node is stopping: ask another one"));
         }
         if let Some(answered) = self.local_path(purpose, &request) {
             return answered;
@@ -37,8 +36,7 @@ impl Node {
         if self.partitions() == 0 || self.me.is_none() {
             let text =
                 format!("this node is not part of a cluster yet: {}", self.why_not_serving());
-            let problem = Problem::new(Code::NoOwner, text);
-            return Err(if writes { problem.with_outcome(Outcome::NotApplied) } else { problem });
+            return Err(Problem::new(Code::NoOwner, text));
         }
         if let Some(token) = request.path.strip_prefix(PAGE_LINK).and_then(|p| p.strip_prefix('/'))
         {
@@ -57,14 +55,7 @@ impl Node {
         {
             return self.ambrosia_path(purpose, &request);
         }
-        self.document_path(purpose, request).map_err(|problem| {
-            let outcome = problem.outcome;
-            if writes && outcome.is_none() {
-                problem.with_outcome(Outcome::NotApplied)
-            } else {
-                problem
-            }
-        })
+        self.document_path(purpose, request)
     }
 
     /// Paths that this node answers for itself or for the directory.
@@ -127,6 +118,10 @@ impl Node {
         let body: Value = parse_body(&request.body)?;
         if request.path == query::LINK && body["taskInfo"]["isDirect"] == json!(true) {
             return self.direct_query(purpose, body);
+        }
+        if request.path == query::LINK && body["querySpec"].is_object() {
+            // What is wrong with it is told now, not by a task that fails later.
+            documents::CompiledQuery::new(&documents::parse_specification(&body["querySpec"])?)?;
         }
         request.path = self.child_link(&request, &body)?;
         let group = links::partition(&request.path, self.partitions());
@@ -223,7 +218,7 @@ impl Node {
         let unknown = |why: String| {
             let code =
                 if why.starts_with("unknown kind") { Code::UnknownKind } else { Code::BadBody };
-            Problem::new(code, why).with_outcome(Outcome::NotApplied)
+            Problem::new(code, why)
         };
         match (NodeGroupRequest::parse(&request.body).map_err(unknown)?, request.method) {
             (NodeGroupRequest::Join(join), Method::Post) => {

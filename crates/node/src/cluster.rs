@@ -297,9 +297,26 @@ impl Node {
             uri: self.config.public_uri.clone(),
             sandbox_id: self.config.sandbox_id,
         };
-        let member = self.peers.hellos().find(|(_, hello)| hello.cluster.is_some());
-        if let Some(link) = member.map(|(link, _)| link) {
+        if let Some(link) = self.a_member() {
             self.outbox.send_on(link, Frame::Admit(newcomer));
+        }
+    }
+
+    /// The link to a node that belongs to a cluster.
+    pub(crate) fn a_member(&self) -> Option<u64> {
+        let member = self.peers.hellos().find(|(_, hello)| hello.cluster.is_some());
+        member.map(|(link, _)| link)
+    }
+
+    /// Says now and then that nobody is there to admit this node.
+    pub(crate) fn say_whom_it_joins(&mut self) {
+        if self.a_member().is_none() {
+            let whom = self.config.join.clone().unwrap_or_else(|| self.config.peers.join(", "));
+            let text = format!(
+                "this node is to join the cluster of {whom}, and no node of that is reached: start \
+                 it, or name another one with a JoinPeerRequest"
+            );
+            self.note(Level::Warn, text);
         }
     }
 
@@ -386,13 +403,13 @@ impl Node {
     }
 
     pub(crate) fn say_if_flag_differs(&mut self) {
-        let flag = self.config.membership_quorum;
+        // Before the cluster has formed nothing is in force yet.
+        let Some(flag) = self.config.membership_quorum.filter(|_| self.map.cluster.is_some())
+        else {
+            return;
+        };
         let in_force = self.map.effective_quorum();
-        if let Some(flag) = flag
-            && flag != in_force
-            && !std::mem::replace(&mut self.said_flag_differs, true)
-            && self.map.quorum.is_some()
-        {
+        if flag != in_force && !std::mem::replace(&mut self.said_flag_differs, true) {
             let text = format!(
                 "--membership-quorum {flag} was given, but {in_force} is in force in this cluster and \
                  stays; change it with 'amrita quorum {flag}'"

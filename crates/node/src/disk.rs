@@ -81,7 +81,7 @@ impl Node {
         self.disk.ending.append(&mut ended);
         for replica in self.replicas.values_mut() {
             if let Err(error) = replica.prepare_persist(&mut *self.store) {
-                return self.halt(format!("the state store failed: {error}"));
+                return self.halt(error.to_string());
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use documents::{Page, RequestKey};
-use protocol::{Code, GroupId, Outcome, Problem, ReplicaId, Response, Source};
+use protocol::{BodyType, Code, GroupId, Outcome, Problem, ReplicaId, Response, Source};
 
 use crate::frame::{Frame, Question, Told};
 use crate::node::{Agenda, Node};
@@ -301,7 +301,12 @@ fn digest_of(request: &protocol::Request) -> u64 {
         request.query.as_bytes(),
         &request.body,
     ];
-    fnv(parts)
+    // The same body says something else as a merge patch.
+    let merge: &[&[u8]] = match request.body_type {
+        BodyType::Json => &[],
+        BodyType::MergePatch => &[b"merge-patch"],
+    };
+    fnv(parts.into_iter().chain(merge.iter().copied()))
 }
 
 /// FNV-1a over some parts, with a mark between them.

@@ -58,7 +58,7 @@ impl Node {
         let bytes = postcard::to_stdvec(&identity).expect("an identity encodes");
         batch.put(SELF.key(FAMILY_IDENTITY, b""), bytes);
         if let Err(error) = self.store.write(batch) {
-            return self.halt(format!("the state store failed: {error}"));
+            return self.halt(error.to_string());
         }
         self.identity = Some(identity);
         self.stage = Stage::Settling { mark: self.disk.next_mark };

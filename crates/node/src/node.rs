@@ -162,7 +162,7 @@ impl Node {
         if self.stage != Stage::Ended
             && let Err(error) = self.settle()
         {
-            self.halt(format!("the state store failed: {error}"));
+            self.halt(error.to_string());
         }
         self.flush();
         outputs.append(&mut self.outputs);
@@ -225,6 +225,7 @@ impl Node {
         }
         match self.stage {
             Stage::Forming if self.ticks % 300 == 50 => self.say_what_is_missing(),
+            Stage::Joining if self.ticks % 300 == 50 => self.say_whom_it_joins(),
             Stage::Joining if self.ticks.is_multiple_of(20) => self.ask_to_be_admitted(),
             Stage::Stopping { .. } => self.go_on_stopping(),
             _ => {}
@@ -473,7 +474,7 @@ impl Node {
             _ => Ok(()),
         };
         if let Err(error) = result {
-            self.halt(format!("the state store failed: {error}"));
+            self.halt(error.to_string());
         }
     }
 
@@ -535,6 +536,9 @@ impl Node {
     pub(crate) fn why_not_serving(&self) -> &'static str {
         match self.stage {
             Stage::Forming => "it waits for all nodes named by --peer-nodes",
+            Stage::Joining if self.a_member().is_none() => {
+                "it is to join another one and has reached no node of that"
+            }
             Stage::Joining => "it has asked to be admitted",
             Stage::Serving if self.owner_of(GroupId::DIRECTORY).is_some() => {
                 "not all nodes named by --peer-nodes have said that they belong to it"

@@ -139,7 +139,8 @@ impl Node {
         Ok(())
     }
 
-    /// This node leaves its cluster of one, which must be empty, and joins another.
+    /// This node leaves its cluster of one, which must be empty, and joins another. It is answered
+    /// before that is done; the quorum in the request means nothing, as the cluster has one.
     pub(crate) fn join_request(&mut self, reference: &str) -> Result<Response, Problem> {
         let refused =
             |why: String| Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied);
@@ -162,11 +163,12 @@ impl Node {
                 self.map.size()
             )));
         }
-        let documents = self.document_count();
-        if documents > 0 {
+        let (documents, instances) = (self.document_count(), self.map.registry.instances.len());
+        if documents > 0 || instances > 0 {
             return Err(refused(format!(
-                "this node has {documents} documents of its own, which would be lost by joining. \
-                 Move them first, or start it with an empty --sandbox. Nothing was changed"
+                "this node has {documents} documents and {instances} immortals of its own, which \
+                 would be lost by joining. Move them first, or start it with an empty --sandbox. \
+                 Nothing was changed"
             )));
         }
         self.note(Level::Info, format!("leaving the cluster of one to join {contact}"));

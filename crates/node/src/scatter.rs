@@ -23,6 +23,10 @@ pub const HITS_MAX: usize = 100_000;
 /// How many bytes an answer with documents may have before it must be asked for in pages.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
 
+/// The longest link to the next page of a query task. It holds the whole query, and must fit into the
+/// head of a request with room to spare for where the page begins.
+const PAGE_LINK_BYTES_MAX: usize = 32 << 10;
+
 /// The link under which the following pages of a query are found.
 pub(crate) const PAGE_LINK: &str = "/core/query-page";
 
@@ -155,9 +159,7 @@ impl Node {
             && !counts
             && !top
         {
-            let link = page_link(true, &specification, None);
-            let result = QueryResult { next_page_link: Some(link), ..QueryResult::default() };
-            let response = task_answer(task.clone(), &result);
+            let response = first_page_link(task, &specification);
             return self.finish(&purpose, Told::Response(response));
         }
         let skip = match &form {
@@ -282,6 +284,18 @@ fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -> Response 
             Response::json(200, &body)
         }
     }
+}
+
+/// The answer to a query task with a limit: where its first page is.
+fn first_page_link(task: &Value, specification: &QuerySpecification) -> Response {
+    let link = page_link(true, specification, None);
+    if link.len() > PAGE_LINK_BYTES_MAX {
+        let text = "the query is too long for pages, as each page's link holds it: leave out \
+                    resultLimit, add TOP_RESULTS, or ask in several queries";
+        return Problem::bad_request(text).into();
+    }
+    let result = QueryResult { next_page_link: Some(link), ..QueryResult::default() };
+    task_answer(task.clone(), &result)
 }
 
 fn too_many(what: String) -> Problem {

@@ -72,9 +72,9 @@ pub fn percent_decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let escape = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
-            .flatten();
+        let hex = text.get(at + 1..at + 3).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let hex = hex.filter(|_| bytes[at] == b'%');
+        let escape = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
         decoded.push(escape.unwrap_or(bytes[at]));
         at += if escape.is_some() { 3 } else { 1 };
     }
@@ -109,5 +109,6 @@ mod tests {
     #[test]
     fn escapes_are_decoded() {
         assert_eq!(percent_decode("a%20b%2"), "a b%2");
+        assert_eq!(percent_decode("%+1%-1%é"), "%+1%-1%é", "a sign is no digit");
     }
 }

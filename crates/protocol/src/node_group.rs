@@ -44,13 +44,18 @@ impl NodeGroupRequest {
         let value: serde_json::Value = serde_json::from_slice(body)
             .map_err(|error| format!("the body is not JSON: {error}"))?;
         let kind = value["kind"].as_str().unwrap_or_default();
-        let wrong = |error: serde_json::Error| format!("{kind}: {error}");
+        let wrong =
+            |needs: &str, error: serde_json::Error| format!("{kind} needs {needs}: {error}");
         match kind.strip_prefix(PREFIX).unwrap_or(kind) {
             "JoinPeerRequest" => {
-                serde_json::from_value(value.clone()).map(Self::Join).map_err(wrong)
+                let needs = "'memberGroupReference', the address of a node group";
+                let read = serde_json::from_value(value.clone());
+                read.map(Self::Join).map_err(|error| wrong(needs, error))
             }
             "UpdateQuorumRequest" => {
-                serde_json::from_value(value.clone()).map(Self::UpdateQuorum).map_err(wrong)
+                let needs = "'membershipQuorum', a whole number";
+                let read = serde_json::from_value(value.clone());
+                read.map(Self::UpdateQuorum).map_err(|error| wrong(needs, error))
             }
             "" => Err("the body needs a 'kind': JoinPeerRequest or UpdateQuorumRequest".into()),
             other => Err(format!(

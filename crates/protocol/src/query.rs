@@ -41,6 +41,16 @@ pub struct Query {
     pub boolean_clauses: Option<Vec<Self>>,
 }
 
+impl Query {
+    /// The clause that this field has this value.
+    pub fn equal(property_name: &str, value: impl Into<Value>) -> Self {
+        let match_value = Some(value.into());
+        let term =
+            QueryTerm { property_name: property_name.into(), match_value, ..QueryTerm::default() };
+        Self { term: Some(term), ..Self::default() }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(clippy::enum_variant_names, reason = "Xenon's words on the wire")]

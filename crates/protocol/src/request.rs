@@ -89,6 +89,12 @@ impl Request {
         }
     }
 
+    /// A GET of a link, which may have a query behind it.
+    pub fn get(link: &str) -> Self {
+        let (path, query) = link.split_once('?').unwrap_or((link, ""));
+        Self { query: query.to_owned(), ..Self::new(Method::Get, path) }
+    }
+
     #[must_use]
     pub fn with_json(mut self, body: &Value) -> Self {
         self.body = Bytes::from(body.to_string());

@@ -38,5 +38,5 @@ pub use protocol::query::{self, Query};
 pub use protocol::{BodyType, Code, Epoch, Method, Moment, Problem, Request, Response, TaskStage};
 pub use services::{
     CALLS_PER_STEP_MAX, Catalogue, Context, Field, FieldType, Patch, Plan, Service, ServiceOption,
-    Spec, Task, succeeded,
+    Spec, Task, find, found, succeeded,
 };

@@ -314,6 +314,11 @@ impl Config {
     }
 }
 
+/// The environment variables that say something to a node.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|setting| setting.variable).chain([CONFIG_VARIABLE])
+}
+
 /// The folder under which each node has a sandbox named after its port.
 pub fn sandbox_default() -> PathBuf {
     std::env::temp_dir().join("amrita")

@@ -38,6 +38,7 @@ mod web;
 pub use address::Address;
 pub use config::{
     Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Setting, sandbox_default,
+    variables,
 };
 pub use disk::FileDisk;
 pub use error::Failure;

@@ -39,7 +39,7 @@ impl Space {
         match (was_scarce, self.scarce) {
             (false, true) => {
                 let why = format!(
-                    "{} MiB are free on the disk of {}, and {} MiB are to stay free: make room",
+                    "{} MiB are free on the disk of {}, and {} MiB are to stay free",
                     bytes >> 20,
                     self.folder.display(),
                     self.bytes_min >> 20

@@ -154,7 +154,7 @@ fn options() -> KeyspaceCreateOptions {
 fn wrong(error: &fjall::Error) -> StoreError {
     StoreError(match error {
         fjall::Error::Locked => "another process has it open".to_owned(),
-        fjall::Error::Poisoned => "an earlier write to the disk has failed".to_owned(),
+        fjall::Error::Poisoned => "an earlier write to the disk has failed; is it full?".to_owned(),
         other => other.to_string(),
     })
 }

@@ -48,6 +48,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(75);
 /// The most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
+/// The longest `Idempotency-Key`: it is kept for a day, with every key of that day.
+const KEY_BYTES_MAX: usize = 1_024;
+
 /// How long to wait when no connection can be accepted (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -310,7 +313,7 @@ fn head(method: Method, uri: &Uri, headers: &HeaderMap) -> Result<Request, Probl
         request.body_type = BodyType::MergePatch;
     }
     request.if_match = owned(headers, &header::IF_MATCH)?;
-    request.idempotency_key = owned(headers, &IDEMPOTENCY_KEY)?;
+    request.idempotency_key = key(headers)?;
     for value in headers.get_all(header::PRAGMA) {
         let directives = value.to_str().unwrap_or_default().split([';', ',']);
         let directives = directives.map(|text| text.trim().to_ascii_lowercase());
@@ -338,6 +341,19 @@ fn owned(headers: &HeaderMap, name: &header::HeaderName) -> Result<Option<String
     let Some(value) = headers.get(name) else { return Ok(None) };
     let wrong = |_| Problem::bad_request(format!("the header {name} must be plain ASCII"));
     value.to_str().map(|text| Some(text.to_owned())).map_err(wrong)
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let key = owned(headers, &IDEMPOTENCY_KEY)?;
+    match &key {
+        Some(key) if key.is_empty() || key.len() > KEY_BYTES_MAX => {
+            Err(Problem::bad_request(format!(
+                "the header {IDEMPOTENCY_KEY} is {} bytes long; it must have from 1 to {KEY_BYTES_MAX}",
+                key.len()
+            )))
+        }
+        _ => Ok(key),
+    }
 }
 
 /// `waits`: the client asked whether to send the body at all.
@@ -443,6 +459,22 @@ mod tests {
         assert_eq!(request.if_match.as_deref(), Some("\"1.2\""));
         assert_eq!(request.idempotency_key.as_deref(), Some("k"));
         assert_eq!(request.pragmas, ["xn-force-index-update", "no-cache"]);
+    }
+
+    #[test]
+    fn a_key_that_is_empty_or_too_long_is_refused() {
+        let uri: Uri = "/core/examples".parse().unwrap();
+        let with = |key: String| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&key).unwrap());
+            head(Method::Post, &uri, &headers)
+        };
+        assert!(with("k".repeat(KEY_BYTES_MAX)).is_ok());
+        for wrong in [String::new(), "k".repeat(KEY_BYTES_MAX + 1)] {
+            let problem = with(wrong).unwrap_err();
+            assert_eq!(problem.status(), 400);
+            assert!(problem.message.contains("from 1 to 1024"), "{problem}");
+        }
     }
 
     #[test]

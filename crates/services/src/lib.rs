@@ -7,6 +7,7 @@
 mod body;
 mod catalogue;
 mod desk;
+mod found;
 mod handlers;
 mod merge;
 mod query_task;
@@ -21,6 +22,7 @@ pub use desk::{
     Answer, CALL_TRIES_MAX, DOCUMENT_QUEUE_MAX, Desk, DeskInput, DeskOptions, DeskOutput,
     DeskRequest, Ground, OpenRequest, REQUESTS_MAX, TASKS_RUNNING_MAX,
 };
+pub use found::{find, found};
 pub use handlers::CALLS_PER_STEP_MAX;
 pub use service::{Context, Patch, Plan, Service, Task, succeeded};
 pub use spec::{

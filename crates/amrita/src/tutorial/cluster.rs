@@ -151,7 +151,12 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(&path);
         let log = log.map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
         let copy = log.try_clone().map_err(|error| format!("{}: {error}", path.display()))?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // What is set for nodes of the user's own is not for these.
+        for variable in server::variables() {
+            command.env_remove(variable);
+        }
+        let child = command
             .args(self.arguments(which))
             // The node stops when this end of the pipe is closed, so it never outlives us.
             .arg("--stop-with-stdin")

@@ -197,6 +197,7 @@ impl Play {
     }
 
     async fn a_node_goes(&mut self) -> Result<(), String> {
+        self.look_who_owns_what().await?;
         self.gone = self.busiest_owner()?;
         let id = self.cluster.id(self.gone).to_owned();
         let tasks = self.tasks.values().filter(|task| task.owner == id).count();
@@ -418,6 +419,20 @@ impl Play {
     /// The lowest-numbered node that is not the one that went.
     fn a_living_node(&self) -> usize {
         usize::from(self.gone == 0)
+    }
+
+    /// The owners of a new cluster are spread evenly by and by: those of the tasks may have changed
+    /// since they were made.
+    async fn look_who_owns_what(&mut self) -> Result<(), String> {
+        self.wait_until_spread(0).await?;
+        let links: Vec<String> = self.tasks.keys().cloned().collect();
+        for link in links {
+            let owner = self.owner_of(0, &link).await?;
+            if let Some(task) = self.tasks.get_mut(&link) {
+                task.owner = owner;
+            }
+        }
+        Ok(())
     }
 
     fn a_task_of_the_gone_node(&self) -> Result<String, String> {

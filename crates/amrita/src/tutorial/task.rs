@@ -23,10 +23,11 @@ const QUERIES: &str = "/core/query-tasks";
 const STEPS: usize = 7;
 
 /// How many users the job makes.
-const USER_COUNT: u64 = 30;
+const USER_COUNT: u64 = 40;
 
-/// Before each step of the job, so that there is a middle to be killed in.
-const PAUSE_MILLIS: u64 = 100;
+/// Before each step of the job, so that there is a middle to be killed in: long enough for a node to
+/// be started again meanwhile, on a machine that does other things as well.
+const PAUSE_MILLIS: u64 = 200;
 
 /// The owner is killed when so many users are made, then again.
 const KILLED_AT: [u64; 2] = [8, 18];
@@ -103,9 +104,7 @@ impl Play {
         self.story.step(title);
         let asked = self.a_node_that_runs(None)?;
         self.wait_until_made(asked, made).await?;
-        let selector = self.cluster.uri(asked, SELECTOR);
-        let reply = self.story.ask(Method::Post, &selector, Some(&json!({"key": TASK}))).await?;
-        let owner = reply.expect(200)?.body["ownerNodeId"].as_str().unwrap_or("nobody").to_owned();
+        let owner = self.owner(asked).await?;
         let which = self.cluster.which(&owner);
         let which = which.ok_or_else(|| format!("the task is owned by {owner}"))?;
         let asked = self.a_node_that_runs(Some(which))?;
@@ -133,6 +132,23 @@ impl Play {
         }
         self.story.holds("another owner went on from the last persisted step");
         Ok(which)
+    }
+
+    /// Who owns the task. Nobody does for the few milliseconds in which it is handed over.
+    async fn owner(&self, asked: usize) -> Result<String, String> {
+        let selector = self.cluster.uri(asked, SELECTOR);
+        let body = json!({"key": TASK});
+        self.story.curl(Method::Post, &selector, Some(&body));
+        let (owner, reply) = until(DONE_WITHIN, async || {
+            let reply = ask::post(&selector, &body).await?.expect(200)?;
+            match reply.body["ownerNodeId"].as_str().map(str::to_owned) {
+                Some(owner) => Ok((owner, reply)),
+                None => Err(format!("the task has no owner: {}", reply.body)),
+            }
+        })
+        .await?;
+        self.story.answer(reply.status, &reply.body, reply.took);
+        Ok(owner)
     }
 
     async fn node_returns(&mut self, which: usize) -> Result<(), String> {

@@ -146,6 +146,47 @@ fn a_node_with_documents_cannot_join_and_loses_nothing() {
 }
 
 #[test]
+fn a_node_that_is_to_join_nobody_says_so_and_may_be_told_another() {
+    let cluster = Cluster::started(1);
+    let other = cluster.another(1);
+    let join = |port: u16| {
+        let body = json!({"kind": "JoinPeerRequest", "memberGroupReference": uri(port)});
+        cluster.ask(0, &Ask::new("POST", "/core/node-groups/default").json(&body))
+    };
+    assert_eq!(join(free_ports(1)[0]).status, 200);
+    let post = Ask::new("POST", "/core/examples").json(&json!({"name": "n"}));
+    let refused = cluster.wait_for("a refusal", || {
+        post.send(cluster.port(0)).ok().filter(|reply| reply.code() == "NO_OWNER")
+    });
+    assert!(refused.message().contains("has reached no node of that"), "{}", refused.body);
+    cluster.wait_for("a line in the log", || {
+        cluster.log(0).contains("no node of that is reached").then_some(())
+    });
+    assert_eq!(join(other.port(0)).status, 200);
+    cluster.wait_for("both to be one cluster", || {
+        let group = Ask::get("/core/node-groups/default").send(cluster.port(0)).ok()?;
+        (available(&group.body) == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_node_with_an_immortal_cannot_join_either() {
+    let cluster = Cluster::started(1);
+    let register = Ask::new("POST", "/core/immortals").json(&json!({"name": "kept"}));
+    cluster.wait_for("the instance to be registered", || {
+        register.send(cluster.port(0)).ok().filter(crate::http::Reply::is_success)
+    });
+    let other = cluster.another(1);
+    let join = json!({
+        "kind": "JoinPeerRequest",
+        "memberGroupReference": uri(other.port(0)),
+    });
+    let reply = cluster.ask(0, &Ask::new("POST", "/core/node-groups/default").json(&join));
+    assert_eq!((reply.status, reply.code()), (409, "REFUSED"), "{}", reply.body);
+    assert_eq!(cluster.get(0, "/core/immortals/kept").status, 200);
+}
+
+#[test]
 fn a_sandbox_of_another_cluster_is_refused() {
     let mut cluster = Cluster::started(1);
     make_documents(&cluster, 1);

@@ -101,9 +101,19 @@ fn wrong_words_to_the_cluster_are_refused() {
         let body = json!({"kind": kind, "isGroupUpdate": true, "membershipQuorum": quorum});
         refused(&cluster, &patch(body), 409, "REFUSED");
     }
+    for wrong in [json!("3"), json!(null), json!(-1)] {
+        let body = json!({"kind": "UpdateQuorumRequest", "membershipQuorum": wrong});
+        let reply = refused(&cluster, &patch(body), 400, "BAD_BODY");
+        assert!(reply.message().contains("'membershipQuorum', a whole number"), "{}", reply.body);
+    }
+    let body = json!({"kind": kind, "membershipQuorum": 3});
+    let reply = refused(&cluster, &Ask::new("POST", group).json(&body), 405, "METHOD_NOT_ALLOWED");
+    assert_eq!(reply.body["outcome"], "notApplied", "{}", reply.body);
     assert_eq!(cluster.get(0, group).body["membershipQuorum"], 2);
     let selector = Ask::new("POST", "/core/node-selectors/default").json(&json!({}));
     refused(&cluster, &selector, 400, "BAD_BODY");
     let query = json!({"taskInfo": {"isDirect": true}, "querySpec": {"options": ["NO_SUCH"]}});
     refused(&cluster, &Ask::new("POST", "/core/query-tasks").json(&query), 400, "BAD_REQUEST");
+    let later = json!({"querySpec": {"quer": {}}});
+    refused(&cluster, &Ask::new("POST", "/core/query-tasks").json(&later), 400, "BAD_REQUEST");
 }

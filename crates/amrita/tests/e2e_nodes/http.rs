@@ -38,6 +38,11 @@ impl<'a> Ask<'a> {
         self.raw(body.to_string().as_bytes())
     }
 
+    pub(crate) fn merge_patch(mut self, body: &Value) -> Self {
+        self.body = body.to_string().into_bytes();
+        self.header("Content-Type", "application/merge-patch+json")
+    }
+
     pub(crate) fn raw(mut self, body: &[u8]) -> Self {
         self.body = body.to_vec();
         self.header("Content-Type", "application/json")

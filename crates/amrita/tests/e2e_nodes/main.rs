@@ -19,4 +19,5 @@ mod native;
 mod pauses;
 mod programs;
 mod quorum;
+mod surface;
 mod time_travel;

@@ -53,6 +53,27 @@ fn a_write_under_the_membership_quorum_is_refused_at_once_and_not_done() {
 }
 
 #[test]
+fn the_flag_counts_when_the_cluster_forms_and_is_told_apart_later() {
+    for (flag, later) in [(None, "3"), (Some("3"), "2")] {
+        let mut cluster = Cluster::of(3);
+        let flags: Vec<&str> = flag.iter().flat_map(|flag| ["--membership-quorum", flag]).collect();
+        for which in 0..3 {
+            cluster.start_with(which, &flags);
+        }
+        cluster.wait_until_whole();
+        let in_force = flag.map_or(2, |flag| flag.parse().expect("a number"));
+        assert_eq!(cluster.get(1, GROUP).body["membershipQuorum"], in_force);
+
+        assert!(cluster.stop(2).success());
+        cluster.start_with(2, &["--membership-quorum", later]);
+        cluster.wait_until_whole();
+        assert_eq!(cluster.get(2, GROUP).body["membershipQuorum"], in_force, "the setting stays");
+        let words = format!("--membership-quorum {later} was given, but {in_force} is in force");
+        assert_eq!(cluster.log(2).matches(&words).count(), 1, "{}", cluster.end_of_log(2));
+    }
+}
+
+#[test]
 fn a_lost_majority_acknowledges_nothing_and_comes_back_whole() {
     let mut cluster = Cluster::started(3);
     let body = json!({"documentSelfLink": "one", "name": "0"});

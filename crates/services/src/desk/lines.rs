@@ -76,6 +76,10 @@ impl Item {
         Self { who: Who::Step(step), runs: 0 }
     }
 
+    fn is_post(&self) -> bool {
+        matches!(&self.who, Who::Client(client) if client.request.method == Method::Post)
+    }
+
     fn work(&self) -> Work {
         match &self.who {
             Who::Client(client) => Work::Update(Arc::clone(&client.request)),
@@ -185,11 +189,16 @@ impl Desk {
         item: Item,
     ) -> Result<(), StoreError> {
         let number = self.next_number();
-        let line = self.lines.entry(link.to_owned()).or_default();
-        let current = match line.head() {
+        let current = match self.lines.get(link).and_then(Line::head) {
             Some(ahead) => ahead,
             None => turn.latest(link)?,
         };
+        // What has expired and is still there is purged before a new life begins. The write comes back
+        // fenced then and is run again, on nothing: it must not go on with the old history.
+        if item.is_post() && current.as_ref().is_some_and(|it| it.is_expired(turn.now.wall)) {
+            self.propose_expiration(turn);
+        }
+        let line = self.lines.entry(link.to_owned()).or_default();
         turn.put(DeskOutput::Invoke(Box::new(Invocation {
             partition: self.options.partition,
             epoch: self.options.epoch,

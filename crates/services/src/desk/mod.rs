@@ -321,15 +321,18 @@ impl Desk {
     /// Proposes that expired documents go, when there are any.
     fn expire(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
         self.tasks_expired(turn)?;
-        let at = turn.now.wall;
         let under_way = self.proposals.values().any(|it| matches!(it, Proposed::Expire));
-        if !under_way && turn.at.partition.expiration_due(turn.reader(), at)? {
-            let proposal = self.next_number();
-            self.proposals.insert(proposal, Proposed::Expire);
-            let command = Command::Expire { at, links_max: EXPIRE_LINKS_MAX }.encode();
-            turn.put(DeskOutput::Propose { proposal, command });
+        if !under_way && turn.at.partition.expiration_due(turn.reader(), turn.now.wall)? {
+            self.propose_expiration(turn);
         }
         Ok(())
+    }
+
+    fn propose_expiration(&mut self, turn: &mut Turn<'_, '_>) {
+        let proposal = self.next_number();
+        self.proposals.insert(proposal, Proposed::Expire);
+        let command = Command::Expire { at: turn.now.wall, links_max: EXPIRE_LINKS_MAX }.encode();
+        turn.put(DeskOutput::Propose { proposal, command });
     }
 
     /// Answers a request and all its repeats.

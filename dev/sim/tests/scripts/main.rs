@@ -63,6 +63,31 @@ fn patch(link: &str, body: &Value) -> Request {
     Request::new(Method::Patch, link).with_json(body)
 }
 
+/// How many partitions each node owns, the fewest first; those without an owner are not counted.
+fn spread(stage: &mut Stage, asked: usize) -> Vec<usize> {
+    let group = stage.look(asked, GROUP);
+    let owners = group["partitionOwners"].as_array().expect("a list");
+    let count =
+        |name: &String| owners.iter().filter(|owner| owner.as_str() == Some(name.as_str())).count();
+    let nodes = group["nodes"].as_object().into_iter().flatten();
+    let mut counts: Vec<usize> = nodes.map(|(name, _)| count(name)).collect();
+    counts.sort_unstable();
+    counts
+}
+
+#[test]
+fn owners_are_spread_evenly_also_when_a_node_leaves_and_comes_back() {
+    for lost in 0..3 {
+        let mut stage = formed(3);
+        let asked = (lost + 1) % 3;
+        stage.until("three share", |stage| spread(stage, asked) == [1, 1, 2]);
+        stage.kill(lost);
+        stage.until("the two share", |stage| spread(stage, asked) == [0, 2, 2]);
+        stage.start(lost);
+        stage.until("three share again", |stage| spread(stage, asked) == [1, 1, 2]);
+    }
+}
+
 #[test]
 fn a_raised_quorum_counts_for_an_owner_that_has_not_heard_of_it() {
     let mut stage = formed(3);
