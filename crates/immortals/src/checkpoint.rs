@@ -81,7 +81,8 @@ impl Instance {
             return self.take_if_wanted(ground, outputs);
         }
         self.send_to_late_ones(ground, outputs)?;
-        let pause = now.saturating_sub(self.checkpoint_asked) < CHECKPOINT_MICROS_MAX;
+        let asked = self.checkpoint_asked;
+        let pause = asked > 0 && now.saturating_sub(asked) < CHECKPOINT_MICROS_MAX;
         if self.base.blob.is_none() || !(self.is_due() && !pause || self.checkpoint_wanted) {
             return Ok(());
         }

@@ -36,6 +36,20 @@ fn debug(cluster: &Cluster, more: &[&str]) -> Program {
     Program::start("debug", command.args(["--address", &addresses.join(",")]))
 }
 
+/// How the command is run with some words, and programs one after the other; whether it ended well, and all
+/// that it said.
+type Run<'a> = &'a dyn Fn(&[&str], &[(&str, &'static str, u64)]) -> (bool, Vec<String>);
+
+fn refuses_what_is_wrong(run: Run<'_>, to: &str) {
+    // A program that is not let in, and a file that is cut off.
+    let (well, said) = run(&[], &[("say", "hello", 3)]);
+    assert!(!well && said.join("\n").contains("--test-upgrade tries a newer one"), "{said:?}");
+    let whole = fs::read(to).expect("the recording");
+    fs::write(to, &whole[..whole.len() - 4]).expect("it can be cut");
+    let (well, said) = run(&["--recording", to], &[("say", "hello", 0)]);
+    assert!(!well && said.join("\n").contains("cut off"), "{said:?}");
+}
+
 #[test]
 fn a_recording_is_replayed_and_a_program_that_differs_is_found() {
     let cluster = Cluster::started(1);
@@ -107,13 +121,7 @@ fn a_recording_is_replayed_and_a_program_that_differs_is_found() {
         run(&["--test-upgrade", "--alone", "--recording", to], &[("say it", "hello", 7)]);
     assert!(!well && said.join("\n").contains("1 times"), "{said:?}");
 
-    // A program that is not let in, and a file that is cut off.
-    let (well, said) = run(&[], &[("say", "hello", 3)]);
-    assert!(!well && said.join("\n").contains("--test-upgrade tries a newer one"), "{said:?}");
-    let whole = fs::read(&file).expect("the recording");
-    fs::write(&file, &whole[..whole.len() - 4]).expect("it can be cut");
-    let (well, said) = run(&["--recording", to], &[("say", "hello", 0)]);
-    assert!(!well && said.join("\n").contains("cut off"), "{said:?}");
+    refuses_what_is_wrong(&run, to);
 
     // All that has touched nothing.
     amrita(&cluster, &["immortal", "send", "talker", "1", "[\"say\"]"]);
