@@ -227,6 +227,11 @@ impl Ledger {
     fn take_own(&mut self, block: &Block, first: u64) {
         for (input, message) in (first..).zip(messages(block.messages.clone()).flatten()) {
             match message {
+                // An owner begins none before the last one has ended. It would hide how to take that one
+                // back, so it counts as taken out, on every replica alike.
+                Message::Upgrade { .. } if self.upgrading.is_some() => {
+                    self.skipped.insert(input);
+                }
                 Message::Upgrade { version: to } => {
                     let from = std::mem::replace(&mut self.program_version, to);
                     self.upgrading = Some(Upgrading { input, from, to });
@@ -416,6 +421,19 @@ mod tests {
             let taken_out = ledger.without_skipped(&logged).unwrap() != logged.blocks;
             assert_eq!(taken_out, version == 2);
         }
+    }
+
+    #[test]
+    fn a_second_upgrade_before_the_first_has_ended_is_taken_out() {
+        let mut ledger = Ledger { program_version: 2, ..Ledger::default() };
+        ledger.log(&own(&Message::Upgrade { version: 5 })).unwrap();
+        let second = ledger.log(&own(&Message::Upgrade { version: 6 })).unwrap();
+        let upgrading = Upgrading { input: 1, from: 2, to: 5 };
+        assert_eq!((ledger.program_version, ledger.upgrading), (5, Some(upgrading)));
+        assert_ne!(ledger.without_skipped(&second).unwrap(), second.blocks);
+        let outcome = UpgradeOutcome::GivenUp { wish: 3 };
+        ledger.log(&Entry::Upgraded { input: 1, outcome }).unwrap();
+        assert_eq!((ledger.program_version, ledger.inputs), (2, 2));
     }
 
     #[test]

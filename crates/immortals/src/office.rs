@@ -57,6 +57,7 @@ enum Receipt {
     Resolved {
         id: u64,
     },
+    Upgrade,
     Ticket(u64),
 }
 
@@ -168,7 +169,10 @@ impl Instance {
                 Receipt::Impulse { program, number } => {
                     self.tell_fate((program, number), Fate::Unknown, 0);
                 }
-                Receipt::Sender { .. } | Receipt::Resolved { .. } | Receipt::None => {}
+                Receipt::Sender { .. }
+                | Receipt::Resolved { .. }
+                | Receipt::Upgrade
+                | Receipt::None => {}
             }
         }
         for (_, numbers) in office.impulses.into_values() {
@@ -278,7 +282,7 @@ impl Instance {
         }
         office.started = true;
         let payload = self.ledger.genesis.clone().unwrap_or_default();
-        office.put_own(&Message::Start { payload });
+        office.put_own(&Message::Start { payload }, Receipt::None);
     }
 
     /// Proposes an entry that carries no inputs.
@@ -355,6 +359,7 @@ impl Instance {
                         session.tell(&ToProgram::Fate { number, fate: Fate::Logged, input });
                     }
                 }
+                Receipt::Upgrade => office.upgrade.is_coming = false,
                 Receipt::Resolved { id } => drop(office.resolved.insert(id, Some(input))),
                 Receipt::Ticket(ticket) => {
                     outputs.push(Output::Answer { ticket, told: Told::Done { input } });
@@ -696,22 +701,19 @@ impl Office {
 
     fn resolve(&mut self, id: u64, message: &Message) {
         self.resolved.insert(id, None);
-        self.put_own(message);
-        if let Some(pending) = self.pending.back_mut() {
-            pending.receipt = Receipt::Resolved { id };
-        }
+        self.put_own(message, Receipt::Resolved { id });
     }
 
-    fn put_own(&mut self, message: &Message) {
+    fn put_own(&mut self, message: &Message, receipt: Receipt) {
         let mut messages = Vec::new();
         put_message(&mut messages, message);
         let head = BlockHead { kind: SourceKind::Node, name: String::new(), first: 0, count: 1 };
-        let (messages, receipt) = (messages.into(), Receipt::None);
+        let messages = messages.into();
         self.put(Pending { head, origin: Origin::Node, messages, receipt });
     }
 
     pub(crate) fn put_upgrade(&mut self, version: u64) {
-        self.put_own(&Message::Upgrade { version });
+        self.put_own(&Message::Upgrade { version }, Receipt::Upgrade);
     }
 
     /// Nothing of it is on its way into the log.

@@ -30,6 +30,8 @@ type Given = (u64, Status, Bytes);
 pub(crate) struct Course {
     /// The wish for which UPGRADE was put on its way into the log.
     begun: Option<u64>,
+    /// That UPGRADE has not come into the log yet.
+    pub(crate) is_coming: bool,
     /// The input of an upgrade whose outcome is on its way into the log; true when it is given up.
     ending: Option<(u64, bool)>,
     /// Since when there is no program that could make it.
@@ -81,9 +83,10 @@ impl Instance {
         let ready = has_begun
             && office.is_primary
             && session.hello.upgrade_to == version
-            && office.upgrade.begun != Some(wish);
+            && office.upgrade.begun != Some(wish)
+            && !office.upgrade.is_coming;
         if ready {
-            office.upgrade = Course { begun: Some(wish), ..Course::default() };
+            office.upgrade = Course { begun: Some(wish), is_coming: true, ..Course::default() };
             office.put_upgrade(version);
         }
     }

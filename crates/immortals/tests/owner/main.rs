@@ -1,15 +1,17 @@
 //! One owner alone, its log a list: what it does with what others send, with its clock, with impulses that
-//! find no room, and with an upgrade that no program can make.
+//! find no room, and with upgrades.
+
+mod upgrades;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use immortals::{
     Ask, Between, Door, Entries, Entry, Ground, Input, Instance, Lane, NativeDoor, Options, Output,
-    Peer, Settings, Standing, Told, UpgradeOutcome,
+    Peer, Settings, Standing, Told,
 };
 use protocol::immortal::{
-    Fate, Hello, Message, Status, ToNode, ToProgram, blocks, messages, put_message, split_frame,
+    Fate, Hello, Message, ToNode, ToProgram, blocks, messages, put_message, split_frame,
 };
 use protocol::{GroupId, Moment, Now, Position, ReplicaId, Term};
 use storage::{MemoryStore, Space};
@@ -476,85 +478,6 @@ fn senders_that_are_gone_are_forgotten_when_there_are_many_and_nothing_of_them_c
 }
 
 #[test]
-fn an_upgrade_at_which_programs_fail_is_given_up_and_the_old_version_goes_on() {
-    let mut owner = Owner::new();
-    owner.comes(1, 1);
-    owner.attach(0, 1);
-    owner.is_frail = true;
-    owner.set_upgrade(1, 1);
-    owner.step(Input::Tick);
-    for _ in 0..2 {
-        assert!(!owner.instance.has_given_up_the_upgrade(), "it is tried three times");
-        assert_eq!(owner.instance.version_in_use(), 0, "nobody has made it yet");
-        owner.attach(0, 1);
-    }
-    assert_eq!((owner.instance.status().held, owner.instance.version_in_use()), (None, 0));
-    assert!(owner.instance.has_given_up_the_upgrade());
-    owner.attach(0, 0);
-    owner.comes(2, 1);
-    assert_eq!(owner.inputs.iter().filter(|(_, m)| *m == Message::Skipped).count(), 1);
-    assert_eq!(owner.handled().last(), Some(&2));
-    owner.waits(1_000_000);
-    assert_eq!(owner.instance.version_in_use(), 0, "it is not tried again by itself");
-
-    // Somebody has mended the program, and asks again.
-    owner.is_frail = false;
-    owner.attach(0, 1);
-    owner.set_upgrade(1, 2);
-    owner.waits(500_000);
-    assert_eq!(owner.instance.version_in_use(), 1);
-    assert!(!owner.instance.has_given_up_the_upgrade());
-    // The checkpoint is of the new version, and lets programs of the old one begin no more.
-    assert_eq!(owner.instance.program_version_at_base(), Some(1));
-}
-
-#[test]
-fn an_upgrade_that_was_wished_for_before_the_start_comes_after_it() {
-    let mut owner = Owner::replica(1, &[1]);
-    owner.set_upgrade(1, 1);
-    owner.step(Input::Opened { term: TERM });
-    owner.attach(0, 1);
-    owner.waits(200_000);
-    let inputs: Vec<&Message> = owner.inputs.iter().map(|(_, message)| message).collect();
-    assert!(
-        matches!(inputs[..], [Message::Start { .. }, Message::Upgrade { version: 1 }]),
-        "{inputs:?}"
-    );
-}
-
-#[test]
-fn an_upgrade_whose_program_is_gone_is_given_up_after_a_while() {
-    let mut owner = Owner::new();
-    owner.attach(0, 1);
-    owner.is_frail = true;
-    owner.set_upgrade(1, 1);
-    owner.step(Input::Tick);
-    // It has failed once, and only the old one is started again: it waits at the upgrade.
-    owner.attach(0, 0);
-    owner.comes(1, 1);
-    owner.waits(9_000_000);
-    assert_eq!(owner.handled(), [0; 0]);
-    owner.waits(2_000_000);
-    // It had to begin anew.
-    owner.attach(0, 0);
-    assert_eq!((owner.handled().last(), owner.instance.version_in_use()), (Some(&1), 0));
-}
-
-#[test]
-fn an_upgrade_is_given_up_at_once_when_its_input_is_taken_out() {
-    let mut owner = Owner::new();
-    owner.attach(0, 1);
-    owner.is_frail = true;
-    owner.set_upgrade(1, 1);
-    owner.step(Input::Tick);
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input: 2 } });
-    assert_eq!(owner.answers, [Told::Done { input: 2 }]);
-    assert_eq!(owner.instance.version_in_use(), 0);
-    owner.step(Input::Ask { ticket: 2, ask: Ask::Skip { input: 1 } });
-    assert!(matches!(owner.answers[1], Told::Refused(_)), "that is START");
-}
-
-#[test]
 fn a_checkpoint_is_taken_when_a_recovery_would_take_too_long() {
     let mut owner = Owner::new();
     let mut settings = owner.instance.settings().clone();
@@ -689,36 +612,6 @@ fn put_words_of_the_new_version(answer: &mut Vec<u8>) {
     let (destination, messages) = ("theirs".into(), bytes.into());
     ToNode::Send { destination, count: 1, messages }.put(answer);
     ToNode::Await { id: 5, due: None }.put(answer);
-}
-
-#[test]
-fn nothing_that_a_new_version_says_leaves_before_it_is_logged_that_there_is_one() {
-    let mut owner = Owner::new();
-    owner.attach(0, 1);
-    owner.is_slow_to_upgrade = true;
-    owner.set_upgrade(1, 1);
-    assert!(owner.inputs.iter().any(|(_, message)| matches!(message, Message::Upgrade { .. })));
-    owner.waiting = Some(VecDeque::new());
-    // It is not done with it, and has a result already.
-    let (id, status, payload) = (5, Status::Value, Bytes::new());
-    let mut left = owner.says(&ToNode::Result { id, status, payload });
-    owner.now.steady_micros += 1_000_000;
-    left.extend(owner.step(Input::Tick));
-    assert_eq!((owner.waiting.as_ref().map(VecDeque::len), &left[..]), (Some(0), &[][..]));
-    // Now it is done. Until that is committed nothing goes to others, and what is logged comes after it.
-    let input = owner.last;
-    left.extend(owner.says(&ToNode::Done { input }));
-    left.extend(owner.step(Input::Tick));
-    assert_eq!(left, []);
-    let mut waiting = owner.waiting.take().expect(GOOD).into_iter();
-    let first = waiting.next().expect("an outcome");
-    let done = Entry::Upgraded { input, outcome: UpgradeOutcome::Done };
-    assert_eq!(Entry::decode(first.clone()), Ok(done));
-    let left = owner.commit(first);
-    assert!(matches!(left[..], [Between::Where { .. }]), "{left:?}");
-    waiting.for_each(|entry| drop(owner.commit(entry)));
-    let result = |message: &Message| matches!(message, Message::Result { id: 5, .. });
-    assert_eq!(owner.inputs.iter().filter(|(_, message)| result(message)).count(), 1);
 }
 
 impl Owner {
