@@ -144,7 +144,9 @@ impl Instance {
             self.close_session("RELOAD", &text, outputs);
         }
         outputs.push(Output::Note(text));
-        let wish = self.settings.upgrade_wish;
+        // A wish that came meanwhile is still to be tried. Which one a former owner tried nobody knows.
+        let begun = self.office.as_ref().and_then(|office| office.upgrade.begun);
+        let wish = begun.unwrap_or(self.settings.upgrade_wish);
         self.end_upgrade(upgrading, UpgradeOutcome::GivenUp { wish }, outputs);
     }
 

@@ -101,7 +101,13 @@ fn a_second_wish_waits_until_it_is_known_what_becomes_of_the_first() {
     waiting.into_iter().for_each(|entry| drop(owner.commit(entry)));
     owner.attach(0, 1);
     owner.attach(0, 1);
-    assert_eq!(owner.instance.version_in_use(), 0, "it is given up");
+    // It is given up, and tried anew for the second wish.
+    assert_eq!(owner.instance.version_in_use(), 0);
+    assert!(!owner.instance.has_given_up_the_upgrade(), "that was the first wish");
+    owner.is_frail = false;
+    owner.attach(0, 1);
+    owner.waits(500_000);
+    assert_eq!(owner.instance.version_in_use(), 1);
 }
 
 #[test]
