@@ -87,11 +87,12 @@ impl Line {
 impl Instance {
     /// Sends whatever may go, to every destination for which something was said.
     pub(crate) fn pump_all(&mut self, ground: &mut Ground<'_>, outputs: &mut Vec<Output>) {
+        let sends_nothing = self.sends_nothing();
         let Some(office) = &mut self.office else { return };
         if !office.is_primary {
             return;
         }
-        if self.ledger.upgrading.is_some() {
+        if sends_nothing {
             return self.pump_own();
         }
         for destination in std::mem::take(&mut office.touched) {
@@ -108,12 +109,12 @@ impl Instance {
         impulses: bool,
         outputs: &mut Vec<Output>,
     ) {
-        let is_open = self.ledger.upgrading.is_some();
+        let sends_nothing = self.sends_nothing();
         let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
         if destination == self.name || !office.is_primary {
             return;
         }
-        if is_open && !impulses {
+        if sends_nothing && !impulses {
             // What the new version says leaves when it is logged that there is one.
             office.touched.insert(destination.to_owned());
             return;

@@ -7,7 +7,9 @@
 //!   waited there. It is tried once more when somebody wishes it again.
 //!
 //! Until one of the two is logged nothing of the new version may outlive it: no checkpoint is taken after
-//! that input, nothing that was said leaves, and no timer, result or message to itself is logged.
+//! that input, and from when the program is told of it nothing that was said leaves, and no timer, result
+//! or message to itself is logged. Before it is told all goes on: it may not be told because receivers
+//! have not confirmed what was said.
 
 use bytes::Bytes;
 use protocol::ReplicaId;
@@ -48,10 +50,22 @@ impl Instance {
         }
     }
 
-    /// What the program says now may be of a history that will not have been. What is put on its way into
-    /// the log after the outcome is as sure as that.
+    /// The program was told of an upgrade, and the log does not say yet what becomes of it: what it has said
+    /// may be of a history that will not have been.
+    fn open_upgrade_told(&self) -> Option<Upgrading> {
+        let told = self.session.as_ref().map_or(0, |session| session.told);
+        self.ledger.upgrading.filter(|upgrading| told >= upgrading.input)
+    }
+
+    /// Nothing that the program has said leaves.
+    pub(crate) fn sends_nothing(&self) -> bool {
+        self.open_upgrade_told().is_some()
+    }
+
+    /// Nothing that it says is put on its way into the log. After the outcome it is: there it is as sure
+    /// as that.
     pub(crate) fn says_nothing_sure(&self) -> bool {
-        let Some(upgrading) = self.ledger.upgrading else { return false };
+        let Some(upgrading) = self.open_upgrade_told() else { return false };
         let ending = self.office.as_ref().and_then(|office| office.upgrade.ending);
         ending != Some((upgrading.input, false))
     }
@@ -140,7 +154,7 @@ impl Instance {
              version {} goes on",
             self.name, upgrading.to, upgrading.input, upgrading.from
         );
-        if self.session.as_ref().is_some_and(|session| session.told >= upgrading.input) {
+        if self.sends_nothing() {
             self.close_session("RELOAD", &text, outputs);
         }
         outputs.push(Output::Note(text));

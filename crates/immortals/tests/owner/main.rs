@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use immortals::{
-    Ask, Between, Door, Entries, Entry, Ground, Input, Instance, Lane, NativeDoor, Options, Output,
-    Peer, Settings, Standing, Told,
+    Ask, Between, Door, Entries, Ground, Input, Instance, Lane, NativeDoor, Options, Output, Peer,
+    Settings, Standing, Told,
 };
 use protocol::immortal::{
     Fate, Hello, Message, ToNode, ToProgram, blocks, messages, put_message, split_frame,
@@ -306,6 +306,18 @@ impl Owner {
         std::mem::take(&mut self.heard).into_iter().filter(quiet).collect()
     }
 
+    /// So much for the other instance that it is told no more before some of it is confirmed: 18 messages.
+    fn says_too_much(&mut self) {
+        let mut bytes = Vec::new();
+        let payload = Bytes::from(vec![7; 15 << 20]);
+        put_message(&mut bytes, &Message::Fork { method: 1, payload });
+        let messages = Bytes::from(bytes);
+        for _ in 0..18 {
+            let (destination, messages) = ("theirs".to_owned(), messages.clone());
+            self.says(&ToNode::Send { destination, count: 1, messages });
+        }
+    }
+
     fn set_upgrade(&mut self, version: u64, wish: u64) {
         let mut settings = self.instance.settings().clone();
         (settings.upgrade_version, settings.upgrade_wish) = (Some(version), wish);
@@ -418,16 +430,8 @@ fn an_impulse_that_finds_no_room_is_refused_and_credit_tells_when_there_is_again
 
 #[test]
 fn when_too_much_is_kept_for_a_destination_no_more_is_delivered_and_both_ends_are_told() {
-    const PIECE: usize = 15 << 20;
     let mut owner = Owner::new();
-    let mut bytes = Vec::new();
-    let payload = Bytes::from(vec![7; PIECE]);
-    put_message(&mut bytes, &Message::Fork { method: 1, payload });
-    let messages = Bytes::from(bytes);
-    for _ in 0..18 {
-        let (destination, messages) = ("theirs".to_owned(), messages.clone());
-        owner.says(&ToNode::Send { destination, count: 1, messages });
-    }
+    owner.says_too_much();
     let credit = |bytes| ToProgram::Credit { destination: "theirs".into(), bytes };
     assert_eq!(owner.take_heard(), [credit(0)]);
     assert_eq!(owner.instance.waits_for(), ["theirs"]);

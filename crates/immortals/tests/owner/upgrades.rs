@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use immortals::{Ask, Between, Entry, Input, Told, UpgradeOutcome};
+use immortals::{Ask, Between, Entry, Input, Lane, Told, UpgradeOutcome};
 use protocol::immortal::{Message, Status, ToNode};
 
-use super::{GOOD, Owner, TERM};
+use super::{GOOD, Owner, TERM, THEIRS};
 
 #[test]
 fn an_upgrade_at_which_programs_fail_is_given_up_and_the_old_version_goes_on() {
@@ -138,4 +138,29 @@ fn nothing_that_a_new_version_says_leaves_before_it_is_logged_that_there_is_one(
     waiting.for_each(|entry| drop(owner.commit(entry)));
     let result = |message: &Message| matches!(message, Message::Result { id: 5, .. });
     assert_eq!(owner.inputs.iter().filter(|(_, message)| result(message)).count(), 1);
+}
+
+#[test]
+fn before_a_program_is_told_of_an_upgrade_all_goes_on() {
+    let mut owner = Owner::new();
+    owner.attach(0, 1);
+    owner.says(&ToNode::Await { id: 5, due: None });
+    owner.says_too_much();
+    owner.set_upgrade(1, 1);
+    owner.waits(100_000);
+    assert_eq!(owner.instance.inputs(), 2, "it is logged, and cannot be told");
+    let (id, status, payload) = (5, Status::Value, Bytes::new());
+    owner.says(&ToNode::Result { id, status, payload });
+    assert_eq!(owner.instance.inputs(), 3);
+    // Its messages go out, and when they are confirmed there is room.
+    let lane = Lane::Stream;
+    let message = Between::Received { lane, logged: 0, again: Some(1) };
+    let said = owner.step(Input::Between { from: THEIRS, message });
+    assert!(matches!(said[..], [Between::Send { first: 1, .. }, ..]), "{} said", said.len());
+    let message = Between::Received { lane, logged: 18, again: None };
+    owner.step(Input::Between { from: THEIRS, message });
+    owner.waits(100_000);
+    assert_eq!(owner.instance.version_in_use(), 1);
+    let last = owner.inputs.last().map(|(_, message)| message.clone());
+    assert!(matches!(last, Some(Message::Result { id: 5, .. })), "{last:?}");
 }
