@@ -82,13 +82,7 @@ impl Instance {
             ToNode::Result { payload, .. } if payload.len() > MESSAGE_BYTES_MAX => {
                 Err(Garbled(format!("a RESULT of up to {MESSAGE_BYTES_MAX} bytes")))
             }
-            ToNode::Result { id, status, payload } => {
-                let given = (id, status, payload);
-                if !self.keeps_result(&given) {
-                    self.result(given);
-                }
-                Ok(())
-            }
+            ToNode::Result { id, status, payload } => self.take_result(id, status, payload),
             ToNode::Checkpoint { request } => self.checkpoint_begins(request),
             ToNode::Chunk(bytes) => return self.chunk_said(ground, bytes, outputs),
             ToNode::CheckpointEnd { crc } => return self.checkpoint_ends(ground, crc, outputs),

@@ -192,6 +192,7 @@ impl Instance {
     pub(crate) fn forget_primary(&mut self) {
         if let Some(office) = &mut self.office {
             office.is_primary = false;
+            office.upgrade.forget_results();
         }
         if let Some(session) = &mut self.session
             && std::mem::take(&mut session.is_primary)
@@ -463,7 +464,7 @@ impl Instance {
     // What comes from the program itself.
 
     /// A standby's result, or a second one, is of no use: the log has one already or will.
-    pub(crate) fn result(&mut self, (id, status, payload): (u64, Status, Bytes)) {
+    pub(crate) fn result(&mut self, id: u64, status: Status, payload: Bytes) {
         let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
         let awaited = session.voice.awaits.get(&id) == Some(&None);
         if session.is_primary && awaited && !office.resolved.contains_key(&id) {

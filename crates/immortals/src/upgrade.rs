@@ -11,21 +11,27 @@
 //! or message to itself is logged. Before it is told all goes on: it may not be told because receivers
 //! have not confirmed what was said.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use protocol::ReplicaId;
-use protocol::immortal::Status;
+use protocol::immortal::{Garbled, Status};
 
 use crate::entry::{Entry, UpgradeOutcome};
 use crate::instance::Instance;
 use crate::io::Output;
 use crate::ledger::Upgrading;
+use crate::voice::copied_if_short;
 
 /// An upgrade that stands in the log is given up when for so long there was no program that could make it,
 /// in microseconds.
 const UPGRADE_MICROS_MAX: u64 = 10_000_000;
 
-/// A result of a side effect, as the program gave it.
-type Given = (u64, Status, Bytes);
+/// So many bytes of results may wait for what becomes of an upgrade; a program that gives more is let go.
+const RESULTS_BYTES_MAX: usize = 64 << 20;
+
+/// What one takes beside its bytes, roughly.
+const RESULT_HEAD_BYTES: usize = 64;
 
 /// What an owner remembers of an upgrade.
 #[derive(Debug, Default)]
@@ -38,8 +44,17 @@ pub(crate) struct Course {
     ending: Option<(u64, bool)>,
     /// Since when there is no program that could make it.
     hopeless_since: Option<u64>,
-    /// Results that came while it was open; one for each effect that is awaited, at the most.
-    results: Vec<Given>,
+    /// Results that the program gave while it was open: one for each effect that it awaits, at the most.
+    results: BTreeMap<u64, (Status, Bytes)>,
+    results_bytes: usize,
+}
+
+impl Course {
+    /// The program is gone, and the next one may await something else under the same numbers.
+    pub(crate) fn forget_results(&mut self) {
+        self.results.clear();
+        self.results_bytes = 0;
+    }
 }
 
 impl Instance {
@@ -70,14 +85,35 @@ impl Instance {
         ending != Some((upgrading.input, false))
     }
 
-    /// Keeps a result until it is known what becomes of the upgrade. True when it was kept.
-    pub(crate) fn keeps_result(&mut self, given: &Given) -> bool {
-        let keeps = self.says_nothing_sure();
-        if let Some(office) = self.office.as_mut().filter(|_| keeps) {
-            office.upgrade.results.retain(|(id, ..)| *id != given.0);
-            office.upgrade.results.push(given.clone());
+    /// A result goes into the log, or is kept until it is known what becomes of the upgrade.
+    ///
+    /// # Errors
+    /// When too much is kept.
+    pub(crate) fn take_result(
+        &mut self,
+        id: u64,
+        status: Status,
+        payload: Bytes,
+    ) -> Result<(), Garbled> {
+        if !self.says_nothing_sure() {
+            self.result(id, status, payload);
+            return Ok(());
         }
-        keeps
+        let (Some(office), Some(session)) = (&mut self.office, &self.session) else {
+            return Ok(());
+        };
+        let awaited = session.is_primary && session.voice.awaits.get(&id) == Some(&None);
+        let Course { results, results_bytes, .. } = &mut office.upgrade;
+        if !awaited || results.contains_key(&id) {
+            return Ok(());
+        }
+        *results_bytes += RESULT_HEAD_BYTES + payload.len();
+        if *results_bytes > RESULTS_BYTES_MAX {
+            let text = format!("RESULTs of up to {RESULTS_BYTES_MAX} bytes during an upgrade");
+            return Err(Garbled(text));
+        }
+        results.insert(id, (status, copied_if_short(payload)));
+        Ok(())
     }
 
     /// The version that somebody wishes for, if it was not tried in vain.
@@ -175,9 +211,10 @@ impl Instance {
         let is_done = outcome == UpgradeOutcome::Done;
         office.upgrade.ending = Some((input, !is_done));
         let results = std::mem::take(&mut office.upgrade.results);
+        office.upgrade.results_bytes = 0;
         self.propose_bare(Entry::Upgraded { input, outcome }, outputs);
-        for given in results.into_iter().filter(|_| is_done) {
-            self.result(given);
+        for (id, (status, payload)) in results.into_iter().filter(|_| is_done) {
+            self.result(id, status, payload);
         }
     }
 

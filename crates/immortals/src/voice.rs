@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 /// How many points at which outputs can be compared are remembered.
 const POINTS_MAX: usize = 4_096;
 
-/// Messages of fewer bytes are copied when they are kept: they came in a buffer with others, and would
-/// hold all of it for as long as their destination is away.
+/// What has fewer bytes is copied when it is kept: it came in a buffer with others, and would hold all of
+/// it, of messages for as long as their destination is away.
 const SHARED_BYTES_MIN: usize = 64 << 10;
 
 /// A program may speak to so many destinations in its whole life; one that speaks to more is let go.
@@ -251,10 +251,8 @@ impl Stream {
         if skip == count {
             return Ok(0);
         }
-        let mut messages = if skip == 0 { bytes } else { skip_messages(&bytes, skip)? };
-        if messages.len() < SHARED_BYTES_MIN {
-            messages = Bytes::copy_from_slice(&messages);
-        }
+        let messages = if skip == 0 { bytes } else { skip_messages(&bytes, skip)? };
+        let messages = copied_if_short(messages);
         let more = messages.len();
         self.kept_bytes += more;
         self.kept.push_back(Kept { first: first + skip, count: count - skip, messages });
@@ -305,6 +303,11 @@ impl Stream {
         };
         Ok(Some(Kept { first: kept.first + skip, count: kept.count - skip, messages }))
     }
+}
+
+/// Bytes to be kept for long.
+pub(crate) fn copied_if_short(bytes: Bytes) -> Bytes {
+    if bytes.len() < SHARED_BYTES_MIN { Bytes::copy_from_slice(&bytes) } else { bytes }
 }
 
 fn extend(crc: u32, bytes: &[u8]) -> u32 {

@@ -164,3 +164,47 @@ fn before_a_program_is_told_of_an_upgrade_all_goes_on() {
     let last = owner.inputs.last().map(|(_, message)| message.clone());
     assert!(matches!(last, Some(Message::Result { id: 5, .. })), "{last:?}");
 }
+
+/// A program that has been told of an upgrade, is not done with it, and awaits some effects.
+fn owner_in_an_upgrade(effects: std::ops::Range<u64>) -> Owner {
+    let mut owner = Owner::new();
+    owner.attach(0, 1);
+    for id in effects {
+        owner.says(&ToNode::Await { id, due: None });
+    }
+    owner.is_slow_to_upgrade = true;
+    owner.set_upgrade(1, 1);
+    owner
+}
+
+fn result(id: u64, payload: Bytes) -> ToNode {
+    ToNode::Result { id, status: Status::Value, payload }
+}
+
+#[test]
+fn of_results_in_an_upgrade_the_first_of_each_that_is_awaited_is_kept() {
+    let mut owner = owner_in_an_upgrade(10..12);
+    for (id, payload) in [(10, "a"), (10, "b"), (30, "c"), (11, "d")] {
+        owner.says(&result(id, payload.into()));
+    }
+    owner.is_slow_to_upgrade = false;
+    owner.says(&ToNode::Done { input: owner.last });
+    let results = owner.inputs.iter().filter_map(|(_, message)| match message {
+        Message::Result { id, payload, .. } => Some((*id, &payload[..])),
+        _ => None,
+    });
+    assert_eq!(results.collect::<Vec<_>>(), [(10, &b"a"[..]), (11, b"d")]);
+}
+
+#[test]
+fn a_program_that_gives_too_much_in_an_upgrade_is_let_go() {
+    let mut owner = owner_in_an_upgrade(10..20);
+    let payload = Bytes::from(vec![7; 15 << 20]);
+    for id in 30..40 {
+        owner.says(&result(id, payload.clone()));
+        owner.says(&result(10, payload.clone()));
+    }
+    assert_eq!(owner.told_last, "", "nobody awaits those");
+    (11..20).for_each(|id| drop(owner.says(&result(id, payload.clone()))));
+    assert_eq!(owner.told_last, "BAD_FRAME");
+}
