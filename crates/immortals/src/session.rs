@@ -14,7 +14,7 @@ use crate::door::{Door, FRAME_BYTES_MAX};
 use crate::entry::{Entry, Mark, Origin};
 use crate::io::Ground;
 use crate::ledger::{Ledger, Logged, one_by_one};
-use crate::voice::{Compared, Voice};
+use crate::voice::{Compared, Voice, copied_if_short};
 
 /// So many bytes of inputs may be on their way to a program.
 pub const WINDOW_BYTES: usize = 4 << 20;
@@ -548,10 +548,9 @@ impl Session {
 
     /// Messages were said; remembers them for a while.
     pub(crate) fn remember(&mut self, destination: &str, first: u64, messages: &Bytes) {
-        let piece =
-            Recent { destination: destination.to_owned(), first, messages: messages.clone() };
+        let messages = copied_if_short(messages.clone());
         self.recent_bytes += messages.len();
-        self.recent.push_back(piece);
+        self.recent.push_back(Recent { destination: destination.to_owned(), first, messages });
         while self.recent_bytes > RECENT_BYTES_MAX && self.recent.len() > 1 {
             let gone = self.recent.pop_front().expect("there is one");
             self.recent_bytes -= gone.messages.len();
@@ -605,4 +604,27 @@ fn own_messages(bytes: &Bytes) -> impl Iterator<Item = Message> {
 
 fn has_upgrade(bytes: &Bytes) -> bool {
     own_messages(bytes).any(|message| matches!(message, Message::Upgrade { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::NativeDoor;
+
+    #[test]
+    fn what_is_remembered_does_not_hold_the_buffer_it_came_in() {
+        let door = Door::Native(NativeDoor::default());
+        let hello = Hello {
+            version_min: 1,
+            version_max: 1,
+            instance: "a".into(),
+            program_version: 0,
+            upgrade_to: 0,
+        };
+        let mut session = Session::new(GroupId(7), 1, door, hello, 0);
+        let buffer = Bytes::from(vec![7; 1 << 20]);
+        session.remember("b", 1, &buffer.slice(..100));
+        assert_eq!(session.recent[0].messages, buffer[..100]);
+        assert!(buffer.is_unique());
+    }
 }
