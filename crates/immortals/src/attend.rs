@@ -8,7 +8,7 @@ use crate::door::MESSAGE_BYTES_MAX;
 use crate::entry::{Entry, GenesisEnd, Mark};
 use crate::instance::Instance;
 use crate::io::{Diverged, Ground, Held, Output, describe};
-use crate::session::{Fed, Genesis, Phase};
+use crate::session::{Ended, Fed, Genesis, Phase};
 use crate::voice::{AWAITS_MAX, DESTINATIONS_MAX};
 
 /// A program that fails so often in a row on the same input is not let in again.
@@ -219,7 +219,8 @@ impl Instance {
             && let Some(taking) = &mut session.taking
         {
             // What it has still to say comes now, if there is something.
-            taking.ended = Some((ground.now.steady_micros, crc));
+            let at = ground.now.steady_micros;
+            taking.ended = Some(Ended { at, crc, ticks: 0, silent_ticks: 0 });
             self.writing = Some(writer);
             return Ok(Ok(()));
         }

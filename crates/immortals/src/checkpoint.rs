@@ -12,7 +12,7 @@ use storage::StoreError;
 use crate::base::{BaseRecord, Blob, BlobWriter, read_chunk};
 use crate::instance::Instance;
 use crate::io::{Ground, Output, Peer, Settings};
-use crate::session::Taking;
+use crate::session::{Ended, Taking};
 
 /// A checkpoint that is not taken within so long is asked for again, in microseconds.
 const CHECKPOINT_MICROS_MAX: u64 = 10_000_000;
@@ -21,6 +21,14 @@ const CHECKPOINT_MICROS_MAX: u64 = 10_000_000;
 /// microseconds. AMBROSIA's C# binding writes a checkpoint past what its other thread has not sent yet,
 /// and that follows at once.
 const QUIET_MICROS: u64 = 200_000;
+
+/// And so many ticks must pass in which nothing is heard of it: the clock goes on while this node stands
+/// still, and what has come meanwhile is heard only after that.
+const QUIET_TICKS: u32 = 10;
+
+/// After so many it counts also when there are always impulses: those need not be in a state, and what
+/// came before them was heard.
+const LOUD_TICKS: u32 = 50;
 
 /// Such a program is told nothing for so long after any checkpoint, in microseconds. AMBROSIA's
 /// coordinator writes it to a disk in that time, and the JavaScript binding dies when it is asked for
@@ -176,16 +184,16 @@ impl Instance {
     ) -> Result<(), StoreError> {
         let now = ground.now.steady_micros;
         let quiet = |taking: &mut Taking| {
-            taking
-                .ended
-                .is_some_and(|(at, _)| taking.spoilt || now.saturating_sub(at) > QUIET_MICROS)
+            let spoilt = taking.spoilt;
+            taking.ended.as_mut().is_some_and(|ended| is_quiet(ended, now) || spoilt)
         };
         let Some(session) = &mut self.session else { return Ok(()) };
         session.rests_since.take_if(|since| now.saturating_sub(*since) > REST_MICROS);
         let Some(taking) = session.taking.take_if(quiet) else { return Ok(()) };
-        let (Some(writer), Some((_, crc))) = (self.writing.take(), taking.ended) else {
+        let (Some(writer), Some(ended)) = (self.writing.take(), &taking.ended) else {
             return Ok(());
         };
+        let crc = ended.crc;
         if taking.spoilt {
             self.checkpoint_wanted = true;
             return writer.drop_all(ground.store, &ground.space);
@@ -375,4 +383,12 @@ impl Instance {
         record.blob = record.blob.map(|blob| Blob { name, ..blob });
         self.adopt(ground, record)
     }
+}
+
+/// Once in each tick.
+fn is_quiet(ended: &mut Ended, now: u64) -> bool {
+    ended.ticks += 1;
+    ended.silent_ticks += 1;
+    let is_heard = ended.silent_ticks > QUIET_TICKS || ended.ticks > LOUD_TICKS;
+    is_heard && now.saturating_sub(ended.at) > QUIET_MICROS
 }

@@ -66,11 +66,22 @@ pub(crate) struct Taking {
     pub(crate) since: u64,
     /// Its outputs up to there, once it has begun to answer.
     pub(crate) voice: Option<Bytes>,
-    /// All of it has come, then, with this checksum.
-    pub(crate) ended: Option<(u64, u32)>,
+    /// All of it has come.
+    pub(crate) ended: Option<Ended>,
     /// The program said something after it had begun to give its state: that is not in the state, and
     /// was said because of inputs that are.
     pub(crate) spoilt: bool,
+}
+
+/// The end of a checkpoint after which something may still be said that is not in it.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) at: u64,
+    pub(crate) crc: u32,
+    /// So often was it looked at since.
+    pub(crate) ticks: u32,
+    /// So often since anything was heard.
+    pub(crate) silent_ticks: u32,
 }
 
 /// Inputs that make one DELIVER.
@@ -585,6 +596,11 @@ impl Session {
     /// # Errors
     /// When the program does not keep to the protocol.
     pub(crate) fn hear(&mut self, bytes: &Bytes, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
+        if let Some(ended) = self.taking.as_mut().and_then(|taking| taking.ended.as_mut())
+            && !bytes.is_empty()
+        {
+            ended.silent_ticks = 0;
+        }
         let was_taking = self.door.is_taking_checkpoint();
         let heard = self.door.hear(bytes, said);
         if was_taking && !self.door.is_taking_checkpoint() {

@@ -1,6 +1,7 @@
 //! One owner alone, its log a list: what it does with what others send, with its clock, with impulses that
 //! find no room, and with upgrades.
 
+mod quiet;
 mod upgrades;
 
 use std::collections::{BTreeMap, VecDeque};
