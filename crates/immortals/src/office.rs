@@ -18,6 +18,7 @@ use crate::io::{Ask, Between, Ground, Lane, Output, Told};
 use crate::ledger::{Logged, SKIPPED_MAX};
 use crate::outgoing::{Line, WINDOW_BYTES};
 use crate::session::Phase;
+use crate::upgrade::upgrade_was_made;
 use crate::voice::{DESTINATIONS_MAX, Stream};
 
 /// So many entries may be on their way into the log; more inputs gather meanwhile.
@@ -42,7 +43,7 @@ const QUIET_MICROS: u64 = 200_000;
 
 /// Who is told when inputs are logged.
 #[derive(Debug)]
-enum Receipt {
+pub(crate) enum Receipt {
     None,
     Sender {
         group: GroupId,
@@ -59,6 +60,11 @@ enum Receipt {
     },
     Upgrade,
     Ticket(u64),
+    /// Who wants an input taken out.
+    Skip {
+        ticket: u64,
+        input: u64,
+    },
 }
 
 /// Inputs that wait for the log.
@@ -165,7 +171,9 @@ impl Instance {
         let waiting = office.pending.into_iter().map(|pending| (pending.receipt, Told::NotOwner));
         for (receipt, told) in flying.chain(waiting) {
             match receipt {
-                Receipt::Ticket(ticket) => outputs.push(Output::Answer { ticket, told }),
+                Receipt::Ticket(ticket) | Receipt::Skip { ticket, .. } => {
+                    outputs.push(Output::Answer { ticket, told });
+                }
                 Receipt::Impulse { program, number } => {
                     self.tell_fate((program, number), Fate::Unknown, 0);
                 }
@@ -288,8 +296,18 @@ impl Instance {
 
     /// Proposes an entry that carries no inputs.
     pub(crate) fn propose_bare(&mut self, entry: Entry, outputs: &mut Vec<Output>) {
+        self.propose_with(entry, Receipt::None, outputs);
+    }
+
+    /// The same, and somebody is told when it is logged.
+    pub(crate) fn propose_with(
+        &mut self,
+        entry: Entry,
+        receipt: Receipt,
+        outputs: &mut Vec<Output>,
+    ) {
         let Some(office) = &mut self.office else { return };
-        office.flying.push_back(Flying::default());
+        office.flying.push_back(Flying { receipts: vec![(0, receipt)] });
         outputs.push(Output::Propose(entry.encode()));
     }
 
@@ -364,6 +382,12 @@ impl Instance {
                 Receipt::Resolved { id } => drop(office.resolved.insert(id, Some(input))),
                 Receipt::Ticket(ticket) => {
                     outputs.push(Output::Answer { ticket, told: Told::Done { input } });
+                }
+                Receipt::Skip { ticket, input } => {
+                    // What became of an upgrade may have been logged before.
+                    let is_out = self.ledger.skipped.contains(&input);
+                    let told = if is_out { Told::Done { input } } else { upgrade_was_made(input) };
+                    outputs.push(Output::Answer { ticket, told });
                 }
             }
             input += count;
@@ -635,11 +659,10 @@ impl Instance {
         } else if let Some(why) = self.why_not_skip(ground, input) {
             outputs.push(Output::Answer { ticket, told: Told::Refused(why) });
         } else if let Some(upgrading) = self.ledger.upgrading.filter(|u| u.input == input) {
-            self.give_up_upgrade(upgrading, outputs);
-            outputs.push(Output::Answer { ticket, told: Told::Done { input } });
-        } else if let Some(office) = &mut self.office {
-            office.flying.push_back(Flying { receipts: vec![(0, Receipt::Ticket(ticket))] });
-            outputs.push(Output::Propose(Entry::Skip { input }.encode()));
+            self.skip_upgrade(ticket, upgrading, outputs);
+        } else {
+            let receipt = Receipt::Skip { ticket, input };
+            self.propose_with(Entry::Skip { input }, receipt, outputs);
         }
     }
 

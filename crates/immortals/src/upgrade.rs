@@ -19,8 +19,9 @@ use protocol::immortal::{Garbled, Status};
 
 use crate::entry::{Entry, UpgradeOutcome};
 use crate::instance::Instance;
-use crate::io::Output;
+use crate::io::{Output, Told};
 use crate::ledger::Upgrading;
+use crate::office::Receipt;
 use crate::voice::copied_if_short;
 
 /// An upgrade that stands in the log is given up when for so long there was no program that could make it,
@@ -148,7 +149,7 @@ impl Instance {
         }
         let own = self.session.as_ref().map_or(0, |session| session.voice.done);
         if own >= upgrading.input {
-            self.end_upgrade(upgrading, UpgradeOutcome::Done, outputs);
+            self.end_upgrade(upgrading, UpgradeOutcome::Done, Receipt::None, outputs);
             return;
         }
         let is_hopeless = !self.may_still_upgrade(upgrading);
@@ -160,8 +161,24 @@ impl Instance {
         }
         let since = *office.upgrade.hopeless_since.get_or_insert(now);
         if has_failed || now.saturating_sub(since) > UPGRADE_MICROS_MAX {
-            self.give_up_upgrade(upgrading, outputs);
+            self.give_up_upgrade(upgrading, Receipt::None, outputs);
         }
+    }
+
+    /// A person wants the upgrade taken out, which no program is known to have made.
+    pub(crate) fn skip_upgrade(
+        &mut self,
+        ticket: u64,
+        upgrading: Upgrading,
+        outputs: &mut Vec<Output>,
+    ) {
+        let input = upgrading.input;
+        let ending = self.office.as_ref().and_then(|office| office.upgrade.ending);
+        if ending == Some((input, false)) {
+            outputs.push(Output::Answer { ticket, told: upgrade_was_made(input) });
+            return;
+        }
+        self.give_up_upgrade(upgrading, Receipt::Skip { ticket, input }, outputs);
     }
 
     /// A program is attached that could make it, or one has made it.
@@ -183,27 +200,35 @@ impl Instance {
         all.any(|held| held.input == input)
     }
 
-    /// Its program goes first: what it has handled after that input was not what will be logged.
-    pub(crate) fn give_up_upgrade(&mut self, upgrading: Upgrading, outputs: &mut Vec<Output>) {
+    /// Its program goes first: what it has handled after that input was not what will be logged. One that
+    /// could make it goes, too, before it is told of it.
+    fn give_up_upgrade(
+        &mut self,
+        upgrading: Upgrading,
+        receipt: Receipt,
+        outputs: &mut Vec<Output>,
+    ) {
         let text = format!(
             "the upgrade of '{}' to version {} (input {}) is given up: no program could make it, and \
              version {} goes on",
             self.name, upgrading.to, upgrading.input, upgrading.from
         );
-        if self.sends_nothing() {
+        let could = self.session.as_ref().is_some_and(|session| session.can_become(upgrading.to));
+        if could || self.sends_nothing() {
             self.close_session("RELOAD", &text, outputs);
         }
         outputs.push(Output::Note(text));
         // A wish that came meanwhile is still to be tried. Which one a former owner tried nobody knows.
         let begun = self.office.as_ref().and_then(|office| office.upgrade.begun);
         let wish = begun.unwrap_or(self.settings.upgrade_wish);
-        self.end_upgrade(upgrading, UpgradeOutcome::GivenUp { wish }, outputs);
+        self.end_upgrade(upgrading, UpgradeOutcome::GivenUp { wish }, receipt, outputs);
     }
 
     fn end_upgrade(
         &mut self,
         upgrading: Upgrading,
         outcome: UpgradeOutcome,
+        receipt: Receipt,
         outputs: &mut Vec<Output>,
     ) {
         let Some(office) = &mut self.office else { return };
@@ -212,7 +237,7 @@ impl Instance {
         office.upgrade.ending = Some((input, !is_done));
         let results = std::mem::take(&mut office.upgrade.results);
         office.upgrade.results_bytes = 0;
-        self.propose_bare(Entry::Upgraded { input, outcome }, outputs);
+        self.propose_with(Entry::Upgraded { input, outcome }, receipt, outputs);
         for (id, (status, payload)) in results.into_iter().filter(|_| is_done) {
             self.result(id, status, payload);
         }
@@ -252,4 +277,9 @@ impl Instance {
         }
         self.standbys().find(|id| self.known[id].status.upgrade_to == wished)
     }
+}
+
+/// Why an upgrade is not taken out.
+pub(crate) fn upgrade_was_made(input: u64) -> Told {
+    Told::Refused(format!("a program has made the upgrade of input {input} already"))
 }

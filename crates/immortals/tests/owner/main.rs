@@ -203,10 +203,15 @@ impl Owner {
     }
 
     fn commit(&mut self, entry: Bytes) -> Vec<Between> {
+        self.commit_in(TERM, entry)
+    }
+
+    /// An entry comes that an owner of that term has proposed.
+    fn commit_in(&mut self, term: Term, entry: Bytes) -> Vec<Between> {
         let position = Position(self.log.entries.len() as u64 + 1);
-        self.log.entries.push((position, TERM, entry.clone()));
+        self.log.entries.push((position, term, entry.clone()));
         self.with(|instance, ground, outputs| {
-            instance.apply(ground, position, TERM, Some(entry), outputs).expect(GOOD);
+            instance.apply(ground, position, term, Some(entry), outputs).expect(GOOD);
             instance.settle(ground, outputs).expect(GOOD);
         })
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use immortals::{Ask, Between, Entry, Input, Lane, Told, UpgradeOutcome};
+use protocol::Term;
 use protocol::immortal::{Message, Status, ToNode};
 
 use super::{GOOD, Owner, TERM, THEIRS};
@@ -80,11 +81,15 @@ fn an_upgrade_is_given_up_at_once_when_its_input_is_taken_out() {
     owner.is_frail = true;
     owner.set_upgrade(1, 1);
     owner.step(Input::Tick);
+    owner.waiting = Some(VecDeque::new());
     owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input: 2 } });
-    assert_eq!(owner.answers, [Told::Done { input: 2 }]);
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input: 2 } });
+    assert_eq!(owner.answers, [], "it is not committed yet");
+    owner.waiting.take().expect(GOOD).into_iter().for_each(|entry| drop(owner.commit(entry)));
+    assert_eq!(owner.answers, [Told::Done { input: 2 }, Told::Done { input: 2 }]);
     assert_eq!(owner.instance.version_in_use(), 0);
     owner.step(Input::Ask { ticket: 2, ask: Ask::Skip { input: 1 } });
-    assert!(matches!(owner.answers[1], Told::Refused(_)), "that is START");
+    assert!(matches!(owner.answers[2], Told::Refused(_)), "that is START");
 }
 
 #[test]
@@ -207,4 +212,36 @@ fn a_program_that_gives_too_much_in_an_upgrade_is_let_go() {
     assert_eq!(owner.told_last, "", "nobody awaits those");
     (11..20).for_each(|id| drop(owner.says(&result(id, payload.clone()))));
     assert_eq!(owner.told_last, "BAD_FRAME");
+}
+
+#[test]
+fn an_upgrade_whose_outcome_is_on_its_way_is_not_taken_out() {
+    let mut owner = owner_in_an_upgrade(0..0);
+    owner.waiting = Some(VecDeque::new());
+    let input = owner.last;
+    owner.says(&ToNode::Done { input });
+    // The program that has made it is gone, and nobody is known to have handled that input.
+    owner.step(Input::Detached { program: owner.program });
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input } });
+    assert!(matches!(owner.answers[..], [Told::Refused(_)]), "{:?}", owner.answers);
+    owner.waiting.take().expect(GOOD).into_iter().for_each(|entry| drop(owner.commit(entry)));
+    assert_eq!((owner.instance.version_in_use(), owner.answers.len()), (1, 1));
+}
+
+#[test]
+fn whether_an_upgrade_was_taken_out_is_answered_as_the_log_has_it() {
+    for made in [false, true] {
+        let mut owner = owner_in_an_upgrade(0..0);
+        owner.waiting = Some(VecDeque::new());
+        let input = owner.last;
+        owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input } });
+        // Another owner was first.
+        if made {
+            let outcome = UpgradeOutcome::Done;
+            owner.commit_in(Term(0), Entry::Upgraded { input, outcome }.encode());
+        }
+        owner.waiting.take().expect(GOOD).into_iter().for_each(|entry| drop(owner.commit(entry)));
+        let refused = matches!(owner.answers[..], [Told::Refused(_)]);
+        assert_eq!((refused, owner.answers.len()), (made, 1));
+    }
 }
