@@ -168,6 +168,11 @@ impl Instance {
             Input::PeerReached { replica } => self.tell_status(replica, outputs),
             Input::PeerLost { replica } => drop(self.known.remove(&replica)),
             Input::Between { from, message } => self.between(ground, from, message, outputs),
+            Input::NotHandedOver => {
+                if let Some(office) = &mut self.office {
+                    office.handing_since = 0;
+                }
+            }
             Input::Moved { group } => self.moved(ground, group, outputs),
             Input::Ask { ticket, ask } => self.ask(ground, ticket, ask, outputs),
             Input::Tick => self.tick(ground, outputs)?,

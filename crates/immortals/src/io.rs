@@ -111,6 +111,8 @@ pub enum Input {
         from: GroupId,
         message: Between,
     },
+    /// The [`Output::HandOver`] was not even begun: the log of that replica is too far behind at present.
+    NotHandedOver,
     /// Another instance has another owner, or its node is reached again.
     Moved {
         group: GroupId,

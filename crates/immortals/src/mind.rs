@@ -99,7 +99,8 @@ impl Instance {
             let others = self.settings.replicas.iter().copied().filter(|id| *id != self.me);
             self.standbys().next().or_else(|| others.clone().find(waiting))
         } else {
-            self.heir_of_upgrade()
+            let wanted = office.moving.filter(|(to, until)| now < *until && self.is_ready(*to));
+            wanted.map(|(to, _)| to).or_else(|| self.heir_of_upgrade())
         };
         let Some(heir) = heir else { return };
         if silent {

@@ -35,6 +35,9 @@ const BACKLOG_BYTES_MAX: u64 = 32 << 20;
 /// the next.
 const OPENINGS_BITS: u32 = 20;
 
+/// So long a wish to move the ownership is tried, in microseconds.
+const MOVE_MICROS: u64 = 5_000_000;
+
 /// So many bytes of impulses may wait for one destination; more are refused.
 pub(crate) const IMPULSE_BYTES_MAX: usize = 4 << 20;
 
@@ -121,6 +124,8 @@ pub(crate) struct Office {
     mark_logged: Option<Mark>,
     quiet_since: u64,
     pub(crate) handing_since: u64,
+    /// A person wants it to go to that replica, and until when that is tried.
+    pub(crate) moving: Option<(ReplicaId, u64)>,
 }
 
 impl Instance {
@@ -158,6 +163,7 @@ impl Instance {
             mark_logged: None,
             quiet_since: ground.now.steady_micros,
             handing_since: 0,
+            moving: None,
         });
         Ok(())
     }
@@ -628,7 +634,7 @@ impl Instance {
                 let told = Told::Done { input: self.ledger.inputs };
                 outputs.push(Output::Answer { ticket, told });
             }
-            Ask::Move { to } => self.move_to(ticket, to, outputs),
+            Ask::Move { to } => self.move_to(ground, ticket, to, outputs),
             Ask::Skip { input } => self.skip(ground, ticket, input, outputs),
             Ask::Impulse { payload, .. } if payload.len() > MESSAGE_BYTES_MAX - 100 => {
                 let text = format!("an impulse has up to {} bytes", MESSAGE_BYTES_MAX - 100);
@@ -692,7 +698,13 @@ impl Instance {
         }
     }
 
-    fn move_to(&mut self, ticket: u64, to: ReplicaId, outputs: &mut Vec<Output>) {
+    fn move_to(
+        &mut self,
+        ground: &Ground<'_>,
+        ticket: u64,
+        to: ReplicaId,
+        outputs: &mut Vec<Output>,
+    ) {
         let told = if to == self.me {
             Told::Done { input: self.ledger.inputs }
         } else if !self.settings.replicas.contains(&to) {
@@ -700,6 +712,11 @@ impl Instance {
         } else if !self.is_ready(to) {
             Told::Refused("no program that has caught up is attached to that node's replica".into())
         } else {
+            if let Some(office) = &mut self.office {
+                let now = ground.now.steady_micros;
+                office.moving = Some((to, now + MOVE_MICROS));
+                office.handing_since = now;
+            }
             outputs.push(Output::HandOver { to });
             Told::Done { input: self.ledger.inputs }
         };

@@ -275,7 +275,9 @@ impl Node {
     /// Not to a replica that could not take it: the instance would be closed for nothing.
     fn hand_over_instance(&mut self, group: GroupId, to: ReplicaId) {
         if !self.is_close(group, to) {
-            return;
+            // It is tried again at the next tick.
+            let input = immortals::Input::NotHandedOver;
+            return self.agenda.push_back(Agenda::Instance(group, input));
         }
         let name = self.map.node_id(to).unwrap_or("?").to_owned();
         self.note(Level::Info, format!("{} goes to node {name}", self.name_of_instance(group)));

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::programs::{
@@ -187,6 +187,12 @@ fn a_primary_that_hangs_is_replaced_and_a_checkpoint_shortens_the_log() {
     wait_until_served(&stage.cluster, next, "server", 2);
     let taken = amrita(&stage.cluster, &["immortal", "checkpoint", "server"]);
     assert!(taken.status.success() && taken.said.contains("has a checkpoint"), "{}", taken.said);
+    stage.cluster.wait_for("the checkpoint at every replica", || {
+        let state = instance(&stage.cluster, next, "server")?;
+        let replicas = state["replicas"].as_array()?;
+        let has_it = |one: &Value| one["checkpoint"]["input"].as_u64().is_some_and(|at| at > 10);
+        replicas.iter().all(has_it).then_some(())
+    });
     stage.kill_server(primary);
     stage.servers[primary] = Some(stage.server(primary));
     let to = format!("n{}", primary + 1);
