@@ -362,20 +362,9 @@ mod tests {
     #[test]
     fn the_impulses_of_an_earlier_session_are_refused() {
         let impulse = |session, first| {
-            let mut body = Vec::new();
-            put_message(&mut body, &Message::Impulse { method: 1, payload: Bytes::new() });
-            let kind = SourceKind::Impulses;
-            let head = BlockHead { kind, name: "a".into(), first: 0, count: 1 };
-            let mut out = Vec::new();
-            put_block_head(&mut out, &head, body.len());
-            out.extend_from_slice(&body);
-            Entry::Inputs(Inputs {
-                time: Moment(9),
-                trims: Vec::new(),
-                mark: None,
-                origins: vec![Origin::Impulses { from: GroupId(7), session, first }],
-                blocks: out.into(),
-            })
+            let message = Message::Impulse { method: 1, payload: Bytes::new() };
+            let origin = Origin::Impulses { from: GroupId(7), session, first };
+            one((SourceKind::Impulses, "a"), origin, &message)
         };
         let mut ledger = Ledger::default();
         let counts: Vec<u64> =
@@ -386,9 +375,13 @@ mod tests {
     }
 
     fn own(message: &Message) -> Entry {
+        one((SourceKind::Node, ""), Origin::Node, message)
+    }
+
+    fn one((kind, name): (SourceKind, &str), origin: Origin, message: &Message) -> Entry {
         let mut body = Vec::new();
         put_message(&mut body, message);
-        let head = BlockHead { kind: SourceKind::Node, name: String::new(), first: 0, count: 1 };
+        let head = BlockHead { kind, name: name.into(), first: 0, count: 1 };
         let mut out = Vec::new();
         put_block_head(&mut out, &head, body.len());
         out.extend_from_slice(&body);
@@ -396,7 +389,7 @@ mod tests {
             time: Moment(9),
             trims: Vec::new(),
             mark: None,
-            origins: vec![Origin::Node],
+            origins: vec![origin],
             blocks: out.into(),
         })
     }

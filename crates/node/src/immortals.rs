@@ -464,7 +464,7 @@ impl Node {
         for group in gone {
             self.end_instance(group);
         }
-        self.forget_remains()?;
+        self.forget_remains();
         let registry = &self.map.registry;
         self.immortals.owners.retain(|group, _| registry.standing(*group) != Standing::Gone);
         for (group, founders, here) in registered {
@@ -526,33 +526,31 @@ impl Node {
         let Some(replica) = self.replicas.remove(&group) else { return };
         self.note(Level::Info, format!("instance {group} is not registered any more: removed"));
         let (term, position) = replica.reach();
-        self.forget(&replica.space, LogRecord::Base { group, position, term });
+        self.forget(group, position, term);
     }
 
     /// Nothing of a group stays here: its state goes, and its log when that is durable.
-    fn forget(&mut self, space: &Space, end: LogRecord) {
+    fn forget(&mut self, group: GroupId, position: Position, term: Term) {
         let mut batch = Batch::default();
-        let gone = space.staging().clean(&*self.store, &mut batch, usize::MAX);
-        if let Err(error) = gone.and_then(|_| self.store.write(batch)) {
-            return self.halt(format!("the state store failed: {error}"));
+        let gone = Space::remove(group, &*self.store, &mut batch);
+        if let Err(error) = gone.and_then(|()| self.store.write(batch)) {
+            return self.halt(error.to_string());
         }
-        self.disk.ended.push(end);
+        self.disk.ended.push(LogRecord::Base { group, position, term });
     }
 
     /// What was left of instances that were deregistered while this node was away, or just before it
     /// ended.
-    fn forget_remains(&mut self) -> Result<(), String> {
+    fn forget_remains(&mut self) {
         let remains = self.recovered.range(GroupId::INSTANCES..);
         let gone = |group: &GroupId| self.map.registry.standing(*group) == Standing::Gone;
         let gone: Vec<GroupId> = remains.map(|(group, _)| *group).filter(gone).collect();
         for group in gone {
             let log = self.recovered.remove(&group).expect("it was listed");
-            let (space, _) = Space::open(&*self.store, group).map_err(|error| error.to_string())?;
             let last = log.entries.last().map(|entry| (entry.position, entry.term));
             let (position, term) = last.unwrap_or((log.base, log.base_term));
-            self.forget(&space, LogRecord::Base { group, position, term });
+            self.forget(group, position, term);
         }
-        Ok(())
     }
 
     fn mind_ports(&mut self) {

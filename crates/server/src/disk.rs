@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, retry_on_intr};
 use storage::{Disk, DiskError};
 
 /// How many files are kept open. The log writes to one and reads one; the rest is margin.
@@ -60,12 +60,16 @@ impl FileDisk {
         self.open.insert(name.to_owned(), file);
     }
 
+    /// An empty file of this name.
+    fn fresh(&self, name: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).open(self.path(name))
+    }
+
     /// Writes real zeros: a file that is merely long has no blocks yet, so that a later write may
     /// find the disk full and each sync has to write down where the blocks are.
     fn fill(&self, name: &str, bytes: u64) -> io::Result<File> {
-        let path = self.path(name);
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = self.fresh(name)?;
         let zeros = vec![0; ZEROS_BYTES];
         let mut at = 0;
         while at < bytes {
@@ -82,11 +86,11 @@ impl FileDisk {
 
     /// Keeps room without writing it. Where a file system cannot do that, zeros are written.
     fn keep_room(&self, name: &str, bytes: u64) -> io::Result<File> {
-        let path = self.path(name);
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes.max(1)) {
+        let file = self.fresh(name)?;
+        let kept = retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, bytes));
+        match kept {
             Ok(()) => {}
+            // INVAL also for no bytes at all.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return self.fill(name, bytes),
             Err(error) => return Err(error.into()),
         }

@@ -1,6 +1,6 @@
 //! The thread that writes the log. While one sync is under way, whatever the node wants written
 //! gathers here; then all of it goes out in one write and one sync. Another thread fills the next
-//! segment with zeros ahead of need.
+//! segment with zeros ahead of need, or only keeps room for it where much is written.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
@@ -132,8 +132,7 @@ impl SegmentMaker {
         let thread = std::thread::Builder::new().name("amrita-segment".into());
         thread.spawn(move || {
             for (segment, quickly) in wishes {
-                let outcome =
-                    if quickly { segment.make_quickly(&mut disk) } else { segment.make(&mut disk) };
+                let outcome = segment.make(&mut disk, quickly);
                 if sender.send((segment, outcome)).is_err() {
                     break;
                 }

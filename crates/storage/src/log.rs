@@ -190,7 +190,7 @@ impl<D: Disk> Log<D> {
     pub fn prepare(&mut self) -> Result<(), LogError> {
         self.remove_remains()?;
         if let Some(next) = self.wanted() {
-            next.make(&mut self.disk)?;
+            next.make(&mut self.disk, false)?;
             next.adopt(&mut self.disk)?;
             self.spare = Some(next);
         }
@@ -372,7 +372,7 @@ impl<D: Disk> Log<D> {
 /// Begins a log in a folder that has none.
 fn begin<D: Disk>(disk: &mut D, options: LogOptions) -> Result<Found, LogError> {
     let segment = NextSegment::new(1, options.segment_bytes.min(FIRST_SEGMENT_BYTES), 0);
-    segment.make(disk)?;
+    segment.make(disk, false)?;
     segment.adopt(disk)?;
     let mut tally = Tally::default();
     tally.begin_segment(segment.number, segment.bytes);

@@ -82,23 +82,12 @@ impl NextSegment {
 
     /// The slow part: makes the file with its zeros and its header, durably, under a name that
     /// means nothing yet. May be done on another thread, with another [`Disk`] of the same folder.
+    /// Quickly: without writing the zeros, see [`Disk::reserve`].
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn make<D: Disk + ?Sized>(&self, disk: &mut D) -> Result<(), DiskError> {
-        let unfinished = name_ahead(self.number);
-        disk.create(&unfinished, self.bytes)?;
-        self.head(disk, &unfinished)
-    }
-
-    /// The same without writing the zeros, see [`Disk::reserve`].
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn make_quickly<D: Disk + ?Sized>(&self, disk: &mut D) -> Result<(), DiskError> {
-        let unfinished = name_ahead(self.number);
-        disk.reserve(&unfinished, self.bytes)?;
-        self.head(disk, &unfinished)
+    pub fn make<D: Disk + ?Sized>(&self, disk: &mut D, quickly: bool) -> Result<(), DiskError> {
+        self.make_as(disk, &name_ahead(self.number), quickly)
     }
 
     /// Gives a segment that was made ahead its name.
@@ -114,12 +103,21 @@ impl NextSegment {
     /// Makes it, and gives it its name. The log waits for it.
     pub(crate) fn make_at_need<D: Disk>(&self, disk: &mut D) -> Result<(), DiskError> {
         let unfinished = name_at_need(self.number);
-        disk.reserve(&unfinished, self.bytes)?;
-        self.head(disk, &unfinished)?;
+        self.make_as(disk, &unfinished, true)?;
         disk.rename(&unfinished, &name(self.number))
     }
 
-    fn head<D: Disk + ?Sized>(&self, disk: &mut D, unfinished: &str) -> Result<(), DiskError> {
+    fn make_as<D: Disk + ?Sized>(
+        &self,
+        disk: &mut D,
+        unfinished: &str,
+        quickly: bool,
+    ) -> Result<(), DiskError> {
+        if quickly {
+            disk.reserve(unfinished, self.bytes)?;
+        } else {
+            disk.create(unfinished, self.bytes)?;
+        }
         disk.write(unfinished, 0, &self.header())?;
         disk.sync(unfinished)
     }

@@ -197,6 +197,18 @@ impl Space {
         Ok(done)
     }
 
+    /// Deletes everything of the group, of all generations, also of a snapshot that was coming in.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn remove(group: GroupId, store: &dyn Reader, batch: &mut Batch) -> Result<(), StoreError> {
+        let all = group.0.to_be_bytes();
+        store.scan(&all, &after_all_with(&all), false, &mut |key, _| {
+            batch.delete(key);
+            ControlFlow::Continue(())
+        })
+    }
+
     /// Group and generation, with room for `more` bytes.
     fn prefix(&self, more: usize) -> Vec<u8> {
         let mut key = Vec::with_capacity(PREFIX_BYTES + more);

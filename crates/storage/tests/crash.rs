@@ -223,7 +223,7 @@ impl History {
 
     fn make_ahead(&mut self) -> Result<(), LogError> {
         let Some(next) = self.log().wanted() else { return Ok(()) };
-        next.make(self.log().disk_mut())?;
+        next.make(self.log().disk_mut(), false)?;
         self.log().adopt(next)
     }
 

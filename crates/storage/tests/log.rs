@@ -212,13 +212,31 @@ fn a_segment_made_ahead_is_used_here_and_after_a_start() {
     }
     assert_eq!(files(&mut log), ["wal-00000001.log", "wal-00000002.log"]);
     let next = log.wanted().unwrap();
-    next.make(log.disk_mut()).unwrap();
+    next.make(log.disk_mut(), false).unwrap();
     log.adopt(next).unwrap();
-    next.make(log.disk_mut()).unwrap();
+    next.make(log.disk_mut(), true).unwrap();
     log.adopt(next).unwrap();
     assert_eq!(files(&mut log), ["wal-00000001.log", "wal-00000002.log", "wal-00000003.log"]);
     let (_, recovered) = reopen(log);
     assert_eq!(shape(&recovered, A).1.len(), 20);
+}
+
+#[test]
+fn zeros_are_not_worth_their_while_when_appends_are_long() {
+    let (mut log, _) = open(MemoryDisk::new());
+    let mut position = 0;
+    let mut write_some = |log: &mut _, bytes| {
+        for _ in 0..100 {
+            position += 1;
+            write(log, &[sized_entry(A, position, 1, bytes)]);
+        }
+    };
+    write_some(&mut log, 4 << 10);
+    assert!(!log.appends_are_long());
+    write_some(&mut log, 400 << 10);
+    assert!(log.appends_are_long());
+    write_some(&mut log, 4 << 10);
+    assert!(!log.appends_are_long(), "what was long ago does not count");
 }
 
 #[test]

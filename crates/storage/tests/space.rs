@@ -149,6 +149,32 @@ fn the_remains_of_a_broken_transfer_are_cleaned() {
 }
 
 #[test]
+fn of_a_group_that_is_removed_nothing_stays_and_its_neighbours_do() {
+    let (mut store, space) = filled();
+    let (before, after) = (GroupId(space.group.0 - 1), GroupId(space.group.0 + 1));
+    write(&mut store, |batch| {
+        space.staging().install(batch, &applied(3));
+        space.staging().staging().stage(batch, vec![(vec![1, 9], vec![])]);
+        Space { group: before, ..space }.put_applied(batch, &applied(4));
+        Space { group: after, ..space }.put_applied(batch, &applied(5));
+    });
+    let mut batch = Batch::new();
+    Space::remove(space.group, &store, &mut batch).unwrap();
+    store.write(batch).unwrap();
+    let mut left = Vec::new();
+    let all = vec![0xff; 64];
+    store
+        .scan(&[], &all, false, &mut |key, _| {
+            left.push(key.to_vec());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let mut groups: Vec<_> = left.iter().map(|key| key[..4].to_vec()).collect();
+    groups.dedup();
+    assert_eq!(groups, [before, after].map(|group| group.0.to_be_bytes()));
+}
+
+#[test]
 fn an_empty_space_exports_one_empty_chunk() {
     let store = MemoryStore::new();
     let (space, _) = space_of(&store, 7);

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use immortals::{
     Ask, Between, Door, Entries, Ground, Input, Instance, Lane, NativeDoor, Options, Output, Peer,
-    Settings, Standing, Told,
+    ReplicaStatus, Settings, Standing, Told,
 };
 use protocol::immortal::{
     Fate, Hello, Message, ToNode, ToProgram, blocks, messages, put_message, split_frame,
@@ -78,6 +78,8 @@ struct Owner {
     lie: u32,
     /// To other replicas.
     handed: Vec<Peer>,
+    /// To whom the ownership was to go.
+    heirs: Vec<ReplicaId>,
     /// From where on the others still have their messages.
     floor: u64,
     /// Not its inputs.
@@ -130,6 +132,7 @@ impl Owner {
             waiting: None,
             lie: 0,
             handed: Vec::new(),
+            heirs: Vec::new(),
             floor: 1,
             heard: Vec::new(),
             told_last: String::new(),
@@ -186,6 +189,7 @@ impl Owner {
                 }
                 Output::Between { message, .. } => said.push(message),
                 Output::Answer { told, .. } => self.answers.push(told),
+                Output::HandOver { to } => self.heirs.push(to),
                 Output::Peer { message, .. } if !matches!(message, Peer::Status(_)) => {
                     self.handed.push(message);
                 }
@@ -613,6 +617,50 @@ fn a_replica_that_missed_a_checkpoint_is_sent_it_by_the_owner() {
         let begun = std::mem::take(&mut owner.handed);
         assert!(matches!(begun[..], [Peer::Chunk { number: 0, .. }]), "{begun:?}");
     }
+}
+
+/// An owner, and that the program of another replica is ready is said again and again.
+fn with_a_standby() -> (Owner, impl FnMut(&mut Owner)) {
+    let (owner, other) = handed_on(|_| {});
+    let ready = ReplicaStatus { attached: true, caught_up: true, ..other.instance.status() };
+    let tick = move |owner: &mut Owner| {
+        let message = Peer::Status(ready.clone());
+        owner.step(Input::Peer { from: ReplicaId(2), message });
+        owner.waits(100_000);
+    };
+    (owner, tick)
+}
+
+#[test]
+fn a_hand_over_that_is_not_begun_is_tried_again_at_the_next_tick() {
+    let (mut owner, mut tick) = with_a_standby();
+    tick(&mut owner);
+    assert_eq!(owner.heirs, []);
+    owner.step(Input::Detached { program: owner.program });
+    tick(&mut owner);
+    tick(&mut owner);
+    assert_eq!(owner.heirs, [ReplicaId(2)], "one that was begun takes its time");
+    owner.step(Input::NotHandedOver);
+    tick(&mut owner);
+    assert_eq!(owner.heirs, [ReplicaId(2); 2]);
+}
+
+#[test]
+fn a_move_that_is_not_begun_is_tried_again_for_a_while() {
+    let (mut owner, mut tick) = with_a_standby();
+    tick(&mut owner);
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Move { to: ReplicaId(2) } });
+    for _ in 0..3 {
+        owner.step(Input::NotHandedOver);
+        tick(&mut owner);
+    }
+    assert_eq!(owner.heirs, [ReplicaId(2); 4]);
+    owner.heirs.clear();
+    owner.waits(6_000_000);
+    owner.heirs.clear();
+    owner.step(Input::NotHandedOver);
+    tick(&mut owner);
+    assert_eq!(owner.heirs, [], "it was wished for too long ago");
 }
 
 /// A message, and a side effect that it awaits.
