@@ -359,6 +359,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_does_not_hold_the_buffer_it_came_in() {
+        let short = said(3);
+        let buffer = Bytes::from([&short[..], &[0; 1 << 20][..]].concat());
+        let mut voice = Voice::default();
+        voice.send("b", 3, buffer.slice(..short.len()), false).unwrap();
+        assert_eq!(voice.streams["b"].kept[0].messages, short);
+        assert!(buffer.is_unique());
+    }
+
+    #[test]
     fn what_was_confirmed_before_it_is_said_again_is_not_kept() {
         let mut voice = Voice::default();
         voice.confirmed("b", 3).unwrap();
