@@ -10,6 +10,7 @@ use protocol::immortal::{Hello, Message, ToNode, blocks, messages};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, free_ports};
+use crate::http::Ask;
 use crate::native::{Native, hello};
 use crate::programs::{amrita, instance, register, role, wait_until_served};
 
@@ -238,4 +239,30 @@ fn a_full_disk_refuses_impulses_and_with_room_again_all_goes_on() {
     assert!(said.contains("Logged as input 3"), "what was refused is not there: {said}");
     drop(cluster);
     third.join().expect("it ends");
+}
+
+/// What was logged of it is more than the state holds that survives, and both are to go.
+#[test]
+fn a_node_that_is_killed_after_a_deregistration_starts_again() {
+    let mut cluster = Cluster::started(1);
+    register(&cluster, "brief", &json!({ "logTriggerBytes": 0, "recoveryTargetMillis": 0 }));
+    let gone = program(&cluster.member(0).sandbox, "brief", 0, 0);
+    wait_until_served(&cluster, 0, "brief", 0);
+    let push = |bytes: usize| {
+        let impulse = json!({ "method": 1, "payload": "x".repeat(bytes) });
+        let reply =
+            cluster.ask(0, &Ask::new("POST", "/core/immortals/brief/impulses").json(&impulse));
+        assert!(reply.is_success(), "{}", reply.message());
+    };
+    // After so much the state is made durable, once; what follows is in the log alone.
+    (0..3).for_each(|_| push(3 << 20));
+    std::thread::sleep(Duration::from_millis(500));
+    (0..5).for_each(|_| push(1));
+    done(&cluster, &["deregister", "brief", "--yes-remove", "brief"]);
+    gone.join().expect("it is let go");
+    std::thread::sleep(Duration::from_millis(200));
+    cluster.kill(0);
+    cluster.start(0);
+    cluster.wait_until_whole();
+    assert_eq!(instance(&cluster, 0, "brief"), None);
 }
