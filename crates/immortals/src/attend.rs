@@ -6,9 +6,9 @@ use storage::StoreError;
 
 use crate::door::MESSAGE_BYTES_MAX;
 use crate::entry::{Entry, GenesisEnd, Mark};
-use crate::instance::Instance;
+use crate::instance::{Instance, encode_voice};
 use crate::io::{Diverged, Ground, Held, Output, describe};
-use crate::session::{Ended, Fed, Genesis, Phase};
+use crate::session::{Ended, Fed, Genesis, Phase, Spoken};
 use crate::voice::{AWAITS_MAX, DESTINATIONS_MAX};
 
 /// A program that fails so often in a row on the same input is not let in again.
@@ -77,13 +77,13 @@ impl Instance {
                 done
             }
             ToNode::Impulse { number, destination, message } => {
-                self.impulse(ground, number, destination, message, outputs)
+                self.impulse(number, destination, message)
             }
             ToNode::Result { payload, .. } if payload.len() > MESSAGE_BYTES_MAX => {
                 Err(Garbled(format!("a RESULT of up to {MESSAGE_BYTES_MAX} bytes")))
             }
             ToNode::Result { id, status, payload } => self.take_result(id, status, payload),
-            ToNode::Checkpoint { request } => self.checkpoint_begins(request),
+            ToNode::Checkpoint { request } => return self.checkpoint_begins(ground, request),
             ToNode::Chunk(bytes) => return self.chunk_said(ground, bytes, outputs),
             ToNode::CheckpointEnd { crc } => return self.checkpoint_ends(ground, crc, outputs),
             ToNode::Initial(bytes) => match &mut session.phase {
@@ -125,7 +125,7 @@ impl Instance {
             return Err(Garbled(format!("a SEND of up to {MESSAGE_BYTES_MAX} bytes")));
         }
         let destination = if destination.is_empty() { self.name.clone() } else { destination };
-        if let Some(taking) = session.taking.as_mut().filter(|taking| taking.voice.is_some()) {
+        if let Some(taking) = session.taking.as_mut().filter(|taking| taking.spoken.is_some()) {
             taking.spoilt |= !session.door.confirms();
         }
         let streams = &session.voice.streams;
@@ -137,32 +137,40 @@ impl Instance {
         let fine = !session.door.confirms();
         session.voice.send(&destination, count, bytes, fine)?;
         if let Some(office) = &mut self.office {
-            office.touched.insert(destination);
+            office.touched.insert((destination, false));
         }
         Ok(())
     }
 
     /// A checkpoint begins: of the first state, or one that was asked for.
-    fn checkpoint_begins(&mut self, request: u64) -> Result<(), Garbled> {
+    fn checkpoint_begins(
+        &mut self,
+        ground: &mut Ground<'_>,
+        request: u64,
+    ) -> Result<Result<(), Garbled>, StoreError> {
         let session = self.session.as_mut().expect("the caller has looked");
         if let Phase::Genesis(genesis) = &mut session.phase
             && !genesis.begun
         {
             genesis.begun = true;
             self.writing = Some(self.new_state());
-            return Ok(());
+            return Ok(Ok(()));
         }
         let handled = session.is_told_all_done();
         match &mut session.taking {
-            Some(taking) if taking.request == request && taking.voice.is_none() => {
+            Some(taking) if taking.request == request && taking.spoken.is_none() => {
                 if !handled {
-                    return Err(Garbled("DONE for all inputs before CHECKPOINT".into()));
+                    return Ok(Err(Garbled("DONE for all inputs before CHECKPOINT".into())));
                 }
-                taking.voice = Some(crate::instance::encode_voice(&session.voice));
+                // The checkpoint only names them.
+                let cells = session.voice.shelve_down_to(0);
+                self.shelf.put(ground.store, &ground.space, cells)?;
+                let voice = encode_voice(&session.voice);
+                taking.spoken = Some(Spoken { voice, cells: session.voice.shelved() });
                 self.writing = Some(self.new_state());
-                Ok(())
+                Ok(Ok(()))
             }
-            _ => Err(Garbled("a checkpoint that nobody asked for".into())),
+            _ => Ok(Err(Garbled("a checkpoint that nobody asked for".into()))),
         }
     }
 
@@ -242,6 +250,7 @@ impl Instance {
             self.program_failed(done + 1, "it went without a word".into(), outputs);
         }
         self.session = None;
+        self.shelf.doubt();
         self.discarded.extend(self.writing.take());
         self.forget_primary();
     }
@@ -402,14 +411,7 @@ impl Instance {
     }
 
     /// An impulse, of the primary's program only.
-    fn impulse(
-        &mut self,
-        ground: &mut Ground<'_>,
-        number: u64,
-        destination: String,
-        message: Bytes,
-        outputs: &mut Vec<Output>,
-    ) -> Result<(), Garbled> {
+    fn impulse(&mut self, number: u64, destination: String, message: Bytes) -> Result<(), Garbled> {
         let session = self.session.as_mut().expect("the caller has looked");
         if destination.len() > NAME_BYTES_MAX {
             return Err(Garbled(format!("a destination of up to {NAME_BYTES_MAX} bytes")));
@@ -424,8 +426,7 @@ impl Instance {
         }
         let destination = if destination.is_empty() { self.name.clone() } else { destination };
         let (is_primary, number_of) = (session.is_primary, (session.program, number));
-        let taken =
-            is_primary && self.take_impulse(ground, number_of, &destination, message, outputs);
+        let taken = is_primary && self.take_impulse(number_of, &destination, message);
         if !taken {
             // First that there is no room: whoever hears the fate waits for it.
             self.is_short(&destination);

@@ -1,9 +1,9 @@
 //! The base of a replica: the checkpoint from which its program would begin, in the state store.
 //!
 //! Nothing is written for an entry that is applied; what is applied after the base is worked out anew
-//! from the log. So the base is all that the state store holds of an instance: a record, and in pieces the
-//! program's state and the voice at that time. Snapshots to replicas that lag are these keys, and none of
-//! them is long.
+//! from the log. So the base is what the state store holds of an instance: a record, and in pieces the
+//! program's state and the voice at that time; besides it there is only the shelf. Snapshots to replicas
+//! that lag are these keys, and each fits into a frame.
 
 use std::ops::ControlFlow;
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use storage::{Applied, Batch, Reader, Space, StateStore, StoreError};
 
 use crate::ledger::Ledger;
+use crate::shelf::ShelvedCell;
 use crate::voice::Voice;
 
 /// The program's state is kept in pieces of about so many bytes, the voice in pieces of just so many.
@@ -20,6 +21,8 @@ pub const CHUNK_BYTES: usize = 256 << 10;
 
 const FAMILY_RECORD: u8 = 1;
 const FAMILY_CHUNK: u8 = 3;
+pub(crate) const FAMILY_CELL_HEAD: u8 = 4;
+pub(crate) const FAMILY_CELL: u8 = 5;
 
 /// The program's state in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +53,8 @@ pub struct BaseRecord {
     /// None: no program was ever there.
     pub blob: Option<Blob>,
     pub voice: VoicePieces,
+    /// The cells on the shelf that belong to it, in order.
+    pub cells: Vec<ShelvedCell>,
 }
 
 impl BaseRecord {

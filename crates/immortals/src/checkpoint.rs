@@ -13,6 +13,8 @@ use crate::base::{BaseRecord, Blob, BlobWriter, read_chunk};
 use crate::instance::Instance;
 use crate::io::{Ground, Output, Peer, Settings};
 use crate::session::{Ended, Taking};
+use crate::shelf::{CellId, ShelvedCell};
+use crate::stream::Piece;
 
 /// A checkpoint that is not taken within so long is asked for again, in microseconds.
 const CHECKPOINT_MICROS_MAX: u64 = 10_000_000;
@@ -47,8 +49,10 @@ pub(crate) struct Incoming {
     from: ReplicaId,
     position: Position,
     writer: BlobWriter,
-    /// All is here; it waits until this replica has applied as much.
-    whole: Option<BaseRecord>,
+    /// All its pieces are here.
+    pub(crate) whole: Option<BaseRecord>,
+    /// The cells that are not on the shelf here; the last one is asked for.
+    lacks: Vec<ShelvedCell>,
     /// When the last piece came.
     since: u64,
 }
@@ -221,14 +225,16 @@ impl Instance {
             writer.drop_all(ground.store, &ground.space)?;
             return Ok(Ok(()));
         }
-        let Taking { position, term, ledger, voice, .. } = taking;
-        let said = voice.expect("a checkpoint ends after it has begun");
+        let Taking { position, term, ledger, spoken, .. } = taking;
+        let said = spoken.expect("a checkpoint ends after it has begun");
         let (blob, log_bytes) = (writer.blob(), self.log_bytes);
-        let voice = writer.put_voice(ground.store, &ground.space, &said)?;
-        let record = BaseRecord { position, term, ledger, blob: Some(blob), voice };
+        let state_bytes = blob.bytes;
+        let voice = writer.put_voice(ground.store, &ground.space, &said.voice)?;
+        let (blob, cells) = (Some(blob), said.cells);
+        let record = BaseRecord { position, term, ledger, blob, voice, cells };
         outputs.push(Output::Note(format!(
             "checkpoint of '{}' at input {}: {} bytes, for {log_bytes} bytes of log",
-            self.name, record.ledger.inputs, blob.bytes
+            self.name, record.ledger.inputs, state_bytes
         )));
         self.adopt(ground, record)?;
         self.hand_on(ground, outputs)?;
@@ -319,13 +325,14 @@ impl Instance {
             }
             if let Some(former) = self.incoming.take() {
                 former.writer.drop_all(ground.store, &ground.space)?;
+                self.shelf.doubt();
             }
             if position <= self.base.position {
                 return Ok(());
             }
             let writer = self.new_state();
-            let whole = None;
-            self.incoming = Some(Incoming { from, position, writer, whole, since: now });
+            let (whole, lacks) = (None, Vec::new());
+            self.incoming = Some(Incoming { from, position, writer, whole, lacks, since: now });
         }
         let Some(incoming) = &mut self.incoming else { return Ok(()) };
         let expected = (incoming.from, incoming.position, incoming.writer.next());
@@ -335,9 +342,63 @@ impl Instance {
         if !bytes.is_empty() {
             incoming.writer.put(ground.store, &ground.space, bytes)?;
         }
-        incoming.whole = last.map(|record| *record);
         incoming.since = now;
+        if let Some(record) = last {
+            let said = self.session.as_mut().map(|session| &mut session.voice);
+            self.shelf.put_those_of(ground.store, &ground.space, &record.cells, said)?;
+            let lacks = record.cells.iter().filter(|cell| !self.shelf.has(cell));
+            incoming.lacks = lacks.rev().cloned().collect();
+            incoming.whole = Some(*record);
+        }
         outputs.push(Output::Peer { to: from, message: Peer::ChunkTaken { position, number } });
+        self.ask_for_cell(outputs);
+        self.adopt_incoming(ground, outputs)
+    }
+
+    /// A checkpoint's record names the cells that belong to it. Those that are not here are asked for.
+    fn ask_for_cell(&self, outputs: &mut Vec<Output>) {
+        let Some(Incoming { from, position, lacks, .. }) = &self.incoming else { return };
+        if let Some(cell) = lacks.last() {
+            let message = Peer::WantCell { position: *position, id: cell.id.clone() };
+            outputs.push(Output::Peer { to: *from, message });
+        }
+    }
+
+    /// Another replica lacks a cell of the checkpoint that it was given. Of an earlier one it is not
+    /// sought: the replica will be given this one.
+    pub(crate) fn cell_wanted(
+        &self,
+        ground: &Ground<'_>,
+        from: ReplicaId,
+        (position, id): (Position, CellId),
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        if self.base.position != position {
+            return Ok(());
+        }
+        if let Some(piece) = self.shelf.read(ground.store, &ground.space, &id)? {
+            outputs.push(Output::Peer { to: from, message: Peer::Cell { position, id, piece } });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn cell_came(
+        &mut self,
+        ground: &mut Ground<'_>,
+        from: ReplicaId,
+        (position, id, piece): (Position, CellId, Piece),
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(incoming) = &mut self.incoming else { return Ok(()) };
+        let expected = (incoming.from, incoming.position) == (from, position);
+        let wanted = incoming.lacks.last().filter(|cell| expected && cell.id == id);
+        if wanted.is_none_or(|wanted| piece.first > wanted.first) {
+            return Ok(());
+        }
+        incoming.lacks.pop();
+        incoming.since = ground.now.steady_micros;
+        self.shelf.put(ground.store, &ground.space, vec![(id, piece)])?;
+        self.ask_for_cell(outputs);
         self.adopt_incoming(ground, outputs)
     }
 
@@ -352,12 +413,14 @@ impl Instance {
         let Some(incoming) = &self.incoming else { return Ok(()) };
         let position = incoming.position;
         let waited = ground.now.steady_micros.saturating_sub(incoming.since);
-        if incoming.whole.is_none() && waited > 2 * PIECE_MICROS_MAX {
+        let is_here = incoming.whole.is_some() && incoming.lacks.is_empty();
+        if !is_here && waited > 2 * PIECE_MICROS_MAX {
             // Its sender has given up, too.
+            self.shelf.doubt();
             self.discarded.extend(self.incoming.take().map(|incoming| incoming.writer));
             return Ok(());
         }
-        if incoming.whole.is_none() || position > self.position {
+        if !is_here || position > self.position {
             return Ok(());
         }
         if self.session.as_ref().is_some_and(|session| !session.is_past(position)) {
@@ -367,6 +430,7 @@ impl Instance {
             self.close_session("RELOAD", "a later checkpoint is here", outputs);
         }
         let incoming = self.incoming.take().expect("it is ready");
+        self.shelf.doubt();
         let mut record = incoming.whole.expect("it is whole");
         let good = record.is_told_by(&incoming.writer);
         if !good {

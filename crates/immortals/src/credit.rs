@@ -5,7 +5,6 @@ use protocol::immortal::ToProgram;
 
 use crate::instance::Instance;
 use crate::office::{IMPULSE_BYTES_MAX, PENDING_BYTES_MAX};
-use crate::session::KEPT_BYTES_MAX;
 
 /// So many bytes of impulses may wait for all destinations together; more are refused.
 pub(crate) const IMPULSE_BYTES_ALL_MAX: usize = 64 << 20;
@@ -21,11 +20,11 @@ impl Instance {
             return PENDING_BYTES_MAX.saturating_sub(office.pending_bytes);
         }
         let impulses = office.impulses.get(destination).map_or(0, |(stream, _)| stream.kept_bytes);
-        let kept = self.session.as_ref().map_or(0, |session| session.voice.kept_bytes);
+        let kept = self.session.as_ref().map_or(0, |session| session.voice.room());
         let rooms = [
             IMPULSE_BYTES_MAX.saturating_sub(impulses),
             IMPULSE_BYTES_ALL_MAX.saturating_sub(office.impulse_bytes),
-            KEPT_BYTES_MAX.saturating_sub(kept),
+            kept,
         ];
         rooms.into_iter().min().unwrap_or(0)
     }
@@ -71,7 +70,7 @@ impl Instance {
     /// So much is kept for destinations that are away that the program is told no more inputs.
     fn is_full(&self) -> bool {
         let session = self.session.as_ref().filter(|session| session.is_primary);
-        session.is_some_and(|session| session.voice.kept_bytes > KEPT_BYTES_MAX)
+        session.is_some_and(|session| session.voice.is_full())
     }
 
     /// The destinations because of which the program is told no more inputs. None: it is.

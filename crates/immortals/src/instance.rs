@@ -15,6 +15,8 @@ use crate::io::{Diverged, Ground, Held, Input, Output, Peer, ReplicaStatus, Sett
 use crate::ledger::{Ledger, Logged};
 use crate::office::Office;
 use crate::session::{Phase, Session};
+use crate::shelf::Shelf;
+use crate::stream::KeptLimits;
 use crate::voice::Voice;
 
 /// What an instance is made from.
@@ -26,6 +28,7 @@ pub struct Options {
     /// The name of the node, told to programs.
     pub node: String,
     pub settings: Settings,
+    pub limits: KeptLimits,
 }
 
 /// What is known of another replica, and since when.
@@ -41,12 +44,14 @@ pub struct Instance {
     pub(crate) me: ReplicaId,
     pub(crate) node: String,
     pub(crate) settings: Settings,
+    limits: KeptLimits,
     /// As applied.
     pub(crate) ledger: Ledger,
     pub(crate) position: Position,
     /// Of the last entry that was applied.
     pub(crate) term: Term,
     pub(crate) base: BaseRecord,
+    pub(crate) shelf: Shelf,
     /// The base as it stands in the store.
     base_written: Position,
     /// The state of the first program, on its way through the log.
@@ -83,7 +88,7 @@ impl Instance {
     /// # Errors
     /// When the store cannot be read.
     pub fn open(options: Options, store: &dyn Reader, space: &Space) -> Result<Self, StoreError> {
-        let Options { name, group, me, node, settings } = options;
+        let Options { name, group, me, node, settings, limits } = options;
         let base = read_record(store, space)?;
         Ok(Self {
             name,
@@ -91,12 +96,14 @@ impl Instance {
             me,
             node,
             settings,
+            limits,
             ledger: base.ledger.clone(),
             position: base.position,
             term: base.term,
             base_written: base.position,
             names: base.blob.map_or(0, |blob| blob.name),
             base,
+            shelf: Shelf::open(store, space)?,
             genesis: None,
             log_bytes: 0,
             session: None,
@@ -167,13 +174,13 @@ impl Instance {
             Input::Peer { from, message } => self.peer(ground, from, message, outputs)?,
             Input::PeerReached { replica } => self.tell_status(replica, outputs),
             Input::PeerLost { replica } => drop(self.known.remove(&replica)),
-            Input::Between { from, message } => self.between(ground, from, message, outputs),
+            Input::Between { from, message } => self.between(ground, from, message, outputs)?,
             Input::NotHandedOver => {
                 if let Some(office) = &mut self.office {
                     office.handing_since = 0;
                 }
             }
-            Input::Moved { group } => self.moved(ground, group, outputs),
+            Input::Moved { group } => self.moved(ground, group, outputs)?,
             Input::Ask { ticket, ask } => self.ask(ground, ticket, ask, outputs),
             Input::Tick => self.tick(ground, outputs)?,
         }
@@ -290,7 +297,8 @@ impl Instance {
             let said = encode_voice(&Voice::default());
             let voice = writer.put_voice(ground.store, &ground.space, &said)?;
             let ledger = self.ledger.clone();
-            self.adopt(ground, BaseRecord { position, term, ledger, blob, voice })?;
+            let cells = Vec::new();
+            self.adopt(ground, BaseRecord { position, term, ledger, blob, voice, cells })?;
             if let Some(session) = &mut self.session
                 && matches!(session.phase, Phase::Genesis(_))
             {
@@ -314,6 +322,7 @@ impl Instance {
         adopt(ground.store, &ground.space, &record, members, &self.base)?;
         self.base_written = record.position;
         self.base = record;
+        self.shelf.doubt();
         self.log_bytes = 0;
         if let Some(session) = &mut self.session {
             session.busy_micros = 0;
@@ -345,6 +354,7 @@ impl Instance {
         self.sweep(ground)?;
         self.mind_session(ground, outputs)?;
         self.mind_office(ground, outputs)?;
+        self.mind_shelf(ground)?;
         if let Some(session) = &mut self.session
             && !session.out.is_empty()
         {
@@ -371,6 +381,7 @@ impl Instance {
         self.close_office(outputs);
         self.close_session("RELOAD", "the state came anew from another replica", outputs);
         self.base = read_record(store, space)?;
+        self.shelf = Shelf::open(store, space)?;
         self.base_written = self.base.position;
         self.ledger = self.base.ledger.clone();
         (self.position, self.term) = (self.base.position, self.base.term);
@@ -395,7 +406,8 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let now = ground.now.steady_micros;
-        let mut session = Session::new(self.group, program, door, hello, now);
+        let mut session =
+            Session::new((self.group, &self.name), program, door, hello, self.limits, now);
         if let Some((code, text)) = self.why_not(&session) {
             self.note_for_ambrosias(&session, "turned away", &text, outputs);
             session.tell(&ToProgram::Error { code: code.into(), text });
@@ -473,6 +485,7 @@ impl Instance {
 
     pub(crate) fn close_session(&mut self, code: &str, text: &str, outputs: &mut Vec<Output>) {
         let Some(mut session) = self.session.take() else { return };
+        self.shelf.doubt();
         self.note_for_ambrosias(&session, "let go", text, outputs);
         session.tell(&ToProgram::Error { code: code.into(), text: text.into() });
         outputs.push(Output::Tell { program: session.program, bytes: session.out });
@@ -530,6 +543,12 @@ impl Instance {
             }
             Peer::ChunkTaken { position, number } => {
                 self.chunk_taken(ground, from, position, number, outputs)
+            }
+            Peer::WantCell { position, id } => {
+                self.cell_wanted(ground, from, (position, id), outputs)
+            }
+            Peer::Cell { position, id, piece } => {
+                self.cell_came(ground, from, (position, id, piece), outputs)
             }
         }
     }

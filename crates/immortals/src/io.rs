@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use storage::{Space, StateStore};
 
 use crate::base::BaseRecord;
+use crate::shelf::CellId;
+use crate::stream::Piece;
 
 /// What a person has set for an instance; the same on all replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +216,16 @@ pub enum Peer {
     ChunkTaken {
         position: Position,
         number: u32,
+    },
+    /// A cell of that checkpoint is not on the shelf.
+    WantCell {
+        position: Position,
+        id: CellId,
+    },
+    Cell {
+        position: Position,
+        id: CellId,
+        piece: Piece,
     },
     /// The sender's program has diverged, and said this last.
     Differs {

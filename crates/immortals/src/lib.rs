@@ -12,6 +12,7 @@
 //! | `session` | the attached program: what it was told, what it confirmed |
 //! | `office` | what only the owner does: inputs into the log, receipts, sending |
 //! | `upgrade` | how programs of another version take over, or do not |
+//! | `stream`, `shelf` | what is kept until its destination confirms it: in memory, and what is too much in the state store |
 //! | `base`, `checkpoint` | the state from which a program begins, in the state store |
 //! | [`Instance`] | all of these behind one `step` |
 //!
@@ -45,6 +46,8 @@ pub mod recording;
 mod replay;
 mod senders;
 mod session;
+mod shelf;
+mod stream;
 mod upgrade;
 mod voice;
 
@@ -58,7 +61,10 @@ pub use io::{
     Settings, Standing, Told,
 };
 pub use ledger::{ImpulsesTaken, Ledger, Logged, Upgrading};
+pub use mind::Outgo;
 pub use recording::Recording;
 pub use replay::{Difference, Event, Next, Reference, Replay, Wanted};
-pub use session::{KEPT_BYTES_MAX, WINDOW_BYTES};
-pub use voice::{Compared, Kept, Stream, Voice};
+pub use session::WINDOW_BYTES;
+pub use shelf::{CellId, ShelvedCell};
+pub use stream::{Kept, KeptLimits, Piece, Place, Stream};
+pub use voice::{Compared, Voice};

@@ -18,6 +18,18 @@ const STATUS_MICROS: u64 = 200_000;
 /// A hand-over that came to nothing is tried again after so long, in microseconds.
 const HAND_OVER_MICROS: u64 = 500_000;
 
+/// What was said to a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgo {
+    pub to: String,
+    /// How many messages.
+    pub said: u64,
+    pub confirmed: u64,
+    /// What is not confirmed, in bytes, and how much of that is not in memory.
+    pub kept_bytes: usize,
+    pub on_disk_bytes: usize,
+}
+
 impl Instance {
     pub(crate) fn tick(
         &mut self,
@@ -31,7 +43,7 @@ impl Instance {
         self.adopt_incoming(ground, outputs)?;
         if self.office.is_some() {
             self.fire_timers(ground);
-            self.mind_lines(ground, outputs);
+            self.mind_lines(ground, outputs)?;
             self.mind_senders(ground, outputs);
             self.mind_quiet(ground, outputs);
             self.mind_owner(ground.now.steady_micros, outputs);
@@ -168,13 +180,22 @@ impl Instance {
         self.office.as_ref().is_some_and(|office| office.is_primary)
     }
 
-    /// For each destination: what was said, what is confirmed, and the bytes that are kept.
-    pub fn outputs(&self) -> Vec<(String, u64, u64, usize)> {
+    /// How it stands with each destination.
+    pub fn outputs(&self) -> Vec<Outgo> {
         let Some(session) = &self.session else { return Vec::new() };
-        let streams = session.voice.streams.iter();
-        streams
-            .map(|(name, stream)| (name.clone(), stream.count, stream.confirmed, stream.kept_bytes))
-            .collect()
+        let streams = session.voice.streams.iter().map(|(name, stream)| Outgo {
+            to: name.clone(),
+            said: stream.count,
+            confirmed: stream.confirmed,
+            kept_bytes: stream.kept_bytes,
+            on_disk_bytes: stream.shelved_bytes,
+        });
+        streams.collect()
+    }
+
+    /// How many bytes are kept in memory for all destinations.
+    pub fn memory(&self) -> usize {
+        self.session.as_ref().map_or(0, |session| session.voice.memory())
     }
 
     /// How far each sender has come in the log.

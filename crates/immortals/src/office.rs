@@ -18,8 +18,9 @@ use crate::io::{Ask, Between, Ground, Lane, Output, Told};
 use crate::ledger::{Logged, SKIPPED_MAX};
 use crate::outgoing::{Line, WINDOW_BYTES};
 use crate::session::Phase;
+use crate::stream::Stream;
 use crate::upgrade::upgrade_was_made;
-use crate::voice::{DESTINATIONS_MAX, Stream};
+use crate::voice::DESTINATIONS_MAX;
 
 /// So many entries may be on their way into the log; more inputs gather meanwhile.
 const FLYING_MAX: usize = 4;
@@ -109,8 +110,8 @@ pub(crate) struct Office {
     pub(crate) impulses: BTreeMap<String, (Stream, VecDeque<(u64, u64)>)>,
     /// Of all of them.
     pub(crate) impulse_bytes: usize,
-    /// Destinations to which there may be something to send.
-    pub(crate) touched: BTreeSet<String>,
+    /// Destinations to which there may be something to send: impulses, or what is numbered for good.
+    pub(crate) touched: BTreeSet<(String, bool)>,
     /// Timers and results that this owner has put on their way into the log, and as which input
     /// they came there. Kept until the program is told: only then its voice knows.
     resolved: BTreeMap<u64, Option<u64>>,
@@ -239,7 +240,7 @@ impl Instance {
         self.mind_upgrade(ground.now.steady_micros, outputs);
         self.mind_accepting(outputs);
         self.start();
-        self.pump_all(ground, outputs);
+        self.pump_all(ground, outputs)?;
         self.flush(ground, outputs);
         self.mind_credit();
         Ok(())
@@ -260,7 +261,8 @@ impl Instance {
         session.tell(&ToProgram::Primary { term: office.term });
         let logged = self.ledger.received.get(&self.group).copied().unwrap_or(0);
         office.own_next = office.own_next.max(logged + 1);
-        office.touched.extend(session.voice.streams.keys().cloned());
+        let all = session.voice.streams.keys();
+        office.touched.extend(all.map(|name| (name.clone(), false)));
         // Destinations may have confirmed what this program's predecessor said while there was none.
         office.lines.retain(|(_, impulses), _| *impulses);
         // What was confirmed in an earlier office may not have come into the log with it, and here
@@ -408,14 +410,14 @@ impl Instance {
         from: GroupId,
         message: Between,
         outputs: &mut Vec<Output>,
-    ) {
+    ) -> Result<(), StoreError> {
         match message {
             Between::Received { lane, logged, again } => {
-                self.confirmed_by(ground, from, lane, (logged, again), outputs);
+                self.confirmed_by(ground, from, lane, (logged, again), outputs)?;
             }
             Between::Where { lane } => {
                 let takes = self.takes_from(ground.entries, from);
-                let Some(office) = &self.office else { return };
+                let Some(office) = &self.office else { return Ok(()) };
                 if office.accepting && takes {
                     let logged = self.ledger.logged_of(from, lane);
                     let next = office.next.get(&(from, lane)).copied().unwrap_or(logged + 1);
@@ -432,6 +434,7 @@ impl Instance {
                 }
             }
         }
+        Ok(())
     }
 
     /// Messages of a sender: those that follow are to be logged. What to tell the sender at once.
@@ -505,11 +508,9 @@ impl Instance {
     /// Puts an impulse on its way. False when there is no room for it.
     pub(crate) fn take_impulse(
         &mut self,
-        ground: &mut Ground<'_>,
         (program, number): (u64, u64),
         destination: &str,
         messages: Bytes,
-        outputs: &mut Vec<Output>,
     ) -> bool {
         let Some(office) = &mut self.office else { return false };
         if destination == self.name {
@@ -530,12 +531,12 @@ impl Instance {
             return false;
         }
         let (stream, numbers) = office.impulses.entry(destination.to_owned()).or_default();
-        if stream.kept_bytes > IMPULSE_BYTES_MAX || stream.keep(1, messages).is_err() {
+        if stream.kept_bytes > IMPULSE_BYTES_MAX || stream.keep(1, messages, usize::MAX).is_err() {
             return false;
         }
         office.impulse_bytes += bytes;
         numbers.push_back((program, number));
-        self.pump(ground, destination, true, outputs);
+        office.touched.insert((destination.to_owned(), true));
         true
     }
 
@@ -544,7 +545,9 @@ impl Instance {
         let Some(office) = &mut self.office else { return };
         let Some((stream, numbers)) = office.impulses.get_mut(destination) else { return };
         let before = stream.confirmed;
-        let Some(freed) = (up_to > before).then(|| stream.confirm(up_to).ok()).flatten() else {
+        let Some(freed) =
+            (up_to > before).then(|| stream.confirm(up_to, &mut Vec::new()).ok()).flatten()
+        else {
             return;
         };
         office.impulse_bytes -= freed;
@@ -563,17 +566,20 @@ impl Instance {
     }
 
     /// The program's messages to itself go straight into its own log.
-    pub(crate) fn pump_own(&mut self) {
+    pub(crate) fn pump_own(&mut self, ground: &Ground<'_>) -> Result<(), StoreError> {
         if self.says_nothing_sure() {
-            return;
+            return Ok(());
         }
-        let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
+        let (Some(office), Some(session)) = (&mut self.office, &self.session) else {
+            return Ok(());
+        };
         if !office.is_primary {
-            return;
+            return Ok(());
         }
-        let Some(stream) = session.voice.streams.get(&self.name) else { return };
+        let Some(stream) = session.voice.streams.get(&self.name) else { return Ok(()) };
+        let (store, space, own) = (&*ground.store, ground.space, (&*self.name, stream));
         while office.pending_bytes < WINDOW_BYTES
-            && let Ok(Some(piece)) = stream.piece(office.own_next)
+            && let Some(piece) = self.shelf.piece(store, &space, own, office.own_next)?
         {
             let kind = SourceKind::Instance;
             let head =
@@ -583,6 +589,7 @@ impl Instance {
             let receipt = Receipt::None;
             office.put(Pending { head, origin, messages: piece.messages, receipt });
         }
+        Ok(())
     }
 
     /// Timers whose time has come.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use protocol::GroupId;
+use storage::StoreError;
 
 use crate::instance::Instance;
 use crate::io::{Between, Ground, Lane, Output};
@@ -86,51 +87,58 @@ impl Line {
 
 impl Instance {
     /// Sends whatever may go, to every destination for which something was said.
-    pub(crate) fn pump_all(&mut self, ground: &mut Ground<'_>, outputs: &mut Vec<Output>) {
-        let sends_nothing = self.sends_nothing();
-        let Some(office) = &mut self.office else { return };
-        if !office.is_primary {
-            return;
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn pump_all(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let Some(office) = self.office.as_mut().filter(|office| office.is_primary) else {
+            return Ok(());
+        };
+        for (destination, impulses) in std::mem::take(&mut office.touched) {
+            self.pump(ground, &destination, impulses, outputs)?;
         }
-        if sends_nothing {
-            return self.pump_own();
-        }
-        for destination in std::mem::take(&mut office.touched) {
-            self.pump(ground, &destination, false, outputs);
-        }
-        self.pump_own();
+        self.pump_own(ground)
     }
 
     /// Sends what may go to one destination.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
     pub(crate) fn pump(
         &mut self,
         ground: &mut Ground<'_>,
         destination: &str,
         impulses: bool,
         outputs: &mut Vec<Output>,
-    ) {
+    ) -> Result<(), StoreError> {
         let sends_nothing = self.sends_nothing();
-        let (Some(office), Some(session)) = (&mut self.office, &self.session) else { return };
+        let (Some(office), Some(session)) = (&mut self.office, &self.session) else {
+            return Ok(());
+        };
         if destination == self.name || !office.is_primary {
-            return;
+            return Ok(());
         }
         if sends_nothing && !impulses {
             // What the new version says leaves when it is logged that there is one.
-            office.touched.insert(destination.to_owned());
-            return;
+            office.touched.insert((destination.to_owned(), false));
+            return Ok(());
         }
-        let Some(to) = ground.entries.resolve(destination) else { return };
+        let Some(to) = ground.entries.resolve(destination) else { return Ok(()) };
         let (stream, lane) = if impulses {
-            let Some((stream, _)) = office.impulses.get(destination) else { return };
+            let Some((stream, _)) = office.impulses.get(destination) else { return Ok(()) };
             (stream, Lane::Impulses { session: office.impulse_session })
         } else {
-            let Some(stream) = session.voice.streams.get(destination) else { return };
+            let Some(stream) = session.voice.streams.get(destination) else { return Ok(()) };
             (stream, Lane::Stream)
         };
         if stream.kept.is_empty() {
-            return;
+            return Ok(());
         }
-        let now = ground.now.steady_micros;
+        let (store, space, now) = (&*ground.store, ground.space, ground.now.steady_micros);
         let line = office.lines.entry((destination.to_owned(), impulses)).or_default();
         match line.course {
             Course::Unknown => {
@@ -141,7 +149,8 @@ impl Instance {
             Course::Open { mut next } => {
                 next = next.max(stream.floor());
                 while line.sent_bytes < WINDOW_BYTES
-                    && let Ok(Some(piece)) = stream.piece(next)
+                    && let Some(piece) =
+                        self.shelf.piece(store, &space, (destination, stream), next)?
                 {
                     next = piece.first + piece.count;
                     line.sent.push_back((next - 1, piece.messages.len()));
@@ -159,6 +168,7 @@ impl Instance {
                 line.course = Course::Open { next };
             }
         }
+        Ok(())
     }
 
     /// A destination says how far it has come.
@@ -169,12 +179,12 @@ impl Instance {
         lane: Lane,
         (logged, again): (u64, Option<u64>),
         outputs: &mut Vec<Output>,
-    ) {
+    ) -> Result<(), StoreError> {
         let impulses = match (lane, &self.office) {
-            (_, None) => return,
+            (_, None) => return Ok(()),
             (Lane::Stream, _) => false,
             (Lane::Impulses { session }, Some(office)) if session == office.impulse_session => true,
-            (Lane::Impulses { .. }, _) => return,
+            (Lane::Impulses { .. }, _) => return Ok(()),
         };
         let office = self.office.as_mut().expect("it was just looked at");
         let names: Vec<String> = office
@@ -195,17 +205,18 @@ impl Instance {
             line.confirm(logged);
             if impulses {
                 self.impulses_confirmed(&name, logged);
-                self.pump(ground, &name, true, outputs);
+                self.pump(ground, &name, true, outputs)?;
             } else if let Some(session) = &mut self.session {
                 // Messages that were sent by us are ours, so they can be counted.
                 if session.voice.confirmed(&name, logged).is_ok() {
                     self.note_trim(&name, logged);
                 }
                 if let Some(office) = &mut self.office {
-                    office.touched.insert(name);
+                    office.touched.insert((name, false));
                 }
             }
         }
+        Ok(())
     }
 
     /// Another owner, or one that is reached again: it is asked how far it is.
@@ -214,32 +225,37 @@ impl Instance {
         ground: &mut Ground<'_>,
         group: GroupId,
         outputs: &mut Vec<Output>,
-    ) {
-        self.ask_anew(ground, outputs, |_, name, entries| entries.resolve(name) == Some(group));
+    ) -> Result<(), StoreError> {
+        self.ask_anew(ground, outputs, |_, name, entries| entries.resolve(name) == Some(group))
     }
 
     /// Asks again who does not answer.
-    pub(crate) fn mind_lines(&mut self, ground: &mut Ground<'_>, outputs: &mut Vec<Output>) {
+    pub(crate) fn mind_lines(
+        &mut self,
+        ground: &mut Ground<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
         let now = ground.now.steady_micros;
         let silent = |since: u64| now.saturating_sub(since) > ASK_AGAIN_MICROS;
         self.ask_anew(ground, outputs, |line, _, _| match line.course {
             Course::Unknown => true,
             Course::Asked { at } => silent(at),
             Course::Open { .. } => !line.sent.is_empty() && silent(line.heard),
-        });
-        let Some(office) = &mut self.office else { return };
+        })?;
+        let Some(office) = &mut self.office else { return Ok(()) };
         // Those whose destination was not there are on no line yet.
         let impulses = office.impulses.iter().filter(|(_, (stream, _))| !stream.kept.is_empty());
         let impulses: Vec<String> = impulses.map(|(name, _)| name.clone()).collect();
         for name in impulses {
-            self.pump(ground, &name, true, outputs);
+            self.pump(ground, &name, true, outputs)?;
         }
-        let Some(office) = &mut self.office else { return };
+        let Some(office) = &mut self.office else { return Ok(()) };
         if let Some(session) = &self.session {
             let waiting =
                 session.voice.streams.iter().filter(|(_, stream)| !stream.kept.is_empty());
-            office.touched.extend(waiting.map(|(name, _)| name.clone()));
+            office.touched.extend(waiting.map(|(name, _)| (name.clone(), false)));
         }
+        Ok(())
     }
 
     fn ask_anew(
@@ -247,8 +263,8 @@ impl Instance {
         ground: &mut Ground<'_>,
         outputs: &mut Vec<Output>,
         which: impl Fn(&Line, &str, &dyn crate::io::Entries) -> bool,
-    ) {
-        let Some(office) = &mut self.office else { return };
+    ) -> Result<(), StoreError> {
+        let Some(office) = &mut self.office else { return Ok(()) };
         let mut asked = Vec::new();
         for ((name, impulses), line) in &mut office.lines {
             if which(line, name, ground.entries) {
@@ -257,7 +273,8 @@ impl Instance {
             }
         }
         for (name, impulses) in asked {
-            self.pump(ground, &name, impulses, outputs);
+            self.pump(ground, &name, impulses, outputs)?;
         }
+        Ok(())
     }
 }

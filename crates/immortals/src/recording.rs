@@ -14,7 +14,7 @@ use crate::instance::Instance;
 use crate::voice::Voice;
 
 /// The version of these bytes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A file begins with this.
 const MAGIC: &[u8; 17] = b"amrita-recording\n";

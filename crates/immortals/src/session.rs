@@ -14,17 +14,15 @@ use crate::door::{Door, FRAME_BYTES_MAX};
 use crate::entry::{Entry, Mark, Origin};
 use crate::io::Ground;
 use crate::ledger::{Ledger, Logged, one_by_one};
-use crate::voice::{Compared, Voice, copied_if_short};
+use crate::shelf::ShelvedCell;
+use crate::stream::{KeptLimits, copied_if_short};
+use crate::voice::{Compared, Voice};
 
 /// So many bytes of inputs may be on their way to a program.
 pub const WINDOW_BYTES: usize = 4 << 20;
 
 /// So many outputs are remembered, to show them when two copies differ, in bytes.
 const RECENT_BYTES_MAX: usize = 64 << 10;
-
-/// A primary whose receivers have not confirmed so many bytes is told no more until they have. It is
-/// the bound of what is kept in memory for destinations that are away.
-pub const KEPT_BYTES_MAX: usize = 256 << 20;
 
 /// How much of the log is read at a time, in bytes.
 const READ_BYTES: usize = 2 << 20;
@@ -65,12 +63,20 @@ pub(crate) struct Taking {
     pub(crate) ledger: Ledger,
     pub(crate) since: u64,
     /// Its outputs up to there, once it has begun to answer.
-    pub(crate) voice: Option<Bytes>,
+    pub(crate) spoken: Option<Spoken>,
     /// All of it has come.
     pub(crate) ended: Option<Ended>,
     /// The program said something after it had begun to give its state: that is not in the state, and
     /// was said because of inputs that are.
     pub(crate) spoilt: bool,
+}
+
+/// What a program had said, as it goes into a checkpoint.
+#[derive(Debug)]
+pub(crate) struct Spoken {
+    /// The voice, encoded.
+    pub(crate) voice: Bytes,
+    pub(crate) cells: Vec<ShelvedCell>,
 }
 
 /// The end of a checkpoint after which something may still be said that is not in it.
@@ -111,6 +117,7 @@ pub(crate) struct Session {
     own_group: GroupId,
     pub(crate) phase: Phase,
     pub(crate) voice: Voice,
+    limits: KeptLimits,
     /// The version of its state.
     pub(crate) version: u64,
     /// How far the log was read for it.
@@ -162,10 +169,11 @@ pub(crate) enum Fed {
 
 impl Session {
     pub(crate) fn new(
-        own_group: GroupId,
+        (own_group, own): (GroupId, &str),
         program: u64,
         door: Door,
         hello: Hello,
+        limits: KeptLimits,
         now: u64,
     ) -> Self {
         let version = hello.program_version;
@@ -175,7 +183,8 @@ impl Session {
             hello,
             own_group,
             phase: Phase::Waiting,
-            voice: Voice::default(),
+            voice: Voice::default().of(own, limits),
+            limits,
             version,
             position: Position(0),
             term: Term(0),
@@ -229,7 +238,7 @@ impl Session {
     ) -> Result<(), StoreError> {
         let blob = base.blob.expect("a program is loaded when there is something to load");
         self.tell(&ToProgram::Load { input: base.ledger.inputs, bytes: blob.bytes });
-        self.voice = read_voice(store, space, base)?;
+        self.voice = read_voice(store, space, base)?.of(&self.hello.instance, self.limits);
         self.phase = Phase::Loading { base: Box::new(base.clone()), next: 0 };
         Ok(())
     }
@@ -355,8 +364,8 @@ impl Session {
     fn waits(&self) -> bool {
         let confirms = self.door.confirms();
         // Only the primary: what a standby keeps shrinks by what it reads.
-        (self.is_primary && self.voice.kept_bytes > KEPT_BYTES_MAX)
-            || self.taking.as_ref().is_some_and(|taking| taking.voice.is_none() || !confirms)
+        (self.is_primary && self.voice.is_full())
+            || self.taking.as_ref().is_some_and(|taking| taking.spoken.is_none() || !confirms)
             || self.is_busy_with_checkpoint()
     }
 
@@ -584,7 +593,7 @@ impl Session {
                 term: self.term,
                 ledger: self.ledger.clone(),
                 since: now,
-                voice: None,
+                spoken: None,
                 ended: None,
                 spoilt: false,
             });
@@ -637,7 +646,8 @@ mod tests {
             program_version: 0,
             upgrade_to: 0,
         };
-        let mut session = Session::new(GroupId(7), 1, door, hello, 0);
+        let limits = KeptLimits::default();
+        let mut session = Session::new((GroupId(7), "a"), 1, door, hello, limits, 0);
         let buffer = Bytes::from(vec![7; 1 << 20]);
         session.remember("b", 1, &buffer.slice(..100));
         assert_eq!(session.recent[0].messages, buffer[..100]);

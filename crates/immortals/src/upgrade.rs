@@ -22,7 +22,7 @@ use crate::instance::Instance;
 use crate::io::{Output, Told};
 use crate::ledger::Upgrading;
 use crate::office::Receipt;
-use crate::voice::copied_if_short;
+use crate::stream::copied_if_short;
 
 /// An upgrade that stands in the log is given up when for so long there was no program that could make it,
 /// in microseconds.

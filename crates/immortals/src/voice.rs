@@ -11,12 +11,11 @@ use protocol::Moment;
 use protocol::immortal::{Garbled, skip_messages};
 use serde::{Deserialize, Serialize};
 
+use crate::shelf::{CellId, ShelvedCell};
+use crate::stream::{KeptLimits, Piece, Stream};
+
 /// How many points at which outputs can be compared are remembered.
 const POINTS_MAX: usize = 4_096;
-
-/// What has fewer bytes is copied when it is kept: it came in a buffer with others, and would hold all of
-/// it, of messages for as long as their destination is away.
-const SHARED_BYTES_MIN: usize = 64 << 10;
 
 /// A program may speak to so many destinations in its whole life; one that speaks to more is let go.
 pub(crate) const DESTINATIONS_MAX: usize = 65_536;
@@ -26,28 +25,6 @@ pub(crate) const AWAITS_MAX: usize = 1 << 20;
 
 /// Under this name what a program awaits goes into the digest.
 const AWAITS: &str = "\u{0}awaits";
-
-/// Some messages to one destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    pub first: u64,
-    pub count: u64,
-    pub messages: Bytes,
-}
-
-/// All that was said to one destination.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stream {
-    /// How many messages were said.
-    pub count: u64,
-    /// CRC-32 of all their bytes.
-    pub crc: u32,
-    /// Confirmed up to here; may be ahead of `count` in replay.
-    pub confirmed: u64,
-    /// What is not confirmed.
-    pub kept: VecDeque<Kept>,
-    pub kept_bytes: usize,
-}
 
 /// The sum of what was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +46,18 @@ pub struct Voice {
     #[serde(skip)]
     stream_points: VecDeque<(String, u64, u32)>,
     pub kept_bytes: usize,
+    pub shelved_bytes: usize,
+    /// The name of the instance.
+    #[serde(skip)]
+    own: String,
+    #[serde(skip)]
+    limits: KeptLimits,
+    /// Of these cells nothing is kept any more.
+    #[serde(skip)]
+    pub(crate) gone: Vec<CellId>,
+    /// Cells were looked for when so much was in memory, and there were none.
+    #[serde(skip)]
+    all_short: usize,
 }
 
 /// How a point of comparison came out.
@@ -83,6 +72,11 @@ pub enum Compared {
 }
 
 impl Voice {
+    /// Of the instance with that name.
+    pub(crate) fn of(self, own: &str, limits: KeptLimits) -> Self {
+        Self { own: own.to_owned(), limits, ..self }
+    }
+
     /// The program said messages. `fine`: remember a point after each of them.
     ///
     /// # Errors
@@ -115,7 +109,7 @@ impl Voice {
         } else {
             stream.crc = extend(stream.crc, &bytes);
         }
-        let kept = stream.keep(count, bytes)?;
+        let kept = stream.keep(count, bytes, self.limits.cell)?;
         self.kept_bytes += kept;
         let after = part(destination, stream.count, stream.crc);
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
@@ -131,8 +125,91 @@ impl Voice {
             self.streams.insert(destination.to_owned(), Stream::default());
         }
         let stream = self.streams.get_mut(destination).expect("it was just made sure");
-        self.kept_bytes -= stream.confirm(up_to)?;
+        let shelved = stream.shelved_bytes;
+        let mut gone = Vec::new();
+        self.kept_bytes -= stream.confirm(up_to, &mut gone)?;
+        self.shelved_bytes -= shelved - stream.shelved_bytes;
+        let gone = gone.into_iter().map(|cell| CellId { destination: destination.into(), cell });
+        self.gone.extend(gone);
         Ok(())
+    }
+
+    /// How many bytes are kept in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.kept_bytes - self.shelved_bytes
+    }
+
+    /// So much is kept that nothing more should be said.
+    pub(crate) fn is_full(&self) -> bool {
+        let (in_memory, all) = self.kept_for_others();
+        in_memory > self.limits.memory_max || all > self.limits.all_max
+    }
+
+    /// How many more bytes may be kept.
+    pub(crate) fn room(&self) -> usize {
+        let (in_memory, all) = self.kept_for_others();
+        let in_memory = self.limits.memory_max.saturating_sub(in_memory);
+        in_memory.min(self.limits.all_max.saturating_sub(all))
+    }
+
+    /// In memory, and in all. What the program says to itself does not count: it would wait for what it
+    /// has not said.
+    fn kept_for_others(&self) -> (usize, usize) {
+        let own = self.streams.get(&self.own);
+        let (in_memory, all) = own.map_or((0, 0), |own| (own.memory(), own.kept_bytes));
+        (self.memory() - in_memory, self.kept_bytes - all)
+    }
+
+    /// What is to go to the shelf because there is too much in memory.
+    pub(crate) fn shelve(&mut self) -> Vec<(CellId, Piece)> {
+        let limit = self.limits.memory;
+        if self.memory() <= limit {
+            self.all_short = 0;
+        }
+        if self.memory() <= limit.max(self.all_short) {
+            return Vec::new();
+        }
+        // An eighth more than need be, so that it is not looked at with each message.
+        let wanted = limit - limit / 8;
+        let cells = self.shelve_down_to(wanted);
+        self.all_short = if self.memory() > wanted { self.memory() + self.limits.cell } else { 0 };
+        cells
+    }
+
+    /// Whole cells, of the streams of which most is in memory first, until no more than that is.
+    pub(crate) fn shelve_down_to(&mut self, bytes: usize) -> Vec<(CellId, Piece)> {
+        let mut cells = Vec::new();
+        let mut more = self.memory().saturating_sub(bytes);
+        let mut streams: Vec<(&String, &mut Stream)> = self.streams.iter_mut().collect();
+        streams.sort_by_key(|(_, stream)| std::cmp::Reverse(stream.memory()));
+        for (name, stream) in streams {
+            while more > 0
+                && let Some((cell, piece)) = stream.shelve()
+            {
+                more = more.saturating_sub(piece.messages.len());
+                self.shelved_bytes += piece.messages.len();
+                cells.push((CellId { destination: name.clone(), cell }, piece));
+            }
+        }
+        cells
+    }
+
+    /// That cell goes to the shelf, if it is in memory.
+    pub(crate) fn shelve_cell(&mut self, id: &CellId) -> Option<Piece> {
+        let piece = self.streams.get_mut(&id.destination)?.shelve_cell(id.cell)?;
+        self.shelved_bytes += piece.messages.len();
+        Some(piece)
+    }
+
+    /// All cells that are on the shelf, in order.
+    pub(crate) fn shelved(&self) -> Vec<ShelvedCell> {
+        let all = self.streams.iter().flat_map(|(name, stream)| {
+            stream.shelved().map(|(cell, first, count)| {
+                let id = CellId { destination: name.clone(), cell };
+                ShelvedCell { id, first, count }
+            })
+        });
+        all.collect()
     }
 
     pub fn await_for(&mut self, id: u64, due: Option<Moment>) {
@@ -179,12 +256,8 @@ impl Voice {
 
     /// Leaves out what is kept for sending, so that only the sums stay.
     pub fn forget_messages(&mut self) {
-        for stream in self.streams.values_mut() {
-            stream.confirmed = stream.confirmed.max(stream.count);
-            stream.kept.clear();
-            stream.kept_bytes = 0;
-        }
-        self.kept_bytes = 0;
+        self.streams.values_mut().for_each(Stream::forget_messages);
+        (self.kept_bytes, self.shelved_bytes) = (0, 0);
     }
 
     pub fn digest(&self) -> u64 {
@@ -239,77 +312,6 @@ impl Voice {
     }
 }
 
-impl Stream {
-    /// Numbers the messages, and keeps those that are not confirmed. The bytes that are kept more.
-    ///
-    /// # Errors
-    /// When there are fewer messages than was said.
-    pub fn keep(&mut self, count: u64, bytes: Bytes) -> Result<usize, Garbled> {
-        let first = self.count + 1;
-        self.count += count;
-        let skip = (self.confirmed + 1).saturating_sub(first).min(count);
-        if skip == count {
-            return Ok(0);
-        }
-        let messages = if skip == 0 { bytes } else { skip_messages(&bytes, skip)? };
-        let messages = copied_if_short(messages);
-        let more = messages.len();
-        self.kept_bytes += more;
-        self.kept.push_back(Kept { first: first + skip, count: count - skip, messages });
-        Ok(more)
-    }
-
-    /// Forgets what is confirmed. The bytes that are kept less.
-    ///
-    /// # Errors
-    /// Never for messages that [`Stream::keep`] took.
-    pub fn confirm(&mut self, up_to: u64) -> Result<usize, Garbled> {
-        let before = self.kept_bytes;
-        self.confirmed = self.confirmed.max(up_to);
-        while let Some(kept) = self.kept.front_mut() {
-            if kept.first > self.confirmed {
-                break;
-            }
-            let bytes = kept.messages.len();
-            let skip = self.confirmed + 1 - kept.first;
-            if skip >= kept.count {
-                self.kept.pop_front();
-                self.kept_bytes -= bytes;
-                continue;
-            }
-            kept.messages = skip_messages(&kept.messages, skip)?;
-            (kept.first, kept.count) = (kept.first + skip, kept.count - skip);
-            self.kept_bytes -= bytes - kept.messages.len();
-        }
-        Ok(before - self.kept_bytes)
-    }
-
-    /// The lowest number that can still be sent.
-    pub fn floor(&self) -> u64 {
-        self.kept.front().map_or(self.count.max(self.confirmed) + 1, |kept| kept.first)
-    }
-
-    /// The messages from `next` on that were said in one piece.
-    ///
-    /// # Errors
-    /// Never for messages that [`Voice::send`] took.
-    pub fn piece(&self, next: u64) -> Result<Option<Kept>, Garbled> {
-        let place = self.kept.partition_point(|kept| kept.first + kept.count <= next);
-        let Some(kept) = self.kept.get(place) else { return Ok(None) };
-        let skip = next.saturating_sub(kept.first);
-        let messages = match skip {
-            0 => kept.messages.clone(),
-            skip => skip_messages(&kept.messages, skip)?,
-        };
-        Ok(Some(Kept { first: kept.first + skip, count: kept.count - skip, messages }))
-    }
-}
-
-/// Bytes to be kept for long.
-pub(crate) fn copied_if_short(bytes: Bytes) -> Bytes {
-    if bytes.len() < SHARED_BYTES_MIN { Bytes::copy_from_slice(&bytes) } else { bytes }
-}
-
 fn extend(crc: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(crc);
     hasher.update(bytes);
@@ -334,6 +336,7 @@ mod tests {
     use protocol::immortal::{Message, put_message};
 
     use super::*;
+    use crate::stream::{Found, Place};
 
     fn said(count: u64) -> Bytes {
         let mut out = Vec::new();
@@ -352,8 +355,9 @@ mod tests {
         voice.confirmed("b", 7).unwrap();
         let stream = &voice.streams["b"];
         assert_eq!((stream.floor(), stream.kept.len()), (8, 1));
-        assert_eq!(stream.piece(9).unwrap().map(|kept| (kept.first, kept.count)), Some((9, 2)));
-        assert_eq!(stream.piece(11).unwrap(), None);
+        let found = stream.find(9).unwrap();
+        assert!(matches!(found, Some(Found::Here(Piece { first: 9, count: 2, .. }))), "{found:?}");
+        assert_eq!(stream.find(11).unwrap(), None);
         voice.confirmed("b", 10).unwrap();
         assert_eq!((voice.kept_bytes, voice.streams["b"].floor()), (0, 11));
     }
@@ -364,7 +368,7 @@ mod tests {
         let buffer = Bytes::from([&short[..], &[0; 1 << 20][..]].concat());
         let mut voice = Voice::default();
         voice.send("b", 3, buffer.slice(..short.len()), false).unwrap();
-        assert_eq!(voice.streams["b"].kept[0].messages, short);
+        assert_eq!(voice.streams["b"].kept[0].place, Place::Memory(short));
         assert!(buffer.is_unique());
     }
 

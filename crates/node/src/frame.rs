@@ -17,7 +17,7 @@ use crate::directory::Charter;
 use crate::quorum::Claim;
 
 /// Raised when a frame changes so that an older node could not read it.
-pub(crate) const WIRE_VERSION: u32 = 4;
+pub(crate) const WIRE_VERSION: u32 = 5;
 
 /// From this length on a field of bytes is not copied. At the receiver it keeps all that came in one
 /// frame in memory, so that short ones are better copied.

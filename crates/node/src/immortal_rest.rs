@@ -361,10 +361,15 @@ impl Node {
             state["upgradeGivenUp"] = json!(instance.has_given_up_the_upgrade());
             state["waitsFor"] = json!(instance.waits_for());
             let outputs = instance.outputs();
-            let outputs = outputs.iter().map(|(to, said, confirmed, kept)| {
-                let known = self.map.registry.instances.contains_key(to);
-                json!({ "to": to, "said": said, "confirmed": confirmed, "keptBytes": kept,
-                        "registered": known })
+            let outputs = outputs.iter().map(|outgo| {
+                json!({
+                    "to": outgo.to,
+                    "said": outgo.said,
+                    "confirmed": outgo.confirmed,
+                    "keptBytes": outgo.kept_bytes,
+                    "onDiskBytes": outgo.on_disk_bytes,
+                    "registered": self.map.registry.instances.contains_key(&outgo.to),
+                })
             });
             state["outputs"] = outputs.collect();
             let senders = instance.senders().filter_map(|(group, last)| {

@@ -503,6 +503,7 @@ impl Node {
             me,
             node: self.config.node_id.clone(),
             settings: self.settings_of(group).expect("it is registered"),
+            limits: self.config.kept,
         };
         let memory = entry.options.memory;
         let instance = Instance::open(options, &*self.store, space)?;

@@ -28,6 +28,8 @@ pub struct NodeConfig {
     pub partitions: u32,
     pub timing: Timing,
     pub upkeep: Upkeep,
+    /// How much instances keep for destinations that are away.
+    pub kept: ::immortals::KeptLimits,
 }
 
 /// How long things may take, in ticks (a tick is [`Timing::tick_micros`]).

@@ -43,6 +43,7 @@ mod replica;
 mod rest;
 mod scatter;
 
+pub use ::immortals::KeptLimits;
 pub use edge::ERRANDS_MAX;
 pub use frame::FRAME_BYTES_MAX;
 pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};

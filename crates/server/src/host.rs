@@ -340,6 +340,7 @@ impl Maker {
             partitions: self.config.partitions,
             timing: Timing::default(),
             upkeep: node::Upkeep::default(),
+            kept: node::KeptLimits::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Address, Failure, random};
 
 /// The form of `node.json` and of the folder that this program reads and writes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "node.json";

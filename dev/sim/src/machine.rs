@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use node::{Input, Node, NodeConfig, Timing, Upkeep};
+use node::{Input, KeptLimits, Node, NodeConfig, Timing, Upkeep};
 use protocol::{Moment, Now};
 use services::Catalogue;
 use storage::{Log, LogError, LogOptions, LogRecord, StateStore};
@@ -190,6 +190,7 @@ impl Machine {
             partitions: wanted.partitions,
             timing: Timing::default(),
             upkeep: wanted.upkeep,
+            kept: wanted.kept,
         };
         let store: Box<dyn StateStore> = Box::new(self.store.clone());
         let node = Node::new(config, Arc::clone(catalogue), recovered, store).map_err(|error| {
@@ -259,6 +260,7 @@ pub(crate) struct Wanted {
     pub(crate) seed: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) upkeep: Upkeep,
+    pub(crate) kept: KeptLimits,
     pub(crate) partitions: u32,
     pub(crate) membership_quorum: Option<usize>,
 }

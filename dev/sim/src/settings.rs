@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use node::Upkeep;
+use node::{KeptLimits, Upkeep};
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::immortals::cast::Stage;
@@ -186,6 +186,8 @@ pub struct Settings {
     pub handler: (Time, Time),
     /// When logs are cut; mostly often, so that snapshots travel.
     pub upkeep: Upkeep,
+    /// How much instances keep for destinations; mostly little, so that the shelf is used.
+    pub kept: KeptLimits,
     /// Bytes that make documents fat.
     pub padding: usize,
     /// Small, so that segments come and go.
@@ -233,6 +235,7 @@ impl Settings {
             persist: (dice.between(1, 20) * MILLISECOND, dice.between(20, 500) * MILLISECOND),
             handler: (dice.between(5, 500), dice.between(1, 50) * MILLISECOND),
             upkeep: upkeep(&mut dice),
+            kept: KeptLimits::default(),
             padding: match dice.below(4) {
                 0 => usize::try_from(dice.between(100, 20_000)).expect("small"),
                 _ => 0,
@@ -250,7 +253,8 @@ impl Settings {
         let memory = self.scenario == "immortals-memory";
         let stage = Some(Stage { seed: self.seed, nodes, everywhere, memory });
         let partitions = self.partitions.min(2);
-        Self { stage, partitions, clients: 1, documents: 1, tasks: 0, ..self }
+        let kept = kept(&mut Random::new(self.seed, "kept"));
+        Self { stage, partitions, clients: 1, documents: 1, tasks: 0, kept, ..self }
     }
 
     /// Another number of nodes than the seed says.
@@ -276,6 +280,17 @@ fn upkeep(dice: &mut Random) -> Upkeep {
         tail_entries: dice.below(40),
         chunk_bytes: small(dice.between(100, 20_000)),
     }
+}
+
+fn kept(dice: &mut Random) -> KeptLimits {
+    if dice.chance(200) {
+        return KeptLimits::default();
+    }
+    let some = |number: u64| usize::try_from(number).expect("it is small");
+    let memory = some(dice.between(100, 5_000));
+    // Now and then so little that there is no room.
+    let all_max = if dice.chance(200) { 4 * memory } else { 1 << 20 };
+    KeptLimits { cell: some(dice.between(50, 1_000)), memory, memory_max: 2 * memory, all_max }
 }
 
 #[cfg(test)]

@@ -313,6 +313,7 @@ impl World {
             seed: self.dice.draw(),
             segment_bytes: self.settings.segment_bytes,
             upkeep: self.settings.upkeep,
+            kept: self.settings.kept,
             partitions: self.settings.partitions,
             membership_quorum: self
                 .settings

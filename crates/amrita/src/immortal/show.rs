@@ -152,7 +152,10 @@ fn of_streams(state: &Value) -> String {
             } else if stream["registered"] == false {
                 to.push_str(" (not registered)");
             }
-            let kept = stream["keptBytes"].as_u64().map_or(String::new(), size);
+            let mut kept = stream["keptBytes"].as_u64().map_or(String::new(), size);
+            if let Some(on_disk) = stream["onDiskBytes"].as_u64().filter(|bytes| *bytes > 0) {
+                kept = format!("{kept}, {} of it on disk", size(on_disk));
+            }
             vec![to, cell(&stream["said"]), cell(&stream["confirmed"]), kept]
         })
         .collect();
@@ -307,7 +310,8 @@ mod tests {
                  "checkpoint": {"input": 5, "bytes": 100}},
                 {"node": "n2", "replicaNumber": 1, "up": false, "role": "UNKNOWN"},
             ],
-            "outputs": [{"to": "lost", "said": 3, "confirmed": 1, "keptBytes": 20, "registered": false}],
+            "outputs": [{"to": "lost", "said": 3, "confirmed": 1, "keptBytes": 20, "onDiskBytes": 10,
+                         "registered": false}],
             "senders": [{"from": "client", "received": 11}],
         })
     }
@@ -323,6 +327,7 @@ mod tests {
             streams.contains("lost (not registered)") && streams.contains("client"),
             "{streams}"
         );
+        assert!(streams.contains("20 B, 10 B of it on disk"), "{streams}");
         let words = in_sentences(&state);
         assert!(words.contains("register lost") && words.contains("primary is on n1"), "{words}");
     }

@@ -21,3 +21,4 @@ mod programs;
 mod quorum;
 mod surface;
 mod time_travel;
+mod waiting;

@@ -70,21 +70,23 @@ impl Native {
         }
     }
 
-    /// Lives, and says this after the inputs of a DELIVER.
-    pub(crate) fn live_and_say(&mut self, mut say: impl FnMut(&Bytes) -> Option<ToNode>) {
-        // Whoever ends the connection has told why, or is gone.
-        drop(self.live_with(|_, bytes| Some(say(bytes))));
+    /// Lives, and says these after the inputs of a DELIVER.
+    pub(crate) fn live_and_say<Said: IntoIterator<Item = ToNode>>(
+        &mut self,
+        mut say: impl FnMut(&Bytes) -> Said,
+    ) -> Option<String> {
+        self.live_with(|_, bytes| Some(say(bytes).into_iter().collect()))
     }
 
     /// Lives until `handle` has enough, or the connection ends; gives the code with which it was ended.
     pub(crate) fn live(&mut self, mut handle: impl FnMut(u64, &Bytes) -> bool) -> Option<String> {
-        self.live_with(|first, bytes| handle(first, bytes).then_some(None))
+        self.live_with(|first, bytes| handle(first, bytes).then_some(Vec::new()))
     }
 
     /// An empty state, which is all that such a program has.
     fn live_with(
         &mut self,
-        mut handle: impl FnMut(u64, &Bytes) -> Option<Option<ToNode>>,
+        mut handle: impl FnMut(u64, &Bytes) -> Option<Vec<ToNode>>,
     ) -> Option<String> {
         while let Some(frame) = self.hear() {
             match frame {
@@ -95,7 +97,7 @@ impl Native {
                     let count: u64 = blocks(bytes.clone())
                         .map(|block| block.expect("a node's block").head.count)
                         .sum();
-                    if let Some(said) = handle(first, &bytes)? {
+                    for said in handle(first, &bytes)? {
                         self.say(&said);
                     }
                     self.say(&ToNode::Done { input: first + count - 1 });

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use immortals::{Between, Ground, Input, Instance, Options, Output, Peer, Settings, Told};
+use immortals::{
+    Between, Ground, Input, Instance, KeptLimits, Options, Output, Peer, Settings, Told,
+};
 use protocol::{GroupId, Moment, Now, Position, ReplicaId, Term};
 use storage::{Batch, MemoryStore, Space, StateStore};
 
@@ -117,6 +119,7 @@ pub(crate) struct World {
     pub(crate) groups: Vec<Vec<Replica>>,
     pub(crate) scripts: Vec<Script>,
     pub(crate) settings: Vec<Settings>,
+    pub(crate) limits: KeptLimits,
     pub(crate) names: BTreeMap<String, GroupId>,
     /// Nobody finds it before that time.
     hidden: Option<GroupId>,
@@ -152,6 +155,17 @@ fn replica_id(replica: usize) -> ReplicaId {
     ReplicaId(u64::try_from(replica + 1).expect("small"))
 }
 
+/// Mostly so little that the shelf is used.
+fn limits(seed: u64) -> KeptLimits {
+    let mut random = Random(seed ^ 0x5e1f);
+    if random.below(4) == 0 {
+        return KeptLimits::default();
+    }
+    let memory = random.below(3_000);
+    let cell = 20 + random.below(1_000);
+    KeptLimits { cell, memory, memory_max: memory + 2_000, all_max: 1 << 20 }
+}
+
 impl World {
     pub(crate) fn new(seed: u64, plans: Vec<Plan>) -> Self {
         let mut random = Random(seed);
@@ -165,6 +179,7 @@ impl World {
             groups: Vec::new(),
             scripts: Vec::new(),
             settings: Vec::new(),
+            limits: limits(seed),
             names: BTreeMap::new(),
             hidden: None,
             hidden_until: 0,
@@ -325,6 +340,7 @@ impl World {
             me: replica_id(at.1),
             node: format!("node-{}", at.1),
             settings: self.settings[at.0].clone(),
+            limits: self.limits,
         };
         let replica = &mut self.groups[at.0][at.1];
         if replica.instance.is_some() {

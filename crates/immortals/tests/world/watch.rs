@@ -163,7 +163,7 @@ impl World {
             if !process.open.is_empty() {
                 return Some(format!("{place} has impulses without fate: {:?}", process.open));
             }
-            if let Some(kept) = instance.outputs().iter().find(|(.., kept)| *kept > 0) {
+            if let Some(kept) = instance.outputs().iter().find(|to| to.kept_bytes > 0) {
                 return Some(format!("{place} keeps {kept:?}"));
             }
             if !instance.status().caught_up {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use node::{Input, Node, NodeConfig, Output, Timing, Upkeep};
+use node::{Input, KeptLimits, Node, NodeConfig, Output, Timing, Upkeep};
 use protocol::{Method, Moment, Now, Request, Response};
 use serde_json::Value;
 use services::Catalogue;
@@ -90,6 +90,7 @@ impl Stage {
             partitions: 4,
             timing: Timing::default(),
             upkeep: Upkeep::default(),
+            kept: KeptLimits::default(),
         };
         let store = Box::new(actor.store.clone());
         let catalogue = Arc::clone(&self.catalogue);

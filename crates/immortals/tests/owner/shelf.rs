@@ -1,0 +1,200 @@
+//! What is kept for a destination that is away, and is too much for memory.
+
+use std::ops::ControlFlow;
+
+use storage::Reader;
+
+use super::*;
+
+/// A message has about 40 bytes, so a cell has three.
+const LIMITS: KeptLimits =
+    KeptLimits { cell: 100, memory: 300, memory_max: 2_000, all_max: 1 << 20 };
+
+impl Owner {
+    fn bounded_owner(limits: KeptLimits) -> Self {
+        let mut owner = Self::bounded(1, &[1, 2], limits);
+        owner.step(Input::Opened { term: TERM });
+        owner.attach(0, 0);
+        owner
+    }
+
+    /// Says these messages to the other instance.
+    fn says_many(&mut self, numbers: std::ops::RangeInclusive<u64>) {
+        for number in numbers {
+            let mut bytes = Vec::new();
+            let payload = Bytes::from(format!("{number:036}"));
+            put_message(&mut bytes, &Message::Fork { method: 1, payload });
+            let (destination, messages) = ("theirs".into(), bytes.into());
+            self.says(&ToNode::Send { destination, count: 1, messages });
+        }
+    }
+
+    /// How many cells there are in the store.
+    fn cells(&self) -> usize {
+        let (from, to) = self.space.range(5);
+        let mut count = 0;
+        let visit = &mut |_: &[u8], _: &[u8]| {
+            count += 1;
+            ControlFlow::Continue(())
+        };
+        self.store.scan(&from, &to, false, visit).expect(GOOD);
+        count
+    }
+
+    /// The other instance is there, and takes all that is sent. What it got.
+    fn is_heard(&mut self, mut logged: u64) -> Vec<u64> {
+        let lane = Lane::Stream;
+        let mut got = Vec::new();
+        let mut again = Some(logged + 1);
+        loop {
+            let message = Between::Received { lane, logged, again: again.take() };
+            let sent = self.step(Input::Between { from: THEIRS, message });
+            let before = got.len();
+            for message in sent {
+                let Between::Send { first, count, messages: bytes, .. } = message else { continue };
+                let payloads = messages(bytes).map(|message| match message.expect(GOOD) {
+                    Message::Fork { payload, .. } => payload,
+                    other => panic!("{other:?}"),
+                });
+                let numbers: Vec<u64> = payloads
+                    .map(|payload| std::str::from_utf8(&payload).expect(GOOD).parse().expect(GOOD))
+                    .collect();
+                assert_eq!(numbers, (first..first + count).collect::<Vec<_>>());
+                got.extend(numbers);
+                logged = first + count - 1;
+            }
+            if got.len() == before {
+                return got;
+            }
+        }
+    }
+
+    /// The same replica after a kill: its store is as it was, and so is its log.
+    fn again(self, limits: KeptLimits) -> Self {
+        let mut owner =
+            Self { store: self.store, log: self.log, ..Self::bounded(1, &[1, 2], limits) };
+        owner.space = Space::open(&owner.store, OURS).expect(GOOD).0;
+        let settings = owner.instance.settings().clone();
+        let (name, node, me) = ("ours".to_owned(), "n1".to_owned(), ReplicaId(1));
+        let options = Options { name, group: OURS, me, node, settings, limits };
+        owner.instance = Instance::open(options, &owner.store, &owner.space).expect(GOOD);
+        let base = usize::try_from(owner.instance.base().0.0).expect(GOOD);
+        for entry in owner.log.entries.split_off(base) {
+            owner.commit_in(entry.1, entry.2);
+        }
+        owner
+    }
+}
+
+#[test]
+fn what_is_too_much_for_memory_goes_to_the_store_and_is_sent_in_order() {
+    let mut owner = Owner::bounded_owner(LIMITS);
+    owner.says_many(1..=500);
+    assert!(owner.instance.memory() <= LIMITS.memory + LIMITS.cell, "{}", owner.instance.memory());
+    assert!(owner.cells() > 100);
+    assert_eq!(owner.instance.waits_for(), Vec::<String>::new());
+    assert_eq!(owner.is_heard(0), (1..=500).collect::<Vec<_>>());
+    assert_eq!((owner.cells(), owner.instance.memory()), (0, 0));
+}
+
+#[test]
+fn a_destination_that_has_a_part_gets_the_rest() {
+    let mut owner = Owner::bounded_owner(LIMITS);
+    owner.says_many(1..=100);
+    assert_eq!(owner.is_heard(49), (50..=100).collect::<Vec<_>>());
+    owner.says_many(101..=103);
+    assert_eq!(owner.is_heard(103), Vec::<u64>::new());
+    assert_eq!((owner.cells(), owner.instance.memory()), (0, 0));
+}
+
+#[test]
+fn when_so_much_is_kept_in_all_nothing_more_is_told() {
+    let mut owner = Owner::bounded_owner(KeptLimits { all_max: 1_000, ..LIMITS });
+    owner.says_many(1..=50);
+    assert_eq!(owner.instance.waits_for(), ["theirs"]);
+    owner.comes(1, 1);
+    assert_eq!(owner.handled(), Vec::<u64>::new());
+    owner.is_heard(0);
+    owner.step(Input::Tick);
+    assert_eq!(owner.handled(), [1]);
+}
+
+#[test]
+fn a_checkpoint_names_the_cells_and_they_stay_until_the_next_one() {
+    let mut owner = Owner::bounded_owner(LIMITS);
+    owner.comes(1, 1);
+    owner.says_many(1..=100);
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    assert_eq!(owner.instance.status().base_input, 2);
+    let cells = owner.cells();
+    assert_eq!(owner.is_heard(0), (1..=100).collect::<Vec<_>>());
+    assert_eq!(owner.cells(), cells);
+    let mut owner = owner.again(LIMITS);
+    owner.step(Input::Opened { term: Term(2) });
+    owner.attach(0, 0);
+    assert_eq!(owner.cells(), cells);
+    // The program knows again what it had said. What is confirmed is not in its log yet.
+    assert_eq!(owner.is_heard(30), (31..=100).collect::<Vec<_>>());
+    owner.comes(2, 1);
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    assert_eq!(owner.instance.status().base_input, 3);
+    assert_eq!(owner.cells(), 0);
+}
+
+#[test]
+fn what_a_program_put_there_goes_with_it() {
+    let mut owner = Owner::bounded_owner(LIMITS);
+    owner.says_many(1..=100);
+    let mut owner = owner.again(LIMITS);
+    owner.step(Input::Tick);
+    assert_eq!(owner.cells(), 0);
+    owner.step(Input::Opened { term: Term(2) });
+    owner.attach(0, 0);
+    owner.says_many(1..=100);
+    assert!(owner.cells() > 10);
+    owner.step(Input::Detached { program: owner.program });
+    assert_eq!(owner.cells(), 0);
+}
+
+/// Takes a checkpoint and gives it to the other replica, which has said so many itself. The replica, and
+/// how many cells it asked for.
+fn handed_over(said_there: u64) -> (Owner, usize) {
+    let mut owner = Owner::bounded_owner(LIMITS);
+    let mut other = Owner::bounded(2, &[1, 2], LIMITS);
+    let log = |owner: &Owner| owner.log.entries.iter().map(|(_, _, entry)| entry.clone()).collect();
+    let first: Vec<Bytes> = log(&owner);
+    first.into_iter().for_each(|entry| drop(other.commit(entry)));
+    other.attach(0, 0);
+    owner.comes(1, 1);
+    owner.says_many(1..=100);
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    let all: Vec<Bytes> = log(&owner);
+    all.into_iter().skip(other.log.entries.len()).for_each(|entry| drop(other.commit(entry)));
+    other.says_many(1..=said_there);
+    let mut asked = 0;
+    while let Some(message) = owner.handed.pop() {
+        other.step(Input::Peer { from: ReplicaId(1), message });
+        for message in std::mem::take(&mut other.handed) {
+            asked += usize::from(matches!(message, Peer::WantCell { .. }));
+            owner.step(Input::Peer { from: ReplicaId(2), message });
+        }
+    }
+    (other, asked)
+}
+
+#[test]
+fn a_replica_asks_only_for_the_cells_that_it_lacks() {
+    for said_there in [0, 40, 100] {
+        let (mut other, asked) = handed_over(said_there);
+        assert_eq!(other.instance.status().base_input, 2, "{said_there} messages");
+        // Also those that are in its memory yet.
+        assert_eq!(asked > 0, said_there < 100, "{asked} of {} cells", other.cells());
+        assert!(said_there == 0 || asked < other.cells());
+        other.step(Input::Opened { term: Term(2) });
+        other.attach(0, 0);
+        assert_eq!(other.is_heard(0), (1..=100).collect::<Vec<_>>(), "{said_there} messages");
+    }
+}
