@@ -232,3 +232,31 @@ fn id_of(rest: &[u8]) -> Option<CellId> {
     let destination = String::from_utf8(destination.to_vec()).ok()?;
     Some(CellId { destination, cell: u64::from_be_bytes(*cell) })
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::GroupId;
+    use storage::MemoryStore;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_from_a_cell_that_is_put_there_again() {
+        let mut store = MemoryStore::new();
+        let space = Space { group: GroupId(7), generation: 1 };
+        let mut shelf = Shelf::open(&store, &space).unwrap();
+        let id = CellId { destination: "b".into(), cell: 100 };
+        let piece = |first, messages| Piece { first, count: 9 - first, messages };
+        let (whole, rest) = (Bytes::from_static(b"all of it"), Bytes::from_static(b"the rest"));
+        shelf.put(&mut store, &space, vec![(id.clone(), piece(5, rest.clone()))]).unwrap();
+        shelf.put(&mut store, &space, vec![(id.clone(), piece(2, whole.clone()))]).unwrap();
+        shelf.put(&mut store, &space, vec![(id.clone(), piece(5, rest))]).unwrap();
+        assert_eq!(shelf.read(&store, &space, &id), Ok(Some(piece(2, whole.clone()))));
+        let again = Shelf::open(&store, &space).unwrap();
+        assert_eq!(again.read(&store, &space, &id), Ok(Some(piece(2, whole))));
+        let mut batch = Batch::new();
+        batch.put(space.key(FAMILY_CELL, &rest_of(&id)), *b"all of ix");
+        store.write(batch).unwrap();
+        assert!(again.read(&store, &space, &id).is_err_and(|error| error.0.contains("damaged")));
+    }
+}

@@ -75,6 +75,8 @@ struct Owner {
     is_slow_to_upgrade: bool,
     /// What is proposed is not committed, but waits here.
     waiting: Option<VecDeque<Bytes>>,
+    /// It gives no state before it is told to.
+    is_slow_to_give: bool,
     /// What is told of the checksum of its states, beside the truth.
     lie: u32,
     /// To other replicas.
@@ -137,6 +139,7 @@ impl Owner {
             is_frail: false,
             is_slow_to_upgrade: false,
             waiting: None,
+            is_slow_to_give: false,
             lie: 0,
             handed: Vec::new(),
             heirs: Vec::new(),
@@ -231,7 +234,9 @@ impl Owner {
         let mut answer = Vec::new();
         match frame {
             ToProgram::Genesis => self.give_state(0, &mut answer),
-            ToProgram::TakeCheckpoint { request } => self.give_state(request, &mut answer),
+            ToProgram::TakeCheckpoint { request } if !self.is_slow_to_give => {
+                self.give_state(request, &mut answer);
+            }
             ToProgram::Load { input, .. } => self.last = input,
             ToProgram::Deliver { time, blocks: bytes, .. } => {
                 for block in blocks(bytes) {

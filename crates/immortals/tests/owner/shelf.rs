@@ -158,9 +158,46 @@ fn what_a_program_put_there_goes_with_it() {
     assert_eq!(owner.cells(), 0);
 }
 
-/// Takes a checkpoint and gives it to the other replica, which has said so many itself. The replica, and
-/// how many cells it asked for.
-fn handed_over(said_there: u64) -> (Owner, usize) {
+#[test]
+fn what_was_said_after_a_checkpoint_stays_whoever_else_has_let_go_of_cells() {
+    let mut owner = Owner::bounded_owner(LIMITS);
+    owner.comes(1, 1);
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    owner.says_many(1..=100);
+    // Another one's checkpoint begins to come, and never ends.
+    let (position, number, bytes, last) = (Position(1_000), 0, Bytes::from_static(b"piece"), None);
+    let message = Peer::Chunk { position, number, bytes, last };
+    owner.step(Input::Peer { from: ReplicaId(2), message });
+    owner.waits(6_000_000);
+    assert_eq!(owner.is_heard(0), (1..=100).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_confirmed_while_a_checkpoint_is_given_is_still_in_it() {
+    let mut owner = Owner::bounded_owner(LIMITS);
+    owner.comes(1, 1);
+    owner.says_many(1..=100);
+    owner.is_slow_to_give = true;
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.waits(200_000);
+    let asked = owner.heard.iter().find_map(|frame| match frame {
+        ToProgram::TakeCheckpoint { request } => Some(*request),
+        _ => None,
+    });
+    owner.says(&ToNode::Checkpoint { request: asked.expect("it was asked for") });
+    assert_eq!(owner.is_heard(0), (1..=100).collect::<Vec<_>>());
+    owner.says(&ToNode::CheckpointEnd { crc: 0 });
+    assert_eq!(owner.instance.status().base_input, 2);
+    let mut owner = owner.again(LIMITS);
+    owner.step(Input::Opened { term: Term(2) });
+    owner.attach(0, 0);
+    assert_eq!(owner.is_heard(0), (1..=100).collect::<Vec<_>>());
+}
+
+/// Takes a checkpoint and gives it to the other replica, which has said so many itself and is behind in its
+/// log until it has the whole. The replica, and how many cells it asked for.
+fn handed_over(said_there: u64, damage: impl Fn(&mut Peer)) -> (Owner, usize) {
     let mut owner = Owner::bounded_owner(LIMITS);
     let mut other = Owner::bounded(2, &[1, 2], LIMITS);
     let log = |owner: &Owner| owner.log.entries.iter().map(|(_, _, entry)| entry.clone()).collect();
@@ -169,32 +206,46 @@ fn handed_over(said_there: u64) -> (Owner, usize) {
     other.attach(0, 0);
     owner.comes(1, 1);
     owner.says_many(1..=100);
+    other.says_many(1..=said_there);
     owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
     owner.waits(200_000);
-    let all: Vec<Bytes> = log(&owner);
-    all.into_iter().skip(other.log.entries.len()).for_each(|entry| drop(other.commit(entry)));
-    other.says_many(1..=said_there);
     let mut asked = 0;
-    while let Some(message) = owner.handed.pop() {
+    while let Some(mut message) = owner.handed.pop() {
+        damage(&mut message);
         other.step(Input::Peer { from: ReplicaId(1), message });
         for message in std::mem::take(&mut other.handed) {
             asked += usize::from(matches!(message, Peer::WantCell { .. }));
             owner.step(Input::Peer { from: ReplicaId(2), message });
         }
     }
+    // What came is looked through once more before it counts.
+    other.step(Input::Detached { program: other.program });
+    let all: Vec<Bytes> = log(&owner);
+    all.into_iter().skip(other.log.entries.len()).for_each(|entry| drop(other.commit(entry)));
+    other.step(Input::Tick);
     (other, asked)
 }
 
 #[test]
 fn a_replica_asks_only_for_the_cells_that_it_lacks() {
     for said_there in [0, 40, 100] {
-        let (mut other, asked) = handed_over(said_there);
+        let (mut other, asked) = handed_over(said_there, |_| {});
         assert_eq!(other.instance.status().base_input, 2, "{said_there} messages");
-        // Also those that are in its memory yet.
+        // Those that are in its memory it has, too.
         assert_eq!(asked > 0, said_there < 100, "{asked} of {} cells", other.cells());
         assert!(said_there == 0 || asked < other.cells());
         other.step(Input::Opened { term: Term(2) });
         other.attach(0, 0);
         assert_eq!(other.is_heard(0), (1..=100).collect::<Vec<_>>(), "{said_there} messages");
     }
+}
+
+#[test]
+fn a_cell_of_which_the_beginning_is_missing_is_not_taken() {
+    let (other, _) = handed_over(0, |message| {
+        if let Peer::Cell { piece, .. } = message {
+            piece.first += 1;
+        }
+    });
+    assert_eq!(other.instance.status().base_input, 0);
 }
