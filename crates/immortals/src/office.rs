@@ -333,6 +333,7 @@ impl Instance {
     }
 
     fn flush(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
+        let says_nothing_sure = self.says_nothing_sure();
         let Some(office) = &mut self.office else { return };
         if self.session.as_ref().is_some_and(|session| session.backlog > BACKLOG_BYTES_MAX) {
             return;
@@ -362,7 +363,9 @@ impl Instance {
                 flying.receipts.push((pending.head.count, pending.receipt));
                 blocks.push((pending.head, pending.messages));
             }
-            inputs.mark = new_mark(&self.session, &mut office.mark_logged);
+            if !says_nothing_sure {
+                inputs.mark = new_mark(&self.session, &mut office.mark_logged);
+            }
             office.quiet_since = ground.now.steady_micros;
             office.flying.push_back(flying);
             outputs.push(Output::Propose(encode_inputs(&inputs, &blocks)));
@@ -373,12 +376,16 @@ impl Instance {
     /// confirmed, and compare what was said.
     pub(crate) fn mind_quiet(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
         let now = ground.now.steady_micros;
+        let says_nothing_sure = self.says_nothing_sure();
         let Some(office) = &mut self.office else { return };
         let quiet = office.pending.is_empty() && office.flying.is_empty();
         if !quiet || !office.is_primary || now.saturating_sub(office.quiet_since) < QUIET_MICROS {
             return;
         }
-        let mark = new_mark(&self.session, &mut office.mark_logged);
+        let mark = match says_nothing_sure {
+            true => None,
+            false => new_mark(&self.session, &mut office.mark_logged),
+        };
         if office.trims.is_empty() && mark.is_none() {
             return;
         }
@@ -743,7 +750,8 @@ impl Office {
     }
 }
 
-/// What the program has said, if the log does not have it yet.
+/// What the program has said, if the log does not have it yet. Not to be asked for while it is open
+/// whether that will have been said: programs that say something else later would seem to differ.
 fn new_mark(session: &Option<crate::session::Session>, logged: &mut Option<Mark>) -> Option<Mark> {
     let session = session.as_ref()?;
     let mark = if session.door.confirms() {
