@@ -59,6 +59,10 @@ impl Entries for Log<'_> {
         entries.map(|entry| (entry.position, entry.term, entry.data)).collect()
     }
 
+    fn has_caught_up(&self) -> bool {
+        self.group.has_caught_up()
+    }
+
     fn members_at(&self, position: Position) -> Vec<u8> {
         replica::encode(members_at(self.members, position))
     }

@@ -32,6 +32,8 @@ struct Log {
     /// What is not so as usual.
     standings: BTreeMap<GroupId, Standing>,
     directory: Position,
+    /// It is not known whether there is more.
+    is_behind: bool,
 }
 
 impl Entries for Log {
@@ -39,6 +41,10 @@ impl Entries for Log {
         // The first one is at position 1.
         let skipped = usize::try_from(position.0).expect(GOOD);
         self.entries.iter().skip(skipped).cloned().collect()
+    }
+
+    fn has_caught_up(&self) -> bool {
+        !self.is_behind
     }
 
     fn members_at(&self, _position: Position) -> Vec<u8> {
@@ -596,6 +602,27 @@ fn with_a_standby() -> (Owner, impl FnMut(&mut Owner)) {
         owner.waits(100_000);
     };
     (owner, tick)
+}
+
+#[test]
+fn a_replay_ends_when_all_is_told_that_is_known_to_be_logged() {
+    let mut owner = Owner::new();
+    owner.comes(1, 1);
+    owner.comes(2, 1);
+    let mut entries: VecDeque<_> = owner.log.entries.into_iter().map(|(.., entry)| entry).collect();
+    let last = entries.pop_back().expect("it was given some");
+    let mut other = Owner::replica(2, &[1, 2]);
+    other.log.is_behind = true;
+    entries.into_iter().for_each(|entry| drop(other.commit(entry)));
+    other.attach(0, 0);
+    let ended = |owner: &Owner| owner.heard.contains(&ToProgram::EndOfReplay { input: 3 });
+    assert!(other.instance.status().caught_up, "as far as it knows");
+    other.waits(1_000_000);
+    other.commit(last);
+    assert_eq!((other.handled(), ended(&other)), (vec![1, 2], false));
+    other.log.is_behind = false;
+    other.step(Input::Tick);
+    assert!(ended(&other), "{:?}", other.heard);
 }
 
 #[test]
