@@ -65,6 +65,16 @@ impl Group {
         is_told && self.raw.raft.apply_to_current_term() && self.applied_position() >= known
     }
 
+    /// There is nothing to do, as long as nothing goes in: no ready, no ticket that waits, no hand-over under
+    /// way.
+    pub fn is_at_rest(&self) -> bool {
+        self.notes.is_empty()
+            && self.first_records.is_empty()
+            && self.reads.is_empty()
+            && self.raw.raft.lead_transferee.is_none()
+            && !self.raw.has_ready()
+    }
+
     /// In force now.
     pub fn members(&self) -> &Members {
         &self.members
