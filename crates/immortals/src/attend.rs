@@ -245,9 +245,16 @@ impl Instance {
     pub(crate) fn detached(&mut self, program: u64, outputs: &mut Vec<Output>) {
         let Some(session) = self.session.as_ref().filter(|s| s.program == program) else { return };
         let (done, told) = (session.voice.done, session.told);
-        let may_fail = session.door.confirms() && !matches!(session.phase, Phase::Genesis(_));
+        let confirms = session.door.confirms();
+        let may_fail = confirms && !matches!(session.phase, Phase::Genesis(_));
+        // Of a program that does not confirm inputs it is known only of an upgrade at what it failed: it is
+        // told nothing after it before it has made it.
+        let upgrading = self.open_upgrade_told().filter(|upgrading| upgrading.input > done);
         if may_fail && told > done {
             self.program_failed(done + 1, "it went without a word".into(), outputs);
+        } else if let Some(upgrading) = upgrading.filter(|_| !confirms) {
+            let text = "it went in the upgrade without a word".into();
+            self.program_failed(upgrading.input, text, outputs);
         }
         self.session = None;
         self.shelf.doubt();

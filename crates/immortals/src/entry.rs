@@ -8,6 +8,8 @@ use bytes::Bytes;
 use protocol::immortal::{BlockHead, Garbled, Taker, put_block_head, put_number, put_text};
 use protocol::{GroupId, Moment, Position};
 
+use crate::io::Lane;
+
 /// An entry of inputs holds about so many bytes, and at least one message.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
@@ -73,6 +75,13 @@ pub enum Entry {
         senders: Vec<GroupId>,
         directory: Position,
     },
+    /// What a sender said up to that number was confirmed to it and is not here: it was lost with the memory
+    /// of a majority. It counts as received, so that what follows fits.
+    Lost {
+        sender: GroupId,
+        lane: Lane,
+        up_to: u64,
+    },
 }
 
 /// How an upgrade ended. The first of these in the log counts.
@@ -101,6 +110,7 @@ const GENESIS: u8 = 2;
 const SKIP: u8 = 3;
 const UPGRADED: u8 = 4;
 const FORGET: u8 = 5;
+const LOST: u8 = 6;
 
 impl Entry {
     pub fn encode(&self) -> Bytes {
@@ -141,6 +151,14 @@ impl Entry {
                 out.push(FORGET);
                 put_number(&mut out, directory.0);
                 senders.iter().for_each(|group| put_number(&mut out, u64::from(group.0)));
+            }
+            Self::Lost { sender, lane, up_to } => {
+                out.push(LOST);
+                put_number(&mut out, u64::from(sender.0));
+                put_number(&mut out, *up_to);
+                if let Lane::Impulses { session } = lane {
+                    put_number(&mut out, *session);
+                }
             }
         }
         out.into()
@@ -184,6 +202,14 @@ impl Entry {
                     senders.push(take_group(&mut from)?);
                 }
                 Ok(Self::Forget { senders, directory })
+            }
+            LOST => {
+                let (sender, up_to) = (take_group(&mut from)?, from.number("a number")?);
+                let lane = match from.is_empty() {
+                    true => Lane::Stream,
+                    false => Lane::Impulses { session: from.number("a session")? },
+                };
+                Ok(Self::Lost { sender, lane, up_to })
             }
             other => Err(Garbled(format!("an entry of kind {other}"))),
         }
@@ -319,6 +345,8 @@ mod tests {
             Entry::Upgraded { input: 77, outcome: UpgradeOutcome::Done },
             Entry::Upgraded { input: 77, outcome: UpgradeOutcome::GivenUp { wish: 0 } },
             Entry::Forget { senders: vec![GroupId(7), GroupId(1 << 20)], directory: Position(300) },
+            Entry::Lost { sender: GroupId(1 << 20), lane: Lane::Stream, up_to: 300 },
+            Entry::Lost { sender: GroupId(7), lane: Lane::Impulses { session: 0 }, up_to: 3 },
         ] {
             let bytes = entry.encode();
             assert_eq!(Entry::decode(bytes.clone()), Ok(entry));

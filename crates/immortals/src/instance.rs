@@ -227,7 +227,7 @@ impl Instance {
             }
             Entry::Skip { input } => self.was_taken_out(input, outputs),
             Entry::Upgraded { .. } => self.upgrade_ended(upgrading, outputs),
-            Entry::Inputs(_) | Entry::Forget { .. } => {}
+            Entry::Inputs(_) | Entry::Forget { .. } | Entry::Lost { .. } => {}
         }
         if self.office.as_ref().is_some_and(|office| office.term == term) {
             self.landed(&logged, outputs);

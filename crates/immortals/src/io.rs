@@ -43,6 +43,10 @@ pub trait Entries {
     /// one.
     fn after(&self, position: Position, bytes_max: usize) -> Vec<(Position, Term, Bytes)>;
 
+    /// All is applied that this replica had in its log when its node began, and what an owner has said since
+    /// to be committed. Before that nobody here knows how much there is.
+    fn has_caught_up(&self) -> bool;
+
     /// The encoded membership in force at a position that is at or after the base.
     fn members_at(&self, position: Position) -> Vec<u8>;
 

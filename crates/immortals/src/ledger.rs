@@ -112,6 +112,24 @@ impl Ledger {
                 }
                 Ok(Logged::default())
             }
+            Entry::Lost { sender, lane, up_to } => {
+                self.pass_over(*sender, *lane, *up_to);
+                Ok(Logged::default())
+            }
+        }
+    }
+
+    /// Of a sender that is known, as of no other anything can be missing; and never back.
+    fn pass_over(&mut self, sender: GroupId, lane: Lane, up_to: u64) {
+        let last = match lane {
+            Lane::Stream => self.received.get_mut(&sender),
+            Lane::Impulses { session } => {
+                let taken = self.impulses.get_mut(&sender);
+                taken.filter(|taken| taken.session == session).map(|taken| &mut taken.last)
+            }
+        };
+        if let Some(last) = last {
+            *last = (*last).max(up_to);
         }
     }
 
@@ -438,6 +456,30 @@ mod tests {
         assert_eq!((ledger.knows(GroupId(7)), ledger.knows(GroupId(8))), (false, true));
         assert_eq!((ledger.directory, ledger.inputs), (Position(40), 5));
         assert_eq!(ledger.logged_of(GroupId(8), Lane::Stream), 2);
+    }
+
+    #[test]
+    fn what_was_lost_counts_as_received_and_nothing_else_changes() {
+        let mut ledger = Ledger::default();
+        ledger.log(&inputs(&[(7, 1, 3), (8, 1, 2)])).unwrap();
+        let impulses = ImpulsesTaken { session: 4, last: 2 };
+        ledger.impulses.insert(GroupId(7), impulses);
+        let before = ledger.clone();
+        let lost = |sender, lane, up_to| Entry::Lost { sender: GroupId(sender), lane, up_to };
+        for nothing in [
+            lost(7, Lane::Stream, 2),
+            lost(9, Lane::Stream, 5),
+            lost(7, Lane::Impulses { session: 3 }, 9),
+        ] {
+            ledger.log(&nothing).unwrap();
+            assert_eq!(ledger, before, "{nothing:?}");
+        }
+        ledger.log(&lost(7, Lane::Stream, 5)).unwrap();
+        assert_eq!((ledger.received[&GroupId(7)], ledger.impulses[&GroupId(7)]), (5, impulses));
+        assert_eq!(ledger.log(&inputs(&[(7, 4, 2), (7, 6, 1)])).unwrap().count, 1);
+        ledger.log(&lost(7, Lane::Impulses { session: 4 }, 6)).unwrap();
+        assert_eq!(ledger.impulses[&GroupId(7)].last, 6);
+        assert_eq!((ledger.received[&GroupId(7)], ledger.received[&GroupId(8)]), (6, 2));
     }
 
     #[test]

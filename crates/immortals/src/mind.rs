@@ -143,9 +143,8 @@ impl Instance {
         let session = self.session.as_ref();
         ReplicaStatus {
             attached: session.is_some(),
-            caught_up: session.is_some_and(|s| {
-                s.phase == Phase::Live && self.ledger.inputs - s.done_input() < 1_000
-            }),
+            caught_up: session
+                .is_some_and(|s| s.has_caught_up() && self.ledger.inputs - s.done_input() < 1_000),
             done: session.map_or(0, crate::session::Session::done_input),
             inputs: self.ledger.inputs,
             program_version: self.version_in_use(),

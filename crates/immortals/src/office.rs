@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use protocol::immortal::{
-    BlockHead, Fate, Garbled, Message, SourceKind, Status, ToProgram, put_message, skip_messages,
-};
+use protocol::immortal::{BlockHead, Fate, Message, SourceKind, Status, ToProgram, put_message};
 use protocol::{GroupId, Moment, Now, ReplicaId, Term};
 use storage::StoreError;
 
@@ -63,6 +61,8 @@ pub(crate) enum Receipt {
         id: u64,
     },
     Upgrade,
+    /// Senders that are forgotten.
+    Forgotten,
     Ticket(u64),
     /// Who wants an input taken out.
     Skip {
@@ -73,11 +73,19 @@ pub(crate) enum Receipt {
 
 /// Inputs that wait for the log.
 #[derive(Debug)]
-struct Pending {
-    head: BlockHead,
-    origin: Origin,
-    messages: Bytes,
-    receipt: Receipt,
+pub(crate) struct Pending {
+    pub(crate) head: BlockHead,
+    pub(crate) origin: Origin,
+    pub(crate) messages: Bytes,
+    pub(crate) receipt: Receipt,
+}
+
+/// What waits for the log, in this order.
+#[derive(Debug)]
+enum Waiting {
+    Inputs(Pending),
+    /// Inputs before it and after it would not fit if it were not logged between them.
+    Between(Entry),
 }
 
 /// An entry on its way into the log.
@@ -96,12 +104,14 @@ pub(crate) struct Office {
     until: u64,
     /// The program knows that it is the primary.
     pub(crate) is_primary: bool,
-    accepting: bool,
-    pending: VecDeque<Pending>,
+    pub(crate) accepting: bool,
+    pending: VecDeque<Waiting>,
     pub(crate) pending_bytes: usize,
     flying: VecDeque<Flying>,
     /// The next number of each sender's stream, what is on its way included.
     pub(crate) next: BTreeMap<(GroupId, Lane), u64>,
+    /// Senders that are gone and are to be forgotten: that is on its way into the log.
+    pub(crate) forgetting: BTreeSet<GroupId>,
     /// The next of the program's own messages to itself: all before are on their way, also those of
     /// a program that is gone.
     own_next: u64,
@@ -150,6 +160,7 @@ impl Instance {
             pending_bytes: 0,
             flying: VecDeque::new(),
             next: BTreeMap::new(),
+            forgetting: BTreeSet::new(),
             own_next: 0,
             lines: BTreeMap::new(),
             impulses: BTreeMap::new(),
@@ -175,7 +186,10 @@ impl Instance {
         let flying = office.flying.into_iter().flat_map(|flying| flying.receipts);
         let flying = flying.map(|(_, receipt)| (receipt, Told::Unknown));
         // What was not proposed surely did not happen.
-        let waiting = office.pending.into_iter().map(|pending| (pending.receipt, Told::NotOwner));
+        let waiting = office.pending.into_iter().filter_map(|waiting| match waiting {
+            Waiting::Inputs(pending) => Some((pending.receipt, Told::NotOwner)),
+            Waiting::Between(_) => None,
+        });
         for (receipt, told) in flying.chain(waiting) {
             match receipt {
                 Receipt::Ticket(ticket) | Receipt::Skip { ticket, .. } => {
@@ -187,6 +201,7 @@ impl Instance {
                 Receipt::Sender { .. }
                 | Receipt::Resolved { .. }
                 | Receipt::Upgrade
+                | Receipt::Forgotten
                 | Receipt::None => {}
             }
         }
@@ -320,11 +335,20 @@ impl Instance {
     }
 
     fn flush(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
+        let says_nothing_sure = self.says_nothing_sure();
         let Some(office) = &mut self.office else { return };
         if self.session.as_ref().is_some_and(|session| session.backlog > BACKLOG_BYTES_MAX) {
             return;
         }
-        while !office.pending.is_empty() && office.flying.len() < FLYING_MAX {
+        while office.flying.len() < FLYING_MAX
+            && let Some(next) = office.pending.front()
+        {
+            if let Waiting::Between(entry) = next {
+                outputs.push(Output::Propose(entry.encode()));
+                office.flying.push_back(Flying::default());
+                office.pending.pop_front();
+                continue;
+            }
             let mut inputs = Inputs {
                 trims: std::mem::take(&mut office.trims).into_iter().collect(),
                 ..bare(office.time(ground.now))
@@ -332,17 +356,18 @@ impl Instance {
             let mut flying = Flying::default();
             let (mut blocks, mut bytes) = (Vec::new(), 0);
             // A long one goes alone, so that it fits into a frame.
-            while (office.pending.front()).is_some_and(|pending| {
+            while let Some(pending) = office.take_if(|pending| {
                 blocks.is_empty() || bytes + pending.messages.len() < ENTRY_BYTES_MAX
-            }) && let Some(pending) = office.pending.pop_front()
-            {
+            }) {
                 office.pending_bytes -= pending.messages.len();
                 bytes += pending.messages.len();
                 inputs.origins.push(pending.origin);
                 flying.receipts.push((pending.head.count, pending.receipt));
                 blocks.push((pending.head, pending.messages));
             }
-            inputs.mark = new_mark(&self.session, &mut office.mark_logged);
+            if !says_nothing_sure {
+                inputs.mark = new_mark(&self.session, &mut office.mark_logged);
+            }
             office.quiet_since = ground.now.steady_micros;
             office.flying.push_back(flying);
             outputs.push(Output::Propose(encode_inputs(&inputs, &blocks)));
@@ -353,12 +378,16 @@ impl Instance {
     /// confirmed, and compare what was said.
     pub(crate) fn mind_quiet(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
         let now = ground.now.steady_micros;
+        let says_nothing_sure = self.says_nothing_sure();
         let Some(office) = &mut self.office else { return };
         let quiet = office.pending.is_empty() && office.flying.is_empty();
         if !quiet || !office.is_primary || now.saturating_sub(office.quiet_since) < QUIET_MICROS {
             return;
         }
-        let mark = new_mark(&self.session, &mut office.mark_logged);
+        let mark = match says_nothing_sure {
+            true => None,
+            false => new_mark(&self.session, &mut office.mark_logged),
+        };
         if office.trims.is_empty() && mark.is_none() {
             return;
         }
@@ -387,6 +416,7 @@ impl Instance {
                     }
                 }
                 Receipt::Upgrade => office.upgrade.is_coming = false,
+                Receipt::Forgotten => office.forgetting.clear(),
                 Receipt::Resolved { id } => drop(office.resolved.insert(id, Some(input))),
                 Receipt::Ticket(ticket) => {
                     outputs.push(Output::Answer { ticket, told: Told::Done { input } });
@@ -427,71 +457,14 @@ impl Instance {
             }
             Between::Send { .. } if !self.takes_from(ground.entries, from) => {}
             Between::Send { lane, name, floor, first, count, messages } => {
-                self.mind_what_was_lost(from, lane, (&name, floor), outputs);
-                let got = self.take_sent(from, lane, name, floor, (first, count, messages));
-                if let Ok(Some(message)) = got {
+                let sent = (first, count, messages);
+                if let Ok(Some(message)) = self.take_sent(from, lane, (name, floor), sent, outputs)
+                {
                     outputs.push(Output::Between { to: from, message });
                 }
             }
         }
         Ok(())
-    }
-
-    /// Messages of a sender: those that follow are to be logged. What to tell the sender at once.
-    fn take_sent(
-        &mut self,
-        from: GroupId,
-        lane: Lane,
-        name: String,
-        floor: u64,
-        (first, count, messages): (u64, u64, Bytes),
-    ) -> Result<Option<Between>, Garbled> {
-        let logged = self.ledger.logged_of(from, lane);
-        let Some(office) = &mut self.office else { return Ok(None) };
-        if !office.accepting || office.pending_bytes > PENDING_BYTES_MAX {
-            return Ok(None);
-        }
-        if let Lane::Impulses { session } = lane {
-            // What is left of an earlier office of the sender: it would not fit into the log.
-            let later = (from, Lane::Impulses { session: session.saturating_add(1) });
-            let last = (from, Lane::Impulses { session: u64::MAX });
-            let logged_later = self.ledger.impulses.get(&from).is_some_and(|t| t.session > session);
-            if logged_later || office.next.range(later..=last).next().is_some() {
-                return Ok(None);
-            }
-            // Of each sender the last session counts.
-            let first = (from, Lane::Impulses { session: 0 });
-            let former = office.next.range(first..(from, lane)).map(|(key, _)| *key);
-            for key in former.collect::<Vec<_>>() {
-                office.next.remove(&key);
-            }
-        }
-        let known = office.next.get(&(from, lane)).copied();
-        let next = known.unwrap_or(if logged == 0 { floor } else { logged + 1 });
-        if first > next {
-            return Ok(Some(Between::Received { lane, logged, again: Some(next) }));
-        }
-        if first + count <= next {
-            return Ok(Some(Between::Received { lane, logged, again: None }));
-        }
-        let skip = next - first;
-        let messages = if skip == 0 { messages } else { skip_messages(&messages, skip)? };
-        let count = count - skip;
-        office.next.insert((from, lane), next + count);
-        let (kind, origin, shown) = match lane {
-            Lane::Stream => (SourceKind::Instance, Origin::Stream { from }, next),
-            Lane::Impulses { session } => {
-                (SourceKind::Impulses, Origin::Impulses { from, session, first: next }, 0)
-            }
-        };
-        let head = BlockHead { kind, name, first: shown, count };
-        office.put(Pending {
-            head,
-            origin,
-            messages,
-            receipt: Receipt::Sender { group: from, lane },
-        });
-        Ok(None)
     }
 
     // What comes from the program itself.
@@ -742,9 +715,23 @@ impl Office {
         time
     }
 
-    fn put(&mut self, pending: Pending) {
+    pub(crate) fn put(&mut self, pending: Pending) {
         self.pending_bytes += pending.messages.len();
-        self.pending.push_back(pending);
+        self.pending.push_back(Waiting::Inputs(pending));
+    }
+
+    /// An entry that is logged after the inputs that wait now, and before those that come.
+    pub(crate) fn put_between(&mut self, entry: Entry) {
+        self.pending.push_back(Waiting::Between(entry));
+    }
+
+    /// The next inputs that wait, if nothing is to be logged before them.
+    fn take_if(&mut self, fits: impl FnOnce(&Pending) -> bool) -> Option<Pending> {
+        let fits = |next: &mut Waiting| matches!(next, Waiting::Inputs(pending) if fits(pending));
+        match self.pending.pop_front_if(fits) {
+            Some(Waiting::Inputs(pending)) => Some(pending),
+            _ => None,
+        }
     }
 
     fn resolve(&mut self, id: u64, message: &Message) {
@@ -770,7 +757,8 @@ impl Office {
     }
 }
 
-/// What the program has said, if the log does not have it yet.
+/// What the program has said, if the log does not have it yet. Not to be asked for while it is open
+/// whether that will have been said: programs that say something else later would seem to differ.
 fn new_mark(session: &Option<crate::session::Session>, logged: &mut Option<Mark>) -> Option<Mark> {
     let session = session.as_ref()?;
     let mark = if session.door.confirms() {

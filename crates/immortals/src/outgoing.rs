@@ -219,6 +219,12 @@ impl Instance {
         Ok(())
     }
 
+    /// To whom something was said, or is on its way, by this owner.
+    pub fn destinations(&self) -> impl Iterator<Item = &str> {
+        let lines = self.office.iter().flat_map(|office| office.lines.keys());
+        lines.map(|(name, _)| name.as_str())
+    }
+
     /// Another owner, or one that is reached again: it is asked how far it is.
     pub(crate) fn moved(
         &mut self,

@@ -39,9 +39,11 @@ pub(crate) enum Phase {
         base: Box<BaseRecord>,
         next: u32,
     },
-    /// It gets what was logged before it came.
+    /// It gets what was logged before it came: all that was applied when it was loaded, and all that there
+    /// is, as soon as that is known.
     Replaying {
-        until: u64,
+        applied: u64,
+        until: Option<u64>,
     },
     Live,
 }
@@ -249,7 +251,7 @@ impl Session {
         &mut self,
         store: &dyn StateStore,
         space: &Space,
-        until: u64,
+        applied: u64,
     ) -> Result<bool, StoreError> {
         let Phase::Loading { base, next } = &self.phase else { return Ok(true) };
         let (base, mut next) = (base.clone(), *next);
@@ -264,17 +266,17 @@ impl Session {
             return Ok(true);
         }
         self.tell(&ToProgram::LoadEnd { crc: blob.crc });
-        self.begin(&base, until);
+        self.begin(&base, applied);
         Ok(true)
     }
 
     /// It has the state of that record.
-    pub(crate) fn begin(&mut self, base: &BaseRecord, until: u64) {
+    pub(crate) fn begin(&mut self, base: &BaseRecord, applied: u64) {
         (self.position, self.term) = (base.position, base.term);
         self.ledger = base.ledger.clone();
         (self.began, self.told) = (base.ledger.inputs, base.ledger.inputs);
         self.voice.done = self.told;
-        self.phase = Phase::Replaying { until };
+        self.phase = Phase::Replaying { applied, until: None };
     }
 
     fn window_is_full(&self) -> bool {
@@ -310,7 +312,7 @@ impl Session {
                     return Ok(fed);
                 }
             }
-            self.mind_end_of_replay();
+            self.mind_end_of_replay(ground, applied.inputs);
             if !self.portions.is_empty() || self.pausing || self.window_is_full() {
                 return Ok(Fed::Well);
             }
@@ -388,10 +390,14 @@ impl Session {
         self.hello.upgrade_to == version || self.version == version
     }
 
-    fn mind_end_of_replay(&mut self) {
-        if let Phase::Replaying { until } = self.phase
-            && self.told >= until
-        {
+    /// A node that has just begun reads its own log, and hears from an owner what it lacks: a program that
+    /// came meanwhile is not told that this is all.
+    fn mind_end_of_replay(&mut self, ground: &Ground<'_>, logged: u64) {
+        let Phase::Replaying { until, .. } = &mut self.phase else { return };
+        if until.is_none() && ground.entries.has_caught_up() {
+            *until = Some(logged);
+        }
+        if until.is_some_and(|until| self.told >= until) {
             self.phase = Phase::Live;
             self.tell(&ToProgram::EndOfReplay { input: self.told });
         }
@@ -545,6 +551,15 @@ impl Session {
         }
         self.voice.done(input);
         Ok(())
+    }
+
+    /// Was told all that was applied here when it came.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        match self.phase {
+            Phase::Replaying { applied, .. } => self.told >= applied,
+            Phase::Live => true,
+            _ => false,
+        }
     }
 
     /// Is out of replay and has handled (or, if it does not say so, was told) so much.

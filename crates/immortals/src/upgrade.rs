@@ -68,7 +68,7 @@ impl Instance {
 
     /// The program was told of an upgrade, and the log does not say yet what becomes of it: what it has said
     /// may be of a history that will not have been.
-    fn open_upgrade_told(&self) -> Option<Upgrading> {
+    pub(crate) fn open_upgrade_told(&self) -> Option<Upgrading> {
         let told = self.session.as_ref().map_or(0, |session| session.told);
         self.ledger.upgrading.filter(|upgrading| told >= upgrading.input)
     }
@@ -257,7 +257,14 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) {
         let Some(Upgrading { input, from, to }) = upgrading else { return };
-        if self.ledger.upgrading.is_none() && self.ledger.program_version == from && from != to {
+        if self.ledger.upgrading.is_some() {
+            return;
+        }
+        // Another replica's program may have made it: the next one here begins after it.
+        if self.failing.0 == input {
+            self.failing = (0, 0);
+        }
+        if self.ledger.program_version == from && from != to {
             self.was_taken_out(input, outputs);
         }
     }

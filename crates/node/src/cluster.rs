@@ -376,12 +376,18 @@ impl Node {
         self.mind_directory();
     }
 
-    /// The directory was changed by an entry of its log (or by a snapshot).
-    pub(crate) fn directory_changed(&mut self, changed: &Changed) {
+    /// The directory was changed by an entry of its log (or by a snapshot): in that instance, or in anything.
+    pub(crate) fn directory_changed(&mut self, changed: &Changed, about: Option<&str>) {
         if !matches!(changed, Changed::Done) {
             return;
         }
         self.read_map();
+        if let Some(name) = about {
+            if let Err(why) = self.mind_registered(name) {
+                self.halt(why);
+            }
+            return;
+        }
         let mine = self.map.replica_of(self.config.sandbox_id);
         let retired = self.me.is_some_and(|me| self.map.retired.contains(&me));
         if retired && mine != self.me {

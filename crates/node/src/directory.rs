@@ -97,6 +97,21 @@ impl Directory {
         }
     }
 
+    /// The same without the instances, which are many.
+    pub(crate) fn without_instances(&self) -> Self {
+        let Self { cluster, partitions, quorum, members, retired, last_replica, registry: _ } =
+            self;
+        Self {
+            cluster: *cluster,
+            partitions: *partitions,
+            quorum: *quorum,
+            members: members.clone(),
+            retired: retired.clone(),
+            last_replica: *last_replica,
+            registry: Registry::default(),
+        }
+    }
+
     fn form(&mut self, charter: Charter, quorum: Option<usize>) -> Changed {
         if self.cluster.is_some() {
             return Changed::Nothing;

@@ -6,6 +6,7 @@ use storage::LogRecord;
 
 use crate::io::{Level, Output};
 use crate::node::{Node, Stage};
+use crate::replicas::Touch;
 
 /// What is on its way to the disk.
 #[derive(Default)]
@@ -35,9 +36,7 @@ impl Disk {
 
 impl Node {
     pub(crate) fn log_durable(&mut self, batch: u64) {
-        for replica in self.replicas.values_mut() {
-            replica.release(&mut self.outbox, batch);
-        }
+        self.replicas.release(&mut self.outbox, batch);
     }
 
     pub(crate) fn state_persisted(&mut self, mark: u64) {
@@ -79,10 +78,15 @@ impl Node {
         self.disk.want_persist = true;
         let mut ended = std::mem::take(&mut self.disk.ended);
         self.disk.ending.append(&mut ended);
-        for replica in self.replicas.values_mut() {
-            if let Err(error) = replica.prepare_persist(&mut *self.store) {
-                return self.halt(error.to_string());
+        let (mut failed, store) = (None, &mut *self.store);
+        self.replicas.each(|replica| {
+            if failed.is_none() {
+                failed = replica.prepare_persist(store).err();
             }
+            Touch::Still
+        });
+        if let Some(error) = failed {
+            self.halt(error.to_string());
         }
     }
 
@@ -90,15 +94,15 @@ impl Node {
     /// which are a little behind from a snapshot.
     fn cut_logs(&mut self) {
         self.disk.records.append(&mut self.disk.ending);
-        for replica in self.replicas.values_mut() {
+        let (tail_entries, records) = (self.config.upkeep.tail_entries, &mut self.disk.records);
+        self.replicas.each(|replica| {
             let up_to = replica.persisted_up_to;
             let quiet = replica.group.last() == up_to;
-            let tail = if quiet { 0 } else { self.config.upkeep.tail_entries };
+            let tail = if quiet { 0 } else { tail_entries };
             let up_to = Position(up_to.0.saturating_sub(tail));
-            if let Some(record) = replica.group.compact(up_to) {
-                self.disk.records.push(record);
-            }
-        }
+            records.extend(replica.group.compact(up_to));
+            Touch::Still
+        });
     }
 
     pub(crate) fn disk_is_full(&mut self, why: String) {

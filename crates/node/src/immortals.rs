@@ -1,7 +1,7 @@
 //! The instances of immortals on this node: their groups begin and end as the directory says, what
 //! happens is brought to them, and what they want is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use immortals::{Between, Entries, Ground, Instance, Peer, Settings, Standing};
@@ -38,8 +38,12 @@ pub(crate) struct Immortals {
     owners: BTreeMap<GroupId, (Term, ReplicaId)>,
     /// Those that take messages now.
     accepting: BTreeMap<GroupId, Term>,
-    asks: BTreeMap<u64, (GroupId, Origin)>,
+    /// They have another owner, or one that is reached again: who speaks to them is to be told.
+    moved: BTreeSet<GroupId>,
+    asks: BTreeMap<(GroupId, u64), Origin>,
     next_ask: u64,
+    /// How many instances were gone when those that are were looked for last.
+    gone: usize,
     ports: Vec<ProgramPorts>,
 }
 
@@ -57,6 +61,10 @@ impl Entries for Log<'_> {
     fn after(&self, position: Position, bytes_max: usize) -> Vec<(Position, Term, Bytes)> {
         let entries = self.group.applied_after(position, bytes_max).into_iter();
         entries.map(|entry| (entry.position, entry.term, entry.data)).collect()
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.group.has_caught_up()
     }
 
     fn members_at(&self, position: Position) -> Vec<u8> {
@@ -179,7 +187,7 @@ impl Node {
     ) -> Result<(), StoreError> {
         let directory = self.replicas.get(&GroupId::DIRECTORY);
         let directory = directory.map_or(Position(0), |it| it.group.applied_position());
-        let Some(replica) = self.replicas.get_mut(&group) else { return Ok(()) };
+        let Some(replica) = self.replicas.get_still(group) else { return Ok(()) };
         let Replica { group: consensus, machine, space, .. } = replica;
         let Machine::Instance(resident) = machine else { return Ok(()) };
         let (members, map) = (&resident.members, Some(&self.map));
@@ -204,7 +212,8 @@ impl Node {
 
     /// After entries were applied.
     pub(crate) fn instance_applied(&mut self, group: GroupId) -> Result<(), StoreError> {
-        let mut outputs = match self.replicas.get_mut(&group).map(|replica| &mut replica.machine) {
+        let replica = self.replicas.get_still(group);
+        let mut outputs = match replica.map(|replica| &mut replica.machine) {
             Some(Machine::Instance(resident)) => std::mem::take(&mut resident.outputs),
             _ => return Ok(()),
         };
@@ -235,7 +244,7 @@ impl Node {
             }
             Out::Between { to, message } => self.send_between(group, to, message),
             Out::HandOver { to } => self.hand_over_instance(group, to),
-            Out::Answer { ticket, told } => self.answer_ask(ticket, told),
+            Out::Answer { ticket, told } => self.answer_ask(group, ticket, told),
             Out::Accepting => self.accepts(group),
             Out::Repro { name, text } => self.outputs.push(Output::Repro { name, text }),
             Out::Note(text) => self.note(Level::Info, text),
@@ -262,11 +271,9 @@ impl Node {
 
     /// Nobody is there any more to answer what was asked.
     fn drop_asks(&mut self, group: GroupId) {
-        let asks = std::mem::take(&mut self.immortals.asks);
-        let (ours, others) = asks.into_iter().partition(|(_, (of, _))| *of == group);
-        self.immortals.asks = others;
-        let ours: BTreeMap<u64, (GroupId, Origin)> = ours;
-        for (_, origin) in ours.into_values() {
+        let asks = self.immortals.asks.range((group, 0)..=(group, u64::MAX));
+        for number in asks.map(|(number, _)| *number).collect::<Vec<_>>() {
+            let origin = self.immortals.asks.remove(&number).expect("it was listed");
             let answer = self.asked_response(group, immortals::Told::Unknown);
             self.reply(origin, Told::Response(answer));
         }
@@ -295,12 +302,12 @@ impl Node {
         }
     }
 
-    /// Opens and closes instances as the ownership of their groups comes and goes.
-    pub(crate) fn mind_instances(&mut self) {
-        let groups: Vec<GroupId> =
-            self.replicas.range(GroupId::INSTANCES..).map(|(group, _)| *group).collect();
-        for group in groups {
-            let consensus = &self.replicas[&group].group;
+    /// Opens and closes instances as the ownership of their groups comes and goes. These are the groups of
+    /// which something may have changed.
+    pub(crate) fn mind_instances(&mut self, groups: &BTreeSet<GroupId>) {
+        for group in groups.range(GroupId::INSTANCES..).copied() {
+            let Some(replica) = self.replicas.get(&group) else { continue };
+            let consensus = &replica.group;
             let serving = consensus.is_owner() && consensus.ready_to_serve();
             let term = consensus.term();
             match self.immortals.open.get(&group) {
@@ -384,9 +391,27 @@ impl Node {
     }
 
     fn instance_moved(&mut self, group: GroupId) {
+        self.immortals.moved.insert(group);
+    }
+
+    /// Tells the instances that are owned here which of those that they speak to have moved. Many move at a
+    /// time, when a node is gone.
+    pub(crate) fn mind_moved(&mut self) {
+        if self.immortals.moved.is_empty() {
+            return;
+        }
+        let moved = std::mem::take(&mut self.immortals.moved);
         for own in self.immortals.open.keys() {
-            let input = immortals::Input::Moved { group };
-            self.agenda.push_back(Agenda::Instance(*own, input));
+            let Some(instance) = self.instance(*own) else { continue };
+            let spoken_to: BTreeSet<GroupId> = instance
+                .destinations()
+                .filter_map(|name| Some(self.map.registry.instances.get(name)?.group))
+                .filter(|group| moved.contains(group))
+                .collect();
+            for group in spoken_to {
+                let input = immortals::Input::Moved { group };
+                self.agenda.push_back(Agenda::Instance(*own, input));
+            }
         }
     }
 
@@ -408,12 +433,12 @@ impl Node {
         }
         self.immortals.next_ask += 1;
         let ticket = self.immortals.next_ask;
-        self.immortals.asks.insert(ticket, (group, origin));
+        self.immortals.asks.insert((group, ticket), origin);
         self.agenda.push_back(Agenda::Instance(group, immortals::Input::Ask { ticket, ask }));
     }
 
-    fn answer_ask(&mut self, ticket: u64, told: immortals::Told) {
-        if let Some((group, origin)) = self.immortals.asks.remove(&ticket) {
+    fn answer_ask(&mut self, group: GroupId, ticket: u64, told: immortals::Told) {
+        if let Some(origin) = self.immortals.asks.remove(&(group, ticket)) {
             let answer = match told {
                 immortals::Told::NotOwner => Told::NotOwner,
                 told => Told::Response(self.asked_response(group, told)),
@@ -443,47 +468,71 @@ impl Node {
 
     /// Begins the groups that the directory gives to this node, and ends those that are gone.
     pub(crate) fn mind_registry(&mut self) -> Result<(), String> {
-        let Some(me) = self.me else { return Ok(()) };
-        let registered: Vec<(GroupId, Vec<ReplicaId>, bool)> = self
-            .map
-            .registry
-            .instances
-            .values()
-            .map(|entry| {
-                let node = &self.config.node_id;
-                let here = entry.replicas.iter().any(|replica| replica.node == *node);
-                (entry.group, entry.founders.clone(), here)
-            })
-            .collect();
-        let gone: Vec<GroupId> = self
-            .replicas
-            .range(GroupId::INSTANCES..)
-            .map(|(group, _)| *group)
-            .filter(|group| !registered.iter().any(|(known, ..)| known == group))
-            .collect();
-        for group in gone {
+        if self.me.is_none() {
+            return Ok(());
+        }
+        self.mind_gone();
+        let groups: Vec<GroupId> =
+            self.map.registry.instances.values().map(|entry| entry.group).collect();
+        for group in groups {
+            self.mind_registered_group(group)?;
+        }
+        self.mind_ports();
+        Ok(())
+    }
+
+    /// The same when that instance was registered, changed or deregistered, and nothing else.
+    pub(crate) fn mind_registered(&mut self, name: &str) -> Result<(), String> {
+        if self.me.is_none() {
+            return Ok(());
+        }
+        self.mind_gone();
+        if let Some(group) = self.map.registry.instances.get(name).map(|entry| entry.group) {
+            self.mind_registered_group(group)?;
+            self.set_rank(group);
+        }
+        self.mind_ports();
+        Ok(())
+    }
+
+    /// Ends what is not registered any more.
+    fn mind_gone(&mut self) {
+        let gone = self.map.registry.gone();
+        if std::mem::replace(&mut self.immortals.gone, gone) == gone {
+            return;
+        }
+        let registry = &self.map.registry;
+        let is_gone = |group: &GroupId| registry.standing(*group) == Standing::Gone;
+        self.immortals.owners.retain(|group, _| !is_gone(group));
+        let here = self.replicas.range(GroupId::INSTANCES..).map(|(group, _)| *group);
+        for group in here.filter(is_gone).collect::<Vec<_>>() {
             self.end_instance(group);
         }
         self.forget_remains();
-        let registry = &self.map.registry;
-        self.immortals.owners.retain(|group, _| registry.standing(*group) != Standing::Gone);
-        for (group, founders, here) in registered {
-            if !self.replicas.contains_key(&group) {
-                // A replica that was removed goes on until the group has let it go.
-                if here || self.recovered.contains_key(&group) {
-                    let first = if founders.contains(&me) { founders } else { Vec::new() };
-                    let first = Members { voters: first, ..Members::default() };
-                    let replica = self
-                        .start_group(me, group, &first)
-                        .map_err(|why| format!("instance {group}: {why}"))?;
-                    self.replicas.insert(group, replica);
-                }
-            } else if let Some(settings) = self.settings_of(group) {
+    }
+
+    fn mind_registered_group(&mut self, group: GroupId) -> Result<(), String> {
+        let Some(me) = self.me else { return Ok(()) };
+        let Some(settings) = self.settings_of(group) else { return Ok(()) };
+        if let Some(instance) = self.instance(group) {
+            if *instance.settings() != settings {
                 let input = immortals::Input::Settings(settings);
                 self.agenda.push_back(Agenda::Instance(group, input));
             }
+            return Ok(());
         }
-        self.mind_ports();
+        let Some((_, entry)) = self.map.registry.of_group(group) else { return Ok(()) };
+        let here = entry.replicas.iter().any(|replica| replica.node == self.config.node_id);
+        // A replica that was removed goes on until the group has let it go.
+        if here || self.recovered.contains_key(&group) {
+            let founders = entry.founders.clone();
+            let first = if founders.contains(&me) { founders } else { Vec::new() };
+            let first = Members { voters: first, ..Members::default() };
+            let replica = self
+                .start_group(me, group, &first)
+                .map_err(|why| format!("instance {group}: {why}"))?;
+            self.replicas.insert(group, replica);
+        }
         Ok(())
     }
 
@@ -524,7 +573,7 @@ impl Node {
             self.outputs.push(Output::ProgramClose { program });
         }
         self.drop_asks(group);
-        let Some(replica) = self.replicas.remove(&group) else { return };
+        let Some(replica) = self.replicas.remove(group) else { return };
         self.note(Level::Info, format!("instance {group} is not registered any more: removed"));
         let (term, position) = replica.reach();
         self.forget(group, position, term);

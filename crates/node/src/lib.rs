@@ -40,6 +40,7 @@ mod recording;
 mod refusals;
 mod registry;
 mod replica;
+mod replicas;
 mod rest;
 mod scatter;
 

@@ -54,6 +54,10 @@ impl Node {
             return None;
         }
         let line = self.line_of(group);
+        let is_settled = members.learners.is_empty() && members.voters.len() == line.len();
+        if is_settled && line.iter().all(|id| members.voters.contains(id)) {
+            return None;
+        }
         let wanted = || line.iter().copied();
         let is_member =
             |id: &ReplicaId| members.voters.contains(id) || members.learners.contains(id);
@@ -174,12 +178,17 @@ impl Node {
 
     /// Each replica of a group waits for another time before it stands, by its place in line.
     pub(crate) fn set_ranks(&mut self) {
+        for group in self.replicas.keys().copied().collect::<Vec<_>>() {
+            self.set_rank(group);
+        }
+    }
+
+    pub(crate) fn set_rank(&mut self, group: GroupId) {
         let Some(me) = self.me else { return };
         let timing = self.config.timing;
-        for group in self.replicas.keys().copied().collect::<Vec<_>>() {
-            let order = self.order_of(group);
-            let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
-            let replica = self.replicas.get_mut(&group).expect("it was listed");
+        let order = self.order_of(group);
+        let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
+        if let Some(replica) = self.replicas.get_mut(&group) {
             replica.group.set_election_ticks(timing.election_ticks + rank * timing.stagger_ticks);
         }
     }

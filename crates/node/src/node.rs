@@ -1,12 +1,12 @@
 //! The node: takes what happened, lets every part of it come to rest, and says what must be done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::{GroupId, Now, ReplicaId, Response};
 use services::{Catalogue, DeskInput};
-use storage::{LogRecord, Recovered, RecoveredGroup, StateStore, StoreError};
+use storage::{Recovered, RecoveredGroup, StateStore, StoreError};
 
 use crate::behind::News;
 use crate::directory::{Charter, Directory};
@@ -23,6 +23,7 @@ use crate::programs::Programs;
 use crate::quorum;
 use crate::refusals::Refusals;
 use crate::replica::{Around, Findings, Replica};
+use crate::replicas::Replicas;
 use crate::scatter::Scatters;
 
 /// How much later each next in line asks for votes when the owner's connection broke, in ticks. A
@@ -72,7 +73,7 @@ pub struct Node {
     /// The directory as this node knows it.
     pub(crate) map: Directory,
     pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
-    pub(crate) replicas: BTreeMap<GroupId, Replica>,
+    pub(crate) replicas: Replicas,
     pub(crate) offices: BTreeMap<GroupId, Office>,
     pub(crate) refusals: Refusals,
     pub(crate) peers: Peers,
@@ -88,7 +89,7 @@ pub struct Node {
     pub(crate) agenda: VecDeque<Agenda>,
     pub(crate) disk: Disk,
     pub(crate) outputs: Vec<Output>,
-    owners_known: Vec<Option<ReplicaId>>,
+    owners_known: BTreeMap<GroupId, ReplicaId>,
     edge_stale: bool,
     ticks: u64,
     pub(crate) names: u64,
@@ -121,7 +122,7 @@ impl Node {
             identity,
             map: Directory::default(),
             recovered: recovered.groups,
-            replicas: BTreeMap::new(),
+            replicas: Replicas::default(),
             offices: BTreeMap::new(),
             refusals: Refusals::default(),
             peers: Peers::default(),
@@ -137,7 +138,7 @@ impl Node {
             agenda: VecDeque::new(),
             disk: Disk::new(),
             outputs: Vec::new(),
-            owners_known: Vec::new(),
+            owners_known: BTreeMap::new(),
             edge_stale: false,
             ticks: 0,
             names: 0,
@@ -200,9 +201,7 @@ impl Node {
 
     fn tick(&mut self) {
         self.ticks += 1;
-        for replica in self.replicas.values_mut() {
-            replica.group.tick();
-        }
+        self.replicas.each(Replica::tick);
         self.check_errands();
         self.tick_desks();
         self.tick_instances();
@@ -219,9 +218,8 @@ impl Node {
             if self.stage == Stage::Serving {
                 self.mind_placement();
             }
-            for replica in self.replicas.values_mut() {
-                replica.check_transfers(self.now.steady_micros);
-            }
+            let now = self.now.steady_micros;
+            self.replicas.each(|replica| replica.check_transfers(now));
         }
         match self.stage {
             Stage::Forming if self.ticks % 300 == 50 => self.say_what_is_missing(),
@@ -267,20 +265,21 @@ impl Node {
                     Agenda::Again => {}
                 }
             }
-            let groups: Vec<GroupId> = self.replicas.keys().copied().collect();
-            for group in groups {
-                let findings = self.settle_group(group)?;
-                self.act_on(group, findings);
+            let groups = self.replicas.take_touched();
+            for group in &groups {
+                let findings = self.settle_group(*group)?;
+                self.act_on(*group, findings);
                 if group.is_instance() {
-                    self.instance_applied(group)?;
+                    self.instance_applied(*group)?;
                 }
             }
             self.mind_quorum();
             self.mind_offices();
-            self.mind_instances();
+            self.mind_instances(&groups);
+            self.mind_moved();
             self.release_held();
-            self.mind_owners();
-            if self.agenda.is_empty() {
+            self.mind_owners(&groups);
+            if self.agenda.is_empty() && self.replicas.is_settled() {
                 return Ok(());
             }
         }
@@ -288,18 +287,24 @@ impl Node {
 
     fn settle_group(&mut self, group: GroupId) -> Result<Findings, StoreError> {
         let mut findings = Findings::default();
-        let (replica, mut around) = self.around(group);
+        let (replica, mut around) = self.around_still(group);
         if let Some(replica) = replica {
             replica.settle(&mut around, &mut findings)?;
         }
+        self.replicas.note(group);
         if findings.installed && group.is_directory() {
-            self.directory_changed(&crate::directory::Changed::Done);
+            self.directory_changed(&crate::directory::Changed::Done, None);
         }
         Ok(findings)
     }
 
     /// A replica, and what it needs of the node.
     pub(crate) fn around(&mut self, group: GroupId) -> (Option<&mut Replica>, Around<'_>) {
+        self.replicas.get_mut(&group);
+        self.around_still(group)
+    }
+
+    fn around_still(&mut self, group: GroupId) -> (Option<&mut Replica>, Around<'_>) {
         let around = Around {
             store: &mut *self.store,
             outbox: &mut self.outbox,
@@ -309,16 +314,18 @@ impl Node {
             persist: &mut self.disk.want_persist,
             steady_micros: self.now.steady_micros,
         };
-        (self.replicas.get_mut(&group), around)
+        (self.replicas.get_still(group), around)
     }
 
     /// Routes what waits at the edge when ownership has moved.
-    fn mind_owners(&mut self) {
-        let known: Vec<Option<ReplicaId>> =
-            self.replicas.values().map(|replica| replica.group.owner()).collect();
-        if known != self.owners_known {
-            self.owners_known = known;
-            self.edge_stale = true;
+    fn mind_owners(&mut self, groups: &BTreeSet<GroupId>) {
+        for group in groups {
+            let owner = self.replicas.get(group).and_then(|replica| replica.group.owner());
+            let known = match owner {
+                Some(owner) => self.owners_known.insert(*group, owner),
+                None => self.owners_known.remove(group),
+            };
+            self.edge_stale |= known != owner;
         }
         if std::mem::take(&mut self.edge_stale) {
             self.reroute();
@@ -331,8 +338,7 @@ impl Node {
 
     fn flush(&mut self) {
         if !self.disk.records.is_empty() {
-            let lazy = self.replicas.values_mut().filter_map(Replica::take_lazy);
-            let mut records: Vec<LogRecord> = lazy.collect();
+            let mut records = self.replicas.take_lazy();
             records.append(&mut self.disk.records);
             self.disk.bytes_since += records.iter().map(record_bytes).sum::<usize>();
             let batch = self.disk.next_batch;

@@ -397,8 +397,8 @@ impl Node {
             self.close_office(group);
         }
         for (position, term, outcome) in findings.applied {
-            if let replica::Outcome::Directory(changed, _) = &outcome {
-                self.directory_changed(changed);
+            if let replica::Outcome::Directory(changed, about) = &outcome {
+                self.directory_changed(changed, about.as_deref());
             }
             let Some(office) = self.offices.get_mut(&group) else { continue };
             let Some(proposal) = office.proposals.remove(&position) else { continue };

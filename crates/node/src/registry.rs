@@ -77,10 +77,28 @@ pub(crate) struct InstanceEntry {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub(crate) struct Registry {
     pub(crate) instances: BTreeMap<String, InstanceEntry>,
     /// How many groups were ever given to instances. They are never used again.
     given: u32,
+    /// The names of the groups: not stored, as the instances tell them.
+    #[serde(skip)]
+    names: BTreeMap<GroupId, String>,
+}
+
+/// What is stored of it.
+#[derive(Deserialize)]
+struct Stored {
+    instances: BTreeMap<String, InstanceEntry>,
+    given: u32,
+}
+
+impl From<Stored> for Registry {
+    fn from(Stored { instances, given }: Stored) -> Self {
+        let names = instances.iter().map(|(name, entry)| (entry.group, name.clone())).collect();
+        Self { instances, given, names }
+    }
 }
 
 /// A change of it.
@@ -145,7 +163,10 @@ impl Registry {
                 Ok(())
             }),
             RegistryCommand::Deregister { name } => match self.instances.remove(&name) {
-                Some(_) => Changed::Done,
+                Some(entry) => {
+                    self.names.remove(&entry.group);
+                    Changed::Done
+                }
                 None => Changed::Refused(unknown(&name)),
             },
         }
@@ -173,6 +194,7 @@ impl Registry {
         let group = GroupId(GroupId::INSTANCES.0 + self.given);
         self.given += 1;
         let entry = InstanceEntry { group, founders, replicas, options, version: 0 };
+        self.names.insert(group, name.clone());
         self.instances.insert(name, entry);
         Changed::Done
     }
@@ -205,7 +227,12 @@ impl Registry {
     }
 
     pub(crate) fn of_group(&self, group: GroupId) -> Option<(&String, &InstanceEntry)> {
-        self.instances.iter().find(|(_, entry)| entry.group == group)
+        self.instances.get_key_value(self.names.get(&group)?)
+    }
+
+    /// How many were registered and are not any more.
+    pub(crate) fn gone(&self) -> usize {
+        usize::try_from(self.given).unwrap_or(usize::MAX) - self.instances.len()
     }
 }
 
@@ -276,6 +303,25 @@ mod tests {
         assert_ne!(second, first);
         let standings = [first, second, GroupId(second.0 + 1)].map(|g| registry.standing(g));
         assert_eq!(standings, [Standing::Gone, Standing::Registered, Standing::Unknown]);
+    }
+
+    #[test]
+    fn a_group_is_found_by_its_number_also_in_a_registry_that_was_stored() {
+        let mut registry = Registry::default();
+        for name in ["a", "b", "c"] {
+            registry.apply(register(name));
+        }
+        registry.apply(RegistryCommand::Deregister { name: "a".into() });
+        let stored = postcard::to_stdvec(&registry).unwrap();
+        let read: Registry = postcard::from_bytes(&stored).unwrap();
+        assert_eq!(read, registry);
+        let found: Vec<_> = (0..3)
+            .map(|given| read.of_group(GroupId(GroupId::INSTANCES.0 + given)))
+            .map(|found| found.map(|(name, entry)| (name.as_str(), entry.group.0)))
+            .collect();
+        let first = GroupId::INSTANCES.0;
+        assert_eq!(found, [None, Some(("b", first + 1)), Some(("c", first + 2))]);
+        assert_eq!(read.gone(), 1);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::directory::{Changed, Directory, DirectoryCommand};
 use crate::frame::{Chunk, Frame};
 use crate::immortals::Resident;
 use crate::outbox::Outbox;
+use crate::replicas::Touch;
 
 /// How much of the latest documents each partition keeps in memory, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
@@ -163,7 +164,7 @@ impl Replica {
     pub(crate) fn highest_quorum(&self) -> usize {
         let Machine::Directory(directory) = &self.machine else { return 0 };
         let mut highest = directory.effective_quorum();
-        let mut ahead = directory.clone();
+        let mut ahead = directory.without_instances();
         let pending = self.group.entries_after(self.group.applied_position());
         for entry in pending.filter(|entry| entry.kind == EntryKind::Normal) {
             if let Ok(command) = postcard::from_bytes(&entry.data) {
@@ -285,6 +286,23 @@ impl Replica {
         for message in messages {
             outbox.send(message.to, Frame::Raft { group: self.id, message });
         }
+    }
+
+    pub(crate) fn waits_for_the_disk(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    pub(crate) fn has_lazy(&self) -> bool {
+        self.lazy.is_some()
+    }
+
+    /// Time goes on.
+    pub(crate) fn tick(&mut self) -> Touch {
+        let was_at_rest = self.group.is_at_rest();
+        self.group.tick();
+        // Of documents there are few groups, and more that depends on them.
+        let is_still = self.id.is_instance() && was_at_rest && self.group.is_at_rest();
+        if is_still { Touch::Still } else { Touch::Touched }
     }
 
     /// The commit position that was not worth a sync, to go with the next records.
@@ -438,7 +456,10 @@ impl Replica {
     }
 
     /// Gives up transfers that have stood still.
-    pub(crate) fn check_transfers(&mut self, steady_micros: u64) {
+    pub(crate) fn check_transfers(&mut self, steady_micros: u64) -> Touch {
+        if self.outgoing.is_empty() {
+            return Touch::Still;
+        }
         let stuck = |transfer: &Transfer| {
             steady_micros.saturating_sub(transfer.moved) > TRANSFER_PATIENCE_MICROS
         };
@@ -447,6 +468,7 @@ impl Replica {
         for to in stuck {
             self.end_transfer(to, false);
         }
+        Touch::Touched
     }
 
     // Snapshots in.

@@ -13,6 +13,7 @@ use crate::directory::DirectoryCommand;
 use crate::edge::Purpose;
 use crate::io::{Level, Output};
 use crate::node::{Node, Stage};
+use crate::replicas::Touch;
 
 impl Node {
     pub(crate) fn node_group_state(&self) -> Response {
@@ -179,11 +180,10 @@ impl Node {
 
     fn document_count(&mut self) -> u64 {
         let mut count = 0;
-        for replica in self.replicas.values_mut() {
-            if let Some(partition) = replica.partition() {
-                count += partition.document_count();
-            }
-        }
+        self.replicas.each(|replica| {
+            count += replica.partition().map_or(0, |partition| partition.document_count());
+            Touch::Still
+        });
         count
     }
 }

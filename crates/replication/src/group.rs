@@ -61,6 +61,11 @@ pub struct Group {
     election_ticks: usize,
     /// Another has this replica's vote, and so many ticks to make something of it.
     vote_ticks: usize,
+    /// The last entry that was here when this replica began.
+    pub(crate) began_at: Position,
+    /// Up to there all is committed, as an owner has said, and the term in which one has said last how far
+    /// it is.
+    pub(crate) told_committed: (Position, Term),
 }
 
 impl Group {
@@ -91,6 +96,7 @@ impl Group {
             // one instead of taking entries.
             raw.raft.pending_request_snapshot = 1;
         }
+        let began_at = Position(raw.raft.raft_log.last_index());
         let record = LogRecord::Base { group: options.group, position: base, term: base_term };
         Ok(Self {
             options,
@@ -111,6 +117,8 @@ impl Group {
             vote_ticks: 0,
             installs: VecDeque::new(),
             handed_out: applied,
+            began_at,
+            told_committed: (Position(0), Term(0)),
         })
     }
 
@@ -168,10 +176,14 @@ impl Group {
             _ => {}
         }
         let (from, term) = (message.from, self.raw.raft.term);
+        let (said_in, committed) = (message.term, Position(message.commit));
         let is_behind = self.is_behind(&message);
         match kind {
             MessageKind::Campaign => self.campaign_for_owner(message),
             _ => self.step(message),
+        }
+        if self.raw.raft.term == said_in {
+            self.hear_commit(kind, committed);
         }
         if self.raw.raft.leader_id != raft::INVALID_ID {
             self.vote_ticks = 0;
@@ -488,6 +500,18 @@ impl Group {
             }
             _ => {}
         }
+    }
+
+    /// The owner says how far it has come; in a heartbeat only as far as it knows this replica to have it.
+    fn hear_commit(&mut self, kind: MessageKind, committed: Position) {
+        let knows = match kind {
+            MessageKind::Append => true,
+            MessageKind::Heartbeat => committed >= self.last(),
+            _ => return,
+        };
+        let (known, term) = self.told_committed;
+        let term = if knows { self.term() } else { term };
+        self.told_committed = (known.max(committed), term);
     }
 
     /// Who refuses its vote says what is committed. raft-rs listens, but not to one in an earlier

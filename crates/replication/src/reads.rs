@@ -66,6 +66,11 @@ impl Reads {
         }
     }
 
+    /// Nobody waits, and nobody is to be answered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.round.is_none() && self.waiting.is_empty() && !self.has_answers()
+    }
+
     pub(crate) fn has_answers(&self) -> bool {
         !self.confirmed.is_empty() || !self.refused.is_empty()
     }

@@ -55,6 +55,26 @@ impl Group {
         self.is_owner() && self.raw.raft.apply_to_current_term()
     }
 
+    /// Everything is applied that was committed when this replica heard of its owner: what was committed
+    /// before its term, what it has said since, and what was here when the replica began, so much of it
+    /// as is still here.
+    pub fn has_caught_up(&self) -> bool {
+        let (committed, term) = self.told_committed;
+        let is_told = self.is_owner() || term == self.term();
+        let known = committed.max(self.began_at.min(self.last())).max(self.committed_position());
+        is_told && self.raw.raft.apply_to_current_term() && self.applied_position() >= known
+    }
+
+    /// There is nothing to do, as long as nothing goes in: no ready, no ticket that waits, no hand-over under
+    /// way.
+    pub fn is_at_rest(&self) -> bool {
+        self.notes.is_empty()
+            && self.first_records.is_empty()
+            && self.reads.is_empty()
+            && self.raw.raft.lead_transferee.is_none()
+            && !self.raw.has_ready()
+    }
+
     /// In force now.
     pub fn members(&self) -> &Members {
         &self.members

@@ -24,6 +24,7 @@
 //! | `lazy`, `work 1` | the state machine works only when told |
 //! | `forge 1 2 t1 heartbeat 9` | replica 1 gets a false message from 2 |
 //! | `show 1` | the status |
+//! | `level 1` | whether it has caught up |
 
 #![expect(clippy::unwrap_used, reason = "a mistake in a script ends the test")]
 
@@ -47,6 +48,7 @@ macro_rules! scripts {
 
 scripts! {
     election_by_hint
+    who_begins_has_caught_up_when_an_owner_says_so
     election_by_timeout
     who_has_more_does_not_wait_for_its_turn
     who_has_more_and_hears_of_the_loss_late_does_not_wait
@@ -166,6 +168,10 @@ impl Player {
             "work" => world.work(id, count(2).unwrap_or(usize::MAX)),
             "forge" => self.forge(id, &words[2..]),
             "show" => self.show(id),
+            "level" => {
+                let level = world.group(id).has_caught_up();
+                world.tell(id, if level { "has caught up" } else { "has not caught up" });
+            }
             _ => panic!("{line:?} means nothing"),
         }
         for id in self.world.up() {

@@ -1,6 +1,7 @@
 //! One owner alone, its log a list: what it does with what others send, with its clock, with impulses that
 //! find no room, and with upgrades.
 
+mod lost;
 mod quiet;
 mod shelf;
 mod upgrades;
@@ -32,6 +33,8 @@ struct Log {
     /// What is not so as usual.
     standings: BTreeMap<GroupId, Standing>,
     directory: Position,
+    /// It is not known whether there is more.
+    is_behind: bool,
 }
 
 impl Entries for Log {
@@ -39,6 +42,10 @@ impl Entries for Log {
         // The first one is at position 1.
         let skipped = usize::try_from(position.0).expect(GOOD);
         self.entries.iter().skip(skipped).cloned().collect()
+    }
+
+    fn has_caught_up(&self) -> bool {
+        !self.is_behind
     }
 
     fn members_at(&self, _position: Position) -> Vec<u8> {
@@ -64,6 +71,8 @@ struct Owner {
     space: Space,
     log: Log,
     now: Now,
+    /// In which it is the owner.
+    term: Term,
     program: u64,
     told: BytesMut,
     /// What the program was given.
@@ -132,6 +141,7 @@ impl Owner {
             space,
             log: Log::default(),
             now: Now { steady_micros: 100_000_000, wall: Moment(50_000_000) },
+            term: TERM,
             program: 0,
             told: BytesMut::new(),
             inputs: Vec::new(),
@@ -217,7 +227,17 @@ impl Owner {
     }
 
     fn commit(&mut self, entry: Bytes) -> Vec<Between> {
-        self.commit_in(TERM, entry)
+        self.commit_in(self.term, entry)
+    }
+
+    /// Of what waits only so many entries are committed, and another owner opens.
+    fn changes_owner(&mut self, committed: usize) {
+        let waiting = self.waiting.take().expect("something waits").into_iter();
+        waiting.take(committed).for_each(|entry| drop(self.commit(entry)));
+        self.step(Input::Closed);
+        self.term.0 += 1;
+        self.step(Input::Opened { term: self.term });
+        assert!(self.instance.is_primary());
     }
 
     /// An entry comes that an owner of that term has proposed.
@@ -368,29 +388,6 @@ fn a_gap_is_not_taken_and_the_sender_is_told_where_to_begin() {
 }
 
 #[test]
-fn what_was_confirmed_and_lost_is_missing_where_durability_is_in_memory_and_the_rest_comes() {
-    for memory in [false, true] {
-        let mut owner = Owner::new();
-        let mut settings = owner.instance.settings().clone();
-        settings.memory = memory;
-        owner.step(Input::Settings(settings));
-        owner.comes(1, 2);
-        // The sender was told that 3 and 4 are logged, by an owner that forgot them.
-        owner.floor = 5;
-        let said = owner.comes(5, 2);
-        if memory {
-            assert_eq!(owner.handled(), [1, 2, 5, 6]);
-            owner.comes(7, 1);
-            owner.comes(6, 2);
-            assert_eq!(owner.handled(), [1, 2, 5, 6, 7]);
-        } else {
-            let again = Between::Received { lane: Lane::Stream, logged: 2, again: Some(3) };
-            assert_eq!((said, owner.handled()), (vec![again], vec![1, 2]));
-        }
-    }
-}
-
-#[test]
 fn a_message_is_confirmed_when_it_is_logged() {
     let mut owner = Owner::new();
     let said = owner.comes(1, 2);
@@ -477,30 +474,6 @@ fn a_sender_that_is_not_known_waits_and_one_that_is_gone_is_not_heard() {
     owner.log.standings.clear();
     owner.comes_from(newcomer, 1, 1);
     assert_eq!(owner.handled(), [1]);
-}
-
-#[test]
-fn senders_that_are_gone_are_forgotten_when_there_are_many_and_nothing_of_them_comes_again() {
-    const MANY: u32 = 16_500;
-    let mut owner = Owner::new();
-    let sender = |number| GroupId(THEIRS.0 + number);
-    for number in 0..MANY {
-        owner.comes_from(sender(number), 1, 1);
-    }
-    assert_eq!(owner.instance.senders().count(), MANY as usize);
-    owner.log.standings.extend((10..MANY).map(|number| (sender(number), Standing::Gone)));
-    owner.log.directory = Position(300);
-    owner.step(Input::Tick);
-    assert!(owner.instance.senders().count() < 7_000);
-    let before = owner.handled().len();
-    assert_eq!(owner.comes_from(sender(20), 1, 1), [], "it is gone");
-    // One that has not heard of it waits with senders that it does not know.
-    owner.log.standings.clear();
-    owner.log.directory = Position(299);
-    assert_eq!(owner.comes_from(sender(20), 1, 1), []);
-    assert_eq!(owner.handled().len(), before);
-    assert_eq!(owner.comes_from(sender(5), 1, 2).len(), 1, "one that is known goes on");
-    assert_eq!(owner.handled().len(), before + 1);
 }
 
 #[test]
@@ -643,6 +616,27 @@ fn with_a_standby() -> (Owner, impl FnMut(&mut Owner)) {
         owner.waits(100_000);
     };
     (owner, tick)
+}
+
+#[test]
+fn a_replay_ends_when_all_is_told_that_is_known_to_be_logged() {
+    let mut owner = Owner::new();
+    owner.comes(1, 1);
+    owner.comes(2, 1);
+    let mut entries: VecDeque<_> = owner.log.entries.into_iter().map(|(.., entry)| entry).collect();
+    let last = entries.pop_back().expect("it was given some");
+    let mut other = Owner::replica(2, &[1, 2]);
+    other.log.is_behind = true;
+    entries.into_iter().for_each(|entry| drop(other.commit(entry)));
+    other.attach(0, 0);
+    let ended = |owner: &Owner| owner.heard.contains(&ToProgram::EndOfReplay { input: 3 });
+    assert!(other.instance.status().caught_up, "as far as it knows");
+    other.waits(1_000_000);
+    other.commit(last);
+    assert_eq!((other.handled(), ended(&other)), (vec![1, 2], false));
+    other.log.is_behind = false;
+    other.step(Input::Tick);
+    assert!(ended(&other), "{:?}", other.heard);
 }
 
 #[test]

@@ -14,12 +14,44 @@ fn short(number: usize) -> u8 {
 
 /// A message to the other instance, as an LB writes it. 1 is a fork, 2 an impulse.
 fn rpc(kind: u8) -> Vec<u8> {
-    let body = [&[0, short(6)][..], b"theirs", &[0, short(1), kind, b'v']].concat();
+    rpc_with(kind, b'v')
+}
+
+pub(super) fn rpc_with(kind: u8, payload: u8) -> Vec<u8> {
+    let body = [&[0, short(6)][..], b"theirs", &[0, short(1), kind, payload]].concat();
     [&[short(body.len())][..], &body].concat()
 }
 
-fn checkpoint() -> Vec<u8> {
+pub(super) fn checkpoint() -> Vec<u8> {
     [&[short(2), 8, short(3)][..], b"abc"].concat()
+}
+
+impl Owner {
+    /// A program of AMBROSIA's, in the place of its own. What that is told is not for the program of the
+    /// owner.
+    pub(super) fn attach_ambrosias(&mut self, number: u64, upgrade_to: u64) -> u64 {
+        self.step(Input::Detached { program: self.program });
+        let (instance, active_active) = ("ours".to_owned(), true);
+        let (committer_id, program_version) = (7, 0);
+        let options =
+            AmbrosiaOptions { instance, active_active, committer_id, program_version, upgrade_to };
+        let (mut door, mut said) = (AmbrosiaDoor::new(options), Vec::new());
+        door.hear(Bytes::new(), &mut said).expect(GOOD);
+        let Some(ToNode::Hello(hello)) = said.pop() else { panic!("{said:?}") };
+        let (program, door) = (self.program + number, Door::Ambrosia(Box::new(door)));
+        self.with(|instance, ground, outputs| {
+            instance.attach(ground, program, door, hello, outputs).expect(GOOD);
+        });
+        program
+    }
+
+    /// All that the program is told leaves.
+    pub(super) fn drains(&mut self, program: u64) {
+        for _ in 0..10 {
+            self.step(Input::Drained { program, bytes: u64::MAX });
+            self.waits(100_000);
+        }
+    }
 }
 
 /// An owner with a program of AMBROSIA's that was asked for a checkpoint, and has written all of it.
@@ -31,23 +63,7 @@ struct Taken {
 impl Taken {
     fn new() -> Self {
         let mut owner = Owner::new();
-        owner.step(Input::Detached { program: owner.program });
-        let (instance, active_active) = ("ours".to_owned(), true);
-        let options = AmbrosiaOptions {
-            instance,
-            active_active,
-            committer_id: 7,
-            program_version: 0,
-            upgrade_to: 0,
-        };
-        let (mut door, mut said) = (AmbrosiaDoor::new(options), Vec::new());
-        door.hear(Bytes::new(), &mut said).expect(GOOD);
-        let Some(ToNode::Hello(hello)) = said.pop() else { panic!("{said:?}") };
-        // What it is told is not for the program of the owner.
-        let (program, door) = (owner.program + 1, Door::Ambrosia(Box::new(door)));
-        owner.with(|instance, ground, outputs| {
-            instance.attach(ground, program, door, hello, outputs).expect(GOOD);
-        });
+        let program = owner.attach_ambrosias(1, 0);
         let mut taken = Self { owner, program };
         assert!(taken.owner.instance.is_primary());
         taken.owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });

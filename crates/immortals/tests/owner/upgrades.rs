@@ -7,6 +7,7 @@ use immortals::{Ask, Between, Entry, Input, Lane, Told, UpgradeOutcome};
 use protocol::Term;
 use protocol::immortal::{Message, Status, ToNode};
 
+use super::quiet::{checkpoint, rpc_with};
 use super::{GOOD, Owner, TERM, THEIRS};
 
 #[test]
@@ -244,4 +245,82 @@ fn whether_an_upgrade_was_taken_out_is_answered_as_the_log_has_it() {
         let refused = matches!(owner.answers[..], [Told::Refused(_)]);
         assert_eq!((refused, owner.answers.len()), (made, 1));
     }
+}
+
+/// An owner that is to be upgraded and has no program.
+fn owner_for_ambrosias() -> Owner {
+    let mut owner = Owner::new();
+    owner.comes(1, 1);
+    owner.step(Input::Detached { program: owner.program });
+    owner.set_upgrade(1, 1);
+    owner
+}
+
+#[test]
+fn an_upgrade_in_which_a_program_of_ambrosias_ends_again_and_again_is_given_up() {
+    let mut owner = owner_for_ambrosias();
+    for number in 1..=3 {
+        assert!(!owner.instance.has_given_up_the_upgrade(), "it is tried three times");
+        let program = owner.attach_ambrosias(number, 1);
+        owner.drains(program);
+        assert!(owner.instance.status().attached, "try {number}");
+        assert_eq!(owner.instance.inputs(), 3, "START, the message and the upgrade");
+        owner.step(Input::Detached { program });
+    }
+    assert_eq!((owner.instance.status().held, owner.instance.version_in_use()), (None, 0));
+    assert!(owner.instance.has_given_up_the_upgrade());
+    // The old one goes on.
+    owner.attach(0, 0);
+    owner.comes(2, 1);
+    assert_eq!(owner.handled().last(), Some(&2));
+}
+
+#[test]
+fn a_program_of_ambrosias_that_makes_an_upgrade_at_last_is_the_new_version() {
+    let mut owner = owner_for_ambrosias();
+    for number in 1..=2 {
+        let program = owner.attach_ambrosias(number, 1);
+        owner.drains(program);
+        owner.step(Input::Detached { program });
+    }
+    let program = owner.attach_ambrosias(3, 1);
+    owner.drains(program);
+    owner.step(Input::Heard { program, bytes: checkpoint().into() });
+    assert_eq!(owner.instance.version_in_use(), 1);
+}
+
+#[test]
+fn when_another_copy_has_made_an_upgrade_the_failures_at_it_are_forgotten() {
+    let mut owner = owner_for_ambrosias();
+    let program = owner.attach_ambrosias(1, 1);
+    owner.step(Input::Detached { program });
+    let outcome = UpgradeOutcome::Done;
+    owner.commit_in(Term(0), Entry::Upgraded { input: 3, outcome }.encode());
+    // One that is careful is told one input at a time.
+    owner.attach_ambrosias(2, 1);
+    assert_eq!(owner.instance.status().done, 3);
+}
+
+#[test]
+fn what_was_said_in_an_upgrade_that_is_given_up_is_not_compared_with() {
+    let mut owner = owner_for_ambrosias();
+    let program = owner.attach_ambrosias(1, 1);
+    // It says something in the upgrade, and meanwhile something is logged.
+    owner.step(Input::Heard { program, bytes: rpc_with(1, b'n').into() });
+    owner.comes(2, 1);
+    owner.waits(1_000_000);
+    owner.step(Input::Detached { program });
+    owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input: 3 } });
+    assert!(owner.instance.has_given_up_the_upgrade());
+    // The old one has other words.
+    let program = owner.attach_ambrosias(2, 0);
+    owner.drains(program);
+    owner.step(Input::Heard { program, bytes: rpc_with(1, b'o').into() });
+    owner.comes(3, 1);
+    // At a checkpoint it is known what it has handled.
+    owner.step(Input::Ask { ticket: 2, ask: Ask::Checkpoint });
+    owner.drains(program);
+    owner.step(Input::Heard { program, bytes: checkpoint().into() });
+    let status = owner.instance.status();
+    assert_eq!((status.attached, status.diverged), (true, None));
 }

@@ -113,6 +113,10 @@ impl Entries for View<'_> {
         found
     }
 
+    fn has_caught_up(&self) -> bool {
+        true
+    }
+
     fn members_at(&self, position: Position) -> Vec<u8> {
         position.0.to_le_bytes().to_vec()
     }
