@@ -424,6 +424,8 @@ impl Instance {
                 }
             }
             Between::Send { .. } if !self.takes_from(ground.entries, from) => {}
+            Between::Send { name, .. }
+                if Self::is_of_a_former_life(ground.entries, from, &name) => {}
             Between::Send { lane, name, floor, first, count, messages } => {
                 self.mind_what_was_lost(from, lane, (&name, floor), outputs);
                 let got = self.take_sent(from, lane, name, floor, (first, count, messages));
