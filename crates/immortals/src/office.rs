@@ -456,6 +456,8 @@ impl Instance {
                 }
             }
             Between::Send { .. } if !self.takes_from(ground.entries, from) => {}
+            Between::Send { name, .. }
+                if Self::is_of_a_former_life(ground.entries, from, &name) => {}
             Between::Send { lane, name, floor, first, count, messages } => {
                 let sent = (first, count, messages);
                 if let Ok(Some(message)) = self.take_sent(from, lane, (name, floor), sent, outputs)

@@ -35,6 +35,16 @@ impl Instance {
             && self.ledger.senders_count() < SENDERS_MAX
     }
 
+    /// Whether the name of a sender has gone to another instance since: what still comes of the former one
+    /// must not stand among what the new one says.
+    pub(crate) fn is_of_a_former_life(entries: &dyn Entries, from: GroupId, name: &str) -> bool {
+        match entries.resolve(name) {
+            // Groups are given out in order.
+            Some(present) => present > from,
+            None => entries.standing(from) == Standing::Gone,
+        }
+    }
+
     /// A sender has forgotten what was confirmed to it, and here it is not: it was lost with the memory of
     /// a majority. The stream goes on where the sender still has it, and the log says so between what came
     /// before and what follows. If the ownership is lost before it is logged, the next owner finds the

@@ -222,7 +222,7 @@ impl Node {
         };
         match (NodeGroupRequest::parse(&request.body).map_err(unknown)?, request.method) {
             (NodeGroupRequest::Join(join), Method::Post) => {
-                self.join_request(&join.member_group_reference).map(Some)
+                self.join_request(purpose, &join.member_group_reference)
             }
             (NodeGroupRequest::UpdateQuorum(update), Method::Patch) => {
                 self.update_quorum(purpose, update.membership_quorum)?;

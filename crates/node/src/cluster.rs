@@ -52,6 +52,9 @@ impl Node {
 
     /// Somebody says who it is.
     pub(crate) fn greeted(&mut self, link: u64, hello: Hello) {
+        if self.only_looks(link) {
+            return self.looked(&hello);
+        }
         if hello.wire_version != WIRE_VERSION {
             let why = format!(
                 "node {} speaks version {} of the peers' protocol, this one version {WIRE_VERSION}: \
@@ -424,12 +427,16 @@ impl Node {
         }
     }
 
+    pub(crate) fn usual_addresses(&self) -> Vec<String> {
+        let members = self.map.members.values().map(|member| &member.uri);
+        let named = self.config.peers.iter().chain(&self.config.join);
+        members.chain(named).cloned().collect()
+    }
+
     /// The addresses of all nodes that this one should have a link to.
     pub(crate) fn dial_all(&mut self) {
-        let mut addresses: Vec<String> =
-            self.map.members.values().map(|member| member.uri.clone()).collect();
-        addresses.extend(self.config.peers.iter().cloned());
-        addresses.extend(self.config.join.iter().cloned());
+        let mut addresses = self.usual_addresses();
+        addresses.extend(self.looked_at().map(str::to_owned));
         addresses.retain(|address| *address != self.config.public_uri);
         addresses.sort_unstable();
         addresses.dedup();

@@ -27,6 +27,7 @@ mod frame;
 mod immortal_rest;
 mod immortals;
 mod io;
+mod leaving;
 mod life;
 mod movement;
 mod node;

@@ -15,6 +15,7 @@ use crate::edge::Edge;
 use crate::frame::{self, Frame, Ping, Told};
 use crate::immortals::Immortals;
 use crate::io::{Input, Level, NodeConfig, Output};
+use crate::leaving::Leaving;
 use crate::life::{Identity, check_config, read_identity};
 use crate::office::Office;
 use crate::outbox::Outbox;
@@ -98,6 +99,8 @@ pub struct Node {
     pub(crate) stood: BTreeMap<GroupId, u64>,
     pub(crate) moved_last: u64,
     pub(crate) said_flag_differs: bool,
+    /// It looks at the cluster that it is to join.
+    pub(crate) leaving: Option<Leaving>,
 }
 
 impl Node {
@@ -146,6 +149,7 @@ impl Node {
             stood: BTreeMap::new(),
             moved_last: 0,
             said_flag_differs: false,
+            leaving: None,
         };
         node.begin()?;
         Ok(node)
@@ -203,6 +207,7 @@ impl Node {
         self.ticks += 1;
         self.replicas.each(Replica::tick);
         self.check_errands();
+        self.mind_leaving();
         self.tick_desks();
         self.tick_instances();
         if self.ticks.is_multiple_of(10) {
@@ -365,8 +370,10 @@ impl Node {
             return;
         }
         self.peers.opened(link, dialed, self.now.steady_micros);
-        self.outbox.send_on(link, Frame::Hello(self.hello()));
-        self.outbox.send_on(link, Frame::Ping(self.ping()));
+        if !self.only_looks(link) {
+            self.outbox.send_on(link, Frame::Hello(self.hello()));
+            self.outbox.send_on(link, Frame::Ping(self.ping()));
+        }
     }
 
     /// A dead process's sockets are closed by its kernel: the quickest news of a death there is.

@@ -73,6 +73,14 @@ impl Node {
         self.introduce(program, Door::Ambrosia(Box::new(door)), hello);
     }
 
+    /// The group of the instance that a program is attached to.
+    pub fn group_of_program(&self, program: u64) -> Option<GroupId> {
+        match self.programs.get(&program)? {
+            Program::Attached(group) => Some(*group),
+            Program::Nameless(_) => None,
+        }
+    }
+
     pub(crate) fn program_said(&mut self, program: u64, bytes: Bytes) {
         match self.programs.get_mut(&program) {
             None => {}

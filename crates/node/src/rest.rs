@@ -11,9 +11,7 @@ use serde_json::json;
 use crate::client::only;
 use crate::directory::DirectoryCommand;
 use crate::edge::Purpose;
-use crate::io::{Level, Output};
-use crate::node::{Node, Stage};
-use crate::replicas::Touch;
+use crate::node::Node;
 
 impl Node {
     pub(crate) fn node_group_state(&self) -> Response {
@@ -138,52 +136,5 @@ impl Node {
             .map_err(|why| Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied))?;
         self.direct(purpose.clone(), &DirectoryCommand::SetQuorum { quorum });
         Ok(())
-    }
-
-    /// This node leaves its cluster of one, which must be empty, and joins another. It is answered
-    /// before that is done; the quorum in the request means nothing, as the cluster has one.
-    pub(crate) fn join_request(&mut self, reference: &str) -> Result<Response, Problem> {
-        let refused =
-            |why: String| Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied);
-        let contact = reference.trim_end_matches('/');
-        let contact = contact.strip_suffix(node_group::LINK).unwrap_or(contact).to_owned();
-        if !contact.starts_with("http://") || contact == self.config.public_uri {
-            return Err(refused(format!(
-                "memberGroupReference must be the node group of another node, such as \
-                 http://127.0.0.1:8001{}, not '{reference}'",
-                node_group::LINK
-            )));
-        }
-        if self.map.members.values().any(|member| member.uri == contact) {
-            return Ok(self.node_group_state());
-        }
-        if self.map.size() > 1 {
-            return Err(refused(format!(
-                "this node belongs to a cluster of {} nodes already; start one with an empty \
-                 --sandbox to join another cluster",
-                self.map.size()
-            )));
-        }
-        let (documents, instances) = (self.document_count(), self.map.registry.instances.len());
-        if documents > 0 || instances > 0 {
-            return Err(refused(format!(
-                "this node has {documents} documents and {instances} immortals of its own, which \
-                 would be lost by joining. Move them first, or start it with an empty --sandbox. \
-                 Nothing was changed"
-            )));
-        }
-        self.note(Level::Info, format!("leaving the cluster of one to join {contact}"));
-        self.stage = Stage::Ended;
-        self.outputs.push(Output::Rejoin { contact });
-        Ok(Response::bytes(200, bytes::Bytes::new()))
-    }
-
-    fn document_count(&mut self) -> u64 {
-        let mut count = 0;
-        self.replicas.each(|replica| {
-            count += replica.partition().map_or(0, |partition| partition.document_count());
-            Touch::Still
-        });
-        count
     }
 }

@@ -354,9 +354,7 @@ impl World {
             machine.join = Some(self.machines[0].uri.clone());
         } else {
             machine.foreign = true;
-            for seconds in [1, 2, 4] {
-                self.agenda.after(seconds * SECOND, Event::Join { machine: number });
-            }
+            self.agenda.after(SECOND, Event::Join { machine: number });
         }
         self.machines.push(machine);
         self.agenda.after(0, Event::Start { machine: number });
@@ -374,5 +372,7 @@ impl World {
         });
         let request = Request::new(Method::Post, protocol::node_group::LINK).with_json(&body);
         self.knock(machine, NOBODY, Box::new(request));
+        // It is refused while there is nobody whom it could join.
+        self.agenda.after(2 * SECOND, Event::Join { machine });
     }
 }

@@ -22,6 +22,8 @@ pub struct Report {
     pub things: u64,
     /// How many answers were held against the rules.
     pub answers: u64,
+    /// How many lives of instances that were registered anew programs have had inputs in.
+    pub lives: u64,
 }
 
 /// A run that broke a rule. A panic in a node counts as one.
@@ -57,6 +59,7 @@ pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
         time: world.agenda.now(),
         things: world.trace.things(),
         answers: world.referee.judged() + world.troupe.books.judged(),
+        lives: world.troupe.books.lives(),
     })
 }
 

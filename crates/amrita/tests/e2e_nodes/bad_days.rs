@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cluster::{Cluster, available, free_ports, node_arguments, uri};
-use crate::http::Ask;
+use crate::http::{Ask, Reply};
 
 #[test]
 fn a_flipped_bit_in_the_log_is_noticed_and_the_node_is_mended_from_its_peers() {
@@ -145,15 +145,53 @@ fn a_node_with_documents_cannot_join_and_loses_nothing() {
     }
 }
 
+fn join(cluster: &Cluster, port: u16) -> Reply {
+    let body = json!({"kind": "JoinPeerRequest", "memberGroupReference": uri(port)});
+    cluster.ask(0, &Ask::new("POST", "/core/node-groups/default").json(&body))
+}
+
 #[test]
-fn a_node_that_is_to_join_nobody_says_so_and_may_be_told_another() {
-    let cluster = Cluster::started(1);
-    let other = cluster.another(1);
-    let join = |port: u16| {
-        let body = json!({"kind": "JoinPeerRequest", "memberGroupReference": uri(port)});
-        cluster.ask(0, &Ask::new("POST", "/core/node-groups/default").json(&body))
+fn a_node_that_is_to_join_an_address_without_a_cluster_stays_as_it_is() {
+    let mut cluster = Cluster::started(1);
+    cluster.wait_until_whole();
+    let before = replica_of(&cluster, 0);
+    let refused = |port: u16, words: &str| {
+        let reply = join(&cluster, port);
+        assert_eq!((reply.status, reply.code()), (409, "REFUSED"), "{}", reply.body);
+        assert_eq!(reply.body["outcome"], "notApplied", "{}", reply.body);
+        let message = reply.message();
+        assert!(message.contains(words) && message.contains("Nothing was changed"), "{message}");
     };
-    assert_eq!(join(free_ports(1)[0]).status, 200);
+    let nobody = free_ports(1)[0];
+    refused(nobody, "Start it, see that it can be reached");
+    // Somebody takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    refused(silent.local_addr().expect("it is bound").port(), "no node of a cluster answers");
+    // A node that waits for another to form a cluster with.
+    let waiting = cluster.another_that_waits();
+    refused(waiting.port(0), "belongs to no cluster yet");
+    // One of the same name.
+    let twin = cluster.another_called(&cluster.member(0).id.clone());
+    refused(twin.port(0), "another --id");
+    let post =
+        Ask::new("POST", "/core/examples").json(&json!({"name": "n", "documentSelfLink": "n"}));
+    assert_eq!(cluster.ask(0, &post).status, 200);
+    assert!(!cluster.member(0).sandbox.join("left-1").exists(), "nothing was put aside");
+    cluster.kill(0);
+    cluster.start(0);
+    cluster.wait_until_whole();
+    assert_eq!(cluster.get(0, "/core/examples/n").body["name"], "n");
+    assert_eq!(replica_of(&cluster, 0), before);
+}
+
+#[test]
+fn a_node_whose_new_cluster_has_gone_says_so_and_may_be_told_another() {
+    let cluster = Cluster::started(1);
+    // It answers and cannot admit anybody, as its majority is gone.
+    let mut others = cluster.another(3);
+    (1..3).for_each(|which| others.kill(which));
+    assert_eq!(join(&cluster, others.port(0)).status, 200);
+    others.kill(0);
     let post = Ask::new("POST", "/core/examples").json(&json!({"name": "n"}));
     let refused = cluster.wait_for("a refusal", || {
         post.send(cluster.port(0)).ok().filter(|reply| reply.code() == "NO_OWNER")
@@ -162,7 +200,8 @@ fn a_node_that_is_to_join_nobody_says_so_and_may_be_told_another() {
     cluster.wait_for("a line in the log", || {
         cluster.log(0).contains("no node of that is reached").then_some(())
     });
-    assert_eq!(join(other.port(0)).status, 200);
+    let other = cluster.another(1);
+    assert_eq!(join(&cluster, other.port(0)).status, 200);
     cluster.wait_for("both to be one cluster", || {
         let group = Ask::get("/core/node-groups/default").send(cluster.port(0)).ok()?;
         (available(&group.body) == 2).then_some(())
@@ -174,7 +213,7 @@ fn a_node_with_an_immortal_cannot_join_either() {
     let cluster = Cluster::started(1);
     let register = Ask::new("POST", "/core/immortals").json(&json!({"name": "kept"}));
     cluster.wait_for("the instance to be registered", || {
-        register.send(cluster.port(0)).ok().filter(crate::http::Reply::is_success)
+        register.send(cluster.port(0)).ok().filter(Reply::is_success)
     });
     let other = cluster.another(1);
     let join = json!({

@@ -46,6 +46,25 @@ impl Cluster {
         cluster
     }
 
+    /// One node of two: it waits for the other to form a cluster with.
+    pub(crate) fn another_that_waits(&self) -> Self {
+        assert!(self._turn.is_some(), "only the first cluster of a test makes another");
+        let mut cluster = Self::make(2, None);
+        cluster.start(0);
+        cluster
+            .wait_for("it to answer", || Ask::get("/core/management").send(cluster.port(0)).ok());
+        cluster
+    }
+
+    /// One node, that has a name which another one has.
+    pub(crate) fn another_called(&self, id: &str) -> Self {
+        assert!(self._turn.is_some(), "only the first cluster of a test makes another");
+        let mut cluster = Self::make(1, None);
+        id.clone_into(&mut cluster.members[0].id);
+        cluster.start_all();
+        cluster
+    }
+
     fn make(count: usize, turn: Option<MutexGuard<'static, ()>>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

@@ -35,6 +35,8 @@ struct Log {
     directory: Position,
     /// It is not known whether there is more.
     is_behind: bool,
+    /// Who has that name, if it is not [`THEIRS`] any more.
+    theirs: Option<GroupId>,
 }
 
 impl Entries for Log {
@@ -53,7 +55,7 @@ impl Entries for Log {
     }
 
     fn resolve(&self, name: &str) -> Option<GroupId> {
-        (name == "theirs").then_some(THEIRS)
+        (name == "theirs").then_some(self.theirs.unwrap_or(THEIRS))
     }
 
     fn standing(&self, group: GroupId) -> Standing {
@@ -474,6 +476,20 @@ fn a_sender_that_is_not_known_waits_and_one_that_is_gone_is_not_heard() {
     owner.log.standings.clear();
     owner.comes_from(newcomer, 1, 1);
     assert_eq!(owner.handled(), [1]);
+}
+
+#[test]
+fn what_comes_late_of_a_sender_whose_name_another_has_now_is_not_taken() {
+    let mut owner = Owner::new();
+    owner.comes_from(THEIRS, 1, 1);
+    let anew = GroupId(THEIRS.0 + 1);
+    owner.log.theirs = Some(anew);
+    owner.comes_from(anew, 1, 3);
+    assert_eq!(owner.handled(), [1, 1, 2, 3]);
+    owner.comes_from(THEIRS, 2, 5);
+    assert_eq!(owner.handled(), [1, 1, 2, 3], "that was said in the former life");
+    owner.comes_from(anew, 4, 1);
+    assert_eq!(owner.handled(), [1, 1, 2, 3, 4]);
 }
 
 #[test]

@@ -189,14 +189,20 @@ impl Desk {
         item: Item,
     ) -> Result<(), StoreError> {
         let number = self.next_number();
-        let current = match self.lines.get(link).and_then(Line::head) {
+        let mut current = match self.lines.get(link).and_then(Line::head) {
             Some(ahead) => ahead,
             None => turn.latest(link)?,
         };
-        // What has expired and is still there is purged before a new life begins. The write comes back
-        // fenced then and is run again, on nothing: it must not go on with the old history.
-        if item.is_post() && current.as_ref().is_some_and(|it| it.is_expired(turn.now.wall)) {
-            self.propose_expiration(turn);
+        // What has expired and is still there is purged before a new life begins, which must not go on
+        // with the old history. Others may have expired before it, and many: it goes by itself.
+        if item.is_post()
+            && let Some(expired) = current.take_if(|it| it.is_expired(turn.now.wall))
+        {
+            self.propose_purge(turn, &expired);
+            if item.runs > 0 {
+                // There is more of its history than a purge may remove.
+                self.propose_expiration(turn);
+            }
         }
         let line = self.lines.entry(link.to_owned()).or_default();
         turn.put(DeskOutput::Invoke(Box::new(Invocation {

@@ -17,9 +17,10 @@ pub use tasks::CALL_TRIES_MAX;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use documents::{AppliedCommand, Command};
+use documents::{AppliedCommand, Command, Retention, Write};
 use protocol::{
-    Code, Document, GroupId, Now, Outcome, Position, Problem, Request, Response, Source, links,
+    Action, Body, Code, Document, GroupId, Moment, Now, Outcome, Position, Problem, Request,
+    Response, Source, links,
 };
 use storage::{Reader, Space, StoreError};
 
@@ -68,6 +69,7 @@ enum Proposed {
     Fence {
         ticket: u64,
     },
+    /// What has expired goes.
     Expire,
 }
 
@@ -326,6 +328,36 @@ impl Desk {
             self.propose_expiration(turn);
         }
         Ok(())
+    }
+
+    /// Proposes that a document goes which has expired, whoever else has. With a long history it is only
+    /// the first to go then.
+    fn propose_purge(&mut self, turn: &mut Turn<'_, '_>, expired: &Document) {
+        let document = Document {
+            link: expired.link.clone(),
+            version: expired.version + 1,
+            epoch: self.options.epoch,
+            kind: expired.kind.clone(),
+            action: Action::Delete,
+            updated: turn.now.wall,
+            expires: Moment(0),
+            owner: self.options.node_id.clone(),
+            body: Body::empty(),
+        };
+        let write = Write {
+            document,
+            key: None,
+            status: 200,
+            retention: Retention { limit: 1, floor: 1 },
+            source: None,
+            task: None,
+            purge: true,
+            response: None,
+        };
+        let proposal = self.next_number();
+        self.proposals.insert(proposal, Proposed::Expire);
+        let command = Command::Write(write).encode();
+        turn.put(DeskOutput::Propose { proposal, command });
     }
 
     fn propose_expiration(&mut self, turn: &mut Turn<'_, '_>) {

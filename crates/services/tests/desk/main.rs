@@ -39,3 +39,26 @@ fn the_desk_does_what_the_scripts_say() {
     }
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
+
+/// More than go with one entry of the log; the last one to go is the first that is wanted again.
+#[test]
+fn what_has_expired_with_many_others_begins_anew_when_it_is_created_again() {
+    const MANY: usize = 1_100;
+    let mut text = String::new();
+    for number in 1..=MANY {
+        let link = format!("/core/things/{number:04}");
+        let expires = "\"documentExpirationTimeMicros\":1000050000";
+        text += &format!("ask {number} POST {link} {{\"name\":\"old\",{expires}}}\n");
+    }
+    let link = format!("/core/things/{MANY:04}");
+    let (first, second) = (MANY + 1, MANY + 2);
+    text += &format!("ask {first} PATCH {link} {{\"counter\":1}}\nwait 100000\n");
+    text += &format!("ask {second} POST {link} {{\"name\":\"new\"}}\n---\n");
+    let played = script::play(&text);
+    let answer = |number: usize| {
+        let start = format!("answer {number} ");
+        played.lines().find(|line| line.starts_with(&start)).unwrap_or_default().to_owned()
+    };
+    assert!(answer(first).contains(" v1 e1 PATCH"), "{}", answer(first));
+    assert!(answer(second).contains(" v0 e1 POST"), "{}", answer(second));
+}

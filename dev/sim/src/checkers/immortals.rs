@@ -1,6 +1,10 @@
 //! The rules of immortals: every copy of a program is given the same inputs and has the same state
 //! and says the same; what is said comes to its destination once and in order; what became of an
 //! impulse is told truly.
+//!
+//! An instance that is deregistered and registered anew under the same name has several lives, and a book
+//! for each. What its senders had not been told to be safe in a former life they may say to the new one;
+//! what they said after that had begun must all come to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +26,8 @@ struct Book {
     states: BTreeMap<u64, (u64, u64)>,
     /// What was said to each destination: at which input, and the message.
     said: BTreeMap<String, Vec<(u64, u64)>>,
-    received: BTreeMap<String, u64>,
+    /// The numbers of the first and the last message, by the sender's book.
+    received: BTreeMap<String, (u64, u64)>,
     skipped: BTreeSet<u64>,
     /// Upgrades that were given up: what programs made of them will not have been.
     given_up: BTreeSet<u64>,
@@ -33,11 +38,26 @@ struct Book {
 #[derive(Debug, Default)]
 struct Impulse {
     destination: String,
+    /// It goes to one life of its destination, and to no other one when that has ended.
+    once: bool,
+    /// How often the destination had been registered anew by then.
+    made: u64,
     logged: bool,
     lost: bool,
     /// The input that it was said to be.
     promised: Option<u64>,
-    came: Option<u64>,
+    /// As which input, in each life.
+    came: BTreeMap<String, u64>,
+    /// It was told to be logged before there was a life after that one.
+    sealed: Option<String>,
+}
+
+/// How an instance was registered anew last.
+#[derive(Debug, Default)]
+struct Birth {
+    count: u64,
+    /// How many messages each sender had said by then.
+    said: BTreeMap<String, u64>,
 }
 
 /// The books of all instances.
@@ -45,7 +65,18 @@ struct Impulse {
 pub struct Books {
     instances: BTreeMap<String, Book>,
     impulses: BTreeMap<String, Impulse>,
+    births: BTreeMap<String, Birth>,
     inputs: u64,
+}
+
+/// The name of the book of one life; 0 when the instance has only one.
+pub fn book_of(instance: &str, life: u32) -> String {
+    if life == 0 { instance.to_owned() } else { format!("{instance}/{life:010}") }
+}
+
+/// The instance that a book is of.
+fn instance_of(book: &str) -> &str {
+    book.split('/').next().unwrap_or(book)
 }
 
 /// An input, in short.
@@ -77,6 +108,12 @@ impl Books {
     /// How many inputs were held against the rules.
     pub fn judged(&self) -> u64 {
         self.inputs
+    }
+
+    /// How many lives there were of instances that may have more than one.
+    pub fn lives(&self) -> u64 {
+        let lives = self.instances.iter().filter(|(name, _)| instance_of(name) != name.as_str());
+        lives.filter(|(_, book)| !book.inputs.is_empty()).count() as u64
     }
 
     pub fn may_differ(&mut self, instance: &str) {
@@ -126,14 +163,15 @@ impl Books {
         number: u64,
         digest: u64,
     ) -> Result<(), Broken> {
-        let last = self.book(instance).received.entry(from.to_owned()).or_default();
+        let (_, last) =
+            self.book(instance).received.entry(from.to_owned()).or_insert((number, number));
         *last = number.max(*last);
         let sender = self.book(from);
         if sender.differs {
             return Ok(());
         }
         let place = usize::try_from(number - 1).expect("it is small");
-        let said = sender.said.get(instance).and_then(|all| all.get(place));
+        let said = sender.said.get(instance_of(instance)).and_then(|all| all.get(place));
         let said = said.map(|(_, digest)| digest);
         if said == Some(&digest) {
             return Ok(());
@@ -216,9 +254,12 @@ impl Books {
 
     // Impulses.
 
-    pub fn pushed(&mut self, id: &str, destination: &str) {
+    /// `once`: not to a second life of the destination.
+    pub fn pushed(&mut self, id: &str, destination: &str, once: bool) {
+        let made = self.births.get(destination).map_or(0, |birth| birth.count);
         let destination = destination.to_owned();
-        self.impulses.insert(id.to_owned(), Impulse { destination, ..Impulse::default() });
+        self.impulses
+            .insert(id.to_owned(), Impulse { destination, once, made, ..Impulse::default() });
     }
 
     /// An impulse is among the inputs of an instance.
@@ -230,17 +271,45 @@ impl Books {
             let what = format!("{instance} was given impulse {id}, which nobody made");
             return Err(Broken::new(IMPULSES, what));
         };
-        let first = *impulse.came.get_or_insert(input);
+        let first = *impulse.came.entry(instance.to_owned()).or_insert(input);
         let promised = impulse.promised.unwrap_or(input);
-        if impulse.lost || (first, promised) != (input, input) || impulse.destination != instance {
-            let what = format!(
-                "{instance} was given impulse {id} as input {input}; it was for {}, told to be lost: \
-                 {}, came first as input {first}, was said to be input {promised}",
-                impulse.destination, impulse.lost
-            );
+        let again = impulse.once && impulse.came.len() > 1;
+        let late = impulse.sealed.as_ref().is_some_and(|last| instance > last.as_str());
+        let astray = impulse.destination != instance_of(instance);
+        if impulse.lost || (first, promised) != (input, input) || again || late || astray {
+            let what =
+                format!("{instance} was given impulse {id} as input {input}, but: {impulse:?}");
             return Err(Broken::new(IMPULSES, what));
         }
         Ok(())
+    }
+
+    // Lives.
+
+    /// An instance is not registered any more and is about to be registered anew: what was told to be
+    /// logged was so in a life that has ended.
+    pub fn seal(&mut self, instance: &str) {
+        let latest = self.latest(instance);
+        let logged =
+            self.impulses.values_mut().filter(|it| it.logged && it.destination == instance);
+        for impulse in logged {
+            impulse.sealed.get_or_insert_with(|| latest.clone());
+        }
+    }
+
+    /// It is registered anew: what is said to it from now on goes to the new life.
+    pub fn registered_anew(&mut self, instance: &str) {
+        let said = |book: &Book| book.said.get(instance).map_or(0, |said| said.len() as u64);
+        let said = self.instances.iter().map(|(name, book)| (name.clone(), said(book))).collect();
+        let birth = self.births.entry(instance.to_owned()).or_default();
+        *birth = Birth { count: birth.count + 1, said };
+    }
+
+    /// The book of its present life, as far as is known.
+    pub fn latest(&self, instance: &str) -> String {
+        let mut books = self.instances.keys().rev();
+        let latest = books.find(|book| instance_of(book) == instance);
+        latest.cloned().unwrap_or_else(|| instance.to_owned())
     }
 
     /// It was told to be logged (as that input; 0: not told).
@@ -250,7 +319,7 @@ impl Books {
     pub fn impulse_logged(&mut self, id: &str, input: u64) -> Result<(), Broken> {
         let Some(impulse) = self.impulses.get_mut(id) else { return Ok(()) };
         impulse.logged = true;
-        if input > 0 && impulse.came.is_some_and(|came| came != input) {
+        if input > 0 && impulse.came.values().any(|came| *came != input) {
             let what =
                 format!("impulse {id} was said to be input {input}, and is {:?}", impulse.came);
             return Err(Broken::new(IMPULSES, what));
@@ -266,11 +335,11 @@ impl Books {
     pub fn impulse_lost(&mut self, id: &str) -> Result<(), Broken> {
         let Some(impulse) = self.impulses.get_mut(id) else { return Ok(()) };
         impulse.lost = true;
-        if let Some(input) = impulse.came {
-            let what = format!("impulse {id} was told to be lost, and is input {input}");
-            return Err(Broken::new(IMPULSES, what));
+        if impulse.came.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let what = format!("impulse {id} was told to be lost, and is input {:?}", impulse.came);
+        Err(Broken::new(IMPULSES, what))
     }
 
     // Divergence.
@@ -290,32 +359,51 @@ impl Books {
 
     // At the end.
 
-    /// How many inputs were given to programs of an instance.
+    /// How many inputs were given to programs of an instance in its present life.
     pub fn inputs_of(&self, instance: &str) -> u64 {
-        let book = self.instances.get(instance);
+        let book = self.instances.get(&self.latest(instance));
         book.and_then(|book| book.inputs.last_key_value()).map_or(0, |(last, _)| *last)
     }
 
     /// Something that was said and has not come, if there is any.
     pub fn missing(&self, alive: &BTreeSet<String>) -> Option<String> {
-        for (name, book) in self.instances.iter().filter(|(name, _)| alive.contains(*name)) {
-            for (destination, said) in &book.said {
-                let received = self.instances.get(destination).and_then(|to| to.received.get(name));
-                let received = received.copied().unwrap_or(0);
-                if alive.contains(destination) && received != said.len() as u64 {
-                    return Some(format!(
-                        "{destination} has {received} of {} messages of {name}",
-                        said.len()
-                    ));
+        for name in alive.iter().map(|name| self.latest(name)) {
+            let Some(book) = self.instances.get(&name) else { continue };
+            for (to, said) in book.said.iter().filter(|(to, _)| alive.contains(*to)) {
+                if let Some(missing) = self.missing_of(&name, to, said.len() as u64) {
+                    return Some(missing);
                 }
             }
         }
+        let births = |instance: &str| self.births.get(instance).map_or(0, |birth| birth.count);
         let mut impulses = self.impulses.iter();
         impulses
-            .find(|(_, it)| it.logged && it.came.is_none() && alive.contains(&it.destination))
+            .find(|(_, it)| {
+                let here = alive.contains(&it.destination) && it.made == births(&it.destination);
+                it.logged && it.came.is_empty() && here
+            })
             .map(|(id, it)| {
                 format!("impulse {id} was logged and did not come to {}", it.destination)
             })
+    }
+
+    /// What a sender has said comes whole; to one that was registered anew, all that was not said before.
+    fn missing_of(&self, from: &str, to: &str, said: u64) -> Option<String> {
+        let former = self.births.get(to).and_then(|birth| birth.said.get(from)).copied();
+        let former = former.unwrap_or(0);
+        let received = self.instances.get(&self.latest(to)).and_then(|to| to.received.get(from));
+        let whole = match received.copied() {
+            None => said <= former,
+            Some((first, last)) => last == said && first <= former + 1,
+        };
+        let received = received.copied().unwrap_or((0, 0));
+        (!whole).then(|| {
+            format!(
+                "{to} has messages {} to {} of {from}, which has said {said} (and {former} before it was \
+                 registered anew)",
+                received.0, received.1
+            )
+        })
     }
 }
 
@@ -373,7 +461,7 @@ mod tests {
     fn lies_about_impulses_are_found() {
         let mut books = Books::default();
         for id in ["i", "j", "k"] {
-            books.pushed(id, "a");
+            books.pushed(id, "a", true);
         }
         books.impulse_lost("i").unwrap();
         assert!(books.impulse_came("a", "i", 1).is_err(), "told to be lost");
@@ -383,6 +471,46 @@ mod tests {
         books.impulse_logged("k", 0).unwrap();
         assert!(books.missing(&["a".to_owned()].into()).is_some(), "logged and not there");
         assert!(books.impulse_came("a", "nobody's", 5).is_err());
+    }
+
+    #[test]
+    fn what_is_said_to_one_that_was_registered_anew_must_come_to_its_new_life() {
+        let mut books = Books::default();
+        let alive = ["a", "b"].map(String::from).into();
+        let (former, new) = (book_of("b", 7), book_of("b", 12));
+        books.handled("a", 1, 9, &[("b".into(), 70), ("b".into(), 71)]).unwrap();
+        books.received(&former, "a", 1, 70).unwrap();
+        assert!(books.missing(&alive).is_some(), "the second one");
+        books.registered_anew("b");
+        books.given(&new, seen(1, 5)).unwrap();
+        assert_eq!(books.latest("b"), new);
+        assert_eq!(books.missing(&alive), None, "the former life may have had it");
+        books.handled("a", 2, 8, &[("b".into(), 72), ("b".into(), 73)]).unwrap();
+        assert!(books.missing(&alive).is_some(), "said to the new one");
+        books.received(&new, "a", 4, 73).unwrap();
+        assert!(books.missing(&alive).is_some(), "the third is left out");
+        books.received(&new, "a", 2, 71).unwrap();
+        let book = books.instances.get_mut(&new).unwrap();
+        book.received.insert("a".into(), (2, 4));
+        assert_eq!(books.missing(&alive), None);
+    }
+
+    #[test]
+    fn an_impulse_of_a_former_life_does_not_come_to_the_new_one() {
+        let mut books = Books::default();
+        let (former, new) = (book_of("b", 7), book_of("b", 12));
+        books.pushed("once", "b", true);
+        books.pushed("sealed", "b", false);
+        books.pushed("open", "b", false);
+        for id in ["once", "sealed", "open"] {
+            books.impulse_came(&former, id, 1).unwrap();
+        }
+        books.given(&former, seen(1, 5)).unwrap();
+        books.impulse_logged("sealed", 0).unwrap();
+        books.seal("b");
+        books.impulse_came(&new, "open", 1).unwrap();
+        assert!(books.impulse_came(&new, "once", 1).is_err());
+        assert!(books.impulse_came(&new, "sealed", 1).is_err());
     }
 
     #[test]

@@ -4,6 +4,10 @@ use crate::agenda::MILLISECOND;
 use crate::immortals::script::{Part, Role};
 use crate::random::Random;
 
+/// The instance that comes and goes: it is deregistered with its programs attached, and registered again
+/// under the same name, with new programs.
+pub(crate) const BRIEF: &str = "brief";
+
 /// An instance as it is to be registered.
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
@@ -45,7 +49,25 @@ impl Stage {
         if dice.chance(300) {
             cast.push(self.instance(&mut dice, "delicate", Part::Delicate, &[], false));
         }
+        // In most runs: the others stay as they are without it.
+        let mut dice = Random::new(self.seed, BRIEF);
+        if dice.chance(700) {
+            self.add_the_brief_one(&mut dice, &mut cast);
+        }
         cast
+    }
+
+    /// Others say messages to it (and no calls, which nobody would answer when it is gone); it calls them.
+    fn add_the_brief_one(self, dice: &mut Random, cast: &mut Vec<Instance>) {
+        let rounds = dice.between(5, 30);
+        let client = Part::Client { rounds, pace: dice.between(5, 400) * MILLISECOND };
+        let brief = self.instance(dice, BRIEF, client, &["server", "alice"], true);
+        for one in &mut *cast {
+            if matches!(one.role.part, Part::Client { .. } | Part::Relay) && dice.chance(700) {
+                one.role.targets.push(BRIEF.to_owned());
+            }
+        }
+        cast.push(brief);
     }
 
     fn instance(

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::agenda::{MILLISECOND, SECOND};
 use crate::checkers::Broken;
-use crate::immortals::cast::Instance;
+use crate::immortals::brief::Coming;
+use crate::immortals::cast::{BRIEF, Instance};
 use crate::immortals::script::{POISON, Part, Role};
 use crate::immortals::talk::Versions;
 use crate::random::Random;
@@ -19,9 +20,6 @@ use crate::world::{Event, World};
 pub(crate) const FIRST_ATTEMPT: u64 = 1 << 60;
 
 const LINK: &str = "/core/immortals";
-
-/// The instance that comes and goes.
-const BRIEF: &str = "brief";
 
 /// How long the operator waits for an answer.
 const PATIENCE: u64 = 8 * SECOND;
@@ -64,9 +62,11 @@ pub(crate) enum Task {
     Checkpoint {
         instance: String,
     },
-    /// An instance that no program ever attaches to is registered, or deregistered.
-    Come,
+    /// The brief instance is deregistered; later it is registered anew, as the one of that number.
     Go,
+    Come {
+        number: usize,
+    },
     /// One node's view of one instance.
     Look {
         instance: String,
@@ -75,7 +75,7 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    fn request(&self, cast: &[Instance], nodes: usize) -> Request {
+    fn request(&self, cast: &[Instance]) -> Request {
         let of = |instance: &str| format!("{LINK}/{instance}");
         let post = |instance: &str, verb: &str, body: Value| {
             Request::new(Method::Post, format!("{LINK}/{instance}/{verb}")).with_json(&body)
@@ -84,7 +84,7 @@ impl Task {
             Request::new(Method::Patch, of(instance)).with_json(&body)
         };
         match self {
-            Self::Register { number } => {
+            Self::Register { number } | Self::Come { number } => {
                 Request::new(Method::Post, LINK).with_json(&registration(&cast[*number]))
             }
             Self::Push { id, instance } => {
@@ -105,12 +105,10 @@ impl Task {
                 post(instance, "move", json!({ "node": node(*machine) }))
             }
             Self::Checkpoint { instance } => post(instance, "checkpoint", json!({})),
-            Self::Come => {
-                let everywhere: Vec<String> = (0..nodes).map(node).collect();
-                let body = json!({ "name": BRIEF, "replicas": everywhere });
-                Request::new(Method::Post, LINK).with_json(&body)
-            }
-            Self::Go => Request::new(Method::Delete, format!("{LINK}/{BRIEF}?confirm={BRIEF}")),
+            Self::Go => Request {
+                query: format!("confirm={BRIEF}"),
+                ..Request::new(Method::Delete, of(BRIEF))
+            },
             Self::Look { instance, .. } => Request::new(Method::Get, of(instance)),
         }
     }
@@ -124,6 +122,8 @@ impl Task {
                 | Self::RemoveReplica { .. }
                 | Self::Upgrade { .. }
                 | Self::Skip { .. }
+                | Self::Go
+                | Self::Come { .. }
         )
     }
 }
@@ -146,8 +146,9 @@ fn registration(instance: &Instance) -> Value {
 
 /// State of the operator.
 pub(crate) struct Operator {
-    dice: Random,
-    todo: VecDeque<Task>,
+    pub(crate) dice: Random,
+    pub(crate) todo: VecDeque<Task>,
+    pub(crate) coming: Coming,
     doing: BTreeMap<u64, Task>,
     attempts: u64,
     pub(crate) registered: BTreeSet<usize>,
@@ -166,6 +167,7 @@ impl Operator {
         Self {
             dice: Random::new(seed, "operator"),
             todo: (0..instances).map(|number| Task::Register { number }).collect(),
+            coming: Coming::default(),
             doing: BTreeMap::new(),
             attempts: FIRST_ATTEMPT,
             registered: BTreeSet::new(),
@@ -184,7 +186,9 @@ impl Operator {
     /// What has to be done and is not yet.
     pub(crate) fn unfinished(&self) -> Option<String> {
         let mut all = self.todo.iter().chain(self.doing.values());
-        all.find(|task| task.must_be()).map(|task| format!("{task:?}: {}", self.trouble))
+        let open =
+            all.find(|task| task.must_be()).map(|task| format!("{task:?}: {}", self.trouble));
+        open.or(self.coming.unfinished())
     }
 
     /// Nothing is being changed about an instance.
@@ -207,6 +211,7 @@ impl World {
         if self.troupe.operator.todo.is_empty() && !self.troupe.is_closing {
             self.think_of_something();
         }
+        self.mind_coming();
         for _ in 0..2 {
             if let Some(task) = self.troupe.operator.todo.pop_front() {
                 self.take_up(task);
@@ -227,16 +232,13 @@ impl World {
         match operator.dice.below(10) {
             0 => operator.add(Task::Checkpoint { instance }),
             1 | 2 => operator.add(Task::Look { instance, machine }),
-            3 => {
-                let task = if operator.dice.chance(500) { Task::Come } else { Task::Go };
-                operator.add(task);
-            }
+            3 => self.let_the_brief_one_go(),
             _ => {
                 let poison =
                     part == Part::Delicate && !operator.poisoned && operator.dice.chance(300);
                 operator.poisoned |= poison;
                 let kind = if poison { POISON } else { "rest" };
-                let id = self.troupe.name_impulse(kind, &instance);
+                let id = self.troupe.name_impulse(kind, &instance, true);
                 self.troupe.operator.add(Task::Push { id, instance });
             }
         }
@@ -254,7 +256,7 @@ impl World {
             _ => *operator.dice.pick(&known),
         };
         self.trace.event(now, "", format_args!("operator at n{}: {task:?}", machine + 1));
-        let request = Box::new(task.request(&self.troupe.cast, self.settings.nodes));
+        let request = Box::new(task.request(&self.troupe.cast));
         self.troupe.operator.doing.insert(attempt, task);
         let way = self.dice.between(20, 300);
         self.agenda.after(way, Event::Knock { machine, attempt, request });
@@ -275,6 +277,12 @@ impl World {
         self.trace.event(now, "", format_args!("operator is told {status} {body} to {task:?}"));
         if let Task::Push { id, .. } = &task {
             return self.pushed(id, well, &body);
+        }
+        if matches!(task, Task::Go | Task::Come { .. }) {
+            return self.came_or_went(task, (status, well));
+        }
+        if status == 404 && matches!(&task, Task::Look { instance, .. } if instance == BRIEF) {
+            self.brief_is_missed();
         }
         // Refused for good: it is so already.
         let is_so = status == 409 && task.must_be() && !matches!(task, Task::Register { .. });
@@ -364,7 +372,8 @@ impl World {
         let nodes = self.settings.nodes;
         let everywhere = self.settings.stage.is_none_or(|stage| stage.everywhere);
         let Some((_, role, machines)) = self.some_instance() else { return };
-        if everywhere || nodes == 1 {
+        // The brief one is registered anew with the replicas it had.
+        if everywhere || nodes == 1 || role.is_brief() {
             return;
         }
         let instance = role.name;
@@ -406,7 +415,10 @@ impl World {
 
     /// New programs are put beside some replicas, then the other version is asked for: up, or back.
     pub(crate) fn upgrade_something(&mut self) -> Result<(), Broken> {
-        let Some((_, role, _)) = self.some_instance() else { return Ok(()) };
+        let Some((_, role, _)) = self.some_instance().filter(|(_, role, _)| !role.is_brief())
+        else {
+            return Ok(());
+        };
         let wished = self.troupe.operator.versions.entry(role.name.clone()).or_default();
         *wished = 1 - *wished;
         let version = *wished;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::agenda::{SECOND, Time};
 use crate::checkers::Broken;
+use crate::checkers::immortals::book_of;
 use crate::immortals::cast::Instance;
 use crate::immortals::operator::Task;
 use crate::immortals::script::Part;
@@ -109,6 +110,11 @@ impl World {
             return Some("no program is attached".into());
         };
         let mind = talk.mind.as_ref()?;
+        let (book, latest) =
+            (book_of(&actor.role.name, mind.life), self.troupe.books.latest(&actor.role.name));
+        if book != latest {
+            return Some(format!("it lives in {book}, others in {latest}"));
+        }
         let inputs = self.troupe.books.inputs_of(&actor.role.name);
         if mind.inputs != inputs {
             return Some(format!("it has handled {} of {inputs} inputs", mind.inputs));

@@ -8,6 +8,8 @@ use protocol::Moment;
 use protocol::immortal::{BlockHead, Message, SourceKind, Status};
 use serde::{Deserialize, Serialize};
 
+use crate::immortals::cast::BRIEF;
+
 /// What kind of program an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -34,6 +36,11 @@ pub(crate) struct Role {
 }
 
 impl Role {
+    /// It is deregistered at times and registered again.
+    pub(crate) fn is_brief(&self) -> bool {
+        self.name == BRIEF
+    }
+
     /// Its copies say the same.
     pub(crate) fn is_deterministic(&self) -> bool {
         self.part != Part::Clock
@@ -43,6 +50,8 @@ impl Role {
 /// The state of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mind {
+    /// Which life of its instance it belongs to, if that has more than one: the number of the group.
+    pub(crate) life: u32,
     pub(crate) inputs: u64,
     pub(crate) version: u64,
     /// The input that made it so.
@@ -50,8 +59,8 @@ pub(crate) struct Mind {
     time: u64,
     /// Of all inputs.
     hash: u64,
-    /// How many numbered messages came from each sender.
-    pub(crate) heard: BTreeMap<String, u64>,
+    /// The life of each sender that was heard last, and the number of its last message.
+    pub(crate) heard: BTreeMap<String, (u32, u64)>,
     /// How many messages were said to each destination.
     pub(crate) said: BTreeMap<String, u64>,
     pub(crate) impulses: BTreeSet<String>,
@@ -97,12 +106,15 @@ pub(crate) fn mix(hash: u64, bytes: &[u8]) -> u64 {
 }
 
 impl Mind {
-    pub(crate) fn new(role: &Role) -> Self {
+    pub(crate) fn new(role: &Role, group: u32) -> Self {
         let rounds = match role.part {
             Part::Client { rounds, .. } => rounds,
             _ => 0,
         };
-        Self { rounds, fat: "x".repeat(role.fat), ..Self::default() }
+        let life = if role.is_brief() { group } else { 0 };
+        // An answer to a call of a former life is none to a call of this one.
+        let next_call = u64::from(life) << 32;
+        Self { life, rounds, next_call, fat: "x".repeat(role.fat), ..Self::default() }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -166,7 +178,8 @@ impl Mind {
             }
             Message::Answer { id, payload, .. } => {
                 self.check_number(heard, payload)?;
-                if self.calls.remove(id).as_deref() != Some(from) {
+                let is_mine = self.life == 0 || *id >> 32 == u64::from(self.life);
+                if is_mine && self.calls.remove(id).as_deref() != Some(from) {
                     return Err(format!("an answer of {from} to call {id}, which nobody made"));
                 }
             }
@@ -191,26 +204,30 @@ impl Mind {
         Ok(())
     }
 
-    /// What each sender says to this program carries a number; so does the block it comes in.
+    /// What each sender says to this program carries a number; so does the block it comes in. Who is
+    /// registered anew begins anew with each destination, and goes on where its senders are.
     fn check_number(&mut self, heard: &Heard, payload: &Bytes) -> Result<(), String> {
         let from = &heard.source.name;
         if heard.source.kind != SourceKind::Instance {
             return Err(format!("a message of kind {:?} from {from}", heard.source.kind));
         }
         let text = String::from_utf8_lossy(payload);
-        let number: u64 = text
-            .split('|')
-            .next()
-            .and_then(|number| number.parse().ok())
-            .ok_or_else(|| format!("a message without a number: {text}"))?;
-        let last = self.heard.entry(from.clone()).or_default();
-        if number != *last + 1 || heard.source.first != number {
+        let (number, life) = numbers(&text).ok_or(format!("a message without numbers: {text}"))?;
+        let known = self.heard.get(from);
+        let (known_life, last) = known.copied().unwrap_or((life, 0));
+        let follows = match known {
+            None => number == 1 || self.life > 0,
+            Some(_) if life == known_life => number == last + 1,
+            Some(_) => life > known_life && number == 1,
+        };
+        if !follows || heard.source.first != number {
             return Err(format!(
-                "message {number} of {from} (the node says {}) came after {last}",
+                "message {number} of {from} in life {life} (the node says {}) came after {last} of life \
+                 {known_life}",
                 heard.source.first
             ));
         }
-        *last = number;
+        self.heard.insert(from.clone(), (life, number));
         Ok(())
     }
 
@@ -240,7 +257,8 @@ impl Mind {
         }
         let (number, status) =
             (self.number(from), if id.is_multiple_of(2) { Status::Value } else { Status::Empty });
-        let payload = Bytes::from(format!("{number}|{} of {}", self.inputs, self.version));
+        let life = self.life;
+        let payload = Bytes::from(format!("{number}|{life}|{} of {}", self.inputs, self.version));
         let messages = vec![Message::Answer { id, status, payload }];
         says.push(Said::Send { destination: from.to_owned(), messages });
     }
@@ -290,7 +308,11 @@ impl Mind {
         }
         if self.draw(2) == 0 {
             let target = self.target(role);
-            self.call(&target, says);
+            if target == BRIEF {
+                self.fork(&target, 1, "no call", says);
+            } else {
+                self.call(&target, says);
+            }
         }
         if self.draw(4) == 0 {
             self.fork(&role.name, 2, "self", says);
@@ -324,7 +346,8 @@ impl Mind {
     fn fork(&mut self, target: &str, count: u64, text: &str, says: &mut Vec<Said>) {
         let messages = (0..count)
             .map(|_| {
-                let payload = format!("{}|{text} of {}", self.number(target), role_text(self));
+                let (number, life) = (self.number(target), self.life);
+                let payload = format!("{number}|{life}|{text} of {}", role_text(self));
                 Message::Fork { method: 1, payload: payload.into() }
             })
             .collect();
@@ -335,7 +358,7 @@ impl Mind {
     fn call(&mut self, target: &str, says: &mut Vec<Said>) {
         self.next_call += 1;
         self.calls.insert(self.next_call, target.to_owned());
-        let payload = Bytes::from(format!("{}|call", self.number(target)));
+        let payload = Bytes::from(format!("{}|{}|call", self.number(target), self.life));
         let messages = vec![Message::Call { id: self.next_call, method: 2, payload }];
         says.push(Said::Send { destination: target.to_owned(), messages });
     }
@@ -357,6 +380,12 @@ impl Mind {
         self.hash = mix(self.hash, b"draw");
         (self.hash >> 7) % limit.max(1)
     }
+}
+
+/// The number and the sender's life that a message begins with.
+pub(crate) fn numbers(text: &str) -> Option<(u64, u32)> {
+    let mut words = text.split('|');
+    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }
 
 fn role_text(mind: &Mind) -> String {

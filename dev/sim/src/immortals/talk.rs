@@ -31,6 +31,8 @@ struct Loading {
 #[derive(Debug)]
 pub(crate) struct Talk {
     versions: Versions,
+    /// The group of the instance that it is attached to.
+    pub(crate) group: u32,
     buffer: BytesMut,
     /// What is to be written to the socket.
     pub(crate) out: Vec<u8>,
@@ -51,8 +53,8 @@ pub(crate) struct Talk {
 /// What a frame of the node came to.
 #[derive(Debug)]
 pub(crate) enum Came {
-    Loaded { input: u64, digest: u64 },
-    Begun { digest: u64 },
+    Loaded { life: u32, input: u64, digest: u64 },
+    Begun { life: u32, digest: u64 },
     Input(Heard),
     Fate { impulse: String, fate: Fate, input: u64 },
     Primary,
@@ -63,6 +65,7 @@ impl Talk {
     pub(crate) fn new(role: &Role, versions: Versions) -> Self {
         let mut talk = Self {
             versions,
+            group: 0,
             buffer: BytesMut::new(),
             out: Vec::new(),
             mind: None,
@@ -113,9 +116,9 @@ impl Talk {
         match frame {
             ToProgram::Welcome(_) | ToProgram::Credit { .. } => {}
             ToProgram::Genesis => {
-                let mut mind = Mind::new(role);
+                let mut mind = Mind::new(role, self.group);
                 mind.version = self.versions.program;
-                came.push(Came::Begun { digest: mind.digest() });
+                came.push(Came::Begun { life: mind.life, digest: mind.digest() });
                 self.mind = Some(mind);
                 self.say(&ToNode::Initial(Bytes::from_static(b"begin")));
                 self.give_state(0);
@@ -175,7 +178,7 @@ impl Talk {
             return Err(format!("a state of version {has} for a program of version {knows}"));
         }
         self.told = input;
-        came.push(Came::Loaded { input, digest: mind.digest() });
+        came.push(Came::Loaded { life: mind.life, input, digest: mind.digest() });
         self.mind = Some(mind);
         Ok(())
     }

@@ -9,10 +9,10 @@ use protocol::immortal::{Fate, Message, SourceKind};
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
-use crate::checkers::immortals::{Books, InputSeen};
+use crate::checkers::immortals::{Books, InputSeen, book_of};
 use crate::immortals::cast::Instance;
 use crate::immortals::operator::Operator;
-use crate::immortals::script::{Heard, POISON, Part, Role, Said, mix};
+use crate::immortals::script::{Heard, POISON, Part, Role, Said, mix, numbers};
 use crate::immortals::talk::{Came, Talk, Versions};
 use crate::network::Process;
 use crate::random::Random;
@@ -148,11 +148,11 @@ impl Troupe {
         self.actors.iter().filter(move |actor| actor.role.name == instance && !actor.is_gone)
     }
 
-    /// A name for an impulse that nobody else uses.
-    pub(crate) fn name_impulse(&mut self, kind: &str, destination: &str) -> String {
+    /// A name for an impulse that nobody else uses. `once`: not to a second life of its destination.
+    pub(crate) fn name_impulse(&mut self, kind: &str, destination: &str, once: bool) -> String {
         self.next_impulse += 1;
         let id = format!("{kind}-{}", self.next_impulse);
-        self.books.pushed(&id, destination);
+        self.books.pushed(&id, destination, once);
         id
     }
 }
@@ -267,7 +267,13 @@ impl World {
     /// A node says something to a program.
     pub(crate) fn program_told(&mut self, program: u64, bytes: &[Bytes]) {
         let Some(actor) = self.troupe.of_program(program) else { return };
-        let socket = self.troupe.actors[actor].socket.as_mut().expect("it was found by it");
+        let one = &mut self.troupe.actors[actor];
+        if let (Some(running), Some(talk)) = (&self.machines[one.machine].running, &mut one.talk)
+            && talk.group == 0
+        {
+            talk.group = running.node.group_of_program(program).map_or(0, |group| group.0);
+        }
+        let socket = one.socket.as_mut().expect("it was found by it");
         bytes.iter().for_each(|piece| socket.to_program.extend_from_slice(piece));
         if !socket.hears {
             socket.hears = true;
@@ -320,13 +326,18 @@ impl World {
         let role = Arc::clone(&self.troupe.actors[actor].role);
         let name = role.name.as_str();
         match came {
-            Came::Loaded { input, digest } => {
+            Came::Loaded { life, input, digest } => {
                 self.troupe.actors[actor].times_told.clear();
-                self.troupe.books.loaded(name, input, digest)?;
+                self.troupe.books.loaded(&book_of(name, life), input, digest)?;
             }
-            Came::Begun { digest } => self.troupe.books.begun(name, digest)?,
+            Came::Begun { life, digest } => {
+                self.troupe.books.begun(&book_of(name, life), digest)?;
+            }
             Came::Input(heard) => {
-                self.given(name, &heard)?;
+                let talk = self.troupe.actors[actor].talk.as_ref();
+                let mind = talk.and_then(|talk| talk.mind.as_ref());
+                let life = mind.map_or(0, |mind| mind.life);
+                self.given(&book_of(name, life), &heard)?;
                 self.go_to_work(actor);
             }
             Came::Fate { impulse, fate: Fate::Logged, input } => {
@@ -351,7 +362,7 @@ impl World {
         Ok(())
     }
 
-    /// Holds an input against what other copies were given.
+    /// Holds an input against what other copies were given in the same life.
     fn given(&mut self, name: &str, heard: &Heard) -> Result<(), Broken> {
         let words = format!("{heard:?}");
         let seen = InputSeen {
@@ -367,7 +378,8 @@ impl World {
         }
         if heard.source.kind == SourceKind::Instance && heard.message != Message::Skipped {
             let digest = mix(0, format!("{:?}", heard.message).as_bytes());
-            books.received(name, &heard.source.name, heard.source.first, digest)?;
+            let from = book_of(&heard.source.name, life_of_sender(&heard.message));
+            books.received(name, &from, heard.source.first, digest)?;
         }
         Ok(())
     }
@@ -430,8 +442,9 @@ impl World {
         if role.part == Part::Clock && !digests.is_empty() {
             one.times_told.push((heard.number, clock));
         }
-        if !self.troupe.books.is_void(&role.name, mind.upgraded_at) {
-            self.troupe.books.handled(&role.name, heard.number, mind.digest(), &digests)?;
+        let book = book_of(&role.name, mind.life);
+        if !self.troupe.books.is_void(&book, mind.upgraded_at) {
+            self.troupe.books.handled(&book, heard.number, mind.digest(), &digests)?;
         }
         talk.say_all(&role, &says);
         let is_primary = talk.is_primary;
@@ -475,7 +488,7 @@ impl World {
         for _ in 0..troupe.dice.between(1, 3) {
             let own = role.targets.is_empty() || troupe.dice.chance(600);
             let target = if own { &role.name } else { troupe.dice.pick(&role.targets) };
-            let id = troupe.name_impulse("key", target);
+            let id = troupe.name_impulse("key", target, own);
             let talk = troupe.actors[actor].talk.as_mut().expect("it was just there");
             talk.say_impulse(&id, if own { "" } else { target });
         }
@@ -604,6 +617,16 @@ impl World {
             self.start_actor_later(actor, SECOND);
         }
     }
+}
+
+fn life_of_sender(message: &Message) -> u32 {
+    let (Message::Fork { payload, .. }
+    | Message::Call { payload, .. }
+    | Message::Answer { payload, .. }) = message
+    else {
+        return 0;
+    };
+    numbers(&String::from_utf8_lossy(payload)).map_or(0, |(_, life)| life)
 }
 
 fn impulse_id(payload: &Bytes) -> String {
