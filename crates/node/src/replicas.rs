@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
 use protocol::GroupId;
+use storage::LogRecord;
 
 use crate::outbox::Outbox;
 use crate::replica::Replica;
-use storage::LogRecord;
 
 /// Reading them is like reading a map. Who takes one to change it is taken at his word: it is settled
 /// before the step is over.
