@@ -320,7 +320,7 @@ impl Instance {
 
     fn look_again(&mut self, outputs: &mut Vec<Output>) {
         let Some(session) = &mut self.session else { return };
-        if session.voice.done >= self.failing.0 && self.failing.1 > 0 {
+        if session.voice.done >= self.failing.0 {
             self.failing = (0, 0);
             session.careful = false;
         }

@@ -200,6 +200,7 @@ impl Instance {
         let crc = ended.crc;
         if taking.spoilt {
             self.checkpoint_wanted = true;
+            self.shelf.doubt();
             return writer.drop_all(ground.store, &ground.space);
         }
         if let Err(why) = self.checkpoint_taken(ground, taking, writer, crc, outputs)? {
@@ -222,6 +223,7 @@ impl Instance {
             return Ok(Err(Garbled("a checkpoint whose checksum is right".into())));
         }
         if taking.position <= self.base.position {
+            self.shelf.doubt();
             writer.drop_all(ground.store, &ground.space)?;
             return Ok(Ok(()));
         }

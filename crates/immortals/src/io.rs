@@ -43,9 +43,9 @@ pub trait Entries {
     /// one.
     fn after(&self, position: Position, bytes_max: usize) -> Vec<(Position, Term, Bytes)>;
 
-    /// All is applied that this replica had in its log when its node began, and what an owner has said since
-    /// to be committed. Before that nobody here knows how much there is.
-    fn has_caught_up(&self) -> bool;
+    /// How far it is known to be committed: what was here when this node began, and what an owner has said
+    /// since. None before one has said anything; nobody here knows then how much there is.
+    fn known_committed(&self) -> Option<Position>;
 
     /// The encoded membership in force at a position that is at or after the base.
     fn members_at(&self, position: Position) -> Vec<u8>;
@@ -256,7 +256,7 @@ pub struct Said {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     pub attached: bool,
-    /// Has all that is logged, as far as this replica knows.
+    /// Has been given all that was logged here when it came, and is not far behind.
     pub caught_up: bool,
     /// The last input that is handled (for programs that do not confirm: told).
     pub done: u64,

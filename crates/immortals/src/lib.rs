@@ -66,5 +66,5 @@ pub use recording::Recording;
 pub use replay::{Difference, Event, Next, Reference, Replay, Wanted};
 pub use session::WINDOW_BYTES;
 pub use shelf::{CellId, ShelvedCell};
-pub use stream::{Kept, KeptLimits, Piece, Place, Stream};
+pub use stream::{Cell, Kept, KeptLimits, Piece, Place, Stream};
 pub use voice::{Compared, Voice};

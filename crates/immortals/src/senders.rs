@@ -1,5 +1,6 @@
-//! What other instances send, and who has ever sent something. Each must be remembered, so that nothing is taken twice; those that are
-//! not registered any more send nothing more, and are forgotten when there are many.
+//! What other instances send, and who has ever sent something. Each must be remembered, so that nothing is
+//! taken twice; those that are not registered any more send nothing more, and are forgotten when there are
+//! many.
 //!
 //! A group is never given to a second instance, so who has heard that a sender is gone takes nothing of
 //! it any more. One who has not heard of it could take for new what comes late. Therefore the log tells

@@ -43,6 +43,7 @@ pub(crate) enum Phase {
     /// is, as soon as that is known.
     Replaying {
         applied: u64,
+        goal: Option<Position>,
         until: Option<u64>,
     },
     Live,
@@ -254,19 +255,20 @@ impl Session {
         applied: u64,
     ) -> Result<bool, StoreError> {
         let Phase::Loading { base, next } = &self.phase else { return Ok(true) };
-        let (base, mut next) = (base.clone(), *next);
-        let blob = base.blob.expect("it is being loaded");
-        while next < blob.chunks && self.undrained < WINDOW_BYTES as u64 {
-            let Some(chunk) = read_chunk(store, space, &blob, next)? else { return Ok(false) };
+        let (blob, mut to_come) = (base.blob.expect("it is being loaded"), *next);
+        while to_come < blob.chunks && self.undrained < WINDOW_BYTES as u64 {
+            let Some(chunk) = read_chunk(store, space, &blob, to_come)? else { return Ok(false) };
             self.tell(&ToProgram::Chunk(chunk));
-            next += 1;
+            to_come += 1;
         }
-        if next < blob.chunks {
-            self.phase = Phase::Loading { base, next };
-            return Ok(true);
+        match std::mem::replace(&mut self.phase, Phase::Waiting) {
+            Phase::Loading { base, .. } if to_come == blob.chunks => {
+                self.tell(&ToProgram::LoadEnd { crc: blob.crc });
+                self.begin(&base, applied);
+            }
+            Phase::Loading { base, .. } => self.phase = Phase::Loading { base, next: to_come },
+            other => self.phase = other,
         }
-        self.tell(&ToProgram::LoadEnd { crc: blob.crc });
-        self.begin(&base, applied);
         Ok(true)
     }
 
@@ -276,7 +278,7 @@ impl Session {
         self.ledger = base.ledger.clone();
         (self.began, self.told) = (base.ledger.inputs, base.ledger.inputs);
         self.voice.done = self.told;
-        self.phase = Phase::Replaying { applied, until: None };
+        self.phase = Phase::Replaying { applied, goal: None, until: None };
     }
 
     fn window_is_full(&self) -> bool {
@@ -312,7 +314,7 @@ impl Session {
                     return Ok(fed);
                 }
             }
-            self.mind_end_of_replay(ground, applied.inputs);
+            self.mind_end_of_replay(ground, applied.inputs, end.0);
             if !self.portions.is_empty() || self.pausing || self.window_is_full() {
                 return Ok(Fed::Well);
             }
@@ -391,10 +393,12 @@ impl Session {
     }
 
     /// A node that has just begun reads its own log, and hears from an owner what it lacks: a program that
-    /// came meanwhile is not told that this is all.
-    fn mind_end_of_replay(&mut self, ground: &Ground<'_>, logged: u64) {
-        let Phase::Replaying { until, .. } = &mut self.phase else { return };
-        if until.is_none() && ground.entries.has_caught_up() {
+    /// came meanwhile is not told that this is all. What is committed later belongs to no replay, or it
+    /// might never end.
+    fn mind_end_of_replay(&mut self, ground: &Ground<'_>, logged: u64, applied_to: Position) {
+        let Phase::Replaying { goal, until, .. } = &mut self.phase else { return };
+        *goal = goal.or_else(|| ground.entries.known_committed());
+        if until.is_none() && goal.is_some_and(|goal| applied_to >= goal) {
             *until = Some(logged);
         }
         if until.is_some_and(|until| self.told >= until) {

@@ -19,15 +19,14 @@ use storage::{Batch, Reader, Space, StateStore, StoreError};
 use crate::base::{FAMILY_CELL, FAMILY_CELL_HEAD};
 use crate::instance::Instance;
 use crate::io::Ground;
-use crate::stream::{Found, Piece, Stream};
+use crate::stream::{Cell, Found, Piece, Stream};
 use crate::voice::Voice;
 
 /// Names a cell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CellId {
     pub destination: String,
-    /// Its place in the stream, in bytes.
-    pub cell: u64,
+    pub cell: Cell,
 }
 
 /// The part of a cell that is needed of the shelf.
@@ -168,7 +167,9 @@ impl Shelf {
             Some(Found::Shelved { cell, first, count }) => (cell, first, count),
         };
         let id = CellId { destination: destination.to_owned(), cell };
-        let whole = self.read(store, space, &id)?.filter(|whole| whole.first <= first);
+        let has_all =
+            |whole: &Piece| whole.first <= first && first + count <= whole.first + whole.count;
+        let whole = self.read(store, space, &id)?.filter(has_all);
         let Some(whole) = whole else {
             return Err(StoreError(format!(
                 "message {first} to '{destination}' is not on the shelf"
@@ -188,7 +189,8 @@ impl Instance {
             let cells = session.voice.shelve();
             self.shelf.put(ground.store, &ground.space, cells)?;
         }
-        if std::mem::take(&mut self.shelf.is_doubtful) {
+        // What was got for a checkpoint that never came as a whole may be wanted for the next one.
+        if self.incoming.is_none() && std::mem::take(&mut self.shelf.is_doubtful) {
             gone = self.shelf.cells.keys().cloned().collect();
         }
         gone.retain(|id| self.shelf.cells.contains_key(id) && !self.refers_to(id));
@@ -222,15 +224,17 @@ impl Instance {
 
 /// The rest of a cell's key.
 fn rest_of(id: &CellId) -> Vec<u8> {
-    let mut rest = id.cell.to_be_bytes().to_vec();
+    let mut rest = id.cell.at.to_be_bytes().to_vec();
+    rest.extend_from_slice(&id.cell.crc.to_be_bytes());
     rest.extend_from_slice(id.destination.as_bytes());
     rest
 }
 
 fn id_of(rest: &[u8]) -> Option<CellId> {
-    let (cell, destination) = rest.split_first_chunk()?;
-    let destination = String::from_utf8(destination.to_vec()).ok()?;
-    Some(CellId { destination, cell: u64::from_be_bytes(*cell) })
+    let (at, rest) = rest.split_first_chunk()?;
+    let (crc, destination) = rest.split_first_chunk()?;
+    let cell = Cell { at: u64::from_be_bytes(*at), crc: u32::from_be_bytes(*crc) };
+    Some(CellId { destination: String::from_utf8(destination.to_vec()).ok()?, cell })
 }
 
 #[cfg(test)]
@@ -245,7 +249,7 @@ mod tests {
         let mut store = MemoryStore::new();
         let space = Space { group: GroupId(7), generation: 1 };
         let mut shelf = Shelf::open(&store, &space).unwrap();
-        let id = CellId { destination: "b".into(), cell: 100 };
+        let id = CellId { destination: "b".into(), cell: Cell { at: 100, crc: 7 } };
         let piece = |first, messages| Piece { first, count: 9 - first, messages };
         let (whole, rest) = (Bytes::from_static(b"all of it"), Bytes::from_static(b"the rest"));
         shelf.put(&mut store, &space, vec![(id.clone(), piece(5, rest.clone()))]).unwrap();

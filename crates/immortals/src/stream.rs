@@ -57,6 +57,8 @@ pub struct Kept {
     /// The cell's place in the stream: how many bytes were said before it.
     pub cell: u64,
     pub place: Place,
+    /// They are the last of the cell, and this is the CRC-32 of all that was said in it.
+    pub ends: Option<u32>,
 }
 
 /// Where they are.
@@ -64,6 +66,16 @@ pub struct Kept {
 pub enum Place {
     Memory(Bytes),
     Shelf { bytes: usize },
+}
+
+/// A cell of a stream. With its checksum, since a program that is not deterministic says something else in
+/// the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cell {
+    /// How many bytes were said before it.
+    pub at: u64,
+    /// CRC-32 of all that was said in it, also of what is confirmed.
+    pub crc: u32,
 }
 
 /// Some messages, to be sent.
@@ -80,7 +92,7 @@ pub enum Found {
     Here(Piece),
     /// They are in that cell.
     Shelved {
-        cell: u64,
+        cell: Cell,
         first: u64,
         count: u64,
     },
@@ -93,8 +105,9 @@ pub struct Stream {
     pub count: u64,
     /// How many bytes those were.
     bytes: u64,
-    /// The place of the cell that is being filled.
+    /// The place of the cell that is being filled, and the CRC-32 of what was said in it.
     cell: u64,
+    cell_crc: u32,
     /// CRC-32 of all their bytes.
     pub crc: u32,
     /// Confirmed up to here; may be ahead of `count` in replay.
@@ -104,6 +117,13 @@ pub struct Stream {
     pub kept_bytes: usize,
     /// So many of those are on the shelf.
     pub shelved_bytes: usize,
+}
+
+impl Kept {
+    /// Its cell, if it is the last of it.
+    fn whole_cell(&self) -> Option<Cell> {
+        Some(Cell { at: self.cell, crc: self.ends? })
+    }
 }
 
 impl Stream {
@@ -140,22 +160,35 @@ impl Stream {
             let after = skip_messages(&rest, 1)?;
             let at = self.bytes + (run.len() - rest.len()) as u64;
             let is_long = (rest.len() - after.len()) as u64 >= cell_bytes;
-            if at > self.cell && (is_long || at - self.cell >= cell_bytes) {
-                if in_run > 0 {
-                    self.keep_in_cell(in_run, run.slice(..run.len() - rest.len()))?;
-                }
-                (run, in_run, self.cell) = (rest, 0, at);
+            if is_long || at - self.cell >= cell_bytes {
+                self.keep_in_cell(in_run, run.slice(..run.len() - rest.len()))?;
+                self.begin_cell();
+                (run, in_run) = (rest, 0);
             }
             in_run += 1;
             rest = after;
+            if is_long {
+                self.keep_in_cell(in_run, run.slice(..run.len() - rest.len()))?;
+                self.begin_cell();
+                (run, in_run) = (rest.clone(), 0);
+            }
         }
         self.keep_in_cell(in_run, run)
+    }
+
+    /// The next message is the first of a cell.
+    fn begin_cell(&mut self) {
+        if let Some(last) = self.kept.back_mut().filter(|last| last.cell == self.cell) {
+            last.ends = Some(self.cell_crc);
+        }
+        (self.cell, self.cell_crc) = (self.bytes, 0);
     }
 
     fn keep_in_cell(&mut self, count: u64, bytes: Bytes) -> Result<(), Garbled> {
         let first = self.count + 1;
         self.count += count;
         self.bytes += bytes.len() as u64;
+        self.cell_crc = extend(self.cell_crc, &bytes);
         let skip = (self.confirmed + 1).saturating_sub(first).min(count);
         if skip == count {
             return Ok(());
@@ -164,7 +197,13 @@ impl Stream {
         let messages = copied_if_short(messages);
         self.kept_bytes += messages.len();
         let (first, count, cell) = (first + skip, count - skip, self.cell);
-        self.kept.push_back(Kept { first, count, cell, place: Place::Memory(messages) });
+        self.kept.push_back(Kept {
+            first,
+            count,
+            cell,
+            place: Place::Memory(messages),
+            ends: None,
+        });
         Ok(())
     }
 
@@ -173,7 +212,7 @@ impl Stream {
     ///
     /// # Errors
     /// Never for messages that [`Stream::keep`] took.
-    pub fn confirm(&mut self, up_to: u64, gone: &mut Vec<u64>) -> Result<usize, Garbled> {
+    pub fn confirm(&mut self, up_to: u64, gone: &mut Vec<Cell>) -> Result<usize, Garbled> {
         let before = self.kept_bytes;
         self.confirmed = self.confirmed.max(up_to);
         while let Some(kept) = self.kept.front_mut() {
@@ -195,7 +234,7 @@ impl Stream {
                 Place::Shelf { bytes } => {
                     self.kept_bytes -= bytes;
                     self.shelved_bytes -= bytes;
-                    gone.push(kept.cell);
+                    gone.extend(kept.whole_cell());
                 }
             }
             self.kept.pop_front();
@@ -224,7 +263,10 @@ impl Stream {
             Place::Memory(messages) => {
                 Found::Here(Piece { first, count, messages: skip_messages(messages, skip)? })
             }
-            Place::Shelf { .. } => Found::Shelved { cell: kept.cell, first, count },
+            Place::Shelf { .. } => {
+                let cell = kept.whole_cell().ok_or_else(|| Garbled::expected("a whole cell"))?;
+                Found::Shelved { cell, first, count }
+            }
         }))
     }
 
@@ -235,26 +277,25 @@ impl Stream {
 
     /// What is to go to the shelf next, with its cell: the last whole cell that is in memory, since the
     /// first ones are the first to be sent.
-    pub fn shelve(&mut self) -> Option<(u64, Piece)> {
-        let filling = self.cell;
+    pub fn shelve(&mut self) -> Option<(Cell, Piece)> {
         let in_memory = |kept: &Kept| matches!(kept.place, Place::Memory(_));
-        let last = self.kept.iter().rposition(|kept| in_memory(kept) && kept.cell != filling)?;
-        Some(self.shelve_up_to(last))
+        let last = self.kept.iter().rposition(|kept| in_memory(kept) && kept.ends.is_some())?;
+        self.shelve_up_to(last)
     }
 
     /// The same for that cell, if it is a whole one that is in memory.
-    pub fn shelve_cell(&mut self, cell: u64) -> Option<Piece> {
-        let end = self.kept.partition_point(|kept| kept.cell <= cell);
+    pub fn shelve_cell(&mut self, cell: Cell) -> Option<Piece> {
+        let end = self.kept.partition_point(|kept| kept.cell <= cell.at);
         let last = end.checked_sub(1)?;
         let kept = &self.kept[last];
-        let is_whole = kept.cell == cell && cell != self.cell;
         let in_memory = matches!(kept.place, Place::Memory(_));
-        (is_whole && in_memory).then(|| self.shelve_up_to(last).1)
+        let found = kept.whole_cell() == Some(cell) && in_memory;
+        found.then(|| self.shelve_up_to(last))?.map(|(_, piece)| piece)
     }
 
-    fn shelve_up_to(&mut self, last: usize) -> (u64, Piece) {
-        let cell = self.kept[last].cell;
-        let before = self.kept.range(..=last).rev().take_while(|kept| kept.cell == cell).count();
+    fn shelve_up_to(&mut self, last: usize) -> Option<(Cell, Piece)> {
+        let cell = self.kept[last].whole_cell()?;
+        let before = self.kept.range(..=last).rev().take_while(|kept| kept.cell == cell.at).count();
         let start = last + 1 - before;
         let mut messages = Vec::new();
         let (first, mut count) = (self.kept[start].first, 0);
@@ -266,21 +307,22 @@ impl Stream {
         }
         let bytes = messages.len();
         self.shelved_bytes += bytes;
-        self.kept.insert(start, Kept { first, count, cell, place: Place::Shelf { bytes } });
-        (cell, Piece { first, count, messages: messages.into() })
+        let (place, ends) = (Place::Shelf { bytes }, Some(cell.crc));
+        self.kept.insert(start, Kept { first, count, cell: cell.at, place, ends });
+        Some((cell, Piece { first, count, messages: messages.into() }))
     }
 
     /// The cells on the shelf, with the first message and the count of what is still kept of each.
-    pub fn shelved(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+    pub fn shelved(&self) -> impl Iterator<Item = (Cell, u64, u64)> {
         let kept = self.kept.iter();
         kept.filter(|kept| matches!(kept.place, Place::Shelf { .. }))
-            .map(|kept| (kept.cell, kept.first, kept.count))
+            .filter_map(|kept| Some((kept.whole_cell()?, kept.first, kept.count)))
     }
 
     /// Something of that cell is kept on the shelf.
-    pub fn has_shelved(&self, cell: u64) -> bool {
-        let place = self.kept.partition_point(|kept| kept.cell < cell);
-        let kept = self.kept.get(place).filter(|kept| kept.cell == cell);
+    pub fn has_shelved(&self, cell: Cell) -> bool {
+        let place = self.kept.partition_point(|kept| kept.cell < cell.at);
+        let kept = self.kept.get(place).filter(|kept| kept.whole_cell() == Some(cell));
         kept.is_some_and(|kept| matches!(kept.place, Place::Shelf { .. }))
     }
 
@@ -295,6 +337,13 @@ impl Stream {
 /// Bytes to be kept for long.
 pub(crate) fn copied_if_short(bytes: Bytes) -> Bytes {
     if bytes.len() < SHARED_BYTES_MIN { Bytes::copy_from_slice(&bytes) } else { bytes }
+}
+
+/// CRC-32 of what was said before and this.
+pub(crate) fn extend(crc: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(crc);
+    hasher.update(bytes);
+    hasher.finalize()
 }
 
 #[cfg(test)]
@@ -365,9 +414,10 @@ mod tests {
         while let Some(shelved) = stream.shelve() {
             all.push(shelved);
         }
-        assert!(all.windows(2).all(|two| two[0].0 > two[1].0));
+        assert!(all.windows(2).all(|two| two[0].0.at > two[1].0.at));
         assert!(all.iter().all(|(cell, _)| stream.has_shelved(*cell)));
-        assert!(!stream.has_shelved(1));
+        let other = Cell { crc: all[0].0.crc ^ 1, ..all[0].0 };
+        assert!(!stream.has_shelved(other) && stream.shelve_cell(other).is_none());
         // Each message is there, once.
         let mut next = 1;
         while let Some(found) = stream.find(next).unwrap() {

@@ -12,7 +12,7 @@ use protocol::immortal::{Garbled, skip_messages};
 use serde::{Deserialize, Serialize};
 
 use crate::shelf::{CellId, ShelvedCell};
-use crate::stream::{KeptLimits, Piece, Stream};
+use crate::stream::{KeptLimits, Piece, Stream, extend};
 
 /// How many points at which outputs can be compared are remembered.
 const POINTS_MAX: usize = 4_096;
@@ -55,7 +55,7 @@ pub struct Voice {
     /// Of these cells nothing is kept any more.
     #[serde(skip)]
     pub(crate) gone: Vec<CellId>,
-    /// Cells were looked for when so much was in memory, and there were none.
+    /// Cells were looked for, and there are no more of them before so much is in memory.
     #[serde(skip)]
     all_short: usize,
 }
@@ -163,9 +163,7 @@ impl Voice {
     /// What is to go to the shelf because there is too much in memory.
     pub(crate) fn shelve(&mut self) -> Vec<(CellId, Piece)> {
         let limit = self.limits.memory;
-        if self.memory() <= limit {
-            self.all_short = 0;
-        }
+        self.all_short = self.all_short.min(self.memory() + self.limits.cell);
         if self.memory() <= limit.max(self.all_short) {
             return Vec::new();
         }
@@ -312,12 +310,6 @@ impl Voice {
     }
 }
 
-fn extend(crc: u32, bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(crc);
-    hasher.update(bytes);
-    hasher.finalize()
-}
-
 /// The part of one stream in the digest. A sum of such parts changes with one stream at a time.
 fn part(name: &str, count: u64, crc: u32) -> u64 {
     if count == 0 {
@@ -370,6 +362,25 @@ mod tests {
         voice.send("b", 3, buffer.slice(..short.len()), false).unwrap();
         assert_eq!(voice.streams["b"].kept[0].place, Place::Memory(short));
         assert!(buffer.is_unique());
+    }
+
+    #[test]
+    fn after_there_were_only_short_cells_whole_ones_are_looked_for_again() {
+        let limits = KeptLimits { cell: 100, memory: 300, memory_max: 2_000, all_max: 9_000 };
+        let mut voice = Voice::default().of("a", limits);
+        for number in 0..100 {
+            voice.send(&format!("b{number}"), 1, said(1), false).unwrap();
+        }
+        assert!(voice.memory() > limits.memory && voice.shelve().is_empty());
+        for number in 40..100 {
+            voice.confirmed(&format!("b{number}"), 1).unwrap();
+        }
+        assert!(voice.shelve().is_empty());
+        for _ in 0..100 {
+            voice.send("c", 1, said(1), false).unwrap();
+            voice.shelve();
+        }
+        assert!(voice.shelved_bytes > 0 && voice.memory() < limits.memory + 2 * limits.cell);
     }
 
     #[test]

@@ -63,8 +63,8 @@ impl Entries for Log<'_> {
         entries.map(|entry| (entry.position, entry.term, entry.data)).collect()
     }
 
-    fn has_caught_up(&self) -> bool {
-        self.group.has_caught_up()
+    fn known_committed(&self) -> Option<Position> {
+        self.group.known_committed()
     }
 
     fn members_at(&self, position: Position) -> Vec<u8> {

@@ -55,14 +55,15 @@ impl Group {
         self.is_owner() && self.raw.raft.apply_to_current_term()
     }
 
-    /// Everything is applied that was committed when this replica heard of its owner: what was committed
-    /// before its term, what it has said since, and what was here when the replica began, so much of it
-    /// as is still here.
-    pub fn has_caught_up(&self) -> bool {
+    /// What is known to be committed, once an owner has said how far it is: what was committed before its
+    /// term, what it has said since, and what was here when this replica began, so much of it as is
+    /// still here.
+    pub fn known_committed(&self) -> Option<Position> {
         let (committed, term) = self.told_committed;
         let is_told = self.is_owner() || term == self.term();
         let known = committed.max(self.began_at.min(self.last())).max(self.committed_position());
-        is_told && self.raw.raft.apply_to_current_term() && self.applied_position() >= known
+        // Of its own term something must be committed: it may not know how far the one before it came.
+        (is_told && self.raw.raft.commit_to_current_term()).then_some(known)
     }
 
     /// There is nothing to do, as long as nothing goes in: no ready, no ticket that waits, no hand-over under

@@ -169,7 +169,9 @@ impl Player {
             "forge" => self.forge(id, &words[2..]),
             "show" => self.show(id),
             "level" => {
-                let level = world.group(id).has_caught_up();
+                let group = world.group(id);
+                let known = group.known_committed();
+                let level = known.is_some_and(|known| group.applied_position() >= known);
                 world.tell(id, if level { "has caught up" } else { "has not caught up" });
             }
             _ => panic!("{line:?} means nothing"),

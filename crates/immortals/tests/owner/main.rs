@@ -35,6 +35,8 @@ struct Log {
     directory: Position,
     /// It is not known whether there is more.
     is_behind: bool,
+    /// So much more is known to be committed.
+    ahead: u64,
     /// Who has that name, if it is not [`THEIRS`] any more.
     theirs: Option<GroupId>,
 }
@@ -46,8 +48,8 @@ impl Entries for Log {
         self.entries.iter().skip(skipped).cloned().collect()
     }
 
-    fn has_caught_up(&self) -> bool {
-        !self.is_behind
+    fn known_committed(&self) -> Option<Position> {
+        (!self.is_behind).then_some(Position(self.entries.len() as u64 + self.ahead))
     }
 
     fn members_at(&self, _position: Position) -> Vec<u8> {
@@ -652,6 +654,28 @@ fn a_replay_ends_when_all_is_told_that_is_known_to_be_logged() {
     assert_eq!((other.handled(), ended(&other)), (vec![1, 2], false));
     other.log.is_behind = false;
     other.step(Input::Tick);
+    assert!(ended(&other), "{:?}", other.heard);
+}
+
+#[test]
+fn a_replay_ends_although_there_is_always_more_on_its_way() {
+    let mut owner = Owner::new();
+    owner.comes(1, 1);
+    let mut other = Owner::replica(2, &[1, 2]);
+    other.log.ahead = 1;
+    for (_, _, entry) in owner.log.entries.clone() {
+        other.commit(entry);
+    }
+    other.attach(0, 0);
+    let ended = |owner: &Owner| {
+        owner.heard.iter().any(|frame| matches!(frame, ToProgram::EndOfReplay { .. }))
+    };
+    assert!(!ended(&other));
+    let before = owner.log.entries.len();
+    owner.comes(2, 1);
+    for (_, _, entry) in owner.log.entries.split_off(before) {
+        other.commit(entry);
+    }
     assert!(ended(&other), "{:?}", other.heard);
 }
 

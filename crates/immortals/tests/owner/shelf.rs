@@ -20,9 +20,14 @@ impl Owner {
 
     /// Says these messages to the other instance.
     fn says_many(&mut self, numbers: std::ops::RangeInclusive<u64>) {
+        self.says_many_and(numbers, 0);
+    }
+
+    /// The same, each a little different.
+    fn says_many_and(&mut self, numbers: std::ops::RangeInclusive<u64>, more: u64) {
         for number in numbers {
             let mut bytes = Vec::new();
-            let payload = Bytes::from(format!("{number:036}"));
+            let payload = Bytes::from(format!("{:036}", number + more));
             put_message(&mut bytes, &Message::Fork { method: 1, payload });
             let (destination, messages) = ("theirs".into(), bytes.into());
             self.says(&ToNode::Send { destination, count: 1, messages });
@@ -197,7 +202,7 @@ fn what_is_confirmed_while_a_checkpoint_is_given_is_still_in_it() {
 
 /// Takes a checkpoint and gives it to the other replica, which has said so many itself and is behind in its
 /// log until it has the whole. The replica, and how many cells it asked for.
-fn handed_over(said_there: u64, damage: impl Fn(&mut Peer)) -> (Owner, usize) {
+fn handed_over(said_there: u64, more: u64, damage: impl Fn(&mut Peer)) -> (Owner, usize) {
     let mut owner = Owner::bounded_owner(LIMITS);
     let mut other = Owner::bounded(2, &[1, 2], LIMITS);
     let log = |owner: &Owner| owner.log.entries.iter().map(|(_, _, entry)| entry.clone()).collect();
@@ -206,7 +211,7 @@ fn handed_over(said_there: u64, damage: impl Fn(&mut Peer)) -> (Owner, usize) {
     other.attach(0, 0);
     owner.comes(1, 1);
     owner.says_many(1..=100);
-    other.says_many(1..=said_there);
+    other.says_many_and(1..=said_there, more);
     owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
     owner.waits(200_000);
     let mut asked = 0;
@@ -229,7 +234,7 @@ fn handed_over(said_there: u64, damage: impl Fn(&mut Peer)) -> (Owner, usize) {
 #[test]
 fn a_replica_asks_only_for_the_cells_that_it_lacks() {
     for said_there in [0, 40, 100] {
-        let (mut other, asked) = handed_over(said_there, |_| {});
+        let (mut other, asked) = handed_over(said_there, 0, |_| {});
         assert_eq!(other.instance.status().base_input, 2, "{said_there} messages");
         // Those that are in its memory it has, too.
         assert_eq!(asked > 0, said_there < 100, "{asked} of {} cells", other.cells());
@@ -241,8 +246,17 @@ fn a_replica_asks_only_for_the_cells_that_it_lacks() {
 }
 
 #[test]
+fn what_a_program_has_said_otherwise_in_the_same_place_is_not_taken_for_the_same() {
+    let (mut other, asked) = handed_over(100, 1_000, |_| {});
+    assert_eq!((other.instance.status().base_input, asked), (2, other.cells()));
+    other.step(Input::Opened { term: Term(2) });
+    other.attach(0, 0);
+    assert_eq!(other.is_heard(0), (1..=100).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_cell_of_which_the_beginning_is_missing_is_not_taken() {
-    let (other, _) = handed_over(0, |message| {
+    let (other, _) = handed_over(0, 0, |message| {
         if let Peer::Cell { piece, .. } = message {
             piece.first += 1;
         }

@@ -113,8 +113,8 @@ impl Entries for View<'_> {
         found
     }
 
-    fn has_caught_up(&self) -> bool {
-        true
+    fn known_committed(&self) -> Option<Position> {
+        Some(Position(0))
     }
 
     fn members_at(&self, position: Position) -> Vec<u8> {
