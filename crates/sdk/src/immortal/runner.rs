@@ -64,7 +64,8 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 impl Options {
-    /// The node is `http://host:port`, the socket in its sandbox, or the sandbox.
+    /// The node is `http://host:port`, the socket in its sandbox, or the sandbox. Of several behind commas
+    /// the first is taken that is there.
     ///
     /// # Errors
     /// When the address is none.
@@ -232,6 +233,9 @@ fn keep_running<S: Stage>(
         };
         if impulses.is_stopped() {
             break;
+        }
+        if matches!(told.ended, Ended::Said { .. }) {
+            options.dial.turn_to_the_next();
         }
         impulses.pause(worries.after(told)?);
     }
