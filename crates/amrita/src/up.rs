@@ -286,9 +286,7 @@ fn all_live(nodes: &mut [Running]) -> Outcome {
     for node in nodes {
         if let Some(ended) = node.ended() {
             let (id, lines) = (&node.id, node.last_lines());
-            return Err(format!(
-                "{id} did not start ({ended}):\n  {lines}"
-            ));
+            return Err(format!("{id} did not start ({ended}):\n  {lines}"));
         }
     }
     Ok(())
