@@ -52,6 +52,9 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Refused { code, text } if code == "DETACHED" => {
+                write!(f, "the node lets this program go: {text}")
+            }
             Self::Refused { code, text } => write!(f, "the node refuses: {code}: {text}"),
             Self::Fault { input, text } => {
                 write!(f, "the program failed {FAULTS_MAX} times at input {input}: {text}")
