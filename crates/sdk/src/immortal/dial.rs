@@ -30,7 +30,7 @@ pub(super) enum Dial {
     Unix(PathBuf),
     Http(Address),
     /// Any of these; the number is of the one that is tried first.
-    Any(Vec<Dial>, Arc<AtomicUsize>),
+    Any(Vec<Self>, Arc<AtomicUsize>),
     /// Another way, for tests.
     Other(Arc<dyn Fn() -> io::Result<Socket> + Send + Sync>),
 }
