@@ -104,11 +104,23 @@ Terms are joined by AND:
     /// Instances of immortals: programs that go on when they die
     #[command(subcommand)]
     Immortal(ImmortalCommand),
-    /// Run a program of the tutorials
-    #[command(hide = true)]
+    /// Run a program of the tutorials, which attaches to a node as an immortal
+    #[command(after_help = "\
+The programs:
+  hello-server     counts and shows the messages that it gets; with --numbers in a line each
+  hello-client1    sends a message, waits for Enter, and sends two more
+  hello-client2    sends what is typed
+  hello-client3    sends three messages, each when the one before is acknowledged
+  hello-numbers    keeps sending numbers
+
+Each takes:
+  --node URL-OR-SOCKET   http://host:port, a node's sandbox, or the socket there [default: the first that
+                         is there of the ports 8001, 8002, 8003 and 8000 of this machine]
+  --instance NAME        the instance that it is [default: server, client1, client2, client3, client]")]
     Example {
+        /// Which one: hello-server, hello-client1, hello-client2, hello-client3 or hello-numbers
         name: String,
-        /// For the program itself
+        /// For the program itself: --node, --instance
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

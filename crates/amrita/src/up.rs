@@ -40,6 +40,7 @@ struct Plan {
 struct Running {
     id: String,
     address: String,
+    sandbox: PathBuf,
     log: PathBuf,
     child: Child,
     /// Closing it asks the node to stop.
@@ -172,8 +173,8 @@ impl Plan {
             .spawn()
             .map_err(failed)?;
         let stdin = child.stdin.take();
-        let address = self.peers[number - 1].clone();
-        Ok(Running { id: format!("n{number}"), address, log, child, stdin })
+        let (id, address) = (format!("n{number}"), self.peers[number - 1].clone());
+        Ok(Running { id, address, sandbox: self.sandbox(number), log, child, stdin })
     }
 
     fn welcome(&self, nodes: &[Running], took: Duration) {
@@ -227,6 +228,13 @@ impl Running {
         }
     }
 
+    /// A node has its port before it takes the lock of its sandbox, and writes its process id there. Before
+    /// that whoever answers at its address is somebody else.
+    fn has_its_port(&self) -> bool {
+        let lock = fs::read_to_string(self.sandbox.join("lock")).unwrap_or_default();
+        lock.trim() == self.child.id().to_string()
+    }
+
     fn last_lines(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -250,6 +258,7 @@ fn peers_of(sandbox: &Path) -> Option<Vec<String>> {
     serde_json::from_value(identity["peers"].clone()).ok()
 }
 
+/// Ready counts only of our own processes, and while all of them live.
 async fn wait_until_ready(nodes: &mut [Running]) -> Outcome {
     let begun = Instant::now();
     for which in 0..nodes.len() {
@@ -257,20 +266,27 @@ async fn wait_until_ready(nodes: &mut [Running]) -> Outcome {
         let client = Client::new(&[&address]).map_err(|error| error.to_string())?;
         let client = client.patience(LOOK_SOON * 10);
         loop {
-            if client.get("/readyz").await.is_ok_and(|answer| answer.status == 200) {
+            if nodes[which].has_its_port()
+                && client.get("/readyz").await.is_ok_and(|answer| answer.status == 200)
+            {
                 break;
             }
-            for node in nodes.iter_mut() {
-                if let Some(ended) = node.ended() {
-                    let (id, lines) = (&node.id, node.last_lines());
-                    return Err(format!("{id} did not start ({ended}):\n  {lines}"));
-                }
-            }
+            all_live(nodes)?;
             if begun.elapsed() > READY_MAX {
                 let lines = nodes[which].last_lines();
                 return Err(format!("{address} is not ready after {READY_MAX:?}:\n  {lines}"));
             }
             tokio::time::sleep(LOOK_SOON).await;
+        }
+    }
+    all_live(nodes)
+}
+
+fn all_live(nodes: &mut [Running]) -> Outcome {
+    for node in nodes {
+        if let Some(ended) = node.ended() {
+            let (id, lines) = (&node.id, node.last_lines());
+            return Err(format!("{id} did not start ({ended}):\n  {lines}"));
         }
     }
     Ok(())

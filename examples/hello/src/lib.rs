@@ -12,8 +12,9 @@ use std::sync::Once;
 
 use sdk::immortal::{self, Immortal, Impulses, Options};
 
-/// The node, when no other is named with `--node`.
-pub const NODE_DEFAULT: &str = "http://127.0.0.1:8000";
+/// Where a node is looked for when none is named with `--node`: where `amrita` looks, too.
+pub const NODE_DEFAULT: &str = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003,\
+                                http://127.0.0.1:8000";
 
 /// The name of the server's instance.
 pub const SERVER: &str = "server";

@@ -1,5 +1,5 @@
 //! A client that keeps sending: message n+1 goes out when message n is acknowledged. With copies beside
-//! several nodes it goes on whatever dies. `amrita immortal send client 9` ends it.
+//! several nodes it goes on whatever dies. After `amrita immortal send client 9` it sends nothing more.
 
 use std::process::ExitCode;
 

@@ -21,7 +21,7 @@ const SEEN_MAX: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(super) async fn register(cluster: &Cluster, options: &RegisterOptions) -> Outcome {
-    let name = options.named.name()?;
+    let name = options.named.new_name()?;
     let mut body = json!({ "name": name });
     let fields = body.as_object_mut().expect("it is one");
     if let Some(wanted) = &options.replicas {
@@ -218,6 +218,12 @@ fn those_there(state: &Value) -> String {
 
 pub(super) async fn set(cluster: &Cluster, options: &SetOptions) -> Outcome {
     let name = options.named.name()?;
+    if options.no_persist_logs {
+        return Err(format!(
+            "whether the logs of '{name}' are persisted was said when it was registered, and cannot be \
+             changed; another instance can be registered with --no-persist-logs"
+        ));
+    }
     let mut fields = Map::new();
     tune(&options.tuning, &mut fields)?;
     if let Some(current) = options.current_version {

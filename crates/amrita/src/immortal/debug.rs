@@ -27,7 +27,10 @@ const QUIET: Duration = Duration::from_secs(1);
 const DIFFERENCES_SHOWN: usize = 20;
 
 pub(super) async fn debug(cluster: &Cluster, options: &DebugOptions) -> Outcome {
-    let name = options.named.name()?;
+    let name = match &options.recording {
+        Some(file) if !options.named.is_given() => Source::open(file)?.head.name,
+        _ => options.named.name()?,
+    };
     let own = std::env::temp_dir().join(format!("amrita-debug-{}", std::process::id()));
     let made = options.recording.is_none();
     let file = match &options.recording {
@@ -174,7 +177,7 @@ fn one_run(
         return Err("that was not the program as it is, but another new one".into());
     }
     // A program of ours that is told this ends, and does not connect again.
-    replay.say_error("UPGRADED", "the replay has ended");
+    replay.say_error("DETACHED", "the replay has ended");
     connection.send_last(replay.take_out());
     Ok(Run {
         from: source.head.base.ledger.inputs,

@@ -68,6 +68,21 @@ impl Named {
     pub(super) fn name(&self) -> Result<String, String> {
         one_name(self.positional.as_deref(), self.instance_name.as_deref())
     }
+
+    /// The name of an instance that is not there yet.
+    ///
+    /// # Errors
+    /// When there is none, or two that differ.
+    pub(super) fn new_name(&self) -> Result<String, String> {
+        match self.is_given() {
+            true => self.name(),
+            false => Err("what shall the instance be called? amrita immortal register NAME".into()),
+        }
+    }
+
+    pub(super) fn is_given(&self) -> bool {
+        self.positional.is_some() || self.instance_name.is_some()
+    }
 }
 
 fn one_name(positional: Option<&str>, flag: Option<&str>) -> Result<String, String> {
@@ -215,6 +230,9 @@ pub(crate) struct SetOptions {
     /// Go on after --pause or --pause-at-start
     #[arg(long)]
     pub(super) resume: bool,
+    /// Taken here only to say that it belongs to `register`
+    #[arg(long, alias = "noPersistLogs", hide = true)]
+    pub(super) no_persist_logs: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -336,7 +354,7 @@ pub(crate) struct DebugOptions {
         conflicts_with = "recording"
     )]
     pub(super) from: String,
-    /// A file that `amrita immortal record` has made, instead of the live log
+    /// A file that `amrita immortal record` has made, instead of the live log; it knows the instance's name
     #[arg(long, value_name = "FILE")]
     pub(super) recording: Option<PathBuf>,
     /// Go no further than this input

@@ -6,6 +6,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use server::Address;
@@ -25,8 +26,11 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Where the node is.
 #[derive(Clone)]
 pub(super) enum Dial {
+    /// A socket, or the folder that has it.
     Unix(PathBuf),
     Http(Address),
+    /// Any of these; the number is of the one that is tried first.
+    Any(Vec<Self>, Arc<AtomicUsize>),
     /// Another way, for tests.
     Other(Arc<dyn Fn() -> io::Result<Socket> + Send + Sync>),
 }
@@ -42,34 +46,113 @@ impl fmt::Display for Dial {
         match self {
             Self::Unix(path) => path.display().fmt(f),
             Self::Http(address) => address.fmt(f),
+            Self::Any(places, _) => {
+                let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+                f.write_str(&places.join(", "))
+            }
             Self::Other(_) => f.write_str("a node in this process"),
         }
     }
 }
 
 impl Dial {
-    /// `http://host:port`, a socket, or the folder that has it.
+    /// `http://host:port`, a socket, or the folder that has it; or several of these behind commas.
     pub(super) fn parse(node: &str) -> Result<Self, String> {
+        if node.contains(',') {
+            let places = node.split(',').map(|place| Self::parse(place.trim()));
+            return Ok(Self::Any(places.collect::<Result<_, _>>()?, Arc::default()));
+        }
         if node.contains("://") {
             return Address::parse(node).map(Self::Http);
         }
-        let path = Path::new(node);
-        Ok(Self::Unix(if path.is_dir() { path.join(SOCKET_NAME) } else { path.to_owned() }))
+        if is_host_and_port(node) && !Path::new(node).exists() {
+            return Address::parse(&format!("http://{node}")).map(Self::Http);
+        }
+        Ok(Self::Unix(node.into()))
     }
 
     pub(super) fn connect(&self, instance: &str) -> Result<Socket, Ended> {
         let lost = |error: io::Error| Ended::Lost(format!("cannot reach {self}: {error}"));
         match self {
-            Self::Unix(path) => UnixStream::connect(path).map(Socket::Unix).map_err(lost),
+            Self::Unix(path) => {
+                connect_unix(path).map(Socket::Unix).map_err(|error| no_socket(path, &error))
+            }
             Self::Http(address) => {
                 let socket = connect(address).map_err(lost)?;
                 upgrade(&socket, address, instance)
                     .map_err(lost)?
                     .map_or(Ok(Socket::Tcp(socket)), Err)
             }
+            Self::Any(places, first) => connect_any(places, first, instance)
+                .unwrap_or_else(|| Err(no_node(&self.to_string()))),
             Self::Other(dial) => dial().map_err(lost),
         }
     }
+
+    /// The node that was reached does not take the program: another one is tried first.
+    pub(super) fn turn_to_the_next(&self) {
+        if let Self::Any(_, first) = self {
+            first.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// `127.0.0.1:8001`, as people write an address.
+fn is_host_and_port(node: &str) -> bool {
+    node.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    })
+}
+
+fn socket_at(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(SOCKET_NAME) } else { path.to_owned() }
+}
+
+fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(socket_at(path))
+}
+
+fn no_socket(path: &Path, error: &io::Error) -> Ended {
+    let shown = path.display();
+    Ended::Lost(match error.kind() {
+        io::ErrorKind::NotFound if path.is_dir() => {
+            format!("no {SOCKET_NAME} in {shown}: is a node running with that sandbox?")
+        }
+        io::ErrorKind::NotFound => format!(
+            "there is no {shown}: --node takes the sandbox of a running node, or its address, which \
+             begins with http://"
+        ),
+        io::ErrorKind::ConnectionRefused => {
+            format!("nobody listens at {}: the node is not running", socket_at(path).display())
+        }
+        _ => format!("cannot reach {}: {error}", socket_at(path).display()),
+    })
+}
+
+fn no_node(places: &str) -> Ended {
+    Ended::Lost(format!(
+        "no node answers at {places}: start one, or name yours with --node (its sandbox, or its \
+         address, which begins with http://)"
+    ))
+}
+
+/// The first that is reached, or what the first one says that does not take the program; None when no
+/// one is there.
+fn connect_any(
+    places: &[Dial],
+    first: &AtomicUsize,
+    instance: &str,
+) -> Option<Result<Socket, Ended>> {
+    let begin = first.load(Ordering::Relaxed);
+    let order =
+        (begin..begin + places.len()).map(|number| (number, &places[number % places.len()]));
+    order.into_iter().find_map(|(number, place)| match place.connect(instance) {
+        Err(Ended::Lost(_)) => None,
+        reached => {
+            first.store(number, Ordering::Relaxed);
+            Some(reached)
+        }
+    })
 }
 
 /// Tries each of the addresses that the name stands for.
@@ -130,5 +213,45 @@ fn refusal(status: &str, body: &[u8]) -> Ended {
         _ => {
             Ended::Lost(format!("the answer is {status} and not 101: is it a node with immortals?"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(node: &str) -> String {
+        match Dial::parse(node).unwrap().connect("x") {
+            Err(Ended::Lost(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_address_needs_no_scheme() {
+        assert!(matches!(Dial::parse("127.0.0.1:8001"), Ok(Dial::Http(_))));
+        assert!(matches!(Dial::parse("data/n1"), Ok(Dial::Unix(_))));
+        assert!(matches!(Dial::parse("x:y"), Ok(Dial::Unix(_))));
+    }
+
+    #[test]
+    fn who_names_a_wrong_node_is_told_what_to_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let no_node = why(folder.path().to_str().unwrap());
+        assert!(no_node.contains("is a node running with that sandbox?"), "{no_node}");
+        let nothing = why("data/nope");
+        assert!(nothing.contains("http://"), "{nothing}");
+    }
+
+    #[test]
+    fn of_several_nodes_the_one_that_is_there_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let _listener =
+            std::os::unix::net::UnixListener::bind(folder.path().join(SOCKET_NAME)).unwrap();
+        let dial = Dial::parse(&format!("data/nope,{}", folder.path().display())).unwrap();
+        dial.connect("x").unwrap();
+        dial.turn_to_the_next();
+        dial.connect("x").unwrap();
+        assert!(why("data/nope,data/no").contains("no node answers at data/nope, data/no"));
     }
 }

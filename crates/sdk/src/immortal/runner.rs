@@ -52,6 +52,9 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Refused { code, text } if code == "DETACHED" => {
+                write!(f, "the node lets this program go: {text}")
+            }
             Self::Refused { code, text } => write!(f, "the node refuses: {code}: {text}"),
             Self::Fault { input, text } => {
                 write!(f, "the program failed {FAULTS_MAX} times at input {input}: {text}")
@@ -64,7 +67,8 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 impl Options {
-    /// The node is `http://host:port`, the socket in its sandbox, or the sandbox.
+    /// The node is `http://host:port`, the socket in its sandbox, or the sandbox. Of several behind commas
+    /// the first is taken that is there.
     ///
     /// # Errors
     /// When the address is none.
@@ -232,6 +236,9 @@ fn keep_running<S: Stage>(
         };
         if impulses.is_stopped() {
             break;
+        }
+        if matches!(told.ended, Ended::Said { .. }) {
+            options.dial.turn_to_the_next();
         }
         impulses.pause(worries.after(told)?);
     }

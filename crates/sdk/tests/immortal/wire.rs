@@ -382,6 +382,7 @@ fn the_node_s_last_word_decides_whether_to_come_again() {
         ("VERSION", false),
         ("DIVERGED", false),
         ("HELD", false),
+        ("DETACHED", false),
         ("BAD_FRAME", false),
         ("PROGRAM_VERSION", false),
         ("SOMETHING_NEW", false),
