@@ -138,7 +138,7 @@ impl Node {
         let entry = self.immortal_entry(name)?;
         let group = entry.group;
         match request.method {
-            Method::Get if self.replicas.contains_key(&group) => {
+            Method::Get if self.replicas.contains_key(&group) || !self.may_have_owner(group) => {
                 let state = self.immortal_state(name).expect("it is registered");
                 self.finish(purpose, Told::Response(Response::json(200, &state)));
             }
@@ -328,11 +328,60 @@ impl Node {
         self.reply(origin, Told::Response(answer));
     }
 
+    /// Whoever said last that it owns it. A node without a replica hears of no election, so it goes by
+    /// whether that one is up.
+    fn owner_as_seen(&self, group: GroupId) -> Option<ReplicaId> {
+        let known = self.owner_of_instance(group);
+        known.filter(|owner| self.replicas.contains_key(&group) || self.is_up(*owner))
+    }
+
+    /// Whether it is worth to wait for word of an owner: one is there, or so many replicas are that
+    /// there could be one soon.
+    fn may_have_owner(&self, group: GroupId) -> bool {
+        let line = self.line_of(group);
+        let up = line.iter().filter(|id| self.is_up(**id)).count();
+        up > line.len() / 2 || self.owner_as_seen(group).is_some()
+    }
+
+    /// What the directory alone says of an instance whose owner has not told how it is.
+    pub(crate) fn known_without_owner(&self, group: GroupId) -> Option<Response> {
+        let (name, _) = self.map.registry.of_group(group)?;
+        Some(Response::json(200, &self.immortal_state(name)?))
+    }
+
+    /// Why an instance has no owner, and which nodes would give it one.
+    pub(crate) fn why_no_owner(&self, group: GroupId) -> String {
+        let line = self.line_of(group);
+        let (all, majority) = (line.len(), line.len() / 2 + 1);
+        let away: Vec<&str> = line
+            .iter()
+            .filter(|id| !self.is_up(**id))
+            .filter_map(|id| self.map.members.get(id))
+            .map(|member| member.node_id.as_str())
+            .collect();
+        let name = self.name_of_instance(group);
+        let up = all - away.len();
+        let start = if up >= majority {
+            "It should have one in a moment: try again".to_owned()
+        } else {
+            let some = if majority - up < away.len() {
+                format!("{} of the nodes", majority - up)
+            } else {
+                format!("the node{}", if away.len() == 1 { "" } else { "s" })
+            };
+            format!("Start {some} {}, then try again", away.join(", "))
+        };
+        format!(
+            "{name} has no owner: {up} of its {all} replicas are on nodes that are up as seen from here, \
+             and a majority ({majority}) is needed. {start}"
+        )
+    }
+
     /// An instance as a document.
     fn immortal_state(&self, name: &str) -> Option<Value> {
         let entry = self.map.registry.instances.get(name)?;
         let options = &entry.options;
-        let owner = self.owner_of_instance(entry.group);
+        let owner = self.owner_as_seen(entry.group);
         let replicas: Vec<Value> = entry
             .replicas
             .iter()
@@ -356,6 +405,9 @@ impl Node {
             "documentKind": KIND,
             "documentVersion": entry.version,
         });
+        if owner.is_none() {
+            state["missing"] = json!(self.why_no_owner(entry.group));
+        }
         if let Some(instance) = self.instance(entry.group) {
             state["inputs"] = json!(instance.inputs());
             state["upgradeGivenUp"] = json!(instance.has_given_up_the_upgrade());

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{LINK, instance, instance_at_owner, replicas, text};
+use super::{LINK, OWNER_WITHIN, instance, instance_at_owner, replicas, text};
 use crate::Outcome;
 use crate::arguments::Cluster;
 use crate::screen::{self, cell, say, table};
@@ -16,16 +16,18 @@ pub(super) async fn list(cluster: &Cluster) -> Outcome {
         return screen::show(&answer, cluster.json);
     }
     let body = answer.to_json();
-    let mut rows = Vec::new();
+    let (mut rows, mut owners_are_slow) = (Vec::new(), false);
+    let asking = client.patience(OWNER_WITHIN);
     for (_, state) in body["documents"].as_object().into_iter().flatten() {
-        // A node without a replica of it does not know how it is: whoever owns it is asked.
-        if state.get("inputs").is_none()
-            && let Ok((_, asked)) = instance(&client, text(&state["name"])).await
-        {
-            rows.push(row(&asked));
-        } else {
-            rows.push(row(state));
+        // A node without a replica of it does not know how it is: whoever owns it is asked. Where
+        // nobody does there is no more to learn, and one that is slow is not waited for again.
+        let mut asked = None;
+        if state.get("inputs").is_none() && !state["owner"].is_null() && !owners_are_slow {
+            let answer = instance(&asking, text(&state["name"])).await;
+            owners_are_slow = answer.is_err();
+            asked = answer.ok().map(|(_, state)| state);
         }
+        rows.push(row(asked.as_ref().unwrap_or(state)));
     }
     if rows.is_empty() {
         say("There is no instance. amrita immortal register NAME makes one.");
@@ -239,9 +241,16 @@ fn without_primary(state: &Value) -> String {
     if state["paused"] == true {
         format!("'{name}' is paused: amrita immortal set {name} --resume")
     } else if up < all / 2 + 1 {
+        let away = replicas(state).filter(|replica| replica["up"] != true);
+        let away: Vec<&str> = away.map(|replica| text(&replica["node"])).collect();
+        let unknown =
+            if state.get("inputs").is_none() { " More is not known here until then." } else { "" };
         format!(
-            "'{name}' waits for nodes: {up} of {all} with a replica are up, and {} are needed.",
-            all / 2 + 1
+            "'{name}' waits for nodes: {up} of {all} with a replica are up, and {} needed; away: {}. \
+             Start {}.{unknown}",
+            if all / 2 + 1 == 1 { "1 is".to_owned() } else { format!("{} are", all / 2 + 1) },
+            away.join(", "),
+            if away.len() == 1 { "it" } else { "them" },
         )
     } else if replicas(state).all(|replica| replica["attached"] != true) {
         format!("'{name}' waits for a program: start one beside a node with a replica.")
