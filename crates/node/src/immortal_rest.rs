@@ -611,7 +611,8 @@ fn change_options(mut options: InstanceOptions, body: &Value) -> Result<Instance
     };
     if let Some(unknown) = fields.into_iter().find(|field| !known(field)) {
         return Err(bad(&format!(
-            "'{unknown}' is none of {}, addReplica, removeReplica",
+            "'{unknown}' is none of {}, {}, addReplica, removeReplica",
+            OTHERS.join(", "),
             OPTIONS.join(", ")
         )));
     }

@@ -185,6 +185,8 @@ fn in_sentences(state: &Value) -> String {
             cell(&primary["done"]),
             text(&primary["node"])
         )),
+        // What holds it is told below.
+        None if replicas(state).any(|replica| replica.get("held").is_some()) => {}
         None => lines.push(without_primary(state)),
     }
     if state["durability"] == "memory" {
@@ -207,7 +209,8 @@ fn in_sentences(state: &Value) -> String {
             full.join(", ")
         ));
     }
-    lines.extend(replicas(state).filter_map(|replica| what_ails(name, replica)));
+    lines.extend(what_holds(name, state));
+    lines.extend(replicas(state).filter_map(|replica| what_diverged(name, replica)));
     for stream in state["outputs"].as_array().into_iter().flatten() {
         if stream["registered"] == false && !text(&stream["to"]).is_empty() {
             let to = text(&stream["to"]);
@@ -259,20 +262,37 @@ fn without_primary(state: &Value) -> String {
     }
 }
 
-fn what_ails(name: &str, replica: &Value) -> Option<String> {
-    let node = text(&replica["node"]);
-    if let Some(held) = replica.get("held") {
+/// Each input at which programs are held, once for all the replicas it holds.
+fn what_holds(name: &str, state: &Value) -> Vec<String> {
+    let mut inputs: Vec<(&Value, Vec<&str>)> = Vec::new();
+    for replica in replicas(state) {
+        let Some(held) = replica.get("held") else { continue };
+        let node = text(&replica["node"]);
+        match inputs.iter_mut().find(|(known, _)| known["input"] == held["input"]) {
+            Some((_, nodes)) => nodes.push(node),
+            None => inputs.push((held, vec![node])),
+        }
+    }
+    let sentence = |(held, nodes): (&Value, Vec<&str>)| {
         let input = cell(&held["input"]);
-        return Some(format!(
-            "The program on {node} failed {} times on input {input} and is held.\n  the input: {}\n  \
-             what it said: {}\n  -> mend it and say `amrita immortal release {name}`, look at it with \
-             `amrita immortal debug {name} --from latest --until {input}`,\n     or take the input out: \
-             `amrita immortal skip {name} {input}`",
-            cell(&held["tries"]),
+        let who = match nodes[..] {
+            [node] => format!("The program on {node} failed {} times on", cell(&held["tries"])),
+            _ => format!("The programs on {} fail on", nodes.join(", ")),
+        };
+        let are = if nodes.len() == 1 { "is" } else { "are" };
+        format!(
+            "{who} input {input} and {are} held.\n  the input: {}\n  what it said: {}\n  -> mend it and \
+             say `amrita immortal release {name}`, look at it with `amrita immortal debug {name} --from \
+             latest --until {input}`,\n     or take the input out: `amrita immortal skip {name} {input}`",
             text(&held["message"]),
             text(&held["text"]),
-        ));
-    }
+        )
+    };
+    inputs.into_iter().map(sentence).collect()
+}
+
+fn what_diverged(name: &str, replica: &Value) -> Option<String> {
+    let node = text(&replica["node"]);
     let diverged = replica.get("diverged")?;
     let (after, input) = (cell(&diverged["after"]), cell(&diverged["input"]));
     Some(format!(
@@ -350,6 +370,12 @@ mod tests {
         let words = in_sentences(&state);
         assert!(words.contains("skip server 9") && words.contains("fork of method 1"), "{words}");
         assert_eq!(in_a_word(&state), "HELD");
+        state["replicas"][1] = state["replicas"][0].clone();
+        state["replicas"][1]["node"] = json!("n2");
+        let words = in_sentences(&state);
+        assert!(words.contains("on n1, n2 fail"), "{words}");
+        assert_eq!(words.matches("fork of method 1").count(), 1, "said once: {words}");
+        assert!(!words.contains("waits for a program"), "{words}");
         state["replicas"][0] =
             json!({"node": "n1", "up": true, "attached": false, "role": "WAITING"});
         state["replicas"][1]["up"] = json!(true);
