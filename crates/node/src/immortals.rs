@@ -297,7 +297,7 @@ impl Node {
 
     pub(crate) fn name_of_instance(&self, group: GroupId) -> String {
         let registered = || self.map.registry.of_group(group).map(|(name, _)| name.as_str());
-        match self.instance(group).map(immortals::Instance::name).or_else(registered) {
+        match self.instance(group).map(Instance::name).or_else(registered) {
             Some(name) => format!("immortal '{name}'"),
             None => format!("instance {group}"),
         }
