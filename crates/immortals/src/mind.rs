@@ -158,9 +158,30 @@ impl Instance {
         }
     }
 
-    /// Of the programs: of one that is being upgraded the former, until one has made it.
+    /// Of the programs: of one that is being upgraded the former, until one has made it. Before any has
+    /// begun it is the one that the first must have.
     pub fn version_in_use(&self) -> u64 {
+        if self.ledger.genesis.is_none() && self.ledger.inputs == 0 {
+            return self.settings.first_version;
+        }
         self.ledger.upgrading.map_or(self.ledger.program_version, |upgrading| upgrading.from)
+    }
+
+    /// Why the owner takes no inputs, and what to do.
+    pub(crate) fn why_not_accepting(&self) -> String {
+        let others = self.others().map(|(_, status)| status.held.as_ref());
+        let held = others.chain([self.held.as_ref()]).flatten().next();
+        held.map_or_else(
+            || "no program is attached to any replica: start one".to_owned(),
+            |held| {
+                let (name, input) = (&self.name, held.input);
+                format!(
+                    "it is held at input {input}, on which its programs fail: mend them and say \
+                     'amrita immortal release {name}', or take the input out with 'amrita immortal \
+                     skip {name} {input}'"
+                )
+            },
+        )
     }
 
     /// The last wish for an upgrade came to nothing.

@@ -609,7 +609,9 @@ impl Instance {
         };
         match ask {
             Ask::Checkpoint if self.session.is_none() => {
-                outputs.push(refused("no program is attached to the owner's replica"));
+                let why =
+                    "no program is attached to the owner's replica: start one beside that node";
+                outputs.push(refused(why));
             }
             Ask::Checkpoint => {
                 self.checkpoint_wanted = true;
@@ -626,7 +628,7 @@ impl Instance {
                 outputs.push(refused("too much waits for its log already: try again"));
             }
             Ask::Impulse { .. } if !office.accepting => {
-                outputs.push(refused("no program is attached to any replica: start one"));
+                outputs.push(refused(&self.why_not_accepting()));
             }
             Ask::Impulse { from, method, payload } => {
                 let mut messages = Vec::new();

@@ -222,8 +222,13 @@ impl Node {
         }
         for (number, code) in ended {
             let errand = self.edge.errands.remove(&number).expect("it was there");
-            let problem = self.gave_up(&errand, code);
-            self.finish(&errand.purpose, Told::Response(problem.into()));
+            // What is known of an instance is better than nothing, and says what is missing.
+            let known = match errand.question {
+                Question::ImmortalStatus => self.known_without_owner(errand.group),
+                _ => None,
+            };
+            let answer = known.unwrap_or_else(|| self.gave_up(&errand, code).into());
+            self.finish(&errand.purpose, Told::Response(answer));
         }
     }
 
@@ -235,6 +240,7 @@ impl Node {
             crate::office::name_of(errand.group)
         };
         let message = match code {
+            Code::NoOwner if errand.group.is_instance() => self.why_no_owner(errand.group),
             Code::NoOwner => format!(
                 "{what} has no owner: {up} of {all} nodes are up as seen from here, and a majority \
                  ({}) is needed. Start the missing nodes, then try again",

@@ -1,17 +1,20 @@
 //! `/core/immortals`: instances of immortals as documents. They are registered, seen and changed
 //! here; their data goes another way.
 
+use std::collections::BTreeMap;
+
 use protocol::{Code, GroupId, Method, Outcome, Problem, ReplicaId, Request, Response};
 use serde_json::{Map, Value, json};
 
 use immortals::ReplicaStatus;
 
 use crate::client::{only, parse_body};
-use crate::directory::DirectoryCommand;
+use crate::directory::{DirectoryCommand, Member};
 use crate::edge::Purpose;
 use crate::frame::{Question, Told};
 use crate::node::Node;
 use crate::office::Origin;
+use crate::placement::{self, Seat};
 use crate::registry::{
     InstanceEntry, InstanceOptions, InstanceReplica, REPLICAS_MAX, RegistryCommand, unknown,
 };
@@ -71,10 +74,10 @@ impl Node {
     fn registration(&self, body: &Value) -> Result<RegistryCommand, Problem> {
         let name = body["name"].as_str().ok_or_else(|| bad("'name' is needed: a text"))?;
         check_name(name)?;
-        let nodes = self.nodes_for(&body["replicas"])?;
+        let nodes = self.nodes_for(name, &body["replicas"])?;
         let founders: Vec<ReplicaId> = nodes.iter().map(|(id, _)| *id).collect();
         let ports = (port(body, "receivePort")?, port(body, "sendPort")?);
-        let replicas = (0..)
+        let replicas: Vec<InstanceReplica> = (0..)
             .zip(nodes)
             .map(|(number, (_, node))| InstanceReplica {
                 node,
@@ -84,12 +87,54 @@ impl Node {
                 upgrade_version: None,
             })
             .collect();
+        if let Some(first) = replicas.first() {
+            self.check_ports(name, first)?;
+        }
         let options = change_options(InstanceOptions::default(), body)?;
         Ok(RegistryCommand::Register { name: name.into(), founders, replicas, options })
     }
 
+    /// Refuses ports that something else has. This is done where the request enters and not when it is
+    /// applied, as logs from before there was this rule must be read as they were written; two
+    /// registrations at the same moment may so both get a port.
+    fn check_ports(&self, name: &str, replica: &InstanceReplica) -> Result<(), Problem> {
+        let member = self.map.members.values().find(|member| member.node_id == replica.node);
+        let uri = member.map_or("", |member| member.uri.as_str());
+        match self.map.registry.port_clash(name, replica, uri) {
+            Some(why) => Err(Problem::new(Code::Refused, why)),
+            None => Ok(()),
+        }
+    }
+
+    /// All nodes, with what counts when replicas are placed.
+    fn seats(&self) -> Vec<Seat> {
+        let mut counts = BTreeMap::<&str, usize>::new();
+        for replica in self.map.registry.instances.values().flat_map(|entry| &entry.replicas) {
+            *counts.entry(&replica.node).or_default() += 1;
+        }
+        let members = self.map.members.iter();
+        let seat = |(id, member): (&ReplicaId, &Member)| Seat {
+            id: *id,
+            node: member.node_id.clone(),
+            up: self.is_up(*id),
+            replicas: counts.get(member.node_id.as_str()).copied().unwrap_or_default(),
+        };
+        members.map(seat).collect()
+    }
+
+    /// Where an instance is that is registered with so many replicas already: the same again is no
+    /// change, whatever would be chosen today.
+    fn nodes_of(&self, name: &str, wanted: Option<usize>) -> Option<Vec<(ReplicaId, String)>> {
+        let entry = self.map.registry.instances.get(name)?;
+        let nodes = entry.replicas.iter().map(|replica| &replica.node);
+        let member = |node: &String| self.map.members.iter().find(|(_, m)| m.node_id == *node);
+        let found: Option<Vec<_>> =
+            nodes.map(|node| member(node).map(|(id, _)| (*id, node.clone()))).collect();
+        found.filter(|found| wanted.is_none_or(|wanted| wanted == found.len()))
+    }
+
     /// The nodes of a new instance: those named, or so many, or as many as is usual.
-    fn nodes_for(&self, wanted: &Value) -> Result<Vec<(ReplicaId, String)>, Problem> {
+    fn nodes_for(&self, name: &str, wanted: &Value) -> Result<Vec<(ReplicaId, String)>, Problem> {
         let members = || self.map.members.iter().map(|(id, m)| (*id, m.node_id.clone()));
         let count = match wanted {
             Value::Null => REPLICAS_USUAL.min(self.map.members.len()),
@@ -120,7 +165,8 @@ impl Node {
             }
             _ => return Err(bad("'replicas' is a number or a list of nodes")),
         };
-        Ok(members().take(count).collect())
+        let asked = Some(count).filter(|_| !wanted.is_null());
+        Ok(self.nodes_of(name, asked).unwrap_or_else(|| placement::seats(self.seats(), count)))
     }
 
     fn no_such_node(&self, node: &Value) -> Problem {
@@ -138,7 +184,7 @@ impl Node {
         let entry = self.immortal_entry(name)?;
         let group = entry.group;
         match request.method {
-            Method::Get if self.replicas.contains_key(&group) => {
+            Method::Get if self.replicas.contains_key(&group) || !self.may_have_owner(group) => {
                 let state = self.immortal_state(name).expect("it is registered");
                 self.finish(purpose, Told::Response(Response::json(200, &state)));
             }
@@ -205,14 +251,12 @@ impl Node {
         let node = match (added["node"].as_str(), of_number) {
             (Some(node), _) => node.to_owned(),
             (None, Some(known)) => known.node.clone(),
-            // The next node that has none yet.
-            (None, None) => self
-                .map
-                .members
-                .values()
-                .map(|member| member.node_id.clone())
-                .find(|node| there(node).is_none())
-                .ok_or_else(|| bad("every node has a replica of it already"))?,
+            (None, None) => {
+                let mut free = self.seats();
+                free.retain(|seat| there(&seat.node).is_none());
+                let chosen = placement::seats(free, 1).into_iter().next();
+                chosen.ok_or_else(|| bad("every node has a replica of it already"))?.1
+            }
         };
         if !self.map.members.values().any(|member| member.node_id == node) {
             return Err(self.no_such_node(&json!(node)));
@@ -228,6 +272,12 @@ impl Node {
             upgrade_version: upgrade.or(known.and_then(|known| known.upgrade_version)),
             node,
         };
+        // Of one that is there only new ports are looked at: else nothing of it could be changed.
+        if known.is_none_or(|it| {
+            (it.receive_port, it.send_port) != (replica.receive_port, replica.send_port)
+        }) {
+            self.check_ports(name, &replica)?;
+        }
         Ok(RegistryCommand::PutReplica { name: name.into(), replica })
     }
 
@@ -328,11 +378,60 @@ impl Node {
         self.reply(origin, Told::Response(answer));
     }
 
+    /// Whoever said last that it owns it. A node without a replica hears of no election, so it goes by
+    /// whether that one is up.
+    fn owner_as_seen(&self, group: GroupId) -> Option<ReplicaId> {
+        let known = self.owner_of_instance(group);
+        known.filter(|owner| self.replicas.contains_key(&group) || self.is_up(*owner))
+    }
+
+    /// Whether it is worth to wait for word of an owner: one is there, or so many replicas are that
+    /// there could be one soon.
+    fn may_have_owner(&self, group: GroupId) -> bool {
+        let line = self.line_of(group);
+        let up = line.iter().filter(|id| self.is_up(**id)).count();
+        up > line.len() / 2 || self.owner_as_seen(group).is_some()
+    }
+
+    /// What the directory alone says of an instance whose owner has not told how it is.
+    pub(crate) fn known_without_owner(&self, group: GroupId) -> Option<Response> {
+        let (name, _) = self.map.registry.of_group(group)?;
+        Some(Response::json(200, &self.immortal_state(name)?))
+    }
+
+    /// Why an instance has no owner, and which nodes would give it one.
+    pub(crate) fn why_no_owner(&self, group: GroupId) -> String {
+        let line = self.line_of(group);
+        let (all, majority) = (line.len(), line.len() / 2 + 1);
+        let away: Vec<&str> = line
+            .iter()
+            .filter(|id| !self.is_up(**id))
+            .filter_map(|id| self.map.members.get(id))
+            .map(|member| member.node_id.as_str())
+            .collect();
+        let name = self.name_of_instance(group);
+        let up = all - away.len();
+        let start = if up >= majority {
+            "It should have one in a moment: try again".to_owned()
+        } else {
+            let some = if majority - up < away.len() {
+                format!("{} of the nodes", majority - up)
+            } else {
+                format!("the node{}", if away.len() == 1 { "" } else { "s" })
+            };
+            format!("Start {some} {}, then try again", away.join(", "))
+        };
+        format!(
+            "{name} has no owner: {up} of its {all} replicas are on nodes that are up as seen from here, \
+             and a majority ({majority}) is needed. {start}"
+        )
+    }
+
     /// An instance as a document.
     fn immortal_state(&self, name: &str) -> Option<Value> {
         let entry = self.map.registry.instances.get(name)?;
         let options = &entry.options;
-        let owner = self.owner_of_instance(entry.group);
+        let owner = self.owner_as_seen(entry.group);
         let replicas: Vec<Value> = entry
             .replicas
             .iter()
@@ -356,6 +455,9 @@ impl Node {
             "documentKind": KIND,
             "documentVersion": entry.version,
         });
+        if owner.is_none() {
+            state["missing"] = json!(self.why_no_owner(entry.group));
+        }
         if let Some(instance) = self.instance(entry.group) {
             state["inputs"] = json!(instance.inputs());
             state["upgradeGivenUp"] = json!(instance.has_given_up_the_upgrade());
@@ -509,7 +611,8 @@ fn change_options(mut options: InstanceOptions, body: &Value) -> Result<Instance
     };
     if let Some(unknown) = fields.into_iter().find(|field| !known(field)) {
         return Err(bad(&format!(
-            "'{unknown}' is none of {}, addReplica, removeReplica",
+            "'{unknown}' is none of {}, {}, addReplica, removeReplica",
+            OTHERS.join(", "),
             OPTIONS.join(", ")
         )));
     }

@@ -296,8 +296,9 @@ impl Node {
     }
 
     pub(crate) fn name_of_instance(&self, group: GroupId) -> String {
-        match self.instance(group) {
-            Some(instance) => format!("immortal '{}'", instance.name()),
+        let registered = || self.map.registry.of_group(group).map(|(name, _)| name.as_str());
+        match self.instance(group).map(Instance::name).or_else(registered) {
+            Some(name) => format!("immortal '{name}'"),
             None => format!("instance {group}"),
         }
     }

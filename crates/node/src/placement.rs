@@ -16,11 +16,54 @@ pub(crate) fn order(group: GroupId, members: &[ReplicaId]) -> Vec<ReplicaId> {
     (0..count).map(|i| members[(first + i * step) % count]).collect()
 }
 
+/// A node that may get a replica of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) id: ReplicaId,
+    pub(crate) node: String,
+    /// As the node sees it that was asked.
+    pub(crate) up: bool,
+    /// How many replicas of instances it has already.
+    pub(crate) replicas: usize,
+}
+
+/// The nodes for so many replicas of a new instance: those that are up, of these the ones with the
+/// fewest replicas, then by name. A node that is down is taken only when the others do not suffice.
+/// They come in the order of their ids, so that replica 0 stays where people look for it.
+pub(crate) fn seats(mut all: Vec<Seat>, count: usize) -> Vec<(ReplicaId, String)> {
+    all.sort_by(|a, b| (!a.up, a.replicas, &a.node).cmp(&(!b.up, b.replicas, &b.node)));
+    all.truncate(count);
+    all.sort_by_key(|seat| (!seat.up, seat.id));
+    all.into_iter().map(|seat| (seat.id, seat.node)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn replicas_go_to_nodes_that_are_up_and_have_few() {
+        let seat = |id: u64, up, replicas| Seat {
+            id: ReplicaId(id),
+            node: format!("n{id}"),
+            up,
+            replicas,
+        };
+        let chosen = |all: &[Seat], count| -> Vec<u64> {
+            seats(all.to_vec(), count).into_iter().map(|(id, _)| id.0).collect()
+        };
+        let even = [seat(1, true, 2), seat(2, true, 2), seat(3, true, 2)];
+        assert_eq!(chosen(&even, 1), [1], "by name");
+        assert_eq!(chosen(&even, 3), [1, 2, 3]);
+        let uneven = [seat(1, true, 2), seat(2, true, 1), seat(3, false, 0)];
+        assert_eq!(chosen(&uneven, 1), [2], "the emptiest is down");
+        assert_eq!(chosen(&uneven, 2), [1, 2]);
+        assert_eq!(chosen(&uneven, 3), [1, 2, 3], "all were asked for");
+        let first_down = [seat(1, false, 0), seat(2, true, 0), seat(3, true, 0)];
+        assert_eq!(chosen(&first_down, 3), [2, 3, 1], "replica 0 is on a node that is up");
+    }
 
     #[test]
     fn owners_are_spread_evenly_also_when_one_is_gone() {

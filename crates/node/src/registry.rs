@@ -153,7 +153,7 @@ impl Registry {
                 self.change(&name, |entry| put_replica(entry, replica))
             }
             RegistryCommand::RemoveReplica { name, node } => {
-                self.change(&name, |entry| remove_replica(entry, &node))
+                self.change(&name, |entry| remove_replica(&name, entry, &node))
             }
             RegistryCommand::SetOptions { name, version, options } => self.change(&name, |entry| {
                 if entry.version != version {
@@ -230,6 +230,41 @@ impl Registry {
         self.instances.get_key_value(self.names.get(&group)?)
     }
 
+    /// Who has a port of this replica on its node already: another instance, or the node itself, which
+    /// answers at this URI. In words, with what to do.
+    pub(crate) fn port_clash(
+        &self,
+        name: &str,
+        replica: &InstanceReplica,
+        uri: &str,
+    ) -> Option<String> {
+        let node = &replica.node;
+        let ports = [replica.receive_port, replica.send_port];
+        let of_node = uri.trim_end_matches('/').rsplit(':').next().and_then(|it| it.parse().ok());
+        if ports[0].is_some() && ports[0] == ports[1] {
+            return Some("receivePort and sendPort are the same: give two".into());
+        }
+        ports.into_iter().flatten().find_map(|port| {
+            if of_node == Some(port) {
+                return Some(format!(
+                    "port {port} on node '{node}' is the node's own, it answers at {uri}: give another"
+                ));
+            }
+            let mut others = self.instances.iter().filter(|(other, _)| *other != name);
+            let (other, known) = others.find_map(|(other, entry)| {
+                let here = entry.replicas.iter().filter(|known| known.node == *node);
+                let has = |known: &&InstanceReplica| {
+                    [known.receive_port, known.send_port].contains(&Some(port))
+                };
+                Some((other, here.into_iter().find(has)?))
+            })?;
+            Some(format!(
+                "port {port} on node '{node}' belongs to replica {} of instance '{other}': give another",
+                known.number
+            ))
+        })
+    }
+
     /// How many were registered and are not any more.
     pub(crate) fn gone(&self) -> usize {
         usize::try_from(self.given).unwrap_or(usize::MAX) - self.instances.len()
@@ -252,9 +287,12 @@ fn put_replica(entry: &mut InstanceEntry, replica: InstanceReplica) -> Result<()
     Ok(())
 }
 
-fn remove_replica(entry: &mut InstanceEntry, node: &str) -> Result<(), String> {
+fn remove_replica(name: &str, entry: &mut InstanceEntry, node: &str) -> Result<(), String> {
     if entry.replicas.len() == 1 {
-        return Err("the last replica goes with DELETE only".into());
+        return Err(format!(
+            "the last replica goes only with the instance: 'amrita immortal deregister {name} \
+             --yes-remove {name}', or DELETE /core/immortals/{name}?confirm={name}, removes both"
+        ));
     }
     let before = entry.replicas.len();
     entry.replicas.retain(|replica| replica.node != node);
@@ -322,6 +360,31 @@ mod tests {
         let first = GroupId::INSTANCES.0;
         assert_eq!(found, [None, Some(("b", first + 1)), Some(("c", first + 2))]);
         assert_eq!(read.gone(), 1);
+    }
+
+    #[test]
+    fn a_port_belongs_to_one_instance_of_a_node() {
+        let mut registry = Registry::default();
+        let with = |node: &str, receive: u16, send: u16| InstanceReplica {
+            receive_port: Some(receive),
+            send_port: Some(send),
+            ..replica(node, 0)
+        };
+        registry.apply(RegistryCommand::Register {
+            name: "a".into(),
+            founders: vec![ReplicaId(1)],
+            replicas: vec![with("n1", 2000, 2001)],
+            options: InstanceOptions::default(),
+        });
+        let clash = |name: &str, replica| registry.port_clash(name, &replica, "http://h:8000");
+        let said = clash("b", with("n1", 3000, 2000)).expect("'a' has it");
+        assert!(said.contains("2000") && said.contains("instance 'a'"), "{said}");
+        let said = clash("b", with("n1", 3000, 8000)).expect("the node has it");
+        assert!(said.contains("8000") && said.contains("node 'n1'"), "{said}");
+        assert!(clash("b", with("n1", 3000, 3000)).is_some());
+        assert_eq!(clash("a", with("n1", 2000, 2001)), None, "its own");
+        assert_eq!(clash("b", with("n2", 2000, 2001)), None, "another node");
+        assert_eq!(clash("b", replica("n1", 0)), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{LINK, instance, instance_at_owner, replicas, text};
+use super::{LINK, OWNER_WITHIN, instance, instance_at_owner, replicas, text};
 use crate::Outcome;
 use crate::arguments::Cluster;
 use crate::screen::{self, cell, say, table};
@@ -16,16 +16,18 @@ pub(super) async fn list(cluster: &Cluster) -> Outcome {
         return screen::show(&answer, cluster.json);
     }
     let body = answer.to_json();
-    let mut rows = Vec::new();
+    let (mut rows, mut owners_are_slow) = (Vec::new(), false);
+    let asking = client.patience(OWNER_WITHIN);
     for (_, state) in body["documents"].as_object().into_iter().flatten() {
-        // A node without a replica of it does not know how it is: whoever owns it is asked.
-        if state.get("inputs").is_none()
-            && let Ok((_, asked)) = instance(&client, text(&state["name"])).await
-        {
-            rows.push(row(&asked));
-        } else {
-            rows.push(row(state));
+        // A node without a replica of it does not know how it is: whoever owns it is asked. Where
+        // nobody does there is no more to learn, and one that is slow is not waited for again.
+        let mut asked = None;
+        if state.get("inputs").is_none() && !state["owner"].is_null() && !owners_are_slow {
+            let answer = instance(&asking, text(&state["name"])).await;
+            owners_are_slow = answer.is_err();
+            asked = answer.ok().map(|(_, state)| state);
         }
+        rows.push(row(asked.as_ref().unwrap_or(state)));
     }
     if rows.is_empty() {
         say("There is no instance. amrita immortal register NAME makes one.");
@@ -183,6 +185,8 @@ fn in_sentences(state: &Value) -> String {
             cell(&primary["done"]),
             text(&primary["node"])
         )),
+        // What holds it is told below.
+        None if replicas(state).any(|replica| replica.get("held").is_some()) => {}
         None => lines.push(without_primary(state)),
     }
     if state["durability"] == "memory" {
@@ -205,7 +209,8 @@ fn in_sentences(state: &Value) -> String {
             full.join(", ")
         ));
     }
-    lines.extend(replicas(state).filter_map(|replica| what_ails(name, replica)));
+    lines.extend(what_holds(name, state));
+    lines.extend(replicas(state).filter_map(|replica| what_diverged(name, replica)));
     for stream in state["outputs"].as_array().into_iter().flatten() {
         if stream["registered"] == false && !text(&stream["to"]).is_empty() {
             let to = text(&stream["to"]);
@@ -239,9 +244,16 @@ fn without_primary(state: &Value) -> String {
     if state["paused"] == true {
         format!("'{name}' is paused: amrita immortal set {name} --resume")
     } else if up < all / 2 + 1 {
+        let away = replicas(state).filter(|replica| replica["up"] != true);
+        let away: Vec<&str> = away.map(|replica| text(&replica["node"])).collect();
+        let unknown =
+            if state.get("inputs").is_none() { " More is not known here until then." } else { "" };
         format!(
-            "'{name}' waits for nodes: {up} of {all} with a replica are up, and {} are needed.",
-            all / 2 + 1
+            "'{name}' waits for nodes: {up} of {all} with a replica are up, and {} needed; away: {}. \
+             Start {}.{unknown}",
+            if all / 2 + 1 == 1 { "1 is".to_owned() } else { format!("{} are", all / 2 + 1) },
+            away.join(", "),
+            if away.len() == 1 { "it" } else { "them" },
         )
     } else if replicas(state).all(|replica| replica["attached"] != true) {
         format!("'{name}' waits for a program: start one beside a node with a replica.")
@@ -250,20 +262,37 @@ fn without_primary(state: &Value) -> String {
     }
 }
 
-fn what_ails(name: &str, replica: &Value) -> Option<String> {
-    let node = text(&replica["node"]);
-    if let Some(held) = replica.get("held") {
+/// Each input at which programs are held, once for all the replicas it holds.
+fn what_holds(name: &str, state: &Value) -> Vec<String> {
+    let mut inputs: Vec<(&Value, Vec<&str>)> = Vec::new();
+    for replica in replicas(state) {
+        let Some(held) = replica.get("held") else { continue };
+        let node = text(&replica["node"]);
+        match inputs.iter_mut().find(|(known, _)| known["input"] == held["input"]) {
+            Some((_, nodes)) => nodes.push(node),
+            None => inputs.push((held, vec![node])),
+        }
+    }
+    let sentence = |(held, nodes): (&Value, Vec<&str>)| {
         let input = cell(&held["input"]);
-        return Some(format!(
-            "The program on {node} failed {} times on input {input} and is held.\n  the input: {}\n  \
-             what it said: {}\n  -> mend it and say `amrita immortal release {name}`, look at it with \
-             `amrita immortal debug {name} --from latest --until {input}`,\n     or take the input out: \
-             `amrita immortal skip {name} {input}`",
-            cell(&held["tries"]),
+        let who = match nodes[..] {
+            [node] => format!("The program on {node} failed {} times on", cell(&held["tries"])),
+            _ => format!("The programs on {} fail on", nodes.join(", ")),
+        };
+        let are = if nodes.len() == 1 { "is" } else { "are" };
+        format!(
+            "{who} input {input} and {are} held.\n  the input: {}\n  what it said: {}\n  -> mend it and \
+             say `amrita immortal release {name}`, look at it with `amrita immortal debug {name} --from \
+             latest --until {input}`,\n     or take the input out: `amrita immortal skip {name} {input}`",
             text(&held["message"]),
             text(&held["text"]),
-        ));
-    }
+        )
+    };
+    inputs.into_iter().map(sentence).collect()
+}
+
+fn what_diverged(name: &str, replica: &Value) -> Option<String> {
+    let node = text(&replica["node"]);
     let diverged = replica.get("diverged")?;
     let (after, input) = (cell(&diverged["after"]), cell(&diverged["input"]));
     Some(format!(
@@ -341,6 +370,12 @@ mod tests {
         let words = in_sentences(&state);
         assert!(words.contains("skip server 9") && words.contains("fork of method 1"), "{words}");
         assert_eq!(in_a_word(&state), "HELD");
+        state["replicas"][1] = state["replicas"][0].clone();
+        state["replicas"][1]["node"] = json!("n2");
+        let words = in_sentences(&state);
+        assert!(words.contains("on n1, n2 fail"), "{words}");
+        assert_eq!(words.matches("fork of method 1").count(), 1, "said once: {words}");
+        assert!(!words.contains("waits for a program"), "{words}");
         state["replicas"][0] =
             json!({"node": "n1", "up": true, "attached": false, "role": "WAITING"});
         state["replicas"][1]["up"] = json!(true);

@@ -4,7 +4,7 @@
 use std::net::TcpStream;
 use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::immortal::{Hello, Message, ToNode, blocks, messages};
 use serde_json::{Value, json};
@@ -265,4 +265,61 @@ fn a_node_that_is_killed_after_a_deregistration_starts_again() {
     cluster.start(0);
     cluster.wait_until_whole();
     assert_eq!(instance(&cluster, 0, "brief"), None);
+}
+
+#[test]
+fn replicas_go_to_nodes_that_are_up_and_what_is_known_is_said_at_once() {
+    let mut cluster = Cluster::started(3);
+    register(&cluster, "all", &json!({}));
+    register(&cluster, "lonely", &json!({ "replicas": ["n3"] }));
+    cluster.kill(2);
+    cluster.wait_for("n3 to be seen as down", || {
+        let state = instance(&cluster, 0, "all")?;
+        (state["replicas"][2]["up"] == false).then_some(())
+    });
+    for (name, node) in [("a", "n1"), ("b", "n2"), ("c", "n1")] {
+        register(&cluster, name, &json!({ "replicas": 1 }));
+        let seen = cluster.wait_for("the new one", || instance(&cluster, 0, name));
+        assert_eq!(seen["replicas"][0]["node"], node, "{name}");
+    }
+    register(&cluster, "b", &json!({ "replicas": 1 }));
+    assert_eq!(state(&cluster, "b")["replicas"][0]["node"], "n2", "the same again is no change");
+
+    let began = Instant::now();
+    let list = done(&cluster, &["list"]);
+    assert!(list.contains("lonely") && list.contains("NO OWNER"), "{list}");
+    let shown = done(&cluster, &["show", "lonely"]);
+    assert!(shown.contains("n3 (down)") && shown.contains("away: n3"), "{shown}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+
+    let reply = cluster.ask(0, &Ask::new("POST", "/core/immortals/lonely/checkpoint"));
+    assert_eq!(reply.status, 503, "{}", reply.body);
+    let said = reply.message();
+    for words in ["immortal 'lonely' has no owner", "0 of its 1 replicas", "Start the node n3"] {
+        assert!(said.contains(words), "'{words}' is not in {said}");
+    }
+}
+
+#[test]
+fn a_port_that_something_else_has_is_refused_with_its_name() {
+    let cluster = Cluster::started(1);
+    let ports = free_ports(4);
+    let post = |name: &str, receive: u16, send: u16| {
+        let body = json!({ "name": name, "receivePort": receive, "sendPort": send });
+        cluster.ask(0, &Ask::new("POST", "/core/immortals").json(&body))
+    };
+    assert_eq!(post("first", ports[0], ports[1]).status, 200);
+    assert_eq!(post("first", ports[0], ports[1]).status, 200, "the same again");
+    for (port, words) in [(ports[1], "instance 'first'"), (cluster.port(0), "the node's own")] {
+        let reply = post("second", port, ports[2]);
+        assert_eq!((reply.status, reply.code()), (409, "REFUSED"), "{}", reply.body);
+        assert!(reply.message().contains(words), "{}", reply.body);
+    }
+    assert_eq!(post("second", ports[2], ports[3]).status, 200);
+    let flag = |name: &str, value: u16| format!("{name}={value}");
+    let number = ["add-replica", "second", "--replica-num", "0"];
+    let (receive, send) = (flag("-rp", ports[0]), flag("-sp", ports[3]));
+    let words: Vec<&str> =
+        ["immortal"].into_iter().chain(number).chain([&*receive, &*send]).collect();
+    amrita(&cluster, &words).refused_with(&["instance 'first'"]);
 }

@@ -184,7 +184,7 @@ fn the_command_line_of_immortals_says_what_is_wrong() {
     says(&["move", "server", "n2"], &["no program", "caught up"]);
     says(&["move", "server"], &["start one"]);
     says(&["send", "server", "1"], &["no program is attached"]);
-    says(&["checkpoint", "server"], &["no program"]);
+    says(&["checkpoint", "server"], &["no program", "start one"]);
     says(&["skip", "server", "one"], &["'one'", "number"]);
     says(&["set", "server"], &["nothing to set"]);
     says(&["remove-replica", "server", "--replica-num", "7"], &["no replica 7", "0 on n1"]);
