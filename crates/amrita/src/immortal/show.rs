@@ -376,9 +376,10 @@ mod tests {
         assert!(words.contains("on n1, n2 fail"), "{words}");
         assert_eq!(words.matches("fork of method 1").count(), 1, "said once: {words}");
         assert!(!words.contains("waits for a program"), "{words}");
-        state["replicas"][0] =
-            json!({"node": "n1", "up": true, "attached": false, "role": "WAITING"});
-        state["replicas"][1]["up"] = json!(true);
+        for which in [0, 1] {
+            let node = state["replicas"][which]["node"].clone();
+            state["replicas"][which] = json!({"node": node, "up": true, "attached": false});
+        }
         assert!(in_sentences(&state).contains("waits for a program"), "{}", in_sentences(&state));
     }
 

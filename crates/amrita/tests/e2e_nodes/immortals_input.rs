@@ -165,7 +165,7 @@ fn the_command_line_of_immortals_says_what_is_wrong() {
         let all: Vec<&str> = ["immortal"].iter().chain(words).copied().collect();
         amrita(&cluster, &all).refused_with(expected);
     };
-    says(&["register"], &["which instance"]);
+    says(&["register"], &["what shall the instance be called", "register NAME"]);
     says(&["register", "a b"], &["'a b'", "letters"]);
     says(&["register", "x", "--replicas", "n1,n9"], &["\"n9\"", "n1, n2, n3"]);
     says(&["register", "x", "--replicas", "9"], &["1 to 3"]);
