@@ -198,6 +198,15 @@ fn a_cluster_comes_up_serves_loses_a_node_and_keeps_its_data() {
     up.wait_for("Ctrl-C here stops them all");
     let kept = done_with(&["get", "/core/examples/one"]);
     assert!(kept.contains(r#""name": "after""#), "{kept}");
+    // The nodes that answer at these ports are not those of another keeper.
+    for sandbox in [folder.path(), tempfile::tempdir().unwrap().path()] {
+        let arguments = ["up", "--base-port", &base.to_string(), "--sandbox"];
+        let second = amrita().args(arguments).arg(sandbox).output().unwrap();
+        assert!(!second.status.success(), "{}", out(&second));
+        let said = err(&second);
+        assert!(said.contains("did not start") && said.contains("in use"), "{said}");
+        assert!(!out(&second).contains("is ready"), "{}", out(&second));
+    }
     up.interrupt();
 }
 
@@ -375,7 +384,7 @@ fn help_names_every_command_and_setting() {
     let help = done(&["--help"]);
     for word in [
         "node", "up", "get", "post", "put", "patch", "delete", "query", "quorum", "stop",
-        "tutorial",
+        "tutorial", "example",
     ] {
         assert!(help.contains(word), "{word} is not in {help}");
     }

@@ -20,11 +20,11 @@ impl Instance {
             return PENDING_BYTES_MAX.saturating_sub(office.pending_bytes);
         }
         let impulses = office.impulses.get(destination).map_or(0, |(stream, _)| stream.kept_bytes);
-        let kept = self.session.as_ref().map_or(0, |session| session.voice.room());
+        let of_sends = self.session.as_ref().map_or(0, |session| session.voice.room());
         let rooms = [
             IMPULSE_BYTES_MAX.saturating_sub(impulses),
             IMPULSE_BYTES_ALL_MAX.saturating_sub(office.impulse_bytes),
-            kept,
+            of_sends,
         ];
         rooms.into_iter().min().unwrap_or(0)
     }

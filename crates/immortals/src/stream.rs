@@ -2,7 +2,7 @@
 //!
 //! What is kept is in memory, and goes to the shelf (`shelf`) when there is too much of it, so that a
 //! destination that is away costs no memory. It goes there in *cells*. Where they begin depends on
-//! nothing but the messages, so a replica's shelf holds the same cells as that of any other, and a
+//! nothing but the messages, so replicas whose programs have said the same have the same cells, and a
 //! checkpoint need not bring along what its receiver has already.
 
 use std::collections::VecDeque;
@@ -33,7 +33,9 @@ const KEPT_BYTES_MAX: usize = 4 << 30;
 pub struct KeptLimits {
     /// A cell ends when it has so many; a message that is as long has one of its own.
     pub cell: usize,
+    /// More in memory goes to the shelf, where it makes whole cells.
     pub memory: usize,
+    /// More in memory all the same, or more in all: nothing more should be said.
     pub memory_max: usize,
     pub all_max: usize,
 }
@@ -57,7 +59,7 @@ pub struct Kept {
     /// The cell's place in the stream: how many bytes were said before it.
     pub cell: u64,
     pub place: Place,
-    /// They are the last of the cell, and this is the CRC-32 of all that was said in it.
+    /// They are the last of the cell, and this is the CRC-32 of all that was said up to its end.
     pub ends: Option<u32>,
 }
 
@@ -74,7 +76,7 @@ pub enum Place {
 pub struct Cell {
     /// How many bytes were said before it.
     pub at: u64,
-    /// CRC-32 of all that was said in it, also of what is confirmed.
+    /// CRC-32 of all that was said up to its end, from the first message of the stream on.
     pub crc: u32,
 }
 
@@ -105,9 +107,8 @@ pub struct Stream {
     pub count: u64,
     /// How many bytes those were.
     bytes: u64,
-    /// The place of the cell that is being filled, and the CRC-32 of what was said in it.
+    /// The place of the cell that is being filled.
     cell: u64,
-    cell_crc: u32,
     /// CRC-32 of all their bytes.
     pub crc: u32,
     /// Confirmed up to here; may be ahead of `count` in replay.
@@ -179,16 +180,16 @@ impl Stream {
     /// The next message is the first of a cell.
     fn begin_cell(&mut self) {
         if let Some(last) = self.kept.back_mut().filter(|last| last.cell == self.cell) {
-            last.ends = Some(self.cell_crc);
+            last.ends = Some(self.crc);
         }
-        (self.cell, self.cell_crc) = (self.bytes, 0);
+        self.cell = self.bytes;
     }
 
     fn keep_in_cell(&mut self, count: u64, bytes: Bytes) -> Result<(), Garbled> {
         let first = self.count + 1;
         self.count += count;
         self.bytes += bytes.len() as u64;
-        self.cell_crc = extend(self.cell_crc, &bytes);
+        self.crc = extend(self.crc, &bytes);
         let skip = (self.confirmed + 1).saturating_sub(first).min(count);
         if skip == count {
             return Ok(());

@@ -88,21 +88,27 @@ impl Node {
             })
             .collect();
         if let Some(first) = replicas.first() {
-            self.check_ports(name, first)?;
+            self.check_ports(first)?;
         }
         let options = change_options(InstanceOptions::default(), body)?;
         Ok(RegistryCommand::Register { name: name.into(), founders, replicas, options })
     }
 
-    /// Refuses ports that something else has. This is done where the request enters and not when it is
-    /// applied, as logs from before there was this rule must be read as they were written; two
-    /// registrations at the same moment may so both get a port.
-    fn check_ports(&self, name: &str, replica: &InstanceReplica) -> Result<(), Problem> {
+    /// Refuses a port at which the node of that replica answers itself. Those of other instances the
+    /// registry refuses.
+    fn check_ports(&self, replica: &InstanceReplica) -> Result<(), Problem> {
         let member = self.map.members.values().find(|member| member.node_id == replica.node);
         let uri = member.map_or("", |member| member.uri.as_str());
-        match self.map.registry.port_clash(name, replica, uri) {
-            Some(why) => Err(Problem::new(Code::Refused, why)),
-            None => Ok(()),
+        let port = uri.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+        match port {
+            Some(port) if [replica.receive_port, replica.send_port].contains(&Some(port)) => {
+                let node = &replica.node;
+                let why = format!(
+                    "port {port} on node '{node}' is the node's own, it answers at {uri}: give another"
+                );
+                Err(Problem::new(Code::Refused, why))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -276,7 +282,7 @@ impl Node {
         if known.is_none_or(|it| {
             (it.receive_port, it.send_port) != (replica.receive_port, replica.send_port)
         }) {
-            self.check_ports(name, &replica)?;
+            self.check_ports(&replica)?;
         }
         Ok(RegistryCommand::PutReplica { name: name.into(), replica })
     }

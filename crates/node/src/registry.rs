@@ -150,7 +150,10 @@ impl Registry {
                 self.register(name, founders, replicas, options)
             }
             RegistryCommand::PutReplica { name, replica } => {
-                self.change(&name, |entry| put_replica(entry, replica))
+                match self.port_clash(&name, &replica) {
+                    Some(why) => Changed::Refused(why),
+                    None => self.change(&name, |entry| put_replica(entry, replica)),
+                }
             }
             RegistryCommand::RemoveReplica { name, node } => {
                 self.change(&name, |entry| remove_replica(&name, entry, &node))
@@ -191,6 +194,9 @@ impl Registry {
         if self.instances.len() >= INSTANCES_MAX {
             return Changed::Refused(format!("there are {INSTANCES_MAX} instances already"));
         }
+        if let Some(why) = replicas.iter().find_map(|replica| self.port_clash(&name, replica)) {
+            return Changed::Refused(why);
+        }
         let group = GroupId(GroupId::INSTANCES.0 + self.given);
         self.given += 1;
         let entry = InstanceEntry { group, founders, replicas, options, version: 0 };
@@ -230,39 +236,27 @@ impl Registry {
         self.instances.get_key_value(self.names.get(&group)?)
     }
 
-    /// Who has a port of this replica on its node already: another instance, or the node itself, which
-    /// answers at this URI. In words, with what to do.
-    pub(crate) fn port_clash(
-        &self,
-        name: &str,
-        replica: &InstanceReplica,
-        uri: &str,
-    ) -> Option<String> {
+    /// Why this replica cannot have its ports: another instance has one on that node.
+    fn port_clash(&self, name: &str, replica: &InstanceReplica) -> Option<String> {
         let node = &replica.node;
         let ports = [replica.receive_port, replica.send_port];
-        let of_node = uri.trim_end_matches('/').rsplit(':').next().and_then(|it| it.parse().ok());
         if ports[0].is_some() && ports[0] == ports[1] {
             return Some("receivePort and sendPort are the same: give two".into());
         }
-        ports.into_iter().flatten().find_map(|port| {
-            if of_node == Some(port) {
-                return Some(format!(
-                    "port {port} on node '{node}' is the node's own, it answers at {uri}: give another"
-                ));
-            }
-            let mut others = self.instances.iter().filter(|(other, _)| *other != name);
-            let (other, known) = others.find_map(|(other, entry)| {
-                let here = entry.replicas.iter().filter(|known| known.node == *node);
-                let has = |known: &&InstanceReplica| {
-                    [known.receive_port, known.send_port].contains(&Some(port))
-                };
-                Some((other, here.into_iter().find(has)?))
-            })?;
-            Some(format!(
-                "port {port} on node '{node}' belongs to replica {} of instance '{other}': give another",
-                known.number
-            ))
-        })
+        let others = self.instances.iter().filter(|(other, _)| *other != name);
+        let there = others.flat_map(|(other, entry)| {
+            let here = entry.replicas.iter().filter(|known| known.node == *node);
+            here.map(move |known| (other, known))
+        });
+        let taken = there.flat_map(|(other, known)| {
+            let both = [known.receive_port, known.send_port].into_iter().flatten();
+            both.map(move |port| (port, other, known.number))
+        });
+        let (port, other, number) =
+            taken.into_iter().find(|(port, ..)| ports.contains(&Some(*port)))?;
+        Some(format!(
+            "port {port} on node '{node}' belongs to replica {number} of instance '{other}': give another"
+        ))
     }
 
     /// How many were registered and are not any more.
@@ -376,15 +370,29 @@ mod tests {
             replicas: vec![with("n1", 2000, 2001)],
             options: InstanceOptions::default(),
         });
-        let clash = |name: &str, replica| registry.port_clash(name, &replica, "http://h:8000");
-        let said = clash("b", with("n1", 3000, 2000)).expect("'a' has it");
+        let (name, own) = ("a".to_owned(), with("n1", 2000, 2001));
+        let again = RegistryCommand::PutReplica { name, replica: own };
+        assert_eq!(registry.apply(again), Changed::Done, "its own");
+        let registered = |registry: &mut Registry, name: &str, replica: InstanceReplica| {
+            registry.apply(RegistryCommand::Register {
+                name: name.into(),
+                founders: vec![ReplicaId(1)],
+                replicas: vec![replica],
+                options: InstanceOptions::default(),
+            })
+        };
+        let refused = |changed: Changed| match changed {
+            Changed::Refused(why) => why,
+            other => panic!("{other:?}"),
+        };
+        let said = refused(registered(&mut registry, "b", with("n1", 3000, 2000)));
         assert!(said.contains("2000") && said.contains("instance 'a'"), "{said}");
-        let said = clash("b", with("n1", 3000, 8000)).expect("the node has it");
-        assert!(said.contains("8000") && said.contains("node 'n1'"), "{said}");
-        assert!(clash("b", with("n1", 3000, 3000)).is_some());
-        assert_eq!(clash("a", with("n1", 2000, 2001)), None, "its own");
-        assert_eq!(clash("b", with("n2", 2000, 2001)), None, "another node");
-        assert_eq!(clash("b", replica("n1", 0)), None);
+        refused(registered(&mut registry, "b", with("n1", 3000, 3000)));
+        assert_eq!(registered(&mut registry, "b", with("n2", 2000, 2001)), Changed::Done);
+        assert_eq!(registered(&mut registry, "c", replica("n1", 0)), Changed::Done);
+        let replica = InstanceReplica { number: 1, ..with("n1", 2001, 3000) };
+        let name = "b".to_owned();
+        refused(registry.apply(RegistryCommand::PutReplica { name, replica }));
     }
 
     #[test]

@@ -98,6 +98,8 @@ struct Owner {
     heirs: Vec<ReplicaId>,
     /// From where on the others still have their messages.
     floor: u64,
+    /// In so many portions it was given inputs.
+    portions: usize,
     /// Not its inputs.
     heard: Vec<ToProgram>,
     /// The code of the last error.
@@ -158,6 +160,7 @@ impl Owner {
             handed: Vec::new(),
             heirs: Vec::new(),
             floor: 1,
+            portions: 0,
             heard: Vec::new(),
             told_last: String::new(),
             answers: Vec::new(),
@@ -263,6 +266,7 @@ impl Owner {
             }
             ToProgram::Load { input, .. } => self.last = input,
             ToProgram::Deliver { time, blocks: bytes, .. } => {
+                self.portions += 1;
                 for block in blocks(bytes) {
                     for message in messages(block.expect(GOOD).messages) {
                         let message = message.expect(GOOD);
@@ -655,6 +659,29 @@ fn a_replay_ends_when_all_is_told_that_is_known_to_be_logged() {
     other.log.is_behind = false;
     other.step(Input::Tick);
     assert!(ended(&other), "{:?}", other.heard);
+}
+
+#[test]
+fn a_program_is_given_one_input_at_a_time_no_longer_than_it_has_to_be_careful() {
+    let mut owner = Owner::new();
+    let comes_in = |owner: &mut Owner, first| {
+        let before = owner.portions;
+        owner.comes(first, 3);
+        owner.portions - before
+    };
+    assert_eq!(comes_in(&mut owner, 1), 1);
+    let (input, text) = (owner.last + 1, "not that".into());
+    owner.says(&ToNode::Fault { input, text });
+    owner.attach(0, 0);
+    assert_eq!(comes_in(&mut owner, 4), 3, "the one that it failed on is among them");
+    assert_eq!(comes_in(&mut owner, 7), 1);
+    let (input, text) = (owner.last + 2, "nor that".into());
+    owner.says(&ToNode::Fault { input, text });
+    owner.attach(0, 0);
+    // Somebody has mended it before it comes to that input.
+    owner.step(Input::Peer { from: ReplicaId(2), message: Peer::Release });
+    comes_in(&mut owner, 10);
+    assert_eq!(comes_in(&mut owner, 13), 1);
 }
 
 #[test]
