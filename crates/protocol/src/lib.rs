@@ -6,6 +6,7 @@
 
 pub mod base64url;
 mod document;
+pub mod fnv;
 mod ids;
 pub mod immortal;
 pub mod links;
@@ -13,8 +14,10 @@ pub mod node_group;
 mod problem;
 pub mod query;
 mod request;
+mod request_key;
 
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, KIND_ERROR, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
 pub use problem::{Code, Outcome, Problem};
+pub use request_key::{KeyName, RequestKey};
 pub use request::{Behind, BodyType, Method, Request, Response, Source};

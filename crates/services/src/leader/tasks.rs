@@ -13,7 +13,7 @@ use protocol::{Code, Document, Method, Moment, Position, Problem, Request, Respo
 use storage::StoreError;
 
 use super::lines::{Item, Line};
-use super::{Answer, Desk, DeskOutput, Turn};
+use super::{Answer, PartitionLeader, Output, StepContext};
 use crate::catalogue::NewVersion;
 use crate::handlers::{Calls, Step};
 use crate::task::asks_to_end;
@@ -31,7 +31,7 @@ pub(super) struct Tasks {
     /// Those that take steps now.
     active: BTreeSet<String>,
     active_max: usize,
-    /// Those that wait for their turn.
+    /// Those that wait for their cx.
     turns: VecDeque<String>,
     /// Calls in flight: the task and the place in its step.
     calls: BTreeMap<u64, (String, usize)>,
@@ -56,7 +56,7 @@ struct Runner {
 enum Phase {
     /// Until no older owner's calls can have an effect.
     AwaitingFence,
-    AwaitingTurn,
+    AwaitingStepContext,
     /// Its next step is in the line, or in flight.
     Queued,
     Pausing {
@@ -172,37 +172,37 @@ impl Tasks {
     }
 }
 
-impl Desk {
-    pub(super) fn opened(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
-        let links = turn.at.partition.tasks_in_progress(turn.reader())?;
+impl PartitionLeader {
+    pub(super) fn opened(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
+        let links = cx.partition().tasks_in_progress(cx.reader())?;
         if links.is_empty() {
             return Ok(());
         }
-        turn.put(DeskOutput::Note(format!(
+        cx.put(Output::Note(format!(
             "partition {}: {} tasks are in progress and will be resumed",
             self.options.partition,
             links.len()
         )));
         for link in links {
-            let expires = turn.latest(&link)?.map_or(Moment(0), |task| task.expires);
+            let expires = cx.latest(&link)?.map_or(Moment(0), |task| task.expires);
             self.tasks.add(link, Phase::AwaitingFence, true, expires);
         }
         let source = self.source();
-        turn.put(DeskOutput::Fence(source));
+        cx.put(Output::Fence(source));
         Ok(())
     }
 
-    pub(super) fn fenced(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+    pub(super) fn fenced(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         for (link, runner) in &mut self.tasks.runners {
             if matches!(runner.phase, Phase::AwaitingFence) {
                 runner.phase = Phase::AwaitingTurn;
                 self.tasks.turns.push_back(link.clone());
             }
         }
-        self.give_turns(turn)
+        self.give_turns(cx)
     }
 
-    fn give_turns(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+    fn give_turns(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         while self.tasks.active.len() < self.tasks.active_max {
             let Some(link) = self.tasks.turns.pop_front() else { break };
             let Some(runner) = self.tasks.runners.get_mut(&link) else { continue };
@@ -210,7 +210,7 @@ impl Desk {
                 continue;
             }
             self.tasks.active.insert(link.clone());
-            self.push_step(turn, &link, Step::Plan)?;
+            self.push_step(cx, &link, Step::Plan)?;
         }
         Ok(())
     }
@@ -218,7 +218,7 @@ impl Desk {
     /// Puts a step before whatever waits in the task's line.
     fn push_step(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         step: Step,
     ) -> Result<(), StoreError> {
@@ -226,39 +226,39 @@ impl Desk {
         runner.phase = Phase::Queued;
         let line = self.lines.entry(link.to_owned()).or_default();
         line.push_first(std::iter::once(Item::step(step)));
-        self.pump(turn, link)
+        self.pump(cx, link)
     }
 
     /// A plan's calls are to be made; the state that they come from is committed.
     pub(super) fn start_calls(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         version: u64,
         calls: Calls,
     ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         if calls.after_micros > 0 {
-            let until_micros = turn.now.steady_micros.saturating_add(calls.after_micros);
+            let until_micros = cx.now.steady_micros.saturating_add(calls.after_micros);
             runner.phase = Phase::Pausing { until_micros, version, calls };
             let has_deferred = runner.resumed && !runner.deferred.is_empty();
             if has_deferred {
-                self.cut_pause(turn, link)?;
+                self.cut_pause(cx, link)?;
             }
             return Ok(());
         }
-        self.make_calls(turn, link, version, calls)
+        self.make_calls(cx, link, version, calls)
     }
 
     /// A client waits for a step that the last owner may have begun: no more pausing.
     pub(super) fn cut_pause(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
     ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         match std::mem::replace(&mut runner.phase, Phase::Queued) {
-            Phase::Pausing { version, calls, .. } => self.make_calls(turn, link, version, calls),
+            Phase::Pausing { version, calls, .. } => self.make_calls(cx, link, version, calls),
             other => {
                 runner.phase = other;
                 Ok(())
@@ -268,13 +268,13 @@ impl Desk {
 
     fn make_calls(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         version: u64,
         calls: Calls,
     ) -> Result<(), StoreError> {
         if calls.requests.is_empty() {
-            return self.push_learn(turn, link, Vec::new());
+            return self.push_learn(cx, link, Vec::new());
         }
         let source = self.source();
         let life = calls.life;
@@ -290,12 +290,12 @@ impl Desk {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         runner.phase = Phase::Calling(made);
         for place in 0..count {
-            self.make_call(turn, link, place);
+            self.make_call(cx, link, place);
         }
         Ok(())
     }
 
-    fn make_call(&mut self, turn: &mut Turn<'_, '_>, link: &str, place: usize) {
+    fn make_call(&mut self, cx: &mut StepContext<'_, '_>, link: &str, place: usize) {
         let number = self.next_number();
         let Some(call) = self.tasks.call_mut(link, place) else { return };
         call.number = Some(number);
@@ -303,12 +303,12 @@ impl Desk {
         call.again_at_micros = None;
         let request = call.request.clone();
         self.tasks.calls.insert(number, (link.to_owned(), place));
-        turn.put(DeskOutput::Call { call: number, request });
+        cx.put(Output::Call { call: number, request });
     }
 
     pub(super) fn called(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         number: u64,
         response: Response,
     ) -> Result<(), StoreError> {
@@ -320,10 +320,10 @@ impl Desk {
         call.number = None;
         if !may_be_tried_again(&response) {
             call.answer = Some(response);
-            return self.learn(turn, &link);
+            return self.learn(cx, &link);
         }
         if call.tries < CALL_TRIES_MAX {
-            call.again_at_micros = Some(turn.now.steady_micros + pause(call.tries));
+            call.again_at_micros = Some(cx.now.steady_micros + pause(call.tries));
             return Ok(());
         }
         let Call { request, tries, .. } = call;
@@ -334,35 +334,35 @@ impl Desk {
             request.path,
             response.status
         );
-        self.push_step(turn, &link, Step::Fail(Problem::new(Code::Timeout, words)))
+        self.push_step(cx, &link, Step::Fail(Problem::new(Code::Timeout, words)))
     }
 
     /// When all calls are answered, the answers go to the task.
-    fn learn(&mut self, turn: &mut Turn<'_, '_>, link: &str) -> Result<(), StoreError> {
+    fn learn(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         let Phase::Calling(calls) = &mut runner.phase else { return Ok(()) };
         if calls.iter().any(|call| call.answer.is_none()) {
             return Ok(());
         }
         let answers = calls.iter_mut().filter_map(|call| call.answer.take()).collect();
-        self.push_learn(turn, link, answers)
+        self.push_learn(cx, link, answers)
     }
 
     /// What clients wait to say comes before the next plan, which may be to finish.
     fn push_learn(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         answers: Vec<Response>,
     ) -> Result<(), StoreError> {
         let and_plan = self.tasks.deferred(link) == 0;
-        self.push_step(turn, link, Step::Learn { answers, and_plan })
+        self.push_step(cx, link, Step::Learn { answers, and_plan })
     }
 
     /// A version of a document was applied: does it begin a task, take it further or end it?
     pub(super) fn task_written(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         version: NewVersion,
         made: (Arc<Document>, Position),
@@ -371,21 +371,21 @@ impl Desk {
         match version.task {
             None => Ok(()),
             Some(false) => {
-                self.answer_waiting(turn, link, &document, position);
-                self.end_runner(turn, link)
+                self.answer_waiting(cx, link, &document, position);
+                self.end_runner(cx, link)
             }
             Some(true) => {
                 let Some(runner) = self.tasks.runners.get_mut(link) else {
-                    self.tasks.add(link.to_owned(), Phase::AwaitingTurn, false, document.expires);
+                    self.tasks.add(link.to_owned(), Phase::AwaitingStepContext, false, document.expires);
                     self.tasks.turns.push_back(link.to_owned());
-                    return self.give_turns(turn);
+                    return self.give_turns(cx);
                 };
                 runner.expires = document.expires;
                 if let Some(waiting) = self.tasks.waiting.get_mut(link) {
                     waiting.expires = document.expires;
                 }
                 if version.is_step {
-                    return self.step_written(turn, link, document.version, version.calls);
+                    return self.step_written(cx, link, document.version, version.calls);
                 }
                 Ok(())
             }
@@ -395,7 +395,7 @@ impl Desk {
     /// A step is persisted: on to the next one, unless clients have something to say first.
     fn step_written(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         version: u64,
         calls: Option<Calls>,
@@ -409,19 +409,19 @@ impl Desk {
             && deferred.is_empty()
             && !is_busy
         {
-            return self.start_calls(turn, link, version, calls);
+            return self.start_calls(cx, link, version, calls);
         }
         runner.phase = Phase::Queued;
         let line = self.lines.entry(link.to_owned()).or_default();
         line.push_first(deferred.into_iter());
         line.push(Item::step(Step::Plan));
-        self.pump(turn, link)
+        self.pump(cx, link)
     }
 
     /// The task has ended, or is gone: no more steps.
     pub(super) fn end_runner(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
     ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.remove(link) else { return Ok(()) };
@@ -429,14 +429,14 @@ impl Desk {
         if !runner.deferred.is_empty() {
             let line: &mut Line = self.lines.entry(link.to_owned()).or_default();
             line.push_first(runner.deferred.into_iter());
-            self.pump(turn, link)?;
+            self.pump(cx, link)?;
         }
-        self.give_turns(turn)
+        self.give_turns(cx)
     }
 
     fn answer_waiting(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         document: &Document,
         position: Position,
@@ -448,12 +448,12 @@ impl Desk {
             Response { location: Some(link.to_owned()), ..Response::document(200, document) }
         };
         for ticket in waiting.tickets {
-            self.answer(turn, ticket, Answer::Response(response.clone()), Some(position));
+            self.answer(cx, ticket, Answer::Response(response.clone()), Some(position));
         }
     }
 
-    pub(super) fn tick_tasks(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
-        let now_micros = turn.now.steady_micros;
+    pub(super) fn tick_tasks(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
+        let now_micros = cx.now.steady_micros;
         let due: Vec<String> = self
             .tasks
             .active
@@ -462,25 +462,25 @@ impl Desk {
             .cloned()
             .collect();
         for link in due {
-            self.go_on(turn, &link)?;
+            self.go_on(cx, &link)?;
         }
         Ok(())
     }
 
     /// A pause is over.
-    fn go_on(&mut self, turn: &mut Turn<'_, '_>, link: &str) -> Result<(), StoreError> {
-        let now_micros = turn.now.steady_micros;
+    fn go_on(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
+        let now_micros = cx.now.steady_micros;
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         match &mut runner.phase {
-            Phase::Pausing { .. } => self.cut_pause(turn, link),
+            Phase::Pausing { .. } => self.cut_pause(cx, link),
             Phase::Again { step, .. } => {
                 let step = step.clone();
-                self.push_step(turn, link, step)
+                self.push_step(cx, link, step)
             }
             Phase::Calling(calls) => {
                 let due = calls.iter().enumerate().filter(|(_, call)| call.is_due(now_micros));
                 for place in due.map(|(place, _)| place).collect::<Vec<_>>() {
-                    self.make_call(turn, link, place);
+                    self.make_call(cx, link, place);
                 }
                 Ok(())
             }
@@ -489,8 +489,8 @@ impl Desk {
     }
 
     /// Tasks that have expired are gone, with whoever waits for their end.
-    pub(super) fn tasks_expired(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
-        let is_over = |expires: Moment| expires.0 != 0 && expires <= turn.now.wall;
+    pub(super) fn tasks_expired(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
+        let is_over = |expires: Moment| expires.0 != 0 && expires <= cx.now.wall;
         let gone: Vec<String> = self
             .tasks
             .runners
@@ -509,11 +509,11 @@ impl Desk {
             let tickets = self.tasks.waiting.remove(&link).map_or(Vec::new(), |it| it.tickets);
             for ticket in tickets {
                 let message = format!("the task {link} did not end before it expired");
-                self.respond(turn, ticket, Problem::new(Code::Timeout, message).into());
+                self.respond(cx, ticket, Problem::new(Code::Timeout, message).into());
             }
         }
         for link in gone {
-            self.end_runner(turn, &link)?;
+            self.end_runner(cx, &link)?;
         }
         Ok(())
     }

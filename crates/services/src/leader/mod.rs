@@ -11,7 +11,7 @@ mod reads;
 mod tasks;
 mod tickets;
 
-pub use io::{Answer, DeskInput, DeskOptions, DeskOutput, DeskRequest, Ground, OpenRequest};
+pub use io::{Answer, DeskInput, DeskOptions, Output, DeskRequest, Ground, OpenRequest};
 pub use tasks::CALL_TRIES_MAX;
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ use tickets::{Known, Tickets};
 pub const DOCUMENT_QUEUE_MAX: usize = 1_000;
 /// How many requests may wait at one desk. More are answered with BUSY.
 pub const REQUESTS_MAX: usize = 20_000;
-/// How many tasks of one partition take steps at the same time. Others wait their turn.
+/// How many tasks of one partition take steps at the same time. Others wait their cx.
 pub const TASKS_RUNNING_MAX: usize = 256;
 /// How many expired documents go with one entry of the log.
 const EXPIRE_LINKS_MAX: u32 = 500;
@@ -43,7 +43,7 @@ const EXPIRE_EVERY_MICROS: u64 = 1_000_000;
 
 /// Handles the requests for one partition. Made when this node becomes the serving owner, closed
 /// when it ceases to be.
-pub struct Desk {
+pub struct PartitionLeader {
     options: DeskOptions,
     node_id: Arc<str>,
     /// The last number given to an invocation, a proposal or a call.
@@ -77,11 +77,11 @@ enum Proposed {
 struct Turn<'a, 'b> {
     now: Now,
     at: &'a mut Ground<'b>,
-    outputs: &'a mut Vec<DeskOutput>,
+    outputs: &'a mut Vec<Output>,
 }
 
 impl Turn<'_, '_> {
-    fn put(&mut self, output: DeskOutput) {
+    fn put(&mut self, output: Output) {
         self.outputs.push(output);
     }
 
@@ -100,7 +100,7 @@ impl Turn<'_, '_> {
     }
 }
 
-impl Desk {
+impl PartitionLeader {
     pub fn new(options: DeskOptions) -> Self {
         Self {
             node_id: options.node_id.clone().into(),
@@ -131,23 +131,23 @@ impl Desk {
         now: Now,
         input: DeskInput,
         at: &mut Ground<'_>,
-        outputs: &mut Vec<DeskOutput>,
+        outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let turn = &mut Turn { now, at, outputs };
+        let turn = &mut StepContext { now, at, outputs };
         match input {
-            DeskInput::Opened => self.opened(turn),
+            DeskInput::Opened => self.opened(cx),
             DeskInput::Request { ticket, request, key, again } => {
-                self.request(turn, ticket, request, Known { key, again })
+                self.request(cx, ticket, request, Known { key, again })
             }
-            DeskInput::Invoked(invoked) => self.invoked(turn, invoked),
+            DeskInput::Invoked(invoked) => self.invoked(cx, invoked),
             DeskInput::Applied { proposal, position, outcome } => {
-                self.applied(turn, proposal, position, outcome)
+                self.applied(cx, proposal, position, outcome)
             }
-            DeskInput::Refused { proposal, problem } => self.refused(turn, proposal, problem),
-            DeskInput::Confirmed { ticket } => self.confirmed(turn, ticket),
-            DeskInput::Called { call, response } => self.called(turn, call, response),
-            DeskInput::Fenced => self.fenced(turn),
-            DeskInput::Tick => self.tick(turn),
+            DeskInput::Refused { proposal, problem } => self.refused(cx, proposal, problem),
+            DeskInput::Confirmed { ticket } => self.confirmed(cx, ticket),
+            DeskInput::Called { call, response } => self.called(cx, call, response),
+            DeskInput::Fenced => self.fenced(cx),
+            DeskInput::Tick => self.tick(cx),
         }
     }
 
@@ -167,7 +167,7 @@ impl Desk {
 
     fn request(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
         request: DeskRequest,
         known: Known,
@@ -177,18 +177,18 @@ impl Desk {
         if is_full {
             let limit = self.options.requests_max;
             let message = format!("{limit} requests wait for this partition already; try again");
-            self.refuse(turn, ticket, Problem::new(Code::Busy, message));
+            self.refuse(cx, ticket, Problem::new(Code::Busy, message));
             return Ok(());
         }
         match request {
-            DeskRequest::Rest(request) => self.rest(turn, ticket, Arc::new(request), known),
+            DeskRequest::Rest(request) => self.rest(cx, ticket, Arc::new(request), known),
             DeskRequest::Query { spec_json, cursor, limit } => {
-                self.query(turn, ticket, &spec_json, (cursor, limit));
+                self.query(cx, ticket, &spec_json, (cursor, limit));
                 Ok(())
             }
-            DeskRequest::Fence(source) => self.fence(turn, ticket, source),
+            DeskRequest::Fence(source) => self.fence(cx, ticket, source),
             DeskRequest::Available => {
-                self.ask(turn, ticket, Question::Available);
+                self.ask(cx, ticket, Question::Available);
                 Ok(())
             }
         }
@@ -196,31 +196,31 @@ impl Desk {
 
     fn rest(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
         request: Arc<Request>,
         known: Known,
     ) -> Result<(), StoreError> {
         self.tickets.set_request(ticket, Arc::clone(&request));
         let (link, utility) = links::split_utility(&request.path);
-        let catalogue = turn.at.catalogue;
+        let catalogue = cx.catalogue();
         let of_factory = if utility.is_some() { catalogue.spec(link) } else { None };
         let Some(spec) = of_factory.or_else(|| catalogue.spec_of(link)) else {
-            self.refuse(turn, ticket, catalogue.unknown_service(link));
+            self.refuse(cx, ticket, catalogue.unknown_service(link));
             return Ok(());
         };
-        self.stats.count(&spec.factory, count_name(&request), turn.now.wall);
+        self.stats.count(&spec.factory, count_name(&request), cx.now.wall);
         if utility.is_some() || !request.method.is_write() {
-            self.read(turn, ticket, request);
+            self.read(cx, ticket, request);
             return Ok(());
         }
-        self.write(turn, ticket, request, known)
+        self.write(cx, ticket, request, known)
     }
 
     /// A write: is it new, and may it be made?
     fn write(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
         request: Arc<Request>,
         known: Known,
@@ -229,47 +229,47 @@ impl Desk {
             tickets::Joined::First => {}
             tickets::Joined::Repeat => return Ok(()),
             tickets::Joined::Refused(problem) => {
-                self.refuse(turn, ticket, problem);
+                self.refuse(cx, ticket, problem);
                 return Ok(());
             }
         }
         // A repeat first: what a replaced owner has done before it was replaced is done.
-        if self.repeat(turn, ticket, &request, &known)? {
+        if self.repeat(cx, ticket, &request, &known)? {
             return Ok(());
         }
         if let Some(source) = request.source
-            && source.epoch < turn.at.partition.fence(source.partition)
+            && source.epoch < cx.partition().fence(source.partition)
         {
-            self.refuse(turn, ticket, outdated(source));
+            self.refuse(cx, ticket, outdated(source));
             return Ok(());
         }
-        self.enqueue(turn, ticket, request, known.key)
+        self.enqueue(cx, ticket, request, known.key)
     }
 
     fn fence(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
         source: Source,
     ) -> Result<(), StoreError> {
-        let present = turn.at.partition.fence(source.partition);
+        let present = cx.partition().fence(source.partition);
         if present > source.epoch {
-            self.refuse(turn, ticket, outdated(source));
+            self.refuse(cx, ticket, outdated(source));
         } else if present == source.epoch {
-            let position = turn.position(self.options.partition)?;
-            self.answer(turn, ticket, Answer::Response(nothing()), Some(position));
+            let position = cx.position(self.options.partition)?;
+            self.answer(cx, ticket, Answer::Response(nothing()), Some(position));
         } else {
             let proposal = self.next_number();
             self.proposals.insert(proposal, Proposed::Fence { ticket });
             self.tickets.set_proposed(ticket);
-            turn.put(DeskOutput::Propose { proposal, command: Command::Fence(source).encode() });
+            cx.put(Output::Propose { proposal, command: Command::Fence(source).encode() });
         }
         Ok(())
     }
 
     fn applied(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         proposal: u64,
         position: Position,
         outcome: AppliedCommand,
@@ -281,14 +281,14 @@ impl Desk {
                 "proposal {proposal} was given up and is written all the same"
             ),
             Some(Proposed::Write(link)) => {
-                return self.write_applied(turn, &link, proposal, (position, outcome));
+                return self.write_applied(cx, &link, proposal, (position, outcome));
             }
             Some(Proposed::Fence { ticket }) if outcome == AppliedCommand::Fenced => {
                 let message = "a newer owner of that partition has fenced it";
-                self.refuse(turn, ticket, Problem::new(Code::Fenced, message));
+                self.refuse(cx, ticket, Problem::new(Code::Fenced, message));
             }
             Some(Proposed::Fence { ticket }) => {
-                self.answer(turn, ticket, Answer::Response(nothing()), Some(position));
+                self.answer(cx, ticket, Answer::Response(nothing()), Some(position));
             }
             Some(Proposed::Expire) => {}
         }
@@ -297,49 +297,49 @@ impl Desk {
 
     fn refused(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         proposal: u64,
         problem: Problem,
     ) -> Result<(), StoreError> {
         match self.proposals.remove(&proposal) {
-            Some(Proposed::Write(link)) => self.write_refused(turn, &link, proposal, problem),
+            Some(Proposed::Write(link)) => self.write_refused(cx, &link, proposal, problem),
             Some(Proposed::Fence { ticket }) => {
-                self.refuse(turn, ticket, problem);
+                self.refuse(cx, ticket, problem);
                 Ok(())
             }
             Some(Proposed::Expire) | None => Ok(()),
         }
     }
 
-    fn tick(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
-        self.tick_tasks(turn)?;
-        if turn.now.steady_micros >= self.expire_at_micros {
-            self.expire_at_micros = turn.now.steady_micros + EXPIRE_EVERY_MICROS;
-            self.expire(turn)?;
+    fn tick(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
+        self.tick_tasks(cx)?;
+        if cx.now.steady_micros >= self.expire_at_micros {
+            self.expire_at_micros = cx.now.steady_micros + EXPIRE_EVERY_MICROS;
+            self.expire(cx)?;
         }
-        self.tick_index(turn)
+        self.tick_index(cx)
     }
 
     /// Proposes that expired documents go, when there are any.
-    fn expire(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
-        self.tasks_expired(turn)?;
+    fn expire(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
+        self.tasks_expired(cx)?;
         let under_way = self.proposals.values().any(|it| matches!(it, Proposed::Expire));
-        if !under_way && turn.at.partition.expiration_due(turn.reader(), turn.now.wall)? {
-            self.propose_expiration(turn);
+        if !under_way && cx.partition().expiration_due(cx.reader(), cx.now.wall)? {
+            self.propose_expiration(cx);
         }
         Ok(())
     }
 
     /// Proposes that a document goes which has expired, whoever else has. With a long history it is only
     /// the first to go then.
-    fn propose_purge(&mut self, turn: &mut Turn<'_, '_>, expired: &Document) {
+    fn propose_purge(&mut self, cx: &mut StepContext<'_, '_>, expired: &Document) {
         let document = Document {
             link: expired.link.clone(),
             version: expired.version + 1,
             epoch: self.options.epoch,
             kind: expired.kind.clone(),
             action: Action::Delete,
-            updated: turn.now.wall,
+            updated: cx.now.wall,
             expires: Moment(0),
             owner: self.options.node_id.clone(),
             body: Body::empty(),
@@ -357,58 +357,58 @@ impl Desk {
         let proposal = self.next_number();
         self.proposals.insert(proposal, Proposed::Expire);
         let command = Command::Write(write).encode();
-        turn.put(DeskOutput::Propose { proposal, command });
+        cx.put(Output::Propose { proposal, command });
     }
 
-    fn propose_expiration(&mut self, turn: &mut Turn<'_, '_>) {
+    fn propose_expiration(&mut self, cx: &mut StepContext<'_, '_>) {
         let proposal = self.next_number();
         self.proposals.insert(proposal, Proposed::Expire);
-        let command = Command::Expire { at: turn.now.wall, links_max: EXPIRE_LINKS_MAX }.encode();
-        turn.put(DeskOutput::Propose { proposal, command });
+        let command = Command::Expire { at: cx.now.wall, links_max: EXPIRE_LINKS_MAX }.encode();
+        cx.put(Output::Propose { proposal, command });
     }
 
     /// Answers a request and all its repeats.
     fn answer(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
         answer: Answer,
         position: Option<Position>,
     ) {
         let done = self.tickets.done(ticket);
         if let (Answer::Response(response), Some(request)) = (&answer, &done.request) {
-            self.count_failure(turn, request, response);
+            self.count_failure(cx, request, response);
         }
         for repeat in done.repeats {
-            turn.put(DeskOutput::Answer { ticket: repeat, answer: answer.clone(), position });
+            cx.put(Output::Answer { ticket: repeat, answer: answer.clone(), position });
         }
-        turn.put(DeskOutput::Answer { ticket, answer, position });
+        cx.put(Output::Answer { ticket, answer, position });
     }
 
-    fn respond(&mut self, turn: &mut Turn<'_, '_>, ticket: u64, response: Response) {
-        self.answer(turn, ticket, Answer::Response(response), None);
+    fn respond(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, response: Response) {
+        self.answer(cx, ticket, Answer::Response(response), None);
     }
 
     /// Answers with an error; a write was surely not applied.
-    fn refuse(&mut self, turn: &mut Turn<'_, '_>, ticket: u64, problem: Problem) {
+    fn refuse(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, problem: Problem) {
         let is_write = self.tickets.request(ticket).is_some_and(|it| it.method.is_write());
         let outcome = problem.outcome.or(is_write.then_some(Outcome::NotApplied));
-        self.respond(turn, ticket, Problem { outcome, ..problem }.into());
+        self.respond(cx, ticket, Problem { outcome, ..problem }.into());
     }
 
-    fn count_failure(&mut self, turn: &Turn<'_, '_>, request: &Request, response: &Response) {
+    fn count_failure(&mut self, cx: &StepContext<'_, '_>, request: &Request, response: &Response) {
         if response.is_success() {
             return;
         }
         let (link, _) = links::split_utility(&request.path);
-        let catalogue = turn.at.catalogue;
+        let catalogue = cx.catalogue();
         let Some(spec) = catalogue.spec_of(link).or_else(|| catalogue.spec(link)) else { return };
         let name = if response.status == Code::Busy.status() {
             "requestFailureQueueLimitExceededCount"
         } else {
             "requestFailureCount"
         };
-        self.stats.count(&spec.factory, name, turn.now.wall);
+        self.stats.count(&spec.factory, name, cx.now.wall);
     }
 }
 

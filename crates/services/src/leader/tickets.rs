@@ -11,7 +11,7 @@ use protocol::{Code, Method, Problem, ReplicaId, Request, Response};
 use serde_json::json;
 use storage::StoreError;
 
-use super::{Answer, Desk, OpenRequest, Turn};
+use super::{Answer, PartitionLeader, OpenRequest, StepContext};
 use crate::task::TaskInfo;
 
 /// How many repeats may wait for the answer of one request. More are BUSY.
@@ -126,11 +126,11 @@ impl Tickets {
     }
 }
 
-impl Desk {
+impl PartitionLeader {
     /// Answers a repeat of a request that was answered. False when it is none.
     pub(super) fn repeat(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
         request: &Request,
         known: &Known,
@@ -139,43 +139,43 @@ impl Desk {
         if !known.again && matches!(key, RequestKey::Auto { .. }) {
             return Ok(false);
         }
-        let Some(recorded) = turn.at.partition.recorded(turn.reader(), key)? else {
+        let Some(recorded) = cx.partition().recorded(cx.reader(), key)? else {
             return Ok(false);
         };
         if matches!(key, RequestKey::User { digest, .. } if *digest != recorded.digest) {
-            self.refuse(turn, ticket, key_reused(key));
+            self.refuse(cx, ticket, key_reused(key));
             return Ok(true);
         }
-        if request.method == Method::Post && self.repeat_of_direct(turn, ticket, &recorded)? {
+        if request.method == Method::Post && self.repeat_of_direct(cx, ticket, &recorded)? {
             return Ok(true);
         }
-        let response = recorded_response(turn, &recorded)?;
+        let response = recorded_response(cx, &recorded)?;
         let response = with_location(response, request, &recorded.link);
-        let position = turn.position(self.options.partition)?;
-        self.answer(turn, ticket, Answer::Response(response), Some(position));
+        let position = cx.position(self.options.partition)?;
+        self.answer(cx, ticket, Answer::Response(response), Some(position));
         Ok(true)
     }
 
     /// The POST of a direct task is repeated (its owner died): the task's end is the answer.
     fn repeat_of_direct(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
         recorded: &Recorded,
     ) -> Result<bool, StoreError> {
         let link = &recorded.link;
-        if !turn.at.catalogue.spec_of(link).is_some_and(|spec| spec.is_task) {
+        if !cx.catalogue().spec_of(link).is_some_and(|spec| spec.is_task) {
             return Ok(false);
         }
-        let Some(task) = turn.latest(link)? else { return Ok(false) };
+        let Some(task) = cx.latest(link)? else { return Ok(false) };
         let info = TaskInfo::of(&task.body);
         if !info.is_direct || task.is_deleted() {
             return Ok(false);
         }
         if info.stage.is_final() {
-            let position = turn.position(self.options.partition)?;
+            let position = cx.position(self.options.partition)?;
             let response = Response::document(200, &task);
-            self.answer(turn, ticket, Answer::Response(response), Some(position));
+            self.answer(cx, ticket, Answer::Response(response), Some(position));
         } else {
             self.tasks.wait_for_end(link, ticket, task.expires);
         }
@@ -184,12 +184,12 @@ impl Desk {
 }
 
 /// The answer that was given, as far as it is still known.
-fn recorded_response(turn: &Turn<'_, '_>, recorded: &Recorded) -> Result<Response, StoreError> {
+fn recorded_response(cx: &StepContext<'_, '_>, recorded: &Recorded) -> Result<Response, StoreError> {
     let Recorded { link, version, status, response, .. } = recorded;
     if let Some(body) = response {
         return Ok(Response::bytes(*status, body.clone()));
     }
-    let document = turn.at.partition.version(turn.reader(), link, *version)?;
+    let document = cx.partition().version(cx.reader(), link, *version)?;
     Ok(match document {
         Some(document) => Response::document(*status, &document),
         // The version has gone since; that the write was made is what counts.

@@ -10,7 +10,7 @@ use protocol::{Code, Document, Method, Problem, Request, Response, links};
 use serde_json::{Value, json};
 use storage::StoreError;
 
-use super::{Answer, Desk, DeskOutput, Turn, nothing};
+use super::{Answer, PartitionLeader, Output, StepContext, nothing};
 use crate::body::bad_body;
 use crate::utilities;
 use crate::verbs::missing;
@@ -47,16 +47,16 @@ struct Searching {
     search: Option<Search>,
 }
 
-impl Desk {
-    pub(super) fn ask(&mut self, turn: &mut Turn<'_, '_>, ticket: u64, question: Question) {
+impl PartitionLeader {
+    pub(super) fn ask(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, question: Question) {
         self.questions.insert(ticket, question);
-        turn.put(DeskOutput::Confirm { ticket });
+        cx.put(Output::Confirm { ticket });
     }
 
-    pub(super) fn read(&mut self, turn: &mut Turn<'_, '_>, ticket: u64, request: Arc<Request>) {
+    pub(super) fn read(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, request: Arc<Request>) {
         let (_, utility) = links::split_utility(&request.path);
         if request.method == Method::Get {
-            self.ask(turn, ticket, Question::Read(request));
+            self.ask(cx, ticket, Question::Read(request));
             return;
         }
         let what = utility.unwrap_or("this document");
@@ -66,12 +66,12 @@ impl Desk {
             }
             _ => format!("{what} takes no {}; use GET", request.method.name()),
         };
-        self.refuse(turn, ticket, Problem::new(Code::MethodNotAllowed, words));
+        self.refuse(cx, ticket, Problem::new(Code::MethodNotAllowed, words));
     }
 
     pub(super) fn query(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
         spec_json: &Bytes,
         page: (Option<Cursor>, usize),
@@ -84,33 +84,33 @@ impl Desk {
             Ok(compiled) => {
                 let (after, limit) = page;
                 let query = Query { compiled: Arc::new(compiled), after, limit };
-                self.ask(turn, ticket, Question::Query(query));
+                self.ask(cx, ticket, Question::Query(query));
             }
-            Err(problem) => self.respond(turn, ticket, problem.into()),
+            Err(problem) => self.respond(cx, ticket, problem.into()),
         }
     }
 
     pub(super) fn confirmed(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
     ) -> Result<(), StoreError> {
         match self.questions.remove(&ticket) {
             Some(Question::Read(request)) => {
-                let response = self.show(turn, &request)?;
-                self.respond(turn, ticket, response.unwrap_or_else(Into::into));
+                let response = self.show(cx, &request)?;
+                self.respond(cx, ticket, response.unwrap_or_else(Into::into));
                 Ok(())
             }
             Some(Question::Held(response)) => {
-                self.respond(turn, ticket, response);
+                self.respond(cx, ticket, response);
                 Ok(())
             }
             Some(Question::Query(query)) => {
                 self.searches.waiting.push_back(Searching { ticket, query, search: None });
-                self.search(turn)
+                self.search(cx)
             }
             Some(Question::Available) => {
-                self.respond(turn, ticket, nothing());
+                self.respond(cx, ticket, nothing());
                 Ok(())
             }
             None => Ok(()),
@@ -120,22 +120,22 @@ impl Desk {
     /// A document or one of its utilities, as it is now.
     fn show(
         &self,
-        turn: &Turn<'_, '_>,
+        cx: &StepContext<'_, '_>,
         request: &Request,
     ) -> Result<Result<Response, Problem>, StoreError> {
         let (link, utility) = links::split_utility(&request.path);
-        let catalogue = turn.at.catalogue;
+        let catalogue = cx.catalogue();
         if let (Some(utility), Some(spec)) = (utility, catalogue.spec(link)) {
             return Ok(self.utility(utility, &request.path, &spec.factory, turn));
         }
-        let latest = turn.latest(link)?;
-        let is_there = latest.as_deref().is_some_and(|it| !it.is_expired(turn.now.wall));
+        let latest = cx.latest(link)?;
+        let is_there = latest.as_deref().is_some_and(|it| !it.is_expired(cx.now.wall));
         if !is_there {
             return Ok(Err(missing(link, latest.as_deref())));
         }
         let latest = latest.expect("it is there");
         if let Some(version) = request.parameter("documentVersion") {
-            return self.show_version(turn, link, &version);
+            return self.show_version(cx, link, &version);
         }
         if latest.is_deleted() {
             return Ok(Err(missing(link, Some(&latest))));
@@ -147,7 +147,7 @@ impl Desk {
 
     fn show_version(
         &self,
-        turn: &Turn<'_, '_>,
+        cx: &StepContext<'_, '_>,
         link: &str,
         version: &str,
     ) -> Result<Result<Response, Problem>, StoreError> {
@@ -156,7 +156,7 @@ impl Desk {
                 "documentVersion must be a whole number from 0 up, not '{version}'"
             ))));
         };
-        let found: Option<Document> = turn.at.partition.version(turn.reader(), link, number)?;
+        let found: Option<Document> = cx.partition().version(cx.reader(), link, number)?;
         Ok(match found {
             Some(document) => Ok(Response::document(200, &document)),
             None => {
@@ -170,10 +170,10 @@ impl Desk {
         utility: &str,
         path: &str,
         factory: &str,
-        turn: &Turn<'_, '_>,
+        cx: &StepContext<'_, '_>,
     ) -> Result<Response, Problem> {
-        let Some(spec) = turn.at.catalogue.spec(factory) else {
-            return Err(turn.at.catalogue.unknown_service(path));
+        let Some(spec) = cx.catalogue().spec(factory) else {
+            return Err(cx.catalogue().unknown_service(path));
         };
         match utility {
             "stats" => Ok(Response::json(200, &self.stats.show(factory, path, &self.node_id))),
@@ -192,30 +192,30 @@ impl Desk {
         }
     }
 
-    pub(super) fn tick_index(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
+    pub(super) fn tick_index(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         if self.searches.waiting.is_empty() {
-            turn.at.partition.index(turn.at.store, INDEX_BUDGET)?;
+            cx.partition().index(cx.at.store, INDEX_BUDGET)?;
             return Ok(());
         }
-        self.search(turn)
+        self.search(cx)
     }
 
     /// Takes the queries further, one step's work.
-    fn search(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
-        if !turn.at.partition.index(turn.at.store, SEARCH_BUDGET)? {
+    fn search(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
+        if !cx.partition().index(cx.at.store, SEARCH_BUDGET)? {
             return Ok(());
         }
         for _ in 0..self.searches.waiting.len() {
             let Some(mut searching) = self.searches.waiting.pop_front() else { break };
             let Searching { ticket, query, search } = &mut searching;
-            let partition = &*turn.at.partition;
+            let partition = &*cx.partition();
             let search = search.get_or_insert_with(|| {
                 let compiled = Arc::clone(&query.compiled);
-                partition.search(compiled, query.after.as_ref(), query.limit, turn.now.wall)
+                partition.search(compiled, query.after.as_ref(), query.limit, cx.now.wall)
             });
             let ticket = *ticket;
-            match partition.step(&*turn.at.store, search, SEARCH_BUDGET)? {
-                Some(page) => self.answer(turn, ticket, Answer::Page(page), None),
+            match partition.step(&*cx.at.store, search, SEARCH_BUDGET)? {
+                Some(page) => self.answer(cx, ticket, Answer::Page(page), None),
                 None => self.searches.waiting.push_back(searching),
             }
         }

@@ -104,7 +104,7 @@ pub enum DeskInput {
 
 /// What must be done.
 #[derive(Debug)]
-pub enum DeskOutput {
+pub enum Output {
     /// Run the handler and give back [`DeskInput::Invoked`].
     Invoke(Box<Invocation>),
     /// Put the command through the log; comes back as [`DeskInput::Applied`], or as

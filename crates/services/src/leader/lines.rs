@@ -15,7 +15,7 @@ use storage::StoreError;
 use super::reads::Question;
 use super::tasks::Admission;
 use super::tickets::{Known, with_location};
-use super::{Answer, Desk, DeskOutput, Proposed, Turn, outdated};
+use super::{Answer, PartitionLeader, Output, Proposed, StepContext, outdated};
 use crate::catalogue::{Invocation, Invoked, NewVersion, Verdict, Work};
 use crate::handlers::Step;
 
@@ -122,10 +122,10 @@ impl Line {
     }
 }
 
-impl Desk {
+impl PartitionLeader {
     pub(super) fn enqueue(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         ticket: u64,
         request: Arc<Request>,
         key: Option<RequestKey>,
@@ -134,16 +134,16 @@ impl Desk {
         let waiting = self.lines.get(&link).map_or(0, Line::len) + self.tasks.deferred(&link);
         if waiting >= self.options.document_queue_max {
             let message = format!("{waiting} requests wait for {link} already; try again");
-            self.refuse(turn, ticket, Problem::new(Code::Busy, message));
+            self.refuse(cx, ticket, Problem::new(Code::Busy, message));
             return Ok(());
         }
         let who = Who::Client(Client { ticket, request, key });
         self.lines.entry(link.clone()).or_default().push(Item { who, runs: 0 });
-        self.pump(turn, &link)
+        self.pump(cx, &link)
     }
 
     /// Runs what can be run at a document.
-    pub(super) fn pump(&mut self, turn: &mut Turn<'_, '_>, link: &str) -> Result<(), StoreError> {
+    pub(super) fn pump(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
         while let Some(item) = self.next_item(link) {
             let is_write_ahead = match &item.who {
                 Who::Client(client) => match self.tasks.admit(link, &client.request) {
@@ -154,7 +154,7 @@ impl Desk {
                     }
                     Admission::Defer => {
                         self.tasks.defer(link, item);
-                        self.cut_pause(turn, link)?;
+                        self.cut_pause(cx, link)?;
                         continue;
                     }
                 },
@@ -166,7 +166,7 @@ impl Desk {
                 line.waiting.push_front(item);
                 break;
             }
-            self.invoke(turn, link, item)?;
+            self.invoke(cx, link, item)?;
         }
         if self.lines.get(link).is_some_and(Line::is_idle) {
             self.lines.remove(link);
@@ -184,35 +184,35 @@ impl Desk {
 
     fn invoke(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         item: Item,
     ) -> Result<(), StoreError> {
         let number = self.next_number();
         let mut current = match self.lines.get(link).and_then(Line::head) {
             Some(ahead) => ahead,
-            None => turn.latest(link)?,
+            None => cx.latest(link)?,
         };
         // What has expired and is still there is purged before a new life begins, which must not go on
         // with the old history. Others may have expired before it, and many: it goes by itself.
         if item.is_post()
-            && let Some(expired) = current.take_if(|it| it.is_expired(turn.now.wall))
+            && let Some(expired) = current.take_if(|it| it.is_expired(cx.now.wall))
         {
-            self.propose_purge(turn, &expired);
+            self.propose_purge(cx, &expired);
             if item.runs > 0 {
                 // There is more of its history than a purge may remove.
-                self.propose_expiration(turn);
+                self.propose_expiration(cx);
             }
         }
         let line = self.lines.entry(link.to_owned()).or_default();
-        turn.put(DeskOutput::Invoke(Box::new(Invocation {
+        cx.put(Output::Invoke(Box::new(Invocation {
             partition: self.options.partition,
             epoch: self.options.epoch,
             opening: self.options.opening,
             number,
             link: link.to_owned(),
             node_id: Arc::clone(&self.node_id),
-            now: turn.now.wall,
+            now: cx.now.wall,
             current: current.clone(),
             work: item.work(),
         })));
@@ -224,7 +224,7 @@ impl Desk {
 
     pub(super) fn invoked(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         invoked: Invoked,
     ) -> Result<(), StoreError> {
         let Invoked { epoch, opening, number, verdict, .. } = invoked;
@@ -237,15 +237,15 @@ impl Desk {
         let running = running.expect("a known invocation runs at its document");
         assert!(running.invocation == number, "one handler runs at a document at a time");
         match running.item.who {
-            Who::Client(_) => self.client_verdict(turn, &link, running.item, verdict),
-            Who::Step(_) => self.step_verdict(turn, &link, running, verdict)?,
+            Who::Client(_) => self.client_verdict(cx, &link, running.item, verdict),
+            Who::Step(_) => self.step_verdict(cx, &link, running, verdict)?,
         }
-        self.pump(turn, &link)
+        self.pump(cx, &link)
     }
 
     fn client_verdict(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         item: Item,
         verdict: Verdict,
@@ -257,47 +257,47 @@ impl Desk {
                 if version.task == Some(false) {
                     self.tasks.ending(link);
                 }
-                self.propose(turn, link, item, version);
+                self.propose(cx, link, item, version);
             }
-            Verdict::Refused(problem) => self.refuse(turn, ticket, problem),
+            Verdict::Refused(problem) => self.refuse(cx, ticket, problem),
             Verdict::AsItIs(response) => {
                 let line = self.lines.entry(link.to_owned()).or_default();
                 if line.flights.is_empty() {
-                    self.ask(turn, ticket, Question::Held(response));
+                    self.ask(cx, ticket, Question::Held(response));
                 } else {
                     line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
                 }
             }
             Verdict::Calls(_) | Verdict::Ended => {
-                self.refuse(turn, ticket, Problem::internal("a write was run as a task's step"));
+                self.refuse(cx, ticket, Problem::internal("a write was run as a task's step"));
             }
         }
     }
 
     fn step_verdict(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         running: Running,
         verdict: Verdict,
     ) -> Result<(), StoreError> {
         match verdict {
             Verdict::Write(version) => {
-                self.propose(turn, link, running.item, version);
+                self.propose(cx, link, running.item, version);
                 Ok(())
             }
             Verdict::Calls(calls) => {
-                self.start_calls(turn, link, running.version.unwrap_or_default(), calls)
+                self.start_calls(cx, link, running.version.unwrap_or_default(), calls)
             }
             Verdict::Refused(_) | Verdict::AsItIs(_) | Verdict::Ended => {
-                self.end_runner(turn, link)
+                self.end_runner(cx, link)
             }
         }
     }
 
     fn propose(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         item: Item,
         version: Box<NewVersion>,
@@ -322,14 +322,14 @@ impl Desk {
             response: None,
         };
         let command = Command::Write(write).encode();
-        turn.put(DeskOutput::Propose { proposal, command });
+        cx.put(Output::Propose { proposal, command });
         let line = self.lines.entry(link.to_owned()).or_default();
         line.flights.push_back(Flight { item, cargo: Cargo::Write { proposal, version } });
     }
 
     pub(super) fn write_applied(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         proposal: u64,
         came_back: (Position, AppliedCommand),
@@ -343,21 +343,21 @@ impl Desk {
         let (position, outcome) = came_back;
         match outcome {
             AppliedCommand::Written(document) => {
-                self.written(turn, flight.item, &version, (&document, position));
-                self.answer_held(turn, link, position);
-                self.task_written(turn, link, *version, (document, position))?;
+                self.written(cx, flight.item, &version, (&document, position));
+                self.answer_held(cx, link, position);
+                self.task_written(cx, link, *version, (document, position))?;
             }
             AppliedCommand::Fenced | AppliedCommand::Other => {
                 self.fall_back(link, 0);
-                self.run_again(turn, link, flight.item)?;
+                self.run_again(cx, link, flight.item)?;
             }
         }
-        self.pump(turn, link)
+        self.pump(cx, link)
     }
 
     fn written(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         item: Item,
         version: &NewVersion,
         made: (&Document, Position),
@@ -370,17 +370,17 @@ impl Desk {
         }
         let response = Response::document(version.status, document);
         let response = with_location(response, &request, &document.link);
-        self.answer(turn, ticket, Answer::Response(response), Some(position));
+        self.answer(cx, ticket, Answer::Response(response), Some(position));
     }
 
-    fn answer_held(&mut self, turn: &mut Turn<'_, '_>, link: &str, position: Position) {
+    fn answer_held(&mut self, cx: &mut StepContext<'_, '_>, link: &str, position: Position) {
         while let Some(line) = self.lines.get_mut(link)
             && let Some(flight) = line.flights.pop_front()
         {
             match (flight.cargo, flight.item.who) {
                 (Cargo::Held(response), Who::Client(client)) => {
                     let answer = Answer::Response(response);
-                    self.answer(turn, client.ticket, answer, Some(position));
+                    self.answer(cx, client.ticket, answer, Some(position));
                 }
                 (cargo, who) => {
                     let item = Item { who, runs: flight.item.runs };
@@ -417,7 +417,7 @@ impl Desk {
     /// source is outdated, or it was built on what is not.
     fn run_again(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         mut item: Item,
     ) -> Result<(), StoreError> {
@@ -426,16 +426,16 @@ impl Desk {
         match &item.who {
             Who::Client(client) => {
                 let known = Known { key: client.key.clone(), again: true };
-                if self.repeat(turn, client.ticket, &client.request, &known)? {
+                if self.repeat(cx, client.ticket, &client.request, &known)? {
                     return Ok(());
                 }
-                if let Some(problem) = fatal(turn, client, is_last) {
-                    self.refuse(turn, client.ticket, problem);
+                if let Some(problem) = fatal(cx, client, is_last) {
+                    self.refuse(cx, client.ticket, problem);
                     return Ok(());
                 }
             }
             Who::Step(step) if is_last => {
-                self.tasks.again_later(link, turn.now.steady_micros, step.clone());
+                self.tasks.again_later(link, cx.now.steady_micros, step.clone());
                 return Ok(());
             }
             Who::Step(_) => {}
@@ -447,7 +447,7 @@ impl Desk {
 
     pub(super) fn write_refused(
         &mut self,
-        turn: &mut Turn<'_, '_>,
+        cx: &mut StepContext<'_, '_>,
         link: &str,
         proposal: u64,
         problem: Problem,
@@ -460,17 +460,17 @@ impl Desk {
         let flight = line.flights.pop_back().expect("the refused one is the last now");
         match flight.item.who {
             Who::Client(client) => {
-                self.refuse(turn, client.ticket, problem);
+                self.refuse(cx, client.ticket, problem);
             }
-            Who::Step(step) => self.tasks.again_later(link, turn.now.steady_micros, step),
+            Who::Step(step) => self.tasks.again_later(link, cx.now.steady_micros, step),
         }
-        self.pump(turn, link)
+        self.pump(cx, link)
     }
 }
 
 /// Why a write that came back without effect cannot be run again, if it cannot.
-fn fatal(turn: &Turn<'_, '_>, client: &Client, is_last: bool) -> Option<Problem> {
-    let fence = |source: &Source| turn.at.partition.fence(source.partition);
+fn fatal(cx: &StepContext<'_, '_>, client: &Client, is_last: bool) -> Option<Problem> {
+    let fence = |source: &Source| cx.partition().fence(source.partition);
     let source = client.request.source.filter(|source| source.epoch < fence(source));
     match source {
         Some(source) => Some(outdated(source)),

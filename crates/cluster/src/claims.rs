@@ -1,0 +1,135 @@
+//! Which membership quorum counts for a write, on an owner that may not have heard of a change yet.
+//!
+//! The quorum is in the directory, and an owner of a partition may be behind in the directory's log.
+//! If it went by what it has applied alone, it would acknowledge with the old number after a raise
+//! was answered. So each node *claims* a number to the others: the highest that its own log of the
+//! directory allows for, what is not committed there included. An owner goes by the highest of its
+//! own claim and of the others' claims that reach further than what it has applied.
+//!
+//! Why that is enough: a raise that was answered is in the logs of a majority, and each of these
+//! nodes claimed it, on every link, before it confirmed to have it. A write is acknowledged when a
+//! majority holds it. So a write that began after the raise was confirmed, on the same link and
+//! later, by a node that had claimed the raise.
+//!
+//! A claim falls when the owner has applied what the claim reached to, by itself or by entries of a
+//! later term: whatever was committed there is then in the owner's own directory.
+
+use protocol::{Position, Term};
+use serde::{Deserialize, Serialize};
+use storage::{Entry, EntryKind};
+
+use crate::links::Links;
+use crate::topology::{DirectoryCommand, Topology};
+
+/// What a node says about the quorum. Compared by how far its log reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Claim {
+    /// The term and the position of the last entry in its log of the directory.
+    pub reach: (Term, Position),
+    /// No more than this may be in force by an entry up to there.
+    pub number: usize,
+}
+
+/// What this node claims itself, and what the claim was made from.
+#[derive(Default)]
+pub struct Claims {
+    own: Claim,
+    applied: (Term, Position),
+}
+
+impl Claims {
+    pub fn own(&self) -> Claim {
+        self.own
+    }
+
+    /// Whether the directory's log has changed since the last claim.
+    pub fn is_outdated(&self, reach: (Term, Position), applied: (Term, Position)) -> bool {
+        (reach, applied) != (self.own.reach, self.applied)
+    }
+
+    /// True when the others must hear of it, before anything that follows from it.
+    #[must_use]
+    pub fn renew(&mut self, claim: Claim, applied: (Term, Position)) -> bool {
+        self.applied = applied;
+        std::mem::replace(&mut self.own, claim) != claim
+    }
+
+    /// How many replicas must hold a write before this node acknowledges it.
+    pub fn in_force(&self, links: &Links) -> usize {
+        let further = links.claims().filter(|claim| claim.reach > self.applied);
+        further.map(|claim| claim.number).max().unwrap_or(0).max(self.own.number)
+    }
+}
+
+/// The highest quorum that is in force, or would be after one of the entries that are not applied
+/// yet, as far as is known.
+pub fn highest_quorum<'a>(
+    applied: &Topology,
+    pending: impl Iterator<Item = &'a Entry>,
+) -> usize {
+    let mut highest = applied.effective_quorum();
+    let mut ahead: Option<Topology> = None;
+    for entry in pending.filter(|entry| entry.kind == EntryKind::Normal) {
+        let Ok(command) = DirectoryCommand::decode(&entry.data) else { continue };
+        if matches!(command, DirectoryCommand::Instance(_)) {
+            continue;
+        }
+        let ahead = ahead.get_or_insert_with(|| applied.without_groups());
+        ahead.apply(command);
+        highest = highest.max(ahead.effective_quorum());
+    }
+    highest
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::ReplicaId;
+
+    use super::*;
+
+    fn claims(number: usize, applied: (u64, u64)) -> Claims {
+        let applied = (Term(applied.0), Position(applied.1));
+        Claims { own: Claim { reach: applied, number }, applied }
+    }
+
+    fn claim(term: u64, position: u64, number: usize) -> Claim {
+        Claim { reach: (Term(term), Position(position)), number }
+    }
+
+    fn links(claims: &[Claim]) -> Links {
+        let mut links = Links::default();
+        for (id, said) in (1..).zip(claims) {
+            links.opened(id, None, 0);
+            let link = links.get_mut(id).expect("it was opened");
+            link.replica = Some(ReplicaId(2));
+            link.claim = *said;
+        }
+        links
+    }
+
+    #[test]
+    fn a_claim_that_reaches_further_counts_until_it_is_overtaken() {
+        let links = links(&[claim(2, 8, 3)]);
+        assert_eq!(claims(2, (2, 7)).in_force(&links), 3);
+        assert_eq!(claims(2, (2, 8)).in_force(&links), 2, "it is applied here, and was lowered");
+        assert_eq!(claims(2, (3, 5)).in_force(&links), 2, "a later owner went on without it");
+        assert_eq!(claims(3, (2, 9)).in_force(&links), 3);
+    }
+
+    #[test]
+    fn a_claim_outlives_its_link() {
+        let mut links = links(&[claim(2, 8, 3), claim(1, 1, 2)]);
+        links.closed(1);
+        links.closed(2);
+        assert_eq!(claims(2, (2, 7)).in_force(&links), 3);
+        links.forget_claims((Term(2), Position(8)));
+        assert_eq!(claims(2, (2, 7)).in_force(&links), 2);
+    }
+
+    #[test]
+    fn a_claim_of_a_stranger_does_not_count() {
+        let mut links = links(&[claim(2, 8, 3)]);
+        links.get_mut(1).expect("it is open").replica = None;
+        assert_eq!(claims(2, (2, 7)).in_force(&links), 2);
+    }
+}

@@ -1,0 +1,140 @@
+//! Who a node is, and what a cluster begins with.
+
+use std::collections::BTreeMap;
+
+use protocol::{GroupId, ReplicaId};
+use serde::{Deserialize, Serialize};
+use storage::{Batch, Reader, Space, StateStore, StoreError};
+
+use protocol::fnv::fnv1a;
+
+/// Under this space a node keeps what it knows about itself.
+const SELF: Space = Space { group: GroupId(u32::MAX), generation: 1 };
+const FAMILY_IDENTITY: u8 = 1;
+
+/// A node that belongs to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub node_id: String,
+    pub uri: String,
+    pub sandbox_id: u64,
+}
+
+/// What a cluster begins with. It is the same on all its nodes, and never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charter {
+    /// The cluster's name, made of the founders' sandboxes: founders with other sandboxes would be
+    /// another cluster.
+    pub cluster: u64,
+    pub partitions: u32,
+    /// The nodes of the first peer list, each with the sandbox it came with.
+    pub founders: BTreeMap<ReplicaId, Member>,
+}
+
+impl Charter {
+    pub fn new(partitions: u32, founders: BTreeMap<ReplicaId, Member>) -> Self {
+        let sandboxes: Vec<[u8; 8]> =
+            founders.values().map(|member| member.sandbox_id.to_be_bytes()).collect();
+        let cluster = fnv1a(sandboxes.iter().map(<[u8; 8]>::as_slice));
+        Self { cluster, partitions, founders }
+    }
+
+    pub fn founder(&self, sandbox_id: u64) -> Option<ReplicaId> {
+        let mut founders = self.founders.iter();
+        founders.find(|(_, member)| member.sandbox_id == sandbox_id).map(|(id, _)| *id)
+    }
+}
+
+/// Who this sandbox is for good, kept in the state store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub replica: ReplicaId,
+    pub charter: Charter,
+}
+
+impl Identity {
+    /// `None`: the sandbox belongs to no cluster so far.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds something else there.
+    pub fn read(store: &dyn Reader) -> Result<Option<Self>, StoreError> {
+        let Some(bytes) = store.get(&SELF.key(FAMILY_IDENTITY, b""))? else { return Ok(None) };
+        postcard::from_bytes(&bytes)
+            .map(Some)
+            .map_err(|error| StoreError(format!("the node's identity cannot be read: {error}")))
+    }
+
+    /// Not durable before the store is persisted.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn write(&self, store: &mut dyn StateStore) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        let bytes = postcard::to_stdvec(self).expect("an identity is plain data");
+        batch.put(SELF.key(FAMILY_IDENTITY, b""), bytes);
+        store.write(batch)
+    }
+}
+
+/// Who a node is as it was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    pub node_id: String,
+    /// Where the node can be reached.
+    pub uri: String,
+    /// Made at random with the sandbox.
+    pub sandbox_id: u64,
+    /// Counts the starts of the sandbox.
+    pub boot: u64,
+    /// All nodes of a new cluster, this one included; empty when it begins alone.
+    pub peers: Vec<String>,
+    /// The partitions that the node would form a cluster with.
+    pub partitions: u32,
+    /// Any node of the cluster that this one is to join.
+    pub join: Option<String>,
+}
+
+impl Profile {
+    /// The named peers in an order that is the same on all of them; this node alone when none is
+    /// named.
+    pub fn founder_uris(&self) -> Vec<String> {
+        let mut uris = self.peers.clone();
+        uris.sort_unstable();
+        uris.dedup();
+        uris
+    }
+
+    /// A digest of the list of peers, to be equal on all while a cluster forms.
+    pub fn peers_digest(&self) -> u64 {
+        fnv1a(self.founder_uris().iter().map(|uri| uri.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str, sandbox_id: u64) -> Member {
+        Member { node_id: name.into(), uri: format!("http://{name}"), sandbox_id }
+    }
+
+    #[test]
+    fn founders_with_another_sandbox_are_another_cluster() {
+        let mut founders: BTreeMap<_, _> =
+            (1..=3).map(|id| (ReplicaId(id), member(&format!("n{id}"), id))).collect();
+        let charter = Charter::new(4, founders.clone());
+        assert_eq!(Charter::new(4, founders.clone()).cluster, charter.cluster);
+        founders.insert(ReplicaId(2), member("n2", 22));
+        assert_ne!(Charter::new(4, founders).cluster, charter.cluster);
+    }
+
+    #[test]
+    fn an_identity_comes_back_as_it_was_written() {
+        let mut store = storage::MemoryStore::new();
+        assert_eq!(Identity::read(&store).unwrap(), None);
+        let founders = BTreeMap::from([(ReplicaId(1), member("n1", 7))]);
+        let identity = Identity { replica: ReplicaId(1), charter: Charter::new(4, founders) };
+        identity.write(&mut store).unwrap();
+        assert_eq!(Identity::read(&store).unwrap(), Some(identity));
+    }
+}

@@ -1,0 +1,419 @@
+//! The instances of immortals in the table of groups, and how a person changes them.
+
+use protocol::{GroupId, ReplicaId};
+use serde::{Deserialize, Serialize};
+
+use crate::topology::{Change, GroupEntry, Topology};
+
+/// How many instances a cluster may have.
+pub const INSTANCES_MAX: usize = 10_000;
+
+/// How many replicas an instance may have.
+pub const REPLICAS_MAX: usize = 16;
+
+/// What a person sets for an instance. AMBROSIA's names are in `docs/reference-cli.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceOptions {
+    pub checkpoint_bytes: u64,
+    pub recovery_micros: u64,
+    pub program_timeout_micros: u64,
+    pub divergence_alarm: bool,
+    /// The version of the first program.
+    pub current_version: u64,
+    pub upgrade_version: Option<u64>,
+    /// How often an upgrade was wished for.
+    pub upgrade_wish: u64,
+    /// For AMBROSIA's door: the primary takes no checkpoint when it becomes one.
+    pub active_active: bool,
+    /// Programs may attach but are told nothing until this is taken back.
+    pub paused: bool,
+    /// Inputs are acknowledged when a quorum has them in memory.
+    pub memory: bool,
+}
+
+impl Default for InstanceOptions {
+    fn default() -> Self {
+        Self {
+            checkpoint_bytes: 64 << 20,
+            recovery_micros: 10_000_000,
+            program_timeout_micros: 1_000_000,
+            divergence_alarm: true,
+            current_version: 0,
+            upgrade_version: None,
+            upgrade_wish: 0,
+            active_active: true,
+            paused: false,
+            memory: false,
+        }
+    }
+}
+
+/// A replica and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceReplica {
+    /// The node, by name: a node whose disk was lost keeps its replicas.
+    pub node: String,
+    /// AMBROSIA's replica number.
+    pub number: u64,
+    pub receive_port: Option<u16>,
+    pub send_port: Option<u16>,
+    /// The version that a program which comes through AMBROSIA's door here can turn the state into.
+    pub upgrade_version: Option<u64>,
+}
+
+/// An instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceEntry {
+    pub name: String,
+    pub group: GroupId,
+    /// The first members of the group; all begin with the same.
+    pub founders: Vec<ReplicaId>,
+    pub replicas: Vec<InstanceReplica>,
+    pub options: InstanceOptions,
+    /// Counts the changes of this entry.
+    pub version: u64,
+}
+
+/// What has become of an instance's group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Registered,
+    /// It was registered and is not any more. It never comes back.
+    Gone,
+    /// It was not heard of so far.
+    Unknown,
+}
+
+/// A change of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstanceCommand {
+    Register {
+        name: String,
+        founders: Vec<ReplicaId>,
+        replicas: Vec<InstanceReplica>,
+        options: InstanceOptions,
+    },
+    /// Adds a replica, or changes the ports of one that is there.
+    PutReplica {
+        name: String,
+        replica: InstanceReplica,
+    },
+    RemoveReplica {
+        name: String,
+        node: String,
+    },
+    /// Only if the entry is still at that version.
+    SetOptions {
+        name: String,
+        version: u64,
+        options: InstanceOptions,
+    },
+    Deregister {
+        name: String,
+    },
+}
+
+impl InstanceCommand {
+    /// The instance that the command is about.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Register { name, .. }
+            | Self::PutReplica { name, .. }
+            | Self::RemoveReplica { name, .. }
+            | Self::SetOptions { name, .. }
+            | Self::Deregister { name } => name,
+        }
+    }
+}
+
+impl Topology {
+    pub(crate) fn change_instance(&mut self, command: InstanceCommand) -> Change {
+        match command {
+            InstanceCommand::Register { name, founders, replicas, options } => {
+                self.register(name, founders, replicas, options)
+            }
+            InstanceCommand::PutReplica { name, replica } => {
+                match self.port_clash(&name, &replica) {
+                    Some(why) => Change::Refused(why),
+                    None => self.change(&name, |entry| put_replica(entry, replica)),
+                }
+            }
+            InstanceCommand::RemoveReplica { name, node } => {
+                self.change(&name, |entry| remove_replica(&name, entry, &node))
+            }
+            InstanceCommand::SetOptions { name, version, options } => self.change(&name, |entry| {
+                if entry.version != version {
+                    return Err("it was changed by somebody else meanwhile: try again".into());
+                }
+                entry.options = options;
+                Ok(())
+            }),
+            InstanceCommand::Deregister { name } => match self.names.remove(&name) {
+                Some(group) => {
+                    self.groups.remove(&group);
+                    Change::Group(group, name)
+                }
+                None => Change::Refused(unknown_instance(&name)),
+            },
+        }
+    }
+
+    fn register(
+        &mut self,
+        name: String,
+        founders: Vec<ReplicaId>,
+        replicas: Vec<InstanceReplica>,
+        options: InstanceOptions,
+    ) -> Change {
+        if let Some(known) = self.instance(&name) {
+            if known.replicas == replicas && known.options == options {
+                return Change::Nothing;
+            }
+            return Change::Refused(format!(
+                "an instance '{name}' is registered already, with other replicas or options: \
+                 'amrita immortal set' and 'add-replica', or PATCH /core/immortals/{name}, change \
+                 them"
+            ));
+        }
+        if self.names.len() >= INSTANCES_MAX {
+            return Change::Refused(format!("there are {INSTANCES_MAX} instances already"));
+        }
+        if let Some(why) = replicas.iter().find_map(|replica| self.port_clash(&name, replica)) {
+            return Change::Refused(why);
+        }
+        let group = GroupId(GroupId::INSTANCES.0 + self.core.given);
+        self.core.given += 1;
+        let entry =
+            InstanceEntry { name: name.clone(), group, founders, replicas, options, version: 0 };
+        self.names.insert(name.clone(), group);
+        self.groups.insert(group, GroupEntry::Instance(entry));
+        Change::Group(group, name)
+    }
+
+    fn change(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut InstanceEntry) -> Result<(), String>,
+    ) -> Change {
+        let entry = self.names.get(name).and_then(|group| self.groups.get_mut(group));
+        let Some(GroupEntry::Instance(entry)) = entry else {
+            return Change::Refused(unknown_instance(name));
+        };
+        match change(entry) {
+            Ok(()) => {
+                entry.version += 1;
+                Change::Group(entry.group, entry.name.clone())
+            }
+            Err(why) => Change::Refused(why),
+        }
+    }
+
+    /// The instance with that name.
+    pub fn instance(&self, name: &str) -> Option<&InstanceEntry> {
+        self.instance_of(*self.names.get(name)?)
+    }
+
+    /// The instance that a group is.
+    pub fn instance_of(&self, group: GroupId) -> Option<&InstanceEntry> {
+        match self.groups.get(&group)? {
+            GroupEntry::Instance(entry) => Some(entry),
+            GroupEntry::Partition => None,
+        }
+    }
+
+    /// All instances, in order of their names.
+    pub fn instances(&self) -> impl Iterator<Item = &InstanceEntry> {
+        self.names.values().filter_map(|group| self.instance_of(*group))
+    }
+
+    pub fn instance_count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// What has become of an instance's group. Groups are given out in order.
+    pub fn standing(&self, group: GroupId) -> Standing {
+        let was_given = group.0 < GroupId::INSTANCES.0 + self.core.given;
+        match self.groups.get(&group) {
+            Some(_) => Standing::Registered,
+            None if was_given => Standing::Gone,
+            None => Standing::Unknown,
+        }
+    }
+
+    /// A port on a node belongs to one replica of one instance.
+    fn port_clash(&self, name: &str, replica: &InstanceReplica) -> Option<String> {
+        let InstanceReplica { node, receive_port, send_port, .. } = replica;
+        let ports = [*receive_port, *send_port];
+        if receive_port.is_some() && receive_port == send_port {
+            return Some("receivePort and sendPort are the same: give two".into());
+        }
+        if ports == [None, None] {
+            return None;
+        }
+        let others = self.instances().filter(|other| other.name != name);
+        let there = others.flat_map(|other| {
+            let here = other.replicas.iter().filter(|known| known.node == *node);
+            here.map(move |known| (&other.name, known))
+        });
+        let taken = there.flat_map(|(other, known)| {
+            let both = [known.receive_port, known.send_port].into_iter().flatten();
+            both.map(move |port| (port, other, known.number))
+        });
+        let (port, other, number) =
+            taken.into_iter().find(|(port, ..)| ports.contains(&Some(*port)))?;
+        Some(format!(
+            "port {port} on node '{node}' belongs to replica {number} of instance '{other}': give \
+             another"
+        ))
+    }
+}
+
+fn put_replica(entry: &mut InstanceEntry, replica: InstanceReplica) -> Result<(), String> {
+    if let Some(known) = entry.replicas.iter_mut().find(|known| known.node == replica.node) {
+        *known = replica;
+        return Ok(());
+    }
+    if entry.replicas.len() >= REPLICAS_MAX {
+        return Err(format!("an instance has at most {REPLICAS_MAX} replicas"));
+    }
+    if let Some(known) = entry.replicas.iter().find(|known| known.number == replica.number) {
+        return Err(format!("replica {} is on node '{}' already", known.number, known.node));
+    }
+    entry.replicas.push(replica);
+    entry.replicas.sort_by_key(|replica| replica.number);
+    Ok(())
+}
+
+fn remove_replica(name: &str, entry: &mut InstanceEntry, node: &str) -> Result<(), String> {
+    if entry.replicas.len() == 1 {
+        return Err(format!(
+            "the last replica goes only with the instance: 'amrita immortal deregister {name} \
+             --yes-remove {name}', or DELETE /core/immortals/{name}?confirm={name}, removes both"
+        ));
+    }
+    let before = entry.replicas.len();
+    entry.replicas.retain(|replica| replica.node != node);
+    if entry.replicas.len() == before {
+        return Err(format!("it has no replica on node '{node}'"));
+    }
+    Ok(())
+}
+
+pub fn unknown_instance(name: &str) -> String {
+    format!("there is no instance '{name}': register it with 'amrita immortal register {name}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_done(change: &Change) -> bool {
+        matches!(change, Change::Group(..))
+    }
+
+    fn replica(node: &str, number: u64) -> InstanceReplica {
+        InstanceReplica {
+            node: node.into(),
+            number,
+            receive_port: None,
+            send_port: None,
+            upgrade_version: None,
+        }
+    }
+
+    fn register(name: &str) -> InstanceCommand {
+        InstanceCommand::Register {
+            name: name.into(),
+            founders: vec![ReplicaId(1)],
+            replicas: vec![replica("n1", 0)],
+            options: InstanceOptions::default(),
+        }
+    }
+
+    #[test]
+    fn a_group_is_never_given_twice() {
+        let mut topology = Topology::default();
+        assert!(is_done(&topology.change_instance(register("a"))));
+        assert_eq!(topology.change_instance(register("a")), Change::Nothing);
+        let first = topology.instance("a").unwrap().group;
+        let gone = InstanceCommand::Deregister { name: "a".into() };
+        assert!(is_done(&topology.change_instance(gone)));
+        assert!(is_done(&topology.change_instance(register("a"))));
+        let second = topology.instance("a").unwrap().group;
+        assert_ne!(second, first);
+        let standings = [first, second, GroupId(second.0 + 1)].map(|g| topology.standing(g));
+        assert_eq!(standings, [Standing::Gone, Standing::Registered, Standing::Unknown]);
+    }
+
+    #[test]
+    fn a_group_is_found_by_its_number_also_in_a_topology_that_was_restored() {
+        let mut topology = Topology::default();
+        for name in ["a", "b", "c"] {
+            topology.change_instance(register(name));
+        }
+        topology.change_instance(InstanceCommand::Deregister { name: "a".into() });
+        let restored = Topology::restore(topology.core.clone(), topology.groups.clone());
+        assert_eq!(restored, topology);
+        let first = GroupId::INSTANCES.0;
+        let found: Vec<_> = (0..3)
+            .map(|given| restored.instance_of(GroupId(first + given)))
+            .map(|found| found.map(|entry| (entry.name.as_str(), entry.group.0)))
+            .collect();
+        assert_eq!(found, [None, Some(("b", first + 1)), Some(("c", first + 2))]);
+    }
+
+    #[test]
+    fn a_port_belongs_to_one_instance_of_a_node() {
+        let mut topology = Topology::default();
+        let with = |node: &str, receive: u16, send: u16| InstanceReplica {
+            receive_port: Some(receive),
+            send_port: Some(send),
+            ..replica(node, 0)
+        };
+        topology.change_instance(InstanceCommand::Register {
+            name: "a".into(),
+            founders: vec![ReplicaId(1)],
+            replicas: vec![with("n1", 2000, 2001)],
+            options: InstanceOptions::default(),
+        });
+        let (name, own) = ("a".to_owned(), with("n1", 2000, 2001));
+        let again = InstanceCommand::PutReplica { name, replica: own };
+        assert!(is_done(&topology.change_instance(again)), "its own");
+        let registered = |topology: &mut Topology, name: &str, replica: InstanceReplica| {
+            topology.change_instance(InstanceCommand::Register {
+                name: name.into(),
+                founders: vec![ReplicaId(1)],
+                replicas: vec![replica],
+                options: InstanceOptions::default(),
+            })
+        };
+        let refused = |changed: Change| match changed {
+            Change::Refused(why) => why,
+            other => panic!("{other:?}"),
+        };
+        let said = refused(registered(&mut topology, "b", with("n1", 3000, 2000)));
+        assert!(said.contains("2000") && said.contains("instance 'a'"), "{said}");
+        refused(registered(&mut topology, "b", with("n1", 3000, 3000)));
+        assert!(is_done(&registered(&mut topology, "b", with("n2", 2000, 2001))));
+        assert!(is_done(&registered(&mut topology, "c", replica("n1", 0))));
+        let replica = InstanceReplica { number: 1, ..with("n1", 2001, 3000) };
+        let name = "b".to_owned();
+        refused(topology.change_instance(InstanceCommand::PutReplica { name, replica }));
+    }
+
+    #[test]
+    fn a_replica_number_belongs_to_one_node() {
+        let mut topology = Topology::default();
+        topology.change_instance(register("a"));
+        let put = |node: &str, number| InstanceCommand::PutReplica {
+            name: "a".into(),
+            replica: replica(node, number),
+        };
+        assert!(is_done(&topology.change_instance(put("n2", 1))));
+        assert!(matches!(topology.change_instance(put("n3", 1)), Change::Refused(_)));
+        let gone =
+            |node: &str| InstanceCommand::RemoveReplica { name: "a".into(), node: node.into() };
+        assert!(is_done(&topology.change_instance(gone("n1"))));
+        assert!(matches!(topology.change_instance(gone("n2")), Change::Refused(_)), "the last one stays");
+    }
+}

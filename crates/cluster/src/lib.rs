@@ -1,0 +1,41 @@
+//! The cluster: which nodes there are, what the directory says, and who should own what.
+//!
+//! | part | what it knows |
+//! |---|---|
+//! | [`Topology`] | the directory's state: nodes, quorum, slots, and one table of all groups |
+//! | [`DirectoryMachine`] | the directory as the machine of group 0 |
+//! | `instances` | the entries of instances in that table, and how a person changes them |
+//! | [`Links`] | the connections to other nodes, and who is behind each |
+//! | `greeting` | what two nodes say when they meet, and whether they go together |
+//! | [`Newcomer`] | a sandbox that belongs to no cluster so far: it founds one or asks to be admitted |
+//! | [`Claims`] | which membership quorum counts before everybody has heard of a change |
+//! | `placement` | who should own what |
+//! | [`Staleness`] | how far this node's replicas may be behind |
+//!
+//! Nothing here decides by the time alone, and nothing here sends anything: each part says what it
+//! has found out, and the node acts on it.
+
+mod claims;
+mod greeting;
+mod identity;
+mod instances;
+mod links;
+mod machine;
+mod newcomer;
+mod placement;
+mod staleness;
+mod topology;
+
+pub use claims::{Claim, Claims, highest_quorum};
+pub use greeting::{Candidate, Hello, Home, Judgement, Ping, WIRE_VERSION, judge};
+pub use identity::{Charter, Identity, Member, Profile};
+pub use instances::{
+    InstanceCommand, InstanceEntry, InstanceOptions, InstanceReplica, REPLICAS_MAX, Standing,
+    unknown_instance,
+};
+pub use links::{LINKS_MAX, Link, Links, SILENCE_MICROS_MAX};
+pub use machine::{DirectoryAnswer, DirectoryChange, DirectoryMachine, Question};
+pub use newcomer::{Newcomer, NewcomerWish};
+pub use placement::{NodeLoad, choose_nodes, order};
+pub use staleness::{CommittedAt, Staleness};
+pub use topology::{Change, DirectoryCommand, GroupEntry, Topology};

@@ -1,0 +1,259 @@
+//! The directory as the machine of group 0.
+//!
+//! Each entry of the directory has a key of its own in the store, so that a change writes what it
+//! changes and no more.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use group::{Context, Entry, Leader, LeaderInput, Machine, Output, Refusal};
+use protocol::{Code, GroupId, Outcome, Problem, Term};
+use storage::{Batch, Reader, Space, StoreError};
+
+use crate::topology::{Change, Core, DirectoryCommand, Topology};
+
+/// The key families of the directory's state in its space.
+const FAMILY_CORE: u8 = 1;
+const FAMILY_GROUPS: u8 = 2;
+
+/// The first byte of what is stored under each key.
+const FORMAT: u8 = 1;
+
+/// A command for the directory, encoded.
+pub type Question = Bytes;
+
+/// What a command did, as its caller is told.
+#[derive(Clone, Debug)]
+pub enum DirectoryAnswer {
+    Done(Change),
+    Problem(Problem),
+}
+
+/// For the node: the directory has changed.
+#[derive(Clone, Debug)]
+pub enum DirectoryChange {
+    /// By this command, which did something.
+    By(Box<DirectoryCommand>, Change),
+    /// All of it may be different: a snapshot was installed.
+    Everything,
+    /// This node is the owner of the directory from now on.
+    Leading,
+}
+
+pub struct DirectoryMachine {
+    topology: Topology,
+}
+
+#[derive(Default)]
+pub struct DirectoryLeader {
+    /// The tickets of the commands on their way, and the numbers of their proposals.
+    proposals: VecDeque<(u64, u64)>,
+    last: u64,
+}
+
+impl From<Problem> for DirectoryAnswer {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl Refusal for DirectoryAnswer {
+    fn refused_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Done(Change::Refused(why)) => Some(why.len()),
+            Self::Done(_) => None,
+            Self::Problem(problem) => Some(problem.message.len()),
+        }
+    }
+}
+
+impl DirectoryMachine {
+    /// # Errors
+    /// When the store cannot be read, or holds something else there.
+    pub fn open(store: &dyn Reader, space: &Space) -> Result<Self, StoreError> {
+        let core: Core = match store.get(&space.key(FAMILY_CORE, b""))? {
+            Some(bytes) => decode(&bytes)?,
+            None => Core::default(),
+        };
+        let (from, to) = space.range(FAMILY_GROUPS);
+        let mut groups = BTreeMap::new();
+        let mut failed = None;
+        store.scan(&from, &to, false, &mut |key, value| {
+            let read = group_of(space.rest(key)).and_then(|group| Ok((group, decode(value)?)));
+            match read {
+                Ok((group, entry)) => {
+                    groups.insert(group, entry);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Self { topology: Topology::restore(core, groups) }),
+        }
+    }
+
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// What of the state a change concerns.
+    fn write(&self, change: &Change, space: &Space, batch: &mut Batch) {
+        match change {
+            Change::Nothing | Change::Refused(_) => {}
+            Change::Cluster => {
+                self.write_core(space, batch);
+                // A cluster that has just formed has its partitions with the same entry.
+                let groups = self.topology.groups.iter();
+                for (group, entry) in groups.take_while(|(group, _)| group.is_partition()) {
+                    batch.put(key(space, *group), encode(entry));
+                }
+            }
+            Change::Group(group, _) => {
+                self.write_core(space, batch);
+                match self.topology.groups.get(group) {
+                    Some(entry) => batch.put(key(space, *group), encode(entry)),
+                    None => batch.delete(key(space, *group)),
+                }
+            }
+        }
+    }
+
+    fn write_core(&self, space: &Space, batch: &mut Batch) {
+        batch.put(space.key(FAMILY_CORE, b""), encode(&self.topology.core));
+    }
+}
+
+fn key(space: &Space, group: GroupId) -> Vec<u8> {
+    space.key(FAMILY_GROUPS, &group.0.to_be_bytes())
+}
+
+fn group_of(rest: &[u8]) -> Result<GroupId, StoreError> {
+    let bytes = rest.try_into().map_err(|_| StoreError("a group's key in the directory".into()))?;
+    Ok(GroupId(u32::from_be_bytes(bytes)))
+}
+
+fn encode(value: &impl serde::Serialize) -> Vec<u8> {
+    postcard::to_extend(value, vec![FORMAT]).expect("the directory is plain data")
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    let broken = |why: String| StoreError(format!("the directory cannot be read: {why}"));
+    match bytes.split_first() {
+        Some((&FORMAT, rest)) => {
+            postcard::from_bytes(rest).map_err(|error| broken(error.to_string()))
+        }
+        Some((other, _)) => Err(broken(format!("format {other}, known is {FORMAT}"))),
+        None => Err(broken("an empty entry".into())),
+    }
+}
+
+impl Machine for DirectoryMachine {
+    type Leader = DirectoryLeader;
+    type Around = ();
+    type Effect = Change;
+    type Question = Question;
+    type Answer = DirectoryAnswer;
+    type Event = ();
+    type Action = DirectoryChange;
+
+    fn apply(
+        &mut self,
+        _leader: Option<&mut DirectoryLeader>,
+        at: &mut Context<'_, ()>,
+        entry: Entry,
+        out: &mut Vec<Output<Self>>,
+    ) -> Result<Change, StoreError> {
+        let mut batch = Batch::default();
+        let mut change = Change::Nothing;
+        if let Some(data) = &entry.data {
+            let command = DirectoryCommand::decode(data).map_err(StoreError)?;
+            change = self.topology.apply(command.clone());
+            self.write(&change, &at.space, &mut batch);
+            if matches!(change, Change::Cluster | Change::Group(..)) {
+                let by = DirectoryChange::By(Box::new(command), change.clone());
+                out.push(Output::Do(by));
+            }
+        }
+        at.space.put_applied(&mut batch, &entry.applied);
+        at.store.write(batch)?;
+        Ok(change)
+    }
+
+    fn happened(
+        &mut self,
+        _leader: Option<&mut DirectoryLeader>,
+        _at: &mut Context<'_, ()>,
+        _event: (),
+        _out: &mut Vec<Output<Self>>,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn lead(
+        &mut self,
+        _at: &mut Context<'_, ()>,
+        _term: Term,
+        _opening: u64,
+        out: &mut Vec<Output<Self>>,
+    ) -> Result<DirectoryLeader, StoreError> {
+        out.push(Output::Do(DirectoryChange::Leading));
+        Ok(DirectoryLeader::default())
+    }
+
+    fn installed(
+        &mut self,
+        at: &mut Context<'_, ()>,
+        out: &mut Vec<Output<Self>>,
+    ) -> Result<(), StoreError> {
+        *self = Self::open(&*at.store, &at.space)?;
+        out.push(Output::Do(DirectoryChange::Everything));
+        Ok(())
+    }
+}
+
+impl Leader for DirectoryLeader {
+    type Machine = DirectoryMachine;
+
+    fn step(
+        &mut self,
+        _machine: &mut DirectoryMachine,
+        _at: &mut Context<'_, ()>,
+        input: LeaderInput<DirectoryMachine>,
+        out: &mut Vec<Output<DirectoryMachine>>,
+    ) -> Result<(), StoreError> {
+        match input {
+            LeaderInput::Ask { ticket, question, .. } => {
+                // What cannot be read must not get into the log: no replica could ever apply it.
+                if let Err(why) = DirectoryCommand::decode(&question) {
+                    let problem = Problem::bad_request(why);
+                    out.push(Output::Refuse { ticket, problem });
+                    return Ok(());
+                }
+                self.last += 1;
+                self.proposals.push_back((self.last, ticket));
+                out.push(Output::Propose { proposal: self.last, data: question });
+            }
+            LeaderInput::Applied { proposal, effect, .. } => {
+                let (first, ticket) = self.proposals.pop_front().expect("it was proposed");
+                assert!(first == proposal, "commands come back in order");
+                let answer = match effect {
+                    Change::Refused(why) => {
+                        let problem = Problem::new(Code::Refused, why);
+                        DirectoryAnswer::Problem(problem.with_outcome(Outcome::NotApplied))
+                    }
+                    done => DirectoryAnswer::Done(done),
+                };
+                out.push(Output::Answer { ticket, answer, position: None });
+            }
+            LeaderInput::Refused { .. } => out.push(Output::Resign),
+            LeaderInput::Confirmed { .. } | LeaderInput::Tick => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,41 @@
+//! One replicated group, whatever lives in it.
+//!
+//! Everything that lives is a group: one replicated log with one owner. What differs is the
+//! *machine* that its entries change: the cluster's directory, a partition of documents, an
+//! instance of an immortal. [`Replica`] is a node's copy of a group and is the same for all three.
+//!
+//! | part | what it knows |
+//! |---|---|
+//! | [`Machine`], [`Leader`] | the two traits that a machine implements: its state, and what serves it while this replica owns the group |
+//! | [`Replica`] | consensus, the machine, and which of the two roles this replica has |
+//! | [`Requests`] | the requests that an owner has under way, from the question to the answer |
+//! | `refused` | which requests were refused in this term, so that a late copy is not carried out |
+//! | `durable` | what must not leave before it is on the disk |
+//! | `transfer` | snapshots that come and go |
+//!
+//! # What a replica promises
+//!
+//! - A message that depends on the disk leaves when the disk has what it depends on.
+//! - Entries are applied once and in order, by every replica alike.
+//! - A leader exists only while this replica owns its group, has applied all that was committed
+//!   before its term, and hands the group to nobody. When one of these ends, the leader is dropped,
+//!   and whoever still waits is told to ask the next owner.
+//! - An answer to a write leaves when as many replicas hold the write as the membership quorum asks
+//!   for.
+
+mod durable;
+mod leading;
+mod machine;
+mod members;
+mod refused;
+mod replica;
+mod requests;
+mod transfer;
+
+pub use leading::{Quorum, REQUESTS_PER_GROUP_MAX};
+pub use machine::{Context, Entry, Leader, LeaderInput, LogView, Machine, Output};
+pub use members::{decode_members, encode_members};
+pub use refused::{REFUSED_MAX, Refusal};
+pub use replica::{Io, Outputs, PeerMessage, Question, Replica, Reply, Restart, Touch};
+pub use requests::{Caller, Opened, REPEATS_MAX, Requests, key_reused};
+pub use transfer::{Chunk, Tuning};

@@ -1,0 +1,78 @@
+//! The members of a group: those in force at present, and since when.
+
+use protocol::Position;
+use storage::StoreError;
+
+/// Memberships by the position from which each is in force, from the snapshot point on.
+///
+/// **Invariant:** there is at least one.
+pub(crate) struct Members(Vec<(Position, replication::Members)>);
+
+impl Members {
+    pub(crate) fn new(from: Position, members: replication::Members) -> Self {
+        Self(vec![(from, members)])
+    }
+
+    pub(crate) fn latest(&self) -> &replication::Members {
+        let (_, members) = self.0.last().expect("the history is never empty");
+        members
+    }
+
+    pub(crate) fn change(&mut self, from: Position, members: replication::Members) {
+        self.0.push((from, members));
+    }
+
+    /// The membership in force at a position. Before the history begins it is the first one.
+    pub(crate) fn at(&self, position: Position) -> &replication::Members {
+        let at = self.0.iter().rev().find(|(from, _)| *from <= position);
+        let (_, members) = at.or(self.0.first()).expect("the history is never empty");
+        members
+    }
+
+    /// What was in force before that position is not asked for any more.
+    pub(crate) fn forget_before(&mut self, position: Position) {
+        while self.0.get(1).is_some_and(|(from, _)| *from <= position) {
+            self.0.remove(0);
+        }
+    }
+}
+
+/// As it is kept in the state store.
+pub fn encode_members(members: &replication::Members) -> Vec<u8> {
+    postcard::to_stdvec(members).expect("members are plain data, which can always be encoded")
+}
+
+/// # Errors
+/// When the bytes are not what [`encode_members`] made.
+pub fn decode_members(bytes: &[u8]) -> Result<replication::Members, StoreError> {
+    if bytes.is_empty() {
+        return Ok(replication::Members::default());
+    }
+    postcard::from_bytes(bytes).map_err(|error| StoreError(format!("the members: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::ReplicaId;
+    use replication::Members as Voters;
+
+    use super::*;
+
+    fn voters(count: u64) -> Voters {
+        Voters::of_voters((1..=count).map(ReplicaId))
+    }
+
+    #[test]
+    fn the_membership_at_a_position_is_the_last_one_before_it() {
+        let mut members = Members::new(Position(3), voters(1));
+        members.change(Position(7), voters(2));
+        members.change(Position(9), voters(3));
+        assert_eq!(members.at(Position(2)), &voters(1), "the first counts for what was before");
+        assert_eq!(members.at(Position(7)), &voters(2));
+        assert_eq!(members.at(Position(100)), &voters(3));
+        members.forget_before(Position(8));
+        assert_eq!(members.at(Position(7)), &voters(2));
+        assert_eq!(members.at(Position(2)), &voters(2), "the one before is forgotten");
+        assert_eq!(members.latest(), &voters(3));
+    }
+}
