@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::{Code, Document, Moment, Problem, ReplicaId, Source};
+pub use protocol::RequestKey;
+use protocol::{Code, Document, Moment, Problem, Source};
 use serde::{Deserialize, Serialize};
 
 /// How long a key that an edge gave is remembered, by the owner's wall clock, at least.
@@ -57,25 +58,6 @@ pub struct Write {
 pub struct Retention {
     pub limit: u32,
     pub floor: u32,
-}
-
-/// Tells a repeated request from a new one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum RequestKey {
-    /// Given by the node that took the request; kept for [`AUTO_KEY_MINUTES`].
-    Auto {
-        edge: ReplicaId,
-        boot: u64,
-        number: u64,
-        /// Minutes since 1970 by the edge's clock, when it took the request.
-        minute: u32,
-    },
-    /// Given by the user or a task; kept for [`USER_KEY_HOURS`].
-    User {
-        key: String,
-        /// Of method, path and body: the key with another digest is a mistake of the user.
-        digest: u64,
-    },
 }
 
 /// What was answered to a request.

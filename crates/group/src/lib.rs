@@ -34,7 +34,7 @@ mod transfer;
 
 pub use leading::{Quorum, REQUESTS_PER_GROUP_MAX};
 pub use machine::{Context, Entry, Leader, LeaderInput, LogView, Machine, Output};
-pub use members::{decode_members, encode_members};
+pub use members::{Members as MemberHistory, decode_members, encode_members};
 pub use refused::{REFUSED_MAX, Refusal};
 pub use replica::{Io, Outputs, PeerMessage, Question, Replica, Reply, Restart, Touch};
 pub use requests::{Caller, Opened, REPEATS_MAX, Requests, key_reused};

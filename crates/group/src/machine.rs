@@ -78,7 +78,17 @@ pub trait Machine: Sized {
 
     /// This replica is not the owner any more. Tickets that the leader does not answer here are
     /// answered by the replica: the caller asks the next owner.
-    fn follow(&mut self, _leader: Self::Leader, _out: &mut Vec<Output<Self>>) {}
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn follow(
+        &mut self,
+        _leader: Self::Leader,
+        _at: &mut Context<'_, Self::Around>,
+        _out: &mut Vec<Output<Self>>,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Writes what a snapshot of the state needs beside what is in the store already.
     ///
@@ -146,7 +156,11 @@ pub struct LogView<'a> {
     pub(crate) members: &'a Members,
 }
 
-impl LogView<'_> {
+impl<'a> LogView<'a> {
+    pub fn new(consensus: &'a Group, members: &'a Members) -> Self {
+        Self { consensus, members }
+    }
+
     /// The entries for the machine after a position, in order, up to `bytes_max` and at least one.
     pub fn after(&self, position: Position, bytes_max: usize) -> Vec<(Position, Term, Bytes)> {
         let entries = self.consensus.applied_after(position, bytes_max).into_iter();

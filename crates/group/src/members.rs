@@ -6,10 +6,10 @@ use storage::StoreError;
 /// Memberships by the position from which each is in force, from the snapshot point on.
 ///
 /// **Invariant:** there is at least one.
-pub(crate) struct Members(Vec<(Position, replication::Members)>);
+pub struct Members(Vec<(Position, replication::Members)>);
 
 impl Members {
-    pub(crate) fn new(from: Position, members: replication::Members) -> Self {
+    pub fn new(from: Position, members: replication::Members) -> Self {
         Self(vec![(from, members)])
     }
 

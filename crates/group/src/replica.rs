@@ -18,7 +18,7 @@ use crate::leading::{Leading, Quorum, REQUESTS_PER_GROUP_MAX, Verdict};
 use crate::machine::{Context, Entry, Leader, LeaderInput, LogView, Machine, Output};
 use crate::members::{Members, encode_members};
 use crate::refused::{Refusal, Refused};
-use crate::requests::{Caller, Opened, Requests, Unheld};
+use crate::requests::{Caller, Finished, Opened, Requests, Unheld};
 use crate::transfer::{Chunk, Next, Transfers, Tuning};
 
 /// Between the replicas of a group.
@@ -135,6 +135,8 @@ pub struct Question<Q> {
     /// It may have been asked before, of this owner or another.
     pub is_retry: bool,
     pub is_write: bool,
+    /// Why the node cannot take the question on at present, if it cannot.
+    pub refusal: Option<Problem>,
     pub question: Q,
 }
 
@@ -289,7 +291,7 @@ where
         question: Question<M::Question>,
         out: &mut Outputs<M>,
     ) -> Result<(), StoreError> {
-        let Question { caller, key, is_retry, is_write, question } = question;
+        let Question { caller, key, is_retry, is_write, refusal, question } = question;
         let now = io.now.steady_micros;
         let Role::Leading(leading) = &mut self.role else {
             out.replies.push((caller, Reply::NotOwner));
@@ -300,7 +302,10 @@ where
             return Ok(());
         }
         let outcome = if is_retry { Outcome::Unknown } else { Outcome::NotApplied };
-        let opened = if leading.requests.len() >= REQUESTS_PER_GROUP_MAX {
+        let opened = if let Some(problem) = refusal {
+            // Of a retry a former owner may have done something, and nobody has looked.
+            Opened::Refused(if is_retry { problem.with_outcome(Outcome::Unknown) } else { problem })
+        } else if leading.requests.len() >= REQUESTS_PER_GROUP_MAX {
             let text = format!("{REQUESTS_PER_GROUP_MAX} requests wait at this owner already");
             Opened::Refused(Problem::new(Code::Busy, text).with_outcome(outcome))
         } else {
@@ -327,17 +332,6 @@ where
         }
     }
 
-    /// Refuses a question before the leader has seen it.
-    pub fn refuse(&mut self, caller: Caller, is_write: bool, problem: Problem, now: u64) -> M::Answer {
-        let answer = M::Answer::from(problem);
-        if let Role::Leading(leading) = &self.role
-            && is_write
-        {
-            self.refused.remember(leading.term, caller, &answer, now);
-        }
-        answer
-    }
-
     /// All batches of the log up to this one are durable.
     pub fn log_durable(&mut self, batch: u64, out: &mut Vec<(ReplicaId, PeerMessage)>) -> Touch {
         let Some((number, messages)) = self.durable.release(batch) else { return Touch::Still };
@@ -352,12 +346,21 @@ where
     }
 
     /// Everybody who waits is told to ask the next owner, then consensus moves the group.
-    pub fn hand_over(&mut self, to: ReplicaId, out: &mut Outputs<M>, now: Now) {
-        self.resign(now, out);
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn hand_over(
+        &mut self,
+        io: &mut Io<'_, M::Around>,
+        to: ReplicaId,
+        out: &mut Outputs<M>,
+    ) -> Result<(), StoreError> {
+        self.resign(io, out)?;
         if self.consensus.is_owner() {
             self.role = Role::Yielding;
             self.consensus.hand_over(to);
         }
+        Ok(())
     }
 
     pub fn is_handing_over(&self) -> bool {
@@ -415,7 +418,7 @@ where
         }
         if !ready.refused.is_empty() {
             // The leader still thinks that it waits: without the ownership there is no leader.
-            self.resign(io.now, out);
+            self.resign(io, out)?;
         }
         self.confirm_reads(io, out)
     }
@@ -471,10 +474,7 @@ where
                 self.carry_out(io, outputs, out)
             }
             // Another owner's entry has taken the place of what was proposed here.
-            Some(_) => {
-                self.resign(io.now, out);
-                Ok(())
-            }
+            Some(_) => self.resign(io, out),
         }
     }
 
@@ -489,7 +489,7 @@ where
         let term = self.consensus.term();
         match &self.role {
             Role::Leading(leading) if !serves || leading.term != term => {
-                self.resign(io.now, out);
+                self.resign(io, out)?;
             }
             Role::Leading(_) => {}
             Role::Yielding if self.consensus.is_owner() && self.is_handing_over() => {}
@@ -531,22 +531,29 @@ where
     }
 
     /// The leader is dropped, and whoever waits asks the next owner.
-    fn resign(&mut self, now: Now, out: &mut Outputs<M>) {
+    fn resign(
+        &mut self,
+        io: &mut Io<'_, M::Around>,
+        out: &mut Outputs<M>,
+    ) -> Result<(), StoreError> {
         let Role::Leading(leading) = std::mem::replace(&mut self.role, Role::Following) else {
-            return;
+            return Ok(());
         };
         out.notes.push(format!("no longer the owner of term {}", leading.term));
         let Leading { leader, term, mut requests, .. } = *leading;
         self.openings.1 = requests.last_ticket();
         let mut outputs = Vec::new();
-        self.machine.follow(leader, &mut outputs);
+        let (machine, _, mut at) = self.parts(io);
+        machine.follow(leader, &mut at, &mut outputs)?;
+        let now = io.now.steady_micros;
         for output in outputs {
             match output {
                 Output::Answer { ticket, answer, .. } => {
-                    self.finish(&mut requests, term, ticket, Reply::Answer(answer), now, out);
+                    let finished = requests.finish(ticket);
+                    self.reply_to(finished, term, &Reply::Answer(answer), now, out);
                 }
                 Output::NotOwner { ticket } => {
-                    self.finish(&mut requests, term, ticket, Reply::NotOwner, now, out);
+                    self.reply_to(requests.finish(ticket), term, &Reply::NotOwner, now, out);
                 }
                 Output::Do(action) => out.actions.push(action),
                 Output::Note(text) => out.notes.push(text),
@@ -557,23 +564,24 @@ where
             }
         }
         out.replies.extend(requests.into_callers().map(|caller| (caller, Reply::NotOwner)));
+        Ok(())
     }
 
-    fn finish(
+    /// Tells the callers of a request, and remembers a refusal.
+    fn reply_to(
         &mut self,
-        requests: &mut Requests<M::Answer>,
+        finished: Option<Finished>,
         term: Term,
-        ticket: u64,
-        reply: Reply<M::Answer>,
-        now: Now,
+        reply: &Reply<M::Answer>,
+        now: u64,
         out: &mut Outputs<M>,
     ) {
-        let Some(finished) = requests.finish(ticket) else { return };
-        for caller in finished.callers {
-            if let Reply::Answer(answer) = &reply
-                && finished.is_write
+        let Some(Finished { callers, is_write }) = finished else { return };
+        for caller in callers {
+            if let Reply::Answer(answer) = reply
+                && is_write
             {
-                self.refused.remember(term, caller, answer, now.steady_micros);
+                self.refused.remember(term, caller, answer, now);
             }
             out.replies.push((caller, reply.clone()));
         }
@@ -642,13 +650,13 @@ where
                 Output::Note(text) => out.notes.push(text),
                 _ if is_gone => {}
                 Output::Propose { proposal, data } => {
-                    if !self.propose(proposal, data, io.now, out) {
+                    if !self.propose(proposal, data, io, out)? {
                         waiting.extend(self.lead_step(io, LeaderInput::Refused { proposal })?);
                     }
                 }
                 Output::Confirm { ticket } => {
                     if self.consensus.confirm(ticket).is_err() {
-                        self.resign(io.now, out);
+                        self.resign(io, out)?;
                     }
                 }
                 Output::Answer { ticket, answer, position } => {
@@ -656,7 +664,7 @@ where
                 }
                 Output::Refuse { ticket, problem } => self.refuse_ticket(ticket, problem, io, out),
                 Output::NotOwner { ticket } => self.reply(ticket, Reply::NotOwner, io.now, out),
-                Output::Resign => self.resign(io.now, out),
+                Output::Resign => self.resign(io, out)?,
             }
         }
         self.tell_snapshot_point();
@@ -664,18 +672,21 @@ where
     }
 
     /// False when it was surely not put into the log, as too much is under way.
-    fn propose(&mut self, proposal: u64, data: Bytes, now: Now, out: &mut Outputs<M>) -> bool {
+    fn propose(
+        &mut self,
+        proposal: u64,
+        data: Bytes,
+        io: &mut Io<'_, M::Around>,
+        out: &mut Outputs<M>,
+    ) -> Result<bool, StoreError> {
         match (self.consensus.propose(data), &mut self.role) {
             (Ok(position), Role::Leading(leading)) => {
                 leading.proposals.push_back((position, proposal));
-                true
+                Ok(true)
             }
-            (Err(ProposeError::Full), _) => false,
+            (Err(ProposeError::Full), _) => Ok(false),
             // Nothing was written. The leader's view is of no use without it.
-            _ => {
-                self.resign(now, out);
-                true
-            }
+            _ => self.resign(io, out).map(|()| true),
         }
     }
 
@@ -715,16 +726,8 @@ where
 
     fn reply(&mut self, ticket: u64, reply: Reply<M::Answer>, now: Now, out: &mut Outputs<M>) {
         let Role::Leading(leading) = &mut self.role else { return };
-        let term = leading.term;
-        let Some(finished) = leading.requests.finish(ticket) else { return };
-        for caller in finished.callers {
-            if let Reply::Answer(answer) = &reply
-                && finished.is_write
-            {
-                self.refused.remember(term, caller, answer, now.steady_micros);
-            }
-            out.replies.push((caller, reply.clone()));
-        }
+        let (term, finished) = (leading.term, leading.requests.finish(ticket));
+        self.reply_to(finished, term, &reply, now.steady_micros, out);
     }
 
     /// Lets go of the answers that enough replicas hold by now, and of those that wait in vain.
@@ -889,7 +892,7 @@ where
         install: Install,
         out: &mut Outputs<M>,
     ) -> Result<(), StoreError> {
-        self.resign(io.now, out);
+        self.resign(io, out)?;
         let Install { position, term, members } = install;
         let staged = self.transfers.take_staged(position);
         let applied = Applied { position, term, members: encode_members(&members) };

@@ -13,7 +13,7 @@ use crate::{Service, Spec, Task, verbs};
 /// A handler's call, to be run by [`Catalogue::invoke`] on whatever thread.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// Which desk asked.
+    /// Which leader asked.
     pub partition: GroupId,
     pub(crate) epoch: Epoch,
     pub(crate) opening: u64,
@@ -26,14 +26,15 @@ pub struct Invocation {
     pub(crate) work: Work,
 }
 
-/// What a handler made of an [`Invocation`]; goes back to the desk of the same partition.
+/// What a handler made of an [`Invocation`]; goes back to the leader of the same partition.
 #[derive(Clone, Debug)]
 pub struct Invoked {
-    /// Which desk asked.
+    /// Which leader asked.
     pub partition: GroupId,
     pub(crate) epoch: Epoch,
     pub(crate) opening: u64,
     pub(crate) number: u64,
+    pub(crate) link: String,
     pub(crate) verdict: Verdict,
 }
 
@@ -156,8 +157,9 @@ impl Catalogue {
     /// Runs a handler. May be called on any thread. A panic in a handler is caught: the client gets
     /// a 500 and nothing is written; a task fails.
     pub fn invoke(&self, invocation: Invocation) -> Invoked {
-        let Invocation { partition, epoch, opening, number, .. } = invocation;
-        Invoked { partition, epoch, opening, number, verdict: self.run(&invocation) }
+        let verdict = self.run(&invocation);
+        let Invocation { partition, epoch, opening, number, link, .. } = invocation;
+        Invoked { partition, epoch, opening, number, link, verdict }
     }
 
     fn run(&self, invocation: &Invocation) -> Verdict {

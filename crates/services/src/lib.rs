@@ -1,14 +1,15 @@
-//! Services and tasks: how they are written, and the desk that serves one partition's documents.
+//! Services and tasks: how they are written, and the leader that serves one partition's documents.
 //!
 //! A writer of a service sees [`Service`], [`Task`], [`Spec`] and [`Context`]. The node sees
-//! [`Catalogue`], which runs handlers ([`Invocation`] in, [`Invoked`] out), and [`Desk`], which
-//! says what has to be done for each request. Nothing here does I/O or knows the time.
+//! [`PartitionMachine`] and [`PartitionLeader`], which a `group::Replica` holds, and [`Catalogue`],
+//! which runs handlers ([`Invocation`] in, [`Invoked`] out). Nothing here does I/O or knows the time.
 
 mod body;
 mod catalogue;
-mod desk;
 mod found;
 mod handlers;
+mod leader;
+mod machine;
 mod merge;
 mod query_task;
 mod service;
@@ -18,12 +19,13 @@ mod utilities;
 mod verbs;
 
 pub use catalogue::{Catalogue, Invocation, Invoked};
-pub use desk::{
-    Answer, CALL_TRIES_MAX, DOCUMENT_QUEUE_MAX, Desk, DeskInput, DeskOptions, DeskOutput,
-    DeskRequest, Ground, OpenRequest, REQUESTS_MAX, TASKS_RUNNING_MAX,
-};
 pub use found::{find, found};
 pub use handlers::CALLS_PER_STEP_MAX;
+pub use leader::{CALL_TRIES_MAX, DOCUMENT_QUEUE_MAX, PartitionLeader, TASKS_RUNNING_MAX};
+pub use machine::{
+    Handlers, Invoker, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
+    PartitionQuestion, QuickInvoker, Ran,
+};
 pub use service::{Context, Patch, Plan, Service, Task, succeeded};
 pub use spec::{
     Field, FieldType, RETENTION_FLOOR_DEFAULT, RETENTION_LIMIT_DEFAULT, STATE_BYTES_MAX_DEFAULT,

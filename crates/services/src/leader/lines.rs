@@ -8,16 +8,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use documents::{AppliedCommand, Command, RequestKey, Write};
-use protocol::{Code, Document, Method, Position, Problem, Request, Response, Source};
+use documents::{AppliedCommand, Command, Write};
+use group::Output;
+use protocol::{Code, Document, Method, Position, Problem, Request, RequestKey, Response, Source};
 use storage::StoreError;
 
 use super::reads::Question;
+use super::repeats::with_location;
 use super::tasks::Admission;
-use super::tickets::{Known, with_location};
-use super::{Answer, PartitionLeader, Output, Proposed, StepContext, outdated};
+use super::{Known, PartitionLeader, Proposed, StepContext, outdated};
 use crate::catalogue::{Invocation, Invoked, NewVersion, Verdict, Work};
 use crate::handlers::Step;
+use crate::machine::{PartitionAction, Ran};
 
 /// How many versions of one document may be in flight.
 const AHEAD_MAX: usize = 64;
@@ -132,9 +134,9 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         let link = request.path.clone();
         let waiting = self.lines.get(&link).map_or(0, Line::len) + self.tasks.deferred(&link);
-        if waiting >= self.options.document_queue_max {
+        if waiting >= self.duty.limits.document_queue_max {
             let message = format!("{waiting} requests wait for {link} already; try again");
-            self.refuse(cx, ticket, Problem::new(Code::Busy, message));
+            self.refuse(cx, ticket, &link, Problem::new(Code::Busy, message));
             return Ok(());
         }
         let who = Who::Client(Client { ticket, request, key });
@@ -166,7 +168,10 @@ impl PartitionLeader {
                 line.waiting.push_front(item);
                 break;
             }
-            self.invoke(cx, link, item)?;
+            match self.invoke(cx, link, item)? {
+                Some(invoked) => self.take_verdict(cx, link, invoked.verdict)?,
+                None => break,
+            }
         }
         if self.lines.get(link).is_some_and(Line::is_idle) {
             self.lines.remove(link);
@@ -182,21 +187,23 @@ impl PartitionLeader {
         line.waiting.pop_front()
     }
 
+    /// Runs the handler. `None`: it runs elsewhere, and [`PartitionLeader::invoked`] takes what
+    /// comes of it.
     fn invoke(
         &mut self,
         cx: &mut StepContext<'_, '_>,
         link: &str,
         item: Item,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Invoked>, StoreError> {
         let number = self.next_number();
         let mut current = match self.lines.get(link).and_then(Line::head) {
             Some(ahead) => ahead,
             None => cx.latest(link)?,
         };
-        // What has expired and is still there is purged before a new life begins, which must not go on
-        // with the old history. Others may have expired before it, and many: it goes by itself.
+        // What has expired and is still there is purged before a new life begins, which must not go
+        // on with the old history. Others may have expired before it, and many: it goes by itself.
         if item.is_post()
-            && let Some(expired) = current.take_if(|it| it.is_expired(cx.now.wall))
+            && let Some(expired) = current.take_if(|it| it.is_expired(cx.now().wall))
         {
             self.propose_purge(cx, &expired);
             if item.runs > 0 {
@@ -204,43 +211,65 @@ impl PartitionLeader {
                 self.propose_expiration(cx);
             }
         }
-        let line = self.lines.entry(link.to_owned()).or_default();
-        cx.put(Output::Invoke(Box::new(Invocation {
-            partition: self.options.partition,
-            epoch: self.options.epoch,
-            opening: self.options.opening,
+        let handlers = cx.handlers();
+        let invocation = Invocation {
+            partition: self.duty.partition,
+            epoch: self.duty.epoch,
+            opening: self.duty.opening,
             number,
             link: link.to_owned(),
-            node_id: Arc::clone(&self.node_id),
-            now: cx.now.wall,
+            node_id: Arc::clone(&handlers.node_id),
+            now: cx.now().wall,
             current: current.clone(),
             work: item.work(),
-        })));
+        };
         let version = current.map(|current| current.version);
+        let line = self.lines.entry(link.to_owned()).or_default();
         line.running = Some(Running { invocation: number, item, version });
-        self.invocations.insert(number, link.to_owned());
-        Ok(())
+        match handlers.invoker.invoke(&handlers.catalogue, invocation) {
+            Ran::Done(invoked) => Ok(Some(invoked)),
+            Ran::Elsewhere(invocation) => {
+                cx.put(Output::Do(PartitionAction::Invoke(Box::new(invocation))));
+                Ok(None)
+            }
+        }
     }
 
+    /// A handler that ran elsewhere is done.
     pub(super) fn invoked(
         &mut self,
         cx: &mut StepContext<'_, '_>,
         invoked: Invoked,
     ) -> Result<(), StoreError> {
-        let Invoked { epoch, opening, number, verdict, .. } = invoked;
-        if (epoch, opening) != (self.options.epoch, self.options.opening) {
+        let Invoked { epoch, opening, number, verdict, link, .. } = invoked;
+        if (epoch, opening) != (self.duty.epoch, self.duty.opening) {
             return Ok(());
         }
+        let running = self.lines.get(&link).and_then(|line| line.running.as_ref());
         // One that was given up is no longer here.
-        let Some(link) = self.invocations.remove(&number) else { return Ok(()) };
-        let running = self.lines.get_mut(&link).and_then(|line| line.running.take());
-        let running = running.expect("a known invocation runs at its document");
-        assert!(running.invocation == number, "one handler runs at a document at a time");
-        match running.item.who {
-            Who::Client(_) => self.client_verdict(cx, &link, running.item, verdict),
-            Who::Step(_) => self.step_verdict(cx, &link, running, verdict)?,
+        if running.is_none_or(|running| running.invocation != number) {
+            return Ok(());
         }
+        self.take_verdict(cx, &link, verdict)?;
         self.pump(cx, &link)
+    }
+
+    /// What the handler that runs at a document has decided.
+    fn take_verdict(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        link: &str,
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        let running = self.lines.get_mut(link).and_then(|line| line.running.take());
+        let running = running.expect("a verdict belongs to what runs at its document");
+        match running.item.who {
+            Who::Client(_) => {
+                self.client_verdict(cx, link, running.item, verdict);
+                Ok(())
+            }
+            Who::Step(_) => self.step_verdict(cx, link, running, verdict),
+        }
     }
 
     fn client_verdict(
@@ -259,17 +288,18 @@ impl PartitionLeader {
                 }
                 self.propose(cx, link, item, version);
             }
-            Verdict::Refused(problem) => self.refuse(cx, ticket, problem),
+            Verdict::Refused(problem) => self.refuse(cx, ticket, link, problem),
             Verdict::AsItIs(response) => {
                 let line = self.lines.entry(link.to_owned()).or_default();
                 if line.flights.is_empty() {
-                    self.ask(cx, ticket, Question::Held(response));
+                    self.confirm(cx, ticket, Question::Held(link.to_owned(), response));
                 } else {
                     line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
                 }
             }
             Verdict::Calls(_) | Verdict::Ended => {
-                self.refuse(cx, ticket, Problem::internal("a write was run as a task's step"));
+                let problem = Problem::internal("a write was run as a task's step");
+                self.refuse(cx, ticket, link, problem);
             }
         }
     }
@@ -303,12 +333,9 @@ impl PartitionLeader {
         version: Box<NewVersion>,
     ) {
         let proposal = self.next_number();
-        self.proposals.insert(proposal, Proposed::Write(link.to_owned()));
+        self.proposals.push_back((proposal, Proposed::Write(link.to_owned())));
         let (key, source) = match &item.who {
-            Who::Client(client) => {
-                self.tickets.set_proposed(client.ticket);
-                (client.key.clone(), client.request.source)
-            }
+            Who::Client(client) => (client.key.clone(), client.request.source),
             Who::Step(_) => (None, None),
         };
         let write = Write {
@@ -321,8 +348,7 @@ impl PartitionLeader {
             purge: version.purge,
             response: None,
         };
-        let command = Command::Write(write).encode();
-        cx.put(Output::Propose { proposal, command });
+        cx.put(Output::Propose { proposal, data: Command::Write(write).encode() });
         let line = self.lines.entry(link.to_owned()).or_default();
         line.flights.push_back(Flight { item, cargo: Cargo::Write { proposal, version } });
     }
@@ -370,7 +396,7 @@ impl PartitionLeader {
         }
         let response = Response::document(version.status, document);
         let response = with_location(response, &request, &document.link);
-        self.answer(cx, ticket, Answer::Response(response), Some(position));
+        self.respond(cx, ticket, &document.link, response, Some(position));
     }
 
     fn answer_held(&mut self, cx: &mut StepContext<'_, '_>, link: &str, position: Position) {
@@ -379,8 +405,7 @@ impl PartitionLeader {
         {
             match (flight.cargo, flight.item.who) {
                 (Cargo::Held(response), Who::Client(client)) => {
-                    let answer = Answer::Response(response);
-                    self.answer(cx, client.ticket, answer, Some(position));
+                    self.respond(cx, client.ticket, link, response, Some(position));
                 }
                 (cargo, who) => {
                     let item = Item { who, runs: flight.item.runs };
@@ -395,20 +420,21 @@ impl PartitionLeader {
     fn fall_back(&mut self, link: &str, from: usize) {
         let Some(line) = self.lines.get_mut(link) else { return };
         let running = line.running.take();
-        if let Some(running) = &running {
-            self.invocations.remove(&running.invocation);
-        }
-        let mut items = Vec::new();
+        let (mut items, mut given_up) = (Vec::new(), Vec::new());
         for flight in line.take_flights_from(from) {
             if let Cargo::Write { proposal, .. } = flight.cargo {
-                self.proposals.remove(&proposal);
+                given_up.push(proposal);
             }
             items.push(flight.item);
         }
         items.extend(running.map(|running| running.item));
         line.push_first(items.into_iter());
+        for proposal in given_up {
+            self.give_up(proposal);
+        }
         if self.tasks.is_not_ended(link) {
             // The write that would have ended the task may be refused this time: if so, it goes on.
+            let line = self.lines.entry(link.to_owned()).or_default();
             line.push(Item::step(Step::Plan));
         }
     }
@@ -425,17 +451,17 @@ impl PartitionLeader {
         let is_last = item.runs >= RUNS_MAX;
         match &item.who {
             Who::Client(client) => {
-                let known = Known { key: client.key.clone(), again: true };
+                let known = Known { key: client.key.clone(), is_retry: true };
                 if self.repeat(cx, client.ticket, &client.request, &known)? {
                     return Ok(());
                 }
                 if let Some(problem) = fatal(cx, client, is_last) {
-                    self.refuse(cx, client.ticket, problem);
+                    self.refuse(cx, client.ticket, link, problem);
                     return Ok(());
                 }
             }
             Who::Step(step) if is_last => {
-                self.tasks.again_later(link, cx.now.steady_micros, step.clone());
+                self.tasks.again_later(link, cx.now().steady_micros, step.clone());
                 return Ok(());
             }
             Who::Step(_) => {}
@@ -460,9 +486,9 @@ impl PartitionLeader {
         let flight = line.flights.pop_back().expect("the refused one is the last now");
         match flight.item.who {
             Who::Client(client) => {
-                self.refuse(cx, client.ticket, problem);
+                self.refuse(cx, client.ticket, link, problem);
             }
-            Who::Step(step) => self.tasks.again_later(link, cx.now.steady_micros, step),
+            Who::Step(step) => self.tasks.again_later(link, cx.now().steady_micros, step),
         }
         self.pump(cx, link)
     }

@@ -1,58 +1,65 @@
-//! The desk: handles the requests for one partition on its owner.
+//! The leader of a partition: handles the requests for its documents while this node owns it.
 //!
-//! Writes of one document run one at a time, in order of arrival ([`lines`]); the desk works ahead
-//! on versions that are not committed yet and answers when they are applied. Reads wait for a
-//! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found
-//! by their keys ([`tickets`]). Tasks take their steps here too ([`tasks`]).
+//! Writes of one document run one at a time, in order of arrival ([`lines`]). The leader works
+//! ahead on versions that are not committed yet and answers when they are applied. Reads wait for a
+//! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found by
+//! their keys ([`repeats`]). Tasks take their steps here too ([`tasks`]).
 
-mod io;
 mod lines;
 mod reads;
+mod repeats;
 mod tasks;
-mod tickets;
 
-pub use io::{Answer, DeskInput, DeskOptions, Output, DeskRequest, Ground, OpenRequest};
 pub use tasks::CALL_TRIES_MAX;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use documents::{AppliedCommand, Command, Retention, Write};
+use documents::{AppliedCommand, Command, Partition, Retention, Write};
+use group::{Context, LeaderInput, Output};
 use protocol::{
-    Action, Body, Code, Document, GroupId, Moment, Now, Outcome, Position, Problem, Request,
-    Response, Source, links,
+    Action, Body, Code, Document, Epoch, GroupId, Moment, Now, Outcome, Position, Problem, Request,
+    RequestKey, Response, Source, links,
 };
 use storage::{Reader, Space, StoreError};
 
+use crate::machine::{
+    Handlers, Limits, PartitionAnswer, PartitionEvent, PartitionMachine,
+    PartitionQuestion,
+};
 use crate::utilities::Stats;
 use lines::Line;
 use reads::{Question, Searches};
 use tasks::Tasks;
-use tickets::{Known, Tickets};
 
 /// How many requests may wait for one document. More are answered with BUSY.
 pub const DOCUMENT_QUEUE_MAX: usize = 1_000;
-/// How many requests may wait at one desk. More are answered with BUSY.
-pub const REQUESTS_MAX: usize = 20_000;
-/// How many tasks of one partition take steps at the same time. Others wait their cx.
+/// How many tasks of one partition take steps at the same time. Others wait their turn.
 pub const TASKS_RUNNING_MAX: usize = 256;
 /// How many expired documents go with one entry of the log.
 const EXPIRE_LINKS_MAX: u32 = 500;
-/// How often the desk looks for expired documents.
+/// How often the leader looks for expired documents.
 const EXPIRE_EVERY_MICROS: u64 = 1_000_000;
 
-/// Handles the requests for one partition. Made when this node becomes the serving owner, closed
-/// when it ceases to be.
+/// What this leader is made for.
+struct Duty {
+    partition: GroupId,
+    /// The term in which this node owns the partition.
+    epoch: Epoch,
+    /// Tells this leader from others that the same owner had in the same term: handlers that were
+    /// begun for those may still be running.
+    opening: u64,
+    limits: Limits,
+}
+
+/// Handles the requests for one partition.
 pub struct PartitionLeader {
-    options: DeskOptions,
-    node_id: Arc<str>,
+    duty: Duty,
     /// The last number given to an invocation, a proposal or a call.
     number: u64,
-    tickets: Tickets,
     lines: BTreeMap<String, Line>,
-    /// The link that each running handler works for.
-    invocations: BTreeMap<u64, String>,
-    proposals: BTreeMap<u64, Proposed>,
+    /// What is in the log and not applied yet, in order.
+    proposals: VecDeque<(u64, Proposed)>,
     /// What waits for a quorum's word, by ticket.
     questions: BTreeMap<u64, Question>,
     searches: Searches,
@@ -71,26 +78,40 @@ enum Proposed {
     },
     /// What has expired goes.
     Expire,
+    /// One before it came back without effect, so it will have none either.
+    GivenUp,
 }
 
-/// One step's surroundings.
-struct Turn<'a, 'b> {
-    now: Now,
-    at: &'a mut Ground<'b>,
-    outputs: &'a mut Vec<Output>,
+/// What the leader works with in one step.
+struct StepContext<'a, 'b> {
+    machine: &'a mut PartitionMachine,
+    at: &'a mut Context<'b, Handlers>,
+    out: &'a mut Vec<Output<PartitionMachine>>,
 }
 
-impl Turn<'_, '_> {
-    fn put(&mut self, output: Output) {
-        self.outputs.push(output);
+impl<'b> StepContext<'_, 'b> {
+    fn now(&self) -> Now {
+        self.at.now
+    }
+
+    fn put(&mut self, output: Output<PartitionMachine>) {
+        self.out.push(output);
     }
 
     fn reader(&self) -> &dyn Reader {
         &*self.at.store
     }
 
+    fn handlers(&self) -> &'b Handlers {
+        self.at.around
+    }
+
+    fn partition(&self) -> &Partition {
+        &self.machine.partition
+    }
+
     fn latest(&self, link: &str) -> Result<Option<Arc<Document>>, StoreError> {
-        self.at.partition.latest(self.reader(), link)
+        self.machine.partition.latest(&*self.at.store, link)
     }
 
     /// Up to where the partition's log is applied.
@@ -101,59 +122,70 @@ impl Turn<'_, '_> {
 }
 
 impl PartitionLeader {
-    pub fn new(options: DeskOptions) -> Self {
+    pub(crate) fn new(partition: GroupId, epoch: Epoch, opening: u64, limits: Limits) -> Self {
         Self {
-            node_id: options.node_id.clone().into(),
-            tasks: Tasks::new(options.tasks_running_max),
-            options,
+            duty: Duty { partition, epoch, opening, limits },
             number: 0,
-            tickets: Tickets::default(),
             lines: BTreeMap::new(),
-            invocations: BTreeMap::new(),
-            proposals: BTreeMap::new(),
+            proposals: VecDeque::new(),
             questions: BTreeMap::new(),
             searches: Searches::default(),
+            tasks: Tasks::new(limits.tasks_running_max),
             stats: Stats::default(),
             expire_at_micros: 0,
         }
     }
 
-    pub fn options(&self) -> &DeskOptions {
-        &self.options
+    /// Looks for tasks that the last owner has left in progress.
+    pub(crate) fn resume_tasks(
+        &mut self,
+        machine: &mut PartitionMachine,
+        at: &mut Context<'_, Handlers>,
+        out: &mut Vec<Output<PartitionMachine>>,
+    ) -> Result<(), StoreError> {
+        self.opened(&mut StepContext { machine, at, out })
     }
 
     /// Takes one input and says what must be done.
-    ///
-    /// # Errors
-    /// When the store cannot be read or written; the node cannot go on then.
-    pub fn step(
+    pub(crate) fn take(
         &mut self,
-        now: Now,
-        input: DeskInput,
-        at: &mut Ground<'_>,
-        outputs: &mut Vec<Output>,
+        machine: &mut PartitionMachine,
+        at: &mut Context<'_, Handlers>,
+        input: LeaderInput<PartitionMachine>,
+        out: &mut Vec<Output<PartitionMachine>>,
     ) -> Result<(), StoreError> {
-        let turn = &mut StepContext { now, at, outputs };
+        let cx = &mut StepContext { machine, at, out };
         match input {
-            DeskInput::Opened => self.opened(cx),
-            DeskInput::Request { ticket, request, key, again } => {
-                self.request(cx, ticket, request, Known { key, again })
+            LeaderInput::Ask { ticket, question, key, is_retry } => {
+                self.ask(cx, ticket, question, Known { key, is_retry })
             }
-            DeskInput::Invoked(invoked) => self.invoked(cx, invoked),
-            DeskInput::Applied { proposal, position, outcome } => {
-                self.applied(cx, proposal, position, outcome)
+            LeaderInput::Applied { proposal, position, effect } => {
+                self.applied(cx, proposal, position, effect)
             }
-            DeskInput::Refused { proposal, problem } => self.refused(cx, proposal, problem),
-            DeskInput::Confirmed { ticket } => self.confirmed(cx, ticket),
-            DeskInput::Called { call, response } => self.called(cx, call, response),
-            DeskInput::Fenced => self.fenced(cx),
-            DeskInput::Tick => self.tick(cx),
+            LeaderInput::Refused { proposal } => self.refused(cx, proposal),
+            LeaderInput::Confirmed { ticket } => self.confirmed(cx, ticket),
+            LeaderInput::Tick => self.tick(cx),
         }
     }
 
-    /// The node is no longer the owner: which requests are left without an answer.
-    pub fn close(self) -> Vec<OpenRequest> {
-        self.tickets.close()
+    pub(crate) fn happened(
+        &mut self,
+        machine: &mut PartitionMachine,
+        at: &mut Context<'_, Handlers>,
+        event: PartitionEvent,
+        out: &mut Vec<Output<PartitionMachine>>,
+    ) -> Result<(), StoreError> {
+        let cx = &mut StepContext { machine, at, out };
+        let mine = self.duty.opening;
+        match event {
+            PartitionEvent::Invoked(invoked) => self.invoked(cx, invoked),
+            PartitionEvent::Called { opening, call, response } if opening == mine => {
+                self.called(cx, call, response)
+            }
+            PartitionEvent::Fenced { opening } if opening == mine => self.fenced(cx),
+            // It was begun by a leader that is gone.
+            PartitionEvent::Called { .. } | PartitionEvent::Fenced { .. } => Ok(()),
+        }
     }
 
     fn next_number(&mut self) -> u64 {
@@ -162,33 +194,25 @@ impl PartitionLeader {
     }
 
     fn source(&self) -> Source {
-        Source { partition: self.options.partition, epoch: self.options.epoch }
+        Source { partition: self.duty.partition, epoch: self.duty.epoch }
     }
 
-    fn request(
+    fn ask(
         &mut self,
         cx: &mut StepContext<'_, '_>,
         ticket: u64,
-        request: DeskRequest,
+        question: PartitionQuestion,
         known: Known,
     ) -> Result<(), StoreError> {
-        let is_full = self.tickets.len() >= self.options.requests_max;
-        self.tickets.open(ticket);
-        if is_full {
-            let limit = self.options.requests_max;
-            let message = format!("{limit} requests wait for this partition already; try again");
-            self.refuse(cx, ticket, Problem::new(Code::Busy, message));
-            return Ok(());
-        }
-        match request {
-            DeskRequest::Rest(request) => self.rest(cx, ticket, Arc::new(request), known),
-            DeskRequest::Query { spec_json, cursor, limit } => {
+        match question {
+            PartitionQuestion::Rest(request) => self.rest(cx, ticket, Arc::new(request), known),
+            PartitionQuestion::Query { spec_json, cursor, limit } => {
                 self.query(cx, ticket, &spec_json, (cursor, limit));
                 Ok(())
             }
-            DeskRequest::Fence(source) => self.fence(cx, ticket, source),
-            DeskRequest::Available => {
-                self.ask(cx, ticket, Question::Available);
+            PartitionQuestion::Fence(source) => self.fence(cx, ticket, source),
+            PartitionQuestion::Available => {
+                self.confirm(cx, ticket, Question::Available);
                 Ok(())
             }
         }
@@ -201,15 +225,15 @@ impl PartitionLeader {
         request: Arc<Request>,
         known: Known,
     ) -> Result<(), StoreError> {
-        self.tickets.set_request(ticket, Arc::clone(&request));
         let (link, utility) = links::split_utility(&request.path);
-        let catalogue = cx.catalogue();
+        let catalogue = &cx.handlers().catalogue;
         let of_factory = if utility.is_some() { catalogue.spec(link) } else { None };
         let Some(spec) = of_factory.or_else(|| catalogue.spec_of(link)) else {
-            self.refuse(cx, ticket, catalogue.unknown_service(link));
+            let problem = catalogue.unknown_service(link);
+            self.refuse(cx, ticket, link, problem);
             return Ok(());
         };
-        self.stats.count(&spec.factory, count_name(&request), cx.now.wall);
+        self.stats.count(&spec.factory, count_name(&request), cx.now().wall);
         if utility.is_some() || !request.method.is_write() {
             self.read(cx, ticket, request);
             return Ok(());
@@ -225,14 +249,6 @@ impl PartitionLeader {
         request: Arc<Request>,
         known: Known,
     ) -> Result<(), StoreError> {
-        match self.tickets.join(ticket, &known) {
-            tickets::Joined::First => {}
-            tickets::Joined::Repeat => return Ok(()),
-            tickets::Joined::Refused(problem) => {
-                self.refuse(cx, ticket, problem);
-                return Ok(());
-            }
-        }
         // A repeat first: what a replaced owner has done before it was replaced is done.
         if self.repeat(cx, ticket, &request, &known)? {
             return Ok(());
@@ -240,7 +256,7 @@ impl PartitionLeader {
         if let Some(source) = request.source
             && source.epoch < cx.partition().fence(source.partition)
         {
-            self.refuse(cx, ticket, outdated(source));
+            self.refuse(cx, ticket, &request.path, outdated(source));
             return Ok(());
         }
         self.enqueue(cx, ticket, request, known.key)
@@ -254,15 +270,14 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         let present = cx.partition().fence(source.partition);
         if present > source.epoch {
-            self.refuse(cx, ticket, outdated(source));
+            cx.put(Output::Refuse { ticket, problem: outdated(source) });
         } else if present == source.epoch {
-            let position = cx.position(self.options.partition)?;
-            self.answer(cx, ticket, Answer::Response(nothing()), Some(position));
+            let position = cx.position(self.duty.partition)?;
+            answer(cx, ticket, nothing(), Some(position));
         } else {
             let proposal = self.next_number();
-            self.proposals.insert(proposal, Proposed::Fence { ticket });
-            self.tickets.set_proposed(ticket);
-            cx.put(Output::Propose { proposal, command: Command::Fence(source).encode() });
+            self.proposals.push_back((proposal, Proposed::Fence { ticket }));
+            cx.put(Output::Propose { proposal, data: Command::Fence(source).encode() });
         }
         Ok(())
     }
@@ -272,49 +287,61 @@ impl PartitionLeader {
         cx: &mut StepContext<'_, '_>,
         proposal: u64,
         position: Position,
-        outcome: AppliedCommand,
+        effect: AppliedCommand,
     ) -> Result<(), StoreError> {
-        match self.proposals.remove(&proposal) {
-            // It was given up because one before it was fenced, so it could not be written either.
-            None => assert!(
-                !matches!(outcome, AppliedCommand::Written(_)),
+        let (first, proposed) = self.proposals.pop_front().expect("what comes back was proposed");
+        assert!(first == proposal, "proposals come back in order: {proposal}, awaited {first}");
+        match proposed {
+            Proposed::GivenUp => assert!(
+                !matches!(effect, AppliedCommand::Written(_)),
                 "proposal {proposal} was given up and is written all the same"
             ),
-            Some(Proposed::Write(link)) => {
-                return self.write_applied(cx, &link, proposal, (position, outcome));
+            Proposed::Write(link) => {
+                return self.write_applied(cx, &link, proposal, (position, effect));
             }
-            Some(Proposed::Fence { ticket }) if outcome == AppliedCommand::Fenced => {
+            Proposed::Fence { ticket } if effect == AppliedCommand::Fenced => {
                 let message = "a newer owner of that partition has fenced it";
-                self.refuse(cx, ticket, Problem::new(Code::Fenced, message));
+                let problem = Problem::new(Code::Fenced, message);
+                cx.put(Output::Refuse { ticket, problem });
             }
-            Some(Proposed::Fence { ticket }) => {
-                self.answer(cx, ticket, Answer::Response(nothing()), Some(position));
-            }
-            Some(Proposed::Expire) => {}
+            Proposed::Fence { ticket } => answer(cx, ticket, nothing(), Some(position)),
+            Proposed::Expire => {}
         }
         Ok(())
     }
 
-    fn refused(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        proposal: u64,
-        problem: Problem,
-    ) -> Result<(), StoreError> {
-        match self.proposals.remove(&proposal) {
-            Some(Proposed::Write(link)) => self.write_refused(cx, &link, proposal, problem),
-            Some(Proposed::Fence { ticket }) => {
-                self.refuse(cx, ticket, problem);
+    /// The last proposal was surely not put into the log: too much is under way.
+    fn refused(&mut self, cx: &mut StepContext<'_, '_>, proposal: u64) -> Result<(), StoreError> {
+        let at = self.proposals.iter().position(|(number, _)| *number == proposal);
+        let Some((_, proposed)) = at.and_then(|at| self.proposals.remove(at)) else {
+            return Ok(());
+        };
+        let text = format!(
+            "partition {} has too many writes under way; try again",
+            self.duty.partition
+        );
+        let problem = Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied);
+        match proposed {
+            Proposed::Write(link) => self.write_refused(cx, &link, proposal, problem),
+            Proposed::Fence { ticket } => {
+                cx.put(Output::Refuse { ticket, problem });
                 Ok(())
             }
-            Some(Proposed::Expire) | None => Ok(()),
+            Proposed::Expire | Proposed::GivenUp => Ok(()),
+        }
+    }
+
+    /// Whatever comes of a proposal has no effect here any more.
+    fn give_up(&mut self, proposal: u64) {
+        if let Ok(at) = self.proposals.binary_search_by_key(&proposal, |(number, _)| *number) {
+            self.proposals[at].1 = Proposed::GivenUp;
         }
     }
 
     fn tick(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         self.tick_tasks(cx)?;
-        if cx.now.steady_micros >= self.expire_at_micros {
-            self.expire_at_micros = cx.now.steady_micros + EXPIRE_EVERY_MICROS;
+        if cx.now().steady_micros >= self.expire_at_micros {
+            self.expire_at_micros = cx.now().steady_micros + EXPIRE_EVERY_MICROS;
             self.expire(cx)?;
         }
         self.tick_index(cx)
@@ -323,25 +350,25 @@ impl PartitionLeader {
     /// Proposes that expired documents go, when there are any.
     fn expire(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         self.tasks_expired(cx)?;
-        let under_way = self.proposals.values().any(|it| matches!(it, Proposed::Expire));
-        if !under_way && cx.partition().expiration_due(cx.reader(), cx.now.wall)? {
+        let under_way = self.proposals.iter().any(|(_, it)| matches!(it, Proposed::Expire));
+        if !under_way && cx.partition().expiration_due(cx.reader(), cx.now().wall)? {
             self.propose_expiration(cx);
         }
         Ok(())
     }
 
-    /// Proposes that a document goes which has expired, whoever else has. With a long history it is only
-    /// the first to go then.
+    /// Proposes that an expired document goes, whatever else has expired. With a long history it is
+    /// only the first to go then.
     fn propose_purge(&mut self, cx: &mut StepContext<'_, '_>, expired: &Document) {
         let document = Document {
             link: expired.link.clone(),
             version: expired.version + 1,
-            epoch: self.options.epoch,
+            epoch: self.duty.epoch,
             kind: expired.kind.clone(),
             action: Action::Delete,
-            updated: cx.now.wall,
+            updated: cx.now().wall,
             expires: Moment(0),
-            owner: self.options.node_id.clone(),
+            owner: cx.handlers().node_id.to_string(),
             body: Body::empty(),
         };
         let write = Write {
@@ -355,61 +382,73 @@ impl PartitionLeader {
             response: None,
         };
         let proposal = self.next_number();
-        self.proposals.insert(proposal, Proposed::Expire);
-        let command = Command::Write(write).encode();
-        cx.put(Output::Propose { proposal, command });
+        self.proposals.push_back((proposal, Proposed::Expire));
+        cx.put(Output::Propose { proposal, data: Command::Write(write).encode() });
     }
 
     fn propose_expiration(&mut self, cx: &mut StepContext<'_, '_>) {
         let proposal = self.next_number();
-        self.proposals.insert(proposal, Proposed::Expire);
-        let command = Command::Expire { at: cx.now.wall, links_max: EXPIRE_LINKS_MAX }.encode();
-        cx.put(Output::Propose { proposal, command });
+        self.proposals.push_back((proposal, Proposed::Expire));
+        let command = Command::Expire { at: cx.now().wall, links_max: EXPIRE_LINKS_MAX };
+        cx.put(Output::Propose { proposal, data: command.encode() });
     }
 
-    /// Answers a request and all its repeats.
-    fn answer(
+    /// Answers a request about a document.
+    fn respond(
         &mut self,
         cx: &mut StepContext<'_, '_>,
         ticket: u64,
-        answer: Answer,
+        link: &str,
+        response: Response,
         position: Option<Position>,
     ) {
-        let done = self.tickets.done(ticket);
-        if let (Answer::Response(response), Some(request)) = (&answer, &done.request) {
-            self.count_failure(cx, request, response);
-        }
-        for repeat in done.repeats {
-            cx.put(Output::Answer { ticket: repeat, answer: answer.clone(), position });
-        }
-        cx.put(Output::Answer { ticket, answer, position });
+        self.count_failure(cx, link, response.status);
+        answer(cx, ticket, response, position);
     }
 
-    fn respond(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, response: Response) {
-        self.answer(cx, ticket, Answer::Response(response), None);
+    /// Answers with an error; a write was surely not applied, unless the problem says otherwise.
+    fn refuse(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        ticket: u64,
+        path: &str,
+        problem: Problem,
+    ) {
+        self.count_failure(cx, path, problem.status());
+        cx.put(Output::Refuse { ticket, problem });
     }
 
-    /// Answers with an error; a write was surely not applied.
-    fn refuse(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, problem: Problem) {
-        let is_write = self.tickets.request(ticket).is_some_and(|it| it.method.is_write());
-        let outcome = problem.outcome.or(is_write.then_some(Outcome::NotApplied));
-        self.respond(cx, ticket, Problem { outcome, ..problem }.into());
-    }
-
-    fn count_failure(&mut self, cx: &StepContext<'_, '_>, request: &Request, response: &Response) {
-        if response.is_success() {
+    fn count_failure(&mut self, cx: &StepContext<'_, '_>, path: &str, status: u16) {
+        if status < 400 {
             return;
         }
-        let (link, _) = links::split_utility(&request.path);
-        let catalogue = cx.catalogue();
+        let (link, _) = links::split_utility(path);
+        let catalogue = &cx.handlers().catalogue;
         let Some(spec) = catalogue.spec_of(link).or_else(|| catalogue.spec(link)) else { return };
-        let name = if response.status == Code::Busy.status() {
+        let name = if status == Code::Busy.status() {
             "requestFailureQueueLimitExceededCount"
         } else {
             "requestFailureCount"
         };
-        self.stats.count(&spec.factory, name, cx.now.wall);
+        self.stats.count(&spec.factory, name, cx.now().wall);
     }
+}
+
+/// How a request can be known again.
+struct Known {
+    key: Option<RequestKey>,
+    /// It may be a repeat.
+    is_retry: bool,
+}
+
+fn answer(
+    cx: &mut StepContext<'_, '_>,
+    ticket: u64,
+    response: Response,
+    position: Option<Position>,
+) {
+    let answer = PartitionAnswer::Response(response);
+    cx.put(Output::Answer { ticket, answer, position });
 }
 
 fn outdated(source: Source) -> Problem {

@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use group::Output;
 use documents::Search;
 use protocol::{Code, Document, Method, Problem, Request, Response, links};
 use query::{CompiledQuery, Cursor, parse_specification};
 use serde_json::{Value, json};
 use storage::StoreError;
 
-use super::{Answer, PartitionLeader, Output, StepContext, nothing};
+use super::{PartitionLeader, StepContext, answer, nothing};
 use crate::body::bad_body;
+use crate::machine::PartitionAnswer;
 use crate::utilities;
 use crate::verbs::missing;
 
@@ -25,7 +27,7 @@ const INDEX_BUDGET: usize = 64;
 pub(super) enum Question {
     Read(Arc<Request>),
     /// A write that changes nothing as the state is.
-    Held(Response),
+    Held(String, Response),
     Query(Query),
     Available,
 }
@@ -49,7 +51,7 @@ struct Searching {
 }
 
 impl PartitionLeader {
-    pub(super) fn ask(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, question: Question) {
+    pub(super) fn confirm(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, question: Question) {
         self.questions.insert(ticket, question);
         cx.put(Output::Confirm { ticket });
     }
@@ -57,7 +59,7 @@ impl PartitionLeader {
     pub(super) fn read(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, request: Arc<Request>) {
         let (_, utility) = links::split_utility(&request.path);
         if request.method == Method::Get {
-            self.ask(cx, ticket, Question::Read(request));
+            self.confirm(cx, ticket, Question::Read(request));
             return;
         }
         let what = utility.unwrap_or("this document");
@@ -67,7 +69,8 @@ impl PartitionLeader {
             }
             _ => format!("{what} takes no {}; use GET", request.method.name()),
         };
-        self.refuse(cx, ticket, Problem::new(Code::MethodNotAllowed, words));
+        let problem = Problem::new(Code::MethodNotAllowed, words);
+        self.refuse(cx, ticket, &request.path, problem);
     }
 
     pub(super) fn query(
@@ -85,9 +88,9 @@ impl PartitionLeader {
             Ok(compiled) => {
                 let (after, limit) = page;
                 let query = Query { compiled: Arc::new(compiled), after, limit };
-                self.ask(cx, ticket, Question::Query(query));
+                self.confirm(cx, ticket, Question::Query(query));
             }
-            Err(problem) => self.respond(cx, ticket, problem.into()),
+            Err(problem) => cx.put(Output::Refuse { ticket, problem }),
         }
     }
 
@@ -98,12 +101,12 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         match self.questions.remove(&ticket) {
             Some(Question::Read(request)) => {
-                let response = self.show(cx, &request)?;
-                self.respond(cx, ticket, response.unwrap_or_else(Into::into));
+                let response = self.show(cx, &request)?.unwrap_or_else(Into::into);
+                self.respond(cx, ticket, &request.path, response, None);
                 Ok(())
             }
-            Some(Question::Held(response)) => {
-                self.respond(cx, ticket, response);
+            Some(Question::Held(link, response)) => {
+                self.respond(cx, ticket, &link, response, None);
                 Ok(())
             }
             Some(Question::Query(query)) => {
@@ -111,7 +114,7 @@ impl PartitionLeader {
                 self.search(cx)
             }
             Some(Question::Available) => {
-                self.respond(cx, ticket, nothing());
+                answer(cx, ticket, nothing(), None);
                 Ok(())
             }
             None => Ok(()),
@@ -125,12 +128,12 @@ impl PartitionLeader {
         request: &Request,
     ) -> Result<Result<Response, Problem>, StoreError> {
         let (link, utility) = links::split_utility(&request.path);
-        let catalogue = cx.catalogue();
+        let catalogue = &cx.handlers().catalogue;
         if let (Some(utility), Some(spec)) = (utility, catalogue.spec(link)) {
-            return Ok(self.utility(utility, &request.path, &spec.factory, turn));
+            return Ok(self.utility(utility, &request.path, &spec.factory, cx));
         }
         let latest = cx.latest(link)?;
-        let is_there = latest.as_deref().is_some_and(|it| !it.is_expired(cx.now.wall));
+        let is_there = latest.as_deref().is_some_and(|it| !it.is_expired(cx.now().wall));
         if !is_there {
             return Ok(Err(missing(link, latest.as_deref())));
         }
@@ -143,7 +146,7 @@ impl PartitionLeader {
         }
         let Some(utility) = utility else { return Ok(Ok(Response::document(200, &latest))) };
         let factory = links::split(link).map_or("", |(factory, _)| factory);
-        Ok(self.utility(utility, &request.path, factory, turn))
+        Ok(self.utility(utility, &request.path, factory, cx))
     }
 
     fn show_version(
@@ -173,11 +176,11 @@ impl PartitionLeader {
         factory: &str,
         cx: &StepContext<'_, '_>,
     ) -> Result<Response, Problem> {
-        let Some(spec) = cx.catalogue().spec(factory) else {
-            return Err(cx.catalogue().unknown_service(path));
+        let Some(spec) = cx.handlers().catalogue.spec(factory) else {
+            return Err(cx.handlers().catalogue.unknown_service(path));
         };
         match utility {
-            "stats" => Ok(Response::json(200, &self.stats.show(factory, path, &self.node_id))),
+            "stats" => Ok(Response::json(200, &self.stats.show(factory, path, &cx.handlers().node_id))),
             "config" => Ok(Response::json(200, &utilities::config(spec))),
             "template" => {
                 let mut template = utilities::template(spec);
@@ -195,7 +198,7 @@ impl PartitionLeader {
 
     pub(super) fn tick_index(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         if self.searches.waiting.is_empty() {
-            cx.partition().index(cx.at.store, INDEX_BUDGET)?;
+            cx.machine.partition.index(cx.at.store, INDEX_BUDGET)?;
             return Ok(());
         }
         self.search(cx)
@@ -203,20 +206,23 @@ impl PartitionLeader {
 
     /// Takes the queries further, one step's work.
     fn search(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
-        if !cx.partition().index(cx.at.store, SEARCH_BUDGET)? {
+        if !cx.machine.partition.index(cx.at.store, SEARCH_BUDGET)? {
             return Ok(());
         }
         for _ in 0..self.searches.waiting.len() {
             let Some(mut searching) = self.searches.waiting.pop_front() else { break };
             let Searching { ticket, query, search } = &mut searching;
-            let partition = &*cx.partition();
+            let partition = &cx.machine.partition;
             let search = search.get_or_insert_with(|| {
                 let compiled = Arc::clone(&query.compiled);
-                partition.search(compiled, query.after.as_ref(), query.limit, cx.now.wall)
+                partition.search(compiled, query.after.as_ref(), query.limit, cx.now().wall)
             });
             let ticket = *ticket;
             match partition.step(&*cx.at.store, search, SEARCH_BUDGET)? {
-                Some(page) => self.answer(cx, ticket, Answer::Page(page), None),
+                Some(page) => {
+                    let answer = PartitionAnswer::Page(page);
+                    cx.put(Output::Answer { ticket, answer, position: None });
+                }
                 None => self.searches.waiting.push_back(searching),
             }
         }

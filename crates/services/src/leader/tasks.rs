@@ -9,13 +9,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use group::Output;
 use protocol::{Code, Document, Method, Moment, Position, Problem, Request, Response};
 use storage::StoreError;
 
 use super::lines::{Item, Line};
-use super::{Answer, PartitionLeader, Output, StepContext};
+use super::{PartitionLeader, StepContext};
 use crate::catalogue::NewVersion;
 use crate::handlers::{Calls, Step};
+use crate::machine::PartitionAction;
 use crate::task::asks_to_end;
 
 /// How often a task's call is made when it is answered with 503 or 504; then the task fails.
@@ -56,7 +58,7 @@ struct Runner {
 enum Phase {
     /// Until no older owner's calls can have an effect.
     AwaitingFence,
-    AwaitingStepContext,
+    AwaitingTurn,
     /// Its next step is in the line, or in flight.
     Queued,
     Pausing {
@@ -180,15 +182,15 @@ impl PartitionLeader {
         }
         cx.put(Output::Note(format!(
             "partition {}: {} tasks are in progress and will be resumed",
-            self.options.partition,
+            self.duty.partition,
             links.len()
         )));
         for link in links {
             let expires = cx.latest(&link)?.map_or(Moment(0), |task| task.expires);
             self.tasks.add(link, Phase::AwaitingFence, true, expires);
         }
-        let source = self.source();
-        cx.put(Output::Fence(source));
+        let (opening, source) = (self.duty.opening, self.source());
+        cx.put(Output::Do(PartitionAction::Fence { opening, source }));
         Ok(())
     }
 
@@ -239,7 +241,7 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         if calls.after_micros > 0 {
-            let until_micros = cx.now.steady_micros.saturating_add(calls.after_micros);
+            let until_micros = cx.now().steady_micros.saturating_add(calls.after_micros);
             runner.phase = Phase::Pausing { until_micros, version, calls };
             let has_deferred = runner.resumed && !runner.deferred.is_empty();
             if has_deferred {
@@ -303,7 +305,8 @@ impl PartitionLeader {
         call.again_at_micros = None;
         let request = call.request.clone();
         self.tasks.calls.insert(number, (link.to_owned(), place));
-        cx.put(Output::Call { call: number, request });
+        let opening = self.duty.opening;
+        cx.put(Output::Do(PartitionAction::Call { opening, call: number, request }));
     }
 
     pub(super) fn called(
@@ -323,7 +326,7 @@ impl PartitionLeader {
             return self.learn(cx, &link);
         }
         if call.tries < CALL_TRIES_MAX {
-            call.again_at_micros = Some(cx.now.steady_micros + pause(call.tries));
+            call.again_at_micros = Some(cx.now().steady_micros + pause(call.tries));
             return Ok(());
         }
         let Call { request, tries, .. } = call;
@@ -376,7 +379,7 @@ impl PartitionLeader {
             }
             Some(true) => {
                 let Some(runner) = self.tasks.runners.get_mut(link) else {
-                    self.tasks.add(link.to_owned(), Phase::AwaitingStepContext, false, document.expires);
+                    self.tasks.add(link.to_owned(), Phase::AwaitingTurn, false, document.expires);
                     self.tasks.turns.push_back(link.to_owned());
                     return self.give_turns(cx);
                 };
@@ -448,12 +451,12 @@ impl PartitionLeader {
             Response { location: Some(link.to_owned()), ..Response::document(200, document) }
         };
         for ticket in waiting.tickets {
-            self.answer(cx, ticket, Answer::Response(response.clone()), Some(position));
+            self.respond(cx, ticket, link, response.clone(), Some(position));
         }
     }
 
     pub(super) fn tick_tasks(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
-        let now_micros = cx.now.steady_micros;
+        let now_micros = cx.now().steady_micros;
         let due: Vec<String> = self
             .tasks
             .active
@@ -469,7 +472,7 @@ impl PartitionLeader {
 
     /// A pause is over.
     fn go_on(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
-        let now_micros = cx.now.steady_micros;
+        let now_micros = cx.now().steady_micros;
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         match &mut runner.phase {
             Phase::Pausing { .. } => self.cut_pause(cx, link),
@@ -490,7 +493,7 @@ impl PartitionLeader {
 
     /// Tasks that have expired are gone, with whoever waits for their end.
     pub(super) fn tasks_expired(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
-        let is_over = |expires: Moment| expires.0 != 0 && expires <= cx.now.wall;
+        let is_over = |expires: Moment| expires.0 != 0 && expires <= cx.now().wall;
         let gone: Vec<String> = self
             .tasks
             .runners
@@ -509,7 +512,8 @@ impl PartitionLeader {
             let tickets = self.tasks.waiting.remove(&link).map_or(Vec::new(), |it| it.tickets);
             for ticket in tickets {
                 let message = format!("the task {link} did not end before it expired");
-                self.respond(cx, ticket, Problem::new(Code::Timeout, message).into());
+                let response = Problem::new(Code::Timeout, message).into();
+                self.respond(cx, ticket, &link, response, None);
             }
         }
         for link in gone {

@@ -1,0 +1,93 @@
+//! Repeats of requests that were answered: found in the partition's records, which are written
+//! together with the document. (A repeat of a request that is still under way waits with it, see
+//! `group::Requests`.)
+
+use documents::Recorded;
+use group::key_reused;
+use protocol::{Method, Request, RequestKey, Response};
+use serde_json::json;
+use storage::StoreError;
+
+use super::{Known, PartitionLeader, StepContext};
+use crate::task::TaskInfo;
+
+impl PartitionLeader {
+    /// Answers a repeat of a request that was answered. False when it is none.
+    pub(super) fn repeat(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        ticket: u64,
+        request: &Request,
+        known: &Known,
+    ) -> Result<bool, StoreError> {
+        let Some(key) = &known.key else { return Ok(false) };
+        if !known.is_retry && matches!(key, RequestKey::Auto { .. }) {
+            return Ok(false);
+        }
+        let Some(recorded) = cx.partition().recorded(cx.reader(), key)? else {
+            return Ok(false);
+        };
+        if matches!(key, RequestKey::User { digest, .. } if *digest != recorded.digest) {
+            self.refuse(cx, ticket, &request.path, key_reused(key));
+            return Ok(true);
+        }
+        if request.method == Method::Post && self.repeat_of_direct(cx, ticket, &recorded)? {
+            return Ok(true);
+        }
+        let response = recorded_response(cx, &recorded)?;
+        let response = with_location(response, request, &recorded.link);
+        let position = cx.position(self.duty.partition)?;
+        self.respond(cx, ticket, &request.path, response, Some(position));
+        Ok(true)
+    }
+
+    /// The POST of a direct task is repeated (its owner died): the task's end is the answer.
+    fn repeat_of_direct(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        ticket: u64,
+        recorded: &Recorded,
+    ) -> Result<bool, StoreError> {
+        let link = &recorded.link;
+        if !cx.handlers().catalogue.spec_of(link).is_some_and(|spec| spec.is_task) {
+            return Ok(false);
+        }
+        let Some(task) = cx.latest(link)? else { return Ok(false) };
+        let info = TaskInfo::of(&task.body);
+        if !info.is_direct || task.is_deleted() {
+            return Ok(false);
+        }
+        if info.stage.is_final() {
+            let position = cx.position(self.duty.partition)?;
+            let response = Response::document(200, &task);
+            self.respond(cx, ticket, link, response, Some(position));
+        } else {
+            self.tasks.wait_for_end(link, ticket, task.expires);
+        }
+        Ok(true)
+    }
+}
+
+/// The answer that was given, as far as it is still known.
+fn recorded_response(
+    cx: &StepContext<'_, '_>,
+    recorded: &Recorded,
+) -> Result<Response, StoreError> {
+    let Recorded { link, version, status, response, .. } = recorded;
+    if let Some(body) = response {
+        return Ok(Response::bytes(*status, body.clone()));
+    }
+    let document = cx.partition().version(cx.reader(), link, *version)?;
+    Ok(match document {
+        Some(document) => Response::document(*status, &document),
+        // The version has gone since; that the write was made is what counts.
+        None => {
+            Response::json(*status, &json!({"documentSelfLink": link, "documentVersion": version}))
+        }
+    })
+}
+
+pub(super) fn with_location(response: Response, request: &Request, link: &str) -> Response {
+    let made = request.method == Method::Post && response.is_success();
+    Response { location: made.then(|| link.to_owned()), ..response }
+}

@@ -1,0 +1,231 @@
+//! A partition of documents as the machine of its group: what it is asked, what happens to it, and
+//! what it wants done.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use documents::{AppliedCommand, Partition};
+use group::{Context, Entry, Leader, Machine, Output, Refusal};
+use protocol::{Epoch, GroupId, Problem, Request, Response, Source, Term};
+use query::{Cursor, Page};
+use storage::{Batch, StoreError};
+
+use crate::leader::PartitionLeader;
+use crate::{Catalogue, Invocation, Invoked};
+
+/// How much of the latest documents each partition keeps in memory, in bytes.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// The state of one partition.
+pub struct PartitionMachine {
+    pub(crate) partition: Partition,
+    group: GroupId,
+    limits: Limits,
+}
+
+/// How much one leader takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many requests may wait for one document; more are BUSY.
+    pub document_queue_max: usize,
+    /// How many tasks take steps at the same time; others wait.
+    pub tasks_running_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            document_queue_max: crate::leader::DOCUMENT_QUEUE_MAX,
+            tasks_running_max: crate::leader::TASKS_RUNNING_MAX,
+        }
+    }
+}
+
+/// The handlers of this node's services, and where they run.
+pub struct Handlers {
+    pub catalogue: Arc<Catalogue>,
+    pub invoker: Arc<dyn Invoker>,
+    /// Becomes `documentOwner`.
+    pub node_id: Arc<str>,
+}
+
+/// Runs handlers, or says that they must run elsewhere.
+pub trait Invoker: Send + Sync {
+    fn invoke(&self, catalogue: &Catalogue, invocation: Invocation) -> Ran;
+}
+
+/// What became of a handler that was to be run.
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment only")]
+pub enum Ran {
+    Done(Invoked),
+    /// It may take long, so that it must not hold up the node:
+    /// [`PartitionAction::Invoke`] has it run elsewhere.
+    Elsewhere(Invocation),
+}
+
+/// Runs every handler at once, but for those whose service says that it is slow.
+pub struct QuickInvoker;
+
+impl Invoker for QuickInvoker {
+    fn invoke(&self, catalogue: &Catalogue, invocation: Invocation) -> Ran {
+        if catalogue.is_slow(&invocation) {
+            Ran::Elsewhere(invocation)
+        } else {
+            Ran::Done(catalogue.invoke(invocation))
+        }
+    }
+}
+
+/// What the owner of a partition is asked.
+#[derive(Clone, Debug)]
+pub enum PartitionQuestion {
+    /// A request for a document or a utility of one. For a POST to a factory the path is the new
+    /// document's link, chosen by the node that took the request in. For a utility of a factory the
+    /// path is the factory's, and the answer is this partition's part.
+    Rest(Request),
+    /// One partition's part of a query.
+    Query { spec_json: Bytes, cursor: Option<Cursor>, limit: usize },
+    /// Refuse what comes from older owners of that partition.
+    Fence(Source),
+    /// Is this partition's owner at work? Answered with 200 when a quorum agrees.
+    Available,
+}
+
+/// The answer to a [`PartitionQuestion`].
+#[derive(Clone, Debug)]
+pub enum PartitionAnswer {
+    Response(Response),
+    /// For a query that succeeded.
+    Page(Page),
+}
+
+/// What can happen to a partition from outside of its group.
+#[derive(Debug)]
+pub enum PartitionEvent {
+    /// A handler that ran elsewhere is done.
+    Invoked(Invoked),
+    /// The answer to a task's call.
+    Called { opening: u64, call: u64, response: Response },
+    /// All partitions have this owner's fence.
+    Fenced { opening: u64 },
+}
+
+/// What a partition wants done outside of its group.
+#[derive(Debug)]
+pub enum PartitionAction {
+    /// Run the handler and give back [`PartitionEvent::Invoked`].
+    Invoke(Box<Invocation>),
+    /// A task's request, to be routed like a client's; comes back as [`PartitionEvent::Called`].
+    Call { opening: u64, call: u64, request: Request },
+    /// Write this fence in all partitions, then [`PartitionEvent::Fenced`].
+    Fence { opening: u64, source: Source },
+}
+
+impl From<Problem> for PartitionAnswer {
+    fn from(problem: Problem) -> Self {
+        Self::Response(problem.into())
+    }
+}
+
+impl Refusal for PartitionAnswer {
+    fn refused_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Response(response) if !response.is_success() => Some(response.body.len()),
+            Self::Response(_) | Self::Page(_) => None,
+        }
+    }
+}
+
+impl PartitionMachine {
+    pub fn new(mut partition: Partition, group: GroupId, limits: Limits) -> Self {
+        partition.set_cache_bytes(CACHE_BYTES);
+        Self { partition, group, limits }
+    }
+
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    pub fn partition_mut(&mut self) -> &mut Partition {
+        &mut self.partition
+    }
+}
+
+impl Machine for PartitionMachine {
+    type Leader = PartitionLeader;
+    type Around = Handlers;
+    type Effect = AppliedCommand;
+    type Question = PartitionQuestion;
+    type Answer = PartitionAnswer;
+    type Event = PartitionEvent;
+    type Action = PartitionAction;
+
+    fn apply(
+        &mut self,
+        _leader: Option<&mut PartitionLeader>,
+        at: &mut Context<'_, Handlers>,
+        entry: Entry,
+        _out: &mut Vec<Output<Self>>,
+    ) -> Result<AppliedCommand, StoreError> {
+        match &entry.data {
+            Some(data) => self.partition.apply(at.store, entry.applied, data),
+            None => {
+                let mut batch = Batch::default();
+                at.space.put_applied(&mut batch, &entry.applied);
+                at.store.write(batch)?;
+                Ok(AppliedCommand::Other)
+            }
+        }
+    }
+
+    fn happened(
+        &mut self,
+        leader: Option<&mut PartitionLeader>,
+        at: &mut Context<'_, Handlers>,
+        event: PartitionEvent,
+        out: &mut Vec<Output<Self>>,
+    ) -> Result<(), StoreError> {
+        match leader {
+            Some(leader) => leader.happened(self, at, event, out),
+            // It was begun by a leader that is gone.
+            None => Ok(()),
+        }
+    }
+
+    fn lead(
+        &mut self,
+        at: &mut Context<'_, Handlers>,
+        term: Term,
+        opening: u64,
+        out: &mut Vec<Output<Self>>,
+    ) -> Result<PartitionLeader, StoreError> {
+        let epoch: Epoch = term;
+        let mut leader = PartitionLeader::new(self.group, epoch, opening, self.limits);
+        leader.resume_tasks(self, at, out)?;
+        Ok(leader)
+    }
+
+    fn installed(
+        &mut self,
+        at: &mut Context<'_, Handlers>,
+        _out: &mut Vec<Output<Self>>,
+    ) -> Result<(), StoreError> {
+        let partition = Partition::open(&*at.store, at.space)?;
+        *self = Self::new(partition, self.group, self.limits);
+        Ok(())
+    }
+}
+
+impl Leader for PartitionLeader {
+    type Machine = PartitionMachine;
+
+    fn step(
+        &mut self,
+        machine: &mut PartitionMachine,
+        at: &mut Context<'_, Handlers>,
+        input: group::LeaderInput<PartitionMachine>,
+        out: &mut Vec<Output<PartitionMachine>>,
+    ) -> Result<(), StoreError> {
+        self.take(machine, at, input, out)
+    }
+}
