@@ -7,7 +7,7 @@ use storage::StoreError;
 use crate::door::MESSAGE_BYTES_MAX;
 use crate::entry::{Entry, GenesisEnd, Mark};
 use crate::instance::{Instance, encode_voice};
-use crate::io::{Diverged, Ground, Held, Output, describe};
+use crate::io::{Context, Diverged, Held, Output, describe};
 use crate::session::{Ended, Fed, Genesis, Phase, Spoken};
 use crate::voice::{AWAITS_MAX, DESTINATIONS_MAX};
 
@@ -21,7 +21,7 @@ impl Instance {
     /// Bytes of the program.
     pub(crate) fn heard(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         program: u64,
         bytes: &Bytes,
         outputs: &mut Vec<Output>,
@@ -50,7 +50,7 @@ impl Instance {
 
     fn said(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         frame: ToNode,
         outputs: &mut Vec<Output>,
     ) -> Result<Result<(), Garbled>, StoreError> {
@@ -145,7 +145,7 @@ impl Instance {
     /// A checkpoint begins: of the first state, or one that was asked for.
     fn checkpoint_begins(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         request: u64,
     ) -> Result<Result<(), Garbled>, StoreError> {
         let session = self.session.as_mut().expect("the caller has looked");
@@ -176,7 +176,7 @@ impl Instance {
 
     fn chunk_said(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         bytes: Bytes,
         outputs: &mut Vec<Output>,
     ) -> Result<Result<(), Garbled>, StoreError> {
@@ -202,7 +202,7 @@ impl Instance {
 
     fn checkpoint_ends(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         crc: u32,
         outputs: &mut Vec<Output>,
     ) -> Result<Result<(), Garbled>, StoreError> {
@@ -278,7 +278,7 @@ impl Instance {
     }
 
     /// The message on which programs fail, for people.
-    pub(crate) fn name_the_message(&mut self, ground: &Ground<'_>) {
+    pub(crate) fn name_the_message(&mut self, ground: &Context<'_>) {
         let Some(held) = self.held.as_ref().filter(|held| held.message.is_empty()) else { return };
         let found = self.logged_message(ground, held.input).map(|(name, message)| {
             let from = if name.is_empty() { "the node".to_owned() } else { format!("'{name}'") };
@@ -293,7 +293,7 @@ impl Instance {
     /// An input, and who sent it, if the log still has it.
     pub(crate) fn logged_message(
         &self,
-        ground: &Ground<'_>,
+        ground: &Context<'_>,
         input: u64,
     ) -> Option<(String, Message)> {
         let mut ledger = self.base.ledger.clone();
@@ -372,7 +372,7 @@ impl Instance {
     /// Brings the program on: the first state, a loaded state, what was logged.
     pub(crate) fn mind_session(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.name_the_message(ground);

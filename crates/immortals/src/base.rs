@@ -12,9 +12,9 @@ use protocol::{Position, Term};
 use serde::{Deserialize, Serialize};
 use storage::{Applied, Batch, Reader, Space, StateStore, StoreError};
 
-use crate::ledger::Ledger;
-use crate::shelf::ShelvedCell;
-use crate::voice::Voice;
+use crate::ledger::InputState;
+use crate::shelf::SpilledBlock;
+use crate::voice::OutputState;
 
 /// The program's state is kept in pieces of about so many bytes, the voice in pieces of just so many.
 pub const CHUNK_BYTES: usize = 256 << 10;
@@ -37,7 +37,7 @@ pub struct Blob {
 
 /// What the program had said, encoded: its pieces follow those of the state, under the same name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VoicePieces {
+pub struct OutputPieces {
     pub chunks: u32,
     pub bytes: u64,
     /// CRC-32 of all.
@@ -49,12 +49,12 @@ pub struct VoicePieces {
 pub struct BaseRecord {
     pub position: Position,
     pub term: Term,
-    pub ledger: Ledger,
+    pub ledger: InputState,
     /// None: no program was ever there.
     pub blob: Option<Blob>,
-    pub voice: VoicePieces,
+    pub voice: OutputPieces,
     /// The cells on the shelf that belong to it, in order.
-    pub cells: Vec<ShelvedCell>,
+    pub cells: Vec<SpilledBlock>,
 }
 
 impl BaseRecord {
@@ -135,14 +135,14 @@ impl BlobWriter {
         store: &mut dyn StateStore,
         space: &Space,
         voice: &Bytes,
-    ) -> Result<VoicePieces, StoreError> {
+    ) -> Result<OutputPieces, StoreError> {
         let before = self.chunks;
         for start in (0..voice.len()).step_by(CHUNK_BYTES) {
             let end = voice.len().min(start + CHUNK_BYTES);
             self.put(store, space, &voice.slice(start..end))?;
         }
         let (chunks, bytes) = (self.chunks - before, voice.len() as u64);
-        Ok(VoicePieces { chunks, bytes, crc: crc32fast::hash(voice) })
+        Ok(OutputPieces { chunks, bytes, crc: crc32fast::hash(voice) })
     }
 
     /// Takes back what was written.
@@ -203,8 +203,8 @@ pub(crate) fn read_voice(
     store: &dyn Reader,
     space: &Space,
     record: &BaseRecord,
-) -> Result<Voice, StoreError> {
-    let Some(blob) = &record.blob else { return Ok(Voice::default()) };
+) -> Result<OutputState, StoreError> {
+    let Some(blob) = &record.blob else { return Ok(OutputState::default()) };
     let mut bytes = Vec::new();
     for number in blob.chunks..record.pieces() {
         bytes.extend_from_slice(&read_chunk(store, space, blob, number)?.unwrap_or_default());

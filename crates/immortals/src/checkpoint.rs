@@ -11,10 +11,10 @@ use storage::StoreError;
 
 use crate::base::{BaseRecord, Blob, BlobWriter, read_chunk};
 use crate::instance::Instance;
-use crate::io::{Ground, Output, Peer, Settings};
+use crate::io::{Context, Output, Peer, Settings};
 use crate::session::{Ended, Taking};
-use crate::shelf::{CellId, ShelvedCell};
-use crate::stream::Piece;
+use crate::shelf::{SpillBlockId, SpilledBlock};
+use crate::stream::Run;
 
 /// A checkpoint that is not taken within so long is asked for again, in microseconds.
 const CHECKPOINT_MICROS_MAX: u64 = 10_000_000;
@@ -52,7 +52,7 @@ pub(crate) struct Incoming {
     /// All its pieces are here.
     pub(crate) whole: Option<BaseRecord>,
     /// The cells that are not on the shelf here; the last one is asked for.
-    lacks: Vec<ShelvedCell>,
+    lacks: Vec<SpilledBlock>,
     /// When the last piece came.
     since: u64,
 }
@@ -72,7 +72,7 @@ impl Instance {
     /// When the store cannot be read.
     pub(crate) fn mind_checkpoint(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let now = ground.now.steady_micros;
@@ -132,7 +132,7 @@ impl Instance {
     /// and after an upgrade its programs could not begin.
     fn send_to_late_ones(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let now = ground.now.steady_micros;
@@ -158,7 +158,7 @@ impl Instance {
 
     fn take_if_wanted(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let Some(session) = self.session.as_mut().filter(|_| self.checkpoint_wanted) else {
@@ -183,7 +183,7 @@ impl Instance {
     /// one is asked for.
     fn mind_quiet_after(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let now = ground.now.steady_micros;
@@ -212,7 +212,7 @@ impl Instance {
     /// The program has given its state.
     pub(crate) fn checkpoint_taken(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         taking: Taking,
         mut writer: BlobWriter,
         crc: u32,
@@ -246,7 +246,7 @@ impl Instance {
     /// Gives the base to all others.
     fn hand_on(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let others: Vec<ReplicaId> =
@@ -261,7 +261,7 @@ impl Instance {
 
     fn send_piece(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         to: ReplicaId,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
@@ -285,7 +285,7 @@ impl Instance {
 
     pub(crate) fn chunk_taken(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         from: ReplicaId,
         position: Position,
         number: u32,
@@ -307,7 +307,7 @@ impl Instance {
     /// A piece of another replica's checkpoint.
     pub(crate) fn chunk_came(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         from: ReplicaId,
         (position, number): (Position, u32),
         bytes: &Bytes,
@@ -352,7 +352,7 @@ impl Instance {
             incoming.lacks = lacks.rev().cloned().collect();
             incoming.whole = Some(*record);
         }
-        outputs.push(Output::Peer { to: from, message: Peer::ChunkTaken { position, number } });
+        outputs.push(Output::Peer { to: from, message: Peer::ChunkStored { position, number } });
         self.ask_for_cell(outputs);
         self.adopt_incoming(ground, outputs)
     }
@@ -361,7 +361,7 @@ impl Instance {
     fn ask_for_cell(&self, outputs: &mut Vec<Output>) {
         let Some(Incoming { from, position, lacks, .. }) = &self.incoming else { return };
         if let Some(cell) = lacks.last() {
-            let message = Peer::WantCell { position: *position, id: cell.id.clone() };
+            let message = Peer::WantBlock { position: *position, id: cell.id.clone() };
             outputs.push(Output::Peer { to: *from, message });
         }
     }
@@ -370,25 +370,28 @@ impl Instance {
     /// sought: the replica will be given this one.
     pub(crate) fn cell_wanted(
         &self,
-        ground: &Ground<'_>,
+        ground: &Context<'_>,
         from: ReplicaId,
-        (position, id): (Position, CellId),
+        (position, id): (Position, SpillBlockId),
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         if self.base.position != position {
             return Ok(());
         }
         if let Some(piece) = self.shelf.read(ground.store, &ground.space, &id)? {
-            outputs.push(Output::Peer { to: from, message: Peer::Cell { position, id, piece } });
+            outputs.push(Output::Peer {
+                to: from,
+                message: Peer::SpillBlock { position, id, run: piece },
+            });
         }
         Ok(())
     }
 
     pub(crate) fn cell_came(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         from: ReplicaId,
-        (position, id, piece): (Position, CellId, Piece),
+        (position, id, piece): (Position, SpillBlockId, Run),
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let Some(incoming) = &mut self.incoming else { return Ok(()) };
@@ -409,7 +412,7 @@ impl Instance {
     /// for long begins anew from there.
     pub(crate) fn adopt_incoming(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let Some(incoming) = &self.incoming else { return Ok(()) };

@@ -10,17 +10,17 @@ use protocol::ReplicaId;
 use protocol::immortal::{Message, messages};
 
 use crate::instance::Instance;
-use crate::io::{Output, Peer, Said, describe};
+use crate::io::{Output, Peer, RecentOutput, describe};
 use crate::session::Session;
 
 impl Instance {
     /// The program here has diverged: what did the others say?
     pub(crate) fn ask_what_differs(&self, outputs: &mut Vec<Output>) {
         let Some(session) = &self.session else { return };
-        let said: Vec<Said> = session
+        let said: Vec<RecentOutput> = session
             .recent
             .iter()
-            .map(|recent| Said {
+            .map(|recent| RecentOutput {
                 destination: recent.destination.clone(),
                 first: recent.first,
                 messages: recent.messages.clone(),
@@ -35,7 +35,7 @@ impl Instance {
     pub(crate) fn show_difference(
         &self,
         from: ReplicaId,
-        said: Vec<Said>,
+        said: Vec<RecentOutput>,
         outputs: &mut Vec<Output>,
     ) {
         let Some(session) = &self.session else { return };
@@ -44,7 +44,7 @@ impl Instance {
                 Some(message) => format!("{place}: {}", describe(&message)),
                 None => format!("no {place}"),
             };
-            let message = Peer::Shown { expected: shown(mine), found: shown(theirs) };
+            let message = Peer::Difference { expected: shown(mine), found: shown(theirs) };
             outputs.push(Output::Peer { to: from, message });
         }
     }
@@ -93,7 +93,7 @@ impl Instance {
 type Difference = (String, Option<Message>, Option<Message>);
 
 /// The first message that both know of and that is not the same.
-fn first_difference(session: &Session, said: Vec<Said>) -> Option<Difference> {
+fn first_difference(session: &Session, said: Vec<RecentOutput>) -> Option<Difference> {
     let mine = session.recent.iter().flat_map(|recent| {
         numbered(recent.destination.clone(), recent.first, recent.messages.clone())
     });

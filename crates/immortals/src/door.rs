@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use protocol::immortal::{Garbled, ToNode, ToProgram, split_frame, take_frame};
 
-use crate::ambrosia::AmbrosiaDoor;
+use crate::ambrosia::AmbrosiaAdapter;
 
 /// The longest frame of a program, told in WELCOME.
 pub const FRAME_BYTES_MAX: usize = 17 << 20;
@@ -13,20 +13,20 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// How a program speaks.
 #[derive(Debug)]
-pub enum Door {
+pub enum Adapter {
     /// `api/immortal-protocol.md`.
-    Native(NativeDoor),
+    Native(NativeAdapter),
     /// The published protocol of AMBROSIA, on two ports.
-    Ambrosia(Box<AmbrosiaDoor>),
+    Ambrosia(Box<AmbrosiaAdapter>),
 }
 
 /// Puts frames together from what the socket gives.
 #[derive(Debug, Default)]
-pub struct NativeDoor {
+pub struct NativeAdapter {
     buffer: BytesMut,
 }
 
-impl Door {
+impl Adapter {
     /// Whether the program says when it has handled an input.
     pub fn confirms(&self) -> bool {
         match self {
@@ -74,7 +74,7 @@ impl Door {
     }
 }
 
-impl NativeDoor {
+impl NativeAdapter {
     /// # Errors
     /// When there is no such frame, or it is too long.
     pub fn hear(&mut self, bytes: &Bytes, said: &mut Vec<ToNode>) -> Result<(), Garbled> {

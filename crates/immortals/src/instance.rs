@@ -9,15 +9,15 @@ use storage::{Reader, Space, StoreError};
 
 use crate::base::{BaseRecord, BlobWriter, adopt, read_record, sweep};
 use crate::checkpoint::{Incoming, Outgoing};
-use crate::door::Door;
+use crate::door::Adapter;
 use crate::entry::{Entry, GenesisEnd, Inputs};
-use crate::io::{Diverged, Ground, Held, Input, Output, Peer, ReplicaStatus, Settings};
-use crate::ledger::{Ledger, Logged};
-use crate::office::Office;
+use crate::io::{Context, Diverged, Held, Input, Output, Peer, ReplicaStatus, Settings};
+use crate::ledger::{InputState, Logged};
+use crate::office::{Lead, Office};
 use crate::session::{Phase, Session};
 use crate::shelf::Shelf;
 use crate::stream::KeptLimits;
-use crate::voice::Voice;
+use crate::voice::OutputState;
 
 /// What an instance is made from.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct Instance {
     pub(crate) settings: Settings,
     limits: KeptLimits,
     /// As applied.
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: InputState,
     pub(crate) position: Position,
     /// Of the last entry that was applied.
     pub(crate) term: Term,
@@ -158,16 +158,51 @@ impl Instance {
     /// When the store fails.
     pub fn step(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
+        lead: Option<&mut Lead>,
+        input: Input,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.with_lead(lead, |instance| instance.step_either(ground, input, outputs))
+    }
+
+    fn with_lead<T>(&mut self, lead: Option<&mut Lead>, work: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(lead) = lead else { return work(self) };
+        self.office = lead.office.take();
+        let result = work(self);
+        lead.office = self.office.take();
+        result
+    }
+
+    /// This replica owns its group now, and has applied all that was committed before. To be followed by
+    /// [`Instance::settle`].
+    pub fn lead(
+        &mut self,
+        ground: &mut Context<'_>,
+        term: Term,
+        _outputs: &mut Vec<Output>,
+    ) -> Lead {
+        self.open_office(ground, term);
+        Lead { office: self.office.take() }
+    }
+
+    /// The ownership has ended: says what became of every request. To be followed by
+    /// [`Instance::settle`].
+    pub fn follow(&mut self, _ground: &mut Context<'_>, lead: Lead, outputs: &mut Vec<Output>) {
+        self.office = lead.office;
+        self.close_office(outputs);
+    }
+
+    fn step_either(
+        &mut self,
+        ground: &mut Context<'_>,
         input: Input,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         match input {
-            Input::Opened { term } => self.open_office(ground, term, outputs)?,
-            Input::Closed => self.close_office(outputs),
             Input::Settings(settings) => self.set(settings, outputs),
-            Input::Heard { program, bytes } => self.heard(ground, program, &bytes, outputs)?,
-            Input::Drained { program, bytes } => self.drained(program, bytes),
+            Input::Read { program, bytes } => self.heard(ground, program, &bytes, outputs)?,
+            Input::Written { program, bytes } => self.drained(program, bytes),
             Input::Detached { program } => {
                 self.detached(program, outputs);
             }
@@ -175,16 +210,16 @@ impl Instance {
             Input::PeerReached { replica } => self.tell_status(replica, outputs),
             Input::PeerLost { replica } => drop(self.known.remove(&replica)),
             Input::Between { from, message } => self.between(ground, from, message, outputs)?,
-            Input::NotHandedOver => {
+            Input::HandOverFailed => {
                 if let Some(office) = &mut self.office {
                     office.handing_since = 0;
                 }
             }
-            Input::Moved { group } => self.moved(ground, group, outputs)?,
-            Input::Ask { ticket, ask } => self.ask(ground, ticket, ask, outputs),
+            Input::OwnerChanged { group } => self.moved(ground, group, outputs)?,
+            Input::Request { ticket, request } => self.ask(ground, ticket, request, outputs),
             Input::Tick => self.tick(ground, outputs)?,
         }
-        self.settle(ground, outputs)
+        self.settle_either(ground, outputs)
     }
 
     /// An entry is committed. To be called for each, in order; [`Instance::settle`] after the last.
@@ -193,7 +228,21 @@ impl Instance {
     /// When the store fails.
     pub fn apply(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
+        lead: Option<&mut Lead>,
+        position: Position,
+        term: Term,
+        data: Option<Bytes>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.with_lead(lead, |instance| {
+            instance.apply_either(ground, position, term, data, outputs)
+        })
+    }
+
+    fn apply_either(
+        &mut self,
+        ground: &mut Context<'_>,
         position: Position,
         term: Term,
         data: Option<Bytes>,
@@ -241,7 +290,7 @@ impl Instance {
         BlobWriter::new(self.names)
     }
 
-    fn sweep(&mut self, ground: &mut Ground<'_>) -> Result<(), StoreError> {
+    fn sweep(&mut self, ground: &mut Context<'_>) -> Result<(), StoreError> {
         if !std::mem::replace(&mut self.swept, true) {
             sweep(ground.store, &ground.space, self.base.blob)?;
         }
@@ -272,7 +321,7 @@ impl Instance {
 
     fn genesis_came(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         (position, term): (Position, Term),
         first: bool,
         chunk: Bytes,
@@ -294,7 +343,7 @@ impl Instance {
         if last.is_some() {
             let mut writer = self.genesis.take().expect("it is there");
             let blob = Some(writer.blob());
-            let said = encode_voice(&Voice::default());
+            let said = encode_voice(&OutputState::default());
             let voice = writer.put_voice(ground.store, &ground.space, &said)?;
             let ledger = self.ledger.clone();
             let cells = Vec::new();
@@ -312,7 +361,7 @@ impl Instance {
     /// The base moves.
     pub(crate) fn adopt(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         mut record: BaseRecord,
     ) -> Result<(), StoreError> {
         let members = ground.entries.members_at(record.position);
@@ -334,7 +383,7 @@ impl Instance {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn write_base(&mut self, ground: &mut Ground<'_>) -> Result<Position, StoreError> {
+    pub fn write_base(&mut self, ground: &mut Context<'_>) -> Result<Position, StoreError> {
         if self.base_written != self.base.position {
             let record = self.base.clone();
             self.adopt(ground, record)?;
@@ -348,7 +397,16 @@ impl Instance {
     /// When the store fails.
     pub fn settle(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
+        lead: Option<&mut Lead>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.with_lead(lead, |instance| instance.settle_either(ground, outputs))
+    }
+
+    fn settle_either(
+        &mut self,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         self.sweep(ground)?;
@@ -359,7 +417,7 @@ impl Instance {
             && !session.out.is_empty()
         {
             let bytes = std::mem::take(&mut session.out);
-            outputs.push(Output::Tell { program: session.program, bytes });
+            outputs.push(Output::Write { program: session.program, bytes });
         }
         for state in std::mem::take(&mut self.discarded) {
             state.drop_all(ground.store, &ground.space)?;
@@ -378,7 +436,6 @@ impl Instance {
         space: &Space,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        self.close_office(outputs);
         self.close_session("RELOAD", "the state came anew from another replica", outputs);
         self.base = read_record(store, space)?;
         self.shelf = Shelf::open(store, space)?;
@@ -399,9 +456,21 @@ impl Instance {
     /// A program wants to attach. It is told why if it may not.
     pub fn attach(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
+        lead: Option<&mut Lead>,
         program: u64,
-        door: Door,
+        door: Adapter,
+        hello: Hello,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        self.with_lead(lead, |i| i.attach_either(ground, program, door, hello, outputs))
+    }
+
+    fn attach_either(
+        &mut self,
+        ground: &mut Context<'_>,
+        program: u64,
+        door: Adapter,
         hello: Hello,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
@@ -411,7 +480,7 @@ impl Instance {
         if let Some((code, text)) = self.why_not(&session) {
             self.note_for_ambrosias(&session, "turned away", &text, outputs);
             session.tell(&ToProgram::Error { code: code.into(), text });
-            outputs.push(Output::Tell { program, bytes: session.out });
+            outputs.push(Output::Write { program, bytes: session.out });
             outputs.push(Output::Close { program });
             return Ok(());
         }
@@ -420,7 +489,7 @@ impl Instance {
         session.careful = self.failing.1 > 0;
         session.backlog = self.log_bytes;
         self.session = Some(session);
-        self.settle(ground, outputs)
+        self.settle_either(ground, outputs)
     }
 
     /// A replica that was taken away keeps no program: it would be in the way of the next one if the
@@ -488,7 +557,7 @@ impl Instance {
         self.shelf.doubt();
         self.note_for_ambrosias(&session, "let go", text, outputs);
         session.tell(&ToProgram::Error { code: code.into(), text: text.into() });
-        outputs.push(Output::Tell { program: session.program, bytes: session.out });
+        outputs.push(Output::Write { program: session.program, bytes: session.out });
         outputs.push(Output::Close { program: session.program });
         self.discarded.extend(self.writing.take());
         self.forget_primary();
@@ -510,7 +579,7 @@ impl Instance {
 
     fn peer(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         from: ReplicaId,
         message: Peer,
         outputs: &mut Vec<Output>,
@@ -524,7 +593,7 @@ impl Instance {
                 self.show_difference(from, said, outputs);
                 Ok(())
             }
-            Peer::Shown { expected, found } => {
+            Peer::Difference { expected, found } => {
                 self.difference_shown(expected, found, outputs);
                 Ok(())
             }
@@ -541,20 +610,20 @@ impl Instance {
             Peer::Chunk { position, number, bytes, last } => {
                 self.chunk_came(ground, from, (position, number), &bytes, last, outputs)
             }
-            Peer::ChunkTaken { position, number } => {
+            Peer::ChunkStored { position, number } => {
                 self.chunk_taken(ground, from, position, number, outputs)
             }
-            Peer::WantCell { position, id } => {
+            Peer::WantBlock { position, id } => {
                 self.cell_wanted(ground, from, (position, id), outputs)
             }
-            Peer::Cell { position, id, piece } => {
-                self.cell_came(ground, from, (position, id, piece), outputs)
+            Peer::SpillBlock { position, id, run } => {
+                self.cell_came(ground, from, (position, id, run), outputs)
             }
         }
     }
 }
 
-pub(crate) fn encode_voice(voice: &Voice) -> Bytes {
+pub(crate) fn encode_voice(voice: &OutputState) -> Bytes {
     Bytes::from(postcard::to_stdvec(voice).expect("a voice encodes"))
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use storage::{Space, StateStore};
 
 use crate::base::BaseRecord;
-use crate::shelf::CellId;
-use crate::stream::Piece;
+use crate::shelf::SpillBlockId;
+use crate::stream::Run;
 
 /// What a person has set for an instance; the same on all replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub enum Standing {
 }
 
 /// What an instance needs of its node while it works.
-pub struct Ground<'a> {
+pub struct Context<'a> {
     pub now: Now,
     pub store: &'a mut dyn StateStore,
     pub space: Space,
@@ -81,19 +81,14 @@ pub struct Ground<'a> {
 /// Something that happened.
 #[derive(Debug)]
 pub enum Input {
-    /// This replica owns the group now, and has applied all that was committed before.
-    Opened {
-        term: Term,
-    },
-    Closed,
     Settings(Settings),
     /// Bytes of the attached program.
-    Heard {
+    Read {
         program: u64,
         bytes: Bytes,
     },
     /// So many of the bytes that a program was told have left.
-    Drained {
+    Written {
         program: u64,
         bytes: u64,
     },
@@ -118,21 +113,21 @@ pub enum Input {
         message: Between,
     },
     /// The [`Output::HandOver`] was not even begun: the log of that replica is too far behind at present.
-    NotHandedOver,
+    HandOverFailed,
     /// Another instance has another owner, or its node is reached again.
-    Moved {
+    OwnerChanged {
         group: GroupId,
     },
-    Ask {
+    Request {
         ticket: u64,
-        ask: Ask,
+        request: Request,
     },
     Tick,
 }
 
 /// What a person wants of the owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ask {
+pub enum Request {
     Checkpoint,
     /// To the replica on that node.
     Move {
@@ -152,7 +147,7 @@ pub enum Ask {
 
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Told {
+pub enum Response {
     Done {
         input: u64,
     },
@@ -169,7 +164,7 @@ pub enum Told {
 pub enum Output {
     /// To the group's log. They are applied in this order, or the ownership is lost.
     Propose(Bytes),
-    Tell {
+    Write {
         program: u64,
         bytes: Vec<Bytes>,
     },
@@ -188,9 +183,9 @@ pub enum Output {
     HandOver {
         to: ReplicaId,
     },
-    Answer {
+    Respond {
         ticket: u64,
-        told: Told,
+        response: Response,
     },
     /// For the log of the node.
     Note(String),
@@ -217,26 +212,26 @@ pub enum Peer {
         bytes: Bytes,
         last: Option<Box<BaseRecord>>,
     },
-    ChunkTaken {
+    ChunkStored {
         position: Position,
         number: u32,
     },
     /// A cell of that checkpoint is not on the shelf.
-    WantCell {
+    WantBlock {
         position: Position,
-        id: CellId,
+        id: SpillBlockId,
     },
-    Cell {
+    SpillBlock {
         position: Position,
-        id: CellId,
-        piece: Piece,
+        id: SpillBlockId,
+        run: Run,
     },
     /// The sender's program has diverged, and said this last.
     Differs {
-        said: Vec<Said>,
+        said: Vec<RecentOutput>,
     },
     /// The first difference.
-    Shown {
+    Difference {
         expected: String,
         found: String,
     },
@@ -246,7 +241,7 @@ pub enum Peer {
 
 /// Some outputs of a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct RecentOutput {
     pub destination: String,
     pub first: u64,
     pub messages: Bytes,
@@ -296,7 +291,7 @@ pub struct Diverged {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Between {
     /// How far are you with me?
-    Where { lane: Lane },
+    Probe { lane: Lane },
     Send {
         lane: Lane,
         /// The sender's name.
@@ -308,7 +303,7 @@ pub enum Between {
         messages: Bytes,
     },
     /// Durable up to `logged`. `again`: send from this number on, whatever was sent before.
-    Received { lane: Lane, logged: u64, again: Option<u64> },
+    Ack { lane: Lane, logged: u64, resend_from: Option<u64> },
 }
 
 /// Which of a sender's streams to one destination.

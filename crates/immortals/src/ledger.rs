@@ -41,7 +41,7 @@ pub(crate) const SENDERS_MAX: usize = 65_536;
 /// The sum of a log. The same on all replicas at the same position, but for inputs that were taken out
 /// and stand before a replica's checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
+pub struct InputState {
     /// How many inputs there are; the number of the last one.
     pub inputs: u64,
     /// Of the last inputs.
@@ -82,7 +82,7 @@ enum Fits {
     No,
 }
 
-impl Ledger {
+impl InputState {
     /// Takes an entry in. Blocks that do not fit (they never should come into a log) count for
     /// nothing, on every replica alike.
     ///
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn inputs_are_numbered_in_the_order_of_the_log() {
-        let mut ledger = Ledger::default();
+        let mut ledger = InputState::default();
         let logged = ledger.log(&inputs(&[(7, 1, 3), (8, 1, 2)])).unwrap();
         assert_eq!((logged.first, logged.count), (1, 5));
         let logged = ledger.log(&inputs(&[(7, 4, 1)])).unwrap();
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_message_that_came_before_or_too_early_counts_for_nothing() {
-        let mut ledger = Ledger::default();
+        let mut ledger = InputState::default();
         ledger.log(&inputs(&[(7, 1, 3)])).unwrap();
         for wrong in [3, 5] {
             let logged = ledger.log(&inputs(&[(7, wrong, 1), (8, wrong, 1)])).unwrap();
@@ -384,7 +384,7 @@ mod tests {
             let origin = Origin::Impulses { from: GroupId(7), session, first };
             one((SourceKind::Impulses, "a"), origin, &message)
         };
-        let mut ledger = Ledger::default();
+        let mut ledger = InputState::default();
         let counts: Vec<u64> =
             [(3, 1), (3, 2), (3, 2), (2, 1), (5, 1), (3, 3), (5, 2), (6, 4), (6, 6)]
                 .map(|(session, first)| ledger.log(&impulse(session, first)).unwrap().count)
@@ -418,7 +418,7 @@ mod tests {
         for (first, second, version, given_up) in
             [(outcomes[0], outcomes[1], 5, 0), (outcomes[1], outcomes[0], 2, 3)]
         {
-            let mut ledger = Ledger { program_version: 2, ..Ledger::default() };
+            let mut ledger = InputState { program_version: 2, ..InputState::default() };
             ledger.log(&inputs(&[(7, 1, 3)])).unwrap();
             let logged = ledger.log(&own(&Message::Upgrade { version: 5 })).unwrap();
             let upgrading = Upgrading { input: 4, from: 2, to: 5 };
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_second_upgrade_before_the_first_has_ended_is_taken_out() {
-        let mut ledger = Ledger { program_version: 2, ..Ledger::default() };
+        let mut ledger = InputState { program_version: 2, ..InputState::default() };
         ledger.log(&own(&Message::Upgrade { version: 5 })).unwrap();
         let second = ledger.log(&own(&Message::Upgrade { version: 6 })).unwrap();
         let upgrading = Upgrading { input: 1, from: 2, to: 5 };
@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_sender_that_is_forgotten_begins_anew_and_the_others_go_on() {
-        let mut ledger = Ledger::default();
+        let mut ledger = InputState::default();
         ledger.log(&inputs(&[(7, 1, 3), (8, 1, 2)])).unwrap();
         let (senders, directory) = (vec![GroupId(7)], Position(40));
         ledger.log(&Entry::Forget { senders, directory }).unwrap();
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn what_was_lost_counts_as_received_and_nothing_else_changes() {
-        let mut ledger = Ledger::default();
+        let mut ledger = InputState::default();
         ledger.log(&inputs(&[(7, 1, 3), (8, 1, 2)])).unwrap();
         let impulses = ImpulsesTaken { session: 4, last: 2 };
         ledger.impulses.insert(GroupId(7), impulses);
@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_out_before_a_checkpoint_is_forgotten() {
-        let mut ledger = Ledger::default();
+        let mut ledger = InputState::default();
         ledger.log(&inputs(&[(7, 1, 9)])).unwrap();
         for input in [3, 5, 7] {
             ledger.log(&Entry::Skip { input }).unwrap();
@@ -495,7 +495,7 @@ mod tests {
 
     #[test]
     fn an_input_that_was_taken_out_keeps_its_number() {
-        let mut ledger = Ledger::default();
+        let mut ledger = InputState::default();
         let logged = ledger.log(&inputs(&[(7, 1, 2), (8, 1, 2)])).unwrap();
         ledger.log(&Entry::Skip { input: 3 }).unwrap();
         let kinds: Vec<bool> = blocks(ledger.without_skipped(&logged).unwrap())

@@ -7,8 +7,8 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | [`Ledger`] | the sum of the log: the number of inputs, how far each sender has come. No program is needed |
-//! | [`Voice`] | the sum of what the program here has said: numbered streams, timers, a digest |
+//! | [`InputState`] | the sum of the log: the number of inputs, how far each sender has come. No program is needed |
+//! | [`OutputState`] | the sum of what the program here has said: numbered streams, timers, a digest |
 //! | `session` | the attached program: what it was told, what it confirmed |
 //! | `office` | what only the owner does: inputs into the log, receipts, sending |
 //! | `upgrade` | how programs of another version take over, or do not |
@@ -52,19 +52,20 @@ mod upgrade;
 mod voice;
 
 pub use attend::NAME_BYTES_MAX;
-pub use base::{BaseRecord, Blob, CHUNK_BYTES, VoicePieces, read_chunk, read_record};
-pub use door::{Door, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, NativeDoor};
+pub use base::{BaseRecord, Blob, CHUNK_BYTES, OutputPieces, read_chunk, read_record};
+pub use door::{Adapter, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, NativeAdapter};
 pub use entry::{ENTRY_BYTES_MAX, Entry, GenesisEnd, Inputs, Mark, Origin, UpgradeOutcome};
 pub use instance::{Instance, Options};
 pub use io::{
-    Ask, Between, Diverged, Entries, Ground, Held, Input, Lane, Output, Peer, ReplicaStatus, Said,
-    Settings, Standing, Told,
+    Between, Context, Diverged, Entries, Held, Input, Lane, Output, Peer, RecentOutput,
+    ReplicaStatus, Request, Response, Settings, Standing,
 };
-pub use ledger::{ImpulsesTaken, Ledger, Logged, Upgrading};
-pub use mind::Outgo;
+pub use ledger::{ImpulsesTaken, InputState, Logged, Upgrading};
+pub use mind::DestinationStatus;
+pub use office::Lead;
 pub use recording::Recording;
 pub use replay::{Difference, Event, Next, Reference, Replay, Wanted};
 pub use session::WINDOW_BYTES;
-pub use shelf::{CellId, ShelvedCell};
-pub use stream::{Cell, Kept, KeptLimits, Piece, Place, Stream};
-pub use voice::{Compared, Voice};
+pub use shelf::{SpillBlockId, SpilledBlock};
+pub use stream::{BlockKey, KeptLimits, KeptRun, Location, Run, Stream};
+pub use voice::{Compared, OutputState};

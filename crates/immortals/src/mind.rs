@@ -6,7 +6,8 @@ use protocol::immortal::ToProgram;
 use storage::StoreError;
 
 use crate::instance::Instance;
-use crate::io::{Ground, Output, Peer, ReplicaStatus, Settings};
+use crate::io::{Context, Output, Peer, ReplicaStatus, Settings};
+use crate::office::Lead;
 use crate::session::Phase;
 
 /// A status older than this counts for nothing, in microseconds.
@@ -20,10 +21,10 @@ const HAND_OVER_MICROS: u64 = 500_000;
 
 /// What was said to a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgo {
+pub struct DestinationStatus {
     pub to: String,
     /// How many messages.
-    pub said: u64,
+    pub sent: u64,
     pub confirmed: u64,
     /// What is not confirmed, in bytes, and how much of that is not in memory.
     pub kept_bytes: usize,
@@ -33,7 +34,7 @@ pub struct Outgo {
 impl Instance {
     pub(crate) fn tick(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let now = ground.now.steady_micros;
@@ -197,15 +198,21 @@ impl Instance {
 
     /// Whether the program here is the primary.
     pub fn is_primary(&self) -> bool {
-        self.office.as_ref().is_some_and(|office| office.is_primary)
+        self.session.as_ref().is_some_and(|session| session.is_primary)
+    }
+
+    /// When it is next to be stepped with [`crate::Input::Tick`], in steady microseconds: a time that
+    /// has passed means at the next tick, None that nothing waits for time.
+    pub fn next_wake(&self, _lead: Option<&Lead>) -> Option<u64> {
+        Some(0)
     }
 
     /// How it stands with each destination.
-    pub fn outputs(&self) -> Vec<Outgo> {
+    pub fn destinations(&self) -> Vec<DestinationStatus> {
         let Some(session) = &self.session else { return Vec::new() };
-        let streams = session.voice.streams.iter().map(|(name, stream)| Outgo {
+        let streams = session.voice.streams.iter().map(|(name, stream)| DestinationStatus {
             to: name.clone(),
-            said: stream.count,
+            sent: stream.count,
             confirmed: stream.confirmed,
             kept_bytes: stream.kept_bytes,
             on_disk_bytes: stream.shelved_bytes,
@@ -221,11 +228,6 @@ impl Instance {
     /// How far each sender has come in the log.
     pub fn senders(&self) -> impl Iterator<Item = (protocol::GroupId, u64)> {
         self.ledger.received.iter().map(|(group, last)| (*group, *last))
-    }
-
-    /// Nothing is on its way into the log.
-    pub fn is_idle(&self) -> bool {
-        self.office.as_ref().is_none_or(crate::office::Office::is_idle)
     }
 
     /// So that it knows at once who could become the primary, should it be the owner soon.

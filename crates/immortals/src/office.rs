@@ -12,7 +12,7 @@ use crate::credit::IMPULSE_BYTES_ALL_MAX;
 use crate::door::MESSAGE_BYTES_MAX;
 use crate::entry::{ENTRY_BYTES_MAX, Entry, Inputs, Mark, Origin, encode_inputs};
 use crate::instance::{Instance, bare};
-use crate::io::{Ask, Between, Ground, Lane, Output, Told};
+use crate::io::{Between, Context, Lane, Output, Request, Response};
 use crate::ledger::{Logged, SKIPPED_MAX};
 use crate::outgoing::{Line, WINDOW_BYTES};
 use crate::session::Phase;
@@ -95,6 +95,24 @@ struct Flying {
     receipts: Vec<(u64, Receipt)>,
 }
 
+/// What only the owner of an instance has, from [`Instance::lead`] to [`Instance::follow`].
+pub struct Lead {
+    pub(crate) office: Option<Office>,
+}
+
+impl Lead {
+    /// The names of the instances to which something was sent, or is to be sent, in this ownership.
+    pub fn destinations(&self) -> impl Iterator<Item = &str> {
+        let lines = self.office.iter().flat_map(|office| office.lines.keys());
+        lines.map(|(name, _)| name.as_str())
+    }
+
+    /// Nothing is on its way into the log.
+    pub fn is_idle(&self) -> bool {
+        self.office.as_ref().is_none_or(Office::is_idle)
+    }
+}
+
 pub(crate) struct Office {
     pub(crate) term: Term,
     /// Names the stream of impulses of this opening: higher than those of all before.
@@ -123,7 +141,7 @@ pub(crate) struct Office {
     /// Destinations to which there may be something to send: impulses, or what is numbered for good.
     pub(crate) touched: BTreeSet<(String, bool)>,
     /// Timers and results that this owner has put on their way into the log, and as which input
-    /// they came there. Kept until the program is told: only then its voice knows.
+    /// they came there. KeptRun until the program is told: only then its voice knows.
     resolved: BTreeMap<u64, Option<u64>>,
     /// The time of the instance, and when it was looked at, in steady microseconds.
     clock: (Moment, u64),
@@ -140,13 +158,7 @@ pub(crate) struct Office {
 }
 
 impl Instance {
-    pub(crate) fn open_office(
-        &mut self,
-        ground: &mut Ground<'_>,
-        term: Term,
-        outputs: &mut Vec<Output>,
-    ) -> Result<(), StoreError> {
-        self.close_office(outputs);
+    pub(crate) fn open_office(&mut self, ground: &mut Context<'_>, term: Term) {
         // A hand-over that came to nothing is followed by another opening in the same term.
         let openings = if self.openings.0 == term { self.openings.1 + 1 } else { 0 };
         self.openings = (term, openings);
@@ -177,23 +189,22 @@ impl Instance {
             handing_since: 0,
             moving: None,
         });
-        Ok(())
     }
 
     pub(crate) fn close_office(&mut self, outputs: &mut Vec<Output>) {
         self.forget_primary();
         let Some(office) = self.office.take() else { return };
         let flying = office.flying.into_iter().flat_map(|flying| flying.receipts);
-        let flying = flying.map(|(_, receipt)| (receipt, Told::Unknown));
+        let flying = flying.map(|(_, receipt)| (receipt, Response::Unknown));
         // What was not proposed surely did not happen.
         let waiting = office.pending.into_iter().filter_map(|waiting| match waiting {
-            Waiting::Inputs(pending) => Some((pending.receipt, Told::NotOwner)),
+            Waiting::Inputs(pending) => Some((pending.receipt, Response::NotOwner)),
             Waiting::Between(_) => None,
         });
         for (receipt, told) in flying.chain(waiting) {
             match receipt {
                 Receipt::Ticket(ticket) | Receipt::Skip { ticket, .. } => {
-                    outputs.push(Output::Answer { ticket, told });
+                    outputs.push(Output::Respond { ticket, response: told });
                 }
                 Receipt::Impulse { program, number } => {
                     self.tell_fate((program, number), Fate::Unknown, 0);
@@ -241,7 +252,7 @@ impl Instance {
     /// Brings everything on that an owner does.
     pub(crate) fn mind_office(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         if self.office.is_none() {
@@ -262,7 +273,7 @@ impl Instance {
     }
 
     /// True when the program has become the primary just now.
-    fn mind_primary(&mut self, ground: &Ground<'_>) -> bool {
+    fn mind_primary(&mut self, ground: &Context<'_>) -> bool {
         let (Some(office), Some(session)) = (&mut self.office, &mut self.session) else {
             return false;
         };
@@ -334,7 +345,7 @@ impl Instance {
         outputs.push(Output::Propose(entry.encode()));
     }
 
-    fn flush(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
+    fn flush(&mut self, ground: &Context<'_>, outputs: &mut Vec<Output>) {
         let says_nothing_sure = self.says_nothing_sure();
         let Some(office) = &mut self.office else { return };
         if self.session.as_ref().is_some_and(|session| session.backlog > BACKLOG_BYTES_MAX) {
@@ -376,7 +387,7 @@ impl Instance {
 
     /// What came without inputs for a while is logged all the same: so that standbys forget what is
     /// confirmed, and compare what was said.
-    pub(crate) fn mind_quiet(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
+    pub(crate) fn mind_quiet(&mut self, ground: &Context<'_>, outputs: &mut Vec<Output>) {
         let now = ground.now.steady_micros;
         let says_nothing_sure = self.says_nothing_sure();
         let Some(office) = &mut self.office else { return };
@@ -407,7 +418,7 @@ impl Instance {
                 Receipt::None => {}
                 Receipt::Sender { group, lane } => {
                     let logged = self.ledger.logged_of(group, lane);
-                    let message = Between::Received { lane, logged, again: None };
+                    let message = Between::Ack { lane, logged, resend_from: None };
                     outputs.push(Output::Between { to: group, message });
                 }
                 Receipt::Impulse { program, number } => {
@@ -419,13 +430,14 @@ impl Instance {
                 Receipt::Forgotten => office.forgetting.clear(),
                 Receipt::Resolved { id } => drop(office.resolved.insert(id, Some(input))),
                 Receipt::Ticket(ticket) => {
-                    outputs.push(Output::Answer { ticket, told: Told::Done { input } });
+                    outputs.push(Output::Respond { ticket, response: Response::Done { input } });
                 }
                 Receipt::Skip { ticket, input } => {
                     // What became of an upgrade may have been logged before.
                     let is_out = self.ledger.skipped.contains(&input);
-                    let told = if is_out { Told::Done { input } } else { upgrade_was_made(input) };
-                    outputs.push(Output::Answer { ticket, told });
+                    let told =
+                        if is_out { Response::Done { input } } else { upgrade_was_made(input) };
+                    outputs.push(Output::Respond { ticket, response: told });
                 }
             }
             input += count;
@@ -436,22 +448,22 @@ impl Instance {
 
     pub(crate) fn between(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         from: GroupId,
         message: Between,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         match message {
-            Between::Received { lane, logged, again } => {
+            Between::Ack { lane, logged, resend_from: again } => {
                 self.confirmed_by(ground, from, lane, (logged, again), outputs)?;
             }
-            Between::Where { lane } => {
+            Between::Probe { lane } => {
                 let takes = self.takes_from(ground.entries, from);
                 let Some(office) = &self.office else { return Ok(()) };
                 if office.accepting && takes {
                     let logged = self.ledger.logged_of(from, lane);
                     let next = office.next.get(&(from, lane)).copied().unwrap_or(logged + 1);
-                    let message = Between::Received { lane, logged, again: Some(next) };
+                    let message = Between::Ack { lane, logged, resend_from: Some(next) };
                     outputs.push(Output::Between { to: from, message });
                 }
             }
@@ -541,7 +553,7 @@ impl Instance {
     }
 
     /// The program's messages to itself go straight into its own log.
-    pub(crate) fn pump_own(&mut self, ground: &Ground<'_>) -> Result<(), StoreError> {
+    pub(crate) fn pump_own(&mut self, ground: &Context<'_>) -> Result<(), StoreError> {
         if self.says_nothing_sure() {
             return Ok(());
         }
@@ -568,7 +580,7 @@ impl Instance {
     }
 
     /// Timers whose time has come.
-    pub(crate) fn fire_timers(&mut self, ground: &Ground<'_>) {
+    pub(crate) fn fire_timers(&mut self, ground: &Context<'_>) {
         if self.says_nothing_sure() {
             return;
         }
@@ -597,40 +609,41 @@ impl Instance {
 
     pub(crate) fn ask(
         &mut self,
-        ground: &Ground<'_>,
+        ground: &Context<'_>,
         ticket: u64,
-        ask: Ask,
+        ask: Request,
         outputs: &mut Vec<Output>,
     ) {
-        let refused = |text: &str| Output::Answer { ticket, told: Told::Refused(text.into()) };
+        let refused =
+            |text: &str| Output::Respond { ticket, response: Response::Refused(text.into()) };
         let Some(office) = &mut self.office else {
-            outputs.push(Output::Answer { ticket, told: Told::NotOwner });
+            outputs.push(Output::Respond { ticket, response: Response::NotOwner });
             return;
         };
         match ask {
-            Ask::Checkpoint if self.session.is_none() => {
+            Request::Checkpoint if self.session.is_none() => {
                 let why =
                     "no program is attached to the owner's replica: start one beside that node";
                 outputs.push(refused(why));
             }
-            Ask::Checkpoint => {
+            Request::Checkpoint => {
                 self.checkpoint_wanted = true;
-                let told = Told::Done { input: self.ledger.inputs };
-                outputs.push(Output::Answer { ticket, told });
+                let told = Response::Done { input: self.ledger.inputs };
+                outputs.push(Output::Respond { ticket, response: told });
             }
-            Ask::Move { to } => self.move_to(ground, ticket, to, outputs),
-            Ask::Skip { input } => self.skip(ground, ticket, input, outputs),
-            Ask::Impulse { payload, .. } if payload.len() > MESSAGE_BYTES_MAX - 100 => {
+            Request::Move { to } => self.move_to(ground, ticket, to, outputs),
+            Request::Skip { input } => self.skip(ground, ticket, input, outputs),
+            Request::Impulse { payload, .. } if payload.len() > MESSAGE_BYTES_MAX - 100 => {
                 let text = format!("an impulse has up to {} bytes", MESSAGE_BYTES_MAX - 100);
                 outputs.push(refused(&text));
             }
-            Ask::Impulse { .. } if office.pending_bytes > PENDING_BYTES_MAX => {
+            Request::Impulse { .. } if office.pending_bytes > PENDING_BYTES_MAX => {
                 outputs.push(refused("too much waits for its log already: try again"));
             }
-            Ask::Impulse { .. } if !office.accepting => {
+            Request::Impulse { .. } if !office.accepting => {
                 outputs.push(refused(&self.why_not_accepting()));
             }
-            Ask::Impulse { from, method, payload } => {
+            Request::Impulse { from, method, payload } => {
                 let mut messages = Vec::new();
                 put_message(&mut messages, &Message::Impulse { method, payload });
                 let name = format!("client/{from}");
@@ -642,12 +655,12 @@ impl Instance {
     }
 
     /// Takes an input out, if no program has handled it: else copies would differ.
-    fn skip(&mut self, ground: &Ground<'_>, ticket: u64, input: u64, outputs: &mut Vec<Output>) {
+    fn skip(&mut self, ground: &Context<'_>, ticket: u64, input: u64, outputs: &mut Vec<Output>) {
         if self.ledger.skipped.len() >= SKIPPED_MAX {
             let why = format!("{SKIPPED_MAX} inputs were taken out: take a checkpoint first");
-            outputs.push(Output::Answer { ticket, told: Told::Refused(why) });
+            outputs.push(Output::Respond { ticket, response: Response::Refused(why) });
         } else if let Some(why) = self.why_not_skip(ground, input) {
-            outputs.push(Output::Answer { ticket, told: Told::Refused(why) });
+            outputs.push(Output::Respond { ticket, response: Response::Refused(why) });
         } else if let Some(upgrading) = self.ledger.upgrading.filter(|u| u.input == input) {
             self.skip_upgrade(ticket, upgrading, outputs);
         } else {
@@ -656,7 +669,7 @@ impl Instance {
         }
     }
 
-    fn why_not_skip(&self, ground: &Ground<'_>, input: u64) -> Option<String> {
+    fn why_not_skip(&self, ground: &Context<'_>, input: u64) -> Option<String> {
         if input == 0 || input > self.ledger.inputs {
             return Some(match self.ledger.inputs {
                 0 => "it has no inputs yet".to_owned(),
@@ -684,17 +697,19 @@ impl Instance {
 
     fn move_to(
         &mut self,
-        ground: &Ground<'_>,
+        ground: &Context<'_>,
         ticket: u64,
         to: ReplicaId,
         outputs: &mut Vec<Output>,
     ) {
         let told = if to == self.me {
-            Told::Done { input: self.ledger.inputs }
+            Response::Done { input: self.ledger.inputs }
         } else if !self.settings.replicas.contains(&to) {
-            Told::Refused("that node has no replica of it".into())
+            Response::Refused("that node has no replica of it".into())
         } else if !self.is_ready(to) {
-            Told::Refused("no program that has caught up is attached to that node's replica".into())
+            Response::Refused(
+                "no program that has caught up is attached to that node's replica".into(),
+            )
         } else {
             if let Some(office) = &mut self.office {
                 let now = ground.now.steady_micros;
@@ -702,9 +717,9 @@ impl Instance {
                 office.handing_since = now;
             }
             outputs.push(Output::HandOver { to });
-            Told::Done { input: self.ledger.inputs }
+            Response::Done { input: self.ledger.inputs }
         };
-        outputs.push(Output::Answer { ticket, told });
+        outputs.push(Output::Respond { ticket, response: told });
     }
 }
 

@@ -7,7 +7,7 @@ use protocol::GroupId;
 use storage::StoreError;
 
 use crate::instance::Instance;
-use crate::io::{Between, Ground, Lane, Output};
+use crate::io::{Between, Context, Lane, Output};
 
 /// So many bytes may be on their way to a destination without being confirmed.
 pub(crate) const WINDOW_BYTES: usize = 4 << 20;
@@ -92,7 +92,7 @@ impl Instance {
     /// When the store cannot be read.
     pub(crate) fn pump_all(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let Some(office) = self.office.as_mut().filter(|office| office.is_primary) else {
@@ -110,7 +110,7 @@ impl Instance {
     /// When the store cannot be read.
     pub(crate) fn pump(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         destination: &str,
         impulses: bool,
         outputs: &mut Vec<Output>,
@@ -143,7 +143,7 @@ impl Instance {
         match line.course {
             Course::Unknown => {
                 line.begin_anew(Course::Asked { at: now });
-                outputs.push(Output::Between { to, message: Between::Where { lane } });
+                outputs.push(Output::Between { to, message: Between::Probe { lane } });
             }
             Course::Asked { .. } => {}
             Course::Open { mut next } => {
@@ -174,7 +174,7 @@ impl Instance {
     /// A destination says how far it has come.
     pub(crate) fn confirmed_by(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         from: GroupId,
         lane: Lane,
         (logged, again): (u64, Option<u64>),
@@ -219,16 +219,10 @@ impl Instance {
         Ok(())
     }
 
-    /// To whom something was said, or is on its way, by this owner.
-    pub fn destinations(&self) -> impl Iterator<Item = &str> {
-        let lines = self.office.iter().flat_map(|office| office.lines.keys());
-        lines.map(|(name, _)| name.as_str())
-    }
-
     /// Another owner, or one that is reached again: it is asked how far it is.
     pub(crate) fn moved(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         group: GroupId,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
@@ -238,7 +232,7 @@ impl Instance {
     /// Asks again who does not answer.
     pub(crate) fn mind_lines(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let now = ground.now.steady_micros;
@@ -266,7 +260,7 @@ impl Instance {
 
     fn ask_anew(
         &mut self,
-        ground: &mut Ground<'_>,
+        ground: &mut Context<'_>,
         outputs: &mut Vec<Output>,
         which: impl Fn(&Line, &str, &dyn crate::io::Entries) -> bool,
     ) -> Result<(), StoreError> {

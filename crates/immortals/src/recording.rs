@@ -11,7 +11,7 @@ use storage::{Reader, Space, StoreError};
 
 use crate::base::{BaseRecord, read_chunk, read_voice};
 use crate::instance::Instance;
-use crate::voice::Voice;
+use crate::voice::OutputState;
 
 /// The version of these bytes.
 const VERSION: u32 = 3;
@@ -35,7 +35,7 @@ pub struct Recording {
     pub node: String,
     pub base: BaseRecord,
     /// What the program had said at the base; without the messages themselves.
-    pub voice: Voice,
+    pub voice: OutputState,
     /// How many inputs there were when it was asked for.
     pub inputs: u64,
     /// Inputs that were taken out.

@@ -11,13 +11,13 @@ use protocol::immortal::{
 };
 use protocol::{Moment, Position};
 
-use crate::door::{Door, FRAME_BYTES_MAX};
+use crate::door::{Adapter, FRAME_BYTES_MAX};
 use crate::entry::{Entry, Mark, Origin};
 use crate::io::describe;
-use crate::ledger::{Ledger, one_by_one};
+use crate::ledger::{InputState, one_by_one};
 use crate::recording::{Recorded, Recording};
 use crate::session::WINDOW_BYTES;
-use crate::voice::{Compared, Voice};
+use crate::voice::{Compared, OutputState};
 
 /// So many of the last messages are shown where a program differs.
 const SHOWN_MAX: usize = 20;
@@ -87,12 +87,12 @@ struct Delivery {
 pub struct Replay {
     recording: Recording,
     wanted: Wanted,
-    door: Door,
+    door: Adapter,
     hello: Option<Hello>,
-    voice: Voice,
-    ledger: Ledger,
+    voice: OutputState,
+    ledger: InputState,
     /// Knows what was taken out.
-    applied: Ledger,
+    applied: InputState,
     position: Position,
     next_chunk: u32,
     is_loaded: bool,
@@ -123,7 +123,7 @@ impl Replay {
     pub fn new(
         recording: Recording,
         wanted: Wanted,
-        door: Door,
+        door: Adapter,
         against: Option<Reference>,
     ) -> Self {
         let base = &recording.base;
@@ -133,7 +133,7 @@ impl Replay {
             hello: None,
             voice: recording.voice.clone(),
             ledger: base.ledger.clone(),
-            applied: Ledger { skipped: recording.skipped.clone(), ..Ledger::default() },
+            applied: InputState { skipped: recording.skipped.clone(), ..InputState::default() },
             position: base.position,
             next_chunk: 0,
             is_loaded: false,
@@ -265,7 +265,7 @@ impl Replay {
     /// The version to which a program that can do both is brought before the first input.
     fn upgrades_at_once(&self) -> Option<u64> {
         let hello = self.hello.as_ref()?;
-        let native = matches!(self.door, Door::Native(_));
+        let native = matches!(self.door, Adapter::Native(_));
         let wants = self.wanted.test_upgrade && hello.upgrade_to != hello.program_version;
         (native && wants).then_some(hello.upgrade_to)
     }

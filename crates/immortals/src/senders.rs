@@ -13,7 +13,7 @@ use protocol::immortal::{BlockHead, Garbled, SourceKind, skip_messages};
 
 use crate::entry::{Entry, Origin};
 use crate::instance::Instance;
-use crate::io::{Between, Entries, Ground, Lane, Output, Standing};
+use crate::io::{Between, Context, Entries, Lane, Output, Standing};
 use crate::ledger::{SENDERS_MANY, SENDERS_MAX};
 use crate::office::{Office, PENDING_BYTES_MAX, Pending, Receipt};
 
@@ -109,10 +109,10 @@ impl Instance {
         let known = office.next.get(&(from, lane)).copied();
         let next = known.unwrap_or(if logged == 0 { floor } else { logged + 1 });
         if first > next {
-            return Ok(Some(Between::Received { lane, logged, again: Some(next) }));
+            return Ok(Some(Between::Ack { lane, logged, resend_from: Some(next) }));
         }
         if first + count <= next {
-            return Ok(Some(Between::Received { lane, logged, again: None }));
+            return Ok(Some(Between::Ack { lane, logged, resend_from: None }));
         }
         let skip = next - first;
         let messages = if skip == 0 { messages } else { skip_messages(&messages, skip)? };
@@ -134,7 +134,7 @@ impl Instance {
         Ok(None)
     }
 
-    pub(crate) fn mind_senders(&mut self, ground: &Ground<'_>, outputs: &mut Vec<Output>) {
+    pub(crate) fn mind_senders(&mut self, ground: &Context<'_>, outputs: &mut Vec<Output>) {
         let Some(office) = &mut self.office else { return };
         if self.ledger.senders_count() < SENDERS_MANY || !office.is_idle() {
             return;

@@ -10,13 +10,13 @@ use protocol::{GroupId, Moment, Position, Term};
 use storage::{Space, StateStore, StoreError};
 
 use crate::base::{BaseRecord, read_chunk, read_voice};
-use crate::door::{Door, FRAME_BYTES_MAX};
+use crate::door::{Adapter, FRAME_BYTES_MAX};
 use crate::entry::{Entry, Mark, Origin};
-use crate::io::Ground;
-use crate::ledger::{Ledger, Logged, one_by_one};
-use crate::shelf::ShelvedCell;
+use crate::io::Context;
+use crate::ledger::{InputState, Logged, one_by_one};
+use crate::shelf::SpilledBlock;
 use crate::stream::{KeptLimits, copied_if_short};
-use crate::voice::{Compared, Voice};
+use crate::voice::{Compared, OutputState};
 
 /// So many bytes of inputs may be on their way to a program.
 pub const WINDOW_BYTES: usize = 4 << 20;
@@ -63,7 +63,7 @@ pub(crate) struct Taking {
     pub(crate) request: u64,
     pub(crate) position: Position,
     pub(crate) term: Term,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: InputState,
     pub(crate) since: u64,
     /// Its outputs up to there, once it has begun to answer.
     pub(crate) spoken: Option<Spoken>,
@@ -79,7 +79,7 @@ pub(crate) struct Taking {
 pub(crate) struct Spoken {
     /// The voice, encoded.
     pub(crate) voice: Bytes,
-    pub(crate) cells: Vec<ShelvedCell>,
+    pub(crate) cells: Vec<SpilledBlock>,
 }
 
 /// The end of a checkpoint after which something may still be said that is not in it.
@@ -114,19 +114,19 @@ pub(crate) struct Recent {
 
 pub(crate) struct Session {
     pub(crate) program: u64,
-    pub(crate) door: Door,
+    pub(crate) door: Adapter,
     pub(crate) hello: Hello,
     /// Of the instance itself, for self-calls.
     own_group: GroupId,
     pub(crate) phase: Phase,
-    pub(crate) voice: Voice,
+    pub(crate) voice: OutputState,
     limits: KeptLimits,
     /// The version of its state.
     pub(crate) version: u64,
     /// How far the log was read for it.
     pub(crate) position: Position,
     term: Term,
-    ledger: Ledger,
+    ledger: InputState,
     portions: VecDeque<Portion>,
     /// The last input that was in the state it began with.
     began: u64,
@@ -174,7 +174,7 @@ impl Session {
     pub(crate) fn new(
         (own_group, own): (GroupId, &str),
         program: u64,
-        door: Door,
+        door: Adapter,
         hello: Hello,
         limits: KeptLimits,
         now: u64,
@@ -186,12 +186,12 @@ impl Session {
             hello,
             own_group,
             phase: Phase::Waiting,
-            voice: Voice::default().of(own, limits),
+            voice: OutputState::default().of(own, limits),
             limits,
             version,
             position: Position(0),
             term: Term(0),
-            ledger: Ledger::default(),
+            ledger: InputState::default(),
             portions: VecDeque::new(),
             began: 0,
             told: 0,
@@ -296,8 +296,8 @@ impl Session {
     /// When the log holds what cannot be read; that is a mistake of ours.
     pub(crate) fn feed(
         &mut self,
-        ground: &Ground<'_>,
-        applied: &Ledger,
+        ground: &Context<'_>,
+        applied: &InputState,
         name: &str,
         end: (Position, Term),
     ) -> Result<Fed, Garbled> {
@@ -379,7 +379,7 @@ impl Session {
 
     /// An upgrade comes next that it cannot make: it is let go when another program has made it, and goes
     /// on when none could.
-    fn waits_for_upgrade(&self, applied: &Ledger) -> bool {
+    fn waits_for_upgrade(&self, applied: &InputState) -> bool {
         let (Some(upgrading), Some(next)) = (&applied.upgrading, self.portions.front()) else {
             return false;
         };
@@ -395,7 +395,7 @@ impl Session {
     /// A node that has just begun reads its own log, and hears from an owner what it lacks: a program that
     /// came meanwhile is not told that this is all. What is committed later belongs to no replay, or it
     /// might never end.
-    fn mind_end_of_replay(&mut self, ground: &Ground<'_>, logged: u64, applied_to: Position) {
+    fn mind_end_of_replay(&mut self, ground: &Context<'_>, logged: u64, applied_to: Position) {
         let Phase::Replaying { goal, until, .. } = &mut self.phase else { return };
         *goal = goal.or_else(|| ground.entries.known_committed());
         if until.is_none() && goal.is_some_and(|goal| applied_to >= goal) {
@@ -411,7 +411,7 @@ impl Session {
         &mut self,
         (position, term): (Position, Term),
         bytes: Bytes,
-        applied: &Ledger,
+        applied: &InputState,
         name: &str,
     ) -> Result<Fed, Garbled> {
         self.backlog = self.backlog.saturating_sub(bytes.len() as u64);
@@ -439,7 +439,7 @@ impl Session {
         }
     }
 
-    fn queue(&mut self, logged: &Logged, applied: &Ledger) -> Result<(), Garbled> {
+    fn queue(&mut self, logged: &Logged, applied: &InputState) -> Result<(), Garbled> {
         let blocks = applied.without_skipped(logged)?;
         let Logged { first, count, time, .. } = *logged;
         let mut resolved = applied.resolved_by_skipped(logged);
@@ -653,11 +653,11 @@ fn has_upgrade(bytes: &Bytes) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::door::NativeDoor;
+    use crate::door::NativeAdapter;
 
     #[test]
     fn what_is_remembered_does_not_hold_the_buffer_it_came_in() {
-        let door = Door::Native(NativeDoor::default());
+        let door = Adapter::Native(NativeAdapter::default());
         let hello = Hello {
             version_min: 1,
             version_max: 1,

@@ -18,21 +18,21 @@ use storage::{Batch, Reader, Space, StateStore, StoreError};
 
 use crate::base::{FAMILY_CELL, FAMILY_CELL_HEAD};
 use crate::instance::Instance;
-use crate::io::Ground;
-use crate::stream::{Cell, Found, Piece, Stream};
-use crate::voice::Voice;
+use crate::io::Context;
+use crate::stream::{BlockKey, Found, Run, Stream};
+use crate::voice::OutputState;
 
 /// Names a cell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct CellId {
+pub struct SpillBlockId {
     pub destination: String,
-    pub cell: Cell,
+    pub cell: BlockKey,
 }
 
 /// The part of a cell that is needed of the shelf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShelvedCell {
-    pub id: CellId,
+pub struct SpilledBlock {
+    pub id: SpillBlockId,
     pub first: u64,
     pub count: u64,
 }
@@ -49,7 +49,7 @@ struct Head {
 /// What is on the shelf.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
-    cells: BTreeMap<CellId, Head>,
+    cells: BTreeMap<SpillBlockId, Head>,
     /// There may be some to which nobody refers.
     is_doubtful: bool,
 }
@@ -79,7 +79,7 @@ impl Shelf {
         self.is_doubtful = true;
     }
 
-    pub(crate) fn has(&self, wanted: &ShelvedCell) -> bool {
+    pub(crate) fn has(&self, wanted: &SpilledBlock) -> bool {
         self.cells.get(&wanted.id).is_some_and(|head| head.first <= wanted.first)
     }
 
@@ -89,12 +89,12 @@ impl Shelf {
         &mut self,
         store: &mut dyn StateStore,
         space: &Space,
-        cells: Vec<(CellId, Piece)>,
+        cells: Vec<(SpillBlockId, Run)>,
     ) -> Result<(), StoreError> {
         let mut batch = Batch::new();
-        for (id, Piece { first, count, messages }) in cells {
+        for (id, Run { first, count, messages }) in cells {
             // Somebody else may refer to more of it.
-            if self.has(&ShelvedCell { id: id.clone(), first, count }) {
+            if self.has(&SpilledBlock { id: id.clone(), first, count }) {
                 continue;
             }
             let head = Head { first, count, crc: crc32fast::hash(&messages) };
@@ -115,8 +115,8 @@ impl Shelf {
         &mut self,
         store: &mut dyn StateStore,
         space: &Space,
-        wanted: &[ShelvedCell],
-        voice: Option<&mut Voice>,
+        wanted: &[SpilledBlock],
+        voice: Option<&mut OutputState>,
     ) -> Result<(), StoreError> {
         let Some(voice) = voice else { return Ok(()) };
         for cell in wanted {
@@ -135,8 +135,8 @@ impl Shelf {
         &self,
         store: &dyn Reader,
         space: &Space,
-        id: &CellId,
-    ) -> Result<Option<Piece>, StoreError> {
+        id: &SpillBlockId,
+    ) -> Result<Option<Run>, StoreError> {
         let Some(Head { first, count, crc }) = self.cells.get(id).copied() else { return Ok(None) };
         let bytes = store.get(&space.key(FAMILY_CELL, &rest_of(id)))?;
         let messages = Bytes::from(bytes.unwrap_or_default());
@@ -146,7 +146,7 @@ impl Shelf {
                 id.destination
             )));
         }
-        Ok(Some(Piece { first, count, messages }))
+        Ok(Some(Run { first, count, messages }))
     }
 
     /// Some messages of a stream, wherever they are.
@@ -159,16 +159,16 @@ impl Shelf {
         space: &Space,
         (destination, stream): (&str, &Stream),
         next: u64,
-    ) -> Result<Option<Piece>, StoreError> {
+    ) -> Result<Option<Run>, StoreError> {
         let astray = |why: Garbled| StoreError(format!("what is kept for '{destination}': {why}"));
         let (cell, first, count) = match stream.find(next).map_err(astray)? {
             None => return Ok(None),
             Some(Found::Here(piece)) => return Ok(Some(piece)),
             Some(Found::Shelved { cell, first, count }) => (cell, first, count),
         };
-        let id = CellId { destination: destination.to_owned(), cell };
+        let id = SpillBlockId { destination: destination.to_owned(), cell };
         let has_all =
-            |whole: &Piece| whole.first <= first && first + count <= whole.first + whole.count;
+            |whole: &Run| whole.first <= first && first + count <= whole.first + whole.count;
         let whole = self.read(store, space, &id)?.filter(has_all);
         let Some(whole) = whole else {
             return Err(StoreError(format!(
@@ -176,13 +176,13 @@ impl Shelf {
             )));
         };
         let messages = skip_messages(&whole.messages, first - whole.first).map_err(astray)?;
-        Ok(Some(Piece { first, count, messages }))
+        Ok(Some(Run { first, count, messages }))
     }
 }
 
 impl Instance {
     /// Puts on the shelf what is too much for memory, and removes from it what nobody needs.
-    pub(crate) fn mind_shelf(&mut self, ground: &mut Ground<'_>) -> Result<(), StoreError> {
+    pub(crate) fn mind_shelf(&mut self, ground: &mut Context<'_>) -> Result<(), StoreError> {
         let mut gone = Vec::new();
         if let Some(session) = &mut self.session {
             gone = std::mem::take(&mut session.voice.gone);
@@ -207,8 +207,8 @@ impl Instance {
         ground.store.write(batch)
     }
 
-    fn refers_to(&self, id: &CellId) -> bool {
-        let among = |cells: &[ShelvedCell]| cells.binary_search_by(|cell| cell.id.cmp(id)).is_ok();
+    fn refers_to(&self, id: &SpillBlockId) -> bool {
+        let among = |cells: &[SpilledBlock]| cells.binary_search_by(|cell| cell.id.cmp(id)).is_ok();
         let session = self.session.as_ref();
         let taking = session.and_then(|session| session.taking.as_ref()?.spoken.as_ref());
         let coming = self.incoming.as_ref().and_then(|incoming| incoming.whole.as_ref());
@@ -223,18 +223,18 @@ impl Instance {
 }
 
 /// The rest of a cell's key.
-fn rest_of(id: &CellId) -> Vec<u8> {
+fn rest_of(id: &SpillBlockId) -> Vec<u8> {
     let mut rest = id.cell.at.to_be_bytes().to_vec();
     rest.extend_from_slice(&id.cell.crc.to_be_bytes());
     rest.extend_from_slice(id.destination.as_bytes());
     rest
 }
 
-fn id_of(rest: &[u8]) -> Option<CellId> {
+fn id_of(rest: &[u8]) -> Option<SpillBlockId> {
     let (at, rest) = rest.split_first_chunk()?;
     let (crc, destination) = rest.split_first_chunk()?;
-    let cell = Cell { at: u64::from_be_bytes(*at), crc: u32::from_be_bytes(*crc) };
-    Some(CellId { destination: String::from_utf8(destination.to_vec()).ok()?, cell })
+    let cell = BlockKey { at: u64::from_be_bytes(*at), crc: u32::from_be_bytes(*crc) };
+    Some(SpillBlockId { destination: String::from_utf8(destination.to_vec()).ok()?, cell })
 }
 
 #[cfg(test)]
@@ -249,8 +249,8 @@ mod tests {
         let mut store = MemoryStore::new();
         let space = Space { group: GroupId(7), generation: 1 };
         let mut shelf = Shelf::open(&store, &space).unwrap();
-        let id = CellId { destination: "b".into(), cell: Cell { at: 100, crc: 7 } };
-        let piece = |first, messages| Piece { first, count: 9 - first, messages };
+        let id = SpillBlockId { destination: "b".into(), cell: BlockKey { at: 100, crc: 7 } };
+        let piece = |first, messages| Run { first, count: 9 - first, messages };
         let (whole, rest) = (Bytes::from_static(b"all of it"), Bytes::from_static(b"the rest"));
         shelf.put(&mut store, &space, vec![(id.clone(), piece(5, rest.clone()))]).unwrap();
         shelf.put(&mut store, &space, vec![(id.clone(), piece(2, whole.clone()))]).unwrap();

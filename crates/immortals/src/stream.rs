@@ -32,7 +32,7 @@ const KEPT_BYTES_MAX: usize = 4 << 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeptLimits {
     /// A cell ends when it has so many; a message that is as long has one of its own.
-    pub cell: usize,
+    pub block: usize,
     /// More in memory goes to the shelf, where it makes whole cells.
     pub memory: usize,
     /// More in memory all the same, or more in all: nothing more should be said.
@@ -43,7 +43,7 @@ pub struct KeptLimits {
 impl Default for KeptLimits {
     fn default() -> Self {
         Self {
-            cell: CELL_BYTES,
+            block: CELL_BYTES,
             memory: KEPT_IN_MEMORY_BYTES,
             memory_max: KEPT_IN_MEMORY_BYTES_MAX,
             all_max: KEPT_BYTES_MAX,
@@ -53,27 +53,27 @@ impl Default for KeptLimits {
 
 /// Some messages that are kept, all of one cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KeptRun {
     pub first: u64,
     pub count: u64,
     /// The cell's place in the stream: how many bytes were said before it.
     pub cell: u64,
-    pub place: Place,
+    pub place: Location,
     /// They are the last of the cell, and this is the CRC-32 of all that was said up to its end.
     pub ends: Option<u32>,
 }
 
 /// Where they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
+pub enum Location {
     Memory(Bytes),
-    Shelf { bytes: usize },
+    Spilled { bytes: usize },
 }
 
 /// A cell of a stream. With its checksum, since a program that is not deterministic says something else in
 /// the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Cell {
+pub struct BlockKey {
     /// How many bytes were said before it.
     pub at: u64,
     /// CRC-32 of all that was said up to its end, from the first message of the stream on.
@@ -82,7 +82,7 @@ pub struct Cell {
 
 /// Some messages, to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
+pub struct Run {
     pub first: u64,
     pub count: u64,
     pub messages: Bytes,
@@ -91,10 +91,10 @@ pub struct Piece {
 /// Where the next messages to be sent are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    Here(Piece),
+    Here(Run),
     /// They are in that cell.
     Shelved {
-        cell: Cell,
+        cell: BlockKey,
         first: u64,
         count: u64,
     },
@@ -114,16 +114,16 @@ pub struct Stream {
     /// Confirmed up to here; may be ahead of `count` in replay.
     pub confirmed: u64,
     /// What is not confirmed.
-    pub kept: VecDeque<Kept>,
+    pub kept: VecDeque<KeptRun>,
     pub kept_bytes: usize,
     /// So many of those are on the shelf.
     pub shelved_bytes: usize,
 }
 
-impl Kept {
+impl KeptRun {
     /// Its cell, if it is the last of it.
-    fn whole_cell(&self) -> Option<Cell> {
-        Some(Cell { at: self.cell, crc: self.ends? })
+    fn whole_cell(&self) -> Option<BlockKey> {
+        Some(BlockKey { at: self.cell, crc: self.ends? })
     }
 }
 
@@ -198,11 +198,11 @@ impl Stream {
         let messages = copied_if_short(messages);
         self.kept_bytes += messages.len();
         let (first, count, cell) = (first + skip, count - skip, self.cell);
-        self.kept.push_back(Kept {
+        self.kept.push_back(KeptRun {
             first,
             count,
             cell,
-            place: Place::Memory(messages),
+            place: Location::Memory(messages),
             ends: None,
         });
         Ok(())
@@ -213,7 +213,7 @@ impl Stream {
     ///
     /// # Errors
     /// Never for messages that [`Stream::keep`] took.
-    pub fn confirm(&mut self, up_to: u64, gone: &mut Vec<Cell>) -> Result<usize, Garbled> {
+    pub fn confirm(&mut self, up_to: u64, gone: &mut Vec<BlockKey>) -> Result<usize, Garbled> {
         let before = self.kept_bytes;
         self.confirmed = self.confirmed.max(up_to);
         while let Some(kept) = self.kept.front_mut() {
@@ -222,7 +222,7 @@ impl Stream {
             }
             let skip = self.confirmed + 1 - kept.first;
             if skip < kept.count {
-                if let Place::Memory(messages) = &mut kept.place {
+                if let Location::Memory(messages) = &mut kept.place {
                     let rest = skip_messages(messages, skip)?;
                     self.kept_bytes -= messages.len() - rest.len();
                     *messages = rest;
@@ -231,8 +231,8 @@ impl Stream {
                 break;
             }
             match &kept.place {
-                Place::Memory(messages) => self.kept_bytes -= messages.len(),
-                Place::Shelf { bytes } => {
+                Location::Memory(messages) => self.kept_bytes -= messages.len(),
+                Location::Spilled { bytes } => {
                     self.kept_bytes -= bytes;
                     self.shelved_bytes -= bytes;
                     gone.extend(kept.whole_cell());
@@ -258,13 +258,13 @@ impl Stream {
         let skip = next.saturating_sub(kept.first);
         let (first, count) = (kept.first + skip, kept.count - skip);
         Ok(Some(match &kept.place {
-            Place::Memory(messages) if skip == 0 => {
-                Found::Here(Piece { first, count, messages: messages.clone() })
+            Location::Memory(messages) if skip == 0 => {
+                Found::Here(Run { first, count, messages: messages.clone() })
             }
-            Place::Memory(messages) => {
-                Found::Here(Piece { first, count, messages: skip_messages(messages, skip)? })
+            Location::Memory(messages) => {
+                Found::Here(Run { first, count, messages: skip_messages(messages, skip)? })
             }
-            Place::Shelf { .. } => {
+            Location::Spilled { .. } => {
                 let cell = kept.whole_cell().ok_or_else(|| Garbled::expected("a whole cell"))?;
                 Found::Shelved { cell, first, count }
             }
@@ -278,53 +278,53 @@ impl Stream {
 
     /// What is to go to the shelf next, with its cell: the last whole cell that is in memory, since the
     /// first ones are the first to be sent.
-    pub fn shelve(&mut self) -> Option<(Cell, Piece)> {
-        let in_memory = |kept: &Kept| matches!(kept.place, Place::Memory(_));
+    pub fn shelve(&mut self) -> Option<(BlockKey, Run)> {
+        let in_memory = |kept: &KeptRun| matches!(kept.place, Location::Memory(_));
         let last = self.kept.iter().rposition(|kept| in_memory(kept) && kept.ends.is_some())?;
         self.shelve_up_to(last)
     }
 
     /// The same for that cell, if it is a whole one that is in memory.
-    pub fn shelve_cell(&mut self, cell: Cell) -> Option<Piece> {
+    pub fn shelve_cell(&mut self, cell: BlockKey) -> Option<Run> {
         let end = self.kept.partition_point(|kept| kept.cell <= cell.at);
         let last = end.checked_sub(1)?;
         let kept = &self.kept[last];
-        let in_memory = matches!(kept.place, Place::Memory(_));
+        let in_memory = matches!(kept.place, Location::Memory(_));
         let found = kept.whole_cell() == Some(cell) && in_memory;
         found.then(|| self.shelve_up_to(last))?.map(|(_, piece)| piece)
     }
 
-    fn shelve_up_to(&mut self, last: usize) -> Option<(Cell, Piece)> {
+    fn shelve_up_to(&mut self, last: usize) -> Option<(BlockKey, Run)> {
         let cell = self.kept[last].whole_cell()?;
         let before = self.kept.range(..=last).rev().take_while(|kept| kept.cell == cell.at).count();
         let start = last + 1 - before;
         let mut messages = Vec::new();
         let (first, mut count) = (self.kept[start].first, 0);
         for kept in self.kept.drain(start..=last) {
-            if let Place::Memory(bytes) = kept.place {
+            if let Location::Memory(bytes) = kept.place {
                 messages.extend_from_slice(&bytes);
                 count += kept.count;
             }
         }
         let bytes = messages.len();
         self.shelved_bytes += bytes;
-        let (place, ends) = (Place::Shelf { bytes }, Some(cell.crc));
-        self.kept.insert(start, Kept { first, count, cell: cell.at, place, ends });
-        Some((cell, Piece { first, count, messages: messages.into() }))
+        let (place, ends) = (Location::Spilled { bytes }, Some(cell.crc));
+        self.kept.insert(start, KeptRun { first, count, cell: cell.at, place, ends });
+        Some((cell, Run { first, count, messages: messages.into() }))
     }
 
     /// The cells on the shelf, with the first message and the count of what is still kept of each.
-    pub fn shelved(&self) -> impl Iterator<Item = (Cell, u64, u64)> {
+    pub fn shelved(&self) -> impl Iterator<Item = (BlockKey, u64, u64)> {
         let kept = self.kept.iter();
-        kept.filter(|kept| matches!(kept.place, Place::Shelf { .. }))
+        kept.filter(|kept| matches!(kept.place, Location::Spilled { .. }))
             .filter_map(|kept| Some((kept.whole_cell()?, kept.first, kept.count)))
     }
 
     /// Something of that cell is kept on the shelf.
-    pub fn has_shelved(&self, cell: Cell) -> bool {
+    pub fn has_shelved(&self, cell: BlockKey) -> bool {
         let place = self.kept.partition_point(|kept| kept.cell < cell.at);
         let kept = self.kept.get(place).filter(|kept| kept.whole_cell() == Some(cell));
-        kept.is_some_and(|kept| matches!(kept.place, Place::Shelf { .. }))
+        kept.is_some_and(|kept| matches!(kept.place, Location::Spilled { .. }))
     }
 
     /// Leaves out what is kept for sending, so that only the sums stay.
@@ -417,7 +417,7 @@ mod tests {
         }
         assert!(all.windows(2).all(|two| two[0].0.at > two[1].0.at));
         assert!(all.iter().all(|(cell, _)| stream.has_shelved(*cell)));
-        let other = Cell { crc: all[0].0.crc ^ 1, ..all[0].0 };
+        let other = BlockKey { crc: all[0].0.crc ^ 1, ..all[0].0 };
         assert!(!stream.has_shelved(other) && stream.shelve_cell(other).is_none());
         // Each message is there, once.
         let mut next = 1;

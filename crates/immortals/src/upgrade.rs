@@ -19,7 +19,7 @@ use protocol::immortal::{Garbled, Status};
 
 use crate::entry::{Entry, UpgradeOutcome};
 use crate::instance::Instance;
-use crate::io::{Output, Told};
+use crate::io::{Output, Response};
 use crate::ledger::Upgrading;
 use crate::office::Receipt;
 use crate::stream::copied_if_short;
@@ -175,7 +175,7 @@ impl Instance {
         let input = upgrading.input;
         let ending = self.office.as_ref().and_then(|office| office.upgrade.ending);
         if ending == Some((input, false)) {
-            outputs.push(Output::Answer { ticket, told: upgrade_was_made(input) });
+            outputs.push(Output::Respond { ticket, response: upgrade_was_made(input) });
             return;
         }
         self.give_up_upgrade(upgrading, Receipt::Skip { ticket, input }, outputs);
@@ -287,6 +287,6 @@ impl Instance {
 }
 
 /// Why an upgrade is not taken out.
-pub(crate) fn upgrade_was_made(input: u64) -> Told {
-    Told::Refused(format!("a program has made the upgrade of input {input} already"))
+pub(crate) fn upgrade_was_made(input: u64) -> Response {
+    Response::Refused(format!("a program has made the upgrade of input {input} already"))
 }

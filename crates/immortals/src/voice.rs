@@ -11,8 +11,8 @@ use protocol::Moment;
 use protocol::immortal::{Garbled, skip_messages};
 use serde::{Deserialize, Serialize};
 
-use crate::shelf::{CellId, ShelvedCell};
-use crate::stream::{KeptLimits, Piece, Stream, extend};
+use crate::shelf::{SpillBlockId, SpilledBlock};
+use crate::stream::{KeptLimits, Run, Stream, extend};
 
 /// How many points at which outputs can be compared are remembered.
 const POINTS_MAX: usize = 4_096;
@@ -28,7 +28,7 @@ const AWAITS: &str = "\u{0}awaits";
 
 /// The sum of what was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Voice {
+pub struct OutputState {
     pub streams: BTreeMap<String, Stream>,
     /// Timers and when they fire, and side effects (None).
     pub awaits: BTreeMap<u64, Option<Moment>>,
@@ -54,7 +54,7 @@ pub struct Voice {
     limits: KeptLimits,
     /// Of these cells nothing is kept any more.
     #[serde(skip)]
-    pub(crate) gone: Vec<CellId>,
+    pub(crate) gone: Vec<SpillBlockId>,
     /// Cells were looked for, and there are no more of them before so much is in memory.
     #[serde(skip)]
     all_short: usize,
@@ -71,7 +71,7 @@ pub enum Compared {
     Forgotten,
 }
 
-impl Voice {
+impl OutputState {
     /// Of the instance with that name.
     pub(crate) fn of(self, own: &str, limits: KeptLimits) -> Self {
         Self { own: own.to_owned(), limits, ..self }
@@ -105,7 +105,7 @@ impl Voice {
                 self.stream_points.push_back((destination.to_owned(), number, crc));
             }
         }
-        let kept = stream.keep(count, bytes, self.limits.cell)?;
+        let kept = stream.keep(count, bytes, self.limits.block)?;
         self.kept_bytes += kept;
         let after = part(destination, stream.count, stream.crc);
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
@@ -115,7 +115,7 @@ impl Voice {
     /// What a receiver has confirmed need not be kept.
     ///
     /// # Errors
-    /// Never for messages that [`Voice::send`] took.
+    /// Never for messages that [`OutputState::send`] took.
     pub fn confirmed(&mut self, destination: &str, up_to: u64) -> Result<(), Garbled> {
         if !self.streams.contains_key(destination) {
             self.streams.insert(destination.to_owned(), Stream::default());
@@ -125,7 +125,8 @@ impl Voice {
         let mut gone = Vec::new();
         self.kept_bytes -= stream.confirm(up_to, &mut gone)?;
         self.shelved_bytes -= shelved - stream.shelved_bytes;
-        let gone = gone.into_iter().map(|cell| CellId { destination: destination.into(), cell });
+        let gone =
+            gone.into_iter().map(|cell| SpillBlockId { destination: destination.into(), cell });
         self.gone.extend(gone);
         Ok(())
     }
@@ -157,21 +158,21 @@ impl Voice {
     }
 
     /// What is to go to the shelf because there is too much in memory.
-    pub(crate) fn shelve(&mut self) -> Vec<(CellId, Piece)> {
+    pub(crate) fn shelve(&mut self) -> Vec<(SpillBlockId, Run)> {
         let limit = self.limits.memory;
-        self.all_short = self.all_short.min(self.memory() + self.limits.cell);
+        self.all_short = self.all_short.min(self.memory() + self.limits.block);
         if self.memory() <= limit.max(self.all_short) {
             return Vec::new();
         }
         // An eighth more than need be, so that it is not looked at with each message.
         let wanted = limit - limit / 8;
         let cells = self.shelve_down_to(wanted);
-        self.all_short = if self.memory() > wanted { self.memory() + self.limits.cell } else { 0 };
+        self.all_short = if self.memory() > wanted { self.memory() + self.limits.block } else { 0 };
         cells
     }
 
     /// Whole cells, of the streams of which most is in memory first, until no more than that is.
-    pub(crate) fn shelve_down_to(&mut self, bytes: usize) -> Vec<(CellId, Piece)> {
+    pub(crate) fn shelve_down_to(&mut self, bytes: usize) -> Vec<(SpillBlockId, Run)> {
         let mut cells = Vec::new();
         let mut more = self.memory().saturating_sub(bytes);
         let mut streams: Vec<(&String, &mut Stream)> = self.streams.iter_mut().collect();
@@ -182,25 +183,25 @@ impl Voice {
             {
                 more = more.saturating_sub(piece.messages.len());
                 self.shelved_bytes += piece.messages.len();
-                cells.push((CellId { destination: name.clone(), cell }, piece));
+                cells.push((SpillBlockId { destination: name.clone(), cell }, piece));
             }
         }
         cells
     }
 
     /// That cell goes to the shelf, if it is in memory.
-    pub(crate) fn shelve_cell(&mut self, id: &CellId) -> Option<Piece> {
+    pub(crate) fn shelve_cell(&mut self, id: &SpillBlockId) -> Option<Run> {
         let piece = self.streams.get_mut(&id.destination)?.shelve_cell(id.cell)?;
         self.shelved_bytes += piece.messages.len();
         Some(piece)
     }
 
     /// All cells that are on the shelf, in order.
-    pub(crate) fn shelved(&self) -> Vec<ShelvedCell> {
+    pub(crate) fn shelved(&self) -> Vec<SpilledBlock> {
         let all = self.streams.iter().flat_map(|(name, stream)| {
             stream.shelved().map(|(cell, first, count)| {
-                let id = CellId { destination: name.clone(), cell };
-                ShelvedCell { id, first, count }
+                let id = SpillBlockId { destination: name.clone(), cell };
+                SpilledBlock { id, first, count }
             })
         });
         all.collect()
@@ -238,7 +239,7 @@ impl Voice {
     /// All inputs up to there are handled and all that follows from them was said.
     pub fn done(&mut self, input: u64) {
         self.done = input;
-        // Said twice, the first time counts: it is what others compare with.
+        // RecentOutput twice, the first time counts: it is what others compare with.
         if self.points.back().is_some_and(|(last, _)| *last == input) {
             return;
         }
@@ -324,7 +325,7 @@ mod tests {
     use protocol::immortal::{Message, put_message};
 
     use super::*;
-    use crate::stream::{Found, Place};
+    use crate::stream::{Found, Location};
 
     fn said(count: u64) -> Bytes {
         let mut out = Vec::new();
@@ -337,14 +338,14 @@ mod tests {
 
     #[test]
     fn what_is_confirmed_is_forgotten_also_in_the_middle_of_a_piece() {
-        let mut voice = Voice::default();
+        let mut voice = OutputState::default();
         voice.send("b", 5, said(5), false).unwrap();
         voice.send("b", 5, said(5), false).unwrap();
         voice.confirmed("b", 7).unwrap();
         let stream = &voice.streams["b"];
         assert_eq!((stream.floor(), stream.kept.len()), (8, 1));
         let found = stream.find(9).unwrap();
-        assert!(matches!(found, Some(Found::Here(Piece { first: 9, count: 2, .. }))), "{found:?}");
+        assert!(matches!(found, Some(Found::Here(Run { first: 9, count: 2, .. }))), "{found:?}");
         assert_eq!(stream.find(11).unwrap(), None);
         voice.confirmed("b", 10).unwrap();
         assert_eq!((voice.kept_bytes, voice.streams["b"].floor()), (0, 11));
@@ -354,9 +355,9 @@ mod tests {
     fn what_is_kept_does_not_hold_the_buffer_it_came_in() {
         let short = said(3);
         let buffer = Bytes::from([&short[..], &[0; 1 << 20][..]].concat());
-        let mut voice = Voice::default();
+        let mut voice = OutputState::default();
         voice.send("b", 3, buffer.slice(..short.len()), false).unwrap();
-        assert_eq!(voice.streams["b"].kept[0].place, Place::Memory(short));
+        assert_eq!(voice.streams["b"].kept[0].place, Location::Memory(short));
         assert!(buffer.is_unique());
     }
 
@@ -364,8 +365,8 @@ mod tests {
     fn after_there_were_only_short_cells_whole_ones_are_looked_for_again() {
         let one = said(1).len();
         let (cell, memory, memory_max) = (10 * one, 50 * one, 105 * one);
-        let limits = KeptLimits { cell, memory, memory_max, all_max: 1_000 * one };
-        let mut voice = Voice::default().of("a", limits);
+        let limits = KeptLimits { block: cell, memory, memory_max, all_max: 1_000 * one };
+        let mut voice = OutputState::default().of("a", limits);
         for number in 0..100 {
             voice.send(&format!("b{number}"), 1, said(1), false).unwrap();
         }
@@ -383,7 +384,7 @@ mod tests {
 
     #[test]
     fn what_was_confirmed_before_it_is_said_again_is_not_kept() {
-        let mut voice = Voice::default();
+        let mut voice = OutputState::default();
         voice.confirmed("b", 3).unwrap();
         voice.send("b", 2, said(2), false).unwrap();
         assert_eq!(voice.kept_bytes, 0);
@@ -393,7 +394,7 @@ mod tests {
 
     #[test]
     fn the_digest_does_not_depend_on_how_messages_were_cut_into_pieces() {
-        let (mut one, mut two) = (Voice::default(), Voice::default());
+        let (mut one, mut two) = (OutputState::default(), OutputState::default());
         one.send("b", 4, said(4), false).unwrap();
         one.send("c", 1, said(1), false).unwrap();
         let all = said(4);
@@ -415,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_timer_that_the_log_has_fired_is_not_awaited_again_in_replay() {
-        let mut voice = Voice::default();
+        let mut voice = OutputState::default();
         voice.resolved(1);
         voice.await_for(1, Some(Moment(5)));
         voice.await_for(2, None);

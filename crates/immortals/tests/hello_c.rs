@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions};
+use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
 use protocol::immortal::{
     BlockHead, Message, SourceKind, ToNode, ToProgram, messages, put_block_head, put_message,
 };
@@ -42,7 +42,7 @@ struct Hello {
     stdin: ChildStdin,
     hears: TcpStream,
     tells: TcpStream,
-    door: AmbrosiaDoor,
+    door: AmbrosiaAdapter,
     /// What was heard and not yet looked at.
     said: Vec<ToNode>,
 }
@@ -62,7 +62,7 @@ impl Hello {
         let (hears, _) = receives.accept().unwrap();
         let (tells, _) = sends.accept().unwrap();
         hears.set_read_timeout(Some(PATIENCE)).unwrap();
-        let door = AmbrosiaDoor::new(AmbrosiaOptions {
+        let door = AmbrosiaAdapter::new(AmbrosiaOptions {
             instance: role.to_owned(),
             active_active,
             committer_id: -5,

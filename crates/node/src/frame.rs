@@ -164,7 +164,7 @@ pub(crate) enum Question {
     /// To the directory: an encoded `DirectoryCommand`.
     Directory(Bytes),
     /// To the owner of an instance.
-    Immortal(immortals::Ask),
+    Immortal(immortals::Request),
     /// How an instance is, as its owner knows it.
     ImmortalStatus,
 }
@@ -181,7 +181,7 @@ impl Question {
     /// Whether it may be asked twice. An impulse from outside has no number by which a second one
     /// would be known.
     pub(crate) fn is_repeatable(&self) -> bool {
-        !matches!(self, Self::Immortal(immortals::Ask::Impulse { .. }))
+        !matches!(self, Self::Immortal(immortals::Request::Impulse { .. }))
     }
 }
 

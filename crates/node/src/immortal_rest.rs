@@ -302,17 +302,17 @@ impl Node {
         only(request, &[Method::Post])?;
         let body = if request.body.is_empty() { json!({}) } else { parse_body(&request.body)? };
         let ask = match verb {
-            "checkpoint" => immortals::Ask::Checkpoint,
+            "checkpoint" => immortals::Request::Checkpoint,
             "release" => return self.release(purpose, group),
             "skip" => {
                 let input = number(&body, "input")?.ok_or_else(|| bad("'input' is needed"))?;
-                immortals::Ask::Skip { input }
+                immortals::Request::Skip { input }
             }
             "move" => {
                 let node = body["node"].as_str().ok_or_else(|| bad("'node' is needed"))?;
                 let members = self.map.members.iter();
                 let to = members.filter(|(_, m)| m.node_id == node).map(|(id, _)| *id).next();
-                immortals::Ask::Move { to: to.ok_or_else(|| self.no_such_node(&body["node"]))? }
+                immortals::Request::Move { to: to.ok_or_else(|| self.no_such_node(&body["node"]))? }
             }
             "impulses" => {
                 let method = body["method"].as_i64().ok_or_else(|| bad("'method' is a number"))?;
@@ -321,7 +321,7 @@ impl Node {
                     value => serde_json::to_vec(value).expect("a value is JSON"),
                 };
                 let from = body["from"].as_str().unwrap_or("rest").to_owned();
-                immortals::Ask::Impulse { from, method, payload: payload.into() }
+                immortals::Request::Impulse { from, method, payload: payload.into() }
             }
             _ => {
                 return Err(Problem::not_found(format!(
@@ -349,15 +349,15 @@ impl Node {
         Ok(())
     }
 
-    pub(crate) fn asked_response(&self, group: GroupId, told: immortals::Told) -> Response {
+    pub(crate) fn asked_response(&self, group: GroupId, told: immortals::Response) -> Response {
         match told {
-            immortals::Told::Done { input } => Response::json(200, &json!({ "input": input })),
-            immortals::Told::Refused(why) => {
+            immortals::Response::Done { input } => Response::json(200, &json!({ "input": input })),
+            immortals::Response::Refused(why) => {
                 let text = format!("{}: {why}", self.name_of_instance(group));
                 Problem::new(Code::Refused, text).with_outcome(Outcome::NotApplied).into()
             }
-            immortals::Told::NotOwner => Problem::internal("an owner that is none").into(),
-            immortals::Told::Unknown => {
+            immortals::Response::NotOwner => Problem::internal("an owner that is none").into(),
+            immortals::Response::Unknown => {
                 let name = self.name_of_instance(group);
                 let text = format!(
                     "{name} got another owner while this was on its way into the log: it may have \
@@ -468,11 +468,11 @@ impl Node {
             state["inputs"] = json!(instance.inputs());
             state["upgradeGivenUp"] = json!(instance.has_given_up_the_upgrade());
             state["waitsFor"] = json!(instance.waits_for());
-            let outputs = instance.outputs();
+            let outputs = instance.destinations();
             let outputs = outputs.iter().map(|outgo| {
                 json!({
                     "to": outgo.to,
-                    "said": outgo.said,
+                    "said": outgo.sent,
                     "confirmed": outgo.confirmed,
                     "keptBytes": outgo.kept_bytes,
                     "onDiskBytes": outgo.on_disk_bytes,

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use immortals::{Between, Entries, Ground, Instance, Peer, Settings, Standing};
+use immortals::{Between, Context, Entries, Instance, Lead, Peer, Settings, Standing};
 use protocol::{GroupId, Now, Position, ReplicaId, Term};
 use replication::{CommittedData, Group, Members};
-use storage::{Batch, LogRecord, Reader, Space, StateStore, StoreError};
+use storage::{Batch, LogRecord, Space, StateStore, StoreError};
 
 use crate::directory::Directory;
 use crate::frame::{Frame, Told};
@@ -19,6 +19,8 @@ use crate::replica::{self, Machine, Replica};
 /// An instance and what the node remembers of it.
 pub(crate) struct Resident {
     pub(crate) instance: Instance,
+    /// While this replica owns it.
+    lead: Option<Lead>,
     /// Memberships and from where on they are in force; the first is in force at the base.
     members: Vec<(Position, Members)>,
     /// Confirmed when a quorum has it in memory.
@@ -101,6 +103,7 @@ impl Resident {
         let base = instance.base().0;
         Self {
             instance,
+            lead: None,
             members: vec![(base, members)],
             memory,
             outputs: Vec::new(),
@@ -125,8 +128,9 @@ impl Resident {
             CommittedData::Empty => None,
         };
         let log = Log::without_map(group, &self.members);
-        let mut ground = Ground { now: Now::default(), store, space: *space, entries: &log };
-        self.instance.apply(&mut ground, position, term, data, &mut self.outputs)?;
+        let mut ground = Context { now: Now::default(), store, space: *space, entries: &log };
+        let (lead, outputs) = (self.lead.as_mut(), &mut self.outputs);
+        self.instance.apply(&mut ground, lead, position, term, data, outputs)?;
         self.stand(group);
         Ok(())
     }
@@ -139,7 +143,7 @@ impl Resident {
         space: &Space,
     ) -> Result<(Position, Term, Members), StoreError> {
         let log = Log::without_map(group, &self.members);
-        let mut ground = Ground { now: Now::default(), store, space: *space, entries: &log };
+        let mut ground = Context { now: Now::default(), store, space: *space, entries: &log };
         self.instance.write_base(&mut ground)?;
         let (position, term) = self.instance.base();
         Ok((position, term, members_at(&self.members, position).clone()))
@@ -148,11 +152,17 @@ impl Resident {
     /// Another replica's state has taken the place of this one's.
     pub(crate) fn installed(
         &mut self,
-        store: &dyn Reader,
+        store: &mut dyn StateStore,
+        group: &Group,
         space: &Space,
         members: Members,
     ) -> Result<(), StoreError> {
-        self.instance.installed(store, space, &mut self.outputs)?;
+        if let Some(lead) = self.lead.take() {
+            let log = Log::without_map(group, &self.members);
+            let mut ground = Context { now: Now::default(), store, space: *space, entries: &log };
+            self.instance.follow(&mut ground, lead, &mut self.outputs);
+        }
+        self.instance.installed(store.view().as_ref(), space, &mut self.outputs)?;
         self.members = vec![(self.instance.base().0, members)];
         Ok(())
     }
@@ -179,11 +189,18 @@ impl Node {
         }
     }
 
+    fn lead_of(&self, group: GroupId) -> Option<&Lead> {
+        match &self.replicas.get(&group)?.machine {
+            Machine::Instance(resident) => resident.lead.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Lets an instance do something, with all that it needs of its node.
     pub(crate) fn with_instance(
         &mut self,
         group: GroupId,
-        work: impl FnOnce(&mut Instance, &mut Ground<'_>) -> Result<(), StoreError>,
+        work: impl FnOnce(&mut Instance, &mut Context<'_>, Option<&mut Lead>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let directory = self.replicas.get(&GroupId::DIRECTORY);
         let directory = directory.map_or(Position(0), |it| it.group.applied_position());
@@ -193,8 +210,8 @@ impl Node {
         let (members, map) = (&resident.members, Some(&self.map));
         let log = Log { group: consensus, members, map, directory };
         let mut ground =
-            Ground { now: self.now, store: &mut *self.store, space: *space, entries: &log };
-        work(&mut resident.instance, &mut ground)?;
+            Context { now: self.now, store: &mut *self.store, space: *space, entries: &log };
+        work(&mut resident.instance, &mut ground, resident.lead.as_mut())?;
         resident.stand(consensus);
         Ok(())
     }
@@ -205,9 +222,46 @@ impl Node {
         input: immortals::Input,
     ) -> Result<(), StoreError> {
         let mut outputs = Vec::new();
-        self.with_instance(group, |instance, ground| instance.step(ground, input, &mut outputs))?;
+        self.with_instance(group, |instance, ground, lead| {
+            instance.step(ground, lead, input, &mut outputs)
+        })?;
         self.instance_outputs(group, outputs);
         Ok(())
+    }
+
+    pub(crate) fn instance_leads(&mut self, group: GroupId, term: Term) -> Result<(), StoreError> {
+        let (mut outputs, mut begun) = (Vec::new(), None);
+        self.with_instance(group, |instance, ground, _| {
+            let mut lead = instance.lead(ground, term, &mut outputs);
+            instance.settle(ground, Some(&mut lead), &mut outputs)?;
+            begun = Some(lead);
+            Ok(())
+        })?;
+        if let Some(resident) = self.resident_mut(group) {
+            resident.lead = begun;
+        }
+        self.instance_outputs(group, outputs);
+        Ok(())
+    }
+
+    pub(crate) fn instance_follows(&mut self, group: GroupId) -> Result<(), StoreError> {
+        let Some(lead) = self.resident_mut(group).and_then(|it| it.lead.take()) else {
+            return Ok(());
+        };
+        let mut outputs = Vec::new();
+        self.with_instance(group, |instance, ground, _| {
+            instance.follow(ground, lead, &mut outputs);
+            instance.settle(ground, None, &mut outputs)
+        })?;
+        self.instance_outputs(group, outputs);
+        Ok(())
+    }
+
+    fn resident_mut(&mut self, group: GroupId) -> Option<&mut Resident> {
+        match &mut self.replicas.get_still(group)?.machine {
+            Machine::Instance(resident) => Some(resident),
+            _ => None,
+        }
     }
 
     /// After entries were applied.
@@ -217,7 +271,9 @@ impl Node {
             Some(Machine::Instance(resident)) => std::mem::take(&mut resident.outputs),
             _ => return Ok(()),
         };
-        self.with_instance(group, |instance, ground| instance.settle(ground, &mut outputs))?;
+        self.with_instance(group, |instance, ground, lead| {
+            instance.settle(ground, lead, &mut outputs)
+        })?;
         self.instance_outputs(group, outputs);
         Ok(())
     }
@@ -232,7 +288,7 @@ impl Node {
         use immortals::Output as Out;
         match output {
             Out::Propose(entry) => self.propose_input(group, entry),
-            Out::Tell { program, bytes } => {
+            Out::Write { program, bytes } => {
                 self.outputs.push(Output::ProgramTell { program, bytes });
             }
             Out::Close { program } => {
@@ -244,7 +300,7 @@ impl Node {
             }
             Out::Between { to, message } => self.send_between(group, to, message),
             Out::HandOver { to } => self.hand_over_instance(group, to),
-            Out::Answer { ticket, told } => self.answer_ask(group, ticket, told),
+            Out::Respond { ticket, response: told } => self.answer_ask(group, ticket, told),
             Out::Accepting => self.accepts(group),
             Out::Repro { name, text } => self.outputs.push(Output::Repro { name, text }),
             Out::Note(text) => self.note(Level::Info, text),
@@ -265,7 +321,7 @@ impl Node {
         if self.immortals.open.remove(&group).is_some() {
             self.immortals.accepting.remove(&group);
             // The instance itself answers what was asked: it knows what is on its way into the log.
-            self.agenda.push_back(Agenda::Instance(group, immortals::Input::Closed));
+            self.agenda.push_back(Agenda::Follow(group));
         }
     }
 
@@ -274,7 +330,7 @@ impl Node {
         let asks = self.immortals.asks.range((group, 0)..=(group, u64::MAX));
         for number in asks.map(|(number, _)| *number).collect::<Vec<_>>() {
             let origin = self.immortals.asks.remove(&number).expect("it was listed");
-            let answer = self.asked_response(group, immortals::Told::Unknown);
+            let answer = self.asked_response(group, immortals::Response::Unknown);
             self.reply(origin, Told::Response(answer));
         }
     }
@@ -283,7 +339,7 @@ impl Node {
     fn hand_over_instance(&mut self, group: GroupId, to: ReplicaId) {
         if !self.is_close(group, to) {
             // It is tried again at the next tick.
-            let input = immortals::Input::NotHandedOver;
+            let input = immortals::Input::HandOverFailed;
             return self.agenda.push_back(Agenda::Instance(group, input));
         }
         let name = self.map.node_id(to).unwrap_or("?").to_owned();
@@ -319,8 +375,7 @@ impl Node {
                     && !self.is_stopping() =>
                 {
                     self.immortals.open.insert(group, term);
-                    let input = immortals::Input::Opened { term };
-                    self.agenda.push_back(Agenda::Instance(group, input));
+                    self.agenda.push_back(Agenda::Lead(group, term));
                     let text = format!("owner of {} in term {term}", self.name_of_instance(group));
                     self.note(Level::Debug, text);
                 }
@@ -403,14 +458,14 @@ impl Node {
         }
         let moved = std::mem::take(&mut self.immortals.moved);
         for own in self.immortals.open.keys() {
-            let Some(instance) = self.instance(*own) else { continue };
-            let spoken_to: BTreeSet<GroupId> = instance
+            let Some(lead) = self.lead_of(*own) else { continue };
+            let spoken_to: BTreeSet<GroupId> = lead
                 .destinations()
                 .filter_map(|name| Some(self.map.registry.instances.get(name)?.group))
                 .filter(|group| moved.contains(group))
                 .collect();
             for group in spoken_to {
-                let input = immortals::Input::Moved { group };
+                let input = immortals::Input::OwnerChanged { group };
                 self.agenda.push_back(Agenda::Instance(*own, input));
             }
         }
@@ -428,20 +483,21 @@ impl Node {
 
     // Asks of people.
 
-    pub(crate) fn ask_instance(&mut self, group: GroupId, origin: Origin, ask: immortals::Ask) {
+    pub(crate) fn ask_instance(&mut self, group: GroupId, origin: Origin, ask: immortals::Request) {
         if !self.immortals.open.contains_key(&group) {
             return self.reply(origin, Told::NotOwner);
         }
         self.immortals.next_ask += 1;
         let ticket = self.immortals.next_ask;
         self.immortals.asks.insert((group, ticket), origin);
-        self.agenda.push_back(Agenda::Instance(group, immortals::Input::Ask { ticket, ask }));
+        self.agenda
+            .push_back(Agenda::Instance(group, immortals::Input::Request { ticket, request: ask }));
     }
 
-    fn answer_ask(&mut self, group: GroupId, ticket: u64, told: immortals::Told) {
+    fn answer_ask(&mut self, group: GroupId, ticket: u64, told: immortals::Response) {
         if let Some(origin) = self.immortals.asks.remove(&(group, ticket)) {
             let answer = match told {
-                immortals::Told::NotOwner => Told::NotOwner,
+                immortals::Response::NotOwner => Told::NotOwner,
                 told => Told::Response(self.asked_response(group, told)),
             };
             self.reply(origin, answer);

@@ -57,8 +57,12 @@ pub(crate) enum Agenda {
     Route(u64),
     Told(u64, Told),
     Instance(GroupId, immortals::Input),
+    /// The replica here owns an instance from now on.
+    Lead(GroupId, protocol::Term),
+    /// It does not any more.
+    Follow(GroupId),
     /// A program wants to be a copy of an instance.
-    Attach(GroupId, u64, Box<(immortals::Door, protocol::immortal::Hello)>),
+    Attach(GroupId, u64, Box<(immortals::Adapter, protocol::immortal::Hello)>),
     /// Something was proposed: consensus is to be asked again.
     Again,
 }
@@ -267,6 +271,8 @@ impl Node {
                     Agenda::Attach(group, program, named) => {
                         self.attach(group, program, named.0, named.1)?;
                     }
+                    Agenda::Lead(group, term) => self.instance_leads(group, term)?,
+                    Agenda::Follow(group) => self.instance_follows(group)?,
                     Agenda::Again => {}
                 }
             }

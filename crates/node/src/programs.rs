@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions};
-use immortals::{Door, NativeDoor};
+use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
+use immortals::{Adapter, NativeAdapter};
 use protocol::GroupId;
 use protocol::immortal::{HELLO_BYTES_MAX, Hello, ToNode, ToProgram, VERSION, split_frame};
 use storage::StoreError;
@@ -56,7 +56,7 @@ impl Node {
             .and_then(|replica| replica.upgrade_version)
             .or(entry.options.upgrade_version)
             .unwrap_or(version);
-        let mut door = AmbrosiaDoor::new(AmbrosiaOptions {
+        let mut door = AmbrosiaAdapter::new(AmbrosiaOptions {
             instance: name.clone(),
             active_active: entry.options.active_active,
             committer_id: i32::try_from(group.0).unwrap_or(1),
@@ -70,7 +70,7 @@ impl Node {
         let Some(ToNode::Hello(hello)) = said.into_iter().next() else {
             return self.outputs.push(Output::ProgramClose { program });
         };
-        self.introduce(program, Door::Ambrosia(Box::new(door)), hello);
+        self.introduce(program, Adapter::Ambrosia(Box::new(door)), hello);
     }
 
     /// The group of the instance that a program is attached to.
@@ -85,7 +85,7 @@ impl Node {
         match self.programs.get_mut(&program) {
             None => {}
             Some(Program::Attached(group)) => {
-                let input = immortals::Input::Heard { program, bytes };
+                let input = immortals::Input::Read { program, bytes };
                 self.agenda.push_back(Agenda::Instance(*group, input));
             }
             Some(Program::Nameless(buffer)) => {
@@ -94,7 +94,7 @@ impl Node {
                     Ok(None) => {}
                     Ok(Some(Ok(ToNode::Hello(hello)))) => {
                         let rest = buffer.split().freeze();
-                        self.introduce(program, Door::Native(NativeDoor::default()), hello);
+                        self.introduce(program, Adapter::Native(NativeAdapter::default()), hello);
                         if !rest.is_empty() {
                             self.program_said(program, rest);
                         }
@@ -114,7 +114,7 @@ impl Node {
 
     pub(crate) fn program_drained(&mut self, program: u64, bytes: u64) {
         if let Some(Program::Attached(group)) = self.programs.get(&program) {
-            let input = immortals::Input::Drained { program, bytes };
+            let input = immortals::Input::Written { program, bytes };
             self.agenda.push_back(Agenda::Instance(*group, input));
         }
     }
@@ -127,7 +127,7 @@ impl Node {
     }
 
     /// It has said who it is.
-    fn introduce(&mut self, program: u64, door: Door, hello: Hello) {
+    fn introduce(&mut self, program: u64, door: Adapter, hello: Hello) {
         if hello.version_min > VERSION || hello.version_max < VERSION {
             let text = format!(
                 "this node speaks version {VERSION} of the immortal protocol, the program versions {} \
@@ -163,7 +163,7 @@ impl Node {
         self.agenda.push_back(Agenda::Attach(group, program, Box::new((door, hello))));
     }
 
-    fn turn_away(&mut self, program: u64, mut door: Door, code: &str, text: String) {
+    fn turn_away(&mut self, program: u64, mut door: Adapter, code: &str, text: String) {
         self.programs.remove(&program);
         if !door.confirms() {
             // It cannot be told why.
@@ -180,12 +180,12 @@ impl Node {
         &mut self,
         group: GroupId,
         program: u64,
-        door: Door,
+        door: Adapter,
         hello: Hello,
     ) -> Result<(), StoreError> {
         let mut outputs = Vec::new();
-        self.with_instance(group, |instance, ground| {
-            instance.attach(ground, program, door, hello, &mut outputs)
+        self.with_instance(group, |instance, ground, lead| {
+            instance.attach(ground, lead, program, door, hello, &mut outputs)
         })?;
         self.instance_outputs(group, outputs);
         Ok(())
@@ -193,11 +193,11 @@ impl Node {
 }
 
 /// A door for a program that is told one thing only.
-fn nameless(door: ProgramDoor) -> Door {
+fn nameless(door: ProgramDoor) -> Adapter {
     match door {
-        ProgramDoor::Native => Door::Native(NativeDoor::default()),
+        ProgramDoor::Native => Adapter::Native(NativeAdapter::default()),
         ProgramDoor::Ambrosia { group } => {
-            Door::Ambrosia(Box::new(AmbrosiaDoor::new(AmbrosiaOptions {
+            Adapter::Ambrosia(Box::new(AmbrosiaAdapter::new(AmbrosiaOptions {
                 instance: String::new(),
                 active_active: true,
                 committer_id: i32::try_from(group.0).unwrap_or(1),

@@ -62,7 +62,7 @@ impl Node {
             )));
         }
         let mut answer = Err(refused(format!("'{name}' has no state yet: no program has begun")));
-        let read = self.with_instance(group, |instance, ground| {
+        let read = self.with_instance(group, |instance, ground, _| {
             instance.write_base(ground)?;
             answer = page_of(instance, ground, &page)?;
             Ok(())
@@ -75,7 +75,7 @@ impl Node {
 
 fn page_of(
     instance: &immortals::Instance,
-    ground: &immortals::Ground<'_>,
+    ground: &immortals::Context<'_>,
     page: &Page,
 ) -> Result<Result<Response, Problem>, StoreError> {
     let (store, space) = (&*ground.store, &ground.space);

@@ -527,7 +527,8 @@ impl Replica {
         self.members = install.members;
         self.applied_term = install.term;
         if let Machine::Instance(resident) = &mut self.machine {
-            resident.installed(&*around.store, &self.space, self.members.clone())?;
+            let members = self.members.clone();
+            resident.installed(&mut *around.store, &self.group, &self.space, members)?;
             resident.stand(&mut self.group);
         } else {
             self.machine = open_machine(self.id, &self.space, &*around.store)?;

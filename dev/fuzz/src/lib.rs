@@ -2,7 +2,7 @@
 //! doors of the immortals are here, our own and AMBROSIA's. A panic is a finding.
 
 use bytes::{Bytes, BytesMut};
-use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions, CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
+use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions, CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
 use protocol::immortal::{
     HELLO_BYTES_MAX, ToNode, ToProgram, blocks, count_messages, messages, put_block_head,
     put_message, skip_messages, split_frame,
@@ -91,7 +91,7 @@ pub fn ambrosia_door(bytes: &[u8]) {
         program_version: 3,
         upgrade_to: 3 + u64::from(how & 2),
     };
-    let mut door = AmbrosiaDoor::new(options);
+    let mut door = AmbrosiaAdapter::new(options);
     if how & 4 > 0 {
         door = door.test_upgrade();
     }
@@ -107,7 +107,7 @@ pub fn ambrosia_door(bytes: &[u8]) {
     hear(&mut door, Bytes::copy_from_slice(script));
 }
 
-fn hear(door: &mut AmbrosiaDoor, bytes: Bytes) {
+fn hear(door: &mut AmbrosiaAdapter, bytes: Bytes) {
     let mut said = Vec::new();
     let heard = door.hear(bytes, &mut said);
     assert_eq!(heard.err().as_ref(), door.trouble());
@@ -125,7 +125,7 @@ fn hear(door: &mut AmbrosiaDoor, bytes: Bytes) {
 }
 
 /// A step of the core: one of a few frames, or whatever the bytes are.
-fn tell(door: &mut AmbrosiaDoor, bytes: &[u8]) {
+fn tell(door: &mut AmbrosiaAdapter, bytes: &[u8]) {
     let Ok(frame) = ToProgram::read(Bytes::copy_from_slice(bytes)) else { return };
     let mut out = Vec::new();
     door.tell(&frame, &mut out);

@@ -290,7 +290,7 @@ fn kept(dice: &mut Random) -> KeptLimits {
     let memory = some(dice.between(100, 5_000));
     // Now and then so little that there is no room.
     let all_max = if dice.chance(200) { 4 * memory } else { 1 << 20 };
-    KeptLimits { cell: some(dice.between(50, 1_000)), memory, memory_max: 2 * memory, all_max }
+    KeptLimits { block: some(dice.between(50, 1_000)), memory, memory_max: 2 * memory, all_max }
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions};
+use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
 use immortals::recording::{Part, Recorded as Entries, Recording, read_magic, read_part};
-use immortals::{Difference, Door, Event, NativeDoor, Next, Reference, Replay, Wanted};
+use immortals::{Adapter, Difference, Event, NativeAdapter, Next, Reference, Replay, Wanted};
 
 use super::connection::{Connection, Place};
 use super::options::DebugOptions;
@@ -191,19 +191,19 @@ fn one_run(
     })
 }
 
-fn door(options: &DebugOptions, head: &Recording, place: &Place) -> Door {
+fn door(options: &DebugOptions, head: &Recording, place: &Place) -> Adapter {
     if !place.is_ambrosias() {
-        return Door::Native(NativeDoor::default());
+        return Adapter::Native(NativeAdapter::default());
     }
     let version = head.base.ledger.program_version;
-    let door = AmbrosiaDoor::new(AmbrosiaOptions {
+    let door = AmbrosiaAdapter::new(AmbrosiaOptions {
         instance: head.name.clone(),
         active_active: options.active_active,
         committer_id: i32::try_from(head.group.0).unwrap_or(1),
         program_version: version,
         upgrade_to: options.upgrade_version.unwrap_or(version),
     });
-    Door::Ambrosia(Box::new(if options.test_upgrade { door.test_upgrade() } else { door }))
+    Adapter::Ambrosia(Box::new(if options.test_upgrade { door.test_upgrade() } else { door }))
 }
 
 fn feed(

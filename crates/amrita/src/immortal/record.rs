@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use immortals::recording::{Part, Recording, decode_entries, write_magic, write_part};
-use immortals::{Entry, Ledger};
+use immortals::{Entry, InputState};
 use sdk::Client;
 use serde_json::Value;
 
@@ -130,7 +130,7 @@ async fn write(client: &Client, name: &str, to: &Path) -> Result<Recorded, Faile
         let chunk = page(client, name, &format!("?base={base}&chunk={number}")).await?;
         write_part(&mut file, &Part::Chunk(chunk)).map_err(failed)?;
     }
-    let mut ledger: Ledger = head.base.ledger.clone();
+    let mut ledger: InputState = head.base.ledger.clone();
     let mut after = base;
     // What comes in meanwhile is not waited for.
     while ledger.inputs < head.inputs {

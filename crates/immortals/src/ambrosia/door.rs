@@ -22,14 +22,14 @@ pub struct AmbrosiaOptions {
 
 /// One connection with an LB, on two sockets: one brings what it says, the other takes what it is told.
 #[derive(Debug)]
-pub struct AmbrosiaDoor {
+pub struct AmbrosiaAdapter {
     ears: Ears,
     translator: Translator,
     /// What ended the connection. Nothing is said after it.
     trouble: Option<Garbled>,
 }
 
-impl AmbrosiaDoor {
+impl AmbrosiaAdapter {
     /// Both sockets are connected.
     pub fn new(options: AmbrosiaOptions) -> Self {
         let translator = Translator::new(options);

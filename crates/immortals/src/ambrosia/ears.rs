@@ -28,7 +28,7 @@ pub(super) enum Word {
     Initial(Bytes),
     /// A checkpoint begins; pieces and an end follow.
     Checkpoint,
-    Piece(Bytes),
+    Run(Bytes),
     CheckpointEnd,
 }
 
@@ -199,7 +199,7 @@ impl Ears {
         let most = bytes.len().min(CHUNK_BYTES_MAX);
         let piece = bytes.split_to(usize::try_from(left).map_or(most, |left| left.min(most)));
         self.place = Place::Checkpoint { bytes: left - piece.len() as u64 };
-        Next::Word(Word::Piece(piece))
+        Next::Word(Word::Run(piece))
     }
 }
 

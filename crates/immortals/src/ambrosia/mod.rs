@@ -1,6 +1,6 @@
 //! AMBROSIA's door: a program that believes to speak with its ImmortalCoordinator is one of ours.
 //!
-//! [`AmbrosiaDoor`] is a translator without a socket, a clock or a thread. What the program's language
+//! [`AmbrosiaAdapter`] is a translator without a socket, a clock or a thread. What the program's language
 //! binding (LB) writes goes in as bytes and comes out as frames of our own protocol; frames of the core
 //! go in and come out as bytes for the LB. `docs/ambrosia-door.md` is the page for users.
 //!
@@ -18,9 +18,9 @@
 //!   and when an upgrade comes after it.
 //!
 //! There are things that AMBROSIA's protocol cannot say, and nothing is made up for them: an LB never
-//! confirms what it has handled (see [`AmbrosiaDoor::confirms`]), has no answer to a ping, is never told
+//! confirms what it has handled (see [`AmbrosiaAdapter::confirms`]), has no answer to a ping, is never told
 //! what became of an impulse, and cannot be told that it is not the primary any more (see
-//! [`AmbrosiaDoor::is_ousted`]).
+//! [`AmbrosiaAdapter::is_ousted`]).
 
 mod door;
 mod ears;
@@ -28,7 +28,7 @@ mod record;
 mod rpc;
 mod translator;
 
-pub use door::{AmbrosiaDoor, AmbrosiaOptions};
+pub use door::{AmbrosiaAdapter, AmbrosiaOptions};
 pub use ears::{CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
 pub use record::RECORD_BYTES;
 pub use rpc::{PING_METHOD, PING_RETURN_METHOD};

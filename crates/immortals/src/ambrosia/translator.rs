@@ -192,7 +192,7 @@ impl Translator {
             Word::TakeCheckpoint => said.push(ToNode::AskCheckpoint),
             Word::Initial(payload) => return self.initial(payload, said),
             Word::Checkpoint => return self.checkpoint(said),
-            Word::Piece(piece) => self.piece(piece, said),
+            Word::Run(piece) => self.piece(piece, said),
             Word::CheckpointEnd => self.checkpoint_end(said),
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::wire::*;
 fn the_first_call_says_hello_also_without_bytes() {
     let mut options = options();
     options.upgrade_to = 4;
-    let mut door = immortals::ambrosia::AmbrosiaDoor::new(options);
+    let mut door = immortals::ambrosia::AmbrosiaAdapter::new(options);
     let hello = Hello {
         version_min: VERSION,
         version_max: VERSION,
@@ -220,7 +220,7 @@ fn a_checkpoint_that_was_asked_for_proves_what_is_handled() {
     let mut door = loaded_door(options(), 9);
     tell(&mut door, &from_client(10, &[a_fork(1, b"a"), a_fork(1, b"b")]));
     tell(&mut door, &ToProgram::TakeCheckpoint { request: 5 });
-    // Told after the request: the checkpoint says nothing about it.
+    // Response after the request: the checkpoint says nothing about it.
     tell(&mut door, &from_client(12, &[a_fork(1, b"c")]));
     let said = hear(&mut door, [fork("client", 1, b"b"), checkpoint(b"123456789")].concat());
     let wanted = [

@@ -1,7 +1,7 @@
 //! The byte stream of an LB may be cut anywhere, and may be damaged.
 
 use bytes::Bytes;
-use immortals::ambrosia::AmbrosiaDoor;
+use immortals::ambrosia::AmbrosiaAdapter;
 use protocol::Term;
 use protocol::immortal::{ToNode, ToProgram};
 
@@ -20,7 +20,7 @@ impl Dice {
 }
 
 /// A program that has become primary and owes two checkpoints.
-fn busy_door() -> AmbrosiaDoor {
+fn busy_door() -> AmbrosiaAdapter {
     let mut door = loaded_door(options(), 9);
     tell(&mut door, &from_client(10, &[a_fork(1, b"a"), a_fork(2, b"b")]));
     tell(&mut door, &ToProgram::Primary { term: Term(1) });

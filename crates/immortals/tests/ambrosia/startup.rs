@@ -1,7 +1,7 @@
 //! The start-up sequences of AMBROSIA, byte for byte.
 
 use bytes::Bytes;
-use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions};
+use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
 use protocol::Term;
 use protocol::immortal::{Message, ToNode, ToProgram};
 
@@ -158,7 +158,7 @@ fn replay_for_debugging() {
 
 #[test]
 fn upgrade_test() {
-    let mut door = AmbrosiaDoor::new(upgrading(true)).test_upgrade();
+    let mut door = AmbrosiaAdapter::new(upgrading(true)).test_upgrade();
     hear(&mut door, "");
     assert_eq!(
         load(&mut door, 1, b"abc"),

@@ -2,21 +2,21 @@
 
 use bytes::Bytes;
 use immortals::ambrosia::{
-    AmbrosiaDoor, CHECKPOINTS_AWAITED_MAX, PING_METHOD, PING_RETURN_METHOD, RECORD_BYTES,
+    AmbrosiaAdapter, CHECKPOINTS_AWAITED_MAX, PING_METHOD, PING_RETURN_METHOD, RECORD_BYTES,
 };
 use protocol::immortal::{Fate, Message, SourceKind, Status, ToNode, ToProgram, Welcome};
 use protocol::{Moment, Term};
 
 use crate::wire::*;
 
-fn payload_of(door: &mut AmbrosiaDoor, frame: &ToProgram) -> Vec<u8> {
+fn payload_of(door: &mut AmbrosiaAdapter, frame: &ToProgram) -> Vec<u8> {
     let mut records = records(tell(door, frame));
     assert_eq!(records.len(), 1);
     records.remove(0).payload
 }
 
 /// Why the door refuses a frame.
-fn refusal(door: &mut AmbrosiaDoor, frame: &ToProgram) -> String {
+fn refusal(door: &mut AmbrosiaAdapter, frame: &ToProgram) -> String {
     door.tell(frame, &mut Vec::new());
     door.trouble().expect("it refuses").0.clone()
 }

@@ -1,7 +1,7 @@
 //! AMBROSIA's wire format as its document has it, and short ways to say what tests say often.
 
 use bytes::Bytes;
-use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions};
+use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
 use protocol::Moment;
 use protocol::immortal::{
     BlockHead, Message, SourceKind, ToNode, ToProgram, messages, put_block_head, put_message,
@@ -18,8 +18,8 @@ pub(crate) fn options() -> AmbrosiaOptions {
 }
 
 /// A door whose HELLO was said.
-pub(crate) fn door(options: AmbrosiaOptions) -> AmbrosiaDoor {
-    let mut door = AmbrosiaDoor::new(options);
+pub(crate) fn door(options: AmbrosiaOptions) -> AmbrosiaAdapter {
+    let mut door = AmbrosiaAdapter::new(options);
     let mut said = Vec::new();
     door.hear(Bytes::new(), &mut said).unwrap();
     assert!(matches!(said[..], [ToNode::Hello(_)]));
@@ -27,14 +27,14 @@ pub(crate) fn door(options: AmbrosiaOptions) -> AmbrosiaDoor {
 }
 
 /// A door with a program that has loaded a state of three bytes, as of this input.
-pub(crate) fn loaded_door(options: AmbrosiaOptions, input: u64) -> AmbrosiaDoor {
+pub(crate) fn loaded_door(options: AmbrosiaOptions, input: u64) -> AmbrosiaAdapter {
     let mut door = door(options);
     load(&mut door, input, b"abc");
     door
 }
 
 /// Tells a state, and gives what went to the LB.
-pub(crate) fn load(door: &mut AmbrosiaDoor, input: u64, state: &'static [u8]) -> Vec<u8> {
+pub(crate) fn load(door: &mut AmbrosiaAdapter, input: u64, state: &'static [u8]) -> Vec<u8> {
     let crc = crc32(state);
     let mut bytes = tell(door, &ToProgram::Load { input, bytes: state.len() as u64 });
     bytes.extend(tell(door, &ToProgram::Chunk(Bytes::from_static(state))));
@@ -42,21 +42,21 @@ pub(crate) fn load(door: &mut AmbrosiaDoor, input: u64, state: &'static [u8]) ->
     bytes
 }
 
-pub(crate) fn tell(door: &mut AmbrosiaDoor, frame: &ToProgram) -> Vec<u8> {
+pub(crate) fn tell(door: &mut AmbrosiaAdapter, frame: &ToProgram) -> Vec<u8> {
     let mut out = Vec::new();
     door.tell(frame, &mut out);
     assert_eq!(door.trouble(), None);
     out.concat()
 }
 
-pub(crate) fn hear(door: &mut AmbrosiaDoor, bytes: impl Into<Bytes>) -> Vec<ToNode> {
+pub(crate) fn hear(door: &mut AmbrosiaAdapter, bytes: impl Into<Bytes>) -> Vec<ToNode> {
     let mut said = Vec::new();
     door.hear(bytes.into(), &mut said).unwrap();
     said
 }
 
 /// What the door complains about.
-pub(crate) fn complaint(door: &mut AmbrosiaDoor, bytes: impl Into<Bytes>) -> String {
+pub(crate) fn complaint(door: &mut AmbrosiaAdapter, bytes: impl Into<Bytes>) -> String {
     door.hear(bytes.into(), &mut Vec::new()).unwrap_err().0
 }
 

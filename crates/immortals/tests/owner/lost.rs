@@ -60,7 +60,7 @@ fn what_was_confirmed_and_lost_is_missing_where_durability_is_in_memory_and_the_
             owner.comes(6, 2);
             assert_eq!(owner.handled(), [1, 2, 5, 6, 7]);
         } else {
-            let again = Between::Received { lane: Lane::Stream, logged: 2, again: Some(3) };
+            let again = Between::Ack { lane: Lane::Stream, logged: 2, resend_from: Some(3) };
             assert_eq!((said, owner.handled()), (vec![again], vec![1, 2]));
         }
     }
@@ -157,7 +157,7 @@ fn a_sender_that_is_being_forgotten_is_not_heard() {
     owner.step(Input::Tick);
     let before = owner.handled().len();
     owner.comes_from(sender(20), 2, 1);
-    let message = Between::Where { lane: Lane::Stream };
+    let message = Between::Probe { lane: Lane::Stream };
     assert_eq!(owner.step(Input::Between { from: sender(20), message }), []);
     while let Some(entry) = owner.waiting.as_mut().and_then(VecDeque::pop_front) {
         owner.commit(entry);

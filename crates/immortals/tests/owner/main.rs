@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use immortals::{
-    Ask, Between, Door, Entries, Ground, Input, Instance, KeptLimits, Lane, NativeDoor, Options,
-    Output, Peer, ReplicaStatus, Settings, Standing, Told,
+    Adapter, Between, Context, Entries, Input, Instance, KeptLimits, Lane, Lead, NativeAdapter,
+    Options, Output, Peer, ReplicaStatus, Request, Response, Settings, Standing,
 };
 use protocol::immortal::{
     Fate, Hello, Message, ToNode, ToProgram, blocks, messages, put_message, split_frame,
@@ -71,6 +71,7 @@ impl Entries for Log {
 
 struct Owner {
     instance: Instance,
+    lead: Option<Lead>,
     store: MemoryStore,
     space: Space,
     log: Log,
@@ -104,14 +105,14 @@ struct Owner {
     heard: Vec<ToProgram>,
     /// The code of the last error.
     told_last: String,
-    answers: Vec<Told>,
+    answers: Vec<Response>,
 }
 
 impl Owner {
     /// An owner with a program that is the primary.
     fn new() -> Self {
         let mut owner = Self::replica(1, &[1]);
-        owner.step(Input::Opened { term: TERM });
+        owner.leads(TERM);
         owner.attach(0, 0);
         assert!(owner.instance.is_primary());
         owner
@@ -143,6 +144,7 @@ impl Owner {
         let instance = Instance::open(options, &store, &space).expect(GOOD);
         Self {
             instance,
+            lead: None,
             store,
             space,
             log: Log::default(),
@@ -169,19 +171,38 @@ impl Owner {
 
     fn with(
         &mut self,
-        doing: impl FnOnce(&mut Instance, &mut Ground<'_>, &mut Vec<Output>),
+        doing: impl FnOnce(&mut Instance, &mut Context<'_>, &mut Option<Lead>, &mut Vec<Output>),
     ) -> Vec<Between> {
         let mut outputs = Vec::new();
         let log = std::mem::take(&mut self.log);
         let (now, space) = (self.now, self.space);
-        let mut ground = Ground { now, store: &mut self.store, space, entries: &log };
-        doing(&mut self.instance, &mut ground, &mut outputs);
+        let mut ground = Context { now, store: &mut self.store, space, entries: &log };
+        doing(&mut self.instance, &mut ground, &mut self.lead, &mut outputs);
         self.log = log;
         self.act(outputs)
     }
 
     fn step(&mut self, input: Input) -> Vec<Between> {
-        self.with(|instance, ground, outputs| instance.step(ground, input, outputs).expect(GOOD))
+        self.with(|instance, ground, lead, outputs| {
+            instance.step(ground, lead.as_mut(), input, outputs).expect(GOOD);
+        })
+    }
+
+    /// It becomes the owner.
+    fn leads(&mut self, term: Term) -> Vec<Between> {
+        self.with(|instance, ground, lead, outputs| {
+            *lead = Some(instance.lead(ground, term, outputs));
+            instance.settle(ground, lead.as_mut(), outputs).expect(GOOD);
+        })
+    }
+
+    /// It is the owner no more.
+    fn follows(&mut self) -> Vec<Between> {
+        self.with(|instance, ground, lead, outputs| {
+            let lead = lead.take().expect("it was the owner");
+            instance.follow(ground, lead, outputs);
+            instance.settle(ground, None, outputs).expect(GOOD);
+        })
     }
 
     /// Another program, in the place of the one that was there.
@@ -193,9 +214,9 @@ impl Owner {
         let (version_min, version_max) = (1, 1);
         let instance = "ours".into();
         let hello = Hello { version_min, version_max, instance, program_version, upgrade_to };
-        let door = Door::Native(NativeDoor::default());
-        self.with(|instance, ground, outputs| {
-            instance.attach(ground, program, door, hello, outputs).expect(GOOD);
+        let door = Adapter::Native(NativeAdapter::default());
+        self.with(|instance, ground, lead, outputs| {
+            instance.attach(ground, lead.as_mut(), program, door, hello, outputs).expect(GOOD);
         });
     }
 
@@ -211,11 +232,11 @@ impl Owner {
                     Some(waiting) => waiting.push_back(entry),
                     None => said.extend(self.commit(entry)),
                 },
-                Output::Tell { bytes, program } if program == self.program => {
+                Output::Write { bytes, program } if program == self.program => {
                     bytes.iter().for_each(|piece| self.told.extend_from_slice(piece));
                 }
                 Output::Between { message, .. } => said.push(message),
-                Output::Answer { told, .. } => self.answers.push(told),
+                Output::Respond { response: told, .. } => self.answers.push(told),
                 Output::HandOver { to } => self.heirs.push(to),
                 Output::Peer { message, .. } if !matches!(message, Peer::Status(_)) => {
                     self.handed.push(message);
@@ -227,7 +248,7 @@ impl Owner {
             let answer = self.hear(ToProgram::read(frame).expect(GOOD));
             if !answer.is_empty() {
                 let (program, bytes) = (self.program, answer.into());
-                said.extend(self.step(Input::Heard { program, bytes }));
+                said.extend(self.step(Input::Read { program, bytes }));
             }
         }
         said
@@ -241,9 +262,9 @@ impl Owner {
     fn changes_owner(&mut self, committed: usize) {
         let waiting = self.waiting.take().expect("something waits").into_iter();
         waiting.take(committed).for_each(|entry| drop(self.commit(entry)));
-        self.step(Input::Closed);
+        self.follows();
         self.term.0 += 1;
-        self.step(Input::Opened { term: self.term });
+        self.leads(self.term);
         assert!(self.instance.is_primary());
     }
 
@@ -251,9 +272,11 @@ impl Owner {
     fn commit_in(&mut self, term: Term, entry: Bytes) -> Vec<Between> {
         let position = Position(self.log.entries.len() as u64 + 1);
         self.log.entries.push((position, term, entry.clone()));
-        self.with(|instance, ground, outputs| {
-            instance.apply(ground, position, term, Some(entry), outputs).expect(GOOD);
-            instance.settle(ground, outputs).expect(GOOD);
+        self.with(|instance, ground, lead, outputs| {
+            instance
+                .apply(ground, lead.as_mut(), position, term, Some(entry), outputs)
+                .expect(GOOD);
+            instance.settle(ground, lead.as_mut(), outputs).expect(GOOD);
         })
     }
 
@@ -302,7 +325,7 @@ impl Owner {
     fn says(&mut self, frame: &ToNode) -> Vec<Between> {
         let mut bytes = Vec::new();
         frame.put(&mut bytes);
-        self.step(Input::Heard { program: self.program, bytes: bytes.into() })
+        self.step(Input::Read { program: self.program, bytes: bytes.into() })
     }
 
     /// Messages of the other instance, each with its number.
@@ -390,7 +413,7 @@ fn a_gap_is_not_taken_and_the_sender_is_told_where_to_begin() {
     let mut owner = Owner::new();
     owner.comes(1, 2);
     let said = owner.comes(4, 1);
-    let again = Between::Received { lane: Lane::Stream, logged: 2, again: Some(3) };
+    let again = Between::Ack { lane: Lane::Stream, logged: 2, resend_from: Some(3) };
     assert_eq!(said, [again]);
     assert_eq!(owner.handled(), [1, 2]);
 }
@@ -399,7 +422,7 @@ fn a_gap_is_not_taken_and_the_sender_is_told_where_to_begin() {
 fn a_message_is_confirmed_when_it_is_logged() {
     let mut owner = Owner::new();
     let said = owner.comes(1, 2);
-    let logged = Between::Received { lane: Lane::Stream, logged: 2, again: None };
+    let logged = Between::Ack { lane: Lane::Stream, logged: 2, resend_from: None };
     assert_eq!(said, [logged]);
 }
 
@@ -429,7 +452,7 @@ fn a_timer_fires_although_the_clock_was_set_back() {
 fn an_impulse_that_finds_no_room_is_refused_and_credit_tells_when_there_is_again() {
     let mut owner = Owner::new();
     let said = owner.impulse(1, 1 << 20);
-    let Some(Between::Where { lane }) = said.first().cloned() else { panic!("{said:?}") };
+    let Some(Between::Probe { lane }) = said.first().cloned() else { panic!("{said:?}") };
     for number in 2..=4 {
         owner.impulse(number, 1 << 20);
     }
@@ -441,7 +464,7 @@ fn an_impulse_that_finds_no_room_is_refused_and_credit_tells_when_there_is_again
     assert_eq!(owner.take_heard(), [credit(0), lost(5), lost(6)], "of no room it is told once");
 
     let confirm = |owner: &mut Owner, logged| {
-        let message = Between::Received { lane, logged, again: None };
+        let message = Between::Ack { lane, logged, resend_from: None };
         owner.step(Input::Between { from: THEIRS, message });
         owner.take_heard()
     };
@@ -464,7 +487,7 @@ fn when_too_much_is_kept_for_a_destination_no_more_is_delivered_and_both_ends_ar
     assert_eq!(owner.instance.waits_for(), ["theirs"]);
     owner.comes(1, 1);
     assert_eq!(owner.handled(), [0; 0], "it is logged, and waits");
-    let message = Between::Received { lane: Lane::Stream, logged: 18, again: None };
+    let message = Between::Ack { lane: Lane::Stream, logged: 18, resend_from: None };
     owner.step(Input::Between { from: THEIRS, message });
     assert_eq!(owner.handled(), [1]);
     assert!(matches!(owner.take_heard()[..], [ToProgram::Credit { bytes: 1.., .. }]));
@@ -519,7 +542,7 @@ fn a_checkpoint_is_taken_when_a_recovery_would_take_too_long() {
 #[test]
 fn a_state_whose_checksum_is_wrong_is_not_taken_and_its_program_is_let_go() {
     let mut owner = Owner::replica(1, &[1]);
-    owner.step(Input::Opened { term: TERM });
+    owner.leads(TERM);
     owner.lie = 7;
     owner.attach(0, 0);
     assert_eq!(
@@ -531,13 +554,13 @@ fn a_state_whose_checksum_is_wrong_is_not_taken_and_its_program_is_let_go() {
     owner.comes(1, 1);
     owner.lie = 7;
     owner.told_last.clear();
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     assert_eq!((owner.told_last.as_str(), owner.instance.status().base_input), ("BAD_FRAME", 0));
     owner.lie = 0;
     owner.attach(0, 0);
     assert_eq!(owner.handled(), [1, 1], "it began from the good one");
-    owner.step(Input::Ask { ticket: 2, ask: Ask::Checkpoint });
+    owner.step(Input::Request { ticket: 2, request: Request::Checkpoint });
     owner.waits(200_000);
     assert_eq!(owner.instance.status().base_input, 2);
 }
@@ -546,7 +569,7 @@ fn a_state_whose_checksum_is_wrong_is_not_taken_and_its_program_is_let_go() {
 /// change what is handed.
 fn handed_on(mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
     let mut owner = Owner::replica(1, &[1, 2]);
-    owner.step(Input::Opened { term: TERM });
+    owner.leads(TERM);
     owner.attach(0, 0);
     let mut bytes = Vec::new();
     let payload = Bytes::from(vec![7; 900_000]);
@@ -555,7 +578,7 @@ fn handed_on(mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
     owner.says(&ToNode::Send { destination, count: 1, messages });
     owner.comes(1, 1);
     let mut other = Owner::replica(2, &[1, 2]);
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     for (_, _, entry) in owner.log.entries.clone() {
         other.commit(entry);
@@ -579,14 +602,14 @@ fn what_is_kept_travels_with_a_checkpoint_in_pieces() {
     let (_, mut other) = handed_on(|_| {});
     assert_eq!(other.instance.status().base_input, 2);
     other.attach(0, 0);
-    let kept = other.instance.outputs();
+    let kept = other.instance.destinations();
     let [to] = &kept[..] else { panic!("{kept:?}") };
-    assert_eq!((to.to.as_str(), to.said, to.confirmed), ("theirs", 1, 0));
+    assert_eq!((to.to.as_str(), to.sent, to.confirmed), ("theirs", 1, 0));
     assert!(to.kept_bytes >= 900_000);
     // From there on it is the owner, and sends it.
-    other.step(Input::Opened { term: Term(2) });
+    other.leads(Term(2));
     let (lane, logged) = (Lane::Stream, 0);
-    let message = Between::Received { lane, logged, again: Some(1) };
+    let message = Between::Ack { lane, logged, resend_from: Some(1) };
     let said = other.step(Input::Between { from: THEIRS, message });
     assert!(matches!(said[..], [Between::Send { first: 1, count: 1, .. }]), "{said:?}");
 }
@@ -715,7 +738,7 @@ fn a_hand_over_that_is_not_begun_is_tried_again_at_the_next_tick() {
     tick(&mut owner);
     tick(&mut owner);
     assert_eq!(owner.heirs, [ReplicaId(2)], "one that was begun takes its time");
-    owner.step(Input::NotHandedOver);
+    owner.step(Input::HandOverFailed);
     tick(&mut owner);
     assert_eq!(owner.heirs, [ReplicaId(2); 2]);
 }
@@ -724,16 +747,16 @@ fn a_hand_over_that_is_not_begun_is_tried_again_at_the_next_tick() {
 fn a_move_that_is_not_begun_is_tried_again_for_a_while() {
     let (mut owner, mut tick) = with_a_standby();
     tick(&mut owner);
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Move { to: ReplicaId(2) } });
+    owner.step(Input::Request { ticket: 1, request: Request::Move { to: ReplicaId(2) } });
     for _ in 0..3 {
-        owner.step(Input::NotHandedOver);
+        owner.step(Input::HandOverFailed);
         tick(&mut owner);
     }
     assert_eq!(owner.heirs, [ReplicaId(2); 4]);
     owner.heirs.clear();
     owner.waits(6_000_000);
     owner.heirs.clear();
-    owner.step(Input::NotHandedOver);
+    owner.step(Input::HandOverFailed);
     tick(&mut owner);
     assert_eq!(owner.heirs, [], "it was wished for too long ago");
 }

@@ -1,8 +1,8 @@
 //! The checkpoint of a program of AMBROSIA's: what it may still have to say after it.
 
 use bytes::Bytes;
-use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions};
-use immortals::{Ask, Door, Input};
+use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
+use immortals::{Adapter, Input, Request};
 use protocol::immortal::ToNode;
 
 use super::{GOOD, Owner};
@@ -35,12 +35,12 @@ impl Owner {
         let (committer_id, program_version) = (7, 0);
         let options =
             AmbrosiaOptions { instance, active_active, committer_id, program_version, upgrade_to };
-        let (mut door, mut said) = (AmbrosiaDoor::new(options), Vec::new());
+        let (mut door, mut said) = (AmbrosiaAdapter::new(options), Vec::new());
         door.hear(Bytes::new(), &mut said).expect(GOOD);
         let Some(ToNode::Hello(hello)) = said.pop() else { panic!("{said:?}") };
-        let (program, door) = (self.program + number, Door::Ambrosia(Box::new(door)));
-        self.with(|instance, ground, outputs| {
-            instance.attach(ground, program, door, hello, outputs).expect(GOOD);
+        let (program, door) = (self.program + number, Adapter::Ambrosia(Box::new(door)));
+        self.with(|instance, ground, lead, outputs| {
+            instance.attach(ground, lead.as_mut(), program, door, hello, outputs).expect(GOOD);
         });
         program
     }
@@ -48,7 +48,7 @@ impl Owner {
     /// All that the program is told leaves.
     pub(super) fn drains(&mut self, program: u64) {
         for _ in 0..10 {
-            self.step(Input::Drained { program, bytes: u64::MAX });
+            self.step(Input::Written { program, bytes: u64::MAX });
             self.waits(100_000);
         }
     }
@@ -66,7 +66,7 @@ impl Taken {
         let program = owner.attach_ambrosias(1, 0);
         let mut taken = Self { owner, program };
         assert!(taken.owner.instance.is_primary());
-        taken.owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+        taken.owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
         taken.ticks(1, 10_000);
         taken.writes(checkpoint());
         taken
@@ -74,7 +74,7 @@ impl Taken {
 
     fn writes(&mut self, bytes: Vec<u8>) {
         let (program, bytes) = (self.program, bytes.into());
-        self.owner.step(Input::Heard { program, bytes });
+        self.owner.step(Input::Read { program, bytes });
     }
 
     fn ticks(&mut self, count: u32, micros: u64) {

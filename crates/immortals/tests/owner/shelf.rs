@@ -8,12 +8,12 @@ use super::*;
 
 /// A message has about 40 bytes, so a cell has three.
 const LIMITS: KeptLimits =
-    KeptLimits { cell: 100, memory: 300, memory_max: 2_000, all_max: 1 << 20 };
+    KeptLimits { block: 100, memory: 300, memory_max: 2_000, all_max: 1 << 20 };
 
 impl Owner {
     fn bounded_owner(limits: KeptLimits) -> Self {
         let mut owner = Self::bounded(1, &[1, 2], limits);
-        owner.step(Input::Opened { term: TERM });
+        owner.leads(TERM);
         owner.attach(0, 0);
         owner
     }
@@ -52,7 +52,7 @@ impl Owner {
         let mut got = Vec::new();
         let mut again = Some(logged + 1);
         loop {
-            let message = Between::Received { lane, logged, again: again.take() };
+            let message = Between::Ack { lane, logged, resend_from: again.take() };
             let sent = self.step(Input::Between { from: THEIRS, message });
             let before = got.len();
             for message in sent {
@@ -95,7 +95,7 @@ impl Owner {
 fn what_is_too_much_for_memory_goes_to_the_store_and_is_sent_in_order() {
     let mut owner = Owner::bounded_owner(LIMITS);
     owner.says_many(1..=500);
-    assert!(owner.instance.memory() <= LIMITS.memory + LIMITS.cell, "{}", owner.instance.memory());
+    assert!(owner.instance.memory() <= LIMITS.memory + LIMITS.block, "{}", owner.instance.memory());
     assert!(owner.cells() > 100);
     assert_eq!(owner.instance.waits_for(), Vec::<String>::new());
     assert_eq!(owner.is_heard(0), (1..=500).collect::<Vec<_>>());
@@ -129,20 +129,20 @@ fn a_checkpoint_names_the_cells_and_they_stay_until_the_next_one() {
     let mut owner = Owner::bounded_owner(LIMITS);
     owner.comes(1, 1);
     owner.says_many(1..=100);
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     assert_eq!(owner.instance.status().base_input, 2);
     let cells = owner.cells();
     assert_eq!(owner.is_heard(0), (1..=100).collect::<Vec<_>>());
     assert_eq!(owner.cells(), cells);
     let mut owner = owner.again(LIMITS);
-    owner.step(Input::Opened { term: Term(2) });
+    owner.leads(Term(2));
     owner.attach(0, 0);
     assert_eq!(owner.cells(), cells);
     // The program knows again what it had said. What is confirmed is not in its log yet.
     assert_eq!(owner.is_heard(30), (31..=100).collect::<Vec<_>>());
     owner.comes(2, 1);
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     assert_eq!(owner.instance.status().base_input, 3);
     assert_eq!(owner.cells(), 0);
@@ -155,7 +155,7 @@ fn what_a_program_put_there_goes_with_it() {
     let mut owner = owner.again(LIMITS);
     owner.step(Input::Tick);
     assert_eq!(owner.cells(), 0);
-    owner.step(Input::Opened { term: Term(2) });
+    owner.leads(Term(2));
     owner.attach(0, 0);
     owner.says_many(1..=100);
     assert!(owner.cells() > 10);
@@ -167,7 +167,7 @@ fn what_a_program_put_there_goes_with_it() {
 fn what_was_said_after_a_checkpoint_stays_whoever_else_has_let_go_of_cells() {
     let mut owner = Owner::bounded_owner(LIMITS);
     owner.comes(1, 1);
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     owner.says_many(1..=100);
     // Another one's checkpoint begins to come, and never ends.
@@ -184,7 +184,7 @@ fn what_is_confirmed_while_a_checkpoint_is_given_is_still_in_it() {
     owner.comes(1, 1);
     owner.says_many(1..=100);
     owner.is_slow_to_give = true;
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     let asked = owner.heard.iter().find_map(|frame| match frame {
         ToProgram::TakeCheckpoint { request } => Some(*request),
@@ -195,7 +195,7 @@ fn what_is_confirmed_while_a_checkpoint_is_given_is_still_in_it() {
     owner.says(&ToNode::CheckpointEnd { crc: 0 });
     assert_eq!(owner.instance.status().base_input, 2);
     let mut owner = owner.again(LIMITS);
-    owner.step(Input::Opened { term: Term(2) });
+    owner.leads(Term(2));
     owner.attach(0, 0);
     assert_eq!(owner.is_heard(0), (1..=100).collect::<Vec<_>>());
 }
@@ -212,14 +212,14 @@ fn handed_over(said_there: u64, more: u64, damage: impl Fn(&mut Peer)) -> (Owner
     owner.comes(1, 1);
     owner.says_many(1..=100);
     other.says_many_and(1..=said_there, more);
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Checkpoint });
+    owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     let mut asked = 0;
     while let Some(mut message) = owner.handed.pop() {
         damage(&mut message);
         other.step(Input::Peer { from: ReplicaId(1), message });
         for message in std::mem::take(&mut other.handed) {
-            asked += usize::from(matches!(message, Peer::WantCell { .. }));
+            asked += usize::from(matches!(message, Peer::WantBlock { .. }));
             owner.step(Input::Peer { from: ReplicaId(2), message });
         }
     }
@@ -239,7 +239,7 @@ fn a_replica_asks_only_for_the_cells_that_it_lacks() {
         // Those that are in its memory it has, too.
         assert_eq!(asked > 0, said_there < 100, "{asked} of {} cells", other.cells());
         assert!(said_there == 0 || asked < other.cells());
-        other.step(Input::Opened { term: Term(2) });
+        other.leads(Term(2));
         other.attach(0, 0);
         assert_eq!(other.is_heard(0), (1..=100).collect::<Vec<_>>(), "{said_there} messages");
     }
@@ -249,7 +249,7 @@ fn a_replica_asks_only_for_the_cells_that_it_lacks() {
 fn what_a_program_has_said_otherwise_in_the_same_place_is_not_taken_for_the_same() {
     let (mut other, asked) = handed_over(100, 1_000, |_| {});
     assert_eq!((other.instance.status().base_input, asked), (2, other.cells()));
-    other.step(Input::Opened { term: Term(2) });
+    other.leads(Term(2));
     other.attach(0, 0);
     assert_eq!(other.is_heard(0), (1..=100).collect::<Vec<_>>());
 }
@@ -257,7 +257,7 @@ fn what_a_program_has_said_otherwise_in_the_same_place_is_not_taken_for_the_same
 #[test]
 fn a_cell_of_which_the_beginning_is_missing_is_not_taken() {
     let (other, _) = handed_over(0, 0, |message| {
-        if let Peer::Cell { piece, .. } = message {
+        if let Peer::SpillBlock { run: piece, .. } = message {
             piece.first += 1;
         }
     });

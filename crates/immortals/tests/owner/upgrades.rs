@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use immortals::{Ask, Between, Entry, Input, Lane, Told, UpgradeOutcome};
+use immortals::{Between, Entry, Input, Lane, Request, Response, UpgradeOutcome};
 use protocol::Term;
 use protocol::immortal::{Message, Status, ToNode};
 
@@ -47,7 +47,7 @@ fn an_upgrade_at_which_programs_fail_is_given_up_and_the_old_version_goes_on() {
 fn an_upgrade_that_was_wished_for_before_the_start_comes_after_it() {
     let mut owner = Owner::replica(1, &[1]);
     owner.set_upgrade(1, 1);
-    owner.step(Input::Opened { term: TERM });
+    owner.leads(TERM);
     owner.attach(0, 1);
     owner.waits(200_000);
     let inputs: Vec<&Message> = owner.inputs.iter().map(|(_, message)| message).collect();
@@ -83,14 +83,14 @@ fn an_upgrade_is_given_up_at_once_when_its_input_is_taken_out() {
     owner.set_upgrade(1, 1);
     owner.step(Input::Tick);
     owner.waiting = Some(VecDeque::new());
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input: 2 } });
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input: 2 } });
+    owner.step(Input::Request { ticket: 1, request: Request::Skip { input: 2 } });
+    owner.step(Input::Request { ticket: 1, request: Request::Skip { input: 2 } });
     assert_eq!(owner.answers, [], "it is not committed yet");
     owner.waiting.take().expect(GOOD).into_iter().for_each(|entry| drop(owner.commit(entry)));
-    assert_eq!(owner.answers, [Told::Done { input: 2 }, Told::Done { input: 2 }]);
+    assert_eq!(owner.answers, [Response::Done { input: 2 }, Response::Done { input: 2 }]);
     assert_eq!(owner.instance.version_in_use(), 0);
-    owner.step(Input::Ask { ticket: 2, ask: Ask::Skip { input: 1 } });
-    assert!(matches!(owner.answers[2], Told::Refused(_)), "that is START");
+    owner.step(Input::Request { ticket: 2, request: Request::Skip { input: 1 } });
+    assert!(matches!(owner.answers[2], Response::Refused(_)), "that is START");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn nothing_that_a_new_version_says_leaves_before_it_is_logged_that_there_is_one(
     let done = Entry::Upgraded { input, outcome: UpgradeOutcome::Done };
     assert_eq!(Entry::decode(first.clone()), Ok(done));
     let left = owner.commit(first);
-    assert!(matches!(left[..], [Between::Where { .. }]), "{left:?}");
+    assert!(matches!(left[..], [Between::Probe { .. }]), "{left:?}");
     waiting.for_each(|entry| drop(owner.commit(entry)));
     let result = |message: &Message| matches!(message, Message::Result { id: 5, .. });
     assert_eq!(owner.inputs.iter().filter(|(_, message)| result(message)).count(), 1);
@@ -160,10 +160,10 @@ fn before_a_program_is_told_of_an_upgrade_all_goes_on() {
     assert_eq!(owner.instance.inputs(), 3);
     // Its messages go out, and when they are confirmed there is room.
     let lane = Lane::Stream;
-    let message = Between::Received { lane, logged: 0, again: Some(1) };
+    let message = Between::Ack { lane, logged: 0, resend_from: Some(1) };
     let said = owner.step(Input::Between { from: THEIRS, message });
     assert!(matches!(said[..], [Between::Send { first: 1, .. }, ..]), "{} said", said.len());
-    let message = Between::Received { lane, logged: 18, again: None };
+    let message = Between::Ack { lane, logged: 18, resend_from: None };
     owner.step(Input::Between { from: THEIRS, message });
     owner.waits(100_000);
     assert_eq!(owner.instance.version_in_use(), 1);
@@ -223,8 +223,8 @@ fn an_upgrade_whose_outcome_is_on_its_way_is_not_taken_out() {
     owner.says(&ToNode::Done { input });
     // The program that has made it is gone, and nobody is known to have handled that input.
     owner.step(Input::Detached { program: owner.program });
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input } });
-    assert!(matches!(owner.answers[..], [Told::Refused(_)]), "{:?}", owner.answers);
+    owner.step(Input::Request { ticket: 1, request: Request::Skip { input } });
+    assert!(matches!(owner.answers[..], [Response::Refused(_)]), "{:?}", owner.answers);
     owner.waiting.take().expect(GOOD).into_iter().for_each(|entry| drop(owner.commit(entry)));
     assert_eq!((owner.instance.version_in_use(), owner.answers.len()), (1, 1));
 }
@@ -235,14 +235,14 @@ fn whether_an_upgrade_was_taken_out_is_answered_as_the_log_has_it() {
         let mut owner = owner_in_an_upgrade(0..0);
         owner.waiting = Some(VecDeque::new());
         let input = owner.last;
-        owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input } });
+        owner.step(Input::Request { ticket: 1, request: Request::Skip { input } });
         // Another owner was first.
         if made {
             let outcome = UpgradeOutcome::Done;
             owner.commit_in(Term(0), Entry::Upgraded { input, outcome }.encode());
         }
         owner.waiting.take().expect(GOOD).into_iter().for_each(|entry| drop(owner.commit(entry)));
-        let refused = matches!(owner.answers[..], [Told::Refused(_)]);
+        let refused = matches!(owner.answers[..], [Response::Refused(_)]);
         assert_eq!((refused, owner.answers.len()), (made, 1));
     }
 }
@@ -285,7 +285,7 @@ fn a_program_of_ambrosias_that_makes_an_upgrade_at_last_is_the_new_version() {
     }
     let program = owner.attach_ambrosias(3, 1);
     owner.drains(program);
-    owner.step(Input::Heard { program, bytes: checkpoint().into() });
+    owner.step(Input::Read { program, bytes: checkpoint().into() });
     assert_eq!(owner.instance.version_in_use(), 1);
 }
 
@@ -306,21 +306,21 @@ fn what_was_said_in_an_upgrade_that_is_given_up_is_not_compared_with() {
     let mut owner = owner_for_ambrosias();
     let program = owner.attach_ambrosias(1, 1);
     // It says something in the upgrade, and meanwhile something is logged.
-    owner.step(Input::Heard { program, bytes: rpc_with(1, b'n').into() });
+    owner.step(Input::Read { program, bytes: rpc_with(1, b'n').into() });
     owner.comes(2, 1);
     owner.waits(1_000_000);
     owner.step(Input::Detached { program });
-    owner.step(Input::Ask { ticket: 1, ask: Ask::Skip { input: 3 } });
+    owner.step(Input::Request { ticket: 1, request: Request::Skip { input: 3 } });
     assert!(owner.instance.has_given_up_the_upgrade());
     // The old one has other words.
     let program = owner.attach_ambrosias(2, 0);
     owner.drains(program);
-    owner.step(Input::Heard { program, bytes: rpc_with(1, b'o').into() });
+    owner.step(Input::Read { program, bytes: rpc_with(1, b'o').into() });
     owner.comes(3, 1);
     // At a checkpoint it is known what it has handled.
-    owner.step(Input::Ask { ticket: 2, ask: Ask::Checkpoint });
+    owner.step(Input::Request { ticket: 2, request: Request::Checkpoint });
     owner.drains(program);
-    owner.step(Input::Heard { program, bytes: checkpoint().into() });
+    owner.step(Input::Read { program, bytes: checkpoint().into() });
     let status = owner.instance.status();
     assert_eq!((status.attached, status.diverged), (true, None));
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use immortals::{
-    Between, Ground, Input, Instance, KeptLimits, Options, Output, Peer, Settings, Told,
+    Between, Context, Input, Instance, KeptLimits, Lead, Options, Output, Peer, Response, Settings,
 };
 use protocol::{GroupId, Moment, Now, Position, ReplicaId, Term};
 use storage::{Batch, MemoryStore, Space, StateStore};
@@ -17,7 +17,7 @@ use crate::script::Script;
 use crate::watch::Watch;
 
 /// Where a replica is: its group's place and its own.
-pub(crate) type Place = (usize, usize);
+pub(crate) type Location = (usize, usize);
 
 /// The wall clock when the world begins.
 pub(crate) const BEGIN: u64 = 1_700_000_000_000_000;
@@ -25,36 +25,36 @@ pub(crate) const BEGIN: u64 = 1_700_000_000_000_000;
 #[derive(Debug)]
 pub(crate) enum Event {
     Tick {
-        at: Place,
+        at: Location,
         boot: u64,
     },
     Commit {
         group: usize,
     },
     Apply {
-        at: Place,
+        at: Location,
         boot: u64,
     },
     /// The program does something.
     Wake {
-        at: Place,
+        at: Location,
         program: u64,
     },
     /// The node reads what the program said.
     Hear {
-        at: Place,
+        at: Location,
         program: u64,
     },
     Detached {
-        at: Place,
+        at: Location,
         boot: u64,
         program: u64,
     },
     Attach {
-        at: Place,
+        at: Location,
     },
     Peer {
-        to: Place,
+        to: Location,
         from: ReplicaId,
         message: Peer,
     },
@@ -64,7 +64,7 @@ pub(crate) enum Event {
         message: Between,
     },
     Moved {
-        at: Place,
+        at: Location,
         group: usize,
     },
     HandOver {
@@ -73,7 +73,7 @@ pub(crate) enum Event {
         to: usize,
     },
     Closed {
-        at: Place,
+        at: Location,
         boot: u64,
         term: u64,
     },
@@ -82,10 +82,10 @@ pub(crate) enum Event {
         term: u64,
     },
     Start {
-        at: Place,
+        at: Location,
     },
     Release {
-        at: Place,
+        at: Location,
     },
     Fault,
     Load,
@@ -93,6 +93,7 @@ pub(crate) enum Event {
 
 pub(crate) struct Replica {
     pub(crate) instance: Option<Instance>,
+    pub(crate) lead: Option<Lead>,
     pub(crate) store: MemoryStore,
     pub(crate) space: Space,
     pub(crate) boot: u64,
@@ -136,8 +137,8 @@ pub(crate) struct World {
     pub(crate) tags: u64,
     pub(crate) trace: u64,
     pub(crate) verbose: bool,
-    pub(crate) told: Vec<(u64, Told)>,
-    pub(crate) notes: Vec<(Place, String)>,
+    pub(crate) told: Vec<(u64, Response)>,
+    pub(crate) notes: Vec<(Location, String)>,
 }
 
 /// One instance to be.
@@ -163,7 +164,7 @@ fn limits(seed: u64) -> KeptLimits {
     }
     let memory = random.below(3_000);
     let cell = 20 + random.below(1_000);
-    KeptLimits { cell, memory, memory_max: memory + 2_000, all_max: 1 << 20 }
+    KeptLimits { block: cell, memory, memory_max: memory + 2_000, all_max: 1 << 20 }
 }
 
 impl World {
@@ -226,6 +227,7 @@ impl World {
             let skew = u64::try_from(self.random.below(40_000)).expect("small");
             self.groups[group].push(Replica {
                 instance: None,
+                lead: None,
                 store,
                 space,
                 boot: 0,
@@ -310,7 +312,9 @@ impl World {
             Event::Attach { at } => self.attach(at),
             Event::Peer { to, from, message } => self.input(to, Input::Peer { from, message }),
             Event::Between { to, from, message } => self.between(to, from, message),
-            Event::Moved { at, group } => self.input(at, Input::Moved { group: group_id(group) }),
+            Event::Moved { at, group } => {
+                self.input(at, Input::OwnerChanged { group: group_id(group) })
+            }
             Event::HandOver { group, term, to } => {
                 self.hand_over(group, term, to);
             }
@@ -333,7 +337,7 @@ impl World {
 
     // A replica's node.
 
-    pub(crate) fn start(&mut self, at: Place) {
+    pub(crate) fn start(&mut self, at: Location) {
         let options = Options {
             name: self.scripts[at.0].name.clone(),
             group: group_id(at.0),
@@ -364,10 +368,10 @@ impl World {
         self.want_program(at);
     }
 
-    pub(crate) fn crash(&mut self, at: Place, wiped: bool) {
+    pub(crate) fn crash(&mut self, at: Location, wiped: bool) {
         self.show(&format!("crash of {at:?}, wiped {wiped}"));
         let replica = &mut self.groups[at.0][at.1];
-        replica.instance = None;
+        (replica.instance, replica.lead) = (None, None);
         replica.term = None;
         replica.process = None;
         replica.boot += 1;
@@ -400,8 +404,8 @@ impl World {
     /// Everything else that a replica is given comes this way.
     pub(crate) fn with(
         &mut self,
-        at: Place,
-        doing: impl FnOnce(&mut Instance, &mut Ground<'_>, &mut Vec<Output>),
+        at: Location,
+        doing: impl FnOnce(&mut Instance, &mut Context<'_>, &mut Option<Lead>, &mut Vec<Output>),
     ) {
         let replica = &mut self.groups[at.0][at.1];
         let Some(instance) = &mut replica.instance else { return };
@@ -413,24 +417,26 @@ impl World {
             names: &self.names,
             hidden: self.hidden.filter(|_| self.now < self.hidden_until),
         };
-        let mut ground = Ground {
+        let mut ground = Context {
             now: Now { steady_micros: self.now, wall },
             store: &mut replica.store,
             space: replica.space,
             entries: &entries,
         };
         let mut outputs = Vec::new();
-        doing(instance, &mut ground, &mut outputs);
+        doing(instance, &mut ground, &mut replica.lead, &mut outputs);
         self.outputs(at, outputs);
     }
 
-    pub(crate) fn input(&mut self, at: Place, input: Input) {
-        self.with(at, |instance, ground, outputs| {
-            instance.step(ground, input, outputs).expect("a store in memory does not fail");
+    pub(crate) fn input(&mut self, at: Location, input: Input) {
+        self.with(at, |instance, ground, lead, outputs| {
+            instance
+                .step(ground, lead.as_mut(), input, outputs)
+                .expect("a store in memory does not fail");
         });
     }
 
-    fn tick(&mut self, at: Place, boot: u64) {
+    fn tick(&mut self, at: Location, boot: u64) {
         if self.groups[at.0][at.1].boot != boot {
             return;
         }
@@ -442,9 +448,9 @@ impl World {
         self.after(wait, Event::Tick { at, boot });
     }
 
-    fn persist(&mut self, at: Place) {
+    fn persist(&mut self, at: Location) {
         let mut base = Position(0);
-        self.with(at, |instance, ground, _| {
+        self.with(at, |instance, ground, _, _| {
             base = instance.write_base(ground).expect("a store in memory does not fail");
             ground.store.persist().expect("a store in memory does not fail");
         });
@@ -476,7 +482,7 @@ impl World {
         }
     }
 
-    fn want_apply(&mut self, at: Place) {
+    fn want_apply(&mut self, at: Location) {
         let slow = self.random.one_in(30);
         let wait = if slow { self.below(50_000) } else { self.below(2_000) };
         let replica = &mut self.groups[at.0][at.1];
@@ -489,7 +495,7 @@ impl World {
         self.after(wait, Event::Apply { at, boot });
     }
 
-    fn apply(&mut self, at: Place, boot: u64) {
+    fn apply(&mut self, at: Location, boot: u64) {
         let replica = &mut self.groups[at.0][at.1];
         if replica.boot != boot {
             return;
@@ -508,18 +514,20 @@ impl World {
             replica.applied += 1;
             replica.received = replica.received.max(replica.applied);
             let position = Position(u64::try_from(place + 1).expect("small"));
-            self.with(at, |instance, ground, outputs| {
-                instance.apply(ground, position, term, data, outputs).expect("it does not fail");
+            self.with(at, |instance, ground, lead, outputs| {
+                instance
+                    .apply(ground, lead.as_mut(), position, term, data, outputs)
+                    .expect("it does not fail");
             });
         }
-        self.with(at, |instance, ground, outputs| {
-            instance.settle(ground, outputs).expect("it does not fail");
+        self.with(at, |instance, ground, lead, outputs| {
+            instance.settle(ground, lead.as_mut(), outputs).expect("it does not fail");
         });
         self.maybe_open(at);
         self.want_apply(at);
     }
 
-    fn maybe_open(&mut self, at: Place) {
+    fn maybe_open(&mut self, at: Location) {
         let log = &self.logs[at.0];
         let (term, replica) = (log.term, &mut self.groups[at.0][at.1]);
         if log.owner == Some(at.1)
@@ -529,22 +537,31 @@ impl World {
             && log.proposals.is_empty()
         {
             replica.term = Some(term);
-            self.input(at, Input::Opened { term: Term(term) });
+            self.with(at, |instance, ground, lead, outputs| {
+                let former = lead.replace(instance.lead(ground, Term(term), outputs));
+                assert!(former.is_none(), "the former ownership has ended");
+                instance.settle(ground, lead.as_mut(), outputs).expect("it does not fail");
+            });
         }
     }
 
-    fn close(&mut self, at: Place) {
+    fn close(&mut self, at: Location) {
         self.groups[at.0][at.1].term = None;
-        self.input(at, Input::Closed);
+        self.with(at, |instance, ground, lead, outputs| {
+            if let Some(lead) = lead.take() {
+                instance.follow(ground, lead, outputs);
+                instance.settle(ground, None, outputs).expect("it does not fail");
+            }
+        });
     }
 
     /// What this replica lacks is no longer in the owner's log.
-    fn needs_snapshot(&self, at: Place) -> bool {
+    fn needs_snapshot(&self, at: Location) -> bool {
         let Some(owner) = self.logs[at.0].owner else { return false };
         self.groups[at.0][owner].cut > self.groups[at.0][at.1].applied
     }
 
-    pub(crate) fn install(&mut self, at: Place) {
+    pub(crate) fn install(&mut self, at: Location) {
         let owner = self.logs[at.0].owner.expect("the caller has looked");
         if owner == at.1 {
             return;
@@ -566,6 +583,8 @@ impl World {
         if position <= replica.applied {
             return;
         }
+        self.close(at);
+        let replica = &mut self.groups[at.0][at.1];
         let staged = replica.space.staging();
         let mut batch = Batch::new();
         replica.space.clean(&replica.store, &mut batch, usize::MAX).expect("it can be read");
@@ -579,7 +598,7 @@ impl World {
         replica.term = None;
         self.show(&format!("{at:?} gets a snapshot at {position}"));
         self.watch.snapshots += 1;
-        self.with(at, |instance, ground, outputs| {
+        self.with(at, |instance, ground, _, outputs| {
             instance.installed(&*ground.store, &ground.space, outputs).expect("it does not fail");
         });
     }
@@ -658,17 +677,17 @@ impl World {
         }
     }
 
-    pub(crate) fn outputs(&mut self, at: Place, outputs: Vec<Output>) {
+    pub(crate) fn outputs(&mut self, at: Location, outputs: Vec<Output>) {
         for output in outputs {
             self.show(&format!("{at:?} {output:?}"));
             self.output(at, output);
         }
     }
 
-    fn output(&mut self, at: Place, output: Output) {
+    fn output(&mut self, at: Location, output: Output) {
         match output {
             Output::Propose(bytes) => self.propose(at, bytes),
-            Output::Tell { program, bytes } => self.tell(at, program, bytes),
+            Output::Write { program, bytes } => self.tell(at, program, bytes),
             Output::Close { program } => self.closed(at, program),
             Output::Peer { to, message } => {
                 for _ in 0..self.times() {
@@ -690,7 +709,7 @@ impl World {
                     _ => self.after(wait, Event::HandOver { group, term, to }),
                 }
             }
-            Output::Answer { ticket, told } => {
+            Output::Respond { ticket, response: told } => {
                 self.watch.answered(ticket, &told);
                 self.told.push((ticket, told));
             }
@@ -703,7 +722,7 @@ impl World {
         }
     }
 
-    fn propose(&mut self, at: Place, bytes: Bytes) {
+    fn propose(&mut self, at: Location, bytes: Bytes) {
         let log = &mut self.logs[at.0];
         if log.owner == Some(at.1) && self.groups[at.0][at.1].term == Some(log.term) {
             log.proposals.push_back(bytes);
@@ -713,7 +732,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, at: Place, to: GroupId, message: Between) {
+    fn send(&mut self, at: Location, to: GroupId, message: Between) {
         self.watch.sent(&self.scripts[at.0].name, &self.names, to, &message);
         let Some(to) = (0..self.groups.len()).find(|group| group_id(*group) == to) else { return };
         for _ in 0..self.times() {

@@ -1,9 +1,9 @@
 //! Worlds with one thing wrong: bad programs, upgrades that are killed, inputs that are taken out.
 
-use immortals::{Ask, Input, Instance, Told};
+use immortals::{Input, Instance, Request, Response};
 use protocol::immortal::Fate;
 
-use crate::base::{Event, Place, Plan, World};
+use crate::base::{Event, Location, Plan, World};
 use crate::histories::many;
 use crate::program::Manners;
 use crate::script::{BOMB, Script, Word};
@@ -32,7 +32,7 @@ fn drop_a_bomb(world: &mut World) {
     world.watch.pressed(BOMB, "server".to_owned());
     let payload = Word { life: 0, tag: BOMB }.bytes(0);
     let from = "an enemy".to_owned();
-    world.ask(1, Ask::Impulse { from, method: 666, payload });
+    world.ask(1, Request::Impulse { from, method: 666, payload });
 }
 
 #[test]
@@ -76,16 +76,19 @@ fn a_message_that_kills_programs_is_named_and_can_be_taken_out() {
             assert!(held.message.contains("client/an enemy"), "{}", held.message);
         }
         // What was handled before cannot be taken out: copies would differ.
-        let ticket = world.ask(1, Ask::Skip { input: bomb - 1 });
+        let ticket = world.ask(1, Request::Skip { input: bomb - 1 });
         world.run_for(100_000);
         let (_, told) = world.told.iter().rev().find(|(of, _)| *of == ticket).unwrap();
-        assert!(matches!(told, Told::Refused(_)), "{told:?}");
-        let ticket = world.ask(1, Ask::Skip { input: bomb });
+        assert!(matches!(told, Response::Refused(_)), "{told:?}");
+        let ticket = world.ask(1, Request::Skip { input: bomb });
         world.impulses_left = 6;
         world.after(0, Event::Load);
         world.rest(40_000_000);
         assert!(
-            world.told.iter().any(|(of, told)| *of == ticket && matches!(told, Told::Done { .. }))
+            world
+                .told
+                .iter()
+                .any(|(of, told)| *of == ticket && matches!(told, Response::Done { .. }))
         );
         world.check_end();
         assert!((0..3).all(|replica| server(&world, replica).status().held.is_none()));
@@ -102,7 +105,7 @@ fn a_program_that_never_gives_a_checkpoint_is_let_go_and_loses_nothing() {
     world.impulses_left = 40;
     world.after(0, Event::Load);
     world.run_for(2_000_000);
-    world.ask(1, Ask::Checkpoint);
+    world.ask(1, Request::Checkpoint);
     world.run_for(15_000_000);
     assert!(world.notes.iter().any(|(_, note)| note.contains("has not answered")));
     world.manners[1] = Manners::Good;
@@ -146,7 +149,7 @@ fn states_version(world: &World) -> Vec<u64> {
 }
 
 /// An upgrade is asked for; after so many events something is killed.
-fn upgrade(seed: u64, steps: usize, kill: impl FnOnce(&mut World, Place)) {
+fn upgrade(seed: u64, steps: usize, kill: impl FnOnce(&mut World, Location)) {
     let mut world = pair(seed);
     world.versions[1] = vec![(1, 2), (2, 2)];
     world.impulses_left = 10;
@@ -272,7 +275,7 @@ fn a_second_checkpoint_at_the_same_place_leaves_the_first_one_whole() {
         let mut world = pair(seed);
         world.run_for(3_000_000);
         for _ in 0..3 {
-            world.ask(1, Ask::Checkpoint);
+            world.ask(1, Request::Checkpoint);
             world.run_for(2_000_000);
         }
         for replica in 0..3 {

@@ -1,16 +1,16 @@
 //! Programs come, speak, are killed, and come again; faults; what people and keyboards do.
 
 use bytes::Bytes;
-use immortals::{Ask, Door, Input, NativeDoor};
+use immortals::{Adapter, Input, NativeAdapter, Request};
 use protocol::ReplicaId;
 use protocol::immortal::{Hello, VERSION};
 
-use crate::base::{Event, Place, World};
+use crate::base::{Event, Location, World};
 use crate::program::{Manners, Process, Sight};
 use crate::script::Word;
 
 impl World {
-    pub(crate) fn want_program(&mut self, at: Place) {
+    pub(crate) fn want_program(&mut self, at: Location) {
         let most = if self.random.one_in(4) { 1_000_000 } else { 100_000 };
         let wait = 5_000 + self.below(most);
         let replica = &mut self.groups[at.0][at.1];
@@ -20,7 +20,7 @@ impl World {
         }
     }
 
-    pub(crate) fn attach(&mut self, at: Place) {
+    pub(crate) fn attach(&mut self, at: Location) {
         let replica = &mut self.groups[at.0][at.1];
         replica.attaching = false;
         if replica.instance.is_none() || replica.process.is_some() {
@@ -44,29 +44,31 @@ impl World {
         };
         self.show(&format!("program {program} for {at:?} {manners:?} {versions:?}"));
         self.groups[at.0][at.1].process = Some(process);
-        self.with(at, |instance, ground, outputs| {
-            let door = Door::Native(NativeDoor::default());
-            instance.attach(ground, program, door, hello, outputs).expect("it does not fail");
+        self.with(at, |instance, ground, lead, outputs| {
+            let door = Adapter::Native(NativeAdapter::default());
+            instance
+                .attach(ground, lead.as_mut(), program, door, hello, outputs)
+                .expect("it does not fail");
         });
     }
 
-    pub(crate) fn process(&mut self, at: Place, program: u64) -> Option<&mut Process> {
+    pub(crate) fn process(&mut self, at: Location, program: u64) -> Option<&mut Process> {
         self.groups[at.0][at.1].process.as_mut().filter(|process| process.id == program)
     }
 
-    pub(crate) fn tell(&mut self, at: Place, program: u64, bytes: Vec<Bytes>) {
+    pub(crate) fn tell(&mut self, at: Location, program: u64, bytes: Vec<Bytes>) {
         let Some(process) = self.process(at, program) else { return };
         process.pipe.extend(bytes);
         self.want_wake(at);
     }
 
-    pub(crate) fn closed(&mut self, at: Place, program: u64) {
+    pub(crate) fn closed(&mut self, at: Location, program: u64) {
         let Some(process) = self.process(at, program) else { return };
         process.closed = true;
         self.want_wake(at);
     }
 
-    fn want_wake(&mut self, at: Place) {
+    fn want_wake(&mut self, at: Location) {
         let Some(process) = &self.groups[at.0][at.1].process else { return };
         let (slow, asleep, program) = (process.slow, process.asleep_until, process.id);
         let pace = 50 + self.below(500) + slow;
@@ -78,7 +80,7 @@ impl World {
         }
     }
 
-    fn want_hear(&mut self, at: Place) {
+    fn want_hear(&mut self, at: Location) {
         let wait = 20 + self.below(400);
         let replica = &mut self.groups[at.0][at.1];
         let Some(process) = &replica.process else { return };
@@ -89,17 +91,17 @@ impl World {
         }
     }
 
-    pub(crate) fn hear(&mut self, at: Place, program: u64) {
+    pub(crate) fn hear(&mut self, at: Location, program: u64) {
         let most = self.random.below(3000) + 1;
         let Some(process) = self.process(at, program) else { return };
         let count = most.min(process.out.len());
         let bytes: Vec<u8> = process.out.drain(..count).collect();
         self.groups[at.0][at.1].hearing = false;
-        self.input(at, Input::Heard { program, bytes: bytes.into() });
+        self.input(at, Input::Read { program, bytes: bytes.into() });
         self.want_hear(at);
     }
 
-    pub(crate) fn wake(&mut self, at: Place, program: u64) {
+    pub(crate) fn wake(&mut self, at: Location, program: u64) {
         if self.process(at, program).is_none() {
             return;
         }
@@ -117,7 +119,7 @@ impl World {
         }
         self.random = random;
         if drained > 0 {
-            self.input(at, Input::Drained { program, bytes: drained });
+            self.input(at, Input::Written { program, bytes: drained });
         }
         for sight in sights {
             self.see(at, program, sight);
@@ -132,7 +134,7 @@ impl World {
         }
     }
 
-    fn see(&mut self, at: Place, program: u64, sight: Sight) {
+    fn see(&mut self, at: Location, program: u64, sight: Sight) {
         self.show(&format!("{at:?} program {program} {sight:?}"));
         if matches!(sight, Sight::Crashed) {
             // What it has said before still arrives.
@@ -151,12 +153,12 @@ impl World {
     }
 
     /// Programs that are killed by chance may be killed at the same input three times.
-    fn releases(&self, at: Place) -> bool {
+    fn releases(&self, at: Location) -> bool {
         self.manners[at.0] == Manners::Good
     }
 
     /// It is gone without a word; the node hears of it a little later.
-    pub(crate) fn kill(&mut self, at: Place) {
+    pub(crate) fn kill(&mut self, at: Location) {
         let replica = &mut self.groups[at.0][at.1];
         let Some(process) = replica.process.take() else { return };
         let (boot, program) = (replica.boot, process.id);
@@ -164,7 +166,7 @@ impl World {
         let kept = self.random.below(process.out.len() + 1);
         if kept > 0 {
             let bytes: Vec<u8> = process.out.into_iter().take(kept).collect();
-            self.input(at, Input::Heard { program, bytes: bytes.into() });
+            self.input(at, Input::Read { program, bytes: bytes.into() });
         }
         let wait = self.below(3_000);
         self.after(wait, Event::Detached { at, boot, program });
@@ -173,7 +175,7 @@ impl World {
 
     // Faults.
 
-    pub(crate) fn any(&mut self) -> Place {
+    pub(crate) fn any(&mut self) -> Location {
         let group = self.random.below(self.groups.len());
         (group, self.random.below(self.groups[group].len()))
     }
@@ -189,7 +191,7 @@ impl World {
             6 | 7 => self.hang(at),
             8 | 9 => self.usurp(at.0),
             10 => self.install_one(at),
-            11 => drop(self.ask(at.0, Ask::Checkpoint)),
+            11 => drop(self.ask(at.0, Request::Checkpoint)),
             12 => {
                 // Somebody sets the clock.
                 let skew = self.below(3_000_000);
@@ -197,7 +199,7 @@ impl World {
             }
             _ => {
                 let to = ReplicaId(1 + self.below(3));
-                self.ask(at.0, Ask::Move { to });
+                self.ask(at.0, Request::Move { to });
             }
         }
         let pause = 1_500_000 / self.rough;
@@ -205,7 +207,7 @@ impl World {
         self.after(wait, Event::Fault);
     }
 
-    fn crash_one(&mut self, at: Place) {
+    fn crash_one(&mut self, at: Location) {
         if self.groups[at.0][at.1].instance.is_none() {
             return;
         }
@@ -214,7 +216,7 @@ impl World {
         self.crash(at, wiped);
     }
 
-    fn hang(&mut self, at: Place) {
+    fn hang(&mut self, at: Location) {
         let until = self.now + self.below(3_000_000);
         if let Some(process) = &mut self.groups[at.0][at.1].process {
             process.asleep_until = until;
@@ -237,17 +239,17 @@ impl World {
         }
     }
 
-    fn install_one(&mut self, at: Place) {
+    fn install_one(&mut self, at: Location) {
         if self.groups[at.0][at.1].instance.is_some() && self.logs[at.0].owner.is_some() {
             self.install(at);
         }
     }
 
-    pub(crate) fn ask(&mut self, group: usize, ask: Ask) -> u64 {
+    pub(crate) fn ask(&mut self, group: usize, ask: Request) -> u64 {
         self.tags += 1;
         let ticket = self.tags;
         if let Some(owner) = self.logs[group].owner {
-            self.input((group, owner), Input::Ask { ticket, ask });
+            self.input((group, owner), Input::Request { ticket, request: ask });
         }
         ticket
     }
@@ -270,8 +272,8 @@ impl World {
             let payload = word.bytes(0);
             let from = "somebody".to_owned();
             let owner = self.logs[to].owner.unwrap_or(0);
-            let ask = Ask::Impulse { from, method: 3, payload };
-            self.input((to, owner), Input::Ask { ticket: word.tag, ask });
+            let ask = Request::Impulse { from, method: 3, payload };
+            self.input((to, owner), Input::Request { ticket: word.tag, request: ask });
             return;
         }
         let primaries = (0..self.groups[group].len()).filter(|place| {

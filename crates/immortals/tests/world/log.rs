@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use immortals::{Entries, Entry, Ledger, Standing};
+use immortals::{Entries, Entry, InputState, Standing};
 use protocol::immortal::{Message, SourceKind, blocks, messages};
 use protocol::{GroupId, Position, Term};
 
@@ -20,7 +20,7 @@ pub(crate) struct Log {
     pub(crate) proposals: VecDeque<Bytes>,
     /// All inputs, in order.
     pub(crate) inputs: Vec<Given>,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: InputState,
     /// How often each impulse was logged here, by its tag.
     pub(crate) impulses: BTreeMap<u64, u64>,
     /// How often each timer and each side effect was resolved.

@@ -8,7 +8,7 @@ use protocol::immortal::{
 };
 
 use crate::random::Random;
-use crate::script::{BOMB, Given, Said, Script, State, Word};
+use crate::script::{BOMB, Given, RecentOutput, Script, State, Word};
 
 /// How a life of a program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) enum Sight {
         given: Given,
         trail: u64,
     },
-    Said {
+    RecentOutput {
         to: String,
         number: u64,
         message: Bytes,
@@ -286,7 +286,7 @@ impl Process {
             }
         };
         if self.manners == Manners::Clock && random.one_in(10) {
-            said.push(Said::Cancel { id: random.next() });
+            said.push(RecentOutput::Cancel { id: random.next() });
         }
         let trail = self.state.as_ref().expect("it is there").trail;
         sights.push(Sight::Handled { given, trail });
@@ -298,16 +298,15 @@ impl Process {
         true
     }
 
-    fn say(&mut self, said: Vec<Said>, random: &mut Random, sights: &mut Vec<Sight>) {
+    fn say(&mut self, said: Vec<RecentOutput>, random: &mut Random, sights: &mut Vec<Sight>) {
         let mut joined: Option<(String, u64, Vec<u8>)> = None;
         for said in said {
-            let goes_on =
-                matches!((&said, &joined), (Said::Send { to, .. }, Some((name, ..))) if to == name);
+            let goes_on = matches!((&said, &joined), (RecentOutput::Send { to, .. }, Some((name, ..))) if to == name);
             if !goes_on || random.one_in(3) {
                 self.send(joined.take());
             }
             match said {
-                Said::Send { to, message } => {
+                RecentOutput::Send { to, message } => {
                     let mut bytes = Vec::new();
                     put_message(&mut bytes, &message);
                     let number = match &message {
@@ -317,13 +316,13 @@ impl Process {
                         _ => 0,
                     };
                     let message = Bytes::from(bytes.clone());
-                    sights.push(Sight::Said { to: to.clone(), number, message });
+                    sights.push(Sight::RecentOutput { to: to.clone(), number, message });
                     let (_, count, all) = joined.get_or_insert((to, 0, Vec::new()));
                     *count += 1;
                     all.extend_from_slice(&bytes);
                 }
-                Said::Await { id, due } => self.put(&ToNode::Await { id, due }),
-                Said::Cancel { id } => self.put(&ToNode::Cancel { id }),
+                RecentOutput::Await { id, due } => self.put(&ToNode::Await { id, due }),
+                RecentOutput::Cancel { id } => self.put(&ToNode::Cancel { id }),
             }
         }
         self.send(joined.take());

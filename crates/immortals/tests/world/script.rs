@@ -46,7 +46,7 @@ pub(crate) struct State {
 
 /// What it says in handling an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum RecentOutput {
     Send { to: String, message: Message },
     Await { id: u64, due: Option<Moment> },
     Cancel { id: u64 },
@@ -101,7 +101,11 @@ impl State {
     }
 
     /// Handles an input; says what is wrong with it.
-    pub(crate) fn handle(&mut self, script: &Script, given: &Given) -> Result<Vec<Said>, String> {
+    pub(crate) fn handle(
+        &mut self,
+        script: &Script,
+        given: &Given,
+    ) -> Result<Vec<RecentOutput>, String> {
         if given.number != self.inputs + 1 {
             return Err(format!("input {} after {}", given.number, self.inputs));
         }
@@ -130,7 +134,7 @@ impl State {
         &mut self,
         given: &Given,
         random: &mut Random,
-        said: &mut Vec<Said>,
+        said: &mut Vec<RecentOutput>,
     ) -> Result<u8, String> {
         match &given.message {
             Message::Fork { payload, .. } => self.count(given, payload),
@@ -139,7 +143,7 @@ impl State {
                 let tag = self.next_to(&given.name);
                 let payload = Word { life: 0, tag }.bytes(random.below(5));
                 let message = Message::Answer { id: *id, status: Status::Value, payload };
-                said.push(Said::Send { to: given.name.clone(), message });
+                said.push(RecentOutput::Send { to: given.name.clone(), message });
                 Ok(life)
             }
             Message::Answer { id, payload, .. } => {
@@ -200,7 +204,13 @@ impl State {
         self.last_id
     }
 
-    fn say(&mut self, script: &Script, life: u8, random: &mut Random, said: &mut Vec<Said>) {
+    fn say(
+        &mut self,
+        script: &Script,
+        life: u8,
+        random: &mut Random,
+        said: &mut Vec<RecentOutput>,
+    ) {
         let to = match random.one_in(4) {
             true => script.name.clone(),
             false => random.of(&script.friends).unwrap_or(&script.name).clone(),
@@ -212,37 +222,40 @@ impl State {
                     let payload = Word { life, tag: self.next_to(&to) }.bytes(bytes);
                     let method = i64::try_from(self.version).expect("small");
                     let message = Message::Fork { method, payload };
-                    said.push(Said::Send { to: to.clone(), message });
+                    said.push(RecentOutput::Send { to: to.clone(), message });
                 }
             }
             6 => {
                 let payload = Word { life, tag: self.next_to(&to) }.bytes(bytes);
                 let id = self.next_id();
                 self.calls.insert(id);
-                said.push(Said::Send { to, message: Message::Call { id, method: -5, payload } });
+                said.push(RecentOutput::Send {
+                    to,
+                    message: Message::Call { id, method: -5, payload },
+                });
             }
             7 | 8 => self.wait(random, said),
             _ => {
                 let id = self.next_id();
                 self.effects.insert(id);
-                said.push(Said::Await { id, due: None });
+                said.push(RecentOutput::Await { id, due: None });
             }
         }
     }
 
-    fn wait(&mut self, random: &mut Random, said: &mut Vec<Said>) {
+    fn wait(&mut self, random: &mut Random, said: &mut Vec<RecentOutput>) {
         let oldest = self.timers.keys().next().copied();
         if let Some(id) = oldest
             && random.one_in(4)
         {
             self.timers.remove(&id);
             self.cancelled.insert(id);
-            said.push(Said::Cancel { id });
+            said.push(RecentOutput::Cancel { id });
             return;
         }
         let id = self.next_id();
         let due = self.time + [0, 1000, 100_000, 1_000_000][random.below(4)];
         self.timers.insert(id, due);
-        said.push(Said::Await { id, due: Some(Moment(due)) });
+        said.push(RecentOutput::Await { id, due: Some(Moment(due)) });
     }
 }

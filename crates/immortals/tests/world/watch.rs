@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use immortals::{Between, Lane, Told};
+use immortals::{Between, Lane, Response};
 use protocol::GroupId;
 use protocol::immortal::{Fate, messages, put_message};
 
@@ -35,7 +35,7 @@ impl Watch {
                 self.is_logged(log, &given);
                 self.same_trail(group, given.number, trail);
             }
-            Sight::Said { to, number, message } => {
+            Sight::RecentOutput { to, number, message } => {
                 let old = self.said.entry((group, to.clone(), number)).or_insert(message.clone());
                 assert!(!exact || *old == message, "message {number} of {group} to {to} differs");
             }
@@ -109,12 +109,12 @@ impl Watch {
         }
     }
 
-    pub(crate) fn answered(&mut self, ticket: u64, told: &Told) {
+    pub(crate) fn answered(&mut self, ticket: u64, told: &Response) {
         if let Some((_, fate)) = self.pressed.get_mut(&ticket) {
             *fate = Some(match told {
-                Told::Done { .. } => Fate::Logged,
-                Told::Refused(_) => Fate::Lost,
-                Told::NotOwner | Told::Unknown => Fate::Unknown,
+                Response::Done { .. } => Fate::Logged,
+                Response::Refused(_) => Fate::Lost,
+                Response::NotOwner | Response::Unknown => Fate::Unknown,
             });
         }
     }
@@ -163,7 +163,7 @@ impl World {
             if !process.open.is_empty() {
                 return Some(format!("{place} has impulses without fate: {:?}", process.open));
             }
-            if let Some(kept) = instance.outputs().iter().find(|to| to.kept_bytes > 0) {
+            if let Some(kept) = instance.destinations().iter().find(|to| to.kept_bytes > 0) {
                 return Some(format!("{place} keeps {kept:?}"));
             }
             if !instance.status().caught_up {
@@ -226,7 +226,7 @@ impl World {
             (0..self.groups.len()).filter(|g| self.manners[*g] == Manners::Good).collect();
         let at: Vec<u64> = groups.iter().map(|g| self.logs[*g].ledger.inputs).collect();
         for group in &groups {
-            self.ask(*group, immortals::Ask::Checkpoint);
+            self.ask(*group, immortals::Request::Checkpoint);
         }
         let until = self.now + 30_000_000;
         loop {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use immortals::ambrosia::{AmbrosiaDoor, AmbrosiaOptions};
+use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
 use protocol::Term;
 use protocol::immortal::{Message, SourceKind, ToNode, ToProgram, messages};
 
@@ -12,7 +12,7 @@ use crate::wire::{a_fork, block, crc32, deliver, forks};
 
 /// A program behind its door.
 pub(crate) struct Attached {
-    door: AmbrosiaDoor,
+    door: AmbrosiaAdapter,
     pub(crate) binding: Binding,
     /// All forks it has sent in this connection.
     pub(crate) sent: Vec<(String, i64, Vec<u8>)>,
@@ -31,14 +31,14 @@ pub(crate) struct Core {
 impl Core {
     /// Connects a program and brings it to the end of the log.
     pub(crate) fn start(&mut self, options: AmbrosiaOptions, binding: Binding) -> Attached {
-        self.attach(AmbrosiaDoor::new(options), binding)
+        self.attach(AmbrosiaAdapter::new(options), binding)
     }
 
     pub(crate) fn start_tested(&mut self, options: AmbrosiaOptions, binding: Binding) -> Attached {
-        self.attach(AmbrosiaDoor::new(options).test_upgrade(), binding)
+        self.attach(AmbrosiaAdapter::new(options).test_upgrade(), binding)
     }
 
-    fn attach(&mut self, door: AmbrosiaDoor, binding: Binding) -> Attached {
+    fn attach(&mut self, door: AmbrosiaAdapter, binding: Binding) -> Attached {
         let mut program = Attached { door, binding, sent: Vec::new(), done: 0 };
         self.hear(&mut program, b"");
         let Some((input, state)) = self.checkpoint.clone() else {
