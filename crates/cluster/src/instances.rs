@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::topology::{Change, GroupEntry, Topology};
 
 /// How many instances a cluster may have.
-pub const INSTANCES_MAX: usize = 10_000;
+pub(crate) const INSTANCES_MAX: usize = 10_000;
 
 /// How many replicas an instance may have.
 pub const REPLICAS_MAX: usize = 16;
@@ -414,6 +414,9 @@ mod tests {
         let gone =
             |node: &str| InstanceCommand::RemoveReplica { name: "a".into(), node: node.into() };
         assert!(is_done(&topology.change_instance(gone("n1"))));
-        assert!(matches!(topology.change_instance(gone("n2")), Change::Refused(_)), "the last one stays");
+        assert!(
+            matches!(topology.change_instance(gone("n2")), Change::Refused(_)),
+            "the last one stays"
+        );
     }
 }

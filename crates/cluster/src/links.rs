@@ -35,7 +35,17 @@ pub struct Links {
 }
 
 impl Links {
-    pub fn opened(&mut self, link: u64, dialed: Option<String>, now: u64) {
+    /// A link was made. False: there are too many, and it is to be closed.
+    #[must_use]
+    pub fn admit(&mut self, link: u64, dialed: Option<String>, now: u64) -> bool {
+        let has_room = self.links.len() < LINKS_MAX;
+        if has_room {
+            self.opened(link, dialed, now);
+        }
+        has_room
+    }
+
+    pub(crate) fn opened(&mut self, link: u64, dialed: Option<String>, now: u64) {
         let fresh = Link {
             dialed,
             hello: None,

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use group::{Context, Entry, Leader, LeaderInput, Machine, Output, Refusal};
-use protocol::{Code, GroupId, Outcome, Problem, Term};
+use protocol::{Code, GroupId, Outcome, Position, Problem, Term};
 use storage::{Batch, Reader, Space, StoreError};
 
 use crate::topology::{Change, Core, DirectoryCommand, Topology};
@@ -33,8 +33,8 @@ pub enum DirectoryAnswer {
 /// For the node: the directory has changed.
 #[derive(Clone, Debug)]
 pub enum DirectoryChange {
-    /// By this command, which did something.
-    By(Box<DirectoryCommand>, Change),
+    /// By this command, at this position of the directory's log.
+    By { position: Position, command: Box<DirectoryCommand> },
     /// All of it may be different: a snapshot was installed.
     Everything,
     /// This node is the owner of the directory from now on.
@@ -176,8 +176,8 @@ impl Machine for DirectoryMachine {
             change = self.topology.apply(command.clone());
             self.write(&change, &at.space, &mut batch);
             if matches!(change, Change::Cluster | Change::Group(..)) {
-                let by = DirectoryChange::By(Box::new(command), change.clone());
-                out.push(Output::Do(by));
+                let (position, command) = (entry.position, Box::new(command));
+                out.push(Output::Do(DirectoryChange::By { position, command }));
             }
         }
         at.space.put_applied(&mut batch, &entry.applied);

@@ -126,9 +126,8 @@ fn founders(profile: &Profile, links: &Links) -> Option<BTreeMap<ReplicaId, Memb
 /// Which of the named peers a new cluster waits for.
 fn missing(profile: &Profile, links: &Links) -> String {
     let digest = profile.peers_digest();
-    let fits = |hello: &Hello| {
-        hello.peers_digest == digest && hello.partitions == profile.partitions
-    };
+    let fits =
+        |hello: &Hello| hello.peers_digest == digest && hello.partitions == profile.partitions;
     if let Some((_, odd)) = links.hellos().find(|(_, hello)| !fits(hello)) {
         return format!(
             "node '{}' was started with another --peer-nodes or --partitions than this one; no \

@@ -158,7 +158,10 @@ mod tests {
     fn a_ready_is_released_by_its_batch_and_not_before() {
         let mut durable = Durable::default();
         assert_eq!(durable.hold(&mut ready(1, vec![vote(1)]), &on_disk(7)), [vote(1)]);
-        assert_eq!(durable.hold(&mut ready(2, Vec::new()), &on_disk(8)), [0; 0].map(|_: u8| base()));
+        assert_eq!(
+            durable.hold(&mut ready(2, Vec::new()), &on_disk(8)),
+            [0; 0].map(|_: u8| base())
+        );
         assert!(durable.release(6).is_none());
         assert_eq!(durable.release(7).expect("its batch is durable").0, 2, "and what hangs on it");
         assert!(!durable.waits());

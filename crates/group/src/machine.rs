@@ -94,10 +94,7 @@ pub trait Machine: Sized {
     ///
     /// # Errors
     /// When the store fails.
-    fn write_snapshot(
-        &mut self,
-        _at: &mut Context<'_, Self::Around>,
-    ) -> Result<(), StoreError> {
+    fn write_snapshot(&mut self, _at: &mut Context<'_, Self::Around>) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -197,28 +194,55 @@ pub struct Entry {
 /// What can happen to a leader.
 pub enum LeaderInput<M: Machine> {
     /// A question of somebody who waits. With a key the question may be a repeat.
-    Ask { ticket: u64, question: M::Question, key: Option<RequestKey>, is_retry: bool },
+    Ask {
+        ticket: u64,
+        question: M::Question,
+        key: Option<RequestKey>,
+        is_retry: bool,
+    },
     /// A proposal came back through the log.
-    Applied { proposal: u64, position: Position, effect: M::Effect },
+    Applied {
+        proposal: u64,
+        position: Position,
+        effect: M::Effect,
+    },
     /// A proposal was surely not put into the log, as too much is under way.
-    Refused { proposal: u64 },
+    Refused {
+        proposal: u64,
+    },
     /// A quorum confirmed the ownership, and all that was committed then is applied.
-    Confirmed { ticket: u64 },
+    Confirmed {
+        ticket: u64,
+    },
     Tick,
 }
 
 /// What a machine or its leader wants done.
 pub enum Output<M: Machine> {
     /// Put this through the log. Comes back as `Applied`, or as `Refused`.
-    Propose { proposal: u64, data: Bytes },
+    Propose {
+        proposal: u64,
+        data: Bytes,
+    },
     /// A quorum must confirm the ownership; then `Confirmed`.
-    Confirm { ticket: u64 },
+    Confirm {
+        ticket: u64,
+    },
     /// Answer a question. With a position: not before the membership quorum holds it.
-    Answer { ticket: u64, answer: M::Answer, position: Option<Position> },
+    Answer {
+        ticket: u64,
+        answer: M::Answer,
+        position: Option<Position>,
+    },
     /// Answer with an error. A write was surely not applied, unless the problem says otherwise.
-    Refuse { ticket: u64, problem: Problem },
+    Refuse {
+        ticket: u64,
+        problem: Problem,
+    },
     /// Whoever asked asks the next owner.
-    NotOwner { ticket: u64 },
+    NotOwner {
+        ticket: u64,
+    },
     /// Something outside of the group.
     Do(M::Action),
     /// The leader's view is of no use any more: it is dropped, and another one is made when the log

@@ -61,7 +61,10 @@ pub struct Outputs<M: Machine> {
     pub wants_persist: bool,
     pub replies: Vec<(Caller, Reply<M::Answer>)>,
     pub actions: Vec<M::Action>,
+    /// For people.
     pub notes: Vec<String>,
+    /// For those who look closely.
+    pub details: Vec<String>,
 }
 
 impl<M: Machine> Default for Outputs<M> {
@@ -73,6 +76,7 @@ impl<M: Machine> Default for Outputs<M> {
             replies: Vec::new(),
             actions: Vec::new(),
             notes: Vec::new(),
+            details: Vec::new(),
         }
     }
 }
@@ -184,6 +188,11 @@ where
 
     pub fn space(&self) -> &Space {
         &self.space
+    }
+
+    /// The log, as far as it is applied.
+    pub fn log(&self) -> LogView<'_> {
+        LogView::new(&self.consensus, &self.members)
     }
 
     /// The leader, while this replica serves as the owner.
@@ -410,7 +419,7 @@ where
         for offer in ready.send_snapshot.drain(..) {
             self.begin_transfer(io, offer, out)?;
         }
-        out.notes.append(&mut ready.notes);
+        out.details.append(&mut ready.notes);
         if let Role::Leading(leading) = &mut self.role {
             for (ticket, position) in ready.confirmed.drain(..) {
                 leading.requests.confirm(ticket, position);
@@ -526,12 +535,15 @@ where
             requests: Requests::new(last_ticket),
             proposals: VecDeque::new(),
         }));
-        out.notes.push(format!("owner in term {term}"));
+        out.details.push(format!("owner in term {term}"));
         self.carry_out(io, outputs, out)
     }
 
     /// The leader is dropped, and whoever waits asks the next owner.
-    fn resign(
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn resign(
         &mut self,
         io: &mut Io<'_, M::Around>,
         out: &mut Outputs<M>,
@@ -539,7 +551,7 @@ where
         let Role::Leading(leading) = std::mem::replace(&mut self.role, Role::Following) else {
             return Ok(());
         };
-        out.notes.push(format!("no longer the owner of term {}", leading.term));
+        out.details.push(format!("no longer the owner of term {}", leading.term));
         let Leading { leader, term, mut requests, .. } = *leading;
         self.openings.1 = requests.last_ticket();
         let mut outputs = Vec::new();
@@ -776,11 +788,19 @@ where
     /// # Errors
     /// When the store fails.
     pub fn prepare_persist(&mut self, io: &mut Io<'_, M::Around>) -> Result<(), StoreError> {
-        let (machine, _, mut at) = self.parts(io);
-        machine.write_snapshot(&mut at)?;
+        self.write_snapshot(io)?;
         self.progress.persisting = self.snapshot_point().0;
         self.tell_snapshot_point();
         Ok(())
+    }
+
+    /// Writes what a snapshot of the state needs beside what is in the store already.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn write_snapshot(&mut self, io: &mut Io<'_, M::Around>) -> Result<(), StoreError> {
+        let (machine, _, mut at) = self.parts(io);
+        machine.write_snapshot(&mut at)
     }
 
     /// Up to there the state is durable since the last routine persist.

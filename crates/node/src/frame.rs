@@ -7,18 +7,12 @@
 //! frames, as they are: neither end copies them.
 
 use bytes::Bytes;
-use documents::RequestKey;
-use protocol::{GroupId, Position, ReplicaId, Request, Response, Source, Term};
+use cluster::{Candidate, Charter, Hello, Ping};
+use group::Chunk;
+use protocol::{GroupId, ReplicaId, Request, RequestKey, Response, Source, Term};
 use query::{Cursor, Page};
-use replication::{Members, Message};
+use replication::Message;
 use serde::{Deserialize, Serialize};
-
-use crate::behind::Committed;
-use crate::directory::Charter;
-use crate::quorum::Claim;
-
-/// Raised when a frame changes so that an older node could not read it.
-pub(crate) const WIRE_VERSION: u32 = 5;
 
 /// From this length on a field of bytes is not copied. At the receiver it keeps all that came in one
 /// frame in memory, so that short ones are better copied.
@@ -46,14 +40,14 @@ pub(crate) enum Frame {
         why: String,
     },
     /// A new replica asks to be admitted. Passed on to the directory's owner.
-    Admit(Newcomer),
+    Admit(Candidate),
     /// A sign of life.
     Ping(Ping),
-    Raft {
+    Consensus {
         group: GroupId,
         message: Message,
     },
-    /// A part of a snapshot.
+    /// A piece of a snapshot.
     Chunk(Chunk),
     /// It was stored; the next may come.
     ChunkTaken {
@@ -77,77 +71,25 @@ pub(crate) enum Frame {
         group: GroupId,
         term: Term,
     },
-    /// A request for the owner of a group.
-    Ask {
-        /// Names the errand: the asking edge's boot, and its number there.
+    /// For the owner of a group.
+    Question {
+        /// Names the request: the boot of the node that took it in, and its number there.
         boot: u64,
         number: u64,
         group: GroupId,
-        /// The term of the owner that is asked. One of a later term does not take the request: the
-        /// edge may have asked somebody else meanwhile, and have its answer.
+        /// The term of the owner that is asked. One of a later term does not take the question on:
+        /// somebody else may have been asked meanwhile, and have answered.
         term: Term,
         key: Option<RequestKey>,
-        again: bool,
+        is_retry: bool,
         question: Question,
     },
-    /// Its answer.
-    Told {
+    Answer {
         /// As in the question: an answer for an earlier boot is nobody's any more.
         boot: u64,
         number: u64,
-        answer: Told,
+        answer: Answer,
     },
-}
-
-/// What is said to all others now and then, and when it changes in a way that they must hear of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ping {
-    /// Its disk does.
-    pub(crate) takes_writes: bool,
-    /// About the membership quorum.
-    pub(crate) claim: Claim,
-    /// Of the groups that it owns.
-    pub(crate) committed: Vec<Committed>,
-}
-
-/// Who speaks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hello {
-    pub(crate) wire_version: u32,
-    pub(crate) node_id: String,
-    pub(crate) uri: String,
-    pub(crate) sandbox_id: u64,
-    pub(crate) boot: u64,
-    /// None until it has one.
-    pub(crate) replica: Option<ReplicaId>,
-    /// The cluster its sandbox belongs to, if it has a replica id there.
-    pub(crate) cluster: Option<u64>,
-    /// A digest of its list of peers, to be equal on all while a cluster forms.
-    pub(crate) peers_digest: u64,
-    /// The partitions it would form a cluster with.
-    pub(crate) partitions: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Newcomer {
-    pub(crate) node_id: String,
-    pub(crate) uri: String,
-    pub(crate) sandbox_id: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Chunk {
-    pub(crate) group: GroupId,
-    /// Names one snapshot of one sender.
-    pub(crate) transfer: u64,
-    /// From 0.
-    pub(crate) number: u32,
-    pub(crate) pairs: Vec<(Bytes, Bytes)>,
-    /// On the last chunk: the offer itself, given to consensus once all is stored.
-    pub(crate) last: Option<Message>,
-    pub(crate) position: Position,
-    pub(crate) term: Term,
-    pub(crate) members: Members,
 }
 
 /// What the owner of a group is asked.
@@ -164,41 +106,59 @@ pub(crate) enum Question {
     /// To the directory: an encoded `DirectoryCommand`.
     Directory(Bytes),
     /// To the owner of an instance.
-    Immortal(immortals::Request),
+    Instance(immortals::Request),
     /// How an instance is, as its owner knows it.
-    ImmortalStatus,
+    InstanceStatus,
 }
 
 impl Question {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Rest(request) => request.method.is_write(),
-            Self::Query { .. } | Self::Available | Self::ImmortalStatus => false,
-            Self::Fence(_) | Self::Directory(_) | Self::Immortal(_) => true,
+            Self::Query { .. } | Self::Available | Self::InstanceStatus => false,
+            Self::Fence(_) | Self::Directory(_) | Self::Instance(_) => true,
         }
     }
 
     /// Whether it may be asked twice. An impulse from outside has no number by which a second one
     /// would be known.
     pub(crate) fn is_repeatable(&self) -> bool {
-        !matches!(self, Self::Immortal(immortals::Request::Impulse { .. }))
+        !matches!(self, Self::Instance(immortals::Request::Impulse { .. }))
     }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Told {
+pub(crate) enum Answer {
     Response(Response),
     Page(Page),
     /// Not the owner, or no longer: ask again. The request may have been written all the same, so
-    /// it must be marked as asked before.
+    /// it must be marked as a retry.
     NotOwner,
+}
+
+impl From<protocol::Problem> for Answer {
+    fn from(problem: protocol::Problem) -> Self {
+        Self::Response(problem.into())
+    }
+}
+
+impl Answer {
+    /// A page where a response was expected is our own mistake.
+    pub(crate) fn into_response(self) -> Response {
+        match self {
+            Self::Response(response) => response,
+            Self::Page(_) | Self::NotOwner => {
+                protocol::Problem::internal("an answer of the wrong kind").into()
+            }
+        }
+    }
 }
 
 impl Frame {
     /// The fields of bytes that may be long, in a fixed order.
     fn bytes_fields(&mut self, visit: &mut dyn FnMut(&mut Bytes)) {
         match self {
-            Self::Raft { message, .. } => {
+            Self::Consensus { message, .. } => {
                 message.entries.iter_mut().for_each(|entry| visit(&mut entry.data));
             }
             Self::Chunk(chunk) => chunk.pairs.iter_mut().for_each(|(_, value)| visit(value)),
@@ -212,8 +172,8 @@ impl Frame {
                     visit(messages);
                 }
             }
-            Self::Ask { question: Question::Rest(request), .. } => visit(&mut request.body),
-            Self::Told { answer: Told::Response(response), .. } => visit(&mut response.body),
+            Self::Question { question: Question::Rest(request), .. } => visit(&mut request.body),
+            Self::Answer { answer: Answer::Response(response), .. } => visit(&mut response.body),
             _ => {}
         }
     }
@@ -291,6 +251,7 @@ fn put_back(frames: &mut [Frame], places: Vec<Place>, mut long: Bytes) -> Result
 
 #[cfg(test)]
 mod tests {
+    use cluster::Claim;
     use protocol::Method;
 
     use super::*;
@@ -302,19 +263,19 @@ mod tests {
         vec![
             Frame::Ping(Ping { takes_writes: true, claim: Claim::default(), committed: vec![] }),
             Frame::Refused { why: "no".into() },
-            Frame::Ask {
+            Frame::Question {
                 boot: 2,
                 number: 7,
                 group: GroupId(3),
                 term: Term(4),
                 key: Some(key),
-                again: false,
+                is_retry: false,
                 question: Question::Rest(request),
             },
-            Frame::Told {
+            Frame::Answer {
                 boot: 2,
                 number: 7,
-                answer: Told::Response(Response::bytes(200, Bytes::new())),
+                answer: Answer::Response(Response::bytes(200, Bytes::new())),
             },
             Frame::ChunkTaken { group: GroupId(1), transfer: 9, number: 0 },
         ]
@@ -333,10 +294,10 @@ mod tests {
     }
 
     fn long_and_short() -> Vec<Frame> {
-        let answer = |byte, bytes| Frame::Told {
+        let answer = |byte, bytes| Frame::Answer {
             boot: 1,
             number: 2,
-            answer: Told::Response(Response::bytes(200, Bytes::from(vec![byte; bytes]))),
+            answer: Answer::Response(Response::bytes(200, Bytes::from(vec![byte; bytes]))),
         };
         let (long, short) = (LONG_BYTES_MIN, LONG_BYTES_MIN - 1);
         vec![answer(1, long), answer(2, short), Frame::Stranger, answer(3, 0), answer(4, 2 * long)]
@@ -345,7 +306,9 @@ mod tests {
     #[test]
     fn long_fields_are_copied_by_neither_end() {
         let mut frames = long_and_short();
-        let Frame::Told { answer: Told::Response(first), .. } = &frames[0] else { unreachable!() };
+        let Frame::Answer { answer: Answer::Response(first), .. } = &frames[0] else {
+            unreachable!()
+        };
         let place = first.body.as_ptr();
         let pieces = encode(frames.clone());
         assert_eq!(pieces.len(), 3);
@@ -353,7 +316,9 @@ mod tests {
         let whole = Bytes::from(pieces.concat());
         let mut decoded = decode(&whole).expect("what was encoded can be read");
         assert_eq!(format!("{decoded:?}"), format!("{frames:?}"));
-        let Frame::Told { answer: Told::Response(first), .. } = &decoded[0] else { unreachable!() };
+        let Frame::Answer { answer: Answer::Response(first), .. } = &decoded[0] else {
+            unreachable!()
+        };
         assert!(whole.as_ptr_range().contains(&first.body.as_ptr()));
         let weight = |frames: &mut [Frame]| frames.iter_mut().map(Frame::weight).sum::<usize>();
         assert_eq!(weight(&mut decoded), weight(&mut frames));

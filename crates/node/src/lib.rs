@@ -5,50 +5,49 @@
 //! ([`Output`]). The shell carries that out with a real disk and real sockets, the simulator with
 //! treacherous ones; both run this code as it is.
 //!
-//! The way of a request: it enters at the *edge* of any node (`client`, `edge`), goes to the owner
-//! of its group, is taken on by the *office* there, which has the *desk* (`services`) deal with
-//! it. What the desk proposes goes through the group's log (`replica`), and the answer comes back
-//! to the edge when enough replicas hold it.
+//! | part | what it does |
+//! |---|---|
+//! | `node` | a newcomer until it is known who it is, then a member of its cluster |
+//! | `member` | a member's parts, and the order in which they get their turn |
+//! | `shard` | the groups with a replica here, and the store and log that they share |
+//! | `hosted`, `instance`, `groups` | how replicas of each kind are held, begun and ended |
+//! | `router` | requests that came in here, until they are answered |
+//! | `gather`, `pages` | requests that concern every partition, and how a query's answer looks |
+//! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
+//! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
+//! | `programs` | programs that have connected, until it is known which instance they are |
+//! | `view` | what can be seen of all this by who only looks |
+//! | `work`, `outbox`, `frame`, `log_batch` | what is to be done, said to other nodes, written to the log |
 //!
-//! Instances of immortals have a way of their own: `registry` says which there are, `programs` lets
-//! programs in, and `immortals` brings to each instance what happens.
-//!
-//! Where to read on: [`Node`] for the order of things in a step, `cluster` for how nodes find one
-//! another, `movement` for who owns what.
+//! The way of a request: `rest` plans it, `router` brings it to the owner of its group, `shard` to
+//! the replica there, whose leader (`services`) deals with it. What the leader proposes goes through
+//! the group's log (`group`), and the answer comes back to the router when enough replicas hold it.
 
-mod ambrosia_registry;
-mod behind;
-mod client;
-mod cluster;
-mod directory;
-mod disk;
-mod edge;
+mod control;
 mod frame;
-mod immortal_rest;
-mod immortals;
+mod gather;
+mod groups;
+mod hosted;
+mod instance;
 mod io;
-mod leaving;
-mod life;
-mod movement;
+mod joining;
+mod log_batch;
+mod member;
 mod node;
-mod office;
 mod outbox;
-mod peers;
+mod pages;
 mod placement;
 mod programs;
-mod quorum;
-mod recording;
-mod refusals;
-mod registry;
-mod replica;
-mod replicas;
 mod rest;
-mod scatter;
+mod router;
+mod shard;
+mod view;
+mod work;
 
 pub use ::immortals::KeptLimits;
-pub use edge::ERRANDS_MAX;
 pub use frame::FRAME_BYTES_MAX;
 pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};
 pub use node::Node;
-pub use office::REQUESTS_PER_GROUP_MAX;
-pub use scatter::{ANSWER_BYTES_MAX, HITS_MAX};
+pub use pages::{ANSWER_BYTES_MAX, HITS_MAX};
+pub use programs::PROGRAMS_MAX;
+pub use router::IN_FLIGHT_MAX;

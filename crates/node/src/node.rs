@@ -1,110 +1,71 @@
-//! The node: takes what happened, lets every part of it come to rest, and says what must be done.
+//! The node: a newcomer until it is known who it is, then a member of its cluster for good.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use protocol::{GroupId, Now, ReplicaId, Response};
-use services::{Catalogue, DeskInput};
-use storage::{Recovered, RecoveredGroup, StateStore, StoreError};
+use cluster::{Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, judge};
+use protocol::{GroupId, Now};
+use services::{Catalogue, Handlers, Invoker};
+use storage::{Recovered, RecoveredGroup, StateStore};
 
-use crate::behind::News;
-use crate::directory::{Charter, Directory};
-use crate::disk::{Disk, record_bytes};
-use crate::edge::Edge;
-use crate::frame::{self, Frame, Ping, Told};
-use crate::immortals::Immortals;
+use crate::control::dial;
+use crate::frame::{self, Frame};
+use crate::groups;
 use crate::io::{Input, Level, NodeConfig, Output};
-use crate::leaving::Leaving;
-use crate::life::{Identity, check_config, read_identity};
-use crate::office::Office;
-use crate::outbox::Outbox;
-use crate::peers::{LINKS_MAX, Peers};
-use crate::programs::Programs;
-use crate::quorum;
-use crate::refusals::Refusals;
-use crate::replica::{Around, Findings, Replica};
-use crate::replicas::Replicas;
-use crate::scatter::Scatters;
+use crate::log_batch::LogBatch;
+use crate::member::{Fate, Host, Member};
+use crate::rest::{Plan, plan_of_newcomer};
+use crate::work::{Effects, Purpose};
 
-/// How much later each next in line asks for votes when the owner's connection broke, in ticks. A
-/// pre-vote of another that comes meanwhile puts the own one off by itself.
-const HINT_TICKS_PER_RANK: usize = 2;
+/// What a newcomer will begin with as a member.
+struct Seed {
+    store: Box<dyn StateStore>,
+    handlers: Handlers,
+    recovered: BTreeMap<GroupId, RecoveredGroup>,
+    log: LogBatch,
+}
 
 /// Where a node stands in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// New, and waits for enough others to form a cluster with.
-    Forming,
-    /// New, and waits to be admitted to a cluster.
-    Joining,
-    /// Knows who it is; waits until that is on the disk.
+enum Life {
+    /// It belongs to no cluster so far.
+    Newcomer {
+        seed: Box<Seed>,
+        newcomer: Newcomer,
+    },
+    /// It knows who it is, and waits until that is on the disk: nothing is done in its name before.
     Settling {
+        seed: Box<Seed>,
+        identity: Identity,
         mark: u64,
     },
-    Serving,
-    Stopping {
-        since: u64,
-        mark: Option<u64>,
-    },
-    /// Takes no more inputs.
+    Member(Box<Member>),
+    /// It takes no more inputs.
     Ended,
 }
 
-/// What is to be done before the step is over.
-pub(crate) enum Agenda {
-    Desk(GroupId, DeskInput),
-    Route(u64),
-    Told(u64, Told),
-    Instance(GroupId, immortals::Input),
-    /// The replica here owns an instance from now on.
-    Lead(GroupId, protocol::Term),
-    /// It does not any more.
-    Follow(GroupId),
-    /// A program wants to be a copy of an instance.
-    Attach(GroupId, u64, Box<(immortals::Adapter, protocol::immortal::Hello)>),
-    /// Something was proposed: consensus is to be asked again.
-    Again,
+/// One node as one value.
+pub struct Node {
+    config: NodeConfig,
+    profile: Profile,
+    now: Now,
+    links: Links,
+    effects: Effects,
+    life: Life,
+    /// The addresses that a newcomer has links to.
+    dialed: Vec<String>,
+    ticks: u64,
 }
 
-pub struct Node {
-    pub(crate) config: NodeConfig,
-    pub(crate) catalogue: Arc<Catalogue>,
-    pub(crate) store: Box<dyn StateStore>,
-    pub(crate) now: Now,
-    pub(crate) stage: Stage,
-    pub(crate) me: Option<ReplicaId>,
-    pub(crate) identity: Option<Identity>,
-    /// The directory as this node knows it.
-    pub(crate) map: Directory,
-    pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
-    pub(crate) replicas: Replicas,
-    pub(crate) offices: BTreeMap<GroupId, Office>,
-    pub(crate) refusals: Refusals,
-    pub(crate) peers: Peers,
-    pub(crate) quorum: quorum::Own,
-    pub(crate) news: News,
-    pub(crate) outbox: Outbox,
-    pub(crate) closing: Vec<u64>,
-    pub(crate) dialed: Vec<String>,
-    pub(crate) edge: Edge,
-    pub(crate) scatters: Scatters,
-    pub(crate) immortals: Immortals,
-    pub(crate) programs: Programs,
-    pub(crate) agenda: VecDeque<Agenda>,
-    pub(crate) disk: Disk,
-    pub(crate) outputs: Vec<Output>,
-    owners_known: BTreeMap<GroupId, ReplicaId>,
-    edge_stale: bool,
-    ticks: u64,
-    pub(crate) names: u64,
-    pub(crate) openings: u64,
-    /// When this node last stood for each group, in steady microseconds.
-    pub(crate) stood: BTreeMap<GroupId, u64>,
-    pub(crate) moved_last: u64,
-    pub(crate) said_flag_differs: bool,
-    /// It looks at the cluster that it is to join.
-    pub(crate) leaving: Option<Leaving>,
+macro_rules! host {
+    ($self:expr) => {
+        Host {
+            config: &$self.config,
+            profile: &$self.profile,
+            now: $self.now,
+            links: &mut $self.links,
+            effects: &mut $self.effects,
+        }
+    };
 }
 
 impl Node {
@@ -113,302 +74,149 @@ impl Node {
     pub fn new(
         config: NodeConfig,
         catalogue: Arc<Catalogue>,
+        invoker: Arc<dyn Invoker>,
         recovered: Recovered,
-        store: Box<dyn StateStore>,
+        mut store: Box<dyn StateStore>,
     ) -> Result<Self, String> {
         check_config(&config)?;
-        let identity = read_identity(store.as_ref()).map_err(|error| error.to_string())?;
-        let stage = if config.join.is_some() { Stage::Joining } else { Stage::Forming };
+        let identity = Identity::read(store.as_ref()).map_err(|error| error.to_string())?;
+        let profile = profile_of(&config);
+        if identity.is_some() {
+            // It can be read, but a process that was killed may have left it in the page cache
+            // only. Were it lost later, with the entries that are logged from here on still there,
+            // nobody could tell whose they are.
+            store.persist().map_err(|error| error.to_string())?;
+        } else if !recovered.groups.is_empty() {
+            return Err(
+                "the sandbox has a log but its state store does not know the node: it was \
+                        damaged. Put it aside and start with an empty --sandbox; the other nodes \
+                        bring it up to date"
+                    .into(),
+            );
+        }
+        let node_id: Arc<str> = config.node_id.as_str().into();
+        let handlers = Handlers { catalogue, invoker, node_id };
+        let recovered = recovered.groups;
+        let seed = Box::new(Seed { store, handlers, recovered, log: LogBatch::default() });
+        let newcomer = Newcomer::new(&profile);
         let mut node = Self {
             config,
-            catalogue,
-            store,
+            profile,
             now: Now::default(),
-            stage,
-            me: None,
-            identity,
-            map: Directory::default(),
-            recovered: recovered.groups,
-            replicas: Replicas::default(),
-            offices: BTreeMap::new(),
-            refusals: Refusals::default(),
-            peers: Peers::default(),
-            quorum: quorum::Own::default(),
-            news: News::default(),
-            outbox: Outbox::default(),
-            closing: Vec::new(),
+            links: Links::default(),
+            effects: Effects::default(),
+            life: Life::Newcomer { seed, newcomer },
             dialed: Vec::new(),
-            edge: Edge::default(),
-            scatters: Scatters::default(),
-            immortals: Immortals::default(),
-            programs: Programs::new(),
-            agenda: VecDeque::new(),
-            disk: Disk::new(),
-            outputs: Vec::new(),
-            owners_known: BTreeMap::new(),
-            edge_stale: false,
             ticks: 0,
-            names: 0,
-            openings: 0,
-            stood: BTreeMap::new(),
-            moved_last: 0,
-            said_flag_differs: false,
-            leaving: None,
         };
-        node.begin()?;
+        node.begin(identity)?;
         Ok(node)
+    }
+
+    /// A sandbox that knows who it is goes on as that; a new one alone is a cluster at once.
+    fn begin(&mut self, identity: Option<Identity>) -> Result<(), String> {
+        if let Some(identity) = identity {
+            let life = std::mem::replace(&mut self.life, Life::Ended);
+            let Life::Newcomer { seed, .. } = life else { unreachable!("it has just begun") };
+            return self.become_member(*seed, &identity);
+        }
+        self.dial();
+        if self.config.peers.len() <= 1 && self.config.join.is_none() {
+            self.try_to_found();
+        }
+        Ok(())
+    }
+
+    /// The group of the instance that a program is attached to.
+    pub fn group_of_program(&self, program: u64) -> Option<GroupId> {
+        match &self.life {
+            Life::Member(member) => member.group_of_program(program),
+            Life::Newcomer { .. } | Life::Settling { .. } | Life::Ended => None,
+        }
     }
 
     /// Takes everything that happened since the last step and says what must be done.
     pub fn step(&mut self, now: Now, inputs: &mut Vec<Input>, outputs: &mut Vec<Output>) {
         self.now = now;
         for input in inputs.drain(..) {
-            if self.stage == Stage::Ended {
+            self.take(input);
+            self.end_if_halted();
+            if matches!(self.life, Life::Ended) {
                 break;
             }
-            self.take(input);
         }
-        if self.stage != Stage::Ended
-            && let Err(error) = self.settle()
+        if let Life::Member(member) = &mut self.life
+            && let Err(error) = member.settle(&mut host!(self))
         {
-            self.halt(error.to_string());
+            self.effects.halt(error.to_string());
         }
-        self.flush();
-        outputs.append(&mut self.outputs);
+        self.end_if_halted();
+        self.flush(outputs);
     }
 
     fn take(&mut self, input: Input) {
-        match input {
-            Input::Tick => self.tick(),
-            Input::Request { ticket, request } => {
-                self.client_request(crate::edge::Purpose::Client { ticket }, request);
+        if let Input::Received { link, frame } = input {
+            return self.received(link, &frame);
+        }
+        match &mut self.life {
+            Life::Member(member) => {
+                let fate = member.take(input, &mut host!(self));
+                self.follow(fate);
             }
-            Input::LinkOpened { link, dialed } => self.link_opened(link, dialed),
-            Input::LinkClosed { link } => self.link_closed(link),
-            Input::Received { link, frame } => self.received(link, &frame),
-            Input::LogDurable { batch } => self.log_durable(batch),
-            Input::StatePersisted { mark } => self.state_persisted(mark),
-            Input::Invoked(invoked) => {
-                self.agenda.push_back(Agenda::Desk(invoked.partition, DeskInput::Invoked(invoked)));
-            }
-            Input::ProgramOpened { program, door } => self.program_opened(program, door),
-            Input::ProgramSaid { program, bytes } => self.program_said(program, bytes),
-            Input::ProgramDrained { program, bytes } => self.program_drained(program, bytes),
-            Input::ProgramClosed { program } => self.program_closed(program),
-            Input::StorageFailed { why, full: true } => self.disk_is_full(why),
-            Input::StorageFailed { why, full: false } => {
-                self.halt(format!("the disk failed: {why}. The other nodes carry on"));
-            }
-            Input::StorageRecovered => {
-                self.note(Level::Info, "the disk takes writes again".into());
-                self.disk.full = None;
-            }
-            Input::Stop => self.stop(),
+            Life::Newcomer { .. } | Life::Settling { .. } => self.take_as_newcomer(input),
+            Life::Ended => {}
         }
     }
 
-    fn tick(&mut self) {
-        self.ticks += 1;
-        self.replicas.each(Replica::tick);
-        self.check_errands();
-        self.mind_leaving();
-        self.tick_desks();
-        self.tick_instances();
-        if self.ticks.is_multiple_of(10) {
-            self.ping_all();
-            self.mind_directory();
-            self.mind_members();
-            self.mind_fences();
-            self.refusals.forget(self.now.steady_micros);
-        }
-        if self.ticks.is_multiple_of(5) {
-            self.mind_elections();
-            self.mind_persist();
-            if self.stage == Stage::Serving {
-                self.mind_placement();
-            }
-            let now = self.now.steady_micros;
-            self.replicas.each(|replica| replica.check_transfers(now));
-        }
-        match self.stage {
-            Stage::Forming if self.ticks % 300 == 50 => self.say_what_is_missing(),
-            Stage::Joining if self.ticks % 300 == 50 => self.say_whom_it_joins(),
-            Stage::Joining if self.ticks.is_multiple_of(20) => self.ask_to_be_admitted(),
-            Stage::Stopping { .. } => self.go_on_stopping(),
-            _ => {}
-        }
-        self.edge_stale |= self.ticks.is_multiple_of(5);
-    }
-
-    pub(crate) fn ping_all(&mut self) {
-        let ping = self.ping();
-        for link in self.peers.ids() {
-            self.outbox.send_on(link, Frame::Ping(ping.clone()));
+    fn follow(&mut self, fate: Result<Fate, storage::StoreError>) {
+        match fate {
+            Ok(Fate::GoesOn) => {}
+            Ok(Fate::Ended) => self.end(),
+            Err(error) => self.effects.halt(error.to_string()),
         }
     }
 
-    fn ping(&self) -> Ping {
-        Ping {
-            takes_writes: self.disk.full.is_none(),
-            claim: self.quorum.claim(),
-            committed: self.committed_here(),
+    /// The node takes no more inputs. What it has still to write goes out with this step.
+    fn end(&mut self) {
+        if let Life::Member(mut member) = std::mem::replace(&mut self.life, Life::Ended) {
+            member.flush(&mut self.effects.outputs);
         }
     }
 
-    // Coming to rest.
+    fn end_if_halted(&mut self) {
+        if let Some(why) = self.effects.halted.take()
+            && !matches!(self.life, Life::Ended)
+        {
+            self.end();
+            self.effects.outputs.push(Output::Halt { why });
+        }
+    }
 
-    fn settle(&mut self) -> Result<(), StoreError> {
-        loop {
-            while let Some(item) = self.agenda.pop_front() {
-                match item {
-                    Agenda::Desk(group, input) => self.desk_step(group, input)?,
-                    Agenda::Route(number) => self.route(number),
-                    Agenda::Told(number, answer) => {
-                        self.edge_stale = true;
-                        self.told(self.me.unwrap_or_default(), number, answer);
-                    }
-                    Agenda::Instance(group, input) => self.instance_step(group, input)?,
-                    Agenda::Attach(group, program, named) => {
-                        self.attach(group, program, named.0, named.1)?;
-                    }
-                    Agenda::Lead(group, term) => self.instance_leads(group, term)?,
-                    Agenda::Follow(group) => self.instance_follows(group)?,
-                    Agenda::Again => {}
+    fn flush(&mut self, outputs: &mut Vec<Output>) {
+        match &mut self.life {
+            Life::Member(member) => member.flush(&mut self.effects.outputs),
+            Life::Newcomer { seed, .. } | Life::Settling { seed, .. } => {
+                if let Some(mark) = seed.log.take_persist() {
+                    self.effects.outputs.push(Output::Persist { mark });
                 }
             }
-            let groups = self.replicas.take_touched();
-            for group in &groups {
-                let findings = self.settle_group(*group)?;
-                self.act_on(*group, findings);
-                if group.is_instance() {
-                    self.instance_applied(*group)?;
-                }
-            }
-            self.mind_quorum();
-            self.mind_offices();
-            self.mind_instances(&groups);
-            self.mind_moved();
-            self.release_held();
-            self.mind_owners(&groups);
-            if self.agenda.is_empty() && self.replicas.is_settled() {
-                return Ok(());
-            }
+            Life::Ended => {}
         }
+        let links = &self.links;
+        self.effects.outbox.flush(|replica| links.link_to(replica), &mut self.effects.outputs);
+        for link in std::mem::take(&mut self.effects.closing) {
+            self.effects.outputs.push(Output::Close { link });
+        }
+        outputs.append(&mut self.effects.outputs);
     }
 
-    fn settle_group(&mut self, group: GroupId) -> Result<Findings, StoreError> {
-        let mut findings = Findings::default();
-        let (replica, mut around) = self.around_still(group);
-        if let Some(replica) = replica {
-            replica.settle(&mut around, &mut findings)?;
-        }
-        self.replicas.note(group);
-        if findings.installed && group.is_directory() {
-            self.directory_changed(&crate::directory::Changed::Done, None);
-        }
-        Ok(findings)
-    }
+    // Frames of other nodes.
 
-    /// A replica, and what it needs of the node.
-    pub(crate) fn around(&mut self, group: GroupId) -> (Option<&mut Replica>, Around<'_>) {
-        self.replicas.get_mut(&group);
-        self.around_still(group)
-    }
-
-    fn around_still(&mut self, group: GroupId) -> (Option<&mut Replica>, Around<'_>) {
-        let around = Around {
-            store: &mut *self.store,
-            outbox: &mut self.outbox,
-            records: &mut self.disk.records,
-            batch: self.disk.next_batch,
-            next_mark: self.disk.next_mark,
-            persist: &mut self.disk.want_persist,
-            steady_micros: self.now.steady_micros,
-        };
-        (self.replicas.get_still(group), around)
-    }
-
-    /// Routes what waits at the edge when ownership has moved.
-    fn mind_owners(&mut self, groups: &BTreeSet<GroupId>) {
-        for group in groups {
-            let owner = self.replicas.get(group).and_then(|replica| replica.group.owner());
-            let known = match owner {
-                Some(owner) => self.owners_known.insert(*group, owner),
-                None => self.owners_known.remove(group),
-            };
-            self.edge_stale |= known != owner;
-        }
-        if std::mem::take(&mut self.edge_stale) {
-            self.reroute();
-        }
-    }
-
-    pub(crate) fn edge_is_stale(&mut self) {
-        self.edge_stale = true;
-    }
-
-    fn flush(&mut self) {
-        if !self.disk.records.is_empty() {
-            let mut records = self.replicas.take_lazy();
-            records.append(&mut self.disk.records);
-            self.disk.bytes_since += records.iter().map(record_bytes).sum::<usize>();
-            let batch = self.disk.next_batch;
-            self.disk.next_batch += 1;
-            self.outputs.push(Output::Append { batch, records });
-        }
-        if std::mem::take(&mut self.disk.want_persist) {
-            let mark = self.disk.next_mark;
-            self.disk.next_mark += 1;
-            self.outputs.push(Output::Persist { mark });
-        }
-        let peers = &self.peers;
-        self.outbox.flush(|replica| peers.link_to(replica), &mut self.outputs);
-        for link in std::mem::take(&mut self.closing) {
-            self.outputs.push(Output::Close { link });
-        }
-    }
-
-    // Links.
-
-    fn link_opened(&mut self, link: u64, dialed: Option<String>) {
-        if self.peers.len() >= LINKS_MAX {
-            self.outputs.push(Output::Close { link });
+    fn received(&mut self, link: u64, bytes: &bytes::Bytes) {
+        if self.links.get(link).is_none() {
             return;
         }
-        self.peers.opened(link, dialed, self.now.steady_micros);
-        if !self.only_looks(link) {
-            self.outbox.send_on(link, Frame::Hello(self.hello()));
-            self.outbox.send_on(link, Frame::Ping(self.ping()));
-        }
-    }
-
-    /// A dead process's sockets are closed by its kernel: the quickest news of a death there is.
-    pub(crate) fn link_closed(&mut self, link: u64) {
-        let Some(replica) = self.peers.closed(link).and_then(|link| link.replica) else { return };
-        if self.peers.link_to(replica).is_none() {
-            self.take_back(replica);
-            for group in self.replicas.range(GroupId::INSTANCES..).map(|(group, _)| *group) {
-                let input = immortals::Input::PeerLost { replica };
-                self.agenda.push_back(Agenda::Instance(group, input));
-            }
-        }
-        let me = self.me.unwrap_or_default();
-        for group in self.replicas.keys().copied().collect::<Vec<_>>() {
-            let mut order = self.order_of(group);
-            order.retain(|id| *id != replica);
-            let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
-            let here = self.replicas.get_mut(&group).expect("it was listed");
-            here.end_transfer(replica, false);
-            here.group.peer_lost(replica, rank * HINT_TICKS_PER_RANK);
-        }
-        self.edge_stale = true;
-    }
-
-    fn received(&mut self, link: u64, bytes: &Bytes) {
-        if self.peers.get(link).is_none() {
-            return;
-        }
-        self.peers.heard(link, self.now.steady_micros);
+        self.links.heard(link, self.now.steady_micros);
         match frame::decode(bytes) {
             Ok(frames) => {
                 for frame in frames {
@@ -416,161 +224,252 @@ impl Node {
                 }
             }
             Err(why) => {
-                self.note(Level::Warn, format!("closing a link: {why}"));
-                self.outputs.push(Output::Close { link });
+                self.effects.note(Level::Warn, format!("closing a link: {why}"));
+                self.effects.outputs.push(Output::Close { link });
             }
         }
     }
 
     fn frame(&mut self, link: u64, frame: Frame) {
+        if let Life::Member(member) = &mut self.life {
+            let fate = member.frame(link, frame, &mut host!(self));
+            return self.follow(fate);
+        }
         match frame {
             Frame::Hello(hello) => self.greeted(link, hello),
-            Frame::Known { replica, charter } => self.known_as(replica, charter),
-            Frame::Stranger => self.is_stranger(),
-            Frame::Refused { why } => self.was_refused(link, why),
-            Frame::Admit(newcomer) => self.admit(link, newcomer),
+            Frame::Refused { why } => self.effects.halt(why),
             Frame::Ping(ping) => {
-                if let Some(link) = self.peers.get_mut(link) {
+                if let Some(link) = self.links.get_mut(link) {
                     link.takes_writes = ping.takes_writes;
                     link.claim = ping.claim;
-                    if link.replica.is_some() {
-                        self.news.heard(&ping.committed, self.now.steady_micros);
-                    }
                 }
             }
-            other => {
-                // Only a replica that is known may speak in a group, and only in its own name.
-                let from = self.peers.get(link).and_then(|link| link.replica);
-                if let (Some(from), Some(_)) = (from, self.me) {
-                    self.frame_of_replica(from, other);
+            Frame::Known { replica, charter } => {
+                if matches!(self.life, Life::Newcomer { .. }) {
+                    let text = format!("known to the cluster as replica {replica}");
+                    self.effects.note(Level::Info, text);
+                    self.settle_as(Identity { replica, charter });
                 }
             }
-        }
-    }
-
-    fn frame_of_replica(&mut self, from: ReplicaId, frame: Frame) {
-        let result = match frame {
-            Frame::Raft { group, message } => {
-                if message.from == from
-                    && Some(message.to) == self.me
-                    && let Some(replica) = self.replicas.get_mut(&group)
+            Frame::Stranger => {
+                if let Life::Newcomer { newcomer, .. } = &mut self.life
+                    && newcomer.is_stranger()
                 {
-                    replica.group.receive(message);
+                    let text = "this sandbox is not known to the cluster: asking to be admitted";
+                    self.effects.note(Level::Info, text.into());
                 }
-                Ok(())
             }
-            Frame::Chunk(chunk) => {
-                let (replica, mut around) = self.around(chunk.group);
-                replica.map_or(Ok(()), |replica| replica.chunk(&mut around, from, chunk))
-            }
-            Frame::ChunkTaken { group, transfer, number } => {
-                let (replica, mut around) = self.around(group);
-                replica.map_or(Ok(()), |replica| {
-                    replica.chunk_taken(&mut around, from, transfer, number)
-                })
-            }
-            Frame::Peer { group, message } => {
-                self.peer_said(from, group, *message);
-                Ok(())
-            }
-            Frame::Between { from, to, message } => {
-                self.between_said(from, to, *message);
-                Ok(())
-            }
-            Frame::Owns { group, term } => {
-                self.owns(from, group, term);
-                Ok(())
-            }
-            ask @ Frame::Ask { .. } => {
-                self.asked(from, ask);
-                Ok(())
-            }
-            Frame::Told { boot, number, answer } if boot == self.config.boot => {
-                self.edge_stale |= matches!(answer, Told::NotOwner);
-                self.told(from, number, answer);
-                Ok(())
-            }
-            _ => Ok(()),
-        };
-        if let Err(error) = result {
-            self.halt(error.to_string());
+            // A newcomer takes no part in anything.
+            _ => {}
         }
     }
 
-    pub(crate) fn halt(&mut self, why: String) {
-        if self.stage != Stage::Ended {
-            self.stage = Stage::Ended;
-            self.outputs.push(Output::Halt { why });
-        }
-    }
+    // A newcomer.
 
-    // Small questions.
-
-    /// What the cluster began with, once this node is one of it for good.
-    pub(crate) fn charter(&self) -> Option<&Charter> {
-        self.me.and(self.identity.as_ref()).map(|identity| &identity.charter)
-    }
-
-    pub(crate) fn directory(&self) -> &Directory {
-        &self.map
-    }
-
-    /// How many partitions the cluster has; 0 while there is no cluster.
-    pub(crate) fn partitions(&self) -> u32 {
-        self.map.partitions
-    }
-
-    pub(crate) fn line(&self) -> Vec<ReplicaId> {
-        if self.map.cluster.is_some() {
-            return self.map.line();
-        }
-        let founders = self.charter().map(|charter| &charter.founders);
-        founders.into_iter().flat_map(BTreeMap::keys).copied().collect()
-    }
-
-    pub(crate) fn owner_of(&self, group: GroupId) -> Option<ReplicaId> {
-        if group.is_instance() {
-            return self.owner_of_instance(group);
-        }
-        self.replicas.get(&group)?.group.owner()
-    }
-
-    pub(crate) fn term_of(&self, group: GroupId) -> protocol::Term {
-        self.replicas.get(&group).map_or(protocol::Term(0), |replica| replica.group.term())
-    }
-
-    pub(crate) fn is_up(&self, replica: ReplicaId) -> bool {
-        Some(replica) == self.me || self.peers.is_up(replica, self.now.steady_micros)
-    }
-
-    pub(crate) fn nodes_up(&self) -> usize {
-        self.line().into_iter().filter(|id| self.is_up(*id)).count()
-    }
-
-    pub(crate) fn majority_is_up(&self) -> bool {
-        let line = self.line();
-        self.nodes_up() > line.len() / 2
-    }
-
-    pub(crate) fn why_not_serving(&self) -> &'static str {
-        match self.stage {
-            Stage::Forming => "it waits for all nodes named by --peer-nodes",
-            Stage::Joining if self.a_member().is_none() => {
-                "it is to join another one and has reached no node of that"
+    fn take_as_newcomer(&mut self, input: Input) {
+        match input {
+            Input::Tick => self.tick_as_newcomer(),
+            Input::Request { ticket, request } => {
+                let why = self.why_not_serving();
+                let purpose = Purpose::Client { ticket };
+                let (Life::Newcomer { seed, .. } | Life::Settling { seed, .. }) = &self.life else {
+                    return;
+                };
+                let catalogue = &seed.handlers.catalogue;
+                match plan_of_newcomer(&request, catalogue, &self.config, why) {
+                    Ok(Plan::Respond(response)) => self.effects.respond(&purpose, response),
+                    Ok(Plan::Stop) => {
+                        let accepted = protocol::Response::bytes(202, bytes::Bytes::new());
+                        self.effects.respond(&purpose, accepted);
+                        self.stop_as_newcomer();
+                    }
+                    Ok(Plan::Join(contact)) => {
+                        let nothing = protocol::Response::bytes(200, bytes::Bytes::new());
+                        self.effects.respond(&purpose, nothing);
+                        self.effects.outputs.push(Output::Rejoin { contact });
+                        self.life = Life::Ended;
+                    }
+                    Ok(_) => unreachable!("a newcomer has no groups"),
+                    Err(problem) => self.effects.respond(&purpose, problem),
+                }
             }
-            Stage::Joining => "it has asked to be admitted",
-            Stage::Serving if self.owner_of(GroupId::DIRECTORY).is_some() => {
-                "not all nodes named by --peer-nodes have said that they belong to it"
+            Input::LinkOpened { link, dialed } => {
+                if self.links.admit(link, dialed, self.now.steady_micros) {
+                    let hello = self.hello();
+                    self.effects.outbox.send_on(link, Frame::Hello(hello));
+                } else {
+                    self.effects.outputs.push(Output::Close { link });
+                }
             }
-            _ => "its directory has no owner yet",
+            Input::LinkClosed { link } => drop(self.links.closed(link)),
+            Input::StatePersisted { mark } => self.state_persisted(mark),
+            Input::ProgramOpened { program, .. } => {
+                self.effects.outputs.push(Output::ProgramClose { program });
+            }
+            Input::StorageFailed { why, full: true } => {
+                let text = format!("the disk takes no writes ({why})");
+                self.effects.note(Level::Error, text);
+            }
+            Input::StorageFailed { why, full: false } => {
+                self.effects.halt(format!("the disk failed: {why}. The other nodes carry on"));
+            }
+            Input::Stop => self.stop_as_newcomer(),
+            Input::Received { .. }
+            | Input::LogDurable { .. }
+            | Input::Invoked(_)
+            | Input::ProgramSaid { .. }
+            | Input::ProgramDrained { .. }
+            | Input::ProgramClosed { .. }
+            | Input::StorageRecovered => {}
         }
     }
 
-    pub(crate) fn note(&mut self, level: Level, text: String) {
-        self.outputs.push(Output::Note { level, text });
+    /// It owns nothing, and has acknowledged nothing.
+    fn stop_as_newcomer(&mut self) {
+        self.effects.note(Level::Info, "stopping".into());
+        self.effects.outputs.push(Output::Stopped);
+        self.life = Life::Ended;
     }
 
-    pub(crate) fn answer(&mut self, ticket: u64, response: Response) {
-        self.outputs.push(Output::Answer { ticket, response });
+    fn tick_as_newcomer(&mut self) {
+        self.ticks += 1;
+        let Life::Newcomer { newcomer, .. } = &self.life else { return };
+        if self.ticks % 300 == 50
+            && let Some(text) = newcomer.waits_for(&self.profile, &self.links)
+        {
+            self.effects.note(Level::Info, text);
+        }
+        if newcomer.wish() == NewcomerWish::Join
+            && self.ticks.is_multiple_of(20)
+            && let Some(link) = Newcomer::a_member(&self.links)
+        {
+            let candidate = Newcomer::candidate(&self.profile);
+            self.effects.outbox.send_on(link, Frame::Admit(candidate));
+        }
+    }
+
+    fn why_not_serving(&self) -> &'static str {
+        match &self.life {
+            Life::Newcomer { newcomer, .. } => newcomer.why_not_serving(&self.links),
+            Life::Settling { .. } => "it has just learned who it is",
+            Life::Member(_) | Life::Ended => "it has ended",
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello::new(&self.profile, None, None)
+    }
+
+    fn dial(&mut self) {
+        let named = self.config.peers.iter().chain(&self.config.join);
+        let addresses = named.cloned().collect();
+        dial(&mut self.dialed, addresses, &self.profile, &mut self.effects);
+    }
+
+    fn greeted(&mut self, link: u64, hello: Hello) {
+        let knows = |_| false;
+        let home = Home { profile: &self.profile, cluster: None, is_served: false, knows: &knows };
+        match judge(&home, &hello) {
+            Judgement::Welcome => {}
+            Judgement::Itself => return self.effects.outputs.push(Output::Close { link }),
+            Judgement::Refuse(why) => return self.effects.refuse(link, why),
+            Judgement::Yield(why) => return self.effects.halt(why),
+            Judgement::Leave(why) => {
+                self.effects.outputs.push(Output::Close { link });
+                return self.effects.note(Level::Warn, why);
+            }
+        }
+        for outdated in self.links.outdated_by(&hello) {
+            self.links.closed(outdated);
+            self.effects.outputs.push(Output::Close { link: outdated });
+        }
+        if let Some(link) = self.links.get_mut(link) {
+            link.hello = Some(hello);
+        }
+        self.try_to_found();
+    }
+
+    fn try_to_found(&mut self) {
+        let Life::Newcomer { newcomer, .. } = &self.life else { return };
+        let Some(identity) = newcomer.found(&self.profile, &self.links) else { return };
+        let all = identity.charter.founders.len();
+        let text = format!("all {all} named peers are here: forming a cluster");
+        self.effects.note(Level::Info, text);
+        self.settle_as(identity);
+    }
+
+    /// The sandbox gets its replica id, for good.
+    fn settle_as(&mut self, identity: Identity) {
+        match std::mem::replace(&mut self.life, Life::Ended) {
+            Life::Newcomer { mut seed, .. } => {
+                if let Err(error) = identity.write(&mut *seed.store) {
+                    self.life = Life::Settling { seed, identity, mark: u64::MAX };
+                    return self.effects.halt(error.to_string());
+                }
+                let mark = seed.log.next_mark();
+                seed.log.want_persist = true;
+                self.life = Life::Settling { seed, identity, mark };
+            }
+            other => self.life = other,
+        }
+    }
+
+    fn state_persisted(&mut self, mark: u64) {
+        match std::mem::replace(&mut self.life, Life::Ended) {
+            Life::Settling { seed, identity, mark: wanted } if mark >= wanted => {
+                if let Err(why) = self.become_member(*seed, &identity) {
+                    self.effects.outputs.push(Output::Halt { why });
+                }
+            }
+            other => self.life = other,
+        }
+    }
+
+    fn become_member(&mut self, seed: Seed, identity: &Identity) -> Result<(), String> {
+        let Seed { store, handlers, recovered, log } = seed;
+        let shard = groups::begin_all(identity, store, handlers, recovered, log, &self.config)?;
+        self.life = Life::Member(Box::new(Member::new(identity, shard, &mut host!(self))?));
+        Ok(())
+    }
+}
+
+fn profile_of(config: &NodeConfig) -> Profile {
+    Profile {
+        node_id: config.node_id.clone(),
+        uri: config.public_uri.clone(),
+        sandbox_id: config.sandbox_id,
+        boot: config.boot,
+        peers: config.peers.clone(),
+        partitions: config.partitions,
+        join: config.join.clone(),
+    }
+}
+
+fn check_config(config: &NodeConfig) -> Result<(), String> {
+    if config.partitions == 0 || config.partitions > protocol::links::SLOTS {
+        return Err(format!(
+            "--partitions must be from 1 to {}, not {}",
+            protocol::links::SLOTS,
+            config.partitions
+        ));
+    }
+    if !config.peers.is_empty() && !config.peers.contains(&config.public_uri) {
+        return Err(format!(
+            "--peer-nodes must name all nodes, this one included: {} is not among {}. Add it, or \
+             set --public-uri to the address the others use",
+            config.public_uri,
+            config.peers.join(", ")
+        ));
+    }
+    let count = config.peers.len().max(1);
+    let least = count / 2 + 1;
+    match config.membership_quorum {
+        // It counts when a cluster forms; who joins one takes what is in force there.
+        Some(_) if config.join.is_some() => Ok(()),
+        Some(quorum) if !(least..=count).contains(&quorum) => Err(format!(
+            "--membership-quorum {quorum} is not possible with {count} nodes: from {least} (the \
+             majority) to {count}"
+        )),
+        _ => Ok(()),
     }
 }

@@ -69,15 +69,15 @@ mod tests {
     use protocol::Response;
 
     use super::*;
-    use crate::frame::Told;
+    use crate::frame::Answer;
 
     #[test]
     fn much_goes_out_in_several_frames_in_order() {
         let mut outbox = Outbox::default();
         for number in 0..40 {
             let body = Bytes::from(vec![1; 40_000]);
-            let answer = Told::Response(Response::bytes(200, body));
-            outbox.send_on(7, Frame::Told { boot: 1, number, answer });
+            let answer = Answer::Response(Response::bytes(200, body));
+            outbox.send_on(7, Frame::Answer { boot: 1, number, answer });
         }
         outbox.send_on(8, Frame::Stranger);
         let mut outputs = Vec::new();
@@ -90,7 +90,7 @@ mod tests {
             assert!(whole.len() < GATHERED_BYTES + 50_000);
             count += usize::from(link == 7);
             for frame in frame::decode(&whole).unwrap() {
-                if let Frame::Told { number, .. } = frame {
+                if let Frame::Answer { number, .. } = frame {
                     numbers.push(number);
                 }
             }

@@ -1,82 +1,271 @@
-//! Who should own what. Every node computes the same order from the directory alone.
+//! What owners do at leisure: bring new replicas in, let retired ones go, and give groups back to
+//! the replica that should own them, slowly and one at a time. And what every replica does when a
+//! group has no owner: ask to own it, if it is the first in line.
 
-use protocol::{GroupId, ReplicaId};
+use std::collections::BTreeMap;
 
-/// The replicas in the order in which they should own a group: the first that is up does. Each
-/// partition begins with another replica, and goes round the other way on every second round, so
-/// that the partitions of a node that dies are spread over those that live.
-pub(crate) fn order(group: GroupId, members: &[ReplicaId]) -> Vec<ReplicaId> {
-    let count = members.len();
-    if count == 0 {
-        return Vec::new();
-    }
-    let number = usize::try_from(group.0).expect("a group number fits");
-    let (first, backwards) = (number % count, (number / count) % 2 == 1);
-    let step = if backwards { count - 1 } else { 1 };
-    (0..count).map(|i| members[(first + i * step) % count]).collect()
+use cluster::Links;
+use protocol::{GroupId, Now, ReplicaId};
+use replication::MembershipChange;
+
+use crate::control::Control;
+use crate::hosted::{AnyReplica, name_of};
+use crate::io::{Level, Timing};
+use crate::shard::{Conditions, Shard};
+use crate::work::Effects;
+
+/// A node must have been up for this long before it is given groups back, in microseconds.
+const SETTLED_MICROS: u64 = 2_000_000;
+
+/// The least time between two hand-overs by one node, in microseconds.
+const MOVE_PAUSE_MICROS: u64 = 250_000;
+
+/// How long a node waits before it asks again whether it may campaign, in microseconds. Only the
+/// asking is repeated, which writes nothing; votes on their way to a slow disk are not broken off
+/// by it.
+const CAMPAIGN_PAUSE_MICROS: u64 = 100_000;
+
+/// A learner this close to the end of the log is made a voter, in entries.
+const CAUGHT_UP_ENTRIES: u64 = 64;
+
+#[derive(Default)]
+pub(crate) struct Placement {
+    /// When this node last campaigned for each group without an owner, in steady microseconds.
+    campaigned: BTreeMap<GroupId, u64>,
+    moved_last: u64,
 }
 
-/// A node that may get a replica of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seat {
-    pub(crate) id: ReplicaId,
-    pub(crate) node: String,
-    /// As the node sees it that was asked.
-    pub(crate) up: bool,
-    /// How many replicas of instances it has already.
-    pub(crate) replicas: usize,
+/// What placement looks at.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) control: &'a Control,
+    pub(crate) links: &'a Links,
+    pub(crate) now: Now,
+    pub(crate) timing: Timing,
 }
 
-/// The nodes for so many replicas of a new instance: those that are up, of these the ones with the
-/// fewest replicas, then by name. A node that is down is taken only when the others do not suffice.
-/// They come in the order of their ids, so that replica 0 stays where people look for it.
-pub(crate) fn seats(mut all: Vec<Seat>, count: usize) -> Vec<(ReplicaId, String)> {
-    all.sort_by(|a, b| (!a.up, a.replicas, &a.node).cmp(&(!b.up, b.replicas, &b.node)));
-    all.truncate(count);
-    all.sort_by_key(|seat| (!seat.up, seat.id));
-    all.into_iter().map(|seat| (seat.id, seat.node)).collect()
+/// It is a voter and has nearly all of the log, as this owner sees it.
+pub(crate) fn is_close(here: &dyn AnyReplica, replica: ReplicaId) -> bool {
+    let consensus = here.consensus();
+    let last = consensus.last();
+    consensus.progress().iter().any(|(id, progress)| {
+        *id == replica
+            && !progress.learner
+            && !progress.snapshotting
+            && progress.active
+            && progress.matched.0 + CAUGHT_UP_ENTRIES >= last.0
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn replicas_go_to_nodes_that_are_up_and_have_few() {
-        let seat = |id: u64, up, replicas| Seat {
-            id: ReplicaId(id),
-            node: format!("n{id}"),
-            up,
-            replicas,
-        };
-        let chosen = |all: &[Seat], count| -> Vec<u64> {
-            seats(all.to_vec(), count).into_iter().map(|(id, _)| id.0).collect()
-        };
-        let even = [seat(1, true, 2), seat(2, true, 2), seat(3, true, 2)];
-        assert_eq!(chosen(&even, 1), [1], "by name");
-        assert_eq!(chosen(&even, 3), [1, 2, 3]);
-        let uneven = [seat(1, true, 2), seat(2, true, 1), seat(3, false, 0)];
-        assert_eq!(chosen(&uneven, 1), [2], "the emptiest is down");
-        assert_eq!(chosen(&uneven, 2), [1, 2]);
-        assert_eq!(chosen(&uneven, 3), [1, 2, 3], "all were asked for");
-        let first_down = [seat(1, false, 0), seat(2, true, 0), seat(3, true, 0)];
-        assert_eq!(chosen(&first_down, 3), [2, 3, 1], "replica 0 is on a node that is up");
+impl Surroundings<'_> {
+    fn is_up(&self, replica: ReplicaId) -> bool {
+        self.control.is_up(replica, self.links, self.now)
     }
 
-    #[test]
-    fn owners_are_spread_evenly_also_when_one_is_gone() {
-        let members = [ReplicaId(1), ReplicaId(2), ReplicaId(3)];
-        for dead in [None, Some(ReplicaId(1)), Some(ReplicaId(2)), Some(ReplicaId(3))] {
-            let mut owned = BTreeMap::<_, usize>::new();
-            for group in (1..=18).map(GroupId) {
-                let order = order(group, &members);
-                let owner = order.into_iter().find(|id| Some(*id) != dead).expect("two live");
-                *owned.entry(owner).or_default() += 1;
-            }
-            let expected = if dead.is_some() { 9 } else { 6 };
-            assert!(owned.values().all(|count| *count == expected), "{dead:?}: {owned:?}");
+    fn takes_writes(&self, replica: ReplicaId, shard: &Shard) -> bool {
+        if replica == self.control.me {
+            shard.log.full().is_none()
+        } else {
+            self.links.takes_writes(replica)
         }
     }
+
+    /// Each replica of a group waits for another time before it campaigns, by its place in line.
+    pub(crate) fn set_rank(&self, group: GroupId, shard: &mut Shard) {
+        let order = self.control.order_of(group, shard);
+        let me = self.control.me;
+        let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
+        let ticks = self.timing.election_ticks + rank * self.timing.stagger_ticks;
+        if let Some(replica) = shard.get_mut(group) {
+            replica.consensus_mut().set_election_ticks(ticks);
+        }
+    }
+
+    pub(crate) fn set_ranks(&self, shard: &mut Shard) {
+        for group in shard.groups().collect::<Vec<_>>() {
+            self.set_rank(group, shard);
+        }
+    }
+
+    /// For each served group: members as the directory has them.
+    pub(crate) fn change_members(&self, shard: &mut Shard, effects: &mut Effects) {
+        if !self.control.map.topology.is_formed() {
+            return;
+        }
+        for group in shard.served() {
+            let here = shard.get(group).expect("a served group is here");
+            let Some(change) = self.change_needed(group, here) else { continue };
+            let here = shard.get_mut(group).expect("a served group is here");
+            let (level, text) = match here.consensus_mut().change(&change) {
+                Ok(_) => (
+                    Level::Info,
+                    format!("members of {} change: {}", name_of(group), words(&change)),
+                ),
+                Err(why) => (Level::Debug, format!("members of {} stay: {why}", name_of(group))),
+            };
+            effects.note(level, text);
+        }
+    }
+
+    fn change_needed(&self, group: GroupId, here: &dyn AnyReplica) -> Option<MembershipChange> {
+        let consensus = here.consensus();
+        let members = consensus.members();
+        if !members.outgoing.is_empty() || !members.learners_next.is_empty() {
+            return None;
+        }
+        let wanted = self.control.replicas_of(group);
+        let is_settled = members.learners.is_empty() && members.voters.len() == wanted.len();
+        if is_settled && wanted.iter().all(|id| members.voters.contains(id)) {
+            return None;
+        }
+        let is_member =
+            |id: &ReplicaId| members.voters.contains(id) || members.learners.contains(id);
+        let add_learners: Vec<ReplicaId> =
+            wanted.iter().copied().filter(|id| !is_member(id) && self.is_up(*id)).collect();
+        if !add_learners.is_empty() {
+            return Some(MembershipChange { add_learners, ..MembershipChange::default() });
+        }
+        let last = consensus.last();
+        let progress = consensus.progress();
+        let caught_up = |id: &ReplicaId| {
+            progress.iter().any(|(other, progress)| {
+                other == id
+                    && progress.learner
+                    && progress.active
+                    && progress.matched.0 + CAUGHT_UP_ENTRIES >= last.0
+            })
+        };
+        let promote: Vec<ReplicaId> = wanted.iter().copied().filter(caught_up).collect();
+        let all = members.voters.iter().chain(&members.learners).copied();
+        let topology = &self.control.map.topology;
+        let is_gone = |id: &ReplicaId| {
+            topology.is_retired(*id) || (group.is_instance() && !wanted.contains(id))
+        };
+        let mut remove: Vec<ReplicaId> = all.filter(is_gone).collect();
+        // A retired voter goes when its successor comes in, so that there are never fewer voters.
+        let is_missing = |id: &ReplicaId| !members.voters.contains(id) && !promote.contains(id);
+        if wanted.iter().any(is_missing) {
+            remove.truncate(promote.len());
+        }
+        let change = MembershipChange { promote, remove, ..MembershipChange::default() };
+        (change != MembershipChange::default()).then_some(change)
+    }
+
+    fn can_take(&self, group: GroupId, replica: ReplicaId, shard: &Shard) -> bool {
+        let now = self.now.steady_micros;
+        let since = self.links.up_since(replica, now);
+        let is_settled = since.is_some_and(|since| now.saturating_sub(since) > SETTLED_MICROS);
+        is_settled
+            && self.links.takes_writes(replica)
+            && shard.get(group).is_some_and(|here| is_close(here, replica))
+    }
+
+    /// The first in line that could take the group now; `None` when that is this node itself.
+    fn rightful_owner(&self, group: GroupId, shard: &Shard) -> Option<ReplicaId> {
+        let me = self.control.me;
+        let heir = cluster::order(group, &self.control.map.topology.replicas())
+            .into_iter()
+            .find(|id| *id == me || self.can_take(group, *id, shard))?;
+        (heir != me).then_some(heir)
+    }
+
+    /// To whom an owned group goes when this node cannot own it any more, if there is somebody.
+    pub(crate) fn heir(&self, group: GroupId, shard: &Shard) -> Option<ReplicaId> {
+        let here = shard.get(group)?;
+        let order = self.control.order_of(group, shard);
+        order
+            .into_iter()
+            .find(|id| *id != self.control.me && self.is_up(*id) && is_close(here, *id))
+    }
+}
+
+fn words(change: &MembershipChange) -> String {
+    let list = |what: &str, ids: &[ReplicaId]| {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        (!ids.is_empty()).then(|| format!("{what} {}", ids.join(", ")))
+    };
+    let parts = [
+        list("in as learners", &change.add_learners),
+        list("made voters", &change.promote),
+        list("removed", &change.remove),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+impl Placement {
+    /// The next group that should go to another owner, and to whom.
+    pub(crate) fn next_move(
+        &mut self,
+        surroundings: &Surroundings<'_>,
+        shard: &Shard,
+    ) -> Option<(GroupId, ReplicaId)> {
+        let now = surroundings.now.steady_micros;
+        if now.saturating_sub(self.moved_last) < MOVE_PAUSE_MICROS {
+            return None;
+        }
+        let served = shard.document_groups().filter(|group| shard.is_serving(*group));
+        let next = served
+            .filter_map(|group| Some((group, surroundings.rightful_owner(group, shard)?)))
+            .next()?;
+        self.moved_last = now;
+        Some(next)
+    }
+
+    /// A group without an owner gets one at once if this node is the first in line that is up and a
+    /// majority is there. (Who is cut off from an owner that lives loses the vote, so asking does
+    /// no harm.)
+    pub(crate) fn campaign(&mut self, surroundings: &Surroundings<'_>, shard: &mut Shard) {
+        let is_free = |group: &GroupId| {
+            shard.get(*group).is_some_and(|replica| replica.consensus().owner().is_none())
+        };
+        self.campaigned.retain(|group, _| is_free(group));
+        let free: Vec<GroupId> = shard.groups().filter(is_free).collect();
+        let now = surroundings.now.steady_micros;
+        for group in free {
+            let order = surroundings.control.order_of(group, shard);
+            let up = order.iter().filter(|id| surroundings.is_up(**id)).count();
+            if up <= order.len() / 2 {
+                continue;
+            }
+            let first = order
+                .into_iter()
+                .find(|id| surroundings.is_up(*id) && surroundings.takes_writes(*id, shard));
+            let last = self.campaigned.get(&group);
+            let waits = last.is_some_and(|at| now.saturating_sub(*at) < CAMPAIGN_PAUSE_MICROS);
+            if first == Some(surroundings.control.me) && !waits {
+                self.campaigned.insert(group, now);
+                if let Some(replica) = shard.get_mut(group) {
+                    replica.consensus_mut().stand_if_free();
+                }
+            }
+        }
+    }
+}
+
+/// Hands over everything that this node owns, as far as there is somebody to take it. True when
+/// nothing that could go is left.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn hand_over_all(
+    surroundings: &Surroundings<'_>,
+    shard: &mut Shard,
+    conditions: &Conditions<'_>,
+    effects: &mut Effects,
+) -> Result<bool, storage::StoreError> {
+    let is_owned =
+        |group: &GroupId| shard.get(*group).is_some_and(|replica| replica.consensus().is_owner());
+    let owned: Vec<GroupId> = shard.groups().filter(is_owned).collect();
+    let mut is_left = false;
+    for group in owned {
+        let heir = surroundings.heir(group, shard);
+        is_left |= heir.is_some();
+        let is_going = shard.get(group).is_some_and(AnyReplica::is_handing_over);
+        if let Some(heir) = heir
+            && !is_going
+        {
+            shard.hand_over(group, heir, conditions, effects)?;
+        }
+    }
+    Ok(!is_left)
 }

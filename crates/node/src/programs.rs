@@ -3,196 +3,230 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
+use cluster::{InstanceEntry, unknown_instance};
 use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
-use immortals::{Adapter, NativeAdapter};
+use immortals::{Adapter, Input, NativeAdapter};
 use protocol::GroupId;
 use protocol::immortal::{HELLO_BYTES_MAX, Hello, ToNode, ToProgram, VERSION, split_frame};
-use storage::StoreError;
 
 use crate::io::{Level, Output, ProgramDoor};
-use crate::node::{Agenda, Node};
-use crate::registry;
+use crate::view::View;
+use crate::work::{Effects, Work};
 
 /// How many programs may be connected to a node.
-pub(crate) const PROGRAMS_MAX: usize = 1_000;
+pub const PROGRAMS_MAX: usize = 1_000;
 
 /// What is known of a connection.
-pub(crate) enum Program {
+enum Program {
     /// Its first frame has not come as a whole.
     Nameless(BytesMut),
     /// A replica of this instance on this node has it.
     Attached(GroupId),
 }
 
-pub(crate) type Programs = BTreeMap<u64, Program>;
+#[derive(Default)]
+pub(crate) struct Programs(BTreeMap<u64, Program>);
 
-impl Node {
-    pub(crate) fn program_opened(&mut self, program: u64, door: ProgramDoor) {
-        if self.programs.len() >= PROGRAMS_MAX || self.is_stopping() {
-            let text = format!("this node is stopping, or has {PROGRAMS_MAX} programs already");
-            return self.turn_away(program, nameless(door), "STOPPING", text);
-        }
-        match door {
-            ProgramDoor::Native => {
-                self.programs.insert(program, Program::Nameless(BytesMut::new()));
-            }
-            ProgramDoor::Ambrosia { group } => self.ambrosia_opened(program, group),
-        }
-    }
+/// Why a program is not let in: the code of the protocol, and a text.
+struct TurnedAway(&'static str, String);
 
-    /// It does not say who it is: the ports do.
-    fn ambrosia_opened(&mut self, program: u64, group: GroupId) {
-        let Some((name, entry)) = self.map.registry.of_group(group) else {
-            return self.outputs.push(Output::ProgramClose { program });
-        };
-        let version = match self.instance(group) {
-            Some(instance) => {
-                instance.program_version_at_base().unwrap_or(entry.options.current_version)
-            }
-            None => entry.options.current_version,
-        };
-        let here = entry.replicas.iter().find(|replica| replica.node == self.config.node_id);
-        let upgrade_to = here
-            .and_then(|replica| replica.upgrade_version)
-            .or(entry.options.upgrade_version)
-            .unwrap_or(version);
-        let mut door = AmbrosiaAdapter::new(AmbrosiaOptions {
-            instance: name.clone(),
-            active_active: entry.options.active_active,
-            committer_id: i32::try_from(group.0).unwrap_or(1),
-            program_version: version,
-            upgrade_to,
-        });
-        let mut said = Vec::new();
-        if door.hear(Bytes::new(), &mut said).is_err() {
-            return self.outputs.push(Output::ProgramClose { program });
-        }
-        let Some(ToNode::Hello(hello)) = said.into_iter().next() else {
-            return self.outputs.push(Output::ProgramClose { program });
-        };
-        self.introduce(program, Adapter::Ambrosia(Box::new(door)), hello);
-    }
-
+impl Programs {
     /// The group of the instance that a program is attached to.
-    pub fn group_of_program(&self, program: u64) -> Option<GroupId> {
-        match self.programs.get(&program)? {
+    pub(crate) fn group_of(&self, program: u64) -> Option<GroupId> {
+        match self.0.get(&program)? {
             Program::Attached(group) => Some(*group),
             Program::Nameless(_) => None,
         }
     }
 
-    pub(crate) fn program_said(&mut self, program: u64, bytes: Bytes) {
-        match self.programs.get_mut(&program) {
-            None => {}
-            Some(Program::Attached(group)) => {
-                let input = immortals::Input::Read { program, bytes };
-                self.agenda.push_back(Agenda::Instance(*group, input));
+    pub(crate) fn opened(
+        &mut self,
+        program: u64,
+        door: ProgramDoor,
+        view: &View<'_>,
+        effects: &mut Effects,
+    ) {
+        if self.0.len() >= PROGRAMS_MAX || view.is_stopping {
+            let text = format!("this node is stopping, or has {PROGRAMS_MAX} programs already");
+            turn_away(program, nameless(door), TurnedAway("STOPPING", text), effects);
+            return;
+        }
+        match door {
+            ProgramDoor::Native => {
+                self.0.insert(program, Program::Nameless(BytesMut::new()));
             }
-            Some(Program::Nameless(buffer)) => {
-                buffer.extend_from_slice(&bytes);
-                match split_frame(buffer, HELLO_BYTES_MAX).map(|frame| frame.map(ToNode::read)) {
-                    Ok(None) => {}
-                    Ok(Some(Ok(ToNode::Hello(hello)))) => {
-                        let rest = buffer.split().freeze();
-                        self.introduce(program, Adapter::Native(NativeAdapter::default()), hello);
-                        if !rest.is_empty() {
-                            self.program_said(program, rest);
-                        }
-                    }
-                    Ok(Some(Ok(_))) => {
-                        let door = nameless(ProgramDoor::Native);
-                        self.turn_away(program, door, "BAD_FRAME", "HELLO comes first".into());
-                    }
-                    Ok(Some(Err(why))) | Err(why) => {
-                        let door = nameless(ProgramDoor::Native);
-                        self.turn_away(program, door, "BAD_FRAME", why.0);
-                    }
+            // It does not say who it is: the ports do.
+            ProgramDoor::Ambrosia { group } => match ambrosia_hello(group, view) {
+                Some((adapter, hello)) => {
+                    self.introduce(program, adapter, hello, view, effects);
                 }
+                None => effects.outputs.push(Output::ProgramClose { program }),
+            },
+        }
+    }
+
+    pub(crate) fn said(
+        &mut self,
+        program: u64,
+        bytes: Bytes,
+        view: &View<'_>,
+        effects: &mut Effects,
+    ) {
+        let buffer = match self.0.get_mut(&program) {
+            None => return,
+            Some(Program::Attached(group)) => {
+                return effects.instance(*group, Input::Read { program, bytes });
             }
+            Some(Program::Nameless(buffer)) => buffer,
+        };
+        buffer.extend_from_slice(&bytes);
+        let why = match split_frame(buffer, HELLO_BYTES_MAX).map(|frame| frame.map(ToNode::read)) {
+            Ok(None) => return,
+            Ok(Some(Ok(ToNode::Hello(hello)))) => {
+                let rest = buffer.split().freeze();
+                let adapter = Adapter::Native(NativeAdapter::default());
+                self.introduce(program, adapter, hello, view, effects);
+                if !rest.is_empty() {
+                    self.said(program, rest, view, effects);
+                }
+                return;
+            }
+            Ok(Some(Ok(_))) => "HELLO comes first".into(),
+            Ok(Some(Err(why))) | Err(why) => why.0,
+        };
+        self.0.remove(&program);
+        let adapter = nameless(ProgramDoor::Native);
+        turn_away(program, adapter, TurnedAway("BAD_FRAME", why), effects);
+    }
+
+    pub(crate) fn drained(&mut self, program: u64, bytes: u64, effects: &mut Effects) {
+        if let Some(group) = self.group_of(program) {
+            effects.instance(group, Input::Written { program, bytes });
         }
     }
 
-    pub(crate) fn program_drained(&mut self, program: u64, bytes: u64) {
-        if let Some(Program::Attached(group)) = self.programs.get(&program) {
-            let input = immortals::Input::Written { program, bytes };
-            self.agenda.push_back(Agenda::Instance(*group, input));
+    pub(crate) fn closed(&mut self, program: u64, effects: &mut Effects) {
+        if let Some(Program::Attached(group)) = self.0.remove(&program) {
+            effects.instance(group, Input::Detached { program });
         }
     }
 
-    pub(crate) fn program_closed(&mut self, program: u64) {
-        if let Some(Program::Attached(group)) = self.programs.remove(&program) {
-            let input = immortals::Input::Detached { program };
-            self.agenda.push_back(Agenda::Instance(group, input));
-        }
+    /// The instance has let the program go.
+    pub(crate) fn gone(&mut self, program: u64) {
+        self.0.remove(&program);
+    }
+
+    /// Lets the programs go whose instance has no replica here any more.
+    pub(crate) fn close_orphans(
+        &mut self,
+        is_here: impl Fn(GroupId) -> bool,
+        effects: &mut Effects,
+    ) {
+        self.0.retain(|program, known| {
+            let is_kept = match known {
+                Program::Attached(group) => is_here(*group),
+                Program::Nameless(_) => true,
+            };
+            if !is_kept {
+                effects.outputs.push(Output::ProgramClose { program: *program });
+            }
+            is_kept
+        });
     }
 
     /// It has said who it is.
-    fn introduce(&mut self, program: u64, door: Adapter, hello: Hello) {
-        if hello.version_min > VERSION || hello.version_max < VERSION {
-            let text = format!(
-                "this node speaks version {VERSION} of the immortal protocol, the program versions {} \
-                 to {}",
-                hello.version_min, hello.version_max
-            );
-            return self.turn_away(program, door, "VERSION", text);
-        }
-        let Some(entry) = self.map.registry.instances.get(&hello.instance) else {
-            if !self.knows_the_directory() {
-                let text = format!(
-                    "node '{}' does not know yet which instances there are: connect again",
-                    self.config.node_id
-                );
-                return self.turn_away(program, door, "RELOAD", text);
-            }
-            let text = registry::unknown(&hello.instance);
-            return self.turn_away(program, door, "UNKNOWN_INSTANCE", text);
-        };
-        let group = entry.group;
-        let here = entry.replicas.iter().any(|replica| replica.node == self.config.node_id);
-        if !here || !self.replicas.contains_key(&group) {
-            let nodes: Vec<&str> = entry.replicas.iter().map(|r| r.node.as_str()).collect();
-            let text = format!(
-                "node '{}' has no replica of '{}'; these have: {}",
-                self.config.node_id,
-                hello.instance,
-                nodes.join(", ")
-            );
-            return self.turn_away(program, door, "NOT_HERE", text);
-        }
-        self.programs.insert(program, Program::Attached(group));
-        self.agenda.push_back(Agenda::Attach(group, program, Box::new((door, hello))));
-    }
-
-    fn turn_away(&mut self, program: u64, mut door: Adapter, code: &str, text: String) {
-        self.programs.remove(&program);
-        if !door.confirms() {
-            // It cannot be told why.
-            let text = format!("a program of AMBROSIA's is turned away: {text}");
-            self.outputs.push(Output::Note { level: Level::Warn, text });
-        }
-        let mut bytes = Vec::new();
-        door.tell(&ToProgram::Error { code: code.into(), text }, &mut bytes);
-        self.outputs.push(Output::ProgramTell { program, bytes });
-        self.outputs.push(Output::ProgramClose { program });
-    }
-
-    pub(crate) fn attach(
+    fn introduce(
         &mut self,
-        group: GroupId,
         program: u64,
-        door: Adapter,
+        adapter: Adapter,
         hello: Hello,
-    ) -> Result<(), StoreError> {
-        let mut outputs = Vec::new();
-        self.with_instance(group, |instance, ground, lead| {
-            instance.attach(ground, lead, program, door, hello, &mut outputs)
-        })?;
-        self.instance_outputs(group, outputs);
-        Ok(())
+        view: &View<'_>,
+        effects: &mut Effects,
+    ) {
+        match admit(&hello, view) {
+            Ok(group) => {
+                self.0.insert(program, Program::Attached(group));
+                effects.push(Work::Attach(group, program, Box::new((adapter, hello))));
+            }
+            Err(why) => {
+                self.0.remove(&program);
+                turn_away(program, adapter, why, effects);
+            }
+        }
     }
 }
 
-/// A door for a program that is told one thing only.
+/// The group of the instance that a program is a copy of.
+fn admit(hello: &Hello, view: &View<'_>) -> Result<GroupId, TurnedAway> {
+    if hello.version_min > VERSION || hello.version_max < VERSION {
+        let text = format!(
+            "this node speaks version {VERSION} of the immortal protocol, the program versions {} \
+             to {}",
+            hello.version_min, hello.version_max
+        );
+        return Err(TurnedAway("VERSION", text));
+    }
+    let node = &view.config.node_id;
+    let Some(entry) = view.topology().instance(&hello.instance) else {
+        if view.knows_the_directory() {
+            return Err(TurnedAway("UNKNOWN_INSTANCE", unknown_instance(&hello.instance)));
+        }
+        let text =
+            format!("node '{node}' does not know yet which instances there are: connect again");
+        return Err(TurnedAway("RELOAD", text));
+    };
+    let is_here = entry.replicas.iter().any(|replica| replica.node == *node);
+    if is_here && view.shard.has(entry.group) {
+        return Ok(entry.group);
+    }
+    let nodes: Vec<&str> = entry.replicas.iter().map(|r| r.node.as_str()).collect();
+    let text = format!(
+        "node '{node}' has no replica of '{}'; these have: {}",
+        hello.instance,
+        nodes.join(", ")
+    );
+    Err(TurnedAway("NOT_HERE", text))
+}
+
+/// The adapter for a program at AMBROSIA's ports of an instance, and what it says in the program's
+/// name.
+fn ambrosia_hello(group: GroupId, view: &View<'_>) -> Option<(Adapter, Hello)> {
+    let entry: &InstanceEntry = view.topology().instance_of(group)?;
+    let at_base = view.instance(group).and_then(immortals::Instance::program_version_at_base);
+    let version = at_base.unwrap_or(entry.options.current_version);
+    let here = entry.replicas.iter().find(|replica| replica.node == view.config.node_id);
+    let upgrade_to = here
+        .and_then(|replica| replica.upgrade_version)
+        .or(entry.options.upgrade_version)
+        .unwrap_or(version);
+    let mut adapter = AmbrosiaAdapter::new(AmbrosiaOptions {
+        instance: entry.name.clone(),
+        active_active: entry.options.active_active,
+        committer_id: i32::try_from(group.0).unwrap_or(1),
+        program_version: version,
+        upgrade_to,
+    });
+    let mut said = Vec::new();
+    adapter.hear(Bytes::new(), &mut said).ok()?;
+    match said.into_iter().next()? {
+        ToNode::Hello(hello) => Some((Adapter::Ambrosia(Box::new(adapter)), hello)),
+        _ => None,
+    }
+}
+
+fn turn_away(program: u64, mut adapter: Adapter, why: TurnedAway, effects: &mut Effects) {
+    let TurnedAway(code, text) = why;
+    if !adapter.confirms() {
+        // It cannot be told why.
+        effects.note(Level::Warn, format!("a program of AMBROSIA's is turned away: {text}"));
+    }
+    let mut bytes = Vec::new();
+    adapter.tell(&ToProgram::Error { code: code.into(), text }, &mut bytes);
+    effects.outputs.push(Output::ProgramTell { program, bytes });
+    effects.outputs.push(Output::ProgramClose { program });
+}
+
+/// An adapter for a program that is told one thing only.
 fn nameless(door: ProgramDoor) -> Adapter {
     match door {
         ProgramDoor::Native => Adapter::Native(NativeAdapter::default()),

@@ -145,7 +145,11 @@ impl PartitionLeader {
     }
 
     /// Runs what can be run at a document.
-    pub(super) fn pump(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
+    pub(super) fn pump(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        link: &str,
+    ) -> Result<(), StoreError> {
         while let Some(item) = self.next_item(link) {
             let is_write_ahead = match &item.who {
                 Who::Client(client) => match self.tasks.admit(link, &client.request) {
@@ -319,9 +323,7 @@ impl PartitionLeader {
             Verdict::Calls(calls) => {
                 self.start_calls(cx, link, running.version.unwrap_or_default(), calls)
             }
-            Verdict::Refused(_) | Verdict::AsItIs(_) | Verdict::Ended => {
-                self.end_runner(cx, link)
-            }
+            Verdict::Refused(_) | Verdict::AsItIs(_) | Verdict::Ended => self.end_runner(cx, link),
         }
     }
 

@@ -24,8 +24,7 @@ use protocol::{
 use storage::{Reader, Space, StoreError};
 
 use crate::machine::{
-    Handlers, Limits, PartitionAnswer, PartitionEvent, PartitionMachine,
-    PartitionQuestion,
+    Handlers, Limits, PartitionAnswer, PartitionEvent, PartitionMachine, PartitionQuestion,
 };
 use crate::utilities::Stats;
 use lines::Line;
@@ -316,10 +315,8 @@ impl PartitionLeader {
         let Some((_, proposed)) = at.and_then(|at| self.proposals.remove(at)) else {
             return Ok(());
         };
-        let text = format!(
-            "partition {} has too many writes under way; try again",
-            self.duty.partition
-        );
+        let text =
+            format!("partition {} has too many writes under way; try again", self.duty.partition);
         let problem = Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied);
         match proposed {
             Proposed::Write(link) => self.write_refused(cx, &link, proposal, problem),
@@ -407,13 +404,7 @@ impl PartitionLeader {
     }
 
     /// Answers with an error; a write was surely not applied, unless the problem says otherwise.
-    fn refuse(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        ticket: u64,
-        path: &str,
-        problem: Problem,
-    ) {
+    fn refuse(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, path: &str, problem: Problem) {
         self.count_failure(cx, path, problem.status());
         cx.put(Output::Refuse { ticket, problem });
     }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use group::Output;
 use documents::Search;
+use group::Output;
 use protocol::{Code, Document, Method, Problem, Request, Response, links};
 use query::{CompiledQuery, Cursor, parse_specification};
 use serde_json::{Value, json};
@@ -51,12 +51,22 @@ struct Searching {
 }
 
 impl PartitionLeader {
-    pub(super) fn confirm(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, question: Question) {
+    pub(super) fn confirm(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        ticket: u64,
+        question: Question,
+    ) {
         self.questions.insert(ticket, question);
         cx.put(Output::Confirm { ticket });
     }
 
-    pub(super) fn read(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, request: Arc<Request>) {
+    pub(super) fn read(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        ticket: u64,
+        request: Arc<Request>,
+    ) {
         let (_, utility) = links::split_utility(&request.path);
         if request.method == Method::Get {
             self.confirm(cx, ticket, Question::Read(request));
@@ -180,7 +190,9 @@ impl PartitionLeader {
             return Err(cx.handlers().catalogue.unknown_service(path));
         };
         match utility {
-            "stats" => Ok(Response::json(200, &self.stats.show(factory, path, &cx.handlers().node_id))),
+            "stats" => {
+                Ok(Response::json(200, &self.stats.show(factory, path, &cx.handlers().node_id)))
+            }
             "config" => Ok(Response::json(200, &utilities::config(spec))),
             "template" => {
                 let mut template = utilities::template(spec);

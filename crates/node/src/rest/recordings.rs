@@ -1,17 +1,17 @@
-//! `/core/immortals/NAME/recording`: a checkpoint of an instance and what was logged since, page by page,
-//! from the replica of the node that is asked. Nothing is changed by it.
+//! `/core/immortals/NAME/recording`: a checkpoint of an instance and what was logged since, page by
+//! page, from the replica of the node that is asked. Nothing is changed by it.
 
+use cluster::InstanceEntry;
+use group::LogView;
 use immortals::recording::{PAGE_BYTES, encode_entries};
-use protocol::{Code, GroupId, Method, Position, Problem, Request, Response};
-use storage::StoreError;
+use protocol::{Code, GroupId, Position, Problem, Request, Response};
+use storage::{Reader, Space, StoreError};
 
-use crate::client::only;
-use crate::edge::Purpose;
-use crate::frame::Told;
-use crate::node::Node;
+use crate::view::View;
 
 /// What is asked for.
-enum Page {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Page {
     Head,
     /// A piece of that checkpoint.
     Chunk(Position, u32),
@@ -41,44 +41,37 @@ impl Page {
     }
 }
 
-impl Node {
-    /// # Errors
-    /// What is wrong with the request.
-    pub(crate) fn immortal_recording(
-        &mut self,
-        purpose: &Purpose,
-        request: &Request,
-        (name, group): (&str, GroupId),
-    ) -> Result<(), Problem> {
-        only(request, &[Method::Get])?;
-        let page = Page::of(request)?;
-        if !self.replicas.contains_key(&group) {
-            let entry = &self.map.registry.instances[name];
-            let nodes: Vec<&str> = entry.replicas.iter().map(|r| r.node.as_str()).collect();
-            return Err(refused(format!(
-                "node '{}' has no replica of '{name}'; ask one of these: {}",
-                self.config.node_id,
-                nodes.join(", ")
-            )));
-        }
-        let mut answer = Err(refused(format!("'{name}' has no state yet: no program has begun")));
-        let read = self.with_instance(group, |instance, ground, _| {
-            instance.write_base(ground)?;
-            answer = page_of(instance, ground, &page)?;
-            Ok(())
-        });
-        read.map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
-        self.finish(purpose, Told::Response(answer?));
-        Ok(())
+/// # Errors
+/// What is wrong with the request.
+pub(super) fn plan(
+    request: &Request,
+    entry: &InstanceEntry,
+    view: &View<'_>,
+) -> Result<(GroupId, Page), Problem> {
+    let page = Page::of(request)?;
+    let name = &entry.name;
+    if !view.shard.has(entry.group) {
+        let nodes: Vec<&str> = entry.replicas.iter().map(|r| r.node.as_str()).collect();
+        return Err(refused(format!(
+            "node '{}' has no replica of '{name}'; ask one of these: {}",
+            view.config.node_id,
+            nodes.join(", ")
+        )));
     }
+    Ok((entry.group, page))
 }
 
-fn page_of(
+/// The page, from an instance whose base is written.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn page_of(
     instance: &immortals::Instance,
-    ground: &immortals::Context<'_>,
-    page: &Page,
+    log: &LogView<'_>,
+    store: &dyn Reader,
+    space: &Space,
+    page: Page,
 ) -> Result<Result<Response, Problem>, StoreError> {
-    let (store, space) = (&*ground.store, &ground.space);
     let name = instance.name();
     let base = match page {
         Page::Head => {
@@ -86,7 +79,7 @@ fn page_of(
             let none = || refused(format!("'{name}' has no state yet: no program has begun"));
             return Ok(found.ok_or_else(none).map(|head| Response::bytes(200, head.encode())));
         }
-        Page::Chunk(base, _) | Page::After(base, _) => *base,
+        Page::Chunk(base, _) | Page::After(base, _) => base,
     };
     if instance.base().0 != base {
         let text = format!("the checkpoint of '{name}' was replaced by a later one: begin anew");
@@ -95,12 +88,12 @@ fn page_of(
     Ok(match page {
         Page::Chunk(_, number) => {
             let none = || Problem::not_found(format!("the checkpoint has no piece {number}"));
-            let found = instance.recorded_chunk(store, space, *number)?;
+            let found = instance.recorded_chunk(store, space, number)?;
             found.ok_or_else(none).map(|chunk| Response::bytes(200, chunk))
         }
         Page::Head | Page::After(..) => {
-            let after = if let Page::After(_, after) = page { *after } else { base };
-            let entries = ground.entries.after(after, PAGE_BYTES).into_iter();
+            let after = if let Page::After(_, after) = page { after } else { base };
+            let entries = log.after(after, PAGE_BYTES).into_iter();
             let entries: Vec<_> = entries.map(|(at, _, bytes)| (at, bytes)).collect();
             Ok(Response::bytes(200, encode_entries(&entries)))
         }

@@ -5,14 +5,12 @@
 //! those few questions (a blob with the parameters of a replica, rows of tables), so that such a program
 //! runs with the node's address as its account. Nothing can be written here.
 
+use cluster::{InstanceEntry, InstanceReplica, Topology};
 use protocol::{Method, Problem, Request, Response};
 use serde_json::{Value, json};
 
-use crate::client::only;
-use crate::edge::Purpose;
-use crate::frame::Told;
-use crate::node::Node;
-use crate::registry::{InstanceEntry, InstanceReplica, Registry};
+use super::plan::{Plan, only};
+use crate::view::View;
 
 /// The address of the account, for blobs and for tables.
 pub(crate) const LINK: &str = "/core/ambrosia";
@@ -24,37 +22,29 @@ const BLOBS: &str = "cra/AmbrosiaBinaries/";
 const ENDPOINTS: [&str; 4] =
     ["Ambrosiacontrolin", "Ambrosiacontrolout", "Ambrosiadatain", "Ambrosiadataout"];
 
-impl Node {
-    /// # Errors
-    /// When there is no such replica, or the request wants to change something.
-    pub(crate) fn ambrosia_path(
-        &mut self,
-        purpose: &Purpose,
-        request: &Request,
-    ) -> Result<(), Problem> {
-        only(request, &[Method::Get])?;
-        let rest = request.path.strip_prefix(LINK).unwrap_or_default().trim_start_matches('/');
-        let registry = &self.map.registry;
-        let response = if let Some(blob) = rest.strip_prefix(BLOBS) {
-            // A binding looks for the text wherever it stands in the blob.
-            Response::json(200, &parameters(registry, blob)?.into())
-        } else if rest.is_empty() || rest.contains('/') {
-            return Err(Problem::not_found(format!("there is nothing at {}", request.path)));
-        } else {
-            let filter = request.parameter("filter").unwrap_or_default();
-            Response::json(200, &json!({ "value": rows(registry, rest, &filter) }))
-        };
-        self.finish(purpose, Told::Response(response));
-        Ok(())
-    }
+/// # Errors
+/// When there is no such replica, or the request wants to change something.
+pub(super) fn plan(request: &Request, rest: &str, view: &View<'_>) -> Result<Plan, Problem> {
+    only(request, &[Method::Get])?;
+    let topology = view.topology();
+    let response = if let Some(blob) = rest.strip_prefix(BLOBS) {
+        // A binding looks for the text wherever it stands in the blob.
+        Response::json(200, &parameters(topology, blob)?.into())
+    } else if rest.contains('/') {
+        return Err(Problem::not_found(format!("there is nothing at {}", request.path)));
+    } else {
+        let filter = request.parameter("filter").unwrap_or_default();
+        Response::json(200, &json!({ "value": rows(topology, rest, &filter) }))
+    };
+    Ok(Plan::Respond(response))
 }
 
-/// The parameters of a replica. Its blob is named after the instance, a dash, and the instance with the
-/// number of the replica.
-fn parameters(registry: &Registry, blob: &str) -> Result<String, Problem> {
-    let found = registry.instances.iter().find_map(|(name, entry)| {
-        let number =
-            blob.strip_prefix(name.as_str())?.strip_prefix('-')?.strip_prefix(name.as_str())?;
+/// The parameters of a replica. Its blob is named after the instance, a dash, and the instance with
+/// the number of the replica.
+fn parameters(topology: &Topology, blob: &str) -> Result<String, Problem> {
+    let found = topology.instances().find_map(|entry| {
+        let name = entry.name.as_str();
+        let number = blob.strip_prefix(name)?.strip_prefix('-')?.strip_prefix(name)?;
         let number: u64 = number.parse().ok()?;
         let replica = entry.replicas.iter().find(|replica| replica.number == number)?;
         Some((name, entry, replica))
@@ -94,11 +84,11 @@ fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica) -> Option<Str
 
 /// The rows of a table that a filter lets through. Only one table has any: connections are made by the
 /// nodes, and need not be remembered.
-fn rows(registry: &Registry, table: &str, filter: &str) -> Vec<Value> {
+fn rows(topology: &Topology, table: &str, filter: &str) -> Vec<Value> {
     if !table.eq_ignore_ascii_case("craendpointtable") {
         return Vec::new();
     }
-    let name = partition(filter).filter(|name| registry.instances.contains_key(*name));
+    let name = partition(filter).filter(|name| topology.instance(name).is_some());
     let row = |name: &str, end: &str| json!({ "PartitionKey": name, "RowKey": end });
     name.map_or_else(Vec::new, |name| ENDPOINTS.iter().map(|end| row(name, end)).collect())
 }
@@ -111,10 +101,9 @@ fn partition(filter: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::GroupId;
+    use cluster::{DirectoryCommand, InstanceCommand, InstanceOptions};
 
     use super::*;
-    use crate::registry::InstanceOptions;
 
     fn replica(number: u64, ports: Option<(u16, u16)>) -> InstanceReplica {
         InstanceReplica {
@@ -126,31 +115,35 @@ mod tests {
         }
     }
 
-    fn registry() -> Registry {
+    fn topology() -> Topology {
         let replicas =
             vec![replica(0, Some((2000, 2001))), replica(1, None), replica(2, Some((4000, 4001)))];
-        let entry = |name: &str, options| {
-            let entry = InstanceEntry {
-                group: GroupId(7),
-                founders: Vec::new(),
-                replicas: replicas.clone(),
-                options,
-                version: 1,
-            };
-            (name.to_owned(), entry)
+        let mut topology = Topology::default();
+        let mut register = |name: &str, replicas: &[InstanceReplica], options| {
+            let (name, replicas) = (name.to_owned(), replicas.to_vec());
+            let founders = Vec::new();
+            let command = InstanceCommand::Register { name, founders, replicas, options };
+            topology.apply(DirectoryCommand::Instance(command));
         };
         let alone =
             InstanceOptions { active_active: false, current_version: 3, ..Default::default() };
-        let mut registry = Registry::default();
-        registry.instances.extend([entry("server", InstanceOptions::default())]);
-        registry.instances.extend([entry("a-a1", alone)]);
-        registry
+        register("server", &replicas, InstanceOptions::default());
+        // Ports belong to one instance of a node.
+        let elsewhere: Vec<_> = replicas
+            .iter()
+            .map(|replica| InstanceReplica {
+                node: format!("m{}", replica.number),
+                ..replica.clone()
+            })
+            .collect();
+        register("a-a1", &elsewhere, alone);
+        topology
     }
 
     #[test]
     fn a_replica_is_found_by_the_name_of_its_blob() {
-        let registry = registry();
-        let text = parameters(&registry, "server-server0").unwrap();
+        let topology = topology();
+        let text = parameters(&topology, "server-server0").unwrap();
         assert_eq!(
             text,
             "<AmbrosiaRuntimeParams><serviceReceiveFromPort>2000</serviceReceiveFromPort>\
@@ -159,7 +152,7 @@ mod tests {
              <upgradeToVersion>0</upgradeToVersion>\
              <storageConnectionString>none</storageConnectionString></AmbrosiaRuntimeParams>"
         );
-        let text = parameters(&registry, "a-a1-a-a12").unwrap();
+        let text = parameters(&topology, "a-a1-a-a12").unwrap();
         assert!(text.contains("<activeActive>false<"), "{text}");
         assert!(text.contains("<currentVersion>3<"), "{text}");
         assert!(text.contains("<upgradeToVersion>4<"), "{text}");
@@ -167,19 +160,19 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_found() {
-        let registry = registry();
+        let topology = topology();
         for blob in ["server-server1", "server-server3", "server-server", "client-client0", "", "-"]
         {
-            assert_eq!(parameters(&registry, blob).unwrap_err().status(), 404, "{blob}");
+            assert_eq!(parameters(&topology, blob).unwrap_err().status(), 404, "{blob}");
         }
     }
 
     #[test]
     fn a_registered_instance_has_its_endpoints() {
-        let registry = registry();
-        assert_eq!(rows(&registry, "craendpointtable", "PartitionKey eq 'server'").len(), 4);
-        assert!(rows(&registry, "craendpointtable", "PartitionKey eq 'client'").is_empty());
-        assert!(rows(&registry, "craconnectiontable", "PartitionKey eq 'server'").is_empty());
-        assert!(rows(&registry, "craendpointtable", "").is_empty());
+        let topology = topology();
+        assert_eq!(rows(&topology, "craendpointtable", "PartitionKey eq 'server'").len(), 4);
+        assert!(rows(&topology, "craendpointtable", "PartitionKey eq 'client'").is_empty());
+        assert!(rows(&topology, "craconnectiontable", "PartitionKey eq 'server'").is_empty());
+        assert!(rows(&topology, "craendpointtable", "").is_empty());
     }
 }

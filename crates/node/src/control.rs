@@ -1,0 +1,368 @@
+//! What a member of a cluster knows of the others, and how it keeps up with the directory: who is
+//! behind a link, which groups begin and end here, who owns which instance.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cluster::{
+    Charter, Claim, Claims, CommittedAt, Hello, Home, InstanceEntry, Judgement, Links, Ping,
+    Profile, Staleness, highest_quorum, judge,
+};
+use group::Quorum;
+use protocol::{GroupId, Now, ReplicaId, Term};
+
+use crate::frame::Frame;
+use crate::hosted::AnyReplica;
+use crate::instance::Map;
+use crate::io::{Level, Output, ProgramPorts};
+use crate::shard::Shard;
+use crate::work::Effects;
+
+pub(crate) struct Control {
+    pub(crate) me: ReplicaId,
+    pub(crate) charter: Charter,
+    /// The directory as this node knows it.
+    pub(crate) map: Map,
+    pub(crate) claims: Claims,
+    pub(crate) staleness: Staleness,
+    pub(crate) instances: InstanceOwners,
+    /// The addresses that the shell keeps links to.
+    dialed: Vec<String>,
+    ports: Vec<ProgramPorts>,
+    said_flag_differs: bool,
+}
+
+/// Who owns which instance, as far as is known here.
+#[derive(Default)]
+pub(crate) struct InstanceOwners {
+    /// Who has said last that it owns an instance, and in which term.
+    told: BTreeMap<GroupId, (Term, ReplicaId)>,
+    /// Those that are owned here and take messages now.
+    accepting: BTreeMap<GroupId, Term>,
+    /// They have another owner, or one that is reached again: who speaks to them is to be told.
+    moved: BTreeSet<GroupId>,
+}
+
+impl Control {
+    pub(crate) fn new(me: ReplicaId, charter: Charter) -> Self {
+        Self {
+            me,
+            charter,
+            map: Map::default(),
+            claims: Claims::default(),
+            staleness: Staleness::default(),
+            instances: InstanceOwners::default(),
+            dialed: Vec::new(),
+            ports: Vec::new(),
+            said_flag_differs: false,
+        }
+    }
+
+    // Small questions.
+
+    /// The replicas of the directory and of every partition.
+    pub(crate) fn members(&self) -> Vec<ReplicaId> {
+        if self.map.topology.is_formed() {
+            self.map.topology.replicas()
+        } else {
+            self.charter.founders.keys().copied().collect()
+        }
+    }
+
+    pub(crate) fn replicas_of(&self, group: GroupId) -> Vec<ReplicaId> {
+        if group.is_instance() { self.map.topology.replicas_of(group) } else { self.members() }
+    }
+
+    pub(crate) fn is_up(&self, replica: ReplicaId, links: &Links, now: Now) -> bool {
+        replica == self.me || links.is_up(replica, now.steady_micros)
+    }
+
+    pub(crate) fn quorum(&self, links: &Links, now: Now) -> Quorum {
+        let up = self.members().into_iter().filter(|id| self.is_up(*id, links, now)).count();
+        Quorum { needed: self.claims.in_force(links), up }
+    }
+
+    pub(crate) fn order_of(&self, group: GroupId, shard: &Shard) -> Vec<ReplicaId> {
+        let replicas = self.replicas_of(group);
+        let Some(instance) = shard.instance(group) else {
+            return cluster::order(group, &replicas);
+        };
+        let ready = |id: &ReplicaId| {
+            if *id == self.me { instance.is_served() } else { instance.is_ready(*id) }
+        };
+        let (mut first, last): (Vec<_>, Vec<_>) = replicas.into_iter().partition(ready);
+        first.extend(last);
+        first
+    }
+
+    pub(crate) fn owner_of(&self, group: GroupId, shard: &Shard) -> Option<ReplicaId> {
+        let here = shard.get(group).map(AnyReplica::consensus);
+        if !group.is_instance() {
+            return here?.owner();
+        }
+        let told = self.instances.told.get(&group).copied();
+        let Some(here) = here else { return told.map(|(_, owner)| owner) };
+        // A replica that the group has let go hears nothing of its owners any more, and may believe
+        // in the last one that it knew.
+        match told {
+            Some((term, owner)) if term > here.term() => Some(owner),
+            Some((term, owner)) if term == here.term() => here.owner().or(Some(owner)),
+            _ => here.owner(),
+        }
+    }
+
+    // Links.
+
+    pub(crate) fn hello(&self, profile: &Profile) -> Hello {
+        Hello::new(profile, Some(self.me), Some(self.charter.cluster))
+    }
+
+    pub(crate) fn judge(&self, profile: &Profile, shard: &Shard, hello: &Hello) -> Judgement {
+        let topology = &self.map.topology;
+        let knows = |sandbox| topology.replica_of(sandbox).is_some();
+        let is_served = shard.directory.consensus.owner().is_some();
+        let cluster = Some(self.charter.cluster);
+        judge(&Home { profile, cluster, is_served, knows: &knows }, hello)
+    }
+
+    /// Tells all links who this is, when that has changed.
+    pub(crate) fn greet_all(&self, profile: &Profile, links: &Links, effects: &mut Effects) {
+        for link in links.ids() {
+            effects.outbox.send_on(link, Frame::Hello(self.hello(profile)));
+        }
+    }
+
+    /// Finds out which replica is behind each link, and tells those that do not know it themselves.
+    /// Gives those that are back.
+    pub(crate) fn identify_all(
+        &self,
+        links: &mut Links,
+        effects: &mut Effects,
+    ) -> Vec<(u64, ReplicaId)> {
+        let ids = links.ids();
+        ids.into_iter().filter_map(|link| self.identify(link, links, effects)).collect()
+    }
+
+    /// The replica behind a link, if that is news.
+    pub(crate) fn identify(
+        &self,
+        link: u64,
+        links: &mut Links,
+        effects: &mut Effects,
+    ) -> Option<(u64, ReplicaId)> {
+        let hello = links.get(link)?.hello.clone()?;
+        let topology = &self.map.topology;
+        let is_formed = topology.is_formed();
+        // A founder is known by the charter alone. So all adopt the first one that was made, as
+        // long as they have none.
+        let known = if is_formed {
+            topology.replica_of(hello.sandbox_id)
+        } else {
+            self.charter.founder(hello.sandbox_id)
+        };
+        match (known, hello.replica) {
+            (Some(known), Some(claimed)) if known == claimed => is_back(link, known, links),
+            // It was given away after all that is known here. It is believed, as only this cluster
+            // can have given it; who is behind may need this very node to catch up.
+            (None, Some(claimed)) if claimed.0 > topology.last_replica() => {
+                is_back(link, claimed, links)
+            }
+            (Some(replica), None) => {
+                let charter = self.charter.clone();
+                effects.outbox.send_on(link, Frame::Known { replica, charter });
+                None
+            }
+            (None, None) if is_formed => {
+                effects.outbox.send_on(link, Frame::Stranger);
+                None
+            }
+            (None, None) => None,
+            (_, Some(_)) => {
+                let why = format!(
+                    "the sandbox of node '{}' was replaced by another one: start it with an empty \
+                     --sandbox",
+                    hello.node_id
+                );
+                effects.refuse(link, why);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn ping(&self, shard: &Shard) -> Ping {
+        let committed = |group| {
+            let consensus = shard.get(group)?.consensus();
+            let (term, position) = (consensus.term(), consensus.committed_position());
+            Some(CommittedAt { group, term, position })
+        };
+        let served = shard.document_groups().filter(|group| shard.is_serving(*group));
+        Ping {
+            takes_writes: shard.log.full().is_none(),
+            claim: self.claims.own(),
+            committed: served.filter_map(committed).collect(),
+        }
+    }
+
+    pub(crate) fn ping_all(&self, shard: &Shard, links: &Links, effects: &mut Effects) {
+        let ping = self.ping(shard);
+        for link in links.ids() {
+            effects.outbox.send_on(link, Frame::Ping(ping.clone()));
+        }
+    }
+
+    /// Looks whether the directory's log has changed, and tells the others before anything else
+    /// that follows from it.
+    pub(crate) fn renew_claim(&mut self, shard: &Shard, links: &mut Links, effects: &mut Effects) {
+        let directory = &shard.directory;
+        let (reach, applied) = (directory.reach(), directory.applied());
+        self.map.applied = applied.1;
+        if !self.claims.is_outdated(reach, applied) {
+            return;
+        }
+        let pending = directory.consensus.entries_after(applied.1);
+        let number = highest_quorum(directory.machine().topology(), pending);
+        let is_news = self.claims.renew(Claim { reach, number }, applied);
+        links.forget_claims(applied);
+        if is_news {
+            self.ping_all(shard, links, effects);
+        }
+    }
+
+    // Addresses and ports.
+
+    pub(crate) fn usual_addresses(&self, profile: &Profile) -> Vec<String> {
+        let members = self.map.topology.members().values().map(|member| &member.uri);
+        let named = profile.peers.iter().chain(&profile.join);
+        members.chain(named).cloned().collect()
+    }
+
+    /// Keeps links to all nodes that this one should have a link to.
+    pub(crate) fn dial_all(
+        &mut self,
+        profile: &Profile,
+        also: Option<&str>,
+        effects: &mut Effects,
+    ) {
+        let mut addresses = self.usual_addresses(profile);
+        addresses.extend(also.map(str::to_owned));
+        dial(&mut self.dialed, addresses, profile, effects);
+    }
+
+    /// Listens for programs of AMBROSIA's where the directory says.
+    pub(crate) fn open_ports(&mut self, node_id: &str, effects: &mut Effects) {
+        let here = |entry: &InstanceEntry| {
+            let group = entry.group;
+            let here = entry.replicas.iter().filter(|replica| replica.node == node_id);
+            let ports = here.filter_map(move |replica| {
+                let (receive, send) = (replica.receive_port?, replica.send_port?);
+                Some(ProgramPorts { group, receive, send })
+            });
+            ports.collect::<Vec<_>>()
+        };
+        let ports: Vec<ProgramPorts> = self.map.topology.instances().flat_map(here).collect();
+        if ports != self.ports {
+            self.ports.clone_from(&ports);
+            effects.outputs.push(Output::ProgramPorts { ports });
+        }
+    }
+
+    /// A flag that does not count is said once.
+    pub(crate) fn say_if_flag_differs(&mut self, flag: Option<usize>, effects: &mut Effects) {
+        // Before the cluster has formed nothing is in force so far.
+        let Some(flag) = flag.filter(|_| self.map.topology.is_formed()) else { return };
+        let in_force = self.map.topology.effective_quorum();
+        if flag != in_force && !std::mem::replace(&mut self.said_flag_differs, true) {
+            let text = format!(
+                "--membership-quorum {flag} was given, but {in_force} is in force in this cluster \
+                 and stays; change it with 'amrita quorum {flag}'"
+            );
+            effects.note(Level::Warn, text);
+        }
+    }
+
+    // Owners of instances.
+
+    /// This node takes messages for an instance from now on.
+    pub(crate) fn accepts(
+        &mut self,
+        group: GroupId,
+        shard: &Shard,
+        links: &Links,
+        effects: &mut Effects,
+    ) {
+        let serving = shard.get(group).and_then(AnyReplica::serving);
+        let Some((term, _)) = serving else { return };
+        self.instances.accepting.insert(group, term);
+        for link in links.ids() {
+            effects.outbox.send_on(link, Frame::Owns { group, term });
+        }
+        self.instances.moved.insert(group);
+    }
+
+    /// A node that is reached (again) learns what is owned here, and how the programs here are.
+    pub(crate) fn announce(&mut self, to: ReplicaId, shard: &Shard, effects: &mut Effects) {
+        for group in shard.instances.keys() {
+            effects.instance(*group, immortals::Input::PeerReached { replica: to });
+        }
+        self.instances.accepting.retain(|group, _| shard.is_serving(*group));
+        for (group, term) in &self.instances.accepting {
+            let (group, term) = (*group, *term);
+            effects.outbox.send(to, Frame::Owns { group, term });
+        }
+    }
+
+    /// Another node owns an instance. True when that may matter to requests in flight.
+    pub(crate) fn owns(&mut self, from: ReplicaId, group: GroupId, term: Term) -> bool {
+        let known = self.instances.told.get(&group);
+        let is_news = known.is_none_or(|(known, _)| *known <= term);
+        if is_news {
+            self.instances.told.insert(group, (term, from));
+            self.instances.moved.insert(group);
+        }
+        is_news
+    }
+
+    pub(crate) fn forget_owners(&mut self, is_gone: impl Fn(&GroupId) -> bool) {
+        self.instances.told.retain(|group, _| !is_gone(group));
+    }
+
+    /// Tells the instances that are owned here which of those that they speak to have moved. Many
+    /// move at a time, when a node is gone.
+    pub(crate) fn tell_moved(&mut self, shard: &Shard, effects: &mut Effects) {
+        if self.instances.moved.is_empty() {
+            return;
+        }
+        let moved = std::mem::take(&mut self.instances.moved);
+        for (own, replica) in &shard.instances {
+            let Some(leader) = replica.leader() else { continue };
+            let names = leader.lead().destinations();
+            let spoken_to: BTreeSet<GroupId> = names
+                .filter_map(|name| Some(self.map.topology.instance(name)?.group))
+                .filter(|group| moved.contains(group))
+                .collect();
+            for group in spoken_to {
+                effects.instance(*own, immortals::Input::OwnerChanged { group });
+            }
+        }
+    }
+}
+
+fn is_back(link: u64, replica: ReplicaId, links: &mut Links) -> Option<(u64, ReplicaId)> {
+    let known = links.get_mut(link)?;
+    known.replica.replace(replica).is_none().then_some((link, replica))
+}
+
+/// Keeps links to these addresses, if that is news.
+pub(crate) fn dial(
+    dialed: &mut Vec<String>,
+    mut addresses: Vec<String>,
+    profile: &Profile,
+    effects: &mut Effects,
+) {
+    addresses.retain(|address| *address != profile.uri);
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses != *dialed {
+        dialed.clone_from(&addresses);
+        effects.outputs.push(Output::Dial { addresses });
+    }
+}

@@ -1,0 +1,113 @@
+//! What is on its way to the disk, for all groups together: the records of the next batch of the
+//! log, and the persists of the state store.
+
+use storage::LogRecord;
+
+#[derive(Default)]
+pub(crate) struct LogBatch {
+    /// Records of this step; they become one batch.
+    pub(crate) records: Vec<LogRecord>,
+    /// A persist of the state store is needed at the end of this step.
+    pub(crate) want_persist: bool,
+    /// The last batch and the last mark that were given out.
+    last_batch: u64,
+    last_mark: u64,
+    /// The routine persist that is under way.
+    routine: Option<u64>,
+    /// Where the logs of groups end that are no more. Written when the state store has durably
+    /// forgotten the groups: before that a start would find a state without the log that it needs.
+    ended: Vec<LogRecord>,
+    /// Those that the routine persist under way is for.
+    ending: Vec<LogRecord>,
+    /// How many bytes were logged since the last routine persist began, and when that was.
+    bytes_since: usize,
+    persisted_at: u64,
+    /// Why the disk takes no writes at the moment.
+    full: Option<String>,
+}
+
+impl LogBatch {
+    /// The number that this step's batch will have.
+    pub(crate) fn next_batch(&self) -> u64 {
+        self.last_batch + 1
+    }
+
+    /// The mark that the next persist will have.
+    pub(crate) fn next_mark(&self) -> u64 {
+        self.last_mark + 1
+    }
+
+    /// The records of this step, if there are any, with the number of their batch.
+    pub(crate) fn take_batch(
+        &mut self,
+        lazy: impl FnOnce() -> Vec<LogRecord>,
+    ) -> Option<(u64, Vec<LogRecord>)> {
+        if self.records.is_empty() {
+            return None;
+        }
+        let mut records = lazy();
+        records.append(&mut self.records);
+        self.bytes_since += records.iter().map(record_bytes).sum::<usize>();
+        self.last_batch += 1;
+        Some((self.last_batch, records))
+    }
+
+    /// The mark of the persist that this step asks for, if it does.
+    pub(crate) fn take_persist(&mut self) -> Option<u64> {
+        if !std::mem::take(&mut self.want_persist) {
+            return None;
+        }
+        self.last_mark += 1;
+        Some(self.last_mark)
+    }
+
+    /// Whether a routine persist is worth while.
+    pub(crate) fn is_persist_due(&self, now: u64, bytes: usize, micros: u64) -> bool {
+        let waited = now.saturating_sub(self.persisted_at);
+        let is_due = self.bytes_since >= bytes || (self.bytes_since > 0 && waited > micros);
+        is_due && self.routine.is_none() && self.full.is_none()
+    }
+
+    pub(crate) fn begin_routine(&mut self, now: u64) {
+        self.bytes_since = 0;
+        self.persisted_at = now;
+        self.routine = Some(self.next_mark());
+        self.want_persist = true;
+        self.ending.append(&mut self.ended);
+    }
+
+    /// True when the routine persist under way is done.
+    pub(crate) fn end_routine(&mut self, mark: u64) -> bool {
+        self.routine.take_if(|routine| mark >= *routine).is_some()
+    }
+
+    /// A group is no more; this is where its log ends.
+    pub(crate) fn end_group(&mut self, record: LogRecord) {
+        self.ended.push(record);
+    }
+
+    /// The ends of logs that may be written now.
+    pub(crate) fn take_ended(&mut self) -> Vec<LogRecord> {
+        std::mem::take(&mut self.ending)
+    }
+
+    pub(crate) fn full(&self) -> Option<&str> {
+        self.full.as_deref()
+    }
+
+    /// True when that is news.
+    pub(crate) fn set_full(&mut self, why: String) -> bool {
+        self.full.replace(why).is_none()
+    }
+
+    pub(crate) fn set_writable(&mut self) {
+        self.full = None;
+    }
+}
+
+fn record_bytes(record: &LogRecord) -> usize {
+    match record {
+        LogRecord::Entry { entry, .. } => entry.data.len() + 32,
+        _ => 32,
+    }
+}

@@ -1,0 +1,143 @@
+//! Documents, their factories, and the utilities of both.
+
+use protocol::fnv::fnv1a;
+use protocol::query::LINK as QUERY_TASKS;
+use protocol::{Code, GroupId, Method, Problem, Request, Response, links};
+use query::{CompiledQuery, factory_specification, parse_specification};
+use serde_json::{Value, json};
+
+use super::plan::{Plan, only, parse_body};
+use crate::frame::Question;
+use crate::pages::Form;
+use crate::view::View;
+
+/// # Errors
+/// What is wrong with the request.
+pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
+    links::check(&request.path)?;
+    let catalogue = view.catalogue();
+    if catalogue.spec(&request.path).is_some() {
+        return factory(request, fresh, view);
+    }
+    let (path, utility) = links::split_utility(&request.path);
+    if utility.is_some() && catalogue.spec(path).is_some() {
+        return factory_utility(request, view);
+    }
+    if catalogue.spec_of(path).is_none() {
+        return Err(Problem::not_found(format!(
+            "there is no service at {}; GET / lists the factories",
+            request.path
+        )));
+    }
+    let group = view.topology().partition_of(path);
+    let is_local = request.parameter("consistency").as_deref() == Some("local");
+    if request.method == Method::Get && utility.is_none() && is_local {
+        return local(group, &request, view).map(Plan::Respond);
+    }
+    Ok(Plan::Ask(group, Question::Rest(request)))
+}
+
+/// A read of this node's own replica, however old that is.
+fn local(group: GroupId, request: &Request, view: &View<'_>) -> Result<Response, Problem> {
+    let Some(replica) = view.shard.partitions.get(&group) else {
+        return Err(Problem::new(Code::NoOwner, "this node has no replica of it yet"));
+    };
+    let partition = replica.machine().partition();
+    let found = partition
+        .latest(&*view.shard.store, &request.path)
+        .map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
+    let shown =
+        found.filter(|document| !document.is_expired(view.now.wall) && !document.is_deleted());
+    let mut response = match shown {
+        Some(document) => Response::document(200, &document),
+        None => {
+            let text = format!("{} is not known to this replica", request.path);
+            Problem::not_found(text).into()
+        }
+    };
+    response.behind = Some(view.staleness(group));
+    Ok(response)
+}
+
+fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
+    only(&request, &[Method::Get, Method::Post])?;
+    if request.method == Method::Get {
+        return listing(&request, view);
+    }
+    let body: Value = parse_body(&request.body)?;
+    if request.path == QUERY_TASKS && body["taskInfo"]["isDirect"] == json!(true) {
+        let specification = parse_specification(&body["querySpec"])?;
+        return Ok(Plan::Query(Box::new(specification), Form::Task(body)));
+    }
+    if request.path == QUERY_TASKS && body["querySpec"].is_object() {
+        // What is wrong with it is told now, not by a task that fails later.
+        CompiledQuery::new(&parse_specification(&body["querySpec"])?)?;
+    }
+    request.path = child_link(&request, &body, || new_name(fresh, view))?;
+    let group = view.topology().partition_of(&request.path);
+    Ok(Plan::Ask(group, Question::Rest(request)))
+}
+
+fn listing(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
+    let factory = request.path.clone();
+    let kind = view.catalogue().spec(&factory).map(|spec| spec.kind.clone());
+    let listing = factory_specification(request, &factory, kind.as_deref())?;
+    let link =
+        if request.query.is_empty() { factory } else { format!("{factory}?{}", request.query) };
+    let form = Form::Plain { link, skip: listing.skip };
+    Ok(Plan::Query(Box::new(listing.specification), form))
+}
+
+/// The link of a new document: as its body says, or made up. With an idempotency key it is made
+/// from the key, so that a repeat means the same document.
+fn child_link(
+    request: &Request,
+    body: &Value,
+    new_name: impl FnOnce() -> String,
+) -> Result<String, Problem> {
+    let factory = &request.path;
+    let name = match &body["documentSelfLink"] {
+        Value::Null => match &request.idempotency_key {
+            Some(key) => format!("{:016x}", fnv1a([factory.as_bytes(), key.as_bytes()])),
+            None => new_name(),
+        },
+        Value::String(link) => {
+            let prefix = format!("{factory}/");
+            link.strip_prefix(&prefix).unwrap_or(link).to_owned()
+        }
+        other => {
+            let text = format!("documentSelfLink must be a string, not {other}");
+            return Err(Problem::new(Code::BadLink, text));
+        }
+    };
+    if name.contains('/') || links::UTILITIES.contains(&name.as_str()) {
+        let text = format!(
+            "documentSelfLink '{name}' must be one name without '/', under {factory}, and none of \
+             {}",
+            links::UTILITIES.join(", ")
+        );
+        return Err(Problem::new(Code::BadLink, text));
+    }
+    let link = format!("{factory}/{name}");
+    links::check(&link)?;
+    Ok(link)
+}
+
+/// A name that no other node and no other start of this one makes, in order of time.
+fn new_name(fresh: u64, view: &View<'_>) -> String {
+    format!("{:x}-{:x}-{:x}-{fresh:x}", view.now.wall.0, view.me().0, view.config.boot)
+}
+
+fn factory_utility(request: Request, view: &View<'_>) -> Result<Plan, Problem> {
+    let (factory, utility) = links::split_utility(&request.path);
+    let spec = view.catalogue().spec(factory);
+    let told = |body: &Value| Ok(Plan::Respond(Response::json(200, body)));
+    match (spec, request.method, utility) {
+        (Some(_), Method::Get, Some("available")) => Ok(Plan::Available),
+        (Some(_), Method::Get, Some("stats")) => Ok(Plan::Stats(request)),
+        (Some(spec), Method::Get, Some("template")) => told(&services::template(spec)),
+        (Some(spec), Method::Get, Some("config")) => told(&services::config(spec)),
+        // Whatever else there is to say about a utility, the leader of a partition says it.
+        _ => Ok(Plan::Ask(view.topology().partition_of(factory), Question::Rest(request))),
+    }
+}

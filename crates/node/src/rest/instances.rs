@@ -1,0 +1,333 @@
+//! `/core/immortals`: instances of immortals as documents. They are registered, seen and changed
+//! here; their data goes another way.
+
+use std::collections::BTreeMap;
+
+use cluster::{
+    DirectoryCommand, InstanceCommand, InstanceEntry, InstanceOptions, InstanceReplica, Member,
+    NodeLoad, REPLICAS_MAX, choose_nodes, unknown_instance,
+};
+use protocol::{Code, GroupId, Method, Outcome, Problem, ReplicaId, Request, Response};
+use serde_json::{Map, Value, json};
+
+use super::instance_state::{self, LINK};
+use super::options::{bad, change_options, check_name, number, port};
+use super::plan::{Plan, only, parse_body};
+use super::recordings;
+use crate::frame::Question;
+use crate::view::View;
+
+pub(crate) use super::instance_state::{changed, known_without_owner, status, why_no_owner};
+
+/// How many replicas a new instance has, when nothing is said and there are enough nodes.
+const REPLICAS_USUAL: usize = 3;
+
+/// `rest` is what comes below [`LINK`].
+///
+/// # Errors
+/// What is wrong with the request.
+pub(super) fn plan(request: &Request, rest: &str, view: &View<'_>) -> Result<Plan, Problem> {
+    let mut parts = rest.split('/');
+    match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {
+        ("", None, None) => factory(request, view),
+        (name, None, None) => document(request, name, view),
+        (name, Some(verb), None) => ask(request, name, verb, view),
+        _ => Err(Problem::not_found(format!("there is nothing at {}", request.path))),
+    }
+}
+
+fn change(command: InstanceCommand) -> Plan {
+    Plan::Change(DirectoryCommand::Instance(command))
+}
+
+fn factory(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
+    only(request, &[Method::Get, Method::Post])?;
+    if request.method == Method::Post {
+        return registration(&parse_body(&request.body)?, view).map(change);
+    }
+    let instances = || view.topology().instances();
+    let links: Vec<String> = instances().map(|entry| format!("{LINK}/{}", entry.name)).collect();
+    let mut body = json!({ "documentCount": links.len(), "documentLinks": links });
+    if request.parameter("expand").is_some() {
+        let documents: Map<String, Value> = instances()
+            .map(|entry| (format!("{LINK}/{}", entry.name), instance_state::state(entry, view)))
+            .collect();
+        body["documents"] = documents.into();
+    }
+    Ok(Plan::Respond(Response::json(200, &body)))
+}
+
+fn registration(body: &Value, view: &View<'_>) -> Result<InstanceCommand, Problem> {
+    let name = body["name"].as_str().ok_or_else(|| bad("'name' is needed: a text"))?;
+    check_name(name)?;
+    let nodes = nodes_for(name, &body["replicas"], view)?;
+    let founders: Vec<ReplicaId> = nodes.iter().map(|(id, _)| *id).collect();
+    let ports = (port(body, "receivePort")?, port(body, "sendPort")?);
+    let replicas: Vec<InstanceReplica> = (0..)
+        .zip(nodes)
+        .map(|(number, (_, node))| InstanceReplica {
+            node,
+            number,
+            receive_port: ports.0.filter(|_| number == 0),
+            send_port: ports.1.filter(|_| number == 0),
+            upgrade_version: None,
+        })
+        .collect();
+    if let Some(first) = replicas.first() {
+        check_ports(first, view)?;
+    }
+    let options = change_options(InstanceOptions::default(), body)?;
+    Ok(InstanceCommand::Register { name: name.into(), founders, replicas, options })
+}
+
+/// Refuses a port at which the node of that replica answers itself. Those of other instances the
+/// directory refuses.
+fn check_ports(replica: &InstanceReplica, view: &View<'_>) -> Result<(), Problem> {
+    let node = &replica.node;
+    let member = view.topology().members().values().find(|member| member.node_id == *node);
+    let uri = member.map_or("", |member| member.uri.as_str());
+    let port = uri.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    match port {
+        Some(port) if [replica.receive_port, replica.send_port].contains(&Some(port)) => {
+            let why = format!(
+                "port {port} on node '{node}' is the node's own, it answers at {uri}: give another"
+            );
+            Err(Problem::new(Code::Refused, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All nodes, with what counts when replicas are placed.
+fn node_loads(view: &View<'_>) -> Vec<NodeLoad> {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for replica in view.topology().instances().flat_map(|entry| &entry.replicas) {
+        *counts.entry(&replica.node).or_default() += 1;
+    }
+    let load = |(id, member): (&ReplicaId, &Member)| NodeLoad {
+        id: *id,
+        node: member.node_id.clone(),
+        up: view.is_up(*id),
+        replicas: counts.get(member.node_id.as_str()).copied().unwrap_or_default(),
+    };
+    view.topology().members().iter().map(load).collect()
+}
+
+/// Where an instance is that is registered with that many replicas already: the same again is no
+/// change, whatever would be chosen today.
+fn nodes_of(
+    name: &str,
+    wanted: Option<usize>,
+    view: &View<'_>,
+) -> Option<Vec<(ReplicaId, String)>> {
+    let nodes = view.topology().instance(name)?.replicas.iter().map(|replica| &replica.node);
+    let found: Option<Vec<_>> =
+        nodes.map(|node| Some((view.topology().replica_of_node(node)?, node.clone()))).collect();
+    found.filter(|found| wanted.is_none_or(|wanted| wanted == found.len()))
+}
+
+/// The nodes of a new instance: those named, or a number of them, or as many as is usual.
+fn nodes_for(
+    name: &str,
+    wanted: &Value,
+    view: &View<'_>,
+) -> Result<Vec<(ReplicaId, String)>, Problem> {
+    let most = view.topology().size().min(REPLICAS_MAX);
+    let count = match wanted {
+        Value::Null => REPLICAS_USUAL.min(view.topology().size()),
+        Value::Number(number) => number
+            .as_u64()
+            .and_then(|number| usize::try_from(number).ok())
+            .filter(|number| (1..=most).contains(number))
+            .ok_or_else(|| {
+                bad(&format!("'replicas' may be 1 to {most} here, or a list of nodes"))
+            })?,
+        Value::Array(nodes) => return named_nodes(nodes, view),
+        _ => return Err(bad("'replicas' is a number or a list of nodes")),
+    };
+    let asked = Some(count).filter(|_| !wanted.is_null());
+    let known = nodes_of(name, asked, view);
+    Ok(known.unwrap_or_else(|| choose_nodes(node_loads(view), count)))
+}
+
+fn named_nodes(nodes: &[Value], view: &View<'_>) -> Result<Vec<(ReplicaId, String)>, Problem> {
+    let mut found = Vec::new();
+    for node in nodes {
+        let name = node.as_str().ok_or_else(|| no_such_node(node, view))?;
+        let id = view.topology().replica_of_node(name).ok_or_else(|| no_such_node(node, view))?;
+        let one = (id, name.to_owned());
+        if found.contains(&one) {
+            return Err(bad(&format!("node {node} is named twice in 'replicas'")));
+        }
+        found.push(one);
+    }
+    if found.is_empty() || found.len() > REPLICAS_MAX {
+        return Err(bad(&format!("'replicas' must name 1 to {REPLICAS_MAX} nodes")));
+    }
+    Ok(found)
+}
+
+fn no_such_node(node: &Value, view: &View<'_>) -> Problem {
+    let members = view.topology().members().values();
+    let names: Vec<&str> = members.map(|member| member.node_id.as_str()).collect();
+    bad(&format!("there is no node {node}; there are {}", names.join(", ")))
+}
+
+fn document(request: &Request, name: &str, view: &View<'_>) -> Result<Plan, Problem> {
+    only(request, &[Method::Get, Method::Patch, Method::Delete])?;
+    let entry = find(name, view)?;
+    let group = entry.group;
+    match request.method {
+        Method::Get if view.shard.has(group) || !view.may_have_owner(group) => {
+            let state = instance_state::state(entry, view);
+            Ok(Plan::Respond(Response::json(200, &state)))
+        }
+        Method::Get => Ok(Plan::Ask(group, Question::InstanceStatus)),
+        Method::Delete if request.parameter("confirm").as_deref() != Some(name) => {
+            Err(bad(&format!(
+                "this would remove '{name}' with its log and its checkpoints, for good: say DELETE \
+                 {LINK}/{name}?confirm={name} if that is meant"
+            )))
+        }
+        Method::Delete => Ok(change(InstanceCommand::Deregister { name: name.into() })),
+        _ => patch(entry, &parse_body(&request.body)?, view).map(change),
+    }
+}
+
+/// The instance with that name.
+///
+/// # Errors
+/// When there is none, or when this node cannot know.
+pub(super) fn find<'a>(name: &str, view: &View<'a>) -> Result<&'a InstanceEntry, Problem> {
+    view.topology().instance(name).ok_or_else(|| {
+        if view.knows_the_directory() {
+            return Problem::not_found(unknown_instance(name));
+        }
+        let text =
+            format!("node '{}' does not know yet which instances there are", view.config.node_id);
+        Problem::new(Code::NoOwner, text)
+    })
+}
+
+/// `addReplica` and `removeReplica` change where it is, everything else its options.
+fn patch(entry: &InstanceEntry, body: &Value, view: &View<'_>) -> Result<InstanceCommand, Problem> {
+    let name = entry.name.clone();
+    if let Some(added) = body.get("addReplica") {
+        return put_replica(entry, added, view);
+    }
+    if let Some(removed) = body.get("removeReplica") {
+        let node = removed.as_str().ok_or_else(|| bad("'removeReplica' is a node"))?;
+        return Ok(InstanceCommand::RemoveReplica { name, node: node.into() });
+    }
+    let options = change_options(entry.options.clone(), body)?;
+    if options.memory != entry.options.memory {
+        return Err(bad("the durability of an instance is set when it is registered"));
+    }
+    Ok(InstanceCommand::SetOptions { name, version: entry.version, options })
+}
+
+fn put_replica(
+    entry: &InstanceEntry,
+    added: &Value,
+    view: &View<'_>,
+) -> Result<InstanceCommand, Problem> {
+    let number = number(added, "replicaNumber")?;
+    let there = |node: &str| entry.replicas.iter().find(|replica| replica.node == node);
+    let of_number =
+        number.and_then(|number| entry.replicas.iter().find(|known| known.number == number));
+    let node = match (added["node"].as_str(), of_number) {
+        (Some(node), _) => node.to_owned(),
+        (None, Some(known)) => known.node.clone(),
+        (None, None) => {
+            let mut free = node_loads(view);
+            free.retain(|load| there(&load.node).is_none());
+            let chosen = choose_nodes(free, 1).into_iter().next();
+            chosen.ok_or_else(|| bad("every node has a replica of it already"))?.1
+        }
+    };
+    if view.topology().replica_of_node(&node).is_none() {
+        return Err(no_such_node(&json!(node), view));
+    }
+    let known = there(&node);
+    let free = || (0..).find(|n| !entry.replicas.iter().any(|r| r.number == *n)).unwrap_or(0);
+    let number = number.or(known.map(|known| known.number)).unwrap_or_else(free);
+    let upgrade = super::options::number(added, "upgradeVersion")?;
+    let replica = InstanceReplica {
+        number,
+        receive_port: port(added, "receivePort")?.or(known.and_then(|k| k.receive_port)),
+        send_port: port(added, "sendPort")?.or(known.and_then(|k| k.send_port)),
+        upgrade_version: upgrade.or(known.and_then(|known| known.upgrade_version)),
+        node,
+    };
+    // Of one that is there only new ports are looked at: else nothing of it could be changed.
+    let has_new_ports = known.is_none_or(|it| {
+        (it.receive_port, it.send_port) != (replica.receive_port, replica.send_port)
+    });
+    if has_new_ports {
+        check_ports(&replica, view)?;
+    }
+    Ok(InstanceCommand::PutReplica { name: entry.name.clone(), replica })
+}
+
+/// What is asked of the owner: `checkpoint`, `move`, `skip`, `release`, `impulses`.
+fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Plan, Problem> {
+    let entry = find(name, view)?;
+    let group = entry.group;
+    if verb == "recording" {
+        only(request, &[Method::Get])?;
+        let (group, page) = recordings::plan(request, entry, view)?;
+        return Ok(Plan::Record(group, page));
+    }
+    only(request, &[Method::Post])?;
+    let body = if request.body.is_empty() { json!({}) } else { parse_body(&request.body)? };
+    let asked = match verb {
+        "checkpoint" => immortals::Request::Checkpoint,
+        "release" => return Ok(Plan::Release(group)),
+        "skip" => {
+            let input = number(&body, "input")?.ok_or_else(|| bad("'input' is needed"))?;
+            immortals::Request::Skip { input }
+        }
+        "move" => {
+            let node = body["node"].as_str().ok_or_else(|| bad("'node' is needed"))?;
+            let to = view.topology().replica_of_node(node);
+            let to = to.ok_or_else(|| no_such_node(&body["node"], view))?;
+            immortals::Request::Move { to }
+        }
+        "impulses" => {
+            let method = body["method"].as_i64().ok_or_else(|| bad("'method' is a number"))?;
+            let payload = match &body["payload"] {
+                Value::Null => Vec::new(),
+                value => serde_json::to_vec(value).expect("a value is JSON"),
+            };
+            let from = body["from"].as_str().unwrap_or("rest").to_owned();
+            immortals::Request::Impulse { from, method, payload: payload.into() }
+        }
+        _ => {
+            return Err(Problem::not_found(format!(
+                "an instance has checkpoint, move, skip, release, impulses and recording, not \
+                 '{verb}'"
+            )));
+        }
+    };
+    Ok(Plan::Ask(group, Question::Instance(asked)))
+}
+
+/// What the owner of an instance has said, as an answer.
+pub(crate) fn response_of(group: GroupId, told: immortals::Response, view: &View<'_>) -> Response {
+    match told {
+        immortals::Response::Done { input } => Response::json(200, &json!({ "input": input })),
+        immortals::Response::Refused(why) => {
+            let text = format!("{}: {why}", view.name_of(group));
+            Problem::new(Code::Refused, text).with_outcome(Outcome::NotApplied).into()
+        }
+        immortals::Response::NotOwner => Problem::internal("an owner that is none").into(),
+        immortals::Response::Unknown => {
+            let name = view.name_of(group);
+            let text = format!(
+                "{name} got another owner while this was on its way into the log: it may have \
+                 happened"
+            );
+            Problem::new(Code::NoOwner, text).with_outcome(Outcome::Unknown).into()
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The REST surface, one file for each resource: a request and a view of the cluster go in, a
+//! [`Plan`] comes out. Nothing is done here, so that each resource is tested by a table.
+
+mod ambrosia;
+mod documents;
+mod instance_state;
+pub(crate) mod instances;
+mod management;
+mod node_group;
+mod options;
+mod plan;
+pub(crate) mod recordings;
+
+use protocol::node_group as paths;
+use protocol::{Code, Method, Outcome, Problem, Request};
+
+use crate::pages::PAGE_LINK;
+use crate::view::View;
+use plan::{below, only};
+
+pub(crate) use node_group::changed as quorum_changed;
+pub(crate) use plan::Plan;
+
+/// Decides what is to be done. `fresh` is a number that this start of the node uses once.
+///
+/// # Errors
+/// What is wrong with the request. Nothing was done for it then.
+pub(crate) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
+    let is_write = request.method.is_write();
+    if request.path.len() > 1 && request.path.ends_with('/') {
+        request.path.pop();
+    }
+    let planned = dispatch(request, fresh, view);
+    planned.map_err(|mut problem| {
+        problem.outcome = problem.outcome.or(is_write.then_some(Outcome::NotApplied));
+        problem
+    })
+}
+
+fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
+    if view.is_stopping {
+        return Err(Problem::new(Code::Stopping, "this node is stopping: ask another one"));
+    }
+    match request.path.as_str() {
+        "/" => {
+            only(&request, &[Method::Get])?;
+            return Ok(Plan::Respond(management::root(view.catalogue())));
+        }
+        paths::LINK => return node_group::plan(&request, view),
+        paths::SELECTOR_LINK => return management::selector(&request, view),
+        paths::MANAGEMENT_LINK => return management::management(&request, view),
+        _ => {}
+    }
+    if view.partitions() == 0 {
+        let text = format!("this node is not part of a cluster yet: {}", view.why_not_serving());
+        return Err(Problem::new(Code::NoOwner, text));
+    }
+    if let Some(token) = below(&request.path, PAGE_LINK).filter(|token| !token.is_empty()) {
+        only(&request, &[Method::Get])?;
+        return Ok(Plan::Page(token.to_owned()));
+    }
+    if let Some(rest) = below(&request.path, instance_state::LINK) {
+        return instances::plan(&request, rest, view);
+    }
+    if let Some(rest) = below(&request.path, ambrosia::LINK).filter(|rest| !rest.is_empty()) {
+        return ambrosia::plan(&request, rest, view);
+    }
+    documents::plan(request, fresh, view)
+}
+
+/// What a node that belongs to no cluster so far answers.
+///
+/// # Errors
+/// That it does not serve.
+pub(crate) fn plan_of_newcomer(
+    request: &Request,
+    catalogue: &services::Catalogue,
+    config: &crate::io::NodeConfig,
+    why: &str,
+) -> Result<Plan, Problem> {
+    match request.path.trim_end_matches('/') {
+        "" => {
+            only(request, &[Method::Get])?;
+            Ok(Plan::Respond(management::root(catalogue)))
+        }
+        paths::LINK if request.method == Method::Get => {
+            Ok(Plan::Respond(node_group::of_newcomer()))
+        }
+        paths::LINK if request.method == Method::Post => {
+            let join = node_group::parse_join(&request.body)?;
+            node_group::check_contact(&join, &config.public_uri).map(Plan::Join)
+        }
+        paths::MANAGEMENT_LINK => management::of_newcomer(request, config),
+        _ => {
+            let text = format!("this node is not part of a cluster yet: {why}");
+            let outcome = request.method.is_write().then_some(Outcome::NotApplied);
+            Err(Problem { outcome, ..Problem::new(Code::NoOwner, text) })
+        }
+    }
+}

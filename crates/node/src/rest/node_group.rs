@@ -1,0 +1,148 @@
+//! `/core/node-groups/default`: the nodes, and the membership quorum.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cluster::DirectoryCommand;
+use protocol::node_group::{LINK, NodeGroupRequest, NodeGroupState, NodeState, NodeStatus};
+use protocol::{Code, GroupId, Method, Outcome, Problem, ReplicaId, Request, Response};
+
+use super::plan::{Plan, only};
+use crate::hosted::AnyReplica;
+use crate::view::View;
+
+const KIND: &str = "com:vmware:xenon:services:common:NodeGroupService:NodeGroupState";
+
+/// # Errors
+/// What is wrong with the request.
+pub(super) fn plan(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
+    only(request, &[Method::Get, Method::Post, Method::Patch])?;
+    if request.method == Method::Get {
+        return Ok(Plan::Respond(state(view)));
+    }
+    match (parse(&request.body)?, request.method) {
+        (NodeGroupRequest::Join(join), Method::Post) => {
+            let contact = check_contact(&join.member_group_reference, &view.config.public_uri)?;
+            let is_member = view.topology().members().values().any(|member| member.uri == contact);
+            Ok(if is_member { Plan::Respond(state(view)) } else { Plan::Join(contact) })
+        }
+        (NodeGroupRequest::UpdateQuorum(update), Method::Patch) => {
+            let quorum = update.membership_quorum;
+            view.topology().check_quorum(quorum).map_err(refused)?;
+            Ok(Plan::Change(DirectoryCommand::SetQuorum { quorum }))
+        }
+        (NodeGroupRequest::Join(_), _) => {
+            Err(Problem::new(Code::MethodNotAllowed, "JoinPeerRequest is sent with POST"))
+        }
+        (NodeGroupRequest::UpdateQuorum(_), _) => {
+            Err(Problem::new(Code::MethodNotAllowed, "UpdateQuorumRequest is sent with PATCH"))
+        }
+    }
+}
+
+fn parse(body: &Bytes) -> Result<NodeGroupRequest, Problem> {
+    NodeGroupRequest::parse(body).map_err(|why| {
+        let code = if why.starts_with("unknown kind") { Code::UnknownKind } else { Code::BadBody };
+        Problem::new(code, why)
+    })
+}
+
+/// The reference in a request to join.
+///
+/// # Errors
+/// When the body is no such request.
+pub(super) fn parse_join(body: &Bytes) -> Result<String, Problem> {
+    match parse(body)? {
+        NodeGroupRequest::Join(join) => Ok(join.member_group_reference),
+        NodeGroupRequest::UpdateQuorum(_) => {
+            Err(Problem::new(Code::MethodNotAllowed, "UpdateQuorumRequest is sent with PATCH"))
+        }
+    }
+}
+
+/// The address of the node in a reference to its node group.
+///
+/// # Errors
+/// When it is none, or this node's own.
+pub(super) fn check_contact(reference: &str, own_uri: &str) -> Result<String, Problem> {
+    let contact = reference.trim_end_matches('/');
+    let contact = contact.strip_suffix(LINK).unwrap_or(contact).to_owned();
+    if !contact.starts_with("http://") || contact == own_uri {
+        return Err(refused(format!(
+            "memberGroupReference must be the node group of another node, such as \
+             http://127.0.0.1:8001{LINK}, not '{reference}'"
+        )));
+    }
+    Ok(contact)
+}
+
+fn refused(why: String) -> Problem {
+    Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied)
+}
+
+fn respond(state: &NodeGroupState) -> Response {
+    Response::json(200, &serde_json::to_value(state).expect("a state is JSON"))
+}
+
+/// What the directory's owner answers to a change of the quorum.
+pub(crate) fn changed(quorum: usize) -> Response {
+    let body = serde_json::json!({ "membershipQuorum": quorum, "documentSelfLink": LINK });
+    Response::json(200, &body)
+}
+
+pub(super) fn of_newcomer() -> Response {
+    respond(&NodeGroupState {
+        nodes: BTreeMap::new(),
+        membership_quorum: 1,
+        document_owner: None,
+        document_self_link: LINK.into(),
+        document_kind: KIND.into(),
+        partition_owners: Vec::new(),
+    })
+}
+
+fn state(view: &View<'_>) -> Response {
+    let topology = view.topology();
+    let name = |id: ReplicaId| topology.node_id(id).map(str::to_owned);
+    let owners: Vec<Option<String>> =
+        (1..=view.partitions()).map(|group| view.owner_of(GroupId(group)).and_then(name)).collect();
+    let quorum = topology.effective_quorum();
+    let mut nodes = BTreeMap::new();
+    for (replica, member) in topology.members() {
+        let owned = owners.iter().flatten().filter(|owner| **owner == member.node_id).count();
+        let state = NodeState {
+            id: member.node_id.clone(),
+            group_reference: format!("{}{LINK}", member.uri),
+            status: status_of(*replica, view),
+            options: vec!["PEER".into()],
+            membership_quorum: quorum,
+            owned_partitions: owned,
+            document_self_link: format!("{LINK}/{}", member.node_id),
+            document_kind: "com:vmware:xenon:services:common:NodeState".into(),
+        };
+        nodes.insert(member.node_id.clone(), state);
+    }
+    respond(&NodeGroupState {
+        nodes,
+        membership_quorum: quorum,
+        document_owner: view.owner_of(GroupId::DIRECTORY).and_then(name),
+        document_self_link: LINK.into(),
+        document_kind: KIND.into(),
+        partition_owners: owners,
+    })
+}
+
+fn status_of(replica: ReplicaId, view: &View<'_>) -> NodeStatus {
+    if !view.is_up(replica) {
+        return NodeStatus::Unavailable;
+    }
+    let is_voter = |group: GroupId| {
+        let here = view.replica(group).map(AnyReplica::consensus);
+        here.is_some_and(|consensus| consensus.members().voters.contains(&replica))
+    };
+    if view.shard.document_groups().all(is_voter) {
+        NodeStatus::Available
+    } else {
+        NodeStatus::Synchronizing
+    }
+}

@@ -1,0 +1,115 @@
+//! The fields of an instance's body: its name, its ports, its options.
+
+use cluster::InstanceOptions;
+use protocol::{Code, Problem};
+use serde_json::{Map, Value};
+
+pub(super) fn bad(text: &str) -> Problem {
+    Problem::new(Code::BadBody, text)
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_dots = name == "." || name == "..";
+    if name.is_empty()
+        || is_dots
+        || name.len() > immortals::NAME_BYTES_MAX
+        || !name.chars().all(good)
+    {
+        return Err(bad(&format!(
+            "an instance's name has 1 to {} letters, digits, '-', '_' and '.', and is not '.' or \
+             '..'; it cannot be '{name}'",
+            immortals::NAME_BYTES_MAX
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn number(body: &Value, field: &str) -> Result<Option<u64>, Problem> {
+    match &body[field] {
+        Value::Null => Ok(None),
+        value => {
+            let found = value.as_u64();
+            found
+                .map(Some)
+                .ok_or_else(|| bad(&format!("'{field}' is a number from 0, not {value}")))
+        }
+    }
+}
+
+pub(super) fn port(body: &Value, field: &str) -> Result<Option<u16>, Problem> {
+    let Some(found) = number(body, field)? else { return Ok(None) };
+    let port = u16::try_from(found).ok().filter(|port| *port > 0);
+    port.map(Some).ok_or_else(|| bad(&format!("'{field}' is a port, 1 to 65535, not {found}")))
+}
+
+fn flag(body: &Value, field: &str, into: &mut bool) -> Result<(), Problem> {
+    match &body[field] {
+        Value::Null => Ok(()),
+        Value::Bool(found) => {
+            *into = *found;
+            Ok(())
+        }
+        other => Err(bad(&format!("'{field}' is true or false, not {other}"))),
+    }
+}
+
+/// All fields that an instance's body may have beside its name and its replicas.
+const OPTIONS: [&str; 9] = [
+    "logTriggerBytes",
+    "recoveryTargetMillis",
+    "programTimeoutMillis",
+    "divergenceAlarm",
+    "currentVersion",
+    "upgradeVersion",
+    "activeActive",
+    "paused",
+    "durability",
+];
+
+pub(super) fn change_options(
+    mut options: InstanceOptions,
+    body: &Value,
+) -> Result<InstanceOptions, Problem> {
+    const OTHERS: [&str; 4] = ["name", "replicas", "receivePort", "sendPort"];
+    let fields = body.as_object().into_iter().flat_map(Map::keys);
+    let known = |field: &str| {
+        OPTIONS.contains(&field) || OTHERS.contains(&field) || field.starts_with("document")
+    };
+    if let Some(unknown) = fields.into_iter().find(|field| !known(field)) {
+        return Err(bad(&format!(
+            "'{unknown}' is none of {}, {}, addReplica, removeReplica",
+            OTHERS.join(", "),
+            OPTIONS.join(", ")
+        )));
+    }
+    if let Some(bytes) = number(body, "logTriggerBytes")? {
+        options.checkpoint_bytes = bytes;
+    }
+    if let Some(millis) = number(body, "recoveryTargetMillis")? {
+        options.recovery_micros = millis.saturating_mul(1_000);
+    }
+    if let Some(millis) = number(body, "programTimeoutMillis")? {
+        if millis < 50 {
+            return Err(bad("'programTimeoutMillis' is at least 50"));
+        }
+        options.program_timeout_micros = millis.saturating_mul(1_000);
+    }
+    if let Some(version) = number(body, "currentVersion")? {
+        options.current_version = version;
+    }
+    if let Some(version) = number(body, "upgradeVersion")? {
+        options.upgrade_version = Some(version);
+        options.upgrade_wish += 1;
+    }
+    flag(body, "divergenceAlarm", &mut options.divergence_alarm)?;
+    flag(body, "activeActive", &mut options.active_active)?;
+    flag(body, "paused", &mut options.paused)?;
+    match &body["durability"] {
+        Value::Null => {}
+        Value::String(text) if text == "disk" => options.memory = false,
+        Value::String(text) if text == "memory" => options.memory = true,
+        other => return Err(bad(&format!("'durability' is \"disk\" or \"memory\", not {other}"))),
+    }
+    Ok(options)
+}

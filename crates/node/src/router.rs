@@ -1,0 +1,294 @@
+//! Every request that entered the cluster at this node, until it is answered.
+//!
+//! A request goes to the owner of its group, wherever that is, and goes again when the owner
+//! changes. Each write carries a key, so that going again cannot do it twice. What the router cannot
+//! know it does not guess: a request that was sent and never answered ends as *unknown*.
+
+use std::collections::BTreeMap;
+
+use group::Caller;
+use protocol::fnv::fnv1a;
+use protocol::{
+    BodyType, Code, GroupId, Outcome, Problem, ReplicaId, Request, RequestKey, Response,
+};
+
+use crate::frame::{Answer, Frame, Question};
+use crate::rest::instances;
+use crate::view::View;
+use crate::work::{Asked, Effects, Purpose, Work};
+
+/// How long a request may take in all, in microseconds.
+const PATIENCE_MICROS: u64 = 10_000_000;
+
+/// How long a request waits for an owner to be known, while a majority of nodes is up.
+const OWNER_PATIENCE_MICROS: u64 = 3_000_000;
+
+/// How long it waits when no majority is up: just long enough for news to arrive.
+const NO_MAJORITY_PATIENCE_MICROS: u64 = 300_000;
+
+/// An asked owner that has not answered is asked again after this long, in microseconds.
+const ASK_AGAIN_MICROS: u64 = 2_000_000;
+
+/// How many requests may be in flight at one node; more are told that it is busy.
+pub const IN_FLIGHT_MAX: usize = 20_000;
+
+/// One request on its way.
+struct InFlight {
+    purpose: Purpose,
+    group: GroupId,
+    question: Question,
+    key: Option<RequestKey>,
+    /// Whom it was given to, and when.
+    asked: Option<(ReplicaId, u64)>,
+    /// It was given to an owner before, so it may have been done.
+    is_retry: bool,
+    since: u64,
+    /// Since when it has had nobody to go to.
+    waiting_since: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Router {
+    in_flight: BTreeMap<u64, InFlight>,
+    /// The last number that was given out.
+    last: u64,
+    /// Owners may have changed since the requests were routed.
+    is_stale: bool,
+}
+
+impl Router {
+    pub(crate) fn len(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Owners may have changed: what waits is looked at before the step is over.
+    pub(crate) fn owners_changed(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Sends a question on its way. The answer comes through [`Effects::finish`].
+    pub(crate) fn submit(
+        &mut self,
+        purpose: Purpose,
+        group: GroupId,
+        question: Question,
+        view: &View<'_>,
+        effects: &mut Effects,
+    ) {
+        if self.in_flight.len() >= IN_FLIGHT_MAX {
+            let text = format!("{IN_FLIGHT_MAX} requests are under way at this node; try again");
+            let problem = Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied);
+            return effects.finish(&purpose, problem.into());
+        }
+        // At once, not when an owner is found that says the same.
+        if let Some(problem) = view.refuse_write(group, &question) {
+            return effects.finish(&purpose, problem.into());
+        }
+        self.last += 1;
+        let number = self.last;
+        let now = view.now.steady_micros;
+        let in_flight = InFlight {
+            purpose,
+            group,
+            key: key_of(&question, number, view),
+            question,
+            asked: None,
+            is_retry: false,
+            since: now,
+            waiting_since: now,
+        };
+        self.in_flight.insert(number, in_flight);
+        self.route(number, view, effects);
+    }
+
+    /// Gives a request to the owner of its group, or lets it wait for one.
+    pub(crate) fn route(&mut self, number: u64, view: &View<'_>, effects: &mut Effects) {
+        let Some(request) = self.in_flight.get_mut(&number) else { return };
+        let group = request.group;
+        let Some(owner) = view.owner_of(group) else { return };
+        let is_here = owner == view.me();
+        let is_reached = if is_here {
+            view.shard.is_serving(group)
+        } else {
+            view.links.link_to(owner).is_some()
+        };
+        if !is_reached || (request.is_retry && !request.question.is_repeatable()) {
+            // Whoever has it answers, or the patience ends.
+            return;
+        }
+        let is_retry = std::mem::replace(&mut request.is_retry, true);
+        request.asked = Some((owner, view.now.steady_micros));
+        let (key, question) = (request.key.clone(), request.question.clone());
+        let (boot, term) = (view.config.boot, view.term_of(group));
+        if is_here {
+            let caller = Caller { node: owner, boot, number };
+            let asked = Asked { caller, term: Some(term), key, is_retry, question };
+            effects.push(Work::Ask { group, asked });
+        } else {
+            let ask = Frame::Question { boot, number, group, term, key, is_retry, question };
+            effects.outbox.send(owner, ask);
+        }
+    }
+
+    /// An answer has come from an owner.
+    pub(crate) fn answered(
+        &mut self,
+        from: ReplicaId,
+        number: u64,
+        answer: Answer,
+        now: u64,
+        effects: &mut Effects,
+    ) {
+        let Some(request) = self.in_flight.get_mut(&number) else { return };
+        if request.asked.map(|(owner, _)| owner) != Some(from) {
+            return; // Somebody else has been asked since; that one's answer counts.
+        }
+        if matches!(answer, Answer::NotOwner) {
+            request.asked = None;
+            // An instance says so only of what it surely has not taken.
+            request.is_retry &= request.question.is_repeatable();
+            request.waiting_since = now;
+            // It is routed again as soon as an owner is known, at the end of the step.
+            self.is_stale = true;
+            return;
+        }
+        let request = self.in_flight.remove(&number).expect("it was there");
+        effects.finish(&request.purpose, answer);
+    }
+
+    /// Takes back what was given to a replica that cannot answer any more.
+    pub(crate) fn take_back(&mut self, lost: ReplicaId, view: &View<'_>, effects: &mut Effects) {
+        let mut ended = Vec::new();
+        for (number, request) in &mut self.in_flight {
+            if request.asked.is_none_or(|(owner, _)| owner != lost) {
+                continue;
+            }
+            if !request.question.is_repeatable() {
+                ended.push(*number);
+                continue;
+            }
+            request.asked = None;
+            request.waiting_since = view.now.steady_micros;
+        }
+        for number in ended {
+            let request = self.in_flight.remove(&number).expect("it was listed");
+            let problem = gave_up(&request, Code::NoOwner, view);
+            effects.finish(&request.purpose, problem.into());
+        }
+        self.is_stale = true;
+    }
+
+    /// Routes what waits, if an owner is known by now; asks anew where ownership has moved on.
+    pub(crate) fn reroute(&mut self, view: &View<'_>, effects: &mut Effects) {
+        if !std::mem::take(&mut self.is_stale) {
+            return;
+        }
+        let has_moved = |request: &InFlight| match (request.asked, view.owner_of(request.group)) {
+            (None, Some(_)) => true,
+            (Some((asked, _)), Some(owner)) => asked != owner,
+            (_, None) => false,
+        };
+        let moved = self.in_flight.iter().filter(|(_, request)| has_moved(request));
+        for number in moved.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.route(number, view, effects);
+        }
+    }
+
+    /// Ends what has waited too long. Called at each tick.
+    pub(crate) fn check_patience(&mut self, view: &View<'_>, effects: &mut Effects) {
+        let now = view.now.steady_micros;
+        let owner_patience =
+            if view.majority_is_up() { OWNER_PATIENCE_MICROS } else { NO_MAJORITY_PATIENCE_MICROS };
+        let (mut ended, mut again) = (Vec::new(), Vec::new());
+        for (number, request) in &self.in_flight {
+            let waits = |since: u64| now.saturating_sub(since);
+            match request.asked {
+                _ if waits(request.since) > PATIENCE_MICROS => {
+                    ended.push((*number, Code::Timeout));
+                }
+                None if waits(request.waiting_since) > owner_patience => {
+                    ended.push((*number, Code::NoOwner));
+                }
+                Some((owner, at)) if waits(at) > ASK_AGAIN_MICROS && owner != view.me() => {
+                    again.push(*number);
+                }
+                _ => {}
+            }
+        }
+        for number in again {
+            self.route(number, view, effects);
+        }
+        for (number, code) in ended {
+            let request = self.in_flight.remove(&number).expect("it was there");
+            // What is known of an instance is better than nothing, and says what is missing.
+            let known = match request.question {
+                Question::InstanceStatus => instances::known_without_owner(request.group, view),
+                _ => None,
+            };
+            let answer = known.unwrap_or_else(|| Response::from(gave_up(&request, code, view)));
+            effects.respond(&request.purpose, answer);
+        }
+    }
+}
+
+/// The user's key if there is one; else one of this node's own for every write.
+fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKey> {
+    let Question::Rest(request) = question else { return None };
+    if !request.method.is_write() {
+        return None;
+    }
+    if let Some(key) = &request.idempotency_key {
+        return Some(RequestKey::User { key: key.clone(), digest: digest_of(request) });
+    }
+    let minute = u32::try_from(view.now.wall.0 / 60_000_000).unwrap_or(u32::MAX);
+    Some(RequestKey::Auto { edge: view.me(), boot: view.config.boot, number, minute })
+}
+
+/// Tells one request from another under the same key, by all that matters in it.
+fn digest_of(request: &Request) -> u64 {
+    let parts: [&[u8]; 4] = [
+        request.method.name().as_bytes(),
+        request.path.as_bytes(),
+        request.query.as_bytes(),
+        &request.body,
+    ];
+    // The same body says something else as a merge patch.
+    let merge: &[&[u8]] = match request.body_type {
+        BodyType::Json => &[],
+        BodyType::MergePatch => &[b"merge-patch"],
+    };
+    fnv1a(parts.into_iter().chain(merge.iter().copied()))
+}
+
+fn gave_up(request: &InFlight, code: Code, view: &View<'_>) -> Problem {
+    let what = view.name_of(request.group);
+    let message = match code {
+        Code::NoOwner if request.group.is_instance() => {
+            instances::why_no_owner(request.group, view)
+        }
+        Code::NoOwner => format!(
+            "{what} has no owner: {} of {} nodes are up as seen from here, and a majority ({}) is \
+             needed. Start the missing nodes, then try again",
+            view.nodes_up(),
+            view.topology().size(),
+            view.topology().majority()
+        ),
+        _ => format!("{what} gave no answer within {} s. Try again", PATIENCE_MICROS / 1_000_000),
+    };
+    let problem = Problem::new(code, message);
+    if !request.question.is_write() {
+        return problem;
+    }
+    if !request.is_retry {
+        return problem.with_outcome(Outcome::NotApplied);
+    }
+    let mut problem = problem.with_outcome(Outcome::Unknown);
+    problem
+        .message
+        .push_str("; the write may have been done: repeat it with the same Idempotency-Key");
+    problem
+}

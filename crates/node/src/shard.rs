@@ -1,0 +1,699 @@
+//! The groups of a node: their replicas, the store and the batch of the log that they share, and
+//! which of them there is something to do for.
+//!
+//! A shard is the unit of a thread: everything that its replicas need is in it, or is lent to it
+//! ([`Conditions`]), or comes in and goes out as a message. A node has one at present.
+//!
+//! A node may have ten thousand replicas: what happens to one of them must not cost a look at all
+//! of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cluster::DirectoryMachine;
+use group::{Io, Outputs, PeerMessage, Quorum, Replica, Touch};
+use protocol::{GroupId, Now, ReplicaId};
+use services::{Handlers, PartitionEvent, PartitionMachine, PartitionQuestion};
+use storage::{RecoveredGroup, StateStore, StoreError};
+
+use crate::frame::{Answer, Frame, Question};
+use crate::hosted::{AnyReplica, Hosted};
+use crate::instance::{InstanceEvent, InstanceMachine, Map};
+use crate::io::Level;
+use crate::log_batch::LogBatch;
+use crate::rest::recordings::{Page, page_of};
+use crate::work::{Asked, Effects};
+
+/// What the rest of the node knows, lent for one step.
+#[derive(Clone, Copy)]
+pub(crate) struct Conditions<'a> {
+    pub(crate) now: Now,
+    pub(crate) me: ReplicaId,
+    pub(crate) map: &'a Map,
+    /// For writes of documents.
+    pub(crate) quorum: Quorum,
+    /// Whether groups may be served here: the node is not stopping.
+    pub(crate) may_lead: bool,
+}
+
+impl Conditions<'_> {
+    fn may_lead(&self, group: GroupId) -> bool {
+        self.may_lead && (!group.is_partition() || self.map.topology.is_formed())
+    }
+
+    /// Changes of the directory need the majority only: they are how a quorum is lowered. An
+    /// instance's inputs are acknowledged by its own rules.
+    fn quorum(&self, group: GroupId) -> Quorum {
+        if group.is_partition() { self.quorum } else { Quorum::default() }
+    }
+}
+
+pub(crate) struct Shard {
+    pub(crate) store: Box<dyn StateStore>,
+    pub(crate) handlers: Handlers,
+    pub(crate) directory: Replica<DirectoryMachine>,
+    pub(crate) partitions: BTreeMap<GroupId, Replica<PartitionMachine>>,
+    pub(crate) instances: BTreeMap<GroupId, Replica<InstanceMachine>>,
+    /// Logs of groups that were not begun so far.
+    pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
+    pub(crate) log: LogBatch,
+    marks: Marks,
+    wakes: Wakes,
+}
+
+/// Which replicas there is something to do for.
+#[derive(Default)]
+struct Marks {
+    /// Something was done to them since they were settled last, or they are gone since.
+    touched: BTreeSet<GroupId>,
+    /// Something of them waits for the disk.
+    waiting: BTreeSet<GroupId>,
+    /// They have a commit position that was not worth a sync.
+    lazy: BTreeSet<GroupId>,
+}
+
+/// When instances want to be told that time goes on.
+#[derive(Default)]
+struct Wakes {
+    by_time: BTreeSet<(u64, GroupId)>,
+    of_group: BTreeMap<GroupId, u64>,
+}
+
+impl Wakes {
+    fn set(&mut self, group: GroupId, at: Option<u64>) {
+        if let Some(before) = self.of_group.remove(&group) {
+            self.by_time.remove(&(before, group));
+        }
+        if let Some(at) = at {
+            self.of_group.insert(group, at);
+            self.by_time.insert((at, group));
+        }
+    }
+
+    fn due(&self, now: u64) -> Vec<GroupId> {
+        let due = self.by_time.iter().take_while(|(at, _)| *at <= now);
+        due.map(|(_, group)| *group).collect()
+    }
+}
+
+/// Lets one replica do something, and brings what it wants to the rest of the node.
+macro_rules! run {
+    ($shard:expr, $replica:expr, $around:expr, $conditions:expr, $effects:expr, $work:expr) => {{
+        let conditions: &Conditions<'_> = $conditions;
+        let replica = $replica;
+        let group = replica.id();
+        let mut io = Io {
+            now: conditions.now,
+            store: &mut *$shard.store,
+            around: $around,
+            batch: $shard.log.next_batch(),
+            next_mark: $shard.log.next_mark(),
+            quorum: conditions.quorum(group),
+            may_lead: conditions.may_lead(group),
+        };
+        let mut out = outputs_of(replica);
+        let result = $work(replica, &mut io, &mut out);
+        absorb(&mut $shard.log, group, conditions.me, out, $effects);
+        result
+    }};
+}
+
+fn outputs_of<M: Hosted>(_: &Replica<M>) -> Outputs<M> {
+    Outputs::default()
+}
+
+fn absorb<M: Hosted>(
+    log: &mut LogBatch,
+    group: GroupId,
+    me: ReplicaId,
+    mut out: Outputs<M>,
+    effects: &mut Effects,
+) {
+    log.records.append(&mut out.records);
+    log.want_persist |= out.wants_persist;
+    send_all(group, out.messages, effects);
+    for (caller, reply) in out.replies {
+        M::reply(group, me, caller, reply, effects);
+    }
+    for action in out.actions {
+        M::act(group, action, effects);
+    }
+    for (level, notes) in [(Level::Info, out.notes), (Level::Debug, out.details)] {
+        for note in notes {
+            effects.note(level, format!("{}: {note}", crate::hosted::name_of(group)));
+        }
+    }
+}
+
+fn send_all(group: GroupId, messages: Vec<(ReplicaId, PeerMessage)>, effects: &mut Effects) {
+    for (to, message) in messages {
+        let frame = match message {
+            PeerMessage::Consensus(message) => Frame::Consensus { group, message },
+            PeerMessage::Chunk(chunk) => Frame::Chunk(chunk),
+            PeerMessage::ChunkTaken { transfer, number } => {
+                Frame::ChunkTaken { group, transfer, number }
+            }
+        };
+        effects.outbox.send(to, frame);
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(
+        store: Box<dyn StateStore>,
+        handlers: Handlers,
+        directory: Replica<DirectoryMachine>,
+        recovered: BTreeMap<GroupId, RecoveredGroup>,
+        log: LogBatch,
+    ) -> Self {
+        let mut marks = Marks::default();
+        marks.touched.insert(GroupId::DIRECTORY);
+        Self {
+            store,
+            handlers,
+            directory,
+            partitions: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            recovered,
+            log,
+            marks,
+            wakes: Wakes::default(),
+        }
+    }
+
+    // Looking.
+
+    pub(crate) fn get(&self, group: GroupId) -> Option<&dyn AnyReplica> {
+        fn any<M: Hosted>(replica: &Replica<M>) -> &dyn AnyReplica {
+            replica
+        }
+        if group.is_directory() {
+            Some(&self.directory)
+        } else if group.is_partition() {
+            self.partitions.get(&group).map(any)
+        } else {
+            self.instances.get(&group).map(any)
+        }
+    }
+
+    pub(crate) fn has(&self, group: GroupId) -> bool {
+        self.get(group).is_some()
+    }
+
+    /// All groups with a replica here, in order.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.document_groups().chain(self.instances.keys().copied())
+    }
+
+    /// The directory and the partitions.
+    pub(crate) fn document_groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        std::iter::once(GroupId::DIRECTORY).chain(self.partitions.keys().copied())
+    }
+
+    pub(crate) fn is_serving(&self, group: GroupId) -> bool {
+        self.get(group).is_some_and(|replica| replica.serving().is_some())
+    }
+
+    pub(crate) fn is_serving_opening(&self, group: GroupId, opening: u64) -> bool {
+        let serving = self.get(group).and_then(AnyReplica::serving);
+        serving.is_some_and(|(_, present)| present == opening)
+    }
+
+    /// The groups that are served here.
+    pub(crate) fn served(&self) -> Vec<GroupId> {
+        self.groups().filter(|group| self.is_serving(*group)).collect()
+    }
+
+    pub(crate) fn instance(&self, group: GroupId) -> Option<&immortals::Instance> {
+        self.instances.get(&group).map(|replica| replica.machine().instance())
+    }
+
+    // Changing.
+
+    /// Whoever takes one to change it is taken at his word: it is settled before the step is over.
+    pub(crate) fn get_mut(&mut self, group: GroupId) -> Option<&mut dyn AnyReplica> {
+        fn any<M: Hosted>(replica: &mut Replica<M>) -> &mut dyn AnyReplica {
+            replica
+        }
+        self.marks.touched.insert(group);
+        if group.is_directory() {
+            Some(&mut self.directory)
+        } else if group.is_partition() {
+            self.partitions.get_mut(&group).map(any)
+        } else {
+            self.instances.get_mut(&group).map(any)
+        }
+    }
+
+    /// Does something to all. Those are touched for which it says so.
+    fn each(&mut self, mut work: impl FnMut(GroupId, &mut dyn AnyReplica) -> Touch) {
+        let Self { directory, partitions, instances, marks, .. } = self;
+        let mut one = |group: GroupId, replica: &mut dyn AnyReplica| {
+            if work(group, replica) == Touch::Touched {
+                marks.touched.insert(group);
+            }
+        };
+        one(GroupId::DIRECTORY, directory);
+        partitions.iter_mut().for_each(|(group, replica)| one(*group, replica));
+        instances.iter_mut().for_each(|(group, replica)| one(*group, replica));
+    }
+
+    pub(crate) fn add_partition(&mut self, replica: Replica<PartitionMachine>) {
+        self.marks.touched.insert(replica.id());
+        self.partitions.insert(replica.id(), replica);
+    }
+
+    pub(crate) fn add_instance(&mut self, replica: Replica<InstanceMachine>) {
+        self.marks.touched.insert(replica.id());
+        self.wakes.set(replica.id(), Some(0));
+        self.instances.insert(replica.id(), replica);
+    }
+
+    pub(crate) fn remove_instance(&mut self, group: GroupId) -> Option<Replica<InstanceMachine>> {
+        self.wakes.set(group, None);
+        self.marks.touched.insert(group);
+        self.instances.remove(&group)
+    }
+
+    // What happens.
+
+    /// Time goes on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn tick(
+        &mut self,
+        conditions: &Conditions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        let now = conditions.now.steady_micros;
+        // Of documents there are few groups, and more depends on them than consensus knows.
+        self.each(|group, replica| match replica.tick(now) {
+            Touch::Still if group.is_instance() => Touch::Still,
+            _ => Touch::Touched,
+        });
+        for replica in self.partitions.values_mut() {
+            if replica.leader().is_some() {
+                let around = &self.handlers;
+                run!(self, replica, around, conditions, effects, Replica::tick_leader)?;
+            }
+        }
+        for group in self.wakes.due(now) {
+            // The instance says anew when it wants to be woken.
+            self.wakes.set(group, None);
+            effects.instance(group, immortals::Input::Tick);
+        }
+        Ok(())
+    }
+
+    /// A frame of another replica that concerns one group.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn received(
+        &mut self,
+        from: ReplicaId,
+        frame: Frame,
+        conditions: &Conditions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        let mut messages = Vec::new();
+        match frame {
+            Frame::Consensus { group, message } => {
+                if message.from == from
+                    && message.to == conditions.me
+                    && let Some(replica) = self.get_mut(group)
+                {
+                    replica.receive(message);
+                }
+            }
+            Frame::Chunk(chunk) => {
+                let group = chunk.group;
+                self.marks.touched.insert(group);
+                let Self { directory, partitions, instances, store, .. } = self;
+                let replica: Option<&mut dyn AnyReplica> = if group.is_directory() {
+                    Some(directory)
+                } else if group.is_partition() {
+                    partitions.get_mut(&group).map(|replica| replica as _)
+                } else {
+                    instances.get_mut(&group).map(|replica| replica as _)
+                };
+                if let Some(replica) = replica {
+                    replica.chunk(&mut **store, from, chunk, &mut messages)?;
+                }
+                send_all(group, messages, effects);
+            }
+            Frame::ChunkTaken { group, transfer, number } => {
+                let now = conditions.now.steady_micros;
+                if let Some(replica) = self.get_mut(group) {
+                    replica.chunk_taken(from, (transfer, number), now, &mut messages)?;
+                }
+                send_all(group, messages, effects);
+            }
+            _ => unreachable!("the caller gives only what concerns one group"),
+        }
+        Ok(())
+    }
+
+    /// A question for the owner of a group, who may be here. `refusal`: why the node cannot take
+    /// the question on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn ask(
+        &mut self,
+        group: GroupId,
+        asked: Asked,
+        refusal: Option<protocol::Problem>,
+        conditions: &Conditions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        let Asked { caller, term, key, is_retry, question } = asked;
+        let serving = self.get(group).and_then(AnyReplica::serving);
+        let is_meant = |(present, _): (protocol::Term, u64)| {
+            // Whoever asks for an instance may have no replica of it, and so not know its term.
+            term.is_none_or(|term| term == present) || group.is_instance()
+        };
+        if !serving.is_some_and(is_meant) {
+            effects.reply(conditions.me, caller, Answer::NotOwner);
+            return Ok(());
+        }
+        let is_write = question.is_write();
+        macro_rules! put {
+            ($replica:expr, $around:expr, $question:expr) => {{
+                self.marks.touched.insert(group);
+                let question = group::Question {
+                    caller,
+                    key,
+                    is_retry,
+                    is_write,
+                    refusal,
+                    question: $question,
+                };
+                run!(
+                    self,
+                    $replica,
+                    $around,
+                    conditions,
+                    effects,
+                    |replica: &mut Replica<_>, io: &mut Io<'_, _>, out: &mut Outputs<_>| {
+                        replica.ask(io, question, out)
+                    }
+                )
+            }};
+        }
+        let rest = match question {
+            Question::Directory(command) if group.is_directory() => {
+                return put!(&mut self.directory, &(), command);
+            }
+            Question::Instance(request) => {
+                let Some(replica) = self.instances.get_mut(&group) else { return Ok(()) };
+                return put!(replica, conditions.map, request);
+            }
+            Question::Directory(_) | Question::InstanceStatus => {
+                let problem = protocol::Problem::internal("a question for another kind of group");
+                effects.reply(conditions.me, caller, problem.into());
+                return Ok(());
+            }
+            Question::Rest(request) => PartitionQuestion::Rest(request),
+            Question::Query { specification, after, limit } => PartitionQuestion::Query {
+                spec_json: specification,
+                cursor: after,
+                limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            },
+            Question::Fence(source) => PartitionQuestion::Fence(source),
+            Question::Available => PartitionQuestion::Available,
+        };
+        let Some(replica) = self.partitions.get_mut(&group) else { return Ok(()) };
+        put!(replica, &self.handlers, rest)
+    }
+
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn partition_event(
+        &mut self,
+        group: GroupId,
+        event: PartitionEvent,
+        conditions: &Conditions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        self.marks.touched.insert(group);
+        let Some(replica) = self.partitions.get_mut(&group) else { return Ok(()) };
+        run!(
+            self,
+            replica,
+            &self.handlers,
+            conditions,
+            effects,
+            |replica: &mut Replica<_>, io: &mut Io<'_, _>, out: &mut Outputs<_>| {
+                replica.happened(io, event, out)
+            }
+        )
+    }
+
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn instance_event(
+        &mut self,
+        group: GroupId,
+        event: InstanceEvent,
+        conditions: &Conditions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        let Some(replica) = self.instances.get_mut(&group) else { return Ok(()) };
+        run!(
+            self,
+            replica,
+            conditions.map,
+            conditions,
+            effects,
+            |replica: &mut Replica<_>, io: &mut Io<'_, _>, out: &mut Outputs<_>| {
+                replica.happened(io, event, out)
+            }
+        )?;
+        if self.instances.get(&group).is_some_and(|replica| !replica.consensus.is_at_rest()) {
+            self.marks.touched.insert(group);
+        }
+        self.set_wake(group);
+        Ok(())
+    }
+
+    /// A page of a recording of an instance.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn record(
+        &mut self,
+        group: GroupId,
+        page: Page,
+        conditions: &Conditions<'_>,
+    ) -> Result<Answer, StoreError> {
+        let Some(replica) = self.instances.get_mut(&group) else {
+            return Ok(protocol::Problem::not_found("it is not registered any more").into());
+        };
+        let mut io = Io {
+            now: conditions.now,
+            store: &mut *self.store,
+            around: conditions.map,
+            batch: self.log.next_batch(),
+            next_mark: self.log.next_mark(),
+            quorum: Quorum::default(),
+            may_lead: false,
+        };
+        replica.write_snapshot(&mut io)?;
+        let (store, space) = (&*self.store, replica.space());
+        let instance = replica.machine().instance();
+        let response = page_of(instance, &replica.log(), store, space, page)?;
+        Ok(Answer::Response(response.unwrap_or_else(Into::into)))
+    }
+
+    /// An instance that is to be removed has no leader any more; its callers are told.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn resign_instance(
+        &mut self,
+        group: GroupId,
+        conditions: &Conditions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        let Some(replica) = self.instances.get_mut(&group) else { return Ok(()) };
+        run!(self, replica, conditions.map, conditions, effects, Replica::resign)
+    }
+
+    /// Something was done to an instance: it may want to be woken at another time.
+    fn set_wake(&mut self, group: GroupId) {
+        let Some(replica) = self.instances.get(&group) else { return };
+        let lead = replica.leader().map(|leader| leader.lead());
+        self.wakes.set(group, replica.machine().instance().next_wake(lead));
+    }
+
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn hand_over(
+        &mut self,
+        group: GroupId,
+        to: ReplicaId,
+        conditions: &Conditions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        self.marks.touched.insert(group);
+        macro_rules! go {
+            ($replica:expr, $around:expr) => {
+                run!(
+                    self,
+                    $replica,
+                    $around,
+                    conditions,
+                    effects,
+                    |replica: &mut Replica<_>, io: &mut Io<'_, _>, out: &mut Outputs<_>| {
+                        replica.hand_over(io, to, out)
+                    }
+                )
+            };
+        }
+        if group.is_directory() {
+            return go!(&mut self.directory, &());
+        }
+        if let Some(replica) = self.partitions.get_mut(&group) {
+            return go!(replica, &self.handlers);
+        }
+        match self.instances.get_mut(&group) {
+            Some(replica) => go!(replica, conditions.map),
+            None => Ok(()),
+        }
+    }
+
+    // Coming to rest.
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.marks.touched.is_empty()
+    }
+
+    /// Those that are to be settled now.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<GroupId> {
+        std::mem::take(&mut self.marks.touched)
+    }
+
+    /// Does all that consensus asks for in one group.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn settle(
+        &mut self,
+        group: GroupId,
+        conditions: &Conditions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        if group.is_directory() {
+            run!(self, &mut self.directory, &(), conditions, effects, Replica::settle)?;
+        } else if let Some(replica) = self.partitions.get_mut(&group) {
+            run!(self, replica, &self.handlers, conditions, effects, Replica::settle)?;
+        } else if let Some(replica) = self.instances.get_mut(&group) {
+            run!(self, replica, conditions.map, conditions, effects, Replica::settle)?;
+            self.set_wake(group);
+        }
+        let Some(replica) = self.get(group) else { return Ok(()) };
+        let (waits, is_lazy) = (replica.waits_for_the_disk(), replica.has_lazy_record());
+        if waits {
+            self.marks.waiting.insert(group);
+        }
+        if is_lazy {
+            self.marks.lazy.insert(group);
+        }
+        Ok(())
+    }
+
+    // The disk.
+
+    /// What waited for the log up to that batch is let go.
+    pub(crate) fn log_durable(&mut self, batch: u64, effects: &mut Effects) {
+        for group in std::mem::take(&mut self.marks.waiting) {
+            let touched = self.marks.touched.contains(&group);
+            let mut messages = Vec::new();
+            let Some(replica) = self.get_mut(group) else { continue };
+            let touch = replica.log_durable(batch, &mut messages);
+            let waits = replica.waits_for_the_disk();
+            if touch == Touch::Still && !touched {
+                self.marks.touched.remove(&group);
+            }
+            if waits {
+                self.marks.waiting.insert(group);
+            }
+            send_all(group, messages, effects);
+        }
+    }
+
+    /// What waited for the state store goes into the log.
+    pub(crate) fn state_persisted(&mut self, mark: u64) {
+        let batch = self.log.next_batch();
+        let mut records = Vec::new();
+        self.each(|_, replica| {
+            records.append(&mut replica.state_persisted(mark, batch));
+            Touch::Still
+        });
+        self.log.records.append(&mut records);
+    }
+
+    /// The commit positions that go along with other records.
+    pub(crate) fn take_lazy(&mut self) -> Vec<storage::LogRecord> {
+        let groups = std::mem::take(&mut self.marks.lazy).into_iter();
+        let mut records = Vec::new();
+        for group in groups {
+            let touched = self.marks.touched.contains(&group);
+            records.extend(self.get_mut(group).and_then(AnyReplica::take_lazy_record));
+            if !touched {
+                self.marks.touched.remove(&group);
+            }
+        }
+        records
+    }
+
+    /// Before the state is made durable.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn prepare_persist(
+        &mut self,
+        conditions: &Conditions<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        macro_rules! prepare {
+            ($replica:expr, $around:expr) => {
+                run!(
+                    self,
+                    $replica,
+                    $around,
+                    conditions,
+                    effects,
+                    |replica: &mut Replica<_>, io: &mut Io<'_, _>, _: &mut Outputs<_>| {
+                        replica.prepare_persist(io)
+                    }
+                )
+            };
+        }
+        prepare!(&mut self.directory, &())?;
+        for replica in self.partitions.values_mut() {
+            prepare!(replica, &self.handlers)?;
+        }
+        for replica in self.instances.values_mut() {
+            prepare!(replica, conditions.map)?;
+        }
+        Ok(())
+    }
+
+    /// The state is durable: the log before it is not needed, but for a tail that saves followers
+    /// which are a little behind from a snapshot.
+    pub(crate) fn cut_logs(&mut self, tail_entries: u64) {
+        let mut records = self.log.take_ended();
+        self.each(|_, replica| {
+            let up_to = replica.persisted_up_to();
+            let consensus = replica.consensus_mut();
+            let is_quiet = consensus.last() == up_to;
+            let tail = if is_quiet { 0 } else { tail_entries };
+            let up_to = protocol::Position(up_to.0.saturating_sub(tail));
+            records.extend(consensus.compact(up_to));
+            Touch::Still
+        });
+        self.log.records.append(&mut records);
+    }
+}

@@ -1,0 +1,166 @@
+//! What is still to be done before a step is over, and what the step says must be done outside.
+
+use std::collections::VecDeque;
+
+use cluster::{DirectoryAnswer, DirectoryChange};
+use group::{Caller, Reply};
+use immortals::Adapter;
+use protocol::immortal::Hello;
+use protocol::{GroupId, ReplicaId, Request, Response, Source, Term};
+use services::PartitionEvent;
+
+use crate::frame::{Answer, Frame, Question};
+use crate::io::{Level, Output};
+use crate::outbox::Outbox;
+
+pub(crate) type GatherId = u64;
+
+/// On whose behalf a request goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Purpose {
+    /// A client's request.
+    Client { ticket: u64 },
+    /// A call of a task; of no use once the leader of that opening is gone.
+    Call { group: GroupId, opening: u64, call: u64 },
+    /// One of several that are gathered.
+    Part { gather: GatherId },
+    /// The node's own housekeeping; the answer does not matter.
+    Own,
+}
+
+/// What is to be done before the step is over.
+pub(crate) enum Work {
+    /// A question for the owner of a group that may be this node.
+    Ask {
+        group: GroupId,
+        asked: Asked,
+    },
+    Partition(GroupId, PartitionEvent),
+    Instance(GroupId, immortals::Input),
+    /// A program wants to be a copy of an instance.
+    Attach(GroupId, u64, Box<(Adapter, Hello)>),
+    /// A request has entered the cluster here, from a client or from a task of this node.
+    Enter(Purpose, Request),
+    Submit(Purpose, GroupId, Question),
+    /// An owner has answered a request of this node.
+    Answered {
+        from: ReplicaId,
+        number: u64,
+        answer: Answer,
+    },
+    /// A part of what is gathered has come.
+    Gathered(GatherId, Answer),
+    /// Every partition is to refuse what comes from older owners of this one.
+    Fence {
+        group: GroupId,
+        opening: u64,
+        source: Source,
+    },
+    /// The directory's owner answers.
+    DirectoryReply(Caller, Reply<DirectoryAnswer>),
+    /// The owner of an instance answers.
+    InstanceReply(GroupId, Caller, Reply<InstanceAnswer>),
+    /// An instance wants another owner.
+    HandOverInstance {
+        group: GroupId,
+        to: ReplicaId,
+    },
+    /// An instance that is owned here takes messages from now on.
+    Accepts(GroupId),
+    /// From an instance here to the owner of another one.
+    Between {
+        from: GroupId,
+        to: GroupId,
+        message: immortals::Between,
+    },
+    /// The node lets a program go.
+    ProgramGone(u64),
+}
+
+/// A question as it comes in.
+pub(crate) struct Asked {
+    pub(crate) caller: Caller,
+    /// The term of the owner that is meant; `None`: of whoever owns it.
+    pub(crate) term: Option<Term>,
+    pub(crate) key: Option<protocol::RequestKey>,
+    pub(crate) is_retry: bool,
+    pub(crate) question: Question,
+}
+
+/// What the owner of an instance has to say.
+#[derive(Clone, Debug)]
+pub(crate) enum InstanceAnswer {
+    Told(immortals::Response),
+    Problem(protocol::Problem),
+}
+
+/// What a step has brought about so far.
+#[derive(Default)]
+pub(crate) struct Effects {
+    pub(crate) outbox: Outbox,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) work: VecDeque<Work>,
+    /// What has changed in the directory, in order.
+    pub(crate) directory: Vec<DirectoryChange>,
+    /// Links to be closed after what was sent on them.
+    pub(crate) closing: Vec<u64>,
+    /// Why the node cannot go on, if it cannot.
+    pub(crate) halted: Option<String>,
+}
+
+impl Effects {
+    pub(crate) fn push(&mut self, work: Work) {
+        self.work.push_back(work);
+    }
+
+    pub(crate) fn instance(&mut self, group: GroupId, input: immortals::Input) {
+        self.work.push_back(Work::Instance(group, input));
+    }
+
+    pub(crate) fn note(&mut self, level: Level, text: String) {
+        self.outputs.push(Output::Note { level, text });
+    }
+
+    /// The first reason counts.
+    pub(crate) fn halt(&mut self, why: String) {
+        self.halted.get_or_insert(why);
+    }
+
+    /// Tells the other end why, and closes the link.
+    pub(crate) fn refuse(&mut self, link: u64, why: String) {
+        self.note(Level::Warn, format!("refused a link: {why}"));
+        self.outbox.send_on(link, Frame::Refused { why });
+        self.closing.push(link);
+    }
+
+    /// Brings an answer to whoever waits for it.
+    pub(crate) fn finish(&mut self, purpose: &Purpose, answer: Answer) {
+        match purpose {
+            Purpose::Client { ticket } => {
+                let response = answer.into_response();
+                self.outputs.push(Output::Answer { ticket: *ticket, response });
+            }
+            Purpose::Call { group, opening, call } => {
+                let (opening, call, response) = (*opening, *call, answer.into_response());
+                let event = PartitionEvent::Called { opening, call, response };
+                self.push(Work::Partition(*group, event));
+            }
+            Purpose::Part { gather } => self.push(Work::Gathered(*gather, answer)),
+            Purpose::Own => {}
+        }
+    }
+
+    pub(crate) fn respond(&mut self, purpose: &Purpose, response: impl Into<Response>) {
+        self.finish(purpose, Answer::Response(response.into()));
+    }
+
+    /// Brings an owner's answer to the node that took the request in.
+    pub(crate) fn reply(&mut self, me: ReplicaId, caller: Caller, answer: Answer) {
+        let Caller { node, boot, number } = caller;
+        if node == me {
+            self.push(Work::Answered { from: me, number, answer });
+        } else {
+            self.outbox.send(node, Frame::Answer { boot, number, answer });
+        }
+    }
+}
