@@ -1,8 +1,9 @@
-//! The desk by scripts: what goes in, what comes out, with real handlers and a real partition over
+//! The leader of a partition by scripts: what goes in, what comes out, with real handlers and a real partition over
 //! a store in memory. `UPDATE=1 cargo test -p services` rewrites what is under each `---`.
 
 #![expect(clippy::unwrap_used, reason = "a script that cannot be played fails the test")]
 
+mod owner;
 mod random;
 mod script;
 mod services;
@@ -25,7 +26,7 @@ fn is_update() -> bool {
 }
 
 #[test]
-fn the_desk_does_what_the_scripts_say() {
+fn the_leader_does_what_the_scripts_say() {
     let mut differing = Vec::new();
     for path in scripts() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
