@@ -18,6 +18,7 @@ use services::{
 };
 
 use crate::owner::{Owner, Said};
+use crate::script::Player;
 
 pub(crate) struct World {
     owner: Owner,
@@ -34,7 +35,14 @@ pub(crate) struct World {
     /// Handlers run within the leader's step.
     is_quick: bool,
     limits: Limits,
-    pub(crate) shown: Vec<String>,
+    shown: Vec<String>,
+}
+
+impl Player for World {
+    fn play(&mut self, line: &str) -> Vec<String> {
+        self.line(line);
+        std::mem::take(&mut self.shown)
+    }
 }
 
 impl World {
@@ -55,8 +63,7 @@ impl World {
         world
     }
 
-    /// One line of a script.
-    pub(crate) fn play(&mut self, line: &str) {
+    fn line(&mut self, line: &str) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "ask" => self.ask(rest),
@@ -302,8 +309,8 @@ impl World {
         self.open();
     }
 
-    /// `limit queue 3`: how many may wait for one document, from the next owner on. `limit tasks 1`:
-    /// how many tasks take steps at a time.
+    /// `limit queue 3`: how many may wait for one document, from the next owner on. `limit tasks
+    /// 1`: how many tasks take steps at a time.
     fn limit(&mut self, rest: &str) {
         let (what, count) = rest.split_once(' ').unwrap();
         let count = count.parse().unwrap();
