@@ -37,5 +37,5 @@ pub use machine::{Context, Entry, Leader, LeaderInput, LogView, Machine, Output}
 pub use members::{Members as MemberHistory, decode_members, encode_members};
 pub use refused::{REFUSED_MAX, Refusal};
 pub use replica::{Io, Outputs, PeerMessage, Question, Replica, Reply, Restart, Touch};
-pub use requests::{Caller, Opened, REPEATS_MAX, Requests, key_reused};
+pub use requests::{Caller, Finished, Opened, REPEATS_MAX, Requests, key_reused};
 pub use transfer::{Chunk, Tuning};

@@ -388,6 +388,7 @@ where
         while let Some(ready) = self.consensus.ready() {
             self.carry_out_ready(io, ready, out)?;
         }
+        self.transfers.decided();
         self.settle_role(io, out)?;
         self.release_unheld(io, out);
         Ok(())
@@ -898,7 +899,7 @@ where
         out.push((from, PeerMessage::ChunkTaken { transfer, number }));
         let stands = |offer: &Message| offer.snapshot.as_ref().map(|meta| meta.position);
         if let Some(offer) = last
-            && stands(&offer).is_some_and(|position| self.transfers.has_staged(position))
+            && stands(&offer).is_some_and(|position| self.transfers.offer(position))
         {
             self.consensus.receive(offer);
         }

@@ -28,10 +28,10 @@ struct Pending {
 }
 
 /// What is left of a request that is answered.
-pub(crate) struct Finished {
+pub struct Finished {
     /// The first caller, and then those that have asked again.
-    pub(crate) callers: Vec<Caller>,
-    pub(crate) is_write: bool,
+    pub callers: Vec<Caller>,
+    pub is_write: bool,
 }
 
 /// An answer that waits until enough replicas hold what it tells of.
@@ -128,7 +128,7 @@ impl<A> Requests<A> {
         Some(Opened::Repeat)
     }
 
-    pub(crate) fn is_write(&self, ticket: u64) -> bool {
+    pub fn is_write(&self, ticket: u64) -> bool {
         self.open.get(&ticket).is_some_and(|pending| pending.is_write)
     }
 
@@ -137,7 +137,7 @@ impl<A> Requests<A> {
     }
 
     /// `None`: it was answered before.
-    pub(crate) fn finish(&mut self, ticket: u64) -> Option<Finished> {
+    pub fn finish(&mut self, ticket: u64) -> Option<Finished> {
         let Pending { caller, mut repeats, key, is_write, .. } = self.open.remove(&ticket)?;
         if let Some(key) = key {
             self.keys.remove(&key);
@@ -173,7 +173,7 @@ impl<A> Requests<A> {
     }
 
     /// Everyone who still waits.
-    pub(crate) fn into_callers(self) -> impl Iterator<Item = Caller> {
+    pub fn into_callers(self) -> impl Iterator<Item = Caller> {
         let open = self.open.into_values();
         open.flat_map(|pending| std::iter::once(pending.caller).chain(pending.repeats))
     }

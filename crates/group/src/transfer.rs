@@ -58,9 +58,12 @@ struct Incoming {
     next: u32,
     space: Space,
     position: Position,
+    /// All of it is here and consensus was given the offer, but has not said whether it takes it.
+    is_offered: bool,
 }
 
 /// What a confirmed chunk leads to.
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment only")]
 pub(crate) enum Next {
     Chunk(Chunk),
     /// Everything has arrived.
@@ -134,7 +137,8 @@ impl Transfers {
     }
 
     /// Stores a chunk where nobody sees it yet. `None`: it is not the next one of the snapshot
-    /// that is coming in. Otherwise the offer, if it was the last one.
+    /// that is coming in, or comes before consensus has decided on the last one; the sender begins
+    /// again. Otherwise the offer, if it was the last one.
     pub(crate) fn store(
         &mut self,
         space: &Space,
@@ -142,6 +146,9 @@ impl Transfers {
         from: ReplicaId,
         chunk: Chunk,
     ) -> Result<Option<Option<Message>>, StoreError> {
+        if self.incoming.as_ref().is_some_and(|incoming| incoming.is_offered) {
+            return Ok(None);
+        }
         if chunk.number == 0 {
             let mut batch = Batch::default();
             while !space.clean(&*store, &mut batch, usize::MAX)? {}
@@ -152,6 +159,7 @@ impl Transfers {
                 next: 0,
                 space: space.staging(),
                 position: chunk.position,
+                is_offered: false,
             });
         }
         let Some(incoming) = &mut self.incoming else { return Ok(None) };
@@ -167,10 +175,20 @@ impl Transfers {
         Ok(Some(chunk.last))
     }
 
-    /// Whether the snapshot that came in stands at that position. A snapshot message without its
-    /// pieces, from whoever sent it, must not be given to consensus.
-    pub(crate) fn has_staged(&self, position: Position) -> bool {
-        self.incoming.as_ref().is_some_and(|incoming| incoming.position == position)
+    /// Whether the snapshot that came in stands at that position, so that it may be offered to
+    /// consensus. A snapshot message without its pieces, from whoever sent it, must not be.
+    ///
+    /// **Invariant:** what is offered is not touched before [`Transfers::decided`], as it may
+    /// become the state.
+    pub(crate) fn offer(&mut self, position: Position) -> bool {
+        let Some(incoming) = &mut self.incoming else { return false };
+        incoming.is_offered = incoming.position == position;
+        incoming.is_offered
+    }
+
+    /// Consensus has taken what was offered, or will never take it.
+    pub(crate) fn decided(&mut self) {
+        self.incoming.take_if(|incoming| incoming.is_offered);
     }
 
     /// The staged state is to become the state: its space.

@@ -55,7 +55,6 @@ pub trait Invoker: Send + Sync {
 }
 
 /// What became of a handler that was to be run.
-#[expect(clippy::large_enum_variant, reason = "it lives for a moment only")]
 pub enum Ran {
     Done(Invoked),
     /// It may take long, so that it must not hold up the node:

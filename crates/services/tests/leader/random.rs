@@ -2,19 +2,19 @@
 //! come and go in any order. Whatever happens, each addition counts once.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Partition, RequestKey};
-use protocol::{
-    Code, GroupId, Method, Moment, Now, Position, Problem, Request, Response, Source, Term,
-};
+use group::{Caller, LeaderInput, Opened, Output};
+use protocol::{Method, Outcome, Problem, ReplicaId, Request, RequestKey, Response, Source, Term};
 use serde_json::json;
 use services::{
-    Answer, Catalogue, Desk, DeskInput, DeskOptions, DeskOutput, DeskRequest, Ground, Invocation,
+    Invocation, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
+    PartitionQuestion, QuickInvoker,
 };
-use storage::{Applied, MemoryStore, Space};
 
-const PARTITION: GroupId = GroupId(1);
+use crate::owner::{Elsewhere, Owner, Said};
+
 const COUNTER: &str = "/core/things/one";
 
 /// Xorshift: the same numbers for the same seed.
@@ -40,32 +40,26 @@ enum Asker {
         request: Request,
         key: RequestKey,
     },
-    /// A call of the desk that was there at the time.
+    /// A call of the leader that was there at the time.
     Call {
-        epoch: Term,
+        opening: u64,
         call: u64,
         request: Request,
     },
     Fence {
-        epoch: Term,
+        opening: u64,
         source: Source,
     },
 }
 
 struct Cluster {
     dice: Dice,
-    store: MemoryStore,
-    partition: Partition,
-    catalogue: Catalogue,
-    desk: Desk,
-    epoch: Term,
-    now: Now,
-    position: Position,
+    owner: Owner,
     handlers: Vec<Invocation>,
     log: VecDeque<(u64, Bytes)>,
     quorum: VecDeque<u64>,
-    refused: VecDeque<u64>,
-    ticket: u64,
+    /// Counts what was asked; the number of the caller.
+    number: u64,
     asked: BTreeMap<u64, Asker>,
     /// On their way to whoever is the owner when they arrive; those of old owners too.
     on_the_way: Vec<Asker>,
@@ -75,23 +69,13 @@ struct Cluster {
 
 impl Cluster {
     fn new(seed: u64) -> Self {
-        let store = MemoryStore::new();
-        let (space, _) = Space::open(&store, PARTITION).unwrap();
-        let partition = Partition::open(&store, space).unwrap();
         Self {
             dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
-            store,
-            partition,
-            catalogue: crate::services::catalogue(),
-            desk: Desk::new(DeskOptions::new(PARTITION, Term(1), "n1")),
-            epoch: Term(1),
-            now: Now { steady_micros: 0, wall: Moment(1_000_000_000) },
-            position: Position(0),
+            owner: Owner::new("n1"),
             handlers: Vec::new(),
             log: VecDeque::new(),
             quorum: VecDeque::new(),
-            refused: VecDeque::new(),
-            ticket: 0,
+            number: 0,
             asked: BTreeMap::new(),
             on_the_way: Vec::new(),
             succeeded: 0,
@@ -99,41 +83,66 @@ impl Cluster {
         }
     }
 
-    fn step(&mut self, input: DeskInput) {
-        let mut outputs = Vec::new();
-        let ground = &mut Ground {
-            partition: &mut self.partition,
-            store: &mut self.store,
-            catalogue: &self.catalogue,
-        };
-        self.desk.step(self.now, input, ground, &mut outputs).unwrap();
-        for output in outputs {
-            self.took(output);
+    fn open(&mut self) {
+        let said = self.owner.open();
+        self.took(said);
+    }
+
+    fn step(&mut self, input: LeaderInput<PartitionMachine>) {
+        let said = self.owner.step(input);
+        self.took(said);
+    }
+
+    fn happened(&mut self, event: PartitionEvent) {
+        let said = self.owner.happened(event);
+        self.took(said);
+    }
+
+    /// As a `group::Replica` does: what comes of a refused proposal is carried out last, and what
+    /// the node does after all that.
+    fn took(&mut self, said: Said) {
+        let mut waiting: VecDeque<_> = said.into();
+        let mut answers = Vec::new();
+        while let Some(output) = waiting.pop_front() {
+            match output {
+                Output::Propose { proposal, .. } if self.dice.percent(5) => {
+                    waiting.extend(self.owner.step(LeaderInput::Refused { proposal }));
+                }
+                Output::Propose { proposal, data } => self.log.push_back((proposal, data)),
+                Output::Confirm { ticket } => self.quorum.push_back(ticket),
+                Output::Answer { ticket, answer, .. } => answers.push((ticket, answer)),
+                Output::Refuse { ticket, problem } => {
+                    let outcome = problem.outcome.or(Some(Outcome::NotApplied));
+                    answers.push((ticket, Problem { outcome, ..problem }.into()));
+                }
+                Output::Do(action) => self.act(action),
+                Output::NotOwner { .. } | Output::Resign => panic!("it is the owner"),
+                Output::Note(_) => {}
+            }
+        }
+        for (ticket, answer) in answers {
+            let finished = self.owner.requests.finish(ticket);
+            for caller in finished.expect("a ticket is answered once").callers {
+                self.answered(caller.number, &answer);
+            }
         }
     }
 
-    fn took(&mut self, output: DeskOutput) {
-        match output {
-            DeskOutput::Invoke(invocation) => self.handlers.push(*invocation),
-            DeskOutput::Propose { proposal, .. } if self.dice.percent(5) => {
-                self.refused.push_back(proposal);
+    fn act(&mut self, action: PartitionAction) {
+        match action {
+            PartitionAction::Invoke(invocation) => self.handlers.push(*invocation),
+            PartitionAction::Call { opening, call, request } => {
+                self.on_the_way.push(Asker::Call { opening, call, request });
             }
-            DeskOutput::Propose { proposal, command } => self.log.push_back((proposal, command)),
-            DeskOutput::Confirm { ticket } => self.quorum.push_back(ticket),
-            DeskOutput::Answer { ticket, answer, .. } => self.answered(ticket, answer),
-            DeskOutput::Call { call, request } => {
-                self.on_the_way.push(Asker::Call { epoch: self.epoch, call, request });
+            PartitionAction::Fence { opening, source } => {
+                self.on_the_way.push(Asker::Fence { opening, source });
             }
-            DeskOutput::Fence(source) => {
-                self.on_the_way.push(Asker::Fence { epoch: self.epoch, source });
-            }
-            DeskOutput::Note(_) => {}
         }
     }
 
-    fn answered(&mut self, ticket: u64, answer: Answer) {
-        let asker = self.asked.remove(&ticket).expect("a ticket is answered once");
-        let Answer::Response(response) = answer else { panic!("no query was asked") };
+    fn answered(&mut self, number: u64, answer: &PartitionAnswer) {
+        let asker = self.asked.remove(&number).expect("a caller is answered once");
+        let PartitionAnswer::Response(response) = answer else { panic!("no query was asked") };
         match asker {
             Asker::Client { .. } if response.is_success() => self.succeeded += 1,
             Asker::Client { .. } => {
@@ -142,15 +151,18 @@ impl Cluster {
                 assert!(matches!(response.status, 404 | 503), "{body}");
                 self.on_the_way.push(asker);
             }
-            // The answer finds the desk that asked, or nobody.
-            Asker::Call { epoch, call, .. } if epoch == self.epoch => {
-                self.step(DeskInput::Called { call, response });
+            // The answer finds the leader that asked, or nobody.
+            Asker::Call { opening, call, .. } => {
+                let response = response.clone();
+                self.happened(PartitionEvent::Called { opening, call, response });
             }
-            Asker::Fence { epoch, .. } if epoch == self.epoch && response.is_success() => {
-                self.step(DeskInput::Fenced);
+            Asker::Fence { opening, .. } if response.is_success() => {
+                self.happened(PartitionEvent::Fenced { opening });
             }
-            Asker::Fence { epoch, .. } if epoch == self.epoch => self.on_the_way.push(asker),
-            Asker::Call { .. } | Asker::Fence { .. } => {}
+            Asker::Fence { opening, .. } if opening == self.owner.opening => {
+                self.on_the_way.push(asker);
+            }
+            Asker::Fence { .. } => {}
         }
     }
 
@@ -160,22 +172,33 @@ impl Cluster {
         }
         let which = self.dice.below(self.on_the_way.len());
         let asker = self.on_the_way.swap_remove(which);
-        self.ticket += 1;
-        let ticket = self.ticket;
-        let (request, key) = match &asker {
+        self.number += 1;
+        let (question, key) = match &asker {
             Asker::Client { request, key } => {
-                (DeskRequest::Rest(request.clone()), Some(key.clone()))
+                (PartitionQuestion::Rest(request.clone()), Some(key.clone()))
             }
             Asker::Call { request, .. } => {
                 let key = request.idempotency_key.clone().unwrap();
                 let key = RequestKey::User { key, digest: 1 };
-                (DeskRequest::Rest(request.clone()), Some(key))
+                (PartitionQuestion::Rest(request.clone()), Some(key))
             }
-            Asker::Fence { source, .. } => (DeskRequest::Fence(*source), None),
+            Asker::Fence { source, .. } => (PartitionQuestion::Fence(*source), None),
         };
-        self.asked.insert(ticket, asker);
-        let again = self.dice.percent(50);
-        self.step(DeskInput::Request { ticket, request, key, again });
+        self.asked.insert(self.number, asker);
+        let is_retry = self.dice.percent(50);
+        let caller = Caller { node: ReplicaId(1), boot: 1, number: self.number };
+        match self.owner.requests.open(caller, key.as_ref(), true) {
+            Opened::New(ticket) => {
+                self.step(LeaderInput::Ask { ticket, question, key, is_retry });
+            }
+            Opened::Repeat => {}
+            Opened::Refused(problem) => {
+                // Too many repeats: it is asked again as if there had been no answer.
+                assert_eq!(problem.code, protocol::Code::Busy);
+                let asker = self.asked.remove(&self.number).expect("it was just put there");
+                self.on_the_way.push(asker);
+            }
+        }
     }
 
     fn run_handler(&mut self) {
@@ -184,20 +207,15 @@ impl Cluster {
         }
         let which = self.dice.below(self.handlers.len());
         let invocation = self.handlers.swap_remove(which);
-        let invoked = self.catalogue.invoke(invocation);
-        self.step(DeskInput::Invoked(invoked));
-    }
-
-    fn apply(&mut self, command: &[u8]) -> AppliedCommand {
-        self.position = self.position.next();
-        let applied = Applied { position: self.position, term: self.epoch, ..Applied::default() };
-        self.partition.apply(&mut self.store, applied, command).unwrap()
+        let invoked = self.owner.invoke(invocation);
+        self.happened(PartitionEvent::Invoked(invoked));
     }
 
     fn apply_next(&mut self) {
         let Some((proposal, command)) = self.log.pop_front() else { return };
-        let outcome = self.apply(&command);
-        self.step(DeskInput::Applied { proposal, position: self.position, outcome });
+        let effect = self.owner.apply(command);
+        let position = self.owner.position;
+        self.step(LeaderInput::Applied { proposal, position, effect });
     }
 
     /// Another owner: some of what is in the log was committed, the rest is lost. Handlers of the
@@ -206,19 +224,20 @@ impl Cluster {
         let committed = self.dice.below(self.log.len() + 1);
         let log = std::mem::take(&mut self.log);
         for (_, command) in log.into_iter().take(committed) {
-            self.apply(&command);
+            self.owner.apply(command);
         }
         self.takeovers += 1;
-        self.epoch = Term(self.epoch.0 + 1);
-        self.refused.clear();
         self.quorum.clear();
-        let next = Desk::new(DeskOptions::new(PARTITION, self.epoch, "n2"));
-        for open in std::mem::replace(&mut self.desk, next).close() {
-            let asker = self.asked.remove(&open.ticket).expect("an open ticket has an asker");
+        for caller in self.owner.close() {
+            let asker = self.asked.remove(&caller.number).expect("who waits has asked");
             self.on_the_way.push(asker);
         }
-        assert!(self.asked.is_empty(), "a desk answers or names all that it was asked");
-        self.step(DeskInput::Opened);
+        assert!(self.asked.is_empty(), "an owner answers or names all that it was asked");
+        self.owner.epoch = Term(self.owner.epoch.0 + 1);
+        self.owner.handlers.node_id = "n2".into();
+        self.owner.handlers.invoker =
+            if self.dice.percent(50) { Arc::new(QuickInvoker) } else { Arc::new(Elsewhere) };
+        self.open();
     }
 
     fn anything(&mut self) {
@@ -228,20 +247,16 @@ impl Cluster {
             60..85 => self.apply_next(),
             85..90 => {
                 if let Some(ticket) = self.quorum.pop_front() {
-                    self.step(DeskInput::Confirmed { ticket });
+                    self.step(LeaderInput::Confirmed { ticket });
                 }
             }
             90..98 => {
-                self.now.steady_micros += 20_000;
-                self.now.wall.0 += 20_000;
-                self.step(DeskInput::Tick);
+                self.owner.now.steady_micros += 20_000;
+                self.owner.now.wall.0 += 20_000;
+                self.step(LeaderInput::Tick);
             }
             _ if self.dice.percent(30) => self.take_over(),
             _ => {}
-        }
-        while let Some(proposal) = self.refused.pop_front() {
-            let problem = Problem::new(Code::QuorumNotMet, "too few");
-            self.step(DeskInput::Refused { proposal, problem });
         }
     }
 
@@ -251,7 +266,7 @@ impl Cluster {
     }
 
     fn response(&self, link: &str) -> Response {
-        let document = self.partition.latest(&self.store, link).unwrap();
+        let document = self.owner.latest(link);
         document.map_or(Response::bytes(404, Bytes::new()), |it| Response::document(200, &it))
     }
 }
@@ -262,7 +277,7 @@ fn history(seed: u64) -> usize {
     const TASKS: usize = 4;
     const STEPS: usize = 5;
     let mut cluster = Cluster::new(seed);
-    cluster.step(DeskInput::Opened);
+    cluster.open();
     let make = Request::new(Method::Post, COUNTER).with_json(&json!({"name": "counter"}));
     cluster.client("make", make);
     while cluster.succeeded == 0 {

@@ -16,6 +16,7 @@ pub(crate) fn catalogue() -> Catalogue {
         .with(Plain("/core/strict", ServiceOption::StrictUpdate))
         .with(Plain("/core/idempotent", ServiceOption::IdempotentPost))
         .with(Plain("/core/fixed", ServiceOption::Immutable))
+        .with(Slow)
         .with_task(Walks)
 }
 
@@ -99,6 +100,17 @@ impl Service for Plain {
 
     fn spec(&self) -> Spec {
         Spec::new(self.0, "test:Plain").option(self.1)
+    }
+}
+
+/// A service whose handlers may take long.
+struct Slow;
+
+impl Service for Slow {
+    type State = serde_json::Map<String, serde_json::Value>;
+
+    fn spec(&self) -> Spec {
+        Spec::new("/core/slow", "test:Slow").slow()
     }
 }
 

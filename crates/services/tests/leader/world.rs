@@ -1,91 +1,88 @@
-//! A desk with its partition, its log and its handlers, played by lines of text.
+//! A leader with its partition, its log and its handlers, played by lines of text.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Command, Partition, RequestKey, Retention, Write};
+use documents::{AppliedCommand, Command, Retention, Write};
+use group::{Caller, LeaderInput, Opened, Output};
 use protocol::{
-    BodyType, Code, Epoch, GroupId, Method, Moment, Now, Position, Problem, ReplicaId, Request,
+    BodyType, GroupId, Method, Outcome, Position, Problem, ReplicaId, Request, RequestKey,
     Response, Source, Term,
 };
 use query::Cursor;
 use serde_json::Value;
 use services::{
-    Answer, Catalogue, Desk, DeskInput, DeskOptions, DeskOutput, DeskRequest, Ground, Invocation,
+    Invocation, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
+    PartitionQuestion, QuickInvoker,
 };
-use storage::{Applied, MemoryStore, Space};
 
-const PARTITION: GroupId = GroupId(1);
+use crate::owner::{Owner, Said};
+use crate::script::Player;
 
 pub(crate) struct World {
-    store: MemoryStore,
-    partition: Partition,
-    catalogue: Catalogue,
-    desk: Desk,
-    epoch: Epoch,
-    opening: u64,
-    now: Now,
-    position: Position,
+    owner: Owner,
     /// What waits to be run, applied and confirmed.
     handlers: VecDeque<Box<Invocation>>,
     log: VecDeque<(u64, Bytes)>,
     quorum: VecDeque<u64>,
-    /// The desk's numbers of the calls, in order; scripts count them from 1.
-    calls: Vec<u64>,
+    /// The opening and the leader's number of the calls, in order; scripts count them from 1.
+    calls: Vec<(u64, u64)>,
     /// Which of these three wait until they are told to go on.
     held: Vec<String>,
-    document_queue_max: usize,
-    tasks_running_max: usize,
-    pub(crate) shown: Vec<String>,
+    /// So many of the next proposals go into the log; the one after these does not.
+    room: Option<usize>,
+    /// Handlers run within the leader's step.
+    is_quick: bool,
+    limits: Limits,
+    shown: Vec<String>,
+}
+
+impl Player for World {
+    fn play(&mut self, line: &str) -> Vec<String> {
+        self.line(line);
+        std::mem::take(&mut self.shown)
+    }
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        let store = MemoryStore::new();
-        let (space, _) = Space::open(&store, PARTITION).unwrap();
-        let partition = Partition::open(&store, space).unwrap();
-        let now = Now { steady_micros: 0, wall: Moment(1_000_000_000) };
         let mut world = Self {
-            store,
-            partition,
-            catalogue: crate::services::catalogue(),
-            desk: Desk::new(DeskOptions::new(PARTITION, Term(1), "n1")),
-            epoch: Term(1),
-            opening: 0,
-            now,
-            position: Position(0),
+            owner: Owner::new("n1"),
             handlers: VecDeque::new(),
             log: VecDeque::new(),
             quorum: VecDeque::new(),
             calls: Vec::new(),
             held: Vec::new(),
-            document_queue_max: services::DOCUMENT_QUEUE_MAX,
-            tasks_running_max: services::TASKS_RUNNING_MAX,
+            room: None,
+            is_quick: false,
+            limits: Limits::default(),
             shown: Vec::new(),
         };
         world.open();
         world
     }
 
-    /// One line of a script.
-    pub(crate) fn play(&mut self, line: &str) {
+    fn line(&mut self, line: &str) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "ask" => self.ask(rest),
             "flood" => self.flood(rest),
             "query" => self.query(rest),
             "fence" => self.fence(rest),
-            "available" => self.request(rest.parse().unwrap(), DeskRequest::Available, None, false),
+            "available" => self.available(rest),
+            "quick" => self.run_handlers_at_once(),
             "hold" => self.held.push(rest.to_owned()),
             "release" => self.release(rest),
             "run" => self.run_one(),
             "apply" => self.apply_one(),
             "refuse" => self.refuse_one(),
+            "room" => self.room = Some(rest.parse().unwrap()),
             "meddle" => self.meddle(rest),
             "call" => self.call(rest),
-            "fenced" => self.step(DeskInput::Fenced),
+            "fenced" => self.fenced(rest),
             "wait" => self.wait(rest),
-            "tick" => self.step(DeskInput::Tick),
+            "tick" => self.step(LeaderInput::Tick),
             "takeover" => self.takeover(rest),
             "reopen" => self.reopen(),
             "limit" => self.limit(rest),
@@ -96,42 +93,79 @@ impl World {
     }
 
     fn open(&mut self) {
-        let mut options = DeskOptions::new(PARTITION, self.epoch, format!("n{}", self.epoch));
-        options.opening = self.opening;
-        options.document_queue_max = self.document_queue_max;
-        options.tasks_running_max = self.tasks_running_max;
-        self.desk = Desk::new(options);
-        self.step(DeskInput::Opened);
+        self.owner.handlers.node_id = format!("n{}", self.owner.epoch).into();
+        let said = self.owner.open();
+        self.took(said);
     }
 
-    fn step(&mut self, input: DeskInput) {
-        let mut outputs = Vec::new();
-        let ground = &mut Ground {
-            partition: &mut self.partition,
-            store: &mut self.store,
-            catalogue: &self.catalogue,
-        };
-        self.desk.step(self.now, input, ground, &mut outputs).unwrap();
-        for output in outputs {
-            self.took(output);
+    /// `quick`: from now on handlers run within the leader's step, but for slow ones.
+    fn run_handlers_at_once(&mut self) {
+        self.is_quick = true;
+        self.owner.handlers.invoker = Arc::new(QuickInvoker);
+    }
+
+    fn step(&mut self, input: LeaderInput<PartitionMachine>) {
+        let said = self.owner.step(input);
+        self.took(said);
+    }
+
+    fn happened(&mut self, event: PartitionEvent) {
+        let said = self.owner.happened(event);
+        self.took(said);
+    }
+
+    /// As a `group::Replica` does: what comes of a refused proposal is carried out last.
+    fn took(&mut self, said: Said) {
+        let mut waiting: VecDeque<_> = said.into();
+        while let Some(output) = waiting.pop_front() {
+            match output {
+                Output::Propose { proposal, data } => {
+                    if self.has_room() {
+                        self.log.push_back((proposal, data));
+                    } else {
+                        waiting.extend(self.owner.step(LeaderInput::Refused { proposal }));
+                    }
+                }
+                Output::Confirm { ticket } => self.quorum.push_back(ticket),
+                Output::Answer { ticket, answer, position } => {
+                    self.answer(ticket, &answer, position);
+                }
+                Output::Refuse { ticket, problem } => self.refuse(ticket, problem),
+                Output::NotOwner { ticket } => {
+                    let callers = self.finish(ticket);
+                    self.tell(&callers, "not the owner");
+                }
+                Output::Do(action) => self.act(action),
+                Output::Resign => self.shown.push("resigns".into()),
+                Output::Note(text) => self.shown.push(format!("note: {text}")),
+            }
         }
     }
 
-    fn took(&mut self, output: DeskOutput) {
-        match output {
-            DeskOutput::Invoke(invocation) => self.handlers.push_back(invocation),
-            DeskOutput::Propose { proposal, command } => self.log.push_back((proposal, command)),
-            DeskOutput::Confirm { ticket } => self.quorum.push_back(ticket),
-            DeskOutput::Answer { ticket, answer, position } => {
-                let at = position.map_or(String::new(), |position| format!(" at {position}"));
-                let shown = match answer {
-                    Answer::Response(response) => show_response(&response),
-                    Answer::Page(page) => format!("page {}", show_page(&page)),
-                };
-                self.shown.push(format!("answer {ticket}{at}: {shown}"));
+    fn has_room(&mut self) -> bool {
+        match &mut self.room {
+            None => true,
+            Some(0) => {
+                self.room = None;
+                false
             }
-            DeskOutput::Call { call, request } => {
-                self.calls.push(call);
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+
+    fn act(&mut self, action: PartitionAction) {
+        match action {
+            PartitionAction::Invoke(invocation) => {
+                if self.is_quick {
+                    self.shown.push("(a handler runs elsewhere)".into());
+                }
+                self.handlers.push_back(invocation);
+            }
+            PartitionAction::Call { opening, call, request } => {
+                self.calls.push((opening, call));
                 let number = self.calls.len();
                 let key = request.idempotency_key.unwrap_or_default();
                 let Source { partition, epoch } = request.source.expect("a task has a source");
@@ -142,10 +176,35 @@ impl World {
                     "call {number}: {method} {path} {body} key=[{key}] source={partition}/{epoch}"
                 ));
             }
-            DeskOutput::Fence(Source { partition, epoch }) => {
+            PartitionAction::Fence { source: Source { partition, epoch }, .. } => {
                 self.shown.push(format!("fence {partition}/{epoch}"));
             }
-            DeskOutput::Note(text) => self.shown.push(format!("note: {text}")),
+        }
+    }
+
+    fn answer(&mut self, ticket: u64, answer: &PartitionAnswer, position: Option<Position>) {
+        let callers = self.finish(ticket);
+        let at = position.map_or(String::new(), |position| format!(" at {position}"));
+        for Caller { number, .. } in callers {
+            self.shown.push(format!("answer {number}{at}: {}", show_answer(answer)));
+        }
+    }
+
+    fn refuse(&mut self, ticket: u64, problem: Problem) {
+        let is_write = self.owner.requests.is_write(ticket);
+        let outcome = problem.outcome.or(is_write.then_some(Outcome::NotApplied));
+        let answer = PartitionAnswer::from(Problem { outcome, ..problem });
+        self.answer(ticket, &answer, None);
+    }
+
+    fn finish(&mut self, ticket: u64) -> Vec<Caller> {
+        let finished = self.owner.requests.finish(ticket);
+        finished.expect("a ticket is answered once").callers
+    }
+
+    fn tell(&mut self, callers: &[Caller], what: &str) {
+        for Caller { number, .. } in callers {
+            self.shown.push(format!("answer {number}: {what}"));
         }
     }
 
@@ -158,7 +217,7 @@ impl World {
                 self.apply_one();
             } else if !self.is_held("quorum") && !self.quorum.is_empty() {
                 let ticket = self.quorum.pop_front().unwrap();
-                self.step(DeskInput::Confirmed { ticket });
+                self.step(LeaderInput::Confirmed { ticket });
             } else {
                 return;
             }
@@ -176,37 +235,31 @@ impl World {
 
     fn run_one(&mut self) {
         let invocation = self.handlers.pop_front().expect("a handler waits");
-        let invoked = self.catalogue.invoke(*invocation);
-        self.step(DeskInput::Invoked(invoked));
+        let invoked = self.owner.invoke(*invocation);
+        self.happened(PartitionEvent::Invoked(invoked));
     }
 
     fn apply_one(&mut self) {
         let (proposal, command) = self.log.pop_front().expect("a proposal waits");
-        let outcome = self.apply(&command);
-        if outcome == AppliedCommand::Fenced {
+        let effect = self.owner.apply(command);
+        if effect == AppliedCommand::Fenced {
             self.shown.push("(fenced)".into());
         }
-        self.step(DeskInput::Applied { proposal, position: self.position, outcome });
-    }
-
-    fn apply(&mut self, command: &[u8]) -> AppliedCommand {
-        self.position = self.position.next();
-        let applied = Applied { position: self.position, term: self.epoch, ..Applied::default() };
-        self.partition.apply(&mut self.store, applied, command).unwrap()
+        let position = self.owner.position;
+        self.step(LeaderInput::Applied { proposal, position, effect });
     }
 
     fn refuse_one(&mut self) {
         let (proposal, _) = self.log.pop_front().expect("a proposal waits");
-        let problem = Problem::new(Code::QuorumNotMet, "too few");
-        self.step(DeskInput::Refused { proposal, problem });
+        self.step(LeaderInput::Refused { proposal });
     }
 
     /// `meddle /core/things/one`: the next version comes from elsewhere.
     fn meddle(&mut self, link: &str) {
-        let mut document = self.partition.latest(&self.store, link).unwrap().unwrap();
-        let document = std::sync::Arc::make_mut(&mut document);
+        let mut document = self.owner.latest(link).unwrap();
+        let document = Arc::make_mut(&mut document);
         document.version += 1;
-        document.epoch = self.epoch;
+        document.epoch = self.owner.epoch;
         document.owner = "meddler".into();
         let command = Command::Write(Write {
             document: document.clone(),
@@ -218,54 +271,55 @@ impl World {
             purge: false,
             response: None,
         });
-        self.apply(&command.encode());
+        self.owner.apply(command.encode());
     }
 
     /// `wait 1500000`: that many microseconds, then a tick.
     fn wait(&mut self, micros: &str) {
         let micros: u64 = micros.parse().unwrap();
-        self.now.steady_micros += micros;
-        self.now.wall.0 += micros;
-        self.step(DeskInput::Tick);
+        self.owner.now.steady_micros += micros;
+        self.owner.now.wall.0 += micros;
+        self.step(LeaderInput::Tick);
     }
 
-    /// The same owner in the same term closed its desk and opens another. Handlers that were begun
+    /// The same owner in the same term drops its leader and gets another. Handlers that were begun
     /// for the old one are still running.
     fn reopen(&mut self) {
-        assert!(self.log.is_empty(), "a desk is opened when all of the log is applied");
-        self.opening += 1;
+        assert!(self.log.is_empty(), "a leader begins when all of the log is applied");
+        self.close();
         self.open();
+    }
+
+    fn close(&mut self) {
+        let callers = self.owner.close();
+        self.tell(&callers, "not the owner");
     }
 
     /// Another owner; `takeover lost` loses what is in the log and not applied.
     fn takeover(&mut self, what: &str) {
         for (_, command) in std::mem::take(&mut self.log) {
             if what != "lost" {
-                self.apply(&command);
+                self.owner.apply(command);
             }
         }
         self.handlers.clear();
         self.quorum.clear();
-        let desk =
-            std::mem::replace(&mut self.desk, Desk::new(DeskOptions::new(PARTITION, Term(0), "")));
-        for open in desk.close() {
-            let outcome = if open.proposed { "unknown" } else { "not applied" };
-            self.shown.push(format!("open {}: {outcome}", open.ticket));
-        }
-        self.epoch = Term(self.epoch.0 + 1);
+        self.close();
+        self.owner.epoch = Term(self.owner.epoch.0 + 1);
         self.open();
     }
 
-    /// `limit queue 3`: how many may wait for one document, from the next owner on. `limit tasks 1`:
-    /// how many tasks take steps at a time.
+    /// `limit queue 3`: how many may wait for one document, from the next owner on. `limit tasks
+    /// 1`: how many tasks take steps at a time.
     fn limit(&mut self, rest: &str) {
         let (what, count) = rest.split_once(' ').unwrap();
         let count = count.parse().unwrap();
         match what {
-            "queue" => self.document_queue_max = count,
-            "tasks" => self.tasks_running_max = count,
+            "queue" => self.limits.document_queue_max = count,
+            "tasks" => self.limits.tasks_running_max = count,
             other => panic!("a limit of {other}"),
         }
+        self.owner.limit(self.limits);
         self.takeover("");
     }
 
@@ -280,11 +334,11 @@ impl World {
         request.query = query.to_owned();
         let (options, body) = split_body(words.next().unwrap_or_default());
         request.body = Bytes::from(body.to_owned());
-        let (mut key, mut again) = (None, false);
+        let (mut key, mut is_retry) = (None, false);
         for option in options.split_whitespace() {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             match name {
-                "again" => again = true,
+                "again" => is_retry = true,
                 "key" => key = Some(user_key(value)),
                 "auto" => key = Some(auto_key(value)),
                 "if-match" => request.if_match = Some(value.to_owned()),
@@ -294,7 +348,7 @@ impl World {
                 other => panic!("an option '{other}'"),
             }
         }
-        self.request(ticket, DeskRequest::Rest(request), key, again);
+        self.request(ticket, PartitionQuestion::Rest(request), key, is_retry);
     }
 
     /// `flood 100 5 GET /core/things/one`: tickets from 100 on, five requests.
@@ -315,33 +369,68 @@ impl World {
         let limit = words.next().unwrap().parse().unwrap();
         let spec_json = Bytes::from(words.next().unwrap().to_owned());
         let cursor: Option<Cursor> = None;
-        self.request(ticket, DeskRequest::Query { spec_json, cursor, limit }, None, false);
+        self.request(ticket, PartitionQuestion::Query { spec_json, cursor, limit }, None, false);
     }
 
     /// `fence 1 2/5`: ticket 1; the owner of partition 2 in term 5.
     fn fence(&mut self, rest: &str) {
         let (ticket, from) = rest.split_once(' ').unwrap();
-        let request = DeskRequest::Fence(source(from));
-        self.request(ticket.parse().unwrap(), request, None, false);
+        let question = PartitionQuestion::Fence(source(from));
+        self.request(ticket.parse().unwrap(), question, None, false);
     }
 
-    fn request(&mut self, ticket: u64, request: DeskRequest, key: Option<RequestKey>, again: bool) {
-        self.step(DeskInput::Request { ticket, request, key, again });
+    fn available(&mut self, ticket: &str) {
+        self.request(ticket.parse().unwrap(), PartitionQuestion::Available, None, false);
+    }
+
+    /// As `group::Replica::ask` takes a question on. The number that a script gives to a request is
+    /// its caller's.
+    fn request(
+        &mut self,
+        number: u64,
+        question: PartitionQuestion,
+        key: Option<RequestKey>,
+        is_retry: bool,
+    ) {
+        let is_write = match &question {
+            PartitionQuestion::Rest(request) => request.method.is_write(),
+            PartitionQuestion::Fence(_) => true,
+            PartitionQuestion::Query { .. } | PartitionQuestion::Available => false,
+        };
+        let caller = Caller { node: ReplicaId(1), boot: 1, number };
+        match self.owner.requests.open(caller, key.as_ref(), is_write) {
+            Opened::New(ticket) => {
+                self.step(LeaderInput::Ask { ticket, question, key, is_retry });
+            }
+            Opened::Repeat => {}
+            Opened::Refused(problem) => {
+                let outcome = problem.outcome.or(is_write.then_some(Outcome::NotApplied));
+                let answer = PartitionAnswer::from(Problem { outcome, ..problem });
+                self.shown.push(format!("answer {number}: {}", show_answer(&answer)));
+            }
+        }
     }
 
     /// `call 2 503 {"message":"busy"}`
     fn call(&mut self, rest: &str) {
         let mut words = rest.splitn(3, ' ');
         let number: usize = words.next().unwrap().parse().unwrap();
-        let call =
+        let (opening, call) =
             *self.calls.get(number - 1).unwrap_or_else(|| panic!("{rest}: {:?}", self.shown));
         let status = words.next().unwrap().parse().unwrap();
         let body = Bytes::from(words.next().unwrap_or("{}").to_owned());
-        self.step(DeskInput::Called { call, response: Response::bytes(status, body) });
+        let response = Response::bytes(status, body);
+        self.happened(PartitionEvent::Called { opening, call, response });
+    }
+
+    /// `fenced`: all partitions have the fence. `fenced old`: that of the leader before.
+    fn fenced(&mut self, which: &str) {
+        let opening = self.owner.opening - u64::from(which == "old");
+        self.happened(PartitionEvent::Fenced { opening });
     }
 
     fn show(&mut self, link: &str) {
-        let document = self.partition.latest(&self.store, link).unwrap();
+        let document = self.owner.latest(link);
         let shown = match document {
             Some(document) => show_json(&document.to_json()),
             None => "nothing".into(),
@@ -381,6 +470,13 @@ fn auto_key(text: &str) -> RequestKey {
 fn source(text: &str) -> Source {
     let (partition, epoch) = text.split_once('/').unwrap();
     Source { partition: GroupId(partition.parse().unwrap()), epoch: Term(epoch.parse().unwrap()) }
+}
+
+fn show_answer(answer: &PartitionAnswer) -> String {
+    match answer {
+        PartitionAnswer::Response(response) => show_response(response),
+        PartitionAnswer::Page(page) => format!("page {}", show_page(page)),
+    }
 }
 
 fn show_response(response: &Response) -> String {
