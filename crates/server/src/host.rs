@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use node::{Node, NodeConfig, Timing};
-use services::Catalogue;
+use services::{Catalogue, QuickInvoker};
 use storage::{Log, LogError, LogOptions, Recovered, StateStore};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
@@ -248,7 +248,7 @@ impl Maker {
         let config = self.node_config();
         let tick = Duration::from_micros(config.timing.tick_micros);
         let catalogue = Arc::clone(&self.catalogue);
-        let node = Node::new(config, Arc::clone(&catalogue), recovered, Box::new(store))
+        let node = Node::new(config, Arc::clone(&catalogue), Arc::new(QuickInvoker), recovered, Box::new(store))
             .map_err(Failure::new)?;
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let spare = FileDisk::open(&self.sandbox.log_folder())

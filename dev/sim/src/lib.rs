@@ -18,6 +18,7 @@ pub mod agenda;
 pub mod checkers;
 mod errand;
 mod faults;
+mod handlers;
 mod immortals;
 pub mod jobs;
 mod machine;

@@ -11,6 +11,7 @@ use storage::{Log, LogError, LogOptions, LogRecord, StateStore};
 use crate::agenda::Time;
 use crate::checkers::Broken;
 use crate::checkers::ledger::Ledger;
+use crate::handlers::SeededInvoker;
 use crate::media::{SimDisk, SimStore};
 use crate::network::Process;
 
@@ -193,7 +194,9 @@ impl Machine {
             kept: wanted.kept,
         };
         let store: Box<dyn StateStore> = Box::new(self.store.clone());
-        let node = Node::new(config, Arc::clone(catalogue), recovered, store).map_err(|error| {
+        let invoker = Arc::new(SeededInvoker::new(wanted.seed ^ self.life ^ self.sandbox));
+        let node = Node::new(config, Arc::clone(catalogue), invoker, recovered, store);
+        let node = node.map_err(|error| {
             Broken::new("a node can start on what it had", format!("{}: {error}", self.name))
         })?;
         self.running = Some(Running {
