@@ -22,14 +22,14 @@
 //! what became of an impulse, and cannot be told that it is not the primary any more (see
 //! [`AmbrosiaAdapter::is_ousted`]).
 
-mod door;
-mod ears;
+pub(crate) mod adapter;
+mod decoder;
 mod record;
 mod rpc;
 mod translator;
 
-pub use door::{AmbrosiaAdapter, AmbrosiaOptions};
-pub use ears::{CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
+pub use adapter::{AmbrosiaAdapter, AmbrosiaOptions};
+pub use decoder::{CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
 pub use record::RECORD_BYTES;
 pub use rpc::{PING_METHOD, PING_RETURN_METHOD};
 pub use translator::{CHECKPOINTS_AWAITED_MAX, IMPULSE_BYTES_HELD_MAX, SEND_BYTES};

@@ -7,8 +7,8 @@ use protocol::immortal::{
     Garbled, Hello, Message, ToNode, ToProgram, VERSION, blocks, messages, put_message,
 };
 
-use super::door::AmbrosiaOptions;
-use super::ears::Word;
+use super::adapter::AmbrosiaOptions;
+use super::decoder::Word;
 use super::kind;
 use super::record::Records;
 use super::rpc::Outgoing;
@@ -192,7 +192,7 @@ impl Translator {
             Word::TakeCheckpoint => said.push(ToNode::AskCheckpoint),
             Word::Initial(payload) => return self.initial(payload, said),
             Word::Checkpoint => return self.checkpoint(said),
-            Word::Run(piece) => self.piece(piece, said),
+            Word::Chunk(piece) => self.piece(piece, said),
             Word::CheckpointEnd => self.checkpoint_end(said),
         }
         Ok(())
