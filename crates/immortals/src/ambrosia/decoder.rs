@@ -143,7 +143,8 @@ impl Decoder {
         Ok(Next::Word(word))
     }
 
-    /// The head of a batch: its type, a count, and in one kind a second count, which nothing here needs.
+    /// The head of a batch: its type, a count, and in one kind a second count, which nothing here
+    /// needs.
     fn batch(
         &mut self,
         bytes: &mut Bytes,
@@ -203,8 +204,8 @@ impl Decoder {
     }
 }
 
-/// The size before a message and how long it is itself, if it has come. Read in place: it is done for
-/// each message, and a [`Taker`] would hold on to the bytes each time.
+/// The size before a message and how long it is itself, if it has come. Read in place: it is done
+/// for each message, and a [`Taker`] would hold on to the bytes each time.
 fn take_size(bytes: &[u8]) -> Result<Option<(usize, usize)>, Garbled> {
     let mut size = 0_u64;
     for (place, byte) in bytes.iter().take(SIZE_BYTES_MAX).enumerate() {
@@ -253,9 +254,9 @@ fn attach_to(from: Taker) -> Result<Word, Garbled> {
     }
 }
 
-/// The size of the checkpoint that follows. AMBROSIA's coordinator reads a varint; its C client writes 8
-/// fixed bytes, as the document can be understood. A varint of 8 bytes would be 250 TB or more, so
-/// there is no doubt which one is meant.
+/// The size of the checkpoint that follows. AMBROSIA's coordinator reads a varint; its C client
+/// writes 8 fixed bytes, as the document can be understood. A varint of 8 bytes would be 250 TB or
+/// more, so there is no doubt which one is meant.
 fn take_checkpoint_size(mut from: Taker) -> Result<u64, Garbled> {
     const FIXED_BYTES: usize = 8;
     let size = if from.len() == FIXED_BYTES {

@@ -130,7 +130,8 @@ fn nothing_that_a_new_version_says_leaves_before_it_is_logged_that_there_is_one(
     owner.now.steady_micros += 1_000_000;
     left.extend(owner.step(Input::Tick));
     assert_eq!((owner.waiting.as_ref().map(VecDeque::len), &left[..]), (Some(0), &[][..]));
-    // Now it is done. Until that is committed nothing goes to others, and what is logged comes after it.
+    // Now it is done. Until that is committed nothing goes to others, and what is logged comes
+    // after it.
     let input = owner.last;
     left.extend(owner.says(&ToNode::Done { input }));
     left.extend(owner.step(Input::Tick));

@@ -1,5 +1,5 @@
-//! A fake consensus: one log that all replicas of a group share, an owner in each term, and what has
-//! been promised to nobody yet.
+//! A fake consensus: one log that all replicas of a group share, an owner in each term, and what
+//! has been promised to nobody yet.
 
 use std::collections::{BTreeMap, VecDeque};
 
