@@ -1,71 +1,71 @@
 //! Immortals: ordinary programs that go on when they die.
 //!
-//! An *instance* is a group whose log holds the inputs of a program. Every replica has a copy of the
-//! program attached; all copies get the same inputs in the same order and so have the same state and
-//! say the same. The copy beside the owner is the *primary*: what it says leaves the machine. When it
-//! dies, the next owner's copy has already said it, too.
+//! An *instance* is a group whose log holds the inputs of a program. Every replica has a program
+//! attached. All programs get the same inputs in the same order, and so have the same state and
+//! send the same messages. The program beside the owner is the *primary*: what it sends leaves the
+//! machine. When the primary dies, the next owner's program has already sent it, too.
+//!
+//! An [`Instance`] is one replica as a value, the machine. While its replica owns the group, the
+//! group holds a [`Lead`] beside it: what only an owner has. The two meet in `step`.
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | [`InputState`] | the sum of the log: the number of inputs, how far each sender has come. No program is needed |
-//! | [`OutputState`] | the sum of what the program here has said: numbered streams, timers, a digest |
-//! | `session` | the attached program: what it was told, what it confirmed |
-//! | `office` | what only the owner does: inputs into the log, receipts, sending |
-//! | `upgrade` | how programs of another version take over, or do not |
-//! | `stream`, `shelf` | what is kept until its destination confirms it: in memory, and what is too much in the state store |
-//! | `base`, `checkpoint` | the state from which a program begins, in the state store |
-//! | [`Instance`] | all of these behind one `step` |
+//! | `history` | what the log says: entries, how many inputs there are, how far each sender has come |
+//! | `output` | what the program here has sent: numbered streams, timers, a digest; in memory, and what is too much for it in the store |
+//! | `base` | the checkpoint from which a program begins, in the store |
+//! | `seat` | the place for one program: what it was told, what it confirmed, how far it is in taking part |
+//! | `standbys` | how the other replicas are, and checkpoints on their way between them |
+//! | `machine` | all of these together, and what every replica does |
+//! | `lead` | what only the owner does: inputs into the log, receipts, sending, upgrades, the next owner |
+//! | `adapter`, [`ambrosia`] | how a program speaks: our protocol, or AMBROSIA's |
+//! | [`recording`], `replay` | a checkpoint and what was logged since, replayed elsewhere under a debugger |
+//!
+//! Each part imports only parts above it in this table, apart from the last two.
 //!
 //! Exactly once, in short. A message is durable in the *receiver's* log before it is confirmed, and
-//! only there. The sender numbers what its program says to each destination, and keeps it until it
-//! is confirmed; after a crash the program says it again in replay, under the same numbers. The
-//! receiver takes only what follows. Nothing is delivered before it is committed, so nothing that a
-//! program says can outlive its cause.
+//! only there. The sender's node numbers what its program sends to each destination, and keeps it
+//! until it is confirmed. After a crash the program sends it again in replay, under the same
+//! numbers. The receiver takes only what follows. Nothing is delivered before it is committed, so
+//! nothing that a program sends can outlive its cause.
 //!
-//! [`ambrosia`] is the door for programs that were written for AMBROSIA's coordinator; our own is
-//! `api/immortal-protocol.md`. Behind the doors all programs are alike.
-//!
-//! The idea is AMBROSIA's ("virtual resiliency"); logs, elections and membership are this project's
+//! The idea is AMBROSIA's ("virtual resiliency"). Logs, elections and membership are this project's
 //! groups.
 
+mod adapter;
 pub mod ambrosia;
-mod attend;
 mod base;
-mod checkpoint;
-mod credit;
-mod diverge;
-mod door;
-mod entry;
-mod instance;
+mod context;
+mod describe;
+mod history;
+mod identity;
 mod io;
-mod ledger;
-mod mind;
-mod office;
-mod outgoing;
+mod lead;
+mod machine;
+mod output;
 pub mod recording;
 mod replay;
-mod senders;
-mod session;
-mod shelf;
-mod stream;
-mod upgrade;
-mod voice;
+mod seat;
+mod standbys;
+mod step;
+mod wire;
 
-pub use attend::NAME_BYTES_MAX;
-pub use base::{BaseRecord, Blob, CHUNK_BYTES, OutputPieces, read_chunk, read_record};
-pub use door::{Adapter, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, NativeAdapter};
-pub use entry::{ENTRY_BYTES_MAX, Entry, GenesisEnd, Inputs, Mark, Origin, UpgradeOutcome};
-pub use instance::{Instance, Options};
-pub use io::{
-    Between, Context, Diverged, Entries, Held, Input, Lane, Output, Peer, RecentOutput,
-    ReplicaStatus, Request, Response, Settings, Standing,
+pub use adapter::{Adapter, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, NativeAdapter};
+pub use base::record::{BaseRecord, Blob, CHUNK_BYTES, OutputPieces, read_chunk, read_record};
+pub use context::{Context, Entries, Standing};
+pub use history::entry::{
+    ENTRY_BYTES_MAX, Entry, GenesisEnd, Inputs, Lane, Mark, Origin, UpgradeOutcome,
 };
-pub use ledger::{ImpulsesTaken, InputState, Logged, Upgrading};
-pub use mind::DestinationStatus;
-pub use office::Lead;
+pub use history::indexed::{BadEntry, IndexedEntry};
+pub use history::input_state::{ImpulsesTaken, InputState, Logged, Upgrading};
+pub use io::{Input, Output, Request, Response, Settings};
+pub use lead::state::Lead;
+pub use machine::instance::{DestinationStatus, Instance, Options};
+pub use machine::program_input::NAME_BYTES_MAX;
+pub use output::output_state::{Compared, Grain, OutputState};
+pub use output::spill::{SpillBlockId, SpilledBlock};
+pub use output::stream::{BlockKey, KeptLimits, KeptRun, Location, Run, Stream};
 pub use recording::Recording;
-pub use replay::{Difference, Event, Next, Reference, Replay, Wanted};
-pub use session::WINDOW_BYTES;
-pub use shelf::{SpillBlockId, SpilledBlock};
-pub use stream::{BlockKey, KeptLimits, KeptRun, Location, Run, Stream};
-pub use voice::{Compared, OutputState};
+pub use replay::driver::Replay;
+pub use replay::events::{Difference, Event, Next, Reference, Wanted};
+pub use seat::window::WINDOW_BYTES;
+pub use wire::{Between, Diverged, Held, Peer, RecentOutput, ReplicaStatus};

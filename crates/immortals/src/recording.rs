@@ -1,5 +1,6 @@
-//! What a replica has of an instance, to be replayed elsewhere: a checkpoint, and what was logged since.
-//! It is asked for page by page, or stands in a file, and nothing of it changes the instance.
+//! What a replica has of an instance, to be replayed elsewhere: a checkpoint, and what was logged
+//! since. A recording is asked for page by page, or is a file. Making one changes nothing of the
+//! instance.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -9,36 +10,36 @@ use protocol::{GroupId, Position};
 use serde::{Deserialize, Serialize};
 use storage::{Reader, Space, StoreError};
 
-use crate::base::{BaseRecord, read_chunk, read_voice};
-use crate::instance::Instance;
-use crate::voice::OutputState;
+use crate::base::record::{BaseRecord, read_chunk, read_output};
+use crate::machine::instance::Instance;
+use crate::output::output_state::OutputState;
 
-/// The version of these bytes.
-const VERSION: u32 = 3;
+/// The version of the encoding.
+const VERSION: u32 = 4;
 
-/// A file begins with this.
+/// The first bytes of a file.
 const MAGIC: &[u8; 17] = b"amrita-recording\n";
 
-/// A page of the log has about so many bytes, and at least one entry.
+/// The size of a page of the log. A page has at least one entry, however long it is.
 pub const PAGE_BYTES: usize = 1 << 20;
 
-/// The longest part of a file; no entry, chunk or head is longer.
+/// The longest part of a file. No entry, chunk or head is longer.
 const PART_BYTES_MAX: u32 = 64 << 20;
 
-/// What stands before the entries.
+/// The head of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
     version: u32,
     pub name: String,
     pub group: GroupId,
-    /// The node whose replica it is.
+    /// The node whose replica was recorded.
     pub node: String,
     pub base: BaseRecord,
-    /// What the program had said at the base; without the messages themselves.
-    pub voice: OutputState,
-    /// How many inputs there were when it was asked for.
+    /// What the program had sent at the base, without the messages themselves.
+    pub output: OutputState,
+    /// How many inputs there were when the recording was asked for.
     pub inputs: u64,
-    /// Inputs that were taken out.
+    /// The inputs that were taken out.
     pub skipped: BTreeSet<u64>,
 }
 
@@ -58,7 +59,7 @@ pub enum Part {
 
 impl Recording {
     /// # Errors
-    /// When these bytes are none, or of another version.
+    /// When the bytes are not a recording, or one of another version.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let recording: Self =
             postcard::from_bytes(bytes).map_err(|_| "this is not a recording".to_owned())?;
@@ -86,13 +87,13 @@ pub fn encode_entries(entries: &[Recorded]) -> Bytes {
 }
 
 /// # Errors
-/// When these bytes are none.
+/// When the bytes are not a page.
 pub fn decode_entries(bytes: &[u8]) -> Result<Vec<Recorded>, String> {
     postcard::from_bytes(bytes).map_err(|_| "this is not a page of a recording".to_owned())
 }
 
 impl Instance {
-    /// None when no program has begun yet: there is nothing to replay.
+    /// The head of a recording. None while no program has begun: there is nothing to replay.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -101,20 +102,20 @@ impl Instance {
         store: &dyn Reader,
         space: &Space,
     ) -> Result<Option<Recording>, StoreError> {
-        if self.base.blob.is_none() {
+        if !self.base.has_state() {
             return Ok(None);
         }
-        let mut voice = read_voice(store, space, &self.base)?;
-        voice.forget_messages();
+        let mut output = read_output(store, space, &self.base.record)?;
+        output.forget_messages();
         Ok(Some(Recording {
             version: VERSION,
-            name: self.name.clone(),
-            group: self.group,
-            node: self.node.clone(),
-            base: self.base.clone(),
-            voice,
-            inputs: self.ledger.inputs,
-            skipped: self.ledger.skipped.clone(),
+            name: self.identity.name.clone(),
+            group: self.identity.group,
+            node: self.identity.node.clone(),
+            base: self.base.record.clone(),
+            output,
+            inputs: self.inputs(),
+            skipped: self.history.input_state.skipped.clone(),
         }))
     }
 
@@ -128,7 +129,7 @@ impl Instance {
         space: &Space,
         number: u32,
     ) -> Result<Option<Bytes>, StoreError> {
-        match &self.base.blob {
+        match &self.base.record.blob {
             Some(blob) => read_chunk(store, space, blob, number),
             None => Ok(None),
         }

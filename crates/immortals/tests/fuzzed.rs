@@ -1,5 +1,5 @@
-//! What the fuzz targets do, run briefly with a seed: bytes at random, and damaged bytes of the kind that
-//! is expected.
+//! What the fuzz targets do, run briefly with a seed: bytes at random, and damaged bytes of the
+//! kind that is expected.
 
 #[path = "../../../dev/fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "it is a library for the targets, and a module here")]

@@ -56,7 +56,7 @@ fn replay(name: &str, options: &DebugOptions, file: &Path) -> Outcome {
             head.name
         ));
     }
-    let base = &head.base.ledger;
+    let base = &head.base.input_state;
     if options.until.is_some_and(|until| until <= base.inputs) {
         return Err(format!(
             "--until {}: the checkpoint stands at input {} already; a later input, or an earlier \
@@ -180,9 +180,9 @@ fn one_run(
     replay.say_error("DETACHED", "the replay has ended");
     connection.send_last(replay.take_out());
     Ok(Run {
-        from: source.head.base.ledger.inputs,
+        from: source.head.base.input_state.inputs,
         to: replay.told(),
-        compared: replay.compared,
+        compared: replay.compared(),
         differences: teller.differences,
         reference: is_reference.then(|| match is_old {
             true => Said::ByTheOld(replay.reference()),
@@ -195,7 +195,7 @@ fn door(options: &DebugOptions, head: &Recording, place: &Place) -> Adapter {
     if !place.is_ambrosias() {
         return Adapter::Native(NativeAdapter::default());
     }
-    let version = head.base.ledger.program_version;
+    let version = head.base.input_state.program_version;
     let door = AmbrosiaAdapter::new(AmbrosiaOptions {
         instance: head.name.clone(),
         active_active: options.active_active,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use immortals::recording::{Part, Recording, decode_entries, write_magic, write_part};
-use immortals::{Entry, InputState};
+use immortals::{IndexedEntry, InputState};
 use sdk::Client;
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ pub(super) async fn record(cluster: &Cluster, options: &RecordOptions) -> Outcom
     say(&format!(
         "{} has the checkpoint of '{name}' at input {} and all inputs up to {}, from node {}: {}.",
         options.to.display(),
-        recorded.head.base.ledger.inputs,
+        recorded.head.base.input_state.inputs,
         recorded.inputs,
         recorded.head.node,
         size(bytes)
@@ -130,7 +130,7 @@ async fn write(client: &Client, name: &str, to: &Path) -> Result<Recorded, Faile
         let chunk = page(client, name, &format!("?base={base}&chunk={number}")).await?;
         write_part(&mut file, &Part::Chunk(chunk)).map_err(failed)?;
     }
-    let mut ledger: InputState = head.base.ledger.clone();
+    let mut ledger: InputState = head.base.input_state.clone();
     let mut after = base;
     // What comes in meanwhile is not waited for.
     while ledger.inputs < head.inputs {
@@ -139,10 +139,8 @@ async fn write(client: &Client, name: &str, to: &Path) -> Result<Recorded, Faile
         let Some((last, _)) = entries.last() else { break };
         after = last.0;
         for (_, bytes) in &entries {
-            if let Ok(entry) = Entry::decode(bytes.clone()) {
-                // What cannot be read counts for nothing in every ledger.
-                drop(ledger.log(&entry));
-            }
+            let logged = IndexedEntry::read(bytes.clone()).and_then(|entry| ledger.log(&entry));
+            logged.map_err(|why| Failed::Else(format!("an entry of '{name}': {why}")))?;
         }
         write_part(&mut file, &Part::Entries(entries)).map_err(failed)?;
     }

@@ -6,8 +6,8 @@ use protocol::immortal::{Message, put_signed};
 use super::kind;
 use super::rpc::{put_incoming, put_size};
 
-/// A record with so many bytes is ended, and the next message stands in a new one. One message may be
-/// longer alone. AMBROSIA's own limit is 8 MiB, and bindings have buffers made for that.
+/// A record with so many bytes is ended, and the next message stands in a new one. One message may
+/// be longer alone. AMBROSIA's own limit is 8 MiB, and bindings have buffers made for that.
 pub const RECORD_BYTES: usize = 1 << 20;
 
 const HEADER_BYTES: usize = 24;
@@ -53,8 +53,8 @@ impl Records {
         }
     }
 
-    /// A request of the coordinator, in a record of its own: a binding may read no further in the first
-    /// record of a connection.
+    /// A request of the coordinator, in a record of its own: a binding may read no further in the
+    /// first record of a connection.
     pub(super) fn control(&mut self, kind: u8, out: &mut Vec<Bytes>) {
         self.end(out);
         let mut record = vec![0; HEADER_BYTES];

@@ -1,5 +1,5 @@
-//! RPCs in both directions: what an LB sends as messages of ours, and messages of ours as an LB reads
-//! them.
+//! RPCs in both directions: what an LB sends as messages of ours, and messages of ours as an LB
+//! reads them.
 
 use bytes::Bytes;
 use protocol::immortal::{Garbled, Message, Status, Taker, put_number, put_signed};
@@ -78,7 +78,8 @@ fn take_sequence(from: &mut Taker) -> Result<u64, Garbled> {
     Ok(from.signed("the sequence number of a call")?.cast_unsigned())
 }
 
-/// Writes a message as the LB reads it, or says false: the LB has no word for it, or no such method.
+/// Writes a message as the LB reads it, or says false: the LB has no word for it, or no such
+/// method.
 pub(super) fn put_incoming(out: &mut Vec<u8>, sender: &str, message: &Message) -> bool {
     let mut head = Vec::with_capacity(32);
     let payload = match message {
@@ -120,8 +121,8 @@ pub(super) fn put_incoming(out: &mut Vec<u8>, sender: &str, message: &Message) -
     true
 }
 
-/// The generated dispatchers of AMBROSIA pass over a method that they do not know. A number that would
-/// not even fit into the message is treated the same way, here.
+/// The generated dispatchers of AMBROSIA pass over a method that they do not know. A number that
+/// would not even fit into the message is treated the same way, here.
 fn is_method(method: i64) -> bool {
     i32::try_from(method).is_ok()
 }

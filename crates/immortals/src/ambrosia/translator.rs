@@ -1,4 +1,5 @@
-//! What each word of an LB and each frame of the core does, and all that has to be remembered for it.
+//! What each word of an LB and each frame of the core does, and all that has to be remembered for
+//! it.
 
 use std::collections::VecDeque;
 
@@ -7,22 +8,22 @@ use protocol::immortal::{
     Garbled, Hello, Message, ToNode, ToProgram, VERSION, blocks, messages, put_message,
 };
 
-use super::door::AmbrosiaOptions;
-use super::ears::Word;
+use super::decoder::Word;
 use super::kind;
+use super::options::AmbrosiaOptions;
 use super::record::Records;
 use super::rpc::Outgoing;
 
-/// Messages to one destination that follow one another go on in one SEND. It is ended when it has so
-/// many bytes.
+/// Messages to one destination that follow one another go on in one SEND. It is ended when it has
+/// so many bytes.
 pub const SEND_BYTES: usize = 256 << 10;
 
-/// So many bytes of impulses wait for the core to say PRIMARY. More are dropped: an impulse that was not
-/// logged may be lost.
+/// So many bytes of impulses wait for the core to say PRIMARY. More are dropped: an impulse that
+/// was not logged may be lost.
 pub const IMPULSE_BYTES_HELD_MAX: usize = 1 << 20;
 
-/// So many checkpoints may be asked for and not have come. One more ends the connection: the core asks
-/// for one at a time.
+/// So many checkpoints may be asked for and not have come. One more ends the connection: the core
+/// asks for one at a time.
 pub const CHECKPOINTS_AWAITED_MAX: usize = 16;
 
 /// What the program is, in the eyes of the core and in its own.
@@ -34,8 +35,8 @@ enum Role {
     Follower,
     /// The primary, and does not know it: it is told by the upgrade that it waits for.
     Upgrader,
-    /// Takes itself for the primary, and the core has not said so yet. AMBROSIA's request for the first
-    /// checkpoint, and for an upgrade, means that too.
+    /// Takes itself for the primary, and the core has not said so yet. AMBROSIA's request for the
+    /// first checkpoint, and for an upgrade, means that too.
     Believer,
     /// The primary.
     Primary,
@@ -50,8 +51,8 @@ enum Awaited {
     First,
     /// The core asked for it after this input was told.
     Asked { request: u64, input: u64 },
-    /// AMBROSIA's protocol wants it and the core does not: it is dropped. It still says that the inputs
-    /// before it are handled.
+    /// AMBROSIA's protocol wants it and the core does not: it is dropped. It still says that the
+    /// inputs before it are handled.
     Unwanted { input: u64 },
     /// It is of a state that was replaced since: it says nothing.
     Stale,
@@ -82,6 +83,63 @@ enum Upgrade {
     Tested,
 }
 
+/// The impulses of the program.
+#[derive(Debug, Default)]
+struct Impulses {
+    /// Those that came before PRIMARY: destination and message.
+    held: Vec<(String, Bytes)>,
+    held_bytes: usize,
+    /// The number of the last one.
+    last: u64,
+    lost: u64,
+}
+
+impl Impulses {
+    fn next(&mut self, destination: String, message: Bytes) -> ToNode {
+        self.last += 1;
+        ToNode::Impulse { number: self.last, destination, message }
+    }
+
+    /// Keeps one until the core says PRIMARY, if there is room.
+    fn hold(&mut self, destination: String, message: Bytes) {
+        let bytes = self.held_bytes + destination.len() + message.len();
+        if bytes > IMPULSE_BYTES_HELD_MAX {
+            self.lost += 1;
+            return;
+        }
+        self.held_bytes = bytes;
+        self.held.push((destination, message));
+    }
+
+    fn take_held(&mut self) -> Vec<(String, Bytes)> {
+        self.held_bytes = 0;
+        std::mem::take(&mut self.held)
+    }
+
+    fn drop_held(&mut self) {
+        self.lost += self.take_held().len() as u64;
+    }
+}
+
+/// The checkpoints that the LB was told to take.
+#[derive(Debug)]
+struct Checkpoints {
+    /// An initial message comes with the first one.
+    initial_awaited: bool,
+    awaited: VecDeque<Awaited>,
+    coming: Coming,
+}
+
+impl Checkpoints {
+    fn new() -> Self {
+        Self { initial_awaited: false, awaited: VecDeque::new(), coming: Coming::Nothing }
+    }
+
+    fn is_taking(&self) -> bool {
+        !self.awaited.is_empty() || !matches!(self.coming, Coming::Nothing)
+    }
+}
+
 /// See the file.
 #[derive(Debug)]
 pub(super) struct Translator {
@@ -91,16 +149,9 @@ pub(super) struct Translator {
     role: Role,
     records: Records,
     sending: Sending,
-    /// Impulses before PRIMARY: destination and message.
-    held: Vec<(String, Bytes)>,
-    held_bytes: usize,
-    /// The number of the last impulse.
-    impulses: u64,
-    impulses_lost: u64,
+    impulses: Impulses,
     inputs_ignored: u64,
-    initial_awaited: bool,
-    awaited: VecDeque<Awaited>,
-    coming: Coming,
+    checkpoints: Checkpoints,
     load: Option<Load>,
     /// The last input that was told, or that the loaded state contains.
     told: u64,
@@ -121,14 +172,9 @@ impl Translator {
             greeted: false,
             role: Role::Nobody,
             sending: Sending::default(),
-            held: Vec::new(),
-            held_bytes: 0,
-            impulses: 0,
-            impulses_lost: 0,
+            impulses: Impulses::default(),
             inputs_ignored: 0,
-            initial_awaited: false,
-            awaited: VecDeque::new(),
-            coming: Coming::Nothing,
+            checkpoints: Checkpoints::new(),
             load: None,
             told: 0,
             done: 0,
@@ -144,11 +190,11 @@ impl Translator {
     }
 
     pub(super) fn is_taking_checkpoint(&self) -> bool {
-        !self.awaited.is_empty() || !matches!(self.coming, Coming::Nothing)
+        self.checkpoints.is_taking()
     }
 
     pub(super) fn impulses_lost(&self) -> u64 {
-        self.impulses_lost
+        self.impulses.lost
     }
 
     pub(super) fn inputs_ignored(&self) -> u64 {
@@ -170,9 +216,8 @@ impl Translator {
             }));
         }
         if self.role == Role::Primary {
-            self.held_bytes = 0;
-            for (destination, message) in std::mem::take(&mut self.held) {
-                self.say_impulse(destination, message, said);
+            for (destination, message) in self.impulses.take_held() {
+                said.push(self.impulses.next(destination, message));
             }
         }
     }
@@ -192,7 +237,7 @@ impl Translator {
             Word::TakeCheckpoint => said.push(ToNode::AskCheckpoint),
             Word::Initial(payload) => return self.initial(payload, said),
             Word::Checkpoint => return self.checkpoint(said),
-            Word::Run(piece) => self.piece(piece, said),
+            Word::Chunk(piece) => self.piece(piece, said),
             Word::CheckpointEnd => self.checkpoint_end(said),
         }
         Ok(())
@@ -215,37 +260,29 @@ impl Translator {
     }
 
     fn impulse(&mut self, destination: String, message: Bytes, said: &mut Vec<ToNode>) {
-        let bytes = self.held_bytes + destination.len() + message.len();
         match self.role {
-            Role::Primary => self.say_impulse(destination, message, said),
-            Role::Believer if bytes <= IMPULSE_BYTES_HELD_MAX => {
-                self.held_bytes = bytes;
-                self.held.push((destination, message));
+            Role::Primary => said.push(self.impulses.next(destination, message)),
+            Role::Believer => self.impulses.hold(destination, message),
+            Role::Nobody | Role::Follower | Role::Upgrader | Role::Ousted => {
+                self.impulses.lost += 1;
             }
-            _ => self.impulses_lost += 1,
         }
-    }
-
-    fn say_impulse(&mut self, destination: String, message: Bytes, said: &mut Vec<ToNode>) {
-        self.impulses += 1;
-        said.push(ToNode::Impulse { number: self.impulses, destination, message });
-    }
-
-    fn drop_held_impulses(&mut self) {
-        self.impulses_lost += self.held.len() as u64;
-        self.held = Vec::new();
-        self.held_bytes = 0;
     }
 
     fn initial(&mut self, payload: Bytes, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
-        if self.initial_awaited {
-            self.initial_awaited = false;
+        if self.checkpoints.initial_awaited {
+            self.checkpoints.initial_awaited = false;
             said.push(ToNode::Initial(payload));
             return Ok(());
         }
-        // One of the bindings says it each time that it is told to take a checkpoint and become primary.
-        // A coordinator passes over all but the first.
-        if self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Unwanted { .. })) {
+        // One of the bindings says it each time that it is told to take a checkpoint and become
+        // primary. A coordinator passes over all but the first.
+        if self
+            .checkpoints
+            .awaited
+            .iter()
+            .any(|awaited| matches!(awaited, Awaited::Unwanted { .. }))
+        {
             return Ok(());
         }
         let text = "an initial message once, when the first checkpoint is asked for";
@@ -253,12 +290,12 @@ impl Translator {
     }
 
     fn checkpoint(&mut self, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
-        let Some(awaited) = self.awaited.pop_front() else {
+        let Some(awaited) = self.checkpoints.awaited.pop_front() else {
             return Err(Garbled("a checkpoint only when one was asked for".to_owned()));
         };
-        self.coming = match awaited {
+        self.checkpoints.coming = match awaited {
             Awaited::First => {
-                self.initial_awaited = false;
+                self.checkpoints.initial_awaited = false;
                 said.push(ToNode::Checkpoint { request: 0 });
                 Coming::Passed(crc32fast::Hasher::new())
             }
@@ -276,8 +313,9 @@ impl Translator {
         Ok(())
     }
 
-    /// The one place where an LB shows what it has handled: it takes a checkpoint after the inputs that
-    /// were told before the request, and its outputs stand before the checkpoint in the stream.
+    /// The one place where an LB shows what it has handled: it takes a checkpoint after the inputs
+    /// that were told before the request, and its outputs stand before the checkpoint in the
+    /// stream.
     fn is_done(&mut self, input: u64, said: &mut Vec<ToNode>) {
         if input > self.done {
             self.done = input;
@@ -286,14 +324,16 @@ impl Translator {
     }
 
     fn piece(&mut self, piece: Bytes, said: &mut Vec<ToNode>) {
-        if let Coming::Passed(crc) = &mut self.coming {
+        if let Coming::Passed(crc) = &mut self.checkpoints.coming {
             crc.update(&piece);
             said.push(ToNode::Chunk(piece));
         }
     }
 
     fn checkpoint_end(&mut self, said: &mut Vec<ToNode>) {
-        if let Coming::Passed(crc) = std::mem::replace(&mut self.coming, Coming::Nothing) {
+        if let Coming::Passed(crc) =
+            std::mem::replace(&mut self.checkpoints.coming, Coming::Nothing)
+        {
             said.push(ToNode::CheckpointEnd { crc: crc.finalize() });
         }
     }
@@ -330,9 +370,10 @@ impl Translator {
         Ok(())
     }
 
-    /// There is no word for an end, and no binding ends when its sockets do: the C# one reads zeros from
-    /// a closed socket without end, the JavaScript one notes the fact and lives on. All end at a message
-    /// of a type that does not exist. In the middle of a state it would be taken for a part of that.
+    /// There is no word for an end, and no binding ends when its sockets do: the C# one reads zeros
+    /// from a closed socket without end, the JavaScript one notes the fact and lives on. All end at
+    /// a message of a type that does not exist. In the middle of a state it would be taken for a
+    /// part of that.
     fn farewell(&mut self, out: &mut Vec<Bytes>) {
         if self.load.is_none() {
             self.records.control(kind::NONE, out);
@@ -344,10 +385,10 @@ impl Translator {
         if self.role == Role::Nobody {
             return Err(Garbled("GENESIS or LOAD first".to_owned()));
         }
-        if self.awaited.len() >= CHECKPOINTS_AWAITED_MAX {
+        if self.checkpoints.awaited.len() >= CHECKPOINTS_AWAITED_MAX {
             return Err(Garbled(format!("at most {CHECKPOINTS_AWAITED_MAX} checkpoints to come")));
         }
-        self.awaited.push_back(awaited);
+        self.checkpoints.awaited.push_back(awaited);
         self.records.control(kind, out);
         Ok(())
     }
@@ -357,14 +398,14 @@ impl Translator {
             return Err(Garbled("GENESIS once, and first".to_owned()));
         }
         self.role = Role::Believer;
-        self.initial_awaited = true;
+        self.checkpoints.initial_awaited = true;
         self.ask(kind::TAKE_BECOMING_PRIMARY_CHECKPOINT, Awaited::First, out)
     }
 
     fn load(&mut self, input: u64, bytes: u64, out: &mut Vec<Bytes>) {
         self.role = Role::Follower;
-        self.drop_held_impulses();
-        self.awaited.iter_mut().for_each(|awaited| *awaited = Awaited::Stale);
+        self.impulses.drop_held();
+        self.checkpoints.awaited.iter_mut().for_each(|awaited| *awaited = Awaited::Stale);
         self.told = input;
         self.done = input;
         self.load = Some(Load { bytes, crc: crc32fast::Hasher::new() });
@@ -384,8 +425,8 @@ impl Translator {
         Ok(())
     }
 
-    /// An LB cannot check what it has loaded. When it is wrong, the connection has to end before the
-    /// program does something with it.
+    /// An LB cannot check what it has loaded. When it is wrong, the connection has to end before
+    /// the program does something with it.
     fn load_end(&mut self, crc: u32, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
         let Some(load) = self.load.take() else { return Err(Garbled::expected("LOAD first")) };
         if load.bytes > 0 {
@@ -453,8 +494,8 @@ impl Translator {
     fn primary(&mut self, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
         match self.role {
             Role::Nobody => Err(Garbled("GENESIS or LOAD first".to_owned())),
-            // The JavaScript binding takes an upgrade only while it replays, and the upgrade tells it
-            // that it is the primary. Until then it handles inputs, and starts no impulses.
+            // The JavaScript binding takes an upgrade only while it replays, and the upgrade tells
+            // it that it is the primary. Until then it handles inputs, and starts no impulses.
             Role::Follower if self.upgrade == Upgrade::InLog => {
                 self.role = Role::Upgrader;
                 Ok(())
@@ -482,7 +523,7 @@ impl Translator {
     }
 
     fn standby(&mut self) {
-        self.drop_held_impulses();
+        self.impulses.drop_held();
         self.role = match self.role {
             Role::Nobody => Role::Nobody,
             Role::Follower | Role::Upgrader => Role::Follower,
@@ -528,8 +569,8 @@ impl Sending {
 fn name(bytes: &Bytes) -> Result<String, Garbled> {
     match std::str::from_utf8(bytes) {
         Ok(name) => Ok(name.to_owned()),
-        // The JavaScript binding counts UTF-16 units where it should count bytes: with a name outside
-        // ASCII, what it sends is cut in the wrong place.
+        // The JavaScript binding counts UTF-16 units where it should count bytes: with a name
+        // outside ASCII, what it sends is cut in the wrong place.
         Err(_) => Err(Garbled::expected("the name of an instance in UTF-8")),
     }
 }

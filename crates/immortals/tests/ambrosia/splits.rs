@@ -120,7 +120,8 @@ fn damage_is_said_alike_for_each_split() {
     }
 }
 
-/// Each piece is copied once; if all that has come were copied with each piece, this would take a minute.
+/// Each piece is copied once; if all that has come were copied with each piece, this would take a
+/// minute.
 #[test]
 fn a_long_message_in_small_pieces_comes_whole() {
     let mut door = busy_door();

@@ -138,8 +138,8 @@ fn frames_without_a_word_of_ambrosia_give_no_bytes() {
     assert!(!door.is_ousted(), "it never took itself for the primary");
 }
 
-/// Neither the C# nor the JavaScript binding ends when its sockets are closed. Both do when they read a
-/// message of a type that they do not know.
+/// Neither the C# nor the JavaScript binding ends when its sockets are closed. Both do when they
+/// read a message of a type that they do not know.
 #[test]
 fn an_error_is_a_message_that_ends_the_program() {
     let error = ToProgram::Error { code: "STOPPING".to_owned(), text: String::new() };
@@ -174,8 +174,8 @@ fn becoming_primary_is_told_once() {
     }
 }
 
-/// AMBROSIA's standalone coordinator takes a checkpoint when it becomes primary; ours takes them when it
-/// likes.
+/// AMBROSIA's standalone coordinator takes a checkpoint when it becomes primary; ours takes them
+/// when it likes.
 #[test]
 fn the_checkpoint_of_becoming_primary_is_dropped() {
     let mut door = loaded_door(options(), 9);

@@ -239,8 +239,8 @@ pub(crate) fn an_impulse(
     ToNode::Impulse { number, destination: destination.to_owned(), message: message.into() }
 }
 
-/// What was said, with neighbouring SENDs to one destination and neighbouring pieces of a checkpoint
-/// joined: how far they are joined is free.
+/// What was said, with neighbouring SENDs to one destination and neighbouring pieces of a
+/// checkpoint joined: how far they are joined is free.
 pub(crate) fn joined(said: Vec<ToNode>) -> Vec<ToNode> {
     let mut whole: Vec<ToNode> = Vec::new();
     for frame in said {

@@ -1,4 +1,5 @@
-//! What is remembered of senders: where the memory of a majority was lost, and when senders are gone.
+//! What is remembered of senders: where the memory of a majority was lost, and when senders are
+//! gone.
 
 use std::collections::VecDeque;
 

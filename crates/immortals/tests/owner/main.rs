@@ -1,11 +1,15 @@
-//! One owner alone, its log a list: what it does with what others send, with its clock, with impulses that
-//! find no room, and with upgrades.
+//! One owner alone, its log a list: what it does with what others send, with its clock, with
+//! impulses that find no room, and with upgrades.
 
+mod entries;
+mod genesis;
 mod lost;
 mod quiet;
 mod shelf;
 mod upgrades;
+mod wakes;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
@@ -39,10 +43,13 @@ struct Log {
     ahead: u64,
     /// Who has that name, if it is not [`THEIRS`] any more.
     theirs: Option<GroupId>,
+    /// How often it was read.
+    reads: Cell<usize>,
 }
 
 impl Entries for Log {
     fn after(&self, position: Position, _bytes_max: usize) -> Vec<(Position, Term, Bytes)> {
+        self.reads.set(self.reads.get() + 1);
         // The first one is at position 1.
         let skipped = usize::try_from(position.0).expect(GOOD);
         self.entries.iter().skip(skipped).cloned().collect()
@@ -89,8 +96,13 @@ struct Owner {
     is_slow_to_upgrade: bool,
     /// What is proposed is not committed, but waits here.
     waiting: Option<VecDeque<Bytes>>,
+    /// What is proposed and is committed at once.
+    proposed: VecDeque<Bytes>,
+    is_committing: bool,
     /// It gives no state before it is told to.
     is_slow_to_give: bool,
+    /// Its state.
+    state: Vec<u8>,
     /// What is told of the checksum of its states, beside the truth.
     lie: u32,
     /// To other replicas.
@@ -157,7 +169,10 @@ impl Owner {
             is_frail: false,
             is_slow_to_upgrade: false,
             waiting: None,
+            proposed: VecDeque::new(),
+            is_committing: false,
             is_slow_to_give: false,
+            state: Vec::new(),
             lie: 0,
             handed: Vec::new(),
             heirs: Vec::new(),
@@ -230,7 +245,7 @@ impl Owner {
             match output {
                 Output::Propose(entry) => match &mut self.waiting {
                     Some(waiting) => waiting.push_back(entry),
-                    None => said.extend(self.commit(entry)),
+                    None => self.proposed.push_back(entry),
                 },
                 Output::Write { bytes, program } if program == self.program => {
                     bytes.iter().for_each(|piece| self.told.extend_from_slice(piece));
@@ -243,6 +258,13 @@ impl Owner {
                 }
                 _ => {}
             }
+        }
+        // In the order in which they were proposed, also those that are proposed meanwhile.
+        if !std::mem::replace(&mut self.is_committing, true) {
+            while let Some(entry) = self.proposed.pop_front() {
+                said.extend(self.commit(entry));
+            }
+            self.is_committing = false;
         }
         while let Some(frame) = split_frame(&mut self.told, 32 << 20).expect(GOOD) {
             let answer = self.hear(ToProgram::read(frame).expect(GOOD));
@@ -316,10 +338,17 @@ impl Owner {
         answer
     }
 
-    /// It has none.
     fn give_state(&mut self, request: u64, answer: &mut Vec<u8>) {
         ToNode::Checkpoint { request }.put(answer);
-        ToNode::CheckpointEnd { crc: self.lie }.put(answer);
+        for chunk in self.state.chunks(256 << 10) {
+            ToNode::Chunk(Bytes::copy_from_slice(chunk)).put(answer);
+        }
+        let crc = crc32fast::hash(&self.state) ^ self.lie;
+        ToNode::CheckpointEnd { crc }.put(answer);
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        self.instance.next_wake(self.lead.as_ref())
     }
 
     fn says(&mut self, frame: &ToNode) -> Vec<Between> {
@@ -379,7 +408,8 @@ impl Owner {
         std::mem::take(&mut self.heard).into_iter().filter(quiet).collect()
     }
 
-    /// So much for the other instance that it is told no more before some of it is confirmed: 18 messages.
+    /// So much for the other instance that it is told no more before some of it is confirmed: 18
+    /// messages.
     fn says_too_much(&mut self) {
         let mut bytes = Vec::new();
         let payload = Bytes::from(vec![7; 15 << 20]);
@@ -565,8 +595,8 @@ fn a_state_whose_checksum_is_wrong_is_not_taken_and_its_program_is_let_go() {
     assert_eq!(owner.instance.status().base_input, 2);
 }
 
-/// An owner takes a checkpoint that is handed on to another replica, whose log is the same. `damage` may
-/// change what is handed.
+/// An owner takes a checkpoint that is handed on to another replica, whose log is the same.
+/// `damage` may change what is handed.
 fn handed_on(mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
     let mut owner = Owner::replica(1, &[1, 2]);
     owner.leads(TERM);

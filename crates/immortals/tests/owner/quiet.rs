@@ -27,8 +27,8 @@ pub(super) fn checkpoint() -> Vec<u8> {
 }
 
 impl Owner {
-    /// A program of AMBROSIA's, in the place of its own. What that is told is not for the program of the
-    /// owner.
+    /// A program of AMBROSIA's, in the place of its own. What that is told is not for the program
+    /// of the owner.
     pub(super) fn attach_ambrosias(&mut self, number: u64, upgrade_to: u64) -> u64 {
         self.step(Input::Detached { program: self.program });
         let (instance, active_active) = ("ours".to_owned(), true);
@@ -54,7 +54,8 @@ impl Owner {
     }
 }
 
-/// An owner with a program of AMBROSIA's that was asked for a checkpoint, and has written all of it.
+/// An owner with a program of AMBROSIA's that was asked for a checkpoint, and has written all of
+/// it.
 struct Taken {
     owner: Owner,
     program: u64,

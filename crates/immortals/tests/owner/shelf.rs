@@ -200,8 +200,8 @@ fn what_is_confirmed_while_a_checkpoint_is_given_is_still_in_it() {
     assert_eq!(owner.is_heard(0), (1..=100).collect::<Vec<_>>());
 }
 
-/// Takes a checkpoint and gives it to the other replica, which has said so many itself and is behind in its
-/// log until it has the whole. The replica, and how many cells it asked for.
+/// Takes a checkpoint and gives it to the other replica, which has said so many itself and is
+/// behind in its log until it has the whole. The replica, and how many cells it asked for.
 fn handed_over(said_there: u64, more: u64, damage: impl Fn(&mut Peer)) -> (Owner, usize) {
     let mut owner = Owner::bounded_owner(LIMITS);
     let mut other = Owner::bounded(2, &[1, 2], LIMITS);

@@ -313,7 +313,7 @@ impl World {
             Event::Peer { to, from, message } => self.input(to, Input::Peer { from, message }),
             Event::Between { to, from, message } => self.between(to, from, message),
             Event::Moved { at, group } => {
-                self.input(at, Input::OwnerChanged { group: group_id(group) })
+                self.input(at, Input::OwnerChanged { group: group_id(group) });
             }
             Event::HandOver { group, term, to } => {
                 self.hand_over(group, term, to);

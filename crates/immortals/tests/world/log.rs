@@ -1,10 +1,10 @@
-//! A fake consensus: one log that all replicas of a group share, an owner in each term, and what has
-//! been promised to nobody yet.
+//! A fake consensus: one log that all replicas of a group share, an owner in each term, and what
+//! has been promised to nobody yet.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use immortals::{Entries, Entry, InputState, Standing};
+use immortals::{Entries, IndexedEntry, InputState, Standing};
 use protocol::immortal::{Message, SourceKind, blocks, messages};
 use protocol::{GroupId, Position, Term};
 
@@ -31,13 +31,8 @@ impl Log {
     pub(crate) fn commit(&mut self) -> bool {
         let Some(bytes) = self.proposals.pop_front() else { return false };
         self.entries.push((Term(self.term), Some(bytes.clone())));
-        let entry = Entry::decode(bytes).expect("what is proposed can be read");
-        let logged = self.ledger.log(&entry).expect("what is proposed has good blocks");
-        if let Entry::Inputs(inputs) = &entry {
-            let offered: u64 =
-                blocks(inputs.blocks.clone()).map(|block| block.unwrap().head.count).sum();
-            assert_eq!(offered, logged.count, "a block does not fit: {inputs:?}");
-        }
+        let entry = IndexedEntry::read(bytes).expect("what is proposed can be read");
+        let logged = self.ledger.log(&entry).expect("what is proposed fits");
         let mut number = logged.first;
         for block in blocks(logged.blocks) {
             let block = block.expect("a good block");

@@ -1,5 +1,5 @@
-//! What the scripted programs do: a deterministic state machine that talks a lot, and notices itself
-//! when an input comes twice, too early or not at all.
+//! What the scripted programs do: a deterministic state machine that talks a lot, and notices
+//! itself when an input comes twice, too early or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,0 +1,315 @@
+//! What the program sends to other instances, on its way: one flow to each destination, with a
+//! window of its own, so that a destination that is away holds up no other.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use protocol::GroupId;
+use protocol::immortal::Garbled;
+
+use crate::lead::log_queue::ImpulseNumber;
+use crate::output::output_state::DESTINATIONS_MAX;
+use crate::output::stream::{Stream, copied_if_short};
+
+/// How many bytes may be on their way to a destination without being confirmed.
+pub(crate) const WINDOW_BYTES: usize = 4 << 20;
+
+/// A destination that does not answer is asked again after this long, in microseconds.
+const ASK_AGAIN_MICROS: u64 = 300_000;
+
+/// Messages are sent again from the same number at most this often, in microseconds.
+const RESEND_MICROS: u64 = 50_000;
+
+/// How many bytes of impulses may wait for one destination. More are refused.
+pub(crate) const IMPULSE_BYTES_MAX: usize = 4 << 20;
+
+/// How many bytes of impulses may wait for all destinations together. More are refused.
+pub(crate) const IMPULSE_BYTES_ALL_MAX: usize = 64 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FlowKind {
+    Stream,
+    Impulses,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FlowId {
+    pub(crate) destination: String,
+    pub(crate) kind: FlowKind,
+}
+
+impl FlowId {
+    pub(crate) fn stream(destination: &str) -> Self {
+        Self { destination: destination.to_owned(), kind: FlowKind::Stream }
+    }
+
+    pub(crate) fn impulses(destination: &str) -> Self {
+        Self { destination: destination.to_owned(), kind: FlowKind::Impulses }
+    }
+}
+
+/// How a destination stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The destination is to be asked how far it is.
+    Unknown,
+    Asked {
+        at: u64,
+    },
+    /// Messages go out from this number on.
+    Open {
+        next: u64,
+    },
+}
+
+/// The way to one destination.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) progress: Progress,
+    /// What is on its way: the last number of each run, and its bytes.
+    sent: VecDeque<(u64, usize)>,
+    sent_bytes: usize,
+    /// When the destination last said something.
+    heard: u64,
+    /// From where messages were last sent again, and when.
+    resent: (u64, u64),
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            progress: Progress::Unknown,
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            heard: 0,
+            resent: (0, 0),
+        }
+    }
+}
+
+impl Flow {
+    pub(crate) fn has_room(&self) -> bool {
+        self.sent_bytes < WINDOW_BYTES
+    }
+
+    pub(crate) fn sent(&mut self, last: u64, bytes: usize) {
+        self.sent.push_back((last, bytes));
+        self.sent_bytes += bytes;
+    }
+
+    /// The destination has said how far it is.
+    pub(crate) fn acked(&mut self, logged: u64, resend_from: Option<u64>, now: u64) {
+        self.heard = now;
+        if let Some(next) = resend_from {
+            self.resend(next, now);
+        }
+        while let Some((_, bytes)) = self.sent.pop_front_if(|(last, _)| *last <= logged) {
+            self.sent_bytes -= bytes;
+        }
+    }
+
+    /// The destination wants all from there on. It says so for each message that came too early:
+    /// once is enough, and if that is lost, too, the destination is asked when it is silent.
+    fn resend(&mut self, next: u64, now: u64) {
+        let (former, at) = self.resent;
+        let is_open = matches!(self.progress, Progress::Open { .. });
+        if is_open && former == next && now.saturating_sub(at) < RESEND_MICROS {
+            return;
+        }
+        self.resent = (next, now);
+        self.begin_anew(Progress::Open { next });
+        // What the destination has and has not logged is on its way, too: it must say so some day.
+        self.sent.push_back((next.saturating_sub(1), 0));
+    }
+
+    pub(crate) fn begin_anew(&mut self, progress: Progress) {
+        self.progress = progress;
+        self.sent.clear();
+        self.sent_bytes = 0;
+    }
+
+    /// An answer is waited for, for too long.
+    fn is_silent(&self, now: u64) -> bool {
+        let is_long = |since: u64| now.saturating_sub(since) > ASK_AGAIN_MICROS;
+        match self.progress {
+            Progress::Unknown => true,
+            Progress::Asked { at } => is_long(at),
+            Progress::Open { .. } => !self.sent.is_empty() && is_long(self.heard),
+        }
+    }
+}
+
+/// Impulses that wait for one destination.
+#[derive(Debug, Default)]
+struct WaitingImpulses {
+    stream: Stream,
+    /// One for each message that is kept.
+    numbers: VecDeque<ImpulseNumber>,
+}
+
+/// Impulses to other instances, numbered within this ownership.
+#[derive(Debug)]
+pub(crate) struct Impulses {
+    /// Names this ownership to the destinations. Higher than those of all ownerships before.
+    pub(crate) session: u64,
+    waiting: BTreeMap<String, WaitingImpulses>,
+    bytes: usize,
+}
+
+impl Impulses {
+    pub(crate) fn new(session: u64) -> Self {
+        Self { session, waiting: BTreeMap::new(), bytes: 0 }
+    }
+
+    pub(crate) fn stream(&self, destination: &str) -> Option<&Stream> {
+        self.waiting.get(destination).map(|waiting| &waiting.stream)
+    }
+
+    /// How many bytes of impulses there is room for on the way to a destination.
+    pub(crate) fn room(&self, destination: &str) -> usize {
+        let kept = self.stream(destination).map_or(0, |stream| stream.kept_bytes);
+        let all = IMPULSE_BYTES_ALL_MAX.saturating_sub(self.bytes);
+        all.min(IMPULSE_BYTES_MAX.saturating_sub(kept))
+    }
+
+    /// Keeps an impulse. False when there is no room for it.
+    pub(crate) fn keep(&mut self, id: ImpulseNumber, destination: &str, message: Bytes) -> bool {
+        let bytes = message.len();
+        let is_new = !self.waiting.contains_key(destination);
+        if self.bytes + bytes > IMPULSE_BYTES_ALL_MAX
+            || is_new && self.waiting.len() >= DESTINATIONS_MAX
+        {
+            return false;
+        }
+        let waiting = self.waiting.entry(destination.to_owned()).or_default();
+        let message = copied_if_short(message);
+        if waiting.stream.kept_bytes > IMPULSE_BYTES_MAX
+            || waiting.stream.keep(1, message, usize::MAX).is_err()
+        {
+            return false;
+        }
+        self.bytes += bytes;
+        waiting.numbers.push_back(id);
+        true
+    }
+
+    /// The impulses to a destination are logged there up to a number. The result names them.
+    ///
+    /// # Errors
+    /// Never for impulses that were kept.
+    pub(crate) fn confirm(
+        &mut self,
+        destination: &str,
+        up_to: u64,
+    ) -> Result<Vec<ImpulseNumber>, Garbled> {
+        let Some(waiting) = self.waiting.get_mut(destination) else { return Ok(Vec::new()) };
+        let before = waiting.stream.confirmed;
+        if up_to <= before {
+            return Ok(Vec::new());
+        }
+        self.bytes -= waiting.stream.confirm(up_to, &mut Vec::new())?;
+        let count = usize::try_from(up_to - before).unwrap_or(usize::MAX);
+        Ok(waiting.numbers.drain(..count.min(waiting.numbers.len())).collect())
+    }
+
+    /// The destinations for which impulses wait.
+    fn destinations(&self) -> impl Iterator<Item = &String> {
+        let waiting = self.waiting.iter().filter(|(_, waiting)| !waiting.stream.kept.is_empty());
+        waiting.map(|(name, _)| name)
+    }
+
+    pub(crate) fn into_numbers(self) -> impl Iterator<Item = ImpulseNumber> {
+        self.waiting.into_values().flat_map(|waiting| waiting.numbers)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    flows: BTreeMap<FlowId, Flow>,
+    /// The destination that a group was when something was last sent to it.
+    by_group: BTreeMap<(GroupId, FlowKind), String>,
+    /// Destinations to which there may be something to send.
+    touched: BTreeSet<FlowId>,
+    pub(crate) impulses: Impulses,
+    /// When destinations that are silent, or were not there, are to be looked at.
+    pub(crate) wake: Option<u64>,
+}
+
+impl Outbound {
+    pub(crate) fn new(session: u64) -> Self {
+        Self {
+            flows: BTreeMap::new(),
+            by_group: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            impulses: Impulses::new(session),
+            wake: None,
+        }
+    }
+
+    pub(crate) fn destinations(&self) -> impl Iterator<Item = &str> {
+        self.flows.keys().map(|id| id.destination.as_str())
+    }
+
+    pub(crate) fn touch(&mut self, id: FlowId) {
+        self.touched.insert(id);
+    }
+
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<FlowId> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// The flow to a destination that is that group now.
+    pub(crate) fn flow(&mut self, id: &FlowId, group: GroupId) -> &mut Flow {
+        if !self.flows.contains_key(id) {
+            self.flows.insert(id.clone(), Flow::default());
+        }
+        let key = (group, id.kind);
+        if self.by_group.get(&key).is_none_or(|name| *name != id.destination) {
+            self.by_group.insert(key, id.destination.clone());
+        }
+        self.flows.get_mut(id).expect("it was just made sure")
+    }
+
+    /// The flow to which a group answers.
+    pub(crate) fn flow_of(
+        &mut self,
+        group: GroupId,
+        kind: FlowKind,
+    ) -> Option<(FlowId, &mut Flow)> {
+        let destination = self.by_group.get(&(group, kind))?.clone();
+        let id = FlowId { destination, kind };
+        let flow = self.flows.get_mut(&id)?;
+        Some((id, flow))
+    }
+
+    /// There is something to look at later, if no answer comes before.
+    pub(crate) fn look_later(&mut self, now: u64) {
+        let at = now.saturating_add(ASK_AGAIN_MICROS + 1);
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Destinations may have confirmed something while there was no program that had sent it: they
+    /// are asked anew.
+    pub(crate) fn forget_streams(&mut self) {
+        self.flows.retain(|id, _| id.kind == FlowKind::Impulses);
+    }
+
+    /// Begins the flows anew that a condition names, and touches them.
+    pub(crate) fn ask_anew(&mut self, which: impl Fn(&FlowId, &Flow) -> bool) {
+        for (id, flow) in &mut self.flows {
+            if which(id, flow) {
+                flow.begin_anew(Progress::Unknown);
+                self.touched.insert(id.clone());
+            }
+        }
+    }
+
+    /// Asks those again that do not answer, and looks again at impulses whose destination was not
+    /// there.
+    pub(crate) fn retry(&mut self, now: u64) {
+        self.wake = None;
+        self.ask_anew(|_, flow| flow.is_silent(now));
+        let impulses = self.impulses.destinations().map(|name| FlowId::impulses(name));
+        self.touched.extend(impulses);
+    }
+}

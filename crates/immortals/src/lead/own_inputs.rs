@@ -1,0 +1,37 @@
+//! What the owner and its program put into their own log: START, timers, results, messages of the
+//! program to itself.
+
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+pub(crate) struct OwnInputs {
+    /// START is on its way into the log.
+    pub(crate) has_started: bool,
+    /// The next of the program's messages to itself. All before it are on their way, also those of
+    /// a program that is gone.
+    pub(crate) next_to_self: u64,
+    /// Timers and results that this owner has put on their way into the log, and as which input
+    /// they came there. They are remembered until the program is told: only then its output state
+    /// knows.
+    resolved: BTreeMap<u64, Option<u64>>,
+}
+
+impl OwnInputs {
+    pub(crate) fn is_resolved(&self, id: u64) -> bool {
+        self.resolved.contains_key(&id)
+    }
+
+    pub(crate) fn resolve(&mut self, id: u64) {
+        self.resolved.insert(id, None);
+    }
+
+    /// It is in the log, as that input.
+    pub(crate) fn landed(&mut self, id: u64, input: u64) {
+        self.resolved.insert(id, Some(input));
+    }
+
+    /// The program was told all inputs up to this one.
+    pub(crate) fn told(&mut self, told: u64) {
+        self.resolved.retain(|_, input| input.is_none_or(|input| told < input));
+    }
+}

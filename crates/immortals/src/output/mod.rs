@@ -1,0 +1,6 @@
+//! What the program has sent, and where it is kept until its receivers confirm it.
+
+pub(crate) mod awaits;
+pub(crate) mod output_state;
+pub(crate) mod spill;
+pub(crate) mod stream;
