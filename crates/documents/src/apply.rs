@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use protocol::{Document, Moment, Source, Term};
+use protocol::{Moment, Source, Term};
 use storage::{Applied, Batch, Reader, StateStore, StoreError};
 
 use crate::cache::Head;
@@ -238,9 +238,4 @@ fn time_of(command: &Command) -> Option<Moment> {
         Command::Expire { at, .. } => Some(*at),
         Command::Fence(_) | Command::Noop => None,
     }
-}
-
-/// The record of a head's document, as it lies among the retained versions.
-pub(crate) fn plain(document: &Document) -> Record<'_> {
-    Record::of(document, document.version, false)
 }

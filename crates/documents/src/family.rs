@@ -75,19 +75,6 @@ pub(crate) fn split_time(rest: &[u8]) -> Option<(u64, &str)> {
     Some((u64::from_be_bytes(*at), std::str::from_utf8(name).ok()?))
 }
 
-/// The least key after all those that begin with `prefix`.
-pub(crate) fn after_all_with(prefix: &[u8]) -> Vec<u8> {
-    let mut key = prefix.to_vec();
-    while let Some(last) = key.pop() {
-        if let Some(next) = last.checked_add(1) {
-            key.push(next);
-            return key;
-        }
-    }
-    // Nothing here begins with 0xff: families are below it, and so are tags.
-    vec![0xff; prefix.len() + 1]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,11 +89,5 @@ mod tests {
     fn a_time_can_be_taken_off_again() {
         assert_eq!(split_time(&time_rest(7, "/a")), Some((7, "/a")));
         assert_eq!(split_time(&[0; 7]), None);
-    }
-
-    #[test]
-    fn the_least_key_after_a_prefix_carries_over() {
-        assert_eq!(after_all_with(&[1, 0xff]), [2]);
-        assert_eq!(after_all_with(&[1, 2]), [1, 3]);
     }
 }

@@ -4,18 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use protocol::Moment;
+use query::{
+    KIND_FIELD, Leaf, Leaves, NumberKey, PATH_BYTES_MAX, UPDATED_FIELD, is_built_in, walk,
+};
 use serde_json::Number;
 use storage::{Batch, Reader, Space, StoreError};
 
-use crate::constraint::{KIND_FIELD, UPDATED_FIELD, is_built_in};
+use crate::bounds::Bounds;
 use crate::family;
-use crate::index::Bounds;
-use crate::leaves::{Leaves, walk};
-use crate::ordered::{Leaf, NumberKey};
 use crate::record::Record;
-
-/// The longest path of a field in the index, and the longest that a query can name.
-pub(crate) const PATH_BYTES_MAX: usize = 512;
 
 /// Not a field: the documents that are not wholly in the index.
 pub(crate) const OVERFULL: u16 = 0;

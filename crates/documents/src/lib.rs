@@ -5,30 +5,23 @@
 //! bytes on every replica. Beside these it keeps a derived index of the latest versions, which
 //! follows in steps, is part of no snapshot, and may be thrown away and made again at any time.
 //!
-//! Queries are compiled once ([`CompiledQuery`]), run in every partition, and merged ([`merge`]).
+//! A query, compiled by the crate `query`, is run here: a way to its hits is chosen from what the
+//! index has (`plan`), and the documents on that way are looked at in steps (`search`).
 
 mod answers;
 mod apply;
+mod bounds;
 mod cache;
 mod command;
-mod compiled;
-mod constraint;
-mod evaluate;
 mod family;
 mod fields;
-mod filter;
 mod index;
-mod leaves;
-mod listing;
+mod indexing;
 mod names;
-mod ordered;
-mod page;
 mod partition;
 mod plan;
-mod predicate;
 mod record;
 mod search;
-mod specification;
 #[cfg(test)]
 mod tests;
 
@@ -36,9 +29,5 @@ pub use command::{
     AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, RequestKey, Retention, USER_KEY_HOURS,
     Write,
 };
-pub use compiled::CompiledQuery;
-pub use listing::{FactoryListing, factory_query, factory_specification};
-pub use page::{Cursor, Hit, Page, merge};
 pub use partition::Partition;
 pub use search::Search;
-pub use specification::parse_specification;

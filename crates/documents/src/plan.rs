@@ -7,14 +7,14 @@
 
 use std::ops::ControlFlow;
 
+use query::{
+    Atom, CompiledQuery, Constraint, Cursor, KIND_FIELD, LinkRange, Scope, Sort, UPDATED_FIELD,
+    after_all_with, encoded_bytes, is_built_in,
+};
 use storage::{Reader, StoreError};
 
-use crate::compiled::{CompiledQuery, Scope, Sort};
-use crate::constraint::{Atom, Constraint, KIND_FIELD, UPDATED_FIELD, is_built_in};
-use crate::family::{self, after_all_with};
+use crate::family;
 use crate::fields::OVERFULL;
-use crate::ordered::encoded_bytes;
-use crate::page::Cursor;
 use crate::partition::Partition;
 
 /// Where the documents are that are looked at next.
@@ -71,43 +71,6 @@ pub(crate) struct Sorted {
     pub(crate) below: Option<Vec<u8>>,
     /// The number of the field.
     pub(crate) field: u16,
-}
-
-/// The links that can be hits at all: from the first, up to before the last.
-#[derive(Clone, Debug)]
-pub(crate) struct LinkRange {
-    pub(crate) from: Vec<u8>,
-    pub(crate) to: Option<Vec<u8>>,
-}
-
-impl LinkRange {
-    fn of(query: &CompiledQuery) -> Self {
-        let mut range = Self { from: Vec::new(), to: None };
-        for prefix in query.constraints.iter().filter_map(Constraint::link_prefix) {
-            let prefix = prefix.as_bytes();
-            if prefix > range.from.as_slice() {
-                range.from = prefix.to_vec();
-            }
-            let to = after_all_with(prefix);
-            if !prefix.is_empty() && range.to.as_ref().is_none_or(|known| to < *known) {
-                range.to = Some(to);
-            }
-        }
-        range
-    }
-
-    /// Without what is before that link.
-    fn starting(mut self, link: &str) -> Self {
-        if link.as_bytes() > self.from.as_slice() {
-            self.from = link.as_bytes().to_vec();
-        }
-        self
-    }
-
-    pub(crate) fn has(&self, link: &str) -> bool {
-        let link = link.as_bytes();
-        link >= self.from.as_slice() && self.to.as_ref().is_none_or(|to| link < to.as_slice())
-    }
 }
 
 /// A constraint as it is found in this partition's index.
@@ -175,11 +138,11 @@ impl Partition {
     ) -> Result<Plan, StoreError> {
         let mut range = LinkRange::of(query);
         let sources = self.sources(store, query, &range)?;
-        if let Some(sort) = query.sort.as_ref().filter(|_| !query.is_count && !only_missing) {
+        if let Some(sort) = query.sort().filter(|_| !query.is_count() && !only_missing) {
             // After the documents with a value come those without.
             let is_behind = after.is_some_and(|after| sort.value(&after.sort_key).is_none());
             // The postings are those of the latest versions.
-            let may_stream = sources.may_stream && query.scope != Scope::AllVersions;
+            let may_stream = sources.may_stream && query.scope() != Scope::AllVersions;
             return match self.sort_field(sort).filter(|_| may_stream) {
                 Some(field) if field.is_none() || is_behind => {
                     self.plan(store, query, after, limit, true)
@@ -192,7 +155,7 @@ impl Partition {
             };
         }
         // Among documents with no value to sort by, a cursor with one is not a place.
-        let is_place = |after: &&Cursor| match &query.sort {
+        let is_place = |after: &&Cursor| match query.sort() {
             None => true,
             Some(sort) => sort.value(&after.sort_key).is_none(),
         };
@@ -234,8 +197,8 @@ impl Partition {
         sources: &Sources,
         range: &LinkRange,
     ) -> Result<Way, StoreError> {
-        let is_of_heads = query.scope != Scope::AllVersions;
-        if query.is_count && query.is_exact && is_of_heads && sources.is_whole {
+        let is_of_heads = query.scope() != Scope::AllVersions;
+        if query.is_count() && query.is_exact() && is_of_heads && sources.is_whole {
             let streams: Option<Vec<&List>> = sources.each.iter().map(Source::stream).collect();
             if let Some(lists) = streams.filter(|lists| sources.may_stream && !lists.is_empty()) {
                 return self.counted(store, lists, range);
@@ -245,7 +208,7 @@ impl Partition {
         if stream.is_some() && sources.each.len() == 1 {
             return Ok(sources.stream_or_heads(range));
         }
-        let is_page = stream.is_some() && !query.is_count;
+        let is_page = stream.is_some() && !query.is_count();
         let max = if is_page { self.index.bounds.listed[1] } else { usize::MAX };
         Ok(match self.shortest(store, sources, range, max)? {
             Some(links) => Way::Links(links),
@@ -286,12 +249,12 @@ impl Partition {
             link_at,
         };
         also.push(whole(family::POSTING, OVERFULL.to_be_bytes().to_vec(), LinkAt::Byte(2)));
-        if query.scope != Scope::Live {
+        if query.scope() != Scope::Live {
             // Tombstones are listed by their kind only.
             let kind = self.index.fields.number(KIND_FIELD).expect("every index has kinds");
             also.push(whole(family::DEAD, kind.to_be_bytes().to_vec(), LinkAt::AfterValue));
         }
-        if query.scope == Scope::AllVersions {
+        if query.scope() == Scope::AllVersions {
             also.push(List {
                 family: family::KIND_CHANGED,
                 from: range.from.clone(),
@@ -310,11 +273,11 @@ impl Partition {
             is_whole: true,
             may_stream: is_indexed && present.is_empty(),
         };
-        for constraint in query.constraints.iter().filter(|it| it.link_prefix().is_none()) {
+        for constraint in query.constraints().iter().filter(|it| it.link_prefix().is_none()) {
             let is_of_links = constraint.atoms.iter().all(|atom| matches!(atom, Atom::Link(_)));
             let may_be_used = is_of_links
                 || is_indexed
-                    && (query.scope != Scope::AllVersions || constraint.holds_for_all_versions());
+                    && (query.scope() != Scope::AllVersions || constraint.holds_for_all_versions());
             match self.source(store, constraint)?.filter(|_| may_be_used) {
                 Some(mut source) => {
                     if !is_of_links {

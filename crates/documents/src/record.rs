@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use protocol::{Action, Body, Document, Epoch, Moment, Term};
+use query::Candidate;
 use serde::Deserialize;
 use serde::de::value::{BytesDeserializer, Error};
 use storage::StoreError;
@@ -45,6 +46,26 @@ impl<'a> Record<'a> {
             body: document.body.as_bytes(),
             oldest,
             task,
+        }
+    }
+
+    /// The record of a head's document, as it lies among the retained versions.
+    pub(crate) fn plain(document: &'a Document) -> Self {
+        Self::of(document, document.version, false)
+    }
+
+    /// As a query sees it.
+    pub(crate) fn candidate(&self, link: &'a str) -> Candidate<'a> {
+        Candidate {
+            link,
+            version: self.version,
+            epoch: self.epoch,
+            kind: self.kind,
+            action: self.action,
+            updated: self.updated,
+            expires: self.expires,
+            owner: self.owner,
+            body: self.body,
         }
     }
 

@@ -9,13 +9,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use protocol::Moment;
+use query::{CompiledQuery, Cursor, Hit, Page, Scope, after_all_with, encoded_bytes, is_missing};
 use storage::{Reader, StoreError};
 
-use crate::compiled::{CompiledQuery, Scope};
-use crate::evaluate::is_missing;
-use crate::family::{self, after_all_with};
-use crate::ordered::encoded_bytes;
-use crate::page::{Cursor, Hit, Page};
+use crate::family;
 use crate::partition::Partition;
 use crate::plan::{List, Sorted, Way};
 use crate::record::{Record, shown};
@@ -74,8 +71,8 @@ impl Run {
 
     /// Takes a document, or one of its versions, as a hit if it is one.
     fn offer(&mut self, query: &CompiledQuery, link: &str, record: &Record<'_>) {
-        let Some(sort_key) = query.evaluate(link, record) else { return };
-        if query.is_count {
+        let Some(sort_key) = query.evaluate(&record.candidate(link)) else { return };
+        if query.is_count() {
             self.count += 1;
             return;
         }
@@ -85,7 +82,7 @@ impl Run {
         let hit = Hit { sort_key, link: link.to_owned(), version: record.version, document: None };
         // A document that was written since the last page has a higher version and is the same
         // document all the same. (If it is sorted by what was changed, it may still move.)
-        let version = (query.scope == Scope::AllVersions).then_some(hit.version);
+        let version = (query.scope() == Scope::AllVersions).then_some(hit.version);
         let is_before = self.after.as_ref().is_some_and(|after| {
             (&hit.sort_key, &hit.link) < (&after.sort_key, &after.link)
                 || (&hit.sort_key, &hit.link) == (&after.sort_key, &after.link)
@@ -96,7 +93,7 @@ impl Run {
         if is_before || is_behind {
             return;
         }
-        let document = query.is_expanded.then(|| shown(*record, link));
+        let document = query.is_expanded().then(|| shown(*record, link));
         self.best.insert(Hit { document, ..hit });
         if self.best.len() > self.limit.saturating_add(1) {
             self.best.pop_last();
@@ -171,7 +168,7 @@ impl Partition {
     ) -> Result<Option<Page>, StoreError> {
         let life = (self.space.generation, self.index.life);
         if run.way.is_none() || run.life != life {
-            let after = run.after.take().filter(|_| !query.is_count);
+            let after = run.after.take().filter(|_| !query.is_count());
             *run = Run::new(after.as_ref(), run.limit, run.now);
             let plan = self.plan(store, query, after.as_ref(), run.limit, false)?;
             run.life = life;
@@ -245,10 +242,10 @@ impl Partition {
     ) -> Result<(), StoreError> {
         let Some(head) = self.head_bytes(store, link, head)? else { return Ok(()) };
         let head = Record::decode(&head, &self.names)?;
-        if head.is_expired(run.now) || query.scope == Scope::Live && head.is_deleted() {
+        if head.is_expired(run.now) || query.scope() == Scope::Live && head.is_deleted() {
             return Ok(());
         }
-        if query.scope == Scope::AllVersions && head.oldest < head.version {
+        if query.scope() == Scope::AllVersions && head.oldest < head.version {
             let from = self.space.key(family::VERSION, &family::version_rest(link, head.oldest));
             let to = self.space.key(family::VERSION, &family::version_rest(link, head.version));
             let mut outcome = Ok(());
@@ -412,7 +409,7 @@ impl Partition {
         for link in self.due(store, run.now, usize::MAX)? {
             let Some(head) = self.head_bytes(store, &link, None)? else { continue };
             let head = Record::decode(&head, &self.names)?;
-            if !head.is_deleted() && query.evaluate(&link, &head).is_some() {
+            if !head.is_deleted() && query.evaluate(&head.candidate(&link)).is_some() {
                 run.count = run.count.saturating_sub(1);
             }
         }
@@ -428,7 +425,7 @@ impl Partition {
         sorted: &mut Sorted,
         chunk: usize,
     ) -> Result<bool, StoreError> {
-        let sort = query.sort.as_ref().expect("a way by values is taken to sort by them");
+        let sort = query.sort().expect("a way by values is taken to sort by them");
         let mut found = Vec::new();
         while found.len() < chunk {
             let from = self.space.key(family::POSTING, &sorted.from);
@@ -460,7 +457,8 @@ impl Partition {
             let Some(head) = self.head_bytes(store, &link, None)? else { continue };
             let record = Record::decode(&head, &self.names)?;
             // A document of many values has its place at the first of them.
-            let is_place = query.evaluate(&link, &record).is_some_and(|key| key == sort_key);
+            let is_place =
+                query.evaluate(&record.candidate(&link)).is_some_and(|key| key == sort_key);
             if is_place && run.seen.insert(link.clone()) {
                 self.look(store, query, run, &link, Some(head))?;
             }

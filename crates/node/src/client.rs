@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use protocol::node_group::{self, NodeGroupRequest};
-use protocol::query;
+use protocol::query::LINK;
 use protocol::{Code, Method, Outcome, Problem, Request, Response, links};
+use query::{CompiledQuery, factory_specification, parse_specification};
 use serde_json::{Value, json};
 
 use crate::edge::{Purpose, fnv};
@@ -105,7 +106,7 @@ impl Node {
         if request.method == Method::Get {
             let factory = request.path.clone();
             let kind = self.catalogue.spec(&factory).map(|spec| spec.kind.clone());
-            let listing = documents::factory_specification(&request, &factory, kind.as_deref())?;
+            let listing = factory_specification(&request, &factory, kind.as_deref())?;
             let link = if request.query.is_empty() {
                 factory
             } else {
@@ -116,12 +117,12 @@ impl Node {
             return Ok(());
         }
         let body: Value = parse_body(&request.body)?;
-        if request.path == query::LINK && body["taskInfo"]["isDirect"] == json!(true) {
+        if request.path == LINK && body["taskInfo"]["isDirect"] == json!(true) {
             return self.direct_query(purpose, body);
         }
-        if request.path == query::LINK && body["querySpec"].is_object() {
+        if request.path == LINK && body["querySpec"].is_object() {
             // What is wrong with it is told now, not by a task that fails later.
-            documents::CompiledQuery::new(&documents::parse_specification(&body["querySpec"])?)?;
+            CompiledQuery::new(&parse_specification(&body["querySpec"])?)?;
         }
         request.path = self.child_link(&request, &body)?;
         let group = links::partition(&request.path, self.partitions());
@@ -130,7 +131,7 @@ impl Node {
     }
 
     fn direct_query(&mut self, purpose: &Purpose, body: Value) -> Result<(), Problem> {
-        let specification = documents::parse_specification(&body["querySpec"])?;
+        let specification = parse_specification(&body["querySpec"])?;
         self.run_query(purpose.clone(), specification, None, Form::Task(body));
         Ok(())
     }

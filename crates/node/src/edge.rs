@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use documents::{Page, RequestKey};
+use documents::RequestKey;
 use protocol::{BodyType, Code, GroupId, Outcome, Problem, ReplicaId, Response, Source};
+use query::Page;
 
 use crate::frame::{Frame, Question, Told};
 use crate::node::{Agenda, Node};

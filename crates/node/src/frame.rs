@@ -7,8 +7,9 @@
 //! frames, as they are: neither end copies them.
 
 use bytes::Bytes;
-use documents::{Cursor, Page, RequestKey};
+use documents::RequestKey;
 use protocol::{GroupId, Position, ReplicaId, Request, Response, Source, Term};
+use query::{Cursor, Page};
 use replication::{Members, Message};
 use serde::{Deserialize, Serialize};
 

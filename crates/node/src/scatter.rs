@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use documents::{Cursor, Hit, Page};
 use protocol::query::{QueryOption, QueryResult, QuerySpecification};
 use protocol::{Document, GroupId, Problem, Request, Response, Source};
+use query::{Cursor, Hit, Page};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use services::DeskInput;
@@ -148,7 +148,7 @@ impl Node {
         after: Option<Cursor>,
         form: Form,
     ) {
-        if let Err(problem) = documents::CompiledQuery::new(&specification) {
+        if let Err(problem) = query::CompiledQuery::new(&specification) {
             return self.finish(&purpose, Told::Response(problem.into()));
         }
         let paged = specification.result_limit.is_some();
@@ -248,7 +248,7 @@ impl Node {
 
 fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -> Response {
     let counted: u64 = pages.iter().map(|page| page.count).sum();
-    let (mut hits, more) = documents::merge(pages, aim.limit);
+    let (mut hits, more) = query::merge(pages, aim.limit);
     hits.drain(..aim.skip.min(hits.len()));
     let counts = aim.specification.has(QueryOption::Count);
     let paged = aim.specification.result_limit.is_some();

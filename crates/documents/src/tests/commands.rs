@@ -8,13 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::query::{Query, QueryOption, QuerySpecification, QueryTerm, SortOrder};
 use protocol::{Action, Body, Document, GroupId, Moment, ReplicaId, Source, Term};
+use query::{CompiledQuery, Hit};
 use serde_json::{Value, json};
 use storage::{Batch, Reader, StateStore, StoreError};
 
 use super::Site;
 use crate::{
-    AUTO_KEY_MINUTES, AppliedCommand, Command, CompiledQuery, Hit, RequestKey, Retention,
-    USER_KEY_HOURS, Write,
+    AUTO_KEY_MINUTES, AppliedCommand, Command, RequestKey, Retention, USER_KEY_HOURS, Write,
 };
 
 const MINUTE: u64 = 60_000_000;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use protocol::query::{QueryOption, QuerySpecification};
 use protocol::{Moment, Term};
+use query::{CompiledQuery, Cursor, Hit, Page, merge};
 
 use super::generate::{command, specification};
 use super::model::{Found, Model, partition};
 use super::{Random, Site};
-use crate::index::Bounds;
+use crate::AppliedCommand;
+use crate::bounds::Bounds;
 use crate::plan::Way;
-use crate::{AppliedCommand, CompiledQuery, Cursor, Hit, Page, merge};
 
 /// How much time goes by with each command, in microseconds.
 const STEP_MICROS: u64 = 100;

@@ -1,8 +1,9 @@
 //! What goes into a desk and what comes out of it.
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Cursor, Page, Partition, RequestKey};
+use documents::{AppliedCommand, Partition, RequestKey};
 use protocol::{Epoch, GroupId, Position, Problem, Request, Response, Source};
+use query::{Cursor, Page};
 use storage::StateStore;
 
 use crate::{Catalogue, Invocation, Invoked};

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::{CompiledQuery, Cursor, Search, parse_specification};
+use documents::Search;
 use protocol::{Code, Document, Method, Problem, Request, Response, links};
+use query::{CompiledQuery, Cursor, parse_specification};
 use serde_json::{Value, json};
 use storage::StoreError;
 

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Command, Cursor, Partition, RequestKey, Retention, Write};
+use documents::{AppliedCommand, Command, Partition, RequestKey, Retention, Write};
 use protocol::{
     BodyType, Code, Epoch, GroupId, Method, Moment, Now, Position, Problem, ReplicaId, Request,
     Response, Source, Term,
 };
+use query::Cursor;
 use serde_json::Value;
 use services::{
     Answer, Catalogue, Desk, DeskInput, DeskOptions, DeskOutput, DeskRequest, Ground, Invocation,
@@ -397,7 +398,7 @@ fn show_response(response: &Response) -> String {
     shown
 }
 
-fn show_page(page: &documents::Page) -> String {
+fn show_page(page: &query::Page) -> String {
     let links: Vec<&str> = page.hits.iter().map(|hit| hit.link.as_str()).collect();
     format!("{links:?} count={} more={}", page.count, page.more)
 }

@@ -1,30 +1,45 @@
 //! Looking at one version of a document: does it meet the query, and where is it in the order?
 
+use protocol::{Action, Epoch, Moment};
 use serde_json::Number;
 
 use crate::compiled::{Clause, CompiledQuery, Sort, TERMS_MAX};
 use crate::constraint::is_built_in;
 use crate::leaves::{Leaves, walk};
 use crate::ordered::{Leaf, NumberKey};
-use crate::record::Record;
 
 /// The first byte of a sort key: documents without a value come last, upward and downward.
-pub(crate) const PRESENT: u8 = 0;
-pub(crate) const MISSING: u8 = 1;
+const PRESENT: u8 = 0;
+const MISSING: u8 = 1;
+
+/// One version of a document, as a query sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    pub link: &'a str,
+    pub version: u64,
+    pub epoch: Epoch,
+    pub kind: &'a str,
+    pub action: Action,
+    pub updated: Moment,
+    pub expires: Moment,
+    pub owner: &'a str,
+    /// The JSON object without the fields that the system keeps.
+    pub body: &'a [u8],
+}
 
 impl CompiledQuery {
     /// The sort key, if it meets the query (empty when there is no order but that of the links).
-    pub(crate) fn evaluate(&self, link: &str, record: &Record<'_>) -> Option<Vec<u8>> {
+    pub fn evaluate(&self, candidate: &Candidate<'_>) -> Option<Vec<u8>> {
         let mut look = Look { query: self, met: [false; TERMS_MAX], sorted: None };
         for field in protocol::BUILT_IN_FIELDS {
             if look.wants_exactly(field)
-                && let Some(leaf) = built_in(field, link, record)
+                && let Some(leaf) = built_in(field, candidate)
             {
                 look.take(field, leaf);
             }
         }
         if look.wants_body() {
-            walk(record.body, &mut look);
+            walk(candidate.body, &mut look);
         }
         is_met(&self.clause, &look.met).then(|| match &self.sort {
             None => Vec::new(),
@@ -35,7 +50,7 @@ impl CompiledQuery {
 
 impl Sort {
     /// The sort key for an encoded value.
-    pub(crate) fn key(&self, value: Option<&[u8]>) -> Vec<u8> {
+    pub fn key(&self, value: Option<&[u8]>) -> Vec<u8> {
         let Some(value) = value else { return vec![MISSING] };
         let mut key = Vec::with_capacity(value.len() + 1);
         key.push(PRESENT);
@@ -46,7 +61,7 @@ impl Sort {
     }
 
     /// The encoded value of a sort key; `None` if there is none in it.
-    pub(crate) fn value(&self, key: &[u8]) -> Option<Vec<u8>> {
+    pub fn value(&self, key: &[u8]) -> Option<Vec<u8>> {
         let value = key.strip_prefix(&[PRESENT])?;
         let flip = if self.is_descending { 0xff } else { 0 };
         Some(value.iter().map(|byte| byte ^ flip).collect())
@@ -117,22 +132,22 @@ fn is_met(clause: &Clause, met: &[bool]) -> bool {
     }
 }
 
-fn built_in<'a>(field: &str, link: &'a str, record: &Record<'a>) -> Option<Leaf<'a>> {
+fn built_in<'a>(field: &str, candidate: &Candidate<'a>) -> Option<Leaf<'a>> {
     let number = |number: u64| Some(Leaf::Number(NumberKey::of(&Number::from(number))));
     match field {
-        "documentVersion" => number(record.version),
-        "documentEpoch" => number(record.epoch.0),
-        "documentKind" => Some(Leaf::Text(record.kind)),
-        "documentSelfLink" => Some(Leaf::Text(link)),
-        "documentUpdateTimeMicros" => number(record.updated.0),
-        "documentUpdateAction" => Some(Leaf::Text(record.action.name())),
-        "documentExpirationTimeMicros" => number(record.expires.0),
-        "documentOwner" => Some(Leaf::Text(record.owner)),
+        "documentVersion" => number(candidate.version),
+        "documentEpoch" => number(candidate.epoch.0),
+        "documentKind" => Some(Leaf::Text(candidate.kind)),
+        "documentSelfLink" => Some(Leaf::Text(candidate.link)),
+        "documentUpdateTimeMicros" => number(candidate.updated.0),
+        "documentUpdateAction" => Some(Leaf::Text(candidate.action.name())),
+        "documentExpirationTimeMicros" => number(candidate.expires.0),
+        "documentOwner" => Some(Leaf::Text(candidate.owner)),
         _ => None,
     }
 }
 
 /// Whether a sort key is that of a document with no value to sort by.
-pub(crate) fn is_missing(sort_key: &[u8]) -> bool {
+pub fn is_missing(sort_key: &[u8]) -> bool {
     sort_key.first() == Some(&MISSING)
 }

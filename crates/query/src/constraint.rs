@@ -3,28 +3,28 @@
 //! A [`Constraint`] names postings (or links) such that every document that meets a clause is
 //! under at least one of them. It only proposes documents: each is looked at before it is a hit.
 
-use crate::family::after_all_with;
 use crate::ordered::{
-    Leaf, TAG_BOOLEAN, TAG_NUMBER, TAG_TEXT, TEXT_BYTES_MAX, encode_text_prefix, is_cut,
+    Leaf, TAG_BOOLEAN, TAG_NUMBER, TAG_TEXT, TEXT_BYTES_MAX, after_all_with, encode_text_prefix,
+    is_cut,
 };
 use crate::predicate::{Limit, Predicate, literal_beginning};
 
 /// The field that is the key of the documents themselves.
 pub(crate) const LINK_FIELD: &str = "documentSelfLink";
-pub(crate) const KIND_FIELD: &str = "documentKind";
-pub(crate) const UPDATED_FIELD: &str = "documentUpdateTimeMicros";
+pub const KIND_FIELD: &str = "documentKind";
+pub const UPDATED_FIELD: &str = "documentUpdateTimeMicros";
 
 /// All documents that meet a clause are among these.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Constraint {
-    pub(crate) atoms: Vec<Atom>,
+pub struct Constraint {
+    pub atoms: Vec<Atom>,
     /// And all these meet it.
     pub(crate) is_exact: bool,
 }
 
 /// A set of documents that the store can list.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Atom {
+pub enum Atom {
     Link(String),
     LinkPrefix(String),
     /// Those with a value in `[from, to)` at that path, by the encodings of `ordered`.
@@ -74,7 +74,7 @@ impl Constraint {
     }
 
     /// The beginning that all links have, if that is all it says.
-    pub(crate) fn link_prefix(&self) -> Option<&str> {
+    pub fn link_prefix(&self) -> Option<&str> {
         match self.atoms.as_slice() {
             [Atom::LinkPrefix(prefix)] => Some(prefix),
             _ => None,
@@ -82,7 +82,7 @@ impl Constraint {
     }
 
     /// It is about the kind, which all versions of a document share (mostly), or about links.
-    pub(crate) fn holds_for_all_versions(&self) -> bool {
+    pub fn holds_for_all_versions(&self) -> bool {
         self.atoms.iter().all(|atom| match atom {
             Atom::Link(_) | Atom::LinkPrefix(_) => true,
             Atom::Values { path, .. } => path == KIND_FIELD,
@@ -145,6 +145,6 @@ fn ranges(predicate: &Predicate) -> (Vec<Range>, bool) {
 }
 
 /// A field that the system keeps: it is not in the body.
-pub(crate) fn is_built_in(path: &str) -> bool {
+pub fn is_built_in(path: &str) -> bool {
     protocol::BUILT_IN_FIELDS.contains(&path)
 }

@@ -158,7 +158,7 @@ mod tests {
     use protocol::Method;
 
     use super::*;
-    use crate::CompiledQuery;
+    use crate::compiled::CompiledQuery;
 
     fn listing(query: &str) -> Result<FactoryListing, Problem> {
         let request =

@@ -23,10 +23,10 @@ const CUT: [u8; 2] = [0, 2];
 /// floating-point number that is the same number. The top 53 bits lie in the first eight bytes
 /// in the form of a float, the others in the last two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct NumberKey([u8; 10]);
+pub struct NumberKey([u8; 10]);
 
 impl NumberKey {
-    pub(crate) fn of(number: &Number) -> Self {
+    pub fn of(number: &Number) -> Self {
         if let Some(natural) = number.as_u64() {
             Self::of_u64(natural)
         } else if let Some(integer) = number.as_i64() {
@@ -66,14 +66,15 @@ impl NumberKey {
 
 /// A value that is not made of others.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Leaf<'a> {
+pub enum Leaf<'a> {
     Boolean(bool),
     Number(NumberKey),
     Text(&'a str),
 }
 
 impl Leaf<'_> {
-    pub(crate) fn encode(self, into: &mut Vec<u8>) {
+    /// Appends the encoding of the value.
+    pub fn encode(self, into: &mut Vec<u8>) {
         match self {
             Self::Boolean(boolean) => into.extend_from_slice(&[TAG_BOOLEAN, u8::from(boolean)]),
             Self::Number(number) => {
@@ -87,7 +88,8 @@ impl Leaf<'_> {
         }
     }
 
-    pub(crate) fn encoded(self) -> Vec<u8> {
+    /// The encoding of the value alone.
+    pub fn encoded(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(16);
         self.encode(&mut bytes);
         bytes
@@ -112,7 +114,7 @@ pub(crate) fn encode_text_prefix(text: &str, into: &mut Vec<u8>) {
 }
 
 /// How many bytes an encoded value at the beginning of `bytes` takes; `None` if there is none.
-pub(crate) fn encoded_bytes(bytes: &[u8]) -> Option<usize> {
+pub fn encoded_bytes(bytes: &[u8]) -> Option<usize> {
     let length = match *bytes.first()? {
         TAG_BOOLEAN => 2,
         TAG_NUMBER => 11,
@@ -129,6 +131,19 @@ pub(crate) fn encoded_bytes(bytes: &[u8]) -> Option<usize> {
         _ => return None,
     };
     (length <= bytes.len()).then_some(length)
+}
+
+/// The least sequence of bytes after all those that begin with `prefix`.
+pub fn after_all_with(prefix: &[u8]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    while let Some(last) = key.pop() {
+        if let Some(next) = last.checked_add(1) {
+            key.push(next);
+            return key;
+        }
+    }
+    // No link and no value begins with 0xff: tags are below it, and so is UTF-8.
+    vec![0xff; prefix.len() + 1]
 }
 
 #[cfg(test)]
@@ -186,6 +201,12 @@ mod tests {
         assert_eq!(encoded.len(), ordered.len());
         assert!(Leaf::Text(&long).encoded() < Leaf::Text(&longer).encoded());
         assert!(Leaf::Text(&longer).encoded() < Leaf::Text("y").encoded());
+    }
+
+    #[test]
+    fn the_least_key_after_a_prefix_carries_over() {
+        assert_eq!(after_all_with(&[1, 0xff]), [2]);
+        assert_eq!(after_all_with(&[1, 2]), [1, 3]);
     }
 
     #[test]

@@ -8,9 +8,11 @@ use protocol::query::{Occurance, Query, QueryOption, QuerySpecification, SortOrd
 use protocol::{BUILT_IN_FIELDS, Problem};
 
 use crate::constraint::{Constraint, LINK_FIELD};
-use crate::fields::PATH_BYTES_MAX;
 use crate::page::Hit;
 use crate::predicate::{Predicate, check_property_type, wrong};
+
+/// The longest path of a field that a query can name, and the longest that is worth indexing.
+pub const PATH_BYTES_MAX: usize = 512;
 
 /// How deep clauses may lie in clauses.
 pub(crate) const DEPTH_MAX: usize = 16;
@@ -27,18 +29,16 @@ pub struct CompiledQuery {
     pub(crate) clause: Clause,
     pub(crate) terms: Vec<Term>,
     pub(crate) sort: Option<Sort>,
-    pub(crate) scope: Scope,
-    pub(crate) is_count: bool,
-    pub(crate) is_expanded: bool,
-    /// All of them hold for every hit.
-    pub(crate) constraints: Vec<Constraint>,
-    /// And they say all: a document for which they hold, exactly, is a hit.
-    pub(crate) is_exact: bool,
+    scope: Scope,
+    is_count: bool,
+    is_expanded: bool,
+    constraints: Vec<Constraint>,
+    is_exact: bool,
 }
 
 /// Which versions are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub enum Scope {
     Live,
     LiveAndDeleted,
     AllVersions,
@@ -62,9 +62,10 @@ pub(crate) struct Term {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Sort {
-    pub(crate) paths: Vec<String>,
-    pub(crate) is_descending: bool,
+pub struct Sort {
+    /// All the paths that the field's name stands for.
+    pub paths: Vec<String>,
+    pub is_descending: bool,
 }
 
 impl CompiledQuery {
@@ -107,6 +108,31 @@ impl CompiledQuery {
     /// `COUNT` was asked for: pages have no hits, only a count.
     pub fn is_count(&self) -> bool {
         self.is_count
+    }
+
+    /// `EXPAND_CONTENT` was asked for: a hit carries its document.
+    pub fn is_expanded(&self) -> bool {
+        self.is_expanded
+    }
+
+    /// Which versions of a document the query looks at.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The order of the hits, unless it is the order of their links.
+    pub fn sort(&self) -> Option<&Sort> {
+        self.sort.as_ref()
+    }
+
+    /// Each of them holds for every hit, so each of them alone leads to all the hits.
+    pub fn constraints(&self) -> &[Constraint] {
+        &self.constraints
+    }
+
+    /// The constraints say all that the query says: a document that meets each of them is a hit.
+    pub fn is_exact(&self) -> bool {
+        self.is_exact
     }
 
     /// The link as shown in `documentLinks`: with all versions, `?documentVersion=N` is added.

@@ -12,7 +12,7 @@ use serde_json::Number;
 use crate::ordered::{Leaf, NumberKey};
 
 /// Takes the leaves of a body.
-pub(crate) trait Leaves {
+pub trait Leaves {
     /// Whether there may be a leaf of interest at this path or beneath it.
     fn wants(&self, path: &str) -> bool;
     fn take(&mut self, path: &str, leaf: Leaf<'_>);
@@ -20,7 +20,7 @@ pub(crate) trait Leaves {
 
 /// Shows all leaves of a JSON object, in no particular order. Bodies are JSON by their making; of
 /// anything else, what comes before the fault is shown.
-pub(crate) fn walk(body: &[u8], leaves: &mut dyn Leaves) {
+pub fn walk(body: &[u8], leaves: &mut dyn Leaves) {
     let mut path = String::with_capacity(64);
     let mut json = serde_json::Deserializer::from_slice(body);
     let walker = Walker { path: &mut path, leaves, is_inner: false };

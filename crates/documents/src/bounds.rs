@@ -1,0 +1,22 @@
+//! The bounds of the index.
+
+/// The bounds of the index: constants, but for tests. What was indexed under others must be thrown
+/// away, so a change needs another `FORMAT` (see `index`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// How many dirty links are kept in memory. The others are found in the store.
+    pub(crate) pending: usize,
+    /// How many fields a partition's index knows. Those that come later are not in it: queries
+    /// on them look at the documents.
+    pub(crate) fields: usize,
+    /// How many leaves of a document are in the index. A document with more is listed apart and
+    /// looked at by every query.
+    pub(crate) leaves: usize,
+    /// How many postings are counted of each clause, in turn, to find a short one (see `plan`).
+    pub(crate) listed: [usize; 3],
+}
+
+impl Bounds {
+    pub(crate) const USUAL: Self =
+        Self { pending: 65_536, fields: 4096, leaves: 1024, listed: [128, 2048, 32_768] };
+}
