@@ -46,10 +46,14 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Node(options) => node::run(&options),
         Command::Up(options) => asynchronous(up::run(&options)),
         Command::Get(target) => asynchronous(verbs::get(&cluster, &target)),
-        Command::Post(write) => asynchronous(verbs::write(&cluster, sdk::Method::Post, &write)),
-        Command::Put(write) => asynchronous(verbs::write(&cluster, sdk::Method::Put, &write)),
-        Command::Patch(write) => asynchronous(verbs::write(&cluster, sdk::Method::Patch, &write)),
-        Command::Delete(write) => asynchronous(verbs::write(&cluster, sdk::Method::Delete, &write)),
+        Command::Post(write) => asynchronous(verbs::write(&cluster, client::Method::Post, &write)),
+        Command::Put(write) => asynchronous(verbs::write(&cluster, client::Method::Put, &write)),
+        Command::Patch(write) => {
+            asynchronous(verbs::write(&cluster, client::Method::Patch, &write))
+        }
+        Command::Delete(write) => {
+            asynchronous(verbs::write(&cluster, client::Method::Delete, &write))
+        }
         Command::Query(options) => asynchronous(query::run(&cluster, &options)),
         Command::Nodes => asynchronous(admin::nodes(&cluster)),
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),

@@ -1,10 +1,10 @@
 //! `amrita query`: terms as one would say them, made into a query task.
 
+use client::Client;
 use protocol::query::{
     self, MatchType, NumericRange, Occurance, Query, QueryOption, QueryResult, QuerySpecification,
     QueryTerm, SortOrder,
 };
-use sdk::Client;
 use serde_json::{Value, json};
 
 use crate::Outcome;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use sdk::Client;
+use client::Client;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 

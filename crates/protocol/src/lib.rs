@@ -4,6 +4,7 @@
 //! The REST names are VMware Xenon's own (`documentSelfLink`, `occurance`), so that its tutorials
 //! work as they stand. The internal names are the glossary's, see `ARCHITECTURE.md`.
 
+mod address;
 pub mod base64url;
 mod document;
 mod ids;
@@ -14,6 +15,7 @@ mod problem;
 pub mod query;
 mod request;
 
+pub use address::Address;
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, KIND_ERROR, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
 pub use problem::{Code, Outcome, Problem};

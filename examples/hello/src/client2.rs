@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::{SERVER, ServerProxy, read_line, say, with_keyboard};
-use sdk::immortal::{Context, Fate, Immortal, Impulses, Incoming};
+use immortal::{Context, Fate, Immortal, Impulses, Incoming};
 use serde::{Deserialize, Serialize};
 
-sdk::interface! {
+immortal::interface! {
     /// What the client's own keyboard tells it.
     pub trait Keyboard => KeyboardProxy {
         1 => fn receive_keyboard_input(line: String);

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use crate::{Respondee, RespondeeProxy, SERVER, ServerProxy, say};
-use sdk::immortal::{Context, Immortal, Incoming, Outcome, Performed};
+use immortal::{Context, Immortal, Incoming, Outcome, Performed};
 use serde::{Deserialize, Serialize};
 
 /// So many messages are sent.

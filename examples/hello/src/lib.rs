@@ -10,7 +10,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Once;
 
-use sdk::immortal::{self, Immortal, Impulses, Options};
+use immortal::{Immortal, Impulses, Options};
 
 /// Where a node is looked for when none is named with `--node`: where `amrita` looks, too.
 pub const NODE_DEFAULT: &str = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003,\
@@ -19,7 +19,7 @@ pub const NODE_DEFAULT: &str = "http://127.0.0.1:8001,http://127.0.0.1:8002,http
 /// The name of the server's instance.
 pub const SERVER: &str = "server";
 
-sdk::interface! {
+immortal::interface! {
     /// What the server can do.
     pub trait Server => ServerProxy {
         1 => fn receive_message(message: String);
@@ -28,7 +28,7 @@ sdk::interface! {
     }
 }
 
-sdk::interface! {
+immortal::interface! {
     /// A client that wants to be told.
     pub trait Respondee => RespondeeProxy {
         1 => fn response_from_server(messages: u64);

@@ -3,12 +3,12 @@
 
 use std::process::ExitCode;
 
-use sdk::immortal::{Context, Immortal, Incoming, Outcome};
+use immortal::{Context, Immortal, Incoming, Outcome};
 use serde::{Deserialize, Serialize};
 
 use crate::{Respondee, RespondeeProxy, SERVER, ServerProxy, say};
 
-sdk::interface! {
+immortal::interface! {
     /// What a person may tell it.
     pub trait Stop => StopProxy {
         9 => fn stop();

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use crate::{RespondeeProxy, SERVER, Server, say};
-use sdk::immortal::{Context, Immortal, Incoming};
+use immortal::{Context, Immortal, Incoming};
 use serde::{Deserialize, Serialize};
 
 #[derive(Default, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sdk::{Client, Response};
+use client::{Client, Response};
 use serde_json::{Value, json};
 
 use super::options::{MoveOptions, SendOptions, SkipOptions};

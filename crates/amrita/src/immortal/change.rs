@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sdk::{Client, Response};
+use client::{Client, Response};
 use serde_json::{Map, Value, json};
 
 use super::options::{

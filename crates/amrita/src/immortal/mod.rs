@@ -11,7 +11,7 @@ mod words;
 
 use std::time::Duration;
 
-use sdk::{Client, Response};
+use client::{Client, Response};
 use serde_json::Value;
 
 use crate::Outcome;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use bytes::BytesMut;
 use protocol::immortal::{HELLO_BYTES_MAX, ToNode, ToProgram, split_frame};
 
-use super::impulses::Impulses;
+use crate::impulses::Impulses;
 
 /// So much may wait to be written while another thread writes; who comes then waits too.
 const PENDING_BYTES_MAX: usize = 4 << 20;
@@ -55,13 +55,13 @@ impl Socket {
 
 /// The connection is over; the text says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Broken(pub(super) String);
+pub(crate) struct Broken(pub(crate) String);
 
 /// What all threads share of a connection. Whoever comes while nobody writes, writes, also what others
 /// have added meanwhile: nobody waits for a lock while a socket is full, and no thread is there just to
 /// write.
 #[derive(Clone, Debug)]
-pub(super) struct Link(Arc<Shared>);
+pub(crate) struct Link(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -79,25 +79,25 @@ struct Pending {
 }
 
 impl Link {
-    pub(super) fn new(socket: Socket) -> Self {
+    pub(crate) fn new(socket: Socket) -> Self {
         Self(Arc::new(Shared { socket, pending: Mutex::default(), room: Condvar::new() }))
     }
 
     /// Writes whole frames; the buffer is empty afterwards and its memory may be another.
-    pub(super) fn write(&self, frames: &mut Vec<u8>) -> Result<(), Broken> {
+    pub(crate) fn write(&self, frames: &mut Vec<u8>) -> Result<(), Broken> {
         self.wait_for_room()?;
         self.add(frames);
         self.write_out()
     }
 
-    pub(super) fn write_frame(&self, frame: &ToNode) -> Result<(), Broken> {
+    pub(crate) fn write_frame(&self, frame: &ToNode) -> Result<(), Broken> {
         let mut bytes = Vec::with_capacity(32);
         frame.put(&mut bytes);
         self.add(&mut bytes);
         self.write_out()
     }
 
-    pub(super) fn wait_for_room(&self) -> Result<(), Broken> {
+    pub(crate) fn wait_for_room(&self) -> Result<(), Broken> {
         let mut pending = self.pending();
         while pending.bytes.len() >= PENDING_BYTES_MAX && pending.broken.is_none() {
             pending = self.0.room.wait(pending).expect("no one panics while holding it");
@@ -106,7 +106,7 @@ impl Link {
     }
 
     /// Adds whole frames to what is to be written. Never waits.
-    pub(super) fn add(&self, frames: &mut Vec<u8>) {
+    pub(crate) fn add(&self, frames: &mut Vec<u8>) {
         let mut pending = self.pending();
         if pending.bytes.is_empty() {
             std::mem::swap(&mut pending.bytes, frames);
@@ -117,7 +117,7 @@ impl Link {
     }
 
     /// Writes all that was added, unless another thread is doing so.
-    pub(super) fn write_out(&self) -> Result<(), Broken> {
+    pub(crate) fn write_out(&self) -> Result<(), Broken> {
         let mut pending = self.pending();
         if let Some(broken) = &pending.broken {
             return Err(broken.clone());
@@ -148,7 +148,7 @@ impl Link {
     }
 
     /// Ends the connection, also for the thread that reads.
-    pub(super) fn shut(&self) {
+    pub(crate) fn shut(&self) {
         self.0.socket.shut();
     }
 
@@ -158,7 +158,7 @@ impl Link {
 
     /// Reads frames until the connection ends, and says why it did. What has to be quick is done at
     /// once, also while a handler is busy: a PING is answered, the fate of an impulse told.
-    pub(super) fn read_into(&self, inbox: &Inbox, impulses: &Impulses) -> Broken {
+    pub(crate) fn read_into(&self, inbox: &Inbox, impulses: &Impulses) -> Broken {
         let mut buffer = vec![0; READ_BYTES];
         let mut bytes = BytesMut::new();
         let mut frame_bytes_max = HELLO_BYTES_MAX;
@@ -208,13 +208,13 @@ impl Link {
 }
 
 /// The longest frame as the node told it, if it is told something that one can live with.
-pub(super) fn limit(told: u64) -> usize {
+pub(crate) fn limit(told: u64) -> usize {
     usize::try_from(told).unwrap_or(usize::MAX).clamp(FRAME_BYTES_MIN, u32::MAX as usize)
 }
 
 /// The frames that were read and not handled yet.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     came: Condvar,
     room: Condvar,
@@ -241,18 +241,18 @@ impl Inbox {
         self.came.notify_one();
     }
 
-    pub(super) fn end(&self, why: Broken) {
+    pub(crate) fn end(&self, why: Broken) {
         self.queue().over = Some(why);
         self.came.notify_one();
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.queue().closed = true;
         self.room.notify_all();
     }
 
     /// All that has come, at least one frame; into an empty queue, whose memory is used again.
-    pub(super) fn take(&self, into: &mut VecDeque<ToProgram>) -> Result<(), Broken> {
+    pub(crate) fn take(&self, into: &mut VecDeque<ToProgram>) -> Result<(), Broken> {
         let mut queue = self.queue();
         loop {
             if !queue.frames.is_empty() {

@@ -8,22 +8,22 @@ use std::thread;
 
 use protocol::immortal::ToNode;
 
-use super::link::Link;
-use super::program::Performed;
+use crate::link::Link;
+use crate::program::Performed;
 
 /// So many effects are done at once; the others wait their turn, in the order in which they were asked
 /// for.
 const EFFECTS_AT_ONCE_MAX: usize = 16;
 
 /// An effect that is to be done.
-pub(super) struct Job {
-    pub(super) id: u64,
-    pub(super) perform: Box<dyn FnOnce() -> Performed + Send>,
+pub(crate) struct Job {
+    pub(crate) id: u64,
+    pub(crate) perform: Box<dyn FnOnce() -> Performed + Send>,
 }
 
 /// The effects of one term as primary. Dropped when it ends: what is being done then gives no result, and
 /// the next primary does it again.
-pub(super) struct Effects {
+pub(crate) struct Effects {
     link: Link,
     shared: Arc<Mutex<Shared>>,
 }
@@ -37,11 +37,11 @@ struct Shared {
 }
 
 impl Effects {
-    pub(super) fn new(link: Link) -> Self {
+    pub(crate) fn new(link: Link) -> Self {
         Self { link, shared: Arc::default() }
     }
 
-    pub(super) fn begin(&self, job: Job) {
+    pub(crate) fn begin(&self, job: Job) {
         let mut shared = lock(&self.shared);
         shared.jobs.push_back(job);
         if shared.threads < EFFECTS_AT_ONCE_MAX {
@@ -90,7 +90,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 /// What a panic said.
-pub(super) fn text_of(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without a text".into())

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use sdk::{Client, ClientError};
+use client::{Client, ClientError};
 use serde_json::json;
 
 /// What a false node does with a request.

@@ -10,10 +10,10 @@
 //! for tests, and a check that a program is deterministic.
 //!
 //! ```no_run
-//! use sdk::immortal::{self, Context, Immortal, Incoming, Options};
+//! use immortal::{self, Context, Immortal, Incoming, Options};
 //! use serde::{Deserialize, Serialize};
 //!
-//! sdk::interface! {
+//! immortal::interface! {
 //!     /// Counts.
 //!     pub trait Counter => CounterProxy {
 //!         1 => fn add(number: u64) -> u64;

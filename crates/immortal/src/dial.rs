@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use server::Address;
+use protocol::Address;
 
-use super::link::Socket;
-use super::session::Ended;
+use crate::link::Socket;
+use crate::session::Ended;
 
 /// The name of the socket in a node's sandbox.
 const SOCKET_NAME: &str = "immortals.sock";
@@ -25,7 +25,7 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// Where the node is.
 #[derive(Clone)]
-pub(super) enum Dial {
+pub(crate) enum Dial {
     /// A socket, or the folder that has it.
     Unix(PathBuf),
     Http(Address),
@@ -57,7 +57,7 @@ impl fmt::Display for Dial {
 
 impl Dial {
     /// `http://host:port`, a socket, or the folder that has it; or several of these behind commas.
-    pub(super) fn parse(node: &str) -> Result<Self, String> {
+    pub(crate) fn parse(node: &str) -> Result<Self, String> {
         if node.contains(',') {
             let places = node.split(',').map(|place| Self::parse(place.trim()));
             return Ok(Self::Any(places.collect::<Result<_, _>>()?, Arc::default()));
@@ -71,7 +71,7 @@ impl Dial {
         Ok(Self::Unix(node.into()))
     }
 
-    pub(super) fn connect(&self, instance: &str) -> Result<Socket, Ended> {
+    pub(crate) fn connect(&self, instance: &str) -> Result<Socket, Ended> {
         let lost = |error: io::Error| Ended::Lost(format!("cannot reach {self}: {error}"));
         match self {
             Self::Unix(path) => {
@@ -90,7 +90,7 @@ impl Dial {
     }
 
     /// The node that was reached does not take the program: another one is tried first.
-    pub(super) fn turn_to_the_next(&self) {
+    pub(crate) fn turn_to_the_next(&self) {
         if let Self::Any(_, first) = self {
             first.fetch_add(1, Ordering::Relaxed);
         }

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use super::{
     Attached, Checkpoint, FakeNode, Input, Message, Output, SourceKind, Status, ToNode, Told,
 };
-use crate::immortal::interface::Outgoing;
-use crate::immortal::program::Immortal;
+use crate::interface::Outgoing;
+use crate::program::Immortal;
 
 /// When a play begins: some day in 2023.
 const BEGINNING: Moment = Moment(1_700_000_000_000_000);
@@ -25,9 +25,9 @@ const CHECKPOINTS_MAX: usize = 10;
 /// A program under test. Each input is given to it at once, and what it said is kept.
 ///
 /// ```
-/// # use sdk::immortal::{Context, Immortal, Incoming};
+/// # use immortal::{Context, Immortal, Incoming};
 /// # use serde::{Deserialize, Serialize};
-/// # sdk::interface! { pub trait Counter => CounterProxy { 1 => fn add(number: u64) -> u64; } }
+/// # immortal::interface! { pub trait Counter => CounterProxy { 1 => fn add(number: u64) -> u64; } }
 /// # #[derive(Default, Serialize, Deserialize)]
 /// # struct Sum { sum: u64 }
 /// # impl Counter for Sum {
@@ -43,7 +43,7 @@ const CHECKPOINTS_MAX: usize = 10;
 /// #         self.dispatch(context, incoming);
 /// #     }
 /// # }
-/// use sdk::immortal::testing::Play;
+/// use immortal::testing::Play;
 ///
 /// let mut play = Play::new("counter", Sum::default);
 /// play.call("client", CounterProxy::me().add(2));
@@ -140,7 +140,7 @@ impl Play {
     ) -> Self {
         let bytes = serde_json::to_value(initial).expect("the arguments can be JSON");
         let node = FakeNode::start_with(instance, move |options, impulses| {
-            crate::immortal::run_with(&options.initial(&bytes), fresh, &impulses)
+            crate::run_with(&options.initial(&bytes), fresh, &impulses)
         });
         Self::with_node(instance, node)
     }

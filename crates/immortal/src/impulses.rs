@@ -10,8 +10,8 @@ use bytes::Bytes;
 use protocol::immortal::{Fate as Told, ToNode, put_impulse};
 use serde::Serialize;
 
-use super::interface::put_arguments;
-use super::link::Link;
+use crate::interface::put_arguments;
+use crate::link::Link;
 
 /// So many impulses may be on their way; who sends more waits.
 const IMPULSES_OPEN_MAX: usize = 1 << 14;
@@ -162,7 +162,7 @@ impl Impulses {
         !state.stopped
     }
 
-    /// Ends the connection, and with it [`run`](super::run), which returns `Ok`. The instance lives on:
+    /// Ends the connection, and with it [`run`](crate::run), which returns `Ok`. The instance lives on:
     /// started again, the program goes on from here.
     pub fn stop(&self) {
         let mut state = self.state();
@@ -173,12 +173,12 @@ impl Impulses {
         self.0.changed.notify_all();
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.state().stopped
     }
 
     /// Waits so long, or until the program is to stop.
-    pub(super) fn pause(&self, pause: Duration) {
+    pub(crate) fn pause(&self, pause: Duration) {
         let deadline = Instant::now() + pause;
         let mut state = self.state();
         while !state.stopped {
@@ -192,7 +192,7 @@ impl Impulses {
     }
 
     /// A connection begins. One that was to be stopped in between is ended at once.
-    pub(super) fn connected(&self, link: &Link) {
+    pub(crate) fn connected(&self, link: &Link) {
         let mut state = self.state();
         if state.stopped {
             link.shut();
@@ -201,7 +201,7 @@ impl Impulses {
         state.number = 0;
     }
 
-    pub(super) fn set_primary(&self, primary: bool) {
+    pub(crate) fn set_primary(&self, primary: bool) {
         let mut state = self.state();
         state.primary = primary;
         // The next term tells anew where there is none.
@@ -211,7 +211,7 @@ impl Impulses {
     }
 
     /// The connection is over: what was on its way is unknown.
-    pub(super) fn disconnected(&self) {
+    pub(crate) fn disconnected(&self) {
         let mut state = self.state();
         state.link = None;
         state.primary = false;
@@ -220,7 +220,7 @@ impl Impulses {
         self.0.changed.notify_all();
     }
 
-    pub(super) fn told(&self, number: u64, fate: Told, input: u64) {
+    pub(crate) fn told(&self, number: u64, fate: Told, input: u64) {
         let fate = match fate {
             Told::Logged => Fate::Logged { input },
             Told::Lost => Fate::Lost,
@@ -237,7 +237,7 @@ impl Impulses {
         }
     }
 
-    pub(super) fn credit(&self, destination: String, bytes: u64) {
+    pub(crate) fn credit(&self, destination: String, bytes: u64) {
         self.state().room.insert(destination, bytes);
         self.0.changed.notify_all();
     }
@@ -248,10 +248,10 @@ impl Impulses {
 }
 
 /// While this lives, its thread runs handlers.
-pub(super) struct InHandler;
+pub(crate) struct InHandler;
 
 impl InHandler {
-    pub(super) fn enter() -> Self {
+    pub(crate) fn enter() -> Self {
         IN_HANDLER.set(true);
         Self
     }

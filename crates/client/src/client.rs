@@ -6,10 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use protocol::{Method, Request, Response};
+use protocol::{Address, Method, Request, Response};
 use serde::Serialize;
 use serde_json::Value;
-use server::Address;
 use tokio::time::Instant;
 
 use crate::wire::{Wire, WireError};
@@ -102,7 +101,7 @@ impl Client {
             preferred: AtomicUsize::new(0),
             patience: PATIENCE_DEFAULT,
             reach_within: PATIENCE_DEFAULT,
-            key_prefix: Some(format!("{:016x}{:016x}", server::random(), server::random())),
+            key_prefix: Some(random_prefix()),
             key_number: AtomicU64::new(0),
         })
     }
@@ -307,6 +306,14 @@ fn is_try_again(response: &Response, safe: bool) -> bool {
     let body = response.to_json();
     let known = |code: &str| TRY_AGAIN.contains(&code);
     body["code"].as_str().is_some_and(known) && (safe || body["outcome"] == "notApplied")
+}
+
+/// No two clients may have the same, or the one's write would be taken for a repetition of the
+/// other's and never be done: so it comes from the system's random source, which promises that.
+fn random_prefix() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has a source of random numbers");
+    format!("{:032x}", u128::from_le_bytes(bytes))
 }
 
 /// A request for a path that may have a query behind it.

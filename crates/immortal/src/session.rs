@@ -13,17 +13,17 @@ use protocol::immortal::{
     BlockView, Garbled, Hello, MessageView, SourceKind, ToNode, ToProgram, VERSION, View, Welcome,
 };
 
-use super::context::Place;
-use super::effects::{Effects, text_of};
-use super::impulses::{Impulses, InHandler};
-use super::link::{Broken, Inbox, Link, Socket, limit};
-use super::machine::{Stage, Versions};
-use super::outputs::Outputs;
-use super::program::{Sender, SenderKind};
+use crate::context::Place;
+use crate::effects::{Effects, text_of};
+use crate::impulses::{Impulses, InHandler};
+use crate::link::{Broken, Inbox, Link, Socket, limit};
+use crate::machine::{Stage, Versions};
+use crate::outputs::Outputs;
+use crate::program::{Sender, SenderKind};
 
 /// How a session ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// The connection broke.
     Lost(String),
     /// The node ended it, and said why.
@@ -45,24 +45,24 @@ impl From<Garbled> for Ended {
 }
 
 /// What a session is to be.
-pub(super) struct Plan<'a, S> {
-    pub(super) instance: &'a str,
-    pub(super) versions: Versions,
+pub(crate) struct Plan<'a, S> {
+    pub(crate) instance: &'a str,
+    pub(crate) versions: Versions,
     /// The payload of the START input.
-    pub(super) initial: &'a [u8],
-    pub(super) fresh: &'a dyn Fn() -> S,
-    pub(super) impulses: &'a Impulses,
+    pub(crate) initial: &'a [u8],
+    pub(crate) fresh: &'a dyn Fn() -> S,
+    pub(crate) impulses: &'a Impulses,
 }
 
 /// What became of it.
-pub(super) struct Told {
-    pub(super) ended: Ended,
+pub(crate) struct Told {
+    pub(crate) ended: Ended,
     /// It came as far as the end of replay: the program works.
-    pub(super) caught_up: bool,
+    pub(crate) caught_up: bool,
 }
 
 /// Runs one session on a connected socket.
-pub(super) fn run<S: Stage>(plan: &Plan<'_, S>, socket: Socket) -> Told {
+pub(crate) fn run<S: Stage>(plan: &Plan<'_, S>, socket: Socket) -> Told {
     let link = Link::new(socket);
     let inbox = Inbox::default();
     std::thread::scope(|scope| {

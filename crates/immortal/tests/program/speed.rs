@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::time::Instant;
 
-use sdk::immortal::testing::{FakeNode, Input, Message, SourceKind, ToNode, ToProgram, blocks_of};
-use sdk::immortal::{Context, Immortal, Incoming, Moment};
+use immortal::testing::{FakeNode, Input, Message, SourceKind, ToNode, ToProgram, blocks_of};
+use immortal::{Context, Immortal, Incoming, Moment};
 use serde::{Deserialize, Serialize};
 
 /// So many messages are in one frame, as a busy node would send them.
@@ -33,7 +33,7 @@ impl Immortal for Raw {
     }
 }
 
-sdk::interface! {
+immortal::interface! {
     trait Adder => AdderProxy {
         1 => fn add(number: u64);
     }

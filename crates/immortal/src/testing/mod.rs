@@ -26,10 +26,10 @@ use protocol::{Moment, Term};
 pub use play::{Play, Said};
 pub use protocol::immortal::{Fate as Told, Message, SourceKind, Status, ToNode, ToProgram};
 
-use super::impulses::Impulses;
-use super::link::Socket;
-use super::program::Immortal;
-use super::runner::{Options, RunError, run_with};
+use crate::impulses::Impulses;
+use crate::link::Socket;
+use crate::program::Immortal;
+use crate::runner::{Options, RunError, run_with};
 
 /// A program that says nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(20);

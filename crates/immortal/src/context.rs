@@ -8,30 +8,30 @@ use protocol::Moment;
 use protocol::immortal::Status;
 use serde::{Deserialize, Serialize};
 
-use super::outputs::Outputs;
-use super::program::{Immortal, Incoming, Refused, Reply, Sender};
+use crate::outputs::Outputs;
+use crate::program::{Immortal, Incoming, Refused, Reply, Sender};
 
 /// The number of something that is waited for: a timer, a call or an effect. May be kept in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct WaitId(pub(super) u64);
+pub struct WaitId(pub(crate) u64);
 
 /// What is waited for. It stands in the checkpoint before the program's state.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Book<N, E> {
+pub(crate) struct Book<N, E> {
     /// The last id given. Timers, calls and effects share one row of numbers.
     last_id: u64,
     waiting: BTreeMap<u64, Waiting<N, E>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Waiting<N, E> {
-    pub(super) what: What<E>,
-    pub(super) next: N,
+pub(crate) struct Waiting<N, E> {
+    pub(crate) what: What<E>,
+    pub(crate) next: N,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum What<E> {
+pub(crate) enum What<E> {
     /// The answer to a call, from this instance; empty for itself.
     Answer {
         from: String,
@@ -54,19 +54,19 @@ impl<N, E> Book<N, E> {
     }
 
     /// What came is waited for no more. None when it was cancelled, or never was.
-    pub(super) fn strike(&mut self, id: u64, is_right: impl FnOnce(&What<E>) -> bool) -> Option<N> {
+    pub(crate) fn strike(&mut self, id: u64, is_right: impl FnOnce(&What<E>) -> bool) -> Option<N> {
         is_right(&self.waiting.get(&id)?.what).then(|| self.waiting.remove(&id))?.map(|it| it.next)
     }
 
     /// The effects that have no result yet.
-    pub(super) fn effects(&self) -> impl Iterator<Item = (u64, &E)> {
+    pub(crate) fn effects(&self) -> impl Iterator<Item = (u64, &E)> {
         self.waiting.iter().filter_map(|(id, waiting)| match &waiting.what {
             What::Effect(effect) => Some((*id, effect)),
             _ => None,
         })
     }
 
-    pub(super) fn effect(&self, id: u64) -> Option<&E> {
+    pub(crate) fn effect(&self, id: u64) -> Option<&E> {
         match &self.waiting.get(&id)?.what {
             What::Effect(effect) => Some(effect),
             _ => None,
@@ -74,7 +74,7 @@ impl<N, E> Book<N, E> {
     }
 
     /// The same for the next version of a program.
-    pub(super) fn converted<N2: From<N>, E2: From<E>>(self) -> Book<N2, E2> {
+    pub(crate) fn converted<N2: From<N>, E2: From<E>>(self) -> Book<N2, E2> {
         let waiting = self.waiting.into_iter().map(|(id, Waiting { what, next })| {
             let what = match what {
                 What::Answer { from } => What::Answer { from },
@@ -89,12 +89,12 @@ impl<N, E> Book<N, E> {
 
 /// What is known of an input beside its message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// The name of the instance.
-    pub(super) me: &'a str,
-    pub(super) input: u64,
-    pub(super) now: Moment,
-    pub(super) sender: Sender<'a>,
+    pub(crate) me: &'a str,
+    pub(crate) input: u64,
+    pub(crate) now: Moment,
+    pub(crate) sender: Sender<'a>,
 }
 
 /// What a handler may know and do. All of it is the same on every copy and in every replay.
@@ -108,7 +108,7 @@ pub struct Context<'a, P: Immortal> {
 }
 
 impl<'a, P: Immortal> Context<'a, P> {
-    pub(super) fn new(
+    pub(crate) fn new(
         place: Place<'a>,
         book: &'a mut Book<P::Next, P::Effect>,
         outputs: &'a mut Outputs,
@@ -274,13 +274,13 @@ impl<'a, P: Immortal> Context<'a, P> {
         self.outputs.give_scratch(payload);
     }
 
-    pub(super) fn with_arguments<R>(
+    pub(crate) fn with_arguments<R>(
         &mut self,
         arguments: &impl Serialize,
         send: impl FnOnce(&mut Self, &[u8]) -> R,
     ) -> R {
         let mut payload = self.outputs.take_scratch();
-        super::interface::put_arguments(&mut payload, arguments);
+        crate::interface::put_arguments(&mut payload, arguments);
         let sent = send(self, &payload);
         self.outputs.give_scratch(payload);
         sent

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::dial::Dial;
-use super::impulses::Impulses;
-use super::interface::put_arguments;
-use super::link::Socket;
-use super::machine::{Machine, Stage, Upgradable, Versions};
-use super::program::Immortal;
-use super::session::{Ended, Plan, Told, run as run_session};
+use crate::dial::Dial;
+use crate::impulses::Impulses;
+use crate::interface::put_arguments;
+use crate::link::Socket;
+use crate::machine::{Machine, Stage, Upgradable, Versions};
+use crate::program::Immortal;
+use crate::session::{Ended, Plan, Told, run as run_session};
 
 /// The pause before the connection is made again; doubled with each further time.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -77,7 +77,7 @@ impl Options {
     }
 
     /// Another way to a node, for tests.
-    pub(super) fn dialled(
+    pub(crate) fn dialled(
         dial: impl Fn() -> io::Result<Socket> + Send + Sync + 'static,
         instance: &str,
     ) -> Self {

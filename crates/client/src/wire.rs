@@ -10,8 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper_util::rt::TokioIo;
-use protocol::{Behind, BodyType, Request, Response};
-use server::Address;
+use protocol::{Address, Behind, BodyType, Request, Response};
 use tokio::net::TcpStream;
 
 type Socket = TokioIo<TcpStream>;

@@ -8,12 +8,10 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use sdk::immortal::testing::{
+use immortal::testing::{
     Attached, Checkpoint, FakeNode, Input, Message, Output, SourceKind, ToNode, ToProgram,
 };
-use sdk::immortal::{
-    Context, Fate, Immortal, Impulses, Incoming, Moment, Options, RunError, run_with,
-};
+use immortal::{Context, Fate, Immortal, Impulses, Incoming, Moment, Options, RunError, run_with};
 use serde::{Deserialize, Serialize};
 
 use crate::bank::{BankProxy, Vault};
@@ -242,8 +240,8 @@ fn impulses_are_told_their_fate() {
         assert_eq!((told, destination.as_str()), (number, ""));
     }
     attached.send(&ToProgram::Credit { destination: "other".into(), bytes: 77 });
-    attached.fate(2, sdk::immortal::testing::Told::Lost, 0);
-    attached.fate(1, sdk::immortal::testing::Told::Logged, 9);
+    attached.fate(2, immortal::testing::Told::Lost, 0);
+    attached.fate(1, immortal::testing::Told::Logged, 9);
     let mut tickets = tickets.into_iter();
     assert_eq!(tickets.next().unwrap().wait(), Fate::Logged { input: 9 });
     assert_eq!(tickets.next().unwrap().wait(), Fate::Lost);
@@ -260,7 +258,7 @@ fn impulses_are_told_their_fate() {
     let ticket = BankProxy::me().deposit(1).post(&impulses);
     assert!(matches!(attached.aside(), ToNode::Impulse { number: 1, .. }));
     attached.standby();
-    attached.fate(1, sdk::immortal::testing::Told::Logged, 5);
+    attached.fate(1, immortal::testing::Told::Logged, 5);
     assert_eq!(ticket.wait(), Fate::Logged { input: 5 }, "told also after its term");
 }
 
@@ -278,7 +276,7 @@ fn a_source_that_is_told_that_there_is_no_room_waits_until_there_is() {
     let ticket = impulses.post("other", 1, b"[1]");
     assert!(matches!(attached.aside(), ToNode::Impulse { .. }));
     attached.send(&credit(0));
-    attached.fate(1, sdk::immortal::testing::Told::Lost, 0);
+    attached.fate(1, immortal::testing::Told::Lost, 0);
     assert_eq!(ticket.wait(), Fate::Lost);
     assert!(!impulses.wait_for_room("other", Duration::from_millis(20)));
     let waits = {
@@ -319,7 +317,7 @@ fn impulses_of_many_threads_go_out_in_order_while_handlers_talk() {
     for number in 1..=THREADS * EACH {
         let ToNode::Impulse { number: told, .. } = attached.aside() else { panic!("an impulse") };
         assert_eq!(told, number);
-        attached.fate(number, sdk::immortal::testing::Told::Logged, 1_000 + number);
+        attached.fate(number, immortal::testing::Told::Logged, 1_000 + number);
     }
     let fates: BTreeSet<u64> = threads
         .into_iter()

@@ -3,12 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sdk::immortal::{
-    Context, Immortal, Impulses, Incoming, Outcome, Performed, Refused, Reply, WaitId,
-};
+use immortal::{Context, Immortal, Impulses, Incoming, Outcome, Performed, Refused, Reply, WaitId};
 use serde::{Deserialize, Serialize};
 
-sdk::interface! {
+immortal::interface! {
     /// What a bank can do.
     pub(crate) trait Bank => BankProxy {
         1 => fn deposit(amount: u64);
@@ -28,7 +26,7 @@ sdk::interface! {
     }
 }
 
-sdk::interface! {
+immortal::interface! {
     /// Who is told.
     pub(crate) trait Listener => ListenerProxy {
         1 => fn told(text: String);

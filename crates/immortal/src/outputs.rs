@@ -7,16 +7,16 @@ use bytes::Bytes;
 use protocol::Moment;
 use protocol::immortal::{Status, ToNode, put_answer, put_call, put_fork, put_number, put_text};
 
-use super::link::{Broken, Link};
+use crate::link::{Broken, Link};
 
 /// So much is gathered before it is written out in the middle of a frame of inputs, and no SEND is much
 /// longer.
-pub(super) const FLUSH_BYTES: usize = 64 << 10;
+pub(crate) const FLUSH_BYTES: usize = 64 << 10;
 
 /// Room for the head of a SEND beside its messages.
 const SEND_HEAD_BYTES: usize = 64;
 
-pub(super) struct Outputs {
+pub(crate) struct Outputs {
     link: Link,
     frame_bytes_max: usize,
     /// Whole frames.
@@ -32,7 +32,7 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    pub(super) fn new(link: Link, frame_bytes_max: usize) -> Self {
+    pub(crate) fn new(link: Link, frame_bytes_max: usize) -> Self {
         Self {
             link,
             frame_bytes_max,
@@ -46,58 +46,58 @@ impl Outputs {
     }
 
     /// An empty buffer to write arguments into; to be given back.
-    pub(super) fn take_scratch(&mut self) -> Vec<u8> {
+    pub(crate) fn take_scratch(&mut self) -> Vec<u8> {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         scratch
     }
 
-    pub(super) fn give_scratch(&mut self, scratch: Vec<u8>) {
+    pub(crate) fn give_scratch(&mut self, scratch: Vec<u8>) {
         self.scratch = scratch;
     }
 
-    pub(super) fn fork(&mut self, to: &str, method: i64, payload: &[u8]) {
+    pub(crate) fn fork(&mut self, to: &str, method: i64, payload: &[u8]) {
         self.open(to, payload.len());
         put_fork(&mut self.messages, method, payload);
     }
 
-    pub(super) fn call(&mut self, to: &str, id: u64, method: i64, payload: &[u8]) {
+    pub(crate) fn call(&mut self, to: &str, id: u64, method: i64, payload: &[u8]) {
         self.open(to, payload.len());
         put_call(&mut self.messages, id, method, payload);
     }
 
-    pub(super) fn answer(&mut self, to: &str, id: u64, status: Status, payload: &[u8]) {
+    pub(crate) fn answer(&mut self, to: &str, id: u64, status: Status, payload: &[u8]) {
         self.open(to, payload.len());
         put_answer(&mut self.messages, id, status, payload);
     }
 
-    pub(super) fn wait_for(&mut self, id: u64, due: Option<Moment>) {
+    pub(crate) fn wait_for(&mut self, id: u64, due: Option<Moment>) {
         self.frame(&ToNode::Await { id, due });
     }
 
-    pub(super) fn cancel(&mut self, id: u64) {
+    pub(crate) fn cancel(&mut self, id: u64) {
         self.frame(&ToNode::Cancel { id });
     }
 
     /// A frame after all that was said so far.
-    pub(super) fn frame(&mut self, frame: &ToNode) {
+    pub(crate) fn frame(&mut self, frame: &ToNode) {
         self.close();
         frame.put(&mut self.frames);
     }
 
     /// A part of a checkpoint.
-    pub(super) fn chunk(&mut self, bytes: Bytes) -> Result<(), Broken> {
+    pub(crate) fn chunk(&mut self, bytes: Bytes) -> Result<(), Broken> {
         self.frame(&ToNode::Chunk(bytes));
         self.flush()
     }
 
     /// One chunk may be so long.
-    pub(super) fn chunk_bytes(&self) -> usize {
+    pub(crate) fn chunk_bytes(&self) -> usize {
         FLUSH_BYTES.min(self.frame_bytes_max - SEND_HEAD_BYTES)
     }
 
     /// Writes everything out.
-    pub(super) fn flush(&mut self) -> Result<(), Broken> {
+    pub(crate) fn flush(&mut self) -> Result<(), Broken> {
         self.close();
         if let Some(broken) = &self.broken {
             return Err(broken.clone());

@@ -7,7 +7,7 @@ use std::io;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(super) fn save(value: &impl Serialize, to: &mut dyn io::Write) -> io::Result<()> {
+pub(crate) fn save(value: &impl Serialize, to: &mut dyn io::Write) -> io::Result<()> {
     ciborium::into_writer(value, to).map_err(|error| match error {
         ciborium::ser::Error::Io(error) => error,
         ciborium::ser::Error::Value(text) => {
@@ -16,7 +16,7 @@ pub(super) fn save(value: &impl Serialize, to: &mut dyn io::Write) -> io::Result
     })
 }
 
-pub(super) fn load<T: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<T> {
+pub(crate) fn load<T: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<T> {
     ciborium::from_reader(from).map_err(|error| match error {
         ciborium::de::Error::Io(error) => error,
         other => io::Error::new(

@@ -6,12 +6,12 @@ use std::io::{self, Read, Write};
 use protocol::immortal::MessageView;
 use serde::{Deserialize, Serialize};
 
-use super::context::{Book, Context, Place, What};
-use super::effects::Job;
-use super::format;
-use super::impulses::Impulses;
-use super::outputs::Outputs;
-use super::program::{Immortal, Incoming, Outcome, Refused};
+use crate::context::{Book, Context, Place, What};
+use crate::effects::Job;
+use crate::format;
+use crate::impulses::Impulses;
+use crate::outputs::Outputs;
+use crate::program::{Immortal, Incoming, Outcome, Refused};
 
 /// The version of what stands before the state in a checkpoint.
 const CHECKPOINT_FORMAT: u64 = 1;
@@ -24,7 +24,7 @@ struct Head {
 }
 
 /// A program of one version, or one that can become its next version.
-pub(super) trait Stage: Sized {
+pub(crate) trait Stage: Sized {
     /// Handles one input.
     fn message(&mut self, place: Place<'_>, outputs: &mut Outputs, message: MessageView<'_>);
 
@@ -49,12 +49,12 @@ pub(super) trait Stage: Sized {
 
 /// The version of a program, and the one that it can turn its state into (the same if it cannot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Versions {
-    pub(super) program: u64,
-    pub(super) upgrade_to: u64,
+pub(crate) struct Versions {
+    pub(crate) program: u64,
+    pub(crate) upgrade_to: u64,
 }
 
-pub(super) struct Machine<P: Immortal> {
+pub(crate) struct Machine<P: Immortal> {
     version: u64,
     state: P,
     book: Book<P::Next, P::Effect>,
@@ -62,7 +62,7 @@ pub(super) struct Machine<P: Immortal> {
 }
 
 impl<P: Immortal> Machine<P> {
-    pub(super) fn new(version: u64, state: P) -> Self {
+    pub(crate) fn new(version: u64, state: P) -> Self {
         Self { version, state, book: Book::default(), effects: Vec::new() }
     }
 
@@ -197,7 +197,7 @@ fn wrong_version(found: u64, versions: Versions) -> io::Error {
 }
 
 /// A program with the code of two versions.
-pub(super) enum Upgradable<Old: Immortal, New: Immortal> {
+pub(crate) enum Upgradable<Old: Immortal, New: Immortal> {
     Old { machine: Machine<Old>, upgrade_to: u64 },
     New(Machine<New>),
 }

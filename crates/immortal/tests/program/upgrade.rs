@@ -1,9 +1,9 @@
 //! A program with the code of two versions.
 
-use sdk::immortal::testing::{
+use immortal::testing::{
     Attached, Checkpoint, FakeNode, Input, Message, Output, SourceKind, Status, ToProgram,
 };
-use sdk::immortal::{Context, Immortal, Incoming, Moment, Outcome, RunError, run_upgradable};
+use immortal::{Context, Immortal, Incoming, Moment, Outcome, RunError, run_upgradable};
 use serde::{Deserialize, Serialize};
 
 /// Version 1 counts, and waits for answers.

@@ -7,9 +7,9 @@ use protocol::immortal::Status;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::context::Context;
-use super::format;
-use super::impulses::Impulses;
+use crate::context::Context;
+use crate::format;
+use crate::impulses::Impulses;
 
 /// A program that does not die: a state that is changed by its inputs and by nothing else.
 ///
@@ -102,7 +102,7 @@ pub struct Incoming<'a> {
     pub method: i64,
     pub payload: &'a [u8],
     /// The id of a call that wants an answer.
-    pub(super) call: Option<u64>,
+    pub(crate) call: Option<u64>,
 }
 
 impl<'a> Incoming<'a> {
@@ -130,7 +130,7 @@ impl<'a> Incoming<'a> {
 #[serde(bound = "")]
 #[must_use = "somebody may wait for the answer"]
 pub struct Reply<T> {
-    pub(super) to: Option<(String, u64)>,
+    pub(crate) to: Option<(String, u64)>,
     #[serde(skip)]
     answer: PhantomData<fn(T)>,
 }
@@ -156,13 +156,13 @@ impl std::error::Error for Refused {}
 /// What came of a call, a timer or an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome<'a> {
-    pub(super) status: Status,
-    pub(super) payload: &'a [u8],
+    pub(crate) status: Status,
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Outcome<'a> {
     /// What a timer gives.
-    pub(super) const FIRED: Outcome<'static> = Outcome { status: Status::Empty, payload: &[] };
+    pub(crate) const FIRED: Outcome<'static> = Outcome { status: Status::Empty, payload: &[] };
 
     /// The value, or why there is none.
     ///
@@ -187,8 +187,8 @@ impl<'a> Outcome<'a> {
 /// What an effect gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Performed {
-    pub(super) status: Status,
-    pub(super) payload: Vec<u8>,
+    pub(crate) status: Status,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Performed {

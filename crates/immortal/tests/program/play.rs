@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sdk::immortal::testing::{FakeNode, Message, Play, Said};
-use sdk::immortal::{Context, Immortal, Incoming, Outcome, RunError};
+use immortal::testing::{FakeNode, Message, Play, Said};
+use immortal::{Context, Immortal, Incoming, Outcome, RunError};
 use serde::{Deserialize, Serialize};
 
 use crate::bank::{BankProxy, PERFORMED, Vault};
@@ -236,7 +236,7 @@ fn a_first_state_without_an_order_is_refused_at_once() {
     let node = FakeNode::start("map", || Unordered((0..50).map(|n| (n, n)).collect()));
     for _ in 0..3 {
         let mut attached = node.accept();
-        attached.send(&sdk::immortal::testing::ToProgram::Genesis);
+        attached.send(&immortal::testing::ToProgram::Genesis);
         while attached.frame().is_some() {}
     }
     let Err(RunError::Fault { input: 0, text }) = node.ended() else { panic!("it must fail") };

@@ -8,16 +8,16 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 
-use super::context::{Context, WaitId};
-use super::impulses::{Fate, Impulses, Ticket};
-use super::program::Immortal;
+use crate::context::{Context, WaitId};
+use crate::impulses::{Fate, Impulses, Ticket};
+use crate::program::Immortal;
 
 /// Writes arguments as a JSON array.
 ///
 /// # Panics
 /// When they cannot be JSON (a map whose keys are no texts): a mistake in the program, found at the first
 /// try.
-pub(super) fn put_arguments(out: &mut Vec<u8>, arguments: &impl Serialize) {
+pub(crate) fn put_arguments(out: &mut Vec<u8>, arguments: &impl Serialize) {
     serde_json::to_writer(&mut *out, arguments).expect("arguments can be written as JSON");
     // No arguments are `()`, which JSON has as null.
     if out == b"null" {
@@ -87,10 +87,10 @@ impl<'a, A: Serialize, R> Outgoing<'a, A, R> {
 /// given to another method.
 ///
 /// ```
-/// use sdk::immortal::{Context, Immortal, Incoming, Refused, Reply};
+/// use immortal::{Context, Immortal, Incoming, Refused, Reply};
 /// use serde::{Deserialize, Serialize};
 ///
-/// sdk::interface! {
+/// immortal::interface! {
 ///     /// An account.
 ///     pub trait Account => AccountProxy {
 ///         1 => fn deposit(amount: u64);
@@ -150,7 +150,7 @@ macro_rules! interface {
     (@value [$answer:ty] []) => { $answer };
     (@value [] [$later:ty]) => { $later };
     (@returns $answer:ty []) => { $answer };
-    (@returns $answer:ty [Refused]) => { Result<$answer, $crate::immortal::Refused> };
+    (@returns $answer:ty [Refused]) => { Result<$answer, $crate::Refused> };
     (
         $(#[$about:meta])*
         $vis:vis trait $name:ident => $proxy:ident {
@@ -162,14 +162,14 @@ macro_rules! interface {
         }
     ) => {
         $(#[$about])*
-        $vis trait $name: $crate::immortal::Immortal {
+        $vis trait $name: $crate::Immortal {
             $(
                 $(#[$what])*
                 fn $method(
                     &mut self,
-                    context: &mut $crate::immortal::Context<'_, Self>,
+                    context: &mut $crate::Context<'_, Self>,
                     $($arg: $type,)*
-                    $(reply: $crate::immortal::Reply<$later>,)?
+                    $(reply: $crate::Reply<$later>,)?
                 ) $(-> $crate::interface!(@returns $answer [$($may)?]))?;
             )*
 
@@ -177,8 +177,8 @@ macro_rules! interface {
             /// changes nothing; a caller is told.
             fn dispatch(
                 &mut self,
-                context: &mut $crate::immortal::Context<'_, Self>,
-                incoming: $crate::immortal::Incoming<'_>,
+                context: &mut $crate::Context<'_, Self>,
+                incoming: $crate::Incoming<'_>,
             ) {
                 match incoming.method {
                     $(
@@ -191,7 +191,7 @@ macro_rules! interface {
                     )*
                     other => {
                         let why = format!("there is no method {other}");
-                        context.refuse(&incoming, &$crate::immortal::Refused(why));
+                        context.refuse(&incoming, &$crate::Refused(why));
                     }
                 }
             }
@@ -225,18 +225,18 @@ macro_rules! interface {
 
             $(
                 $(#[$what])*
-                pub fn $method(&self, $($arg: $type),*) -> $crate::immortal::Outgoing<
+                pub fn $method(&self, $($arg: $type),*) -> $crate::Outgoing<
                     '_,
                     ($($type,)*),
                     $crate::interface!(@value [$($answer)?] [$($later)?]),
                 > {
-                    $crate::immortal::Outgoing::new(&self.0, $number, ($($arg,)*))
+                    $crate::Outgoing::new(&self.0, $number, ($($arg,)*))
                 }
             )*
         }
 
-        impl $crate::immortal::serde::Serialize for $proxy {
-            fn serialize<S: $crate::immortal::serde::Serializer>(
+        impl $crate::serde::Serialize for $proxy {
+            fn serialize<S: $crate::serde::Serializer>(
                 &self,
                 to: S,
             ) -> Result<S::Ok, S::Error> {
@@ -244,11 +244,11 @@ macro_rules! interface {
             }
         }
 
-        impl<'de> $crate::immortal::serde::Deserialize<'de> for $proxy {
-            fn deserialize<D: $crate::immortal::serde::Deserializer<'de>>(
+        impl<'de> $crate::serde::Deserialize<'de> for $proxy {
+            fn deserialize<D: $crate::serde::Deserializer<'de>>(
                 from: D,
             ) -> Result<Self, D::Error> {
-                $crate::immortal::serde::Deserialize::deserialize(from).map(Self)
+                $crate::serde::Deserialize::deserialize(from).map(Self)
             }
         }
     };
