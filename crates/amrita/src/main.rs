@@ -5,6 +5,7 @@ mod arguments;
 mod example;
 mod immortal;
 mod node;
+mod outcome;
 mod query;
 mod screen;
 mod tutorial;
@@ -16,9 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Arguments, Command};
-
-/// Why a command failed, for people; the lines are shown as they are.
-type Outcome = Result<(), String>;
+use outcome::Outcome;
 
 fn main() -> ExitCode {
     let arguments = match immortal::translated(std::env::args_os()) {

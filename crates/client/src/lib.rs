@@ -1,5 +1,5 @@
-//! A client of a cluster, for a program in Rust: asks the nodes over HTTP, and knows nothing of what
-//! is inside of them.
+//! A client of a cluster, for a program in Rust: asks the nodes over HTTP, and knows nothing of
+//! what is inside of them.
 //!
 //! ```no_run
 //! # async fn show() -> Result<(), client::ClientError> {

@@ -1,4 +1,5 @@
-//! How a program reaches its node: the Unix socket in the node's sandbox, or an HTTP upgrade on its port.
+//! How a program reaches its node: the Unix socket in the node's sandbox, or an HTTP upgrade on its
+//! port.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -119,8 +120,8 @@ fn no_socket(path: &Path, error: &io::Error) -> Ended {
             format!("no {SOCKET_NAME} in {shown}: is a node running with that sandbox?")
         }
         io::ErrorKind::NotFound => format!(
-            "there is no {shown}: --node takes the sandbox of a running node, or its address, which \
-             begins with http://"
+            "there is no {shown}: --node takes the sandbox of a running node, or its address, \
+             which begins with http://"
         ),
         io::ErrorKind::ConnectionRefused => {
             format!("nobody listens at {}: the node is not running", socket_at(path).display())
@@ -136,8 +137,8 @@ fn no_node(places: &str) -> Ended {
     ))
 }
 
-/// The first that is reached, or what the first one says that does not take the program; None when no
-/// one is there.
+/// The first that is reached, or what the first one says that does not take the program; None when
+/// no one is there.
 fn connect_any(
     places: &[Dial],
     first: &AtomicUsize,
@@ -176,7 +177,8 @@ fn upgrade(mut socket: &TcpStream, address: &Address, name: &str) -> io::Result<
     let host = address.authority();
     let path = format!("/core/immortals/{name}/attach");
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: amrita-immortal\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: \
+         amrita-immortal\r\n\r\n"
     );
     socket.write_all(request.as_bytes())?;
     let head = read_head(socket)?;

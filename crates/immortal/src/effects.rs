@@ -8,11 +8,11 @@ use std::thread;
 
 use protocol::immortal::ToNode;
 
+use crate::incoming::Performed;
 use crate::link::Link;
-use crate::program::Performed;
 
-/// So many effects are done at once; the others wait their turn, in the order in which they were asked
-/// for.
+/// So many effects are done at once; the others wait their turn, in the order in which they were
+/// asked for.
 const EFFECTS_AT_ONCE_MAX: usize = 16;
 
 /// An effect that is to be done.
@@ -21,8 +21,8 @@ pub(crate) struct Job {
     pub(crate) perform: Box<dyn FnOnce() -> Performed + Send>,
 }
 
-/// The effects of one term as primary. Dropped when it ends: what is being done then gives no result, and
-/// the next primary does it again.
+/// The effects of one term as primary. Dropped when it ends: what is being done then gives no
+/// result, and the next primary does it again.
 pub(crate) struct Effects {
     link: Link,
     shared: Arc<Mutex<Shared>>,

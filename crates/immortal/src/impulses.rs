@@ -10,7 +10,7 @@ use bytes::Bytes;
 use protocol::immortal::{Fate as Told, ToNode, put_impulse};
 use serde::Serialize;
 
-use crate::interface::put_arguments;
+use crate::format::put_arguments;
 use crate::link::Link;
 
 /// So many impulses may be on their way; who sends more waits.
@@ -23,18 +23,18 @@ thread_local! {
 /// What became of an impulse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is logged: it will be handled, exactly once, whatever dies. If it was for the program itself,
-    /// it is this input.
+    /// It is logged: it will be handled, exactly once, whatever dies. If it was for the program
+    /// itself, it is this input.
     Logged { input: u64 },
-    /// It is surely not logged: this copy is not the primary, or the destination has no room. It may be
-    /// sent again.
+    /// It is surely not logged: this copy is not the primary, or the destination has no room. It
+    /// may be sent again.
     Lost,
     /// The connection ended before it was known. Sent again it may be handled twice.
     Unknown,
 }
 
-/// Where impulses are handed in. To be cloned into threads; it stays the same when the connection to the
-/// node is made anew.
+/// Where impulses are handed in. To be cloned into threads; it stays the same when the connection
+/// to the node is made anew.
 #[derive(Clone, Debug, Default)]
 pub struct Impulses(Arc<Shared>);
 
@@ -70,13 +70,13 @@ impl Ticket {
 }
 
 impl Impulses {
-    /// Hands in a message and waits until it is known whether it was logged. An empty destination is the
-    /// program itself: the usual way, because then its handler decides what to do with it. Typed proxies
-    /// do this with `.impulse(&impulses)`.
+    /// Hands in a message and waits until it is known whether it was logged. An empty destination
+    /// is the program itself: the usual way, because then its handler decides what to do with it.
+    /// Typed proxies do this with `.impulse(&impulses)`.
     ///
     /// # Panics
-    /// When a handler calls it: handlers fork. An impulse from a handler would be lost in replay, or
-    /// sent twice.
+    /// When a handler calls it: handlers fork. An impulse from a handler would be lost in replay,
+    /// or sent twice.
     pub fn send(&self, to: &str, method: i64, arguments: &impl Serialize) -> Fate {
         let mut payload = Vec::new();
         put_arguments(&mut payload, arguments);
@@ -146,8 +146,8 @@ impl Impulses {
         self.state().room.get(destination).copied()
     }
 
-    /// Waits until there is room for a destination, at most so long: an impulse of the primary that is
-    /// `Lost` found none.
+    /// Waits until there is room for a destination, at most so long: an impulse of the primary that
+    /// is `Lost` found none.
     pub fn wait_for_room(&self, destination: &str, at_most: Duration) -> bool {
         let deadline = Instant::now() + at_most;
         let mut state = self.state();
@@ -162,8 +162,8 @@ impl Impulses {
         !state.stopped
     }
 
-    /// Ends the connection, and with it [`run`](crate::run), which returns `Ok`. The instance lives on:
-    /// started again, the program goes on from here.
+    /// Ends the connection, and with it [`run`](crate::run), which returns `Ok`. The instance lives
+    /// on: started again, the program goes on from here.
     pub fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;

@@ -1,30 +1,18 @@
-//! Typed messages: [`interface!`](crate::interface) makes of a list of methods a trait for the one who
-//! handles them, a dispatcher, and a proxy for those who send them.
+//! Typed messages: [`interface!`](crate::interface) makes of a list of methods a trait for the one
+//! who handles them, a dispatcher, and a proxy for those who send them.
 //!
-//! Arguments stand in a JSON array, an answer is one JSON value: a program without this binding, in any
-//! language, can speak with one that has it. Whoever wants every byte for himself uses the raw level.
+//! Arguments stand in a JSON array, an answer is one JSON value: a program without this binding, in
+//! any language, can speak with one that has it. Whoever wants every byte for himself uses the raw
+//! level.
 
 use std::marker::PhantomData;
 
 use serde::Serialize;
 
-use crate::context::{Context, WaitId};
+use crate::book::WaitId;
+use crate::format::put_arguments;
 use crate::impulses::{Fate, Impulses, Ticket};
-use crate::program::Immortal;
-
-/// Writes arguments as a JSON array.
-///
-/// # Panics
-/// When they cannot be JSON (a map whose keys are no texts): a mistake in the program, found at the first
-/// try.
-pub(crate) fn put_arguments(out: &mut Vec<u8>, arguments: &impl Serialize) {
-    serde_json::to_writer(&mut *out, arguments).expect("arguments can be written as JSON");
-    // No arguments are `()`, which JSON has as null.
-    if out == b"null" {
-        out.clear();
-        out.extend_from_slice(b"[]");
-    }
-}
+use crate::program::{Context, Immortal};
 
 /// A message that a proxy has made and that is still to be sent. `R` is what an answer gives.
 #[must_use = "nothing is sent yet: fork it, call it, or send it as an impulse"]
@@ -83,8 +71,8 @@ impl<'a, A: Serialize, R> Outgoing<'a, A, R> {
     }
 }
 
-/// Methods that an immortal has, with their numbers, which are what goes over the wire: a number is never
-/// given to another method.
+/// Methods that an immortal has, with their numbers, which are what goes over the wire: a number is
+/// never given to another method.
 ///
 /// ```
 /// use immortal::{Context, Immortal, Incoming, Refused, Reply};
@@ -138,11 +126,17 @@ macro_rules! interface {
         let answer = $this.$method($context, $($arg),*);
         $context.answer_now(&$incoming, Ok(answer));
     }};
-    (@run $this:ident $context:ident $incoming:ident $method:ident ($($arg:ident),*) [$may:ident] []) => {{
+    (
+        @run $this:ident $context:ident $incoming:ident $method:ident
+        ($($arg:ident),*) [$may:ident] []
+    ) => {{
         let answer = $this.$method($context, $($arg),*);
         $context.answer_now(&$incoming, answer);
     }};
-    (@run $this:ident $context:ident $incoming:ident $method:ident ($($arg:ident),*) [] [$later:ty]) => {{
+    (
+        @run $this:ident $context:ident $incoming:ident $method:ident
+        ($($arg:ident),*) [] [$later:ty]
+    ) => {{
         let reply = $incoming.reply::<$later>($context.sender());
         $this.$method($context, $($arg,)* reply);
     }};
@@ -184,7 +178,8 @@ macro_rules! interface {
                     $(
                         $number => match incoming.arguments::<($($type,)*)>() {
                             Ok(($($arg,)*)) => $crate::interface!(
-                                @run self context incoming $method ($($arg),*) [$($($may)?)?] [$($later)?]
+                                @run self context incoming $method
+                                ($($arg),*) [$($($may)?)?] [$($later)?]
                             ),
                             Err(why) => context.refuse(&incoming, &why),
                         },
@@ -202,7 +197,8 @@ macro_rules! interface {
             }
         }
 
-        #[doc = concat!("An instance with the methods of [`", stringify!($name), "`]. May be kept in a state.")]
+        #[doc = concat!("An instance with the methods of [`", stringify!($name), "`]. May be kept \
+                                                                                  in a state.")]
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         $vis struct $proxy(String);
 

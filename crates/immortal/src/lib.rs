@@ -1,13 +1,14 @@
 //! Write a program that does not die.
 //!
-//! An *immortal* is a state that is changed only by inputs, one after the other. The node beside it logs
-//! each input on a quorum before the program sees it, and gives it to every copy of the program; when one
-//! dies, another carries on with the same state, and nothing is lost or done twice.
+//! An *immortal* is a state that is changed only by inputs, one after the other. The node beside it
+//! logs each input on a quorum before the program sees it, and gives it to every copy of the
+//! program; when one dies, another carries on with the same state, and nothing is lost or done
+//! twice.
 //!
 //! A program implements [`Immortal`] and is given to [`run`]. Its methods are listed in an
-//! [`interface!`](crate::interface), which also makes the proxy with which others call it. What a handler
-//! may do stands in [`Context`]. What comes from outside enters by [`Impulses`]. [`testing`] has a node
-//! for tests, and a check that a program is deterministic.
+//! [`interface!`](crate::interface), which also makes the proxy with which others call it. What a
+//! handler may do stands in [`Context`]. What comes from outside enters by [`Impulses`].
+//! [`testing`] has a node for tests, and a check that a program is deterministic.
 //!
 //! ```no_run
 //! use immortal::{self, Context, Immortal, Incoming, Options};
@@ -44,14 +45,16 @@
 //! }
 //! ```
 //!
-//! Inside: `session` is one connection, `machine` the state with what it waits for, `outputs` gathers what
-//! is said, `link` reads and writes, `runner` connects again.
+//! Inside: `session` is one connection, `machine` the state with what it waits for, `outputs`
+//! gathers what is said, `link` writes, `inbox` has what was read, `runner` connects again.
 
-mod context;
+mod book;
 mod dial;
 mod effects;
 mod format;
 mod impulses;
+mod inbox;
+mod incoming;
 mod interface;
 mod link;
 mod machine;
@@ -61,10 +64,11 @@ mod runner;
 mod session;
 pub mod testing;
 
-pub use context::{Context, WaitId};
+pub use book::WaitId;
 pub use impulses::{Fate, Impulses, Ticket};
+pub use incoming::{Incoming, Outcome, Performed, Refused, Reply, Sender, SenderKind};
 pub use interface::Outgoing;
-pub use program::{Immortal, Incoming, Outcome, Performed, Refused, Reply, Sender, SenderKind};
+pub use program::{Context, Immortal};
 pub use protocol::Moment;
 pub use runner::{Options, RunError, main, run, run_upgradable, run_with};
 #[doc(hidden)]

@@ -6,12 +6,13 @@ use std::io::{self, Read, Write};
 use protocol::immortal::MessageView;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Book, Context, Place, What};
+use crate::book::{Book, What};
 use crate::effects::Job;
 use crate::format;
 use crate::impulses::Impulses;
+use crate::incoming::{Incoming, Outcome, Refused};
 use crate::outputs::Outputs;
-use crate::program::{Immortal, Incoming, Outcome, Refused};
+use crate::program::{Context, Immortal, Place};
 
 /// The version of what stands before the state in a checkpoint.
 const CHECKPOINT_FORMAT: u64 = 1;

@@ -9,8 +9,8 @@ use protocol::immortal::{Status, ToNode, put_answer, put_call, put_fork, put_num
 
 use crate::link::{Broken, Link};
 
-/// So much is gathered before it is written out in the middle of a frame of inputs, and no SEND is much
-/// longer.
+/// So much is gathered before it is written out in the middle of a frame of inputs, and no SEND is
+/// much longer.
 pub(crate) const FLUSH_BYTES: usize = 64 << 10;
 
 /// Room for the head of a SEND beside its messages.
@@ -125,8 +125,8 @@ impl Outputs {
         self.count += 1;
     }
 
-    /// Ends the SEND that is open. A broken connection is noticed here and told at the next flush, so
-    /// that no handler has to deal with it.
+    /// Ends the SEND that is open. A broken connection is noticed here and told at the next flush,
+    /// so that no handler has to deal with it.
     fn close(&mut self) {
         if self.count == 0 {
             return;

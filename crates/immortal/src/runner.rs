@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::dial::Dial;
+use crate::format::put_arguments;
 use crate::impulses::Impulses;
-use crate::interface::put_arguments;
 use crate::link::Socket;
 use crate::machine::{Machine, Stage, Upgradable, Versions};
 use crate::program::Immortal;
@@ -20,7 +20,8 @@ use crate::session::{Ended, Plan, Told, run as run_session};
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// So often a program may fail at the same input in a row; then it gives up, so that somebody looks.
+/// So often a program may fail at the same input in a row; then it gives up, so that somebody
+/// looks.
 const FAULTS_MAX: u32 = 3;
 
 /// So long it is tried again when the node says that another program is attached, or that it has no
@@ -67,8 +68,8 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 impl Options {
-    /// The node is `http://host:port`, the socket in its sandbox, or the sandbox. Of several behind commas
-    /// the first is taken that is there.
+    /// The node is `http://host:port`, the socket in its sandbox, or the sandbox. Of several behind
+    /// commas the first is taken that is there.
     ///
     /// # Errors
     /// When the address is none.
@@ -96,8 +97,8 @@ impl Options {
         }
     }
 
-    /// Reads `--node` and `--instance` from the process's arguments, with these as what they are when
-    /// they are not given. Gives back the arguments that are left.
+    /// Reads `--node` and `--instance` from the process's arguments, with these as what they are
+    /// when they are not given. Gives back the arguments that are left.
     ///
     /// # Errors
     /// When a value is missing or the address is none.
@@ -180,8 +181,9 @@ pub fn run_with<P: Immortal>(
     keep_running(options, &|| Machine::new(version, fresh()), impulses)
 }
 
-/// As [`run_with`], for a program that has the code of the next version too. When the upgrade to it comes,
-/// as an input among the others, the state is converted with `From`, and what it waits for too.
+/// As [`run_with`], for a program that has the code of the next version too. When the upgrade to it
+/// comes, as an input among the others, the state is converted with `From`, and what it waits for
+/// too.
 ///
 /// # Errors
 /// As [`run`].
@@ -203,8 +205,8 @@ where
     keep_running(&options, &fresh, impulses)
 }
 
-/// The whole main program of an immortal: the options, or what was wrong with them, and the state before
-/// the first input.
+/// The whole main program of an immortal: the options, or what was wrong with them, and the state
+/// before the first input.
 pub fn main<P: Immortal>(options: Result<Options, String>, fresh: impl Fn() -> P) -> ExitCode {
     let ended = options.and_then(|options| run(&options, fresh).map_err(|why| why.to_string()));
     match ended {

@@ -1,5 +1,5 @@
-//! One connection, from HELLO to its end. A session begins with nothing: its state comes from the node,
-//! or is made anew when there is none.
+//! One connection, from HELLO to its end. A session begins with nothing: its state comes from the
+//! node, or is made anew when there is none.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -13,13 +13,14 @@ use protocol::immortal::{
     BlockView, Garbled, Hello, MessageView, SourceKind, ToNode, ToProgram, VERSION, View, Welcome,
 };
 
-use crate::context::Place;
 use crate::effects::{Effects, text_of};
 use crate::impulses::{Impulses, InHandler};
-use crate::link::{Broken, Inbox, Link, Socket, limit};
+use crate::inbox::{Inbox, limit, read_frames};
+use crate::incoming::{Sender, SenderKind};
+use crate::link::{Broken, Link, Socket};
 use crate::machine::{Stage, Versions};
 use crate::outputs::Outputs;
-use crate::program::{Sender, SenderKind};
+use crate::program::Place;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ pub(crate) fn run<S: Stage>(plan: &Plan<'_, S>, socket: Socket) -> Told {
     let inbox = Inbox::default();
     std::thread::scope(|scope| {
         plan.impulses.connected(&link);
-        scope.spawn(|| inbox.end(link.read_into(&inbox, plan.impulses)));
+        scope.spawn(|| inbox.end(read_frames(&link, &inbox, plan.impulses)));
         let mut caught_up = false;
         let Err(ended) = Session::begin(plan, &link, &inbox)
             .and_then(|mut session| session.serve(&mut caught_up));
@@ -161,8 +162,8 @@ impl<'a, S: Stage> Session<'a, S> {
         }
     }
 
-    /// The first state. What cannot be read back the same would be found out after the first crash, so
-    /// it is tried at once.
+    /// The first state. What cannot be read back the same would be found out after the first crash,
+    /// so it is tried at once.
     fn genesis(&mut self) -> Result<(), Ended> {
         let versions = self.plan.versions;
         let fresh = self.plan.fresh;

@@ -16,7 +16,7 @@ pub mod query;
 mod request;
 
 pub use address::Address;
-pub use document::{Action, BUILT_IN_FIELDS, Body, Document, KIND_ERROR, TaskStage};
+pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
-pub use problem::{Code, Outcome, Problem};
+pub use problem::{Code, KIND_ERROR, Outcome, Problem};
 pub use request::{Behind, BodyType, Method, Request, Response, Source};

@@ -1,5 +1,6 @@
-//! A client that keeps sending: message n+1 goes out when message n is acknowledged. With copies beside
-//! several nodes it goes on whatever dies. After `amrita immortal send client 9` it sends nothing more.
+//! A client that keeps sending: message n+1 goes out when message n is acknowledged. With copies
+//! beside several nodes it goes on whatever dies. After `amrita immortal send client 9` it sends
+//! nothing more.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! The server: counts and shows the messages that it gets. Run it on three nodes and kill what you like.
-//! With `--numbers` it shows each message with its number and its sender.
+//! The server: counts and shows the messages that it gets. Run it on three nodes and kill what you
+//! like. With `--numbers` it shows each message with its number and its sender.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! The Hello World programs as real processes, against a fake node at a Unix socket. The server is tried
-//! in Rust and in plain Python: both must do the same.
+//! The Hello World programs as real processes, against a fake node at a Unix socket. The server is
+//! tried in Rust and in plain Python: both must do the same.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;

@@ -1,9 +1,9 @@
 //! A node for tests, in the same process, and a check that a program is deterministic.
 //!
-//! [`Play`] is what a test of an immortal needs: it gives inputs, shows what the program says, lets time
-//! pass, crashes it, and in the end runs everything again from several checkpoints to see whether the
-//! same comes out. [`FakeNode`] and [`Attached`] are one floor below: the node's side of a connection,
-//! frame by frame.
+//! [`Play`] is what a test of an immortal needs: it gives inputs, shows what the program says, lets
+//! time pass, crashes it, and in the end runs everything again from several checkpoints to see
+//! whether the same comes out. [`FakeNode`] and [`Attached`] are one floor below: the node's side
+//! of a connection, frame by frame.
 //!
 //! All of it panics when something is not as it must be: it is made for tests.
 

@@ -27,7 +27,9 @@ const CHECKPOINTS_MAX: usize = 10;
 /// ```
 /// # use immortal::{Context, Immortal, Incoming};
 /// # use serde::{Deserialize, Serialize};
-/// # immortal::interface! { pub trait Counter => CounterProxy { 1 => fn add(number: u64) -> u64; } }
+/// # immortal::interface! {
+/// #     pub trait Counter => CounterProxy { 1 => fn add(number: u64) -> u64; }
+/// # }
 /// # #[derive(Default, Serialize, Deserialize)]
 /// # struct Sum { sum: u64 }
 /// # impl Counter for Sum {
@@ -120,8 +122,8 @@ impl fmt::Display for Difference {
         let Self { from, input, expected, found } = self;
         write!(
             f,
-            "not deterministic: loaded after input {from}, at input {input}\n  it said first {expected}\n  \
-             and now {found}"
+            "not deterministic: loaded after input {from}, at input {input}\n  it said first \
+             {expected}\n  and now {found}"
         )
     }
 }
@@ -227,8 +229,8 @@ impl Play {
         self.now = self.now.max(until);
     }
 
-    /// Waits until the program's own threads have sent so many impulses since the play began, and has them
-    /// handled.
+    /// Waits until the program's own threads have sent so many impulses since the play began, and
+    /// has them handled.
     pub fn wait_for_impulses(&mut self, count: u64) {
         while self.impulses < count {
             let frame = self.attached.aside();
@@ -302,8 +304,8 @@ impl Play {
         self.settle();
     }
 
-    /// Runs all inputs again, from the first state and from checkpoints in the middle, one by one and many
-    /// in a frame, and compares what is said and the state at the end.
+    /// Runs all inputs again, from the first state and from checkpoints in the middle, one by one
+    /// and many in a frame, and compares what is said and the state at the end.
     ///
     /// # Errors
     /// Where another thing came out.
@@ -318,8 +320,8 @@ impl Play {
                 let found = self.attached.checkpoint();
                 if found != expected {
                     return Err(format!(
-                        "not deterministic: loaded after input {}, the state at the end is another\n  \
-                         first {}\n  and now {}",
+                        "not deterministic: loaded after input {}, the state at the end is \
+                         another\n  first {}\n  and now {}",
                         checkpoint.input,
                         readable(&expected.bytes),
                         readable(&found.bytes)

@@ -1,5 +1,5 @@
-//! What goes over the wire, frame by frame, also when a program, its node or the bytes between them are
-//! damaged.
+//! What goes over the wire, frame by frame, also when a program, its node or the bytes between them
+//! are damaged.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

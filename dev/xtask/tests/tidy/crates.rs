@@ -1,12 +1,10 @@
-//! The house rules, as a test: who may import whom, what a core must not touch, how a file begins
-//! and how long it may be, what must not be left behind, and that the papers point at real things.
-//!
-//! Each rule is a function from text to complaints, so that the tests at the end can show it a
-//! text that breaks it.
+//! Who may import whom, and what a core must not touch.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::source::has_word;
+use crate::tree::{files, nothing_to_complain, read, root, rust_files};
 
 /// What one crate may import.
 struct Crate {
@@ -221,14 +219,10 @@ const BANNED_IN_CORES: &[&str] = &[
     "SystemTime",
 ];
 
-/// Words that mark unfinished work. Written in two parts, or this file would break its own rule.
-const LEFTOVERS: &[&str] =
-    &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
-
-const LINES_MAX: usize = 800;
-
-/// The largest file in the repository, in bytes; the lock file of the dependencies may be larger.
-const BYTES_MAX: u64 = 256 * 1024;
+/// What a program pays for that only talks to a cluster: nothing of these.
+const LIGHT: &[&str] = &["client", "immortal", "hello"];
+const HEAVY: &[&str] =
+    &["server", "node", "services", "documents", "replication", "storage", "fjall", "raft"];
 
 #[test]
 fn each_crate_imports_only_what_the_table_allows() {
@@ -243,9 +237,8 @@ fn each_crate_imports_only_what_the_table_allows() {
 
 #[test]
 fn each_crate_of_the_workspace_stands_in_the_table() {
-    let root = root();
     let mut complaints = Vec::new();
-    for file in files(&root) {
+    for file in files() {
         if file.file_name().is_some_and(|name| name == "Cargo.toml")
             && file != Path::new("Cargo.toml")
         {
@@ -279,6 +272,11 @@ fn the_table_never_points_up() {
 }
 
 #[test]
+fn who_only_talks_to_a_cluster_compiles_nothing_of_the_server() {
+    nothing_to_complain(&heavy_imports(CRATES));
+}
+
+#[test]
 fn a_core_touches_nothing_of_the_outside_world() {
     let mut complaints = Vec::new();
     for (path, text) in rust_files() {
@@ -300,63 +298,6 @@ fn each_core_has_the_lints_of_a_core() {
     }
 }
 
-#[test]
-fn each_file_says_what_it_is_for_and_is_not_too_long() {
-    let mut complaints = Vec::new();
-    for (path, text) in rust_files() {
-        complaints.extend(wrong_shape(&path, &text));
-    }
-    nothing_to_complain(&complaints);
-}
-
-#[test]
-fn nothing_is_left_behind() {
-    let root = root();
-    let mut complaints = Vec::new();
-    for path in files(&root) {
-        let ends = path.extension().and_then(|ends| ends.to_str()).unwrap_or_default();
-        if ["rs", "toml", "md", "sh"].contains(&ends) {
-            complaints.extend(leftovers(&path, &read(&root.join(&path))));
-        }
-    }
-    nothing_to_complain(&complaints);
-}
-
-#[test]
-fn no_file_is_too_big() {
-    let root = root();
-    let mut complaints = Vec::new();
-    for path in files(&root) {
-        let bytes = fs::metadata(root.join(&path)).map(|data| data.len()).unwrap_or_default();
-        complaints.extend(too_big(&path, bytes));
-    }
-    nothing_to_complain(&complaints);
-}
-
-#[test]
-fn the_papers_point_at_files_that_are_there() {
-    let root = root();
-    let mut complaints = Vec::new();
-    for (path, text) in papers(&root) {
-        let folder = path.parent().expect("a file has a folder").to_owned();
-        let is_there = |target: &str| root.join(&folder).join(target).exists();
-        complaints.extend(dead_links(&path, &text, &is_there));
-    }
-    nothing_to_complain(&complaints);
-}
-
-/// ARCHITECTURE.md has a table of all bounds: `| NAME | value | file | ... |`. The code is right,
-/// and the table must say the same.
-#[test]
-fn the_table_of_limits_says_what_the_code_says() {
-    let root = root();
-    let text = read(&root.join("ARCHITECTURE.md"));
-    let source = |file: &str| fs::read_to_string(root.join(file)).ok();
-    nothing_to_complain(&wrong_limits(&text, &source));
-}
-
-// The rules.
-
 fn forbidden_imports(one: &Crate, manifest: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     for (section, names) in dependencies(manifest) {
@@ -369,6 +310,23 @@ fn forbidden_imports(one: &Crate, manifest: &str) -> Vec<String> {
                 complaints.push(format!("{} may not import {name} ({section})", one.name));
             }
         }
+    }
+    complaints
+}
+
+/// What the light crates reach of the heavy ones, through whatever.
+fn heavy_imports(table: &[Crate]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for light in LIGHT {
+        let mut reached: BTreeSet<&str> = BTreeSet::new();
+        let mut open = vec![*light];
+        while let Some(name) = open.pop() {
+            let known = table.iter().find(|one| one.name == name);
+            let imports = known.iter().flat_map(|one| one.ours.iter().chain(one.others));
+            open.extend(imports.filter(|import| reached.insert(import)));
+        }
+        let heavy = HEAVY.iter().filter(|heavy| reached.contains(**heavy));
+        complaints.extend(heavy.map(|heavy| format!("{light} must not compile {heavy}")));
     }
     complaints
 }
@@ -417,157 +375,6 @@ fn banned_words(path: &Path, text: &str) -> Vec<String> {
     complaints
 }
 
-/// Whether `word` stands in `line` by itself, not as a part of a longer name.
-fn has_word(line: &str, word: &str) -> bool {
-    let in_name = |c: char| c.is_alphanumeric() || c == '_';
-    line.match_indices(word).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        let after = line[at + word.len()..].chars().next();
-        !before.is_some_and(in_name) && !after.is_some_and(in_name)
-    })
-}
-
-fn wrong_shape(path: &Path, text: &str) -> Vec<String> {
-    let mut complaints = Vec::new();
-    if !text.starts_with("//! ") {
-        complaints.push(format!("{}: must begin with `//!`: what is it for?", path.display()));
-    }
-    let lines = text.lines().count();
-    if lines > LINES_MAX {
-        complaints.push(format!("{}: {lines} lines; the most is {LINES_MAX}", path.display()));
-    }
-    complaints
-}
-
-fn leftovers(path: &Path, text: &str) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        for word in LEFTOVERS {
-            if has_word(line, word) {
-                complaints.push(format!("{}:{}: {word}", path.display(), number + 1));
-            }
-        }
-    }
-    complaints
-}
-
-fn too_big(path: &Path, bytes: u64) -> Option<String> {
-    (bytes > BYTES_MAX && path != Path::new("Cargo.lock"))
-        .then(|| format!("{}: {bytes} bytes; the most is {BYTES_MAX}", path.display()))
-}
-
-/// `[words](target)`: the target must exist, unless it is an address or a place in the same file.
-fn dead_links(path: &Path, text: &str, is_there: &dyn Fn(&str) -> bool) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for (at, _) in text.match_indices("](") {
-        let rest = &text[at + 2..];
-        let Some(end) = rest.find(')') else { continue };
-        let target = rest[..end].split('#').next().unwrap_or_default();
-        let outside = target.contains("://") || target.starts_with("mailto:");
-        if !target.is_empty() && !outside && !is_there(target) {
-            complaints.push(format!("{}: there is no {target}", path.display()));
-        }
-    }
-    complaints
-}
-
-/// Every row `| `NAME` | value | `file` | ...`: the file must have `const NAME: .. = value;`.
-fn wrong_limits(text: &str, source: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for line in text.lines().filter(|line| line.starts_with("| `")) {
-        let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
-        let [_, name, value, file, ..] = cells[..] else { continue };
-        let is_const =
-            name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-        if !is_const || !file.ends_with(".rs") {
-            continue;
-        }
-        let Some(code) = source(file) else {
-            complaints.push(format!("ARCHITECTURE.md: {name}: there is no {file}"));
-            continue;
-        };
-        match value_of(&code, name) {
-            None => complaints.push(format!("ARCHITECTURE.md: {file} has no const {name}")),
-            Some(found) if found != value => {
-                complaints.push(format!("ARCHITECTURE.md: {name} is {found}, not {value}"));
-            }
-            Some(_) => {}
-        }
-    }
-    complaints
-}
-
-/// The text between `=` and `;` of `const NAME: Type = value;`.
-fn value_of(code: &str, name: &str) -> Option<String> {
-    let at = code.find(&format!("const {name}:"))?;
-    let rest = &code[at..];
-    let end = rest.find(';')?;
-    let (_, value) = rest[..end].split_once('=')?;
-    Some(value.split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-// Reading the tree.
-
-fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).expect("dev/xtask lies two folders deep").to_owned()
-}
-
-/// Every file of the repository, by its path from the root. Hidden folders and what was built are
-/// not the repository's.
-fn files(root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).expect("a folder of the repository can be read");
-        for entry in entries {
-            let path = entry.expect("an entry of a folder can be read").path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with('.') || name == "target" || name == "node_modules" {
-                continue;
-            }
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let inside = path.strip_prefix(root).expect("it was found under the root");
-                found.push(inside.to_owned());
-            }
-        }
-    }
-    found.sort();
-    assert!(found.len() > CRATES.len(), "the repository was not found");
-    found
-}
-
-fn rust_files() -> Vec<(PathBuf, String)> {
-    with_ending(&root(), "rs")
-}
-
-fn papers(root: &Path) -> Vec<(PathBuf, String)> {
-    with_ending(root, "md")
-}
-
-fn with_ending(root: &Path, ending: &str) -> Vec<(PathBuf, String)> {
-    files(root)
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|found| found == ending))
-        .map(|path| {
-            let text = read(&root.join(&path));
-            (path, text)
-        })
-        .collect()
-}
-
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn nothing_to_complain(complaints: &[String]) {
-    assert!(complaints.is_empty(), "\n  {}\n", complaints.join("\n  "));
-}
-
-// Each rule, seen to fail.
-
 #[test]
 fn an_import_outside_the_table_is_found_in_every_form() {
     let one = &CRATES[1];
@@ -600,43 +407,11 @@ fn a_banned_word_is_found_but_not_inside_another_name() {
 }
 
 #[test]
-fn a_file_without_a_purpose_or_with_too_many_lines_is_found() {
-    let path = Path::new("x.rs");
-    assert_eq!(wrong_shape(path, "use std::fmt;\n").len(), 1);
-    assert_eq!(wrong_shape(path, &format!("//! x\n{}", "\n".repeat(LINES_MAX))).len(), 1);
-    assert!(wrong_shape(path, &format!("//! x\n{}", "\n".repeat(LINES_MAX - 1))).is_empty());
-}
-
-#[test]
-fn a_leftover_is_found() {
-    assert_eq!(leftovers(Path::new("x.rs"), concat!("// TO", "DO: later")).len(), 1);
-    assert!(leftovers(Path::new("x.rs"), "// done").is_empty());
-}
-
-#[test]
-fn a_big_file_is_found() {
-    assert!(too_big(Path::new("a.bin"), BYTES_MAX + 1).is_some());
-    assert!(too_big(Path::new("a.bin"), BYTES_MAX).is_none());
-    assert!(too_big(Path::new("Cargo.lock"), BYTES_MAX + 1).is_none());
-}
-
-#[test]
-fn a_dead_link_is_found() {
-    let is_there = |target: &str| target == "there.md";
-    let look = |text: &str| dead_links(Path::new("x.md"), text, &is_there).len();
-    assert_eq!(look("[a](there.md) [b](there.md#part) [c](#part) [d](https://e.org/x)"), 0);
-    assert_eq!(look("[a](gone.md)"), 1);
-}
-
-#[test]
-fn a_limit_that_the_code_does_not_have_is_found() {
-    let source = |file: &str| {
-        (file == "a.rs").then(|| "pub(crate) const SIZE_MAX: usize = 64 * 1024;".to_owned())
-    };
-    let look = |row: &str| wrong_limits(row, &source).len();
-    assert_eq!(look("| `SIZE_MAX` | `64 * 1024` | `a.rs` | x |"), 0);
-    assert_eq!(look("| `SIZE_MAX` | `65 * 1024` | `a.rs` | x |"), 1);
-    assert_eq!(look("| `SIZE_MIN` | `64 * 1024` | `a.rs` | x |"), 1);
-    assert_eq!(look("| `SIZE_MAX` | `64 * 1024` | `b.rs` | x |"), 1);
-    assert_eq!(look("| `protocol` | words | for people |"), 0);
+fn a_heavy_import_is_found_through_other_crates() {
+    let one =
+        |name, ours, others| Crate { name, folder: "", core: false, ours, others, tests: &[] };
+    let good = [one("protocol", &[], &["bytes"]), one("client", &["protocol"], &[])];
+    assert!(heavy_imports(&good).is_empty());
+    let bad = [one("protocol", &[], &["fjall"]), one("client", &["protocol"], &[])];
+    assert_eq!(heavy_imports(&bad), ["client must not compile fjall"]);
 }
