@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use client::{Client, Response};
 use protocol::node_group::{self, NodeGroupState, NodeStatus};
-use sdk::{Client, Response};
 use serde_json::json;
 
 use crate::Outcome;

@@ -116,7 +116,7 @@ The programs:
 Each takes:
   --node URL-OR-SOCKET   http://host:port, a node's sandbox, or the socket there [default: the first that
                          is there of the ports 8001, 8002, 8003 and 8000 of this machine]
-  --instance NAME        the instance that it is [default: server, client1, client2, client3, client]")]
+  --instance NAME        its instance [default: server, client1, client2, client3, client]")]
     Example {
         /// Which one: hello-server, hello-client1, hello-client2, hello-client3 or hello-numbers
         name: String,

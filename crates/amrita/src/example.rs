@@ -1,5 +1,5 @@
-//! `amrita example`: the programs of the tutorials, as processes of this same program, so that nothing
-//! else need be built for a tutorial.
+//! `amrita example`: the programs of the tutorials, as processes of this same program, so that
+//! nothing else need be built for a tutorial.
 
 use std::process::ExitCode;
 
@@ -15,8 +15,8 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> ExitCode {
         "hello-numbers" => hello::numbers::main(arguments),
         _ => {
             screen::error(&format!(
-                "there is no example '{name}'; there are hello-server, hello-client1, hello-client2, \
-                 hello-client3 and hello-numbers"
+                "there is no example '{name}'; there are hello-server, hello-client1, \
+                 hello-client2, hello-client3 and hello-numbers"
             ));
             ExitCode::FAILURE
         }

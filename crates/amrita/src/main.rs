@@ -5,6 +5,7 @@ mod arguments;
 mod example;
 mod immortal;
 mod node;
+mod outcome;
 mod query;
 mod screen;
 mod tutorial;
@@ -16,9 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Arguments, Command};
-
-/// Why a command failed, for people; the lines are shown as they are.
-type Outcome = Result<(), String>;
+use outcome::Outcome;
 
 fn main() -> ExitCode {
     let arguments = match immortal::translated(std::env::args_os()) {
@@ -46,10 +45,14 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Node(options) => node::run(&options),
         Command::Up(options) => asynchronous(up::run(&options)),
         Command::Get(target) => asynchronous(verbs::get(&cluster, &target)),
-        Command::Post(write) => asynchronous(verbs::write(&cluster, sdk::Method::Post, &write)),
-        Command::Put(write) => asynchronous(verbs::write(&cluster, sdk::Method::Put, &write)),
-        Command::Patch(write) => asynchronous(verbs::write(&cluster, sdk::Method::Patch, &write)),
-        Command::Delete(write) => asynchronous(verbs::write(&cluster, sdk::Method::Delete, &write)),
+        Command::Post(write) => asynchronous(verbs::write(&cluster, client::Method::Post, &write)),
+        Command::Put(write) => asynchronous(verbs::write(&cluster, client::Method::Put, &write)),
+        Command::Patch(write) => {
+            asynchronous(verbs::write(&cluster, client::Method::Patch, &write))
+        }
+        Command::Delete(write) => {
+            asynchronous(verbs::write(&cluster, client::Method::Delete, &write))
+        }
         Command::Query(options) => asynchronous(query::run(&cluster, &options)),
         Command::Nodes => asynchronous(admin::nodes(&cluster)),
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),

@@ -1,10 +1,10 @@
 //! `amrita query`: terms as one would say them, made into a query task.
 
+use client::Client;
 use protocol::query::{
     self, MatchType, NumericRange, Occurance, Query, QueryOption, QueryResult, QuerySpecification,
     QueryTerm, SortOrder,
 };
-use sdk::Client;
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -212,8 +212,8 @@ fn listing(results: &QueryResult, columns: &[String]) -> String {
     text
 }
 
-/// `taskInfo.stage` is the field `stage` of `taskInfo`, and `tags.item` an item of the list `tags`: then
-/// all of them are shown.
+/// `taskInfo.stage` is the field `stage` of `taskInfo`, and `tags.item` an item of the list `tags`:
+/// then all of them are shown.
 fn field<'a>(document: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(document, |value, name| match name {
         "item" if value.is_array() => value,
@@ -289,7 +289,9 @@ mod tests {
     fn a_listing_shows_the_fields_of_the_terms() {
         let results: QueryResult = serde_json::from_value(json!({
             "documentLinks": ["/a/b?documentVersion=2"],
-            "documents": {"/a/b?documentVersion=2": {"documentVersion": 2, "taskInfo": {"stage": "S"}}},
+            "documents": {
+                "/a/b?documentVersion=2": {"documentVersion": 2, "taskInfo": {"stage": "S"}}
+            },
             "nextPageLink": "/core/query-page/x",
         }))
         .unwrap();

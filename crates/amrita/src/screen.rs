@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use sdk::Response;
+use client::Response;
 use serde_json::Value;
 
 use crate::Outcome;

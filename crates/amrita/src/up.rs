@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use sdk::Client;
+use client::Client;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -194,10 +194,9 @@ impl Plan {
             if self.base_port == 8000 { String::new() } else { format!(" --address {first}") };
         say(&format!(
             "What to do next, in another terminal:\n  \
-             amrita{option} post /core/examples '{{\"documentSelfLink\":\"one\",\"name\":\"first\"}}'\n  \
-             amrita{option} get /core/examples/one\n  \
-             amrita{option} nodes\n  \
-             curl {first}/core/examples?expand\n\n\
+             amrita{option} post /core/examples \
+             '{{\"documentSelfLink\":\"one\",\"name\":\"first\"}}'\n  amrita{option} get \
+             /core/examples/one\n  amrita{option} nodes\n curl {first}/core/examples?expand\n\n\
              Kill a node (kill -9 PID) and ask again: nothing is lost. Ctrl-C here stops them all."
         ));
     }
@@ -228,8 +227,8 @@ impl Running {
         }
     }
 
-    /// A node has its port before it takes the lock of its sandbox, and writes its process id there. Before
-    /// that whoever answers at its address is somebody else.
+    /// A node has its port before it takes the lock of its sandbox, and writes its process id
+    /// there. Before that whoever answers at its address is somebody else.
     fn has_its_port(&self) -> bool {
         let lock = fs::read_to_string(self.sandbox.join("lock")).unwrap_or_default();
         lock.trim() == self.child.id().to_string()

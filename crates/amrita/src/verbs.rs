@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use sdk::{Client, Method, Request};
+use client::{Client, Method, Request};
 use serde_json::Value;
 
 use crate::Outcome;
@@ -21,7 +21,7 @@ pub(crate) async fn get(cluster: &Cluster, target: &Target) -> Outcome {
 
 pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> Outcome {
     let (client, path) = aim(cluster, &write.path)?;
-    let mut request = sdk::request(method, &path);
+    let mut request = client::request(method, &path);
     match (&write.body, method) {
         (Some(body), _) => request = request.with_json(&body_of(body)?),
         (None, Method::Delete) => {}
@@ -39,7 +39,7 @@ pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> O
         ..request
     };
     if write.merge_patch {
-        request.body_type = sdk::BodyType::MergePatch;
+        request.body_type = client::BodyType::MergePatch;
     }
     let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
     screen::show(&answer, cluster.json)
@@ -66,7 +66,7 @@ fn client_of(addresses: &[String]) -> Result<Client, String> {
 }
 
 /// No answer at all: what to do about it.
-pub(crate) fn unreachable(error: &sdk::ClientError) -> String {
+pub(crate) fn unreachable(error: &client::ClientError) -> String {
     format!(
         "{error}\n  -> is the cluster up? `amrita up` starts one on this machine; --address or \
          AMRITA_ADDRESS names another"

@@ -9,9 +9,6 @@ use serde_json::{Map, Value};
 
 use crate::{Epoch, Moment, Problem};
 
-/// `documentKind` of an error body.
-pub const KIND_ERROR: &str = "com:vmware:xenon:common:ServiceErrorResponse";
-
 /// The fields that the system keeps; a body never contains them.
 pub const BUILT_IN_FIELDS: [&str; 10] = [
     "documentVersion",
@@ -148,7 +145,8 @@ impl Document {
         write!(
             text,
             "\"documentVersion\":{},\"documentEpoch\":{},\"documentKind\":{},\
-             \"documentSelfLink\":{},\"documentUpdateTimeMicros\":{},\"documentUpdateAction\":\"{}\",\
+             \"documentSelfLink\":{},\"documentUpdateTimeMicros\":{},\
+             \"documentUpdateAction\":\"{}\",\
              \"documentExpirationTimeMicros\":{},\"documentOwner\":{}}}",
             self.version,
             self.epoch,

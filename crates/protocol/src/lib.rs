@@ -4,6 +4,7 @@
 //! The REST names are VMware Xenon's own (`documentSelfLink`, `occurance`), so that its tutorials
 //! work as they stand. The internal names are the glossary's, see `ARCHITECTURE.md`.
 
+mod address;
 pub mod base64url;
 mod document;
 pub mod fnv;
@@ -16,8 +17,9 @@ pub mod query;
 mod request;
 mod request_key;
 
-pub use document::{Action, BUILT_IN_FIELDS, Body, Document, KIND_ERROR, TaskStage};
+pub use address::Address;
+pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
-pub use problem::{Code, Outcome, Problem};
+pub use problem::{Code, KIND_ERROR, Outcome, Problem};
 pub use request_key::{KeyName, RequestKey};
 pub use request::{Behind, BodyType, Method, Request, Response, Source};

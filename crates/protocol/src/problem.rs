@@ -5,8 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::KIND_ERROR;
-
 /// What became of a write that was answered with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -89,6 +87,9 @@ codes! {
     Internal = "INTERNAL", 500, 0;
 }
 
+/// `documentKind` of an error body.
+pub const KIND_ERROR: &str = "com:vmware:xenon:common:ServiceErrorResponse";
+
 /// An error with all that a caller needs (Xenon's `ServiceErrorResponse`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -132,13 +133,15 @@ impl Problem {
 
     /// The body of the answer, in Xenon's shape with our additions (`code`, `outcome`).
     pub fn to_json(&self) -> Value {
+        let details: &[&str] =
+            if self.retry_after_seconds.is_some() { &["SHOULD_RETRY"] } else { &[] };
         let mut body = json!({
             "message": self.message,
             "statusCode": self.status(),
             "documentKind": KIND_ERROR,
             "errorCode": self.code.number().cast_signed(),
             "code": self.code.name(),
-            "details": if self.retry_after_seconds.is_some() { vec!["SHOULD_RETRY"] } else { vec![] },
+            "details": details,
         });
         if let Some(outcome) = self.outcome {
             body["outcome"] = match outcome {

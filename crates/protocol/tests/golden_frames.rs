@@ -1,5 +1,6 @@
-//! The golden frames in `api/frames/`: each file is read, decoded to what stands here, and encoded to
-//! the same bytes again. The files were written by another program than this codec, from the page.
+//! The golden frames in `api/frames/`: each file is read, decoded to what stands here, and encoded
+//! to the same bytes again. The files were written by another program than this codec, from the
+//! page.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -276,7 +276,9 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_that_is_cut_short_waits_for_more(frame in to_program(), cut in any::<prop::sample::Index>()) {
+    fn a_frame_that_is_cut_short_waits_for_more(
+        frame in to_program(), cut in any::<prop::sample::Index>()
+    ) {
         let mut out = Vec::new();
         frame.put(&mut out);
         let cut = cut.index(out.len());

@@ -1,14 +1,16 @@
-//! What a Rust program imports: to write services and tasks and run them in a node of its own
-//! ([`service`], [`Host`]), to write a program that does not die ([`immortal`]), or to be a client of a
-//! cluster ([`Client`]).
+//! All that a Rust program can be, behind one import: services and tasks in a node of its own
+//! ([`service`], [`Host`]), a program that does not die ([`immortal`]), or a client of a cluster
+//! ([`Client`]).
+//!
+//! A node of one's own brings the whole server with it. Who writes an immortal or a client only
+//! imports the crate [`immortal`] or `client` instead, and compiles nothing of the server.
 
-mod client;
 mod host;
-pub mod immortal;
 pub mod service;
-mod wire;
 
 pub use client::{Client, ClientError, request};
 pub use host::Host;
-pub use protocol::{BodyType, Method, Problem, Request, Response};
-pub use server::{Address, Config, Failure};
+pub use immortal;
+pub use immortal::interface;
+pub use protocol::{Address, BodyType, Method, Problem, Request, Response};
+pub use server::{Config, Failure};

@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::{Address, Failure};
+use protocol::Address;
+
+use crate::Failure;
 
 /// The port when none is given (Xenon's).
 pub const PORT_DEFAULT: u16 = 8000;

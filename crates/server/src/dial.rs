@@ -14,11 +14,11 @@ use hyper::header::{CONNECTION, HOST, HeaderName, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use protocol::Address;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::Address;
 use crate::courtesy::Courteous;
 use crate::inbox::Inbox;
 use crate::link::Link;

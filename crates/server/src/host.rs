@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use node::{Node, NodeConfig, Timing};
+use protocol::Address;
 use services::{Catalogue, QuickInvoker};
 use storage::{Log, LogError, LogOptions, Recovered, StateStore};
 use tokio::runtime::{Handle, Runtime};
@@ -27,7 +28,7 @@ use crate::sandbox::{PutAside, Sandbox, Wanted};
 use crate::space::Space;
 use crate::store::FjallStore;
 use crate::web::Door;
-use crate::{Address, Config, Failure, random};
+use crate::{Config, Failure, random};
 
 /// The length of a segment of the log.
 const SEGMENT_BYTES: u64 = 32 << 20;

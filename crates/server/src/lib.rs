@@ -7,7 +7,6 @@
 //! `ambrosia_ports`). Nothing is decided here; what can be decided is in the crate `node`, which
 //! knows none of this.
 
-mod address;
 mod ambrosia_ports;
 mod config;
 mod courtesy;
@@ -35,7 +34,6 @@ mod space;
 mod store;
 mod web;
 
-pub use address::Address;
 pub use config::{
     Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Setting, sandbox_default,
     variables,

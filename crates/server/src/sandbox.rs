@@ -8,9 +8,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use protocol::Address;
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Failure, random};
+use crate::{Failure, random};
 
 /// The form of `node.json` and of the folder that this program reads and writes.
 const FORMAT: u32 = 4;

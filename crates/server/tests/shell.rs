@@ -7,8 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use protocol::Address;
 use protocol::immortal::{Hello, ToNode, ToProgram, split_frame};
-use server::{Address, BODY_BYTES_MAX, Config, Failure, Host};
+use server::{BODY_BYTES_MAX, Config, Failure, Host};
 use services::Catalogue;
 use tempfile::TempDir;
 

@@ -1,9 +1,9 @@
 //! How long a document cannot be written when its owner is killed with SIGKILL.
 //!
 //! One writer increments one document over and over through a node that lives, with a key for each
-//! write. The outage is the time from the kill to the answer of the first write that began after it:
-//! one that was under way may have been answered by the owner just before it died. At the end the
-//! document must have as many versions as writes were acknowledged.
+//! write. The outage is the time from the kill to the answer of the first write that began after
+//! it: one that was under way may have been answered by the owner just before it died. At the end
+//! the document must have as many versions as writes were acknowledged.
 
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,8 @@ use crate::http::Connection;
 
 pub(crate) struct Outages {
     pub(crate) sorted: Vec<Duration>,
-    /// The long ones, with the seconds since 1970 of their kills: to be looked up in the nodes' logs.
+    /// The long ones, with the seconds since 1970 of their kills: to be looked up in the nodes'
+    /// logs.
     pub(crate) long: Vec<(f64, Duration)>,
     pub(crate) acknowledged: u64,
     pub(crate) final_version: u64,

@@ -1,6 +1,6 @@
-//! gRPC beside immortals: a server and a client, each a process of its own, over loopback TCP and with
-//! no resilience at all. Both with a runtime of several threads and with one of a single thread; the
-//! better of the two is what is shown.
+//! gRPC beside immortals: a server and a client, each a process of its own, over loopback TCP and
+//! with no resilience at all. Both with a runtime of several threads and with one of a single
+//! thread; the better of the two is what is shown.
 
 use std::io;
 use std::process::Stdio;
@@ -220,7 +220,8 @@ async fn one_at_a_time(
     }
     if let Some((Measured { messages, p50, p99, .. }, threads)) = best {
         println!(
-            "{size:>6} B: unary, one at a time        p50 {p50} us, p99 {p99} us of {messages} ({} thread)",
+            "{size:>6} B: unary, one at a time        p50 {p50} us, p99 {p99} us of {messages} ({} \
+             thread)",
             threads.word()
         );
     }

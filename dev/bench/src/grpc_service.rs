@@ -1,5 +1,5 @@
-//! The gRPC service that immortals are measured beside, as a server has it: messages are bytes as they
-//! are, so that neither a code generator nor the encoding of messages comes into it.
+//! The gRPC service that immortals are measured beside, as a server has it: messages are bytes as
+//! they are, so that neither a code generator nor the encoding of messages comes into it.
 
 use std::convert::Infallible;
 use std::io;

@@ -68,8 +68,8 @@ enum What {
     Immortals(throughput::Plan),
     /// gRPC (tonic) between two processes, without any resilience: calls and streams.
     Grpc(grpc::Plan),
-    /// How fast a program is given a long log again, and how long it takes to serve after a SIGKILL of
-    /// everything.
+    /// How fast a program is given a long log again, and how long it takes to serve after a SIGKILL
+    /// of everything.
     Replay(replay::Plan),
     /// Latency of a call from one immortal to another and its answer.
     Calls {
@@ -78,8 +78,8 @@ enum What {
         #[arg(long, default_value_t = 3)]
         replicas: usize,
     },
-    /// From the end of the primary's program, or of its node, to the next answered call; and how long a
-    /// call takes that meets a planned move.
+    /// From the end of the primary's program, or of its node, to the next answered call; and how
+    /// long a call takes that meets a planned move.
     ImmortalFailover(immortals::Trial),
     /// One of the programs that are measured.
     #[command(hide = true)]
@@ -272,7 +272,8 @@ async fn starts(arguments: &Arguments, runs: usize) -> io::Result<()> {
     }
     took.sort_unstable();
     println!(
-        "{} nodes from nothing to the first acknowledged write, {runs} runs: median {:.0} ms, worst {:.0} ms",
+        "{} nodes from nothing to the first acknowledged write, {runs} runs: median {:.0} ms, \
+         worst {:.0} ms",
         arguments.nodes,
         millis(load::percentile(&took, 0.5)),
         millis(load::percentile(&took, 1.0))

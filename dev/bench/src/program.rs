@@ -1,5 +1,6 @@
-//! The programs that the immortals' figures are measured with: a source, a sink, a caller, an answerer.
-//! They speak the immortal protocol with nothing between, to measure the node and not a binding.
+//! The programs that the immortals' figures are measured with: a source, a sink, a caller, an
+//! answerer. They speak the immortal protocol with nothing between, to measure the node and not a
+//! binding.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -298,8 +299,8 @@ impl Program {
         self.bytes += size as u64;
     }
 
-    /// The primary tells how far it is, when there is nothing more to do at the moment. Nobody reads
-    /// what the others say, and a pipe that is full would hold them up.
+    /// The primary tells how far it is, when there is nothing more to do at the moment. Nobody
+    /// reads what the others say, and a pipe that is full would hold them up.
     fn report(&mut self) {
         if self.primary && self.handled > self.reported {
             self.reported = self.handled;

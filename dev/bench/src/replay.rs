@@ -62,8 +62,8 @@ pub(crate) async fn run(binary: &Path, scratch: Option<&Path>, plan: &Plan) -> i
 }
 
 impl Filled {
-    /// The source would say everything again in a replay, so its program is gone for good when the log
-    /// is filled; its own log is short.
+    /// The source would say everything again in a replay, so its program is gone for good when the
+    /// log is filled; its own log is short.
     async fn new(
         binary: &Path,
         scratch: Option<&Path>,
@@ -93,7 +93,8 @@ impl Filled {
         let log_bytes = replicas(&state).map(|replica| number(&replica["logBytes"])).max();
         let (inputs, log_bytes) = (number(&state["inputs"]), log_bytes.unwrap_or(0));
         println!(
-            "{size} B, {} replicas: {inputs} inputs, {:.0} MB of log, filled in {took:.1} s, node {:.0} MiB",
+            "{size} B, {} replicas: {inputs} inputs, {:.0} MB of log, filled in {took:.1} s, node \
+             {:.0} MiB",
             plan.replicas,
             as_f64(log_bytes) / 1e6,
             as_f64(cluster.resident_kib(0)?) / 1024.0
@@ -217,7 +218,8 @@ async fn first_of(mut programs: JoinSet<io::Result<Recovered>>) -> io::Result<Re
 /// What a program tells at the end of its replay.
 struct Replayed {
     inputs: u64,
-    /// A program that attaches while its node is still at work waits for it; what it waits is in here...
+    /// A program that attaches while its node is still at work waits for it; what it waits is in
+    /// here...
     since_hello: Duration,
     /// ... and not in here.
     since_first: Duration,

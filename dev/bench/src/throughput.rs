@@ -1,4 +1,5 @@
-//! Messages per second from one immortal to another, and the same with gRPC beside it in the same run.
+//! Messages per second from one immortal to another, and the same with gRPC beside it in the same
+//! run.
 
 use std::collections::BTreeMap;
 use std::io;

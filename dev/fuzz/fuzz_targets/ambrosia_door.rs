@@ -1,4 +1,5 @@
-//! The decoder of AMBROSIA's door, and what it is told in between. Run: `cargo +nightly fuzz run --fuzz-dir dev/fuzz ambrosia_door`.
+//! The decoder of AMBROSIA's door, and what it is told in between. Run: `cargo +nightly fuzz run
+//! --fuzz-dir dev/fuzz ambrosia_door`.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! What the fuzz targets do with bytes: decode them, and look whether what comes out holds together. Both
-//! doors of the immortals are here, our own and AMBROSIA's. A panic is a finding.
+//! What the fuzz targets do with bytes: decode them, and look whether what comes out holds
+//! together. Both doors of the immortals are here, our own and AMBROSIA's. A panic is a finding.
 
 use bytes::{Bytes, BytesMut};
 use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions, CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
@@ -80,8 +80,8 @@ fn frames(bytes: &[u8]) -> Vec<Bytes> {
     found
 }
 
-/// AMBROSIA's door. The bytes are a script: the first one says how the door is made, then each step has a
-/// head of two bytes, what to do and with how many of the bytes that follow it.
+/// AMBROSIA's door. The bytes are a script: the first one says how the door is made, then each step
+/// has a head of two bytes, what to do and with how many of the bytes that follow it.
 pub fn ambrosia_door(bytes: &[u8]) {
     let Some((&how, mut script)) = bytes.split_first() else { return };
     let options = AmbrosiaOptions {

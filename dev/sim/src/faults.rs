@@ -190,7 +190,8 @@ impl World {
     }
 
     fn shift_clock(&mut self, machine: usize) {
-        // Where there are documents, keys of requests would be forgotten after hours, as they may be.
+        // Where there are documents, keys of requests would be forgotten after hours, as they may
+        // be.
         let hours = self.settings.stage.is_some() && self.weather.dice.chance(300);
         let seconds = self.weather.dice.between(1, if hours { 8 * 3_600 } else { 120 });
         let micros = i64::try_from(seconds * SECOND).expect("some hours fit");

@@ -1,16 +1,17 @@
 //! The simulated world: whole clusters in one thread, under one seed.
 //!
-//! The nodes are the nodes that ship: `node::Node` over `storage::Log`, with the real services. What
-//! is simulated is what lies outside of them: disks, the network, clocks, the end of processes. A
-//! [`settings::Settings`] follows from a seed and the name of a scenario; [`run::run`] makes the run
-//! and holds everything that happens against the rules in [`checkers`]. The same seed gives the same
-//! run, down to the last byte of the last frame: a failing run is told by its seed alone.
+//! The nodes are the nodes that ship: `node::Node` over `storage::Log`, with the real services.
+//! What is simulated is what lies outside of them: disks, the network, clocks, the end of
+//! processes. A [`settings::Settings`] follows from a seed and the name of a scenario; [`run::run`]
+//! makes the run and holds everything that happens against the rules in [`checkers`]. The same seed
+//! gives the same run, down to the last byte of the last frame: a failing run is told by its seed
+//! alone.
 //!
 //! The parts: [`agenda`] is the only clock. [`random`] is the only source of chance. [`network`]
 //! delays, cuts and breaks. [`media`] loses, tears, flips and refuses. `machine` is a node with its
 //! sandbox, `shell` carries out what a node says, `faults` decides what goes wrong, `workload` and
-//! `errand` are the clients, [`tallies`] are services of the simulator's own, `immortals` are programs
-//! beside the nodes, and `referee` watches them all.
+//! `errand` are the clients, [`tallies`] are services of the simulator's own, `immortals` are
+//! programs beside the nodes, and `referee` watches them all.
 
 use services::Catalogue;
 

@@ -152,7 +152,8 @@ pub const SCENARIOS: [(&str, &[Fault]); 24] = [
             Fault::Move,
         ],
     ),
-    // Never more nodes at a time than a minority: so much is promised where durability is in memory.
+    // Never more nodes at a time than a minority: so much is promised where durability is in
+    // memory.
     ("immortals-memory", &[Fault::Kill, Fault::Power, Fault::KillProgram, Fault::Move]),
     ("immortals-moves", &[Fault::Move, Fault::Replicas, Fault::Upgrade, Fault::Stop, Fault::Kill]),
 ];

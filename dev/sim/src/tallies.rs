@@ -1,5 +1,6 @@
-//! Two services of the simulator's own, made to show what is done twice or not at all: a tally takes
-//! entries and never looks whether it has them already, and a walk is a task that adds to tallies.
+//! Two services of the simulator's own, made to show what is done twice or not at all: a tally
+//! takes entries and never looks whether it has them already, and a walk is a task that adds to
+//! tallies.
 
 use protocol::{Method, Problem, Request, Response};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
-//! The seeds that belong to every test run, in several tests so that they run side by side. These run with
-//! the checks of a debug build; `cargo xtask test` plays 200 of the swarm, and more, in a quick one.
+//! The seeds that belong to every test run, in several tests so that they run side by side. These
+//! run with the checks of a debug build; `cargo xtask test` plays 200 of the swarm, and more, in a
+//! quick one.
 
 use sim::run::{Report, attempt};
 use sim::settings::Settings;

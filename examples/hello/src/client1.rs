@@ -1,13 +1,13 @@
-//! Client 1: sends a message, waits for Enter, and sends two more. Kill it at the prompt and start it again:
-//! the prompt comes back, and the server gets three messages in all.
+//! Client 1: sends a message, waits for Enter, and sends two more. Kill it at the prompt and start
+//! it again: the prompt comes back, and the server gets three messages in all.
 
 use std::process::ExitCode;
 
 use crate::{SERVER, ServerProxy, read_line, say, with_keyboard};
-use sdk::immortal::{Context, Fate, Immortal, Impulses, Incoming};
+use immortal::{Context, Fate, Immortal, Impulses, Incoming};
 use serde::{Deserialize, Serialize};
 
-sdk::interface! {
+immortal::interface! {
     /// What the client's own keyboard tells it.
     pub trait Keyboard => KeyboardProxy {
         1 => fn enter_pressed();
@@ -50,9 +50,10 @@ impl Immortal for Client1 {
         self.dispatch(context, incoming);
     }
 
-    // The key is not awaited in a handler. There it would hold up every other input, and replay would wait
-    // for a key that was pressed long ago. Enter is an input like any other: a thread beside the primary
-    // hands it in as an impulse, and every copy learns of it at the same place in its life.
+    // The key is not awaited in a handler. There it would hold up every other input, and replay
+    // would wait for a key that was pressed long ago. Enter is an input like any other: a thread
+    // beside the primary hands it in as an impulse, and every copy learns of it at the same place
+    // in its life.
     fn primary(&self, impulses: &Impulses) {
         let sent = self.sent;
         with_keyboard(impulses, move |impulses| keyboard(impulses, sent));

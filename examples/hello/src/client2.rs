@@ -1,13 +1,14 @@
-//! Client 2: sends what is typed. A line is an impulse: once it is logged it is sent, whatever dies.
+//! Client 2: sends what is typed. A line is an impulse: once it is logged it is sent, whatever
+//! dies.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::{SERVER, ServerProxy, read_line, say, with_keyboard};
-use sdk::immortal::{Context, Fate, Immortal, Impulses, Incoming};
+use immortal::{Context, Fate, Immortal, Impulses, Incoming};
 use serde::{Deserialize, Serialize};
 
-sdk::interface! {
+immortal::interface! {
     /// What the client's own keyboard tells it.
     pub trait Keyboard => KeyboardProxy {
         1 => fn receive_keyboard_input(line: String);
@@ -49,8 +50,8 @@ fn keyboard(impulses: &Impulses) {
     }
 }
 
-/// Hands in a line. What is surely not logged is handed in again when there is somebody to take it; what may
-/// be logged is not, or it could be sent twice: that is for the user to decide.
+/// Hands in a line. What is surely not logged is handed in again when there is somebody to take it;
+/// what may be logged is not, or it could be sent twice: that is for the user to decide.
 fn was_sent(impulses: &Impulses, line: &str) -> bool {
     match KeyboardProxy::me().receive_keyboard_input(line.to_owned()).impulse(impulses) {
         Fate::Logged { .. } => true,

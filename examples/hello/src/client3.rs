@@ -1,10 +1,10 @@
-//! Client 3: asks the server to be told of its messages, and sends the next one when the one before is
-//! acknowledged.
+//! Client 3: asks the server to be told of its messages, and sends the next one when the one before
+//! is acknowledged.
 
 use std::process::ExitCode;
 
 use crate::{Respondee, RespondeeProxy, SERVER, ServerProxy, say};
-use sdk::immortal::{Context, Immortal, Incoming, Outcome, Performed};
+use immortal::{Context, Immortal, Incoming, Outcome, Performed};
 use serde::{Deserialize, Serialize};
 
 /// So many messages are sent.
@@ -39,7 +39,8 @@ impl Client3 {
 impl Respondee for Client3 {
     fn response_from_server(&mut self, context: &mut Context<'_, Self>, messages: u64) {
         say(&format!(
-            "\n!! Client: Message #{} completed. Server acknowledges processing {messages} messages.",
+            "\n!! Client: Message #{} completed. Server acknowledges processing {messages} \
+             messages.",
             self.sent
         ));
         if self.sent < MESSAGES {
@@ -72,8 +73,8 @@ impl Immortal for Client3 {
         }
     }
 
-    /// Ends the process of the primary. Its result is never logged: a client that has shut down and is
-    /// started again shuts down again.
+    /// Ends the process of the primary. Its result is never logged: a client that has shut down and
+    /// is started again shuts down again.
     fn perform(Effect::ShutDown: Effect) -> Performed {
         std::process::exit(0)
     }

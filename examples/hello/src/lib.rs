@@ -1,4 +1,5 @@
-//! Hello World with programs that do not die: what the server and its three clients say to each other.
+//! Hello World with programs that do not die: what the server and its three clients say to each
+//! other.
 
 pub mod client1;
 pub mod client2;
@@ -10,7 +11,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Once;
 
-use sdk::immortal::{self, Immortal, Impulses, Options};
+use immortal::{Immortal, Impulses, Options};
 
 /// Where a node is looked for when none is named with `--node`: where `amrita` looks, too.
 pub const NODE_DEFAULT: &str = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003,\
@@ -19,16 +20,17 @@ pub const NODE_DEFAULT: &str = "http://127.0.0.1:8001,http://127.0.0.1:8002,http
 /// The name of the server's instance.
 pub const SERVER: &str = "server";
 
-sdk::interface! {
+immortal::interface! {
     /// What the server can do.
     pub trait Server => ServerProxy {
         1 => fn receive_message(message: String);
-        /// From now on this client is told of each of its messages. Gives the number of messages so far.
+        /// From now on this client is told of each of its messages. Gives the number of messages so
+        /// far.
         2 => fn add_respondee(client: RespondeeProxy) -> u64;
     }
 }
 
-sdk::interface! {
+immortal::interface! {
     /// A client that wants to be told.
     pub trait Respondee => RespondeeProxy {
         1 => fn response_from_server(messages: u64);
@@ -50,16 +52,17 @@ pub fn main<P: Immortal>(
     immortal::main(options, fresh)
 }
 
-/// A line on the screen. Every copy writes it, and replay writes it again: it is for people, and no part of
-/// the state.
+/// A line on the screen. Every copy writes it, and replay writes it again: it is for people, and no
+/// part of the state.
 pub fn say(line: &str) {
     let mut screen = std::io::stdout();
     // Without a terminal there is no one to read it.
     drop(writeln!(screen, "{line}").and_then(|()| screen.flush()));
 }
 
-/// Starts the thread that reads the keyboard when this copy becomes the primary for the first time. There is
-/// one keyboard, so there is one thread; it stays when the connection to the node is made anew.
+/// Starts the thread that reads the keyboard when this copy becomes the primary for the first time.
+/// There is one keyboard, so there is one thread; it stays when the connection to the node is made
+/// anew.
 pub fn with_keyboard(impulses: &Impulses, work: impl FnOnce(&Impulses) + Send + 'static) {
     static STARTED: Once = Once::new();
     let impulses = impulses.clone();

@@ -1,14 +1,15 @@
-//! A client that keeps sending: message n+1 goes out when message n is acknowledged. With copies beside
-//! several nodes it goes on whatever dies. After `amrita immortal send client 9` it sends nothing more.
+//! A client that keeps sending: message n+1 goes out when message n is acknowledged. With copies
+//! beside several nodes it goes on whatever dies. After `amrita immortal send client 9` it sends
+//! nothing more.
 
 use std::process::ExitCode;
 
-use sdk::immortal::{Context, Immortal, Incoming, Outcome};
+use immortal::{Context, Immortal, Incoming, Outcome};
 use serde::{Deserialize, Serialize};
 
 use crate::{Respondee, RespondeeProxy, SERVER, ServerProxy, say};
 
-sdk::interface! {
+immortal::interface! {
     /// What a person may tell it.
     pub trait Stop => StopProxy {
         9 => fn stop();

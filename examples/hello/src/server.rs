@@ -1,10 +1,10 @@
-//! The server: counts and shows the messages that it gets. Run it on three nodes and kill what you like.
-//! With `--numbers` it shows each message with its number and its sender.
+//! The server: counts and shows the messages that it gets. Run it on three nodes and kill what you
+//! like. With `--numbers` it shows each message with its number and its sender.
 
 use std::process::ExitCode;
 
 use crate::{RespondeeProxy, SERVER, Server, say};
-use sdk::immortal::{Context, Immortal, Incoming};
+use immortal::{Context, Immortal, Incoming};
 use serde::{Deserialize, Serialize};
 
 #[derive(Default, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
-//! The Hello World programs as real processes, against a fake node at a Unix socket. The server is tried
-//! in Rust and in plain Python: both must do the same.
+//! The Hello World programs as real processes, against a fake node at a Unix socket. The server is
+//! tried in Rust and in plain Python: both must do the same.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use sdk::immortal::Moment;
-use sdk::immortal::testing::{
+use immortal::Moment;
+use immortal::testing::{
     Attached, Checkpoint, Input, Message, Output, SourceKind, Status, ToNode, Told,
 };
 use tempfile::TempDir;
@@ -179,7 +179,7 @@ fn a_server_loses_and_doubles_nothing(command: &[String]) {
         let payload = b"there is no method 9"[..].into();
         let message = Message::Answer { id: 8, status: Status::Error, payload };
         assert_eq!(said, [Output::Message { to: "x".into(), message }]);
-        attached.send(&sdk::immortal::testing::ToProgram::Ping { number: 3 });
+        attached.send(&immortal::testing::ToProgram::Ping { number: 3 });
         assert_eq!(attached.aside(), ToNode::Pong { number: 3 });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sdk::{Client, Response};
+use client::{Client, Response};
 use serde_json::{Value, json};
 
 use super::options::{MoveOptions, SendOptions, SkipOptions};
@@ -86,8 +86,8 @@ pub(super) async fn move_to(cluster: &Cluster, options: &MoveOptions) -> Outcome
         if began.elapsed() > DONE_MAX {
             return Err(match state {
                 Ok((_, state)) => format!(
-                    "the owner of '{name}' is {} after {DONE_MAX:?}, and not {node}; `amrita immortal \
-                     show {name}` may tell why",
+                    "the owner of '{name}' is {} after {DONE_MAX:?}, and not {node}; `amrita \
+                     immortal show {name}` may tell why",
                     screen::cell(&state["owner"])
                 ),
                 Err(why) => why,
@@ -105,8 +105,8 @@ fn a_standby(name: &str, state: &Value) -> Result<String, String> {
     let ready = ready.map(|replica| text(&replica["node"]).to_owned());
     ready.ok_or_else(|| {
         format!(
-            "no other replica of '{name}' has a program that has caught up: start one; `amrita immortal \
-             show {name}` shows them"
+            "no other replica of '{name}' has a program that has caught up: start one; `amrita \
+             immortal show {name}` shows them"
         )
     })
 }
@@ -139,8 +139,8 @@ pub(super) async fn send(cluster: &Cluster, options: &SendOptions) -> Outcome {
         None => json!([]),
     };
     let body = json!({ "method": method, "payload": payload, "from": options.from });
-    // An impulse is not numbered, so a repetition would be a second one: it is sent again only if the
-    // first was surely not logged.
+    // An impulse is not numbered, so a repetition would be a second one: it is sent again only if
+    // the first was surely not logged.
     let client = client(cluster)?.without_keys();
     let answer = ask(&client, &name, "impulses", &body).await?;
     if cluster.json || !answer.is_success() {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sdk::{Client, Response};
+use client::{Client, Response};
 use serde_json::{Map, Value, json};
 
 use super::options::{
@@ -42,8 +42,8 @@ pub(super) async fn register(cluster: &Cluster, options: &RegisterOptions) -> Ou
         (options.current_version.unwrap_or(0), options.tuning.upgrade_version.unwrap_or(u64::MAX));
     if upgrade < current {
         return Err(format!(
-            "the upgrade version {upgrade} is lower than the current version {current}: a new instance \
-             has nothing to go back to"
+            "the upgrade version {upgrade} is lower than the current version {current}: a new \
+             instance has nothing to go back to"
         ));
     }
     if options.pause_at_start {
@@ -105,10 +105,10 @@ fn how_to_attach(name: &str, replica: &Value, with_ports: bool) -> String {
 fn what_may_be_lost(count: usize) -> String {
     let majority = count / 2 + 1;
     format!(
-        "Its inputs are acknowledged when {majority} of {count} nodes have them in memory. A node that dies \
-         forgets what its disk did not have yet, and counts as dead until it has caught up. While fewer than \
-         {majority} are so at a time nothing is lost; else inputs that were acknowledged shortly before may be \
-         gone, and with them what the program did about them."
+        "Its inputs are acknowledged when {majority} of {count} nodes have them in memory. A node \
+         that dies forgets what its disk did not have yet, and counts as dead until it has caught \
+         up. While fewer than {majority} are so at a time nothing is lost; else inputs that were \
+         acknowledged shortly before may be gone, and with them what the program did about them."
     )
 }
 
@@ -204,7 +204,8 @@ pub(super) async fn remove_replica(cluster: &Cluster, options: &RemoveReplicaOpt
     let answer = patch(&client, &name, &json!({ "removeReplica": node })).await?;
     let Some(state) = changed(cluster, &client, &name, &answer).await? else { return Ok(()) };
     say(&format!(
-        "The replica of '{name}' on node {node} goes, as soon as the others have let it go; there are {}.",
+        "The replica of '{name}' on node {node} goes, as soon as the others have let it go; there \
+         are {}.",
         those_there(&state)
     ));
     Ok(())
@@ -220,8 +221,8 @@ pub(super) async fn set(cluster: &Cluster, options: &SetOptions) -> Outcome {
     let name = options.named.name()?;
     if options.no_persist_logs {
         return Err(format!(
-            "whether the logs of '{name}' are persisted was said when it was registered, and cannot be \
-             changed; another instance can be registered with --no-persist-logs"
+            "whether the logs of '{name}' are persisted was said when it was registered, and \
+             cannot be changed; another instance can be registered with --no-persist-logs"
         ));
     }
     let mut fields = Map::new();
@@ -257,8 +258,8 @@ pub(super) async fn deregister(cluster: &Cluster, options: &DeregisterOptions) -
         }
         None => {
             return Err(format!(
-                "this would remove '{name}' with its log and its checkpoints on all nodes, for good. If \
-                 that is meant:\n  amrita immortal deregister {name} --yes-remove {name}"
+                "this would remove '{name}' with its log and its checkpoints on all nodes, for \
+                 good. If that is meant:\n  amrita immortal deregister {name} --yes-remove {name}"
             ));
         }
     }

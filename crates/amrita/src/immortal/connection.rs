@@ -1,5 +1,6 @@
-//! The place where a debugged program connects, and its connection. What it says is read by a thread,
-//! what it is told is written by another; both have bounds, and neither waits for the other.
+//! The place where a debugged program connects, and its connection. What it says is read by a
+//! thread, what it is told is written by another; both have bounds, and neither waits for the
+//! other.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -67,7 +68,8 @@ impl Port {
 }
 
 impl Place {
-    /// At the socket that is named, at the two ports, or at a socket in the folder for temporary files.
+    /// At the socket that is named, at the two ports, or at a socket in the folder for temporary
+    /// files.
     pub(super) fn open(socket: Option<&Path>, ports: Option<(u16, u16)>) -> Result<Self, String> {
         if let Some((receive, send)) = ports {
             let ports = (receive, send);

@@ -1,5 +1,5 @@
-//! `amrita immortal debug`: time travel. Feeds what was recorded to a program that a person has started,
-//! under a debugger perhaps, and compares what it says.
+//! `amrita immortal debug`: time travel. Feeds what was recorded to a program that a person has
+//! started, under a debugger perhaps, and compares what it says.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -66,8 +66,8 @@ fn replay(name: &str, options: &DebugOptions, file: &Path) -> Outcome {
         ));
     }
     say(&format!(
-        "From the checkpoint of '{name}' at input {} (program version {}, {}), taken on {}; {} inputs \
-         were logged then.",
+        "From the checkpoint of '{name}' at input {} (program version {}, {}), taken on {}; {} \
+         inputs were logged then.",
         base.inputs,
         base.program_version,
         size(head.base.blob.map_or(0, |blob| blob.bytes)),
@@ -86,8 +86,8 @@ fn replay(name: &str, options: &DebugOptions, file: &Path) -> Outcome {
         // A checksum shows only that something differs from there on.
         Run { reference: Some(said), differences, .. } if differences > 0 && !options.alone => {
             say(&format!(
-                "\nThat was the new program. Now start it as it is {how}, to see every difference (--alone: \
-                 without that)."
+                "\nThat was the new program. Now start it as it is {how}, to see every difference \
+                 (--alone: without that)."
             ));
             one_run(options, file, &place, Some(said))?
         }
@@ -117,14 +117,14 @@ impl Run {
         let Self { from, to, compared, differences, .. } = self;
         if *differences > 0 {
             return Err(format!(
-                "the program has said something else than is recorded, {differences} times, in inputs {} \
-                 to {to} of '{name}'",
+                "the program has said something else than is recorded, {differences} times, in \
+                 inputs {} to {to} of '{name}'",
                 from + 1
             ));
         }
         say(&format!(
-            "Inputs {} to {to} of '{name}': the program has said what is recorded, compared at {compared} \
-             points.",
+            "Inputs {} to {to} of '{name}': the program has said what is recorded, compared at \
+             {compared} points.",
             from + 1
         ));
         Ok(())
@@ -168,9 +168,8 @@ fn one_run(
     let is_old = replay.is_as_recorded();
     let is_reference = may_be_reference && (is_old || teller.differences > 0 && !options.alone);
     if options.hold && !is_reference {
-        say(
-            "The program is held at this point; end it, or this command, when you have seen enough.",
-        );
+        say("The program is held at this point; end it, or this command, when you have seen \
+             enough.");
         while connection.hear(QUIET)?.is_some() {}
     }
     if must_be_the_old && !is_old {
@@ -255,7 +254,8 @@ const AS_IT_IS: &str = "the program as it is has said";
 /// Tells people what happens.
 struct Teller {
     differences: usize,
-    /// Who is compared: the one that is attached, and the one before it. None: with what is recorded.
+    /// Who is compared: the one that is attached, and the one before it. None: with what is
+    /// recorded.
     names: Option<(&'static str, &'static str)>,
 }
 

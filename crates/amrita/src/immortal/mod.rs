@@ -4,30 +4,18 @@ mod ask;
 mod change;
 mod connection;
 mod debug;
+mod instance;
 mod options;
 mod record;
 mod show;
 mod words;
 
-use std::time::Duration;
-
-use sdk::{Client, Response};
-use serde_json::Value;
-
 use crate::Outcome;
-use crate::admin::address_of;
 use crate::arguments::Cluster;
-use crate::screen;
-use crate::verbs::unreachable;
 
+use instance::{LINK, OWNER_WITHIN, instance, instance_at_owner, link, replicas, text};
 pub(crate) use options::ImmortalCommand;
 pub(crate) use words::translated;
-
-/// The factory of instances.
-pub(crate) const LINK: &str = "/core/immortals";
-
-/// How long an owner may take to say how its instance is; then what another node knows is shown.
-const OWNER_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome {
     use ImmortalCommand as Word;
@@ -47,36 +35,4 @@ pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome 
         Word::Debug(options) => debug::debug(cluster, &options).await,
         Word::Send(options) => ask::send(cluster, &options).await,
     }
-}
-
-fn link(name: &str) -> String {
-    format!("{LINK}/{name}")
-}
-
-/// The answer and the instance in it, or why there is none.
-async fn instance(client: &Client, name: &str) -> Result<(Response, Value), String> {
-    let answer = client.get(&link(name)).await.map_err(|error| unreachable(&error))?;
-    if !answer.is_success() {
-        return Err(screen::problem(&answer));
-    }
-    let state = answer.to_json();
-    Ok((answer, state))
-}
-
-/// The instance as its owner sees it, which is nearest to the truth; else as anybody does.
-async fn instance_at_owner(client: &Client, name: &str) -> Result<(Response, Value), String> {
-    let (answer, state) = instance(client, name).await?;
-    let Some(owner) = state["owner"].as_str() else { return Ok((answer, state)) };
-    let Ok(address) = address_of(client, owner).await else { return Ok((answer, state)) };
-    let Ok(owner) = Client::new(&[address]) else { return Ok((answer, state)) };
-    let seen = instance(&owner.patience(OWNER_WITHIN), name).await;
-    Ok(seen.unwrap_or((answer, state)))
-}
-
-fn replicas(state: &Value) -> impl Iterator<Item = &Value> {
-    state["replicas"].as_array().into_iter().flatten()
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }

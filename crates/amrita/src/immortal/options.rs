@@ -1,4 +1,5 @@
-//! What can be said to `amrita immortal`. AMBROSIA's words are taken as they are, in its spelling too.
+//! What can be said to `amrita immortal`. AMBROSIA's words are taken as they are, in its spelling
+//! too.
 
 use std::path::PathBuf;
 
@@ -11,7 +12,7 @@ pub(crate) enum ImmortalCommand {
   amrita immortal register server                        three replicas, if there are three nodes
   amrita immortal register server --replicas n1,n2,n3    on these nodes
   amrita immortal register --instanceName=server --receivePort=2000 --sendPort=2001 --activeActive
-                                                         for a program of AMBROSIA's, on two ports")]
+                                                         for a program of AMBROSIA's, two ports")]
     Register(RegisterOptions),
     /// Add a replica, or give ports to one that is there
     AddReplica(AddReplicaOptions),
@@ -33,7 +34,7 @@ pub(crate) enum ImmortalCommand {
     Release(Named),
     /// Send a message from outside (an impulse), and say when it is logged
     #[command(after_help = "\
-  amrita immortal send server 1 '[\"Hello World\"]'        method 1; a Rust program takes a JSON array")]
+  amrita immortal send server 1 '[\"Hello World\"]'        method 1; in Rust with a JSON array")]
     Send(SendOptions),
     /// Keep a checkpoint and all that was logged since in a file, for `debug`
     Record(RecordOptions),
@@ -141,8 +142,8 @@ pub(crate) struct Tuning {
     /// Take a checkpoint after so many MB of log [default: 64]; 0: only when asked for
     #[arg(long, alias = "logTriggerSize", value_name = "MB", allow_negative_numbers = true)]
     pub(super) log_trigger_size: Option<i64>,
-    /// And when the program was busy for so long since the last one, as a recovery would be: that bounds
-    /// it [default: 10000]; 0: not
+    /// And when the program was busy for so long since the last one, as a recovery would be: that
+    /// bounds it [default: 10000]; 0: not
     #[arg(long, alias = "recoveryTargetMillis", value_name = "MILLIS")]
     pub(super) recovery_target: Option<u64>,
     /// A primary's program that gives no sign of life for so long is replaced [default: 1000]
@@ -237,7 +238,8 @@ pub(crate) struct SetOptions {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct MoveOptions {
-    /// The instance, and the node whose replica becomes the primary [default: a standby that is ready]
+    /// The instance, and the node whose replica becomes the primary [default: a standby that is
+    /// ready]
     #[arg(value_names = ["NAME", "NODE"], num_args = 0..=2)]
     words: Vec<String>,
     /// The instance, as AMBROSIA has it
@@ -301,9 +303,13 @@ impl SkipOptions {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SendOptions {
-    /// The instance, the number of the method, and its arguments: JSON text, @FILE, or - for standard
-    /// input
-    #[arg(value_names = ["NAME", "METHOD", "ARGUMENTS"], num_args = 0..=3, allow_negative_numbers = true)]
+    /// The instance, the number of the method, and its arguments: JSON text, @FILE, or - for
+    /// standard input
+    #[arg(
+        value_names = ["NAME", "METHOD", "ARGUMENTS"],
+        num_args = 0..=3,
+        allow_negative_numbers = true
+    )]
     words: Vec<String>,
     /// The instance, as AMBROSIA has it
     #[arg(short = 'i', long, alias = "instanceName", value_name = "NAME")]
@@ -354,7 +360,8 @@ pub(crate) struct DebugOptions {
         conflicts_with = "recording"
     )]
     pub(super) from: String,
-    /// A file that `amrita immortal record` has made, instead of the live log; it knows the instance's name
+    /// A file that `amrita immortal record` has made, instead of the live log; it knows the
+    /// instance's name
     #[arg(long, value_name = "FILE")]
     pub(super) recording: Option<PathBuf>,
     /// Go no further than this input
@@ -368,8 +375,8 @@ pub(crate) struct DebugOptions {
     /// Replay with new code, and tell where what it sends differs
     #[arg(long, alias = "testing-upgrade", alias = "testingUpgrade")]
     pub(super) test_upgrade: bool,
-    /// With --test-upgrade: be content with the first difference, which a checksum finds, and do not wait
-    /// for the program as it is
+    /// With --test-upgrade: be content with the first difference, which a checksum finds, and do
+    /// not wait for the program as it is
     #[arg(long, requires = "test_upgrade")]
     pub(super) alone: bool,
     /// The version that a program of AMBROSIA's is to be upgraded to

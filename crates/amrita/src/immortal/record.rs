@@ -5,9 +5,9 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use bytes::Bytes;
+use client::Client;
 use immortals::recording::{Part, Recording, decode_entries, write_magic, write_part};
 use immortals::{IndexedEntry, InputState};
-use sdk::Client;
 use serde_json::Value;
 
 use super::options::RecordOptions;

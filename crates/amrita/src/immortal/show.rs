@@ -191,8 +191,8 @@ fn in_sentences(state: &Value) -> String {
     }
     if state["durability"] == "memory" {
         lines.push(
-            "Its inputs are in memory when they are acknowledged: they are lost when a majority of its \
-             nodes dies at once."
+            "Its inputs are in memory when they are acknowledged: they are lost when a majority of \
+             its nodes dies at once."
                 .into(),
         );
     }
@@ -205,7 +205,8 @@ fn in_sentences(state: &Value) -> String {
     let full: Vec<&str> = state["waitsFor"].as_array().into_iter().flatten().map(text).collect();
     if !full.is_empty() {
         lines.push(format!(
-            "So much is kept for {} that '{name}' is told no more inputs before some of it has gone.",
+            "So much is kept for {} that '{name}' is told no more inputs before some of it has \
+             gone.",
             full.join(", ")
         ));
     }
@@ -215,7 +216,8 @@ fn in_sentences(state: &Value) -> String {
         if stream["registered"] == false && !text(&stream["to"]).is_empty() {
             let to = text(&stream["to"]);
             lines.push(format!(
-                "There is no instance '{to}': what was said to it waits. amrita immortal register {to}"
+                "There is no instance '{to}': what was said to it waits. amrita immortal register \
+                 {to}"
             ));
         }
     }
@@ -226,14 +228,14 @@ fn of_upgrade(state: &Value, now: u64, wanted: u64) -> String {
     if state["upgradeGivenUp"] == true {
         let name = text(&state["name"]);
         return format!(
-            "The upgrade from version {now} to {wanted} was given up: no program could make it, and \
-             version {now} goes on. Mend the new program, start it beside a standby, and say `amrita \
-             immortal set {name} --upgrade-version {wanted}` again."
+            "The upgrade from version {now} to {wanted} was given up: no program could make it, \
+             and version {now} goes on. Mend the new program, start it beside a standby, and say \
+             `amrita immortal set {name} --upgrade-version {wanted}` again."
         );
     }
     format!(
-        "An upgrade from version {now} to {wanted} is wanted: it comes when a program that can do both \
-         has caught up."
+        "An upgrade from version {now} to {wanted} is wanted: it comes when a program that can do \
+         both has caught up."
     )
 }
 
@@ -249,8 +251,8 @@ fn without_primary(state: &Value) -> String {
         let unknown =
             if state.get("inputs").is_none() { " More is not known here until then." } else { "" };
         format!(
-            "'{name}' waits for nodes: {up} of {all} with a replica are up, and {} needed; away: {}. \
-             Start {}.{unknown}",
+            "'{name}' waits for nodes: {up} of {all} with a replica are up, and {} needed; away: \
+             {}. Start {}.{unknown}",
             if all / 2 + 1 == 1 { "1 is".to_owned() } else { format!("{} are", all / 2 + 1) },
             away.join(", "),
             if away.len() == 1 { "it" } else { "them" },
@@ -281,9 +283,10 @@ fn what_holds(name: &str, state: &Value) -> Vec<String> {
         };
         let are = if nodes.len() == 1 { "is" } else { "are" };
         format!(
-            "{who} input {input} and {are} held.\n  the input: {}\n  what it said: {}\n  -> mend it and \
-             say `amrita immortal release {name}`, look at it with `amrita immortal debug {name} --from \
-             latest --until {input}`,\n     or take the input out: `amrita immortal skip {name} {input}`",
+            "{who} input {input} and {are} held.\n  the input: {}\n  what it said: {}\n  -> mend \
+             it and say `amrita immortal release {name}`, look at it with `amrita immortal debug \
+             {name} --from latest --until {input}`,\n     or take the input out: `amrita immortal \
+             skip {name} {input}`",
             text(&held["message"]),
             text(&held["text"]),
         )
@@ -296,9 +299,10 @@ fn what_diverged(name: &str, replica: &Value) -> Option<String> {
     let diverged = replica.get("diverged")?;
     let (after, input) = (cell(&diverged["after"]), cell(&diverged["input"]));
     Some(format!(
-        "The program on {node} has said something else than was recorded, after input {after} and up to \
-         input {input}; it is stopped.\n  expected: {}\n  found:    {}\n  -> its handlers must not read \
-         clocks, chance or anything else outside. Mend it and say `amrita immortal release {name}`",
+        "The program on {node} has said something else than was recorded, after input {after} and \
+         up to input {input}; it is stopped.\n  expected: {}\n  found:    {}\n  -> its handlers \
+         must not read clocks, chance or anything else outside. Mend it and say `amrita immortal \
+         release {name}`",
         text(&diverged["expected"]),
         text(&diverged["found"]),
     ))
@@ -339,7 +343,8 @@ mod tests {
                  "checkpoint": {"input": 5, "bytes": 100}},
                 {"node": "n2", "replicaNumber": 1, "up": false, "role": "UNKNOWN"},
             ],
-            "outputs": [{"to": "lost", "said": 3, "confirmed": 1, "keptBytes": 20, "onDiskBytes": 10,
+            "outputs": [{"to": "lost", "said": 3, "confirmed": 1, "keptBytes": 20,
+                "onDiskBytes": 10,
                          "registered": false}],
             "senders": [{"from": "client", "received": 11}],
         })

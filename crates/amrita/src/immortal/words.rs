@@ -1,5 +1,5 @@
-//! AMBROSIA's short words. Its tools take `-rp=2000` and `-aa`, which are no flags as ours are: they are
-//! turned into our words before anything else is looked at.
+//! AMBROSIA's short words. Its tools take `-rp=2000` and `-aa`, which are no flags as ours are:
+//! they are turned into our words before anything else is looked at.
 
 use std::ffi::OsString;
 
@@ -72,7 +72,8 @@ mod tests {
     fn ambrosias_short_words_become_ours() {
         assert_eq!(
             of("amrita immortal register -i=server -rp=2000 -sp 2001 -aa").unwrap(),
-            "amrita immortal register -i=server --receive-port=2000 --send-port 2001 --active-active"
+            "amrita immortal register -i=server --receive-port=2000 --send-port 2001 \
+             --active-active"
         );
         assert_eq!(of("amrita get -rp").unwrap(), "amrita get -rp", "only among immortals");
         let why = of("amrita immortal register server -l=C:\\logs\\").unwrap_err();

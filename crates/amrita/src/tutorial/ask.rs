@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sdk::{Client, Method};
+use client::{Client, Method};
 use serde_json::Value;
 
 use super::story::Story;
@@ -34,9 +34,9 @@ pub(crate) async fn post(uri: &str, body: &Value) -> Result<Reply, String> {
 pub(crate) async fn ask(method: Method, uri: &str, body: Option<&Value>) -> Result<Reply, String> {
     let began = Instant::now();
     let (address, path) = uri.split_at(uri.find("/core").unwrap_or(uri.len()));
-    let failed = |error: sdk::ClientError| format!("{} {uri}: {error}", method.name());
+    let failed = |error: client::ClientError| format!("{} {uri}: {error}", method.name());
     let client = Client::new(&[address]).map_err(failed)?;
-    let mut request = sdk::request(method, path);
+    let mut request = client::request(method, path);
     if let Some(body) = body {
         request = request.with_json(body);
     }

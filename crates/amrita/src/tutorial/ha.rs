@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use sdk::Method;
+use client::Method;
 use serde_json::{Value, json};
 
 use super::ask::{self, Reply, until};

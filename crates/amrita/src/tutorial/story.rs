@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use sdk::Method;
+use client::Method;
 use serde_json::Value;
 
 /// Columns of a sentence.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use sdk::Method;
+use client::Method;
 use serde_json::{Value, json};
 
 use super::TaskOptions;
@@ -25,8 +25,8 @@ const STEPS: usize = 7;
 /// How many users the job makes.
 const USER_COUNT: u64 = 40;
 
-/// Before each step of the job, so that there is a middle to be killed in: long enough for a node to
-/// be started again meanwhile, on a machine that does other things as well.
+/// Before each step of the job, so that there is a middle to be killed in: long enough for a node
+/// to be started again meanwhile, on a machine that does other things as well.
 const PAUSE_MILLIS: u64 = 200;
 
 /// The owner is killed when so many users are made, then again.

@@ -79,8 +79,8 @@ fn started_cluster() -> (Cluster, Vec<u16>) {
     (cluster, ports)
 }
 
-/// The JavaScript binding must not be told anything before its checkpoint has left, and the C# one says
-/// after a checkpoint what its other thread had not sent before it.
+/// The JavaScript binding must not be told anything before its checkpoint has left, and the C# one
+/// says after a checkpoint what its other thread had not sent before it.
 #[test]
 fn a_checkpoint_counts_when_nothing_has_followed_it() {
     let (cluster, ports) = started_cluster();

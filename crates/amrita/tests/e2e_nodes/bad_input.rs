@@ -72,7 +72,8 @@ fn conflicts_are_told_apart() {
     refused(&cluster, &post(&body), 409, "ALREADY_EXISTS");
     let stale = Ask::new("PATCH", one).json(&json!({"name": "x"})).header("If-Match", "\"9.9\"");
     refused(&cluster, &stale, 412, "PRECONDITION_FAILED");
-    let strict = json!({"kind": "com:vmware:xenon:services:common:ExampleService:StrictUpdateRequest",
+    let strict = json!({
+        "kind": "com:vmware:xenon:services:common:ExampleService:StrictUpdateRequest",
         "name": "x", "documentVersion": 5});
     refused(&cluster, &Ask::new("PATCH", one).json(&strict), 409, "VERSION_MISMATCH");
 

@@ -1,5 +1,5 @@
-//! Immortals that die: programs and nodes are killed, stopped and cut off while numbered messages come.
-//! Each message is handled once, in order.
+//! Immortals that die: programs and nodes are killed, stopped and cut off while numbered messages
+//! come. Each message is handled once, in order.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

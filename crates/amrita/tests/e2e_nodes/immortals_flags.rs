@@ -1,5 +1,5 @@
-//! Each flag of `amrita immortal` does what it says, in AMBROSIA's spelling as in ours; and what is done with
-//! versions: up, back, and not at all when no program can do it.
+//! Each flag of `amrita immortal` does what it says, in AMBROSIA's spelling as in ours; and what is
+//! done with versions: up, back, and not at all when no program can do it.
 
 use std::net::TcpStream;
 use std::path::Path;

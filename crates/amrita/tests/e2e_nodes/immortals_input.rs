@@ -1,5 +1,5 @@
-//! What programs and people may do wrong with immortals: each has its code and its words, and the node
-//! serves on.
+//! What programs and people may do wrong with immortals: each has its code and its words, and the
+//! node serves on.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

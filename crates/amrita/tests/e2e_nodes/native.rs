@@ -78,7 +78,8 @@ impl Native {
         self.live_with(|_, bytes| Some(say(bytes).into_iter().collect()))
     }
 
-    /// Lives until `handle` has enough, or the connection ends; gives the code with which it was ended.
+    /// Lives until `handle` has enough, or the connection ends; gives the code with which it was
+    /// ended.
     pub(crate) fn live(&mut self, mut handle: impl FnMut(u64, &Bytes) -> bool) -> Option<String> {
         self.live_with(|first, bytes| handle(first, bytes).then_some(Vec::new()))
     }

@@ -96,7 +96,8 @@ fn every_utility_of_a_factory_is_answered_by_every_node() {
 fn a_list_comes_in_pages_in_order_and_filtered() {
     let cluster = Cluster::started(3);
     for number in 0..7 {
-        let body = json!({"documentSelfLink": format!("l{number}"), "name": format!("n{}", 9 - number),
+        let body = json!({"documentSelfLink": format!("l{number}"),
+            "name": format!("n{}", 9 - number),
             "counter": number});
         post(&cluster, number % 3, EXAMPLES, &body);
     }
@@ -176,7 +177,8 @@ fn what_expires_goes_with_its_whole_history() {
 fn a_query_sees_what_was_acknowledged_and_shows_it_as_asked() {
     let cluster = Cluster::started(3);
     for number in 0..9 {
-        let body = json!({"documentSelfLink": format!("q{number}"), "name": format!("name-{number}"),
+        let body = json!({"documentSelfLink": format!("q{number}"),
+            "name": format!("name-{number}"),
             "counter": number, "tags": ["all", if number % 2 == 0 { "even" } else { "odd" }],
             "keyValues": {"k": format!("v{number}")}});
         let made = post(&cluster, number % 3, EXAMPLES, &body).body;
@@ -184,7 +186,9 @@ fn a_query_sees_what_was_acknowledged_and_shows_it_as_asked() {
         let seen = post(&cluster, (number + 1) % 3, QUERIES, &query(&[], &of_link(link))).body;
         assert_eq!(links(&seen["results"]), [link], "at once, at another node");
     }
-    let term = |name: &str, kind: &str, value: Value| json!({"propertyName": name, "matchType": kind, "matchValue": value});
+    let term = |name: &str, kind: &str, value: Value| -> Value {
+        json!({"propertyName": name, "matchType": kind, "matchValue": value})
+    };
     let range = json!({"type": "LONG", "min": 2, "max": 7, "isMinInclusive": true});
     let clauses = json!({"booleanClauses": [
         {"occurance": "MUST_OCCUR", "term": term("documentKind", "TERM", json!(KIND))},

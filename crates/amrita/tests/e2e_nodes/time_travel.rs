@@ -1,5 +1,5 @@
-//! What was recorded is replayed to other programs: one that is the same, one that differs, one that
-//! stops half-way, and one of AMBROSIA's. The instance itself goes on.
+//! What was recorded is replayed to other programs: one that is the same, one that differs, one
+//! that stops half-way, and one of AMBROSIA's. The instance itself goes on.
 
 use std::fs;
 use std::process::Command;
@@ -36,8 +36,8 @@ fn debug(cluster: &Cluster, more: &[&str]) -> Program {
     Program::start("debug", command.args(["--address", &addresses.join(",")]))
 }
 
-/// How the command is run with some words, and programs one after the other; whether it ended well, and all
-/// that it said.
+/// How the command is run with some words, and programs one after the other; whether it ended well,
+/// and all that it said.
 type Run<'a> = &'a dyn Fn(&[&str], &[(&str, &'static str, u64)]) -> (bool, Vec<String>);
 
 fn refuses_what_is_wrong(run: Run<'_>, to: &str) {
@@ -111,7 +111,8 @@ fn a_recording_is_replayed_and_a_program_that_differs_is_found() {
     assert!(!all.contains("DIFFERS at input 4") && all.contains("2 times"), "{all}");
     let (well, said) = run(&["--test-upgrade"], &[("say", "hello", 0), ("say", "hello", 7)]);
     assert!(well, "{said:?}");
-    // The new one first: each difference all the same; alone only the first, as a checksum finds it.
+    // The new one first: each difference all the same; alone only the first, as a checksum finds
+    // it.
     let (well, said) =
         run(&["--test-upgrade", "--recording", to], &[("say it", "hello", 7), ("say", "hello", 0)]);
     let all = said.join("\n");

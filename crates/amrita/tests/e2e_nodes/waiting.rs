@@ -1,4 +1,5 @@
-//! A destination that is away slows nobody else, however much waits for it, and gets all of it when it is there.
+//! A destination that is away slows nobody else, however much waits for it, and gets all of it when
+//! it is there.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
@@ -58,7 +59,8 @@ fn attend(
     });
 }
 
-/// For each number that it is given it sends much to one that is away and little to one that is near.
+/// For each number that it is given it sends much to one that is away and little to one that is
+/// near.
 fn source(sandbox: &Path) {
     attend(sandbox, "source", |number| {
         vec![send("away", number, 1 << 20), send("near", number, 8)]

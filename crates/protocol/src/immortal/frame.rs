@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::bytes_of::{Garbled, Taker, put_number, put_text};
-use super::message::Status;
+use super::kinds::Status;
 use crate::{Moment, Term};
 
 /// The version of the protocol that is spoken here.

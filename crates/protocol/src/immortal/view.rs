@@ -1,8 +1,9 @@
-//! Blocks and messages as a program reads and writes them a million times a second: they borrow from
-//! the frame, and nothing is allocated. Says the same as [`super::Message`]; the tests compare the two.
+//! Blocks and messages as a program reads and writes them a million times a second: they borrow
+//! from the frame, and nothing is allocated. Says the same as [`super::Message`]; the tests compare
+//! the two.
 
 use super::bytes_of::{Garbled, put_number, put_signed};
-use super::message::{SourceKind, Status};
+use super::kinds::{SourceKind, Status};
 
 /// Takes one thing after the other from the front of borrowed bytes.
 #[derive(Clone, Copy, Debug)]

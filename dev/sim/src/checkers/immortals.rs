@@ -2,9 +2,9 @@
 //! and says the same; what is said comes to its destination once and in order; what became of an
 //! impulse is told truly.
 //!
-//! An instance that is deregistered and registered anew under the same name has several lives, and a book
-//! for each. What its senders had not been told to be safe in a former life they may say to the new one;
-//! what they said after that had begun must all come to it.
+//! An instance that is deregistered and registered anew under the same name has several lives, and
+//! a book for each. What its senders had not been told to be safe in a former life they may say to
+//! the new one; what they said after that had begun must all come to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,7 +89,8 @@ pub struct InputSeen<'a> {
 }
 
 impl Book {
-    /// The upgrade at that input was given up, so what was known of it and of what came after is void.
+    /// The upgrade at that input was given up, so what was known of it and of what came after is
+    /// void.
     fn give_up(&mut self, input: u64) {
         self.skipped.insert(input);
         self.given_up.insert(input);
@@ -286,8 +287,8 @@ impl Books {
 
     // Lives.
 
-    /// An instance is not registered any more and is about to be registered anew: what was told to be
-    /// logged was so in a life that has ended.
+    /// An instance is not registered any more and is about to be registered anew: what was told to
+    /// be logged was so in a life that has ended.
     pub fn seal(&mut self, instance: &str) {
         let latest = self.latest(instance);
         let logged =
@@ -387,7 +388,8 @@ impl Books {
             })
     }
 
-    /// What a sender has said comes whole; to one that was registered anew, all that was not said before.
+    /// What a sender has said comes whole; to one that was registered anew, all that was not said
+    /// before.
     fn missing_of(&self, from: &str, to: &str, said: u64) -> Option<String> {
         let former = self.births.get(to).and_then(|birth| birth.said.get(from)).copied();
         let former = former.unwrap_or(0);
@@ -399,8 +401,8 @@ impl Books {
         let received = received.copied().unwrap_or((0, 0));
         (!whole).then(|| {
             format!(
-                "{to} has messages {} to {} of {from}, which has said {said} (and {former} before it was \
-                 registered anew)",
+                "{to} has messages {} to {} of {from}, which has said {said} (and {former} before \
+                 it was registered anew)",
                 received.0, received.1
             )
         })

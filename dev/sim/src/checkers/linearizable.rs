@@ -1,9 +1,9 @@
 //! Is there an order of these operations that one careful clerk, doing one at a time, could have
 //! produced?
 //!
-//! The search is Wing and Gong's with Lowe's cache: take any operation that began before the
-//! first end still to come, see whether the model allows it, go on; when stuck, step back. What was tried is
-//! remembered as the set of operations done (a bit for each) and the state they led to, so no
+//! The search is Wing and Gong's with Lowe's cache: take any operation that began before the first
+//! end still to come, see whether the model allows it, go on; when stuck, step back. What was tried
+//! is remembered as the set of operations done (a bit for each) and the state they led to, so no
 //! situation is searched twice. A history here belongs to one document, which keeps it short.
 //!
 //! Two things keep the search short when many answers were lost: an operation without an answer is

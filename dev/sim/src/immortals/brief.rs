@@ -1,8 +1,8 @@
-//! The instance that comes and goes: it is deregistered while its programs are attached and others speak
-//! to it, and registered again under the same name, with new programs.
+//! The instance that comes and goes: it is deregistered while its programs are attached and others
+//! speak to it, and registered again under the same name, with new programs.
 //!
-//! A request that got no answer may still be done later. So it is always registered in the same words: a
-//! second life that nobody wished for is like the one that was wished for.
+//! A request that got no answer may still be done later. So it is always registered in the same
+//! words: a second life that nobody wished for is like the one that was wished for.
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
@@ -31,7 +31,8 @@ impl Coming {
 }
 
 impl World {
-    /// The number of the brief instance in the cast, when it is registered as far as the operator knows.
+    /// The number of the brief instance in the cast, when it is registered as far as the operator
+    /// knows.
     fn brief(&self) -> Option<usize> {
         let operator = &self.troupe.operator;
         let known = operator.registered.iter().copied();

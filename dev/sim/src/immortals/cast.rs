@@ -4,8 +4,8 @@ use crate::agenda::MILLISECOND;
 use crate::immortals::script::{Part, Role};
 use crate::random::Random;
 
-/// The instance that comes and goes: it is deregistered with its programs attached, and registered again
-/// under the same name, with new programs.
+/// The instance that comes and goes: it is deregistered with its programs attached, and registered
+/// again under the same name, with new programs.
 pub(crate) const BRIEF: &str = "brief";
 
 /// An instance as it is to be registered.
@@ -57,7 +57,8 @@ impl Stage {
         cast
     }
 
-    /// Others say messages to it (and no calls, which nobody would answer when it is gone); it calls them.
+    /// Others say messages to it (and no calls, which nobody would answer when it is gone); it
+    /// calls them.
     fn add_the_brief_one(self, dice: &mut Random, cast: &mut Vec<Instance>) {
         let rounds = dice.between(5, 30);
         let client = Part::Client { rounds, pace: dice.between(5, 400) * MILLISECOND };

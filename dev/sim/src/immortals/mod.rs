@@ -4,8 +4,8 @@
 //!
 //! [`cast`] says which instances there are, [`script`] is what their programs do, [`talk`] is a
 //! program's end of the protocol, [`troupe`] are the processes, [`operator`] is the person who
-//! registers, moves and changes instances, [`brief`] is how one of them comes and goes, and [`rest`] looks
-//! whether all has come to rest.
+//! registers, moves and changes instances, [`brief`] is how one of them comes and goes, and
+//! [`rest`] looks whether all has come to rest.
 
 pub(crate) mod brief;
 pub(crate) mod cast;

@@ -1,5 +1,6 @@
 //! The person who looks after immortals: registers them, pushes them from outside, moves them, adds
-//! and removes replicas, upgrades them, and mends what is held. Everything goes by REST, at any node.
+//! and removes replicas, upgrades them, and mends what is held. Everything goes by REST, at any
+//! node.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

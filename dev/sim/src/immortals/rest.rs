@@ -50,8 +50,8 @@ impl World {
         }
     }
 
-    /// Programs for upgrades that are wished for and not made: those that could make them may have been
-    /// turned away meanwhile.
+    /// Programs for upgrades that are wished for and not made: those that could make them may have
+    /// been turned away meanwhile.
     fn help_upgrades(&mut self) -> Result<(), Broken> {
         let mut open = Vec::new();
         for ((instance, _), shown) in &self.troupe.operator.shown {
@@ -136,8 +136,8 @@ impl World {
                 });
                 if let Some((input, _)) = differs {
                     return Some(format!(
-                        "the copies of {instance} on n{} and n{} differ at input {input}, and nobody \
-                         has noticed",
+                        "the copies of {instance} on n{} and n{} differ at input {input}, and \
+                         nobody has noticed",
                         one.machine + 1,
                         other.machine + 1
                     ));

@@ -1,5 +1,5 @@
-//! What the programs do: state machines that know how many messages they have had of each sender, so
-//! that they notice themselves if one is missing, doubled or out of order.
+//! What the programs do: state machines that know how many messages they have had of each sender,
+//! so that they notice themselves if one is missing, doubled or out of order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +50,8 @@ impl Role {
 /// The state of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mind {
-    /// Which life of its instance it belongs to, if that has more than one: the number of the group.
+    /// Which life of its instance it belongs to, if that has more than one: the number of the
+    /// group.
     pub(crate) life: u32,
     pub(crate) inputs: u64,
     pub(crate) version: u64,
@@ -204,8 +205,8 @@ impl Mind {
         Ok(())
     }
 
-    /// What each sender says to this program carries a number; so does the block it comes in. Who is
-    /// registered anew begins anew with each destination, and goes on where its senders are.
+    /// What each sender says to this program carries a number; so does the block it comes in. Who
+    /// is registered anew begins anew with each destination, and goes on where its senders are.
     fn check_number(&mut self, heard: &Heard, payload: &Bytes) -> Result<(), String> {
         let from = &heard.source.name;
         if heard.source.kind != SourceKind::Instance {
@@ -222,8 +223,8 @@ impl Mind {
         };
         if !follows || heard.source.first != number {
             return Err(format!(
-                "message {number} of {from} in life {life} (the node says {}) came after {last} of life \
-                 {known_life}",
+                "message {number} of {from} in life {life} (the node says {}) came after {last} of \
+                 life {known_life}",
                 heard.source.first
             ));
         }

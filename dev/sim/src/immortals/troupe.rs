@@ -148,7 +148,8 @@ impl Troupe {
         self.actors.iter().filter(move |actor| actor.role.name == instance && !actor.is_gone)
     }
 
-    /// A name for an impulse that nobody else uses. `once`: not to a second life of its destination.
+    /// A name for an impulse that nobody else uses. `once`: not to a second life of its
+    /// destination.
     pub(crate) fn name_impulse(&mut self, kind: &str, destination: &str, once: bool) -> String {
         self.next_impulse += 1;
         let id = format!("{kind}-{}", self.next_impulse);
@@ -205,8 +206,8 @@ impl World {
     fn connect_actor(&mut self, actor: usize) -> Result<(), Broken> {
         let one = &mut self.troupe.actors[actor];
         if one.is_gone {
-            // Its replica was taken away, and its connection has ended: it would be in the way of the
-            // program that is started if the replica comes back.
+            // Its replica was taken away, and its connection has ended: it would be in the way of
+            // the program that is started if the replica comes back.
             one.is_up = false;
             return Ok(());
         }

@@ -1,6 +1,6 @@
-//! `amrita tutorial hello`: Hello World that does not die. AMBROSIA's sample with its three clients, and
-//! then its walkthrough of active standbys: the server's primary is killed again and again, and so are
-//! whole nodes, while a client goes on sending numbered messages.
+//! `amrita tutorial hello`: Hello World that does not die. AMBROSIA's sample with its three
+//! clients, and then its walkthrough of active standbys: the server's primary is killed again and
+//! again, and so are whole nodes, while a client goes on sending numbered messages.
 
 mod play;
 mod program;

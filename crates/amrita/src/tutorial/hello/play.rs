@@ -90,8 +90,8 @@ impl Play {
     async fn instances_are_registered(&mut self) -> Result<(), String> {
         self.story.step("a server and its clients are registered");
         self.story.say(
-            "An instance is a name, a log on several nodes, and a program that can be started beside \
-             each of them. The server gets replicas on all three nodes.",
+            "An instance is a name, a log on several nodes, and a program that can be started \
+             beside each of them. The server gets replicas on all three nodes.",
         );
         let nodes = self.node_ids().join(",");
         amrita(
@@ -114,9 +114,10 @@ impl Play {
     async fn copies_of_the_server_start(&mut self) -> Result<(), String> {
         self.story.step("three copies of the server");
         self.story.say(
-            "The program is examples/hello/src/server.rs: some forty lines, and not one of them is about failures. Each copy connects to \
-             the node beside it. All are given the same messages in the same order, so all are equal; \
-             one is the primary, the others stand by.",
+            "The program is examples/hello/src/server.rs: some forty lines, and not one of them is \
+             about failures. Each copy connects to the node beside it. All are given the same \
+             messages in the same order, so all are equal; one is the primary, the others stand \
+             by.",
         );
         for which in 0..self.cluster.len() {
             let program = self.start("hello-server", "server", which)?;
@@ -131,8 +132,9 @@ impl Play {
     async fn client1_is_killed_at_its_prompt(&mut self) -> Result<(), String> {
         self.story.step("Client1 is killed at its prompt, and started again");
         self.story.say(
-            "It sends one message, waits for Enter, and then sends two more. Killed while it waits and \
-             started again, it knows where it was: the server gets three messages in all, not four.",
+            "It sends one message, waits for Enter, and then sends two more. Killed while it waits \
+             and started again, it knows where it was: the server gets three messages in all, not \
+             four.",
         );
         let mut client = self.start("hello-client1", "client1", 0)?;
         client.wait_for("Press enter to continue", 1).await?;
@@ -157,8 +159,8 @@ impl Play {
     async fn client2_reads_the_keyboard(&mut self) -> Result<(), String> {
         self.story.step("Client2 sends what is typed");
         self.story.say(
-            "What comes from outside is an impulse: it is logged first, and then handled by every copy. \
-             Once it is logged, it is not lost.",
+            "What comes from outside is an impulse: it is logged first, and then handled by every \
+             copy. Once it is logged, it is not lost.",
         );
         let mut client = self.start("hello-client2", "client2", 1)?;
         client.wait_for("Enter a message", 1).await?;
@@ -189,8 +191,9 @@ impl Play {
     async fn a_client_keeps_sending(&mut self) -> Result<(), String> {
         self.story.step("a client that keeps sending numbered messages");
         self.story.say(
-            "It has three copies, too, because whole nodes will go. It sends message n+1 when message n \
-             is acknowledged, as fast as that goes; the server answers with how many it has handled.",
+            "It has three copies, too, because whole nodes will go. It sends message n+1 when \
+             message n is acknowledged, as fast as that goes; the server answers with how many it \
+             has handled.",
         );
         for which in 0..self.cluster.len() {
             let program = self.start("hello-numbers", "client", which)?;
@@ -208,9 +211,9 @@ impl Play {
     async fn primaries_die(&mut self) -> Result<(), String> {
         self.story.step(&format!("the primary dies, {} times", self.failovers));
         self.story.say(
-            "In turn its program is killed with SIGKILL, and its whole node with all programs beside it. \
-             The time is from the kill to the first acknowledgement, as the client heard it, of a \
-             message that the dead primary had not handled.",
+            "In turn its program is killed with SIGKILL, and its whole node with all programs \
+             beside it. The time is from the kill to the first acknowledgement, as the client \
+             heard it, of a message that the dead primary had not handled.",
         );
         for time in 0..self.failovers {
             let goes = if time % 2 == 0 { Goes::Program } else { Goes::Node };
@@ -282,7 +285,8 @@ impl Play {
         self.goes_back(which, goes).await
     }
 
-    /// Keeps what a copy of the server that was killed has handled, and gives the last number of it.
+    /// Keeps what a copy of the server that was killed has handled, and gives the last number of
+    /// it.
     fn life_is_over(&mut self, which: usize) -> Result<Option<u64>, String> {
         let mut server = self.servers[which].take().ok_or("it has no program")?;
         let life = Life::of(self.cluster.id(which), server.last_said()?);
@@ -342,7 +346,8 @@ impl Play {
             life.check()?;
         }
         self.story.holds(&format!(
-            "{} lives of copies of the server: in each, message after message, none missing, none twice",
+            "{} lives of copies of the server: in each, message after message, none missing, none \
+             twice",
             self.lives.len()
         ));
         self.story

@@ -1,5 +1,5 @@
-//! What was seen of the numbered messages: each life of a copy of the server, and what the client was
-//! told.
+//! What was seen of the numbered messages: each life of a copy of the server, and what the client
+//! was told.
 
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ impl Handled {
     }
 }
 
-/// The number in a line of the client, and the server's count: `Message #7 completed. Server acknowledges
-/// processing 10 messages.`
+/// The number in a line of the client, and the server's count: `Message #7 completed. Server
+/// acknowledges processing 10 messages.`
 pub(super) fn acknowledged(text: &str) -> Option<(u64, u64)> {
     let (_, rest) = text.split_once("Message #")?;
     let (number, rest) = rest.split_once(" completed. Server acknowledges processing ")?;
@@ -55,9 +55,9 @@ impl Life {
         self.handled.iter().rev().find_map(Handled::number)
     }
 
-    /// A copy begins where its checkpoint stands; from there on nothing is missing, nothing is twice,
-    /// and nothing is out of order: of all messages by the server's count, of the numbered ones by
-    /// theirs.
+    /// A copy begins where its checkpoint stands; from there on nothing is missing, nothing is
+    /// twice, and nothing is out of order: of all messages by the server's count, of the numbered
+    /// ones by theirs.
     ///
     /// # Errors
     /// What is wrong.
@@ -81,7 +81,8 @@ impl Life {
 /// What the client was told, in order, each once: its copies are all told the same.
 #[derive(Default)]
 pub(super) struct Acknowledged {
-    /// When the message with this number (from 1) was acknowledged, as any copy of the client heard first.
+    /// When the message with this number (from 1) was acknowledged, as any copy of the client heard
+    /// first.
     at: Vec<Instant>,
     /// How many messages the server had handled before the first of these.
     before: Option<u64>,
@@ -95,8 +96,8 @@ impl Acknowledged {
         let before = *self.before.get_or_insert(count.saturating_sub(number));
         if count != number + before {
             return Err(format!(
-                "message {number} was acknowledged with a count of {count}, not {}: one was lost, or \
-                 handled twice",
+                "message {number} was acknowledged with a count of {count}, not {}: one was lost, \
+                 or handled twice",
                 number + before
             ));
         }

@@ -1,0 +1,329 @@
+//! A client of a cluster: asks one node, goes to the next when that one does not answer, and
+//! repeats a write under one `Idempotency-Key`, so that a repetition is not a second write.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use protocol::{Address, Method, Request, Response};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::wire::{Wire, WireError};
+
+/// How long a request is tried unless the client is told otherwise.
+const PATIENCE_DEFAULT: Duration = Duration::from_secs(15);
+
+/// How long it may take to connect to a node before the next one is tried.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// The pause after all nodes were tried once in vain; doubled with each further time.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// The most idle connections that are kept for each node.
+const IDLE_MAX: usize = 1_024;
+
+/// Codes of answers that say "try again": the request was surely not carried out, or its key makes
+/// it safe to repeat.
+const TRY_AGAIN: [&str; 4] = ["NO_OWNER", "BUSY", "STOPPING", "TIMEOUT"];
+
+/// A client with its connections. To be shared: all methods take `&self`.
+pub struct Client {
+    nodes: Vec<Node>,
+    /// The node that answered last.
+    preferred: AtomicUsize,
+    patience: Duration,
+    /// How much of it is spent while no node can be reached at all.
+    reach_within: Duration,
+    /// With a number behind it, the key of a write. `None` sends no keys and repeats no writes.
+    key_prefix: Option<String>,
+    key_number: AtomicU64,
+}
+
+struct Node {
+    address: Address,
+    idle: Mutex<Vec<Wire>>,
+}
+
+/// No answer was to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientError {
+    /// An address that is none.
+    Address(String),
+    /// No node could be reached, or each broke the connection.
+    Unreachable { tried: Vec<String>, why: String, outcome_unknown: bool },
+    /// The patience was over while a node was thinking.
+    OutOfTime { tried: Vec<String>, outcome_unknown: bool },
+    /// The request cannot be written as HTTP.
+    Malformed(String),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unknown = |f: &mut fmt::Formatter<'_>, is_unknown: bool| {
+            if is_unknown { f.write_str("; the write may have happened") } else { Ok(()) }
+        };
+        match self {
+            Self::Address(why) | Self::Malformed(why) => f.write_str(why),
+            Self::Unreachable { tried, why, outcome_unknown } => {
+                write!(f, "no node answers at {}: {why}", tried.join(", "))?;
+                unknown(f, *outcome_unknown)
+            }
+            Self::OutOfTime { tried, outcome_unknown } => {
+                write!(f, "no answer in time from {}", tried.join(", "))?;
+                unknown(f, *outcome_unknown)
+            }
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl Client {
+    /// A client of the nodes at these addresses (`http://host:port`); the first is asked first.
+    ///
+    /// # Errors
+    /// When there is none, or one is no address.
+    pub fn new<A: AsRef<str>>(addresses: &[A]) -> Result<Self, ClientError> {
+        let parse = |address: &A| Address::parse(address.as_ref()).map_err(ClientError::Address);
+        let nodes = addresses
+            .iter()
+            .map(|address| Ok(Node { address: parse(address)?, idle: Mutex::default() }))
+            .collect::<Result<Vec<_>, ClientError>>()?;
+        if nodes.is_empty() {
+            return Err(ClientError::Address("the address of at least one node is needed".into()));
+        }
+        Ok(Self {
+            nodes,
+            preferred: AtomicUsize::new(0),
+            patience: PATIENCE_DEFAULT,
+            reach_within: PATIENCE_DEFAULT,
+            key_prefix: Some(random_prefix()),
+            key_number: AtomicU64::new(0),
+        })
+    }
+
+    /// How long a request is tried, all repetitions together.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// How long to look for a node when none can be reached; by default as long as for anything
+    /// else. With zero each node is tried once.
+    #[must_use]
+    pub fn reach_within(self, reach_within: Duration) -> Self {
+        Self { reach_within, ..self }
+    }
+
+    /// Sends no keys with writes, and so repeats a write only if it was surely not carried out.
+    #[must_use]
+    pub fn without_keys(self) -> Self {
+        Self { key_prefix: None, ..self }
+    }
+
+    /// The addresses in the order given.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.nodes.iter().map(|node| &node.address)
+    }
+
+    /// # Errors
+    /// When no node answers. An answer that tells of an error is an answer.
+    pub async fn get(&self, path: &str) -> Result<Response, ClientError> {
+        self.send(request(Method::Get, path)).await
+    }
+
+    /// # Errors
+    /// As [`Self::get`], or when the body cannot be written as JSON.
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Response, ClientError> {
+        self.send(with_body(Method::Post, path, body)?).await
+    }
+
+    /// # Errors
+    /// As [`Self::post`].
+    pub async fn put(&self, path: &str, body: &impl Serialize) -> Result<Response, ClientError> {
+        self.send(with_body(Method::Put, path, body)?).await
+    }
+
+    /// # Errors
+    /// As [`Self::post`].
+    pub async fn patch(&self, path: &str, body: &impl Serialize) -> Result<Response, ClientError> {
+        self.send(with_body(Method::Patch, path, body)?).await
+    }
+
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn delete(&self, path: &str) -> Result<Response, ClientError> {
+        self.send(request(Method::Delete, path)).await
+    }
+
+    /// Sends any request. A write without a key of its own gets one.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn send(&self, mut request: Request) -> Result<Response, ClientError> {
+        if request.method.is_write() && request.idempotency_key.is_none() {
+            request.idempotency_key = self.next_key();
+        }
+        let safe = !request.method.is_write() || request.idempotency_key.is_some();
+        let mut attempts = Attempts::new(self.patience);
+        loop {
+            let start = self.preferred.load(Ordering::Relaxed);
+            for n in 0..self.nodes.len() {
+                let which = (start + n) % self.nodes.len();
+                let asked = self.ask(&self.nodes[which], &request);
+                match tokio::time::timeout_at(attempts.deadline, asked).await {
+                    Err(_) => return attempts.out_of_time(self, &request),
+                    Ok(Ok(response)) if !is_try_again(&response, safe) => {
+                        self.preferred.store(which, Ordering::Relaxed);
+                        return Ok(response);
+                    }
+                    Ok(Ok(response)) => {
+                        attempts.reached = true;
+                        attempts.answer = Some(response);
+                    }
+                    Ok(Err(WireError::Malformed(why))) => return Err(ClientError::Malformed(why)),
+                    Ok(Err(WireError::NotSent(why))) => attempts.why = why,
+                    Ok(Err(WireError::Broken(why))) => {
+                        attempts.why = why;
+                        attempts.reached = true;
+                        attempts.outcome_unknown = request.method.is_write();
+                        if !safe {
+                            return attempts.in_vain(self);
+                        }
+                    }
+                }
+            }
+            let lost = !attempts.reached && attempts.begun.elapsed() >= self.reach_within;
+            if lost || !attempts.pause().await {
+                return attempts.in_vain(self);
+            }
+        }
+    }
+
+    fn next_key(&self) -> Option<String> {
+        let prefix = self.key_prefix.as_ref()?;
+        Some(format!("{prefix}-{}", self.key_number.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// One attempt at one node. A connection that was idle may have been closed by the node in the
+    /// meantime: that is no failure, another one is made.
+    async fn ask(&self, node: &Node, request: &Request) -> Result<Response, WireError> {
+        while let Some(mut wire) = node.take() {
+            match wire.ask(&node.address, request).await {
+                Ok(response) => {
+                    node.keep(wire);
+                    return Ok(response);
+                }
+                Err(WireError::NotSent(_)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        let connecting = tokio::time::timeout(CONNECT_MAX, Wire::connect(&node.address));
+        let late = |_| WireError::NotSent(format!("no connection within {CONNECT_MAX:?}"));
+        let mut wire = connecting.await.map_err(late)??;
+        let response = wire.ask(&node.address, request).await?;
+        node.keep(wire);
+        Ok(response)
+    }
+
+    fn tried(&self) -> Vec<String> {
+        self.addresses().map(Address::to_string).collect()
+    }
+}
+
+impl Node {
+    fn take(&self) -> Option<Wire> {
+        self.idle.lock().expect("no one panics while holding it").pop()
+    }
+
+    fn keep(&self, wire: Wire) {
+        let mut idle = self.idle.lock().expect("no one panics while holding it");
+        if wire.is_reusable() && idle.len() < IDLE_MAX {
+            idle.push(wire);
+        }
+    }
+}
+
+/// How the attempts at one request went so far.
+struct Attempts {
+    begun: Instant,
+    deadline: Instant,
+    /// Some node was there, whatever it said.
+    reached: bool,
+    pause: Duration,
+    /// The last answer that said "try again".
+    answer: Option<Response>,
+    why: String,
+    outcome_unknown: bool,
+}
+
+impl Attempts {
+    fn new(patience: Duration) -> Self {
+        let begun = Instant::now();
+        Self {
+            begun,
+            deadline: begun + patience,
+            reached: false,
+            pause: PAUSE_MIN,
+            answer: None,
+            why: String::new(),
+            outcome_unknown: false,
+        }
+    }
+
+    /// Waits a little; false when there is no time for another attempt.
+    async fn pause(&mut self) -> bool {
+        if Instant::now() + self.pause >= self.deadline {
+            return false;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        true
+    }
+
+    /// A node's own words are better than ours.
+    fn in_vain(self, client: &Client) -> Result<Response, ClientError> {
+        let Self { answer, why, outcome_unknown, .. } = self;
+        let tried = client.tried();
+        answer.ok_or(ClientError::Unreachable { tried, why, outcome_unknown })
+    }
+
+    fn out_of_time(self, client: &Client, request: &Request) -> Result<Response, ClientError> {
+        let (tried, outcome_unknown) = (client.tried(), request.method.is_write());
+        self.answer.ok_or(ClientError::OutOfTime { tried, outcome_unknown })
+    }
+}
+
+/// Whether the node asks for the same request again. `safe`: a repetition does no harm.
+fn is_try_again(response: &Response, safe: bool) -> bool {
+    if response.status != 503 && response.status != 504 {
+        return false;
+    }
+    let body = response.to_json();
+    let known = |code: &str| TRY_AGAIN.contains(&code);
+    body["code"].as_str().is_some_and(known) && (safe || body["outcome"] == "notApplied")
+}
+
+/// No two clients may have the same, or the one's write would be taken for a repetition of the
+/// other's and never be done: so it comes from the system's random source, which promises that.
+fn random_prefix() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has a source of random numbers");
+    format!("{:032x}", u128::from_le_bytes(bytes))
+}
+
+/// A request for a path that may have a query behind it.
+pub fn request(method: Method, path: &str) -> Request {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    Request { query: query.to_owned(), ..Request::new(method, path) }
+}
+
+fn with_body(method: Method, path: &str, body: &impl Serialize) -> Result<Request, ClientError> {
+    let body: Value = serde_json::to_value(body)
+        .map_err(|error| ClientError::Malformed(format!("the body is not JSON: {error}")))?;
+    Ok(request(method, path).with_json(&body))
+}

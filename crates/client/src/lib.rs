@@ -1,0 +1,17 @@
+//! A client of a cluster, for a program in Rust: asks the nodes over HTTP, and knows nothing of
+//! what is inside of them.
+//!
+//! ```no_run
+//! # async fn show() -> Result<(), client::ClientError> {
+//! let cluster = client::Client::new(&["http://127.0.0.1:8000", "http://127.0.0.1:8001"])?;
+//! let answer = cluster.get("/core/examples").await?;
+//! # drop(answer);
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod wire;
+
+pub use client::{Client, ClientError, request};
+pub use protocol::{Address, BodyType, Method, Problem, Request, Response};

@@ -1,0 +1,98 @@
+//! The docs point at things that are there: links, and paths in backticks, in Markdown and in doc
+//! comments.
+
+use std::path::Path;
+
+use crate::source::layers;
+use crate::tree::{nothing_to_complain, root, rust_files, with_ending};
+
+/// The folders at the root that a path of ours begins with.
+const FOLDERS: &[&str] = &["crates/", "dev/", "docs/", "examples/", "api/", ".cfg/", ".ci/"];
+
+/// `[words](target)`: the target must exist, unless it is an address or a place in the same file.
+fn dead_links(path: &Path, text: &str, is_there: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (at, _) in text.match_indices("](") {
+        let rest = &text[at + 2..];
+        let Some(end) = rest.find(')') else { continue };
+        let target = rest[..end].split('#').next().unwrap_or_default();
+        let outside = target.contains("://") || target.starts_with("mailto:");
+        if !target.is_empty() && !outside && !is_there(target) {
+            complaints.push(format!("{}: there is no {target}", path.display()));
+        }
+    }
+    complaints
+}
+
+/// What stands in backticks and looks like a path of the repository must exist. A `*` in it stands
+/// for any name, and then the folder before it must exist.
+fn dead_paths(path: &Path, text: &str, is_there: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for quoted in line.split('`').skip(1).step_by(2) {
+            let is_path = FOLDERS.iter().any(|folder| quoted.starts_with(folder))
+                && quoted.chars().all(|c| c.is_alphanumeric() || "/._-*".contains(c));
+            let known = match quoted.split_once('*') {
+                Some((before, _)) => before.rsplit_once('/').map_or(before, |(folder, _)| folder),
+                None => quoted,
+            };
+            if is_path && !is_there(known) {
+                complaints.push(format!("{}:{}: there is no {quoted}", path.display(), number + 1));
+            }
+        }
+    }
+    complaints
+}
+
+/// The doc comments of a file, on their lines.
+fn doc_comments(text: &str) -> String {
+    let is_doc =
+        |line: &&str| ["//!", "///"].iter().any(|mark| line.trim_start().starts_with(mark));
+    let comments = layers(text).comments;
+    let lines = comments.lines().map(|line| Some(line).filter(is_doc).unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_docs_point_at_files_that_are_there() {
+    let root = root();
+    let mut complaints = Vec::new();
+    for (path, text) in with_ending("md") {
+        let folder = path.parent().expect("a file has a folder").to_owned();
+        let is_there = |target: &str| root.join(&folder).join(target).exists();
+        complaints.extend(dead_links(&path, &text, &is_there));
+    }
+    nothing_to_complain(&complaints);
+}
+
+#[test]
+fn the_paths_in_backticks_are_there() {
+    let root = root();
+    let is_there = |target: &str| root.join(target).exists();
+    let mut complaints = Vec::new();
+    for (path, text) in with_ending("md") {
+        complaints.extend(dead_paths(&path, &text, &is_there));
+    }
+    for (path, text) in rust_files() {
+        complaints.extend(dead_paths(&path, &doc_comments(&text), &is_there));
+    }
+    nothing_to_complain(&complaints);
+}
+
+#[test]
+fn a_dead_link_is_found() {
+    let is_there = |target: &str| target == "there.md";
+    let look = |text: &str| dead_links(Path::new("x.md"), text, &is_there).len();
+    assert_eq!(look("[a](there.md) [b](there.md#part) [c](#part) [d](https://e.org/x)"), 0);
+    assert_eq!(look("[a](gone.md)"), 1);
+}
+
+#[test]
+fn a_dead_path_in_backticks_is_found() {
+    let is_there = |target: &str| ["crates/a/src", "docs/b.md"].contains(&target);
+    let look = |text: &str| dead_paths(Path::new("x.md"), text, &is_there).len();
+    assert_eq!(look("`docs/b.md`, `crates/a/src/*.rs`, `/docs/c` and `docs/ is not` docs/c"), 0);
+    assert_eq!(look("see `docs/c.md` and `crates/b/src/*.rs`"), 2);
+    let code = "//! `docs/c.md`\n// `docs/d.md`\nlet a = \"/// `docs/e.md`\";";
+    assert_eq!(look(&doc_comments(code)), 1);
+}
