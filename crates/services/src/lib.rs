@@ -7,6 +7,7 @@
 mod body;
 mod catalogue;
 mod desk;
+mod digits;
 mod found;
 mod handlers;
 mod merge;
