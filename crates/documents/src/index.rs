@@ -24,6 +24,10 @@ use crate::record::{Record, put_number, take_number};
 /// The form of postings and marks. An index of another form is thrown away.
 const FORMAT: u8 = 1;
 
+/// How many documents the index may be behind while the partition is written to. A document that
+/// is written again and again is indexed once for all of it, when that ends or a query comes.
+const BEHIND_MAX: usize = 4096;
+
 /// How many keys are cleared for each document of a step's budget.
 const CLEARED_PER_DOCUMENT: usize = 16;
 
@@ -38,6 +42,8 @@ const MARK_STASHED: u8 = 2;
 pub(crate) struct Bounds {
     /// How many dirty links are kept in memory. The others are found in the store.
     pub(crate) pending: usize,
+    /// How many documents it may be behind while documents are written.
+    pub(crate) behind: usize,
     /// How many fields a partition's index knows. Those that come later are not in it: queries
     /// on them look at the documents.
     pub(crate) fields: usize,
@@ -49,8 +55,13 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) const USUAL: Self =
-        Self { pending: 65_536, fields: 4096, leaves: 1024, listed: [128, 2048, 32_768] };
+    pub(crate) const USUAL: Self = Self {
+        pending: 65_536,
+        behind: BEHIND_MAX,
+        fields: 4096,
+        leaves: 1024,
+        listed: [128, 2048, 32_768],
+    };
 }
 
 #[derive(Debug)]
@@ -62,6 +73,8 @@ pub(crate) struct Index {
     pending: BTreeMap<String, Mark>,
     /// There may be marks in the store that are not in `pending`.
     is_spilled: bool,
+    /// A document was written since [`Partition::index_at_leisure`] was last called.
+    is_written: bool,
     /// Another after each time that postings were thrown away.
     pub(crate) life: u64,
 }
@@ -128,7 +141,8 @@ impl Index {
         let fields = Fields::open(store, space)?;
         let pending = BTreeMap::new();
         let bounds = Bounds::USUAL;
-        let mut index = Self { progress, bounds, fields, pending, is_spilled: true, life: 0 };
+        let (is_spilled, is_written) = (true, false);
+        let mut index = Self { progress, bounds, fields, pending, is_spilled, is_written, life: 0 };
         index.load(store, space)?;
         Ok(index)
     }
@@ -210,10 +224,12 @@ impl Partition {
         old: Option<&Head>,
         new: Option<&Head>,
     ) -> Result<(), StoreError> {
+        self.index.is_written = true;
         let version = |head: Option<&Head>| head.map(|head| head.document.version);
         let oldest = new.map_or(u64::MAX, |new| new.oldest);
         let mut value = Vec::new();
-        let mark = match (self.index.mark(store, self.space, link)?, old) {
+        let known = self.index.mark(store, self.space, link)?;
+        let mark = match (known, old) {
             // Only the history got shorter.
             (None, _) if version(old) == version(new) => return Ok(()),
             (None, None) => Mark::Nothing,
@@ -243,7 +259,12 @@ impl Partition {
                 bytes.append(&mut value);
             }
         }
-        batch.put(self.space.key(family::DIRTY, link.as_bytes()), bytes);
+        let key = self.space.key(family::DIRTY, link.as_bytes());
+        if known.is_some() {
+            batch.put(key, bytes)
+        } else {
+            batch.put_new(key, bytes)
+        }
         self.index.remember(link, mark);
         Ok(())
     }
@@ -268,6 +289,24 @@ impl Partition {
         }
         self.index.load(&*store, self.space)?;
         Ok(self.index.is_complete())
+    }
+
+    /// The same from time to time, when nobody waits for it: while documents are written it waits,
+    /// unless it is far behind, so that writing pays nearly nothing for it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn index_at_leisure(
+        &mut self,
+        store: &mut dyn StateStore,
+        budget: usize,
+    ) -> Result<bool, StoreError> {
+        let is_written = std::mem::take(&mut self.index.is_written);
+        let follows = self.index.progress == Progress::Complete;
+        if follows && is_written && self.index.pending.len() < self.index.bounds.behind {
+            return Ok(self.index.is_complete());
+        }
+        self.index(store, budget)
     }
 
     /// Whether the index reflects all that was applied.

@@ -194,7 +194,7 @@ impl Desk {
 
     pub(super) fn tick_index(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), StoreError> {
         if self.searches.waiting.is_empty() {
-            turn.at.partition.index(turn.at.store, INDEX_BUDGET)?;
+            turn.at.partition.index_at_leisure(turn.at.store, INDEX_BUDGET)?;
             return Ok(());
         }
         self.search(turn)
