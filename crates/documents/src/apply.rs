@@ -136,7 +136,9 @@ impl Partition {
             self.names.learn(&new.document.kind, space, batch);
             self.names.learn(&new.document.owner, space, batch);
             let record = Record::of(&new.document, new.oldest, new.task);
-            batch.put(space.key(family::HEAD, link.as_bytes()), record.encode(&self.names));
+            let (key, bytes) =
+                (space.key(family::HEAD, link.as_bytes()), record.encode(&self.names));
+            if old.is_some() { batch.put(key, bytes) } else { batch.put_new(key, bytes) }
         } else {
             batch.delete(space.key(family::HEAD, link.as_bytes()));
             batch.delete(space.key(family::KIND_CHANGED, link.as_bytes()));
@@ -149,7 +151,10 @@ impl Partition {
             let is_newer = new.as_ref().is_some_and(|new| new.document.version > latest);
             if is_newer && latest >= oldest {
                 let record = Record::of(&old.document, latest, false).encode(&self.names);
-                batch.put(space.key(family::VERSION, &family::version_rest(link, latest)), record);
+                batch.put_new(
+                    space.key(family::VERSION, &family::version_rest(link, latest)),
+                    record,
+                );
             }
             if new.as_ref().is_some_and(|new| new.document.kind != old.document.kind) {
                 batch.put(space.key(family::KIND_CHANGED, link.as_bytes()), []);
@@ -165,7 +170,7 @@ impl Partition {
         let space = self.space;
         let is_task = |head: Option<&Head>| head.is_some_and(|head| head.task);
         match (is_task(old), is_task(new)) {
-            (false, true) => batch.put(space.key(family::TASK, link.as_bytes()), []),
+            (false, true) => batch.put_new(space.key(family::TASK, link.as_bytes()), []),
             (true, false) => batch.delete(space.key(family::TASK, link.as_bytes())),
             _ => {}
         }
@@ -178,7 +183,7 @@ impl Partition {
             }
             if after.0 != 0 {
                 let rest = family::time_rest(after.0, link);
-                batch.put(space.key(family::EXPIRATION, &rest), []);
+                batch.put_new(space.key(family::EXPIRATION, &rest), []);
                 self.expires_from.set(self.expires_from.get().min(after));
             }
         }

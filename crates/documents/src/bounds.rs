@@ -1,11 +1,17 @@
 //! The bounds of the index.
 
+/// How many documents the index may be behind while the partition is written to. A document that
+/// is written again and again is indexed once for all of it, when that ends or a query comes.
+const BEHIND_MAX: usize = 4096;
+
 /// The bounds of the index: constants, but for tests. What was indexed under others must be thrown
 /// away, so a change needs another `FORMAT` (see `index`).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// How many dirty links are kept in memory. The others are found in the store.
     pub(crate) pending: usize,
+    /// How many documents it may be behind while documents are written.
+    pub(crate) behind: usize,
     /// How many fields a partition's index knows. Those that come later are not in it: queries
     /// on them look at the documents.
     pub(crate) fields: usize,
@@ -17,6 +23,11 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) const USUAL: Self =
-        Self { pending: 65_536, fields: 4096, leaves: 1024, listed: [128, 2048, 32_768] };
+    pub(crate) const USUAL: Self = Self {
+        pending: 65_536,
+        behind: BEHIND_MAX,
+        fields: 4096,
+        leaves: 1024,
+        listed: [128, 2048, 32_768],
+    };
 }

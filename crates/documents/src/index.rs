@@ -32,6 +32,8 @@ pub(crate) struct Index {
     pub(crate) pending: BTreeMap<String, Mark>,
     /// There may be marks in the store that are not in `pending`.
     pub(crate) is_spilled: bool,
+    /// A document was written since `Partition::index_at_leisure` was last called.
+    pub(crate) is_written: bool,
     /// Another after each time that postings were thrown away.
     pub(crate) life: u64,
 }
@@ -98,7 +100,8 @@ impl Index {
         let fields = Fields::open(store, space)?;
         let pending = BTreeMap::new();
         let bounds = Bounds::USUAL;
-        let mut index = Self { progress, bounds, fields, pending, is_spilled: true, life: 0 };
+        let (is_spilled, is_written) = (true, false);
+        let mut index = Self { progress, bounds, fields, pending, is_spilled, is_written, life: 0 };
         index.load(store, space)?;
         Ok(index)
     }

@@ -30,10 +30,12 @@ impl Partition {
         old: Option<&Head>,
         new: Option<&Head>,
     ) -> Result<(), StoreError> {
+        self.index.is_written = true;
         let version = |head: Option<&Head>| head.map(|head| head.document.version);
         let oldest = new.map_or(u64::MAX, |new| new.oldest);
         let mut value = Vec::new();
-        let mark = match (self.index.mark(store, self.space, link)?, old) {
+        let known = self.index.mark(store, self.space, link)?;
+        let mark = match (known, old) {
             // Only the history got shorter.
             (None, _) if version(old) == version(new) => return Ok(()),
             (None, None) => Mark::Nothing,
@@ -63,7 +65,12 @@ impl Partition {
                 bytes.append(&mut value);
             }
         }
-        batch.put(self.space.key(family::DIRTY, link.as_bytes()), bytes);
+        let key = self.space.key(family::DIRTY, link.as_bytes());
+        if known.is_some() {
+            batch.put(key, bytes);
+        } else {
+            batch.put_new(key, bytes);
+        }
         self.index.remember(link, mark);
         Ok(())
     }
@@ -88,6 +95,24 @@ impl Partition {
         }
         self.index.load(&*store, self.space)?;
         Ok(self.index.is_complete())
+    }
+
+    /// The same from time to time, when nobody waits for it: while documents are written it waits,
+    /// unless it is far behind, so that writing pays nearly nothing for it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn index_at_leisure(
+        &mut self,
+        store: &mut dyn StateStore,
+        budget: usize,
+    ) -> Result<bool, StoreError> {
+        let is_written = std::mem::take(&mut self.index.is_written);
+        let follows = self.index.progress == Progress::Complete;
+        if follows && is_written && self.index.pending.len() < self.index.bounds.behind {
+            return Ok(self.index.is_complete());
+        }
+        self.index(store, budget)
     }
 
     /// Whether the index reflects all that was applied.

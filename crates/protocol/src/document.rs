@@ -70,6 +70,11 @@ impl Body {
         }
     }
 
+    /// Takes the text of a JSON object as it stands, which has neither built-in fields nor nulls.
+    pub fn from_text(text: impl Into<Bytes>) -> Self {
+        Self(text.into())
+    }
+
     pub fn to_map(&self) -> Map<String, Value> {
         serde_json::from_slice(&self.0).unwrap_or_default()
     }

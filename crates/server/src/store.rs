@@ -1,52 +1,58 @@
-//! The state store: fjall, a log-structured tree in pure Rust, in one folder.
+//! The state store: the layers of `storage` over fjall, a log-structured tree in pure Rust, in one
+//! folder.
 //!
-//! It is behind the node's own log: what it lost in a crash is applied again from there. So a batch
-//! need not wait for it. What is written gathers in memory, where reads find it, and a thread moves
-//! all of it into the tree at once, every few milliseconds. So a key that is written again and again
-//! gets into the tree once, and the node's thread does not stand still when the tree writes out a
-//! file or syncs. Only the persister makes things durable.
+//! It is behind the node's own log: what it lost in a crash is applied again from there. So what is
+//! written stays in memory, where reads find it, until there is much of it or the state has to be
+//! durable. Then a thread makes one sorted file of it and adds that file to the tree, which is
+//! durable at once. The tree's own journal and its memory for writes have nothing to do.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
+use fjall::compaction::Leveled;
 use fjall::config::{BlockSizePolicy, PartitioningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
-use storage::{Batch, Reader, StateStore, StoreError, Visit};
+use storage::{Batch, Layers, Reader, Run, StateStore, StoreError, Tables, Visit};
 
 /// The blocks of its files that are kept in memory, in bytes. The system keeps the files' pages as
 /// well, so this mostly saves the unpacking.
 const CACHE_BYTES: u64 = 4 << 20;
 
-/// How much the tree gathers in memory before it writes it to a file of its own, in bytes. Up to
-/// four of these wait while a file is written; at rest there is at most one.
-const MEMTABLE_BYTES: u64 = 4 << 20;
-
-/// The length of the tree's journals at which it writes out what pins them, in bytes. Its least.
-const JOURNALS_BYTES: u64 = 64 << 20;
-
 /// How much is unpacked to read one value, in bytes.
 const BLOCK_BYTES: u32 = 4 << 10;
+
+/// How long a file gets when files are merged, in bytes. With longer ones each merge would read and
+/// write more that has not changed.
+const FILE_BYTES: u64 = 8 << 20;
 
 /// How many of its files it keeps open.
 const OPEN_FILES_MAX: usize = 128;
 
-/// The threads that write files out and merge them: one of each at a time.
-const WORKERS: usize = 2;
+/// The threads that merge files. With two of them, one does nothing but pass the work to the other,
+/// over and over, as long as that is busy.
+const WORKERS: usize = 1;
 
-/// How long writes gather before they are moved into the tree.
-const GATHER: Duration = Duration::from_millis(5);
+/// How many bytes may have gathered in memory before they are moved to the tree. A routine persist
+/// mostly comes first.
+const RUN_BYTES: usize = 16 << 20;
 
-/// How many bytes may have gathered before they are moved at once.
-const GATHERED_BYTES: usize = 1 << 20;
+/// How many bytes may be in memory, with those that are on their way to the tree. When there are
+/// more, writing waits.
+const TABLES_BYTES_MAX: usize = 48 << 20;
 
-/// How many bytes may wait for the tree. When there are more, writing waits.
-const WAITING_BYTES_MAX: usize = 16 << 20;
+/// When nothing was written for so long, what has gathered is moved, and its memory given back.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How many files may wait to be merged before the next one waits for them.
+const FILES_UNMERGED_MAX: usize = 16;
+
+/// How long it waits for them, one time after the other, and how often at most: it gets slow then,
+/// but does not stand still.
+const MERGE_WAIT: Duration = Duration::from_millis(5);
+const MERGE_WAITS_MAX: usize = 200;
 
 /// The one keyspace, where the keys of all groups are.
 const KEYSPACE: &str = "state";
@@ -73,30 +79,10 @@ struct Shared {
     moved: Condvar,
 }
 
-/// The last values of some keys; `None` stands for a deletion.
-type Pairs = BTreeMap<Bytes, Option<Bytes>>;
-
-/// The same in the order of the keys, or against it.
-type Writes = Vec<(Bytes, Option<Bytes>)>;
-
-/// What is perhaps not in the tree yet.
-#[derive(Clone, Default)]
-struct Pending {
-    gathered: Pairs,
-    /// What is being moved right now; what has gathered since counts before it.
-    moving: Arc<Pairs>,
-}
-
 /// What waits for the tree.
 #[derive(Default)]
 struct Waiting {
-    pending: Pending,
-    /// How many bytes have gathered, and how many are being moved.
-    gathered_bytes: usize,
-    moving_bytes: usize,
-    /// The number of the last batch that was written, and of the last one that is in the tree.
-    written: u64,
-    in_tree: u64,
+    layers: Layers,
     /// Somebody waits for it.
     urgent: bool,
     closed: bool,
@@ -111,11 +97,8 @@ impl FjallStore {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let database = Database::builder(folder)
             .cache_size(CACHE_BYTES)
-            .max_journaling_size(JOURNALS_BYTES)
             .max_cached_files(Some(OPEN_FILES_MAX))
             .worker_threads(WORKERS)
-            // Batches need not reach the system one by one: they are in the node's log.
-            .manual_journal_persist(true)
             .open()
             .map_err(|error| wrong(&error))?;
         let keyspace = database.keyspace(KEYSPACE, options).map_err(|error| wrong(&error))?;
@@ -131,7 +114,7 @@ impl FjallStore {
 }
 
 impl Drop for FjallStore {
-    /// What was written gets into the tree; it does not get durable.
+    /// What was written gets into the tree.
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.work.notify_one();
@@ -143,12 +126,11 @@ impl Drop for FjallStore {
 
 fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
-        .max_memtable_size(MEMTABLE_BYTES)
         .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
         // In one piece they would be pinned in memory or push everything else out of the cache.
         .index_block_partitioning_policy(PartitioningPolicy::all(true))
         .filter_block_partitioning_policy(PartitioningPolicy::all(true))
-        .manual_journal_persist(true)
+        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(FILE_BYTES)))
 }
 
 fn wrong(error: &fjall::Error) -> StoreError {
@@ -176,123 +158,90 @@ impl Shared {
     }
 
     fn move_all(&self, tree: &Tree) -> Result<(), StoreError> {
-        while let Some((number, pairs)) = self.take() {
-            tree.write(&pairs)?;
-            self.lock().moved(number);
+        while let Some(run) = self.take() {
+            tree.add(&run)?;
+            self.lock().layers.end_run(&run);
             self.moved.notify_all();
             // The memory is given back here, while nobody waits for the lock.
-            drop(pairs);
+            drop(run);
         }
         Ok(())
     }
 
-    /// All that waits when there is enough of it, and the number of its last batch. It stays where
-    /// reads find it. Nothing when the store is closed.
-    fn take(&self) -> Option<(u64, Arc<Pairs>)> {
-        let idle = |waiting: &mut Waiting| waiting.pending.gathered.is_empty() && !waiting.closed;
-        let waiting = self.work.wait_while(self.lock(), idle);
-        let waiting = waiting.expect("no one panics while holding what waits");
-        let little = |waiting: &mut Waiting| {
-            waiting.gathered_bytes < GATHERED_BYTES && !waiting.urgent && !waiting.closed
-        };
-        let waiting = self.work.wait_timeout_while(waiting, GATHER, little);
-        let (mut waiting, _) = waiting.expect("no one panics while holding what waits");
-        waiting.urgent = false;
-        if waiting.pending.gathered.is_empty() {
-            return None;
+    /// All that waits, when there is enough of it or somebody waits for it. It stays where reads
+    /// find it. Nothing when the store is closed and nothing is left.
+    fn take(&self) -> Option<Run> {
+        let mut waiting = self.lock();
+        loop {
+            let nothing = |waiting: &mut Waiting| !waiting.has_work() && !waiting.closed;
+            waiting = self.work.wait_while(waiting, nothing).expect(NO_PANIC);
+            let seen = waiting.layers.written();
+            let little = |waiting: &mut Waiting| {
+                waiting.layers.waiting_bytes() < RUN_BYTES && !waiting.urgent && !waiting.closed
+            };
+            let (guard, timeout) =
+                self.work.wait_timeout_while(waiting, QUIET, little).expect(NO_PANIC);
+            waiting = guard;
+            if timeout.timed_out() && waiting.layers.written() != seen {
+                continue;
+            }
+            waiting.urgent = false;
+            let run = waiting.layers.begin_run();
+            if run.is_some() || waiting.closed {
+                return run;
+            }
         }
-        waiting.moving_bytes = std::mem::take(&mut waiting.gathered_bytes);
-        let pairs = Arc::new(std::mem::take(&mut waiting.pending.gathered));
-        waiting.pending.moving = Arc::clone(&pairs);
-        Some((waiting.written, pairs))
     }
 
-    /// Waits until all that was written is in the tree.
+    /// Waits until all that was written is in the tree, where it is durable.
     fn drain(&self) -> Result<(), StoreError> {
         let mut waiting = self.lock();
-        let target = waiting.written;
-        waiting.urgent = true;
+        let target = waiting.layers.written();
+        waiting.urgent = waiting.layers.in_tree() < target;
         self.work.notify_one();
-        let behind = |waiting: &mut Waiting| waiting.in_tree < target && waiting.failed.is_none();
-        let waiting = self.moved.wait_while(waiting, behind);
-        waiting.expect("no one panics while holding what waits").check()
+        let behind =
+            |waiting: &mut Waiting| waiting.layers.in_tree() < target && waiting.failed.is_none();
+        self.moved.wait_while(waiting, behind).expect(NO_PANIC).check()
     }
 }
+
+const NO_PANIC: &str = "no one panics while holding what waits";
 
 impl Waiting {
     fn check(&self) -> Result<(), StoreError> {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    fn bytes(&self) -> usize {
-        self.gathered_bytes + self.moving_bytes
+    fn has_work(&self) -> bool {
+        self.layers.waiting_bytes() > 0
     }
-
-    fn put(&mut self, batch: Batch) {
-        self.written += 1;
-        for (key, value) in batch.writes {
-            let key_bytes = key.len();
-            self.gathered_bytes += key_bytes + value.as_ref().map_or(0, Vec::len);
-            let former = self.pending.gathered.insert(Bytes::from(key), value.map(Bytes::from));
-            if let Some(former) = former {
-                self.gathered_bytes -= key_bytes + former.map_or(0, |former| former.len());
-            }
-        }
-        if self.pending.gathered.is_empty() && self.moving_bytes == 0 {
-            self.in_tree = self.written;
-        }
-    }
-
-    /// The batches up to that one are in the tree.
-    fn moved(&mut self, number: u64) {
-        self.pending.moving = Arc::default();
-        self.moving_bytes = 0;
-        // Later batches that write nothing need no moving.
-        self.in_tree = if self.pending.gathered.is_empty() { self.written } else { number };
-    }
-}
-
-impl Pending {
-    /// The value if it is in here; a deletion is one, too.
-    fn get(&self, key: &[u8]) -> Option<&Option<Bytes>> {
-        self.gathered.get(key).or_else(|| self.moving.get(key))
-    }
-
-    /// What is in here of a range, in order.
-    fn range(&self, from: &[u8], to: &[u8]) -> Writes {
-        let range = (Bound::Included(from), Bound::Excluded(to));
-        let mut newer = self.gathered.range::<[u8], _>(range).peekable();
-        let mut found = Writes::new();
-        for older in self.moving.range::<[u8], _>(range) {
-            while let Some(pair) = newer.next_if(|pair| pair.0 < older.0) {
-                found.push(owned(pair));
-            }
-            let pair = newer.next_if(|pair| pair.0 == older.0);
-            found.push(owned(pair.unwrap_or(older)));
-        }
-        found.extend(newer.map(owned));
-        found
-    }
-}
-
-fn owned((key, value): (&Bytes, &Option<Bytes>)) -> (Bytes, Option<Bytes>) {
-    (key.clone(), value.clone())
 }
 
 impl Tree {
-    fn write(&self, pairs: &Pairs) -> Result<(), StoreError> {
-        // When the threads that write files out have failed, it would wait for them for ever.
-        if self.keyspace.sealed_memtable_count() > 0 {
+    /// Makes a file of the run and adds it to the tree, durably.
+    fn add(&self, run: &Run) -> Result<(), StoreError> {
+        self.wait_for_merges()?;
+        let add = || -> fjall::Result<()> {
+            let mut file = self.keyspace.start_ingestion()?;
+            run.each(|key, value| match value {
+                Some(value) => file.write(key, value),
+                None => file.write_tombstone(key),
+            })?;
+            file.finish()
+        };
+        add().map_err(|error| wrong(&error))
+    }
+
+    fn wait_for_merges(&self) -> Result<(), StoreError> {
+        for _ in 0..MERGE_WAITS_MAX {
+            // When the thread that merges has failed, this says so.
             self.database.persist(PersistMode::Buffer).map_err(|error| wrong(&error))?;
-        }
-        let mut batch = self.database.batch();
-        for (key, value) in pairs {
-            match value {
-                Some(value) => batch.insert(&self.keyspace, &key[..], &value[..]),
-                None => batch.remove(&self.keyspace, &key[..]),
+            if self.keyspace.l0_table_count() < FILES_UNMERGED_MAX {
+                break;
             }
+            std::thread::sleep(MERGE_WAIT);
         }
-        batch.commit().map_err(|error| wrong(&error))
+        Ok(())
     }
 }
 
@@ -300,8 +249,8 @@ impl Reader for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let waiting = self.shared.lock();
         waiting.check()?;
-        if let Some(value) = waiting.pending.get(key) {
-            return Ok(value.as_ref().map(|value| value.to_vec()));
+        if let Some(value) = waiting.layers.get(key) {
+            return Ok(value.map(<[u8]>::to_vec));
         }
         drop(waiting);
         let found = self.tree.keyspace.get(key).map_err(|error| wrong(&error))?;
@@ -315,70 +264,64 @@ impl Reader for FjallStore {
         reverse: bool,
         visit: Visit<'_>,
     ) -> Result<(), StoreError> {
-        // Both maps take a range that ends before it begins for a mistake.
+        // The tree takes a range that ends before it begins for a mistake.
         if from >= to {
             return Ok(());
         }
         let waiting = self.shared.lock();
         waiting.check()?;
-        // What gets into the tree from here on is the same as what is taken here.
-        let pending = waiting.pending.range(from, to);
+        let tables = waiting.layers.tables();
         drop(waiting);
-        merge(self.tree.keyspace.range(from..to), pending, reverse, visit)
+        scan(&tables, self.tree.keyspace.range(from..to), (from, to), reverse, visit)
     }
 }
 
 impl StateStore for FjallStore {
     fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let full =
-            |waiting: &mut Waiting| waiting.bytes() > WAITING_BYTES_MAX && waiting.failed.is_none();
-        let waiting = self.shared.moved.wait_while(self.shared.lock(), full);
-        let mut waiting = waiting.expect("no one panics while holding what waits");
+        let full = |waiting: &mut Waiting| {
+            waiting.layers.bytes() > TABLES_BYTES_MAX && waiting.failed.is_none()
+        };
+        let mut waiting = self.shared.moved.wait_while(self.shared.lock(), full).expect(NO_PANIC);
         waiting.check()?;
-        let idle = waiting.pending.gathered.is_empty();
-        let little = waiting.gathered_bytes < GATHERED_BYTES;
-        waiting.put(batch);
-        if idle || (little && waiting.gathered_bytes >= GATHERED_BYTES) {
+        let before = waiting.layers.waiting_bytes();
+        waiting.layers.write(batch);
+        let after = waiting.layers.waiting_bytes();
+        if before == 0 || (before < RUN_BYTES && after >= RUN_BYTES) {
             self.shared.work.notify_one();
         }
         Ok(())
     }
 
     fn view(&self) -> Box<dyn Reader + Send> {
-        let waiting = self.shared.lock();
-        let pending = waiting.pending.clone();
-        // While the lock is held nothing is forgotten, so what is not in there is in the tree.
+        let mut waiting = self.shared.lock();
+        let tables = waiting.layers.view();
+        // While the lock is held nothing is forgotten, so what is not in the tables is in the tree.
         let snapshot = self.tree.database.snapshot();
         drop(waiting);
-        Box::new(View { pending, snapshot, keyspace: self.tree.keyspace.clone() })
+        Box::new(View { tables, snapshot, keyspace: self.tree.keyspace.clone() })
     }
 
     fn persist(&mut self) -> Result<(), StoreError> {
-        persist(&self.shared, &self.tree.database)
+        self.shared.drain()
     }
 
     fn persister(&self) -> storage::Persister {
-        let (shared, database) = (Arc::clone(&self.shared), self.tree.database.clone());
-        Box::new(move || persist(&shared, &database))
+        let shared = Arc::clone(&self.shared);
+        Box::new(move || shared.drain())
     }
-}
-
-fn persist(shared: &Shared, database: &Database) -> Result<(), StoreError> {
-    shared.drain()?;
-    database.persist(PersistMode::SyncAll).map_err(|error| wrong(&error))
 }
 
 /// The store as it was.
 struct View {
-    pending: Pending,
+    tables: Tables,
     snapshot: Snapshot,
     keyspace: Keyspace,
 }
 
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        if let Some(value) = self.pending.get(key) {
-            return Ok(value.as_ref().map(|value| value.to_vec()));
+        if let Some(value) = self.tables.get(key) {
+            return Ok(value.map(<[u8]>::to_vec));
         }
         let found = self.snapshot.get(&self.keyspace, key).map_err(|error| wrong(&error))?;
         Ok(found.map(|value| value.to_vec()))
@@ -394,55 +337,25 @@ impl Reader for View {
         if from >= to {
             return Ok(());
         }
-        let pending = self.pending.range(from, to);
-        merge(self.snapshot.range(&self.keyspace, from..to), pending, reverse, visit)
+        let range = self.snapshot.range(&self.keyspace, from..to);
+        scan(&self.tables, range, (from, to), reverse, visit)
     }
 }
 
-/// Visits the pairs of the tree, with those that wait in their place.
-fn merge(
+/// Visits the pairs of the tree, with those of the tables in their place.
+fn scan(
+    tables: &Tables,
     tree: fjall::Iter,
-    mut pending: Writes,
+    range: (&[u8], &[u8]),
     reverse: bool,
     visit: Visit<'_>,
 ) -> Result<(), StoreError> {
+    let pair = |pair: fjall::Guard| pair.into_inner().map_err(|error| wrong(&error));
     if reverse {
-        pending.reverse();
-        merge_ordered(tree.rev(), pending, |one, other| one > other, visit)
+        tables.scan(range, reverse, tree.rev().map(pair), visit)
     } else {
-        merge_ordered(tree, pending, |one, other| one < other, visit)
+        tables.scan(range, reverse, tree.map(pair), visit)
     }
-}
-
-fn merge_ordered(
-    tree: impl Iterator<Item = fjall::Guard>,
-    pending: Writes,
-    before: fn(&[u8], &[u8]) -> bool,
-    visit: Visit<'_>,
-) -> Result<(), StoreError> {
-    let mut pending = pending.into_iter().peekable();
-    let mut goes_on = |key: &[u8], value: Option<&[u8]>| {
-        value.is_none_or(|value| visit(key, value).is_continue())
-    };
-    for pair in tree {
-        let (key, value) = pair.into_inner().map_err(|error| wrong(&error))?;
-        while let Some((earlier, value)) = pending.next_if(|(waits, _)| before(waits, &key)) {
-            if !goes_on(&earlier, value.as_deref()) {
-                return Ok(());
-            }
-        }
-        let newer = pending.next_if(|(waits, _)| waits[..] == key[..]);
-        let value = newer.as_ref().map_or(Some(&value[..]), |(_, value)| value.as_deref());
-        if !goes_on(&key, value) {
-            return Ok(());
-        }
-    }
-    for (key, value) in pending {
-        if !goes_on(&key, value.as_deref()) {
-            return Ok(());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -488,10 +401,9 @@ mod tests {
             memory.write(batch).unwrap();
             if random(10) == 0 {
                 // So that at times some is in the tree, and some is not.
-                std::thread::sleep(GATHER);
+                real.persist().unwrap();
             }
             if round % 90 == 50 {
-                real.persist().unwrap();
                 drop(real);
                 real = FjallStore::open(folder.path()).unwrap();
             }
@@ -557,50 +469,15 @@ mod tests {
     fn writing_waits_when_the_tree_is_behind() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = FjallStore::open(folder.path()).unwrap();
-        for number in 0..40_u32 {
+        for number in 0..100_u32 {
             let mut batch = Batch::new();
             batch.put(number.to_be_bytes(), vec![1; 1 << 20]);
             store.write(batch).unwrap();
-            assert!(store.shared.lock().bytes() <= WAITING_BYTES_MAX + (2 << 20));
+            assert!(store.shared.lock().layers.bytes() <= TABLES_BYTES_MAX + (2 << 20));
         }
         store.persist().unwrap();
-        assert_eq!(store.shared.lock().bytes(), 0);
-        assert_eq!(store.get(&39_u32.to_be_bytes()).unwrap().unwrap().len(), 1 << 20);
-    }
-
-    #[test]
-    fn what_has_gathered_counts_before_what_is_being_moved() {
-        let pairs = |text: &str| -> Pairs {
-            let pair = |word: &str| {
-                let (key, value) = word.split_once('=').unwrap();
-                let value = (value != "-").then(|| Bytes::copy_from_slice(value.as_bytes()));
-                (Bytes::copy_from_slice(key.as_bytes()), value)
-            };
-            text.split(' ').map(pair).collect()
-        };
-        let pending =
-            Pending { gathered: pairs("b=2 d=2 f=- h=2"), moving: Arc::new(pairs("c=1 d=1 f=1")) };
-        assert_eq!(pending.get(b"b"), Some(&Some(Bytes::from("2"))));
-        assert_eq!(pending.get(b"c"), Some(&Some(Bytes::from("1"))));
-        assert_eq!(pending.get(b"d"), Some(&Some(Bytes::from("2"))));
-        assert_eq!(pending.get(b"f"), Some(&None), "deleted");
-        assert_eq!(pending.get(b"x"), None, "not in here");
-        assert_eq!(pending.range(b"a", b"z"), Vec::from_iter(pairs("b=2 c=1 d=2 f=- h=2")));
-        assert_eq!(pending.range(b"c", b"f"), Vec::from_iter(pairs("c=1 d=2")));
-    }
-
-    #[test]
-    fn a_batch_without_writes_is_in_the_tree_with_the_one_before() {
-        let mut waiting = Waiting::default();
-        let mut batch = Batch::new();
-        batch.put("a", "1");
-        waiting.put(batch);
-        waiting.moving_bytes = std::mem::take(&mut waiting.gathered_bytes);
-        waiting.pending.moving = Arc::new(std::mem::take(&mut waiting.pending.gathered));
-        waiting.put(Batch::new());
-        assert_eq!((waiting.written, waiting.in_tree), (2, 0));
-        waiting.moved(1);
-        assert_eq!((waiting.in_tree, waiting.bytes()), (2, 0));
+        assert_eq!(store.shared.lock().layers.bytes(), 0);
+        assert_eq!(store.get(&99_u32.to_be_bytes()).unwrap().unwrap().len(), 1 << 20);
     }
 
     #[test]
@@ -613,7 +490,7 @@ mod tests {
             batch.put("a", "1");
             store.write(batch).unwrap();
             persister().unwrap();
-            assert_eq!(store.shared.lock().in_tree, round);
+            assert_eq!(store.shared.lock().layers.in_tree(), round);
         }
     }
 

@@ -144,6 +144,11 @@ pub(crate) fn check_types(spec: &Spec, fields: &Map<String, Value>) -> Result<()
 /// # Errors
 /// When it was stored by another version of the service that this one cannot read.
 pub(crate) fn stored<S: DeserializeOwned>(spec: &Spec, body: &Body) -> Result<S, Problem> {
+    if !spec.is_task
+        && let Ok(state) = serde_json::from_slice(body.as_bytes())
+    {
+        return Ok(state);
+    }
     let mut fields = body.to_map();
     if spec.is_task {
         task::take_out(&mut fields);

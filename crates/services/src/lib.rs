@@ -6,6 +6,7 @@
 
 mod body;
 mod catalogue;
+mod digits;
 mod found;
 mod handlers;
 mod leader;

@@ -10,7 +10,7 @@ use crate::body::{Incoming, bad_body, too_large};
 use crate::catalogue::{Invocation, NewVersion, Verdict};
 use crate::handlers::{Handlers, Step, Stepped};
 use crate::task::TaskInfo;
-use crate::{Context, Patch, ServiceOption, Spec};
+use crate::{Context, Patch, ServiceOption, Spec, digits};
 
 /// The pragma that gives a deleted link a new life (Xenon's).
 const FORCE: &str = "xn-force-index-update";
@@ -42,7 +42,7 @@ impl Job<'_> {
         }
         let verdict = match request.method {
             Method::Post => self.post(request, incoming),
-            Method::Put => self.put(incoming),
+            Method::Put => self.put(request, incoming),
             Method::Patch => self.patch(request, incoming),
             Method::Delete => self.delete(incoming),
             Method::Get | Method::Options => Err(not_allowed(self.spec, request.method)),
@@ -68,6 +68,7 @@ impl Job<'_> {
         let Stepped { body, calls } = stepped;
         match (body, calls) {
             (Some(body), calls) => {
+                let body = digits::kept(body, b"", Some(&current.body));
                 if body.len() > self.spec.state_bytes_max {
                     return self.fail(too_large("the state", body.len(), self.spec));
                 }
@@ -105,22 +106,24 @@ impl Job<'_> {
             if self.spec.is_task {
                 return Ok(Verdict::AsItIs(Response::document(200, current)));
             }
-            return self.put(incoming);
+            return self.put(request, incoming);
         }
         self.check_deleted(request, &incoming)?;
         let mut context = self.context(incoming.expires.unwrap_or_else(|| self.expiration()));
         let body = self.handlers.create(&mut context, incoming.fields)?;
+        let body = digits::kept(body, &request.body, None);
         let status = if self.spec.is_task { 202 } else { 200 };
         self.write(Made { action: Action::Post, body, expires: context.expires, status })
     }
 
-    fn put(&self, incoming: Incoming) -> Result<Verdict, Problem> {
+    fn put(&self, request: &Request, incoming: Incoming) -> Result<Verdict, Problem> {
         let current = self.changeable()?;
         if self.spec.has(ServiceOption::StrictUpdate) {
             incoming.check_version(current)?;
         }
         let mut context = self.context(incoming.expires.unwrap_or(current.expires));
         let body = self.handlers.put(&mut context, &current.body, incoming.fields)?;
+        let body = digits::kept(body, &request.body, Some(&current.body));
         self.write(Made { action: Action::Put, body, expires: context.expires, status: 200 })
     }
 
@@ -133,6 +136,7 @@ impl Job<'_> {
         let kind = if incoming.is_strict() { None } else { incoming.kind };
         let patch = Patch { kind, fields: incoming.fields, body_type: request.body_type };
         let body = self.handlers.patch(&mut context, &current.body, patch)?;
+        let body = digits::kept(body, &request.body, Some(&current.body));
         self.write(Made { action: Action::Patch, body, expires: context.expires, status: 200 })
     }
 

@@ -1,13 +1,15 @@
 //! What a node keeps: the write-ahead log of all its groups, and the ordered store of their state.
 //!
 //! Nothing here opens a file. The log works on a [`Disk`], one flat folder of files, which the
-//! shell makes of real files and the simulator of memory. The state store is a trait as well, with
+//! shell makes of real files and the simulator of memory. The state store is a trait as well:
+//! [`Layers`] hold what was written to it of late, over a tree that is the shell's, or a map in
 //! [`MemoryStore`] for tests and simulation. [`Space`] says how the keys of one group lie in it.
 
 mod codec;
 mod disk;
 mod error;
 mod frame;
+mod layers;
 mod log;
 mod memory_disk;
 mod memory_store;
@@ -16,14 +18,16 @@ mod recovery;
 mod segment;
 mod space;
 mod state;
+mod table;
 mod tally;
 
 pub use disk::{Disk, DiskError};
 pub use error::LogError;
+pub use layers::{Layers, Run, Tables};
 pub use log::{Log, LogOptions};
 pub use memory_disk::{Fate, MemoryDisk};
 pub use memory_store::MemoryStore;
 pub use record::{Entry, EntryKind, LogRecord, Recovered, RecoveredGroup};
 pub use segment::NextSegment;
 pub use space::{Applied, Chunk, DERIVED, Space};
-pub use state::{Batch, Persister, Reader, StateStore, StoreError, Visit};
+pub use state::{Batch, Persister, Reader, StateStore, StoreError, Visit, Write};

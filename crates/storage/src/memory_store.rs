@@ -7,15 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::state::{Batch, Persister, Reader, StateStore, StoreError, Visit};
+use crate::layers::{Layers, Run, Tables};
+use crate::state::{Batch, Persister, Reader, StateStore, StoreError, Visit, Write};
+
+/// When so many bytes have gathered in the tables, a run is begun, and the one before it ends. Few,
+/// so that even a short test has keys in both tables and in the tree.
+const RUN_BYTES: usize = 16 << 10;
 
 type Pairs = BTreeMap<Bytes, Bytes>;
 
-/// A state store in memory. A view shares the pairs, and the first write after it copies the tree
-/// (not the bytes in it).
+/// A state store in memory: the layers that the real one has, over a tree that is a map.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    pairs: Arc<Pairs>,
+    layers: Layers,
+    /// What the tree has. A view shares it, and the first run after the view copies it (not the
+    /// bytes in it).
+    tree: Arc<Pairs>,
+    /// On its way to the tree.
+    run: Option<Run>,
     /// The pairs as the batch number `settled` left them.
     durable: Pairs,
     settled: u64,
@@ -53,7 +62,9 @@ impl MemoryStore {
         for batch in self.pending.drain(..).take(kept) {
             write_to(&mut self.durable, batch);
         }
-        self.pairs = Arc::new(self.durable.clone());
+        self.layers = Layers::new();
+        self.run = None;
+        self.tree = Arc::new(self.durable.clone());
         self.settled = 0;
         self.marks = Arc::default();
     }
@@ -65,15 +76,6 @@ impl MemoryStore {
         self.pending.len().saturating_sub(durable_pending)
     }
 
-    /// How many keys it has.
-    pub fn len(&self) -> usize {
-        self.pairs.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
     /// Moves the batches that were persisted meanwhile out of the pending ones.
     fn settle(&mut self) {
         let durable = self.marks.durable.load(Ordering::SeqCst);
@@ -83,28 +85,67 @@ impl MemoryStore {
             self.settled += 1;
         }
     }
+
+    /// Ends the run that is on its way, and begins the next one.
+    fn run(&mut self) {
+        if let Some(run) = self.run.take() {
+            let tree = Arc::make_mut(&mut self.tree);
+            let moved = run.each(|key, value| {
+                match value {
+                    Some(value) => {
+                        tree.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))
+                    }
+                    None => tree.remove(key),
+                };
+                Ok::<(), StoreError>(())
+            });
+            moved.expect("a map takes every pair");
+            self.layers.end_run(&run);
+        }
+        self.run = self.layers.begin_run();
+    }
+
+    /// A key that is said to be new must not be there. Where one is, its deletion would bring an
+    /// older value back to light.
+    fn check(&self, batch: &Batch) {
+        for (number, (key, write)) in batch.writes.iter().enumerate() {
+            if !matches!(write, Write::PutNew(_)) {
+                continue;
+            }
+            let earlier = batch.writes[..number].iter().rev().find(|(same, _)| same == key);
+            let is_there = match earlier {
+                Some((_, earlier)) => earlier.value().is_some(),
+                None => matches!(self.get(key), Ok(Some(_))),
+            };
+            assert!(!is_there, "the key {key:02x?} was written as new, but it is there");
+        }
+    }
 }
 
 fn write_to(pairs: &mut Pairs, batch: Batch) {
-    for (key, value) in batch.writes {
-        match value {
-            Some(value) => pairs.insert(key.into(), value.into()),
-            None => pairs.remove(key.as_slice()),
+    for (key, write) in batch.writes {
+        match write {
+            Write::Put(value) | Write::PutNew(value) => pairs.insert(key.into(), value.into()),
+            Write::Delete => pairs.remove(key.as_slice()),
         };
     }
 }
 
 impl StateStore for MemoryStore {
     fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.check(&batch);
         self.settle();
         self.pending.push_back(batch.clone());
-        write_to(Arc::make_mut(&mut self.pairs), batch);
+        self.layers.write(batch);
         self.marks.written.fetch_add(1, Ordering::SeqCst);
+        if self.layers.waiting_bytes() >= RUN_BYTES {
+            self.run();
+        }
         Ok(())
     }
 
     fn view(&self) -> Box<dyn Reader + Send> {
-        Box::new(View(Arc::clone(&self.pairs)))
+        Box::new(View { tables: self.layers.tables(), tree: Arc::clone(&self.tree) })
     }
 
     fn persist(&mut self) -> Result<(), StoreError> {
@@ -124,7 +165,7 @@ impl StateStore for MemoryStore {
 
 impl Reader for MemoryStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(get(&self.pairs, key))
+        Ok(get(self.layers.get(key), &self.tree, key))
     }
 
     fn scan(
@@ -134,17 +175,19 @@ impl Reader for MemoryStore {
         reverse: bool,
         visit: Visit<'_>,
     ) -> Result<(), StoreError> {
-        scan(&self.pairs, from, to, reverse, visit);
-        Ok(())
+        scan(&self.layers.tables(), &self.tree, (from, to), reverse, visit)
     }
 }
 
-/// The pairs as they were.
-struct View(Arc<Pairs>);
+/// The store as it was.
+struct View {
+    tables: Tables,
+    tree: Arc<Pairs>,
+}
 
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(get(&self.0, key))
+        Ok(get(self.tables.get(key), &self.tree, key))
     }
 
     fn scan(
@@ -154,26 +197,33 @@ impl Reader for View {
         reverse: bool,
         visit: Visit<'_>,
     ) -> Result<(), StoreError> {
-        scan(&self.0, from, to, reverse, visit);
-        Ok(())
+        scan(&self.tables, &self.tree, (from, to), reverse, visit)
     }
 }
 
-fn get(pairs: &Pairs, key: &[u8]) -> Option<Vec<u8>> {
-    pairs.get(key).map(|value| value.to_vec())
+fn get(newer: Option<Option<&[u8]>>, tree: &Pairs, key: &[u8]) -> Option<Vec<u8>> {
+    match newer {
+        Some(newer) => newer.map(<[u8]>::to_vec),
+        None => tree.get(key).map(|value| value.to_vec()),
+    }
 }
 
-fn scan(pairs: &Pairs, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) {
+fn scan(
+    tables: &Tables,
+    tree: &Pairs,
+    (from, to): (&[u8], &[u8]),
+    reverse: bool,
+    visit: Visit<'_>,
+) -> Result<(), StoreError> {
     if from >= to {
-        return;
+        return Ok(());
     }
-    let range = pairs.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
-    let visit = |(key, value): (&Bytes, &Bytes)| visit(key, value);
-    let _stopped_or_at_the_end = if reverse {
-        range.rev().try_for_each(visit)
+    let range = tree.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).map(Ok);
+    if reverse {
+        tables.scan((from, to), reverse, range.rev(), visit)
     } else {
-        range.into_iter().try_for_each(visit)
-    };
+        tables.scan((from, to), reverse, range, visit)
+    }
 }
 
 #[cfg(test)]
@@ -248,5 +298,17 @@ mod tests {
         put(&mut store, "c", "1");
         persister().unwrap();
         assert_eq!(store.unsynced_batches(), 1, "a persister of before the crash has no effect");
+    }
+
+    #[test]
+    #[should_panic(expected = "written as new, but it is there")]
+    fn a_key_that_is_there_is_not_new() {
+        let mut store = MemoryStore::new();
+        put(&mut store, "a", "1");
+        let mut batch = Batch::new();
+        batch.delete("a");
+        batch.put_new("a", "2");
+        batch.put_new("a", "3");
+        store.write(batch).unwrap();
     }
 }

@@ -4,11 +4,31 @@ use std::error::Error;
 use std::fmt;
 use std::ops::ControlFlow;
 
+/// What is written to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Put(Vec<u8>),
+    /// The same, and who writes it promises that the key is not there. When such a key is deleted
+    /// while its value is still in memory, nothing of it ever gets to the disk.
+    PutNew(Vec<u8>),
+    Delete,
+}
+
+impl Write {
+    /// The new value, if there is one.
+    pub fn value(&self) -> Option<&[u8]> {
+        match self {
+            Self::Put(value) | Self::PutNew(value) => Some(value),
+            Self::Delete => None,
+        }
+    }
+}
+
 /// Writes that happen together or not at all. A later write to a key wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Keys and their new values; `None` deletes.
-    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Keys and what is written to them.
+    pub writes: Vec<(Vec<u8>, Write)>,
 }
 
 impl Batch {
@@ -17,11 +37,16 @@ impl Batch {
     }
 
     pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.writes.push((key.into(), Some(value.into())));
+        self.writes.push((key.into(), Write::Put(value.into())));
+    }
+
+    /// See [`Write::PutNew`].
+    pub fn put_new(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.writes.push((key.into(), Write::PutNew(value.into())));
     }
 
     pub fn delete(&mut self, key: impl Into<Vec<u8>>) {
-        self.writes.push((key.into(), None));
+        self.writes.push((key.into(), Write::Delete));
     }
 
     /// How many writes it has.

@@ -142,7 +142,7 @@ fn the_remains_of_a_broken_transfer_are_cleaned() {
     write(&mut store, |batch| staged.stage(batch, vec![(vec![1, 9], vec![])]));
     let mut batch = Batch::new();
     assert!(space.clean(&store, &mut batch, 100).unwrap());
-    assert_eq!(batch.writes, [(staged.key(1, &[9]), None)]);
+    assert_eq!(batch.writes, [(staged.key(1, &[9]), storage::Write::Delete)]);
     store.write(batch).unwrap();
     let mut batch = Batch::new();
     assert!(space.clean(&store, &mut batch, 0).unwrap(), "nothing is left");

@@ -351,6 +351,26 @@ fn a_write_to_a_cached_document_reads_nothing_and_writes_little() {
 }
 
 #[test]
+fn the_index_waits_while_documents_are_written_unless_it_is_far_behind() {
+    let mut site = Site::new(1);
+    for number in 0..4 {
+        site.write(write(&format!("/{number}"), 0, json!({"n": 0})));
+    }
+    site.index_wholly();
+    for version in 1..4 {
+        site.write(write("/0", version, json!({"n": version})));
+        let done = site.partition.index_at_leisure(&mut site.store, 100).unwrap();
+        assert!(!done, "version {version}");
+    }
+    assert!(site.partition.index_at_leisure(&mut site.store, 100).unwrap(), "nothing was written");
+    site.partition.index.bounds.behind = 2;
+    site.write(write("/0", 4, json!({"n": 4})));
+    assert!(!site.partition.index_at_leisure(&mut site.store, 100).unwrap());
+    site.write(write("/1", 1, json!({"n": 4})));
+    assert!(site.partition.index_at_leisure(&mut site.store, 100).unwrap(), "far behind");
+}
+
+#[test]
 fn what_does_not_change_is_found_once_while_the_rest_changes_between_the_steps() {
     for order in [None, Some(SortOrder::Asc), Some(SortOrder::Desc)] {
         for (limit, is_forgotten) in [(1_000, false), (1_000, true), (13, false), (13, true)] {

@@ -38,9 +38,9 @@ impl World {
         // With bounds this small the ways for many documents are taken for few.
         let bounds = match random.below(4) {
             0 => Bounds::USUAL,
-            1 => Bounds { pending: 2, fields: 6, leaves: 64, listed: [1, 2, 4] },
-            2 => Bounds { pending: 3, fields: 100, leaves: 64, listed: [0, 0, 0] },
-            _ => Bounds { pending: 5, fields: 100, leaves: 200, listed: [1, 3, 6] },
+            1 => Bounds { pending: 2, behind: 2, fields: 6, leaves: 64, listed: [1, 2, 4] },
+            2 => Bounds { pending: 3, behind: 1, fields: 100, leaves: 64, listed: [0, 0, 0] },
+            _ => Bounds { pending: 5, behind: 9, fields: 100, leaves: 200, listed: [1, 3, 6] },
         };
         for site in &mut sites {
             site.partition.index.bounds = bounds;

@@ -210,7 +210,7 @@ impl PartitionLeader {
 
     pub(super) fn tick_index(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         if self.searches.waiting.is_empty() {
-            cx.machine.partition.index(cx.at.store, INDEX_BUDGET)?;
+            cx.machine.partition.index_at_leisure(cx.at.store, INDEX_BUDGET)?;
             return Ok(());
         }
         self.search(cx)

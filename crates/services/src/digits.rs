@@ -1,0 +1,212 @@
+//! Numbers come back as they were sent, digit for digit.
+//!
+//! A state is read into the user's type, or into `serde_json`'s own, and written again. What is in
+//! between is a number of 64 bits, so an integer with more digits, or a decimal with more than a
+//! double holds, would come back as another text. Keeping all numbers as texts instead
+//! (`serde_json`'s `arbitrary_precision`) is no way: it is a switch for the whole program, and with
+//! it types that are tagged, untagged or flattened cannot be read any more. So the few numbers that
+//! do not survive are put back at the end: where a new state has the same double in the same place
+//! as the request or the state before, it gets that text. Nearly all bodies have no such number,
+//! and are only looked through.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use protocol::Body;
+use serde_json::value::RawValue;
+use serde_json::{Number, Value};
+
+/// The parts of a request whose fields become fields of the state.
+const PARTS: [&str; 2] = ["itemsToAdd", "entriesToAdd"];
+
+/// The new state with the numbers that came from `request` or from the state `before` as they were
+/// there.
+pub(crate) fn kept(new: Body, request: &[u8], before: Option<&Body>) -> Body {
+    let before = before.map_or(&b""[..], Body::as_bytes);
+    if survives(request) && survives(before) {
+        return new;
+    }
+    restored(&new, request, before).unwrap_or(new)
+}
+
+fn restored(new: &Body, request: &[u8], before: &[u8]) -> Option<Body> {
+    let request: Option<&RawValue> = serde_json::from_slice(request).ok();
+    let mut sources: Vec<&RawValue> = request.into_iter().collect();
+    if let Some(fields) = request.and_then(object) {
+        sources.extend(PARTS.iter().filter_map(|part| fields.get(*part).copied()));
+    }
+    sources.extend(serde_json::from_slice::<&RawValue>(before).ok());
+    let new: &RawValue = serde_json::from_slice(new.as_bytes()).ok()?;
+    let mut text = String::with_capacity(new.get().len() + 64);
+    put(&mut text, new, &sources);
+    Some(Body::from_text(text))
+}
+
+/// Whether every number in a JSON text is written as it would be after it was read.
+fn survives(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = match byte {
+            b'"' => after_string(after),
+            b'-' | b'0'..=b'9' => {
+                let end = rest.iter().position(|byte| !is_of_number(*byte)).unwrap_or(rest.len());
+                let (number, after) = rest.split_at(end);
+                if !number_survives(number) {
+                    return false;
+                }
+                after
+            }
+            _ => after,
+        };
+    }
+    true
+}
+
+fn is_of_number(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+/// What comes after a string of which the first quote was taken.
+fn after_string(mut rest: &[u8]) -> &[u8] {
+    while let Some((&byte, after)) = rest.split_first() {
+        match byte {
+            b'"' => return after,
+            b'\\' => rest = after.get(1..).unwrap_or_default(),
+            _ => rest = after,
+        }
+    }
+    rest
+}
+
+fn number_survives(number: &[u8]) -> bool {
+    // Eighteen digits fit into 64 bits.
+    let is_short = number.len() <= 18 && number.iter().all(u8::is_ascii_digit);
+    is_short || std::str::from_utf8(number).is_ok_and(|number| same_text(number) == number)
+}
+
+/// The number as it would be written after it was read.
+fn same_text(number: &str) -> Cow<'_, str> {
+    match serde_json::from_str::<Number>(number) {
+        Ok(read) => read.to_string().into(),
+        Err(_) => number.into(),
+    }
+}
+
+fn put(text: &mut String, new: &RawValue, sources: &[&RawValue]) {
+    if let Some(fields) = object(new) {
+        text.push('{');
+        for (number, (name, field)) in fields.into_iter().enumerate() {
+            let sources: Vec<_> = sources.iter().filter_map(|it| field_of(it, &name)).collect();
+            text.push_str(if number == 0 { "" } else { "," });
+            text.push_str(&Value::from(&*name).to_string());
+            text.push(':');
+            put(text, field, &sources);
+        }
+        text.push('}');
+    } else if let Some(items) = array(new) {
+        let sources: Vec<Vec<&RawValue>> = sources.iter().filter_map(|it| array(it)).collect();
+        text.push('[');
+        for (number, item) in items.into_iter().enumerate() {
+            text.push_str(if number == 0 { "" } else { "," });
+            put(text, item, &of_item(item, number, &sources));
+        }
+        text.push(']');
+    } else {
+        let is_it = |source: &&&RawValue| is_same_number(new.get(), source.get());
+        text.push_str(sources.iter().find(is_it).map_or(new.get(), |source| source.get()));
+    }
+}
+
+/// Where an item of a list may have come from: one that is equal, or the one in its place.
+fn of_item<'a>(item: &RawValue, number: usize, sources: &[Vec<&'a RawValue>]) -> Vec<&'a RawValue> {
+    let value = read(item);
+    let mut found = Vec::new();
+    for source in sources {
+        let here = source.get(number).copied();
+        let equal = here.filter(|here| read(here) == value);
+        let equal = equal.or_else(|| source.iter().copied().find(|other| read(other) == value));
+        found.extend(equal.or(here));
+    }
+    found
+}
+
+fn read(raw: &RawValue) -> Option<Value> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// A double that was written out again, and the text that it was read from.
+fn is_same_number(new: &str, source: &str) -> bool {
+    let Ok(new) = serde_json::from_str::<Number>(new) else { return false };
+    let Ok(source) = serde_json::from_str::<Number>(source) else { return false };
+    new.is_f64() && new.as_f64() == source.as_f64()
+}
+
+fn object(raw: &RawValue) -> Option<BTreeMap<Cow<'_, str>, &RawValue>> {
+    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
+}
+
+fn field_of<'a>(raw: &'a RawValue, name: &str) -> Option<&'a RawValue> {
+    object(raw)?.remove(name)
+}
+
+fn array(raw: &RawValue) -> Option<Vec<&RawValue>> {
+    raw.get().starts_with('[').then(|| serde_json::from_str(raw.get()).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &'static str) -> Body {
+        Body::from_text(text)
+    }
+
+    /// What is kept of a body that was read and written as it stands.
+    fn kept_text(request: &str, before: &'static str) -> String {
+        let map = serde_json::from_str(request).unwrap();
+        let new = Body::from_map(map);
+        let kept = kept(new, request.as_bytes(), Some(&body(before)));
+        String::from_utf8(kept.as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn numbers_that_do_not_survive_are_noticed() {
+        for plain in ["0", "-1", "18446744073709551615", "0.1", "117.63331139400017", "1e+300"] {
+            assert!(survives(format!("{{\"a\":[{plain}]}}").as_bytes()), "{plain}");
+        }
+        for lost in
+            ["18446744073709551616", "1.10", "1e2", "-0", "0.12345678901234567890", "1E5", "1e300"]
+        {
+            assert!(!survives(format!("{{\"a\":[{lost}]}}").as_bytes()), "{lost}");
+        }
+        assert!(survives(br#"{"a1.10":"1.10 \" 1.10","b":"\\"}"#), "these are no numbers");
+        assert!(!survives(br#"{"a":"\\","b":1.10}"#));
+    }
+
+    #[test]
+    fn a_number_comes_back_as_it_was_sent() {
+        for text in [
+            r#"{"a":123456789012345678901234567890}"#,
+            r#"{"a":-0.10,"b":{"c":[1,1.50,{"d":1.25e1}]}}"#,
+            r#"{"a":3.14159265358979323846264338327950288,"b":"1.10"}"#,
+        ] {
+            assert_eq!(kept_text(text, "{}"), text);
+        }
+    }
+
+    #[test]
+    fn a_number_of_the_state_before_stays_and_another_one_is_as_the_handler_made_it() {
+        let before = body(r#"{"a":1.50,"b":{"c":2.50},"d":[7.10,8.10],"e":18446744073709551616}"#);
+        let new = r#"{"a":1.5,"b":{"c":3.5},"d":[8.1,9.1,7.1],"e":18446744073709551615}"#;
+        let kept = kept(body(new), b"{\"x\":1}", Some(&before));
+        let expected = r#"{"a":1.50,"b":{"c":3.5},"d":[8.10,9.1,7.10],"e":18446744073709551615}"#;
+        assert_eq!(kept, body(expected));
+    }
+
+    #[test]
+    fn items_that_are_added_keep_their_digits() {
+        let request = br#"{"itemsToAdd":{"a":[2.20]},"entriesToAdd":{"b":{"c":3.30}}}"#;
+        let kept = kept(body(r#"{"a":[1,2.2],"b":{"c":3.3}}"#), request, None);
+        assert_eq!(kept, body(r#"{"a":[1,2.20],"b":{"c":3.30}}"#));
+    }
+}
