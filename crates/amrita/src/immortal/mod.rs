@@ -17,8 +17,7 @@ use serde_json::Value;
 use crate::Outcome;
 use crate::admin::address_of;
 use crate::arguments::Cluster;
-use crate::screen;
-use crate::verbs::unreachable;
+use crate::outcome::{Trouble, refusal, unreachable};
 
 pub(crate) use options::ImmortalCommand;
 pub(crate) use words::translated;
@@ -38,11 +37,13 @@ pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome 
         Word::Set(options) => change::set(cluster, &options).await,
         Word::Deregister(options) => change::deregister(cluster, &options).await,
         Word::List => show::list(cluster).await,
-        Word::Show(named) => show::show(cluster, &named.name()?).await,
-        Word::Checkpoint(named) => ask::checkpoint(cluster, &named.name()?).await,
+        Word::Show(named) => show::show(cluster, &named.name().map_err(Trouble::usage)?).await,
+        Word::Checkpoint(named) => {
+            ask::checkpoint(cluster, &named.name().map_err(Trouble::usage)?).await
+        }
         Word::Move(options) => ask::move_to(cluster, &options).await,
         Word::Skip(options) => ask::skip(cluster, &options).await,
-        Word::Release(named) => ask::release(cluster, &named.name()?).await,
+        Word::Release(named) => ask::release(cluster, &named.name().map_err(Trouble::usage)?).await,
         Word::Record(options) => record::record(cluster, &options).await,
         Word::Debug(options) => debug::debug(cluster, &options).await,
         Word::Send(options) => ask::send(cluster, &options).await,
@@ -54,17 +55,17 @@ fn link(name: &str) -> String {
 }
 
 /// The answer and the instance in it, or why there is none.
-async fn instance(client: &Client, name: &str) -> Result<(Response, Value), String> {
+async fn instance(client: &Client, name: &str) -> Result<(Response, Value), Trouble> {
     let answer = client.get(&link(name)).await.map_err(|error| unreachable(&error))?;
     if !answer.is_success() {
-        return Err(screen::problem(&answer));
+        return Err(refusal(&answer));
     }
     let state = answer.to_json();
     Ok((answer, state))
 }
 
 /// The instance as its owner sees it, which is nearest to the truth; else as anybody does.
-async fn instance_at_owner(client: &Client, name: &str) -> Result<(Response, Value), String> {
+async fn instance_at_owner(client: &Client, name: &str) -> Result<(Response, Value), Trouble> {
     let (answer, state) = instance(client, name).await?;
     let Some(owner) = state["owner"].as_str() else { return Ok((answer, state)) };
     let Ok(address) = address_of(client, owner).await else { return Ok((answer, state)) };
