@@ -6,10 +6,11 @@ use client::{Client, Response};
 use protocol::node_group::{self, NodeGroupState, NodeStatus};
 use serde_json::json;
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::arguments::Cluster;
+use crate::outcome::{Trouble, refusal, unreachable};
 use crate::screen;
-use crate::verbs::{client, unreachable};
+use crate::verbs::client;
 
 const UPDATE_QUORUM: &str = "com:vmware:xenon:services:common:NodeGroupService:UpdateQuorumRequest";
 
@@ -121,7 +122,7 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
     } else {
         address_of(&client(cluster)?, node).await?
     };
-    let one = Client::new(&[&address]).map_err(|error| error.to_string())?;
+    let one = Client::new(&[&address]).map_err(|error| unreachable(&error))?;
     let begun = Instant::now();
     let answer = one
         .delete(node_group::MANAGEMENT_LINK)
@@ -133,7 +134,8 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
     let look = one.patience(LOOK_AGAIN);
     while look.get("/livez").await.is_ok() {
         if begun.elapsed() > END_MAX {
-            return Err(format!("the node at {address} still answers after {END_MAX:?}"));
+            let why = format!("the node at {address} still answers after {} s", END_MAX.as_secs());
+            return Err(Trouble::unknown(why));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
@@ -146,19 +148,19 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
 }
 
 /// Where the node with this id is.
-pub(crate) async fn address_of(client: &Client, id: &str) -> Result<String, String> {
+pub(crate) async fn address_of(client: &Client, id: &str) -> Result<String, Trouble> {
     let (_, group) = group(client).await?;
     let Some(node) = group.nodes.get(id) else {
         let known: Vec<&str> = group.nodes.keys().map(String::as_str).collect();
-        return Err(format!("there is no node '{id}'; there are {}", known.join(", ")));
+        return Err(format!("there is no node '{id}'; there are {}", known.join(", ")).into());
     };
     Ok(node.group_reference.trim_end_matches(node_group::LINK).to_owned())
 }
 
-async fn group(client: &Client) -> Result<(Response, NodeGroupState), String> {
+async fn group(client: &Client) -> Result<(Response, NodeGroupState), Trouble> {
     let answer = client.get(node_group::LINK).await.map_err(|error| unreachable(&error))?;
     if !answer.is_success() {
-        return Err(screen::problem(&answer));
+        return Err(refusal(&answer));
     }
     let group = serde_json::from_slice(&answer.body)
         .map_err(|error| format!("the node's answer is not a node group: {error}"))?;

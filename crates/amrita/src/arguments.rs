@@ -6,6 +6,7 @@ use clap::{Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Su
 use server::SETTINGS;
 
 use crate::immortal::ImmortalCommand;
+use crate::outcome::EXIT_CODES;
 use crate::tutorial::Tutorial;
 
 /// Heads the options that all commands share.
@@ -21,7 +22,12 @@ To try it:
 
 /// Keeps documents and services alive on several nodes.
 #[derive(Debug, Parser)]
-#[command(name = "amrita", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(
+    name = "amrita",
+    version,
+    after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
+    max_term_width = 100
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) cluster: Cluster,

@@ -16,15 +16,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Command};
-use outcome::Outcome;
+use arguments::{Arguments, Cluster, Command};
+use outcome::{Ending, Outcome, Trouble};
 
 fn main() -> ExitCode {
     let arguments = match immortal::translated(std::env::args_os()) {
         Ok(arguments) => Arguments::parse_from(arguments),
         Err(why) => {
             screen::error(&why);
-            return ExitCode::FAILURE;
+            return ExitCode::from(Ending::Usage as u8);
         }
     };
     if let Command::Example { name, arguments } = &arguments.command {
@@ -32,18 +32,19 @@ fn main() -> ExitCode {
     }
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
+        Err(Trouble { ending, why }) => {
             screen::error(&why);
-            ExitCode::FAILURE
+            ExitCode::from(ending as u8)
         }
     }
 }
 
 fn run(arguments: Arguments) -> Outcome {
     let Arguments { cluster, command } = arguments;
+    check_json(&cluster, &command)?;
     match command {
         Command::Node(options) => node::run(&options),
-        Command::Up(options) => asynchronous(up::run(&options)),
+        Command::Up(options) => asynchronous(up::run(&options, cluster.json)),
         Command::Get(target) => asynchronous(verbs::get(&cluster, &target)),
         Command::Post(write) => asynchronous(verbs::write(&cluster, client::Method::Post, &write)),
         Command::Put(write) => asynchronous(verbs::write(&cluster, client::Method::Put, &write)),
@@ -59,7 +60,23 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Stop { node } => asynchronous(admin::stop(&cluster, &node)),
         Command::Immortal(command) => asynchronous(immortal::run(&cluster, command)),
         Command::Example { .. } => unreachable!("it was run above"),
-        Command::Tutorial(tutorial) => asynchronous(tutorial::run(tutorial)),
+        Command::Tutorial(tutorial) => {
+            asynchronous(async { tutorial::run(tutorial).await.map_err(Trouble::from) })
+        }
+    }
+}
+
+/// What has nothing to say to programs does not take `--json` as if it had.
+fn check_json(cluster: &Cluster, command: &Command) -> Outcome {
+    let why = match command {
+        Command::Node(_) => "a node says nothing on standard output; ask it: amrita nodes --json",
+        Command::Tutorial(_) => "a tutorial is told to people; its exit code says how it ended",
+        _ => return Ok(()),
+    };
+    if cluster.json {
+        Err(Trouble::usage(format!("--json does not go with this: {why}")))
+    } else {
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! `amrita query`: terms as one would say them, made into a query task.
 
+use std::collections::BTreeMap;
+
 use client::Client;
 use protocol::query::{
     self, MatchType, NumericRange, Occurance, Query, QueryOption, QueryResult, QuerySpecification,
@@ -7,10 +9,11 @@ use protocol::query::{
 };
 use serde_json::{Value, json};
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::arguments::{Cluster, QueryOptions};
+use crate::outcome::{Trouble, refusal, unreachable};
 use crate::screen;
-use crate::verbs::{body_of, client, unreachable};
+use crate::verbs::{body_of, client};
 
 /// Comparisons, the longer ones first: `>=` begins with `>`.
 const COMPARISONS: [&str; 6] = ["!=", ">=", "<=", "=", ">", "<"];
@@ -18,7 +21,7 @@ const COMPARISONS: [&str; 6] = ["!=", ">=", "<=", "=", ">", "<"];
 pub(crate) async fn run(cluster: &Cluster, options: &QueryOptions) -> Outcome {
     let task = match &options.terms[..] {
         [raw] if raw.starts_with(['{', '@']) || raw == "-" => task_of(body_of(raw)?),
-        _ => task_of(json!(specification(options)?)),
+        _ => task_of(json!(specification(options).map_err(Trouble::usage)?)),
     };
     let client = client(cluster)?;
     let answer = client.post(query::LINK, &task).await.map_err(|error| unreachable(&error))?;
@@ -37,9 +40,48 @@ pub(crate) async fn run(cluster: &Cluster, options: &QueryOptions) -> Outcome {
         screen::say(&results.document_count.to_string());
     } else {
         add_pages(&client, &mut results, options.limit).await?;
+        check_names(&client, &results, options).await?;
         screen::say(&listing(&results, &columns(options)));
     }
     Ok(())
+}
+
+/// A kind or a field that nothing has is a slip, and no result.
+async fn check_names(client: &Client, results: &QueryResult, options: &QueryOptions) -> Outcome {
+    if results.document_links.is_empty() {
+        return match &options.kind {
+            Some(kind) if !kind.contains('*') => check_kind(client, kind).await,
+            _ => Ok(()),
+        };
+    }
+    let Some(sort) = &options.sort else { return Ok(()) };
+    let (name, _) = sort_of(sort).map_err(Trouble::usage)?;
+    let mut documents = results.documents.iter().flat_map(BTreeMap::values);
+    if documents.any(|document| !field(document, name).is_null()) {
+        return Ok(());
+    }
+    let count = results.document_links.len();
+    Err(format!("none of the {count} documents found has a field '{name}' to sort by").into())
+}
+
+/// The kinds that there are, as the factories tell.
+async fn check_kind(client: &Client, kind: &str) -> Outcome {
+    let root = client.get("/").await.map_err(|error| unreachable(&error))?;
+    let mut kinds = Vec::new();
+    for factory in root.to_json()["documentLinks"].as_array().into_iter().flatten() {
+        let Some(factory) = factory.as_str() else { continue };
+        let path = format!("{factory}/template");
+        let answer = client.get(&path).await.map_err(|error| unreachable(&error))?;
+        if let Some(known) = answer.to_json()["documentKind"].as_str() {
+            kinds.push(known.to_owned());
+        }
+    }
+    let short = |known: &str| known.rsplit(':').next().unwrap_or(known).to_owned();
+    if kinds.is_empty() || kinds.iter().any(|known| known == kind || short(known) == kind) {
+        return Ok(());
+    }
+    let names: Vec<String> = kinds.iter().map(|known| short(known)).collect();
+    Err(format!("there is no kind '{kind}'; there are {}", names.join(", ")).into())
 }
 
 /// With a limit the first answer has no results but a link to the first page of them.
@@ -49,7 +91,7 @@ async fn add_pages(client: &Client, results: &mut QueryResult, limit: usize) -> 
     {
         let answer = client.get(&next).await.map_err(|error| unreachable(&error))?;
         if !answer.is_success() {
-            return Err(screen::problem(&answer));
+            return Err(refusal(&answer));
         }
         let body = answer.to_json();
         let page = body.get("results").unwrap_or(&body);
@@ -95,17 +137,29 @@ fn specification(options: &QueryOptions) -> Result<QuerySpecification, String> {
         specification.options.push(QueryOption::IncludeAllVersions);
     }
     if let Some(sort) = &options.sort {
-        let (name, order) = match sort.rsplit_once(':') {
-            Some((name, "desc")) => (name, SortOrder::Desc),
-            Some((name, "asc")) => (name, SortOrder::Asc),
-            _ => (sort.as_str(), SortOrder::Asc),
-        };
+        let (name, order) = sort_of(sort)?;
         specification.options.push(QueryOption::Sort);
         specification.sort_order = Some(order);
         specification.sort_term =
             Some(QueryTerm { property_name: name.into(), ..QueryTerm::default() });
     }
     Ok(specification)
+}
+
+/// The one field to sort by, and which way.
+fn sort_of(text: &str) -> Result<(&str, SortOrder), String> {
+    let (name, order) = match text.rsplit_once(':') {
+        None => (text, SortOrder::Asc),
+        Some((name, "desc")) => (name, SortOrder::Desc),
+        Some((name, "asc")) => (name, SortOrder::Asc),
+        Some((_, other)) => {
+            return Err(format!("'{other}' in --sort {text} is no order; it is asc or desc"));
+        }
+    };
+    if name.is_empty() || name.contains([',', ' ']) {
+        return Err(format!("--sort takes the name of one field, and '{name}' is not one"));
+    }
+    Ok((name, order))
 }
 
 /// `name=foo` and the like.

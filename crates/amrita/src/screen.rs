@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use client::Response;
 use serde_json::Value;
 
-use crate::Outcome;
+use crate::outcome::Outcome;
+use crate::outcome::refusal;
 
 /// Cells wider than this are cut.
 const CELL_CHARACTERS_MAX: usize = 60;
@@ -33,7 +34,7 @@ pub(crate) fn show(response: &Response, json: bool) -> Outcome {
         say(&String::from_utf8_lossy(&response.body));
     }
     if !response.is_success() {
-        return Err(problem(response));
+        return Err(refusal(response));
     }
     if !json && !response.body.is_empty() {
         match serde_json::from_slice::<Value>(&response.body) {

@@ -7,10 +7,10 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use client::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::arguments::UpOptions;
 use crate::screen::{self, say};
 
@@ -47,7 +47,8 @@ struct Running {
     stdin: Option<ChildStdin>,
 }
 
-pub(crate) async fn run(options: &UpOptions) -> Outcome {
+pub(crate) async fn run(options: &UpOptions, json: bool) -> Outcome {
+    server::keep_files_private();
     let mut interrupt = heard(SignalKind::interrupt())?;
     let mut terminate = heard(SignalKind::terminate())?;
     let plan = Plan::new(options)?;
@@ -62,23 +63,30 @@ pub(crate) async fn run(options: &UpOptions) -> Outcome {
         stop_all(&mut nodes).await;
         return Err(why);
     }
-    plan.welcome(&nodes, begun.elapsed());
+    match json {
+        true => plan.show_as_json(&nodes, begun.elapsed()),
+        false => plan.welcome(&nodes, begun.elapsed()),
+    }
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            () = tokio::time::sleep(LOOK_AGAIN) => plan.tell_of_the_dead(&mut nodes),
+            () = tokio::time::sleep(LOOK_AGAIN) => plan.tell_of_the_dead(&mut nodes, json),
         }
         if nodes.is_empty() {
             return Err("no node is left; what they had is kept in their sandboxes".into());
         }
     }
-    say("\nStopping the nodes, one after the other; Ctrl-C once more kills them.");
+    if !json {
+        say("\nStopping the nodes, one after the other; Ctrl-C once more kills them.");
+    }
     tokio::select! {
         () = stop_all(&mut nodes) => {}
         _ = interrupt.recv() => kill_all(&mut nodes),
     }
-    say(&format!("Their data is kept in {}.", plan.folder.display()));
+    if !json {
+        say(&format!("Their data is kept in {}.", plan.folder.display()));
+    }
     Ok(())
 }
 
@@ -107,7 +115,7 @@ impl Plan {
     }
 
     /// The folder may hold a cluster already; then it must be the same one.
-    fn check_folder(&self) -> Outcome {
+    fn check_folder(&self) -> Result<(), String> {
         let there: Vec<PathBuf> = (1..=9).map(|n| self.folder.join(format!("n{n}"))).collect();
         for sandbox in there.iter().filter(|sandbox| sandbox.join("node.json").exists()) {
             // What cannot be read is for the node itself to complain about.
@@ -194,17 +202,34 @@ impl Plan {
             if self.base_port == 8000 { String::new() } else { format!(" --address {first}") };
         say(&format!(
             "What to do next, in another terminal:\n  \
-             amrita{option} post /core/examples \
-             '{{\"documentSelfLink\":\"one\",\"name\":\"first\"}}'\n  amrita{option} get \
-             /core/examples/one\n  amrita{option} nodes\n curl {first}/core/examples?expand\n\n\
+             amrita{option} post /core/examples '{{\"documentSelfLink\":\"one\",\"name\":\"first\"}}'\n  \
+             amrita{option} get /core/examples/one\n  \
+             amrita{option} nodes\n  \
+             curl '{first}/core/examples?expand'\n\n\
              Kill a node (kill -9 PID) and ask again: nothing is lost. Ctrl-C here stops them all."
         ));
     }
 
+    /// One line when all are ready, and one for each node that ends before it was asked to.
+    fn show_as_json(&self, nodes: &[Running], took: Duration) {
+        let one = |node: &Running| {
+            json!({ "id": node.id, "address": node.address, "pid": node.child.id(),
+                "log": node.log, "sandbox": node.sandbox })
+        };
+        let nodes: Vec<Value> = nodes.iter().map(one).collect();
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let ready = json!({ "nodes": nodes, "sandbox": self.folder, "readyMillis": millis });
+        say(&ready.to_string());
+    }
+
     /// Says which nodes have ended since the last look, and takes them off the list.
-    fn tell_of_the_dead(&self, nodes: &mut Vec<Running>) {
+    fn tell_of_the_dead(&self, nodes: &mut Vec<Running>, json: bool) {
         nodes.retain_mut(|node| {
             let Some(ended) = node.ended() else { return true };
+            if json {
+                say(&json!({ "ended": node.id, "how": ended }).to_string());
+                return false;
+            }
             let number: usize = node.id[1..].parse().expect("ids are n1, n2 and so on");
             say(&format!(
                 "\n{} has ended ({ended}); the others go on while they are a majority.\n  \
@@ -273,7 +298,8 @@ async fn wait_until_ready(nodes: &mut [Running]) -> Outcome {
             all_live(nodes)?;
             if begun.elapsed() > READY_MAX {
                 let lines = nodes[which].last_lines();
-                return Err(format!("{address} is not ready after {READY_MAX:?}:\n  {lines}"));
+                let seconds = READY_MAX.as_secs();
+                return Err(format!("{address} is not ready after {seconds} s:\n  {lines}").into());
             }
             tokio::time::sleep(LOOK_SOON).await;
         }
@@ -285,7 +311,7 @@ fn all_live(nodes: &mut [Running]) -> Outcome {
     for node in nodes {
         if let Some(ended) = node.ended() {
             let (id, lines) = (&node.id, node.last_lines());
-            return Err(format!("{id} did not start ({ended}):\n  {lines}"));
+            return Err(format!("{id} did not start ({ended}):\n  {lines}").into());
         }
     }
     Ok(())

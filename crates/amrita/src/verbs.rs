@@ -3,11 +3,12 @@
 use std::io::Read;
 use std::time::Duration;
 
-use client::{Client, Method, Request};
+use client::{Client, Method, Request, Response};
 use serde_json::Value;
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::arguments::{Cluster, Target, Write};
+use crate::outcome::{Trouble, unreachable};
 use crate::screen;
 
 /// How long to look for a node that answers.
@@ -26,11 +27,11 @@ pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> O
         (Some(body), _) => request = request.with_json(&body_of(body)?),
         (None, Method::Delete) => {}
         (None, _) => {
-            return Err(format!(
+            return Err(Trouble::usage(format!(
                 "a body is needed: amrita {} {path} '{{\"name\":\"value\"}}'\n  -> or @FILE, or - \
                  to read it from standard input",
                 method.name().to_lowercase()
-            ));
+            )));
         }
     }
     request = Request {
@@ -42,11 +43,24 @@ pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> O
         request.body_type = client::BodyType::MergePatch;
     }
     let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
-    screen::show(&answer, cluster.json)
+    screen::show(&answer, cluster.json)?;
+    task_ended_well(&answer)
+}
+
+/// A direct task is answered when it has ended, with 200 whatever its end.
+fn task_ended_well(answer: &Response) -> Outcome {
+    let task = answer.to_json();
+    let stage = task["taskInfo"]["stage"].as_str().unwrap_or_default();
+    if task["taskInfo"]["isDirect"] != true || !["FAILED", "CANCELLED"].contains(&stage) {
+        return Ok(());
+    }
+    let said = [&task["failureMessage"], &task["taskInfo"]["failure"]["message"]];
+    let why = said.iter().find_map(|text| text.as_str()).unwrap_or("the task gives no reason");
+    Err(format!("the task is {stage}: {why}").into())
 }
 
 /// The client and the path. A whole URI names the node itself; a path may lack its first slash.
-pub(crate) fn aim(cluster: &Cluster, path: &str) -> Result<(Client, String), String> {
+pub(crate) fn aim(cluster: &Cluster, path: &str) -> Result<(Client, String), Trouble> {
     if let Some(rest) = path.strip_prefix("http://") {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         return Ok((client_of(&[authority.to_owned()])?, format!("/{path}")));
@@ -55,44 +69,36 @@ pub(crate) fn aim(cluster: &Cluster, path: &str) -> Result<(Client, String), Str
     Ok((client(cluster)?, path))
 }
 
-pub(crate) fn client(cluster: &Cluster) -> Result<Client, String> {
+pub(crate) fn client(cluster: &Cluster) -> Result<Client, Trouble> {
     client_of(&cluster.address)
 }
 
-fn client_of(addresses: &[String]) -> Result<Client, String> {
-    let client = Client::new(addresses).map_err(|error| error.to_string())?;
+fn client_of(addresses: &[String]) -> Result<Client, Trouble> {
+    let client = Client::new(addresses).map_err(|error| unreachable(&error))?;
     // Someone sits there and waits; when no node is up, they want to know at once.
     Ok(client.reach_within(REACH_MAX))
 }
 
-/// No answer at all: what to do about it.
-pub(crate) fn unreachable(error: &client::ClientError) -> String {
-    format!(
-        "{error}\n  -> is the cluster up? `amrita up` starts one on this machine; --address or \
-         AMRITA_ADDRESS names another"
-    )
-}
-
 /// JSON text, `@FILE` or `-`.
-pub(crate) fn body_of(argument: &str) -> Result<Value, String> {
+pub(crate) fn body_of(argument: &str) -> Result<Value, Trouble> {
     let (text, place) = if argument == "-" {
         let mut text = String::new();
         std::io::stdin()
             .read_to_string(&mut text)
-            .map_err(|error| format!("standard input cannot be read: {error}"))?;
+            .map_err(|error| Trouble::usage(format!("standard input cannot be read: {error}")))?;
         (text, "what came from standard input")
     } else if let Some(file) = argument.strip_prefix('@') {
         let text = std::fs::read_to_string(file)
-            .map_err(|error| format!("the file {file} cannot be read: {error}"))?;
+            .map_err(|error| Trouble::usage(format!("the file {file} cannot be read: {error}")))?;
         (text, "what is in the file")
     } else {
         (argument.to_owned(), "the body")
     };
     serde_json::from_str(&text).map_err(|error| {
-        format!(
+        Trouble::usage(format!(
             "{place} is not JSON: {error}\n  -> put it between single quotes, so that the shell \
              leaves its double quotes alone: '{{\"name\":\"value\"}}'"
-        )
+        ))
     })
 }
 
@@ -114,9 +120,20 @@ mod tests {
     }
 
     #[test]
+    fn a_direct_task_that_failed_is_no_success() {
+        let of = |stage: &str, direct: bool| {
+            let info = serde_json::json!({"stage": stage, "isDirect": direct});
+            let task = serde_json::json!({"taskInfo": info, "failureMessage": "no room"});
+            task_ended_well(&Response::json(200, &task)).map_err(|trouble| trouble.why)
+        };
+        assert_eq!(of("FAILED", true).unwrap_err(), "the task is FAILED: no room");
+        assert!(of("FINISHED", true).is_ok() && of("FAILED", false).is_ok());
+    }
+
+    #[test]
     fn a_body_that_is_not_json_is_refused_with_a_hint() {
-        let message = body_of("{name:foo}").unwrap_err();
+        let message = body_of("{name:foo}").unwrap_err().why;
         assert!(message.contains("not JSON") && message.contains("single quotes"), "{message}");
-        assert!(body_of("@/no/such/file").unwrap_err().contains("cannot be read"));
+        assert!(body_of("@/no/such/file").unwrap_err().why.contains("cannot be read"));
     }
 }

@@ -1,8 +1,8 @@
 //! The command line against real nodes: `amrita up` and the commands that speak to it, and what is
 //! said when something is wrong. Only processes that were started here are ended.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -43,6 +43,10 @@ fn refused(arguments: &[&str]) -> String {
     let output = run(arguments);
     assert!(!output.status.success(), "{arguments:?} went well: {}", out(&output));
     err(&output)
+}
+
+fn code(arguments: &[&str]) -> Option<i32> {
+    run(arguments).status.code()
 }
 
 fn signal(name: &str, pid: u32) {
@@ -323,6 +327,159 @@ fn kept_node(folder: &Path, port: &str, more: &[&str]) -> Child {
         .expect("the program can be run")
 }
 
+/// Waits for the end of a node that was told to stop.
+fn ends_well(mut node: Child) {
+    let deadline = Instant::now() + PATIENCE;
+    while node.try_wait().expect("it can be watched").is_none() {
+        if Instant::now() > deadline {
+            drop(node.kill());
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(node.wait().expect("it has ended").success());
+}
+
+fn wait_until_ready(address: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while code(&["get", &format!("{address}/readyz")]) != Some(0) {
+        assert!(Instant::now() < deadline, "it does not become ready");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_node_whose_standard_error_nobody_reads_serves_and_obeys_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    for reader_is_there in [false, true] {
+        let port = base_port(1).to_string();
+        let mut node = amrita()
+            .args(["node", "--log-level", "debug", "--port", &port, "--sandbox"])
+            .arg(folder.path().join(&port))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // One that is there and does not read is no better than one that has gone.
+        let _reader = node.stderr.take().filter(|_| reader_is_there);
+        let address = format!("http://127.0.0.1:{port}");
+        wait_until_ready(&address);
+        if !reader_is_there {
+            let metrics = done(&["get", &format!("{address}/metrics")]);
+            let mut lines = metrics.lines();
+            let dropped = lines.find(|line| line.starts_with("amrita_log_lines_dropped"));
+            assert!(dropped.is_some_and(|line| !line.ends_with(" 0")), "{dropped:?}");
+        }
+        signal("-TERM", node.id());
+        ends_well(node);
+    }
+}
+
+/// A request on a connection of its own, and the status of the answer; 0 without one.
+fn ask(port: &str, path: &str) -> u16 {
+    let asked = TcpStream::connect(format!("127.0.0.1:{port}")).and_then(|mut socket| {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
+    });
+    let answer = asked.unwrap_or_default();
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn silent_clients_neither_end_a_node_with_few_descriptors_nor_shut_others_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = base_port(1).to_string();
+    let mut node = Command::new("sh")
+        .args(["-c", "ulimit -n 256; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_amrita")])
+        .args(["node", "--stop-with-stdin", "--port", &port, "--sandbox"])
+        .arg(folder.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let address = format!("http://127.0.0.1:{port}");
+    wait_until_ready(&address);
+    // One more descriptor is wanted for each; those that a node has no place for are closed.
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(format!("127.0.0.1:{port}")).unwrap());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    for path in ["/livez", "/core/examples"] {
+        while ask(&port, path) != 200 {
+            assert!(Instant::now() < deadline, "{path} is not answered");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    let body = r#"{"documentSelfLink":"one","name":"x"}"#;
+    let to = format!("--address={address}");
+    while code(&["post", "/core/examples", body, &to]) != Some(0) {
+        assert!(Instant::now() < deadline, "it takes no write");
+    }
+    drop(silent);
+    assert!(node.try_wait().unwrap().is_none(), "it has ended");
+    drop(node.stdin.take());
+    ends_well(node);
+}
+
+#[test]
+fn each_way_to_end_has_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = base_port(1).to_string();
+    let address = format!("http://127.0.0.1:{port}");
+    let to = format!("--address={address}");
+    let mut node = kept_node(folder.path(), &port, &[]);
+    wait_until_ready(&address);
+    let made = r#"{"documentSelfLink":"one","name":"x"}"#;
+    for (wanted, arguments) in [
+        (0, &["post", "/core/examples", made][..]),
+        (1, &["post", "/core/examples", made]),
+        (1, &["get", "/core/examples/none"]),
+        (1, &["query", "--kind", "ExmapleServiceState"]),
+        (1, &["query", "name=x", "--sort", "nmae"]),
+        (1, &["stop", "nobody"]),
+        (1, &["immortal", "show", "nobody"]),
+        (1, &["immortal", "send", "nobody", "1"]),
+        (2, &["post", "/core/examples"]),
+        (2, &["post", "/core/examples", "{name:x}"]),
+        (2, &["query", "name"]),
+        (2, &["query", "name=x", "--sort", "name,counter"]),
+        (2, &["query", "name=x", "--sort", "name:down"]),
+        (2, &["immortal", "send", "counter"]),
+        (2, &["immortal", "set", "counter"]),
+        (2, &["node", "--port", "x"]),
+        (2, &["tutorial", "task", "--json"]),
+        (2, &["nonsense"]),
+        (0, &["query", "name=nothing"]),
+    ] {
+        let arguments = [arguments, &[&to]].concat();
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(wanted), "{arguments:?}: {}", err(&output));
+    }
+    let kinds = refused(&["query", "--kind", "ExmapleServiceState", &to]);
+    assert!(kinds.contains("ExampleServiceState"), "{kinds}");
+    drop(node.stdin.take());
+    ends_well(node);
+    assert_eq!(code(&["get", "/core/examples", &to]), Some(1));
+}
+
+#[test]
+fn a_write_whose_answer_is_lost_ends_with_the_code_for_that() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("--address=http://{}", listener.local_addr().unwrap());
+    // Takes each request, and closes without an answer.
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut taken = [0; 4096];
+            drop(socket.and_then(|mut socket| socket.read(&mut taken)));
+        }
+    });
+    assert_eq!(code(&["immortal", "send", "counter", "1", &to]), Some(3));
+    assert_eq!(code(&["immortal", "list", &to]), Some(1), "a read changes nothing");
+}
+
 #[test]
 fn a_node_takes_no_writes_when_its_disk_is_full_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
@@ -388,6 +545,7 @@ fn help_names_every_command_and_setting() {
     ] {
         assert!(help.contains(word), "{word} is not in {help}");
     }
+    assert!(help.contains("Exit codes:") && help.contains("is not known"), "{help}");
     let help = done(&["node", "--help"]);
     for setting in server::SETTINGS {
         assert!(help.contains(&format!("--{}", setting.name)), "{} is not in it", setting.name);

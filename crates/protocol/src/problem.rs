@@ -85,6 +85,12 @@ codes! {
     Timeout = "TIMEOUT", 504, 0;
     /// Our mistake.
     Internal = "INTERNAL", 500, 0;
+    /// A page of another origin, or a name that is not this node's.
+    Forbidden = "FORBIDDEN", 403, 0;
+    /// The body is of a type, or packed in a way, that is not read here.
+    UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", 415, 0;
+    /// The header `Expect` asks for something that is not done here.
+    ExpectationFailed = "EXPECTATION_FAILED", 417, 0;
 }
 
 /// `documentKind` of an error body.

@@ -50,6 +50,11 @@ pub struct Config {
     /// Threads for the clients' connections; 0 serves them on the node's own thread. `None` decides
     /// by the number of processors.
     pub socket_threads: Option<usize>,
+    /// Names that clients may call this node by, beside its own and addresses in figures; `*` for
+    /// any.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may speak to this node from a browser; `*` for any.
+    pub cors_origins: Vec<String>,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a list as `warn,amrita=debug`.
     pub log_level: String,
 }
@@ -67,6 +72,8 @@ impl Default for Config {
             partitions: PARTITIONS_DEFAULT,
             free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
             socket_threads: None,
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
             log_level: "info".into(),
         }
     }
@@ -87,7 +94,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 11] = [
+pub const SETTINGS: [Setting; 13] = [
     Setting {
         name: "id",
         alias: None,
@@ -143,8 +150,7 @@ pub const SETTINGS: [Setting; 11] = [
         help: "All nodes of a new cluster, this one included, the same list for each; without \
                it the node begins alone",
         set: |config, text| {
-            let listed = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            config.peer_nodes = listed.map(Address::parse).collect::<Result<_, _>>()?;
+            config.peer_nodes = list(text, Address::parse)?;
             Ok(())
         },
     },
@@ -208,6 +214,30 @@ pub const SETTINGS: [Setting; 11] = [
                which is best on a small machine [default: by the number of processors]",
         set: |config, text| {
             config.socket_threads = Some(number(text, 0, 64)?);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "allowed-hosts",
+        alias: None,
+        variable: "AMRITA_ALLOWED_HOSTS",
+        value: "NAME,NAME,...",
+        help: "Names that clients may call this node by, beside localhost, addresses in figures, \
+               and the names of this machine and of the nodes; * for any [default: none]",
+        set: |config, text| {
+            config.allowed_hosts = list(text, host_name)?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "cors-origins",
+        alias: None,
+        variable: "AMRITA_CORS_ORIGINS",
+        value: "ORIGIN,ORIGIN,...",
+        help: "Origins whose pages may speak to this node from a browser, as \
+               https://app.example; * for any [default: none]",
+        set: |config, text| {
+            config.cors_origins = list(text, origin)?;
             Ok(())
         },
     },
@@ -355,6 +385,29 @@ fn number<N: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Result<N, String> 
         return Err(wrong());
     }
     N::try_from(value).map_err(|_| wrong())
+}
+
+fn list<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(parse).collect()
+}
+
+fn host_name(text: &str) -> Result<String, String> {
+    if text != "*" && text.contains(['/', ':', '*', ' ']) {
+        return Err(format!("'{text}' is not a name alone; write it without scheme and port"));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let is_origin = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '*', ' ']));
+    if text != "*" && !is_origin {
+        return Err(format!(
+            "'{text}' is not an origin; write it as https://host or http://host:1"
+        ));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 fn node_id(text: &str) -> Result<String, String> {

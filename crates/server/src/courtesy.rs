@@ -1,8 +1,12 @@
-//! Words for those who do not speak HTTP well. The library answers a request that it cannot read
-//! with a bare status; here a body is put behind it, like that of every other error.
+//! A client's socket, as the library that speaks HTTP sees it.
+//!
+//! What goes through it is told to the connection's meter. And there are words for those who do not
+//! speak HTTP well: the library answers a request that it cannot read with a bare status; here a
+//! body is put behind it, like that of every other error.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -11,17 +15,41 @@ use hyper_util::rt::TokioIo;
 use protocol::{Code, Problem};
 use tokio::net::TcpStream;
 
+use crate::connections::Meter;
+
 /// A client's connection.
 pub(crate) struct Courteous {
     inner: TokioIo<TcpStream>,
+    meter: Arc<Meter>,
+    /// What was read already, and comes before the rest.
+    start: Bytes,
     /// What is sent in place of a bare answer.
     instead: Bytes,
     replacing: bool,
 }
 
 impl Courteous {
-    pub(crate) fn new(socket: TcpStream) -> Self {
-        Self { inner: TokioIo::new(socket), instead: Bytes::new(), replacing: false }
+    pub(crate) fn new(socket: TcpStream, start: Bytes, meter: Arc<Meter>) -> Self {
+        let inner = TokioIo::new(socket);
+        Self { inner, meter, start, instead: Bytes::new(), replacing: false }
+    }
+
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        match &sent {
+            Poll::Pending => self.meter.blocked(),
+            Poll::Ready(Ok(bytes)) if *bytes < slices.iter().map(|slice| slice.len()).sum() => {
+                self.meter.blocked();
+                self.meter.sent(*bytes);
+            }
+            Poll::Ready(Ok(bytes)) => self.meter.sent(*bytes),
+            Poll::Ready(Err(_)) => {}
+        }
+        sent
     }
 
     pub(crate) fn into_socket(self) -> TcpStream {
@@ -33,9 +61,19 @@ impl Read for Courteous {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        if !self.start.is_empty() {
+            let count = self.start.len().min(buffer.remaining());
+            buffer.put_slice(&self.start.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        let room = buffer.remaining();
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        if !self.meter.heard(room) {
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -47,7 +85,7 @@ impl Write for Courteous {
     ) -> Poll<io::Result<usize>> {
         if !self.replacing {
             match words_for(bytes) {
-                None => return Pin::new(&mut self.inner).poll_write(context, bytes),
+                None => return self.poll_send(context, &[IoSlice::new(bytes)]),
                 Some(instead) => (self.instead, self.replacing) = (instead, true),
             }
         }
@@ -80,7 +118,7 @@ impl Write for Courteous {
         // A bare answer is one piece.
         match slices {
             [only] => self.poll_write(context, only),
-            _ => Pin::new(&mut self.inner).poll_write_vectored(context, slices),
+            _ => self.poll_send(context, slices),
         }
     }
 }

@@ -18,6 +18,8 @@ use protocol::Address;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::courtesy::Courteous;
 use crate::inbox::Inbox;
@@ -43,8 +45,12 @@ const PAUSE_MAX: Duration = Duration::from_millis(320);
 /// A link that lived as long as this was good: the next pause is short again.
 const GOOD: Duration = Duration::from_secs(1);
 
-/// How long the whole handshake may take.
+/// How long the whole handshake may take: three times to the other node and back.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(2);
+
+/// While an attempt has no outcome, the next one begins beside it after this time, so there are at
+/// most [`HANDSHAKE_MAX`] by this of them.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(250);
 
 /// Gives every link and every program of the process a number of its own.
 #[derive(Clone, Default)]
@@ -64,6 +70,8 @@ pub(crate) struct Ends {
     pub(crate) numbers: Numbers,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How many connections of clients and programs there may be: each takes a descriptor.
+    pub(crate) places: usize,
 }
 
 impl Ends {
@@ -143,10 +151,10 @@ async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch:
     let mut told = false;
     loop {
         let attempt = tokio::select! {
-            attempt = tokio::time::timeout(HANDSHAKE_MAX, handshake(&target)) => attempt,
+            attempt = first_of_several(&target) => attempt,
             _ = stop.changed() => return,
         };
-        match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        match attempt {
             Ok((socket, already_read)) => {
                 told = false;
                 let born = Instant::now();
@@ -158,7 +166,7 @@ async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch:
             }
             Err(error) => {
                 if !told {
-                    tracing::debug!("no link to {address} yet: {error}");
+                    tracing::debug!("no link to {address} is made so far: {error}");
                 }
                 told = true;
             }
@@ -168,6 +176,30 @@ async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch:
             _ = stop.changed() => return,
         }
         pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// The first link that comes about, or the first answer that there will be none.
+///
+/// A network that drops packets lets an attempt wait for TCP's next try, which comes later and
+/// later. So another attempt begins beside it after [`ATTEMPT_EVERY`]: when the network is well
+/// again, the next one gets through at once. Those that are left over are cut off.
+async fn first_of_several(target: &Address) -> io::Result<(TcpStream, Bytes)> {
+    let mut attempts = JoinSet::new();
+    let mut begin = tokio::time::interval(ATTEMPT_EVERY);
+    begin.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            Some(attempt) = attempts.join_next() => return attempt.map_err(io::Error::other)?,
+            _ = begin.tick() => {
+                let target = target.clone();
+                attempts.spawn(async move {
+                    let attempt = tokio::time::timeout(HANDSHAKE_MAX, handshake(&target)).await;
+                    attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                });
+            }
+        }
     }
 }
 
@@ -208,4 +240,35 @@ fn socket_of(upgraded: Upgraded) -> io::Result<(TcpStream, Bytes)> {
         .downcast::<TokioIo<TcpStream>>()
         .map_err(|_| io::Error::other("the connection is not a plain socket"))?;
     Ok((parts.io.into_inner(), parts.read_buf))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_without_an_answer_does_not_hold_up_the_next_one() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let target = Address::new("127.0.0.1", listener.local_addr().unwrap().port());
+            let answer = async {
+                let (_silent, _) = listener.accept().await.unwrap();
+                let (mut second, _) = listener.accept().await.unwrap();
+                let mut head = [0; 1_000];
+                assert!(second.read(&mut head).await.unwrap() > 0);
+                let yes = "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: amrita-peer\r\n\r\n";
+                second.write_all(yes.as_bytes()).await.unwrap();
+                std::future::pending::<()>().await;
+            };
+            let made = tokio::select! {
+                made = first_of_several(&target) => made,
+                () = answer => unreachable!("it waits"),
+            };
+            assert!(made.is_ok(), "{:?}", made.err());
+        });
+    }
 }

@@ -170,13 +170,13 @@ impl Engine {
             Event::LinkClosed { link } if self.links.remove(&link).is_some() => {
                 Input::LinkClosed { link }
             }
-            Event::Received { link, frames } if self.links.contains_key(&link) => {
+            Event::Received { link, frames, .. } if self.links.contains_key(&link) => {
                 return self
                     .inputs
                     .extend(frames.into_iter().map(|frame| Input::Received { link, frame }));
             }
             Event::ProgramOpened { program } => self.program_opened(program),
-            Event::ProgramSaid { program, bytes } if self.programs.contains_key(&program) => {
+            Event::ProgramSaid { program, bytes, .. } if self.programs.contains_key(&program) => {
                 Input::ProgramSaid { program, bytes }
             }
             Event::ProgramDrained { program, bytes } if self.programs.contains_key(&program) => {

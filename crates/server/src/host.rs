@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
+use crate::browsers::Browsers;
+use crate::connections::Connections;
 use crate::dial::{Dialer, Ends, Numbers};
 use crate::disk::FileDisk;
 use crate::engine::{End, Engine, Parts};
@@ -27,8 +29,8 @@ use crate::program_socket::ProgramSocket;
 use crate::sandbox::{PutAside, Sandbox, Wanted};
 use crate::space::Space;
 use crate::store::FjallStore;
-use crate::web::Door;
-use crate::{Config, Failure, random};
+use crate::web::Front;
+use crate::{Config, Failure, descriptors, logging, random};
 
 /// The length of a segment of the log.
 const SEGMENT_BYTES: u64 = 32 << 20;
@@ -82,7 +84,7 @@ struct Work {
     engine: Engine,
     /// Threads for the connections, if they are not served by the node's own.
     sockets: Option<Runtime>,
-    door: JoinHandle<()>,
+    front: JoinHandle<()>,
     /// The programs' door beside it.
     socket: Option<ProgramSocket>,
     /// Dropped to close the connections.
@@ -98,6 +100,11 @@ impl Host {
     /// # Errors
     /// When the configuration is wrong, the port is in use, or the sandbox cannot be opened.
     pub fn start(config: Config, catalogue: Catalogue) -> Result<Self, Failure> {
+        // Who reads why it did not start reads the lines before it as well.
+        Self::begin(config, catalogue).inspect_err(|_| logging::flush())
+    }
+
+    fn begin(config: Config, catalogue: Catalogue) -> Result<Self, Failure> {
         let begun = Instant::now();
         let (listener, bound) = bind(&config)?;
         let public = public_address(&config, bound);
@@ -109,10 +116,17 @@ impl Host {
         let metrics = Arc::new(Metrics::default());
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
         let numbers = Numbers::default();
-        let ends = Ends { runtime: handle.clone(), numbers, inbox: Arc::clone(&inbox), metrics };
+        let budget = Arc::clone(&inbox.budget);
+        let places = descriptors::places();
+        let connections =
+            Arc::new(Connections::new(places, Arc::clone(&metrics), Arc::clone(&budget)));
+        let browsers = Browsers::new(&config, &public);
+        let ends =
+            Ends { runtime: handle.clone(), numbers, inbox: Arc::clone(&inbox), metrics, places };
         let sockets = socket_runtime(config.socket_threads)?;
         let catalogue = Arc::new(catalogue);
         let public_too = public.clone();
+        let served = Arc::clone(&catalogue);
         let mut maker =
             Maker { config, public: public_too, catalogue, sandbox, ends: ends.clone() };
         if maker.sandbox.identity().join.is_none() {
@@ -125,14 +139,23 @@ impl Host {
         let (closing, closing_seen) = watch::channel(());
         let socket = ProgramSocket::open(maker.sandbox.root(), &ends, closing_seen.clone());
         let metrics = Arc::clone(&ends.metrics);
-        let door = Door { inbox: Arc::clone(&inbox), metrics, ends, closing: closing_seen };
+        let front = Front {
+            inbox: Arc::clone(&inbox),
+            metrics,
+            budget,
+            ends,
+            browsers,
+            catalogue: served,
+            connections,
+            closing: closing_seen,
+        };
         let serving = sockets.as_ref().map_or(&handle, Runtime::handle);
         let entered = serving.enter();
         let listener = tokio::net::TcpListener::from_std(listener)
             .map_err(|error| listen_failure(bound, &error))?;
         drop(entered);
-        let door = serving.spawn(Arc::new(door).serve(listener));
-        let ended = Work { runtime, maker, engine, sockets, door, socket, closing }.start()?;
+        let front = serving.spawn(Arc::new(front).serve(listener));
+        let ended = Work { runtime, maker, engine, sockets, front, socket, closing }.start()?;
         let took = begun.elapsed().as_millis();
         tracing::info!(target: "amrita", "node {node_id} takes requests at {public} after {took} ms");
         Ok(Self { node_id, address: public, inbox, runtime: handle, ended })
@@ -174,10 +197,12 @@ impl Host {
     /// # Errors
     /// When it could not go on, with the reason.
     pub fn wait(self) -> Result<(), Failure> {
-        self.ended.recv().unwrap_or_else(|_| {
+        let ended = self.ended.recv().unwrap_or_else(|_| {
             Err(Failure::new("the node's thread ended by a mistake of this program")
                 .advise("the lines above say where; its peers go on, and it can be started again"))
-        })
+        });
+        logging::flush();
+        ended
     }
 }
 
@@ -199,13 +224,13 @@ impl Work {
     }
 
     fn run(self) -> Result<(), Failure> {
-        let Self { runtime, mut maker, engine, sockets, door, socket, closing } = self;
+        let Self { runtime, mut maker, engine, sockets, front, socket, closing } = self;
         let ended = runtime.block_on(maker.live(engine));
         // Before the sandbox is left to another process.
         drop(socket);
         drop(closing);
         // The answers that were given last are on their way to the sockets.
-        if runtime.block_on(door).is_err() {
+        if runtime.block_on(front).is_err() {
             tracing::warn!(target: "amrita", "the connections could not be closed in good order");
         }
         if let Some(sockets) = sockets {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use protocol::{Request, Response};
 use tokio::sync::{Notify, oneshot};
 
+use crate::budget::{Budget, Held, Purpose};
 use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::programs::Program;
@@ -42,6 +43,8 @@ pub(crate) enum Event {
     Received {
         link: u64,
         frames: Vec<Bytes>,
+        /// Counts the frames until they are taken.
+        _held: Held,
     },
     LogDurable {
         batch: u64,
@@ -65,6 +68,7 @@ pub(crate) enum Event {
     ProgramSaid {
         program: u64,
         bytes: Bytes,
+        _held: Held,
     },
     /// So much of what it was told was taken by its socket.
     ProgramDrained {
@@ -88,6 +92,8 @@ pub(crate) struct Inbox {
     /// Rung when frames or bytes of programs were taken, for those who wait to put more.
     room: Notify,
     metrics: Arc<Metrics>,
+    /// Of all that strangers make the node hold, also before it is here.
+    pub(crate) budget: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -101,7 +107,13 @@ struct Waiting {
 
 impl Inbox {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { waiting: Mutex::default(), bell: Notify::new(), room: Notify::new(), metrics }
+        Self {
+            waiting: Mutex::default(),
+            bell: Notify::new(),
+            room: Notify::new(),
+            metrics,
+            budget: Arc::default(),
+        }
     }
 
     /// For events that are bounded by what the node asked for, and by the number of connections.
@@ -130,7 +142,9 @@ impl Inbox {
     /// Frames of a link. Waits while there are too many.
     pub(crate) async fn received(&self, link: u64, frames: Vec<Bytes>) {
         let bytes = frames.iter().map(Bytes::len).sum::<usize>();
-        self.put_when_there_is_room(Event::Received { link, frames }, |waiting| {
+        let mut held = self.budget.open(Purpose::Peer);
+        held.grow_anyway(bytes);
+        self.put_when_there_is_room(Event::Received { link, frames, _held: held }, |waiting| {
             let has_room = waiting.frame_bytes < FRAME_BYTES_WAITING_MAX;
             waiting.frame_bytes += if has_room { bytes } else { 0 };
             has_room
@@ -141,11 +155,16 @@ impl Inbox {
     /// What a program said. Waits while there is too much.
     pub(crate) async fn said(&self, program: u64, bytes: Bytes) {
         let count = bytes.len();
-        self.put_when_there_is_room(Event::ProgramSaid { program, bytes }, |waiting| {
-            let has_room = waiting.said_bytes < SAID_BYTES_WAITING_MAX;
-            waiting.said_bytes += if has_room { count } else { 0 };
-            has_room
-        })
+        let mut held = self.budget.open(Purpose::Program);
+        held.grow_anyway(count);
+        self.put_when_there_is_room(
+            Event::ProgramSaid { program, bytes, _held: held },
+            |waiting| {
+                let has_room = waiting.said_bytes < SAID_BYTES_WAITING_MAX;
+                waiting.said_bytes += if has_room { count } else { 0 };
+                has_room
+            },
+        )
         .await;
     }
 

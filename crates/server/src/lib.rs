@@ -7,14 +7,22 @@
 //! `ambrosia_ports`). Nothing is decided here; what can be decided is in the crate `node`, which
 //! knows none of this.
 
+mod allow;
 mod ambrosia_ports;
+mod browsers;
+mod budget;
 mod config;
+mod connections;
 mod courtesy;
+mod descriptors;
 mod dial;
 mod disk;
 mod engine;
 mod error;
+mod h2c;
 mod host;
+mod http_answer;
+mod http_request;
 mod inbox;
 mod link;
 mod log_writer;
@@ -41,7 +49,8 @@ pub use config::{
 pub use disk::FileDisk;
 pub use error::Failure;
 pub use host::{Host, Stopper};
+pub use http_request::BODY_BYTES_MAX;
 pub use logging::start_logging;
 pub use random::random;
+pub use sandbox::keep_files_private;
 pub use store::FjallStore;
-pub use web::BODY_BYTES_MAX;

@@ -4,16 +4,25 @@
 //! The node's thread writes to the socket itself, without a detour over another task: on the way of
 //! a replicated write that saves a wake-up in each direction. Only when the socket takes no more
 //! does the link's writer task go on.
+//!
+//! A node pings each link ten times a second, so a link on which nothing comes for longer than
+//! [`SILENCE_MAX`] is dead, whatever TCP says: packets that a network drops make no error, and a
+//! socket that waits in TCP's back-off stays silent for minutes after the network is well. Such a
+//! link is closed, and the dialer makes another one.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use node::FRAME_BYTES_MAX;
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
+use crate::budget::Purpose;
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
 use crate::outgoing::{Flushed, Outgoing};
@@ -24,6 +33,25 @@ const OUTGOING_BYTES_MAX: usize = 128 << 20;
 
 /// How much is read at a time.
 const READ_BYTES: usize = 64 << 10;
+
+/// A link on which nothing came for this long is closed. The node counts a peer as down after the
+/// same time.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// In how many looks the silence is measured. Looks that were missed are not made up, so a pause of
+/// this process itself is never taken for silence of the others.
+const SILENT_LOOKS_MAX: u32 = 10;
+
+/// Sent bytes that are not confirmed for this long break the connection, and so do probes of an
+/// idle one: the kernel's own measure, in case this process looks no more.
+const UNCONFIRMED_MILLIS_MAX: u32 = 3_000;
+
+/// After this long without a byte, and as often again, the kernel asks an idle connection for a
+/// sign of life.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// So many probes without an answer break the connection.
+const PROBES_MAX: u32 = 2;
 
 /// Before each frame: its length and its CRC-32, little-endian.
 const HEADER_BYTES: usize = 8;
@@ -37,6 +65,10 @@ pub(crate) struct Link {
     /// Wakes the reader to see that the link is closed.
     closing: Notify,
     closed: AtomicBool,
+    /// How often something was read.
+    heard: AtomicU64,
+    /// Nothing is read because this node is behind: that is not the other's silence.
+    is_on_hold: AtomicBool,
 }
 
 #[derive(Default)]
@@ -49,6 +81,7 @@ struct Sending {
 impl Link {
     pub(crate) fn new(id: u64, socket: TcpStream) -> io::Result<Self> {
         socket.set_nodelay(true)?;
+        break_when_dead(&socket)?;
         Ok(Self {
             id,
             socket,
@@ -56,6 +89,8 @@ impl Link {
             blocked: Notify::new(),
             closing: Notify::new(),
             closed: AtomicBool::new(false),
+            heard: AtomicU64::new(0),
+            is_on_hold: AtomicBool::new(false),
         })
     }
 
@@ -123,31 +158,60 @@ impl Link {
 
     /// Reads until the link closes, and gives what comes to the inbox.
     async fn read(&self, mut buffer: BytesMut, inbox: &Inbox, metrics: &Metrics) {
+        // Counts a long frame until it is whole.
+        let mut held = None;
         while !self.is_closed() {
-            match take_frames(&mut buffer) {
-                Ok(frames) if frames.is_empty() => {}
-                Ok(frames) => {
-                    let count = u64::try_from(frames.len()).expect("a count fits");
-                    metrics.frames_received.fetch_add(count, Ordering::Relaxed);
-                    inbox.received(self.id, frames).await;
-                }
+            let (frames, awaited) = match take_frames(&mut buffer) {
+                Ok(taken) => taken,
                 Err(why) => {
                     tracing::warn!(link = self.id, "the link is closed: {why}");
                     break;
                 }
+            };
+            if !frames.is_empty() {
+                held = None;
+                let count = u64::try_from(frames.len()).expect("a count fits");
+                metrics.frames_received.fetch_add(count, Ordering::Relaxed);
+                self.on_hold(inbox.received(self.id, frames)).await;
             }
+            if awaited > READ_BYTES && held.is_none() {
+                held = Some(self.on_hold(inbox.budget.take(Purpose::Peer, awaited)).await);
+            }
+            // One reservation for the rest of a long frame instead of many small ones.
+            buffer.reserve(awaited.saturating_sub(buffer.len()).max(READ_BYTES));
             let readable = tokio::select! {
                 readable = self.socket.readable() => readable,
                 () = self.closing.notified() => break,
             };
-            buffer.reserve(READ_BYTES);
             match readable.and_then(|()| self.socket.try_read_buf(&mut buffer)) {
                 Ok(0) => break,
-                Ok(_) => {}
+                Ok(_) => drop(self.heard.fetch_add(1, Ordering::Relaxed)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => break,
             }
         }
+    }
+
+    async fn on_hold<T>(&self, waits: impl Future<Output = T>) -> T {
+        self.is_on_hold.store(true, Ordering::Relaxed);
+        let came = waits.await;
+        self.is_on_hold.store(false, Ordering::Relaxed);
+        came
+    }
+
+    /// Returns when nothing came for [`SILENCE_MAX`].
+    async fn listen_for_silence(&self) {
+        let mut looks = tokio::time::interval(SILENCE_MAX / SILENT_LOOKS_MAX);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut heard, mut silent) = (0, 0);
+        while silent <= SILENT_LOOKS_MAX {
+            looks.tick().await;
+            let before = std::mem::replace(&mut heard, self.heard.load(Ordering::Relaxed));
+            let is_silent = heard == before && !self.is_on_hold.load(Ordering::Relaxed);
+            silent = if is_silent { silent + 1 } else { 0 };
+        }
+        let silence = SILENCE_MAX.as_millis();
+        tracing::debug!(link = self.id, "nothing came for {silence} ms: the link is closed");
     }
 
     /// The whole life of a link: announces it, reads and writes until it closes, and says so.
@@ -163,6 +227,7 @@ impl Link {
         tokio::select! {
             () = self.read(already_read.into(), &inbox, &metrics) => {}
             () = self.write_rest() => {}
+            () = self.listen_for_silence() => {}
         }
         self.close();
         metrics.links.fetch_sub(1, Ordering::Relaxed);
@@ -170,8 +235,20 @@ impl Link {
     }
 }
 
-/// Takes the whole frames from the front of what was read.
-fn take_frames(buffer: &mut BytesMut) -> Result<Vec<Bytes>, String> {
+/// Lets the kernel break a connection whose other end does not confirm anything.
+fn break_when_dead(socket: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, PROBE_EVERY)?;
+    sockopt::set_tcp_keepintvl(socket, PROBE_EVERY)?;
+    sockopt::set_tcp_keepcnt(socket, PROBES_MAX)?;
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_user_timeout(socket, UNCONFIRMED_MILLIS_MAX)?;
+    Ok(())
+}
+
+/// Takes the whole frames from the front of what was read. With them, how long the one behind them
+/// is that is not whole, if that is known.
+fn take_frames(buffer: &mut BytesMut) -> Result<(Vec<Bytes>, usize), String> {
     let mut frames = Vec::new();
     while buffer.len() >= HEADER_BYTES {
         let mut header = &buffer[..HEADER_BYTES];
@@ -181,9 +258,7 @@ fn take_frames(buffer: &mut BytesMut) -> Result<Vec<Bytes>, String> {
             return Err(format!("a frame of {length} bytes is over the limit"));
         }
         if buffer.len() < HEADER_BYTES + length {
-            // One reservation for the rest of a large frame instead of many small ones.
-            buffer.reserve(HEADER_BYTES + length - buffer.len());
-            break;
+            return Ok((frames, HEADER_BYTES + length));
         }
         buffer.advance(HEADER_BYTES);
         let frame = buffer.split_to(length).freeze();
@@ -192,12 +267,13 @@ fn take_frames(buffer: &mut BytesMut) -> Result<Vec<Bytes>, String> {
         }
         frames.push(frame);
     }
-    Ok(frames)
+    Ok((frames, 0))
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::BufMut;
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -261,6 +337,52 @@ mod tests {
     }
 
     #[test]
+    fn a_link_on_which_nothing_comes_is_closed_and_one_that_speaks_is_not() {
+        runtime().block_on(async {
+            let ((silent, _kept), (spoken, speaker)) = (pair().await, pair().await);
+            let inbox = Arc::new(Inbox::new(Arc::default()));
+            for (id, socket) in [(1, silent), (2, spoken)] {
+                let link = Arc::new(Link::new(id, socket).unwrap());
+                tokio::spawn(link.live(None, Bytes::new(), Arc::clone(&inbox), Arc::default()));
+            }
+            let mut events = Vec::new();
+            while !events.iter().any(|event| matches!(event, Event::LinkClosed { .. })) {
+                // An empty frame, a byte at a time: its sum is nought as well.
+                speaker.try_write(&[0]).unwrap();
+                tokio::time::sleep(SILENCE_MAX / SILENT_LOOKS_MAX).await;
+                let mut more = Vec::new();
+                inbox.take(&mut more);
+                events.append(&mut more);
+            }
+            let closed = |event: &Event| matches!(event, Event::LinkClosed { link: 1 });
+            assert!(events.iter().any(closed), "the silent one");
+            let other = |event: &Event| matches!(event, Event::LinkClosed { link: 2 });
+            assert!(!events.iter().any(other), "not the one that speaks");
+        });
+    }
+
+    #[test]
+    fn a_long_frame_is_counted_until_it_is_whole() {
+        runtime().block_on(async {
+            let (left, mut right) = pair().await;
+            let inbox = Arc::new(Inbox::new(Arc::default()));
+            let link = Arc::new(Link::new(1, left).unwrap());
+            tokio::spawn(link.live(None, Bytes::new(), Arc::clone(&inbox), Arc::default()));
+            let frame = vec![7; 9 << 20];
+            let length = u32::try_from(frame.len()).unwrap();
+            right.write_all(&length.to_le_bytes()).await.unwrap();
+            right.write_all(&crc32fast::hash(&frame).to_le_bytes()).await.unwrap();
+            while inbox.budget.used() < frame.len() {
+                tokio::task::yield_now().await;
+            }
+            let (sent, taken) = tokio::join!(right.write_all(&frame), frames(&inbox, 1));
+            sent.unwrap();
+            assert_eq!(taken[0].len(), frame.len());
+            assert_eq!(inbox.budget.used(), 0);
+        });
+    }
+
+    #[test]
     fn a_link_that_is_closed_after_sending_sends_all_first() {
         runtime().block_on(async {
             let (left, right) = pair().await;
@@ -290,11 +412,12 @@ mod tests {
         good.put_slice(b"abc");
         let mut damaged = good.clone();
         damaged[9] ^= 1;
-        assert_eq!(take_frames(&mut good).unwrap(), [Bytes::from_static(b"abc")]);
+        assert_eq!(take_frames(&mut good).unwrap(), (vec![Bytes::from_static(b"abc")], 0));
         assert!(take_frames(&mut damaged).unwrap_err().contains("damaged"));
         let mut long = BytesMut::from(&[255; HEADER_BYTES][..]);
         assert!(take_frames(&mut long).unwrap_err().contains("over the limit"));
-        let mut part = BytesMut::from(&[5, 0, 0][..]);
-        assert!(take_frames(&mut part).unwrap().is_empty());
+        for (part, awaited) in [(&[5, 0, 0][..], 0), (&[5, 0, 0, 0, 1, 2, 3, 4, 5], 13)] {
+            assert_eq!(take_frames(&mut BytesMut::from(part)).unwrap(), (Vec::new(), awaited));
+        }
     }
 }

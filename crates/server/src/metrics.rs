@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::logging;
+
 /// Upper bounds of a histogram's buckets, in microseconds.
 const BUCKETS_MICROS: [u64; 12] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_500_000];
@@ -73,8 +75,8 @@ impl Metrics {
         *requests.entry((method, status)).or_default() += 1;
     }
 
-    /// The whole page.
-    pub(crate) fn show(&self) -> String {
+    /// The whole page, with what the account of memory stands at.
+    pub(crate) fn show(&self, bytes_held: usize) -> String {
         let mut text = String::with_capacity(4096);
         let name = "amrita_requests_total";
         header(name, "Requests of clients that were answered.", "counter", &mut text);
@@ -115,6 +117,12 @@ impl Metrics {
             header(name, help, "gauge", &mut text);
             line(&mut text, format_args!("{name} {}", value.load(Ordering::Relaxed)));
         }
+        let name = "amrita_bytes_held";
+        header(name, "Bytes held for clients, programs and peers.", "gauge", &mut text);
+        line(&mut text, format_args!("{name} {bytes_held}"));
+        let name = "amrita_log_lines_dropped_total";
+        header(name, "Log lines that standard error did not take.", "counter", &mut text);
+        line(&mut text, format_args!("{name} {}", logging::dropped_lines()));
         text
     }
 }
@@ -140,7 +148,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.request("GET", 200, Duration::from_micros(300));
         metrics.request("GET", 200, Duration::from_secs(9));
-        let page = metrics.show();
+        let page = metrics.show(0);
         for line in [
             "amrita_requests_total{method=\"GET\",status=\"200\"} 2",
             "amrita_request_seconds_bucket{le=\"0.000250\"} 0",

@@ -1,7 +1,9 @@
-//! The door for programs beside the node: a Unix socket in its sandbox. Who may write in that folder
-//! may attach programs.
+//! The door for programs beside the node: a Unix socket in its sandbox. The user that runs the node
+//! may attach programs there, and nobody else.
 
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::dial::Ends;
 use crate::programs::{Program, Wire};
+use crate::sandbox::FILE_MODE;
 
 /// The name of the socket in the sandbox.
 const SOCKET: &str = "immortals.sock";
@@ -52,7 +55,7 @@ impl ProgramSocket {
 
 impl Drop for ProgramSocket {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!("{} cannot be removed: {error}", self.path.display());
         }
     }
@@ -67,13 +70,16 @@ fn listen(path: &Path) -> Result<UnixListener, String> {
             PATH_BYTES_MAX - 1
         ));
     }
-    match std::fs::remove_file(path) {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(format!("what is there cannot be removed: {error}"));
         }
         _ => {}
     }
-    UnixListener::bind(path).map_err(|error| error.to_string())
+    let listener = UnixListener::bind(path).map_err(|error| error.to_string())?;
+    fs::set_permissions(path, Permissions::from_mode(FILE_MODE))
+        .map_err(|error| format!("it cannot be kept to this user: {error}"))?;
+    Ok(listener)
 }
 
 async fn serve(listener: UnixListener, ends: Ends, mut closing: watch::Receiver<()>) {

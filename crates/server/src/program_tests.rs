@@ -56,7 +56,8 @@ impl Shell {
         let metrics = Arc::new(Metrics::default());
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
         let numbers = Numbers::default();
-        let ends = Ends { runtime: runtime.handle().clone(), numbers, inbox, metrics };
+        let places = usize::MAX;
+        let ends = Ends { runtime: runtime.handle().clone(), numbers, inbox, metrics, places };
         let folder = tempfile::tempdir().unwrap();
         let (closing, seen) = watch::channel(());
         let socket = ProgramSocket::open(folder.path(), &ends, seen);
@@ -95,7 +96,7 @@ impl Shell {
                 assert!(self.heard.insert(program.id, heard).is_none(), "opened twice");
                 self.programs.insert(program.id, program);
             }
-            Event::ProgramSaid { program, bytes } => self.of(program).said.extend(bytes),
+            Event::ProgramSaid { program, bytes, .. } => self.of(program).said.extend(bytes),
             Event::ProgramDrained { program, bytes } => self.of(program).drained += bytes,
             Event::ProgramClosed { program } => {
                 self.of(program).closed += 1;

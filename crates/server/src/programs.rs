@@ -370,7 +370,9 @@ impl Portion {
 impl Ends {
     /// Whether one more program may be connected.
     pub(crate) fn has_room_for_a_program(&self) -> bool {
-        self.metrics.programs.load(Ordering::Relaxed) < PROGRAMS_MAX
+        let programs = self.metrics.programs.load(Ordering::Relaxed);
+        let all = programs + self.metrics.connections.load(Ordering::Relaxed);
+        programs < PROGRAMS_MAX && usize::try_from(all).is_ok_and(|all| all < self.places)
     }
 
     /// Takes over a connection that was accepted elsewhere, and lets it live on the node's thread.

@@ -4,8 +4,9 @@
 //! are the write-ahead log and the state store. What had to be put aside stays in `damaged-1` or
 //! `left-1` and so on, for people to look at; nothing here deletes data.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use protocol::Address;
@@ -15,6 +16,11 @@ use crate::{Failure, random};
 
 /// The form of `node.json` and of the folder that this program reads and writes.
 const FORMAT: u32 = 4;
+
+/// Folders and files are for the user that runs the node, and for nobody else.
+const FOLDER_MODE: u32 = 0o700;
+pub(crate) const FILE_MODE: u32 = 0o600;
+const OF_OTHERS: u32 = 0o077;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "node.json";
@@ -73,7 +79,7 @@ impl Sandbox {
     /// # Errors
     /// When it cannot be made, is in use, or belongs to another node or another cluster.
     pub(crate) fn open(root: &Path, wanted: &Wanted) -> Result<Self, Failure> {
-        fs::create_dir_all(root).map_err(|error| {
+        make_private_folder(root).map_err(|error| {
             Failure::new(format!("the sandbox {} cannot be made: {error}", root.display()))
                 .advise("name a folder this user may write to with --sandbox")
         })?;
@@ -174,7 +180,9 @@ fn write_json(folder: &Path, identity: &Identity) -> Result<(), Failure> {
     let text =
         serde_json::to_vec_pretty(identity).expect("an identity is made of texts and numbers");
     let fresh = folder.join(format!("{IDENTITY}.new"));
-    let written = File::create(&fresh).and_then(|mut file| {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    let written = options.open(&fresh).and_then(|mut file| {
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&fresh, folder.join(IDENTITY))?;
@@ -184,6 +192,22 @@ fn write_json(folder: &Path, identity: &Identity) -> Result<(), Failure> {
         Failure::new(format!("{IDENTITY} in {} cannot be written: {error}", folder.display()))
             .advise("is the disk full, or the folder not this user's?")
     })
+}
+
+/// Makes the folder, and keeps it to this user: who reads the log reads every document, and who
+/// reaches the programs' socket may attach.
+fn make_private_folder(root: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(root)?;
+    let is_open = fs::metadata(root)?.permissions().mode() & OF_OTHERS != 0;
+    if is_open && let Err(error) = fs::set_permissions(root, Permissions::from_mode(FOLDER_MODE)) {
+        // A folder that a container was given may belong to somebody else.
+        tracing::warn!(
+            target: "amrita",
+            "other users may look into {}, and that cannot be changed: {error}",
+            root.display()
+        );
+    }
+    Ok(())
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -197,7 +221,8 @@ fn lock(root: &Path) -> Result<File, Failure> {
         Failure::new(format!("the lock {} cannot be taken: {error}", path.display()))
             .advise("name a folder this user may write to with --sandbox")
     };
-    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
     let mut file = options.open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
@@ -301,9 +326,29 @@ fn new_identity(root: &Path, wanted: &Wanted) -> Result<Identity, Failure> {
     })
 }
 
+/// From here on, what this process makes is for its own user only. For programs that are nothing
+/// but a node: it counts for the whole process.
+pub fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(OF_OTHERS));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_may_look_into_a_sandbox() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("sandbox");
+        fs::create_dir(&root).unwrap();
+        fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
+        drop(Sandbox::open(&root, &wanted("n1", &[])).unwrap());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&root), FOLDER_MODE);
+        for file in [LOCK, IDENTITY] {
+            assert_eq!(mode(&root.join(file)), FILE_MODE, "{file}");
+        }
+    }
 
     fn wanted(id: &str, peers: &[&str]) -> Wanted {
         Wanted {

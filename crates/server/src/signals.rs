@@ -26,5 +26,6 @@ pub(crate) async fn stop(inbox: &Inbox) -> io::Result<()> {
 
 #[expect(clippy::exit, reason = "the user insists; what was acknowledged is on the disk")]
 fn end_now() -> ! {
+    crate::logging::flush();
     std::process::exit(INTERRUPTED)
 }

@@ -1,55 +1,39 @@
-//! The door for clients: HTTP/1.1 on the node's one port. A request becomes a
+//! The front for clients: HTTP/1.1 and HTTP/2 on the node's one port. A request becomes a
 //! [`protocol::Request`] and goes to the node's thread; its answer comes back the same way.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::server::conn::http1;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
-use hyper::{StatusCode, Uri};
-use hyper_util::rt::TokioTimer;
-use protocol::{
-    Behind, BodyType, Code, Method, Outcome, Problem, Request, Response, links, node_group,
-};
+use hyper::{Method as Verb, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use protocol::{Code, Method, Outcome, Problem, Request, Response, node_group};
+use services::Catalogue;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
+use crate::allow::Allowed;
+use crate::browsers::{self, AllowedOrigin, Browsers};
+use crate::budget::{Budget, Purpose};
+use crate::connections::{Connections, HEAD_BYTES_MAX, Meter, Overdue, Place};
 use crate::courtesy::Courteous;
 use crate::dial::{self, Ends};
+use crate::h2c;
+use crate::http_answer::{self, Answer, plain, to_http};
+use crate::http_request::{self, no_such_verb, to_method, to_request};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::programs;
 
-/// The largest body of a request.
-pub const BODY_BYTES_MAX: usize = 8 << 20;
-
-/// How much of a body over the limit is read and thrown away before the connection is cut.
-const DISCARDED_BYTES_MAX: usize = 128 << 20;
-
-/// The most open connections; more are answered with 503 and closed.
-const CONNECTIONS_MAX: i64 = 10_000;
-
-/// How long the body of a request may take to arrive.
-const READ_MAX: Duration = Duration::from_secs(30);
-
-/// How long a connection may be idle, or take to send the head of a request.
-const IDLE_MAX: Duration = Duration::from_secs(90);
-
 /// How long an answer may take. The node answers long before; this is for its mistakes.
 const ANSWER_MAX: Duration = Duration::from_secs(75);
-
-/// The most bytes of a request's head.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-
-/// The longest `Idempotency-Key`: it is kept for a day, with every key of that day.
-const KEY_BYTES_MAX: usize = 1_024;
 
 /// How long to wait when no connection can be accepted (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -57,18 +41,42 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long to wait for answers to leave before the connections are cut at the end.
 const CLOSING_MAX: Duration = Duration::from_millis(500);
 
-type Answer = hyper::Response<Full<Bytes>>;
+/// How long a connection that is told to end may take for it.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+/// The most requests that are under way on one connection of HTTP/2. More wait for their turn.
+const STREAMS_MAX: u32 = 128;
+
+/// How many bytes of bodies one connection of HTTP/2 may send ahead, and one request of it.
+const WINDOW_BYTES: u32 = 256 << 10;
+
+/// How often a connection of HTTP/2 is asked for a sign of life.
+const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// Everything that a connection needs.
-pub(crate) struct Door {
+pub(crate) struct Front {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) ends: Ends,
+    pub(crate) browsers: Browsers,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) connections: Arc<Connections>,
     /// Changes when the node stops: connections then end after their present request.
     pub(crate) closing: watch::Receiver<()>,
 }
 
-impl Door {
+/// What the shell answers by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Live,
+    Ready,
+    Metrics,
+    Link,
+    Attach,
+}
+
+impl Front {
     /// Accepts until the node stops, then waits a little for the answers to leave.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let mut closing = self.closing.clone();
@@ -78,82 +86,207 @@ impl Door {
                 _ = closing.changed() => break,
             };
             match accepted {
-                Ok((socket, _)) => {
-                    let open = self.metrics.connections.fetch_add(1, Ordering::Relaxed);
-                    let door = Arc::clone(&self);
-                    if open < CONNECTIONS_MAX {
-                        tokio::spawn(door.connection(socket));
-                    } else {
-                        door.turn_away(&socket);
-                    }
-                }
+                Ok((socket, _)) => match self.connections.enter() {
+                    Some(place) => drop(tokio::spawn(Arc::clone(&self).connection(socket, place))),
+                    None => turn_away(&socket),
+                },
                 Err(error) => {
                     tracing::warn!("no connection can be accepted: {error}");
+                    self.connections.make_room();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
         drop(listener);
         let deadline = Instant::now() + CLOSING_MAX;
-        while self.metrics.connections.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+        while self.connections.count() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    async fn connection(self: Arc<Self>, socket: TcpStream) {
-        let metrics = Arc::clone(&self.metrics);
-        if socket.set_nodelay(true).is_ok() {
-            let mut closing = self.closing.clone();
-            let service = service_fn(move |request| Arc::clone(&self).answer(request));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(IDLE_MAX)
-                .max_buf_size(HEAD_BYTES_MAX)
-                .serve_connection(Courteous::new(socket), service)
-                .with_upgrades();
-            tokio::pin!(connection);
-            let ended = tokio::select! {
-                ended = &mut connection => ended,
-                _ = closing.changed() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::trace!("a connection ended: {error}");
+    async fn connection(self: Arc<Self>, socket: TcpStream, place: Place) {
+        let begins = tokio::select! {
+            begins = h2c::begins(&socket) => begins,
+            _ = place.meter.overdue() => return,
+        };
+        let served = match begins.and_then(|is_two| socket.set_nodelay(true).map(|()| is_two)) {
+            Ok(false) => self.serve_one(socket, place).await,
+            Ok(true) => self.serve_two(socket, Bytes::new(), place).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = served {
+            tracing::trace!("a connection ended: {why}");
+        }
+    }
+
+    /// HTTP/1.1.
+    async fn serve_one(self: Arc<Self>, socket: TcpStream, place: Place) -> Result<(), String> {
+        let meter = Arc::clone(&place.meter);
+        let mut closing = self.closing.clone();
+        let place = Arc::new(place);
+        let service =
+            service_fn(move |request| Arc::clone(&self).answer(request, Arc::clone(&place)));
+        let socket = Courteous::new(socket, Bytes::new(), Arc::clone(&meter));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // The meter has the deadlines.
+            .header_read_timeout(None)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(socket, service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => Some(ended),
+            why = end_of(&meter, &mut closing) => {
+                connection.as_mut().graceful_shutdown();
+                farewell(connection, why).await
             }
-        }
-        metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        };
+        ended.unwrap_or(Ok(())).map_err(|error| error.to_string())
     }
 
-    fn turn_away(&self, socket: &TcpStream) {
-        let text = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
-                    Connection: close\r\n\r\n";
-        if let Err(error) = socket.try_write(text.as_bytes()) {
-            tracing::trace!("a connection too many could not be told so: {error}");
-        }
-        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    /// HTTP/2, with what was read of it already.
+    async fn serve_two(
+        self: Arc<Self>,
+        socket: TcpStream,
+        start: Bytes,
+        place: Place,
+    ) -> Result<(), String> {
+        let meter = Arc::clone(&place.meter);
+        meter.speaks_in_frames();
+        let mut closing = self.closing.clone();
+        let place = Arc::new(place);
+        let service =
+            service_fn(move |request| Arc::clone(&self).answer(request, Arc::clone(&place)));
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("a constant fits"))
+            .keep_alive_interval(PING_EVERY)
+            .serve_connection(Courteous::new(socket, start, Arc::clone(&meter)), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => Some(ended),
+            why = end_of(&meter, &mut closing) => {
+                connection.as_mut().graceful_shutdown();
+                farewell(connection, why).await
+            }
+        };
+        ended.unwrap_or(Ok(())).map_err(|error| error.to_string())
     }
 
+    /// Answers a request, whatever it is.
     async fn answer(
         self: Arc<Self>,
         request: hyper::Request<Incoming>,
-    ) -> Result<Answer, Infallible> {
+        place: Arc<Place>,
+    ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
+        let _under_way = place.meter.begin();
         let begun = Instant::now();
-        let method = method_name(request.method());
-        let answer = match request.uri().path() {
-            "/livez" => plain("alive\n"),
-            "/metrics" => plain(self.metrics.show()),
-            "/readyz" => to_http(self.readiness().await),
-            dial::LINK_PATH => self.link(request),
-            path if is_attach(path) && method == "GET" => self.attach(request),
-            _ => match to_request(request).await {
-                Ok(request) => to_http(self.ask(request).await),
-                Err(problem) => to_http(problem.into()),
+        let verb = request.method().clone();
+        let is_write = to_method(&verb).is_some_and(Method::is_write);
+        let asked = request.headers().clone();
+        let mut answer = self.decide(request, &place).await;
+        if !is_write {
+            http_answer::not_modified(&mut answer, &asked);
+        }
+        if http_answer::takes_gzip(&asked) {
+            answer = http_answer::pack(answer).await;
+        }
+        if verb == Verb::HEAD {
+            answer = http_answer::without_body(answer);
+        }
+        self.metrics.request(method_name(&verb), answer.status().as_u16(), begun.elapsed());
+        let answer = http_answer::account(answer, is_write, &self.budget);
+        Ok(answer.map(Full::new))
+    }
+
+    /// Refuses what comes from where it should not, then answers.
+    async fn decide(self: &Arc<Self>, request: hyper::Request<Incoming>, place: &Place) -> Answer {
+        let (verb, path) = (request.method().clone(), request.uri().path().to_owned());
+        let own = own(&path);
+        let is_vital = matches!(own, Some(Own::Live | Own::Ready | Own::Link));
+        if !is_vital && !place.serves_all() {
+            return crowded(request).await;
+        }
+        // Nodes call one another by whatever name they were given; no browser can ask for a link.
+        let origin = match own {
+            Some(Own::Link) => Ok(None),
+            _ => self.browsers.check(&verb, request.uri(), request.headers()),
+        };
+        let origin = match origin {
+            Ok(origin) => origin,
+            Err(problem) => return refuse(request, problem).await,
+        };
+        let allowed = self.allowed(own, &path);
+        if let Some(origin) = origin {
+            return self.for_a_page(request, origin, allowed, own).await;
+        }
+        self.dispatch(request, own, allowed).await
+    }
+
+    async fn for_a_page(
+        self: &Arc<Self>,
+        request: hyper::Request<Incoming>,
+        origin: AllowedOrigin,
+        allowed: Allowed,
+        own: Option<Own>,
+    ) -> Answer {
+        if browsers::is_preflight(request.method(), request.headers()) {
+            let mut answer = http_answer::verbs(allowed);
+            origin.put_preflight(allowed, answer.headers_mut());
+            return answer;
+        }
+        let mut answer = self.dispatch(request, own, allowed).await;
+        origin.put(answer.headers_mut());
+        answer
+    }
+
+    async fn dispatch(
+        self: &Arc<Self>,
+        request: hyper::Request<Incoming>,
+        own: Option<Own>,
+        allowed: Allowed,
+    ) -> Answer {
+        let verb = request.method().clone();
+        let mut answer = match own {
+            _ if verb == Verb::OPTIONS => return http_answer::verbs(allowed),
+            Some(_) if verb != Verb::GET && verb != Verb::HEAD => {
+                refuse(request, no_such_verb(&verb)).await
+            }
+            Some(Own::Live) => plain("alive\n"),
+            Some(Own::Metrics) => plain(self.metrics.show(self.budget.used())),
+            Some(Own::Ready) => to_http(self.readiness().await),
+            Some(Own::Link) => self.link(request),
+            Some(Own::Attach) => self.attach(request),
+            None => match h2c::asked(&request) {
+                Some(frame) => self.upgrade_to_two(request, frame),
+                None => to_http(self.ask_for(request).await),
             },
         };
-        self.metrics.request(method, answer.status().as_u16(), begun.elapsed());
-        Ok(answer)
+        if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
+            http_answer::allow(&mut answer, allowed.header(Some(&verb)));
+        }
+        answer
+    }
+
+    fn allowed(&self, own: Option<Own>, path: &str) -> Allowed {
+        match own {
+            Some(_) => Allowed::LOOK,
+            // One that cannot be decoded is refused in any case.
+            None => Allowed::at(&http_request::path(path).unwrap_or_default(), &self.catalogue),
+        }
+    }
+
+    async fn ask_for(&self, request: hyper::Request<Incoming>) -> Response {
+        // Held until the answer is there: until then the node holds on to the body.
+        let mut held = self.budget.open(Purpose::Request);
+        match to_request(request, &mut held).await {
+            Ok(request) => self.ask(request).await,
+            Err(problem) => problem.into(),
+        }
     }
 
     /// Hands a request to the node and waits for its answer.
@@ -203,13 +336,13 @@ impl Door {
         let headers = request.headers();
         if text(headers, &header::UPGRADE) != Some(dial::LINK_PROTOCOL) {
             let message = "this is where nodes link up; use any other path under /core";
-            return to_http(Problem::bad_request(message).into());
+            return http_answer::problem(Problem::bad_request(message));
         }
         let version = text(headers, &dial::LINK_VERSION_HEADER).unwrap_or("none");
         if version != dial::LINK_VERSION {
             let message =
                 format!("links have version {}, the other node's {version}", dial::LINK_VERSION);
-            return to_http(Problem::bad_request(message).into());
+            return http_answer::problem(Problem::bad_request(message));
         }
         self.upgrade(request, dial::LINK_PROTOCOL, Ends::adopt)
     }
@@ -220,14 +353,14 @@ impl Door {
         if !protocol.eq_ignore_ascii_case(programs::PROTOCOL) {
             let message = "programs attach here, in the immortal protocol: ask with the headers \
                            'Connection: Upgrade' and 'Upgrade: amrita-immortal'";
-            let mut answer = to_http(Problem::new(Code::UpgradeRequired, message).into());
+            let mut answer = http_answer::problem(Problem::new(Code::UpgradeRequired, message));
             let protocol = HeaderValue::from_static(programs::PROTOCOL);
             answer.headers_mut().insert(header::UPGRADE, protocol);
             return answer;
         }
         if !self.ends.has_room_for_a_program() {
             let message = "too many programs are attached to this node; end some first";
-            return to_http(Problem::new(Code::Busy, message).into());
+            return http_answer::problem(Problem::new(Code::Busy, message));
         }
         self.upgrade(request, programs::PROTOCOL, Ends::adopt_program)
     }
@@ -250,12 +383,106 @@ impl Door {
                 tracing::debug!("a connection could not be taken over for {protocol}: {error}");
             }
         });
-        let mut answer = Answer::new(Full::default());
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = answer.headers_mut();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
-        answer
+        switching(protocol)
+    }
+
+    /// Says yes, and goes on in HTTP/2 with the answer to this very request.
+    fn upgrade_to_two(self: &Arc<Self>, request: hyper::Request<Incoming>, frame: Bytes) -> Answer {
+        let Some(place) = self.connections.enter() else {
+            return http_answer::problem(Problem::new(
+                Code::Busy,
+                "there are too many connections",
+            ));
+        };
+        let front = Arc::clone(self);
+        tokio::spawn(async move {
+            let upgraded = async {
+                let upgraded = hyper::upgrade::on(request).await.map_err(std::io::Error::other)?;
+                let (socket, already_read) = dial::socket_of_client(upgraded)?;
+                let mut socket = TcpStream::from_std(socket)?;
+                let start = h2c::begin(&mut socket, already_read, &frame).await?;
+                Ok::<_, std::io::Error>((socket, start))
+            };
+            let upgraded = tokio::select! {
+                upgraded = upgraded => upgraded.map_err(|error| error.to_string()),
+                _ = place.meter.overdue() => Err("it does not go on in HTTP/2".into()),
+            };
+            let served = match upgraded {
+                Ok((socket, start)) => front.serve_two(socket, start, place).await,
+                Err(why) => Err(why),
+            };
+            if let Err(why) = served {
+                tracing::trace!("a connection that went on in HTTP/2 ended: {why}");
+            }
+        });
+        switching(h2c::PROTOCOL)
+    }
+}
+
+/// Why a connection is to end: a deadline of its own, or the end of the node.
+async fn end_of(meter: &Meter, closing: &mut watch::Receiver<()>) -> Option<Overdue> {
+    tokio::select! {
+        overdue = meter.overdue() => Some(overdue),
+        _ = closing.changed() => None,
+    }
+}
+
+/// Lets a connection end by itself, if it is in a state for that. None: it is cut.
+async fn farewell<C: Future>(connection: C, why: Option<Overdue>) -> Option<C::Output> {
+    match why {
+        Some(Overdue::Stuck) => None,
+        Some(Overdue::Idle) => tokio::time::timeout(FAREWELL_MAX, connection).await.ok(),
+        None => Some(connection.await),
+    }
+}
+
+fn switching(protocol: &'static str) -> Answer {
+    let mut answer = Answer::new(Bytes::new());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
+    answer
+}
+
+/// Without a place there is not even a task for it.
+fn turn_away(socket: &TcpStream) {
+    let text = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
+                Connection: close\r\n\r\n";
+    if let Err(error) = socket.try_write(text.as_bytes()) {
+        tracing::trace!("a connection too many could not be told so: {error}");
+    }
+}
+
+async fn crowded(request: hyper::Request<Incoming>) -> Answer {
+    let message = "the node has as many connections as it can serve; close some, or try again";
+    let mut answer = refuse(request, Problem::new(Code::Busy, message)).await;
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// Says no without a look at the body.
+async fn refuse(request: hyper::Request<Incoming>, mut problem: Problem) -> Answer {
+    let is_write = to_method(request.method()).is_some_and(Method::is_write);
+    problem.outcome = is_write.then_some(Outcome::NotApplied);
+    let waits = request.headers().contains_key(header::EXPECT);
+    http_request::discard(request.into_body(), waits).await;
+    http_answer::problem(problem)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// What the shell answers itself.
+fn own(path: &str) -> Option<Own> {
+    match path {
+        "/livez" => Some(Own::Live),
+        "/readyz" => Some(Own::Ready),
+        "/metrics" => Some(Own::Metrics),
+        dial::LINK_PATH => Some(Own::Link),
+        path if is_attach(path) => Some(Own::Attach),
+        _ => None,
     }
 }
 
@@ -275,207 +502,9 @@ fn method_name(method: &hyper::Method) -> &'static str {
     }
 }
 
-fn to_method(method: &hyper::Method) -> Option<Method> {
-    Some(match *method {
-        // A HEAD is a GET whose body is not sent: hyper leaves it out.
-        hyper::Method::GET | hyper::Method::HEAD => Method::Get,
-        hyper::Method::POST => Method::Post,
-        hyper::Method::PUT => Method::Put,
-        hyper::Method::PATCH => Method::Patch,
-        hyper::Method::DELETE => Method::Delete,
-        hyper::Method::OPTIONS => Method::Options,
-        _ => return None,
-    })
-}
-
-async fn to_request(request: hyper::Request<Incoming>) -> Result<Request, Problem> {
-    let (parts, body) = request.into_parts();
-    let method = to_method(&parts.method).ok_or_else(|| {
-        let message = format!("there is no verb {} here", parts.method);
-        Problem::new(Code::MethodNotAllowed, message)
-    })?;
-    let refused = |mut problem: Problem| {
-        problem.outcome = method.is_write().then_some(Outcome::NotApplied);
-        problem
-    };
-    let mut request = head(method, &parts.uri, &parts.headers).map_err(refused)?;
-    let waits = parts.headers.contains_key(header::EXPECT);
-    request.body = read_body(body, waits).await.map_err(refused)?;
-    Ok(request)
-}
-
-/// Everything but the body.
-fn head(method: Method, uri: &Uri, headers: &HeaderMap) -> Result<Request, Problem> {
-    let mut request = Request::new(method, path(uri.path()));
-    request.query = uri.query().unwrap_or_default().to_owned();
-    let kind = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
-    if kind.trim_start().to_ascii_lowercase().starts_with("application/merge-patch+json") {
-        request.body_type = BodyType::MergePatch;
-    }
-    request.if_match = owned(headers, &header::IF_MATCH)?;
-    request.idempotency_key = key(headers)?;
-    for value in headers.get_all(header::PRAGMA) {
-        let directives = value.to_str().unwrap_or_default().split([';', ',']);
-        let directives = directives.map(|text| text.trim().to_ascii_lowercase());
-        request.pragmas.extend(directives.filter(|text| !text.is_empty()));
-    }
-    Ok(request)
-}
-
-const IDEMPOTENCY_KEY: header::HeaderName = header::HeaderName::from_static("idempotency-key");
-
-/// Decoded, and without a slash at the end: `/core/examples/` is `/core/examples`.
-fn path(raw: &str) -> String {
-    let mut path = links::percent_decode(raw);
-    if path.len() > 1 && path.ends_with('/') {
-        path.pop();
-    }
-    path
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn owned(headers: &HeaderMap, name: &header::HeaderName) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let wrong = |_| Problem::bad_request(format!("the header {name} must be plain ASCII"));
-    value.to_str().map(|text| Some(text.to_owned())).map_err(wrong)
-}
-
-fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let key = owned(headers, &IDEMPOTENCY_KEY)?;
-    match &key {
-        Some(key) if key.is_empty() || key.len() > KEY_BYTES_MAX => {
-            Err(Problem::bad_request(format!(
-                "the header {IDEMPOTENCY_KEY} is {} bytes long; it must have from 1 to {KEY_BYTES_MAX}",
-                key.len()
-            )))
-        }
-        _ => Ok(key),
-    }
-}
-
-/// `waits`: the client asked whether to send the body at all.
-async fn read_body(body: Incoming, waits: bool) -> Result<Bytes, Problem> {
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let limit = u64::try_from(BODY_BYTES_MAX).expect("a constant fits");
-    if body.size_hint().lower() > limit && waits {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(READ_MAX, collect(body)).await {
-        Ok(read) => read,
-        Err(_) => Err(Problem::new(Code::BadBody, "the body did not arrive in time")),
-    }
-}
-
-async fn collect(mut body: Incoming) -> Result<Bytes, Problem> {
-    let mut chunks: Vec<Bytes> = Vec::new();
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Problem::new(Code::BadBody, format!("the body did not arrive whole: {error}"))
-        })?;
-        let Ok(chunk) = frame.into_data() else { continue };
-        bytes += chunk.len();
-        if bytes <= BODY_BYTES_MAX {
-            chunks.push(chunk);
-        } else if bytes > DISCARDED_BYTES_MAX {
-            return Err(too_large());
-        } else {
-            // Read on and throw away: a client that is cut off in the middle of its body does not
-            // see the answer that tells it why.
-            chunks.clear();
-        }
-    }
-    match chunks.len() {
-        _ if bytes > BODY_BYTES_MAX => Err(too_large()),
-        1 => Ok(chunks.remove(0)),
-        _ => Ok(chunks.concat().into()),
-    }
-}
-
-fn too_large() -> Problem {
-    let message = format!("the body is over the limit of {BODY_BYTES_MAX} bytes");
-    Problem::new(Code::TooLarge, message)
-}
-
-fn to_http(response: Response) -> Answer {
-    let mut answer = Answer::new(Full::new(response.body));
-    *answer.status_mut() =
-        StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let behind = response.behind.map(|behind| behind.to_string());
-    let texts = [
-        (header::ETAG, response.etag),
-        (header::LOCATION, response.location),
-        (header::HeaderName::from_static(Behind::HEADER), behind),
-    ];
-    for (name, value) in texts {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
-            headers.insert(name, value);
-        }
-    }
-    if let Some(seconds) = response.retry_after_seconds {
-        headers.insert(header::RETRY_AFTER, seconds.into());
-    }
-    answer
-}
-
-fn plain(text: impl Into<Bytes>) -> Answer {
-    let mut answer = Answer::new(Full::new(text.into()));
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-    answer
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (header::HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        pairs.iter().map(pair).collect()
-    }
-
-    #[test]
-    fn a_head_becomes_a_request() {
-        let uri: Uri = "/core/examples/a%20b/?documentVersion=3&x=%41".parse().unwrap();
-        let headers = headers(&[
-            ("content-type", "Application/Merge-Patch+JSON; charset=utf-8"),
-            ("if-match", "\"1.2\""),
-            ("idempotency-key", "k"),
-            ("pragma", "xn-Force-Index-Update; no-cache"),
-        ]);
-        let request = head(Method::Patch, &uri, &headers).unwrap();
-        assert_eq!(request.path, "/core/examples/a b");
-        assert_eq!(request.query, "documentVersion=3&x=%41");
-        assert_eq!(request.body_type, BodyType::MergePatch);
-        assert_eq!(request.if_match.as_deref(), Some("\"1.2\""));
-        assert_eq!(request.idempotency_key.as_deref(), Some("k"));
-        assert_eq!(request.pragmas, ["xn-force-index-update", "no-cache"]);
-    }
-
-    #[test]
-    fn a_key_that_is_empty_or_too_long_is_refused() {
-        let uri: Uri = "/core/examples".parse().unwrap();
-        let with = |key: String| {
-            let mut headers = HeaderMap::new();
-            headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&key).unwrap());
-            head(Method::Post, &uri, &headers)
-        };
-        assert!(with("k".repeat(KEY_BYTES_MAX)).is_ok());
-        for wrong in [String::new(), "k".repeat(KEY_BYTES_MAX + 1)] {
-            let problem = with(wrong).unwrap_err();
-            assert_eq!(problem.status(), 400);
-            assert!(problem.message.contains("from 1 to 1024"), "{problem}");
-        }
-    }
 
     #[test]
     fn programs_attach_at_the_path_of_an_instance_and_nowhere_else() {
@@ -485,23 +514,5 @@ mod tests {
         {
             assert!(!is_attach(other), "{other}");
         }
-    }
-
-    #[test]
-    fn a_response_keeps_its_headers() {
-        let response = Response {
-            etag: Some("\"1.2\"".into()),
-            retry_after_seconds: Some(1),
-            location: Some("/core/examples/one".into()),
-            behind: Some(Behind { entries: 2, millis: Some(37) }),
-            ..Response::bytes(503, Bytes::from_static(b"{}"))
-        };
-        let answer = to_http(response);
-        assert_eq!(answer.status(), 503);
-        assert_eq!(answer.headers()["etag"], "\"1.2\"");
-        assert_eq!(answer.headers()["retry-after"], "1");
-        assert_eq!(answer.headers()["location"], "/core/examples/one");
-        assert_eq!(answer.headers()["amrita-behind"], "entries=2, ms=37");
-        assert_eq!(answer.headers()["content-type"], "application/json");
     }
 }

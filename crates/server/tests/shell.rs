@@ -50,7 +50,7 @@ fn exchange(host: &Host, request: &[u8]) -> String {
 }
 
 fn get(host: &Host, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     exchange(host, request.as_bytes())
 }
 
@@ -151,7 +151,7 @@ fn broken_http_is_answered_and_harms_no_one() {
     let long = exchange(&host, long.as_bytes());
     assert_eq!(status(&long), 431);
     assert!(long.contains("too large"), "{long}");
-    let verb = exchange(&host, b"BREW / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let verb = exchange(&host, b"BREW / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert_eq!(status(&verb), 405);
     assert!(verb.contains("METHOD_NOT_ALLOWED"), "{verb}");
     assert_eq!(status(&get(&host, "/livez")), 200);
@@ -162,7 +162,7 @@ fn broken_http_is_answered_and_harms_no_one() {
 fn a_body_over_the_limit_is_refused_however_it_comes() {
     let folder = tempfile::tempdir().unwrap();
     let host = start(config(&folder)).unwrap();
-    let head = "POST /core/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    let head = "POST /core/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     // Announced, and sent without waiting.
     let length = BODY_BYTES_MAX + 1;
     let mut request = format!("{head}Content-Length: {length}\r\n\r\n").into_bytes();
@@ -189,8 +189,8 @@ fn a_body_over_the_limit_is_refused_however_it_comes() {
 fn many_requests_on_one_connection_are_answered_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let host = start(config(&folder)).unwrap();
-    let one = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
-    let last = "GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let one = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let last = "GET /none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answer = exchange(&host, (one.repeat(3) + last).as_bytes());
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 3, "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 4, "{answer}");
@@ -202,7 +202,7 @@ fn only_another_node_of_the_same_version_gets_a_link() {
     let folder = tempfile::tempdir().unwrap();
     let host = start(config(&folder)).unwrap();
     let ask = |headers: &str| {
-        let head = "GET /core/peer-link HTTP/1.1\r\nHost: x\r\n";
+        let head = "GET /core/peer-link HTTP/1.1\r\nHost: localhost\r\n";
         format!("{head}Connection: upgrade\r\n{headers}\r\n")
     };
     let plain = get(&host, "/core/peer-link");
@@ -244,7 +244,7 @@ fn a_program_attaches_over_the_port_only_if_it_asks_for_the_upgrade() {
         }
     };
     let mut socket = connect(&host);
-    let ask = "GET /core/immortals/counter/attach HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+    let ask = "GET /core/immortals/counter/attach HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
                Upgrade: amrita-immortal\r\n\r\n";
     socket.write_all(ask.as_bytes()).unwrap();
     let mut head = [0; 12];
@@ -316,7 +316,7 @@ fn a_program_is_welcome_if_its_instance_is_registered_and_told_if_it_is_not() {
     let body = r#"{"name":"counter"}"#;
     let length = body.len();
     let register = format!(
-        "POST /core/immortals HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: \
+        "POST /core/immortals HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: \
          application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     let registered = exchange(&host, register.as_bytes());

@@ -39,7 +39,7 @@ impl Connection {
     ) -> io::Result<Answer> {
         let key = key.map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{key}\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{key}\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::options::{MoveOptions, SendOptions, SkipOptions};
 use super::show::size;
 use super::{instance, link, replicas, text};
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::arguments::Cluster;
+use crate::outcome::{Trouble, unreachable};
 use crate::screen::{self, say};
-use crate::verbs::{body_of, client, unreachable};
+use crate::verbs::{body_of, client};
 
 /// How long a checkpoint or a move may take until this command gives up waiting.
 const DONE_MAX: Duration = Duration::from_secs(15);
@@ -19,7 +20,7 @@ const DONE_MAX: Duration = Duration::from_secs(15);
 /// Between two looks at whether it is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-async fn ask(client: &Client, name: &str, verb: &str, body: &Value) -> Result<Response, String> {
+async fn ask(client: &Client, name: &str, verb: &str, body: &Value) -> Result<Response, Trouble> {
     let path = format!("{}/{verb}", link(name));
     client.post(&path, body).await.map_err(|error| unreachable(&error))
 }
@@ -28,7 +29,7 @@ pub(super) async fn checkpoint(cluster: &Cluster, name: &str) -> Outcome {
     let client = client(cluster)?;
     let began = Instant::now();
     let answer = ask(&client, name, "checkpoint", &json!({})).await?;
-    if cluster.json || !answer.is_success() {
+    if !answer.is_success() {
         return screen::show(&answer, cluster.json);
     }
     let wanted = answer.to_json()["input"].as_u64().unwrap_or(0);
@@ -40,6 +41,13 @@ pub(super) async fn checkpoint(cluster: &Cluster, name: &str) -> Outcome {
         });
         if let Some((node, at, replica)) = taken {
             let bytes = replica["checkpoint"]["bytes"].as_u64().unwrap_or(0);
+            if cluster.json {
+                let millis = millis_since(began);
+                let taken = json!({ "instance": name, "node": node, "input": at, "bytes": bytes,
+                    "tookMillis": millis });
+                say(&taken.to_string());
+                return Ok(());
+            }
             say(&format!(
                 "The replica on {node} has a checkpoint of {} at input {at}, after {} ms.",
                 size(bytes),
@@ -48,17 +56,18 @@ pub(super) async fn checkpoint(cluster: &Cluster, name: &str) -> Outcome {
             return Ok(());
         }
         if began.elapsed() > DONE_MAX {
-            return Err(format!(
-                "a checkpoint at input {wanted} was asked for and is not there after {DONE_MAX:?}; \
-                 `amrita immortal show {name}` shows the replicas"
-            ));
+            return Err(Trouble::unknown(format!(
+                "a checkpoint at input {wanted} was asked for and is not there after {} s; `amrita \
+                 immortal show {name}` shows the replicas",
+                DONE_MAX.as_secs()
+            )));
         }
         tokio::time::sleep(LOOK_AGAIN * 5).await;
     }
 }
 
 pub(super) async fn move_to(cluster: &Cluster, options: &MoveOptions) -> Outcome {
-    let (name, node) = options.parts()?;
+    let (name, node) = options.parts().map_err(Trouble::usage)?;
     let client = client(cluster)?;
     let (_, state) = instance(&client, &name).await?;
     let before = text(&state["owner"]).to_owned();
@@ -68,36 +77,51 @@ pub(super) async fn move_to(cluster: &Cluster, options: &MoveOptions) -> Outcome
     };
     let began = Instant::now();
     let answer = ask(&client, &name, "move", &json!({ "node": node })).await?;
-    if cluster.json || !answer.is_success() {
+    if !answer.is_success() {
         return screen::show(&answer, cluster.json);
     }
-    if node == before {
-        say(&format!("The primary of '{name}' is on {node} already."));
-        return Ok(());
+    if node != before {
+        wait_until_primary(&client, &name, &node, began).await?;
     }
+    let took = millis_since(began);
+    say(&match (cluster.json, node == before) {
+        (true, _) => {
+            json!({ "instance": name, "from": before, "to": node, "tookMillis": took }).to_string()
+        }
+        (false, true) => format!("The primary of '{name}' is on {node} already."),
+        (false, false) => {
+            format!("The primary of '{name}' was on {before}, and is on {node} after {took} ms.")
+        }
+    });
+    Ok(())
+}
+
+fn millis_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn wait_until_primary(client: &Client, name: &str, node: &str, began: Instant) -> Outcome {
     loop {
         // Whoever is asked may be between two owners.
-        let state = instance(&client, &name).await;
+        let state = instance(client, name).await;
         if let Ok((_, state)) = &state
             && replicas(state).any(|r| text(&r["node"]) == node && r["role"] == "PRIMARY")
         {
-            break;
+            return Ok(());
         }
         if began.elapsed() > DONE_MAX {
             return Err(match state {
-                Ok((_, state)) => format!(
-                    "the owner of '{name}' is {} after {DONE_MAX:?}, and not {node}; `amrita \
-                     immortal show {name}` may tell why",
-                    screen::cell(&state["owner"])
-                ),
+                Ok((_, state)) => Trouble::unknown(format!(
+                    "the owner of '{name}' is {} after {} s, and not {node}; `amrita immortal show \
+                     {name}` may tell why",
+                    screen::cell(&state["owner"]),
+                    DONE_MAX.as_secs()
+                )),
                 Err(why) => why,
             });
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let took = began.elapsed().as_millis();
-    say(&format!("The primary of '{name}' was on {before}, and is on {node} after {took} ms."));
-    Ok(())
 }
 
 fn a_standby(name: &str, state: &Value) -> Result<String, String> {
@@ -112,7 +136,7 @@ fn a_standby(name: &str, state: &Value) -> Result<String, String> {
 }
 
 pub(super) async fn skip(cluster: &Cluster, options: &SkipOptions) -> Outcome {
-    let (name, input) = options.parts()?;
+    let (name, input) = options.parts().map_err(Trouble::usage)?;
     let answer = ask(&client(cluster)?, &name, "skip", &json!({ "input": input })).await?;
     if cluster.json || !answer.is_success() {
         return screen::show(&answer, cluster.json);
@@ -133,7 +157,7 @@ pub(super) async fn release(cluster: &Cluster, name: &str) -> Outcome {
 }
 
 pub(super) async fn send(cluster: &Cluster, options: &SendOptions) -> Outcome {
-    let (name, method, arguments) = options.parts()?;
+    let (name, method, arguments) = options.parts().map_err(Trouble::usage)?;
     let payload = match &arguments {
         Some(arguments) => body_of(arguments)?,
         None => json!([]),
@@ -144,9 +168,32 @@ pub(super) async fn send(cluster: &Cluster, options: &SendOptions) -> Outcome {
     let client = client(cluster)?.without_keys();
     let answer = ask(&client, &name, "impulses", &body).await?;
     if cluster.json || !answer.is_success() {
-        return screen::show(&answer, cluster.json);
+        screen::show(&answer, cluster.json)?;
+        return logged_as(&name, &answer).map(drop);
     }
-    let input = screen::cell(&answer.to_json()["input"]);
-    say(&format!("Logged as input {input} of '{name}'."));
-    Ok(())
+    logged_as(&name, &answer).map(|input| say(&format!("Logged as input {input} of '{name}'.")))
+}
+
+/// The input that an impulse has become. Only one that has a number is logged.
+fn logged_as(name: &str, answer: &Response) -> Result<u64, Trouble> {
+    let body = answer.to_json();
+    body["input"].as_u64().filter(|input| *input > 0).ok_or_else(|| {
+        Trouble::unknown(format!(
+            "the node does not say as which input of '{name}' it was logged, but: {body}"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_impulse_without_a_number_is_not_said_to_be_logged() {
+        let of = |body| logged_as("server", &Response::json(200, &body));
+        assert_eq!(of(json!({"input": 7})), Ok(7));
+        for other in [json!({}), json!({"input": 0}), json!({"code": "REFUSED"})] {
+            assert_eq!(of(other).unwrap_err().ending, crate::outcome::Ending::Unknown);
+        }
+    }
 }

@@ -9,10 +9,11 @@ use super::options::{
     AddReplicaOptions, DeregisterOptions, RegisterOptions, RemoveReplicaOptions, SetOptions, Tuning,
 };
 use super::{LINK, instance, link, replicas, text};
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::arguments::Cluster;
+use crate::outcome::{Trouble, unreachable};
 use crate::screen::{self, say};
-use crate::verbs::{client, unreachable};
+use crate::verbs::client;
 
 /// How long the node that is asked may be behind with what was changed.
 const SEEN_MAX: Duration = Duration::from_secs(5);
@@ -21,30 +22,30 @@ const SEEN_MAX: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(super) async fn register(cluster: &Cluster, options: &RegisterOptions) -> Outcome {
-    let name = options.named.new_name()?;
+    let name = options.named.new_name().map_err(Trouble::usage)?;
     let mut body = json!({ "name": name });
     let fields = body.as_object_mut().expect("it is one");
     if let Some(wanted) = &options.replicas {
-        fields.insert("replicas".into(), replicas_wanted(wanted)?);
+        fields.insert("replicas".into(), replicas_wanted(wanted).map_err(Trouble::usage)?);
     }
-    let ports = options.ports.checked()?;
+    let ports = options.ports.checked().map_err(Trouble::usage)?;
     if let Some((receive, send)) = ports {
         fields.insert("receivePort".into(), receive.into());
         fields.insert("sendPort".into(), send.into());
         // As AMBROSIA has it: a program is told of becoming primary only if that was asked for.
         fields.insert("activeActive".into(), false.into());
     }
-    tune(&options.tuning, fields)?;
+    tune(&options.tuning, fields).map_err(Trouble::usage)?;
     if let Some(current) = options.current_version {
         fields.insert("currentVersion".into(), current.into());
     }
     let (current, upgrade) =
         (options.current_version.unwrap_or(0), options.tuning.upgrade_version.unwrap_or(u64::MAX));
     if upgrade < current {
-        return Err(format!(
-            "the upgrade version {upgrade} is lower than the current version {current}: a new \
-             instance has nothing to go back to"
-        ));
+        return Err(Trouble::usage(format!(
+            "the upgrade version {upgrade} is lower than the current version {current}: a new instance \
+             has nothing to go back to"
+        )));
     }
     if options.pause_at_start {
         fields.insert("paused".into(), true.into());
@@ -141,7 +142,7 @@ fn tune(tuning: &Tuning, fields: &mut Map<String, Value>) -> Result<(), String> 
 }
 
 pub(super) async fn add_replica(cluster: &Cluster, options: &AddReplicaOptions) -> Outcome {
-    let name = options.named.name()?;
+    let name = options.named.name().map_err(Trouble::usage)?;
     let mut added = Map::new();
     if let Some(node) = &options.node {
         added.insert("node".into(), node.as_str().into());
@@ -149,7 +150,7 @@ pub(super) async fn add_replica(cluster: &Cluster, options: &AddReplicaOptions) 
     if let Some(number) = options.replica_num {
         added.insert("replicaNumber".into(), number.into());
     }
-    let ports = options.ports.checked()?;
+    let ports = options.ports.checked().map_err(Trouble::usage)?;
     if let Some((receive, send)) = ports {
         added.insert("receivePort".into(), receive.into());
         added.insert("sendPort".into(), send.into());
@@ -183,7 +184,7 @@ pub(super) async fn add_replica(cluster: &Cluster, options: &AddReplicaOptions) 
 }
 
 pub(super) async fn remove_replica(cluster: &Cluster, options: &RemoveReplicaOptions) -> Outcome {
-    let name = options.named.name()?;
+    let name = options.named.name().map_err(Trouble::usage)?;
     let client = client(cluster)?;
     let (_, state) = instance(&client, &name).await?;
     let node = match (&options.node, options.replica_num) {
@@ -195,10 +196,10 @@ pub(super) async fn remove_replica(cluster: &Cluster, options: &RemoveReplicaOpt
             text(&found.ok_or_else(missing)?["node"]).to_owned()
         }
         (None, None) => {
-            return Err(format!(
+            return Err(Trouble::usage(format!(
                 "which replica? --node NODE or --replica-num N; there are {}",
                 those_there(&state)
-            ));
+            )));
         }
     };
     let answer = patch(&client, &name, &json!({ "removeReplica": node })).await?;
@@ -218,15 +219,15 @@ fn those_there(state: &Value) -> String {
 }
 
 pub(super) async fn set(cluster: &Cluster, options: &SetOptions) -> Outcome {
-    let name = options.named.name()?;
+    let name = options.named.name().map_err(Trouble::usage)?;
     if options.no_persist_logs {
-        return Err(format!(
-            "whether the logs of '{name}' are persisted was said when it was registered, and \
-             cannot be changed; another instance can be registered with --no-persist-logs"
-        ));
+        return Err(Trouble::usage(format!(
+            "whether the logs of '{name}' are persisted was said when it was registered, and cannot be \
+             changed; another instance can be registered with --no-persist-logs"
+        )));
     }
     let mut fields = Map::new();
-    tune(&options.tuning, &mut fields)?;
+    tune(&options.tuning, &mut fields).map_err(Trouble::usage)?;
     if let Some(current) = options.current_version {
         fields.insert("currentVersion".into(), current.into());
     }
@@ -234,9 +235,8 @@ pub(super) async fn set(cluster: &Cluster, options: &SetOptions) -> Outcome {
         fields.insert("paused".into(), options.pause.into());
     }
     if fields.is_empty() {
-        return Err(
-            "nothing to set is given; `amrita immortal set --help` shows what there is".into()
-        );
+        let why = "nothing to set is given; `amrita immortal set --help` shows what there is";
+        return Err(Trouble::usage(why));
     }
     let client = client(cluster)?;
     let answer = patch(&client, &name, &Value::Object(fields.clone())).await?;
@@ -248,19 +248,19 @@ pub(super) async fn set(cluster: &Cluster, options: &SetOptions) -> Outcome {
 }
 
 pub(super) async fn deregister(cluster: &Cluster, options: &DeregisterOptions) -> Outcome {
-    let name = options.named.name()?;
+    let name = options.named.name().map_err(Trouble::usage)?;
     match &options.yes_remove {
         Some(confirmed) if *confirmed == name => {}
         Some(other) => {
-            return Err(format!(
+            return Err(Trouble::usage(format!(
                 "--yes-remove says '{other}', and the instance is '{name}': nothing is removed"
-            ));
+            )));
         }
         None => {
-            return Err(format!(
-                "this would remove '{name}' with its log and its checkpoints on all nodes, for \
-                 good. If that is meant:\n  amrita immortal deregister {name} --yes-remove {name}"
-            ));
+            return Err(Trouble::usage(format!(
+                "this would remove '{name}' with its log and its checkpoints on all nodes, for good. If \
+                 that is meant:\n  amrita immortal deregister {name} --yes-remove {name}"
+            )));
         }
     }
     let client = client(cluster)?;
@@ -273,7 +273,7 @@ pub(super) async fn deregister(cluster: &Cluster, options: &DeregisterOptions) -
     Ok(())
 }
 
-async fn patch(client: &Client, name: &str, body: &Value) -> Result<Response, String> {
+async fn patch(client: &Client, name: &str, body: &Value) -> Result<Response, Trouble> {
     client.patch(&link(name), body).await.map_err(|error| unreachable(&error))
 }
 
@@ -283,7 +283,7 @@ async fn changed(
     client: &Client,
     name: &str,
     answer: &Response,
-) -> Result<Option<Value>, String> {
+) -> Result<Option<Value>, Trouble> {
     if cluster.json || !answer.is_success() {
         screen::show(answer, cluster.json)?;
         return Ok(None);

@@ -13,8 +13,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::Outcome;
-
 /// So many pieces of what a program says may wait to be looked at.
 const HEARD_MAX: usize = 256;
 
@@ -194,7 +192,7 @@ impl Connection {
     pub(super) fn send(
         &mut self,
         all: Vec<Bytes>,
-        mut heard: impl FnMut(Bytes) -> Outcome,
+        mut heard: impl FnMut(Bytes) -> Result<(), String>,
     ) -> Result<bool, String> {
         let mut has_spoken = false;
         for mut bytes in all {

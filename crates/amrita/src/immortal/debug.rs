@@ -16,8 +16,9 @@ use super::connection::{Connection, Place};
 use super::options::DebugOptions;
 use super::record::record_to;
 use super::show::size;
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::arguments::Cluster;
+use crate::outcome::Trouble;
 use crate::screen::say;
 
 /// A program of AMBROSIA's does not say when it is done: after so much silence it is.
@@ -29,8 +30,13 @@ const DIFFERENCES_SHOWN: usize = 20;
 pub(super) async fn debug(cluster: &Cluster, options: &DebugOptions) -> Outcome {
     let name = match &options.recording {
         Some(file) if !options.named.is_given() => Source::open(file)?.head.name,
-        _ => options.named.name()?,
+        _ => options.named.name().map_err(Trouble::usage)?,
     };
+    if cluster.json {
+        let why = "--json does not go with debug, which is told to people as it goes on; its exit \
+                   code is 1 when the program differs";
+        return Err(Trouble::usage(why));
+    }
     let own = std::env::temp_dir().join(format!("amrita-debug-{}", std::process::id()));
     let made = options.recording.is_none();
     let file = match &options.recording {
@@ -54,16 +60,17 @@ fn replay(name: &str, options: &DebugOptions, file: &Path) -> Outcome {
             "{} is a recording of '{}', not of '{name}'",
             file.display(),
             head.name
-        ));
+        )
+        .into());
     }
     let base = &head.base.input_state;
     if options.until.is_some_and(|until| until <= base.inputs) {
-        return Err(format!(
+        return Err(Trouble::usage(format!(
             "--until {}: the checkpoint stands at input {} already; a later input, or an earlier \
              checkpoint, is needed",
             options.until.unwrap_or_default(),
             base.inputs
-        ));
+        )));
     }
     say(&format!(
         "From the checkpoint of '{name}' at input {} (program version {}, {}), taken on {}; {} \
@@ -74,7 +81,8 @@ fn replay(name: &str, options: &DebugOptions, file: &Path) -> Outcome {
         head.node,
         head.inputs
     ));
-    let place = Place::open(options.socket.as_deref(), options.ports.checked()?)?;
+    let place =
+        Place::open(options.socket.as_deref(), options.ports.checked().map_err(Trouble::usage)?)?;
     say(&format!("Waiting for the program {}.", place.how_to_connect()));
     let first = one_run(options, file, &place, None)?;
     let how = place.how_to_connect();
@@ -120,7 +128,8 @@ impl Run {
                 "the program has said something else than is recorded, {differences} times, in \
                  inputs {} to {to} of '{name}'",
                 from + 1
-            ));
+            )
+            .into());
         }
         say(&format!(
             "Inputs {} to {to} of '{name}': the program has said what is recorded, compared at \
@@ -210,7 +219,7 @@ fn feed(
     source: &mut Source,
     connection: &mut Connection,
     teller: &mut Teller,
-) -> Outcome {
+) -> Result<(), String> {
     loop {
         let next = replay.step()?;
         teller.tell(replay);
@@ -234,7 +243,11 @@ fn ended_at(replay: &Replay) -> String {
 }
 
 /// What a program still says that does not say when it is done.
-fn hear_the_rest(replay: &mut Replay, connection: &mut Connection, teller: &mut Teller) -> Outcome {
+fn hear_the_rest(
+    replay: &mut Replay,
+    connection: &mut Connection,
+    teller: &mut Teller,
+) -> Result<(), String> {
     let mut heard = Instant::now();
     while heard.elapsed() < QUIET {
         if let Some(bytes) = connection.hear(QUIET / 10)? {

@@ -6,8 +6,7 @@ use client::{Client, Response};
 use serde_json::Value;
 
 use crate::admin::address_of;
-use crate::screen;
-use crate::verbs::unreachable;
+use crate::outcome::{Trouble, refusal, unreachable};
 
 /// The factory of instances.
 pub(super) const LINK: &str = "/core/immortals";
@@ -20,10 +19,10 @@ pub(super) fn link(name: &str) -> String {
 }
 
 /// The answer and the instance in it, or why there is none.
-pub(super) async fn instance(client: &Client, name: &str) -> Result<(Response, Value), String> {
+pub(super) async fn instance(client: &Client, name: &str) -> Result<(Response, Value), Trouble> {
     let answer = client.get(&link(name)).await.map_err(|error| unreachable(&error))?;
     if !answer.is_success() {
-        return Err(screen::problem(&answer));
+        return Err(refusal(&answer));
     }
     let state = answer.to_json();
     Ok((answer, state))
@@ -33,7 +32,7 @@ pub(super) async fn instance(client: &Client, name: &str) -> Result<(Response, V
 pub(super) async fn instance_at_owner(
     client: &Client,
     name: &str,
-) -> Result<(Response, Value), String> {
+) -> Result<(Response, Value), Trouble> {
     let (answer, state) = instance(client, name).await?;
     let Some(owner) = state["owner"].as_str() else { return Ok((answer, state)) };
     let Ok(address) = address_of(client, owner).await else { return Ok((answer, state)) };

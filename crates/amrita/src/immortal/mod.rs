@@ -10,7 +10,7 @@ mod record;
 mod show;
 mod words;
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::arguments::Cluster;
 
 use instance::{LINK, OWNER_WITHIN, instance, instance_at_owner, link, replicas, text};
@@ -26,11 +26,13 @@ pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome 
         Word::Set(options) => change::set(cluster, &options).await,
         Word::Deregister(options) => change::deregister(cluster, &options).await,
         Word::List => show::list(cluster).await,
-        Word::Show(named) => show::show(cluster, &named.name()?).await,
-        Word::Checkpoint(named) => ask::checkpoint(cluster, &named.name()?).await,
+        Word::Show(named) => show::show(cluster, &named.name().map_err(Trouble::usage)?).await,
+        Word::Checkpoint(named) => {
+            ask::checkpoint(cluster, &named.name().map_err(Trouble::usage)?).await
+        }
         Word::Move(options) => ask::move_to(cluster, &options).await,
         Word::Skip(options) => ask::skip(cluster, &options).await,
-        Word::Release(named) => ask::release(cluster, &named.name()?).await,
+        Word::Release(named) => ask::release(cluster, &named.name().map_err(Trouble::usage)?).await,
         Word::Record(options) => record::record(cluster, &options).await,
         Word::Debug(options) => debug::debug(cluster, &options).await,
         Word::Send(options) => ask::send(cluster, &options).await,

@@ -8,16 +8,17 @@ use bytes::Bytes;
 use client::Client;
 use immortals::recording::{Part, Recording, decode_entries, write_magic, write_part};
 use immortals::{IndexedEntry, InputState};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::options::RecordOptions;
 use super::show::size;
 use super::{instance_at_owner, link, replicas, text};
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::admin::address_of;
 use crate::arguments::Cluster;
-use crate::screen::{self, say};
-use crate::verbs::{client, unreachable};
+use crate::outcome::{Trouble, refusal, unreachable};
+use crate::screen::say;
+use crate::verbs::client;
 
 /// A checkpoint that is replaced while it is read is begun anew so often.
 const TRIES_MAX: u32 = 5;
@@ -30,12 +31,21 @@ pub(super) struct Recorded {
 }
 
 pub(super) async fn record(cluster: &Cluster, options: &RecordOptions) -> Outcome {
-    let name = options.named.name()?;
+    let name = options.named.name().map_err(Trouble::usage)?;
     if options.to.exists() {
-        return Err(format!("there is a file {} already: name another", options.to.display()));
+        let why = format!("there is a file {} already: name another", options.to.display());
+        return Err(Trouble::usage(why));
     }
     let recorded = record_to(cluster, &name, &options.from, &options.to).await?;
     let bytes = std::fs::metadata(&options.to).map_or(0, |file| file.len());
+    if cluster.json {
+        let recorded = json!({
+            "file": options.to, "instance": name, "node": recorded.head.node,
+            "from": recorded.head.base.ledger.inputs, "to": recorded.inputs, "bytes": bytes,
+        });
+        say(&recorded.to_string());
+        return Ok(());
+    }
     say(&format!(
         "{} has the checkpoint of '{name}' at input {} and all inputs up to {}, from node {}: {}.",
         options.to.display(),
@@ -53,12 +63,12 @@ pub(super) async fn record_to(
     name: &str,
     from: &str,
     to: &Path,
-) -> Result<Recorded, String> {
+) -> Result<Recorded, Trouble> {
     let client = client(cluster)?;
     let (_, state) = instance_at_owner(&client, name).await?;
     let node = node_with(name, &state, from)?;
     let address = address_of(&client, &node).await?;
-    let one = Client::new(&[&address]).map_err(|error| error.to_string())?;
+    let one = Client::new(&[&address]).map_err(|error| unreachable(&error))?;
     let mut tries = 0;
     loop {
         tries += 1;
@@ -105,8 +115,8 @@ fn node_with(name: &str, state: &Value, from: &str) -> Result<String, String> {
 
 enum Failed {
     /// There is a later checkpoint now.
-    Replaced(String),
-    Else(String),
+    Replaced(Trouble),
+    Else(Trouble),
 }
 
 async fn page(client: &Client, name: &str, query: &str) -> Result<Bytes, Failed> {
@@ -115,15 +125,17 @@ async fn page(client: &Client, name: &str, query: &str) -> Result<Bytes, Failed>
     if answer.is_success() {
         return Ok(answer.body);
     }
-    let why = screen::problem(&answer);
+    let why = refusal(&answer);
     Err(if answer.status == 409 { Failed::Replaced(why) } else { Failed::Else(why) })
 }
 
 async fn write(client: &Client, name: &str, to: &Path) -> Result<Recorded, Failed> {
-    let failed = |error| Failed::Else(format!("{} cannot be written: {error}", to.display()));
+    let failed =
+        |error| Failed::Else(format!("{} cannot be written: {error}", to.display()).into());
     let mut file = BufWriter::new(File::create(to).map_err(failed)?);
     write_magic(&mut file).map_err(failed)?;
-    let head = Recording::decode(&page(client, name, "").await?).map_err(Failed::Else)?;
+    let head = Recording::decode(&page(client, name, "").await?)
+        .map_err(|why| Failed::Else(why.into()))?;
     write_part(&mut file, &Part::Head(Box::new(head.clone()))).map_err(failed)?;
     let base = head.base.position.0;
     for number in 0..head.base.blob.map_or(0, |blob| blob.chunks) {
@@ -135,7 +147,7 @@ async fn write(client: &Client, name: &str, to: &Path) -> Result<Recorded, Faile
     // What comes in meanwhile is not waited for.
     while ledger.inputs < head.inputs {
         let bytes = page(client, name, &format!("?base={base}&after={after}")).await?;
-        let entries = decode_entries(&bytes).map_err(Failed::Else)?;
+        let entries = decode_entries(&bytes).map_err(|why| Failed::Else(why.into()))?;
         let Some((last, _)) = entries.last() else { break };
         after = last.0;
         for (_, bytes) in &entries {
@@ -152,7 +164,6 @@ async fn write(client: &Client, name: &str, to: &Path) -> Result<Recorded, Faile
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_checkpoint_is_found_by_its_input() {

@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::{LINK, OWNER_WITHIN, instance, instance_at_owner, replicas, text};
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::arguments::Cluster;
+use crate::outcome::unreachable;
 use crate::screen::{self, cell, say, table};
-use crate::verbs::{client, unreachable};
+use crate::verbs::client;
 
 pub(super) async fn list(cluster: &Cluster) -> Outcome {
     let client = client(cluster)?;

@@ -105,6 +105,7 @@ const CRATES: &[Crate] = &[
             "bytes",
             "crc32fast",
             "fjall",
+            "flate2",
             "http-body-util",
             "hyper",
             "hyper-util",

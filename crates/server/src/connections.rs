@@ -1,0 +1,369 @@
+//! The connections of clients: how many there may be, and how long each may do nothing.
+//!
+//! Whoever connects holds one of the node's file descriptors. So each connection has a deadline for
+//! whatever is awaited of it, and when all places are taken, those that have waited longest for
+//! nothing make room. A few places more are only for what must always get through: links of peers,
+//! and the question whether the node lives.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::budget::{Budget, Held, Purpose};
+use crate::metrics::Metrics;
+
+/// The most open connections of clients; fewer where the system gives fewer descriptors. One more
+/// takes the place of one that is idle, or is answered with 503 and closed.
+pub(crate) const CONNECTIONS_MAX: usize = 10_000;
+
+/// So many connections more are taken for links of peers and for `/livez`.
+const VITAL_CONNECTIONS_MAX: usize = 64;
+
+/// How long a connection may be idle after a request.
+const IDLE_MAX: Duration = Duration::from_secs(90);
+
+/// The most bytes of a request's head.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// How long the head of a request may take; of the first one, from the connection on.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+
+/// A client must take [`TAKEN_BYTES_MIN`] of what it is sent in this time.
+const TAKING_MAX: Duration = Duration::from_secs(30);
+
+const TAKEN_BYTES_MIN: usize = 64 << 10;
+
+/// A connection that has waited for less is not closed to make room for another.
+const SPARED: Duration = Duration::from_millis(500);
+
+/// How many idle connections are closed at a time to make room.
+const MADE_ROOM_FOR: usize = 32;
+
+pub(crate) struct Connections {
+    open: Mutex<Open>,
+    places: usize,
+    metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
+}
+
+#[derive(Default)]
+struct Open {
+    meters: BTreeMap<u64, Arc<Meter>>,
+    next: u64,
+}
+
+/// What a place is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Any,
+    /// All other places are taken.
+    Vital,
+}
+
+/// The place of one connection; free again with the drop.
+pub(crate) struct Place {
+    id: u64,
+    pub(crate) good_for: Use,
+    pub(crate) meter: Arc<Meter>,
+    connections: Arc<Connections>,
+}
+
+/// What one connection is at, and since when.
+pub(crate) struct Meter {
+    state: Mutex<State>,
+    evicted: Notify,
+}
+
+struct State {
+    phase: Phase,
+    since: Instant,
+    /// Bytes that come are not always a head: it speaks HTTP/2.
+    in_frames: bool,
+    /// Requests that are not answered. More than one at a time has HTTP/2 only.
+    under_way: usize,
+    /// What was read of a head.
+    head: Held,
+    /// Since when the client takes nothing, or little.
+    blocked: Option<Instant>,
+    taken: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing came so far.
+    New,
+    /// A part of a head is there.
+    Head,
+    /// It is the node's turn, or the body is on its way, which has a deadline of its own.
+    Serving,
+    /// All that was asked is answered.
+    Idle,
+    /// It must make room.
+    Evicted,
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// Nothing is under way: it can be told.
+    Idle,
+    /// In the middle of something.
+    Stuck,
+}
+
+impl Connections {
+    pub(crate) fn new(places: usize, metrics: Arc<Metrics>, budget: Arc<Budget>) -> Self {
+        Self { open: Mutex::default(), places, metrics, budget }
+    }
+
+    /// A place for one more, if there is any.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Place> {
+        let mut open = self.lock();
+        let programs = self.metrics.programs.load(Ordering::Relaxed);
+        let taken = open.meters.len() + usize::try_from(programs).unwrap_or(0);
+        let good_for = if taken < self.places { Use::Any } else { Use::Vital };
+        if good_for == Use::Vital {
+            open.make_room(Instant::now());
+        }
+        if taken >= self.places + VITAL_CONNECTIONS_MAX {
+            return None;
+        }
+        let meter = Arc::new(Meter::new(self.budget.open(Purpose::Request)));
+        let id = open.next;
+        open.next += 1;
+        open.meters.insert(id, Arc::clone(&meter));
+        self.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Place { id, good_for, meter, connections: Arc::clone(self) })
+    }
+
+    /// Closes some that do nothing, as the system has no descriptors left.
+    pub(crate) fn make_room(&self) {
+        self.lock().make_room(Instant::now());
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().meters.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().expect("no one panics while counting connections")
+    }
+}
+
+impl Open {
+    /// Closes those that have waited longest.
+    fn make_room(&self, now: Instant) {
+        let waiting = self.meters.values().filter_map(|meter| Some((meter.waits_since()?, meter)));
+        let mut waiting: Vec<(Instant, &Arc<Meter>)> =
+            waiting.filter(|(since, _)| now.duration_since(*since) >= SPARED).collect();
+        waiting.sort_unstable_by_key(|(since, _)| *since);
+        waiting.iter().take(MADE_ROOM_FOR).for_each(|(_, meter)| meter.evict());
+    }
+}
+
+impl Place {
+    /// Whether there is a place for any use by now.
+    pub(crate) fn serves_all(&self) -> bool {
+        self.good_for == Use::Any || self.connections.count() <= self.connections.places
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.lock().meters.remove(&self.id);
+        self.connections.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Meter {
+    fn new(head: Held) -> Self {
+        let state = State {
+            phase: Phase::New,
+            since: Instant::now(),
+            in_frames: false,
+            under_way: 0,
+            head,
+            blocked: None,
+            taken: 0,
+        };
+        Self { state: Mutex::new(state), evicted: Notify::new() }
+    }
+
+    pub(crate) fn speaks_in_frames(&self) {
+        self.lock().in_frames = true;
+    }
+
+    /// At most so many bytes came. Says whether there is room for them: a head that is not whole
+    /// is held. What comes at once with its beginning is not counted.
+    pub(crate) fn heard(&self, bytes: usize) -> bool {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Head => {
+                let more = bytes.min(HEAD_BYTES_MAX - state.head.bytes());
+                return state.head.grow(more);
+            }
+            Phase::New | Phase::Idle if !state.in_frames => {
+                state.phase = Phase::Head;
+                state.since = Instant::now();
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// A whole head is there. The request is under way until the drop.
+    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+        let mut state = self.lock();
+        state.under_way += 1;
+        state.phase = Phase::Serving;
+        state.blocked = None;
+        state.head.give_back_all();
+        drop(state);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// The client took so much.
+    pub(crate) fn sent(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.taken += bytes;
+        if state.taken >= TAKEN_BYTES_MIN {
+            state.blocked = None;
+        }
+    }
+
+    /// The client takes nothing for now.
+    pub(crate) fn blocked(&self) {
+        let mut state = self.lock();
+        if state.blocked.is_none() {
+            state.blocked = Some(Instant::now());
+            state.taken = 0;
+        }
+    }
+
+    /// Returns when a deadline is over.
+    pub(crate) async fn overdue(&self) -> Overdue {
+        loop {
+            let evicted = self.evicted.notified();
+            let until = match self.next_deadline(Instant::now()) {
+                Ok(until) => until,
+                Err(overdue) => return overdue,
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = evicted => {}
+            }
+        }
+    }
+
+    /// When to look again, or what is over.
+    fn next_deadline(&self, now: Instant) -> Result<Instant, Overdue> {
+        let state = self.lock();
+        let (until, overdue) = match state.phase {
+            Phase::Evicted => return Err(Overdue::Idle),
+            Phase::New => (state.since + HEAD_MAX, Overdue::Idle),
+            Phase::Head => (state.since + HEAD_MAX, Overdue::Stuck),
+            Phase::Idle => (state.since + IDLE_MAX, Overdue::Idle),
+            // Each request has deadlines of its own; this is when to look again.
+            Phase::Serving => (now + IDLE_MAX, Overdue::Stuck),
+        };
+        let taking = state.blocked.map(|since| since + TAKING_MAX);
+        match taking {
+            Some(by) if by <= now => Err(Overdue::Stuck),
+            _ if until <= now => Err(overdue),
+            Some(by) => Ok(until.min(by)),
+            // A client that begins to take nothing is noticed in time.
+            None => Ok(until.min(now + TAKING_MAX)),
+        }
+    }
+
+    /// Since when nothing is under way.
+    fn waits_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        let waits = matches!(state.phase, Phase::New | Phase::Idle | Phase::Head);
+        (waits && state.blocked.is_none()).then_some(state.since)
+    }
+
+    fn evict(&self) {
+        self.lock().phase = Phase::Evicted;
+        self.evicted.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no one panics while metering a connection")
+    }
+}
+
+/// A request that is not answered.
+pub(crate) struct UnderWay(Arc<Meter>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.under_way -= 1;
+        if state.under_way == 0 {
+            state.phase = Phase::Idle;
+            state.since = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(places: usize) -> Arc<Connections> {
+        Arc::new(Connections::new(places, Arc::default(), Arc::default()))
+    }
+
+    #[test]
+    fn places_over_the_bound_are_for_what_is_vital_and_then_there_are_none() {
+        let all = connections(2);
+        let mut places: Vec<Place> = (0..2).map(|_| all.enter().unwrap()).collect();
+        assert!(places.iter().all(|place| place.good_for == Use::Any));
+        let more = (0..VITAL_CONNECTIONS_MAX).map(|_| all.enter().unwrap()).collect::<Vec<_>>();
+        assert!(more.iter().all(|place| place.good_for == Use::Vital && !place.serves_all()));
+        assert!(all.enter().is_none());
+        drop(more);
+        places.pop();
+        assert_eq!(all.enter().unwrap().good_for, Use::Any);
+    }
+
+    #[test]
+    fn those_that_wait_longest_make_room_and_those_that_work_do_not() {
+        let all = connections(2);
+        let (idle, busy) = (all.enter().unwrap(), all.enter().unwrap());
+        let _under_way = busy.meter.begin();
+        all.lock().make_room(Instant::now());
+        assert!(idle.meter.next_deadline(Instant::now()).is_ok(), "it came only just now");
+        all.lock().make_room(Instant::now() + SPARED);
+        assert_eq!(idle.meter.next_deadline(Instant::now()), Err(Overdue::Idle));
+        assert!(busy.meter.next_deadline(Instant::now()).is_ok());
+    }
+
+    #[test]
+    fn each_phase_has_its_deadline() {
+        let all = connections(1);
+        let place = all.enter().unwrap();
+        let meter = &place.meter;
+        let after = |time: Duration| meter.next_deadline(Instant::now() + time);
+        assert_eq!(after(HEAD_MAX), Err(Overdue::Idle), "it said nothing");
+        assert!(meter.heard(1));
+        assert_eq!(after(HEAD_MAX), Err(Overdue::Stuck), "a byte is no head");
+        assert!((0..9).all(|_| meter.heard(HEAD_BYTES_MAX / 8)));
+        assert_eq!(all.budget.used(), HEAD_BYTES_MAX);
+        let under_way = meter.begin();
+        assert_eq!(all.budget.used(), 0);
+        assert!(after(HEAD_MAX + IDLE_MAX).is_ok());
+        drop(under_way);
+        assert!(after(HEAD_MAX).is_ok());
+        assert_eq!(after(IDLE_MAX), Err(Overdue::Idle));
+        meter.blocked();
+        meter.sent(TAKEN_BYTES_MIN - 1);
+        assert_eq!(after(TAKING_MAX), Err(Overdue::Stuck), "it takes too little");
+        meter.sent(1);
+        assert!(after(TAKING_MAX).is_ok());
+    }
+}
