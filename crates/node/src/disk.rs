@@ -1,7 +1,9 @@
 //! What is on its way to the disk, and what is done when it is there: messages that waited for it
 //! leave, and the log is cut behind what the state store holds.
 
-use protocol::{GroupId, Position};
+use std::collections::BTreeSet;
+
+use protocol::{GroupId, ReplicaId};
 use storage::LogRecord;
 
 use crate::io::{Level, Output};
@@ -60,6 +62,7 @@ impl Node {
         }
         if self.disk.routine.is_some_and(|routine| mark >= routine) {
             self.disk.routine = None;
+            self.disk.records.append(&mut self.disk.ending);
             self.cut_logs();
         }
     }
@@ -90,17 +93,20 @@ impl Node {
         }
     }
 
-    /// The state is durable: the log before it is not needed, but for a tail that saves followers
-    /// which are a little behind from a snapshot.
-    fn cut_logs(&mut self) {
-        self.disk.records.append(&mut self.disk.ending);
-        let (tail_entries, records) = (self.config.upkeep.tail_entries, &mut self.disk.records);
+    /// The log before the state that is durable is not needed, but for a tail that saves followers
+    /// which are behind from a snapshot.
+    pub(crate) fn cut_logs(&mut self) {
+        let (limits, micros) = (self.config.upkeep.tail, self.now.steady_micros);
+        let up: BTreeSet<ReplicaId> =
+            self.map.members.keys().copied().filter(|id| self.is_up(*id)).collect();
+        let records = &mut self.disk.records;
         self.replicas.each(|replica| {
             let up_to = replica.persisted_up_to;
-            let quiet = replica.group.last() == up_to;
-            let tail = if quiet { 0 } else { tail_entries };
-            let up_to = Position(up_to.0.saturating_sub(tail));
-            records.extend(replica.group.compact(up_to));
+            let members = replica.group.members();
+            let lists =
+                [&members.voters, &members.outgoing, &members.learners, &members.learners_next];
+            let away = lists.into_iter().flatten().any(|id| !up.contains(id));
+            records.extend(replica.group.cut_tail(up_to, micros, away, &limits));
             Touch::Still
         });
     }

@@ -598,9 +598,7 @@ impl Node {
         let gone: Vec<GroupId> = remains.map(|(group, _)| *group).filter(gone).collect();
         for group in gone {
             let log = self.recovered.remove(&group).expect("it was listed");
-            let last = log.entries.last().map(|entry| (entry.position, entry.term));
-            let (position, term) = last.unwrap_or((log.base, log.base_term));
-            self.forget(group, position, term);
+            self.forget(group, log.last, log.last_term());
         }
     }
 

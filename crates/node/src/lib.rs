@@ -46,6 +46,7 @@ mod rest;
 mod scatter;
 
 pub use ::immortals::KeptLimits;
+pub use ::replication::TailLimits;
 pub use edge::ERRANDS_MAX;
 pub use frame::FRAME_BYTES_MAX;
 pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};

@@ -1,8 +1,10 @@
 //! The beginning and the end of a node: whose sandbox this is, the groups it takes part in, and
 //! the stop in good order.
 
+use std::sync::Arc;
+
 use protocol::{GroupId, ReplicaId};
-use replication::{Group, GroupOptions, Members, Restored};
+use replication::{Durability, Group, GroupOptions, Members, Restored};
 use serde::{Deserialize, Serialize};
 use storage::{Batch, Space, StateStore, StoreError};
 
@@ -114,7 +116,12 @@ impl Node {
         options.heartbeat_ticks = self.config.timing.heartbeat_ticks;
         options.election_ticks = self.config.timing.election_ticks;
         let restored = Restored::new(log, applied.position, applied.term, members.clone());
-        let consensus = Group::new(options, restored).map_err(|error| error.to_string())?;
+        let named = self.map.registry.of_group(group);
+        if named.is_some_and(|(_, entry)| entry.options.memory) {
+            options.durability = Durability::Memory;
+        }
+        let log = Arc::clone(&self.log);
+        let consensus = Group::new(options, restored, log).map_err(|error| error.to_string())?;
         let machine = if group.is_instance() {
             self.open_resident(me, group, &space, &members).map_err(text)?
         } else {

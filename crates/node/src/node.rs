@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::{GroupId, Now, ReplicaId, Response};
+use replication::WindowBudget;
 use services::{Catalogue, DeskInput};
-use storage::{Recovered, RecoveredGroup, StateStore, StoreError};
+use storage::{LogReader, Recovered, RecoveredGroup, StateStore, StoreError};
 
 use crate::behind::News;
 use crate::directory::{Charter, Directory};
@@ -74,6 +75,9 @@ pub struct Node {
     /// The directory as this node knows it.
     pub(crate) map: Directory,
     pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
+    /// What the groups do not hold in memory of their logs.
+    pub(crate) log: Arc<dyn LogReader>,
+    window: WindowBudget,
     pub(crate) replicas: Replicas,
     pub(crate) offices: BTreeMap<GroupId, Office>,
     pub(crate) refusals: Refusals,
@@ -104,15 +108,19 @@ pub struct Node {
 }
 
 impl Node {
+    /// `log` reads what was recovered, and what is written from now on.
+    ///
     /// # Errors
     /// Why it cannot start, for people.
     pub fn new(
         config: NodeConfig,
         catalogue: Arc<Catalogue>,
         recovered: Recovered,
+        log: Arc<dyn LogReader>,
         store: Box<dyn StateStore>,
     ) -> Result<Self, String> {
         check_config(&config)?;
+        let window = WindowBudget::new(config.upkeep.log_memory_bytes);
         let identity = read_identity(store.as_ref()).map_err(|error| error.to_string())?;
         let stage = if config.join.is_some() { Stage::Joining } else { Stage::Forming };
         let mut node = Self {
@@ -125,6 +133,8 @@ impl Node {
             identity,
             map: Directory::default(),
             recovered: recovered.groups,
+            log,
+            window,
             replicas: Replicas::default(),
             offices: BTreeMap::new(),
             refusals: Refusals::default(),
@@ -206,6 +216,7 @@ impl Node {
     fn tick(&mut self) {
         self.ticks += 1;
         self.replicas.each(Replica::tick);
+        self.shrink_windows();
         self.check_errands();
         self.mind_leaving();
         self.tick_desks();
@@ -216,6 +227,9 @@ impl Node {
             self.mind_members();
             self.mind_fences();
             self.refusals.forget(self.now.steady_micros);
+        }
+        if self.ticks.is_multiple_of(1_000) {
+            self.cut_logs();
         }
         if self.ticks.is_multiple_of(5) {
             self.mind_elections();
@@ -234,6 +248,13 @@ impl Node {
             _ => {}
         }
         self.edge_stale |= self.ticks.is_multiple_of(5);
+    }
+
+    fn shrink_windows(&mut self) {
+        let replicas = &mut self.replicas;
+        self.window.shrink(|group, bytes| {
+            replicas.get_still(group).map_or(0, |replica| replica.group.shrink_window(bytes))
+        });
     }
 
     pub(crate) fn ping_all(&mut self) {
@@ -295,6 +316,10 @@ impl Node {
         let (replica, mut around) = self.around_still(group);
         if let Some(replica) = replica {
             replica.settle(&mut around, &mut findings)?;
+            let held = replica.group.log_bytes();
+            self.window.note(group, held);
+        } else {
+            self.window.forget(group);
         }
         self.replicas.note(group);
         if findings.installed && group.is_directory() {

@@ -166,7 +166,7 @@ impl Replica {
         let mut highest = directory.effective_quorum();
         let mut ahead = directory.without_instances();
         let pending = self.group.entries_after(self.group.applied_position());
-        for entry in pending.filter(|entry| entry.kind == EntryKind::Normal) {
+        for entry in pending.into_iter().filter(|entry| entry.kind == EntryKind::Normal) {
             if let Ok(command) = postcard::from_bytes(&entry.data) {
                 ahead.apply(command);
                 highest = highest.max(ahead.effective_quorum());
@@ -189,6 +189,9 @@ impl Replica {
         findings: &mut Findings,
     ) -> Result<(), StoreError> {
         while let Some(mut ready) = self.group.ready() {
+            if let Some(damage) = ready.damage.take() {
+                return Err(StoreError(format!("this replica's log is damaged: {damage}")));
+            }
             for message in ready.send_now.drain(..) {
                 around.outbox.send(message.to, Frame::Raft { group: self.id, message });
             }

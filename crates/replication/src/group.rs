@@ -2,20 +2,22 @@
 //! of it in `view`.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::{Position, ReplicaId, Term};
 use raft::eraftpb;
 use raft::eraftpb::{EntryType, HardState, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
-use storage::LogRecord;
+use storage::{LogReader, LogRecord};
 
 use crate::election::{ELECTION_TICKS, HINT_RETRY_TICKS, Held, Hint};
-use crate::memory::MemoryLog;
+use crate::log::GroupLog;
 use crate::reads::Reads;
+use crate::tail::{Reach, Tail};
 use crate::{
-    ConfirmError, GroupOptions, Members, MembershipChange, Message, MessageKind, ProposeError,
-    RestoreError, Restored, change, convert, guard,
+    ConfirmError, GroupOptions, Members, MembershipChange, Message, MessageKind, Need,
+    ProposeError, RestoreError, Restored, TailLimits, change, convert, guard,
 };
 
 /// A ready has no more committed entries than fit into so many bytes (but at least one); the rest
@@ -33,7 +35,7 @@ const NOTES_MAX: usize = 16;
 /// After every input, [`Group::ready`] says what has to be done, until it says nothing.
 pub struct Group {
     pub(crate) options: GroupOptions,
-    pub(crate) raw: RawNode<MemoryLog>,
+    pub(crate) raw: RawNode<GroupLog>,
     /// In force now, as the committed entries handed out so far say.
     pub(crate) members: Members,
     pub(crate) reads: Reads,
@@ -66,26 +68,34 @@ pub struct Group {
     /// Up to there all is committed, as an owner has said, and the term in which one has said last how far
     /// it is.
     pub(crate) told_committed: (Position, Term),
+    /// That the log cannot be read was said.
+    pub(crate) is_damaged: bool,
+    tail: Tail,
 }
 
 impl Group {
+    /// `log` has the entries that are durable.
+    ///
     /// # Errors
     /// When what was restored contradicts itself; such a replica must not take part any more.
     ///
     /// # Panics
     /// When the options make no sense.
-    pub fn new(options: GroupOptions, mut restored: Restored) -> Result<Self, RestoreError> {
+    pub fn new(
+        options: GroupOptions,
+        mut restored: Restored,
+        log: Arc<dyn LogReader>,
+    ) -> Result<Self, RestoreError> {
         let anew = restored.settle()?;
         let election_ticks = options.election_ticks;
-        let Restored { base, base_term, applied, members, .. } = restored;
         let hard = HardState {
             term: restored.term.0,
             vote: restored.voted_for.0,
             commit: restored.commit.0,
             ..HardState::default()
         };
-        let log = MemoryLog::new(base, base_term, restored.entries);
-        let log = log.started(hard, applied, members.clone());
+        let log = GroupLog::new(options.group, &restored, hard, log);
+        let Restored { base, base_term, applied, members, .. } = restored;
         // raft-rs tells its story to a logger; ours is told by the readys.
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let mut raw = RawNode::new(&config(&options, applied), log, &logger)
@@ -119,6 +129,8 @@ impl Group {
             handed_out: applied,
             began_at,
             told_committed: (Position(0), Term(0)),
+            is_damaged: false,
+            tail: Tail::default(),
         })
     }
 
@@ -134,11 +146,27 @@ impl Group {
             hint.tick();
         }
         self.follow_hint();
+        if self.raw.store().refill() {
+            self.send_from_disk();
+        }
         if self.is_owner() || self.may_stand() {
             self.raw.tick();
         } else {
             // All that raft-rs would do but stand.
             self.raw.raft.election_elapsed += 1;
+        }
+    }
+
+    /// Goes on with the followers that lack what is not in memory any more.
+    fn send_from_disk(&mut self) {
+        let (me, window_first) = (self.raw.raft.id, self.raw.store().window_first().0);
+        let behind = self.raw.raft.prs().iter().filter(|(id, progress)| {
+            **id != me && progress.next_idx < window_first && !progress.is_paused()
+        });
+        let mut behind: Vec<u64> = behind.map(|(id, _)| *id).collect();
+        behind.sort_unstable();
+        if self.is_owner() {
+            behind.into_iter().for_each(|peer| self.raw.raft.send_append(peer));
         }
     }
 
@@ -163,7 +191,7 @@ impl Group {
 
     /// A message from another replica. One that makes no sense is dropped with a note.
     pub fn receive(&mut self, message: Message) {
-        if let Err(why) = guard::check(&self.raw.raft, &message) {
+        if let Err(why) = guard::check(&self.raw.raft, &message, self.options.durability) {
             self.note(format!("{:?} from replica {}: {why}", message.kind, message.from));
             return;
         }
@@ -381,6 +409,37 @@ impl Group {
         Some(LogRecord::Base { group: self.options.group, position, term })
     }
 
+    /// Forgets what is not needed: at most up to `durable`, where the state stands for good, and not what
+    /// another replica may ask for. `somebody_is_away` counts while this is not the owner: then it is
+    /// not known here how far the others are. The record is for the log. To be asked from time to
+    /// time, at least every few seconds while something is appended.
+    pub fn cut_tail(
+        &mut self,
+        durable: Position,
+        micros: u64,
+        somebody_is_away: bool,
+        limits: &TailLimits,
+    ) -> Option<LogRecord> {
+        let log = self.raw.store();
+        let (base, last, bytes) = (log.base(), log.last(), log.appended_bytes());
+        let matched = self.progress().into_iter().map(|(_, progress)| progress.matched).min();
+        let need = match matched {
+            Some(matched) => Need::Matched(matched),
+            None if self.is_owner() => Need::Matched(last),
+            None if somebody_is_away => Need::SomebodyAway,
+            None => Need::NobodyAway,
+        };
+        let up_to = self.tail.cut(Reach { micros, base, last, bytes }, durable, need, limits);
+        self.compact(up_to)
+    }
+
+    /// Takes the oldest entries out of memory, about so many bytes of them, if they are durable and
+    /// applied; they are read from the disk from now on. Gives what the rest takes, as
+    /// [`Group::log_bytes`].
+    pub fn shrink_window(&mut self, bytes: usize) -> usize {
+        self.raw.mut_store().shrink_window(bytes)
+    }
+
     /// Snapshots stand at this position from now on, and not where the state machine has come to:
     /// for a state that is not written with every entry. The log must not be cut behind it.
     pub fn snapshots_stand_at(&mut self, position: Position, term: Term, members: Members) {
@@ -421,6 +480,10 @@ impl Group {
     fn check_office(&self) -> Result<(), ProposeError> {
         if !self.is_owner() {
             return Err(ProposeError::NotOwner { owner: self.owner() });
+        }
+        // Nothing would come of it.
+        if self.is_damaged {
+            return Err(ProposeError::NotOwner { owner: None });
         }
         match self.raw.raft.lead_transferee {
             Some(to) => Err(ProposeError::HandingOver { to: ReplicaId(to) }),

@@ -38,7 +38,8 @@
 //! Elections, replication, commitment, joint memberships and read rounds are raft-rs's, which has
 //! run under TiKV for years. None of its types can be seen from outside. Ours is:
 //!
-//! - **The log in memory** (`memory`): raft-rs reads entries from there at once, durable or not.
+//! - **The log** (`log`): raft-rs reads entries from memory, durable or not, and older ones from the
+//!   disk. The window in memory is shrunk by whoever owns all groups ([`Group::shrink_window`]).
 //! - **Elections by hint** (`election`). The kernel closes a dead process's sockets, and that is
 //!   news long before any timeout. [`Group::peer_lost`] forgets the owner and asks the others with a
 //!   pre-vote; whoever has also lost it agrees, whoever has not says no, and a living owner is not
@@ -84,19 +85,23 @@ mod convert;
 mod election;
 mod group;
 mod guard;
+mod log;
 mod members;
-mod memory;
 mod message;
 mod options;
 mod reads;
 mod ready;
 mod status;
+mod tail;
 mod view;
+mod window;
 mod work;
 
 pub use group::Group;
 pub use members::{Members, MembershipChange};
 pub use message::{Message, MessageKind, SnapshotMeta};
-pub use options::{GroupOptions, RestoreError, Restored};
+pub use options::{Durability, GroupOptions, RestoreError, Restored};
 pub use ready::{Committed, CommittedData, Install, Ready, SnapshotOffer};
 pub use status::{ConfirmError, Progress, ProposeError, Role, Status};
+pub use tail::{Need, TailLimits};
+pub use window::WindowBudget;

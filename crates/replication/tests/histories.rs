@@ -150,7 +150,12 @@ impl History {
     }
 
     fn rare(&mut self, id: u64) {
-        match self.random.below(6) {
+        match self.random.below(8) {
+            6 => {
+                let bytes = self.random.below(2_000);
+                self.world.group(id).shrink_window(bytes);
+            }
+            7 => self.world.cut_tail(id),
             0 => self.world.persist_state(id),
             1 => self.world.compact(id),
             2 => self.change(id),

@@ -18,6 +18,8 @@
 //! | `change 1 +4 ^4 -2` | add as learner, promote, remove |
 //! | `lost 2 1 0`, `back 2 1` | replica 2 lost its connection to 1, and stands after 0 ticks |
 //! | `crash 1`, `crash 1 2 3`, `start 1` | keeping two unsynced writes and three batches of the state |
+//! | `shrink 1` | all that may go from memory goes |
+//! | `decay 1` | the log of replica 1 cannot be read back any more |
 //! | `compact 1` | the state is durable, the entries are forgotten |
 //! | `late`, `report 1 3` | the sender of a snapshot hears only now that it has arrived |
 //! | `stand 1` | it stands for election if there is no owner |
@@ -78,6 +80,11 @@ scripts! {
     an_owner_that_is_removed_steps_down
     a_commit_is_learned_from_a_refused_vote
     false_messages_are_dropped
+    a_late_refusal_is_dropped
+    old_entries_are_read_from_the_disk_for_a_follower
+    what_is_not_durable_or_not_applied_stays_in_memory
+    a_start_reads_what_is_not_applied_from_the_disk
+    a_log_that_cannot_be_read_says_so_and_nothing_else
 }
 
 #[test]
@@ -159,6 +166,11 @@ impl Player {
             "crash" => world.crash(id, count(2).unwrap_or(0), count(3).unwrap_or(0)),
             "start" => world.start(id),
             "compact" => world.compact(id),
+            "shrink" => {
+                let left = world.group(id).shrink_window(usize::MAX);
+                world.tell(id, if left == 0 { "holds nothing" } else { "holds some entries" });
+            }
+            "decay" => world.replica(id).log.content().is_damaged = true,
             "hold" => self.held.push(words[1].to_owned()),
             "release" => self.held.clear(),
             "late" => world.late_reports = true,
@@ -318,6 +330,13 @@ impl Player {
             "answer" => {
                 message.kind = MessageKind::AppendAnswer;
                 message.index = Position(number(3));
+            }
+            "refusal" => {
+                message.kind = MessageKind::AppendAnswer;
+                message.reject = true;
+                message.index = Position(number(3));
+                message.reject_hint = Position(number(4));
+                message.log_term = Term(1);
             }
             "request" => {
                 message.kind = MessageKind::AppendAnswer;

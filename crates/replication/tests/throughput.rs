@@ -4,6 +4,10 @@
 //! `cargo test --release -p replication --test throughput -- --ignored` takes 3 x 512,000 entries of 128
 //! bytes through three groups of three replicas, in batches of 256.
 
+mod world;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
 use replication::{Group, GroupOptions, Members, Message, Restored};
@@ -13,6 +17,11 @@ const REPLICAS: u64 = 3;
 const BATCHES: u64 = 2_000;
 const BATCH: u64 = 256;
 const ENTRY_BYTES: usize = 128;
+
+/// Nothing leaves memory here.
+fn reader() -> Arc<dyn storage::LogReader> {
+    world::disk::DiskLog::default().reader()
+}
 
 struct Cluster {
     groups: Vec<Group>,
@@ -26,7 +35,8 @@ impl Cluster {
         let members = Members::of_voters(ids.clone());
         let start = |id| {
             let restored = Restored { members: members.clone(), ..Restored::default() };
-            Group::new(GroupOptions::new(GroupId(group), id), restored).expect("a fresh start")
+            Group::new(GroupOptions::new(GroupId(group), id), restored, reader())
+                .expect("a fresh start")
         };
         let groups: Vec<_> = ids.map(start).collect();
         let applied = vec![Position(0); groups.len()];

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
 use crate::dial::{Dialer, Ends, Numbers};
-use crate::disk::FileDisk;
+use crate::disk::{FileDisk, FolderFiles};
 use crate::engine::{End, Engine, Parts};
 use crate::inbox::{Event, Inbox};
 use crate::log_writer::LogWriter;
@@ -248,7 +248,8 @@ impl Maker {
         let config = self.node_config();
         let tick = Duration::from_micros(config.timing.tick_micros);
         let catalogue = Arc::clone(&self.catalogue);
-        let node = Node::new(config, Arc::clone(&catalogue), recovered, Box::new(store))
+        let reader = log.reader(FolderFiles::new(&self.sandbox.log_folder()));
+        let node = Node::new(config, Arc::clone(&catalogue), recovered, reader, Box::new(store))
             .map_err(Failure::new)?;
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let spare = FileDisk::open(&self.sandbox.log_folder())
@@ -326,6 +327,13 @@ impl Maker {
         self.config.peer_nodes.iter().map(Address::to_string).collect()
     }
 
+    fn upkeep(&self) -> node::Upkeep {
+        let mut upkeep = node::Upkeep::default();
+        upkeep.log_memory_bytes = self.config.log_memory_bytes;
+        upkeep.tail.bytes_max = self.config.log_tail_bytes;
+        upkeep
+    }
+
     fn node_config(&self) -> NodeConfig {
         let identity = self.sandbox.identity();
         NodeConfig {
@@ -339,7 +347,7 @@ impl Maker {
             membership_quorum: self.config.membership_quorum,
             partitions: self.config.partitions,
             timing: Timing::default(),
-            upkeep: node::Upkeep::default(),
+            upkeep: self.upkeep(),
             kept: node::KeptLimits::default(),
         }
     }

@@ -68,6 +68,15 @@ pub trait Disk: Send {
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError>;
 }
 
+/// Reads the files of a [`Disk`]'s folder beside it, from any thread.
+pub trait Files: Send + Sync {
+    /// As [`Disk::read`].
+    ///
+    /// # Errors
+    /// As [`Disk::read`].
+    fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Vec<u8>, DiskError>;
+}
+
 /// What the disk answered instead of doing as told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskError {

@@ -10,7 +10,7 @@ use storage::{Log, LogError, LogOptions, LogRecord, StateStore};
 
 use crate::agenda::Time;
 use crate::checkers::Broken;
-use crate::checkers::ledger::Ledger;
+use crate::checkers::ledger::{self, Ledger};
 use crate::media::{SimDisk, SimStore};
 use crate::network::Process;
 
@@ -173,7 +173,6 @@ impl Machine {
                 return Err(Broken::new("a log that nobody damaged can be opened", what));
             }
         };
-        self.ledger.reopened(&recovered).map_err(|broken| broken.at(&self.name))?;
         // If a bit has decayed, it was one that nobody needs.
         self.decayed = false;
         self.boot += 1;
@@ -193,7 +192,12 @@ impl Machine {
             kept: wanted.kept,
         };
         let store: Box<dyn StateStore> = Box::new(self.store.clone());
-        let node = Node::new(config, Arc::clone(catalogue), recovered, store).map_err(|error| {
+        let reader = log.reader(self.disk.clone());
+        let found = ledger::read(&recovered, &*reader);
+        let checked = found.and_then(|found| self.ledger.reopened(&found));
+        checked.map_err(|broken| broken.at(&self.name))?;
+        let catalogue = Arc::clone(catalogue);
+        let node = Node::new(config, catalogue, recovered, reader, store).map_err(|error| {
             Broken::new("a node can start on what it had", format!("{}: {error}", self.name))
         })?;
         self.running = Some(Running {

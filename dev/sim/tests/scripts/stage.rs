@@ -92,9 +92,10 @@ impl Stage {
             upkeep: Upkeep::default(),
             kept: KeptLimits::default(),
         };
+        let reader = log.reader(actor.disk.clone());
         let store = Box::new(actor.store.clone());
         let catalogue = Arc::clone(&self.catalogue);
-        let node = Node::new(config, catalogue, recovered, store).expect("it can start");
+        let node = Node::new(config, catalogue, recovered, reader, store).expect("it can start");
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
         let running = Running { node, log, inputs, links, dials, answers };
