@@ -27,6 +27,9 @@ const COMMITTED_BYTES_PER_READY_MAX: u64 = 16 << 20;
 /// See [`Group::set_election_ticks`].
 const ELECTION_TICKS_SPAN: usize = 1_000;
 
+/// So many appends may be on their way to a follower that lacks what is not in memory.
+const DISK_INFLIGHT_MAX: usize = 4;
+
 /// More notes than this between two readys are dropped.
 const NOTES_MAX: usize = 16;
 
@@ -71,6 +74,8 @@ pub struct Group {
     /// That the log cannot be read was said.
     pub(crate) is_damaged: bool,
     tail: Tail,
+    /// There are followers that get few appends at a time.
+    is_pacing: bool,
 }
 
 impl Group {
@@ -131,6 +136,7 @@ impl Group {
             told_committed: (Position(0), Term(0)),
             is_damaged: false,
             tail: Tail::default(),
+            is_pacing: false,
         })
     }
 
@@ -146,9 +152,8 @@ impl Group {
             hint.tick();
         }
         self.follow_hint();
-        if self.raw.store().refill() {
-            self.send_from_disk();
-        }
+        let is_awaited = self.raw.store().refill();
+        self.pace_followers(is_awaited);
         if self.is_owner() || self.may_stand() {
             self.raw.tick();
         } else {
@@ -157,16 +162,28 @@ impl Group {
         }
     }
 
-    /// Goes on with the followers that lack what is not in memory any more.
-    fn send_from_disk(&mut self) {
-        let (me, window_first) = (self.raw.raft.id, self.raw.store().window_first().0);
-        let behind = self.raw.raft.prs().iter().filter(|(id, progress)| {
-            **id != me && progress.next_idx < window_first && !progress.is_paused()
-        });
-        let mut behind: Vec<u64> = behind.map(|(id, _)| *id).collect();
-        behind.sort_unstable();
-        if self.is_owner() {
-            behind.into_iter().for_each(|peer| self.raw.raft.send_append(peer));
+    /// Followers that lack what is not in memory any more get a few appends at a time: what is read from
+    /// the disk for them waits in memory until they have it. If one of them `is_awaited`, it gets the
+    /// next now.
+    fn pace_followers(&mut self, is_awaited: bool) {
+        let (me, first) = (self.raw.raft.id, self.raw.store().window_first());
+        let all_is_held = first == self.raw.store().base().next();
+        if !self.is_owner() || (all_is_held && !self.is_pacing) {
+            return;
+        }
+        let others = self.raw.raft.prs().iter().filter(|(id, _)| **id != me);
+        let mut others: Vec<_> =
+            others.map(|(id, to)| (*id, to.matched < first.0 - 1, to.next_idx < first.0)).collect();
+        others.sort_unstable();
+        self.is_pacing = others.iter().any(|(_, is_behind, _)| *is_behind);
+        for (peer, is_behind, is_next_on_disk) in others {
+            let full = self.options.inflight_max;
+            let most = if is_behind { full.min(DISK_INFLIGHT_MAX) } else { full };
+            self.raw.raft.adjust_max_inflight_msgs(peer, most);
+            let is_paused = self.raw.raft.prs().get(peer).is_none_or(|to| to.is_paused());
+            if is_awaited && is_next_on_disk && !is_paused {
+                self.raw.raft.send_append(peer);
+            }
         }
     }
 

@@ -571,8 +571,7 @@ mod tests {
                 assert_eq!(met.map(|met| met.place), Some(one.place));
             }
         }
-        let needed: u64 =
-            naive.groups.values().flatten().map(|one| one.place.segment).count() as u64;
+        let needed: u64 = u64::try_from(naive.groups.values().flatten().count()).expect("few");
         let held: u64 =
             index.segments.held.iter().flat_map(|held| held.live.values()).map(|one| one.0).sum();
         assert_eq!(held, needed);

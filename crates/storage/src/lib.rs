@@ -17,6 +17,7 @@ mod record;
 mod recovery;
 mod sectors;
 mod segment;
+mod shared;
 mod space;
 mod state;
 mod tally;

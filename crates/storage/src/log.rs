@@ -18,10 +18,11 @@ use crate::disk::{Disk, DiskError, Files};
 use crate::error::LogError;
 use crate::frame::{FrameBuffer, SECTOR_BYTES};
 use crate::index::Index;
-use crate::reader::{self, LogReader, ReadLimits, SegmentReader, SharedIndex};
+use crate::reader::{self, LogReader, ReadLimits, SegmentReader};
 use crate::record::{Entry, LogRecord, Recovered};
 use crate::recovery::{self, Found, Place, Tail};
 use crate::segment::{self, NextSegment};
+use crate::shared::SharedIndex;
 use crate::tally::{Changes, Settled, Tally};
 
 /// What the frame that closes a segment takes, in bytes.

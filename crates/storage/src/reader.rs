@@ -4,8 +4,6 @@
 //! Nothing is believed that is read: each sector has a checksum that knows its place, and each entry
 //! must have the group, the position and the term that the index says.
 
-use std::sync::{Arc, Mutex, MutexGuard};
-
 use bytes::Bytes;
 use protocol::{GroupId, Position, Term};
 
@@ -13,9 +11,10 @@ use crate::codec::{Records, Stored, StoredEntry};
 use crate::disk::{DiskError, Files};
 use crate::error::LogError;
 use crate::frame::{self, FRAME_BYTES_MAX, SECTOR_BYTES, Verdict};
-use crate::index::{Index, Stretch};
+use crate::index::Stretch;
 use crate::record::Entry;
-use crate::sectors::Sectors;
+use crate::sectors::{ReadAt, Sectors};
+use crate::shared::SharedIndex;
 
 /// How much of a segment is read at once, in bytes.
 const WINDOW_BYTES: usize = 64 << 10;
@@ -73,21 +72,6 @@ pub trait LogReader: Send + Sync {
     fn term(&self, group: GroupId, position: Position) -> Option<Term>;
 }
 
-/// The index, shared by the log that is written and those that read it. Nobody holds it while a disk
-/// is at work.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SharedIndex(Arc<Mutex<Index>>);
-
-impl SharedIndex {
-    pub(crate) fn of(index: Index) -> Self {
-        Self(Arc::new(Mutex::new(index)))
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Index> {
-        self.0.lock().expect("nobody panics while holding the index of the log")
-    }
-}
-
 /// Reads segments.
 pub(crate) struct SegmentReader<F> {
     index: SharedIndex,
@@ -120,7 +104,7 @@ impl<F: Files> LogReader for SegmentReader<F> {
 /// Looks up where the entries are, and reads them there.
 pub(crate) fn read_entries(
     index: &SharedIndex,
-    read: &mut dyn FnMut(&str, u64, usize) -> Result<Vec<u8>, DiskError>,
+    read: &mut ReadAt<'_>,
     group: GroupId,
     (from, end): (Position, Position),
     limits: ReadLimits,
@@ -148,7 +132,7 @@ pub(crate) fn read_entries(
 
 fn read_stretches(
     stretches: &[Stretch],
-    read: &mut dyn FnMut(&str, u64, usize) -> Result<Vec<u8>, DiskError>,
+    read: &mut ReadAt<'_>,
     group: GroupId,
     (from, end): (Position, Position),
     limits: ReadLimits,

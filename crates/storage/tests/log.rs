@@ -443,7 +443,7 @@ fn damage_is_told_when_it_is_read_back_and_nothing_wrong_is_read() {
         for (entry, position) in expected.iter().zip(1..) {
             let (from, end) = (Position(position), Position(position + 1));
             if let Ok(read) = reader.entries(A, from, end, ReadLimits::NONE) {
-                assert_eq!(read.entries, [entry.clone()]);
+                assert_eq!(read.entries, std::slice::from_ref(entry));
             }
         }
     }
