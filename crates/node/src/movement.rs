@@ -222,7 +222,7 @@ impl Node {
             if first == self.me && first.is_some() && !waits {
                 self.stood.insert(group, now);
                 let replica = self.replicas.get_mut(&group).expect("it was listed");
-                replica.group.stand_if_free();
+                replica.group.campaign_if_free();
             }
         }
     }

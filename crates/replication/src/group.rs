@@ -45,7 +45,7 @@ pub struct Group {
     hint: Option<Hint>,
     /// A pre-vote that was refused because the owner seemed to live.
     held_pre_vote: Held,
-    /// A call to stand for election that came before a committed membership was applied.
+    /// A call to campaign that came before a committed membership was applied.
     held_campaign: Held,
     /// For whom the node is sending a snapshot.
     pub(crate) offers: BTreeSet<ReplicaId>,
@@ -56,13 +56,13 @@ pub struct Group {
     pub(crate) made: u64,
     persisted: u64,
     /// The term and vote last written, and the ready they are in.
-    pub(crate) ballot: (u64, u64),
-    pub(crate) ballot_ready: u64,
+    pub(crate) hard_state: (u64, u64),
+    pub(crate) hard_state_ready: u64,
     /// Installs that are not durable yet: ready and position.
     pub(crate) installs: VecDeque<(u64, Position)>,
     /// The last committed entry that was handed out.
     pub(crate) handed_out: Position,
-    /// How long an owner may be silent before this replica stands for election.
+    /// How long an owner may be silent before this replica campaigns.
     election_ticks: usize,
     /// Another has this replica's vote, and so many ticks to make something of it.
     vote_ticks: usize,
@@ -126,8 +126,8 @@ impl Group {
             first_records: anew.then_some(record).into_iter().collect(),
             made: 0,
             persisted: 0,
-            ballot: (restored.term.0, restored.voted_for.0),
-            ballot_ready: 0,
+            hard_state: (restored.term.0, restored.voted_for.0),
+            hard_state_ready: 0,
             election_ticks,
             vote_ticks: 0,
             installs: VecDeque::new(),
@@ -154,10 +154,10 @@ impl Group {
         self.follow_hint();
         let is_awaited = self.raw.store().refill();
         self.pace_followers(is_awaited);
-        if self.is_owner() || self.may_stand() {
+        if self.is_owner() || self.may_campaign() {
             self.raw.tick();
         } else {
-            // All that raft-rs would do but stand.
+            // All that raft-rs would do but campaign.
             self.raw.raft.election_elapsed += 1;
         }
     }
@@ -195,14 +195,14 @@ impl Group {
         self.election_ticks = ticks.clamp(least, least + ELECTION_TICKS_SPAN - 1);
     }
 
-    /// Stands for election now, if this replica is a voter, knows of no owner, and has not just
+    /// Campaigns now, if this replica is a voter, knows of no owner, and has not just
     /// given its vote to another: for a group that has just begun, and where the node knows better
     /// than to wait. May be called often.
-    pub fn stand_if_free(&mut self) {
+    pub fn campaign_if_free(&mut self) {
         let raft = &self.raw.raft;
         let free = raft.leader_id == raft::INVALID_ID && raft.state != StateRole::Candidate;
-        if free && self.vote_ticks == 0 && self.may_stand() {
-            self.stand();
+        if free && self.vote_ticks == 0 && self.may_campaign() {
+            self.campaign();
         }
     }
 
@@ -325,7 +325,7 @@ impl Group {
         }
     }
 
-    /// The connection to that replica broke. If it owns the group: forget it, and stand for election
+    /// The connection to that replica broke. If it owns the group: forget it, and campaign
     /// in `delay_ticks` (0: now) and again every few ticks, until there is an owner.
     pub fn peer_lost(&mut self, peer: ReplicaId, delay_ticks: usize) {
         if self.is_owner() {
@@ -486,8 +486,8 @@ impl Group {
     /// An owner's vote for itself must be durable before it says anything as the owner. With
     /// several voters that is so by nature; a lone voter wins before it has written a byte, and
     /// after a crash it could win the same term again.
-    pub(crate) fn ballot_is_durable(&self) -> bool {
-        self.ballot_ready <= self.persisted
+    pub(crate) fn hard_state_is_durable(&self) -> bool {
+        self.hard_state_ready <= self.persisted
     }
 
     pub(crate) fn all_persisted_before(&self, ready: u64) -> bool {
@@ -526,37 +526,37 @@ impl Group {
             && !raft.raft_log.is_up_to_date(message.index, message.log_term)
     }
 
-    /// raft-rs panics when it stands while a state that was installed is not durable (it looks for
+    /// raft-rs panics when it campaigns while a state that was installed is not durable (it looks for
     /// entries before the base), and when a lone voter does while its log is not (it wins at once).
-    fn may_stand(&self) -> bool {
+    fn may_campaign(&self) -> bool {
         let raft = &self.raw.raft;
         let lone = raft.prs().is_singleton();
         let durable = raft.raft_log.persisted == raft.raft_log.last_index();
         raft.promotable() && self.installs.is_empty() && (durable || !lone)
     }
 
-    /// Stands for election if the hint says so, with a pre-vote: if the owner lives after all, the
+    /// Campaigns if the hint says so, with a pre-vote: if the owner lives after all, the
     /// others say no and nothing happened.
     fn follow_hint(&mut self) {
         let Some(hint) = &mut self.hint else { return };
         if self.raw.raft.leader_id != raft::INVALID_ID || hint.is_spent() {
             self.hint = None;
-        } else if hint.is_due() && self.may_stand() {
-            self.stand();
+        } else if hint.is_due() && self.may_campaign() {
+            self.campaign();
         }
     }
 
-    fn stand(&mut self) {
+    fn campaign(&mut self) {
         if let Err(error) = self.raw.campaign() {
             self.note(format!("raft: {error}"));
         }
     }
 
-    /// The owner hands over to this replica. It cannot stand while a committed membership is not
+    /// The owner hands over to this replica. It cannot campaign while a committed membership is not
     /// applied, or when it may not; then the call is kept until more is applied.
     fn campaign_for_owner(&mut self, call: eraftpb::Message) {
         let kept = call.clone();
-        if self.may_stand() {
+        if self.may_campaign() {
             self.step(call);
         }
         let raft = &self.raw.raft;
@@ -596,13 +596,13 @@ impl Group {
 
     /// Who refuses its vote says what is committed. raft-rs listens, but not to one in an earlier
     /// term. That can be an owner which took itself out and stepped down: it alone knows that it is
-    /// out, will not give its vote to somebody who has less, and may not stand itself. Without this
+    /// out, will not give its vote to somebody who has less, and may not campaign itself. Without this
     /// the others would ask for its vote for ever.
     fn learn_commit(&mut self, answer: &eraftpb::Message) {
         let raft = &mut self.raw.raft;
         let earlier = answer.reject && answer.term < raft.term && answer.commit_term > 0;
-        let stands = matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate);
-        if earlier && stands && raft.raft_log.maybe_commit(answer.commit, answer.commit_term) {
+        let campaigns = matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate);
+        if earlier && campaigns && raft.raft_log.maybe_commit(answer.commit, answer.commit_term) {
             // What was learned may be another membership: then the votes were counted wrongly.
             let term = raft.term;
             raft.become_follower(term, raft::INVALID_ID);
@@ -610,7 +610,7 @@ impl Group {
     }
 
     /// This owner is not a voter any more: an entry of the owner before it said so. The others
-    /// learn that this is committed, and the one that has most is called to stand.
+    /// learn that this is committed, and the one that has most is called to campaign.
     pub(crate) fn step_down(&mut self) {
         let successor = self.successor(&[]);
         let raft = &mut self.raw.raft;

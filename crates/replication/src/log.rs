@@ -358,7 +358,7 @@ impl GroupLog {
     }
 
     /// raft-rs asks for all that is committed and not applied, without any limit of size, when it is
-    /// about to stand for election, and only counts the membership changes in it. So it gets those
+    /// about to campaign, and only counts the membership changes in it. So it gets those
     /// alone: a few bytes in place of a log that may not fit into memory. When the range ends where
     /// raft-rs's own entries begin, and there is no change before, stand-ins make up the number, or
     /// raft-rs would not look at its own.
@@ -456,6 +456,7 @@ impl Storage for GroupLog {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "a reader is shared, as the real one is")]
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::Mutex;

@@ -100,9 +100,9 @@ impl Group {
             ready.records.push(LogRecord::Entry { group, entry });
         }
         if let Some(hard) = from.hs() {
-            if self.ballot != (hard.term, hard.vote) {
-                self.ballot = (hard.term, hard.vote);
-                self.ballot_ready = ready.number;
+            if self.hard_state != (hard.term, hard.vote) {
+                self.hard_state = (hard.term, hard.vote);
+                self.hard_state_ready = ready.number;
             }
             ready.records.push(LogRecord::Vote {
                 group,
@@ -117,7 +117,7 @@ impl Group {
     fn take_messages(&mut self, from: &mut raft::Ready, ready: &mut Ready) {
         let now = from.take_messages();
         let durable = from.take_persisted_messages();
-        let (now, durable) = if self.ballot_is_durable() {
+        let (now, durable) = if self.hard_state_is_durable() {
             (now, durable)
         } else {
             (Vec::new(), [now, durable].concat())

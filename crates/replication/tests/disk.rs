@@ -15,7 +15,7 @@ fn behind(entries: usize, appends_max: usize) -> World {
             options.inflight_max = appends_max;
         });
     }
-    world.group(1).stand_if_free();
+    world.group(1).campaign_if_free();
     world.settle(1);
     run(&mut world, &[1, 2, 3]);
     world.group(1).peer_lost(ReplicaId(3), 0);

@@ -20,7 +20,7 @@ const MESSAGES_MAX: usize = 40;
 
 /// Nothing leaves memory here.
 fn reader() -> Arc<dyn LogReader> {
-    world::disk::DiskLog::default().reader()
+    storage::MemoryLog::default().reader()
 }
 
 struct Chaos {

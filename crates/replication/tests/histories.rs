@@ -163,7 +163,7 @@ impl History {
                 let to = 1 + self.random.below(5);
                 self.world.group(id).hand_over(replica(to));
             }
-            4 => self.world.group(id).stand_if_free(),
+            4 => self.world.group(id).campaign_if_free(),
             _ => {
                 let to = 1 + self.random.below(5);
                 self.world.group(id).peer_back(replica(to));

@@ -16,13 +16,13 @@
 //! | `cut 1`, `heal 1` | `run` loses what goes to or comes from replica 1, no more |
 //! | `propose 1 word`, `confirm 1 9`, `hand-over 1 2` | |
 //! | `change 1 +4 ^4 -2` | add as learner, promote, remove |
-//! | `lost 2 1 0`, `back 2 1` | replica 2 lost its connection to 1, and stands after 0 ticks |
+//! | `lost 2 1 0`, `back 2 1` | replica 2 lost its connection to 1, and campaigns after 0 ticks |
 //! | `crash 1`, `crash 1 2 3`, `start 1` | keeping two unsynced writes and three batches of the state |
 //! | `shrink 1` | all that may go from memory goes |
 //! | `decay 1` | the log of replica 1 cannot be read back any more |
 //! | `compact 1` | the state is durable, the entries are forgotten |
 //! | `late`, `report 1 3` | the sender of a snapshot hears only now that it has arrived |
-//! | `stand 1` | it stands for election if there is no owner |
+//! | `campaign 1` | it campaigns if there is no owner |
 //! | `lazy`, `work 1` | the state machine works only when told |
 //! | `forge 1 2 t1 heartbeat 9` | replica 1 gets a false message from 2 |
 //! | `show 1` | the status |
@@ -64,7 +64,7 @@ scripts! {
     a_snapshot_is_not_offered_again_by_the_next_term
     a_snapshot_that_arrived_is_not_offered_again
     a_snapshot_ends_with_its_connection
-    standing_when_free
+    campaigning_when_free
     a_crash_between_state_and_log_is_mended
     newcomer_waits_to_be_admitted
     read_needs_quorum
@@ -170,12 +170,12 @@ impl Player {
                 let left = world.group(id).shrink_window(usize::MAX);
                 world.tell(id, if left == 0 { "holds nothing" } else { "holds some entries" });
             }
-            "decay" => world.replica(id).log.content().is_damaged = true,
+            "decay" => world.replica(id).log.damage(),
             "hold" => self.held.push(words[1].to_owned()),
             "release" => self.held.clear(),
             "late" => world.late_reports = true,
             "report" => world.group(id).snapshot_sent(other(), true),
-            "stand" => world.group(id).stand_if_free(),
+            "campaign" => world.group(id).campaign_if_free(),
             "lazy" => world.lazy = true,
             "work" => world.work(id, count(2).unwrap_or(usize::MAX)),
             "forge" => self.forge(id, &words[2..]),

@@ -4,8 +4,6 @@
 //! `cargo test --release -p replication --test throughput -- --ignored` takes 3 x 512,000 entries of 128
 //! bytes through three groups of three replicas, in batches of 256.
 
-mod world;
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +18,7 @@ const ENTRY_BYTES: usize = 128;
 
 /// Nothing leaves memory here.
 fn reader() -> Arc<dyn storage::LogReader> {
-    world::disk::DiskLog::default().reader()
+    storage::MemoryLog::default().reader()
 }
 
 struct Cluster {
@@ -41,7 +39,7 @@ impl Cluster {
         let groups: Vec<_> = ids.map(start).collect();
         let applied = vec![Position(0); groups.len()];
         let mut cluster = Self { groups, messages: Vec::new(), applied };
-        cluster.groups[0].stand_if_free();
+        cluster.groups[0].campaign_if_free();
         cluster.run();
         assert_eq!((cluster.groups[0].is_owner(), cluster.groups[0].term()), (true, Term(1)));
         cluster

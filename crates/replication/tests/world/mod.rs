@@ -9,7 +9,6 @@
     reason = "each test crate uses a part of it"
 )]
 
-pub mod disk;
 pub mod random;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,9 +20,7 @@ use replication::{
     Committed, CommittedData, Group, GroupOptions, Members, Message, MessageKind, Ready, Restored,
     TailLimits,
 };
-use storage::LogRecord;
-
-use self::disk::DiskLog;
+use storage::{LogRecord, MemoryLog};
 
 pub const GROUP: GroupId = GroupId(7);
 
@@ -68,7 +65,7 @@ pub struct Replica {
     pub patience_ticks: usize,
     pub group: Option<Group>,
     /// What a start would find in the log.
-    pub log: DiskLog,
+    pub log: MemoryLog,
     unsynced: VecDeque<Unsynced>,
     /// What a start might find of the state: the first is durable, the last is the present one.
     states: VecDeque<State>,
@@ -137,7 +134,7 @@ impl World {
             options,
             patience_ticks,
             group: None,
-            log: DiskLog::default(),
+            log: MemoryLog::default(),
             unsynced: VecDeque::new(),
             states: VecDeque::from([State { members, ..State::default() }]),
             work: VecDeque::new(),
@@ -373,7 +370,7 @@ impl World {
         let replica = self.replica(id);
         let position = replica.state().position;
         let limits = TailLimits { bytes_max: 400, micros_min: 8 };
-        let record = replica.group().cut_tail(position, micros, micros % 2 == 0, &limits);
+        let record = replica.group().cut_tail(position, micros, micros.is_multiple_of(2), &limits);
         self.forget(id, record);
     }
 
