@@ -30,24 +30,25 @@ impl WindowBudget {
 
     /// The group holds so much now. When that is more than before, it has appended something.
     pub fn note(&mut self, group: GroupId, bytes: usize) {
-        let before = self.groups.get(&group).copied();
-        let held = before.map_or(0, |share| share.bytes);
-        self.total = self.total - held + bytes;
-        let appended = match before {
-            Some(share) if bytes <= held => share.appended,
+        let appended = match self.groups.get(&group) {
+            Some(share) if bytes <= share.bytes => share.appended,
             _ => {
                 self.appends += 1;
                 self.appends
             }
         };
-        if let Some(share) = before {
-            self.order.remove(&share.appended);
+        self.set(group, Share { appended, bytes });
+    }
+
+    fn set(&mut self, group: GroupId, share: Share) {
+        if let Some(before) = self.groups.remove(&group) {
+            self.total -= before.bytes;
+            self.order.remove(&before.appended);
         }
-        if bytes == 0 {
-            self.groups.remove(&group);
-        } else {
-            self.groups.insert(group, Share { appended, bytes });
-            self.order.insert(appended, group);
+        if share.bytes > 0 {
+            self.total += share.bytes;
+            self.order.insert(share.appended, group);
+            self.groups.insert(group, share);
         }
     }
 
@@ -68,10 +69,8 @@ impl WindowBudget {
         while self.total > self.bytes_max {
             let Some((&appended, &group)) = self.order.range(after..).next() else { return };
             after = appended + 1;
-            let left = shrink(group, self.total - self.bytes_max);
-            let held = self.groups[&group].bytes;
-            assert!(left <= held, "group {group} grew from {held} to {left} as it was to shrink");
-            self.note(group, left);
+            let bytes = shrink(group, self.total - self.bytes_max);
+            self.set(group, Share { appended, bytes });
         }
     }
 }

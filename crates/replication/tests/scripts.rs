@@ -286,23 +286,8 @@ impl Player {
     /// `2 t1 heartbeat 9` and the like: what each needs to be wrong is in the match below.
     fn forge(&mut self, to: u64, words: &[&str]) {
         let number = |place: usize| words.get(place).map_or(0, |word| word.parse().unwrap());
-        let mut message = Message {
-            kind: MessageKind::Heartbeat,
-            to: ReplicaId(to),
-            from: ReplicaId(number(0)),
-            term: Term(words[1].strip_prefix('t').unwrap().parse().unwrap()),
-            log_term: Term(0),
-            index: Position(0),
-            entries: Vec::new(),
-            commit: Position(0),
-            commit_term: Term(0),
-            snapshot: None,
-            reject: false,
-            reject_hint: Position(0),
-            request_snapshot: Position(0),
-            context: Bytes::new(),
-            priority: 0,
-        };
+        let term = words[1].strip_prefix('t').unwrap().parse().unwrap();
+        let mut message = empty_heartbeat(ReplicaId(number(0)), ReplicaId(to), Term(term));
         let entry = |position, term, kind, data: &'static [u8]| storage::Entry {
             position: Position(position),
             term: Term(term),
@@ -359,5 +344,25 @@ impl Player {
             other => panic!("{other:?} means nothing"),
         }
         self.world.group(to).receive(message);
+    }
+}
+
+fn empty_heartbeat(from: ReplicaId, to: ReplicaId, term: Term) -> Message {
+    Message {
+        kind: MessageKind::Heartbeat,
+        to,
+        from,
+        term,
+        log_term: Term(0),
+        index: Position(0),
+        entries: Vec::new(),
+        commit: Position(0),
+        commit_term: Term(0),
+        snapshot: None,
+        reject: false,
+        reject_hint: Position(0),
+        request_snapshot: Position(0),
+        context: Bytes::new(),
+        priority: 0,
     }
 }

@@ -224,6 +224,10 @@ impl Disk for FileDisk {
         synced.map_err(|error| self.wrong("syncing", name, &error))
     }
 
+    fn release(&mut self, name: &str) {
+        self.open.remove(name);
+    }
+
     fn remove(&mut self, name: &str) -> Result<(), DiskError> {
         self.open.remove(name);
         let removed = fs::remove_file(self.path(name));
@@ -313,6 +317,19 @@ mod tests {
             disk.write(&number.to_string(), 0, b"x").unwrap();
             assert!(disk.open.len() <= OPEN_FILES_MAX);
         }
+    }
+
+    #[test]
+    fn who_makes_a_segment_for_another_does_not_hold_it_open() {
+        use storage::{Log, LogOptions};
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions { segment_bytes: 16 << 10 };
+        let (mut log, _) = Log::open(FileDisk::open(folder.path()).unwrap(), options).unwrap();
+        let mut other = FileDisk::open(folder.path()).unwrap();
+        let next = log.wanted().unwrap();
+        next.make(&mut other, false).unwrap();
+        log.adopt(next).unwrap();
+        assert!(other.open.is_empty());
     }
 
     #[test]

@@ -90,7 +90,10 @@ impl NextSegment {
     /// # Errors
     /// When the disk refuses.
     pub fn make<D: Disk + ?Sized>(&self, disk: &mut D, quickly: bool) -> Result<(), DiskError> {
-        self.make_as(disk, &name_ahead(self.number), quickly)
+        let unfinished = name_ahead(self.number);
+        let made = self.make_as(disk, &unfinished, quickly);
+        disk.release(&unfinished);
+        made
     }
 
     /// Gives a segment that was made ahead its name.
