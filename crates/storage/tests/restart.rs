@@ -8,6 +8,12 @@
 //! temporary files; the pages are in the system's memory. It says how long the log took to open, and
 //! how much the process grew by that.
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "it measures real files with a real clock, and says what it found"
+)]
+
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
