@@ -63,10 +63,10 @@ impl Claims {
 
 /// The highest quorum that is in force, or would be after one of the entries that are not applied
 /// yet, as far as is known.
-pub fn highest_quorum<'a>(applied: &Topology, pending: impl Iterator<Item = &'a Entry>) -> usize {
+pub fn highest_quorum(applied: &Topology, pending: &[Entry]) -> usize {
     let mut highest = applied.effective_quorum();
     let mut ahead: Option<Topology> = None;
-    for entry in pending.filter(|entry| entry.kind == EntryKind::Normal) {
+    for entry in pending.iter().filter(|entry| entry.kind == EntryKind::Normal) {
         let Ok(command) = DirectoryCommand::decode(&entry.data) else { continue };
         if matches!(command, DirectoryCommand::Instance(_)) {
             continue;

@@ -400,6 +400,9 @@ where
         mut ready: Ready,
         out: &mut Outputs<M>,
     ) -> Result<(), StoreError> {
+        if let Some(damage) = ready.damage.take() {
+            return Err(StoreError(format!("this replica's log is damaged: {damage}")));
+        }
         for message in ready.send_now.drain(..) {
             out.messages.push((message.to, PeerMessage::Consensus(message)));
         }

@@ -219,7 +219,7 @@ impl Control {
             return;
         }
         let pending = directory.consensus.entries_after(applied.1);
-        let number = highest_quorum(directory.machine().topology(), pending);
+        let number = highest_quorum(directory.machine().topology(), &pending);
         let is_news = self.claims.renew(Claim { reach, number }, applied);
         links.forget_claims(applied);
         if is_news {

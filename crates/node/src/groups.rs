@@ -1,21 +1,21 @@
 //! How the groups of a node begin and end: those of documents with the cluster, those of instances
 //! as the directory says.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cluster::{Charter, DirectoryMachine, Identity, Standing, Topology};
 use documents::Partition;
 use group::{Replica, Restart, Tuning, decode_members};
 use immortals::Input;
 use protocol::{GroupId, Position, ReplicaId, Term};
-use replication::{Group, GroupOptions, Members, Restored};
+use replication::{Durability, Group, GroupOptions, Members, Restored};
 use services::{Handlers, Limits, PartitionMachine};
-use storage::{Applied, Batch, LogRecord, RecoveredGroup, Space, StateStore, StoreError};
+use storage::{Applied, Batch, LogRecord, Space, StateStore, StoreError};
 
 use crate::hosted::{AnyReplica, name_of};
 use crate::instance::{InstanceMachine, settings};
 use crate::io::{Level, NodeConfig};
-use crate::log_batch::LogBatch;
+use crate::log_batch::{LogBatch, Logs};
 use crate::shard::{Conditions, Shard};
 use crate::work::Effects;
 
@@ -36,18 +36,20 @@ fn begin(
     group: GroupId,
     first: &Members,
     store: &dyn StateStore,
-    recovered: &mut BTreeMap<GroupId, RecoveredGroup>,
-    config: &NodeConfig,
+    logs: &mut Logs,
+    (config, durability): (&NodeConfig, Durability),
 ) -> Result<Beginning, String> {
     let (space, applied) = Space::open(store, group).map_err(text)?;
     let known = decode_members(&applied.members).map_err(text)?;
     let members = if applied.members.is_empty() { first.clone() } else { known };
-    let log = recovered.remove(&group).unwrap_or_default();
+    let log = logs.recovered.remove(&group).unwrap_or_default();
     let mut options = GroupOptions::new(group, me);
     options.heartbeat_ticks = config.timing.heartbeat_ticks;
     options.election_ticks = config.timing.election_ticks;
+    options.durability = durability;
     let restored = Restored::new(log, applied.position, applied.term, members.clone());
-    let consensus = Group::new(options, restored).map_err(|error| error.to_string())?;
+    let reader = Arc::clone(&logs.reader);
+    let consensus = Group::new(options, restored, reader).map_err(|error| error.to_string())?;
     Ok(Beginning { consensus, space, applied, members })
 }
 
@@ -67,7 +69,7 @@ pub(crate) fn begin_all(
     identity: &Identity,
     store: Box<dyn StateStore>,
     handlers: Handlers,
-    mut recovered: BTreeMap<GroupId, RecoveredGroup>,
+    mut logs: Logs,
     log: LogBatch,
     config: &NodeConfig,
 ) -> Result<Shard, String> {
@@ -78,7 +80,8 @@ pub(crate) fn begin_all(
         if is_founder { Members::of_voters(founders.keys().copied()) } else { Members::default() };
     let named = |group: GroupId, why: String| format!("{}: {why}", name_of(group));
     let mut begin_one = |group| {
-        begin(*me, group, &first, &*store, &mut recovered, config).map_err(|why| named(group, why))
+        let with = (config, Durability::Disk);
+        begin(*me, group, &first, &*store, &mut logs, with).map_err(|why| named(group, why))
     };
     let directory = begin_one(GroupId::DIRECTORY)?;
     let mut of_partitions = Vec::new();
@@ -93,7 +96,7 @@ pub(crate) fn begin_all(
         let machine = PartitionMachine::new(partition, group, Limits::default());
         replicas.push(Replica::new(group, beginning.with(machine, config)));
     }
-    let mut shard = Shard::new(store, handlers, directory, recovered, log);
+    let mut shard = Shard::new(store, handlers, directory, logs, log);
     for replica in replicas {
         shard.add_partition(replica);
     }
@@ -150,14 +153,16 @@ pub(crate) fn follow_entry(
     }
     let is_here = entry.replicas.iter().any(|replica| replica.node == config.node_id);
     // A replica that was removed goes on until the group has let it go.
-    if !is_here && !shard.recovered.contains_key(&group) {
+    if !is_here && !shard.logs.recovered.contains_key(&group) {
         return Ok(());
     }
     let founders = if entry.founders.contains(&me) { entry.founders.clone() } else { Vec::new() };
     let first = Members { voters: founders, ..Members::default() };
     let named = |why: String| format!("instance '{}': {why}", entry.name);
+    let durability = if wanted.memory { Durability::Memory } else { Durability::Disk };
+    let with = (config, durability);
     let beginning =
-        begin(me, group, &first, &*shard.store, &mut shard.recovered, config).map_err(named)?;
+        begin(me, group, &first, &*shard.store, &mut shard.logs, with).map_err(named)?;
     let options = immortals::Options {
         name: entry.name.clone(),
         group,
@@ -205,14 +210,12 @@ fn forget(
 /// What was left of instances that were deregistered while this node was away, or just before it
 /// ended.
 fn forget_remains(topology: &Topology, shard: &mut Shard) -> Result<(), StoreError> {
-    let remains = shard.recovered.range(GroupId::INSTANCES..);
+    let remains = shard.logs.recovered.range(GroupId::INSTANCES..);
     let is_gone = |group: &GroupId| topology.standing(*group) == Standing::Gone;
     let gone: Vec<GroupId> = remains.map(|(group, _)| *group).filter(is_gone).collect();
     for group in gone {
-        let log = shard.recovered.remove(&group).expect("it was listed");
-        let last = log.entries.last().map(|entry| (entry.position, entry.term));
-        let (position, term) = last.unwrap_or((log.base, log.base_term));
-        forget(group, position, term, shard)?;
+        let log = shard.logs.recovered.remove(&group).expect("it was listed");
+        forget(group, log.last, log.last_term(), shard)?;
     }
     Ok(())
 }

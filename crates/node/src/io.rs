@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use protocol::{GroupId, Request, Response};
+use replication::TailLimits;
 use services::{Invocation, Invoked};
 use storage::LogRecord;
 
@@ -56,8 +57,11 @@ pub struct Upkeep {
     pub persist_log_bytes: usize,
     /// ... and so much time, if anything was logged since, in microseconds.
     pub persist_micros: u64,
-    /// How many entries a group keeps for followers that are a little behind.
-    pub tail_entries: u64,
+    /// What each group keeps of its log for followers that are behind.
+    pub tail: TailLimits,
+    /// What the logs of all groups may take in memory, in bytes, beside what is not durable or not
+    /// applied; the rest is read from the disk when it is wanted.
+    pub log_memory_bytes: usize,
     /// How much of a snapshot is sent at a time, in bytes. One chunk is under way at a time.
     pub chunk_bytes: usize,
 }
@@ -65,15 +69,16 @@ pub struct Upkeep {
 /// See [`Upkeep::persist_log_bytes`].
 const PERSIST_LOG_BYTES: usize = 8 << 20;
 
-/// See [`Upkeep::tail_entries`].
-const TAIL_ENTRIES: u64 = 1_000;
+/// See [`Upkeep::log_memory_bytes`].
+const LOG_MEMORY_BYTES: usize = 64 << 20;
 
 impl Default for Upkeep {
     fn default() -> Self {
         Self {
             persist_log_bytes: PERSIST_LOG_BYTES,
             persist_micros: 30_000_000,
-            tail_entries: TAIL_ENTRIES,
+            tail: TailLimits::default(),
+            log_memory_bytes: LOG_MEMORY_BYTES,
             chunk_bytes: 256 << 10,
         }
     }

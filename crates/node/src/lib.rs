@@ -45,6 +45,7 @@ mod view;
 mod work;
 
 pub use ::immortals::KeptLimits;
+pub use ::replication::TailLimits;
 pub use frame::FRAME_BYTES_MAX;
 pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};
 pub use node::Node;

@@ -1,7 +1,32 @@
 //! What is on its way to the disk, for all groups together: the records of the next batch of the
 //! log, and the persists of the state store.
 
-use storage::LogRecord;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::GroupId;
+use replication::WindowBudget;
+use storage::{LogReader, LogRecord, RecoveredGroup};
+
+/// The logs of all groups as they lie on the disk.
+pub(crate) struct Logs {
+    /// Logs of groups that were not begun so far.
+    pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
+    /// Reads what the groups do not hold in memory.
+    pub(crate) reader: Arc<dyn LogReader>,
+    /// What the groups may hold in memory, all together.
+    pub(crate) window: WindowBudget,
+}
+
+impl Logs {
+    pub(crate) fn new(
+        recovered: BTreeMap<GroupId, RecoveredGroup>,
+        reader: Arc<dyn LogReader>,
+        memory_bytes: usize,
+    ) -> Self {
+        Self { recovered, reader, window: WindowBudget::new(memory_bytes) }
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct LogBatch {

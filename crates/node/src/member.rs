@@ -33,6 +33,10 @@ use crate::work::{Asked, Effects, InstanceAnswer, Purpose, Work};
 /// pre-vote of another that comes meanwhile puts the own one off by itself.
 const HINT_TICKS_PER_RANK: usize = 2;
 
+/// How often the logs are cut beside the routine persists: the last minute of a quiet group's log
+/// would stay until its next write otherwise.
+const CUT_EVERY_TICKS: u64 = 1_000;
+
 /// How long a planned stop may take before the node goes all the same, in microseconds.
 const STOP_MICROS_MAX: u64 = 3_000_000;
 
@@ -223,6 +227,9 @@ impl Member {
             self.move_one_group(host)?;
             self.router.owners_changed();
         }
+        if self.ticks.is_multiple_of(CUT_EVERY_TICKS) {
+            self.cut_logs(host);
+        }
         if self.stop.is_some() {
             self.go_on_stopping(host)?;
         }
@@ -271,7 +278,9 @@ impl Member {
     fn state_persisted(&mut self, mark: u64, host: &mut Host<'_>) -> Fate {
         self.shard.state_persisted(mark);
         if self.shard.log.end_routine(mark) {
-            self.shard.cut_logs(host.config.upkeep.tail_entries);
+            let mut ended = self.shard.log.take_ended();
+            self.shard.log.records.append(&mut ended);
+            self.cut_logs(host);
         }
         match &self.stop {
             Some(Stop { mark: Some(wanted), .. }) if mark >= *wanted => {
@@ -280,6 +289,13 @@ impl Member {
             }
             _ => Fate::GoesOn,
         }
+    }
+
+    fn cut_logs(&mut self, host: &Host<'_>) {
+        let topology = &self.control.map.topology;
+        let is_up = |id: &ReplicaId| self.control.is_up(*id, host.links, host.now);
+        let up = topology.replicas().into_iter().filter(is_up).collect();
+        self.shard.cut_logs(&host.config.upkeep.tail, &up, host.now.steady_micros);
     }
 
     fn disk_is_full(&mut self, why: String, host: &mut Host<'_>) -> Result<(), StoreError> {

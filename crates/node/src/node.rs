@@ -1,18 +1,17 @@
 //! The node: a newcomer until it is known who it is, then a member of its cluster for good.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster::{Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, judge};
 use protocol::{GroupId, Now};
 use services::{Catalogue, Handlers, Invoker};
-use storage::{Recovered, RecoveredGroup, StateStore};
+use storage::{LogReader, Recovered, StateStore};
 
 use crate::control::dial;
 use crate::frame::{self, Frame};
 use crate::groups;
 use crate::io::{Input, Level, NodeConfig, Output};
-use crate::log_batch::LogBatch;
+use crate::log_batch::{LogBatch, Logs};
 use crate::member::{Fate, Host, Member};
 use crate::rest::{Plan, plan_of_newcomer};
 use crate::work::{Effects, Purpose};
@@ -21,7 +20,7 @@ use crate::work::{Effects, Purpose};
 struct Seed {
     store: Box<dyn StateStore>,
     handlers: Handlers,
-    recovered: BTreeMap<GroupId, RecoveredGroup>,
+    logs: Logs,
     log: LogBatch,
 }
 
@@ -69,13 +68,15 @@ macro_rules! host {
 }
 
 impl Node {
+    /// `reader` reads what was recovered, and what is written to the log from now on.
+    ///
     /// # Errors
     /// Why it cannot start, for people.
     pub fn new(
         config: NodeConfig,
-        catalogue: Arc<Catalogue>,
-        invoker: Arc<dyn Invoker>,
+        (catalogue, invoker): (Arc<Catalogue>, Arc<dyn Invoker>),
         recovered: Recovered,
+        reader: Arc<dyn LogReader>,
         mut store: Box<dyn StateStore>,
     ) -> Result<Self, String> {
         check_config(&config)?;
@@ -96,8 +97,8 @@ impl Node {
         }
         let node_id: Arc<str> = config.node_id.as_str().into();
         let handlers = Handlers { catalogue, invoker, node_id };
-        let recovered = recovered.groups;
-        let seed = Box::new(Seed { store, handlers, recovered, log: LogBatch::default() });
+        let logs = Logs::new(recovered.groups, reader, config.upkeep.log_memory_bytes);
+        let seed = Box::new(Seed { store, handlers, logs, log: LogBatch::default() });
         let newcomer = Newcomer::new(&profile);
         let mut node = Self {
             config,
@@ -426,8 +427,8 @@ impl Node {
     }
 
     fn become_member(&mut self, seed: Seed, identity: &Identity) -> Result<(), String> {
-        let Seed { store, handlers, recovered, log } = seed;
-        let shard = groups::begin_all(identity, store, handlers, recovered, log, &self.config)?;
+        let Seed { store, handlers, logs, log } = seed;
+        let shard = groups::begin_all(identity, store, handlers, logs, log, &self.config)?;
         self.life = Life::Member(Box::new(Member::new(identity, shard, &mut host!(self))?));
         Ok(())
     }

@@ -235,7 +235,7 @@ impl Placement {
             if first == Some(surroundings.control.me) && !waits {
                 self.campaigned.insert(group, now);
                 if let Some(replica) = shard.get_mut(group) {
-                    replica.consensus_mut().stand_if_free();
+                    replica.consensus_mut().campaign_if_free();
                 }
             }
         }

@@ -12,14 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use cluster::DirectoryMachine;
 use group::{Io, Outputs, PeerMessage, Quorum, Replica, Touch};
 use protocol::{GroupId, Now, ReplicaId};
+use replication::TailLimits;
 use services::{Handlers, PartitionEvent, PartitionMachine, PartitionQuestion};
-use storage::{RecoveredGroup, StateStore, StoreError};
+use storage::{StateStore, StoreError};
 
 use crate::frame::{Answer, Frame, Question};
 use crate::hosted::{AnyReplica, Hosted};
 use crate::instance::{InstanceEvent, InstanceMachine, Map};
 use crate::io::Level;
-use crate::log_batch::LogBatch;
+use crate::log_batch::{LogBatch, Logs};
 use crate::rest::recordings::{Page, page_of};
 use crate::work::{Asked, Effects};
 
@@ -53,8 +54,7 @@ pub(crate) struct Shard {
     pub(crate) directory: Replica<DirectoryMachine>,
     pub(crate) partitions: BTreeMap<GroupId, Replica<PartitionMachine>>,
     pub(crate) instances: BTreeMap<GroupId, Replica<InstanceMachine>>,
-    /// Logs of groups that were not begun so far.
-    pub(crate) recovered: BTreeMap<GroupId, RecoveredGroup>,
+    pub(crate) logs: Logs,
     pub(crate) log: LogBatch,
     marks: Marks,
     wakes: Wakes,
@@ -162,7 +162,7 @@ impl Shard {
         store: Box<dyn StateStore>,
         handlers: Handlers,
         directory: Replica<DirectoryMachine>,
-        recovered: BTreeMap<GroupId, RecoveredGroup>,
+        logs: Logs,
         log: LogBatch,
     ) -> Self {
         let mut marks = Marks::default();
@@ -173,7 +173,7 @@ impl Shard {
             directory,
             partitions: BTreeMap::new(),
             instances: BTreeMap::new(),
-            recovered,
+            logs,
             log,
             marks,
             wakes: Wakes::default(),
@@ -297,6 +297,7 @@ impl Shard {
                 run!(self, replica, around, conditions, effects, Replica::tick_leader)?;
             }
         }
+        self.shrink_windows();
         for group in self.wakes.due(now) {
             // The instance says anew when it wants to be woken.
             self.wakes.set(group, None);
@@ -592,8 +593,13 @@ impl Shard {
             run!(self, replica, conditions.map, conditions, effects, Replica::settle)?;
             self.set_wake(group);
         }
-        let Some(replica) = self.get(group) else { return Ok(()) };
+        let Some(replica) = self.get(group) else {
+            self.logs.window.forget(group);
+            return Ok(());
+        };
+        let held = replica.consensus().log_bytes();
         let (waits, is_lazy) = (replica.waits_for_the_disk(), replica.has_lazy_record());
+        self.logs.window.note(group, held);
         if waits {
             self.marks.waiting.insert(group);
         }
@@ -681,19 +687,34 @@ impl Shard {
         Ok(())
     }
 
-    /// The state is durable: the log before it is not needed, but for a tail that saves followers
-    /// which are a little behind from a snapshot.
-    pub(crate) fn cut_logs(&mut self, tail_entries: u64) {
-        let mut records = self.log.take_ended();
+    /// The log before the state that is durable is not needed, but for a tail that saves followers
+    /// which are behind from a snapshot.
+    pub(crate) fn cut_logs(&mut self, limits: &TailLimits, up: &BTreeSet<ReplicaId>, now: u64) {
+        let mut records = Vec::new();
         self.each(|_, replica| {
             let up_to = replica.persisted_up_to();
-            let consensus = replica.consensus_mut();
-            let is_quiet = consensus.last() == up_to;
-            let tail = if is_quiet { 0 } else { tail_entries };
-            let up_to = protocol::Position(up_to.0.saturating_sub(tail));
-            records.extend(consensus.compact(up_to));
+            let members = replica.consensus().members();
+            let lists =
+                [&members.voters, &members.outgoing, &members.learners, &members.learners_next];
+            let is_away = lists.into_iter().flatten().any(|id| !up.contains(id));
+            records.extend(replica.consensus_mut().cut_tail(up_to, now, is_away, limits));
             Touch::Still
         });
         self.log.records.append(&mut records);
+    }
+
+    /// Keeps what the logs take in memory within its bound.
+    fn shrink_windows(&mut self) {
+        let Self { directory, partitions, instances, logs, .. } = self;
+        logs.window.shrink(|group, bytes| {
+            let consensus = if group.is_directory() {
+                Some(&mut directory.consensus)
+            } else if group.is_partition() {
+                partitions.get_mut(&group).map(|replica| &mut replica.consensus)
+            } else {
+                instances.get_mut(&group).map(|replica| &mut replica.consensus)
+            };
+            consensus.map_or(0, |consensus| consensus.shrink_window(bytes))
+        });
     }
 }

@@ -43,7 +43,7 @@ impl Hint {
         self.ticks_left = self.ticks_left.saturating_sub(1);
     }
 
-    /// Whether to stand now; counts as a try.
+    /// Whether to campaign now; counts as a try.
     pub(crate) fn is_due(&mut self) -> bool {
         let due = self.ticks_left == 0 && self.tries_left > 0;
         if due {

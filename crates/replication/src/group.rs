@@ -2,20 +2,22 @@
 //! of it in `view`.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::{Position, ReplicaId, Term};
 use raft::eraftpb;
 use raft::eraftpb::{EntryType, HardState, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
-use storage::LogRecord;
+use storage::{LogReader, LogRecord};
 
 use crate::election::{ELECTION_TICKS, HINT_RETRY_TICKS, Held, Hint};
-use crate::memory::MemoryLog;
+use crate::log::GroupLog;
 use crate::reads::Reads;
+use crate::tail::{Reach, Tail};
 use crate::{
-    ConfirmError, GroupOptions, Members, MembershipChange, Message, MessageKind, ProposeError,
-    RestoreError, Restored, change, convert, guard,
+    ConfirmError, GroupOptions, Members, MembershipChange, Message, MessageKind, Need,
+    ProposeError, RestoreError, Restored, TailLimits, change, convert, guard,
 };
 
 /// A ready has no more committed entries than fit into so many bytes (but at least one); the rest
@@ -25,6 +27,9 @@ const COMMITTED_BYTES_PER_READY_MAX: u64 = 16 << 20;
 /// See [`Group::set_election_ticks`].
 const ELECTION_TICKS_SPAN: usize = 1_000;
 
+/// So many appends may be on their way to a follower that lacks what is not in memory.
+const DISK_INFLIGHT_MAX: usize = 4;
+
 /// More notes than this between two readys are dropped.
 const NOTES_MAX: usize = 16;
 
@@ -33,14 +38,14 @@ const NOTES_MAX: usize = 16;
 /// After every input, [`Group::ready`] says what has to be done, until it says nothing.
 pub struct Group {
     pub(crate) options: GroupOptions,
-    pub(crate) raw: RawNode<MemoryLog>,
+    pub(crate) raw: RawNode<GroupLog>,
     /// In force now, as the committed entries handed out so far say.
     pub(crate) members: Members,
     pub(crate) reads: Reads,
     hint: Option<Hint>,
     /// A pre-vote that was refused because the owner seemed to live.
     held_pre_vote: Held,
-    /// A call to stand for election that came before a committed membership was applied.
+    /// A call to campaign that came before a committed membership was applied.
     held_campaign: Held,
     /// For whom the node is sending a snapshot.
     pub(crate) offers: BTreeSet<ReplicaId>,
@@ -51,13 +56,13 @@ pub struct Group {
     pub(crate) made: u64,
     persisted: u64,
     /// The term and vote last written, and the ready they are in.
-    pub(crate) ballot: (u64, u64),
-    pub(crate) ballot_ready: u64,
+    pub(crate) hard_state: (u64, u64),
+    pub(crate) hard_state_ready: u64,
     /// Installs that are not durable yet: ready and position.
     pub(crate) installs: VecDeque<(u64, Position)>,
     /// The last committed entry that was handed out.
     pub(crate) handed_out: Position,
-    /// How long an owner may be silent before this replica stands for election.
+    /// How long an owner may be silent before this replica campaigns.
     election_ticks: usize,
     /// Another has this replica's vote, and so many ticks to make something of it.
     vote_ticks: usize,
@@ -66,26 +71,36 @@ pub struct Group {
     /// Up to there all is committed, as an owner has said, and the term in which one has said last how far
     /// it is.
     pub(crate) told_committed: (Position, Term),
+    /// That the log cannot be read was said.
+    pub(crate) is_damaged: bool,
+    tail: Tail,
+    /// There are followers that get few appends at a time.
+    is_pacing: bool,
 }
 
 impl Group {
+    /// `log` has the entries that are durable.
+    ///
     /// # Errors
     /// When what was restored contradicts itself; such a replica must not take part any more.
     ///
     /// # Panics
     /// When the options make no sense.
-    pub fn new(options: GroupOptions, mut restored: Restored) -> Result<Self, RestoreError> {
+    pub fn new(
+        options: GroupOptions,
+        mut restored: Restored,
+        log: Arc<dyn LogReader>,
+    ) -> Result<Self, RestoreError> {
         let anew = restored.settle()?;
         let election_ticks = options.election_ticks;
-        let Restored { base, base_term, applied, members, .. } = restored;
         let hard = HardState {
             term: restored.term.0,
             vote: restored.voted_for.0,
             commit: restored.commit.0,
             ..HardState::default()
         };
-        let log = MemoryLog::new(base, base_term, restored.entries);
-        let log = log.started(hard, applied, members.clone());
+        let log = GroupLog::new(options.group, &restored, hard, log);
+        let Restored { base, base_term, applied, members, .. } = restored;
         // raft-rs tells its story to a logger; ours is told by the readys.
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let mut raw = RawNode::new(&config(&options, applied), log, &logger)
@@ -111,14 +126,17 @@ impl Group {
             first_records: anew.then_some(record).into_iter().collect(),
             made: 0,
             persisted: 0,
-            ballot: (restored.term.0, restored.voted_for.0),
-            ballot_ready: 0,
+            hard_state: (restored.term.0, restored.voted_for.0),
+            hard_state_ready: 0,
             election_ticks,
             vote_ticks: 0,
             installs: VecDeque::new(),
             handed_out: applied,
             began_at,
             told_committed: (Position(0), Term(0)),
+            is_damaged: false,
+            tail: Tail::default(),
+            is_pacing: false,
         })
     }
 
@@ -134,11 +152,38 @@ impl Group {
             hint.tick();
         }
         self.follow_hint();
-        if self.is_owner() || self.may_stand() {
+        let is_awaited = self.raw.store().refill();
+        self.pace_followers(is_awaited);
+        if self.is_owner() || self.may_campaign() {
             self.raw.tick();
         } else {
-            // All that raft-rs would do but stand.
+            // All that raft-rs would do but campaign.
             self.raw.raft.election_elapsed += 1;
+        }
+    }
+
+    /// Followers that lack what is not in memory any more get a few appends at a time: what is read from
+    /// the disk for them waits in memory until they have it. If one of them `is_awaited`, it gets the
+    /// next now.
+    fn pace_followers(&mut self, is_awaited: bool) {
+        let (me, first) = (self.raw.raft.id, self.raw.store().window_first());
+        let all_is_held = first == self.raw.store().base().next();
+        if !self.is_owner() || (all_is_held && !self.is_pacing) {
+            return;
+        }
+        let others = self.raw.raft.prs().iter().filter(|(id, _)| **id != me);
+        let mut others: Vec<_> =
+            others.map(|(id, to)| (*id, to.matched < first.0 - 1, to.next_idx < first.0)).collect();
+        others.sort_unstable();
+        self.is_pacing = others.iter().any(|(_, is_behind, _)| *is_behind);
+        for (peer, is_behind, is_next_on_disk) in others {
+            let full = self.options.inflight_max;
+            let most = if is_behind { full.min(DISK_INFLIGHT_MAX) } else { full };
+            self.raw.raft.adjust_max_inflight_msgs(peer, most);
+            let is_paused = self.raw.raft.prs().get(peer).is_none_or(|to| to.is_paused());
+            if is_awaited && is_next_on_disk && !is_paused {
+                self.raw.raft.send_append(peer);
+            }
         }
     }
 
@@ -150,20 +195,20 @@ impl Group {
         self.election_ticks = ticks.clamp(least, least + ELECTION_TICKS_SPAN - 1);
     }
 
-    /// Stands for election now, if this replica is a voter, knows of no owner, and has not just
+    /// Campaigns now, if this replica is a voter, knows of no owner, and has not just
     /// given its vote to another: for a group that has just begun, and where the node knows better
     /// than to wait. May be called often.
-    pub fn stand_if_free(&mut self) {
+    pub fn campaign_if_free(&mut self) {
         let raft = &self.raw.raft;
         let free = raft.leader_id == raft::INVALID_ID && raft.state != StateRole::Candidate;
-        if free && self.vote_ticks == 0 && self.may_stand() {
-            self.stand();
+        if free && self.vote_ticks == 0 && self.may_campaign() {
+            self.campaign();
         }
     }
 
     /// A message from another replica. One that makes no sense is dropped with a note.
     pub fn receive(&mut self, message: Message) {
-        if let Err(why) = guard::check(&self.raw.raft, &message) {
+        if let Err(why) = guard::check(&self.raw.raft, &message, self.options.durability) {
             self.note(format!("{:?} from replica {}: {why}", message.kind, message.from));
             return;
         }
@@ -280,7 +325,7 @@ impl Group {
         }
     }
 
-    /// The connection to that replica broke. If it owns the group: forget it, and stand for election
+    /// The connection to that replica broke. If it owns the group: forget it, and campaign
     /// in `delay_ticks` (0: now) and again every few ticks, until there is an owner.
     pub fn peer_lost(&mut self, peer: ReplicaId, delay_ticks: usize) {
         if self.is_owner() {
@@ -381,6 +426,37 @@ impl Group {
         Some(LogRecord::Base { group: self.options.group, position, term })
     }
 
+    /// Forgets what is not needed: at most up to `durable`, where the state stands for good, and not what
+    /// another replica may ask for. `somebody_is_away` counts while this is not the owner: then it is
+    /// not known here how far the others are. The record is for the log. To be asked from time to
+    /// time, at least every few seconds while something is appended.
+    pub fn cut_tail(
+        &mut self,
+        durable: Position,
+        micros: u64,
+        somebody_is_away: bool,
+        limits: &TailLimits,
+    ) -> Option<LogRecord> {
+        let log = self.raw.store();
+        let (base, last, bytes) = (log.base(), log.last(), log.appended_bytes());
+        let matched = self.progress().into_iter().map(|(_, progress)| progress.matched).min();
+        let need = match matched {
+            Some(matched) => Need::Matched(matched),
+            None if self.is_owner() => Need::Matched(last),
+            None if somebody_is_away => Need::SomebodyAway,
+            None => Need::NobodyAway,
+        };
+        let up_to = self.tail.cut(Reach { micros, base, last, bytes }, durable, need, limits);
+        self.compact(up_to)
+    }
+
+    /// Takes the oldest entries out of memory, about so many bytes of them, if they are durable and
+    /// applied; they are read from the disk from now on. Gives what the rest takes, as
+    /// [`Group::log_bytes`].
+    pub fn shrink_window(&mut self, bytes: usize) -> usize {
+        self.raw.mut_store().shrink_window(bytes)
+    }
+
     /// Snapshots stand at this position from now on, and not where the state machine has come to:
     /// for a state that is not written with every entry. The log must not be cut behind it.
     pub fn snapshots_stand_at(&mut self, position: Position, term: Term, members: Members) {
@@ -410,8 +486,8 @@ impl Group {
     /// An owner's vote for itself must be durable before it says anything as the owner. With
     /// several voters that is so by nature; a lone voter wins before it has written a byte, and
     /// after a crash it could win the same term again.
-    pub(crate) fn ballot_is_durable(&self) -> bool {
-        self.ballot_ready <= self.persisted
+    pub(crate) fn hard_state_is_durable(&self) -> bool {
+        self.hard_state_ready <= self.persisted
     }
 
     pub(crate) fn all_persisted_before(&self, ready: u64) -> bool {
@@ -421,6 +497,10 @@ impl Group {
     fn check_office(&self) -> Result<(), ProposeError> {
         if !self.is_owner() {
             return Err(ProposeError::NotOwner { owner: self.owner() });
+        }
+        // Nothing would come of it.
+        if self.is_damaged {
+            return Err(ProposeError::NotOwner { owner: None });
         }
         match self.raw.raft.lead_transferee {
             Some(to) => Err(ProposeError::HandingOver { to: ReplicaId(to) }),
@@ -446,37 +526,37 @@ impl Group {
             && !raft.raft_log.is_up_to_date(message.index, message.log_term)
     }
 
-    /// raft-rs panics when it stands while a state that was installed is not durable (it looks for
+    /// raft-rs panics when it campaigns while a state that was installed is not durable (it looks for
     /// entries before the base), and when a lone voter does while its log is not (it wins at once).
-    fn may_stand(&self) -> bool {
+    fn may_campaign(&self) -> bool {
         let raft = &self.raw.raft;
         let lone = raft.prs().is_singleton();
         let durable = raft.raft_log.persisted == raft.raft_log.last_index();
         raft.promotable() && self.installs.is_empty() && (durable || !lone)
     }
 
-    /// Stands for election if the hint says so, with a pre-vote: if the owner lives after all, the
+    /// Campaigns if the hint says so, with a pre-vote: if the owner lives after all, the
     /// others say no and nothing happened.
     fn follow_hint(&mut self) {
         let Some(hint) = &mut self.hint else { return };
         if self.raw.raft.leader_id != raft::INVALID_ID || hint.is_spent() {
             self.hint = None;
-        } else if hint.is_due() && self.may_stand() {
-            self.stand();
+        } else if hint.is_due() && self.may_campaign() {
+            self.campaign();
         }
     }
 
-    fn stand(&mut self) {
+    fn campaign(&mut self) {
         if let Err(error) = self.raw.campaign() {
             self.note(format!("raft: {error}"));
         }
     }
 
-    /// The owner hands over to this replica. It cannot stand while a committed membership is not
+    /// The owner hands over to this replica. It cannot campaign while a committed membership is not
     /// applied, or when it may not; then the call is kept until more is applied.
     fn campaign_for_owner(&mut self, call: eraftpb::Message) {
         let kept = call.clone();
-        if self.may_stand() {
+        if self.may_campaign() {
             self.step(call);
         }
         let raft = &self.raw.raft;
@@ -516,13 +596,13 @@ impl Group {
 
     /// Who refuses its vote says what is committed. raft-rs listens, but not to one in an earlier
     /// term. That can be an owner which took itself out and stepped down: it alone knows that it is
-    /// out, will not give its vote to somebody who has less, and may not stand itself. Without this
+    /// out, will not give its vote to somebody who has less, and may not campaign itself. Without this
     /// the others would ask for its vote for ever.
     fn learn_commit(&mut self, answer: &eraftpb::Message) {
         let raft = &mut self.raw.raft;
         let earlier = answer.reject && answer.term < raft.term && answer.commit_term > 0;
-        let stands = matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate);
-        if earlier && stands && raft.raft_log.maybe_commit(answer.commit, answer.commit_term) {
+        let campaigns = matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate);
+        if earlier && campaigns && raft.raft_log.maybe_commit(answer.commit, answer.commit_term) {
             // What was learned may be another membership: then the votes were counted wrongly.
             let term = raft.term;
             raft.become_follower(term, raft::INVALID_ID);
@@ -530,7 +610,7 @@ impl Group {
     }
 
     /// This owner is not a voter any more: an entry of the owner before it said so. The others
-    /// learn that this is committed, and the one that has most is called to stand.
+    /// learn that this is committed, and the one that has most is called to campaign.
     pub(crate) fn step_down(&mut self) {
         let successor = self.successor(&[]);
         let raft = &mut self.raw.raft;

@@ -15,6 +15,7 @@
 //! | snapshot | it has no position, or impossible members | a panic ("invalid restore") |
 //! | snapshot | it contradicts what is committed here | a state that differs from the others' |
 //! | answer to an append | it has more than the owner | a follower that is never sent the rest |
+//! | refusal of an append | that replica has acknowledged the entry since | sent again from there on, and then nothing until the next heartbeat |
 //! | request for a snapshot | it was answered already | the whole state sent once more |
 //! | vote | it makes an owner before its log is durable | a panic (`last_index == persisted`) |
 
@@ -22,21 +23,25 @@ use protocol::{Position, Term};
 use raft::{Raft, StateRole};
 
 use crate::change;
-use crate::memory::MemoryLog;
-use crate::{Message, MessageKind};
+use crate::log::GroupLog;
+use crate::{Durability, Message, MessageKind};
 
 /// No group lives to see this position or term.
 const NUMBER_MAX: u64 = u64::MAX >> 1;
 
 /// Whether raft-rs can take the message, or why not.
-pub(crate) fn check(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+pub(crate) fn check(
+    raft: &Raft<GroupLog>,
+    message: &Message,
+    durability: Durability,
+) -> Result<(), String> {
     check_address(raft.id, message)?;
     check_numbers(message)?;
     match message.kind {
         MessageKind::Append => check_append(message),
         MessageKind::Heartbeat => check_heartbeat(raft, message),
         MessageKind::Snapshot => check_snapshot(raft, message),
-        MessageKind::AppendAnswer => check_append_answer(raft, message),
+        MessageKind::AppendAnswer => check_append_answer(raft, message, durability),
         MessageKind::VoteAnswer => check_vote_answer(raft, message),
         MessageKind::Vote
         | MessageKind::PreVote
@@ -95,7 +100,7 @@ fn check_append(message: &Message) -> Result<(), String> {
     Ok(())
 }
 
-fn check_heartbeat(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+fn check_heartbeat(raft: &Raft<GroupLog>, message: &Message) -> Result<(), String> {
     let last = raft.raft_log.last_index();
     if message.commit.0 > last {
         let commit = message.commit;
@@ -104,7 +109,7 @@ fn check_heartbeat(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), Stri
     Ok(())
 }
 
-fn check_snapshot(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+fn check_snapshot(raft: &Raft<GroupLog>, message: &Message) -> Result<(), String> {
     let Some(meta) = &message.snapshot else {
         return Err("it says nothing about the snapshot".to_owned());
     };
@@ -122,11 +127,22 @@ fn check_snapshot(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), Strin
     Ok(())
 }
 
-fn check_append_answer(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+fn check_append_answer(
+    raft: &Raft<GroupLog>,
+    message: &Message,
+    durability: Durability,
+) -> Result<(), String> {
     let (StateRole::Leader, Some(progress)) = (raft.state, raft.prs().get(message.from.0)) else {
         return Ok(());
     };
     let wanted = message.request_snapshot.0;
+    // What was acknowledged is durable there and stays: the refusal is older. raft-rs looks at that only
+    // while it sends without waiting for answers (its issue 555). Where a crash may take back what was
+    // acknowledged, the refusal may well be new.
+    let is_late = message.reject && wanted == 0 && message.index.0 <= progress.matched;
+    if message.term.0 == raft.term && is_late && durability == Durability::Disk {
+        return Err("it refuses what it has acknowledged".to_owned());
+    }
     if message.term.0 == raft.term && message.index.0.max(wanted) > raft.raft_log.last_index() {
         return Err("it has more than the owner".to_owned());
     }
@@ -136,7 +152,7 @@ fn check_append_answer(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), 
     Ok(())
 }
 
-fn check_vote_answer(raft: &Raft<MemoryLog>, message: &Message) -> Result<(), String> {
+fn check_vote_answer(raft: &Raft<GroupLog>, message: &Message) -> Result<(), String> {
     // An honest answer follows a request, and that left when all before it was durable.
     let durable = raft.raft_log.persisted == raft.raft_log.last_index();
     if raft.state == StateRole::Candidate && !message.reject && !durable {

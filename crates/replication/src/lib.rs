@@ -10,7 +10,7 @@
 //! | [`Group::propose`], [`Group::change`] | the owner shall append an entry |
 //! | [`Group::confirm`] | a quorum shall say that this is still the owner (for a read) |
 //! | [`Group::hand_over`] | another replica shall own the group |
-//! | [`Group::peer_lost`], [`Group::peer_back`], [`Group::stand_if_free`] | what the node knows better than timeouts do |
+//! | [`Group::peer_lost`], [`Group::peer_back`], [`Group::campaign_if_free`] | what the node knows better than timeouts do |
 //! | [`Group::persisted`], [`Group::applied`], [`Group::snapshot_sent`], [`Group::compact`] | what the node has done |
 //!
 //! # What comes out
@@ -38,7 +38,8 @@
 //! Elections, replication, commitment, joint memberships and read rounds are raft-rs's, which has
 //! run under TiKV for years. None of its types can be seen from outside. Ours is:
 //!
-//! - **The log in memory** (`memory`): raft-rs reads entries from there at once, durable or not.
+//! - **The log** (`log`): raft-rs reads entries from memory, durable or not, and older ones from the
+//!   disk. The window in memory is shrunk by whoever owns all groups ([`Group::shrink_window`]).
 //! - **Elections by hint** (`election`). The kernel closes a dead process's sockets, and that is
 //!   news long before any timeout. [`Group::peer_lost`] forgets the owner and asks the others with a
 //!   pre-vote; whoever has also lost it agrees, whoever has not says no, and a living owner is not
@@ -63,14 +64,14 @@
 //!
 //! - *A lone voter wins before its vote is durable*, speaks at once as the owner, and can win the same
 //!   term again after a crash. Its messages wait until the vote is durable. If entries of the past are
-//!   not durable yet it must not even stand: raft-rs asserts that they are.
-//! - *Standing while an installed snapshot is not durable* panics: entries before the base are looked
-//!   for. Such a replica does not stand.
+//!   not durable yet it must not even campaign: raft-rs asserts that they are.
+//! - *Campaigning while an installed snapshot is not durable* panics: entries before the base are looked
+//!   for. Such a replica does not campaign.
 //! - *An owner that applies its own removal* goes on as the owner, and panics with the next write. It
 //!   steps down at once here. An owner asked to remove itself hands over instead.
 //! - *Such an owner alone knows that its removal is committed.* What it says about that when it refuses
 //!   a vote is ignored if its term is behind, and the rest may need that vote for ever. We listen.
-//! - *The call to stand* of an owner that hands over is ignored while a committed membership is not
+//! - *The call to campaign* of an owner that hands over is ignored while a committed membership is not
 //!   applied. It is kept for a moment.
 //! - *The end of a joint membership* is appended and then lies there until the next heartbeat. It is
 //!   sent at once.
@@ -84,19 +85,23 @@ mod convert;
 mod election;
 mod group;
 mod guard;
+mod log;
 mod members;
-mod memory;
 mod message;
 mod options;
 mod reads;
 mod ready;
 mod status;
+mod tail;
 mod view;
+mod window;
 mod work;
 
 pub use group::Group;
 pub use members::{Members, MembershipChange};
 pub use message::{Message, MessageKind, SnapshotMeta};
-pub use options::{GroupOptions, RestoreError, Restored};
+pub use options::{Durability, GroupOptions, RestoreError, Restored};
 pub use ready::{Committed, CommittedData, Install, Ready, SnapshotOffer};
 pub use status::{ConfirmError, Progress, ProposeError, Role, Status};
+pub use tail::{Need, TailLimits};
+pub use window::WindowBudget;

@@ -65,7 +65,7 @@ impl Members {
     /// That is no lie that matters. A learner more changes no majority; the receiver is the only one
     /// who believes it, and only until it has applied that entry, to which it changes nothing as it is a
     /// learner already. Changes before it do not name the receiver, or they would have admitted it. And
-    /// a learner does not stand for election.
+    /// a learner does not campaign.
     #[must_use]
     pub fn with_learner(&self, replica: ReplicaId) -> Self {
         let mut members = self.clone();

@@ -20,7 +20,7 @@ pub enum MessageKind {
     HeartbeatAnswer,
     /// Metadata only: the state itself is streamed by the node, before this.
     Snapshot,
-    /// From an owner that hands over: stand for election at once.
+    /// From an owner that hands over: campaign at once.
     Campaign,
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use protocol::{GroupId, Position, ReplicaId, Term};
-use storage::{Entry, RecoveredGroup};
+use storage::RecoveredGroup;
 
 use crate::Members;
 
@@ -27,6 +27,17 @@ pub struct GroupOptions {
     /// How many bytes of data an owner may have taken and not yet committed; a single entry may be
     /// larger. At least `entry_bytes_per_message_max`.
     pub uncommitted_bytes_max: usize,
+    /// When [`crate::Group::persisted`] is called.
+    pub durability: Durability,
+}
+
+/// What a replica means when it acknowledges an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The entry is durable there.
+    Disk,
+    /// The entry is there, but a crash may take it back.
+    Memory,
 }
 
 impl GroupOptions {
@@ -42,11 +53,13 @@ impl GroupOptions {
             entry_bytes_per_message_max: 1 << 20,
             unapplied_max: 1 << 16,
             uncommitted_bytes_max: 64 << 20,
+            durability: Durability::Disk,
         }
     }
 }
 
-/// What a replica knows when it starts: its log, and how far its state had come.
+/// What a replica knows when it starts: its log, and how far its state had come. The entries stay
+/// where they are.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     pub term: Term,
@@ -55,8 +68,14 @@ pub struct Restored {
     pub commit: Position,
     pub base: Position,
     pub base_term: Term,
-    /// From `base` + 1 on, without gaps.
-    pub entries: Vec<Entry>,
+    /// The entries are those from `base` + 1 to here, without gaps.
+    pub last: Position,
+    /// From which position on which term is in force; the first is that of `base` + 1.
+    pub terms: Vec<(Position, Term)>,
+    /// Which of the entries change the membership.
+    pub memberships: Vec<Position>,
+    /// What the entries take on the disk, roughly.
+    pub bytes: u64,
     /// How far the state has come; entries after it are reported as committed again.
     pub applied: Position,
     /// The term of the entry there.
@@ -73,8 +92,29 @@ impl Restored {
         applied_term: Term,
         members: Members,
     ) -> Self {
-        let RecoveredGroup { term, voted_for, commit, base, base_term, entries } = log;
-        Self { term, voted_for, commit, base, base_term, entries, applied, applied_term, members }
+        let RecoveredGroup { term, voted_for, commit, base, base_term, .. } = log;
+        let RecoveredGroup { last, terms, memberships, bytes, .. } = log;
+        Self {
+            term,
+            voted_for,
+            commit,
+            base,
+            base_term,
+            last,
+            terms,
+            memberships,
+            bytes,
+            applied,
+            applied_term,
+            members,
+        }
+    }
+
+    /// The term of the entry there; 0 if there is none.
+    fn term_at(&self, position: Position) -> Term {
+        let run = self.terms.iter().rev().find(|(from, _)| *from <= position);
+        let there = position > self.base && position <= self.last;
+        run.filter(|_| there).map_or(Term(0), |(_, term)| *term)
     }
 
     /// Brings log and state together. True when the log has to begin anew after the state: that is
@@ -97,16 +137,16 @@ impl Restored {
                 self.base_term, self.applied_term
             )));
         }
-        let in_log = |entry: &Entry| entry.position == applied && entry.term == self.applied_term;
-        let anew = applied > base && !self.entries.iter().any(in_log);
+        let anew = applied > base && self.term_at(applied) != self.applied_term;
         if anew {
             (self.base, self.base_term) = (applied, self.applied_term);
-            self.entries.clear();
+            self.last = applied;
+            self.terms.clear();
+            self.memberships.clear();
+            self.bytes = 0;
         }
-        let (last, last_term) = self
-            .entries
-            .last()
-            .map_or((self.base, self.base_term), |entry| (entry.position, entry.term));
+        let last = self.last;
+        let last_term = self.terms.last().map_or(self.base_term, |(_, term)| *term);
         // The commit position is only a hint, and may be behind or ahead of what survived.
         self.commit = self.commit.max(applied).min(last);
         // A state from a later term than any vote: nobody was voted for in that term here.
@@ -117,15 +157,23 @@ impl Restored {
     }
 
     fn check_log(&self) -> Result<(), RestoreError> {
-        let (mut last, mut last_term) = (self.base, self.base_term);
-        for entry in &self.entries {
-            if entry.position != last.next() || entry.term < last_term {
+        if (self.last > self.base) == self.terms.is_empty() || self.last < self.base {
+            return Err(RestoreError(format!(
+                "the log goes from {} to {}, and has {} terms",
+                self.base,
+                self.last,
+                self.terms.len()
+            )));
+        }
+        let (mut due, mut last_term) = (self.base.next(), self.base_term);
+        for (index, (from, term)) in self.terms.iter().enumerate() {
+            let fits = if index == 0 { *from == due } else { *from >= due };
+            if !fits || *from > self.last || *term < last_term {
                 return Err(RestoreError(format!(
-                    "entry {} of term {} follows entry {last} of term {last_term}",
-                    entry.position, entry.term
+                    "entry {from} of term {term} follows an entry of term {last_term}"
                 )));
             }
-            (last, last_term) = (entry.position, entry.term);
+            (due, last_term) = (from.next(), *term);
         }
         Ok(())
     }
@@ -145,25 +193,20 @@ impl std::error::Error for RestoreError {}
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use storage::EntryKind;
-
     use super::*;
 
     fn restored(base: u64, terms: &[u64], applied: u64, applied_term: u64) -> Restored {
-        let entry = |(offset, term): (u64, &u64)| Entry {
-            position: Position(base + 1 + offset),
-            term: Term(*term),
-            kind: EntryKind::Normal,
-            data: Bytes::new(),
-        };
+        let runs = (base + 1..).map(Position).zip(terms.iter().map(|term| Term(*term)));
         Restored {
             term: Term(5),
             voted_for: ReplicaId(2),
             commit: Position(99),
             base: Position(base),
             base_term: Term(u64::from(base > 0)),
-            entries: (0..).zip(terms).map(entry).collect(),
+            last: Position(base + u64::try_from(terms.len()).unwrap()),
+            terms: runs.collect(),
+            memberships: Vec::new(),
+            bytes: 0,
             applied: Position(applied),
             applied_term: Term(applied_term),
             members: Members::of_voters([ReplicaId(1)]),
@@ -174,7 +217,7 @@ mod tests {
     fn a_state_inside_the_log_leaves_the_log() {
         let mut restored = restored(3, &[1, 2, 2], 5, 2);
         assert_eq!(restored.settle(), Ok(false));
-        assert_eq!(restored.entries.len(), 3);
+        assert_eq!(restored.last, Position(6));
         assert_eq!(restored.commit, Position(6), "no more than there is");
     }
 
@@ -185,7 +228,7 @@ mod tests {
             let applied = restored.applied;
             assert_eq!(restored.settle(), Ok(true));
             assert_eq!((restored.base, restored.base_term), (applied, Term(7)));
-            assert!(restored.entries.is_empty());
+            assert!(restored.last == applied && restored.terms.is_empty());
             // The vote was for term 5, and this is a later one.
             assert_eq!((restored.term, restored.voted_for), (Term(7), ReplicaId(0)));
             assert_eq!(restored.commit, applied);
@@ -195,7 +238,7 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_refused() {
         let mut gap = restored(3, &[1, 2, 2], 5, 2);
-        gap.entries.remove(1);
+        gap.terms.remove(0);
         let nobody = Restored { members: Members::default(), ..restored(0, &[1], 1, 1) };
         let twice = Members::of_voters([ReplicaId(1)]);
         let twice = Members { learners: vec![ReplicaId(1)], ..twice };

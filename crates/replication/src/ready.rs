@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use protocol::{Position, ReplicaId, Term};
-use storage::LogRecord;
+use storage::{LogError, LogRecord};
 
 use crate::{Members, Message, SnapshotMeta};
 
@@ -38,6 +38,10 @@ pub struct Ready {
     pub refused: Vec<u64>,
     /// For the node's own log: what was dropped, and why.
     pub notes: Vec<String>,
+    /// The log cannot be read back. This replica cannot keep its promises: it says nothing any more,
+    /// and there is no further ready. The node does with it what it does with a log that is damaged
+    /// when it starts.
+    pub damage: Option<LogError>,
 }
 
 /// A follower needs the state, because the entries it lacks are gone.

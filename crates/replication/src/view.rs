@@ -73,6 +73,7 @@ impl Group {
             && self.first_records.is_empty()
             && self.reads.is_empty()
             && self.raw.raft.lead_transferee.is_none()
+            && !self.raw.store().is_awaited()
             && !self.raw.has_ready()
     }
 
@@ -118,7 +119,7 @@ impl Group {
         seen
     }
 
-    /// The first position in memory: the base + 1.
+    /// The first position in the log: the base + 1.
     pub fn first(&self) -> Position {
         self.raw.store().base().next()
     }
@@ -137,33 +138,43 @@ impl Group {
         Position(self.raw.raft.raft_log.applied)
     }
 
-    /// The term of the entry there, if it is in memory (or the base).
+    /// The term of the entry there, if it is in the log (or the base).
     pub fn term_at(&self, position: Position) -> Option<Term> {
         self.raw.store().term(position.0).ok().map(Term)
     }
 
     /// Applied entries that a user proposed, after a position: at least one if there is any, and more
-    /// up to so many bytes.
+    /// up to so many bytes. None, too, when the log cannot be read, which the next ready says.
     pub fn applied_after(&self, position: Position, bytes_max: usize) -> Vec<Entry> {
-        let all = self.raw.store().applied_after(position, bytes_max);
-        let mut found: Vec<Entry> = all.cloned().collect();
-        let last = found.last().map(|entry| entry.position);
         let ours = |e: &Entry| e.kind == storage::EntryKind::Normal && !e.data.is_empty();
-        found.retain(ours);
-        match last {
+        let mut position = position;
+        loop {
+            let mut found = self.raw.store().applied_after(position, bytes_max);
+            let Some(last) = found.last().map(|entry| entry.position) else { return found };
+            found.retain(ours);
+            if !found.is_empty() {
+                return found;
+            }
             // A stretch without any: look behind it.
-            Some(last) if found.is_empty() => self.applied_after(last, bytes_max),
-            _ => found,
+            position = last;
         }
     }
 
-    /// The entries behind that position, durable or not. To be asked when there is no ready left.
-    pub fn entries_after(&self, position: Position) -> impl Iterator<Item = &Entry> {
-        self.raw.store().after(position)
+    /// The entries behind that position, durable or not. To be asked when there is no ready left, and
+    /// for a few: all of them are in memory at once.
+    pub fn entries_after(&self, position: Position) -> Vec<Entry> {
+        let (log, mut found) = (self.raw.store(), Vec::new());
+        let mut position = position;
+        loop {
+            let mut more = log.after(position, log.last(), usize::MAX);
+            let Some(last) = more.last() else { return found };
+            position = last.position;
+            found.append(&mut more);
+        }
     }
 
     /// Memory held by the entries, in bytes, roughly.
     pub fn log_bytes(&self) -> usize {
-        self.raw.store().bytes()
+        self.raw.store().window_bytes()
     }
 }

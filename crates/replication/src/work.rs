@@ -5,7 +5,7 @@ use std::mem;
 use protocol::{Position, ReplicaId, Term};
 use raft::StateRole;
 use raft::eraftpb;
-use storage::{Entry, EntryKind, LogRecord};
+use storage::{Entry, EntryKind, LogError, LogRecord};
 
 use crate::{
     Committed, CommittedData, Group, Install, Members, Message, MessageKind, Ready, SnapshotOffer,
@@ -15,6 +15,9 @@ use crate::{
 impl Group {
     /// What has to be done now. To be called after any input, until there is nothing.
     pub fn ready(&mut self) -> Option<Ready> {
+        if let Some(damage) = self.raw.store().damage() {
+            return self.say_damage(damage);
+        }
         self.reads.watch(self.office());
         self.begin_round();
         let idle = self.notes.is_empty()
@@ -50,6 +53,14 @@ impl Group {
         ready.refused = self.reads.take_refused();
         ready.notes = mem::take(&mut self.notes);
         Some(ready)
+    }
+
+    /// Once.
+    fn say_damage(&mut self, damage: LogError) -> Option<Ready> {
+        if mem::replace(&mut self.is_damaged, true) {
+            return None;
+        }
+        Some(Ready { number: self.made, damage: Some(damage), ..Ready::default() })
     }
 
     /// When nothing is on its way to the disk, and this needs no sync, nothing has to wait.
@@ -89,9 +100,9 @@ impl Group {
             ready.records.push(LogRecord::Entry { group, entry });
         }
         if let Some(hard) = from.hs() {
-            if self.ballot != (hard.term, hard.vote) {
-                self.ballot = (hard.term, hard.vote);
-                self.ballot_ready = ready.number;
+            if self.hard_state != (hard.term, hard.vote) {
+                self.hard_state = (hard.term, hard.vote);
+                self.hard_state_ready = ready.number;
             }
             ready.records.push(LogRecord::Vote {
                 group,
@@ -106,7 +117,7 @@ impl Group {
     fn take_messages(&mut self, from: &mut raft::Ready, ready: &mut Ready) {
         let now = from.take_messages();
         let durable = from.take_persisted_messages();
-        let (now, durable) = if self.ballot_is_durable() {
+        let (now, durable) = if self.hard_state_is_durable() {
             (now, durable)
         } else {
             (Vec::new(), [now, durable].concat())

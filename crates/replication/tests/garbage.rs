@@ -3,10 +3,12 @@
 
 mod world;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
 use replication::{Group, GroupOptions, Members, MembershipChange, Message, Restored};
-use storage::EntryKind;
+use storage::{EntryKind, LogReader};
 use world::random::Random;
 
 const SEEDS: u64 = 600;
@@ -15,6 +17,11 @@ const REPLICAS: u64 = 4;
 
 /// More on its way than this and some is lost.
 const MESSAGES_MAX: usize = 40;
+
+/// Nothing leaves memory here.
+fn reader() -> Arc<dyn LogReader> {
+    storage::MemoryLog::default().reader()
+}
 
 struct Chaos {
     random: Random,
@@ -33,7 +40,7 @@ impl Chaos {
             options.election_ticks = 4;
             let members = if id == REPLICAS { Members::default() } else { members.clone() };
             let restored = Restored { members, ..Restored::default() };
-            let mut group = Group::new(options, restored).expect("a fresh start");
+            let mut group = Group::new(options, restored, reader()).expect("a fresh start");
             group.set_election_ticks(3 + usize::try_from(id).expect("small"));
             group
         };

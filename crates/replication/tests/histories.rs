@@ -150,7 +150,12 @@ impl History {
     }
 
     fn rare(&mut self, id: u64) {
-        match self.random.below(6) {
+        match self.random.below(8) {
+            6 => {
+                let bytes = self.random.below(2_000);
+                self.world.group(id).shrink_window(bytes);
+            }
+            7 => self.world.cut_tail(id),
             0 => self.world.persist_state(id),
             1 => self.world.compact(id),
             2 => self.change(id),
@@ -158,7 +163,7 @@ impl History {
                 let to = 1 + self.random.below(5);
                 self.world.group(id).hand_over(replica(to));
             }
-            4 => self.world.group(id).stand_if_free(),
+            4 => self.world.group(id).campaign_if_free(),
             _ => {
                 let to = 1 + self.random.below(5);
                 self.world.group(id).peer_back(replica(to));

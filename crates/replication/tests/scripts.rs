@@ -16,11 +16,13 @@
 //! | `cut 1`, `heal 1` | `run` loses what goes to or comes from replica 1, no more |
 //! | `propose 1 word`, `confirm 1 9`, `hand-over 1 2` | |
 //! | `change 1 +4 ^4 -2` | add as learner, promote, remove |
-//! | `lost 2 1 0`, `back 2 1` | replica 2 lost its connection to 1, and stands after 0 ticks |
+//! | `lost 2 1 0`, `back 2 1` | replica 2 lost its connection to 1, and campaigns after 0 ticks |
 //! | `crash 1`, `crash 1 2 3`, `start 1` | keeping two unsynced writes and three batches of the state |
+//! | `shrink 1` | all that may go from memory goes |
+//! | `decay 1` | the log of replica 1 cannot be read back any more |
 //! | `compact 1` | the state is durable, the entries are forgotten |
 //! | `late`, `report 1 3` | the sender of a snapshot hears only now that it has arrived |
-//! | `stand 1` | it stands for election if there is no owner |
+//! | `campaign 1` | it campaigns if there is no owner |
 //! | `lazy`, `work 1` | the state machine works only when told |
 //! | `forge 1 2 t1 heartbeat 9` | replica 1 gets a false message from 2 |
 //! | `show 1` | the status |
@@ -62,7 +64,7 @@ scripts! {
     a_snapshot_is_not_offered_again_by_the_next_term
     a_snapshot_that_arrived_is_not_offered_again
     a_snapshot_ends_with_its_connection
-    standing_when_free
+    campaigning_when_free
     a_crash_between_state_and_log_is_mended
     newcomer_waits_to_be_admitted
     read_needs_quorum
@@ -78,6 +80,11 @@ scripts! {
     an_owner_that_is_removed_steps_down
     a_commit_is_learned_from_a_refused_vote
     false_messages_are_dropped
+    a_late_refusal_is_dropped
+    old_entries_are_read_from_the_disk_for_a_follower
+    what_is_not_durable_or_not_applied_stays_in_memory
+    a_start_reads_what_is_not_applied_from_the_disk
+    a_log_that_cannot_be_read_says_so_and_nothing_else
 }
 
 #[test]
@@ -159,11 +166,16 @@ impl Player {
             "crash" => world.crash(id, count(2).unwrap_or(0), count(3).unwrap_or(0)),
             "start" => world.start(id),
             "compact" => world.compact(id),
+            "shrink" => {
+                let left = world.group(id).shrink_window(usize::MAX);
+                world.tell(id, if left == 0 { "holds nothing" } else { "holds some entries" });
+            }
+            "decay" => world.replica(id).log.damage(),
             "hold" => self.held.push(words[1].to_owned()),
             "release" => self.held.clear(),
             "late" => world.late_reports = true,
             "report" => world.group(id).snapshot_sent(other(), true),
-            "stand" => world.group(id).stand_if_free(),
+            "campaign" => world.group(id).campaign_if_free(),
             "lazy" => world.lazy = true,
             "work" => world.work(id, count(2).unwrap_or(usize::MAX)),
             "forge" => self.forge(id, &words[2..]),
@@ -274,23 +286,8 @@ impl Player {
     /// `2 t1 heartbeat 9` and the like: what each needs to be wrong is in the match below.
     fn forge(&mut self, to: u64, words: &[&str]) {
         let number = |place: usize| words.get(place).map_or(0, |word| word.parse().unwrap());
-        let mut message = Message {
-            kind: MessageKind::Heartbeat,
-            to: ReplicaId(to),
-            from: ReplicaId(number(0)),
-            term: Term(words[1].strip_prefix('t').unwrap().parse().unwrap()),
-            log_term: Term(0),
-            index: Position(0),
-            entries: Vec::new(),
-            commit: Position(0),
-            commit_term: Term(0),
-            snapshot: None,
-            reject: false,
-            reject_hint: Position(0),
-            request_snapshot: Position(0),
-            context: Bytes::new(),
-            priority: 0,
-        };
+        let term = words[1].strip_prefix('t').unwrap().parse().unwrap();
+        let mut message = empty_heartbeat(ReplicaId(number(0)), ReplicaId(to), Term(term));
         let entry = |position, term, kind, data: &'static [u8]| storage::Entry {
             position: Position(position),
             term: Term(term),
@@ -319,6 +316,13 @@ impl Player {
                 message.kind = MessageKind::AppendAnswer;
                 message.index = Position(number(3));
             }
+            "refusal" => {
+                message.kind = MessageKind::AppendAnswer;
+                message.reject = true;
+                message.index = Position(number(3));
+                message.reject_hint = Position(number(4));
+                message.log_term = Term(1);
+            }
             "request" => {
                 message.kind = MessageKind::AppendAnswer;
                 message.reject = true;
@@ -340,5 +344,25 @@ impl Player {
             other => panic!("{other:?} means nothing"),
         }
         self.world.group(to).receive(message);
+    }
+}
+
+fn empty_heartbeat(from: ReplicaId, to: ReplicaId, term: Term) -> Message {
+    Message {
+        kind: MessageKind::Heartbeat,
+        to,
+        from,
+        term,
+        log_term: Term(0),
+        index: Position(0),
+        entries: Vec::new(),
+        commit: Position(0),
+        commit_term: Term(0),
+        snapshot: None,
+        reject: false,
+        reject_hint: Position(0),
+        request_snapshot: Position(0),
+        context: Bytes::new(),
+        priority: 0,
     }
 }

@@ -4,6 +4,8 @@
 //! `cargo test --release -p replication --test throughput -- --ignored` takes 3 x 512,000 entries of 128
 //! bytes through three groups of three replicas, in batches of 256.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
 use replication::{Group, GroupOptions, Members, Message, Restored};
@@ -13,6 +15,11 @@ const REPLICAS: u64 = 3;
 const BATCHES: u64 = 2_000;
 const BATCH: u64 = 256;
 const ENTRY_BYTES: usize = 128;
+
+/// Nothing leaves memory here.
+fn reader() -> Arc<dyn storage::LogReader> {
+    storage::MemoryLog::default().reader()
+}
 
 struct Cluster {
     groups: Vec<Group>,
@@ -26,12 +33,13 @@ impl Cluster {
         let members = Members::of_voters(ids.clone());
         let start = |id| {
             let restored = Restored { members: members.clone(), ..Restored::default() };
-            Group::new(GroupOptions::new(GroupId(group), id), restored).expect("a fresh start")
+            Group::new(GroupOptions::new(GroupId(group), id), restored, reader())
+                .expect("a fresh start")
         };
         let groups: Vec<_> = ids.map(start).collect();
         let applied = vec![Position(0); groups.len()];
         let mut cluster = Self { groups, messages: Vec::new(), applied };
-        cluster.groups[0].stand_if_free();
+        cluster.groups[0].campaign_if_free();
         cluster.run();
         assert_eq!((cluster.groups[0].is_owner(), cluster.groups[0].term()), (true, Term(1)));
         cluster

@@ -17,6 +17,12 @@ pub const PARTITIONS_DEFAULT: u32 = 16;
 /// How much of the disk is to stay free when nothing is said, in MiB.
 const FREE_SPACE_MIB_DEFAULT: u64 = 128;
 
+/// What the logs of all groups take in memory when nothing is said, in MiB.
+const LOG_MEMORY_MIB_DEFAULT: usize = 64;
+
+/// How much of its log a group keeps for others when nothing is said, in MiB.
+const LOG_TAIL_MIB_DEFAULT: u64 = 256;
+
 /// The most partitions a cluster may have.
 pub const PARTITIONS_MAX: u32 = 1024;
 
@@ -47,6 +53,10 @@ pub struct Config {
     pub partitions: u32,
     /// With less free space on the sandbox's disk, in bytes, the node takes no writes.
     pub free_space_bytes_min: u64,
+    /// What the logs of all groups may take in memory, in bytes.
+    pub log_memory_bytes: usize,
+    /// How much of its log each group keeps for a replica that is away, in bytes.
+    pub log_tail_bytes: u64,
     /// Threads for the clients' connections; 0 serves them on the node's own thread. `None` decides
     /// by the number of processors.
     pub socket_threads: Option<usize>,
@@ -71,6 +81,8 @@ impl Default for Config {
             membership_quorum: None,
             partitions: PARTITIONS_DEFAULT,
             free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
+            log_memory_bytes: LOG_MEMORY_MIB_DEFAULT << 20,
+            log_tail_bytes: LOG_TAIL_MIB_DEFAULT << 20,
             socket_threads: None,
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
@@ -202,6 +214,30 @@ pub const SETTINGS: [Setting; 13] = [
         help: "With less free space on the disk the node takes no writes [default: 128]",
         set: |config, text| {
             config.free_space_bytes_min = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "log-memory",
+        alias: None,
+        variable: "AMRITA_LOG_MEMORY",
+        value: "MIB",
+        help: "What the logs of all partitions and instances may take in memory; older entries are \
+               read from the disk [default: 64]",
+        set: |config, text| {
+            config.log_memory_bytes = number::<usize>(text, 0, u64::MAX >> 20)? << 20;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "log-tail",
+        alias: None,
+        variable: "AMRITA_LOG_TAIL",
+        value: "MIB",
+        help: "How much of its log each partition and instance keeps for a node that is away, so \
+               that it need not be sent the whole state when it returns [default: 256]",
+        set: |config, text| {
+            config.log_tail_bytes = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
             Ok(())
         },
     },

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
-use storage::{Disk, DiskError};
+use storage::{Disk, DiskError, Files};
 
 /// How many files are kept open. The log writes to one and reads one; the rest is margin.
 const OPEN_FILES_MAX: usize = 4;
@@ -124,6 +124,41 @@ impl FileDisk {
     }
 }
 
+/// Reads the same files beside the disk. None of them is kept open: a file that is removed shall give its
+/// room back at once, and reads are long and few.
+#[derive(Debug)]
+pub struct FolderFiles {
+    folder: PathBuf,
+}
+
+impl FolderFiles {
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+}
+
+impl Files for FolderFiles {
+    fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
+        let path = self.folder.join(name);
+        let read = File::open(&path).and_then(|file| {
+            let mut content = vec![0; bytes];
+            let mut read = 0;
+            while read < bytes {
+                let at = offset + u64::try_from(read).expect("a length fits");
+                match file.read_at(&mut content[read..], at) {
+                    Ok(0) => break,
+                    Ok(more) => read += more,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            content.truncate(read);
+            Ok(content)
+        });
+        read.map_err(|error| wrong("reading", &path.display(), &error))
+    }
+}
+
 fn wrong(doing: &str, what: &dyn std::fmt::Display, error: &io::Error) -> DiskError {
     let text = format!("{doing} {what}: {error}");
     match error.kind() {
@@ -189,6 +224,10 @@ impl Disk for FileDisk {
         synced.map_err(|error| self.wrong("syncing", name, &error))
     }
 
+    fn release(&mut self, name: &str) {
+        self.open.remove(name);
+    }
+
     fn remove(&mut self, name: &str) -> Result<(), DiskError> {
         self.open.remove(name);
         let removed = fs::remove_file(self.path(name));
@@ -237,6 +276,11 @@ mod tests {
         assert_eq!(disk.read("a", 1, 3).unwrap(), b"\0ab");
         assert_eq!(disk.read("a", 4, 100).unwrap(), b"c\0\0\0");
         assert_eq!(disk.read("a", 100, 100).unwrap(), b"");
+        let files = FolderFiles::new(folder.path());
+        assert_eq!(files.read("a", 1, 3).unwrap(), b"\0ab");
+        assert_eq!(files.read("a", 4, 100).unwrap(), b"c\0\0\0");
+        assert_eq!(files.read("a", 100, 100).unwrap(), b"");
+        assert!(files.read("b", 0, 1).is_err());
     }
 
     #[test]
@@ -273,6 +317,19 @@ mod tests {
             disk.write(&number.to_string(), 0, b"x").unwrap();
             assert!(disk.open.len() <= OPEN_FILES_MAX);
         }
+    }
+
+    #[test]
+    fn who_makes_a_segment_for_another_does_not_hold_it_open() {
+        use storage::{Log, LogOptions};
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions { segment_bytes: 16 << 10 };
+        let (mut log, _) = Log::open(FileDisk::open(folder.path()).unwrap(), options).unwrap();
+        let mut other = FileDisk::open(folder.path()).unwrap();
+        let next = log.wanted().unwrap();
+        next.make(&mut other, false).unwrap();
+        log.adopt(next).unwrap();
+        assert!(other.open.is_empty());
     }
 
     #[test]

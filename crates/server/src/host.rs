@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use node::{Node, NodeConfig, Timing};
 use protocol::Address;
-use services::{Catalogue, QuickInvoker};
+use services::{Catalogue, Invoker, QuickInvoker};
 use storage::{Log, LogError, LogOptions, Recovered, StateStore};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use crate::ambrosia_ports::AmbrosiaPorts;
 use crate::browsers::Browsers;
 use crate::connections::Connections;
 use crate::dial::{Dialer, Ends, Numbers};
-use crate::disk::FileDisk;
+use crate::disk::{FileDisk, FolderFiles};
 use crate::engine::{End, Engine, Parts};
 use crate::inbox::{Event, Inbox};
 use crate::log_writer::LogWriter;
@@ -274,7 +274,9 @@ impl Maker {
         let config = self.node_config();
         let tick = Duration::from_micros(config.timing.tick_micros);
         let catalogue = Arc::clone(&self.catalogue);
-        let node = Node::new(config, Arc::clone(&catalogue), Arc::new(QuickInvoker), recovered, Box::new(store))
+        let reader = log.reader(FolderFiles::new(&self.sandbox.log_folder()));
+        let handlers = (Arc::clone(&catalogue), Arc::new(QuickInvoker) as Arc<dyn Invoker>);
+        let node = Node::new(config, handlers, recovered, reader, Box::new(store))
             .map_err(Failure::new)?;
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let spare = FileDisk::open(&self.sandbox.log_folder())
@@ -352,6 +354,13 @@ impl Maker {
         self.config.peer_nodes.iter().map(Address::to_string).collect()
     }
 
+    fn upkeep(&self) -> node::Upkeep {
+        let mut upkeep = node::Upkeep::default();
+        upkeep.log_memory_bytes = self.config.log_memory_bytes;
+        upkeep.tail.bytes_max = self.config.log_tail_bytes;
+        upkeep
+    }
+
     fn node_config(&self) -> NodeConfig {
         let identity = self.sandbox.identity();
         NodeConfig {
@@ -365,7 +374,7 @@ impl Maker {
             membership_quorum: self.config.membership_quorum,
             partitions: self.config.partitions,
             timing: Timing::default(),
-            upkeep: node::Upkeep::default(),
+            upkeep: self.upkeep(),
             kept: node::KeptLimits::default(),
         }
     }

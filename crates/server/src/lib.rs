@@ -46,7 +46,7 @@ pub use config::{
     Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Setting, sandbox_default,
     variables,
 };
-pub use disk::FileDisk;
+pub use disk::{FileDisk, FolderFiles};
 pub use error::Failure;
 pub use host::{Host, Stopper};
 pub use http_request::BODY_BYTES_MAX;

@@ -193,6 +193,7 @@ impl<D: Disk> Writer<D> {
             if timeout.timed_out() && waiting.batch.is_none() {
                 drop(waiting);
                 self.look_after_spare()?;
+                self.tidy()?;
                 waiting = shared.lock();
             }
         }
@@ -200,7 +201,16 @@ impl<D: Disk> Writer<D> {
 
     /// There is nothing to do but to write what comes.
     fn is_at_rest(&self) -> bool {
-        self.maker.idle && self.log.wanted().is_none()
+        self.maker.idle && self.log.wanted().is_none() && !self.log.is_untidy()
+    }
+
+    /// Lets old segments go, a piece at a time.
+    fn tidy(&mut self) -> Result<(), LogError> {
+        match self.log.tidy() {
+            // Whoever writes next finds that out, and tells the node.
+            Err(error) if error.is_full() => Ok(()),
+            tidied => tidied.map(drop),
+        }
     }
 
     /// Takes over the segment that was made, or asks for one.

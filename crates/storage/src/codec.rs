@@ -12,17 +12,27 @@ const BASE: u8 = 4;
 const BASE_EMPTIED: u8 = 5;
 const OLDEST: u8 = 6;
 const SEALED: u8 = 7;
+const MOVED_NORMAL: u8 = 8;
+const MOVED_MEMBERSHIP: u8 = 9;
 
-/// A record as it is stored. Entries are borrowed from the caller or from the frame.
+/// An entry as it is stored. Its data is borrowed from the caller or from the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredEntry<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) position: Position,
+    pub(crate) term: Term,
+    pub(crate) kind: EntryKind,
+    pub(crate) data: &'a [u8],
+}
+
+/// A record as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored<'a> {
-    Entry {
-        group: GroupId,
-        position: Position,
-        term: Term,
-        kind: EntryKind,
-        data: &'a [u8],
-    },
+    /// A new entry. It replaces the one at its position and all after it.
+    Entry(StoredEntry<'a>),
+    /// An entry that was in the log already and still is: a second copy, so that the segment with the
+    /// first one can go. It replaces nothing. Since version 2.
+    Moved(StoredEntry<'a>),
     Vote {
         group: GroupId,
         term: Term,
@@ -50,17 +60,8 @@ pub(crate) enum Stored<'a> {
 impl Stored<'_> {
     pub(crate) fn put(&self, frame: &mut FrameBuffer) {
         match *self {
-            Self::Entry { group, position, term, kind, data } => {
-                frame.put(&[match kind {
-                    EntryKind::Normal => NORMAL,
-                    EntryKind::Membership => MEMBERSHIP,
-                }]);
-                frame.put_number(group.0.into());
-                frame.put_number(position.0);
-                frame.put_number(term.0);
-                frame.put_number(u64::try_from(data.len()).expect("the length of a slice fits"));
-                frame.put(data);
-            }
+            Self::Entry(entry) => entry.put(frame, [NORMAL, MEMBERSHIP]),
+            Self::Moved(entry) => entry.put(frame, [MOVED_NORMAL, MOVED_MEMBERSHIP]),
             Self::Vote { group, term, voted_for, commit } => {
                 frame.put(&[VOTE]);
                 frame.put_number(group.0.into());
@@ -86,6 +87,20 @@ impl Stored<'_> {
     }
 }
 
+impl StoredEntry<'_> {
+    fn put(&self, frame: &mut FrameBuffer, [normal, membership]: [u8; 2]) {
+        frame.put(&[match self.kind {
+            EntryKind::Normal => normal,
+            EntryKind::Membership => membership,
+        }]);
+        frame.put_number(self.group.0.into());
+        frame.put_number(self.position.0);
+        frame.put_number(self.term.0);
+        frame.put_number(u64::try_from(self.data.len()).expect("the length of a slice fits"));
+        frame.put(self.data);
+    }
+}
+
 /// Reads the records of a payload one after the other.
 pub(crate) struct Records<'a> {
     rest: &'a [u8],
@@ -104,8 +119,10 @@ impl<'a> Records<'a> {
         let Some((&kind, rest)) = self.rest.split_first() else { return Ok(None) };
         self.rest = rest;
         Ok(Some(match kind {
-            NORMAL => self.entry(EntryKind::Normal)?,
-            MEMBERSHIP => self.entry(EntryKind::Membership)?,
+            NORMAL => Stored::Entry(self.entry(EntryKind::Normal)?),
+            MEMBERSHIP => Stored::Entry(self.entry(EntryKind::Membership)?),
+            MOVED_NORMAL => Stored::Moved(self.entry(EntryKind::Normal)?),
+            MOVED_MEMBERSHIP => Stored::Moved(self.entry(EntryKind::Membership)?),
             VOTE => Stored::Vote {
                 group: self.group()?,
                 term: Term(self.number()?),
@@ -124,7 +141,12 @@ impl<'a> Records<'a> {
         }))
     }
 
-    fn entry(&mut self, kind: EntryKind) -> Result<Stored<'a>, String> {
+    /// How much of the payload is not read so far, in bytes.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    fn entry(&mut self, kind: EntryKind) -> Result<StoredEntry<'a>, String> {
         let group = self.group()?;
         let position = Position(self.number()?);
         let term = Term(self.number()?);
@@ -134,7 +156,7 @@ impl<'a> Records<'a> {
             .and_then(|length| self.rest.split_at_checked(length))
             .ok_or_else(|| format!("an entry of {length} bytes, beyond the end of its frame"))?;
         self.rest = rest;
-        Ok(Stored::Entry { group, position, term, kind, data })
+        Ok(StoredEntry { group, position, term, kind, data })
     }
 
     fn group(&mut self) -> Result<GroupId, String> {
@@ -183,9 +205,12 @@ mod tests {
     fn every_record_is_read_as_it_was_written() {
         let group = GroupId(u32::MAX);
         let (position, term) = (Position(u64::MAX), Term(1 << 63));
+        let entry = |kind, data| StoredEntry { group, position, term, kind, data };
         let written = [
-            Stored::Entry { group, position, term, kind: EntryKind::Normal, data: b"data" },
-            Stored::Entry { group, position, term, kind: EntryKind::Membership, data: b"" },
+            Stored::Entry(entry(EntryKind::Normal, b"data")),
+            Stored::Entry(entry(EntryKind::Membership, b"")),
+            Stored::Moved(entry(EntryKind::Normal, b"data")),
+            Stored::Moved(entry(EntryKind::Membership, b"")),
             Stored::Vote { group, term, voted_for: ReplicaId(127), commit: Position(128) },
             Stored::Base { group, position, term, emptied: true },
             Stored::Base { group, position, term, emptied: false },
@@ -204,13 +229,9 @@ mod tests {
     fn a_payload_cut_anywhere_is_an_error_and_never_a_panic() {
         let group = GroupId(300);
         let (position, term) = (Position(300), Term(300));
-        let whole = payload(&[Stored::Entry {
-            group,
-            position,
-            term,
-            kind: EntryKind::Normal,
-            data: b"d",
-        }]);
+        let kind = EntryKind::Normal;
+        let entry = StoredEntry { group, position, term, kind, data: b"d" };
+        let whole = payload(&[Stored::Entry(entry)]);
         for cut in 1..whole.len() {
             assert!(Records::of(&whole[..cut]).next().is_err(), "{cut}");
         }
@@ -230,7 +251,7 @@ mod tests {
                     state = crate::frame::mix(state);
                     // Small numbers more often, so that the kinds are met.
                     let [low, choice, ..] = state.to_le_bytes();
-                    if choice < 128 { low % 9 } else { low }
+                    if choice < 128 { low % 11 } else { low }
                 })
                 .collect();
             let mut records = Records::of(&bytes);

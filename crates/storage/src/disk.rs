@@ -55,6 +55,10 @@ pub trait Disk: Send {
     /// When that is not sure.
     fn sync(&mut self, name: &str) -> Result<(), DiskError>;
 
+    /// This view of the folder is done with a file, which is another view's from now on. A file that is
+    /// held open does not give its room back when it is removed.
+    fn release(&mut self, _name: &str) {}
+
     /// Removes a file; after a crash it may be there again until a later rename or create.
     ///
     /// # Errors
@@ -66,6 +70,15 @@ pub trait Disk: Send {
     /// # Errors
     /// When there is no such file or it cannot be renamed; either name may then be in force.
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError>;
+}
+
+/// Reads the files of a [`Disk`]'s folder beside it, from any thread.
+pub trait Files: Send + Sync {
+    /// As [`Disk::read`].
+    ///
+    /// # Errors
+    /// As [`Disk::read`].
+    fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Vec<u8>, DiskError>;
 }
 
 /// What the disk answered instead of doing as told.
@@ -122,6 +135,9 @@ macro_rules! pass_on {
             }
             fn sync(&mut self, name: &str) -> Result<(), DiskError> {
                 (**self).sync(name)
+            }
+            fn release(&mut self, name: &str) {
+                (**self).release(name);
             }
             fn remove(&mut self, name: &str) -> Result<(), DiskError> {
                 (**self).remove(name)

@@ -113,6 +113,11 @@ pub(crate) fn header(first: &[u8]) -> Header {
     }
 }
 
+/// In which sector of its frame a byte of the payload lies, and where in that sector's body.
+pub(crate) fn locate(within: usize) -> (usize, usize) {
+    ((HEADER_BYTES + within) / BODY_BYTES, (HEADER_BYTES + within) % BODY_BYTES)
+}
+
 /// What of the payload is in the first sector.
 pub(crate) fn first_payload(first: &[u8]) -> &[u8] {
     &body(first)[HEADER_BYTES..]
@@ -176,6 +181,11 @@ impl FrameBuffer {
             }
         }
         self.put(&bytes[..length]);
+    }
+
+    /// How much payload it has so far, in bytes.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.payload
     }
 
     /// How long the frame will be on disk, in bytes.

@@ -3,17 +3,27 @@
 //! One frame at a time is written and synced, so at most the last one can be unfinished after a
 //! crash. A segment is closed by a frame of its own before the next one is begun, which begins by
 //! restating votes and bases; so the loss of any file is noticed, and old ones can go.
+//!
+//! Segments go in order of age. Where a few entries keep an old one, they are written once more at
+//! the tail, as *moved*: from the next frame on the old segment is not needed. A crash in between
+//! leaves an entry in two places, which are alike. So the files take at most twice what the entries
+//! that are needed take, and [`SLACK_SEGMENTS`] segments, and what was appended since.
+
+use std::sync::Arc;
 
 use protocol::GroupId;
 
 use crate::codec::Stored;
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, Files};
 use crate::error::LogError;
 use crate::frame::{FrameBuffer, SECTOR_BYTES};
-use crate::record::{LogRecord, Recovered};
+use crate::index::Index;
+use crate::reader::{self, LogReader, ReadLimits, SegmentReader};
+use crate::record::{Entry, LogRecord, Recovered};
 use crate::recovery::{self, Found, Place, Tail};
 use crate::segment::{self, NextSegment};
-use crate::tally::{Changes, Tally};
+use crate::shared::SharedIndex;
+use crate::tally::{Changes, Settled, Tally};
 
 /// What the frame that closes a segment takes, in bytes.
 const SEAL_BYTES: u64 = SECTOR_BYTES;
@@ -31,6 +41,18 @@ const APPENDS_REMEMBERED: u64 = 32;
 
 /// How much is written at once where much is written again, in bytes.
 const PIECE_BYTES: u64 = 64 << 10;
+
+/// The files may take so many times what the entries in them take that are needed...
+const LIVE_FACTOR: u64 = 2;
+
+/// ... and so many segments more, before entries are moved out of the oldest one.
+const SLACK_SEGMENTS: u64 = 4;
+
+/// So many bytes of entries may be moved with an append, and as many as it has itself if it has more...
+const MOVED_BYTES_MIN: u64 = 256 << 10;
+
+/// ... but no more than this.
+const MOVED_BYTES_MAX: u64 = 32 << 20;
 
 /// How the log is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +77,7 @@ pub struct Log<D: Disk> {
     file: String,
     spare: Option<NextSegment>,
     tally: Tally,
+    index: SharedIndex,
     /// The oldest segment, as the log itself says durably.
     oldest: u64,
     /// Files that are not needed any more.
@@ -63,13 +86,16 @@ pub struct Log<D: Disk> {
     unsynced: Option<Unsynced>,
     /// The length of an append on the disk, on average.
     usual_bytes: u64,
-    failed: Option<DiskError>,
+    /// How many entries were moved.
+    moved: u64,
+    failed: Option<LogError>,
 }
 
 /// The frame that is written and not synced.
 struct Unsynced {
-    /// Its length on the disk.
+    /// Its length on the disk, and what of it is payload.
     bytes: u64,
+    payload: usize,
     /// Its first sector's checksum.
     name: u32,
     changes: Changes,
@@ -98,12 +124,14 @@ impl<D: Disk> Log<D> {
             file: segment::name(found.tail.segment.number),
             tail: found.tail,
             spare: found.spare,
-            tally: found.tally,
+            tally: Tally::recover(&found.recovered.groups),
+            index: SharedIndex::of(found.index),
             oldest: found.oldest,
             remains: found.remains,
             frame: FrameBuffer::default(),
             unsynced: None,
             usual_bytes: 0,
+            moved: 0,
             failed: None,
         };
         if let Some(last) = found.last {
@@ -127,13 +155,45 @@ impl<D: Disk> Log<D> {
         if records.is_empty() {
             return Ok(());
         }
+        let moves = self.moves(records)?;
+        self.write(records, &moves)
+    }
+
+    /// Moves some entries, if the files take more than they should, and lets segments go that are not
+    /// needed; all of it durably. To be called when there is nothing to append. False when there is
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn tidy(&mut self) -> Result<bool, LogError> {
+        self.sync()?;
+        let moves = self.moves(&[])?;
+        if moves.is_empty() && self.index.lock().oldest_needed() == self.oldest {
+            return Ok(false);
+        }
+        self.write(&[], &moves)?;
+        self.sync()?;
+        Ok(true)
+    }
+
+    /// There is something for [`Log::tidy`] to do.
+    pub fn is_untidy(&self) -> bool {
+        self.index.lock().oldest_needed() != self.oldest || self.is_wasteful()
+    }
+
+    /// Reads what is durable here, from files of the same folder, while this goes on being written.
+    pub fn reader(&self, files: impl Files + 'static) -> Arc<dyn LogReader> {
+        Arc::new(SegmentReader::new(self.index.clone(), files))
+    }
+
+    fn write(&mut self, records: &[LogRecord], moves: &[(GroupId, Entry)]) -> Result<(), LogError> {
         self.guarded(Self::scrub)?;
         let mut changes = Changes::default();
-        let mut oldest = self.encode(records, self.tail.fresh, &mut changes);
+        let mut oldest = self.encode(records, moves, self.tail.fresh, &mut changes);
         if !self.fits(&self.tail.segment, self.tail.at) {
             if !self.tail.fresh {
                 self.tally.take_back(&mut changes);
-                oldest = self.encode(records, true, &mut changes);
+                oldest = self.encode(records, moves, true, &mut changes);
             }
             if let Err(error) = self.guarded(Self::roll) {
                 self.tally.take_back(&mut changes);
@@ -142,14 +202,51 @@ impl<D: Disk> Log<D> {
         }
         let Tail { segment, number, former, at, .. } = self.tail;
         let name = self.frame.finish(segment.salt, number, former);
-        let bytes = self.frame.written_bytes();
+        let (bytes, payload) = (self.frame.written_bytes(), self.frame.payload_bytes());
         if let Err(error) = self.disk.write(&self.file, at, self.frame.bytes()) {
             self.tally.take_back(&mut changes);
             self.tail.soiled_to = at + bytes;
             return Err(self.remember(error));
         }
-        self.unsynced = Some(Unsynced { bytes, name, changes, oldest, again: false });
+        self.moved += u64::try_from(moves.len()).expect("a length fits");
+        self.unsynced = Some(Unsynced { bytes, payload, name, changes, oldest, again: false });
         Ok(())
+    }
+
+    /// The entries that are to be written once more with these records.
+    fn moves(&mut self, records: &[LogRecord]) -> Result<Vec<(GroupId, Entry)>, LogError> {
+        if !self.is_wasteful() {
+            return Ok(Vec::new());
+        }
+        let data = records.iter().map(|record| match record {
+            LogRecord::Entry { entry, .. } => entry.data.len(),
+            LogRecord::Vote { .. } | LogRecord::Base { .. } => 0,
+        });
+        let own = u64::try_from(data.sum::<usize>()).expect("a length fits");
+        let wanted = self.index.lock().movable(own.clamp(MOVED_BYTES_MIN, MOVED_BYTES_MAX));
+        let mut moves = Vec::new();
+        for (group, from, end) in wanted {
+            let disk = &mut self.disk;
+            let mut read = |name: &str, offset, bytes| disk.read(name, offset, bytes);
+            let (range, limits) = ((from, end), ReadLimits::NONE);
+            let found = reader::read_entries(&self.index, &mut read, group, range, limits);
+            match found {
+                Ok(found) => moves.extend(found.entries.into_iter().map(|entry| (group, entry))),
+                Err(error) => {
+                    self.failed = Some(error.clone());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(moves)
+    }
+
+    /// The files take more than they should.
+    fn is_wasteful(&self) -> bool {
+        let index = self.index.lock();
+        let (segments, bytes) = index.size();
+        let slack = SLACK_SEGMENTS * self.options.segment_bytes;
+        segments > 1 && bytes > LIVE_FACTOR * index.live_bytes() + slack
     }
 
     /// Makes what was appended durable.
@@ -158,7 +255,7 @@ impl<D: Disk> Log<D> {
     /// When the disk refuses; see [`Log`] for what then is.
     pub fn sync(&mut self) -> Result<(), LogError> {
         if let Some(error) = &self.failed {
-            return Err(error.clone().into());
+            return Err(error.clone());
         }
         let Some(mut unsynced) = self.unsynced.take() else { return Ok(()) };
         if let Err(error) = self.flush(unsynced.again) {
@@ -168,14 +265,20 @@ impl<D: Disk> Log<D> {
         }
         self.usual_bytes += unsynced.bytes / APPENDS_REMEMBERED;
         self.usual_bytes -= self.usual_bytes / APPENDS_REMEMBERED;
+        let Tail { segment, at, .. } = self.tail;
+        let (bytes, payload) = (unsynced.bytes, unsynced.payload);
+        let frame = Settled { segment: segment.number, at, bytes, payload };
         self.tail.at += unsynced.bytes;
         self.tail.soiled_to = self.tail.at;
         self.tail.number += 1;
         self.tail.former = unsynced.name;
         self.tail.fresh = false;
-        self.tally.settle(&mut unsynced.changes);
         self.oldest = unsynced.oldest;
-        self.remains.extend(self.tally.drop_before(self.oldest).into_iter().map(segment::name));
+        let mut index = self.index.lock();
+        Tally::settle(&mut unsynced.changes, &frame, &mut index);
+        let gone = index.drop_before(self.oldest).expect("it was not needed when this was written");
+        drop(index);
+        self.remains.extend(gone.into_iter().map(segment::name));
         // The frame is durable whether old files can be removed or not; `prepare` says if not.
         let _tried_again_later = self.remove_remains();
         Ok(())
@@ -227,12 +330,22 @@ impl<D: Disk> Log<D> {
     /// are too many segments, it is these groups that should persist their state and raise
     /// their base. None while there is but one segment.
     pub fn pinning(&self) -> Vec<GroupId> {
-        self.tally.pinning()
+        self.index.lock().pinning()
     }
 
     /// How many segments are in use (without one made ahead), and how many bytes they take.
     pub fn size(&self) -> (usize, u64) {
-        self.tally.size()
+        self.index.lock().size()
+    }
+
+    /// What the entries that are needed take of that, in bytes.
+    pub fn live_bytes(&self) -> u64 {
+        self.index.lock().live_bytes()
+    }
+
+    /// How many entries were written once more so that an old segment could go.
+    pub fn moved_entries(&self) -> u64 {
+        self.moved
     }
 
     pub fn disk_mut(&mut self) -> &mut D {
@@ -261,17 +374,27 @@ impl<D: Disk> Log<D> {
     }
 
     /// Puts the payload of a frame together. Gives the oldest segment that it names.
-    fn encode(&mut self, records: &[LogRecord], fresh: bool, changes: &mut Changes) -> u64 {
+    fn encode(
+        &mut self,
+        records: &[LogRecord],
+        moves: &[(GroupId, Entry)],
+        fresh: bool,
+        changes: &mut Changes,
+    ) -> u64 {
         self.frame.begin();
-        let oldest = self.tally.oldest_needed();
+        let oldest = self.index.lock().oldest_needed();
         if fresh || oldest > self.oldest {
             Stored::Oldest { segment: oldest }.put(&mut self.frame);
         }
         if fresh {
             self.tally.restate(|record| record.put(&mut self.frame));
         }
+        // Before the records: one of those may replace what is moved here.
+        for (group, entry) in moves {
+            Tally::take_moved(*group, entry, &mut self.frame, changes);
+        }
         for record in records {
-            self.tally.take(record, changes).put(&mut self.frame);
+            self.tally.take(record, &mut self.frame, changes);
         }
         oldest
     }
@@ -308,7 +431,7 @@ impl<D: Disk> Log<D> {
         self.disk.sync(&self.file)?;
         self.spare = None;
         self.file = segment::name(next.number);
-        self.tally.begin_segment(next.number, next.bytes);
+        self.index.lock().begin_segment(next);
         self.tail = Tail {
             segment: next,
             at: SECTOR_BYTES,
@@ -362,10 +485,11 @@ impl<D: Disk> Log<D> {
     }
 
     fn remember(&mut self, error: DiskError) -> LogError {
+        let error = LogError::from(error);
         if !error.is_full() {
             self.failed = Some(error.clone());
         }
-        error.into()
+        error
     }
 }
 
@@ -374,12 +498,12 @@ fn begin<D: Disk>(disk: &mut D, options: LogOptions) -> Result<Found, LogError> 
     let segment = NextSegment::new(1, options.segment_bytes.min(FIRST_SEGMENT_BYTES), 0);
     segment.make(disk, false)?;
     segment.adopt(disk)?;
-    let mut tally = Tally::default();
-    tally.begin_segment(segment.number, segment.bytes);
+    let mut index = Index::default();
+    index.begin_segment(segment);
     let at = SECTOR_BYTES;
     Ok(Found {
         recovered: Recovered::default(),
-        tally,
+        index,
         tail: Tail { segment, at, soiled_to: at, fresh: true, number: 1, former: 0 },
         spare: None,
         last: None,

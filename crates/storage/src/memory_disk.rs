@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk, DiskError, Files};
 
 /// The unit that a crash keeps or loses.
 const SECTOR: usize = 512;
@@ -182,6 +182,17 @@ impl MemoryDisk {
     }
 }
 
+/// As it is now: a clone is a copy of that moment.
+impl Files for MemoryDisk {
+    fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
+        let gone = || DiskError::Failed(format!("there is no {name}"));
+        let content = self.content(name).ok_or_else(gone)?;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        let to = from.saturating_add(bytes).min(content.len());
+        Ok(content[from..to].to_vec())
+    }
+}
+
 impl Disk for MemoryDisk {
     fn list(&mut self) -> Result<Vec<String>, DiskError> {
         Ok(self.files.keys().cloned().collect())
@@ -202,10 +213,7 @@ impl Disk for MemoryDisk {
     }
 
     fn read(&mut self, name: &str, offset: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
-        let content = &self.file(name)?.bytes;
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
-        let to = from.saturating_add(bytes).min(content.len());
-        Ok(content[from..to].to_vec())
+        Files::read(self, name, offset, bytes)
     }
 
     fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
@@ -215,7 +223,9 @@ impl Disk for MemoryDisk {
         if from.saturating_add(bytes.len()) > file.bytes.len() {
             return Err(DiskError::Failed(format!("a write beyond the end of {name}")));
         }
-        let done = if halves == 2 { bytes.len() } else { bytes.len() / 2 * halves };
+        // Half a write ends between two sectors: the system takes no part of one.
+        let half = (from + bytes.len() / 2) / SECTOR * SECTOR;
+        let done = [0, half.saturating_sub(from), bytes.len()][halves];
         file.write(from, &bytes[..done]);
         answer
     }
@@ -279,8 +289,8 @@ mod tests {
     fn a_full_disk_does_half_of_a_write_and_goes_on_later() {
         let mut disk = disk_with(&[]);
         disk.full(true);
-        assert!(disk.write("a", 0, &[1; 4]).unwrap_err().is_full());
-        assert_eq!(disk.content("a").unwrap()[..4], [1, 1, 0, 0]);
+        assert!(disk.write("a", 0, &[1; 1024]).unwrap_err().is_full());
+        assert_eq!(disk.content("a").unwrap(), [[1; 512], [0; 512]].concat());
         disk.full(false);
         disk.write("a", 0, &[1; 4]).unwrap();
     }
@@ -302,11 +312,11 @@ mod tests {
     fn a_disk_that_dies_does_nothing_afterwards() {
         let mut disk = disk_with(&[]);
         disk.fail_after(Some(1));
-        assert!(disk.write("a", 0, &[1; 4]).is_err());
-        assert!(disk.write("a", 4, &[1; 4]).is_err());
+        assert!(disk.write("a", 0, &[1; 1024]).is_err());
+        assert!(disk.write("a", 512, &[1; 4]).is_err());
         assert!(disk.sync("a").is_err());
         disk.crash(|_, _| Fate::Kept);
-        assert_eq!(disk.content("a").unwrap()[..4], [1, 1, 0, 0]);
+        assert_eq!(disk.content("a").unwrap(), [[1; 512], [0; 512]].concat());
         disk.write("a", 0, &[1; 4]).unwrap();
     }
 }

@@ -37,7 +37,8 @@ pub enum LogRecord {
     Base { group: GroupId, position: Position, term: Term },
 }
 
-/// A group as the log knows it.
+/// A group as the log knows it. Its entries stay on the disk: see
+/// [`LogReader`](crate::LogReader).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveredGroup {
     pub term: Term,
@@ -46,8 +47,21 @@ pub struct RecoveredGroup {
     pub commit: Position,
     pub base: Position,
     pub base_term: Term,
-    /// From base + 1 on, without gaps.
-    pub entries: Vec<Entry>,
+    /// The entries are those from base + 1 to here, without gaps.
+    pub last: Position,
+    /// From which position on which term is in force; the first is that of base + 1.
+    pub terms: Vec<(Position, Term)>,
+    /// Which of the entries change the membership.
+    pub memberships: Vec<Position>,
+    /// What the entries take on the disk, roughly.
+    pub bytes: u64,
+}
+
+impl RecoveredGroup {
+    /// The term of the last entry, or of the base.
+    pub fn last_term(&self) -> Term {
+        self.terms.last().map_or(self.base_term, |(_, term)| *term)
+    }
 }
 
 /// What the log held when it was opened.

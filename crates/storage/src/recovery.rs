@@ -1,23 +1,25 @@
 //! Reads the log back: decides for every byte whether it is sound, an unfinished last write, or
-//! damage, and puts the groups together.
+//! damage, and finds out where the entries of each group lie. They stay on the disk.
 //!
 //! Only one frame is ever un-synced, and what lies beyond the last frame is zeros. So where the
 //! frames end there may be, of one further frame, any part of its sectors; anything else there is
 //! damage.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use bytes::Bytes;
 use crc32fast::Hasher;
-use protocol::{GroupId, Position};
+use protocol::GroupId;
 
-use crate::codec::{Records, Stored};
+use crate::codec::{Records, Stored, StoredEntry};
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::frame::{self, FRAME_BYTES_MAX, Number, SECTOR, SECTOR_BYTES, Verdict};
-use crate::record::{Entry, Recovered, RecoveredGroup};
+use crate::index::{Index, Noted, Place as Lies};
+use crate::record::{Recovered, RecoveredGroup};
+use crate::sectors::Sectors;
 use crate::segment::{self, FileKind, NextSegment};
-use crate::tally::Tally;
+use crate::tally::Settled;
 
 /// How much of a segment is read at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
@@ -53,7 +55,7 @@ pub(crate) struct Place {
 /// A log that was read back.
 pub(crate) struct Found {
     pub(crate) recovered: Recovered,
-    pub(crate) tally: Tally,
+    pub(crate) index: Index,
     pub(crate) tail: Tail,
     /// The segment after the tail's, when it was made ahead.
     pub(crate) spare: Option<NextSegment>,
@@ -104,50 +106,16 @@ pub(crate) fn read<D: Disk>(disk: &mut D) -> Result<Option<Found>, LogError> {
         return Err(LogError::Corrupt { segment: segment::name(missing), offset: 0, why });
     }
     let oldest = replay.oldest;
-    replay.tally.drop_before(oldest);
     remains.extend(numbers.iter().filter(|number| **number < oldest).map(|n| segment::name(*n)));
-    let recovered = replay.finish(&segment::name(oldest), tail.soiled_to - tail.at)?;
-    let mut tally = replay.tally;
-    tally.recover(&recovered.groups);
-    Ok(Some(Found { recovered, tally, tail, spare, last: replay.place, oldest, remains }))
-}
-
-/// Reads a segment sector by sector.
-struct Sectors<'a, D: Disk> {
-    disk: &'a mut D,
-    file: String,
-    window: Vec<u8>,
-    /// Where the window begins, in bytes.
-    from: u64,
-    /// The length of the segment, in bytes.
-    end: u64,
-}
-
-impl<'a, D: Disk> Sectors<'a, D> {
-    fn of(disk: &'a mut D, segment: &NextSegment) -> Self {
-        let file = segment::name(segment.number);
-        Self { disk, file, window: Vec::new(), from: 0, end: segment.bytes }
-    }
-
-    /// The sector at an offset inside of the segment.
-    fn at(&mut self, offset: u64) -> Result<&[u8], LogError> {
-        let within = |from: u64, window: &[u8]| {
-            let start = usize::try_from(offset.checked_sub(from)?).ok()?;
-            (start.checked_add(SECTOR)? <= window.len()).then_some(start)
-        };
-        if within(self.from, &self.window).is_none() {
-            self.window = self.disk.read(&self.file, offset, READ_BYTES)?;
-            self.from = offset;
-        }
-        match within(self.from, &self.window) {
-            Some(start) => Ok(&self.window[start..start + SECTOR]),
-            None => Err(self.corrupt(offset, "the file ends here, before its time".to_owned())),
-        }
-    }
-
-    fn corrupt(&self, offset: u64, why: String) -> LogError {
-        LogError::Corrupt { segment: self.file.clone(), offset, why }
-    }
+    let torn_bytes = tail.soiled_to - tail.at;
+    let last = replay.place;
+    let (groups, index) = replay.finish().map_err(|why| LogError::Corrupt {
+        segment: segment::name(oldest),
+        offset: 0,
+        why,
+    })?;
+    let recovered = Recovered { groups, torn_bytes };
+    Ok(Some(Found { recovered, index, tail, spare, last, oldest, remains }))
 }
 
 /// What is at a place where a frame may begin.
@@ -178,7 +146,7 @@ enum End {
 #[derive(Default)]
 struct Replay {
     groups: BTreeMap<GroupId, RecoveredGroup>,
-    tally: Tally,
+    index: Index,
     oldest: u64,
     /// The number and the name of the last frame; nothing before the first one.
     last: Option<(Number, u32)>,
@@ -203,8 +171,9 @@ impl Replay {
         }
         let mut following = segments.iter();
         while let Some(segment) = following.next() {
-            self.tally.begin_segment(segment.number, segment.bytes);
-            let mut sectors = Sectors::of(disk, segment);
+            self.index.begin_segment(*segment);
+            let mut read = |name: &str, offset, bytes| disk.read(name, offset, bytes);
+            let mut sectors = Sectors::of(&mut read, segment, READ_BYTES);
             let at = match self.segment(&mut sectors, segment)? {
                 End::Sealed { next } if Some(next) != segment.number.checked_add(1) => {
                     let why = format!("the frame that closes it names segment {next} as the next");
@@ -220,7 +189,8 @@ impl Replay {
             let tail = self.tail(&mut sectors, segment, at)?;
             let spare = following.next().copied();
             if let Some(spare) = &spare {
-                let unused = is_empty(&mut Sectors::of(disk, spare))?;
+                let mut read = |name: &str, offset, bytes| disk.read(name, offset, bytes);
+                let unused = is_empty(&mut Sectors::of(&mut read, spare, READ_BYTES))?;
                 if !unused || following.len() > 0 {
                     let why = "the frames end here, though a later segment was begun".to_owned();
                     let segment = segment::name(segment.number);
@@ -233,9 +203,9 @@ impl Replay {
     }
 
     /// Reads the frames of a segment.
-    fn segment<D: Disk>(
+    fn segment(
         &mut self,
-        sectors: &mut Sectors<'_, D>,
+        sectors: &mut Sectors<'_>,
         segment: &NextSegment,
     ) -> Result<End, LogError> {
         let mut at = SECTOR_BYTES;
@@ -250,7 +220,9 @@ impl Replay {
             self.last = Some((number, name));
             self.place = Some(Place { segment: segment.number, at, bytes });
             let payload = std::mem::take(&mut self.payload);
-            let sealed = self.records(&payload).map_err(|why| sectors.corrupt(at, why))?;
+            let frame = Settled { segment: segment.number, at, bytes, payload: payload.len() };
+            let sealed = self.records(&payload, &frame);
+            let sealed = sealed.map_err(|why| sectors.corrupt(at, why))?;
             self.payload = payload;
             if let Some(next) = sealed {
                 return Ok(End::Sealed { next });
@@ -261,12 +233,7 @@ impl Replay {
     }
 
     /// Reads the frame at `at`, its payload into `self.payload`.
-    fn frame<D: Disk>(
-        &mut self,
-        sectors: &mut Sectors<'_, D>,
-        salt: u64,
-        at: u64,
-    ) -> Result<Next, LogError> {
+    fn frame(&mut self, sectors: &mut Sectors<'_>, salt: u64, at: u64) -> Result<Next, LogError> {
         let first = sectors.at(at)?;
         let header = frame::header(first);
         let due = self.last.map_or(header.number, |(number, _)| number.saturating_add(1));
@@ -322,9 +289,9 @@ impl Replay {
     }
 
     /// Checks that after the last frame there is at most a part of one more.
-    fn tail<D: Disk>(
+    fn tail(
         &mut self,
-        sectors: &mut Sectors<'_, D>,
+        sectors: &mut Sectors<'_>,
         segment: &NextSegment,
         at: u64,
     ) -> Result<Tail, LogError> {
@@ -358,14 +325,20 @@ impl Replay {
     }
 
     /// Takes the records of a frame in. Gives the next segment if the frame closes this one.
-    fn records(&mut self, payload: &[u8]) -> Result<Option<u64>, String> {
+    fn records(&mut self, payload: &[u8], frame: &Settled) -> Result<Option<u64>, String> {
         let mut records = Records::of(payload);
         let mut sealed = None;
+        let mut within = 0;
         while let Some(record) = records.next()? {
+            let end = payload.len() - records.left();
             match record {
-                Stored::Entry { group, position, term, kind, data } => {
-                    let data = Bytes::copy_from_slice(data);
-                    self.entry(group, Entry { position, term, kind, data })?;
+                Stored::Entry(entry) => {
+                    let noted = self.noted(&entry, frame, within..end)?;
+                    self.index.entry(noted, entry.kind);
+                }
+                Stored::Moved(entry) => {
+                    let noted = self.noted(&entry, frame, within..end)?;
+                    self.index.moved(noted, entry.kind)?;
                 }
                 Stored::Vote { group, term, voted_for, commit } => {
                     let known = self.groups.entry(group).or_default();
@@ -375,58 +348,53 @@ impl Replay {
                     let known = self.groups.entry(group).or_default();
                     if position > known.base {
                         (known.base, known.base_term) = (position, term);
-                        if emptied {
-                            known.entries.clear();
-                            self.tally.hold_none(group);
-                        } else {
-                            let below = known.entries.partition_point(|e| e.position <= position);
-                            known.entries.drain(..below);
-                        }
+                        self.index.base(group, position, emptied);
                     }
                 }
                 Stored::Oldest { segment } => self.oldest = self.oldest.max(segment),
                 Stored::Sealed { next } => sealed = Some(next),
             }
+            within = end;
         }
         Ok(sealed)
     }
 
     /// Where segments are gone, the first entry that is left may lie beyond the base that is known
-    /// so far: a later record raises that. So gaps after the base are looked for at the end.
-    fn entry(&mut self, group: GroupId, entry: Entry) -> Result<(), String> {
-        let known = self.groups.entry(group).or_default();
-        let position = entry.position;
-        let wrong = |base: Position| {
-            format!("an entry of group {group} at {position} does not go on from base {base}")
-        };
-        if position <= known.base {
-            return Err(wrong(known.base));
+    /// so far: a later record raises that. Copies of earlier ones may come later, too. So gaps are
+    /// looked for at the end.
+    fn noted(
+        &mut self,
+        entry: &StoredEntry<'_>,
+        frame: &Settled,
+        lies: Range<usize>,
+    ) -> Result<Noted, String> {
+        let StoredEntry { group, position, term, .. } = *entry;
+        let base = self.groups.entry(group).or_default().base;
+        if position <= base {
+            return Err(format!(
+                "an entry of group {group} at {position} does not go on from base {base}"
+            ));
         }
-        let former_last = known.entries.last().map_or(known.base, |last| last.position);
-        if let Some(first) = known.entries.first().map(|first| first.position) {
-            if position.0 > former_last.0.saturating_add(1) {
-                return Err(wrong(known.base));
-            }
-            let kept = position.0.saturating_sub(first.0);
-            known.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
-        }
-        known.entries.push(entry);
-        self.tally.hold(group, position, former_last, position);
-        Ok(())
+        let place = Lies::new(frame.segment, frame.at, lies.start);
+        Ok(Noted { group, position, term, place, bytes: frame.share(lies.len()) })
     }
 
-    fn finish(&mut self, oldest: &str, torn_bytes: u64) -> Result<Recovered, LogError> {
-        for (group, known) in &self.groups {
-            let gap = known.entries.first().filter(|first| first.position.0 - 1 != known.base.0);
-            if let Some(first) = gap {
-                let why = format!(
-                    "the entries of group {group} between its base {} and {} are missing",
-                    known.base, first.position
-                );
-                return Err(LogError::Corrupt { segment: oldest.to_owned(), offset: 0, why });
+    /// Puts the groups together.
+    fn finish(mut self) -> Result<(BTreeMap<GroupId, RecoveredGroup>, Index), String> {
+        self.index.drop_before(self.oldest)?;
+        for (group, known) in &mut self.groups {
+            if let Some(missing) = self.index.gap(*group, known.base) {
+                return Err(format!(
+                    "entry {missing} of group {group}, after its base {}, is missing",
+                    known.base
+                ));
             }
+            known.last = self.index.last(*group).unwrap_or(known.base);
+            known.terms = self.index.terms(*group);
+            known.memberships = self.index.memberships(*group);
+            known.bytes = self.index.bytes(*group);
         }
-        Ok(Recovered { groups: std::mem::take(&mut self.groups), torn_bytes })
+        Ok((self.groups, self.index))
     }
 }
 
@@ -435,7 +403,7 @@ fn offset_of(index: usize) -> u64 {
 }
 
 /// True when there is nothing after the header.
-fn is_empty<D: Disk>(sectors: &mut Sectors<'_, D>) -> Result<bool, LogError> {
+fn is_empty(sectors: &mut Sectors<'_>) -> Result<bool, LogError> {
     let mut offset = SECTOR_BYTES;
     while offset < sectors.end {
         if *sectors.at(offset)? != EMPTY {

@@ -9,8 +9,11 @@ use crate::disk::{Disk, DiskError};
 use crate::error::LogError;
 use crate::frame::{SECTOR, SECTOR_BYTES, mix, u32_at, u64_at};
 
-/// The format of segments, frames and records that this program reads and writes.
-pub(crate) const VERSION: u32 = 1;
+/// The format of segments, frames and records that this program writes.
+pub(crate) const VERSION: u32 = 2;
+
+/// The oldest format that it reads. 1 had no moved entries, and is the same otherwise.
+const VERSION_MIN: u32 = 1;
 
 /// No segment is shorter, in bytes: a header, a frame, the frame that closes it, and some room.
 const SEGMENT_BYTES_MIN: u64 = 16 * SECTOR_BYTES;
@@ -87,7 +90,10 @@ impl NextSegment {
     /// # Errors
     /// When the disk refuses.
     pub fn make<D: Disk + ?Sized>(&self, disk: &mut D, quickly: bool) -> Result<(), DiskError> {
-        self.make_as(disk, &name_ahead(self.number), quickly)
+        let unfinished = name_ahead(self.number);
+        let made = self.make_as(disk, &unfinished, quickly);
+        disk.release(&unfinished);
+        made
     }
 
     /// Gives a segment that was made ahead its name.
@@ -149,7 +155,7 @@ impl NextSegment {
             return Err(corrupt("the header of the segment has a wrong checksum".to_owned()));
         }
         let version = u32_at(&header, 8);
-        if version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return Err(LogError::Version { found: version, known: VERSION });
         }
         let segment = Self {

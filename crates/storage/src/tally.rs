@@ -1,12 +1,14 @@
-//! What the log remembers of what it holds: each group's vote, base and terms, and how far each
-//! segment is still needed. The entries themselves are not kept.
+//! What the log remembers of its groups: each one's vote, base and terms, as far as they were given
+//! to it. The entries themselves are not kept.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use protocol::{GroupId, Position, ReplicaId, Term};
 
-use crate::codec::Stored;
-use crate::record::{LogRecord, RecoveredGroup};
+use crate::codec::{Stored, StoredEntry};
+use crate::frame::FrameBuffer;
+use crate::index::{Index, Noted, Place};
+use crate::record::{Entry, EntryKind, LogRecord, RecoveredGroup};
 
 /// A group in the log, without its entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,42 +66,74 @@ impl Tracked {
     }
 }
 
-/// What one append did to a group.
-#[derive(Debug)]
-struct Touched {
-    before: Option<Tracked>,
-    /// The least position that was written.
-    lowest: Option<Position>,
-    emptied: bool,
+/// Something that an append wrote, for the index.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    group: GroupId,
+    position: Position,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Entry { term: Term, kind: EntryKind, lies: Lies },
+    Moved { term: Term, kind: EntryKind, lies: Lies },
+    Base { emptied: bool },
+}
+
+/// Where a record lies in the payload of its frame, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Lies {
+    within: usize,
+    bytes: usize,
 }
 
 /// What an append did, so that it can be taken back or settled.
 #[derive(Debug, Default)]
-pub(crate) struct Changes(BTreeMap<GroupId, Touched>);
-
-/// A segment, and the last position that it holds of each group that still needs it: neither
-/// replaced nor at or below the group's base.
-#[derive(Debug)]
-struct Held {
-    segment: u64,
-    bytes: u64,
-    last: BTreeMap<GroupId, Position>,
+pub(crate) struct Changes {
+    /// The groups as they were before.
+    before: BTreeMap<GroupId, Option<Tracked>>,
+    written: Vec<Written>,
 }
 
-/// All that the log remembers.
+/// A frame that is durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settled {
+    pub(crate) segment: u64,
+    /// Where it begins in the file, in bytes.
+    pub(crate) at: u64,
+    /// What it takes on the disk.
+    pub(crate) bytes: u64,
+    /// What of that is payload.
+    pub(crate) payload: usize,
+}
+
+impl Settled {
+    /// The share of the frame's bytes that falls on a record.
+    pub(crate) fn share(&self, record_bytes: usize) -> u64 {
+        let of = |bytes: usize| u64::try_from(bytes).expect("FRAME_BYTES_MAX fits");
+        (self.bytes * of(record_bytes) / of(self.payload).max(1)).max(1)
+    }
+}
+
+/// All that the log remembers of its groups. It is ahead of the index: that knows what is durable.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     groups: BTreeMap<GroupId, Tracked>,
-    held: VecDeque<Held>,
 }
 
 impl Tally {
-    /// Takes one record in, and gives the form in which it is stored.
-    pub(crate) fn take<'a>(&mut self, record: &'a LogRecord, changes: &mut Changes) -> Stored<'a> {
+    /// Takes one record in, and puts it into the frame.
+    pub(crate) fn take(
+        &mut self,
+        record: &LogRecord,
+        frame: &mut FrameBuffer,
+        changes: &mut Changes,
+    ) {
         match record {
             LogRecord::Entry { group, entry } => {
                 let (group, position, term) = (*group, entry.position, entry.term);
-                let (tracked, touched) = self.touch(group, changes);
+                let tracked = self.touch(group, changes);
                 assert!(
                     position > tracked.base && position <= tracked.last.next(),
                     "an entry of group {group} at {position}, but the log goes on after base {} \
@@ -107,132 +141,78 @@ impl Tally {
                     tracked.base,
                     tracked.last
                 );
-                touched.lowest = Some(touched.lowest.map_or(position, |low| low.min(position)));
                 tracked.entry(position, term);
-                Stored::Entry { group, position, term, kind: entry.kind, data: &entry.data }
+                let kind = entry.kind;
+                let lies = put(frame, &Stored::Entry(stored(group, entry)));
+                let what = What::Entry { term, kind, lies };
+                changes.written.push(Written { group, position, what });
             }
             LogRecord::Vote { group, term, voted_for, commit } => {
                 let (group, term, voted_for, commit) = (*group, *term, *voted_for, *commit);
-                let (tracked, _) = self.touch(group, changes);
+                let tracked = self.touch(group, changes);
                 (tracked.term, tracked.voted_for, tracked.commit) = (term, voted_for, commit);
-                Stored::Vote { group, term, voted_for, commit }
+                put(frame, &Stored::Vote { group, term, voted_for, commit });
             }
             LogRecord::Base { group, position, term } => {
                 let (group, position, term) = (*group, *position, *term);
-                let (tracked, touched) = self.touch(group, changes);
-                let emptied = position > tracked.base && tracked.raise_base(position, term);
-                touched.emptied |= emptied;
-                Stored::Base { group, position, term, emptied }
+                let tracked = self.touch(group, changes);
+                let is_news = position > tracked.base;
+                let emptied = is_news && tracked.raise_base(position, term);
+                put(frame, &Stored::Base { group, position, term, emptied });
+                if is_news {
+                    let what = What::Base { emptied };
+                    changes.written.push(Written { group, position, what });
+                }
             }
         }
     }
 
-    fn touch<'a>(
-        &'a mut self,
+    /// Puts a second copy of an entry into the frame.
+    pub(crate) fn take_moved(
         group: GroupId,
-        changes: &'a mut Changes,
-    ) -> (&'a mut Tracked, &'a mut Touched) {
+        entry: &Entry,
+        frame: &mut FrameBuffer,
+        changes: &mut Changes,
+    ) {
+        let lies = put(frame, &Stored::Moved(stored(group, entry)));
+        let what = What::Moved { term: entry.term, kind: entry.kind, lies };
+        changes.written.push(Written { group, position: entry.position, what });
+    }
+
+    fn touch(&mut self, group: GroupId, changes: &mut Changes) -> &mut Tracked {
         let groups = &mut self.groups;
-        let touched = changes.0.entry(group).or_insert_with(|| Touched {
-            before: groups.get(&group).cloned(),
-            lowest: None,
-            emptied: false,
-        });
-        (groups.entry(group).or_default(), touched)
+        changes.before.entry(group).or_insert_with(|| groups.get(&group).cloned());
+        groups.entry(group).or_default()
     }
 
     /// What was taken in did not get to the disk.
     pub(crate) fn take_back(&mut self, changes: &mut Changes) {
-        for (group, touched) in std::mem::take(&mut changes.0) {
-            match touched.before {
+        for (group, before) in std::mem::take(changes).before {
+            match before {
                 Some(before) => self.groups.insert(group, before),
                 None => self.groups.remove(&group),
             };
         }
     }
 
-    /// What was taken in is durable, in the newest segment.
-    pub(crate) fn settle(&mut self, changes: &mut Changes) {
-        for (group, touched) in std::mem::take(&mut changes.0) {
-            let Tracked { base, last, .. } = self.groups[&group];
-            let before = touched.before.unwrap_or_default();
-            if touched.emptied {
-                self.hold_none(group);
-            }
-            if let Some(lowest) = touched.lowest {
-                self.hold(group, lowest, before.last, last);
-            }
-            if base > before.base {
-                self.release(group, base);
-            }
-        }
-    }
-
-    /// The group needs nothing at or below its base.
-    fn release(&mut self, group: GroupId, base: Position) {
-        for held in &mut self.held {
-            if held.last.get(&group).is_some_and(|last| *last <= base) {
-                held.last.remove(&group);
+    /// What was taken in is durable in that frame.
+    pub(crate) fn settle(changes: &mut Changes, frame: &Settled, index: &mut Index) {
+        for Written { group, position, what } in std::mem::take(changes).written {
+            let noted = |term, Lies { within, bytes }| Noted {
+                group,
+                position,
+                term,
+                place: Place::new(frame.segment, frame.at, within),
+                bytes: frame.share(bytes),
+            };
+            match what {
+                What::Entry { term, kind, lies } => index.entry(noted(term, lies), kind),
+                What::Moved { term, kind, lies } => index
+                    .moved(noted(term, lies), kind)
+                    .expect("what was moved was read where the index said"),
+                What::Base { emptied } => index.base(group, position, emptied),
             }
         }
-    }
-
-    /// The newest segment holds entries from `lowest` to `last`; those that others hold from there
-    /// on were replaced.
-    pub(crate) fn hold(
-        &mut self,
-        group: GroupId,
-        lowest: Position,
-        former_last: Position,
-        last: Position,
-    ) {
-        let (newest, older) = {
-            let slices = self.held.make_contiguous();
-            slices.split_last_mut().expect("there is always a newest segment")
-        };
-        newest.last.insert(group, last);
-        if lowest <= former_last {
-            for held in older {
-                if let Some(last) = held.last.get_mut(&group) {
-                    *last = (*last).min(Position(lowest.0 - 1));
-                }
-            }
-        }
-    }
-
-    /// All entries of the group were forgotten.
-    pub(crate) fn hold_none(&mut self, group: GroupId) {
-        for held in &mut self.held {
-            held.last.remove(&group);
-        }
-    }
-
-    pub(crate) fn begin_segment(&mut self, segment: u64, bytes: u64) {
-        self.held.push_back(Held { segment, bytes, last: BTreeMap::new() });
-    }
-
-    /// The oldest segment that is needed.
-    pub(crate) fn oldest_needed(&self) -> u64 {
-        let needed = self.held.iter().find(|held| !held.last.is_empty());
-        needed.or(self.held.back()).expect("there is always a newest segment").segment
-    }
-
-    /// The groups that have entries above their base in the oldest segment; none while it is the
-    /// only one.
-    pub(crate) fn pinning(&self) -> Vec<GroupId> {
-        let oldest = self.held.front().filter(|_| self.held.len() > 1);
-        oldest.map(|held| held.last.keys().copied().collect()).unwrap_or_default()
-    }
-
-    /// Forgets the segments before `segment`, and gives their numbers.
-    pub(crate) fn drop_before(&mut self, segment: u64) -> Vec<u64> {
-        let count = self.held.iter().take_while(|held| held.segment < segment).count();
-        self.held.drain(..count).map(|held| held.segment).collect()
-    }
-
-    /// How many segments there are, and how many bytes they have.
-    pub(crate) fn size(&self) -> (usize, u64) {
-        (self.held.len(), self.held.iter().map(|held| held.bytes).sum())
     }
 
     /// The records that a segment begins with, so that those before it can go.
@@ -245,22 +225,32 @@ impl Tally {
     }
 
     /// Begins with what was recovered.
-    pub(crate) fn recover(&mut self, groups: &BTreeMap<GroupId, RecoveredGroup>) {
-        for (&group, recovered) in groups {
-            let mut tracked = Tracked {
+    pub(crate) fn recover(groups: &BTreeMap<GroupId, RecoveredGroup>) -> Self {
+        let tracked = |recovered: &RecoveredGroup| {
+            let mut former_runs = recovered.terms.clone();
+            Tracked {
                 term: recovered.term,
                 voted_for: recovered.voted_for,
                 commit: recovered.commit,
                 base: recovered.base,
                 base_term: recovered.base_term,
-                last: recovered.base,
-                ..Tracked::default()
-            };
-            for entry in &recovered.entries {
-                tracked.entry(entry.position, entry.term);
+                last: recovered.last,
+                run: former_runs.pop().unwrap_or_default(),
+                former_runs,
             }
-            self.groups.insert(group, tracked);
-            self.release(group, recovered.base);
-        }
+        };
+        let groups = groups.iter().map(|(group, recovered)| (*group, tracked(recovered)));
+        Self { groups: groups.collect() }
     }
+}
+
+fn stored(group: GroupId, entry: &Entry) -> StoredEntry<'_> {
+    let Entry { position, term, kind, ref data } = *entry;
+    StoredEntry { group, position, term, kind, data }
+}
+
+fn put(frame: &mut FrameBuffer, record: &Stored<'_>) -> Lies {
+    let within = frame.payload_bytes();
+    record.put(frame);
+    Lies { within, bytes: frame.payload_bytes() - within }
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
 use storage::{
-    Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogRecord, MemoryDisk, RecoveredGroup,
+    Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogRecord, MemoryDisk, ReadLimits,
+    Recovered,
 };
 
 /// Small, so that segments roll often.
@@ -53,11 +54,52 @@ impl Random {
     }
 }
 
+/// A group, with its entries.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Held {
+    term: Term,
+    voted_for: ReplicaId,
+    commit: Position,
+    base: Position,
+    base_term: Term,
+    entries: Vec<Entry>,
+}
+
 /// What the log must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Model(BTreeMap<GroupId, RecoveredGroup>);
+struct Model(BTreeMap<GroupId, Held>);
 
 impl Model {
+    /// What a log holds: what was found at the start, and the entries as they are read back.
+    fn of<D: Disk>(log: &mut Log<D>, recovered: Recovered, disk: MemoryDisk) -> Self {
+        let reader = log.reader(disk);
+        let held = |(group, known): (GroupId, storage::RecoveredGroup)| {
+            let (from, end) = (known.base.next(), known.last.next());
+            let entries = if from == end {
+                Vec::new()
+            } else {
+                let read = reader.entries(group, from, end, ReadLimits::NONE);
+                read.expect("what was found can be read").entries
+            };
+            let terms = entries.iter().map(|entry| entry.term);
+            let runs: Vec<(Position, Term)> = (from.0..).map(Position).zip(terms).collect();
+            let runs = runs.chunk_by(|one, other| one.1 == other.1).map(|run| run[0]);
+            assert_eq!(runs.collect::<Vec<_>>(), known.terms);
+            let changes = entries.iter().filter(|entry| entry.kind == EntryKind::Membership);
+            assert!(changes.map(|entry| entry.position).eq(known.memberships.iter().copied()));
+            let held = Held {
+                term: known.term,
+                voted_for: known.voted_for,
+                commit: known.commit,
+                base: known.base,
+                base_term: known.base_term,
+                entries,
+            };
+            (group, held)
+        };
+        Self(recovered.groups.into_iter().map(held).collect())
+    }
+
     fn apply(&mut self, record: &LogRecord) {
         match record {
             LogRecord::Entry { group, entry } => {
@@ -90,12 +132,15 @@ impl Model {
         let count = 1 + random.below(6);
         let mut records = Vec::new();
         for _ in 0..count {
-            let group = GroupId(u32::try_from(random.below(3)).expect("fits"));
+            // One of the groups is idle nearly always, and hardly ever raises its base.
+            let idle = random.one_in(60);
+            let group = if idle { 3 } else { u32::try_from(random.below(3)).expect("fits") };
+            let group = GroupId(group);
             let known = self.0.get(&group).cloned().unwrap_or_default();
             let first = known.base.0 + 1;
             let last = known.entries.last().map_or(known.base, |entry| entry.position).0;
             let term = Term(1 + random.below(4));
-            let record = match random.below(10) {
+            let record = match if idle { 3 + random.below(7) } else { random.below(10) } {
                 0 => LogRecord::Vote {
                     group,
                     term,
@@ -103,12 +148,14 @@ impl Model {
                     commit: known.base,
                 },
                 1 => LogRecord::Base { group, position: Position(random.below(last + 3)), term },
-                2 | 3 => match known.entries.get(random.index(known.entries.len() + 1)) {
-                    Some(Entry { position, term, .. }) => {
-                        LogRecord::Base { group, position: *position, term: *term }
+                2 | 3 if !idle || random.one_in(9) => {
+                    match known.entries.get(random.index(known.entries.len() + 1)) {
+                        Some(Entry { position, term, .. }) => {
+                            LogRecord::Base { group, position: *position, term: *term }
+                        }
+                        None => LogRecord::Base { group, position: known.base, term },
                     }
-                    None => LogRecord::Base { group, position: known.base, term },
-                },
+                }
                 kind => {
                     let replaced = kind == 4 && last >= first;
                     let next =
@@ -119,7 +166,8 @@ impl Model {
                         0 => vec![0; length],
                         _ => random.bytes(length),
                     };
-                    let kind = EntryKind::Normal;
+                    let change = random.one_in(9);
+                    let kind = if change { EntryKind::Membership } else { EntryKind::Normal };
                     let entry =
                         Entry { position: Position(next), term, kind, data: Bytes::from(data) };
                     LogRecord::Entry { group, entry }
@@ -140,6 +188,8 @@ struct History {
     /// After an append that was not synced, or refused.
     doubtful: Vec<Model>,
     crashes: u64,
+    /// How many entries were moved.
+    moved: u64,
 }
 
 impl History {
@@ -151,6 +201,7 @@ impl History {
             durable: Model::default(),
             doubtful: Vec::new(),
             crashes: 0,
+            moved: 0,
         }
     }
 
@@ -180,6 +231,11 @@ impl History {
                 self.restart();
                 Ok(())
             }
+            6 => {
+                self.read_some();
+                Ok(())
+            }
+            7 => self.log().tidy().map(drop),
             _ => self.append(),
         };
         match outcome {
@@ -218,7 +274,40 @@ impl History {
         }
         self.durable = next;
         self.doubtful.clear();
+        self.check_size();
         Ok(())
+    }
+
+    /// The files take at most twice what is needed, and a few segments.
+    fn check_size(&mut self) {
+        let (live, (_, bytes)) = (self.log().live_bytes(), self.log().size());
+        let most = 2 * live + 7 * OPTIONS.segment_bytes;
+        assert!(bytes <= most, "{bytes} bytes for {live} that are needed");
+    }
+
+    /// Any part of what is durable can be read back.
+    fn read_some(&mut self) {
+        let group = GroupId(u32::try_from(self.random.below(4)).expect("fits"));
+        let held = self.durable.0.get(&group).cloned().unwrap_or_default();
+        if held.entries.is_empty() {
+            return;
+        }
+        let first = self.random.index(held.entries.len());
+        let count = 1 + self.random.index(held.entries.len() - first);
+        let expected = &held.entries[first..first + count];
+        let (from, end) = (expected[0].position, expected[count - 1].position.next());
+        let limits = if self.random.one_in(2) {
+            ReadLimits::NONE
+        } else {
+            let bytes = self.random.index(2000);
+            ReadLimits { data_bytes: bytes, file_bytes: 1 << 20 }
+        };
+        let disk = self.log().disk_mut().clone();
+        let read = self.log().reader(disk).entries(group, from, end, limits);
+        let entries = read.expect("it is durable").entries;
+        assert!(!entries.is_empty() && entries[..] == expected[..entries.len()]);
+        let bytes: usize = entries.iter().map(|entry| entry.data.len()).sum();
+        assert!(entries.len() == count || bytes >= limits.data_bytes, "it stopped for no reason");
     }
 
     fn make_ahead(&mut self) -> Result<(), LogError> {
@@ -229,11 +318,14 @@ impl History {
 
     /// The process ends, and the machine does not: what was written is there, durable or not.
     fn restart(&mut self) {
-        let mut disk = self.log.take().expect("it is only away here").into_disk();
+        let log = self.log.take().expect("it is only away here");
+        self.moved += log.moved_entries();
+        let mut disk = log.into_disk();
         disk.full(false);
         disk.fail_after(None);
-        let (log, recovered) = Log::open(disk, OPTIONS).expect("nothing was lost");
-        let found = Model(recovered.groups);
+        let (mut log, recovered) = Log::open(disk, OPTIONS).expect("nothing was lost");
+        let disk = log.disk_mut().clone();
+        let found = Model::of(&mut log, recovered, disk);
         assert!(found == self.durable || self.doubtful.contains(&found), "after a restart");
         // Whoever opened it may act on what he saw: from now on it must stay.
         self.durable = found;
@@ -243,7 +335,9 @@ impl History {
 
     /// The power goes, perhaps again while the log is being opened.
     fn crash(&mut self) {
-        let mut disk = self.log.take().expect("it is only away here").into_disk();
+        let log = self.log.take().expect("it is only away here");
+        self.moved += log.moved_entries();
+        let mut disk = log.into_disk();
         disk.full(false);
         self.crashes += 1;
         loop {
@@ -253,8 +347,9 @@ impl History {
             match Log::open(&mut disk, OPTIONS) {
                 Err(LogError::Disk(_)) if dies => {}
                 Err(error) => panic!("after crash {}: {error}", self.crashes),
-                Ok((_, recovered)) => {
-                    let found = Model(recovered.groups);
+                Ok((mut log, recovered)) => {
+                    let copy = MemoryDisk::clone(log.disk_mut());
+                    let found = Model::of(&mut log, recovered, copy);
                     assert!(
                         found == self.durable || self.doubtful.contains(&found),
                         "after crash {}: {found:?} is neither {:?} nor one of {:?}",
@@ -269,9 +364,10 @@ impl History {
             }
         }
         disk.fail_after(None);
-        let (log, recovered) = Log::open(disk, OPTIONS).expect("it was sound a moment ago");
+        let (mut log, recovered) = Log::open(disk, OPTIONS).expect("it was sound a moment ago");
         assert_eq!(recovered.torn_bytes, 0, "what was cut stays cut");
-        assert_eq!(Model(recovered.groups), self.durable, "the same again");
+        let disk = log.disk_mut().clone();
+        assert_eq!(Model::of(&mut log, recovered, disk), self.durable, "the same again");
         self.log = Some(log);
     }
 
@@ -295,7 +391,7 @@ impl History {
 
 #[test]
 fn after_any_crash_there_is_what_was_synced() {
-    let (mut crashes, mut steps) = (0, 0);
+    let (mut crashes, mut moved, mut steps) = (0, 0, 0);
     for seed in 0..HISTORIES {
         let result = std::panic::catch_unwind(|| {
             let mut history = History::new(seed);
@@ -303,14 +399,15 @@ fn after_any_crash_there_is_what_was_synced() {
                 history.step();
             }
             history.crash();
-            history.crashes
+            (history.crashes, history.moved)
         });
         match result {
-            Ok(count) => crashes += count,
+            Ok((fell, more)) => (crashes, moved) = (crashes + fell, moved + more),
             Err(_) => panic!("seed {seed}"),
         }
         steps += STEPS;
     }
+    assert!(moved > 500, "only {moved} entries moved in {steps} steps");
     assert!(crashes > steps / 20, "only {crashes} crashes in {steps} steps: this tests too little");
 }
 
@@ -343,7 +440,7 @@ fn any_part_of_the_last_frame_is_torn_and_never_corrupt() {
             });
             let (_, recovered) = Log::open(&mut disk, OPTIONS).unwrap();
             let whole = subset + 1 == 1 << sectors;
-            assert_eq!(recovered.groups[&group].entries.len(), if whole { 2 } else { 1 });
+            assert_eq!(recovered.groups[&group].last, Position(if whole { 2 } else { 1 }));
             let torn = if whole { 0 } else { 512 * u64::from(u32::BITS - subset.leading_zeros()) };
             assert_eq!(recovered.torn_bytes, torn, "subset {subset:b}");
         }
@@ -366,9 +463,10 @@ fn a_flipped_bit_is_told_or_does_no_harm() {
             match Log::open(disk, OPTIONS) {
                 Err(LogError::Corrupt { .. }) => told += 1,
                 Err(other) => panic!("seed {seed} {name} {offset}.{bit}: {other}"),
-                Ok((_, recovered)) => {
+                Ok((mut log, recovered)) => {
+                    let disk = log.disk_mut().clone();
                     assert_eq!(
-                        Model(recovered.groups),
+                        Model::of(&mut log, recovered, disk),
                         durable,
                         "seed {seed} {name} {offset}.{bit}"
                     );
@@ -420,9 +518,10 @@ fn an_erased_sector_before_the_last_frame_is_corruption() {
                 match Log::open(disk, OPTIONS) {
                     Err(LogError::Corrupt { .. }) => told += 1,
                     Err(other) => panic!("seed {seed} {name} {sector}: {other}"),
-                    Ok((_, recovered)) => {
+                    Ok((mut log, recovered)) => {
                         // The last frame may well be torn; anything else must be noticed.
-                        let found = Model(recovered.groups);
+                        let disk = log.disk_mut().clone();
+                        let found = Model::of(&mut log, recovered, disk);
                         assert!(found == durable || found == former, "seed {seed} {name} {sector}");
                     }
                 }

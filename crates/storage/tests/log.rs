@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
 use storage::{
-    Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogRecord, MemoryDisk, Recovered,
+    Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogRecord, MemoryDisk, ReadLimits,
+    Recovered,
 };
 
 const OPTIONS: LogOptions = LogOptions { segment_bytes: 16 * 512 };
@@ -44,7 +45,34 @@ fn write(log: &mut Log<MemoryDisk>, records: &[LogRecord]) {
 }
 
 fn open(disk: MemoryDisk) -> (Log<MemoryDisk>, Recovered) {
-    Log::open(disk, OPTIONS).expect("the log is sound")
+    let (mut log, recovered) = Log::open(disk, OPTIONS).expect("the log is sound");
+    for (group, known) in &recovered.groups {
+        let entries = entries(&mut log, *group, known.base.0 + 1, known.last.0 + 1);
+        let terms: Vec<u64> = entries.iter().map(|entry| entry.term.0).collect();
+        assert_eq!(terms, shape(&recovered, *group).1, "what is read is what was found");
+        let memberships = entries.iter().filter(|entry| entry.kind == EntryKind::Membership);
+        let memberships: Vec<Position> = memberships.map(|entry| entry.position).collect();
+        assert_eq!(memberships, known.memberships);
+    }
+    (log, recovered)
+}
+
+/// The entries of a group from one position to before another, as they are read back.
+fn entries(log: &mut Log<MemoryDisk>, group: GroupId, from: u64, end: u64) -> Vec<Entry> {
+    if from == end {
+        return Vec::new();
+    }
+    let disk = log.disk_mut().clone();
+    let (from, end) = (Position(from), Position(end));
+    let read = log.reader(disk).entries(group, from, end, ReadLimits::NONE);
+    let entries = read.expect("the log is sound").entries;
+    for (entry, position) in entries.iter().zip(from.0..) {
+        assert_eq!(entry.position.0, position, "positions without gaps");
+        let byte = u8::try_from(position % 251).expect("less than 251");
+        assert!(entry.data.iter().all(|other| *other == byte), "the data of {position}");
+    }
+    assert_eq!(entries.len(), usize::try_from(end.0 - from.0).expect("few entries"));
+    entries
 }
 
 fn reopen(log: Log<MemoryDisk>) -> (Log<MemoryDisk>, Recovered) {
@@ -53,14 +81,15 @@ fn reopen(log: Log<MemoryDisk>) -> (Log<MemoryDisk>, Recovered) {
     open(disk)
 }
 
-/// First position, last position and the terms of a group's entries.
+/// The base and the terms of the entries after it.
 fn shape(recovered: &Recovered, group: GroupId) -> (u64, Vec<u64>) {
     let group = &recovered.groups[&group];
-    let terms = group.entries.iter().map(|entry| entry.term.0).collect();
-    for (entry, position) in group.entries.iter().zip(group.base.0 + 1..) {
-        assert_eq!(entry.position.0, position, "positions without gaps");
-    }
-    (group.base.0, terms)
+    let term = |position: u64| {
+        let runs = group.terms.iter().rev();
+        let run = runs.clone().find(|(from, _)| from.0 <= position);
+        run.expect("the first run begins after the base").1.0
+    };
+    (group.base.0, (group.base.0 + 1..=group.last.0).map(term).collect())
 }
 
 fn files(log: &mut Log<MemoryDisk>) -> Vec<String> {
@@ -73,13 +102,13 @@ fn what_was_synced_is_there_after_a_crash() {
     assert_eq!(recovered, Recovered::default());
     write(&mut log, &[vote(A, 3), entry(A, 1, 2), sized_entry(A, 2, 3, 2000), entry(B, 1, 1)]);
     write(&mut log, &[entry(A, 3, 3)]);
-    let (_, recovered) = reopen(log);
+    let (mut log, recovered) = reopen(log);
     assert_eq!(shape(&recovered, A), (0, vec![2, 3, 3]));
     assert_eq!(shape(&recovered, B), (0, vec![1]));
     let group = &recovered.groups[&A];
     assert_eq!((group.term, group.commit), (Term(3), Position(3)));
     assert_eq!(group.voted_for, ReplicaId(u64::MAX - 3));
-    assert_eq!(group.entries[1].data, vec![2; 2000]);
+    assert_eq!(entries(&mut log, A, 2, 3)[0].data, vec![2; 2000]);
     assert_eq!(recovered.torn_bytes, 0);
 }
 
@@ -193,9 +222,9 @@ fn an_append_longer_than_a_segment_gets_a_longer_segment() {
     log.prepare().unwrap();
     write(&mut log, &[sized_entry(A, 1, 1, 100_000)]);
     write(&mut log, &[entry(A, 2, 1)]);
-    let (_, recovered) = reopen(log);
+    let (mut log, recovered) = reopen(log);
     assert_eq!(shape(&recovered, A), (0, vec![1, 1]));
-    assert_eq!(recovered.groups[&A].entries[0].data.len(), 100_000);
+    assert_eq!(entries(&mut log, A, 1, 2)[0].data.len(), 100_000);
 }
 
 #[test]
@@ -333,4 +362,138 @@ fn a_removed_segment_that_came_back_is_removed_again() {
 fn a_gap_is_a_mistake_of_the_caller() {
     let (mut log, _) = open(MemoryDisk::new());
     let _panics_before = log.append(&[entry(A, 1, 1), entry(A, 3, 1)]);
+}
+
+#[test]
+fn an_idle_group_does_not_keep_the_segments_of_others() {
+    let (mut log, _) = open(MemoryDisk::new());
+    write(&mut log, &[entry(B, 1, 9), entry(B, 2, 9), sized_entry(B, 3, 9, 900)]);
+    let mut most = 0;
+    for position in 1..=500 {
+        write(&mut log, &[entry(A, position, 1), base(A, position, 1)]);
+        most = most.max(log.size().1);
+    }
+    let live = log.live_bytes();
+    assert!(live < 3 * 512, "{live} bytes are needed");
+    assert!(most <= 2 * live + 6 * OPTIONS.segment_bytes, "{most} bytes");
+    assert_eq!(log.moved_entries() % 3, 0, "all three are moved at a time");
+    assert!(log.moved_entries() > 3, "the copies are moved again");
+    assert_eq!(entries(&mut log, B, 1, 4).len(), 3);
+    let (mut log, recovered) = reopen(log);
+    assert_eq!(shape(&recovered, B), (0, vec![9, 9, 9]));
+    assert_eq!(shape(&recovered, A), (500, vec![]));
+    write(&mut log, &[entry(B, 4, 10), base(B, 2, 9)]);
+    let (_, recovered) = reopen(log);
+    assert_eq!(shape(&recovered, B), (2, vec![9, 10]));
+}
+
+#[test]
+fn what_was_moved_can_be_replaced_and_forgotten() {
+    let (mut log, _) = open(MemoryDisk::new());
+    for position in 1..=6 {
+        write(&mut log, &[entry(B, position, 9)]);
+    }
+    for position in 1..=200 {
+        write(&mut log, &[entry(A, position, 1), base(A, position, 1)]);
+    }
+    assert!(log.moved_entries() > 0);
+    write(&mut log, &[entry(B, 4, 10), base(B, 2, 9)]);
+    for position in 201..=400 {
+        write(&mut log, &[entry(A, position, 1), base(A, position, 1)]);
+    }
+    let (_, recovered) = reopen(log);
+    assert_eq!(shape(&recovered, B), (2, vec![9, 10]));
+}
+
+#[test]
+fn a_log_at_rest_is_tidied_until_nothing_is_wasted() {
+    let (mut log, _) = open(MemoryDisk::new());
+    for group in 10..20 {
+        write(&mut log, &[entry(GroupId(group), 1, 1)]);
+        for position in 1..=10 {
+            write(&mut log, &[entry(GroupId(group + 100), position, 1)]);
+        }
+    }
+    let before = log.size().0;
+    write(&mut log, &(110..120).map(|group| base(GroupId(group), 10, 1)).collect::<Vec<_>>());
+    let mut rounds = 0;
+    while log.tidy().expect("the disk takes it") {
+        rounds += 1;
+        assert!(rounds < 20, "it comes to an end");
+    }
+    assert!(before > 6 && log.size().0 <= 5, "{before} segments, then {}", log.size().0);
+    let (_, recovered) = reopen(log);
+    assert!((10..20).all(|group| shape(&recovered, GroupId(group)) == (0, vec![1])));
+}
+
+#[test]
+fn damage_is_told_when_it_is_read_back_and_nothing_wrong_is_read() {
+    let (mut log, _) = open(MemoryDisk::new());
+    write(&mut log, &[entry(A, 1, 1), sized_entry(A, 2, 1, 1500), entry(B, 1, 1), entry(A, 3, 1)]);
+    let expected = entries(&mut log, A, 1, 4);
+    let disk = log.disk_mut().clone();
+    let frame = 512..512 + 4 * 512;
+    for offset in frame.clone() {
+        let mut disk = disk.clone();
+        assert!(disk.flip("wal-00000001.log", offset, 3));
+        let reader = log.reader(disk);
+        let read = reader.entries(A, Position(1), Position(4), ReadLimits::NONE);
+        assert!(matches!(read, Err(LogError::Corrupt { .. })), "a flipped bit at {offset}");
+        // What lies before the damage is good, and can be read alone.
+        for (entry, position) in expected.iter().zip(1..) {
+            let (from, end) = (Position(position), Position(position + 1));
+            if let Ok(read) = reader.entries(A, from, end, ReadLimits::NONE) {
+                assert_eq!(read.entries, std::slice::from_ref(entry));
+            }
+        }
+    }
+    // A sector of another place, and a file that is not there.
+    let mut content = disk.content("wal-00000001.log").unwrap().to_vec();
+    content.copy_within(512..1024, 1024);
+    let mut other = disk.clone();
+    other.put("wal-00000001.log", content);
+    assert!(log.reader(other).entries(A, Position(1), Position(4), ReadLimits::NONE).is_err());
+    let nothing = log.reader(MemoryDisk::new());
+    assert!(nothing.entries(A, Position(1), Position(4), ReadLimits::NONE).is_err());
+    assert!(
+        nothing.entries(A, Position(4), Position(5), ReadLimits::NONE).is_err(),
+        "no such entry"
+    );
+}
+
+#[test]
+fn damage_that_is_met_when_entries_are_moved_stops_the_log() {
+    let (mut log, _) = open(MemoryDisk::new());
+    write(&mut log, &[entry(B, 1, 9)]);
+    assert!(log.disk_mut().flip("wal-00000001.log", 600, 3));
+    let mut position = 0;
+    let error = loop {
+        position += 1;
+        match log.append(&[entry(A, position, 1), base(A, position, 1)]).and_then(|()| log.sync()) {
+            Ok(()) => assert!(position < 500, "B is moved before this"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, LogError::Corrupt { .. }), "{error}");
+    assert_eq!(log.sync(), Err(error));
+}
+
+#[test]
+fn a_read_stops_at_its_limits() {
+    let (mut log, _) = open(MemoryDisk::new());
+    for position in 1..=20 {
+        write(&mut log, &[sized_entry(A, position, 1, 100), sized_entry(B, position, 1, 100)]);
+    }
+    let disk = log.disk_mut().clone();
+    let reader = log.reader(disk);
+    let read = |from, data_bytes, file_bytes| {
+        let limits = ReadLimits { data_bytes, file_bytes };
+        reader.entries(A, Position(from), Position(21), limits).unwrap().entries.len()
+    };
+    assert_eq!(read(1, 0, 0), 1, "at least one");
+    assert_eq!(read(1, 101, usize::MAX), 2);
+    assert_eq!(read(5, 1_000, usize::MAX), 10);
+    assert!(read(1, usize::MAX, 0) < 20, "the segments that follow are not read");
+    assert_eq!(reader.term(A, Position(20)), Some(Term(1)));
+    assert_eq!(reader.term(A, Position(21)), None);
 }

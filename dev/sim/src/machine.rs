@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use node::{Input, KeptLimits, Node, NodeConfig, Timing, Upkeep};
 use protocol::{Moment, Now};
-use services::Catalogue;
+use services::{Catalogue, Invoker};
 use storage::{Log, LogError, LogOptions, LogRecord, StateStore};
 
 use crate::agenda::Time;
 use crate::checkers::Broken;
-use crate::checkers::ledger::Ledger;
+use crate::checkers::ledger::{self, Ledger};
 use crate::handlers::SeededInvoker;
 use crate::media::{SimDisk, SimStore};
 use crate::network::Process;
@@ -174,7 +174,6 @@ impl Machine {
                 return Err(Broken::new("a log that nobody damaged can be opened", what));
             }
         };
-        self.ledger.reopened(&recovered).map_err(|broken| broken.at(&self.name))?;
         // If a bit has decayed, it was one that nobody needs.
         self.decayed = false;
         self.boot += 1;
@@ -194,9 +193,14 @@ impl Machine {
             kept: wanted.kept,
         };
         let store: Box<dyn StateStore> = Box::new(self.store.clone());
-        let invoker = Arc::new(SeededInvoker::new(wanted.seed ^ self.life ^ self.sandbox));
-        let node = Node::new(config, Arc::clone(catalogue), invoker, recovered, store);
-        let node = node.map_err(|error| {
+        let reader = log.reader(self.disk.clone());
+        let found = ledger::read(&recovered, &*reader);
+        let checked = found.and_then(|found| self.ledger.reopened(&found));
+        checked.map_err(|broken| broken.at(&self.name))?;
+        let invoker: Arc<dyn Invoker> =
+            Arc::new(SeededInvoker::new(wanted.seed ^ self.life ^ self.sandbox));
+        let handlers = (Arc::clone(catalogue), invoker);
+        let node = Node::new(config, handlers, recovered, reader, store).map_err(|error| {
             Broken::new("a node can start on what it had", format!("{}: {error}", self.name))
         })?;
         self.running = Some(Running {

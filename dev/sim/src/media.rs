@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use storage::{
-    Batch, Disk, DiskError, Fate, MemoryDisk, MemoryStore, Reader, StateStore, StoreError,
+    Batch, Disk, DiskError, Fate, Files, MemoryDisk, MemoryStore, Reader, StateStore, StoreError,
 };
 
 use crate::random::Random;
@@ -97,6 +97,12 @@ fn fate(random: &mut Random) -> Fate {
     }
 }
 
+impl Files for SimDisk {
+    fn read(&self, name: &str, offset: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
+        Files::read(&self.platter().disk, name, offset, bytes)
+    }
+}
+
 impl Disk for SimDisk {
     fn list(&mut self) -> Result<Vec<String>, DiskError> {
         self.platter().disk.list()
@@ -111,7 +117,7 @@ impl Disk for SimDisk {
     }
 
     fn read(&mut self, name: &str, offset: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
-        self.platter().disk.read(name, offset, bytes)
+        Files::read(self, name, offset, bytes)
     }
 
     fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {

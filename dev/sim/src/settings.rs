@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use node::{KeptLimits, Upkeep};
+use node::{KeptLimits, TailLimits, Upkeep};
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::immortals::cast::Stage;
@@ -278,7 +278,11 @@ fn upkeep(dice: &mut Random) -> Upkeep {
     Upkeep {
         persist_log_bytes: small(dice.between(2, 200)) << 10,
         persist_micros: dice.between(50, 5_000) * MILLISECOND,
-        tail_entries: dice.below(40),
+        tail: TailLimits {
+            bytes_max: dice.between(100, 50_000),
+            micros_min: dice.between(1, 5_000) * MILLISECOND,
+        },
+        log_memory_bytes: small(dice.below(20_000)),
         chunk_bytes: small(dice.between(100, 20_000)),
     }
 }

@@ -9,7 +9,6 @@
     reason = "each test crate uses a part of it"
 )]
 
-pub mod disk;
 pub mod random;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,8 +18,9 @@ use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
 use replication::{
     Committed, CommittedData, Group, GroupOptions, Members, Message, MessageKind, Ready, Restored,
+    TailLimits,
 };
-use storage::{LogRecord, RecoveredGroup};
+use storage::{LogRecord, MemoryLog};
 
 pub const GROUP: GroupId = GroupId(7);
 
@@ -65,7 +65,7 @@ pub struct Replica {
     pub patience_ticks: usize,
     pub group: Option<Group>,
     /// What a start would find in the log.
-    log: RecoveredGroup,
+    pub log: MemoryLog,
     unsynced: VecDeque<Unsynced>,
     /// What a start might find of the state: the first is durable, the last is the present one.
     states: VecDeque<State>,
@@ -113,6 +113,8 @@ pub struct World {
     owners: BTreeMap<Term, u64>,
     /// What an owner took, and where.
     proposed: BTreeMap<(Position, Term), (u64, String)>,
+    /// For the cutting of tails.
+    micros: u64,
     /// Of each ticket who has it, and what was committed when it was asked for.
     tickets: BTreeMap<u64, (u64, Position)>,
 }
@@ -132,7 +134,7 @@ impl World {
             options,
             patience_ticks,
             group: None,
-            log: RecoveredGroup::default(),
+            log: MemoryLog::default(),
             unsynced: VecDeque::new(),
             states: VecDeque::from([State { members, ..State::default() }]),
             work: VecDeque::new(),
@@ -177,8 +179,9 @@ impl World {
         let replica = self.replica(id);
         let state = replica.states.back().cloned().expect("there is always a state");
         let restored =
-            Restored::new(replica.log.clone(), state.position, state.term, state.members);
-        let group = Group::new(replica.options.clone(), restored);
+            Restored::new(replica.log.recovered(), state.position, state.term, state.members);
+        let log = replica.log.reader();
+        let group = Group::new(replica.options.clone(), restored, log);
         let mut group = group.expect("a crash leaves what can be restored");
         group.set_election_ticks(replica.patience_ticks);
         replica.group = Some(group);
@@ -194,7 +197,7 @@ impl World {
         // The log may not know of a state that is not durable.
         let written = unsynced.into_iter().take(writes_kept).take_while(|one| !one.installs);
         for record in written.flat_map(|one| one.records) {
-            disk::write(&mut replica.log, record);
+            replica.log.write(record);
         }
         replica.states.truncate(1 + states_kept);
         let kept = replica.states.pop_back().expect("there is always a state");
@@ -220,6 +223,9 @@ impl World {
     }
 
     fn carry_out(&mut self, id: u64, ready: Ready) {
+        if let Some(damage) = &ready.damage {
+            self.tell(id, &format!("cannot read its log: {damage}"));
+        }
         for note in &ready.notes {
             self.tell(id, &format!("notes: {note}"));
         }
@@ -327,7 +333,7 @@ impl World {
             let replica = self.replica(id);
             let one = replica.unsynced.pop_front().expect("they were counted");
             for record in one.records {
-                disk::write(&mut replica.log, record);
+                replica.log.write(record);
             }
             highest = one.number.or(highest);
             messages.extend(one.messages);
@@ -352,15 +358,32 @@ impl World {
         self.persist_state(id);
         let replica = self.replica(id);
         let position = replica.state().position;
-        if let Some(record) = replica.group().compact(position) {
-            replica.unsynced.push_back(Unsynced {
-                number: None,
-                records: vec![record],
-                messages: Vec::new(),
-                installs: false,
-            });
-            self.tell(id, &format!("forgets up to {position}"));
-        }
+        let record = replica.group().compact(position);
+        self.forget(id, record);
+    }
+
+    /// Makes the state durable and forgets what others do not need.
+    pub fn cut_tail(&mut self, id: u64) {
+        self.persist_state(id);
+        self.micros += 1;
+        let micros = self.micros;
+        let replica = self.replica(id);
+        let position = replica.state().position;
+        let limits = TailLimits { bytes_max: 400, micros_min: 8 };
+        let record = replica.group().cut_tail(position, micros, micros.is_multiple_of(2), &limits);
+        self.forget(id, record);
+    }
+
+    fn forget(&mut self, id: u64, record: Option<LogRecord>) {
+        let Some(record) = record else { return };
+        let LogRecord::Base { position, .. } = record else { panic!("{record:?} forgets nothing") };
+        self.replica(id).unsynced.push_back(Unsynced {
+            number: None,
+            records: vec![record],
+            messages: Vec::new(),
+            installs: false,
+        });
+        self.tell(id, &format!("forgets up to {position}"));
     }
 
     /// Gives a packet to whom it is for, and a report to the sender of a snapshot.
@@ -426,8 +449,7 @@ impl World {
         for (peer, progress) in highest.progress() {
             let Some(term) = highest.term_at(progress.matched) else { continue };
             let log = &self.replicas[&peer.0].log;
-            let holds =
-                log.base >= progress.matched || disk::term_at(log, progress.matched) == term;
+            let holds = log.base() >= progress.matched || log.term_at(progress.matched) == term;
             assert!(holds, "{peer} does not hold {} durably", progress.matched);
         }
     }

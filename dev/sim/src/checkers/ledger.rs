@@ -3,15 +3,59 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{GroupId, Position, Term};
-use storage::{LogRecord, Recovered, RecoveredGroup};
+use protocol::{GroupId, Position, ReplicaId, Term};
+use storage::{Entry, LogReader, LogRecord, ReadLimits, Recovered};
 
 use super::Broken;
+
+/// A group in a log, with its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logged {
+    term: Term,
+    voted_for: ReplicaId,
+    commit: Position,
+    base: Position,
+    base_term: Term,
+    /// From base + 1 on, without gaps.
+    entries: Vec<Entry>,
+}
+
+/// All that a log held when it was opened.
+pub type Found = BTreeMap<GroupId, Logged>;
+
+/// Reads all that a log holds.
+///
+/// # Errors
+/// When an entry that was found cannot be read.
+pub fn read(recovered: &Recovered, reader: &dyn LogReader) -> Result<Found, Broken> {
+    let group = |(group, known): (&GroupId, &storage::RecoveredGroup)| {
+        let (from, end) = (known.base.next(), known.last.next());
+        let entries = if from == end {
+            Vec::new()
+        } else {
+            let read = reader.entries(*group, from, end, ReadLimits::NONE);
+            let read = read.map_err(|error| {
+                Broken::new("what a log says that it has can be read", error.to_string())
+            })?;
+            read.entries
+        };
+        let logged = Logged {
+            term: known.term,
+            voted_for: known.voted_for,
+            commit: known.commit,
+            base: known.base,
+            base_term: known.base_term,
+            entries,
+        };
+        Ok((*group, logged))
+    };
+    recovered.groups.iter().map(group).collect()
+}
 
 /// One sandbox's log, as its records say it must be.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    durable: BTreeMap<GroupId, RecoveredGroup>,
+    durable: Found,
     /// Written in one piece and not yet synced: a crash keeps all of it or nothing.
     written: Vec<LogRecord>,
 }
@@ -34,30 +78,30 @@ impl Ledger {
     ///
     /// # Errors
     /// When it does not have what it must.
-    pub fn reopened(&mut self, recovered: &Recovered) -> Result<(), Broken> {
-        if !self.durable_is(recovered) {
+    pub fn reopened(&mut self, found: &Found) -> Result<(), Broken> {
+        if !self.durable_is(found) {
             self.synced();
         }
         self.written.clear();
-        if self.durable_is(recovered) {
+        if self.durable_is(found) {
             return Ok(());
         }
-        let differs = |(group, known): (&GroupId, &RecoveredGroup)| {
-            let found = recovered.groups.get(group).cloned().unwrap_or_default();
-            (found != *known)
-                .then(|| format!("group {group}: was {}, is {}", in_short(known), in_short(&found)))
+        let differs = |(group, known): (&GroupId, &Logged)| {
+            let other = found.get(group).cloned().unwrap_or_default();
+            (other != *known)
+                .then(|| format!("group {group}: was {}, is {}", in_short(known), in_short(&other)))
         };
         let what = self.durable.iter().find_map(differs);
         let what = what.unwrap_or_else(|| "it has a group that was never written".into());
         Err(Broken::new("what was synced is there after a start", what))
     }
 
-    fn durable_is(&self, recovered: &Recovered) -> bool {
-        let nothing = RecoveredGroup::default();
-        let groups = self.durable.keys().chain(recovered.groups.keys());
+    fn durable_is(&self, found: &Found) -> bool {
+        let nothing = Logged::default();
+        let groups = self.durable.keys().chain(found.keys());
         groups.into_iter().all(|group| {
             let known = self.durable.get(group).unwrap_or(&nothing);
-            known == recovered.groups.get(group).unwrap_or(&nothing)
+            known == found.get(group).unwrap_or(&nothing)
         })
     }
 
@@ -76,7 +120,7 @@ impl Ledger {
     }
 }
 
-fn note(groups: &mut BTreeMap<GroupId, RecoveredGroup>, record: LogRecord) {
+fn note(groups: &mut Found, record: LogRecord) {
     match record {
         LogRecord::Entry { group, entry } => {
             let known = groups.entry(group).or_default();
@@ -99,7 +143,7 @@ fn note(groups: &mut BTreeMap<GroupId, RecoveredGroup>, record: LogRecord) {
     }
 }
 
-fn in_short(group: &RecoveredGroup) -> String {
+fn in_short(group: &Logged) -> String {
     let last = group.entries.last().map_or(group.base, |entry| entry.position);
     format!(
         "term {} vote {} commit {} base {} ({}) to {last}",
@@ -147,8 +191,7 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use protocol::ReplicaId;
-    use storage::{Entry, EntryKind};
+    use storage::EntryKind;
 
     use super::*;
 
@@ -160,8 +203,8 @@ mod tests {
         LogRecord::Entry { group: G, entry }
     }
 
-    fn recovered(ledger: &Ledger) -> Recovered {
-        Recovered { groups: ledger.durable.clone(), torn_bytes: 0 }
+    fn recovered(ledger: &Ledger) -> Found {
+        ledger.durable.clone()
     }
 
     #[test]
@@ -186,7 +229,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.wrote(&[entry(1, 1)]);
         ledger.synced();
-        assert!(ledger.reopened(&Recovered::default()).is_err());
+        assert!(ledger.reopened(&Found::default()).is_err());
     }
 
     #[test]

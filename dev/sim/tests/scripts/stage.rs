@@ -92,10 +92,11 @@ impl Stage {
             upkeep: Upkeep::default(),
             kept: KeptLimits::default(),
         };
+        let reader = log.reader(actor.disk.clone());
         let store = Box::new(actor.store.clone());
         let catalogue = Arc::clone(&self.catalogue);
-        let node = Node::new(config, catalogue, Arc::new(services::QuickInvoker), recovered, store)
-            .expect("it can start");
+        let handlers = (catalogue, Arc::new(services::QuickInvoker) as Arc<dyn services::Invoker>);
+        let node = Node::new(config, handlers, recovered, reader, store).expect("it can start");
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
         let running = Running { node, log, inputs, links, dials, answers };
