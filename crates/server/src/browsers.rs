@@ -13,7 +13,9 @@ use hyper::{Method, Uri};
 use protocol::{Code, Problem};
 
 use crate::allow::Allowed;
-use crate::{Address, Config};
+use protocol::Address;
+
+use crate::Config;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");

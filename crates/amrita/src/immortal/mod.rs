@@ -10,7 +10,7 @@ mod record;
 mod show;
 mod words;
 
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Trouble};
 use crate::arguments::Cluster;
 
 use instance::{LINK, OWNER_WITHIN, instance, instance_at_owner, link, replicas, text};

@@ -41,7 +41,7 @@ pub(super) async fn record(cluster: &Cluster, options: &RecordOptions) -> Outcom
     if cluster.json {
         let recorded = json!({
             "file": options.to, "instance": name, "node": recorded.head.node,
-            "from": recorded.head.base.ledger.inputs, "to": recorded.inputs, "bytes": bytes,
+            "from": recorded.head.base.input_state.inputs, "to": recorded.inputs, "bytes": bytes,
         });
         say(&recorded.to_string());
         return Ok(());
@@ -152,7 +152,7 @@ async fn write(client: &Client, name: &str, to: &Path) -> Result<Recorded, Faile
         after = last.0;
         for (_, bytes) in &entries {
             let logged = IndexedEntry::read(bytes.clone()).and_then(|entry| ledger.log(&entry));
-            logged.map_err(|why| Failed::Else(format!("an entry of '{name}': {why}")))?;
+            logged.map_err(|why| Failed::Else(format!("an entry of '{name}': {why}").into()))?;
         }
         write_part(&mut file, &Part::Entries(entries)).map_err(failed)?;
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use group::{Io, Outputs, PeerMessage, Quorum, Replica, Restart, Tuning, decode_members};
 use protocol::{GroupId, Now, Position, ReplicaId};
 use replication::{Group, GroupOptions, Members, Restored};
-use storage::{LogRecord, MemoryStore, RecoveredGroup, Space, StateStore};
+use storage::{LogRecord, MemoryLog, MemoryStore, Space, StateStore};
 
 use crate::counter::{Counter, Kind};
 
@@ -23,7 +23,7 @@ pub(crate) struct Node {
     pub(crate) replica: Option<Replica<Counter>>,
     pub(crate) store: MemoryStore,
     /// What a start would find in the log.
-    log: RecoveredGroup,
+    log: MemoryLog,
     /// Batches that are not durable.
     pub(crate) unsynced: VecDeque<(u64, Vec<LogRecord>)>,
     next_batch: u64,
@@ -52,7 +52,7 @@ impl Node {
             members: Members::of_voters(voters.iter().copied().map(ReplicaId)),
             replica: None,
             store: MemoryStore::new(),
-            log: RecoveredGroup::default(),
+            log: MemoryLog::default(),
             unsynced: VecDeque::new(),
             next_batch: 1,
             persists: VecDeque::new(),
@@ -69,8 +69,8 @@ impl Node {
             bytes => decode_members(bytes).unwrap(),
         };
         let (position, term) = (applied.position, applied.term);
-        let restored = Restored::new(self.log.clone(), position, term, members.clone());
-        let mut consensus = Group::new(self.options.clone(), restored).unwrap();
+        let restored = Restored::new(self.log.recovered(), position, term, members.clone());
+        let mut consensus = Group::new(self.options.clone(), restored, self.log.reader()).unwrap();
         // Each replica waits longer for a silent owner than the one before it.
         let rank = usize::try_from(self.id).unwrap();
         consensus.set_election_ticks(self.options.election_ticks + 2 * rank);
@@ -128,7 +128,7 @@ impl Node {
     /// The oldest batch is durable: what has waited for it leaves.
     pub(crate) fn sync(&mut self) -> Vec<(ReplicaId, PeerMessage)> {
         let (batch, records) = self.unsynced.pop_front().expect("a batch waits");
-        records.into_iter().for_each(|record| write(&mut self.log, record));
+        records.into_iter().for_each(|record| self.log.write(record));
         let mut messages = Vec::new();
         self.replica().log_durable(batch, &mut messages);
         messages
@@ -152,34 +152,5 @@ impl Node {
             self.next_batch += 1;
         }
         (out, up_to)
-    }
-}
-
-/// What the log on disk makes of a record: the rules of `storage` in the plainest form.
-fn write(log: &mut RecoveredGroup, record: LogRecord) {
-    match record {
-        LogRecord::Entry { entry, .. } => {
-            log.entries.retain(|old| old.position < entry.position);
-            let last = log.entries.last().map_or(log.base, |last| last.position);
-            assert_eq!(entry.position, last.next(), "a gap in the log");
-            log.entries.push(entry);
-        }
-        LogRecord::Vote { term, voted_for, commit, .. } => {
-            assert!(
-                term > log.term
-                    || term == log.term && [ReplicaId(0), voted_for].contains(&log.voted_for),
-                "a second vote in term {term}, or an earlier term"
-            );
-            (log.term, log.voted_for, log.commit) = (term, voted_for, commit);
-        }
-        LogRecord::Base { position, term, .. } => {
-            let goes_on = |entry: &storage::Entry| entry.position == position && entry.term == term;
-            if log.entries.iter().any(goes_on) {
-                log.entries.retain(|entry| entry.position > position);
-            } else {
-                log.entries.clear();
-            }
-            (log.base, log.base_term) = (position, term);
-        }
     }
 }

@@ -151,7 +151,8 @@ impl World {
     }
 
     fn carry_out(&mut self, id: u64, out: Outputs<Counter>) {
-        out.notes.iter().for_each(|note| self.tell(id, &format!("notes: {note}")));
+        let notes = out.details.iter().chain(&out.notes);
+        notes.for_each(|note| self.tell(id, &format!("notes: {note}")));
         out.actions.iter().for_each(|action| self.tell(id, &format!("does: {action}")));
         for (caller, reply) in out.replies {
             assert!(self.open.remove(&caller), "caller {} is answered twice", caller.number);

@@ -67,7 +67,10 @@ impl Owner {
             opening: 0,
             position: Position(0),
             space,
-            consensus: Group::new(GroupOptions::new(PARTITION, me), restored).unwrap(),
+            consensus: {
+                let reader = storage::MemoryLog::default().reader();
+                Group::new(GroupOptions::new(PARTITION, me), restored, reader).unwrap()
+            },
             members: MemberHistory::new(Position(0), members),
         }
     }
