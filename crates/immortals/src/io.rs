@@ -14,22 +14,24 @@ pub struct Settings {
     /// This many bytes of log since the last checkpoint make the next one due (AMBROSIA's
     /// `logTriggerSize`). 0 means never.
     pub checkpoint_bytes: u64,
-    /// A checkpoint is also due when the program was busy with inputs for this long since the last one,
-    /// in microseconds: a recovery takes about as long again. 0 means never.
+    /// A checkpoint is also due when the program was busy with inputs for this long since the last
+    /// one, in microseconds: a recovery takes about as long again. 0 means never.
     pub recovery_micros: u64,
-    /// A primary's program that gives no sign of life for this long is replaced when a standby is ready,
-    /// in microseconds.
+    /// A primary's program that gives no sign of life for this long is replaced when a standby is
+    /// ready, in microseconds.
     pub program_timeout_micros: u64,
     /// A replica whose program sends something else than was recorded is fenced.
     pub divergence_alarm: bool,
     pub upgrade_version: Option<u64>,
-    /// Counts the wishes for an upgrade. An upgrade that was given up is tried again with the next wish.
+    /// Counts the wishes for an upgrade. An upgrade that was given up is tried again with the next
+    /// wish.
     pub upgrade_wish: u64,
     /// The version that the first program must have.
     pub first_version: u64,
     /// Programs may attach and are told nothing (AMBROSIA's `pauseAtStart`).
     pub paused: bool,
-    /// The group confirms what a majority has in memory. It may be lost when a majority dies at once.
+    /// The group confirms what a majority has in memory. It may be lost when a majority dies at
+    /// once.
     pub memory: bool,
 }
 
@@ -62,7 +64,8 @@ pub enum Input {
         from: ReplicaId,
         message: Peer,
     },
-    /// That replica's node is reached, for the first time or again. It knows nothing of the program here.
+    /// That replica's node is reached, for the first time or again. It knows nothing of the program
+    /// here.
     PeerReached {
         replica: ReplicaId,
     },
@@ -70,7 +73,8 @@ pub enum Input {
     PeerLost {
         replica: ReplicaId,
     },
-    /// A message of another instance's owner. What an instance sends to itself does not come this way.
+    /// A message of another instance's owner. What an instance sends to itself does not come this
+    /// way.
     Between {
         from: GroupId,
         message: Between,
@@ -126,7 +130,8 @@ pub enum Response {
 /// Something that must be done.
 #[derive(Debug)]
 pub enum Output {
-    /// Append to the group's log. What is proposed is applied in this order, or the ownership is lost.
+    /// Append to the group's log. What is proposed is applied in this order, or the ownership is
+    /// lost.
     Propose(Bytes),
     /// Write to a program's connection.
     Write {

@@ -1,34 +1,35 @@
 //! Immortals: ordinary programs that go on when they die.
 //!
-//! An *instance* is a group whose log holds the inputs of a program. Every replica has a program attached.
-//! All programs get the same inputs in the same order, and so have the same state and send the same
-//! messages. The program beside the owner is the *primary*: what it sends leaves the machine. When the
-//! primary dies, the next owner's program has already sent it, too.
+//! An *instance* is a group whose log holds the inputs of a program. Every replica has a program
+//! attached. All programs get the same inputs in the same order, and so have the same state and
+//! send the same messages. The program beside the owner is the *primary*: what it sends leaves the
+//! machine. When the primary dies, the next owner's program has already sent it, too.
 //!
-//! An [`Instance`] is one replica as a value, the machine. While its replica owns the group, the group holds
-//! a [`Lead`] beside it: what only an owner has. The two meet in `step`.
+//! An [`Instance`] is one replica as a value, the machine. While its replica owns the group, the
+//! group holds a [`Lead`] beside it: what only an owner has. The two meet in `step`.
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | `history` | what the log says: entries, how many inputs there are, how far each sender has come |
-//! | `output` | what the program here has sent: numbered streams, timers, a digest; in memory, and what is too much for it in the store |
+//! | `history` | what the log says: entries, the number of inputs, how far each sender has come |
+//! | `output` | what the program here has sent: numbered streams, timers, a digest |
 //! | `base` | the checkpoint from which a program begins, in the store |
-//! | `seat` | the place for one program: what it was told, what it confirmed, how far it is in taking part |
+//! | `seat` | the place for one program: what it was told, what it confirmed |
 //! | `standbys` | how the other replicas are, and checkpoints on their way between them |
 //! | `machine` | all of these together, and what every replica does |
-//! | `lead` | what only the owner does: inputs into the log, receipts, sending, upgrades, the next owner |
+//! | `lead` | what only the owner does: inputs into the log, sending, upgrades, succession |
 //! | `adapter`, [`ambrosia`] | how a program speaks: our protocol, or AMBROSIA's |
-//! | [`recording`], `replay` | a checkpoint and what was logged since, replayed elsewhere under a debugger |
+//! | [`recording`], `replay` | a checkpoint and the log since, replayed under a debugger |
 //!
 //! Each part imports only parts above it in this table, apart from the last two.
 //!
-//! Exactly once, in short. A message is durable in the *receiver's* log before it is confirmed, and only
-//! there. The sender's node numbers what its program sends to each destination, and keeps it until it is
-//! confirmed. After a crash the program sends it again in replay, under the same numbers. The receiver
-//! takes only what follows. Nothing is delivered before it is committed, so nothing that a program sends can
-//! outlive its cause.
+//! Exactly once, in short. A message is durable in the *receiver's* log before it is confirmed, and
+//! only there. The sender's node numbers what its program sends to each destination, and keeps it
+//! until it is confirmed. After a crash the program sends it again in replay, under the same
+//! numbers. The receiver takes only what follows. Nothing is delivered before it is committed, so
+//! nothing that a program sends can outlive its cause.
 //!
-//! The idea is AMBROSIA's ("virtual resiliency"). Logs, elections and membership are this project's groups.
+//! The idea is AMBROSIA's ("virtual resiliency"). Logs, elections and membership are this project's
+//! groups.
 
 mod adapter;
 pub mod ambrosia;

@@ -1,5 +1,6 @@
-//! What a replica has of an instance, to be replayed elsewhere: a checkpoint, and what was logged since. A
-//! recording is asked for page by page, or is a file. Making one changes nothing of the instance.
+//! What a replica has of an instance, to be replayed elsewhere: a checkpoint, and what was logged
+//! since. A recording is asked for page by page, or is a file. Making one changes nothing of the
+//! instance.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};

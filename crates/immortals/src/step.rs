@@ -1,5 +1,5 @@
-//! What a replica's group does with an instance. Each function that may concern an owner takes its [`Lead`]
-//! once, and splits here into what a leader does and what a follower does.
+//! What a replica's group does with an instance. Each function that may concern an owner takes its
+//! [`Lead`] once, and splits here into what a leader does and what a follower does.
 
 use bytes::Bytes;
 use protocol::immortal::Hello;
@@ -21,8 +21,8 @@ impl Instance {
         Lead::begin(self, cx, term)
     }
 
-    /// The ownership has ended. Says what became of each open request and impulse, and of the program.
-    /// [`Instance::settle`] is to follow.
+    /// The ownership has ended. Says what became of each open request and impulse, and of the
+    /// program. [`Instance::settle`] is to follow.
     pub fn follow(&mut self, _cx: &mut Context<'_>, lead: Lead, outputs: &mut Vec<Output>) {
         Leader::end(self, lead, outputs);
     }
@@ -48,12 +48,12 @@ impl Instance {
         self.settle(cx, lead, outputs)
     }
 
-    /// Applies a committed entry. To be called for each, in order, with [`Instance::settle`] after the last.
-    /// An entry without data (a new term, a change of members) counts, too.
+    /// Applies a committed entry. To be called for each, in order, with [`Instance::settle`] after
+    /// the last. An entry without data (a new term, a change of members) counts, too.
     ///
     /// # Errors
-    /// When the store fails, or the entry cannot be read or does not fit those before it. The replica must
-    /// stop then.
+    /// When the store fails, or the entry cannot be read or does not fit those before it. The
+    /// replica must stop then.
     pub fn apply(
         &mut self,
         cx: &mut Context<'_>,
@@ -107,8 +107,8 @@ impl Instance {
         self.settle(cx, lead, outputs)
     }
 
-    /// When a tick has something to do, in steady microseconds: 0 at the next one, None never unless
-    /// something else happens before. To be asked for after each [`Instance::step`] and
+    /// When a tick has something to do, in steady microseconds: 0 at the next one, None never
+    /// unless something else happens before. To be asked for after each [`Instance::step`] and
     /// [`Instance::settle`]. A tick before that does no harm.
     pub fn next_wake(&self, lead: Option<&Lead>) -> Option<u64> {
         match lead {

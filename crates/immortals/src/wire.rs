@@ -1,4 +1,5 @@
-//! What replicas of one instance say to one another, and what the owners of different instances say.
+//! What replicas of one instance say to one another, and what the owners of different instances
+//! say.
 
 use bytes::Bytes;
 use protocol::Position;
@@ -15,8 +16,8 @@ pub enum Peer {
     Status(ReplicaStatus),
     /// Take a checkpoint now, and give it to the others.
     TakeCheckpoint,
-    /// A piece of a checkpoint: first those of the program's state, then those of the output state. The last
-    /// one carries the record.
+    /// A piece of a checkpoint: first those of the program's state, then those of the output state.
+    /// The last one carries the record.
     Chunk {
         position: Position,
         number: u32,
@@ -65,8 +66,8 @@ pub struct ReplicaStatus {
     pub attached: bool,
     /// The program was given all that was logged here when it came, and is not far behind.
     pub caught_up: bool,
-    /// The last input that the program has handled. For programs that do not confirm inputs, the last one
-    /// that it was given.
+    /// The last input that the program has handled. For programs that do not confirm inputs, the
+    /// last one that it was given.
     pub done: u64,
     pub inputs: u64,
     pub program_version: u64,
@@ -133,7 +134,7 @@ pub enum Between {
         count: u64,
         messages: Bytes,
     },
-    /// Messages up to `logged` are durable. With `resend_from` the sender goes on from that number, whatever
-    /// it has sent before.
+    /// Messages up to `logged` are durable. With `resend_from` the sender goes on from that number,
+    /// whatever it has sent before.
     Ack { lane: Lane, logged: u64, resend_from: Option<u64> },
 }

@@ -1,4 +1,4 @@
-//! What each word of an LB and each frame of the core does, and all that has to be remembered for it.
+//! What each message of an LB and each frame of the core does, and the state that this needs.
 
 use std::collections::VecDeque;
 
@@ -7,53 +7,53 @@ use protocol::immortal::{
     Garbled, Hello, Message, ToNode, ToProgram, VERSION, blocks, messages, put_message,
 };
 
-use super::adapter::AmbrosiaOptions;
 use super::decoder::Word;
 use super::kind;
+use super::options::AmbrosiaOptions;
 use super::record::Records;
 use super::rpc::Outgoing;
 
-/// Messages to one destination that follow one another go on in one SEND. It is ended when it has so
-/// many bytes.
+/// The size at which a SEND is ended. Until then, consecutive messages to one destination go on in
+/// one SEND.
 pub const SEND_BYTES: usize = 256 << 10;
 
-/// So many bytes of impulses wait for the core to say PRIMARY. More are dropped: an impulse that was not
-/// logged may be lost.
+/// How many bytes of impulses wait for the core to say PRIMARY. More are dropped: an impulse that
+/// was not logged may be lost.
 pub const IMPULSE_BYTES_HELD_MAX: usize = 1 << 20;
 
-/// So many checkpoints may be asked for and not have come. One more ends the connection: the core asks
-/// for one at a time.
+/// How many checkpoints may be asked for and not have come. One more ends the connection: the core
+/// asks for one at a time.
 pub const CHECKPOINTS_AWAITED_MAX: usize = 16;
 
-/// What the program is, in the eyes of the core and in its own.
+/// The role of the program, as the core sees it and as the program sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     /// Neither GENESIS nor LOAD has come.
     Nobody,
-    /// A copy, and knows it.
+    /// A standby that knows it.
     Follower,
-    /// The primary, and does not know it: it is told by the upgrade that it waits for.
+    /// The primary, which does not know it: the upgrade that it waits for will tell it.
     Upgrader,
-    /// Takes itself for the primary, and the core has not said so yet. AMBROSIA's request for the first
-    /// checkpoint, and for an upgrade, means that too.
+    /// A program that takes itself for the primary before the core has said so. AMBROSIA's request
+    /// for the first checkpoint, and its request for an upgrade, mean that too.
     Believer,
     /// The primary.
     Primary,
-    /// Takes itself for the primary, and is not any more.
+    /// A program that takes itself for the primary and is not any more.
     Ousted,
 }
 
 /// A checkpoint that the LB was told to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
-    /// Of the initial state.
+    /// The first state.
     First,
     /// The core asked for it after this input was told.
     Asked { request: u64, input: u64 },
-    /// AMBROSIA's protocol wants it and the core does not: it is dropped. It still says that the inputs
-    /// before it are handled.
+    /// AMBROSIA's protocol wants it and the core does not, so it is dropped. It says all the same
+    /// that the inputs before it are handled.
     Unwanted { input: u64 },
-    /// It is of a state that was replaced since: it says nothing.
+    /// It is of a state that was replaced since, so it says nothing.
     Stale,
 }
 
@@ -65,7 +65,7 @@ enum Coming {
     Dropped,
 }
 
-/// A state that is being loaded: so many bytes are to come.
+/// A state that is being loaded, with the bytes that are to come.
 #[derive(Debug)]
 struct Load {
     bytes: u64,
@@ -82,7 +82,64 @@ enum Upgrade {
     Tested,
 }
 
-/// See the file.
+/// The impulses of the program.
+#[derive(Debug, Default)]
+struct Impulses {
+    /// Those that came before PRIMARY: destination and message.
+    held: Vec<(String, Bytes)>,
+    held_bytes: usize,
+    /// The number of the last one.
+    last: u64,
+    lost: u64,
+}
+
+impl Impulses {
+    fn next(&mut self, destination: String, message: Bytes) -> ToNode {
+        self.last += 1;
+        ToNode::Impulse { number: self.last, destination, message }
+    }
+
+    /// Keeps an impulse until the core says PRIMARY, if there is room.
+    fn hold(&mut self, destination: String, message: Bytes) {
+        let bytes = self.held_bytes + destination.len() + message.len();
+        if bytes > IMPULSE_BYTES_HELD_MAX {
+            self.lost += 1;
+            return;
+        }
+        self.held_bytes = bytes;
+        self.held.push((destination, message));
+    }
+
+    fn take_held(&mut self) -> Vec<(String, Bytes)> {
+        self.held_bytes = 0;
+        std::mem::take(&mut self.held)
+    }
+
+    fn drop_held(&mut self) {
+        self.lost += self.take_held().len() as u64;
+    }
+}
+
+/// The checkpoints that the LB was told to take.
+#[derive(Debug)]
+struct Checkpoints {
+    /// An initial message comes with the first one.
+    initial_awaited: bool,
+    awaited: VecDeque<Awaited>,
+    coming: Coming,
+}
+
+impl Checkpoints {
+    fn new() -> Self {
+        Self { initial_awaited: false, awaited: VecDeque::new(), coming: Coming::Nothing }
+    }
+
+    fn is_taking(&self) -> bool {
+        !self.awaited.is_empty() || !matches!(self.coming, Coming::Nothing)
+    }
+}
+
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Translator {
     options: AmbrosiaOptions,
@@ -91,16 +148,9 @@ pub(super) struct Translator {
     role: Role,
     records: Records,
     sending: Sending,
-    /// Impulses before PRIMARY: destination and message.
-    held: Vec<(String, Bytes)>,
-    held_bytes: usize,
-    /// The number of the last impulse.
-    impulses: u64,
-    impulses_lost: u64,
+    impulses: Impulses,
     inputs_ignored: u64,
-    initial_awaited: bool,
-    awaited: VecDeque<Awaited>,
-    coming: Coming,
+    checkpoints: Checkpoints,
     load: Option<Load>,
     /// The last input that was told, or that the loaded state contains.
     told: u64,
@@ -121,14 +171,9 @@ impl Translator {
             greeted: false,
             role: Role::Nobody,
             sending: Sending::default(),
-            held: Vec::new(),
-            held_bytes: 0,
-            impulses: 0,
-            impulses_lost: 0,
+            impulses: Impulses::default(),
             inputs_ignored: 0,
-            initial_awaited: false,
-            awaited: VecDeque::new(),
-            coming: Coming::Nothing,
+            checkpoints: Checkpoints::new(),
             load: None,
             told: 0,
             done: 0,
@@ -144,11 +189,11 @@ impl Translator {
     }
 
     pub(super) fn is_taking_checkpoint(&self) -> bool {
-        !self.awaited.is_empty() || !matches!(self.coming, Coming::Nothing)
+        self.checkpoints.is_taking()
     }
 
     pub(super) fn impulses_lost(&self) -> u64 {
-        self.impulses_lost
+        self.impulses.lost
     }
 
     pub(super) fn inputs_ignored(&self) -> u64 {
@@ -157,7 +202,7 @@ impl Translator {
 
     // From the LB to the core.
 
-    /// Says what does not come from the bytes that are to be heard next.
+    /// Gives the frames that do not come from the bytes that are to be read next.
     pub(super) fn begin(&mut self, said: &mut Vec<ToNode>) {
         if !self.greeted {
             self.greeted = true;
@@ -170,14 +215,13 @@ impl Translator {
             }));
         }
         if self.role == Role::Primary {
-            self.held_bytes = 0;
-            for (destination, message) in std::mem::take(&mut self.held) {
-                self.say_impulse(destination, message, said);
+            for (destination, message) in self.impulses.take_held() {
+                said.push(self.impulses.next(destination, message));
             }
         }
     }
 
-    /// Nothing more is heard at the moment, so nothing more can be joined.
+    /// There are no more bytes at the moment, so nothing more can be joined.
     pub(super) fn end(&mut self, said: &mut Vec<ToNode>) {
         self.sending.end(said);
     }
@@ -215,37 +259,29 @@ impl Translator {
     }
 
     fn impulse(&mut self, destination: String, message: Bytes, said: &mut Vec<ToNode>) {
-        let bytes = self.held_bytes + destination.len() + message.len();
         match self.role {
-            Role::Primary => self.say_impulse(destination, message, said),
-            Role::Believer if bytes <= IMPULSE_BYTES_HELD_MAX => {
-                self.held_bytes = bytes;
-                self.held.push((destination, message));
+            Role::Primary => said.push(self.impulses.next(destination, message)),
+            Role::Believer => self.impulses.hold(destination, message),
+            Role::Nobody | Role::Follower | Role::Upgrader | Role::Ousted => {
+                self.impulses.lost += 1;
             }
-            _ => self.impulses_lost += 1,
         }
-    }
-
-    fn say_impulse(&mut self, destination: String, message: Bytes, said: &mut Vec<ToNode>) {
-        self.impulses += 1;
-        said.push(ToNode::Impulse { number: self.impulses, destination, message });
-    }
-
-    fn drop_held_impulses(&mut self) {
-        self.impulses_lost += self.held.len() as u64;
-        self.held = Vec::new();
-        self.held_bytes = 0;
     }
 
     fn initial(&mut self, payload: Bytes, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
-        if self.initial_awaited {
-            self.initial_awaited = false;
+        if self.checkpoints.initial_awaited {
+            self.checkpoints.initial_awaited = false;
             said.push(ToNode::Initial(payload));
             return Ok(());
         }
-        // One of the bindings says it each time that it is told to take a checkpoint and become primary.
-        // A coordinator passes over all but the first.
-        if self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Unwanted { .. })) {
+        // One of the bindings sends it each time that it is told to take a checkpoint and become
+        // primary. A coordinator passes over all but the first.
+        if self
+            .checkpoints
+            .awaited
+            .iter()
+            .any(|awaited| matches!(awaited, Awaited::Unwanted { .. }))
+        {
             return Ok(());
         }
         let text = "an initial message once, when the first checkpoint is asked for";
@@ -253,12 +289,12 @@ impl Translator {
     }
 
     fn checkpoint(&mut self, said: &mut Vec<ToNode>) -> Result<(), Garbled> {
-        let Some(awaited) = self.awaited.pop_front() else {
+        let Some(awaited) = self.checkpoints.awaited.pop_front() else {
             return Err(Garbled("a checkpoint only when one was asked for".to_owned()));
         };
-        self.coming = match awaited {
+        self.checkpoints.coming = match awaited {
             Awaited::First => {
-                self.initial_awaited = false;
+                self.checkpoints.initial_awaited = false;
                 said.push(ToNode::Checkpoint { request: 0 });
                 Coming::Passed(crc32fast::Hasher::new())
             }
@@ -276,8 +312,9 @@ impl Translator {
         Ok(())
     }
 
-    /// The one place where an LB shows what it has handled: it takes a checkpoint after the inputs that
-    /// were told before the request, and its outputs stand before the checkpoint in the stream.
+    /// A checkpoint is the one place where an LB shows what it has handled: it takes a checkpoint
+    /// after the inputs that were told before the request, and its outputs come before the
+    /// checkpoint in the stream.
     fn is_done(&mut self, input: u64, said: &mut Vec<ToNode>) {
         if input > self.done {
             self.done = input;
@@ -286,14 +323,16 @@ impl Translator {
     }
 
     fn piece(&mut self, piece: Bytes, said: &mut Vec<ToNode>) {
-        if let Coming::Passed(crc) = &mut self.coming {
+        if let Coming::Passed(crc) = &mut self.checkpoints.coming {
             crc.update(&piece);
             said.push(ToNode::Chunk(piece));
         }
     }
 
     fn checkpoint_end(&mut self, said: &mut Vec<ToNode>) {
-        if let Coming::Passed(crc) = std::mem::replace(&mut self.coming, Coming::Nothing) {
+        if let Coming::Passed(crc) =
+            std::mem::replace(&mut self.checkpoints.coming, Coming::Nothing)
+        {
             said.push(ToNode::CheckpointEnd { crc: crc.finalize() });
         }
     }
@@ -314,7 +353,8 @@ impl Translator {
                 return Ok(());
             }
             _ if self.load.is_some() => {
-                // It would stand in the middle of the state, and the program would load rubbish.
+                // The frame would be in the middle of the state, and the program would load
+                // rubbish.
                 return Err(Garbled("CHUNK or LOAD_END after a LOAD".to_owned()));
             }
             ToProgram::Genesis => return self.genesis(out),
@@ -330,24 +370,25 @@ impl Translator {
         Ok(())
     }
 
-    /// There is no word for an end, and no binding ends when its sockets do: the C# one reads zeros from
-    /// a closed socket without end, the JavaScript one notes the fact and lives on. All end at a message
-    /// of a type that does not exist. In the middle of a state it would be taken for a part of that.
+    /// Makes the program end. AMBROSIA has no message for that, and no binding ends when its
+    /// sockets do: the C# one reads zeros from a closed socket without end, and the JavaScript one
+    /// notes the fact and lives on. All of them end at a message of a type that does not exist. In
+    /// the middle of a state the message would be taken for a part of the state.
     fn farewell(&mut self, out: &mut Vec<Bytes>) {
         if self.load.is_none() {
             self.records.control(kind::NONE, out);
         }
     }
 
-    /// Tells the LB to take a checkpoint, by one of the three words for it.
+    /// Tells the LB to take a checkpoint, with one of the three messages for it.
     fn ask(&mut self, kind: u8, awaited: Awaited, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
         if self.role == Role::Nobody {
             return Err(Garbled("GENESIS or LOAD first".to_owned()));
         }
-        if self.awaited.len() >= CHECKPOINTS_AWAITED_MAX {
+        if self.checkpoints.awaited.len() >= CHECKPOINTS_AWAITED_MAX {
             return Err(Garbled(format!("at most {CHECKPOINTS_AWAITED_MAX} checkpoints to come")));
         }
-        self.awaited.push_back(awaited);
+        self.checkpoints.awaited.push_back(awaited);
         self.records.control(kind, out);
         Ok(())
     }
@@ -357,14 +398,14 @@ impl Translator {
             return Err(Garbled("GENESIS once, and first".to_owned()));
         }
         self.role = Role::Believer;
-        self.initial_awaited = true;
+        self.checkpoints.initial_awaited = true;
         self.ask(kind::TAKE_BECOMING_PRIMARY_CHECKPOINT, Awaited::First, out)
     }
 
     fn load(&mut self, input: u64, bytes: u64, out: &mut Vec<Bytes>) {
         self.role = Role::Follower;
-        self.drop_held_impulses();
-        self.awaited.iter_mut().for_each(|awaited| *awaited = Awaited::Stale);
+        self.impulses.drop_held();
+        self.checkpoints.awaited.iter_mut().for_each(|awaited| *awaited = Awaited::Stale);
         self.told = input;
         self.done = input;
         self.load = Some(Load { bytes, crc: crc32fast::Hasher::new() });
@@ -384,7 +425,7 @@ impl Translator {
         Ok(())
     }
 
-    /// An LB cannot check what it has loaded. When it is wrong, the connection has to end before the
+    /// Checks the state, since an LB cannot. When it is wrong, the connection has to end before the
     /// program does something with it.
     fn load_end(&mut self, crc: u32, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
         let Some(load) = self.load.take() else { return Err(Garbled::expected("LOAD first")) };
@@ -453,8 +494,8 @@ impl Translator {
     fn primary(&mut self, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
         match self.role {
             Role::Nobody => Err(Garbled("GENESIS or LOAD first".to_owned())),
-            // The JavaScript binding takes an upgrade only while it replays, and the upgrade tells it
-            // that it is the primary. Until then it handles inputs, and starts no impulses.
+            // The JavaScript binding takes an upgrade only while it replays, and the upgrade tells
+            // it that it is the primary. Until then it handles inputs, and starts no impulses.
             Role::Follower if self.upgrade == Upgrade::InLog => {
                 self.role = Role::Upgrader;
                 Ok(())
@@ -471,7 +512,7 @@ impl Translator {
         }
     }
 
-    /// The older bindings know only the word with a checkpoint, and run without standbys.
+    /// The older bindings, which run without standbys, know only the message with a checkpoint.
     fn become_primary(&mut self, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
         if self.options.active_active {
             self.records.control(kind::BECOMING_PRIMARY, out);
@@ -482,7 +523,7 @@ impl Translator {
     }
 
     fn standby(&mut self) {
-        self.drop_held_impulses();
+        self.impulses.drop_held();
         self.role = match self.role {
             Role::Nobody => Role::Nobody,
             Role::Follower | Role::Upgrader => Role::Follower,
@@ -491,7 +532,7 @@ impl Translator {
     }
 }
 
-/// Messages to one destination that are joined.
+/// Consecutive messages to one destination.
 #[derive(Debug, Default)]
 struct Sending {
     destination: String,
@@ -528,8 +569,8 @@ impl Sending {
 fn name(bytes: &Bytes) -> Result<String, Garbled> {
     match std::str::from_utf8(bytes) {
         Ok(name) => Ok(name.to_owned()),
-        // The JavaScript binding counts UTF-16 units where it should count bytes: with a name outside
-        // ASCII, what it sends is cut in the wrong place.
+        // The JavaScript binding counts UTF-16 units where it should count bytes: with a name
+        // outside ASCII, what it sends is cut in the wrong place.
         Err(_) => Err(Garbled::expected("the name of an instance in UTF-8")),
     }
 }

@@ -1,9 +1,10 @@
-//! The base in the state store: a record, and in pieces the program's state and the output state of that
-//! time.
+//! The base in the state store: a record, and in pieces the program's state and the output state of
+//! that time.
 //!
-//! Nothing is written for an entry that is applied. What is applied after the base is worked out anew from
-//! the log. So the state store holds of an instance only the base, and the spilled blocks beside it. A
-//! snapshot for a replica that lags consists of these keys, and each of them fits into a frame.
+//! Nothing is written for an entry that is applied. What is applied after the base is worked out
+//! anew from the log. So the state store holds of an instance only the base, and the spilled blocks
+//! beside it. A snapshot for a replica that lags consists of these keys, and each of them fits into
+//! a frame.
 
 use std::ops::ControlFlow;
 
@@ -25,7 +26,8 @@ const FAMILY_CHUNK: u8 = 3;
 /// A program's state in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
-    /// Names its pieces in this store. Names are counted up, so that no state is written over another.
+    /// Names its pieces in this store. Names are counted up, so that no state is written over
+    /// another.
     pub name: u64,
     pub chunks: u32,
     pub bytes: u64,
@@ -166,8 +168,8 @@ pub(crate) fn encode_output(output: &OutputState) -> Bytes {
     Bytes::from(postcard::to_stdvec(output).expect("an output state encodes"))
 }
 
-/// Removes the pieces of all states but that one. Some were being written when this replica, or the one
-/// whose snapshot came, was stopped.
+/// Removes the pieces of all states but that one. Some were being written when this replica, or the
+/// one whose snapshot came, was stopped.
 ///
 /// # Errors
 /// When the store fails.
@@ -233,8 +235,8 @@ pub fn read_chunk(
     Ok(store.get(&chunk_key(space, blob.name, number))?.map(Bytes::from))
 }
 
-/// Brings a record into force, with the position at which the log may be cut, and removes the pieces of the
-/// former one.
+/// Brings a record into force, with the position at which the log may be cut, and removes the
+/// pieces of the former one.
 ///
 /// # Errors
 /// When the store cannot be written.

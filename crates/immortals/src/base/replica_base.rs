@@ -1,5 +1,5 @@
-//! The base that a replica has now, the first state on its way through the log, and states that are being
-//! written or will not be completed.
+//! The base that a replica has now, the first state on its way through the log, and states that are
+//! being written or will not be completed.
 
 use bytes::Bytes;
 use protocol::{Position, Term};
@@ -42,8 +42,8 @@ impl Base {
         })
     }
 
-    /// Another replica's base is in the space now. What was being written lies in the space that was
-    /// replaced.
+    /// Another replica's base is in the space now. What was being written lies in the space that
+    /// was replaced.
     ///
     /// # Errors
     /// When the store cannot be read.

@@ -1,5 +1,5 @@
-//! How logged inputs are given to a program: with a placeholder for each that was taken out, and one at a
-//! time when one of them may make the program fail.
+//! How logged inputs are given to a program: with a placeholder for each that was taken out, and
+//! one at a time when one of them may make the program fail.
 
 use std::collections::BTreeSet;
 

@@ -1,20 +1,23 @@
 //! The entries in the log of an instance, and their encoding.
 //!
-//! An entry of inputs holds the very bytes that a DELIVER frame carries. What only the replicas need (the
-//! origin of each block, what destinations have confirmed, a digest to compare) stands before those bytes.
+//! An entry of inputs holds the very bytes that a DELIVER frame carries. What only the replicas
+//! need (the origin of each block, what destinations have confirmed, a digest to compare) stands
+//! before those bytes.
 //!
-//! Every entry begins with a version byte. An entry that this program cannot read is refused as a whole:
-//! a replica that guessed would differ from one that did not.
+//! Every entry begins with a version byte. An entry that this program cannot read is refused as a
+//! whole: a replica that guessed would differ from one that did not.
 
 use bytes::Bytes;
 use protocol::immortal::{BlockHead, Garbled, Taker, put_block_head, put_number, put_text};
 use protocol::{GroupId, Moment, Position};
 use serde::{Deserialize, Serialize};
 
-/// The target size of an entry of inputs. An entry holds at least one run of messages, however long it is.
+/// The target size of an entry of inputs. An entry holds at least one run of messages, however long
+/// it is.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
-/// The first byte of every entry. The bytes 1 to 6 began the entries of releases that had no version.
+/// The first byte of every entry. The bytes 1 to 6 began the entries of releases that had no
+/// version.
 const VERSION: u8 = 16;
 
 /// One of a sender's streams to one destination.
@@ -26,7 +29,8 @@ pub enum Lane {
     Impulses { session: u64 },
 }
 
-/// Who sent the messages of a block. A group, because a name may be registered anew and a group never is.
+/// Who sent the messages of a block. A group, because a name may be registered anew and a group
+/// never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// The node itself.
@@ -39,8 +43,8 @@ pub enum Origin {
     Outside,
 }
 
-/// A digest of what a program has sent up to some point. Programs of all replicas send the same, or one of
-/// them has diverged.
+/// A digest of what a program has sent up to some point. Programs of all replicas send the same, or
+/// one of them has diverged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {
     /// After this input was handled.
@@ -54,7 +58,8 @@ pub enum Mark {
 pub struct Inputs {
     /// The owner's clock. Applying the entry keeps the instance's time from going back.
     pub time: Moment,
-    /// What destinations have confirmed since the last entry: nothing up to these numbers need be kept.
+    /// What destinations have confirmed since the last entry: nothing up to these numbers need be
+    /// kept.
     pub trims: Vec<(String, u64)>,
     pub mark: Option<Mark>,
     /// One origin for each block.
@@ -89,8 +94,8 @@ pub enum Entry {
         input: u64,
         outcome: UpgradeOutcome,
     },
-    /// The log forgets senders that are not registered any more. They were gone at that position of the
-    /// directory's log.
+    /// The log forgets senders that are not registered any more. They were gone at that position of
+    /// the directory's log.
     Forget {
         senders: Vec<GroupId>,
         directory: Position,
@@ -109,8 +114,8 @@ pub enum Entry {
 pub enum UpgradeOutcome {
     /// A program has turned its state into the new version.
     Done,
-    /// No program could. Programs are given a placeholder in place of the upgrade and go on as they were.
-    /// The upgrade is not tried again for this wish, only for a later one.
+    /// No program could. Programs are given a placeholder in place of the upgrade and go on as they
+    /// were. The upgrade is not tried again for this wish, only for a later one.
     GivenUp { wish: u64 },
 }
 
@@ -237,8 +242,8 @@ fn whole(from: &Taker, entry: Entry) -> Result<Entry, Garbled> {
     Err(Garbled(format!("{} bytes after the end of an entry", from.len())))
 }
 
-/// Encodes an entry of inputs whose blocks are given as heads and messages. They are most of the entry, and
-/// so they are copied once. `inputs.blocks` is empty.
+/// Encodes an entry of inputs whose blocks are given as heads and messages. They are most of the
+/// entry, and so they are copied once. `inputs.blocks` is empty.
 pub(crate) fn encode_inputs(inputs: &Inputs, blocks: &[(BlockHead, Bytes)]) -> Bytes {
     let bytes = blocks.iter().map(|(_, messages)| messages.len() + BLOCK_HEAD_BYTES).sum::<usize>();
     let mut out = Vec::with_capacity(bytes + 64);

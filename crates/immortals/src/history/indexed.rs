@@ -1,5 +1,5 @@
-//! An entry that was decoded and walked once. What every reader of the entry needs is noted in that walk:
-//! the replica's own state, and the program that is fed from it.
+//! An entry that was decoded and walked once. What every reader of the entry needs is noted in that
+//! walk: the replica's own state, and the program that is fed from it.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use protocol::immortal::{Garbled, MessageView, SourceKind, View};
 
 use crate::history::entry::{Entry, Inputs, Origin};
 
-/// An entry that cannot be read, or that does not fit what was logged before it. A replica that meets one
-/// stops: the log is damaged, or was written by another release.
+/// An entry that cannot be read, or that does not fit what was logged before it. A replica that
+/// meets one stops: the log is damaged, or was written by another release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadEntry(pub String);
 

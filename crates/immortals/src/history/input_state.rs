@@ -1,5 +1,5 @@
-//! The sum of the log: how many inputs there are, how far each sender has come, which inputs were taken
-//! out, which upgrade is open.
+//! The sum of the log: how many inputs there are, how far each sender has come, which inputs were
+//! taken out, which upgrade is open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,12 @@ use crate::history::indexed::{BadEntry, BlockIndex, IndexedEntry, OwnInput};
 /// How many inputs that were taken out since the checkpoint are remembered. More are refused.
 pub(crate) const SKIPPED_MAX: usize = 10_000;
 
-/// From this many senders on, those that are not registered any more are forgotten. More than this cannot
-/// be registered at a time.
+/// From this many senders on, those that are not registered any more are forgotten. More than this
+/// cannot be registered at a time.
 pub(crate) const SENDERS_MANY: usize = 16_384;
 
-/// How many senders are remembered. The messages of one more are not taken, and the sender keeps them.
+/// How many senders are remembered. The messages of one more are not taken, and the sender keeps
+/// them.
 pub(crate) const SENDERS_MAX: usize = 65_536;
 
 /// How far the impulses of a sender have come.
@@ -37,8 +38,8 @@ pub struct Upgrading {
 
 /// The sum of a log.
 ///
-/// **Invariant:** replicas at the same position have the same sum, except for `skipped`, which loses the
-/// inputs before a replica's checkpoint.
+/// **Invariant:** replicas at the same position have the same sum, except for `skipped`, which
+/// loses the inputs before a replica's checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputState {
     /// The number of the last input.
@@ -49,7 +50,8 @@ pub struct InputState {
     pub received: BTreeMap<GroupId, u64>,
     pub impulses: BTreeMap<GroupId, ImpulsesTaken>,
     pub skipped: BTreeSet<u64>,
-    /// The payload of START, once the first state is in the log as a whole. START itself empties it.
+    /// The payload of START, once the first state is in the log as a whole. START itself empties
+    /// it.
     pub genesis: Option<Bytes>,
     pub program_version: u64,
     /// A primary's program is known to have handled all inputs up to this one.
@@ -57,8 +59,8 @@ pub struct InputState {
     pub upgrading: Option<Upgrading>,
     /// The last wish for an upgrade that was given up.
     pub given_up: u64,
-    /// The highest position of the directory's log at which forgotten senders were gone. A replica that
-    /// has applied less of the directory may still take such a sender for a registered one.
+    /// The highest position of the directory's log at which forgotten senders were gone. A replica
+    /// that has applied less of the directory may still take such a sender for a registered one.
     pub directory: Position,
 }
 
@@ -81,8 +83,8 @@ impl InputState {
     /// Takes in the next entry.
     ///
     /// # Errors
-    /// When the entry does not fit what was logged before it. An owner proposes no such entry, so the
-    /// replica must not go on; the state may have taken in a part of the entry.
+    /// When the entry does not fit what was logged before it. An owner proposes no such entry, so
+    /// the replica must not go on; the state may have taken in a part of the entry.
     pub fn log(&mut self, indexed: &IndexedEntry) -> Result<Logged, BadEntry> {
         match &indexed.entry {
             Entry::Inputs(inputs) => return self.log_inputs(inputs, indexed),
@@ -102,8 +104,8 @@ impl InputState {
         Ok(Logged::default())
     }
 
-    /// Counts what was lost as received. Nothing can be missing of a sender that is not known, and a number
-    /// never goes back.
+    /// Counts what was lost as received. Nothing can be missing of a sender that is not known, and
+    /// a number never goes back.
     fn pass_over(&mut self, sender: GroupId, lane: Lane, up_to: u64) {
         let last = match lane {
             Lane::Stream => self.received.get_mut(&sender),
@@ -143,7 +145,8 @@ impl InputState {
         self.received.contains_key(&sender) || self.impulses.contains_key(&sender)
     }
 
-    /// Forgets which inputs were taken out up to that input: a checkpoint after it does not contain them.
+    /// Forgets which inputs were taken out up to that input: a checkpoint after it does not contain
+    /// them.
     pub(crate) fn forget_skipped(&mut self, up_to: u64) {
         self.skipped = self.skipped.split_off(&(up_to + 1));
     }
@@ -208,8 +211,8 @@ impl InputState {
                 // A new session begins with what its sender still has: the owner has seen to that.
                 if !follows && session <= taken.session {
                     return Err(BadEntry(format!(
-                        "impulse {first} of session {session} of group {from} does not follow impulse \
-                         {} of session {}",
+                        "impulse {first} of session {session} of group {from} does not follow impulse {} \
+                         of session {}",
                         taken.last, taken.session
                     )));
                 }
@@ -223,8 +226,8 @@ impl InputState {
     fn take_own(&mut self, input: u64, own: OwnInput) {
         match own {
             OwnInput::Start => self.genesis = self.genesis.take().map(|_| Bytes::new()),
-            // An owner begins no upgrade before the last one has ended. A second one would hide how to take
-            // the first one back, so it counts as taken out, on every replica alike.
+            // An owner begins no upgrade before the last one has ended. A second one would hide how
+            // to take the first one back, so it counts as taken out, on every replica alike.
             OwnInput::Upgrade(_) if self.upgrading.is_some() => {
                 self.skipped.insert(input);
             }
@@ -300,7 +303,7 @@ mod tests {
         let impulse = |session, first| {
             let message = Message::Impulse { method: 1, payload: Bytes::new() };
             let origin = Origin::Impulses { from: GroupId(7), session, first };
-            one((SourceKind::Impulses, "a"), origin, &message)
+            one(SourceKind::Impulses, "a", origin, &message)
         };
         let mut state = InputState::default();
         for (session, first, fits) in [
@@ -334,10 +337,10 @@ mod tests {
     }
 
     fn own(message: &Message) -> Entry {
-        one((SourceKind::Node, ""), Origin::Node, message)
+        one(SourceKind::Node, "", Origin::Node, message)
     }
 
-    fn one((kind, name): (SourceKind, &str), origin: Origin, message: &Message) -> Entry {
+    fn one(kind: SourceKind, name: &str, origin: Origin, message: &Message) -> Entry {
         let mut body = Vec::new();
         put_message(&mut body, message);
         let head = BlockHead { kind, name: name.into(), first: 0, count: 1 };

@@ -1,5 +1,5 @@
-//! What the log of an instance says. No program is needed to know it, and every replica knows the same at
-//! the same position.
+//! What the log of an instance says. No program is needed to know it, and every replica knows the
+//! same at the same position.
 
 pub(crate) mod applied;
 pub(crate) mod delivery;

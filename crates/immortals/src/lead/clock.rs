@@ -2,8 +2,9 @@
 
 use protocol::{Moment, Now};
 
-/// The wall clock, kept from going back. When the wall clock was set back, or the node that led before was
-/// ahead, the time goes on with the steady clock, so that timers need not wait for the wall clock.
+/// The wall clock, kept from going back. When the wall clock was set back, or the node that led
+/// before was ahead, the time goes on with the steady clock, so that timers need not wait for the
+/// wall clock.
 #[derive(Debug)]
 pub(crate) struct Clock {
     time: Moment,
@@ -24,7 +25,8 @@ impl Clock {
         time
     }
 
-    /// When that moment comes, in steady microseconds, if the wall clock runs as the steady one does.
+    /// When that moment comes, in steady microseconds, if the wall clock runs as the steady one
+    /// does.
     pub(crate) fn steady_at(&self, moment: Moment) -> u64 {
         self.at.saturating_add(moment.0.saturating_sub(self.time.0))
     }

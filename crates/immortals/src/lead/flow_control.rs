@@ -1,6 +1,6 @@
-//! Whether there is room for what goes to a destination. The program of the primary is told when there is
-//! none, and again when there is. That is advice for whatever brings impulses in, so that it can be slowed
-//! down.
+//! Whether there is room for what goes to a destination. The program of the primary is told when
+//! there is none, and again when there is. That is advice for whatever brings impulses in, so that
+//! it can be slowed down.
 
 use protocol::immortal::ToProgram;
 
@@ -28,8 +28,8 @@ impl Primary<'_> {
         }
     }
 
-    /// Tells the program of destinations that have no room, and of those that have room again. Half of it
-    /// has to be free, so that not every message is told of.
+    /// Tells the program of destinations that have no room, and of those that have room again. Half
+    /// of it has to be free, so that not every message is told of.
     pub(crate) fn control_flow(&mut self) {
         if self.running.output.is_full() {
             let kept: Vec<String> = self.running.output.kept_destinations().cloned().collect();

@@ -49,7 +49,8 @@ impl Inbound {
         );
     }
 
-    /// Whether these impulses are of an earlier session of the sender: they would not fit into the log.
+    /// Whether these impulses are of an earlier session of the sender: they would not fit into the
+    /// log.
     pub(crate) fn has_later_session(&self, from: GroupId, session: u64) -> bool {
         let later = (from, Lane::Impulses { session: session.saturating_add(1) });
         let last = (from, Lane::Impulses { session: u64::MAX });

@@ -1,4 +1,5 @@
-//! A leader at work: the machine and its ownership together. And the primary: a live seat inside a leader.
+//! A leader at work: the machine and its ownership together. And the primary: a live seat inside a
+//! leader.
 
 use std::collections::BTreeSet;
 
@@ -22,8 +23,8 @@ use crate::output::spill::Spill;
 use crate::seat::running::{Running, Stage};
 use crate::seat::states::Seat;
 
-/// How often a replica may lead in one term, as a power of two, before the sessions of impulses run into
-/// those of the next term.
+/// How often a replica may lead in one term, as a power of two, before the sessions of impulses run
+/// into those of the next term.
 const OWNERSHIPS_BITS: u32 = 20;
 
 pub(crate) struct Leader<'a> {
@@ -48,14 +49,14 @@ pub(crate) struct Primary<'a> {
     pub(crate) reach: Reach,
 }
 
-/// What may become of what the program says, as long as the outcome of an upgrade is not logged. Until then
-/// nothing of the new version may outlive it.
+/// What may become of what the program says, as long as the outcome of an upgrade is not logged.
+/// Until then nothing of the new version may outlive it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// No upgrade is open, or the program was not told of it.
     Everywhere,
-    /// The outcome is on its way into the log. What is put behind it there is as sure as the outcome, and
-    /// nothing leaves.
+    /// The outcome is on its way into the log. What is put behind it there is as sure as the
+    /// outcome, and nothing leaves.
     OwnLog,
     /// Nothing leaves, and nothing is put on its way into the log.
     Nowhere,
@@ -75,8 +76,8 @@ impl<'a> LeaderView<'a> {
         }
     }
 
-    /// What the program has sent, to be logged for others to compare with. Nothing while it may not go into
-    /// the log: programs that send something else later would seem to differ.
+    /// What the program has sent, to be logged for others to compare with. Nothing while it may not
+    /// go into the log: programs that send something else later would seem to differ.
     pub(crate) fn mark(&self) -> Option<Mark> {
         if self.reach() == Reach::Nowhere {
             return None;
@@ -124,8 +125,9 @@ impl<'a> Leader<'a> {
         lead.outbound.forget_streams();
         for (destination, stream) in &running.output.streams {
             lead.outbound.touch(FlowId::stream(destination));
-            // What was confirmed in an earlier ownership may not have come into the log with it, and nothing
-            // is kept here that would be asked for again: the standbys are told once more.
+            // What was confirmed in an earlier ownership may not have come into the log with it,
+            // and nothing is kept here that would be asked for again: the standbys are told once
+            // more.
             if stream.confirmed > 0 && *destination != identity.name {
                 lead.queue.trim(destination, stream.confirmed);
             }
@@ -133,16 +135,16 @@ impl<'a> Leader<'a> {
         true
     }
 
-    /// Tells the program what became of an impulse, unless the program is gone: another one has numbers of
-    /// its own.
+    /// Tells the program what became of an impulse, unless the program is gone: another one has
+    /// numbers of its own.
     pub(crate) fn tell_fate(&mut self, id: ImpulseNumber, fate: Fate, input: u64) {
         if let Some(connection) = self.machine.seat.connection_of(id.program) {
             connection.tell(&ToProgram::Fate { number: id.number, fate, input });
         }
     }
 
-    /// The ownership has ended: says what became of each open request and impulse. What was only waiting
-    /// surely did not happen.
+    /// The ownership has ended: says what became of each open request and impulse. What was only
+    /// waiting surely did not happen.
     pub(crate) fn end(machine: &mut Instance, lead: Lead, outputs: &mut Vec<Output>) {
         if let Seat::Running(running) = &mut machine.seat
             && running.is_primary()

@@ -15,8 +15,8 @@ const IN_FLIGHT_MAX: usize = 4;
 /// How many bytes of inputs may wait for the log. More are not taken, and their senders try again.
 pub(crate) const PENDING_BYTES_MAX: usize = 64 << 20;
 
-/// After this long without inputs, what was confirmed and what the program has sent is logged on its own,
-/// in microseconds.
+/// After this long without inputs, what was confirmed and what the program has sent is logged on
+/// its own, in microseconds.
 const QUIET_MICROS: u64 = 200_000;
 
 /// Who is told when inputs are logged.
@@ -211,8 +211,8 @@ impl LogQueue {
         Some(self.mark_logged.insert(mark).clone())
     }
 
-    /// Proposes what came without inputs, so that standbys forget what is confirmed, and compare what was
-    /// sent.
+    /// Proposes what came without inputs, so that standbys forget what is confirmed, and compare
+    /// what was sent.
     pub(crate) fn log_quietly(
         &mut self,
         time: Moment,
@@ -230,8 +230,8 @@ impl LogQueue {
         self.propose(&Entry::Inputs(inputs), Receipt::None, outputs);
     }
 
-    /// When something is to be logged without inputs. Never, when there is nothing or inputs are on their
-    /// way.
+    /// When something is to be logged without inputs. Never, when there is nothing or inputs are on
+    /// their way.
     pub(crate) fn quiet_at(&self, mark: Option<&Mark>) -> Option<u64> {
         let is_new = mark.is_some_and(|mark| self.mark_logged.as_ref() != Some(mark));
         let is_due = self.is_idle() && (is_new || !self.trims.is_empty());

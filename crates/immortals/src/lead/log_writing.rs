@@ -13,8 +13,8 @@ use crate::lead::log_queue::Receipt;
 use crate::seat::states::{GenesisPart, Seat};
 use crate::wire::Between;
 
-/// A program that is this many bytes of inputs behind gets no more into its log before it has caught up.
-/// Senders keep what they have.
+/// A program that is this many bytes of inputs behind gets no more into its log before it has
+/// caught up. Senders keep what they have.
 const BACKLOG_BYTES_MAX: u64 = 32 << 20;
 
 /// How many bytes of the first state may be on their way into the log. The rest waits in the store.

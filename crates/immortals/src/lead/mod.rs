@@ -1,8 +1,8 @@
-//! What only the owner of an instance has and does: inputs into the log, receipts for their senders, what
-//! the program sends, upgrades, who owns the instance next.
+//! What only the owner of an instance has and does: inputs into the log, receipts for their
+//! senders, what the program sends, upgrades, who owns the instance next.
 //!
-//! `state` holds the data and the files under it their parts. `leader` joins them with the machine; the
-//! files above it say what a leader does.
+//! `state` holds the data and the files under it their parts. `leader` joins them with the machine;
+//! the files above it say what a leader does.
 
 pub(crate) mod clock;
 pub(crate) mod inbound;

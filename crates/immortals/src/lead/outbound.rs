@@ -1,5 +1,5 @@
-//! What the program sends to other instances, on its way: one flow to each destination, with a window of
-//! its own, so that a destination that is away holds up no other.
+//! What the program sends to other instances, on its way: one flow to each destination, with a
+//! window of its own, so that a destination that is away holds up no other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -108,8 +108,8 @@ impl Flow {
         }
     }
 
-    /// The destination wants all from there on. It says so for each message that came too early: once is
-    /// enough, and if that is lost, too, the destination is asked when it is silent.
+    /// The destination wants all from there on. It says so for each message that came too early:
+    /// once is enough, and if that is lost, too, the destination is asked when it is silent.
     fn resend(&mut self, next: u64, now: u64) {
         let (former, at) = self.resent;
         let is_open = matches!(self.progress, Progress::Open { .. });
@@ -288,8 +288,8 @@ impl Outbound {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
-    /// Destinations may have confirmed something while there was no program that had sent it: they are asked
-    /// anew.
+    /// Destinations may have confirmed something while there was no program that had sent it: they
+    /// are asked anew.
     pub(crate) fn forget_streams(&mut self) {
         self.flows.retain(|id, _| id.kind == FlowKind::Impulses);
     }
@@ -304,7 +304,8 @@ impl Outbound {
         }
     }
 
-    /// Asks those again that do not answer, and looks again at impulses whose destination was not there.
+    /// Asks those again that do not answer, and looks again at impulses whose destination was not
+    /// there.
     pub(crate) fn retry(&mut self, now: u64) {
         self.wake = None;
         self.ask_anew(|_, flow| flow.is_silent(now));

@@ -1,5 +1,5 @@
-//! What the owner and its program put into their own log: START, timers, results, messages of the program
-//! to itself.
+//! What the owner and its program put into their own log: START, timers, results, messages of the
+//! program to itself.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 pub(crate) struct OwnInputs {
     /// START is on its way into the log.
     pub(crate) has_started: bool,
-    /// The next of the program's messages to itself. All before it are on their way, also those of a program
-    /// that is gone.
+    /// The next of the program's messages to itself. All before it are on their way, also those of
+    /// a program that is gone.
     pub(crate) next_to_self: u64,
-    /// Timers and results that this owner has put on their way into the log, and as which input they came
-    /// there. They are remembered until the program is told: only then its output state knows.
+    /// Timers and results that this owner has put on their way into the log, and as which input
+    /// they came there. They are remembered until the program is told: only then its output state
+    /// knows.
     resolved: BTreeMap<u64, Option<u64>>,
 }
 

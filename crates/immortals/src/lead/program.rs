@@ -1,4 +1,5 @@
-//! What the program says that only a leader acts on: impulses, results of side effects, the first state.
+//! What the program says that only a leader acts on: impulses, results of side effects, the first
+//! state.
 
 use bytes::Bytes;
 use protocol::immortal::{BlockHead, Fate, Garbled, Message, SourceKind, Status, ToProgram};
@@ -47,8 +48,8 @@ impl Leader<'_> {
         }
     }
 
-    /// Asks the program that waits for the first state. Not while an earlier program's first state may be on
-    /// its way into the log.
+    /// Asks the program that waits for the first state. Not while an earlier program's first state
+    /// may be on its way into the log.
     pub(crate) fn ask_for_genesis(&mut self) {
         let has_state =
             self.machine.base.has_state() || self.machine.history.input_state.genesis.is_some();
@@ -101,8 +102,8 @@ impl Leader<'_> {
         }
     }
 
-    /// A result goes into the log, or waits for the outcome of an upgrade. A standby's result, or a second
-    /// one, is of no use: the log has one already or will.
+    /// A result goes into the log, or waits for the outcome of an upgrade. A standby's result, or a
+    /// second one, is of no use: the log has one already or will.
     ///
     /// # Errors
     /// When too much waits.

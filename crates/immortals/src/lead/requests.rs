@@ -12,7 +12,8 @@ use crate::io::{Output, Request, Response};
 use crate::lead::leader::{Leader, LeaderView};
 use crate::lead::log_queue::{Pending, Receipt};
 
-/// The longest payload of an impulse from outside, so that its message is not longer than one of a program.
+/// The longest payload of an impulse from outside, so that its message is not longer than one of a
+/// program.
 const PAYLOAD_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 100;
 
 fn refused<T>(text: impl Into<String>) -> Result<T, Response> {

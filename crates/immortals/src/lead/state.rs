@@ -14,13 +14,14 @@ use crate::lead::own_inputs::OwnInputs;
 use crate::lead::schedule::{CheckpointSchedule, Succession};
 use crate::lead::upgrade::UpgradeCourse;
 
-/// What only the owner of an instance has, from [`crate::Instance::lead`] to [`crate::Instance::follow`].
+/// What only the owner of an instance has, from [`crate::Instance::lead`] to
+/// [`crate::Instance::follow`].
 ///
 /// **Invariant:** an instance's seat is primary only while there is a `Lead` for it.
 pub struct Lead {
     pub(crate) term: Term,
-    /// The last input that was logged when the ownership began. The program becomes the primary when it has
-    /// handled that input.
+    /// The last input that was logged when the ownership began. The program becomes the primary
+    /// when it has handled that input.
     pub(crate) began_after: u64,
     pub(crate) clock: Clock,
     pub(crate) queue: LogQueue,
@@ -35,8 +36,8 @@ pub struct Lead {
     pub(crate) succession: Succession,
 }
 
-/// The first state on its way into the log. The program gives it as fast as it likes, so it is written to
-/// the store first, and proposed from there piece by piece.
+/// The first state on its way into the log. The program gives it as fast as it likes, so it is
+/// written to the store first, and proposed from there piece by piece.
 #[derive(Debug)]
 pub(crate) struct GenesisUpload {
     pub(crate) state: BlobWriter,

@@ -1,6 +1,7 @@
-//! Who should own the instance, and who takes its checkpoints. The owner says when a checkpoint is due. A
-//! standby takes it while the primary goes on, and hands it to all others. Without a standby the primary
-//! itself takes it. A replica that was away when it was handed on gets it from the owner later.
+//! Who should own the instance, and who takes its checkpoints. The owner says when a checkpoint is
+//! due. A standby takes it while the primary goes on, and hands it to all others. Without a standby
+//! the primary itself takes it. A replica that was away when it was handed on gets it from the
+//! owner later.
 
 use protocol::ReplicaId;
 use storage::StoreError;
@@ -43,8 +44,8 @@ impl LeaderView<'_> {
         machine.is_served() && (machine.seat.is_live() || !has_begun)
     }
 
-    /// The replica whose program is ready and has come furthest. Before any program has begun, any attached
-    /// program will do.
+    /// The replica whose program is ready and has come furthest. Before any program has begun, any
+    /// attached program will do.
     fn any_heir(&self) -> Option<ReplicaId> {
         let machine = self.machine;
         let (standbys, me) = (&machine.standbys, machine.identity.me);
@@ -74,8 +75,8 @@ impl LeaderView<'_> {
         any.and(silent).map(|at| at.saturating_add(1).max(next))
     }
 
-    /// There is so much log that the next recovery would take too long, or a program of another version
-    /// could not begin from the last checkpoint.
+    /// There is so much log that the next recovery would take too long, or a program of another
+    /// version could not begin from the last checkpoint.
     pub(crate) fn is_checkpoint_due(&self) -> bool {
         let machine = self.machine;
         let Settings { checkpoint_bytes, recovery_micros, .. } = machine.settings;
@@ -104,8 +105,8 @@ impl LeaderView<'_> {
 impl Leader<'_> {
     // The owner.
 
-    /// Hands the ownership to a replica whose program is ready, if there is none here or it gives no sign of
-    /// life, or if that is wished for.
+    /// Hands the ownership to a replica whose program is ready, if there is none here or it gives
+    /// no sign of life, or if that is wished for.
     pub(crate) fn find_successor(&mut self, now: u64, outputs: &mut Vec<Output>) {
         if now < self.lead.succession.next_at() {
             return;
@@ -164,8 +165,8 @@ impl Leader<'_> {
         }
     }
 
-    /// A replica that was away when the last checkpoint was handed on has a longer log than the others, and
-    /// after an upgrade its programs could not begin.
+    /// A replica that was away when the last checkpoint was handed on has a longer log than the
+    /// others, and after an upgrade its programs could not begin.
     fn send_to_late(
         &mut self,
         cx: &mut Context<'_>,

@@ -7,7 +7,8 @@ use protocol::immortal::{Garbled, Status};
 
 use crate::output::stream::copied_if_short;
 
-/// How many bytes of results may wait for the outcome of an upgrade. A program that gives more is closed.
+/// How many bytes of results may wait for the outcome of an upgrade. A program that gives more is
+/// closed.
 const RESULTS_BYTES_MAX: usize = 64 << 20;
 
 /// What a result takes beside its bytes.
@@ -37,7 +38,8 @@ pub(crate) struct UpgradeCourse {
     pub(crate) ending: Option<Ending>,
     /// Since when there is no program that could make the upgrade.
     pub(crate) hopeless_since: Option<u64>,
-    /// Results that the program gave while the upgrade was open, at most one for each effect that it awaits.
+    /// Results that the program gave while the upgrade was open, at most one for each effect that
+    /// it awaits.
     results: BTreeMap<u64, WaitingResult>,
     results_bytes: usize,
 }

@@ -1,15 +1,16 @@
-//! Upgrades. A program that can turn the state into the next version becomes the primary, and the input
-//! UPGRADE is logged. From there on two things can happen, and the log says which of them did:
+//! Upgrades. A program that can turn the state into the next version becomes the primary, and the
+//! input UPGRADE is logged. From there on two things can happen, and the log says which of them
+//! did:
 //!
 //! - A program has turned its state. Then programs that cannot follow are closed.
-//! - No program could: programs failed at that input again and again, or there is none any more that could.
-//!   Then the upgrade is taken out of the log again. Programs of the former version have waited there, and
-//!   go on. The upgrade is tried once more when somebody wishes it again.
+//! - No program could: programs failed at that input again and again, or there is none any more
+//!   that could. Then the upgrade is taken out of the log again. Programs of the former version
+//!   have waited there, and go on. The upgrade is tried once more when somebody wishes it again.
 //!
-//! Until the log says which of the two happened, nothing of the new version may outlive it. No checkpoint is
-//! taken after that input. From when the program is told of it, nothing that the program sends leaves, and
-//! no timer, result or message to itself is logged. Before the program is told, all goes on: it may not be
-//! told because receivers have not confirmed what it has sent.
+//! Until the log says which of the two happened, nothing of the new version may outlive it. No
+//! checkpoint is taken after that input. From when the program is told of it, nothing that the
+//! program sends leaves, and no timer, result or message to itself is logged. Before the program is
+//! told, all goes on: it may not be told because receivers have not confirmed what it has sent.
 
 use protocol::ReplicaId;
 use protocol::immortal::Message;
@@ -21,8 +22,8 @@ use crate::lead::leader::{Leader, LeaderView};
 use crate::lead::log_queue::Receipt;
 use crate::lead::upgrade::Ending;
 
-/// An upgrade that is in the log is given up when there was no program for this long that could make it, in
-/// microseconds.
+/// An upgrade that is in the log is given up when there was no program for this long that could
+/// make it, in microseconds.
 const UPGRADE_MICROS_MAX: u64 = 10_000_000;
 
 impl LeaderView<'_> {
@@ -57,15 +58,16 @@ impl LeaderView<'_> {
         held.into_iter().any(|held| held.input == input)
     }
 
-    /// The outcome that is on its way is that the upgrade is given up. What a program sends meanwhile would
-    /// not fit what will be logged, so no program is let in.
+    /// The outcome that is on its way is that the upgrade is given up. What a program sends
+    /// meanwhile would not fit what will be logged, so no program is let in.
     pub(crate) fn gives_up_upgrade(&self) -> bool {
         let open = self.machine.history.input_state.upgrading;
         open.is_some_and(|open| self.lead.upgrade.is_given_up(open.input))
     }
 
-    /// The replica whose program can turn the state into the version that is wished for, if the one here
-    /// cannot. Or the one whose program has made the open upgrade, while the one here waits for the outcome.
+    /// The replica whose program can turn the state into the version that is wished for, if the one
+    /// here cannot. Or the one whose program has made the open upgrade, while the one here waits
+    /// for the outcome.
     pub(crate) fn heir_of_upgrade(&self) -> Option<ReplicaId> {
         let machine = self.machine;
         if machine.seat.is_vacant() {
@@ -149,8 +151,8 @@ impl Leader<'_> {
         Ok(())
     }
 
-    /// The program here is closed first: what it has handled after that input was not what will be logged. A
-    /// program that could make the upgrade is closed, too, before it is told of it.
+    /// The program here is closed first: what it has handled after that input was not what will be
+    /// logged. A program that could make the upgrade is closed, too, before it is told of it.
     fn give_up_upgrade(
         &mut self,
         upgrading: Upgrading,
@@ -167,7 +169,8 @@ impl Leader<'_> {
             self.machine.close_seat("RELOAD", &text, outputs);
         }
         outputs.push(Output::Note(text));
-        // A wish that came meanwhile is still to be tried. Which one a former owner tried nobody knows.
+        // A wish that came meanwhile is still to be tried. Which one a former owner tried nobody
+        // knows.
         let wish = self.lead.upgrade.begun.unwrap_or(self.machine.settings.upgrade_wish);
         self.end_upgrade(upgrading, UpgradeOutcome::GivenUp { wish }, receipt, outputs);
     }

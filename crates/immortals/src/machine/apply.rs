@@ -13,12 +13,12 @@ use crate::machine::instance::Instance;
 use crate::seat::states::Seat;
 
 impl Instance {
-    /// Applies a committed entry. The result says what it means for programs; an entry without data means
-    /// nothing.
+    /// Applies a committed entry. The result says what it means for programs; an entry without data
+    /// means nothing.
     ///
     /// # Errors
-    /// When the store fails, or the entry cannot be read or does not fit. The replica must stop then: a
-    /// replica that skipped the entry would differ from one that did not.
+    /// When the store fails, or the entry cannot be read or does not fit. The replica must stop
+    /// then: a replica that skipped the entry would differ from one that did not.
     pub(crate) fn apply_entry(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,8 +86,8 @@ impl Instance {
         Ok(())
     }
 
-    /// An input was taken out, and this is the place in the log that says so. A program that was given the
-    /// input begins anew without it.
+    /// An input was taken out, and this is the place in the log that says so. A program that was
+    /// given the input begins anew without it.
     fn was_taken_out(&mut self, input: u64, outputs: &mut Vec<Output>) {
         self.health.held.take_if(|held| held.input == input);
         self.health.forget(input);

@@ -41,9 +41,9 @@ impl Instance {
         }
     }
 
-    /// A checkpoint of a program that does not confirm inputs counts when nothing has followed it. What has
-    /// followed is not in it, and would not be sent again by a program that begins with it: another one is
-    /// asked for.
+    /// A checkpoint of a program that does not confirm inputs counts when nothing has followed it.
+    /// What has followed is not in it, and would not be sent again by a program that begins with
+    /// it: another one is asked for.
     fn ended_checkpoint(
         &mut self,
         cx: &mut Context<'_>,

@@ -19,8 +19,9 @@ struct TurnedAway {
 }
 
 impl Instance {
-    /// A program wants to attach. It is told why if it may not. `gives_up_upgrade`: the owner's word on an
-    /// upgrade is on its way into the log, and what a program sends meanwhile would not fit.
+    /// A program wants to attach. It is told why if it may not. `gives_up_upgrade`: the owner's
+    /// word on an upgrade is on its way into the log, and what a program sends meanwhile would not
+    /// fit.
     pub(crate) fn seat_program(
         &mut self,
         cx: &mut Context<'_>,
@@ -94,8 +95,8 @@ impl Instance {
         })
     }
 
-    /// A replica that was taken away keeps no program: the program would be in the way of the next one if
-    /// the replica comes back.
+    /// A replica that was taken away keeps no program: the program would be in the way of the next
+    /// one if the replica comes back.
     pub(crate) fn set(&mut self, settings: Settings, outputs: &mut Vec<Output>) {
         self.settings = settings;
         if !self.settings.replicas.contains(&self.identity.me) {
@@ -160,7 +161,8 @@ impl Instance {
         }
     }
 
-    /// Moves what is too much for memory to the store, and removes from the store what nobody needs.
+    /// Moves what is too much for memory to the store, and removes from the store what nobody
+    /// needs.
     ///
     /// # Errors
     /// When the store fails.
@@ -171,7 +173,8 @@ impl Instance {
             let blocks = running.output.spill();
             self.spill.put(cx.store, &cx.space, blocks)?;
         }
-        // While a checkpoint comes in, blocks that came for a former one are kept: it may want them, too.
+        // While a checkpoint comes in, blocks that came for a former one are kept: it may want
+        // them, too.
         if self.transfers.incoming.is_none() {
             released.extend(self.spill.take_suspects());
         }
@@ -181,7 +184,8 @@ impl Instance {
         })
     }
 
-    /// What comes last in every step: what is to be written, what is to be removed, what others are told.
+    /// What comes last in every step: what is to be written, what is to be removed, what others are
+    /// told.
     ///
     /// # Errors
     /// When the store fails.

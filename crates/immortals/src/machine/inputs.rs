@@ -117,8 +117,8 @@ impl Instance {
         }
     }
 
-    /// The copy beside the owner says the same, and what that one says counts. An impulse of a standby is
-    /// lost: it says so.
+    /// The copy beside the owner says the same, and what that one says counts. An impulse of a
+    /// standby is lost: it says so.
     fn pass_over(&mut self, said: &ForLeader) {
         match said {
             ForLeader::Sent { .. } | ForLeader::Result { .. } => {}
@@ -168,8 +168,8 @@ impl Instance {
         all.into_iter().flatten().min()
     }
 
-    /// The same on a follower: a checkpoint that is wanted of its program is asked for as soon as the
-    /// program is at a place where it can be taken.
+    /// The same on a follower: a checkpoint that is wanted of its program is asked for as soon as
+    /// the program is at a place where it can be taken.
     pub(crate) fn wakes_as_follower_at(&self) -> Option<u64> {
         let asks = self.checkpoint.is_wanted && self.seat.running().is_some();
         [asks.then_some(0), self.wakes_at()].into_iter().flatten().min()

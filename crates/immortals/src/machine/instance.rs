@@ -82,8 +82,8 @@ pub(crate) struct Ownerships {
 }
 
 impl Ownerships {
-    /// Another ownership begins. The result says how many there were before in that term: a hand-over that
-    /// comes to nothing is followed by another ownership in the same term.
+    /// Another ownership begins. The result says how many there were before in that term: a
+    /// hand-over that comes to nothing is followed by another ownership in the same term.
     pub(crate) fn begin(&mut self, term: Term) -> u64 {
         self.before = if self.term == term { self.before + 1 } else { 0 };
         self.term = term;
@@ -113,8 +113,8 @@ impl Instance {
         })
     }
 
-    /// Another replica's state is in the space now, in place of the one that was here. An ownership must
-    /// have been given back before.
+    /// Another replica's state is in the space now, in place of the one that was here. An ownership
+    /// must have been given back before.
     ///
     /// # Errors
     /// When the store fails.
@@ -134,8 +134,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Writes the base to the store, if the store does not have it. To be called before the store is made
-    /// durable and the log is cut at the base.
+    /// Writes the base to the store, if the store does not have it. To be called before the store
+    /// is made durable and the log is cut at the base.
     ///
     /// # Errors
     /// When the store fails.
@@ -190,8 +190,8 @@ impl Instance {
         }
     }
 
-    /// The upgrade of which the program was told and that has no outcome in the log. What the program has
-    /// sent since then may follow from a history that will not have been.
+    /// The upgrade of which the program was told and that has no outcome in the log. What the
+    /// program has sent since then may follow from a history that will not have been.
     pub(crate) fn open_upgrade_told(&self) -> Option<Upgrading> {
         let told = self.seat.told();
         self.history.input_state.upgrading.filter(|upgrading| told >= upgrading.input)
@@ -281,8 +281,8 @@ impl Instance {
         self.seat.is_primary()
     }
 
-    /// The version of programs that are in use. While an upgrade is open it is the former one. Before any
-    /// program has begun it is the one that the first must have.
+    /// The version of programs that are in use. While an upgrade is open it is the former one.
+    /// Before any program has begun it is the one that the first must have.
     pub fn version_in_use(&self) -> u64 {
         let state = &self.history.input_state;
         if state.genesis.is_none() && state.inputs == 0 {
@@ -311,7 +311,8 @@ impl Instance {
         streams.collect()
     }
 
-    /// The destinations because of which the program is given no more inputs. With none it is given inputs.
+    /// The destinations because of which the program is given no more inputs. With none it is given
+    /// inputs.
     pub fn waits_for(&self) -> Vec<String> {
         match self.seat.running() {
             Some(running) if running.is_primary() && running.output.is_full() => {

@@ -1,4 +1,5 @@
-//! The machine: what every replica of an instance has and does, whether it owns the instance or not.
+//! The machine: what every replica of an instance has and does, whether it owns the instance or
+//! not.
 
 pub(crate) mod apply;
 pub(crate) mod checkpoints;

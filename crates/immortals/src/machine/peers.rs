@@ -15,7 +15,8 @@ use crate::seat::taking::CHECKPOINT_MICROS_MAX;
 use crate::standbys::transfers::Incoming;
 use crate::wire::Peer;
 
-/// Whether this replica leads. A leader's program does not begin anew for a checkpoint that came in.
+/// Whether this replica leads. A leader's program does not begin anew for a checkpoint that came
+/// in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Leader,
@@ -77,8 +78,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Tells one replica how this one is, so that it knows at once who could become the primary, should it
-    /// be the owner soon.
+    /// Tells one replica how this one is, so that it knows at once who could become the primary,
+    /// should it be the owner soon.
     pub(crate) fn tell_status(&self, to: ReplicaId, outputs: &mut Vec<Output>) {
         if self.settings.replicas.contains(&to) {
             outputs.push(Output::Peer { to, message: Peer::Status(self.status()) });
@@ -135,8 +136,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Another replica lacks a block of the checkpoint that it was given. A block of an earlier checkpoint
-    /// is not looked for: the replica will be given this one.
+    /// Another replica lacks a block of the checkpoint that it was given. A block of an earlier
+    /// checkpoint is not looked for: the replica will be given this one.
     fn block_wanted(
         &self,
         cx: &Context<'_>,
@@ -214,8 +215,8 @@ impl Instance {
         true
     }
 
-    /// A checkpoint's record names the spilled blocks that belong to it. Those that the store lacks are asked
-    /// for, one after the other.
+    /// A checkpoint's record names the spilled blocks that belong to it. Those that the store lacks
+    /// are asked for, one after the other.
     fn ask_for_block(&self, outputs: &mut Vec<Output>) {
         let Some(Incoming { from, position, lacks, .. }) = &self.transfers.incoming else { return };
         if let Some(block) = lacks.last() {
@@ -245,9 +246,9 @@ impl Instance {
         Ok(true)
     }
 
-    /// A complete checkpoint comes into force when this replica and its program have come so far. The log
-    /// before it may be cut then. A standby's program that does not come so far for long begins anew from
-    /// the checkpoint.
+    /// A complete checkpoint comes into force when this replica and its program have come so far.
+    /// The log before it may be cut then. A standby's program that does not come so far for long
+    /// begins anew from the checkpoint.
     ///
     /// # Errors
     /// When the store fails.

@@ -1,4 +1,5 @@
-//! What an attached program says. Frames that only a leader can act on come out of here for whoever calls.
+//! What an attached program says. Frames that only a leader can act on come out of here for whoever
+//! calls.
 
 use bytes::Bytes;
 use protocol::immortal::{Garbled, Message, Status, ToNode, count_messages, messages};
@@ -351,8 +352,8 @@ impl Instance {
             } else if let Some(upgrading) =
                 self.open_upgrade_told().filter(|upgrading| !confirms && upgrading.input > done)
             {
-                // Of a program that does not confirm inputs it is known only of an upgrade at what it failed:
-                // it is told nothing after the upgrade before it has made it.
+                // Of a program that does not confirm inputs it is known only of an upgrade at what
+                // it failed: it is told nothing after the upgrade before it has made it.
                 let text = "it went in the upgrade without a word".into();
                 self.program_failed(upgrading.input, text, outputs);
             }

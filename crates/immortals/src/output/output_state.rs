@@ -1,8 +1,9 @@
-//! The sum of what the program here has sent: numbered streams of messages to other instances, and the
-//! timers and side effects that it awaits.
+//! The sum of what the program here has sent: numbered streams of messages to other instances, and
+//! the timers and side effects that it awaits.
 //!
-//! Programs of all replicas send the same, so every replica keeps count, and keeps what receivers have not
-//! confirmed. After a change of owner nothing has to be fetched: the program here has sent it, too.
+//! Programs of all replicas send the same, so every replica keeps count, and keeps what receivers
+//! have not confirmed. After a change of owner nothing has to be fetched: the program here has sent
+//! it, too.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,7 +19,8 @@ use crate::output::stream::{KeptLimits, Run, Stream, extend};
 /// How many points at which outputs can be compared are remembered.
 const POINTS_MAX: usize = 4_096;
 
-/// How many destinations a program may send to in its whole life. A program that sends to more is closed.
+/// How many destinations a program may send to in its whole life. A program that sends to more is
+/// closed.
 pub(crate) const DESTINATIONS_MAX: usize = 65_536;
 
 /// Under this name what a program awaits goes into the digest.
@@ -138,8 +140,8 @@ impl OutputState {
         Ok(())
     }
 
-    /// A receiver has confirmed messages, so they need not be kept. In replay this may come before the
-    /// program sends them.
+    /// A receiver has confirmed messages, so they need not be kept. In replay this may come before
+    /// the program sends them.
     ///
     /// # Errors
     /// Never for messages that [`OutputState::send`] took.
@@ -190,8 +192,8 @@ impl OutputState {
         kept.map(|(name, _)| name).filter(|name| **name != self.own)
     }
 
-    /// The bytes kept in memory, and in all. What the program sends to itself does not count: the program
-    /// would wait for inputs that it has not sent.
+    /// The bytes kept in memory, and in all. What the program sends to itself does not count: the
+    /// program would wait for inputs that it has not sent.
     fn kept_for_others(&self) -> (usize, usize) {
         let own = self.streams.get(&self.own);
         let (in_memory, all) = own.map_or((0, 0), |own| (own.memory(), own.kept_bytes));
@@ -213,8 +215,8 @@ impl OutputState {
         blocks
     }
 
-    /// Takes out of memory whole blocks until no more than `bytes` are there. The streams of which most is
-    /// in memory come first.
+    /// Takes out of memory whole blocks until no more than `bytes` are there. The streams of which
+    /// most is in memory come first.
     pub(crate) fn spill_down_to(&mut self, bytes: usize) -> Vec<(SpillBlockId, Run)> {
         let mut blocks = Vec::new();
         let mut more = self.memory().saturating_sub(bytes);
@@ -323,7 +325,8 @@ impl OutputState {
         self.points.streams.back()
     }
 
-    /// Compares with what another replica's program, or this one in an earlier life, had sent at that input.
+    /// Compares with what another replica's program, or this one in an earlier life, had sent at
+    /// that input.
     pub fn compare(&self, input: u64, digest: u64) -> Compared {
         if input > self.done {
             return Compared::Ahead;
@@ -350,8 +353,8 @@ impl OutputState {
     }
 }
 
-/// The part of one stream in the digest. The digest is a sum of such parts, so it changes with one stream
-/// at a time.
+/// The part of one stream in the digest. The digest is a sum of such parts, so it changes with one
+/// stream at a time.
 fn part(name: &str, count: u64, crc: u32) -> u64 {
     if count == 0 {
         return 0;

@@ -1,10 +1,10 @@
 //! What is kept for destinations and is too much for memory: blocks in the state store.
 //!
-//! A block is written once and read when it is sent. It is removed when nobody refers to it any more:
-//! neither the output state of the program, nor the base, nor a checkpoint that is being taken or comes in.
-//! So a checkpoint does not copy what waits, however much that is: its record names the blocks. A replica
-//! that is given the checkpoint asks for the blocks that it lacks. Most often it has them, since its own
-//! program has sent the same.
+//! A block is written once and read when it is sent. It is removed when nobody refers to it any
+//! more: neither the output state of the program, nor the base, nor a checkpoint that is being
+//! taken or comes in. So a checkpoint does not copy what waits, however much that is: its record
+//! names the blocks. A replica that is given the checkpoint asks for the blocks that it lacks. Most
+//! often it has them, since its own program has sent the same.
 //!
 //! After a crash only the blocks of the base are needed, and those were written before the base.
 

@@ -1,9 +1,9 @@
 //! All that was sent to one destination: numbered, and kept until the destination confirms it.
 //!
-//! What is kept is in memory. When there is too much of it, it goes to the store in *blocks* (see `spill`),
-//! so that a destination that is away costs no memory. Where a block begins depends on the messages alone.
-//! So replicas whose programs have sent the same have the same blocks, and a checkpoint need not bring
-//! along blocks that its receiver has.
+//! What is kept is in memory. When there is too much of it, it goes to the store in *blocks* (see
+//! `spill`), so that a destination that is away costs no memory. Where a block begins depends on
+//! the messages alone. So replicas whose programs have sent the same have the same blocks, and a
+//! checkpoint need not bring along blocks that its receiver has.
 
 use std::collections::VecDeque;
 
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use protocol::immortal::{Garbled, skip_messages};
 use serde::{Deserialize, Serialize};
 
-/// Shorter bytes are copied when they are kept for long: they arrived in a buffer with others, and would
-/// hold all of that buffer.
+/// Shorter bytes are copied when they are kept for long: they arrived in a buffer with others, and
+/// would hold all of that buffer.
 const SHARED_BYTES_MIN: usize = 64 << 10;
 
 /// The size of a block.
@@ -21,11 +21,12 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// From this many bytes in memory on, whole blocks go to the store.
 const KEPT_IN_MEMORY_BYTES: usize = 64 << 20;
 
-/// When this many bytes are in memory in spite of that, a primary's program is given no more inputs: there
-/// are many destinations, and less than a block for each.
+/// When this many bytes are in memory in spite of that, a primary's program is given no more
+/// inputs: there are many destinations, and less than a block for each.
 const KEPT_IN_MEMORY_BYTES_MAX: usize = 256 << 20;
 
-/// When this many bytes are kept in memory and store together, a primary's program is given no more inputs.
+/// When this many bytes are kept in memory and store together, a primary's program is given no more
+/// inputs.
 const KEPT_BYTES_MAX: usize = 4 << 30;
 
 /// The bounds of what is kept for destinations, in bytes.
@@ -131,8 +132,8 @@ impl KeptRun {
 }
 
 impl Stream {
-    /// Numbers the messages, and keeps those that are not confirmed. The result says how many bytes more
-    /// are kept. The bytes are shared: see [`copied_if_short`].
+    /// Numbers the messages, and keeps those that are not confirmed. The result says how many bytes
+    /// more are kept. The bytes are shared: see [`copied_if_short`].
     ///
     /// # Errors
     /// When there are fewer messages than `count`.
@@ -206,8 +207,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Forgets what is confirmed. The result says how many bytes less are kept. Blocks in the store of
-    /// which nothing is kept any more are added to `gone`.
+    /// Forgets what is confirmed. The result says how many bytes less are kept. Blocks in the store
+    /// of which nothing is kept any more are added to `gone`.
     ///
     /// # Errors
     /// Never for messages that [`Stream::keep`] took.
@@ -278,8 +279,8 @@ impl Stream {
         self.kept_bytes - self.spilled_bytes
     }
 
-    /// Takes out of memory what is to go to the store next: the last whole block that is in memory, since
-    /// the first ones are the first to be sent.
+    /// Takes out of memory what is to go to the store next: the last whole block that is in memory,
+    /// since the first ones are the first to be sent.
     pub fn spill(&mut self) -> Option<(BlockKey, Run)> {
         let in_memory = |kept: &KeptRun| matches!(kept.location, Location::Memory(_));
         let last = self.kept.iter().rposition(|kept| in_memory(kept) && kept.ends.is_some())?;

@@ -92,8 +92,8 @@ impl Comparison {
         Some(Difference { after: input - 1, input, said: self.saying.clone(), expected })
     }
 
-    /// Compares with the marks to which the program has come. The result is the first difference. After it
-    /// all sums differ. A reference is better than a sum.
+    /// Compares with the marks to which the program has come. The result is the first difference.
+    /// After it all sums differ. A reference is better than a sum.
     pub(crate) fn check_marks(
         &mut self,
         output: &OutputState,

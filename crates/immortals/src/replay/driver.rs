@@ -48,8 +48,8 @@ fn broken(why: &Garbled) -> String {
 }
 
 impl Replay {
-    /// The adapter leads to a program that has connected. With a reference, what the program sends is
-    /// compared with that at each input.
+    /// The adapter leads to a program that has connected. With a reference, what the program sends
+    /// is compared with that at each input.
     pub fn new(
         recording: Recording,
         wanted: Wanted,
@@ -89,7 +89,8 @@ impl Replay {
         self.comparison.compared
     }
 
-    /// Whether the program that is attached is of the version that was recorded, and can become no other.
+    /// Whether the program that is attached is of the version that was recorded, and can become no
+    /// other.
     pub fn is_as_recorded(&self) -> bool {
         let version = self.recording.base.input_state.program_version;
         self.hello
@@ -203,10 +204,9 @@ impl Replay {
     }
 
     fn read(&mut self, position: Position, bytes: Bytes) -> Result<(), String> {
-        let own = (self.recording.group, self.recording.name.as_str());
         let mark = self
             .tape
-            .read(position, bytes, own, &mut self.output)
+            .read(position, bytes, &self.recording, &mut self.output)
             .map_err(|why| format!("the entry at {position} cannot be replayed: {why}"))?;
         if let Some(mark) = mark {
             self.comparison.expect(mark);
@@ -251,7 +251,8 @@ impl Replay {
     /// Bytes of the program.
     ///
     /// # Errors
-    /// When the program does not keep to the protocol, is not the right one, or says that it failed.
+    /// When the program does not keep to the protocol, is not the right one, or says that it
+    /// failed.
     pub fn hear(&mut self, bytes: &Bytes) -> Result<(), String> {
         let mut frames = Vec::new();
         let heard = self.adapter.hear(bytes, &mut frames);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::immortal::{BlockHead, Message, SourceKind, put_block_head, put_message};
-use protocol::{GroupId, Moment, Position};
+use protocol::{Moment, Position};
 
 use crate::base::record::BaseRecord;
 use crate::history::delivery::{one_by_one, without_skipped};
@@ -12,6 +12,7 @@ use crate::history::entry::{Lane, Mark};
 use crate::history::indexed::{BadEntry, IndexedEntry, OwnInput};
 use crate::history::input_state::InputState;
 use crate::output::output_state::OutputState;
+use crate::recording::Recording;
 
 /// An input to be delivered.
 pub(crate) struct Delivery {
@@ -62,7 +63,8 @@ impl Tape {
         self.pending.pop_front()
     }
 
-    /// Reads an entry. What it confirms is confirmed to `output`. The result is the mark of the entry.
+    /// Reads an entry. What it confirms is confirmed to `output`. The result is the mark of the
+    /// entry.
     ///
     /// # Errors
     /// When the entry cannot be read, or does not fit.
@@ -70,7 +72,7 @@ impl Tape {
         &mut self,
         position: Position,
         bytes: Bytes,
-        own: (GroupId, &str),
+        recording: &Recording,
         output: &mut OutputState,
     ) -> Result<Option<Mark>, BadEntry> {
         self.position = position;
@@ -79,9 +81,10 @@ impl Tape {
         for (destination, up_to) in &logged.trims {
             output.confirm(destination, *up_to)?;
         }
-        let (group, name) = own;
+        let group = recording.group;
         if entry.has_stream_of(group) {
-            output.confirm(name, self.input_state.logged_of(group, Lane::Stream))?;
+            let up_to = self.input_state.logged_of(group, Lane::Stream);
+            output.confirm(&recording.name, up_to)?;
         }
         if logged.count > 0 {
             let all = without_skipped(&logged, &self.skipped)?;
@@ -95,8 +98,8 @@ impl Tape {
         Ok(logged.mark)
     }
 
-    /// An upgrade that is not in the log, at the end of a state that has just been loaded. It takes the
-    /// number of the last input in the state.
+    /// An upgrade that is not in the log, at the end of a state that has just been loaded. It takes
+    /// the number of the last input in the state.
     pub(crate) fn put_upgrade(&mut self, version: u64) {
         let mut body = Vec::new();
         put_message(&mut body, &Message::Upgrade { version });

@@ -1,5 +1,5 @@
-//! Whether a program sends what was recorded: marks of the log that it has not come to, and what it sent
-//! last, to be shown when two programs differ.
+//! Whether a program sends what was recorded: marks of the log that it has not come to, and what it
+//! sent last, to be shown when two programs differ.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -32,8 +32,8 @@ pub(crate) struct FirstDifference {
 }
 
 impl Checks {
-    /// A mark of the log is compared with what the program has sent, now or when it has come that far. The
-    /// result is the mark if they differ.
+    /// A mark of the log is compared with what the program has sent, now or when it has come that
+    /// far. The result is the mark if they differ.
     pub(crate) fn check(
         &mut self,
         mark: Mark,

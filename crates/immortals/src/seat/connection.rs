@@ -82,7 +82,8 @@ impl Connection {
         self.silent_at(timeout).is_some_and(|at| at < now)
     }
 
-    /// When the program will have been silent for that long. None for programs that cannot answer a PING.
+    /// When the program will have been silent for that long. None for programs that cannot answer a
+    /// PING.
     pub(crate) fn silent_at(&self, timeout: u64) -> Option<u64> {
         self.confirms().then(|| self.heard.saturating_add(timeout))
     }

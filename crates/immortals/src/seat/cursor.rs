@@ -1,7 +1,7 @@
 //! How far the log was read for a program.
 //!
-//! A program that is level with the log is given each entry as it is applied: it was decoded and walked for
-//! that already. A program that is behind reads the log itself.
+//! A program that is level with the log is given each entry as it is applied: it was decoded and
+//! walked for that already. A program that is behind reads the log itself.
 
 use std::collections::VecDeque;
 
@@ -15,8 +15,8 @@ use crate::history::input_state::{InputState, Logged};
 /// How much of the log is read at a time, in bytes.
 const READ_BYTES: usize = 2 << 20;
 
-/// How many bytes of applied entries wait for a program that is level with the log. With more it reads the
-/// log itself.
+/// How many bytes of applied entries wait for a program that is level with the log. With more it
+/// reads the log itself.
 const AHEAD_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Debug)]
@@ -53,7 +53,8 @@ impl Cursor {
         }
     }
 
-    /// An entry is applied. It is kept if the program is level with the log, as far as there is room.
+    /// An entry is applied. It is kept if the program is level with the log, as far as there is
+    /// room.
     pub(crate) fn offer(&mut self, position: Position, term: Term, entry: Option<IndexedEntry>) {
         if position <= self.known_to {
             return;
@@ -69,8 +70,8 @@ impl Cursor {
         self.known_to = position;
     }
 
-    /// The next entries, in order: those that were kept, or else a part of the log. There is none when the
-    /// cursor has come to the end of what is applied.
+    /// The next entries, in order: those that were kept, or else a part of the log. There is none
+    /// when the cursor has come to the end of what is applied.
     ///
     /// # Errors
     /// When an entry cannot be read.

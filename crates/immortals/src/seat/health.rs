@@ -25,7 +25,8 @@ impl Health {
         tries
     }
 
-    /// A program has handled inputs up to this one. The result says whether it has come past the failure.
+    /// A program has handled inputs up to this one. The result says whether it has come past the
+    /// failure.
     pub(crate) fn handled(&mut self, input: u64) -> bool {
         let is_past = input >= self.failing.0;
         if is_past {

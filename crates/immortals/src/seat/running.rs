@@ -165,10 +165,11 @@ impl Running {
         Ok(Fed::Well)
     }
 
-    /// Nothing is delivered while a checkpoint is asked for. To a program that does not confirm inputs
-    /// nothing is delivered before the checkpoint has come as a whole: AMBROSIA's C# binding writes its
-    /// outputs from another thread. When the adapter has asked for one of its own, the wait has no bound in
-    /// time, since a program of AMBROSIA's may wait for a person in a handler before it comes to that.
+    /// Nothing is delivered while a checkpoint is asked for. To a program that does not confirm
+    /// inputs nothing is delivered before the checkpoint has come as a whole: AMBROSIA's C# binding
+    /// writes its outputs from another thread. When the adapter has asked for one of its own, the
+    /// wait has no bound in time, since a program of AMBROSIA's may wait for a person in a handler
+    /// before it comes to that.
     fn waits(&self) -> bool {
         let is_asked = |taking: &Taking| match taking.part {
             Part::Asked => true,
@@ -193,8 +194,8 @@ impl Running {
         on_way >= WINDOW_BYTES || (self.is_careful && on_way > 0)
     }
 
-    /// An upgrade comes next that the program cannot make. It is closed when another program has made the
-    /// upgrade, and goes on when none could.
+    /// An upgrade comes next that the program cannot make. It is closed when another program has
+    /// made the upgrade, and goes on when none could.
     fn waits_for_upgrade(&self, applied: &InputState) -> bool {
         let (Some(upgrading), Some(next)) = (&applied.upgrading, self.portions.front()) else {
             return false;
@@ -208,9 +209,10 @@ impl Running {
         self.connection.hello.upgrade_to == version || self.version == version
     }
 
-    /// A replay ends when all is told that was committed when its end became known. A node that has just
-    /// started reads its own log and hears from an owner what it lacks, so its end is not known at once.
-    /// What is committed later belongs to no replay: a replay might never end otherwise.
+    /// A replay ends when all is told that was committed when its end became known. A node that has
+    /// just started reads its own log and hears from an owner what it lacks, so its end is not
+    /// known at once. What is committed later belongs to no replay: a replay might never end
+    /// otherwise.
     fn end_replay(&mut self, cx: &Context<'_>, history: &History) {
         let Stage::Replaying(replay) = &mut self.stage else { return };
         replay.goal = replay.goal.or_else(|| cx.entries.known_committed());
@@ -317,7 +319,8 @@ impl Running {
         {
             *is_spoilt |= !confirms;
         }
-        // One copy serves for both: what is kept for the receiver, and what is shown when programs differ.
+        // One copy serves for both: what is kept for the receiver, and what is shown when programs
+        // differ.
         let messages = copied_if_short(messages);
         let first = self.output.streams.get(destination).map_or(1, |stream| stream.count + 1);
         self.checks.remember(destination, first, messages.clone());
@@ -374,7 +377,8 @@ impl Running {
         self.is_live() && self.cursor.position == position && self.checkpoint.taking.is_none()
     }
 
-    /// The last input that it has handled. For programs that do not confirm, the last one it was told.
+    /// The last input that it has handled. For programs that do not confirm, the last one it was
+    /// told.
     pub(crate) fn done_input(&self) -> u64 {
         if self.connection.confirms() { self.output.done } else { self.told }
     }
@@ -393,8 +397,8 @@ impl Running {
         was_told_all && inputs - self.done_input() < LAG_MAX
     }
 
-    /// It may be told now that it is the primary of an owner that began after that input. An adapter may ask
-    /// for a checkpoint with that.
+    /// It may be told now that it is the primary of an owner that began after that input. An
+    /// adapter may ask for a checkpoint with that.
     pub(crate) fn may_become_primary(&self, input: u64) -> bool {
         self.stage == Stage::Live && self.done_input() >= input && !self.is_busy_with_checkpoint()
     }
@@ -436,5 +440,41 @@ impl Running {
             self.connection.tell(&ToProgram::TakeCheckpoint { request });
         }
         is_ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::immortal::{Hello, Message, put_message};
+
+    use super::*;
+    use crate::adapter::{Adapter, NativeAdapter};
+    use crate::output::stream::Location;
+
+    fn running() -> Running {
+        let (version_min, version_max) = (1, 1);
+        let (program_version, upgrade_to) = (0, 0);
+        let instance = "a".into();
+        let hello = Hello { version_min, version_max, instance, program_version, upgrade_to };
+        let adapter = Adapter::Native(NativeAdapter::default());
+        let connection = Connection::new(1, adapter, hello, 0);
+        let base = BaseRecord::default();
+        let history = History::new(base.input_state.clone(), base.position, base.term);
+        Running::new(connection, OutputState::default(), &base, &history, false, 0)
+    }
+
+    #[test]
+    fn what_is_sent_is_copied_once_and_does_not_hold_the_buffer_it_came_in() {
+        let mut short = Vec::new();
+        put_message(&mut short, &Message::Fork { method: 1, payload: Bytes::from_static(b"x") });
+        let buffer = Bytes::from([&short[..], &[0; 1 << 20][..]].concat());
+        let mut running = running();
+        running.sent("b", 1, buffer.slice(..short.len())).unwrap();
+        assert!(buffer.is_unique());
+        let Location::Memory(kept) = &running.output.streams["b"].kept[0].location else {
+            panic!("it is in memory")
+        };
+        let recent = &running.checks.recent()[0].messages;
+        assert_eq!((kept, kept.as_ptr()), (recent, recent.as_ptr()));
     }
 }

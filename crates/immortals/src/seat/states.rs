@@ -23,7 +23,8 @@ pub(crate) enum Seat {
     Vacant,
     /// A program is attached, and there is no state to begin with.
     Waiting(Connection),
-    /// The program is asked for the state that all programs begin with. Only a leader's seat is here.
+    /// The program is asked for the state that all programs begin with. Only a leader's seat is
+    /// here.
     Genesis(Genesis),
     /// The program is given the state of the base.
     Loading(Box<Loading>),
@@ -144,7 +145,8 @@ impl Seat {
         }
     }
 
-    /// The program needs no entry of the log up to there any more, and no state of an earlier place.
+    /// The program needs no entry of the log up to there any more, and no state of an earlier
+    /// place.
     pub(crate) fn is_past(&self, position: Position) -> bool {
         match self {
             Self::Vacant | Self::Waiting(_) | Self::Genesis(_) => true,
@@ -153,7 +155,8 @@ impl Seat {
         }
     }
 
-    /// Whether what the program has sent, or is about to put into a checkpoint, refers to that block.
+    /// Whether what the program has sent, or is about to put into a checkpoint, refers to that
+    /// block.
     pub(crate) fn refers_to(&self, id: &SpillBlockId) -> bool {
         let output = match self {
             Self::Vacant | Self::Waiting(_) | Self::Genesis(_) => return false,

@@ -7,26 +7,27 @@ use crate::base::record::BlobWriter;
 use crate::history::input_state::InputState;
 use crate::output::spill::SpilledBlock;
 
-/// A program that was asked for a checkpoint and gives nothing for this long is closed, in microseconds. An
-/// owner asks for a checkpoint again after this long.
+/// A program that was asked for a checkpoint and gives nothing for this long is closed, in
+/// microseconds. An owner asks for a checkpoint again after this long.
 pub(crate) const CHECKPOINT_MICROS_MAX: u64 = 10_000_000;
 
 /// A program that does not confirm inputs is told nothing for this long after its checkpoint, in
-/// microseconds. AMBROSIA's C# binding writes a checkpoint past what its other thread has not sent, and
-/// that follows at once.
+/// microseconds. AMBROSIA's C# binding writes a checkpoint past what its other thread has not sent,
+/// and that follows at once.
 const QUIET_MICROS: u64 = 200_000;
 
-/// This many ticks must also pass in which nothing comes from the program. The clock goes on while this
-/// node stands still, and what came meanwhile is read only after that.
+/// This many ticks must also pass in which nothing comes from the program. The clock goes on while
+/// this node stands still, and what came meanwhile is read only after that.
 const QUIET_TICKS: u32 = 10;
 
-/// After this many ticks the checkpoint counts although impulses keep coming. Impulses need not be in a
-/// state, and what came before them was read.
+/// After this many ticks the checkpoint counts although impulses keep coming. Impulses need not be
+/// in a state, and what came before them was read.
 const LOUD_TICKS: u32 = 50;
 
-/// Such a program is also told nothing for this long after a checkpoint that its adapter has asked for, in
-/// microseconds. AMBROSIA's coordinator writes the checkpoint to a disk in that time, and the JavaScript
-/// binding dies when it is asked for the next one before it has noticed the end of the last.
+/// Such a program is also told nothing for this long after a checkpoint that its adapter has asked
+/// for, in microseconds. AMBROSIA's coordinator writes the checkpoint to a disk in that time, and
+/// the JavaScript binding dies when it is asked for the next one before it has noticed the end of
+/// the last.
 const REST_MICROS: u64 = 50_000;
 
 /// What a running program is about to do, or does, for a checkpoint.
@@ -86,8 +87,8 @@ pub(crate) struct Taking {
     /// When something last came for it, in steady microseconds.
     pub(crate) since: u64,
     pub(crate) part: Part,
-    /// The program sent something after it had begun to give its state. That is not in the state, and
-    /// follows from inputs that are.
+    /// The program sent something after it had begun to give its state. That is not in the state,
+    /// and follows from inputs that are.
     pub(crate) is_spoilt: bool,
 }
 

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 /// How many bytes of inputs may be on their way to a program.
 pub const WINDOW_BYTES: usize = 4 << 20;
 
-/// The inputs that a program was given and has not confirmed. Empty for programs that do not confirm.
+/// The inputs that a program was given and has not confirmed. Empty for programs that do not
+/// confirm.
 #[derive(Debug)]
 pub(crate) struct Window {
     /// The last input of each delivery, and its bytes.

@@ -59,7 +59,8 @@ impl Standbys {
         self.status_of(replica).is_some_and(ReplicaStatus::is_ready)
     }
 
-    /// The replicas whose programs could become the primary now, the one that has come furthest first.
+    /// The replicas whose programs could become the primary now, the one that has come furthest
+    /// first.
     pub(crate) fn ready(&self, settings: &Settings, me: ReplicaId) -> Vec<ReplicaId> {
         let mut ready: Vec<ReplicaId> =
             settings.others(me).filter(|id| self.is_ready(*id)).collect();

@@ -50,8 +50,8 @@ impl Incoming {
         !self.is_complete() && now.saturating_sub(self.since) > 2 * PIECE_MICROS_MAX
     }
 
-    /// Whether it goes on when `from` offers a checkpoint at `position`, too. Of two that send the same one,
-    /// the first goes on as long as it moves.
+    /// Whether it goes on when `from` offers a checkpoint at `position`, too. Of two that send the
+    /// same one, the first goes on as long as it moves.
     pub(crate) fn outlasts(&self, from: ReplicaId, position: Position, now: u64) -> bool {
         let moves = now.saturating_sub(self.since) < 2 * PIECE_MICROS_MAX;
         let lasts = self.record.is_some() || (moves && self.from != from);
@@ -69,7 +69,8 @@ impl Transfers {
         self.outgoing.contains_key(&to)
     }
 
-    /// The number of the piece to be sent to a replica. None when nothing goes there, or the base has moved.
+    /// The number of the piece to be sent to a replica. None when nothing goes there, or the base
+    /// has moved.
     pub(crate) fn piece_for(&mut self, to: ReplicaId, base: Position) -> Option<u32> {
         let out = self.outgoing.get(&to)?;
         if out.position != base {

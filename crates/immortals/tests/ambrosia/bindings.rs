@@ -1,5 +1,5 @@
-//! Whole lives of a program, with a binding that speaks as AMBROSIA's C# binding does, and a core that
-//! does no more than keep a log and a checkpoint.
+//! Whole lives of a program, with a binding that speaks as AMBROSIA's C# binding does, and a core
+//! that does no more than keep a log and a checkpoint.
 
 mod binding;
 mod core;
@@ -21,7 +21,7 @@ fn standby(options: AmbrosiaOptions) -> AmbrosiaOptions {
     AmbrosiaOptions { active_active: true, ..options }
 }
 
-/// What the server answers to three messages.
+/// The answers of the server to three messages.
 fn three_answers() -> Vec<(String, i64, Vec<u8>)> {
     (1..=3).map(|count| ("client".to_owned(), 2, vec![count])).collect()
 }
@@ -89,8 +89,8 @@ fn a_standby_takes_over_with_the_same_state_and_outputs() {
     assert_eq!(third.sent, three_answers()[2..]);
 }
 
-/// Client1 of the sample sends from its first start. Restarted, it sends the same again, and the core
-/// drops by number what was sent before.
+/// Client1 of the sample sends from its first start. Restarted, it sends the same again, and the
+/// core drops by number what was sent before.
 #[test]
 fn a_client_that_is_restarted_sends_the_same() {
     let mut core = Core::default();
@@ -107,12 +107,13 @@ fn a_client_that_is_restarted_sends_the_same() {
     assert_eq!(client.binding.first_starts, 1, "replayed from the first checkpoint");
 }
 
-/// Client2 of the sample: what is typed is an impulse to itself, and its handler sends to the server.
+/// Client2 of the sample: what is typed is an impulse to itself, and its handler sends to the
+/// server.
 #[test]
 fn an_impulse_is_logged_and_handled_by_each_copy() {
     let mut core = Core::default();
     let mut first = core.start(standby(client_options()), Binding::new(App::Client));
-    // Typed before the core has said PRIMARY: it waits.
+    // An impulse that is typed before the core has said PRIMARY waits.
     core.impulse(&mut first, "early");
     assert_eq!(core.impulses, 0);
     core.become_primary(&mut first);

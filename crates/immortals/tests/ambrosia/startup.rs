@@ -5,7 +5,9 @@ use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
 use protocol::Term;
 use protocol::immortal::{Message, ToNode, ToProgram};
 
-use crate::wire::{a_fork, door, from_client, from_node, hear, load, loaded_door, options, tell};
+use crate::wire::{
+    a_fork, adapter, from_client, from_node, hear, load, loaded_adapter, options, tell,
+};
 
 /// Bytes from their digits; blanks are for the reader.
 fn hex(text: &str) -> Vec<u8> {
@@ -31,9 +33,9 @@ fn upgrading(active_active: bool) -> AmbrosiaOptions {
 /// As the C# binding does it: its initial message has a length of its own inside.
 #[test]
 fn first_start() {
-    let mut door = door(options());
-    assert_eq!(tell(&mut door, &ToProgram::Genesis), hex(TAKE_BECOMING_PRIMARY_CHECKPOINT));
-    let said = hear(&mut door, hex("0e 09 0a 68656c6c6f  04 08 06 616263"));
+    let mut adapter = adapter(options());
+    assert_eq!(tell(&mut adapter, &ToProgram::Genesis), hex(TAKE_BECOMING_PRIMARY_CHECKPOINT));
+    let said = hear(&mut adapter, hex("0e 09 0a 68656c6c6f  04 08 06 616263"));
     let wanted = [
         ToNode::Initial(Bytes::from_static(b"\x0ahello")),
         ToNode::Checkpoint { request: 0 },
@@ -42,12 +44,12 @@ fn first_start() {
     ];
     assert_eq!(said, wanted);
     assert_eq!(
-        tell(&mut door, &start(b"\x0ahello")),
+        tell(&mut adapter, &start(b"\x0ahello")),
         hex("07000000 20000000 0000000000000000 0000000000000000 0e 09 0a 68656c6c6f")
     );
-    assert_eq!(tell(&mut door, &PRIMARY), hex(""), "its first checkpoint has told it");
+    assert_eq!(tell(&mut adapter, &PRIMARY), hex(""), "its first checkpoint has told it");
     assert_eq!(
-        tell(&mut door, &from_client(2, &[a_fork(1, b"x")])),
+        tell(&mut adapter, &from_client(2, &[a_fork(1, b"x")])),
         hex("07000000 1e000000 0000000000000000 0100000000000000 0a 00 00 02 01 78")
     );
 }
@@ -55,74 +57,77 @@ fn first_start() {
 /// The JavaScript binding sends its version, without a length inside.
 #[test]
 fn first_start_of_the_javascript_binding() {
-    let mut door = door(options());
-    tell(&mut door, &ToProgram::Genesis);
-    let said = hear(&mut door, hex("0c 09 322e302e31"));
+    let mut adapter = adapter(options());
+    tell(&mut adapter, &ToProgram::Genesis);
+    let said = hear(&mut adapter, hex("0c 09 322e302e31"));
     assert_eq!(said, [ToNode::Initial(Bytes::from_static(b"2.0.1"))]);
     assert_eq!(
-        tell(&mut door, &start(b"2.0.1")),
+        tell(&mut adapter, &start(b"2.0.1")),
         hex("07000000 1f000000 0000000000000000 0000000000000000 0c 09 322e302e31")
     );
 }
 
 #[test]
 fn recovery_alone() {
-    let mut door = door(options());
-    assert_eq!(load(&mut door, 1, b"abc"), hex(CHECKPOINT_ABC));
+    let mut adapter = adapter(options());
+    assert_eq!(load(&mut adapter, 1, b"abc"), hex(CHECKPOINT_ABC));
     assert_eq!(
-        tell(&mut door, &from_client(2, &[a_fork(1, b"x")])),
+        tell(&mut adapter, &from_client(2, &[a_fork(1, b"x")])),
         hex("07000000 1e000000 0000000000000000 0000000000000000 0a 00 00 02 01 78")
     );
-    assert_eq!(tell(&mut door, &ToProgram::EndOfReplay { input: 2 }), hex(""));
-    assert_eq!(tell(&mut door, &PRIMARY), hex(TAKE_BECOMING_PRIMARY_CHECKPOINT));
-    assert_eq!(hear(&mut door, hex("04 08 06 646566")), [ToNode::Done { input: 2 }]);
+    assert_eq!(tell(&mut adapter, &ToProgram::EndOfReplay { input: 2 }), hex(""));
+    assert_eq!(tell(&mut adapter, &PRIMARY), hex(TAKE_BECOMING_PRIMARY_CHECKPOINT));
+    assert_eq!(hear(&mut adapter, hex("04 08 06 646566")), [ToNode::Done { input: 2 }]);
 }
 
 /// An older TypeScript binding says its initial message again when it becomes primary.
 #[test]
 fn an_initial_message_after_recovery_is_passed_over() {
-    let mut door = loaded_door(options(), 1);
-    tell(&mut door, &PRIMARY);
-    assert_eq!(hear(&mut door, hex("0e 09 0a 68656c6c6f  04 08 06 646566")), []);
+    let mut adapter = loaded_adapter(options(), 1);
+    tell(&mut adapter, &PRIMARY);
+    assert_eq!(hear(&mut adapter, hex("0e 09 0a 68656c6c6f  04 08 06 646566")), []);
 }
 
 #[test]
 fn recovery_with_standbys() {
-    let mut door = door(AmbrosiaOptions { active_active: true, ..options() });
-    assert_eq!(load(&mut door, 1, b"abc"), hex(CHECKPOINT_ABC));
-    tell(&mut door, &from_client(2, &[a_fork(1, b"x")]));
-    assert_eq!(tell(&mut door, &ToProgram::EndOfReplay { input: 2 }), hex(""));
-    assert_eq!(tell(&mut door, &PRIMARY), hex(BECOMING_PRIMARY));
+    let mut adapter = adapter(AmbrosiaOptions { active_active: true, ..options() });
+    assert_eq!(load(&mut adapter, 1, b"abc"), hex(CHECKPOINT_ABC));
+    tell(&mut adapter, &from_client(2, &[a_fork(1, b"x")]));
+    assert_eq!(tell(&mut adapter, &ToProgram::EndOfReplay { input: 2 }), hex(""));
+    assert_eq!(tell(&mut adapter, &PRIMARY), hex(BECOMING_PRIMARY));
 }
 
 #[test]
 fn upgrade() {
     for active_active in [false, true] {
-        let mut door = loaded_door(upgrading(active_active), 1);
-        tell(&mut door, &from_client(2, &[a_fork(1, b"x")]));
-        assert_eq!(tell(&mut door, &PRIMARY), hex(""), "the upgrade will tell it");
+        let mut adapter = loaded_adapter(upgrading(active_active), 1);
+        tell(&mut adapter, &from_client(2, &[a_fork(1, b"x")]));
+        assert_eq!(tell(&mut adapter, &PRIMARY), hex(""), "the upgrade will tell it");
         let inputs = [Message::Upgrade { version: 4 }, Message::Skipped];
         assert_eq!(
-            tell(&mut door, &from_node(3, &inputs)),
+            tell(&mut adapter, &from_node(3, &inputs)),
             hex("07000000 1a000000 0000000000000000 ffffffffffffffff 02 0a")
         );
-        assert_eq!(hear(&mut door, hex("04 08 06 646566")), [ToNode::Done { input: 3 }]);
-        assert_eq!(hear(&mut door, crate::wire::impulse("", 1, b"")).len(), 1);
+        assert_eq!(hear(&mut adapter, hex("04 08 06 646566")), [ToNode::Done { input: 3 }]);
+        assert_eq!(hear(&mut adapter, crate::wire::impulse("", 1, b"")).len(), 1);
         assert_eq!(
-            tell(&mut door, &ToProgram::TakeCheckpoint { request: 8 }),
+            tell(&mut adapter, &ToProgram::TakeCheckpoint { request: 8 }),
             hex("07000000 1a000000 0000000000000000 ffffffffffffffff 02 02")
         );
-        assert_eq!(hear(&mut door, hex("04 08 06 646566"))[1], ToNode::Checkpoint { request: 8 });
+        assert_eq!(
+            hear(&mut adapter, hex("04 08 06 646566"))[1],
+            ToNode::Checkpoint { request: 8 }
+        );
     }
 }
 
 /// The inputs around an upgrade stand in records of their own, in their order.
 #[test]
 fn an_upgrade_keeps_its_place_in_the_log() {
-    let mut door = loaded_door(upgrading(true), 1);
+    let mut adapter = loaded_adapter(upgrading(true), 1);
     let inputs = [a_fork(1, b"x"), Message::Upgrade { version: 4 }, a_fork(1, b"y")];
     assert_eq!(
-        tell(&mut door, &from_client(2, &inputs)),
+        tell(&mut adapter, &from_client(2, &inputs)),
         hex("07000000 1e000000 0000000000000000 0000000000000000 0a 00 00 02 01 78
              07000000 1a000000 0000000000000000 ffffffffffffffff 02 0a
              07000000 1e000000 0000000000000000 0100000000000000 0a 00 00 02 01 79")
@@ -132,41 +137,41 @@ fn an_upgrade_keeps_its_place_in_the_log() {
 /// A copy that replays an upgrade of the past takes itself for the primary, and may not be it.
 #[test]
 fn an_upgrade_in_replay_leaves_a_standby() {
-    let mut door = loaded_door(upgrading(true), 1);
-    tell(&mut door, &from_node(2, &[Message::Upgrade { version: 4 }]));
-    assert_eq!(hear(&mut door, hex("04 08 06 646566")), [ToNode::Done { input: 2 }]);
-    assert_eq!(hear(&mut door, crate::wire::impulse("", 1, b"")), []);
-    assert_eq!(tell(&mut door, &PRIMARY), hex(""));
-    assert_eq!(hear(&mut door, "").len(), 1, "the impulse has waited");
+    let mut adapter = loaded_adapter(upgrading(true), 1);
+    tell(&mut adapter, &from_node(2, &[Message::Upgrade { version: 4 }]));
+    assert_eq!(hear(&mut adapter, hex("04 08 06 646566")), [ToNode::Done { input: 2 }]);
+    assert_eq!(hear(&mut adapter, crate::wire::impulse("", 1, b"")), []);
+    assert_eq!(tell(&mut adapter, &PRIMARY), hex(""));
+    assert_eq!(hear(&mut adapter, "").len(), 1, "the impulse has waited");
 }
 
 #[test]
 fn an_upgrade_to_another_version_is_not_told() {
-    let mut door = loaded_door(upgrading(true), 1);
-    assert_eq!(tell(&mut door, &from_node(2, &[Message::Upgrade { version: 5 }])), hex(""));
-    let mut door = loaded_door(options(), 1);
-    assert_eq!(tell(&mut door, &from_node(2, &[Message::Upgrade { version: 3 }])), hex(""));
+    let mut adapter = loaded_adapter(upgrading(true), 1);
+    assert_eq!(tell(&mut adapter, &from_node(2, &[Message::Upgrade { version: 5 }])), hex(""));
+    let mut adapter = loaded_adapter(options(), 1);
+    assert_eq!(tell(&mut adapter, &from_node(2, &[Message::Upgrade { version: 3 }])), hex(""));
 }
 
 #[test]
 fn replay_for_debugging() {
-    let mut door = door(options());
-    assert_eq!(load(&mut door, 1, b"abc"), hex(CHECKPOINT_ABC));
-    tell(&mut door, &from_client(2, &[a_fork(1, b"x")]));
-    assert_eq!(tell(&mut door, &ToProgram::EndOfReplay { input: 2 }), hex(""));
+    let mut adapter = adapter(options());
+    assert_eq!(load(&mut adapter, 1, b"abc"), hex(CHECKPOINT_ABC));
+    tell(&mut adapter, &from_client(2, &[a_fork(1, b"x")]));
+    assert_eq!(tell(&mut adapter, &ToProgram::EndOfReplay { input: 2 }), hex(""));
 }
 
 #[test]
 fn upgrade_test() {
-    let mut door = AmbrosiaAdapter::new(upgrading(true)).test_upgrade();
-    hear(&mut door, "");
+    let mut adapter = AmbrosiaAdapter::new(upgrading(true)).test_upgrade();
+    hear(&mut adapter, "");
     assert_eq!(
-        load(&mut door, 1, b"abc"),
+        load(&mut adapter, 1, b"abc"),
         hex(&format!("{CHECKPOINT_ABC} 07000000 1a000000 0000000000000000 ffffffffffffffff 02 0c"))
     );
-    assert_eq!(tell(&mut door, &from_node(2, &[Message::Upgrade { version: 4 }])), hex(""));
+    assert_eq!(tell(&mut adapter, &from_node(2, &[Message::Upgrade { version: 4 }])), hex(""));
     assert_eq!(
-        tell(&mut door, &from_client(3, &[a_fork(1, b"x")])),
+        tell(&mut adapter, &from_client(3, &[a_fork(1, b"x")])),
         hex("07000000 1e000000 0000000000000000 0000000000000000 0a 00 00 02 01 78")
     );
 }
@@ -175,40 +180,40 @@ fn upgrade_test() {
 /// JavaScript binding dies when it is asked for a second one meanwhile.
 #[test]
 fn nothing_is_to_be_told_before_a_checkpoint_has_come() {
-    let mut door = door(options());
-    assert!(!door.is_taking_checkpoint());
-    tell(&mut door, &ToProgram::Genesis);
-    assert!(door.is_taking_checkpoint());
-    hear(&mut door, hex("0c 09 322e302e31"));
-    assert!(door.is_taking_checkpoint());
-    hear(&mut door, hex("04 08 06 61"));
-    assert!(door.is_taking_checkpoint(), "two more bytes");
-    hear(&mut door, hex("62"));
-    assert!(door.is_taking_checkpoint(), "one more byte");
-    hear(&mut door, hex("63"));
-    assert!(!door.is_taking_checkpoint());
+    let mut adapter = adapter(options());
+    assert!(!adapter.is_taking_checkpoint());
+    tell(&mut adapter, &ToProgram::Genesis);
+    assert!(adapter.is_taking_checkpoint());
+    hear(&mut adapter, hex("0c 09 322e302e31"));
+    assert!(adapter.is_taking_checkpoint());
+    hear(&mut adapter, hex("04 08 06 61"));
+    assert!(adapter.is_taking_checkpoint(), "two more bytes");
+    hear(&mut adapter, hex("62"));
+    assert!(adapter.is_taking_checkpoint(), "one more byte");
+    hear(&mut adapter, hex("63"));
+    assert!(!adapter.is_taking_checkpoint());
 
-    let mut door = loaded_door(options(), 1);
-    assert!(!door.is_taking_checkpoint(), "it was given one");
-    tell(&mut door, &PRIMARY);
-    assert!(door.is_taking_checkpoint());
-    hear(&mut door, hex("04 08 00"));
-    assert!(!door.is_taking_checkpoint(), "an empty one is one");
-    tell(&mut door, &ToProgram::TakeCheckpoint { request: 8 });
-    assert!(door.is_taking_checkpoint());
-    hear(&mut door, hex("04 08 02 61"));
-    assert!(!door.is_taking_checkpoint());
+    let mut adapter = loaded_adapter(options(), 1);
+    assert!(!adapter.is_taking_checkpoint(), "it was given one");
+    tell(&mut adapter, &PRIMARY);
+    assert!(adapter.is_taking_checkpoint());
+    hear(&mut adapter, hex("04 08 00"));
+    assert!(!adapter.is_taking_checkpoint(), "an empty one is one");
+    tell(&mut adapter, &ToProgram::TakeCheckpoint { request: 8 });
+    assert!(adapter.is_taking_checkpoint());
+    hear(&mut adapter, hex("04 08 02 61"));
+    assert!(!adapter.is_taking_checkpoint());
 
-    let mut door = loaded_door(upgrading(true), 1);
-    tell(&mut door, &from_node(2, &[Message::Upgrade { version: 4 }]));
-    assert!(door.is_taking_checkpoint(), "of the new state");
-    hear(&mut door, hex("04 08 06 646566"));
-    assert!(!door.is_taking_checkpoint());
+    let mut adapter = loaded_adapter(upgrading(true), 1);
+    tell(&mut adapter, &from_node(2, &[Message::Upgrade { version: 4 }]));
+    assert!(adapter.is_taking_checkpoint(), "of the new state");
+    hear(&mut adapter, hex("04 08 06 646566"));
+    assert!(!adapter.is_taking_checkpoint());
 }
 
 #[test]
 fn to_become_the_primary_is_no_checkpoint_with_standbys() {
-    let mut door = loaded_door(AmbrosiaOptions { active_active: true, ..options() }, 1);
-    tell(&mut door, &PRIMARY);
-    assert!(!door.is_taking_checkpoint());
+    let mut adapter = loaded_adapter(AmbrosiaOptions { active_active: true, ..options() }, 1);
+    tell(&mut adapter, &PRIMARY);
+    assert!(!adapter.is_taking_checkpoint());
 }

@@ -1,5 +1,5 @@
-//! A binding that reads and writes as AMBROSIA's C# binding does, with its peculiarities: it looks at one
-//! message only in the first record, and a batch of one breaks it.
+//! A binding that reads and writes as AMBROSIA's C# binding does, with its peculiarities: it looks
+//! at one message only in the first record, and a batch of one breaks it.
 
 use crate::wire::{
     Record, checkpoint, fork, impulse, message, take_message, take_record, take_zigzag,
