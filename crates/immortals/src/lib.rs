@@ -10,15 +10,15 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | `history` | what the log says: entries, how many inputs there are, how far each sender has come |
-//! | `output` | what the program here has sent: numbered streams, timers, a digest; in memory, and what is too much for it in the store |
+//! | `history` | what the log says: entries, the number of inputs, how far each sender has come |
+//! | `output` | what the program here has sent: numbered streams, timers, a digest |
 //! | `base` | the checkpoint from which a program begins, in the store |
-//! | `seat` | the place for one program: what it was told, what it confirmed, how far it is in taking part |
+//! | `seat` | the place for one program: what it was told, what it confirmed |
 //! | `standbys` | how the other replicas are, and checkpoints on their way between them |
 //! | `machine` | all of these together, and what every replica does |
-//! | `lead` | what only the owner does: inputs into the log, receipts, sending, upgrades, the next owner |
+//! | `lead` | what only the owner does: inputs into the log, sending, upgrades, succession |
 //! | `adapter`, [`ambrosia`] | how a program speaks: our protocol, or AMBROSIA's |
-//! | [`recording`], `replay` | a checkpoint and what was logged since, replayed elsewhere under a debugger |
+//! | [`recording`], `replay` | a checkpoint and the log since, replayed under a debugger |
 //!
 //! Each part imports only parts above it in this table, apart from the last two.
 //!

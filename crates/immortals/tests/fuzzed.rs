@@ -210,7 +210,7 @@ fn ambrosias_door_survives_what_it_hears_and_is_told() {
         [&[what, length], bytes].concat()
     };
     let mut parts: Vec<Vec<u8>> = words().iter().map(|word| step(1, word)).collect();
-    // Without the length of the frame, which the door never sees.
+    // Without the length of the frame, which the adapter never sees.
     parts.extend(frames_of_nodes().iter().map(|frame| step(0, &frame[4..])));
     // So that not all of it ends at the first frame: three ways to begin.
     let nodes = frames_of_nodes();

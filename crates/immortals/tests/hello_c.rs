@@ -1,4 +1,4 @@
-//! AMBROSIA's door against a program that was written from AMBROSIA's document alone, in C
+//! AMBROSIA's adapter against a program that was written from AMBROSIA's document alone, in C
 //! (`examples/ambrosia/hello.c`), over two TCP ports as a coordinator has them.
 
 #![expect(clippy::disallowed_types, reason = "the other end is a process with real sockets")]
@@ -36,14 +36,14 @@ fn program() -> &'static Path {
     })
 }
 
-/// The program, and the door as its coordinator.
+/// The program, and the adapter as its coordinator.
 struct Hello {
     child: Child,
     stdin: ChildStdin,
     hears: TcpStream,
     tells: TcpStream,
-    door: AmbrosiaAdapter,
-    /// What was heard and not yet looked at.
+    adapter: AmbrosiaAdapter,
+    /// Frames that were read and not looked at.
     said: Vec<ToNode>,
 }
 
@@ -62,7 +62,7 @@ impl Hello {
         let (hears, _) = receives.accept().unwrap();
         let (tells, _) = sends.accept().unwrap();
         hears.set_read_timeout(Some(PATIENCE)).unwrap();
-        let door = AmbrosiaAdapter::new(AmbrosiaOptions {
+        let adapter = AmbrosiaAdapter::new(AmbrosiaOptions {
             instance: role.to_owned(),
             active_active,
             committer_id: -5,
@@ -70,16 +70,16 @@ impl Hello {
             upgrade_to: 0,
         });
         let stdin = child.stdin.take().unwrap();
-        let mut hello = Self { child, stdin, hears, tells, door, said: Vec::new() };
-        hello.door.hear(Bytes::new(), &mut hello.said).unwrap();
+        let mut hello = Self { child, stdin, hears, tells, adapter, said: Vec::new() };
+        hello.adapter.hear(Bytes::new(), &mut hello.said).unwrap();
         hello.said.clear();
         hello
     }
 
     fn tell(&mut self, frame: &ToProgram) {
         let mut out = Vec::new();
-        self.door.tell(frame, &mut out);
-        assert_eq!(self.door.trouble(), None);
+        self.adapter.tell(frame, &mut out);
+        assert_eq!(self.adapter.trouble(), None);
         out.iter().for_each(|bytes| self.tells.write_all(bytes).unwrap());
     }
 
@@ -120,7 +120,7 @@ impl Hello {
             let length = self.hears.read(&mut bytes).unwrap();
             assert!(length > 0, "the program ended");
             let bytes = Bytes::copy_from_slice(&bytes[..length]);
-            self.door.hear(bytes, &mut self.said).unwrap();
+            self.adapter.hear(bytes, &mut self.said).unwrap();
         }
     }
 
@@ -134,7 +134,7 @@ impl Hello {
         (said, state)
     }
 
-    /// The texts that are sent, until there are so many.
+    /// The first texts that are sent, this many.
     fn hear_texts(&mut self, count: usize) -> Vec<String> {
         let mut texts = Vec::new();
         while texts.len() < count {

@@ -1,4 +1,4 @@
-//! The byte stream of an LB, cut into what it says. Any split of the stream gives the same.
+//! Cuts the byte stream of an LB into messages. Any split of the stream gives the same messages.
 //!
 //! Memory is bounded: at most one message is collected. A batch is unpacked while it comes, and a
 //! checkpoint is handed on in pieces.
@@ -9,24 +9,25 @@ use protocol::immortal::{Garbled, Taker};
 use super::kind;
 use super::rpc::{Outgoing, take_outgoing};
 
-/// A longer message of an LB ends the connection. A batch may be longer, what is in it may not.
+/// The longest message of an LB. A longer one ends the connection. A batch may be longer, but no
+/// message in it.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// A checkpoint goes on in pieces of at most so many bytes.
+/// The longest piece in which a checkpoint is handed on.
 pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 
-/// A size before a message: 32 bits, seven a byte.
+/// The longest size before a message: 32 bits, seven in a byte.
 const SIZE_BYTES_MAX: usize = 5;
 
-/// What an LB says.
+/// A message of an LB, or a part of one.
 #[derive(Debug)]
 pub(super) enum Word {
     Rpc(Outgoing),
-    /// It will send to this instance. The core needs no announcement.
+    /// The program will send to this instance. The core needs no announcement.
     AttachTo,
     TakeCheckpoint,
     Initial(Bytes),
-    /// A checkpoint begins; pieces and an end follow.
+    /// A checkpoint begins. Its pieces and its end follow.
     Checkpoint,
     Chunk(Bytes),
     CheckpointEnd,
@@ -36,33 +37,33 @@ pub(super) enum Word {
 #[derive(Debug)]
 enum Place {
     Message,
-    /// Inside a batch: so many messages and bytes are to come.
+    /// Inside a batch: this many messages and bytes are to come.
     Batch {
         messages: u64,
         bytes: usize,
     },
-    /// Inside a checkpoint: so many bytes are to come.
+    /// Inside a checkpoint: this many bytes are to come.
     Checkpoint {
         bytes: u64,
     },
 }
 
-/// See the file.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    /// The begin of something whose end has not come.
+    /// The beginning of something whose end has not come.
     begun: BytesMut,
-    /// So many bytes `begun` must have before it is worth a look.
+    /// How many bytes `begun` must have before it is worth a look.
     wanted: usize,
     place: Place,
 }
 
-/// A message that may not all be there yet.
+/// The result of looking at the next bytes.
 enum Next {
     Word(Word),
-    /// Something was taken that is not a word by itself.
+    /// Something was taken that is no message by itself.
     Nothing,
-    /// So many bytes are needed, counted from the front.
+    /// This many bytes are needed, counted from the front.
     Wanted(usize),
 }
 
@@ -71,7 +72,7 @@ impl Decoder {
         Self { begun: BytesMut::new(), wanted: 0, place: Place::Message }
     }
 
-    /// Takes bytes, and gives each word to `each`.
+    /// Takes bytes, and gives each message to `each`.
     ///
     /// # Errors
     /// What was expected instead, or what `each` says.
@@ -143,8 +144,8 @@ impl Decoder {
         Ok(Next::Word(word))
     }
 
-    /// The head of a batch: its type, a count, and in one kind a second count, which nothing here
-    /// needs.
+    /// The head of a batch: its type, a count, and in one kind a second count, which is not needed
+    /// here.
     fn batch(
         &mut self,
         bytes: &mut Bytes,
@@ -204,8 +205,9 @@ impl Decoder {
     }
 }
 
-/// The size before a message and how long it is itself, if it has come. Read in place: it is done
-/// for each message, and a [`Taker`] would hold on to the bytes each time.
+/// The size before a message, and how many bytes the size itself has, if all of it has come. It is
+/// read in place because that is done for each message, and a [`Taker`] would hold on to the bytes
+/// each time.
 fn take_size(bytes: &[u8]) -> Result<Option<(usize, usize)>, Garbled> {
     let mut size = 0_u64;
     for (place, byte) in bytes.iter().take(SIZE_BYTES_MAX).enumerate() {
@@ -220,7 +222,7 @@ fn take_size(bytes: &[u8]) -> Result<Option<(usize, usize)>, Garbled> {
     Err(Garbled("the size of a message is longer than 32 bits".to_owned()))
 }
 
-/// The size is in zigzag form, although it is never negative.
+/// The size is encoded in zigzag form, although it is never negative.
 fn checked_size(zigzag: u64) -> Result<usize, Garbled> {
     let size = (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed();
     match i32::try_from(size).ok().and_then(|size| usize::try_from(size).ok()) {
@@ -254,9 +256,9 @@ fn attach_to(from: Taker) -> Result<Word, Garbled> {
     }
 }
 
-/// The size of the checkpoint that follows. AMBROSIA's coordinator reads a varint; its C client
-/// writes 8 fixed bytes, as the document can be understood. A varint of 8 bytes would be 250 TB or
-/// more, so there is no doubt which one is meant.
+/// The size of the checkpoint that follows. AMBROSIA's coordinator reads a varint. Its C client
+/// writes 8 fixed bytes, as the document can be understood. A varint of 8 bytes would mean 250 TB
+/// or more, so there is no doubt which of the two is meant.
 fn take_checkpoint_size(mut from: Taker) -> Result<u64, Garbled> {
     const FIXED_BYTES: usize = 8;
     let size = if from.len() == FIXED_BYTES {

@@ -1,26 +1,27 @@
-//! AMBROSIA's door: a program that believes to speak with its ImmortalCoordinator is one of ours.
+//! The adapter for AMBROSIA's programs: a program that expects to speak with its
+//! ImmortalCoordinator becomes one of ours.
 //!
 //! [`AmbrosiaAdapter`] is a translator without a socket, a clock or a thread. What the program's
-//! language binding (LB) writes goes in as bytes and comes out as frames of our own protocol;
-//! frames of the core go in and come out as bytes for the LB. `docs/ambrosia-door.md` is the page
+//! language binding (LB) writes goes in as bytes and comes out as frames of our own protocol.
+//! Frames of the core go in and come out as bytes for the LB. `docs/ambrosia-door.md` is the page
 //! for users.
 //!
-//! The published document of the wire protocol has gaps; where it and AMBROSIA's code disagree, the
-//! code is followed. What was found there, and is not in the document:
+//! The published document of the wire protocol has gaps. Where the document and AMBROSIA's code
+//! disagree, the adapter follows the code. What was found there, and is not in the document:
 //!
-//! - The first record of a connection must hold one message alone: the C# binding reads that one
-//!   and drops the rest of the record.
+//! - The first record of a connection must hold one message alone. The C# binding reads that
+//!   message and drops the rest of the record.
 //! - A batch with one message in it breaks the C# binding, and several messages in one record need
-//!   no batch. So nothing is ever sent as a batch.
-//! - Records are numbered without a gap: the JavaScript binding stops at one. Control records are
-//!   -1 and a checkpoint is -2; they are not counted.
+//!   no batch. So nothing is sent as a batch.
+//! - Records are numbered without a gap: the JavaScript binding stops at a gap. Control records
+//!   have the number -1 and a checkpoint has -2; they are not counted.
 //! - No binding looks at the check bytes. They are zero.
 //! - Becoming primary is told at most once: the JavaScript binding stops when it is told a second
 //!   time, and when an upgrade comes after it.
 //!
-//! There are things that AMBROSIA's protocol cannot say, and nothing is made up for them: an LB
+//! AMBROSIA's protocol cannot say everything, and nothing is made up for what it cannot say. An LB
 //! never confirms what it has handled (see [`AmbrosiaAdapter::confirms`]), has no answer to a ping,
-//! is never told what became of an impulse, and cannot be told that it is not the primary any more
+//! is never told the fate of an impulse, and cannot be told that it is not the primary any more
 //! (see [`AmbrosiaAdapter::is_ousted`]).
 
 pub(crate) mod adapter;
@@ -52,6 +53,6 @@ mod kind {
     pub(super) const UPGRADE_SERVICE: u8 = 12;
     pub(super) const COUNT_REPLAYABLE_RPC_BATCH: u8 = 13;
     pub(super) const BECOMING_PRIMARY: u8 = 15;
-    /// No type of AMBROSIA's.
+    /// A type that AMBROSIA does not have.
     pub(super) const NONE: u8 = 255;
 }

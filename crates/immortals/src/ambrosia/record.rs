@@ -6,8 +6,9 @@ use protocol::immortal::{Message, put_signed};
 use super::kind;
 use super::rpc::{put_incoming, put_size};
 
-/// A record with so many bytes is ended, and the next message stands in a new one. One message may
-/// be longer alone. AMBROSIA's own limit is 8 MiB, and bindings have buffers made for that.
+/// The size at which a record is ended, so that the next message is in a new one. A message that is
+/// longer has a record of its own. AMBROSIA's own limit is 8 MiB, and bindings have buffers made
+/// for that.
 pub const RECORD_BYTES: usize = 1 << 20;
 
 const HEADER_BYTES: usize = 24;
@@ -15,7 +16,8 @@ const HEADER_BYTES: usize = 24;
 /// The number of a record that holds a request of the coordinator, not inputs.
 const CONTROL: i64 = -1;
 
-/// The number of a record that announces a checkpoint; the checkpoint follows it without a header.
+/// The number of a record that announces a checkpoint. The checkpoint follows the record without a
+/// header.
 const CHECKPOINT: i64 = -2;
 
 /// Writes records, one after the other.
@@ -32,7 +34,7 @@ impl Records {
         Self { committer_id, next: 0, open: Vec::new() }
     }
 
-    /// Adds an input to the open record. False: there is no word for it.
+    /// Adds an input to the open record. False when AMBROSIA has no message for it.
     pub(super) fn input(&mut self, sender: &str, message: &Message, out: &mut Vec<Bytes>) -> bool {
         if self.open.is_empty() {
             self.open.resize(HEADER_BYTES, 0);
@@ -53,8 +55,8 @@ impl Records {
         }
     }
 
-    /// A request of the coordinator, in a record of its own: a binding may read no further in the
-    /// first record of a connection.
+    /// Writes a request of the coordinator in a record of its own: a binding may read no further in
+    /// the first record of a connection.
     pub(super) fn control(&mut self, kind: u8, out: &mut Vec<Bytes>) {
         self.end(out);
         let mut record = vec![0; HEADER_BYTES];
@@ -63,7 +65,7 @@ impl Records {
         out.push(self.with_header(record, CONTROL));
     }
 
-    /// The announcement of a checkpoint of so many bytes.
+    /// Announces a checkpoint of this many bytes.
     pub(super) fn checkpoint(&mut self, bytes: u64, out: &mut Vec<Bytes>) {
         self.end(out);
         let mut message = vec![kind::CHECKPOINT];

@@ -6,21 +6,23 @@ use protocol::immortal::{Garbled, Message, Status, Taker, put_number, put_signed
 
 use super::kind;
 
-/// A Ping travels between programs as a FORK with this number; its payload is all that followed the
-/// destination. AMBROSIA's own method numbers have 32 bits, so no program can have it by accident.
+/// A Ping travels between programs as a FORK with this method number, and with all that followed
+/// the destination as its payload. AMBROSIA's own method numbers have 32 bits, so no program can
+/// have this one by accident.
 pub const PING_METHOD: i64 = -0x1_0000_0006;
 
 /// The same for a PingReturn.
 pub const PING_RETURN_METHOD: i64 = -0x1_0000_0007;
 
-/// An RPC that carries a return value of a call says so in place of a call's zero.
+/// The return type of an RPC that returns nothing. An RPC with another type carries the return
+/// value of a call.
 const RETURNS_NOTHING: u8 = 0;
 
 const ASYNC: u8 = 0;
 const FORK: u8 = 1;
 const IMPULSE: u8 = 2;
 
-/// What an LB sends to an instance. The name is checked by whoever needs it as a text.
+/// What an LB sends to an instance. Whoever needs the name as a text checks it.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) destination: Bytes,
@@ -43,7 +45,8 @@ fn take_rpc(mut from: Taker) -> Result<Message, Garbled> {
         RETURNS_NOTHING => take_call(from),
         status => {
             let status = Status::from_byte(status)?;
-            // Who returns it is known: it comes from this very program.
+            // The name of whoever returns the value is not needed: the value comes from this very
+            // program.
             take_name(&mut from, "the sender of a return value")?;
             let id = take_sequence(&mut from)?;
             Ok(Message::Answer { id, status, payload: from.rest() })
@@ -78,8 +81,7 @@ fn take_sequence(from: &mut Taker) -> Result<u64, Garbled> {
     Ok(from.signed("the sequence number of a call")?.cast_unsigned())
 }
 
-/// Writes a message as the LB reads it, or says false: the LB has no word for it, or no such
-/// method.
+/// Writes a message as the LB reads it. False when AMBROSIA has no such message, or no such method.
 pub(super) fn put_incoming(out: &mut Vec<u8>, sender: &str, message: &Message) -> bool {
     let mut head = Vec::with_capacity(32);
     let payload = match message {
@@ -121,8 +123,8 @@ pub(super) fn put_incoming(out: &mut Vec<u8>, sender: &str, message: &Message) -
     true
 }
 
-/// The generated dispatchers of AMBROSIA pass over a method that they do not know. A number that
-/// would not even fit into the message is treated the same way, here.
+/// AMBROSIA's generated dispatchers pass over a method that they do not know. A number that does
+/// not even fit into the message is passed over here.
 fn is_method(method: i64) -> bool {
     i32::try_from(method).is_ok()
 }

@@ -1,5 +1,4 @@
-//! What each word of an LB and each frame of the core does, and all that has to be remembered for
-//! it.
+//! What each message of an LB and each frame of the core does, and the state that this needs.
 
 use std::collections::VecDeque;
 
@@ -14,47 +13,47 @@ use super::options::AmbrosiaOptions;
 use super::record::Records;
 use super::rpc::Outgoing;
 
-/// Messages to one destination that follow one another go on in one SEND. It is ended when it has
-/// so many bytes.
+/// The size at which a SEND is ended. Until then, consecutive messages to one destination go on in
+/// one SEND.
 pub const SEND_BYTES: usize = 256 << 10;
 
-/// So many bytes of impulses wait for the core to say PRIMARY. More are dropped: an impulse that
+/// How many bytes of impulses wait for the core to say PRIMARY. More are dropped: an impulse that
 /// was not logged may be lost.
 pub const IMPULSE_BYTES_HELD_MAX: usize = 1 << 20;
 
-/// So many checkpoints may be asked for and not have come. One more ends the connection: the core
+/// How many checkpoints may be asked for and not have come. One more ends the connection: the core
 /// asks for one at a time.
 pub const CHECKPOINTS_AWAITED_MAX: usize = 16;
 
-/// What the program is, in the eyes of the core and in its own.
+/// The role of the program, as the core sees it and as the program sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     /// Neither GENESIS nor LOAD has come.
     Nobody,
-    /// A copy, and knows it.
+    /// A standby that knows it.
     Follower,
-    /// The primary, and does not know it: it is told by the upgrade that it waits for.
+    /// The primary, which does not know it: the upgrade that it waits for will tell it.
     Upgrader,
-    /// Takes itself for the primary, and the core has not said so yet. AMBROSIA's request for the
-    /// first checkpoint, and for an upgrade, means that too.
+    /// A program that takes itself for the primary before the core has said so. AMBROSIA's request
+    /// for the first checkpoint, and its request for an upgrade, mean that too.
     Believer,
     /// The primary.
     Primary,
-    /// Takes itself for the primary, and is not any more.
+    /// A program that takes itself for the primary and is not any more.
     Ousted,
 }
 
 /// A checkpoint that the LB was told to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
-    /// Of the initial state.
+    /// The first state.
     First,
     /// The core asked for it after this input was told.
     Asked { request: u64, input: u64 },
-    /// AMBROSIA's protocol wants it and the core does not: it is dropped. It still says that the
-    /// inputs before it are handled.
+    /// AMBROSIA's protocol wants it and the core does not, so it is dropped. It says all the same
+    /// that the inputs before it are handled.
     Unwanted { input: u64 },
-    /// It is of a state that was replaced since: it says nothing.
+    /// It is of a state that was replaced since, so it says nothing.
     Stale,
 }
 
@@ -66,7 +65,7 @@ enum Coming {
     Dropped,
 }
 
-/// A state that is being loaded: so many bytes are to come.
+/// A state that is being loaded, with the bytes that are to come.
 #[derive(Debug)]
 struct Load {
     bytes: u64,
@@ -100,7 +99,7 @@ impl Impulses {
         ToNode::Impulse { number: self.last, destination, message }
     }
 
-    /// Keeps one until the core says PRIMARY, if there is room.
+    /// Keeps an impulse until the core says PRIMARY, if there is room.
     fn hold(&mut self, destination: String, message: Bytes) {
         let bytes = self.held_bytes + destination.len() + message.len();
         if bytes > IMPULSE_BYTES_HELD_MAX {
@@ -140,7 +139,7 @@ impl Checkpoints {
     }
 }
 
-/// See the file.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Translator {
     options: AmbrosiaOptions,
@@ -203,7 +202,7 @@ impl Translator {
 
     // From the LB to the core.
 
-    /// Says what does not come from the bytes that are to be heard next.
+    /// Gives the frames that do not come from the bytes that are to be read next.
     pub(super) fn begin(&mut self, said: &mut Vec<ToNode>) {
         if !self.greeted {
             self.greeted = true;
@@ -222,7 +221,7 @@ impl Translator {
         }
     }
 
-    /// Nothing more is heard at the moment, so nothing more can be joined.
+    /// There are no more bytes at the moment, so nothing more can be joined.
     pub(super) fn end(&mut self, said: &mut Vec<ToNode>) {
         self.sending.end(said);
     }
@@ -275,7 +274,7 @@ impl Translator {
             said.push(ToNode::Initial(payload));
             return Ok(());
         }
-        // One of the bindings says it each time that it is told to take a checkpoint and become
+        // One of the bindings sends it each time that it is told to take a checkpoint and become
         // primary. A coordinator passes over all but the first.
         if self
             .checkpoints
@@ -313,9 +312,9 @@ impl Translator {
         Ok(())
     }
 
-    /// The one place where an LB shows what it has handled: it takes a checkpoint after the inputs
-    /// that were told before the request, and its outputs stand before the checkpoint in the
-    /// stream.
+    /// A checkpoint is the one place where an LB shows what it has handled: it takes a checkpoint
+    /// after the inputs that were told before the request, and its outputs come before the
+    /// checkpoint in the stream.
     fn is_done(&mut self, input: u64, said: &mut Vec<ToNode>) {
         if input > self.done {
             self.done = input;
@@ -354,7 +353,8 @@ impl Translator {
                 return Ok(());
             }
             _ if self.load.is_some() => {
-                // It would stand in the middle of the state, and the program would load rubbish.
+                // The frame would be in the middle of the state, and the program would load
+                // rubbish.
                 return Err(Garbled("CHUNK or LOAD_END after a LOAD".to_owned()));
             }
             ToProgram::Genesis => return self.genesis(out),
@@ -370,17 +370,17 @@ impl Translator {
         Ok(())
     }
 
-    /// There is no word for an end, and no binding ends when its sockets do: the C# one reads zeros
-    /// from a closed socket without end, the JavaScript one notes the fact and lives on. All end at
-    /// a message of a type that does not exist. In the middle of a state it would be taken for a
-    /// part of that.
+    /// Makes the program end. AMBROSIA has no message for that, and no binding ends when its
+    /// sockets do: the C# one reads zeros from a closed socket without end, and the JavaScript one
+    /// notes the fact and lives on. All of them end at a message of a type that does not exist. In
+    /// the middle of a state the message would be taken for a part of the state.
     fn farewell(&mut self, out: &mut Vec<Bytes>) {
         if self.load.is_none() {
             self.records.control(kind::NONE, out);
         }
     }
 
-    /// Tells the LB to take a checkpoint, by one of the three words for it.
+    /// Tells the LB to take a checkpoint, with one of the three messages for it.
     fn ask(&mut self, kind: u8, awaited: Awaited, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
         if self.role == Role::Nobody {
             return Err(Garbled("GENESIS or LOAD first".to_owned()));
@@ -425,8 +425,8 @@ impl Translator {
         Ok(())
     }
 
-    /// An LB cannot check what it has loaded. When it is wrong, the connection has to end before
-    /// the program does something with it.
+    /// Checks the state, since an LB cannot. When it is wrong, the connection has to end before the
+    /// program does something with it.
     fn load_end(&mut self, crc: u32, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
         let Some(load) = self.load.take() else { return Err(Garbled::expected("LOAD first")) };
         if load.bytes > 0 {
@@ -512,7 +512,7 @@ impl Translator {
         }
     }
 
-    /// The older bindings know only the word with a checkpoint, and run without standbys.
+    /// The older bindings, which run without standbys, know only the message with a checkpoint.
     fn become_primary(&mut self, out: &mut Vec<Bytes>) -> Result<(), Garbled> {
         if self.options.active_active {
             self.records.control(kind::BECOMING_PRIMARY, out);
@@ -532,7 +532,7 @@ impl Translator {
     }
 }
 
-/// Messages to one destination that are joined.
+/// Consecutive messages to one destination.
 #[derive(Debug, Default)]
 struct Sending {
     destination: String,

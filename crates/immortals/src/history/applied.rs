@@ -23,7 +23,7 @@ impl History {
     pub(crate) fn advance(&mut self, position: Position, term: Term, bytes: usize) {
         assert!(
             position > self.position && term >= self.term,
-            "Invariant: entries are applied in order, not {position} of term {term} after {} of term {}",
+            "Invariant: entries are applied in order, not {position} (term {term}) after {} ({})",
             self.position,
             self.term
         );

@@ -211,8 +211,8 @@ impl InputState {
                 // A new session begins with what its sender still has: the owner has seen to that.
                 if !follows && session <= taken.session {
                     return Err(BadEntry(format!(
-                        "impulse {first} of session {session} of group {from} does not follow impulse \
-                         {} of session {}",
+                        "impulse {first} of session {session} of group {from} does not follow impulse {} \
+                         of session {}",
                         taken.last, taken.session
                     )));
                 }

@@ -21,7 +21,7 @@ fn standby(options: AmbrosiaOptions) -> AmbrosiaOptions {
     AmbrosiaOptions { active_active: true, ..options }
 }
 
-/// What the server answers to three messages.
+/// The answers of the server to three messages.
 fn three_answers() -> Vec<(String, i64, Vec<u8>)> {
     (1..=3).map(|count| ("client".to_owned(), 2, vec![count])).collect()
 }
@@ -113,7 +113,7 @@ fn a_client_that_is_restarted_sends_the_same() {
 fn an_impulse_is_logged_and_handled_by_each_copy() {
     let mut core = Core::default();
     let mut first = core.start(standby(client_options()), Binding::new(App::Client));
-    // Typed before the core has said PRIMARY: it waits.
+    // An impulse that is typed before the core has said PRIMARY waits.
     core.impulse(&mut first, "early");
     assert_eq!(core.impulses, 0);
     core.become_primary(&mut first);

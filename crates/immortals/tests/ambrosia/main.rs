@@ -1,5 +1,5 @@
-//! AMBROSIA's door, tested by what stands on the wire. The tests have their own few lines of that
-//! wire format (`wire`), so that a mistake in the door's is not made twice.
+//! AMBROSIA's adapter, tested by what stands on the wire. The tests have their own few lines of
+//! that wire format (`wire`), so that a mistake in the adapter's is not made twice.
 
 #![expect(clippy::unwrap_used, reason = "in a test, also beside its functions, it is a finding")]
 

@@ -21,11 +21,11 @@ impl Dice {
 
 /// A program that has become primary and owes two checkpoints.
 fn busy_door() -> AmbrosiaAdapter {
-    let mut door = loaded_door(options(), 9);
-    tell(&mut door, &from_client(10, &[a_fork(1, b"a"), a_fork(2, b"b")]));
-    tell(&mut door, &ToProgram::Primary { term: Term(1) });
-    tell(&mut door, &ToProgram::TakeCheckpoint { request: 4 });
-    door
+    let mut adapter = loaded_adapter(options(), 9);
+    tell(&mut adapter, &from_client(10, &[a_fork(1, b"a"), a_fork(2, b"b")]));
+    tell(&mut adapter, &ToProgram::Primary { term: Term(1) });
+    tell(&mut adapter, &ToProgram::TakeCheckpoint { request: 4 });
+    adapter
 }
 
 /// One message of each type.
@@ -52,10 +52,10 @@ fn stream() -> Vec<u8> {
 }
 
 fn hear_pieces(pieces: &[&[u8]]) -> Vec<ToNode> {
-    let mut door = busy_door();
+    let mut adapter = busy_door();
     let mut said = Vec::new();
     for piece in pieces {
-        door.hear(Bytes::copy_from_slice(piece), &mut said).unwrap();
+        adapter.hear(Bytes::copy_from_slice(piece), &mut said).unwrap();
     }
     joined(said)
 }
@@ -108,11 +108,11 @@ fn damage_is_said_alike_for_each_split() {
             bad[at] = u8::try_from(dice.roll(256)).unwrap();
         }
         let outcome = |size: usize| {
-            let mut door = busy_door();
+            let mut adapter = busy_door();
             let mut said = Vec::new();
             let heard = bad
                 .chunks(size)
-                .try_for_each(|piece| door.hear(Bytes::copy_from_slice(piece), &mut said));
+                .try_for_each(|piece| adapter.hear(Bytes::copy_from_slice(piece), &mut said));
             (joined(said), heard)
         };
         let whole = outcome(bad.len());
@@ -124,11 +124,11 @@ fn damage_is_said_alike_for_each_split() {
 /// minute.
 #[test]
 fn a_long_message_in_small_pieces_comes_whole() {
-    let mut door = busy_door();
+    let mut adapter = busy_door();
     let bytes = fork("other", 1, &vec![1; 8 << 20]);
     let mut said = Vec::new();
     for piece in bytes.chunks(64) {
-        door.hear(Bytes::copy_from_slice(piece), &mut said).unwrap();
+        adapter.hear(Bytes::copy_from_slice(piece), &mut said).unwrap();
     }
     assert_eq!(forks(&said)[0].2.len(), 8 << 20);
 }

@@ -9,16 +9,16 @@ use protocol::{Moment, Term};
 
 use crate::wire::*;
 
-fn payload_of(door: &mut AmbrosiaAdapter, frame: &ToProgram) -> Vec<u8> {
-    let mut records = records(tell(door, frame));
+fn payload_of(adapter: &mut AmbrosiaAdapter, frame: &ToProgram) -> Vec<u8> {
+    let mut records = records(tell(adapter, frame));
     assert_eq!(records.len(), 1);
     records.remove(0).payload
 }
 
-/// Why the door refuses a frame.
-fn refusal(door: &mut AmbrosiaAdapter, frame: &ToProgram) -> String {
-    door.tell(frame, &mut Vec::new());
-    door.trouble().expect("it refuses").0.clone()
+/// Why the adapter refuses a frame.
+fn refusal(adapter: &mut AmbrosiaAdapter, frame: &ToProgram) -> String {
+    adapter.tell(frame, &mut Vec::new());
+    adapter.trouble().expect("it refuses").0.clone()
 }
 
 #[test]
@@ -48,16 +48,16 @@ fn each_kind_of_input_has_its_bytes() {
         (a_fork(PING_METHOD, b"\x00\x02\x01t"), b"\x0a\x06\x00\x02\x01t"),
         (a_fork(PING_RETURN_METHOD, b"\x00\x02\x01t"), b"\x0a\x07\x00\x02\x01t"),
     ] {
-        let mut door = loaded_door(options(), 9);
-        let payload = payload_of(&mut door, &from_client(10, std::slice::from_ref(&input)));
+        let mut adapter = loaded_adapter(options(), 9);
+        let payload = payload_of(&mut adapter, &from_client(10, std::slice::from_ref(&input)));
         assert_eq!(payload, wanted, "{input:?}");
-        assert_eq!(door.inputs_ignored(), 0);
+        assert_eq!(adapter.inputs_ignored(), 0);
     }
 }
 
 #[test]
 fn inputs_of_the_node_that_no_lb_knows_are_passed_over_and_counted_as_told() {
-    let mut door = loaded_door(options(), 9);
+    let mut adapter = loaded_adapter(options(), 9);
     let payload = Bytes::new();
     let inputs = [
         Message::Timer { id: 1 },
@@ -65,15 +65,15 @@ fn inputs_of_the_node_that_no_lb_knows_are_passed_over_and_counted_as_told() {
         Message::Skipped,
         Message::Upgrade { version: 9 },
     ];
-    assert_eq!(tell(&mut door, &from_node(10, &inputs)), b"");
-    tell(&mut door, &ToProgram::TakeCheckpoint { request: 1 });
-    assert_eq!(hear(&mut door, checkpoint(b""))[0], ToNode::Done { input: 13 });
-    assert_eq!(door.inputs_ignored(), 0);
+    assert_eq!(tell(&mut adapter, &from_node(10, &inputs)), b"");
+    tell(&mut adapter, &ToProgram::TakeCheckpoint { request: 1 });
+    assert_eq!(hear(&mut adapter, checkpoint(b""))[0], ToNode::Done { input: 13 });
+    assert_eq!(adapter.inputs_ignored(), 0);
 }
 
 #[test]
 fn a_method_beyond_32_bits_is_passed_over_like_an_unknown_one() {
-    let mut door = loaded_door(options(), 9);
+    let mut adapter = loaded_adapter(options(), 9);
     let method = i64::from(i32::MAX) + 1;
     let payload = Bytes::new();
     let inputs = [
@@ -82,40 +82,40 @@ fn a_method_beyond_32_bits_is_passed_over_like_an_unknown_one() {
         a_fork(1, b"told"),
         Message::Impulse { method: -method - 1, payload },
     ];
-    assert_eq!(payload_of(&mut door, &from_client(10, &inputs)), b"\x10\x00\x00\x02\x01told");
-    assert_eq!(door.inputs_ignored(), 3);
+    assert_eq!(payload_of(&mut adapter, &from_client(10, &inputs)), b"\x10\x00\x00\x02\x01told");
+    assert_eq!(adapter.inputs_ignored(), 3);
 }
 
 #[test]
 fn one_deliver_is_one_record_and_records_are_numbered_without_a_gap() {
-    let mut door = loaded_door(options(), 9);
+    let mut adapter = loaded_adapter(options(), 9);
     let blocks = [
         block(SourceKind::Instance, "client", &[a_fork(1, b"a"), a_fork(2, b"b")]),
         block(SourceKind::Node, "", &[Message::Skipped]),
         block(SourceKind::Instance, "other", &[a_fork(3, b"c")]),
     ];
-    let first = records(tell(&mut door, &deliver(10, blocks.concat())));
+    let first = records(tell(&mut adapter, &deliver(10, blocks.concat())));
     let payload = b"\x0a\x00\x00\x02\x01a\x0a\x00\x00\x04\x01b\x0a\x00\x00\x06\x01c".to_vec();
     assert_eq!(first, [Record { number: 0, payload }]);
-    let request = records(tell(&mut door, &ToProgram::TakeCheckpoint { request: 1 }));
+    let request = records(tell(&mut adapter, &ToProgram::TakeCheckpoint { request: 1 }));
     assert_eq!(request, [Record { number: -1, payload: b"\x02\x02".to_vec() }]);
-    let second = records(tell(&mut door, &from_client(14, &[a_fork(1, b"d")])));
+    let second = records(tell(&mut adapter, &from_client(14, &[a_fork(1, b"d")])));
     assert_eq!(second[0].number, 1);
 }
 
 #[test]
 fn a_long_deliver_is_more_than_one_record() {
-    let mut door = loaded_door(options(), 9);
+    let mut adapter = loaded_adapter(options(), 9);
     let half = Message::Fork { method: 1, payload: vec![0; RECORD_BYTES / 2].into() };
     let inputs = [half.clone(), half.clone(), half];
-    let records = records(tell(&mut door, &from_client(10, &inputs)));
+    let records = records(tell(&mut adapter, &from_client(10, &inputs)));
     let numbers: Vec<i64> = records.iter().map(|record| record.number).collect();
     assert_eq!(numbers, [0, 1]);
 }
 
 #[test]
 fn frames_without_a_word_of_ambrosia_give_no_bytes() {
-    let mut door = loaded_door(options(), 9);
+    let mut adapter = loaded_adapter(options(), 9);
     let welcome = Welcome {
         version: 1,
         node: "node".to_owned(),
@@ -132,10 +132,10 @@ fn frames_without_a_word_of_ambrosia_give_no_bytes() {
         ToProgram::Ping { number: 1 },
         ToProgram::Standby,
     ] {
-        assert_eq!(tell(&mut door, &frame), b"", "{frame:?}");
+        assert_eq!(tell(&mut adapter, &frame), b"", "{frame:?}");
     }
-    assert_eq!(hear(&mut door, ""), [], "a ping has no answer");
-    assert!(!door.is_ousted(), "it never took itself for the primary");
+    assert_eq!(hear(&mut adapter, ""), [], "a ping has no answer");
+    assert!(!adapter.is_ousted(), "it never took itself for the primary");
 }
 
 /// Neither the C# nor the JavaScript binding ends when its sockets are closed. Both do when they
@@ -144,8 +144,8 @@ fn frames_without_a_word_of_ambrosia_give_no_bytes() {
 fn an_error_is_a_message_that_ends_the_program() {
     let error = ToProgram::Error { code: "STOPPING".to_owned(), text: String::new() };
     let end = [Record { number: -1, payload: b"\x02\xff".to_vec() }];
-    assert_eq!(records(tell(&mut door(options()), &error)), end, "before it was given anything");
-    let mut loaded = loaded_door(options(), 9);
+    assert_eq!(records(tell(&mut adapter(options()), &error)), end, "before it was given anything");
+    let mut loaded = loaded_adapter(options(), 9);
     assert_eq!(records(tell(&mut loaded, &error)), end);
     assert!(loaded.hear(b"\x02\x63"[..].into(), &mut Vec::new()).is_err());
     assert!(loaded.trouble().is_some());
@@ -154,23 +154,23 @@ fn an_error_is_a_message_that_ends_the_program() {
     assert_eq!(records(out.concat()), end, "also when it has said something that makes no sense");
 }
 
-/// It would be taken for a part of the state.
+/// The message would be taken for a part of the state.
 #[test]
 fn nothing_ends_a_program_in_the_middle_of_a_state() {
-    let mut door = door(options());
-    tell(&mut door, &ToProgram::Load { input: 9, bytes: 100 });
+    let mut adapter = adapter(options());
+    tell(&mut adapter, &ToProgram::Load { input: 9, bytes: 100 });
     let error = ToProgram::Error { code: "RELOAD".to_owned(), text: String::new() };
-    assert_eq!(tell(&mut door, &error), b"");
+    assert_eq!(tell(&mut adapter, &error), b"");
 }
 
 #[test]
 fn becoming_primary_is_told_once() {
     for (active_active, wanted) in [(true, b"\x02\x0f"), (false, b"\x02\x0b")] {
-        let mut door =
-            loaded_door(immortals::ambrosia::AmbrosiaOptions { active_active, ..options() }, 9);
-        let told = records(tell(&mut door, &ToProgram::Primary { term: Term(1) }));
+        let mut adapter =
+            loaded_adapter(immortals::ambrosia::AmbrosiaOptions { active_active, ..options() }, 9);
+        let told = records(tell(&mut adapter, &ToProgram::Primary { term: Term(1) }));
         assert_eq!(told, [Record { number: -1, payload: wanted.to_vec() }]);
-        assert_eq!(tell(&mut door, &ToProgram::Primary { term: Term(2) }), b"");
+        assert_eq!(tell(&mut adapter, &ToProgram::Primary { term: Term(2) }), b"");
     }
 }
 
@@ -178,25 +178,25 @@ fn becoming_primary_is_told_once() {
 /// when it likes.
 #[test]
 fn the_checkpoint_of_becoming_primary_is_dropped() {
-    let mut door = loaded_door(options(), 9);
-    tell(&mut door, &from_client(10, &[a_fork(1, b"a")]));
-    tell(&mut door, &ToProgram::Primary { term: Term(1) });
-    let said = hear(&mut door, [checkpoint(b"state"), fork("a", 1, b"x")].concat());
+    let mut adapter = loaded_adapter(options(), 9);
+    tell(&mut adapter, &from_client(10, &[a_fork(1, b"a")]));
+    tell(&mut adapter, &ToProgram::Primary { term: Term(1) });
+    let said = hear(&mut adapter, [checkpoint(b"state"), fork("a", 1, b"x")].concat());
     assert_eq!(said, [ToNode::Done { input: 10 }, a_send("a", &[a_fork(1, b"x")])]);
 }
 
 #[test]
 fn a_state_may_be_loaded_in_the_middle() {
-    let mut door = loaded_door(options(), 9);
-    tell(&mut door, &from_client(10, &[a_fork(1, b"a")]));
-    tell(&mut door, &ToProgram::TakeCheckpoint { request: 1 });
-    load(&mut door, 50, b"newer");
+    let mut adapter = loaded_adapter(options(), 9);
+    tell(&mut adapter, &from_client(10, &[a_fork(1, b"a")]));
+    tell(&mut adapter, &ToProgram::TakeCheckpoint { request: 1 });
+    load(&mut adapter, 50, b"newer");
     // The answer to the old request is of the state before, and is nobody's any more.
-    assert_eq!(hear(&mut door, checkpoint(b"old")), []);
-    let told = records(tell(&mut door, &from_client(51, &[a_fork(1, b"b")])));
+    assert_eq!(hear(&mut adapter, checkpoint(b"old")), []);
+    let told = records(tell(&mut adapter, &from_client(51, &[a_fork(1, b"b")])));
     assert_eq!(told[0].number, 1);
-    tell(&mut door, &ToProgram::TakeCheckpoint { request: 2 });
-    assert_eq!(hear(&mut door, checkpoint(b""))[0], ToNode::Done { input: 51 });
+    tell(&mut adapter, &ToProgram::TakeCheckpoint { request: 2 });
+    assert_eq!(hear(&mut adapter, checkpoint(b""))[0], ToNode::Done { input: 51 });
 }
 
 #[test]
@@ -210,17 +210,17 @@ fn a_state_that_is_not_what_was_told_ends_the_connection() {
         (frames(4, b"abc", 0), "1 more bytes"),
         (frames(3, b"abc", 1), "checksum"),
     ] {
-        let mut door = door(options());
-        frames.iter().for_each(|frame| door.tell(frame, &mut Vec::new()));
-        let trouble = &door.trouble().expect("it is noticed").0;
+        let mut adapter = adapter(options());
+        frames.iter().for_each(|frame| adapter.tell(frame, &mut Vec::new()));
+        let trouble = &adapter.trouble().expect("it is noticed").0;
         assert!(trouble.contains(words), "{trouble}");
     }
 }
 
 #[test]
 fn an_empty_state_is_a_state() {
-    let mut door = door(options());
-    let bytes = load(&mut door, 1, b"");
+    let mut adapter = adapter(options());
+    let bytes = load(&mut adapter, 1, b"");
     assert_eq!(records(bytes), [Record { number: -2, payload: b"\x04\x08\x00".to_vec() }]);
 }
 
@@ -228,32 +228,34 @@ fn an_empty_state_is_a_state() {
 fn frames_in_the_wrong_order_are_refused() {
     let load = ToProgram::Load { input: 1, bytes: 3 };
     let inputs = from_client(1, &[a_fork(1, b"a")]);
-    assert!(refusal(&mut door(options()), &inputs).contains("first"));
-    assert!(refusal(&mut door(options()), &ToProgram::Primary { term: Term(1) }).contains("first"));
-    assert!(refusal(&mut door(options()), &ToProgram::Chunk(Bytes::new())).contains("first"));
-    assert!(refusal(&mut door(options()), &ToProgram::LoadEnd { crc: 0 }).contains("first"));
+    assert!(refusal(&mut adapter(options()), &inputs).contains("first"));
+    assert!(
+        refusal(&mut adapter(options()), &ToProgram::Primary { term: Term(1) }).contains("first")
+    );
+    assert!(refusal(&mut adapter(options()), &ToProgram::Chunk(Bytes::new())).contains("first"));
+    assert!(refusal(&mut adapter(options()), &ToProgram::LoadEnd { crc: 0 }).contains("first"));
     let request = ToProgram::TakeCheckpoint { request: 1 };
-    assert!(refusal(&mut door(options()), &request).contains("first"));
-    let mut loading = door(options());
+    assert!(refusal(&mut adapter(options()), &request).contains("first"));
+    let mut loading = adapter(options());
     tell(&mut loading, &load);
     assert!(refusal(&mut loading, &inputs).contains("CHUNK"));
-    let mut twice = door(options());
+    let mut twice = adapter(options());
     tell(&mut twice, &ToProgram::Genesis);
     assert!(refusal(&mut twice, &ToProgram::Genesis).contains("once"));
 }
 
 #[test]
 fn garbled_blocks_are_refused() {
-    let mut door = loaded_door(options(), 9);
+    let mut adapter = loaded_adapter(options(), 9);
     let blocks = Bytes::from_static(b"\x09");
-    refusal(&mut door, &ToProgram::Deliver { first: 10, time: Moment(1), blocks });
+    refusal(&mut adapter, &ToProgram::Deliver { first: 10, time: Moment(1), blocks });
 }
 
 #[test]
 fn checkpoints_to_come_have_a_bound() {
-    let mut door = loaded_door(options(), 9);
+    let mut adapter = loaded_adapter(options(), 9);
     for _ in 0..CHECKPOINTS_AWAITED_MAX {
-        tell(&mut door, &ToProgram::TakeCheckpoint { request: 1 });
+        tell(&mut adapter, &ToProgram::TakeCheckpoint { request: 1 });
     }
-    assert!(refusal(&mut door, &ToProgram::TakeCheckpoint { request: 1 }).contains("at most"));
+    assert!(refusal(&mut adapter, &ToProgram::TakeCheckpoint { request: 1 }).contains("at most"));
 }

@@ -17,50 +17,50 @@ pub(crate) fn options() -> AmbrosiaOptions {
     }
 }
 
-/// A door whose HELLO was said.
-pub(crate) fn door(options: AmbrosiaOptions) -> AmbrosiaAdapter {
-    let mut door = AmbrosiaAdapter::new(options);
+/// An adapter whose HELLO was said.
+pub(crate) fn adapter(options: AmbrosiaOptions) -> AmbrosiaAdapter {
+    let mut adapter = AmbrosiaAdapter::new(options);
     let mut said = Vec::new();
-    door.hear(Bytes::new(), &mut said).unwrap();
+    adapter.hear(Bytes::new(), &mut said).unwrap();
     assert!(matches!(said[..], [ToNode::Hello(_)]));
-    door
+    adapter
 }
 
-/// A door with a program that has loaded a state of three bytes, as of this input.
-pub(crate) fn loaded_door(options: AmbrosiaOptions, input: u64) -> AmbrosiaAdapter {
-    let mut door = door(options);
-    load(&mut door, input, b"abc");
-    door
+/// An adapter with a program that has loaded a state of three bytes, as of this input.
+pub(crate) fn loaded_adapter(options: AmbrosiaOptions, input: u64) -> AmbrosiaAdapter {
+    let mut adapter = adapter(options);
+    load(&mut adapter, input, b"abc");
+    adapter
 }
 
 /// Tells a state, and gives what went to the LB.
-pub(crate) fn load(door: &mut AmbrosiaAdapter, input: u64, state: &'static [u8]) -> Vec<u8> {
+pub(crate) fn load(adapter: &mut AmbrosiaAdapter, input: u64, state: &'static [u8]) -> Vec<u8> {
     let crc = crc32(state);
-    let mut bytes = tell(door, &ToProgram::Load { input, bytes: state.len() as u64 });
-    bytes.extend(tell(door, &ToProgram::Chunk(Bytes::from_static(state))));
-    bytes.extend(tell(door, &ToProgram::LoadEnd { crc }));
+    let mut bytes = tell(adapter, &ToProgram::Load { input, bytes: state.len() as u64 });
+    bytes.extend(tell(adapter, &ToProgram::Chunk(Bytes::from_static(state))));
+    bytes.extend(tell(adapter, &ToProgram::LoadEnd { crc }));
     bytes
 }
 
-pub(crate) fn tell(door: &mut AmbrosiaAdapter, frame: &ToProgram) -> Vec<u8> {
+pub(crate) fn tell(adapter: &mut AmbrosiaAdapter, frame: &ToProgram) -> Vec<u8> {
     let mut out = Vec::new();
-    door.tell(frame, &mut out);
-    assert_eq!(door.trouble(), None);
+    adapter.tell(frame, &mut out);
+    assert_eq!(adapter.trouble(), None);
     out.concat()
 }
 
-pub(crate) fn hear(door: &mut AmbrosiaAdapter, bytes: impl Into<Bytes>) -> Vec<ToNode> {
+pub(crate) fn hear(adapter: &mut AmbrosiaAdapter, bytes: impl Into<Bytes>) -> Vec<ToNode> {
     let mut said = Vec::new();
-    door.hear(bytes.into(), &mut said).unwrap();
+    adapter.hear(bytes.into(), &mut said).unwrap();
     said
 }
 
-/// What the door complains about.
-pub(crate) fn complaint(door: &mut AmbrosiaAdapter, bytes: impl Into<Bytes>) -> String {
-    door.hear(bytes.into(), &mut Vec::new()).unwrap_err().0
+/// What the adapter complains about.
+pub(crate) fn complaint(adapter: &mut AmbrosiaAdapter, bytes: impl Into<Bytes>) -> String {
+    adapter.hear(bytes.into(), &mut Vec::new()).unwrap_err().0
 }
 
-/// Bitwise, so that it is not the code of the door.
+/// Bitwise, so that it is not the code of the adapter.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {

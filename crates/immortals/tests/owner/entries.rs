@@ -1,4 +1,4 @@
-//! What is in the log and should not be, and how often the log is read.
+//! Entries that should not be in the log, and how often the log is read.
 
 use bytes::Bytes;
 use immortals::{Entry, Inputs, Origin};
@@ -50,7 +50,7 @@ fn a_program_that_is_level_with_the_log_is_given_entries_without_another_reading
     }
     assert_eq!(owner.handled().len(), 49);
     assert_eq!(owner.log.reads.get(), before);
-    // One that comes later reads it.
+    // A program that comes later reads it.
     owner.attach(0, 0);
     assert_eq!((owner.handled().len(), owner.log.reads.get() > before), (98, true));
 }

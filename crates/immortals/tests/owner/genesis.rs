@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use immortals::Input;
+use immortals::{Adapter, Input, NativeAdapter};
+use protocol::immortal::{Hello, ToNode};
 use storage::Reader;
 
 use super::{GOOD, Owner, TERM};
@@ -85,4 +86,27 @@ fn a_program_that_goes_while_its_first_state_is_logged_leaves_nothing_behind() {
         owner.waits(100_000);
         assert_eq!(owner.chunks(), 41, "{committed} committed");
     }
+}
+
+#[test]
+fn a_program_that_goes_before_it_has_given_all_of_its_state_is_followed_by_another() {
+    let mut owner = with_a_state(1 << 20);
+    let (version_min, version_max) = (1, 1);
+    let (instance, program_version, upgrade_to) = ("ours".into(), 0, 0);
+    let hello = Hello { version_min, version_max, instance, program_version, upgrade_to };
+    let (program, adapter) = (99, Adapter::Native(NativeAdapter::default()));
+    owner.with(|instance, cx, lead, outputs| {
+        instance.attach(cx, lead.as_mut(), program, adapter, hello, outputs).expect(GOOD);
+    });
+    let mut bytes = Vec::new();
+    ToNode::Checkpoint { request: 0 }.put(&mut bytes);
+    ToNode::Chunk(Bytes::from_static(b"the beginning")).put(&mut bytes);
+    owner.step(Input::Read { program, bytes: bytes.into() });
+    assert_eq!(owner.log.entries.len(), 1);
+    owner.step(Input::Detached { program });
+    owner.attach(0, 0);
+    assert!(owner.instance.is_primary());
+    assert_eq!(owner.instance.status().checkpoint_bytes, 1 << 20);
+    owner.waits(100_000);
+    assert_eq!(owner.chunks(), 5);
 }

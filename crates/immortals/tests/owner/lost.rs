@@ -1,5 +1,5 @@
-//! What is remembered of senders: where the memory of a majority was lost, and when senders are
-//! gone.
+//! What is remembered of senders: when something was lost with the memory of a majority, and when
+//! senders are gone.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use protocol::{GroupId, Position};
 
 use super::{Owner, THEIRS};
 
-/// Its inputs may be lost when a majority dies at once.
+/// An owner whose inputs may be lost when a majority dies at once.
 fn forgetful() -> Owner {
     let mut owner = Owner::new();
     let mut settings = owner.instance.settings().clone();
@@ -20,7 +20,7 @@ fn forgetful() -> Owner {
 }
 
 impl Owner {
-    /// The same as [`Owner::comes`], from a sender that still has everything from `floor` on.
+    /// The same as [`Owner::comes`], from a sender that still has all messages from `floor` on.
     fn comes_with(&mut self, floor: u64, first: u64, count: u64) -> Vec<Between> {
         self.floor = floor;
         self.comes(first, count)
@@ -81,7 +81,7 @@ fn nothing_is_taken_twice_when_the_owner_changes_after_something_was_lost() {
             "that it is lost, and inputs"
         );
         owner.changes_owner(committed);
-        // Late ones, of the time before.
+        // Messages that come late, from before the loss.
         owner.comes_with(1, 1, 2);
         owner.comes_with(1, 2, 1);
         owner.presses(1, 1, 2);
@@ -96,7 +96,7 @@ fn nothing_is_taken_twice_when_the_owner_changes_after_something_was_lost() {
 fn what_was_taken_before_something_was_lost_is_logged_before_it() {
     let mut owner = forgetful();
     owner.comes(1, 1);
-    // So many entries may be on their way; the last messages wait for one.
+    // Four entries may be on their way. The last messages wait for one of them.
     owner.waiting = Some(VecDeque::new());
     (2..8).for_each(|number| drop(owner.comes(number, 1)));
     owner.comes_with(11, 11, 2);
@@ -121,7 +121,8 @@ fn impulses_that_were_confirmed_and_lost_do_not_hold_up_those_that_follow() {
     }
 }
 
-/// More senders than are remembered when they are gone, and all but the first ten are.
+/// An owner with more senders than are remembered when they are gone. All but the first ten are
+/// gone.
 fn owner_of_many() -> (Owner, fn(u32) -> GroupId) {
     const MANY: u32 = 16_500;
     let mut owner = Owner::new();
@@ -142,7 +143,7 @@ fn senders_that_are_gone_are_forgotten_when_there_are_many_and_nothing_of_them_c
     assert!(owner.instance.senders().count() < 7_000);
     let before = owner.handled().len();
     assert_eq!(owner.comes_from(sender(20), 1, 1), [], "it is gone");
-    // One that has not heard of it waits with senders that it does not know.
+    // An owner that has not heard of it waits with senders that it does not know.
     owner.log.standings.clear();
     owner.log.directory = Position(299);
     assert_eq!(owner.comes_from(sender(20), 1, 1), []);

@@ -1,11 +1,12 @@
-//! One owner alone, its log a list: what it does with what others send, with its clock, with
+//! One owner alone, whose log is a list: what it does with messages of others, with its clock, with
 //! impulses that find no room, and with upgrades.
 
 mod entries;
 mod genesis;
+mod handing_on;
 mod lost;
 mod quiet;
-mod shelf;
+mod spill;
 mod upgrades;
 mod wakes;
 
@@ -13,6 +14,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
+use handing_on::handed_on;
 use immortals::{
     Adapter, Between, Context, Entries, Input, Instance, KeptLimits, Lane, Lead, NativeAdapter,
     Options, Output, Peer, ReplicaStatus, Request, Response, Settings, Standing,
@@ -27,23 +29,23 @@ const OURS: GroupId = GroupId(1 << 20);
 const THEIRS: GroupId = GroupId((1 << 20) + 1);
 const TERM: Term = Term(1);
 
-/// Nothing here is made to fail.
+/// Why nothing here fails.
 const GOOD: &str = "what is made here is good";
 
-/// What is committed is applied at once.
+/// The log, in which all that is committed is applied at once.
 #[derive(Default)]
 struct Log {
     entries: Vec<(Position, Term, Bytes)>,
-    /// What is not so as usual.
+    /// The groups that are not registered as usual.
     standings: BTreeMap<GroupId, Standing>,
     directory: Position,
-    /// It is not known whether there is more.
+    /// Nobody has said how long the log is.
     is_behind: bool,
-    /// So much more is known to be committed.
+    /// How many more entries are known to be committed.
     ahead: u64,
-    /// Who has that name, if it is not [`THEIRS`] any more.
+    /// The group that has the name of [`THEIRS`] now, if it is another one.
     theirs: Option<GroupId>,
-    /// How often it was read.
+    /// How often the log was read.
     reads: Cell<usize>,
 }
 
@@ -83,39 +85,39 @@ struct Owner {
     space: Space,
     log: Log,
     now: Now,
-    /// In which it is the owner.
+    /// The term in which it is the owner.
     term: Term,
     program: u64,
     told: BytesMut,
-    /// What the program was given.
+    /// The inputs that the program was given.
     inputs: Vec<(Moment, Message)>,
     last: u64,
-    /// It fails on an upgrade.
+    /// The program fails at an upgrade.
     is_frail: bool,
-    /// It says something on an upgrade, and not yet that it is done.
+    /// The program sends something at an upgrade, and does not say that it is done.
     is_slow_to_upgrade: bool,
-    /// What is proposed is not committed, but waits here.
+    /// Entries that are proposed and not committed, when they are to wait.
     waiting: Option<VecDeque<Bytes>>,
-    /// What is proposed and is committed at once.
+    /// Entries that are proposed and committed at once.
     proposed: VecDeque<Bytes>,
     is_committing: bool,
-    /// It gives no state before it is told to.
+    /// The program does not answer a request for a checkpoint.
     is_slow_to_give: bool,
-    /// Its state.
+    /// The state of the program.
     state: Vec<u8>,
-    /// What is told of the checksum of its states, beside the truth.
+    /// How the checksum that the program gives differs from the right one.
     lie: u32,
-    /// To other replicas.
+    /// What was sent to other replicas, beside statuses.
     handed: Vec<Peer>,
-    /// To whom the ownership was to go.
+    /// The replicas to which the ownership was to go.
     heirs: Vec<ReplicaId>,
-    /// From where on the others still have their messages.
+    /// The lowest number that the other instance still has.
     floor: u64,
-    /// In so many portions it was given inputs.
+    /// How many DELIVERs the program was given.
     portions: usize,
-    /// Not its inputs.
+    /// The other frames that the program was given.
     heard: Vec<ToProgram>,
-    /// The code of the last error.
+    /// The code of the last ERROR.
     told_last: String,
     answers: Vec<Response>,
 }
@@ -191,36 +193,36 @@ impl Owner {
         let mut outputs = Vec::new();
         let log = std::mem::take(&mut self.log);
         let (now, space) = (self.now, self.space);
-        let mut ground = Context { now, store: &mut self.store, space, entries: &log };
-        doing(&mut self.instance, &mut ground, &mut self.lead, &mut outputs);
+        let mut cx = Context { now, store: &mut self.store, space, entries: &log };
+        doing(&mut self.instance, &mut cx, &mut self.lead, &mut outputs);
         self.log = log;
         self.act(outputs)
     }
 
     fn step(&mut self, input: Input) -> Vec<Between> {
-        self.with(|instance, ground, lead, outputs| {
-            instance.step(ground, lead.as_mut(), input, outputs).expect(GOOD);
+        self.with(|instance, cx, lead, outputs| {
+            instance.step(cx, lead.as_mut(), input, outputs).expect(GOOD);
         })
     }
 
-    /// It becomes the owner.
+    /// The replica becomes the owner.
     fn leads(&mut self, term: Term) -> Vec<Between> {
-        self.with(|instance, ground, lead, outputs| {
-            *lead = Some(instance.lead(ground, term, outputs));
-            instance.settle(ground, lead.as_mut(), outputs).expect(GOOD);
+        self.with(|instance, cx, lead, outputs| {
+            *lead = Some(instance.lead(cx, term, outputs));
+            instance.settle(cx, lead.as_mut(), outputs).expect(GOOD);
         })
     }
 
-    /// It is the owner no more.
+    /// The replica is the owner no more.
     fn follows(&mut self) -> Vec<Between> {
-        self.with(|instance, ground, lead, outputs| {
+        self.with(|instance, cx, lead, outputs| {
             let lead = lead.take().expect("it was the owner");
-            instance.follow(ground, lead, outputs);
-            instance.settle(ground, None, outputs).expect(GOOD);
+            instance.follow(cx, lead, outputs);
+            instance.settle(cx, None, outputs).expect(GOOD);
         })
     }
 
-    /// Another program, in the place of the one that was there.
+    /// Attaches another program in the place of the one that was there.
     fn attach(&mut self, program_version: u64, upgrade_to: u64) {
         self.step(Input::Detached { program: self.program });
         self.program += 1;
@@ -229,16 +231,16 @@ impl Owner {
         let (version_min, version_max) = (1, 1);
         let instance = "ours".into();
         let hello = Hello { version_min, version_max, instance, program_version, upgrade_to };
-        let door = Adapter::Native(NativeAdapter::default());
-        self.with(|instance, ground, lead, outputs| {
-            instance.attach(ground, lead.as_mut(), program, door, hello, outputs).expect(GOOD);
+        let adapter = Adapter::Native(NativeAdapter::default());
+        self.with(|instance, cx, lead, outputs| {
+            instance.attach(cx, lead.as_mut(), program, adapter, hello, outputs).expect(GOOD);
         });
     }
 
-    /// Commits what is proposed, and is the program.
+    /// Commits what is proposed, and plays the program.
     fn act(&mut self, outputs: Vec<Output>) -> Vec<Between> {
         let mut said = Vec::new();
-        // What is told was told before anything that is proposed is committed.
+        // The program is told before anything that is proposed is committed.
         let (proposed, others): (Vec<_>, Vec<_>) =
             outputs.into_iter().partition(|output| matches!(output, Output::Propose(_)));
         for output in others.into_iter().chain(proposed) {
@@ -259,7 +261,8 @@ impl Owner {
                 _ => {}
             }
         }
-        // In the order in which they were proposed, also those that are proposed meanwhile.
+        // Entries are committed in the order in which they were proposed, also those that are
+        // proposed meanwhile.
         if !std::mem::replace(&mut self.is_committing, true) {
             while let Some(entry) = self.proposed.pop_front() {
                 said.extend(self.commit(entry));
@@ -280,7 +283,7 @@ impl Owner {
         self.commit_in(self.term, entry)
     }
 
-    /// Of what waits only so many entries are committed, and another owner opens.
+    /// Commits some of the entries that wait, and ends this ownership and begins the next.
     fn changes_owner(&mut self, committed: usize) {
         let waiting = self.waiting.take().expect("something waits").into_iter();
         waiting.take(committed).for_each(|entry| drop(self.commit(entry)));
@@ -290,15 +293,13 @@ impl Owner {
         assert!(self.instance.is_primary());
     }
 
-    /// An entry comes that an owner of that term has proposed.
+    /// Applies an entry that an owner of that term has proposed.
     fn commit_in(&mut self, term: Term, entry: Bytes) -> Vec<Between> {
         let position = Position(self.log.entries.len() as u64 + 1);
         self.log.entries.push((position, term, entry.clone()));
-        self.with(|instance, ground, lead, outputs| {
-            instance
-                .apply(ground, lead.as_mut(), position, term, Some(entry), outputs)
-                .expect(GOOD);
-            instance.settle(ground, lead.as_mut(), outputs).expect(GOOD);
+        self.with(|instance, cx, lead, outputs| {
+            instance.apply(cx, lead.as_mut(), position, term, Some(entry), outputs).expect(GOOD);
+            instance.settle(cx, lead.as_mut(), outputs).expect(GOOD);
         })
     }
 
@@ -357,7 +358,7 @@ impl Owner {
         self.step(Input::Read { program: self.program, bytes: bytes.into() })
     }
 
-    /// Messages of the other instance, each with its number.
+    /// Messages of the other instance come. Each holds its number.
     fn comes(&mut self, first: u64, count: u64) -> Vec<Between> {
         self.comes_from(THEIRS, first, count)
     }
@@ -401,15 +402,15 @@ impl Owner {
         self.says(&ToNode::Impulse { number, destination, message })
     }
 
-    /// What the program was told since the last time.
+    /// The fates and credits that the program was told since the last time.
     fn take_heard(&mut self) -> Vec<ToProgram> {
         let quiet =
             |frame: &ToProgram| matches!(frame, ToProgram::Fate { .. } | ToProgram::Credit { .. });
         std::mem::take(&mut self.heard).into_iter().filter(quiet).collect()
     }
 
-    /// So much for the other instance that it is told no more before some of it is confirmed: 18
-    /// messages.
+    /// The program sends so much (18 messages) to the other instance that it is given no more
+    /// inputs before some of it is confirmed.
     fn says_too_much(&mut self) {
         let mut bytes = Vec::new();
         let payload = Bytes::from(vec![7; 15 << 20]);
@@ -595,93 +596,7 @@ fn a_state_whose_checksum_is_wrong_is_not_taken_and_its_program_is_let_go() {
     assert_eq!(owner.instance.status().base_input, 2);
 }
 
-/// An owner takes a checkpoint that is handed on to another replica, whose log is the same.
-/// `damage` may change what is handed.
-fn handed_on(mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
-    let mut owner = Owner::replica(1, &[1, 2]);
-    owner.leads(TERM);
-    owner.attach(0, 0);
-    let mut bytes = Vec::new();
-    let payload = Bytes::from(vec![7; 900_000]);
-    put_message(&mut bytes, &Message::Fork { method: 1, payload });
-    let (destination, messages) = ("theirs".into(), bytes.into());
-    owner.says(&ToNode::Send { destination, count: 1, messages });
-    owner.comes(1, 1);
-    let mut other = Owner::replica(2, &[1, 2]);
-    owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
-    owner.waits(200_000);
-    for (_, _, entry) in owner.log.entries.clone() {
-        other.commit(entry);
-    }
-    while let Some(mut message) = owner.handed.pop() {
-        if let Peer::Chunk { bytes, last, .. } = &message {
-            assert!(bytes.len() <= 300_000, "a piece of {} bytes", bytes.len());
-            assert!(last.as_ref().is_none_or(|record| record.pieces() == 4));
-        }
-        damage(&mut message);
-        other.step(Input::Peer { from: ReplicaId(1), message });
-        for message in std::mem::take(&mut other.handed) {
-            owner.step(Input::Peer { from: ReplicaId(2), message });
-        }
-    }
-    (owner, other)
-}
-
-#[test]
-fn what_is_kept_travels_with_a_checkpoint_in_pieces() {
-    let (_, mut other) = handed_on(|_| {});
-    assert_eq!(other.instance.status().base_input, 2);
-    other.attach(0, 0);
-    let kept = other.instance.destinations();
-    let [to] = &kept[..] else { panic!("{kept:?}") };
-    assert_eq!((to.to.as_str(), to.sent, to.confirmed), ("theirs", 1, 0));
-    assert!(to.kept_bytes >= 900_000);
-    // From there on it is the owner, and sends it.
-    other.leads(Term(2));
-    let (lane, logged) = (Lane::Stream, 0);
-    let message = Between::Ack { lane, logged, resend_from: Some(1) };
-    let said = other.step(Input::Between { from: THEIRS, message });
-    assert!(matches!(said[..], [Between::Send { first: 1, count: 1, .. }]), "{said:?}");
-}
-
-#[test]
-fn a_checkpoint_that_is_damaged_on_its_way_is_not_taken() {
-    for piece in 0..4 {
-        let (owner, other) = handed_on(|message| {
-            if let Peer::Chunk { number, bytes, .. } = message
-                && *number == piece
-            {
-                let mut damaged = bytes.to_vec();
-                damaged[0] ^= 1;
-                *bytes = damaged.into();
-            }
-        });
-        assert_eq!(owner.instance.status().base_input, 2);
-        assert_eq!(other.instance.status().base_input, 0, "piece {piece}");
-    }
-}
-
-#[test]
-fn a_replica_that_missed_a_checkpoint_is_sent_it_by_the_owner() {
-    let (mut owner, other) = handed_on(|_| {});
-    assert_eq!(owner.handed, []);
-    let mut status = other.instance.status();
-    status.base = Position(0);
-    for _ in 0..2 {
-        let message = Peer::Status(status.clone());
-        owner.step(Input::Peer { from: ReplicaId(2), message });
-        assert_eq!(owner.handed, []);
-        for _ in 0..35 {
-            let message = Peer::Status(status.clone());
-            owner.step(Input::Peer { from: ReplicaId(2), message });
-            owner.waits(100_000);
-        }
-        let begun = std::mem::take(&mut owner.handed);
-        assert!(matches!(begun[..], [Peer::Chunk { number: 0, .. }]), "{begun:?}");
-    }
-}
-
-/// An owner, and that the program of another replica is ready is said again and again.
+/// An owner, and a function that says that another replica's program is ready and lets a tick pass.
 fn with_a_standby() -> (Owner, impl FnMut(&mut Owner)) {
     let (owner, other) = handed_on(|_| {});
     let ready = ReplicaStatus { attached: true, caught_up: true, ..other.instance.status() };
@@ -791,7 +706,7 @@ fn a_move_that_is_not_begun_is_tried_again_for_a_while() {
     assert_eq!(owner.heirs, [], "it was wished for too long ago");
 }
 
-/// A message, and a side effect that it awaits.
+/// A program sends a message and awaits a side effect.
 fn put_words_of_the_new_version(answer: &mut Vec<u8>) {
     let mut bytes = Vec::new();
     put_message(&mut bytes, &Message::Fork { method: 1, payload: Bytes::new() });
@@ -801,10 +716,10 @@ fn put_words_of_the_new_version(answer: &mut Vec<u8>) {
 }
 
 impl Owner {
-    /// A message comes, and it takes the program so long to handle it.
+    /// A message comes, and the program takes that long to handle it.
     fn is_slow(&mut self, number: u64, micros: u64) {
         let program = self.program;
-        // What it is told does not come to it before the time is over.
+        // The program is given nothing before the time is over.
         self.program = 0;
         let mut bytes = Vec::new();
         put_message(&mut bytes, &Message::Fork { method: 1, payload: Bytes::new() });

@@ -1,4 +1,4 @@
-//! The checkpoint of a program of AMBROSIA's: what it may still have to say after it.
+//! Checkpoints of AMBROSIA's programs, and what may still follow them.
 
 use bytes::Bytes;
 use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
@@ -7,7 +7,7 @@ use protocol::immortal::ToNode;
 
 use super::{GOOD, Owner};
 
-/// Of short messages all sizes are one byte.
+/// The size of something short, which has one byte.
 fn short(number: usize) -> u8 {
     u8::try_from(number * 2).expect(GOOD)
 }
@@ -27,25 +27,25 @@ pub(super) fn checkpoint() -> Vec<u8> {
 }
 
 impl Owner {
-    /// A program of AMBROSIA's, in the place of its own. What that is told is not for the program
-    /// of the owner.
+    /// Attaches a program of AMBROSIA's in the place of the owner's own. What it is told is not for
+    /// the owner's program.
     pub(super) fn attach_ambrosias(&mut self, number: u64, upgrade_to: u64) -> u64 {
         self.step(Input::Detached { program: self.program });
         let (instance, active_active) = ("ours".to_owned(), true);
         let (committer_id, program_version) = (7, 0);
         let options =
             AmbrosiaOptions { instance, active_active, committer_id, program_version, upgrade_to };
-        let (mut door, mut said) = (AmbrosiaAdapter::new(options), Vec::new());
-        door.hear(Bytes::new(), &mut said).expect(GOOD);
+        let (mut adapter, mut said) = (AmbrosiaAdapter::new(options), Vec::new());
+        adapter.hear(Bytes::new(), &mut said).expect(GOOD);
         let Some(ToNode::Hello(hello)) = said.pop() else { panic!("{said:?}") };
-        let (program, door) = (self.program + number, Adapter::Ambrosia(Box::new(door)));
-        self.with(|instance, ground, lead, outputs| {
-            instance.attach(ground, lead.as_mut(), program, door, hello, outputs).expect(GOOD);
+        let (program, adapter) = (self.program + number, Adapter::Ambrosia(Box::new(adapter)));
+        self.with(|instance, cx, lead, outputs| {
+            instance.attach(cx, lead.as_mut(), program, adapter, hello, outputs).expect(GOOD);
         });
         program
     }
 
-    /// All that the program is told leaves.
+    /// All that the program is told leaves its socket, a window at a time.
     pub(super) fn drains(&mut self, program: u64) {
         for _ in 0..10 {
             self.step(Input::Written { program, bytes: u64::MAX });
@@ -54,8 +54,7 @@ impl Owner {
     }
 }
 
-/// An owner with a program of AMBROSIA's that was asked for a checkpoint, and has written all of
-/// it.
+/// An owner whose program of AMBROSIA's was asked for a checkpoint and has written all of it.
 struct Taken {
     owner: Owner,
     program: u64,
@@ -85,7 +84,7 @@ impl Taken {
         }
     }
 
-    /// The checkpoint counts.
+    /// Whether the checkpoint counts.
     fn counts(&self) -> bool {
         self.owner.instance.status().base_input == 1
     }
@@ -99,7 +98,7 @@ fn a_checkpoint_does_not_count_before_what_came_while_the_node_stood_still_is_he
     taken.writes(rpc(1));
     taken.ticks(30, 100_000);
     assert!(!taken.counts(), "something was said that is not in it");
-    // It was asked for another one.
+    // The program was asked for another checkpoint.
     taken.writes(checkpoint());
     taken.ticks(10, 100_000);
     assert!(!taken.counts());

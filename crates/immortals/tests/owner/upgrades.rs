@@ -1,4 +1,4 @@
-//! What becomes of an upgrade, and of what is said and wished meanwhile.
+//! The outcome of upgrades, and of what is sent and wished meanwhile.
 
 use std::collections::VecDeque;
 
@@ -64,13 +64,14 @@ fn an_upgrade_whose_program_is_gone_is_given_up_after_a_while() {
     owner.is_frail = true;
     owner.set_upgrade(1, 1);
     owner.step(Input::Tick);
-    // It has failed once, and only the old one is started again: it waits at the upgrade.
+    // The new program has failed once, and only the old one is started again: it waits at the
+    // upgrade.
     owner.attach(0, 0);
     owner.comes(1, 1);
     owner.waits(9_000_000);
     assert_eq!(owner.handled(), [0; 0]);
     owner.waits(2_000_000);
-    // It had to begin anew.
+    // The old program had to begin anew.
     owner.attach(0, 0);
     assert_eq!((owner.handled().last(), owner.instance.version_in_use()), (Some(&1), 0));
 }
@@ -124,14 +125,14 @@ fn nothing_that_a_new_version_says_leaves_before_it_is_logged_that_there_is_one(
     owner.set_upgrade(1, 1);
     assert!(owner.inputs.iter().any(|(_, message)| matches!(message, Message::Upgrade { .. })));
     owner.waiting = Some(VecDeque::new());
-    // It is not done with it, and has a result already.
+    // The program is not done with the upgrade, and has a result already.
     let (id, status, payload) = (5, Status::Value, Bytes::new());
     let mut left = owner.says(&ToNode::Result { id, status, payload });
     owner.now.steady_micros += 1_000_000;
     left.extend(owner.step(Input::Tick));
     assert_eq!((owner.waiting.as_ref().map(VecDeque::len), &left[..]), (Some(0), &[][..]));
-    // Now it is done. Until that is committed nothing goes to others, and what is logged comes
-    // after it.
+    // Now the program is done. Until that is committed nothing goes to others, and what is logged
+    // comes after the outcome.
     let input = owner.last;
     left.extend(owner.says(&ToNode::Done { input }));
     left.extend(owner.step(Input::Tick));
@@ -159,7 +160,7 @@ fn before_a_program_is_told_of_an_upgrade_all_goes_on() {
     let (id, status, payload) = (5, Status::Value, Bytes::new());
     owner.says(&ToNode::Result { id, status, payload });
     assert_eq!(owner.instance.inputs(), 3);
-    // Its messages go out, and when they are confirmed there is room.
+    // Its messages leave, and when they are confirmed there is room.
     let lane = Lane::Stream;
     let message = Between::Ack { lane, logged: 0, resend_from: Some(1) };
     let said = owner.step(Input::Between { from: THEIRS, message });
@@ -222,7 +223,8 @@ fn an_upgrade_whose_outcome_is_on_its_way_is_not_taken_out() {
     owner.waiting = Some(VecDeque::new());
     let input = owner.last;
     owner.says(&ToNode::Done { input });
-    // The program that has made it is gone, and nobody is known to have handled that input.
+    // The program that has made the upgrade is gone, and nobody is known to have handled that
+    // input.
     owner.step(Input::Detached { program: owner.program });
     owner.step(Input::Request { ticket: 1, request: Request::Skip { input } });
     assert!(matches!(owner.answers[..], [Response::Refused(_)]), "{:?}", owner.answers);
@@ -252,7 +254,7 @@ fn an_upgrade_in_which_a_program_of_ambrosias_ends_again_and_again_is_given_up()
     }
     assert_eq!((owner.instance.status().held, owner.instance.version_in_use()), (None, 0));
     assert!(owner.instance.has_given_up_the_upgrade());
-    // The old one goes on.
+    // The old program goes on.
     owner.attach(0, 0);
     owner.comes(2, 1);
     assert_eq!(owner.handled().last(), Some(&2));
@@ -283,7 +285,7 @@ fn when_another_copy_has_made_an_upgrade_the_failures_at_it_are_forgotten() {
     owner.commit_in(Term(2), Entry::Upgraded { input: 3, outcome }.encode());
     owner.term = Term(3);
     owner.leads(owner.term);
-    // One that is careful is told one input at a time.
+    // A program that is handled with care is given one input at a time.
     owner.attach_ambrosias(2, 1);
     assert_eq!(owner.instance.status().done, 3);
 }
@@ -292,19 +294,19 @@ fn when_another_copy_has_made_an_upgrade_the_failures_at_it_are_forgotten() {
 fn what_was_said_in_an_upgrade_that_is_given_up_is_not_compared_with() {
     let mut owner = owner_for_ambrosias();
     let program = owner.attach_ambrosias(1, 1);
-    // It says something in the upgrade, and meanwhile something is logged.
+    // The program sends something in the upgrade, and meanwhile something is logged.
     owner.step(Input::Read { program, bytes: rpc_with(1, b'n').into() });
     owner.comes(2, 1);
     owner.waits(1_000_000);
     owner.step(Input::Detached { program });
     owner.step(Input::Request { ticket: 1, request: Request::Skip { input: 3 } });
     assert!(owner.instance.has_given_up_the_upgrade());
-    // The old one has other words.
+    // The old program sends something else.
     let program = owner.attach_ambrosias(2, 0);
     owner.drains(program);
     owner.step(Input::Read { program, bytes: rpc_with(1, b'o').into() });
     owner.comes(3, 1);
-    // At a checkpoint it is known what it has handled.
+    // At a checkpoint it is known what the program has handled.
     owner.step(Input::Request { ticket: 2, request: Request::Checkpoint });
     owner.drains(program);
     owner.step(Input::Read { program, bytes: checkpoint().into() });

@@ -6,10 +6,10 @@ use protocol::immortal::{ToNode, ToProgram};
 
 use super::{Owner, TERM};
 
-/// The settings say 60 s for a program without a sign of life.
+/// A quarter of the 60 s after which a program without a sign of life is replaced.
 const PING_MICROS: u64 = 15_000_000;
 
-/// Others hear of a program that often.
+/// How often the other replicas hear of a program.
 const STATUS_MICROS: u64 = 500_000;
 
 #[test]
@@ -20,7 +20,7 @@ fn an_instance_without_a_program_asks_for_no_tick() {
         assert_eq!(follower.next_wake(), None, "{replicas:?}");
         follower.leads(TERM);
         assert_eq!(follower.next_wake(), None, "{replicas:?}");
-        // One whose program has gone.
+        // The same when a program was there and has gone.
         follower.attach(0, 0);
         follower.comes(1, 1);
         follower.waits(500_000);

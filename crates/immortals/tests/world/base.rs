@@ -16,8 +16,8 @@ use crate::random::{Random, digest};
 use crate::script::Script;
 use crate::watch::Watch;
 
-/// Where a replica is: its group's place and its own.
-pub(crate) type Location = (usize, usize);
+/// The place of a replica: the index of its group, and its own in the group.
+pub(crate) type Site = (usize, usize);
 
 /// The wall clock when the world begins.
 pub(crate) const BEGIN: u64 = 1_700_000_000_000_000;
@@ -25,36 +25,36 @@ pub(crate) const BEGIN: u64 = 1_700_000_000_000_000;
 #[derive(Debug)]
 pub(crate) enum Event {
     Tick {
-        at: Location,
+        at: Site,
         boot: u64,
     },
     Commit {
         group: usize,
     },
     Apply {
-        at: Location,
+        at: Site,
         boot: u64,
     },
     /// The program does something.
     Wake {
-        at: Location,
+        at: Site,
         program: u64,
     },
     /// The node reads what the program said.
     Hear {
-        at: Location,
+        at: Site,
         program: u64,
     },
     Detached {
-        at: Location,
+        at: Site,
         boot: u64,
         program: u64,
     },
     Attach {
-        at: Location,
+        at: Site,
     },
     Peer {
-        to: Location,
+        to: Site,
         from: ReplicaId,
         message: Peer,
     },
@@ -64,7 +64,7 @@ pub(crate) enum Event {
         message: Between,
     },
     Moved {
-        at: Location,
+        at: Site,
         group: usize,
     },
     HandOver {
@@ -73,7 +73,7 @@ pub(crate) enum Event {
         to: usize,
     },
     Closed {
-        at: Location,
+        at: Site,
         boot: u64,
         term: u64,
     },
@@ -82,10 +82,10 @@ pub(crate) enum Event {
         term: u64,
     },
     Start {
-        at: Location,
+        at: Site,
     },
     Release {
-        at: Location,
+        at: Site,
     },
     Fault,
     Load,
@@ -98,12 +98,13 @@ pub(crate) struct Replica {
     pub(crate) space: Space,
     pub(crate) boot: u64,
     pub(crate) process: Option<Process>,
-    /// Applied, in the present life; ever in this disk's log; cut from it.
+    /// The entries applied in the present life, those ever received by this disk, and those cut
+    /// from it.
     pub(crate) applied: usize,
     pub(crate) received: usize,
     pub(crate) cut: usize,
     pub(crate) term: Option<u64>,
-    /// Of its wall clock against the others'.
+    /// How far its wall clock is ahead.
     pub(crate) skew: u64,
     pub(crate) hearing: bool,
     pub(crate) waking: bool,
@@ -122,11 +123,11 @@ pub(crate) struct World {
     pub(crate) settings: Vec<Settings>,
     pub(crate) limits: KeptLimits,
     pub(crate) names: BTreeMap<String, GroupId>,
-    /// Nobody finds it before that time.
+    /// The instance that nobody finds before `hidden_until`.
     hidden: Option<GroupId>,
     hidden_until: u64,
     pub(crate) watch: Watch,
-    /// How programs are in a group, and which versions they may have.
+    /// How the programs of each group behave, and which versions they may have.
     pub(crate) manners: Vec<Manners>,
     pub(crate) versions: Vec<Vec<(u64, u64)>>,
     /// No more faults.
@@ -138,10 +139,10 @@ pub(crate) struct World {
     pub(crate) trace: u64,
     pub(crate) verbose: bool,
     pub(crate) told: Vec<(u64, Response)>,
-    pub(crate) notes: Vec<(Location, String)>,
+    pub(crate) notes: Vec<(Site, String)>,
 }
 
-/// One instance to be.
+/// An instance to be made.
 pub(crate) struct Plan {
     pub(crate) script: Script,
     pub(crate) replicas: usize,
@@ -156,15 +157,15 @@ fn replica_id(replica: usize) -> ReplicaId {
     ReplicaId(u64::try_from(replica + 1).expect("small"))
 }
 
-/// Mostly so little that the shelf is used.
+/// Mostly so little that blocks are spilled to the store.
 fn limits(seed: u64) -> KeptLimits {
     let mut random = Random(seed ^ 0x5e1f);
     if random.below(4) == 0 {
         return KeptLimits::default();
     }
     let memory = random.below(3_000);
-    let cell = 20 + random.below(1_000);
-    KeptLimits { block: cell, memory, memory_max: memory + 2_000, all_max: 1 << 20 }
+    let block = 20 + random.below(1_000);
+    KeptLimits { block, memory, memory_max: memory + 2_000, all_max: 1 << 20 }
 }
 
 impl World {
@@ -247,7 +248,7 @@ impl World {
         self.after(1000, Event::Elect { group, term: 0 });
     }
 
-    /// The last instance is not found by the others at first.
+    /// The other instances do not find the last one at first.
     pub(crate) fn hide_last(&mut self, micros: u64) {
         self.hidden = Some(group_id(self.groups.len() - 1));
         self.hidden_until = self.now + micros;
@@ -264,7 +265,7 @@ impl World {
         u64::try_from(self.random.below(end)).expect("small")
     }
 
-    /// One event. False when there is nothing before `until`.
+    /// Lets one event happen. False when there is none before `until`.
     pub(crate) fn step(&mut self, until: u64) -> bool {
         let Some(((at, _), event)) = self.events.pop_first() else { return false };
         if at > until {
@@ -276,7 +277,8 @@ impl World {
         if self.verbose && !matches!(event, Event::Tick { .. }) {
             self.show(&format!("{event:?}"));
         }
-        // The times are by chance, and chance is used for everything: they show any difference.
+        // The times of events come from the generator that everything uses, so they show any
+        // difference between two runs.
         self.trace = digest(&[self.trace, at, self.count], &[]);
         self.happen(event);
         true
@@ -337,7 +339,7 @@ impl World {
 
     // A replica's node.
 
-    pub(crate) fn start(&mut self, at: Location) {
+    pub(crate) fn start(&mut self, at: Site) {
         let options = Options {
             name: self.scripts[at.0].name.clone(),
             group: group_id(at.0),
@@ -368,7 +370,7 @@ impl World {
         self.want_program(at);
     }
 
-    pub(crate) fn crash(&mut self, at: Location, wiped: bool) {
+    pub(crate) fn crash(&mut self, at: Site, wiped: bool) {
         self.show(&format!("crash of {at:?}, wiped {wiped}"));
         let replica = &mut self.groups[at.0][at.1];
         (replica.instance, replica.lead) = (None, None);
@@ -401,10 +403,10 @@ impl World {
         replicas.filter(|(_, replica)| replica.instance.is_some()).map(|(place, _)| place).collect()
     }
 
-    /// Everything else that a replica is given comes this way.
+    /// Calls a replica with what it needs of its node.
     pub(crate) fn with(
         &mut self,
-        at: Location,
+        at: Site,
         doing: impl FnOnce(&mut Instance, &mut Context<'_>, &mut Option<Lead>, &mut Vec<Output>),
     ) {
         let replica = &mut self.groups[at.0][at.1];
@@ -417,26 +419,26 @@ impl World {
             names: &self.names,
             hidden: self.hidden.filter(|_| self.now < self.hidden_until),
         };
-        let mut ground = Context {
+        let mut cx = Context {
             now: Now { steady_micros: self.now, wall },
             store: &mut replica.store,
             space: replica.space,
             entries: &entries,
         };
         let mut outputs = Vec::new();
-        doing(instance, &mut ground, &mut replica.lead, &mut outputs);
+        doing(instance, &mut cx, &mut replica.lead, &mut outputs);
         self.outputs(at, outputs);
     }
 
-    pub(crate) fn input(&mut self, at: Location, input: Input) {
-        self.with(at, |instance, ground, lead, outputs| {
+    pub(crate) fn input(&mut self, at: Site, input: Input) {
+        self.with(at, |instance, cx, lead, outputs| {
             instance
-                .step(ground, lead.as_mut(), input, outputs)
+                .step(cx, lead.as_mut(), input, outputs)
                 .expect("a store in memory does not fail");
         });
     }
 
-    fn tick(&mut self, at: Location, boot: u64) {
+    fn tick(&mut self, at: Site, boot: u64) {
         if self.groups[at.0][at.1].boot != boot {
             return;
         }
@@ -448,11 +450,11 @@ impl World {
         self.after(wait, Event::Tick { at, boot });
     }
 
-    fn persist(&mut self, at: Location) {
+    fn persist(&mut self, at: Site) {
         let mut base = Position(0);
-        self.with(at, |instance, ground, _, _| {
-            base = instance.write_base(ground).expect("a store in memory does not fail");
-            ground.store.persist().expect("a store in memory does not fail");
+        self.with(at, |instance, cx, _, _| {
+            base = instance.write_base(cx).expect("a store in memory does not fail");
+            cx.store.persist().expect("a store in memory does not fail");
         });
         let base = usize::try_from(base.0).expect("small");
         let (cuts, replica) = (self.random.one_in(2), &mut self.groups[at.0][at.1]);
@@ -482,7 +484,7 @@ impl World {
         }
     }
 
-    fn want_apply(&mut self, at: Location) {
+    fn want_apply(&mut self, at: Site) {
         let slow = self.random.one_in(30);
         let wait = if slow { self.below(50_000) } else { self.below(2_000) };
         let replica = &mut self.groups[at.0][at.1];
@@ -495,7 +497,7 @@ impl World {
         self.after(wait, Event::Apply { at, boot });
     }
 
-    fn apply(&mut self, at: Location, boot: u64) {
+    fn apply(&mut self, at: Site, boot: u64) {
         let replica = &mut self.groups[at.0][at.1];
         if replica.boot != boot {
             return;
@@ -514,20 +516,20 @@ impl World {
             replica.applied += 1;
             replica.received = replica.received.max(replica.applied);
             let position = Position(u64::try_from(place + 1).expect("small"));
-            self.with(at, |instance, ground, lead, outputs| {
+            self.with(at, |instance, cx, lead, outputs| {
                 instance
-                    .apply(ground, lead.as_mut(), position, term, data, outputs)
+                    .apply(cx, lead.as_mut(), position, term, data, outputs)
                     .expect("it does not fail");
             });
         }
-        self.with(at, |instance, ground, lead, outputs| {
-            instance.settle(ground, lead.as_mut(), outputs).expect("it does not fail");
+        self.with(at, |instance, cx, lead, outputs| {
+            instance.settle(cx, lead.as_mut(), outputs).expect("it does not fail");
         });
         self.maybe_open(at);
         self.want_apply(at);
     }
 
-    fn maybe_open(&mut self, at: Location) {
+    fn maybe_open(&mut self, at: Site) {
         let log = &self.logs[at.0];
         let (term, replica) = (log.term, &mut self.groups[at.0][at.1]);
         if log.owner == Some(at.1)
@@ -537,31 +539,31 @@ impl World {
             && log.proposals.is_empty()
         {
             replica.term = Some(term);
-            self.with(at, |instance, ground, lead, outputs| {
-                let former = lead.replace(instance.lead(ground, Term(term), outputs));
+            self.with(at, |instance, cx, lead, outputs| {
+                let former = lead.replace(instance.lead(cx, Term(term), outputs));
                 assert!(former.is_none(), "the former ownership has ended");
-                instance.settle(ground, lead.as_mut(), outputs).expect("it does not fail");
+                instance.settle(cx, lead.as_mut(), outputs).expect("it does not fail");
             });
         }
     }
 
-    fn close(&mut self, at: Location) {
+    fn close(&mut self, at: Site) {
         self.groups[at.0][at.1].term = None;
-        self.with(at, |instance, ground, lead, outputs| {
+        self.with(at, |instance, cx, lead, outputs| {
             if let Some(lead) = lead.take() {
-                instance.follow(ground, lead, outputs);
-                instance.settle(ground, None, outputs).expect("it does not fail");
+                instance.follow(cx, lead, outputs);
+                instance.settle(cx, None, outputs).expect("it does not fail");
             }
         });
     }
 
-    /// What this replica lacks is no longer in the owner's log.
-    fn needs_snapshot(&self, at: Location) -> bool {
+    /// Whether the owner's log lacks what this replica needs.
+    fn needs_snapshot(&self, at: Site) -> bool {
         let Some(owner) = self.logs[at.0].owner else { return false };
         self.groups[at.0][owner].cut > self.groups[at.0][at.1].applied
     }
 
-    pub(crate) fn install(&mut self, at: Location) {
+    pub(crate) fn install(&mut self, at: Site) {
         let owner = self.logs[at.0].owner.expect("the caller has looked");
         if owner == at.1 {
             return;
@@ -598,8 +600,8 @@ impl World {
         replica.term = None;
         self.show(&format!("{at:?} gets a snapshot at {position}"));
         self.watch.snapshots += 1;
-        self.with(at, |instance, ground, _, outputs| {
-            instance.installed(&*ground.store, &ground.space, outputs).expect("it does not fail");
+        self.with(at, |instance, cx, _, outputs| {
+            instance.installed(&*cx.store, &cx.space, outputs).expect("it does not fail");
         });
     }
 
@@ -633,7 +635,8 @@ impl World {
             return;
         }
         let up = self.up(group);
-        // One with a wiped disk has not voted for anybody's log, and is not the owner at once.
+        // A replica with a wiped disk has not voted for anybody's log, so it does not become the
+        // owner at once.
         let full: Vec<usize> =
             (up.iter().copied()).filter(|place| !self.would_need_snapshot(group, *place)).collect();
         match self.random.of(&full).copied() {
@@ -677,14 +680,14 @@ impl World {
         }
     }
 
-    pub(crate) fn outputs(&mut self, at: Location, outputs: Vec<Output>) {
+    pub(crate) fn outputs(&mut self, at: Site, outputs: Vec<Output>) {
         for output in outputs {
             self.show(&format!("{at:?} {output:?}"));
             self.output(at, output);
         }
     }
 
-    fn output(&mut self, at: Location, output: Output) {
+    fn output(&mut self, at: Site, output: Output) {
         match output {
             Output::Propose(bytes) => self.propose(at, bytes),
             Output::Write { program, bytes } => self.tell(at, program, bytes),
@@ -701,7 +704,7 @@ impl World {
                 let (group, to) = (at.0, usize::try_from(to.0 - 1).expect("small"));
                 let (wait, term) = (self.delay(), self.groups[at.0][at.1].term.unwrap_or(0));
                 self.watch.hand_overs += 1;
-                // The node closes the office at once, and opens it again if nobody takes over.
+                // The node ends the ownership at once, and begins it again if nobody takes over.
                 let boot = self.groups[at.0][at.1].boot;
                 self.after(0, Event::Closed { at, boot, term });
                 match self.times() {
@@ -722,7 +725,7 @@ impl World {
         }
     }
 
-    fn propose(&mut self, at: Location, bytes: Bytes) {
+    fn propose(&mut self, at: Site, bytes: Bytes) {
         let log = &mut self.logs[at.0];
         if log.owner == Some(at.1) && self.groups[at.0][at.1].term == Some(log.term) {
             log.proposals.push_back(bytes);
@@ -732,7 +735,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, at: Location, to: GroupId, message: Between) {
+    fn send(&mut self, at: Site, to: GroupId, message: Between) {
         self.watch.sent(&self.scripts[at.0].name, &self.names, to, &message);
         let Some(to) = (0..self.groups.len()).find(|group| group_id(*group) == to) else { return };
         for _ in 0..self.times() {

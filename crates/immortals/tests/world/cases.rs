@@ -3,7 +3,7 @@
 use immortals::{Input, Instance, Request, Response};
 use protocol::immortal::Fate;
 
-use crate::base::{Event, Location, Plan, World};
+use crate::base::{Event, Plan, Site, World};
 use crate::histories::many;
 use crate::program::Manners;
 use crate::script::{BOMB, Script, Word};
@@ -45,7 +45,7 @@ fn a_program_that_reads_a_clock_is_fenced_and_no_good_one_is() {
         world.after(100_000, Event::Load);
         world.calm = true;
         world.run_for(12_000_000);
-        // That no good one is fenced is watched at each error.
+        // The watch looks at each error that no good program is fenced.
         found += world.watch.diverged;
         for (at, note) in &world.notes {
             assert!(!note.starts_with("DIVERGED") || at.0 == 1, "{note}");
@@ -75,7 +75,7 @@ fn a_message_that_kills_programs_is_named_and_can_be_taken_out() {
             assert!(held.message.contains("impulse of method 666"), "{}", held.message);
             assert!(held.message.contains("client/an enemy"), "{}", held.message);
         }
-        // What was handled before cannot be taken out: copies would differ.
+        // An input that was handled cannot be taken out: programs would differ.
         let ticket = world.ask(1, Request::Skip { input: bomb - 1 });
         world.run_for(100_000);
         let (_, told) = world.told.iter().rev().find(|(of, _)| *of == ticket).unwrap();
@@ -148,8 +148,8 @@ fn states_version(world: &World) -> Vec<u64> {
     replicas.map(|r| r.process.as_ref().unwrap().state.as_ref().unwrap().version).collect()
 }
 
-/// An upgrade is asked for; after so many events something is killed.
-fn upgrade(seed: u64, steps: usize, kill: impl FnOnce(&mut World, Location)) {
+/// An upgrade is asked for. After `steps` events something is killed.
+fn upgrade(seed: u64, steps: usize, kill: impl FnOnce(&mut World, Site)) {
     let mut world = pair(seed);
     world.versions[1] = vec![(1, 2), (2, 2)];
     world.impulses_left = 10;
@@ -164,7 +164,7 @@ fn upgrade(seed: u64, steps: usize, kill: impl FnOnce(&mut World, Location)) {
     kill(&mut world, (1, replica));
     world.run_for(10_000_000);
     world.rest(100_000_000);
-    assert_eq!(world.logs[1].ledger.program_version, 2);
+    assert_eq!(world.logs[1].state.program_version, 2);
     assert_eq!(states_version(&world), [2, 2, 2]);
     world.check_end();
     world.check_checkpoints();
@@ -200,7 +200,7 @@ fn an_upgrade_that_no_program_can_make_leaves_the_old_version_serving() {
         world.after(0, Event::Load);
         let is_given_up =
             |world: &World| world.notes.iter().any(|(_, note)| note.contains("is given up"));
-        // Which programs are started is drawn.
+        // The versions of the programs that are started are drawn.
         for _ in 0..10 {
             if !is_given_up(&world) {
                 (0..3).for_each(|replica| world.kill((1, replica)));
@@ -211,7 +211,7 @@ fn an_upgrade_that_no_program_can_make_leaves_the_old_version_serving() {
         world.rest(60_000_000);
         assert_eq!(states_version(&world), [1; 3]);
         world.check_end();
-        // With a program that is mended it is made when somebody asks again.
+        // A program that is mended makes the upgrade when somebody asks again.
         world.manners[1] = Manners::Good;
         world.versions[1] = vec![(1, 2), (2, 2)];
         set_upgrade(&mut world, 2);
@@ -258,7 +258,7 @@ fn impulses_of_an_office_that_is_opened_again_in_the_same_term_are_not_taken_for
         let program = world.groups[0][0].process.as_ref().unwrap().id;
         world.after(10, Event::Hear { at: (0, 0), program });
         world.run_for(1_000_000);
-        // The node gives the office up for a hand-over that comes to nothing.
+        // The node ends the ownership for a hand-over that comes to nothing.
         let (term, boot) = (world.logs[0].term, world.groups[0][0].boot);
         world.after(0, Event::Closed { at: (0, 0), boot, term });
         world.after(1000, Event::Apply { at: (0, 0), boot });
@@ -301,7 +301,7 @@ fn an_impulse_to_a_destination_that_comes_later_goes_out_and_its_fate_is_told_to
     world.groups[0][0].hearing = true;
     world.after(10, Event::Hear { at: (0, 0), program });
     world.run_for(1_000_000);
-    // The next program knows nothing of that impulse; a fate for it would be a mistake.
+    // The next program knows nothing of that impulse. A fate for it would be a mistake.
     world.kill((0, 0));
     world.run_for(4_000_000);
     world.rest(20_000_000);

@@ -7,7 +7,7 @@ use crate::script::Script;
 /// Without optimization they take ten times as long.
 const SEEDS: u64 = if cfg!(debug_assertions) { 10 } else { 200 };
 
-/// One seed in so many is run twice.
+/// One seed in this many is run twice.
 const TWICE: u64 = 10;
 
 fn plans(seed: u64) -> Vec<Plan> {
@@ -58,7 +58,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var_os(name).and_then(|word| word.to_str()?.parse::<u64>().ok())
 }
 
-/// So many, or more when the environment says how many.
+/// This many, or as many as the environment says.
 pub(crate) fn many(count: u64) -> u64 {
     number("SEEDS").unwrap_or(count)
 }

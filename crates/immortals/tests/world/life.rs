@@ -1,16 +1,16 @@
-//! Programs come, speak, are killed, and come again; faults; what people and keyboards do.
+//! Programs come, send, are killed, and come again. Faults. What people and keyboards do.
 
 use bytes::Bytes;
 use immortals::{Adapter, Input, NativeAdapter, Request};
 use protocol::ReplicaId;
 use protocol::immortal::{Hello, VERSION};
 
-use crate::base::{Event, Location, World};
+use crate::base::{Event, Site, World};
 use crate::program::{Manners, Process, Sight};
 use crate::script::Word;
 
 impl World {
-    pub(crate) fn want_program(&mut self, at: Location) {
+    pub(crate) fn want_program(&mut self, at: Site) {
         let most = if self.random.one_in(4) { 1_000_000 } else { 100_000 };
         let wait = 5_000 + self.below(most);
         let replica = &mut self.groups[at.0][at.1];
@@ -20,7 +20,7 @@ impl World {
         }
     }
 
-    pub(crate) fn attach(&mut self, at: Location) {
+    pub(crate) fn attach(&mut self, at: Site) {
         let replica = &mut self.groups[at.0][at.1];
         replica.attaching = false;
         if replica.instance.is_none() || replica.process.is_some() {
@@ -44,31 +44,31 @@ impl World {
         };
         self.show(&format!("program {program} for {at:?} {manners:?} {versions:?}"));
         self.groups[at.0][at.1].process = Some(process);
-        self.with(at, |instance, ground, lead, outputs| {
-            let door = Adapter::Native(NativeAdapter::default());
+        self.with(at, |instance, cx, lead, outputs| {
+            let adapter = Adapter::Native(NativeAdapter::default());
             instance
-                .attach(ground, lead.as_mut(), program, door, hello, outputs)
+                .attach(cx, lead.as_mut(), program, adapter, hello, outputs)
                 .expect("it does not fail");
         });
     }
 
-    pub(crate) fn process(&mut self, at: Location, program: u64) -> Option<&mut Process> {
+    pub(crate) fn process(&mut self, at: Site, program: u64) -> Option<&mut Process> {
         self.groups[at.0][at.1].process.as_mut().filter(|process| process.id == program)
     }
 
-    pub(crate) fn tell(&mut self, at: Location, program: u64, bytes: Vec<Bytes>) {
+    pub(crate) fn tell(&mut self, at: Site, program: u64, bytes: Vec<Bytes>) {
         let Some(process) = self.process(at, program) else { return };
         process.pipe.extend(bytes);
         self.want_wake(at);
     }
 
-    pub(crate) fn closed(&mut self, at: Location, program: u64) {
+    pub(crate) fn closed(&mut self, at: Site, program: u64) {
         let Some(process) = self.process(at, program) else { return };
         process.closed = true;
         self.want_wake(at);
     }
 
-    fn want_wake(&mut self, at: Location) {
+    fn want_wake(&mut self, at: Site) {
         let Some(process) = &self.groups[at.0][at.1].process else { return };
         let (slow, asleep, program) = (process.slow, process.asleep_until, process.id);
         let pace = 50 + self.below(500) + slow;
@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    fn want_hear(&mut self, at: Location) {
+    fn want_hear(&mut self, at: Site) {
         let wait = 20 + self.below(400);
         let replica = &mut self.groups[at.0][at.1];
         let Some(process) = &replica.process else { return };
@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    pub(crate) fn hear(&mut self, at: Location, program: u64) {
+    pub(crate) fn hear(&mut self, at: Site, program: u64) {
         let most = self.random.below(3000) + 1;
         let Some(process) = self.process(at, program) else { return };
         let count = most.min(process.out.len());
@@ -101,7 +101,7 @@ impl World {
         self.want_hear(at);
     }
 
-    pub(crate) fn wake(&mut self, at: Location, program: u64) {
+    pub(crate) fn wake(&mut self, at: Site, program: u64) {
         if self.process(at, program).is_none() {
             return;
         }
@@ -134,10 +134,10 @@ impl World {
         }
     }
 
-    fn see(&mut self, at: Location, program: u64, sight: Sight) {
+    fn see(&mut self, at: Site, program: u64, sight: Sight) {
         self.show(&format!("{at:?} program {program} {sight:?}"));
         if matches!(sight, Sight::Crashed) {
-            // What it has said before still arrives.
+            // What the program has sent before still arrives.
             self.kill(at);
             return;
         }
@@ -153,12 +153,12 @@ impl World {
     }
 
     /// Programs that are killed by chance may be killed at the same input three times.
-    fn releases(&self, at: Location) -> bool {
+    fn releases(&self, at: Site) -> bool {
         self.manners[at.0] == Manners::Good
     }
 
-    /// It is gone without a word; the node hears of it a little later.
-    pub(crate) fn kill(&mut self, at: Location) {
+    /// The program is gone without a word. The node hears of it a little later.
+    pub(crate) fn kill(&mut self, at: Site) {
         let replica = &mut self.groups[at.0][at.1];
         let Some(process) = replica.process.take() else { return };
         let (boot, program) = (replica.boot, process.id);
@@ -175,7 +175,7 @@ impl World {
 
     // Faults.
 
-    pub(crate) fn any(&mut self) -> Location {
+    pub(crate) fn any(&mut self) -> Site {
         let group = self.random.below(self.groups.len());
         (group, self.random.below(self.groups[group].len()))
     }
@@ -207,7 +207,7 @@ impl World {
         self.after(wait, Event::Fault);
     }
 
-    fn crash_one(&mut self, at: Location) {
+    fn crash_one(&mut self, at: Site) {
         if self.groups[at.0][at.1].instance.is_none() {
             return;
         }
@@ -216,7 +216,7 @@ impl World {
         self.crash(at, wiped);
     }
 
-    fn hang(&mut self, at: Location) {
+    fn hang(&mut self, at: Site) {
         let until = self.now + self.below(3_000_000);
         if let Some(process) = &mut self.groups[at.0][at.1].process {
             process.asleep_until = until;
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    fn install_one(&mut self, at: Location) {
+    fn install_one(&mut self, at: Site) {
         if self.groups[at.0][at.1].instance.is_some() && self.logs[at.0].owner.is_some() {
             self.install(at);
         }

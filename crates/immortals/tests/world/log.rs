@@ -1,5 +1,5 @@
-//! A fake consensus: one log that all replicas of a group share, an owner in each term, and what
-//! has been promised to nobody yet.
+//! A fake consensus: one log that all replicas of a group share, an owner in each term, and
+//! proposals that are not committed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,7 +20,7 @@ pub(crate) struct Log {
     pub(crate) proposals: VecDeque<Bytes>,
     /// All inputs, in order.
     pub(crate) inputs: Vec<Given>,
-    pub(crate) ledger: InputState,
+    pub(crate) state: InputState,
     /// How often each impulse was logged here, by its tag.
     pub(crate) impulses: BTreeMap<u64, u64>,
     /// How often each timer and each side effect was resolved.
@@ -32,7 +32,7 @@ impl Log {
         let Some(bytes) = self.proposals.pop_front() else { return false };
         self.entries.push((Term(self.term), Some(bytes.clone())));
         let entry = IndexedEntry::read(bytes).expect("what is proposed can be read");
-        let logged = self.ledger.log(&entry).expect("what is proposed fits");
+        let logged = self.state.log(&entry).expect("what is proposed fits");
         let mut number = logged.first;
         for block in blocks(logged.blocks) {
             let block = block.expect("a good block");
@@ -62,7 +62,8 @@ impl Log {
         }
     }
 
-    /// Another owner. Some of what was proposed is committed before, the rest is lost.
+    /// Makes another replica the owner. Some of what was proposed is committed before, and the rest
+    /// is lost.
     pub(crate) fn elect(&mut self, owner: usize, kept: usize) {
         for _ in 0..kept {
             self.commit();
@@ -81,7 +82,7 @@ pub(crate) struct View<'a> {
     pub(crate) applied: usize,
     pub(crate) cut: usize,
     pub(crate) names: &'a BTreeMap<String, GroupId>,
-    /// Nobody knows of it yet.
+    /// The instance that nobody finds.
     pub(crate) hidden: Option<GroupId>,
 }
 

@@ -1,5 +1,6 @@
-//! Instances in a world under a seed: replicas fall, programs are killed, messages are lost, and
-//! whatever happens every message is handled once and in order, and all copies are alike.
+//! Instances in a world under a seed. Replicas fall, programs are killed, messages are lost.
+//! Whatever happens, every message is handled once and in order, and all programs have the same
+//! state.
 //!
 //! `SEED=7 cargo test -p immortals --test world` runs one history and shows it, `SEEDS=10000` more.
 

@@ -1,4 +1,4 @@
-//! A program as a process: bytes in, bytes out, at its own pace and with its own manners.
+//! A program as a process: bytes in, bytes out, at its own pace.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,22 +10,22 @@ use protocol::immortal::{
 use crate::random::Random;
 use crate::script::{BOMB, Given, RecentOutput, Script, State, Word};
 
-/// How a life of a program is.
+/// How a program behaves in one life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manners {
     Good,
-    /// What it says depends on when it is run.
+    /// What the program sends depends on when it is run.
     Clock,
-    /// Some messages kill it.
+    /// Some messages kill the program.
     Frail,
     NoCheckpoint,
-    /// Dies of upgrades.
+    /// Upgrades kill the program.
     Stuck,
-    /// Sends what is no frame.
+    /// The program sends what is no frame.
     Broken,
 }
 
-/// What it does with the next thing it was told.
+/// What the program does with the next frame.
 #[derive(Debug)]
 enum Work {
     Input(Given),
@@ -35,7 +35,7 @@ enum Work {
 /// Something that the world wants to look at.
 #[derive(Debug)]
 pub(crate) enum Sight {
-    /// It has handled an input: its state's digest, and that of all its outputs.
+    /// The program has handled an input. With the digest of its state and of all its outputs.
     Handled {
         given: Given,
         trail: u64,
@@ -67,9 +67,9 @@ pub(crate) struct Process {
     pub(crate) manners: Manners,
     pub(crate) script: Script,
     pub(crate) versions: (u64, u64),
-    /// From the node, not yet read.
+    /// Bytes from the node that are not read.
     pub(crate) pipe: VecDeque<Bytes>,
-    /// To the node, not yet read.
+    /// Bytes for the node that are not read.
     pub(crate) out: VecDeque<u8>,
     buffer: BytesMut,
     work: VecDeque<Work>,
@@ -116,7 +116,7 @@ impl Process {
         }
     }
 
-    /// Reads some of what the node told. How many bytes.
+    /// Reads some of what the node has written. The result is how many bytes.
     pub(crate) fn read(&mut self, random: &mut Random) -> u64 {
         let Some(bytes) = self.pipe.pop_front() else { return 0 };
         let cut = if random.one_in(3) { 1 + random.below(bytes.len()) } else { bytes.len() };
@@ -258,7 +258,7 @@ impl Process {
         self.chunks.push_back(ToNode::CheckpointEnd { crc: crc32fast::hash(&state) });
     }
 
-    /// False when it has crashed.
+    /// Handles an input. False when that has crashed the program.
     fn handle(&mut self, given: Given, random: &mut Random, sights: &mut Vec<Sight>) -> bool {
         if let Message::Fork { payload, .. } | Message::Impulse { payload, .. } = &given.message
             && self.manners == Manners::Frail

@@ -13,19 +13,19 @@ use crate::random::{Random, digest};
 /// A message with this tag makes a program crash that cannot bear it.
 pub(crate) const BOMB: u64 = u64::MAX;
 
-/// What programs differ in; the same for all copies of one instance.
+/// What the programs of different instances differ in.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) name: String,
-    /// To whom it speaks.
+    /// The instances to which it sends.
     pub(crate) friends: Vec<String>,
-    /// How often it speaks: one input in so many says nothing.
+    /// One input in this many causes no messages.
     pub(crate) talk: usize,
-    /// A message has now and then so many bytes more.
+    /// How many bytes longer a message is now and then.
     pub(crate) bytes: usize,
 }
 
-/// Everything that all copies have alike.
+/// The state of a program, which all programs of an instance have alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) version: u64,
@@ -44,7 +44,7 @@ pub(crate) struct State {
     pub(crate) results: u64,
 }
 
-/// What it says in handling an input.
+/// What a program sends in handling an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecentOutput {
     Send { to: String, message: Message },
@@ -59,7 +59,7 @@ pub(crate) struct Given {
     pub(crate) time: u64,
     pub(crate) kind: SourceKind,
     pub(crate) name: String,
-    /// In the sender's stream.
+    /// The place of the message in the sender's stream.
     pub(crate) place: u64,
     pub(crate) message: Message,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Given {
 /// What the scripts' payloads hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Word {
-    /// So many answers to answers may follow.
+    /// How many answers to answers may follow.
     pub(crate) life: u8,
     /// The sender's own count, or the number of an impulse.
     pub(crate) tag: u64,

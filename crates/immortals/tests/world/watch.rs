@@ -1,4 +1,4 @@
-//! The checkers: what must be so at every step, and at the end.
+//! The checkers: what must hold at every step, and at the end.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) struct Watch {
     trails: BTreeMap<(usize, u64), u64>,
     /// The messages of each instance's streams, by sender, destination and number.
     said: BTreeMap<(usize, String, u64), Bytes>,
-    /// Where each impulse was to go, and what was told of it.
+    /// The destination of each impulse, and its fate.
     pressed: BTreeMap<u64, (String, Option<Fate>)>,
     pub(crate) snapshots: u64,
     pub(crate) hand_overs: u64,
@@ -54,7 +54,7 @@ impl Watch {
     fn is_logged(&self, log: &Log, given: &Given) {
         let place = usize::try_from(given.number).expect("small") - 1;
         let logged = log.inputs.get(place).expect("an input is committed before it is delivered");
-        let skipped = log.ledger.skipped.contains(&given.number);
+        let skipped = log.state.skipped.contains(&given.number);
         assert!(skipped || logged == given, "delivered {given:?}, logged {logged:?}");
     }
 
@@ -63,7 +63,7 @@ impl Watch {
         assert_eq!(old, trail, "states of {group} differ after input {input}");
     }
 
-    /// What leaves was said, under that number.
+    /// What leaves was sent by a program, under that number.
     pub(crate) fn sent(
         &mut self,
         from: &str,
@@ -224,7 +224,7 @@ impl World {
     pub(crate) fn check_checkpoints(&mut self) {
         let groups: Vec<usize> =
             (0..self.groups.len()).filter(|g| self.manners[*g] == Manners::Good).collect();
-        let at: Vec<u64> = groups.iter().map(|g| self.logs[*g].ledger.inputs).collect();
+        let at: Vec<u64> = groups.iter().map(|g| self.logs[*g].state.inputs).collect();
         for group in &groups {
             self.ask(*group, immortals::Request::Checkpoint);
         }

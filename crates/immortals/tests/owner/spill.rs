@@ -6,7 +6,7 @@ use storage::Reader;
 
 use super::*;
 
-/// A message has about 40 bytes, so a cell has three.
+/// A message has about 40 bytes, so a block has three.
 const LIMITS: KeptLimits =
     KeptLimits { block: 100, memory: 300, memory_max: 2_000, all_max: 1 << 20 };
 
@@ -18,12 +18,12 @@ impl Owner {
         owner
     }
 
-    /// Says these messages to the other instance.
+    /// Sends messages with these numbers to the other instance.
     fn says_many(&mut self, numbers: std::ops::RangeInclusive<u64>) {
         self.says_many_and(numbers, 0);
     }
 
-    /// The same, each a little different.
+    /// The same, with `more` added to the number in each message.
     fn says_many_and(&mut self, numbers: std::ops::RangeInclusive<u64>, more: u64) {
         for number in numbers {
             let mut bytes = Vec::new();
@@ -34,8 +34,8 @@ impl Owner {
         }
     }
 
-    /// How many cells there are in the store.
-    fn cells(&self) -> usize {
+    /// How many blocks there are in the store.
+    fn blocks(&self) -> usize {
         let (from, to) = self.space.range(5);
         let mut count = 0;
         let visit = &mut |_: &[u8], _: &[u8]| {
@@ -46,7 +46,7 @@ impl Owner {
         count
     }
 
-    /// The other instance is there, and takes all that is sent. What it got.
+    /// The other instance is there, and takes all that is sent. The result is what it got.
     fn is_heard(&mut self, mut logged: u64) -> Vec<u64> {
         let lane = Lane::Stream;
         let mut got = Vec::new();
@@ -96,10 +96,10 @@ fn what_is_too_much_for_memory_goes_to_the_store_and_is_sent_in_order() {
     let mut owner = Owner::bounded_owner(LIMITS);
     owner.says_many(1..=500);
     assert!(owner.instance.memory() <= LIMITS.memory + LIMITS.block, "{}", owner.instance.memory());
-    assert!(owner.cells() > 100);
+    assert!(owner.blocks() > 100);
     assert_eq!(owner.instance.waits_for(), Vec::<String>::new());
     assert_eq!(owner.is_heard(0), (1..=500).collect::<Vec<_>>());
-    assert_eq!((owner.cells(), owner.instance.memory()), (0, 0));
+    assert_eq!((owner.blocks(), owner.instance.memory()), (0, 0));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_destination_that_has_a_part_gets_the_rest() {
     assert_eq!(owner.is_heard(49), (50..=100).collect::<Vec<_>>());
     owner.says_many(101..=103);
     assert_eq!(owner.is_heard(103), Vec::<u64>::new());
-    assert_eq!((owner.cells(), owner.instance.memory()), (0, 0));
+    assert_eq!((owner.blocks(), owner.instance.memory()), (0, 0));
 }
 
 #[test]
@@ -125,27 +125,27 @@ fn when_so_much_is_kept_in_all_nothing_more_is_told() {
 }
 
 #[test]
-fn a_checkpoint_names_the_cells_and_they_stay_until_the_next_one() {
+fn a_checkpoint_names_the_blocks_and_they_stay_until_the_next_one() {
     let mut owner = Owner::bounded_owner(LIMITS);
     owner.comes(1, 1);
     owner.says_many(1..=100);
     owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     assert_eq!(owner.instance.status().base_input, 2);
-    let cells = owner.cells();
+    let blocks = owner.blocks();
     assert_eq!(owner.is_heard(0), (1..=100).collect::<Vec<_>>());
-    assert_eq!(owner.cells(), cells);
+    assert_eq!(owner.blocks(), blocks);
     let mut owner = owner.again(LIMITS);
     owner.leads(Term(2));
     owner.attach(0, 0);
-    assert_eq!(owner.cells(), cells);
-    // The program knows again what it had said. What is confirmed is not in its log yet.
+    assert_eq!(owner.blocks(), blocks);
+    // The program has sent again what it had sent before. What is confirmed is not in its log.
     assert_eq!(owner.is_heard(30), (31..=100).collect::<Vec<_>>());
     owner.comes(2, 1);
     owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     assert_eq!(owner.instance.status().base_input, 3);
-    assert_eq!(owner.cells(), 0);
+    assert_eq!(owner.blocks(), 0);
 }
 
 #[test]
@@ -154,23 +154,23 @@ fn what_a_program_put_there_goes_with_it() {
     owner.says_many(1..=100);
     let mut owner = owner.again(LIMITS);
     owner.step(Input::Tick);
-    assert_eq!(owner.cells(), 0);
+    assert_eq!(owner.blocks(), 0);
     owner.leads(Term(2));
     owner.attach(0, 0);
     owner.says_many(1..=100);
-    assert!(owner.cells() > 10);
+    assert!(owner.blocks() > 10);
     owner.step(Input::Detached { program: owner.program });
-    assert_eq!(owner.cells(), 0);
+    assert_eq!(owner.blocks(), 0);
 }
 
 #[test]
-fn what_was_said_after_a_checkpoint_stays_whoever_else_has_let_go_of_cells() {
+fn what_was_said_after_a_checkpoint_stays_whoever_else_has_let_go_of_blocks() {
     let mut owner = Owner::bounded_owner(LIMITS);
     owner.comes(1, 1);
     owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
     owner.says_many(1..=100);
-    // Another one's checkpoint begins to come, and never ends.
+    // Another replica's checkpoint begins to come, and never ends.
     let (position, number, bytes, last) = (Position(1_000), 0, Bytes::from_static(b"piece"), None);
     let message = Peer::Chunk { position, number, bytes, last };
     owner.step(Input::Peer { from: ReplicaId(2), message });
@@ -200,8 +200,9 @@ fn what_is_confirmed_while_a_checkpoint_is_given_is_still_in_it() {
     assert_eq!(owner.is_heard(0), (1..=100).collect::<Vec<_>>());
 }
 
-/// Takes a checkpoint and gives it to the other replica, which has said so many itself and is
-/// behind in its log until it has the whole. The replica, and how many cells it asked for.
+/// Takes a checkpoint and gives it to another replica, whose program has sent `said_there` messages
+/// and which is behind in its log until it has the whole checkpoint. The result is that replica,
+/// and how many blocks it asked for.
 fn handed_over(said_there: u64, more: u64, damage: impl Fn(&mut Peer)) -> (Owner, usize) {
     let mut owner = Owner::bounded_owner(LIMITS);
     let mut other = Owner::bounded(2, &[1, 2], LIMITS);
@@ -223,7 +224,7 @@ fn handed_over(said_there: u64, more: u64, damage: impl Fn(&mut Peer)) -> (Owner
             owner.step(Input::Peer { from: ReplicaId(2), message });
         }
     }
-    // What came is looked through once more before it counts.
+    // The checkpoint counts when its program has come so far, or is gone.
     other.step(Input::Detached { program: other.program });
     let all: Vec<Bytes> = log(&owner);
     all.into_iter().skip(other.log.entries.len()).for_each(|entry| drop(other.commit(entry)));
@@ -232,13 +233,13 @@ fn handed_over(said_there: u64, more: u64, damage: impl Fn(&mut Peer)) -> (Owner
 }
 
 #[test]
-fn a_replica_asks_only_for_the_cells_that_it_lacks() {
+fn a_replica_asks_only_for_the_blocks_that_it_lacks() {
     for said_there in [0, 40, 100] {
         let (mut other, asked) = handed_over(said_there, 0, |_| {});
         assert_eq!(other.instance.status().base_input, 2, "{said_there} messages");
-        // Those that are in its memory it has, too.
-        assert_eq!(asked > 0, said_there < 100, "{asked} of {} cells", other.cells());
-        assert!(said_there == 0 || asked < other.cells());
+        // It need not ask for blocks that are in its memory.
+        assert_eq!(asked > 0, said_there < 100, "{asked} of {} blocks", other.blocks());
+        assert!(said_there == 0 || asked < other.blocks());
         other.leads(Term(2));
         other.attach(0, 0);
         assert_eq!(other.is_heard(0), (1..=100).collect::<Vec<_>>(), "{said_there} messages");
@@ -248,14 +249,14 @@ fn a_replica_asks_only_for_the_cells_that_it_lacks() {
 #[test]
 fn what_a_program_has_said_otherwise_in_the_same_place_is_not_taken_for_the_same() {
     let (mut other, asked) = handed_over(100, 1_000, |_| {});
-    assert_eq!((other.instance.status().base_input, asked), (2, other.cells()));
+    assert_eq!((other.instance.status().base_input, asked), (2, other.blocks()));
     other.leads(Term(2));
     other.attach(0, 0);
     assert_eq!(other.is_heard(0), (1..=100).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_cell_of_which_the_beginning_is_missing_is_not_taken() {
+fn a_block_of_which_the_beginning_is_missing_is_not_taken() {
     let (other, _) = handed_over(0, 0, |message| {
         if let Peer::SpillBlock { run: piece, .. } = message {
             piece.first += 1;
