@@ -355,10 +355,9 @@ impl Maker {
     }
 
     fn upkeep(&self) -> node::Upkeep {
-        let mut upkeep = node::Upkeep::default();
-        upkeep.log_memory_bytes = self.config.log_memory_bytes;
-        upkeep.tail.bytes_max = self.config.log_tail_bytes;
-        upkeep
+        let usual = node::Upkeep::default();
+        let tail = node::TailLimits { bytes_max: self.config.log_tail_bytes, ..usual.tail };
+        node::Upkeep { tail, log_memory_bytes: self.config.log_memory_bytes, ..usual }
     }
 
     fn node_config(&self) -> NodeConfig {
