@@ -101,15 +101,47 @@ impl Request {
         self
     }
 
-    /// The value of a query parameter, percent-decoded; `Some("")` for a bare name. A leading `$`
-    /// of the name is optional (`expand` and `$expand` are the same).
-    pub fn parameter(&self, name: &str) -> Option<String> {
-        self.query.split('&').find_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let key = crate::links::percent_decode(key);
-            let key = key.strip_prefix('$').unwrap_or(&key);
-            (key == name).then(|| crate::links::percent_decode(&value.replace('+', " ")))
+    /// All query parameters in their order, percent-decoded, with those that stand there twice; the
+    /// value of a bare name is empty. A leading `$` of a name is taken off: `expand` and `$expand`
+    /// are the same.
+    pub fn parameters(&self) -> impl Iterator<Item = (String, String)> {
+        self.query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = crate::links::percent_decode(name);
+            let name = name.strip_prefix('$').unwrap_or(&name).to_owned();
+            (name, crate::links::percent_decode(&value.replace('+', " ")))
         })
+    }
+
+    /// The value of a query parameter: of the first one, if it is there more than once.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        self.parameters().find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// # Errors
+    /// 400 when a parameter is not among `known`, or is there more than once: it would be ignored.
+    pub fn check_parameters(&self, known: &[&str]) -> Result<(), Problem> {
+        let mut seen: Vec<String> = Vec::new();
+        for (name, _) in self.parameters() {
+            if seen.contains(&name) {
+                let message =
+                    format!("the parameter '{name}' is there more than once; send it once");
+                return Err(Problem::bad_request(message));
+            }
+            if !known.contains(&name.as_str()) {
+                let message = match known {
+                    [] => format!("{} takes no parameters, and so no '{name}'", self.path),
+                    _ => format!(
+                        "{} has no parameter '{name}'; it takes {}",
+                        self.path,
+                        known.join(", ")
+                    ),
+                };
+                return Err(Problem::bad_request(message));
+            }
+            seen.push(name);
+        }
+        Ok(())
     }
 
     pub fn has_pragma(&self, name: &str) -> bool {
@@ -200,5 +232,24 @@ impl From<Problem> for Response {
 impl From<Code> for Response {
     fn from(code: Code) -> Self {
         Problem::new(code, code.name()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_keep_their_order_and_those_that_are_there_twice() {
+        let request = Request::get("/x?$filter=a+b&expand&filter=%41&");
+        let all: Vec<_> = request.parameters().collect();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(all, [pair("filter", "a b"), pair("expand", ""), pair("filter", "A")]);
+        assert_eq!(request.parameter("filter").as_deref(), Some("a b"));
+        let twice = request.check_parameters(&["filter", "expand"]).unwrap_err();
+        assert!(twice.message.contains("'filter' is there more than once"), "{twice}");
+        let unknown = request.check_parameters(&["filter"]).unwrap_err();
+        assert!(unknown.message.contains("no parameter 'expand'; it takes filter"), "{unknown}");
+        assert!(Request::get("/x?expand").check_parameters(&["expand"]).is_ok());
     }
 }

@@ -67,7 +67,7 @@ impl Browsers {
             return check_site(method, headers).map(|()| None);
         };
         let same = host.is_some_and(|host| {
-            origin.strip_prefix("http://").is_some_and(|its| its.eq_ignore_ascii_case(&host))
+            origin.strip_prefix("http://").is_some_and(|its| its.eq_ignore_ascii_case(host))
         });
         if same {
             return Ok(None);
@@ -84,20 +84,27 @@ impl Browsers {
 
     /// The name that the request calls the node by. A page whose own name was made to point here
     /// gives itself away by that name.
-    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    fn check_host<'a>(
+        &self,
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
+    ) -> Result<Option<&'a str>, Problem> {
         let named = only(headers, &header::HOST)?;
         let Some(named) = uri.authority().map(|authority| authority.as_str()).or(named) else {
             return Ok(None);
         };
-        let name = without_port(named).to_ascii_lowercase();
+        let name = without_port(named);
         let figures = name.trim_start_matches('[').trim_end_matches(']');
-        let is_known = figures.parse::<IpAddr>().is_ok()
-            || name == "localhost"
+        if figures.parse::<IpAddr>().is_ok() {
+            return Ok(Some(named));
+        }
+        let name = name.to_ascii_lowercase();
+        let is_known = name == "localhost"
             || name.ends_with(".localhost")
             || self.hosts.contains(name.as_str())
             || self.hosts.contains(ANY);
         if is_known {
-            return Ok(Some(named.to_owned()));
+            return Ok(Some(named));
         }
         Err(forbidden(format!(
             "this node is not called '{name}'; ask it by its address, or start it with \

@@ -346,6 +346,7 @@ mod tests {
                 tokio::spawn(link.live(None, Bytes::new(), Arc::clone(&inbox), Arc::default()));
             }
             let mut events = Vec::new();
+            let begun = std::time::Instant::now();
             while !events.iter().any(|event| matches!(event, Event::LinkClosed { .. })) {
                 // An empty frame, a byte at a time: its sum is nought as well.
                 speaker.try_write(&[0]).unwrap();
@@ -353,6 +354,7 @@ mod tests {
                 let mut more = Vec::new();
                 inbox.take(&mut more);
                 events.append(&mut more);
+                assert!(begun.elapsed() < SILENCE_MAX * 20, "the silent one is not closed");
             }
             let closed = |event: &Event| matches!(event, Event::LinkClosed { link: 1 });
             assert!(events.iter().any(closed), "the silent one");

@@ -187,12 +187,13 @@ impl Front {
         let begun = Instant::now();
         let verb = request.method().clone();
         let is_write = to_method(&verb).is_some_and(Method::is_write);
-        let asked = request.headers().clone();
+        let takes_gzip = http_answer::takes_gzip(request.headers());
+        let known = http_answer::known_versions(request.headers());
         let mut answer = self.decide(request, &place).await;
         if !is_write {
-            http_answer::not_modified(&mut answer, &asked);
+            http_answer::not_modified(&mut answer, &known);
         }
-        if http_answer::takes_gzip(&asked) {
+        if takes_gzip {
             answer = http_answer::pack(answer).await;
         }
         if verb == Verb::HEAD {
@@ -205,8 +206,7 @@ impl Front {
 
     /// Refuses what comes from where it should not, then answers.
     async fn decide(self: &Arc<Self>, request: hyper::Request<Incoming>, place: &Place) -> Answer {
-        let (verb, path) = (request.method().clone(), request.uri().path().to_owned());
-        let own = own(&path);
+        let own = own(request.uri().path());
         let is_vital = matches!(own, Some(Own::Live | Own::Ready | Own::Link));
         if !is_vital && !place.serves_all() {
             return crowded(request).await;
@@ -214,32 +214,31 @@ impl Front {
         // Nodes call one another by whatever name they were given; no browser can ask for a link.
         let origin = match own {
             Some(Own::Link) => Ok(None),
-            _ => self.browsers.check(&verb, request.uri(), request.headers()),
+            _ => self.browsers.check(request.method(), request.uri(), request.headers()),
         };
         let origin = match origin {
             Ok(origin) => origin,
             Err(problem) => return refuse(request, problem).await,
         };
-        let allowed = self.allowed(own, &path);
-        if let Some(origin) = origin {
-            return self.for_a_page(request, origin, allowed, own).await;
+        match origin {
+            Some(origin) => self.for_a_page(request, origin, own).await,
+            None => self.dispatch(request, own).await,
         }
-        self.dispatch(request, own, allowed).await
     }
 
     async fn for_a_page(
         self: &Arc<Self>,
         request: hyper::Request<Incoming>,
         origin: AllowedOrigin,
-        allowed: Allowed,
         own: Option<Own>,
     ) -> Answer {
         if browsers::is_preflight(request.method(), request.headers()) {
+            let allowed = self.allowed(own, request.uri().path());
             let mut answer = http_answer::verbs(allowed);
             origin.put_preflight(allowed, answer.headers_mut());
             return answer;
         }
-        let mut answer = self.dispatch(request, own, allowed).await;
+        let mut answer = self.dispatch(request, own).await;
         origin.put(answer.headers_mut());
         answer
     }
@@ -248,11 +247,12 @@ impl Front {
         self: &Arc<Self>,
         request: hyper::Request<Incoming>,
         own: Option<Own>,
-        allowed: Allowed,
     ) -> Answer {
-        let verb = request.method().clone();
+        let (verb, uri) = (request.method().clone(), request.uri().clone());
         let mut answer = match own {
-            _ if verb == Verb::OPTIONS => return http_answer::verbs(allowed),
+            _ if verb == Verb::OPTIONS => {
+                return http_answer::verbs(self.allowed(own, uri.path()));
+            }
             Some(_) if verb != Verb::GET && verb != Verb::HEAD => {
                 refuse(request, no_such_verb(&verb)).await
             }
@@ -267,6 +267,7 @@ impl Front {
             },
         };
         if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
+            let allowed = self.allowed(own, uri.path());
             http_answer::allow(&mut answer, allowed.header(Some(&verb)));
         }
         answer
