@@ -51,4 +51,5 @@ pub use frame::FRAME_BYTES_MAX;
 pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};
 pub use node::Node;
 pub use office::REQUESTS_PER_GROUP_MAX;
+pub use programs::PROGRAMS_MAX;
 pub use scatter::{ANSWER_BYTES_MAX, HITS_MAX};

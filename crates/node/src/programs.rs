@@ -13,8 +13,8 @@ use crate::io::{Level, Output, ProgramDoor};
 use crate::node::{Agenda, Node};
 use crate::registry;
 
-/// How many programs may be connected to a node.
-pub(crate) const PROGRAMS_MAX: usize = 1_000;
+/// The most programs that may be connected to a node. One more is turned away.
+pub const PROGRAMS_MAX: usize = 1_024;
 
 /// What is known of a connection.
 pub(crate) enum Program {

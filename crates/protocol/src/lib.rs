@@ -7,6 +7,7 @@
 mod address;
 pub mod base64url;
 mod document;
+pub mod hash;
 mod ids;
 pub mod immortal;
 pub mod links;
@@ -14,6 +15,7 @@ pub mod node_group;
 mod problem;
 pub mod query;
 mod request;
+pub mod varint;
 
 pub use address::Address;
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
-use node::ProgramDoor;
+use node::{PROGRAMS_MAX, ProgramDoor};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, watch};
 
@@ -24,9 +24,6 @@ use crate::outgoing::{Flushed, Outgoing};
 
 /// The protocol of the upgrade on the node's port.
 pub(crate) const PROTOCOL: &str = "amrita-immortal";
-
-/// The most programs that may be connected to a node. One more is turned away.
-const PROGRAMS_MAX: i64 = 1_024;
 
 /// The most that is read at a time.
 const READ_BYTES_MAX: usize = 256 << 10;
@@ -370,7 +367,8 @@ impl Portion {
 impl Ends {
     /// Whether one more program may be connected.
     pub(crate) fn has_room_for_a_program(&self) -> bool {
-        self.metrics.programs.load(Ordering::Relaxed) < PROGRAMS_MAX
+        let connected = self.metrics.programs.load(Ordering::Relaxed);
+        usize::try_from(connected).is_ok_and(|connected| connected < PROGRAMS_MAX)
     }
 
     /// Takes over a connection that was accepted elsewhere, and lets it live on the node's thread.

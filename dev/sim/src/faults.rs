@@ -14,9 +14,9 @@ use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::machine::Machine;
 use crate::network::Process;
-use crate::random::Random;
 use crate::settings::Fault;
 use crate::world::{Event, PROBE, Relief, World};
+use random::Random;
 
 /// The chance, in a thousand, that an armed process dies before its sync.
 const DIES_BEFORE_SYNC: u64 = 4;

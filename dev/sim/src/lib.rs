@@ -24,7 +24,6 @@ pub mod jobs;
 mod machine;
 pub mod media;
 pub mod network;
-pub mod random;
 mod referee;
 pub mod run;
 

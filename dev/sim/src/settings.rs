@@ -8,7 +8,7 @@ use node::{KeptLimits, Upkeep};
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::immortals::cast::Stage;
 use crate::network::NetworkSettings;
-use crate::random::Random;
+use random::Random;
 
 /// What can go wrong. Each kind can be turned off to shrink a failing run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,9 +11,9 @@ use crate::checkers::Broken;
 use crate::checkers::document::Told;
 use crate::errand::{Errand, Verdict, tally_links, tally_makings};
 use crate::jobs::Job;
-use crate::random::Random;
 use crate::referee::Referee;
 use crate::settings::Settings;
+use random::Random;
 
 /// How often a request with an idempotency key is sent before a client gives up.
 const TRIES_MAX: u32 = 8;

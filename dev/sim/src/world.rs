@@ -16,11 +16,11 @@ use crate::immortals::operator::FIRST_ATTEMPT;
 use crate::immortals::troupe::{Act, Troupe};
 use crate::machine::{Machine, Started, Wanted, uri};
 use crate::network::{DIAL_PATIENCE, Network, Packet, Plan, Process};
-use crate::random::Random;
 use crate::referee::Referee;
 use crate::settings::{Fault, Settings};
 use crate::trace::Trace;
 use crate::workload::{Reply, Workload};
+use random::Random;
 
 /// Ticks come about so often.
 const TICK: Time = 10 * MILLISECOND;

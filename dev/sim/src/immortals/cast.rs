@@ -2,7 +2,7 @@
 
 use crate::agenda::MILLISECOND;
 use crate::immortals::script::{Part, Role};
-use crate::random::Random;
+use random::Random;
 
 /// The instance that comes and goes: it is deregistered with its programs attached, and registered
 /// again under the same name, with new programs.

@@ -13,9 +13,9 @@ use crate::immortals::brief::Coming;
 use crate::immortals::cast::{BRIEF, Instance};
 use crate::immortals::script::{POISON, Part, Role};
 use crate::immortals::talk::Versions;
-use crate::random::Random;
 use crate::workload::Reply;
 use crate::world::{Event, World};
+use random::Random;
 
 /// Attempts of the operator have numbers from here on.
 pub(crate) const FIRST_ATTEMPT: u64 = 1 << 60;

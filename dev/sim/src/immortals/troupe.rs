@@ -15,9 +15,9 @@ use crate::immortals::operator::Operator;
 use crate::immortals::script::{Heard, POISON, Part, Role, Said, mix, numbers};
 use crate::immortals::talk::{Came, Talk, Versions};
 use crate::network::Process;
-use crate::random::Random;
 use crate::settings::Settings;
 use crate::world::{Event, World};
+use random::Random;
 
 const KEEPS_TO_PROTOCOL: &str = "a node keeps to the immortal protocol";
 const EXACTLY_ONCE: &str = "a program is told everything once and in order";

@@ -4,8 +4,8 @@
 mod stage;
 
 use protocol::{Method, Request};
+use random::Random;
 use serde_json::{Value, json};
-use sim::random::Random;
 use stage::Stage;
 
 const GROUP: &str = "/core/node-groups/default";

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use node::{Input, KeptLimits, Node, NodeConfig, Output, Timing, Upkeep};
 use protocol::{Method, Moment, Now, Request, Response};
+use random::Random;
 use serde_json::Value;
 use services::Catalogue;
 use sim::media::{SimDisk, SimStore};
-use sim::random::Random;
 use storage::{Log, LogOptions};
 
 /// More rounds than this without coming to rest are a loop.
