@@ -6,7 +6,7 @@ use protocol::{GroupId, ReplicaId};
 use serde::{Deserialize, Serialize};
 use storage::{Batch, Reader, Space, StateStore, StoreError};
 
-use protocol::fnv::fnv1a;
+use protocol::hash::hash_parts;
 
 /// Under this space a node keeps what it knows about itself.
 const SELF: Space = Space { group: GroupId(u32::MAX), generation: 1 };
@@ -35,7 +35,7 @@ impl Charter {
     pub fn new(partitions: u32, founders: BTreeMap<ReplicaId, Member>) -> Self {
         let sandboxes: Vec<[u8; 8]> =
             founders.values().map(|member| member.sandbox_id.to_be_bytes()).collect();
-        let cluster = fnv1a(sandboxes.iter().map(<[u8; 8]>::as_slice));
+        let cluster = hash_parts(sandboxes.iter().map(<[u8; 8]>::as_slice));
         Self { cluster, partitions, founders }
     }
 
@@ -106,7 +106,7 @@ impl Profile {
 
     /// A digest of the list of peers, to be equal on all while a cluster forms.
     pub fn peers_digest(&self) -> u64 {
-        fnv1a(self.founder_uris().iter().map(|uri| uri.as_bytes()))
+        hash_parts(self.founder_uris().iter().map(|uri| uri.as_bytes()))
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use protocol::Document;
+use protocol::hash::hash;
 
 /// How many bytes of documents a partition keeps in memory, unless told otherwise.
 pub(crate) const CACHE_BYTES: usize = 4 << 20;
@@ -54,13 +55,14 @@ impl Cache {
 
     /// `Some(None)`: it is known that there is no such document.
     pub(crate) fn get(&mut self, link: &str) -> Option<Option<Head>> {
-        let entry = self.entries.get_mut(&hash(link)).filter(|entry| &*entry.link == link)?;
+        let entry =
+            self.entries.get_mut(&hash(link.as_bytes())).filter(|entry| &*entry.link == link)?;
         entry.used = true;
         Some(entry.head.clone())
     }
 
     pub(crate) fn put(&mut self, link: &str, head: Option<Head>) {
-        let hash = hash(link);
+        let hash = hash(link.as_bytes());
         self.bytes += bytes_of(link, head.as_ref());
         match self.entries.get_mut(&hash) {
             Some(entry) => {
@@ -109,13 +111,6 @@ fn bytes_of(link: &str, head: Option<&Head>) -> usize {
         document.link.len() + document.kind.len() + document.owner.len() + document.body.len()
     });
     ENTRY_BYTES + link.len() + document
-}
-
-/// FNV-1a.
-fn hash(link: &str) -> u64 {
-    link.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

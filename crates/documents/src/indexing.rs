@@ -7,6 +7,7 @@
 
 use std::ops::ControlFlow;
 
+use protocol::varint;
 use storage::{Batch, Reader, Space, StateStore, StoreError};
 
 use crate::cache::Head;
@@ -14,7 +15,7 @@ use crate::family;
 use crate::fields::Fields;
 use crate::index::{MARK_NOTHING, MARK_STASHED, MARK_VERSION, Mark, Progress};
 use crate::partition::Partition;
-use crate::record::{Record, put_number};
+use crate::record::Record;
 
 /// How many keys are cleared for each document of a step's budget.
 const CLEARED_PER_DOCUMENT: usize = 16;
@@ -58,7 +59,7 @@ impl Partition {
             Mark::Nothing => bytes.push(MARK_NOTHING),
             Mark::Version(version) => {
                 bytes.push(MARK_VERSION);
-                put_number(&mut bytes, version);
+                varint::put(&mut bytes, version);
             }
             Mark::Stashed => {
                 bytes.push(MARK_STASHED);

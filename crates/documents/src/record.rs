@@ -2,6 +2,7 @@
 //! is. The link is the key.
 
 use bytes::Bytes;
+use protocol::varint::{put as put_number, take};
 use protocol::{Action, Body, Document, Epoch, Moment, Term};
 use query::Candidate;
 use serde::Deserialize;
@@ -163,30 +164,8 @@ fn body_of(bytes: &[u8]) -> Body {
     Body::deserialize(BytesDeserializer::<Error>::new(bytes)).unwrap_or_else(|_| Body::empty())
 }
 
-/// Seven bits in a byte, the lowest first.
-pub(crate) fn put_number(into: &mut Vec<u8>, mut number: u64) {
-    loop {
-        let low = u8::try_from(number & 0x7f).expect("seven bits fit");
-        number >>= 7;
-        if number == 0 {
-            into.push(low);
-            return;
-        }
-        into.push(low | 0x80);
-    }
-}
-
 pub(crate) fn take_number(from: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for shift in (0..u64::BITS).step_by(7) {
-        let (&byte, rest) = from.split_first()?;
-        *from = rest;
-        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
+    take(from).ok()
 }
 
 /// The name's number plus 1, or 0 and the name itself.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use protocol::Moment;
+use protocol::hash::{hash, scatter};
 use protocol::immortal::Status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -119,9 +120,7 @@ impl<'a, P: Immortal> Context<'a, P> {
     /// passwords: who knows the instance's name can tell it in advance.
     pub fn random(&mut self) -> u64 {
         if self.chance == 0 {
-            let name = self.place.me.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
+            let name = hash(self.place.me.as_bytes());
             self.chance = scatter(name ^ scatter(self.place.input)) | 1;
         }
         self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -288,11 +287,4 @@ fn put_value(out: &mut Vec<u8>, value: &impl Serialize) -> Status {
         return Status::Empty;
     }
     Status::Value
-}
-
-/// The finisher of splitmix64: each bit of the number has its say in each bit of the result.
-fn scatter(mut number: u64) -> u64 {
-    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }

@@ -13,8 +13,8 @@ use crate::io::{Level, Output, ProgramDoor};
 use crate::view::View;
 use crate::work::{Effects, Work};
 
-/// How many programs may be connected to a node.
-pub const PROGRAMS_MAX: usize = 1_000;
+/// The most programs that may be connected to a node. One more is turned away.
+pub const PROGRAMS_MAX: usize = 1_024;
 
 /// What is known of a connection.
 enum Program {

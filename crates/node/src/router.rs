@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use group::Caller;
-use protocol::fnv::fnv1a;
+use protocol::hash::hash_parts;
 use protocol::{
     BodyType, Code, GroupId, Outcome, Problem, ReplicaId, Request, RequestKey, Response,
 };
@@ -261,7 +261,7 @@ fn digest_of(request: &Request) -> u64 {
         BodyType::Json => &[],
         BodyType::MergePatch => &[b"merge-patch"],
     };
-    fnv1a(parts.into_iter().chain(merge.iter().copied()))
+    hash_parts(parts.into_iter().chain(merge.iter().copied()))
 }
 
 fn gave_up(request: &InFlight, code: Code, view: &View<'_>) -> Problem {

@@ -7,7 +7,7 @@
 mod address;
 pub mod base64url;
 mod document;
-pub mod fnv;
+pub mod hash;
 mod ids;
 pub mod immortal;
 pub mod links;
@@ -16,6 +16,7 @@ mod problem;
 pub mod query;
 mod request;
 mod request_key;
+pub mod varint;
 
 pub use address::Address;
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};

@@ -1,5 +1,6 @@
 //! Self links: their form, their parts, and the slot they fall into.
 
+use crate::hash::hash;
 use crate::{Code, GroupId, Problem};
 
 /// The longest self link, in bytes.
@@ -51,12 +52,9 @@ pub fn split_utility(path: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The slot of a link: FNV-1a, the same for ever, as stored data depends on it.
+/// The slot of a link: its hash, the same for ever, as stored data depends on it.
 pub fn slot(link: &str) -> u32 {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in link.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
+    let mut hash = hash(link.as_bytes());
     hash ^= hash >> 32;
     u32::try_from(hash % u64::from(SLOTS)).expect("a remainder of SLOTS fits")
 }

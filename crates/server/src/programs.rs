@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
-use node::ProgramDoor;
+use node::{PROGRAMS_MAX, ProgramDoor};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, watch};
 
@@ -24,9 +24,6 @@ use crate::outgoing::{Flushed, Outgoing};
 
 /// The protocol of the upgrade on the node's port.
 pub(crate) const PROTOCOL: &str = "amrita-immortal";
-
-/// The most programs that may be connected to a node. One more is turned away.
-const PROGRAMS_MAX: i64 = 1_024;
 
 /// The most that is read at a time.
 const READ_BYTES_MAX: usize = 256 << 10;
@@ -372,7 +369,8 @@ impl Ends {
     pub(crate) fn has_room_for_a_program(&self) -> bool {
         let programs = self.metrics.programs.load(Ordering::Relaxed);
         let all = programs + self.metrics.connections.load(Ordering::Relaxed);
-        programs < PROGRAMS_MAX && usize::try_from(all).is_ok_and(|all| all < self.places)
+        let fits = |count: u64, most: usize| usize::try_from(count).is_ok_and(|count| count < most);
+        fits(programs, PROGRAMS_MAX) && fits(all, self.places)
     }
 
     /// Takes over a connection that was accepted elsewhere, and lets it live on the node's thread.

@@ -14,9 +14,9 @@ use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::machine::Machine;
 use crate::network::Process;
-use crate::random::Random;
 use crate::settings::Fault;
 use crate::world::{Event, PROBE, Relief, World};
+use random::Random;
 
 /// The chance, in a thousand, that an armed process dies before its sync.
 const DIES_BEFORE_SYNC: u64 = 4;
@@ -32,8 +32,8 @@ const WHOLE_FOR: Time = 600 * MILLISECOND;
 const NOBODY: u64 = 0;
 
 /// State of the faults.
-pub(crate) struct Weather {
-    dice: Random,
+pub(crate) struct Faults {
+    rng: Random,
     /// Faults happen at all.
     bad: bool,
     /// The process of that machine dies when it has carried out some of its next outputs.
@@ -48,10 +48,10 @@ pub(crate) struct Weather {
     before_sync: bool,
 }
 
-impl Weather {
+impl Faults {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            dice: Random::new(seed, "faults"),
+            rng: Random::new(seed, "faults"),
             bad: true,
             halfway: None,
             told_to_stop: Vec::new(),
@@ -79,7 +79,7 @@ impl Weather {
         if self.halfway != Some(machine) || count < 3 {
             return false;
         }
-        let dies = done > 0 && self.dice.chance(300);
+        let dies = done > 0 && self.rng.chance(300);
         if dies {
             self.halfway = None;
         }
@@ -87,7 +87,7 @@ impl Weather {
     }
 
     pub(crate) fn dies_before_sync(&mut self) -> bool {
-        self.before_sync && self.dice.chance(DIES_BEFORE_SYNC)
+        self.before_sync && self.rng.chance(DIES_BEFORE_SYNC)
     }
 
     pub(crate) fn was_told_to_stop(&self, process: Process) -> bool {
@@ -98,13 +98,13 @@ impl Weather {
 impl World {
     /// One more fault, perhaps; and a date for the next.
     pub(crate) fn fault(&mut self) -> Result<(), Broken> {
-        if !self.weather.bad || self.settings.faults.is_empty() {
+        if !self.faults.bad || self.settings.faults.is_empty() {
             return Ok(());
         }
         let faults: Vec<Fault> = self.settings.faults.iter().copied().collect();
-        let fault = *self.weather.dice.pick(&faults);
-        let target = self.weather.dice.index(self.machines.len());
-        let pause = self.weather.dice.between(10 * MILLISECOND, self.settings.fault_pause);
+        let fault = *self.faults.rng.pick(&faults);
+        let target = self.faults.rng.index(self.machines.len());
+        let pause = self.faults.rng.between(10 * MILLISECOND, self.settings.fault_pause);
         self.agenda.after(pause, Event::Fault);
         let now = self.agenda.now();
         self.trace.event(now, "", format_args!("fault: {} at n{}", fault.name(), target + 1));
@@ -113,7 +113,7 @@ impl World {
 
     fn strike(&mut self, fault: Fault, target: usize) -> Result<(), Broken> {
         let forgets = matches!(fault, Fault::Kill | Fault::Power)
-            && self.settings.stage.is_some_and(|stage| stage.memory);
+            && self.settings.setup.is_some_and(|setup| setup.memory);
         match fault {
             // A process that ends forgets what a disk would have kept.
             Fault::Kill | Fault::Power if forgets && !self.may_lose_a_disk() => {}
@@ -125,7 +125,7 @@ impl World {
             }
             Fault::Power => self.kill(target, true),
             Fault::PowerAll => {
-                if self.weather.dice.chance(300) {
+                if self.faults.rng.chance(300) {
                     for machine in 0..self.machines.len() {
                         self.kill(machine, true);
                     }
@@ -133,18 +133,18 @@ impl World {
             }
             Fault::KillHalfway => self.arm(target),
             Fault::Stall => {
-                let until = self.weather.dice.between(50, 3_000) * MILLISECOND;
+                let until = self.faults.rng.between(50, 3_000) * MILLISECOND;
                 self.machines[target].stalled_until = self.agenda.now() + until;
             }
             Fault::Clock => self.shift_clock(target),
             Fault::Cut => self.cut(target),
             Fault::Reset => {
-                let other = self.weather.dice.index(self.machines.len());
+                let other = self.faults.rng.index(self.machines.len());
                 self.network.reset(self.agenda.now(), target, other, &mut self.plan);
             }
             Fault::Slow => self.slow_path(target),
             Fault::SlowDisk => {
-                self.machines[target].disk_slowness = self.weather.dice.between(5, 100);
+                self.machines[target].disk_slowness = self.faults.rng.between(5, 100);
                 self.relief_for_disk(target);
             }
             Fault::Full => {
@@ -153,7 +153,7 @@ impl World {
             }
             Fault::DiskFails => {
                 self.machines[target].failing = true;
-                let operations = self.weather.dice.below(6);
+                let operations = self.faults.rng.below(6);
                 self.machines[target].disk.fail_after(operations);
                 self.relief_for_disk(target);
             }
@@ -180,33 +180,33 @@ impl World {
 
     /// Sometimes at once, sometimes after the others have long gone on.
     fn start_later(&mut self, machine: usize) {
-        let longest = if self.weather.dice.chance(500) { 200 } else { 4_000 };
-        let pause = self.weather.dice.between(1, longest) * MILLISECOND;
+        let longest = if self.faults.rng.chance(500) { 200 } else { 4_000 };
+        let pause = self.faults.rng.between(1, longest) * MILLISECOND;
         self.agenda.after(pause, Event::Start { machine });
     }
 
     fn arm(&mut self, machine: usize) {
-        self.weather.halfway = Some(machine);
+        self.faults.halfway = Some(machine);
     }
 
     fn shift_clock(&mut self, machine: usize) {
         // Where there are documents, keys of requests would be forgotten after hours, as they may
         // be.
-        let hours = self.settings.stage.is_some() && self.weather.dice.chance(300);
-        let seconds = self.weather.dice.between(1, if hours { 8 * 3_600 } else { 120 });
+        let hours = self.settings.setup.is_some() && self.faults.rng.chance(300);
+        let seconds = self.faults.rng.between(1, if hours { 8 * 3_600 } else { 120 });
         let micros = i64::try_from(seconds * SECOND).expect("some hours fit");
-        let back = self.weather.dice.chance(500);
+        let back = self.faults.rng.chance(500);
         self.machines[machine].shift_clock(if back { -micros } else { micros });
     }
 
     fn cut(&mut self, machine: usize) {
         let count = self.machines.len();
         let others: Vec<usize> = (0..count).filter(|other| *other != machine).collect();
-        match self.weather.dice.below(4) {
+        match self.faults.rng.below(4) {
             0 => others.iter().for_each(|other| self.network.cut(machine, *other)),
             1 => others.iter().for_each(|other| self.network.cut(*other, machine)),
             2 if !others.is_empty() => {
-                let other = *self.weather.dice.pick(&others);
+                let other = *self.faults.rng.pick(&others);
                 self.network.cut(machine, other);
                 self.network.cut(other, machine);
             }
@@ -221,19 +221,19 @@ impl World {
     }
 
     fn slow_path(&mut self, machine: usize) {
-        let other = self.weather.dice.index(self.machines.len());
-        let more = self.weather.dice.between(5, 400) * MILLISECOND;
+        let other = self.faults.rng.index(self.machines.len());
+        let more = self.faults.rng.between(5, 400) * MILLISECOND;
         self.network.slow_down(machine, other, more);
         self.relief_for_network();
     }
 
     fn relief_for_network(&mut self) {
-        let after = self.weather.dice.between(100, 3_000) * MILLISECOND;
+        let after = self.faults.rng.between(100, 3_000) * MILLISECOND;
         self.agenda.after(after, Event::Relief(Relief::Network));
     }
 
     fn relief_for_disk(&mut self, machine: usize) {
-        let after = self.weather.dice.between(50, 3_000) * MILLISECOND;
+        let after = self.faults.rng.between(50, 3_000) * MILLISECOND;
         self.agenda.after(after, Event::Relief(Relief::Disk(machine)));
     }
 
@@ -249,7 +249,7 @@ impl World {
     pub(crate) fn look_at_nodes(&mut self) {
         for machine in 0..self.machines.len() {
             if self.machines[machine].foreign || !self.machines[machine].is_up() {
-                self.weather.whole_since.remove(&machine);
+                self.faults.whole_since.remove(&machine);
                 continue;
             }
             let request = Request::new(Method::Get, protocol::node_group::LINK);
@@ -267,19 +267,19 @@ impl World {
         });
         let now = self.agenda.now();
         if is_whole {
-            self.weather.whole_since.entry(machine).or_insert(now);
+            self.faults.whole_since.entry(machine).or_insert(now);
         } else {
-            self.weather.whole_since.remove(&machine);
+            self.faults.whole_since.remove(&machine);
         }
     }
 
     /// Whether every disk that was lost has been made good: all nodes have said so for a while.
     fn is_whole(&self) -> bool {
-        let settled = self.weather.lost_at + WHOLE_AFTER;
+        let settled = self.faults.lost_at + WHOLE_AFTER;
         let said =
             |machine: usize| {
                 self.machines[machine].foreign
-                    || self.weather.whole_since.get(&machine).is_some_and(|since| {
+                    || self.faults.whole_since.get(&machine).is_some_and(|since| {
                         *since > settled && since + WHOLE_FOR < self.agenda.now()
                     })
             };
@@ -291,16 +291,16 @@ impl World {
     fn may_lose_a_disk(&mut self) -> bool {
         let allowed = (self.settings.nodes - 1) / 2;
         if self.is_whole() {
-            self.weather.disks_lost = 0;
-        } else if self.weather.disks_lost == 0 {
+            self.faults.disks_lost = 0;
+        } else if self.faults.disks_lost == 0 {
             return false;
         }
-        if self.weather.disks_lost >= allowed || !self.referee.is_formed() {
+        if self.faults.disks_lost >= allowed || !self.referee.is_formed() {
             return false;
         }
-        self.weather.disks_lost += 1;
-        self.weather.lost_at = self.agenda.now();
-        self.weather.whole_since.clear();
+        self.faults.disks_lost += 1;
+        self.faults.lost_at = self.agenda.now();
+        self.faults.whole_since.clear();
         true
     }
 
@@ -308,8 +308,8 @@ impl World {
         if self.machines[machine].decayed || !self.may_lose_a_disk() {
             return;
         }
-        if !self.machines[machine].disk.decay(&mut self.weather.dice) {
-            self.weather.disks_lost -= 1;
+        if !self.machines[machine].disk.decay(&mut self.faults.rng) {
+            self.faults.disks_lost -= 1;
             return;
         }
         self.machines[machine].decayed = true;
@@ -321,7 +321,7 @@ impl World {
             return;
         }
         self.die(machine, true, "its sandbox is removed");
-        let sandbox = self.weather.dice.draw() | 1;
+        let sandbox = self.faults.rng.draw() | 1;
         // Its operator starts it again with the flags it had.
         let join = self.machines[machine].join.clone().filter(|_| machine >= self.settings.nodes);
         self.machines[machine].renew(sandbox, join);
@@ -330,8 +330,8 @@ impl World {
 
     fn stop(&mut self, machine: usize) -> Result<(), Broken> {
         let Some(process) = self.machines[machine].process(machine) else { return Ok(()) };
-        self.weather.told_to_stop.push(process);
-        if self.weather.dice.chance(500) {
+        self.faults.told_to_stop.push(process);
+        if self.faults.rng.chance(500) {
             let request = Request::new(Method::Delete, protocol::node_group::MANAGEMENT_LINK);
             self.knock(machine, NOBODY, Box::new(request));
         } else {
@@ -345,13 +345,13 @@ impl World {
 
     /// A new machine is told to join at its start; or it begins alone and is told later.
     fn join(&mut self) {
-        if self.weather.joined || !self.referee.is_formed() {
+        if self.faults.joined || !self.referee.is_formed() {
             return;
         }
-        self.weather.joined = true;
+        self.faults.joined = true;
         let number = self.machines.len();
-        let mut machine = Machine::new(number, &[], self.weather.dice.draw() | 1, 0);
-        if self.weather.dice.chance(500) {
+        let mut machine = Machine::new(number, &[], self.faults.rng.draw() | 1, 0);
+        if self.faults.rng.chance(500) {
             machine.join = Some(self.machines[0].uri.clone());
         } else {
             machine.foreign = true;

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use protocol::hash::scatter;
 use services::{Catalogue, Invocation, Invoker, Ran};
 
 pub(crate) struct SeededInvoker {
@@ -15,13 +16,9 @@ impl SeededInvoker {
         Self { seed, count: AtomicU64::new(0) }
     }
 
-    /// SplitMix64's last step, over the seed and the number of the call.
     fn draw(&self) -> u64 {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let mut mixed = self.seed ^ count.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        scatter(self.seed ^ count.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 }
 

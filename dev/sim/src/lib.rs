@@ -10,14 +10,13 @@
 //! The parts: [`agenda`] is the only clock. [`random`] is the only source of chance. [`network`]
 //! delays, cuts and breaks. [`media`] loses, tears, flips and refuses. `machine` is a node with its
 //! sandbox, `shell` carries out what a node says, `faults` decides what goes wrong, `workload` and
-//! `errand` are the clients, [`tallies`] are services of the simulator's own, `immortals` are
+//! `work` are the clients, [`tallies`] are services of the simulator's own, `immortals` are
 //! programs beside the nodes, and `referee` watches them all.
 
 use services::Catalogue;
 
 pub mod agenda;
 pub mod checkers;
-mod errand;
 mod faults;
 mod handlers;
 mod immortals;
@@ -25,9 +24,9 @@ pub mod jobs;
 mod machine;
 pub mod media;
 pub mod network;
-pub mod random;
 mod referee;
 pub mod run;
+mod work;
 
 pub mod settings;
 mod shell;

@@ -8,7 +8,7 @@ use storage::{
     Batch, Disk, DiskError, Fate, Files, MemoryDisk, MemoryStore, Reader, StateStore, StoreError,
 };
 
-use crate::random::Random;
+use random::Random;
 
 /// The unit that a disk keeps or loses, in bytes.
 const SECTOR_BYTES: u64 = 512;

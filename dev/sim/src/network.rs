@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
-use crate::random::Random;
+use random::Random;
 
 /// How long a dial waits for its answer.
 pub const DIAL_PATIENCE: Time = SECOND;

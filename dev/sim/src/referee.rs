@@ -15,11 +15,11 @@ use crate::checkers::once::Once;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Digests;
 use crate::checkers::versions::Versions;
-use crate::errand::{Errand, Search, Verdict, tally_links};
 use crate::jobs::Job;
 use crate::machine::Machine;
 use crate::settings::Settings;
 use crate::trace::{Trace, seconds};
+use crate::work::{Search, Verdict, Work, tally_links};
 use crate::workload::{Client, Doing, Workload, told_of};
 
 /// So many versions of an example document are always kept.
@@ -92,18 +92,18 @@ impl Referee {
         response: &Response,
         machines: &[Machine],
     ) -> Result<(), Broken> {
-        let Some((errand, began)) = workload.about(attempt) else { return Ok(()) };
+        let Some((work, began)) = workload.about(attempt) else { return Ok(()) };
         let shows_document =
-            matches!(errand, Errand::Document { .. } | Errand::Add { .. } | Errand::Make(_));
-        if !response.is_success() || !errand.is_write() || !shows_document {
+            matches!(work, Work::Document { .. } | Work::Add { .. } | Work::Make(_));
+        if !response.is_success() || !work.is_write() || !shows_document {
             return Ok(());
         }
         self.formed = true;
         let document = response.to_json();
         // A task that is there already is shown as it stands: that is a read.
         let is_shown = document["taskInfo"].is_object() && response.status == 200;
-        let nothing_to_do = response.body.is_empty()
-            && matches!(errand, Errand::Document { asked: Asked::Delete, .. });
+        let nothing_to_do =
+            response.body.is_empty() && matches!(work, Work::Document { asked: Asked::Delete, .. });
         if is_shown || nothing_to_do || is_outline(&document) {
             return Ok(());
         }
@@ -112,7 +112,7 @@ impl Referee {
             document["documentVersion"].as_u64(),
             document["documentEpoch"].as_u64(),
         ) else {
-            let what = format!("{errand}: {} {document}", response.status);
+            let what = format!("{work}: {} {document}", response.status);
             return Err(Broken::new("a write is answered with the document", what));
         };
         let term = Term(epoch);
@@ -123,7 +123,7 @@ impl Referee {
             })
         };
         let holders = machines.iter().filter(|machine| !machine.foreign && held(machine)).count();
-        let what = format!("{errand}, {link} version {version} epoch {epoch},");
+        let what = format!("{work}, {link} version {version} epoch {epoch},");
         self.quorum.acknowledged(&what, holders, began, now)
     }
 
@@ -148,14 +148,14 @@ impl Referee {
     ) -> Result<Verdict, Broken> {
         self.judged += 1;
         if matches!(response.status, 503 | 504) {
-            return refusal(&doing.errand, response);
+            return refusal(&doing.work, response);
         }
         let body = response.to_json();
         let began = doing.began.expect("it was sent before it was answered");
-        let strange = format!("{}: {} {body}", doing.errand, response.status);
+        let strange = format!("{}: {} {body}", doing.work, response.status);
         let unexpected = || Broken::new("an answer is one of those that make sense", strange);
-        match &mut doing.errand {
-            Errand::Document { link, asked, if_match } => {
+        match &mut doing.work {
+            Work::Document { link, asked, if_match } => {
                 let told =
                     self.told(link, asked, response.status, &body)?.ok_or_else(unexpected)?;
                 client.learn(link, &body);
@@ -168,8 +168,8 @@ impl Referee {
                 self.note(link.clone(), Call { operation, began, ended });
                 Ok(Verdict::Done)
             }
-            Errand::Search(search) => self.found(search, began, at, response.status, &body),
-            Errand::OldVersion { link, version, must } => match response.status {
+            Work::Search(search) => self.found(search, began, at, response.status, &body),
+            Work::OldVersion { link, version, must } => match response.status {
                 200 if body["documentVersion"] == *version => {
                     self.versions.saw(&body)?;
                     Ok(Verdict::Done)
@@ -177,7 +177,7 @@ impl Referee {
                 404 if !*must => Ok(Verdict::Done),
                 _ => Err(unexpected_version(link, *version, &body)),
             },
-            Errand::Quorum(_) => {
+            Work::Quorum(_) => {
                 let change = doing.change.expect("it was sent before it was answered");
                 match response.status {
                     200 => self.quorum.confirmed(change, at),
@@ -187,13 +187,13 @@ impl Referee {
                 }
                 Ok(Verdict::Done)
             }
-            Errand::LocalRead { .. } => match response.status {
+            Work::LocalRead { .. } => match response.status {
                 200 => self.versions.saw(&body).map(|()| Verdict::Done),
                 404 => Ok(Verdict::Done),
                 _ => Err(unexpected()),
             },
             // It has ended already.
-            Errand::Cancel { .. } if response.status == 400 => Ok(Verdict::Done),
+            Work::Cancel { .. } if response.status == 400 => Ok(Verdict::Done),
             other => match response.status {
                 200..300 | 404 | 409 => Ok(self.plain(other, began, doing.unknown, response)),
                 _ => Err(unexpected()),
@@ -315,34 +315,28 @@ impl Referee {
     }
 
     /// What is not about example documents.
-    fn plain(
-        &mut self,
-        errand: &Errand,
-        began: Time,
-        unknown: bool,
-        response: &Response,
-    ) -> Verdict {
+    fn plain(&mut self, work: &Work, began: Time, unknown: bool, response: &Response) -> Verdict {
         let body = response.to_json();
         let well = response.is_success();
-        match errand {
-            Errand::Add { entry, .. } if well => self.once.done(entry),
+        match work {
+            Work::Add { entry, .. } if well => self.once.done(entry),
             // There is no such tally yet.
-            Errand::Add { entry, .. } if unknown => self.once.unknown(entry),
+            Work::Add { entry, .. } if unknown => self.once.unknown(entry),
             // 409: it was made before, by this client or another.
-            Errand::Make(making) => {
+            Work::Make(making) => {
                 self.made.insert(making.link(), true);
             }
-            Errand::End { link } => {
+            Work::End { link } => {
                 let stage = body["taskInfo"]["stage"].as_str().unwrap_or_default();
                 if well && matches!(stage, "CREATED" | "STARTED") {
                     return Verdict::NotApplied(body.to_string());
                 }
                 self.shown.insert(link.clone(), if well { body } else { Value::Null });
             }
-            Errand::Show { link } => {
+            Work::Show { link } => {
                 self.shown.insert(link.clone(), if well { body } else { Value::Null });
             }
-            Errand::Available if !well => return Verdict::NotApplied(body.to_string()),
+            Work::Available if !well => return Verdict::NotApplied(body.to_string()),
             _ => {}
         }
         let _ = began;
@@ -355,14 +349,14 @@ impl Referee {
             self.quorum.refused(change);
         }
         let Some(began) = doing.began.filter(|_| doing.unknown) else { return };
-        match &doing.errand {
-            Errand::Document { link, asked, if_match } if doing.errand.is_write() => {
+        match &doing.work {
+            Work::Document { link, asked, if_match } if doing.work.is_write() => {
                 let if_match = if_match.as_ref().map(|known| known.version);
                 let operation = Operation { asked: asked.clone(), if_match, told: None };
                 self.note(link.clone(), Call { operation, began, ended: None });
             }
-            Errand::Add { entry, .. } => self.once.unknown(entry),
-            Errand::Make(making) => {
+            Work::Add { entry, .. } => self.once.unknown(entry),
+            Work::Make(making) => {
                 self.made.entry(making.link()).or_insert(false);
             }
             _ => {}
@@ -445,17 +439,17 @@ fn unexpected_version(link: &str, version: u64, body: &Value) -> Broken {
 }
 
 /// A 503 or 504: for a write it must say what became of it.
-fn refusal(errand: &Errand, response: &Response) -> Result<Verdict, Broken> {
+fn refusal(work: &Work, response: &Response) -> Result<Verdict, Broken> {
     let body = response.to_json();
     let words = format!("{} {}", response.status, body["message"].as_str().unwrap_or("(no words)"));
-    if !errand.is_write() {
+    if !work.is_write() {
         return Ok(Verdict::NotApplied(words));
     }
     match body["outcome"].as_str() {
         Some("notApplied") => Ok(Verdict::NotApplied(words)),
         Some("unknown") => Ok(Verdict::Unknown(words)),
         _ => {
-            let what = format!("{errand}: {body}");
+            let what = format!("{work}: {body}");
             Err(Broken::new("a failed write says what became of it", what))
         }
     }

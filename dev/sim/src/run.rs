@@ -2,10 +2,10 @@
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
-use crate::errand::{Errand, Search, tally_links};
 use crate::jobs::Job;
 use crate::settings::Settings;
 use crate::trace::Trace;
+use crate::work::{Search, Work, tally_links};
 use crate::world::{Event, World};
 
 /// When all faults are over, everything must work again within this time.
@@ -58,8 +58,8 @@ pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
         hash: world.trace.hash(),
         time: world.agenda.now(),
         things: world.trace.things(),
-        answers: world.referee.judged() + world.troupe.books.judged(),
-        lives: world.troupe.books.lives(),
+        answers: world.referee.judged() + world.programs.books.judged(),
+        lives: world.programs.books.lives(),
     })
 }
 
@@ -71,11 +71,11 @@ impl World {
         Ok(())
     }
 
-    /// The weather clears up: all that is broken is mended, and clients end what they do.
+    /// The faults end: all that is broken is mended, and clients end what they do.
     fn settle(&mut self) -> Result<(), Broken> {
         let now = self.agenda.now();
-        self.trace.event(now, "", format_args!("the weather clears up"));
-        self.weather.clear();
+        self.trace.event(now, "", format_args!("the faults end"));
+        self.faults.clear();
         self.workload.close();
         self.calm_programs();
         self.network.heal(now, &mut self.plan);
@@ -101,33 +101,33 @@ impl World {
     fn audit(&mut self) -> Result<(), Broken> {
         let links = self.workload.documents.clone();
         for machine in 0..self.machines.len() {
-            self.workload.add_to_audit(machine, Errand::Available);
+            self.workload.add_to_audit(machine, Work::Available);
             for link in &links {
-                self.workload.add_to_audit(machine, Errand::read(link));
+                self.workload.add_to_audit(machine, Work::read(link));
             }
             for listing in [true, false] {
-                self.workload.add_to_audit(machine, Errand::Search(Search::new(listing, None)));
+                self.workload.add_to_audit(machine, Work::Search(Search::new(listing, None)));
             }
             for partition in 1..=self.settings.partitions {
-                let probe = Errand::probe(machine, partition, self.settings.partitions);
+                let probe = Work::probe(machine, partition, self.settings.partitions);
                 self.workload.add_to_audit(machine, probe);
             }
         }
         for link in &links {
             for version in self.referee.young_versions(link) {
-                let machine = self.dice.index(self.machines.len());
-                let errand = Errand::OldVersion { link: link.clone(), version, must: true };
-                self.workload.add_to_audit(machine, errand);
+                let machine = self.rng.index(self.machines.len());
+                let work = Work::OldVersion { link: link.clone(), version, must: true };
+                self.workload.add_to_audit(machine, work);
             }
         }
         let jobs = self.workload.jobs.clone();
         for job in &jobs {
-            let machine = self.dice.index(self.machines.len());
-            self.workload.add_to_audit(machine, Errand::End { link: job.link() });
+            let machine = self.rng.index(self.machines.len());
+            self.workload.add_to_audit(machine, Work::End { link: job.link() });
         }
         for link in jobs.iter().flat_map(Job::traces).chain(tally_links()) {
-            let machine = self.dice.index(self.machines.len());
-            self.workload.add_to_audit(machine, Errand::Show { link });
+            let machine = self.rng.index(self.machines.len());
+            self.workload.add_to_audit(machine, Work::Show { link });
         }
         let auditor = self.workload.auditor();
         self.agenda.after(0, Event::Client { client: auditor });

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use node::{KeptLimits, TailLimits, Upkeep};
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
-use crate::immortals::cast::Stage;
+use crate::immortals::instances::Setup;
 use crate::network::NetworkSettings;
-use crate::random::Random;
+use random::Random;
 
 /// What can go wrong. Each kind can be turned off to shrink a failing run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,55 +194,55 @@ pub struct Settings {
     /// Small, so that segments come and go.
     pub segment_bytes: u64,
     /// There are immortals.
-    pub stage: Option<Stage>,
+    pub setup: Option<Setup>,
 }
 
 impl Settings {
     /// What that seed means in that scenario; none if there is no such scenario.
     pub fn new(seed: u64, scenario: &str) -> Option<Self> {
         let (_, faults) = SCENARIOS.iter().find(|(name, _)| *name == scenario)?;
-        let mut dice = Random::new(seed, "settings");
-        let nodes = match dice.below(20) {
+        let mut rng = Random::new(seed, "settings");
+        let nodes = match rng.below(20) {
             0 => 1,
             1 | 2 => 5,
             _ => 3,
         };
         let faults: BTreeSet<Fault> = match scenario {
-            "swarm" => Fault::ALL.into_iter().filter(|_| dice.chance(300)).collect(),
-            "immortals" => Fault::every().filter(|_| dice.chance(300)).collect(),
+            "swarm" => Fault::ALL.into_iter().filter(|_| rng.chance(300)).collect(),
+            "immortals" => Fault::every().filter(|_| rng.chance(300)).collect(),
             _ => faults.iter().copied().collect(),
         };
-        let everyone = (nodes > 1 && dice.chance(150)).then_some(nodes);
+        let everyone = (nodes > 1 && rng.chance(150)).then_some(nodes);
         let settings = Self {
             seed,
             scenario: scenario.to_owned(),
             nodes,
-            partitions: *dice
+            partitions: *rng
                 .pick(&[1, 2, 4, 4, 4, 16])
                 .min(&(64 / u32::try_from(nodes).unwrap_or(64))),
             membership_quorum: everyone,
-            busy: dice.between(4, 20) * SECOND,
-            clients: usize::try_from(dice.between(3, 8)).expect("a few"),
-            documents: usize::try_from(dice.between(2, 5)).expect("a few"),
-            pause: dice.between(2, 100) * MILLISECOND,
-            tasks: usize::try_from(dice.below(3)).expect("a few"),
+            busy: rng.between(4, 20) * SECOND,
+            clients: usize::try_from(rng.between(3, 8)).expect("a few"),
+            documents: usize::try_from(rng.between(2, 5)).expect("a few"),
+            pause: rng.between(2, 100) * MILLISECOND,
+            tasks: usize::try_from(rng.below(3)).expect("a few"),
             faults,
-            fault_pause: dice.between(300, 2_500) * MILLISECOND,
+            fault_pause: rng.between(300, 2_500) * MILLISECOND,
             network: NetworkSettings {
-                usual_delay: dice.between(100, 2_000),
-                worst_delay: dice.between(2, 60) * MILLISECOND,
+                usual_delay: rng.between(100, 2_000),
+                worst_delay: rng.between(2, 60) * MILLISECOND,
             },
-            sync: (dice.between(100, 4_000), dice.between(4, 80) * MILLISECOND),
-            persist: (dice.between(1, 20) * MILLISECOND, dice.between(20, 500) * MILLISECOND),
-            handler: (dice.between(5, 500), dice.between(1, 50) * MILLISECOND),
-            upkeep: upkeep(&mut dice),
+            sync: (rng.between(100, 4_000), rng.between(4, 80) * MILLISECOND),
+            persist: (rng.between(1, 20) * MILLISECOND, rng.between(20, 500) * MILLISECOND),
+            handler: (rng.between(5, 500), rng.between(1, 50) * MILLISECOND),
+            upkeep: upkeep(&mut rng),
             kept: KeptLimits::default(),
-            padding: match dice.below(4) {
-                0 => usize::try_from(dice.between(100, 20_000)).expect("small"),
+            padding: match rng.below(4) {
+                0 => usize::try_from(rng.between(100, 20_000)).expect("small"),
                 _ => 0,
             },
-            segment_bytes: dice.between(8, 128) * 1024,
-            stage: None,
+            segment_bytes: rng.between(8, 128) * 1024,
+            setup: None,
         };
         Some(if scenario.starts_with("immortals") { settings.with_immortals() } else { settings })
     }
@@ -252,16 +252,16 @@ impl Settings {
         let (nodes, faults) = (self.nodes, self.faults.clone());
         let everywhere = faults.contains(&Fault::Wipe) || faults.contains(&Fault::Decay);
         let memory = self.scenario == "immortals-memory";
-        let stage = Some(Stage { seed: self.seed, nodes, everywhere, memory });
+        let setup = Some(Setup { seed: self.seed, nodes, everywhere, memory });
         let partitions = self.partitions.min(2);
         let kept = kept(&mut Random::new(self.seed, "kept"));
-        Self { stage, partitions, clients: 1, documents: 1, tasks: 0, kept, ..self }
+        Self { setup, partitions, clients: 1, documents: 1, tasks: 0, kept, ..self }
     }
 
     /// Another number of nodes than the seed says.
     pub fn set_nodes(&mut self, nodes: usize) {
         self.nodes = nodes.max(1);
-        self.stage = self.stage.map(|stage| Stage { nodes: self.nodes, ..stage });
+        self.setup = self.setup.map(|setup| Setup { nodes: self.nodes, ..setup });
         self.membership_quorum = self.membership_quorum.map(|_| self.nodes);
     }
 
@@ -270,32 +270,32 @@ impl Settings {
     }
 }
 
-fn upkeep(dice: &mut Random) -> Upkeep {
-    if dice.chance(150) {
+fn upkeep(rng: &mut Random) -> Upkeep {
+    if rng.chance(150) {
         return Upkeep::default();
     }
     let small = |number: u64| usize::try_from(number).expect("it is small");
     Upkeep {
-        persist_log_bytes: small(dice.between(2, 200)) << 10,
-        persist_micros: dice.between(50, 5_000) * MILLISECOND,
+        persist_log_bytes: small(rng.between(2, 200)) << 10,
+        persist_micros: rng.between(50, 5_000) * MILLISECOND,
         tail: TailLimits {
-            bytes_max: dice.between(100, 50_000),
-            micros_min: dice.between(1, 5_000) * MILLISECOND,
+            bytes_max: rng.between(100, 50_000),
+            micros_min: rng.between(1, 5_000) * MILLISECOND,
         },
-        log_memory_bytes: small(dice.below(20_000)),
-        chunk_bytes: small(dice.between(100, 20_000)),
+        log_memory_bytes: small(rng.below(20_000)),
+        chunk_bytes: small(rng.between(100, 20_000)),
     }
 }
 
-fn kept(dice: &mut Random) -> KeptLimits {
-    if dice.chance(200) {
+fn kept(rng: &mut Random) -> KeptLimits {
+    if rng.chance(200) {
         return KeptLimits::default();
     }
     let some = |number: u64| usize::try_from(number).expect("it is small");
-    let memory = some(dice.between(100, 5_000));
+    let memory = some(rng.between(100, 5_000));
     // Now and then so little that there is no room.
-    let all_max = if dice.chance(200) { 4 * memory } else { 1 << 20 };
-    KeptLimits { block: some(dice.between(50, 1_000)), memory, memory_max: 2 * memory, all_max }
+    let all_max = if rng.chance(200) { 4 * memory } else { 1 << 20 };
+    KeptLimits { block: some(rng.between(50, 1_000)), memory, memory_max: 2 * memory, all_max }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ impl World {
         running.inbox.push(input);
         if running.inbox.len() == 1 {
             let delay =
-                if self.dice.chance(50) { self.dice.below(2_000) } else { self.dice.below(60) };
+                if self.rng.chance(50) { self.rng.below(2_000) } else { self.rng.below(60) };
             self.agenda.after(delay, Event::Step { process });
         }
         Ok(())
@@ -43,7 +43,7 @@ impl World {
         }
         let count = outputs.len();
         for (done, output) in outputs.into_iter().enumerate() {
-            if self.weather.dies_halfway(machine, done, count) {
+            if self.faults.dies_halfway(machine, done, count) {
                 self.die(machine, false, "halfway through its outputs");
                 return Ok(());
             }
@@ -83,7 +83,7 @@ impl World {
             Output::Answer { ticket, response } => self.answered(process.machine, ticket, response),
             Output::Invoke(invocation) => {
                 let (usual, worst) = self.settings.handler;
-                let delay = self.dice.delay(usual, worst);
+                let delay = self.rng.delay(usual, worst);
                 let invocation = Box::new(invocation);
                 self.agenda.after(delay, Event::Invoke { process, invocation });
                 Ok(())
@@ -98,12 +98,12 @@ impl World {
             }
             Output::Repro { name, text } => {
                 let instance = name.rsplit_once('-').map_or(name.as_str(), |(name, _)| name);
-                self.troupe.books.diverged(instance, &text)
+                self.programs.books.diverged(instance, &text)
             }
             Output::ProgramPorts { .. } | Output::Note { .. } => Ok(()),
             Output::Rejoin { contact } => {
                 self.die(process.machine, false, "leaves its sandbox to join");
-                self.machines[process.machine].renew(self.dice.draw() | 1, Some(contact));
+                self.machines[process.machine].renew(self.rng.draw() | 1, Some(contact));
                 self.machines[process.machine].foreign = false;
                 self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
                 Ok(())
@@ -116,11 +116,11 @@ impl World {
     fn stopped(&mut self, process: Process) -> Result<(), Broken> {
         let name = self.machines[process.machine].name.clone();
         self.die(process.machine, false, "stopped in good order");
-        if !self.weather.was_told_to_stop(process) {
+        if !self.faults.was_told_to_stop(process) {
             let what = format!("{name} stopped without being told to");
             return Err(Broken::new("a node stops when it is told to", what));
         }
-        let pause = self.dice.between(10, 2_000) * MILLISECOND;
+        let pause = self.rng.between(10, 2_000) * MILLISECOND;
         self.agenda.after(pause, Event::Start { machine: process.machine });
         Ok(())
     }
@@ -133,7 +133,7 @@ impl World {
             return Err(Broken::new("a node halts only when its disk fails", what));
         }
         self.die(process.machine, false, "halted");
-        let pause = self.dice.between(10, 1_000) * MILLISECOND;
+        let pause = self.rng.between(10, 1_000) * MILLISECOND;
         self.agenda.after(pause, Event::Start { machine: process.machine });
         Ok(())
     }
@@ -161,10 +161,10 @@ impl World {
         running.waiting.clear();
         running.syncing = Some(highest);
         let (usual, worst) = self.settings.sync;
-        let delay = self.dice.delay(usual, worst) * machine.disk_slowness;
+        let delay = self.rng.delay(usual, worst) * machine.disk_slowness;
         self.agenda.after(delay, Event::LogSynced { process });
-        if self.settings.has(Fault::KillBeforeSync) && self.weather.dies_before_sync() {
-            let (power, at) = (self.dice.chance(500), self.dice.between(0, delay));
+        if self.settings.has(Fault::KillBeforeSync) && self.faults.dies_before_sync() {
+            let (power, at) = (self.rng.chance(500), self.rng.between(0, delay));
             self.agenda.after(at, Event::Die { process, power });
         }
         if recovered {
@@ -218,7 +218,7 @@ impl World {
 
     fn persist(&mut self, process: Process, mark: u64) {
         let (usual, worst) = self.settings.persist;
-        let delay = self.dice.delay(usual, worst);
+        let delay = self.rng.delay(usual, worst);
         let machine = &mut self.machines[process.machine];
         let written = machine.store.written();
         let running = machine.running.as_mut().expect("the caller saw it alive");

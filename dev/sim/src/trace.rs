@@ -5,12 +5,14 @@ use std::fmt::{self, Write};
 
 use bytes::Bytes;
 use node::{Input, Output};
+use protocol::hash::Hash;
 
 use crate::agenda::Time;
 
 /// Hashes (FNV-1a) every input and output; prints them if asked.
+#[derive(Default)]
 pub struct Trace {
-    hash: u64,
+    hash: Hash,
     things: u64,
     /// Takes the lines; none when nobody reads them.
     lines: Option<Reader>,
@@ -21,29 +23,17 @@ type Reader = Box<dyn FnMut(&str)>;
 
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trace({:016x} of {} things)", self.hash, self.things)
-    }
-}
-
-impl Default for Trace {
-    fn default() -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, things: 0, lines: None }
+        write!(f, "Trace({:016x} of {} things)", self.hash.sum(), self.things)
     }
 }
 
 /// Feeds text into the hash without making a string of it.
-struct Feed<'a>(&'a mut u64);
+struct Feed<'a>(&'a mut Hash);
 
 impl Write for Feed<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        mix(self.0, text.as_bytes());
+        self.0.add(text.as_bytes());
         Ok(())
-    }
-}
-
-fn mix(hash: &mut u64, bytes: &[u8]) {
-    for byte in bytes {
-        *hash = (*hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
 }
 
@@ -54,7 +44,7 @@ impl Trace {
     }
 
     pub fn hash(&self) -> u64 {
-        self.hash
+        self.hash.sum()
     }
 
     /// How many inputs, outputs and faults there were.
@@ -65,10 +55,10 @@ impl Trace {
     pub fn input(&mut self, now: Time, machine: &str, input: &Input) {
         self.begin(now, machine);
         match input {
-            Input::Tick => mix(&mut self.hash, b"tick"),
+            Input::Tick => self.hash.add(b"tick"),
             Input::Received { link, frame } => {
-                mix(&mut self.hash, &link.to_le_bytes());
-                mix(&mut self.hash, frame);
+                self.hash.add(&link.to_le_bytes());
+                self.hash.add(frame);
             }
             other => self.feed(format_args!("{other:?}")),
         }
@@ -85,8 +75,8 @@ impl Trace {
         self.begin(now, machine);
         match output {
             Output::Send { link, frame } => {
-                mix(&mut self.hash, &link.to_le_bytes());
-                frame.iter().for_each(|piece| mix(&mut self.hash, piece));
+                self.hash.add(&link.to_le_bytes());
+                frame.iter().for_each(|piece| self.hash.add(piece));
                 let bytes: usize = frame.iter().map(Bytes::len).sum();
                 self.line(now, machine, format_args!("-> link {link}: {bytes} bytes"));
             }
@@ -106,8 +96,8 @@ impl Trace {
 
     fn begin(&mut self, now: Time, machine: &str) {
         self.things += 1;
-        mix(&mut self.hash, &now.to_le_bytes());
-        mix(&mut self.hash, machine.as_bytes());
+        self.hash.add(&now.to_le_bytes());
+        self.hash.add(machine.as_bytes());
     }
 
     fn feed(&mut self, what: fmt::Arguments<'_>) {

@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::checkers::document::Told;
-use crate::errand::{Errand, Verdict, tally_links, tally_makings};
 use crate::jobs::Job;
-use crate::random::Random;
 use crate::referee::Referee;
 use crate::settings::Settings;
+use crate::work::{Verdict, Work, tally_links, tally_makings};
+use random::Random;
 
 /// How often a request with an idempotency key is sent before a client gives up.
 const TRIES_MAX: u32 = 8;
@@ -50,7 +50,7 @@ pub(crate) struct Known {
 
 pub(crate) struct Client {
     pub(crate) number: usize,
-    pub(crate) dice: Random,
+    pub(crate) rng: Random,
     pub(crate) known: BTreeMap<String, Known>,
     /// A document that it made and that will expire.
     pub(crate) mortal: Option<String>,
@@ -58,13 +58,13 @@ pub(crate) struct Client {
     /// Counts its requests, so that what it writes can be told from all else.
     pub(crate) made: u64,
     /// What it does before anything else.
-    todo: VecDeque<Errand>,
+    todo: VecDeque<Work>,
     doing: Option<Doing>,
 }
 
 /// One thing that a client wants done, until it knows what came of it or gives up.
 pub(crate) struct Doing {
-    pub(crate) errand: Errand,
+    pub(crate) work: Work,
     pub(crate) key: Option<String>,
     attempt: u64,
     /// The only machine to ask, and for ever; none: any, and only so often.
@@ -93,11 +93,11 @@ pub(crate) struct Workload {
     pause: Time,
     quorum_wanted: bool,
     nodes: usize,
-    /// No new errands, but for the auditor's.
+    /// No new work, but for the auditor's.
     closing: bool,
-    audit: VecDeque<(usize, Errand)>,
+    audit: VecDeque<(usize, Work)>,
     /// What any client does first.
-    first: VecDeque<Errand>,
+    first: VecDeque<Work>,
 }
 
 impl Workload {
@@ -105,7 +105,7 @@ impl Workload {
         // The last client is the auditor, who has nothing to do before the end.
         let client = |number: usize| Client {
             number,
-            dice: Random::new(settings.seed, &format!("client {number}")),
+            rng: Random::new(settings.seed, &format!("client {number}")),
             known: BTreeMap::new(),
             mortal: None,
             padding: settings.padding,
@@ -126,7 +126,7 @@ impl Workload {
             nodes: settings.nodes,
             closing: false,
             audit: VecDeque::new(),
-            first: tally_makings().into_iter().map(Errand::Make).collect(),
+            first: tally_makings().into_iter().map(Work::Make).collect(),
         }
     }
 
@@ -153,8 +153,8 @@ impl Workload {
     }
 
     /// Something that the auditor must bring about at that machine.
-    pub(crate) fn add_to_audit(&mut self, machine: usize, errand: Errand) {
-        self.audit.push_back((machine, errand));
+    pub(crate) fn add_to_audit(&mut self, machine: usize, work: Work) {
+        self.audit.push_back((machine, work));
     }
 
     /// What the auditor has not brought about, and why not.
@@ -163,12 +163,12 @@ impl Workload {
         match doing {
             Some(doing) => {
                 let machine = doing.machine.map_or(0, |machine| machine + 1);
-                Some(format!("{} at n{machine}: {}", doing.errand, doing.trouble))
+                Some(format!("{} at n{machine}: {}", doing.work, doing.trouble))
             }
             None => self
                 .audit
                 .front()
-                .map(|(machine, errand)| format!("{errand} at n{}: not begun", machine + 1)),
+                .map(|(machine, work)| format!("{work} at n{}: not begun", machine + 1)),
         }
     }
 
@@ -182,16 +182,16 @@ impl Workload {
     ) -> Option<Sending> {
         let auditor = client == self.auditor();
         if self.clients[client].doing.is_none() {
-            let (machine, errand) = if auditor {
-                let (machine, errand) = self.audit.pop_front()?;
-                (Some(machine), errand)
+            let (machine, work) = if auditor {
+                let (machine, work) = self.audit.pop_front()?;
+                (Some(machine), work)
             } else {
                 if self.closing {
                     return None;
                 }
                 (None, self.choose(client, now, referee))
             };
-            self.take_up(client, machine, errand);
+            self.take_up(client, machine, work);
         }
         self.made += 1;
         let attempt = self.made;
@@ -199,28 +199,28 @@ impl Workload {
         let doing = one.doing.as_mut().expect("it was just taken up");
         doing.attempt = attempt;
         doing.tries += 1;
-        let machine = doing.machine.unwrap_or_else(|| *one.dice.pick(machines));
-        let mut request = doing.errand.request();
+        let machine = doing.machine.unwrap_or_else(|| *one.rng.pick(machines));
+        let mut request = doing.work.request();
         request.idempotency_key.clone_from(&doing.key);
-        let patience = one.dice.between(2, 14) * SECOND;
+        let patience = one.rng.between(2, 14) * SECOND;
         let key = doing.key.as_deref().unwrap_or("none");
         let what = format!(
             "client {client} asks n{}: {} (key {key}, try {})",
             machine + 1,
-            doing.errand,
+            doing.work,
             doing.tries
         );
         self.attempts.insert(attempt, client);
         Some(Sending { attempt, machine, request, patience, what })
     }
 
-    fn take_up(&mut self, client: usize, machine: Option<usize>, errand: Errand) {
+    fn take_up(&mut self, client: usize, machine: Option<usize>, work: Work) {
         let one = &mut self.clients[client];
         one.made += 1;
-        let keyed = errand.is_write() && (machine.is_some() || one.dice.chance(500));
+        let keyed = work.is_write() && (machine.is_some() || one.rng.chance(500));
         let key = keyed.then(|| format!("c{client}-{}", one.made));
         one.doing = Some(Doing {
-            errand,
+            work,
             key,
             attempt: 0,
             machine,
@@ -232,27 +232,26 @@ impl Workload {
         });
     }
 
-    fn choose(&mut self, client: usize, now: Time, referee: &Referee) -> Errand {
+    fn choose(&mut self, client: usize, now: Time, referee: &Referee) -> Work {
         if std::mem::take(&mut self.quorum_wanted) {
-            let dice = &mut self.clients[client].dice;
+            let rng = &mut self.clients[client].rng;
             let (majority, all) = (self.nodes / 2 + 1, self.nodes);
             let low = u64::try_from(majority).expect("a few");
             let high = u64::try_from(all).expect("a few");
-            let quorum = usize::try_from(dice.between(low, high)).expect("a few");
-            return Errand::Quorum(quorum);
+            let quorum = usize::try_from(rng.between(low, high)).expect("a few");
+            return Work::Quorum(quorum);
         }
-        if let Some(errand) = self.first.pop_front() {
-            return errand;
+        if let Some(work) = self.first.pop_front() {
+            return work;
         }
-        if let Some(errand) = self.clients[client].todo.pop_front() {
-            return errand;
+        if let Some(work) = self.clients[client].todo.pop_front() {
+            return work;
         }
-        if now > SECOND && self.clients[client].dice.chance(100) && self.begin_job(client, referee)
-        {
+        if now > SECOND && self.clients[client].rng.chance(100) && self.begin_job(client, referee) {
             return self.choose(client, now, referee);
         }
         let documents = &self.documents;
-        Errand::choose(&mut self.clients[client], documents, referee, now)
+        Work::choose(&mut self.clients[client], documents, referee, now)
     }
 
     /// Takes up a new task, or asks a second time for one that is there.
@@ -261,9 +260,9 @@ impl Workload {
             let number = self.jobs.len() + self.first_job;
             let job = Job::numbered(number, &tally_links());
             let todo = &mut self.clients[client].todo;
-            todo.extend(job.makings().into_iter().map(Errand::Make));
+            todo.extend(job.makings().into_iter().map(Work::Make));
             if let Job::Walk { is_cancelled: true, .. } = job {
-                todo.push_back(Errand::Cancel { link: job.link() });
+                todo.push_back(Work::Cancel { link: job.link() });
             }
             self.jobs.push(job);
             return true;
@@ -271,9 +270,9 @@ impl Workload {
         if self.jobs.is_empty() {
             return false;
         }
-        let job = self.clients[client].dice.pick(&self.jobs).clone();
+        let job = self.clients[client].rng.pick(&self.jobs).clone();
         if let (Job::Bootstrap { .. }, Some(making)) = (&job, job.makings().pop()) {
-            self.clients[client].todo = [Errand::Make(making)].into();
+            self.clients[client].todo = [Work::Make(making)].into();
             return true;
         }
         false
@@ -283,7 +282,7 @@ impl Workload {
     pub(crate) fn sent(&mut self, attempt: u64, now: Time, referee: &mut Referee) {
         let Some(doing) = self.doing(attempt) else { return };
         doing.began.get_or_insert(now);
-        if let (Errand::Quorum(quorum), None) = (&doing.errand, doing.change) {
+        if let (Work::Quorum(quorum), None) = (&doing.work, doing.change) {
             doing.change = Some(referee.quorum.asked(*quorum, now));
         }
     }
@@ -294,10 +293,10 @@ impl Workload {
     }
 
     /// What that attempt is about, and when it first reached a node.
-    pub(crate) fn about(&self, attempt: u64) -> Option<(&Errand, Time)> {
+    pub(crate) fn about(&self, attempt: u64) -> Option<(&Work, Time)> {
         let client = *self.attempts.get(&attempt)?;
         let doing = self.clients[client].doing.as_ref()?;
-        (doing.attempt == attempt).then_some((&doing.errand, doing.began?))
+        (doing.attempt == attempt).then_some((&doing.work, doing.began?))
     }
 
     /// A reply; which client goes on, and after what pause.
@@ -328,10 +327,10 @@ impl Workload {
             Some(doing) => {
                 let longest = if doing.machine.is_some() { 100 } else { 300 };
                 one.doing = Some(doing);
-                one.dice.between(1, longest) * MILLISECOND
+                one.rng.between(1, longest) * MILLISECOND
             }
             None if auditor => 0,
-            None => one.dice.below(self.pause) + 1,
+            None => one.rng.below(self.pause) + 1,
         };
         Ok(Some((client, pause)))
     }
@@ -354,8 +353,8 @@ impl Workload {
         };
         doing.trouble = trouble;
         let for_ever = doing.machine.is_some();
-        let safe = !doing.errand.is_write() || doing.key.is_some() || !doing.unknown;
-        if for_ever || (safe && doing.tries < TRIES_MAX && doing.errand.is_write()) {
+        let safe = !doing.work.is_write() || doing.key.is_some() || !doing.unknown;
+        if for_ever || (safe && doing.tries < TRIES_MAX && doing.work.is_write()) {
             return Some(doing);
         }
         referee.gave_up(now, &doing);

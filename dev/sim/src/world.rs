@@ -11,16 +11,16 @@ use services::{Catalogue, Invocation};
 
 use crate::agenda::{Agenda, MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
-use crate::faults::Weather;
+use crate::faults::Faults;
 use crate::immortals::operator::FIRST_ATTEMPT;
-use crate::immortals::troupe::{Act, Troupe};
+use crate::immortals::programs::{Act, Programs};
 use crate::machine::{Machine, Started, Wanted, uri};
 use crate::network::{DIAL_PATIENCE, Network, Packet, Plan, Process};
-use crate::random::Random;
 use crate::referee::Referee;
 use crate::settings::{Fault, Settings};
 use crate::trace::Trace;
 use crate::workload::{Reply, Workload};
+use random::Random;
 
 /// Ticks come about so often.
 const TICK: Time = 10 * MILLISECOND;
@@ -130,26 +130,26 @@ pub(crate) struct World {
     pub(crate) machines: Vec<Machine>,
     pub(crate) network: Network,
     pub(crate) workload: Workload,
-    pub(crate) weather: Weather,
+    pub(crate) faults: Faults,
     pub(crate) referee: Referee,
-    pub(crate) troupe: Troupe,
+    pub(crate) programs: Programs,
     pub(crate) trace: Trace,
     pub(crate) catalogue: Arc<Catalogue>,
     /// For disks and handlers.
-    pub(crate) dice: Random,
+    pub(crate) rng: Random,
     pub(crate) plan: Plan,
 }
 
 impl World {
     pub(crate) fn new(settings: Settings, trace: Trace) -> Self {
         let seed = settings.seed;
-        let mut dice = Random::new(seed, "machines");
+        let mut rng = Random::new(seed, "machines");
         let uris: Vec<String> = (0..settings.nodes).map(uri).collect();
         let peers = if settings.nodes == 1 { Vec::new() } else { uris };
         let machines = (0..settings.nodes)
             .map(|number| {
-                let drift = i64::try_from(dice.below(2_000)).expect("small") - 1_000;
-                Machine::new(number, &peers, dice.draw() | 1, drift)
+                let drift = i64::try_from(rng.below(2_000)).expect("small") - 1_000;
+                Machine::new(number, &peers, rng.draw() | 1, drift)
             })
             .collect();
         let mut world = Self {
@@ -157,12 +157,12 @@ impl World {
             machines,
             network: Network::new(settings.network, Random::new(seed, "network")),
             workload: Workload::new(&settings),
-            weather: Weather::new(seed),
+            faults: Faults::new(seed),
             referee: Referee::new(&settings),
-            troupe: Troupe::new(&settings),
+            programs: Programs::new(&settings),
             trace,
             catalogue: Arc::new(crate::catalogue()),
-            dice,
+            rng,
             plan: Plan::new(),
             settings,
         };
@@ -173,17 +173,17 @@ impl World {
     fn begin(&mut self) {
         for machine in 0..self.machines.len() {
             // Nodes do not start at once; now and then one is late by far.
-            let late = if self.dice.chance(50) { 3 * SECOND } else { 300 * MILLISECOND };
-            let delay = self.dice.below(late);
+            let late = if self.rng.chance(50) { 3 * SECOND } else { 300 * MILLISECOND };
+            let delay = self.rng.below(late);
             self.agenda.after(delay, Event::Start { machine });
         }
         for client in 0..self.workload.clients() {
-            let delay = self.dice.between(200, 1_500) * MILLISECOND;
+            let delay = self.rng.between(200, 1_500) * MILLISECOND;
             self.agenda.after(delay, Event::Client { client });
         }
         self.agenda.after(SECOND, Event::Fault);
         self.agenda.after(200 * MILLISECOND, Event::Look);
-        if !self.troupe.is_empty() {
+        if !self.programs.is_empty() {
             self.agenda.after(500 * MILLISECOND, Event::Operator);
         }
     }
@@ -293,7 +293,7 @@ impl World {
     }
 
     fn tick(&mut self, process: Process) -> Result<(), Broken> {
-        let jitter = self.dice.below(MILLISECOND);
+        let jitter = self.rng.below(MILLISECOND);
         self.agenda.after(TICK + jitter, Event::Tick { process });
         self.tell(process, Input::Tick)
     }
@@ -310,7 +310,7 @@ impl World {
             return Ok(());
         }
         let wanted = Wanted {
-            seed: self.dice.draw(),
+            seed: self.rng.draw(),
             segment_bytes: self.settings.segment_bytes,
             upkeep: self.settings.upkeep,
             kept: self.settings.kept,
@@ -329,10 +329,10 @@ impl World {
                 self.trace.event(now, &name, format_args!("started"));
                 let process = self.machines[machine].process(machine).expect("it was started");
                 self.machines[machine].stalled_until = 0;
-                self.agenda.after(self.dice.below(TICK), Event::Tick { process });
-                if self.settings.has(Fault::Kill) && self.weather.is_bad() && self.dice.chance(80) {
+                self.agenda.after(self.rng.below(TICK), Event::Tick { process });
+                if self.settings.has(Fault::Kill) && self.faults.is_bad() && self.rng.chance(80) {
                     // Starting is a good moment to die.
-                    let (at, power) = (self.dice.below(60 * MILLISECOND), self.dice.chance(500));
+                    let (at, power) = (self.rng.below(60 * MILLISECOND), self.rng.chance(500));
                     self.agenda.after(at, Event::Die { process, power });
                     self.agenda.after(at + 50 * MILLISECOND, Event::Start { machine });
                 }
@@ -340,7 +340,7 @@ impl World {
             Started::Later => self.agenda.after(500 * MILLISECOND, Event::Start { machine }),
             Started::Damaged => {
                 self.trace.event(now, &name, format_args!("its log is damaged: put aside"));
-                let sandbox = self.dice.draw() | 1;
+                let sandbox = self.rng.draw() | 1;
                 let contact = self.machines[machine].contact();
                 self.machines[machine].renew(sandbox, contact);
                 self.agenda.after(10 * MILLISECOND, Event::Start { machine });
@@ -367,11 +367,11 @@ impl World {
     fn lose_unsaved(&mut self, machine: usize, power: bool) {
         let machine = &mut self.machines[machine];
         if power {
-            machine.disk.lose_power(&mut self.dice);
-            machine.store.lose_power(&mut self.dice);
-        } else if self.dice.chance(300) {
+            machine.disk.lose_power(&mut self.rng);
+            machine.store.lose_power(&mut self.rng);
+        } else if self.rng.chance(300) {
             // A store may keep batches in the process until it persists them.
-            machine.store.lose_power(&mut self.dice);
+            machine.store.lose_power(&mut self.rng);
         }
     }
 
@@ -421,7 +421,7 @@ impl World {
         };
         let machine = sending.machine;
         self.trace.event(now, "", format_args!("{}", sending.what));
-        let way = self.dice.between(20, 300);
+        let way = self.rng.between(20, 300);
         let (attempt, request) = (sending.attempt, Box::new(sending.request));
         self.agenda.after(way, Event::Knock { machine, attempt, request });
         self.agenda.after(sending.patience, Event::Reply { attempt, reply: Reply::TooLate });
@@ -447,9 +447,9 @@ impl World {
         }
         self.referee.acknowledged(now, &self.workload, attempt, &response, &self.machines)?;
         let lost =
-            self.settings.has(Fault::LostAnswer) && self.weather.is_bad() && self.dice.chance(50);
+            self.settings.has(Fault::LostAnswer) && self.faults.is_bad() && self.rng.chance(50);
         let reply = if lost { Reply::Broken } else { Reply::Answer { at: now, response } };
-        let way = self.dice.between(20, 300);
+        let way = self.rng.between(20, 300);
         self.agenda.after(way, Event::Reply { attempt, reply });
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Replicas that are fed the same commands have the same bytes.
 
 use protocol::{Document, Moment, Term};
+use random::Random;
 
+use super::Site;
 use super::generate::command;
 use super::model::Model;
-use super::{Random, Site};
 use crate::{AppliedCommand, Command};
 
 /// Minutes pass with each command, so that answers are forgotten.
@@ -21,7 +22,7 @@ fn follow(model: &mut Model, site: &Site, command: &Command, outcome: &AppliedCo
 #[test]
 fn replicas_are_equal_whatever_they_cache_index_and_go_through() {
     for seed in 0..8 {
-        let mut random = Random::new(seed);
+        let mut random = Random::of_seed(seed);
         let (mut one, mut other) = (Site::new(1), Site::new(1));
         one.partition.set_cache_bytes(0);
         other.partition.index.bounds.pending = 2;
@@ -30,7 +31,7 @@ fn replicas_are_equal_whatever_they_cache_index_and_go_through() {
         for _ in 0..800 {
             now.0 += random.below(STEP_MICROS);
             // A clock that jumps ahead forgets answers early, and comes back.
-            let jump = if random.once_in(20) { 30 * 3_600_000_000 } else { 0 };
+            let jump = if random.one_in(20) { 30 * 3_600_000_000 } else { 0 };
             let at = Moment(now.0 + jump);
             let command = command(&mut random, &model, Term(2), at);
             for site in [&mut one, &mut other] {
@@ -60,7 +61,7 @@ fn replicas_are_equal_whatever_they_cache_index_and_go_through() {
 #[test]
 fn a_replica_that_lost_its_last_batches_comes_to_the_same_by_its_log() {
     for seed in 100..112 {
-        let mut random = Random::new(seed);
+        let mut random = Random::of_seed(seed);
         let (mut whole, mut crashing) = (Site::new(1), Site::new(1));
         crashing.partition.index.bounds.pending = 2;
         let mut model = Model::default();

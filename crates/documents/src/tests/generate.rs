@@ -6,9 +6,9 @@ use protocol::query::{
     SortOrder,
 };
 use protocol::{Action, Body, Document, GroupId, Moment, ReplicaId, Source, Term};
+use random::Random;
 use serde_json::{Map, Value, json};
 
-use super::Random;
 use super::model::Model;
 use crate::{Command, RequestKey, Retention, Write};
 
@@ -16,18 +16,18 @@ const LINKS: u64 = 40;
 const KINDS: [&str; 3] = ["com:example:A", "com:example:AB", "com:example:C"];
 
 pub(crate) fn link(random: &mut Random) -> String {
-    let folder = random.pick(&["/core/examples", "/core/examples-two", "/core/examples/deep"]);
+    let folder = *random.pick(&["/core/examples", "/core/examples-two", "/core/examples/deep"]);
     format!("{folder}/{}", random.below(LINKS / 3))
 }
 
 fn text(random: &mut Random) -> String {
     match random.below(12) {
         0 => "x".repeat(120 + random.index(20)),
-        1 => format!("{}{}", "x".repeat(128), random.pick(&["", "a", "b", "aa"])),
-        2 => random.pick(&["", "\0", "\0\0a", "a\0", "5", "5.0", "true", "*"]).to_owned(),
+        1 => format!("{}{}", "x".repeat(128), *random.pick(&["", "a", "b", "aa"])),
+        2 => (*random.pick(&["", "\0", "\0\0a", "a\0", "5", "5.0", "true", "*"])).to_owned(),
         3 => "Quick brown fox, jumps".to_owned(),
         4 => "the quick-brown fox".to_owned(),
-        _ => random.pick(&["a", "ab", "abc", "b", "ba", "Über", "über", "z"]).to_owned(),
+        _ => (*random.pick(&["a", "ab", "abc", "b", "ba", "Über", "über", "z"])).to_owned(),
     }
 }
 
@@ -35,7 +35,7 @@ fn number(random: &mut Random) -> Value {
     match random.below(10) {
         0 => json!(9_007_199_254_740_992_u64 + random.below(3)),
         1 => json!(u64::MAX - random.below(2)),
-        2 => json!(i64::MIN + i64::from(random.once_in(2))),
+        2 => json!(i64::MIN + i64::from(random.one_in(2))),
         3 => json!(9_007_199_254_740_992.0),
         4 => json!(1e300),
         5 => json!(-0.0),
@@ -47,7 +47,7 @@ fn number(random: &mut Random) -> Value {
 fn value(random: &mut Random) -> Value {
     match random.below(4) {
         0 => number(random),
-        1 => json!(random.once_in(2)),
+        1 => json!(random.one_in(2)),
         _ => text(random).into(),
     }
 }
@@ -60,17 +60,17 @@ fn body(random: &mut Random) -> Map<String, Value> {
     let mut fields = Map::new();
     for name in ["name", "text", "counter", "flag", "tags", "keyValues", "nested", "mixed", "item"]
     {
-        if random.once_in(3) {
+        if random.one_in(3) {
             continue;
         }
         let value = match name {
             "counter" => number(random),
-            "flag" => json!(random.once_in(2)),
+            "flag" => json!(random.one_in(2)),
             "tags" => list(random, 4),
             "keyValues" => {
                 let mut pairs = Map::new();
                 for _ in 0..random.below(4) {
-                    let key = random.pick(&["k1", "k2", "a.b", "item", ""]);
+                    let key = *random.pick(&["k1", "k2", "a.b", "item", ""]);
                     pairs.insert(key.into(), value(random));
                 }
                 pairs.into()
@@ -84,7 +84,7 @@ fn body(random: &mut Random) -> Map<String, Value> {
         };
         fields.insert(name.into(), value);
     }
-    if random.once_in(60) {
+    if random.one_in(60) {
         fields.insert("many".into(), (0..70).map(|n| json!(n)).collect());
     }
     fields
@@ -104,7 +104,7 @@ pub(crate) fn command(random: &mut Random, model: &Model, term: Term, now: Momen
     let link = link(random);
     let latest = model.documents.get(&link).map(|versions| versions.last().unwrap());
     let mut version = latest.map_or(0, |latest| latest.version + 1);
-    if random.once_in(20) {
+    if random.one_in(20) {
         version += random.below(3);
     }
     let action = match (latest, random.below(8)) {
@@ -114,8 +114,8 @@ pub(crate) fn command(random: &mut Random, model: &Model, term: Term, now: Momen
         (Some(_), _) => Action::Patch,
     };
     let kind = match latest {
-        Some(latest) if !random.once_in(25) => latest.kind.clone(),
-        _ => random.pick(&KINDS).to_owned(),
+        Some(latest) if !random.one_in(25) => latest.kind.clone(),
+        _ => (*random.pick(&KINDS)).to_owned(),
     };
     let expires = match random.below(8) {
         0 => Moment(now.0 + random.below(2_000)),
@@ -143,7 +143,7 @@ pub(crate) fn command(random: &mut Random, model: &Model, term: Term, now: Momen
         document: Document {
             link,
             version,
-            epoch: if random.once_in(25) { Term(term.0 - 1) } else { term },
+            epoch: if random.one_in(25) { Term(term.0 - 1) } else { term },
             kind,
             action,
             updated: now,
@@ -154,10 +154,10 @@ pub(crate) fn command(random: &mut Random, model: &Model, term: Term, now: Momen
         key,
         status: 200,
         retention: Retention { limit, floor: u32::try_from(random.below(6)).unwrap() },
-        source: random.once_in(4).then(|| source(random)),
+        source: random.one_in(4).then(|| source(random)),
         task: [None, Some(false), Some(true)][random.index(3)],
-        purge: random.once_in(25),
-        response: random.once_in(5).then(|| Bytes::from_static(b"{\"a\":1}")),
+        purge: random.one_in(25),
+        response: random.one_in(5).then(|| Bytes::from_static(b"{\"a\":1}")),
     })
 }
 
@@ -169,7 +169,7 @@ fn source(random: &mut Random) -> Source {
 pub(crate) fn specification(random: &mut Random, now: Moment) -> QuerySpecification {
     let mut specification =
         QuerySpecification { query: query(random, now, 3), ..QuerySpecification::default() };
-    if random.once_in(2) {
+    if random.one_in(2) {
         let property_name = random
             .pick(&[
                 "name",
@@ -186,7 +186,7 @@ pub(crate) fn specification(random: &mut Random, now: Moment) -> QuerySpecificat
                 "documentVersion",
                 "documentUpdateTimeMicros",
             ])
-            .to_owned();
+            .to_string();
         specification.sort_term = Some(QueryTerm { property_name, ..QueryTerm::default() });
         specification.options.push(QueryOption::Sort);
         specification.sort_order =
@@ -197,7 +197,7 @@ pub(crate) fn specification(random: &mut Random, now: Moment) -> QuerySpecificat
         1 => specification.options.push(QueryOption::IncludeDeleted),
         _ => {}
     }
-    if random.once_in(2) {
+    if random.one_in(2) {
         specification.options.push(QueryOption::ExpandContent);
     }
     specification
@@ -209,7 +209,7 @@ fn query(random: &mut Random, now: Moment, depth: u64) -> Query {
         1 | 2 => Occurance::ShouldOccur,
         _ => Occurance::MustOccur,
     };
-    if depth == 0 || random.once_in(3) {
+    if depth == 0 || random.one_in(3) {
         return Query { occurance, term: Some(term(random, now)), boolean_clauses: None };
     }
     let clauses = (0..1 + random.below(3)).map(|_| query(random, now, depth - 1)).collect();
@@ -217,7 +217,7 @@ fn query(random: &mut Random, now: Moment, depth: u64) -> Query {
 }
 
 fn term(random: &mut Random, now: Moment) -> QueryTerm {
-    let property_name = random.pick(&[
+    let property_name = *random.pick(&[
         "name",
         "name",
         "text",
@@ -248,7 +248,7 @@ fn term(random: &mut Random, now: Moment) -> QueryTerm {
         "documentOwner",
     ]);
     let mut made = QueryTerm { property_name: property_name.to_owned(), ..QueryTerm::default() };
-    if random.once_in(3) && property_name != "documentSelfLink" {
+    if random.one_in(3) && property_name != "documentSelfLink" {
         let mut end = |is_there: bool| {
             let is_time = property_name.ends_with("Micros");
             let at = if is_time { json!(now.0 - random.below(now.0)) } else { number(random) };
@@ -257,9 +257,9 @@ fn term(random: &mut Random, now: Moment) -> QueryTerm {
         let (min, max) = (end(true), end(true));
         let range = NumericRange {
             number_type: Some("LONG".into()),
-            is_min_inclusive: random.once_in(2),
-            is_max_inclusive: random.once_in(2),
-            max: max.filter(|_| random.once_in(2)),
+            is_min_inclusive: random.one_in(2),
+            is_max_inclusive: random.one_in(2),
+            max: max.filter(|_| random.one_in(2)),
             min,
         };
         made.range = Some(range);
@@ -267,13 +267,13 @@ fn term(random: &mut Random, now: Moment) -> QueryTerm {
     }
     let value = match property_name {
         "documentSelfLink" => link(random).into(),
-        "documentKind" => random.pick(&KINDS).into(),
-        "documentUpdateAction" => random.pick(&["POST", "DELETE"]).into(),
+        "documentKind" => (*random.pick(&KINDS)).into(),
+        "documentUpdateAction" => (*random.pick(&["POST", "DELETE"])).into(),
         "documentOwner" => "node-1".into(),
         _ => value(random),
     };
     let match_type = [MatchType::Term, MatchType::Prefix, MatchType::Wildcard, MatchType::Phrase]
-        [if random.once_in(2) { 0 } else { random.index(4) }];
+        [if random.one_in(2) { 0 } else { random.index(4) }];
     let text = match &value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -305,7 +305,7 @@ fn pattern(random: &mut Random, text: &str) -> String {
             _ => pattern.push(char),
         }
     }
-    if random.once_in(2) {
+    if random.one_in(2) {
         pattern.push('*');
     }
     pattern

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use protocol::query::{QueryOption, QuerySpecification};
 use protocol::{Moment, Term};
 use query::{CompiledQuery, Cursor, Hit, Page, merge};
+use random::Random;
 
+use super::Site;
 use super::generate::{command, specification};
 use super::model::{Found, Model, partition};
-use super::{Random, Site};
 use crate::AppliedCommand;
 use crate::bounds::Bounds;
 use crate::plan::Way;
@@ -33,7 +34,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
+        let mut random = Random::of_seed(seed);
         let mut sites: Vec<Site> = (1..=2).map(Site::new).collect();
         // With bounds this small the ways for many documents are taken for few.
         let bounds = match random.below(4) {
@@ -44,7 +45,7 @@ impl World {
         };
         for site in &mut sites {
             site.partition.index.bounds = bounds;
-            site.partition.set_cache_bytes(if random.once_in(2) { 0 } else { 100_000 });
+            site.partition.set_cache_bytes(if random.one_in(2) { 0 } else { 100_000 });
         }
         Self {
             random,
@@ -58,7 +59,7 @@ impl World {
 
     fn apply(&mut self) {
         self.now.0 += STEP_MICROS;
-        if self.random.once_in(50) {
+        if self.random.one_in(50) {
             self.term.0 += 1;
         }
         let command = command(&mut self.random, &self.model, self.term, self.now);
@@ -117,7 +118,7 @@ impl World {
         let now = Moment(self.now.0 + self.random.below(1_000) - 500);
         let specification = specification(&mut self.random, now);
         let compiled = Arc::new(CompiledQuery::new(&specification).unwrap());
-        if !self.random.once_in(4) {
+        if !self.random.one_in(4) {
             self.sites.iter_mut().for_each(Site::index_wholly);
         }
         let expected = self.model.query(&specification, now);
@@ -182,7 +183,7 @@ impl World {
             Way::Sorted(_) => "sorted",
         };
         *self.ways.entry(way).or_default() += 1;
-        if self.random.once_in(2) {
+        if self.random.one_in(2) {
             return partition.query(store, compiled, after, limit, now).unwrap();
         }
         let mut search = partition.search(Arc::clone(compiled), after, limit, now);

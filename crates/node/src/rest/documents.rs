@@ -1,6 +1,6 @@
 //! Documents, their factories, and the utilities of both.
 
-use protocol::fnv::fnv1a;
+use protocol::hash::hash_parts;
 use protocol::query::LINK as QUERY_TASKS;
 use protocol::{Code, GroupId, Method, Problem, Request, Response, links};
 use query::{CompiledQuery, factory_specification, parse_specification};
@@ -98,7 +98,7 @@ fn child_link(
     let factory = &request.path;
     let name = match &body["documentSelfLink"] {
         Value::Null => match &request.idempotency_key {
-            Some(key) => format!("{:016x}", fnv1a([factory.as_bytes(), key.as_bytes()])),
+            Some(key) => format!("{:016x}", hash_parts([factory.as_bytes(), key.as_bytes()])),
             None => new_name(),
         },
         Value::String(link) => {

@@ -4,8 +4,9 @@ use std::fmt;
 
 use bytes::{Buf, Bytes};
 
-/// A number takes at most this many bytes.
-const NUMBER_BYTES_MAX: usize = 10;
+use crate::varint::{self, NoNumber};
+
+pub use crate::varint::put as put_number;
 
 /// Bytes that are not what the protocol says; the text says what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,18 +24,12 @@ impl Garbled {
     pub fn expected(what: &str) -> Self {
         Self(format!("expected {what}"))
     }
-}
 
-/// Writes an unsigned number: seven bits a byte, the lowest first.
-pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    loop {
-        let low = (number & 0x7f) as u8;
-        number >>= 7;
-        if number == 0 {
-            out.push(low);
-            return;
+    pub(super) fn no_number(why: NoNumber, what: &str) -> Self {
+        match why {
+            NoNumber::CutShort => Self::expected(what),
+            NoNumber::TooLong => Self(format!("{what} is longer than 64 bits")),
         }
-        out.push(low | 0x80);
     }
 }
 
@@ -84,20 +79,10 @@ impl Taker {
     /// # Errors
     /// When it is cut short, or longer than 64 bits.
     pub fn number(&mut self, what: &str) -> Result<u64, Garbled> {
-        let mut number = 0_u64;
-        for place in 0..NUMBER_BYTES_MAX {
-            let byte = *self.0.get(place).ok_or_else(|| Garbled::expected(what))?;
-            let bits = u64::from(byte & 0x7f);
-            if place == NUMBER_BYTES_MAX - 1 && bits > 1 {
-                break;
-            }
-            number |= bits << (7 * place);
-            if byte & 0x80 == 0 {
-                self.0.advance(place + 1);
-                return Ok(number);
-            }
-        }
-        Err(Garbled(format!("{what} is longer than 64 bits")))
+        let (number, length) =
+            varint::read(&self.0).map_err(|why| Garbled::no_number(why, what))?;
+        self.0.advance(length);
+        Ok(number)
     }
 
     /// # Errors

@@ -2,6 +2,8 @@
 //! from the frame, and nothing is allocated. Says the same as [`super::Message`]; the tests compare
 //! the two.
 
+use crate::varint;
+
 use super::bytes_of::{Garbled, put_number, put_signed};
 use super::kinds::{SourceKind, Status};
 
@@ -142,26 +144,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// When it is cut short, or longer than 64 bits.
     pub fn number(&mut self, what: &str) -> Result<u64, Garbled> {
-        // Nearly all are short.
-        if let Some((&first, rest)) = self.0.split_first()
-            && first < 0x80
-        {
-            self.0 = rest;
-            return Ok(u64::from(first));
-        }
-        let mut number = 0_u64;
-        for (place, byte) in self.0.iter().enumerate() {
-            let bits = u64::from(byte & 0x7f);
-            if place > 9 || (place == 9 && bits > 1) {
-                return Err(Garbled(format!("{what} is longer than 64 bits")));
-            }
-            number |= bits << (7 * place);
-            if byte & 0x80 == 0 {
-                self.0 = &self.0[place + 1..];
-                return Ok(number);
-            }
-        }
-        Err(Garbled::expected(what))
+        varint::take(&mut self.0).map_err(|why| Garbled::no_number(why, what))
     }
 
     fn signed(&mut self, what: &str) -> Result<i64, Garbled> {
@@ -170,19 +153,13 @@ impl<'a> View<'a> {
     }
 }
 
-/// How many bytes [`put_number`] writes.
-fn number_bytes(number: u64) -> usize {
-    let bits = 64 - (number | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
-}
-
 fn zigzag(number: i64) -> u64 {
     (number.cast_unsigned() << 1) ^ (number >> 63).cast_unsigned()
 }
 
 /// Writes a FORK.
 pub fn put_fork(out: &mut Vec<u8>, method: i64, payload: &[u8]) {
-    put_number(out, (1 + number_bytes(zigzag(method)) + payload.len()) as u64);
+    put_number(out, (1 + varint::length(zigzag(method)) + payload.len()) as u64);
     out.push(0);
     put_signed(out, method);
     out.extend_from_slice(payload);
@@ -190,7 +167,7 @@ pub fn put_fork(out: &mut Vec<u8>, method: i64, payload: &[u8]) {
 
 /// Writes a CALL.
 pub fn put_call(out: &mut Vec<u8>, id: u64, method: i64, payload: &[u8]) {
-    let head = 1 + number_bytes(id) + number_bytes(zigzag(method));
+    let head = 1 + varint::length(id) + varint::length(zigzag(method));
     put_number(out, (head + payload.len()) as u64);
     out.push(1);
     put_number(out, id);
@@ -200,7 +177,7 @@ pub fn put_call(out: &mut Vec<u8>, id: u64, method: i64, payload: &[u8]) {
 
 /// Writes an ANSWER.
 pub fn put_answer(out: &mut Vec<u8>, id: u64, status: Status, payload: &[u8]) {
-    put_number(out, (2 + number_bytes(id) + payload.len()) as u64);
+    put_number(out, (2 + varint::length(id) + payload.len()) as u64);
     out.push(2);
     put_number(out, id);
     out.push(status as u8);
@@ -209,7 +186,7 @@ pub fn put_answer(out: &mut Vec<u8>, id: u64, status: Status, payload: &[u8]) {
 
 /// Writes an IMPULSE message.
 pub fn put_impulse(out: &mut Vec<u8>, method: i64, payload: &[u8]) {
-    put_number(out, (1 + number_bytes(zigzag(method)) + payload.len()) as u64);
+    put_number(out, (1 + varint::length(zigzag(method)) + payload.len()) as u64);
     out.push(3);
     put_signed(out, method);
     out.extend_from_slice(payload);

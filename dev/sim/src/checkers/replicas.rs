@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use documents::Partition;
+use protocol::hash::Hash;
 use protocol::{GroupId, Position};
 use storage::{DERIVED, Reader, Space, StoreError};
 
@@ -72,21 +73,16 @@ impl Digests {
 
 /// Of all pairs that are not derived.
 fn bare_digest(store: &dyn Reader, space: &Space) -> Result<u64, StoreError> {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut mix = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
+    let mut hash = Hash::default();
     for family in 0..DERIVED {
         let (from, to) = space.range(family);
         store.scan(&from, &to, false, &mut |key, value| {
-            mix(space.rest(key));
-            mix(value);
+            hash.add(space.rest(key));
+            hash.add(value);
             ControlFlow::Continue(())
         })?;
     }
-    Ok(hash)
+    Ok(hash.sum())
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 //! replica, which speak the native protocol with the node beside them through bytes that are cut
 //! anywhere.
 //!
-//! [`cast`] says which instances there are, [`script`] is what their programs do, [`talk`] is a
-//! program's end of the protocol, [`troupe`] are the processes, [`operator`] is the person who
-//! registers, moves and changes instances, [`brief`] is how one of them comes and goes, and
+//! [`instances`] says which instances there are, [`script`] is what their programs do, [`talk`] is
+//! a program's end of the protocol, [`programs`] are the processes, [`operator`] is the person who
+//! registers, moves and changes instances, [`short_lived`] is how one of them comes and goes, and
 //! [`rest`] looks whether all has come to rest.
 
-pub(crate) mod brief;
-pub(crate) mod cast;
+pub(crate) mod instances;
 pub(crate) mod operator;
+pub(crate) mod programs;
 pub(crate) mod rest;
 pub(crate) mod script;
+pub(crate) mod short_lived;
 pub(crate) mod talk;
-pub(crate) mod troupe;

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::agenda::{MILLISECOND, SECOND};
 use crate::checkers::Broken;
-use crate::immortals::brief::Coming;
-use crate::immortals::cast::{BRIEF, Instance};
+use crate::immortals::instances::{Instance, SHORT_LIVED};
 use crate::immortals::script::{POISON, Part, Role};
+use crate::immortals::short_lived::Coming;
 use crate::immortals::talk::Versions;
-use crate::random::Random;
 use crate::workload::Reply;
 use crate::world::{Event, World};
+use random::Random;
 
 /// Attempts of the operator have numbers from here on.
 pub(crate) const FIRST_ATTEMPT: u64 = 1 << 60;
@@ -63,7 +63,8 @@ pub(crate) enum Task {
     Checkpoint {
         instance: String,
     },
-    /// The brief instance is deregistered; later it is registered anew, as the one of that number.
+    /// The short-lived instance is deregistered; later it is registered anew, as the one of that
+    /// number.
     Go,
     Come {
         number: usize,
@@ -76,7 +77,7 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    fn request(&self, cast: &[Instance]) -> Request {
+    fn request(&self, instances: &[Instance]) -> Request {
         let of = |instance: &str| format!("{LINK}/{instance}");
         let post = |instance: &str, verb: &str, body: Value| {
             Request::new(Method::Post, format!("{LINK}/{instance}/{verb}")).with_json(&body)
@@ -86,7 +87,7 @@ impl Task {
         };
         match self {
             Self::Register { number } | Self::Come { number } => {
-                Request::new(Method::Post, LINK).with_json(&registration(&cast[*number]))
+                Request::new(Method::Post, LINK).with_json(&registration(&instances[*number]))
             }
             Self::Push { id, instance } => {
                 post(instance, "impulses", json!({ "method": 9, "payload": id }))
@@ -107,8 +108,8 @@ impl Task {
             }
             Self::Checkpoint { instance } => post(instance, "checkpoint", json!({})),
             Self::Go => Request {
-                query: format!("confirm={BRIEF}"),
-                ..Request::new(Method::Delete, of(BRIEF))
+                query: format!("confirm={SHORT_LIVED}"),
+                ..Request::new(Method::Delete, of(SHORT_LIVED))
             },
             Self::Look { instance, .. } => Request::new(Method::Get, of(instance)),
         }
@@ -147,7 +148,7 @@ fn registration(instance: &Instance) -> Value {
 
 /// State of the operator.
 pub(crate) struct Operator {
-    pub(crate) dice: Random,
+    pub(crate) rng: Random,
     pub(crate) todo: VecDeque<Task>,
     pub(crate) coming: Coming,
     doing: BTreeMap<u64, Task>,
@@ -166,7 +167,7 @@ pub(crate) struct Operator {
 impl Operator {
     pub(crate) fn new(seed: u64, instances: usize) -> Self {
         Self {
-            dice: Random::new(seed, "operator"),
+            rng: Random::new(seed, "operator"),
             todo: (0..instances).map(|number| Task::Register { number }).collect(),
             coming: Coming::default(),
             doing: BTreeMap::new(),
@@ -207,40 +208,40 @@ impl Operator {
 impl World {
     /// The operator does what is to be done, or something that comes to mind.
     pub(crate) fn operate(&mut self) {
-        let pause = self.troupe.operator.dice.between(20, 400) * MILLISECOND;
+        let pause = self.programs.operator.rng.between(20, 400) * MILLISECOND;
         self.agenda.after(pause, Event::Operator);
-        if self.troupe.operator.todo.is_empty() && !self.troupe.is_closing {
+        if self.programs.operator.todo.is_empty() && !self.programs.is_closing {
             self.think_of_something();
         }
-        self.mind_coming();
+        self.go_on_with_coming();
         for _ in 0..2 {
-            if let Some(task) = self.troupe.operator.todo.pop_front() {
+            if let Some(task) = self.programs.operator.todo.pop_front() {
                 self.take_up(task);
             }
         }
     }
 
     fn think_of_something(&mut self) {
-        let operator = &mut self.troupe.operator;
+        let operator = &mut self.programs.operator;
         if operator.registered.is_empty() {
             return;
         }
         let known: Vec<usize> = operator.registered.iter().copied().collect();
-        let number = *operator.dice.pick(&known);
-        let Instance { role, machines, .. } = &self.troupe.cast[number];
+        let number = *operator.rng.pick(&known);
+        let Instance { role, machines, .. } = &self.programs.instances[number];
         let (instance, part, machines) = (role.name.clone(), role.part, machines.clone());
-        let machine = *operator.dice.pick(&machines);
-        match operator.dice.below(10) {
+        let machine = *operator.rng.pick(&machines);
+        match operator.rng.below(10) {
             0 => operator.add(Task::Checkpoint { instance }),
             1 | 2 => operator.add(Task::Look { instance, machine }),
-            3 => self.let_the_brief_one_go(),
+            3 => self.let_the_short_lived_one_go(),
             _ => {
                 let poison =
-                    part == Part::Delicate && !operator.poisoned && operator.dice.chance(300);
+                    part == Part::Delicate && !operator.poisoned && operator.rng.chance(300);
                 operator.poisoned |= poison;
                 let kind = if poison { POISON } else { "rest" };
-                let id = self.troupe.name_impulse(kind, &instance, true);
-                self.troupe.operator.add(Task::Push { id, instance });
+                let id = self.programs.name_impulse(kind, &instance, true);
+                self.programs.operator.add(Task::Push { id, instance });
             }
         }
     }
@@ -249,24 +250,24 @@ impl World {
         let now = self.agenda.now();
         let count = self.machines.len();
         let known: Vec<usize> = (0..count).filter(|n| !self.machines[*n].foreign).collect();
-        let operator = &mut self.troupe.operator;
+        let operator = &mut self.programs.operator;
         operator.attempts += 1;
         let attempt = operator.attempts;
         let machine = match &task {
             Task::Look { machine, .. } => *machine,
-            _ => *operator.dice.pick(&known),
+            _ => *operator.rng.pick(&known),
         };
         self.trace.event(now, "", format_args!("operator at n{}: {task:?}", machine + 1));
-        let request = Box::new(task.request(&self.troupe.cast));
-        self.troupe.operator.doing.insert(attempt, task);
-        let way = self.dice.between(20, 300);
+        let request = Box::new(task.request(&self.programs.instances));
+        self.programs.operator.doing.insert(attempt, task);
+        let way = self.rng.between(20, 300);
         self.agenda.after(way, Event::Knock { machine, attempt, request });
         self.agenda.after(PATIENCE, Event::Reply { attempt, reply: Reply::TooLate });
     }
 
     /// Something came back to the operator.
     pub(crate) fn operator_told(&mut self, attempt: u64, reply: &Reply) -> Result<(), Broken> {
-        let Some(task) = self.troupe.operator.doing.remove(&attempt) else { return Ok(()) };
+        let Some(task) = self.programs.operator.doing.remove(&attempt) else { return Ok(()) };
         let (status, body, well) = match reply {
             Reply::Answer { response, .. } => {
                 (response.status, response.to_json(), response.is_success())
@@ -282,22 +283,23 @@ impl World {
         if matches!(task, Task::Go | Task::Come { .. }) {
             return self.came_or_went(task, (status, well));
         }
-        if status == 404 && matches!(&task, Task::Look { instance, .. } if instance == BRIEF) {
-            self.brief_is_missed();
+        if status == 404 && matches!(&task, Task::Look { instance, .. } if instance == SHORT_LIVED)
+        {
+            self.short_lived_is_missed();
         }
         // Refused for good: it is so already.
         let is_so = status == 409 && task.must_be() && !matches!(task, Task::Register { .. });
         if well || is_so || (status == 400 && task.must_be()) {
             self.done(task, &body);
         } else if task.must_be() {
-            self.troupe.operator.trouble = format!("{status} {body}");
-            self.troupe.operator.add(task);
+            self.programs.operator.trouble = format!("{status} {body}");
+            self.programs.operator.add(task);
         }
         Ok(())
     }
 
     fn pushed(&mut self, id: &str, well: bool, body: &Value) -> Result<(), Broken> {
-        let books = &mut self.troupe.books;
+        let books = &mut self.programs.books;
         if well {
             return books.impulse_logged(id, body["input"].as_u64().unwrap_or(0));
         }
@@ -309,138 +311,138 @@ impl World {
 
     fn done(&mut self, task: Task, body: &Value) {
         match task {
-            Task::Register { number } if self.troupe.operator.registered.insert(number) => {
-                let name = self.troupe.cast[number].role.name.clone();
+            Task::Register { number } if self.programs.operator.registered.insert(number) => {
+                let name = self.programs.instances[number].role.name.clone();
                 self.start_programs(&name);
             }
             Task::AddReplica { instance, machine } => self.replica_added(&instance, machine),
             Task::RemoveReplica { instance, machine } => self.replica_removed(&instance, machine),
             Task::Look { instance, machine } => self.looked(&instance, machine, body),
             Task::Skip { instance, .. } => {
-                self.troupe.operator.add(Task::Release { instance });
+                self.programs.operator.add(Task::Release { instance });
             }
             _ => {}
         }
     }
 
     fn start_programs(&mut self, name: &str) {
-        for actor in 0..self.troupe.actors.len() {
-            if self.troupe.actors[actor].role.name == name {
-                let delay = self.troupe.dice.between(1, 500) * MILLISECOND;
+        for actor in 0..self.programs.actors.len() {
+            if self.programs.actors[actor].role.name == name {
+                let delay = self.programs.rng.between(1, 500) * MILLISECOND;
                 self.start_actor_later(actor, delay);
             }
         }
     }
 
     fn looked(&mut self, instance: &str, machine: usize, body: &Value) {
-        self.troupe.operator.shown.insert((instance.to_owned(), machine), body.clone());
+        self.programs.operator.shown.insert((instance.to_owned(), machine), body.clone());
         let replicas = body["replicas"].as_array().into_iter().flatten();
         for held in replicas.map(|replica| &replica["held"]).filter(|held| !held.is_null()) {
             let message = held["message"].as_str().unwrap_or_default();
             let Some(input) = held["input"].as_u64() else { continue };
-            let operator = &mut self.troupe.operator;
+            let operator = &mut self.programs.operator;
             if !message.contains(POISON) {
                 operator.add(Task::Release { instance: instance.to_owned() });
             } else if operator.skipped.insert((instance.to_owned(), input)) {
                 operator.add(Task::Skip { instance: instance.to_owned(), input });
-                self.troupe.books.skipped(instance, input);
+                self.programs.books.skipped(instance, input);
             }
         }
     }
 
-    // What the weather makes the operator do.
+    // What faults make the operator do.
 
     fn some_instance(&mut self) -> Option<(usize, Role, Vec<usize>)> {
-        let operator = &mut self.troupe.operator;
+        let operator = &mut self.programs.operator;
         let known: Vec<usize> = operator.registered.iter().copied().collect();
         if known.is_empty() {
             return None;
         }
-        let number = *operator.dice.pick(&known);
-        let Instance { role, machines, .. } = &self.troupe.cast[number];
+        let number = *operator.rng.pick(&known);
+        let Instance { role, machines, .. } = &self.programs.instances[number];
         operator.is_free(&role.name).then(|| (number, role.clone(), machines.clone()))
     }
 
     pub(crate) fn move_some_instance(&mut self) {
         let Some((_, role, machines)) = self.some_instance() else { return };
-        let operator = &mut self.troupe.operator;
-        let machine = *operator.dice.pick(&machines);
+        let operator = &mut self.programs.operator;
+        let machine = *operator.rng.pick(&machines);
         operator.add(Task::Move { instance: role.name, machine });
     }
 
     /// One replica more or less. Where disks are lost all nodes have one anyway.
     pub(crate) fn change_replicas(&mut self) {
         let nodes = self.settings.nodes;
-        let everywhere = self.settings.stage.is_none_or(|stage| stage.everywhere);
+        let everywhere = self.settings.setup.is_none_or(|setup| setup.everywhere);
         let Some((_, role, machines)) = self.some_instance() else { return };
-        // The brief one is registered anew with the replicas it had.
-        if everywhere || nodes == 1 || role.is_brief() {
+        // The short-lived one is registered anew with the replicas it had.
+        if everywhere || nodes == 1 || role.is_short_lived() {
             return;
         }
         let instance = role.name;
-        let operator = &mut self.troupe.operator;
+        let operator = &mut self.programs.operator;
         let free: Vec<usize> = (0..nodes).filter(|machine| !machines.contains(machine)).collect();
-        if !free.is_empty() && (machines.len() == 1 || operator.dice.chance(500)) {
-            let machine = *operator.dice.pick(&free);
+        if !free.is_empty() && (machines.len() == 1 || operator.rng.chance(500)) {
+            let machine = *operator.rng.pick(&free);
             operator.add(Task::AddReplica { instance, machine });
         } else if machines.len() > 1 {
-            let machine = *operator.dice.pick(&machines);
+            let machine = *operator.rng.pick(&machines);
             operator.add(Task::RemoveReplica { instance, machine });
         }
     }
 
     fn replica_added(&mut self, instance: &str, machine: usize) {
-        let found = self.troupe.cast.iter_mut().find(|one| one.role.name == instance);
+        let found = self.programs.instances.iter_mut().find(|one| one.role.name == instance);
         let one = found.expect("what was changed is there");
         if one.machines.contains(&machine) {
             return;
         }
         one.machines.push(machine);
         let role = one.role.clone();
-        let actor = self.troupe.hire(&role, machine);
+        let actor = self.programs.hire(&role, machine);
         self.start_actor_later(actor, 10 * MILLISECOND);
     }
 
     fn replica_removed(&mut self, instance: &str, machine: usize) {
-        let found = self.troupe.cast.iter_mut().find(|one| one.role.name == instance);
+        let found = self.programs.instances.iter_mut().find(|one| one.role.name == instance);
         let one = found.expect("what was changed is there");
         one.machines.retain(|known| *known != machine);
-        let here = |actor: &crate::immortals::troupe::Actor| {
+        let here = |actor: &crate::immortals::programs::Actor| {
             actor.role.name == instance && actor.machine == machine && !actor.is_gone
         };
         // Its program goes on a little; nobody needs it.
-        if let Some(actor) = self.troupe.actors.iter().position(here) {
-            self.troupe.actors[actor].is_gone = true;
+        if let Some(actor) = self.programs.actors.iter().position(here) {
+            self.programs.actors[actor].is_gone = true;
         }
     }
 
     /// New programs are put beside some replicas, then the other version is asked for: up, or back.
     pub(crate) fn upgrade_something(&mut self) -> Result<(), Broken> {
-        let Some((_, role, _)) = self.some_instance().filter(|(_, role, _)| !role.is_brief())
+        let Some((_, role, _)) = self.some_instance().filter(|(_, role, _)| !role.is_short_lived())
         else {
             return Ok(());
         };
-        let wished = self.troupe.operator.versions.entry(role.name.clone()).or_default();
+        let wished = self.programs.operator.versions.entry(role.name.clone()).or_default();
         *wished = 1 - *wished;
         let version = *wished;
         self.put_upgraders(&role.name, version)?;
-        self.troupe.operator.add(Task::Upgrade { instance: role.name, version });
+        self.programs.operator.add(Task::Upgrade { instance: role.name, version });
         Ok(())
     }
 
     /// At least one program that can make the upgrade.
     pub(crate) fn put_upgraders(&mut self, instance: &str, version: u64) -> Result<(), Broken> {
         let mut new = Vec::new();
-        for (actor, one) in self.troupe.actors.iter().enumerate() {
+        for (actor, one) in self.programs.actors.iter().enumerate() {
             if one.role.name == instance && !one.is_gone {
                 new.push(actor);
             }
         }
-        let sure = *self.troupe.operator.dice.pick(&new);
+        let sure = *self.programs.operator.rng.pick(&new);
         for actor in new {
-            if actor == sure || self.troupe.operator.dice.chance(500) {
+            if actor == sure || self.programs.operator.rng.chance(500) {
                 let versions = Versions { program: 1 - version, upgrade_to: version };
-                self.troupe.actors[actor].versions = versions;
+                self.programs.actors[actor].versions = versions;
                 self.kill_actor(actor)?;
             }
         }

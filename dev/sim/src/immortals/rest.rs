@@ -1,4 +1,4 @@
-//! Whether everything has come to rest after the weather has cleared up: all programs have handled
+//! Whether everything has come to rest after the faults are over: all programs have handled
 //! all inputs, all that was said has come, and every node says so.
 
 use std::collections::BTreeSet;
@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::agenda::{SECOND, Time};
 use crate::checkers::Broken;
 use crate::checkers::immortals::book_of;
-use crate::immortals::cast::Instance;
+use crate::immortals::instances::Instance;
 use crate::immortals::operator::Task;
+use crate::immortals::programs::Actor;
 use crate::immortals::script::Part;
-use crate::immortals::troupe::Actor;
 use crate::world::World;
 
 /// Within this time all must be at rest.
@@ -25,7 +25,7 @@ impl World {
     /// # Errors
     /// When it does not come to rest, or something is missing.
     pub(crate) fn settle_immortals(&mut self) -> Result<(), Broken> {
-        if self.troupe.is_empty() {
+        if self.programs.is_empty() {
             return Ok(());
         }
         let patience = self.agenda.now() + PATIENCE;
@@ -54,7 +54,7 @@ impl World {
     /// been turned away meanwhile.
     fn help_upgrades(&mut self) -> Result<(), Broken> {
         let mut open = Vec::new();
-        for ((instance, _), shown) in &self.troupe.operator.shown {
+        for ((instance, _), shown) in &self.programs.operator.shown {
             if let Some(version) = open_upgrade(shown) {
                 open.push((instance.clone(), version));
             }
@@ -67,9 +67,9 @@ impl World {
     }
 
     fn ask_all_nodes(&mut self) {
-        self.troupe.operator.shown.clear();
-        for number in 0..self.troupe.cast.len() {
-            let Instance { role, machines, .. } = &self.troupe.cast[number];
+        self.programs.operator.shown.clear();
+        for number in 0..self.programs.instances.len() {
+            let Instance { role, machines, .. } = &self.programs.instances[number];
             let instance = role.name.clone();
             for machine in machines.clone() {
                 self.take_up(Task::Look { instance: instance.clone(), machine });
@@ -79,11 +79,11 @@ impl World {
 
     /// What is not at rest, if anything is.
     fn unrest(&self) -> Option<String> {
-        if let Some(task) = self.troupe.operator.unfinished() {
+        if let Some(task) = self.programs.operator.unfinished() {
             return Some(task);
         }
         let mut alive = BTreeSet::new();
-        for Instance { role, machines, .. } in &self.troupe.cast {
+        for Instance { role, machines, .. } in &self.programs.instances {
             if role.part == Part::Clock {
                 if let Some(unseen) = self.unseen_divergence(&role.name) {
                     return Some(unseen);
@@ -91,36 +91,38 @@ impl World {
                 continue;
             }
             alive.insert(role.name.clone());
-            let primaries = self.troupe.of(&role.name).filter(|actor| is_primary(actor)).count();
+            let primaries = self.programs.of(&role.name).filter(|actor| is_primary(actor)).count();
             if primaries != 1 {
                 return Some(format!("{} has {primaries} primaries", role.name));
             }
             for machine in machines {
-                let actor = self.troupe.of(&role.name).find(|actor| actor.machine == *machine);
+                let actor = self.programs.of(&role.name).find(|actor| actor.machine == *machine);
                 if let Some(trouble) = actor.and_then(|actor| self.restless(actor)) {
                     return Some(format!("{} of n{}: {trouble}", role.name, machine + 1));
                 }
             }
         }
-        self.troupe.books.missing(&alive)
+        self.programs.books.missing(&alive)
     }
 
     fn restless(&self, actor: &Actor) -> Option<String> {
         let Some(talk) = actor.talk.as_ref().filter(|talk| talk.is_live) else {
             return Some("no program is attached".into());
         };
-        let mind = talk.mind.as_ref()?;
-        let (book, latest) =
-            (book_of(&actor.role.name, mind.life), self.troupe.books.latest(&actor.role.name));
+        let program_state = talk.program_state.as_ref()?;
+        let (book, latest) = (
+            book_of(&actor.role.name, program_state.life),
+            self.programs.books.latest(&actor.role.name),
+        );
         if book != latest {
             return Some(format!("it lives in {book}, others in {latest}"));
         }
-        let inputs = self.troupe.books.inputs_of(&actor.role.name);
-        if mind.inputs != inputs {
-            return Some(format!("it has handled {} of {inputs} inputs", mind.inputs));
+        let inputs = self.programs.books.inputs_of(&actor.role.name);
+        if program_state.inputs != inputs {
+            return Some(format!("it has handled {} of {inputs} inputs", program_state.inputs));
         }
-        if !mind.is_at_rest() {
-            return Some(format!("it waits: {mind:?}").chars().take(400).collect());
+        if !program_state.is_at_rest() {
+            return Some(format!("it waits: {program_state:?}").chars().take(400).collect());
         }
         None
     }
@@ -128,7 +130,7 @@ impl World {
     /// Two copies that live and have said different things at one input.
     fn unseen_divergence(&self, instance: &str) -> Option<String> {
         let live = |actor: &&Actor| actor.talk.as_ref().is_some_and(|talk| talk.is_live);
-        let actors: Vec<&Actor> = self.troupe.of(instance).filter(live).collect();
+        let actors: Vec<&Actor> = self.programs.of(instance).filter(live).collect();
         for one in &actors {
             for other in &actors {
                 let differs = one.times_told.iter().find(|(input, time)| {
@@ -149,16 +151,16 @@ impl World {
 
     /// What a node says of an instance that is at rest, and is not so.
     fn odd_document(&self) -> Option<String> {
-        for Instance { role, machines, .. } in &self.troupe.cast {
+        for Instance { role, machines, .. } in &self.programs.instances {
             if role.part == Part::Clock {
                 continue;
             }
             for machine in machines {
-                let shown = self.troupe.operator.shown.get(&(role.name.clone(), *machine));
+                let shown = self.programs.operator.shown.get(&(role.name.clone(), *machine));
                 let Some(shown) = shown else {
                     return Some(format!("n{} does not show {}", machine + 1, role.name));
                 };
-                let inputs = self.troupe.books.inputs_of(&role.name);
+                let inputs = self.programs.books.inputs_of(&role.name);
                 let odd = oddity(shown, machines.len(), inputs);
                 if let Some(odd) = odd.or_else(|| self.odd_version(&role.name, shown)) {
                     return Some(format!("{odd} in {} at n{}: {shown}", role.name, machine + 1));
@@ -175,8 +177,10 @@ impl World {
         if open_upgrade(shown).is_some() {
             return Some("an upgrade that is not made");
         }
-        let versions = self.troupe.of(instance).filter_map(|actor| actor.talk.as_ref());
-        let mut versions = versions.filter_map(|talk| talk.mind.as_ref()).map(|mind| mind.version);
+        let versions = self.programs.of(instance).filter_map(|actor| actor.talk.as_ref());
+        let mut versions = versions
+            .filter_map(|talk| talk.program_state.as_ref())
+            .map(|program_state| program_state.version);
         let told = shown["replicas"][0]["programVersion"].as_u64();
         versions.any(|version| Some(version) != told).then_some("versions")
     }

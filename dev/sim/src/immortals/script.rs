@@ -8,7 +8,7 @@ use protocol::Moment;
 use protocol::immortal::{BlockHead, Message, SourceKind, Status};
 use serde::{Deserialize, Serialize};
 
-use crate::immortals::cast::BRIEF;
+use crate::immortals::instances::SHORT_LIVED;
 
 /// What kind of program an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub(crate) struct Role {
 
 impl Role {
     /// It is deregistered at times and registered again.
-    pub(crate) fn is_brief(&self) -> bool {
-        self.name == BRIEF
+    pub(crate) fn is_short_lived(&self) -> bool {
+        self.name == SHORT_LIVED
     }
 
     /// Its copies say the same.
@@ -49,7 +49,7 @@ impl Role {
 
 /// The state of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mind {
+pub(crate) struct ProgramState {
     /// Which life of its instance it belongs to, if that has more than one: the number of the
     /// group.
     pub(crate) life: u32,
@@ -106,13 +106,13 @@ pub(crate) fn mix(hash: u64, bytes: &[u8]) -> u64 {
     })
 }
 
-impl Mind {
+impl ProgramState {
     pub(crate) fn new(role: &Role, group: u32) -> Self {
         let rounds = match role.part {
             Part::Client { rounds, .. } => rounds,
             _ => 0,
         };
-        let life = if role.is_brief() { group } else { 0 };
+        let life = if role.is_short_lived() { group } else { 0 };
         // An answer to a call of a former life is none to a call of this one.
         let next_call = u64::from(life) << 32;
         Self { life, rounds, next_call, fat: "x".repeat(role.fat), ..Self::default() }
@@ -309,7 +309,7 @@ impl Mind {
         }
         if self.draw(2) == 0 {
             let target = self.target(role);
-            if target == BRIEF {
+            if target == SHORT_LIVED {
                 self.fork(&target, 1, "no call", says);
             } else {
                 self.call(&target, says);
@@ -389,6 +389,6 @@ pub(crate) fn numbers(text: &str) -> Option<(u64, u32)> {
     Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }
 
-fn role_text(mind: &Mind) -> String {
-    format!("input {} at version {}", mind.inputs, mind.version)
+fn role_text(program_state: &ProgramState) -> String {
+    format!("input {} at version {}", program_state.inputs, program_state.version)
 }

@@ -9,7 +9,7 @@ use protocol::immortal::{
     split_frame,
 };
 
-use crate::immortals::script::{Heard, Mind, Role, Said};
+use crate::immortals::script::{Heard, ProgramState, Role, Said};
 
 /// The longest frame that a node may send here.
 const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -36,7 +36,7 @@ pub(crate) struct Talk {
     buffer: BytesMut,
     /// What is to be written to the socket.
     pub(crate) out: Vec<u8>,
-    pub(crate) mind: Option<Mind>,
+    pub(crate) program_state: Option<ProgramState>,
     loading: Option<Loading>,
     pub(crate) queue: VecDeque<Heard>,
     told: u64,
@@ -68,7 +68,7 @@ impl Talk {
             group: 0,
             buffer: BytesMut::new(),
             out: Vec::new(),
-            mind: None,
+            program_state: None,
             loading: None,
             queue: VecDeque::new(),
             told: 0,
@@ -116,17 +116,17 @@ impl Talk {
         match frame {
             ToProgram::Welcome(_) | ToProgram::Credit { .. } => {}
             ToProgram::Genesis => {
-                let mut mind = Mind::new(role, self.group);
-                mind.version = self.versions.program;
-                came.push(Came::Begun { life: mind.life, digest: mind.digest() });
-                self.mind = Some(mind);
+                let mut program_state = ProgramState::new(role, self.group);
+                program_state.version = self.versions.program;
+                came.push(Came::Begun { life: program_state.life, digest: program_state.digest() });
+                self.program_state = Some(program_state);
                 self.say(&ToNode::Initial(Bytes::from_static(b"begin")));
                 self.give_state(0);
             }
             ToProgram::Load { input, bytes } => {
                 self.loading = Some(Loading { input, bytes, state: Vec::new() });
                 self.queue.clear();
-                (self.mind, self.asked, self.is_live) = (None, None, false);
+                (self.program_state, self.asked, self.is_live) = (None, None, false);
             }
             ToProgram::Chunk(bytes) => {
                 let loading = self.loading.as_mut().ok_or("CHUNK without LOAD")?;
@@ -153,7 +153,7 @@ impl Talk {
             }
             ToProgram::TakeCheckpoint { request } => {
                 self.asked = Some(request);
-                self.mind_checkpoint();
+                self.take_due_checkpoint();
             }
             ToProgram::Fate { number, fate, input } => {
                 let impulse = self.impulses.remove(&number);
@@ -172,14 +172,15 @@ impl Talk {
         if crc32fast::hash(&state) != crc || state.len() as u64 != bytes {
             return Err(format!("a state of {bytes} bytes, {} came", state.len()));
         }
-        let mind: Mind = serde_json::from_slice(&state).map_err(|error| error.to_string())?;
-        if mind.version != self.versions.program {
-            let (has, knows) = (mind.version, self.versions.program);
+        let program_state: ProgramState =
+            serde_json::from_slice(&state).map_err(|error| error.to_string())?;
+        if program_state.version != self.versions.program {
+            let (has, knows) = (program_state.version, self.versions.program);
             return Err(format!("a state of version {has} for a program of version {knows}"));
         }
         self.told = input;
-        came.push(Came::Loaded { life: mind.life, input, digest: mind.digest() });
-        self.mind = Some(mind);
+        came.push(Came::Loaded { life: program_state.life, input, digest: program_state.digest() });
+        self.program_state = Some(program_state);
         Ok(())
     }
 
@@ -190,7 +191,7 @@ impl Talk {
         all: Bytes,
         came: &mut Vec<Came>,
     ) -> Result<(), String> {
-        if self.mind.is_none() || first != self.told + 1 || self.asked.is_some() {
+        if self.program_state.is_none() || first != self.told + 1 || self.asked.is_some() {
             return Err(format!("DELIVER {first} after {} (or before a state)", self.told));
         }
         for block in blocks(all) {
@@ -238,24 +239,24 @@ impl Talk {
 
     /// All that was handled is confirmed.
     pub(crate) fn say_done(&mut self) {
-        let Some(mind) = &self.mind else { return };
-        let input = mind.inputs;
+        let Some(program_state) = &self.program_state else { return };
+        let input = program_state.inputs;
         self.say(&ToNode::Done { input });
-        self.mind_checkpoint();
+        self.take_due_checkpoint();
     }
 
-    fn mind_checkpoint(&mut self) {
+    fn take_due_checkpoint(&mut self) {
         if self.queue.is_empty()
             && let Some(request) = self.asked.take()
         {
-            let input = self.mind.as_ref().map_or(0, |mind| mind.inputs);
+            let input = self.program_state.as_ref().map_or(0, |program_state| program_state.inputs);
             self.say(&ToNode::Done { input });
             self.give_state(request);
         }
     }
 
     fn give_state(&mut self, request: u64) {
-        let state = self.mind.as_ref().map(Mind::encode).unwrap_or_default();
+        let state = self.program_state.as_ref().map(ProgramState::encode).unwrap_or_default();
         self.say(&ToNode::Checkpoint { request });
         for piece in state.chunks(100_000) {
             self.say(&ToNode::Chunk(Bytes::copy_from_slice(piece)));

@@ -45,7 +45,6 @@ const STILL_WITHOUT_ROW: &[&str] = &[
     "immortals::TRIES_MAX",
     "node::ASKERS_MAX",
     "node::INSTANCES_MAX",
-    "node::PROGRAMS_MAX",
     "node::REPLICAS_MAX",
     "replication::COMMITTED_BYTES_PER_READY_MAX",
     "replication::HINT_TRIES_MAX",

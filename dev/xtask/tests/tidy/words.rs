@@ -62,11 +62,6 @@ const STILL_NAMED: &[&str] = &[
     "services: desk",
     "services: dice",
     "services: ground",
-    "sim: dice",
-    "sim: errand",
-    "sim: mind",
-    "sim: troupe",
-    "sim: weather",
 ];
 
 /// Turns of phrase that comments must not have, each with what is said instead.

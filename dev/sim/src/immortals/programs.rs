@@ -10,14 +10,14 @@ use protocol::immortal::{Fate, Message, SourceKind};
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::checkers::immortals::{Books, InputSeen, book_of};
-use crate::immortals::cast::Instance;
+use crate::immortals::instances::Instance;
 use crate::immortals::operator::Operator;
 use crate::immortals::script::{Heard, POISON, Part, Role, Said, mix, numbers};
 use crate::immortals::talk::{Came, Talk, Versions};
 use crate::network::Process;
-use crate::random::Random;
 use crate::settings::Settings;
 use crate::world::{Event, World};
+use random::Random;
 
 const KEEPS_TO_PROTOCOL: &str = "a node keeps to the immortal protocol";
 const EXACTLY_ONCE: &str = "a program is told everything once and in order";
@@ -69,16 +69,16 @@ pub(crate) struct Actor {
     pub(crate) talk: Option<Talk>,
     works: bool,
     lives: u64,
-    /// How often it was killed or paused by the weather.
+    /// How often it was killed or paused by a fault.
     pub(crate) blows: u64,
     /// The inputs at which it told the time, and the time, since it was last given a state.
     pub(crate) times_told: Vec<(u64, u64)>,
 }
 
 /// All programs of a run, and who looks after them.
-pub(crate) struct Troupe {
-    pub(crate) dice: Random,
-    pub(crate) cast: Vec<Instance>,
+pub(crate) struct Programs {
+    pub(crate) rng: Random,
+    pub(crate) instances: Vec<Instance>,
     pub(crate) actors: Vec<Actor>,
     pub(crate) books: Books,
     pub(crate) operator: Operator,
@@ -88,33 +88,33 @@ pub(crate) struct Troupe {
     pub(crate) is_closing: bool,
 }
 
-impl Troupe {
+impl Programs {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let cast = settings.stage.map(|stage| stage.cast()).unwrap_or_default();
-        let mut troupe = Self {
-            dice: Random::new(settings.seed, "programs"),
-            operator: Operator::new(settings.seed, cast.len()),
-            cast,
+        let instances = settings.setup.map(|setup| setup.instances()).unwrap_or_default();
+        let mut programs = Self {
+            rng: Random::new(settings.seed, "programs"),
+            operator: Operator::new(settings.seed, instances.len()),
+            instances,
             actors: Vec::new(),
             books: Books::default(),
             next_program: 0,
             next_impulse: 0,
             is_closing: false,
         };
-        for number in 0..troupe.cast.len() {
-            let Instance { role, machines, .. } = troupe.cast[number].clone();
+        for number in 0..programs.instances.len() {
+            let Instance { role, machines, .. } = programs.instances[number].clone();
             if !role.is_deterministic() {
-                troupe.books.may_differ(&role.name);
+                programs.books.may_differ(&role.name);
             }
             for machine in machines {
-                troupe.hire(&role, machine);
+                programs.hire(&role, machine);
             }
         }
-        troupe
+        programs
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.cast.is_empty()
+        self.instances.is_empty()
     }
 
     /// A place for one more process.
@@ -127,7 +127,7 @@ impl Troupe {
             is_up: false,
             is_gone: false,
             stalled_until: 0,
-            work: self.dice.between(5, 400),
+            work: self.rng.between(5, 400),
             socket: None,
             talk: None,
             works: false,
@@ -160,7 +160,7 @@ impl Troupe {
 
 impl World {
     fn plan_act(&mut self, actor: usize, delay: Time, act: Act) {
-        let epoch = self.troupe.actors[actor].epoch;
+        let epoch = self.programs.actors[actor].epoch;
         self.agenda.after(delay, Event::Actor { actor, epoch, act });
     }
 
@@ -170,7 +170,7 @@ impl World {
 
     pub(crate) fn act(&mut self, actor: usize, epoch: u64, act: Act) -> Result<(), Broken> {
         let now = self.agenda.now();
-        let one = &mut self.troupe.actors[actor];
+        let one = &mut self.programs.actors[actor];
         if one.epoch != epoch {
             return Ok(());
         }
@@ -191,7 +191,7 @@ impl World {
     }
 
     fn start_actor(&mut self, actor: usize) -> Result<(), Broken> {
-        let one = &mut self.troupe.actors[actor];
+        let one = &mut self.programs.actors[actor];
         if one.is_up || one.is_gone {
             return Ok(());
         }
@@ -204,7 +204,7 @@ impl World {
     }
 
     fn connect_actor(&mut self, actor: usize) -> Result<(), Broken> {
-        let one = &mut self.troupe.actors[actor];
+        let one = &mut self.programs.actors[actor];
         if one.is_gone {
             // Its replica was taken away, and its connection has ended: it would be in the way of
             // the program that is started if the replica comes back.
@@ -213,12 +213,12 @@ impl World {
         }
         let machine = one.machine;
         let Some(process) = self.machines[machine].process(machine) else {
-            let pause = self.troupe.dice.between(10, 200) * MILLISECOND;
+            let pause = self.programs.rng.between(10, 200) * MILLISECOND;
             self.plan_act(actor, pause, Act::Connect);
             return Ok(());
         };
-        self.troupe.next_program += 1;
-        let program = self.troupe.next_program;
+        self.programs.next_program += 1;
+        let program = self.programs.next_program;
         one.epoch += 1;
         one.works = false;
         let talk = Talk::new(&one.role, one.versions);
@@ -239,24 +239,24 @@ impl World {
 
     /// What the program has to say goes into its socket.
     fn write_out(&mut self, actor: usize) {
-        let one = &mut self.troupe.actors[actor];
+        let one = &mut self.programs.actors[actor];
         let (Some(talk), Some(socket)) = (&mut one.talk, &mut one.socket) else { return };
         socket.to_node.append(&mut talk.out);
         if !socket.to_node.is_empty() && !socket.flows {
             socket.flows = true;
-            let delay = self.troupe.dice.between(5, 200);
+            let delay = self.programs.rng.between(5, 200);
             self.plan_act(actor, delay, Act::Flow);
         }
     }
 
     fn flow(&mut self, actor: usize) -> Result<(), Broken> {
-        let Troupe { actors, dice, .. } = &mut self.troupe;
+        let Programs { actors, rng, .. } = &mut self.programs;
         let Some(socket) = &mut actors[actor].socket else { return Ok(()) };
-        let bytes = cut(dice, &mut socket.to_node);
+        let bytes = cut(rng, &mut socket.to_node);
         let (program, process) = (socket.program, socket.process);
         socket.flows = !socket.to_node.is_empty();
         if socket.flows {
-            let delay = dice.between(5, 200);
+            let delay = rng.between(5, 200);
             self.plan_act(actor, delay, Act::Flow);
         }
         if self.is_alive(process) {
@@ -267,8 +267,8 @@ impl World {
 
     /// A node says something to a program.
     pub(crate) fn program_told(&mut self, program: u64, bytes: &[Bytes]) {
-        let Some(actor) = self.troupe.of_program(program) else { return };
-        let one = &mut self.troupe.actors[actor];
+        let Some(actor) = self.programs.of_program(program) else { return };
+        let one = &mut self.programs.actors[actor];
         if let (Some(running), Some(talk)) = (&self.machines[one.machine].running, &mut one.talk)
             && talk.group == 0
         {
@@ -278,15 +278,15 @@ impl World {
         bytes.iter().for_each(|piece| socket.to_program.extend_from_slice(piece));
         if !socket.hears {
             socket.hears = true;
-            let delay = self.troupe.dice.between(5, 200);
+            let delay = self.programs.rng.between(5, 200);
             self.plan_act(actor, delay, Act::Hear);
         }
     }
 
     /// A node closes the connection of a program.
     pub(crate) fn program_closed_by_node(&mut self, program: u64) {
-        let Some(actor) = self.troupe.of_program(program) else { return };
-        let socket = self.troupe.actors[actor].socket.as_mut().expect("it was found by it");
+        let Some(actor) = self.programs.of_program(program) else { return };
+        let socket = self.programs.actors[actor].socket.as_mut().expect("it was found by it");
         socket.ended = true;
         if !socket.hears {
             socket.hears = true;
@@ -295,10 +295,10 @@ impl World {
     }
 
     fn hear(&mut self, actor: usize) -> Result<(), Broken> {
-        let Troupe { actors, dice, .. } = &mut self.troupe;
+        let Programs { actors, rng, .. } = &mut self.programs;
         let one = &mut actors[actor];
         let (Some(socket), Some(talk)) = (&mut one.socket, &mut one.talk) else { return Ok(()) };
-        let bytes = cut(dice, &mut socket.to_program);
+        let bytes = cut(rng, &mut socket.to_program);
         let (program, process, ended) = (socket.program, socket.process, socket.ended);
         socket.hears = !socket.to_program.is_empty();
         let (hears, at) = (socket.hears, format!("{} of {}", one.role.name, one.machine + 1));
@@ -306,7 +306,7 @@ impl World {
         let broken = |why: String| Broken::new(KEEPS_TO_PROTOCOL, format!("{at}: {why}"));
         talk.hear(&one.role, &bytes, &mut came).map_err(broken)?;
         if hears {
-            let delay = dice.between(5, 200);
+            let delay = rng.between(5, 200);
             self.plan_act(actor, delay, Act::Hear);
         }
         if self.is_alive(process) && !ended && !bytes.is_empty() {
@@ -324,35 +324,38 @@ impl World {
     }
 
     fn came(&mut self, actor: usize, came: Came) -> Result<(), Broken> {
-        let role = Arc::clone(&self.troupe.actors[actor].role);
+        let role = Arc::clone(&self.programs.actors[actor].role);
         let name = role.name.as_str();
         match came {
             Came::Loaded { life, input, digest } => {
-                self.troupe.actors[actor].times_told.clear();
-                self.troupe.books.loaded(&book_of(name, life), input, digest)?;
+                self.programs.actors[actor].times_told.clear();
+                self.programs.books.loaded(&book_of(name, life), input, digest)?;
             }
             Came::Begun { life, digest } => {
-                self.troupe.books.begun(&book_of(name, life), digest)?;
+                self.programs.books.begun(&book_of(name, life), digest)?;
             }
             Came::Input(heard) => {
-                let talk = self.troupe.actors[actor].talk.as_ref();
-                let mind = talk.and_then(|talk| talk.mind.as_ref());
-                let life = mind.map_or(0, |mind| mind.life);
+                let talk = self.programs.actors[actor].talk.as_ref();
+                let program_state = talk.and_then(|talk| talk.program_state.as_ref());
+                let life = program_state.map_or(0, |program_state| program_state.life);
                 self.given(&book_of(name, life), &heard)?;
                 self.go_to_work(actor);
             }
             Came::Fate { impulse, fate: Fate::Logged, input } => {
-                self.troupe.books.impulse_logged(&impulse, input)?;
+                self.programs.books.impulse_logged(&impulse, input)?;
             }
             Came::Fate { impulse, fate: Fate::Lost, .. } => {
-                self.troupe.books.impulse_lost(&impulse)?;
+                self.programs.books.impulse_lost(&impulse)?;
             }
             Came::Fate { .. } => {}
             Came::Primary => {
-                let pending = self.troupe.actors[actor].talk.as_ref();
-                let pending = pending.and_then(|talk| talk.mind.as_ref());
-                let pending: Vec<u64> =
-                    pending.iter().flat_map(|mind| &mind.effects).copied().collect();
+                let pending = self.programs.actors[actor].talk.as_ref();
+                let pending = pending.and_then(|talk| talk.program_state.as_ref());
+                let pending: Vec<u64> = pending
+                    .iter()
+                    .flat_map(|program_state| &program_state.effects)
+                    .copied()
+                    .collect();
                 for id in pending {
                     self.begin_effect(actor, id);
                 }
@@ -372,7 +375,7 @@ impl World {
             words: &words,
             is_placeholder: heard.message == Message::Skipped,
         };
-        let books = &mut self.troupe.books;
+        let books = &mut self.programs.books;
         books.given(name, seen)?;
         if let Message::Impulse { payload, .. } = &heard.message {
             books.impulse_came(name, &impulse_id(payload), heard.number)?;
@@ -386,27 +389,28 @@ impl World {
     }
 
     fn go_to_work(&mut self, actor: usize) {
-        let one = &mut self.troupe.actors[actor];
+        let one = &mut self.programs.actors[actor];
         if !one.works {
             one.works = true;
-            let delay = self.troupe.dice.delay(one.work, one.work * 40);
+            let delay = self.programs.rng.delay(one.work, one.work * 40);
             self.plan_act(actor, delay, Act::Work);
         }
     }
 
     /// Handles some inputs.
     fn work(&mut self, actor: usize) -> Result<(), Broken> {
-        self.troupe.actors[actor].works = false;
-        let count = if self.troupe.dice.chance(600) { 1 } else { self.troupe.dice.between(2, 30) };
+        self.programs.actors[actor].works = false;
+        let count =
+            if self.programs.rng.chance(600) { 1 } else { self.programs.rng.between(2, 30) };
         let mut handled = 0;
         while handled < count && self.handle_next(actor)? {
             handled += 1;
         }
-        if let Some(talk) = &mut self.troupe.actors[actor].talk {
+        if let Some(talk) = &mut self.programs.actors[actor].talk {
             if handled > 0 {
                 talk.say_done();
             }
-            if self.troupe.dice.chance(2) {
+            if self.programs.rng.chance(2) {
                 talk.ask_checkpoint();
             }
             if !talk.queue.is_empty() {
@@ -420,13 +424,13 @@ impl World {
     /// Handles the next input; false when there is none, or the program died of it.
     fn handle_next(&mut self, actor: usize) -> Result<bool, Broken> {
         let now = self.agenda.now();
-        let clock = self.machines[self.troupe.actors[actor].machine].now(now).wall.0;
-        let one = &mut self.troupe.actors[actor];
+        let clock = self.machines[self.programs.actors[actor].machine].now(now).wall.0;
+        let one = &mut self.programs.actors[actor];
         let role = Arc::clone(&one.role);
         let Some(talk) = &mut one.talk else { return Ok(false) };
         let Some(heard) = talk.queue.pop_front() else { return Ok(false) };
         if role.part == Part::Delicate && is_deadly(&heard.message) {
-            if self.troupe.dice.chance(500) {
+            if self.programs.rng.chance(500) {
                 talk.say_fault(heard.number);
                 self.write_out(actor);
                 self.flow(actor)?;
@@ -434,18 +438,18 @@ impl World {
             self.kill_actor(actor)?;
             return Ok(false);
         }
-        let mind = talk.mind.as_mut().expect("inputs come after a state");
+        let program_state = talk.program_state.as_mut().expect("inputs come after a state");
         let at = format!("{} of n{}", role.name, one.machine + 1);
-        let says = mind
+        let says = program_state
             .handle(&role, &heard, clock)
             .map_err(|why| Broken::new(EXACTLY_ONCE, format!("{at}: {why}")))?;
         let digests = digests(&says);
         if role.part == Part::Clock && !digests.is_empty() {
             one.times_told.push((heard.number, clock));
         }
-        let book = book_of(&role.name, mind.life);
-        if !self.troupe.books.is_void(&book, mind.upgraded_at) {
-            self.troupe.books.handled(&book, heard.number, mind.digest(), &digests)?;
+        let book = book_of(&role.name, program_state.life);
+        if !self.programs.books.is_void(&book, program_state.upgraded_at) {
+            self.programs.books.handled(&book, heard.number, program_state.digest(), &digests)?;
         }
         talk.say_all(&role, &says);
         let is_primary = talk.is_primary;
@@ -460,16 +464,16 @@ impl World {
     }
 
     fn begin_effect(&mut self, actor: usize, id: u64) {
-        let Some(talk) = &mut self.troupe.actors[actor].talk else { return };
+        let Some(talk) = &mut self.programs.actors[actor].talk else { return };
         if talk.effects.insert(id, false).is_none() {
-            let delay = self.troupe.dice.delay(MILLISECOND, 200 * MILLISECOND);
+            let delay = self.programs.rng.delay(MILLISECOND, 200 * MILLISECOND);
             self.plan_act(actor, delay, Act::Effect { id });
         }
     }
 
     fn effect_done(&mut self, actor: usize, id: u64) -> Result<(), Broken> {
         let now = self.agenda.now();
-        let one = &mut self.troupe.actors[actor];
+        let one = &mut self.programs.actors[actor];
         if let Some(talk) = one.talk.as_mut().filter(|talk| talk.is_primary) {
             talk.say_result(id, format!("done on n{} at {now}", one.machine + 1));
         }
@@ -479,21 +483,21 @@ impl World {
 
     /// The primary gets an impulse from outside, and gives it to the node.
     fn press_a_key(&mut self, actor: usize) -> Result<(), Broken> {
-        let troupe = &mut self.troupe;
-        let one = &mut troupe.actors[actor];
+        let programs = &mut self.programs;
+        let one = &mut programs.actors[actor];
         let primary = one.talk.as_ref().is_some_and(|talk| talk.is_primary);
-        if troupe.is_closing || !primary {
+        if programs.is_closing || !primary {
             return Ok(());
         }
         let role = Arc::clone(&one.role);
-        for _ in 0..troupe.dice.between(1, 3) {
-            let own = role.targets.is_empty() || troupe.dice.chance(600);
-            let target = if own { &role.name } else { troupe.dice.pick(&role.targets) };
-            let id = troupe.name_impulse("key", target, own);
-            let talk = troupe.actors[actor].talk.as_mut().expect("it was just there");
+        for _ in 0..programs.rng.between(1, 3) {
+            let own = role.targets.is_empty() || programs.rng.chance(600);
+            let target = if own { &role.name } else { programs.rng.pick(&role.targets) };
+            let id = programs.name_impulse("key", target, own);
+            let talk = programs.actors[actor].talk.as_mut().expect("it was just there");
             talk.say_impulse(&id, if own { "" } else { target });
         }
-        let pause = troupe.dice.between(20, 1_500) * MILLISECOND;
+        let pause = programs.rng.between(20, 1_500) * MILLISECOND;
         self.plan_act(actor, pause, Act::Impulse);
         self.write_out(actor);
         Ok(())
@@ -501,14 +505,14 @@ impl World {
 
     fn turned_away(&mut self, actor: usize, code: &str, text: &str) -> Result<(), Broken> {
         let now = self.agenda.now();
-        let one = &mut self.troupe.actors[actor];
+        let one = &mut self.programs.actors[actor];
         let at = format!("{} of n{}", one.role.name, one.machine + 1);
         self.trace.event(now, "", format_args!("{at} is told {code}: {text}"));
         let wrong = |rule| Err(Broken::new(rule, format!("{at}: {code}: {text}")));
         match code {
             "UPGRADED" | "PROGRAM_VERSION" => {
                 let all = [(0, 1), (1, 1), (0, 0), (1, 0)];
-                let (program, upgrade_to) = *self.troupe.dice.pick(&all);
+                let (program, upgrade_to) = *self.programs.rng.pick(&all);
                 one.versions = Versions { program, upgrade_to };
             }
             "BAD_FRAME" | "VERSION" => return wrong("a node takes what a good program says"),
@@ -525,19 +529,19 @@ impl World {
 
     /// The connection of a program is gone; it connects again.
     fn lose_socket(&mut self, actor: usize) {
-        let one = &mut self.troupe.actors[actor];
+        let one = &mut self.programs.actors[actor];
         one.socket = None;
         one.talk = None;
         one.works = false;
         one.epoch += 1;
-        let pause = self.troupe.dice.between(5, 300) * MILLISECOND;
+        let pause = self.programs.rng.between(5, 300) * MILLISECOND;
         self.plan_act(actor, pause, Act::Connect);
     }
 
     /// The process of a program ends here and now; the kernel closes its socket.
     pub(crate) fn kill_actor(&mut self, actor: usize) -> Result<(), Broken> {
         let now = self.agenda.now();
-        let Troupe { actors, dice, .. } = &mut self.troupe;
+        let Programs { actors, rng, .. } = &mut self.programs;
         let one = &mut actors[actor];
         if !one.is_up {
             return Ok(());
@@ -549,13 +553,13 @@ impl World {
         one.is_up = false;
         one.works = false;
         one.epoch += 1;
-        let longest = if dice.chance(500) { 50 } else { 2_000 };
-        let pause = dice.between(5, longest) * MILLISECOND;
+        let longest = if rng.chance(500) { 50 } else { 2_000 };
+        let pause = rng.between(5, longest) * MILLISECOND;
         if let Some(mut socket) = socket
             && !socket.ended
         {
             let (program, process) = (socket.program, socket.process);
-            let bytes = cut(&mut self.troupe.dice, &mut socket.to_node);
+            let bytes = cut(&mut self.programs.rng, &mut socket.to_node);
             if self.is_alive(process) {
                 if !bytes.is_empty() {
                     self.input(process.machine, Input::ProgramSaid { program, bytes })?;
@@ -569,8 +573,8 @@ impl World {
 
     /// The process of a node has ended: its sockets are closed, or the whole machine is gone.
     pub(crate) fn programs_lose_node(&mut self, machine: usize, power: bool) {
-        for actor in 0..self.troupe.actors.len() {
-            let one = &mut self.troupe.actors[actor];
+        for actor in 0..self.programs.actors.len() {
+            let one = &mut self.programs.actors[actor];
             if one.machine != machine || !one.is_up {
                 continue;
             }
@@ -580,7 +584,7 @@ impl World {
                 one.is_up = false;
                 one.works = false;
                 one.epoch += 1;
-                let pause = self.troupe.dice.between(20, 3_000) * MILLISECOND;
+                let pause = self.programs.rng.between(20, 3_000) * MILLISECOND;
                 self.start_actor_later(actor, pause);
             } else if let Some(socket) = &mut one.socket {
                 socket.ended = true;
@@ -592,29 +596,29 @@ impl World {
         }
     }
 
-    /// The weather strikes one program.
+    /// A fault strikes one program.
     pub(crate) fn strike_program(&mut self, stall: bool) -> Result<(), Broken> {
         let up: Vec<usize> =
-            (0..self.troupe.actors.len()).filter(|n| self.troupe.actors[*n].is_up).collect();
+            (0..self.programs.actors.len()).filter(|n| self.programs.actors[*n].is_up).collect();
         if up.is_empty() {
             return Ok(());
         }
-        let actor = *self.troupe.dice.pick(&up);
-        self.troupe.actors[actor].blows += 1;
+        let actor = *self.programs.rng.pick(&up);
+        self.programs.actors[actor].blows += 1;
         if !stall {
             return self.kill_actor(actor);
         }
-        let until = self.troupe.dice.between(20, 3_000) * MILLISECOND;
-        self.troupe.actors[actor].stalled_until = self.agenda.now() + until;
+        let until = self.programs.rng.between(20, 3_000) * MILLISECOND;
+        self.programs.actors[actor].stalled_until = self.agenda.now() + until;
         Ok(())
     }
 
-    /// The weather has cleared up.
+    /// The faults are over.
     pub(crate) fn calm_programs(&mut self) {
         let now = self.agenda.now();
-        self.troupe.is_closing = true;
-        for actor in 0..self.troupe.actors.len() {
-            self.troupe.actors[actor].stalled_until = now;
+        self.programs.is_closing = true;
+        for actor in 0..self.programs.actors.len() {
+            self.programs.actors[actor].stalled_until = now;
             self.start_actor_later(actor, SECOND);
         }
     }
@@ -656,10 +660,10 @@ fn digests(says: &[Said]) -> Vec<(String, u64)> {
 }
 
 /// Some bytes from the front: mostly all.
-fn cut(dice: &mut Random, from: &mut Vec<u8>) -> Bytes {
-    if from.is_empty() || dice.chance(700) {
+fn cut(rng: &mut Random, from: &mut Vec<u8>) -> Bytes {
+    if from.is_empty() || rng.chance(700) {
         return std::mem::take(from).into();
     }
-    let count = dice.index(from.len()) + 1;
+    let count = rng.index(from.len()) + 1;
     from.drain(..count).collect::<Vec<u8>>().into()
 }

@@ -1,4 +1,4 @@
-//! A stage for a few nodes: nothing goes wrong here but what a script asks for.
+//! A setup for a few nodes: nothing goes wrong here but what a script asks for.
 //!
 //! Disks are quick, frames arrive in order and at once, unless the script holds a path; then they
 //! wait on it until it is let go.
@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use node::{Input, KeptLimits, Node, NodeConfig, Output, Timing, Upkeep};
 use protocol::{Method, Moment, Now, Request, Response};
+use random::Random;
 use serde_json::Value;
 use services::Catalogue;
 use sim::media::{SimDisk, SimStore};
-use sim::random::Random;
 use storage::{Log, LogOptions};
 
 /// More rounds than this without coming to rest are a loop.
@@ -38,7 +38,7 @@ struct Running {
     answers: BTreeMap<u64, Response>,
 }
 
-pub(crate) struct Stage {
+pub(crate) struct Setup {
     actors: Vec<Actor>,
     catalogue: Arc<Catalogue>,
     micros: u64,
@@ -51,7 +51,7 @@ fn uri(number: usize) -> String {
     format!("http://n{}", number + 1)
 }
 
-impl Stage {
+impl Setup {
     pub(crate) fn new(nodes: usize) -> Self {
         Self {
             actors: (0..nodes).map(|_| Actor::default()).collect(),
@@ -67,7 +67,7 @@ impl Stage {
         self.next
     }
 
-    /// A process starts on what its sandbox has, with all nodes of the stage as its peers.
+    /// A process starts on what its sandbox has, with all nodes of the setup as its peers.
     pub(crate) fn start(&mut self, number: usize) {
         let peers: Vec<String> = (0..self.actors.len()).map(uri).collect();
         let fresh = self.number();

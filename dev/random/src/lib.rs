@@ -1,7 +1,8 @@
-//! The only source of chance in a run: a small seeded generator (xoshiro256**).
+//! Chance for tests and for the simulated world: a small seeded generator (xoshiro256**).
 //!
-//! Every part of the world draws from a stream of its own, so that turning one fault off does not
-//! shift the dice of all others. That is what makes a failing seed shrinkable.
+//! A seed always gives the same stream. Every part of a world draws from a stream of its own, so
+//! that turning one fault off does not shift the numbers of all others: that is what makes a
+//! failing seed shrinkable. The product has no use for this; its chance comes from outside.
 
 /// A stream of numbers that depends on nothing but its seed.
 #[derive(Clone, Debug)]
@@ -26,6 +27,11 @@ impl Random {
             mixed = spread(&mut mixed) ^ u64::from(byte);
         }
         Self { state: std::array::from_fn(|_| spread(&mut mixed)) }
+    }
+
+    /// The stream of a test that needs only one.
+    pub fn of_seed(seed: u64) -> Self {
+        Self::new(seed, "")
     }
 
     pub fn draw(&mut self) -> u64 {
@@ -55,6 +61,11 @@ impl Random {
     /// True in about `per_mille` of 1,000 cases.
     pub fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
+    }
+
+    /// True in about one of that many cases.
+    pub fn one_in(&mut self, cases: u64) -> bool {
+        self.below(cases) == 0
     }
 
     /// An index of a list that is that long.

@@ -31,7 +31,7 @@ pub(crate) enum Verdict {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Errand {
+pub(crate) enum Work {
     /// One request to one example document.
     Document {
         link: String,
@@ -103,7 +103,7 @@ pub(crate) fn tally_makings() -> Vec<Making> {
     (0..TALLY_COUNT).map(|number| Making::new(TALLIES, format!("t{number}"), json!({}))).collect()
 }
 
-impl Errand {
+impl Work {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Document { asked, .. } => *asked != Asked::Read,
@@ -128,25 +128,25 @@ impl Errand {
         referee: &Referee,
         now: Time,
     ) -> Self {
-        let dice = &mut client.dice;
-        let link = dice.pick(documents).clone();
+        let rng = &mut client.rng;
+        let link = rng.pick(documents).clone();
         let token = format!("c{}-{}", client.number, client.made);
-        match dice.below(100) {
+        match rng.below(100) {
             0..8 => {
-                let limit = dice.chance(500).then(|| 1 + dice.index(3));
-                let mut search = Search::new(dice.chance(400), limit);
-                search.all_versions = !search.listing && dice.chance(300);
+                let limit = rng.chance(500).then(|| 1 + rng.index(3));
+                let mut search = Search::new(rng.chance(400), limit);
+                search.all_versions = !search.listing && rng.chance(300);
                 Self::Search(search)
             }
             8..12 => {
                 let version = client.known.get(&link).map_or(0, |known| known.version);
-                Self::OldVersion { link, version: dice.between(0, version), must: false }
+                Self::OldVersion { link, version: rng.between(0, version), must: false }
             }
-            12..25 => Self::Add { tally: tally_link(dice.index(TALLY_COUNT)), entry: token },
+            12..25 => Self::Add { tally: tally_link(rng.index(TALLY_COUNT)), entry: token },
             25..45 => Self::Document { link, asked: Asked::Read, if_match: None },
             45..48 => Self::LocalRead { link },
             48..51 => {
-                let expires = WALL_AT_START + now + dice.between(1, 4_000) * MILLISECOND;
+                let expires = WALL_AT_START + now + rng.between(1, 4_000) * MILLISECOND;
                 let body = json!({ "name": "mortal", "documentExpirationTimeMicros": expires });
                 client.mortal = Some(format!("{EXAMPLES}/m-{token}"));
                 Self::Make(Making::new(EXAMPLES, format!("m-{token}"), body))
@@ -174,33 +174,33 @@ impl Errand {
     fn write(client: &mut Client, link: String, referee: &Referee) -> Self {
         let token = format!("c{}-{}", client.number, client.made);
         let known = client.known.get(&link).cloned();
-        let dice = &mut client.dice;
+        let rng = &mut client.rng;
         let version = known.as_ref().map_or(0, |known| known.version);
-        let counter = i64::try_from(dice.below(1_000)).expect("small");
-        let key = format!("k{}", dice.below(4));
-        let value = (!dice.chance(300)).then(|| token.clone());
-        let tags: BTreeSet<String> = [format!("t{}", dice.below(6))].into();
+        let counter = i64::try_from(rng.below(1_000)).expect("small");
+        let key = format!("k{}", rng.below(4));
+        let value = (!rng.chance(300)).then(|| token.clone());
+        let tags: BTreeSet<String> = [format!("t{}", rng.below(6))].into();
         let padding = "x".repeat(client.padding);
         let fields = Fields {
             name: token.clone(),
-            counter: dice.chance(500).then_some(counter),
+            counter: rng.chance(500).then_some(counter),
             key_values: [(key.clone(), format!("{token}{padding}"))].into(),
             tags: tags.clone(),
         };
-        let asked = match dice.below(100) {
+        let asked = match rng.below(100) {
             0..22 => {
-                let version = referee.was_deleted(&link).then(|| version + dice.below(3));
+                let version = referee.was_deleted(&link).then(|| version + rng.below(3));
                 Asked::Create { fields, version }
             }
             22..42 => Asked::Put(fields),
             42..62 => Asked::Patch(Change {
-                name: dice.chance(300).then(|| token.clone()),
+                name: rng.chance(300).then(|| token.clone()),
                 counter: Some(counter),
                 key_values: [(key, Some(token))].into(),
                 tags,
             }),
             62..72 => Asked::MergePatch(Change {
-                name: dice.chance(300).then_some(token),
+                name: rng.chance(300).then_some(token),
                 counter: None,
                 key_values: [(key, value)].into(),
                 tags: BTreeSet::new(),
@@ -209,7 +209,7 @@ impl Errand {
             _ => Asked::Delete,
         };
         let plain = matches!(asked, Asked::Create { .. } | Asked::Strict { .. });
-        let if_match = if plain || !dice.chance(250) { None } else { known };
+        let if_match = if plain || !rng.chance(250) { None } else { known };
         Self::Document { link, asked, if_match }
     }
 
@@ -343,7 +343,7 @@ fn change_body(change: &Change) -> Value {
     body
 }
 
-impl fmt::Display for Errand {
+impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Document { link, asked, if_match } => {
