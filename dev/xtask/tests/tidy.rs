@@ -128,7 +128,7 @@ const CRATES: &[Crate] = &[
         folder: "crates/amrita",
         core: false,
         ours: &["protocol", "immortals", "server", "sdk", "examples", "hello"],
-        others: &["bytes", "clap", "serde", "serde_json", "tokio", "tracing"],
+        others: &["bytes", "clap", "mimalloc", "serde", "serde_json", "tokio", "tracing"],
         tests: &["tempfile"],
     },
     Crate {
@@ -160,7 +160,16 @@ const CRATES: &[Crate] = &[
         folder: "dev/bench",
         core: false,
         ours: &["protocol", "sdk"],
-        others: &["bytes", "clap", "crc32fast", "serde_json", "tempfile", "tokio", "tonic"],
+        others: &[
+            "bytes",
+            "clap",
+            "crc32fast",
+            "mimalloc",
+            "serde_json",
+            "tempfile",
+            "tokio",
+            "tonic",
+        ],
         tests: &[],
     },
     Crate {
