@@ -4,6 +4,7 @@
 //! never reaches the disk.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
 use crate::state::{Batch, Write};
@@ -70,22 +71,21 @@ impl Table {
     pub(crate) fn write(&mut self, batch: Batch) {
         for (key, write) in batch.writes {
             let entries = self.parts.entry(Part::of(&key)).or_default();
-            let key = key.into_boxed_slice();
             let key_bytes = ENTRY_BYTES + key.len();
-            let former = entries.get_mut(&key);
-            let forgets = matches!(former, Some(Change::New(_))) && write == Write::Delete;
-            if let Some(former) = &former {
-                self.bytes -= key_bytes + former.value().map_or(0, <[u8]>::len);
-            }
-            if forgets {
-                entries.remove(&key);
-                continue;
-            }
             self.bytes += key_bytes + write.value().map_or(0, <[u8]>::len);
-            match former {
-                Some(former) => former.replace(write),
-                None => {
-                    entries.insert(key, Change::first(write));
+            match entries.entry(key.into_boxed_slice()) {
+                Entry::Vacant(place) => {
+                    place.insert(Change::first(write));
+                }
+                Entry::Occupied(mut place) => {
+                    let former = place.get_mut();
+                    self.bytes -= key_bytes + former.value().map_or(0, <[u8]>::len);
+                    if matches!(former, Change::New(_)) && write == Write::Delete {
+                        self.bytes -= key_bytes;
+                        place.remove();
+                    } else {
+                        former.replace(write);
+                    }
                 }
             }
         }

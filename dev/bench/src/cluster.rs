@@ -165,6 +165,26 @@ impl Cluster {
         word.and_then(|word| word.parse().ok()).ok_or_else(|| io::Error::other("no VmRSS"))
     }
 
+    /// How long all nodes have been on the processors, in microseconds.
+    ///
+    /// # Errors
+    /// When one is not running.
+    pub(crate) fn cpu_micros(&self) -> io::Result<f64> {
+        /// The kernel counts in hundredths of a second.
+        const TICK_MICROS: f64 = 10_000.0;
+        let mut ticks = 0;
+        for index in 0..self.ports.len() {
+            let pid = self.pid(index).ok_or_else(|| io::Error::other("not running"))?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            // What comes after the name, which may contain anything; user and system time are the
+            // 14th and 15th of all.
+            let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+            let times = fields.split(' ').skip(11).take(2);
+            ticks += times.filter_map(|word| word.parse::<u32>().ok()).sum::<u32>();
+        }
+        Ok(f64::from(ticks) * TICK_MICROS)
+    }
+
     fn logs(&self) -> String {
         let mut text = String::new();
         for index in 0..self.ports.len() {

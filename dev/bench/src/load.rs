@@ -13,9 +13,14 @@ pub(crate) struct Measured {
     pub(crate) p99: Duration,
     pub(crate) worst: Duration,
     pub(crate) errors: usize,
+    /// How many requests were answered.
+    pub(crate) count: f64,
+    /// The time that all nodes together took on the processors for each of them. It says more
+    /// than the rate where others use the machine too.
+    pub(crate) cpu_micros: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Verb {
     /// A new document each time.
     Post,
@@ -56,6 +61,8 @@ pub(crate) async fn run(
         p99: at(0.99),
         worst: at(1.0),
         errors,
+        count: count(all.len()),
+        cpu_micros: 0.0,
     })
 }
 

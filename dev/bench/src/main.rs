@@ -27,6 +27,10 @@ use clap::{Parser, Subcommand};
 use cluster::Cluster;
 use load::{Measured, Verb};
 
+/// The same as the nodes have, so that the clients' share of the cores is not another one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Arguments {
     /// The binary to measure.
@@ -53,6 +57,8 @@ enum What {
         /// Runs of each, in turn; the median is shown.
         #[arg(long, default_value_t = 3)]
         runs: usize,
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "patch,post,get")]
+        verbs: Vec<Verb>,
     },
     /// From SIGKILL of an owner to the next acknowledged write of its document.
     Failover {
@@ -141,8 +147,8 @@ fn main() -> io::Result<()> {
 async fn measure(arguments: &Arguments) -> io::Result<()> {
     let (binary, scratch) = (&arguments.binary, arguments.scratch.as_deref());
     match &arguments.what {
-        What::Load { clients, seconds, runs } => {
-            loads(arguments, clients, Duration::from_secs(*seconds), *runs).await
+        What::Load { clients, seconds, runs, verbs } => {
+            loads(arguments, (verbs, clients), Duration::from_secs(*seconds), *runs).await
         }
         What::Failover { kills } => failovers(arguments, *kills).await,
         What::Memory { documents } => memory(arguments, *documents).await,
@@ -164,18 +170,21 @@ async fn start(arguments: &Arguments) -> io::Result<Cluster> {
 
 async fn loads(
     arguments: &Arguments,
-    clients: &[usize],
+    (verbs, clients): (&[Verb], &[usize]),
     time: Duration,
     runs: usize,
 ) -> io::Result<()> {
     let cluster = start(arguments).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    println!("verb   clients     per second   p50 ms   p99 ms   worst ms   errors");
-    for verb in [Verb::Patch, Verb::Post, Verb::Get] {
+    println!("verb   clients     per second   p50 ms   p99 ms   worst ms   errors   CPU us");
+    for &verb in verbs {
         for clients in clients {
             let mut measured = Vec::new();
             for _ in 0..runs {
-                measured.push(load::run(&cluster.ports, *clients, time, verb).await?);
+                let before = cluster.cpu_micros()?;
+                let mut run = load::run(&cluster.ports, *clients, time, verb).await?;
+                run.cpu_micros = (cluster.cpu_micros()? - before) / run.count.max(1.0);
+                measured.push(run);
             }
             show(&format!("{verb:?}"), *clients, &median(measured));
         }
@@ -190,12 +199,13 @@ fn median(mut measured: Vec<Measured>) -> Measured {
 
 fn show(verb: &str, clients: usize, measured: &Measured) {
     println!(
-        "{verb:<6} {clients:>7} {:>14.0} {:>8.2} {:>8.2} {:>10.1} {:>8}",
+        "{verb:<6} {clients:>7} {:>14.0} {:>8.2} {:>8.2} {:>10.1} {:>8} {:>8.0}",
         measured.per_second,
         millis(measured.p50),
         millis(measured.p99),
         millis(measured.worst),
-        measured.errors
+        measured.errors,
+        measured.cpu_micros
     );
 }
 

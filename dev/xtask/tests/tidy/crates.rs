@@ -158,7 +158,7 @@ const CRATES: &[Crate] = &[
         folder: "crates/amrita",
         core: false,
         ours: &["protocol", "immortals", "server", "client", "examples", "hello"],
-        others: &["bytes", "clap", "serde", "serde_json", "tokio", "tracing"],
+        others: &["bytes", "clap", "mimalloc", "serde", "serde_json", "tokio", "tracing"],
         tests: &["tempfile"],
     },
     Crate {
@@ -199,8 +199,8 @@ const CRATES: &[Crate] = &[
         name: "bench",
         folder: "dev/bench",
         core: false,
-        ours: &["protocol"],
-        others: &["bytes", "clap", "crc32fast", "serde_json", "tempfile", "tokio", "tonic"],
+        ours: &["protocol", "immortals", "server", "client", "examples", "hello"],
+        others: &["bytes", "clap", "mimalloc", "serde", "serde_json", "tokio", "tracing"],
         tests: &[],
     },
     Crate {
