@@ -6,8 +6,8 @@ use client::{Client, Response};
 use protocol::node_group::{self, NodeGroupState, NodeStatus};
 use serde_json::json;
 
-use crate::outcome::Outcome;
 use crate::arguments::Cluster;
+use crate::outcome::Outcome;
 use crate::outcome::{Trouble, refusal, unreachable};
 use crate::screen;
 use crate::verbs::client;

@@ -4,8 +4,8 @@ use std::io::Read;
 
 use server::{Config, Host};
 
-use crate::outcome::Outcome;
 use crate::arguments::NodeOptions;
+use crate::outcome::Outcome;
 use crate::outcome::Trouble;
 
 pub(crate) fn run(options: &NodeOptions) -> Outcome {

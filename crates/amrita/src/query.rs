@@ -9,8 +9,8 @@ use protocol::query::{
 };
 use serde_json::{Value, json};
 
-use crate::outcome::Outcome;
 use crate::arguments::{Cluster, QueryOptions};
+use crate::outcome::Outcome;
 use crate::outcome::{Trouble, refusal, unreachable};
 use crate::screen;
 use crate::verbs::{body_of, client};

@@ -10,8 +10,8 @@ use client::Client;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::outcome::Outcome;
 use crate::arguments::UpOptions;
+use crate::outcome::Outcome;
 use crate::screen::{self, say};
 
 /// How long the cluster may take to be ready.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use client::{Client, Method, Request, Response};
 use serde_json::Value;
 
-use crate::outcome::Outcome;
 use crate::arguments::{Cluster, Target, Write};
+use crate::outcome::Outcome;
 use crate::outcome::{Trouble, unreachable};
 use crate::screen;
 

@@ -22,5 +22,5 @@ pub use address::Address;
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
 pub use problem::{Code, KIND_ERROR, Outcome, Problem};
-pub use request_key::{KeyName, RequestKey};
 pub use request::{Behind, BodyType, Method, Request, Response, Source};
+pub use request_key::{KeyName, RequestKey};

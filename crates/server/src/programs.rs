@@ -369,7 +369,7 @@ impl Ends {
     pub(crate) fn has_room_for_a_program(&self) -> bool {
         let programs = self.metrics.programs.load(Ordering::Relaxed);
         let all = programs + self.metrics.connections.load(Ordering::Relaxed);
-        let fits = |count: u64, most: usize| usize::try_from(count).is_ok_and(|count| count < most);
+        let fits = |count: i64, most: usize| usize::try_from(count).is_ok_and(|count| count < most);
         fits(programs, PROGRAMS_MAX) && fits(all, self.places)
     }
 

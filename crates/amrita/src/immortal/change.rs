@@ -9,8 +9,8 @@ use super::options::{
     AddReplicaOptions, DeregisterOptions, RegisterOptions, RemoveReplicaOptions, SetOptions, Tuning,
 };
 use super::{LINK, instance, link, replicas, text};
-use crate::outcome::Outcome;
 use crate::arguments::Cluster;
+use crate::outcome::Outcome;
 use crate::outcome::{Trouble, unreachable};
 use crate::screen::{self, say};
 use crate::verbs::client;

@@ -16,8 +16,8 @@ use super::connection::{Connection, Place};
 use super::options::DebugOptions;
 use super::record::record_to;
 use super::show::size;
-use crate::outcome::Outcome;
 use crate::arguments::Cluster;
+use crate::outcome::Outcome;
 use crate::outcome::Trouble;
 use crate::screen::say;
 

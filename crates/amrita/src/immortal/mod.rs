@@ -10,8 +10,8 @@ mod record;
 mod show;
 mod words;
 
-use crate::outcome::{Outcome, Trouble};
 use crate::arguments::Cluster;
+use crate::outcome::{Outcome, Trouble};
 
 use instance::{LINK, OWNER_WITHIN, instance, instance_at_owner, link, replicas, text};
 pub(crate) use options::ImmortalCommand;

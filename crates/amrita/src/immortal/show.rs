@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{LINK, OWNER_WITHIN, instance, instance_at_owner, replicas, text};
-use crate::outcome::Outcome;
 use crate::arguments::Cluster;
+use crate::outcome::Outcome;
 use crate::outcome::unreachable;
 use crate::screen::{self, cell, say, table};
 use crate::verbs::client;
