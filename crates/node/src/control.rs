@@ -321,6 +321,11 @@ impl Control {
         is_news
     }
 
+    /// An instance was registered, changed or deregistered: who speaks to it is to be told.
+    pub(crate) fn entry_changed(&mut self, group: GroupId) {
+        self.instances.moved.insert(group);
+    }
+
     pub(crate) fn forget_owners(&mut self, is_gone: impl Fn(&GroupId) -> bool) {
         self.instances.told.retain(|group, _| !is_gone(group));
     }

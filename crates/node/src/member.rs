@@ -609,6 +609,7 @@ impl Member {
         } else {
             self.control.forget_owners(|gone| *gone == group);
         }
+        self.control.entry_changed(group);
         self.instances_changed(host);
         Ok(())
     }
