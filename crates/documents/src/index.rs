@@ -261,9 +261,9 @@ impl Partition {
         }
         let key = self.space.key(family::DIRTY, link.as_bytes());
         if known.is_some() {
-            batch.put(key, bytes)
+            batch.put(key, bytes);
         } else {
-            batch.put_new(key, bytes)
+            batch.put_new(key, bytes);
         }
         self.index.remember(link, mark);
         Ok(())

@@ -35,7 +35,7 @@ enum Change {
 /// What all keys of one map begin with, padded with zeros, and how many bytes it is. The order of
 /// parts is the order of their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Part([u8; Part::BYTES], usize);
+struct Part([u8; Self::BYTES], usize);
 
 impl Part {
     /// Group, generation and family.
