@@ -217,7 +217,7 @@ const CRATES: &[Crate] = &[
         name: "bench",
         folder: "dev/bench",
         core: false,
-        ours: &["protocol", "client", "immortal"],
+        ours: &["protocol"],
         others: &[
             "bytes",
             "clap",
