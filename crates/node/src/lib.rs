@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `node` | a newcomer until it is known who it is, then a member of its cluster |
 //! | `member` | a member's parts, and the order in which they get their turn |
+//! | `membership` | a member's part in the cluster: its groups, the others, its stop |
 //! | `shard` | the groups with a replica here, and the store and log that they share |
 //! | `hosted`, `instance`, `groups` | how replicas of each kind are held, begun and ended |
 //! | `router` | requests that came in here, until they are answered |
@@ -33,6 +34,7 @@ mod io;
 mod joining;
 mod log_batch;
 mod member;
+mod membership;
 mod node;
 mod outbox;
 mod pages;

@@ -6,12 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use cluster::{
-    Change, DirectoryAnswer, DirectoryChange, DirectoryCommand, Hello, Identity, Judgement, Links,
-    Ping, Profile,
-};
+use cluster::{Change, DirectoryAnswer, DirectoryChange, Hello, Identity, Judgement, Ping};
 use group::{Caller, Reply};
-use protocol::{GroupId, Now, ReplicaId, Request};
+use protocol::{GroupId, ReplicaId, Request};
 use storage::StoreError;
 
 use crate::control::Control;
@@ -19,15 +16,16 @@ use crate::frame::{Answer, Frame, Question};
 use crate::gather::{Gather, LateFence, Scope};
 use crate::groups;
 use crate::instance::InstanceEvent;
-use crate::io::{Input, Level, NodeConfig, Output};
+use crate::io::{Input, Level, Output, ProgramDoor};
 use crate::joining::{Found, Joining, check_that_it_may_leave};
-use crate::placement::{self, Placement, Surroundings};
+use crate::membership::{Fate, Host, Membership, conditions, surroundings, view};
+use crate::placement::Surroundings;
 use crate::programs::Programs;
 use crate::rest::{self, Plan, instances};
 use crate::router::Router;
 use crate::shard::{Conditions, Shard};
 use crate::view::View;
-use crate::work::{Asked, Effects, InstanceAnswer, Purpose, Work};
+use crate::work::{Asked, InstanceAnswer, Purpose, Work};
 
 /// How much later each next in line asks for votes when the owner's connection broke, in ticks. A
 /// pre-vote of another that comes meanwhile puts the own one off by itself.
@@ -37,84 +35,17 @@ const HINT_TICKS_PER_RANK: usize = 2;
 /// would stay until its next write otherwise.
 const CUT_EVERY_TICKS: u64 = 1_000;
 
-/// How long a planned stop may take before the node goes all the same, in microseconds.
-const STOP_MICROS_MAX: u64 = 3_000_000;
-
-/// What a node has whether it is a member of a cluster or not, lent for one step.
-pub(crate) struct Host<'a> {
-    pub(crate) config: &'a NodeConfig,
-    pub(crate) profile: &'a Profile,
-    pub(crate) now: Now,
-    pub(crate) links: &'a mut Links,
-    pub(crate) effects: &'a mut Effects,
-}
-
-/// A stop in good order.
-struct Stop {
-    since: u64,
-    /// Everything is handed over when the state is durable up to this mark.
-    mark: Option<u64>,
-}
-
 pub(crate) struct Member {
-    control: Control,
-    shard: Shard,
+    membership: Membership,
     router: Router,
     gather: Gather,
     programs: Programs,
-    placement: Placement,
     /// It looks at the cluster that it is to join.
     joining: Option<Joining>,
-    stop: Option<Stop>,
     owners_known: BTreeMap<GroupId, ReplicaId>,
     ticks: u64,
     /// The last number that was given to a request as its own.
     fresh: u64,
-}
-
-/// What becomes of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    GoesOn,
-    /// It takes no more inputs.
-    Ended,
-}
-
-macro_rules! view {
-    ($self:expr, $host:expr) => {
-        View {
-            config: $host.config,
-            now: $host.now,
-            links: &*$host.links,
-            control: &$self.control,
-            shard: &$self.shard,
-            is_stopping: $self.stop.is_some(),
-            in_flight: $self.router.len(),
-        }
-    };
-}
-
-macro_rules! conditions {
-    ($self:expr, $host:expr) => {
-        Conditions {
-            now: $host.now,
-            me: $self.control.me,
-            map: &$self.control.map,
-            quorum: $self.control.quorum($host.links, $host.now),
-            may_lead: $self.stop.is_none(),
-        }
-    };
-}
-
-macro_rules! surroundings {
-    ($self:expr, $host:expr) => {
-        Surroundings {
-            control: &$self.control,
-            links: &*$host.links,
-            now: $host.now,
-            timing: $host.config.timing,
-        }
-    };
 }
 
 impl Member {
@@ -125,36 +56,35 @@ impl Member {
         shard: Shard,
         host: &mut Host<'_>,
     ) -> Result<Self, String> {
+        let control = Control::new(identity.replica, identity.initial.clone());
         let mut member = Self {
-            control: Control::new(identity.replica, identity.initial.clone()),
-            shard,
+            membership: Membership::new(control, shard),
             router: Router::default(),
             gather: Gather::default(),
             programs: Programs::default(),
-            placement: Placement::default(),
             joining: None,
-            stop: None,
             owners_known: BTreeMap::new(),
             ticks: 0,
             fresh: 0,
         };
-        member.take_topology();
-        let conditions = conditions!(member, host);
-        groups::follow_directory(&mut member.shard, &conditions, host.config, host.effects)?;
-        member.control.say_if_flag_differs(host.config.membership_quorum, host.effects);
-        member.control.open_ports(&host.config.node_id, host.effects);
-        surroundings!(member, host).set_ranks(&mut member.shard);
-        member.dial_all(host);
-        member.placement.campaign(&surroundings!(member, host), &mut member.shard);
-        member.control.greet_all(host.profile, host.links, host.effects);
-        member.identify_all(host);
+        member.begin(host)?;
         Ok(member)
     }
 
-    fn take_topology(&mut self) {
-        let directory = &self.shard.directory;
-        self.control.map.topology.clone_from(directory.machine().topology());
-        self.control.map.applied = directory.consensus.applied_position();
+    fn begin(&mut self, host: &mut Host<'_>) -> Result<(), String> {
+        let Self { membership, .. } = self;
+        membership.take_topology();
+        let conditions = conditions!(membership, host);
+        groups::follow_directory(&mut membership.shard, &conditions, host.config, host.effects)?;
+        membership.control.say_if_flag_differs(host.config.membership_quorum, host.effects);
+        membership.control.open_ports(&host.config.node_id, host.effects);
+        surroundings!(membership, host).set_ranks(&mut membership.shard);
+        self.dial_all(host);
+        let Self { membership, .. } = self;
+        membership.placement.campaign(&surroundings!(membership, host), &mut membership.shard);
+        membership.control.greet_all(host.profile, host.links, host.effects);
+        membership.identify_all(host);
+        Ok(())
     }
 
     /// The group of the instance that a program is attached to.
@@ -175,165 +105,95 @@ impl Member {
             Input::LinkOpened { link, dialed } => self.link_opened(link, dialed, host),
             Input::LinkClosed { link } => self.link_closed(link, host),
             Input::Received { .. } => unreachable!("the node takes frames out of their envelope"),
-            Input::LogDurable { batch } => self.shard.log_durable(batch, host.effects),
-            Input::StatePersisted { mark } => return Ok(self.state_persisted(mark, host)),
+            Input::LogDurable { batch } => self.membership.shard.log_durable(batch, host.effects),
+            Input::StatePersisted { mark } => {
+                return Ok(self.membership.state_persisted(mark, host));
+            }
             Input::Invoked(invoked) => {
                 let group = invoked.partition;
                 let event = services::PartitionEvent::Invoked(invoked);
                 host.effects.push(Work::Partition(group, event));
             }
-            Input::ProgramOpened { program, door } => {
-                self.programs.opened(program, door, &view!(self, host), host.effects);
-            }
+            Input::ProgramOpened { program, door } => self.program_opened(program, door, host),
             Input::ProgramSaid { program, bytes } => {
-                self.programs.said(program, bytes, &view!(self, host), host.effects);
+                self.programs.said(
+                    program,
+                    bytes,
+                    &view!(self.membership, host, self.router.len()),
+                    host.effects,
+                );
             }
             Input::ProgramDrained { program, bytes } => {
                 self.programs.drained(program, bytes, host.effects);
             }
             Input::ProgramClosed { program } => self.programs.closed(program, host.effects),
-            Input::StorageFailed { why, full: true } => self.disk_is_full(why, host)?,
+            Input::StorageFailed { why, full: true } => self.membership.disk_is_full(why, host)?,
             Input::StorageFailed { why, full: false } => {
                 host.effects.halt(format!("the disk failed: {why}. The other nodes carry on"));
             }
             Input::StorageRecovered => {
                 host.effects.note(Level::Info, "the disk takes writes again".into());
-                self.shard.log.set_writable();
+                self.membership.shard.log.set_writable();
             }
-            Input::Stop => self.stop(host)?,
+            Input::Stop => self.membership.stop(self.router.is_empty(), host)?,
         }
         Ok(Fate::GoesOn)
+    }
+
+    pub(crate) fn program_opened(&mut self, program: u64, door: ProgramDoor, host: &mut Host<'_>) {
+        self.programs.opened(
+            program,
+            door,
+            &view!(self.membership, host, self.router.len()),
+            host.effects,
+        );
     }
 
     // Time.
 
     fn tick(&mut self, host: &mut Host<'_>) -> Result<Fate, StoreError> {
         self.ticks += 1;
-        self.shard.tick(&conditions!(self, host), host.effects)?;
-        self.router.check_patience(&view!(self, host), host.effects);
+        self.membership.shard.tick(&conditions!(self.membership, host), host.effects)?;
+        self.router.check_patience(&view!(self.membership, host, self.router.len()), host.effects);
         let fate = self.look_at_the_other_cluster(host);
         if fate == Fate::Ended {
             return Ok(fate);
         }
         if self.ticks.is_multiple_of(10) {
-            self.control.ping_all(&self.shard, host.links, host.effects);
-            self.form_if_all_are_bound(host);
-            surroundings!(self, host).change_members(&mut self.shard, host.effects);
+            self.membership.control.ping_all(&self.membership.shard, host.links, host.effects);
+            self.membership.form_if_all_are_bound(host);
+            surroundings!(self.membership, host)
+                .change_members(&mut self.membership.shard, host.effects);
             self.repeat_late_fences(host);
         }
         if self.ticks.is_multiple_of(5) {
-            self.placement.campaign(&surroundings!(self, host), &mut self.shard);
-            self.persist_if_due(host)?;
-            self.move_one_group(host)?;
+            self.membership
+                .placement
+                .campaign(&surroundings!(self.membership, host), &mut self.membership.shard);
+            self.membership.persist_if_due(host)?;
+            self.membership.move_one_group(host)?;
             self.router.owners_changed();
         }
         if self.ticks.is_multiple_of(CUT_EVERY_TICKS) {
-            self.cut_logs(host);
+            self.membership.cut_logs(host);
         }
-        if self.stop.is_some() {
-            self.go_on_stopping(host)?;
+        if self.membership.is_stopping() {
+            self.membership.go_on_stopping(self.router.is_empty(), host)?;
         }
         Ok(Fate::GoesOn)
     }
 
     fn repeat_late_fences(&mut self, host: &mut Host<'_>) {
         for LateFence { group, opening, source } in self.gather.take_late_fences() {
-            if self.shard.is_serving_opening(group, opening) {
+            if self.membership.shard.is_serving_opening(group, opening) {
                 host.effects.push(Work::Fence { group, opening, source });
             }
         }
     }
 
-    /// Gives one group back to the replica that should own it, if there is one to give.
-    fn move_one_group(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
-        if self.stop.is_some() {
-            return Ok(());
-        }
-        let next = self.placement.next_move(&surroundings!(self, host), &self.shard);
-        let Some((group, heir)) = next else { return Ok(()) };
-        self.note_move(group, heir, host);
-        self.shard.hand_over(group, heir, &conditions!(self, host), host.effects)
-    }
-
-    fn note_move(&self, group: GroupId, to: ReplicaId, host: &mut Host<'_>) {
-        let view = view!(self, host);
-        let name = view.node_id(to).unwrap_or("?");
-        let text = format!("{} goes to node {name}", view.name_of(group));
-        host.effects.note(Level::Info, text);
-    }
-
     // The disk.
 
-    fn persist_if_due(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
-        let upkeep = host.config.upkeep;
-        let now = host.now.steady_micros;
-        let log = &mut self.shard.log;
-        if !log.is_persist_due(now, upkeep.persist_log_bytes, upkeep.persist_micros) {
-            return Ok(());
-        }
-        log.begin_routine(now);
-        self.shard.prepare_persist(&conditions!(self, host), host.effects)
-    }
-
-    fn state_persisted(&mut self, mark: u64, host: &mut Host<'_>) -> Fate {
-        self.shard.state_persisted(mark);
-        if self.shard.log.end_routine(mark) {
-            let mut ended = self.shard.log.take_ended();
-            self.shard.log.records.append(&mut ended);
-            self.cut_logs(host);
-        }
-        match &self.stop {
-            Some(Stop { mark: Some(wanted), .. }) if mark >= *wanted => {
-                host.effects.outputs.push(Output::Stopped);
-                Fate::Ended
-            }
-            _ => Fate::GoesOn,
-        }
-    }
-
-    fn cut_logs(&mut self, host: &Host<'_>) {
-        let topology = &self.control.map.topology;
-        let is_up = |id: &ReplicaId| self.control.is_up(*id, host.links, host.now);
-        let up = topology.replicas().into_iter().filter(is_up).collect();
-        self.shard.cut_logs(&host.config.upkeep.tail, &up, host.now.steady_micros);
-    }
-
-    fn disk_is_full(&mut self, why: String, host: &mut Host<'_>) -> Result<(), StoreError> {
-        let text = format!("the disk takes no writes ({why}): refusing writes until it does");
-        if self.shard.log.set_full(why) {
-            host.effects.note(Level::Error, text);
-        }
-        self.control.ping_all(&self.shard, host.links, host.effects);
-        self.hand_over_all(host).map(|_| ())
-    }
-
     // Stopping.
-
-    fn stop(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
-        if self.stop.is_some() {
-            return Ok(());
-        }
-        host.effects.note(Level::Info, "stopping: handing over what is owned here".into());
-        self.stop = Some(Stop { since: host.now.steady_micros, mark: None });
-        self.go_on_stopping(host)
-    }
-
-    fn go_on_stopping(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
-        let Some(Stop { since, mark: None }) = self.stop else { return Ok(()) };
-        let is_handed_over = self.hand_over_all(host)?;
-        let waited = host.now.steady_micros.saturating_sub(since);
-        if (is_handed_over && self.router.is_empty()) || waited > STOP_MICROS_MAX {
-            self.stop = Some(Stop { since, mark: Some(self.shard.log.next_mark()) });
-            self.shard.log.want_persist = true;
-        }
-        Ok(())
-    }
-
-    fn hand_over_all(&mut self, host: &mut Host<'_>) -> Result<bool, StoreError> {
-        let surroundings = surroundings!(self, host);
-        let conditions = conditions!(self, host);
-        placement::hand_over_all(&surroundings, &mut self.shard, &conditions, host.effects)
-    }
 
     // Links.
 
@@ -343,7 +203,10 @@ impl Member {
             return;
         }
         if !self.only_looks(link, host) {
-            let (hello, ping) = (self.control.hello(host.profile), self.control.ping(&self.shard));
+            let (hello, ping) = (
+                self.membership.control.hello(host.profile),
+                self.membership.control.ping(&self.membership.shard),
+            );
             host.effects.outbox.send_on(link, Frame::Hello(hello));
             host.effects.outbox.send_on(link, Frame::Ping(ping));
         }
@@ -354,17 +217,21 @@ impl Member {
         let closed = host.links.closed(link).and_then(|link| link.replica);
         let Some(replica) = closed else { return };
         if host.links.link_to(replica).is_none() {
-            self.router.take_back(replica, &view!(self, host), host.effects);
-            for group in self.shard.instances.keys() {
+            self.router.take_back(
+                replica,
+                &view!(self.membership, host, self.router.len()),
+                host.effects,
+            );
+            for group in self.membership.shard.instances.keys() {
                 host.effects.instance(*group, immortals::Input::PeerLost { replica });
             }
         }
-        for group in self.shard.groups().collect::<Vec<_>>() {
-            let mut order = self.control.order_of(group, &self.shard);
+        for group in self.membership.shard.groups().collect::<Vec<_>>() {
+            let mut order = self.membership.control.order_of(group, &self.membership.shard);
             order.retain(|id| *id != replica);
-            let me = self.control.me;
+            let me = self.membership.control.me;
             let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
-            let here = self.shard.get_mut(group).expect("it was listed");
+            let here = self.membership.shard.get_mut(group).expect("it was listed");
             here.end_transfer(replica, false);
             here.consensus_mut().peer_lost(replica, rank * HINT_TICKS_PER_RANK);
         }
@@ -383,8 +250,8 @@ impl Member {
     ) -> Result<Fate, StoreError> {
         match frame {
             Frame::Hello(hello) => return Ok(self.greeted(link, hello, host)),
-            Frame::Refused { why } => self.was_refused(link, why, host),
-            Frame::Admit(candidate) => self.admit(link, candidate, host),
+            Frame::Refused { why } => self.membership.was_refused(link, why, host),
+            Frame::Admit(candidate) => self.membership.admit(link, candidate, host),
             Frame::Ping(ping) => self.pinged(link, &ping, host),
             // It knows already.
             Frame::Known { .. } | Frame::Stranger => {}
@@ -403,7 +270,7 @@ impl Member {
         link.takes_writes = ping.takes_writes;
         link.claim = ping.claim;
         if link.replica.is_some() {
-            self.control.staleness.heard(&ping.committed, host.now.steady_micros);
+            self.membership.control.staleness.heard(&ping.committed, host.now.steady_micros);
         }
     }
 
@@ -415,8 +282,8 @@ impl Member {
     ) -> Result<(), StoreError> {
         match frame {
             Frame::Consensus { .. } | Frame::Chunk(_) | Frame::ChunkTaken { .. } => {
-                let conditions = conditions!(self, host);
-                self.shard.received(from, frame, &conditions, host.effects)?;
+                let conditions = conditions!(self.membership, host);
+                self.membership.shard.received(from, frame, &conditions, host.effects)?;
             }
             Frame::Peer { group, message } => {
                 let message = *message;
@@ -426,7 +293,7 @@ impl Member {
                 let message = *message;
                 host.effects.instance(to, immortals::Input::Between { from, message });
             }
-            Frame::Owns { group, term } if self.control.owns(from, group, term) => {
+            Frame::Owns { group, term } if self.membership.control.owns(from, group, term) => {
                 self.router.owners_changed();
             }
             Frame::Question { boot, number, group, term, key, is_retry, question } => {
@@ -449,7 +316,7 @@ impl Member {
             let found = self.joining.as_ref().map(|joining| joining.looked(&hello, host.profile));
             return found.map_or(Fate::GoesOn, |found| self.found(found, host));
         }
-        match self.control.judge(host.profile, &self.shard, &hello) {
+        match self.membership.control.judge(host.profile, &self.membership.shard, &hello) {
             Judgement::Itself => {
                 host.effects.outputs.push(Output::Close { link });
                 return Fate::GoesOn;
@@ -476,103 +343,21 @@ impl Member {
         if let Some(link) = host.links.get_mut(link) {
             link.hello = Some(hello);
         }
-        let back = self.control.identify(link, host.links, host.effects);
-        self.are_back(back.into_iter().collect(), host);
-        self.form_if_all_are_bound(host);
+        let back = self.membership.control.identify(link, host.links, host.effects);
+        self.membership.are_back(back.into_iter().collect(), host);
+        self.membership.form_if_all_are_bound(host);
         self.router.owners_changed();
         Fate::GoesOn
     }
 
-    fn identify_all(&mut self, host: &mut Host<'_>) {
-        let back = self.control.identify_all(host.links, host.effects);
-        self.are_back(back, host);
-    }
-
-    fn are_back(&mut self, back: Vec<(u64, ReplicaId)>, host: &mut Host<'_>) {
-        if back.is_empty() {
-            return;
-        }
-        for (_, replica) in back {
-            for group in self.shard.groups().collect::<Vec<_>>() {
-                let here = self.shard.get_mut(group).expect("it was listed");
-                here.consensus_mut().peer_back(replica);
-            }
-            self.control.announce(replica, &self.shard, host.effects);
-        }
-        self.placement.campaign(&surroundings!(self, host), &mut self.shard);
-    }
-
-    /// Somebody will not have this node. Who is at home in a working cluster stays there.
-    fn was_refused(&mut self, link: u64, why: String, host: &mut Host<'_>) {
-        let is_at_home = self.shard.directory.consensus.owner().is_some()
-            && self.control.map.topology.replica_of(host.profile.sandbox_id).is_some();
-        if is_at_home {
-            host.effects.note(Level::Warn, format!("a link was refused: {why}"));
-            host.effects.outputs.push(Output::Close { link });
-        } else {
-            host.effects.halt(why);
-        }
-    }
-
-    /// A newcomer asks. Its former self, if there is one, must be gone.
-    fn admit(&mut self, link: u64, candidate: cluster::Candidate, host: &mut Host<'_>) {
-        let topology = &self.control.map.topology;
-        if topology.replica_of(candidate.sandbox_id).is_some() || !topology.is_formed() {
-            return;
-        }
-        let now = host.now.steady_micros;
-        let twin = topology.members().iter().find(|(id, member)| {
-            member.node_id == candidate.node_id
-                && member.uri != candidate.uri
-                && host.links.is_up(**id, now)
-        });
-        if let Some((_, twin)) = twin {
-            let why = format!(
-                "another node is called '{}', at {}; give each its own --id",
-                twin.node_id, twin.uri
-            );
-            return host.effects.refuse(link, why);
-        }
-        self.change(Purpose::Own, &DirectoryCommand::Admit(candidate), host);
-    }
-
     fn dial_all(&mut self, host: &mut Host<'_>) {
-        let usual = self.control.usual_addresses(host.profile);
+        let usual = self.membership.control.usual_addresses(host.profile);
         let joined = self.joining.as_ref().map(Joining::contact);
         let also = joined.filter(|contact| !usual.iter().any(|usual| usual == contact));
-        self.control.dial_all(host.profile, also, host.effects);
+        self.membership.control.dial_all(host.profile, also, host.effects);
     }
 
     // The directory.
-
-    /// Sends a command to the directory.
-    fn change(&mut self, purpose: Purpose, command: &DirectoryCommand, host: &mut Host<'_>) {
-        let question = Question::Directory(command.encode());
-        host.effects.push(Work::Submit(purpose, GroupId::DIRECTORY, question));
-    }
-
-    /// The directory's owner lets the cluster serve when every founder is bound by the initial
-    /// configuration: it belongs to this cluster for good, or its sandbox was lost and the one in its place is a
-    /// newcomer. If the cluster served earlier, a founder that does not know of it could begin
-    /// another one with a founder that lost its disk, and what was acknowledged would be gone.
-    fn form_if_all_are_bound(&mut self, host: &mut Host<'_>) {
-        if self.control.map.topology.is_formed() || !self.shard.is_serving(GroupId::DIRECTORY) {
-            return;
-        }
-        let initial = &self.control.initial;
-        let is_bound = |founder: &cluster::Member| {
-            founder.sandbox_id == host.profile.sandbox_id
-                || host.links.hellos().any(|(_, hello)| {
-                    let is_same = hello.sandbox_id == founder.sandbox_id;
-                    (is_same && hello.cluster == Some(initial.cluster))
-                        || (!is_same && hello.uri == founder.uri)
-                })
-        };
-        if initial.founders.values().all(is_bound) {
-            let (initial, quorum) = (initial.clone(), host.config.membership_quorum);
-            self.change(Purpose::Own, &DirectoryCommand::Form { initial, quorum }, host);
-        }
-    }
 
     fn directory_changed(
         &mut self,
@@ -580,15 +365,16 @@ impl Member {
         host: &mut Host<'_>,
     ) -> Result<(), String> {
         match change {
-            DirectoryChange::Leading => self.form_if_all_are_bound(host),
+            DirectoryChange::Leading => self.membership.form_if_all_are_bound(host),
             DirectoryChange::Everything => {
-                self.take_topology();
+                self.membership.take_topology();
                 self.cluster_changed(host)?;
             }
-            DirectoryChange::By { position, .. } if position <= self.control.map.applied => {}
+            DirectoryChange::By { position, .. }
+                if position <= self.membership.control.map.applied => {}
             DirectoryChange::By { position, command } => {
-                let change = self.control.map.topology.apply(*command);
-                self.control.map.applied = position;
+                let change = self.membership.control.map.topology.apply(*command);
+                self.membership.control.map.applied = position;
                 match change {
                     Change::Group(group, _) => self.group_changed(group, host)?,
                     Change::Cluster => self.cluster_changed(host)?,
@@ -600,27 +386,33 @@ impl Member {
     }
 
     fn group_changed(&mut self, group: GroupId, host: &mut Host<'_>) -> Result<(), String> {
-        let conditions = conditions!(self, host);
-        groups::follow_entry(group, &mut self.shard, &conditions, host.config, host.effects)?;
-        if self.shard.has(group) {
-            surroundings!(self, host).set_rank(group, &mut self.shard);
+        let conditions = conditions!(self.membership, host);
+        groups::follow_entry(
+            group,
+            &mut self.membership.shard,
+            &conditions,
+            host.config,
+            host.effects,
+        )?;
+        if self.membership.shard.has(group) {
+            surroundings!(self.membership, host).set_rank(group, &mut self.membership.shard);
         } else {
-            self.control.forget_owners(|gone| *gone == group);
+            self.membership.control.forget_owners(|gone| *gone == group);
         }
-        self.control.entry_changed(group);
+        self.membership.control.entry_changed(group);
         self.instances_changed(host);
         Ok(())
     }
 
     fn instances_changed(&mut self, host: &mut Host<'_>) {
-        let shard = &self.shard;
+        let shard = &self.membership.shard;
         self.programs.close_orphans(|group| shard.has(group), host.effects);
-        self.control.open_ports(&host.config.node_id, host.effects);
+        self.membership.control.open_ports(&host.config.node_id, host.effects);
     }
 
     fn cluster_changed(&mut self, host: &mut Host<'_>) -> Result<(), String> {
-        let topology = &self.control.map.topology;
-        let (me, mine) = (self.control.me, topology.replica_of(host.profile.sandbox_id));
+        let topology = &self.membership.control.map.topology;
+        let (me, mine) = (self.membership.control.me, topology.replica_of(host.profile.sandbox_id));
         if topology.is_retired(me) && mine != Some(me) {
             return Err(format!(
                 "this sandbox was replaced: another node '{}' was admitted with an empty one. If \
@@ -628,15 +420,20 @@ impl Member {
                 host.config.node_id
             ));
         }
-        let conditions = conditions!(self, host);
-        groups::follow_directory(&mut self.shard, &conditions, host.config, host.effects)?;
+        let conditions = conditions!(self.membership, host);
+        groups::follow_directory(
+            &mut self.membership.shard,
+            &conditions,
+            host.config,
+            host.effects,
+        )?;
         self.instances_changed(host);
-        self.control.say_if_flag_differs(host.config.membership_quorum, host.effects);
-        self.form_if_all_are_bound(host);
+        self.membership.control.say_if_flag_differs(host.config.membership_quorum, host.effects);
+        self.membership.form_if_all_are_bound(host);
         self.dial_all(host);
-        self.identify_all(host);
-        self.control.greet_all(host.profile, host.links, host.effects);
-        surroundings!(self, host).set_ranks(&mut self.shard);
+        self.membership.identify_all(host);
+        self.membership.control.greet_all(host.profile, host.links, host.effects);
+        surroundings!(self.membership, host).set_ranks(&mut self.membership.shard);
         Ok(())
     }
 
@@ -650,7 +447,8 @@ impl Member {
         host: &mut Host<'_>,
     ) -> Result<(), StoreError> {
         self.fresh += 1;
-        let plan = rest::plan(request, self.fresh, &view!(self, host));
+        let plan =
+            rest::plan(request, self.fresh, &view!(self.membership, host, self.router.len()));
         match plan {
             Ok(plan) => self.carry_out(plan, purpose, host),
             Err(problem) => {
@@ -661,7 +459,7 @@ impl Member {
     }
 
     fn scope(&self, host: &Host<'_>) -> Scope {
-        let partitions = self.control.map.topology.partitions();
+        let partitions = self.membership.control.map.topology.partitions();
         Scope { partitions, now: host.now.steady_micros }
     }
 
@@ -675,10 +473,10 @@ impl Member {
         match plan {
             Plan::Respond(response) => host.effects.respond(&purpose, response),
             Plan::Ask(group, question) => {
-                let view = view!(self, host);
+                let view = view!(self.membership, host, self.router.len());
                 self.router.submit(purpose, group, question, &view, host.effects);
             }
-            Plan::Change(command) => self.change(purpose, &command, host),
+            Plan::Change(command) => self.membership.change(purpose, &command, host),
             Plan::Query(specification, form) => {
                 self.gather.query(purpose, *specification, None, form, scope, host.effects);
             }
@@ -686,8 +484,8 @@ impl Member {
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),
             Plan::Record(group, page) => {
-                let conditions = conditions!(self, host);
-                let answer = self.shard.record(group, page, &conditions)?;
+                let conditions = conditions!(self.membership, host);
+                let answer = self.membership.shard.record(group, page, &conditions)?;
                 host.effects.finish(&purpose, answer);
             }
             Plan::Release(group) => self.release(purpose, group, host),
@@ -695,7 +493,7 @@ impl Member {
             Plan::Stop => {
                 let accepted = protocol::Response::bytes(202, bytes::Bytes::new());
                 host.effects.respond(&purpose, accepted);
-                self.stop(host)?;
+                self.membership.stop(self.router.is_empty(), host)?;
             }
         }
         Ok(())
@@ -703,8 +501,8 @@ impl Member {
 
     /// Each replica holds back its own program, so all are told; the owner answers.
     fn release(&mut self, purpose: Purpose, group: GroupId, host: &mut Host<'_>) {
-        let me = self.control.me;
-        for replica in self.control.replicas_of(group) {
+        let me = self.membership.control.me;
+        for replica in self.membership.control.replicas_of(group) {
             let message = immortals::Peer::Release;
             if replica == me {
                 host.effects.instance(group, immortals::Input::Peer { from: me, message });
@@ -724,7 +522,7 @@ impl Member {
     fn only_looks(&self, link: u64, host: &Host<'_>) -> bool {
         let Some(joining) = &self.joining else { return false };
         let contact = joining.contact();
-        let usual = self.control.usual_addresses(host.profile);
+        let usual = self.membership.control.usual_addresses(host.profile);
         let dialed = host.links.get(link).and_then(|link| link.dialed.as_deref());
         dialed == Some(contact) && !usual.iter().any(|usual| usual == contact)
     }
@@ -732,7 +530,9 @@ impl Member {
     /// It is answered when it is known whether there is a cluster to join, and before that is done.
     /// The quorum in the request means nothing, as the cluster has one.
     fn join(&mut self, purpose: Purpose, contact: String, host: &mut Host<'_>) {
-        if let Err(problem) = check_that_it_may_leave(&view!(self, host)) {
+        if let Err(problem) =
+            check_that_it_may_leave(&view!(self.membership, host, self.router.len()))
+        {
             return host.effects.respond(&purpose, problem);
         }
         match &mut self.joining {
@@ -759,7 +559,9 @@ impl Member {
             Found::Nothing => return Fate::GoesOn,
             Found::Impossible(why) => Err(Joining::stays(&why)),
             // Something may have been written while it looked.
-            Found::Cluster => check_that_it_may_leave(&view!(self, host)),
+            Found::Cluster => {
+                check_that_it_may_leave(&view!(self.membership, host, self.router.len()))
+            }
         };
         let Some(joining) = self.joining.take() else { return Fate::GoesOn };
         let contact = joining.contact().to_owned();
@@ -791,17 +593,25 @@ impl Member {
             while let Some(work) = host.effects.work.pop_front() {
                 self.do_work(work, host)?;
             }
-            let touched = self.shard.take_touched();
+            let touched = self.membership.shard.take_touched();
             for group in &touched {
-                self.shard.settle(*group, &conditions!(self, host), host.effects)?;
+                self.membership.shard.settle(
+                    *group,
+                    &conditions!(self.membership, host),
+                    host.effects,
+                )?;
                 if group.is_directory() {
                     self.follow_the_directory(host);
                 }
             }
-            self.control.renew_claim(&self.shard, host.links, host.effects);
-            self.control.tell_moved(&self.shard, host.effects);
+            self.membership.control.renew_claim(&self.membership.shard, host.links, host.effects);
+            self.membership.control.tell_moved(&self.membership.shard, host.effects);
             for group in touched {
-                let owner = self.shard.get(group).and_then(|replica| replica.consensus().owner());
+                let owner = self
+                    .membership
+                    .shard
+                    .get(group)
+                    .and_then(|replica| replica.consensus().owner());
                 let known = match owner {
                     Some(owner) => self.owners_known.insert(group, owner),
                     None => self.owners_known.remove(&group),
@@ -810,8 +620,8 @@ impl Member {
                     self.router.owners_changed();
                 }
             }
-            self.router.reroute(&view!(self, host), host.effects);
-            if host.effects.work.is_empty() && self.shard.is_settled() {
+            self.router.reroute(&view!(self.membership, host, self.router.len()), host.effects);
+            if host.effects.work.is_empty() && self.membership.shard.is_settled() {
                 return Ok(());
             }
         }
@@ -824,32 +634,48 @@ impl Member {
                 host.effects.halt(why);
             }
         }
-        self.control.map.applied = self.shard.directory.consensus.applied_position();
+        self.membership.control.map.applied =
+            self.membership.shard.directory.consensus.applied_position();
     }
 
     fn do_work(&mut self, work: Work, host: &mut Host<'_>) -> Result<(), StoreError> {
-        let conditions = conditions!(self, host);
+        let conditions = conditions!(self.membership, host);
         let now = host.now.steady_micros;
         match work {
             Work::Ask { group, asked } => return self.ask(group, asked, host),
             Work::Partition(group, event) => {
-                return self.shard.partition_event(group, event, &conditions, host.effects);
+                return self.membership.shard.partition_event(
+                    group,
+                    event,
+                    &conditions,
+                    host.effects,
+                );
             }
             Work::Instance(group, input) => {
                 let event = InstanceEvent::Input(input);
-                return self.shard.instance_event(group, event, &conditions, host.effects);
+                return self.membership.shard.instance_event(
+                    group,
+                    event,
+                    &conditions,
+                    host.effects,
+                );
             }
             Work::Attach(group, program, named) => {
                 let (adapter, hello) = *named;
                 let event = InstanceEvent::Attach { program, adapter, hello };
-                return self.shard.instance_event(group, event, &conditions, host.effects);
+                return self.membership.shard.instance_event(
+                    group,
+                    event,
+                    &conditions,
+                    host.effects,
+                );
             }
             Work::HandOverInstance { group, to } => {
-                return self.hand_over_instance(group, to, host);
+                return self.membership.hand_over_instance(group, to, host);
             }
             Work::Enter(purpose, request) => return self.enter(purpose, request, host),
             Work::Submit(purpose, group, question) => {
-                let view = view!(self, host);
+                let view = view!(self.membership, host, self.router.len());
                 self.router.submit(purpose, group, question, &view, host.effects);
             }
             Work::Answered { from, number, answer } => {
@@ -861,79 +687,58 @@ impl Member {
                 self.gather.fence((group, opening, source), scope, host.effects);
             }
             Work::DirectoryReply(caller, reply) => {
-                let answer = directory_answer(reply, &view!(self, host));
-                host.effects.reply(self.control.me, caller, answer);
+                let answer =
+                    directory_answer(reply, &view!(self.membership, host, self.router.len()));
+                host.effects.reply(self.membership.control.me, caller, answer);
             }
             Work::InstanceReply(group, caller, reply) => {
-                let answer = instance_answer(group, reply, &view!(self, host));
-                host.effects.reply(self.control.me, caller, answer);
+                let answer =
+                    instance_answer(group, reply, &view!(self.membership, host, self.router.len()));
+                host.effects.reply(self.membership.control.me, caller, answer);
             }
             Work::Accepts(group) => {
-                self.control.accepts(group, &self.shard, host.links, host.effects);
+                self.membership.control.accepts(
+                    group,
+                    &self.membership.shard,
+                    host.links,
+                    host.effects,
+                );
             }
-            Work::Between { from, to, message } => self.send_between(from, to, message, host),
+            Work::Between { from, to, message } => {
+                self.membership.send_between(from, to, message, host)
+            }
             Work::ProgramGone(program) => self.programs.gone(program),
         }
         Ok(())
     }
 
     fn ask(&mut self, group: GroupId, asked: Asked, host: &mut Host<'_>) -> Result<(), StoreError> {
-        let view = view!(self, host);
+        let view = view!(self.membership, host, self.router.len());
         if asked.question == Question::InstanceStatus {
             let answer = Answer::Response(instances::status(group, &view));
-            host.effects.reply(self.control.me, asked.caller, answer);
+            host.effects.reply(self.membership.control.me, asked.caller, answer);
             return Ok(());
         }
         let refusal = view.refuse_write(group, &asked.question);
-        self.shard.ask(group, asked, refusal, &conditions!(self, host), host.effects)
-    }
-
-    fn send_between(
-        &mut self,
-        from: GroupId,
-        to: GroupId,
-        message: immortals::Between,
-        host: &mut Host<'_>,
-    ) {
-        match self.control.owner_of(to, &self.shard) {
-            Some(owner) if owner == self.control.me => {
-                host.effects.instance(to, immortals::Input::Between { from, message });
-            }
-            Some(owner) => {
-                let frame = Frame::Between { from, to, message: Box::new(message) };
-                host.effects.outbox.send(owner, frame);
-            }
-            // It is asked again, and told when there is one.
-            None => {}
-        }
-    }
-
-    /// Not to a replica that could not take it: the leader would be dropped for nothing.
-    fn hand_over_instance(
-        &mut self,
-        group: GroupId,
-        to: ReplicaId,
-        host: &mut Host<'_>,
-    ) -> Result<(), StoreError> {
-        if !view!(self, host).is_close(group, to) {
-            // It is tried again when the instance asks again.
-            host.effects.instance(group, immortals::Input::HandOverFailed);
-            return Ok(());
-        }
-        self.note_move(group, to, host);
-        self.shard.hand_over(group, to, &conditions!(self, host), host.effects)
+        self.membership.shard.ask(
+            group,
+            asked,
+            refusal,
+            &conditions!(self.membership, host),
+            host.effects,
+        )
     }
 
     /// What goes out at the end of a step.
     pub(crate) fn flush(&mut self, outputs: &mut Vec<Output>) {
-        let mut log = std::mem::take(&mut self.shard.log);
-        if let Some((batch, records)) = log.take_batch(|| self.shard.take_lazy()) {
+        let mut log = std::mem::take(&mut self.membership.shard.log);
+        if let Some((batch, records)) = log.take_batch(|| self.membership.shard.take_lazy()) {
             outputs.push(Output::Append { batch, records });
         }
         if let Some(mark) = log.take_persist() {
             outputs.push(Output::Persist { mark });
         }
-        self.shard.log = log;
+        self.membership.shard.log = log;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The node: a newcomer until it is known who it is, then a member of its cluster for good.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster::{Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, judge};
@@ -10,9 +11,11 @@ use storage::{LogReader, Recovered, StateStore};
 use crate::control::dial;
 use crate::frame::{self, Frame};
 use crate::groups;
-use crate::io::{Input, Level, NodeConfig, Output};
+use crate::io::{Input, Level, NodeConfig, Output, ProgramDoor};
 use crate::log_batch::{LogBatch, Logs};
-use crate::member::{Fate, Host, Member};
+use crate::member::Member;
+use crate::membership::{Fate, Host};
+use crate::programs::{PROGRAMS_MAX, turn_away_early};
 use crate::rest::{Plan, plan_of_newcomer};
 use crate::work::{Effects, Purpose};
 
@@ -50,6 +53,8 @@ pub struct Node {
     links: Links,
     effects: Effects,
     life: Life,
+    /// Programs that have connected to a newcomer and said nothing so far.
+    early: BTreeMap<u64, ProgramDoor>,
     /// The addresses that a newcomer has links to.
     dialed: Vec<String>,
     ticks: u64,
@@ -107,6 +112,7 @@ impl Node {
             links: Links::default(),
             effects: Effects::default(),
             life: Life::Newcomer { seed, newcomer },
+            early: BTreeMap::new(),
             dialed: Vec::new(),
             ticks: 0,
         };
@@ -304,9 +310,18 @@ impl Node {
             }
             Input::LinkClosed { link } => drop(self.links.closed(link)),
             Input::StatePersisted { mark } => self.state_persisted(mark),
-            Input::ProgramOpened { program, .. } => {
-                self.effects.outputs.push(Output::ProgramClose { program });
+            Input::ProgramOpened { program, door } if self.early.len() < PROGRAMS_MAX => {
+                self.early.insert(program, door);
             }
+            Input::ProgramOpened { program, door } => {
+                turn_away_early(program, door, &mut self.effects);
+            }
+            Input::ProgramSaid { program, .. } => {
+                if let Some(door) = self.early.remove(&program) {
+                    turn_away_early(program, door, &mut self.effects);
+                }
+            }
+            Input::ProgramClosed { program } => drop(self.early.remove(&program)),
             Input::StorageFailed { why, full: true } => {
                 let text = format!("the disk takes no writes ({why})");
                 self.effects.note(Level::Error, text);
@@ -318,9 +333,7 @@ impl Node {
             Input::Received { .. }
             | Input::LogDurable { .. }
             | Input::Invoked(_)
-            | Input::ProgramSaid { .. }
             | Input::ProgramDrained { .. }
-            | Input::ProgramClosed { .. }
             | Input::StorageRecovered => {}
         }
     }
@@ -433,7 +446,11 @@ impl Node {
     fn become_member(&mut self, seed: Seed, identity: &Identity) -> Result<(), String> {
         let Seed { store, handlers, logs, log } = seed;
         let shard = groups::begin_all(identity, store, handlers, logs, log, &self.config)?;
-        self.life = Life::Member(Box::new(Member::new(identity, shard, &mut host!(self))?));
+        let mut member = Member::new(identity, shard, &mut host!(self))?;
+        for (program, door) in std::mem::take(&mut self.early) {
+            member.program_opened(program, door, &mut host!(self));
+        }
+        self.life = Life::Member(Box::new(member));
         Ok(())
     }
 }

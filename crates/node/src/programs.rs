@@ -214,6 +214,12 @@ fn ambrosia_hello(group: GroupId, view: &View<'_>) -> Option<(Adapter, Hello)> {
     }
 }
 
+/// A program has said something to a node that belongs to no cluster so far.
+pub(crate) fn turn_away_early(program: u64, door: ProgramDoor, effects: &mut Effects) {
+    let text = "this node is not part of a cluster yet: connect again".to_owned();
+    turn_away(program, nameless(door), TurnedAway("RELOAD", text), effects);
+}
+
 fn turn_away(program: u64, mut adapter: Adapter, why: TurnedAway, effects: &mut Effects) {
     let TurnedAway(code, text) = why;
     if !adapter.confirms() {
