@@ -2,8 +2,6 @@
 
 use client::{ClientError, Response};
 
-use crate::screen;
-
 /// What becomes of a command.
 pub(crate) type Outcome = Result<(), Trouble>;
 
@@ -55,9 +53,25 @@ impl From<&str> for Trouble {
     }
 }
 
+/// The words of an answer that tells of an error.
+pub(crate) fn problem(response: &Response) -> String {
+    let body = response.to_json();
+    let code = body["code"].as_str().unwrap_or("no code");
+    let message = body["message"].as_str().unwrap_or("the node gave no reason");
+    let outcome = match body["outcome"].as_str() {
+        Some("notApplied") => "\n  -> nothing was written",
+        Some("unknown") => {
+            "\n  -> whether it was written is not known: look, or repeat it with the same \
+             --idempotency-key"
+        }
+        _ => "",
+    };
+    format!("{message} ({} {code}){outcome}", response.status)
+}
+
 /// An answer that tells of an error.
 pub(crate) fn refusal(response: &Response) -> Trouble {
-    let why = screen::problem(response);
+    let why = problem(response);
     let is_unknown = response.to_json()["outcome"] == "unknown";
     let ending = if is_unknown { Ending::Unknown } else { Ending::Refused };
     Trouble { ending, why }

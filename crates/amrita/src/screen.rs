@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use client::Response;
 use serde_json::Value;
 
-use crate::outcome::Outcome;
-use crate::outcome::refusal;
+use crate::outcome::{Outcome, refusal};
 
 /// Cells wider than this are cut.
 const CELL_CHARACTERS_MAX: usize = 60;
@@ -43,22 +42,6 @@ pub(crate) fn show(response: &Response, json: bool) -> Outcome {
         }
     }
     Ok(())
-}
-
-/// The words of an answer that tells of an error.
-pub(crate) fn problem(response: &Response) -> String {
-    let body = response.to_json();
-    let code = body["code"].as_str().unwrap_or("no code");
-    let message = body["message"].as_str().unwrap_or("the node gave no reason");
-    let outcome = match body["outcome"].as_str() {
-        Some("notApplied") => "\n  -> nothing was written",
-        Some("unknown") => {
-            "\n  -> whether it was written is not known: look, or repeat it with the same \
-             --idempotency-key"
-        }
-        _ => "",
-    };
-    format!("{message} ({} {code}){outcome}", response.status)
 }
 
 /// Columns side by side, with a heading; numbers to the right.

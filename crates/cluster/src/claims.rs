@@ -1,7 +1,7 @@
 //! Which membership quorum counts for a write, on an owner that may not have heard of a change yet.
 //!
-//! The quorum is in the directory, and an owner of a partition may be behind in the directory's log.
-//! If it went by what it has applied alone, it would acknowledge with the old number after a raise
+//! The quorum is in the directory, and an owner of a partition may be behind in that log. If it went
+//! by what it has applied alone, it would acknowledge with the old number after a raise
 //! was answered. So each node *claims* a number to the others: the highest that its own log of the
 //! directory allows for, what is not committed there included. An owner goes by the highest of its
 //! own claim and of the others' claims that reach further than what it has applied.
@@ -15,20 +15,11 @@
 //! later term: whatever was committed there is then in the owner's own directory.
 
 use protocol::{Position, Term};
-use serde::{Deserialize, Serialize};
 use storage::{Entry, EntryKind};
 
+use crate::claim::Claim;
 use crate::links::Links;
 use crate::topology::{DirectoryCommand, Topology};
-
-/// What a node says about the quorum. Compared by how far its log reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Claim {
-    /// The term and the position of the last entry in its log of the directory.
-    pub reach: (Term, Position),
-    /// No more than this may be in force by an entry up to there.
-    pub number: usize,
-}
 
 /// What this node claims itself, and what the claim was made from.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use protocol::ReplicaId;
 use serde::{Deserialize, Serialize};
 
-use crate::claims::Claim;
+use crate::claim::Claim;
 use crate::identity::Profile;
 use crate::staleness::CommittedAt;
 

@@ -22,7 +22,7 @@ pub struct Member {
 
 /// What a cluster begins with. It is the same on all its nodes, and never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Charter {
+pub struct InitialConfig {
     /// The cluster's name, made of the founders' sandboxes: founders with other sandboxes would be
     /// another cluster.
     pub cluster: u64,
@@ -31,7 +31,7 @@ pub struct Charter {
     pub founders: BTreeMap<ReplicaId, Member>,
 }
 
-impl Charter {
+impl InitialConfig {
     pub fn new(partitions: u32, founders: BTreeMap<ReplicaId, Member>) -> Self {
         let sandboxes: Vec<[u8; 8]> =
             founders.values().map(|member| member.sandbox_id.to_be_bytes()).collect();
@@ -49,7 +49,7 @@ impl Charter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub replica: ReplicaId,
-    pub charter: Charter,
+    pub initial: InitialConfig,
 }
 
 impl Identity {
@@ -122,10 +122,10 @@ mod tests {
     fn founders_with_another_sandbox_are_another_cluster() {
         let mut founders: BTreeMap<_, _> =
             (1..=3).map(|id| (ReplicaId(id), member(&format!("n{id}"), id))).collect();
-        let charter = Charter::new(4, founders.clone());
-        assert_eq!(Charter::new(4, founders.clone()).cluster, charter.cluster);
+        let initial = InitialConfig::new(4, founders.clone());
+        assert_eq!(InitialConfig::new(4, founders.clone()).cluster, initial.cluster);
         founders.insert(ReplicaId(2), member("n2", 22));
-        assert_ne!(Charter::new(4, founders).cluster, charter.cluster);
+        assert_ne!(InitialConfig::new(4, founders).cluster, initial.cluster);
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         let mut store = storage::MemoryStore::new();
         assert_eq!(Identity::read(&store).unwrap(), None);
         let founders = BTreeMap::from([(ReplicaId(1), member("n1", 7))]);
-        let identity = Identity { replica: ReplicaId(1), charter: Charter::new(4, founders) };
+        let identity = Identity { replica: ReplicaId(1), initial: InitialConfig::new(4, founders) };
         identity.write(&mut store).unwrap();
         assert_eq!(Identity::read(&store).unwrap(), Some(identity));
     }

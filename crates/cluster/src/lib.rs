@@ -4,10 +4,10 @@
 //! |---|---|
 //! | [`Topology`] | the directory's state: nodes, quorum, slots, and one table of all groups |
 //! | [`DirectoryMachine`] | the directory as the machine of group 0 |
-//! | `instances` | the entries of instances in that table, and how a person changes them |
+//! | `instance_entry`, `instances` | instances in that table, and how a person changes them |
 //! | [`Links`] | the connections to other nodes, and who is behind each |
 //! | `greeting` | what two nodes say when they meet, and whether they go together |
-//! | [`Newcomer`] | a sandbox that belongs to no cluster so far: it founds one or asks to be admitted |
+//! | [`Newcomer`] | a sandbox without a cluster: it founds one or asks to be admitted |
 //! | [`Claims`] | which membership quorum counts before everybody has heard of a change |
 //! | `placement` | who should own what |
 //! | [`Staleness`] | how far this node's replicas may be behind |
@@ -15,9 +15,11 @@
 //! Nothing here decides by the time alone, and nothing here sends anything: each part says what it
 //! has found out, and the node acts on it.
 
+mod claim;
 mod claims;
 mod greeting;
 mod identity;
+mod instance_entry;
 mod instances;
 mod links;
 mod machine;
@@ -26,10 +28,11 @@ mod placement;
 mod staleness;
 mod topology;
 
-pub use claims::{Claim, Claims, highest_quorum};
+pub use claim::Claim;
+pub use claims::{Claims, highest_quorum};
 pub use greeting::{Candidate, Hello, Home, Judgement, Ping, WIRE_VERSION, judge};
-pub use identity::{Charter, Identity, Member, Profile};
-pub use instances::{
+pub use identity::{Identity, InitialConfig, Member, Profile};
+pub use instance_entry::{
     InstanceCommand, InstanceEntry, InstanceOptions, InstanceReplica, REPLICAS_MAX, Standing,
     unknown_instance,
 };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{Position, ReplicaId, Term};
 
-use crate::claims::Claim;
+use crate::claim::Claim;
 use crate::greeting::Hello;
 
 /// A node that was not heard of for this long does not count as up, in microseconds.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use protocol::ReplicaId;
 
 use crate::greeting::{Candidate, Hello};
-use crate::identity::{Charter, Identity, Member, Profile};
+use crate::identity::{Identity, InitialConfig, Member, Profile};
 use crate::links::Links;
 
 /// What a newcomer is about.
@@ -55,7 +55,7 @@ impl Newcomer {
         let mine = |member: &Member| member.sandbox_id == profile.sandbox_id;
         let me = founders.iter().find(|(_, member)| mine(member)).map(|(id, _)| *id);
         let replica = me.expect("this node is one of those that are there");
-        Some(Identity { replica, charter: Charter::new(profile.partitions, founders) })
+        Some(Identity { replica, initial: InitialConfig::new(profile.partitions, founders) })
     }
 
     /// The link to a node that belongs to a cluster, to ask for admission over it.
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(identity.replica, ReplicaId(1));
         let other = Newcomer::new(&profile(3));
         let same = other.found(&profile(3), &links(&[hello(1), hello(2)])).expect("all are there");
-        assert_eq!((same.replica, same.charter), (ReplicaId(3), identity.charter));
+        assert_eq!((same.replica, same.initial), (ReplicaId(3), identity.initial));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct NodeLoad {
     pub replicas: usize,
 }
 
-/// The nodes for `count` replicas of a new instance: nodes that are up come first, of these the ones
+/// The nodes for `count` replicas of a new instance: nodes that are up come first, of these those
 /// with the fewest replicas, then by name. A node that is down is taken only when the others do not
 /// suffice. The result is in the order of ids, so that replica 0 is where people look for it.
 pub fn choose_nodes(mut all: Vec<NodeLoad>, count: usize) -> Vec<(ReplicaId, String)> {

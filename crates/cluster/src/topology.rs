@@ -9,8 +9,8 @@ use protocol::{GroupId, ReplicaId, links};
 use serde::{Deserialize, Serialize};
 
 use crate::greeting::Candidate;
-use crate::identity::{Charter, Member};
-use crate::instances::{InstanceCommand, InstanceEntry};
+use crate::identity::{InitialConfig, Member};
+use crate::instance_entry::{InstanceCommand, InstanceEntry};
 
 /// The first byte of every encoded command.
 const FORMAT: u8 = 1;
@@ -58,7 +58,7 @@ pub enum GroupEntry {
 pub enum DirectoryCommand {
     /// The first: the founders have all shown themselves, and the cluster begins to serve.
     Form {
-        charter: Charter,
+        initial: InitialConfig,
         quorum: Option<usize>,
     },
     /// A new node, or a known one that comes with an empty sandbox, gets a replica id.
@@ -116,7 +116,7 @@ impl Topology {
 
     pub fn apply(&mut self, command: DirectoryCommand) -> Change {
         match command {
-            DirectoryCommand::Form { charter, quorum } => self.form(charter, quorum),
+            DirectoryCommand::Form { initial, quorum } => self.form(initial, quorum),
             DirectoryCommand::Admit(candidate) => self.admit(candidate),
             DirectoryCommand::SetQuorum { quorum } => self.set_quorum(quorum),
             DirectoryCommand::Instance(command) => self.change_instance(command),
@@ -128,11 +128,11 @@ impl Topology {
         Self { core: self.core.clone(), ..Self::default() }
     }
 
-    fn form(&mut self, charter: Charter, quorum: Option<usize>) -> Change {
+    fn form(&mut self, initial: InitialConfig, quorum: Option<usize>) -> Change {
         if self.core.cluster.is_some() {
             return Change::Nothing;
         }
-        let Charter { cluster, partitions, founders } = charter;
+        let InitialConfig { cluster, partitions, founders } = initial;
         let core = &mut self.core;
         core.last_replica = founders.keys().next_back().map_or(0, |last| last.0);
         core.cluster = Some(cluster);
@@ -280,14 +280,14 @@ mod tests {
         Candidate { node_id, uri, sandbox_id }
     }
 
-    fn charter() -> Charter {
+    fn initial() -> InitialConfig {
         let founders = (1..=3).map(|id| (ReplicaId(id), member(&format!("n{id}"), id)));
-        Charter::new(4, founders.collect())
+        InitialConfig::new(4, founders.collect())
     }
 
     fn three() -> Topology {
         let mut topology = Topology::default();
-        let form = DirectoryCommand::Form { charter: charter(), quorum: None };
+        let form = DirectoryCommand::Form { initial: initial(), quorum: None };
         assert_eq!(topology.apply(form), Change::Cluster);
         topology
     }
@@ -318,9 +318,9 @@ mod tests {
     #[test]
     fn a_cluster_is_formed_once() {
         let mut topology = three();
-        let mut other = charter();
+        let mut other = initial();
         other.partitions = 9;
-        let form = DirectoryCommand::Form { charter: other, quorum: Some(3) };
+        let form = DirectoryCommand::Form { initial: other, quorum: Some(3) };
         assert_eq!(topology.apply(form), Change::Nothing);
         assert_eq!(topology, three());
     }

@@ -6,7 +6,8 @@
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | [`Machine`], [`Leader`] | the two traits that a machine implements: its state, and what serves it while this replica owns the group |
+//! | [`Machine`] | the state of a group |
+//! | [`Leader`] | what serves the machine while this replica owns the group |
 //! | [`Replica`] | consensus, the machine, and which of the two roles this replica has |
 //! | [`Requests`] | the requests that an owner has under way, from the question to the answer |
 //! | `refused` | which requests were refused in this term, so that a late copy is not carried out |

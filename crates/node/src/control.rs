@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{
-    Charter, Claim, Claims, CommittedAt, Hello, Home, InstanceEntry, Judgement, Links, Ping,
+    Claim, Claims, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement, Links, Ping,
     Profile, Staleness, highest_quorum, judge,
 };
 use group::Quorum;
@@ -19,7 +19,7 @@ use crate::work::Effects;
 
 pub(crate) struct Control {
     pub(crate) me: ReplicaId,
-    pub(crate) charter: Charter,
+    pub(crate) initial: InitialConfig,
     /// The directory as this node knows it.
     pub(crate) map: Map,
     pub(crate) claims: Claims,
@@ -43,10 +43,10 @@ pub(crate) struct InstanceOwners {
 }
 
 impl Control {
-    pub(crate) fn new(me: ReplicaId, charter: Charter) -> Self {
+    pub(crate) fn new(me: ReplicaId, initial: InitialConfig) -> Self {
         Self {
             me,
-            charter,
+            initial,
             map: Map::default(),
             claims: Claims::default(),
             staleness: Staleness::default(),
@@ -64,7 +64,7 @@ impl Control {
         if self.map.topology.is_formed() {
             self.map.topology.replicas()
         } else {
-            self.charter.founders.keys().copied().collect()
+            self.initial.founders.keys().copied().collect()
         }
     }
 
@@ -113,14 +113,14 @@ impl Control {
     // Links.
 
     pub(crate) fn hello(&self, profile: &Profile) -> Hello {
-        Hello::new(profile, Some(self.me), Some(self.charter.cluster))
+        Hello::new(profile, Some(self.me), Some(self.initial.cluster))
     }
 
     pub(crate) fn judge(&self, profile: &Profile, shard: &Shard, hello: &Hello) -> Judgement {
         let topology = &self.map.topology;
         let knows = |sandbox| topology.replica_of(sandbox).is_some();
         let is_served = shard.directory.consensus.owner().is_some();
-        let cluster = Some(self.charter.cluster);
+        let cluster = Some(self.initial.cluster);
         judge(&Home { profile, cluster, is_served, knows: &knows }, hello)
     }
 
@@ -152,12 +152,12 @@ impl Control {
         let hello = links.get(link)?.hello.clone()?;
         let topology = &self.map.topology;
         let is_formed = topology.is_formed();
-        // A founder is known by the charter alone. So all adopt the first one that was made, as
+        // A founder is known by the initial configuration alone. So all adopt the first that was made, as
         // long as they have none.
         let known = if is_formed {
             topology.replica_of(hello.sandbox_id)
         } else {
-            self.charter.founder(hello.sandbox_id)
+            self.initial.founder(hello.sandbox_id)
         };
         match (known, hello.replica) {
             (Some(known), Some(claimed)) if known == claimed => is_back(link, known, links),
@@ -167,8 +167,8 @@ impl Control {
                 is_back(link, claimed, links)
             }
             (Some(replica), None) => {
-                let charter = self.charter.clone();
-                effects.outbox.send_on(link, Frame::Known { replica, charter });
+                let initial = self.initial.clone();
+                effects.outbox.send_on(link, Frame::Known { replica, initial });
                 None
             }
             (None, None) if is_formed => {

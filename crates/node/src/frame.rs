@@ -7,7 +7,7 @@
 //! frames, as they are: neither end copies them.
 
 use bytes::Bytes;
-use cluster::{Candidate, Charter, Hello, Ping};
+use cluster::{Candidate, Hello, InitialConfig, Ping};
 use group::Chunk;
 use protocol::{GroupId, ReplicaId, Request, RequestKey, Response, Source, Term};
 use query::{Cursor, Page};
@@ -31,7 +31,7 @@ pub(crate) enum Frame {
     /// You are known here: this is your replica id.
     Known {
         replica: ReplicaId,
-        charter: Charter,
+        initial: InitialConfig,
     },
     /// Your sandbox is not known to this cluster: ask to be admitted.
     Stranger,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cluster::{Charter, DirectoryMachine, Identity, Standing, Topology};
+use cluster::{DirectoryMachine, Identity, InitialConfig, Standing, Topology};
 use documents::Partition;
 use group::{Replica, Restart, Tuning, decode_members};
 use immortals::Input;
@@ -73,7 +73,7 @@ pub(crate) fn begin_all(
     log: LogBatch,
     config: &NodeConfig,
 ) -> Result<Shard, String> {
-    let Identity { replica: me, charter: Charter { partitions, founders, .. } } = identity;
+    let Identity { replica: me, initial: InitialConfig { partitions, founders, .. } } = identity;
     // Who was admitted learns from a snapshot who votes.
     let is_founder = founders.contains_key(me);
     let first =

@@ -126,7 +126,7 @@ impl Member {
         host: &mut Host<'_>,
     ) -> Result<Self, String> {
         let mut member = Self {
-            control: Control::new(identity.replica, identity.charter.clone()),
+            control: Control::new(identity.replica, identity.initial.clone()),
             shard,
             router: Router::default(),
             gather: Gather::default(),
@@ -553,26 +553,26 @@ impl Member {
         host.effects.push(Work::Submit(purpose, GroupId::DIRECTORY, question));
     }
 
-    /// The directory's owner lets the cluster serve when every founder is bound by the charter: it
-    /// belongs to this cluster for good, or its sandbox was lost and the one in its place is a
+    /// The directory's owner lets the cluster serve when every founder is bound by the initial
+    /// configuration: it belongs to this cluster for good, or its sandbox was lost and the one in its place is a
     /// newcomer. If the cluster served earlier, a founder that does not know of it could begin
     /// another one with a founder that lost its disk, and what was acknowledged would be gone.
     fn form_if_all_are_bound(&mut self, host: &mut Host<'_>) {
         if self.control.map.topology.is_formed() || !self.shard.is_serving(GroupId::DIRECTORY) {
             return;
         }
-        let charter = &self.control.charter;
+        let initial = &self.control.initial;
         let is_bound = |founder: &cluster::Member| {
             founder.sandbox_id == host.profile.sandbox_id
                 || host.links.hellos().any(|(_, hello)| {
                     let is_same = hello.sandbox_id == founder.sandbox_id;
-                    (is_same && hello.cluster == Some(charter.cluster))
+                    (is_same && hello.cluster == Some(initial.cluster))
                         || (!is_same && hello.uri == founder.uri)
                 })
         };
-        if charter.founders.values().all(is_bound) {
-            let (charter, quorum) = (charter.clone(), host.config.membership_quorum);
-            self.change(Purpose::Own, &DirectoryCommand::Form { charter, quorum }, host);
+        if initial.founders.values().all(is_bound) {
+            let (initial, quorum) = (initial.clone(), host.config.membership_quorum);
+            self.change(Purpose::Own, &DirectoryCommand::Form { initial, quorum }, host);
         }
     }
 

@@ -245,11 +245,11 @@ impl Node {
                     link.claim = ping.claim;
                 }
             }
-            Frame::Known { replica, charter } => {
+            Frame::Known { replica, initial } => {
                 if matches!(self.life, Life::Newcomer { .. }) {
                     let text = format!("known to the cluster as replica {replica}");
                     self.effects.note(Level::Info, text);
-                    self.settle_as(Identity { replica, charter });
+                    self.settle_as(Identity { replica, initial });
                 }
             }
             Frame::Stranger => {
@@ -393,7 +393,7 @@ impl Node {
     fn try_to_found(&mut self) {
         let Life::Newcomer { newcomer, .. } = &self.life else { return };
         let Some(identity) = newcomer.found(&self.profile, &self.links) else { return };
-        let all = identity.charter.founders.len();
+        let all = identity.initial.founders.len();
         let text = format!("all {all} named peers are here: forming a cluster");
         self.effects.note(Level::Info, text);
         self.settle_as(identity);

@@ -284,8 +284,8 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     enum Json {
         Plain(String),
-        List(Vec<Json>),
-        Object(std::collections::BTreeMap<String, Json>),
+        List(Vec<Self>),
+        Object(std::collections::BTreeMap<String, Self>),
     }
 
     impl Json {

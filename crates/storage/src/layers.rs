@@ -84,7 +84,7 @@ impl Layers {
 
     /// What was last written to the key, unless it is in the tree alone: its value, or `None` for
     /// a deletion.
-    pub fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+    pub fn get<'a>(&'a self, key: &'a [u8]) -> Option<Option<&'a [u8]>> {
         let mut closed = self.closed.iter().rev();
         self.open.get(key).or_else(|| closed.find_map(|table| table.get(key)))
     }
@@ -153,7 +153,7 @@ impl Run {
 
 impl Tables {
     /// See [`Layers::get`].
-    pub fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+    pub fn get<'a>(&'a self, key: &'a [u8]) -> Option<Option<&'a [u8]>> {
         self.0.iter().find_map(|table| table.get(key))
     }
 

@@ -7,6 +7,7 @@
 
 mod codec;
 mod disk;
+mod entries;
 mod error;
 mod frame;
 mod index;

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::ops::Bound;
 
+use crate::entries::Entries;
 use crate::state::{Batch, Write};
 
 /// What an entry takes beside its key and its value, about: its place in the map and what the
 /// allocator adds.
-const ENTRY_BYTES: usize = 80;
+const ENTRY_BYTES: usize = 96;
 
 /// What was written to some keys, the last of it.
 ///
@@ -19,7 +19,7 @@ const ENTRY_BYTES: usize = 80;
 /// the maps stay small, and what is read and written together lies together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
-    parts: BTreeMap<Part, BTreeMap<Box<[u8]>, Change>>,
+    parts: BTreeMap<Part, Entries<Change>>,
     bytes: usize,
 }
 
@@ -35,7 +35,7 @@ enum Change {
 /// What all keys of one map begin with, padded with zeros, and how many bytes it is. The order of
 /// parts is the order of their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Part([u8; Part::BYTES], usize);
+struct Part([u8; Self::BYTES], usize);
 
 impl Part {
     /// Group, generation and family.
@@ -73,7 +73,7 @@ impl Table {
             let entries = self.parts.entry(Part::of(&key)).or_default();
             let key_bytes = ENTRY_BYTES + key.len();
             self.bytes += key_bytes + write.value().map_or(0, <[u8]>::len);
-            match entries.entry(key.into_boxed_slice()) {
+            match entries.entry(key) {
                 Entry::Vacant(place) => {
                     place.insert(Change::first(write));
                 }
@@ -92,7 +92,7 @@ impl Table {
     }
 
     /// What was last written to the key, if anything was: its value, or `None` for a deletion.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+    pub(crate) fn get<'a>(&'a self, key: &'a [u8]) -> Option<Option<&'a [u8]>> {
         self.parts.get(&Part::of(key))?.get(key).map(Change::value)
     }
 
@@ -102,16 +102,15 @@ impl Table {
         from: &'a [u8],
         to: &'a [u8],
     ) -> impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a [u8]>)> {
-        let bounds = (Bound::Included(from), Bound::Excluded(to));
         let parts = self.parts.range(Part::of(from)..=Part::of(to));
         parts
-            .flat_map(move |(_, entries)| entries.range::<[u8], _>(bounds))
-            .map(|(key, change)| (&**key, change.value()))
+            .flat_map(move |(_, entries)| entries.range(from, to))
+            .map(|(key, change)| (key, change.value()))
     }
 
     /// All its keys in order, with what was last written to them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.parts.values().flatten().map(|(key, change)| (&**key, change.value()))
+        self.parts.values().flat_map(Entries::iter).map(|(key, change)| (key, change.value()))
     }
 }
 

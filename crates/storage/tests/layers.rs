@@ -137,7 +137,7 @@ impl World {
                 );
             }
         }
-        let in_tree = usize::try_from(self.layers.in_tree()).unwrap();
+        let in_tree = usize::try_from(self.layers.in_tree()).expect("few");
         if self.run.is_none() {
             assert_eq!(self.tree, self.history[in_tree], "a crash would leave whole batches");
         }
@@ -170,7 +170,7 @@ fn scan(
     if reverse {
         within.reverse();
     }
-    tables.scan((from, to), reverse, within.into_iter(), &mut visit).unwrap();
+    tables.scan((from, to), reverse, within.into_iter(), &mut visit).expect("a map can be read");
     pairs
 }
 

@@ -1,5 +1,6 @@
 //! Where handlers run: at once inside the step, or elsewhere with their answer coming later, as the
-//! seed says. The real shell runs quick ones at once and slow ones elsewhere; here each may be either.
+//! seed says. The real shell runs quick ones at once and slow ones elsewhere; here each may be
+//! either.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -12,29 +12,11 @@ use crate::source::{is_in_name, layers, names, parts, test_modules, without_test
 use crate::tree::{crate_of, nothing_to_complain, only_shrinks, product_files};
 
 /// Crates that still have a circle.
-const WITH_CIRCLE: &[&str] = &["immortals", "node", "server", "services"];
+const WITH_CIRCLE: &[&str] = &["node", "server", "services"];
 
 /// The files that import the module of `Node`, beside `lib.rs`: who knows the whole node knows
 /// everything.
-const NODE_IMPORTED_BY: &[&str] = &[
-    "ambrosia_registry.rs",
-    "behind.rs",
-    "client.rs",
-    "cluster.rs",
-    "disk.rs",
-    "edge.rs",
-    "immortal_rest.rs",
-    "immortals.rs",
-    "leaving.rs",
-    "life.rs",
-    "movement.rs",
-    "office.rs",
-    "programs.rs",
-    "quorum.rs",
-    "recording.rs",
-    "rest.rs",
-    "scatter.rs",
-];
+const NODE_IMPORTED_BY: &[&str] = &[];
 
 /// One crate's files, by the paths of their modules; the root's path is empty.
 #[derive(Default)]

@@ -32,14 +32,6 @@ const FIELDS_MAX: usize = 12;
 /// Structs that still have more, each with its number.
 const WITH_MANY_FIELDS: &[&str] = &[
     "immortal::Play 15",
-    "immortals::Instance 32",
-    "immortals::Office 25",
-    "immortals::Replay 25",
-    "immortals::Session 31",
-    "immortals::Translator 17",
-    "immortals::Voice 15",
-    "node::Node 34",
-    "node::Replica 13",
     "replication::Group 20",
     "replication::Message 15",
     "server::Engine 16",
