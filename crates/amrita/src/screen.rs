@@ -86,6 +86,7 @@ pub(crate) fn cell(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::problem;
     use serde_json::json;
 
     #[test]

@@ -45,7 +45,6 @@ pub(crate) struct Core {
 
 /// One group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are instances")]
 pub enum GroupEntry {
     /// Documents: every node has a replica.
     Partition,

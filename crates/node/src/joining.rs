@@ -136,7 +136,7 @@ impl Joining {
         for asker in &self.askers {
             match outcome {
                 Ok(()) => {
-                    effects.respond(asker, protocol::Response::bytes(200, bytes::Bytes::new()))
+                    effects.respond(asker, protocol::Response::bytes(200, bytes::Bytes::new()));
                 }
                 Err(problem) => effects.respond(asker, problem.clone()),
             }

@@ -426,10 +426,8 @@ impl Member {
                 let message = *message;
                 host.effects.instance(to, immortals::Input::Between { from, message });
             }
-            Frame::Owns { group, term } => {
-                if self.control.owns(from, group, term) {
-                    self.router.owners_changed();
-                }
+            Frame::Owns { group, term } if self.control.owns(from, group, term) => {
+                self.router.owners_changed();
             }
             Frame::Question { boot, number, group, term, key, is_retry, question } => {
                 let caller = Caller { node: from, boot, number };

@@ -338,7 +338,11 @@ impl Node {
         if self.ticks % 300 == 50
             && let Some(text) = newcomer.waits_for(&self.profile, &self.links)
         {
-            self.effects.note(Level::Info, text);
+            let level = match newcomer.wish() {
+                NewcomerWish::Form => Level::Info,
+                NewcomerWish::Join => Level::Warn,
+            };
+            self.effects.note(level, text);
         }
         if newcomer.wish() == NewcomerWish::Join
             && self.ticks.is_multiple_of(20)

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Failure, random};
 
 /// The form of `node.json` and of the folder that this program reads and writes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// Folders and files are for the user that runs the node, and for nobody else.
 const FOLDER_MODE: u32 = 0o700;

@@ -198,7 +198,7 @@ fn a_node_whose_new_cluster_has_gone_says_so_and_may_be_told_another() {
     });
     assert!(refused.message().contains("has reached no node of that"), "{}", refused.body);
     cluster.wait_for("a line in the log", || {
-        cluster.log(0).contains("no node of that is reached").then_some(())
+        cluster.log(0).contains("no node of that cluster is reached").then_some(())
     });
     let other = cluster.another(1);
     assert_eq!(join(&cluster, other.port(0)).status, 200);
