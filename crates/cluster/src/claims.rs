@@ -1,7 +1,7 @@
 //! Which membership quorum counts for a write, on an owner that may not have heard of a change yet.
 //!
-//! The quorum is in the directory, and an owner of a partition may be behind in that log. If it went
-//! by what it has applied alone, it would acknowledge with the old number after a raise
+//! The quorum is in the directory, and an owner of a partition may be behind in that log. If the
+//! owner went by what it has applied alone, it would acknowledge with the old number after a raise
 //! was answered. So each node *claims* a number to the others: the highest that its own log of the
 //! directory allows for, what is not committed there included. An owner goes by the highest of its
 //! own claim and of the others' claims that reach further than what it has applied.
