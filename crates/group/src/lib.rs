@@ -12,7 +12,7 @@
 //! | [`Requests`] | the requests that an owner has under way, from the question to the answer |
 //! | `refused` | which requests were refused in this term, so that a late copy is not carried out |
 //! | `durable` | what must not leave before it is on the disk |
-//! | `transfer` | snapshots that come and go |
+//! | `transfer`, `snapshots` | snapshots that come and go |
 //!
 //! # What a replica promises
 //!
@@ -25,18 +25,21 @@
 //!   for.
 
 mod durable;
+mod io;
 mod leading;
 mod machine;
 mod members;
 mod refused;
 mod replica;
 mod requests;
+mod snapshots;
 mod transfer;
 
+pub use io::{Io, Outputs, PeerMessage, Question, Reply, Restart, Touch};
 pub use leading::{Quorum, REQUESTS_PER_GROUP_MAX};
 pub use machine::{Context, Entry, Leader, LeaderInput, LogView, Machine, Output};
 pub use members::{Members as MemberHistory, decode_members, encode_members};
 pub use refused::{REFUSED_MAX, Refusal};
-pub use replica::{Io, Outputs, PeerMessage, Question, Replica, Reply, Restart, Touch};
+pub use replica::Replica;
 pub use requests::{Caller, Finished, Opened, REPEATS_MAX, Requests, key_reused};
 pub use transfer::{Chunk, Tuning};

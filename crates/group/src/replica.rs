@@ -6,100 +6,30 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use protocol::{Code, GroupId, Now, Outcome, Position, Problem, ReplicaId, RequestKey, Term};
-use replication::{
-    Committed, CommittedData, Group, Install, Message, MessageKind, ProposeError, Ready,
-    SnapshotOffer,
-};
-use storage::{Applied, Batch, LogRecord, Space, StateStore, StoreError};
+use protocol::{Code, GroupId, Now, Outcome, Position, Problem, ReplicaId, Term};
+use replication::{Committed, CommittedData, Group, Message, MessageKind, ProposeError, Ready};
+use storage::{Applied, LogRecord, Space, StoreError};
 
 use crate::durable::{Durable, Hold};
-use crate::leading::{Leading, Quorum, REQUESTS_PER_GROUP_MAX, Verdict};
+use crate::io::{Io, Outputs, PeerMessage, Question, Reply, Restart, Touch};
+use crate::leading::{Leading, REQUESTS_PER_GROUP_MAX, Verdict};
 use crate::machine::{Context, Entry, Leader, LeaderInput, LogView, Machine, Output};
 use crate::members::{Members, encode_members};
 use crate::refused::{Refusal, Refused};
-use crate::requests::{Caller, Finished, Opened, Requests, Unheld};
-use crate::transfer::{Chunk, Next, Transfers, Tuning};
+use crate::requests::{Finished, Opened, Requests, Unheld};
+use crate::transfer::{Transfers, Tuning};
 
-/// Between the replicas of a group.
-#[derive(Clone, Debug)]
-pub enum PeerMessage {
-    Consensus(Message),
-    Chunk(Chunk),
-    ChunkTaken { transfer: u64, number: u32 },
-}
-
-/// An answer as it goes to a caller.
-#[derive(Clone, Debug)]
-pub enum Reply<A> {
-    Answer(A),
-    /// Not the owner, or no longer: ask again. The request may have been written all the same, so
-    /// it must be marked as a retry.
-    NotOwner,
-}
-
-/// What a node lends to a replica for one step.
-pub struct Io<'a, A: ?Sized> {
-    pub now: Now,
-    pub store: &'a mut dyn StateStore,
-    pub around: &'a A,
-    /// The number that this step's batch of the log will have.
-    pub batch: u64,
-    /// The mark that the next persist of the state store will have.
-    pub next_mark: u64,
-    pub quorum: Quorum,
-    /// Whether this node may serve as the owner of the group at present.
-    pub may_lead: bool,
-}
-
-/// What a replica wants done.
-pub struct Outputs<M: Machine> {
-    pub messages: Vec<(ReplicaId, PeerMessage)>,
-    /// For the log, in this order.
-    pub records: Vec<LogRecord>,
-    /// A persist of the state store with [`Io::next_mark`] is needed.
-    pub wants_persist: bool,
-    pub replies: Vec<(Caller, Reply<M::Answer>)>,
-    pub actions: Vec<M::Action>,
-    /// For people.
-    pub notes: Vec<String>,
-    /// For those who look closely.
-    pub details: Vec<String>,
-}
-
-impl<M: Machine> Default for Outputs<M> {
-    fn default() -> Self {
-        Self {
-            messages: Vec::new(),
-            records: Vec::new(),
-            wants_persist: false,
-            replies: Vec::new(),
-            actions: Vec::new(),
-            notes: Vec::new(),
-            details: Vec::new(),
-        }
-    }
-}
-
-/// Whether consensus may have something to do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Touch {
-    Touched,
-    Still,
-}
-
-/// Which of its group's two roles a replica has.
+/// Which of its group's two roles a replica has. An owner that hands its group over follows: what
+/// it is to yield is known to consensus.
 enum Role<M: Machine> {
     Following,
     Leading(Box<Leading<M>>),
-    /// It is the owner, and hands the group over: nothing new is taken on.
-    Yielding,
 }
 
 /// How far a replica has come.
-struct Progress {
+pub(crate) struct Progress {
     /// The term of the last applied entry.
-    term: Term,
+    pub(crate) term: Term,
     /// Where the log can be cut once the last routine persist is durable.
     persisting: Position,
     /// Where consensus was told last that snapshots stand.
@@ -109,39 +39,17 @@ struct Progress {
 pub struct Replica<M: Machine> {
     id: GroupId,
     pub consensus: Group,
-    machine: M,
-    space: Space,
+    pub(crate) machine: M,
+    pub(crate) space: Space,
     role: Role<M>,
     durable: Durable,
-    transfers: Transfers,
-    members: Members,
+    pub(crate) transfers: Transfers,
+    pub(crate) members: Members,
     refused: Refused<M::Answer>,
-    progress: Progress,
+    pub(crate) progress: Progress,
     /// How many leaders there were, and the last ticket that one of them has given out.
     openings: (u64, u64),
-    tuning: Tuning,
-}
-
-/// What a replica begins with.
-pub struct Restart<M> {
-    pub consensus: Group,
-    pub machine: M,
-    pub space: Space,
-    pub applied: Applied,
-    pub members: replication::Members,
-    pub tuning: Tuning,
-}
-
-/// A question as it comes to the owner.
-pub struct Question<Q> {
-    pub caller: Caller,
-    pub key: Option<RequestKey>,
-    /// It may have been asked before, of this owner or another.
-    pub is_retry: bool,
-    pub is_write: bool,
-    /// Why the node cannot take the question on at present, if it cannot.
-    pub refusal: Option<Problem>,
-    pub question: Q,
+    pub(crate) tuning: Tuning,
 }
 
 impl<M: Machine> Replica<M>
@@ -199,7 +107,7 @@ where
     pub fn leader(&self) -> Option<&M::Leader> {
         match &self.role {
             Role::Leading(leading) => Some(&leading.leader),
-            Role::Following | Role::Yielding => None,
+            Role::Following => None,
         }
     }
 
@@ -207,7 +115,7 @@ where
     pub fn serving(&self) -> Option<(Term, u64)> {
         match &self.role {
             Role::Leading(leading) => Some((leading.term, leading.opening)),
-            Role::Following | Role::Yielding => None,
+            Role::Following => None,
         }
     }
 
@@ -365,10 +273,7 @@ where
         out: &mut Outputs<M>,
     ) -> Result<(), StoreError> {
         self.resign(io, out)?;
-        if self.consensus.is_owner() {
-            self.role = Role::Yielding;
-            self.consensus.hand_over(to);
-        }
+        self.consensus.hand_over(to);
         Ok(())
     }
 
@@ -504,10 +409,7 @@ where
             Role::Leading(leading) if !serves || leading.term != term => {
                 self.resign(io, out)?;
             }
-            Role::Leading(_) => {}
-            Role::Yielding if self.consensus.is_owner() && self.is_handing_over() => {}
-            Role::Yielding => self.role = Role::Following,
-            Role::Following => {}
+            Role::Leading(_) | Role::Following => {}
         }
         let has_settled = self.consensus.applied_position() == self.consensus.last();
         if !matches!(self.role, Role::Following)
@@ -606,13 +508,13 @@ where
     // What the machine and its leader want.
 
     /// The machine, the leader if there is one, and what both work with.
-    fn parts<'a, 'b>(
+    pub(crate) fn parts<'a, 'b>(
         &'a mut self,
         io: &'a mut Io<'b, M::Around>,
     ) -> (&'a mut M, Option<&'a mut M::Leader>, Context<'a, M::Around>) {
         let leader = match &mut self.role {
             Role::Leading(leading) => Some(&mut leading.leader),
-            Role::Following | Role::Yielding => None,
+            Role::Following => None,
         };
         let at = Context {
             now: io.now,
@@ -650,7 +552,7 @@ where
     }
 
     /// Carries out what the machine or its leader said, in order.
-    fn carry_out(
+    pub(crate) fn carry_out(
         &mut self,
         io: &mut Io<'_, M::Around>,
         outputs: Vec<Output<M>>,
@@ -785,7 +687,7 @@ where
         Ok(())
     }
 
-    // Snapshots.
+    // Where snapshots stand.
 
     /// Before the state is made durable: where the log may be cut afterwards.
     ///
@@ -812,13 +714,13 @@ where
         self.progress.persisting
     }
 
-    fn snapshot_point(&self) -> (Position, Term) {
+    pub(crate) fn snapshot_point(&self) -> (Position, Term) {
         let applied = || (self.consensus.applied_position(), self.progress.term);
         self.machine.snapshot_point().unwrap_or_else(applied)
     }
 
     /// Consensus is told where a snapshot would stand, where that is not what is applied.
-    fn tell_snapshot_point(&mut self) {
+    pub(crate) fn tell_snapshot_point(&mut self) {
         let Some((position, term)) = self.machine.snapshot_point() else {
             // Of members before the last ones nobody asks.
             self.members.forget_before(Position(u64::MAX));
@@ -831,106 +733,5 @@ where
         self.members.forget_before(position);
         let members = self.members.at(position).clone();
         self.consensus.snapshots_stand_at(position, term, members);
-    }
-
-    fn begin_transfer(
-        &mut self,
-        io: &mut Io<'_, M::Around>,
-        offer: SnapshotOffer,
-        out: &mut Outputs<M>,
-    ) -> Result<(), StoreError> {
-        let (machine, _, mut at) = self.parts(io);
-        machine.write_snapshot(&mut at)?;
-        let stands_behind = self.machine.snapshot_point().is_some();
-        let (position, term) = self.snapshot_point();
-        let mut members = self.members.at(position).clone();
-        if stands_behind {
-            members = members.with_learner(offer.to);
-        }
-        // The state may be further than the offer by now; what is sent is the state as it is.
-        let (to, offer) = (offer.to, offer.at(position, term, members));
-        let now = io.now.steady_micros;
-        let view = io.store.view();
-        let chunk_bytes = self.tuning.chunk_bytes;
-        let chunk = self.transfers.begin(&self.space, view, offer, now, chunk_bytes)?;
-        out.messages.push((to, PeerMessage::Chunk(chunk)));
-        Ok(())
-    }
-
-    /// The receiver has stored a chunk: send the next, or tell consensus that all went out.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn chunk_taken(
-        &mut self,
-        from: ReplicaId,
-        (transfer, number): (u64, u32),
-        now: u64,
-        out: &mut Vec<(ReplicaId, PeerMessage)>,
-    ) -> Result<(), StoreError> {
-        let (space, chunk_bytes) = (&self.space, self.tuning.chunk_bytes);
-        match self.transfers.taken(space, from, (transfer, number), now, chunk_bytes)? {
-            Next::Chunk(chunk) => out.push((from, PeerMessage::Chunk(chunk))),
-            Next::Done => self.end_transfer(from, true),
-            Next::Nothing => {}
-        }
-        Ok(())
-    }
-
-    /// The transfer to that replica has ended, well or not.
-    pub fn end_transfer(&mut self, to: ReplicaId, well: bool) {
-        if self.transfers.end(to) {
-            self.consensus.snapshot_sent(to, well);
-        }
-    }
-
-    /// A piece of a snapshot has come.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn chunk(
-        &mut self,
-        store: &mut dyn StateStore,
-        from: ReplicaId,
-        chunk: Chunk,
-        out: &mut Vec<(ReplicaId, PeerMessage)>,
-    ) -> Result<(), StoreError> {
-        let (transfer, number) = (chunk.transfer, chunk.number);
-        let Some(last) = self.transfers.store(&self.space, store, from, chunk)? else {
-            return Ok(());
-        };
-        out.push((from, PeerMessage::ChunkTaken { transfer, number }));
-        let stands = |offer: &Message| offer.snapshot.as_ref().map(|meta| meta.position);
-        if let Some(offer) = last
-            && stands(&offer).is_some_and(|position| self.transfers.offer(position))
-        {
-            self.consensus.receive(offer);
-        }
-        Ok(())
-    }
-
-    /// Consensus has taken the snapshot: what was staged becomes the state.
-    fn install(
-        &mut self,
-        io: &mut Io<'_, M::Around>,
-        install: Install,
-        out: &mut Outputs<M>,
-    ) -> Result<(), StoreError> {
-        self.resign(io, out)?;
-        let Install { position, term, members } = install;
-        let staged = self.transfers.take_staged(position);
-        let applied = Applied { position, term, members: encode_members(&members) };
-        let mut batch = Batch::default();
-        staged.install(&mut batch, &applied);
-        io.store.write(batch)?;
-        self.space = staged;
-        self.progress.term = term;
-        self.members = Members::new(position, members);
-        let mut outputs = Vec::new();
-        let (machine, _, mut at) = self.parts(io);
-        machine.installed(&mut at, &mut outputs)?;
-        self.tell_snapshot_point();
-        self.consensus.applied(position);
-        self.carry_out(io, outputs, out)
     }
 }

@@ -480,9 +480,9 @@ mod tests {
 
     /// What is durable.
     #[derive(Default)]
-    struct Shelf(Mutex<BTreeMap<Position, Entry>>);
+    struct Stored(Mutex<BTreeMap<Position, Entry>>);
 
-    impl Shelf {
+    impl Stored {
         fn put(&self, entry: Entry) {
             let mut held = self.0.lock().unwrap();
             held.retain(|position, _| *position < entry.position);
@@ -490,7 +490,7 @@ mod tests {
         }
     }
 
-    impl LogReader for Shelf {
+    impl LogReader for Stored {
         fn entries(
             &self,
             _group: GroupId,
@@ -520,9 +520,9 @@ mod tests {
     }
 
     /// Entries 5 to 9 on the disk, 7 of them a membership, and applied as well.
-    fn started() -> (GroupLog, Arc<Shelf>) {
-        let shelf = Arc::new(Shelf::default());
-        (5..=9).for_each(|position| shelf.put(entry(position, 2)));
+    fn started() -> (GroupLog, Arc<Stored>) {
+        let stored = Arc::new(Stored::default());
+        (5..=9).for_each(|position| stored.put(entry(position, 2)));
         let restored = Restored {
             base: Position(4),
             base_term: Term(1),
@@ -534,15 +534,15 @@ mod tests {
             ..Restored::default()
         };
         let start = HardState::default();
-        let reader: Arc<dyn LogReader> = Arc::<Shelf>::clone(&shelf);
-        (GroupLog::new(GROUP, &restored, start, reader), shelf)
+        let reader: Arc<dyn LogReader> = Arc::<Stored>::clone(&stored);
+        (GroupLog::new(GROUP, &restored, start, reader), stored)
     }
 
     /// The same with all in memory.
-    fn held() -> (GroupLog, Arc<Shelf>) {
-        let (mut log, shelf) = started();
+    fn held() -> (GroupLog, Arc<Stored>) {
+        let (mut log, stored) = started();
         (5..=9).for_each(|position| log.append(entry(position, 2)));
-        (log, shelf)
+        (log, stored)
     }
 
     fn positions(log: &GroupLog, low: u64, high: u64, max: u64) -> Vec<u64> {
@@ -593,13 +593,13 @@ mod tests {
 
     #[test]
     fn what_is_not_durable_or_not_applied_stays_in_memory() {
-        let (mut log, shelf) = held();
+        let (mut log, stored) = held();
         let one = bytes_of(&entry(5, 2));
-        shelf.0.lock().unwrap().clear();
+        stored.0.lock().unwrap().clear();
         assert_eq!(log.shrink_window(usize::MAX), 5 * one, "nothing of it is durable");
-        shelf.put(entry(5, 1));
+        stored.put(entry(5, 1));
         assert_eq!(log.shrink_window(1), 5 * one, "another entry is durable in its place");
-        (5..=9).for_each(|position| shelf.put(entry(position, 2)));
+        (5..=9).for_each(|position| stored.put(entry(position, 2)));
         assert_eq!(log.shrink_window(1), 4 * one, "the oldest goes");
         assert_eq!(log.shrink_window(usize::MAX), 2 * one, "8 and 9 are not applied");
         assert_eq!(log.window_first(), Position(8));
@@ -630,10 +630,10 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_damage_and_nothing_wrong_is_given_out() {
         for wrong in [None, Some(entry(6, 1)), Some(entry(5, 2))] {
-            let (log, shelf) = started();
-            shelf.0.lock().unwrap().remove(&Position(6));
+            let (log, stored) = started();
+            stored.0.lock().unwrap().remove(&Position(6));
             if let Some(wrong) = wrong {
-                shelf.0.lock().unwrap().insert(Position(6), wrong);
+                stored.0.lock().unwrap().insert(Position(6), wrong);
             }
             assert!(log.damage().is_none());
             assert!(positions(&log, 6, 7, 1_000).is_empty());
@@ -644,8 +644,8 @@ mod tests {
 
     #[test]
     fn before_an_election_only_memberships_are_read() {
-        let (log, shelf) = started();
-        shelf.0.lock().unwrap().clear();
+        let (log, stored) = started();
+        stored.0.lock().unwrap().clear();
         let all =
             |low, high| log.entries(low, high, None, GetEntriesContext::empty(false)).unwrap();
         assert_eq!(all(5, 10).iter().map(|entry| entry.index).collect::<Vec<_>>(), [7]);

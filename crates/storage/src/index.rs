@@ -463,9 +463,9 @@ mod tests {
         bases: BTreeMap<u32, u64>,
     }
 
-    struct Dice(u64);
+    struct Rng(u64);
 
-    impl Dice {
+    impl Rng {
         fn below(&mut self, end: u64) -> u64 {
             self.0 = mix(self.0);
             self.0 % end
@@ -476,21 +476,21 @@ mod tests {
         NextSegment::new(number, 1 << 20, 0)
     }
 
-    fn written(dice: &mut Dice, naive: &Naive, number: u64, at: &mut u64) -> Written {
-        let group = u32::try_from(dice.below(3)).expect("small");
+    fn written(rng: &mut Rng, naive: &Naive, number: u64, at: &mut u64) -> Written {
+        let group = u32::try_from(rng.below(3)).expect("small");
         let base = naive.bases.get(&group).copied().unwrap_or(0);
         let known = naive.groups.get(&group).map_or(&[][..], |known| known);
         let last = known.last().map_or(base, |last| last.position);
-        let position = if dice.below(6) == 0 && last > base {
-            base + 1 + dice.below(last - base)
+        let position = if rng.below(6) == 0 && last > base {
+            base + 1 + rng.below(last - base)
         } else {
             last + 1
         };
         // Some frames are small and others long.
-        *at += 512 * (1 + dice.below(2) * dice.below(60));
-        let within = usize::try_from(dice.below(400)).expect("small");
-        let kind = if dice.below(7) == 0 { EntryKind::Membership } else { EntryKind::Normal };
-        let (term, bytes) = (1 + dice.below(2), 1 + dice.below(900));
+        *at += 512 * (1 + rng.below(2) * rng.below(60));
+        let within = usize::try_from(rng.below(400)).expect("small");
+        let kind = if rng.below(7) == 0 { EntryKind::Membership } else { EntryKind::Normal };
+        let (term, bytes) = (1 + rng.below(2), 1 + rng.below(900));
         let place = Place::new(number, *at, within);
         Written { group, position, term, kind, place, bytes }
     }
@@ -501,23 +501,23 @@ mod tests {
         Noted { group, position, term, place, bytes }
     }
 
-    fn step(dice: &mut Dice, index: &mut Index, naive: &mut Naive, at: &mut (u64, u64)) {
-        match dice.below(12) {
+    fn step(rng: &mut Rng, index: &mut Index, naive: &mut Naive, at: &mut (u64, u64)) {
+        match rng.below(12) {
             0 => {
                 *at = (at.0 + 1, 512);
                 index.begin_segment(segment(at.0));
             }
             1 => {
-                let group = u32::try_from(dice.below(3)).expect("small");
+                let group = u32::try_from(rng.below(3)).expect("small");
                 let base = naive.bases.entry(group).or_default();
                 let known = naive.groups.entry(group).or_default();
-                *base += dice.below(2 + u64::try_from(known.len()).expect("few"));
+                *base += rng.below(2 + u64::try_from(known.len()).expect("few"));
                 let emptied = known.last().is_none_or(|last| *base > last.position);
                 known.retain(|one| one.position > *base);
                 index.base(GroupId(group), Position(*base), emptied);
             }
             2 => {
-                for (group, from, end) in index.movable(1 + dice.below(3_000)) {
+                for (group, from, end) in index.movable(1 + rng.below(3_000)) {
                     at.1 += 512;
                     let known = naive.groups.get_mut(&group.0).expect("it has entries there");
                     let moved = known
@@ -535,7 +535,7 @@ mod tests {
                 index.drop_before(oldest).expect("they are not needed");
             }
             _ => {
-                let one = written(dice, naive, at.0, &mut at.1);
+                let one = written(rng, naive, at.0, &mut at.1);
                 index.entry(noted(&one), one.kind);
                 let known = naive.groups.entry(one.group).or_default();
                 known.retain(|other| other.position < one.position);
@@ -586,10 +586,10 @@ mod tests {
     fn the_index_finds_what_a_naive_list_finds() {
         for seed in 0..150 {
             let (mut index, mut naive) = (Index::default(), Naive::default());
-            let (mut dice, mut at) = (Dice(seed), (1, 512));
+            let (mut rng, mut at) = (Rng(seed), (1, 512));
             index.begin_segment(segment(1));
             for _ in 0..250 {
-                step(&mut dice, &mut index, &mut naive, &mut at);
+                step(&mut rng, &mut index, &mut naive, &mut at);
                 check(&index, &naive);
             }
         }
