@@ -42,40 +42,60 @@ pub struct Group {
     /// In force now, as the committed entries handed out so far say.
     pub(crate) members: Members,
     pub(crate) reads: Reads,
-    hint: Option<Hint>,
-    /// A pre-vote that was refused because the owner seemed to live.
-    held_pre_vote: Held,
-    /// A call to campaign that came before a committed membership was applied.
-    held_campaign: Held,
     /// For whom the node is sending a snapshot.
     pub(crate) offers: BTreeSet<ReplicaId>,
     pub(crate) notes: Vec<String>,
     /// To be written before anything else.
     pub(crate) first_records: Vec<LogRecord>,
+    /// The last committed entry that was handed out.
+    pub(crate) handed_out: Position,
+    pub(crate) elections: Elections,
+    pub(crate) written: Written,
+    pub(crate) heard: Heard,
+    pub(crate) upkeep: LogUpkeep,
+}
+
+/// What a replica knows of elections and of its own part in them.
+pub(crate) struct Elections {
+    pub(crate) hint: Option<Hint>,
+    /// A pre-vote that was refused because the owner seemed to live.
+    pub(crate) held_pre_vote: Held,
+    /// A call to campaign that came before a committed membership was applied.
+    pub(crate) held_campaign: Held,
+    /// How long an owner may be silent before this replica campaigns.
+    pub(crate) election_ticks: usize,
+    /// Another has this replica's vote, and so many ticks to make something of it.
+    pub(crate) vote_ticks: usize,
+}
+
+/// What was given to the node to be written, and how much of it is durable.
+pub(crate) struct Written {
     /// The last ready that was made, and the last that is durable.
     pub(crate) made: u64,
-    persisted: u64,
+    pub(crate) persisted: u64,
     /// The term and vote last written, and the ready they are in.
     pub(crate) hard_state: (u64, u64),
     pub(crate) hard_state_ready: u64,
     /// Installs that are not durable yet: ready and position.
     pub(crate) installs: VecDeque<(u64, Position)>,
-    /// The last committed entry that was handed out.
-    pub(crate) handed_out: Position,
-    /// How long an owner may be silent before this replica campaigns.
-    election_ticks: usize,
-    /// Another has this replica's vote, and so many ticks to make something of it.
-    vote_ticks: usize,
+}
+
+/// How much there is, as far as is known here.
+pub(crate) struct Heard {
     /// The last entry that was here when this replica began.
     pub(crate) began_at: Position,
     /// Up to there all is committed, as an owner has said, and the term in which one has said last how far
     /// it is.
     pub(crate) told_committed: (Position, Term),
+}
+
+/// How the log is kept.
+pub(crate) struct LogUpkeep {
+    pub(crate) tail: Tail,
+    /// There are followers that get few appends at a time.
+    pub(crate) is_pacing: bool,
     /// That the log cannot be read was said.
     pub(crate) is_damaged: bool,
-    tail: Tail,
-    /// There are followers that get few appends at a time.
-    is_pacing: bool,
 }
 
 impl Group {
@@ -118,25 +138,26 @@ impl Group {
             raw,
             members,
             reads: Reads::default(),
-            hint: None,
-            held_pre_vote: Held::default(),
-            held_campaign: Held::default(),
             offers: BTreeSet::new(),
             notes: Vec::new(),
             first_records: anew.then_some(record).into_iter().collect(),
-            made: 0,
-            persisted: 0,
-            hard_state: (restored.term.0, restored.voted_for.0),
-            hard_state_ready: 0,
-            election_ticks,
-            vote_ticks: 0,
-            installs: VecDeque::new(),
             handed_out: applied,
-            began_at,
-            told_committed: (Position(0), Term(0)),
-            is_damaged: false,
-            tail: Tail::default(),
-            is_pacing: false,
+            elections: Elections {
+                hint: None,
+                held_pre_vote: Held::default(),
+                held_campaign: Held::default(),
+                election_ticks,
+                vote_ticks: 0,
+            },
+            written: Written {
+                made: 0,
+                persisted: 0,
+                hard_state: (restored.term.0, restored.voted_for.0),
+                hard_state_ready: 0,
+                installs: VecDeque::new(),
+            },
+            heard: Heard { began_at, told_committed: (Position(0), Term(0)) },
+            upkeep: LogUpkeep { tail: Tail::default(), is_pacing: false, is_damaged: false },
         })
     }
 
@@ -144,11 +165,11 @@ impl Group {
     pub fn tick(&mut self) {
         // The timeout is looked at in raft-rs's tick only, so what chance chose since the last one
         // has no effect.
-        self.raw.raft.set_randomized_election_timeout(self.election_ticks);
-        self.vote_ticks = self.vote_ticks.saturating_sub(1);
-        self.held_pre_vote.tick();
-        self.held_campaign.tick();
-        if let Some(hint) = &mut self.hint {
+        self.raw.raft.set_randomized_election_timeout(self.elections.election_ticks);
+        self.elections.vote_ticks = self.elections.vote_ticks.saturating_sub(1);
+        self.elections.held_pre_vote.tick();
+        self.elections.held_campaign.tick();
+        if let Some(hint) = &mut self.elections.hint {
             hint.tick();
         }
         self.follow_hint();
@@ -168,14 +189,14 @@ impl Group {
     fn pace_followers(&mut self, is_awaited: bool) {
         let (me, first) = (self.raw.raft.id, self.raw.store().window_first());
         let all_is_held = first == self.raw.store().base().next();
-        if !self.is_owner() || (all_is_held && !self.is_pacing) {
+        if !self.is_owner() || (all_is_held && !self.upkeep.is_pacing) {
             return;
         }
         let others = self.raw.raft.prs().iter().filter(|(id, _)| **id != me);
         let mut others: Vec<_> =
             others.map(|(id, to)| (*id, to.matched < first.0 - 1, to.next_idx < first.0)).collect();
         others.sort_unstable();
-        self.is_pacing = others.iter().any(|(_, is_behind, _)| *is_behind);
+        self.upkeep.is_pacing = others.iter().any(|(_, is_behind, _)| *is_behind);
         for (peer, is_behind, is_next_on_disk) in others {
             let full = self.options.inflight_max;
             let most = if is_behind { full.min(DISK_INFLIGHT_MAX) } else { full };
@@ -192,7 +213,7 @@ impl Group {
     /// 1,000 more. Give each replica of a group another number.
     pub fn set_election_ticks(&mut self, ticks: usize) {
         let least = self.options.election_ticks;
-        self.election_ticks = ticks.clamp(least, least + ELECTION_TICKS_SPAN - 1);
+        self.elections.election_ticks = ticks.clamp(least, least + ELECTION_TICKS_SPAN - 1);
     }
 
     /// Campaigns now, if this replica is a voter, knows of no owner, and has not just
@@ -201,7 +222,7 @@ impl Group {
     pub fn campaign_if_free(&mut self) {
         let raft = &self.raw.raft;
         let free = raft.leader_id == raft::INVALID_ID && raft.state != StateRole::Candidate;
-        if free && self.vote_ticks == 0 && self.may_campaign() {
+        if free && self.elections.vote_ticks == 0 && self.may_campaign() {
             self.campaign();
         }
     }
@@ -215,7 +236,9 @@ impl Group {
         let kind = message.kind;
         let message = convert::message_to_raft(message);
         match kind {
-            MessageKind::PreVote if self.seems_owned() => self.held_pre_vote.put(message.clone()),
+            MessageKind::PreVote if self.seems_owned() => {
+                self.elections.held_pre_vote.put(message.clone())
+            }
             MessageKind::AppendAnswer if !message.reject => self.snapshot_arrived(&message),
             MessageKind::VoteAnswer | MessageKind::PreVoteAnswer => self.learn_commit(&message),
             _ => {}
@@ -231,11 +254,11 @@ impl Group {
             self.hear_commit(kind, committed);
         }
         if self.raw.raft.leader_id != raft::INVALID_ID {
-            self.vote_ticks = 0;
+            self.elections.vote_ticks = 0;
         } else if kind == MessageKind::Vote && self.raw.raft.vote == from {
-            self.vote_ticks = ELECTION_TICKS;
+            self.elections.vote_ticks = ELECTION_TICKS;
         }
-        if let Some(hint) = &mut self.hint {
+        if let Some(hint) = &mut self.elections.hint {
             if self.raw.raft.term > term {
                 hint.wait(ELECTION_TICKS);
             } else if kind == MessageKind::PreVote && is_behind {
@@ -341,7 +364,7 @@ impl Group {
         let term = self.raw.raft.term;
         self.raw.raft.become_follower(term, raft::INVALID_ID);
         let mut hint = Hint::new(delay_ticks);
-        if let Some(pre_vote) = self.held_pre_vote.take() {
+        if let Some(pre_vote) = self.elections.held_pre_vote.take() {
             if self.is_behind(&pre_vote) {
                 hint.hurry();
             } else {
@@ -349,7 +372,7 @@ impl Group {
             }
             self.step(pre_vote);
         }
-        self.hint = Some(hint);
+        self.elections.hint = Some(hint);
         self.follow_hint();
     }
 
@@ -369,14 +392,14 @@ impl Group {
     /// # Panics
     /// When there was no such ready.
     pub fn persisted(&mut self, number: u64) {
-        assert!(number <= self.made, "ready {number} was never given out");
-        if number <= self.persisted {
+        assert!(number <= self.written.made, "ready {number} was never given out");
+        if number <= self.written.persisted {
             return;
         }
-        self.persisted = number;
+        self.written.persisted = number;
         self.raw.on_persist_ready(number);
-        while self.installs.front().is_some_and(|(ready, _)| *ready <= number) {
-            let (_, position) = self.installs.pop_front().expect("it was just looked at");
+        while self.written.installs.front().is_some_and(|(ready, _)| *ready <= number) {
+            let (_, position) = self.written.installs.pop_front().expect("it was just looked at");
             self.applied(position);
         }
     }
@@ -401,7 +424,7 @@ impl Group {
             // the next heartbeat.
             self.raw.raft.bcast_append();
         }
-        if let Some(campaign) = self.held_campaign.take() {
+        if let Some(campaign) = self.elections.held_campaign.take() {
             self.campaign_for_owner(campaign);
         }
     }
@@ -446,7 +469,8 @@ impl Group {
             None if somebody_is_away => Need::SomebodyAway,
             None => Need::NobodyAway,
         };
-        let up_to = self.tail.cut(Reach { micros, base, last, bytes }, durable, need, limits);
+        let up_to =
+            self.upkeep.tail.cut(Reach { micros, base, last, bytes }, durable, need, limits);
         self.compact(up_to)
     }
 
@@ -487,11 +511,11 @@ impl Group {
     /// several voters that is so by nature; a lone voter wins before it has written a byte, and
     /// after a crash it could win the same term again.
     pub(crate) fn hard_state_is_durable(&self) -> bool {
-        self.hard_state_ready <= self.persisted
+        self.written.hard_state_ready <= self.written.persisted
     }
 
     pub(crate) fn all_persisted_before(&self, ready: u64) -> bool {
-        self.persisted + 1 >= ready
+        self.written.persisted + 1 >= ready
     }
 
     fn check_office(&self) -> Result<(), ProposeError> {
@@ -499,7 +523,7 @@ impl Group {
             return Err(ProposeError::NotOwner { owner: self.owner() });
         }
         // Nothing would come of it.
-        if self.is_damaged {
+        if self.upkeep.is_damaged {
             return Err(ProposeError::NotOwner { owner: None });
         }
         match self.raw.raft.lead_transferee {
@@ -532,15 +556,15 @@ impl Group {
         let raft = &self.raw.raft;
         let lone = raft.prs().is_singleton();
         let durable = raft.raft_log.persisted == raft.raft_log.last_index();
-        raft.promotable() && self.installs.is_empty() && (durable || !lone)
+        raft.promotable() && self.written.installs.is_empty() && (durable || !lone)
     }
 
     /// Campaigns if the hint says so, with a pre-vote: if the owner lives after all, the
     /// others say no and nothing happened.
     fn follow_hint(&mut self) {
-        let Some(hint) = &mut self.hint else { return };
+        let Some(hint) = &mut self.elections.hint else { return };
         if self.raw.raft.leader_id != raft::INVALID_ID || hint.is_spent() {
-            self.hint = None;
+            self.elections.hint = None;
         } else if hint.is_due() && self.may_campaign() {
             self.campaign();
         }
@@ -562,7 +586,7 @@ impl Group {
         let raft = &self.raw.raft;
         let refused = raft.state == StateRole::Follower && raft.promotable();
         if refused && raft.term == kept.term {
-            self.held_campaign.put(kept);
+            self.elections.held_campaign.put(kept);
         }
     }
 
@@ -589,9 +613,9 @@ impl Group {
             MessageKind::Heartbeat => committed >= self.last(),
             _ => return,
         };
-        let (known, term) = self.told_committed;
+        let (known, term) = self.heard.told_committed;
         let term = if knows { self.term() } else { term };
-        self.told_committed = (known.max(committed), term);
+        self.heard.told_committed = (known.max(committed), term);
     }
 
     /// Who refuses its vote says what is committed. raft-rs listens, but not to one in an earlier

@@ -59,9 +59,10 @@ impl Group {
     /// term, what it has said since, and what was here when this replica began, so much of it as is
     /// still here.
     pub fn known_committed(&self) -> Option<Position> {
-        let (committed, term) = self.told_committed;
+        let (committed, term) = self.heard.told_committed;
         let is_told = self.is_owner() || term == self.term();
-        let known = committed.max(self.began_at.min(self.last())).max(self.committed_position());
+        let known =
+            committed.max(self.heard.began_at.min(self.last())).max(self.committed_position());
         // Of its own term something must be committed: it may not know how far the one before it came.
         (is_told && self.raw.raft.commit_to_current_term()).then_some(known)
     }

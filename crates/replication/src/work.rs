@@ -28,7 +28,7 @@ impl Group {
             return None;
         }
         let mut from = self.raw.ready();
-        self.made = from.number();
+        self.written.made = from.number();
         let records = mem::take(&mut self.first_records);
         let mut ready = Ready {
             number: from.number(),
@@ -57,10 +57,10 @@ impl Group {
 
     /// Once.
     fn say_damage(&mut self, damage: LogError) -> Option<Ready> {
-        if mem::replace(&mut self.is_damaged, true) {
+        if mem::replace(&mut self.upkeep.is_damaged, true) {
             return None;
         }
-        Some(Ready { number: self.made, damage: Some(damage), ..Ready::default() })
+        Some(Ready { number: self.written.made, damage: Some(damage), ..Ready::default() })
     }
 
     /// When nothing is on its way to the disk, and this needs no sync, nothing has to wait.
@@ -90,7 +90,7 @@ impl Group {
             let (position, term) = (meta.position, meta.term);
             ready.records.push(LogRecord::Base { group, position, term });
             self.members = meta.members.clone();
-            self.installs.push_back((ready.number, position));
+            self.written.installs.push_back((ready.number, position));
             self.handed_out = position;
             ready.install = Some(Install { position, term, members: meta.members });
         }
@@ -100,9 +100,9 @@ impl Group {
             ready.records.push(LogRecord::Entry { group, entry });
         }
         if let Some(hard) = from.hs() {
-            if self.hard_state != (hard.term, hard.vote) {
-                self.hard_state = (hard.term, hard.vote);
-                self.hard_state_ready = ready.number;
+            if self.written.hard_state != (hard.term, hard.vote) {
+                self.written.hard_state = (hard.term, hard.vote);
+                self.written.hard_state_ready = ready.number;
             }
             ready.records.push(LogRecord::Vote {
                 group,
