@@ -387,7 +387,14 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 33) % end
         };
+        let mut held = None;
         for round in 0..400 {
+            if round % 40 == 0 {
+                held = Some((real.view(), all(&memory, &[0], &[9], false)));
+            }
+            if let Some((view, then)) = &held {
+                assert_eq!(&all(view.as_ref(), &[0], &[9], false), then, "round {round}");
+            }
             let mut batch = Batch::new();
             for _ in 0..random(20) {
                 let key = random(300).to_be_bytes();
@@ -404,6 +411,7 @@ mod tests {
                 real.persist().unwrap();
             }
             if round % 90 == 50 {
+                held = None;
                 drop(real);
                 real = FjallStore::open(folder.path()).unwrap();
             }
@@ -463,6 +471,46 @@ mod tests {
         drop(store);
         let store = FjallStore::open(folder.path()).unwrap();
         assert_eq!(store.get(b"a").unwrap().unwrap(), b"1");
+    }
+
+    #[test]
+    fn what_was_persisted_is_there_after_a_crash_and_what_came_later_is_whole_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FjallStore::open(&folder.path().join("store")).unwrap();
+        // Few, so that no files are merged while they are copied.
+        for round in 0..3_u8 {
+            for number in 0..3 {
+                let mut batch = Batch::new();
+                batch.put("a", [round, number]);
+                batch.put([b'b', round], [number]);
+                batch.delete([b'b', round.wrapping_sub(1)]);
+                store.write(batch).unwrap();
+                if number == 1 {
+                    store.persist().unwrap();
+                }
+            }
+            // What is on the disk now is what a crash would leave.
+            let copy = folder.path().join(format!("copy-{round}"));
+            copy_folder(&folder.path().join("store"), &copy);
+            let copy = FjallStore::open(&copy).unwrap();
+            let found = copy.get(b"a").unwrap().unwrap();
+            assert!(found == [round, 1] || found == [round, 2], "round {round}: {found:?}");
+            let all = all(&copy, b"b", b"c", false);
+            assert_eq!(all, [(vec![b'b', round], vec![found[1]])], "round {round}");
+        }
+    }
+
+    fn copy_folder(from: &Path, to: &Path) {
+        std::fs::create_dir(to).unwrap();
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            let to = to.join(file.file_name());
+            if file.file_type().unwrap().is_dir() {
+                copy_folder(&file.path(), &to);
+            } else {
+                std::fs::copy(file.path(), to).unwrap();
+            }
+        }
     }
 
     #[test]
