@@ -237,7 +237,7 @@ impl Group {
         let message = convert::message_to_raft(message);
         match kind {
             MessageKind::PreVote if self.seems_owned() => {
-                self.elections.held_pre_vote.put(message.clone())
+                self.elections.held_pre_vote.put(message.clone());
             }
             MessageKind::AppendAnswer if !message.reject => self.snapshot_arrived(&message),
             MessageKind::VoteAnswer | MessageKind::PreVoteAnswer => self.learn_commit(&message),

@@ -78,17 +78,27 @@ pub struct Log<D: Disk> {
     spare: Option<NextSegment>,
     tally: Tally,
     index: SharedIndex,
+    segments: Segments,
+    frame: FrameBuffer,
+    unsynced: Option<Unsynced>,
+    pace: Pace,
+    failed: Option<LogError>,
+}
+
+/// Which files there are beside the tail's.
+struct Segments {
     /// The oldest segment, as the log itself says durably.
     oldest: u64,
     /// Files that are not needed any more.
     remains: Vec<String>,
-    frame: FrameBuffer,
-    unsynced: Option<Unsynced>,
+}
+
+/// How the log moves on.
+struct Pace {
     /// The length of an append on the disk, on average.
     usual_bytes: u64,
     /// How many entries were moved.
     moved: u64,
-    failed: Option<LogError>,
 }
 
 /// The frame that is written and not synced.
@@ -126,12 +136,10 @@ impl<D: Disk> Log<D> {
             spare: found.spare,
             tally: Tally::recover(&found.recovered.groups),
             index: SharedIndex::of(found.index),
-            oldest: found.oldest,
-            remains: found.remains,
+            segments: Segments { oldest: found.oldest, remains: found.remains },
             frame: FrameBuffer::default(),
             unsynced: None,
-            usual_bytes: 0,
-            moved: 0,
+            pace: Pace { usual_bytes: 0, moved: 0 },
             failed: None,
         };
         if let Some(last) = found.last {
@@ -168,7 +176,7 @@ impl<D: Disk> Log<D> {
     pub fn tidy(&mut self) -> Result<bool, LogError> {
         self.sync()?;
         let moves = self.moves(&[])?;
-        if moves.is_empty() && self.index.lock().oldest_needed() == self.oldest {
+        if moves.is_empty() && self.index.lock().oldest_needed() == self.segments.oldest {
             return Ok(false);
         }
         self.write(&[], &moves)?;
@@ -178,7 +186,7 @@ impl<D: Disk> Log<D> {
 
     /// There is something for [`Log::tidy`] to do.
     pub fn is_untidy(&self) -> bool {
-        self.index.lock().oldest_needed() != self.oldest || self.is_wasteful()
+        self.index.lock().oldest_needed() != self.segments.oldest || self.is_wasteful()
     }
 
     /// Reads what is durable here, from files of the same folder, while this goes on being written.
@@ -208,7 +216,7 @@ impl<D: Disk> Log<D> {
             self.tail.soiled_to = at + bytes;
             return Err(self.remember(error));
         }
-        self.moved += u64::try_from(moves.len()).expect("a length fits");
+        self.pace.moved += u64::try_from(moves.len()).expect("a length fits");
         self.unsynced = Some(Unsynced { bytes, payload, name, changes, oldest, again: false });
         Ok(())
     }
@@ -263,8 +271,8 @@ impl<D: Disk> Log<D> {
             self.unsynced = Some(unsynced);
             return Err(self.remember(error));
         }
-        self.usual_bytes += unsynced.bytes / APPENDS_REMEMBERED;
-        self.usual_bytes -= self.usual_bytes / APPENDS_REMEMBERED;
+        self.pace.usual_bytes += unsynced.bytes / APPENDS_REMEMBERED;
+        self.pace.usual_bytes -= self.pace.usual_bytes / APPENDS_REMEMBERED;
         let Tail { segment, at, .. } = self.tail;
         let (bytes, payload) = (unsynced.bytes, unsynced.payload);
         let frame = Settled { segment: segment.number, at, bytes, payload };
@@ -273,12 +281,14 @@ impl<D: Disk> Log<D> {
         self.tail.number += 1;
         self.tail.former = unsynced.name;
         self.tail.fresh = false;
-        self.oldest = unsynced.oldest;
+        self.segments.oldest = unsynced.oldest;
         let mut index = self.index.lock();
         Tally::settle(&mut unsynced.changes, &frame, &mut index);
-        let gone = index.drop_before(self.oldest).expect("it was not needed when this was written");
+        let gone = index
+            .drop_before(self.segments.oldest)
+            .expect("it was not needed when this was written");
         drop(index);
-        self.remains.extend(gone.into_iter().map(segment::name));
+        self.segments.remains.extend(gone.into_iter().map(segment::name));
         // The frame is durable whether old files can be removed or not; `prepare` says if not.
         let _tried_again_later = self.remove_remains();
         Ok(())
@@ -309,7 +319,7 @@ impl<D: Disk> Log<D> {
 
     /// Appends are so long at present that the next segment had better be made without zeros.
     pub fn appends_are_long(&self) -> bool {
-        self.usual_bytes >= LONG_APPEND_BYTES
+        self.pace.usual_bytes >= LONG_APPEND_BYTES
     }
 
     /// Takes a segment over that was made elsewhere, or removes it if it is not needed any more.
@@ -345,7 +355,7 @@ impl<D: Disk> Log<D> {
 
     /// How many entries were written once more so that an old segment could go.
     pub fn moved_entries(&self) -> u64 {
-        self.moved
+        self.pace.moved
     }
 
     pub fn disk_mut(&mut self) -> &mut D {
@@ -383,7 +393,7 @@ impl<D: Disk> Log<D> {
     ) -> u64 {
         self.frame.begin();
         let oldest = self.index.lock().oldest_needed();
-        if fresh || oldest > self.oldest {
+        if fresh || oldest > self.segments.oldest {
             Stored::Oldest { segment: oldest }.put(&mut self.frame);
         }
         if fresh {
@@ -472,9 +482,9 @@ impl<D: Disk> Log<D> {
     /// Removes files that are not needed. They must not be removed before the frame that says so
     /// is durable.
     fn remove_remains(&mut self) -> Result<(), LogError> {
-        while let Some(file) = self.remains.last() {
+        while let Some(file) = self.segments.remains.last() {
             self.disk.remove(file)?;
-            self.remains.pop();
+            self.segments.remains.pop();
         }
         Ok(())
     }
