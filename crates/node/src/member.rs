@@ -606,8 +606,6 @@ impl Member {
         groups::follow_entry(group, &mut self.shard, &conditions, host.config, host.effects)?;
         if self.shard.has(group) {
             surroundings!(self, host).set_rank(group, &mut self.shard);
-        } else {
-            self.control.forget_owners(|gone| *gone == group);
         }
         self.control.entry_changed(group);
         self.instances_changed(host);
@@ -632,6 +630,7 @@ impl Member {
         }
         let conditions = conditions!(self, host);
         groups::follow_directory(&mut self.shard, &conditions, host.config, host.effects)?;
+        self.control.forget_the_gone();
         self.instances_changed(host);
         self.control.say_if_flag_differs(host.config.membership_quorum, host.effects);
         self.form_if_all_are_bound(host);
