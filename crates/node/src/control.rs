@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{
     Claim, Claims, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement, Links, Ping,
-    Profile, Staleness, highest_quorum, judge,
+    Profile, Staleness, Standing, highest_quorum, judge,
 };
 use group::Quorum;
 use protocol::{GroupId, Now, ReplicaId, Term};
@@ -313,7 +313,7 @@ impl Control {
     /// Another node owns an instance. True when that may matter to requests in flight.
     pub(crate) fn owns(&mut self, from: ReplicaId, group: GroupId, term: Term) -> bool {
         let known = self.instances.told.get(&group);
-        let is_news = known.is_none_or(|(known, _)| *known <= term);
+        let is_news = known.is_none_or(|(known, _)| *known <= term) && !self.is_gone(group);
         if is_news {
             self.instances.told.insert(group, (term, from));
             self.instances.moved.insert(group);
@@ -321,13 +321,23 @@ impl Control {
         is_news
     }
 
-    /// An instance was registered, changed or deregistered: who speaks to it is to be told.
+    /// An instance was registered, changed or deregistered: who speaks to it is to be told. Its
+    /// owner says only once that it is the owner, so that is forgotten only with the instance.
     pub(crate) fn entry_changed(&mut self, group: GroupId) {
+        if self.is_gone(group) {
+            self.instances.told.remove(&group);
+        }
         self.instances.moved.insert(group);
     }
 
-    pub(crate) fn forget_owners(&mut self, is_gone: impl Fn(&GroupId) -> bool) {
-        self.instances.told.retain(|group, _| !is_gone(group));
+    /// Forgets who owned the instances that are not registered any more.
+    pub(crate) fn forget_the_gone(&mut self) {
+        let topology = &self.map.topology;
+        self.instances.told.retain(|group, _| topology.standing(*group) != Standing::Gone);
+    }
+
+    fn is_gone(&self, group: GroupId) -> bool {
+        self.map.topology.standing(group) == Standing::Gone
     }
 
     /// Tells the instances that are owned here which of those that they speak to have moved. Many

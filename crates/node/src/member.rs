@@ -396,8 +396,6 @@ impl Member {
         )?;
         if self.membership.shard.has(group) {
             surroundings!(self.membership, host).set_rank(group, &mut self.membership.shard);
-        } else {
-            self.membership.control.forget_owners(|gone| *gone == group);
         }
         self.membership.control.entry_changed(group);
         self.instances_changed(host);
@@ -427,6 +425,7 @@ impl Member {
             host.config,
             host.effects,
         )?;
+        self.membership.control.forget_the_gone();
         self.instances_changed(host);
         self.membership.control.say_if_flag_differs(host.config.membership_quorum, host.effects);
         self.membership.form_if_all_are_bound(host);

@@ -1,6 +1,7 @@
 //! Courses of events that the simulation found, each written down as what happens in it, without
 //! the seed.
 
+mod program;
 mod setup;
 
 use protocol::{Method, Request};
@@ -252,4 +253,28 @@ fn who_a_node_is_survives_a_kill_and_a_loss_of_power_after_it() {
         setup.until("it is back", |setup| is_whole(setup, 0, 1));
         assert_eq!(replica_id(&mut setup, 0), 1);
     }
+}
+
+#[test]
+fn who_owns_an_instance_is_known_everywhere_also_when_its_settings_have_changed() {
+    let mut setup = formed(3);
+    let answered = |setup: &mut Setup, number: usize, request: Request| {
+        let ticket = setup.ask(number, request);
+        setup.until("it is answered", |setup| setup.answer(number, ticket).is_some());
+        setup.answer(number, ticket).map(|answer| answer.status)
+    };
+    let one = json!({ "name": "one", "replicas": ["n1"] });
+    let register = Request::new(Method::Post, "/core/immortals").with_json(&one);
+    assert_eq!(answered(&mut setup, 0, register), Some(200));
+    setup.attach(0, "one");
+    setup.run(1_000);
+    let impulse = || {
+        let body = json!({ "method": 1, "payload": "x" });
+        Request::new(Method::Post, "/core/immortals/one/impulses").with_json(&body)
+    };
+    assert_eq!(answered(&mut setup, 1, impulse()), Some(200));
+    let change = patch("/core/immortals/one", &json!({ "logTriggerBytes": 1_000 }));
+    assert_eq!(answered(&mut setup, 2, change), Some(200));
+    setup.run(1_000);
+    assert_eq!(answered(&mut setup, 1, impulse()), Some(200));
 }

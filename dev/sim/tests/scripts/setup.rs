@@ -6,13 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use node::{Input, KeptLimits, Node, NodeConfig, Output, Timing, Upkeep};
+use bytes::Bytes;
+use node::{Input, KeptLimits, Node, NodeConfig, Output, ProgramDoor, Timing, Upkeep};
 use protocol::{Method, Moment, Now, Request, Response};
 use random::Random;
 use serde_json::Value;
 use services::Catalogue;
 use sim::media::{SimDisk, SimStore};
 use storage::{Log, LogOptions};
+
+use crate::program::Program;
 
 /// More rounds than this without coming to rest are a loop.
 const ROUNDS_MAX: usize = 10_000;
@@ -36,6 +39,7 @@ struct Running {
     links: BTreeMap<u64, (usize, u64)>,
     dials: BTreeSet<usize>,
     answers: BTreeMap<u64, Response>,
+    programs: BTreeMap<u64, Program>,
 }
 
 pub(crate) struct Setup {
@@ -98,8 +102,9 @@ impl Setup {
         let handlers = (catalogue, Arc::new(services::QuickInvoker) as Arc<dyn services::Invoker>);
         let node = Node::new(config, handlers, recovered, reader, store).expect("it can start");
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let programs = BTreeMap::new();
         let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
-        let running = Running { node, log, inputs, links, dials, answers };
+        let running = Running { node, log, inputs, links, dials, answers, programs };
         self.actors[number].running = Some(running);
         self.round(number);
     }
@@ -267,15 +272,36 @@ impl Setup {
                 actor.halted = Some(why);
                 self.kill(number);
             }
-            // There are no programs here.
-            Output::ProgramTell { .. }
-            | Output::ProgramClose { .. }
-            | Output::ProgramPorts { .. }
+            Output::ProgramTell { program, bytes } => {
+                let Some(known) = running.programs.get_mut(&program) else { return };
+                let (length, says) =
+                    (bytes.iter().map(Bytes::len).sum::<usize>(), known.told(&bytes));
+                running.inputs.push(Input::ProgramDrained { program, bytes: length as u64 });
+                if !says.is_empty() {
+                    running.inputs.push(Input::ProgramSaid { program, bytes: says });
+                }
+            }
+            Output::ProgramClose { program } => {
+                running.programs.remove(&program);
+            }
+            Output::ProgramPorts { .. }
             | Output::Repro { .. }
             | Output::Dial { .. }
             | Output::Note { .. } => {}
             Output::Stopped | Output::Rejoin { .. } => panic!("nobody asked for that"),
         }
+    }
+
+    /// A program connects to a node as a copy of that instance.
+    pub(crate) fn attach(&mut self, number: usize, instance: &str) {
+        let program = self.number();
+        let running = self.actors[number].running.as_mut().expect("a node that runs is asked");
+        running.programs.insert(program, Program::default());
+        running.inputs.extend([
+            Input::ProgramOpened { program, door: ProgramDoor::Native },
+            Input::ProgramSaid { program, bytes: Program::hello(instance) },
+        ]);
+        self.settle();
     }
 
     pub(crate) fn why_halted(&self, number: usize) -> Option<&str> {
