@@ -147,6 +147,12 @@ impl Surroundings<'_> {
         if wanted.iter().any(is_missing) {
             remove.truncate(promote.len());
         }
+        // An owner does not take itself out, and can hand over only to a voter that stays. If there
+        // is none, others are let in first.
+        let me = self.control.me;
+        if members.voters.iter().all(|id| *id == me || remove.contains(id)) {
+            remove.retain(|id| *id != me);
+        }
         let change = MembershipChange { promote, remove, ..MembershipChange::default() };
         (change != MembershipChange::default()).then_some(change)
     }

@@ -255,17 +255,37 @@ fn who_a_node_is_survives_a_kill_and_a_loss_of_power_after_it() {
     }
 }
 
+/// What a node answers in the end.
+fn answered(setup: &mut Setup, number: usize, request: Request) -> Option<u16> {
+    let ticket = setup.ask(number, request);
+    setup.until("it is answered", |setup| setup.answer(number, ticket).is_some());
+    setup.answer(number, ticket).map(|answer| answer.status)
+}
+
+/// An instance with one replica, on the first node.
+fn registered(setup: &mut Setup) {
+    let one = json!({ "name": "one", "replicas": ["n1"] });
+    let register = Request::new(Method::Post, "/core/immortals").with_json(&one);
+    assert_eq!(answered(setup, 0, register), Some(200));
+}
+
+#[test]
+fn an_instance_leaves_its_only_node_also_when_nobody_else_is_a_voter_so_far() {
+    let mut setup = formed(3);
+    registered(&mut setup);
+    setup.run(500);
+    for change in [json!({ "addReplica": { "node": "n3" } }), json!({ "removeReplica": "n1" })] {
+        assert_eq!(answered(&mut setup, 1, patch("/core/immortals/one", &change)), Some(200));
+    }
+    setup.until("the new replica is the owner", |setup| {
+        setup.look(2, "/core/immortals/one")["owner"] == "n3"
+    });
+}
+
 #[test]
 fn who_owns_an_instance_is_known_everywhere_also_when_its_settings_have_changed() {
     let mut setup = formed(3);
-    let answered = |setup: &mut Setup, number: usize, request: Request| {
-        let ticket = setup.ask(number, request);
-        setup.until("it is answered", |setup| setup.answer(number, ticket).is_some());
-        setup.answer(number, ticket).map(|answer| answer.status)
-    };
-    let one = json!({ "name": "one", "replicas": ["n1"] });
-    let register = Request::new(Method::Post, "/core/immortals").with_json(&one);
-    assert_eq!(answered(&mut setup, 0, register), Some(200));
+    registered(&mut setup);
     setup.attach(0, "one");
     setup.run(1_000);
     let impulse = || {
