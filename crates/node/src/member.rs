@@ -638,36 +638,21 @@ impl Member {
     }
 
     fn do_work(&mut self, work: Work, host: &mut Host<'_>) -> Result<(), StoreError> {
-        let conditions = conditions!(self.membership, host);
         let now = host.now.steady_micros;
         match work {
             Work::Ask { group, asked } => return self.ask(group, asked, host),
             Work::Partition(group, event) => {
-                return self.membership.shard.partition_event(
-                    group,
-                    event,
-                    &conditions,
-                    host.effects,
-                );
+                let conditions = conditions!(self.membership, host);
+                let shard = &mut self.membership.shard;
+                return shard.partition_event(group, event, &conditions, host.effects);
             }
             Work::Instance(group, input) => {
-                let event = InstanceEvent::Input(input);
-                return self.membership.shard.instance_event(
-                    group,
-                    event,
-                    &conditions,
-                    host.effects,
-                );
+                return self.tell_instance(group, InstanceEvent::Input(input), host);
             }
             Work::Attach(group, program, named) => {
                 let (adapter, hello) = *named;
                 let event = InstanceEvent::Attach { program, adapter, hello };
-                return self.membership.shard.instance_event(
-                    group,
-                    event,
-                    &conditions,
-                    host.effects,
-                );
+                return self.tell_instance(group, event, host);
             }
             Work::HandOverInstance { group, to } => {
                 return self.membership.hand_over_instance(group, to, host);
@@ -704,11 +689,21 @@ impl Member {
                 );
             }
             Work::Between { from, to, message } => {
-                self.membership.send_between(from, to, message, host)
+                self.membership.send_between(from, to, message, host);
             }
             Work::ProgramGone(program) => self.programs.gone(program),
         }
         Ok(())
+    }
+
+    fn tell_instance(
+        &mut self,
+        group: GroupId,
+        event: InstanceEvent,
+        host: &mut Host<'_>,
+    ) -> Result<(), StoreError> {
+        let conditions = conditions!(self.membership, host);
+        self.membership.shard.instance_event(group, event, &conditions, host.effects)
     }
 
     fn ask(&mut self, group: GroupId, asked: Asked, host: &mut Host<'_>) -> Result<(), StoreError> {
