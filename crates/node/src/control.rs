@@ -77,7 +77,12 @@ impl Control {
     }
 
     pub(crate) fn quorum(&self, links: &Links, now: Now) -> Quorum {
-        let up = self.members().into_iter().filter(|id| self.is_up(*id, links, now)).count();
+        let is_up = |id: &&ReplicaId| self.is_up(**id, links, now);
+        let up = if self.map.topology.is_formed() {
+            self.map.topology.members().keys().filter(is_up).count()
+        } else {
+            self.initial.founders.keys().filter(is_up).count()
+        };
         Quorum { needed: self.claims.in_force(links), up }
     }
 
