@@ -275,7 +275,7 @@ fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Pla
     let group = entry.group;
     if verb == "recording" {
         only(request, &[Method::Get])?;
-        let (group, page) = recordings::plan(request, entry, view)?;
+        let (group, page) = recording(request, entry, view)?;
         return Ok(Plan::Record(group, page));
     }
     only(request, &[Method::Post])?;
@@ -310,6 +310,26 @@ fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Pla
         }
     };
     Ok(Plan::Ask(group, Question::Instance(asked)))
+}
+
+/// # Errors
+/// What is wrong with the request.
+fn recording(
+    request: &Request,
+    entry: &InstanceEntry,
+    view: &View<'_>,
+) -> Result<(GroupId, recordings::Page), Problem> {
+    let page = recordings::Page::of(request)?;
+    let name = &entry.name;
+    if !view.shard.has(entry.group) {
+        let nodes: Vec<&str> = entry.replicas.iter().map(|r| r.node.as_str()).collect();
+        return Err(recordings::refused(format!(
+            "node '{}' has no replica of '{name}'; ask one of these: {}",
+            view.config.node_id,
+            nodes.join(", ")
+        )));
+    }
+    Ok((entry.group, page))
 }
 
 /// What the owner of an instance has said, as an answer.

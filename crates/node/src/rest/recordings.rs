@@ -1,13 +1,10 @@
 //! `/core/immortals/NAME/recording`: a checkpoint of an instance and what was logged since, page by
 //! page, from the replica of the node that is asked. Nothing is changed by it.
 
-use cluster::InstanceEntry;
 use group::LogView;
 use immortals::recording::{PAGE_BYTES, encode_entries};
-use protocol::{Code, GroupId, Position, Problem, Request, Response};
+use protocol::{Code, Position, Problem, Request, Response};
 use storage::{Reader, Space, StoreError};
-
-use crate::view::View;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +17,7 @@ pub(crate) enum Page {
 }
 
 impl Page {
-    fn of(request: &Request) -> Result<Self, Problem> {
+    pub(super) fn of(request: &Request) -> Result<Self, Problem> {
         let number = |name: &str| match request.parameter(name) {
             None => Ok(None),
             Some(text) => text
@@ -39,26 +36,6 @@ impl Page {
             )),
         }
     }
-}
-
-/// # Errors
-/// What is wrong with the request.
-pub(super) fn plan(
-    request: &Request,
-    entry: &InstanceEntry,
-    view: &View<'_>,
-) -> Result<(GroupId, Page), Problem> {
-    let page = Page::of(request)?;
-    let name = &entry.name;
-    if !view.shard.has(entry.group) {
-        let nodes: Vec<&str> = entry.replicas.iter().map(|r| r.node.as_str()).collect();
-        return Err(refused(format!(
-            "node '{}' has no replica of '{name}'; ask one of these: {}",
-            view.config.node_id,
-            nodes.join(", ")
-        )));
-    }
-    Ok((entry.group, page))
 }
 
 /// The page, from an instance whose base is written.
@@ -100,6 +77,6 @@ pub(crate) fn page_of(
     })
 }
 
-fn refused(text: String) -> Problem {
+pub(super) fn refused(text: String) -> Problem {
     Problem::new(Code::Refused, text)
 }

@@ -12,7 +12,7 @@ use crate::source::{is_in_name, layers, names, parts, test_modules, without_test
 use crate::tree::{crate_of, nothing_to_complain, only_shrinks, product_files};
 
 /// Crates that still have a circle.
-const WITH_CIRCLE: &[&str] = &["node", "server", "services"];
+const WITH_CIRCLE: &[&str] = &["server", "services"];
 
 /// The files that import the module of `Node`, beside `lib.rs`: who knows the whole node knows
 /// everything.
