@@ -194,8 +194,12 @@ fn a_primary_that_hangs_is_replaced_and_a_checkpoint_shortens_the_log() {
         replicas.iter().all(has_it).then_some(())
     });
     stage.kill_server(primary);
-    stage.servers[primary] = Some(stage.server(primary));
     let to = format!("n{}", primary + 1);
+    // The owner hears of the death a moment later; until then it shows a standby that is none.
+    stage.cluster.wait_for("the owner to know that the standby died", || {
+        (role(&instance(&stage.cluster, next, "server")?, &to) != "STANDBY").then_some(())
+    });
+    stage.servers[primary] = Some(stage.server(primary));
     wait_until_served(&stage.cluster, next, "server", 2);
     let moved = amrita(&stage.cluster, &["immortal", "move", "server", &to]);
     assert!(moved.status.success() && moved.said.contains(&to), "{}", moved.said);
