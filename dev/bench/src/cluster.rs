@@ -170,19 +170,12 @@ impl Cluster {
     /// # Errors
     /// When one is not running.
     pub(crate) fn cpu_micros(&self) -> io::Result<f64> {
-        /// The kernel counts in hundredths of a second.
-        const TICK_MICROS: f64 = 10_000.0;
-        let mut ticks = 0;
-        for index in 0..self.ports.len() {
-            let pid = self.pid(index).ok_or_else(|| io::Error::other("not running"))?;
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            // What comes after the name, which may contain anything; user and system time are the
-            // 14th and 15th of all.
-            let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-            let times = fields.split(' ').skip(11).take(2);
-            ticks += times.filter_map(|word| word.parse::<u32>().ok()).sum::<u32>();
-        }
-        Ok(f64::from(ticks) * TICK_MICROS)
+        (0..self.ports.len())
+            .map(|index| {
+                let pid = self.pid(index).ok_or_else(|| io::Error::other("not running"))?;
+                cpu_micros_of(pid)
+            })
+            .sum()
     }
 
     fn logs(&self) -> String {
@@ -197,7 +190,27 @@ impl Cluster {
     }
 }
 
-fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+/// How long a process has been on the processors, in microseconds.
+///
+/// # Errors
+/// When it is not running.
+pub(crate) fn cpu_micros_of(pid: u32) -> io::Result<f64> {
+    /// The kernel counts in hundredths of a second.
+    const TICK_MICROS: f64 = 10_000.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // What comes after the name, which may contain anything; user and system time are the 14th and
+    // 15th of all.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let times = fields.split(' ').skip(11).take(2);
+    let ticks: u32 = times.filter_map(|word| word.parse::<u32>().ok()).sum();
+    Ok(f64::from(ticks) * TICK_MICROS)
+}
+
+/// Ports that nobody uses at the moment.
+///
+/// # Errors
+/// When there are none.
+pub(crate) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     let held: Vec<std::net::TcpListener> = (0..count)
         .map(|_| std::net::TcpListener::bind(("127.0.0.1", 0)))
         .collect::<io::Result<_>>()?;

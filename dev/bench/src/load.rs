@@ -53,9 +53,14 @@ pub(crate) async fn run(
         all.extend(latencies);
         errors += failed;
     }
+    Ok(summary(all, errors, time))
+}
+
+/// What the latencies of a run come to.
+pub(crate) fn summary(mut all: Vec<Duration>, errors: usize, time: Duration) -> Measured {
     all.sort_unstable();
     let at = |part: f64| percentile(&all, part);
-    Ok(Measured {
+    Measured {
         per_second: count(all.len()) / time.as_secs_f64(),
         p50: at(0.5),
         p99: at(0.99),
@@ -63,7 +68,7 @@ pub(crate) async fn run(
         errors,
         count: count(all.len()),
         cpu_micros: 0.0,
-    })
+    }
 }
 
 async fn one_client(

@@ -6,6 +6,7 @@
 
 mod attached;
 mod cluster;
+mod etcd;
 mod failover;
 mod figures;
 mod grpc;
@@ -17,6 +18,7 @@ mod load;
 mod program;
 mod replay;
 mod throughput;
+mod turns;
 
 use std::io;
 use std::path::PathBuf;
@@ -60,6 +62,8 @@ enum What {
         #[arg(long, value_enum, value_delimiter = ',', default_value = "patch,post,get")]
         verbs: Vec<Verb>,
     },
+    /// The same load on this binary, on another one, and on etcd, in turn in one run.
+    Turns(turns::Plan),
     /// From SIGKILL of an owner to the next acknowledged write of its document.
     Failover {
         #[arg(long, default_value_t = 50)]
@@ -150,6 +154,7 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
         What::Load { clients, seconds, runs, verbs } => {
             loads(arguments, (verbs, clients), Duration::from_secs(*seconds), *runs).await
         }
+        What::Turns(plan) => turns::run(binary, scratch, plan).await,
         What::Failover { kills } => failovers(arguments, *kills).await,
         What::Memory { documents } => memory(arguments, *documents).await,
         What::Start { runs } => starts(arguments, *runs).await,
@@ -176,7 +181,7 @@ async fn loads(
 ) -> io::Result<()> {
     let cluster = start(arguments).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    println!("verb   clients     per second   p50 ms   p99 ms   worst ms   errors   CPU us");
+    println!("verb        clients     per second   p50 ms   p99 ms   worst ms   errors   CPU us");
     for &verb in verbs {
         for clients in clients {
             let mut measured = Vec::new();
@@ -192,14 +197,14 @@ async fn loads(
     Ok(())
 }
 
-fn median(mut measured: Vec<Measured>) -> Measured {
+pub(crate) fn median(mut measured: Vec<Measured>) -> Measured {
     measured.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
     measured.swap_remove(measured.len() / 2)
 }
 
-fn show(verb: &str, clients: usize, measured: &Measured) {
+pub(crate) fn show(verb: &str, clients: usize, measured: &Measured) {
     println!(
-        "{verb:<6} {clients:>7} {:>14.0} {:>8.2} {:>8.2} {:>10.1} {:>8} {:>8.0}",
+        "{verb:<11} {clients:>7} {:>14.0} {:>8.2} {:>8.2} {:>10.1} {:>8} {:>8.0}",
         measured.per_second,
         millis(measured.p50),
         millis(measured.p99),
