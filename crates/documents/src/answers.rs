@@ -22,6 +22,9 @@ const FORGET_MAX: usize = 256;
 const MINUTE_MICROS: u64 = 60_000_000;
 const HOUR_MICROS: u64 = 60 * MINUTE_MICROS;
 
+/// Few answers at rest take more: a link, and numbers.
+const STORED_BYTES: usize = 96;
+
 /// An answer at rest.
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
@@ -66,7 +69,9 @@ impl Answers {
         self.auto_from = forget_range(store, space, family::AUTO_RECORD, range, &mut |rest| {
             batch.delete(space.key(family::AUTO_RECORD, rest));
         })?;
+        // Whole minutes: a range that did not move since the last time costs no scan.
         let before = now.0.saturating_sub(USER_KEY_HOURS * HOUR_MICROS);
+        let before = before - before % MINUTE_MICROS;
         let range = (self.user_from.clone(), before.to_be_bytes().to_vec());
         self.user_from =
             forget_range(store, space, family::USER_RECORD_TIME, range, &mut |rest| {
@@ -105,7 +110,7 @@ impl Answers {
             }
         };
         let stored = Stored { link, version, status, digest, response };
-        let bytes = postcard::to_stdvec(&stored)
+        let bytes = postcard::to_extend(&stored, Vec::with_capacity(STORED_BYTES))
             .expect("an answer is made of plain data, which can always be encoded");
         batch.put(space.key(family, &rest), bytes);
     }
@@ -163,11 +168,18 @@ fn highest_in_store(
         // Numbers do not get near their end, so what ends there leaves none out.
         let past = space.key(family::AUTO_RECORD, &end(u64::MAX));
         let found = last_in(store, space, &from, &past)?;
-        let number = found.as_ref().and_then(|rest| rest.last_chunk::<8>());
-        highest = highest.max(number.map_or(0, |number| u64::from_be_bytes(*number)));
+        highest = highest.max(found.as_deref().and_then(number_of).unwrap_or(0));
         to = space.key(family::AUTO_RECORD, &minute.to_be_bytes());
     }
     Ok(highest)
+}
+
+/// The last part of the rest of an `AUTO_RECORD` key.
+fn number_of(rest: &[u8]) -> Option<u64> {
+    let (_minute, mut rest) = rest.split_first_chunk::<4>()?;
+    family::take_number(&mut rest)?;
+    family::take_number(&mut rest)?;
+    family::take_number(&mut rest)
 }
 
 /// The rest of the last key in a range.
@@ -217,11 +229,11 @@ fn stored(
 fn place(key: &RequestKey) -> (u8, Vec<u8>) {
     match key {
         RequestKey::Auto { edge, boot, number, minute } => {
-            let mut rest = Vec::with_capacity(28);
+            let mut rest = Vec::with_capacity(16);
             rest.extend_from_slice(&minute.to_be_bytes());
-            rest.extend_from_slice(&edge.0.to_be_bytes());
-            rest.extend_from_slice(&boot.to_be_bytes());
-            rest.extend_from_slice(&number.to_be_bytes());
+            for number in [edge.0, *boot, *number] {
+                family::put_number(&mut rest, number);
+            }
             (family::AUTO_RECORD, rest)
         }
         RequestKey::User { key, .. } => (family::USER_RECORD, key.as_bytes().to_vec()),

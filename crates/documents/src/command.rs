@@ -72,6 +72,9 @@ pub struct Recorded {
     pub response: Option<Bytes>,
 }
 
+/// Few writes take more beside the body of their document. Less room than is needed only costs a copy.
+const WRITE_BYTES: usize = 256;
+
 /// What came of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppliedCommand {
@@ -85,7 +88,13 @@ pub enum AppliedCommand {
 impl Command {
     /// The form that goes into the log.
     pub fn encode(&self) -> Bytes {
-        let bytes = postcard::to_extend(self, vec![FORMAT])
+        let room = match self {
+            Self::Write(write) => write.document.body.len() + WRITE_BYTES,
+            Self::Fence(_) | Self::Expire { .. } | Self::Noop => 0,
+        };
+        let mut bytes = Vec::with_capacity(1 + room);
+        bytes.push(FORMAT);
+        let bytes = postcard::to_extend(self, bytes)
             .expect("a command is made of plain data, which can always be encoded");
         Bytes::from(bytes)
     }

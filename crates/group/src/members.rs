@@ -6,33 +6,44 @@ use storage::StoreError;
 /// Memberships by the position from which each is in force, from the snapshot point on.
 ///
 /// **Invariant:** there is at least one.
-pub struct Members(Vec<(Position, replication::Members)>);
+pub struct Members {
+    history: Vec<(Position, replication::Members)>,
+    /// The last of them as it is kept in the state store. It goes there with every entry.
+    encoded: Vec<u8>,
+}
 
 impl Members {
     pub fn new(from: Position, members: replication::Members) -> Self {
-        Self(vec![(from, members)])
+        let encoded = encode_members(&members);
+        Self { history: vec![(from, members)], encoded }
     }
 
     pub(crate) fn latest(&self) -> &replication::Members {
-        let (_, members) = self.0.last().expect("the history is never empty");
+        let (_, members) = self.history.last().expect("the history is never empty");
         members
     }
 
     pub(crate) fn change(&mut self, from: Position, members: replication::Members) {
-        self.0.push((from, members));
+        self.encoded = encode_members(&members);
+        self.history.push((from, members));
+    }
+
+    /// The last of them as [`encode_members`] makes it.
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        self.encoded.clone()
     }
 
     /// The membership in force at a position. Before the history begins it is the first one.
     pub(crate) fn at(&self, position: Position) -> &replication::Members {
-        let at = self.0.iter().rev().find(|(from, _)| *from <= position);
-        let (_, members) = at.or(self.0.first()).expect("the history is never empty");
+        let at = self.history.iter().rev().find(|(from, _)| *from <= position);
+        let (_, members) = at.or(self.history.first()).expect("the history is never empty");
         members
     }
 
     /// What was in force before that position is not asked for any more.
     pub(crate) fn forget_before(&mut self, position: Position) {
-        while self.0.get(1).is_some_and(|(from, _)| *from <= position) {
-            self.0.remove(0);
+        while self.history.get(1).is_some_and(|(from, _)| *from <= position) {
+            self.history.remove(0);
         }
     }
 }

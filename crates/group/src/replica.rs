@@ -14,7 +14,7 @@ use crate::durable::{Durable, Hold};
 use crate::io::{Io, Outputs, PeerMessage, Question, Reply, Restart, Touch};
 use crate::leading::{Leading, REQUESTS_PER_GROUP_MAX, Verdict};
 use crate::machine::{Context, Entry, Leader, LeaderInput, LogView, Machine, Output};
-use crate::members::{Members, encode_members};
+use crate::members::Members;
 use crate::refused::{Refusal, Refused};
 use crate::requests::{Finished, Opened, Requests, Unheld};
 use crate::transfer::{Transfers, Tuning};
@@ -375,7 +375,7 @@ where
             CommittedData::Empty => None,
         };
         let is_ours = data.is_some();
-        let members = encode_members(self.members.latest());
+        let members = self.members.encoded();
         let entry = Entry { position, term, data, applied: Applied { position, term, members } };
         let mut outputs = Vec::new();
         let (machine, leader, mut at) = self.parts_of_term(io, term);

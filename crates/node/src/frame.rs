@@ -189,25 +189,31 @@ impl Frame {
 /// Where a long field belongs that stands behind the frames: the number of the field, and its length.
 type Place = (u32, u32);
 
+/// Few frames take more beside their long fields. Less room than is needed only costs a copy.
+const FRAME_BYTES: usize = 96;
+
 /// The pieces of one frame on a link.
 pub(crate) fn encode(mut frames: Vec<Frame>) -> Vec<Bytes> {
     let mut places: Vec<Place> = Vec::new();
     let mut pieces = vec![Bytes::new()];
-    let mut number = 0;
+    let (mut number, mut room) = (0, 0);
     for frame in &mut frames {
+        room += FRAME_BYTES;
         frame.bytes_fields(&mut |field| {
             if field.len() >= LONG_BYTES_MIN {
                 let length = u32::try_from(field.len()).expect("FRAME_BYTES_MAX is far below");
                 places.push((number, length));
                 pieces.push(std::mem::take(field));
             }
+            room += field.len();
             number += 1;
         });
     }
+    let room = Vec::with_capacity(room);
     let encoded = if places.is_empty() {
-        postcard::to_stdvec(&frames)
+        postcard::to_extend(&frames, room)
     } else {
-        postcard::to_stdvec(&(frames, places))
+        postcard::to_extend(&(frames, places), room)
     };
     pieces[0] = Bytes::from(encoded.expect("frames always encode"));
     pieces

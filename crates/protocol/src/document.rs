@@ -57,7 +57,8 @@ impl Body {
     /// Takes the user's fields of a JSON object; built-in ones and nulls are left out.
     pub fn from_map(mut fields: Map<String, Value>) -> Self {
         fields.retain(|name, value| !BUILT_IN_FIELDS.contains(&name.as_str()) && !value.is_null());
-        Self(Bytes::from(Value::Object(fields).to_string()))
+        let text = serde_json::to_vec(&fields).expect("JSON in memory can be written");
+        Self(Bytes::from(text))
     }
 
     /// # Errors
@@ -140,29 +141,29 @@ impl Document {
     /// The same as [`Self::to_json`], in text, without taking the body apart.
     pub fn to_json_bytes(&self) -> Bytes {
         use std::io::Write;
+
+        /// A string of JSON.
+        fn put(text: &mut Vec<u8>, name: &str, value: &str) {
+            text.extend_from_slice(name.as_bytes());
+            serde_json::to_writer(text, value).expect("writing to memory cannot fail");
+        }
+
         let fields = self.body.as_bytes();
         let mut text = Vec::with_capacity(fields.len() + self.link.len() + self.kind.len() + 256);
         text.extend_from_slice(&fields[..fields.len().saturating_sub(1)]);
         if !self.body.is_empty() {
             text.push(b',');
         }
-        let name = |text: &str| Value::from(text).to_string();
-        write!(
-            text,
-            "\"documentVersion\":{},\"documentEpoch\":{},\"documentKind\":{},\
-             \"documentSelfLink\":{},\"documentUpdateTimeMicros\":{},\
-             \"documentUpdateAction\":\"{}\",\
-             \"documentExpirationTimeMicros\":{},\"documentOwner\":{}}}",
-            self.version,
-            self.epoch,
-            name(&self.kind),
-            name(&self.link),
-            self.updated,
-            self.action.name(),
-            self.expires,
-            name(&self.owner),
-        )
-        .expect("writing to memory cannot fail");
+        let numbers = "writing to memory cannot fail";
+        write!(text, "\"documentVersion\":{},\"documentEpoch\":{}", self.version, self.epoch)
+            .expect(numbers);
+        put(&mut text, ",\"documentKind\":", &self.kind);
+        put(&mut text, ",\"documentSelfLink\":", &self.link);
+        write!(text, ",\"documentUpdateTimeMicros\":{}", self.updated).expect(numbers);
+        put(&mut text, ",\"documentUpdateAction\":", self.action.name());
+        write!(text, ",\"documentExpirationTimeMicros\":{}", self.expires).expect(numbers);
+        put(&mut text, ",\"documentOwner\":", &self.owner);
+        text.push(b'}');
         Bytes::from(text)
     }
 

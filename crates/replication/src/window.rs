@@ -41,14 +41,18 @@ impl WindowBudget {
     }
 
     fn set(&mut self, group: GroupId, share: Share) {
-        if let Some(before) = self.groups.remove(&group) {
-            self.total -= before.bytes;
+        let before = if share.bytes > 0 {
+            self.groups.insert(group, share)
+        } else {
+            self.groups.remove(&group)
+        };
+        let before = before.unwrap_or(Share { appended: 0, bytes: 0 });
+        self.total = self.total + share.bytes - before.bytes;
+        if before.appended != share.appended || share.bytes == 0 {
             self.order.remove(&before.appended);
         }
-        if share.bytes > 0 {
-            self.total += share.bytes;
+        if share.bytes > 0 && before.appended != share.appended {
             self.order.insert(share.appended, group);
-            self.groups.insert(group, share);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::Failure;
 pub const PORT_DEFAULT: u16 = 8000;
 
 /// The number of partitions of a new cluster when none is given.
-pub const PARTITIONS_DEFAULT: u32 = 16;
+pub const PARTITIONS_DEFAULT: u32 = 6;
 
 /// How much of the disk is to stay free when nothing is said, in MiB.
 const FREE_SPACE_MIB_DEFAULT: u64 = 128;

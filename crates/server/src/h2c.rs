@@ -72,6 +72,9 @@ pub(crate) fn asked<B: Body>(request: &Request<B>) -> Option<Bytes> {
             .flat_map(|value| value.split(','))
             .any(|part| part.trim().eq_ignore_ascii_case(wanted))
     };
+    if !headers.contains_key(header::UPGRADE) {
+        return None;
+    }
     let asks = request.version() == Version::HTTP_11
         && names(&header::UPGRADE, PROTOCOL)
         && names(&header::CONNECTION, "upgrade")

@@ -32,10 +32,10 @@ enum Change {
     Deleted,
 }
 
-/// What all keys of one map begin with, padded with zeros, and how many bytes it is. The order of
-/// parts is the order of their keys.
+/// What all keys of one map begin with, padded with zeros, and how many bytes it is, as one number:
+/// comparing numbers is faster. The order of parts is the order of their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Part([u8; Self::BYTES], usize);
+struct Part(u128);
 
 impl Part {
     /// Group, generation and family.
@@ -43,9 +43,10 @@ impl Part {
 
     fn of(key: &[u8]) -> Self {
         let length = key.len().min(Self::BYTES);
-        let mut first = [0; Self::BYTES];
+        let mut first = [0; 16];
         first[..length].copy_from_slice(&key[..length]);
-        Self(first, length)
+        first[15] = u8::try_from(length).expect("it is not more than a handful");
+        Self(u128::from_be_bytes(first))
     }
 }
 
