@@ -108,6 +108,19 @@ impl Links {
         })
     }
 
+    /// The nodes that have links here and were silent for so long at least, each with how long it
+    /// has been silent, in microseconds. A node that lives says something ten times a second.
+    pub fn silent(&self, at_least: u64, now: u64) -> Vec<(ReplicaId, u64)> {
+        let mut silences = BTreeMap::new();
+        for link in self.links.values() {
+            let Some(replica) = link.replica else { continue };
+            let silence = now.saturating_sub(link.heard);
+            let least = silences.entry(replica).or_insert(silence);
+            *least = silence.min(*least);
+        }
+        silences.into_iter().filter(|(_, silence)| *silence >= at_least).collect()
+    }
+
     /// Since when it has been up; None while it is not.
     pub fn up_since(&self, replica: ReplicaId, now: u64) -> Option<u64> {
         let links = self.links.values().filter(|link| link.replica == Some(replica));

@@ -149,6 +149,9 @@ where
     /// Time goes on.
     pub fn tick(&mut self, now: u64) -> Touch {
         self.refused.forget(now);
+        if self.consensus.is_resting() {
+            return Touch::Still;
+        }
         let was_at_rest = self.consensus.is_at_rest();
         self.consensus.tick();
         for to in self.transfers.stuck(now) {

@@ -46,6 +46,7 @@ fn begin(
     let mut options = GroupOptions::new(group, me);
     options.heartbeat_ticks = config.timing.heartbeat_ticks;
     options.election_ticks = config.timing.election_ticks;
+    options.rest_ticks = config.timing.rest_ticks;
     options.durability = durability;
     let restored = Restored::new(log, applied.position, applied.term, members.clone());
     let reader = Arc::clone(&logs.reader);

@@ -42,11 +42,19 @@ pub struct Timing {
     pub election_ticks: usize,
     /// How much longer each next in line waits.
     pub stagger_ticks: usize,
+    /// How long a group must be quiet before nobody's clock ticks in it.
+    pub rest_ticks: usize,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { tick_micros: 10_000, heartbeat_ticks: 5, election_ticks: 40, stagger_ticks: 8 }
+        Self {
+            tick_micros: 10_000,
+            heartbeat_ticks: 5,
+            election_ticks: 40,
+            stagger_ticks: 8,
+            rest_ticks: 100,
+        }
     }
 }
 

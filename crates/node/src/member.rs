@@ -35,6 +35,10 @@ const HINT_TICKS_PER_RANK: usize = 2;
 /// would stay until its next write otherwise.
 const CUT_EVERY_TICKS: u64 = 1_000;
 
+/// A node that says nothing for so long, in microseconds, is not relied on to wake its groups that
+/// rest: it has missed a ping.
+const SILENCE_MICROS_NOTED: u64 = 200_000;
+
 pub(crate) struct Member {
     membership: Membership,
     router: Router,
@@ -153,6 +157,11 @@ impl Member {
 
     fn tick(&mut self, host: &mut Host<'_>) -> Result<Fate, StoreError> {
         self.ticks += 1;
+        let tick_micros = host.config.timing.tick_micros;
+        for (node, silence) in host.links.silent(SILENCE_MICROS_NOTED, host.now.steady_micros) {
+            let ticks = usize::try_from(silence / tick_micros).unwrap_or(usize::MAX);
+            self.membership.shard.suspect(node, ticks);
+        }
         self.membership.shard.tick(&conditions!(self.membership, host), host.effects)?;
         self.router.check_patience(&view!(self.membership, host, self.router.len()), host.effects);
         let fate = self.look_at_the_other_cluster(host);

@@ -58,6 +58,8 @@ pub(crate) struct Shard {
     pub(crate) log: LogBatch,
     marks: Marks,
     wakes: Wakes,
+    /// Whether partitions might be served here when time was looked at last.
+    could_lead: bool,
 }
 
 /// Which replicas there is something to do for.
@@ -177,6 +179,7 @@ impl Shard {
             log,
             marks,
             wakes: Wakes::default(),
+            could_lead: false,
         }
     }
 
@@ -276,6 +279,16 @@ impl Shard {
 
     // What happens.
 
+    /// That node has been silent for so many ticks.
+    pub(crate) fn suspect(&mut self, node: ReplicaId, silent_ticks: usize) {
+        self.each(|_, replica| {
+            let was_resting = replica.consensus().is_resting();
+            replica.consensus_mut().suspect(node, silent_ticks);
+            let woke = was_resting && !replica.consensus().is_resting();
+            if woke { Touch::Touched } else { Touch::Still }
+        });
+    }
+
     /// Time goes on.
     ///
     /// # Errors
@@ -286,9 +299,12 @@ impl Shard {
         effects: &mut Effects,
     ) -> Result<(), StoreError> {
         let now = conditions.now.steady_micros;
-        // Of documents there are few groups, and more depends on them than consensus knows.
+        // More depends on partitions than consensus knows: whether they may be led is one thing.
+        let may_lead = conditions.may_lead && conditions.map.topology.is_formed();
+        let is_news = std::mem::replace(&mut self.could_lead, may_lead) != may_lead;
         self.each(|group, replica| match replica.tick(now) {
             Touch::Still if group.is_instance() => Touch::Still,
+            Touch::Still if replica.consensus().is_resting() && !is_news => Touch::Still,
             _ => Touch::Touched,
         });
         for replica in self.partitions.values_mut() {

@@ -41,6 +41,8 @@ fn kind_to_raft(kind: MessageKind) -> MessageType {
         MessageKind::HeartbeatAnswer => MessageType::MsgHeartbeatResponse,
         MessageKind::Snapshot => MessageType::MsgSnapshot,
         MessageKind::Campaign => MessageType::MsgTimeoutNow,
+        // Not for raft-rs, which knows no rest and refuses this as a message to itself.
+        MessageKind::Rest => MessageType::MsgBeat,
     }
 }
 

@@ -14,6 +14,7 @@ use storage::{LogReader, LogRecord};
 use crate::election::{ELECTION_TICKS, HINT_RETRY_TICKS, Held, Hint};
 use crate::log::GroupLog;
 use crate::reads::Reads;
+use crate::rest::Rest;
 use crate::tail::{Reach, Tail};
 use crate::{
     ConfirmError, GroupOptions, Members, MembershipChange, Message, MessageKind, Need,
@@ -53,6 +54,7 @@ pub struct Group {
     pub(crate) written: Written,
     pub(crate) heard: Heard,
     pub(crate) upkeep: LogUpkeep,
+    pub(crate) rest: Rest,
 }
 
 /// What a replica knows of elections and of its own part in them.
@@ -158,11 +160,16 @@ impl Group {
             },
             heard: Heard { began_at, told_committed: (Position(0), Term(0)) },
             upkeep: LogUpkeep { tail: Tail::default(), is_pacing: false, is_damaged: false },
+            rest: Rest::default(),
         })
     }
 
     /// Time goes on.
     pub fn tick(&mut self) {
+        self.rest_if_quiet();
+        if self.is_resting() {
+            return;
+        }
         // The timeout is looked at in raft-rs's tick only, so what chance chose since the last one
         // has no effect.
         self.raw.raft.set_randomized_election_timeout(self.elections.election_ticks);
@@ -223,6 +230,7 @@ impl Group {
         let raft = &self.raw.raft;
         let free = raft.leader_id == raft::INVALID_ID && raft.state != StateRole::Candidate;
         if free && self.elections.vote_ticks == 0 && self.may_campaign() {
+            self.stir();
             self.campaign();
         }
     }
@@ -233,7 +241,14 @@ impl Group {
             self.note(format!("{:?} from replica {}: {why}", message.kind, message.from));
             return;
         }
+        if message.kind == MessageKind::Rest {
+            return self.hear_rest(&message);
+        }
         let kind = message.kind;
+        // A late answer to the last heartbeat asks for nothing.
+        if kind != MessageKind::HeartbeatAnswer {
+            self.wake();
+        }
         let message = convert::message_to_raft(message);
         match kind {
             MessageKind::PreVote if self.seems_owned() => {
@@ -279,6 +294,7 @@ impl Group {
     /// `NotOwner`, `HandingOver` and `Full`.
     pub fn propose(&mut self, data: Bytes) -> Result<Position, ProposeError> {
         self.check_office()?;
+        self.stir();
         let raft = &self.raw.raft;
         if raft.raft_log.last_index() - raft.raft_log.applied >= self.options.unapplied_max {
             return Err(ProposeError::Full);
@@ -309,6 +325,7 @@ impl Group {
         if !self.is_owner() {
             return Err(ConfirmError::NotOwner { owner: self.owner() });
         }
+        self.stir();
         self.reads.watch(self.office());
         if self.reads.add(ticket) { Ok(()) } else { Err(ConfirmError::Full) }
     }
@@ -323,6 +340,7 @@ impl Group {
     /// All of them.
     pub fn change(&mut self, change: &MembershipChange) -> Result<Position, ProposeError> {
         self.check_office()?;
+        self.stir();
         // raft-rs would put an empty entry in its place, without a word.
         if self.raw.raft.has_pending_conf() || self.members.is_joint() {
             return Err(ProposeError::ChangePending);
@@ -344,6 +362,7 @@ impl Group {
     /// election timeout. Does nothing when this is not the owner or that is not a voter.
     pub fn hand_over(&mut self, to: ReplicaId) {
         if self.is_owner() && to != self.options.me && self.members.voters.contains(&to) {
+            self.stir();
             self.raw.transfer_leader(to.0);
         }
     }
@@ -352,6 +371,7 @@ impl Group {
     /// in `delay_ticks` (0: now) and again every few ticks, until there is an owner.
     pub fn peer_lost(&mut self, peer: ReplicaId, delay_ticks: usize) {
         if self.is_owner() {
+            self.wake();
             self.snapshot_sent(peer, false);
             self.raw.report_unreachable(peer.0);
             return;
@@ -359,6 +379,7 @@ impl Group {
         if self.owner() != Some(peer) {
             return;
         }
+        self.stir();
         // The term and the vote stay. The lease of the owner ends here and now: it only keeps the
         // others from being disturbed, no read depends on it.
         let term = self.raw.raft.term;
@@ -381,6 +402,7 @@ impl Group {
         if !self.is_owner() {
             return;
         }
+        self.wake();
         if let Some(progress) = self.raw.raft.mut_prs().get_mut(peer.0) {
             progress.resume();
             self.raw.raft.send_append(peer.0);

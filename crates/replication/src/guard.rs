@@ -47,7 +47,8 @@ pub(crate) fn check(
         | MessageKind::PreVote
         | MessageKind::PreVoteAnswer
         | MessageKind::HeartbeatAnswer
-        | MessageKind::Campaign => Ok(()),
+        | MessageKind::Campaign
+        | MessageKind::Rest => Ok(()),
     }
 }
 

@@ -91,6 +91,7 @@ mod message;
 mod options;
 mod reads;
 mod ready;
+mod rest;
 mod status;
 mod tail;
 mod view;

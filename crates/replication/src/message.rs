@@ -22,6 +22,8 @@ pub enum MessageKind {
     Snapshot,
     /// From an owner that hands over: campaign at once.
     Campaign,
+    /// From an owner: nothing happens in this group, and no heartbeats follow.
+    Rest,
 }
 
 /// Where a snapshot stands in the log.

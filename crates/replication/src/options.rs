@@ -18,6 +18,9 @@ pub struct GroupOptions {
     pub election_ticks: usize,
     /// How often an owner shows that it lives.
     pub heartbeat_ticks: usize,
+    /// After how long a group in which nothing happens goes to rest. Less than a second costs a busy
+    /// group a wake for each pause.
+    pub rest_ticks: usize,
     /// How many appends may be on their way to one follower.
     pub inflight_max: usize,
     /// An append carries at least one entry, and more up to this many bytes.
@@ -42,13 +45,14 @@ pub enum Durability {
 
 impl GroupOptions {
     /// The usual settings: 10 ms ticks, a heartbeat each 50 ms, an owner silent for 500 ms is given
-    /// up.
+    /// up, a group that was quiet for a second rests.
     pub fn new(group: GroupId, me: ReplicaId) -> Self {
         Self {
             group,
             me,
             election_ticks: 50,
             heartbeat_ticks: 5,
+            rest_ticks: 100,
             inflight_max: 256,
             entry_bytes_per_message_max: 1 << 20,
             unapplied_max: 1 << 16,

@@ -65,6 +65,7 @@ impl History {
             1 => &[1, 2],
             _ => &[1, 2, 3],
         };
+        let rest_ticks = [2, 5, 30][random.below(3)];
         for id in 1..=5 {
             let members = if voters.contains(&id) { voters } else { &[] };
             world.add(id, members, |options| {
@@ -73,6 +74,7 @@ impl History {
                 options.inflight_max = 1 + random.below(4);
                 options.entry_bytes_per_message_max = random.below(40);
                 options.unapplied_max = 20;
+                options.rest_ticks = rest_ticks;
             });
         }
         let calm = 20 + random.below(100);

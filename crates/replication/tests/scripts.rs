@@ -8,6 +8,7 @@
 //! | `group 1 2 3` | the same, and the first owns the group; nothing is told of that |
 //! | `spare 4` | starts without members, waits to be admitted |
 //! | `tick 1 5` | five ticks for replica 1 (`all`: each in turn) |
+//! | `idle 110` | 110 ticks for all, and all is delivered; nothing is told of that |
 //! | `run` | delivers and syncs everything until it is quiet |
 //! | `deliver`, `deliver 2` | delivers what is on its way now (to replica 2) |
 //! | `lose`, `lose 2` | the same messages are lost |
@@ -85,6 +86,9 @@ scripts! {
     what_is_not_durable_or_not_applied_stays_in_memory
     a_start_reads_what_is_not_applied_from_the_disk
     a_log_that_cannot_be_read_says_so_and_nothing_else
+    a_quiet_group_rests_and_wakes
+    an_owner_at_rest_that_is_lost_is_replaced
+    an_owner_at_rest_that_is_cut_off_gives_up
 }
 
 #[test]
@@ -151,6 +155,14 @@ impl Player {
             }
             "spare" => world.add(id, &[], |_| {}),
             "tick" => self.tick(words[1], number(2).unwrap_or(1)),
+            "idle" => {
+                for _ in 0..id {
+                    self.tick("all", 1);
+                    self.run();
+                }
+                self.world.told.clear();
+                return;
+            }
             "run" => self.run(),
             "deliver" => self.deliver(number(1), World::deliver),
             "lose" => self.deliver(number(1), |world, packet| world.lose(&packet)),
@@ -267,6 +279,7 @@ impl Player {
         }
         let group = self.world.group(id);
         write!(text, ", first {}, held by {}", group.first(), group.held_by(last)).unwrap();
+        text.push_str(if group.is_resting() { ", at rest" } else { "" });
         let progress = group.progress();
         self.world.tell(id, &text);
         for (peer, progress) in progress {

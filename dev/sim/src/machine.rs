@@ -188,7 +188,7 @@ impl Machine {
             seed: wanted.seed,
             membership_quorum: wanted.membership_quorum,
             partitions: wanted.partitions,
-            timing: Timing::default(),
+            timing: Timing { rest_ticks: rest_ticks(wanted.seed), ..Timing::default() },
             upkeep: wanted.upkeep,
             kept: wanted.kept,
         };
@@ -274,4 +274,13 @@ pub(crate) struct Wanted {
 
 pub(crate) fn uri(number: usize) -> String {
     format!("http://10.0.0.{}:8000", number + 1)
+}
+/// Mostly soon, so that groups often rest and wake.
+fn rest_ticks(seed: u64) -> usize {
+    match seed % 4 {
+        0 => 3,
+        1 => 10,
+        2 => 30,
+        _ => Timing::default().rest_ticks,
+    }
 }

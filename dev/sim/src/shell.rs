@@ -166,6 +166,8 @@ impl World {
         if self.settings.has(Fault::KillBeforeSync) && self.faults.dies_before_sync() {
             let (power, at) = (self.rng.chance(500), self.rng.between(0, delay));
             self.agenda.after(at, Event::Die { process, power });
+            let pause = self.rng.between(1, 4_000) * MILLISECOND;
+            self.agenda.after(at + pause, Event::Start { machine: process.machine });
         }
         if recovered {
             self.agenda.after(0, Event::Tell { process, input: Input::StorageRecovered });

@@ -510,7 +510,7 @@ pub fn describe(message: &Message) -> String {
             let (position, term) = at.unwrap_or_default();
             add(format!(" at {position}/t{term}"));
         }
-        MessageKind::Campaign => {}
+        MessageKind::Campaign | MessageKind::Rest => {}
     }
     text
 }

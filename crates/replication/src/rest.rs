@@ -1,0 +1,161 @@
+//! Rest: a group in which nothing happens costs nothing.
+//!
+//! An owner whose followers have all that it has, and to whom nothing was said for a while, tells them that
+//! it goes to rest. From then on nobody's clock ticks in this group: no heartbeat leaves, and no
+//! follower misses one. That the owner's *node* lives is watched for all of its groups together, by
+//! the connection to it ([`Group::peer_lost`]).
+//!
+//! Safety rests on terms and votes as ever. What rest could cost is liveness, so whatever happens ends it:
+//!
+//! | what happens | what ends the rest |
+//! |---|---|
+//! | a proposal, a read, a change of members | the owner sends to all followers, and each wakes |
+//! | the owner's node dies | the connection to it is lost: its followers wake and campaign |
+//! | it freezes, or is cut off | its node is silent: its followers wake, and count the silence ([`Group::suspect`]) |
+//! | a follower was cut off, or begins anew | the owner wakes when the connection is back |
+//! | somebody missed the rest, and asks for votes | whoever hears that wakes, and the owner shows that it lives |
+//! | the owner is cut off | it wakes, and gives its group up when no quorum answers |
+
+use std::mem;
+
+use protocol::{Position, ReplicaId, Term};
+use raft::{ProgressState, StateRole};
+
+use crate::{Group, Message, MessageKind};
+
+/// Whether a replica rests.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    is_resting: bool,
+    /// How long an owner has seen nothing happen.
+    quiet_ticks: usize,
+    /// The last entry that it saw.
+    last: Position,
+    /// What the followers are still to be told.
+    messages: Vec<Message>,
+}
+
+impl Rest {
+    pub(crate) fn has_messages(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    pub(crate) fn take_messages(&mut self) -> Vec<Message> {
+        mem::take(&mut self.messages)
+    }
+}
+
+impl Group {
+    /// Nobody's clock ticks in this group until something happens.
+    pub fn is_resting(&self) -> bool {
+        self.rest.is_resting
+    }
+
+    /// Something happens that the other replicas will hear of by itself.
+    pub(crate) fn stir(&mut self) {
+        self.rest.quiet_ticks = 0;
+        if mem::take(&mut self.rest.is_resting) {
+            // The time that nobody counted is nobody's silence.
+            self.raw.raft.election_elapsed = 0;
+        }
+    }
+
+    /// Something happens here, and the other replicas must wake as well. Where nobody rests nothing
+    /// is done.
+    pub(crate) fn wake(&mut self) {
+        if !self.is_resting() {
+            return;
+        }
+        self.stir();
+        if self.is_owner() {
+            self.raw.ping();
+        }
+    }
+
+    /// The owner's node has been silent for so many ticks, whatever its groups may have to say. If it
+    /// owns this one and rests, it is waited for no longer than an owner that is awake.
+    pub fn suspect(&mut self, peer: ReplicaId, silent_ticks: usize) {
+        if self.is_resting() && self.owner() == Some(peer) {
+            self.stir();
+            self.raw.raft.election_elapsed = silent_ticks;
+        }
+    }
+
+    /// An owner goes to rest when nothing has happened for long enough. To be called with each
+    /// tick, before the tick brings about heartbeats.
+    pub(crate) fn rest_if_quiet(&mut self) {
+        if self.is_resting() {
+            return;
+        }
+        let last = self.last();
+        if mem::replace(&mut self.rest.last, last) != last || !self.is_quiet() {
+            self.rest.quiet_ticks = 0;
+            return;
+        }
+        self.rest.quiet_ticks += 1;
+        if self.rest.quiet_ticks < self.options.rest_ticks {
+            return;
+        }
+        let (me, term, at_term) = (self.options.me, self.term(), self.term_at(last));
+        let mut others: Vec<u64> = self.raw.raft.prs().iter().map(|(id, _)| *id).collect();
+        others.retain(|id| *id != me.0);
+        others.sort_unstable();
+        let log_term = at_term.unwrap_or_default();
+        let message = |to: u64| Message { log_term, ..rest_message(me, ReplicaId(to), term, last) };
+        self.rest.messages = others.into_iter().map(message).collect();
+        self.rest.is_resting = true;
+    }
+
+    /// The owner of a group at rest: each follower has everything, and nothing is under way.
+    fn is_quiet(&self) -> bool {
+        let raft = &self.raw.raft;
+        let last = raft.raft_log.last_index();
+        raft.state == StateRole::Leader
+            && raft.commit_to_current_term()
+            && [raft.raft_log.committed, raft.raft_log.applied, raft.raft_log.persisted]
+                .iter()
+                .all(|reached| *reached == last)
+            && self.is_at_rest()
+            && self.offers.is_empty()
+            && !self.members.is_joint()
+            && !raft.has_pending_conf()
+            && raft.prs().iter().all(|(id, follower)| {
+                let is_here = *id == raft.id;
+                is_here || (follower.matched == last && follower.state == ProgressState::Replicate)
+            })
+    }
+
+    /// The owner says that it rests. A follower that knows better takes no notice: it will miss
+    /// the heartbeats, and wake the owner.
+    pub(crate) fn hear_rest(&mut self, message: &Message) {
+        let raft = &self.raw.raft;
+        let agrees = raft.state == StateRole::Follower
+            && raft.term == message.term.0
+            && raft.leader_id == message.from.0
+            && Position(raft.raft_log.last_index()) == message.index
+            && Position(raft.raft_log.committed) == message.index
+            && self.elections.hint.is_none();
+        self.rest.is_resting = agrees;
+    }
+}
+
+/// All entries up to `index` are committed, and there are no more.
+fn rest_message(from: ReplicaId, to: ReplicaId, term: Term, index: Position) -> Message {
+    Message {
+        kind: MessageKind::Rest,
+        to,
+        from,
+        term,
+        log_term: Term(0),
+        index,
+        entries: Vec::new(),
+        commit: index,
+        commit_term: Term(0),
+        snapshot: None,
+        reject: false,
+        reject_hint: Position(0),
+        request_snapshot: Position(0),
+        context: bytes::Bytes::new(),
+        priority: 0,
+    }
+}
