@@ -72,7 +72,8 @@ pub struct Recorded {
     pub response: Option<Bytes>,
 }
 
-/// Few writes take more beside the body of their document. Less room than is needed only costs a copy.
+/// Few writes take more beside the body of their document. Less room than is needed only costs a
+/// copy.
 const WRITE_BYTES: usize = 256;
 
 /// What came of a command.

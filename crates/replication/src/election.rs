@@ -1,6 +1,7 @@
-//! What is on a replica's mind between elections: the hint that the owner is gone, and messages
-//! that came a moment too early.
+//! What is on a replica's mind between elections: the hint that the owner is gone, messages
+//! that came a moment too early, and whether the group rests.
 
+use protocol::Position;
 use raft::eraftpb::Message;
 
 /// A replica that lost its owner asks again after so many ticks (and its delay on top, so that two
@@ -79,5 +80,27 @@ impl Held {
 
     pub(crate) fn take(&mut self) -> Option<Message> {
         self.message.take().map(|(message, _)| message)
+    }
+}
+
+/// Whether a replica rests.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    pub(crate) is_resting: bool,
+    /// How long an owner has seen nothing happen.
+    pub(crate) quiet_ticks: usize,
+    /// The last entry that it saw.
+    pub(crate) last: Position,
+    /// What the followers are still to be told.
+    pub(crate) messages: Vec<crate::Message>,
+}
+
+impl Rest {
+    pub(crate) fn has_messages(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    pub(crate) fn take_messages(&mut self) -> Vec<crate::Message> {
+        std::mem::take(&mut self.messages)
     }
 }

@@ -11,10 +11,9 @@ use raft::eraftpb::{EntryType, HardState, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use storage::{LogReader, LogRecord};
 
-use crate::election::{ELECTION_TICKS, HINT_RETRY_TICKS, Held, Hint};
+use crate::election::{ELECTION_TICKS, HINT_RETRY_TICKS, Held, Hint, Rest};
 use crate::log::GroupLog;
 use crate::reads::Reads;
-use crate::rest::Rest;
 use crate::tail::{Reach, Tail};
 use crate::{
     ConfirmError, GroupOptions, Members, MembershipChange, Message, MessageKind, Need,
@@ -54,7 +53,6 @@ pub struct Group {
     pub(crate) written: Written,
     pub(crate) heard: Heard,
     pub(crate) upkeep: LogUpkeep,
-    pub(crate) rest: Rest,
 }
 
 /// What a replica knows of elections and of its own part in them.
@@ -68,6 +66,7 @@ pub(crate) struct Elections {
     pub(crate) election_ticks: usize,
     /// Another has this replica's vote, and so many ticks to make something of it.
     pub(crate) vote_ticks: usize,
+    pub(crate) rest: Rest,
 }
 
 /// What was given to the node to be written, and how much of it is durable.
@@ -150,6 +149,7 @@ impl Group {
                 held_campaign: Held::default(),
                 election_ticks,
                 vote_ticks: 0,
+                rest: Rest::default(),
             },
             written: Written {
                 made: 0,
@@ -160,7 +160,6 @@ impl Group {
             },
             heard: Heard { began_at, told_committed: (Position(0), Term(0)) },
             upkeep: LogUpkeep { tail: Tail::default(), is_pacing: false, is_damaged: false },
-            rest: Rest::default(),
         })
     }
 

@@ -23,38 +23,16 @@ use raft::{ProgressState, StateRole};
 
 use crate::{Group, Message, MessageKind};
 
-/// Whether a replica rests.
-#[derive(Debug, Default)]
-pub(crate) struct Rest {
-    is_resting: bool,
-    /// How long an owner has seen nothing happen.
-    quiet_ticks: usize,
-    /// The last entry that it saw.
-    last: Position,
-    /// What the followers are still to be told.
-    messages: Vec<Message>,
-}
-
-impl Rest {
-    pub(crate) fn has_messages(&self) -> bool {
-        !self.messages.is_empty()
-    }
-
-    pub(crate) fn take_messages(&mut self) -> Vec<Message> {
-        mem::take(&mut self.messages)
-    }
-}
-
 impl Group {
     /// Nobody's clock ticks in this group until something happens.
     pub fn is_resting(&self) -> bool {
-        self.rest.is_resting
+        self.elections.rest.is_resting
     }
 
     /// Something happens that the other replicas will hear of by itself.
     pub(crate) fn stir(&mut self) {
-        self.rest.quiet_ticks = 0;
-        if mem::take(&mut self.rest.is_resting) {
+        self.elections.rest.quiet_ticks = 0;
+        if mem::take(&mut self.elections.rest.is_resting) {
             // The time that nobody counted is nobody's silence.
             self.raw.raft.election_elapsed = 0;
         }
@@ -88,12 +66,12 @@ impl Group {
             return;
         }
         let last = self.last();
-        if mem::replace(&mut self.rest.last, last) != last || !self.is_quiet() {
-            self.rest.quiet_ticks = 0;
+        if mem::replace(&mut self.elections.rest.last, last) != last || !self.is_quiet() {
+            self.elections.rest.quiet_ticks = 0;
             return;
         }
-        self.rest.quiet_ticks += 1;
-        if self.rest.quiet_ticks < self.options.rest_ticks {
+        self.elections.rest.quiet_ticks += 1;
+        if self.elections.rest.quiet_ticks < self.options.rest_ticks {
             return;
         }
         let (me, term, at_term) = (self.options.me, self.term(), self.term_at(last));
@@ -102,8 +80,8 @@ impl Group {
         others.sort_unstable();
         let log_term = at_term.unwrap_or_default();
         let message = |to: u64| Message { log_term, ..rest_message(me, ReplicaId(to), term, last) };
-        self.rest.messages = others.into_iter().map(message).collect();
-        self.rest.is_resting = true;
+        self.elections.rest.messages = others.into_iter().map(message).collect();
+        self.elections.rest.is_resting = true;
     }
 
     /// The owner of a group at rest: each follower has everything, and nothing is under way.
@@ -135,7 +113,7 @@ impl Group {
             && Position(raft.raft_log.last_index()) == message.index
             && Position(raft.raft_log.committed) == message.index
             && self.elections.hint.is_none();
-        self.rest.is_resting = agrees;
+        self.elections.rest.is_resting = agrees;
     }
 }
 

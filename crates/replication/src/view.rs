@@ -73,7 +73,7 @@ impl Group {
         self.notes.is_empty()
             && self.first_records.is_empty()
             && self.reads.is_empty()
-            && !self.rest.has_messages()
+            && !self.elections.rest.has_messages()
             && self.raw.raft.lead_transferee.is_none()
             && !self.raw.store().is_awaited()
             && !self.raw.has_ready()

@@ -22,7 +22,7 @@ impl Group {
         self.begin_round();
         let idle = self.notes.is_empty()
             && self.first_records.is_empty()
-            && !self.rest.has_messages()
+            && !self.elections.rest.has_messages()
             && !self.reads.has_answers()
             && !self.raw.has_ready();
         if idle {
@@ -53,7 +53,7 @@ impl Group {
         ready.confirmed = self.reads.take_confirmed();
         ready.refused = self.reads.take_refused();
         ready.notes = mem::take(&mut self.notes);
-        ready.send_now.append(&mut self.rest.take_messages());
+        ready.send_now.append(&mut self.elections.rest.take_messages());
         Some(ready)
     }
 

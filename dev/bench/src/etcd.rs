@@ -1,9 +1,9 @@
 //! etcd beside Amrita: three processes on this machine, a put of a hundred bytes for each PATCH and
 //! a linearizable range for each GET.
 //!
-//! Clients speak gRPC to all three members alike, as Amrita's clients speak to all three nodes. The two
-//! messages are so small that their fields are written by hand (etcd's `rpc.proto`): a code
-//! generator would need `protoc`.
+//! Clients speak gRPC to all three members alike, as Amrita's clients speak to all three nodes.
+//! The two messages are so small that their fields are written by hand (etcd's `rpc.proto`): a
+//! code generator would need `protoc`.
 
 use std::io;
 use std::path::Path;
