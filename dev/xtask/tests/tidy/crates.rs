@@ -97,6 +97,14 @@ const CRATES: &[Crate] = &[
         tests: &[],
     },
     Crate {
+        name: "mesh",
+        folder: "crates/mesh",
+        core: true,
+        ours: &["protocol"],
+        others: &["bytes", "crc32fast", "postcard", "serde"],
+        tests: &["random"],
+    },
+    Crate {
         name: "node",
         folder: "crates/node",
         core: true,
@@ -118,7 +126,7 @@ const CRATES: &[Crate] = &[
         name: "server",
         folder: "crates/server",
         core: false,
-        ours: &["protocol", "storage", "documents", "services", "node"],
+        ours: &["protocol", "storage", "documents", "services", "mesh", "node"],
         others: &[
             "bytes",
             "crc32fast",
@@ -206,6 +214,7 @@ const CRATES: &[Crate] = &[
             "replication",
             "documents",
             "services",
+            "mesh",
             "node",
             "examples",
             "random",
