@@ -6,8 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::packet::{Heard, NodeKey, PACKET_BYTES_MAX, Report, WAY_NODES_MAX};
 
-/// Whoever was not heard for this long is not heard, in microseconds.
+/// Whoever was not heard for this long is not heard, in microseconds: some datagrams may get lost.
 const HEARD_MICROS_MAX: u64 = 350_000;
+
+/// A link on which nothing was heard for this long is not well, in microseconds: nothing gets lost on a
+/// link.
+const LINK_HEARD_MICROS_MAX: u64 = 250_000;
 
 /// A report that is older counts for nothing, in microseconds.
 const REPORT_MICROS_MAX: u64 = 700_000;
@@ -144,7 +148,7 @@ impl Hearing {
     /// Whether a link with that node works, in both directions.
     pub(crate) fn is_linked(&self, node: NodeKey, now: u64) -> bool {
         let by_link = self.neighbours.get(&node).and_then(|neighbour| neighbour.by_link);
-        is_fresh(by_link.map(|(_, at)| at), now)
+        by_link.is_some_and(|(_, at)| now.saturating_sub(at) < LINK_HEARD_MICROS_MAX)
             && self.hears(node, self.me, now).is_some_and(|heard| heard.by_link)
     }
 

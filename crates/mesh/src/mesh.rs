@@ -12,11 +12,11 @@ use crate::stream::{Receiving, Sending};
 /// A node says whom it hears each so many ticks.
 const REPORT_TICKS: u64 = 10;
 
-/// A stream begins when a link was not well for so many ticks: a new link is made in less.
-const UNLINKED_TICKS: u32 = 25;
+/// A stream begins when a link was not well for so many ticks: a new link is made in less, mostly.
+const UNLINKED_TICKS: u32 = 10;
 
 /// A stream ends when a link was well for so many ticks.
-const LINKED_TICKS: u32 = 100;
+const LINKED_TICKS: u32 = 300;
 
 /// A stream on which nothing came for so many ticks is closed. Ticks that were missed are not made
 /// up, so a pause of this process is never taken for silence of the other.

@@ -179,7 +179,7 @@ fn two_that_cannot_reach_each_other_have_a_stream_over_the_third_until_they_can(
         assert_eq!(fabric.streams(), [1, 1, 0], "datagrams: {datagrams}");
         fabric.all_streams_carry();
         fabric.cuts.clear();
-        fabric.run(2_000);
+        fabric.run(4_000);
         assert_eq!(fabric.streams(), [0, 0, 0], "the link is well again");
     }
 }

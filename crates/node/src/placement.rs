@@ -70,10 +70,13 @@ impl Surroundings<'_> {
         }
     }
 
-    /// Each replica of a group waits for another time before it campaigns, by its place in line.
+    /// Each replica of a group waits for another time before it campaigns, by its place in line
+    /// behind the owner.
     pub(crate) fn set_rank(&self, group: GroupId, shard: &mut Shard) {
-        let order = self.control.order_of(group, shard);
+        let mut order = self.control.order_of(group, shard);
         let me = self.control.me;
+        let owner = shard.get(group).and_then(|replica| replica.consensus().owner());
+        order.retain(|id| *id == me || Some(*id) != owner);
         let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
         let ticks = self.timing.election_ticks + rank * self.timing.stagger_ticks;
         if let Some(replica) = shard.get_mut(group) {
@@ -237,7 +240,9 @@ impl Placement {
                 .into_iter()
                 .find(|id| surroundings.is_up(*id) && surroundings.takes_writes(*id, shard));
             let last = self.campaigned.get(&group);
-            let waits = last.is_some_and(|at| now.saturating_sub(*at) < CAMPAIGN_PAUSE_MICROS);
+            // The answers to the last asking must have had the time to come.
+            let pause = CAMPAIGN_PAUSE_MICROS + surroundings.links.patience().round_trip_micros;
+            let waits = last.is_some_and(|at| now.saturating_sub(*at) < pause);
             if first == Some(surroundings.control.me) && !waits {
                 self.campaigned.insert(group, now);
                 if let Some(replica) = shard.get_mut(group) {

@@ -17,6 +17,38 @@ pub(crate) const HINT_TRIES_MAX: usize = 8;
 /// A message that came too early is kept for so many ticks.
 pub(crate) const HELD_TICKS: usize = 5;
 
+/// How fast the time of elections goes by. Where messages take long or come irregularly, an owner
+/// may be silent for longer, and has longer to hear from a majority: then some ticks do not count.
+pub(crate) struct Pace {
+    /// An election timeout has so many ticks that count, and lasts so many.
+    counted: usize,
+    lasting: usize,
+    saved: usize,
+    /// How long a question and its answer are under way, in ticks.
+    pub(crate) round_trip: usize,
+}
+
+impl Pace {
+    pub(crate) fn new(ticks: usize) -> Self {
+        Self { counted: ticks, lasting: ticks, saved: 0, round_trip: 0 }
+    }
+
+    pub(crate) fn set(&mut self, lasting: usize, round_trip: usize) {
+        self.lasting = lasting.max(self.counted);
+        self.round_trip = round_trip;
+    }
+
+    /// Whether this tick counts.
+    pub(crate) fn tick(&mut self) -> bool {
+        self.saved += self.counted;
+        let counts = self.saved >= self.lasting;
+        if counts {
+            self.saved -= self.lasting;
+        }
+        counts
+    }
+}
+
 /// The connection to the owner broke, so it will hardly be heard of again.
 pub(crate) struct Hint {
     delay_ticks: usize,
@@ -43,12 +75,13 @@ impl Hint {
         self.ticks_left = self.ticks_left.saturating_sub(1);
     }
 
-    /// Whether to campaign now; counts as a try.
-    pub(crate) fn is_due(&mut self) -> bool {
+    /// Whether to campaign now; counts as a try. The next one may come when the answers to this one
+    /// can be there, after `round_trip` ticks.
+    pub(crate) fn is_due(&mut self, round_trip: usize) -> bool {
         let due = self.ticks_left == 0 && self.tries_left > 0;
         if due {
             self.tries_left -= 1;
-            self.ticks_left = HINT_RETRY_TICKS.saturating_add(self.delay_ticks);
+            self.ticks_left = (HINT_RETRY_TICKS + round_trip).saturating_add(self.delay_ticks);
         }
         due
     }
@@ -75,6 +108,10 @@ impl Held {
             *ticks_left -= 1;
         }
         self.message.take_if(|(_, ticks_left)| *ticks_left == 0);
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.message.is_some()
     }
 
     pub(crate) fn take(&mut self) -> Option<Message> {

@@ -247,6 +247,14 @@ const CRATES: &[Crate] = &[
         others: &["bytes", "libfuzzer-sys"],
         tests: &[],
     },
+    Crate {
+        name: "torture",
+        folder: "dev/torture",
+        core: false,
+        ours: &["random"],
+        others: &["rustix", "serde_json", "tappers", "tempfile"],
+        tests: &[],
+    },
     Crate { name: "xtask", folder: "dev/xtask", core: false, ours: &[], others: &[], tests: &[] },
 ];
 
