@@ -33,8 +33,7 @@ pub struct Link {
     /// As its last ping said.
     pub takes_writes: bool,
     pub claim: Claim,
-    /// When it was made, and when something came over it last, in steady microseconds.
-    opened: u64,
+    /// When something came over it last, in steady microseconds.
     heard: u64,
     /// When it was last silent for longer than a link should be, or was made.
     unsteady: u64,
@@ -97,7 +96,6 @@ impl Links {
             is_detour: false,
             takes_writes: true,
             claim: Claim::default(),
-            opened: now,
             heard: now,
             unsteady: now,
             pinged: None,
@@ -214,12 +212,14 @@ impl Links {
         })
     }
 
-    /// Since when it has been up; None while it is not.
-    pub fn up_since(&self, replica: ReplicaId, now: u64) -> Option<u64> {
+    /// Since when it has been up and well reached; None while it is not. Who is reached by a detour
+    /// only, or over a link that falters, is not well reached.
+    pub fn steady_since(&self, replica: ReplicaId, now: u64) -> Option<u64> {
         let links = self.links.values().filter(|link| link.replica == Some(replica));
         links
+            .filter(|link| !link.is_detour)
             .filter(|link| now.saturating_sub(link.heard) < self.silence_max())
-            .map(|link| link.opened)
+            .map(|link| link.unsteady)
             .min()
     }
 
@@ -250,5 +250,79 @@ impl Links {
     pub fn outdated_by(&self, hello: &Hello) -> Vec<u64> {
         let same = |other: &Hello| other.sandbox_id == hello.sandbox_id && other.boot < hello.boot;
         self.hellos().filter(|(_, other)| same(other)).map(|(id, _)| id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHER: ReplicaId = ReplicaId(2);
+
+    /// A link made from here, one made there, and a detour.
+    fn three() -> Links {
+        let mut links = Links::default();
+        for (id, dialed) in [(1, Some("http://b:1".to_owned())), (2, None), (3, None)] {
+            assert!(links.admit(id, dialed, 0));
+            links.get_mut(id).expect("it was admitted").replica = Some(OTHER);
+        }
+        links.is_a_detour(3);
+        links
+    }
+
+    fn hear(links: &mut Links, ids: &[u64], until: u64) {
+        while links.stepped < until {
+            let now = links.stepped + 10_000;
+            links.stepped(now);
+            ids.iter().for_each(|id| links.heard(*id, now));
+        }
+    }
+
+    #[test]
+    fn a_detour_is_taken_while_the_link_is_not_steady() {
+        let mut links = three();
+        hear(&mut links, &[1, 2, 3], 1_000_000);
+        assert_eq!(links.link_to(OTHER), Some(3), "the links are young");
+        hear(&mut links, &[1, 2, 3], 2_000_000);
+        assert_eq!(links.link_to(OTHER), Some(1));
+        hear(&mut links, &[3], 2_500_000);
+        assert_eq!(links.link_to(OTHER), Some(3), "the links are silent");
+        hear(&mut links, &[1, 2, 3], 3_000_000);
+        assert_eq!(links.link_to(OTHER), Some(3), "the links have just been silent");
+    }
+
+    #[test]
+    fn a_silent_link_gives_way_to_one_that_speaks() {
+        let mut links = three();
+        links.closed(3);
+        hear(&mut links, &[1, 2], 2_000_000);
+        assert_eq!(links.link_to(OTHER), Some(1));
+        hear(&mut links, &[2], 2_300_000);
+        assert_eq!(links.link_to(OTHER), Some(2));
+    }
+
+    #[test]
+    fn who_is_reached_by_a_detour_only_is_up_but_not_steady() {
+        let mut links = three();
+        links.closed(1);
+        links.closed(2);
+        hear(&mut links, &[3], 5_000_000);
+        assert!(links.is_up(OTHER, 5_000_000));
+        assert_eq!(links.steady_since(OTHER, 5_000_000), None);
+    }
+
+    #[test]
+    fn silence_is_borne_by_what_was_measured() {
+        let mut links = three();
+        hear(&mut links, &[1], 300_000);
+        assert_eq!(links.measure(300_000).silence_micros, 2 * 10_000 + GRACE_MICROS);
+        links.pinged(1, 77, Some(Echo { sent: 100_000, held: 50_000 }), 300_000);
+        assert_eq!(links.measure(300_000).round_trip_micros, 150_000);
+        assert_eq!(links.echo(1, 310_000), Some(Echo { sent: 77, held: 10_000 }));
+        assert_eq!(links.echo(1, 310_000), None, "once");
+        // This process stood still: nobody else did.
+        links.stepped(900_000);
+        links.heard(1, 900_000);
+        assert_eq!(links.measure(900_000).silence_micros, 2 * 150_000 + GRACE_MICROS);
     }
 }

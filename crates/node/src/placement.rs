@@ -14,7 +14,8 @@ use crate::io::{Level, Timing};
 use crate::shard::{Conditions, Shard};
 use crate::work::Effects;
 
-/// A node must have been up for this long before it is given groups back, in microseconds.
+/// A node must have been up and well reached for this long before it is given groups back, in
+/// microseconds.
 const SETTLED_MICROS: u64 = 2_000_000;
 
 /// The least time between two hand-overs by one node, in microseconds.
@@ -162,7 +163,7 @@ impl Surroundings<'_> {
 
     fn can_take(&self, group: GroupId, replica: ReplicaId, shard: &Shard) -> bool {
         let now = self.now.steady_micros;
-        let since = self.links.up_since(replica, now);
+        let since = self.links.steady_since(replica, now);
         let is_settled = since.is_some_and(|since| now.saturating_sub(since) > SETTLED_MICROS);
         is_settled
             && self.links.takes_writes(replica)

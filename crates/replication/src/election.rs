@@ -17,6 +17,9 @@ pub(crate) const HINT_TRIES_MAX: usize = 8;
 /// A message that came too early is kept for so many ticks.
 pub(crate) const HELD_TICKS: usize = 5;
 
+/// So many times as long as a follower waits for its owner, an owner waits for its quorum.
+const OWNER_PACE: usize = 4;
+
 /// How fast the time of elections goes by. Where messages take long or come irregularly, an owner
 /// may be silent for longer, and has longer to hear from a majority: then some ticks do not count.
 pub(crate) struct Pace {
@@ -38,13 +41,14 @@ impl Pace {
         self.round_trip = round_trip;
     }
 
-    /// Whether this tick counts.
-    pub(crate) fn tick(&mut self) -> bool {
+    /// Whether this tick counts. An owner without a quorum is `slow` to give up: nothing depends on
+    /// its giving up early, as its followers look for another one by themselves, and what it takes for
+    /// silence may be a network that has just become slow.
+    pub(crate) fn tick(&mut self, slow: bool) -> bool {
+        let lasting = if slow { OWNER_PACE * self.lasting } else { self.lasting };
         self.saved += self.counted;
-        let counts = self.saved >= self.lasting;
-        if counts {
-            self.saved -= self.lasting;
-        }
+        let counts = self.saved >= lasting;
+        self.saved %= lasting;
         counts
     }
 }
@@ -116,5 +120,26 @@ impl Held {
 
     pub(crate) fn take(&mut self) -> Option<Message> {
         self.message.take().map(|(message, _)| message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_lasts_as_many_ticks_as_it_was_set_to() {
+        for (lasting, slow, expected) in [(0, false, 25), (30, false, 30), (95, false, 95), (30, true, 120)]
+        {
+            let mut pace = Pace::new(25);
+            pace.set(lasting, 0);
+            let mut counted = 0;
+            let mut ticks = 0;
+            while counted < 25 {
+                ticks += 1;
+                counted += usize::from(pace.tick(slow));
+            }
+            assert_eq!(ticks, expected);
+        }
     }
 }

@@ -177,7 +177,9 @@ impl Group {
         self.follow_hint();
         let is_awaited = self.raw.store().refill();
         self.pace_followers(is_awaited);
-        if !self.elections.pace.tick() {
+        // A hand-over that comes to nothing ends soon.
+        let slow = self.is_owner() && self.raw.raft.lead_transferee.is_none();
+        if !self.elections.pace.tick(slow) {
             // raft-rs will count this tick all the same.
             let elapsed = &mut self.raw.raft.election_elapsed;
             *elapsed = elapsed.saturating_sub(1);

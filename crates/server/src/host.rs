@@ -369,6 +369,13 @@ impl Maker {
         node::Upkeep { tail, log_memory_bytes: self.config.log_memory_bytes, ..usual }
     }
 
+    fn timing(&self) -> Timing {
+        let usual = Timing::default();
+        let Some(timeout) = self.config.election_timeout else { return usual };
+        let ticks = timeout.as_micros().div_ceil(u128::from(usual.tick_micros));
+        usual.with_election_ticks(usize::try_from(ticks).expect("a minute at most"))
+    }
+
     fn node_config(&self) -> NodeConfig {
         let identity = self.sandbox.identity();
         NodeConfig {
@@ -381,7 +388,7 @@ impl Maker {
             seed: random(),
             membership_quorum: self.config.membership_quorum,
             partitions: self.config.partitions,
-            timing: Timing::default(),
+            timing: self.timing(),
             upkeep: self.upkeep(),
             kept: node::KeptLimits::default(),
         }

@@ -288,7 +288,11 @@ fn break_when_dead(socket: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(socket, PROBE_EVERY)?;
     sockopt::set_tcp_keepcnt(socket, PROBES_MAX)?;
     #[cfg(target_os = "linux")]
-    sockopt::set_tcp_user_timeout(socket, UNCONFIRMED_MILLIS_MAX)?;
+    {
+        sockopt::set_tcp_user_timeout(socket, UNCONFIRMED_MILLIS_MAX)?;
+        // What was lost is sent again and again after the same time, not later and later.
+        sockopt::set_tcp_thin_linear_timeouts(socket, true)?;
+    }
     Ok(())
 }
 
