@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::claim::Claim;
 use crate::identity::Profile;
+use crate::pulse::Echo;
 use crate::staleness::CommittedAt;
 
 /// Raised when a frame between nodes changes so that an older node could not read it.
-pub const WIRE_VERSION: u32 = 6;
+pub const WIRE_VERSION: u32 = 7;
 
 /// The first thing on each link, from both ends: who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,10 @@ pub struct Ping {
     pub claim: Claim,
     /// Of the groups that it owns.
     pub committed: Vec<CommittedAt>,
+    /// When it was sent, in steady microseconds of the sender.
+    pub sent: u64,
+    /// Of the last ping that came over the same link.
+    pub echo: Option<Echo>,
 }
 
 /// What a node knows of its own place when it meets another one.

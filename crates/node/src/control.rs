@@ -193,7 +193,7 @@ impl Control {
         }
     }
 
-    pub(crate) fn ping(&self, shard: &Shard) -> Ping {
+    pub(crate) fn ping(&self, shard: &Shard, now: u64) -> Ping {
         let committed = |group| {
             let consensus = shard.get(group)?.consensus();
             let (term, position) = (consensus.term(), consensus.committed_position());
@@ -204,19 +204,34 @@ impl Control {
             takes_writes: shard.log.full().is_none(),
             claim: self.claims.own(),
             committed: served.filter_map(committed).collect(),
+            sent: now,
+            echo: None,
         }
     }
 
-    pub(crate) fn ping_all(&self, shard: &Shard, links: &Links, effects: &mut Effects) {
-        let ping = self.ping(shard);
+    pub(crate) fn ping_all(
+        &self,
+        shard: &Shard,
+        links: &mut Links,
+        now: u64,
+        effects: &mut Effects,
+    ) {
+        let ping = self.ping(shard, now);
         for link in links.ids() {
-            effects.outbox.send_on(link, Frame::Ping(ping.clone()));
+            let echo = links.echo(link, now);
+            effects.outbox.send_on(link, Frame::Ping(Ping { echo, ..ping.clone() }));
         }
     }
 
     /// Looks whether the directory's log has changed, and tells the others before anything else
     /// that follows from it.
-    pub(crate) fn renew_claim(&mut self, shard: &Shard, links: &mut Links, effects: &mut Effects) {
+    pub(crate) fn renew_claim(
+        &mut self,
+        shard: &Shard,
+        links: &mut Links,
+        now: u64,
+        effects: &mut Effects,
+    ) {
         let directory = &shard.directory;
         let (reach, applied) = (directory.reach(), directory.applied());
         self.map.applied = applied.1;
@@ -228,7 +243,7 @@ impl Control {
         let is_news = self.claims.renew(Claim { reach, number }, applied);
         links.forget_claims(applied);
         if is_news {
-            self.ping_all(shard, links, effects);
+            self.ping_all(shard, links, now, effects);
         }
     }
 

@@ -219,6 +219,16 @@ pub(crate) fn encode(mut frames: Vec<Frame>) -> Vec<Bytes> {
     pieces
 }
 
+/// The messages of consensus in a frame of [`crate::Output::Send`], for who watches over promises.
+pub fn consensus_in(pieces: &[Bytes]) -> Vec<(GroupId, Message)> {
+    let frames = decode(&pieces.concat().into()).unwrap_or_default();
+    let consensus = |frame| match frame {
+        Frame::Consensus { group, message } => Some((group, message)),
+        _ => None,
+    };
+    frames.into_iter().filter_map(consensus).collect()
+}
+
 /// # Errors
 /// A sentence that says what is wrong with the bytes.
 pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<Frame>, String> {
@@ -267,7 +277,13 @@ mod tests {
         request.body = Bytes::from_static(b"{\"name\":\"x\"}");
         let key = RequestKey::Auto { edge: ReplicaId(1), boot: 2, number: 3, minute: 4 };
         vec![
-            Frame::Ping(Ping { takes_writes: true, claim: Claim::default(), committed: vec![] }),
+            Frame::Ping(Ping {
+                takes_writes: true,
+                claim: Claim::default(),
+                committed: vec![],
+                sent: 1,
+                echo: Some(cluster::Echo { sent: 2, held: 3 }),
+            }),
             Frame::Refused { why: "no".into() },
             Frame::Question {
                 boot: 2,

@@ -54,7 +54,9 @@ impl Hosted for PartitionMachine {
     ) {
         let answer = match reply {
             Reply::NotOwner => Answer::NotOwner,
-            Reply::Answer(PartitionAnswer::Response(response)) => Answer::Response(response),
+            Reply::Answer(
+                PartitionAnswer::Response(response) | PartitionAnswer::Unchanged(response),
+            ) => Answer::Response(response),
             Reply::Answer(PartitionAnswer::Page(page)) => Answer::Page(page),
         };
         effects.reply(me, caller, answer);

@@ -38,8 +38,11 @@ pub struct NodeConfig {
 pub struct Timing {
     pub tick_micros: u64,
     pub heartbeat_ticks: usize,
-    /// Silence of an owner before the first in line stands for election.
+    /// Silence of an owner before the first in line stands for election, at least...
     pub election_ticks: usize,
+    /// ... and at most: in between, the node goes by how regularly it hears the others, and how long
+    /// a round trip to them takes.
+    pub election_ticks_max: usize,
     /// How much longer each next in line waits.
     pub stagger_ticks: usize,
     /// How long a group must be quiet before nobody's clock ticks in it.
@@ -51,10 +54,20 @@ impl Default for Timing {
         Self {
             tick_micros: 10_000,
             heartbeat_ticks: 5,
-            election_ticks: 40,
+            election_ticks: 25,
+            election_ticks_max: 300,
             stagger_ticks: 8,
             rest_ticks: 100,
         }
+    }
+}
+
+impl Timing {
+    /// One number for the silence of owners, whatever the network is like.
+    #[must_use]
+    pub fn with_election_ticks(self, ticks: usize) -> Self {
+        let ticks = ticks.max(2 * self.heartbeat_ticks);
+        Self { election_ticks: ticks, election_ticks_max: ticks, ..self }
     }
 }
 
@@ -121,10 +134,12 @@ pub enum Input {
         ticket: u64,
         request: Request,
     },
-    /// A connection to another node was made; `dialed` is the address if it was made from here.
+    /// A connection to another node was made; `dialed` is the address if it was made from here. A
+    /// detour stands in for a connection that cannot be made.
     LinkOpened {
         link: u64,
         dialed: Option<String>,
+        is_detour: bool,
     },
     LinkClosed {
         link: u64,

@@ -48,7 +48,7 @@ mod work;
 
 pub use ::immortals::KeptLimits;
 pub use ::replication::TailLimits;
-pub use frame::FRAME_BYTES_MAX;
+pub use frame::{FRAME_BYTES_MAX, consensus_in};
 pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};
 pub use node::Node;
 pub use pages::{ANSWER_BYTES_MAX, HITS_MAX};

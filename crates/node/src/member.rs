@@ -106,7 +106,12 @@ impl Member {
             Input::Request { ticket, request } => {
                 self.enter(Purpose::Client { ticket }, request, host)?;
             }
-            Input::LinkOpened { link, dialed } => self.link_opened(link, dialed, host),
+            Input::LinkOpened { link, dialed, is_detour } => {
+                self.link_opened(link, dialed, host);
+                if is_detour {
+                    host.links.is_a_detour(link);
+                }
+            }
             Input::LinkClosed { link } => self.link_closed(link, host),
             Input::Received { .. } => unreachable!("the node takes frames out of their envelope"),
             Input::LogDurable { batch } => self.membership.shard.log_durable(batch, host.effects),
@@ -169,7 +174,9 @@ impl Member {
             return Ok(fate);
         }
         if self.ticks.is_multiple_of(10) {
-            self.membership.control.ping_all(&self.membership.shard, host.links, host.effects);
+            let now = host.now.steady_micros;
+            self.membership.control.ping_all(&self.membership.shard, host.links, now, host.effects);
+            self.membership.set_pace(host);
             self.membership.form_if_all_are_bound(host);
             surroundings!(self.membership, host)
                 .change_members(&mut self.membership.shard, host.effects);
@@ -212,9 +219,10 @@ impl Member {
             return;
         }
         if !self.only_looks(link, host) {
+            let now = host.now.steady_micros;
             let (hello, ping) = (
                 self.membership.control.hello(host.profile),
-                self.membership.control.ping(&self.membership.shard),
+                self.membership.control.ping(&self.membership.shard, now),
             );
             host.effects.outbox.send_on(link, Frame::Hello(hello));
             host.effects.outbox.send_on(link, Frame::Ping(ping));
@@ -223,8 +231,11 @@ impl Member {
 
     /// A dead process's sockets are closed by its kernel: the quickest news of a death there is.
     fn link_closed(&mut self, link: u64, host: &mut Host<'_>) {
-        let closed = host.links.closed(link).and_then(|link| link.replica);
-        let Some(replica) = closed else { return };
+        let Some(closed) = host.links.closed(link) else { return };
+        let Some(replica) = closed.replica else { return };
+        if closed.is_detour && host.links.link_to(replica).is_some() {
+            return;
+        }
         if host.links.link_to(replica).is_none() {
             self.router.take_back(
                 replica,
@@ -275,6 +286,7 @@ impl Member {
     }
 
     fn pinged(&mut self, link: u64, ping: &Ping, host: &mut Host<'_>) {
+        host.links.pinged(link, ping.sent, ping.echo, host.now.steady_micros);
         let Some(link) = host.links.get_mut(link) else { return };
         link.takes_writes = ping.takes_writes;
         link.claim = ping.claim;
@@ -354,6 +366,10 @@ impl Member {
         }
         let back = self.membership.control.identify(link, host.links, host.effects);
         self.membership.are_back(back.into_iter().collect(), host);
+        if let Some((_, replica)) = back {
+            let view = view!(self.membership, host, self.router.len());
+            self.router.reached_anew(replica, &view, host.effects);
+        }
         self.membership.form_if_all_are_bound(host);
         self.router.owners_changed();
         Fate::GoesOn
@@ -612,7 +628,13 @@ impl Member {
                     self.follow_the_directory(host);
                 }
             }
-            self.membership.control.renew_claim(&self.membership.shard, host.links, host.effects);
+            let now = host.now.steady_micros;
+            self.membership.control.renew_claim(
+                &self.membership.shard,
+                host.links,
+                now,
+                host.effects,
+            );
             self.membership.control.tell_moved(&self.membership.shard, host.effects);
             for group in touched {
                 let owner = self
@@ -625,6 +647,8 @@ impl Member {
                     None => self.owners_known.remove(&group),
                 };
                 if known != owner {
+                    surroundings!(self.membership, host)
+                        .set_rank(group, &mut self.membership.shard);
                     self.router.owners_changed();
                 }
             }

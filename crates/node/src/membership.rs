@@ -16,6 +16,10 @@ use crate::work::{Effects, Purpose, Work};
 /// How long a planned stop may take before the node goes all the same, in microseconds.
 const STOP_MICROS_MAX: u64 = 3_000_000;
 
+/// The silence that owners are granted changes in steps, so that it does not change all the time, in
+/// ticks.
+const PACE_STEP_TICKS: usize = 5;
+
 /// What a node has whether it is a member of a cluster or not, lent for one step.
 pub(crate) struct Host<'a> {
     pub(crate) config: &'a NodeConfig,
@@ -87,12 +91,14 @@ pub(crate) struct Membership {
     pub(crate) control: Control,
     pub(crate) shard: Shard,
     pub(crate) placement: Placement,
+    /// How long owners may be silent, and how long a round trip takes, in ticks.
+    pace: (usize, usize),
     stop: Option<Stop>,
 }
 
 impl Membership {
     pub(crate) fn new(control: Control, shard: Shard) -> Self {
-        Self { control, shard, placement: Placement::default(), stop: None }
+        Self { control, shard, placement: Placement::default(), pace: (0, 0), stop: None }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -150,11 +156,28 @@ impl Membership {
         if self.shard.log.set_full(why) {
             host.effects.note(Level::Error, text);
         }
-        self.control.ping_all(&self.shard, host.links, host.effects);
+        let now = host.now.steady_micros;
+        self.control.ping_all(&self.shard, host.links, now, host.effects);
         self.hand_over_all(host).map(|_| ())
     }
 
     // Owners.
+
+    /// Owners may be silent for as long as the network of late makes them be.
+    pub(crate) fn set_pace(&mut self, host: &mut Host<'_>) {
+        let timing = host.config.timing;
+        let patience = host.links.measure(host.now.steady_micros);
+        let ticks = |micros: u64| {
+            usize::try_from(micros.div_ceil(timing.tick_micros)).unwrap_or(usize::MAX)
+        };
+        let silence = ticks(patience.silence_micros).next_multiple_of(PACE_STEP_TICKS);
+        let silence = silence.clamp(timing.election_ticks, timing.election_ticks_max);
+        let pace = (silence, ticks(patience.round_trip_micros));
+        if pace != self.pace {
+            self.pace = pace;
+            self.shard.set_pace(pace);
+        }
+    }
 
     /// Gives one group back to the replica that should own it, if there is one to give.
     pub(crate) fn move_one_group(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {

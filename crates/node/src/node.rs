@@ -145,6 +145,7 @@ impl Node {
     /// Takes everything that happened since the last step and says what must be done.
     pub fn step(&mut self, now: Now, inputs: &mut Vec<Input>, outputs: &mut Vec<Output>) {
         self.now = now;
+        self.links.stepped(now.steady_micros);
         for input in inputs.drain(..) {
             self.take(input);
             self.end_if_halted();
@@ -300,7 +301,7 @@ impl Node {
                     Err(problem) => self.effects.respond(&purpose, problem),
                 }
             }
-            Input::LinkOpened { link, dialed } => {
+            Input::LinkOpened { link, dialed, is_detour: _ } => {
                 if self.links.admit(link, dialed, self.now.steady_micros) {
                     let hello = self.hello();
                     self.effects.outbox.send_on(link, Frame::Hello(hello));

@@ -14,7 +14,8 @@ use crate::io::{Level, Timing};
 use crate::shard::{Conditions, Shard};
 use crate::work::Effects;
 
-/// A node must have been up for this long before it is given groups back, in microseconds.
+/// A node must have been up and well reached for this long before it is given groups back, in
+/// microseconds.
 const SETTLED_MICROS: u64 = 2_000_000;
 
 /// The least time between two hand-overs by one node, in microseconds.
@@ -70,10 +71,13 @@ impl Surroundings<'_> {
         }
     }
 
-    /// Each replica of a group waits for another time before it campaigns, by its place in line.
+    /// Each replica of a group waits for another time before it campaigns, by its place in line
+    /// behind the owner.
     pub(crate) fn set_rank(&self, group: GroupId, shard: &mut Shard) {
-        let order = self.control.order_of(group, shard);
+        let mut order = self.control.order_of(group, shard);
         let me = self.control.me;
+        let owner = shard.get(group).and_then(|replica| replica.consensus().owner());
+        order.retain(|id| *id == me || Some(*id) != owner);
         let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
         let ticks = self.timing.election_ticks + rank * self.timing.stagger_ticks;
         if let Some(replica) = shard.get_mut(group) {
@@ -159,7 +163,7 @@ impl Surroundings<'_> {
 
     fn can_take(&self, group: GroupId, replica: ReplicaId, shard: &Shard) -> bool {
         let now = self.now.steady_micros;
-        let since = self.links.up_since(replica, now);
+        let since = self.links.steady_since(replica, now);
         let is_settled = since.is_some_and(|since| now.saturating_sub(since) > SETTLED_MICROS);
         is_settled
             && self.links.takes_writes(replica)
@@ -237,7 +241,9 @@ impl Placement {
                 .into_iter()
                 .find(|id| surroundings.is_up(*id) && surroundings.takes_writes(*id, shard));
             let last = self.campaigned.get(&group);
-            let waits = last.is_some_and(|at| now.saturating_sub(*at) < CAMPAIGN_PAUSE_MICROS);
+            // The answers to the last asking must have had the time to come.
+            let pause = CAMPAIGN_PAUSE_MICROS + surroundings.links.patience().round_trip_micros;
+            let waits = last.is_some_and(|at| now.saturating_sub(*at) < pause);
             if first == Some(surroundings.control.me) && !waits {
                 self.campaigned.insert(group, now);
                 if let Some(replica) = shard.get_mut(group) {

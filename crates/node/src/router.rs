@@ -182,6 +182,22 @@ impl Router {
         self.is_stale = true;
     }
 
+    /// There is a new link to a node. What it was asked before may have gone into a link that leads
+    /// nowhere any more, so it is asked again: it knows one question from another by its number.
+    pub(crate) fn reached_anew(
+        &mut self,
+        replica: ReplicaId,
+        view: &View<'_>,
+        effects: &mut Effects,
+    ) {
+        let is_asked =
+            |request: &InFlight| request.asked.is_some_and(|(asked, _)| asked == replica);
+        let asked = self.in_flight.iter().filter(|(_, request)| is_asked(request));
+        for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.route(number, view, effects);
+        }
+    }
+
     /// Routes what waits, if an owner is known by now; asks anew where ownership has moved on.
     pub(crate) fn reroute(&mut self, view: &View<'_>, effects: &mut Effects) {
         if !std::mem::take(&mut self.is_stale) {

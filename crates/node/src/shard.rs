@@ -60,6 +60,8 @@ pub(crate) struct Shard {
     wakes: Wakes,
     /// Whether partitions might be served here when time was looked at last.
     could_lead: bool,
+    /// See [`Self::set_pace`].
+    pace: (usize, usize),
 }
 
 /// Which replicas there is something to do for.
@@ -180,6 +182,7 @@ impl Shard {
             marks,
             wakes: Wakes::default(),
             could_lead: false,
+            pace: (0, 0),
         }
     }
 
@@ -260,12 +263,23 @@ impl Shard {
         instances.iter_mut().for_each(|(group, replica)| one(*group, replica));
     }
 
-    pub(crate) fn add_partition(&mut self, replica: Replica<PartitionMachine>) {
+    /// How long owners may be silent, and how long a round trip takes, in ticks.
+    pub(crate) fn set_pace(&mut self, pace: (usize, usize)) {
+        self.pace = pace;
+        self.each(|_, replica| {
+            replica.consensus_mut().set_pace(pace.0, pace.1);
+            Touch::Still
+        });
+    }
+
+    pub(crate) fn add_partition(&mut self, mut replica: Replica<PartitionMachine>) {
+        replica.consensus.set_pace(self.pace.0, self.pace.1);
         self.marks.touched.insert(replica.id());
         self.partitions.insert(replica.id(), replica);
     }
 
-    pub(crate) fn add_instance(&mut self, replica: Replica<InstanceMachine>) {
+    pub(crate) fn add_instance(&mut self, mut replica: Replica<InstanceMachine>) {
+        replica.consensus.set_pace(self.pace.0, self.pace.1);
         self.marks.touched.insert(replica.id());
         self.wakes.set(replica.id(), Some(0));
         self.instances.insert(replica.id(), replica);

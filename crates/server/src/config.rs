@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::Address;
 
@@ -57,6 +58,8 @@ pub struct Config {
     pub log_memory_bytes: usize,
     /// How much of its log each group keeps for a replica that is away, in bytes.
     pub log_tail_bytes: u64,
+    /// How long an owner may be silent; `None` goes by what the network is like.
+    pub election_timeout: Option<Duration>,
     /// Threads for the clients' connections; 0 serves them on the node's own thread. `None` decides
     /// by the number of processors.
     pub socket_threads: Option<usize>,
@@ -83,6 +86,7 @@ impl Default for Config {
             free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
             log_memory_bytes: LOG_MEMORY_MIB_DEFAULT << 20,
             log_tail_bytes: LOG_TAIL_MIB_DEFAULT << 20,
+            election_timeout: None,
             socket_threads: None,
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
@@ -106,7 +110,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 15] = [
+pub const SETTINGS: [Setting; 16] = [
     Setting {
         name: "id",
         alias: None,
@@ -238,6 +242,22 @@ pub const SETTINGS: [Setting; 15] = [
                that it need not be sent the whole state when it returns [default: 256]",
         set: |config, text| {
             config.log_tail_bytes = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "election-timeout",
+        alias: None,
+        variable: "AMRITA_ELECTION_TIMEOUT",
+        value: "MS",
+        help: "How long the owner of a partition may be silent before another node takes over, in \
+               milliseconds, or auto: from 250 to 3000, by how regularly this node hears the others \
+               and how long a round trip takes [default: auto]",
+        set: |config, text| {
+            config.election_timeout = match text {
+                "auto" => None,
+                _ => Some(Duration::from_millis(number(text, 100, 60_000)?)),
+            };
             Ok(())
         },
     },

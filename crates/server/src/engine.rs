@@ -20,9 +20,9 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
+use crate::carrier::Carrier;
 use crate::dial::Dialer;
 use crate::inbox::{Event, Inbox};
-use crate::link::Link;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
@@ -57,7 +57,7 @@ pub(crate) struct Engine {
     born: Instant,
     now: Now,
     ticks_until_space: u32,
-    links: HashMap<u64, Arc<Link>>,
+    links: HashMap<u64, Arc<dyn Carrier>>,
     /// The programs that the node knows. One that is not here any more is never spoken of again.
     programs: HashMap<u64, Arc<Program>>,
     /// Who waits for an answer, by ticket. Bounded by the number of connections.
@@ -140,6 +140,7 @@ impl Engine {
         }
         if ticked {
             self.inputs.push(Input::Tick);
+            self.parts.dialer.tick();
             self.watch_space();
             self.watch_the_stop(present);
         }
@@ -162,10 +163,10 @@ impl Engine {
                 self.tickets.insert(ticket, answer);
                 Input::Request { ticket, request }
             }
-            Event::LinkOpened { link, dialed } => {
-                let id = link.id;
+            Event::LinkOpened { link, dialed, is_detour } => {
+                let id = link.id();
                 self.links.insert(id, link);
-                Input::LinkOpened { link: id, dialed }
+                Input::LinkOpened { link: id, dialed, is_detour }
             }
             Event::LinkClosed { link } if self.links.remove(&link).is_some() => {
                 Input::LinkClosed { link }

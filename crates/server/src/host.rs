@@ -18,12 +18,14 @@ use tokio::task::JoinHandle;
 use crate::ambrosia_ports::AmbrosiaPorts;
 use crate::browsers::Browsers;
 use crate::connections::Connections;
-use crate::dial::{Dialer, Ends, Numbers};
+use crate::dial::{Dialer, Ends};
 use crate::disk::{FileDisk, FolderFiles};
 use crate::engine::{End, Engine, Parts};
 use crate::inbox::{Event, Inbox};
 use crate::log_writer::LogWriter;
+use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
+use crate::numbers::Numbers;
 use crate::persister::Persister;
 use crate::program_socket::ProgramSocket;
 use crate::sandbox::{PutAside, Sandbox, Wanted};
@@ -121,8 +123,15 @@ impl Host {
         let connections =
             Arc::new(Connections::new(places, Arc::clone(&metrics), Arc::clone(&budget)));
         let browsers = Browsers::new(&config, &public);
-        let ends =
-            Ends { runtime: handle.clone(), numbers, inbox: Arc::clone(&inbox), metrics, places };
+        let mesh = open_mesh(&public, bound, &inbox, &numbers, &handle);
+        let ends = Ends {
+            runtime: handle.clone(),
+            numbers,
+            inbox: Arc::clone(&inbox),
+            metrics,
+            mesh,
+            places,
+        };
         let sockets = socket_runtime(config.socket_threads)?;
         let catalogue = Arc::new(catalogue);
         let public_too = public.clone();
@@ -360,6 +369,13 @@ impl Maker {
         node::Upkeep { tail, log_memory_bytes: self.config.log_memory_bytes, ..usual }
     }
 
+    fn timing(&self) -> Timing {
+        let usual = Timing::default();
+        let Some(timeout) = self.config.election_timeout else { return usual };
+        let ticks = timeout.as_micros().div_ceil(u128::from(usual.tick_micros));
+        usual.with_election_ticks(usize::try_from(ticks).expect("a minute at most"))
+    }
+
     fn node_config(&self) -> NodeConfig {
         let identity = self.sandbox.identity();
         NodeConfig {
@@ -372,7 +388,7 @@ impl Maker {
             seed: random(),
             membership_quorum: self.config.membership_quorum,
             partitions: self.config.partitions,
-            timing: Timing::default(),
+            timing: self.timing(),
             upkeep: self.upkeep(),
             kept: node::KeptLimits::default(),
         }
@@ -452,6 +468,20 @@ fn check_quorum(quorum: Option<usize>, nodes: usize) -> Result<(), Failure> {
         .advise(format!("give --membership-quorum from {majority} to {nodes}, or leave it out"))),
         _ => Ok(()),
     }
+}
+
+/// The node's end of the mesh; it reads on the node's thread.
+fn open_mesh(
+    public: &Address,
+    bound: SocketAddr,
+    inbox: &Arc<Inbox>,
+    numbers: &Numbers,
+    runtime: &Handle,
+) -> Arc<MeshEnd> {
+    let _within = runtime.enter();
+    let mesh = MeshEnd::open(public, bound, Arc::clone(inbox), numbers.clone());
+    runtime.spawn(Arc::clone(&mesh).read());
+    mesh
 }
 
 fn runtime(mut builder: tokio::runtime::Builder) -> Result<Runtime, Failure> {

@@ -12,7 +12,7 @@ use protocol::{Request, Response};
 use tokio::sync::{Notify, oneshot};
 
 use crate::budget::{Budget, Held, Purpose};
-use crate::link::Link;
+use crate::carrier::Carrier;
 use crate::metrics::Metrics;
 use crate::programs::Program;
 
@@ -34,8 +34,9 @@ pub(crate) enum Event {
         answer: oneshot::Sender<Response>,
     },
     LinkOpened {
-        link: Arc<Link>,
+        link: Arc<dyn Carrier>,
         dialed: Option<String>,
+        is_detour: bool,
     },
     LinkClosed {
         link: u64,
@@ -150,6 +151,26 @@ impl Inbox {
             has_room
         })
         .await;
+    }
+
+    /// A frame of a stream, whose sender was made to wait before.
+    pub(crate) fn received_now(&self, link: u64, frame: Bytes) {
+        let bytes = frame.len();
+        let mut held = self.budget.open(Purpose::Peer);
+        held.grow_anyway(bytes);
+        let mut waiting = self.lock();
+        waiting.frame_bytes += bytes;
+        waiting.events.push(Event::Received { link, frames: vec![frame], _held: held });
+        self.wake(waiting);
+    }
+
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Whether there is room for frames.
+    pub(crate) fn takes_frames(&self) -> bool {
+        self.lock().frame_bytes < FRAME_BYTES_WAITING_MAX
     }
 
     /// What a program said. Waits while there is too much.

@@ -51,6 +51,8 @@ pub(crate) struct Metrics {
     pub(crate) request_seconds: Histogram,
     pub(crate) connections: AtomicI64,
     pub(crate) links: AtomicI64,
+    /// Streams that stand in for links.
+    pub(crate) streams: AtomicI64,
     pub(crate) frames_sent: AtomicU64,
     pub(crate) frames_received: AtomicU64,
     /// Programs that are connected.
@@ -112,6 +114,7 @@ impl Metrics {
             ("amrita_log_segments", "Segments of the log in use.", &self.log_segments),
             ("amrita_log_bytes", "Bytes that they take on the disk.", &self.log_bytes),
             ("amrita_links_up", "Open links to other nodes.", &self.links),
+            ("amrita_detours", "Nodes that are reached by a detour.", &self.streams),
             ("amrita_programs", "Programs that are connected.", &self.programs),
         ] {
             header(name, help, "gauge", &mut text);

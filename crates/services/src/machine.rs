@@ -94,6 +94,8 @@ pub enum PartitionQuestion {
 #[derive(Clone, Debug)]
 pub enum PartitionAnswer {
     Response(Response),
+    /// To a write that changed nothing: nothing but the owner's memory tells that it was answered.
+    Unchanged(Response),
     /// For a query that succeeded.
     Page(Page),
 }
@@ -129,6 +131,7 @@ impl From<Problem> for PartitionAnswer {
 impl Refusal for PartitionAnswer {
     fn refused_bytes(&self) -> Option<usize> {
         match self {
+            Self::Unchanged(response) => Some(response.body.len()),
             Self::Response(response) if !response.is_success() => Some(response.body.len()),
             Self::Response(_) | Self::Page(_) => None,
         }

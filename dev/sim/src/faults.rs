@@ -138,6 +138,7 @@ impl World {
             }
             Fault::Clock => self.shift_clock(target),
             Fault::Cut => self.cut(target),
+            Fault::Partial | Fault::Ring | Fault::Loss => self.strike_paths(fault, target),
             Fault::Reset => {
                 let other = self.faults.rng.index(self.machines.len());
                 self.network.reset(self.agenda.now(), target, other, &mut self.plan);
@@ -218,6 +219,25 @@ impl World {
             }
         }
         self.relief_for_network();
+    }
+
+    /// For longer than a machine's own cuts, and in ways that leave a way round.
+    fn strike_paths(&mut self, fault: Fault, target: usize) {
+        let count = self.machines.len();
+        let next = |machine: usize| (machine + 1) % count;
+        match fault {
+            _ if count < 3 => return,
+            Fault::Partial => {
+                self.network.cut(target, next(target));
+                self.network.cut(next(target), target);
+            }
+            Fault::Ring => {
+                (0..count).for_each(|machine| self.network.cut(machine, next(machine)));
+            }
+            _ => self.network.lose(self.faults.rng.between(20, 250)),
+        }
+        let after = self.faults.rng.between(1_000, 8_000) * MILLISECOND;
+        self.agenda.after(after, Event::Relief(Relief::Network));
     }
 
     fn slow_path(&mut self, machine: usize) {

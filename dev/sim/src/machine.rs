@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use mesh::Mesh;
 use node::{Input, KeptLimits, Node, NodeConfig, Timing, Upkeep};
 use protocol::{Moment, Now};
 use services::{Catalogue, Invoker};
@@ -72,6 +73,11 @@ pub(crate) struct Running {
     pub(crate) persist_done: Time,
     /// Its own numbers for links: the connection and its end.
     pub(crate) links: BTreeMap<u64, (u64, usize)>,
+    /// For how many ticks nothing came over each.
+    pub(crate) silence: BTreeMap<u64, u32>,
+    pub(crate) mesh: Mesh,
+    /// Links that are streams of the mesh.
+    pub(crate) detours: BTreeMap<u64, u64>,
     pub(crate) next_link: u64,
     /// Addresses to keep a link to.
     pub(crate) dials: BTreeMap<String, Dial>,
@@ -214,6 +220,9 @@ impl Machine {
             retrying: false,
             persist_done: 0,
             links: BTreeMap::new(),
+            silence: BTreeMap::new(),
+            mesh: Mesh::new(&self.uri, now + self.life),
+            detours: BTreeMap::new(),
             next_link: 0,
             dials: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -253,6 +262,12 @@ impl Running {
         self.next_link += 1;
         self.links.insert(self.next_link, (connection, end));
         self.next_link
+    }
+
+    /// Which of its links a stream is.
+    pub(crate) fn detour_of(&self, stream: u64) -> Option<u64> {
+        let mut detours = self.detours.iter();
+        detours.find(|(_, known)| **known == stream).map(|(link, _)| *link)
     }
 
     /// The address whose link that connection is.

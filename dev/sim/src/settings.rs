@@ -53,6 +53,12 @@ pub enum Fault {
     Join,
     /// The net drops a client's answer.
     LostAnswer,
+    /// Two machines do not reach each other for some seconds, and all others do.
+    Partial,
+    /// Each machine does not reach the next one in a ring, for some seconds.
+    Ring,
+    /// A part of all packets is lost, for some seconds.
+    Loss,
     /// An immortal's program dies.
     KillProgram,
     /// An immortal's program gets nothing for a while.
@@ -69,6 +75,9 @@ impl Fault {
     /// Those of immortals.
     pub const OF_PROGRAMS: [Self; 5] =
         [Self::KillProgram, Self::StallProgram, Self::Move, Self::Replicas, Self::Upgrade];
+
+    /// Those of paths through the network, beside the shorter ones among those of nodes.
+    pub const OF_PATHS: [Self; 3] = [Self::Partial, Self::Ring, Self::Loss];
 
     /// Those of nodes.
     pub const ALL: [Self; 20] = [
@@ -95,7 +104,7 @@ impl Fault {
     ];
 
     pub fn every() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().chain(Self::OF_PROGRAMS)
+        Self::ALL.into_iter().chain(Self::OF_PROGRAMS).chain(Self::OF_PATHS)
     }
 
     /// As it is written on the command line.
@@ -116,13 +125,16 @@ impl Fault {
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 24] = [
+pub const SCENARIOS: [(&str, &[Fault]); 26] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),
     ("kills", &[Fault::Kill, Fault::KillHalfway, Fault::KillBeforeSync, Fault::KillTwo]),
     ("power", &[Fault::Power, Fault::PowerAll, Fault::KillBeforeSync]),
     ("net", &[Fault::Cut, Fault::Reset, Fault::Slow, Fault::LostAnswer]),
+    // There is always a way round, so there is always service.
+    ("detours", &[Fault::Partial, Fault::Ring]),
+    ("paths", &[Fault::Partial, Fault::Ring, Fault::Loss, Fault::Cut, Fault::Kill, Fault::Stall]),
     ("stalls", &[Fault::Stall, Fault::Clock, Fault::Slow]),
     ("disks", &[Fault::SlowDisk, Fault::Full, Fault::DiskFails, Fault::Power]),
     ("damage", &[Fault::Decay, Fault::Wipe, Fault::Kill]),
@@ -209,7 +221,10 @@ impl Settings {
         };
         let faults: BTreeSet<Fault> = match scenario {
             "swarm" => Fault::ALL.into_iter().filter(|_| rng.chance(300)).collect(),
-            "immortals" => Fault::every().filter(|_| rng.chance(300)).collect(),
+            "immortals" => {
+                let all = Fault::ALL.into_iter().chain(Fault::OF_PROGRAMS);
+                all.filter(|_| rng.chance(300)).collect()
+            }
             _ => faults.iter().copied().collect(),
         };
         let everyone = (nodes > 1 && rng.chance(150)).then_some(nodes);

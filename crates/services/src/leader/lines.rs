@@ -407,7 +407,7 @@ impl PartitionLeader {
         {
             match (flight.cargo, flight.item.who) {
                 (Cargo::Held(response), Who::Client(client)) => {
-                    self.respond(cx, client.ticket, link, response, Some(position));
+                    self.leave_unchanged(cx, client.ticket, link, response, Some(position));
                 }
                 (cargo, who) => {
                     let item = Item { who, runs: flight.item.runs };

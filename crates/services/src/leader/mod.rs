@@ -403,6 +403,21 @@ impl PartitionLeader {
         answer(cx, ticket, response, position);
     }
 
+    /// Answers a write that changed nothing. A late copy of it must change nothing either, though by
+    /// then there may be something to change.
+    fn leave_unchanged(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        ticket: u64,
+        link: &str,
+        response: Response,
+        position: Option<Position>,
+    ) {
+        self.count_failure(cx, link, response.status);
+        let answer = PartitionAnswer::Unchanged(response);
+        cx.put(Output::Answer { ticket, answer, position });
+    }
+
     /// Answers with an error; a write was surely not applied, unless the problem says otherwise.
     fn refuse(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, path: &str, problem: Problem) {
         self.count_failure(cx, path, problem.status());

@@ -116,7 +116,7 @@ impl PartitionLeader {
                 Ok(())
             }
             Some(Question::Held(link, response)) => {
-                self.respond(cx, ticket, &link, response, None);
+                self.leave_unchanged(cx, ticket, &link, response, None);
                 Ok(())
             }
             Some(Question::Query(query)) => {

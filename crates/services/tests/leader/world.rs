@@ -475,6 +475,7 @@ fn source(text: &str) -> Source {
 fn show_answer(answer: &PartitionAnswer) -> String {
     match answer {
         PartitionAnswer::Response(response) => show_response(response),
+        PartitionAnswer::Unchanged(response) => format!("unchanged {}", show_response(response)),
         PartitionAnswer::Page(page) => format!("page {}", show_page(page)),
     }
 }

@@ -219,7 +219,7 @@ impl Setup {
         {
             let running = self.actors[at].running.as_mut().expect("both run");
             running.links.insert(own, (peer, link));
-            running.inputs.push(Input::LinkOpened { link: own, dialed });
+            running.inputs.push(Input::LinkOpened { link: own, dialed, is_detour: false });
         }
         let running = self.actors[number].running.as_mut().expect("both run");
         running.dials.remove(&to);
