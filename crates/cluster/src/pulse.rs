@@ -60,21 +60,21 @@ pub(crate) struct Pulse {
 struct Heard {
     at: u64,
     /// How long this process itself had stood still until then.
-    stood_still: u64,
+    standstill: u64,
 }
 
 impl Pulse {
-    /// `stood_still`: how long this process itself has stood still in all. While it does, nobody
+    /// `standstill`: how long this process itself has stood still in all. While it does, nobody
     /// can be heard.
-    pub(crate) fn heard(&mut self, now: u64, stood_still: u64) {
+    pub(crate) fn heard(&mut self, now: u64, standstill: u64) {
         if let Some(before) = self.heard {
-            let own = stood_still - before.stood_still;
+            let own = standstill - before.standstill;
             let pause = now.saturating_sub(before.at).saturating_sub(own);
             if pause <= PAUSE_MICROS_MAX {
                 self.pauses.add(pause, now);
             }
         }
-        self.heard = Some(Heard { at: now, stood_still });
+        self.heard = Some(Heard { at: now, standstill });
     }
 
     pub(crate) fn echoed(&mut self, echo: Echo, now: u64) {

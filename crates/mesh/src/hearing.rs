@@ -9,8 +9,8 @@ use crate::packet::{Heard, NodeKey, PACKET_BYTES_MAX, Report, WAY_NODES_MAX};
 /// Whoever was not heard for this long is not heard, in microseconds: some datagrams may get lost.
 const HEARD_MICROS_MAX: u64 = 350_000;
 
-/// A link on which nothing was heard for this long is not well, in microseconds: nothing gets lost on a
-/// link.
+/// A link on which nothing was heard for this long is not well, in microseconds: nothing gets lost
+/// on a link.
 const LINK_HEARD_MICROS_MAX: u64 = 250_000;
 
 /// A report that is older counts for nothing, in microseconds.
@@ -114,8 +114,7 @@ impl Hearing {
             let by_link = is_fresh(neighbour.by_link.map(|(_, at)| at), now);
             (by_datagram || by_link).then_some(Heard { node: *node, by_datagram, by_link })
         });
-        let own =
-            Report { node: self.me, number: self.number, age_ms: 0, hears: hears.collect() };
+        let own = Report { node: self.me, number: self.number, age_ms: 0, hears: hears.collect() };
         let bytes_of = |hears: &[Heard]| REPORT_BYTES + HEARD_BYTES * hears.len();
         let mut room = (PACKET_BYTES_MAX - 2 * REPORT_BYTES).saturating_sub(bytes_of(&own.hears));
         let mut all = vec![own];

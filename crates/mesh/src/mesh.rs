@@ -1,5 +1,5 @@
-//! One node's part in the mesh, as a value: packets, frames and ticks go in, packets and frames come
-//! out.
+//! One node's part in the mesh, as a value: packets, frames and ticks go in, packets and frames
+//! come out.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,17 +9,18 @@ use crate::hearing::{Hearing, Over};
 use crate::packet::{Body, NodeKey, Packet, Piece};
 use crate::stream::{Receiving, Sending};
 
-/// A node says whom it hears each so many ticks.
+/// How often a node says whom it hears, in ticks.
 const REPORT_TICKS: u64 = 10;
 
-/// A stream begins when a link was not well for so many ticks: a new link is made in less, mostly.
+/// A stream begins when a link was not well for this many ticks: a new link is mostly made in
+/// less.
 const UNLINKED_TICKS: u32 = 10;
 
-/// A stream ends when a link was well for so many ticks.
+/// A stream ends when a link was well for this many ticks.
 const LINKED_TICKS: u32 = 300;
 
-/// A stream on which nothing came for so many ticks is closed. Ticks that were missed are not made
-/// up, so a pause of this process is never taken for silence of the other.
+/// A stream on which nothing came for this many ticks is closed. Ticks that were missed are not
+/// made up, so a pause of this process is never taken for silence of the other.
 const SILENT_TICKS_MAX: u32 = 100;
 
 /// How often a stream is asked for, in ticks.
@@ -31,7 +32,7 @@ const ANSWER_TICKS: u64 = 10;
 /// The most streams: more than one for each node there may be.
 const STREAMS_MAX: usize = 128;
 
-/// So many streams that are gone are remembered, so that a late packet does not open one again.
+/// How many streams that are gone are remembered, so that a late packet does not open one again.
 const GONE_MAX: usize = 64;
 
 /// What happened.
@@ -40,28 +41,55 @@ pub enum Input {
     /// About 10 ms went by.
     Tick,
     /// Links to these addresses are wanted, and streams while there are none.
-    Keep { addresses: Vec<String> },
-    LinkOpened { link: u64 },
-    LinkClosed { link: u64 },
+    Keep {
+        addresses: Vec<String>,
+    },
+    LinkOpened {
+        link: u64,
+    },
+    LinkClosed {
+        link: u64,
+    },
     /// A packet came as a datagram, or beside the frames of a link.
-    Packet { link: Option<u64>, bytes: Bytes },
+    Packet {
+        link: Option<u64>,
+        bytes: Bytes,
+    },
     /// A frame is to go over a stream.
-    Send { stream: u64, frame: Bytes },
-    Close { stream: u64 },
+    Send {
+        stream: u64,
+        frame: Bytes,
+    },
+    Close {
+        stream: u64,
+    },
 }
 
 /// What must be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
     /// A datagram to one of the wanted addresses.
-    Datagram { to: NodeKey, packet: Bytes },
+    Datagram {
+        to: NodeKey,
+        packet: Bytes,
+    },
     /// A packet beside the frames of a link.
-    OnLink { link: u64, packet: Bytes },
+    OnLink {
+        link: u64,
+        packet: Bytes,
+    },
     /// There is a stream to another node from now on.
-    Opened { stream: u64 },
-    Frame { stream: u64, frame: Bytes },
+    Opened {
+        stream: u64,
+    },
+    Frame {
+        stream: u64,
+        frame: Bytes,
+    },
     /// The stream has ended; also after [`Input::Close`].
-    Closed { stream: u64 },
+    Closed {
+        stream: u64,
+    },
 }
 
 /// A stream's name: the node that asked for it, and its number there.

@@ -40,12 +40,22 @@ pub(crate) enum Body {
     /// Whom the sender hears, and what it has heard of other nodes' hearing.
     Hearing(Vec<Report>),
     /// The sender wants a stream.
-    Open { stream: u64 },
-    Piece { stream: u64, piece: Piece },
+    Open {
+        stream: u64,
+    },
+    Piece {
+        stream: u64,
+        piece: Piece,
+    },
     /// Of the receiver of a stream: what has come.
-    Taken { stream: u64, taken: Taken },
+    Taken {
+        stream: u64,
+        taken: Taken,
+    },
     /// There is no such stream here, or not any more.
-    Gone { stream: u64 },
+    Gone {
+        stream: u64,
+    },
 }
 
 /// Whom a node heard lately.

@@ -1,9 +1,9 @@
 //! A stream of frames over packets that may get lost, come late, twice or in another order: each
 //! frame comes out whole, once, in order.
 //!
-//! Loss is no sign of a full network here, as it is for TCP: a network that drops every fifth packet
-//! is what the stream is for. So a piece is sent again after little more than a round trip, every
-//! time, and the window shrinks only a little.
+//! Loss is no sign of a full network here, as it is for TCP: a network that drops every fifth
+//! packet is what the stream is for. So a piece is sent again after little more than a round trip,
+//! every time, and the window shrinks only a little.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,7 +35,7 @@ const AGAIN_MICROS_MAX: u64 = 1_000_000;
 /// Before a round trip was measured.
 const ROUND_TRIP_AT_FIRST: u64 = 100_000;
 
-/// A piece counts as lost when so many later ones have come.
+/// A piece counts as lost when this many later ones have come.
 const LATER_PIECES: u64 = 3;
 
 /// One end that sends.
@@ -167,7 +167,8 @@ impl Sending {
             if has_come {
                 highest = Some(*number);
                 // Of a piece that was sent twice nobody knows which one came.
-                measured = (piece.tries == 1).then_some(now.saturating_sub(piece.sent)).or(measured);
+                measured =
+                    (piece.tries == 1).then_some(now.saturating_sub(piece.sent)).or(measured);
                 self.window = (self.window + 1).min(WINDOW_PIECES_MAX);
             }
             !has_come

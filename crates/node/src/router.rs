@@ -190,7 +190,8 @@ impl Router {
         view: &View<'_>,
         effects: &mut Effects,
     ) {
-        let is_asked = |request: &InFlight| request.asked.is_some_and(|(asked, _)| asked == replica);
+        let is_asked =
+            |request: &InFlight| request.asked.is_some_and(|(asked, _)| asked == replica);
         let asked = self.in_flight.iter().filter(|(_, request)| is_asked(request));
         for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.route(number, view, effects);

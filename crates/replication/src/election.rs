@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn a_timeout_lasts_as_many_ticks_as_it_was_set_to() {
-        for (lasting, slow, expected) in [(0, false, 25), (30, false, 30), (95, false, 95), (30, true, 120)]
+        for (lasting, slow, expected) in
+            [(0, false, 25), (30, false, 30), (95, false, 95), (30, true, 120)]
         {
             let mut pace = Pace::new(25);
             pace.set(lasting, 0);

@@ -511,10 +511,7 @@ impl World {
                     dial.failures = 0;
                 }
                 let process = alive.unwrap_or(target);
-                self.input(
-                    target.machine,
-                    Input::LinkOpened { link, dialed, is_detour: false },
-                )?;
+                self.input(target.machine, Input::LinkOpened { link, dialed, is_detour: false })?;
                 self.mesh(process, mesh::Input::LinkOpened { link })
             }
             Arrival::Frame(frame) => match running.link_of(connection, end) {

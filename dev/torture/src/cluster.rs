@@ -41,7 +41,8 @@ impl Cluster {
         }
         let switch = Switch::new(&spaces)?;
         let ourselves = std::env::current_exe().map_err(|error| error.to_string())?;
-        let binary = std::env::var_os("AMRITA_BIN").map_or(ourselves.with_file_name("amrita"), PathBuf::from);
+        let binary = std::env::var_os("AMRITA_BIN")
+            .map_or(ourselves.with_file_name("amrita"), PathBuf::from);
         let folder = tempfile::tempdir().map_err(|error| format!("a folder: {error}"))?;
         let nodes = (0..=count).map(|_| None).collect();
         let mut cluster = Self { switch, spaces, nodes, folder, binary };
@@ -117,7 +118,8 @@ impl Cluster {
     pub(crate) fn busiest(&self) -> usize {
         let short = Duration::from_millis(500);
         let path = ("GET", "/core/node-groups/default");
-        let seen = self.all().find_map(|node| Client::new(address_of(node)).ask(path, None, None, short));
+        let seen =
+            self.all().find_map(|node| Client::new(address_of(node)).ask(path, None, None, short));
         let owners = seen.map(|seen| seen.body["partitionOwners"].clone()).unwrap_or_default();
         let owners = owners.as_array().cloned().unwrap_or_default();
         let count = |node: usize| {

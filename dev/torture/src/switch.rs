@@ -1,7 +1,7 @@
 //! A switch between the namespaces that treats each direction of each pair as badly as it is told.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -102,7 +102,7 @@ impl Switch {
         Ok(Self { shared })
     }
 
-    /// Drops so many of a thousand packets.
+    /// How many of a thousand packets are dropped.
     pub(crate) fn lose(&self, from: usize, to: usize, of_thousand: u64) {
         self.shared.paths[from][to].loss.store(of_thousand, Ordering::Relaxed);
     }

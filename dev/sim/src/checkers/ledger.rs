@@ -117,7 +117,9 @@ impl Ledger {
 
     /// The last term and vote that are durable.
     pub fn promised(&self, group: GroupId) -> (Term, ReplicaId) {
-        self.durable.get(&group).map_or((Term(0), ReplicaId(0)), |known| (known.term, known.voted_for))
+        self.durable
+            .get(&group)
+            .map_or((Term(0), ReplicaId(0)), |known| (known.term, known.voted_for))
     }
 
     /// Whether the durable log goes on to that position at least.
