@@ -53,7 +53,7 @@ impl Fabric {
     /// A link between two nodes has the same number at both.
     fn link(&mut self, a: usize, b: usize) {
         self.linked.insert((a, b));
-        let link = u64::try_from(a * 100 + b).unwrap();
+        let link = u64::try_from(a * 100 + b).expect("small");
         for node in [a, b] {
             self.input(node, Input::LinkOpened { link });
         }
@@ -61,7 +61,7 @@ impl Fabric {
 
     fn unlink(&mut self, a: usize, b: usize) {
         self.linked.remove(&(a, b));
-        let link = u64::try_from(a * 100 + b).unwrap();
+        let link = u64::try_from(a * 100 + b).expect("small");
         for node in [a, b] {
             self.input(node, Input::LinkClosed { link });
         }
@@ -85,7 +85,7 @@ impl Fabric {
                     }
                 }
                 Output::OnLink { link, packet } => {
-                    let number = usize::try_from(link).unwrap();
+                    let number = usize::try_from(link).expect("small");
                     let (a, b) = (number / 100, number % 100);
                     let to = if a == node { b } else { a };
                     if self.linked.contains(&(a, b)) {

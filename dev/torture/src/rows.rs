@@ -74,14 +74,14 @@ pub(crate) const ROWS: &[Row] = &[
     row("cut-60", "an owner is cut off for 60 s", (2, 60_000), |strike| strike.cut_off()),
     row("one-way", "what an owner sends is lost for 5 s", (20, 5_000), |strike| strike.deaf()),
     row("partial", "two nodes do not reach each other for 5 s", (20, 5_000), |strike| {
-        strike.partial()
+        strike.partial();
     }),
     row("ring", "a ring of one-way cuts for 5 s", (20, 5_000), |strike| strike.ring()),
     row("flapping", "an owner is cut off and back each 0.3 s, for 5 s", (20, 5_000), |strike| {
-        strike.flap()
+        strike.flap();
     }),
     slow(row("delay", "200 ms of delay and as much jitter, for 15 s", (3, 15_000), |strike| {
-        strike.delay()
+        strike.delay();
     })),
     row("busy", "all cores are busy twice over for 60 s", (2, 60_000), |strike| strike.busy()),
     row("loss", "a fifth of all packets is lost for 10 s", (5, 10_000), |strike| strike.loss()),
