@@ -47,6 +47,8 @@ pub struct Link {
 pub struct Patience {
     /// The longest round trip to any node that is up, in microseconds.
     pub round_trip_micros: u64,
+    /// The longest of the shortest ones, in microseconds: what the network itself takes.
+    pub network_micros: u64,
     /// How long a node may be silent, in microseconds: twice the longest pause between two signs of
     /// life, or twice a round trip.
     pub silence_micros: u64,
@@ -113,8 +115,9 @@ impl Links {
     }
 
     pub fn heard(&mut self, link: u64, now: u64) {
+        let stale_micros = self.stale_micros();
         let Some(link) = self.links.get_mut(&link) else { return };
-        if now.saturating_sub(link.heard) > STALE_MICROS {
+        if now.saturating_sub(link.heard) > stale_micros {
             link.unsteady = now;
         }
         link.heard = now;
@@ -155,6 +158,7 @@ impl Links {
             let silence = 2 * pulse.pause().max(round_trip) + GRACE_MICROS;
             patience.round_trip_micros = patience.round_trip_micros.max(round_trip);
             patience.silence_micros = patience.silence_micros.max(silence);
+            patience.network_micros = patience.network_micros.max(pulse.shortest_round_trip());
         }
         self.patience = patience;
         patience
@@ -162,6 +166,12 @@ impl Links {
 
     pub fn patience(&self) -> Patience {
         self.patience
+    }
+
+    /// Where packets take long, they come irregularly: links that took turns would mix up the order
+    /// of what is sent.
+    fn stale_micros(&self) -> u64 {
+        STALE_MICROS + self.patience.network_micros
     }
 
     fn silence_max(&self) -> u64 {
@@ -195,7 +205,7 @@ impl Links {
         let to = |(_, link): &(&u64, &Link)| link.replica == Some(replica);
         let links = || self.links.iter().filter(to);
         let newest = links().map(|(_, link)| link.heard).max()?;
-        let speaks = |(_, link): &(&u64, &Link)| link.heard + STALE_MICROS > newest;
+        let speaks = |(_, link): &(&u64, &Link)| link.heard + self.stale_micros() > newest;
         let is_steady = |link: &Link| link.unsteady + STEADY_MICROS < self.stepped;
         let rank = |link: &Link| match link.is_detour {
             true => (1, true),

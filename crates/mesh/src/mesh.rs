@@ -14,7 +14,7 @@ const REPORT_TICKS: u64 = 10;
 
 /// A stream begins when a link was not well for this many ticks: a new link is mostly made in
 /// less.
-const UNLINKED_TICKS: u32 = 10;
+const UNLINKED_TICKS: u32 = 20;
 
 /// A stream ends when a link was well for this many ticks.
 const LINKED_TICKS: u32 = 300;
@@ -241,7 +241,8 @@ impl Mesh {
         }
         for peer in missing {
             let has_one = self.streams.values().any(|stream| stream.peer == peer);
-            let is_reached = self.hearing.way_to(peer, self.now).is_some()
+            let is_reached = self.hearing.lives_without_link(peer, self.now)
+                && self.hearing.way_to(peer, self.now).is_some()
                 && self.hearing.has_way_from(peer, self.now);
             if !has_one && is_reached {
                 self.last += 1;
