@@ -8,15 +8,16 @@ use crate::claim::Claim;
 use crate::greeting::Hello;
 use crate::pulse::{Echo, Pulse};
 
-/// A node that was not heard of for this long does not count as up, in microseconds, and not before
-/// its silence has lasted for twice of what owners are granted.
+/// A node that was not heard of for this long does not count as up, in microseconds; where owners
+/// are granted much silence, for twice as long as they are.
 pub const SILENCE_MICROS_MAX: u64 = 1_000_000;
 
-/// A link is not sent on when another one to the same node was heard so much later, in microseconds.
+/// A link is not sent on when another one to the same node was heard later by this much, in
+/// microseconds.
 const STALE_MICROS: u64 = 200_000;
 
-/// A link counts as steady when it was for so long, in microseconds: less than a detour lives on beside
-/// it, so that nothing is on its way over a detour that ends.
+/// A link counts as steady after this long without a pause, in microseconds. A detour lives on for
+/// longer beside it, so that nothing is on its way over a detour that ends.
 const STEADY_MICROS: u64 = 1_500_000;
 
 /// How many links there may be: two for each node, and some that are about to end.
@@ -46,15 +47,17 @@ pub struct Link {
 pub struct Patience {
     /// The longest round trip to any node that is up, in microseconds.
     pub round_trip_micros: u64,
-    /// How long a node may be silent, as it has been lately, in microseconds: twice the longest pause
-    /// between two signs of life, and twice a round trip.
+    /// The longest of the shortest ones, in microseconds: what the network itself takes.
+    pub network_micros: u64,
+    /// How long a node may be silent, in microseconds: twice the longest pause between two signs of
+    /// life, or twice a round trip.
     pub silence_micros: u64,
 }
 
 /// What is granted beyond the pauses and round trips that were measured, in microseconds.
 const GRACE_MICROS: u64 = 50_000;
 
-/// A step comes at least so often while the process is not held up, in microseconds.
+/// A step comes after this long at the latest while the process is not held up, in microseconds.
 const STEP_MICROS_MAX: u64 = 20_000;
 
 #[derive(Default)]
@@ -65,7 +68,7 @@ pub struct Links {
     /// When the last step was.
     stepped: u64,
     /// How long this process has stood still in all, in microseconds.
-    stood_still: u64,
+    standstill: u64,
     /// What was claimed on links that are closed.
     claimed: BTreeSet<Claim>,
 }
@@ -112,13 +115,14 @@ impl Links {
     }
 
     pub fn heard(&mut self, link: u64, now: u64) {
+        let stale_micros = self.stale_micros();
         let Some(link) = self.links.get_mut(&link) else { return };
-        if now.saturating_sub(link.heard) > STALE_MICROS {
+        if now.saturating_sub(link.heard) > stale_micros {
             link.unsteady = now;
         }
         link.heard = now;
         if let Some(replica) = link.replica {
-            self.pulses.entry(replica).or_default().heard(now, self.stood_still);
+            self.pulses.entry(replica).or_default().heard(now, self.standstill);
         }
     }
 
@@ -126,7 +130,7 @@ impl Links {
     /// says nothing about others.
     pub fn stepped(&mut self, now: u64) {
         let passed = now.saturating_sub(self.stepped);
-        self.stood_still += passed.saturating_sub(STEP_MICROS_MAX);
+        self.standstill += passed.saturating_sub(STEP_MICROS_MAX);
         self.stepped = now;
     }
 
@@ -154,6 +158,7 @@ impl Links {
             let silence = 2 * pulse.pause().max(round_trip) + GRACE_MICROS;
             patience.round_trip_micros = patience.round_trip_micros.max(round_trip);
             patience.silence_micros = patience.silence_micros.max(silence);
+            patience.network_micros = patience.network_micros.max(pulse.shortest_round_trip());
         }
         self.patience = patience;
         patience
@@ -161,6 +166,12 @@ impl Links {
 
     pub fn patience(&self) -> Patience {
         self.patience
+    }
+
+    /// Where packets take long, they come irregularly: links that took turns would mix up the order
+    /// of what is sent.
+    fn stale_micros(&self) -> u64 {
+        STALE_MICROS + self.patience.network_micros
     }
 
     fn silence_max(&self) -> u64 {
@@ -194,7 +205,7 @@ impl Links {
         let to = |(_, link): &(&u64, &Link)| link.replica == Some(replica);
         let links = || self.links.iter().filter(to);
         let newest = links().map(|(_, link)| link.heard).max()?;
-        let speaks = |(_, link): &(&u64, &Link)| link.heard + STALE_MICROS > newest;
+        let speaks = |(_, link): &(&u64, &Link)| link.heard + self.stale_micros() > newest;
         let is_steady = |link: &Link| link.unsteady + STEADY_MICROS < self.stepped;
         let rank = |link: &Link| match link.is_detour {
             true => (1, true),

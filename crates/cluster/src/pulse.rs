@@ -40,6 +40,30 @@ impl Peak {
     }
 }
 
+/// The shortest round trip is that of the last this many microseconds, or of twice as many.
+const LOW_MICROS: u64 = 5_000_000;
+
+/// The lowest value of the last seconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Low {
+    before: Option<u64>,
+    present: Option<u64>,
+    since: u64,
+}
+
+impl Low {
+    fn add(&mut self, value: u64, now: u64) {
+        if now.saturating_sub(self.since) >= LOW_MICROS {
+            (self.before, self.present, self.since) = (self.present, None, now);
+        }
+        self.present = Some(self.present.map_or(value, |present| present.min(value)));
+    }
+
+    fn get(&self) -> u64 {
+        self.before.into_iter().chain(self.present).min().unwrap_or(0)
+    }
+}
+
 /// What a ping says of the last one that came the other way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
@@ -54,37 +78,45 @@ pub(crate) struct Pulse {
     heard: Option<Heard>,
     pauses: Peak,
     round_trips: Peak,
+    shortest: Low,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     at: u64,
     /// How long this process itself had stood still until then.
-    stood_still: u64,
+    standstill: u64,
 }
 
 impl Pulse {
-    /// `stood_still`: how long this process itself has stood still in all. While it does, nobody
+    /// `standstill`: how long this process itself has stood still in all. While it does, nobody
     /// can be heard.
-    pub(crate) fn heard(&mut self, now: u64, stood_still: u64) {
+    pub(crate) fn heard(&mut self, now: u64, standstill: u64) {
         if let Some(before) = self.heard {
-            let own = stood_still - before.stood_still;
+            let own = standstill - before.standstill;
             let pause = now.saturating_sub(before.at).saturating_sub(own);
             if pause <= PAUSE_MICROS_MAX {
                 self.pauses.add(pause, now);
             }
         }
-        self.heard = Some(Heard { at: now, stood_still });
+        self.heard = Some(Heard { at: now, standstill });
     }
 
     pub(crate) fn echoed(&mut self, echo: Echo, now: u64) {
         let took = now.saturating_sub(echo.sent).saturating_sub(echo.held);
         self.round_trips.add(took.min(ROUND_TRIP_MICROS_MAX), now);
+        self.shortest.add(took.min(ROUND_TRIP_MICROS_MAX), now);
     }
 
     /// The longest pause of the last minutes.
     pub(crate) fn pause(&self) -> u64 {
         self.pauses.get()
+    }
+
+    /// The shortest round trip of the last seconds: that of the network, without what was lost on the
+    /// way and sent again.
+    pub(crate) fn shortest_round_trip(&self) -> u64 {
+        self.shortest.get()
     }
 
     /// The longest round trip of the last minutes.
@@ -114,7 +146,7 @@ mod tests {
     fn a_peak_is_forgotten_after_some_minutes() {
         let mut pulse = Pulse::default();
         pulse.echoed(Echo { sent: 100, held: 50 }, 400_150);
-        assert_eq!(pulse.round_trip(), 400_000);
+        assert_eq!((pulse.round_trip(), pulse.shortest_round_trip()), (400_000, 400_000));
         for minute in 1..6 {
             let now = minute * 60_000_000;
             pulse.echoed(Echo { sent: now - 1_000, held: 0 }, now);

@@ -9,9 +9,12 @@ use crate::packet::{Heard, NodeKey, PACKET_BYTES_MAX, Report, WAY_NODES_MAX};
 /// Whoever was not heard for this long is not heard, in microseconds: some datagrams may get lost.
 const HEARD_MICROS_MAX: u64 = 350_000;
 
-/// A link on which nothing was heard for this long is not well, in microseconds: nothing gets lost on a
-/// link.
-const LINK_HEARD_MICROS_MAX: u64 = 250_000;
+/// A link on which nothing was heard for this long is not well, in microseconds: nothing gets lost
+/// on a link.
+const LINK_HEARD_MICROS_MAX: u64 = 200_000;
+
+/// A node that has reported by this much later than its link fell silent lives, and the link does not.
+const LATER_MICROS: u64 = 150_000;
 
 /// A report that is older counts for nothing, in microseconds.
 const REPORT_MICROS_MAX: u64 = 700_000;
@@ -149,6 +152,15 @@ impl Hearing {
         let by_link = self.neighbours.get(&node).and_then(|neighbour| neighbour.by_link);
         by_link.is_some_and(|(_, at)| now.saturating_sub(at) < LINK_HEARD_MICROS_MAX)
             && self.hears(node, self.me, now).is_some_and(|heard| heard.by_link)
+    }
+
+    /// Whether a node is known to live though the link with it is not well. One that is only slow, or
+    /// stands still, is silent on all paths: a detour would be as slow.
+    pub(crate) fn lives_without_link(&self, node: NodeKey, now: u64) -> bool {
+        let Some(report) = self.reports.get(&node) else { return false };
+        let by_link = self.neighbours.get(&node).and_then(|neighbour| neighbour.by_link);
+        let is_deaf = self.hears(node, self.me, now).is_none_or(|heard| !heard.by_link);
+        is_deaf || by_link.is_none_or(|(_, at)| report.at >= at + LATER_MICROS)
     }
 
     /// How a packet goes to a node that hears this one.

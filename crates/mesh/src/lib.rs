@@ -1,9 +1,9 @@
 //! Links between nodes that cannot reach each other: by datagrams, and over other nodes.
 //!
 //! A TCP connection needs a path in both directions. A network may have none between two nodes and
-//! still let every node reach every other: by way of a third one, or round a ring of paths that work
-//! in one direction only. The mesh finds such ways and makes *streams* along them, which do what
-//! links do: they carry frames, whole and in order. The node does not know one from the other.
+//! still let every node reach every other: by way of a third one, or round a ring of paths that
+//! work in one direction only. The mesh finds such ways and makes *streams* along them, which do
+//! what links do: they carry frames, whole and in order. The node does not know one from the other.
 //!
 //! | part | what it knows |
 //! |---|---|
@@ -12,9 +12,9 @@
 //! | `packet` | what goes over the network |
 //! | [`Mesh`] | when a stream is needed, and all of it together |
 //!
-//! - Ten times a second each node tells the others whom it has heard lately, and what it was told by
-//!   others: by datagrams, and beside the frames of its links where datagrams do not pass.
-//! - When the link to a wanted node is not well in both directions for 350 ms, and there is a way
+//! - Ten times a second each node tells the others whom it has heard lately, and what it was told
+//!   by others: by datagrams, and beside the frames of its links where datagrams do not pass.
+//! - When the link to a wanted node is not well in both directions for 400 ms, the node is known to live, and there is a way
 //!   there and one back, a stream begins. It ends when the link has been well for three
 //!   seconds, and is used while it lasts.
 //! - A packet names its whole way. Who passes it on takes itself off, so none goes in a circle. A

@@ -1,5 +1,5 @@
-//! One node's part in the mesh, as a value: packets, frames and ticks go in, packets and frames come
-//! out.
+//! One node's part in the mesh, as a value: packets, frames and ticks go in, packets and frames
+//! come out.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,17 +9,18 @@ use crate::hearing::{Hearing, Over};
 use crate::packet::{Body, NodeKey, Packet, Piece};
 use crate::stream::{Receiving, Sending};
 
-/// A node says whom it hears each so many ticks.
+/// How often a node says whom it hears, in ticks.
 const REPORT_TICKS: u64 = 10;
 
-/// A stream begins when a link was not well for so many ticks: a new link is made in less, mostly.
-const UNLINKED_TICKS: u32 = 10;
+/// A stream begins when a link was not well for this many ticks: a new link is mostly made in
+/// less.
+const UNLINKED_TICKS: u32 = 20;
 
-/// A stream ends when a link was well for so many ticks.
+/// A stream ends when a link was well for this many ticks.
 const LINKED_TICKS: u32 = 300;
 
-/// A stream on which nothing came for so many ticks is closed. Ticks that were missed are not made
-/// up, so a pause of this process is never taken for silence of the other.
+/// A stream on which nothing came for this many ticks is closed. Ticks that were missed are not
+/// made up, so a pause of this process is never taken for silence of the other.
 const SILENT_TICKS_MAX: u32 = 100;
 
 /// How often a stream is asked for, in ticks.
@@ -31,7 +32,7 @@ const ANSWER_TICKS: u64 = 10;
 /// The most streams: more than one for each node there may be.
 const STREAMS_MAX: usize = 128;
 
-/// So many streams that are gone are remembered, so that a late packet does not open one again.
+/// How many streams that are gone are remembered, so that a late packet does not open one again.
 const GONE_MAX: usize = 64;
 
 /// What happened.
@@ -240,7 +241,8 @@ impl Mesh {
         }
         for peer in missing {
             let has_one = self.streams.values().any(|stream| stream.peer == peer);
-            let is_reached = self.hearing.way_to(peer, self.now).is_some()
+            let is_reached = self.hearing.lives_without_link(peer, self.now)
+                && self.hearing.way_to(peer, self.now).is_some()
                 && self.hearing.has_way_from(peer, self.now);
             if !has_one && is_reached {
                 self.last += 1;

@@ -1,9 +1,9 @@
 //! A stream of frames over packets that may get lost, come late, twice or in another order: each
 //! frame comes out whole, once, in order.
 //!
-//! Loss is no sign of a full network here, as it is for TCP: a network that drops every fifth packet
-//! is what the stream is for. So a piece is sent again after little more than a round trip, every
-//! time, and the window shrinks only a little.
+//! Loss is no sign of a full network here, as it is for TCP: a network that drops every fifth
+//! packet is what the stream is for. So a piece is sent again after little more than a round trip,
+//! every time, and the window shrinks only a little.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,7 +35,7 @@ const AGAIN_MICROS_MAX: u64 = 1_000_000;
 /// Before a round trip was measured.
 const ROUND_TRIP_AT_FIRST: u64 = 100_000;
 
-/// A piece counts as lost when so many later ones have come.
+/// A piece counts as lost when this many later ones have come.
 const LATER_PIECES: u64 = 3;
 
 /// One end that sends.

@@ -21,6 +21,8 @@ struct Fabric {
     /// Pairs with a link, and whether datagrams pass at all.
     linked: BTreeSet<(usize, usize)>,
     datagrams: bool,
+    /// This node takes nothing for now.
+    still: Option<usize>,
     loss: u64,
     random: Random,
     now: u64,
@@ -43,6 +45,7 @@ impl Fabric {
             cuts: BTreeSet::new(),
             linked: BTreeSet::new(),
             datagrams: true,
+            still: None,
             loss: 0,
             random: Random::of_seed(1),
             now: 0,
@@ -53,7 +56,7 @@ impl Fabric {
     /// A link between two nodes has the same number at both.
     fn link(&mut self, a: usize, b: usize) {
         self.linked.insert((a, b));
-        let link = u64::try_from(a * 100 + b).unwrap();
+        let link = u64::try_from(a * 100 + b).expect("small");
         for node in [a, b] {
             self.input(node, Input::LinkOpened { link });
         }
@@ -61,7 +64,7 @@ impl Fabric {
 
     fn unlink(&mut self, a: usize, b: usize) {
         self.linked.remove(&(a, b));
-        let link = u64::try_from(a * 100 + b).unwrap();
+        let link = u64::try_from(a * 100 + b).expect("small");
         for node in [a, b] {
             self.input(node, Input::LinkClosed { link });
         }
@@ -85,7 +88,7 @@ impl Fabric {
                     }
                 }
                 Output::OnLink { link, packet } => {
-                    let number = usize::try_from(link).unwrap();
+                    let number = usize::try_from(link).expect("small");
                     let (a, b) = (number / 100, number % 100);
                     let to = if a == node { b } else { a };
                     if self.linked.contains(&(a, b)) {
@@ -120,10 +123,18 @@ impl Fabric {
             self.on_way.sort_by_key(|(at, ..)| *at);
             let due = self.on_way.partition_point(|(at, ..)| *at <= self.now);
             for (_, to, link, bytes) in self.on_way.drain(..due).collect::<Vec<_>>() {
-                self.input(to, Input::Packet { link, bytes });
+                if self.still == Some(to) {
+                    // It is there when the node goes on.
+                    self.on_way.push((self.now + TICK, to, link, bytes));
+                } else {
+                    self.input(to, Input::Packet { link, bytes });
+                }
             }
             if self.now.is_multiple_of(TICK) {
-                for node in 0..self.nodes.len() {
+                for node in (0..self.nodes.len())
+                    .filter(|node| self.still != Some(*node))
+                    .collect::<Vec<_>>()
+                {
                     self.input(node, Input::Tick);
                 }
             }
@@ -218,6 +229,21 @@ fn streams_live_on_when_a_fifth_of_all_packets_is_lost() {
     assert_eq!(fabric.streams(), [2, 2, 2]);
     assert_eq!(fabric.nodes.iter().map(|node| node.ended).sum::<usize>(), 0);
     fabric.all_streams_carry();
+}
+
+#[test]
+fn a_node_that_stands_still_for_a_while_gets_no_stream() {
+    let mut fabric = Fabric::new(3);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        fabric.link(a, b);
+    }
+    fabric.run(1_000);
+    fabric.still = Some(2);
+    fabric.run(600);
+    fabric.still = None;
+    fabric.run(1_000);
+    assert_eq!(fabric.streams(), [0, 0, 0]);
+    assert_eq!(fabric.nodes.iter().map(|node| node.ended).sum::<usize>(), 0);
 }
 
 #[test]

@@ -34,6 +34,16 @@ const ID_BYTES_MAX: usize = 64;
 const CONFIG_VARIABLE: &str = "AMRITA_CONFIG";
 const CONFIG_FLAG: &str = "config";
 
+/// What a node finds out by itself, unless it is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tuning {
+    /// How long an owner may be silent; `None` goes by what the network is like.
+    pub election_timeout: Option<Duration>,
+    /// Threads for the clients' connections; 0 serves them on the node's own thread. `None` decides
+    /// by the number of processors.
+    pub socket_threads: Option<usize>,
+}
+
 /// All that a user may want to set of a node.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -58,11 +68,7 @@ pub struct Config {
     pub log_memory_bytes: usize,
     /// How much of its log each group keeps for a replica that is away, in bytes.
     pub log_tail_bytes: u64,
-    /// How long an owner may be silent; `None` goes by what the network is like.
-    pub election_timeout: Option<Duration>,
-    /// Threads for the clients' connections; 0 serves them on the node's own thread. `None` decides
-    /// by the number of processors.
-    pub socket_threads: Option<usize>,
+    pub tuning: Tuning,
     /// Names that clients may call this node by, beside its own and addresses in figures; `*` for
     /// any.
     pub allowed_hosts: Vec<String>,
@@ -86,8 +92,7 @@ impl Default for Config {
             free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
             log_memory_bytes: LOG_MEMORY_MIB_DEFAULT << 20,
             log_tail_bytes: LOG_TAIL_MIB_DEFAULT << 20,
-            election_timeout: None,
-            socket_threads: None,
+            tuning: Tuning::default(),
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
             log_level: "info".into(),
@@ -254,7 +259,7 @@ pub const SETTINGS: [Setting; 16] = [
                milliseconds, or auto: from 250 to 3000, by how regularly this node hears the others \
                and how long a round trip takes [default: auto]",
         set: |config, text| {
-            config.election_timeout = match text {
+            config.tuning.election_timeout = match text {
                 "auto" => None,
                 _ => Some(Duration::from_millis(number(text, 100, 60_000)?)),
             };
@@ -269,7 +274,7 @@ pub const SETTINGS: [Setting; 16] = [
         help: "Threads for the clients' connections; 0 serves them on the node's own thread, \
                which is best on a small machine [default: by the number of processors]",
         set: |config, text| {
-            config.socket_threads = Some(number(text, 0, 64)?);
+            config.tuning.socket_threads = Some(number(text, 0, 64)?);
             Ok(())
         },
     },

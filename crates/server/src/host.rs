@@ -132,7 +132,7 @@ impl Host {
             mesh,
             places,
         };
-        let sockets = socket_runtime(config.socket_threads)?;
+        let sockets = socket_runtime(config.tuning.socket_threads)?;
         let catalogue = Arc::new(catalogue);
         let public_too = public.clone();
         let served = Arc::clone(&catalogue);
@@ -371,7 +371,7 @@ impl Maker {
 
     fn timing(&self) -> Timing {
         let usual = Timing::default();
-        let Some(timeout) = self.config.election_timeout else { return usual };
+        let Some(timeout) = self.config.tuning.election_timeout else { return usual };
         let ticks = timeout.as_micros().div_ceil(u128::from(usual.tick_micros));
         usual.with_election_ticks(usize::try_from(ticks).expect("a minute at most"))
     }

@@ -46,8 +46,8 @@ mod store;
 mod web;
 
 pub use config::{
-    Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Setting, sandbox_default,
-    variables,
+    Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Setting, Tuning,
+    sandbox_default, variables,
 };
 pub use disk::{FileDisk, FolderFiles};
 pub use error::Failure;

@@ -213,7 +213,7 @@ impl Link {
         around: Surroundings,
     ) {
         let Surroundings { inbox, metrics, mesh } = &around;
-        metrics.links.fetch_add(1, Ordering::Relaxed);
+        metrics.links.open.fetch_add(1, Ordering::Relaxed);
         let link = Arc::clone(&self) as _;
         inbox.put(Event::LinkOpened { link, dialed, is_detour: false });
         mesh.link_opened(self.id, Arc::clone(&self) as _);
@@ -224,7 +224,7 @@ impl Link {
         }
         self.close();
         mesh.link_closed(self.id);
-        metrics.links.fetch_sub(1, Ordering::Relaxed);
+        metrics.links.open.fetch_sub(1, Ordering::Relaxed);
         inbox.put(Event::LinkClosed { link: self.id });
     }
 }

@@ -23,7 +23,7 @@ use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
 use crate::numbers::Numbers;
 
-/// How often the addresses of the other nodes are looked up again: a name may lead elsewhere by then.
+/// How often the addresses of the other nodes are looked up again: a name may lead elsewhere.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
 
 /// So many datagrams are read before others of the node's thread get their turn.
@@ -216,7 +216,7 @@ impl MeshEnd {
             Output::Opened { stream } => {
                 let id = self.numbers.next();
                 state.streams.insert(stream, id);
-                self.metrics.streams.fetch_add(1, Ordering::Relaxed);
+                self.metrics.links.detours.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(target: "amrita", link = id, "a node is reached by a detour");
                 let link = Arc::new(StreamLink { id, stream, mesh: Arc::clone(self) });
                 self.inbox.put(Event::LinkOpened { link, dialed: None, is_detour: true });
@@ -229,7 +229,7 @@ impl MeshEnd {
             }
             Output::Closed { stream } => {
                 if let Some(link) = state.streams.remove(&stream) {
-                    self.metrics.streams.fetch_sub(1, Ordering::Relaxed);
+                    self.metrics.links.detours.fetch_sub(1, Ordering::Relaxed);
                     tracing::info!(target: "amrita", link, "a detour has ended");
                     self.inbox.put(Event::LinkClosed { link });
                 }

@@ -43,6 +43,14 @@ impl Histogram {
     }
 }
 
+/// Open links to other nodes.
+#[derive(Debug, Default)]
+pub(crate) struct LinkCounts {
+    pub(crate) open: AtomicI64,
+    /// Streams of the mesh that stand in for links.
+    pub(crate) detours: AtomicI64,
+}
+
 /// All that the shell counts. The cores count nothing; they are asked through REST.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -50,9 +58,7 @@ pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     pub(crate) request_seconds: Histogram,
     pub(crate) connections: AtomicI64,
-    pub(crate) links: AtomicI64,
-    /// Streams that stand in for links.
-    pub(crate) streams: AtomicI64,
+    pub(crate) links: LinkCounts,
     pub(crate) frames_sent: AtomicU64,
     pub(crate) frames_received: AtomicU64,
     /// Programs that are connected.
@@ -113,8 +119,8 @@ impl Metrics {
             ("amrita_connections", "Open connections of clients.", &self.connections),
             ("amrita_log_segments", "Segments of the log in use.", &self.log_segments),
             ("amrita_log_bytes", "Bytes that they take on the disk.", &self.log_bytes),
-            ("amrita_links_up", "Open links to other nodes.", &self.links),
-            ("amrita_detours", "Nodes that are reached by a detour.", &self.streams),
+            ("amrita_links_up", "Open links to other nodes.", &self.links.open),
+            ("amrita_detours", "Nodes that are reached by a detour.", &self.links.detours),
             ("amrita_programs", "Programs that are connected.", &self.programs),
         ] {
             header(name, help, "gauge", &mut text);

@@ -1,6 +1,6 @@
 //! The simulated shell's end of the mesh: datagrams that get lost, packets beside the frames of
-//! connections, and the streams that stand in for links. And the shell's own watch over links: one on
-//! which nothing comes for a second is closed, whatever the connection says.
+//! connections, and the streams that stand in for links. And the shell's own watch over links: one
+//! on which nothing comes for a second is closed, whatever the connection says.
 
 use bytes::Bytes;
 use mesh::{Input as MeshInput, NodeKey, Output as MeshOutput};

@@ -182,7 +182,7 @@ impl Wanted {
         self.conclude(total, &format!("{count} seeds from {first} on"), count)
     }
 
-    /// Says what the runs came to; how many failed. That no run has reached a path is a failure too.
+    /// Says what the runs came to; how many failed. A path that no run has reached is a failure.
     fn conclude(&self, total: Total, what: &str, runs: u64) -> u64 {
         let failed = total.failed.into_inner();
         let hours = seconds(total.micros.into_inner()) / 3600.0;

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::cluster::address_of;
 use crate::load::{History, Operation};
 
-/// So many versions of a document are kept for sure, beside its present one.
+/// How many versions of a document are kept for sure, beside its present one.
 const KEPT: u64 = 20;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -94,7 +94,7 @@ mod tests {
 
     fn operation(value: &str, is_write: bool, version: Option<u64>) -> Operation {
         let now = Instant::now();
-        let done = version.map(|version| Done { at: now, version });
+        let done = version.map(|version| Done { at: now, version, epoch: 1 });
         Operation { value: value.into(), is_write, done }
     }
 

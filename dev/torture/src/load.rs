@@ -30,6 +30,17 @@ pub(crate) struct Operation {
 pub(crate) struct Done {
     pub(crate) at: Instant,
     pub(crate) version: u64,
+    /// The term of the owner that wrote that version.
+    pub(crate) epoch: u64,
+}
+
+impl Done {
+    /// What an answer says.
+    fn now(document: &Value) -> Self {
+        let number = |field: &str| document[field].as_u64().unwrap_or(u64::MAX);
+        let (version, epoch) = (number("documentVersion"), number("documentEpoch"));
+        Self { at: Instant::now(), version, epoch }
+    }
 }
 
 /// What was done to each document, in the order in which its client did it.
@@ -53,7 +64,7 @@ struct Writer {
 }
 
 impl Load {
-    /// Makes so many documents and begins to write them, one client for each.
+    /// Makes documents and begins to write them, one client for each.
     pub(crate) fn begin(nodes: usize, documents: usize) -> Result<Self, String> {
         let mut load = Self {
             stop: Arc::default(),
@@ -105,6 +116,18 @@ impl Load {
             if before < until { longest.max(until - before) } else { longest }
         };
         history.values().map(of_document).max().unwrap_or_default()
+    }
+
+    /// How often a document was written by another owner than before, since then.
+    pub(crate) fn owner_changes(&self, since: Instant) -> usize {
+        let history = self.history.lock().expect("no panic");
+        let of_document = |operations: &Vec<Operation>| {
+            let written = operations.iter().filter(|operation| operation.is_write);
+            let done: Vec<Done> = written.filter_map(|operation| operation.done).collect();
+            let pairs = done.windows(2).filter(|pair| pair[1].at > since);
+            pairs.filter(|pair| pair[0].epoch != pair[1].epoch).count()
+        };
+        history.values().map(of_document).sum()
     }
 
     /// Waits until each document was written anew; how long that took.
@@ -183,8 +206,7 @@ impl Writer {
         while began.elapsed() < WRITE_MAX {
             match self.ask(("PATCH", &link), Some(&key), Some(&body)) {
                 Some((200, body)) => {
-                    let version = body["documentVersion"].as_u64().unwrap_or(u64::MAX);
-                    done = Some(Done { at: Instant::now(), version });
+                    done = Some(Done::now(&body));
                     break;
                 }
                 // Refused at once: the next node may know better.
@@ -206,8 +228,7 @@ impl Writer {
             return None;
         }
         let value = body["name"].as_str().unwrap_or_default().to_owned();
-        let version = body["documentVersion"].as_u64().unwrap_or(u64::MAX);
-        let done = Some(Done { at: Instant::now(), version });
+        let done = Some(Done::now(&body));
         Some(Operation { value, is_write: false, done })
     }
 }

@@ -104,9 +104,10 @@ fn run_all(wanted: &Wanted) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     say(
-        "| fault | times | without service: p50 | p99 | worst | well after its end | writes | wrong |",
+        "| fault | times | without service: p50 | p99 | worst | well after its end | owners changed \
+         | done | lost or doubled |",
     );
-    say("|---|---|---|---|---|---|---|---|");
+    say("|---|---|---|---|---|---|---|---|---|");
     let ourselves = std::env::current_exe().expect("a program knows where it is");
     let mut is_right = true;
     for row in &wanted.rows {
@@ -133,13 +134,14 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
             format!("{} ms", sorted[at].as_millis())
         };
         say(&format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.what,
             outcome.gaps.len(),
             of(&outcome.gaps, 50),
             of(&outcome.gaps, 99),
             of(&outcome.gaps, 100),
             of(&outcome.heals, 100),
+            outcome.owner_changes,
             outcome.writes,
             outcome.wrong.len(),
         ));

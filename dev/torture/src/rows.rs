@@ -47,6 +47,8 @@ pub(crate) struct Outcome {
     pub(crate) gaps: Vec<Duration>,
     /// How long it took after each strike until all was well.
     pub(crate) heals: Vec<Duration>,
+    /// How often a document got another owner, during the strikes.
+    pub(crate) owner_changes: usize,
     pub(crate) writes: usize,
     pub(crate) wrong: Vec<String>,
 }
@@ -72,15 +74,16 @@ pub(crate) const ROWS: &[Row] = &[
     row("cut-60", "an owner is cut off for 60 s", (2, 60_000), |strike| strike.cut_off()),
     row("one-way", "what an owner sends is lost for 5 s", (20, 5_000), |strike| strike.deaf()),
     row("partial", "two nodes do not reach each other for 5 s", (20, 5_000), |strike| {
-        strike.partial()
+        strike.partial();
     }),
     row("ring", "a ring of one-way cuts for 5 s", (20, 5_000), |strike| strike.ring()),
     row("flapping", "an owner is cut off and back each 0.3 s, for 5 s", (20, 5_000), |strike| {
-        strike.flap()
+        strike.flap();
     }),
     slow(row("delay", "200 ms of delay and as much jitter, for 15 s", (3, 15_000), |strike| {
-        strike.delay()
+        strike.delay();
     })),
+    row("busy", "all cores are busy twice over for 60 s", (2, 60_000), |strike| strike.busy()),
     row("loss", "a fifth of all packets is lost for 10 s", (5, 10_000), |strike| strike.loss()),
 ];
 
@@ -100,6 +103,7 @@ impl Row {
             let lasts = Duration::from_millis(self.lasts_ms);
             (self.strike)(&mut Strike { cluster: &mut cluster, node, nodes, lasts });
             let until = Instant::now();
+            outcome.owner_changes += load.owner_changes(since);
             cluster.switch.heal();
             let healed = cluster.wait(HEAL_MAX)?;
             load.set_patience(IMPATIENT);
@@ -189,6 +193,20 @@ impl Strike<'_> {
             self.cluster.switch.delay(from, to, delay, delay);
         }
         self.wait();
+    }
+
+    fn busy(&mut self) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let end = Instant::now() + self.lasts;
+        std::thread::scope(|scope| {
+            for _ in 0..2 * cores {
+                scope.spawn(move || {
+                    while Instant::now() < end {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+        });
     }
 
     fn loss(&mut self) {

@@ -102,7 +102,7 @@ impl Switch {
         Ok(Self { shared })
     }
 
-    /// Drops so many of a thousand packets.
+    /// How many of a thousand packets are dropped.
     pub(crate) fn lose(&self, from: usize, to: usize, of_thousand: u64) {
         self.shared.paths[from][to].loss.store(of_thousand, Ordering::Relaxed);
     }

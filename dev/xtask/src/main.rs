@@ -25,6 +25,9 @@ cargo xtask <chore>
 /// How many short seeds of the simulation belong to every test run.
 const SEEDS: &str = "200";
 
+/// And of those in which only ways round are left: as many as it takes to reach the rare paths.
+const SEEDS_OF_DETOURS: &str = "100";
+
 /// And of those with immortals; the tests of `sim` play some of each kind of fault beside them.
 const SEEDS_OF_IMMORTALS: &str = "35";
 
@@ -79,6 +82,8 @@ fn test(arguments: &[String]) -> Result<(), String> {
     tests.map_err(|(why, _)| why)?;
     if !quick {
         Step::new("simulation", &sim(&["--seeds", SEEDS])).run()?;
+        let detours = ["--seeds", SEEDS_OF_DETOURS, "--scenario", "detours"];
+        Step::new("simulation of detours", &sim(&detours)).run()?;
         let immortals = ["--seeds", SEEDS_OF_IMMORTALS, "--scenario", "immortals"];
         Step::new("simulation of immortals", &sim(&immortals)).run()?;
     }

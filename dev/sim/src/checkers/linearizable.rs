@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_search_that_gives_up_does_not_say_that_there_is_no_order() {
-        // Of these writes nobody knows whether they happened, and the reads need the last one first.
+        // Of these writes nobody knows whether they happened, and no order explains the read.
         let mut calls: Vec<Call<Step>> = (0..20).map(|n| unknown(Step::Write(n), 0)).collect();
         calls.push(known(Step::Read(99), 10, 20));
         assert!(matches!(check(&Register, 0, &calls, 50), Err(NoOrder::Unknown(_))));
