@@ -34,7 +34,7 @@ pub(crate) const LINK_PROTOCOL: &str = "amrita-peer";
 
 /// Names the version of the framing; another one is refused.
 pub(crate) const LINK_VERSION_HEADER: HeaderName = HeaderName::from_static("amrita-link-version");
-pub(crate) const LINK_VERSION: &str = "1";
+pub(crate) const LINK_VERSION: &str = "2";
 
 /// The pause after a first failed attempt; doubled with each one.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
