@@ -250,7 +250,8 @@ mod tests {
                 Opened::Refused(_)
             ));
         }
-        let Opened::Refused(problem) = requests.open(caller(99_999), Some(&key("a", 1)), true) else {
+        let Opened::Refused(problem) = requests.open(caller(99_999), Some(&key("a", 1)), true)
+        else {
             panic!("one more than may wait")
         };
         assert_eq!(problem.outcome, Some(protocol::Outcome::Unknown));

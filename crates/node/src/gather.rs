@@ -31,12 +31,28 @@ struct Gathering {
 
 /// What the parts are for.
 enum Aim {
-    Query { purpose: Purpose, aim: Box<QueryAim> },
+    Query {
+        purpose: Purpose,
+        aim: Box<QueryAim>,
+    },
     /// How many there are in all, before a page of them.
-    Count { purpose: Purpose, specification: Box<QuerySpecification>, form: Form, scope: Scope },
-    Available { purpose: Purpose },
-    Stats { purpose: Purpose },
-    Fence { group: GroupId, opening: u64, source: Source },
+    Count {
+        purpose: Purpose,
+        specification: Box<QuerySpecification>,
+        form: Form,
+        scope: Scope,
+    },
+    Available {
+        purpose: Purpose,
+    },
+    Stats {
+        purpose: Purpose,
+    },
+    Fence {
+        group: GroupId,
+        opening: u64,
+        source: Source,
+    },
 }
 
 /// A fence that did not get through everywhere.
@@ -196,8 +212,11 @@ impl Gather {
                     specification.options.push(QueryOption::ExpandContent);
                 }
                 let link = format!("{PAGE_LINK}/{token}");
-                let form =
-                    if is_task { Form::TaskPage { link } } else { Form::Plain { link, skip: 0, total: None } };
+                let form = if is_task {
+                    Form::TaskPage { link }
+                } else {
+                    Form::Plain { link, skip: 0, total: None }
+                };
                 self.query(purpose, specification, after.as_ref(), form, scope, effects);
             }
             Err(problem) => effects.finish(&purpose, problem.into()),

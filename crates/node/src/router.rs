@@ -10,7 +10,8 @@ use group::Caller;
 use immortals::ImpulseKey;
 use protocol::hash::hash_parts;
 use protocol::{
-    BodyType, Code, Conditions, EntityTags, GroupId, Outcome, Problem, ReplicaId, Request, RequestKey, Response,
+    BodyType, Code, Conditions, EntityTags, GroupId, Outcome, Problem, ReplicaId, Request,
+    RequestKey, Response,
 };
 
 use crate::frame::{Answer, Frame, Question};
@@ -260,7 +261,8 @@ fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKe
 /// Tells one request from another under the same key, by all that matters in it.
 fn digest_of(request: &Request) -> u64 {
     let Conditions { if_match, if_none_match } = &request.conditions;
-    let shown = |tags: &Option<EntityTags>| tags.as_ref().map_or(String::new(), ToString::to_string);
+    let shown =
+        |tags: &Option<EntityTags>| tags.as_ref().map_or(String::new(), ToString::to_string);
     let quorum = request.quorum.map_or(String::new(), |quorum| quorum.to_string());
     let said = [shown(if_match), shown(if_none_match), quorum, request.pragmas.join(";")];
     let parts: [&[u8]; 4] = [

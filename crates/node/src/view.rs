@@ -4,7 +4,8 @@
 use cluster::{Links, Topology};
 use group::Quorum;
 use protocol::{
-    Behind, Code, GroupId, Now, Outcome, Position, Problem, ReplicaId, Term, WriteQuorum, node_group,
+    Behind, Code, GroupId, Now, Outcome, Position, Problem, ReplicaId, Term, WriteQuorum,
+    node_group,
 };
 use services::Catalogue;
 

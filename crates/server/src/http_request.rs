@@ -146,7 +146,8 @@ fn check_headers(method: Method, headers: &HeaderMap) -> Result<(), Problem> {
     };
     // A second is too long: several versions may have been made in it. Beside the tags the times mean
     // nothing, as HTTP has it.
-    if headers.contains_key(header::IF_UNMODIFIED_SINCE) && !headers.contains_key(header::IF_MATCH) {
+    if headers.contains_key(header::IF_UNMODIFIED_SINCE) && !headers.contains_key(header::IF_MATCH)
+    {
         return refused(&header::IF_UNMODIFIED_SINCE, "send If-Match with the document's ETag");
     }
     let has_tags = headers.contains_key(header::IF_NONE_MATCH);

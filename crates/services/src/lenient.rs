@@ -68,7 +68,11 @@ fn text(value: &Value) -> Option<Cow<'_, str>> {
 
 /// Makes a value one of this type, if it is meant as one. `written`: its text in the request, as a
 /// number may have been written in another way than it is kept.
-pub(crate) fn coerce(value: &mut Value, wanted: FieldType, written: impl FnOnce() -> Option<String>) {
+pub(crate) fn coerce(
+    value: &mut Value,
+    wanted: FieldType,
+    written: impl FnOnce() -> Option<String>,
+) {
     let meant = match (wanted, &*value) {
         (_, Value::Null) => None,
         // Longer ones than 64 bits stay as they are.
@@ -146,7 +150,8 @@ impl<'de> Deserializer<'de> for Lenient<'de> {
                 Ok(value)
             }
             Value::Object(fields) => {
-                let pair = |(name, value): (&'de String, &'de Value)| (name.as_str(), Lenient(value));
+                let pair =
+                    |(name, value): (&'de String, &'de Value)| (name.as_str(), Lenient(value));
                 let mut fields = MapDeserializer::new(fields.iter().map(pair));
                 let value = visitor.visit_map(&mut fields)?;
                 fields.end()?;
@@ -234,7 +239,8 @@ mod tests {
 
     #[test]
     fn what_it_does_not_take_is_refused() {
-        let good = json!({"long": 5, "double": 1, "truth": true, "text": "a", "map": {}, "list": []});
+        let good =
+            json!({"long": 5, "double": 1, "truth": true, "text": "a", "map": {}, "list": []});
         assert!(read(&good).is_ok());
         for (field, wrong) in [
             ("long", json!("five")),

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::task::{FAILURE_MESSAGE, INFO};
 use crate::Patch;
+use crate::task::{FAILURE_MESSAGE, INFO};
 
 /// The new state with the unknown fields of the one before. One that a merge patch removes goes.
 pub(crate) fn kept<S: Serialize>(

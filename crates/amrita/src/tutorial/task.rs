@@ -273,7 +273,8 @@ impl Play {
             if made_of(&task) >= wanted { Ok(task) } else { Err(format!("not there yet: {task}")) }
         })
         .await?;
-        let (made, owner) = (made_of(&task), task["documentUpdateNode"].as_str().unwrap_or_default());
+        let (made, owner) =
+            (made_of(&task), task["documentUpdateNode"].as_str().unwrap_or_default());
         self.story.row(&format!("{made} of {USER_COUNT} users are made, by {owner}"));
         Ok(())
     }

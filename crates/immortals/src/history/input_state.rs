@@ -8,8 +8,8 @@ use protocol::{GroupId, Moment, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::history::entry::{Entry, GenesisEnd, Inputs, Lane, Mark, Origin, UpgradeOutcome};
-use crate::history::keys::Keys;
 use crate::history::indexed::{BadEntry, BlockIndex, IndexedEntry, OwnInput};
+use crate::history::keys::Keys;
 
 /// How many inputs that were taken out since the checkpoint are remembered. More are refused.
 pub(crate) const SKIPPED_MAX: usize = 10_000;

@@ -173,7 +173,11 @@ fn listing(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
         if request.query.is_empty() { factory } else { format!("{factory}?{}", request.query) };
     let form = Form::Plain { link, skip: listing.skip, total: None };
     let specification = Box::new(listing.specification);
-    Ok(if listing.total { Plan::Counted(specification, form) } else { Plan::Query(specification, form) })
+    Ok(if listing.total {
+        Plan::Counted(specification, form)
+    } else {
+        Plan::Query(specification, form)
+    })
 }
 
 /// The link of a new document: as its body says, or made up. With an idempotency key it is made

@@ -14,7 +14,8 @@ use crate::view::View;
 pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Problem> {
     let asked = |name: &str| request.parameter(name);
     let needed = |name: &str| {
-        let wrong = || Problem::bad_request(format!("{FORWARDING_LINK} needs the parameter '{name}'"));
+        let wrong =
+            || Problem::bad_request(format!("{FORWARDING_LINK} needs the parameter '{name}'"));
         asked(name).filter(|value| !value.is_empty()).ok_or_else(wrong)
     };
     let path = needed("path")?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use cluster::{
     DirectoryCommand, InstanceCommand, InstanceEntry, InstanceOptions, InstanceReplica, Member,
     NodeLoad, REPLICAS_MAX, choose_nodes, unknown_instance,
@@ -236,8 +237,7 @@ fn put_replica(
     added: &Value,
     view: &View<'_>,
 ) -> Result<InstanceCommand, Problem> {
-    const KNOWN: [&str; 5] =
-        ["node", "replicaNumber", "receivePort", "sendPort", "upgradeVersion"];
+    const KNOWN: [&str; 5] = ["node", "replicaNumber", "receivePort", "sendPort", "upgradeVersion"];
     if !added.is_object() {
         return Err(bad(&format!("'addReplica' is an object, not {added}")));
     }
@@ -291,11 +291,13 @@ fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Pla
         let (group, page) = recording(request, entry, view)?;
         return Ok(Plan::Record(group, page));
     }
+    if verb == "impulses" {
+        return Ok(Plan::Ask(group, Question::Instance(impulse(request)?)));
+    }
     let body = if request.body.is_empty() { json!({}) } else { parse_body(&request.body)? };
     let known: &[&str] = match verb {
         "skip" => &["input"],
         "move" => &["node"],
-        "impulses" => &["method", "payload", "from"],
         _ => &[],
     };
     check_fields(&body, &format!("the body of {verb}"), known)?;
@@ -311,18 +313,6 @@ fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Pla
             let to = view.topology().replica_of_node(node);
             let to = to.ok_or_else(|| no_such_node(&body["node"], view))?;
             immortals::Request::Move { to }
-        }
-        "impulses" => {
-            let method = body["method"].as_i64().ok_or_else(|| bad("'method' is a number"))?;
-            // The very text that was sent: a number read and written again may be another one.
-            let payload = payload_of(&request.body);
-            let from = match &body["from"] {
-                Value::Null => "rest".to_owned(),
-                Value::String(from) => from.clone(),
-                other => return Err(bad(&format!("'from' is a text, not {other}"))),
-            };
-            let key = impulse_key(request);
-            immortals::Request::Impulse { from, method, payload: payload.into(), key }
         }
         _ => {
             return Err(Problem::not_found(format!(
@@ -341,16 +331,29 @@ fn impulse_key(request: &Request) -> Option<ImpulseKey> {
     Some(ImpulseKey { hash, digest: hash_parts([&request.body[..]]) })
 }
 
-/// The text of the payload, as it stands in the body.
-fn payload_of(body: &[u8]) -> Vec<u8> {
-    #[derive(serde::Deserialize)]
-    struct Impulse<'a> {
-        #[serde(borrow, default)]
-        payload: Option<&'a RawValue>,
+/// An impulse from outside. Its payload is the very text that was sent: a number that is read and
+/// written again may be another one.
+fn impulse(request: &Request) -> Result<immortals::Request, Problem> {
+    const KNOWN: [&str; 3] = ["method", "payload", "from"];
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&request.body)
+        .map_err(|error| bad(&format!("the body is not a JSON object: {error}")))?;
+    if let Some(unknown) = fields.keys().find(|name| !KNOWN.contains(&name.as_str())) {
+        let known = KNOWN.join(", ");
+        return Err(bad(&format!("an impulse has no field '{unknown}'; it has {known}")));
     }
-    let impulse: Option<Impulse<'_>> = serde_json::from_slice(body).ok();
-    let payload = impulse.and_then(|impulse| impulse.payload);
-    payload.map_or(Vec::new(), |payload| payload.get().into())
+    let text = |name: &str| fields.get(name).map(|raw| raw.get());
+    let said = |name: &str| text(name).filter(|text| *text != "null");
+    let method = said("method").and_then(|text| serde_json::from_str(text).ok());
+    let method = method.ok_or_else(|| bad("'method' is a number"))?;
+    let from = match said("from") {
+        None => "rest".to_owned(),
+        Some(text) => {
+            serde_json::from_str(text).map_err(|_| bad(&format!("'from' is a text, not {text}")))?
+        }
+    };
+    let payload = said("payload").map_or(Bytes::new(), |text| Bytes::from(text.to_owned()));
+    let key = impulse_key(request);
+    Ok(immortals::Request::Impulse { from, method, payload, key })
 }
 
 /// # Errors

@@ -22,7 +22,10 @@ pub(crate) enum Plan {
     /// The same, and say how many documents there are in all.
     Counted(Box<QuerySpecification>, Form),
     /// A further page of a query; with the documents, whatever the query said.
-    Page { token: String, expand: bool },
+    Page {
+        token: String,
+        expand: bool,
+    },
     /// Ask all partitions for the statistics of a factory, and add them up.
     Stats(Request),
     /// Ask all partitions whether their owners are at work.

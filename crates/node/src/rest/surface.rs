@@ -390,7 +390,8 @@ mod tests {
             let path = example(resource);
             assert_eq!(Resource::at(&path, &catalogue), Some(resource), "{path}");
         }
-        for nothing in ["/core", "/core/nothing", "/core/nothing/one", "/core/immortals/a/b", "/x"] {
+        for nothing in ["/core", "/core/nothing", "/core/nothing/one", "/core/immortals/a/b", "/x"]
+        {
             assert_eq!(Resource::at(nothing, &catalogue), None, "{nothing}");
         }
     }

@@ -111,8 +111,16 @@ fn a_factory() {
             ("GET /core/things?$limit=2147483647", "", "query limit=None as a list"),
             ("GET /core/things?$limit=3&$count=true", "", "count, then query limit=Some(3)"),
             ("GET /core/things?$count=true", "", "query limit=None"),
-            ("GET /core/things?top=1&$top=2", "", "400 the parameter 'top' is there more than once"),
-            ("GET /core/things?$filters=a", "", "400 /core/things has no parameter 'filters'; it takes"),
+            (
+                "GET /core/things?top=1&$top=2",
+                "",
+                "400 the parameter 'top' is there more than once",
+            ),
+            (
+                "GET /core/things?$filters=a",
+                "",
+                "400 /core/things has no parameter 'filters'; it takes",
+            ),
             ("GET /core/things?consistency=local", "", "400 .. 'consistency'"),
             ("GET /core/things?$filter=%ff", "", "400 .. UTF-8"),
             ("GET /core/things", "{}", "400 GET /core/things takes no body"),
@@ -124,7 +132,11 @@ fn a_factory() {
             ),
             ("POST /core/things", "{}", "ask POST /core/things/60a24181e4000-1-1-7"),
             ("POST /core/things", r#"{"documentSelfLink":"a/b"}"#, "400 documentSelfLink 'a/b'"),
-            ("POST /core/things", r#"{"documentSelfLink":"stats"}"#, "400 documentSelfLink 'stats'"),
+            (
+                "POST /core/things",
+                r#"{"documentSelfLink":"stats"}"#,
+                "400 documentSelfLink 'stats'",
+            ),
             ("POST /core/things", r#"{"documentSelfLink":"é?"}"#, "400 the link"),
             ("POST /core/things", r#"{"documentSelfLink":7}"#, "400 documentSelfLink must be"),
             ("POST /core/things", "[]", "400 the body must be a JSON object"),
@@ -173,8 +185,16 @@ fn a_document() {
             ),
             ("GET /core/things/one?consistency=maybe", "", "400 'consistency' is linearizable or"),
             ("GET /core/things/one?consistency=linearizable", "", "ask GET"),
-            ("GET /core/things/one?bogus=1", "", "400 .. no parameter 'bogus'; it takes documentVersion"),
-            ("GET /core/things/one?documentVersion=1&documentVersion=2", "", "400 .. more than once"),
+            (
+                "GET /core/things/one?bogus=1",
+                "",
+                "400 .. no parameter 'bogus'; it takes documentVersion",
+            ),
+            (
+                "GET /core/things/one?documentVersion=1&documentVersion=2",
+                "",
+                "400 .. more than once",
+            ),
             ("PUT /core/things/one", "{}", "ask PUT /core/things/one"),
             ("PATCH /core/things/one", "{}", "ask PATCH /core/things/one"),
             ("PATCH /core/things/one?documentVersion=1", "{}", "400 .. no 'documentVersion'"),
@@ -242,15 +262,31 @@ fn queries() {
             ("POST /core/query-tasks", &with(""), "ask POST /core/query-tasks/60a2"),
             ("GET /core/local-query-tasks/q", "", "ask GET /core/query-tasks/q"),
             ("GET /core/query-tasks", "", "query limit=None as a list"),
-            ("POST /core/query-tasks", r#"{"querySpec":{"quer":{}}}"#, "400 .. did you mean 'query'?"),
-            ("POST /core/query-tasks", &with(r#","bogus":1"#), "400 a query task has no field 'bogus'"),
+            (
+                "POST /core/query-tasks",
+                r#"{"querySpec":{"quer":{}}}"#,
+                "400 .. did you mean 'query'?",
+            ),
+            (
+                "POST /core/query-tasks",
+                &with(r#","bogus":1"#),
+                "400 a query task has no field 'bogus'",
+            ),
             ("POST /core/query-tasks", &with(r#","tenantLinks":["/t"]"#), "400 tenantLinks is"),
             ("POST /core/query-tasks", &with(r#","tenantLinks":[]"#), "ask POST"),
             ("POST /core/query-tasks", &with(r#","indexLink":"/other""#), "400 indexLink is"),
-            ("POST /core/query-tasks", &with(r#","documentSourceLink":"/q""#), "400 documentSourceLink"),
+            (
+                "POST /core/query-tasks",
+                &with(r#","documentSourceLink":"/q""#),
+                "400 documentSourceLink",
+            ),
             ("GET /core/query-page/abc", "", "page abc expand=false"),
             ("GET /core/query-page/abc?expand", "", "page abc expand=true"),
-            ("GET /core/query-page/abc?$limit=3", "", "400 .. no parameter 'limit'; it takes expand"),
+            (
+                "GET /core/query-page/abc?$limit=3",
+                "",
+                "400 .. no parameter 'limit'; it takes expand",
+            ),
             ("POST /core/query-page/abc", "{}", "405"),
         ],
     );
@@ -306,7 +342,11 @@ fn the_selector_and_the_forwarding() {
         &world,
         &[
             ("GET /core/node-selectors/default", "", r#"200 .. "status":"UNAVAILABLE""#),
-            ("POST /core/node-selectors/default", r#"{"key":"/core/things/one"}"#, "200 .. partition"),
+            (
+                "POST /core/node-selectors/default",
+                r#"{"key":"/core/things/one"}"#,
+                "200 .. partition",
+            ),
             ("POST /core/node-selectors/default", r#"{"key":"a","bogus":1}"#, "400 .. bogus"),
             ("POST /core/node-selectors/default", "{}", "400 .. key"),
             ("PATCH /core/node-selectors/default", "{}", "405"),
@@ -355,16 +395,32 @@ fn immortals() {
             ("GET /core/immortals?expand", "", r#"200 .. "documents""#),
             ("GET /core/immortals?bogus", "", "400 .. no parameter 'bogus'; it takes expand"),
             ("POST /core/immortals", r#"{"name":"a"}"#, "change Instance(Register"),
-            ("POST /core/immortals", r#"{"name":"a","bogus":1}"#, "400 a registration has no field 'bogus'"),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","bogus":1}"#,
+                "400 a registration has no field 'bogus'",
+            ),
             ("POST /core/immortals", r#"{"name":"a","addReplica":{}}"#, "400 .. 'addReplica'"),
             ("POST /core/immortals", r#"{"name":".."}"#, "400 an instance's name has"),
-            ("POST /core/immortals", r#"{"name":"a","replicas":9}"#, "400 'replicas' may be 1 to 3"),
-            ("POST /core/immortals", r#"{"name":"a","paused":"yes"}"#, "400 'paused' is true or false"),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","replicas":9}"#,
+                "400 'replicas' may be 1 to 3",
+            ),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","paused":"yes"}"#,
+                "400 'paused' is true or false",
+            ),
             ("GET /core/immortals/counter", "", "200 .. \"name\":\"counter\""),
             ("GET /core/immortals/counter?x=1", "", "400 .. no 'x'"),
             ("GET /core/immortals/other", "", "503 .. does not know yet"),
             ("PATCH /core/immortals/counter", r#"{"paused":true}"#, "change Instance(SetOptions"),
-            ("PATCH /core/immortals/counter", r#"{"name":"b"}"#, "400 a PATCH of an instance has no field"),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"name":"b"}"#,
+                "400 a PATCH of an instance has no field",
+            ),
             ("PATCH /core/immortals/counter", r#"{"bogus":1}"#, "400 .. 'bogus'"),
             (
                 "PATCH /core/immortals/counter",
@@ -376,9 +432,21 @@ fn immortals() {
                 r#"{"addReplica":{"node":"n3","port":1}}"#,
                 "400 addReplica has no field 'port'",
             ),
-            ("PATCH /core/immortals/counter", r#"{"addReplica":"n3"}"#, "400 'addReplica' is an object"),
-            ("PATCH /core/immortals/counter", r#"{"addReplica":{"node":3}}"#, "400 there is no node 3"),
-            ("PATCH /core/immortals/counter", r#"{"removeReplica":"n3"}"#, "change Instance(Remove"),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"addReplica":"n3"}"#,
+                "400 'addReplica' is an object",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"addReplica":{"node":3}}"#,
+                "400 there is no node 3",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"removeReplica":"n3"}"#,
+                "change Instance(Remove",
+            ),
             ("DELETE /core/immortals/counter", "", "400 .. confirm=counter"),
             ("DELETE /core/immortals/counter?confirm=counter", "", "change Instance(Deregister"),
             ("DELETE /core/immortals/counter?confirm=counter&x", "", "400 .. no parameter 'x'"),
@@ -421,7 +489,9 @@ fn what_is_asked_of_an_instance() {
 #[test]
 fn a_payload_is_the_text_that_was_sent() {
     let world = with_an_instance();
-    for payload in ["117.63331139400017", "18446744073709551616", "1e400", "{\"a\":1.50 , \"b\":-0}"] {
+    for payload in
+        ["117.63331139400017", "18446744073709551616", "1e400", "{\"a\":1.50 , \"b\":-0}"]
+    {
         let body = format!("{{\"method\":1,\"payload\":{payload}}}");
         let planned = world.plan("POST /core/immortals/counter/impulses", &body);
         let Ok(Plan::Ask(_, Question::Instance(immortals::Request::Impulse { payload: sent, .. }))) =

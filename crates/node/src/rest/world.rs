@@ -8,7 +8,8 @@ use cluster::{DirectoryCommand, Identity, InitialConfig, Links, Member};
 use protocol::{Method, Moment, Now, Problem, ReplicaId, Request};
 use serde_json::{Map, Value};
 use services::{
-    Catalogue, Context, Field, FieldType, Handlers, QuickInvoker, Service, ServiceOption, Spec, Task,
+    Catalogue, Context, Field, FieldType, Handlers, QuickInvoker, Service, ServiceOption, Spec,
+    Task,
 };
 use storage::{MemoryLog, MemoryStore};
 

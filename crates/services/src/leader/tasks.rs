@@ -188,7 +188,8 @@ impl Tasks {
 
     fn add(&mut self, link: String, phase: Phase, resumed: bool, expires: Moment) {
         let deferred = VecDeque::new();
-        self.runners.insert(link, Runner { phase, resumed, expires, deferred, refusals: 0, undoes: false });
+        self.runners
+            .insert(link, Runner { phase, resumed, expires, deferred, refusals: 0, undoes: false });
     }
 }
 
@@ -279,11 +280,7 @@ impl PartitionLeader {
     }
 
     /// The pause is over.
-    fn end_pause(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        link: &str,
-    ) -> Result<(), StoreError> {
+    fn end_pause(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         match std::mem::replace(&mut runner.phase, Phase::Queued) {
             Phase::Pausing { version, calls, .. } => self.make_calls(cx, link, version, calls),

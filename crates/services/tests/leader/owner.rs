@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use documents::{AppliedCommand, Partition};
 use group::{
-    Caller, Context, Entry, Leader, LeaderInput, LogView, Machine, MemberHistory, Output, Quorum, Requests,
+    Caller, Context, Entry, Leader, LeaderInput, LogView, Machine, MemberHistory, Output, Quorum,
+    Requests,
 };
 use protocol::{Document, Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
 use replication::{Group, GroupOptions, Members, Restored};
