@@ -127,8 +127,8 @@ impl Document {
         self.expires.0 != 0 && self.expires <= at
     }
 
-    /// The whole document as JSON: the user's fields, then the built-in ones. `owner` is the node that
-    /// owns it at present.
+    /// The whole document as JSON: the user's fields, then the built-in ones. `owner` is the node
+    /// that owns it at present.
     pub fn to_json(&self, owner: &str) -> Value {
         serde_json::from_slice(&self.to_json_bytes(owner)).unwrap_or_default()
     }
@@ -176,8 +176,8 @@ impl Document {
     }
 
     /// The version as an HTTP entity tag: `"epoch.version.time"`. A link that was removed for good
-    /// begins at version 0 again, perhaps in the same epoch; the time of an owner's writes only goes
-    /// forward, so that the tag is another one all the same.
+    /// begins at version 0 again, perhaps in the same epoch; the time of an owner's writes only
+    /// goes forward, so that the tag is another one all the same.
     pub fn etag(&self) -> String {
         format!("\"{}.{}.{:x}\"", self.epoch, self.version, self.updated.0)
     }

@@ -67,7 +67,8 @@ pub fn partition(link: &str, partitions: u32) -> GroupId {
 /// `%41` is `A`.
 ///
 /// # Errors
-/// When an escape is broken, or the bytes are no UTF-8: made fit somehow, two names would become one.
+/// When an escape is broken, or the bytes are no UTF-8: made fit somehow, two names would become
+/// one.
 pub fn percent_decode(text: &str) -> Result<String, Problem> {
     if !text.contains('%') {
         return Ok(text.to_owned());

@@ -144,8 +144,8 @@ fn check_headers(method: Method, headers: &HeaderMap) -> Result<(), Problem> {
     let refused = |name: &HeaderName, why: &str| {
         Err(Problem::bad_request(format!("the header {name} is not served here: {why}")))
     };
-    // A second is too long: several versions may have been made in it. Beside the tags the times mean
-    // nothing, as HTTP has it.
+    // A second is too long: several versions may have been made in it. Beside the tags the times
+    // mean nothing, as HTTP has it.
     if headers.contains_key(header::IF_UNMODIFIED_SINCE) && !headers.contains_key(header::IF_MATCH)
     {
         return refused(&header::IF_UNMODIFIED_SINCE, "send If-Match with the document's ETag");

@@ -193,8 +193,8 @@ fn number(fields: &Map<String, Value>, name: &str, what: &str) -> Result<Option<
 }
 
 /// When the document is to expire, if the body says so. A 0 is what a typed client sends that has
-/// nothing to say, as in Xenon: it is "never" only where a whole state replaces the last one, and in
-/// a merge patch, where null says the same.
+/// nothing to say, as in Xenon: it is "never" only where a whole state replaces the last one, and
+/// in a merge patch, where null says the same.
 fn expiration(fields: &Map<String, Value>, request: &Request) -> Result<Option<Moment>, Problem> {
     const NAME: &str = "documentExpirationTimeMicros";
     let is_merge_patch = request.body_type == BodyType::MergePatch;

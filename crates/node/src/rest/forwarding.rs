@@ -1,6 +1,6 @@
-//! `/core/node-selectors/default/forwarding`: a request that asks to be passed on. Every node passes a
-//! request on to the owner of its document anyway, so only what a node says about itself makes a
-//! difference.
+//! `/core/node-selectors/default/forwarding`: a request that asks to be passed on. Every node
+//! passes a request on to the owner of its document anyway, so only what a node says about itself
+//! makes a difference.
 
 use protocol::node_group::{FORWARDING_LINK, LINK, MANAGEMENT_LINK};
 use protocol::{Problem, Request, links};

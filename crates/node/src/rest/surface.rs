@@ -1,7 +1,9 @@
-//! Every path that a node answers, with its verbs and all that each of them understands. What is not
-//! in this table is refused by name: to pass over it would be to do something else than was asked.
+//! Every path that a node answers, with its verbs and all that each of them understands. What is
+//! not in this table is refused by name: to pass over it would be to do something else than was
+//! asked.
 //!
-//! The reference for people (`docs/reference-rest.md`) has the same table, and a test compares them.
+//! The reference for people (`docs/reference-rest.md`) has the same table, and a test compares
+//! them.
 
 use protocol::{Code, Method, Problem, Request, WriteQuorum, links, node_group};
 use services::{Catalogue, ServiceOption, Spec};

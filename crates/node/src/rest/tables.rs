@@ -1,4 +1,5 @@
-//! A table for each resource: the request that comes in, and the plan or the refusal that comes out.
+//! A table for each resource: the request that comes in, and the plan or the refusal that comes
+//! out.
 
 use cluster::{DirectoryCommand, InstanceCommand, InstanceOptions, InstanceReplica};
 use protocol::ReplicaId;

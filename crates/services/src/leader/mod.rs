@@ -70,8 +70,8 @@ pub struct PartitionLeader {
     awaited: Awaited,
 }
 
-/// The time of this leader's writes. No two have the same, whatever the wall clock does: the time is
-/// in a document's entity tag, which must not come again.
+/// The time of this leader's writes. No two have the same, whatever the wall clock does: the time
+/// is in a document's entity tag, which must not come again.
 #[derive(Default)]
 struct Clock(Moment);
 

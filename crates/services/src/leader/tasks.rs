@@ -20,12 +20,13 @@ use crate::handlers::{Calls, Step};
 use crate::machine::PartitionAction;
 use crate::task::{TaskInfo, asks_to_end};
 
-/// After how many answers of 503 or 504 to one call that is told to the log, and again after as many.
+/// After how many answers of 503 or 504 to one call that is told to the log, and again after as
+/// many.
 const TRIES_TOLD: u32 = 8;
 /// How long a step waits when fewer nodes are up than the membership quorum asks for.
 const QUORUM_PAUSE_MICROS: u64 = 200_000;
-/// By how much the clocks of two owners may differ: a step whose pause is longer than that was surely
-/// not begun by the last owner.
+/// By how much the clocks of two owners may differ: a step whose pause is longer than that was
+/// surely not begun by the last owner.
 const CLOCK_SKEW_MICROS: u64 = 2_000_000;
 /// The pause before a call is made again; it doubles each time...
 const PAUSE_FIRST_MICROS: u64 = 50_000;
