@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::value::{BorrowedStrDeserializer, MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, IntoDeserializer, Visitor};
 use serde_json::{Error, Number, Value};
 
@@ -150,8 +150,7 @@ impl<'de> Deserializer<'de> for Lenient<'de> {
                 Ok(value)
             }
             Value::Object(fields) => {
-                let pair =
-                    |(name, value): (&'de String, &'de Value)| (name.as_str(), Lenient(value));
+                let pair = |(name, value): (&'de String, &'de Value)| (Key(name), Lenient(value));
                 let mut fields = MapDeserializer::new(fields.iter().map(pair));
                 let value = visitor.visit_map(&mut fields)?;
                 fields.end()?;
@@ -202,6 +201,76 @@ impl<'de> Deserializer<'de> for Lenient<'de> {
     }
 }
 
+/// The name of a field. Where the type has a map of numbers it is one.
+struct Key<'de>(&'de str);
+
+impl<'de> IntoDeserializer<'de, Error> for Key<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+macro_rules! numbered {
+    ($($name:ident)*) => {
+        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match serde_json::from_str::<Number>(self.0) {
+                Ok(number) => number.deserialize_any(visitor),
+                Err(_) => visitor.visit_borrowed_str(self.0),
+            }
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Key<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_borrowed_str(self.0)
+    }
+
+    numbered! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+        deserialize_i128 deserialize_u128 deserialize_f32 deserialize_f64
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            "true" => visitor.visit_bool(true),
+            "false" => visitor.visit_bool(false),
+            other => visitor.visit_borrowed_str(other),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_enum(BorrowedStrDeserializer::new(self.0))
+    }
+
+    serde::forward_to_deserialize_any! {
+        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        ignored_any
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -220,6 +289,8 @@ mod tests {
         text: String,
         map: BTreeMap<String, String>,
         list: Vec<u32>,
+        #[serde(default)]
+        numbered: BTreeMap<u64, String>,
     }
 
     fn read(value: &Value) -> Result<State, String> {
@@ -229,12 +300,13 @@ mod tests {
     #[test]
     fn what_gson_takes_is_taken_at_any_depth() {
         let state = json!({"long": "5", "small": 5.0, "double": "2.5", "truth": "true", "text": 7,
-            "map": {"k": false, "l": 1.5}, "list": ["1", 2, 3.0]});
+            "map": {"k": false, "l": 1.5}, "list": ["1", 2, 3.0], "numbered": {"7": 8}});
         let state = read(&state).unwrap();
         assert_eq!((state.long, state.small, state.double, state.truth), (5, Some(5), 2.5, true));
         assert_eq!(state.text, "7");
         assert_eq!((state.map["k"].as_str(), state.map["l"].as_str()), ("false", "1.5"));
         assert_eq!(state.list, [1, 2, 3]);
+        assert_eq!(state.numbered[&7], "8", "as serde_json reads the keys of maps");
     }
 
     #[test]

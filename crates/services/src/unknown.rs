@@ -6,14 +6,14 @@ use std::fmt;
 
 use protocol::{Body, BodyType, Problem};
 use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::Patch;
-use crate::task::{FAILURE_MESSAGE, INFO};
+use crate::task::take_out;
 
 /// The new state with the unknown fields of the one before. One that a merge patch removes goes.
-pub(crate) fn kept<S: Serialize>(
+pub(crate) fn kept<S: Serialize + DeserializeOwned>(
     new: Body,
     current: &Body,
     state: &S,
@@ -34,15 +34,21 @@ pub(crate) struct Known(Map<String, Value>);
 
 impl Known {
     /// `state` is what the type has read of `current`.
-    pub(crate) fn of<S: Serialize>(current: &Body, state: &S) -> Result<Self, Problem> {
+    pub(crate) fn of<S: Serialize + DeserializeOwned>(
+        current: &Body,
+        state: &S,
+    ) -> Result<Self, Problem> {
         let read = Body::from_state(state)?;
         if has_all(&read, current) {
             return Ok(Self(Map::new()));
         }
-        let read = read.to_map();
-        let mut fields = current.to_map();
-        let beside = |name: &str| name == INFO || name == FAILURE_MESSAGE;
-        fields.retain(|name, _| !read.contains_key(name) && !beside(name));
+        let mut all = current.to_map();
+        take_out(&mut all);
+        let written = read.to_map();
+        let mut fields = all.clone();
+        fields.retain(|name, _| {
+            !written.contains_key(name) && without::<S>(&all, name).as_ref() == Some(&read)
+        });
         Ok(Self(fields))
     }
 
@@ -56,6 +62,15 @@ impl Known {
         }
         Ok(Body::from_map(fields))
     }
+}
+
+/// The state that is read when this field is not there. Another one: the type knows the field, and
+/// writes it under another name.
+fn without<S: Serialize + DeserializeOwned>(all: &Map<String, Value>, name: &str) -> Option<Body> {
+    let mut fields = all.clone();
+    fields.remove(name);
+    let state: S = serde_json::from_value(Value::Object(fields)).ok()?;
+    Body::from_state(&state).ok()
 }
 
 /// Whether every field of `current` is in `new`, whatever it is there.
@@ -132,8 +147,18 @@ mod tests {
 
     #[derive(Serialize, Deserialize)]
     struct Old {
+        #[serde(alias = "title")]
         name: String,
         note: Option<String>,
+    }
+
+    #[test]
+    fn a_field_with_another_name_is_known() {
+        let current = Body::from_text(r#"{"title":"a"}"#);
+        let state: Old = serde_json::from_slice(current.as_bytes()).unwrap();
+        let new = Body::from_state(&state).unwrap();
+        let kept = kept(new.clone(), &current, &state, &Patch::default()).unwrap();
+        assert_eq!(kept, new, "both names at once could not be read any more");
     }
 
     #[test]
