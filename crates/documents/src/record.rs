@@ -189,9 +189,9 @@ fn take_name<'a>(from: &mut &'a [u8], names: &'a Names) -> Option<&'a str> {
     std::str::from_utf8(name).ok()
 }
 
-/// The body as shared bytes.
+/// The document as JSON; whoever answers with it puts the present owner in.
 pub(crate) fn shown(record: Record<'_>, link: &str) -> Bytes {
-    record.to_document(link).to_json_bytes()
+    record.to_document(link).to_json_bytes(record.owner)
 }
 
 #[cfg(test)]

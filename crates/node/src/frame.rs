@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use cluster::{Candidate, Hello, InitialConfig, Ping};
 use group::Chunk;
-use protocol::{GroupId, ReplicaId, Request, RequestKey, Response, Source, Term};
+use protocol::{GroupId, Problem, ReplicaId, Request, RequestKey, Response, Source, Term};
 use query::{Cursor, Page};
 use replication::Message;
 use serde::{Deserialize, Serialize};
@@ -120,10 +120,17 @@ impl Question {
         }
     }
 
-    /// Whether it may be asked twice. An impulse from outside has no number by which a second one
-    /// would be known.
+    /// How many of so many replicas must hold a write by its client's wish.
+    pub(crate) fn quorum(&self, replicas: usize) -> Result<usize, Problem> {
+        match self {
+            Self::Rest(Request { quorum: Some(quorum), .. }) => quorum.of(replicas),
+            _ => Ok(0),
+        }
+    }
+
+    /// Whether it may be asked twice. By its key alone a second impulse from outside is known.
     pub(crate) fn is_repeatable(&self) -> bool {
-        !matches!(self, Self::Instance(immortals::Request::Impulse { .. }))
+        !matches!(self, Self::Instance(immortals::Request::Impulse { key: None, .. }))
     }
 }
 
@@ -136,8 +143,8 @@ pub(crate) enum Answer {
     NotOwner,
 }
 
-impl From<protocol::Problem> for Answer {
-    fn from(problem: protocol::Problem) -> Self {
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
         Self::Response(problem.into())
     }
 }
@@ -148,7 +155,7 @@ impl Answer {
         match self {
             Self::Response(response) => response,
             Self::Page(_) | Self::NotOwner => {
-                protocol::Problem::internal("an answer of the wrong kind").into()
+                Problem::internal("an answer of the wrong kind").into()
             }
         }
     }

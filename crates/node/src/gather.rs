@@ -31,10 +31,28 @@ struct Gathering {
 
 /// What the parts are for.
 enum Aim {
-    Query { purpose: Purpose, aim: Box<QueryAim> },
-    Available { purpose: Purpose },
-    Stats { purpose: Purpose },
-    Fence { group: GroupId, opening: u64, source: Source },
+    Query {
+        purpose: Purpose,
+        aim: Box<QueryAim>,
+    },
+    /// How many there are in all, before a page of them.
+    Count {
+        purpose: Purpose,
+        specification: Box<QuerySpecification>,
+        form: Form,
+        scope: Scope,
+    },
+    Available {
+        purpose: Purpose,
+    },
+    Stats {
+        purpose: Purpose,
+    },
+    Fence {
+        group: GroupId,
+        opening: u64,
+        source: Source,
+    },
 }
 
 /// A fence that did not get through everywhere.
@@ -155,19 +173,50 @@ impl Gather {
         });
     }
 
+    /// Counts what the query finds, then runs it.
+    pub(crate) fn counted(
+        &mut self,
+        purpose: Purpose,
+        specification: Box<QuerySpecification>,
+        form: Form,
+        scope: Scope,
+        effects: &mut Effects,
+    ) {
+        let query = specification.query.clone();
+        let options = vec![QueryOption::Count];
+        let count = QuerySpecification { query, options, ..QuerySpecification::default() };
+        if let Err(problem) = CompiledQuery::new(&count) {
+            return effects.finish(&purpose, problem.into());
+        }
+        let text = serde_json::to_string(&count).expect("a specification is JSON");
+        let text = Bytes::from(text);
+        let aim = Aim::Count { purpose, specification, form, scope };
+        self.ask(aim, scope, effects, || Question::Query {
+            specification: text.clone(),
+            after: None,
+            limit: 0,
+        });
+    }
+
     /// `GET /core/query-page/<token>`.
     pub(crate) fn page(
         &mut self,
         purpose: Purpose,
-        token: &str,
+        (token, expand): (&str, bool),
         scope: Scope,
         effects: &mut Effects,
     ) {
         match parse_token(token) {
-            Ok((is_task, specification, after)) => {
+            Ok((is_task, mut specification, after)) => {
+                if expand && !specification.has(QueryOption::ExpandContent) {
+                    specification.options.push(QueryOption::ExpandContent);
+                }
                 let link = format!("{PAGE_LINK}/{token}");
-                let form =
-                    if is_task { Form::TaskPage { link } } else { Form::Plain { link, skip: 0 } };
+                let form = if is_task {
+                    Form::TaskPage { link }
+                } else {
+                    Form::Plain { link, skip: 0, total: None }
+                };
                 self.query(purpose, specification, after.as_ref(), form, scope, effects);
             }
             Err(problem) => effects.finish(&purpose, problem.into()),
@@ -207,6 +256,12 @@ impl Gather {
             (Aim::Query { purpose, .. }, Some(failed)) => effects.respond(&purpose, failed),
             (Aim::Query { purpose, aim }, None) => {
                 effects.respond(&purpose, query_answer(&aim, gathering.pages, took));
+            }
+            (Aim::Count { purpose, .. }, Some(failed)) => effects.respond(&purpose, failed),
+            (Aim::Count { purpose, specification, form, scope }, None) => {
+                let total = gathering.pages.iter().map(|page| page.count).sum();
+                let form = form.with_total(total);
+                self.query(purpose, *specification, None, form, Scope { now, ..scope }, effects);
             }
             (Aim::Available { purpose }, failed) => {
                 let response = failed.unwrap_or_else(|| Response::bytes(200, Bytes::new()));

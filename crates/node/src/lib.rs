@@ -53,4 +53,5 @@ pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing
 pub use node::Node;
 pub use pages::{ANSWER_BYTES_MAX, HITS_MAX};
 pub use programs::PROGRAMS_MAX;
+pub use rest::{Header, Resource, SURFACE, Verb};
 pub use router::IN_FLIGHT_MAX;

@@ -504,7 +504,12 @@ impl Member {
             Plan::Query(specification, form) => {
                 self.gather.query(purpose, *specification, None, form, scope, host.effects);
             }
-            Plan::Page(token) => self.gather.page(purpose, &token, scope, host.effects),
+            Plan::Counted(specification, form) => {
+                self.gather.counted(purpose, specification, form, scope, host.effects);
+            }
+            Plan::Page { token, expand } => {
+                self.gather.page(purpose, (&token, expand), scope, host.effects);
+            }
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),
             Plan::Record(group, page) => {

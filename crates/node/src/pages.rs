@@ -39,7 +39,17 @@ pub(crate) enum Form {
     /// A further page of it.
     TaskPage { link: String },
     /// Bare results, for a factory or a page of one.
-    Plain { link: String, skip: usize },
+    Plain { link: String, skip: usize, total: Option<u64> },
+}
+
+impl Form {
+    /// Also says how many there are in all.
+    pub(crate) fn with_total(self, count: u64) -> Self {
+        match self {
+            Self::Plain { link, skip, .. } => Self::Plain { link, skip, total: Some(count) },
+            task => task,
+        }
+    }
 }
 
 /// What the link of a next page holds: everything needed to go on, so that no node has to remember
@@ -83,8 +93,11 @@ pub(crate) fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -
             response["documentSelfLink"] = link.clone().into();
             Response::json(200, &response)
         }
-        Form::Plain { link, .. } => {
+        Form::Plain { link, total, .. } => {
             let mut body = serde_json::to_value(&result).expect("results are JSON");
+            if let Some(total) = total {
+                body["totalCount"] = (*total).into();
+            }
             body["documentSelfLink"] = link.clone().into();
             body["documentKind"] = "com:vmware:xenon:common:ServiceDocumentQueryResult".into();
             Response::json(200, &body)

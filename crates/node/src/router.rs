@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use group::Caller;
+use immortals::ImpulseKey;
 use protocol::hash::hash_parts;
 use protocol::{
-    BodyType, Code, GroupId, Outcome, Problem, ReplicaId, Request, RequestKey, Response,
+    BodyType, Code, Conditions, EntityTags, GroupId, Outcome, Problem, ReplicaId, Request,
+    RequestKey, Response,
 };
 
 use crate::frame::{Answer, Frame, Question};
@@ -18,7 +20,7 @@ use crate::view::View;
 use crate::work::{Asked, Effects, Purpose, Work};
 
 /// How long a request may take in all, in microseconds.
-const PATIENCE_MICROS: u64 = 10_000_000;
+pub(crate) const PATIENCE_MICROS: u64 = 10_000_000;
 
 /// How long a request waits for an owner to be known, while a majority of nodes is up.
 const OWNER_PATIENCE_MICROS: u64 = 3_000_000;
@@ -253,7 +255,15 @@ impl Router {
 
 /// The user's key if there is one; else one of this node's own for every write.
 fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKey> {
-    let Question::Rest(request) = question else { return None };
+    let request = match question {
+        Question::Rest(request) => request,
+        // Those that ask again while the first is under way wait with it.
+        Question::Instance(immortals::Request::Impulse { key: Some(key), .. }) => {
+            let ImpulseKey { hash, digest } = *key;
+            return Some(RequestKey::User { key: format!("{hash:016x}"), digest });
+        }
+        _ => return None,
+    };
     if !request.method.is_write() {
         return None;
     }
@@ -266,6 +276,11 @@ fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKe
 
 /// Tells one request from another under the same key, by all that matters in it.
 fn digest_of(request: &Request) -> u64 {
+    let Conditions { if_match, if_none_match } = &request.conditions;
+    let shown =
+        |tags: &Option<EntityTags>| tags.as_ref().map_or(String::new(), ToString::to_string);
+    let quorum = request.quorum.map_or(String::new(), |quorum| quorum.to_string());
+    let said = [shown(if_match), shown(if_none_match), quorum, request.pragmas.join(";")];
     let parts: [&[u8]; 4] = [
         request.method.name().as_bytes(),
         request.path.as_bytes(),
@@ -277,7 +292,8 @@ fn digest_of(request: &Request) -> u64 {
         BodyType::Json => &[],
         BodyType::MergePatch => &[b"merge-patch"],
     };
-    hash_parts(parts.into_iter().chain(merge.iter().copied()))
+    let said = said.iter().map(String::as_bytes);
+    hash_parts(parts.into_iter().chain(merge.iter().copied()).chain(said))
 }
 
 fn gave_up(request: &InFlight, code: Code, view: &View<'_>) -> Problem {

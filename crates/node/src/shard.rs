@@ -409,6 +409,9 @@ impl Shard {
             return Ok(());
         }
         let is_write = question.is_write();
+        let replicas = self.get(group).map_or(0, |it| it.consensus().members().voters.len());
+        // More than there are was refused before.
+        let quorum = question.quorum(replicas).unwrap_or(replicas);
         macro_rules! put {
             ($replica:expr, $around:expr, $question:expr) => {{
                 self.marks.touched.insert(group);
@@ -417,6 +420,7 @@ impl Shard {
                     key,
                     is_retry,
                     is_write,
+                    quorum,
                     refusal,
                     question: $question,
                 };

@@ -74,6 +74,8 @@ pub(crate) struct NewVersion {
     pub(crate) retention: documents::Retention,
     /// A task made it by itself.
     pub(crate) is_step: bool,
+    /// The task has ended, and what it did is to be undone.
+    pub(crate) is_undoing: bool,
     /// What the task asks once this version is committed; without it, it must be planned.
     pub(crate) calls: Option<Calls>,
 }

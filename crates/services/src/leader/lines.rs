@@ -13,6 +13,7 @@ use group::Output;
 use protocol::{Code, Document, Method, Position, Problem, Request, RequestKey, Response, Source};
 use storage::StoreError;
 
+use super::awaited::Waiter;
 use super::reads::Question;
 use super::repeats::with_location;
 use super::tasks::Admission;
@@ -160,10 +161,13 @@ impl PartitionLeader {
                     }
                     Admission::Defer => {
                         self.tasks.defer(link, item);
-                        self.cut_pause(cx, link)?;
                         continue;
                     }
                 },
+                Who::Step(step) if cx.at.quorum.up < cx.at.quorum.needed => {
+                    self.tasks.await_quorum(link, cx.now().steady_micros, step.clone());
+                    continue;
+                }
                 Who::Step(_) => false,
             };
             let line = self.lines.entry(link.to_owned()).or_default();
@@ -223,7 +227,7 @@ impl PartitionLeader {
             number,
             link: link.to_owned(),
             node_id: Arc::clone(&handlers.node_id),
-            now: cx.now().wall,
+            now: self.clock.tick(cx.now().wall),
             current: current.clone(),
             work: item.work(),
         };
@@ -296,7 +300,14 @@ impl PartitionLeader {
             Verdict::AsItIs(response) => {
                 let line = self.lines.entry(link.to_owned()).or_default();
                 if line.flights.is_empty() {
-                    self.confirm(cx, ticket, Question::Held(link.to_owned(), response));
+                    let (request, key) = (Arc::clone(&client.request), client.key.clone());
+                    let waiter = Waiter { ticket, request, key };
+                    let now_micros = cx.now().steady_micros;
+                    if let Some((_, response)) =
+                        self.awaited.add(link, waiter, response, now_micros)
+                    {
+                        self.confirm(cx, ticket, Question::Held(link.to_owned(), response));
+                    }
                 } else {
                     line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
                 }
@@ -373,6 +384,9 @@ impl PartitionLeader {
             AppliedCommand::Written(document) => {
                 self.written(cx, flight.item, &version, (&document, position));
                 self.answer_held(cx, link, position);
+                if !document.is_deleted() {
+                    self.has_come(cx, link)?;
+                }
                 self.task_written(cx, link, *version, (document, position))?;
             }
             AppliedCommand::Fenced | AppliedCommand::Other => {
@@ -396,7 +410,8 @@ impl PartitionLeader {
             self.tasks.wait_for_end(&document.link, ticket, document.expires);
             return;
         }
-        let response = Response::document(version.status, document);
+        let owner = &cx.handlers().node_id;
+        let response = Response::document(version.status, document, owner);
         let response = with_location(response, &request, &document.link);
         self.respond(cx, ticket, &document.link, response, Some(position));
     }

@@ -5,12 +5,11 @@
 //! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found by
 //! their keys ([`repeats`]). Tasks take their steps here too ([`tasks`]).
 
+mod awaited;
 mod lines;
 mod reads;
 mod repeats;
 mod tasks;
-
-pub use tasks::CALL_TRIES_MAX;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,6 +26,7 @@ use crate::machine::{
     Handlers, Limits, PartitionAnswer, PartitionEvent, PartitionMachine, PartitionQuestion,
 };
 use crate::utilities::Stats;
+use awaited::Awaited;
 use lines::Line;
 use reads::{Question, Searches};
 use tasks::Tasks;
@@ -66,6 +66,20 @@ pub struct PartitionLeader {
     stats: Stats,
     /// When to look for expired documents again.
     expire_at_micros: u64,
+    clock: Clock,
+    awaited: Awaited,
+}
+
+/// The time of this leader's writes. No two have the same, whatever the wall clock does: the time
+/// is in a document's entity tag, which must not come again.
+#[derive(Default)]
+struct Clock(Moment);
+
+impl Clock {
+    fn tick(&mut self, wall: Moment) -> Moment {
+        self.0 = Moment(wall.0.max(self.0.0 + 1));
+        self.0
+    }
 }
 
 /// What a proposal was made for.
@@ -132,6 +146,8 @@ impl PartitionLeader {
             tasks: Tasks::new(limits.tasks_running_max),
             stats: Stats::default(),
             expire_at_micros: 0,
+            clock: Clock::default(),
+            awaited: Awaited::default(),
         }
     }
 
@@ -232,7 +248,8 @@ impl PartitionLeader {
             self.refuse(cx, ticket, link, problem);
             return Ok(());
         };
-        self.stats.count(&spec.factory, count_name(&request), cx.now().wall);
+        let document = of_factory.is_none().then_some(link);
+        self.stats.count(&spec.factory, document, count_name(&request), cx.now().wall);
         if utility.is_some() || !request.method.is_write() {
             self.read(cx, ticket, request);
             return Ok(());
@@ -337,6 +354,7 @@ impl PartitionLeader {
 
     fn tick(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         self.tick_tasks(cx)?;
+        self.tick_awaited(cx);
         if cx.now().steady_micros >= self.expire_at_micros {
             self.expire_at_micros = cx.now().steady_micros + EXPIRE_EVERY_MICROS;
             self.expire(cx)?;
@@ -436,7 +454,8 @@ impl PartitionLeader {
         } else {
             "requestFailureCount"
         };
-        self.stats.count(&spec.factory, name, cx.now().wall);
+        let document = catalogue.spec(link).is_none().then_some(link);
+        self.stats.count(&spec.factory, document, name, cx.now().wall);
     }
 }
 

@@ -12,11 +12,12 @@ use query::{CompiledQuery, Cursor, parse_specification};
 use serde_json::{Value, json};
 use storage::StoreError;
 
+use super::awaited::Waiter;
 use super::{PartitionLeader, StepContext, answer, nothing};
 use crate::body::bad_body;
 use crate::machine::PartitionAnswer;
 use crate::utilities;
-use crate::verbs::missing;
+use crate::verbs::{missing, unmet};
 
 /// How many documents are indexed, and how many are looked at by queries, in one step.
 const SEARCH_BUDGET: usize = 2_000;
@@ -112,7 +113,13 @@ impl PartitionLeader {
         match self.questions.remove(&ticket) {
             Some(Question::Read(request)) => {
                 let response = self.show(cx, &request)?.unwrap_or_else(Into::into);
-                self.respond(cx, ticket, &request.path, response, None);
+                let (link, _) = links::split_utility(&request.path);
+                let waiter = Waiter { ticket, request: Arc::clone(&request), key: None };
+                let now_micros = cx.now().steady_micros;
+                let left = self.awaited.add(link, waiter, response, now_micros);
+                if let Some((_, response)) = left {
+                    self.respond(cx, ticket, &request.path, response, None);
+                }
                 Ok(())
             }
             Some(Question::Held(link, response)) => {
@@ -149,12 +156,14 @@ impl PartitionLeader {
         }
         let latest = latest.expect("it is there");
         if let Some(version) = request.parameter("documentVersion") {
-            return self.show_version(cx, link, &version);
+            return self.show_version(cx, request, &version);
         }
         if latest.is_deleted() {
             return Ok(Err(missing(link, Some(&latest))));
         }
-        let Some(utility) = utility else { return Ok(Ok(Response::document(200, &latest))) };
+        let Some(utility) = utility else {
+            return Ok(found(&latest, request, &cx.handlers().node_id));
+        };
         let factory = links::split(link).map_or("", |(factory, _)| factory);
         Ok(self.utility(utility, &request.path, factory, cx))
     }
@@ -162,7 +171,7 @@ impl PartitionLeader {
     fn show_version(
         &self,
         cx: &StepContext<'_, '_>,
-        link: &str,
+        request: &Request,
         version: &str,
     ) -> Result<Result<Response, Problem>, StoreError> {
         let Ok(number) = version.parse::<u64>() else {
@@ -170,9 +179,10 @@ impl PartitionLeader {
                 "documentVersion must be a whole number from 0 up, not '{version}'"
             ))));
         };
-        let found: Option<Document> = cx.partition().version(cx.reader(), link, number)?;
-        Ok(match found {
-            Some(document) => Ok(Response::document(200, &document)),
+        let link = &request.path;
+        let kept: Option<Document> = cx.partition().version(cx.reader(), link, number)?;
+        Ok(match kept {
+            Some(document) => found(&document, request, &cx.handlers().node_id),
             None => {
                 Err(Problem::not_found(format!("{link} has no version {number} any more or yet")))
             }
@@ -191,7 +201,10 @@ impl PartitionLeader {
         };
         match utility {
             "stats" => {
-                Ok(Response::json(200, &self.stats.show(factory, path, &cx.handlers().node_id)))
+                let (link, _) = links::split_utility(path);
+                let document = (link != factory).then_some(link);
+                let shown = self.stats.show(factory, document, path, &cx.handlers().node_id);
+                Ok(Response::json(200, &shown))
             }
             "config" => Ok(Response::json(200, &utilities::config(spec))),
             "template" => {
@@ -231,7 +244,11 @@ impl PartitionLeader {
             });
             let ticket = *ticket;
             match partition.step(&*cx.at.store, search, SEARCH_BUDGET)? {
-                Some(page) => {
+                Some(mut page) => {
+                    let owner = &cx.handlers().node_id;
+                    for shown in page.hits.iter_mut().filter_map(|hit| hit.document.as_mut()) {
+                        *shown = Document::with_owner(shown, owner);
+                    }
                     let answer = PartitionAnswer::Page(page);
                     cx.put(Output::Answer { ticket, answer, position: None });
                 }
@@ -240,4 +257,13 @@ impl PartitionLeader {
         }
         Ok(())
     }
+}
+
+/// The document, if the conditions of the request hold.
+fn found(document: &Document, request: &Request, owner: &str) -> Result<Response, Problem> {
+    let response = Response::document(200, document, owner);
+    let etag = response.etag.as_deref();
+    let held = request.conditions.check(etag, false);
+    held.map_err(|header| unmet(&document.link, &header, etag))?;
+    Ok(response)
 }

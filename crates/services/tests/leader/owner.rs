@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use documents::{AppliedCommand, Partition};
 use group::{
-    Caller, Context, Entry, Leader, LeaderInput, LogView, Machine, MemberHistory, Output, Requests,
+    Caller, Context, Entry, Leader, LeaderInput, LogView, Machine, MemberHistory, Output, Quorum,
+    Requests,
 };
 use protocol::{Document, Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
 use replication::{Group, GroupOptions, Members, Restored};
@@ -36,6 +37,7 @@ pub(crate) struct Owner {
     pub(crate) requests: Requests<PartitionAnswer>,
     pub(crate) handlers: Handlers,
     pub(crate) now: Now,
+    pub(crate) quorum: Quorum,
     pub(crate) epoch: Epoch,
     pub(crate) opening: u64,
     pub(crate) position: Position,
@@ -62,6 +64,7 @@ impl Owner {
                 invoker: Arc::new(Elsewhere),
                 node_id: node_id.into(),
             },
+            quorum: Quorum::default(),
             now: Now { steady_micros: 0, wall: Moment(1_000_000_000) },
             epoch: Term(1),
             opening: 0,
@@ -87,6 +90,7 @@ impl Owner {
         let mut said = Vec::new();
         let mut at = Context {
             now: self.now,
+            quorum: self.quorum,
             store: &mut self.store,
             space: self.space,
             log: LogView::new(&self.consensus, &self.members),

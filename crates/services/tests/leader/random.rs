@@ -267,7 +267,7 @@ impl Cluster {
 
     fn response(&self, link: &str) -> Response {
         let document = self.owner.latest(link);
-        document.map_or(Response::bytes(404, Bytes::new()), |it| Response::document(200, &it))
+        document.map_or(Response::bytes(404, Bytes::new()), |it| Response::document(200, &it, "n1"))
     }
 }
 

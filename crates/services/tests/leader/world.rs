@@ -82,6 +82,7 @@ impl World {
             "call" => self.call(rest),
             "fenced" => self.fenced(rest),
             "wait" => self.wait(rest),
+            "quorum" => self.quorum(rest),
             "tick" => self.step(LeaderInput::Tick),
             "takeover" => self.takeover(rest),
             "reopen" => self.reopen(),
@@ -341,7 +342,8 @@ impl World {
                 "again" => is_retry = true,
                 "key" => key = Some(user_key(value)),
                 "auto" => key = Some(auto_key(value)),
-                "if-match" => request.if_match = Some(value.to_owned()),
+                "if-match" => request.conditions.if_match = Some(value.parse().unwrap()),
+                "if-none-match" => request.conditions.if_none_match = Some(value.parse().unwrap()),
                 "pragma" => request.pragmas.push(value.to_owned()),
                 "merge-patch" => request.body_type = BodyType::MergePatch,
                 "source" => request.source = Some(source(value)),
@@ -349,6 +351,13 @@ impl World {
             }
         }
         self.request(ticket, PartitionQuestion::Rest(request), key, is_retry);
+    }
+
+    /// `quorum 3 2`: three are needed, two nodes are up.
+    fn quorum(&mut self, rest: &str) {
+        let (needed, up) = rest.split_once(' ').unwrap();
+        let (needed, up) = (needed.parse().unwrap(), up.parse().unwrap());
+        self.owner.quorum = group::Quorum { needed, up };
     }
 
     /// `flood 100 5 GET /core/things/one`: tickets from 100 on, five requests.
@@ -432,7 +441,7 @@ impl World {
     fn show(&mut self, link: &str) {
         let document = self.owner.latest(link);
         let shown = match document {
-            Some(document) => show_json(&document.to_json()),
+            Some(document) => show_json(&document.to_json(&self.owner.handlers.node_id)),
             None => "nothing".into(),
         };
         self.shown.push(shown);
