@@ -37,6 +37,12 @@ pub trait Disk: Send {
     /// When there is no such file.
     fn size(&mut self, name: &str) -> Result<u64, DiskError>;
 
+    /// When the file was made, if the disk knows: a number that a copy of the file does not have. A file that
+    /// is written, or gets another name, keeps it.
+    fn birth(&mut self, _name: &str) -> Option<u64> {
+        None
+    }
+
     /// Up to `bytes` bytes from `offset` on; fewer only at the end of the file.
     ///
     /// # Errors
@@ -121,6 +127,9 @@ macro_rules! pass_on {
             }
             fn size(&mut self, name: &str) -> Result<u64, DiskError> {
                 (**self).size(name)
+            }
+            fn birth(&mut self, name: &str) -> Option<u64> {
+                (**self).birth(name)
             }
             fn read(
                 &mut self,

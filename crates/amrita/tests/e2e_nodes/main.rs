@@ -9,6 +9,7 @@ mod ambrosia_door;
 mod bad_days;
 mod bad_input;
 mod cluster;
+mod forgotten;
 mod history;
 mod http;
 mod immortals;
