@@ -142,7 +142,7 @@ impl Links {
 
     /// Older links of the same sandbox: its process was started again since.
     pub fn outdated_by(&self, hello: &Hello) -> Vec<u64> {
-        let same = |other: &Hello| other.sandbox_id == hello.sandbox_id && other.boot < hello.boot;
+        let same = |other: &Hello| other.sandbox_id == hello.sandbox_id && other.start.boot < hello.start.boot;
         self.hellos().filter(|(_, other)| same(other)).map(|(id, _)| id).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{
     Claim, Claims, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement, Links, Ping,
-    Profile, Staleness, Standing, highest_quorum, judge,
+    Profile, Staleness, Standing, Witnesses, has_gone_back, highest_quorum, judge,
 };
 use group::Quorum;
 use protocol::{GroupId, Now, ReplicaId, Term};
@@ -14,6 +14,7 @@ use crate::frame::Frame;
 use crate::hosted::AnyReplica;
 use crate::instance::Map;
 use crate::io::{Level, Output, ProgramPorts};
+use crate::proof::Proof;
 use crate::shard::Shard;
 use crate::work::Effects;
 
@@ -25,6 +26,8 @@ pub(crate) struct Control {
     pub(crate) claims: Claims,
     pub(crate) staleness: Staleness,
     pub(crate) instances: InstanceOwners,
+    pub(crate) witnesses: Witnesses,
+    pub(crate) proof: Proof,
     /// The addresses that the shell keeps links to.
     dialed: Vec<String>,
     ports: Vec<ProgramPorts>,
@@ -43,7 +46,11 @@ pub(crate) struct InstanceOwners {
 }
 
 impl Control {
-    pub(crate) fn new(me: ReplicaId, initial: InitialConfig) -> Self {
+    pub(crate) fn new(
+        me: ReplicaId,
+        initial: InitialConfig,
+        (witnesses, proof): (Witnesses, Proof),
+    ) -> Self {
         Self {
             me,
             initial,
@@ -51,6 +58,8 @@ impl Control {
             claims: Claims::default(),
             staleness: Staleness::default(),
             instances: InstanceOwners::default(),
+            witnesses,
+            proof,
             dialed: Vec::new(),
             ports: Vec::new(),
             said_flag_differs: false,
@@ -157,18 +166,18 @@ impl Control {
         let hello = links.get(link)?.hello.clone()?;
         let topology = &self.map.topology;
         let is_formed = topology.is_formed();
-        // A founder is known by the initial configuration alone. So all adopt the first that was made, as
-        // long as they have none.
-        let known = if is_formed {
-            topology.replica_of(hello.sandbox_id)
-        } else {
-            self.initial.founder(hello.sandbox_id)
-        };
-        match (known, hello.replica) {
-            (Some(known), Some(claimed)) if known == claimed => is_back(link, known, links),
+        match (self.known(hello.sandbox_id), hello.replica) {
+            (Some(known), Some(claimed)) if known == claimed => {
+                let is_sound = !self.has_gone_back(known, &hello);
+                let counts = is_sound && self.proof.is_complete();
+                counts.then(|| is_back(link, known, links)).flatten()
+            }
             // It was given away after all that is known here. It is believed, as only this cluster
             // can have given it; who is behind may need this very node to catch up.
             (None, Some(claimed)) if claimed.0 > topology.last_replica() => {
+                if !self.proof.is_complete() {
+                    return None;
+                }
                 is_back(link, claimed, links)
             }
             (Some(replica), None) => {
@@ -193,6 +202,21 @@ impl Control {
         }
     }
 
+    /// The replica that this sandbox is. A founder is known by the initial configuration alone. So all
+    /// adopt the first that was made, as long as they have none.
+    pub(crate) fn known(&self, sandbox_id: u64) -> Option<ReplicaId> {
+        if self.map.topology.is_formed() {
+            self.map.topology.replica_of(sandbox_id)
+        } else {
+            self.initial.founder(sandbox_id)
+        }
+    }
+
+    /// The replica behind that hello does not have all that it told once.
+    pub(crate) fn has_gone_back(&self, known: ReplicaId, hello: &Hello) -> bool {
+        !hello.is_trusted && has_gone_back(&self.witnesses.of(known), &hello.start)
+    }
+
     pub(crate) fn ping(&self, shard: &Shard) -> Ping {
         let committed = |group| {
             let consensus = shard.get(group)?.consensus();
@@ -203,6 +227,7 @@ impl Control {
         Ping {
             takes_writes: shard.log.full().is_none(),
             claim: self.claims.own(),
+            frames: shard.log.frames,
             committed: served.filter_map(committed).collect(),
         }
     }

@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 use cluster::{Candidate, Hello, InitialConfig, Ping};
+use storage::Witness;
 use group::Chunk;
 use protocol::{GroupId, ReplicaId, Request, RequestKey, Response, Source, Term};
 use query::{Cursor, Page};
@@ -35,6 +36,8 @@ pub(crate) enum Frame {
     },
     /// Your sandbox is not known to this cluster: ask to be admitted.
     Stranger,
+    /// The answer of a member to the hello of another: what it remembers of it.
+    Remembered(Witness),
     /// You are not welcome; the text says why. The link is closed after it.
     Refused {
         why: String,

@@ -40,6 +40,7 @@ mod outbox;
 mod pages;
 mod placement;
 mod programs;
+mod proof;
 mod rest;
 mod router;
 mod shard;
@@ -49,8 +50,11 @@ mod work;
 pub use ::immortals::KeptLimits;
 pub use ::replication::TailLimits;
 pub use frame::FRAME_BYTES_MAX;
-pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};
+pub use io::{
+    Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, SandboxState, Timing, Upkeep,
+};
 pub use node::Node;
 pub use pages::{ANSWER_BYTES_MAX, HITS_MAX};
 pub use programs::PROGRAMS_MAX;
+pub use proof::StartError;
 pub use router::IN_FLIGHT_MAX;

@@ -49,9 +49,16 @@ pub(crate) struct LogBatch {
     persisted_at: u64,
     /// Why the disk takes no writes at the moment.
     full: Option<String>,
+    /// As many frames of the log are durable, at least.
+    pub(crate) frames: u64,
 }
 
 impl LogBatch {
+    /// After a start that found so many frames in the log, and will have written one more.
+    pub(crate) fn after_start(frames: u64) -> Self {
+        Self { frames: frames + 1, ..Self::default() }
+    }
+
     /// The number that this step's batch will have.
     pub(crate) fn next_batch(&self) -> u64 {
         self.last_batch + 1

@@ -84,6 +84,8 @@ pub(crate) enum End {
     Halted(String),
     /// Begin anew with an empty sandbox, and join the cluster of this address.
     Rejoin(String),
+    /// The sandbox does not have what it must; begin anew with an empty one, if others can fill it.
+    Renew(String),
 }
 
 impl Engine {
@@ -192,7 +194,7 @@ impl Engine {
             | Event::ProgramSaid { .. }
             | Event::ProgramDrained { .. }
             | Event::ProgramClosed { .. } => return,
-            Event::LogDurable { batch } => Input::LogDurable { batch },
+            Event::LogDurable { batch, frames } => Input::LogDurable { batch, frames },
             Event::LogFailed { why, full } => self.parts.space.log_failed(why, full),
             Event::LogRecovered => {
                 self.inputs.extend(self.parts.space.log_recovered());
@@ -200,7 +202,7 @@ impl Engine {
             }
             Event::StatePersisted { mark } => Input::StatePersisted { mark },
             Event::Invoked(invoked) => Input::Invoked(*invoked),
-            Event::StateFailed { why } => Input::StorageFailed { why, full: false },
+            Event::StateFailed(error) => Input::StateFailed(error),
             Event::Stop => {
                 self.stop_by.get_or_insert(Instant::now() + STOP_MAX);
                 Input::Stop
@@ -245,6 +247,7 @@ impl Engine {
             Output::Repro { name, text } => self.keep_repro(name, text),
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
+            Output::Renew { why } => self.ends(End::Renew(why)),
             Output::Stopped => self.ends(End::Stopped),
             Output::Halt { why } => self.ends(End::Halted(why)),
         }

@@ -6,6 +6,7 @@
 //! durable. Then a thread makes one sorted file of it and adds that file to the tree, which is
 //! durable at once. The tree's own journal and its memory for writes have nothing to do.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -14,7 +15,9 @@ use std::time::Duration;
 
 use fjall::compaction::Leveled;
 use fjall::config::{BlockSizePolicy, PartitioningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode, Readable, Snapshot,
+};
 use storage::{Batch, Layers, Reader, Run, StateStore, StoreError, Tables, Visit};
 
 /// The blocks of its files that are kept in memory, in bytes. The system keeps the files' pages as
@@ -95,20 +98,13 @@ impl FjallStore {
     /// # Errors
     /// When it cannot be opened, or another process has it.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let database = Database::builder(folder)
-            .cache_size(CACHE_BYTES)
-            .max_cached_files(Some(OPEN_FILES_MAX))
-            .worker_threads(WORKERS)
-            .open()
-            .map_err(|error| wrong(&error))?;
-        let keyspace = database.keyspace(KEYSPACE, options).map_err(|error| wrong(&error))?;
-        let tree = Tree { database, keyspace };
+        let tree = unharmed(|| Tree::open(folder))?;
         let shared = Arc::new(Shared::default());
         let (its_tree, its_shared) = (tree.clone(), Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("amrita-state".into());
         let thread = thread
             .spawn(move || its_shared.serve(&its_tree))
-            .map_err(|error| StoreError(format!("no thread can be started: {error}")))?;
+            .map_err(|error| StoreError::failed(format!("no thread can be started: {error}")))?;
         Ok(Self { tree, shared, thread: Some(thread) })
     }
 }
@@ -134,11 +130,19 @@ fn options() -> KeyspaceCreateOptions {
 }
 
 fn wrong(error: &fjall::Error) -> StoreError {
-    StoreError(match error {
-        fjall::Error::Locked => "another process has it open".to_owned(),
-        fjall::Error::Poisoned => "an earlier write to the disk has failed; is it full?".to_owned(),
-        other => other.to_string(),
-    })
+    match error {
+        fjall::Error::Locked => StoreError::failed("another process has it open"),
+        fjall::Error::Poisoned => {
+            StoreError::failed("an earlier write to the disk has failed; is it full?")
+        }
+        fjall::Error::Io(io) | fjall::Error::Storage(LsmError::Io(io))
+            if !matches!(io.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) =>
+        {
+            StoreError::failed(io.to_string())
+        }
+        // Files are missing or cut, or are not what was written.
+        other => StoreError::damaged(other.to_string()),
+    }
 }
 
 impl Shared {
@@ -151,7 +155,7 @@ impl Shared {
         let moved = catch_unwind(AssertUnwindSafe(|| self.move_all(tree)));
         let failed = match moved {
             Ok(done) => done.err(),
-            Err(_) => Some(StoreError("it has panicked, see the output of the node".to_owned())),
+            Err(_) => Some(StoreError::failed("it has panicked, see the output of the node".to_owned())),
         };
         self.lock().failed = failed;
         self.moved.notify_all();
@@ -217,7 +221,25 @@ impl Waiting {
     }
 }
 
+/// The tree's library takes some damage for a mistake of its own, and panics.
+fn unharmed<T>(read: impl FnOnce() -> fjall::Result<T>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| wrong(&error)),
+        Err(_) => Err(StoreError::damaged("it cannot be read, see the output of the node")),
+    }
+}
+
 impl Tree {
+    fn open(folder: &Path) -> fjall::Result<Self> {
+        let database = Database::builder(folder)
+            .cache_size(CACHE_BYTES)
+            .max_cached_files(Some(OPEN_FILES_MAX))
+            .worker_threads(WORKERS)
+            .open()?;
+        let keyspace = database.keyspace(KEYSPACE, options)?;
+        Ok(Self { database, keyspace })
+    }
+
     /// Makes a file of the run and adds it to the tree, durably.
     fn add(&self, run: &Run) -> Result<(), StoreError> {
         self.wait_for_merges()?;
@@ -253,7 +275,7 @@ impl Reader for FjallStore {
             return Ok(value.map(<[u8]>::to_vec));
         }
         drop(waiting);
-        let found = self.tree.keyspace.get(key).map_err(|error| wrong(&error))?;
+        let found = unharmed(|| self.tree.keyspace.get(key))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -323,7 +345,7 @@ impl Reader for View {
         if let Some(value) = self.tables.get(key) {
             return Ok(value.map(<[u8]>::to_vec));
         }
-        let found = self.snapshot.get(&self.keyspace, key).map_err(|error| wrong(&error))?;
+        let found = unharmed(|| self.snapshot.get(&self.keyspace, key))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -350,12 +372,13 @@ fn scan(
     reverse: bool,
     visit: Visit<'_>,
 ) -> Result<(), StoreError> {
-    let pair = |pair: fjall::Guard| pair.into_inner().map_err(|error| wrong(&error));
-    if reverse {
-        tables.scan(range, reverse, tree.rev().map(pair), visit)
-    } else {
-        tables.scan(range, reverse, tree.map(pair), visit)
-    }
+    let mut tree = tree;
+    let mut next = || {
+        let next = if reverse { tree.next_back() } else { tree.next() };
+        next.map(fjall::Guard::into_inner).transpose()
+    };
+    let pairs = std::iter::from_fn(|| unharmed(&mut next).transpose());
+    tables.scan(range, reverse, pairs, visit)
 }
 
 #[cfg(test)]
@@ -575,6 +598,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let _store = FjallStore::open(folder.path()).unwrap();
         let error = FjallStore::open(folder.path()).err().unwrap();
-        assert!(error.0.contains("another process"), "{error}");
+        assert!(error.why.contains("another process"), "{error}");
     }
 }

@@ -43,6 +43,11 @@ pub trait Disk: Send {
         None
     }
 
+    /// A person has said that copies of files are as good as those that were written.
+    fn trusts_copies(&self) -> bool {
+        false
+    }
+
     /// Up to `bytes` bytes from `offset` on; fewer only at the end of the file.
     ///
     /// # Errors
@@ -130,6 +135,9 @@ macro_rules! pass_on {
             }
             fn birth(&mut self, name: &str) -> Option<u64> {
                 (**self).birth(name)
+            }
+            fn trusts_copies(&self) -> bool {
+                (**self).trusts_copies()
             }
             fn read(
                 &mut self,

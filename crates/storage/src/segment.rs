@@ -179,11 +179,16 @@ impl NextSegment {
             let due = segment.bytes;
             return Err(corrupt(format!("the file has {size} bytes, its header says {due}")));
         }
-        let born = u64_at(&header, BORN_AT);
-        if born != 0 && disk.birth(&file).is_some_and(|birth| birth != born) {
-            return Err(corrupt(
-                "the file is a copy of the one that was written, perhaps an older one".to_owned(),
-            ));
+        let (born, birth) = (u64_at(&header, BORN_AT), disk.birth(&file));
+        if born != 0 && birth.is_some_and(|birth| birth != born) {
+            if !disk.trusts_copies() {
+                return Err(corrupt(
+                    "the file is a copy of the one that was written, perhaps an older one".into(),
+                ));
+            }
+            // From now on it is the one.
+            disk.write(&file, 0, &segment.header(birth.unwrap_or(0)))?;
+            disk.sync(&file)?;
         }
         if size < SEGMENT_BYTES_MIN || !size.is_multiple_of(SECTOR_BYTES) {
             return Err(corrupt(format!("no segment has a length of {size} bytes")));
