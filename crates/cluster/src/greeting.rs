@@ -1,6 +1,6 @@
 //! What two nodes say when they meet, and whether they go together.
 
-use protocol::ReplicaId;
+use protocol::{Moment, ReplicaId};
 use serde::{Deserialize, Serialize};
 use storage::Witness;
 
@@ -47,6 +47,10 @@ pub struct Candidate {
 pub struct Ping {
     /// Its disk does.
     pub takes_writes: bool,
+    /// Its disk is so slow, or its clock so far off, that others should own what they can.
+    pub is_unfit: bool,
+    /// What its own clock shows.
+    pub wall: Moment,
     /// About the membership quorum.
     pub claim: Claim,
     /// So many frames of its log are durable.

@@ -60,9 +60,9 @@ impl Identity {
     /// When the store cannot be read, or holds something else there.
     pub fn read(store: &dyn Reader) -> Result<Option<Self>, StoreError> {
         let Some(bytes) = store.get(&SELF.key(FAMILY_IDENTITY, b""))? else { return Ok(None) };
-        postcard::from_bytes(&bytes)
-            .map(Some)
-            .map_err(|error| StoreError::failed(format!("the node's identity cannot be read: {error}")))
+        postcard::from_bytes(&bytes).map(Some).map_err(|error| {
+            StoreError::failed(format!("the node's identity cannot be read: {error}"))
+        })
     }
 
     /// Not durable before the store is persisted.

@@ -17,6 +17,7 @@
 
 mod claim;
 mod claims;
+mod clock;
 mod greeting;
 mod identity;
 mod instance_entry;
@@ -31,6 +32,7 @@ mod witness;
 
 pub use claim::Claim;
 pub use claims::{Claims, highest_quorum};
+pub use clock::{ClusterClock, OFF_MICROS_MAX};
 pub use greeting::{Candidate, Hello, Home, Judgement, Ping, WIRE_VERSION, judge};
 pub use identity::{Identity, InitialConfig, Member, Profile, Stamp};
 pub use instance_entry::{

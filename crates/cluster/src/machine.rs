@@ -134,7 +134,8 @@ fn key(space: &Space, group: GroupId) -> Vec<u8> {
 }
 
 fn group_of(rest: &[u8]) -> Result<GroupId, StoreError> {
-    let bytes = rest.try_into().map_err(|_| StoreError::failed("a group's key in the directory"))?;
+    let bytes =
+        rest.try_into().map_err(|_| StoreError::failed("a group's key in the directory"))?;
     Ok(GroupId(u32::from_be_bytes(bytes)))
 }
 

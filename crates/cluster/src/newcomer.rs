@@ -76,14 +76,12 @@ impl Newcomer {
     pub fn waits_for(&self, profile: &Profile, links: &Links) -> Option<String> {
         match self.wish {
             NewcomerWish::Form => Some(missing(profile, links)),
-            NewcomerWish::Join if Self::a_member(links).is_some() => {
-                profile.forgot.as_ref().map(|why| {
-                    let id = &profile.node_id;
-                    let forgot = std::iter::once((id.as_str(), why.as_str()));
-                    let all: Vec<_> = forgot.chain(who_forgot(links)).collect();
-                    waits_for_admission(&all)
-                })
+            NewcomerWish::Join if profile.forgot.is_some() => {
+                let own = profile.forgot.iter().map(|why| (profile.node_id.as_str(), why.as_str()));
+                let all: Vec<_> = own.chain(who_forgot(links)).collect();
+                Some(waits_for_admission(&all))
             }
+            NewcomerWish::Join if Self::a_member(links).is_some() => None,
             NewcomerWish::Join => {
                 let whom = profile.join.clone().unwrap_or_else(|| profile.peers.join(", "));
                 Some(format!(
@@ -113,8 +111,7 @@ pub fn who_forgot(links: &Links) -> impl Iterator<Item = (&str, &str)> {
 
 /// What such nodes wait for, for people.
 pub fn waits_for_admission(forgot: &[(&str, &str)]) -> String {
-    let named: BTreeSet<String> =
-        forgot.iter().map(|(id, why)| format!("{id} ({why})")).collect();
+    let named: BTreeSet<String> = forgot.iter().map(|(id, why)| format!("{id} ({why})")).collect();
     let named: Vec<String> = named.into_iter().collect();
     format!(
         "these nodes cannot prove that they still have what they promised, and take part again when \

@@ -35,7 +35,8 @@ impl Partition {
     /// # Errors
     /// When the store cannot be read, or holds something that this version cannot read.
     pub fn open(store: &dyn Reader, space: Space) -> Result<Self, StoreError> {
-        let broken = |what: &str| StoreError::failed(format!("group {} has broken {what}", space.group));
+        let broken =
+            |what: &str| StoreError::failed(format!("group {} has broken {what}", space.group));
         let mut fences = Some(BTreeMap::new());
         let (from, to) = space.range(family::FENCE);
         store.scan(&from, &to, false, &mut |key, value| {

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{
-    Claim, Claims, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement, Links, Ping,
-    Profile, Staleness, Standing, Witnesses, has_gone_back, highest_quorum, judge,
+    Claim, Claims, ClusterClock, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement,
+    Links, Ping, Profile, Staleness, Standing, Witnesses, has_gone_back, highest_quorum, judge,
 };
 use group::Quorum;
-use protocol::{GroupId, Now, ReplicaId, Term};
+use protocol::{GroupId, Moment, Now, ReplicaId, Term};
 
 use crate::frame::Frame;
 use crate::hosted::AnyReplica;
@@ -28,6 +28,9 @@ pub(crate) struct Control {
     pub(crate) instances: InstanceOwners,
     pub(crate) witnesses: Witnesses,
     pub(crate) proof: Proof,
+    pub(crate) clock: ClusterClock,
+    /// What this node's own clock shows.
+    own_wall: Moment,
     /// The addresses that the shell keeps links to.
     dialed: Vec<String>,
     ports: Vec<ProgramPorts>,
@@ -60,10 +63,26 @@ impl Control {
             instances: InstanceOwners::default(),
             witnesses,
             proof,
+            clock: ClusterClock::default(),
+            own_wall: Moment(0),
             dialed: Vec::new(),
             ports: Vec::new(),
             said_flag_differs: false,
         }
+    }
+
+    pub(crate) fn time(&mut self, now: Now) -> Moment {
+        self.own_wall = now.wall;
+        if let Some(time) = self.clock.soon(now) {
+            return time;
+        }
+        let members = self.members();
+        self.clock.tell(now, self.me, &members)
+    }
+
+    /// By how much its own clock is off, in milliseconds, if that is too much.
+    pub(crate) fn clock_off_millis(&self, now: Now) -> Option<i64> {
+        self.clock.off_millis(Now { wall: self.own_wall, ..now })
     }
 
     // Small questions.
@@ -86,7 +105,10 @@ impl Control {
     }
 
     pub(crate) fn quorum(&self, links: &Links, now: Now) -> Quorum {
-        let is_up = |id: &&ReplicaId| self.is_up(**id, links, now);
+        // One whose disk is full confirms nothing.
+        let is_up = |id: &&ReplicaId| {
+            self.is_up(**id, links, now) && (**id == self.me || links.takes_writes(**id))
+        };
         let up = if self.map.topology.is_formed() {
             self.map.topology.members().keys().filter(is_up).count()
         } else {
@@ -226,6 +248,8 @@ impl Control {
         let served = shard.document_groups().filter(|group| shard.is_serving(*group));
         Ping {
             takes_writes: shard.log.full().is_none(),
+            is_unfit: shard.log.pace.slow_millis().is_some() || self.clock.is_off(),
+            wall: self.own_wall,
             claim: self.claims.own(),
             frames: shard.log.frames,
             committed: served.filter_map(committed).collect(),

@@ -8,12 +8,12 @@
 
 use bytes::Bytes;
 use cluster::{Candidate, Hello, InitialConfig, Ping};
-use storage::Witness;
 use group::Chunk;
 use protocol::{GroupId, ReplicaId, Request, RequestKey, Response, Source, Term};
 use query::{Cursor, Page};
 use replication::Message;
 use serde::{Deserialize, Serialize};
+use storage::Witness;
 
 /// From this length on a field of bytes is not copied. At the receiver it keeps all that came in one
 /// frame in memory, so that short ones are better copied.
@@ -264,7 +264,14 @@ mod tests {
         request.body = Bytes::from_static(b"{\"name\":\"x\"}");
         let key = RequestKey::Auto { edge: ReplicaId(1), boot: 2, number: 3, minute: 4 };
         vec![
-            Frame::Ping(Ping { takes_writes: true, claim: Claim::default(), committed: vec![] }),
+            Frame::Ping(Ping {
+                takes_writes: true,
+                is_unfit: false,
+                wall: protocol::Moment(5),
+                claim: Claim::default(),
+                frames: 3,
+                committed: vec![],
+            }),
             Frame::Refused { why: "no".into() },
             Frame::Question {
                 boot: 2,

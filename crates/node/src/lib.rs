@@ -25,6 +25,7 @@
 //! the group's log (`group`), and the answer comes back to the router when enough replicas hold it.
 
 mod control;
+mod disk_pace;
 mod frame;
 mod gather;
 mod groups;

@@ -10,7 +10,7 @@ use cluster::{
     Change, DirectoryAnswer, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses,
 };
 use group::{Caller, Reply};
-use protocol::{GroupId, ReplicaId, Request};
+use protocol::{GroupId, Moment, Now, ReplicaId, Request};
 use storage::StoreError;
 
 use crate::control::Control;
@@ -93,6 +93,11 @@ impl Member {
         Ok(())
     }
 
+    /// What time it is, for all that decides over data.
+    pub(crate) fn time(&mut self, now: Now) -> Moment {
+        self.membership.control.time(now)
+    }
+
     /// The group of the instance that a program is attached to.
     pub(crate) fn group_of_program(&self, program: u64) -> Option<GroupId> {
         self.programs.group_of(program)
@@ -112,7 +117,7 @@ impl Member {
             Input::LinkClosed { link } => self.link_closed(link, host),
             Input::Received { .. } => unreachable!("the node takes frames out of their envelope"),
             Input::LogDurable { batch, frames } => {
-                self.membership.shard.log.frames = frames;
+                self.membership.shard.log.durable(batch, frames, host.now.steady_micros);
                 self.membership.shard.log_durable(batch, host.effects);
             }
             Input::StatePersisted { mark } => {
@@ -182,6 +187,7 @@ impl Member {
                 .placement
                 .campaign(&surroundings!(self.membership, host), &mut self.membership.shard);
             self.membership.persist_if_due(host)?;
+            self.membership.watch_its_fitness(host)?;
             self.membership.move_one_group(host)?;
             self.router.owners_changed();
         }
@@ -281,7 +287,9 @@ impl Member {
         let Some(link) = host.links.get_mut(link) else { return };
         link.takes_writes = ping.takes_writes;
         link.claim = ping.claim;
+        link.is_unfit = ping.is_unfit;
         if let Some(replica) = link.replica {
+            self.membership.control.clock.heard(replica, ping.wall, host.now);
             self.membership.control.witnesses.heard(replica, ping.frames);
             self.membership.control.staleness.heard(&ping.committed, host.now.steady_micros);
         }

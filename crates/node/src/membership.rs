@@ -92,12 +92,14 @@ pub(crate) struct Membership {
     pub(crate) control: Control,
     pub(crate) shard: Shard,
     pub(crate) placement: Placement,
+    /// That it should own nothing was said.
+    said_unfit: bool,
     stop: Option<Stop>,
 }
 
 impl Membership {
     pub(crate) fn new(control: Control, shard: Shard) -> Self {
-        Self { control, shard, placement: Placement::default(), stop: None }
+        Self { control, shard, placement: Placement::default(), said_unfit: false, stop: None }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -157,6 +159,40 @@ impl Membership {
         }
         self.control.ping_all(&self.shard, host.links, host.effects);
         self.hand_over_all(host).map(|_| ())
+    }
+
+    /// A node with a slow disk, or a clock that is off, owns nothing that another one could own, and says
+    /// so.
+    pub(crate) fn watch_its_fitness(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
+        self.shard.log.tick(host.now.steady_micros);
+        let slow = self
+            .shard
+            .log
+            .pace
+            .slow_millis()
+            .map(|millis| format!("the disk is slow: a write to the log took {millis} ms"));
+        let off = self.control.clock_off_millis(host.now).map(|millis| {
+            format!("the clock of this node is {millis} ms off from those of a majority: set it")
+        });
+        let unfit = slow.or(off);
+        let is_news = std::mem::replace(&mut self.said_unfit, unfit.is_some()) != unfit.is_some();
+        if is_news {
+            let (level, text) = match &unfit {
+                Some(why) => (
+                    Level::Warn,
+                    format!(
+                        "{why}. What is owned here goes to other nodes, if they are better off"
+                    ),
+                ),
+                None => (Level::Info, "disk and clock are well again".to_owned()),
+            };
+            host.effects.note(level, text);
+            self.control.ping_all(&self.shard, host.links, host.effects);
+        }
+        if unfit.is_some() && self.stop.is_none() {
+            self.hand_over_all(host)?;
+        }
+        Ok(())
     }
 
     // Owners.

@@ -147,6 +147,9 @@ impl Node {
     /// Takes everything that happened since the last step and says what must be done.
     pub fn step(&mut self, now: Now, inputs: &mut Vec<Input>, outputs: &mut Vec<Output>) {
         self.now = now;
+        if let Life::Member(member) = &mut self.life {
+            self.now.wall = member.time(now);
+        }
         for input in inputs.drain(..) {
             self.take(input);
             self.end_if_halted();
@@ -473,7 +476,11 @@ fn profile_of(config: &NodeConfig, frames: u64) -> Profile {
         node_id: config.node_id.clone(),
         uri: config.public_uri.clone(),
         sandbox_id: *id,
-        start: Witness { boot: *boot, start: protocol::hash::hash_parts([config.seed.to_be_bytes().as_slice()]), frames },
+        start: Witness {
+            boot: *boot,
+            start: protocol::hash::hash_parts([config.seed.to_be_bytes().as_slice()]),
+            frames,
+        },
         is_trusted: *is_trusted,
         forgot: forgot.clone(),
         peers: config.peers.clone(),

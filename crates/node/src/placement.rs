@@ -62,11 +62,13 @@ impl Surroundings<'_> {
         self.control.is_up(replica, self.links, self.now)
     }
 
-    fn takes_writes(&self, replica: ReplicaId, shard: &Shard) -> bool {
+    /// Its disk lets it own something.
+    fn is_well(&self, replica: ReplicaId, shard: &Shard) -> bool {
         if replica == self.control.me {
-            shard.log.full().is_none()
+            let is_slow = shard.log.pace.slow_millis().is_some();
+            shard.log.full().is_none() && !is_slow && !self.control.clock.is_off()
         } else {
-            self.links.takes_writes(replica)
+            self.links.is_well(replica)
         }
     }
 
@@ -162,7 +164,7 @@ impl Surroundings<'_> {
         let since = self.links.up_since(replica, now);
         let is_settled = since.is_some_and(|since| now.saturating_sub(since) > SETTLED_MICROS);
         is_settled
-            && self.links.takes_writes(replica)
+            && self.links.is_well(replica)
             && shard.get(group).is_some_and(|here| is_close(here, replica))
     }
 
@@ -179,9 +181,10 @@ impl Surroundings<'_> {
     pub(crate) fn heir(&self, group: GroupId, shard: &Shard) -> Option<ReplicaId> {
         let here = shard.get(group)?;
         let order = self.control.order_of(group, shard);
-        order
-            .into_iter()
-            .find(|id| *id != self.control.me && self.is_up(*id) && is_close(here, *id))
+        let could =
+            |id: &ReplicaId| *id != self.control.me && self.is_up(*id) && is_close(here, *id);
+        let well = |id: &&ReplicaId| could(id) && self.is_well(**id, shard);
+        order.iter().find(well).copied().or_else(|| order.iter().copied().find(could))
     }
 }
 
@@ -233,9 +236,10 @@ impl Placement {
             if up <= order.len() / 2 {
                 continue;
             }
-            let first = order
-                .into_iter()
-                .find(|id| surroundings.is_up(*id) && surroundings.takes_writes(*id, shard));
+            let mut those_up = order.into_iter().filter(|id| surroundings.is_up(*id));
+            let well = those_up.clone().find(|id| surroundings.is_well(*id, shard));
+            // Where all disks are slow, somebody has to own it all the same.
+            let first = well.or_else(|| those_up.next());
             let last = self.campaigned.get(&group);
             let waits = last.is_some_and(|at| now.saturating_sub(*at) < CAMPAIGN_PAUSE_MICROS);
             if first == Some(surroundings.control.me) && !waits {
@@ -264,7 +268,9 @@ pub(crate) fn hand_over_all(
     let owned: Vec<GroupId> = shard.groups().filter(is_owned).collect();
     let mut is_left = false;
     for group in owned {
-        let heir = surroundings.heir(group, shard);
+        // Who is about to end goes by any heir; who only has a bad disk, by one that has a better one.
+        let may_take = |id: &ReplicaId| !conditions.may_lead || surroundings.is_well(*id, shard);
+        let heir = surroundings.heir(group, shard).filter(may_take);
         is_left |= heir.is_some();
         let is_going = shard.get(group).is_some_and(AnyReplica::is_handing_over);
         if let Some(heir) = heir

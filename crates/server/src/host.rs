@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use node::{Node, NodeConfig, SandboxState, StartError, Timing};
 use protocol::Address;
 use services::{Catalogue, Invoker, QuickInvoker};
-use storage::{
-    Log, LogError, LogOptions, LogOwner, LogRecord, Recovered, StateStore, StoreError,
-};
+use storage::{Log, LogError, LogOptions, LogOwner, LogRecord, Recovered, StateStore, StoreError};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -43,6 +41,10 @@ const SOCKET_THREADS_MAX: usize = 4;
 
 /// A machine with so few processors has nothing to gain from more threads than the node's own.
 const PROCESSORS_FEW: usize = 3;
+
+/// How often it is tried to open a sandbox anew that was in use before, and how long between.
+const REOPEN_TRIES_MAX: usize = 60;
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long tasks of a runtime may take to end.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(200);
@@ -278,12 +280,28 @@ impl Maker {
                 End::Stopped => return Ok(()),
                 End::Halted(why) => return Err(Failure::new(why)),
                 End::Rejoin(contact) => engine = self.begin_anew(contact)?,
+                End::Reopen => engine = self.reopen().await?,
                 End::Renew(why) => {
                     self.give_up(&why)?;
                     engine = self.engine()?;
                 }
             }
         }
+    }
+
+    /// On the same sandbox, as soon as the disk lets it.
+    async fn reopen(&mut self) -> Result<Engine, Failure> {
+        self.ends.inbox.clear();
+        for _ in 0..REOPEN_TRIES_MAX {
+            match self.engine() {
+                Ok(engine) => return Ok(engine),
+                Err(failure) => {
+                    tracing::error!(target: "amrita", "{failure}; tried again in a second");
+                    tokio::time::sleep(REOPEN_PAUSE).await;
+                }
+            }
+        }
+        self.engine()
     }
 
     fn begin_anew(&mut self, contact: String) -> Result<Engine, Failure> {
@@ -322,7 +340,7 @@ impl Maker {
         }
         let folder = self.sandbox.state_folder();
         let store = FjallStore::open(&folder).map_err(|error| self.state_failure(error))?;
-        let persist = store.persister();
+        let (persist, health) = (store.persister(), store.health());
         let config = self.node_config();
         let tick = Duration::from_micros(config.timing.tick_micros);
         let owner = LogOwner { sandbox_id: config.sandbox.id, boot: config.sandbox.boot };
@@ -350,6 +368,7 @@ impl Maker {
             dialer: Dialer::new(self.ends.clone()),
             ports: AmbrosiaPorts::new(self.ends.clone()),
             sandbox: self.sandbox.root().to_owned(),
+            store: health,
             space: Space::new(self.sandbox.root().to_owned(), self.config.free_space_bytes_min),
             metrics: Arc::clone(metrics),
         }))

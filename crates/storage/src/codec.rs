@@ -155,9 +155,7 @@ impl<'a> Records<'a> {
                 term: Term(self.number()?),
                 emptied: kind == BASE_EMPTIED,
             },
-            OWNER => {
-                Stored::Owner(LogOwner { sandbox_id: self.number()?, boot: self.number()? })
-            }
+            OWNER => Stored::Owner(LogOwner { sandbox_id: self.number()?, boot: self.number()? }),
             WITNESS => Stored::Witness {
                 of: ReplicaId(self.number()?),
                 said: Witness {

@@ -97,7 +97,9 @@ pub(crate) fn read<D: Disk>(disk: &mut D) -> Result<Option<Found>, LogError> {
     for number in first..=newest {
         match NextSegment::read(disk, number) {
             // It was made ahead of need, and decayed before anything was written to it.
-            Err(LogError::Corrupt { .. }) if number == newest && number > first && is_unused(disk, number)? => {
+            Err(LogError::Corrupt { .. })
+                if number == newest && number > first && is_unused(disk, number)? =>
+            {
                 remains.push(segment::name(number));
             }
             read => segments.push(read?),

@@ -273,8 +273,7 @@ impl Tally {
             }
         };
         let groups = recovered.groups.iter().map(|(group, known)| (*group, tracked(known)));
-        let nodes =
-            Nodes { owner: recovered.owner, witnesses: recovered.witnesses.clone() };
+        let nodes = Nodes { owner: recovered.owner, witnesses: recovered.witnesses.clone() };
         Self { groups: groups.collect(), nodes }
     }
 }

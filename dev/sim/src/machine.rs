@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use node::{
-    Input, KeptLimits, Node, NodeConfig, SandboxState, StartError, Timing, Upkeep,
-};
+use node::{Input, KeptLimits, Node, NodeConfig, SandboxState, StartError, Timing, Upkeep};
 use protocol::{Moment, Now};
 use services::{Catalogue, Invoker};
 use storage::{Log, LogError, LogOptions, LogOwner, LogRecord, StateStore};

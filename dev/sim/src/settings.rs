@@ -144,7 +144,14 @@ pub const SCENARIOS: [(&str, &[Fault]); 26] = [
     ("damage", &[Fault::Decay, Fault::Wipe, Fault::Kill]),
     (
         "forgotten",
-        &[Fault::SetBack, Fault::LoseLog, Fault::LoseState, Fault::Rot, Fault::KillTwo, Fault::Power],
+        &[
+            Fault::SetBack,
+            Fault::LoseLog,
+            Fault::LoseState,
+            Fault::Rot,
+            Fault::KillTwo,
+            Fault::Power,
+        ],
     ),
     ("quorum", &[Fault::Quorum, Fault::Kill, Fault::Cut]),
     ("stops", &[Fault::Stop, Fault::Reset]),

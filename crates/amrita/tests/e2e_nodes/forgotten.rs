@@ -158,3 +158,101 @@ fn a_log_without_its_newest_segments() {
         }
     });
 }
+
+// State stores that rot: the same way back as for a log.
+
+/// Every file of the state store that has something in it, but what the store does not read.
+fn state_files(sandbox: &Path) -> Vec<PathBuf> {
+    fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder can be read") {
+            let path = entry.expect("an entry can be read").path();
+            if path.is_dir() {
+                below(&path, found);
+            } else if fs::metadata(&path).is_ok_and(|known| known.len() > 0) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(&sandbox.join("state"), &mut found);
+    found.retain(|path| path.components().any(|part| part.as_os_str() == "tables"));
+    assert!(!found.is_empty(), "the store has files");
+    found
+}
+
+/// One after the other has its state store harmed while it is stopped, and comes back by itself.
+fn stores_heal_after(harm: fn(&Path)) {
+    let mut cluster = Cluster::started(3);
+    for number in 0..DOCUMENTS {
+        let body = json!({"documentSelfLink": format!("kept-{number}"), "name": "new"});
+        let made = cluster.ask(0, &Ask::new("POST", "/core/examples").json(&body));
+        assert_eq!(made.status, 200, "{}", made.body);
+    }
+    for victim in [1, 2] {
+        assert!(cluster.stop(victim).success());
+        state_files(&cluster.member(victim).sandbox).iter().for_each(|file| harm(file));
+        cluster.start(victim);
+        cluster.wait_until_whole();
+        assert!(cluster.log(victim).contains("cannot prove"), "{}", cluster.log(victim));
+    }
+    // The two that were filled are a majority.
+    cluster.kill(0);
+    for number in 0..DOCUMENTS {
+        let link = link(number);
+        let reply = cluster.wait_for("a document", || {
+            Ask::get(&link).send(cluster.port(1)).ok().filter(|reply| reply.status == 200)
+        });
+        assert_eq!(reply.body["name"], "new");
+    }
+}
+
+#[test]
+fn flipped_bits_in_two_state_stores() {
+    stores_heal_after(|file| {
+        let mut bytes = fs::read(file).expect("it can be read");
+        (0..bytes.len()).step_by(97).for_each(|at| bytes[at] ^= 0x10);
+        fs::write(file, bytes).expect("it can be written");
+    });
+}
+
+#[test]
+fn cut_files_in_two_state_stores() {
+    stores_heal_after(|file| {
+        let bytes = fs::read(file).expect("it can be read");
+        fs::write(file, &bytes[..bytes.len() / 2]).expect("it can be written");
+    });
+}
+
+#[test]
+fn missing_files_in_two_state_stores() {
+    stores_heal_after(|file| fs::remove_file(file).expect("it can be removed"));
+}
+
+#[test]
+fn a_majority_that_forgot_says_who_and_what_can_be_done() {
+    let mut cluster = Cluster::started(3);
+    (0..3).for_each(|which| assert!(cluster.stop(which).success() || which > 0));
+    for which in [1, 2] {
+        remove(&cluster.member(which).sandbox.join("log"));
+    }
+    (0..3).for_each(|which| cluster.start(which));
+    for which in 0..3 {
+        cluster.wait_for("each node to say who forgot", || {
+            let log = cluster.log(which);
+            let says = |word: &str| log.contains(word);
+            (says("n2 (its log is missing)") && says("n3 (its log is missing)")).then_some(())
+        });
+        assert!(cluster.log(which).contains("--trust-sandbox"), "{}", cluster.log(which));
+    }
+    assert_ne!(cluster.get(0, "/core/examples").status, 200, "nothing is served");
+    // A person decides that one of them goes on with what is left.
+    cluster.kill(1);
+    let sandbox = cluster.member(1).sandbox.clone();
+    remove(&sandbox.join("log"));
+    remove(&sandbox.join("state"));
+    for part in ["state", "node.json"] {
+        fs::rename(sandbox.join("damaged-1").join(part), sandbox.join(part)).expect("it is there");
+    }
+    cluster.start_with(1, &["--trust-sandbox", "yes"]);
+    cluster.wait_until_whole();
+}

@@ -10,6 +10,7 @@ mod bad_days;
 mod bad_input;
 mod cluster;
 mod forgotten;
+mod full_disk;
 mod history;
 mod http;
 mod immortals;

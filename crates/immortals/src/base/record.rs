@@ -197,8 +197,9 @@ pub fn read_record(store: &dyn Reader, space: &Space) -> Result<BaseRecord, Stor
     let Some(bytes) = store.get(&space.key(FAMILY_RECORD, b""))? else {
         return Ok(BaseRecord::default());
     };
-    postcard::from_bytes(&bytes)
-        .map_err(|error| StoreError::failed(format!("the base of an instance cannot be read: {error}")))
+    postcard::from_bytes(&bytes).map_err(|error| {
+        StoreError::failed(format!("the base of an instance cannot be read: {error}"))
+    })
 }
 
 /// The output state at the base.
@@ -218,8 +219,9 @@ pub(crate) fn read_output(
     if crc32fast::hash(&bytes) != record.output.crc {
         return Err(StoreError::failed("the outputs of an instance are damaged in the store"));
     }
-    postcard::from_bytes(&bytes)
-        .map_err(|error| StoreError::failed(format!("the outputs of an instance cannot be read: {error}")))
+    postcard::from_bytes(&bytes).map_err(|error| {
+        StoreError::failed(format!("the outputs of an instance cannot be read: {error}"))
+    })
 }
 
 /// A piece. None when the store does not have it, or not any more.

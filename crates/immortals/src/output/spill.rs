@@ -142,7 +142,8 @@ impl Spill {
         stream: &Stream,
         next: u64,
     ) -> Result<Option<Run>, StoreError> {
-        let astray = |why: Garbled| StoreError::failed(format!("what is kept for '{destination}': {why}"));
+        let astray =
+            |why: Garbled| StoreError::failed(format!("what is kept for '{destination}': {why}"));
         let (block, first, count) = match stream.find(next).map_err(astray)? {
             None => return Ok(None),
             Some(Found::InMemory(run)) => return Ok(Some(run)),

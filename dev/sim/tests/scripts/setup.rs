@@ -83,7 +83,8 @@ impl Setup {
         }
         actor.boot += 1;
         let options = LogOptions { segment_bytes: 64 << 10 };
-        let (mut log, recovered) = Log::open(actor.disk.clone(), options).expect("its disk is well");
+        let (mut log, recovered) =
+            Log::open(actor.disk.clone(), options).expect("its disk is well");
         let config = NodeConfig {
             node_id: format!("n{}", number + 1),
             public_uri: uri(number),
