@@ -18,6 +18,7 @@
 
 mod claim;
 mod claims;
+mod clock;
 mod greeting;
 mod identity;
 mod instance_entry;
@@ -29,19 +30,22 @@ mod placement;
 mod pulse;
 mod staleness;
 mod topology;
+mod witness;
 
 pub use claim::Claim;
 pub use claims::{Claims, highest_quorum};
+pub use clock::{ClusterClock, OFF_MICROS_MAX};
 pub use greeting::{Candidate, Hello, Home, Judgement, Ping, WIRE_VERSION, judge};
-pub use identity::{Identity, InitialConfig, Member, Profile};
+pub use identity::{Identity, InitialConfig, Member, Profile, Stamp};
 pub use instance_entry::{
     InstanceCommand, InstanceEntry, InstanceOptions, InstanceReplica, REPLICAS_MAX, Standing,
     unknown_instance,
 };
 pub use links::{LINKS_MAX, Link, Links, Patience, SILENCE_MICROS_MAX};
 pub use machine::{DirectoryAnswer, DirectoryChange, DirectoryMachine, Question};
-pub use newcomer::{Newcomer, NewcomerWish};
+pub use newcomer::{Newcomer, NewcomerWish, waits_for_admission, who_forgot};
 pub use placement::{NodeLoad, choose_nodes, order};
 pub use pulse::Echo;
 pub use staleness::{CommittedAt, Staleness};
 pub use topology::{Change, DirectoryCommand, GroupEntry, Topology};
+pub use witness::{Witnesses, has_gone_back};

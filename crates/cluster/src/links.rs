@@ -33,6 +33,7 @@ pub struct Link {
     pub is_detour: bool,
     /// As its last ping said.
     pub takes_writes: bool,
+    pub is_unfit: bool,
     pub claim: Claim,
     /// When something came over it last, in steady microseconds.
     heard: u64,
@@ -98,6 +99,7 @@ impl Links {
             replica: None,
             is_detour: false,
             takes_writes: true,
+            is_unfit: false,
             claim: Claim::default(),
             heard: now,
             unsteady: now,
@@ -253,6 +255,12 @@ impl Links {
         links.all(|link| link.takes_writes)
     }
 
+    /// Whether it should own something, as far as its disk and its clock are concerned.
+    pub fn is_well(&self, replica: ReplicaId) -> bool {
+        let mut links = self.links.values().filter(|link| link.replica == Some(replica));
+        links.all(|link| link.takes_writes && !link.is_unfit)
+    }
+
     /// What replicas said about the quorum: the last claim of each open link, and of each closed
     /// one.
     pub fn claims(&self) -> impl Iterator<Item = &Claim> {
@@ -272,7 +280,9 @@ impl Links {
 
     /// Older links of the same sandbox: its process was started again since.
     pub fn outdated_by(&self, hello: &Hello) -> Vec<u64> {
-        let same = |other: &Hello| other.sandbox_id == hello.sandbox_id && other.boot < hello.boot;
+        let same = |other: &Hello| {
+            other.sandbox_id == hello.sandbox_id && other.start.boot < hello.start.boot
+        };
         self.hellos().filter(|(_, other)| same(other)).map(|(id, _)| id).collect()
     }
 }

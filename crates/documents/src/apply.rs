@@ -37,7 +37,8 @@ impl Partition {
         applied: Applied,
         command: &[u8],
     ) -> Result<AppliedCommand, StoreError> {
-        let command = Command::decode(command).map_err(|problem| StoreError(problem.message))?;
+        let command =
+            Command::decode(command).map_err(|problem| StoreError::failed(problem.message))?;
         let mut batch = Batch::new();
         if let Some(now) = time_of(&command) {
             self.answers.forget(&*store, self.space, &mut batch, applied.position, now)?;
@@ -208,7 +209,9 @@ impl Partition {
         let mut versions_left = EXPIRED_VERSIONS_MAX;
         for link in self.due(store, at, links_max)? {
             let old = self.head(store, &link)?.ok_or_else(|| {
-                StoreError(format!("the document {link} has an expiration but is not there"))
+                StoreError::failed(format!(
+                    "the document {link} has an expiration but is not there"
+                ))
             })?;
             let history = old.document.version - old.oldest;
             let new = (history > versions_left)

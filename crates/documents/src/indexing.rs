@@ -243,7 +243,7 @@ impl Partition {
                 let bytes = store.get(&self.space.key(family::DIRTY, link.as_bytes()))?;
                 let record =
                     bytes.as_deref().and_then(|bytes| bytes.get(1..)).ok_or_else(|| {
-                        StoreError(format!("the mark of {link} for the index is missing"))
+                        StoreError::failed(format!("the mark of {link} for the index is missing"))
                     })?;
                 let record = Record::decode(record, &self.names)?;
                 Ok(self.index.postings(self.space, batch, &record))

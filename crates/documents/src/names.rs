@@ -35,7 +35,7 @@ impl Names {
             ControlFlow::Continue(())
         })?;
         if broken {
-            return Err(StoreError(format!("group {} has broken names", space.group)));
+            return Err(StoreError::failed(format!("group {} has broken names", space.group)));
         }
         Ok(names)
     }

@@ -35,7 +35,8 @@ impl Partition {
     /// # Errors
     /// When the store cannot be read, or holds something that this version cannot read.
     pub fn open(store: &dyn Reader, space: Space) -> Result<Self, StoreError> {
-        let broken = |what: &str| StoreError(format!("group {} has broken {what}", space.group));
+        let broken =
+            |what: &str| StoreError::failed(format!("group {} has broken {what}", space.group));
         let mut fences = Some(BTreeMap::new());
         let (from, to) = space.range(family::FENCE);
         store.scan(&from, &to, false, &mut |key, value| {
@@ -129,7 +130,7 @@ impl Partition {
         let key = self.space.key(family::VERSION, &family::version_rest(link, version));
         let bytes = store
             .get(&key)?
-            .ok_or_else(|| StoreError(format!("version {version} of {link} is missing")))?;
+            .ok_or_else(|| StoreError::failed(format!("version {version} of {link} is missing")))?;
         Ok(Record::decode(&bytes, &self.names)?.to_document(link))
     }
 

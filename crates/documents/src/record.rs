@@ -113,7 +113,7 @@ impl<'a> Record<'a> {
     /// When the bytes are not a record, or one of a later format.
     pub(crate) fn decode(bytes: &'a [u8], names: &'a Names) -> Result<Self, StoreError> {
         Self::take(bytes, names)
-            .ok_or_else(|| StoreError("a document at rest cannot be read".to_owned()))
+            .ok_or_else(|| StoreError::failed("a document at rest cannot be read".to_owned()))
     }
 
     fn take(bytes: &'a [u8], names: &'a Names) -> Option<Self> {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use protocol::{Code, GroupId, Now, Outcome, Position, Problem, ReplicaId, Term};
 use replication::{Committed, CommittedData, Group, Message, MessageKind, ProposeError, Ready};
-use storage::{Applied, LogRecord, Space, StoreError};
+use storage::{Applied, LogError, LogRecord, Space, StoreError};
 
 use crate::durable::{Durable, Hold};
 use crate::io::{Io, Outputs, PeerMessage, Question, Reply, Restart, Touch};
@@ -314,7 +314,9 @@ where
         out: &mut Outputs<M>,
     ) -> Result<(), StoreError> {
         if let Some(damage) = ready.damage.take() {
-            return Err(StoreError(format!("this replica's log is damaged: {damage}")));
+            let why = format!("this replica's log: {damage}");
+            let is_damage = matches!(damage, LogError::Corrupt { .. });
+            return Err(StoreError { why, is_damage });
         }
         for message in ready.send_now.drain(..) {
             out.messages.push((message.to, PeerMessage::Consensus(message)));

@@ -13,6 +13,7 @@ use protocol::{GroupId, Problem, ReplicaId, Request, RequestKey, Response, Sourc
 use query::{Cursor, Page};
 use replication::Message;
 use serde::{Deserialize, Serialize};
+use storage::Witness;
 
 /// From this length on a field of bytes is not copied. At the receiver it keeps all that came in one
 /// frame in memory, so that short ones are better copied.
@@ -35,6 +36,8 @@ pub(crate) enum Frame {
     },
     /// Your sandbox is not known to this cluster: ask to be admitted.
     Stranger,
+    /// The answer of a member to the hello of another: what it remembers of it.
+    Remembered(Witness),
     /// You are not welcome; the text says why. The link is closed after it.
     Refused {
         why: String,
@@ -286,7 +289,10 @@ mod tests {
         vec![
             Frame::Ping(Ping {
                 takes_writes: true,
+                is_unfit: false,
+                wall: protocol::Moment(5),
                 claim: Claim::default(),
+                frames: 3,
                 committed: vec![],
                 sent: 1,
                 echo: Some(cluster::Echo { sent: 2, held: 3 }),

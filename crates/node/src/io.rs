@@ -4,7 +4,7 @@ use bytes::Bytes;
 use protocol::{GroupId, Request, Response};
 use replication::TailLimits;
 use services::{Invocation, Invoked};
-use storage::LogRecord;
+use storage::{LogRecord, StoreError};
 
 /// How a node begins. Everything in it is fixed while the node lives.
 #[derive(Clone, Debug)]
@@ -17,10 +17,7 @@ pub struct NodeConfig {
     pub peers: Vec<String>,
     /// Any node of a cluster that this one, with an empty sandbox, is to join.
     pub join: Option<String>,
-    /// Made at random with the sandbox. Another sandbox is another replica.
-    pub sandbox_id: u64,
-    /// Counts the starts of this sandbox.
-    pub boot: u64,
+    pub sandbox: SandboxState,
     /// For what has to be unlike on every node and in every start; not for secrets.
     pub seed: u64,
     /// `--membership-quorum`; counts when the cluster forms.
@@ -31,6 +28,23 @@ pub struct NodeConfig {
     pub upkeep: Upkeep,
     /// How much instances keep for destinations that are away.
     pub kept: ::immortals::KeptLimits,
+}
+
+/// The folder of a node's data, as its start found it.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxState {
+    /// Made at random with the sandbox. Another sandbox is another replica.
+    pub id: u64,
+    /// Counts the starts of this sandbox.
+    pub boot: u64,
+    /// An earlier start has durably written that the log is this sandbox's.
+    pub has_begun: bool,
+    /// Its files are not those that the node wrote, but a copy of them.
+    pub is_copy: bool,
+    /// A person said that it has all that the node promised.
+    pub is_trusted: bool,
+    /// What the one before it could not prove to have, if this one was begun for that reason.
+    pub forgot: Option<String>,
 }
 
 /// How long things may take, in ticks (a tick is [`Timing::tick_micros`]).
@@ -152,6 +166,8 @@ pub enum Input {
     /// All records of [`Output::Append`] up to this batch are on the disk.
     LogDurable {
         batch: u64,
+        /// As many frames are durable, of all that the log ever had.
+        frames: u64,
     },
     /// All that was written to the state store before [`Output::Persist`] is on the disk.
     StatePersisted {
@@ -184,6 +200,8 @@ pub enum Input {
         full: bool,
     },
     StorageRecovered,
+    /// The state store cannot be made durable.
+    StateFailed(StoreError),
     /// Stop in good order: hand over what is owned, then [`Output::Stopped`].
     Stop,
 }
@@ -246,6 +264,12 @@ pub enum Output {
     /// Put this sandbox aside, make a new one, and start again with [`NodeConfig::join`] set.
     Rejoin {
         contact: String,
+    },
+    /// The node cannot prove that it has what it promised. Put this sandbox aside, make a new one, and
+    /// start again with [`NodeConfig::join`] set to a node of the cluster and
+    /// [`SandboxState::forgot`] to the reason; where there is no other node, end and say so.
+    Renew {
+        why: String,
     },
     /// Everything is handed over and durable: the process may end.
     Stopped,

@@ -25,6 +25,7 @@
 //! the group's log (`group`), and the answer comes back to the router when enough replicas hold it.
 
 mod control;
+mod disk_pace;
 mod frame;
 mod gather;
 mod groups;
@@ -40,6 +41,7 @@ mod outbox;
 mod pages;
 mod placement;
 mod programs;
+mod proof;
 mod rest;
 mod router;
 mod shard;
@@ -49,9 +51,12 @@ mod work;
 pub use ::immortals::KeptLimits;
 pub use ::replication::TailLimits;
 pub use frame::{FRAME_BYTES_MAX, consensus_in};
-pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};
+pub use io::{
+    Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, SandboxState, Timing, Upkeep,
+};
 pub use node::Node;
 pub use pages::{ANSWER_BYTES_MAX, HITS_MAX};
 pub use programs::PROGRAMS_MAX;
+pub use proof::StartError;
 pub use rest::{Header, Resource, SURFACE, Verb};
 pub use router::IN_FLIGHT_MAX;

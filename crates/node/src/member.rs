@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use cluster::{Change, DirectoryAnswer, DirectoryChange, Hello, Identity, Judgement, Ping};
+use cluster::{
+    Change, DirectoryAnswer, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses,
+};
 use group::{Caller, Reply};
-use protocol::{GroupId, ReplicaId, Request};
+use protocol::{GroupId, Moment, Now, ReplicaId, Request};
 use storage::StoreError;
 
 use crate::control::Control;
@@ -21,6 +23,7 @@ use crate::joining::{Found, Joining, check_that_it_may_leave};
 use crate::membership::{Fate, Host, Membership, conditions, surroundings, view};
 use crate::placement::Surroundings;
 use crate::programs::Programs;
+use crate::proof::Proof;
 use crate::rest::{self, Plan, instances};
 use crate::router::Router;
 use crate::shard::{Conditions, Shard};
@@ -58,9 +61,10 @@ impl Member {
     pub(crate) fn new(
         identity: &Identity,
         shard: Shard,
+        memory: (Witnesses, Proof),
         host: &mut Host<'_>,
     ) -> Result<Self, String> {
-        let control = Control::new(identity.replica, identity.initial.clone());
+        let control = Control::new(identity.replica, identity.initial.clone(), memory);
         let mut member = Self {
             membership: Membership::new(control, shard),
             router: Router::default(),
@@ -77,6 +81,8 @@ impl Member {
 
     fn begin(&mut self, host: &mut Host<'_>) -> Result<(), String> {
         let Self { membership, .. } = self;
+        // The state store is to know the log that it goes with from now on.
+        membership.shard.log.want_persist = true;
         membership.take_topology();
         let conditions = conditions!(membership, host);
         groups::follow_directory(&mut membership.shard, &conditions, host.config, host.effects)?;
@@ -89,6 +95,11 @@ impl Member {
         membership.control.greet_all(host.profile, host.links, host.effects);
         membership.identify_all(host);
         Ok(())
+    }
+
+    /// What time it is, for all that decides over data.
+    pub(crate) fn time(&mut self, now: Now) -> Moment {
+        self.membership.control.time(now)
     }
 
     /// The group of the instance that a program is attached to.
@@ -114,7 +125,10 @@ impl Member {
             }
             Input::LinkClosed { link } => self.link_closed(link, host),
             Input::Received { .. } => unreachable!("the node takes frames out of their envelope"),
-            Input::LogDurable { batch } => self.membership.shard.log_durable(batch, host.effects),
+            Input::LogDurable { batch, frames } => {
+                self.membership.shard.log.durable(batch, frames, host.now.steady_micros);
+                self.membership.shard.log_durable(batch, host.effects);
+            }
             Input::StatePersisted { mark } => {
                 return Ok(self.membership.state_persisted(mark, host));
             }
@@ -144,6 +158,7 @@ impl Member {
                 host.effects.note(Level::Info, "the disk takes writes again".into());
                 self.membership.shard.log.set_writable();
             }
+            Input::StateFailed(error) => host.effects.failed(&error),
             Input::Stop => self.membership.stop(self.router.is_empty(), host)?,
         }
         Ok(Fate::GoesOn)
@@ -167,6 +182,7 @@ impl Member {
             let ticks = usize::try_from(silence / tick_micros).unwrap_or(usize::MAX);
             self.membership.shard.suspect(node, ticks);
         }
+        self.membership.tick_proof(self.ticks, host);
         self.membership.shard.tick(&conditions!(self.membership, host), host.effects)?;
         self.router.check_patience(&view!(self.membership, host, self.router.len()), host.effects);
         let fate = self.look_at_the_other_cluster(host);
@@ -187,6 +203,7 @@ impl Member {
                 .placement
                 .campaign(&surroundings!(self.membership, host), &mut self.membership.shard);
             self.membership.persist_if_due(host)?;
+            self.membership.watch_its_fitness(host)?;
             self.membership.move_one_group(host)?;
             self.router.owners_changed();
         }
@@ -273,6 +290,7 @@ impl Member {
             Frame::Refused { why } => self.membership.was_refused(link, why, host),
             Frame::Admit(candidate) => self.membership.admit(link, candidate, host),
             Frame::Ping(ping) => self.pinged(link, &ping, host),
+            Frame::Remembered(witness) => self.membership.remembered(link, witness, host),
             // It knows already.
             Frame::Known { .. } | Frame::Stranger => {}
             other => {
@@ -290,7 +308,10 @@ impl Member {
         let Some(link) = host.links.get_mut(link) else { return };
         link.takes_writes = ping.takes_writes;
         link.claim = ping.claim;
-        if link.replica.is_some() {
+        link.is_unfit = ping.is_unfit;
+        if let Some(replica) = link.replica {
+            self.membership.control.clock.heard(replica, ping.wall, host.now);
+            self.membership.control.witnesses.heard(replica, ping.frames);
             self.membership.control.staleness.heard(&ping.committed, host.now.steady_micros);
         }
     }
@@ -322,7 +343,7 @@ impl Member {
                 let asked = Asked { caller, term: Some(term), key, is_retry, question };
                 host.effects.push(Work::Ask { group, asked });
             }
-            Frame::Answer { boot, number, answer } if boot == host.config.boot => {
+            Frame::Answer { boot, number, answer } if boot == host.config.sandbox.boot => {
                 let now = host.now.steady_micros;
                 self.router.answered(from, number, answer, now, host.effects);
             }
@@ -364,6 +385,7 @@ impl Member {
         if let Some(link) = host.links.get_mut(link) {
             link.hello = Some(hello);
         }
+        self.membership.answer_greeting(link, host);
         let back = self.membership.control.identify(link, host.links, host.effects);
         self.membership.are_back(back.into_iter().collect(), host);
         if let Some((_, replica)) = back {
@@ -659,7 +681,7 @@ impl Member {
             }
             self.router.reroute(&view!(self.membership, host, self.router.len()), host.effects);
             if host.effects.work.is_empty() && self.membership.shard.is_settled() {
-                return Ok(());
+                return self.membership.stamp_the_state(host.profile);
             }
         }
     }
@@ -764,7 +786,7 @@ impl Member {
     /// What goes out at the end of a step.
     pub(crate) fn flush(&mut self, outputs: &mut Vec<Output>) {
         let mut log = std::mem::take(&mut self.membership.shard.log);
-        if let Some((batch, records)) = log.take_batch(|| self.membership.shard.take_lazy()) {
+        if let Some((batch, records)) = log.take_batch(|| self.membership.take_lazy()) {
             outputs.push(Output::Append { batch, records });
         }
         if let Some(mark) = log.take_persist() {

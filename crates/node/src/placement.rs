@@ -63,11 +63,13 @@ impl Surroundings<'_> {
         self.control.is_up(replica, self.links, self.now)
     }
 
-    fn takes_writes(&self, replica: ReplicaId, shard: &Shard) -> bool {
+    /// Its disk lets it own something.
+    fn is_well(&self, replica: ReplicaId, shard: &Shard) -> bool {
         if replica == self.control.me {
-            shard.log.full().is_none()
+            let is_slow = shard.log.pace.slow_millis().is_some();
+            shard.log.full().is_none() && !is_slow && !self.control.clock.is_off()
         } else {
-            self.links.takes_writes(replica)
+            self.links.is_well(replica)
         }
     }
 
@@ -166,7 +168,7 @@ impl Surroundings<'_> {
         let since = self.links.steady_since(replica, now);
         let is_settled = since.is_some_and(|since| now.saturating_sub(since) > SETTLED_MICROS);
         is_settled
-            && self.links.takes_writes(replica)
+            && self.links.is_well(replica)
             && shard.get(group).is_some_and(|here| is_close(here, replica))
     }
 
@@ -183,9 +185,10 @@ impl Surroundings<'_> {
     pub(crate) fn heir(&self, group: GroupId, shard: &Shard) -> Option<ReplicaId> {
         let here = shard.get(group)?;
         let order = self.control.order_of(group, shard);
-        order
-            .into_iter()
-            .find(|id| *id != self.control.me && self.is_up(*id) && is_close(here, *id))
+        let could =
+            |id: &ReplicaId| *id != self.control.me && self.is_up(*id) && is_close(here, *id);
+        let well = |id: &&ReplicaId| could(id) && self.is_well(**id, shard);
+        order.iter().find(well).copied().or_else(|| order.iter().copied().find(could))
     }
 }
 
@@ -237,9 +240,10 @@ impl Placement {
             if up <= order.len() / 2 {
                 continue;
             }
-            let first = order
-                .into_iter()
-                .find(|id| surroundings.is_up(*id) && surroundings.takes_writes(*id, shard));
+            let mut those_up = order.into_iter().filter(|id| surroundings.is_up(*id));
+            let well = those_up.clone().find(|id| surroundings.is_well(*id, shard));
+            // Where all disks are slow, somebody has to own it all the same.
+            let first = well.or_else(|| those_up.next());
             let last = self.campaigned.get(&group);
             // The answers to the last asking must have had the time to come.
             let pause = CAMPAIGN_PAUSE_MICROS + surroundings.links.patience().round_trip_micros;
@@ -270,7 +274,9 @@ pub(crate) fn hand_over_all(
     let owned: Vec<GroupId> = shard.groups().filter(is_owned).collect();
     let mut is_left = false;
     for group in owned {
-        let heir = surroundings.heir(group, shard);
+        // Who is about to end goes by any heir; who only has a bad disk, by one that has a better one.
+        let may_take = |id: &ReplicaId| !conditions.may_lead || surroundings.is_well(*id, shard);
+        let heir = surroundings.heir(group, shard).filter(may_take);
         is_left |= heir.is_some();
         let is_going = shard.get(group).is_some_and(AnyReplica::is_handing_over);
         if let Some(heir) = heir

@@ -125,7 +125,7 @@ impl Router {
         let is_retry = std::mem::replace(&mut request.is_retry, true);
         request.asked = Some((owner, view.now.steady_micros));
         let (key, question) = (request.key.clone(), request.question.clone());
-        let (boot, term) = (view.config.boot, view.term_of(group));
+        let (boot, term) = (view.config.sandbox.boot, view.term_of(group));
         if is_here {
             let caller = Caller { node: owner, boot, number };
             let asked = Asked { caller, term: Some(term), key, is_retry, question };
@@ -271,7 +271,7 @@ fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKe
         return Some(RequestKey::User { key: key.clone(), digest: digest_of(request) });
     }
     let minute = u32::try_from(view.now.wall.0 / 60_000_000).unwrap_or(u32::MAX);
-    Some(RequestKey::Auto { edge: view.me(), boot: view.config.boot, number, minute })
+    Some(RequestKey::Auto { edge: view.me(), boot: view.config.sandbox.boot, number, minute })
 }
 
 /// Tells one request from another under the same key, by all that matters in it.

@@ -142,6 +142,12 @@ impl<'a> View<'a> {
     }
 
     fn quorum_not_met(&self, needed: usize, up: usize) -> Problem {
+        let members = self.topology().members().keys();
+        let is_full = |id: &&ReplicaId| self.is_up(**id) && !self.links.takes_writes(**id);
+        let full = match members.filter(is_full).count() {
+            0 => String::new(),
+            full => format!(", not counting {full} whose disks are full"),
+        };
         let possible = self.topology().majority().max(up);
         let advice = if up >= self.topology().majority() && possible < needed {
             format!(
@@ -153,7 +159,7 @@ impl<'a> View<'a> {
             String::new()
         };
         let text = format!(
-            "the membership quorum is {needed}, and {up} of {} nodes are up. Start the missing \
+            "the membership quorum is {needed}, and {up} of {} nodes are up{full}. Start the missing \
              nodes{advice}",
             self.topology().size()
         );

@@ -8,6 +8,7 @@ use immortals::Adapter;
 use protocol::immortal::Hello;
 use protocol::{GroupId, ReplicaId, Request, Response, Source, Term};
 use services::PartitionEvent;
+use storage::StoreError;
 
 use crate::frame::{Answer, Frame, Question};
 use crate::io::{Level, Output};
@@ -94,6 +95,13 @@ pub(crate) enum InstanceAnswer {
     Problem(protocol::Problem),
 }
 
+/// How a node ends that cannot go on, and why.
+pub(crate) enum Ending {
+    Halt(String),
+    /// It does not have any more what it promised.
+    Renew(String),
+}
+
 /// What a step has brought about so far.
 #[derive(Default)]
 pub(crate) struct Effects {
@@ -104,8 +112,8 @@ pub(crate) struct Effects {
     pub(crate) directory: Vec<DirectoryChange>,
     /// Links to be closed after what was sent on them.
     pub(crate) closing: Vec<u64>,
-    /// Why the node cannot go on, if it cannot.
-    pub(crate) halted: Option<String>,
+    /// That the node cannot go on, if it cannot.
+    pub(crate) ending: Option<Ending>,
 }
 
 impl Effects {
@@ -123,7 +131,21 @@ impl Effects {
 
     /// The first reason counts.
     pub(crate) fn halt(&mut self, why: String) {
-        self.halted.get_or_insert(why);
+        self.ending.get_or_insert(Ending::Halt(why));
+    }
+
+    /// As [`Effects::halt`]; the sandbox is not used any more.
+    pub(crate) fn renew(&mut self, why: String) {
+        self.ending.get_or_insert(Ending::Renew(why));
+    }
+
+    /// The state store, or the log, cannot be used.
+    pub(crate) fn failed(&mut self, error: &StoreError) {
+        if error.is_damage {
+            self.renew(error.to_string());
+        } else {
+            self.halt(format!("{error}. The other nodes carry on"));
+        }
     }
 
     /// Tells the other end why, and closes the link.

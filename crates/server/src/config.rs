@@ -62,6 +62,8 @@ pub struct Config {
     pub membership_quorum: Option<usize>,
     /// Counts when the cluster forms.
     pub partitions: u32,
+    /// A person says, for one start, that the sandbox has all that the node promised.
+    pub trusts_sandbox: bool,
     /// With less free space on the sandbox's disk, in bytes, the node takes no writes.
     pub free_space_bytes_min: u64,
     /// What the logs of all groups may take in memory, in bytes.
@@ -89,6 +91,7 @@ impl Default for Config {
             sandbox: None,
             membership_quorum: None,
             partitions: PARTITIONS_DEFAULT,
+            trusts_sandbox: false,
             free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
             log_memory_bytes: LOG_MEMORY_MIB_DEFAULT << 20,
             log_tail_bytes: LOG_TAIL_MIB_DEFAULT << 20,
@@ -115,7 +118,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 17] = [
     Setting {
         name: "id",
         alias: None,
@@ -212,6 +215,22 @@ pub const SETTINGS: [Setting; 16] = [
                forms [default: 16]",
         set: |config, text| {
             config.partitions = number(text, 1, u64::from(PARTITIONS_MAX))?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "trust-sandbox",
+        alias: None,
+        variable: "AMRITA_TRUST_SANDBOX",
+        value: "yes",
+        help: "For one start, when you have moved the sandbox, or put it back as it was: the node \
+               takes its word that nothing is missing that it promised [default: no]",
+        set: |config, text| {
+            config.trusts_sandbox = match text {
+                "yes" | "true" => true,
+                "no" | "false" => false,
+                _ => return Err("expected yes or no".to_owned()),
+            };
             Ok(())
         },
     },

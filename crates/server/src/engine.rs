@@ -29,6 +29,7 @@ use crate::persister::Persister;
 use crate::programs::Program;
 use crate::repros;
 use crate::space::Space;
+use crate::store::StoreHealth;
 
 /// How long a stop in good order may take.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -49,6 +50,7 @@ pub(crate) struct Parts {
     /// The folder of the node's data.
     pub(crate) sandbox: PathBuf,
     pub(crate) space: Space,
+    pub(crate) store: StoreHealth,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -73,6 +75,8 @@ pub(crate) struct Engine {
     records: Vec<LogRecord>,
     batch: Option<u64>,
     stop_by: Option<Instant>,
+    /// It stops in order to open its store anew.
+    reopens: bool,
     end: Option<End>,
 }
 
@@ -84,6 +88,10 @@ pub(crate) enum End {
     Halted(String),
     /// Begin anew with an empty sandbox, and join the cluster of this address.
     Rejoin(String),
+    /// Begin anew with the same sandbox.
+    Reopen,
+    /// The sandbox does not have what it must; begin anew with an empty one, if others can fill it.
+    Renew(String),
 }
 
 impl Engine {
@@ -104,6 +112,7 @@ impl Engine {
             records: Vec::new(),
             batch: None,
             stop_by: None,
+            reopens: false,
             end: None,
         }
     }
@@ -193,7 +202,7 @@ impl Engine {
             | Event::ProgramSaid { .. }
             | Event::ProgramDrained { .. }
             | Event::ProgramClosed { .. } => return,
-            Event::LogDurable { batch } => Input::LogDurable { batch },
+            Event::LogDurable { batch, frames } => Input::LogDurable { batch, frames },
             Event::LogFailed { why, full } => self.parts.space.log_failed(why, full),
             Event::LogRecovered => {
                 self.inputs.extend(self.parts.space.log_recovered());
@@ -201,8 +210,9 @@ impl Engine {
             }
             Event::StatePersisted { mark } => Input::StatePersisted { mark },
             Event::Invoked(invoked) => Input::Invoked(*invoked),
-            Event::StateFailed { why } => Input::StorageFailed { why, full: false },
+            Event::StateFailed(error) => Input::StateFailed(error),
             Event::Stop => {
+                self.reopens = false;
                 self.stop_by.get_or_insert(Instant::now() + STOP_MAX);
                 Input::Stop
             }
@@ -246,6 +256,8 @@ impl Engine {
             Output::Repro { name, text } => self.keep_repro(name, text),
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
+            Output::Renew { why } => self.ends(End::Renew(why)),
+            Output::Stopped if self.reopens => self.ends(End::Reopen),
             Output::Stopped => self.ends(End::Stopped),
             Output::Halt { why } => self.ends(End::Halted(why)),
         }
@@ -334,15 +346,31 @@ impl Engine {
     fn watch_space(&mut self) {
         if self.ticks_until_space == 0 {
             self.ticks_until_space = SPACE_TICKS;
-            self.inputs.extend(self.parts.space.look());
+            self.look_at_the_disk();
         }
         self.ticks_until_space -= 1;
+    }
+
+    fn look_at_the_disk(&mut self) {
+        let store = self.parts.store.look();
+        self.inputs.extend(self.parts.space.look(store.waiting_bytes));
+        self.inputs.extend(self.parts.space.store_is(store.is_full));
+        if store.is_worn && self.parts.space.is_roomy() && self.stop_by.is_none() {
+            tracing::warn!(
+                target: "amrita",
+                "a merge of the state store found no room on the disk; now that there is some, the \
+                 store is opened anew"
+            );
+            self.reopens = true;
+            self.stop_by = Some(Instant::now() + STOP_MAX);
+            self.inputs.push(Input::Stop);
+        }
     }
 
     fn watch_the_stop(&mut self, present: Instant) {
         if self.stop_by.is_some_and(|by| present >= by) {
             tracing::warn!("the stop in good order took too long; the node ends without it");
-            self.ends(End::Stopped);
+            self.ends(if self.reopens { End::Reopen } else { End::Stopped });
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use protocol::{Request, Response};
+use storage::StoreError;
 use tokio::sync::{Notify, oneshot};
 
 use crate::budget::{Budget, Held, Purpose};
@@ -49,6 +50,7 @@ pub(crate) enum Event {
     },
     LogDurable {
         batch: u64,
+        frames: u64,
     },
     LogFailed {
         why: String,
@@ -58,9 +60,7 @@ pub(crate) enum Event {
     StatePersisted {
         mark: u64,
     },
-    StateFailed {
-        why: String,
-    },
+    StateFailed(StoreError),
     /// A slow handler is done.
     Invoked(Box<services::Invoked>),
     ProgramOpened {
@@ -282,7 +282,7 @@ mod tests {
         }
         assert!(ask().is_err());
         // What the node itself waits for is never refused.
-        inbox.put(Event::LogDurable { batch: 1 });
+        inbox.put(Event::LogDurable { batch: 1, frames: 1 });
         let mut events = Vec::new();
         inbox.take(&mut events);
         assert_eq!(events.len(), REQUESTS_MAX + 1);

@@ -43,6 +43,14 @@ pub enum Fault {
     DiskFails,
     /// A bit in the log decays, and the process dies.
     Decay,
+    /// The sandbox, its log or its state is set back to an older copy while the node is down.
+    SetBack,
+    /// The log is removed while the node is down.
+    LoseLog,
+    /// The state store is removed while the node is down.
+    LoseState,
+    /// The state store of a running node cannot be read any more.
+    Rot,
     /// The sandbox is removed while the node is down.
     Wipe,
     /// A node is told to stop, and is started again.
@@ -80,7 +88,7 @@ impl Fault {
     pub const OF_PATHS: [Self; 3] = [Self::Partial, Self::Ring, Self::Loss];
 
     /// Those of nodes.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Kill,
         Self::KillHalfway,
         Self::KillBeforeSync,
@@ -96,12 +104,20 @@ impl Fault {
         Self::Full,
         Self::DiskFails,
         Self::Decay,
+        Self::SetBack,
+        Self::LoseLog,
+        Self::LoseState,
+        Self::Rot,
         Self::Wipe,
         Self::Stop,
         Self::Quorum,
         Self::Join,
         Self::LostAnswer,
     ];
+
+    /// Those that take from a node what it promised.
+    pub const OF_DISKS_LOST: [Self; 6] =
+        [Self::Decay, Self::SetBack, Self::LoseLog, Self::LoseState, Self::Rot, Self::Wipe];
 
     pub fn every() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().chain(Self::OF_PROGRAMS).chain(Self::OF_PATHS)
@@ -125,7 +141,7 @@ impl Fault {
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 26] = [
+pub const SCENARIOS: [(&str, &[Fault]); 28] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),
@@ -138,6 +154,17 @@ pub const SCENARIOS: [(&str, &[Fault]); 26] = [
     ("stalls", &[Fault::Stall, Fault::Clock, Fault::Slow]),
     ("disks", &[Fault::SlowDisk, Fault::Full, Fault::DiskFails, Fault::Power]),
     ("damage", &[Fault::Decay, Fault::Wipe, Fault::Kill]),
+    (
+        "forgotten",
+        &[
+            Fault::SetBack,
+            Fault::LoseLog,
+            Fault::LoseState,
+            Fault::Rot,
+            Fault::KillTwo,
+            Fault::Power,
+        ],
+    ),
     ("quorum", &[Fault::Quorum, Fault::Kill, Fault::Cut]),
     ("stops", &[Fault::Stop, Fault::Reset]),
     ("joins", &[Fault::Join, Fault::Kill, Fault::Stop]),
@@ -151,6 +178,10 @@ pub const SCENARIOS: [(&str, &[Fault]); 26] = [
     ("immortals-stalls", &[Fault::Stall, Fault::Clock, Fault::StallProgram]),
     ("immortals-disks", &[Fault::SlowDisk, Fault::Full, Fault::DiskFails, Fault::KillProgram]),
     ("immortals-damage", &[Fault::Decay, Fault::Wipe, Fault::KillProgram]),
+    (
+        "immortals-forgotten",
+        &[Fault::SetBack, Fault::LoseLog, Fault::LoseState, Fault::Rot, Fault::KillProgram],
+    ),
     (
         "immortals-upgrades",
         &[
@@ -265,7 +296,7 @@ impl Settings {
     /// The documents are not what it is about then.
     fn with_immortals(self) -> Self {
         let (nodes, faults) = (self.nodes, self.faults.clone());
-        let everywhere = faults.contains(&Fault::Wipe) || faults.contains(&Fault::Decay);
+        let everywhere = Fault::OF_DISKS_LOST.iter().any(|fault| faults.contains(fault));
         let memory = self.scenario == "immortals-memory";
         let setup = Some(Setup { seed: self.seed, nodes, everywhere, memory });
         let partitions = self.partitions.min(2);

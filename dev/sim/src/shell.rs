@@ -113,6 +113,7 @@ impl World {
                 self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
                 Ok(())
             }
+            Output::Renew { why } => self.renewed(process, why),
             Output::Stopped => self.stopped(process),
             Output::Halt { why } => self.halted(process, &why),
         }
@@ -144,6 +145,19 @@ impl World {
         }
         let pause = self.rng.between(10, 2_000) * MILLISECOND;
         self.agenda.after(pause, Event::Start { machine: process.machine });
+        Ok(())
+    }
+
+    fn renewed(&mut self, process: Process, why: String) -> Result<(), Broken> {
+        let machine = &self.machines[process.machine];
+        if !machine.harmed && !machine.decayed {
+            let what = format!("{}: {why}", machine.name);
+            return Err(Broken::new("a node that nobody harmed has what it promised", what));
+        }
+        self.die(process.machine, false, "puts its sandbox aside");
+        let sandbox = self.rng.draw() | 1;
+        self.machines[process.machine].renew_as_it_forgot(sandbox, why);
+        self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
         Ok(())
     }
 
@@ -237,8 +251,9 @@ impl World {
             }
             return self.log_failed(process, &error);
         }
+        let frames = running.log.frames();
         machine.ledger.synced();
-        self.agenda.after(0, Event::Tell { process, input: Input::LogDurable { batch } });
+        self.agenda.after(0, Event::Tell { process, input: Input::LogDurable { batch, frames } });
         self.write_log(process)
     }
 

@@ -368,12 +368,11 @@ impl World {
                 }
             }
             Started::Later => self.agenda.after(500 * MILLISECOND, Event::Start { machine }),
-            Started::Damaged => {
-                self.trace.event(now, &name, format_args!("its log is damaged: put aside"));
+            Started::Forgot(why) => {
+                self.trace.event(now, &name, format_args!("its sandbox is put aside: {why}"));
                 self.paths.reached("a log was put aside");
                 let sandbox = self.rng.draw() | 1;
-                let contact = self.machines[machine].contact();
-                self.machines[machine].renew(sandbox, contact);
+                self.machines[machine].renew_as_it_forgot(sandbox, why);
                 self.agenda.after(10 * MILLISECOND, Event::Start { machine });
             }
         }

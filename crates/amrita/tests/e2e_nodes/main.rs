@@ -9,6 +9,8 @@ mod ambrosia_door;
 mod bad_days;
 mod bad_input;
 mod cluster;
+mod forgotten;
+mod full_disk;
 mod history;
 mod http;
 mod immortals;

@@ -217,7 +217,7 @@ fn child_link(
 
 /// A name that no other node and no other start of this one makes, in order of time.
 fn new_name(fresh: u64, view: &View<'_>) -> String {
-    format!("{:x}-{:x}-{:x}-{fresh:x}", view.now.wall.0, view.me().0, view.config.boot)
+    format!("{:x}-{:x}-{:x}-{fresh:x}", view.now.wall.0, view.me().0, view.config.sandbox.boot)
 }
 
 fn factory_utility(request: Request, view: &View<'_>) -> Result<Plan, Problem> {

@@ -93,7 +93,7 @@ fn state(config: &NodeConfig) -> Value {
         "isAuthorizationEnabled": false,
         "clusterId": null,
         "replicaId": null,
-        "bootCount": config.boot,
+        "bootCount": config.sandbox.boot,
         "partitionCount": 0,
         "ownedPartitionCount": 0,
         "requestsUnderWay": 0,

@@ -98,7 +98,7 @@ impl World {
         let store = Box::new(MemoryStore::new());
         let shard = begin_all(&identity, store, handlers, logs, LogBatch::default(), &config);
         let shard = shard.expect("a node begins with an empty store");
-        let mut control = Control::new(me, initial.clone());
+        let mut control = Control::new(me, initial.clone(), Default::default());
         control.map.topology.apply(DirectoryCommand::Form { initial, quorum: None });
         let now = Now { steady_micros: 5_000_000, wall: Moment(1_700_000_000_000_000) };
         Self { config, now, links: Links::default(), control, shard, is_stopping: false }
@@ -151,8 +151,14 @@ fn config() -> NodeConfig {
         public_uri: "http://127.0.0.1:8001".into(),
         peers: Vec::new(),
         join: None,
-        sandbox_id: 1,
-        boot: 1,
+        sandbox: crate::io::SandboxState {
+            id: 1,
+            boot: 1,
+            has_begun: false,
+            is_copy: false,
+            is_trusted: false,
+            forgot: None,
+        },
         seed: 1,
         membership_quorum: None,
         partitions: 4,

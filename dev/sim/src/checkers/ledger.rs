@@ -153,6 +153,7 @@ fn note(groups: &mut Found, record: LogRecord) {
             known.entries.retain(|entry| fits && entry.position > position);
             (known.base, known.base_term) = (position, term);
         }
+        LogRecord::Owner(_) | LogRecord::Witness { .. } => {}
     }
 }
 
