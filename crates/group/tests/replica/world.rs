@@ -488,6 +488,7 @@ fn show_records(records: &[LogRecord]) -> String {
             format!("vote t{term} for {voted_for}, commit {commit}")
         }
         LogRecord::Base { position, term, .. } => format!("base {position}/t{term}"),
+        LogRecord::Owner(_) | LogRecord::Witness { .. } => "a record of the node".into(),
     });
     shown.collect::<Vec<_>>().join(", ")
 }
