@@ -234,6 +234,7 @@ pub fn consensus_in(pieces: &[Bytes]) -> Vec<(GroupId, Message)> {
     let frames = decode(&pieces.concat().into()).unwrap_or_default();
     let consensus = |frame| match frame {
         Frame::Consensus { group, message } => Some((group, message)),
+        Frame::Chunk(chunk) => chunk.last.map(|offer| (chunk.group, offer)),
         _ => None,
     };
     frames.into_iter().filter_map(consensus).collect()

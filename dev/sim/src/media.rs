@@ -250,6 +250,11 @@ impl SimStore {
         self.cabinet().rotten = true;
     }
 
+    /// Whoever reads it finds damage, or will.
+    pub fn is_rotten(&self) -> bool {
+        self.cabinet().rotten
+    }
+
     /// As it is.
     pub fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.cabinet().clone())))

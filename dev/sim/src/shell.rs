@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use node::{Input, Output};
+use replication::MessageKind;
 
 use crate::agenda::{MILLISECOND, Time};
 use crate::checkers::Broken;
@@ -128,6 +129,10 @@ impl World {
         let memory = self.settings.setup.is_some_and(|setup| setup.memory);
         for (group, message) in node::consensus_in(frame) {
             self.paths.sent(&message);
+            // An offer promises nothing of what its sender has on disk.
+            if message.kind == MessageKind::Snapshot {
+                continue;
+            }
             let in_memory = memory && group.is_instance();
             let kept = self.referee.promises.leaves(group, &message, &machine.ledger, in_memory);
             kept.map_err(|broken| broken.at(&machine.name))?;
