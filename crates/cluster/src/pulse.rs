@@ -111,8 +111,8 @@ impl Pulse {
         self.pauses.get()
     }
 
-    /// The shortest round trip of the last seconds: that of the network, without what was lost on the
-    /// way and sent again, or had to wait for a processor.
+    /// The shortest round trip of the last seconds: that of the network, without what was lost on
+    /// the way and sent again, or had to wait for a processor.
     pub(crate) fn round_trip(&self) -> u64 {
         self.round_trips.get()
     }
