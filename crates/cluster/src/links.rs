@@ -46,12 +46,10 @@ pub struct Link {
 /// How long silence is borne.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Patience {
-    /// The longest round trip to any node that is up, in microseconds.
+    /// A round trip to the farthest node that is up, in microseconds.
     pub round_trip_micros: u64,
-    /// The longest of the shortest ones, in microseconds: what the network itself takes.
-    pub network_micros: u64,
-    /// How long a node may be silent, in microseconds: twice the longest pause between two signs of
-    /// life, or twice a round trip.
+    /// How long a node may be silent, in microseconds: half as long again as the longest pause
+    /// between two signs of life, or two round trips.
     pub silence_micros: u64,
 }
 
@@ -157,10 +155,9 @@ impl Links {
         let mut patience = Patience::default();
         for (_, pulse) in up {
             let round_trip = pulse.round_trip();
-            let silence = 2 * pulse.pause().max(round_trip) + GRACE_MICROS;
+            let silence = (pulse.pause() * 3 / 2).max(2 * round_trip) + GRACE_MICROS;
             patience.round_trip_micros = patience.round_trip_micros.max(round_trip);
             patience.silence_micros = patience.silence_micros.max(silence);
-            patience.network_micros = patience.network_micros.max(pulse.shortest_round_trip());
         }
         self.patience = patience;
         patience
@@ -173,7 +170,7 @@ impl Links {
     /// Where packets take long, they come irregularly: links that took turns would mix up the order
     /// of what is sent.
     fn stale_micros(&self) -> u64 {
-        STALE_MICROS + self.patience.network_micros
+        STALE_MICROS + self.patience.round_trip_micros
     }
 
     fn silence_max(&self) -> u64 {
@@ -349,7 +346,7 @@ mod tests {
     fn silence_is_borne_by_what_was_measured() {
         let mut links = three();
         hear(&mut links, &[1], 300_000);
-        assert_eq!(links.measure(300_000).silence_micros, 2 * 10_000 + GRACE_MICROS);
+        assert_eq!(links.measure(300_000).silence_micros, 15_000 + GRACE_MICROS);
         links.pinged(1, 77, Some(Echo { sent: 100_000, held: 50_000 }), 300_000);
         assert_eq!(links.measure(300_000).round_trip_micros, 150_000);
         assert_eq!(links.echo(1, 310_000), Some(Echo { sent: 77, held: 10_000 }));

@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 
 /// A pause between two signs of life that lasted longer was an outage, and teaches nothing about
 /// how regularly the node is heard, in microseconds.
-const PAUSE_MICROS_MAX: u64 = 1_000_000;
+const PAUSE_MICROS_MAX: u64 = 500_000;
 
 /// A peak is remembered for at least this long and at most twice as long, in microseconds.
-const PEAK_MICROS: u64 = 120_000_000;
+const PEAK_MICROS: u64 = 30_000_000;
 
 /// A round trip that took longer is not believed, in microseconds.
 const ROUND_TRIP_MICROS_MAX: u64 = 5_000_000;
 
-/// The highest value of the last minutes.
+/// The highest value of the last minute.
 #[derive(Clone, Copy, Debug, Default)]
 struct Peak {
     before: u64,
@@ -77,8 +77,7 @@ pub struct Echo {
 pub(crate) struct Pulse {
     heard: Option<Heard>,
     pauses: Peak,
-    round_trips: Peak,
-    shortest: Low,
+    round_trips: Low,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,21 +104,15 @@ impl Pulse {
     pub(crate) fn echoed(&mut self, echo: Echo, now: u64) {
         let took = now.saturating_sub(echo.sent).saturating_sub(echo.held);
         self.round_trips.add(took.min(ROUND_TRIP_MICROS_MAX), now);
-        self.shortest.add(took.min(ROUND_TRIP_MICROS_MAX), now);
     }
 
-    /// The longest pause of the last minutes.
+    /// The longest pause of the last minute.
     pub(crate) fn pause(&self) -> u64 {
         self.pauses.get()
     }
 
-    /// The shortest round trip of the last seconds: that of the network, without what was lost on the
-    /// way and sent again.
-    pub(crate) fn shortest_round_trip(&self) -> u64 {
-        self.shortest.get()
-    }
-
-    /// The longest round trip of the last minutes.
+    /// The shortest round trip of the last seconds: that of the network, without what was lost on
+    /// the way and sent again, or had to wait for a processor.
     pub(crate) fn round_trip(&self) -> u64 {
         self.round_trips.get()
     }
@@ -143,14 +136,22 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_forgotten_after_some_minutes() {
+    fn a_peak_is_forgotten_after_a_minute_and_a_round_trip_sooner() {
         let mut pulse = Pulse::default();
+        pulse.heard(0, 0);
+        pulse.heard(300_000, 0);
         pulse.echoed(Echo { sent: 100, held: 50 }, 400_150);
-        assert_eq!((pulse.round_trip(), pulse.shortest_round_trip()), (400_000, 400_000));
-        for minute in 1..6 {
-            let now = minute * 60_000_000;
-            pulse.echoed(Echo { sent: now - 1_000, held: 0 }, now);
+        assert_eq!((pulse.pause(), pulse.round_trip()), (300_000, 400_000));
+        pulse.echoed(Echo { sent: 499_000, held: 0 }, 500_000);
+        assert_eq!(pulse.round_trip(), 1_000, "the shortest counts");
+        for tenth in 4..800 {
+            pulse.heard(tenth * 100_000, 0);
         }
-        assert_eq!(pulse.round_trip(), 1_000);
+        assert_eq!(pulse.pause(), 100_000);
+        for second in 1..4 {
+            let now = second * 20_000_000;
+            pulse.echoed(Echo { sent: now - 700_000, held: 0 }, now);
+        }
+        assert_eq!(pulse.round_trip(), 700_000);
     }
 }

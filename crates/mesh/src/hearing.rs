@@ -13,7 +13,8 @@ const HEARD_MICROS_MAX: u64 = 350_000;
 /// on a link.
 const LINK_HEARD_MICROS_MAX: u64 = 200_000;
 
-/// A node that has reported by this much later than its link fell silent lives, and the link does not.
+/// A node that has reported by this much later than its link fell silent lives, and the link does
+/// not.
 const LATER_MICROS: u64 = 150_000;
 
 /// A report that is older counts for nothing, in microseconds.
@@ -154,8 +155,8 @@ impl Hearing {
             && self.hears(node, self.me, now).is_some_and(|heard| heard.by_link)
     }
 
-    /// Whether a node is known to live though the link with it is not well. One that is only slow, or
-    /// stands still, is silent on all paths: a detour would be as slow.
+    /// Whether a node is known to live though the link with it is not well. One that is only slow,
+    /// or stands still, is silent on all paths: a detour would be as slow.
     pub(crate) fn lives_without_link(&self, node: NodeKey, now: u64) -> bool {
         let Some(report) = self.reports.get(&node) else { return false };
         let by_link = self.neighbours.get(&node).and_then(|neighbour| neighbour.by_link);

@@ -14,9 +14,9 @@
 //!
 //! - Ten times a second each node tells the others whom it has heard lately, and what it was told
 //!   by others: by datagrams, and beside the frames of its links where datagrams do not pass.
-//! - When the link to a wanted node is not well in both directions for 400 ms, the node is known to live, and there is a way
-//!   there and one back, a stream begins. It ends when the link has been well for three
-//!   seconds, and is used while it lasts.
+//! - When the link to a wanted node is not well in both directions for 400 ms, the node is known to
+//!   live, and there is a way there and one back, a stream begins. It ends when the link has been
+//!   well for three seconds, and is used while it lasts.
 //! - A packet names its whole way. Who passes it on takes itself off, so none goes in a circle. A
 //!   way has at most three nodes between.
 //! - Packets carry a checksum and no more protection than links have: who can send to the port of

@@ -216,9 +216,8 @@ impl Membership {
     pub(crate) fn set_pace(&mut self, host: &mut Host<'_>) {
         let timing = host.config.timing;
         let patience = host.links.measure(host.now.steady_micros);
-        let ticks = |micros: u64| {
-            usize::try_from(micros.div_ceil(timing.tick_micros)).unwrap_or(usize::MAX)
-        };
+        let ticks =
+            |micros: u64| usize::try_from(micros / timing.tick_micros).unwrap_or(usize::MAX);
         let silence = ticks(patience.silence_micros).next_multiple_of(PACE_STEP_TICKS);
         let silence = silence.clamp(timing.election_ticks, timing.election_ticks_max);
         let pace = (silence, ticks(patience.round_trip_micros));
