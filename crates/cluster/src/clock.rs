@@ -1,9 +1,9 @@
 //! The time that decides over data: expirations, how long keys of requests are kept.
 //!
-//! No node trusts its own clock for that. The time has come to T when the clocks of a majority of the
-//! members say T or later, as far as is known here. It never goes back, and goes by at least half as fast and
-//! at most twice as fast as the steady clock: so a clock that jumps, or a majority of them that is set, changes no
-//! more than that.
+//! No node trusts its own clock for that. The time has come to T when the clocks of a majority of
+//! the members say T or later, as far as is known here. It never goes back, and goes by at least
+//! half as fast and at most twice as fast as the steady clock: so a clock that jumps, or a majority
+//! of them that is set, changes no more than that.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ const SILENCE_MICROS_MAX: u64 = 5_000_000;
 /// See [`ClusterClock::soon`].
 const SOON_MICROS: u64 = 2_000;
 
-/// A node whose clock is further off than this from the cluster's time owns nothing if another can, in
-/// microseconds.
+/// A node whose clock is further off than this from the cluster's time owns nothing if another can,
+/// in microseconds.
 pub const OFF_MICROS_MAX: u64 = 1_000_000;
 
 /// A node is well again when it is not further off than this.

@@ -1,8 +1,8 @@
 //! What each replica was heard to have, so that one whose sandbox was set back is known.
 //!
-//! The frames of a node's log are numbered for as long as its sandbox lives. A node that has lost or
-//! was given back an older log has fewer frames than it once told the others, or shows a start that
-//! is not the one they know by that number.
+//! The frames of a node's log are numbered for as long as its sandbox lives. A node that has lost
+//! or was given back an older log has fewer frames than it once told the others, or shows a start
+//! that is not the one they know by that number.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,8 @@ impl Witnesses {
         self.heard.get(&replica).copied().unwrap_or_default()
     }
 
-    /// It has said hello. What it shows goes on from what is remembered, or a person says that it does.
+    /// It has said hello. What it shows goes on from what is remembered, or a person says that it
+    /// does.
     pub fn greeted(&mut self, replica: ReplicaId, shown: Witness) {
         let known = self.of(replica);
         if (known.boot, known.start) != (shown.boot, shown.start) {
@@ -51,8 +52,8 @@ impl Witnesses {
     }
 }
 
-/// Whether a replica that shows itself like that cannot have all that it once told: its sandbox was set
-/// back, or its process has ended long ago.
+/// Whether a replica that shows itself like that cannot have all that it once told: its sandbox was
+/// set back, or its process has ended long ago.
 pub fn has_gone_back(remembered: &Witness, shown: &Witness) -> bool {
     match shown.boot.cmp(&remembered.boot) {
         std::cmp::Ordering::Less => true,

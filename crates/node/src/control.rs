@@ -31,10 +31,16 @@ pub(crate) struct Control {
     pub(crate) clock: ClusterClock,
     /// What this node's own clock shows.
     own_wall: Moment,
-    /// The addresses that the shell keeps links to.
+    shell: Shell,
+    said_flag_differs: bool,
+}
+
+/// What the shell was told to keep.
+#[derive(Default)]
+struct Shell {
+    /// The addresses that it keeps links to.
     dialed: Vec<String>,
     ports: Vec<ProgramPorts>,
-    said_flag_differs: bool,
 }
 
 /// Who owns which instance, as far as is known here.
@@ -65,8 +71,7 @@ impl Control {
             proof,
             clock: ClusterClock::default(),
             own_wall: Moment(0),
-            dialed: Vec::new(),
-            ports: Vec::new(),
+            shell: Shell::default(),
             said_flag_differs: false,
         }
     }
@@ -313,7 +318,7 @@ impl Control {
     ) {
         let mut addresses = self.usual_addresses(profile);
         addresses.extend(also.map(str::to_owned));
-        dial(&mut self.dialed, addresses, profile, effects);
+        dial(&mut self.shell.dialed, addresses, profile, effects);
     }
 
     /// Listens for programs of AMBROSIA's where the directory says.
@@ -328,8 +333,8 @@ impl Control {
             ports.collect::<Vec<_>>()
         };
         let ports: Vec<ProgramPorts> = self.map.topology.instances().flat_map(here).collect();
-        if ports != self.ports {
-            self.ports.clone_from(&ports);
+        if ports != self.shell.ports {
+            self.shell.ports.clone_from(&ports);
             effects.outputs.push(Output::ProgramPorts { ports });
         }
     }

@@ -42,6 +42,7 @@ mod pages;
 mod placement;
 mod programs;
 mod proof;
+mod replies;
 mod rest;
 mod router;
 mod shard;

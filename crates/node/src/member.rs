@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use cluster::{
-    Change, DirectoryAnswer, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses,
-};
-use group::{Caller, Reply};
+use cluster::{Change, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses};
+use group::Caller;
 use protocol::{GroupId, Moment, Now, ReplicaId, Request};
 use storage::StoreError;
 
@@ -24,11 +22,12 @@ use crate::membership::{Fate, Host, Membership, conditions, surroundings, view};
 use crate::placement::Surroundings;
 use crate::programs::Programs;
 use crate::proof::Proof;
+use crate::replies::{directory_answer, instance_answer};
 use crate::rest::{self, Plan, instances};
 use crate::router::Router;
 use crate::shard::{Conditions, Shard};
 use crate::view::View;
-use crate::work::{Asked, InstanceAnswer, Purpose, Work};
+use crate::work::{Asked, Purpose, Work};
 
 /// How much later each next in line asks for votes when the owner's connection broke, in ticks. A
 /// pre-vote of another that comes meanwhile puts the own one off by itself.
@@ -793,28 +792,5 @@ impl Member {
             outputs.push(Output::Persist { mark });
         }
         self.membership.shard.log = log;
-    }
-}
-
-fn directory_answer(reply: Reply<DirectoryAnswer>, view: &View<'_>) -> Answer {
-    match reply {
-        Reply::NotOwner => Answer::NotOwner,
-        Reply::Answer(DirectoryAnswer::Problem(problem)) => problem.into(),
-        Reply::Answer(DirectoryAnswer::Done(Change::Group(_, name))) => {
-            Answer::Response(instances::changed(&name, view))
-        }
-        Reply::Answer(DirectoryAnswer::Done(_)) => {
-            Answer::Response(rest::quorum_changed(view.topology().effective_quorum()))
-        }
-    }
-}
-
-fn instance_answer(group: GroupId, reply: Reply<InstanceAnswer>, view: &View<'_>) -> Answer {
-    match reply {
-        Reply::NotOwner => Answer::NotOwner,
-        Reply::Answer(InstanceAnswer::Problem(problem)) => problem.into(),
-        Reply::Answer(InstanceAnswer::Told(told)) => {
-            Answer::Response(instances::response_of(group, told, view))
-        }
     }
 }

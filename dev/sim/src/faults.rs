@@ -338,8 +338,8 @@ impl World {
         self.kill(machine, false);
     }
 
-    /// The first time a copy of the sandbox is made, whatever the node is doing; later that is put back,
-    /// whole or in part.
+    /// The first time a copy of the sandbox is made, whatever the node is doing; later that is put
+    /// back, whole or in part.
     fn set_back(&mut self, machine: usize) {
         if self.machines[machine].has_no_copy() {
             return self.machines[machine].make_copy();

@@ -17,7 +17,7 @@ const HEAL_PATIENCE: Time = 60 * SECOND;
 const LIVE_PATIENCE: Time = 10 * SECOND;
 
 /// Where there is always a way round, somebody's write must be acknowledged at least so often.
-const SERVICE_GAP_MAX: Time = 5 * SECOND;
+const SERVICE_GAP_MAX: Time = 10 * SECOND;
 
 /// What a run that broke no rule was like.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -253,8 +253,10 @@ impl Settings {
         let faults: BTreeSet<Fault> = match scenario {
             "swarm" => Fault::ALL.into_iter().filter(|_| rng.chance(300)).collect(),
             "immortals" => {
+                // What takes a part of a sandbox away has a scenario of its own.
+                let apart = [Fault::SetBack, Fault::LoseLog, Fault::LoseState, Fault::Rot];
                 let all = Fault::ALL.into_iter().chain(Fault::OF_PROGRAMS);
-                all.filter(|_| rng.chance(300)).collect()
+                all.filter(|fault| rng.chance(300) && !apart.contains(fault)).collect()
             }
             _ => faults.iter().copied().collect(),
         };

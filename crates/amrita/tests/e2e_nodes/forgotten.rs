@@ -32,8 +32,8 @@ fn write_all(cluster: &Cluster, name: &str) {
     }
 }
 
-/// A cluster whose newest writes are on n1 and n2 only, with all nodes stopped. Gives a copy of n2's
-/// sandbox from before those writes.
+/// A cluster whose newest writes are on n1 and n2 only, with all nodes stopped. Gives a copy of
+/// n2's sandbox from before those writes.
 fn written_by_two() -> (Cluster, PathBuf) {
     let mut cluster = Cluster::started(3);
     for number in 0..DOCUMENTS {

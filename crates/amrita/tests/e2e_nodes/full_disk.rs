@@ -1,5 +1,5 @@
-//! Disks that somebody else fills: real file systems of a few megabytes, made and mounted by the test. That
-//! needs root; without it these tests say so and pass.
+//! Disks that somebody else fills: real file systems of a few megabytes, made and mounted by the
+//! test. That needs root; without it these tests say so and pass.
 
 use std::fs::{self, File};
 use std::io::Write;
