@@ -6,13 +6,13 @@
 //! has. Each step is one batch, so after a crash marks and postings still agree.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use protocol::varint;
 use storage::{Batch, Reader, Space, StateStore, StoreError};
 
 use crate::cache::Head;
 use crate::family;
-use crate::fields::Fields;
 use crate::index::{MARK_NOTHING, MARK_STASHED, MARK_VERSION, Mark, Progress};
 use crate::partition::Partition;
 use crate::record::Record;
@@ -130,7 +130,6 @@ impl Partition {
         batch.delete(self.space.key(family::INDEX_STATE, b""));
         store.write(batch)?;
         self.index.progress = Progress::Absent;
-        self.index.life += 1;
         Ok(())
     }
 
@@ -152,7 +151,7 @@ impl Partition {
             ControlFlow::Continue(())
         })?;
         if left > 0 {
-            self.index.fields = Fields::default();
+            self.index.fields = Arc::default();
             self.index.pending.clear();
             self.index.is_spilled = false;
             self.index_progress(batch, Progress::Building { after: String::new() });
