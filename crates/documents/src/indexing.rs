@@ -20,6 +20,9 @@ use crate::record::Record;
 /// How many keys are cleared for each document of a step's budget.
 const CLEARED_PER_DOCUMENT: usize = 16;
 
+/// How many bytes of bodies are indexed for each document of a step's budget, at most.
+const BYTES_PER_DOCUMENT: usize = 1 << 10;
+
 impl Partition {
     /// Before `new` takes the place of `old`: marks the link, so that what the index holds of it
     /// can be taken out later.
@@ -116,6 +119,11 @@ impl Partition {
         self.index(store, budget)
     }
 
+    /// Whether the index only has to follow what was written last: it is not being made anew.
+    pub fn index_follows(&self) -> bool {
+        self.index.progress == Progress::Complete
+    }
+
     /// Whether the index reflects all that was applied.
     pub fn is_indexed(&self) -> bool {
         self.index.is_complete()
@@ -169,13 +177,13 @@ impl Partition {
         let space = self.space;
         let from = space.key(family::HEAD, &[after.as_bytes(), &[0]].concat());
         let (_, to) = space.range(family::HEAD);
-        let (mut left, mut last) = (budget, after.to_owned());
+        let (mut left, mut last) = (Budget::of(budget), after.to_owned());
         let mut outcome = Ok(());
         store.scan(&from, &to, false, &mut |key, value| {
-            if left == 0 {
+            if left.is_spent() {
                 return ControlFlow::Break(());
             }
-            left -= 1;
+            left.spend(value.len());
             let link = space.rest(key);
             last = String::from_utf8_lossy(link).into_owned();
             match Record::decode(value, &self.names) {
@@ -193,7 +201,7 @@ impl Partition {
         })?;
         outcome?;
         let progress =
-            if left > 0 { Progress::Complete } else { Progress::Building { after: last } };
+            if left.is_spent() { Progress::Building { after: last } } else { Progress::Complete };
         self.index_progress(batch, progress);
         Ok(())
     }
@@ -204,12 +212,17 @@ impl Partition {
         batch: &mut Batch,
         budget: usize,
     ) -> Result<(), StoreError> {
-        for _ in 0..budget {
+        let mut left = Budget::of(budget);
+        while !left.is_spent() {
             let Some((link, mark)) = self.index.pending.pop_first() else { break };
             let before = self.indexed(store, batch, &link, mark)?;
             let after = match self.head(store, &link)? {
-                None => Vec::new(),
+                None => {
+                    left.spend(0);
+                    Vec::new()
+                }
                 Some(head) => {
+                    left.spend(head.document.body.as_bytes().len());
                     self.index.postings(self.space, batch, &Record::plain(&head.document))
                 }
             };
@@ -253,6 +266,27 @@ impl Partition {
     fn index_progress(&mut self, batch: &mut Batch, progress: Progress) {
         batch.put(self.space.key(family::INDEX_STATE, b""), progress.encode());
         self.index.progress = progress;
+    }
+}
+
+/// What one step may do.
+struct Budget {
+    documents: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    fn of(documents: usize) -> Self {
+        Self { documents, bytes: documents.saturating_mul(BYTES_PER_DOCUMENT) }
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.documents = self.documents.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    fn is_spent(&self) -> bool {
+        self.documents == 0 || self.bytes == 0
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Search {
     next: VecDeque<Candidate>,
     hits: Hits,
     count: u64,
+    /// How much work was done, in bytes.
+    spent: usize,
 }
 
 /// A document that may be a hit.
@@ -127,6 +129,7 @@ impl Search {
             next: VecDeque::new(),
             hits,
             count: 0,
+            spent: 0,
         }
     }
 
@@ -151,12 +154,18 @@ impl Search {
                 }
                 None => return Ok(Some(self.page())),
             };
+            self.spent = self.spent.saturating_add(cost);
             if self.is_full() {
                 return Ok(Some(self.page()));
             }
             left = left.saturating_sub(cost);
         }
         Ok(None)
+    }
+
+    /// How much work was done so far, in bytes.
+    pub fn spent(&self) -> usize {
+        self.spent
     }
 
     fn begin(&mut self, store: &dyn Reader) -> Result<(), StoreError> {

@@ -6,6 +6,8 @@
 //! Long fields of bytes (entries, parts of snapshots, messages of programs) stand behind the encoded
 //! frames, as they are: neither end copies them.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 use cluster::{Candidate, Hello, InitialConfig, Ping};
 use group::Chunk;
@@ -20,6 +22,9 @@ const LONG_BYTES_MIN: usize = 32 << 10;
 
 /// What is said beside the fields of bytes, roughly.
 const REST_BYTES: usize = 100;
+
+/// What a hit is beside its document and its link, roughly.
+const HIT_BYTES: usize = 48;
 
 /// The longest frame that is accepted, in bytes.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -99,7 +104,9 @@ pub(crate) enum Question {
     Query {
         specification: Bytes,
         after: Option<Cursor>,
+        /// How many hits, and how many bytes of them, the answer may have.
         limit: u64,
+        bytes: u64,
     },
     Fence(Source),
     Available,
@@ -173,7 +180,14 @@ impl Frame {
                 }
             }
             Self::Question { question: Question::Rest(request), .. } => visit(&mut request.body),
+            Self::Question { question: Question::Query { specification, .. }, .. } => {
+                visit(specification);
+            }
+            Self::Question { question: Question::Directory(command), .. } => visit(command),
             Self::Answer { answer: Answer::Response(response), .. } => visit(&mut response.body),
+            Self::Answer { answer: Answer::Page(page), .. } => {
+                page.hits.iter_mut().filter_map(|hit| hit.document.as_mut()).for_each(visit);
+            }
             _ => {}
         }
     }
@@ -182,22 +196,72 @@ impl Frame {
     pub(crate) fn weight(&mut self) -> usize {
         let mut bytes = REST_BYTES;
         self.bytes_fields(&mut |field| bytes += field.len());
+        if let Self::Answer { answer: Answer::Page(page), .. } = self {
+            // The documents were counted.
+            bytes += page.hits.iter().map(|hit| HIT_BYTES + hit.link.len()).sum::<usize>();
+        }
         bytes
+    }
+
+    /// What is said instead of a frame that is too long: an error for who waits for the answer.
+    pub(crate) fn instead(self, bytes: usize) -> Option<Self> {
+        let Self::Answer { boot, number, .. } = self else { return None };
+        let text = format!(
+            "the answer has {bytes} bytes, and nodes send one another at most {FRAME_BYTES_MAX}: \
+             ask for less, or in pages"
+        );
+        let answer = protocol::Problem::new(protocol::Code::TooLarge, text).into();
+        Some(Self::Answer { boot, number, answer })
     }
 }
 
 /// Where a long field belongs that stands behind the frames: the number of the field, and its length.
 type Place = (u32, u32);
 
-/// The pieces of one frame on a link.
-pub(crate) fn encode(mut frames: Vec<Frame>) -> Vec<Bytes> {
+/// A frame on a link, in pieces: one after the other they are what the other node gets.
+///
+/// **Invariant:** it is not longer than [`FRAME_BYTES_MAX`], so that the other node takes it.
+#[derive(Clone, Debug)]
+pub struct LinkFrame(Vec<Bytes>);
+
+impl LinkFrame {
+    /// # Errors
+    /// The pieces, when they are too long together.
+    pub fn new(pieces: Vec<Bytes>) -> Result<Self, Vec<Bytes>> {
+        let bytes = pieces.iter().map(Bytes::len).sum::<usize>();
+        if bytes <= FRAME_BYTES_MAX { Ok(Self(pieces)) } else { Err(pieces) }
+    }
+
+    pub fn into_pieces(self) -> Vec<Bytes> {
+        self.0
+    }
+}
+
+impl Deref for LinkFrame {
+    type Target = [Bytes];
+
+    fn deref(&self) -> &[Bytes] {
+        &self.0
+    }
+}
+
+/// Some frames are too long together; here they are again.
+pub(crate) struct TooLong {
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) bytes: usize,
+}
+
+/// # Errors
+/// When the frames are longer together than the other node takes.
+pub(crate) fn encode(mut frames: Vec<Frame>) -> Result<LinkFrame, TooLong> {
     let mut places: Vec<Place> = Vec::new();
     let mut pieces = vec![Bytes::new()];
     let mut number = 0;
     for frame in &mut frames {
         frame.bytes_fields(&mut |field| {
             if field.len() >= LONG_BYTES_MIN {
-                let length = u32::try_from(field.len()).expect("FRAME_BYTES_MAX is far below");
+                // One that has no such length is found to be too long below.
+                let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
                 places.push((number, length));
                 pieces.push(std::mem::take(field));
             }
@@ -207,10 +271,26 @@ pub(crate) fn encode(mut frames: Vec<Frame>) -> Vec<Bytes> {
     let encoded = if places.is_empty() {
         postcard::to_stdvec(&frames)
     } else {
-        postcard::to_stdvec(&(frames, places))
+        let all = (frames, places);
+        let encoded = postcard::to_stdvec(&all);
+        (frames, places) = all;
+        encoded
     };
     pieces[0] = Bytes::from(encoded.expect("frames always encode"));
-    pieces
+    LinkFrame::new(pieces).map_err(|pieces| {
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        let (mut number, mut places) = (0, places.into_iter().peekable());
+        let mut long = pieces.into_iter().skip(1);
+        for frame in &mut frames {
+            frame.bytes_fields(&mut |field| {
+                if places.next_if(|(place, _)| *place == number).is_some() {
+                    *field = long.next().expect("each place has its piece");
+                }
+                number += 1;
+            });
+        }
+        TooLong { frames, bytes }
+    })
 }
 
 /// # Errors
@@ -290,7 +370,7 @@ mod tests {
 
     /// As it comes out of a link.
     fn whole(frames: Vec<Frame>) -> Bytes {
-        encode(frames).concat().into()
+        encode(frames).ok().expect("they are short").concat().into()
     }
 
     fn long_and_short() -> Vec<Frame> {
@@ -310,7 +390,7 @@ mod tests {
             unreachable!()
         };
         let place = first.body.as_ptr();
-        let pieces = encode(frames.clone());
+        let pieces = encode(frames.clone()).ok().expect("they are short");
         assert_eq!(pieces.len(), 3);
         assert_eq!(pieces[1].as_ptr(), place);
         let whole = Bytes::from(pieces.concat());

@@ -71,6 +71,10 @@ impl Hosted for PartitionMachine {
             PartitionAction::Fence { opening, source } => {
                 effects.push(Work::Fence { group, opening, source });
             }
+            PartitionAction::Search(wanted) => effects.push(Work::Search(group, wanted)),
+            PartitionAction::GoOn { opening } => {
+                effects.outputs.push(Output::GoOn { group, opening });
+            }
         }
     }
 }

@@ -17,12 +17,15 @@ use crate::gather::{Gather, LateFence, Scope};
 use crate::groups;
 use crate::instance::InstanceEvent;
 use crate::io::{Input, Level, Output, ProgramDoor};
+use crate::jobs::{Done, JobDone};
 use crate::joining::{Found, Joining, check_that_it_may_leave};
 use crate::membership::{Fate, Host, Membership, conditions, surroundings, view};
 use crate::placement::Surroundings;
 use crate::programs::Programs;
+use crate::queries::Queries;
 use crate::rest::{self, Plan, instances};
 use crate::router::Router;
+use crate::searches::Searches;
 use crate::shard::{Conditions, Shard};
 use crate::view::View;
 use crate::work::{Asked, InstanceAnswer, Purpose, Work};
@@ -39,6 +42,8 @@ pub(crate) struct Member {
     membership: Membership,
     router: Router,
     gather: Gather,
+    queries: Queries,
+    searches: Searches,
     programs: Programs,
     /// It looks at the cluster that it is to join.
     joining: Option<Joining>,
@@ -61,6 +66,8 @@ impl Member {
             membership: Membership::new(control, shard),
             router: Router::default(),
             gather: Gather::default(),
+            queries: Queries::default(),
+            searches: Searches::default(),
             programs: Programs::default(),
             joining: None,
             owners_known: BTreeMap::new(),
@@ -112,6 +119,11 @@ impl Member {
             Input::Invoked(invoked) => {
                 let group = invoked.partition;
                 let event = services::PartitionEvent::Invoked(invoked);
+                host.effects.push(Work::Partition(group, event));
+            }
+            Input::Ran(job) => self.ran(job, host)?,
+            Input::GoOn { group, opening } => {
+                let event = services::PartitionEvent::GoOn { opening };
                 host.effects.push(Work::Partition(group, event));
             }
             Input::ProgramOpened { program, door } => self.program_opened(program, door, host),
@@ -477,9 +489,9 @@ impl Member {
             }
             Plan::Change(command) => self.membership.change(purpose, &command, host),
             Plan::Query(specification, form) => {
-                self.gather.query(purpose, *specification, None, form, scope, host.effects);
+                self.queries.query(purpose, *specification, None, form, scope, host.effects);
             }
-            Plan::Page(token) => self.gather.page(purpose, &token, scope, host.effects),
+            Plan::Page(token) => self.queries.page(purpose, &token, scope, host.effects),
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),
             Plan::Record(group, page) => {
@@ -620,10 +632,34 @@ impl Member {
                 }
             }
             self.router.reroute(&view!(self.membership, host, self.router.len()), host.effects);
+            self.begin_searches(host);
             if host.effects.work.is_empty() && self.membership.shard.is_settled() {
                 return Ok(());
             }
         }
+    }
+
+    fn begin_searches(&mut self, host: &mut Host<'_>) {
+        let shard = &self.membership.shard;
+        let partition = |group, opening| {
+            let replica = shard.partitions.get(&group)?;
+            shard.is_serving_opening(group, opening).then(|| replica.machine())
+        };
+        self.searches.begin(&*shard.store, partition, host.now.steady_micros, host.effects);
+    }
+
+    /// A job has had its turn.
+    fn ran(&mut self, job: JobDone, host: &mut Host<'_>) -> Result<(), StoreError> {
+        match job.into_done() {
+            Done::Search(job, found) => {
+                let (group, opening) = (job.asked.group, job.asked.wanted.opening);
+                let is_served = self.membership.shard.is_serving_opening(group, opening);
+                let now = host.now.steady_micros;
+                self.searches.came(job, found?, is_served, now, host.effects);
+            }
+            Done::Answer(query, response) => self.queries.answered(query, response, host.effects),
+        }
+        Ok(())
     }
 
     /// The map is kept level with the directory, before anything else is done with either.
@@ -665,7 +701,11 @@ impl Member {
             Work::Answered { from, number, answer } => {
                 self.router.answered(from, number, answer, now, host.effects);
             }
-            Work::Gathered(id, answer) => self.gather.gathered(id, answer, now, host.effects),
+            Work::Gathered(id, answer) => self.gather.gathered(id, answer, host.effects),
+            Work::Piece(id, group, answer) => {
+                self.queries.came(id, group, answer, now, host.effects);
+            }
+            Work::Search(group, wanted) => self.searches.add(group, *wanted, now, host.effects),
             Work::Fence { group, opening, source } => {
                 let scope = self.scope(host);
                 self.gather.fence((group, opening, source), scope, host.effects);

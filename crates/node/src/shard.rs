@@ -415,11 +415,13 @@ impl Shard {
                 effects.reply(conditions.me, caller, problem.into());
                 return Ok(());
             }
+            Question::Rest(request) if is_retry => PartitionQuestion::Resent(request),
             Question::Rest(request) => PartitionQuestion::Rest(request),
-            Question::Query { specification, after, limit } => PartitionQuestion::Query {
+            Question::Query { specification, after, limit, bytes } => PartitionQuestion::Query {
                 spec_json: specification,
                 cursor: after,
                 limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
             },
             Question::Fence(source) => PartitionQuestion::Fence(source),
             Question::Available => PartitionQuestion::Available,

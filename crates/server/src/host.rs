@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use node::{Node, NodeConfig, Timing};
 use protocol::Address;
-use services::{Catalogue, Invoker, QuickInvoker};
+use services::{Catalogue, Invoker};
 use storage::{Log, LogError, LogOptions, Recovered, StateStore};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
@@ -22,6 +22,8 @@ use crate::dial::{Dialer, Ends, Numbers};
 use crate::disk::{FileDisk, FolderFiles};
 use crate::engine::{End, Engine, Parts};
 use crate::inbox::{Event, Inbox};
+use crate::invoker::Handlers;
+use crate::job_threads::JobThreads;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
@@ -275,8 +277,9 @@ impl Maker {
         let tick = Duration::from_micros(config.timing.tick_micros);
         let catalogue = Arc::clone(&self.catalogue);
         let reader = log.reader(FolderFiles::new(&self.sandbox.log_folder()));
-        let handlers = (Arc::clone(&catalogue), Arc::new(QuickInvoker) as Arc<dyn Invoker>);
-        let node = Node::new(config, handlers, recovered, reader, Box::new(store))
+        let handlers = Handlers::start(&self.ends.metrics).map_err(|error| thread_failure(&error))?;
+        let run_by = (Arc::clone(&catalogue), Arc::clone(&handlers) as Arc<dyn Invoker>);
+        let node = Node::new(config, run_by, recovered, reader, Box::new(store))
             .map_err(Failure::new)?;
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let spare = FileDisk::open(&self.sandbox.log_folder())
@@ -285,13 +288,16 @@ impl Maker {
             .map_err(|error| thread_failure(&error))?;
         let persister = Persister::start(persist, Arc::clone(inbox), Arc::clone(metrics))
             .map_err(|error| thread_failure(&error))?;
+        let jobs = JobThreads::start(inbox, metrics).map_err(|error| thread_failure(&error))?;
         Ok(Engine::new(Parts {
             node,
             catalogue,
+            handlers,
             tick,
             inbox: Arc::clone(inbox),
             log,
             persister,
+            jobs,
             dialer: Dialer::new(self.ends.clone()),
             ports: AmbrosiaPorts::new(self.ends.clone()),
             sandbox: self.sandbox.root().to_owned(),

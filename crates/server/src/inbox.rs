@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use protocol::{Request, Response};
+use protocol::{GroupId, Request, Response};
 use tokio::sync::{Notify, oneshot};
 
 use crate::budget::{Budget, Held, Purpose};
@@ -59,6 +59,16 @@ pub(crate) enum Event {
     },
     StateFailed {
         why: String,
+    },
+    /// A job of the node of that life has had its turn.
+    Ran {
+        life: u64,
+        done: Box<node::JobDone>,
+    },
+    /// See [`node::Output::GoOn`].
+    GoOn {
+        group: GroupId,
+        opening: u64,
     },
     /// A slow handler is done.
     Invoked(Box<services::Invoked>),

@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     /// By method and status.
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     pub(crate) request_seconds: Histogram,
+    /// Calls of handlers that took long without having said so, by factory.
+    handlers_slow: Mutex<BTreeMap<String, u64>>,
     pub(crate) connections: AtomicI64,
     pub(crate) links: AtomicI64,
     pub(crate) frames_sent: AtomicU64,
@@ -62,6 +64,8 @@ pub(crate) struct Metrics {
     pub(crate) log_bytes: AtomicI64,
     pub(crate) log_sync_seconds: Histogram,
     pub(crate) persist_seconds: Histogram,
+    /// Of turns of queries, and of large answers.
+    pub(crate) job_seconds: Histogram,
     pub(crate) rounds: AtomicU64,
     pub(crate) inputs: AtomicU64,
     /// What waits for the node's thread.
@@ -75,6 +79,11 @@ impl Metrics {
         *requests.entry((method, status)).or_default() += 1;
     }
 
+    pub(crate) fn handler_was_slow(&self, factory: &str) {
+        let mut slow = self.handlers_slow.lock().expect("no one panics while counting");
+        *slow.entry(factory.to_owned()).or_default() += 1;
+    }
+
     /// The whole page, with what the account of memory stands at.
     pub(crate) fn show(&self, bytes_held: usize) -> String {
         let mut text = String::with_capacity(4096);
@@ -84,12 +93,19 @@ impl Metrics {
             let labels = format_args!("{{method=\"{method}\",status=\"{status}\"}}");
             line(&mut text, format_args!("{name}{labels} {count}"));
         }
+        let name = "amrita_handlers_slow_total";
+        header(name, "Calls of handlers that took long, by factory.", "counter", &mut text);
+        for (factory, count) in self.handlers_slow.lock().expect("as above").iter() {
+            line(&mut text, format_args!("{name}{{factory=\"{factory}\"}} {count}"));
+        }
         let help = "From the whole request read to the answer ready.";
         self.request_seconds.show("amrita_request_seconds", help, &mut text);
         let help = "One write and sync of the log, with all that waited for it.";
         self.log_sync_seconds.show("amrita_log_sync_seconds", help, &mut text);
         let help = "One sync of the state store.";
         self.persist_seconds.show("amrita_state_persist_seconds", help, &mut text);
+        let help = "Turns of queries, and of large answers, on the threads for jobs.";
+        self.job_seconds.show("amrita_job_seconds", help, &mut text);
         for (name, help, value) in [
             ("amrita_log_records_total", "Records written to the log.", &self.log_records),
             ("amrita_node_rounds_total", "Wake-ups of the node's thread.", &self.rounds),

@@ -23,7 +23,26 @@ pub struct Invocation {
     pub(crate) now: Moment,
     /// The newest version, tombstones too; perhaps not committed yet.
     pub(crate) current: Option<Arc<Document>>,
+    /// Another owner may have begun it and been stopped by it.
+    pub is_resent: bool,
     pub(crate) work: Work,
+}
+
+impl Invocation {
+    /// The document that it is for.
+    pub fn link(&self) -> &str {
+        &self.link
+    }
+
+    /// The factory of the service whose handler it is.
+    pub fn factory(&self) -> &str {
+        links::split(&self.link).map_or("", |(factory, _)| factory)
+    }
+
+    /// Tells leaders of a partition apart.
+    pub fn leader(&self) -> (Epoch, u64) {
+        (self.epoch, self.opening)
+    }
 }
 
 /// What a handler made of an [`Invocation`]; goes back to the leader of the same partition.

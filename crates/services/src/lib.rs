@@ -25,7 +25,7 @@ pub use handlers::CALLS_PER_STEP_MAX;
 pub use leader::{CALL_TRIES_MAX, DOCUMENT_QUEUE_MAX, PartitionLeader, TASKS_RUNNING_MAX};
 pub use machine::{
     Handlers, Invoker, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
-    PartitionQuestion, QuickInvoker, Ran,
+    PartitionQuestion, QuickInvoker, Ran, WantedSearch,
 };
 pub use service::{Context, Patch, Plan, Service, Task, succeeded};
 pub use spec::{

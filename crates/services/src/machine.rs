@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Partition};
+use documents::{AppliedCommand, Partition, Wanted};
 use group::{Context, Entry, Leader, Machine, Output, Refusal};
 use protocol::{Epoch, GroupId, Problem, Request, Response, Source, Term};
-use query::{Cursor, Page};
+use query::{CompiledQuery, Cursor, Page};
 use storage::{Batch, StoreError};
 
 use crate::leader::PartitionLeader;
@@ -82,8 +82,10 @@ pub enum PartitionQuestion {
     /// document's link, chosen by the node that took the request in. For a utility of a factory the
     /// path is the factory's, and the answer is this partition's part.
     Rest(Request),
-    /// One partition's part of a query.
-    Query { spec_json: Bytes, cursor: Option<Cursor>, limit: usize },
+    /// The same, and another owner may have begun it and been stopped by it.
+    Resent(Request),
+    /// One partition's part of a query: at most so many hits and bytes.
+    Query { spec_json: Bytes, cursor: Option<Cursor>, limit: usize, bytes: usize },
     /// Refuse what comes from older owners of that partition.
     Fence(Source),
     /// Is this partition's owner at work? Answered with 200 when a quorum agrees.
@@ -107,6 +109,21 @@ pub enum PartitionEvent {
     Called { opening: u64, call: u64, response: Response },
     /// All partitions have this owner's fence.
     Fenced { opening: u64 },
+    /// What became of [`PartitionAction::Search`].
+    Searched { opening: u64, ticket: u64, found: Result<Page, Problem> },
+    /// See [`PartitionAction::GoOn`].
+    GoOn { opening: u64 },
+}
+
+/// A query that takes too long for the node's own thread.
+#[derive(Clone, Debug)]
+pub struct WantedSearch {
+    pub opening: u64,
+    pub ticket: u64,
+    pub query: Arc<CompiledQuery>,
+    pub wanted: Wanted,
+    /// How long the query is as text.
+    pub text_bytes: usize,
 }
 
 /// What a partition wants done outside of its group.
@@ -118,6 +135,12 @@ pub enum PartitionAction {
     Call { opening: u64, call: u64, request: Request },
     /// Write this fence in all partitions, then [`PartitionEvent::Fenced`].
     Fence { opening: u64, source: Source },
+    /// Run the query elsewhere, on the partition as it is or later, then
+    /// [`PartitionEvent::Searched`].
+    Search(Box<WantedSearch>),
+    /// There is more to do for what came already: [`PartitionEvent::GoOn`], after what has come
+    /// meanwhile.
+    GoOn { opening: u64 },
 }
 
 impl From<Problem> for PartitionAnswer {

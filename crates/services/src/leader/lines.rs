@@ -49,6 +49,8 @@ pub(super) struct Client {
     ticket: u64,
     request: Arc<Request>,
     key: Option<RequestKey>,
+    /// See `Known`.
+    is_resent: bool,
 }
 
 struct Running {
@@ -130,7 +132,7 @@ impl PartitionLeader {
         cx: &mut StepContext<'_, '_>,
         ticket: u64,
         request: Arc<Request>,
-        key: Option<RequestKey>,
+        Known { key, is_resent, .. }: Known,
     ) -> Result<(), StoreError> {
         let link = request.path.clone();
         let waiting = self.lines.get(&link).map_or(0, Line::len) + self.tasks.deferred(&link);
@@ -139,7 +141,7 @@ impl PartitionLeader {
             self.refuse(cx, ticket, &link, Problem::new(Code::Busy, message));
             return Ok(());
         }
-        let who = Who::Client(Client { ticket, request, key });
+        let who = Who::Client(Client { ticket, request, key, is_resent });
         self.lines.entry(link.clone()).or_default().push(Item { who, runs: 0 });
         self.pump(cx, &link)
     }
@@ -225,6 +227,7 @@ impl PartitionLeader {
             node_id: Arc::clone(&handlers.node_id),
             now: cx.now().wall,
             current: current.clone(),
+            is_resent: matches!(&item.who, Who::Client(client) if client.is_resent),
             work: item.work(),
         };
         let version = current.map(|current| current.version);
@@ -453,7 +456,8 @@ impl PartitionLeader {
         let is_last = item.runs >= RUNS_MAX;
         match &item.who {
             Who::Client(client) => {
-                let known = Known { key: client.key.clone(), is_retry: true };
+                let is_resent = client.is_resent;
+                let known = Known { key: client.key.clone(), is_retry: true, is_resent };
                 if self.repeat(cx, client.ticket, &client.request, &known)? {
                     return Ok(());
                 }

@@ -8,6 +8,7 @@
 mod lines;
 mod reads;
 mod repeats;
+mod searches;
 mod tasks;
 
 pub use tasks::CALL_TRIES_MAX;
@@ -28,7 +29,8 @@ use crate::machine::{
 };
 use crate::utilities::Stats;
 use lines::Line;
-use reads::{Question, Searches};
+use reads::Question;
+use searches::{Query, Searches};
 use tasks::Tasks;
 
 /// How many requests may wait for one document. More are answered with BUSY.
@@ -156,7 +158,8 @@ impl PartitionLeader {
         let cx = &mut StepContext { machine, at, out };
         match input {
             LeaderInput::Ask { ticket, question, key, is_retry } => {
-                self.ask(cx, ticket, question, Known { key, is_retry })
+                let is_resent = matches!(question, PartitionQuestion::Resent(_));
+                self.ask(cx, ticket, question, Known { key, is_retry, is_resent })
             }
             LeaderInput::Applied { proposal, position, effect } => {
                 self.applied(cx, proposal, position, effect)
@@ -182,8 +185,16 @@ impl PartitionLeader {
                 self.called(cx, call, response)
             }
             PartitionEvent::Fenced { opening } if opening == mine => self.fenced(cx),
+            PartitionEvent::Searched { opening, ticket, found } if opening == mine => {
+                searches::answer(cx, ticket, found);
+                Ok(())
+            }
+            PartitionEvent::GoOn { opening } if opening == mine => self.search_on(cx),
             // It was begun by a leader that is gone.
-            PartitionEvent::Called { .. } | PartitionEvent::Fenced { .. } => Ok(()),
+            PartitionEvent::Called { .. }
+            | PartitionEvent::Fenced { .. }
+            | PartitionEvent::Searched { .. }
+            | PartitionEvent::GoOn { .. } => Ok(()),
         }
     }
 
@@ -204,9 +215,11 @@ impl PartitionLeader {
         known: Known,
     ) -> Result<(), StoreError> {
         match question {
-            PartitionQuestion::Rest(request) => self.rest(cx, ticket, Arc::new(request), known),
-            PartitionQuestion::Query { spec_json, cursor, limit } => {
-                self.query(cx, ticket, &spec_json, (cursor, limit));
+            PartitionQuestion::Rest(request) | PartitionQuestion::Resent(request) => {
+                self.rest(cx, ticket, Arc::new(request), known)
+            }
+            PartitionQuestion::Query { spec_json, cursor, limit, bytes } => {
+                self.query(cx, ticket, Query { text: spec_json, after: cursor, limit, bytes });
                 Ok(())
             }
             PartitionQuestion::Fence(source) => self.fence(cx, ticket, source),
@@ -258,7 +271,7 @@ impl PartitionLeader {
             self.refuse(cx, ticket, &request.path, outdated(source));
             return Ok(());
         }
-        self.enqueue(cx, ticket, request, known.key)
+        self.enqueue(cx, ticket, request, known)
     }
 
     fn fence(
@@ -430,6 +443,8 @@ struct Known {
     key: Option<RequestKey>,
     /// It may be a repeat.
     is_retry: bool,
+    /// Another owner may have begun it and been stopped by it.
+    is_resent: bool,
 }
 
 fn answer(

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Command, Retention, Write};
+use documents::{AppliedCommand, Command, Retention, Search, Write};
 use group::{Caller, LeaderInput, Opened, Output};
 use protocol::{
     BodyType, GroupId, Method, Outcome, Position, Problem, ReplicaId, Request, RequestKey,
@@ -14,7 +14,7 @@ use query::Cursor;
 use serde_json::Value;
 use services::{
     Invocation, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
-    PartitionQuestion, QuickInvoker,
+    PartitionQuestion, QuickInvoker, WantedSearch,
 };
 
 use crate::owner::{Owner, Said};
@@ -179,7 +179,18 @@ impl World {
             PartitionAction::Fence { source: Source { partition, epoch }, .. } => {
                 self.shown.push(format!("fence {partition}/{epoch}"));
             }
+            PartitionAction::Search(search) => {
+                self.shown.push("(a query runs elsewhere)".into());
+                self.search(*search);
+            }
+            PartitionAction::GoOn { opening } => self.happened(PartitionEvent::GoOn { opening }),
         }
+    }
+
+    fn search(&mut self, wanted: WantedSearch) {
+        let WantedSearch { opening, ticket, query, wanted, .. } = wanted;
+        let found = Ok(self.owner.search(query, wanted));
+        self.happened(PartitionEvent::Searched { opening, ticket, found });
     }
 
     fn answer(&mut self, ticket: u64, answer: &PartitionAnswer, position: Option<Position>) {
@@ -369,7 +380,7 @@ impl World {
         let limit = words.next().unwrap().parse().unwrap();
         let spec_json = Bytes::from(words.next().unwrap().to_owned());
         let cursor: Option<Cursor> = None;
-        self.request(ticket, PartitionQuestion::Query { spec_json, cursor, limit }, None, false);
+        self.request(ticket, PartitionQuestion::Query { spec_json, cursor, limit, bytes: 1 << 20 }, None, false);
     }
 
     /// `fence 1 2/5`: ticket 1; the owner of partition 2 in term 5.
@@ -393,7 +404,9 @@ impl World {
         is_retry: bool,
     ) {
         let is_write = match &question {
-            PartitionQuestion::Rest(request) => request.method.is_write(),
+            PartitionQuestion::Rest(request) | PartitionQuestion::Resent(request) => {
+                request.method.is_write()
+            }
             PartitionQuestion::Fence(_) => true,
             PartitionQuestion::Query { .. } | PartitionQuestion::Available => false,
         };

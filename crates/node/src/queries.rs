@@ -1,0 +1,392 @@
+//! Queries that came in here: every partition's owner gives its hits in pieces, which are put
+//! together when the last has come.
+//!
+//! Everything is counted in bytes. A piece is short, so that it holds up nothing behind it on a
+//! link; an answer has a bound, and so has all that is gathered at a node.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use protocol::query::{QueryOption, QuerySpecification};
+use protocol::{Code, GroupId, Problem, Response};
+use query::{CompiledQuery, Cursor, Hit, Page};
+
+use crate::frame::{Answer, Question};
+use crate::gather::Scope;
+use crate::jobs::{AnswerJob, Job};
+use crate::pages::{
+    ANSWER_BYTES_MAX, Form, HITS_MAX, PAGE_LINK, QueryAim, first_page_link, parse_token,
+    query_answer, too_large, too_many,
+};
+use crate::work::{Effects, Purpose, QueryId, Work};
+
+/// How long the hits of one partition are that go to the node that asked in one piece, in bytes. A
+/// page ends with it, too.
+const PIECE_BYTES: usize = 512 << 10;
+
+/// How long the pieces of all queries at a node may be together; the query that would take more is
+/// told that the node is busy.
+pub const GATHERED_BYTES_MAX: usize = 96 << 20;
+
+/// How many queries may be under way at the node that took them in.
+pub const QUERIES_MAX: usize = 1_000;
+
+/// The longest query, as text.
+pub const QUERY_BYTES_MAX: usize = 256 << 10;
+
+/// A longer answer is put together elsewhere.
+const ANSWER_HERE_BYTES_MAX: usize = 32 << 10;
+
+/// A query until its answer is complete.
+struct Querying {
+    purpose: Purpose,
+    aim: QueryAim,
+    text: Bytes,
+    /// How many hits are wanted of each partition.
+    each: usize,
+    /// How many pieces are awaited.
+    missing: u32,
+    parts: BTreeMap<GroupId, Page>,
+    bytes: usize,
+    since: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Queries {
+    open: BTreeMap<QueryId, Querying>,
+    /// Whose answer is being put together elsewhere, and the bytes of its pieces.
+    answering: BTreeMap<QueryId, (Purpose, usize)>,
+    last: QueryId,
+    /// How many bytes of pieces there are, those in answers that are being put together included.
+    bytes: usize,
+}
+
+impl Queries {
+    /// Runs a query over all partitions. Its first page is not computed when it is to be fetched by
+    /// a link of its own, as Xenon's query tasks with a limit have it.
+    pub(crate) fn query(
+        &mut self,
+        purpose: Purpose,
+        specification: QuerySpecification,
+        after: Option<&Cursor>,
+        form: Form,
+        scope: Scope,
+        effects: &mut Effects,
+    ) {
+        if let Err(problem) = CompiledQuery::new(&specification) {
+            return effects.finish(&purpose, problem.into());
+        }
+        let counts = specification.has(QueryOption::Count);
+        let is_whole = counts || specification.has(QueryOption::TopResults);
+        if let Form::Task(task) = &form
+            && specification.result_limit.is_some()
+            && !is_whole
+        {
+            return effects.respond(&purpose, first_page_link(task, &specification));
+        }
+        let skip = match &form {
+            Form::Plain { skip, .. } => *skip,
+            Form::Task(_) | Form::TaskPage { .. } => 0,
+        };
+        let shown = specification.result_limit.unwrap_or(HITS_MAX);
+        let limit = if counts { 0 } else { shown.saturating_add(skip) };
+        let text = serde_json::to_string(&specification).expect("a specification is JSON");
+        if text.len() > QUERY_BYTES_MAX || self.open.len() >= QUERIES_MAX {
+            return effects.finish(&purpose, refusal(text.len(), self.open.len()).into());
+        }
+        self.last += 1;
+        let querying = Querying {
+            purpose,
+            aim: QueryAim { specification, limit, skip, form },
+            text: Bytes::from(text),
+            // One more than is shown tells whether there is another page.
+            each: limit.saturating_add(1),
+            missing: scope.partitions,
+            parts: BTreeMap::new(),
+            bytes: 0,
+            since: scope.now,
+        };
+        for group in (1..=scope.partitions).map(GroupId) {
+            querying.ask(self.last, group, after.cloned(), effects);
+        }
+        self.open.insert(self.last, querying);
+    }
+
+    /// `GET /core/query-page/<token>`.
+    pub(crate) fn page(
+        &mut self,
+        purpose: Purpose,
+        token: &str,
+        scope: Scope,
+        effects: &mut Effects,
+    ) {
+        match parse_token(token) {
+            Ok((is_task, specification, after)) => {
+                let link = format!("{PAGE_LINK}/{token}");
+                let form =
+                    if is_task { Form::TaskPage { link } } else { Form::Plain { link, skip: 0 } };
+                self.query(purpose, specification, after.as_ref(), form, scope, effects);
+            }
+            Err(problem) => effects.finish(&purpose, problem.into()),
+        }
+    }
+
+    /// A piece of one partition has come.
+    pub(crate) fn came(
+        &mut self,
+        id: QueryId,
+        group: GroupId,
+        answer: Answer,
+        now: u64,
+        effects: &mut Effects,
+    ) {
+        // One that has ended meanwhile wants nothing any more.
+        let Some(querying) = self.open.get_mut(&id) else { return };
+        querying.missing -= 1;
+        let refused = match answer {
+            Answer::Page(page) => {
+                let bytes = page.hits.iter().map(Hit::bytes).sum::<usize>();
+                self.bytes += bytes;
+                querying.take(id, group, page, bytes, effects);
+                let is_too_much = self.bytes > GATHERED_BYTES_MAX;
+                querying.refusal().or_else(|| is_too_much.then(|| busy(self.bytes))).map(Into::into)
+            }
+            other => Some(other.into_response()),
+        };
+        let is_over = querying.missing == 0;
+        if let Some(response) = refused {
+            let querying = self.open.remove(&id).expect("it was there");
+            self.bytes -= querying.bytes;
+            effects.respond(&querying.purpose, response);
+        } else if is_over {
+            let querying = self.open.remove(&id).expect("it was there");
+            self.finish(id, querying, now, effects);
+        }
+    }
+
+    fn finish(&mut self, id: QueryId, querying: Querying, now: u64, effects: &mut Effects) {
+        let Querying { purpose, aim, parts, bytes, since, .. } = querying;
+        let (pages, took_micros) = (parts.into_values().collect(), now.saturating_sub(since));
+        if bytes > ANSWER_HERE_BYTES_MAX {
+            self.answering.insert(id, (purpose, bytes));
+            return effects.job(Job::answer(AnswerJob { query: id, aim, pages, took_micros }));
+        }
+        self.bytes -= bytes;
+        effects.respond(&purpose, query_answer(&aim, pages, took_micros));
+    }
+
+    /// An answer was put together elsewhere.
+    pub(crate) fn answered(&mut self, id: QueryId, response: Response, effects: &mut Effects) {
+        let (purpose, bytes) = self.answering.remove(&id).expect("it is answered once");
+        self.bytes -= bytes;
+        effects.respond(&purpose, response);
+    }
+}
+
+impl Querying {
+    fn ask(&self, id: QueryId, group: GroupId, after: Option<Cursor>, effects: &mut Effects) {
+        let got = self.parts.get(&group).map_or(0, |part| part.hits.len());
+        let limit = u64::try_from(self.each - got).unwrap_or(u64::MAX);
+        let bytes = u64::try_from(PIECE_BYTES).expect("it fits");
+        let question = Question::Query { specification: self.text.clone(), after, limit, bytes };
+        effects.push(Work::Submit(Purpose::Piece { query: id, group }, group, question));
+    }
+
+    /// A page may be shorter than was asked for; all else must be whole.
+    fn wants_all(&self) -> bool {
+        let specification = &self.aim.specification;
+        specification.result_limit.is_none()
+            || specification.has(QueryOption::TopResults)
+            || self.aim.skip > 0
+    }
+
+    fn take(
+        &mut self,
+        id: QueryId,
+        group: GroupId,
+        page: Page,
+        bytes: usize,
+        effects: &mut Effects,
+    ) {
+        self.bytes += bytes;
+        let last = page.hits.last().map(Hit::cursor);
+        let part = self.parts.entry(group).or_default();
+        part.count += page.count;
+        part.more = page.more;
+        part.hits.extend(page.hits);
+        let is_short = part.more && part.hits.len() < self.each;
+        if is_short && last.is_some() && self.wants_all() && self.refusal().is_none() {
+            self.missing += 1;
+            self.ask(id, group, last, effects);
+        }
+    }
+
+    /// Why there is no use in going on, if there is none.
+    fn refusal(&self) -> Option<Problem> {
+        if self.bytes > ANSWER_BYTES_MAX && self.wants_all() {
+            return Some(too_large());
+        }
+        let is_all = self.aim.specification.result_limit.is_none();
+        let found = self.parts.values().map(|part| part.hits.len()).sum::<usize>();
+        (is_all && found > self.aim.limit && self.aim.limit > 0).then(too_many)
+    }
+}
+
+fn refusal(text_bytes: usize, open: usize) -> Problem {
+    if text_bytes > QUERY_BYTES_MAX {
+        return Problem::bad_request(format!(
+            "the query has {text_bytes} bytes, and the limit is {QUERY_BYTES_MAX}: ask in several \
+             queries"
+        ));
+    }
+    Problem::new(Code::Busy, format!("{open} queries are under way at this node; try again"))
+}
+
+fn busy(bytes: usize) -> Problem {
+    let text = format!(
+        "the results of all queries under way at this node have {} MiB: try again, or ask for pages \
+         with resultLimit (or $limit)",
+        bytes >> 20
+    );
+    Problem::new(Code::Busy, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::query::QueryResult;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::io::Output;
+
+    const PARTITIONS: u32 = 3;
+
+    /// Documents of some length, by turns in each partition.
+    struct Documents {
+        count: usize,
+        bytes: usize,
+    }
+
+    impl Documents {
+        fn hit(&self, number: usize) -> Hit {
+            let document = format!("\"{}\"", "x".repeat(self.bytes)).into_bytes();
+            Hit {
+                sort_key: Vec::new(),
+                link: format!("/core/examples/{number:06}"),
+                version: 0,
+                document: Some(document.into()),
+            }
+        }
+
+        /// As `documents::Search` cuts it.
+        fn page(&self, group: GroupId, after: Option<&Cursor>, limit: u64, bytes: u64) -> Page {
+            let (mut page, mut held) = (Page::default(), 0);
+            for number in 0..self.count {
+                let hit = self.hit(number);
+                let is_here = u32::try_from(number).unwrap() % PARTITIONS + 1 == group.0;
+                if !is_here || after.is_some_and(|after| hit.link <= after.link) {
+                    continue;
+                }
+                held += hit.bytes() as u64;
+                let is_full = page.hits.len() as u64 == limit;
+                if is_full || held > bytes && !page.hits.is_empty() {
+                    page.more = true;
+                    break;
+                }
+                page.hits.push(hit);
+            }
+            page
+        }
+    }
+
+    fn asked(queries: &mut Queries, documents: &Documents, limit: Option<usize>) -> (u16, Value) {
+        let specification = QuerySpecification {
+            result_limit: limit,
+            options: vec![QueryOption::ExpandContent],
+            ..query::factory_query("/core/examples", None)
+        };
+        let form = Form::Plain { link: "/core/examples".into(), skip: 0 };
+        let mut effects = Effects::default();
+        let scope = Scope { partitions: PARTITIONS, now: 0 };
+        let purpose = Purpose::Client { ticket: 1 };
+        queries.query(purpose, specification, None, form, scope, &mut effects);
+        loop {
+            while let Some(work) = effects.work.pop_front() {
+                match work {
+                    Work::Submit(Purpose::Piece { query, group }, _, question) => {
+                        let Question::Query { after, limit, bytes, .. } = question else {
+                            panic!("{question:?}")
+                        };
+                        let page = documents.page(group, after.as_ref(), limit, bytes);
+                        assert!(page.hits.len() < 2 || sum(&page) <= PIECE_BYTES);
+                        queries.came(query, group, Answer::Page(page), 5, &mut effects);
+                    }
+                    _ => panic!("nothing else is wanted"),
+                }
+            }
+            match effects.outputs.pop() {
+                Some(Output::Answer { ticket: 1, response }) => {
+                    return (response.status, response.to_json());
+                }
+                Some(Output::Run(job)) => match job.run().into_done() {
+                    crate::jobs::Done::Answer(query, response) => {
+                        queries.answered(query, response, &mut effects);
+                    }
+                    crate::jobs::Done::Search(..) => panic!("nobody searches here"),
+                },
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn sum(page: &Page) -> usize {
+        page.hits.iter().map(Hit::bytes).sum()
+    }
+
+    #[test]
+    fn all_documents_come_in_pieces_and_are_shown_in_order() {
+        let mut queries = Queries::default();
+        let documents = Documents { count: 100, bytes: 100_000 };
+        let (status, body) = asked(&mut queries, &documents, None);
+        assert_eq!(status, 200);
+        let result: QueryResult = serde_json::from_value(body).unwrap();
+        let links: Vec<String> = (0..100).map(|number| documents.hit(number).link).collect();
+        assert_eq!(result.document_links, links);
+        let shown = result.documents.unwrap();
+        assert_eq!(shown.len(), 100);
+        assert_eq!(shown["/core/examples/000007"].as_str().unwrap().len(), 100_000);
+        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_page_is_as_long_as_a_piece_and_leads_to_the_next() {
+        let mut queries = Queries::default();
+        let documents = Documents { count: 100, bytes: 100_000 };
+        let (status, body) = asked(&mut queries, &documents, Some(80));
+        assert_eq!(status, 200);
+        let shown = body["documentLinks"].as_array().unwrap().len();
+        assert!((1..80).contains(&shown), "{shown}");
+        assert_eq!(body["documents"].as_object().unwrap().len(), shown);
+        assert!(body["nextPageLink"].is_string());
+        assert_eq!(queries.bytes, 0);
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_is_refused_and_nothing_of_it_is_kept() {
+        let mut queries = Queries::default();
+        let documents = Documents { count: 600, bytes: 100_000 };
+        let (status, body) = asked(&mut queries, &documents, None);
+        assert_eq!(status, 400);
+        let message = body["message"].as_str().unwrap();
+        assert!(message.contains("32 MiB") && message.contains("$limit"), "{message}");
+        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_all_queries_hold_together_has_a_bound() {
+        let mut queries = Queries { bytes: GATHERED_BYTES_MAX, ..Queries::default() };
+        let (status, _) = asked(&mut queries, &Documents { count: 3, bytes: 1_000 }, None);
+        assert_eq!(status, 503);
+        assert_eq!(queries.bytes, GATHERED_BYTES_MAX);
+    }
+}
