@@ -15,6 +15,7 @@ use protocol::{GroupId, ReplicaId, Request, RequestKey, Response, Source, Term};
 use query::{Cursor, Page};
 use replication::Message;
 use serde::{Deserialize, Serialize};
+use services::Effort;
 
 /// From this length on a field of bytes is not copied. At the receiver it keeps all that came in one
 /// frame in memory, so that short ones are better copied.
@@ -107,6 +108,7 @@ pub(crate) enum Question {
         /// How many hits, and how many bytes of them, the answer may have.
         limit: u64,
         bytes: u64,
+        effort: Effort,
     },
     Fence(Source),
     Available,
@@ -138,6 +140,8 @@ impl Question {
 pub(crate) enum Answer {
     Response(Response),
     Page(Page),
+    /// The query takes more effort than it was asked with.
+    TooLong,
     /// Not the owner, or no longer: ask again. The request may have been written all the same, so
     /// it must be marked as a retry.
     NotOwner,
@@ -154,7 +158,7 @@ impl Answer {
     pub(crate) fn into_response(self) -> Response {
         match self {
             Self::Response(response) => response,
-            Self::Page(_) | Self::NotOwner => {
+            Self::Page(_) | Self::TooLong | Self::NotOwner => {
                 protocol::Problem::internal("an answer of the wrong kind").into()
             }
         }

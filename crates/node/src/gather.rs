@@ -60,12 +60,8 @@ impl Gather {
         question: impl Fn() -> Question,
     ) {
         self.last += 1;
-        let gathering = Gathering {
-            aim,
-            missing: scope.partitions,
-            parts: Vec::new(),
-            failed: None,
-        };
+        let gathering =
+            Gathering { aim, missing: scope.partitions, parts: Vec::new(), failed: None };
         self.open.insert(self.last, gathering);
         for group in (1..=scope.partitions).map(GroupId) {
             let purpose = Purpose::Part { gather: self.last };

@@ -56,6 +56,7 @@ impl Hosted for PartitionMachine {
             Reply::NotOwner => Answer::NotOwner,
             Reply::Answer(PartitionAnswer::Response(response)) => Answer::Response(response),
             Reply::Answer(PartitionAnswer::Page(page)) => Answer::Page(page),
+            Reply::Answer(PartitionAnswer::TooLong) => Answer::TooLong,
         };
         effects.reply(me, caller, answer);
     }

@@ -3,9 +3,10 @@
 //! of it.
 
 use std::fmt;
+use std::sync::Arc;
 
-use documents::Search;
-use protocol::{GroupId, Response};
+use documents::{Search, View};
+use protocol::{GroupId, Problem, Response};
 use query::Page;
 use services::WantedSearch;
 use storage::{Reader, StoreError};
@@ -36,9 +37,18 @@ enum Kind {
 
 pub(crate) enum Done {
     /// The page, if the query is done.
-    Search(Box<SearchJob>, Result<Option<Page>, StoreError>),
+    Search(Box<SearchJob>, Result<Outcome, StoreError>),
     /// The answer to that query.
     Answer(u64, Response),
+}
+
+/// What came of a turn of a query.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Found(Page),
+    Refused(Problem),
+    /// It is not done.
+    Goes,
 }
 
 /// A query of a partition that is owned here.
@@ -52,8 +62,10 @@ pub(crate) struct Asked {
 pub(crate) struct SearchJob {
     pub(crate) lane: Lane,
     pub(crate) asked: Asked,
-    pub(crate) search: Search,
-    /// The store as it was when the search was begun.
+    /// The partition as it was when the search was begun.
+    pub(crate) view: View,
+    pub(crate) search: Option<Search>,
+    /// The store as it was then.
     pub(crate) store: Box<dyn Reader + Send>,
 }
 
@@ -85,14 +97,34 @@ impl Job {
     pub fn run(self) -> JobDone {
         JobDone(match self.0 {
             Kind::Search(mut job) => {
-                let found = job.search.step(&*job.store, TURN_BYTES);
-                Done::Search(job, found)
+                let outcome = job.take_turn();
+                Done::Search(job, outcome)
             }
             Kind::Answer(job) => {
                 let AnswerJob { query, aim, pages, took_micros } = *job;
                 Done::Answer(query, query_answer(&aim, pages, took_micros))
             }
         })
+    }
+}
+
+impl SearchJob {
+    fn take_turn(&mut self) -> Result<Outcome, StoreError> {
+        let search = match &mut self.search {
+            Some(search) => search,
+            empty => {
+                let WantedSearch { text, wanted, .. } = &self.asked.wanted;
+                match services::compile(text) {
+                    Ok(query) => {
+                        let view = self.view.clone();
+                        empty.insert(Search::new(view, Arc::new(query), wanted.clone()))
+                    }
+                    Err(problem) => return Ok(Outcome::Refused(problem)),
+                }
+            }
+        };
+        let page = search.step(&*self.store, TURN_BYTES)?;
+        Ok(page.map_or(Outcome::Goes, Outcome::Found))
     }
 }
 
@@ -121,4 +153,3 @@ impl fmt::Debug for JobDone {
         }
     }
 }
-

@@ -26,7 +26,7 @@ use crate::queries::Queries;
 use crate::rest::{self, Plan, instances};
 use crate::router::Router;
 use crate::searches::Searches;
-use crate::shard::{Conditions, Shard};
+use crate::shard::{Conditions, Shard, reluctance_of};
 use crate::view::View;
 use crate::work::{Asked, InstanceAnswer, Purpose, Work};
 
@@ -167,6 +167,7 @@ impl Member {
         self.ticks += 1;
         self.membership.shard.tick(&conditions!(self.membership, host), host.effects)?;
         self.router.check_patience(&view!(self.membership, host, self.router.len()), host.effects);
+        self.queries.tick(host.now.steady_micros, host.effects);
         let fate = self.look_at_the_other_cluster(host);
         if fate == Fate::Ended {
             return Ok(fate);
@@ -202,10 +203,6 @@ impl Member {
             }
         }
     }
-
-    // The disk.
-
-    // Stopping.
 
     // Links.
 
@@ -243,9 +240,10 @@ impl Member {
             order.retain(|id| *id != replica);
             let me = self.membership.control.me;
             let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
+            let reluctance = self.membership.shard.instance(group).map_or(0, reluctance_of);
             let here = self.membership.shard.get_mut(group).expect("it was listed");
             here.end_transfer(replica, false);
-            here.consensus_mut().peer_lost(replica, rank * HINT_TICKS_PER_RANK);
+            here.consensus_mut().peer_lost(replica, rank * HINT_TICKS_PER_RANK + reluctance);
         }
         self.router.owners_changed();
     }

@@ -63,7 +63,8 @@ fn encode_all(frames: Vec<Frame>, outputs: &mut Vec<Output>) -> Vec<LinkFrame> {
                 }
                 let text = format!("a frame of {bytes} bytes for another node is not sent");
                 outputs.push(Output::Note { level: Level::Error, text });
-                waiting.extend(frames.pop().and_then(|frame| frame.instead(bytes)).map(|it| vec![it]));
+                waiting
+                    .extend(frames.pop().and_then(|frame| frame.instead(bytes)).map(|it| vec![it]));
             }
         }
     }
@@ -152,7 +153,8 @@ mod tests {
         let mut notes = Vec::new();
         let encoded = encode_all(frames, &mut notes);
         assert!(encoded.len() > 1 && notes.is_empty());
-        let decoded = encoded.iter().flat_map(|frame| frame::decode(&frame.concat().into()).unwrap());
+        let decoded =
+            encoded.iter().flat_map(|frame| frame::decode(&frame.concat().into()).unwrap());
         let numbers = decoded.map(|frame| match frame {
             Frame::Answer { number, .. } => number,
             other => panic!("{other:?}"),

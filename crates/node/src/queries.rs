@@ -1,15 +1,20 @@
 //! Queries that came in here: every partition's owner gives its hits in pieces, which are put
 //! together when the last has come.
 //!
+//! A query begins with little effort: what can be answered within a step of each owner is. What
+//! cannot waits here for its turn, and is asked again with more effort, so that owners do nothing in
+//! vain and a short query never waits for a long one.
+//!
 //! Everything is counted in bytes. A piece is short, so that it holds up nothing behind it on a
 //! link; an answer has a bound, and so has all that is gathered at a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::query::{QueryOption, QuerySpecification};
 use protocol::{Code, GroupId, Problem, Response};
 use query::{CompiledQuery, Cursor, Hit, Page};
+use services::Effort;
 
 use crate::frame::{Answer, Question};
 use crate::gather::Scope;
@@ -20,9 +25,26 @@ use crate::pages::{
 };
 use crate::work::{Effects, Purpose, QueryId, Work};
 
-/// How long the hits of one partition are that go to the node that asked in one piece, in bytes. A
-/// page ends with it, too.
+/// How long the first pieces of all partitions may be together, in bytes. Most answers are whole
+/// with them.
+const FIRST_BYTES: usize = 256 << 10;
+
+/// How long a page may be, in bytes, roughly.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// The least that a partition is asked for at a time, in bytes.
+const PIECE_BYTES_MIN: usize = 16 << 10;
+
+/// How long one further piece is.
 const PIECE_BYTES: usize = 512 << 10;
+
+/// How many queries of a node may be under way with the second effort, and with the third. The
+/// others wait, and nothing is done for them meanwhile.
+const SHORT_MAX: usize = 16;
+const LONG_MAX: usize = 3;
+
+/// How long a query waits for its turn, in microseconds.
+const WAITING_MICROS_MAX: u64 = 8_000_000;
 
 /// How long the pieces of all queries at a node may be together; the query that would take more is
 /// told that the node is busy.
@@ -42,13 +64,23 @@ struct Querying {
     purpose: Purpose,
     aim: QueryAim,
     text: Bytes,
-    /// How many hits are wanted of each partition.
-    each: usize,
+    after: Option<Cursor>,
+    effort: Effort,
+    partitions: u32,
     /// How many pieces are awaited.
     missing: u32,
     parts: BTreeMap<GroupId, Page>,
+    /// Partitions that are to be asked again, with more effort or for more.
+    again: Vec<GroupId>,
     bytes: usize,
     since: u64,
+}
+
+/// Who may make more effort, and who waits for that.
+#[derive(Default)]
+struct Turns {
+    running: BTreeSet<QueryId>,
+    waiting: VecDeque<QueryId>,
 }
 
 #[derive(Default)]
@@ -56,6 +88,8 @@ pub(crate) struct Queries {
     open: BTreeMap<QueryId, Querying>,
     /// Whose answer is being put together elsewhere, and the bytes of its pieces.
     answering: BTreeMap<QueryId, (Purpose, usize)>,
+    short: Turns,
+    long: Turns,
     last: QueryId,
     /// How many bytes of pieces there are, those in answers that are being put together included.
     bytes: usize,
@@ -99,17 +133,17 @@ impl Queries {
             purpose,
             aim: QueryAim { specification, limit, skip, form },
             text: Bytes::from(text),
-            // One more than is shown tells whether there is another page.
-            each: limit.saturating_add(1),
-            missing: scope.partitions,
+            after: after.cloned(),
+            effort: Effort::Step,
+            partitions: scope.partitions,
+            missing: 0,
             parts: BTreeMap::new(),
+            again: (1..=scope.partitions).map(GroupId).collect(),
             bytes: 0,
             since: scope.now,
         };
-        for group in (1..=scope.partitions).map(GroupId) {
-            querying.ask(self.last, group, after.cloned(), effects);
-        }
-        self.open.insert(self.last, querying);
+        let querying = self.open.entry(self.last).or_insert(querying);
+        querying.ask(self.last, effects);
     }
 
     /// `GET /core/query-page/<token>`.
@@ -147,21 +181,85 @@ impl Queries {
             Answer::Page(page) => {
                 let bytes = page.hits.iter().map(Hit::bytes).sum::<usize>();
                 self.bytes += bytes;
-                querying.take(id, group, page, bytes, effects);
+                querying.take(group, page, bytes);
                 let is_too_much = self.bytes > GATHERED_BYTES_MAX;
                 querying.refusal().or_else(|| is_too_much.then(|| busy(self.bytes))).map(Into::into)
             }
+            Answer::TooLong => {
+                querying.again.push(group);
+                None
+            }
             other => Some(other.into_response()),
         };
-        let is_over = querying.missing == 0;
         if let Some(response) = refused {
-            let querying = self.open.remove(&id).expect("it was there");
-            self.bytes -= querying.bytes;
-            effects.respond(&querying.purpose, response);
-        } else if is_over {
-            let querying = self.open.remove(&id).expect("it was there");
+            self.refuse(id, response, effects);
+        } else if querying.missing == 0 && querying.again.is_empty() {
+            let querying = self.end(id);
             self.finish(id, querying, now, effects);
+        } else if querying.missing == 0 && querying.effort == Effort::Long {
+            querying.ask(id, effects);
+        } else if querying.missing == 0 {
+            // What wants more than the first pieces is large: few of these at a time.
+            let is_large = !querying.parts.is_empty() && querying.wants_all();
+            querying.effort = match querying.effort {
+                Effort::Step if !is_large => Effort::Short,
+                _ => Effort::Long,
+            };
+            let effort = querying.effort;
+            self.short.leave(id);
+            self.turns(effort).waiting.push_back(id);
         }
+        self.give_turns(now, effects);
+    }
+
+    fn turns(&mut self, effort: Effort) -> &mut Turns {
+        if effort == Effort::Long { &mut self.long } else { &mut self.short }
+    }
+
+    /// Lets those go on who have waited longest, as long as there are places.
+    fn give_turns(&mut self, now: u64, effects: &mut Effects) {
+        for (effort, most) in [(Effort::Short, SHORT_MAX), (Effort::Long, LONG_MAX)] {
+            while self.turns(effort).running.len() < most {
+                let Some(id) = self.turns(effort).waiting.pop_front() else { break };
+                let Some(querying) = self.open.get_mut(&id) else { continue };
+                if now.saturating_sub(querying.since) > WAITING_MICROS_MAX {
+                    let count = self.turns(effort).waiting.len();
+                    self.refuse(id, waited(count).into(), effects);
+                    continue;
+                }
+                querying.ask(id, effects);
+                self.turns(effort).running.insert(id);
+            }
+        }
+    }
+
+    /// Time goes on: who has waited too long is told so.
+    pub(crate) fn tick(&mut self, now: u64, effects: &mut Effects) {
+        for effort in [Effort::Short, Effort::Long] {
+            while let Some(id) = self.turns(effort).waiting.front().copied() {
+                let since = self.open.get(&id).map_or(0, |querying| querying.since);
+                if now.saturating_sub(since) <= WAITING_MICROS_MAX {
+                    break;
+                }
+                self.turns(effort).waiting.pop_front();
+                let count = self.turns(effort).waiting.len();
+                if self.open.contains_key(&id) {
+                    self.refuse(id, waited(count).into(), effects);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, id: QueryId) -> Querying {
+        self.short.leave(id);
+        self.long.leave(id);
+        self.open.remove(&id).expect("it was there")
+    }
+
+    fn refuse(&mut self, id: QueryId, response: Response, effects: &mut Effects) {
+        let querying = self.end(id);
+        self.bytes -= querying.bytes;
+        effects.respond(&querying.purpose, response);
     }
 
     fn finish(&mut self, id: QueryId, querying: Querying, now: u64, effects: &mut Effects) {
@@ -183,13 +281,45 @@ impl Queries {
     }
 }
 
+impl Turns {
+    fn leave(&mut self, id: QueryId) {
+        self.running.remove(&id);
+    }
+}
+
 impl Querying {
-    fn ask(&self, id: QueryId, group: GroupId, after: Option<Cursor>, effects: &mut Effects) {
-        let got = self.parts.get(&group).map_or(0, |part| part.hits.len());
-        let limit = u64::try_from(self.each - got).unwrap_or(u64::MAX);
-        let bytes = u64::try_from(PIECE_BYTES).expect("it fits");
-        let question = Question::Query { specification: self.text.clone(), after, limit, bytes };
-        effects.push(Work::Submit(Purpose::Piece { query: id, group }, group, question));
+    /// Asks those partitions that are to be asked again.
+    fn ask(&mut self, id: QueryId, effects: &mut Effects) {
+        let piece = match self.effort {
+            _ if !self.wants_all() => PAGE_BYTES / self.partitions_count(),
+            Effort::Long => PIECE_BYTES,
+            Effort::Step | Effort::Short => FIRST_BYTES / self.partitions_count(),
+        };
+        let bytes = u64::try_from(piece.max(PIECE_BYTES_MIN)).expect("it fits");
+        for group in std::mem::take(&mut self.again) {
+            let part = self.parts.get(&group);
+            let last = part.and_then(|part| part.hits.last()).map(Hit::cursor);
+            let got = part.map_or(0, |part| part.hits.len());
+            let question = Question::Query {
+                specification: self.text.clone(),
+                after: last.or_else(|| self.after.clone()),
+                limit: u64::try_from(self.each() - got).unwrap_or(u64::MAX),
+                bytes,
+                effort: self.effort,
+            };
+            self.missing += 1;
+            effects.push(Work::Submit(Purpose::Piece { query: id, group }, group, question));
+        }
+    }
+
+    fn partitions_count(&self) -> usize {
+        usize::try_from(self.partitions).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// How many hits are wanted of each partition: one more than is shown tells whether there is
+    /// another page.
+    fn each(&self) -> usize {
+        self.aim.limit.saturating_add(1)
     }
 
     /// A page may be shorter than was asked for; all else must be whole.
@@ -200,24 +330,16 @@ impl Querying {
             || self.aim.skip > 0
     }
 
-    fn take(
-        &mut self,
-        id: QueryId,
-        group: GroupId,
-        page: Page,
-        bytes: usize,
-        effects: &mut Effects,
-    ) {
+    fn take(&mut self, group: GroupId, page: Page, bytes: usize) {
         self.bytes += bytes;
-        let last = page.hits.last().map(Hit::cursor);
+        let (each, wants_all) = (self.each(), self.wants_all());
+        let is_empty = page.hits.is_empty();
         let part = self.parts.entry(group).or_default();
         part.count += page.count;
         part.more = page.more;
         part.hits.extend(page.hits);
-        let is_short = part.more && part.hits.len() < self.each;
-        if is_short && last.is_some() && self.wants_all() && self.refusal().is_none() {
-            self.missing += 1;
-            self.ask(id, group, last, effects);
+        if part.more && part.hits.len() < each && !is_empty && wants_all {
+            self.again.push(group);
         }
     }
 
@@ -240,6 +362,15 @@ fn refusal(text_bytes: usize, open: usize) -> Problem {
         ));
     }
     Problem::new(Code::Busy, format!("{open} queries are under way at this node; try again"))
+}
+
+fn waited(others: usize) -> Problem {
+    let text = format!(
+        "the query is long, and has waited {} s for its turn at this node, where {others} others wait: \
+         try again later, or ask for less with a page ($limit) or a narrower query",
+        WAITING_MICROS_MAX / 1_000_000
+    );
+    Problem::new(Code::Busy, text)
 }
 
 fn busy(bytes: usize) -> Problem {
@@ -265,6 +396,8 @@ mod tests {
     struct Documents {
         count: usize,
         bytes: usize,
+        /// Less is answered with `TooLong`.
+        effort: Effort,
     }
 
     impl Documents {
@@ -314,12 +447,17 @@ mod tests {
             while let Some(work) = effects.work.pop_front() {
                 match work {
                     Work::Submit(Purpose::Piece { query, group }, _, question) => {
-                        let Question::Query { after, limit, bytes, .. } = question else {
+                        let Question::Query { after, limit, bytes, effort, .. } = question else {
                             panic!("{question:?}")
                         };
                         let page = documents.page(group, after.as_ref(), limit, bytes);
                         assert!(page.hits.len() < 2 || sum(&page) <= PIECE_BYTES);
-                        queries.came(query, group, Answer::Page(page), 5, &mut effects);
+                        let answer = if effort < documents.effort {
+                            Answer::TooLong
+                        } else {
+                            Answer::Page(page)
+                        };
+                        queries.came(query, group, answer, 5, &mut effects);
                     }
                     _ => panic!("nothing else is wanted"),
                 }
@@ -346,7 +484,7 @@ mod tests {
     #[test]
     fn all_documents_come_in_pieces_and_are_shown_in_order() {
         let mut queries = Queries::default();
-        let documents = Documents { count: 100, bytes: 100_000 };
+        let documents = Documents { count: 100, bytes: 100_000, effort: Effort::Step };
         let (status, body) = asked(&mut queries, &documents, None);
         assert_eq!(status, 200);
         let result: QueryResult = serde_json::from_value(body).unwrap();
@@ -359,9 +497,41 @@ mod tests {
     }
 
     #[test]
+    fn more_effort_is_made_until_it_is_enough_and_places_come_back() {
+        for effort in [Effort::Short, Effort::Long] {
+            let mut queries = Queries::default();
+            let documents = Documents { count: 100, bytes: 1_000, effort };
+            let (status, body) = asked(&mut queries, &documents, None);
+            assert_eq!(status, 200);
+            assert_eq!(body["documentCount"], 100);
+            assert!(queries.short.running.is_empty() && queries.long.running.is_empty());
+        }
+    }
+
+    #[test]
+    fn one_that_waits_too_long_for_its_turn_is_told() {
+        let mut queries = Queries::default();
+        queries.short.running.extend((1_000..).take(SHORT_MAX));
+        let mut effects = Effects::default();
+        let scope = Scope { partitions: 1, now: 0 };
+        let form = Form::Plain { link: "/core/examples".into(), skip: 0 };
+        let specification = query::factory_query("/core/examples", None);
+        let purpose = Purpose::Client { ticket: 1 };
+        queries.query(purpose, specification, None, form, scope, &mut effects);
+        let id = queries.last;
+        queries.came(id, GroupId(1), Answer::TooLong, 5, &mut effects);
+        queries.tick(WAITING_MICROS_MAX, &mut effects);
+        assert!(effects.outputs.is_empty(), "it waits");
+        queries.tick(WAITING_MICROS_MAX + 1, &mut effects);
+        let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
+        assert_eq!(response.status, 503);
+        assert!(queries.open.is_empty());
+    }
+
+    #[test]
     fn a_page_is_as_long_as_a_piece_and_leads_to_the_next() {
         let mut queries = Queries::default();
-        let documents = Documents { count: 100, bytes: 100_000 };
+        let documents = Documents { count: 100, bytes: 100_000, effort: Effort::Step };
         let (status, body) = asked(&mut queries, &documents, Some(80));
         assert_eq!(status, 200);
         let shown = body["documentLinks"].as_array().unwrap().len();
@@ -374,7 +544,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_too_large_is_refused_and_nothing_of_it_is_kept() {
         let mut queries = Queries::default();
-        let documents = Documents { count: 600, bytes: 100_000 };
+        let documents = Documents { count: 600, bytes: 100_000, effort: Effort::Step };
         let (status, body) = asked(&mut queries, &documents, None);
         assert_eq!(status, 400);
         let message = body["message"].as_str().unwrap();
@@ -385,7 +555,8 @@ mod tests {
     #[test]
     fn what_all_queries_hold_together_has_a_bound() {
         let mut queries = Queries { bytes: GATHERED_BYTES_MAX, ..Queries::default() };
-        let (status, _) = asked(&mut queries, &Documents { count: 3, bytes: 1_000 }, None);
+        let (status, _) =
+            asked(&mut queries, &Documents { count: 3, bytes: 1_000, effort: Effort::Step }, None);
         assert_eq!(status, 503);
         assert_eq!(queries.bytes, GATHERED_BYTES_MAX);
     }

@@ -1,19 +1,17 @@
 //! Queries that are too long for the node's own thread, until they are done.
 //!
 //! There are two lanes, so that a query of a tenth of a second does not wait for those that take
-//! ten. Each query begins in the short one. What is not done there soon is begun anew in the long
-//! one, in turns with the others there. Only a few are under way at a time, as each holds the store
-//! as it was; the others wait without holding anything.
+//! ten. What is not done in the short one after one turn is answered so, and may be asked again for
+//! the long one, where queries take turns. Only a few are under way at a time, as each holds the
+//! store as it was; the others wait without holding anything.
 
 use std::collections::VecDeque;
 
-use documents::Search;
 use protocol::{Code, GroupId, Problem};
-use query::Page;
-use services::{PartitionEvent, PartitionMachine, WantedSearch};
+use services::{Effort, PartitionAnswer, PartitionEvent, PartitionMachine, WantedSearch};
 use storage::StateStore;
 
-use crate::jobs::{Asked, Job, Lane, SearchJob};
+use crate::jobs::{Asked, Job, Lane, Outcome, SearchJob};
 use crate::work::{Effects, Work};
 
 /// How many queries of each lane are under way at a time.
@@ -58,13 +56,14 @@ impl Searches {
         effects: &mut Effects,
     ) {
         let count = self.short.waiting.len() + self.long.waiting.len();
-        let bytes = self.text_bytes + wanted.text_bytes;
+        let bytes = self.text_bytes + wanted.text.len();
+        let lane = if wanted.effort == Effort::Long { Lane::Long } else { Lane::Short };
         let asked = Asked { group, wanted, since: now };
         if count >= WAITING_MAX || bytes > WAITING_BYTES_MAX {
-            return end(asked, Err(busy(count)), effects);
+            return end(asked, busy(count).into(), effects);
         }
         self.text_bytes = bytes;
-        self.short.waiting.push_back(asked);
+        self.queue(lane).waiting.push_back(asked);
     }
 
     /// Begins what can be begun. `partition` gives a partition that is served here still, by the
@@ -79,21 +78,19 @@ impl Searches {
         for lane in [Lane::Short, Lane::Long] {
             while self.queue(lane).running < RUNNING_MAX {
                 let Some(asked) = self.queue(lane).waiting.pop_front() else { break };
-                self.text_bytes -= asked.wanted.text_bytes;
+                self.text_bytes -= asked.wanted.text.len();
                 // Whoever asked a leader that is gone asks the next one.
                 let Some(machine) = partition(asked.group, asked.wanted.opening) else {
                     continue;
                 };
                 if now.saturating_sub(asked.since) > SEARCH_MICROS_MAX {
                     let count = self.queue(lane).waiting.len();
-                    end(asked, Err(busy(count)), effects);
+                    end(asked, busy(count).into(), effects);
                     continue;
                 }
                 self.queue(lane).running += 1;
-                let WantedSearch { query, wanted, .. } = &asked.wanted;
-                let view = machine.partition().view();
-                let search = Search::new(view, query.clone(), wanted.clone());
-                let job = SearchJob { lane, asked, search, store: store.view() };
+                let (view, store) = (machine.partition().view(), store.view());
+                let job = SearchJob { lane, asked, view, search: None, store };
                 effects.job(Job::search(Box::new(job)));
             }
         }
@@ -103,32 +100,25 @@ impl Searches {
     pub(crate) fn came(
         &mut self,
         job: Box<SearchJob>,
-        found: Option<Page>,
+        outcome: Outcome,
         is_served: bool,
         now: u64,
         effects: &mut Effects,
     ) {
         let is_late = now.saturating_sub(job.asked.since) > SEARCH_MICROS_MAX || !is_served;
-        match found {
-            Some(page) => {
-                self.queue(job.lane).running -= 1;
-                end(job.asked, Ok(page), effects);
-            }
-            None if is_late => {
-                self.queue(job.lane).running -= 1;
-                end(job.asked, Err(too_long(job.search.spent())), effects);
-            }
-            None if job.lane == Lane::Short => {
-                self.short.running -= 1;
-                self.text_bytes += job.asked.wanted.text_bytes;
-                self.long.waiting.push_back(job.asked);
-            }
-            None => effects.job(Job::search(job)),
-        }
+        let answer = match outcome {
+            Outcome::Found(page) => PartitionAnswer::Page(page),
+            Outcome::Refused(problem) => problem.into(),
+            Outcome::Goes if is_late => too_long(job.search.map_or(0, |it| it.spent())).into(),
+            Outcome::Goes if job.lane == Lane::Short => PartitionAnswer::TooLong,
+            Outcome::Goes => return effects.job(Job::search(job)),
+        };
+        self.queue(job.lane).running -= 1;
+        end(job.asked, answer, effects);
     }
 }
 
-fn end(asked: Asked, found: Result<Page, Problem>, effects: &mut Effects) {
+fn end(asked: Asked, found: PartitionAnswer, effects: &mut Effects) {
     let WantedSearch { opening, ticket, .. } = asked.wanted;
     let event = PartitionEvent::Searched { opening, ticket, found };
     effects.push(Work::Partition(asked.group, event));

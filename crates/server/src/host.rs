@@ -277,10 +277,11 @@ impl Maker {
         let tick = Duration::from_micros(config.timing.tick_micros);
         let catalogue = Arc::clone(&self.catalogue);
         let reader = log.reader(FolderFiles::new(&self.sandbox.log_folder()));
-        let handlers = Handlers::start(&self.ends.metrics).map_err(|error| thread_failure(&error))?;
+        let handlers =
+            Handlers::start(&self.ends.metrics).map_err(|error| thread_failure(&error))?;
         let run_by = (Arc::clone(&catalogue), Arc::clone(&handlers) as Arc<dyn Invoker>);
-        let node = Node::new(config, run_by, recovered, reader, Box::new(store))
-            .map_err(Failure::new)?;
+        let node =
+            Node::new(config, run_by, recovered, reader, Box::new(store)).map_err(Failure::new)?;
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let spare = FileDisk::open(&self.sandbox.log_folder())
             .map_err(|error| Failure::new(error.to_string()))?;

@@ -23,8 +23,15 @@ use services::{Catalogue, Invocation, Invoker, Ran};
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
 
-/// A call that took longer is slow.
-const QUICK_MAX: Duration = Duration::from_millis(20);
+/// A call that took longer is not quick; if it is so on average, the kind leaves the step.
+const QUICK_MAX: Duration = Duration::from_millis(5);
+
+/// A single call that took longer is slow. On a busy machine a thread is put off for some ten
+/// milliseconds now and then, whatever it does.
+const SLOW_MIN: Duration = Duration::from_millis(50);
+
+/// Each call within the step counts for one part of so many in the average.
+const AVERAGE_OF: u32 = 8;
 
 /// How many calls in a row must have been quick before a kind is run within the step.
 const QUICK_CALLS_MIN: u32 = 16;
@@ -45,6 +52,8 @@ struct Kind {
     /// How many calls in a row were quick, by the leader that they were for.
     quick: HashMap<GroupId, ((Term, u64), u32)>,
     away_until: Option<Instant>,
+    /// How long a call within the step takes, on average of the last ones.
+    average: Duration,
     /// How often it was slow within the step.
     times: u32,
     /// The log has named it.
@@ -125,7 +134,9 @@ impl Handlers {
         let kind = kinds.entry(factory.clone()).or_default();
         if took <= QUICK_MAX {
             kind.was_quick(partition, leader);
-        } else if !is_declared {
+        } else if took <= SLOW_MIN || is_declared {
+            kind.quick.clear();
+        } else {
             kind.quick.clear();
             self.metrics.handler_was_slow(&factory);
             if !std::mem::replace(&mut kind.is_told, true) {
@@ -165,10 +176,15 @@ impl Handlers {
             })
     }
 
-    /// A handler has held up the node.
-    fn was_slow(&self, link: &str, factory: &str, took: Duration, now: Instant) {
+    /// A handler has run within the step.
+    fn ran(&self, link: &str, factory: &str, took: Duration, now: Instant) {
         let mut kinds = self.kinds();
-        let kind = kinds.entry(factory.to_owned()).or_default();
+        let Some(kind) = kinds.get_mut(factory) else { return };
+        kind.average = (kind.average * (AVERAGE_OF - 1) + took) / AVERAGE_OF;
+        if took <= SLOW_MIN && kind.average <= QUICK_MAX {
+            return;
+        }
+        kind.average = Duration::ZERO;
         let away = AWAY_MIN.saturating_mul(1 << kind.times.min(16)).min(AWAY_MAX);
         kind.times += 1;
         kind.away_until = Some(now + away);
@@ -207,11 +223,8 @@ impl Invoker for Handlers {
         let invoked = catalogue.invoke(invocation);
         let present = self.present().take();
         let took = begun.elapsed();
-        if took > QUICK_MAX {
-            let link = present.map(|present| present.link).unwrap_or_default();
-            let factory = link.get(..factory_bytes).unwrap_or_default().to_owned();
-            self.was_slow(&link, &factory, took, begun + took);
-        }
+        let link = present.map(|present| present.link).unwrap_or_default();
+        self.ran(&link, link.get(..factory_bytes).unwrap_or_default(), took, begun + took);
         Ran::Done(invoked)
     }
 }

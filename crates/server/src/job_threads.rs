@@ -17,8 +17,8 @@ use crate::metrics::Metrics;
 const JOBS_MAX: usize = 2 * QUERIES_MAX;
 
 /// How much the kernel puts the threads behind others, in steps of `nice`.
-const NICE_SHORT: i32 = 5;
-const NICE_LONG: i32 = 15;
+const NICE_SHORT: i32 = 3;
+const NICE_LONG: i32 = 8;
 
 /// A machine with more processors has two threads for each lane.
 const PROCESSORS_FEW: usize = 3;
@@ -69,13 +69,7 @@ impl JobThreads {
     }
 }
 
-fn run_all(
-    life: u64,
-    nice: i32,
-    jobs: &Mutex<Receiver<Job>>,
-    inbox: &Inbox,
-    metrics: &Metrics,
-) {
+fn run_all(life: u64, nice: i32, jobs: &Mutex<Receiver<Job>>, inbox: &Inbox, metrics: &Metrics) {
     // Of this thread alone, as Linux has it. Elsewhere it would be the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, nice) {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use documents::{AppliedCommand, Partition, Wanted};
 use group::{Context, Entry, Leader, Machine, Output, Refusal};
 use protocol::{Epoch, GroupId, Problem, Request, Response, Source, Term};
-use query::{CompiledQuery, Cursor, Page};
+use query::{Cursor, Page};
+use serde::{Deserialize, Serialize};
 use storage::{Batch, StoreError};
 
 use crate::leader::PartitionLeader;
@@ -85,7 +86,7 @@ pub enum PartitionQuestion {
     /// The same, and another owner may have begun it and been stopped by it.
     Resent(Request),
     /// One partition's part of a query: at most so many hits and bytes.
-    Query { spec_json: Bytes, cursor: Option<Cursor>, limit: usize, bytes: usize },
+    Query { spec_json: Bytes, cursor: Option<Cursor>, limit: usize, bytes: usize, effort: Effort },
     /// Refuse what comes from older owners of that partition.
     Fence(Source),
     /// Is this partition's owner at work? Answered with 200 when a quorum agrees.
@@ -98,6 +99,8 @@ pub enum PartitionAnswer {
     Response(Response),
     /// For a query that succeeded.
     Page(Page),
+    /// See [`Effort`].
+    TooLong,
 }
 
 /// What can happen to a partition from outside of its group.
@@ -110,20 +113,31 @@ pub enum PartitionEvent {
     /// All partitions have this owner's fence.
     Fenced { opening: u64 },
     /// What became of [`PartitionAction::Search`].
-    Searched { opening: u64, ticket: u64, found: Result<Page, Problem> },
+    Searched { opening: u64, ticket: u64, found: PartitionAnswer },
     /// See [`PartitionAction::GoOn`].
     GoOn { opening: u64 },
 }
 
-/// A query that takes too long for the node's own thread.
+/// How much work a query may be. One that is more is answered with
+/// [`PartitionAnswer::TooLong`], and can be asked again with more effort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Effort {
+    /// A millisecond or so, within the step.
+    Step,
+    /// A tenth of a second or so, elsewhere.
+    Short,
+    /// Seconds, elsewhere.
+    Long,
+}
+
+/// A query that is run elsewhere. It is read there, too: one of many clauses is long.
 #[derive(Clone, Debug)]
 pub struct WantedSearch {
     pub opening: u64,
     pub ticket: u64,
-    pub query: Arc<CompiledQuery>,
+    pub text: Bytes,
     pub wanted: Wanted,
-    /// How long the query is as text.
-    pub text_bytes: usize,
+    pub effort: Effort,
 }
 
 /// What a partition wants done outside of its group.
@@ -153,7 +167,7 @@ impl Refusal for PartitionAnswer {
     fn refused_bytes(&self) -> Option<usize> {
         match self {
             Self::Response(response) if !response.is_success() => Some(response.body.len()),
-            Self::Response(_) | Self::Page(_) => None,
+            Self::Response(_) | Self::Page(_) | Self::TooLong => None,
         }
     }
 }

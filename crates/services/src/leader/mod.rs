@@ -11,6 +11,7 @@ mod repeats;
 mod searches;
 mod tasks;
 
+pub use searches::compile;
 pub use tasks::CALL_TRIES_MAX;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -186,7 +187,7 @@ impl PartitionLeader {
             }
             PartitionEvent::Fenced { opening } if opening == mine => self.fenced(cx),
             PartitionEvent::Searched { opening, ticket, found } if opening == mine => {
-                searches::answer(cx, ticket, found);
+                cx.put(Output::Answer { ticket, answer: found, position: None });
                 Ok(())
             }
             PartitionEvent::GoOn { opening } if opening == mine => self.search_on(cx),
@@ -218,8 +219,9 @@ impl PartitionLeader {
             PartitionQuestion::Rest(request) | PartitionQuestion::Resent(request) => {
                 self.rest(cx, ticket, Arc::new(request), known)
             }
-            PartitionQuestion::Query { spec_json, cursor, limit, bytes } => {
-                self.query(cx, ticket, Query { text: spec_json, after: cursor, limit, bytes });
+            PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort } => {
+                let query = Query { text: spec_json, after: cursor, limit, bytes, effort };
+                self.query(cx, ticket, query);
                 Ok(())
             }
             PartitionQuestion::Fence(source) => self.fence(cx, ticket, source),

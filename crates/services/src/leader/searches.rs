@@ -1,5 +1,6 @@
-//! Queries: a short one is run at once, within the step; one that takes longer runs elsewhere, on a
-//! view of the partition, so that nobody waits for it.
+//! Queries. Whoever asks says how much effort is to be made: a short query is run at once, within
+//! the step; one that takes longer runs elsewhere, on a view of the partition, so that nobody waits
+//! for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use storage::StoreError;
 use super::reads::Question;
 use super::{PartitionLeader, StepContext};
 use crate::body::bad_body;
-use crate::machine::{PartitionAction, PartitionAnswer, WantedSearch};
+use crate::machine::{Effort, PartitionAction, PartitionAnswer, WantedSearch};
 
 /// How much work a query may be for being run within the step, in bytes (see `documents`): a
 /// millisecond or so.
@@ -33,18 +34,33 @@ const INDEX_BUDGET: usize = 128;
 /// How many documents are indexed at a tick when no query waits.
 const INDEX_IDLE_BUDGET: usize = 64;
 
+/// A longer query is not even read within the step.
+const SHORT_TEXT_BYTES_MAX: usize = 4 << 10;
+
 /// A query as it is asked.
 pub(super) struct Query {
     pub(super) text: Bytes,
     pub(super) after: Option<Cursor>,
     pub(super) limit: usize,
     pub(super) bytes: usize,
+    pub(super) effort: Effort,
 }
 
-/// One that has been understood.
+/// One that was read, if it is to be run within the step.
 pub(super) struct Compiled {
-    query: Arc<CompiledQuery>,
+    query: Option<CompiledQuery>,
     asked: Query,
+}
+
+/// Reads the text of a query.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn compile(text: &[u8]) -> Result<CompiledQuery, Problem> {
+    serde_json::from_slice::<Value>(text)
+        .map_err(|error| bad_body(format!("the query is not JSON: {error}")))
+        .and_then(|value| parse_specification(&value))
+        .and_then(|specification| CompiledQuery::new(&specification))
 }
 
 /// Queries that were confirmed.
@@ -68,13 +84,16 @@ struct StepBudget {
 
 impl PartitionLeader {
     pub(super) fn query(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, asked: Query) {
-        let compiled = serde_json::from_slice::<Value>(&asked.text)
-            .map_err(|error| bad_body(format!("the query is not JSON: {error}")))
-            .and_then(|value| parse_specification(&value))
-            .and_then(|specification| CompiledQuery::new(&specification));
-        match compiled {
+        if asked.effort > Effort::Step {
+            return self.confirm(cx, ticket, Question::Query(Compiled { query: None, asked }));
+        }
+        if asked.text.len() > SHORT_TEXT_BYTES_MAX {
+            return answer(cx, ticket, None);
+        }
+        match compile(&asked.text) {
+            Ok(query) if query.terms() > SHORT_TERMS_MAX => answer(cx, ticket, None),
             Ok(query) => {
-                let compiled = Compiled { query: Arc::new(query), asked };
+                let compiled = Compiled { query: Some(query), asked };
                 self.confirm(cx, ticket, Question::Query(compiled));
             }
             Err(problem) => cx.put(Output::Refuse { ticket, problem }),
@@ -132,23 +151,20 @@ impl PartitionLeader {
         ticket: u64,
         compiled: Compiled,
     ) -> Result<(), StoreError> {
-        let Compiled { query, asked: Query { text, after, limit, bytes } } = compiled;
+        let Compiled { query, asked: Query { text, after, limit, bytes, effort } } = compiled;
         let wanted = Wanted { after, hits: limit, bytes, now: cx.now().wall };
+        let Some(query) = query else {
+            let opening = self.duty.opening;
+            let search = WantedSearch { opening, ticket, text, wanted, effort };
+            cx.put(Output::Do(PartitionAction::Search(Box::new(search))));
+            return Ok(());
+        };
         let left = self.searches.step.bytes.min(SHORT_BYTES_MAX);
-        if query.terms() <= SHORT_TERMS_MAX && left > 0 {
-            let view = cx.partition().view().in_a_hurry();
-            let mut search = Search::new(view, Arc::clone(&query), wanted.clone());
-            let page = search.step(cx.reader(), left)?;
-            self.searches.step.bytes -= left.min(search.spent());
-            if let Some(page) = page {
-                answer(cx, ticket, Ok(page));
-                return Ok(());
-            }
-        }
-        let opening = self.duty.opening;
-        let text_bytes = text.len();
-        let search = WantedSearch { opening, ticket, query, wanted, text_bytes };
-        cx.put(Output::Do(PartitionAction::Search(Box::new(search))));
+        let view = cx.partition().view().in_a_hurry();
+        let mut search = Search::new(view, Arc::new(query), wanted);
+        let page = if left > 0 { search.step(cx.reader(), left)? } else { None };
+        self.searches.step.bytes -= left.min(search.spent());
+        answer(cx, ticket, page);
         Ok(())
     }
 }
@@ -161,12 +177,8 @@ impl StepBudget {
     }
 }
 
-/// What a query has found, or why it could not.
-pub(super) fn answer(cx: &mut StepContext<'_, '_>, ticket: u64, found: Result<Page, Problem>) {
-    cx.put(match found {
-        Ok(page) => {
-            Output::Answer { ticket, answer: PartitionAnswer::Page(page), position: None }
-        }
-        Err(problem) => Output::Refuse { ticket, problem },
-    });
+/// What a query has found, if it could be done with its effort.
+fn answer(cx: &mut StepContext<'_, '_>, ticket: u64, page: Option<Page>) {
+    let answer = page.map_or(PartitionAnswer::TooLong, PartitionAnswer::Page);
+    cx.put(Output::Answer { ticket, answer, position: None });
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Command, Retention, Search, Write};
+use documents::{AppliedCommand, Command, Retention, Write};
 use group::{Caller, LeaderInput, Opened, Output};
 use protocol::{
     BodyType, GroupId, Method, Outcome, Position, Problem, ReplicaId, Request, RequestKey,
@@ -13,7 +13,7 @@ use protocol::{
 use query::Cursor;
 use serde_json::Value;
 use services::{
-    Invocation, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
+    Effort, Invocation, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
     PartitionQuestion, QuickInvoker, WantedSearch,
 };
 
@@ -188,8 +188,9 @@ impl World {
     }
 
     fn search(&mut self, wanted: WantedSearch) {
-        let WantedSearch { opening, ticket, query, wanted, .. } = wanted;
-        let found = Ok(self.owner.search(query, wanted));
+        let WantedSearch { opening, ticket, text, wanted, .. } = wanted;
+        let query = Arc::new(services::compile(&text).unwrap());
+        let found = PartitionAnswer::Page(self.owner.search(query, wanted));
         self.happened(PartitionEvent::Searched { opening, ticket, found });
     }
 
@@ -379,8 +380,9 @@ impl World {
         let ticket = words.next().unwrap().parse().unwrap();
         let limit = words.next().unwrap().parse().unwrap();
         let spec_json = Bytes::from(words.next().unwrap().to_owned());
-        let cursor: Option<Cursor> = None;
-        self.request(ticket, PartitionQuestion::Query { spec_json, cursor, limit, bytes: 1 << 20 }, None, false);
+        let (cursor, bytes, effort) = (None::<Cursor>, 1 << 20, Effort::Step);
+        let question = PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort };
+        self.request(ticket, question, None, false);
     }
 
     /// `fence 1 2/5`: ticket 1; the owner of partition 2 in term 5.
@@ -487,6 +489,7 @@ fn source(text: &str) -> Source {
 
 fn show_answer(answer: &PartitionAnswer) -> String {
     match answer {
+        PartitionAnswer::TooLong => "too long".into(),
         PartitionAnswer::Response(response) => show_response(response),
         PartitionAnswer::Page(page) => format!("page {}", show_page(page)),
     }
