@@ -68,7 +68,8 @@ impl World {
         match word {
             "ask" => self.ask(rest),
             "flood" => self.flood(rest),
-            "query" => self.query(rest),
+            "query" => self.query(rest, Effort::Step),
+            "search" => self.query(rest, Effort::Long),
             "fence" => self.fence(rest),
             "available" => self.available(rest),
             "quick" => self.run_handlers_at_once(),
@@ -374,13 +375,13 @@ impl World {
         }
     }
 
-    /// `query 1 10 {...}`: the specification, at most ten hits.
-    fn query(&mut self, rest: &str) {
+    /// `query 1 10 {...}`: the specification, at most ten hits. `search` makes more effort.
+    fn query(&mut self, rest: &str, effort: Effort) {
         let mut words = rest.splitn(3, ' ');
         let ticket = words.next().unwrap().parse().unwrap();
         let limit = words.next().unwrap().parse().unwrap();
         let spec_json = Bytes::from(words.next().unwrap().to_owned());
-        let (cursor, bytes, effort) = (None::<Cursor>, 1 << 20, Effort::Step);
+        let (cursor, bytes) = (None::<Cursor>, 1 << 20);
         let question = PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort };
         self.request(ticket, question, None, false);
     }
