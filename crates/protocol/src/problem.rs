@@ -96,8 +96,8 @@ codes! {
 /// `documentKind` of an error body.
 pub const KIND_ERROR: &str = "com:vmware:xenon:common:ServiceErrorResponse";
 
-/// The longest message, in bytes; of a longer one the middle is left out. What a request says may be
-/// in it, and a request may be many megabytes: each error would be.
+/// The longest message, in bytes; of a longer one the middle is left out. What a request says may
+/// be in it, and a request may be many megabytes: each error would be.
 const MESSAGE_BYTES_MAX: usize = 1_200;
 
 /// How much of the end of a longer one remains: what to do stands there.

@@ -163,7 +163,8 @@ mod tests {
         assert_eq!(merge(pages(), 2), (vec![a.clone(), b.clone()], true));
         assert_eq!(merge(vec![page(std::slice::from_ref(&a), true)], 3), (vec![a.clone()], true));
         // A page that was cut for its bytes: what it left out may come before the other's.
-        let cut = || vec![page(&[a.clone()], true), page(&[b.clone(), c.clone()], false)];
+        let cut =
+            || vec![page(std::slice::from_ref(&a), true), page(&[b.clone(), c.clone()], false)];
         assert_eq!(merge(cut(), 3), (vec![a.clone()], true));
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use node::{Input, Level, LinkFrame, Node, Output};
 use protocol::{Moment, Now, Response};
-use services::{Catalogue, Invocation};
+use services::Invocation;
 use storage::LogRecord;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -41,7 +41,6 @@ const SPACE_TICKS: u32 = 20;
 /// What the engine is made of.
 pub(crate) struct Parts {
     pub(crate) node: Node,
-    pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) tick: Duration,
     pub(crate) inbox: Arc<Inbox>,
@@ -263,8 +262,7 @@ impl Engine {
 
     /// How many there may be is bounded by the leaders, which run one at a time for each document.
     fn invoke(&mut self, invocation: Invocation) {
-        let Parts { handlers, catalogue, inbox, .. } = &self.parts;
-        handlers.run_elsewhere(invocation, catalogue, inbox);
+        self.parts.handlers.run_elsewhere(invocation);
     }
 
     /// The first reason counts.

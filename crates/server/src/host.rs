@@ -277,12 +277,13 @@ impl Maker {
         let tick = Duration::from_micros(config.timing.tick_micros);
         let catalogue = Arc::clone(&self.catalogue);
         let reader = log.reader(FolderFiles::new(&self.sandbox.log_folder()));
+        let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let handlers =
-            Handlers::start(&self.ends.metrics).map_err(|error| thread_failure(&error))?;
-        let run_by = (Arc::clone(&catalogue), Arc::clone(&handlers) as Arc<dyn Invoker>);
+            Handlers::start(Arc::clone(&catalogue), Arc::clone(inbox), Arc::clone(metrics))
+                .map_err(|error| thread_failure(&error))?;
+        let run_by = (catalogue, Arc::clone(&handlers) as Arc<dyn Invoker>);
         let node =
             Node::new(config, run_by, recovered, reader, Box::new(store)).map_err(Failure::new)?;
-        let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let spare = FileDisk::open(&self.sandbox.log_folder())
             .map_err(|error| Failure::new(error.to_string()))?;
         let log = LogWriter::start(log, spare, Arc::clone(inbox), Arc::clone(metrics))
@@ -292,7 +293,6 @@ impl Maker {
         let jobs = JobThreads::start(inbox, metrics).map_err(|error| thread_failure(&error))?;
         Ok(Engine::new(Parts {
             node,
-            catalogue,
             handlers,
             tick,
             inbox: Arc::clone(inbox),

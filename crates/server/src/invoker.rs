@@ -72,17 +72,20 @@ struct Present {
 pub(crate) struct Handlers {
     kinds: Mutex<BTreeMap<String, Kind>>,
     present: Mutex<Option<Present>>,
+    catalogue: Arc<Catalogue>,
+    inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
 }
 
 impl Handlers {
     /// With a thread that watches the handlers within the step, as long as this lives.
-    pub(crate) fn start(metrics: &Arc<Metrics>) -> std::io::Result<Arc<Self>> {
-        let handlers = Arc::new(Self {
-            kinds: Mutex::default(),
-            present: Mutex::default(),
-            metrics: Arc::clone(metrics),
-        });
+    pub(crate) fn start(
+        catalogue: Arc<Catalogue>,
+        inbox: Arc<Inbox>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Arc<Self>> {
+        let (kinds, present) = (Mutex::default(), Mutex::default());
+        let handlers = Arc::new(Self { kinds, present, catalogue, inbox, metrics });
         let watched = Arc::downgrade(&handlers);
         let thread = std::thread::Builder::new().name("amrita-watch".into());
         thread.spawn(move || watch(&watched))?;
@@ -90,12 +93,7 @@ impl Handlers {
     }
 
     /// Runs a handler on another thread. Comes back as [`Event::Invoked`].
-    pub(crate) fn run_elsewhere(
-        self: &Arc<Self>,
-        invocation: Invocation,
-        catalogue: &Arc<Catalogue>,
-        inbox: &Arc<Inbox>,
-    ) {
+    pub(crate) fn run_elsewhere(self: &Arc<Self>, invocation: Invocation) {
         {
             let mut kinds = self.kinds();
             let kind = kinds.entry(invocation.factory().to_owned()).or_default();
@@ -105,31 +103,25 @@ impl Handlers {
             }
             kind.running += 1;
         }
-        let (handlers, catalogue) = (Arc::clone(self), Arc::clone(catalogue));
-        let inbox = Arc::clone(inbox);
+        let handlers = Arc::clone(self);
         drop(tokio::task::spawn_blocking(move || {
             let mut next = Some(invocation);
             while let Some(invocation) = next {
-                next = handlers.run_one(invocation, &catalogue, &inbox);
+                next = handlers.run_one(invocation);
             }
         }));
     }
 
     /// Gives the next one of the same kind, if one waits.
-    fn run_one(
-        &self,
-        invocation: Invocation,
-        catalogue: &Catalogue,
-        inbox: &Inbox,
-    ) -> Option<Invocation> {
+    fn run_one(&self, invocation: Invocation) -> Option<Invocation> {
         let factory = invocation.factory().to_owned();
         let (partition, leader) = (invocation.partition, invocation.leader());
         let link = invocation.link().to_owned();
         let begun = Instant::now();
-        let invoked = catalogue.invoke(invocation);
+        let invoked = self.catalogue.invoke(invocation);
         let took = begun.elapsed();
-        inbox.put(Event::Invoked(Box::new(invoked)));
-        let is_declared = catalogue.spec(&factory).is_none_or(|spec| spec.slow);
+        self.inbox.put(Event::Invoked(Box::new(invoked)));
+        let is_declared = self.catalogue.spec(&factory).is_none_or(|spec| spec.slow);
         let mut kinds = self.kinds();
         let kind = kinds.entry(factory.clone()).or_default();
         if took <= QUICK_MAX {

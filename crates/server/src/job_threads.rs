@@ -87,6 +87,6 @@ fn run_all(life: u64, nice: i32, jobs: &Mutex<Receiver<Job>>, inbox: &Inbox, met
                 inbox.put(Event::StateFailed { why: why.into() });
             }
         }
-        metrics.job_seconds.add(begun.elapsed());
+        metrics.work.job_seconds.add(begun.elapsed());
     }
 }
