@@ -54,7 +54,7 @@ pub struct Ping {
     pub wall: Moment,
     /// About the membership quorum.
     pub claim: Claim,
-    /// So many frames of its log are durable.
+    /// How many frames of its log are durable.
     pub frames: u64,
     /// Of the groups that it owns.
     pub committed: Vec<CommittedAt>,

@@ -81,7 +81,7 @@ impl Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     pub sandbox_id: u64,
-    /// So many frames of the log were durable when this was written.
+    /// How many frames of the log were durable when this was written.
     pub frames: u64,
 }
 

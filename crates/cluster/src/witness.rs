@@ -37,7 +37,7 @@ impl Witnesses {
         }
     }
 
-    /// So many frames of its log are durable.
+    /// How many frames of its log are durable.
     pub fn heard(&mut self, replica: ReplicaId, frames: u64) {
         if let Some(known) = self.heard.get_mut(&replica).filter(|known| known.frames < frames) {
             known.frames = frames;

@@ -134,8 +134,9 @@ impl Partition {
             self.index_keep(store, batch, link, old.as_ref(), new.as_ref())?;
         }
         if let Some(new) = &new {
-            self.names.learn(&new.document.kind, space, batch);
-            self.names.learn(&new.document.owner, space, batch);
+            let names = Arc::make_mut(&mut self.names);
+            names.learn(&new.document.kind, space, batch);
+            names.learn(&new.document.owner, space, batch);
             let record = Record::of(&new.document, new.oldest, new.task);
             let (key, bytes) =
                 (space.key(family::HEAD, link.as_bytes()), record.encode(&self.names));

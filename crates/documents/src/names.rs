@@ -15,7 +15,7 @@ const NAMES_MAX: usize = 1024;
 /// Longer names get no number.
 const NAME_BYTES_MAX: usize = 256;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     texts: Vec<Arc<str>>,
     numbers: BTreeMap<Arc<str>, u16>,

@@ -6,6 +6,9 @@ use replication::TailLimits;
 use services::{Invocation, Invoked};
 use storage::{LogRecord, StoreError};
 
+use crate::frame::LinkFrame;
+use crate::jobs::{Job, JobDone};
+
 /// How a node begins. Everything in it is fixed while the node lives.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -175,6 +178,13 @@ pub enum Input {
     },
     /// A handler is done.
     Invoked(Invoked),
+    /// A job has had its turn.
+    Ran(JobDone),
+    /// See [`Output::GoOn`].
+    GoOn {
+        group: GroupId,
+        opening: u64,
+    },
     /// A program has connected, to be a copy of an instance.
     ProgramOpened {
         program: u64,
@@ -223,10 +233,10 @@ pub enum Output {
     Dial {
         addresses: Vec<String>,
     },
-    /// A frame for another node. The pieces are one after the other what it gets.
+    /// A frame for another node.
     Send {
         link: u64,
-        frame: Vec<Bytes>,
+        frame: LinkFrame,
     },
     /// Close after what was sent before.
     Close {
@@ -238,6 +248,13 @@ pub enum Output {
     },
     /// Run `Catalogue::invoke` and give the result back as [`Input::Invoked`].
     Invoke(Invocation),
+    /// Run it on a thread for jobs of its lane, and give the result back as [`Input::Ran`].
+    Run(Job),
+    /// Give [`Input::GoOn`], after all that has come meanwhile.
+    GoOn {
+        group: GroupId,
+        opening: u64,
+    },
     /// To a program.
     ProgramTell {
         program: u64,

@@ -17,15 +17,18 @@ use crate::gather::{Gather, LateFence, Scope};
 use crate::groups;
 use crate::instance::InstanceEvent;
 use crate::io::{Input, Level, Output, ProgramDoor};
+use crate::jobs::{Done, JobDone};
 use crate::joining::{Found, Joining, check_that_it_may_leave};
 use crate::membership::{Fate, Host, Membership, conditions, surroundings, view};
 use crate::placement::Surroundings;
 use crate::programs::Programs;
 use crate::proof::Proof;
+use crate::queries::Queries;
 use crate::replies::{directory_answer, instance_answer};
 use crate::rest::{self, Plan, instances};
 use crate::router::Router;
-use crate::shard::{Conditions, Shard};
+use crate::searches::Searches;
+use crate::shard::{Conditions, Shard, reluctance_of};
 use crate::view::View;
 use crate::work::{Asked, Purpose, Work};
 
@@ -45,6 +48,8 @@ pub(crate) struct Member {
     membership: Membership,
     router: Router,
     gather: Gather,
+    queries: Queries,
+    searches: Searches,
     programs: Programs,
     /// It looks at the cluster that it is to join.
     joining: Option<Joining>,
@@ -68,6 +73,8 @@ impl Member {
             membership: Membership::new(control, shard),
             router: Router::default(),
             gather: Gather::default(),
+            queries: Queries::default(),
+            searches: Searches::default(),
             programs: Programs::default(),
             joining: None,
             owners_known: BTreeMap::new(),
@@ -136,6 +143,11 @@ impl Member {
                 let event = services::PartitionEvent::Invoked(invoked);
                 host.effects.push(Work::Partition(group, event));
             }
+            Input::Ran(job) => self.ran(job, host)?,
+            Input::GoOn { group, opening } => {
+                let event = services::PartitionEvent::GoOn { opening };
+                host.effects.push(Work::Partition(group, event));
+            }
             Input::ProgramOpened { program, door } => self.program_opened(program, door, host),
             Input::ProgramSaid { program, bytes } => {
                 self.programs.said(
@@ -184,6 +196,7 @@ impl Member {
         self.membership.tick_proof(self.ticks, host);
         self.membership.shard.tick(&conditions!(self.membership, host), host.effects)?;
         self.router.check_patience(&view!(self.membership, host, self.router.len()), host.effects);
+        self.queries.tick(host.now.steady_micros, host.effects);
         let fate = self.look_at_the_other_cluster(host);
         if fate == Fate::Ended {
             return Ok(fate);
@@ -222,10 +235,6 @@ impl Member {
             }
         }
     }
-
-    // The disk.
-
-    // Stopping.
 
     // Links.
 
@@ -267,9 +276,10 @@ impl Member {
             order.retain(|id| *id != replica);
             let me = self.membership.control.me;
             let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
+            let reluctance = self.membership.shard.instance(group).map_or(0, reluctance_of);
             let here = self.membership.shard.get_mut(group).expect("it was listed");
             here.end_transfer(replica, false);
-            here.consensus_mut().peer_lost(replica, rank * HINT_TICKS_PER_RANK);
+            here.consensus_mut().peer_lost(replica, rank * HINT_TICKS_PER_RANK + reluctance);
         }
         self.router.owners_changed();
     }
@@ -523,13 +533,13 @@ impl Member {
             }
             Plan::Change(command) => self.membership.change(purpose, &command, host),
             Plan::Query(specification, form) => {
-                self.gather.query(purpose, *specification, None, form, scope, host.effects);
+                self.queries.query(purpose, *specification, None, form, scope, host.effects);
             }
             Plan::Counted(specification, form) => {
-                self.gather.counted(purpose, specification, form, scope, host.effects);
+                self.queries.counted(purpose, *specification, form, scope, host.effects);
             }
             Plan::Page { token, expand } => {
-                self.gather.page(purpose, (&token, expand), scope, host.effects);
+                self.queries.page(purpose, (&token, expand), scope, host.effects);
             }
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),
@@ -679,10 +689,34 @@ impl Member {
                 }
             }
             self.router.reroute(&view!(self.membership, host, self.router.len()), host.effects);
+            self.begin_searches(host);
             if host.effects.work.is_empty() && self.membership.shard.is_settled() {
                 return self.membership.stamp_the_state(host.profile);
             }
         }
+    }
+
+    fn begin_searches(&mut self, host: &mut Host<'_>) {
+        let shard = &self.membership.shard;
+        let partition = |group, opening| {
+            let replica = shard.partitions.get(&group)?;
+            shard.is_serving_opening(group, opening).then(|| replica.machine())
+        };
+        self.searches.begin(&*shard.store, partition, host.now.steady_micros, host.effects);
+    }
+
+    /// A job has had its turn.
+    fn ran(&mut self, job: JobDone, host: &mut Host<'_>) -> Result<(), StoreError> {
+        match job.into_done() {
+            Done::Search(job, found) => {
+                let (group, opening) = (job.asked.group, job.asked.wanted.opening);
+                let is_served = self.membership.shard.is_serving_opening(group, opening);
+                let now = host.now.steady_micros;
+                self.searches.came(job, found?, is_served, now, host.effects);
+            }
+            Done::Answer(query, response) => self.queries.answered(query, response, host.effects),
+        }
+        Ok(())
     }
 
     /// The map is kept level with the directory, before anything else is done with either.
@@ -724,7 +758,11 @@ impl Member {
             Work::Answered { from, number, answer } => {
                 self.router.answered(from, number, answer, now, host.effects);
             }
-            Work::Gathered(id, answer) => self.gather.gathered(id, answer, now, host.effects),
+            Work::Gathered(id, answer) => self.gather.gathered(id, answer, host.effects),
+            Work::Piece(id, group, answer) => {
+                self.queries.came(id, group, answer, now, host.effects);
+            }
+            Work::Search(group, wanted) => self.searches.add(group, *wanted, now, host.effects),
             Work::Fence { group, opening, source } => {
                 let scope = self.scope(host);
                 self.gather.fence((group, opening, source), scope, host.effects);

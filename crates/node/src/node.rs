@@ -219,7 +219,8 @@ impl Node {
             Life::Ended => {}
         }
         let links = &self.links;
-        self.effects.outbox.flush(|replica| links.link_to(replica), &mut self.effects.outputs);
+        let outputs_here = &mut self.effects.outputs;
+        self.effects.outbox.flush(|replica| links.link_to(replica), outputs_here);
         for link in std::mem::take(&mut self.effects.closing) {
             self.effects.outputs.push(Output::Close { link });
         }
@@ -343,6 +344,8 @@ impl Node {
             Input::Received { .. }
             | Input::LogDurable { .. }
             | Input::Invoked(_)
+            | Input::Ran(_)
+            | Input::GoOn { .. }
             | Input::ProgramDrained { .. }
             | Input::StorageRecovered => {}
         }

@@ -26,6 +26,10 @@ const MOVE_PAUSE_MICROS: u64 = 250_000;
 /// by it.
 const CAMPAIGN_PAUSE_MICROS: u64 = 100_000;
 
+/// How long a replica of an instance that has no program leaves the place of the owner to one that
+/// has, in microseconds.
+const RELUCTANT_MICROS: u64 = 2_000_000;
+
 /// A learner this close to the end of the log is made a voter, in entries.
 const CAUGHT_UP_ENTRIES: u64 = 64;
 
@@ -33,6 +37,8 @@ const CAUGHT_UP_ENTRIES: u64 = 64;
 pub(crate) struct Placement {
     /// When this node last campaigned for each group without an owner, in steady microseconds.
     campaigned: BTreeMap<GroupId, u64>,
+    /// Since when each of them has been without one.
+    free_since: BTreeMap<GroupId, u64>,
     moved_last: u64,
 }
 
@@ -232,6 +238,7 @@ impl Placement {
             shard.get(*group).is_some_and(|replica| replica.consensus().owner().is_none())
         };
         self.campaigned.retain(|group, _| is_free(group));
+        self.free_since.retain(|group, _| is_free(group));
         let free: Vec<GroupId> = shard.groups().filter(is_free).collect();
         let now = surroundings.now.steady_micros;
         for group in free {
@@ -244,6 +251,12 @@ impl Placement {
             let well = those_up.clone().find(|id| surroundings.is_well(*id, shard));
             // Where all disks are slow, somebody has to own it all the same.
             let first = well.or_else(|| those_up.next());
+            let since = *self.free_since.entry(group).or_insert(now);
+            let is_reluctant =
+                shard.instance(group).is_some_and(|it| it.has_begun() && !it.is_served());
+            if is_reluctant && now.saturating_sub(since) < RELUCTANT_MICROS {
+                continue;
+            }
             let last = self.campaigned.get(&group);
             // The answers to the last asking must have had the time to come.
             let pause = CAMPAIGN_PAUSE_MICROS + surroundings.links.patience().round_trip_micros;

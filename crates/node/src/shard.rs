@@ -24,6 +24,10 @@ use crate::log_batch::{LogBatch, Logs};
 use crate::rest::recordings::{Page, page_of};
 use crate::work::{Asked, Effects};
 
+/// How much longer a replica of an instance waits for a silent owner when it has no program, in
+/// ticks.
+const RELUCTANT_TICKS: usize = 200;
+
 /// What the rest of the node knows, lent for one step.
 #[derive(Clone, Copy)]
 pub(crate) struct Conditions<'a> {
@@ -119,6 +123,13 @@ macro_rules! run {
         absorb(&mut $shard.log, group, conditions.me, out, $effects);
         result
     }};
+}
+
+/// A replica without a program is of little use as an owner: an owner with one that pauses for a
+/// moment shall find its place free. (A program that was the primary has to go when another replica
+/// becomes the owner, and there would be none.)
+pub(crate) fn reluctance_of(instance: &immortals::Instance) -> usize {
+    if instance.has_begun() && !instance.is_served() { RELUCTANT_TICKS } else { 0 }
 }
 
 fn outputs_of<M: Hosted>(_: &Replica<M>) -> Outputs<M> {
@@ -452,12 +463,17 @@ impl Shard {
                 effects.reply(conditions.me, caller, problem.into());
                 return Ok(());
             }
+            Question::Rest(request) if is_retry => PartitionQuestion::Resent(request),
             Question::Rest(request) => PartitionQuestion::Rest(request),
-            Question::Query { specification, after, limit } => PartitionQuestion::Query {
-                spec_json: specification,
-                cursor: after,
-                limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            },
+            Question::Query { specification, after, limit, bytes, effort } => {
+                PartitionQuestion::Query {
+                    spec_json: specification,
+                    cursor: after,
+                    limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                    bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+                    effort,
+                }
+            }
             Question::Fence(source) => PartitionQuestion::Fence(source),
             Question::Available => PartitionQuestion::Available,
         };
@@ -560,7 +576,9 @@ impl Shard {
 
     /// Something was done to an instance: it may want to be woken at another time.
     fn set_wake(&mut self, group: GroupId) {
-        let Some(replica) = self.instances.get(&group) else { return };
+        let Some(replica) = self.instances.get_mut(&group) else { return };
+        let ticks = reluctance_of(replica.machine().instance());
+        replica.consensus.set_reluctance_ticks(ticks);
         let lead = replica.leader().map(|leader| leader.lead());
         self.wakes.set(group, replica.machine().instance().next_wake(lead));
     }

@@ -7,14 +7,18 @@ use group::{Caller, Reply};
 use immortals::Adapter;
 use protocol::immortal::Hello;
 use protocol::{GroupId, ReplicaId, Request, Response, Source, Term};
-use services::PartitionEvent;
+use services::{PartitionEvent, WantedSearch};
 use storage::StoreError;
 
 use crate::frame::{Answer, Frame, Question};
 use crate::io::{Level, Output};
+use crate::jobs::Job;
 use crate::outbox::Outbox;
 
 pub(crate) type GatherId = u64;
+
+/// The number of a query at the node that took it in.
+pub(crate) type QueryId = u64;
 
 /// On whose behalf a request goes.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub(crate) enum Purpose {
     Call { group: GroupId, opening: u64, call: u64 },
     /// One of several that are gathered.
     Part { gather: GatherId },
+    /// A piece of one partition's hits.
+    Piece { query: QueryId, group: GroupId },
     /// The node's own housekeeping; the answer does not matter.
     Own,
 }
@@ -51,6 +57,10 @@ pub(crate) enum Work {
     },
     /// A part of what is gathered has come.
     Gathered(GatherId, Answer),
+    /// A piece of one partition's hits has come.
+    Piece(QueryId, GroupId, Answer),
+    /// A partition that is owned here has a query that takes long.
+    Search(GroupId, Box<WantedSearch>),
     /// Every partition is to refuse what comes from older owners of this one.
     Fence {
         group: GroupId,
@@ -125,6 +135,10 @@ impl Effects {
         self.work.push_back(Work::Instance(group, input));
     }
 
+    pub(crate) fn job(&mut self, job: Job) {
+        self.outputs.push(Output::Run(job));
+    }
+
     pub(crate) fn note(&mut self, level: Level, text: String) {
         self.outputs.push(Output::Note { level, text });
     }
@@ -168,6 +182,7 @@ impl Effects {
                 self.push(Work::Partition(*group, event));
             }
             Purpose::Part { gather } => self.push(Work::Gathered(*gather, answer)),
+            Purpose::Piece { query, group } => self.push(Work::Piece(*query, *group, answer)),
             Purpose::Own => {}
         }
     }

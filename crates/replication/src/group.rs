@@ -65,6 +65,8 @@ pub(crate) struct Elections {
     /// How long an owner may be silent before this replica campaigns.
     pub(crate) election_ticks: usize,
     pub(crate) pace: Pace,
+    /// How much longer it waits, as it would be of little use as an owner.
+    pub(crate) reluctance_ticks: usize,
     /// Another has this replica's vote, and so many ticks to make something of it.
     pub(crate) vote_ticks: usize,
     pub(crate) rest: Rest,
@@ -150,6 +152,7 @@ impl Group {
                 held_campaign: Held::default(),
                 election_ticks,
                 pace: Pace::new(election_ticks),
+                reluctance_ticks: 0,
                 vote_ticks: 0,
                 rest: Rest::default(),
             },
@@ -173,7 +176,10 @@ impl Group {
         }
         // The timeout is looked at in raft-rs's tick only, so what chance chose since the last one
         // has no effect.
-        self.raw.raft.set_randomized_election_timeout(self.elections.election_ticks);
+        let least = self.options.election_ticks;
+        let ticks = self.elections.election_ticks + self.elections.reluctance_ticks;
+        let ticks = ticks.min(least + ELECTION_TICKS_SPAN - 1);
+        self.raw.raft.set_randomized_election_timeout(ticks);
         self.elections.vote_ticks = self.elections.vote_ticks.saturating_sub(1);
         self.elections.held_pre_vote.tick();
         self.elections.held_campaign.tick();
@@ -249,6 +255,11 @@ impl Group {
     pub fn set_election_ticks(&mut self, ticks: usize) {
         let least = self.options.election_ticks;
         self.elections.election_ticks = ticks.clamp(least, least + ELECTION_TICKS_SPAN - 1);
+    }
+
+    /// How much longer than it was told this replica waits before it campaigns by itself.
+    pub fn set_reluctance_ticks(&mut self, ticks: usize) {
+        self.elections.reluctance_ticks = ticks;
     }
 
     /// Campaigns now, if this replica is a voter, knows of no owner, and has not just

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use node::{Input, Level, Node, Output};
+use node::{Input, Level, LinkFrame, Node, Output};
 use protocol::{Moment, Now, Response};
-use services::{Catalogue, Invocation};
+use services::Invocation;
 use storage::LogRecord;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
@@ -23,6 +23,8 @@ use crate::ambrosia_ports::AmbrosiaPorts;
 use crate::carrier::Carrier;
 use crate::dial::Dialer;
 use crate::inbox::{Event, Inbox};
+use crate::invoker::Handlers;
+use crate::job_threads::JobThreads;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
@@ -40,11 +42,12 @@ const SPACE_TICKS: u32 = 20;
 /// What the engine is made of.
 pub(crate) struct Parts {
     pub(crate) node: Node,
-    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) handlers: Arc<Handlers>,
     pub(crate) tick: Duration,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) log: LogWriter,
     pub(crate) persister: Persister,
+    pub(crate) jobs: JobThreads,
     pub(crate) dialer: Dialer,
     pub(crate) ports: AmbrosiaPorts,
     /// The folder of the node's data.
@@ -195,9 +198,11 @@ impl Engine {
             Event::ProgramClosed { program } if self.programs.remove(&program).is_some() => {
                 Input::ProgramClosed { program }
             }
+            Event::Ran { life, done } if self.parts.jobs.did(life) => Input::Ran(*done),
             // A link or a program of an earlier life of the node may still have something to say,
             // and a program that the node has let go too.
             Event::LinkClosed { .. }
+            | Event::Ran { .. }
             | Event::Received { .. }
             | Event::ProgramSaid { .. }
             | Event::ProgramDrained { .. }
@@ -210,6 +215,7 @@ impl Engine {
             }
             Event::StatePersisted { mark } => Input::StatePersisted { mark },
             Event::Invoked(invoked) => Input::Invoked(*invoked),
+            Event::GoOn { group, opening } => Input::GoOn { group, opening },
             Event::StateFailed(error) => Input::StateFailed(error),
             Event::Stop => {
                 self.reopens = false;
@@ -220,7 +226,7 @@ impl Engine {
         self.inputs.push(input);
     }
 
-    /// Lets the node step until no handler is left to run.
+    /// Lets the node take what has come.
     fn step(&mut self) {
         while !self.inputs.is_empty() && self.end.is_none() {
             let count = u64::try_from(self.inputs.len()).expect("a length fits");
@@ -250,6 +256,10 @@ impl Engine {
             }
             Output::Answer { ticket, response } => self.answer(ticket, response),
             Output::Invoke(invocation) => self.invoke(invocation),
+            Output::Run(job) => self.parts.jobs.put(job),
+            Output::GoOn { group, opening } => {
+                self.parts.inbox.put(Event::GoOn { group, opening });
+            }
             Output::ProgramTell { program, bytes } => self.tell_program(program, bytes),
             Output::ProgramClose { program } => self.let_program_go(program),
             Output::ProgramPorts { ports } => self.parts.ports.keep(&ports),
@@ -263,18 +273,9 @@ impl Engine {
         }
     }
 
-    /// A quick handler is run here and now: waking another thread would take longer. How many slow
-    /// ones there may be is bounded by the desks, which run one at a time for each document.
+    /// How many there may be is bounded by the leaders, which run one at a time for each document.
     fn invoke(&mut self, invocation: Invocation) {
-        let catalogue = &self.parts.catalogue;
-        if !catalogue.is_slow(&invocation) {
-            self.inputs.push(Input::Invoked(catalogue.invoke(invocation)));
-            return;
-        }
-        let (catalogue, inbox) = (Arc::clone(catalogue), Arc::clone(&self.parts.inbox));
-        drop(tokio::task::spawn_blocking(move || {
-            inbox.put(Event::Invoked(Box::new(catalogue.invoke(invocation))));
-        }));
+        self.parts.handlers.run_elsewhere(invocation);
     }
 
     /// The first reason counts.
@@ -282,7 +283,7 @@ impl Engine {
         self.end.get_or_insert(end);
     }
 
-    fn send(&mut self, id: u64, frame: Vec<bytes::Bytes>) {
+    fn send(&mut self, id: u64, frame: LinkFrame) {
         if let Some(link) = self.links.get(&id) {
             link.queue(frame);
             self.parts.metrics.frames_sent.fetch_add(1, Ordering::Relaxed);

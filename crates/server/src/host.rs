@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use node::{Node, NodeConfig, SandboxState, StartError, Timing};
 use protocol::Address;
-use services::{Catalogue, Invoker, QuickInvoker};
+use services::{Catalogue, Invoker};
 use storage::{Log, LogError, LogOptions, LogOwner, LogRecord, Recovered, StateStore, StoreError};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
@@ -23,6 +23,8 @@ use crate::dial::{Dialer, Ends};
 use crate::disk::{FileDisk, FolderFiles};
 use crate::engine::{End, Engine, Parts};
 use crate::inbox::{Event, Inbox};
+use crate::invoker::Handlers;
+use crate::job_threads::JobThreads;
 use crate::log_writer::LogWriter;
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
@@ -355,25 +357,30 @@ impl Maker {
         let owner = LogOwner { sandbox_id: config.sandbox.id, boot: config.sandbox.boot };
         let catalogue = Arc::clone(&self.catalogue);
         let reader = log.reader(FolderFiles::new(&self.sandbox.log_folder()));
-        let handlers = (Arc::clone(&catalogue), Arc::new(QuickInvoker) as Arc<dyn Invoker>);
-        let node = Node::new(config, handlers, recovered, reader, Box::new(store))?;
+        let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
+        let handlers =
+            Handlers::start(Arc::clone(&catalogue), Arc::clone(inbox), Arc::clone(metrics))
+                .map_err(|error| thread_failure(&error))?;
+        let run_by = (catalogue, Arc::clone(&handlers) as Arc<dyn Invoker>);
+        let node = Node::new(config, run_by, recovered, reader, Box::new(store))?;
         let written = log.append(&[LogRecord::Owner(owner)]).and_then(|()| log.sync());
         written.map_err(|error| Failure::new(error.to_string()))?;
         self.sandbox.begin()?;
-        let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let spare = FileDisk::open(&self.sandbox.log_folder())
             .map_err(|error| Failure::new(error.to_string()))?;
         let log = LogWriter::start(log, spare, Arc::clone(inbox), Arc::clone(metrics))
             .map_err(|error| thread_failure(&error))?;
         let persister = Persister::start(persist, Arc::clone(inbox), Arc::clone(metrics))
             .map_err(|error| thread_failure(&error))?;
+        let jobs = JobThreads::start(inbox, metrics).map_err(|error| thread_failure(&error))?;
         Ok(Engine::new(Parts {
             node,
-            catalogue,
+            handlers,
             tick,
             inbox: Arc::clone(inbox),
             log,
             persister,
+            jobs,
             dialer: Dialer::new(self.ends.clone()),
             ports: AmbrosiaPorts::new(self.ends.clone()),
             sandbox: self.sandbox.root().to_owned(),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use protocol::{Request, Response};
+use protocol::{GroupId, Request, Response};
 use storage::StoreError;
 use tokio::sync::{Notify, oneshot};
 
@@ -61,6 +61,16 @@ pub(crate) enum Event {
         mark: u64,
     },
     StateFailed(StoreError),
+    /// A job of the node of that life has had its turn.
+    Ran {
+        life: u64,
+        done: Box<node::JobDone>,
+    },
+    /// See [`node::Output::GoOn`].
+    GoOn {
+        group: GroupId,
+        opening: u64,
+    },
     /// A slow handler is done.
     Invoked(Box<services::Invoked>),
     ProgramOpened {

@@ -25,6 +25,8 @@ mod host;
 mod http_answer;
 mod http_request;
 mod inbox;
+mod invoker;
+mod job_threads;
 mod link;
 mod log_writer;
 mod logging;

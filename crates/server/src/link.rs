@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use mesh::PACKET_BYTES_MAX;
-use node::FRAME_BYTES_MAX;
+use node::{FRAME_BYTES_MAX, LinkFrame};
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -234,9 +234,9 @@ impl Carrier for Link {
         self.id
     }
 
-    fn queue(&self, pieces: Vec<Bytes>) {
+    fn queue(&self, frame: LinkFrame) {
+        let pieces = frame.into_pieces();
         let length = pieces.iter().map(Bytes::len).sum::<usize>();
-        assert!(length <= FRAME_BYTES_MAX, "the node made a frame that no one would take");
         let mut sending = self.lock();
         if sending.last {
             return;
@@ -394,7 +394,8 @@ mod tests {
             tokio::spawn(receiver.live(None, Bytes::new(), around(&inbox)));
             let sizes = [0, 1, COPY_BYTES_MAX, COPY_BYTES_MAX + 1, 9 << 20, 3, 200_000, 0];
             for (n, size) in sizes.iter().enumerate() {
-                sender.queue(vec![Bytes::from(vec![u8::try_from(n).unwrap(); *size])]);
+                let bytes = Bytes::from(vec![u8::try_from(n).unwrap(); *size]);
+                sender.queue(LinkFrame::new(vec![bytes]).unwrap());
             }
             sender.flush();
             let arrived = frames(&inbox, sizes.len()).await;
@@ -468,7 +469,8 @@ mod tests {
                 around(&Arc::new(Inbox::new(Arc::default()))),
             ));
             tokio::spawn(receiver.live(None, Bytes::new(), around(&inbox)));
-            sender.queue(vec![Bytes::from_static(b"7"), Bytes::from(vec![7; 6 << 20])]);
+            let pieces = vec![Bytes::from_static(b"7"), Bytes::from(vec![7; 6 << 20])];
+            sender.queue(LinkFrame::new(pieces).unwrap());
             sender.close_after_sending();
             drop(sender);
             assert_eq!(frames(&inbox, 2).await.len(), 1);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mesh::{Input, Mesh, NodeKey, Output, PACKET_BYTES_MAX};
+use node::LinkFrame;
 use protocol::Address;
 use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
@@ -66,8 +67,8 @@ impl Carrier for StreamLink {
         self.id
     }
 
-    fn queue(&self, pieces: Vec<Bytes>) {
-        let frame = Bytes::from(pieces.concat());
+    fn queue(&self, frame: LinkFrame) {
+        let frame = Bytes::from(frame.concat());
         self.mesh.drive(Input::Send { stream: self.stream, frame });
     }
 

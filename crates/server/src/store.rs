@@ -396,6 +396,11 @@ impl StateStore for FjallStore {
     fn view(&self) -> Box<dyn Reader + Send> {
         let mut waiting = self.shared.lock();
         let tables = waiting.layers.view();
+        if waiting.layers.is_crowded() {
+            // The next view would be followed by a copy of the table that is written to.
+            waiting.urgent = true;
+            self.shared.work.notify_one();
+        }
         // While the lock is held nothing is forgotten, so what is not in the tables is in the tree.
         let snapshot = self.tree.database.snapshot();
         drop(waiting);

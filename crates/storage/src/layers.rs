@@ -105,6 +105,11 @@ impl Layers {
         self.tables()
     }
 
+    /// The next view closes no table any more.
+    pub fn is_crowded(&self) -> bool {
+        self.closed.len() >= CLOSED_MAX
+    }
+
     fn close(&mut self) {
         if !self.open.is_empty() {
             self.closed.push_back(std::mem::take(&mut self.open));

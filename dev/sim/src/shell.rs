@@ -94,6 +94,19 @@ impl World {
                 self.agenda.after(delay, Event::Invoke { process, invocation });
                 Ok(())
             }
+            Output::Run(job) => {
+                // In an order of its own: the threads for jobs are not those for handlers.
+                let (usual, worst) = self.settings.handler;
+                let delay = self.rng.delay(usual, worst);
+                self.agenda.after(delay, Event::Run { process, job: Box::new(job) });
+                Ok(())
+            }
+            Output::GoOn { group, opening } => {
+                let delay = self.rng.below(500);
+                let input = Input::GoOn { group, opening };
+                self.agenda.after(delay, Event::Tell { process, input });
+                Ok(())
+            }
             Output::ProgramTell { program, bytes } => {
                 self.program_told(program, &bytes);
                 Ok(())

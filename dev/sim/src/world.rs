@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use node::Input;
+use node::{Input, Job};
 use protocol::Request;
 use services::{Catalogue, Invocation};
 
@@ -74,6 +74,11 @@ pub(crate) enum Event {
     Invoke {
         process: Process,
         invocation: Box<Invocation>,
+    },
+    /// A thread of the process runs a job.
+    Run {
+        process: Process,
+        job: Box<Job>,
     },
     /// A client's request reaches the machine.
     Knock {
@@ -258,6 +263,7 @@ impl World {
                 let invoked = self.catalogue.invoke(*invocation);
                 self.tell(process, Input::Invoked(invoked))
             }
+            Event::Run { process, job } => self.tell(process, Input::Ran(job.run())),
             Event::Knock { machine, attempt, request } => {
                 self.knock(machine, attempt, request);
                 Ok(())
@@ -296,6 +302,7 @@ impl World {
             | Event::Dial { process, .. }
             | Event::DialPatience { process, .. }
             | Event::LogRetry { process }
+            | Event::Run { process, .. }
             | Event::Invoke { process, .. } => {
                 if !self.is_alive(*process) {
                     return None;

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use protocol::{Request, RequestKey, Response};
+use protocol::{Request, Response};
 use storage::StoreError;
 
-use super::{PartitionLeader, StepContext};
+use super::{Known, PartitionLeader, StepContext};
 
 const QUEUE: &str = "xn-queue";
 
@@ -24,11 +24,11 @@ pub(super) struct Awaited {
     count: usize,
 }
 
-/// A request with its ticket, and the key by which a write is known again.
+/// A request with its ticket, and how a write is known again.
 pub(super) struct Waiter {
     pub(super) ticket: u64,
     pub(super) request: Arc<Request>,
-    pub(super) key: Option<RequestKey>,
+    pub(super) known: Known,
 }
 
 struct Waiting {
@@ -86,9 +86,9 @@ impl PartitionLeader {
         cx: &mut StepContext<'_, '_>,
         link: &str,
     ) -> Result<(), StoreError> {
-        for Waiting { waiter: Waiter { ticket, request, key }, .. } in self.awaited.take(link) {
+        for Waiting { waiter: Waiter { ticket, request, known }, .. } in self.awaited.take(link) {
             if request.method.is_write() {
-                self.enqueue(cx, ticket, request, key)?;
+                self.enqueue(cx, ticket, request, known)?;
             } else {
                 self.read(cx, ticket, request);
             }

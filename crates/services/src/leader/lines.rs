@@ -50,6 +50,8 @@ pub(super) struct Client {
     ticket: u64,
     request: Arc<Request>,
     key: Option<RequestKey>,
+    /// See `Known`.
+    is_resent: bool,
 }
 
 struct Running {
@@ -131,7 +133,7 @@ impl PartitionLeader {
         cx: &mut StepContext<'_, '_>,
         ticket: u64,
         request: Arc<Request>,
-        key: Option<RequestKey>,
+        Known { key, is_resent, .. }: Known,
     ) -> Result<(), StoreError> {
         let link = request.path.clone();
         let waiting = self.lines.get(&link).map_or(0, Line::len) + self.tasks.deferred(&link);
@@ -140,7 +142,7 @@ impl PartitionLeader {
             self.refuse(cx, ticket, &link, Problem::new(Code::Busy, message));
             return Ok(());
         }
-        let who = Who::Client(Client { ticket, request, key });
+        let who = Who::Client(Client { ticket, request, key, is_resent });
         self.lines.entry(link.clone()).or_default().push(Item { who, runs: 0 });
         self.pump(cx, &link)
     }
@@ -229,6 +231,7 @@ impl PartitionLeader {
             node_id: Arc::clone(&handlers.node_id),
             now: self.clock.tick(cx.now().wall),
             current: current.clone(),
+            is_resent: matches!(&item.who, Who::Client(client) if client.is_resent),
             work: item.work(),
         };
         let version = current.map(|current| current.version);
@@ -301,7 +304,9 @@ impl PartitionLeader {
                 let line = self.lines.entry(link.to_owned()).or_default();
                 if line.flights.is_empty() {
                     let (request, key) = (Arc::clone(&client.request), client.key.clone());
-                    let waiter = Waiter { ticket, request, key };
+                    let is_resent = client.is_resent;
+                    let known = Known { key, is_retry: false, is_resent };
+                    let waiter = Waiter { ticket, request, known };
                     let now_micros = cx.now().steady_micros;
                     if let Some((_, response)) =
                         self.awaited.add(link, waiter, response, now_micros)
@@ -468,7 +473,8 @@ impl PartitionLeader {
         let is_last = item.runs >= RUNS_MAX;
         match &item.who {
             Who::Client(client) => {
-                let known = Known { key: client.key.clone(), is_retry: true };
+                let is_resent = client.is_resent;
+                let known = Known { key: client.key.clone(), is_retry: true, is_resent };
                 if self.repeat(cx, client.ticket, &client.request, &known)? {
                     return Ok(());
                 }

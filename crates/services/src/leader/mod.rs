@@ -9,7 +9,10 @@ mod awaited;
 mod lines;
 mod reads;
 mod repeats;
+mod searches;
 mod tasks;
+
+pub use searches::compile;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,7 +31,8 @@ use crate::machine::{
 use crate::utilities::Stats;
 use awaited::Awaited;
 use lines::Line;
-use reads::{Question, Searches};
+use reads::Question;
+use searches::{Query, Searches};
 use tasks::Tasks;
 
 /// How many requests may wait for one document. More are answered with BUSY.
@@ -172,7 +176,8 @@ impl PartitionLeader {
         let cx = &mut StepContext { machine, at, out };
         match input {
             LeaderInput::Ask { ticket, question, key, is_retry } => {
-                self.ask(cx, ticket, question, Known { key, is_retry })
+                let is_resent = matches!(question, PartitionQuestion::Resent(_));
+                self.ask(cx, ticket, question, Known { key, is_retry, is_resent })
             }
             LeaderInput::Applied { proposal, position, effect } => {
                 self.applied(cx, proposal, position, effect)
@@ -198,8 +203,16 @@ impl PartitionLeader {
                 self.called(cx, call, response)
             }
             PartitionEvent::Fenced { opening } if opening == mine => self.fenced(cx),
+            PartitionEvent::Searched { opening, ticket, found } if opening == mine => {
+                searches::found(cx, ticket, found);
+                Ok(())
+            }
+            PartitionEvent::GoOn { opening } if opening == mine => self.search_on(cx),
             // It was begun by a leader that is gone.
-            PartitionEvent::Called { .. } | PartitionEvent::Fenced { .. } => Ok(()),
+            PartitionEvent::Called { .. }
+            | PartitionEvent::Fenced { .. }
+            | PartitionEvent::Searched { .. }
+            | PartitionEvent::GoOn { .. } => Ok(()),
         }
     }
 
@@ -220,9 +233,12 @@ impl PartitionLeader {
         known: Known,
     ) -> Result<(), StoreError> {
         match question {
-            PartitionQuestion::Rest(request) => self.rest(cx, ticket, Arc::new(request), known),
-            PartitionQuestion::Query { spec_json, cursor, limit } => {
-                self.query(cx, ticket, &spec_json, (cursor, limit));
+            PartitionQuestion::Rest(request) | PartitionQuestion::Resent(request) => {
+                self.rest(cx, ticket, Arc::new(request), known)
+            }
+            PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort } => {
+                let query = Query { text: spec_json, after: cursor, limit, bytes, effort };
+                self.query(cx, ticket, query);
                 Ok(())
             }
             PartitionQuestion::Fence(source) => self.fence(cx, ticket, source),
@@ -275,7 +291,7 @@ impl PartitionLeader {
             self.refuse(cx, ticket, &request.path, outdated(source));
             return Ok(());
         }
-        self.enqueue(cx, ticket, request, known.key)
+        self.enqueue(cx, ticket, request, known)
     }
 
     fn fence(
@@ -460,10 +476,13 @@ impl PartitionLeader {
 }
 
 /// How a request can be known again.
+#[derive(Default)]
 struct Known {
     key: Option<RequestKey>,
     /// It may be a repeat.
     is_retry: bool,
+    /// Another owner may have begun it and been stopped by it.
+    is_resent: bool,
 }
 
 fn answer(

@@ -1,54 +1,26 @@
 //! What needs a quorum's word first: documents, utilities, queries, and answers that tell of the
 //! state without changing it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use documents::Search;
 use group::Output;
 use protocol::{Code, Document, Method, Problem, Request, Response, links};
-use query::{CompiledQuery, Cursor, parse_specification};
-use serde_json::{Value, json};
+use serde_json::json;
 use storage::StoreError;
 
 use super::awaited::Waiter;
-use super::{PartitionLeader, StepContext, answer, nothing};
-use crate::body::bad_body;
-use crate::machine::PartitionAnswer;
+use super::searches::Compiled;
+use super::{Known, PartitionLeader, StepContext, answer, nothing};
 use crate::utilities;
 use crate::verbs::{missing, unmet};
-
-/// How many documents are indexed, and how many are looked at by queries, in one step.
-const SEARCH_BUDGET: usize = 2_000;
-/// How many documents are indexed at a tick when no query waits.
-const INDEX_BUDGET: usize = 64;
 
 /// What is answered once a quorum has confirmed the ownership.
 pub(super) enum Question {
     Read(Arc<Request>),
     /// A write that changes nothing as the state is.
     Held(String, Response),
-    Query(Query),
+    Query(Compiled),
     Available,
-}
-
-pub(super) struct Query {
-    compiled: Arc<CompiledQuery>,
-    after: Option<Cursor>,
-    limit: usize,
-}
-
-/// Queries under way.
-#[derive(Default)]
-pub(super) struct Searches {
-    waiting: VecDeque<Searching>,
-}
-
-struct Searching {
-    ticket: u64,
-    query: Query,
-    search: Option<Search>,
 }
 
 impl PartitionLeader {
@@ -84,27 +56,6 @@ impl PartitionLeader {
         self.refuse(cx, ticket, &request.path, problem);
     }
 
-    pub(super) fn query(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        ticket: u64,
-        spec_json: &Bytes,
-        page: (Option<Cursor>, usize),
-    ) {
-        let compiled = serde_json::from_slice::<Value>(spec_json)
-            .map_err(|error| bad_body(format!("the query is not JSON: {error}")))
-            .and_then(|value| parse_specification(&value))
-            .and_then(|specification| CompiledQuery::new(&specification));
-        match compiled {
-            Ok(compiled) => {
-                let (after, limit) = page;
-                let query = Query { compiled: Arc::new(compiled), after, limit };
-                self.confirm(cx, ticket, Question::Query(query));
-            }
-            Err(problem) => cx.put(Output::Refuse { ticket, problem }),
-        }
-    }
-
     pub(super) fn confirmed(
         &mut self,
         cx: &mut StepContext<'_, '_>,
@@ -114,7 +65,8 @@ impl PartitionLeader {
             Some(Question::Read(request)) => {
                 let response = self.show(cx, &request)?.unwrap_or_else(Into::into);
                 let (link, _) = links::split_utility(&request.path);
-                let waiter = Waiter { ticket, request: Arc::clone(&request), key: None };
+                let known = Known::default();
+                let waiter = Waiter { ticket, request: Arc::clone(&request), known };
                 let now_micros = cx.now().steady_micros;
                 let left = self.awaited.add(link, waiter, response, now_micros);
                 if let Some((_, response)) = left {
@@ -126,10 +78,7 @@ impl PartitionLeader {
                 self.leave_unchanged(cx, ticket, &link, response, None);
                 Ok(())
             }
-            Some(Question::Query(query)) => {
-                self.searches.waiting.push_back(Searching { ticket, query, search: None });
-                self.search(cx)
-            }
+            Some(Question::Query(query)) => self.begin_search(cx, ticket, query),
             Some(Question::Available) => {
                 answer(cx, ticket, nothing(), None);
                 Ok(())
@@ -219,43 +168,6 @@ impl PartitionLeader {
             )),
             other => Err(Problem::not_found(format!("there is no utility '{other}' here"))),
         }
-    }
-
-    pub(super) fn tick_index(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
-        if self.searches.waiting.is_empty() {
-            cx.machine.partition.index_at_leisure(cx.at.store, INDEX_BUDGET)?;
-            return Ok(());
-        }
-        self.search(cx)
-    }
-
-    /// Takes the queries further, one step's work.
-    fn search(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
-        if !cx.machine.partition.index(cx.at.store, SEARCH_BUDGET)? {
-            return Ok(());
-        }
-        for _ in 0..self.searches.waiting.len() {
-            let Some(mut searching) = self.searches.waiting.pop_front() else { break };
-            let Searching { ticket, query, search } = &mut searching;
-            let partition = &cx.machine.partition;
-            let search = search.get_or_insert_with(|| {
-                let compiled = Arc::clone(&query.compiled);
-                partition.search(compiled, query.after.as_ref(), query.limit, cx.now().wall)
-            });
-            let ticket = *ticket;
-            match partition.step(&*cx.at.store, search, SEARCH_BUDGET)? {
-                Some(mut page) => {
-                    let owner = &cx.handlers().node_id;
-                    for shown in page.hits.iter_mut().filter_map(|hit| hit.document.as_mut()) {
-                        *shown = Document::with_owner(shown, owner);
-                    }
-                    let answer = PartitionAnswer::Page(page);
-                    cx.put(Output::Answer { ticket, answer, position: None });
-                }
-                None => self.searches.waiting.push_back(searching),
-            }
-        }
-        Ok(())
     }
 }
 

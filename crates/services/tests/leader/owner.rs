@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Partition};
+use documents::{AppliedCommand, Partition, Search, Wanted};
 use group::{
     Caller, Context, Entry, Leader, LeaderInput, LogView, Machine, MemberHistory, Output, Quorum,
     Requests,
 };
 use protocol::{Document, Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
+use query::{CompiledQuery, Page};
 use replication::{Group, GroupOptions, Members, Restored};
 use services::{
     Catalogue, Handlers, Invocation, Invoked, Invoker, Limits, PartitionAnswer, PartitionEvent,
@@ -145,6 +146,15 @@ impl Owner {
         });
         assert!(said.is_empty(), "what an entry leads to is said when the leader hears of it");
         effect.expect("it was just applied")
+    }
+
+    pub(crate) fn search(&self, query: Arc<CompiledQuery>, wanted: Wanted) -> Page {
+        let mut search = Search::new(self.machine.partition().view(), query, wanted);
+        loop {
+            if let Some(page) = search.step(&self.store, usize::MAX).unwrap() {
+                return page;
+            }
+        }
     }
 
     pub(crate) fn invoke(&self, invocation: Invocation) -> Invoked {

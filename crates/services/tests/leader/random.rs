@@ -137,6 +137,9 @@ impl Cluster {
             PartitionAction::Fence { opening, source } => {
                 self.on_the_way.push(Asker::Fence { opening, source });
             }
+            PartitionAction::Search(_) | PartitionAction::GoOn { .. } => {
+                panic!("no query was asked")
+            }
         }
     }
 

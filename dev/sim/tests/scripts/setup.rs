@@ -279,6 +279,10 @@ impl Setup {
             Output::Invoke(invocation) => {
                 running.inputs.push(Input::Invoked(self.catalogue.invoke(invocation)));
             }
+            Output::Run(job) => running.inputs.push(Input::Ran(job.run())),
+            Output::GoOn { group, opening } => {
+                running.inputs.push(Input::GoOn { group, opening });
+            }
             Output::Halt { why } | Output::Renew { why } => {
                 actor.halted = Some(why);
                 self.kill(number);
