@@ -588,6 +588,36 @@ mod tests {
     }
 
     #[test]
+    fn a_page_with_a_total_is_counted_first() {
+        let mut queries = Queries::default();
+        let documents = Documents { count: 100, bytes: 10, effort: Effort::Step };
+        let mut effects = Effects::default();
+        let scope = Scope { partitions: PARTITIONS, now: 0 };
+        let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+        let specification = query::factory_query("/core/examples", None);
+        let specification = QuerySpecification { result_limit: Some(2), ..specification };
+        let purpose = Purpose::Client { ticket: 1 };
+        queries.counted(purpose, specification, form, scope, &mut effects);
+        while let Some(work) = effects.work.pop_front() {
+            let Work::Submit(Purpose::Piece { query, group }, _, question) = work else { panic!() };
+            let Question::Query { specification, after, limit, bytes, .. } = question else {
+                panic!("{question:?}")
+            };
+            let specification: QuerySpecification = serde_json::from_slice(&specification).unwrap();
+            let page = if specification.has(QueryOption::Count) {
+                Page { count: 10 * u64::from(group.0), ..Page::default() }
+            } else {
+                documents.page(group, after.as_ref(), limit, bytes)
+            };
+            queries.came(query, group, Answer::Page(page), 5, &mut effects);
+        }
+        let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
+        let body = response.to_json();
+        assert_eq!((&body["totalCount"], &body["documentCount"]), (&60.into(), &2.into()));
+        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+    }
+
+    #[test]
     fn an_answer_that_is_too_large_is_refused_and_nothing_of_it_is_kept() {
         let mut queries = Queries::default();
         let documents = Documents { count: 600, bytes: 100_000, effort: Effort::Step };

@@ -7,7 +7,6 @@
 //! the links, records to the log. Frames go first, as the way over another node is the longer one.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -50,8 +49,6 @@ pub(crate) struct Parts {
     pub(crate) jobs: JobThreads,
     pub(crate) dialer: Dialer,
     pub(crate) ports: AmbrosiaPorts,
-    /// The folder of the node's data.
-    pub(crate) sandbox: PathBuf,
     pub(crate) space: Space,
     pub(crate) store: StoreHealth,
     pub(crate) metrics: Arc<Metrics>,
@@ -317,7 +314,7 @@ impl Engine {
 
     /// Written on another thread: the disk may be slow, and nobody waits for it.
     fn keep_repro(&self, name: String, text: String) {
-        let sandbox = self.parts.sandbox.clone();
+        let sandbox = self.parts.space.folder().to_owned();
         drop(tokio::task::spawn_blocking(move || repros::keep(&sandbox, &name, &text)));
     }
 

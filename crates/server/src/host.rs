@@ -383,7 +383,6 @@ impl Maker {
             jobs,
             dialer: Dialer::new(self.ends.clone()),
             ports: AmbrosiaPorts::new(self.ends.clone()),
-            sandbox: self.sandbox.root().to_owned(),
             store: health,
             space: Space::new(self.sandbox.root().to_owned(), self.config.free_space_bytes_min),
             metrics: Arc::clone(metrics),

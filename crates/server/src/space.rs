@@ -1,7 +1,7 @@
 //! Room on the disk. The node is told that the disk is full before it is: the state store does not
 //! survive a write for which there is no room, and the log wants its next segment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use node::Input;
 
@@ -21,6 +21,11 @@ pub(crate) struct Space {
 impl Space {
     pub(crate) fn new(folder: PathBuf, bytes_min: u64) -> Self {
         Self { folder, bytes_min, scarce: false, log_is_full: false, store_is_full: false }
+    }
+
+    /// The folder of the node's data.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Looks at the disk; says what the node has to be told. `memory_bytes`: what is in memory and has to
