@@ -36,6 +36,7 @@ mod instance;
 mod io;
 mod jobs;
 mod joining;
+mod leaving;
 mod log_batch;
 mod member;
 mod membership;
