@@ -416,7 +416,8 @@ impl Shard {
                 return Ok(());
             }
             Question::Rest(request) => PartitionQuestion::Rest(request),
-            Question::Query { specification, after, limit } => PartitionQuestion::Query {
+            Question::Query { specification, after, limit, principal } => PartitionQuestion::Query {
+                principal,
                 spec_json: specification,
                 cursor: after,
                 limit: usize::try_from(limit).unwrap_or(usize::MAX),
