@@ -35,7 +35,7 @@ pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> O
         }
     }
     request = Request {
-        conditions: client::Conditions { if_match: write.if_match.clone(), if_none_match: None },
+        if_match: write.if_match.clone(),
         idempotency_key: write.idempotency_key.clone(),
         ..request
     };

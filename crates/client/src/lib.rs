@@ -14,6 +14,4 @@ mod client;
 mod wire;
 
 pub use client::{Client, ClientError, request};
-pub use protocol::{
-    Address, BodyType, Conditions, EntityTags, Method, Problem, Request, Response, WriteQuorum,
-};
+pub use protocol::{Address, BodyType, Method, Problem, Request, Response};

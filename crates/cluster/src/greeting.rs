@@ -1,16 +1,14 @@
 //! What two nodes say when they meet, and whether they go together.
 
-use protocol::{Moment, ReplicaId};
+use protocol::ReplicaId;
 use serde::{Deserialize, Serialize};
-use storage::Witness;
 
 use crate::claim::Claim;
 use crate::identity::Profile;
-use crate::pulse::Echo;
 use crate::staleness::CommittedAt;
 
 /// Raised when a frame between nodes changes so that an older node could not read it.
-pub const WIRE_VERSION: u32 = 7;
+pub const WIRE_VERSION: u32 = 6;
 
 /// The first thing on each link, from both ends: who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,12 +17,7 @@ pub struct Hello {
     pub node_id: String,
     pub uri: String,
     pub sandbox_id: u64,
-    /// Which start of the sandbox it is, and what the log had then.
-    pub start: Witness,
-    /// A person says that it has all that it promised, whatever others remember.
-    pub is_trusted: bool,
-    /// What it cannot prove to have any more, if it is a newcomer for that reason.
-    pub forgot: Option<String>,
+    pub boot: u64,
     /// `None` until it has one.
     pub replica: Option<ReplicaId>,
     /// The cluster that its sandbox belongs to, if it has a replica id there.
@@ -48,20 +41,10 @@ pub struct Candidate {
 pub struct Ping {
     /// Its disk does.
     pub takes_writes: bool,
-    /// Its disk is so slow, or its clock so far off, that others should own what they can.
-    pub is_unfit: bool,
-    /// What its own clock shows.
-    pub wall: Moment,
     /// About the membership quorum.
     pub claim: Claim,
-    /// How many frames of its log are durable.
-    pub frames: u64,
     /// Of the groups that it owns.
     pub committed: Vec<CommittedAt>,
-    /// When it was sent, in steady microseconds of the sender.
-    pub sent: u64,
-    /// Of the last ping that came over the same link.
-    pub echo: Option<Echo>,
 }
 
 /// What a node knows of its own place when it meets another one.
@@ -96,9 +79,7 @@ impl Hello {
             node_id: profile.node_id.clone(),
             uri: profile.uri.clone(),
             sandbox_id: profile.sandbox_id,
-            start: profile.start,
-            is_trusted: profile.is_trusted,
-            forgot: profile.forgot.clone().filter(|_| replica.is_none()),
+            boot: profile.boot,
             replica,
             cluster,
             peers_digest: profile.peers_digest(),
@@ -174,9 +155,7 @@ mod tests {
             node_id: id.into(),
             uri: format!("http://127.0.0.1:{port}"),
             sandbox_id,
-            start: Witness::default(),
-            is_trusted: false,
-            forgot: None,
+            boot: 1,
             peers: Vec::new(),
             partitions: 4,
             join: None,

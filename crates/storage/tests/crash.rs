@@ -124,7 +124,6 @@ impl Model {
                 }
                 (group.base, group.base_term) = (*position, *term);
             }
-            LogRecord::Owner(_) | LogRecord::Witness { .. } => {}
         }
     }
 

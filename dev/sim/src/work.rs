@@ -218,9 +218,7 @@ impl Work {
             Self::Document { link, asked, if_match } => {
                 let mut request = document_request(link, asked);
                 if let Some(known) = if_match {
-                    let Known { version, updated, epoch } = known;
-                    let tag = format!("\"{epoch}.{version}.{updated:x}\"");
-                    request.conditions.if_match = Some(tag.parse().expect("it is a tag"));
+                    request.if_match = Some(format!("\"{}.{}\"", known.epoch, known.version));
                 }
                 request
             }

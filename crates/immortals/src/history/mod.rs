@@ -6,4 +6,3 @@ pub(crate) mod delivery;
 pub(crate) mod entry;
 pub(crate) mod indexed;
 pub(crate) mod input_state;
-pub(crate) mod keys;

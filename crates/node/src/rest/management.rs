@@ -3,14 +3,13 @@
 use protocol::node_group::{
     LINK, MANAGEMENT_LINK, SELECTOR_LINK, SelectOwnerRequest, SelectOwnerResponse,
 };
-use protocol::{Address, Code, Method, Problem, Request, Response};
+use protocol::{Code, Method, Problem, Request, Response};
 use serde_json::{Value, json};
 use services::Catalogue;
 
 use super::instance_state::LINK as IMMORTALS;
-use super::plan::Plan;
+use super::plan::{Plan, only};
 use crate::io::NodeConfig;
-use crate::router::PATIENCE_MICROS;
 use crate::view::View;
 
 pub(super) fn root(catalogue: &Catalogue) -> Response {
@@ -22,6 +21,7 @@ pub(super) fn root(catalogue: &Catalogue) -> Response {
 /// # Errors
 /// What is wrong with the request.
 pub(super) fn selector(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
+    only(request, &[Method::Get, Method::Post])?;
     let topology = view.topology();
     if request.method == Method::Get {
         return Ok(Plan::Respond(Response::json(
@@ -56,9 +56,12 @@ pub(super) fn selector(request: &Request, view: &View<'_>) -> Result<Plan, Probl
     Ok(Plan::Respond(Response::json(200, &body)))
 }
 
-pub(super) fn management(request: &Request, view: &View<'_>) -> Plan {
+/// # Errors
+/// What is wrong with the request.
+pub(super) fn management(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
+    only(request, &[Method::Get, Method::Delete])?;
     if request.method == Method::Delete {
-        return Plan::Stop;
+        return Ok(Plan::Stop);
     }
     let owned = view.shard.partitions.values().filter(|replica| replica.serving().is_some());
     let mut state = state(view.config);
@@ -67,25 +70,21 @@ pub(super) fn management(request: &Request, view: &View<'_>) -> Plan {
     state["partitionCount"] = json!(view.partitions());
     state["ownedPartitionCount"] = json!(owned.count());
     state["requestsUnderWay"] = json!(view.in_flight);
-    state["serviceCount"] = json!(view.catalogue().specs().count());
-    Plan::Respond(Response::json(200, &state))
+    Ok(Plan::Respond(Response::json(200, &state)))
 }
 
-pub(super) fn of_newcomer(request: &Request, config: &NodeConfig) -> Plan {
+/// # Errors
+/// What is wrong with the request.
+pub(super) fn of_newcomer(request: &Request, config: &NodeConfig) -> Result<Plan, Problem> {
+    only(request, &[Method::Get, Method::Delete])?;
     if request.method == Method::Delete {
-        return Plan::Stop;
+        return Ok(Plan::Stop);
     }
-    Plan::Respond(Response::json(200, &state(config)))
+    Ok(Plan::Respond(Response::json(200, &state(config))))
 }
 
 fn state(config: &NodeConfig) -> Value {
-    let address = Address::parse(&config.public_uri).ok();
     json!({
-        "bindAddress": address.as_ref().map(Address::host),
-        "httpPort": address.as_ref().map(Address::port),
-        "httpsPort": -1,
-        "operationTimeoutMicros": PATIENCE_MICROS,
-        "isProcessOwner": true,
         "id": config.node_id,
         "publicUri": config.public_uri,
         "initialPeerNodes": config.peers,
@@ -93,7 +92,7 @@ fn state(config: &NodeConfig) -> Value {
         "isAuthorizationEnabled": false,
         "clusterId": null,
         "replicaId": null,
-        "bootCount": config.sandbox.boot,
+        "bootCount": config.boot,
         "partitionCount": 0,
         "ownedPartitionCount": 0,
         "requestsUnderWay": 0,
