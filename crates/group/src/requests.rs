@@ -141,8 +141,8 @@ impl<A> Requests<A> {
         self.open.contains_key(&ticket)
     }
 
-    /// Lets an answer wait until this number of replicas holds the write; the membership quorum is needed
-    /// in any case.
+    /// Lets an answer wait until this number of replicas holds the write; the membership quorum is
+    /// needed in any case.
     pub(crate) fn set_quorum(&mut self, ticket: u64, quorum: usize) {
         if let Some(pending) = self.open.get_mut(&ticket) {
             pending.quorum = quorum;
