@@ -361,6 +361,7 @@ fn scan(
 #[cfg(test)]
 mod tests {
     use std::ops::ControlFlow;
+    use std::path::PathBuf;
 
     use storage::MemoryStore;
 
@@ -491,7 +492,7 @@ mod tests {
             }
             // What is on the disk now is what a crash would leave.
             let copy = folder.path().join(format!("copy-{round}"));
-            copy_folder(&folder.path().join("store"), &copy);
+            copy_at_one_moment(&folder.path().join("store"), &copy);
             let copy = FjallStore::open(&copy).unwrap();
             let found = copy.get(b"a").unwrap().unwrap();
             assert!(found == [round, 1] || found == [round, 2], "round {round}: {found:?}");
@@ -500,17 +501,49 @@ mod tests {
         }
     }
 
-    fn copy_folder(from: &Path, to: &Path) {
-        std::fs::create_dir(to).unwrap();
-        for file in std::fs::read_dir(from).unwrap() {
-            let file = file.unwrap();
-            let to = to.join(file.file_name());
-            if file.file_type().unwrap().is_dir() {
-                copy_folder(&file.path(), &to);
+    /// Copies the folder again until nothing in it changed meanwhile: the tree names files anew
+    /// from a thread of its own, and a crash sees one moment.
+    fn copy_at_one_moment(from: &Path, to: &Path) {
+        for _ in 0..1_000 {
+            let before = files_of(from);
+            let copied = copy_folder(from, to);
+            if copied.is_ok()
+                && before.is_ok_and(|before| files_of(from).is_ok_and(|now| now == before))
+            {
+                return;
+            }
+            std::fs::remove_dir_all(to).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("the folder never stood still");
+    }
+
+    /// The folder's files, also those in its folders, each with its length in bytes.
+    fn files_of(folder: &Path) -> std::io::Result<std::collections::BTreeMap<PathBuf, u64>> {
+        let mut files = std::collections::BTreeMap::new();
+        for file in std::fs::read_dir(folder)? {
+            let file = file?;
+            if file.file_type()?.is_dir() {
+                files.append(&mut files_of(&file.path())?);
             } else {
-                std::fs::copy(file.path(), to).unwrap();
+                files.insert(file.path(), file.metadata()?.len());
             }
         }
+        Ok(files)
+    }
+
+    fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+        std::fs::create_dir(to)?;
+        for file in std::fs::read_dir(from)? {
+            let file = file?;
+            let to = to.join(file.file_name());
+            if file.file_type()?.is_dir() {
+                copy_folder(&file.path(), &to)?;
+            } else {
+                std::fs::copy(file.path(), to)?;
+            }
+        }
+        Ok(())
     }
 
     #[test]
