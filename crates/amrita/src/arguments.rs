@@ -223,7 +223,7 @@ pub(crate) struct Write {
     pub(crate) body: Option<String>,
     /// Only if the document still has this ETag (412 otherwise)
     #[arg(long, value_name = "ETAG")]
-    pub(crate) if_match: Option<String>,
+    pub(crate) if_match: Option<client::EntityTags>,
     /// Repeating a write with the same key is not a second write
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,

@@ -35,7 +35,7 @@ pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> O
         }
     }
     request = Request {
-        if_match: write.if_match.clone(),
+        conditions: client::Conditions { if_match: write.if_match.clone(), if_none_match: None },
         idempotency_key: write.idempotency_key.clone(),
         ..request
     };

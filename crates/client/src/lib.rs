@@ -14,4 +14,6 @@ mod client;
 mod wire;
 
 pub use client::{Client, ClientError, request};
-pub use protocol::{Address, BodyType, Method, Problem, Request, Response};
+pub use protocol::{
+    Address, BodyType, Conditions, EntityTags, Method, Problem, Request, Response, WriteQuorum,
+};

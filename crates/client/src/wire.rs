@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper_util::rt::TokioIo;
-use protocol::{Address, Behind, BodyType, Request, Response};
+use protocol::{Address, Behind, BodyType, Request, Response, WriteQuorum};
 use tokio::net::TcpStream;
 
 type Socket = TokioIo<TcpStream>;
@@ -112,8 +112,14 @@ fn to_http(address: &Address, request: &Request) -> Result<hyper::Request<Full<B
     if !request.body.is_empty() {
         built = built.header(header::CONTENT_TYPE, kind);
     }
-    if let Some(etag) = &request.if_match {
-        built = built.header(header::IF_MATCH, etag);
+    if let Some(tags) = &request.conditions.if_match {
+        built = built.header(header::IF_MATCH, tags.to_string());
+    }
+    if let Some(tags) = &request.conditions.if_none_match {
+        built = built.header(header::IF_NONE_MATCH, tags.to_string());
+    }
+    if let Some(quorum) = request.quorum {
+        built = built.header(WriteQuorum::HEADER, quorum.to_string());
     }
     if let Some(key) = &request.idempotency_key {
         built = built.header(IDEMPOTENCY_KEY, key);
@@ -163,6 +169,6 @@ mod tests {
         let path = "/core/examples/ä b%41?";
         let escaped = escape(path);
         assert!(escaped.is_ascii() && !escaped.contains([' ', '?']), "{escaped}");
-        assert_eq!(protocol::links::percent_decode(&escaped), path);
+        assert_eq!(protocol::links::percent_decode(&escaped).unwrap(), path);
     }
 }

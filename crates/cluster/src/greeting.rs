@@ -1,14 +1,16 @@
 //! What two nodes say when they meet, and whether they go together.
 
-use protocol::ReplicaId;
+use protocol::{Moment, ReplicaId};
 use serde::{Deserialize, Serialize};
+use storage::Witness;
 
 use crate::claim::Claim;
 use crate::identity::Profile;
+use crate::pulse::Echo;
 use crate::staleness::CommittedAt;
 
 /// Raised when a frame between nodes changes so that an older node could not read it.
-pub const WIRE_VERSION: u32 = 6;
+pub const WIRE_VERSION: u32 = 7;
 
 /// The first thing on each link, from both ends: who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +19,12 @@ pub struct Hello {
     pub node_id: String,
     pub uri: String,
     pub sandbox_id: u64,
-    pub boot: u64,
+    /// Which start of the sandbox it is, and what the log had then.
+    pub start: Witness,
+    /// A person says that it has all that it promised, whatever others remember.
+    pub is_trusted: bool,
+    /// What it cannot prove to have any more, if it is a newcomer for that reason.
+    pub forgot: Option<String>,
     /// `None` until it has one.
     pub replica: Option<ReplicaId>,
     /// The cluster that its sandbox belongs to, if it has a replica id there.
@@ -41,10 +48,20 @@ pub struct Candidate {
 pub struct Ping {
     /// Its disk does.
     pub takes_writes: bool,
+    /// Its disk is so slow, or its clock so far off, that others should own what they can.
+    pub is_unfit: bool,
+    /// What its own clock shows.
+    pub wall: Moment,
     /// About the membership quorum.
     pub claim: Claim,
+    /// How many frames of its log are durable.
+    pub frames: u64,
     /// Of the groups that it owns.
     pub committed: Vec<CommittedAt>,
+    /// When it was sent, in steady microseconds of the sender.
+    pub sent: u64,
+    /// Of the last ping that came over the same link.
+    pub echo: Option<Echo>,
 }
 
 /// What a node knows of its own place when it meets another one.
@@ -79,7 +96,9 @@ impl Hello {
             node_id: profile.node_id.clone(),
             uri: profile.uri.clone(),
             sandbox_id: profile.sandbox_id,
-            boot: profile.boot,
+            start: profile.start,
+            is_trusted: profile.is_trusted,
+            forgot: profile.forgot.clone().filter(|_| replica.is_none()),
             replica,
             cluster,
             peers_digest: profile.peers_digest(),
@@ -155,7 +174,9 @@ mod tests {
             node_id: id.into(),
             uri: format!("http://127.0.0.1:{port}"),
             sandbox_id,
-            boot: 1,
+            start: Witness::default(),
+            is_trusted: false,
+            forgot: None,
             peers: Vec::new(),
             partitions: 4,
             join: None,

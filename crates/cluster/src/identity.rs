@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use protocol::{GroupId, ReplicaId};
 use serde::{Deserialize, Serialize};
-use storage::{Batch, Reader, Space, StateStore, StoreError};
+use storage::{Batch, Reader, Space, StateStore, StoreError, Witness};
 
 use protocol::hash::hash_parts;
 
 /// Under this space a node keeps what it knows about itself.
 const SELF: Space = Space { group: GroupId(u32::MAX), generation: 1 };
 const FAMILY_IDENTITY: u8 = 1;
+const FAMILY_STAMP: u8 = 2;
 
 /// A node that belongs to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +60,9 @@ impl Identity {
     /// When the store cannot be read, or holds something else there.
     pub fn read(store: &dyn Reader) -> Result<Option<Self>, StoreError> {
         let Some(bytes) = store.get(&SELF.key(FAMILY_IDENTITY, b""))? else { return Ok(None) };
-        postcard::from_bytes(&bytes)
-            .map(Some)
-            .map_err(|error| StoreError(format!("the node's identity cannot be read: {error}")))
+        postcard::from_bytes(&bytes).map(Some).map_err(|error| {
+            StoreError::failed(format!("the node's identity cannot be read: {error}"))
+        })
     }
 
     /// Not durable before the store is persisted.
@@ -76,6 +77,36 @@ impl Identity {
     }
 }
 
+/// What the state store knows of the log that it goes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    pub sandbox_id: u64,
+    /// How many frames of the log were durable when this was written.
+    pub frames: u64,
+}
+
+impl Stamp {
+    /// # Errors
+    /// When the store cannot be read, or holds something else there.
+    pub fn read(store: &dyn Reader) -> Result<Option<Self>, StoreError> {
+        let Some(bytes) = store.get(&SELF.key(FAMILY_STAMP, b""))? else { return Ok(None) };
+        postcard::from_bytes(&bytes)
+            .map(Some)
+            .map_err(|error| StoreError::failed(format!("the store's stamp: {error}")))
+    }
+
+    /// Durable with the next persist.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn write(&self, store: &mut dyn StateStore) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        let bytes = postcard::to_stdvec(self).expect("a stamp is plain data");
+        batch.put(SELF.key(FAMILY_STAMP, b""), bytes);
+        store.write(batch)
+    }
+}
+
 /// Who a node is as it was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -84,8 +115,12 @@ pub struct Profile {
     pub uri: String,
     /// Made at random with the sandbox.
     pub sandbox_id: u64,
-    /// Counts the starts of the sandbox.
-    pub boot: u64,
+    /// Which start of the sandbox this is, and what its log had then.
+    pub start: Witness,
+    /// A person says that it has all that the node promised.
+    pub is_trusted: bool,
+    /// What the node cannot prove to have any more, if its sandbox was begun anew for that.
+    pub forgot: Option<String>,
     /// All nodes of a new cluster, this one included; empty when it begins alone.
     pub peers: Vec<String>,
     /// The partitions that the node would form a cluster with.

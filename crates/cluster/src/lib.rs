@@ -6,6 +6,7 @@
 //! | [`DirectoryMachine`] | the directory as the machine of group 0 |
 //! | `instance_entry`, `instances` | instances in that table, and how a person changes them |
 //! | [`Links`] | the connections to other nodes, and who is behind each |
+//! | `pulse` | how regularly another node is heard, and how long a round trip takes |
 //! | `greeting` | what two nodes say when they meet, and whether they go together |
 //! | [`Newcomer`] | a sandbox without a cluster: it founds one or asks to be admitted |
 //! | [`Claims`] | which membership quorum counts before everybody has heard of a change |
@@ -17,6 +18,7 @@
 
 mod claim;
 mod claims;
+mod clock;
 mod greeting;
 mod identity;
 mod instance_entry;
@@ -25,20 +27,25 @@ mod links;
 mod machine;
 mod newcomer;
 mod placement;
+mod pulse;
 mod staleness;
 mod topology;
+mod witness;
 
 pub use claim::Claim;
 pub use claims::{Claims, highest_quorum};
+pub use clock::{ClusterClock, OFF_MICROS_MAX};
 pub use greeting::{Candidate, Hello, Home, Judgement, Ping, WIRE_VERSION, judge};
-pub use identity::{Identity, InitialConfig, Member, Profile};
+pub use identity::{Identity, InitialConfig, Member, Profile, Stamp};
 pub use instance_entry::{
     InstanceCommand, InstanceEntry, InstanceOptions, InstanceReplica, REPLICAS_MAX, Standing,
     unknown_instance,
 };
-pub use links::{LINKS_MAX, Link, Links, SILENCE_MICROS_MAX};
+pub use links::{LINKS_MAX, Link, Links, Patience, SILENCE_MICROS_MAX};
 pub use machine::{DirectoryAnswer, DirectoryChange, DirectoryMachine, Question};
-pub use newcomer::{Newcomer, NewcomerWish};
+pub use newcomer::{Newcomer, NewcomerWish, waits_for_admission, who_forgot};
 pub use placement::{NodeLoad, choose_nodes, order};
+pub use pulse::Echo;
 pub use staleness::{CommittedAt, Staleness};
 pub use topology::{Change, DirectoryCommand, GroupEntry, Topology};
+pub use witness::{Witnesses, has_gone_back};

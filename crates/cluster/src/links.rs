@@ -6,9 +6,19 @@ use protocol::{Position, ReplicaId, Term};
 
 use crate::claim::Claim;
 use crate::greeting::Hello;
+use crate::pulse::{Echo, Pulse};
 
-/// A node that was not heard of for this long does not count as up, in microseconds.
+/// A node that was not heard of for this long does not count as up, in microseconds; where owners
+/// are granted much silence, for twice as long as they are.
 pub const SILENCE_MICROS_MAX: u64 = 1_000_000;
+
+/// A link is not sent on when another one to the same node was heard later by this much, in
+/// microseconds.
+const STALE_MICROS: u64 = 200_000;
+
+/// A link counts as steady after this long without a pause, in microseconds. A detour lives on for
+/// longer beside it, so that nothing is on its way over a detour that ends.
+const STEADY_MICROS: u64 = 1_500_000;
 
 /// How many links there may be: two for each node, and some that are about to end.
 pub const LINKS_MAX: usize = 256;
@@ -19,17 +29,45 @@ pub struct Link {
     pub hello: Option<Hello>,
     /// Who it is, once that is sure.
     pub replica: Option<ReplicaId>,
+    /// It leads over other nodes, or by datagrams, while no connection can be made.
+    pub is_detour: bool,
     /// As its last ping said.
     pub takes_writes: bool,
+    pub is_unfit: bool,
     pub claim: Claim,
-    /// When it was made, and when something came over it last, in steady microseconds.
-    opened: u64,
+    /// When something came over it last, in steady microseconds.
     heard: u64,
+    /// When it was last silent for longer than a link should be, or was made.
+    unsteady: u64,
+    /// When the last ping was sent at the other end, by its clock, and when it came.
+    pinged: Option<(u64, u64)>,
 }
+
+/// How long silence is borne.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// A round trip to the farthest node that is up, in microseconds.
+    pub round_trip_micros: u64,
+    /// How long a node may be silent, in microseconds: half as long again as the longest pause
+    /// between two signs of life, or two round trips.
+    pub silence_micros: u64,
+}
+
+/// What is granted beyond the pauses and round trips that were measured, in microseconds.
+const GRACE_MICROS: u64 = 50_000;
+
+/// A step comes after this long at the latest while the process is not held up, in microseconds.
+const STEP_MICROS_MAX: u64 = 20_000;
 
 #[derive(Default)]
 pub struct Links {
     links: BTreeMap<u64, Link>,
+    pulses: BTreeMap<ReplicaId, Pulse>,
+    patience: Patience,
+    /// When the last step was.
+    stepped: u64,
+    /// How long this process has stood still in all, in microseconds.
+    standstill: u64,
     /// What was claimed on links that are closed.
     claimed: BTreeSet<Claim>,
 }
@@ -45,15 +83,25 @@ impl Links {
         has_room
     }
 
+    /// Makes it one that is only used where the others are not well.
+    pub fn is_a_detour(&mut self, link: u64) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.is_detour = true;
+        }
+    }
+
     pub(crate) fn opened(&mut self, link: u64, dialed: Option<String>, now: u64) {
         let fresh = Link {
             dialed,
             hello: None,
             replica: None,
+            is_detour: false,
             takes_writes: true,
+            is_unfit: false,
             claim: Claim::default(),
-            opened: now,
             heard: now,
+            unsteady: now,
+            pinged: None,
         };
         self.links.insert(link, fresh);
     }
@@ -67,9 +115,66 @@ impl Links {
     }
 
     pub fn heard(&mut self, link: u64, now: u64) {
-        if let Some(link) = self.links.get_mut(&link) {
-            link.heard = now;
+        let stale_micros = self.stale_micros();
+        let Some(link) = self.links.get_mut(&link) else { return };
+        if now.saturating_sub(link.heard) > stale_micros {
+            link.unsteady = now;
         }
+        link.heard = now;
+        if let Some(replica) = link.replica {
+            self.pulses.entry(replica).or_default().heard(now, self.standstill);
+        }
+    }
+
+    /// A step begins. If it is late, this process was held up, and what it has not heard meanwhile
+    /// says nothing about others.
+    pub fn stepped(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.stepped);
+        self.standstill += passed.saturating_sub(STEP_MICROS_MAX);
+        self.stepped = now;
+    }
+
+    /// A ping has come, sent at that time by the clock of its sender.
+    pub fn pinged(&mut self, link: u64, sent: u64, echo: Option<Echo>, now: u64) {
+        let Some(link) = self.links.get_mut(&link) else { return };
+        link.pinged = Some((sent, now));
+        if let (Some(replica), Some(echo)) = (link.replica, echo) {
+            self.pulses.entry(replica).or_default().echoed(echo, now);
+        }
+    }
+
+    /// What a ping on that link says of the last one that came over it. Each is echoed once.
+    pub fn echo(&mut self, link: u64, now: u64) -> Option<Echo> {
+        let (sent, came) = self.links.get_mut(&link)?.pinged.take()?;
+        Some(Echo { sent, held: now.saturating_sub(came) })
+    }
+
+    /// Looks how long silence is to be borne from now on.
+    pub fn measure(&mut self, now: u64) -> Patience {
+        let up = self.pulses.iter().filter(|(replica, _)| self.is_up(**replica, now));
+        let mut patience = Patience::default();
+        for (_, pulse) in up {
+            let round_trip = pulse.round_trip();
+            let silence = (pulse.pause() * 3 / 2).max(2 * round_trip) + GRACE_MICROS;
+            patience.round_trip_micros = patience.round_trip_micros.max(round_trip);
+            patience.silence_micros = patience.silence_micros.max(silence);
+        }
+        self.patience = patience;
+        patience
+    }
+
+    pub fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    /// Where packets take long, they come irregularly: links that took turns would mix up the order
+    /// of what is sent.
+    fn stale_micros(&self) -> u64 {
+        STALE_MICROS + self.patience.round_trip_micros
+    }
+
+    fn silence_max(&self) -> u64 {
+        SILENCE_MICROS_MAX.max(2 * self.patience.silence_micros)
     }
 
     pub fn get(&self, link: u64) -> Option<&Link> {
@@ -92,19 +197,28 @@ impl Links {
         self.links.is_empty()
     }
 
-    /// The link to send on: one made from here if there is, as it is the one that is watched.
+    /// The link to send on: one made from here if there is, as it is the one that is watched; but a
+    /// detour if there is one and the others are not steady, and none that has fallen silent while
+    /// another has not.
     pub fn link_to(&self, replica: ReplicaId) -> Option<u64> {
         let to = |(_, link): &(&u64, &Link)| link.replica == Some(replica);
         let links = || self.links.iter().filter(to);
-        links()
-            .find(|(_, link)| link.dialed.is_some())
-            .or_else(|| links().next())
-            .map(|(id, _)| *id)
+        let newest = links().map(|(_, link)| link.heard).max()?;
+        let speaks = |(_, link): &(&u64, &Link)| link.heard + self.stale_micros() > newest;
+        let is_steady = |link: &Link| link.unsteady + STEADY_MICROS < self.stepped;
+        let rank = |link: &Link| match link.is_detour {
+            true => (1, true),
+            false if is_steady(link) => (0, link.dialed.is_none()),
+            false => (2, link.dialed.is_none()),
+        };
+        let first = links().filter(speaks).min_by_key(|(id, link)| (rank(link), **id));
+        first.map(|(id, _)| *id)
     }
 
     pub fn is_up(&self, replica: ReplicaId, now: u64) -> bool {
+        let silence_max = self.silence_max();
         self.links.values().any(|link| {
-            link.replica == Some(replica) && now.saturating_sub(link.heard) < SILENCE_MICROS_MAX
+            link.replica == Some(replica) && now.saturating_sub(link.heard) < silence_max
         })
     }
 
@@ -121,12 +235,14 @@ impl Links {
         silences.into_iter().filter(|(_, silence)| *silence >= at_least).collect()
     }
 
-    /// Since when it has been up; None while it is not.
-    pub fn up_since(&self, replica: ReplicaId, now: u64) -> Option<u64> {
+    /// Since when it has been up and well reached; None while it is not. Who is reached by a detour
+    /// only, or over a link that falters, is not well reached.
+    pub fn steady_since(&self, replica: ReplicaId, now: u64) -> Option<u64> {
         let links = self.links.values().filter(|link| link.replica == Some(replica));
         links
-            .filter(|link| now.saturating_sub(link.heard) < SILENCE_MICROS_MAX)
-            .map(|link| link.opened)
+            .filter(|link| !link.is_detour)
+            .filter(|link| now.saturating_sub(link.heard) < self.silence_max())
+            .map(|link| link.unsteady)
             .min()
     }
 
@@ -134,6 +250,12 @@ impl Links {
     pub fn takes_writes(&self, replica: ReplicaId) -> bool {
         let mut links = self.links.values().filter(|link| link.replica == Some(replica));
         links.all(|link| link.takes_writes)
+    }
+
+    /// Whether it should own something, as far as its disk and its clock are concerned.
+    pub fn is_well(&self, replica: ReplicaId) -> bool {
+        let mut links = self.links.values().filter(|link| link.replica == Some(replica));
+        links.all(|link| link.takes_writes && !link.is_unfit)
     }
 
     /// What replicas said about the quorum: the last claim of each open link, and of each closed
@@ -155,7 +277,83 @@ impl Links {
 
     /// Older links of the same sandbox: its process was started again since.
     pub fn outdated_by(&self, hello: &Hello) -> Vec<u64> {
-        let same = |other: &Hello| other.sandbox_id == hello.sandbox_id && other.boot < hello.boot;
+        let same = |other: &Hello| {
+            other.sandbox_id == hello.sandbox_id && other.start.boot < hello.start.boot
+        };
         self.hellos().filter(|(_, other)| same(other)).map(|(id, _)| id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHER: ReplicaId = ReplicaId(2);
+
+    /// A link made from here, one made there, and a detour.
+    fn three() -> Links {
+        let mut links = Links::default();
+        for (id, dialed) in [(1, Some("http://b:1".to_owned())), (2, None), (3, None)] {
+            assert!(links.admit(id, dialed, 0));
+            links.get_mut(id).expect("it was admitted").replica = Some(OTHER);
+        }
+        links.is_a_detour(3);
+        links
+    }
+
+    fn hear(links: &mut Links, ids: &[u64], until: u64) {
+        while links.stepped < until {
+            let now = links.stepped + 10_000;
+            links.stepped(now);
+            ids.iter().for_each(|id| links.heard(*id, now));
+        }
+    }
+
+    #[test]
+    fn a_detour_is_taken_while_the_link_is_not_steady() {
+        let mut links = three();
+        hear(&mut links, &[1, 2, 3], 1_000_000);
+        assert_eq!(links.link_to(OTHER), Some(3), "the links are young");
+        hear(&mut links, &[1, 2, 3], 2_000_000);
+        assert_eq!(links.link_to(OTHER), Some(1));
+        hear(&mut links, &[3], 2_500_000);
+        assert_eq!(links.link_to(OTHER), Some(3), "the links are silent");
+        hear(&mut links, &[1, 2, 3], 3_000_000);
+        assert_eq!(links.link_to(OTHER), Some(3), "the links have just been silent");
+    }
+
+    #[test]
+    fn a_silent_link_gives_way_to_one_that_speaks() {
+        let mut links = three();
+        links.closed(3);
+        hear(&mut links, &[1, 2], 2_000_000);
+        assert_eq!(links.link_to(OTHER), Some(1));
+        hear(&mut links, &[2], 2_300_000);
+        assert_eq!(links.link_to(OTHER), Some(2));
+    }
+
+    #[test]
+    fn who_is_reached_by_a_detour_only_is_up_but_not_steady() {
+        let mut links = three();
+        links.closed(1);
+        links.closed(2);
+        hear(&mut links, &[3], 5_000_000);
+        assert!(links.is_up(OTHER, 5_000_000));
+        assert_eq!(links.steady_since(OTHER, 5_000_000), None);
+    }
+
+    #[test]
+    fn silence_is_borne_by_what_was_measured() {
+        let mut links = three();
+        hear(&mut links, &[1], 300_000);
+        assert_eq!(links.measure(300_000).silence_micros, 15_000 + GRACE_MICROS);
+        links.pinged(1, 77, Some(Echo { sent: 100_000, held: 50_000 }), 300_000);
+        assert_eq!(links.measure(300_000).round_trip_micros, 150_000);
+        assert_eq!(links.echo(1, 310_000), Some(Echo { sent: 77, held: 10_000 }));
+        assert_eq!(links.echo(1, 310_000), None, "once");
+        // This process stood still: nobody else did.
+        links.stepped(900_000);
+        links.heard(1, 900_000);
+        assert_eq!(links.measure(900_000).silence_micros, 2 * 150_000 + GRACE_MICROS);
     }
 }

@@ -134,7 +134,8 @@ fn key(space: &Space, group: GroupId) -> Vec<u8> {
 }
 
 fn group_of(rest: &[u8]) -> Result<GroupId, StoreError> {
-    let bytes = rest.try_into().map_err(|_| StoreError("a group's key in the directory".into()))?;
+    let bytes =
+        rest.try_into().map_err(|_| StoreError::failed("a group's key in the directory"))?;
     Ok(GroupId(u32::from_be_bytes(bytes)))
 }
 
@@ -143,7 +144,7 @@ fn encode(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
-    let broken = |why: String| StoreError(format!("the directory cannot be read: {why}"));
+    let broken = |why: String| StoreError::failed(format!("the directory cannot be read: {why}"));
     match bytes.split_first() {
         Some((&FORMAT, rest)) => {
             postcard::from_bytes(rest).map_err(|error| broken(error.to_string()))
@@ -172,7 +173,7 @@ impl Machine for DirectoryMachine {
         let mut batch = Batch::default();
         let mut change = Change::Nothing;
         if let Some(data) = &entry.data {
-            let command = DirectoryCommand::decode(data).map_err(StoreError)?;
+            let command = DirectoryCommand::decode(data).map_err(StoreError::failed)?;
             change = self.topology.apply(command.clone());
             self.write(&change, &at.space, &mut batch);
             if matches!(change, Change::Cluster | Change::Group(..)) {

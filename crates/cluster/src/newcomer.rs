@@ -5,7 +5,7 @@
 //! the node but not its sandbox. So a node whose disk was lost can never vote with an empty memory
 //! in the name of its former self.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::ReplicaId;
 
@@ -76,6 +76,11 @@ impl Newcomer {
     pub fn waits_for(&self, profile: &Profile, links: &Links) -> Option<String> {
         match self.wish {
             NewcomerWish::Form => Some(missing(profile, links)),
+            NewcomerWish::Join if profile.forgot.is_some() => {
+                let own = profile.forgot.iter().map(|why| (profile.node_id.as_str(), why.as_str()));
+                let all: Vec<_> = own.chain(who_forgot(links)).collect();
+                Some(waits_for_admission(&all))
+            }
             NewcomerWish::Join if Self::a_member(links).is_some() => None,
             NewcomerWish::Join => {
                 let whom = profile.join.clone().unwrap_or_else(|| profile.peers.join(", "));
@@ -97,6 +102,25 @@ impl Newcomer {
             NewcomerWish::Join => "it has asked to be admitted",
         }
     }
+}
+
+/// The nodes that said why they cannot prove to have what they promised.
+pub fn who_forgot(links: &Links) -> impl Iterator<Item = (&str, &str)> {
+    links.hellos().filter_map(|(_, hello)| Some((hello.node_id.as_str(), hello.forgot.as_deref()?)))
+}
+
+/// What such nodes wait for, for people.
+pub fn waits_for_admission(forgot: &[(&str, &str)]) -> String {
+    let named: BTreeSet<String> = forgot.iter().map(|(id, why)| format!("{id} ({why})")).collect();
+    let named: Vec<String> = named.into_iter().collect();
+    format!(
+        "these nodes cannot prove that they still have what they promised, and take part again when \
+         the others have admitted them: {}. If those that are left are no majority, nothing is read \
+         or written until a person decides. Nothing was deleted: bring back the sandboxes as they \
+         were, or start a node with --trust-sandbox on what it has; see 'Nodes that forgot' in \
+         docs/operations.md",
+        named.join(", ")
+    )
 }
 
 /// All named peers with their sandboxes, each by its place in the list. `None` as long as one is
@@ -145,6 +169,8 @@ fn missing(profile: &Profile, links: &Links) -> String {
 
 #[cfg(test)]
 mod tests {
+    use storage::Witness;
+
     use super::*;
 
     fn profile(number: u64) -> Profile {
@@ -152,7 +178,9 @@ mod tests {
             node_id: format!("n{number}"),
             uri: format!("http://n{number}"),
             sandbox_id: number,
-            boot: 1,
+            start: Witness::default(),
+            is_trusted: false,
+            forgot: None,
             peers: (1..=3).map(|number| format!("http://n{number}")).collect(),
             partitions: 4,
             join: None,

@@ -222,7 +222,7 @@ fn stored(
     let Some(bytes) = store.get(&space.key(family, rest))? else { return Ok(None) };
     postcard::from_bytes(&bytes)
         .map(Some)
-        .map_err(|error| StoreError(format!("a recorded answer cannot be read: {error}")))
+        .map_err(|error| StoreError::failed(format!("a recorded answer cannot be read: {error}")))
 }
 
 /// Family and rest of the key under which the answer lies.

@@ -37,7 +37,8 @@ impl Partition {
         applied: Applied,
         command: &[u8],
     ) -> Result<AppliedCommand, StoreError> {
-        let command = Command::decode(command).map_err(|problem| StoreError(problem.message))?;
+        let command =
+            Command::decode(command).map_err(|problem| StoreError::failed(problem.message))?;
         let mut batch = Batch::new();
         if let Some(now) = time_of(&command) {
             self.answers.forget(&*store, self.space, &mut batch, applied.position, now)?;
@@ -133,8 +134,9 @@ impl Partition {
             self.index_keep(store, batch, link, old.as_ref(), new.as_ref())?;
         }
         if let Some(new) = &new {
-            self.names.learn(&new.document.kind, space, batch);
-            self.names.learn(&new.document.owner, space, batch);
+            let names = Arc::make_mut(&mut self.names);
+            names.learn(&new.document.kind, space, batch);
+            names.learn(&new.document.owner, space, batch);
             let record = Record::of(&new.document, new.oldest, new.task);
             let (key, bytes) =
                 (space.key(family::HEAD, link.as_bytes()), record.encode(&self.names));
@@ -208,7 +210,9 @@ impl Partition {
         let mut versions_left = EXPIRED_VERSIONS_MAX;
         for link in self.due(store, at, links_max)? {
             let old = self.head(store, &link)?.ok_or_else(|| {
-                StoreError(format!("the document {link} has an expiration but is not there"))
+                StoreError::failed(format!(
+                    "the document {link} has an expiration but is not there"
+                ))
             })?;
             let history = old.document.version - old.oldest;
             let new = (history > versions_left)

@@ -23,6 +23,9 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// The most postings that are counted of a clause for a query that shall not take long.
+    pub(crate) const LISTED_IN_A_HURRY: usize = 256;
+
     pub(crate) const USUAL: Self = Self {
         pending: 65_536,
         behind: BEHIND_MAX,

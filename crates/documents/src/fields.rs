@@ -21,7 +21,7 @@ const UPDATED: u16 = 2;
 /// The number of the first field of bodies.
 const FIRST: u16 = 16;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Fields {
     numbers: BTreeMap<Box<str>, u16>,
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use storage::{Batch, Reader, Space, StoreError};
 
@@ -27,15 +28,14 @@ pub(crate) const MARK_STASHED: u8 = 2;
 pub(crate) struct Index {
     pub(crate) progress: Progress,
     pub(crate) bounds: Bounds,
-    pub(crate) fields: Fields,
+    /// Shared with the views of queries under way.
+    pub(crate) fields: Arc<Fields>,
     /// Dirty links. All of them, unless some were spilled.
     pub(crate) pending: BTreeMap<String, Mark>,
     /// There may be marks in the store that are not in `pending`.
     pub(crate) is_spilled: bool,
     /// A document was written since `Partition::index_at_leisure` was last called.
     pub(crate) is_written: bool,
-    /// Another after each time that postings were thrown away.
-    pub(crate) life: u64,
 }
 
 /// How far the index has come.
@@ -97,11 +97,11 @@ impl Index {
     pub(crate) fn open(store: &dyn Reader, space: Space) -> Result<Self, StoreError> {
         let state = store.get(&space.key(family::INDEX_STATE, b""))?;
         let progress = state.map_or(Progress::Absent, |bytes| Progress::decode(&bytes));
-        let fields = Fields::open(store, space)?;
+        let fields = Arc::new(Fields::open(store, space)?);
         let pending = BTreeMap::new();
         let bounds = Bounds::USUAL;
         let (is_spilled, is_written) = (true, false);
-        let mut index = Self { progress, bounds, fields, pending, is_spilled, is_written, life: 0 };
+        let mut index = Self { progress, bounds, fields, pending, is_spilled, is_written };
         index.load(store, space)?;
         Ok(index)
     }
@@ -112,12 +112,7 @@ impl Index {
         batch: &mut Batch,
         record: &Record<'_>,
     ) -> Vec<Vec<u8>> {
-        postings(&mut self.fields, self.bounds, space, batch, record)
-    }
-
-    /// There may be fields in documents that it has no number for.
-    pub(crate) fn is_short_of_fields(&self) -> bool {
-        self.fields.count() >= self.bounds.fields
+        postings(Arc::make_mut(&mut self.fields), self.bounds, space, batch, record)
     }
 
     /// Everything that was applied is in it.

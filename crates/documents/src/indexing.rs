@@ -6,19 +6,22 @@
 //! has. Each step is one batch, so after a crash marks and postings still agree.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use protocol::varint;
 use storage::{Batch, Reader, Space, StateStore, StoreError};
 
 use crate::cache::Head;
 use crate::family;
-use crate::fields::Fields;
 use crate::index::{MARK_NOTHING, MARK_STASHED, MARK_VERSION, Mark, Progress};
 use crate::partition::Partition;
 use crate::record::Record;
 
 /// How many keys are cleared for each document of a step's budget.
 const CLEARED_PER_DOCUMENT: usize = 16;
+
+/// How many bytes of bodies are indexed for each document of a step's budget, at most.
+const BYTES_PER_DOCUMENT: usize = 1 << 10;
 
 impl Partition {
     /// Before `new` takes the place of `old`: marks the link, so that what the index holds of it
@@ -116,6 +119,11 @@ impl Partition {
         self.index(store, budget)
     }
 
+    /// Whether the index only has to follow what was written last: it is not being made anew.
+    pub fn index_follows(&self) -> bool {
+        self.index.progress == Progress::Complete
+    }
+
     /// Whether the index reflects all that was applied.
     pub fn is_indexed(&self) -> bool {
         self.index.is_complete()
@@ -130,7 +138,6 @@ impl Partition {
         batch.delete(self.space.key(family::INDEX_STATE, b""));
         store.write(batch)?;
         self.index.progress = Progress::Absent;
-        self.index.life += 1;
         Ok(())
     }
 
@@ -152,7 +159,7 @@ impl Partition {
             ControlFlow::Continue(())
         })?;
         if left > 0 {
-            self.index.fields = Fields::default();
+            self.index.fields = Arc::default();
             self.index.pending.clear();
             self.index.is_spilled = false;
             self.index_progress(batch, Progress::Building { after: String::new() });
@@ -170,13 +177,13 @@ impl Partition {
         let space = self.space;
         let from = space.key(family::HEAD, &[after.as_bytes(), &[0]].concat());
         let (_, to) = space.range(family::HEAD);
-        let (mut left, mut last) = (budget, after.to_owned());
+        let (mut left, mut last) = (Budget::of(budget), after.to_owned());
         let mut outcome = Ok(());
         store.scan(&from, &to, false, &mut |key, value| {
-            if left == 0 {
+            if left.is_spent() {
                 return ControlFlow::Break(());
             }
-            left -= 1;
+            left.spend(value.len());
             let link = space.rest(key);
             last = String::from_utf8_lossy(link).into_owned();
             match Record::decode(value, &self.names) {
@@ -194,7 +201,7 @@ impl Partition {
         })?;
         outcome?;
         let progress =
-            if left > 0 { Progress::Complete } else { Progress::Building { after: last } };
+            if left.is_spent() { Progress::Building { after: last } } else { Progress::Complete };
         self.index_progress(batch, progress);
         Ok(())
     }
@@ -205,12 +212,17 @@ impl Partition {
         batch: &mut Batch,
         budget: usize,
     ) -> Result<(), StoreError> {
-        for _ in 0..budget {
+        let mut left = Budget::of(budget);
+        while !left.is_spent() {
             let Some((link, mark)) = self.index.pending.pop_first() else { break };
             let before = self.indexed(store, batch, &link, mark)?;
             let after = match self.head(store, &link)? {
-                None => Vec::new(),
+                None => {
+                    left.spend(0);
+                    Vec::new()
+                }
                 Some(head) => {
+                    left.spend(head.document.body.as_bytes().len());
                     self.index.postings(self.space, batch, &Record::plain(&head.document))
                 }
             };
@@ -243,7 +255,7 @@ impl Partition {
                 let bytes = store.get(&self.space.key(family::DIRTY, link.as_bytes()))?;
                 let record =
                     bytes.as_deref().and_then(|bytes| bytes.get(1..)).ok_or_else(|| {
-                        StoreError(format!("the mark of {link} for the index is missing"))
+                        StoreError::failed(format!("the mark of {link} for the index is missing"))
                     })?;
                 let record = Record::decode(record, &self.names)?;
                 Ok(self.index.postings(self.space, batch, &record))
@@ -254,6 +266,27 @@ impl Partition {
     fn index_progress(&mut self, batch: &mut Batch, progress: Progress) {
         batch.put(self.space.key(family::INDEX_STATE, b""), progress.encode());
         self.index.progress = progress;
+    }
+}
+
+/// What one step may do.
+struct Budget {
+    documents: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    fn of(documents: usize) -> Self {
+        Self { documents, bytes: documents.saturating_mul(BYTES_PER_DOCUMENT) }
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.documents = self.documents.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    fn is_spent(&self) -> bool {
+        self.documents == 0 || self.bytes == 0
     }
 }
 

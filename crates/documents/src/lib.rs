@@ -15,6 +15,7 @@ mod cache;
 mod command;
 mod family;
 mod fields;
+mod hits;
 mod index;
 mod indexing;
 mod names;
@@ -24,10 +25,12 @@ mod record;
 mod search;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use command::{
     AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, RequestKey, Retention, USER_KEY_HOURS,
     Write,
 };
 pub use partition::Partition;
-pub use search::Search;
+pub use search::{Search, Wanted};
+pub use view::View;

@@ -15,7 +15,7 @@ const NAMES_MAX: usize = 1024;
 /// Longer names get no number.
 const NAME_BYTES_MAX: usize = 256;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     texts: Vec<Arc<str>>,
     numbers: BTreeMap<Arc<str>, u16>,
@@ -35,7 +35,7 @@ impl Names {
             ControlFlow::Continue(())
         })?;
         if broken {
-            return Err(StoreError(format!("group {} has broken names", space.group)));
+            return Err(StoreError::failed(format!("group {} has broken names", space.group)));
         }
         Ok(names)
     }

@@ -15,12 +15,14 @@ use crate::family;
 use crate::index::Index;
 use crate::names::Names;
 use crate::record::Record;
+use crate::view::View;
 
 /// The state machine of one partition.
 #[derive(Debug)]
 pub struct Partition {
     pub(crate) space: Space,
-    pub(crate) names: Names,
+    /// Shared with the views of queries under way.
+    pub(crate) names: Arc<Names>,
     pub(crate) fences: BTreeMap<GroupId, Epoch>,
     pub(crate) answers: Answers,
     pub(crate) cache: RefCell<Cache>,
@@ -35,7 +37,8 @@ impl Partition {
     /// # Errors
     /// When the store cannot be read, or holds something that this version cannot read.
     pub fn open(store: &dyn Reader, space: Space) -> Result<Self, StoreError> {
-        let broken = |what: &str| StoreError(format!("group {} has broken {what}", space.group));
+        let broken =
+            |what: &str| StoreError::failed(format!("group {} has broken {what}", space.group));
         let mut fences = Some(BTreeMap::new());
         let (from, to) = space.range(family::FENCE);
         store.scan(&from, &to, false, &mut |key, value| {
@@ -55,7 +58,7 @@ impl Partition {
         };
         Ok(Self {
             space,
-            names: Names::open(store, space)?,
+            names: Arc::new(Names::open(store, space)?),
             fences: fences.ok_or_else(|| broken("fences"))?,
             answers: Answers::default(),
             cache: RefCell::new(Cache::new(CACHE_BYTES)),
@@ -129,7 +132,7 @@ impl Partition {
         let key = self.space.key(family::VERSION, &family::version_rest(link, version));
         let bytes = store
             .get(&key)?
-            .ok_or_else(|| StoreError(format!("version {version} of {link} is missing")))?;
+            .ok_or_else(|| StoreError::failed(format!("version {version} of {link} is missing")))?;
         Ok(Record::decode(&bytes, &self.names)?.to_document(link))
     }
 
@@ -186,19 +189,20 @@ impl Partition {
         at: Moment,
         links_max: usize,
     ) -> Result<Vec<String>, StoreError> {
-        let mut links = Vec::new();
-        if at < self.expires_from.get() || links_max == 0 {
-            return Ok(links);
+        self.view().due(store, at, links_max)
+    }
+
+    /// What a query needs to know of the partition as it is now, beside the store.
+    pub fn view(&self) -> View {
+        View {
+            space: self.space,
+            names: Arc::clone(&self.names),
+            fields: Arc::clone(&self.index.fields),
+            bounds: self.index.bounds,
+            is_indexed: self.index.is_complete(),
+            live: self.live,
+            expires_from: self.expires_from.get(),
         }
-        let from = self.space.key(family::EXPIRATION, &self.expires_from.get().0.to_be_bytes());
-        let to = self.space.key(family::EXPIRATION, &at.0.saturating_add(1).to_be_bytes());
-        store.scan(&from, &to, false, &mut |key, _| {
-            if let Some((_, link)) = family::split_time(self.space.rest(key)) {
-                links.push(link.to_owned());
-            }
-            if links.len() < links_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        Ok(links)
     }
 
     /// The epoch that a source from that partition must have at least; 0 if none was ever seen.

@@ -15,7 +15,7 @@ use storage::{Reader, StoreError};
 
 use crate::family;
 use crate::fields::OVERFULL;
-use crate::partition::Partition;
+use crate::view::View;
 
 /// Where the documents are that are looked at next.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ pub(crate) struct Plan {
     pub(crate) only_missing: bool,
 }
 
-impl Partition {
+impl View {
     /// `after` is where the page begins; `only_missing` when all documents with a value to sort
     /// by were seen.
     pub(crate) fn plan(
@@ -209,7 +209,7 @@ impl Partition {
             return Ok(sources.stream_or_heads(range));
         }
         let is_page = stream.is_some() && !query.is_count();
-        let max = if is_page { self.index.bounds.listed[1] } else { usize::MAX };
+        let max = if is_page { self.bounds.listed[1] } else { usize::MAX };
         Ok(match self.shortest(store, sources, range, max)? {
             Some(links) => Way::Links(links),
             None => sources.stream_or_heads(range),
@@ -226,7 +226,7 @@ impl Partition {
         let mut others: Vec<List> = lists.into_iter().map(|list| list.within(range)).collect();
         let mut best = (usize::MAX, 0);
         for (number, list) in others.iter().enumerate().filter(|_| others.len() > 1) {
-            let [.., most] = self.index.bounds.listed;
+            let [.., most] = self.bounds.listed;
             if let Some(keys) = self.keys(store, std::slice::from_ref(list), range, most)? {
                 best = best.min((keys, number));
             }
@@ -240,7 +240,7 @@ impl Partition {
         query: &CompiledQuery,
         range: &LinkRange,
     ) -> Result<Sources, StoreError> {
-        let is_indexed = self.index.is_complete();
+        let is_indexed = self.is_indexed;
         let mut also = Vec::new();
         let whole = |family, prefix: Vec<u8>, link_at| List {
             family,
@@ -251,7 +251,7 @@ impl Partition {
         also.push(whole(family::POSTING, OVERFULL.to_be_bytes().to_vec(), LinkAt::Byte(2)));
         if query.scope() != Scope::Live {
             // Tombstones are listed by their kind only.
-            let kind = self.index.fields.number(KIND_FIELD).expect("every index has kinds");
+            let kind = self.fields.number(KIND_FIELD).expect("every index has kinds");
             also.push(whole(family::DEAD, kind.to_be_bytes().to_vec(), LinkAt::AfterValue));
         }
         if query.scope() == Scope::AllVersions {
@@ -308,8 +308,8 @@ impl Partition {
                     link_at: LinkAt::Byte(0),
                 }),
                 Atom::Values { path, from, to, is_single } => {
-                    let Some(field) = self.index.fields.number(path) else {
-                        if self.index.is_short_of_fields() {
+                    let Some(field) = self.fields.number(path) else {
+                        if self.is_short_of_fields() {
                             return Ok(None);
                         }
                         // No document has it.
@@ -338,7 +338,7 @@ impl Partition {
         range: &LinkRange,
         max: usize,
     ) -> Result<Option<Vec<String>>, StoreError> {
-        for listed in self.index.bounds.listed {
+        for listed in self.bounds.listed {
             let most = listed.min(max);
             let mut best: Option<(usize, &Source)> = None;
             for source in &sources.each {
@@ -432,8 +432,8 @@ impl Partition {
         if is_built_in(path) && path != KIND_FIELD && path != UPDATED_FIELD {
             return None;
         }
-        let field = self.index.fields.number(path);
-        (field.is_some() || !self.index.is_short_of_fields()).then_some(field)
+        let field = self.fields.number(path);
+        (field.is_some() || !self.is_short_of_fields()).then_some(field)
     }
 }
 

@@ -113,7 +113,7 @@ impl<'a> Record<'a> {
     /// When the bytes are not a record, or one of a later format.
     pub(crate) fn decode(bytes: &'a [u8], names: &'a Names) -> Result<Self, StoreError> {
         Self::take(bytes, names)
-            .ok_or_else(|| StoreError("a document at rest cannot be read".to_owned()))
+            .ok_or_else(|| StoreError::failed("a document at rest cannot be read".to_owned()))
     }
 
     fn take(bytes: &'a [u8], names: &'a Names) -> Option<Self> {
@@ -189,9 +189,9 @@ fn take_name<'a>(from: &mut &'a [u8], names: &'a Names) -> Option<&'a str> {
     std::str::from_utf8(name).ok()
 }
 
-/// The body as shared bytes.
+/// The document as JSON; whoever answers with it puts the present owner in.
 pub(crate) fn shown(record: Record<'_>, link: &str) -> Bytes {
-    record.to_document(link).to_json_bytes()
+    record.to_document(link).to_json_bytes(record.owner)
 }
 
 #[cfg(test)]

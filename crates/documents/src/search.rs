@@ -2,9 +2,11 @@
 //!
 //! The documents that the way (see `plan`) leads to are looked at one by one: what the index
 //! proposed but does not meet the query, or is deleted or expired, is no hit. So the index may be
-//! behind the documents, or change between steps: what did not change is found once.
+//! behind the documents. All steps see the store as it was at the first of them.
+//!
+//! Work is counted in bytes: of what is read and compared, and a little for each document and key.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,103 +15,79 @@ use query::{CompiledQuery, Cursor, Hit, Page, Scope, after_all_with, encoded_byt
 use storage::{Reader, StoreError};
 
 use crate::family;
+use crate::hits::Hits;
 use crate::partition::Partition;
 use crate::plan::{List, Sorted, Way};
 use crate::record::{Record, shown};
+use crate::view::View;
 
 /// How many documents are taken from the store at a time.
 const CHUNK: usize = 128;
 
+/// No more bytes of documents are taken from the store at a time, but for the last one.
+const CHUNK_BYTES_MAX: usize = 256 << 10;
+
+/// What a document costs beside its bytes, in bytes.
+const DOCUMENT_COST: usize = 64;
+
+/// What a key of the index costs, in bytes.
+const KEY_COST: usize = 16;
+
+/// Each time that a query has this many terms more, a document costs the same once more.
+const TERMS_PER_COST: usize = 8;
+
 /// How many keys of a list are passed for each link that is looked for in it.
 const SCANNED_PER_LINK: usize = 4;
 
-/// A query under way in one partition; see [`Partition::step`].
+/// Which page of a query is wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The page begins after this hit.
+    pub after: Option<Cursor>,
+    /// At most this many hits.
+    pub hits: usize,
+    /// The page ends with the first hit that takes it over this many bytes.
+    pub bytes: usize,
+    /// Documents that expired by then are not seen.
+    pub now: Moment,
+}
+
+/// A query under way in one partition.
 #[derive(Debug)]
 pub struct Search {
+    view: View,
     query: Arc<CompiledQuery>,
-    run: Run,
-}
-
-/// How far it has come.
-#[derive(Debug)]
-struct Run {
-    after: Option<Cursor>,
-    limit: usize,
-    now: Moment,
-    /// The generation and the life of the index that the way leads through.
-    life: (u32, u64),
+    wanted: Wanted,
+    /// Where it goes on; none before the first step, and at the end of the way.
     way: Option<Way>,
+    /// Behind a way by values: the way to the documents without one.
+    missing: Option<Way>,
+    is_begun: bool,
     is_in_order: bool,
     only_missing: bool,
-    /// The hits so far, one more than the page may have at most.
-    best: BTreeSet<Hit>,
-    /// The links of the hits, on a way by values: a document whose value changes between steps
-    /// may be met again.
-    seen: BTreeSet<String>,
+    /// What the way has led to and was not looked at.
+    next: VecDeque<Candidate>,
+    hits: Hits,
     count: u64,
+    /// How much work was done, in bytes.
+    spent: usize,
 }
 
-impl Run {
-    fn new(after: Option<&Cursor>, limit: usize, now: Moment) -> Self {
-        Self {
-            after: after.cloned(),
-            limit,
-            now,
-            life: (0, 0),
-            way: None,
-            is_in_order: true,
-            only_missing: false,
-            best: BTreeSet::new(),
-            seen: BTreeSet::new(),
-            count: 0,
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.is_in_order && self.best.len() > self.limit
-    }
-
-    /// Takes a document, or one of its versions, as a hit if it is one.
-    fn offer(&mut self, query: &CompiledQuery, link: &str, record: &Record<'_>) {
-        let Some(sort_key) = query.evaluate(&record.candidate(link)) else { return };
-        if query.is_count() {
-            self.count += 1;
-            return;
-        }
-        if self.only_missing && (!is_missing(&sort_key) || self.seen.contains(link)) {
-            return;
-        }
-        let hit = Hit { sort_key, link: link.to_owned(), version: record.version, document: None };
-        // A document that was written since the last page has a higher version and is the same
-        // document all the same. (If it is sorted by what was changed, it may still move.)
-        let version = (query.scope() == Scope::AllVersions).then_some(hit.version);
-        let is_before = self.after.as_ref().is_some_and(|after| {
-            (&hit.sort_key, &hit.link) < (&after.sort_key, &after.link)
-                || (&hit.sort_key, &hit.link) == (&after.sort_key, &after.link)
-                    && version.is_none_or(|version| version <= after.version)
-        });
-        let is_behind =
-            self.best.len() > self.limit && self.best.last().is_some_and(|last| hit > *last);
-        if is_before || is_behind {
-            return;
-        }
-        let document = query.is_expanded().then(|| shown(*record, link));
-        self.best.insert(Hit { document, ..hit });
-        if self.best.len() > self.limit.saturating_add(1) {
-            self.best.pop_last();
-        }
-    }
-
-    fn page(&mut self) -> Page {
-        let more = self.best.len() > self.limit;
-        let hits: Vec<Hit> = std::mem::take(&mut self.best).into_iter().take(self.limit).collect();
-        let found = u64::try_from(hits.len()).expect("a length fits");
-        Page { count: self.count.max(found), hits, more }
-    }
+/// A document that may be a hit.
+#[derive(Debug)]
+struct Candidate {
+    link: String,
+    /// What is known of its head.
+    head: Option<Vec<u8>>,
+    /// On a way by values: it is a hit here only if this is its sort key.
+    place: Option<Vec<u8>>,
 }
 
-/// Links with what is known of their heads.
-type Found = Vec<(String, Option<Vec<u8>>)>;
+impl Candidate {
+    fn of(link: String) -> Self {
+        Self { link, head: None, place: None }
+    }
+}
 
 impl Partition {
     /// The hits after `after`, at most `limit`, as of the applied state. To be fast it wants
@@ -125,175 +103,248 @@ impl Partition {
         limit: usize,
         now: Moment,
     ) -> Result<Page, StoreError> {
-        let mut run = Run::new(after, limit, now);
+        let wanted = Wanted { after: after.cloned(), hits: limit, bytes: usize::MAX, now };
+        let mut search = Search::new(self.view(), Arc::new(query.clone()), wanted);
         loop {
-            if let Some(page) = self.run(store, query, &mut run, usize::MAX)? {
+            if let Some(page) = search.step(store, usize::MAX)? {
                 return Ok(page);
             }
         }
     }
+}
 
-    /// Begins a query that is run in steps: the hits after `after`, at most `limit`. Documents
-    /// that expired by `now` are not seen.
-    pub fn search(
-        &self,
-        query: Arc<CompiledQuery>,
-        after: Option<&Cursor>,
-        limit: usize,
-        now: Moment,
-    ) -> Search {
-        Search { query, run: Run::new(after, limit, now) }
+impl Search {
+    pub fn new(view: View, query: Arc<CompiledQuery>, mut wanted: Wanted) -> Self {
+        wanted.after = wanted.after.filter(|_| !query.is_count());
+        let hits = Hits::new(wanted.hits, wanted.bytes);
+        Self {
+            view,
+            query,
+            wanted,
+            way: None,
+            missing: None,
+            is_begun: false,
+            is_in_order: true,
+            only_missing: false,
+            next: VecDeque::new(),
+            hits,
+            count: 0,
+            spent: 0,
+        }
     }
 
-    /// Looks at about `budget` documents more. The page, once it is complete. Commands may be
-    /// applied between the steps.
+    /// Does about `budget` bytes of work more. The page, once it is complete. The store must be as
+    /// it was at the first step, when the view was made.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn step(
-        &self,
-        store: &dyn Reader,
-        search: &mut Search,
-        budget: usize,
-    ) -> Result<Option<Page>, StoreError> {
-        self.run(store, &search.query, &mut search.run, budget)
-    }
-
-    fn run(
-        &self,
-        store: &dyn Reader,
-        query: &CompiledQuery,
-        run: &mut Run,
-        budget: usize,
-    ) -> Result<Option<Page>, StoreError> {
-        let life = (self.space.generation, self.index.life);
-        if run.way.is_none() || run.life != life {
-            let after = run.after.take().filter(|_| !query.is_count());
-            *run = Run::new(after.as_ref(), run.limit, run.now);
-            let plan = self.plan(store, query, after.as_ref(), run.limit, false)?;
-            run.life = life;
-            run.way = Some(plan.way);
-            run.is_in_order = plan.is_in_order;
-            run.only_missing = plan.only_missing;
+    pub fn step(&mut self, store: &dyn Reader, budget: usize) -> Result<Option<Page>, StoreError> {
+        if !self.is_begun {
+            self.begin(store)?;
         }
         let mut left = budget;
         while left > 0 {
-            let chunk = left.min(CHUNK).min(run.limit.saturating_add(1)).max(8);
-            left = left.saturating_sub(chunk);
-            if self.advance(store, query, run, chunk)? || run.is_full() {
-                return Ok(Some(run.page()));
+            let cost = match self.next.pop_front() {
+                Some(candidate) => self.look(store, &candidate)?,
+                None if self.way.is_some() => self.advance(store)?,
+                None if self.missing.is_some() => {
+                    self.way = self.missing.take();
+                    self.only_missing = true;
+                    KEY_COST
+                }
+                None => return Ok(Some(self.page())),
+            };
+            self.spent = self.spent.saturating_add(cost);
+            if self.is_full() {
+                return Ok(Some(self.page()));
             }
+            left = left.saturating_sub(cost);
         }
         Ok(None)
     }
 
-    /// Looks at up to `chunk` documents. True when the way has come to its end.
-    fn advance(
-        &self,
-        store: &dyn Reader,
-        query: &CompiledQuery,
-        run: &mut Run,
-        chunk: usize,
-    ) -> Result<bool, StoreError> {
-        let mut way = run.way.take().expect("a search that is not over has a way");
-        let found = match &mut way {
-            Way::Links(links) => {
-                let rest = links.split_off(links.len().saturating_sub(chunk));
-                Some(rest.into_iter().rev().map(|link| (link, None)).collect())
-            }
-            Way::Heads { from, to } => Some(self.take_heads(store, from, to, chunk)?),
-            Way::List(list) => Some(self.take_list(store, list, chunk)?),
-            Way::Counted { list, others } => {
-                if self.count_list(store, list, others, chunk, &mut run.count)? {
-                    return self.count_due(store, query, run).map(|()| true);
-                }
-                None
-            }
-            Way::Sorted(sorted) => {
-                let is_over = self.take_sorted(store, query, run, sorted, chunk)?;
-                if is_over && !run.is_full() {
-                    let after = run.after.as_ref();
-                    let plan = self.plan(store, query, after, run.limit, true)?;
-                    run.only_missing = true;
-                    way = plan.way;
-                }
-                None
-            }
-        };
-        let is_over = found.as_ref().is_some_and(|found: &Found| found.len() < chunk);
-        for (link, head) in found.into_iter().flatten() {
-            self.look(store, query, run, &link, head)?;
-            if run.is_full() {
-                break;
-            }
-        }
-        run.way = Some(way);
-        Ok(is_over)
+    /// How much work was done so far, in bytes.
+    pub fn spent(&self) -> usize {
+        self.spent
     }
 
-    /// Offers a document, or all its versions, to the run.
-    fn look(
-        &self,
-        store: &dyn Reader,
-        query: &CompiledQuery,
-        run: &mut Run,
-        link: &str,
-        head: Option<Vec<u8>>,
-    ) -> Result<(), StoreError> {
-        let Some(head) = self.head_bytes(store, link, head)? else { return Ok(()) };
-        let head = Record::decode(&head, &self.names)?;
-        if head.is_expired(run.now) || query.scope() == Scope::Live && head.is_deleted() {
-            return Ok(());
-        }
-        if query.scope() == Scope::AllVersions && head.oldest < head.version {
-            let from = self.space.key(family::VERSION, &family::version_rest(link, head.oldest));
-            let to = self.space.key(family::VERSION, &family::version_rest(link, head.version));
-            let mut outcome = Ok(());
-            store.scan(&from, &to, false, &mut |_, value| {
-                match Record::decode(value, &self.names) {
-                    Ok(record) => run.offer(query, link, &record),
-                    Err(error) => outcome = Err(error),
-                }
-                ControlFlow::Continue(())
-            })?;
-            outcome?;
-        }
-        run.offer(query, link, &head);
+    fn begin(&mut self, store: &dyn Reader) -> Result<(), StoreError> {
+        let after = self.wanted.after.as_ref();
+        let plan = self.view.plan(store, &self.query, after, self.wanted.hits, false)?;
+        self.way = Some(plan.way);
+        self.is_in_order = plan.is_in_order;
+        self.only_missing = plan.only_missing;
+        self.is_begun = true;
         Ok(())
     }
 
-    fn head_bytes(
-        &self,
-        store: &dyn Reader,
-        link: &str,
-        known: Option<Vec<u8>>,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        match known {
-            Some(head) => Ok(Some(head)),
-            None => store.get(&self.space.key(family::HEAD, link.as_bytes())),
+    fn is_full(&self) -> bool {
+        self.is_in_order && self.hits.are_full()
+    }
+
+    fn page(&mut self) -> Page {
+        let (hits, more) = self.hits.take();
+        let found = u64::try_from(hits.len()).expect("a length fits");
+        Page { count: self.count.max(found), hits, more }
+    }
+
+    /// Takes a document, or one of its versions, as a hit if it is one.
+    fn offer(&mut self, link: &str, record: &Record<'_>) {
+        let Some(sort_key) = self.query.evaluate(&record.candidate(link)) else { return };
+        if self.query.is_count() {
+            self.count += 1;
+            return;
+        }
+        if self.only_missing && !is_missing(&sort_key) {
+            return;
+        }
+        let hit = Hit { sort_key, link: link.to_owned(), version: record.version, document: None };
+        // A document that was written since the last page has a higher version and is the same
+        // document all the same. (If it is sorted by what was changed, it may still move.)
+        let version = (self.query.scope() == Scope::AllVersions).then_some(hit.version);
+        let is_before = self.wanted.after.as_ref().is_some_and(|after| {
+            (&hit.sort_key, &hit.link) < (&after.sort_key, &after.link)
+                || (&hit.sort_key, &hit.link) == (&after.sort_key, &after.link)
+                    && version.is_none_or(|version| version <= after.version)
+        });
+        if !is_before && self.hits.want(&hit) {
+            let document = self.query.is_expanded().then(|| shown(*record, link));
+            self.hits.insert(Hit { document, ..hit });
         }
     }
 
+    /// Takes the next candidates from the way, and says what that cost.
+    fn advance(&mut self, store: &dyn Reader) -> Result<usize, StoreError> {
+        let Some(mut way) = self.way.take() else { return Ok(0) };
+        let chunk = CHUNK.min(self.wanted.hits.saturating_add(1)).max(8);
+        let mut cost = KEY_COST * chunk;
+        let is_over = match &mut way {
+            Way::Links(links) => {
+                let rest = links.split_off(links.len().saturating_sub(chunk));
+                self.next.extend(rest.into_iter().rev().map(Candidate::of));
+                links.is_empty()
+            }
+            Way::Heads { from, to } => {
+                let (found, is_over) = self.view.take_heads(store, from, to, chunk)?;
+                self.next.extend(found);
+                is_over
+            }
+            Way::List(list) => {
+                let links = self.view.take_list(store, list, chunk)?;
+                let is_over = links.len() < chunk;
+                self.next.extend(links.into_iter().map(Candidate::of));
+                is_over
+            }
+            Way::Counted { list, others } => {
+                cost *= 8 * (1 + others.len());
+                let is_over = self.view.count_list(store, list, others, chunk, &mut self.count)?;
+                if is_over {
+                    self.count_due(store)?;
+                }
+                is_over
+            }
+            Way::Sorted(sorted) => {
+                let found = self.view.take_sorted(store, &self.query, sorted, chunk)?;
+                let is_over = found.len() < chunk;
+                self.next.extend(found);
+                if is_over {
+                    // Behind the documents with a value come those without.
+                    let after = self.wanted.after.as_ref();
+                    let plan = self.view.plan(store, &self.query, after, self.wanted.hits, true)?;
+                    self.missing = Some(plan.way);
+                }
+                is_over
+            }
+        };
+        if !is_over {
+            self.way = Some(way);
+        }
+        Ok(cost)
+    }
+
+    /// Offers a document, or all its versions, as hits, and says what that cost.
+    fn look(&mut self, store: &dyn Reader, candidate: &Candidate) -> Result<usize, StoreError> {
+        let weight = 1 + self.query.terms() / TERMS_PER_COST;
+        let link = &candidate.link;
+        let found = match candidate.head {
+            Some(_) => None,
+            None => store.get(&self.view.space.key(family::HEAD, link.as_bytes()))?,
+        };
+        let Some(head) = candidate.head.as_ref().or(found.as_ref()) else {
+            return Ok(DOCUMENT_COST);
+        };
+        let mut cost = (DOCUMENT_COST + head.len()) * weight;
+        let (space, names) = (self.view.space, Arc::clone(&self.view.names));
+        let head = Record::decode(head, &names)?;
+        if let Some(place) = &candidate.place {
+            // A document of many values has its place at the first of them.
+            let sort_key = self.query.evaluate(&head.candidate(link));
+            if sort_key.is_none_or(|sort_key| sort_key != *place) {
+                return Ok(cost);
+            }
+        }
+        let scope = self.query.scope();
+        if head.is_expired(self.wanted.now) || scope == Scope::Live && head.is_deleted() {
+            return Ok(cost);
+        }
+        if scope == Scope::AllVersions && head.oldest < head.version {
+            let from = space.key(family::VERSION, &family::version_rest(link, head.oldest));
+            let to = space.key(family::VERSION, &family::version_rest(link, head.version));
+            let mut outcome = Ok(());
+            store.scan(&from, &to, false, &mut |_, value| {
+                cost += (DOCUMENT_COST + value.len()) * weight;
+                match Record::decode(value, &names) {
+                    Ok(record) => self.offer(link, &record),
+                    Err(error) => outcome = Err(error),
+                }
+                if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            outcome?;
+        }
+        self.offer(link, &head);
+        Ok(cost)
+    }
+
+    /// Takes off those documents from the count of postings that expired but are still there.
+    fn count_due(&mut self, store: &dyn Reader) -> Result<(), StoreError> {
+        let view = &self.view;
+        for link in view.due(store, self.wanted.now, usize::MAX)? {
+            let head = store.get(&view.space.key(family::HEAD, link.as_bytes()))?;
+            let Some(head) = head else { continue };
+            let head = Record::decode(&head, &view.names)?;
+            if !head.is_deleted() && self.query.evaluate(&head.candidate(&link)).is_some() {
+                self.count = self.count.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl View {
+    /// The next heads in a range, and whether there are no more.
     fn take_heads(
         &self,
         store: &dyn Reader,
         from: &mut Vec<u8>,
         to: &[u8],
         chunk: usize,
-    ) -> Result<Found, StoreError> {
-        let mut found = Found::new();
+    ) -> Result<(Vec<Candidate>, bool), StoreError> {
+        let (mut found, mut bytes, mut is_over) = (Vec::new(), 0, true);
         let start = self.space.key(family::HEAD, from);
         let end = self.space.key(family::HEAD, to);
         store.scan(&start, &end, false, &mut |key, value| {
-            let link = self.space.rest(key);
-            found.push((String::from_utf8_lossy(link).into_owned(), Some(value.to_vec())));
-            if found.len() == chunk {
-                *from = [link, &[0]].concat();
+            let rest = self.space.rest(key);
+            let link = String::from_utf8_lossy(rest).into_owned();
+            found.push(Candidate { link, head: Some(value.to_vec()), place: None });
+            bytes += value.len();
+            if found.len() == chunk || bytes >= CHUNK_BYTES_MAX {
+                *from = [rest, &[0]].concat();
+                is_over = false;
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         })?;
-        Ok(found)
+        Ok((found, is_over))
     }
 
     /// The links of a list's next postings. The rest of the list remains.
@@ -302,12 +353,11 @@ impl Partition {
         store: &dyn Reader,
         list: &mut List,
         chunk: usize,
-    ) -> Result<Found, StoreError> {
-        let mut found = Found::new();
+    ) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
         let mut next = None;
         self.scan_list(store, list, &mut |rest| {
-            let link = list.link_at.link(rest).unwrap_or_default();
-            found.push((link.to_owned(), None));
+            found.push(list.link_at.link(rest).unwrap_or_default().to_owned());
             if found.len() == chunk {
                 next = Some([rest, &[0]].concat());
                 return ControlFlow::Break(());
@@ -334,7 +384,7 @@ impl Partition {
         }
         let found = self.take_list(store, list, chunk)?;
         let is_over = found.len() < chunk;
-        let mut links: Vec<String> = found.into_iter().map(|(link, _)| link).collect();
+        let mut links = found;
         for other in others {
             links = self.common(store, links, other)?;
         }
@@ -399,32 +449,14 @@ impl Partition {
         Ok(common)
     }
 
-    /// Takes off those documents from the count of postings that expired but are still there.
-    fn count_due(
-        &self,
-        store: &dyn Reader,
-        query: &CompiledQuery,
-        run: &mut Run,
-    ) -> Result<(), StoreError> {
-        for link in self.due(store, run.now, usize::MAX)? {
-            let Some(head) = self.head_bytes(store, &link, None)? else { continue };
-            let head = Record::decode(&head, &self.names)?;
-            if !head.is_deleted() && query.evaluate(&head.candidate(&link)).is_some() {
-                run.count = run.count.saturating_sub(1);
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks at the next documents in the order of their values; true when there are no more.
+    /// The next documents in the order of their values; fewer than `chunk` when there are no more.
     fn take_sorted(
         &self,
         store: &dyn Reader,
         query: &CompiledQuery,
-        run: &mut Run,
         sorted: &mut Sorted,
         chunk: usize,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Vec<Candidate>, StoreError> {
         let sort = query.sort().expect("a way by values is taken to sort by them");
         let mut found = Vec::new();
         while found.len() < chunk {
@@ -434,7 +466,8 @@ impl Partition {
             store.scan(&from, &to, false, &mut |key, _| {
                 let rest = self.space.rest(key);
                 if let Some((value, link)) = value_and_link(rest) {
-                    found.push((sort.key(Some(value)), link.to_owned()));
+                    let place = Some(sort.key(Some(value)));
+                    found.push(Candidate { link: link.to_owned(), head: None, place });
                 }
                 if found.len() >= chunk {
                     next = Some([rest, &[0]].concat());
@@ -449,21 +482,7 @@ impl Partition {
                 break;
             }
         }
-        let is_over = found.len() < chunk;
-        for (sort_key, link) in found {
-            if run.is_full() {
-                break;
-            }
-            let Some(head) = self.head_bytes(store, &link, None)? else { continue };
-            let record = Record::decode(&head, &self.names)?;
-            // A document of many values has its place at the first of them.
-            let is_place =
-                query.evaluate(&record.candidate(&link)).is_some_and(|key| key == sort_key);
-            if is_place && run.seen.insert(link.clone()) {
-                self.look(store, query, run, &link, Some(head))?;
-            }
-        }
-        Ok(is_over)
+        Ok(found)
     }
 
     /// Goes on to the next lower value of a walk downward; false if there is none.

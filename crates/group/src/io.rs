@@ -4,8 +4,8 @@ use protocol::{Now, Problem, ReplicaId, RequestKey};
 use replication::{Group, Message};
 use storage::{Applied, LogRecord, Space, StateStore};
 
-use crate::leading::Quorum;
 use crate::machine::Machine;
+use crate::quorum::Quorum;
 use crate::requests::Caller;
 use crate::transfer::{Chunk, Tuning};
 
@@ -93,6 +93,9 @@ pub struct Question<Q> {
     /// It may have been asked before, of this owner or another.
     pub is_retry: bool,
     pub is_write: bool,
+    /// How many replicas must hold a write by the wish of who asks; the membership quorum is needed
+    /// in any case.
+    pub quorum: usize,
     /// Why the node cannot take the question on at present, if it cannot.
     pub refusal: Option<Problem>,
     pub question: Q,

@@ -6,6 +6,7 @@ use replication::Group;
 use storage::{Applied, Space, StateStore, StoreError};
 
 use crate::members::Members;
+use crate::quorum::Quorum;
 
 /// The state of a group. Entries of the log change it, on every replica alike.
 ///
@@ -140,6 +141,8 @@ pub trait Leader {
 /// What a machine works with, lent for one step.
 pub struct Context<'a, A: ?Sized> {
     pub now: Now,
+    /// The membership quorum, and how many nodes are up.
+    pub quorum: Quorum,
     pub store: &'a mut dyn StateStore,
     pub space: Space,
     pub log: LogView<'a>,

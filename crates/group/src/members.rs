@@ -54,7 +54,7 @@ pub fn decode_members(bytes: &[u8]) -> Result<replication::Members, StoreError> 
     if bytes.is_empty() {
         return Ok(replication::Members::default());
     }
-    postcard::from_bytes(bytes).map_err(|error| StoreError(format!("the members: {error}")))
+    postcard::from_bytes(bytes).map_err(|error| StoreError::failed(format!("the members: {error}")))
 }
 
 #[cfg(test)]

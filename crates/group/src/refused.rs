@@ -1,9 +1,11 @@
-//! Writes that this owner has refused in its term, remembered for a while.
+//! Writes that this owner has refused in its term, or that changed nothing, remembered for a while.
 //!
 //! A node that waits too long asks again, so a request may reach its owner twice. What was written
 //! is recorded with the document. What was *refused* is recorded nowhere, and a late copy could
 //! find that the write would now be possible, after the client was told that it was surely not
-//! applied. So the owner gives a late copy the answer of the first.
+//! applied. A write that had nothing to do, as the deletion of what was not there, is like that: a
+//! late copy could delete what was made since. So the owner gives a late copy the answer of the
+//! first.
 //!
 //! The answers hold for one term. An owner of a later term has its own; a copy that was meant for
 //! an owner of another term is not taken on at all.
@@ -33,7 +35,7 @@ const ENTRY_BYTES: usize = 128;
 
 /// An answer that can be remembered.
 pub trait Refusal: Clone + From<Problem> {
-    /// The length of the answer, if it is an error.
+    /// The length of the answer, if it tells of nothing that was written.
     fn refused_bytes(&self) -> Option<usize>;
 }
 
@@ -66,7 +68,7 @@ impl<A> Default for Refused<A> {
 }
 
 impl<A: Refusal> Refused<A> {
-    /// Keeps the answer if it is an error: a success is recorded with what was written.
+    /// Keeps the answer, unless what was written records it.
     pub(crate) fn remember(&mut self, term: Term, caller: Caller, answer: &A, now: u64) {
         if self.term != term {
             *self = Self { term, ..Self::default() };

@@ -8,13 +8,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use protocol::{Code, GroupId, Now, Outcome, Position, Problem, ReplicaId, Term};
 use replication::{Committed, CommittedData, Group, Message, MessageKind, ProposeError, Ready};
-use storage::{Applied, LogRecord, Space, StoreError};
+use storage::{Applied, LogError, LogRecord, Space, StoreError};
 
 use crate::durable::{Durable, Hold};
 use crate::io::{Io, Outputs, PeerMessage, Question, Reply, Restart, Touch};
-use crate::leading::{Leading, REQUESTS_PER_GROUP_MAX, Verdict};
+use crate::leading::{Leading, REQUESTS_PER_GROUP_MAX};
 use crate::machine::{Context, Entry, Leader, LeaderInput, LogView, Machine, Output};
 use crate::members::Members;
+use crate::quorum::Verdict;
 use crate::refused::{Refusal, Refused};
 use crate::requests::{Finished, Opened, Requests, Unheld};
 use crate::transfer::{Transfers, Tuning};
@@ -211,7 +212,7 @@ where
         question: Question<M::Question>,
         out: &mut Outputs<M>,
     ) -> Result<(), StoreError> {
-        let Question { caller, key, is_retry, is_write, refusal, question } = question;
+        let Question { caller, key, is_retry, is_write, quorum, refusal, question } = question;
         let now = io.now.steady_micros;
         let Role::Leading(leading) = &mut self.role else {
             out.replies.push((caller, Reply::NotOwner));
@@ -229,7 +230,11 @@ where
             let text = format!("{REQUESTS_PER_GROUP_MAX} requests wait at this owner already");
             Opened::Refused(Problem::new(Code::Busy, text).with_outcome(outcome))
         } else {
-            leading.requests.open(caller, key.as_ref(), is_write)
+            let opened = leading.requests.open(caller, key.as_ref(), is_write);
+            if let Opened::New(ticket) = opened {
+                leading.requests.set_quorum(ticket, quorum);
+            }
+            opened
         };
         match opened {
             Opened::Repeat => Ok(()),
@@ -309,7 +314,9 @@ where
         out: &mut Outputs<M>,
     ) -> Result<(), StoreError> {
         if let Some(damage) = ready.damage.take() {
-            return Err(StoreError(format!("this replica's log is damaged: {damage}")));
+            let why = format!("this replica's log: {damage}");
+            let is_damage = matches!(damage, LogError::Corrupt { .. });
+            return Err(StoreError { why, is_damage });
         }
         for message in ready.send_now.drain(..) {
             out.messages.push((message.to, PeerMessage::Consensus(message)));
@@ -521,6 +528,7 @@ where
         };
         let at = Context {
             now: io.now,
+            quorum: io.quorum,
             store: &mut *io.store,
             space: self.space,
             log: LogView { consensus: &self.consensus, members: &self.members },
@@ -622,11 +630,14 @@ where
         if let Some(position) = position
             && let Role::Leading(leading) = &mut self.role
             && leading.requests.is_open(ticket)
-            && self.consensus.held_by(position) < io.quorum.needed
         {
-            let since = io.now.steady_micros;
-            leading.requests.hold_back(Unheld { ticket, position, answer, since });
-            return;
+            let quorum = leading.requests.quorum(ticket);
+            if self.consensus.held_by(position) < io.quorum.needed.max(quorum) {
+                let since = io.now.steady_micros;
+                let unheld = Unheld { ticket, position, answer, quorum, since };
+                leading.requests.hold_back(unheld);
+                return;
+            }
         }
         self.reply(ticket, Reply::Answer(answer), io.now, out);
     }

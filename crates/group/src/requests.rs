@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use protocol::{Code, KeyName, Position, Problem, ReplicaId, RequestKey};
 
 /// How many repeats may wait for the answer of one request. More are told `BUSY`.
-pub const REPEATS_MAX: usize = 16;
+pub const REPEATS_MAX: usize = 1_024;
 
 /// Who waits for an answer: a request as the node that took it in has numbered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ struct Pending {
     key: Option<KeyName>,
     digest: u64,
     is_write: bool,
+    /// How many replicas must hold it by its client's wish.
+    quorum: usize,
 }
 
 /// What is left of a request that is answered.
@@ -39,6 +41,8 @@ pub(crate) struct Unheld<A> {
     pub(crate) ticket: u64,
     pub(crate) position: Position,
     pub(crate) answer: A,
+    /// As many replicas as its client asks for.
+    pub(crate) quorum: usize,
     /// When it began to wait, in steady microseconds.
     pub(crate) since: u64,
 }
@@ -103,7 +107,8 @@ impl<A> Requests<A> {
         if let Some(name) = &name {
             self.keys.insert(name.clone(), self.last);
         }
-        let pending = Pending { caller, repeats: Vec::new(), key: name, digest, is_write };
+        let repeats = Vec::new();
+        let pending = Pending { caller, repeats, key: name, digest, is_write, quorum: 0 };
         self.open.insert(self.last, pending);
         Opened::New(self.last)
     }
@@ -134,6 +139,18 @@ impl<A> Requests<A> {
 
     pub(crate) fn is_open(&self, ticket: u64) -> bool {
         self.open.contains_key(&ticket)
+    }
+
+    /// Lets an answer wait until this number of replicas holds the write; the membership quorum is
+    /// needed in any case.
+    pub(crate) fn set_quorum(&mut self, ticket: u64, quorum: usize) {
+        if let Some(pending) = self.open.get_mut(&ticket) {
+            pending.quorum = quorum;
+        }
+    }
+
+    pub(crate) fn quorum(&self, ticket: u64) -> usize {
+        self.open.get(&ticket).map_or(0, |pending| pending.quorum)
     }
 
     /// `None`: it was answered before.
@@ -233,7 +250,8 @@ mod tests {
                 Opened::Refused(_)
             ));
         }
-        let Opened::Refused(problem) = requests.open(caller(99), Some(&key("a", 1)), true) else {
+        let Opened::Refused(problem) = requests.open(caller(99_999), Some(&key("a", 1)), true)
+        else {
             panic!("one more than may wait")
         };
         assert_eq!(problem.outcome, Some(protocol::Outcome::Unknown));

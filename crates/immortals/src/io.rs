@@ -4,6 +4,7 @@ use bytes::Bytes;
 use protocol::{GroupId, ReplicaId};
 use serde::{Deserialize, Serialize};
 
+use crate::history::keys::ImpulseKey;
 use crate::wire::{Between, Peer};
 
 /// What a person has set for an instance. All replicas have the same.
@@ -110,6 +111,8 @@ pub enum Request {
         from: String,
         method: i64,
         payload: Bytes,
+        /// With it the same impulse may be sent again, and is taken once.
+        key: Option<ImpulseKey>,
     },
 }
 

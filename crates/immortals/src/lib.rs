@@ -57,6 +57,7 @@ pub use history::entry::{
 };
 pub use history::indexed::{BadEntry, IndexedEntry};
 pub use history::input_state::{ImpulsesTaken, InputState, Logged, Upgrading};
+pub use history::keys::{ImpulseKey, KEYS_MAX};
 pub use io::{Input, Output, Request, Response, Settings};
 pub use lead::state::Lead;
 pub use machine::instance::{DestinationStatus, Instance, Options};

@@ -15,7 +15,7 @@ use crate::machine::instance::Instance;
 use crate::output::output_state::OutputState;
 
 /// The version of the encoding.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// The first bytes of a file.
 const MAGIC: &[u8; 17] = b"amrita-recording\n";

@@ -4,16 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{
-    Claim, Claims, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement, Links, Ping,
-    Profile, Staleness, Standing, highest_quorum, judge,
+    Claim, Claims, ClusterClock, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement,
+    Links, Ping, Profile, Staleness, Standing, Witnesses, has_gone_back, highest_quorum, judge,
 };
 use group::Quorum;
-use protocol::{GroupId, Now, ReplicaId, Term};
+use protocol::{GroupId, Moment, Now, ReplicaId, Term};
 
 use crate::frame::Frame;
 use crate::hosted::AnyReplica;
 use crate::instance::Map;
 use crate::io::{Level, Output, ProgramPorts};
+use crate::proof::Proof;
 use crate::shard::Shard;
 use crate::work::Effects;
 
@@ -25,10 +26,21 @@ pub(crate) struct Control {
     pub(crate) claims: Claims,
     pub(crate) staleness: Staleness,
     pub(crate) instances: InstanceOwners,
-    /// The addresses that the shell keeps links to.
+    pub(crate) witnesses: Witnesses,
+    pub(crate) proof: Proof,
+    pub(crate) clock: ClusterClock,
+    /// What this node's own clock shows.
+    own_wall: Moment,
+    shell: Shell,
+    said_flag_differs: bool,
+}
+
+/// What the shell was told to keep.
+#[derive(Default)]
+struct Shell {
+    /// The addresses that it keeps links to.
     dialed: Vec<String>,
     ports: Vec<ProgramPorts>,
-    said_flag_differs: bool,
 }
 
 /// Who owns which instance, as far as is known here.
@@ -43,7 +55,11 @@ pub(crate) struct InstanceOwners {
 }
 
 impl Control {
-    pub(crate) fn new(me: ReplicaId, initial: InitialConfig) -> Self {
+    pub(crate) fn new(
+        me: ReplicaId,
+        initial: InitialConfig,
+        (witnesses, proof): (Witnesses, Proof),
+    ) -> Self {
         Self {
             me,
             initial,
@@ -51,10 +67,27 @@ impl Control {
             claims: Claims::default(),
             staleness: Staleness::default(),
             instances: InstanceOwners::default(),
-            dialed: Vec::new(),
-            ports: Vec::new(),
+            witnesses,
+            proof,
+            clock: ClusterClock::default(),
+            own_wall: Moment(0),
+            shell: Shell::default(),
             said_flag_differs: false,
         }
+    }
+
+    pub(crate) fn time(&mut self, now: Now) -> Moment {
+        self.own_wall = now.wall;
+        if let Some(time) = self.clock.soon(now) {
+            return time;
+        }
+        let members = self.members();
+        self.clock.tell(now, self.me, &members)
+    }
+
+    /// By how much its own clock is off, in milliseconds, if that is too much.
+    pub(crate) fn clock_off_millis(&self, now: Now) -> Option<i64> {
+        self.clock.off_millis(Now { wall: self.own_wall, ..now })
     }
 
     // Small questions.
@@ -77,7 +110,10 @@ impl Control {
     }
 
     pub(crate) fn quorum(&self, links: &Links, now: Now) -> Quorum {
-        let is_up = |id: &&ReplicaId| self.is_up(**id, links, now);
+        // One whose disk is full confirms nothing.
+        let is_up = |id: &&ReplicaId| {
+            self.is_up(**id, links, now) && (**id == self.me || links.takes_writes(**id))
+        };
         let up = if self.map.topology.is_formed() {
             self.map.topology.members().keys().filter(is_up).count()
         } else {
@@ -157,18 +193,18 @@ impl Control {
         let hello = links.get(link)?.hello.clone()?;
         let topology = &self.map.topology;
         let is_formed = topology.is_formed();
-        // A founder is known by the initial configuration alone. So all adopt the first that was made, as
-        // long as they have none.
-        let known = if is_formed {
-            topology.replica_of(hello.sandbox_id)
-        } else {
-            self.initial.founder(hello.sandbox_id)
-        };
-        match (known, hello.replica) {
-            (Some(known), Some(claimed)) if known == claimed => is_back(link, known, links),
+        match (self.known(hello.sandbox_id), hello.replica) {
+            (Some(known), Some(claimed)) if known == claimed => {
+                let is_sound = !self.has_gone_back(known, &hello);
+                let counts = is_sound && self.proof.is_complete();
+                counts.then(|| is_back(link, known, links)).flatten()
+            }
             // It was given away after all that is known here. It is believed, as only this cluster
             // can have given it; who is behind may need this very node to catch up.
             (None, Some(claimed)) if claimed.0 > topology.last_replica() => {
+                if !self.proof.is_complete() {
+                    return None;
+                }
                 is_back(link, claimed, links)
             }
             (Some(replica), None) => {
@@ -193,7 +229,22 @@ impl Control {
         }
     }
 
-    pub(crate) fn ping(&self, shard: &Shard) -> Ping {
+    /// The replica that this sandbox is. A founder is known by the initial configuration alone. So all
+    /// adopt the first that was made, as long as they have none.
+    pub(crate) fn known(&self, sandbox_id: u64) -> Option<ReplicaId> {
+        if self.map.topology.is_formed() {
+            self.map.topology.replica_of(sandbox_id)
+        } else {
+            self.initial.founder(sandbox_id)
+        }
+    }
+
+    /// The replica behind that hello does not have all that it told once.
+    pub(crate) fn has_gone_back(&self, known: ReplicaId, hello: &Hello) -> bool {
+        !hello.is_trusted && has_gone_back(&self.witnesses.of(known), &hello.start)
+    }
+
+    pub(crate) fn ping(&self, shard: &Shard, now: u64) -> Ping {
         let committed = |group| {
             let consensus = shard.get(group)?.consensus();
             let (term, position) = (consensus.term(), consensus.committed_position());
@@ -202,21 +253,39 @@ impl Control {
         let served = shard.document_groups().filter(|group| shard.is_serving(*group));
         Ping {
             takes_writes: shard.log.full().is_none(),
+            is_unfit: shard.log.pace.slow_millis().is_some() || self.clock.is_off(),
+            wall: self.own_wall,
             claim: self.claims.own(),
+            frames: shard.log.frames,
             committed: served.filter_map(committed).collect(),
+            sent: now,
+            echo: None,
         }
     }
 
-    pub(crate) fn ping_all(&self, shard: &Shard, links: &Links, effects: &mut Effects) {
-        let ping = self.ping(shard);
+    pub(crate) fn ping_all(
+        &self,
+        shard: &Shard,
+        links: &mut Links,
+        now: u64,
+        effects: &mut Effects,
+    ) {
+        let ping = self.ping(shard, now);
         for link in links.ids() {
-            effects.outbox.send_on(link, Frame::Ping(ping.clone()));
+            let echo = links.echo(link, now);
+            effects.outbox.send_on(link, Frame::Ping(Ping { echo, ..ping.clone() }));
         }
     }
 
     /// Looks whether the directory's log has changed, and tells the others before anything else
     /// that follows from it.
-    pub(crate) fn renew_claim(&mut self, shard: &Shard, links: &mut Links, effects: &mut Effects) {
+    pub(crate) fn renew_claim(
+        &mut self,
+        shard: &Shard,
+        links: &mut Links,
+        now: u64,
+        effects: &mut Effects,
+    ) {
         let directory = &shard.directory;
         let (reach, applied) = (directory.reach(), directory.applied());
         self.map.applied = applied.1;
@@ -228,7 +297,7 @@ impl Control {
         let is_news = self.claims.renew(Claim { reach, number }, applied);
         links.forget_claims(applied);
         if is_news {
-            self.ping_all(shard, links, effects);
+            self.ping_all(shard, links, now, effects);
         }
     }
 
@@ -249,7 +318,7 @@ impl Control {
     ) {
         let mut addresses = self.usual_addresses(profile);
         addresses.extend(also.map(str::to_owned));
-        dial(&mut self.dialed, addresses, profile, effects);
+        dial(&mut self.shell.dialed, addresses, profile, effects);
     }
 
     /// Listens for programs of AMBROSIA's where the directory says.
@@ -264,8 +333,8 @@ impl Control {
             ports.collect::<Vec<_>>()
         };
         let ports: Vec<ProgramPorts> = self.map.topology.instances().flat_map(here).collect();
-        if ports != self.ports {
-            self.ports.clone_from(&ports);
+        if ports != self.shell.ports {
+            self.shell.ports.clone_from(&ports);
             effects.outputs.push(Output::ProgramPorts { ports });
         }
     }

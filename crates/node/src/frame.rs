@@ -6,13 +6,17 @@
 //! Long fields of bytes (entries, parts of snapshots, messages of programs) stand behind the encoded
 //! frames, as they are: neither end copies them.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 use cluster::{Candidate, Hello, InitialConfig, Ping};
 use group::Chunk;
-use protocol::{GroupId, ReplicaId, Request, RequestKey, Response, Source, Term};
+use protocol::{GroupId, Problem, ReplicaId, Request, RequestKey, Response, Source, Term};
 use query::{Cursor, Page};
 use replication::Message;
 use serde::{Deserialize, Serialize};
+use services::Effort;
+use storage::Witness;
 
 /// From this length on a field of bytes is not copied. At the receiver it keeps all that came in one
 /// frame in memory, so that short ones are better copied.
@@ -20,6 +24,9 @@ const LONG_BYTES_MIN: usize = 32 << 10;
 
 /// What is said beside the fields of bytes, roughly.
 const REST_BYTES: usize = 100;
+
+/// What a hit is beside its document and its link, roughly.
+const HIT_BYTES: usize = 48;
 
 /// The longest frame that is accepted, in bytes.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -35,6 +42,8 @@ pub(crate) enum Frame {
     },
     /// Your sandbox is not known to this cluster: ask to be admitted.
     Stranger,
+    /// The answer of a member to the hello of another: what it remembers of it.
+    Remembered(Witness),
     /// You are not welcome; the text says why. The link is closed after it.
     Refused {
         why: String,
@@ -99,7 +108,10 @@ pub(crate) enum Question {
     Query {
         specification: Bytes,
         after: Option<Cursor>,
+        /// How many hits, and how many bytes of them, the answer may have.
         limit: u64,
+        bytes: u64,
+        effort: Effort,
     },
     Fence(Source),
     Available,
@@ -120,10 +132,17 @@ impl Question {
         }
     }
 
-    /// Whether it may be asked twice. An impulse from outside has no number by which a second one
-    /// would be known.
+    /// How many of so many replicas must hold a write by its client's wish.
+    pub(crate) fn quorum(&self, replicas: usize) -> Result<usize, Problem> {
+        match self {
+            Self::Rest(Request { quorum: Some(quorum), .. }) => quorum.of(replicas),
+            _ => Ok(0),
+        }
+    }
+
+    /// Whether it may be asked twice. By its key alone a second impulse from outside is known.
     pub(crate) fn is_repeatable(&self) -> bool {
-        !matches!(self, Self::Instance(immortals::Request::Impulse { .. }))
+        !matches!(self, Self::Instance(immortals::Request::Impulse { key: None, .. }))
     }
 }
 
@@ -131,13 +150,15 @@ impl Question {
 pub(crate) enum Answer {
     Response(Response),
     Page(Page),
+    /// The query takes more effort than it was asked with.
+    TooLong,
     /// Not the owner, or no longer: ask again. The request may have been written all the same, so
     /// it must be marked as a retry.
     NotOwner,
 }
 
-impl From<protocol::Problem> for Answer {
-    fn from(problem: protocol::Problem) -> Self {
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
         Self::Response(problem.into())
     }
 }
@@ -147,8 +168,8 @@ impl Answer {
     pub(crate) fn into_response(self) -> Response {
         match self {
             Self::Response(response) => response,
-            Self::Page(_) | Self::NotOwner => {
-                protocol::Problem::internal("an answer of the wrong kind").into()
+            Self::Page(_) | Self::TooLong | Self::NotOwner => {
+                Problem::internal("an answer of the wrong kind").into()
             }
         }
     }
@@ -173,7 +194,14 @@ impl Frame {
                 }
             }
             Self::Question { question: Question::Rest(request), .. } => visit(&mut request.body),
+            Self::Question { question: Question::Query { specification, .. }, .. } => {
+                visit(specification);
+            }
+            Self::Question { question: Question::Directory(command), .. } => visit(command),
             Self::Answer { answer: Answer::Response(response), .. } => visit(&mut response.body),
+            Self::Answer { answer: Answer::Page(page), .. } => {
+                page.hits.iter_mut().filter_map(|hit| hit.document.as_mut()).for_each(visit);
+            }
             _ => {}
         }
     }
@@ -182,7 +210,22 @@ impl Frame {
     pub(crate) fn weight(&mut self) -> usize {
         let mut bytes = REST_BYTES;
         self.bytes_fields(&mut |field| bytes += field.len());
+        if let Self::Answer { answer: Answer::Page(page), .. } = self {
+            // The documents were counted.
+            bytes += page.hits.iter().map(|hit| HIT_BYTES + hit.link.len()).sum::<usize>();
+        }
         bytes
+    }
+
+    /// What is said instead of a frame that is too long: an error for who waits for the answer.
+    pub(crate) fn instead(self, bytes: usize) -> Option<Self> {
+        let Self::Answer { boot, number, .. } = self else { return None };
+        let text = format!(
+            "the answer has {bytes} bytes, and nodes send one another at most {FRAME_BYTES_MAX}: \
+             ask for less, or in pages"
+        );
+        let answer = Problem::new(protocol::Code::TooLarge, text).into();
+        Some(Self::Answer { boot, number, answer })
     }
 }
 
@@ -192,8 +235,42 @@ type Place = (u32, u32);
 /// Few frames take more beside their long fields. Less room than is needed only costs a copy.
 const FRAME_BYTES: usize = 96;
 
-/// The pieces of one frame on a link.
-pub(crate) fn encode(mut frames: Vec<Frame>) -> Vec<Bytes> {
+/// A frame on a link, in pieces: one after the other they are what the other node gets.
+///
+/// **Invariant:** it is not longer than [`FRAME_BYTES_MAX`], so that the other node takes it.
+#[derive(Clone, Debug)]
+pub struct LinkFrame(Vec<Bytes>);
+
+impl LinkFrame {
+    /// # Errors
+    /// The pieces, when they are too long together.
+    pub fn new(pieces: Vec<Bytes>) -> Result<Self, Vec<Bytes>> {
+        let bytes = pieces.iter().map(Bytes::len).sum::<usize>();
+        if bytes <= FRAME_BYTES_MAX { Ok(Self(pieces)) } else { Err(pieces) }
+    }
+
+    pub fn into_pieces(self) -> Vec<Bytes> {
+        self.0
+    }
+}
+
+impl Deref for LinkFrame {
+    type Target = [Bytes];
+
+    fn deref(&self) -> &[Bytes] {
+        &self.0
+    }
+}
+
+/// Some frames are too long together; here they are again.
+pub(crate) struct TooLong {
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) bytes: usize,
+}
+
+/// # Errors
+/// When the frames are longer together than the other node takes.
+pub(crate) fn encode(mut frames: Vec<Frame>) -> Result<LinkFrame, TooLong> {
     let mut places: Vec<Place> = Vec::new();
     let mut pieces = vec![Bytes::new()];
     let (mut number, mut room) = (0, 0);
@@ -201,7 +278,8 @@ pub(crate) fn encode(mut frames: Vec<Frame>) -> Vec<Bytes> {
         room += FRAME_BYTES;
         frame.bytes_fields(&mut |field| {
             if field.len() >= LONG_BYTES_MIN {
-                let length = u32::try_from(field.len()).expect("FRAME_BYTES_MAX is far below");
+                // One that has no such length is found to be too long below.
+                let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
                 places.push((number, length));
                 pieces.push(std::mem::take(field));
             }
@@ -213,10 +291,37 @@ pub(crate) fn encode(mut frames: Vec<Frame>) -> Vec<Bytes> {
     let encoded = if places.is_empty() {
         postcard::to_extend(&frames, room)
     } else {
-        postcard::to_extend(&(frames, places), room)
+        let all = (frames, places);
+        let encoded = postcard::to_extend(&all, room);
+        (frames, places) = all;
+        encoded
     };
     pieces[0] = Bytes::from(encoded.expect("frames always encode"));
-    pieces
+    LinkFrame::new(pieces).map_err(|pieces| {
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        let (mut number, mut places) = (0, places.into_iter().peekable());
+        let mut long = pieces.into_iter().skip(1);
+        for frame in &mut frames {
+            frame.bytes_fields(&mut |field| {
+                if places.next_if(|(place, _)| *place == number).is_some() {
+                    *field = long.next().expect("each place has its piece");
+                }
+                number += 1;
+            });
+        }
+        TooLong { frames, bytes }
+    })
+}
+
+/// The messages of consensus in a frame of [`crate::Output::Send`], for who watches over promises.
+pub fn consensus_in(pieces: &[Bytes]) -> Vec<(GroupId, Message)> {
+    let frames = decode(&pieces.concat().into()).unwrap_or_default();
+    let consensus = |frame| match frame {
+        Frame::Consensus { group, message } => Some((group, message)),
+        Frame::Chunk(chunk) => chunk.last.map(|offer| (chunk.group, offer)),
+        _ => None,
+    };
+    frames.into_iter().filter_map(consensus).collect()
 }
 
 /// # Errors
@@ -267,7 +372,16 @@ mod tests {
         request.body = Bytes::from_static(b"{\"name\":\"x\"}");
         let key = RequestKey::Auto { edge: ReplicaId(1), boot: 2, number: 3, minute: 4 };
         vec![
-            Frame::Ping(Ping { takes_writes: true, claim: Claim::default(), committed: vec![] }),
+            Frame::Ping(Ping {
+                takes_writes: true,
+                is_unfit: false,
+                wall: protocol::Moment(5),
+                claim: Claim::default(),
+                frames: 3,
+                committed: vec![],
+                sent: 1,
+                echo: Some(cluster::Echo { sent: 2, held: 3 }),
+            }),
             Frame::Refused { why: "no".into() },
             Frame::Question {
                 boot: 2,
@@ -296,7 +410,7 @@ mod tests {
 
     /// As it comes out of a link.
     fn whole(frames: Vec<Frame>) -> Bytes {
-        encode(frames).concat().into()
+        encode(frames).ok().expect("they are short").concat().into()
     }
 
     fn long_and_short() -> Vec<Frame> {
@@ -316,7 +430,7 @@ mod tests {
             unreachable!()
         };
         let place = first.body.as_ptr();
-        let pieces = encode(frames.clone());
+        let pieces = encode(frames.clone()).ok().expect("they are short");
         assert_eq!(pieces.len(), 3);
         assert_eq!(pieces[1].as_ptr(), place);
         let whole = Bytes::from(pieces.concat());

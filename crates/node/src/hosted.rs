@@ -54,8 +54,11 @@ impl Hosted for PartitionMachine {
     ) {
         let answer = match reply {
             Reply::NotOwner => Answer::NotOwner,
-            Reply::Answer(PartitionAnswer::Response(response)) => Answer::Response(response),
+            Reply::Answer(
+                PartitionAnswer::Response(response) | PartitionAnswer::Unchanged(response),
+            ) => Answer::Response(response),
             Reply::Answer(PartitionAnswer::Page(page)) => Answer::Page(page),
+            Reply::Answer(PartitionAnswer::TooLong) => Answer::TooLong,
         };
         effects.reply(me, caller, answer);
     }
@@ -70,6 +73,10 @@ impl Hosted for PartitionMachine {
             }
             PartitionAction::Fence { opening, source } => {
                 effects.push(Work::Fence { group, opening, source });
+            }
+            PartitionAction::Search(wanted) => effects.push(Work::Search(group, wanted)),
+            PartitionAction::GoOn { opening } => {
+                effects.outputs.push(Output::GoOn { group, opening });
             }
         }
     }

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use protocol::{GroupId, Request, Response};
 use replication::TailLimits;
 use services::{Invocation, Invoked};
-use storage::LogRecord;
+use storage::{LogRecord, StoreError};
+
+use crate::frame::LinkFrame;
+use crate::jobs::{Job, JobDone};
 
 /// How a node begins. Everything in it is fixed while the node lives.
 #[derive(Clone, Debug)]
@@ -17,10 +20,7 @@ pub struct NodeConfig {
     pub peers: Vec<String>,
     /// Any node of a cluster that this one, with an empty sandbox, is to join.
     pub join: Option<String>,
-    /// Made at random with the sandbox. Another sandbox is another replica.
-    pub sandbox_id: u64,
-    /// Counts the starts of this sandbox.
-    pub boot: u64,
+    pub sandbox: SandboxState,
     /// For what has to be unlike on every node and in every start; not for secrets.
     pub seed: u64,
     /// `--membership-quorum`; counts when the cluster forms.
@@ -33,13 +33,33 @@ pub struct NodeConfig {
     pub kept: ::immortals::KeptLimits,
 }
 
+/// The folder of a node's data, as its start found it.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxState {
+    /// Made at random with the sandbox. Another sandbox is another replica.
+    pub id: u64,
+    /// Counts the starts of this sandbox.
+    pub boot: u64,
+    /// An earlier start has durably written that the log is this sandbox's.
+    pub has_begun: bool,
+    /// Its files are not those that the node wrote, but a copy of them.
+    pub is_copy: bool,
+    /// A person said that it has all that the node promised.
+    pub is_trusted: bool,
+    /// What the one before it could not prove to have, if this one was begun for that reason.
+    pub forgot: Option<String>,
+}
+
 /// How long things may take, in ticks (a tick is [`Timing::tick_micros`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     pub tick_micros: u64,
     pub heartbeat_ticks: usize,
-    /// Silence of an owner before the first in line stands for election.
+    /// Silence of an owner before the first in line stands for election, at least...
     pub election_ticks: usize,
+    /// ... and at most: in between, the node goes by how regularly it hears the others, and how long
+    /// a round trip to them takes.
+    pub election_ticks_max: usize,
     /// How much longer each next in line waits.
     pub stagger_ticks: usize,
     /// How long a group must be quiet before nobody's clock ticks in it.
@@ -51,10 +71,20 @@ impl Default for Timing {
         Self {
             tick_micros: 10_000,
             heartbeat_ticks: 5,
-            election_ticks: 40,
+            election_ticks: 25,
+            election_ticks_max: 300,
             stagger_ticks: 8,
             rest_ticks: 100,
         }
+    }
+}
+
+impl Timing {
+    /// One number for the silence of owners, whatever the network is like.
+    #[must_use]
+    pub fn with_election_ticks(self, ticks: usize) -> Self {
+        let ticks = ticks.max(2 * self.heartbeat_ticks);
+        Self { election_ticks: ticks, election_ticks_max: ticks, ..self }
     }
 }
 
@@ -121,10 +151,12 @@ pub enum Input {
         ticket: u64,
         request: Request,
     },
-    /// A connection to another node was made; `dialed` is the address if it was made from here.
+    /// A connection to another node was made; `dialed` is the address if it was made from here. A
+    /// detour stands in for a connection that cannot be made.
     LinkOpened {
         link: u64,
         dialed: Option<String>,
+        is_detour: bool,
     },
     LinkClosed {
         link: u64,
@@ -137,6 +169,8 @@ pub enum Input {
     /// All records of [`Output::Append`] up to this batch are on the disk.
     LogDurable {
         batch: u64,
+        /// As many frames are durable, of all that the log ever had.
+        frames: u64,
     },
     /// All that was written to the state store before [`Output::Persist`] is on the disk.
     StatePersisted {
@@ -144,6 +178,13 @@ pub enum Input {
     },
     /// A handler is done.
     Invoked(Invoked),
+    /// A job has had its turn.
+    Ran(JobDone),
+    /// See [`Output::GoOn`].
+    GoOn {
+        group: GroupId,
+        opening: u64,
+    },
     /// A program has connected, to be a copy of an instance.
     ProgramOpened {
         program: u64,
@@ -169,6 +210,8 @@ pub enum Input {
         full: bool,
     },
     StorageRecovered,
+    /// The state store cannot be made durable.
+    StateFailed(StoreError),
     /// Stop in good order: hand over what is owned, then [`Output::Stopped`].
     Stop,
 }
@@ -190,10 +233,10 @@ pub enum Output {
     Dial {
         addresses: Vec<String>,
     },
-    /// A frame for another node. The pieces are one after the other what it gets.
+    /// A frame for another node.
     Send {
         link: u64,
-        frame: Vec<Bytes>,
+        frame: LinkFrame,
     },
     /// Close after what was sent before.
     Close {
@@ -205,6 +248,13 @@ pub enum Output {
     },
     /// Run `Catalogue::invoke` and give the result back as [`Input::Invoked`].
     Invoke(Invocation),
+    /// Run it on a thread for jobs of its lane, and give the result back as [`Input::Ran`].
+    Run(Job),
+    /// Give [`Input::GoOn`], after all that has come meanwhile.
+    GoOn {
+        group: GroupId,
+        opening: u64,
+    },
     /// To a program.
     ProgramTell {
         program: u64,
@@ -231,6 +281,12 @@ pub enum Output {
     /// Put this sandbox aside, make a new one, and start again with [`NodeConfig::join`] set.
     Rejoin {
         contact: String,
+    },
+    /// The node cannot prove that it has what it promised. Put this sandbox aside, make a new one, and
+    /// start again with [`NodeConfig::join`] set to a node of the cluster and
+    /// [`SandboxState::forgot`] to the reason; where there is no other node, end and say so.
+    Renew {
+        why: String,
     },
     /// Everything is handed over and durable: the process may end.
     Stopped,

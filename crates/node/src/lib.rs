@@ -13,7 +13,9 @@
 //! | `shard` | the groups with a replica here, and the store and log that they share |
 //! | `hosted`, `instance`, `groups` | how replicas of each kind are held, begun and ended |
 //! | `router` | requests that came in here, until they are answered |
-//! | `gather`, `pages` | requests that concern every partition, and how a query's answer looks |
+//! | `gather` | requests that concern every partition |
+//! | `queries`, `pages` | queries that came in here, and how their answers look |
+//! | `searches`, `jobs` | queries of the partitions owned here that are run on other threads |
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
 //! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
 //! | `programs` | programs that have connected, until it is known which instance they are |
@@ -25,13 +27,16 @@
 //! the group's log (`group`), and the answer comes back to the router when enough replicas hold it.
 
 mod control;
+mod disk_pace;
 mod frame;
 mod gather;
 mod groups;
 mod hosted;
 mod instance;
 mod io;
+mod jobs;
 mod joining;
+mod leaving;
 mod log_batch;
 mod member;
 mod membership;
@@ -40,17 +45,28 @@ mod outbox;
 mod pages;
 mod placement;
 mod programs;
+mod proof;
+mod queries;
+mod replies;
 mod rest;
 mod router;
+mod searches;
 mod shard;
 mod view;
 mod work;
 
 pub use ::immortals::KeptLimits;
 pub use ::replication::TailLimits;
-pub use frame::FRAME_BYTES_MAX;
-pub use io::{Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, Timing, Upkeep};
+pub use frame::{FRAME_BYTES_MAX, LinkFrame, consensus_in};
+pub use io::{
+    Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, SandboxState, Timing, Upkeep,
+};
+pub use jobs::{Job, JobDone, Lane};
 pub use node::Node;
 pub use pages::{ANSWER_BYTES_MAX, HITS_MAX};
 pub use programs::PROGRAMS_MAX;
+pub use proof::StartError;
+pub use queries::{GATHERED_BYTES_MAX, QUERIES_MAX, QUERY_BYTES_MAX};
+pub use rest::{Header, Resource, SURFACE, Verb};
 pub use router::IN_FLIGHT_MAX;
+pub use searches::{WAITING_BYTES_MAX, WAITING_MAX};

@@ -8,6 +8,8 @@ use protocol::GroupId;
 use replication::WindowBudget;
 use storage::{LogReader, LogRecord, RecoveredGroup};
 
+use crate::disk_pace::DiskPace;
+
 /// The logs of all groups as they lie on the disk.
 pub(crate) struct Logs {
     /// Logs of groups that were not begun so far.
@@ -49,9 +51,17 @@ pub(crate) struct LogBatch {
     persisted_at: u64,
     /// Why the disk takes no writes at the moment.
     full: Option<String>,
+    /// As many frames of the log are durable, at least.
+    pub(crate) frames: u64,
+    pub(crate) pace: DiskPace,
 }
 
 impl LogBatch {
+    /// After a start that found so many frames in the log, and will have written one more.
+    pub(crate) fn after_start(frames: u64) -> Self {
+        Self { frames: frames + 1, ..Self::default() }
+    }
+
     /// The number that this step's batch will have.
     pub(crate) fn next_batch(&self) -> u64 {
         self.last_batch + 1
@@ -114,6 +124,17 @@ impl LogBatch {
     /// The ends of logs that may be written now.
     pub(crate) fn take_ended(&mut self) -> Vec<LogRecord> {
         std::mem::take(&mut self.ending)
+    }
+
+    /// Time goes on.
+    pub(crate) fn tick(&mut self, now: u64) {
+        self.pace.tick(self.last_batch, now);
+    }
+
+    /// All up to this batch is durable, and so many frames.
+    pub(crate) fn durable(&mut self, batch: u64, frames: u64, now: u64) {
+        self.frames = frames;
+        self.pace.durable(batch, self.last_batch, now);
     }
 
     pub(crate) fn full(&self) -> Option<&str> {

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use cluster::{Change, DirectoryAnswer, DirectoryChange, Hello, Identity, Judgement, Ping};
-use group::{Caller, Reply};
-use protocol::{GroupId, ReplicaId, Request};
+use cluster::{Change, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses};
+use group::Caller;
+use protocol::{GroupId, Moment, Now, ReplicaId, Request};
 use storage::StoreError;
 
 use crate::control::Control;
@@ -17,15 +17,20 @@ use crate::gather::{Gather, LateFence, Scope};
 use crate::groups;
 use crate::instance::InstanceEvent;
 use crate::io::{Input, Level, Output, ProgramDoor};
-use crate::joining::{Found, Joining, check_that_it_may_leave};
+use crate::jobs::{Done, JobDone};
+use crate::joining::Joining;
 use crate::membership::{Fate, Host, Membership, conditions, surroundings, view};
 use crate::placement::Surroundings;
 use crate::programs::Programs;
+use crate::proof::Proof;
+use crate::queries::Queries;
+use crate::replies::{directory_answer, instance_answer};
 use crate::rest::{self, Plan, instances};
 use crate::router::Router;
-use crate::shard::{Conditions, Shard};
+use crate::searches::Searches;
+use crate::shard::{Conditions, Shard, reluctance_of};
 use crate::view::View;
-use crate::work::{Asked, InstanceAnswer, Purpose, Work};
+use crate::work::{Asked, Purpose, Work};
 
 /// How much later each next in line asks for votes when the owner's connection broke, in ticks. A
 /// pre-vote of another that comes meanwhile puts the own one off by itself.
@@ -40,12 +45,14 @@ const CUT_EVERY_TICKS: u64 = 1_000;
 const SILENCE_MICROS_NOTED: u64 = 200_000;
 
 pub(crate) struct Member {
-    membership: Membership,
-    router: Router,
+    pub(crate) membership: Membership,
+    pub(crate) router: Router,
     gather: Gather,
+    queries: Queries,
+    searches: Searches,
     programs: Programs,
     /// It looks at the cluster that it is to join.
-    joining: Option<Joining>,
+    pub(crate) joining: Option<Joining>,
     owners_known: BTreeMap<GroupId, ReplicaId>,
     ticks: u64,
     /// The last number that was given to a request as its own.
@@ -58,13 +65,16 @@ impl Member {
     pub(crate) fn new(
         identity: &Identity,
         shard: Shard,
+        memory: (Witnesses, Proof),
         host: &mut Host<'_>,
     ) -> Result<Self, String> {
-        let control = Control::new(identity.replica, identity.initial.clone());
+        let control = Control::new(identity.replica, identity.initial.clone(), memory);
         let mut member = Self {
             membership: Membership::new(control, shard),
             router: Router::default(),
             gather: Gather::default(),
+            queries: Queries::default(),
+            searches: Searches::default(),
             programs: Programs::default(),
             joining: None,
             owners_known: BTreeMap::new(),
@@ -77,6 +87,8 @@ impl Member {
 
     fn begin(&mut self, host: &mut Host<'_>) -> Result<(), String> {
         let Self { membership, .. } = self;
+        // The state store is to know the log that it goes with from now on.
+        membership.shard.log.want_persist = true;
         membership.take_topology();
         let conditions = conditions!(membership, host);
         groups::follow_directory(&mut membership.shard, &conditions, host.config, host.effects)?;
@@ -89,6 +101,11 @@ impl Member {
         membership.control.greet_all(host.profile, host.links, host.effects);
         membership.identify_all(host);
         Ok(())
+    }
+
+    /// What time it is, for all that decides over data.
+    pub(crate) fn time(&mut self, now: Now) -> Moment {
+        self.membership.control.time(now)
     }
 
     /// The group of the instance that a program is attached to.
@@ -106,16 +123,29 @@ impl Member {
             Input::Request { ticket, request } => {
                 self.enter(Purpose::Client { ticket }, request, host)?;
             }
-            Input::LinkOpened { link, dialed } => self.link_opened(link, dialed, host),
+            Input::LinkOpened { link, dialed, is_detour } => {
+                self.link_opened(link, dialed, host);
+                if is_detour {
+                    host.links.is_a_detour(link);
+                }
+            }
             Input::LinkClosed { link } => self.link_closed(link, host),
             Input::Received { .. } => unreachable!("the node takes frames out of their envelope"),
-            Input::LogDurable { batch } => self.membership.shard.log_durable(batch, host.effects),
+            Input::LogDurable { batch, frames } => {
+                self.membership.shard.log.durable(batch, frames, host.now.steady_micros);
+                self.membership.shard.log_durable(batch, host.effects);
+            }
             Input::StatePersisted { mark } => {
                 return Ok(self.membership.state_persisted(mark, host));
             }
             Input::Invoked(invoked) => {
                 let group = invoked.partition;
                 let event = services::PartitionEvent::Invoked(invoked);
+                host.effects.push(Work::Partition(group, event));
+            }
+            Input::Ran(job) => self.ran(job, host)?,
+            Input::GoOn { group, opening } => {
+                let event = services::PartitionEvent::GoOn { opening };
                 host.effects.push(Work::Partition(group, event));
             }
             Input::ProgramOpened { program, door } => self.program_opened(program, door, host),
@@ -139,6 +169,7 @@ impl Member {
                 host.effects.note(Level::Info, "the disk takes writes again".into());
                 self.membership.shard.log.set_writable();
             }
+            Input::StateFailed(error) => host.effects.failed(&error),
             Input::Stop => self.membership.stop(self.router.is_empty(), host)?,
         }
         Ok(Fate::GoesOn)
@@ -162,14 +193,18 @@ impl Member {
             let ticks = usize::try_from(silence / tick_micros).unwrap_or(usize::MAX);
             self.membership.shard.suspect(node, ticks);
         }
+        self.membership.tick_proof(self.ticks, host);
         self.membership.shard.tick(&conditions!(self.membership, host), host.effects)?;
         self.router.check_patience(&view!(self.membership, host, self.router.len()), host.effects);
+        self.queries.tick(host.now.steady_micros, host.effects);
         let fate = self.look_at_the_other_cluster(host);
         if fate == Fate::Ended {
             return Ok(fate);
         }
         if self.ticks.is_multiple_of(10) {
-            self.membership.control.ping_all(&self.membership.shard, host.links, host.effects);
+            let now = host.now.steady_micros;
+            self.membership.control.ping_all(&self.membership.shard, host.links, now, host.effects);
+            self.membership.set_pace(host);
             self.membership.form_if_all_are_bound(host);
             surroundings!(self.membership, host)
                 .change_members(&mut self.membership.shard, host.effects);
@@ -180,6 +215,7 @@ impl Member {
                 .placement
                 .campaign(&surroundings!(self.membership, host), &mut self.membership.shard);
             self.membership.persist_if_due(host)?;
+            self.membership.watch_its_fitness(host)?;
             self.membership.move_one_group(host)?;
             self.router.owners_changed();
         }
@@ -200,10 +236,6 @@ impl Member {
         }
     }
 
-    // The disk.
-
-    // Stopping.
-
     // Links.
 
     fn link_opened(&mut self, link: u64, dialed: Option<String>, host: &mut Host<'_>) {
@@ -212,9 +244,10 @@ impl Member {
             return;
         }
         if !self.only_looks(link, host) {
+            let now = host.now.steady_micros;
             let (hello, ping) = (
                 self.membership.control.hello(host.profile),
-                self.membership.control.ping(&self.membership.shard),
+                self.membership.control.ping(&self.membership.shard, now),
             );
             host.effects.outbox.send_on(link, Frame::Hello(hello));
             host.effects.outbox.send_on(link, Frame::Ping(ping));
@@ -223,8 +256,11 @@ impl Member {
 
     /// A dead process's sockets are closed by its kernel: the quickest news of a death there is.
     fn link_closed(&mut self, link: u64, host: &mut Host<'_>) {
-        let closed = host.links.closed(link).and_then(|link| link.replica);
-        let Some(replica) = closed else { return };
+        let Some(closed) = host.links.closed(link) else { return };
+        let Some(replica) = closed.replica else { return };
+        if closed.is_detour && host.links.link_to(replica).is_some() {
+            return;
+        }
         if host.links.link_to(replica).is_none() {
             self.router.take_back(
                 replica,
@@ -240,9 +276,10 @@ impl Member {
             order.retain(|id| *id != replica);
             let me = self.membership.control.me;
             let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
+            let reluctance = self.membership.shard.instance(group).map_or(0, reluctance_of);
             let here = self.membership.shard.get_mut(group).expect("it was listed");
             here.end_transfer(replica, false);
-            here.consensus_mut().peer_lost(replica, rank * HINT_TICKS_PER_RANK);
+            here.consensus_mut().peer_lost(replica, rank * HINT_TICKS_PER_RANK + reluctance);
         }
         self.router.owners_changed();
     }
@@ -262,6 +299,7 @@ impl Member {
             Frame::Refused { why } => self.membership.was_refused(link, why, host),
             Frame::Admit(candidate) => self.membership.admit(link, candidate, host),
             Frame::Ping(ping) => self.pinged(link, &ping, host),
+            Frame::Remembered(witness) => self.membership.remembered(link, witness, host),
             // It knows already.
             Frame::Known { .. } | Frame::Stranger => {}
             other => {
@@ -275,10 +313,14 @@ impl Member {
     }
 
     fn pinged(&mut self, link: u64, ping: &Ping, host: &mut Host<'_>) {
+        host.links.pinged(link, ping.sent, ping.echo, host.now.steady_micros);
         let Some(link) = host.links.get_mut(link) else { return };
         link.takes_writes = ping.takes_writes;
         link.claim = ping.claim;
-        if link.replica.is_some() {
+        link.is_unfit = ping.is_unfit;
+        if let Some(replica) = link.replica {
+            self.membership.control.clock.heard(replica, ping.wall, host.now);
+            self.membership.control.witnesses.heard(replica, ping.frames);
             self.membership.control.staleness.heard(&ping.committed, host.now.steady_micros);
         }
     }
@@ -310,7 +352,7 @@ impl Member {
                 let asked = Asked { caller, term: Some(term), key, is_retry, question };
                 host.effects.push(Work::Ask { group, asked });
             }
-            Frame::Answer { boot, number, answer } if boot == host.config.boot => {
+            Frame::Answer { boot, number, answer } if boot == host.config.sandbox.boot => {
                 let now = host.now.steady_micros;
                 self.router.answered(from, number, answer, now, host.effects);
             }
@@ -352,14 +394,19 @@ impl Member {
         if let Some(link) = host.links.get_mut(link) {
             link.hello = Some(hello);
         }
+        self.membership.answer_greeting(link, host);
         let back = self.membership.control.identify(link, host.links, host.effects);
         self.membership.are_back(back.into_iter().collect(), host);
+        if let Some((_, replica)) = back {
+            let view = view!(self.membership, host, self.router.len());
+            self.router.reached_anew(replica, &view, host.effects);
+        }
         self.membership.form_if_all_are_bound(host);
         self.router.owners_changed();
         Fate::GoesOn
     }
 
-    fn dial_all(&mut self, host: &mut Host<'_>) {
+    pub(crate) fn dial_all(&mut self, host: &mut Host<'_>) {
         let usual = self.membership.control.usual_addresses(host.profile);
         let joined = self.joining.as_ref().map(Joining::contact);
         let also = joined.filter(|contact| !usual.iter().any(|usual| usual == contact));
@@ -486,9 +533,14 @@ impl Member {
             }
             Plan::Change(command) => self.membership.change(purpose, &command, host),
             Plan::Query(specification, form) => {
-                self.gather.query(purpose, *specification, None, form, scope, host.effects);
+                self.queries.query(purpose, *specification, None, form, scope, host.effects);
             }
-            Plan::Page(token) => self.gather.page(purpose, &token, scope, host.effects),
+            Plan::Counted(specification, form) => {
+                self.queries.counted(purpose, *specification, form, scope, host.effects);
+            }
+            Plan::Page { token, expand } => {
+                self.queries.page(purpose, (&token, expand), scope, host.effects);
+            }
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),
             Plan::Record(group, page) => {
@@ -523,73 +575,6 @@ impl Member {
         host.effects.respond(&purpose, nothing);
     }
 
-    // Joining another cluster.
-
-    /// Over such a link this node does not say who it is: it still belongs to another cluster, and
-    /// would be refused for that.
-    fn only_looks(&self, link: u64, host: &Host<'_>) -> bool {
-        let Some(joining) = &self.joining else { return false };
-        let contact = joining.contact();
-        let usual = self.membership.control.usual_addresses(host.profile);
-        let dialed = host.links.get(link).and_then(|link| link.dialed.as_deref());
-        dialed == Some(contact) && !usual.iter().any(|usual| usual == contact)
-    }
-
-    /// It is answered when it is known whether there is a cluster to join, and before that is done.
-    /// The quorum in the request means nothing, as the cluster has one.
-    fn join(&mut self, purpose: Purpose, contact: String, host: &mut Host<'_>) {
-        if let Err(problem) =
-            check_that_it_may_leave(&view!(self.membership, host, self.router.len()))
-        {
-            return host.effects.respond(&purpose, problem);
-        }
-        match &mut self.joining {
-            Some(joining) => {
-                if let Err(problem) = joining.add(&contact, purpose.clone()) {
-                    host.effects.respond(&purpose, problem);
-                }
-            }
-            None => {
-                self.joining = Some(Joining::new(contact, host.now.steady_micros, purpose));
-                self.dial_all(host);
-            }
-        }
-    }
-
-    fn look_at_the_other_cluster(&mut self, host: &mut Host<'_>) -> Fate {
-        let Some(joining) = &self.joining else { return Fate::GoesOn };
-        let found = joining.look(host.links, host.profile, host.now.steady_micros);
-        self.found(found, host)
-    }
-
-    fn found(&mut self, found: Found, host: &mut Host<'_>) -> Fate {
-        let outcome = match found {
-            Found::Nothing => return Fate::GoesOn,
-            Found::Impossible(why) => Err(Joining::stays(&why)),
-            // Something may have been written while it looked.
-            Found::Cluster => {
-                check_that_it_may_leave(&view!(self.membership, host, self.router.len()))
-            }
-        };
-        let Some(joining) = self.joining.take() else { return Fate::GoesOn };
-        let contact = joining.contact().to_owned();
-        joining.answer(&outcome, host.effects);
-        match outcome {
-            Err(problem) => {
-                let text = format!("did not join: {}", problem.message);
-                host.effects.note(Level::Warn, text);
-                self.dial_all(host);
-                Fate::GoesOn
-            }
-            Ok(()) => {
-                let text = format!("leaving the cluster of one to join {contact}");
-                host.effects.note(Level::Info, text);
-                host.effects.outputs.push(Output::Rejoin { contact });
-                Fate::Ended
-            }
-        }
-    }
-
     // Coming to rest.
 
     /// Lets every part of the node come to rest.
@@ -612,7 +597,13 @@ impl Member {
                     self.follow_the_directory(host);
                 }
             }
-            self.membership.control.renew_claim(&self.membership.shard, host.links, host.effects);
+            let now = host.now.steady_micros;
+            self.membership.control.renew_claim(
+                &self.membership.shard,
+                host.links,
+                now,
+                host.effects,
+            );
             self.membership.control.tell_moved(&self.membership.shard, host.effects);
             for group in touched {
                 let owner = self
@@ -625,14 +616,40 @@ impl Member {
                     None => self.owners_known.remove(&group),
                 };
                 if known != owner {
+                    surroundings!(self.membership, host)
+                        .set_rank(group, &mut self.membership.shard);
                     self.router.owners_changed();
                 }
             }
             self.router.reroute(&view!(self.membership, host, self.router.len()), host.effects);
+            self.begin_searches(host);
             if host.effects.work.is_empty() && self.membership.shard.is_settled() {
-                return Ok(());
+                return self.membership.stamp_the_state(host.profile);
             }
         }
+    }
+
+    fn begin_searches(&mut self, host: &mut Host<'_>) {
+        let shard = &self.membership.shard;
+        let partition = |group, opening| {
+            let replica = shard.partitions.get(&group)?;
+            shard.is_serving_opening(group, opening).then(|| replica.machine())
+        };
+        self.searches.begin(&*shard.store, partition, host.now.steady_micros, host.effects);
+    }
+
+    /// A job has had its turn.
+    fn ran(&mut self, job: JobDone, host: &mut Host<'_>) -> Result<(), StoreError> {
+        match job.into_done() {
+            Done::Search(job, found) => {
+                let (group, opening) = (job.asked.group, job.asked.wanted.opening);
+                let is_served = self.membership.shard.is_serving_opening(group, opening);
+                let now = host.now.steady_micros;
+                self.searches.came(job, found?, is_served, now, host.effects);
+            }
+            Done::Answer(query, response) => self.queries.answered(query, response, host.effects),
+        }
+        Ok(())
     }
 
     /// The map is kept level with the directory, before anything else is done with either.
@@ -674,7 +691,11 @@ impl Member {
             Work::Answered { from, number, answer } => {
                 self.router.answered(from, number, answer, now, host.effects);
             }
-            Work::Gathered(id, answer) => self.gather.gathered(id, answer, now, host.effects),
+            Work::Gathered(id, answer) => self.gather.gathered(id, answer, host.effects),
+            Work::Piece(id, group, answer) => {
+                self.queries.came(id, group, answer, now, host.effects);
+            }
+            Work::Search(group, wanted) => self.searches.add(group, *wanted, now, host.effects),
             Work::Fence { group, opening, source } => {
                 let scope = self.scope(host);
                 self.gather.fence((group, opening, source), scope, host.effects);
@@ -735,35 +756,12 @@ impl Member {
     /// What goes out at the end of a step.
     pub(crate) fn flush(&mut self, outputs: &mut Vec<Output>) {
         let mut log = std::mem::take(&mut self.membership.shard.log);
-        if let Some((batch, records)) = log.take_batch(|| self.membership.shard.take_lazy()) {
+        if let Some((batch, records)) = log.take_batch(|| self.membership.take_lazy()) {
             outputs.push(Output::Append { batch, records });
         }
         if let Some(mark) = log.take_persist() {
             outputs.push(Output::Persist { mark });
         }
         self.membership.shard.log = log;
-    }
-}
-
-fn directory_answer(reply: Reply<DirectoryAnswer>, view: &View<'_>) -> Answer {
-    match reply {
-        Reply::NotOwner => Answer::NotOwner,
-        Reply::Answer(DirectoryAnswer::Problem(problem)) => problem.into(),
-        Reply::Answer(DirectoryAnswer::Done(Change::Group(_, name))) => {
-            Answer::Response(instances::changed(&name, view))
-        }
-        Reply::Answer(DirectoryAnswer::Done(_)) => {
-            Answer::Response(rest::quorum_changed(view.topology().effective_quorum()))
-        }
-    }
-}
-
-fn instance_answer(group: GroupId, reply: Reply<InstanceAnswer>, view: &View<'_>) -> Answer {
-    match reply {
-        Reply::NotOwner => Answer::NotOwner,
-        Reply::Answer(InstanceAnswer::Problem(problem)) => problem.into(),
-        Reply::Answer(InstanceAnswer::Told(told)) => {
-            Answer::Response(instances::response_of(group, told, view))
-        }
     }
 }

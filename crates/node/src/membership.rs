@@ -1,9 +1,11 @@
 //! A member's part in the cluster: its groups, what it knows of the others, and how it hands over
 //! what it owns when it stops.
 
-use cluster::{DirectoryCommand, Links, Profile};
+use cluster::{
+    DirectoryCommand, Links, Profile, Stamp, has_gone_back, waits_for_admission, who_forgot,
+};
 use protocol::{GroupId, Now, ReplicaId};
-use storage::StoreError;
+use storage::{LogRecord, StoreError, Witness};
 
 use crate::control::Control;
 use crate::frame::{Frame, Question};
@@ -15,6 +17,13 @@ use crate::work::{Effects, Purpose, Work};
 
 /// How long a planned stop may take before the node goes all the same, in microseconds.
 const STOP_MICROS_MAX: u64 = 3_000_000;
+
+/// The silence that owners are granted changes in steps, so that it does not change all the time, in
+/// ticks.
+const PACE_STEP_TICKS: usize = 5;
+
+/// How often it is said who forgot what, while the cluster has no majority.
+const FORGOTTEN_EVERY_TICKS: u64 = 300;
 
 /// What a node has whether it is a member of a cluster or not, lent for one step.
 pub(crate) struct Host<'a> {
@@ -87,12 +96,23 @@ pub(crate) struct Membership {
     pub(crate) control: Control,
     pub(crate) shard: Shard,
     pub(crate) placement: Placement,
+    /// How long owners may be silent, and how long a round trip takes, in ticks.
+    pace: (usize, usize),
+    /// That it should own nothing was said.
+    said_unfit: bool,
     stop: Option<Stop>,
 }
 
 impl Membership {
     pub(crate) fn new(control: Control, shard: Shard) -> Self {
-        Self { control, shard, placement: Placement::default(), stop: None }
+        Self {
+            control,
+            shard,
+            placement: Placement::default(),
+            pace: (0, 0),
+            said_unfit: false,
+            stop: None,
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -150,11 +170,62 @@ impl Membership {
         if self.shard.log.set_full(why) {
             host.effects.note(Level::Error, text);
         }
-        self.control.ping_all(&self.shard, host.links, host.effects);
+        let now = host.now.steady_micros;
+        self.control.ping_all(&self.shard, host.links, now, host.effects);
         self.hand_over_all(host).map(|_| ())
     }
 
+    /// A node with a slow disk, or a clock that is off, owns nothing that another one could own, and says
+    /// so.
+    pub(crate) fn watch_its_fitness(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
+        self.shard.log.tick(host.now.steady_micros);
+        let slow = self
+            .shard
+            .log
+            .pace
+            .slow_millis()
+            .map(|millis| format!("the disk is slow: a write to the log took {millis} ms"));
+        let off = self.control.clock_off_millis(host.now).map(|millis| {
+            format!("the clock of this node is {millis} ms off from those of a majority: set it")
+        });
+        let unfit = slow.or(off);
+        let is_news = std::mem::replace(&mut self.said_unfit, unfit.is_some()) != unfit.is_some();
+        if is_news {
+            let (level, text) = match &unfit {
+                Some(why) => (
+                    Level::Warn,
+                    format!(
+                        "{why}. What is owned here goes to other nodes, if they are better off"
+                    ),
+                ),
+                None => (Level::Info, "disk and clock are well again".to_owned()),
+            };
+            host.effects.note(level, text);
+            let now = host.now.steady_micros;
+            self.control.ping_all(&self.shard, host.links, now, host.effects);
+        }
+        if unfit.is_some() && self.stop.is_none() {
+            self.hand_over_all(host)?;
+        }
+        Ok(())
+    }
+
     // Owners.
+
+    /// Owners may be silent for as long as the network of late makes them be.
+    pub(crate) fn set_pace(&mut self, host: &mut Host<'_>) {
+        let timing = host.config.timing;
+        let patience = host.links.measure(host.now.steady_micros);
+        let ticks =
+            |micros: u64| usize::try_from(micros / timing.tick_micros).unwrap_or(usize::MAX);
+        let silence = ticks(patience.silence_micros).next_multiple_of(PACE_STEP_TICKS);
+        let silence = silence.clamp(timing.election_ticks, timing.election_ticks_max);
+        let pace = (silence, ticks(patience.round_trip_micros));
+        if pace != self.pace {
+            self.pace = pace;
+            self.shard.set_pace(pace);
+        }
+    }
 
     /// Gives one group back to the replica that should own it, if there is one to give.
     pub(crate) fn move_one_group(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
@@ -248,19 +319,114 @@ impl Membership {
         Ok(())
     }
 
+    // What this node promised, and what others did.
+
+    /// Another node has said hello: it is told what is remembered of it here.
+    pub(crate) fn answer_greeting(&mut self, link: u64, host: &mut Host<'_>) {
+        let Some(hello) = host.links.get(link).and_then(|link| link.hello.as_ref()) else { return };
+        let control = &mut self.control;
+        if hello.replica.is_none() {
+            // A newcomer remembers nothing.
+            let members = control.map.topology.members();
+            let former = members.iter().find(|(_, member)| member.uri == hello.uri);
+            former.into_iter().for_each(|(id, _)| control.proof.heard(*id));
+        }
+        if let Some(known) = control.known(hello.sandbox_id) {
+            let remembered = control.witnesses.of(known);
+            if control.has_gone_back(known, hello) {
+                let text = format!(
+                    "node {} cannot prove that it still has what it promised: it shows {} writes of \
+                     its log at start {}, and had {} at start {}. It does not count here",
+                    hello.node_id,
+                    hello.start.frames,
+                    hello.start.boot,
+                    remembered.frames,
+                    remembered.boot
+                );
+                host.effects.note(Level::Error, text);
+            }
+            host.effects.outbox.send_on(link, Frame::Remembered(remembered));
+        }
+        self.end_proof(host);
+    }
+
+    /// Another node says what it remembers of this one.
+    pub(crate) fn remembered(&mut self, link: u64, of_me: Witness, host: &mut Host<'_>) {
+        let Some(hello) = host.links.get(link).and_then(|link| link.hello.as_ref()) else { return };
+        let start = host.profile.start;
+        if !host.profile.is_trusted && has_gone_back(&of_me, &start) {
+            let why = format!(
+                "node {} remembers that it had {} writes in its log at start {}, and this is start \
+                 {} with {}: its sandbox was set back",
+                hello.node_id, of_me.frames, of_me.boot, start.boot, start.frames
+            );
+            return host.effects.renew(why);
+        }
+        if let Some(replica) = self.control.known(hello.sandbox_id) {
+            self.control.proof.heard(replica);
+            self.end_proof(host);
+        }
+    }
+
+    fn end_proof(&mut self, host: &mut Host<'_>) {
+        let me = self.control.me;
+        let others: Vec<_> = self.control.members().into_iter().filter(|id| *id != me).collect();
+        if self.control.proof.ends_with(others) {
+            self.identify_all(host);
+        }
+    }
+
+    pub(crate) fn tick_proof(&mut self, ticks: u64, host: &mut Host<'_>) {
+        if self.control.proof.tick() {
+            self.identify_all(host);
+        }
+        if ticks % FORGOTTEN_EVERY_TICKS == FORGOTTEN_EVERY_TICKS - 1
+            && self.shard.directory.consensus.owner().is_none()
+        {
+            let forgot: Vec<_> = who_forgot(host.links).collect();
+            if !forgot.is_empty() {
+                host.effects.note(Level::Error, waits_for_admission(&forgot));
+            }
+        }
+    }
+
+    /// The state store is to know, with each persist, how much log there is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn stamp_the_state(&mut self, profile: &Profile) -> Result<(), StoreError> {
+        if !self.shard.log.want_persist {
+            return Ok(());
+        }
+        let (sandbox_id, frames) = (profile.sandbox_id, self.shard.log.frames);
+        Stamp { sandbox_id, frames }.write(&mut *self.shard.store)
+    }
+
+    /// What goes along with other records.
+    pub(crate) fn take_lazy(&mut self) -> Vec<LogRecord> {
+        let mut records = self.shard.take_lazy();
+        records.append(&mut self.control.witnesses.take_records());
+        records
+    }
+
     // Members.
 
     pub(crate) fn are_back(&mut self, back: Vec<(u64, ReplicaId)>, host: &mut Host<'_>) {
         if back.is_empty() {
             return;
         }
-        for (_, replica) in back {
+        for (link, replica) in back {
+            if let Some(hello) = host.links.get(link).and_then(|link| link.hello.as_ref()) {
+                self.control.witnesses.greeted(replica, hello.start);
+            }
             for group in self.shard.groups().collect::<Vec<_>>() {
                 let here = self.shard.get_mut(group).expect("it was listed");
                 here.consensus_mut().peer_back(replica);
             }
             self.control.announce(replica, &self.shard, host.effects);
         }
+        let mut heard = self.control.witnesses.take_records();
+        self.shard.log.records.append(&mut heard);
         self.placement.campaign(&surroundings!(self, host), &mut self.shard);
     }
 

@@ -3,21 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cluster::{Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, judge};
+use cluster::{
+    Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, Witnesses, judge,
+};
 use protocol::{GroupId, Now};
 use services::{Catalogue, Handlers, Invoker};
-use storage::{LogReader, Recovered, StateStore};
+use storage::{LogReader, Recovered, StateStore, Witness};
 
 use crate::control::dial;
 use crate::frame::{self, Frame};
 use crate::groups;
-use crate::io::{Input, Level, NodeConfig, Output, ProgramDoor};
+use crate::io::{Input, Level, NodeConfig, Output, ProgramDoor, SandboxState};
 use crate::log_batch::{LogBatch, Logs};
 use crate::member::Member;
 use crate::membership::{Fate, Host};
 use crate::programs::{PROGRAMS_MAX, turn_away_early};
+use crate::proof::{self, Proof, StartError};
 use crate::rest::{Plan, plan_of_newcomer};
-use crate::work::{Effects, Purpose};
+use crate::work::{Effects, Ending, Purpose};
 
 /// What a newcomer will begin with as a member.
 struct Seed {
@@ -25,6 +28,7 @@ struct Seed {
     handlers: Handlers,
     logs: Logs,
     log: LogBatch,
+    witnesses: Witnesses,
 }
 
 /// Where a node stands in its life.
@@ -75,35 +79,33 @@ macro_rules! host {
 impl Node {
     /// `reader` reads what was recovered, and what is written to the log from now on.
     ///
+    /// Before the first step the shell is to write durably whose log it is ([`storage::LogRecord::Owner`]),
+    /// and then that the sandbox [has begun](crate::SandboxState::has_begun).
+    ///
     /// # Errors
-    /// Why it cannot start, for people.
+    /// Why it cannot start.
     pub fn new(
         config: NodeConfig,
         (catalogue, invoker): (Arc<Catalogue>, Arc<dyn Invoker>),
         recovered: Recovered,
         reader: Arc<dyn LogReader>,
         mut store: Box<dyn StateStore>,
-    ) -> Result<Self, String> {
-        check_config(&config)?;
-        let identity = Identity::read(store.as_ref()).map_err(|error| error.to_string())?;
-        let profile = profile_of(&config);
+    ) -> Result<Self, StartError> {
+        check_config(&config).map_err(StartError::Impossible)?;
+        let identity = proof::check(&config.sandbox, &recovered, &*store)?;
+        let profile = profile_of(&config, recovered.frames);
         if identity.is_some() {
             // It can be read, but a process that was killed may have left it in the page cache
             // only. Were it lost later, with the entries that are logged from here on still there,
             // nobody could tell whose they are.
-            store.persist().map_err(|error| error.to_string())?;
-        } else if !recovered.groups.is_empty() {
-            return Err(
-                "the sandbox has a log but its state store does not know the node: it was \
-                        damaged. Put it aside and start with an empty --sandbox; the other nodes \
-                        bring it up to date"
-                    .into(),
-            );
+            store.persist().map_err(|error| StartError::Impossible(error.to_string()))?;
         }
         let node_id: Arc<str> = config.node_id.as_str().into();
         let handlers = Handlers { catalogue, invoker, node_id };
         let logs = Logs::new(recovered.groups, reader, config.upkeep.log_memory_bytes);
-        let seed = Box::new(Seed { store, handlers, logs, log: LogBatch::default() });
+        let log = LogBatch::after_start(recovered.frames);
+        let witnesses = Witnesses::new(recovered.witnesses);
+        let seed = Box::new(Seed { store, handlers, logs, log, witnesses });
         let newcomer = Newcomer::new(&profile);
         let mut node = Self {
             config,
@@ -116,7 +118,7 @@ impl Node {
             dialed: Vec::new(),
             ticks: 0,
         };
-        node.begin(identity)?;
+        node.begin(identity).map_err(StartError::Forgot)?;
         Ok(node)
     }
 
@@ -125,7 +127,7 @@ impl Node {
         if let Some(identity) = identity {
             let life = std::mem::replace(&mut self.life, Life::Ended);
             let Life::Newcomer { seed, .. } = life else { unreachable!("it has just begun") };
-            return self.become_member(*seed, &identity);
+            return self.become_member(*seed, &identity, Proof::of_one_that_is_back());
         }
         self.dial();
         if self.config.peers.len() <= 1 && self.config.join.is_none() {
@@ -145,6 +147,10 @@ impl Node {
     /// Takes everything that happened since the last step and says what must be done.
     pub fn step(&mut self, now: Now, inputs: &mut Vec<Input>, outputs: &mut Vec<Output>) {
         self.now = now;
+        self.links.stepped(now.steady_micros);
+        if let Life::Member(member) = &mut self.life {
+            self.now.wall = member.time(now);
+        }
         for input in inputs.drain(..) {
             self.take(input);
             self.end_if_halted();
@@ -155,7 +161,7 @@ impl Node {
         if let Life::Member(member) = &mut self.life
             && let Err(error) = member.settle(&mut host!(self))
         {
-            self.effects.halt(error.to_string());
+            self.effects.failed(&error);
         }
         self.end_if_halted();
         self.flush(outputs);
@@ -179,7 +185,7 @@ impl Node {
         match fate {
             Ok(Fate::GoesOn) => {}
             Ok(Fate::Ended) => self.end(),
-            Err(error) => self.effects.halt(error.to_string()),
+            Err(error) => self.effects.failed(&error),
         }
     }
 
@@ -191,11 +197,14 @@ impl Node {
     }
 
     fn end_if_halted(&mut self) {
-        if let Some(why) = self.effects.halted.take()
+        if let Some(ending) = self.effects.ending.take()
             && !matches!(self.life, Life::Ended)
         {
             self.end();
-            self.effects.outputs.push(Output::Halt { why });
+            self.effects.outputs.push(match ending {
+                Ending::Halt(why) => Output::Halt { why },
+                Ending::Renew(why) => Output::Renew { why },
+            });
         }
     }
 
@@ -210,7 +219,8 @@ impl Node {
             Life::Ended => {}
         }
         let links = &self.links;
-        self.effects.outbox.flush(|replica| links.link_to(replica), &mut self.effects.outputs);
+        let outputs_here = &mut self.effects.outputs;
+        self.effects.outbox.flush(|replica| links.link_to(replica), outputs_here);
         for link in std::mem::take(&mut self.effects.closing) {
             self.effects.outputs.push(Output::Close { link });
         }
@@ -300,7 +310,7 @@ impl Node {
                     Err(problem) => self.effects.respond(&purpose, problem),
                 }
             }
-            Input::LinkOpened { link, dialed } => {
+            Input::LinkOpened { link, dialed, is_detour: _ } => {
                 if self.links.admit(link, dialed, self.now.steady_micros) {
                     let hello = self.hello();
                     self.effects.outbox.send_on(link, Frame::Hello(hello));
@@ -329,10 +339,13 @@ impl Node {
             Input::StorageFailed { why, full: false } => {
                 self.effects.halt(format!("the disk failed: {why}. The other nodes carry on"));
             }
+            Input::StateFailed(error) => self.effects.failed(&error),
             Input::Stop => self.stop_as_newcomer(),
             Input::Received { .. }
             | Input::LogDurable { .. }
             | Input::Invoked(_)
+            | Input::Ran(_)
+            | Input::GoOn { .. }
             | Input::ProgramDrained { .. }
             | Input::StorageRecovered => {}
         }
@@ -422,7 +435,7 @@ impl Node {
             Life::Newcomer { mut seed, .. } => {
                 if let Err(error) = identity.write(&mut *seed.store) {
                     self.life = Life::Settling { seed, identity, mark: u64::MAX };
-                    return self.effects.halt(error.to_string());
+                    return self.effects.failed(&error);
                 }
                 let mark = seed.log.next_mark();
                 seed.log.want_persist = true;
@@ -435,7 +448,7 @@ impl Node {
     fn state_persisted(&mut self, mark: u64) {
         match std::mem::replace(&mut self.life, Life::Ended) {
             Life::Settling { seed, identity, mark: wanted } if mark >= wanted => {
-                if let Err(why) = self.become_member(*seed, &identity) {
+                if let Err(why) = self.become_member(*seed, &identity, Proof::default()) {
                     self.effects.outputs.push(Output::Halt { why });
                 }
             }
@@ -443,10 +456,15 @@ impl Node {
         }
     }
 
-    fn become_member(&mut self, seed: Seed, identity: &Identity) -> Result<(), String> {
-        let Seed { store, handlers, logs, log } = seed;
+    fn become_member(
+        &mut self,
+        seed: Seed,
+        identity: &Identity,
+        proof: Proof,
+    ) -> Result<(), String> {
+        let Seed { store, handlers, logs, log, witnesses } = seed;
         let shard = groups::begin_all(identity, store, handlers, logs, log, &self.config)?;
-        let mut member = Member::new(identity, shard, &mut host!(self))?;
+        let mut member = Member::new(identity, shard, (witnesses, proof), &mut host!(self))?;
         for (program, door) in std::mem::take(&mut self.early) {
             member.program_opened(program, door, &mut host!(self));
         }
@@ -455,12 +473,20 @@ impl Node {
     }
 }
 
-fn profile_of(config: &NodeConfig) -> Profile {
+/// `frames`: of the log, as it was found.
+fn profile_of(config: &NodeConfig, frames: u64) -> Profile {
+    let SandboxState { id, boot, is_trusted, forgot, .. } = &config.sandbox;
     Profile {
         node_id: config.node_id.clone(),
         uri: config.public_uri.clone(),
-        sandbox_id: config.sandbox_id,
-        boot: config.boot,
+        sandbox_id: *id,
+        start: Witness {
+            boot: *boot,
+            start: protocol::hash::hash_parts([config.seed.to_be_bytes().as_slice()]),
+            frames,
+        },
+        is_trusted: *is_trusted,
+        forgot: forgot.clone(),
         peers: config.peers.clone(),
         partitions: config.partitions,
         join: config.join.clone(),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use protocol::ReplicaId;
 
-use crate::frame::{self, Frame};
-use crate::io::Output;
+use crate::frame::{self, Frame, LinkFrame, TooLong};
+use crate::io::{Level, Output};
 
 /// A frame on a link that has so many bytes is closed, and another begun: the receiver works on the
 /// first while the next is on its way, and no step can make one that is over the limit.
@@ -41,10 +41,34 @@ impl Outbox {
         }
         for (link, frames) in std::mem::take(&mut self.to_links) {
             for gathered in gather(frames) {
-                outputs.push(Output::Send { link, frame: frame::encode(gathered) });
+                let encoded = encode_all(gathered, outputs);
+                outputs.extend(encoded.into_iter().map(|frame| Output::Send { link, frame }));
             }
         }
     }
+}
+
+/// Encodes frames together; as several, if together they would be too long. One that is too long
+/// alone is not sent: who waits for it is told instead.
+fn encode_all(frames: Vec<Frame>, outputs: &mut Vec<Output>) -> Vec<LinkFrame> {
+    let (mut waiting, mut encoded) = (vec![frames], Vec::new());
+    while let Some(frames) = waiting.pop() {
+        match frame::encode(frames) {
+            Ok(frame) => encoded.push(frame),
+            Err(TooLong { mut frames, bytes }) => {
+                if frames.len() > 1 {
+                    let behind = frames.split_off(frames.len() / 2);
+                    waiting.extend([behind, frames]);
+                    continue;
+                }
+                let text = format!("a frame of {bytes} bytes for another node is not sent");
+                outputs.push(Output::Note { level: Level::Error, text });
+                waiting
+                    .extend(frames.pop().and_then(|frame| frame.instead(bytes)).map(|it| vec![it]));
+            }
+        }
+    }
+    encoded
 }
 
 /// Parts of about the right length, in order.
@@ -67,9 +91,76 @@ fn gather(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
 mod tests {
     use bytes::Bytes;
     use protocol::Response;
+    use query::{Hit, Page};
 
     use super::*;
     use crate::frame::Answer;
+
+    /// An answer of so many bytes, all of them in short fields.
+    fn long_answer(number: u64, bytes: usize) -> Frame {
+        let hit = |link: usize| Hit {
+            sort_key: Vec::new(),
+            link: link.to_string(),
+            version: 0,
+            document: Some(Bytes::from(vec![1; 30_000])),
+        };
+        let hits = (0..bytes / 30_000).map(hit).collect();
+        let answer = Answer::Page(Page { hits, count: 0, more: false });
+        Frame::Answer { boot: 1, number, answer }
+    }
+
+    fn sent(frames: Vec<Frame>) -> (Vec<Frame>, Vec<String>) {
+        let mut outbox = Outbox::default();
+        frames.into_iter().for_each(|frame| outbox.send_on(7, frame));
+        let mut outputs = Vec::new();
+        outbox.flush(|_| None, &mut outputs);
+        let (mut frames, mut notes) = (Vec::new(), Vec::new());
+        for output in outputs {
+            match output {
+                Output::Send { frame, .. } => {
+                    let whole = Bytes::from(frame.concat());
+                    assert!(whole.len() <= frame::FRAME_BYTES_MAX);
+                    frames.extend(frame::decode(&whole).unwrap());
+                }
+                Output::Note { text, .. } => notes.push(text),
+                other => panic!("{other:?}"),
+            }
+        }
+        (frames, notes)
+    }
+
+    #[test]
+    fn hits_are_counted_in_what_a_frame_weighs() {
+        let (frames, notes) = sent((0..40).map(|number| long_answer(number, 8 << 20)).collect());
+        assert_eq!((frames.len(), notes.len()), (40, 0));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_told_and_the_others_are_sent() {
+        let too_long = long_answer(2, frame::FRAME_BYTES_MAX + (1 << 20));
+        let (frames, notes) = sent(vec![long_answer(1, 100_000), too_long, Frame::Stranger]);
+        assert_eq!((frames.len(), notes.len()), (3, 1));
+        let Frame::Answer { number: 2, answer: Answer::Response(response), .. } = &frames[1] else {
+            panic!("{:?}", frames[1])
+        };
+        assert_eq!(response.status, 413);
+    }
+
+    #[test]
+    fn what_is_too_long_together_is_sent_in_parts_in_order() {
+        // As if all had been gathered into one frame.
+        let frames = (0..5).map(|number| long_answer(number, 20 << 20)).collect();
+        let mut notes = Vec::new();
+        let encoded = encode_all(frames, &mut notes);
+        assert!(encoded.len() > 1 && notes.is_empty());
+        let decoded =
+            encoded.iter().flat_map(|frame| frame::decode(&frame.concat().into()).unwrap());
+        let numbers = decoded.map(|frame| match frame {
+            Frame::Answer { number, .. } => number,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(numbers.collect::<Vec<_>>(), (0..5).collect::<Vec<u64>>());
+    }
 
     #[test]
     fn much_goes_out_in_several_frames_in_order() {

@@ -1,7 +1,5 @@
 //! How the answer to a query looks: bare results or a query task, with links to further pages.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use protocol::query::{KIND, QueryOption, QueryResult, QuerySpecification};
 use protocol::{Problem, Response};
@@ -12,7 +10,7 @@ use serde_json::{Value, json};
 /// How many hits a query without a limit may give; more must be asked for in pages.
 pub const HITS_MAX: usize = 100_000;
 
-/// How many bytes an answer with documents may have before it must be asked for in pages.
+/// How many bytes an answer to a query may have; more must be asked for in pages.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 /// The longest link to the next page of a query task. It holds the whole query, and must fit into the
@@ -39,7 +37,17 @@ pub(crate) enum Form {
     /// A further page of it.
     TaskPage { link: String },
     /// Bare results, for a factory or a page of one.
-    Plain { link: String, skip: usize },
+    Plain { link: String, skip: usize, total: Option<u64> },
+}
+
+impl Form {
+    /// Also says how many there are in all.
+    pub(crate) fn with_total(self, count: u64) -> Self {
+        match self {
+            Self::Plain { link, skip, .. } => Self::Plain { link, skip, total: Some(count) },
+            task => task,
+        }
+    }
 }
 
 /// What the link of a next page holds: everything needed to go on, so that no node has to remember
@@ -59,11 +67,7 @@ pub(crate) fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -
     let counts = aim.specification.has(QueryOption::Count);
     let paged = aim.specification.result_limit.is_some();
     if more && !counts && !paged {
-        return too_many(format!("over {HITS_MAX} documents match")).into();
-    }
-    let size: usize = hits.iter().map(hit_bytes).sum();
-    if size > ANSWER_BYTES_MAX {
-        return too_many(format!("the answer would have {size} bytes")).into();
+        return too_many().into();
     }
     let top = aim.specification.has(QueryOption::TopResults);
     let next = if more && paged && !top && !counts { hits.last().map(Hit::cursor) } else { None };
@@ -73,23 +77,34 @@ pub(crate) fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -
         next_page_link: next.map(|after| page_link(is_task, &aim.specification, Some(after))),
         query_time_micros: Some(took_micros),
         document_links: hits.iter().map(|hit| shown_link(hit, aim)).collect(),
-        documents: documents_of(&hits, aim),
         ..QueryResult::default()
     };
+    let is_expanded = aim.specification.has(QueryOption::ExpandContent);
+    let documents = is_expanded.then(|| documents_of(&hits, aim));
     match &aim.form {
-        Form::Task(task) => task_answer(task.clone(), &result),
+        Form::Task(task) => task_answer(task.clone(), &result, documents),
         Form::TaskPage { link } => {
-            let mut response = task_answer(json!({}), &result).to_json();
-            response["documentSelfLink"] = link.clone().into();
-            Response::json(200, &response)
+            let mut page = finished_task(json!({}), &result);
+            page["documentSelfLink"] = link.clone().into();
+            respond(with_field(&page, "results", &results_of(&result, documents)))
         }
-        Form::Plain { link, .. } => {
+        Form::Plain { link, total, .. } => {
             let mut body = serde_json::to_value(&result).expect("results are JSON");
+            if let Some(total) = total {
+                body["totalCount"] = (*total).into();
+            }
             body["documentSelfLink"] = link.clone().into();
             body["documentKind"] = "com:vmware:xenon:common:ServiceDocumentQueryResult".into();
-            Response::json(200, &body)
+            respond(match documents {
+                Some(documents) => with_field(&body, "documents", &documents),
+                None => body.to_string().into_bytes(),
+            })
         }
     }
+}
+
+fn respond(body: Vec<u8>) -> Response {
+    Response::bytes(200, Bytes::from(body))
 }
 
 /// The answer to a query task with a limit: where its first page is.
@@ -101,17 +116,21 @@ pub(crate) fn first_page_link(task: &Value, specification: &QuerySpecification) 
         return Problem::bad_request(text).into();
     }
     let result = QueryResult { next_page_link: Some(link), ..QueryResult::default() };
-    task_answer(task.clone(), &result)
+    task_answer(task.clone(), &result, None)
 }
 
-fn too_many(what: String) -> Problem {
+pub(crate) fn too_many() -> Problem {
+    refused(&format!("over {HITS_MAX} documents match"))
+}
+
+pub(crate) fn too_large() -> Problem {
+    refused(&format!("the answer would have over {} MiB", ANSWER_BYTES_MAX >> 20))
+}
+
+fn refused(what: &str) -> Problem {
     Problem::bad_request(format!(
         "{what}: set resultLimit (or $limit) and follow nextPageLink, or ask for COUNT"
     ))
-}
-
-fn hit_bytes(hit: &Hit) -> usize {
-    hit.link.len() + hit.document.as_ref().map_or(0, Bytes::len)
 }
 
 fn shown_link(hit: &Hit, aim: &QueryAim) -> String {
@@ -122,19 +141,58 @@ fn shown_link(hit: &Hit, aim: &QueryAim) -> String {
     }
 }
 
-fn documents_of(hits: &[Hit], aim: &QueryAim) -> Option<BTreeMap<String, Value>> {
-    aim.specification.has(QueryOption::ExpandContent).then(|| {
-        let parse = |hit: &Hit| {
-            let document = hit.document.as_ref()?;
-            Some((shown_link(hit, aim), serde_json::from_slice(document).ok()?))
-        };
-        hits.iter().filter_map(parse).collect()
-    })
+/// The documents by their links, as JSON. They are JSON already, and may be many megabytes: none is
+/// read.
+fn documents_of(hits: &[Hit], aim: &QueryAim) -> Vec<u8> {
+    let bytes: usize = hits.iter().map(Hit::bytes).sum();
+    let mut json = Vec::with_capacity(bytes + 2);
+    json.push(b'{');
+    for hit in hits {
+        let Some(document) = &hit.document else { continue };
+        if json.len() > 1 {
+            json.push(b',');
+        }
+        let link = Value::from(shown_link(hit, aim));
+        json.extend_from_slice(link.to_string().as_bytes());
+        json.push(b':');
+        json.extend_from_slice(document);
+    }
+    json.push(b'}');
+    json
+}
+
+/// A JSON object with one field more, whose value is JSON.
+fn with_field(object: &Value, name: &str, value: &[u8]) -> Vec<u8> {
+    let mut json = Vec::with_capacity(value.len() + 1024);
+    json.extend_from_slice(object.to_string().as_bytes());
+    let end = json.pop();
+    assert!(end == Some(b'}'), "a field is added to an object");
+    if json.len() > 1 {
+        json.push(b',');
+    }
+    json.extend_from_slice(Value::from(name).to_string().as_bytes());
+    json.push(b':');
+    json.extend_from_slice(value);
+    json.push(b'}');
+    json
+}
+
+fn results_of(result: &QueryResult, documents: Option<Vec<u8>>) -> Vec<u8> {
+    let results = serde_json::to_value(result).expect("results are JSON");
+    match documents {
+        Some(documents) => with_field(&results, "documents", &documents),
+        None => results.to_string().into_bytes(),
+    }
 }
 
 /// The task as it was sent, finished, with its results.
-fn task_answer(mut task: Value, result: &QueryResult) -> Response {
-    task["results"] = serde_json::to_value(result).expect("results are JSON");
+fn task_answer(task: Value, result: &QueryResult, documents: Option<Vec<u8>>) -> Response {
+    let task = finished_task(task, result);
+    respond(with_field(&task, "results", &results_of(result, documents)))
+}
+
+/// The task as it was sent, finished.
+fn finished_task(mut task: Value, result: &QueryResult) -> Value {
     task["taskInfo"] = json!({
         "stage": "FINISHED",
         "isDirect": true,
@@ -142,10 +200,10 @@ fn task_answer(mut task: Value, result: &QueryResult) -> Response {
     });
     task["documentKind"] = KIND.into();
     if let Value::Object(fields) = &mut task {
-        let forged = |name: &String| name.starts_with("document") && name != "documentKind";
-        fields.retain(|name, _| !forged(name));
+        let is_ours = |name: &str| name == "results" || name.starts_with("document");
+        fields.retain(|name, _| !is_ours(name) || name == "documentKind");
     }
-    Response::json(200, &task)
+    task
 }
 
 fn page_link(task: bool, specification: &QuerySpecification, after: Option<Cursor>) -> String {

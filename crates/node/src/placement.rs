@@ -14,7 +14,8 @@ use crate::io::{Level, Timing};
 use crate::shard::{Conditions, Shard};
 use crate::work::Effects;
 
-/// A node must have been up for this long before it is given groups back, in microseconds.
+/// A node must have been up and well reached for this long before it is given groups back, in
+/// microseconds.
 const SETTLED_MICROS: u64 = 2_000_000;
 
 /// The least time between two hand-overs by one node, in microseconds.
@@ -25,6 +26,10 @@ const MOVE_PAUSE_MICROS: u64 = 250_000;
 /// by it.
 const CAMPAIGN_PAUSE_MICROS: u64 = 100_000;
 
+/// How long a replica of an instance that has no program leaves the place of the owner to one that
+/// has, in microseconds.
+const RELUCTANT_MICROS: u64 = 2_000_000;
+
 /// A learner this close to the end of the log is made a voter, in entries.
 const CAUGHT_UP_ENTRIES: u64 = 64;
 
@@ -32,6 +37,8 @@ const CAUGHT_UP_ENTRIES: u64 = 64;
 pub(crate) struct Placement {
     /// When this node last campaigned for each group without an owner, in steady microseconds.
     campaigned: BTreeMap<GroupId, u64>,
+    /// Since when each of them has been without one.
+    free_since: BTreeMap<GroupId, u64>,
     moved_last: u64,
 }
 
@@ -62,18 +69,23 @@ impl Surroundings<'_> {
         self.control.is_up(replica, self.links, self.now)
     }
 
-    fn takes_writes(&self, replica: ReplicaId, shard: &Shard) -> bool {
+    /// Its disk lets it own something.
+    fn is_well(&self, replica: ReplicaId, shard: &Shard) -> bool {
         if replica == self.control.me {
-            shard.log.full().is_none()
+            let is_slow = shard.log.pace.slow_millis().is_some();
+            shard.log.full().is_none() && !is_slow && !self.control.clock.is_off()
         } else {
-            self.links.takes_writes(replica)
+            self.links.is_well(replica)
         }
     }
 
-    /// Each replica of a group waits for another time before it campaigns, by its place in line.
+    /// Each replica of a group waits for another time before it campaigns, by its place in line
+    /// behind the owner.
     pub(crate) fn set_rank(&self, group: GroupId, shard: &mut Shard) {
-        let order = self.control.order_of(group, shard);
+        let mut order = self.control.order_of(group, shard);
         let me = self.control.me;
+        let owner = shard.get(group).and_then(|replica| replica.consensus().owner());
+        order.retain(|id| *id == me || Some(*id) != owner);
         let rank = order.iter().position(|id| *id == me).unwrap_or(order.len());
         let ticks = self.timing.election_ticks + rank * self.timing.stagger_ticks;
         if let Some(replica) = shard.get_mut(group) {
@@ -159,10 +171,10 @@ impl Surroundings<'_> {
 
     fn can_take(&self, group: GroupId, replica: ReplicaId, shard: &Shard) -> bool {
         let now = self.now.steady_micros;
-        let since = self.links.up_since(replica, now);
+        let since = self.links.steady_since(replica, now);
         let is_settled = since.is_some_and(|since| now.saturating_sub(since) > SETTLED_MICROS);
         is_settled
-            && self.links.takes_writes(replica)
+            && self.links.is_well(replica)
             && shard.get(group).is_some_and(|here| is_close(here, replica))
     }
 
@@ -179,9 +191,10 @@ impl Surroundings<'_> {
     pub(crate) fn heir(&self, group: GroupId, shard: &Shard) -> Option<ReplicaId> {
         let here = shard.get(group)?;
         let order = self.control.order_of(group, shard);
-        order
-            .into_iter()
-            .find(|id| *id != self.control.me && self.is_up(*id) && is_close(here, *id))
+        let could =
+            |id: &ReplicaId| *id != self.control.me && self.is_up(*id) && is_close(here, *id);
+        let well = |id: &&ReplicaId| could(id) && self.is_well(**id, shard);
+        order.iter().find(well).copied().or_else(|| order.iter().copied().find(could))
     }
 }
 
@@ -225,6 +238,7 @@ impl Placement {
             shard.get(*group).is_some_and(|replica| replica.consensus().owner().is_none())
         };
         self.campaigned.retain(|group, _| is_free(group));
+        self.free_since.retain(|group, _| is_free(group));
         let free: Vec<GroupId> = shard.groups().filter(is_free).collect();
         let now = surroundings.now.steady_micros;
         for group in free {
@@ -233,11 +247,20 @@ impl Placement {
             if up <= order.len() / 2 {
                 continue;
             }
-            let first = order
-                .into_iter()
-                .find(|id| surroundings.is_up(*id) && surroundings.takes_writes(*id, shard));
+            let mut those_up = order.into_iter().filter(|id| surroundings.is_up(*id));
+            let well = those_up.clone().find(|id| surroundings.is_well(*id, shard));
+            // Where all disks are slow, somebody has to own it all the same.
+            let first = well.or_else(|| those_up.next());
+            let since = *self.free_since.entry(group).or_insert(now);
+            let is_reluctant =
+                shard.instance(group).is_some_and(|it| it.has_begun() && !it.is_served());
+            if is_reluctant && now.saturating_sub(since) < RELUCTANT_MICROS {
+                continue;
+            }
             let last = self.campaigned.get(&group);
-            let waits = last.is_some_and(|at| now.saturating_sub(*at) < CAMPAIGN_PAUSE_MICROS);
+            // The answers to the last asking must have had the time to come.
+            let pause = CAMPAIGN_PAUSE_MICROS + surroundings.links.patience().round_trip_micros;
+            let waits = last.is_some_and(|at| now.saturating_sub(*at) < pause);
             if first == Some(surroundings.control.me) && !waits {
                 self.campaigned.insert(group, now);
                 if let Some(replica) = shard.get_mut(group) {
@@ -264,7 +287,9 @@ pub(crate) fn hand_over_all(
     let owned: Vec<GroupId> = shard.groups().filter(is_owned).collect();
     let mut is_left = false;
     for group in owned {
-        let heir = surroundings.heir(group, shard);
+        // Who is about to end goes by any heir; who only has a bad disk, by one that has a better one.
+        let may_take = |id: &ReplicaId| !conditions.may_lead || surroundings.is_well(*id, shard);
+        let heir = surroundings.heir(group, shard).filter(may_take);
         is_left |= heir.is_some();
         let is_going = shard.get(group).is_some_and(AnyReplica::is_handing_over);
         if let Some(heir) = heir

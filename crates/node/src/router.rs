@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use group::Caller;
+use immortals::ImpulseKey;
 use protocol::hash::hash_parts;
 use protocol::{
-    BodyType, Code, GroupId, Outcome, Problem, ReplicaId, Request, RequestKey, Response,
+    BodyType, Code, Conditions, EntityTags, GroupId, Outcome, Problem, ReplicaId, Request,
+    RequestKey, Response,
 };
 
 use crate::frame::{Answer, Frame, Question};
@@ -18,7 +20,7 @@ use crate::view::View;
 use crate::work::{Asked, Effects, Purpose, Work};
 
 /// How long a request may take in all, in microseconds.
-const PATIENCE_MICROS: u64 = 10_000_000;
+pub(crate) const PATIENCE_MICROS: u64 = 10_000_000;
 
 /// How long a request waits for an owner to be known, while a majority of nodes is up.
 const OWNER_PATIENCE_MICROS: u64 = 3_000_000;
@@ -123,7 +125,7 @@ impl Router {
         let is_retry = std::mem::replace(&mut request.is_retry, true);
         request.asked = Some((owner, view.now.steady_micros));
         let (key, question) = (request.key.clone(), request.question.clone());
-        let (boot, term) = (view.config.boot, view.term_of(group));
+        let (boot, term) = (view.config.sandbox.boot, view.term_of(group));
         if is_here {
             let caller = Caller { node: owner, boot, number };
             let asked = Asked { caller, term: Some(term), key, is_retry, question };
@@ -182,6 +184,22 @@ impl Router {
         self.is_stale = true;
     }
 
+    /// There is a new link to a node. What it was asked before may have gone into a link that leads
+    /// nowhere any more, so it is asked again: it knows one question from another by its number.
+    pub(crate) fn reached_anew(
+        &mut self,
+        replica: ReplicaId,
+        view: &View<'_>,
+        effects: &mut Effects,
+    ) {
+        let is_asked =
+            |request: &InFlight| request.asked.is_some_and(|(asked, _)| asked == replica);
+        let asked = self.in_flight.iter().filter(|(_, request)| is_asked(request));
+        for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.route(number, view, effects);
+        }
+    }
+
     /// Routes what waits, if an owner is known by now; asks anew where ownership has moved on.
     pub(crate) fn reroute(&mut self, view: &View<'_>, effects: &mut Effects) {
         if !std::mem::take(&mut self.is_stale) {
@@ -213,6 +231,8 @@ impl Router {
                 None if waits(request.waiting_since) > owner_patience => {
                     ended.push((*number, Code::NoOwner));
                 }
+                // A query that takes long would be run twice.
+                Some(_) if matches!(request.question, Question::Query { .. }) => {}
                 Some((owner, at)) if waits(at) > ASK_AGAIN_MICROS && owner != view.me() => {
                     again.push(*number);
                 }
@@ -237,7 +257,15 @@ impl Router {
 
 /// The user's key if there is one; else one of this node's own for every write.
 fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKey> {
-    let Question::Rest(request) = question else { return None };
+    let request = match question {
+        Question::Rest(request) => request,
+        // Those that ask again while the first is under way wait with it.
+        Question::Instance(immortals::Request::Impulse { key: Some(key), .. }) => {
+            let ImpulseKey { hash, digest } = *key;
+            return Some(RequestKey::User { key: format!("{hash:016x}"), digest });
+        }
+        _ => return None,
+    };
     if !request.method.is_write() {
         return None;
     }
@@ -245,11 +273,16 @@ fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKe
         return Some(RequestKey::User { key: key.clone(), digest: digest_of(request) });
     }
     let minute = u32::try_from(view.now.wall.0 / 60_000_000).unwrap_or(u32::MAX);
-    Some(RequestKey::Auto { edge: view.me(), boot: view.config.boot, number, minute })
+    Some(RequestKey::Auto { edge: view.me(), boot: view.config.sandbox.boot, number, minute })
 }
 
 /// Tells one request from another under the same key, by all that matters in it.
 fn digest_of(request: &Request) -> u64 {
+    let Conditions { if_match, if_none_match } = &request.conditions;
+    let shown =
+        |tags: &Option<EntityTags>| tags.as_ref().map_or(String::new(), ToString::to_string);
+    let quorum = request.quorum.map_or(String::new(), |quorum| quorum.to_string());
+    let said = [shown(if_match), shown(if_none_match), quorum, request.pragmas.join(";")];
     let parts: [&[u8]; 4] = [
         request.method.name().as_bytes(),
         request.path.as_bytes(),
@@ -261,7 +294,8 @@ fn digest_of(request: &Request) -> u64 {
         BodyType::Json => &[],
         BodyType::MergePatch => &[b"merge-patch"],
     };
-    hash_parts(parts.into_iter().chain(merge.iter().copied()))
+    let said = said.iter().map(String::as_bytes);
+    hash_parts(parts.into_iter().chain(merge.iter().copied()).chain(said))
 }
 
 fn gave_up(request: &InFlight, code: Code, view: &View<'_>) -> Problem {

@@ -24,6 +24,10 @@ use crate::log_batch::{LogBatch, Logs};
 use crate::rest::recordings::{Page, page_of};
 use crate::work::{Asked, Effects};
 
+/// How much longer a replica of an instance waits for a silent owner when it has no program, in
+/// ticks.
+const RELUCTANT_TICKS: usize = 200;
+
 /// What the rest of the node knows, lent for one step.
 #[derive(Clone, Copy)]
 pub(crate) struct Conditions<'a> {
@@ -60,6 +64,8 @@ pub(crate) struct Shard {
     wakes: Wakes,
     /// Whether partitions might be served here when time was looked at last.
     could_lead: bool,
+    /// See [`Self::set_pace`].
+    pace: (usize, usize),
 }
 
 /// Which replicas there is something to do for.
@@ -117,6 +123,13 @@ macro_rules! run {
         absorb(&mut $shard.log, group, conditions.me, out, $effects);
         result
     }};
+}
+
+/// A replica without a program is of little use as an owner: an owner with one that pauses for a
+/// moment shall find its place free. (A program that was the primary has to go when another replica
+/// becomes the owner, and there would be none.)
+pub(crate) fn reluctance_of(instance: &immortals::Instance) -> usize {
+    if instance.has_begun() && !instance.is_served() { RELUCTANT_TICKS } else { 0 }
 }
 
 fn outputs_of<M: Hosted>(_: &Replica<M>) -> Outputs<M> {
@@ -180,6 +193,7 @@ impl Shard {
             marks,
             wakes: Wakes::default(),
             could_lead: false,
+            pace: (0, 0),
         }
     }
 
@@ -260,12 +274,23 @@ impl Shard {
         instances.iter_mut().for_each(|(group, replica)| one(*group, replica));
     }
 
-    pub(crate) fn add_partition(&mut self, replica: Replica<PartitionMachine>) {
+    /// How long owners may be silent, and how long a round trip takes, in ticks.
+    pub(crate) fn set_pace(&mut self, pace: (usize, usize)) {
+        self.pace = pace;
+        self.each(|_, replica| {
+            replica.consensus_mut().set_pace(pace.0, pace.1);
+            Touch::Still
+        });
+    }
+
+    pub(crate) fn add_partition(&mut self, mut replica: Replica<PartitionMachine>) {
+        replica.consensus.set_pace(self.pace.0, self.pace.1);
         self.marks.touched.insert(replica.id());
         self.partitions.insert(replica.id(), replica);
     }
 
-    pub(crate) fn add_instance(&mut self, replica: Replica<InstanceMachine>) {
+    pub(crate) fn add_instance(&mut self, mut replica: Replica<InstanceMachine>) {
+        replica.consensus.set_pace(self.pace.0, self.pace.1);
         self.marks.touched.insert(replica.id());
         self.wakes.set(replica.id(), Some(0));
         self.instances.insert(replica.id(), replica);
@@ -336,7 +361,10 @@ impl Shard {
         let mut messages = Vec::new();
         match frame {
             Frame::Consensus { group, message } => {
-                if message.from == from
+                // The guard of the disk holds for who follows, too. Votes are few, and need no room.
+                let finds_room = self.log.full().is_none() || group.is_directory();
+                if (finds_room || message.entries.is_empty())
+                    && message.from == from
                     && message.to == conditions.me
                     && let Some(replica) = self.get_mut(group)
                 {
@@ -395,6 +423,9 @@ impl Shard {
             return Ok(());
         }
         let is_write = question.is_write();
+        let replicas = self.get(group).map_or(0, |it| it.consensus().members().voters.len());
+        // More than there are was refused before.
+        let quorum = question.quorum(replicas).unwrap_or(replicas);
         macro_rules! put {
             ($replica:expr, $around:expr, $question:expr) => {{
                 self.marks.touched.insert(group);
@@ -403,6 +434,7 @@ impl Shard {
                     key,
                     is_retry,
                     is_write,
+                    quorum,
                     refusal,
                     question: $question,
                 };
@@ -431,12 +463,17 @@ impl Shard {
                 effects.reply(conditions.me, caller, problem.into());
                 return Ok(());
             }
+            Question::Rest(request) if is_retry => PartitionQuestion::Resent(request),
             Question::Rest(request) => PartitionQuestion::Rest(request),
-            Question::Query { specification, after, limit } => PartitionQuestion::Query {
-                spec_json: specification,
-                cursor: after,
-                limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            },
+            Question::Query { specification, after, limit, bytes, effort } => {
+                PartitionQuestion::Query {
+                    spec_json: specification,
+                    cursor: after,
+                    limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                    bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+                    effort,
+                }
+            }
             Question::Fence(source) => PartitionQuestion::Fence(source),
             Question::Available => PartitionQuestion::Available,
         };
@@ -539,7 +576,9 @@ impl Shard {
 
     /// Something was done to an instance: it may want to be woken at another time.
     fn set_wake(&mut self, group: GroupId) {
-        let Some(replica) = self.instances.get(&group) else { return };
+        let Some(replica) = self.instances.get_mut(&group) else { return };
+        let ticks = reluctance_of(replica.machine().instance());
+        replica.consensus.set_reluctance_ticks(ticks);
         let lead = replica.leader().map(|leader| leader.lead());
         self.wakes.set(group, replica.machine().instance().next_wake(lead));
     }

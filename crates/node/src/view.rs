@@ -4,7 +4,8 @@
 use cluster::{Links, Topology};
 use group::Quorum;
 use protocol::{
-    Behind, Code, GroupId, Now, Outcome, Position, Problem, ReplicaId, Term, node_group,
+    Behind, Code, GroupId, Now, Outcome, Position, Problem, ReplicaId, Term, WriteQuorum,
+    node_group,
 };
 use services::Catalogue;
 
@@ -120,10 +121,33 @@ impl<'a> View<'a> {
             return None;
         }
         let Quorum { needed, up } = self.quorum();
-        (up < needed).then(|| self.quorum_not_met(needed, up))
+        if up < needed {
+            return Some(self.quorum_not_met(needed, up));
+        }
+        match question.quorum(self.members().len()) {
+            Ok(wished) if up < wished => Some(self.wish_not_met(wished, up)),
+            Ok(_) => None,
+            Err(problem) => Some(problem.with_outcome(Outcome::NotApplied)),
+        }
+    }
+
+    fn wish_not_met(&self, wished: usize, up: usize) -> Problem {
+        let text = format!(
+            "{} asks for {wished} replicas, and {up} of {} nodes are up. Start the missing nodes, or \
+             ask for fewer",
+            WriteQuorum::HEADER,
+            self.topology().size()
+        );
+        Problem::new(Code::QuorumNotMet, text).with_outcome(Outcome::NotApplied)
     }
 
     fn quorum_not_met(&self, needed: usize, up: usize) -> Problem {
+        let members = self.topology().members().keys();
+        let is_full = |id: &&ReplicaId| self.is_up(**id) && !self.links.takes_writes(**id);
+        let full = match members.filter(is_full).count() {
+            0 => String::new(),
+            full => format!(", not counting {full} whose disks are full"),
+        };
         let possible = self.topology().majority().max(up);
         let advice = if up >= self.topology().majority() && possible < needed {
             format!(
@@ -135,7 +159,7 @@ impl<'a> View<'a> {
             String::new()
         };
         let text = format!(
-            "the membership quorum is {needed}, and {up} of {} nodes are up. Start the missing \
+            "the membership quorum is {needed}, and {up} of {} nodes are up{full}. Start the missing \
              nodes{advice}",
             self.topology().size()
         );

@@ -7,13 +7,18 @@ use group::{Caller, Reply};
 use immortals::Adapter;
 use protocol::immortal::Hello;
 use protocol::{GroupId, ReplicaId, Request, Response, Source, Term};
-use services::PartitionEvent;
+use services::{PartitionEvent, WantedSearch};
+use storage::StoreError;
 
 use crate::frame::{Answer, Frame, Question};
 use crate::io::{Level, Output};
+use crate::jobs::Job;
 use crate::outbox::Outbox;
 
 pub(crate) type GatherId = u64;
+
+/// The number of a query at the node that took it in.
+pub(crate) type QueryId = u64;
 
 /// On whose behalf a request goes.
 #[derive(Clone, Debug)]
@@ -24,6 +29,8 @@ pub(crate) enum Purpose {
     Call { group: GroupId, opening: u64, call: u64 },
     /// One of several that are gathered.
     Part { gather: GatherId },
+    /// A piece of one partition's hits.
+    Piece { query: QueryId, group: GroupId },
     /// The node's own housekeeping; the answer does not matter.
     Own,
 }
@@ -50,6 +57,10 @@ pub(crate) enum Work {
     },
     /// A part of what is gathered has come.
     Gathered(GatherId, Answer),
+    /// A piece of one partition's hits has come.
+    Piece(QueryId, GroupId, Answer),
+    /// A partition that is owned here has a query that takes long.
+    Search(GroupId, Box<WantedSearch>),
     /// Every partition is to refuse what comes from older owners of this one.
     Fence {
         group: GroupId,
@@ -94,6 +105,13 @@ pub(crate) enum InstanceAnswer {
     Problem(protocol::Problem),
 }
 
+/// How a node ends that cannot go on, and why.
+pub(crate) enum Ending {
+    Halt(String),
+    /// It does not have any more what it promised.
+    Renew(String),
+}
+
 /// What a step has brought about so far.
 #[derive(Default)]
 pub(crate) struct Effects {
@@ -104,8 +122,8 @@ pub(crate) struct Effects {
     pub(crate) directory: Vec<DirectoryChange>,
     /// Links to be closed after what was sent on them.
     pub(crate) closing: Vec<u64>,
-    /// Why the node cannot go on, if it cannot.
-    pub(crate) halted: Option<String>,
+    /// That the node cannot go on, if it cannot.
+    pub(crate) ending: Option<Ending>,
 }
 
 impl Effects {
@@ -117,13 +135,31 @@ impl Effects {
         self.work.push_back(Work::Instance(group, input));
     }
 
+    pub(crate) fn job(&mut self, job: Job) {
+        self.outputs.push(Output::Run(job));
+    }
+
     pub(crate) fn note(&mut self, level: Level, text: String) {
         self.outputs.push(Output::Note { level, text });
     }
 
     /// The first reason counts.
     pub(crate) fn halt(&mut self, why: String) {
-        self.halted.get_or_insert(why);
+        self.ending.get_or_insert(Ending::Halt(why));
+    }
+
+    /// As [`Effects::halt`]; the sandbox is not used any more.
+    pub(crate) fn renew(&mut self, why: String) {
+        self.ending.get_or_insert(Ending::Renew(why));
+    }
+
+    /// The state store, or the log, cannot be used.
+    pub(crate) fn failed(&mut self, error: &StoreError) {
+        if error.is_damage {
+            self.renew(error.to_string());
+        } else {
+            self.halt(format!("{error}. The other nodes carry on"));
+        }
     }
 
     /// Tells the other end why, and closes the link.
@@ -146,6 +182,7 @@ impl Effects {
                 self.push(Work::Partition(*group, event));
             }
             Purpose::Part { gather } => self.push(Work::Gathered(*gather, answer)),
+            Purpose::Piece { query, group } => self.push(Work::Piece(*query, *group, answer)),
             Purpose::Own => {}
         }
     }

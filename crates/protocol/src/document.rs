@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::{Epoch, Moment, Problem};
 
 /// The fields that the system keeps; a body never contains them.
-pub const BUILT_IN_FIELDS: [&str; 10] = [
+pub const BUILT_IN_FIELDS: [&str; 13] = [
     "documentVersion",
     "documentEpoch",
     "documentKind",
@@ -21,6 +21,9 @@ pub const BUILT_IN_FIELDS: [&str; 10] = [
     "documentOwner",
     "documentDescription",
     "documentSourceLink",
+    "documentUpdateNode",
+    "documentAuthPrincipalLink",
+    "documentTransactionId",
 ];
 
 /// The verb that made a version (`documentUpdateAction`). A `Delete` is a tombstone.
@@ -110,7 +113,8 @@ pub struct Document {
     pub updated: Moment,
     /// `documentExpirationTimeMicros`; 0 is never.
     pub expires: Moment,
-    /// `documentOwner`: the id of the node that wrote this version.
+    /// `documentUpdateNode`: the id of the node that wrote this version, as the owner at that time.
+    /// (`documentOwner` is whoever owns the document when it is shown.)
     pub owner: String,
     pub body: Body,
 }
@@ -124,22 +128,14 @@ impl Document {
         self.expires.0 != 0 && self.expires <= at
     }
 
-    /// The whole document as JSON: the user's fields, then the built-in ones.
-    pub fn to_json(&self) -> Value {
-        let mut fields = self.body.to_map();
-        fields.insert("documentVersion".into(), self.version.into());
-        fields.insert("documentEpoch".into(), self.epoch.0.into());
-        fields.insert("documentKind".into(), self.kind.clone().into());
-        fields.insert("documentSelfLink".into(), self.link.clone().into());
-        fields.insert("documentUpdateTimeMicros".into(), self.updated.0.into());
-        fields.insert("documentUpdateAction".into(), self.action.name().into());
-        fields.insert("documentExpirationTimeMicros".into(), self.expires.0.into());
-        fields.insert("documentOwner".into(), self.owner.clone().into());
-        Value::Object(fields)
+    /// The whole document as JSON: the user's fields, then the built-in ones. `owner` is the node
+    /// that owns it at present.
+    pub fn to_json(&self, owner: &str) -> Value {
+        serde_json::from_slice(&self.to_json_bytes(owner)).unwrap_or_default()
     }
 
     /// The same as [`Self::to_json`], in text, without taking the body apart.
-    pub fn to_json_bytes(&self) -> Bytes {
+    pub fn to_json_bytes(&self, owner: &str) -> Bytes {
         use std::io::Write;
 
         /// A string of JSON.
@@ -149,7 +145,7 @@ impl Document {
         }
 
         let fields = self.body.as_bytes();
-        let mut text = Vec::with_capacity(fields.len() + self.link.len() + self.kind.len() + 256);
+        let mut text = Vec::with_capacity(fields.len() + self.link.len() + self.kind.len() + 320);
         text.extend_from_slice(&fields[..fields.len().saturating_sub(1)]);
         if !self.body.is_empty() {
             text.push(b',');
@@ -161,15 +157,30 @@ impl Document {
         put(&mut text, ",\"documentSelfLink\":", &self.link);
         write!(text, ",\"documentUpdateTimeMicros\":{}", self.updated).expect(numbers);
         put(&mut text, ",\"documentUpdateAction\":", self.action.name());
+        put(&mut text, ",\"documentUpdateNode\":", &self.owner);
         write!(text, ",\"documentExpirationTimeMicros\":{}", self.expires).expect(numbers);
-        put(&mut text, ",\"documentOwner\":", &self.owner);
+        put(&mut text, ",\"documentOwner\":", owner);
         text.push(b'}');
         Bytes::from(text)
     }
 
-    /// The version as an HTTP entity tag: `"epoch.version"`.
+    /// What [`Self::to_json_bytes`] has made, with another node as its owner.
+    pub fn with_owner(shown: &[u8], owner: &str) -> Bytes {
+        // It is the last field, and no string can hold a quote that is not escaped.
+        let field = b",\"documentOwner\":";
+        let at = shown.windows(field.len()).rposition(|window| window == field);
+        let kept = at.map_or(shown, |at| &shown[..at + field.len()]);
+        let mut text = kept.to_vec();
+        text.extend_from_slice(Value::from(owner).to_string().as_bytes());
+        text.push(b'}');
+        Bytes::from(text)
+    }
+
+    /// The version as an HTTP entity tag: `"epoch.version.time"`. A link that was removed for good
+    /// begins at version 0 again, perhaps in the same epoch; the time of an owner's writes only
+    /// goes forward, so that the tag is another one all the same.
     pub fn etag(&self) -> String {
-        format!("\"{}.{}\"", self.epoch, self.version)
+        format!("\"{}.{}.{:x}\"", self.epoch, self.version, self.updated.0)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod address;
 pub mod base64url;
+mod conditions;
 mod document;
 pub mod hash;
 mod ids;
@@ -19,6 +20,7 @@ mod request_key;
 pub mod varint;
 
 pub use address::Address;
+pub use conditions::{Conditions, EntityTag, EntityTags, WriteQuorum};
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
 pub use problem::{Code, KIND_ERROR, Outcome, Problem};

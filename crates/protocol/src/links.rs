@@ -64,19 +64,33 @@ pub fn partition(link: &str, partitions: u32) -> GroupId {
     GroupId(1 + slot(link) % partitions)
 }
 
-/// `%41` is `A`; a broken escape stays as it is.
-pub fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = text.get(at + 1..at + 3).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-        let hex = hex.filter(|_| bytes[at] == b'%');
-        let escape = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        decoded.push(escape.unwrap_or(bytes[at]));
-        at += if escape.is_some() { 3 } else { 1 };
+/// `%41` is `A`.
+///
+/// # Errors
+/// When an escape is broken, or the bytes are no UTF-8: made fit somehow, two names would become
+/// one.
+pub fn percent_decode(text: &str) -> Result<String, Problem> {
+    if !text.contains('%') {
+        return Ok(text.to_owned());
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+    let wrong = |why: &str| {
+        let shown: String = text.chars().take(80).collect();
+        let why = format!("'{shown}' {why}; percent-encode the bytes of UTF-8");
+        Problem::new(Code::BadLink, why)
+    };
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+        let escape =
+            digit().zip(digit()).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+        decoded.push(escape.ok_or_else(|| wrong("has a '%' without two hex digits"))?);
+    }
+    String::from_utf8(decoded).map_err(|_| wrong("is not UTF-8 once it is decoded"))
 }
 
 #[cfg(test)]
@@ -105,8 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_decoded() {
-        assert_eq!(percent_decode("a%20b%2"), "a b%2");
-        assert_eq!(percent_decode("%+1%-1%é"), "%+1%-1%é", "a sign is no digit");
+    fn escapes_are_decoded_or_refused() {
+        assert_eq!(percent_decode("a%20b%C3%a9").unwrap(), "a bé");
+        for wrong in ["%", "a%2", "%zz", "%+1", "%ff", "%c3%28"] {
+            assert_eq!(percent_decode(wrong).unwrap_err().code, Code::BadLink, "{wrong}");
+        }
     }
 }

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The factory of node groups, of which there is one.
+pub const FACTORY_LINK: &str = "/core/node-groups";
 pub const LINK: &str = "/core/node-groups/default";
 pub const SELECTOR_LINK: &str = "/core/node-selectors/default";
+/// Passes a request on to a node.
+pub const FORWARDING_LINK: &str = "/core/node-selectors/default/forwarding";
 pub const MANAGEMENT_LINK: &str = "/core/management";
 
 const PREFIX: &str = "com:vmware:xenon:services:common:NodeGroupService:";
@@ -20,19 +24,43 @@ pub enum NodeGroupRequest {
 /// POST: the node that gets it joins the cluster of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields)]
 pub struct JoinPeerRequest {
+    /// Xenon's whole name of it, or the last part.
+    pub kind: String,
     /// The node group of any member: `http://127.0.0.1:8000/core/node-groups/default`.
     pub member_group_reference: String,
+    /// Means nothing: the cluster that is joined has one.
     pub membership_quorum: Option<usize>,
+    /// There are no locations: only null.
+    #[serde(default)]
+    pub location_quorum: (),
+    /// Every node is a peer.
+    #[serde(default)]
+    pub local_node_options: Option<Vec<NodeOption>>,
+}
+
+/// What a node may be in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum NodeOption {
+    Peer,
 }
 
 /// PATCH: a new membership quorum, from the majority up to all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(deny_unknown_fields)]
 pub struct UpdateQuorumRequest {
+    /// Xenon's whole name of it, or the last part.
+    pub kind: String,
+    /// Means nothing: the quorum is one setting of the whole cluster.
     #[serde(default)]
     pub is_group_update: bool,
     pub membership_quorum: usize,
+    /// There are no locations: only null.
+    #[serde(default)]
+    pub location_quorum: (),
 }
 
 impl NodeGroupRequest {
@@ -106,6 +134,7 @@ pub struct NodeGroupState {
 
 /// POST to the node selector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SelectOwnerRequest {
     pub key: String,
 }

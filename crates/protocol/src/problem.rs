@@ -96,6 +96,13 @@ codes! {
 /// `documentKind` of an error body.
 pub const KIND_ERROR: &str = "com:vmware:xenon:common:ServiceErrorResponse";
 
+/// The longest message, in bytes; of a longer one the middle is left out. What a request says may
+/// be in it, and a request may be many megabytes: each error would be.
+const MESSAGE_BYTES_MAX: usize = 1_200;
+
+/// How much of the end of a longer one remains: what to do stands there.
+const END_BYTES: usize = 500;
+
 /// An error with all that a caller needs (Xenon's `ServiceErrorResponse`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -111,7 +118,7 @@ pub struct Problem {
 impl Problem {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let retry_after_seconds = (code.status() == 503).then_some(1);
-        Self { code, message: message.into(), outcome: None, retry_after_seconds }
+        Self { code, message: clipped(message.into()), outcome: None, retry_after_seconds }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -166,3 +173,27 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+fn clipped(message: String) -> String {
+    if message.len() <= MESSAGE_BYTES_MAX {
+        return message;
+    }
+    let at = |wanted: usize| (0..=wanted).rev().find(|at| message.is_char_boundary(*at));
+    let begin = at(MESSAGE_BYTES_MAX - END_BYTES - 10).unwrap_or(0);
+    let end = at(message.len() - END_BYTES).unwrap_or(0);
+    format!("{} ... {}", &message[..begin], &message[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_keeps_its_beginning_and_its_end() {
+        let problem = Problem::bad_request(format!("wrong: '{}'; do this", "é".repeat(50_000)));
+        assert!(problem.message.len() <= MESSAGE_BYTES_MAX, "{}", problem.message.len());
+        assert!(problem.message.starts_with("wrong: 'éé"));
+        assert!(problem.message.ends_with("é'; do this"));
+        assert_eq!(Problem::bad_request("short").message, "short");
+    }
+}

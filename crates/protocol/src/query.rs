@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub const LINK: &str = "/core/query-tasks";
+/// Xenon's name for those that look at one node's documents. Here every node sees all of them.
+pub const LOCAL_LINK: &str = "/core/local-query-tasks";
 pub const KIND: &str = "com:vmware:xenon:services:common:QueryTask";
 
 /// What to search and how to show it.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Code, Document, Epoch, GroupId, Problem};
+use crate::{Code, Conditions, Document, Epoch, GroupId, Problem, WriteQuorum, links};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +64,10 @@ pub struct Request {
     pub query: String,
     pub body: Bytes,
     pub body_type: BodyType,
-    /// `If-Match`, as sent.
-    pub if_match: Option<String>,
+    /// `If-Match` and `If-None-Match`.
+    pub conditions: Conditions,
+    /// `x-xenon-rpl-quorum`.
+    pub quorum: Option<WriteQuorum>,
     /// `Idempotency-Key`, or the key a task's call gets from its place in the task.
     pub idempotency_key: Option<String>,
     /// `Pragma` directives, lower case (`xn-force-index-update`).
@@ -82,7 +84,8 @@ impl Request {
             query: String::new(),
             body: Bytes::new(),
             body_type: BodyType::Json,
-            if_match: None,
+            conditions: Conditions::default(),
+            quorum: None,
             idempotency_key: None,
             pragmas: Vec::new(),
             source: None,
@@ -107,9 +110,9 @@ impl Request {
     pub fn parameters(&self) -> impl Iterator<Item = (String, String)> {
         self.query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = crate::links::percent_decode(name);
+            let name = decoded(name);
             let name = name.strip_prefix('$').unwrap_or(&name).to_owned();
-            (name, crate::links::percent_decode(&value.replace('+', " ")))
+            (name, decoded(&value.replace('+', " ")))
         })
     }
 
@@ -121,6 +124,10 @@ impl Request {
     /// # Errors
     /// 400 when a parameter is not among `known`, or is there more than once: it would be ignored.
     pub fn check_parameters(&self, known: &[&str]) -> Result<(), Problem> {
+        if self.query.is_empty() {
+            return Ok(());
+        }
+        links::percent_decode(&self.query)?;
         let mut seen: Vec<String> = Vec::new();
         for (name, _) in self.parameters() {
             if seen.contains(&name) {
@@ -144,9 +151,32 @@ impl Request {
         Ok(())
     }
 
+    /// # Errors
+    /// 400 when a pragma is not among `known`: it would be ignored. HTTP's own `no-cache` asks for
+    /// what every read does.
+    pub fn check_pragmas(&self, known: &[&str]) -> Result<(), Problem> {
+        let is_known = |pragma: &str| pragma == "no-cache" || known.contains(&pragma);
+        let Some(unknown) = self.pragmas.iter().find(|pragma| !is_known(pragma)) else {
+            return Ok(());
+        };
+        let (method, path) = (self.method.name(), &self.path);
+        let taken = match known {
+            [] => "none".to_owned(),
+            _ => known.join(", "),
+        };
+        Err(Problem::bad_request(format!(
+            "{method} {path} does not know the pragma '{unknown}'; it takes {taken}. Leave it out"
+        )))
+    }
+
     pub fn has_pragma(&self, name: &str) -> bool {
         self.pragmas.iter().any(|pragma| pragma == name)
     }
+}
+
+/// What cannot be decoded stays as it is: `check_parameters` refuses it.
+fn decoded(text: &str) -> String {
+    links::percent_decode(text).unwrap_or_else(|_| text.to_owned())
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,8 +236,9 @@ impl Response {
         Self { status, body, etag: None, retry_after_seconds: None, location: None, behind: None }
     }
 
-    pub fn document(status: u16, document: &Document) -> Self {
-        Self { etag: Some(document.etag()), ..Self::bytes(status, document.to_json_bytes()) }
+    /// The document as the node `owner`, which owns it at present, shows it.
+    pub fn document(status: u16, document: &Document, owner: &str) -> Self {
+        Self { etag: Some(document.etag()), ..Self::bytes(status, document.to_json_bytes(owner)) }
     }
 
     pub fn is_success(&self) -> bool {
@@ -251,5 +282,15 @@ mod tests {
         let unknown = request.check_parameters(&["filter"]).unwrap_err();
         assert!(unknown.message.contains("no parameter 'expand'; it takes filter"), "{unknown}");
         assert!(Request::get("/x?expand").check_parameters(&["expand"]).is_ok());
+        assert!(Request::get("/x?expand=%ff").check_parameters(&["expand"]).is_err());
+    }
+
+    #[test]
+    fn a_pragma_that_is_not_known_is_named() {
+        let mut request = Request::get("/x");
+        request.pragmas = vec!["no-cache".into(), "xn-other".into()];
+        let problem = request.check_pragmas(&["xn-queue"]).unwrap_err();
+        assert!(problem.message.contains("'xn-other'; it takes xn-queue"), "{problem}");
+        assert!(request.check_pragmas(&["xn-other"]).is_ok());
     }
 }

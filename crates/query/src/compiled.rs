@@ -105,6 +105,11 @@ impl CompiledQuery {
         })
     }
 
+    /// How many terms it has.
+    pub fn terms(&self) -> usize {
+        self.terms.len()
+    }
+
     /// `COUNT` was asked for: pages have no hits, only a count.
     pub fn is_count(&self) -> bool {
         self.is_count

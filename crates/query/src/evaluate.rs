@@ -142,7 +142,7 @@ fn built_in<'a>(field: &str, candidate: &Candidate<'a>) -> Option<Leaf<'a>> {
         "documentUpdateTimeMicros" => number(candidate.updated.0),
         "documentUpdateAction" => Some(Leaf::Text(candidate.action.name())),
         "documentExpirationTimeMicros" => number(candidate.expires.0),
-        "documentOwner" => Some(Leaf::Text(candidate.owner)),
+        "documentOwner" | "documentUpdateNode" => Some(Leaf::Text(candidate.owner)),
         _ => None,
     }
 }

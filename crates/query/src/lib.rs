@@ -26,7 +26,7 @@ pub use compiled::{CompiledQuery, PATH_BYTES_MAX, Scope, Sort};
 pub use constraint::{Atom, Constraint, KIND_FIELD, UPDATED_FIELD, is_built_in};
 pub use evaluate::{Candidate, is_missing};
 pub use leaves::{Leaves, walk};
-pub use listing::{FactoryListing, factory_query, factory_specification};
+pub use listing::{FactoryListing, LIST_PARAMETERS, factory_query, factory_specification, is_set};
 pub use ordered::{Leaf, NumberKey, after_all_with, encoded_bytes};
 pub use page::{Cursor, Hit, Page, merge};
 pub use range::LinkRange;

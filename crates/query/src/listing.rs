@@ -4,13 +4,14 @@
 use protocol::query::{
     MatchType, Occurance, Query, QueryOption, QuerySpecification, QueryTerm, SortOrder,
 };
-use protocol::{Problem, Request, links};
+use protocol::{Problem, Request};
 
 use crate::filter;
+use crate::specification::NO_PAGES;
 
-/// The parameters that begin with `$` and are understood.
-const PARAMETERS: [&str; 9] =
-    ["expand", "filter", "orderby", "orderbytype", "top", "limit", "skip", "count", "page"];
+/// The parameters of a list, with or without a `$` before them.
+pub const LIST_PARAMETERS: [&str; 8] =
+    ["expand", "filter", "orderby", "orderbytype", "top", "limit", "skip", "count"];
 
 /// What GET on a factory asks.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub struct FactoryListing {
     pub page: Option<usize>,
     /// `$top`: this many at most, with no next page.
     pub top: Option<usize>,
+    /// `$count` with `$limit`: the page, and how many there are in all.
+    pub total: bool,
     /// `$skip`: leave out this many of the first (ask for `skip` more and drop them).
     pub skip: usize,
 }
@@ -62,7 +65,7 @@ pub fn factory_specification(
     factory: &str,
     kind: Option<&str>,
 ) -> Result<FactoryListing, Problem> {
-    check_names(&request.query)?;
+    request.check_parameters(&LIST_PARAMETERS)?;
     let mut specification = factory_query(factory, kind);
     if let Some(text) = request.parameter("filter") {
         let filter = filter::parse(&text)?;
@@ -81,36 +84,25 @@ pub fn factory_specification(
     if is_set(request, "expand")? {
         specification.options.push(QueryOption::ExpandContent);
     }
-    if is_set(request, "count")? {
-        specification.options.push(QueryOption::Count);
-    }
+    let counts = is_set(request, "count")?;
     let (page, top) = (number(request, "limit", 1)?, number(request, "top", 1)?);
     if page.is_some() && top.is_some() {
         return Err(Problem::bad_request(
             "$top and $limit exclude each other: $top=N is the first N, $limit=N is pages of N",
         ));
     }
+    // The greatest number that Xenon's clients know says that there are to be no pages.
+    let page = page.filter(|page| u64::try_from(*page).is_ok_and(|page| page < NO_PAGES));
+    let total = counts && (page.is_some() || top.is_some());
+    if counts && !total {
+        specification.options.push(QueryOption::Count);
+    }
     if top.is_some() {
         specification.options.push(QueryOption::TopResults);
     }
     specification.result_limit = page.or(top);
     let skip = number(request, "skip", 0)?.unwrap_or_default();
-    Ok(FactoryListing { specification, page, top, skip })
-}
-
-/// A misspelt parameter would give an answer to another question.
-fn check_names(query: &str) -> Result<(), Problem> {
-    for pair in query.split('&') {
-        let name = links::percent_decode(pair.split('=').next().unwrap_or_default());
-        if let Some(name) = name.strip_prefix('$')
-            && !PARAMETERS.contains(&name)
-        {
-            let known = PARAMETERS.map(|known| format!("${known}")).join(", ");
-            let why = format!("the parameter ${name} is not supported; there are {known}");
-            return Err(Problem::bad_request(why));
-        }
-    }
-    Ok(())
+    Ok(FactoryListing { specification, page, top, total, skip })
 }
 
 fn order_by(text: &str) -> Result<(String, SortOrder), Problem> {
@@ -133,10 +125,13 @@ fn order_by(text: &str) -> Result<(String, SortOrder), Problem> {
 }
 
 /// Whether a parameter is there, unless it is `false`.
-fn is_set(request: &Request, name: &str) -> Result<bool, Problem> {
+///
+/// # Errors
+/// When its value is another word than `true` or `false`.
+pub fn is_set(request: &Request, name: &str) -> Result<bool, Problem> {
     match (name, request.parameter(name).as_deref()) {
         (_, None | Some("false")) => Ok(false),
-        (_, Some("" | "true")) | ("expand", Some(_)) => Ok(true),
+        (_, Some("" | "true")) | ("expand", Some("documentLinks")) => Ok(true),
         (_, Some(other)) => {
             Err(Problem::bad_request(format!("${name} is '{other}'; write ${name}=true")))
         }
@@ -172,7 +167,7 @@ mod tests {
     fn all_parameters_are_understood() {
         let listing = listing(
             "expand&$filter=name%20eq%20'a*'+and+counter+ge+5&$orderby=name+desc&$limit=10&\
-             $skip=3&$count=false&consistency=local",
+             $skip=3&$count=false",
         )
         .unwrap();
         let specification = &listing.specification;
@@ -188,7 +183,10 @@ mod tests {
     fn what_is_wrong_is_said() {
         for (query, why) in [
             ("$filter=a", "$filter is wrong at its end"),
-            ("$filters=a", "the parameter $filters is not supported; there are $expand"),
+            ("$filters=a", "/core/examples has no parameter 'filters'; it takes expand, filter"),
+            ("consistency=local", "/core/examples has no parameter 'consistency'"),
+            ("$top=1&top=1", "the parameter 'top' is there more than once"),
+            ("expand=all", "$expand is 'all'"),
             ("$orderby=a,b", "$orderby is 'a,b'"),
             ("$orderby=a+upward", "$orderby is 'a upward'"),
             ("$orderby=a&$orderbytype=TEXT", "sortTerm.propertyType is 'TEXT'"),

@@ -35,6 +35,9 @@ pub struct Cursor {
     pub version: u64,
 }
 
+/// What a hit takes beside its fields of bytes.
+const HIT_BYTES: usize = 96;
+
 /// The first byte of a cursor's text, before it is put into letters.
 const CURSOR_FORMAT: u8 = 1;
 
@@ -92,17 +95,31 @@ impl Cursor {
 }
 
 impl Hit {
+    /// About how many bytes it takes in memory and between nodes.
+    pub fn bytes(&self) -> usize {
+        let document = self.document.as_ref().map_or(0, Bytes::len);
+        HIT_BYTES + self.sort_key.len() + self.link.len() + document
+    }
+
     pub fn cursor(&self) -> Cursor {
         Cursor { sort_key: self.sort_key.clone(), link: self.link.clone(), version: self.version }
     }
 }
 
 /// The first `limit` hits of all pages, and whether there are more. The pages must come from the
-/// same query, cursor and limit.
+/// same query and cursor. Behind the last hit of a page that has `more`, others may belong before
+/// what the other pages have: the hits end there.
 pub fn merge(pages: Vec<Page>, limit: usize) -> (Vec<Hit>, bool) {
     let mut more = pages.iter().any(|page| page.more);
-    let mut hits: Vec<Hit> = pages.into_iter().flat_map(|page| page.hits).collect();
-    hits.sort_unstable();
+    let ends = pages.iter().filter(|page| page.more).filter_map(|page| page.hits.last());
+    let end = ends.min().cloned();
+    let mut hits: Vec<Hit> = Vec::with_capacity(pages.iter().map(|page| page.hits.len()).sum());
+    hits.extend(pages.into_iter().flat_map(|page| page.hits));
+    // Runs that are sorted are found and merged.
+    hits.sort();
+    if let Some(end) = end {
+        hits.truncate(hits.partition_point(|hit| *hit <= end));
+    }
     more |= hits.len() > limit;
     hits.truncate(limit);
     (hits, more)
@@ -144,6 +161,10 @@ mod tests {
             || vec![page(std::slice::from_ref(&b), false), page(&[a.clone(), c.clone()], false)];
         assert_eq!(merge(pages(), 3), (vec![a.clone(), b.clone(), c.clone()], false));
         assert_eq!(merge(pages(), 2), (vec![a.clone(), b.clone()], true));
-        assert_eq!(merge(vec![page(std::slice::from_ref(&a), true)], 3), (vec![a], true));
+        assert_eq!(merge(vec![page(std::slice::from_ref(&a), true)], 3), (vec![a.clone()], true));
+        // A page that was cut for its bytes: what it left out may come before the other's.
+        let cut =
+            || vec![page(std::slice::from_ref(&a), true), page(&[b.clone(), c.clone()], false)];
+        assert_eq!(merge(cut(), 3), (vec![a.clone()], true));
     }
 }

@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 use crate::compiled::DEPTH_MAX;
 use crate::predicate::wrong;
 
+/// From this on a limit is none: it is the greatest number of Xenon's clients.
+pub(crate) const NO_PAGES: u64 = 2_147_483_647;
+
 const SPECIFICATION: [&str; 5] = ["query", "options", "resultLimit", "sortTerm", "sortOrder"];
 const QUERY: [&str; 3] = ["occurance", "term", "booleanClauses"];
 const TERM: [&str; 5] = ["propertyName", "propertyType", "matchValue", "matchType", "range"];
@@ -69,6 +72,9 @@ pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, 
     word(fields.get("sortOrder"), "sortOrder", &SORT_ORDERS)?;
     if let Some(sort_term) = fields.get_mut("sortTerm") {
         term(sort_term, "sortTerm")?;
+    }
+    if fields.get("resultLimit").and_then(Value::as_u64).is_some_and(|it| it >= NO_PAGES) {
+        fields.remove("resultLimit");
     }
     if fields.get("resultLimit").is_some_and(|limit| !limit.is_u64()) {
         return wrong("resultLimit", "must be a whole number from 1 up");

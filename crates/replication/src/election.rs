@@ -18,6 +18,47 @@ pub(crate) const HINT_TRIES_MAX: usize = 8;
 /// A message that came too early is kept for so many ticks.
 pub(crate) const HELD_TICKS: usize = 5;
 
+/// So many times as long as a follower waits for its owner, an owner waits for its quorum.
+const OWNER_PACE: usize = 4;
+
+/// How fast the time of elections goes by. Where messages take long or come irregularly, an owner
+/// may be silent for longer, and has longer to hear from a majority: then some ticks do not count.
+pub(crate) struct Pace {
+    /// An election timeout has so many ticks that count, and lasts so many.
+    counted: usize,
+    lasting: usize,
+    saved: usize,
+    /// How long a question and its answer are under way, in ticks.
+    pub(crate) round_trip: usize,
+}
+
+impl Pace {
+    pub(crate) fn new(ticks: usize) -> Self {
+        Self { counted: ticks, lasting: ticks, saved: 0, round_trip: 0 }
+    }
+
+    pub(crate) fn set(&mut self, lasting: usize, round_trip: usize) {
+        self.lasting = lasting.max(self.counted);
+        self.round_trip = round_trip;
+    }
+
+    /// How many of these ticks count.
+    pub(crate) fn counted_of(&self, ticks: usize) -> usize {
+        ticks.saturating_mul(self.counted) / self.lasting
+    }
+
+    /// Whether this tick counts. An owner without a quorum is `slow` to give up: nothing depends on
+    /// its giving up early, as its followers look for another one by themselves, and what it takes for
+    /// silence may be a network that has just become slow.
+    pub(crate) fn tick(&mut self, slow: bool) -> bool {
+        let lasting = if slow { OWNER_PACE * self.lasting } else { self.lasting };
+        self.saved += self.counted;
+        let counts = self.saved >= lasting;
+        self.saved %= lasting;
+        counts
+    }
+}
+
 /// The connection to the owner broke, so it will hardly be heard of again.
 pub(crate) struct Hint {
     delay_ticks: usize,
@@ -44,12 +85,13 @@ impl Hint {
         self.ticks_left = self.ticks_left.saturating_sub(1);
     }
 
-    /// Whether to campaign now; counts as a try.
-    pub(crate) fn is_due(&mut self) -> bool {
+    /// Whether to campaign now; counts as a try. The next one may come when the answers to this one
+    /// can be there, after `round_trip` ticks.
+    pub(crate) fn is_due(&mut self, round_trip: usize) -> bool {
         let due = self.ticks_left == 0 && self.tries_left > 0;
         if due {
             self.tries_left -= 1;
-            self.ticks_left = HINT_RETRY_TICKS.saturating_add(self.delay_ticks);
+            self.ticks_left = (HINT_RETRY_TICKS + round_trip).saturating_add(self.delay_ticks);
         }
         due
     }
@@ -78,6 +120,10 @@ impl Held {
         self.message.take_if(|(_, ticks_left)| *ticks_left == 0);
     }
 
+    pub(crate) fn is_there(&self) -> bool {
+        self.message.is_some()
+    }
+
     pub(crate) fn take(&mut self) -> Option<Message> {
         self.message.take().map(|(message, _)| message)
     }
@@ -102,5 +148,27 @@ impl Rest {
 
     pub(crate) fn take_messages(&mut self) -> Vec<crate::Message> {
         std::mem::take(&mut self.messages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_lasts_as_many_ticks_as_it_was_set_to() {
+        for (lasting, slow, expected) in
+            [(0, false, 25), (30, false, 30), (95, false, 95), (30, true, 120)]
+        {
+            let mut pace = Pace::new(25);
+            pace.set(lasting, 0);
+            let mut counted = 0;
+            let mut ticks = 0;
+            while counted < 25 {
+                ticks += 1;
+                counted += usize::from(pace.tick(slow));
+            }
+            assert_eq!(ticks, expected);
+        }
     }
 }

@@ -11,7 +11,7 @@ use raft::eraftpb::{EntryType, HardState, MessageType};
 use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use storage::{LogReader, LogRecord};
 
-use crate::election::{ELECTION_TICKS, HINT_RETRY_TICKS, Held, Hint, Rest};
+use crate::election::{ELECTION_TICKS, HINT_RETRY_TICKS, Held, Hint, Pace, Rest};
 use crate::log::GroupLog;
 use crate::reads::Reads;
 use crate::tail::{Reach, Tail};
@@ -64,6 +64,9 @@ pub(crate) struct Elections {
     pub(crate) held_campaign: Held,
     /// How long an owner may be silent before this replica campaigns.
     pub(crate) election_ticks: usize,
+    pub(crate) pace: Pace,
+    /// How much longer it waits, as it would be of little use as an owner.
+    pub(crate) reluctance_ticks: usize,
     /// Another has this replica's vote, and so many ticks to make something of it.
     pub(crate) vote_ticks: usize,
     pub(crate) rest: Rest,
@@ -148,6 +151,8 @@ impl Group {
                 held_pre_vote: Held::default(),
                 held_campaign: Held::default(),
                 election_ticks,
+                pace: Pace::new(election_ticks),
+                reluctance_ticks: 0,
                 vote_ticks: 0,
                 rest: Rest::default(),
             },
@@ -171,7 +176,10 @@ impl Group {
         }
         // The timeout is looked at in raft-rs's tick only, so what chance chose since the last one
         // has no effect.
-        self.raw.raft.set_randomized_election_timeout(self.elections.election_ticks);
+        let least = self.options.election_ticks;
+        let ticks = self.elections.election_ticks + self.elections.reluctance_ticks;
+        let ticks = ticks.min(least + ELECTION_TICKS_SPAN - 1);
+        self.raw.raft.set_randomized_election_timeout(ticks);
         self.elections.vote_ticks = self.elections.vote_ticks.saturating_sub(1);
         self.elections.held_pre_vote.tick();
         self.elections.held_campaign.tick();
@@ -181,12 +189,39 @@ impl Group {
         self.follow_hint();
         let is_awaited = self.raw.store().refill();
         self.pace_followers(is_awaited);
+        // A hand-over that comes to nothing ends soon.
+        let slow = self.is_owner() && self.raw.raft.lead_transferee.is_none();
+        if !self.elections.pace.tick(slow) {
+            // raft-rs will count this tick all the same.
+            let elapsed = &mut self.raw.raft.election_elapsed;
+            *elapsed = elapsed.saturating_sub(1);
+        }
         if self.is_owner() || self.may_campaign() {
             self.raw.tick();
         } else {
             // All that raft-rs would do but campaign.
             self.raw.raft.election_elapsed += 1;
         }
+        self.answer_held_pre_vote();
+    }
+
+    /// Somebody asked for a vote a moment before this replica, too, had waited long enough for the owner.
+    fn answer_held_pre_vote(&mut self) {
+        let is_late = self.raw.raft.leader_id != raft::INVALID_ID && !self.seems_owned();
+        if self.elections.held_pre_vote.is_there()
+            && is_late
+            && !self.is_owner()
+            && let Some(pre_vote) = self.elections.held_pre_vote.take()
+        {
+            self.step(pre_vote);
+        }
+    }
+
+    /// How long an owner may be silent before its followers, and a quorum before its owner, stop
+    /// believing in it, and how long a question and its answer are under way, in ticks. At least
+    /// the `election_ticks` of the options.
+    pub fn set_pace(&mut self, silence_ticks: usize, round_trip_ticks: usize) {
+        self.elections.pace.set(silence_ticks, round_trip_ticks);
     }
 
     /// Followers that lack what is not in memory any more get a few appends at a time: what is read from
@@ -220,6 +255,11 @@ impl Group {
     pub fn set_election_ticks(&mut self, ticks: usize) {
         let least = self.options.election_ticks;
         self.elections.election_ticks = ticks.clamp(least, least + ELECTION_TICKS_SPAN - 1);
+    }
+
+    /// How much longer than it was told this replica waits before it campaigns by itself.
+    pub fn set_reluctance_ticks(&mut self, ticks: usize) {
+        self.elections.reluctance_ticks = ticks;
     }
 
     /// Campaigns now, if this replica is a voter, knows of no owner, and has not just
@@ -270,15 +310,16 @@ impl Group {
         if self.raw.raft.leader_id != raft::INVALID_ID {
             self.elections.vote_ticks = 0;
         } else if kind == MessageKind::Vote && self.raw.raft.vote == from {
-            self.elections.vote_ticks = ELECTION_TICKS;
+            self.elections.vote_ticks = self.election_lasts();
         }
+        let (lasts, retry) = (self.election_lasts(), self.pre_vote_lasts());
         if let Some(hint) = &mut self.elections.hint {
             if self.raw.raft.term > term {
-                hint.wait(ELECTION_TICKS);
+                hint.wait(lasts);
             } else if kind == MessageKind::PreVote && is_behind {
                 hint.hurry();
             } else if kind == MessageKind::PreVote {
-                hint.wait(HINT_RETRY_TICKS);
+                hint.wait(retry);
             }
         }
         if is_behind {
@@ -388,7 +429,7 @@ impl Group {
             if self.is_behind(&pre_vote) {
                 hint.hurry();
             } else {
-                hint.wait(HINT_RETRY_TICKS);
+                hint.wait(self.pre_vote_lasts());
             }
             self.step(pre_vote);
         }
@@ -583,12 +624,22 @@ impl Group {
     /// Campaigns if the hint says so, with a pre-vote: if the owner lives after all, the
     /// others say no and nothing happened.
     fn follow_hint(&mut self) {
+        let round_trip = self.elections.pace.round_trip;
         let Some(hint) = &mut self.elections.hint else { return };
         if self.raw.raft.leader_id != raft::INVALID_ID || hint.is_spent() {
             self.elections.hint = None;
-        } else if hint.is_due() && self.may_campaign() {
+        } else if hint.is_due(round_trip) && self.may_campaign() {
             self.campaign();
         }
+    }
+
+    /// The votes travel there and back, and are written to disk on both sides.
+    fn election_lasts(&self) -> usize {
+        ELECTION_TICKS + 2 * self.elections.pace.round_trip
+    }
+
+    fn pre_vote_lasts(&self) -> usize {
+        HINT_RETRY_TICKS + self.elections.pace.round_trip
     }
 
     fn campaign(&mut self) {

@@ -55,7 +55,7 @@ impl Group {
     pub fn suspect(&mut self, peer: ReplicaId, silent_ticks: usize) {
         if self.is_resting() && self.owner() == Some(peer) {
             self.stir();
-            self.raw.raft.election_elapsed = silent_ticks;
+            self.raw.raft.election_elapsed = self.elections.pace.counted_of(silent_ticks);
         }
     }
 

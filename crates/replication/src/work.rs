@@ -5,6 +5,7 @@ use std::mem;
 use protocol::{Position, ReplicaId, Term};
 use raft::StateRole;
 use raft::eraftpb;
+use raft::eraftpb::MessageType;
 use storage::{Entry, EntryKind, LogError, LogRecord};
 
 use crate::{
@@ -115,12 +116,15 @@ impl Group {
         }
     }
 
-    /// An owner's messages may leave before its records are durable, all others wait.
+    /// An owner's messages may leave before its records are durable, and so may answers that promise
+    /// nothing. All others wait.
     fn take_messages(&mut self, from: &mut raft::Ready, ready: &mut Ready) {
         let now = from.take_messages();
         let durable = from.take_persisted_messages();
         let (now, durable) = if self.hard_state_is_durable() {
-            (now, durable)
+            let (answers, durable): (Vec<_>, Vec<_>) =
+                durable.into_iter().partition(promises_nothing);
+            ([now, answers].concat(), durable)
         } else {
             (Vec::new(), [now, durable].concat())
         };
@@ -199,5 +203,15 @@ impl Group {
     fn forget_strangers(&mut self) {
         let members = &self.members;
         self.offers.retain(|to| members.contains(*to));
+    }
+}
+
+/// Answers that say nothing of what is on the disk, as long as the term and the vote are: that the owner is
+/// heard, that its entries do not fit, that one would vote. With a slow disk they would come too late.
+fn promises_nothing(message: &eraftpb::Message) -> bool {
+    match message.msg_type {
+        MessageType::MsgHeartbeatResponse | MessageType::MsgRequestPreVoteResponse => true,
+        MessageType::MsgAppendResponse => message.reject,
+        _ => false,
     }
 }

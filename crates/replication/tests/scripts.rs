@@ -24,6 +24,7 @@
 //! | `compact 1` | the state is durable, the entries are forgotten |
 //! | `late`, `report 1 3` | the sender of a snapshot hears only now that it has arrived |
 //! | `campaign 1` | it campaigns if there is no owner |
+//! | `pace 1 20 3` | owners may be silent for 20 ticks, and a round trip takes 3 |
 //! | `lazy`, `work 1` | the state machine works only when told |
 //! | `forge 1 2 t1 heartbeat 9` | replica 1 gets a false message from 2 |
 //! | `show 1` | the status |
@@ -56,6 +57,8 @@ scripts! {
     who_has_more_does_not_wait_for_its_turn
     who_has_more_and_hears_of_the_loss_late_does_not_wait
     a_pre_vote_that_came_too_early_is_answered_when_the_owner_is_lost
+    a_pre_vote_a_moment_too_early_is_answered_when_the_owner_is_late_here_too
+    an_owner_is_granted_more_silence_where_the_network_is_slow
     a_living_owner_is_not_disturbed_by_a_hint
     entries_are_sent_before_they_are_durable
     an_answer_waits_for_all_earlier_writes
@@ -174,6 +177,7 @@ impl Player {
             "hand-over" => world.group(id).hand_over(other()),
             "change" => self.change(id, &words[2..]),
             "lost" => world.group(id).peer_lost(other(), count(3).unwrap()),
+            "pace" => world.group(id).set_pace(count(2).unwrap(), count(3).unwrap()),
             "back" => world.group(id).peer_back(other()),
             "crash" => world.crash(id, count(2).unwrap_or(0), count(3).unwrap_or(0)),
             "start" => world.start(id),

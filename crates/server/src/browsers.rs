@@ -142,7 +142,7 @@ impl AllowedOrigin {
     }
 
     /// The rest of the answer to a preflight.
-    pub(crate) fn put_preflight(self, allowed: Allowed, answer: &mut HeaderMap) {
+    pub(crate) fn put_preflight(self, allowed: &Allowed, answer: &mut HeaderMap) {
         answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allowed.header(None));
         for (name, value) in [
             (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS_TAKEN),

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::Address;
 
@@ -33,6 +34,16 @@ const ID_BYTES_MAX: usize = 64;
 const CONFIG_VARIABLE: &str = "AMRITA_CONFIG";
 const CONFIG_FLAG: &str = "config";
 
+/// What a node finds out by itself, unless it is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tuning {
+    /// How long an owner may be silent; `None` goes by what the network is like.
+    pub election_timeout: Option<Duration>,
+    /// Threads for the clients' connections; 0 serves them on the node's own thread. `None` decides
+    /// by the number of processors.
+    pub socket_threads: Option<usize>,
+}
+
 /// All that a user may want to set of a node.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -51,15 +62,15 @@ pub struct Config {
     pub membership_quorum: Option<usize>,
     /// Counts when the cluster forms.
     pub partitions: u32,
+    /// A person says, for one start, that the sandbox has all that the node promised.
+    pub trusts_sandbox: bool,
     /// With less free space on the sandbox's disk, in bytes, the node takes no writes.
     pub free_space_bytes_min: u64,
     /// What the logs of all groups may take in memory, in bytes.
     pub log_memory_bytes: usize,
     /// How much of its log each group keeps for a replica that is away, in bytes.
     pub log_tail_bytes: u64,
-    /// Threads for the clients' connections; 0 serves them on the node's own thread. `None` decides
-    /// by the number of processors.
-    pub socket_threads: Option<usize>,
+    pub tuning: Tuning,
     /// Names that clients may call this node by, beside its own and addresses in figures; `*` for
     /// any.
     pub allowed_hosts: Vec<String>,
@@ -80,10 +91,11 @@ impl Default for Config {
             sandbox: None,
             membership_quorum: None,
             partitions: PARTITIONS_DEFAULT,
+            trusts_sandbox: false,
             free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
             log_memory_bytes: LOG_MEMORY_MIB_DEFAULT << 20,
             log_tail_bytes: LOG_TAIL_MIB_DEFAULT << 20,
-            socket_threads: None,
+            tuning: Tuning::default(),
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
             log_level: "info".into(),
@@ -106,7 +118,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 15] = [
+pub const SETTINGS: [Setting; 17] = [
     Setting {
         name: "id",
         alias: None,
@@ -207,6 +219,22 @@ pub const SETTINGS: [Setting; 15] = [
         },
     },
     Setting {
+        name: "trust-sandbox",
+        alias: None,
+        variable: "AMRITA_TRUST_SANDBOX",
+        value: "yes",
+        help: "For one start, when you have moved the sandbox, or put it back as it was: the node \
+               takes its word that nothing is missing that it promised [default: no]",
+        set: |config, text| {
+            config.trusts_sandbox = match text {
+                "yes" | "true" => true,
+                "no" | "false" => false,
+                _ => return Err("expected yes or no".to_owned()),
+            };
+            Ok(())
+        },
+    },
+    Setting {
         name: "free-space-min",
         alias: None,
         variable: "AMRITA_FREE_SPACE_MIN",
@@ -242,6 +270,22 @@ pub const SETTINGS: [Setting; 15] = [
         },
     },
     Setting {
+        name: "election-timeout",
+        alias: None,
+        variable: "AMRITA_ELECTION_TIMEOUT",
+        value: "MS",
+        help: "How long the owner of a partition may be silent before another node takes over, in \
+               milliseconds, or auto: from 250 to 3000, by how regularly this node hears the others \
+               and how long a round trip takes [default: auto]",
+        set: |config, text| {
+            config.tuning.election_timeout = match text {
+                "auto" => None,
+                _ => Some(Duration::from_millis(number(text, 100, 60_000)?)),
+            };
+            Ok(())
+        },
+    },
+    Setting {
         name: "socket-threads",
         alias: None,
         variable: "AMRITA_SOCKET_THREADS",
@@ -249,7 +293,7 @@ pub const SETTINGS: [Setting; 15] = [
         help: "Threads for the clients' connections; 0 serves them on the node's own thread, \
                which is best on a small machine [default: by the number of processors]",
         set: |config, text| {
-            config.socket_threads = Some(number(text, 0, 64)?);
+            config.tuning.socket_threads = Some(number(text, 0, 64)?);
             Ok(())
         },
     },

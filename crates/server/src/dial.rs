@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,10 +20,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::carrier::Carrier;
 use crate::courtesy::Courteous;
 use crate::inbox::Inbox;
-use crate::link::Link;
+use crate::link::{Link, Surroundings};
+use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
+use crate::numbers::Numbers;
 
 /// Where a link begins.
 pub(crate) const LINK_PATH: &str = "/core/peer-link";
@@ -34,7 +36,7 @@ pub(crate) const LINK_PROTOCOL: &str = "amrita-peer";
 
 /// Names the version of the framing; another one is refused.
 pub(crate) const LINK_VERSION_HEADER: HeaderName = HeaderName::from_static("amrita-link-version");
-pub(crate) const LINK_VERSION: &str = "1";
+pub(crate) const LINK_VERSION: &str = "2";
 
 /// The pause after a first failed attempt; doubled with each one.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -45,22 +47,13 @@ const PAUSE_MAX: Duration = Duration::from_millis(320);
 /// A link that lived as long as this was good: the next pause is short again.
 const GOOD: Duration = Duration::from_secs(1);
 
-/// How long the whole handshake may take: three times to the other node and back.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(2);
+/// How long the whole handshake may take: three times to the other node and back, over a network
+/// that takes a second for each.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
 /// While an attempt has no outcome, the next one begins beside it after this time, so there are at
 /// most [`HANDSHAKE_MAX`] by this of them.
 const ATTEMPT_EVERY: Duration = Duration::from_millis(250);
-
-/// Gives every link and every program of the process a number of its own.
-#[derive(Clone, Default)]
-pub(crate) struct Numbers(Arc<AtomicU64>);
-
-impl Numbers {
-    pub(crate) fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-}
 
 /// What is shared by all links and programs of a node.
 #[derive(Clone)]
@@ -70,6 +63,7 @@ pub(crate) struct Ends {
     pub(crate) numbers: Numbers,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) mesh: Arc<MeshEnd>,
     /// How many connections of clients and programs there may be: each takes a descriptor.
     pub(crate) places: usize,
 }
@@ -101,7 +95,8 @@ impl Ends {
     ) -> io::Result<()> {
         let link = Arc::new(Link::new(self.numbers.next(), socket)?);
         let (inbox, metrics) = (Arc::clone(&self.inbox), Arc::clone(&self.metrics));
-        let live = Arc::clone(&link).live(dialed, already_read, inbox, metrics);
+        let around = Surroundings { inbox, metrics, mesh: Arc::clone(&self.mesh) };
+        let live = Arc::clone(&link).live(dialed, already_read, around);
         tokio::pin!(live);
         tokio::select! {
             () = &mut live => {}
@@ -126,8 +121,14 @@ impl Dialer {
         Self { ends, wanted: BTreeMap::new() }
     }
 
+    /// About 10 ms went by.
+    pub(crate) fn tick(&self) {
+        self.ends.mesh.tick();
+    }
+
     /// Keeps a link to each of these and to no other.
     pub(crate) fn keep(&mut self, addresses: Vec<String>) {
+        self.ends.mesh.keep(&addresses, &self.ends.runtime);
         self.wanted.retain(|address, _| addresses.contains(address));
         for address in addresses {
             if self.wanted.contains_key(&address) {

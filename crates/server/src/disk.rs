@@ -22,6 +22,7 @@ const ZEROS_BYTES: usize = 1 << 20;
 pub struct FileDisk {
     folder: PathBuf,
     open: BTreeMap<String, File>,
+    trusts_copies: bool,
 }
 
 impl FileDisk {
@@ -36,7 +37,12 @@ impl FileDisk {
             folder.canonicalize()?.parent().map_or(Ok(()), sync_folder)
         });
         opened.map_err(|error| wrong("opening", &folder.display(), &error))?;
-        Ok(Self { folder: folder.to_owned(), open: BTreeMap::new() })
+        Ok(Self { folder: folder.to_owned(), open: BTreeMap::new(), trusts_copies: false })
+    }
+
+    /// The same for files that may be copies of those that were written here.
+    pub(crate) fn trusting(self) -> Self {
+        Self { trusts_copies: true, ..self }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -172,7 +178,22 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// When a file was made, in nanoseconds, if the file system says so. It cannot be set, so a copy has another.
+pub(crate) fn birth_of(file: &Path) -> Option<u64> {
+    let made = fs::metadata(file).and_then(|known| known.created()).ok()?;
+    let since = made.duration_since(std::time::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos()).ok().filter(|nanos| *nanos > 0)
+}
+
 impl Disk for FileDisk {
+    fn birth(&mut self, name: &str) -> Option<u64> {
+        birth_of(&self.path(name))
+    }
+
+    fn trusts_copies(&self) -> bool {
+        self.trusts_copies
+    }
+
     fn list(&mut self) -> Result<Vec<String>, DiskError> {
         let mut names = Vec::new();
         let read = fs::read_dir(&self.folder).and_then(|entries| {

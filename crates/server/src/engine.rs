@@ -7,28 +7,30 @@
 //! the links, records to the log. Frames go first, as the way over another node is the longer one.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use node::{Input, Level, Node, Output};
+use node::{Input, Level, LinkFrame, Node, Output};
 use protocol::{Moment, Now, Response};
-use services::{Catalogue, Invocation};
+use services::Invocation;
 use storage::LogRecord;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
+use crate::carrier::Carrier;
 use crate::dial::Dialer;
 use crate::inbox::{Event, Inbox};
-use crate::link::Link;
+use crate::invoker::Handlers;
+use crate::job_threads::JobThreads;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
 use crate::programs::Program;
 use crate::repros;
 use crate::space::Space;
+use crate::store::StoreHealth;
 
 /// How long a stop in good order may take.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -39,16 +41,16 @@ const SPACE_TICKS: u32 = 20;
 /// What the engine is made of.
 pub(crate) struct Parts {
     pub(crate) node: Node,
-    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) handlers: Arc<Handlers>,
     pub(crate) tick: Duration,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) log: LogWriter,
     pub(crate) persister: Persister,
+    pub(crate) jobs: JobThreads,
     pub(crate) dialer: Dialer,
     pub(crate) ports: AmbrosiaPorts,
-    /// The folder of the node's data.
-    pub(crate) sandbox: PathBuf,
     pub(crate) space: Space,
+    pub(crate) store: StoreHealth,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -57,7 +59,7 @@ pub(crate) struct Engine {
     born: Instant,
     now: Now,
     ticks_until_space: u32,
-    links: HashMap<u64, Arc<Link>>,
+    links: HashMap<u64, Arc<dyn Carrier>>,
     /// The programs that the node knows. One that is not here any more is never spoken of again.
     programs: HashMap<u64, Arc<Program>>,
     /// Who waits for an answer, by ticket. Bounded by the number of connections.
@@ -73,6 +75,8 @@ pub(crate) struct Engine {
     records: Vec<LogRecord>,
     batch: Option<u64>,
     stop_by: Option<Instant>,
+    /// It stops in order to open its store anew.
+    reopens: bool,
     end: Option<End>,
 }
 
@@ -84,6 +88,10 @@ pub(crate) enum End {
     Halted(String),
     /// Begin anew with an empty sandbox, and join the cluster of this address.
     Rejoin(String),
+    /// Begin anew with the same sandbox.
+    Reopen,
+    /// The sandbox does not have what it must; begin anew with an empty one, if others can fill it.
+    Renew(String),
 }
 
 impl Engine {
@@ -104,6 +112,7 @@ impl Engine {
             records: Vec::new(),
             batch: None,
             stop_by: None,
+            reopens: false,
             end: None,
         }
     }
@@ -140,6 +149,7 @@ impl Engine {
         }
         if ticked {
             self.inputs.push(Input::Tick);
+            self.parts.dialer.tick();
             self.watch_space();
             self.watch_the_stop(present);
         }
@@ -162,10 +172,10 @@ impl Engine {
                 self.tickets.insert(ticket, answer);
                 Input::Request { ticket, request }
             }
-            Event::LinkOpened { link, dialed } => {
-                let id = link.id;
+            Event::LinkOpened { link, dialed, is_detour } => {
+                let id = link.id();
                 self.links.insert(id, link);
-                Input::LinkOpened { link: id, dialed }
+                Input::LinkOpened { link: id, dialed, is_detour }
             }
             Event::LinkClosed { link } if self.links.remove(&link).is_some() => {
                 Input::LinkClosed { link }
@@ -185,14 +195,16 @@ impl Engine {
             Event::ProgramClosed { program } if self.programs.remove(&program).is_some() => {
                 Input::ProgramClosed { program }
             }
+            Event::Ran { life, done } if self.parts.jobs.did(life) => Input::Ran(*done),
             // A link or a program of an earlier life of the node may still have something to say,
             // and a program that the node has let go too.
             Event::LinkClosed { .. }
+            | Event::Ran { .. }
             | Event::Received { .. }
             | Event::ProgramSaid { .. }
             | Event::ProgramDrained { .. }
             | Event::ProgramClosed { .. } => return,
-            Event::LogDurable { batch } => Input::LogDurable { batch },
+            Event::LogDurable { batch, frames } => Input::LogDurable { batch, frames },
             Event::LogFailed { why, full } => self.parts.space.log_failed(why, full),
             Event::LogRecovered => {
                 self.inputs.extend(self.parts.space.log_recovered());
@@ -200,8 +212,10 @@ impl Engine {
             }
             Event::StatePersisted { mark } => Input::StatePersisted { mark },
             Event::Invoked(invoked) => Input::Invoked(*invoked),
-            Event::StateFailed { why } => Input::StorageFailed { why, full: false },
+            Event::GoOn { group, opening } => Input::GoOn { group, opening },
+            Event::StateFailed(error) => Input::StateFailed(error),
             Event::Stop => {
+                self.reopens = false;
                 self.stop_by.get_or_insert(Instant::now() + STOP_MAX);
                 Input::Stop
             }
@@ -209,7 +223,7 @@ impl Engine {
         self.inputs.push(input);
     }
 
-    /// Lets the node step until no handler is left to run.
+    /// Lets the node take what has come.
     fn step(&mut self) {
         while !self.inputs.is_empty() && self.end.is_none() {
             let count = u64::try_from(self.inputs.len()).expect("a length fits");
@@ -239,29 +253,26 @@ impl Engine {
             }
             Output::Answer { ticket, response } => self.answer(ticket, response),
             Output::Invoke(invocation) => self.invoke(invocation),
+            Output::Run(job) => self.parts.jobs.put(job),
+            Output::GoOn { group, opening } => {
+                self.parts.inbox.put(Event::GoOn { group, opening });
+            }
             Output::ProgramTell { program, bytes } => self.tell_program(program, bytes),
             Output::ProgramClose { program } => self.let_program_go(program),
             Output::ProgramPorts { ports } => self.parts.ports.keep(&ports),
             Output::Repro { name, text } => self.keep_repro(name, text),
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
+            Output::Renew { why } => self.ends(End::Renew(why)),
+            Output::Stopped if self.reopens => self.ends(End::Reopen),
             Output::Stopped => self.ends(End::Stopped),
             Output::Halt { why } => self.ends(End::Halted(why)),
         }
     }
 
-    /// A quick handler is run here and now: waking another thread would take longer. How many slow
-    /// ones there may be is bounded by the desks, which run one at a time for each document.
+    /// How many there may be is bounded by the leaders, which run one at a time for each document.
     fn invoke(&mut self, invocation: Invocation) {
-        let catalogue = &self.parts.catalogue;
-        if !catalogue.is_slow(&invocation) {
-            self.inputs.push(Input::Invoked(catalogue.invoke(invocation)));
-            return;
-        }
-        let (catalogue, inbox) = (Arc::clone(catalogue), Arc::clone(&self.parts.inbox));
-        drop(tokio::task::spawn_blocking(move || {
-            inbox.put(Event::Invoked(Box::new(catalogue.invoke(invocation))));
-        }));
+        self.parts.handlers.run_elsewhere(invocation);
     }
 
     /// The first reason counts.
@@ -269,7 +280,7 @@ impl Engine {
         self.end.get_or_insert(end);
     }
 
-    fn send(&mut self, id: u64, frame: Vec<bytes::Bytes>) {
+    fn send(&mut self, id: u64, frame: LinkFrame) {
         if let Some(link) = self.links.get(&id) {
             link.queue(frame);
             self.parts.metrics.frames_sent.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +314,7 @@ impl Engine {
 
     /// Written on another thread: the disk may be slow, and nobody waits for it.
     fn keep_repro(&self, name: String, text: String) {
-        let sandbox = self.parts.sandbox.clone();
+        let sandbox = self.parts.space.folder().to_owned();
         drop(tokio::task::spawn_blocking(move || repros::keep(&sandbox, &name, &text)));
     }
 
@@ -333,15 +344,31 @@ impl Engine {
     fn watch_space(&mut self) {
         if self.ticks_until_space == 0 {
             self.ticks_until_space = SPACE_TICKS;
-            self.inputs.extend(self.parts.space.look());
+            self.look_at_the_disk();
         }
         self.ticks_until_space -= 1;
+    }
+
+    fn look_at_the_disk(&mut self) {
+        let store = self.parts.store.look();
+        self.inputs.extend(self.parts.space.look(store.waiting_bytes));
+        self.inputs.extend(self.parts.space.store_is(store.is_full));
+        if store.is_worn && self.parts.space.is_roomy() && self.stop_by.is_none() {
+            tracing::warn!(
+                target: "amrita",
+                "a merge of the state store found no room on the disk; now that there is some, the \
+                 store is opened anew"
+            );
+            self.reopens = true;
+            self.stop_by = Some(Instant::now() + STOP_MAX);
+            self.inputs.push(Input::Stop);
+        }
     }
 
     fn watch_the_stop(&mut self, present: Instant) {
         if self.stop_by.is_some_and(|by| present >= by) {
             tracing::warn!("the stop in good order took too long; the node ends without it");
-            self.ends(End::Stopped);
+            self.ends(if self.reopens { End::Reopen } else { End::Stopped });
         }
     }
 }

@@ -3,14 +3,15 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use node::{Node, NodeConfig, Timing};
+use node::{Node, NodeConfig, SandboxState, StartError, Timing};
 use protocol::Address;
-use services::{Catalogue, Invoker, QuickInvoker};
-use storage::{Log, LogError, LogOptions, Recovered, StateStore};
+use services::{Catalogue, Invoker};
+use storage::{Log, LogError, LogOptions, LogOwner, LogRecord, Recovered, StateStore, StoreError};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,12 +19,16 @@ use tokio::task::JoinHandle;
 use crate::ambrosia_ports::AmbrosiaPorts;
 use crate::browsers::Browsers;
 use crate::connections::Connections;
-use crate::dial::{Dialer, Ends, Numbers};
+use crate::dial::{Dialer, Ends};
 use crate::disk::{FileDisk, FolderFiles};
 use crate::engine::{End, Engine, Parts};
 use crate::inbox::{Event, Inbox};
+use crate::invoker::Handlers;
+use crate::job_threads::JobThreads;
 use crate::log_writer::LogWriter;
+use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
+use crate::numbers::Numbers;
 use crate::persister::Persister;
 use crate::program_socket::ProgramSocket;
 use crate::sandbox::{PutAside, Sandbox, Wanted};
@@ -40,6 +45,10 @@ const SOCKET_THREADS_MAX: usize = 4;
 
 /// A machine with so few processors has nothing to gain from more threads than the node's own.
 const PROCESSORS_FEW: usize = 3;
+
+/// How often it is tried to open a sandbox anew that was in use before, and how long between.
+const REOPEN_TRIES_MAX: usize = 60;
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long tasks of a runtime may take to end.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(200);
@@ -77,6 +86,28 @@ struct Maker {
     ends: Ends,
 }
 
+/// Why a node cannot be made of what a sandbox has.
+enum Unfit {
+    /// It is not all that the node promised.
+    Forgot(String),
+    Failed(Failure),
+}
+
+impl From<Failure> for Unfit {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<StartError> for Unfit {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Forgot(why) => Self::Forgot(why),
+            StartError::Impossible(why) => Self::Failed(Failure::new(why)),
+        }
+    }
+}
+
 /// What the node's thread runs, and what it closes at the end.
 struct Work {
     runtime: Runtime,
@@ -109,7 +140,11 @@ impl Host {
         let (listener, bound) = bind(&config)?;
         let public = public_address(&config, bound);
         check_peers(&config, &public)?;
-        let wanted = Wanted { node_id: config.id.clone(), peers: config.peer_nodes.clone() };
+        let wanted = Wanted {
+            node_id: config.id.clone(),
+            peers: config.peer_nodes.clone(),
+            trusts_sandbox: config.trusts_sandbox,
+        };
         let sandbox = Sandbox::open(&config.sandbox_at(bound.port()), &wanted)?;
         let runtime = runtime(tokio::runtime::Builder::new_current_thread())?;
         let handle = runtime.handle().clone();
@@ -121,9 +156,16 @@ impl Host {
         let connections =
             Arc::new(Connections::new(places, Arc::clone(&metrics), Arc::clone(&budget)));
         let browsers = Browsers::new(&config, &public);
-        let ends =
-            Ends { runtime: handle.clone(), numbers, inbox: Arc::clone(&inbox), metrics, places };
-        let sockets = socket_runtime(config.socket_threads)?;
+        let mesh = open_mesh(&public, bound, &inbox, &numbers, &handle);
+        let ends = Ends {
+            runtime: handle.clone(),
+            numbers,
+            inbox: Arc::clone(&inbox),
+            metrics,
+            mesh,
+            places,
+        };
+        let sockets = socket_runtime(config.tuning.socket_threads)?;
         let catalogue = Arc::new(catalogue);
         let public_too = public.clone();
         let served = Arc::clone(&catalogue);
@@ -249,101 +291,154 @@ impl Maker {
                 End::Stopped => return Ok(()),
                 End::Halted(why) => return Err(Failure::new(why)),
                 End::Rejoin(contact) => engine = self.begin_anew(contact)?,
+                End::Reopen => engine = self.reopen().await?,
+                End::Renew(why) => {
+                    self.give_up(&why)?;
+                    engine = self.engine()?;
+                }
             }
         }
     }
 
+    /// On the same sandbox, as soon as the disk lets it.
+    async fn reopen(&mut self) -> Result<Engine, Failure> {
+        self.ends.inbox.clear();
+        for _ in 0..REOPEN_TRIES_MAX {
+            match self.engine() {
+                Ok(engine) => return Ok(engine),
+                Err(failure) => {
+                    tracing::error!(target: "amrita", "{failure}; tried again in a second");
+                    tokio::time::sleep(REOPEN_PAUSE).await;
+                }
+            }
+        }
+        self.engine()
+    }
+
     fn begin_anew(&mut self, contact: String) -> Result<Engine, Failure> {
         tracing::info!(target: "amrita", "this node leaves its data and joins the cluster of {contact}");
-        let aside = self.sandbox.renew(PutAside::Left, Some(contact))?;
+        let aside = self.sandbox.renew(PutAside::Left, Some(contact), None)?;
         tracing::info!(target: "amrita", "what it had is in {}", aside.display());
         // What the former life was still to be told is not for the next one.
         self.ends.inbox.clear();
         self.engine()
     }
 
+    /// The node on what the sandbox has; as another replica, with an empty one, when that is not all that the
+    /// node promised.
     fn engine(&mut self) -> Result<Engine, Failure> {
-        let (log, recovered) = self.open_log()?;
+        match self.engine_on_sandbox() {
+            Err(Unfit::Forgot(why)) => self.give_up(&why)?,
+            Err(Unfit::Failed(failure)) => return Err(failure),
+            Ok(engine) => return Ok(engine),
+        }
+        self.engine_on_sandbox().map_err(|unfit| match unfit {
+            Unfit::Failed(failure) => failure,
+            Unfit::Forgot(why) => Failure::new(format!("an empty sandbox cannot be used: {why}")),
+        })
+    }
+
+    fn engine_on_sandbox(&mut self) -> Result<Engine, Unfit> {
+        let (mut log, recovered) = self.open_log()?;
         if recovered.torn_bytes > 0 {
             let bytes = recovered.torn_bytes;
             tracing::info!(target: "amrita", "cut {bytes} bytes off the log that were never acknowledged");
         }
+        if let Some(LogOwner { boot, sandbox_id }) = recovered.owner
+            && sandbox_id == self.sandbox.identity().sandbox_id
+        {
+            self.sandbox.raise_boot(boot + 1)?;
+        }
         let folder = self.sandbox.state_folder();
-        let store = FjallStore::open(&folder).map_err(|error| self.state_failure(&error.0))?;
-        let persist = store.persister();
+        let store = FjallStore::open(&folder).map_err(|error| self.state_failure(error))?;
+        let (persist, health) = (store.persister(), store.health());
         let config = self.node_config();
         let tick = Duration::from_micros(config.timing.tick_micros);
+        let owner = LogOwner { sandbox_id: config.sandbox.id, boot: config.sandbox.boot };
         let catalogue = Arc::clone(&self.catalogue);
         let reader = log.reader(FolderFiles::new(&self.sandbox.log_folder()));
-        let handlers = (Arc::clone(&catalogue), Arc::new(QuickInvoker) as Arc<dyn Invoker>);
-        let node = Node::new(config, handlers, recovered, reader, Box::new(store))
-            .map_err(Failure::new)?;
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
+        let handlers =
+            Handlers::start(Arc::clone(&catalogue), Arc::clone(inbox), Arc::clone(metrics))
+                .map_err(|error| thread_failure(&error))?;
+        let run_by = (catalogue, Arc::clone(&handlers) as Arc<dyn Invoker>);
+        let node = Node::new(config, run_by, recovered, reader, Box::new(store))?;
+        let written = log.append(&[LogRecord::Owner(owner)]).and_then(|()| log.sync());
+        written.map_err(|error| Failure::new(error.to_string()))?;
+        self.sandbox.begin()?;
         let spare = FileDisk::open(&self.sandbox.log_folder())
             .map_err(|error| Failure::new(error.to_string()))?;
         let log = LogWriter::start(log, spare, Arc::clone(inbox), Arc::clone(metrics))
             .map_err(|error| thread_failure(&error))?;
         let persister = Persister::start(persist, Arc::clone(inbox), Arc::clone(metrics))
             .map_err(|error| thread_failure(&error))?;
+        let jobs = JobThreads::start(inbox, metrics).map_err(|error| thread_failure(&error))?;
         Ok(Engine::new(Parts {
             node,
-            catalogue,
+            handlers,
             tick,
             inbox: Arc::clone(inbox),
             log,
             persister,
+            jobs,
             dialer: Dialer::new(self.ends.clone()),
             ports: AmbrosiaPorts::new(self.ends.clone()),
-            sandbox: self.sandbox.root().to_owned(),
+            store: health,
             space: Space::new(self.sandbox.root().to_owned(), self.config.free_space_bytes_min),
             metrics: Arc::clone(metrics),
         }))
     }
 
-    fn open_log(&mut self) -> Result<(Log<FileDisk>, Recovered), Failure> {
+    fn open_log(&mut self) -> Result<(Log<FileDisk>, Recovered), Unfit> {
         let folder = self.sandbox.log_folder();
-        match open_log(&folder) {
-            Err(error @ LogError::Corrupt { .. }) => self.give_up_log(&error),
-            opened => {
-                opened.map_err(|error| Failure::new(format!("{error} ({})", folder.display())))
-            }
-        }
+        // A copy of a node that is alone is a backup: nobody else was promised anything.
+        let trusts = self.config.trusts_sandbox || self.contact().is_none();
+        open_log(&folder, trusts).map_err(|error| match error {
+            LogError::Corrupt { .. } => Unfit::Forgot(format!("CORRUPT LOG: {error}")),
+            other => Unfit::Failed(Failure::new(format!("{other} ({})", folder.display()))),
+        })
     }
 
-    /// The log is damaged: this replica cannot keep its promises any more. Another begins in its
-    /// place and is filled by its peers, if there are any.
-    fn give_up_log(&mut self, error: &LogError) -> Result<(Log<FileDisk>, Recovered), Failure> {
+    /// Another node of the cluster, as far as is known without any data.
+    fn contact(&self) -> Option<String> {
         let ours = self.public.to_string();
         let peer = self.peers().into_iter().find(|peer| *peer != ours);
-        let contact = peer.or_else(|| self.sandbox.identity().join.clone());
-        let Some(contact) = contact else {
-            return Err(Failure::new(format!("{error} ({})", self.sandbox.root().display()))
-                .advise(
-                    "this node has no peers that could mend it, so nothing was touched: put back \
-                     a copy of the sandbox, or start with an empty --sandbox and without what \
-                     was in it",
-                ));
+        peer.or_else(|| self.sandbox.identity().join.clone())
+    }
+
+    /// This replica cannot keep its promises any more. Another begins in its place and is filled by its
+    /// peers, if there are any.
+    fn give_up(&mut self, why: &str) -> Result<(), Failure> {
+        let Some(contact) = self.contact() else {
+            return Err(Failure::new(format!("{why} ({})", self.sandbox.root().display())).advise(
+                "this node has no peers that could mend it, so nothing was touched: put the \
+                 sandbox back as it was; or start on what is there with --trust-sandbox yes; or \
+                 start with an empty --sandbox and without what was in it",
+            ));
         };
-        tracing::error!(target: "amrita", "CORRUPT LOG: {error}");
-        let aside = self.sandbox.renew(PutAside::Damaged, Some(contact))?;
+        tracing::error!(target: "amrita", "this node cannot prove that it still has what it promised: {why}");
+        let aside = self.sandbox.renew(PutAside::Damaged, Some(contact), Some(why.to_owned()))?;
         tracing::error!(
             target: "amrita",
-            "the damaged data was put aside in {}; the node begins anew, as another replica, and \
+            "what is left was put aside in {}; the node begins anew, as another replica, and \
              asks its peers to be admitted and filled",
             aside.display()
         );
-        open_log(&self.sandbox.log_folder()).map_err(|error| Failure::new(error.to_string()))
+        // What the former life was still to be told is not for the next one.
+        self.ends.inbox.clear();
+        Ok(())
     }
 
-    fn state_failure(&self, why: &str) -> Failure {
-        Failure::new(format!(
-            "the state store in {} cannot be opened: {why}",
-            self.sandbox.state_folder().display()
-        ))
-        .advise(
-            "if the disk is well and this stays so: move the whole sandbox away and start again \
-             with the same flags; a node of a cluster is then filled by its peers",
-        )
+    fn state_failure(&self, error: StoreError) -> Unfit {
+        if error.is_damage {
+            return Unfit::Forgot(error.to_string());
+        }
+        let folder = self.sandbox.state_folder();
+        Unfit::Failed(Failure::new(format!(
+            "the state store in {} cannot be opened: {}",
+            folder.display(),
+            error.why
+        )))
     }
 
     /// The peer list given, or that which the cluster was formed with.
@@ -360,6 +455,13 @@ impl Maker {
         node::Upkeep { tail, log_memory_bytes: self.config.log_memory_bytes, ..usual }
     }
 
+    fn timing(&self) -> Timing {
+        let usual = Timing::default();
+        let Some(timeout) = self.config.tuning.election_timeout else { return usual };
+        let ticks = timeout.as_micros().div_ceil(u128::from(usual.tick_micros));
+        usual.with_election_ticks(usize::try_from(ticks).expect("a minute at most"))
+    }
+
     fn node_config(&self) -> NodeConfig {
         let identity = self.sandbox.identity();
         NodeConfig {
@@ -367,20 +469,27 @@ impl Maker {
             public_uri: self.public.to_string(),
             peers: self.peers(),
             join: identity.join.clone(),
-            sandbox_id: identity.sandbox_id,
-            boot: identity.boot,
+            sandbox: SandboxState {
+                id: identity.sandbox_id,
+                boot: identity.boot,
+                has_begun: identity.has_begun,
+                is_copy: identity.is_copy,
+                is_trusted: self.config.trusts_sandbox,
+                forgot: identity.forgot.clone(),
+            },
             seed: random(),
             membership_quorum: self.config.membership_quorum,
             partitions: self.config.partitions,
-            timing: Timing::default(),
+            timing: self.timing(),
             upkeep: self.upkeep(),
             kept: node::KeptLimits::default(),
         }
     }
 }
 
-fn open_log(folder: &std::path::Path) -> Result<(Log<FileDisk>, Recovered), LogError> {
+fn open_log(folder: &Path, trusts: bool) -> Result<(Log<FileDisk>, Recovered), LogError> {
     let disk = FileDisk::open(folder)?;
+    let disk = if trusts { disk.trusting() } else { disk };
     Log::open(disk, LogOptions { segment_bytes: SEGMENT_BYTES })
 }
 
@@ -452,6 +561,20 @@ fn check_quorum(quorum: Option<usize>, nodes: usize) -> Result<(), Failure> {
         .advise(format!("give --membership-quorum from {majority} to {nodes}, or leave it out"))),
         _ => Ok(()),
     }
+}
+
+/// The node's end of the mesh; it reads on the node's thread.
+fn open_mesh(
+    public: &Address,
+    bound: SocketAddr,
+    inbox: &Arc<Inbox>,
+    numbers: &Numbers,
+    runtime: &Handle,
+) -> Arc<MeshEnd> {
+    let _within = runtime.enter();
+    let mesh = MeshEnd::open(public, bound, Arc::clone(inbox), numbers.clone());
+    runtime.spawn(Arc::clone(&mesh).read());
+    mesh
 }
 
 fn runtime(mut builder: tokio::runtime::Builder) -> Result<Runtime, Failure> {

@@ -60,7 +60,7 @@ pub(crate) fn plain(text: impl Into<Bytes>) -> Answer {
 }
 
 /// Nothing to say but which verbs there are.
-pub(crate) fn verbs(allowed: Allowed) -> Answer {
+pub(crate) fn verbs(allowed: &Allowed) -> Answer {
     let mut answer = Answer::new(Bytes::new());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     allow(&mut answer, allowed.header(None));

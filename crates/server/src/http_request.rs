@@ -9,7 +9,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method as Verb, Uri};
-use protocol::{BodyType, Code, Method, Outcome, Problem, Request};
+use protocol::links::percent_decode;
+use protocol::{BodyType, Code, EntityTags, Method, Outcome, Problem, Request, WriteQuorum};
 
 use crate::browsers::only;
 use crate::budget::Held;
@@ -36,6 +37,9 @@ const UNWANTED_MAX: Duration = Duration::from_millis(500);
 const INFLATED_HERE_BYTES_MAX: usize = 16 << 10;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Xenon's for how many replicas must hold a write.
+const QUORUM: HeaderName = HeaderName::from_static(WriteQuorum::HEADER);
 
 /// Xenon's headers that change nothing here.
 const XENON_HEADERS_HARMLESS: [&str; 2] = ["x-xenon-auth-token", "x-xenon-ctx-id"];
@@ -111,8 +115,10 @@ fn understand(
 fn head(method: Method, uri: &Uri, headers: &HeaderMap) -> Result<Request, Problem> {
     let mut request = Request::new(method, path(uri.path())?);
     request.query = uri.query().unwrap_or_default().to_owned();
-    decoded(&request.query)?;
-    request.if_match = only(headers, &header::IF_MATCH)?.map(str::to_owned);
+    percent_decode(&request.query)?;
+    request.conditions.if_match = tags(headers, &header::IF_MATCH)?;
+    request.conditions.if_none_match = tags(headers, &header::IF_NONE_MATCH)?;
+    request.quorum = quorum(headers)?;
     request.idempotency_key = key(headers)?;
     for value in headers.get_all(header::PRAGMA) {
         let wrong = |_| Problem::bad_request("the header pragma must be plain ASCII");
@@ -138,21 +144,25 @@ fn check_headers(method: Method, headers: &HeaderMap) -> Result<(), Problem> {
     let refused = |name: &HeaderName, why: &str| {
         Err(Problem::bad_request(format!("the header {name} is not served here: {why}")))
     };
-    if headers.contains_key(header::IF_UNMODIFIED_SINCE) {
+    // A second is too long: several versions may have been made in it. Beside the tags the times
+    // mean nothing, as HTTP has it.
+    if headers.contains_key(header::IF_UNMODIFIED_SINCE) && !headers.contains_key(header::IF_MATCH)
+    {
         return refused(&header::IF_UNMODIFIED_SINCE, "send If-Match with the document's ETag");
     }
-    if method.is_write() && headers.contains_key(header::IF_NONE_MATCH) {
-        return refused(
-            &header::IF_NONE_MATCH,
-            "a POST never replaces a document, and If-Match guards the other writes",
-        );
+    let has_tags = headers.contains_key(header::IF_NONE_MATCH);
+    if headers.contains_key(header::IF_MODIFIED_SINCE) && !has_tags {
+        return refused(&header::IF_MODIFIED_SINCE, "send If-None-Match with the document's ETag");
+    }
+    if headers.contains_key(QUORUM) && !method.is_write() {
+        return refused(&QUORUM, "a read is linearizable without it");
     }
     if headers.contains_key(header::CONTENT_RANGE) {
         return refused(&header::CONTENT_RANGE, "a document is written whole; PATCH changes parts");
     }
     for name in headers.keys() {
-        if name.as_str().starts_with("x-xenon-") && !XENON_HEADERS_HARMLESS.contains(&name.as_str())
-        {
+        let known = XENON_HEADERS_HARMLESS.contains(&name.as_str()) || *name == QUORUM;
+        if name.as_str().starts_with("x-xenon-") && !known {
             return refused(
                 name,
                 "it would be ignored, and the outcome be another one; leave it out",
@@ -209,33 +219,31 @@ fn packing(headers: &HeaderMap) -> Result<Packing, Problem> {
 
 /// Decoded, and without a slash at the end: `/core/examples/` is `/core/examples`.
 pub(crate) fn path(raw: &str) -> Result<String, Problem> {
-    let mut path = decoded(raw)?;
+    let mut path = percent_decode(raw)?;
     if path.len() > 1 && path.ends_with('/') {
         path.pop();
     }
     Ok(path)
 }
 
-/// What cannot be decoded is refused: made fit somehow, two names would become one.
-fn decoded(raw: &str) -> Result<String, Problem> {
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-        let escape =
-            digit().zip(digit()).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        bytes.push(escape.ok_or_else(|| bad_escape(raw, "has a '%' without two hex digits"))?);
+/// All lines of a header with entity tags, as one.
+fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<EntityTags>, Problem> {
+    let mut lines = Vec::new();
+    for value in headers.get_all(name) {
+        let wrong = |_| Problem::bad_request(format!("the header {name} must be plain ASCII"));
+        lines.push(value.to_str().map_err(wrong)?);
     }
-    String::from_utf8(bytes).map_err(|_| bad_escape(raw, "is not UTF-8 once it is decoded"))
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why| Problem::bad_request(format!("the header {name}: {why}"));
+    lines.join(", ").parse().map(Some).map_err(wrong)
 }
 
-fn bad_escape(raw: &str, why: &str) -> Problem {
-    let shown: String = raw.chars().take(80).collect();
-    Problem::new(Code::BadLink, format!("'{shown}' {why}; percent-encode the bytes of UTF-8"))
+fn quorum(headers: &HeaderMap) -> Result<Option<WriteQuorum>, Problem> {
+    let Some(text) = only(headers, &QUORUM)? else { return Ok(None) };
+    let wrong = |why| Problem::bad_request(format!("the header {QUORUM} {why}"));
+    text.trim().parse().map(Some).map_err(wrong)
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -385,7 +393,7 @@ mod tests {
     fn a_head_becomes_a_request() {
         let pairs = [
             ("content-type", "Application/Merge-Patch+JSON; charset=utf-8"),
-            ("if-match", "\"1.2\""),
+            ("x-xenon-rpl-quorum", "2"),
             ("idempotency-key", "k"),
             ("pragma", "xn-Force-Index-Update; no-cache"),
         ];
@@ -394,7 +402,7 @@ mod tests {
         assert_eq!(request.path, "/core/examples/a b");
         assert_eq!(request.query, "documentVersion=3&x=%41");
         assert_eq!(request.body_type, BodyType::MergePatch);
-        assert_eq!(request.if_match.as_deref(), Some("\"1.2\""));
+        assert_eq!(request.conditions.if_match.unwrap().to_string(), "\"1.2\"");
         assert_eq!(request.idempotency_key.as_deref(), Some("k"));
         assert_eq!(request.pragmas, ["xn-force-index-update", "no-cache"]);
     }
@@ -427,7 +435,7 @@ mod tests {
     #[test]
     fn what_stands_twice_or_would_be_ignored_is_refused_by_name() {
         for (name, value) in [
-            ("if-match", "\"1.2\""),
+            ("x-xenon-rpl-quorum", "2"),
             ("idempotency-key", "k"),
             ("content-length", "3"),
             ("content-type", "application/json"),
@@ -437,9 +445,10 @@ mod tests {
             assert!(problem.message.contains(name), "{problem}");
         }
         for (name, value) in [
-            ("x-xenon-rpl-quorum", "x-xenon-all"),
+            ("x-xenon-rpl-quorum", "most"),
             ("x-xenon-tx-id", "t"),
-            ("if-none-match", "*"),
+            ("if-none-match", "1.2"),
+            ("if-modified-since", "Sat, 29 Oct 1994 19:43:31 GMT"),
             ("if-unmodified-since", "Sat, 29 Oct 1994 19:43:31 GMT"),
             ("content-range", "bytes 0-1/2"),
             ("expect", "202-accepted"),
@@ -448,6 +457,17 @@ mod tests {
             assert!(problem.message.contains(value) || problem.message.contains(name), "{problem}");
         }
         assert!(read(Method::Get, "/core/x", &[("x-xenon-ctx-id", "c")]).is_ok());
+    }
+
+    #[test]
+    fn lines_of_tags_are_one_list() {
+        let lines = [("if-match", "\"1\", \"2\""), ("if-match", "W/\"3\"")];
+        let request = read(Method::Put, "/core/x", &lines).unwrap();
+        assert_eq!(request.conditions.if_match.unwrap().to_string(), "\"1\", \"2\", W/\"3\"");
+        let request = read(Method::Put, "/core/x", &[("x-xenon-rpl-quorum", "x-xenon-all")]);
+        assert_eq!(request.unwrap().quorum, Some(WriteQuorum::All));
+        let since = ("if-modified-since", "Sat, 29 Oct 1994 19:43:31 GMT");
+        assert!(read(Method::Get, "/core/x", &[("if-none-match", "\"1\""), since]).is_ok());
     }
 
     #[test]

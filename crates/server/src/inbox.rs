@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use protocol::{Request, Response};
+use protocol::{GroupId, Request, Response};
+use storage::StoreError;
 use tokio::sync::{Notify, oneshot};
 
 use crate::budget::{Budget, Held, Purpose};
-use crate::link::Link;
+use crate::carrier::Carrier;
 use crate::metrics::Metrics;
 use crate::programs::Program;
 
@@ -34,8 +35,9 @@ pub(crate) enum Event {
         answer: oneshot::Sender<Response>,
     },
     LinkOpened {
-        link: Arc<Link>,
+        link: Arc<dyn Carrier>,
         dialed: Option<String>,
+        is_detour: bool,
     },
     LinkClosed {
         link: u64,
@@ -48,6 +50,7 @@ pub(crate) enum Event {
     },
     LogDurable {
         batch: u64,
+        frames: u64,
     },
     LogFailed {
         why: String,
@@ -57,8 +60,16 @@ pub(crate) enum Event {
     StatePersisted {
         mark: u64,
     },
-    StateFailed {
-        why: String,
+    StateFailed(StoreError),
+    /// A job of the node of that life has had its turn.
+    Ran {
+        life: u64,
+        done: Box<node::JobDone>,
+    },
+    /// See [`node::Output::GoOn`].
+    GoOn {
+        group: GroupId,
+        opening: u64,
     },
     /// A slow handler is done.
     Invoked(Box<services::Invoked>),
@@ -150,6 +161,26 @@ impl Inbox {
             has_room
         })
         .await;
+    }
+
+    /// A frame of a stream, whose sender was made to wait before.
+    pub(crate) fn received_now(&self, link: u64, frame: Bytes) {
+        let bytes = frame.len();
+        let mut held = self.budget.open(Purpose::Peer);
+        held.grow_anyway(bytes);
+        let mut waiting = self.lock();
+        waiting.frame_bytes += bytes;
+        waiting.events.push(Event::Received { link, frames: vec![frame], _held: held });
+        self.wake(waiting);
+    }
+
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Whether there is room for frames.
+    pub(crate) fn takes_frames(&self) -> bool {
+        self.lock().frame_bytes < FRAME_BYTES_WAITING_MAX
     }
 
     /// What a program said. Waits while there is too much.
@@ -261,7 +292,7 @@ mod tests {
         }
         assert!(ask().is_err());
         // What the node itself waits for is never refused.
-        inbox.put(Event::LogDurable { batch: 1 });
+        inbox.put(Event::LogDurable { batch: 1, frames: 1 });
         let mut events = Vec::new();
         inbox.take(&mut events);
         assert_eq!(events.len(), REQUESTS_MAX + 1);

@@ -11,6 +11,7 @@ mod allow;
 mod ambrosia_ports;
 mod browsers;
 mod budget;
+mod carrier;
 mod config;
 mod connections;
 mod courtesy;
@@ -24,10 +25,14 @@ mod host;
 mod http_answer;
 mod http_request;
 mod inbox;
+mod invoker;
+mod job_threads;
 mod link;
 mod log_writer;
 mod logging;
+mod mesh_end;
 mod metrics;
+mod numbers;
 mod outgoing;
 mod persister;
 mod program_socket;
@@ -43,8 +48,8 @@ mod store;
 mod web;
 
 pub use config::{
-    Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Setting, sandbox_default,
-    variables,
+    Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Setting, Tuning,
+    sandbox_default, variables,
 };
 pub use disk::{FileDisk, FolderFiles};
 pub use error::Failure;

@@ -16,14 +16,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use node::FRAME_BYTES_MAX;
+use mesh::PACKET_BYTES_MAX;
+use node::{FRAME_BYTES_MAX, LinkFrame};
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use crate::budget::Purpose;
+use crate::carrier::Carrier;
 use crate::inbox::{Event, Inbox};
+use crate::mesh_end::{MeshEnd, TakesPackets};
 use crate::metrics::Metrics;
 use crate::outgoing::{Flushed, Outgoing};
 
@@ -56,6 +59,13 @@ const PROBES_MAX: u32 = 2;
 /// Before each frame: its length and its CRC-32, little-endian.
 const HEADER_BYTES: usize = 8;
 
+/// This bit of the length says that it is no frame, but a packet of the mesh.
+const ASIDE: u32 = 1 << 31;
+
+/// While more than this waits to be sent, packets of the mesh are dropped: whoever wants them to
+/// arrive sends them again.
+const ASIDE_BYTES_WAITING_MAX: usize = 256 << 10;
+
 pub(crate) struct Link {
     pub(crate) id: u64,
     socket: TcpStream,
@@ -69,6 +79,14 @@ pub(crate) struct Link {
     heard: AtomicU64,
     /// Nothing is read because this node is behind: that is not the other's silence.
     is_on_hold: AtomicBool,
+}
+
+/// What a link gives what it reads to.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) mesh: Arc<MeshEnd>,
 }
 
 #[derive(Default)]
@@ -94,24 +112,7 @@ impl Link {
         })
     }
 
-    /// Puts a frame, in pieces, at the end of what is to be sent; [`Self::flush`] sends it.
-    pub(crate) fn queue(&self, pieces: Vec<Bytes>) {
-        let length = pieces.iter().map(Bytes::len).sum::<usize>();
-        assert!(length <= FRAME_BYTES_MAX, "the node made a frame that no one would take");
-        let mut sending = self.lock();
-        if sending.last {
-            return;
-        }
-        let length = u32::try_from(length).expect("FRAME_BYTES_MAX fits");
-        let mut sum = crc32fast::Hasher::new();
-        pieces.iter().for_each(|piece| sum.update(piece));
-        sending.outgoing.push_slice(&length.to_le_bytes());
-        sending.outgoing.push_slice(&sum.finalize().to_le_bytes());
-        pieces.into_iter().for_each(|piece| sending.outgoing.push(piece));
-    }
-
-    /// Sends what is queued, as far as the socket takes it; the rest follows by itself.
-    pub(crate) fn flush(&self) {
+    fn send(&self) {
         let mut sending = self.lock();
         match sending.outgoing.write(|slices| self.socket.try_write_vectored(slices)) {
             Flushed::All if sending.last => self.close(),
@@ -123,18 +124,6 @@ impl Link {
             Flushed::Blocked => self.blocked.notify_one(),
             Flushed::Broken => self.close(),
         }
-    }
-
-    /// Closes when all that was queued is sent.
-    pub(crate) fn close_after_sending(&self) {
-        self.lock().last = true;
-        self.flush();
-    }
-
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.closing.notify_one();
-        self.blocked.notify_one();
     }
 
     fn is_closed(&self) -> bool {
@@ -152,22 +141,24 @@ impl Link {
             if self.is_closed() || self.socket.writable().await.is_err() {
                 break;
             }
-            self.flush();
+            self.send();
         }
     }
 
     /// Reads until the link closes, and gives what comes to the inbox.
-    async fn read(&self, mut buffer: BytesMut, inbox: &Inbox, metrics: &Metrics) {
+    async fn read(&self, mut buffer: BytesMut, around: &Surroundings) {
+        let Surroundings { inbox, metrics, mesh } = around;
         // Counts a long frame until it is whole.
         let mut held = None;
         while !self.is_closed() {
-            let (frames, awaited) = match take_frames(&mut buffer) {
+            let Taken { frames, packets, awaited } = match take_frames(&mut buffer) {
                 Ok(taken) => taken,
                 Err(why) => {
                     tracing::warn!(link = self.id, "the link is closed: {why}");
                     break;
                 }
             };
+            packets.into_iter().for_each(|packet| mesh.packet(Some(self.id), packet));
             if !frames.is_empty() {
                 held = None;
                 let count = u64::try_from(frames.len()).expect("a count fits");
@@ -219,19 +210,74 @@ impl Link {
         self: Arc<Self>,
         dialed: Option<String>,
         already_read: Bytes,
-        inbox: Arc<Inbox>,
-        metrics: Arc<Metrics>,
+        around: Surroundings,
     ) {
-        metrics.links.fetch_add(1, Ordering::Relaxed);
-        inbox.put(Event::LinkOpened { link: Arc::clone(&self), dialed });
+        let Surroundings { inbox, metrics, mesh } = &around;
+        metrics.links.open.fetch_add(1, Ordering::Relaxed);
+        let link = Arc::clone(&self) as _;
+        inbox.put(Event::LinkOpened { link, dialed, is_detour: false });
+        mesh.link_opened(self.id, Arc::clone(&self) as _);
         tokio::select! {
-            () = self.read(already_read.into(), &inbox, &metrics) => {}
+            () = self.read(already_read.into(), &around) => {}
             () = self.write_rest() => {}
             () = self.listen_for_silence() => {}
         }
         self.close();
-        metrics.links.fetch_sub(1, Ordering::Relaxed);
+        mesh.link_closed(self.id);
+        metrics.links.open.fetch_sub(1, Ordering::Relaxed);
         inbox.put(Event::LinkClosed { link: self.id });
+    }
+}
+
+impl Carrier for Link {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn queue(&self, frame: LinkFrame) {
+        let pieces = frame.into_pieces();
+        let length = pieces.iter().map(Bytes::len).sum::<usize>();
+        let mut sending = self.lock();
+        if sending.last {
+            return;
+        }
+        let length = u32::try_from(length).expect("FRAME_BYTES_MAX fits");
+        let mut sum = crc32fast::Hasher::new();
+        pieces.iter().for_each(|piece| sum.update(piece));
+        sending.outgoing.push_slice(&length.to_le_bytes());
+        sending.outgoing.push_slice(&sum.finalize().to_le_bytes());
+        pieces.into_iter().for_each(|piece| sending.outgoing.push(piece));
+    }
+
+    fn flush(&self) {
+        self.send();
+    }
+
+    fn close_after_sending(&self) {
+        self.lock().last = true;
+        self.send();
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.closing.notify_one();
+        self.blocked.notify_one();
+    }
+}
+
+impl TakesPackets for Link {
+    fn aside(&self, packet: Bytes) {
+        {
+            let mut sending = self.lock();
+            if sending.last || sending.outgoing.bytes() > ASIDE_BYTES_WAITING_MAX {
+                return;
+            }
+            let length = u32::try_from(packet.len()).expect("a packet is short");
+            sending.outgoing.push_slice(&(length | ASIDE).to_le_bytes());
+            sending.outgoing.push_slice(&crc32fast::hash(&packet).to_le_bytes());
+            sending.outgoing.push_slice(&packet);
+        }
+        self.send();
     }
 }
 
@@ -242,32 +288,47 @@ fn break_when_dead(socket: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(socket, PROBE_EVERY)?;
     sockopt::set_tcp_keepcnt(socket, PROBES_MAX)?;
     #[cfg(target_os = "linux")]
-    sockopt::set_tcp_user_timeout(socket, UNCONFIRMED_MILLIS_MAX)?;
+    {
+        sockopt::set_tcp_user_timeout(socket, UNCONFIRMED_MILLIS_MAX)?;
+        // What was lost is sent again and again after the same time, not later and later.
+        sockopt::set_tcp_thin_linear_timeouts(socket, true)?;
+    }
     Ok(())
 }
 
-/// Takes the whole frames from the front of what was read. With them, how long the one behind them
-/// is that is not whole, if that is known.
-fn take_frames(buffer: &mut BytesMut) -> Result<(Vec<Bytes>, usize), String> {
-    let mut frames = Vec::new();
+/// What was read, as far as it is whole.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Taken {
+    frames: Vec<Bytes>,
+    packets: Vec<Bytes>,
+    /// How long the next frame is that is not whole, if that is known.
+    awaited: usize,
+}
+
+/// Takes the whole frames from the front of what was read.
+fn take_frames(buffer: &mut BytesMut) -> Result<Taken, String> {
+    let mut taken = Taken::default();
     while buffer.len() >= HEADER_BYTES {
         let mut header = &buffer[..HEADER_BYTES];
         let (length, sum) = (header.get_u32_le(), header.get_u32_le());
+        let (is_aside, length) = (length & ASIDE != 0, length & !ASIDE);
         let length = usize::try_from(length).expect("a u32 fits");
-        if length > FRAME_BYTES_MAX {
+        if length > if is_aside { PACKET_BYTES_MAX } else { FRAME_BYTES_MAX } {
             return Err(format!("a frame of {length} bytes is over the limit"));
         }
         if buffer.len() < HEADER_BYTES + length {
-            return Ok((frames, HEADER_BYTES + length));
+            taken.awaited = HEADER_BYTES + length;
+            return Ok(taken);
         }
         buffer.advance(HEADER_BYTES);
         let frame = buffer.split_to(length).freeze();
         if crc32fast::hash(&frame) != sum {
             return Err("a frame was damaged on the way".into());
         }
-        frames.push(frame);
+        let list = if is_aside { &mut taken.packets } else { &mut taken.frames };
+        list.push(frame);
     }
-    Ok((frames, 0))
+    Ok(taken)
 }
 
 #[cfg(test)]
@@ -276,7 +337,10 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
+    use protocol::Address;
+
     use super::*;
+    use crate::numbers::Numbers;
     use crate::outgoing::COPY_BYTES_MAX;
 
     async fn pair() -> (TcpStream, TcpStream) {
@@ -304,6 +368,13 @@ mod tests {
         all
     }
 
+    /// To be called within a runtime.
+    fn around(inbox: &Arc<Inbox>) -> Surroundings {
+        let (public, bound) = (Address::new("127.0.0.1", 1), "127.0.0.1:0".parse().unwrap());
+        let mesh = MeshEnd::open(&public, bound, Arc::clone(inbox), Numbers::default());
+        Surroundings { inbox: Arc::clone(inbox), metrics: inbox.metrics(), mesh }
+    }
+
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
     }
@@ -318,13 +389,13 @@ mod tests {
             tokio::spawn(Arc::clone(&sender).live(
                 None,
                 Bytes::new(),
-                Arc::new(Inbox::new(Arc::default())),
-                Arc::default(),
+                around(&Arc::new(Inbox::new(Arc::default()))),
             ));
-            tokio::spawn(receiver.live(None, Bytes::new(), Arc::clone(&inbox), Arc::default()));
+            tokio::spawn(receiver.live(None, Bytes::new(), around(&inbox)));
             let sizes = [0, 1, COPY_BYTES_MAX, COPY_BYTES_MAX + 1, 9 << 20, 3, 200_000, 0];
             for (n, size) in sizes.iter().enumerate() {
-                sender.queue(vec![Bytes::from(vec![u8::try_from(n).unwrap(); *size])]);
+                let bytes = Bytes::from(vec![u8::try_from(n).unwrap(); *size]);
+                sender.queue(LinkFrame::new(vec![bytes]).unwrap());
             }
             sender.flush();
             let arrived = frames(&inbox, sizes.len()).await;
@@ -343,7 +414,7 @@ mod tests {
             let inbox = Arc::new(Inbox::new(Arc::default()));
             for (id, socket) in [(1, silent), (2, spoken)] {
                 let link = Arc::new(Link::new(id, socket).unwrap());
-                tokio::spawn(link.live(None, Bytes::new(), Arc::clone(&inbox), Arc::default()));
+                tokio::spawn(link.live(None, Bytes::new(), around(&inbox)));
             }
             let mut events = Vec::new();
             let begun = std::time::Instant::now();
@@ -369,7 +440,7 @@ mod tests {
             let (left, mut right) = pair().await;
             let inbox = Arc::new(Inbox::new(Arc::default()));
             let link = Arc::new(Link::new(1, left).unwrap());
-            tokio::spawn(link.live(None, Bytes::new(), Arc::clone(&inbox), Arc::default()));
+            tokio::spawn(link.live(None, Bytes::new(), around(&inbox)));
             let frame = vec![7; 9 << 20];
             let length = u32::try_from(frame.len()).unwrap();
             right.write_all(&length.to_le_bytes()).await.unwrap();
@@ -395,11 +466,11 @@ mod tests {
             tokio::spawn(ours.live(
                 None,
                 Bytes::new(),
-                Arc::new(Inbox::new(Arc::default())),
-                Arc::default(),
+                around(&Arc::new(Inbox::new(Arc::default()))),
             ));
-            tokio::spawn(receiver.live(None, Bytes::new(), Arc::clone(&inbox), Arc::default()));
-            sender.queue(vec![Bytes::from_static(b"7"), Bytes::from(vec![7; 6 << 20])]);
+            tokio::spawn(receiver.live(None, Bytes::new(), around(&inbox)));
+            let pieces = vec![Bytes::from_static(b"7"), Bytes::from(vec![7; 6 << 20])];
+            sender.queue(LinkFrame::new(pieces).unwrap());
             sender.close_after_sending();
             drop(sender);
             assert_eq!(frames(&inbox, 2).await.len(), 1);
@@ -414,12 +485,14 @@ mod tests {
         good.put_slice(b"abc");
         let mut damaged = good.clone();
         damaged[9] ^= 1;
-        assert_eq!(take_frames(&mut good).unwrap(), (vec![Bytes::from_static(b"abc")], 0));
+        let taken = take_frames(&mut good).unwrap();
+        assert_eq!(taken, Taken { frames: vec![Bytes::from_static(b"abc")], ..Taken::default() });
         assert!(take_frames(&mut damaged).unwrap_err().contains("damaged"));
         let mut long = BytesMut::from(&[255; HEADER_BYTES][..]);
         assert!(take_frames(&mut long).unwrap_err().contains("over the limit"));
         for (part, awaited) in [(&[5, 0, 0][..], 0), (&[5, 0, 0, 0, 1, 2, 3, 4, 5], 13)] {
-            assert_eq!(take_frames(&mut BytesMut::from(part)).unwrap(), (Vec::new(), awaited));
+            let taken = take_frames(&mut BytesMut::from(part)).unwrap();
+            assert_eq!(taken, Taken { awaited, ..Taken::default() });
         }
     }
 }

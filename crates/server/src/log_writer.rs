@@ -158,7 +158,7 @@ impl<D: Disk> Writer<D> {
             if !self.until_there_is_room(Log::sync)? {
                 return Ok(());
             }
-            self.inbox.put(Event::LogDurable { batch });
+            self.inbox.put(Event::LogDurable { batch, frames: self.log.frames() });
             self.metrics.log_sync_seconds.add(begun.elapsed());
             self.metrics.log_records.fetch_add(count, Ordering::Relaxed);
             records.clear();

@@ -43,14 +43,38 @@ impl Histogram {
     }
 }
 
+/// Open links to other nodes.
+#[derive(Debug, Default)]
+pub(crate) struct LinkCounts {
+    pub(crate) open: AtomicI64,
+    /// Streams of the mesh that stand in for links.
+    pub(crate) detours: AtomicI64,
+}
+
+/// Requests of clients.
+#[derive(Debug, Default)]
+struct Clients {
+    /// By method and status.
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    seconds: Histogram,
+}
+
+/// What is done on other threads than the node's own.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    /// Of turns of queries, and of large answers.
+    pub(crate) job_seconds: Histogram,
+    /// Calls of handlers that took long without having said so, by factory.
+    handlers_slow: Mutex<BTreeMap<String, u64>>,
+}
+
 /// All that the shell counts. The cores count nothing; they are asked through REST.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// By method and status.
-    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
-    pub(crate) request_seconds: Histogram,
+    clients: Clients,
+    pub(crate) work: Work,
     pub(crate) connections: AtomicI64,
-    pub(crate) links: AtomicI64,
+    pub(crate) links: LinkCounts,
     pub(crate) frames_sent: AtomicU64,
     pub(crate) frames_received: AtomicU64,
     /// Programs that are connected.
@@ -70,9 +94,14 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn request(&self, method: &'static str, status: u16, took: Duration) {
-        self.request_seconds.add(took);
-        let mut requests = self.requests.lock().expect("no one panics while counting");
+        self.clients.seconds.add(took);
+        let mut requests = self.clients.requests.lock().expect("no one panics while counting");
         *requests.entry((method, status)).or_default() += 1;
+    }
+
+    pub(crate) fn handler_was_slow(&self, factory: &str) {
+        let mut slow = self.work.handlers_slow.lock().expect("no one panics while counting");
+        *slow.entry(factory.to_owned()).or_default() += 1;
     }
 
     /// The whole page, with what the account of memory stands at.
@@ -80,16 +109,23 @@ impl Metrics {
         let mut text = String::with_capacity(4096);
         let name = "amrita_requests_total";
         header(name, "Requests of clients that were answered.", "counter", &mut text);
-        for ((method, status), count) in self.requests.lock().expect("as above").iter() {
+        for ((method, status), count) in self.clients.requests.lock().expect("as above").iter() {
             let labels = format_args!("{{method=\"{method}\",status=\"{status}\"}}");
             line(&mut text, format_args!("{name}{labels} {count}"));
         }
+        let name = "amrita_handlers_slow_total";
+        header(name, "Calls of handlers that took long, by factory.", "counter", &mut text);
+        for (factory, count) in self.work.handlers_slow.lock().expect("as above").iter() {
+            line(&mut text, format_args!("{name}{{factory=\"{factory}\"}} {count}"));
+        }
         let help = "From the whole request read to the answer ready.";
-        self.request_seconds.show("amrita_request_seconds", help, &mut text);
+        self.clients.seconds.show("amrita_request_seconds", help, &mut text);
         let help = "One write and sync of the log, with all that waited for it.";
         self.log_sync_seconds.show("amrita_log_sync_seconds", help, &mut text);
         let help = "One sync of the state store.";
         self.persist_seconds.show("amrita_state_persist_seconds", help, &mut text);
+        let help = "Turns of queries, and of large answers, on the threads for jobs.";
+        self.work.job_seconds.show("amrita_job_seconds", help, &mut text);
         for (name, help, value) in [
             ("amrita_log_records_total", "Records written to the log.", &self.log_records),
             ("amrita_node_rounds_total", "Wake-ups of the node's thread.", &self.rounds),
@@ -111,7 +147,8 @@ impl Metrics {
             ("amrita_connections", "Open connections of clients.", &self.connections),
             ("amrita_log_segments", "Segments of the log in use.", &self.log_segments),
             ("amrita_log_bytes", "Bytes that they take on the disk.", &self.log_bytes),
-            ("amrita_links_up", "Open links to other nodes.", &self.links),
+            ("amrita_links_up", "Open links to other nodes.", &self.links.open),
+            ("amrita_detours", "Nodes that are reached by a detour.", &self.links.detours),
             ("amrita_programs", "Programs that are connected.", &self.programs),
         ] {
             header(name, help, "gauge", &mut text);

@@ -44,7 +44,7 @@ impl Persister {
                 let begun = Instant::now();
                 match persist() {
                     Ok(()) => inbox.put(Event::StatePersisted { mark }),
-                    Err(error) => inbox.put(Event::StateFailed { why: error.to_string() }),
+                    Err(error) => inbox.put(Event::StateFailed(error)),
                 }
                 metrics.persist_seconds.add(begun.elapsed());
             }

@@ -17,9 +17,11 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
-use crate::dial::{Ends, Numbers};
+use crate::dial::Ends;
 use crate::inbox::{Event, Inbox};
+use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
+use crate::numbers::Numbers;
 use crate::program_socket::ProgramSocket;
 use crate::programs::Program;
 
@@ -57,7 +59,14 @@ impl Shell {
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
         let numbers = Numbers::default();
         let places = usize::MAX;
-        let ends = Ends { runtime: runtime.handle().clone(), numbers, inbox, metrics, places };
+        let handle = runtime.handle().clone();
+        let mesh = {
+            let _within = handle.enter();
+            let (public, bound) =
+                (protocol::Address::new("127.0.0.1", 1), "127.0.0.1:0".parse().unwrap());
+            MeshEnd::open(&public, bound, Arc::clone(&inbox), numbers.clone())
+        };
+        let ends = Ends { runtime: handle, numbers, inbox, metrics, mesh, places };
         let folder = tempfile::tempdir().unwrap();
         let (closing, seen) = watch::channel(());
         let socket = ProgramSocket::open(folder.path(), &ends, seen);

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use protocol::Address;
 use serde::{Deserialize, Serialize};
 
+use crate::disk::birth_of;
 use crate::{Failure, random};
 
 /// The form of `node.json` and of the folder that this program reads and writes.
@@ -45,6 +46,19 @@ pub(crate) struct Identity {
     /// Any node of the cluster that this sandbox, which began empty, was to join.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) join: Option<String>,
+    /// The log was durably begun: from then on a sandbox without a log has lost it.
+    #[serde(default)]
+    pub(crate) has_begun: bool,
+    /// When this very file was made, where the file system tells: a copy of it was made at another time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    born: Option<u64>,
+    /// A copy was put in its place, perhaps an older one. Kept until the sandbox is begun anew, or a person says
+    /// that it has all that the node promised.
+    #[serde(default)]
+    pub(crate) is_copy: bool,
+    /// What the one before it could not prove to have, if this one was begun for that reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forgot: Option<String>,
     /// The folder that old data is still to be moved to. With it set, what is in `log` and `state`
     /// is not this life's: a replica that took it for its own would break its promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +69,8 @@ pub(crate) struct Identity {
 pub(crate) struct Wanted {
     pub(crate) node_id: Option<String>,
     pub(crate) peers: Vec<Address>,
+    /// A person says that the sandbox has all that the node promised.
+    pub(crate) trusts_sandbox: bool,
 }
 
 /// Why the contents are put aside.
@@ -110,17 +126,39 @@ impl Sandbox {
         self.root.join(STATE)
     }
 
+    /// The log knows its sandbox, durably.
+    pub(crate) fn begin(&mut self) -> Result<(), Failure> {
+        if self.identity.has_begun {
+            return Ok(());
+        }
+        self.identity.has_begun = true;
+        self.write_identity()
+    }
+
+    /// The log knows of later starts than `node.json`, which is an older one then.
+    pub(crate) fn raise_boot(&mut self, boot: u64) -> Result<(), Failure> {
+        if self.identity.boot >= boot {
+            return Ok(());
+        }
+        self.identity.boot = boot;
+        self.write_identity()
+    }
+
     /// Moves log and state into a folder of their own and begins a new, empty life that joins the
     /// cluster of `join`. Returns where the old contents are.
     pub(crate) fn renew(
         &mut self,
         why: PutAside,
         join: Option<String>,
+        forgot: Option<String>,
     ) -> Result<PathBuf, Failure> {
         let aside = self.free_folder(why)?;
         let old = self.identity.clone();
         self.identity.sandbox_id = random();
         self.identity.boot = 1;
+        self.identity.has_begun = false;
+        self.identity.is_copy = false;
+        self.identity.forgot = forgot;
         self.identity.join = join;
         self.identity.put_aside = Some(aside);
         // From here on the old replica is gone for good, wherever the process may die.
@@ -177,12 +215,15 @@ impl Sandbox {
 
 /// Writes `node.json` whole or not at all; durable when it returns.
 fn write_json(folder: &Path, identity: &Identity) -> Result<(), Failure> {
-    let text =
-        serde_json::to_vec_pretty(identity).expect("an identity is made of texts and numbers");
     let fresh = folder.join(format!("{IDENTITY}.new"));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    // An old one of that name would keep the time of its making.
+    let _there_is_none = fs::remove_file(&fresh);
     let written = options.open(&fresh).and_then(|mut file| {
+        let identity = Identity { born: birth_of(&fresh), ..identity.clone() };
+        let text =
+            serde_json::to_vec_pretty(&identity).expect("an identity is made of texts and numbers");
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&fresh, folder.join(IDENTITY))?;
@@ -271,7 +312,11 @@ fn read_identity(root: &Path) -> Result<Option<Identity>, Failure> {
         }
         None => return Err(unreadable("it has no 'format'".into())),
     }
-    serde_json::from_value(value).map(Some).map_err(|error| unreadable(error.to_string()))
+    let read = serde_json::from_value(value);
+    let mut identity: Identity = read.map_err(|error| unreadable(error.to_string()))?;
+    let is_another = |born: u64| birth_of(&path).is_some_and(|birth| birth != born);
+    identity.is_copy |= identity.born.is_some_and(is_another);
+    Ok(Some(identity))
 }
 
 /// An identity that was there: does it go with what the start asks?
@@ -303,6 +348,7 @@ fn check(root: &Path, mut identity: Identity, wanted: &Wanted) -> Result<Identit
         .advise("check --peer-nodes, or name another --sandbox"));
     }
     identity.boot += 1;
+    identity.is_copy &= !wanted.trusts_sandbox;
     Ok(identity)
 }
 
@@ -322,6 +368,10 @@ fn new_identity(root: &Path, wanted: &Wanted) -> Result<Identity, Failure> {
         boot: 1,
         peers: wanted.peers.iter().map(Address::to_string).collect(),
         join: None,
+        has_begun: false,
+        born: None,
+        is_copy: false,
+        forgot: None,
         put_aside: None,
     })
 }
@@ -354,6 +404,7 @@ mod tests {
         Wanted {
             node_id: Some(id.into()),
             peers: peers.iter().map(|peer| Address::parse(peer).unwrap()).collect(),
+            trusts_sandbox: false,
         }
     }
 
@@ -366,7 +417,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("new").join("deep");
         let first = Sandbox::open(&root, &wanted("n1", &["a:1"])).unwrap().identity().clone();
-        let nameless = Wanted { node_id: None, peers: Vec::new() };
+        let nameless = Wanted { node_id: None, ..wanted("n1", &[]) };
         let second = Sandbox::open(&root, &nameless).unwrap().identity().clone();
         assert_eq!(second, Identity { boot: first.boot + 1, ..first });
     }
@@ -420,19 +471,45 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_of_a_sandbox_is_known_as_one_until_a_person_trusts_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, copy) = (folder.path().join("one"), folder.path().join("two"));
+        let known = |root: &Path, trusts_sandbox| {
+            let wanted = Wanted { trusts_sandbox, ..wanted("n1", &[]) };
+            Sandbox::open(root, &wanted).unwrap().identity().is_copy
+        };
+        assert!(!known(&root, false) && !known(&root, false));
+        if birth_of(&root.join(IDENTITY)).is_none() {
+            println!("skipped: this file system does not tell when a file was made");
+            return;
+        }
+        fs::create_dir(&copy).unwrap();
+        fs::copy(root.join(IDENTITY), copy.join(IDENTITY)).unwrap();
+        assert!(known(&copy, false) && known(&copy, false), "also at the start after that");
+        assert!(!known(&copy, true) && !known(&copy, false));
+        // Another name is no copy, and content over the same file is one.
+        fs::rename(&root, folder.path().join("three")).unwrap();
+        let moved = folder.path().join("three");
+        let older = fs::read(moved.join(IDENTITY)).unwrap();
+        assert!(!known(&moved, false));
+        fs::write(moved.join(IDENTITY), older).unwrap();
+        assert!(known(&moved, false));
+    }
+
+    #[test]
     fn a_renewed_sandbox_is_another_replica_and_keeps_the_old_data_aside() {
         let folder = tempfile::tempdir().unwrap();
         let mut sandbox = Sandbox::open(folder.path(), &wanted("n1", &["a:1", "b:1"])).unwrap();
         let before = sandbox.identity().clone();
         fs::create_dir(sandbox.log_folder()).unwrap();
         fs::write(sandbox.log_folder().join("x"), "old").unwrap();
-        let aside = sandbox.renew(PutAside::Damaged, Some("http://b:1".into())).unwrap();
+        let aside = sandbox.renew(PutAside::Damaged, Some("http://b:1".into()), None).unwrap();
         assert_eq!(fs::read_to_string(aside.join(LOG).join("x")).unwrap(), "old");
         assert!(!sandbox.log_folder().exists());
         let after = sandbox.identity().clone();
         assert_ne!(after.sandbox_id, before.sandbox_id);
         assert_eq!((after.node_id, after.join), (before.node_id, Some("http://b:1".into())));
-        let second = sandbox.renew(PutAside::Damaged, None).unwrap();
+        let second = sandbox.renew(PutAside::Damaged, None, None).unwrap();
         assert_ne!(second, aside);
     }
 

@@ -1,7 +1,7 @@
 //! Room on the disk. The node is told that the disk is full before it is: the state store does not
 //! survive a write for which there is no room, and the log wants its next segment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use node::Input;
 
@@ -15,18 +15,26 @@ pub(crate) struct Space {
     bytes_min: u64,
     scarce: bool,
     log_is_full: bool,
+    store_is_full: bool,
 }
 
 impl Space {
     pub(crate) fn new(folder: PathBuf, bytes_min: u64) -> Self {
-        Self { folder, bytes_min, scarce: false, log_is_full: false }
+        Self { folder, bytes_min, scarce: false, log_is_full: false, store_is_full: false }
     }
 
-    /// Looks at the disk; says what the node has to be told.
-    pub(crate) fn look(&mut self) -> Option<Input> {
+    /// The folder of the node's data.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Looks at the disk; says what the node has to be told. `memory_bytes`: what is in memory and has to
+    /// get there still. Merging writes it twice.
+    pub(crate) fn look(&mut self, memory_bytes: u64) -> Option<Input> {
         // A disk that does not even answer this will be noticed by the log.
         let disk = rustix::fs::statvfs(&self.folder).ok()?;
-        self.found(disk.f_bavail.saturating_mul(disk.f_frsize))
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        self.found(free.saturating_sub(memory_bytes.saturating_mul(2)))
     }
 
     fn found(&mut self, bytes: u64) -> Option<Input> {
@@ -51,6 +59,24 @@ impl Space {
         }
     }
 
+    /// There is room for other things.
+    pub(crate) fn is_roomy(&self) -> bool {
+        !self.scarce && !self.log_is_full && !self.store_is_full
+    }
+
+    /// Whether the state store finds no room, when that has changed.
+    pub(crate) fn store_is(&mut self, full: bool) -> Option<Input> {
+        let was_full = std::mem::replace(&mut self.store_is_full, full);
+        match (was_full, full) {
+            (false, true) => {
+                let why = "there is no room for the state store".to_owned();
+                Some(Input::StorageFailed { why, full: true })
+            }
+            (true, false) => self.recovered(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn log_failed(&mut self, why: String, full: bool) -> Input {
         self.log_is_full |= full;
         Input::StorageFailed { why, full }
@@ -61,9 +87,9 @@ impl Space {
         self.recovered()
     }
 
-    /// Both reasons must be gone.
+    /// All reasons must be gone.
     fn recovered(&self) -> Option<Input> {
-        (!self.scarce && !self.log_is_full).then_some(Input::StorageRecovered)
+        self.is_roomy().then_some(Input::StorageRecovered)
     }
 }
 
@@ -98,5 +124,13 @@ mod tests {
         space.log_failed("full".into(), true);
         assert!(space.found(u64::MAX).is_none());
         assert!(matches!(space.log_recovered(), Some(Input::StorageRecovered)));
+    }
+
+    #[test]
+    fn the_store_finds_room_on_its_own() {
+        let mut space = space();
+        assert!(matches!(space.store_is(true), Some(Input::StorageFailed { full: true, .. })));
+        assert!(space.store_is(true).is_none() && !space.is_roomy());
+        assert!(matches!(space.store_is(false), Some(Input::StorageRecovered)));
     }
 }

@@ -6,15 +6,16 @@
 //! durable. Then a thread makes one sorted file of it and adds that file to the tree, which is
 //! durable at once. The tree's own journal and its memory for writes have nothing to do.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fjall::compaction::Leveled;
 use fjall::config::{BlockSizePolicy, PartitioningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode, Readable, Snapshot};
 use storage::{Batch, Layers, Reader, Run, StateStore, StoreError, Tables, Visit};
 
 /// The blocks of its files that are kept in memory, in bytes. The system keeps the files' pages as
@@ -54,6 +55,13 @@ const FILES_UNMERGED_MAX: usize = 16;
 const MERGE_WAIT: Duration = Duration::from_millis(5);
 const MERGE_WAITS_MAX: usize = 200;
 
+/// So much more than a run must be free before it is moved, in bytes: what was begun and found no room stays
+/// there, and takes room, until the tree is opened anew.
+const ROOM_BYTES: u64 = 4 << 20;
+
+/// How often it is looked whether there is room.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
 /// The one keyspace, where the keys of all groups are.
 const KEYSPACE: &str = "state";
 
@@ -66,8 +74,32 @@ pub struct FjallStore {
 
 #[derive(Clone)]
 struct Tree {
+    folder: PathBuf,
     database: Database,
     keyspace: Keyspace,
+}
+
+/// How the store is, for whoever watches the disk.
+#[derive(Clone)]
+pub(crate) struct StoreHealth(Arc<Shared>);
+
+/// What is to be known of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoreState {
+    /// What it has in memory is not moved to the disk, as there is no room.
+    pub(crate) is_full: bool,
+    /// It merges no files any more, as one merge found no room, until it is opened anew.
+    pub(crate) is_worn: bool,
+    /// What it has in memory, in bytes.
+    pub(crate) waiting_bytes: u64,
+}
+
+impl StoreHealth {
+    pub(crate) fn look(&self) -> StoreState {
+        let waiting = self.0.lock();
+        let waiting_bytes = u64::try_from(waiting.layers.bytes()).expect("a length fits");
+        StoreState { waiting_bytes, ..waiting.state }
+    }
 }
 
 #[derive(Default)]
@@ -86,6 +118,7 @@ struct Waiting {
     /// Somebody waits for it.
     urgent: bool,
     closed: bool,
+    state: StoreState,
     failed: Option<StoreError>,
 }
 
@@ -95,21 +128,18 @@ impl FjallStore {
     /// # Errors
     /// When it cannot be opened, or another process has it.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let database = Database::builder(folder)
-            .cache_size(CACHE_BYTES)
-            .max_cached_files(Some(OPEN_FILES_MAX))
-            .worker_threads(WORKERS)
-            .open()
-            .map_err(|error| wrong(&error))?;
-        let keyspace = database.keyspace(KEYSPACE, options).map_err(|error| wrong(&error))?;
-        let tree = Tree { database, keyspace };
+        let tree = unharmed(|| Tree::open(folder))?;
         let shared = Arc::new(Shared::default());
         let (its_tree, its_shared) = (tree.clone(), Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("amrita-state".into());
         let thread = thread
             .spawn(move || its_shared.serve(&its_tree))
-            .map_err(|error| StoreError(format!("no thread can be started: {error}")))?;
+            .map_err(|error| StoreError::failed(format!("no thread can be started: {error}")))?;
         Ok(Self { tree, shared, thread: Some(thread) })
+    }
+
+    pub(crate) fn health(&self) -> StoreHealth {
+        StoreHealth(Arc::clone(&self.shared))
     }
 }
 
@@ -133,12 +163,27 @@ fn options() -> KeyspaceCreateOptions {
         .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(FILE_BYTES)))
 }
 
+fn is_full(error: &fjall::Error) -> bool {
+    let (fjall::Error::Io(io) | fjall::Error::Storage(LsmError::Io(io))) = error else {
+        return false;
+    };
+    matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 fn wrong(error: &fjall::Error) -> StoreError {
-    StoreError(match error {
-        fjall::Error::Locked => "another process has it open".to_owned(),
-        fjall::Error::Poisoned => "an earlier write to the disk has failed; is it full?".to_owned(),
-        other => other.to_string(),
-    })
+    match error {
+        fjall::Error::Locked => StoreError::failed("another process has it open"),
+        fjall::Error::Poisoned => {
+            StoreError::failed("an earlier write to the disk has failed; is it full?")
+        }
+        fjall::Error::Io(io) | fjall::Error::Storage(LsmError::Io(io))
+            if !matches!(io.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) =>
+        {
+            StoreError::failed(io.to_string())
+        }
+        // Files are missing or cut, or are not what was written.
+        other => StoreError::damaged(other.to_string()),
+    }
 }
 
 impl Shared {
@@ -151,7 +196,9 @@ impl Shared {
         let moved = catch_unwind(AssertUnwindSafe(|| self.move_all(tree)));
         let failed = match moved {
             Ok(done) => done.err(),
-            Err(_) => Some(StoreError("it has panicked, see the output of the node".to_owned())),
+            Err(_) => {
+                Some(StoreError::failed("it has panicked, see the output of the node".to_owned()))
+            }
         };
         self.lock().failed = failed;
         self.moved.notify_all();
@@ -159,13 +206,40 @@ impl Shared {
 
     fn move_all(&self, tree: &Tree) -> Result<(), StoreError> {
         while let Some(run) = self.take() {
-            tree.add(&run)?;
+            self.add(tree, &run)?;
             self.lock().layers.end_run(&run);
             self.moved.notify_all();
             // The memory is given back here, while nobody waits for the lock.
             drop(run);
         }
         Ok(())
+    }
+
+    /// Moves a run as soon as there is room. Reads find it in memory meanwhile.
+    fn add(&self, tree: &Tree, run: &Run) -> Result<(), StoreError> {
+        loop {
+            let is_worn = tree.wait_for_merges()?;
+            self.lock().state.is_worn |= is_worn;
+            let bytes = u64::try_from(self.lock().layers.bytes()).expect("a length fits");
+            if tree.has_room_for(bytes) {
+                match tree.add(run) {
+                    Err(error) if is_full(&error) => {}
+                    added => {
+                        self.lock().state.is_full = false;
+                        return added.map_err(|error| wrong(&error));
+                    }
+                }
+            }
+            let mut waiting = self.lock();
+            if waiting.closed {
+                return Err(StoreError::failed("the disk is full"));
+            }
+            waiting.state.is_full = true;
+            // Nobody is kept waiting for room in memory: the log takes nothing more before long.
+            self.moved.notify_all();
+            let is_open = |waiting: &mut Waiting| !waiting.closed;
+            drop(self.work.wait_timeout_while(waiting, FULL_PAUSE, is_open).expect(NO_PANIC));
+        }
     }
 
     /// All that waits, when there is enough of it or somebody waits for it. It stays where reads
@@ -217,31 +291,56 @@ impl Waiting {
     }
 }
 
+/// The tree's library takes some damage for a mistake of its own, and panics.
+fn unharmed<T>(read: impl FnOnce() -> fjall::Result<T>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| wrong(&error)),
+        Err(_) => Err(StoreError::damaged("it cannot be read, see the output of the node")),
+    }
+}
+
 impl Tree {
-    /// Makes a file of the run and adds it to the tree, durably.
-    fn add(&self, run: &Run) -> Result<(), StoreError> {
-        self.wait_for_merges()?;
-        let add = || -> fjall::Result<()> {
-            let mut file = self.keyspace.start_ingestion()?;
-            run.each(|key, value| match value {
-                Some(value) => file.write(key, value),
-                None => file.write_tombstone(key),
-            })?;
-            file.finish()
-        };
-        add().map_err(|error| wrong(&error))
+    fn open(folder: &Path) -> fjall::Result<Self> {
+        let database = Database::builder(folder)
+            .cache_size(CACHE_BYTES)
+            .max_cached_files(Some(OPEN_FILES_MAX))
+            .worker_threads(WORKERS)
+            .open()?;
+        let keyspace = database.keyspace(KEYSPACE, options)?;
+        Ok(Self { folder: folder.to_owned(), database, keyspace })
     }
 
-    fn wait_for_merges(&self) -> Result<(), StoreError> {
+    /// Makes a file of the run and adds it to the tree, durably.
+    fn add(&self, run: &Run) -> fjall::Result<()> {
+        let mut file = self.keyspace.start_ingestion()?;
+        run.each(|key, value| match value {
+            Some(value) => file.write(key, value),
+            None => file.write_tombstone(key),
+        })?;
+        file.finish()
+    }
+
+    fn has_room_for(&self, bytes: u64) -> bool {
+        // A disk that does not even answer this will be noticed by the write.
+        let Ok(disk) = rustix::fs::statvfs(&self.folder) else { return true };
+        disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes + ROOM_BYTES
+    }
+
+    /// True when nothing is merged any more. The files are all there, and more can be added.
+    fn wait_for_merges(&self) -> Result<bool, StoreError> {
         for _ in 0..MERGE_WAITS_MAX {
             // When the thread that merges has failed, this says so.
-            self.database.persist(PersistMode::Buffer).map_err(|error| wrong(&error))?;
+            match self.database.persist(PersistMode::Buffer) {
+                Err(fjall::Error::Poisoned) => return Ok(true),
+                Err(error) if is_full(&error) => break,
+                said => said.map_err(|error| wrong(&error))?,
+            }
             if self.keyspace.l0_table_count() < FILES_UNMERGED_MAX {
                 break;
             }
             std::thread::sleep(MERGE_WAIT);
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -253,7 +352,7 @@ impl Reader for FjallStore {
             return Ok(value.map(<[u8]>::to_vec));
         }
         drop(waiting);
-        let found = self.tree.keyspace.get(key).map_err(|error| wrong(&error))?;
+        let found = unharmed(|| self.tree.keyspace.get(key))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -279,7 +378,9 @@ impl Reader for FjallStore {
 impl StateStore for FjallStore {
     fn write(&mut self, batch: Batch) -> Result<(), StoreError> {
         let full = |waiting: &mut Waiting| {
-            waiting.layers.bytes() > TABLES_BYTES_MAX && waiting.failed.is_none()
+            waiting.layers.bytes() > TABLES_BYTES_MAX
+                && waiting.failed.is_none()
+                && !waiting.state.is_full
         };
         let mut waiting = self.shared.moved.wait_while(self.shared.lock(), full).expect(NO_PANIC);
         waiting.check()?;
@@ -295,6 +396,11 @@ impl StateStore for FjallStore {
     fn view(&self) -> Box<dyn Reader + Send> {
         let mut waiting = self.shared.lock();
         let tables = waiting.layers.view();
+        if waiting.layers.is_crowded() {
+            // The next view would be followed by a copy of the table that is written to.
+            waiting.urgent = true;
+            self.shared.work.notify_one();
+        }
         // While the lock is held nothing is forgotten, so what is not in the tables is in the tree.
         let snapshot = self.tree.database.snapshot();
         drop(waiting);
@@ -323,7 +429,7 @@ impl Reader for View {
         if let Some(value) = self.tables.get(key) {
             return Ok(value.map(<[u8]>::to_vec));
         }
-        let found = self.snapshot.get(&self.keyspace, key).map_err(|error| wrong(&error))?;
+        let found = unharmed(|| self.snapshot.get(&self.keyspace, key))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -350,12 +456,13 @@ fn scan(
     reverse: bool,
     visit: Visit<'_>,
 ) -> Result<(), StoreError> {
-    let pair = |pair: fjall::Guard| pair.into_inner().map_err(|error| wrong(&error));
-    if reverse {
-        tables.scan(range, reverse, tree.rev().map(pair), visit)
-    } else {
-        tables.scan(range, reverse, tree.map(pair), visit)
-    }
+    let mut tree = tree;
+    let mut next = || {
+        let next = if reverse { tree.next_back() } else { tree.next() };
+        next.map(fjall::Guard::into_inner).transpose()
+    };
+    let pairs = std::iter::from_fn(|| unharmed(&mut next).transpose());
+    tables.scan(range, reverse, pairs, visit)
 }
 
 #[cfg(test)]
@@ -608,6 +715,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let _store = FjallStore::open(folder.path()).unwrap();
         let error = FjallStore::open(folder.path()).err().unwrap();
-        assert!(error.0.contains("another process"), "{error}");
+        assert!(error.why.contains("another process"), "{error}");
     }
 }

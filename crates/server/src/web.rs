@@ -234,8 +234,8 @@ impl Front {
     ) -> Answer {
         if browsers::is_preflight(request.method(), request.headers()) {
             let allowed = self.allowed(own, request.uri().path());
-            let mut answer = http_answer::verbs(allowed);
-            origin.put_preflight(allowed, answer.headers_mut());
+            let mut answer = http_answer::verbs(&allowed);
+            origin.put_preflight(&allowed, answer.headers_mut());
             return answer;
         }
         let mut answer = self.dispatch(request, own).await;
@@ -251,7 +251,7 @@ impl Front {
         let (verb, uri) = (request.method().clone(), request.uri().clone());
         let mut answer = match own {
             _ if verb == Verb::OPTIONS => {
-                return http_answer::verbs(self.allowed(own, uri.path()));
+                return http_answer::verbs(&self.allowed(own, uri.path()));
             }
             Some(_) if verb != Verb::GET && verb != Verb::HEAD => {
                 refuse(request, no_such_verb(&verb)).await
@@ -275,7 +275,7 @@ impl Front {
 
     fn allowed(&self, own: Option<Own>, path: &str) -> Allowed {
         match own {
-            Some(_) => Allowed::LOOK,
+            Some(_) => Allowed::look(),
             // One that cannot be decoded is refused in any case.
             None => Allowed::at(&http_request::path(path).unwrap_or_default(), &self.catalogue),
         }

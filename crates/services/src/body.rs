@@ -1,10 +1,13 @@
 //! The body of a write, taken apart and checked; a state read from JSON with the wrong field named.
 
-use protocol::{BUILT_IN_FIELDS, Body, BodyType, Code, Document, Method, Moment, Problem, Request};
+use protocol::{
+    BUILT_IN_FIELDS, Body, BodyType, Code, Document, Method, Moment, Problem, Request, links,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Spec, merge, task};
+use crate::lenient::{Lenient, coerce, whole};
+use crate::{Spec, digits, merge, task};
 
 /// The last part of the `kind` of a PATCH that must carry the current `documentVersion`.
 const STRICT_UPDATE: &str = "StrictUpdateRequest";
@@ -40,7 +43,8 @@ impl Incoming {
             Err(error) => return Err(bad_body(format!("the body is not JSON: {error}"))),
         };
         let version = number(&fields, "documentVersion", "a whole number from 0 up")?;
-        let expires = expiration(&fields, request.body_type)?;
+        let expires = expiration(&fields, request)?;
+        check_built_in(&fields, &request.path)?;
         check_document_kind(&fields, spec)?;
         let kind = take_kind(&mut fields, spec, request.method)?;
         fields.retain(|name, _| !BUILT_IN_FIELDS.contains(&name.as_str()));
@@ -50,6 +54,10 @@ impl Incoming {
                 return Err(Problem::bad_request(format!(
                     "Do not specify {name}: internal use only"
                 )));
+            }
+            if let Some(value) = fields.get_mut(&field.name) {
+                let written = || digits::written(&request.body, &field.name);
+                coerce(value, field.field_type, written);
             }
         }
         Ok(Self { kind, version, expires, fields, is_empty: false })
@@ -101,7 +109,7 @@ pub(crate) fn decode<S: DeserializeOwned>(
     fields: Map<String, Value>,
 ) -> Result<S, Problem> {
     let fields = Value::Object(fields);
-    S::deserialize(&fields).map_err(|error| {
+    S::deserialize(Lenient(&fields)).map_err(|error| {
         let name = wrong_field::<S>(&fields, &error.to_string());
         match name {
             Some(name) => bad_body(format!("the field '{name}' is not right: {error}")),
@@ -167,7 +175,7 @@ fn wrong_field<S: DeserializeOwned>(fields: &Value, error: &str) -> Option<Strin
     fields.keys().find_map(|name| {
         let mut without = fields.clone();
         without.remove(name);
-        let differs = match S::deserialize(Value::Object(without)) {
+        let differs = match S::deserialize(Lenient(&Value::Object(without))) {
             Ok(_) => true,
             Err(other) => other.to_string() != error,
         };
@@ -178,17 +186,52 @@ fn wrong_field<S: DeserializeOwned>(fields: &Value, error: &str) -> Option<Strin
 fn number(fields: &Map<String, Value>, name: &str, what: &str) -> Result<Option<u64>, Problem> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or_else(|| {
+        Some(value) => whole(value).and_then(|it| it.as_u64()).map(Some).ok_or_else(|| {
             Problem::bad_request(format!("'{name}' must be {what}, not {}", shorten(value)))
         }),
     }
 }
 
-fn expiration(fields: &Map<String, Value>, of: BodyType) -> Result<Option<Moment>, Problem> {
+/// When the document is to expire, if the body says so. A 0 is what a typed client sends that has
+/// nothing to say, as in Xenon: it is "never" only where a whole state replaces the last one, and
+/// in a merge patch, where null says the same.
+fn expiration(fields: &Map<String, Value>, request: &Request) -> Result<Option<Moment>, Problem> {
     const NAME: &str = "documentExpirationTimeMicros";
-    let removed = of == BodyType::MergePatch && fields.get(NAME) == Some(&Value::Null);
+    let is_merge_patch = request.body_type == BodyType::MergePatch;
+    if is_merge_patch && fields.get(NAME) == Some(&Value::Null) {
+        return Ok(Some(Moment(0)));
+    }
     let micros = number(fields, NAME, "a time in microseconds since 1970, or 0 for never")?;
-    Ok(if removed { Some(Moment(0)) } else { micros.map(Moment) })
+    let zero_counts = is_merge_patch || request.method == Method::Put;
+    Ok(micros.filter(|micros| *micros != 0 || zero_counts).map(Moment))
+}
+
+/// Built-in fields that ask for something are done, or refused. Those that only repeat what a GET
+/// has shown are dropped.
+fn check_built_in(fields: &Map<String, Value>, link: &str) -> Result<(), Problem> {
+    let said = |name: &str| fields.get(name).filter(|it| !it.is_null() && **it != Value::from(""));
+    if let Some(source) = said("documentSourceLink") {
+        return Err(Problem::bad_request(format!(
+            "documentSourceLink is {}: documents are not cloned here; GET that one and send its \
+             fields",
+            shorten(source)
+        )));
+    }
+    if let Some(id) = said("documentTransactionId") {
+        let id = shorten(id);
+        return Err(Problem::bad_request(format!(
+            "documentTransactionId is {id}: there are no transactions here; leave it out"
+        )));
+    }
+    let Some(named) = said("documentSelfLink") else { return Ok(()) };
+    let name = links::split(link).map_or(link, |(_, name)| name);
+    match named.as_str() {
+        Some(named) if named == link || named.strip_prefix('/').unwrap_or(named) == name => Ok(()),
+        _ => Err(Problem::new(
+            Code::BadLink,
+            format!("documentSelfLink is {}, and the request is for {link}", shorten(named)),
+        )),
+    }
 }
 
 fn check_document_kind(fields: &Map<String, Value>, spec: &Spec) -> Result<(), Problem> {

@@ -8,6 +8,7 @@ use protocol::{Document, Epoch, GroupId, Moment, Problem, Request, Response, lin
 
 use crate::handlers::{Calls, Erased, ErasedTask, Handlers, Step};
 use crate::query_task::QueryTaskService;
+use crate::spec::STATE_BYTES_MAX;
 use crate::{Service, Spec, Task, verbs};
 
 /// A handler's call, to be run by [`Catalogue::invoke`] on whatever thread.
@@ -23,7 +24,26 @@ pub struct Invocation {
     pub(crate) now: Moment,
     /// The newest version, tombstones too; perhaps not committed yet.
     pub(crate) current: Option<Arc<Document>>,
+    /// Another owner may have begun it and been stopped by it.
+    pub is_resent: bool,
     pub(crate) work: Work,
+}
+
+impl Invocation {
+    /// The document that it is for.
+    pub fn link(&self) -> &str {
+        &self.link
+    }
+
+    /// The factory of the service whose handler it is.
+    pub fn factory(&self) -> &str {
+        links::split(&self.link).map_or("", |(factory, _)| factory)
+    }
+
+    /// Tells leaders of a partition apart.
+    pub fn leader(&self) -> (Epoch, u64) {
+        (self.epoch, self.opening)
+    }
 }
 
 /// What a handler made of an [`Invocation`]; goes back to the leader of the same partition.
@@ -74,6 +94,8 @@ pub(crate) struct NewVersion {
     pub(crate) retention: documents::Retention,
     /// A task made it by itself.
     pub(crate) is_step: bool,
+    /// The task has ended, and what it did is to be undone.
+    pub(crate) is_undoing: bool,
     /// What the task asks once this version is committed; without it, it must be planned.
     pub(crate) calls: Option<Calls>,
 }
@@ -104,7 +126,8 @@ impl Catalogue {
     /// Adds a service.
     ///
     /// # Panics
-    /// When the link of its factory is taken or is no link: a mistake in the program.
+    /// When the link of its factory is taken or is no link, or states may have more than 8 MiB: a
+    /// mistake in the program.
     #[must_use]
     pub fn with<S: Service>(self, service: S) -> Self {
         let spec = service.spec();
@@ -114,7 +137,8 @@ impl Catalogue {
     /// Adds a task. It expires after four hours unless its spec says otherwise.
     ///
     /// # Panics
-    /// When the link of its factory is taken or is no link: a mistake in the program.
+    /// When the link of its factory is taken or is no link, or states may have more than 8 MiB: a
+    /// mistake in the program.
     #[must_use]
     pub fn with_task<T: Task>(self, task: T) -> Self {
         let mut spec = task.spec();
@@ -128,6 +152,11 @@ impl Catalogue {
     fn add(mut self, spec: Spec, handlers: Box<dyn Handlers>) -> Self {
         let factory = spec.factory.clone();
         assert!(links::check(&factory).is_ok(), "the factory '{factory}' is no link");
+        assert!(
+            spec.state_bytes_max <= STATE_BYTES_MAX,
+            "the states of {factory} may have {} bytes, and no state has more than {STATE_BYTES_MAX}",
+            spec.state_bytes_max
+        );
         let before = self.entries.insert(factory.clone(), Entry { spec, handlers });
         assert!(before.is_none(), "there are two services with the factory {factory}");
         self

@@ -42,6 +42,12 @@ fn restored(new: &Body, request: &[u8], before: &[u8]) -> Option<Body> {
     Some(Body::from_text(text))
 }
 
+/// The text of a field of a JSON object, as it was written.
+pub(crate) fn written(object_text: &[u8], name: &str) -> Option<String> {
+    let raw: &RawValue = serde_json::from_slice(object_text).ok()?;
+    field_of(raw, name).map(|field| field.get().to_owned())
+}
+
 /// Whether every number in a JSON text is written as it would be after it was read.
 fn survives(text: &[u8]) -> bool {
     let mut rest = text;

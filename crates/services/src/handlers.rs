@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::body::{check_required, check_types, decode, stored};
-use crate::task::{FAILURE_MESSAGE, INFO, TaskInfo, take_out};
-use crate::{Context, Patch, Plan, Service, Task};
+use crate::task::{FAILURE_MESSAGE, TaskInfo, take_out};
+use crate::{Context, Patch, Plan, Service, Task, succeeded, unknown};
 
 /// How many requests a task may make in one step.
 pub const CALLS_PER_STEP_MAX: usize = 256;
@@ -47,6 +47,8 @@ pub(crate) enum Step {
     Plan,
     /// The answers to a plan's calls, then the next plan if that is wanted.
     Learn { answers: Vec<Response>, and_plan: bool },
+    /// The answers to the calls that undo what a cancelled or failed task has done.
+    Undone(Vec<Response>),
     /// To FAILED.
     Fail(Problem),
 }
@@ -67,6 +69,8 @@ pub(crate) struct Calls {
     pub(crate) life: u64,
     pub(crate) after_micros: u64,
     pub(crate) requests: Vec<Request>,
+    /// They undo what the task has done.
+    pub(crate) is_undo: bool,
 }
 
 /// A [`Service`] without its type.
@@ -100,8 +104,9 @@ impl<S: Service> Handlers for Erased<S> {
         current: &Body,
         patch: Patch,
     ) -> Result<Body, Problem> {
-        let current = stored(context.spec, current)?;
-        Body::from_state(&self.0.patch(context, &current, &patch)?)
+        let before = stored(context.spec, current)?;
+        let new = Body::from_state(&self.0.patch(context, &before, &patch)?)?;
+        unknown::kept(new, current, &before, &patch)
     }
 
     fn delete(&self, context: &mut Context<'_>, current: &Body) -> Result<(), Problem> {
@@ -146,10 +151,16 @@ impl<T: Task> Handlers for ErasedTask<T> {
         mut patch: Patch,
     ) -> Result<Body, Problem> {
         let was = current.to_map();
-        let info = TaskInfo::of_fields(&was).patch(&patch.fields, context.now)?;
+        let before = TaskInfo::of_fields(&was);
+        let had_ended = before.stage.is_final();
+        let mut info = before.patch(&patch.fields, context.now)?;
         let given = patch.fields.get(FAILURE_MESSAGE).filter(|_| info.stage == TaskStage::Failed);
         let message = given.or(was.get(FAILURE_MESSAGE)).cloned();
         take_out(&mut patch.fields);
+        if info.stage.is_final() && !had_ended {
+            let state = stored::<T::State>(context.spec, current).ok();
+            info.undoing = state.is_some_and(|state| !self.0.undo(context, &state).is_empty());
+        }
         if patch.fields.is_empty() {
             // Only the stage: it must work whatever the handler thinks of the rest.
             let mut fields = was;
@@ -157,8 +168,10 @@ impl<T: Task> Handlers for ErasedTask<T> {
             fields.insert(FAILURE_MESSAGE.into(), message.into());
             return Ok(Body::from_map(fields));
         }
-        let state = self.0.patch(context, &stored(context.spec, current)?, &patch)?;
-        write(&state, &info, message)
+        let before = stored(context.spec, current)?;
+        let state = self.0.patch(context, &before, &patch)?;
+        let new = write(&state, &info, message)?;
+        unknown::kept(new, current, &before, &patch)
     }
 
     fn delete(&self, _: &mut Context<'_>, _: &Body) -> Result<(), Problem> {
@@ -171,28 +184,34 @@ impl<T: Task> Handlers for ErasedTask<T> {
         current: &Body,
         step: &Step,
     ) -> Result<Stepped, Problem> {
-        if let Step::Fail(problem) = step {
-            return Ok(failed(context, current.to_map(), problem));
+        let mut info = TaskInfo::of(current);
+        match step {
+            Step::Fail(problem) => return Ok(self.failed(context, current, problem)),
+            Step::Undone(answers) => return Ok(undone(current, info, answers)),
+            _ if info.undoing => return self.undo_calls(context, current, &info),
+            Step::Plan | Step::Learn { .. } => {}
         }
         let mut state: T::State = stored(context.spec, current)?;
-        let mut info = TaskInfo::of(current);
+        let known = unknown::Known::of(current, &state)?;
+        let write = |state: &T::State, info: &TaskInfo| known.put_in(write(state, info, None)?);
         let mut changed = info.stage == TaskStage::Created;
         info.stage = TaskStage::Started;
         if let Step::Learn { answers, and_plan } = step {
             changed = true;
             self.0.learn(context, &mut state, answers)?;
+            info.step_time_micros = Some(context.now.0);
             if !and_plan {
-                return Ok(Stepped { body: Some(write(&state, &info, None)?), calls: None });
+                return Ok(Stepped { body: Some(write(&state, &info)?), calls: None });
             }
         }
         match self.0.plan(context, &state) {
             Plan::Fail(words) => {
                 let problem = Problem::bad_request(words);
-                Ok(failed(context, write(&state, &info, None)?.to_map(), &problem))
+                Ok(self.failed(context, &write(&state, &info)?, &problem))
             }
             Plan::Finish => {
                 info.end(TaskStage::Finished, context.now);
-                Ok(Stepped { body: Some(write(&state, &info, None)?), calls: None })
+                Ok(Stepped { body: Some(write(&state, &info)?), calls: None })
             }
             Plan::Call { requests, .. } if requests.len() > CALLS_PER_STEP_MAX => {
                 Err(Problem::bad_request(format!(
@@ -201,11 +220,54 @@ impl<T: Task> Handlers for ErasedTask<T> {
                 )))
             }
             Plan::Call { after_micros, requests } => {
-                let body = if changed { Some(write(&state, &info, None)?) } else { None };
-                let life = info.start_time_micros.unwrap_or_default();
-                Ok(Stepped { body, calls: Some(Calls { life, after_micros, requests }) })
+                let body = if changed { Some(write(&state, &info)?) } else { None };
+                let after_micros = info.left_of(after_micros, context.now);
+                let life = info.life();
+                let calls = Calls { life, after_micros, requests, is_undo: false };
+                Ok(Stepped { body, calls: Some(calls) })
             }
         }
+    }
+}
+
+impl<T: Task> ErasedTask<T> {
+    fn failed(&self, context: &Context<'_>, current: &Body, problem: &Problem) -> Stepped {
+        let mut fields = current.to_map();
+        let mut info = TaskInfo::of_fields(&fields);
+        info.end(TaskStage::Failed, context.now);
+        info.failure = Some(problem.to_json());
+        let calls = self.calls_to_undo(context, current, &info);
+        info.undoing = calls.is_some();
+        info.put_in(&mut fields);
+        fields.insert(FAILURE_MESSAGE.into(), problem.message.clone().into());
+        Stepped { body: Some(Body::from_map(fields)), calls }
+    }
+
+    /// The calls that undo what the task has done, once more if a former owner has begun with them.
+    fn undo_calls(
+        &self,
+        context: &Context<'_>,
+        current: &Body,
+        info: &TaskInfo,
+    ) -> Result<Stepped, Problem> {
+        match self.calls_to_undo(context, current, info) {
+            Some(calls) => Ok(Stepped { body: None, calls: Some(calls) }),
+            None => Ok(undone(current, info.clone(), &[])),
+        }
+    }
+
+    fn calls_to_undo(
+        &self,
+        context: &Context<'_>,
+        current: &Body,
+        info: &TaskInfo,
+    ) -> Option<Calls> {
+        let state: T::State = stored(context.spec, current).ok()?;
+        let mut requests = self.0.undo(context, &state);
+        requests.truncate(CALLS_PER_STEP_MAX);
+        let (life, after_micros) = (info.life(), 0);
+        let calls = Calls { life, after_micros, requests, is_undo: true };
+        (!calls.requests.is_empty()).then_some(calls)
     }
 }
 
@@ -231,12 +293,18 @@ fn write<S: Serialize>(
     Ok(Body::from_map(fields))
 }
 
-fn failed(context: &Context<'_>, mut fields: Map<String, Value>, problem: &Problem) -> Stepped {
-    let mut info = TaskInfo::of_fields(&fields);
-    info.end(TaskStage::Failed, context.now);
-    info.failure = Some(problem.to_json());
-    fields.remove(INFO);
+/// The task has ended for good. What could not be undone is said.
+fn undone(current: &Body, mut info: TaskInfo, answers: &[Response]) -> Stepped {
+    let mut fields = current.to_map();
+    info.undoing = false;
     info.put_in(&mut fields);
-    fields.insert(FAILURE_MESSAGE.into(), problem.message.clone().into());
+    let failures: Vec<String> =
+        answers.iter().filter_map(|answer| succeeded(answer).err()).map(|it| it.message).collect();
+    if !failures.is_empty() {
+        let before = fields.get(FAILURE_MESSAGE).and_then(Value::as_str);
+        let before = before.map_or(String::new(), |words| format!("{words}; "));
+        let words = format!("{before}what it did was not undone: {}", failures.join("; "));
+        fields.insert(FAILURE_MESSAGE.into(), words.into());
+    }
     Stepped { body: Some(Body::from_map(fields)), calls: None }
 }

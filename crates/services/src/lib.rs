@@ -10,22 +10,24 @@ mod digits;
 mod found;
 mod handlers;
 mod leader;
+mod lenient;
 mod machine;
 mod merge;
 mod query_task;
 mod service;
 mod spec;
 mod task;
+mod unknown;
 mod utilities;
 mod verbs;
 
 pub use catalogue::{Catalogue, Invocation, Invoked};
 pub use found::{find, found};
 pub use handlers::CALLS_PER_STEP_MAX;
-pub use leader::{CALL_TRIES_MAX, DOCUMENT_QUEUE_MAX, PartitionLeader, TASKS_RUNNING_MAX};
+pub use leader::{DOCUMENT_QUEUE_MAX, PartitionLeader, TASKS_RUNNING_MAX, compile};
 pub use machine::{
-    Handlers, Invoker, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
-    PartitionQuestion, QuickInvoker, Ran,
+    Effort, Handlers, Invoker, Limits, PartitionAction, PartitionAnswer, PartitionEvent,
+    PartitionMachine, PartitionQuestion, QuickInvoker, Ran, WantedSearch,
 };
 pub use service::{Context, Patch, Plan, Service, Task, succeeded};
 pub use spec::{

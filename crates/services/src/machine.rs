@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Partition};
+use documents::{AppliedCommand, Partition, Wanted};
 use group::{Context, Entry, Leader, Machine, Output, Refusal};
 use protocol::{Epoch, GroupId, Problem, Request, Response, Source, Term};
 use query::{Cursor, Page};
+use serde::{Deserialize, Serialize};
 use storage::{Batch, StoreError};
 
 use crate::leader::PartitionLeader;
@@ -82,8 +83,10 @@ pub enum PartitionQuestion {
     /// document's link, chosen by the node that took the request in. For a utility of a factory the
     /// path is the factory's, and the answer is this partition's part.
     Rest(Request),
-    /// One partition's part of a query.
-    Query { spec_json: Bytes, cursor: Option<Cursor>, limit: usize },
+    /// The same, and another owner may have begun it and been stopped by it.
+    Resent(Request),
+    /// One partition's part of a query: at most so many hits and bytes.
+    Query { spec_json: Bytes, cursor: Option<Cursor>, limit: usize, bytes: usize, effort: Effort },
     /// Refuse what comes from older owners of that partition.
     Fence(Source),
     /// Is this partition's owner at work? Answered with 200 when a quorum agrees.
@@ -94,8 +97,12 @@ pub enum PartitionQuestion {
 #[derive(Clone, Debug)]
 pub enum PartitionAnswer {
     Response(Response),
+    /// To a write that changed nothing: nothing but the owner's memory tells that it was answered.
+    Unchanged(Response),
     /// For a query that succeeded.
     Page(Page),
+    /// See [`Effort`].
+    TooLong,
 }
 
 /// What can happen to a partition from outside of its group.
@@ -107,6 +114,32 @@ pub enum PartitionEvent {
     Called { opening: u64, call: u64, response: Response },
     /// All partitions have this owner's fence.
     Fenced { opening: u64 },
+    /// What became of [`PartitionAction::Search`].
+    Searched { opening: u64, ticket: u64, found: PartitionAnswer },
+    /// See [`PartitionAction::GoOn`].
+    GoOn { opening: u64 },
+}
+
+/// How much work a query may be. One that is more is answered with
+/// [`PartitionAnswer::TooLong`], and can be asked again with more effort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Effort {
+    /// A millisecond or so, within the step.
+    Step,
+    /// A tenth of a second or so, elsewhere.
+    Short,
+    /// Seconds, elsewhere.
+    Long,
+}
+
+/// A query that is run elsewhere. It is read there, too: one of many clauses is long.
+#[derive(Clone, Debug)]
+pub struct WantedSearch {
+    pub opening: u64,
+    pub ticket: u64,
+    pub text: Bytes,
+    pub wanted: Wanted,
+    pub effort: Effort,
 }
 
 /// What a partition wants done outside of its group.
@@ -118,6 +151,12 @@ pub enum PartitionAction {
     Call { opening: u64, call: u64, request: Request },
     /// Write this fence in all partitions, then [`PartitionEvent::Fenced`].
     Fence { opening: u64, source: Source },
+    /// Run the query elsewhere, on the partition as it is or later, then
+    /// [`PartitionEvent::Searched`].
+    Search(Box<WantedSearch>),
+    /// There is more to do for what came already: [`PartitionEvent::GoOn`], after what has come
+    /// meanwhile.
+    GoOn { opening: u64 },
 }
 
 impl From<Problem> for PartitionAnswer {
@@ -129,8 +168,9 @@ impl From<Problem> for PartitionAnswer {
 impl Refusal for PartitionAnswer {
     fn refused_bytes(&self) -> Option<usize> {
         match self {
+            Self::Unchanged(response) => Some(response.body.len()),
             Self::Response(response) if !response.is_success() => Some(response.body.len()),
-            Self::Response(_) | Self::Page(_) => None,
+            Self::Response(_) | Self::Page(_) | Self::TooLong => None,
         }
     }
 }

@@ -114,8 +114,9 @@ pub trait Task: Send + Sync + 'static {
     /// What to do next.
     fn plan(&self, context: &Context<'_>, state: &Self::State) -> Plan;
 
-    /// What the answers mean, one for each request of the plan and in its order. Answers with 503
-    /// and 504 were tried again before. After it the state is persisted.
+    /// What the answers mean, one for each request of the plan and in its order. None is 503 or
+    /// 504: a request that is answered so is made again, under the same key, until the task
+    /// expires. After it the state is persisted.
     ///
     /// # Errors
     /// The task goes to the stage FAILED with this message.
@@ -125,12 +126,24 @@ pub trait Task: Send + Sync + 'static {
         state: &mut Self::State,
         answers: &[Response],
     ) -> Result<(), Problem>;
+
+    /// What undoes the steps so far, when the task is cancelled or fails. The requests are made
+    /// after the last step's own are answered, and again by the next owner if this one dies; only
+    /// then has the task ended. As a plan they must follow from the state alone, and they must be
+    /// right for a step that was begun and not learnt, too. What they are answered with is added to
+    /// `failureMessage` if it is an error.
+    fn undo(&self, context: &Context<'_>, state: &Self::State) -> Vec<Request> {
+        let _unused = (context, state);
+        Vec::new()
+    }
 }
 
 /// What a task does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// Make these requests, all at once, after a pause; then learn. None at all is just a pause.
+    /// The pause counts from the last step that was persisted, whoever owns the task by then and
+    /// whatever clients have changed meanwhile.
     Call { after_micros: u64, requests: Vec<Request> },
     /// Stage FINISHED.
     Finish,

@@ -169,6 +169,10 @@ pub struct Spec {
     pub slow: bool,
 }
 
+/// The largest state that a service may have, in bytes: as large as a body. An entry of the log and
+/// an answer with it fit into a frame between nodes many times over.
+pub(crate) const STATE_BYTES_MAX: usize = 8 << 20;
+
 impl Spec {
     pub fn new(factory: impl Into<String>, kind: impl Into<String>) -> Self {
         Self {
@@ -231,7 +235,8 @@ impl Spec {
     }
 
     /// The handlers may take longer than a fraction of a millisecond, or wait for something: they
-    /// are run on threads beside the node's own, and hold up nothing but their own document.
+    /// are run on threads beside the node's own, and hold up nothing but their own document. (Others
+    /// that turn out to be slow are run there as well, once they were.)
     #[must_use]
     pub fn slow(self) -> Self {
         Self { slow: true, ..self }

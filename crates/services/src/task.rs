@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::body::bad_body;
+use crate::lenient::Lenient;
 
 /// The field with the stage.
 pub(crate) const INFO: &str = "taskInfo";
@@ -28,6 +29,12 @@ pub(crate) struct TaskInfo {
     /// When the POST came. Not in Xenon; needed to tell the duration on whatever node it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) start_time_micros: Option<u64>,
+    /// When the last step was persisted: pauses count from then, on whatever node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) step_time_micros: Option<u64>,
+    /// The task is cancelled or has failed, and what it did is being undone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) undoing: bool,
 }
 
 impl TaskInfo {
@@ -47,11 +54,13 @@ impl TaskInfo {
     /// When the client asks for another stage than the first.
     pub(crate) fn create(fields: &Map<String, Value>, now: Moment) -> Result<Self, Problem> {
         let asked = Asked::parse(fields)?;
-        if asked.stage.is_some_and(|stage| stage != TaskStage::Created) {
-            return Err(Problem::bad_request("a new task is in stage CREATED; leave it out"));
+        if asked.stage.is_some_and(|stage| stage > TaskStage::Started) {
+            return Err(Problem::bad_request("a new task is STARTED; leave the stage out"));
         }
         let is_direct = asked.is_direct.unwrap_or_default();
-        Ok(Self { is_direct, start_time_micros: Some(now.0), ..Self::default() })
+        let (start_time_micros, step_time_micros) = (Some(now.0), Some(now.0));
+        let stage = TaskStage::Started;
+        Ok(Self { stage, is_direct, start_time_micros, step_time_micros, ..Self::default() })
     }
 
     /// For a client's PATCH.
@@ -76,11 +85,33 @@ impl TaskInfo {
                 "Task stage cannot move backwards: it is {from} and cannot become {to}"
             )));
         }
+        if stage == TaskStage::Finished {
+            return Err(Problem::bad_request(
+                "a task that is under way finishes by itself; PATCH it to CANCELLED to end it",
+            ));
+        }
         if stage.is_final() {
             self.end(stage, now);
         }
         self.stage = stage;
         Ok(self)
+    }
+
+    /// Whether it has steps to take.
+    pub(crate) fn is_in_progress(&self) -> bool {
+        !self.stage.is_final() || self.undoing
+    }
+
+    /// Tells two tasks that had the same link one after the other.
+    pub(crate) fn life(&self) -> u64 {
+        self.start_time_micros.unwrap_or_default()
+    }
+
+    /// What is left of a pause.
+    pub(crate) fn left_of(&self, pause_micros: u64, now: Moment) -> u64 {
+        let Some(since) = self.step_time_micros else { return pause_micros };
+        // The last owner's clock may have been ahead: never longer than the pause itself.
+        since.saturating_add(pause_micros).saturating_sub(now.0).min(pause_micros)
     }
 
     pub(crate) fn end(&mut self, stage: TaskStage, now: Moment) {
@@ -128,7 +159,7 @@ impl Asked {
     fn parse(fields: &Map<String, Value>) -> Result<Self, Problem> {
         match fields.get(INFO) {
             None | Some(Value::Null) => Ok(Self::default()),
-            Some(info) => Self::deserialize(info)
+            Some(info) => Self::deserialize(Lenient(info))
                 .map_err(|error| bad_body(format!("the field '{INFO}' is not right: {error}"))),
         }
     }
@@ -145,7 +176,7 @@ mod tests {
         let body = json!({"taskInfo": {"stage": to}});
         let Value::Object(fields) = body else { panic!("not an object") };
         info.patch(&fields, Moment(7)).map(|info| {
-            assert_eq!(info.duration_micros.is_some(), info.stage.is_final());
+            assert_eq!(info.duration_micros.is_some(), from != info.stage && info.stage.is_final());
             info.stage
         })
     }
@@ -156,10 +187,11 @@ mod tests {
         assert_eq!(patched(Created, "STARTED").unwrap(), Started);
         assert_eq!(patched(Created, "CANCELLED").unwrap(), Cancelled);
         assert_eq!(patched(Started, "CANCELLED").unwrap(), Cancelled);
-        assert_eq!(patched(Started, "FINISHED").unwrap(), Finished);
+        assert_eq!(patched(Finished, "FINISHED").unwrap(), Finished);
         for (from, to) in [
             (Created, "CREATED"),
             (Started, "CREATED"),
+            (Started, "FINISHED"),
             (Finished, "STARTED"),
             (Finished, "CANCELLED"),
             (Cancelled, "FINISHED"),

@@ -1,6 +1,6 @@
 //! What `/template`, `/config` and `/stats` show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use protocol::Moment;
 use serde_json::{Map, Value, json};
@@ -10,6 +10,9 @@ use crate::{Field, FieldType, Spec};
 const KIND_STATS: &str = "com:vmware:xenon:common:ServiceStats";
 const KIND_STAT: &str = "com:vmware:xenon:common:ServiceStats:ServiceStat";
 const KIND_CONFIG: &str = "com:vmware:xenon:common:ServiceConfiguration";
+/// Of how many documents one leader keeps counters. Those that came first are forgotten.
+const DOCUMENTS_COUNTED_MAX: usize = 1_000;
+
 /// What every document of this system is, in Xenon's words.
 const CAPABILITIES: [&str; 3] = ["PERSISTENCE", "REPLICATION", "OWNER_SELECTION"];
 
@@ -88,8 +91,14 @@ pub fn merge_stats(parts: &[Value]) -> Value {
 /// What a service counts, on the owner of one partition, since it became that.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    services: BTreeMap<String, BTreeMap<&'static str, Counter>>,
+    services: BTreeMap<String, Counters>,
+    /// Of the documents that were asked for last.
+    documents: BTreeMap<String, Counters>,
+    /// In the order in which they came.
+    order: VecDeque<String>,
 }
+
+type Counters = BTreeMap<&'static str, Counter>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counter {
@@ -98,19 +107,39 @@ struct Counter {
 }
 
 impl Stats {
-    pub(crate) fn count(&mut self, factory: &str, name: &'static str, now: Moment) {
-        if !self.services.contains_key(factory) {
-            self.services.insert(factory.to_owned(), BTreeMap::new());
+    /// Counts for the service, and for one of its documents.
+    pub(crate) fn count(
+        &mut self,
+        factory: &str,
+        document: Option<&str>,
+        name: &'static str,
+        now: Moment,
+    ) {
+        count_in(&mut self.services, factory, name, now);
+        let Some(link) = document else { return };
+        if count_in(&mut self.documents, link, name, now) {
+            self.order.push_back(link.to_owned());
+            if self.order.len() > DOCUMENTS_COUNTED_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.documents.remove(&oldest);
+            }
         }
-        let counters = self.services.get_mut(factory).expect("it was just made");
-        let counter = counters.entry(name).or_default();
-        counter.count = counter.count.saturating_add(1);
-        counter.updated = now;
     }
 
     /// The answer to GET on `/stats` of the factory or one of its documents.
-    pub(crate) fn show(&self, factory: &str, path: &str, node_id: &str) -> Value {
-        let counters = self.services.get(factory).into_iter().flatten();
+    pub(crate) fn show(
+        &self,
+        factory: &str,
+        document: Option<&str>,
+        path: &str,
+        node_id: &str,
+    ) -> Value {
+        let counters = match document {
+            Some(link) => self.documents.get(link),
+            None => self.services.get(factory),
+        };
+        let counters = counters.into_iter().flatten();
         let entries: Map<String, Value> = counters
             .map(|(name, counter)| {
                 let count = f64::from(counter.count);
@@ -133,6 +162,23 @@ impl Stats {
             "entries": entries,
         })
     }
+}
+
+/// True when it is the first of that name.
+fn count_in(
+    all: &mut BTreeMap<String, Counters>,
+    of: &str,
+    name: &'static str,
+    now: Moment,
+) -> bool {
+    let is_new = !all.contains_key(of);
+    if is_new {
+        all.insert(of.to_owned(), BTreeMap::new());
+    }
+    let counter = all.get_mut(of).expect("it was just made").entry(name).or_default();
+    counter.count = counter.count.saturating_add(1);
+    counter.updated = now;
+    is_new
 }
 
 fn options(spec: &Spec) -> Vec<&'static str> {
@@ -170,11 +216,14 @@ mod tests {
     fn the_stats_of_partitions_are_added_up() {
         let mut one = Stats::default();
         let mut two = Stats::default();
-        one.count("/core/a", "GETrequestCount", Moment(7));
-        two.count("/core/a", "GETrequestCount", Moment(5));
-        two.count("/core/a", "GETrequestCount", Moment(6));
-        two.count("/core/a", "PUTrequestCount", Moment(6));
-        let parts = [one, two].map(|stats| stats.show("/core/a", "/core/a/stats", "n1"));
+        one.count("/core/a", Some("/core/a/x"), "GETrequestCount", Moment(7));
+        two.count("/core/a", None, "GETrequestCount", Moment(5));
+        two.count("/core/a", None, "GETrequestCount", Moment(6));
+        two.count("/core/a", Some("/core/a/y"), "PUTrequestCount", Moment(6));
+        let own = two.show("/core/a", Some("/core/a/y"), "/core/a/y/stats", "n1");
+        assert_eq!(own["entries"].as_object().map(Map::len), Some(1), "its own only");
+        assert_eq!(own["entries"]["PUTrequestCount"]["latestValue"], 1.0);
+        let parts = [one, two].map(|stats| stats.show("/core/a", None, "/core/a/stats", "n1"));
         let all = merge_stats(&parts);
         assert_eq!(all["entries"]["GETrequestCount"]["latestValue"], 3.0);
         assert_eq!(all["entries"]["GETrequestCount"]["lastUpdateMicrosUtc"], 7);

@@ -15,6 +15,10 @@ use crate::{Context, Patch, ServiceOption, Spec, digits};
 /// The pragma that gives a deleted link a new life (Xenon's).
 const FORCE: &str = "xn-force-index-update";
 
+/// The pragma of a DELETE that in Xenon stops the service in memory and keeps the document. Here no
+/// service stays in memory, so there is nothing to stop.
+const STOP_ONLY: &str = "xn-no-index-update";
+
 /// One handler's call.
 pub(crate) struct Job<'a> {
     pub(crate) spec: &'a Spec,
@@ -37,13 +41,14 @@ impl Job<'_> {
             Ok(incoming) => incoming,
             Err(problem) => return Verdict::Refused(problem),
         };
-        if let Err(problem) = self.check_if_match(request) {
+        if let Err(problem) = self.check_conditions(request) {
             return Verdict::AsItIs(refusal(problem));
         }
         let verdict = match request.method {
             Method::Post => self.post(request, incoming),
             Method::Put => self.put(request, incoming),
             Method::Patch => self.patch(request, incoming),
+            Method::Delete if request.has_pragma(STOP_ONLY) => Ok(Verdict::AsItIs(empty())),
             Method::Delete => self.delete(incoming),
             Method::Get | Method::Options => Err(not_allowed(self.spec, request.method)),
         };
@@ -53,11 +58,11 @@ impl Job<'_> {
     /// A task goes on.
     pub(crate) fn step(&self, step: &Step) -> Verdict {
         let Some(current) = self.live() else { return Verdict::Ended };
-        if TaskInfo::of(&current.body).stage.is_final() {
+        if !TaskInfo::of(&current.body).is_in_progress() {
             return Verdict::Ended;
         }
         let mut context = self.context(current.expires);
-        if matches!(step, Step::Plan) {
+        if matches!(step, Step::Plan) || TaskInfo::of(&current.body).undoing {
             context.version = current.version;
         }
         let stepped = match self.handlers.step(&mut context, &current.body, step) {
@@ -89,10 +94,13 @@ impl Job<'_> {
         let mut context = self.context(current.expires);
         let step = Step::Fail(problem);
         match self.handlers.step(&mut context, &current.body, &step) {
-            Ok(Stepped { body: Some(body), .. }) => {
+            Ok(Stepped { body: Some(body), calls }) => {
                 let expires = current.expires;
                 let made = Made { action: Action::Patch, body, expires, status: 200 };
-                Verdict::Write(Box::new(self.version(made)))
+                let mut version = self.version(made);
+                version.is_step = true;
+                version.calls = calls;
+                Verdict::Write(Box::new(version))
             }
             _ => Verdict::Ended,
         }
@@ -104,7 +112,7 @@ impl Job<'_> {
                 return Err(self.already_exists());
             }
             if self.spec.is_task {
-                return Ok(Verdict::AsItIs(Response::document(200, current)));
+                return Ok(Verdict::AsItIs(self.shown(current)));
             }
             return self.put(request, incoming);
         }
@@ -195,7 +203,7 @@ impl Job<'_> {
     fn check_deleted(&self, request: &Request, incoming: &Incoming) -> Result<(), Problem> {
         let tombstone = self.invocation.current.as_deref();
         let Some(tombstone) = tombstone.filter(|it| !it.is_expired(self.invocation.now)) else {
-            return Ok(());
+            return check_first_version(incoming);
         };
         let is_newer = incoming.version.is_some_and(|version| version > tombstone.version);
         if is_newer || request.has_pragma(FORCE) {
@@ -209,20 +217,17 @@ impl Job<'_> {
         Err(Problem::new(Code::MarkedDeleted, message))
     }
 
-    fn check_if_match(&self, request: &Request) -> Result<(), Problem> {
-        let Some(wanted) = &request.if_match else { return Ok(()) };
-        let current = self.live();
-        let holds = current.is_some_and(|current| {
-            let etag = current.etag();
-            wanted.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag)
-        });
-        if holds {
+    fn check_conditions(&self, request: &Request) -> Result<(), Problem> {
+        if request.conditions.is_empty() {
             return Ok(());
         }
-        let link = &self.invocation.link;
-        let found = current.map_or_else(|| "there is no document".to_owned(), Document::etag);
-        let message = format!("{link}: If-Match is {wanted}, found {found}; read it again");
-        Err(Problem::new(Code::PreconditionFailed, message))
+        let current = self.live().map(Document::etag);
+        let held = request.conditions.check(current.as_deref(), request.method.is_write());
+        held.map_err(|header| unmet(&self.invocation.link, &header, current.as_deref()))
+    }
+
+    fn shown(&self, document: &Document) -> Response {
+        Response::document(200, document, &self.invocation.node_id)
     }
 
     fn expiration(&self) -> Moment {
@@ -258,7 +263,8 @@ impl Job<'_> {
         let is_deleted = made.action == Action::Delete;
         NewVersion {
             status: made.status,
-            task: info.as_ref().map(|info| !info.stage.is_final() && !is_deleted),
+            task: info.as_ref().map(|info| info.is_in_progress() && !is_deleted),
+            is_undoing: info.as_ref().is_some_and(|info| info.undoing),
             is_direct: info.is_some_and(|info| info.is_direct),
             purge: is_deleted && made.expires.0 != 0 && made.expires <= *now,
             retention: Retention {
@@ -280,6 +286,28 @@ impl Job<'_> {
             }),
         }
     }
+}
+
+/// `documentVersion` in a POST says which deletion it goes beyond. Of a link without one it can say
+/// nothing: the first version is 0.
+fn check_first_version(incoming: &Incoming) -> Result<(), Problem> {
+    match incoming.version {
+        None | Some(0) => Ok(()),
+        Some(version) => Err(Problem::bad_request(format!(
+            "documentVersion is {version}: a new document begins at version 0; leave it out"
+        ))),
+    }
+}
+
+/// A condition of the request does not hold.
+pub(crate) fn unmet(link: &str, header: &str, etag: Option<&str>) -> Problem {
+    let found = etag.unwrap_or("there is no document");
+    let message = format!("{link}: {header}, found {found}; read it again");
+    Problem::new(Code::PreconditionFailed, message)
+}
+
+fn empty() -> Response {
+    Response::json(200, &serde_json::json!({}))
 }
 
 /// The words for a document that is not there.

@@ -3,7 +3,7 @@
 use protocol::{GroupId, Position, ReplicaId, Term};
 
 use crate::frame::FrameBuffer;
-use crate::record::EntryKind;
+use crate::record::{EntryKind, LogOwner, Witness};
 
 const NORMAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
@@ -14,6 +14,8 @@ const OLDEST: u8 = 6;
 const SEALED: u8 = 7;
 const MOVED_NORMAL: u8 = 8;
 const MOVED_MEMBERSHIP: u8 = 9;
+const OWNER: u8 = 10;
+const WITNESS: u8 = 11;
 
 /// An entry as it is stored. Its data is borrowed from the caller or from the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,13 @@ pub(crate) enum Stored<'a> {
         /// entry at the position any more, and could not tell.
         emptied: bool,
     },
+    /// Since version 3.
+    Owner(LogOwner),
+    /// Since version 3.
+    Witness {
+        of: ReplicaId,
+        said: Witness,
+    },
     /// The segments before this one are not needed.
     Oldest {
         segment: u64,
@@ -74,6 +83,17 @@ impl Stored<'_> {
                 frame.put_number(group.0.into());
                 frame.put_number(position.0);
                 frame.put_number(term.0);
+            }
+            Self::Owner(LogOwner { sandbox_id, boot }) => {
+                frame.put(&[OWNER]);
+                frame.put_number(sandbox_id);
+                frame.put_number(boot);
+            }
+            Self::Witness { of, said: Witness { boot, start, frames } } => {
+                frame.put(&[WITNESS]);
+                for number in [of.0, boot, start, frames] {
+                    frame.put_number(number);
+                }
             }
             Self::Oldest { segment } => {
                 frame.put(&[OLDEST]);
@@ -134,6 +154,15 @@ impl<'a> Records<'a> {
                 position: Position(self.number()?),
                 term: Term(self.number()?),
                 emptied: kind == BASE_EMPTIED,
+            },
+            OWNER => Stored::Owner(LogOwner { sandbox_id: self.number()?, boot: self.number()? }),
+            WITNESS => Stored::Witness {
+                of: ReplicaId(self.number()?),
+                said: Witness {
+                    boot: self.number()?,
+                    start: self.number()?,
+                    frames: self.number()?,
+                },
             },
             OLDEST => Stored::Oldest { segment: self.number()? },
             SEALED => Stored::Sealed { next: self.number()? },

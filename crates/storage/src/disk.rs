@@ -37,6 +37,17 @@ pub trait Disk: Send {
     /// When there is no such file.
     fn size(&mut self, name: &str) -> Result<u64, DiskError>;
 
+    /// When the file was made, if the disk knows: a number that a copy of the file does not have. A file that
+    /// is written, or gets another name, keeps it.
+    fn birth(&mut self, _name: &str) -> Option<u64> {
+        None
+    }
+
+    /// A person has said that copies of files are as good as those that were written.
+    fn trusts_copies(&self) -> bool {
+        false
+    }
+
     /// Up to `bytes` bytes from `offset` on; fewer only at the end of the file.
     ///
     /// # Errors
@@ -121,6 +132,12 @@ macro_rules! pass_on {
             }
             fn size(&mut self, name: &str) -> Result<u64, DiskError> {
                 (**self).size(name)
+            }
+            fn birth(&mut self, name: &str) -> Option<u64> {
+                (**self).birth(name)
+            }
+            fn trusts_copies(&self) -> bool {
+                (**self).trusts_copies()
             }
             fn read(
                 &mut self,

@@ -23,7 +23,7 @@ use crate::table::Table;
 const CLOSED_MAX: usize = 8;
 
 /// The tables over a tree.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Layers {
     /// The table that is written to.
     open: Arc<Table>,
@@ -37,7 +37,7 @@ pub struct Layers {
 }
 
 /// A run that is on its way to the tree: the last values of its keys.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     tables: Tables,
     /// How many batches will be in the tree when it is.
@@ -103,6 +103,11 @@ impl Layers {
             self.close();
         }
         self.tables()
+    }
+
+    /// The next view closes no table any more.
+    pub fn is_crowded(&self) -> bool {
+        self.closed.len() >= CLOSED_MAX
     }
 
     fn close(&mut self) {

@@ -35,7 +35,7 @@ pub use memory_disk::{Fate, MemoryDisk};
 pub use memory_log::MemoryLog;
 pub use memory_store::MemoryStore;
 pub use reader::{LogReader, ReadEntries, ReadLimits};
-pub use record::{Entry, EntryKind, LogRecord, Recovered, RecoveredGroup};
+pub use record::{Entry, EntryKind, LogOwner, LogRecord, Recovered, RecoveredGroup, Witness};
 pub use segment::NextSegment;
 pub use space::{Applied, Chunk, DERIVED, Space};
 pub use state::{Batch, Persister, Reader, StateStore, StoreError, Visit, Write};

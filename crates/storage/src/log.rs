@@ -134,7 +134,7 @@ impl<D: Disk> Log<D> {
             file: segment::name(found.tail.segment.number),
             tail: found.tail,
             spare: found.spare,
-            tally: Tally::recover(&found.recovered.groups),
+            tally: Tally::recover(&found.recovered),
             index: SharedIndex::of(found.index),
             segments: Segments { oldest: found.oldest, remains: found.remains },
             frame: FrameBuffer::default(),
@@ -228,7 +228,7 @@ impl<D: Disk> Log<D> {
         }
         let data = records.iter().map(|record| match record {
             LogRecord::Entry { entry, .. } => entry.data.len(),
-            LogRecord::Vote { .. } | LogRecord::Base { .. } => 0,
+            _ => 0,
         });
         let own = u64::try_from(data.sum::<usize>()).expect("a length fits");
         let wanted = self.index.lock().movable(own.clamp(MOVED_BYTES_MIN, MOVED_BYTES_MAX));
@@ -356,6 +356,11 @@ impl<D: Disk> Log<D> {
     /// How many entries were written once more so that an old segment could go.
     pub fn moved_entries(&self) -> u64 {
         self.pace.moved
+    }
+
+    /// How many frames are durable, of all that the log has ever had.
+    pub fn frames(&self) -> u64 {
+        self.tail.number - 1
     }
 
     pub fn disk_mut(&mut self) -> &mut D {

@@ -86,7 +86,7 @@ impl MemoryLog {
                 }
                 (log.base, log.base_term) = (position, term);
             }
-            LogRecord::Base { .. } => {}
+            LogRecord::Base { .. } | LogRecord::Owner(_) | LogRecord::Witness { .. } => {}
         }
     }
 

@@ -41,6 +41,26 @@ struct Marks {
     durable: AtomicU64,
 }
 
+impl Clone for MemoryStore {
+    /// A store of its own, with the same content.
+    fn clone(&self) -> Self {
+        let Self { layers, tree, run, durable, settled, pending, marks } = self;
+        let marks = Marks {
+            written: AtomicU64::new(marks.written.load(Ordering::SeqCst)),
+            durable: AtomicU64::new(marks.durable.load(Ordering::SeqCst)),
+        };
+        Self {
+            layers: layers.clone(),
+            tree: Arc::clone(tree),
+            run: run.clone(),
+            durable: durable.clone(),
+            settled: *settled,
+            pending: pending.clone(),
+            marks: Arc::new(marks),
+        }
+    }
+}
+
 impl Marks {
     fn persist(&self) {
         let written = self.written.load(Ordering::SeqCst);

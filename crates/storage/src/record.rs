@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
+use serde::{Deserialize, Serialize};
 
 /// What an entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,29 @@ pub enum LogRecord {
     /// the last entry, or the entry there is of another term, the log is empty and starts there.
     /// One at or below the present base changes nothing.
     Base { group: GroupId, position: Position, term: Term },
+    /// Whose log this is, and which start of it began here.
+    Owner(LogOwner),
+    /// What another replica was heard to have.
+    Witness { of: ReplicaId, said: Witness },
+}
+
+/// Whose log it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOwner {
+    pub sandbox_id: u64,
+    /// Counts the starts.
+    pub boot: u64,
+}
+
+/// The newest that a replica said about its own log. Frames are numbered for as long as the log lives,
+/// so one number stands for all that the replica has promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    pub boot: u64,
+    /// Made by chance at that start: two starts with one number can be told apart.
+    pub start: u64,
+    /// The log had so many frames, durably.
+    pub frames: u64,
 }
 
 /// A group as the log knows it. Its entries stay on the disk: see
@@ -68,6 +92,12 @@ impl RecoveredGroup {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     pub groups: BTreeMap<GroupId, RecoveredGroup>,
+    /// Whose log it is, as its newest start has said. `None`: the log has just been begun.
+    pub owner: Option<LogOwner>,
+    /// What other replicas were heard to have.
+    pub witnesses: BTreeMap<ReplicaId, Witness>,
+    /// How many frames the log has had since it was begun.
+    pub frames: u64,
     /// How many bytes of an unfinished last write were cut. Nobody was told that they are durable.
     pub torn_bytes: u64,
 }

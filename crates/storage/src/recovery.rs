@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crc32fast::Hasher;
-use protocol::GroupId;
+use protocol::{GroupId, ReplicaId};
 
 use crate::codec::{Records, Stored, StoredEntry};
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::frame::{self, FRAME_BYTES_MAX, Number, SECTOR, SECTOR_BYTES, Verdict};
 use crate::index::{Index, Noted, Place as Lies};
-use crate::record::{Recovered, RecoveredGroup};
+use crate::record::{LogOwner, Recovered, RecoveredGroup, Witness};
 use crate::sectors::Sectors;
 use crate::segment::{self, FileKind, NextSegment};
 use crate::tally::Settled;
@@ -95,7 +95,15 @@ pub(crate) fn read<D: Disk>(disk: &mut D) -> Result<Option<Found>, LogError> {
     }
     let mut segments = Vec::new();
     for number in first..=newest {
-        segments.push(NextSegment::read(disk, number)?);
+        match NextSegment::read(disk, number) {
+            // It was made ahead of need, and decayed before anything was written to it.
+            Err(LogError::Corrupt { .. })
+                if number == newest && number > first && is_unused(disk, number)? =>
+            {
+                remains.push(segment::name(number));
+            }
+            read => segments.push(read?),
+        }
     }
     let mut replay = Replay::default();
     let (tail, spare) = replay.segments(disk, &segments)?;
@@ -109,12 +117,14 @@ pub(crate) fn read<D: Disk>(disk: &mut D) -> Result<Option<Found>, LogError> {
     remains.extend(numbers.iter().filter(|number| **number < oldest).map(|n| segment::name(*n)));
     let torn_bytes = tail.soiled_to - tail.at;
     let last = replay.place;
+    let frames = replay.last.map_or(0, |(number, _)| number);
+    let (owner, witnesses) = (replay.owner, std::mem::take(&mut replay.witnesses));
     let (groups, index) = replay.finish().map_err(|why| LogError::Corrupt {
         segment: segment::name(oldest),
         offset: 0,
         why,
     })?;
-    let recovered = Recovered { groups, torn_bytes };
+    let recovered = Recovered { groups, owner, witnesses, frames, torn_bytes };
     Ok(Some(Found { recovered, index, tail, spare, last, oldest, remains }))
 }
 
@@ -146,6 +156,8 @@ enum End {
 #[derive(Default)]
 struct Replay {
     groups: BTreeMap<GroupId, RecoveredGroup>,
+    owner: Option<LogOwner>,
+    witnesses: BTreeMap<ReplicaId, Witness>,
     index: Index,
     oldest: u64,
     /// The number and the name of the last frame; nothing before the first one.
@@ -190,8 +202,14 @@ impl Replay {
             let spare = following.next().copied();
             if let Some(spare) = &spare {
                 let mut read = |name: &str, offset, bytes| disk.read(name, offset, bytes);
-                let unused = is_empty(&mut Sectors::of(&mut read, spare, READ_BYTES))?;
-                if !unused || following.len() > 0 {
+                let is_clean = is_empty(&mut Sectors::of(&mut read, spare, READ_BYTES))?;
+                let is_spare = following.len() == 0 && is_unused(disk, spare.number)?;
+                if is_spare && !is_clean {
+                    // A bit has decayed in zeros. The log makes another one.
+                    disk.remove(&segment::name(spare.number))?;
+                    return Ok((tail, None));
+                }
+                if !is_spare {
                     let why = "the frames end here, though a later segment was begun".to_owned();
                     let segment = segment::name(segment.number);
                     return Err(LogError::Corrupt { segment, offset: at, why });
@@ -351,6 +369,8 @@ impl Replay {
                         self.index.base(group, position, emptied);
                     }
                 }
+                Stored::Owner(owner) => self.owner = Some(owner),
+                Stored::Witness { of, said } => drop(self.witnesses.insert(of, said)),
                 Stored::Oldest { segment } => self.oldest = self.oldest.max(segment),
                 Stored::Sealed { next } => sealed = Some(next),
             }
@@ -400,6 +420,13 @@ impl Replay {
 
 fn offset_of(index: usize) -> u64 {
     u64::try_from(index).expect("the index of a sector fits") * SECTOR_BYTES
+}
+
+/// True when no frame was ever begun in that segment: the first sector of its first frame never
+/// arrived. Nothing else can have been written to it before that was durable.
+fn is_unused<D: Disk>(disk: &mut D, number: u64) -> Result<bool, LogError> {
+    let first = disk.read(&segment::name(number), SECTOR_BYTES, SECTOR)?;
+    Ok(first.len() < SECTOR || first[0] == 0 || first[SECTOR - 1] == 0)
 }
 
 /// True when there is nothing after the header.

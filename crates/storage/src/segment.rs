@@ -10,9 +10,10 @@ use crate::error::LogError;
 use crate::frame::{SECTOR, SECTOR_BYTES, mix, u32_at, u64_at};
 
 /// The format of segments, frames and records that this program writes.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
-/// The oldest format that it reads. 1 had no moved entries, and is the same otherwise.
+/// The oldest format that it reads. 1 had no moved entries, 2 said
+/// nothing of nodes; both are the same otherwise.
 const VERSION_MIN: u32 = 1;
 
 /// No segment is shorter, in bytes: a header, a frame, the frame that closes it, and some room.
@@ -21,6 +22,9 @@ const SEGMENT_BYTES_MIN: u64 = 16 * SECTOR_BYTES;
 /// The magic, the version and the checksum at the end stay where they are in all versions.
 const MAGIC: &[u8; 8] = b"AMRITALG";
 const CHECKSUM_AT: usize = SECTOR - 4;
+
+/// When the file was made, as the disk said. Since version 3.
+const BORN_AT: usize = 36;
 
 /// The name of a segment's file.
 pub(crate) fn name(number: u64) -> String {
@@ -124,17 +128,20 @@ impl NextSegment {
         } else {
             disk.create(unfinished, self.bytes)?;
         }
-        disk.write(unfinished, 0, &self.header())?;
+        let born = disk.birth(unfinished).unwrap_or(0);
+        disk.write(unfinished, 0, &self.header(born))?;
         disk.sync(unfinished)
     }
 
-    fn header(&self) -> [u8; SECTOR] {
+    /// `born`: see [`Disk::birth`]; 0 when that is not known.
+    fn header(&self, born: u64) -> [u8; SECTOR] {
         let mut header = [0; SECTOR];
         header[..8].copy_from_slice(MAGIC);
         header[8..12].copy_from_slice(&VERSION.to_le_bytes());
         header[12..20].copy_from_slice(&self.number.to_le_bytes());
         header[20..28].copy_from_slice(&self.salt.to_le_bytes());
         header[28..36].copy_from_slice(&self.bytes.to_le_bytes());
+        header[BORN_AT..BORN_AT + 8].copy_from_slice(&born.to_le_bytes());
         let sum = crc32fast::hash(&header[..CHECKSUM_AT]);
         header[CHECKSUM_AT..].copy_from_slice(&sum.to_le_bytes());
         header
@@ -171,6 +178,17 @@ impl NextSegment {
         if size != segment.bytes {
             let due = segment.bytes;
             return Err(corrupt(format!("the file has {size} bytes, its header says {due}")));
+        }
+        let (born, birth) = (u64_at(&header, BORN_AT), disk.birth(&file));
+        if born != 0 && birth.is_some_and(|birth| birth != born) {
+            if !disk.trusts_copies() {
+                return Err(corrupt(
+                    "the file is a copy of the one that was written, perhaps an older one".into(),
+                ));
+            }
+            // From now on it is the one.
+            disk.write(&file, 0, &segment.header(birth.unwrap_or(0)))?;
+            disk.sync(&file)?;
         }
         if size < SEGMENT_BYTES_MIN || !size.is_multiple_of(SECTOR_BYTES) {
             return Err(corrupt(format!("no segment has a length of {size} bytes")));

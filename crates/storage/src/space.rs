@@ -62,7 +62,7 @@ impl Space {
             None => FIRST,
             Some(bytes) => {
                 <[u8; 4]>::try_from(bytes.as_slice()).map(u32::from_be_bytes).map_err(|_| {
-                    StoreError(format!("group {group} has a broken generation pointer"))
+                    StoreError::failed(format!("group {group} has a broken generation pointer"))
                 })?
             }
         };
@@ -70,7 +70,7 @@ impl Space {
         let applied = match store.get(&space.key(APPLIED, b""))? {
             None => Applied::default(),
             Some(bytes) => postcard::from_bytes(&bytes).map_err(|error| {
-                StoreError(format!("group {group} has a broken applied position: {error}"))
+                StoreError::failed(format!("group {group} has a broken applied position: {error}"))
             })?,
         };
         Ok((space, applied))

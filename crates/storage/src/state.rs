@@ -61,11 +61,27 @@ impl Batch {
 
 /// The store did not do as told; the node cannot go on with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreError(pub String);
+pub struct StoreError {
+    pub why: String,
+    /// What was written is not there any more, or not as it was written. Anything else may be well again
+    /// at the next start.
+    pub is_damage: bool,
+}
+
+impl StoreError {
+    pub fn failed(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_damage: false }
+    }
+
+    pub fn damaged(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_damage: true }
+    }
+}
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the state store failed: {}", self.0)
+        let what = if self.is_damage { "is damaged" } else { "failed" };
+        write!(f, "the state store {what}: {}", self.why)
     }
 }
 

@@ -8,7 +8,7 @@ use protocol::{GroupId, Position, ReplicaId, Term};
 use crate::codec::{Stored, StoredEntry};
 use crate::frame::FrameBuffer;
 use crate::index::{Index, Noted, Place};
-use crate::record::{Entry, EntryKind, LogRecord, RecoveredGroup};
+use crate::record::{Entry, EntryKind, LogOwner, LogRecord, Recovered, RecoveredGroup, Witness};
 
 /// A group in the log, without its entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,8 @@ struct Lies {
 pub(crate) struct Changes {
     /// The groups as they were before.
     before: BTreeMap<GroupId, Option<Tracked>>,
+    /// What the log said of nodes before, if that was changed.
+    nodes_before: Option<Nodes>,
     written: Vec<Written>,
 }
 
@@ -120,6 +122,14 @@ impl Settled {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     groups: BTreeMap<GroupId, Tracked>,
+    nodes: Nodes,
+}
+
+/// What the log says of its own node and of others.
+#[derive(Clone, Debug, Default)]
+struct Nodes {
+    owner: Option<LogOwner>,
+    witnesses: BTreeMap<ReplicaId, Witness>,
 }
 
 impl Tally {
@@ -164,6 +174,14 @@ impl Tally {
                     changes.written.push(Written { group, position, what });
                 }
             }
+            LogRecord::Owner(owner) => {
+                self.touch_nodes(changes).owner = Some(*owner);
+                put(frame, &Stored::Owner(*owner));
+            }
+            LogRecord::Witness { of, said } => {
+                self.touch_nodes(changes).witnesses.insert(*of, *said);
+                put(frame, &Stored::Witness { of: *of, said: *said });
+            }
         }
     }
 
@@ -179,6 +197,11 @@ impl Tally {
         changes.written.push(Written { group, position: entry.position, what });
     }
 
+    fn touch_nodes(&mut self, changes: &mut Changes) -> &mut Nodes {
+        changes.nodes_before.get_or_insert_with(|| self.nodes.clone());
+        &mut self.nodes
+    }
+
     fn touch(&mut self, group: GroupId, changes: &mut Changes) -> &mut Tracked {
         let groups = &mut self.groups;
         changes.before.entry(group).or_insert_with(|| groups.get(&group).cloned());
@@ -187,7 +210,11 @@ impl Tally {
 
     /// What was taken in did not get to the disk.
     pub(crate) fn take_back(&mut self, changes: &mut Changes) {
-        for (group, before) in std::mem::take(changes).before {
+        let Changes { before, nodes_before, .. } = std::mem::take(changes);
+        if let Some(nodes) = nodes_before {
+            self.nodes = nodes;
+        }
+        for (group, before) in before {
             match before {
                 Some(before) => self.groups.insert(group, before),
                 None => self.groups.remove(&group),
@@ -217,6 +244,12 @@ impl Tally {
 
     /// The records that a segment begins with, so that those before it can go.
     pub(crate) fn restate(&self, mut put: impl FnMut(Stored<'static>)) {
+        if let Some(owner) = self.nodes.owner {
+            put(Stored::Owner(owner));
+        }
+        for (&of, &said) in &self.nodes.witnesses {
+            put(Stored::Witness { of, said });
+        }
         for (&group, tracked) in &self.groups {
             let Tracked { term, voted_for, commit, base, base_term, .. } = *tracked;
             put(Stored::Vote { group, term, voted_for, commit });
@@ -225,7 +258,7 @@ impl Tally {
     }
 
     /// Begins with what was recovered.
-    pub(crate) fn recover(groups: &BTreeMap<GroupId, RecoveredGroup>) -> Self {
+    pub(crate) fn recover(recovered: &Recovered) -> Self {
         let tracked = |recovered: &RecoveredGroup| {
             let mut former_runs = recovered.terms.clone();
             Tracked {
@@ -239,8 +272,9 @@ impl Tally {
                 former_runs,
             }
         };
-        let groups = groups.iter().map(|(group, recovered)| (*group, tracked(recovered)));
-        Self { groups: groups.collect() }
+        let groups = recovered.groups.iter().map(|(group, known)| (*group, tracked(known)));
+        let nodes = Nodes { owner: recovered.owner, witnesses: recovered.witnesses.clone() };
+        Self { groups: groups.collect(), nodes }
     }
 }
 

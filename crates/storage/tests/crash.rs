@@ -124,6 +124,7 @@ impl Model {
                 }
                 (group.base, group.base_term) = (*position, *term);
             }
+            LogRecord::Owner(_) | LogRecord::Witness { .. } => {}
         }
     }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
 use storage::{
-    Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogRecord, MemoryDisk, ReadLimits,
-    Recovered,
+    Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogOwner, LogRecord, MemoryDisk,
+    ReadLimits, Recovered, Witness,
 };
 
 const OPTIONS: LogOptions = LogOptions { segment_bytes: 16 * 512 };
@@ -496,4 +496,44 @@ fn a_read_stops_at_its_limits() {
     assert!(read(1, usize::MAX, 0) < 20, "the segments that follow are not read");
     assert_eq!(reader.term(A, Position(20)), Some(Term(1)));
     assert_eq!(reader.term(A, Position(21)), None);
+}
+
+#[test]
+fn a_flipped_bit_in_a_segment_that_holds_nothing_is_no_damage() {
+    let (mut log, _) = open(MemoryDisk::new());
+    write(&mut log, &[vote(A, 1), entry(A, 1, 1), entry(A, 2, 1)]);
+    log.prepare().expect("the disk takes it");
+    let mut disk = log.into_disk();
+    let spare = "wal-00000002.log";
+    let bytes = disk.size(spare).expect("the next segment was made");
+    for offset in 0..bytes {
+        assert!(disk.flip(spare, offset, 4));
+        let (mut log, recovered) = open(disk.clone());
+        assert_eq!(shape(&recovered, A), (0, vec![1, 1]), "byte {offset}");
+        // What has decayed is not written to.
+        (3..60).for_each(|position| write(&mut log, &[sized_entry(A, position, 1, 400)]));
+        let (_, recovered) = reopen(log);
+        assert_eq!(shape(&recovered, A).1.len(), 59, "byte {offset}");
+        assert!(disk.flip(spare, offset, 4));
+    }
+}
+
+#[test]
+fn the_owner_and_what_was_heard_of_others_outlive_segments() {
+    let (mut log, recovered) = open(MemoryDisk::new());
+    assert_eq!((recovered.owner, recovered.frames), (None, 0));
+    let owner = LogOwner { sandbox_id: 7, boot: 2 };
+    let said = |frames| Witness { boot: 3, start: 4, frames };
+    let heard = |of: u64, frames| LogRecord::Witness { of: ReplicaId(of), said: said(frames) };
+    write(&mut log, &[LogRecord::Owner(LogOwner { boot: 1, ..owner }), heard(2, 5), heard(3, 6)]);
+    write(&mut log, &[LogRecord::Owner(owner), heard(2, 9)]);
+    for position in 1..60 {
+        write(&mut log, &[sized_entry(A, position, 1, 400), base(A, position, 1)]);
+    }
+    let frames = log.frames();
+    assert!(!files(&mut log).contains(&"wal-00000001.log".to_owned()));
+    let (_, recovered) = reopen(log);
+    assert_eq!((recovered.owner, recovered.frames), (Some(owner), frames));
+    let witnesses = [(ReplicaId(2), said(9)), (ReplicaId(3), said(6))];
+    assert_eq!(recovered.witnesses.into_iter().collect::<Vec<_>>(), witnesses);
 }

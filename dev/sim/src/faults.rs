@@ -138,6 +138,7 @@ impl World {
             }
             Fault::Clock => self.shift_clock(target),
             Fault::Cut => self.cut(target),
+            Fault::Partial | Fault::Ring | Fault::Loss => self.strike_paths(fault, target),
             Fault::Reset => {
                 let other = self.faults.rng.index(self.machines.len());
                 self.network.reset(self.agenda.now(), target, other, &mut self.plan);
@@ -158,6 +159,8 @@ impl World {
                 self.relief_for_disk(target);
             }
             Fault::Decay => self.decay(target),
+            Fault::SetBack => self.set_back(target),
+            Fault::LoseLog | Fault::LoseState | Fault::Rot => self.lose_a_part(fault, target),
             Fault::Wipe => self.wipe(target),
             Fault::Stop => self.stop(target)?,
             Fault::Join => self.join(),
@@ -218,6 +221,25 @@ impl World {
             }
         }
         self.relief_for_network();
+    }
+
+    /// For longer than a machine's own cuts, and in ways that leave a way round.
+    fn strike_paths(&mut self, fault: Fault, target: usize) {
+        let count = self.machines.len();
+        let next = |machine: usize| (machine + 1) % count;
+        match fault {
+            _ if count < 3 => return,
+            Fault::Partial => {
+                self.network.cut(target, next(target));
+                self.network.cut(next(target), target);
+            }
+            Fault::Ring => {
+                (0..count).for_each(|machine| self.network.cut(machine, next(machine)));
+            }
+            _ => self.network.lose(self.faults.rng.between(20, 250)),
+        }
+        let after = self.faults.rng.between(1_000, 8_000) * MILLISECOND;
+        self.agenda.after(after, Event::Relief(Relief::Network));
     }
 
     fn slow_path(&mut self, machine: usize) {
@@ -314,6 +336,42 @@ impl World {
         }
         self.machines[machine].decayed = true;
         self.kill(machine, false);
+    }
+
+    /// The first time a copy of the sandbox is made, whatever the node is doing; later that is put
+    /// back, whole or in part.
+    fn set_back(&mut self, machine: usize) {
+        if self.machines[machine].has_no_copy() {
+            return self.machines[machine].make_copy();
+        }
+        if self.machines[machine].harmed || !self.may_lose_a_disk() {
+            return;
+        }
+        self.die(machine, false, "its sandbox is set back");
+        let part = self.faults.rng.below(3);
+        self.machines[machine].put_back(part != 1, part != 2);
+        self.start_later(machine);
+    }
+
+    fn lose_a_part(&mut self, fault: Fault, machine: usize) {
+        let is_new = self.machines[machine].ledger.is_empty();
+        if is_new || self.machines[machine].harmed || !self.may_lose_a_disk() {
+            return;
+        }
+        self.machines[machine].harmed = true;
+        match fault {
+            // It goes on until it reads something.
+            Fault::Rot => return self.machines[machine].store.rot(),
+            Fault::LoseLog => {
+                self.die(machine, false, "its log is removed");
+                self.machines[machine].disk.wipe();
+            }
+            _ => {
+                self.die(machine, false, "its state is removed");
+                self.machines[machine].store.wipe();
+            }
+        }
+        self.start_later(machine);
     }
 
     fn wipe(&mut self, machine: usize) {

@@ -17,6 +17,7 @@ use services::Catalogue;
 
 pub mod agenda;
 pub mod checkers;
+mod detours;
 mod faults;
 mod handlers;
 mod immortals;
@@ -24,6 +25,7 @@ pub mod jobs;
 mod machine;
 pub mod media;
 pub mod network;
+pub mod paths;
 mod referee;
 pub mod run;
 mod work;

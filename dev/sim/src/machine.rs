@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use node::{Input, KeptLimits, Node, NodeConfig, Timing, Upkeep};
+use mesh::Mesh;
+use node::{Input, KeptLimits, Node, NodeConfig, SandboxState, StartError, Timing, Upkeep};
 use protocol::{Moment, Now};
 use services::{Catalogue, Invoker};
-use storage::{Log, LogError, LogOptions, LogRecord, StateStore};
+use storage::{Log, LogError, LogOptions, LogOwner, LogRecord, StateStore};
 
 use crate::agenda::Time;
 use crate::checkers::Broken;
@@ -39,12 +40,29 @@ pub(crate) struct Machine {
     pub(crate) lost: Vec<Ledger>,
     /// A bit of its log has decayed and was not noticed yet.
     pub(crate) decayed: bool,
+    /// Something of its sandbox was taken away or set back, and that was not noticed so far.
+    pub(crate) harmed: bool,
+    /// Its log was durably begun.
+    has_begun: bool,
+    /// A copy was put in place of its sandbox.
+    is_copy: bool,
+    /// Why its sandbox was begun anew.
+    forgot: Option<String>,
+    copy: Option<Copy>,
     /// Its disk is refusing everything.
     pub(crate) failing: bool,
     /// Syncs take so many times as long.
     pub(crate) disk_slowness: u64,
     /// It is a cluster of its own and has yet to join the one that is simulated.
     pub(crate) foreign: bool,
+}
+
+/// A copy of a sandbox.
+struct Copy {
+    sandbox: u64,
+    boot: u64,
+    disk: SimDisk,
+    store: SimStore,
 }
 
 struct Clock {
@@ -72,6 +90,11 @@ pub(crate) struct Running {
     pub(crate) persist_done: Time,
     /// Its own numbers for links: the connection and its end.
     pub(crate) links: BTreeMap<u64, (u64, usize)>,
+    /// For how many ticks nothing came over each.
+    pub(crate) silence: BTreeMap<u64, u32>,
+    pub(crate) mesh: Mesh,
+    /// Links that are streams of the mesh.
+    pub(crate) detours: BTreeMap<u64, u64>,
     pub(crate) next_link: u64,
     /// Addresses to keep a link to.
     pub(crate) dials: BTreeMap<String, Dial>,
@@ -94,8 +117,8 @@ pub(crate) enum Started {
     Running,
     /// Not now: the disk refuses.
     Later,
-    /// The log was damaged and was put aside; start again with an empty sandbox.
-    Damaged,
+    /// It does not have what it promised, as this says; start again with an empty sandbox.
+    Forgot(String),
 }
 
 impl Machine {
@@ -116,6 +139,11 @@ impl Machine {
             ledger: Ledger::default(),
             lost: Vec::new(),
             decayed: false,
+            harmed: false,
+            has_begun: false,
+            is_copy: false,
+            forgot: None,
+            copy: None,
             failing: false,
             disk_slowness: 1,
             foreign: false,
@@ -165,10 +193,12 @@ impl Machine {
     ) -> Result<Started, Broken> {
         assert!(self.running.is_none(), "one process at a time has the sandbox");
         let options = LogOptions { segment_bytes: wanted.segment_bytes };
-        let (log, recovered) = match Log::open(self.disk.clone(), options) {
+        let (mut log, recovered) = match Log::open(self.disk.clone(), options) {
             Ok(opened) => opened,
             Err(LogError::Disk(_)) => return Ok(Started::Later),
-            Err(LogError::Corrupt { .. }) if self.decayed => return Ok(Started::Damaged),
+            Err(error @ LogError::Corrupt { .. }) if self.decayed || self.harmed => {
+                return Ok(Started::Forgot(error.to_string()));
+            }
             Err(error) => {
                 let what = format!("{}: {error}", self.name);
                 return Err(Broken::new("a log that nobody damaged can be opened", what));
@@ -177,14 +207,23 @@ impl Machine {
         // If a bit has decayed, it was one that nobody needs.
         self.decayed = false;
         self.boot += 1;
+        if let Some(owner) = recovered.owner.filter(|owner| owner.sandbox_id == self.sandbox) {
+            self.boot = self.boot.max(owner.boot + 1);
+        }
         self.life += 1;
         let config = NodeConfig {
             node_id: self.name.clone(),
             public_uri: self.uri.clone(),
             peers: self.peers.clone(),
             join: self.join.clone(),
-            sandbox_id: self.sandbox,
-            boot: self.boot,
+            sandbox: SandboxState {
+                id: self.sandbox,
+                boot: self.boot,
+                has_begun: self.has_begun,
+                is_copy: self.is_copy,
+                is_trusted: false,
+                forgot: self.forgot.clone(),
+            },
             seed: wanted.seed,
             membership_quorum: wanted.membership_quorum,
             partitions: wanted.partitions,
@@ -195,14 +234,26 @@ impl Machine {
         let store: Box<dyn StateStore> = Box::new(self.store.clone());
         let reader = log.reader(self.disk.clone());
         let found = ledger::read(&recovered, &*reader);
-        let checked = found.and_then(|found| self.ledger.reopened(&found));
-        checked.map_err(|broken| broken.at(&self.name))?;
         let invoker: Arc<dyn Invoker> =
             Arc::new(SeededInvoker::new(wanted.seed ^ self.life ^ self.sandbox));
         let handlers = (Arc::clone(catalogue), invoker);
-        let node = Node::new(config, handlers, recovered, reader, store).map_err(|error| {
-            Broken::new("a node can start on what it had", format!("{}: {error}", self.name))
-        })?;
+        let node = match Node::new(config, handlers, recovered, reader, store) {
+            Ok(node) => node,
+            Err(StartError::Forgot(why)) if self.harmed => return Ok(Started::Forgot(why)),
+            Err(error) => {
+                let what = format!("{}: {error:?}", self.name);
+                return Err(Broken::new("a node can start on what it had", what));
+            }
+        };
+        // Also one that was harmed: what it takes for sound must be so.
+        let checked = found.and_then(|found| self.ledger.reopened(&found));
+        checked.map_err(|broken| broken.at(&self.name))?;
+        self.harmed = false;
+        let owner = LogOwner { sandbox_id: self.sandbox, boot: self.boot };
+        if log.append(&[LogRecord::Owner(owner)]).and_then(|()| log.sync()).is_err() {
+            return Ok(Started::Later);
+        }
+        self.has_begun = true;
         self.running = Some(Running {
             node,
             log,
@@ -214,6 +265,9 @@ impl Machine {
             retrying: false,
             persist_done: 0,
             links: BTreeMap::new(),
+            silence: BTreeMap::new(),
+            mesh: Mesh::new(&self.uri, now + self.life),
+            detours: BTreeMap::new(),
             next_link: 0,
             dials: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -238,7 +292,45 @@ impl Machine {
         self.sandbox = sandbox;
         self.boot = 0;
         self.decayed = false;
+        self.harmed = false;
+        self.has_begun = false;
+        self.is_copy = false;
+        self.forgot = None;
+        self.copy = None;
         self.join = join;
+    }
+
+    /// The same, as the node itself has found that it does not have what it promised.
+    pub(crate) fn renew_as_it_forgot(&mut self, sandbox: u64, why: String) {
+        let contact = self.contact();
+        self.renew(sandbox, contact);
+        self.forgot = Some(why);
+    }
+
+    /// No copy of the present sandbox was made.
+    pub(crate) fn has_no_copy(&self) -> bool {
+        self.copy.as_ref().is_none_or(|copy| copy.sandbox != self.sandbox)
+    }
+
+    pub(crate) fn make_copy(&mut self) {
+        let (disk, store) = (self.disk.copy(), self.store.copy());
+        self.copy = Some(Copy { sandbox: self.sandbox, boot: self.boot, disk, store });
+    }
+
+    /// The copy takes the place of the log, the state, or the whole sandbox.
+    pub(crate) fn put_back(&mut self, log: bool, state: bool) {
+        let copy = self.copy.as_ref().expect("the caller has looked");
+        self.harmed = true;
+        if log {
+            self.disk.put_back(&copy.disk);
+        }
+        if state {
+            self.store.put_back(&copy.store);
+        }
+        if log && state {
+            self.boot = copy.boot;
+            self.is_copy = true;
+        }
     }
 }
 
@@ -253,6 +345,12 @@ impl Running {
         self.next_link += 1;
         self.links.insert(self.next_link, (connection, end));
         self.next_link
+    }
+
+    /// Which of its links a stream is.
+    pub(crate) fn detour_of(&self, stream: u64) -> Option<u64> {
+        let mut detours = self.detours.iter();
+        detours.find(|(_, known)| **known == stream).map(|(link, _)| *link)
     }
 
     /// The address whose link that connection is.

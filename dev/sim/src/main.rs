@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use sim::paths::{Paths, RUNS_MIN};
 use sim::run::{Failure, Report, attempt};
 use sim::settings::{Fault, SCENARIOS, Settings};
 use sim::trace::{Trace, seconds};
@@ -27,6 +29,7 @@ how:
   --nodes N            so many nodes at first
   --shrink             after a failure, find the faults that can be turned off
   --trace              show each input and output
+  --paths              show how often rare paths were reached
 ";
 
 /// A failure is told in so many letters, unless all is to be shown.
@@ -44,6 +47,22 @@ struct Wanted {
     nodes: Option<usize>,
     shrink: bool,
     trace: bool,
+    paths: bool,
+}
+
+/// What many runs come to.
+#[derive(Default)]
+struct Total {
+    micros: AtomicU64,
+    failed: AtomicU64,
+    paths: Mutex<Paths>,
+}
+
+impl Total {
+    fn add(&self, report: &Report) {
+        self.micros.fetch_add(report.time, Ordering::Relaxed);
+        self.paths.lock().expect("no one panics while counting").add(&report.paths);
+    }
 }
 
 fn main() -> ExitCode {
@@ -80,6 +99,7 @@ impl Wanted {
                 }
                 "--shrink" => wanted.shrink = true,
                 "--trace" => wanted.trace = true,
+                "--paths" => wanted.paths = true,
                 other => return Err(format!("'{other}' is not known")),
             }
         }
@@ -144,12 +164,11 @@ impl Wanted {
 
     fn run_all(&self, first: u64, count: u64) -> u64 {
         let next = AtomicU64::new(first);
-        let (hours, failed) = self.in_parallel(&|| {
+        let total = self.in_parallel(&|| {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             (seed < first + count).then_some(seed)
         });
-        say(&format!("{count} seeds, {hours:.2} simulated hours, {failed} failed"));
-        failed
+        self.conclude(total, &format!("{count} seeds"), count)
     }
 
     fn soak(&self, minutes: u64) -> u64 {
@@ -157,39 +176,55 @@ impl Wanted {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs());
         let first = self.seed.unwrap_or(clock * 1_000_000);
         let next = AtomicU64::new(first);
-        let (hours, failed) = self
+        let total = self
             .in_parallel(&|| (Instant::now() < end).then(|| next.fetch_add(1, Ordering::Relaxed)));
         let count = next.load(Ordering::Relaxed) - first;
-        say(&format!("{count} seeds from {first} on, {hours:.2} simulated hours, {failed} failed"));
-        failed
+        self.conclude(total, &format!("{count} seeds from {first} on"), count)
     }
 
-    /// Runs the seeds that `next` gives on all cores: simulated hours, and how many failed.
-    fn in_parallel(&self, next: &(dyn Fn() -> Option<u64> + Sync)) -> (f64, u64) {
+    /// Says what the runs came to; how many failed. A path that no run has reached is a failure.
+    fn conclude(&self, total: Total, what: &str, runs: u64) -> u64 {
+        let failed = total.failed.into_inner();
+        let hours = seconds(total.micros.into_inner()) / 3600.0;
+        let paths = total.paths.into_inner().expect("no one panics while counting");
+        say(&format!("{what}, {hours:.2} simulated hours, {failed} failed"));
+        if self.paths {
+            say(&paths.show());
+        }
+        // Whoever turns faults off, or takes few runs, cannot reach everything.
+        if runs < RUNS_MIN || !self.without.is_empty() {
+            return failed;
+        }
+        let missing = paths.missing(self.scenario());
+        for path in &missing {
+            say(&format!("no run has reached this: {path}"));
+        }
+        failed + u64::try_from(missing.len()).expect("there are few")
+    }
+
+    /// Runs the seeds that `next` gives on all cores.
+    fn in_parallel(&self, next: &(dyn Fn() -> Option<u64> + Sync)) -> Total {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let micros = AtomicU64::new(0);
-        let failed = AtomicU64::new(0);
+        let total = Total::default();
         std::thread::scope(|scope| {
             for _ in 0..cores {
                 scope.spawn(|| {
                     while let Some(seed) = next() {
-                        self.one(seed, &micros, &failed);
+                        self.one(seed, &total);
                     }
                 });
             }
         });
-        (seconds(micros.into_inner()) / 3600.0, failed.into_inner())
+        total
     }
 
-    fn one(&self, seed: u64, micros: &AtomicU64, failed: &AtomicU64) {
+    fn one(&self, seed: u64, total: &Total) {
         let settings = self.settings(seed).expect("the scenario was checked");
         match attempt(&settings, Trace::default()) {
-            Ok(Report { time, .. }) => {
-                micros.fetch_add(time, Ordering::Relaxed);
-            }
+            Ok(report) => total.add(&report),
             Err(failure) => {
                 self.tell(seed, &failure);
-                failed.fetch_add(1, Ordering::Relaxed);
+                total.failed.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

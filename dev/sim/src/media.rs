@@ -1,6 +1,7 @@
 //! What a simulated machine writes on: a disk for the log and a store for the state, both of which
 //! outlive the process and know what a loss of power would take away.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -17,9 +18,12 @@ const SECTOR_BYTES: u64 = 512;
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk(Arc<Mutex<Platter>>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Platter {
     disk: MemoryDisk,
+    /// When each file was made, as a number that no other file has.
+    births: BTreeMap<String, u64>,
+    last_birth: u64,
     /// Where frames were written that have been synced since: file, offset, bytes.
     settled: Vec<Extent>,
     unsettled: Vec<Extent>,
@@ -70,6 +74,23 @@ impl SimDisk {
         *self.platter() = Platter::default();
     }
 
+    /// The files as they are.
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.platter().clone())))
+    }
+
+    /// Files that are copies of those of another disk, in place of all that is here.
+    pub fn put_back(&self, copy: &Self) {
+        let mut platter = self.platter();
+        let mut last_birth = platter.last_birth.max(copy.platter().last_birth);
+        *platter = copy.platter().clone();
+        for birth in platter.births.values_mut() {
+            last_birth += 1;
+            *birth = last_birth;
+        }
+        platter.last_birth = last_birth;
+    }
+
     /// One bit decays in something that was durable, and is not the end of the log: damage there
     /// cannot be told from a write that was under way. False when there is no such thing.
     pub fn decay(&self, random: &mut Random) -> bool {
@@ -109,7 +130,15 @@ impl Disk for SimDisk {
     }
 
     fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError> {
-        self.platter().disk.create(name, bytes)
+        let mut platter = self.platter();
+        platter.last_birth += 1;
+        let birth = platter.last_birth;
+        platter.births.insert(name.to_owned(), birth);
+        platter.disk.create(name, bytes)
+    }
+
+    fn birth(&mut self, name: &str) -> Option<u64> {
+        self.platter().births.get(name).copied()
     }
 
     fn size(&mut self, name: &str) -> Result<u64, DiskError> {
@@ -150,7 +179,11 @@ impl Disk for SimDisk {
         for extent in platter.settled.iter_mut().filter(|extent| extent.file == from) {
             to.clone_into(&mut extent.file);
         }
-        platter.disk.rename(from, to)
+        platter.disk.rename(from, to)?;
+        if let Some(birth) = platter.births.remove(from) {
+            platter.births.insert(to.to_owned(), birth);
+        }
+        Ok(())
     }
 }
 
@@ -158,9 +191,11 @@ impl Disk for SimDisk {
 #[derive(Clone, Debug, Default)]
 pub struct SimStore(Arc<Mutex<Cabinet>>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Cabinet {
     store: MemoryStore,
+    /// Nothing in it can be read any more.
+    rotten: bool,
     /// Batches written since the last loss of power.
     written: usize,
     /// How many of them are durable.
@@ -210,6 +245,32 @@ impl SimStore {
         *self.cabinet() = Cabinet::default();
     }
 
+    /// From now on whoever reads finds damage.
+    pub fn rot(&self) {
+        self.cabinet().rotten = true;
+    }
+
+    /// Whoever reads it finds damage, or will.
+    pub fn is_rotten(&self) -> bool {
+        self.cabinet().rotten
+    }
+
+    /// As it is.
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.cabinet().clone())))
+    }
+
+    pub fn put_back(&self, copy: &Self) {
+        *self.cabinet() = copy.cabinet().clone();
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.cabinet().rotten {
+            return Err(StoreError::damaged("a block has a wrong checksum"));
+        }
+        Ok(())
+    }
+
     /// The groups whose keys were written since this was last asked, in order.
     pub fn take_touched(&self) -> Vec<u32> {
         let mut touched = std::mem::take(&mut self.cabinet().touched);
@@ -221,6 +282,7 @@ impl SimStore {
 
 impl Reader for SimStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.check()?;
         self.cabinet().store.get(key)
     }
 
@@ -231,6 +293,7 @@ impl Reader for SimStore {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
+        self.check()?;
         // Through a view, so that the visitor may look into the store itself.
         let view = self.view();
         view.scan(from, to, reverse, visit)

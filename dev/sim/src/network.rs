@@ -15,6 +15,9 @@ use random::Random;
 /// How long a dial waits for its answer.
 pub const DIAL_PATIENCE: Time = SECOND;
 
+/// A connection waits for so long before it sends again what was lost; then twice as long.
+const FALTER: Time = 200 * MILLISECOND;
+
 /// One process of a machine: a machine that is started again is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
@@ -38,6 +41,8 @@ pub enum Freight {
     /// The dialed side took it.
     Accept,
     Frame(Bytes),
+    /// A packet of the mesh, beside the frames.
+    Aside(Bytes),
     /// The other side is gone.
     End,
 }
@@ -49,6 +54,7 @@ pub enum Arrival {
         dialed: bool,
     },
     Frame(Bytes),
+    Aside(Bytes),
     Closed,
     /// The dial came to nothing.
     Refused,
@@ -102,6 +108,8 @@ pub struct Network {
     cuts: BTreeSet<(usize, usize)>,
     /// Paths that take that much longer.
     slow: BTreeMap<(usize, usize), Time>,
+    /// How many of a thousand packets are lost everywhere.
+    loss: u64,
 }
 
 impl Network {
@@ -113,6 +121,7 @@ impl Network {
             made: 0,
             cuts: BTreeSet::new(),
             slow: BTreeMap::new(),
+            loss: 0,
         }
     }
 
@@ -147,6 +156,39 @@ impl Network {
         if self.connections.get(&connection).is_some_and(open) {
             self.put(now, connection, 1 - from, Freight::Frame(frame), plan);
         }
+    }
+
+    /// A machine puts a packet of the mesh beside the frames.
+    pub fn aside(
+        &mut self,
+        now: Time,
+        connection: u64,
+        from: usize,
+        packet: Bytes,
+        plan: &mut Plan,
+    ) {
+        let open = |known: &Connection| known.ends[from] == End::Open;
+        if self.connections.get(&connection).is_some_and(open) {
+            self.put(now, connection, 1 - from, Freight::Aside(packet), plan);
+        }
+    }
+
+    /// A machine sends a datagram: when it arrives, perhaps never, perhaps twice.
+    pub fn datagram(&mut self, now: Time, from: usize, to: usize) -> Vec<Time> {
+        if self.cuts.contains(&(from, to)) || self.random.chance(self.loss) {
+            return Vec::new();
+        }
+        let more = self.slow.get(&(from, to)).copied().unwrap_or(0);
+        let settings = self.settings;
+        let copies = 1 + usize::from(self.loss > 0 && self.random.chance(20));
+        let mut arrive =
+            || now + more + self.random.delay(settings.usual_delay, settings.worst_delay);
+        (0..copies).map(|_| arrive()).collect()
+    }
+
+    /// So many of a thousand datagrams are lost from now on, and connections falter as often.
+    pub fn lose(&mut self, of_thousand: u64) {
+        self.loss = of_thousand;
     }
 
     /// A machine closes its side; the other learns of it after all that was sent before.
@@ -188,6 +230,7 @@ impl Network {
                 Arrival::Opened { dialed: true }
             }
             (Freight::Frame(frame), End::Open) => Arrival::Frame(frame),
+            (Freight::Aside(packet), End::Open) => Arrival::Aside(packet),
             (Freight::End, End::Open) => {
                 self.close(now, connection, to, plan);
                 Arrival::Closed
@@ -291,6 +334,7 @@ impl Network {
     pub fn heal(&mut self, now: Time, plan: &mut Plan) {
         self.cuts.clear();
         self.slow.clear();
+        self.loss = 0;
         let numbers: Vec<u64> = self.connections.keys().copied().collect();
         for number in numbers {
             for to in 0..2 {
@@ -333,7 +377,12 @@ impl Network {
             lane.held.push_back(what);
             return;
         }
-        let more = self.slow.get(&path).copied().unwrap_or(0);
+        let mut more = self.slow.get(&path).copied().unwrap_or(0);
+        // What is lost of a connection is sent again after a while, and later and later.
+        let mut pause = FALTER;
+        while self.loss > 0 && self.random.chance(self.loss) {
+            (more, pause) = (more + pause, 2 * pause);
+        }
         let delay = self.random.delay(self.settings.usual_delay, self.settings.worst_delay) + more;
         lane.last_arrival = (lane.last_arrival + 1).max(now + delay);
         plan.push((lane.last_arrival, Packet { connection, to, what }));

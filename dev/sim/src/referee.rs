@@ -10,8 +10,9 @@ use crate::agenda::Time;
 use crate::checkers::Broken;
 use crate::checkers::document::{Asked, ExampleDocument, Operation, State, Told};
 use crate::checkers::ledger::Places;
-use crate::checkers::linearizable::{self, Call};
+use crate::checkers::linearizable::{self, Call, NoOrder, STEPS_MAX};
 use crate::checkers::once::Once;
+use crate::checkers::promises::Promises;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Digests;
 use crate::checkers::versions::Versions;
@@ -31,6 +32,7 @@ pub(crate) struct Referee {
     versions: Versions,
     pub(crate) places: Places,
     pub(crate) quorum: Quorum,
+    pub(crate) promises: Promises,
     digests: Digests,
     once: Once,
     /// What was made: true when that was acknowledged, false when nobody knows.
@@ -51,6 +53,7 @@ impl Referee {
             versions: Versions::default(),
             places: Places::default(),
             quorum: Quorum::new(settings.nodes, settings.membership_quorum),
+            promises: Promises::default(),
             digests: Digests::default(),
             once: Once::default(),
             made: BTreeMap::new(),
@@ -131,7 +134,7 @@ impl Referee {
     pub(crate) fn stepped(&mut self, machine: &Machine) -> Result<(), Broken> {
         for group in machine.store.take_touched().into_iter().map(GroupId) {
             // What an instance has in the store depends on where its checkpoint stands.
-            if !group.is_instance() {
+            if !group.is_instance() && !machine.store.is_rotten() {
                 self.digests.look(&machine.store, group, &machine.name, false)?;
             }
         }
@@ -385,7 +388,8 @@ impl Referee {
         let mut rest = true;
         for group in (0..=groups).map(GroupId) {
             let mut positions = BTreeSet::new();
-            for machine in machines {
+            // What cannot be read is the node's to notice; nothing is compared with it.
+            for machine in machines.iter().filter(|machine| !machine.store.is_rotten()) {
                 let store = &machine.store;
                 positions.insert(self.digests.look(store, group, &machine.name, true)?);
             }
@@ -456,7 +460,12 @@ fn refusal(work: &Work, response: &Response) -> Result<Verdict, Broken> {
 }
 
 fn check_document(link: &str, calls: &[Call<Operation>]) -> Result<(), Broken> {
-    linearizable::check(&ExampleDocument, State::Never, calls).map_err(|stuck| {
+    let found = linearizable::check(&ExampleDocument, State::Never, calls, STEPS_MAX);
+    found.map_err(|no_order| {
+        let (rule, stuck) = match no_order {
+            NoOrder::Impossible(stuck) => ("a document is linearizable", stuck),
+            NoOrder::Unknown(stuck) => ("the search for an order comes to an end", stuck),
+        };
         let call = &calls[stuck.unexplained];
         let last: Vec<String> =
             stuck.explained.iter().rev().take(3).map(|index| shown(&calls[*index])).collect();
@@ -467,7 +476,7 @@ fn check_document(link: &str, calls: &[Call<Operation>]) -> Result<(), Broken> {
             shown(call),
             last.join("; ")
         );
-        Broken::new("a document is linearizable", what)
+        Broken::new(rule, what)
     })
 }
 

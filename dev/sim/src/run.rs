@@ -3,6 +3,7 @@
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::jobs::Job;
+use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::work::{Search, Work, tally_links};
@@ -11,8 +12,15 @@ use crate::world::{Event, World};
 /// When all faults are over, everything must work again within this time.
 const HEAL_PATIENCE: Time = 60 * SECOND;
 
+/// When all faults are over, every partition must be served through every node within this time. It
+/// is what the slowest seeds need: a machine that is started late, and syncs of 80 ms.
+const LIVE_PATIENCE: Time = 10 * SECOND;
+
+/// Where there is always a way round, somebody's write must be acknowledged at least so often.
+const SERVICE_GAP_MAX: Time = 10 * SECOND;
+
 /// What a run that broke no rule was like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Equal for two runs of a seed.
     pub hash: u64,
@@ -24,6 +32,8 @@ pub struct Report {
     pub answers: u64,
     /// How many lives of instances that were registered anew programs have had inputs in.
     pub lives: u64,
+    /// How often rare paths were reached.
+    pub paths: Paths,
 }
 
 /// A run that broke a rule. A panic in a node counts as one.
@@ -49,7 +59,9 @@ pub fn attempt(settings: &Settings, trace: Trace) -> Result<Report, Failure> {
 pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
     let mut world = World::new(settings.clone(), trace);
     world.run_until(settings.busy)?;
+    world.was_served()?;
     world.settle()?;
+    world.comes_to_life()?;
     world.settle_immortals()?;
     world.audit()?;
     world.compare()?;
@@ -60,6 +72,7 @@ pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
         things: world.trace.things(),
         answers: world.referee.judged() + world.programs.books.judged(),
         lives: world.programs.books.lives(),
+        paths: world.paths,
     })
 }
 
@@ -97,6 +110,44 @@ impl World {
         Ok(())
     }
 
+    /// Holds the longest time without an acknowledged write against what the faults allow.
+    fn was_served(&self) -> Result<(), Broken> {
+        let gap = self.service.longest(self.agenda.now());
+        if self.settings.scenario == "detours" && self.settings.nodes > 2 && gap > SERVICE_GAP_MAX {
+            let what = format!("no write was acknowledged for {:.3} s", crate::trace::seconds(gap));
+            return Err(Broken::new("there is service while there is a way round", what));
+        }
+        Ok(())
+    }
+
+    /// Every partition is served through every node, soon after the faults are over.
+    fn comes_to_life(&mut self) -> Result<(), Broken> {
+        for machine in 0..self.machines.len() {
+            self.workload.add_to_audit(machine, Work::Available);
+            for partition in 1..=self.settings.partitions {
+                let probe = Work::probe(machine, partition, self.settings.partitions);
+                self.workload.add_to_audit(machine, probe);
+            }
+        }
+        let rule = "soon after the faults are over, everything is served";
+        self.finish_audit(LIVE_PATIENCE, rule)
+    }
+
+    /// Lets the auditor ask all that it has to ask, until it is answered well.
+    fn finish_audit(&mut self, patience: Time, rule: &'static str) -> Result<(), Broken> {
+        let auditor = self.workload.auditor();
+        self.agenda.after(0, Event::Client { client: auditor });
+        let patience = self.agenda.now() + patience;
+        while let Some(trouble) = self.workload.audit_trouble() {
+            if self.agenda.now() > patience {
+                return Err(Broken::new(rule, trouble));
+            }
+            let next = self.agenda.now() + 100 * MILLISECOND;
+            self.run_until(next)?;
+        }
+        Ok(())
+    }
+
     /// Every node must answer every kind of question now.
     fn audit(&mut self) -> Result<(), Broken> {
         let links = self.workload.documents.clone();
@@ -129,17 +180,7 @@ impl World {
             let machine = self.rng.index(self.machines.len());
             self.workload.add_to_audit(machine, Work::Show { link });
         }
-        let auditor = self.workload.auditor();
-        self.agenda.after(0, Event::Client { client: auditor });
-        let patience = self.agenda.now() + HEAL_PATIENCE;
-        while let Some(trouble) = self.workload.audit_trouble() {
-            if self.agenda.now() > patience {
-                return Err(Broken::new("when all is well again, everything works again", trouble));
-            }
-            let next = self.agenda.now() + 100 * MILLISECOND;
-            self.run_until(next)?;
-        }
-        Ok(())
+        self.finish_audit(HEAL_PATIENCE, "when all is well again, everything works again")
     }
 
     /// All replicas must come to the same state.

@@ -43,6 +43,14 @@ pub enum Fault {
     DiskFails,
     /// A bit in the log decays, and the process dies.
     Decay,
+    /// The sandbox, its log or its state is set back to an older copy while the node is down.
+    SetBack,
+    /// The log is removed while the node is down.
+    LoseLog,
+    /// The state store is removed while the node is down.
+    LoseState,
+    /// The state store of a running node cannot be read any more.
+    Rot,
     /// The sandbox is removed while the node is down.
     Wipe,
     /// A node is told to stop, and is started again.
@@ -53,6 +61,12 @@ pub enum Fault {
     Join,
     /// The net drops a client's answer.
     LostAnswer,
+    /// Two machines do not reach each other for some seconds, and all others do.
+    Partial,
+    /// Each machine does not reach the next one in a ring, for some seconds.
+    Ring,
+    /// A part of all packets is lost, for some seconds.
+    Loss,
     /// An immortal's program dies.
     KillProgram,
     /// An immortal's program gets nothing for a while.
@@ -70,8 +84,11 @@ impl Fault {
     pub const OF_PROGRAMS: [Self; 5] =
         [Self::KillProgram, Self::StallProgram, Self::Move, Self::Replicas, Self::Upgrade];
 
+    /// Those of paths through the network, beside the shorter ones among those of nodes.
+    pub const OF_PATHS: [Self; 3] = [Self::Partial, Self::Ring, Self::Loss];
+
     /// Those of nodes.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Kill,
         Self::KillHalfway,
         Self::KillBeforeSync,
@@ -87,6 +104,10 @@ impl Fault {
         Self::Full,
         Self::DiskFails,
         Self::Decay,
+        Self::SetBack,
+        Self::LoseLog,
+        Self::LoseState,
+        Self::Rot,
         Self::Wipe,
         Self::Stop,
         Self::Quorum,
@@ -94,8 +115,12 @@ impl Fault {
         Self::LostAnswer,
     ];
 
+    /// Those that take from a node what it promised.
+    pub const OF_DISKS_LOST: [Self; 6] =
+        [Self::Decay, Self::SetBack, Self::LoseLog, Self::LoseState, Self::Rot, Self::Wipe];
+
     pub fn every() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().chain(Self::OF_PROGRAMS)
+        Self::ALL.into_iter().chain(Self::OF_PROGRAMS).chain(Self::OF_PATHS)
     }
 
     /// As it is written on the command line.
@@ -116,16 +141,30 @@ impl Fault {
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 24] = [
+pub const SCENARIOS: [(&str, &[Fault]); 28] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),
     ("kills", &[Fault::Kill, Fault::KillHalfway, Fault::KillBeforeSync, Fault::KillTwo]),
     ("power", &[Fault::Power, Fault::PowerAll, Fault::KillBeforeSync]),
     ("net", &[Fault::Cut, Fault::Reset, Fault::Slow, Fault::LostAnswer]),
+    // There is always a way round, so there is always service.
+    ("detours", &[Fault::Partial, Fault::Ring]),
+    ("paths", &[Fault::Partial, Fault::Ring, Fault::Loss, Fault::Cut, Fault::Kill, Fault::Stall]),
     ("stalls", &[Fault::Stall, Fault::Clock, Fault::Slow]),
     ("disks", &[Fault::SlowDisk, Fault::Full, Fault::DiskFails, Fault::Power]),
     ("damage", &[Fault::Decay, Fault::Wipe, Fault::Kill]),
+    (
+        "forgotten",
+        &[
+            Fault::SetBack,
+            Fault::LoseLog,
+            Fault::LoseState,
+            Fault::Rot,
+            Fault::KillTwo,
+            Fault::Power,
+        ],
+    ),
     ("quorum", &[Fault::Quorum, Fault::Kill, Fault::Cut]),
     ("stops", &[Fault::Stop, Fault::Reset]),
     ("joins", &[Fault::Join, Fault::Kill, Fault::Stop]),
@@ -139,6 +178,10 @@ pub const SCENARIOS: [(&str, &[Fault]); 24] = [
     ("immortals-stalls", &[Fault::Stall, Fault::Clock, Fault::StallProgram]),
     ("immortals-disks", &[Fault::SlowDisk, Fault::Full, Fault::DiskFails, Fault::KillProgram]),
     ("immortals-damage", &[Fault::Decay, Fault::Wipe, Fault::KillProgram]),
+    (
+        "immortals-forgotten",
+        &[Fault::SetBack, Fault::LoseLog, Fault::LoseState, Fault::Rot, Fault::KillProgram],
+    ),
     (
         "immortals-upgrades",
         &[
@@ -209,7 +252,12 @@ impl Settings {
         };
         let faults: BTreeSet<Fault> = match scenario {
             "swarm" => Fault::ALL.into_iter().filter(|_| rng.chance(300)).collect(),
-            "immortals" => Fault::every().filter(|_| rng.chance(300)).collect(),
+            "immortals" => {
+                // What takes a part of a sandbox away has a scenario of its own.
+                let apart = [Fault::SetBack, Fault::LoseLog, Fault::LoseState, Fault::Rot];
+                let all = Fault::ALL.into_iter().chain(Fault::OF_PROGRAMS);
+                all.filter(|fault| rng.chance(300) && !apart.contains(fault)).collect()
+            }
             _ => faults.iter().copied().collect(),
         };
         let everyone = (nodes > 1 && rng.chance(150)).then_some(nodes);
@@ -250,7 +298,7 @@ impl Settings {
     /// The documents are not what it is about then.
     fn with_immortals(self) -> Self {
         let (nodes, faults) = (self.nodes, self.faults.clone());
-        let everywhere = faults.contains(&Fault::Wipe) || faults.contains(&Fault::Decay);
+        let everywhere = Fault::OF_DISKS_LOST.iter().any(|fault| faults.contains(fault));
         let memory = self.scenario == "immortals-memory";
         let setup = Some(Setup { seed: self.seed, nodes, everywhere, memory });
         let partitions = self.partitions.min(2);

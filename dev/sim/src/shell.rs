@@ -1,6 +1,8 @@
 //! Carries out what a node says, as the real shell does: the log, the state store, the links.
 
+use bytes::Bytes;
 use node::{Input, Output};
+use replication::MessageKind;
 
 use crate::agenda::{MILLISECOND, Time};
 use crate::checkers::Broken;
@@ -44,6 +46,7 @@ impl World {
         let count = outputs.len();
         for (done, output) in outputs.into_iter().enumerate() {
             if self.faults.dies_halfway(machine, done, count) {
+                self.paths.reached("a process died halfway");
                 self.die(machine, false, "halfway through its outputs");
                 return Ok(());
             }
@@ -71,21 +74,37 @@ impl World {
             }
             Output::Dial { addresses } => self.keep_links(process, addresses),
             Output::Send { link, frame } => {
+                self.promises_are_kept(process, &frame)?;
+                let machine = &self.machines[process.machine];
+                let running = machine.running.as_ref().expect("the caller saw it alive");
+                let frame = frame.concat().into();
                 if let Some((connection, end)) = running.links.get(&link).copied() {
-                    self.network.send(now, connection, end, frame.concat().into(), &mut self.plan);
+                    self.network.send(now, connection, end, frame, &mut self.plan);
+                } else if let Some(stream) = running.detours.get(&link).copied() {
+                    return self.mesh(process, mesh::Input::Send { stream, frame });
                 }
                 Ok(())
             }
-            Output::Close { link } => {
-                self.close_link(process, link);
-                Ok(())
-            }
+            Output::Close { link } => self.close_link(process, link),
             Output::Answer { ticket, response } => self.answered(process.machine, ticket, response),
             Output::Invoke(invocation) => {
                 let (usual, worst) = self.settings.handler;
                 let delay = self.rng.delay(usual, worst);
                 let invocation = Box::new(invocation);
                 self.agenda.after(delay, Event::Invoke { process, invocation });
+                Ok(())
+            }
+            Output::Run(job) => {
+                // In an order of its own: the threads for jobs are not those for handlers.
+                let (usual, worst) = self.settings.handler;
+                let delay = self.rng.delay(usual, worst);
+                self.agenda.after(delay, Event::Run { process, job: Box::new(job) });
+                Ok(())
+            }
+            Output::GoOn { group, opening } => {
+                let delay = self.rng.below(500);
+                let input = Input::GoOn { group, opening };
+                self.agenda.after(delay, Event::Tell { process, input });
                 Ok(())
             }
             Output::ProgramTell { program, bytes } => {
@@ -108,13 +127,35 @@ impl World {
                 self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
                 Ok(())
             }
+            Output::Renew { why } => self.renewed(process, why),
             Output::Stopped => self.stopped(process),
             Output::Halt { why } => self.halted(process, &why),
         }
     }
 
+    /// Nothing leaves that the disk does not hold.
+    fn promises_are_kept(&mut self, process: Process, frame: &[Bytes]) -> Result<(), Broken> {
+        let machine = &self.machines[process.machine];
+        if machine.foreign {
+            return Ok(());
+        }
+        let memory = self.settings.setup.is_some_and(|setup| setup.memory);
+        for (group, message) in node::consensus_in(frame) {
+            self.paths.sent(&message);
+            // An offer promises nothing of what its sender has on disk.
+            if message.kind == MessageKind::Snapshot {
+                continue;
+            }
+            let in_memory = memory && group.is_instance();
+            let kept = self.referee.promises.leaves(group, &message, &machine.ledger, in_memory);
+            kept.map_err(|broken| broken.at(&machine.name))?;
+        }
+        Ok(())
+    }
+
     fn stopped(&mut self, process: Process) -> Result<(), Broken> {
         let name = self.machines[process.machine].name.clone();
+        self.paths.reached("a node stopped in good order");
         self.die(process.machine, false, "stopped in good order");
         if !self.faults.was_told_to_stop(process) {
             let what = format!("{name} stopped without being told to");
@@ -125,6 +166,19 @@ impl World {
         Ok(())
     }
 
+    fn renewed(&mut self, process: Process, why: String) -> Result<(), Broken> {
+        let machine = &self.machines[process.machine];
+        if !machine.harmed && !machine.decayed {
+            let what = format!("{}: {why}", machine.name);
+            return Err(Broken::new("a node that nobody harmed has what it promised", what));
+        }
+        self.die(process.machine, false, "puts its sandbox aside");
+        let sandbox = self.rng.draw() | 1;
+        self.machines[process.machine].renew_as_it_forgot(sandbox, why);
+        self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
+        Ok(())
+    }
+
     fn halted(&mut self, process: Process, why: &str) -> Result<(), Broken> {
         let machine = &self.machines[process.machine];
         let name = machine.name.clone();
@@ -132,6 +186,7 @@ impl World {
             let what = format!("{name} halted: {why}");
             return Err(Broken::new("a node halts only when its disk fails", what));
         }
+        self.paths.reached("a node halted");
         self.die(process.machine, false, "halted");
         let pause = self.rng.between(10, 1_000) * MILLISECOND;
         self.agenda.after(pause, Event::Start { machine: process.machine });
@@ -164,6 +219,7 @@ impl World {
         let delay = self.rng.delay(usual, worst) * machine.disk_slowness;
         self.agenda.after(delay, Event::LogSynced { process });
         if self.settings.has(Fault::KillBeforeSync) && self.faults.dies_before_sync() {
+            self.paths.reached("a process died before a sync");
             let (power, at) = (self.rng.chance(500), self.rng.between(0, delay));
             self.agenda.after(at, Event::Die { process, power });
             let pause = self.rng.between(1, 4_000) * MILLISECOND;
@@ -213,8 +269,9 @@ impl World {
             }
             return self.log_failed(process, &error);
         }
+        let frames = running.log.frames();
         machine.ledger.synced();
-        self.agenda.after(0, Event::Tell { process, input: Input::LogDurable { batch } });
+        self.agenda.after(0, Event::Tell { process, input: Input::LogDurable { batch, frames } });
         self.write_log(process)
     }
 
@@ -232,6 +289,7 @@ impl World {
     // The links.
 
     fn keep_links(&mut self, process: Process, addresses: Vec<String>) -> Result<(), Broken> {
+        self.mesh(process, mesh::Input::Keep { addresses: addresses.clone() })?;
         let running = self.machines[process.machine].running.as_mut().expect("it is alive");
         let dropped: Vec<String> =
             running.dials.keys().filter(|known| !addresses.contains(known)).cloned().collect();
@@ -249,7 +307,7 @@ impl World {
         for connection in gone {
             let running = self.machines[process.machine].running.as_ref().expect("it is alive");
             if let Some(link) = running.link_of(connection, 0) {
-                self.close_link(process, link);
+                self.close_link(process, link)?;
             } else {
                 self.network.close(self.agenda.now(), connection, 0, &mut self.plan);
             }
@@ -258,12 +316,16 @@ impl World {
     }
 
     /// The node closes a link; like the real shell, the world tells it that it is closed.
-    fn close_link(&mut self, process: Process, link: u64) {
+    pub(crate) fn close_link(&mut self, process: Process, link: u64) -> Result<(), Broken> {
         let now = self.agenda.now();
         let running = self.machines[process.machine].running.as_mut().expect("it is alive");
-        let Some((connection, end)) = running.links.remove(&link) else { return };
+        if let Some(stream) = running.detours.get(&link).copied() {
+            return self.mesh(process, mesh::Input::Close { stream });
+        }
+        let Some((connection, end)) = running.links.remove(&link) else { return Ok(()) };
         self.network.close(now, connection, end, &mut self.plan);
         self.connection_gone(process.machine, connection);
         self.agenda.after(MILLISECOND, Event::Tell { process, input: Input::LinkClosed { link } });
+        self.mesh(process, mesh::Input::LinkClosed { link })
     }
 }

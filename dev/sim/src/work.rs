@@ -218,7 +218,9 @@ impl Work {
             Self::Document { link, asked, if_match } => {
                 let mut request = document_request(link, asked);
                 if let Some(known) = if_match {
-                    request.if_match = Some(format!("\"{}.{}\"", known.epoch, known.version));
+                    let Known { version, updated, epoch } = known;
+                    let tag = format!("\"{epoch}.{version}.{updated:x}\"");
+                    request.conditions.if_match = Some(tag.parse().expect("it is a tag"));
                 }
                 request
             }

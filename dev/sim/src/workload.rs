@@ -45,6 +45,8 @@ pub(crate) struct Sending {
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) version: u64,
+    /// `documentUpdateTimeMicros`, which is in the tag.
+    pub(crate) updated: u64,
     pub(crate) epoch: u64,
 }
 
@@ -376,8 +378,9 @@ impl Client {
     pub(crate) fn learn(&mut self, link: &str, document: &Value) {
         let version = document["documentVersion"].as_u64();
         let epoch = document["documentEpoch"].as_u64();
-        if let (Some(version), Some(epoch)) = (version, epoch) {
-            self.known.insert(link.to_owned(), Known { version, epoch });
+        let updated = document["documentUpdateTimeMicros"].as_u64();
+        if let (Some(version), Some(epoch), Some(updated)) = (version, epoch, updated) {
+            self.known.insert(link.to_owned(), Known { version, updated, epoch });
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use node::Input;
+use bytes::Bytes;
+use node::{Input, Job};
 use protocol::Request;
 use services::{Catalogue, Invocation};
 
@@ -16,6 +17,7 @@ use crate::immortals::operator::FIRST_ATTEMPT;
 use crate::immortals::programs::{Act, Programs};
 use crate::machine::{Machine, Started, Wanted, uri};
 use crate::network::{DIAL_PATIENCE, Network, Packet, Plan, Process};
+use crate::paths::Paths;
 use crate::referee::Referee;
 use crate::settings::{Fault, Settings};
 use crate::trace::Trace;
@@ -46,6 +48,10 @@ pub(crate) enum Event {
         input: Input,
     },
     Packet(Packet),
+    Datagram {
+        machine: usize,
+        packet: Bytes,
+    },
     Dial {
         process: Process,
         address: String,
@@ -68,6 +74,11 @@ pub(crate) enum Event {
     Invoke {
         process: Process,
         invocation: Box<Invocation>,
+    },
+    /// A thread of the process runs a job.
+    Run {
+        process: Process,
+        job: Box<Job>,
     },
     /// A client's request reaches the machine.
     Knock {
@@ -138,6 +149,26 @@ pub(crate) struct World {
     /// For disks and handlers.
     pub(crate) rng: Random,
     pub(crate) plan: Plan,
+    pub(crate) paths: Paths,
+    pub(crate) service: Service,
+}
+
+/// When writes were acknowledged last, and the longest time without.
+#[derive(Default)]
+pub(crate) struct Service {
+    last: Option<Time>,
+    longest: Time,
+}
+
+impl Service {
+    fn given(&mut self, now: Time) {
+        self.longest = self.longest(now);
+        self.last = Some(now);
+    }
+
+    pub(crate) fn longest(&self, now: Time) -> Time {
+        self.longest.max(self.last.map_or(0, |last| now - last))
+    }
 }
 
 impl World {
@@ -164,6 +195,8 @@ impl World {
             catalogue: Arc::new(crate::catalogue()),
             rng,
             plan: Plan::new(),
+            paths: Paths::default(),
+            service: Service::default(),
             settings,
         };
         world.begin();
@@ -210,6 +243,7 @@ impl World {
             Event::Step { process } => self.step(process),
             Event::Tell { process, input } => self.tell(process, input),
             Event::Packet(packet) => self.packet(packet),
+            Event::Datagram { machine, packet } => self.datagram(machine, packet),
             Event::Dial { process, address } => self.dial(process, address),
             Event::DialPatience { process, connection } => {
                 if self.network.give_up(self.agenda.now(), connection, &mut self.plan) {
@@ -229,6 +263,7 @@ impl World {
                 let invoked = self.catalogue.invoke(*invocation);
                 self.tell(process, Input::Invoked(invoked))
             }
+            Event::Run { process, job } => self.tell(process, Input::Ran(job.run())),
             Event::Knock { machine, attempt, request } => {
                 self.knock(machine, attempt, request);
                 Ok(())
@@ -267,6 +302,7 @@ impl World {
             | Event::Dial { process, .. }
             | Event::DialPatience { process, .. }
             | Event::LogRetry { process }
+            | Event::Run { process, .. }
             | Event::Invoke { process, .. } => {
                 if !self.is_alive(*process) {
                     return None;
@@ -295,6 +331,7 @@ impl World {
     fn tick(&mut self, process: Process) -> Result<(), Broken> {
         let jitter = self.rng.below(MILLISECOND);
         self.agenda.after(TICK + jitter, Event::Tick { process });
+        self.tick_links(process)?;
         self.tell(process, Input::Tick)
     }
 
@@ -338,11 +375,11 @@ impl World {
                 }
             }
             Started::Later => self.agenda.after(500 * MILLISECOND, Event::Start { machine }),
-            Started::Damaged => {
-                self.trace.event(now, &name, format_args!("its log is damaged: put aside"));
+            Started::Forgot(why) => {
+                self.trace.event(now, &name, format_args!("its sandbox is put aside: {why}"));
+                self.paths.reached("a log was put aside");
                 let sandbox = self.rng.draw() | 1;
-                let contact = self.machines[machine].contact();
-                self.machines[machine].renew(sandbox, contact);
+                self.machines[machine].renew_as_it_forgot(sandbox, why);
                 self.agenda.after(10 * MILLISECOND, Event::Start { machine });
             }
         }
@@ -446,8 +483,15 @@ impl World {
             return Ok(());
         }
         self.referee.acknowledged(now, &self.workload, attempt, &response, &self.machines)?;
+        let is_write = self.workload.about(attempt).is_some_and(|(work, _)| work.is_write());
+        if is_write && response.is_success() {
+            self.service.given(now);
+        }
         let lost =
             self.settings.has(Fault::LostAnswer) && self.faults.is_bad() && self.rng.chance(50);
+        if lost {
+            self.paths.reached("an answer was lost");
+        }
         let reply = if lost { Reply::Broken } else { Reply::Answer { at: now, response } };
         let way = self.rng.between(20, 300);
         self.agenda.after(way, Event::Reply { attempt, reply });
@@ -472,10 +516,23 @@ impl World {
                 if let Some(dial) = dialed.as_ref().and_then(|to| running.dials.get_mut(to)) {
                     dial.failures = 0;
                 }
-                self.input(target.machine, Input::LinkOpened { link, dialed })
+                let process = alive.unwrap_or(target);
+                self.input(target.machine, Input::LinkOpened { link, dialed, is_detour: false })?;
+                self.mesh(process, mesh::Input::LinkOpened { link })
             }
             Arrival::Frame(frame) => match running.link_of(connection, end) {
-                Some(link) => self.input(target.machine, Input::Received { link, frame }),
+                Some(link) => {
+                    self.heard_link(target.machine, link);
+                    self.input(target.machine, Input::Received { link, frame })
+                }
+                None => Ok(()),
+            },
+            Arrival::Aside(bytes) => match running.link_of(connection, end) {
+                Some(link) => {
+                    self.heard_link(target.machine, link);
+                    let packet = mesh::Input::Packet { link: Some(link), bytes };
+                    self.mesh(alive.unwrap_or(target), packet)
+                }
                 None => Ok(()),
             },
             Arrival::Closed => {
@@ -496,6 +553,9 @@ impl World {
     pub(crate) fn link_closed(&mut self, machine: usize, link: u64) -> Result<(), Broken> {
         if let Some(running) = &mut self.machines[machine].running {
             running.links.remove(&link);
+        }
+        if let Some(process) = self.machines[machine].process(machine) {
+            self.mesh(process, mesh::Input::LinkClosed { link })?;
         }
         self.input(machine, Input::LinkClosed { link })
     }

@@ -61,6 +61,8 @@ seeds! {
     the_rules_hold_when_processes_die: "kills" 1..10;
     the_rules_hold_when_power_fails: "power" 1..7;
     the_rules_hold_when_the_network_breaks: "net" 1..7;
+    the_rules_hold_when_there_are_only_ways_round: "detours" 1..5;
+    the_rules_hold_when_paths_break_and_processes_die: "paths" 1..5;
     the_rules_hold_when_processes_are_paused: "stalls" 1..7;
     the_rules_hold_when_disks_fail: "disks" 1..7;
     the_rules_hold_when_disks_are_lost: "damage" 1..7;

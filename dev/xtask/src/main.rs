@@ -1,4 +1,5 @@
-//! The chores of this repository: `cargo xtask test`, `cargo xtask soak`, `cargo xtask tutorials`.
+//! The chores of this repository: `cargo xtask test`, `cargo xtask soak`, `cargo xtask torture`,
+//! `cargo xtask tutorials`.
 //!
 //! `test` is what the continuous integration runs and what a change must pass. Nothing here knows a
 //! crate of ours: it only starts `cargo`, so it builds in a second.
@@ -16,11 +17,16 @@ cargo xtask <chore>
                              seeds; --quick leaves the seeds out
   soak [--minutes N]         the simulation with new seeds for N minutes (default 10); other
                              arguments are passed on to it
+  torture [--rows A,B]       real nodes behind a network that cuts, drops and delays: a table of
+                             faults; other arguments are passed on to it
   tutorials [--times N]      all tutorials with real processes, N times in a row (default 1)
 ";
 
 /// How many short seeds of the simulation belong to every test run.
 const SEEDS: &str = "200";
+
+/// And of those in which only ways round are left: as many as it takes to reach the rare paths.
+const SEEDS_OF_DETOURS: &str = "100";
 
 /// And of those with immortals; the tests of `sim` play some of each kind of fault beside them.
 const SEEDS_OF_IMMORTALS: &str = "35";
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match chore {
         "test" => test(rest),
         "soak" => soak(rest),
+        "torture" => torture(rest),
         "tutorials" => tutorials(rest),
         "help" | "--help" | "-h" => {
             say(USAGE);
@@ -75,6 +82,8 @@ fn test(arguments: &[String]) -> Result<(), String> {
     tests.map_err(|(why, _)| why)?;
     if !quick {
         Step::new("simulation", &sim(&["--seeds", SEEDS])).run()?;
+        let detours = ["--seeds", SEEDS_OF_DETOURS, "--scenario", "detours"];
+        Step::new("simulation of detours", &sim(&detours)).run()?;
         let immortals = ["--seeds", SEEDS_OF_IMMORTALS, "--scenario", "immortals"];
         Step::new("simulation of immortals", &sim(&immortals)).run()?;
     }
@@ -112,6 +121,17 @@ fn sim<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     let mut all = vec!["run", "--quiet", "--release", "--locked", "--package", "sim", "--"];
     all.extend(arguments);
     all
+}
+
+/// The binary stands beside the program that tortures it.
+fn torture(arguments: &[String]) -> Result<(), String> {
+    let build = ["build", "--release", "--locked", "--bin", "amrita", "--bin", "torture"];
+    Step::new("build", &[&build[..], &["--package", "amrita", "--package", "torture"]].concat())
+        .run()?;
+    let run = ["run", "--quiet", "--release", "--locked", "--package", "torture", "--"];
+    let arguments: Vec<&str> =
+        run.into_iter().chain(arguments.iter().map(String::as_str)).collect();
+    Step::new("torture", &arguments).run()
 }
 
 fn tutorials(arguments: &[String]) -> Result<(), String> {

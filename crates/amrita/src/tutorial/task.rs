@@ -114,13 +114,13 @@ impl Play {
         let uri = self.cluster.uri(asked, TASK);
         let (task, silence) = until(DONE_WITHIN, async || {
             let task = ask::get(&uri).await?.expect(200)?.body;
-            if task["documentOwner"] == owner {
+            if task["documentUpdateNode"] == owner {
                 return Err(format!("nobody has gone on with the task: {task}"));
             }
             Ok((task, began.elapsed()))
         })
         .await?;
-        let (by, now) = (&task["documentOwner"], made_of(&task));
+        let (by, now) = (&task["documentUpdateNode"], made_of(&task));
         self.story.row(&format!(
             "{} later {} has made user {now}, in epoch {}",
             shown(silence),
@@ -242,7 +242,7 @@ impl Play {
                 return Err(format!("version {version} jumps from {made_last} to {made}"));
             }
             made_last = made;
-            let owner = document["documentOwner"].as_str().unwrap_or_default().to_owned();
+            let owner = document["documentUpdateNode"].as_str().unwrap_or_default().to_owned();
             let epoch = document["documentEpoch"].as_u64().unwrap_or_default();
             match terms.last_mut().filter(|term| (&term.0, term.1) == (&owner, epoch)) {
                 Some(term) => term.3 = *version,
@@ -273,7 +273,8 @@ impl Play {
             if made_of(&task) >= wanted { Ok(task) } else { Err(format!("not there yet: {task}")) }
         })
         .await?;
-        let (made, owner) = (made_of(&task), task["documentOwner"].as_str().unwrap_or_default());
+        let (made, owner) =
+            (made_of(&task), task["documentUpdateNode"].as_str().unwrap_or_default());
         self.story.row(&format!("{made} of {USER_COUNT} users are made, by {owner}"));
         Ok(())
     }

@@ -144,7 +144,7 @@ impl Account {
             link: link.to_owned(),
             version: reply.version(),
             epoch: document["documentEpoch"].as_u64().unwrap_or_default(),
-            owner: document["documentOwner"].as_str().unwrap_or_default().to_owned(),
+            owner: document["documentUpdateNode"].as_str().unwrap_or_default().to_owned(),
             at: Instant::now(),
         });
     }

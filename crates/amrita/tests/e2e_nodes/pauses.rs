@@ -94,7 +94,7 @@ impl Answers {
     fn add(&mut self, reply: &Reply) {
         let text = |name: &str| reply.body[name].as_str().unwrap_or_default().to_owned();
         let epoch = reply.body["documentEpoch"].as_u64().unwrap_or_default();
-        let this = (text("name"), text("documentOwner"), epoch);
+        let this = (text("name"), text("documentUpdateNode"), epoch);
         let known = self.versions.entry(reply.version()).or_insert_with(|| this.clone());
         assert_eq!(*known, this, "version {} was shown in two forms", reply.version());
         let owner = self.owners.entry(epoch).or_insert_with(|| this.1.clone());

@@ -14,7 +14,8 @@ use storage::{Batch, Reader, StateStore, StoreError};
 
 use super::Site;
 use crate::{
-    AUTO_KEY_MINUTES, AppliedCommand, Command, RequestKey, Retention, USER_KEY_HOURS, Write,
+    AUTO_KEY_MINUTES, AppliedCommand, Command, RequestKey, Retention, Search, USER_KEY_HOURS,
+    Wanted, Write,
 };
 
 const MINUTE: u64 = 60_000_000;
@@ -404,10 +405,11 @@ fn changing(order: Option<SortOrder>, limit: usize, is_forgotten: bool, listed: 
     loop {
         site.index_wholly();
         let after = hits.last().map(Hit::cursor);
-        let mut search =
-            site.partition.search(Arc::clone(&compiled), after.as_ref(), limit, Moment(5));
+        let wanted = Wanted { after, hits: limit, bytes: usize::MAX, now: Moment(5) };
+        let mut search = Search::new(site.partition.view(), Arc::clone(&compiled), wanted);
+        let store = site.store.view();
         let page = loop {
-            if let Some(page) = site.partition.step(&site.store, &mut search, 8).unwrap() {
+            if let Some(page) = search.step(&*store, 1_000).unwrap() {
                 break page;
             }
             steps += 1;

@@ -122,7 +122,7 @@ impl Model {
             let shown =
                 if all_versions { versions.as_slice() } else { std::slice::from_ref(latest) };
             for document in shown {
-                let json = document.to_json();
+                let json = document.to_json(&document.owner);
                 if !meets(&json, &specification.query, true) {
                     continue;
                 }

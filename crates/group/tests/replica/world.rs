@@ -195,12 +195,14 @@ impl World {
             key: None,
             is_retry: false,
             is_write: !matches!(asked, Asked::Read),
+            quorum: 0,
             refusal: None,
             question: asked,
         };
         for option in options {
             match option.split_once('=') {
                 Some(("key", key)) => question.key = Some(user_key(key)),
+                Some(("quorum", quorum)) => question.quorum = quorum.parse().unwrap(),
                 None if *option == "retry" => question.is_retry = true,
                 None if *option == "refuse" => {
                     question.refusal = Some(Problem::new(Code::QuorumNotMet, "too few are up"));
@@ -486,6 +488,7 @@ fn show_records(records: &[LogRecord]) -> String {
             format!("vote t{term} for {voted_for}, commit {commit}")
         }
         LogRecord::Base { position, term, .. } => format!("base {position}/t{term}"),
+        LogRecord::Owner(_) | LogRecord::Witness { .. } => "a record of the node".into(),
     });
     shown.collect::<Vec<_>>().join(", ")
 }

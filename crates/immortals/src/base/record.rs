@@ -197,8 +197,9 @@ pub fn read_record(store: &dyn Reader, space: &Space) -> Result<BaseRecord, Stor
     let Some(bytes) = store.get(&space.key(FAMILY_RECORD, b""))? else {
         return Ok(BaseRecord::default());
     };
-    postcard::from_bytes(&bytes)
-        .map_err(|error| StoreError(format!("the base of an instance cannot be read: {error}")))
+    postcard::from_bytes(&bytes).map_err(|error| {
+        StoreError::failed(format!("the base of an instance cannot be read: {error}"))
+    })
 }
 
 /// The output state at the base.
@@ -216,10 +217,11 @@ pub(crate) fn read_output(
         bytes.extend_from_slice(&read_chunk(store, space, blob, number)?.unwrap_or_default());
     }
     if crc32fast::hash(&bytes) != record.output.crc {
-        return Err(StoreError("the outputs of an instance are damaged in the store".into()));
+        return Err(StoreError::failed("the outputs of an instance are damaged in the store"));
     }
-    postcard::from_bytes(&bytes)
-        .map_err(|error| StoreError(format!("the outputs of an instance cannot be read: {error}")))
+    postcard::from_bytes(&bytes).map_err(|error| {
+        StoreError::failed(format!("the outputs of an instance cannot be read: {error}"))
+    })
 }
 
 /// A piece. None when the store does not have it, or not any more.

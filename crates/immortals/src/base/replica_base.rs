@@ -152,7 +152,7 @@ impl Base {
         }
         let Some(writer) = &mut self.genesis else {
             let text = "a piece of the first state stands in the log before its first piece";
-            return Err(StoreError(text.into()));
+            return Err(StoreError::failed(text));
         };
         if !chunk.is_empty() {
             writer.put(cx.store, &cx.space, chunk)?;
@@ -161,7 +161,7 @@ impl Base {
         let writer = self.genesis.take().expect("it was just written to");
         let (found, expected) = (writer.crc(), end.crc);
         if found != expected {
-            return Err(StoreError(format!(
+            return Err(StoreError::failed(format!(
                 "the first state has checksum {found:08x} in the log, and its end says {expected:08x}"
             )));
         }

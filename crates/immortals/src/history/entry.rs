@@ -12,6 +12,8 @@ use protocol::immortal::{BlockHead, Garbled, Taker, put_block_head, put_number, 
 use protocol::{GroupId, Moment, Position};
 use serde::{Deserialize, Serialize};
 
+use crate::history::keys::ImpulseKey;
+
 /// The target size of an entry of inputs. An entry holds at least one run of messages, however long
 /// it is.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
@@ -41,6 +43,8 @@ pub enum Origin {
     Impulses { from: GroupId, session: u64, first: u64 },
     /// A client outside the cluster. Its impulses have no numbers.
     Outside,
+    /// One that has given its impulse a key.
+    Keyed(ImpulseKey),
 }
 
 /// A digest of what a program has sent up to some point. Programs of all replicas send the same, or
@@ -324,6 +328,11 @@ fn put_inputs(out: &mut Vec<u8>, inputs: &Inputs) {
                 put_number(out, *first);
             }
             Origin::Outside => out.push(3),
+            Origin::Keyed(ImpulseKey { hash, digest }) => {
+                out.push(4);
+                out.extend_from_slice(&hash.to_le_bytes());
+                out.extend_from_slice(&digest.to_le_bytes());
+            }
         }
     }
     out.extend_from_slice(&inputs.blocks);
@@ -362,6 +371,10 @@ fn take_origin(from: &mut Taker) -> Result<Origin, Garbled> {
             first: from.number("a number")?,
         }),
         3 => Ok(Origin::Outside),
+        4 => {
+            let (hash, digest) = (take_u64(from)?, take_u64(from)?);
+            Ok(Origin::Keyed(ImpulseKey { hash, digest }))
+        }
         other => Err(Garbled(format!("an origin of the unknown kind {other}"))),
     }
 }
@@ -392,6 +405,7 @@ mod tests {
                 Origin::Stream { from: GroupId(1 << 20) },
                 Origin::Impulses { from: GroupId(1 << 20), session: 4, first: 9 },
                 Origin::Outside,
+                Origin::Keyed(ImpulseKey { hash: u64::MAX, digest: 9 }),
             ],
             blocks: Bytes::from_static(b"blocks"),
         };

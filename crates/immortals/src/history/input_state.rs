@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::entry::{Entry, GenesisEnd, Inputs, Lane, Mark, Origin, UpgradeOutcome};
 use crate::history::indexed::{BadEntry, BlockIndex, IndexedEntry, OwnInput};
+use crate::history::keys::Keys;
 
 /// How many inputs that were taken out since the checkpoint are remembered. More are refused.
 pub(crate) const SKIPPED_MAX: usize = 10_000;
@@ -49,6 +50,8 @@ pub struct InputState {
     /// The number of the last message of each instance's stream.
     pub received: BTreeMap<GroupId, u64>,
     pub impulses: BTreeMap<GroupId, ImpulsesTaken>,
+    /// Of impulses from outside.
+    pub keys: Keys,
     pub skipped: BTreeSet<u64>,
     /// The payload of START, once the first state is in the log as a whole. START itself empties
     /// it.
@@ -175,8 +178,10 @@ impl InputState {
             self.handled = self.handled.max(input);
         }
         let (first, count) = (self.inputs + 1, indexed.count());
+        let mut input = first;
         for block in &indexed.blocks {
-            self.take(*block)?;
+            self.take(*block, input)?;
+            input += block.count;
         }
         let own: Vec<_> = indexed.own.iter().map(|(place, own)| (first + place, *own)).collect();
         own.iter().for_each(|(input, own)| self.take_own(*input, *own));
@@ -193,7 +198,7 @@ impl InputState {
     }
 
     /// **Invariant:** the blocks of each sender follow one another without a gap.
-    fn take(&mut self, block: BlockIndex) -> Result<(), BadEntry> {
+    fn take(&mut self, block: BlockIndex, input: u64) -> Result<(), BadEntry> {
         match block.origin {
             Origin::Stream { from } => {
                 let last = self.received.get(&from).copied();
@@ -218,6 +223,7 @@ impl InputState {
                 }
                 *taken = ImpulsesTaken { session, last: first + block.count.saturating_sub(1) };
             }
+            Origin::Keyed(key) => self.keys.remember(key, input),
             Origin::Node | Origin::Outside => {}
         }
         Ok(())

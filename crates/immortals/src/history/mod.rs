@@ -6,3 +6,4 @@ pub(crate) mod delivery;
 pub(crate) mod entry;
 pub(crate) mod indexed;
 pub(crate) mod input_state;
+pub(crate) mod keys;

@@ -128,7 +128,7 @@ impl Leader<'_> {
             let blob = genesis.state.blob();
             let chunk = read_chunk(cx.store, &cx.space, &blob, genesis.next)?;
             let chunk = chunk.ok_or_else(|| {
-                StoreError(format!("piece {} of the first state is missing", genesis.next))
+                StoreError::failed(format!("piece {} of the first state is missing", genesis.next))
             })?;
             let bytes = chunk.len();
             let entry = Entry::Genesis { first: genesis.next == 0, chunk, last: None };

@@ -203,7 +203,8 @@ impl Leader<'_> {
             return Ok(());
         }
         flow.acked(logged, resend_from, cx.now.steady_micros);
-        let astray = |why| StoreError(format!("what is kept for '{}': {why}", id.destination));
+        let astray =
+            |why| StoreError::failed(format!("what is kept for '{}': {why}", id.destination));
         match kind {
             FlowKind::Impulses => {
                 let told = outbound.impulses.confirm(&id.destination, logged).map_err(astray)?;

@@ -8,6 +8,7 @@ use crate::adapter::MESSAGE_BYTES_MAX;
 use crate::context::Context;
 use crate::history::entry::{Entry, Origin};
 use crate::history::input_state::SKIPPED_MAX;
+use crate::history::keys::ImpulseKey;
 use crate::io::{Output, Request, Response};
 use crate::lead::leader::{Leader, LeaderView};
 use crate::lead::log_queue::{Pending, Receipt};
@@ -80,8 +81,8 @@ impl Leader<'_> {
             Request::Checkpoint => self.want_checkpoint().map(Some),
             Request::Move { to } => self.move_to(cx, to, outputs).map(Some),
             Request::Skip { input } => self.skip(cx, ticket, input, outputs).map(|()| None),
-            Request::Impulse { from, method, payload } => {
-                self.impulse_from_outside(ticket, &from, method, payload).map(|()| None)
+            Request::Impulse { from, method, payload, key } => {
+                self.impulse_from_outside(ticket, &from, (method, payload), key)
             }
         };
         match done {
@@ -109,9 +110,16 @@ impl Leader<'_> {
         &mut self,
         ticket: u64,
         from: &str,
-        method: i64,
-        payload: Bytes,
-    ) -> Result<(), Response> {
+        (method, payload): (i64, Bytes),
+        key: Option<ImpulseKey>,
+    ) -> Result<Option<u64>, Response> {
+        if let Some(key) = key {
+            match self.machine.history.input_state.keys.input(key) {
+                Ok(Some(input)) => return Ok(Some(input)),
+                Ok(None) => {}
+                Err(()) => return refused("its Idempotency-Key was used for another impulse"),
+            }
+        }
         if payload.len() > PAYLOAD_BYTES_MAX {
             return refused(format!("an impulse has up to {PAYLOAD_BYTES_MAX} bytes"));
         }
@@ -125,9 +133,10 @@ impl Leader<'_> {
         put_message(&mut messages, &Message::Impulse { method, payload });
         let name = format!("client/{from}");
         let head = BlockHead { kind: SourceKind::Impulses, name, first: 0, count: 1 };
-        let (origin, receipt) = (Origin::Outside, Receipt::Ticket(ticket));
+        let origin = key.map_or(Origin::Outside, Origin::Keyed);
+        let receipt = Receipt::Ticket(ticket);
         self.lead.queue.put(Pending { head, origin, messages: messages.into(), receipt });
-        Ok(())
+        Ok(None)
     }
 
     /// Takes an input out, if no program has handled it: otherwise programs would differ.

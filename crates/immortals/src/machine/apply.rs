@@ -52,7 +52,7 @@ impl Instance {
     }
 
     pub(crate) fn bad_entry(&self, position: Position, why: &BadEntry) -> StoreError {
-        StoreError(format!(
+        StoreError::failed(format!(
             "the entry at {position} of immortal '{}' cannot be applied: {why}. This replica stops: run \
              the same release on all nodes, or let it be filled from the others",
             self.identity.name

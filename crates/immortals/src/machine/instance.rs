@@ -271,6 +271,11 @@ impl Instance {
         self.standbys.is_ready(replica)
     }
 
+    /// Whether a program has ever begun.
+    pub fn has_begun(&self) -> bool {
+        self.history.input_state.genesis.is_some()
+    }
+
     /// Whether a program is attached here that may be the primary.
     pub fn is_served(&self) -> bool {
         !self.seat.is_vacant() && self.health.is_good()

@@ -68,7 +68,7 @@ impl Spill {
             ControlFlow::Continue(())
         })?;
         if broken {
-            return Err(StoreError("a spilled block of an instance cannot be read".into()));
+            return Err(StoreError::failed("a spilled block of an instance cannot be read"));
         }
         Ok(Self { blocks, may_have_garbage: true })
     }
@@ -122,7 +122,7 @@ impl Spill {
         let bytes = store.get(&space.key(FAMILY_MESSAGES, &rest_of(id)))?;
         let messages = Bytes::from(bytes.unwrap_or_default());
         if crc32fast::hash(&messages) != crc {
-            return Err(StoreError(format!(
+            return Err(StoreError::failed(format!(
                 "messages {first} and following to '{}' are damaged in the store",
                 id.destination
             )));
@@ -142,7 +142,8 @@ impl Spill {
         stream: &Stream,
         next: u64,
     ) -> Result<Option<Run>, StoreError> {
-        let astray = |why: Garbled| StoreError(format!("what is kept for '{destination}': {why}"));
+        let astray =
+            |why: Garbled| StoreError::failed(format!("what is kept for '{destination}': {why}"));
         let (block, first, count) = match stream.find(next).map_err(astray)? {
             None => return Ok(None),
             Some(Found::InMemory(run)) => return Ok(Some(run)),
@@ -153,7 +154,7 @@ impl Spill {
             |whole: &Run| whole.first <= first && first + count <= whole.first + whole.count;
         let whole = self.read(store, space, &id)?.filter(has_all);
         let Some(whole) = whole else {
-            return Err(StoreError(format!(
+            return Err(StoreError::failed(format!(
                 "message {first} to '{destination}' is not in the store"
             )));
         };
@@ -237,6 +238,6 @@ mod tests {
         let mut batch = Batch::new();
         batch.put(space.key(FAMILY_MESSAGES, &rest_of(&id)), *b"all of ix");
         store.write(batch).unwrap();
-        assert!(again.read(&store, &space, &id).is_err_and(|error| error.0.contains("damaged")));
+        assert!(again.read(&store, &space, &id).is_err_and(|error| error.why.contains("damaged")));
     }
 }

@@ -32,7 +32,7 @@ fn drop_a_bomb(world: &mut World) {
     world.watch.pressed(BOMB, "server".to_owned());
     let payload = Word { life: 0, tag: BOMB }.bytes(0);
     let from = "an enemy".to_owned();
-    world.ask(1, Request::Impulse { from, method: 666, payload });
+    world.ask(1, Request::Impulse { from, method: 666, payload, key: None });
 }
 
 #[test]

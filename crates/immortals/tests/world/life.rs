@@ -272,7 +272,7 @@ impl World {
             let payload = word.bytes(0);
             let from = "somebody".to_owned();
             let owner = self.logs[to].owner.unwrap_or(0);
-            let ask = Request::Impulse { from, method: 3, payload };
+            let ask = Request::Impulse { from, method: 3, payload, key: None };
             self.input((to, owner), Input::Request { ticket: word.tag, request: ask });
             return;
         }

@@ -6,11 +6,15 @@
 //! runs with the node's address as its account. Nothing can be written here.
 
 use cluster::{InstanceEntry, InstanceReplica, Topology};
-use protocol::{Method, Problem, Request, Response};
+use protocol::{Problem, Request, Response};
 use serde_json::{Value, json};
 
-use super::plan::{Plan, only};
+use super::plan::Plan;
 use crate::view::View;
+
+/// What its libraries for cloud storage send with a question; only the filter means anything here.
+pub(super) const PARAMETERS: &[&str] =
+    &["filter", "select", "top", "timeout", "comp", "restype", "prefix", "delimiter", "maxresults"];
 
 /// The address of the account, for blobs and for tables.
 pub(crate) const LINK: &str = "/core/ambrosia";
@@ -25,7 +29,6 @@ const ENDPOINTS: [&str; 4] =
 /// # Errors
 /// When there is no such replica, or the request wants to change something.
 pub(super) fn plan(request: &Request, rest: &str, view: &View<'_>) -> Result<Plan, Problem> {
-    only(request, &[Method::Get])?;
     let topology = view.topology();
     let response = if let Some(blob) = rest.strip_prefix(BLOBS) {
         // A binding looks for the text wherever it stands in the blob.

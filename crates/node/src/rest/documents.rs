@@ -1,12 +1,13 @@
 //! Documents, their factories, and the utilities of both.
 
 use protocol::hash::hash_parts;
+use protocol::node_group::SELECTOR_LINK;
 use protocol::query::LINK as QUERY_TASKS;
-use protocol::{Code, GroupId, Method, Problem, Request, Response, links};
+use protocol::{Code, Document, GroupId, Method, Problem, Request, Response, links};
 use query::{CompiledQuery, factory_specification, parse_specification};
 use serde_json::{Value, json};
 
-use super::plan::{Plan, only, parse_body};
+use super::plan::{Plan, check_fields, parse_body};
 use crate::frame::Question;
 use crate::pages::Form;
 use crate::view::View;
@@ -30,11 +31,31 @@ pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan
         )));
     }
     let group = view.topology().partition_of(path);
-    let is_local = request.parameter("consistency").as_deref() == Some("local");
-    if request.method == Method::Get && utility.is_none() && is_local {
+    if is_local(&request)? {
         return local(group, &request, view).map(Plan::Respond);
     }
     Ok(Plan::Ask(group, Question::Rest(request)))
+}
+
+/// Whether a read asks for this node's own replica.
+fn is_local(request: &Request) -> Result<bool, Problem> {
+    match request.parameter("consistency").as_deref() {
+        None | Some("linearizable") => Ok(false),
+        Some("local") => Ok(true),
+        Some(other) => {
+            let text = format!("'consistency' is linearizable or local, not '{other}'");
+            Err(Problem::bad_request(text))
+        }
+    }
+}
+
+/// A version that is named in a request.
+fn version(request: &Request) -> Result<Option<u64>, Problem> {
+    let Some(text) = request.parameter("documentVersion") else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let text = format!("documentVersion must be a whole number from 0 up, not '{text}'");
+        Problem::bad_request(text)
+    })
 }
 
 /// A read of this node's own replica, however old that is.
@@ -43,13 +64,19 @@ fn local(group: GroupId, request: &Request, view: &View<'_>) -> Result<Response,
         return Err(Problem::new(Code::NoOwner, "this node has no replica of it yet"));
     };
     let partition = replica.machine().partition();
-    let found = partition
-        .latest(&*view.shard.store, &request.path)
-        .map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
-    let shown =
-        found.filter(|document| !document.is_expired(view.now.wall) && !document.is_deleted());
+    let failed = |error: storage::StoreError| Problem::new(Code::Storage, error.to_string());
+    let store = &*view.shard.store;
+    let latest = partition.latest(store, &request.path).map_err(failed)?;
+    let latest = latest.filter(|document| !document.is_expired(view.now.wall));
+    let shown = match (latest, version(request)?) {
+        (Some(_), Some(version)) => {
+            partition.version(store, &request.path, version).map_err(failed)?.map(Into::into)
+        }
+        (latest, None) => latest.filter(|document| !document.is_deleted()),
+        (None, Some(_)) => None,
+    };
     let mut response = match shown {
-        Some(document) => Response::document(200, &document),
+        Some(document) => shown_here(&document, request, view)?,
         None => {
             let text = format!("{} is not known to this replica", request.path);
             Problem::not_found(text).into()
@@ -59,12 +86,31 @@ fn local(group: GroupId, request: &Request, view: &View<'_>) -> Result<Response,
     Ok(response)
 }
 
+fn shown_here(
+    document: &Document,
+    request: &Request,
+    view: &View<'_>,
+) -> Result<Response, Problem> {
+    let group = view.topology().partition_of(&request.path);
+    let owner = view.owner_of(group).and_then(|owner| view.node_id(owner));
+    let response = Response::document(200, document, owner.unwrap_or(&document.owner));
+    let held = request.conditions.check(response.etag.as_deref(), false);
+    held.map_err(|header| {
+        let etag = response.etag.as_deref().unwrap_or_default();
+        let text = format!("{}: {header}, found {etag} here; read it again", request.path);
+        Problem::new(Code::PreconditionFailed, text)
+    })?;
+    Ok(response)
+}
+
 fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
-    only(&request, &[Method::Get, Method::Post])?;
     if request.method == Method::Get {
         return listing(&request, view);
     }
     let body: Value = parse_body(&request.body)?;
+    if request.path == QUERY_TASKS {
+        check_query_task(&body)?;
+    }
     if request.path == QUERY_TASKS && body["taskInfo"]["isDirect"] == json!(true) {
         let specification = parse_specification(&body["querySpec"])?;
         return Ok(Plan::Query(Box::new(specification), Form::Task(body)));
@@ -78,14 +124,60 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
     Ok(Plan::Ask(group, Question::Rest(request)))
 }
 
+/// A query task is run over all documents, or not at all.
+fn check_query_task(body: &Value) -> Result<(), Problem> {
+    const KNOWN: [&str; 8] = [
+        "taskInfo",
+        "querySpec",
+        "results",
+        "kind",
+        "indexLink",
+        "nodeSelectorLink",
+        "tenantLinks",
+        "failureMessage",
+    ];
+    check_fields(body, "a query task", &KNOWN)?;
+    let others = [
+        ("indexLink", "/core/document-index", "there is one index, of all documents"),
+        ("nodeSelectorLink", SELECTOR_LINK, "every node has all documents"),
+    ];
+    for (name, usual, why) in others {
+        let value = &body[name];
+        if !value.is_null() && value != usual {
+            return Err(Problem::bad_request(format!("{name} is {value}: {why}; leave it out")));
+        }
+    }
+    match &body["tenantLinks"] {
+        Value::Null => {}
+        Value::Array(links) if links.is_empty() => {}
+        other => {
+            return Err(Problem::bad_request(format!(
+                "tenantLinks is {other}: documents belong to no tenants; add a clause instead"
+            )));
+        }
+    }
+    let source = &body["documentSourceLink"];
+    if !source.is_null() {
+        return Err(Problem::bad_request(format!(
+            "documentSourceLink is {source}: a query task is not cloned; send its querySpec"
+        )));
+    }
+    Ok(())
+}
+
 fn listing(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
     let factory = request.path.clone();
     let kind = view.catalogue().spec(&factory).map(|spec| spec.kind.clone());
     let listing = factory_specification(request, &factory, kind.as_deref())?;
     let link =
         if request.query.is_empty() { factory } else { format!("{factory}?{}", request.query) };
-    let form = Form::Plain { link, skip: listing.skip };
-    Ok(Plan::Query(Box::new(listing.specification), form))
+    let form = Form::Plain { link, skip: listing.skip, total: None };
+    let specification = Box::new(listing.specification);
+    Ok(if listing.total {
+        Plan::Counted(specification, form)
+    } else {
+        Plan::Query(specification, form)
+    })
 }
 
 /// The link of a new document: as its body says, or made up. With an idempotency key it is made
@@ -125,7 +217,7 @@ fn child_link(
 
 /// A name that no other node and no other start of this one makes, in order of time.
 fn new_name(fresh: u64, view: &View<'_>) -> String {
-    format!("{:x}-{:x}-{:x}-{fresh:x}", view.now.wall.0, view.me().0, view.config.boot)
+    format!("{:x}-{:x}-{:x}-{fresh:x}", view.now.wall.0, view.me().0, view.config.sandbox.boot)
 }
 
 fn factory_utility(request: Request, view: &View<'_>) -> Result<Plan, Problem> {

@@ -3,16 +3,20 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use cluster::{
     DirectoryCommand, InstanceCommand, InstanceEntry, InstanceOptions, InstanceReplica, Member,
     NodeLoad, REPLICAS_MAX, choose_nodes, unknown_instance,
 };
+use immortals::ImpulseKey;
+use protocol::hash::hash_parts;
 use protocol::{Code, GroupId, Method, Outcome, Problem, ReplicaId, Request, Response};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::instance_state::{self, LINK};
-use super::options::{bad, change_options, check_name, number, port};
-use super::plan::{Plan, only, parse_body};
+use super::options::{OPTIONS, bad, change_options, check_name, check_registration, number, port};
+use super::plan::{Plan, check_fields, parse_body};
 use super::recordings;
 use crate::frame::Question;
 use crate::view::View;
@@ -41,14 +45,13 @@ fn change(command: InstanceCommand) -> Plan {
 }
 
 fn factory(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
-    only(request, &[Method::Get, Method::Post])?;
     if request.method == Method::Post {
         return registration(&parse_body(&request.body)?, view).map(change);
     }
     let instances = || view.topology().instances();
     let links: Vec<String> = instances().map(|entry| format!("{LINK}/{}", entry.name)).collect();
     let mut body = json!({ "documentCount": links.len(), "documentLinks": links });
-    if request.parameter("expand").is_some() {
+    if query::is_set(request, "expand")? {
         let documents: Map<String, Value> = instances()
             .map(|entry| (format!("{LINK}/{}", entry.name), instance_state::state(entry, view)))
             .collect();
@@ -76,6 +79,7 @@ fn registration(body: &Value, view: &View<'_>) -> Result<InstanceCommand, Proble
     if let Some(first) = replicas.first() {
         check_ports(first, view)?;
     }
+    check_registration(body)?;
     let options = change_options(InstanceOptions::default(), body)?;
     Ok(InstanceCommand::Register { name: name.into(), founders, replicas, options })
 }
@@ -174,7 +178,6 @@ fn no_such_node(node: &Value, view: &View<'_>) -> Problem {
 }
 
 fn document(request: &Request, name: &str, view: &View<'_>) -> Result<Plan, Problem> {
-    only(request, &[Method::Get, Method::Patch, Method::Delete])?;
     let entry = find(name, view)?;
     let group = entry.group;
     match request.method {
@@ -213,12 +216,15 @@ pub(super) fn find<'a>(name: &str, view: &View<'a>) -> Result<&'a InstanceEntry,
 fn patch(entry: &InstanceEntry, body: &Value, view: &View<'_>) -> Result<InstanceCommand, Problem> {
     let name = entry.name.clone();
     if let Some(added) = body.get("addReplica") {
+        check_fields(body, "a PATCH with addReplica", &["addReplica"])?;
         return put_replica(entry, added, view);
     }
     if let Some(removed) = body.get("removeReplica") {
+        check_fields(body, "a PATCH with removeReplica", &["removeReplica"])?;
         let node = removed.as_str().ok_or_else(|| bad("'removeReplica' is a node"))?;
         return Ok(InstanceCommand::RemoveReplica { name, node: node.into() });
     }
+    check_fields(body, "a PATCH of an instance", &OPTIONS)?;
     let options = change_options(entry.options.clone(), body)?;
     if options.memory != entry.options.memory {
         return Err(bad("the durability of an instance is set when it is registered"));
@@ -231,10 +237,18 @@ fn put_replica(
     added: &Value,
     view: &View<'_>,
 ) -> Result<InstanceCommand, Problem> {
+    const KNOWN: [&str; 5] = ["node", "replicaNumber", "receivePort", "sendPort", "upgradeVersion"];
+    if !added.is_object() {
+        return Err(bad(&format!("'addReplica' is an object, not {added}")));
+    }
+    check_fields(added, "addReplica", &KNOWN)?;
     let number = number(added, "replicaNumber")?;
     let there = |node: &str| entry.replicas.iter().find(|replica| replica.node == node);
     let of_number =
         number.and_then(|number| entry.replicas.iter().find(|known| known.number == number));
+    if !added["node"].is_null() && !added["node"].is_string() {
+        return Err(no_such_node(&added["node"], view));
+    }
     let node = match (added["node"].as_str(), of_number) {
         (Some(node), _) => node.to_owned(),
         (None, Some(known)) => known.node.clone(),
@@ -274,12 +288,19 @@ fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Pla
     let entry = find(name, view)?;
     let group = entry.group;
     if verb == "recording" {
-        only(request, &[Method::Get])?;
         let (group, page) = recording(request, entry, view)?;
         return Ok(Plan::Record(group, page));
     }
-    only(request, &[Method::Post])?;
+    if verb == "impulses" {
+        return Ok(Plan::Ask(group, Question::Instance(impulse(request)?)));
+    }
     let body = if request.body.is_empty() { json!({}) } else { parse_body(&request.body)? };
+    let known: &[&str] = match verb {
+        "skip" => &["input"],
+        "move" => &["node"],
+        _ => &[],
+    };
+    check_fields(&body, &format!("the body of {verb}"), known)?;
     let asked = match verb {
         "checkpoint" => immortals::Request::Checkpoint,
         "release" => return Ok(Plan::Release(group)),
@@ -293,15 +314,6 @@ fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Pla
             let to = to.ok_or_else(|| no_such_node(&body["node"], view))?;
             immortals::Request::Move { to }
         }
-        "impulses" => {
-            let method = body["method"].as_i64().ok_or_else(|| bad("'method' is a number"))?;
-            let payload = match &body["payload"] {
-                Value::Null => Vec::new(),
-                value => serde_json::to_vec(value).expect("a value is JSON"),
-            };
-            let from = body["from"].as_str().unwrap_or("rest").to_owned();
-            immortals::Request::Impulse { from, method, payload: payload.into() }
-        }
         _ => {
             return Err(Problem::not_found(format!(
                 "an instance has checkpoint, move, skip, release, impulses and recording, not \
@@ -310,6 +322,38 @@ fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Pla
         }
     };
     Ok(Plan::Ask(group, Question::Instance(asked)))
+}
+
+/// What the client calls its impulse, if it does.
+fn impulse_key(request: &Request) -> Option<ImpulseKey> {
+    let key = request.idempotency_key.as_ref()?;
+    let hash = hash_parts([key.as_bytes()]);
+    Some(ImpulseKey { hash, digest: hash_parts([&request.body[..]]) })
+}
+
+/// An impulse from outside. Its payload is the very text that was sent: a number that is read and
+/// written again may be another one.
+fn impulse(request: &Request) -> Result<immortals::Request, Problem> {
+    const KNOWN: [&str; 3] = ["method", "payload", "from"];
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&request.body)
+        .map_err(|error| bad(&format!("the body is not a JSON object: {error}")))?;
+    if let Some(unknown) = fields.keys().find(|name| !KNOWN.contains(&name.as_str())) {
+        let known = KNOWN.join(", ");
+        return Err(bad(&format!("an impulse has no field '{unknown}'; it has {known}")));
+    }
+    let text = |name: &str| fields.get(name).map(|raw| raw.get());
+    let said = |name: &str| text(name).filter(|text| *text != "null");
+    let method = said("method").and_then(|text| serde_json::from_str(text).ok());
+    let method = method.ok_or_else(|| bad("'method' is a number"))?;
+    let from = match said("from") {
+        None => "rest".to_owned(),
+        Some(text) => {
+            serde_json::from_str(text).map_err(|_| bad(&format!("'from' is a text, not {text}")))?
+        }
+    };
+    let payload = said("payload").map_or(Bytes::new(), |text| Bytes::from(text.to_owned()));
+    let key = impulse_key(request);
+    Ok(immortals::Request::Impulse { from, method, payload, key })
 }
 
 /// # Errors

@@ -3,13 +3,14 @@
 use protocol::node_group::{
     LINK, MANAGEMENT_LINK, SELECTOR_LINK, SelectOwnerRequest, SelectOwnerResponse,
 };
-use protocol::{Code, Method, Problem, Request, Response};
+use protocol::{Address, Code, Method, Problem, Request, Response};
 use serde_json::{Value, json};
 use services::Catalogue;
 
 use super::instance_state::LINK as IMMORTALS;
-use super::plan::{Plan, only};
+use super::plan::Plan;
 use crate::io::NodeConfig;
+use crate::router::PATIENCE_MICROS;
 use crate::view::View;
 
 pub(super) fn root(catalogue: &Catalogue) -> Response {
@@ -21,7 +22,6 @@ pub(super) fn root(catalogue: &Catalogue) -> Response {
 /// # Errors
 /// What is wrong with the request.
 pub(super) fn selector(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
-    only(request, &[Method::Get, Method::Post])?;
     let topology = view.topology();
     if request.method == Method::Get {
         return Ok(Plan::Respond(Response::json(
@@ -56,12 +56,9 @@ pub(super) fn selector(request: &Request, view: &View<'_>) -> Result<Plan, Probl
     Ok(Plan::Respond(Response::json(200, &body)))
 }
 
-/// # Errors
-/// What is wrong with the request.
-pub(super) fn management(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
-    only(request, &[Method::Get, Method::Delete])?;
+pub(super) fn management(request: &Request, view: &View<'_>) -> Plan {
     if request.method == Method::Delete {
-        return Ok(Plan::Stop);
+        return Plan::Stop;
     }
     let owned = view.shard.partitions.values().filter(|replica| replica.serving().is_some());
     let mut state = state(view.config);
@@ -70,21 +67,25 @@ pub(super) fn management(request: &Request, view: &View<'_>) -> Result<Plan, Pro
     state["partitionCount"] = json!(view.partitions());
     state["ownedPartitionCount"] = json!(owned.count());
     state["requestsUnderWay"] = json!(view.in_flight);
-    Ok(Plan::Respond(Response::json(200, &state)))
+    state["serviceCount"] = json!(view.catalogue().specs().count());
+    Plan::Respond(Response::json(200, &state))
 }
 
-/// # Errors
-/// What is wrong with the request.
-pub(super) fn of_newcomer(request: &Request, config: &NodeConfig) -> Result<Plan, Problem> {
-    only(request, &[Method::Get, Method::Delete])?;
+pub(super) fn of_newcomer(request: &Request, config: &NodeConfig) -> Plan {
     if request.method == Method::Delete {
-        return Ok(Plan::Stop);
+        return Plan::Stop;
     }
-    Ok(Plan::Respond(Response::json(200, &state(config))))
+    Plan::Respond(Response::json(200, &state(config)))
 }
 
 fn state(config: &NodeConfig) -> Value {
+    let address = Address::parse(&config.public_uri).ok();
     json!({
+        "bindAddress": address.as_ref().map(Address::host),
+        "httpPort": address.as_ref().map(Address::port),
+        "httpsPort": -1,
+        "operationTimeoutMicros": PATIENCE_MICROS,
+        "isProcessOwner": true,
         "id": config.node_id,
         "publicUri": config.public_uri,
         "initialPeerNodes": config.peers,
@@ -92,7 +93,7 @@ fn state(config: &NodeConfig) -> Value {
         "isAuthorizationEnabled": false,
         "clusterId": null,
         "replicaId": null,
-        "bootCount": config.boot,
+        "bootCount": config.sandbox.boot,
         "partitionCount": 0,
         "ownedPartitionCount": 0,
         "requestsUnderWay": 0,

@@ -3,6 +3,7 @@
 
 mod ambrosia;
 mod documents;
+mod forwarding;
 mod instance_state;
 pub(crate) mod instances;
 mod management;
@@ -10,16 +11,23 @@ mod node_group;
 mod options;
 mod plan;
 pub(crate) mod recordings;
+mod surface;
+#[cfg(test)]
+mod tables;
+#[cfg(test)]
+mod world;
 
 use protocol::node_group as paths;
+use protocol::query::{LINK as QUERY_TASKS, LOCAL_LINK as LOCAL_QUERY_TASKS};
 use protocol::{Code, Method, Outcome, Problem, Request};
 
 use crate::pages::PAGE_LINK;
 use crate::view::View;
-use plan::{below, only};
+use plan::below;
 
 pub(crate) use node_group::changed as quorum_changed;
 pub(crate) use plan::Plan;
+pub use surface::{Header, Resource, SURFACE, Verb};
 
 /// Decides what is to be done. `fresh` is a number that this start of the node uses once.
 ///
@@ -37,18 +45,28 @@ pub(crate) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<
     })
 }
 
-fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
+fn dispatch(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
     if view.is_stopping {
         return Err(Problem::new(Code::Stopping, "this node is stopping: ask another one"));
     }
+    // Every node sees all documents, so that it makes no difference.
+    if let Some(rest) = below(&request.path, LOCAL_QUERY_TASKS) {
+        let slash = if rest.is_empty() { "" } else { "/" };
+        request.path = format!("{QUERY_TASKS}{slash}{rest}");
+    }
+    if let Some(resource) = Resource::at(&request.path, view.catalogue()) {
+        resource.check(&request, view.catalogue())?;
+    }
     match request.path.as_str() {
-        "/" => {
-            only(&request, &[Method::Get])?;
-            return Ok(Plan::Respond(management::root(view.catalogue())));
-        }
+        "/" => return Ok(Plan::Respond(management::root(view.catalogue()))),
+        paths::FACTORY_LINK => return node_group::factory(&request, view),
         paths::LINK => return node_group::plan(&request, view),
         paths::SELECTOR_LINK => return management::selector(&request, view),
-        paths::MANAGEMENT_LINK => return management::management(&request, view),
+        paths::MANAGEMENT_LINK => return Ok(management::management(&request, view)),
+        paths::FORWARDING_LINK => {
+            let forwarded = forwarding::unwrap(request, view)?;
+            return dispatch(forwarded, fresh, view);
+        }
         _ => {}
     }
     if view.partitions() == 0 {
@@ -56,8 +74,8 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
         return Err(Problem::new(Code::NoOwner, text));
     }
     if let Some(token) = below(&request.path, PAGE_LINK).filter(|token| !token.is_empty()) {
-        only(&request, &[Method::Get])?;
-        return Ok(Plan::Page(token.to_owned()));
+        let expand = query::is_set(&request, "expand")?;
+        return Ok(Plan::Page { token: token.to_owned(), expand });
     }
     if let Some(rest) = below(&request.path, instance_state::LINK) {
         return instances::plan(&request, rest, view);
@@ -78,11 +96,11 @@ pub(crate) fn plan_of_newcomer(
     config: &crate::io::NodeConfig,
     why: &str,
 ) -> Result<Plan, Problem> {
-    match request.path.trim_end_matches('/') {
-        "" => {
-            only(request, &[Method::Get])?;
-            Ok(Plan::Respond(management::root(catalogue)))
-        }
+    if let Some(resource) = Resource::at(&request.path, catalogue) {
+        resource.check(request, catalogue)?;
+    }
+    match request.path.as_str() {
+        "/" => Ok(Plan::Respond(management::root(catalogue))),
         paths::LINK if request.method == Method::Get => {
             Ok(Plan::Respond(node_group::of_newcomer()))
         }
@@ -90,7 +108,7 @@ pub(crate) fn plan_of_newcomer(
             let join = node_group::parse_join(&request.body)?;
             node_group::check_contact(&join, &config.public_uri).map(Plan::Join)
         }
-        paths::MANAGEMENT_LINK => management::of_newcomer(request, config),
+        paths::MANAGEMENT_LINK => Ok(management::of_newcomer(request, config)),
         _ => {
             let text = format!("this node is not part of a cluster yet: {why}");
             let outcome = request.method.is_write().then_some(Outcome::NotApplied);

@@ -7,7 +7,7 @@ use cluster::DirectoryCommand;
 use protocol::node_group::{LINK, NodeGroupRequest, NodeGroupState, NodeState, NodeStatus};
 use protocol::{Code, GroupId, Method, Outcome, Problem, ReplicaId, Request, Response};
 
-use super::plan::{Plan, only};
+use super::plan::Plan;
 use crate::hosted::AnyReplica;
 use crate::view::View;
 
@@ -16,7 +16,6 @@ const KIND: &str = "com:vmware:xenon:services:common:NodeGroupService:NodeGroupS
 /// # Errors
 /// What is wrong with the request.
 pub(super) fn plan(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
-    only(request, &[Method::Get, Method::Post, Method::Patch])?;
     if request.method == Method::Get {
         return Ok(Plan::Respond(state(view)));
     }
@@ -38,6 +37,15 @@ pub(super) fn plan(request: &Request, view: &View<'_>) -> Result<Plan, Problem> 
             Err(Problem::new(Code::MethodNotAllowed, "UpdateQuorumRequest is sent with PATCH"))
         }
     }
+}
+
+/// The factory of node groups, of which there is one.
+pub(super) fn factory(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
+    let mut body = serde_json::json!({ "documentLinks": [LINK], "documentCount": 1 });
+    if query::is_set(request, "expand")? {
+        body["documents"] = serde_json::json!({ LINK: state(view).to_json() });
+    }
+    Ok(Plan::Respond(Response::json(200, &body)))
 }
 
 fn parse(body: &Bytes) -> Result<NodeGroupRequest, Problem> {

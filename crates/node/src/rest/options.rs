@@ -2,7 +2,9 @@
 
 use cluster::InstanceOptions;
 use protocol::{Code, Problem};
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use super::plan::check_fields;
 
 pub(super) fn bad(text: &str) -> Problem {
     Problem::new(Code::BadBody, text)
@@ -55,7 +57,7 @@ fn flag(body: &Value, field: &str, into: &mut bool) -> Result<(), Problem> {
 }
 
 /// All fields that an instance's body may have beside its name and its replicas.
-const OPTIONS: [&str; 9] = [
+pub(super) const OPTIONS: [&str; 9] = [
     "logTriggerBytes",
     "recoveryTargetMillis",
     "programTimeoutMillis",
@@ -67,22 +69,18 @@ const OPTIONS: [&str; 9] = [
     "durability",
 ];
 
+/// # Errors
+/// When the body of a registration has a field that is not known.
+pub(super) fn check_registration(body: &Value) -> Result<(), Problem> {
+    let mut known = vec!["name", "replicas", "receivePort", "sendPort"];
+    known.extend(OPTIONS);
+    check_fields(body, "a registration", &known)
+}
+
 pub(super) fn change_options(
     mut options: InstanceOptions,
     body: &Value,
 ) -> Result<InstanceOptions, Problem> {
-    const OTHERS: [&str; 4] = ["name", "replicas", "receivePort", "sendPort"];
-    let fields = body.as_object().into_iter().flat_map(Map::keys);
-    let known = |field: &str| {
-        OPTIONS.contains(&field) || OTHERS.contains(&field) || field.starts_with("document")
-    };
-    if let Some(unknown) = fields.into_iter().find(|field| !known(field)) {
-        return Err(bad(&format!(
-            "'{unknown}' is none of {}, {}, addReplica, removeReplica",
-            OTHERS.join(", "),
-            OPTIONS.join(", ")
-        )));
-    }
     if let Some(bytes) = number(body, "logTriggerBytes")? {
         options.checkpoint_bytes = bytes;
     }

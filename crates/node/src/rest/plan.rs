@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cluster::DirectoryCommand;
 use protocol::query::QuerySpecification;
-use protocol::{Code, GroupId, Method, Problem, Request, Response};
+use protocol::{BUILT_IN_FIELDS, Code, GroupId, Problem, Request, Response};
 use serde_json::Value;
 
 use super::recordings::Page;
@@ -19,8 +19,13 @@ pub(crate) enum Plan {
     Change(DirectoryCommand),
     /// Run a query over all partitions.
     Query(Box<QuerySpecification>, Form),
-    /// A further page of a query.
-    Page(String),
+    /// The same, and say how many documents there are in all.
+    Counted(Box<QuerySpecification>, Form),
+    /// A further page of a query; with the documents, whatever the query said.
+    Page {
+        token: String,
+        expand: bool,
+    },
     /// Ask all partitions for the statistics of a factory, and add them up.
     Stats(Request),
     /// Ask all partitions whether their owners are at work.
@@ -41,22 +46,20 @@ pub(super) fn below<'a>(path: &'a str, of: &str) -> Option<&'a str> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
+/// Refuses fields of a body that are none of these. What a GET has shown may be sent back, so that
+/// built-in fields are let through.
+///
 /// # Errors
-/// 405 for any other verb.
-pub(crate) fn only(request: &Request, methods: &[Method]) -> Result<(), Problem> {
-    if methods.contains(&request.method) {
-        return Ok(());
-    }
-    let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
-    Err(Problem::new(
-        Code::MethodNotAllowed,
-        format!(
-            "{} does not take {}; it takes {}",
-            request.path,
-            request.method.name(),
-            names.join(", ")
-        ),
-    ))
+/// `BAD_BODY` that names the field and what is known.
+pub(crate) fn check_fields(body: &Value, of: &str, known: &[&str]) -> Result<(), Problem> {
+    let fields = body.as_object().into_iter().flat_map(serde_json::Map::keys);
+    let is_known = |field: &str| known.contains(&field) || BUILT_IN_FIELDS.contains(&field);
+    let Some(unknown) = fields.into_iter().find(|field| !is_known(field)) else { return Ok(()) };
+    let text = match known {
+        [] => format!("{of} has no fields, and so no '{unknown}'"),
+        _ => format!("{of} has no field '{unknown}'; it has {}", known.join(", ")),
+    };
+    Err(Problem::new(Code::BadBody, text))
 }
 
 /// # Errors

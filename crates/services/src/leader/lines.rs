@@ -13,6 +13,7 @@ use group::Output;
 use protocol::{Code, Document, Method, Position, Problem, Request, RequestKey, Response, Source};
 use storage::StoreError;
 
+use super::awaited::Waiter;
 use super::reads::Question;
 use super::repeats::with_location;
 use super::tasks::Admission;
@@ -49,6 +50,8 @@ pub(super) struct Client {
     ticket: u64,
     request: Arc<Request>,
     key: Option<RequestKey>,
+    /// See `Known`.
+    is_resent: bool,
 }
 
 struct Running {
@@ -130,7 +133,7 @@ impl PartitionLeader {
         cx: &mut StepContext<'_, '_>,
         ticket: u64,
         request: Arc<Request>,
-        key: Option<RequestKey>,
+        Known { key, is_resent, .. }: Known,
     ) -> Result<(), StoreError> {
         let link = request.path.clone();
         let waiting = self.lines.get(&link).map_or(0, Line::len) + self.tasks.deferred(&link);
@@ -139,7 +142,7 @@ impl PartitionLeader {
             self.refuse(cx, ticket, &link, Problem::new(Code::Busy, message));
             return Ok(());
         }
-        let who = Who::Client(Client { ticket, request, key });
+        let who = Who::Client(Client { ticket, request, key, is_resent });
         self.lines.entry(link.clone()).or_default().push(Item { who, runs: 0 });
         self.pump(cx, &link)
     }
@@ -160,10 +163,13 @@ impl PartitionLeader {
                     }
                     Admission::Defer => {
                         self.tasks.defer(link, item);
-                        self.cut_pause(cx, link)?;
                         continue;
                     }
                 },
+                Who::Step(step) if cx.at.quorum.up < cx.at.quorum.needed => {
+                    self.tasks.await_quorum(link, cx.now().steady_micros, step.clone());
+                    continue;
+                }
                 Who::Step(_) => false,
             };
             let line = self.lines.entry(link.to_owned()).or_default();
@@ -223,8 +229,9 @@ impl PartitionLeader {
             number,
             link: link.to_owned(),
             node_id: Arc::clone(&handlers.node_id),
-            now: cx.now().wall,
+            now: self.clock.tick(cx.now().wall),
             current: current.clone(),
+            is_resent: matches!(&item.who, Who::Client(client) if client.is_resent),
             work: item.work(),
         };
         let version = current.map(|current| current.version);
@@ -296,7 +303,16 @@ impl PartitionLeader {
             Verdict::AsItIs(response) => {
                 let line = self.lines.entry(link.to_owned()).or_default();
                 if line.flights.is_empty() {
-                    self.confirm(cx, ticket, Question::Held(link.to_owned(), response));
+                    let (request, key) = (Arc::clone(&client.request), client.key.clone());
+                    let is_resent = client.is_resent;
+                    let known = Known { key, is_retry: false, is_resent };
+                    let waiter = Waiter { ticket, request, known };
+                    let now_micros = cx.now().steady_micros;
+                    if let Some((_, response)) =
+                        self.awaited.add(link, waiter, response, now_micros)
+                    {
+                        self.confirm(cx, ticket, Question::Held(link.to_owned(), response));
+                    }
                 } else {
                     line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
                 }
@@ -373,6 +389,9 @@ impl PartitionLeader {
             AppliedCommand::Written(document) => {
                 self.written(cx, flight.item, &version, (&document, position));
                 self.answer_held(cx, link, position);
+                if !document.is_deleted() {
+                    self.has_come(cx, link)?;
+                }
                 self.task_written(cx, link, *version, (document, position))?;
             }
             AppliedCommand::Fenced | AppliedCommand::Other => {
@@ -396,7 +415,8 @@ impl PartitionLeader {
             self.tasks.wait_for_end(&document.link, ticket, document.expires);
             return;
         }
-        let response = Response::document(version.status, document);
+        let owner = &cx.handlers().node_id;
+        let response = Response::document(version.status, document, owner);
         let response = with_location(response, &request, &document.link);
         self.respond(cx, ticket, &document.link, response, Some(position));
     }
@@ -407,7 +427,7 @@ impl PartitionLeader {
         {
             match (flight.cargo, flight.item.who) {
                 (Cargo::Held(response), Who::Client(client)) => {
-                    self.respond(cx, client.ticket, link, response, Some(position));
+                    self.leave_unchanged(cx, client.ticket, link, response, Some(position));
                 }
                 (cargo, who) => {
                     let item = Item { who, runs: flight.item.runs };
@@ -453,7 +473,8 @@ impl PartitionLeader {
         let is_last = item.runs >= RUNS_MAX;
         match &item.who {
             Who::Client(client) => {
-                let known = Known { key: client.key.clone(), is_retry: true };
+                let is_resent = client.is_resent;
+                let known = Known { key: client.key.clone(), is_retry: true, is_resent };
                 if self.repeat(cx, client.ticket, &client.request, &known)? {
                     return Ok(());
                 }

@@ -5,12 +5,14 @@
 //! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found by
 //! their keys ([`repeats`]). Tasks take their steps here too ([`tasks`]).
 
+mod awaited;
 mod lines;
 mod reads;
 mod repeats;
+mod searches;
 mod tasks;
 
-pub use tasks::CALL_TRIES_MAX;
+pub use searches::compile;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,8 +29,10 @@ use crate::machine::{
     Handlers, Limits, PartitionAnswer, PartitionEvent, PartitionMachine, PartitionQuestion,
 };
 use crate::utilities::Stats;
+use awaited::Awaited;
 use lines::Line;
-use reads::{Question, Searches};
+use reads::Question;
+use searches::{Query, Searches};
 use tasks::Tasks;
 
 /// How many requests may wait for one document. More are answered with BUSY.
@@ -66,6 +70,20 @@ pub struct PartitionLeader {
     stats: Stats,
     /// When to look for expired documents again.
     expire_at_micros: u64,
+    clock: Clock,
+    awaited: Awaited,
+}
+
+/// The time of this leader's writes. No two have the same, whatever the wall clock does: the time
+/// is in a document's entity tag, which must not come again.
+#[derive(Default)]
+struct Clock(Moment);
+
+impl Clock {
+    fn tick(&mut self, wall: Moment) -> Moment {
+        self.0 = Moment(wall.0.max(self.0.0 + 1));
+        self.0
+    }
 }
 
 /// What a proposal was made for.
@@ -132,6 +150,8 @@ impl PartitionLeader {
             tasks: Tasks::new(limits.tasks_running_max),
             stats: Stats::default(),
             expire_at_micros: 0,
+            clock: Clock::default(),
+            awaited: Awaited::default(),
         }
     }
 
@@ -156,7 +176,8 @@ impl PartitionLeader {
         let cx = &mut StepContext { machine, at, out };
         match input {
             LeaderInput::Ask { ticket, question, key, is_retry } => {
-                self.ask(cx, ticket, question, Known { key, is_retry })
+                let is_resent = matches!(question, PartitionQuestion::Resent(_));
+                self.ask(cx, ticket, question, Known { key, is_retry, is_resent })
             }
             LeaderInput::Applied { proposal, position, effect } => {
                 self.applied(cx, proposal, position, effect)
@@ -182,8 +203,16 @@ impl PartitionLeader {
                 self.called(cx, call, response)
             }
             PartitionEvent::Fenced { opening } if opening == mine => self.fenced(cx),
+            PartitionEvent::Searched { opening, ticket, found } if opening == mine => {
+                searches::found(cx, ticket, found);
+                Ok(())
+            }
+            PartitionEvent::GoOn { opening } if opening == mine => self.search_on(cx),
             // It was begun by a leader that is gone.
-            PartitionEvent::Called { .. } | PartitionEvent::Fenced { .. } => Ok(()),
+            PartitionEvent::Called { .. }
+            | PartitionEvent::Fenced { .. }
+            | PartitionEvent::Searched { .. }
+            | PartitionEvent::GoOn { .. } => Ok(()),
         }
     }
 
@@ -204,9 +233,12 @@ impl PartitionLeader {
         known: Known,
     ) -> Result<(), StoreError> {
         match question {
-            PartitionQuestion::Rest(request) => self.rest(cx, ticket, Arc::new(request), known),
-            PartitionQuestion::Query { spec_json, cursor, limit } => {
-                self.query(cx, ticket, &spec_json, (cursor, limit));
+            PartitionQuestion::Rest(request) | PartitionQuestion::Resent(request) => {
+                self.rest(cx, ticket, Arc::new(request), known)
+            }
+            PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort } => {
+                let query = Query { text: spec_json, after: cursor, limit, bytes, effort };
+                self.query(cx, ticket, query);
                 Ok(())
             }
             PartitionQuestion::Fence(source) => self.fence(cx, ticket, source),
@@ -232,7 +264,8 @@ impl PartitionLeader {
             self.refuse(cx, ticket, link, problem);
             return Ok(());
         };
-        self.stats.count(&spec.factory, count_name(&request), cx.now().wall);
+        let document = of_factory.is_none().then_some(link);
+        self.stats.count(&spec.factory, document, count_name(&request), cx.now().wall);
         if utility.is_some() || !request.method.is_write() {
             self.read(cx, ticket, request);
             return Ok(());
@@ -258,7 +291,7 @@ impl PartitionLeader {
             self.refuse(cx, ticket, &request.path, outdated(source));
             return Ok(());
         }
-        self.enqueue(cx, ticket, request, known.key)
+        self.enqueue(cx, ticket, request, known)
     }
 
     fn fence(
@@ -337,6 +370,7 @@ impl PartitionLeader {
 
     fn tick(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         self.tick_tasks(cx)?;
+        self.tick_awaited(cx);
         if cx.now().steady_micros >= self.expire_at_micros {
             self.expire_at_micros = cx.now().steady_micros + EXPIRE_EVERY_MICROS;
             self.expire(cx)?;
@@ -403,6 +437,21 @@ impl PartitionLeader {
         answer(cx, ticket, response, position);
     }
 
+    /// Answers a write that changed nothing. A late copy of it must change nothing either, though by
+    /// then there may be something to change.
+    fn leave_unchanged(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        ticket: u64,
+        link: &str,
+        response: Response,
+        position: Option<Position>,
+    ) {
+        self.count_failure(cx, link, response.status);
+        let answer = PartitionAnswer::Unchanged(response);
+        cx.put(Output::Answer { ticket, answer, position });
+    }
+
     /// Answers with an error; a write was surely not applied, unless the problem says otherwise.
     fn refuse(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, path: &str, problem: Problem) {
         self.count_failure(cx, path, problem.status());
@@ -421,15 +470,19 @@ impl PartitionLeader {
         } else {
             "requestFailureCount"
         };
-        self.stats.count(&spec.factory, name, cx.now().wall);
+        let document = catalogue.spec(link).is_none().then_some(link);
+        self.stats.count(&spec.factory, document, name, cx.now().wall);
     }
 }
 
 /// How a request can be known again.
+#[derive(Default)]
 struct Known {
     key: Option<RequestKey>,
     /// It may be a repeat.
     is_retry: bool,
+    /// Another owner may have begun it and been stopped by it.
+    is_resent: bool,
 }
 
 fn answer(

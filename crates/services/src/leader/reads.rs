@@ -1,53 +1,26 @@
 //! What needs a quorum's word first: documents, utilities, queries, and answers that tell of the
 //! state without changing it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use documents::Search;
 use group::Output;
 use protocol::{Code, Document, Method, Problem, Request, Response, links};
-use query::{CompiledQuery, Cursor, parse_specification};
-use serde_json::{Value, json};
+use serde_json::json;
 use storage::StoreError;
 
-use super::{PartitionLeader, StepContext, answer, nothing};
-use crate::body::bad_body;
-use crate::machine::PartitionAnswer;
+use super::awaited::Waiter;
+use super::searches::Compiled;
+use super::{Known, PartitionLeader, StepContext, answer, nothing};
 use crate::utilities;
-use crate::verbs::missing;
-
-/// How many documents are indexed, and how many are looked at by queries, in one step.
-const SEARCH_BUDGET: usize = 2_000;
-/// How many documents are indexed at a tick when no query waits.
-const INDEX_BUDGET: usize = 64;
+use crate::verbs::{missing, unmet};
 
 /// What is answered once a quorum has confirmed the ownership.
 pub(super) enum Question {
     Read(Arc<Request>),
     /// A write that changes nothing as the state is.
     Held(String, Response),
-    Query(Query),
+    Query(Compiled),
     Available,
-}
-
-pub(super) struct Query {
-    compiled: Arc<CompiledQuery>,
-    after: Option<Cursor>,
-    limit: usize,
-}
-
-/// Queries under way.
-#[derive(Default)]
-pub(super) struct Searches {
-    waiting: VecDeque<Searching>,
-}
-
-struct Searching {
-    ticket: u64,
-    query: Query,
-    search: Option<Search>,
 }
 
 impl PartitionLeader {
@@ -83,27 +56,6 @@ impl PartitionLeader {
         self.refuse(cx, ticket, &request.path, problem);
     }
 
-    pub(super) fn query(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        ticket: u64,
-        spec_json: &Bytes,
-        page: (Option<Cursor>, usize),
-    ) {
-        let compiled = serde_json::from_slice::<Value>(spec_json)
-            .map_err(|error| bad_body(format!("the query is not JSON: {error}")))
-            .and_then(|value| parse_specification(&value))
-            .and_then(|specification| CompiledQuery::new(&specification));
-        match compiled {
-            Ok(compiled) => {
-                let (after, limit) = page;
-                let query = Query { compiled: Arc::new(compiled), after, limit };
-                self.confirm(cx, ticket, Question::Query(query));
-            }
-            Err(problem) => cx.put(Output::Refuse { ticket, problem }),
-        }
-    }
-
     pub(super) fn confirmed(
         &mut self,
         cx: &mut StepContext<'_, '_>,
@@ -112,17 +64,21 @@ impl PartitionLeader {
         match self.questions.remove(&ticket) {
             Some(Question::Read(request)) => {
                 let response = self.show(cx, &request)?.unwrap_or_else(Into::into);
-                self.respond(cx, ticket, &request.path, response, None);
+                let (link, _) = links::split_utility(&request.path);
+                let known = Known::default();
+                let waiter = Waiter { ticket, request: Arc::clone(&request), known };
+                let now_micros = cx.now().steady_micros;
+                let left = self.awaited.add(link, waiter, response, now_micros);
+                if let Some((_, response)) = left {
+                    self.respond(cx, ticket, &request.path, response, None);
+                }
                 Ok(())
             }
             Some(Question::Held(link, response)) => {
-                self.respond(cx, ticket, &link, response, None);
+                self.leave_unchanged(cx, ticket, &link, response, None);
                 Ok(())
             }
-            Some(Question::Query(query)) => {
-                self.searches.waiting.push_back(Searching { ticket, query, search: None });
-                self.search(cx)
-            }
+            Some(Question::Query(query)) => self.begin_search(cx, ticket, query),
             Some(Question::Available) => {
                 answer(cx, ticket, nothing(), None);
                 Ok(())
@@ -149,12 +105,14 @@ impl PartitionLeader {
         }
         let latest = latest.expect("it is there");
         if let Some(version) = request.parameter("documentVersion") {
-            return self.show_version(cx, link, &version);
+            return self.show_version(cx, request, &version);
         }
         if latest.is_deleted() {
             return Ok(Err(missing(link, Some(&latest))));
         }
-        let Some(utility) = utility else { return Ok(Ok(Response::document(200, &latest))) };
+        let Some(utility) = utility else {
+            return Ok(found(&latest, request, &cx.handlers().node_id));
+        };
         let factory = links::split(link).map_or("", |(factory, _)| factory);
         Ok(self.utility(utility, &request.path, factory, cx))
     }
@@ -162,7 +120,7 @@ impl PartitionLeader {
     fn show_version(
         &self,
         cx: &StepContext<'_, '_>,
-        link: &str,
+        request: &Request,
         version: &str,
     ) -> Result<Result<Response, Problem>, StoreError> {
         let Ok(number) = version.parse::<u64>() else {
@@ -170,9 +128,10 @@ impl PartitionLeader {
                 "documentVersion must be a whole number from 0 up, not '{version}'"
             ))));
         };
-        let found: Option<Document> = cx.partition().version(cx.reader(), link, number)?;
-        Ok(match found {
-            Some(document) => Ok(Response::document(200, &document)),
+        let link = &request.path;
+        let kept: Option<Document> = cx.partition().version(cx.reader(), link, number)?;
+        Ok(match kept {
+            Some(document) => found(&document, request, &cx.handlers().node_id),
             None => {
                 Err(Problem::not_found(format!("{link} has no version {number} any more or yet")))
             }
@@ -191,7 +150,10 @@ impl PartitionLeader {
         };
         match utility {
             "stats" => {
-                Ok(Response::json(200, &self.stats.show(factory, path, &cx.handlers().node_id)))
+                let (link, _) = links::split_utility(path);
+                let document = (link != factory).then_some(link);
+                let shown = self.stats.show(factory, document, path, &cx.handlers().node_id);
+                Ok(Response::json(200, &shown))
             }
             "config" => Ok(Response::json(200, &utilities::config(spec))),
             "template" => {
@@ -207,37 +169,13 @@ impl PartitionLeader {
             other => Err(Problem::not_found(format!("there is no utility '{other}' here"))),
         }
     }
+}
 
-    pub(super) fn tick_index(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
-        if self.searches.waiting.is_empty() {
-            cx.machine.partition.index_at_leisure(cx.at.store, INDEX_BUDGET)?;
-            return Ok(());
-        }
-        self.search(cx)
-    }
-
-    /// Takes the queries further, one step's work.
-    fn search(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
-        if !cx.machine.partition.index(cx.at.store, SEARCH_BUDGET)? {
-            return Ok(());
-        }
-        for _ in 0..self.searches.waiting.len() {
-            let Some(mut searching) = self.searches.waiting.pop_front() else { break };
-            let Searching { ticket, query, search } = &mut searching;
-            let partition = &cx.machine.partition;
-            let search = search.get_or_insert_with(|| {
-                let compiled = Arc::clone(&query.compiled);
-                partition.search(compiled, query.after.as_ref(), query.limit, cx.now().wall)
-            });
-            let ticket = *ticket;
-            match partition.step(&*cx.at.store, search, SEARCH_BUDGET)? {
-                Some(page) => {
-                    let answer = PartitionAnswer::Page(page);
-                    cx.put(Output::Answer { ticket, answer, position: None });
-                }
-                None => self.searches.waiting.push_back(searching),
-            }
-        }
-        Ok(())
-    }
+/// The document, if the conditions of the request hold.
+fn found(document: &Document, request: &Request, owner: &str) -> Result<Response, Problem> {
+    let response = Response::document(200, document, owner);
+    let etag = response.etag.as_deref();
+    let held = request.conditions.check(etag, false);
+    held.map_err(|header| unmet(&document.link, &header, etag))?;
+    Ok(response)
 }

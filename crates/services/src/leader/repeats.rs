@@ -59,7 +59,7 @@ impl PartitionLeader {
         }
         if info.stage.is_final() {
             let position = cx.position(self.duty.partition)?;
-            let response = Response::document(200, &task);
+            let response = Response::document(200, &task, &cx.handlers().node_id);
             self.respond(cx, ticket, link, response, Some(position));
         } else {
             self.tasks.wait_for_end(link, ticket, task.expires);
@@ -79,7 +79,7 @@ fn recorded_response(
     }
     let document = cx.partition().version(cx.reader(), link, *version)?;
     Ok(match document {
-        Some(document) => Response::document(*status, &document),
+        Some(document) => Response::document(*status, &document, &cx.handlers().node_id),
         // The version has gone since; that the write was made is what counts.
         None => {
             Response::json(*status, &json!({"documentSelfLink": link, "documentVersion": version}))

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use group::Output;
-use protocol::{Code, Document, Method, Moment, Position, Problem, Request, Response};
+use protocol::{Code, Document, Method, Moment, Position, Problem, Request, Response, TaskStage};
 use storage::StoreError;
 
 use super::lines::{Item, Line};
@@ -18,10 +18,16 @@ use super::{PartitionLeader, StepContext};
 use crate::catalogue::NewVersion;
 use crate::handlers::{Calls, Step};
 use crate::machine::PartitionAction;
-use crate::task::asks_to_end;
+use crate::task::{TaskInfo, asks_to_end};
 
-/// How often a task's call is made when it is answered with 503 or 504; then the task fails.
-pub const CALL_TRIES_MAX: u32 = 30;
+/// After how many answers of 503 or 504 to one call that is told to the log, and again after as
+/// many.
+const TRIES_TOLD: u32 = 8;
+/// How long a step waits when fewer nodes are up than the membership quorum asks for.
+const QUORUM_PAUSE_MICROS: u64 = 200_000;
+/// By how much the clocks of two owners may differ: a step whose pause is longer than that was
+/// surely not begun by the last owner.
+const CLOCK_SKEW_MICROS: u64 = 2_000_000;
 /// The pause before a call is made again; it doubles each time...
 const PAUSE_FIRST_MICROS: u64 = 50_000;
 /// ... up to this.
@@ -53,6 +59,8 @@ struct Runner {
     expires: Moment,
     deferred: VecDeque<Item>,
     refusals: u32,
+    /// The calls of the present step undo what the task has done.
+    undoes: bool,
 }
 
 enum Phase {
@@ -65,6 +73,8 @@ enum Phase {
         until_micros: u64,
         version: u64,
         calls: Calls,
+        /// The last owner has not made these calls either.
+        surely_not_begun: bool,
     },
     Calling(Vec<Call>),
     /// A step could not be persisted.
@@ -117,7 +127,9 @@ impl Tasks {
         }
         match &runner.phase {
             Phase::Ending => Admission::Run,
-            Phase::Pausing { calls, .. } if !runner.resumed || calls.requests.is_empty() => {
+            Phase::Pausing { calls, surely_not_begun, .. }
+                if !runner.resumed || calls.requests.is_empty() || *surely_not_begun =>
+            {
                 runner.phase = Phase::Queued;
                 Admission::Replan
             }
@@ -159,6 +171,13 @@ impl Tasks {
         runner.phase = Phase::Again { at_micros, step };
     }
 
+    /// Fewer nodes are up than the membership quorum asks for: a step waits, as a client's write is
+    /// refused.
+    pub(super) fn await_quorum(&mut self, link: &str, now_micros: u64, step: Step) {
+        let Some(runner) = self.runners.get_mut(link) else { return };
+        runner.phase = Phase::Again { at_micros: now_micros + QUORUM_PAUSE_MICROS, step };
+    }
+
     /// The POST of a direct task is answered when the task has ended.
     pub(super) fn wait_for_end(&mut self, link: &str, ticket: u64, expires: Moment) {
         let waiting = self
@@ -170,7 +189,8 @@ impl Tasks {
 
     fn add(&mut self, link: String, phase: Phase, resumed: bool, expires: Moment) {
         let deferred = VecDeque::new();
-        self.runners.insert(link, Runner { phase, resumed, expires, deferred, refusals: 0 });
+        self.runners
+            .insert(link, Runner { phase, resumed, expires, deferred, refusals: 0, undoes: false });
     }
 }
 
@@ -242,22 +262,26 @@ impl PartitionLeader {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         if calls.after_micros > 0 {
             let until_micros = cx.now().steady_micros.saturating_add(calls.after_micros);
-            runner.phase = Phase::Pausing { until_micros, version, calls };
-            let has_deferred = runner.resumed && !runner.deferred.is_empty();
-            if has_deferred {
-                self.cut_pause(cx, link)?;
+            let surely_not_begun = calls.after_micros > CLOCK_SKEW_MICROS;
+            let goes_on = calls.requests.is_empty() || surely_not_begun;
+            runner.phase = Phase::Pausing { until_micros, version, calls, surely_not_begun };
+            if runner.resumed && goes_on && !runner.deferred.is_empty() {
+                // What clients have to say comes first, and the step is planned anew.
+                let deferred = std::mem::take(&mut runner.deferred);
+                runner.phase = Phase::Queued;
+                runner.resumed = false;
+                let line = self.lines.entry(link.to_owned()).or_default();
+                line.push_first(deferred.into_iter());
+                line.push(Item::step(Step::Plan));
+                return self.pump(cx, link);
             }
             return Ok(());
         }
         self.make_calls(cx, link, version, calls)
     }
 
-    /// A client waits for a step that the last owner may have begun: no more pausing.
-    pub(super) fn cut_pause(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        link: &str,
-    ) -> Result<(), StoreError> {
+    /// The pause is over.
+    fn end_pause(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         match std::mem::replace(&mut runner.phase, Phase::Queued) {
             Phase::Pausing { version, calls, .. } => self.make_calls(cx, link, version, calls),
@@ -279,7 +303,7 @@ impl PartitionLeader {
             return self.push_learn(cx, link, Vec::new());
         }
         let source = self.source();
-        let life = calls.life;
+        let (life, is_undo) = (calls.life, calls.is_undo);
         let made = calls.requests.into_iter().enumerate().map(|(place, mut request)| {
             // The same for whoever takes this step, and for no other step ever.
             let key = || format!("task {link} {life} {version} {place}");
@@ -291,6 +315,7 @@ impl PartitionLeader {
         let count = made.len();
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         runner.phase = Phase::Calling(made);
+        runner.undoes = is_undo;
         for place in 0..count {
             self.make_call(cx, link, place);
         }
@@ -325,19 +350,18 @@ impl PartitionLeader {
             call.answer = Some(response);
             return self.learn(cx, &link);
         }
-        if call.tries < CALL_TRIES_MAX {
-            call.again_at_micros = Some(cx.now().steady_micros + pause(call.tries));
-            return Ok(());
+        call.again_at_micros = Some(cx.now().steady_micros + pause(call.tries));
+        if call.tries.is_multiple_of(TRIES_TOLD) {
+            let Call { request, tries, .. } = call;
+            let words = response.to_json()["message"].as_str().unwrap_or_default().to_owned();
+            cx.put(Output::Note(format!(
+                "the task {link} waits: {} {} was answered with {} {tries} times: {words}",
+                request.method.name(),
+                request.path,
+                response.status
+            )));
         }
-        let Call { request, tries, .. } = call;
-        let words = response.to_json()["message"].as_str().unwrap_or_default().to_owned();
-        let words = format!(
-            "{} {} was answered with {} {tries} times: {words}",
-            request.method.name(),
-            request.path,
-            response.status
-        );
-        self.push_step(cx, &link, Step::Fail(Problem::new(Code::Timeout, words)))
+        Ok(())
     }
 
     /// When all calls are answered, the answers go to the task.
@@ -348,6 +372,9 @@ impl PartitionLeader {
             return Ok(());
         }
         let answers = calls.iter_mut().filter_map(|call| call.answer.take()).collect();
+        if runner.undoes {
+            return self.push_step(cx, link, Step::Undone(answers));
+        }
         self.push_learn(cx, link, answers)
     }
 
@@ -374,6 +401,7 @@ impl PartitionLeader {
         match version.task {
             None => Ok(()),
             Some(false) => {
+                tell_failure(cx, &document);
                 self.answer_waiting(cx, link, &document, position);
                 self.end_runner(cx, link)
             }
@@ -389,6 +417,9 @@ impl PartitionLeader {
                 }
                 if version.is_step {
                     return self.step_written(cx, link, document.version, version.calls);
+                }
+                if matches!(runner.phase, Phase::Pausing { .. }) && version.is_undoing {
+                    return self.push_step(cx, link, Step::Plan);
                 }
                 Ok(())
             }
@@ -448,7 +479,8 @@ impl PartitionLeader {
         let response = if document.is_deleted() {
             Problem::not_found(format!("{link} was deleted before it ended")).into()
         } else {
-            Response { location: Some(link.to_owned()), ..Response::document(200, document) }
+            let shown = Response::document(200, document, &cx.handlers().node_id);
+            Response { location: Some(link.to_owned()), ..shown }
         };
         for ticket in waiting.tickets {
             self.respond(cx, ticket, link, response.clone(), Some(position));
@@ -475,7 +507,7 @@ impl PartitionLeader {
         let now_micros = cx.now().steady_micros;
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         match &mut runner.phase {
-            Phase::Pausing { .. } => self.cut_pause(cx, link),
+            Phase::Pausing { .. } => self.end_pause(cx, link),
             Phase::Again { step, .. } => {
                 let step = step.clone();
                 self.push_step(cx, link, step)
@@ -546,6 +578,17 @@ impl Runner {
 impl Call {
     fn is_due(&self, now_micros: u64) -> bool {
         self.again_at_micros.is_some_and(|at| at <= now_micros)
+    }
+}
+
+/// A task that failed by itself is told to the log: perhaps nobody looks at it.
+fn tell_failure(cx: &mut StepContext<'_, '_>, task: &Document) {
+    let info = TaskInfo::of(&task.body);
+    if info.stage == TaskStage::Failed
+        && let Some(failure) = &info.failure
+    {
+        let why = failure["message"].as_str().unwrap_or("it gives no reason");
+        cx.put(Output::Note(format!("the task {} has failed: {why}", task.link)));
     }
 }
 

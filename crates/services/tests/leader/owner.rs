@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use documents::{AppliedCommand, Partition};
+use documents::{AppliedCommand, Partition, Search, Wanted};
 use group::{
-    Caller, Context, Entry, Leader, LeaderInput, LogView, Machine, MemberHistory, Output, Requests,
+    Caller, Context, Entry, Leader, LeaderInput, LogView, Machine, MemberHistory, Output, Quorum,
+    Requests,
 };
 use protocol::{Document, Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
+use query::{CompiledQuery, Page};
 use replication::{Group, GroupOptions, Members, Restored};
 use services::{
     Catalogue, Handlers, Invocation, Invoked, Invoker, Limits, PartitionAnswer, PartitionEvent,
@@ -36,6 +38,7 @@ pub(crate) struct Owner {
     pub(crate) requests: Requests<PartitionAnswer>,
     pub(crate) handlers: Handlers,
     pub(crate) now: Now,
+    pub(crate) quorum: Quorum,
     pub(crate) epoch: Epoch,
     pub(crate) opening: u64,
     pub(crate) position: Position,
@@ -62,6 +65,7 @@ impl Owner {
                 invoker: Arc::new(Elsewhere),
                 node_id: node_id.into(),
             },
+            quorum: Quorum::default(),
             now: Now { steady_micros: 0, wall: Moment(1_000_000_000) },
             epoch: Term(1),
             opening: 0,
@@ -87,6 +91,7 @@ impl Owner {
         let mut said = Vec::new();
         let mut at = Context {
             now: self.now,
+            quorum: self.quorum,
             store: &mut self.store,
             space: self.space,
             log: LogView::new(&self.consensus, &self.members),
@@ -141,6 +146,15 @@ impl Owner {
         });
         assert!(said.is_empty(), "what an entry leads to is said when the leader hears of it");
         effect.expect("it was just applied")
+    }
+
+    pub(crate) fn search(&self, query: Arc<CompiledQuery>, wanted: Wanted) -> Page {
+        let mut search = Search::new(self.machine.partition().view(), query, wanted);
+        loop {
+            if let Some(page) = search.step(&self.store, usize::MAX).unwrap() {
+                return page;
+            }
+        }
     }
 
     pub(crate) fn invoke(&self, invocation: Invocation) -> Invoked {

@@ -137,6 +137,9 @@ impl Cluster {
             PartitionAction::Fence { opening, source } => {
                 self.on_the_way.push(Asker::Fence { opening, source });
             }
+            PartitionAction::Search(_) | PartitionAction::GoOn { .. } => {
+                panic!("no query was asked")
+            }
         }
     }
 
@@ -267,7 +270,7 @@ impl Cluster {
 
     fn response(&self, link: &str) -> Response {
         let document = self.owner.latest(link);
-        document.map_or(Response::bytes(404, Bytes::new()), |it| Response::document(200, &it))
+        document.map_or(Response::bytes(404, Bytes::new()), |it| Response::document(200, &it, "n1"))
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn catalogue() -> Catalogue {
         .with(Plain("/core/fixed", ServiceOption::Immutable))
         .with(Slow)
         .with_task(Walks)
+        .with_task(Trips)
 }
 
 /// Most of what a service can do.
@@ -183,5 +184,46 @@ impl Task for Walks {
         }
         state.done += 1;
         Ok(())
+    }
+}
+
+/// Books a seat for each leg, and gives them all back when it is cancelled or fails.
+struct Trips;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Trip {
+    legs: u64,
+    booked: u64,
+}
+
+impl Task for Trips {
+    type State = Trip;
+
+    fn spec(&self) -> Spec {
+        Spec::new("/core/trips", "test:Trips:Trip").field(Field::new("legs", FieldType::Long))
+    }
+
+    fn plan(&self, _: &Context<'_>, trip: &Trip) -> Plan {
+        if trip.booked == trip.legs {
+            return Plan::Finish;
+        }
+        let seat = format!("/core/things/seat-{}", trip.booked);
+        Plan::call(Request::new(Method::Put, seat).with_json(&json!({"name": "taken"})))
+    }
+
+    fn learn(
+        &self,
+        _: &mut Context<'_>,
+        trip: &mut Trip,
+        answers: &[Response],
+    ) -> Result<(), Problem> {
+        answers.iter().try_for_each(|answer| succeeded(answer).map(|_| ()))?;
+        trip.booked += 1;
+        Ok(())
+    }
+
+    fn undo(&self, _: &Context<'_>, trip: &Trip) -> Vec<Request> {
+        vec![Request::new(Method::Delete, format!("/core/things/seats-to-{}", trip.booked))]
     }
 }

@@ -13,8 +13,8 @@ use protocol::{
 use query::Cursor;
 use serde_json::Value;
 use services::{
-    Invocation, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
-    PartitionQuestion, QuickInvoker,
+    Effort, Invocation, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
+    PartitionQuestion, QuickInvoker, WantedSearch,
 };
 
 use crate::owner::{Owner, Said};
@@ -68,7 +68,8 @@ impl World {
         match word {
             "ask" => self.ask(rest),
             "flood" => self.flood(rest),
-            "query" => self.query(rest),
+            "query" => self.query(rest, Effort::Step),
+            "search" => self.query(rest, Effort::Long),
             "fence" => self.fence(rest),
             "available" => self.available(rest),
             "quick" => self.run_handlers_at_once(),
@@ -82,6 +83,7 @@ impl World {
             "call" => self.call(rest),
             "fenced" => self.fenced(rest),
             "wait" => self.wait(rest),
+            "quorum" => self.quorum(rest),
             "tick" => self.step(LeaderInput::Tick),
             "takeover" => self.takeover(rest),
             "reopen" => self.reopen(),
@@ -179,7 +181,19 @@ impl World {
             PartitionAction::Fence { source: Source { partition, epoch }, .. } => {
                 self.shown.push(format!("fence {partition}/{epoch}"));
             }
+            PartitionAction::Search(search) => {
+                self.shown.push("(a query runs elsewhere)".into());
+                self.search(*search);
+            }
+            PartitionAction::GoOn { opening } => self.happened(PartitionEvent::GoOn { opening }),
         }
+    }
+
+    fn search(&mut self, wanted: WantedSearch) {
+        let WantedSearch { opening, ticket, text, wanted, .. } = wanted;
+        let query = Arc::new(services::compile(&text).unwrap());
+        let found = PartitionAnswer::Page(self.owner.search(query, wanted));
+        self.happened(PartitionEvent::Searched { opening, ticket, found });
     }
 
     fn answer(&mut self, ticket: u64, answer: &PartitionAnswer, position: Option<Position>) {
@@ -341,7 +355,8 @@ impl World {
                 "again" => is_retry = true,
                 "key" => key = Some(user_key(value)),
                 "auto" => key = Some(auto_key(value)),
-                "if-match" => request.if_match = Some(value.to_owned()),
+                "if-match" => request.conditions.if_match = Some(value.parse().unwrap()),
+                "if-none-match" => request.conditions.if_none_match = Some(value.parse().unwrap()),
                 "pragma" => request.pragmas.push(value.to_owned()),
                 "merge-patch" => request.body_type = BodyType::MergePatch,
                 "source" => request.source = Some(source(value)),
@@ -349,6 +364,13 @@ impl World {
             }
         }
         self.request(ticket, PartitionQuestion::Rest(request), key, is_retry);
+    }
+
+    /// `quorum 3 2`: three are needed, two nodes are up.
+    fn quorum(&mut self, rest: &str) {
+        let (needed, up) = rest.split_once(' ').unwrap();
+        let (needed, up) = (needed.parse().unwrap(), up.parse().unwrap());
+        self.owner.quorum = group::Quorum { needed, up };
     }
 
     /// `flood 100 5 GET /core/things/one`: tickets from 100 on, five requests.
@@ -362,14 +384,15 @@ impl World {
         }
     }
 
-    /// `query 1 10 {...}`: the specification, at most ten hits.
-    fn query(&mut self, rest: &str) {
+    /// `query 1 10 {...}`: the specification, at most ten hits. `search` makes more effort.
+    fn query(&mut self, rest: &str, effort: Effort) {
         let mut words = rest.splitn(3, ' ');
         let ticket = words.next().unwrap().parse().unwrap();
         let limit = words.next().unwrap().parse().unwrap();
         let spec_json = Bytes::from(words.next().unwrap().to_owned());
-        let cursor: Option<Cursor> = None;
-        self.request(ticket, PartitionQuestion::Query { spec_json, cursor, limit }, None, false);
+        let (cursor, bytes) = (None::<Cursor>, 1 << 20);
+        let question = PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort };
+        self.request(ticket, question, None, false);
     }
 
     /// `fence 1 2/5`: ticket 1; the owner of partition 2 in term 5.
@@ -393,7 +416,9 @@ impl World {
         is_retry: bool,
     ) {
         let is_write = match &question {
-            PartitionQuestion::Rest(request) => request.method.is_write(),
+            PartitionQuestion::Rest(request) | PartitionQuestion::Resent(request) => {
+                request.method.is_write()
+            }
             PartitionQuestion::Fence(_) => true,
             PartitionQuestion::Query { .. } | PartitionQuestion::Available => false,
         };
@@ -432,7 +457,7 @@ impl World {
     fn show(&mut self, link: &str) {
         let document = self.owner.latest(link);
         let shown = match document {
-            Some(document) => show_json(&document.to_json()),
+            Some(document) => show_json(&document.to_json(&self.owner.handlers.node_id)),
             None => "nothing".into(),
         };
         self.shown.push(shown);
@@ -474,7 +499,9 @@ fn source(text: &str) -> Source {
 
 fn show_answer(answer: &PartitionAnswer) -> String {
     match answer {
+        PartitionAnswer::TooLong => "too long".into(),
         PartitionAnswer::Response(response) => show_response(response),
+        PartitionAnswer::Unchanged(response) => format!("unchanged {}", show_response(response)),
         PartitionAnswer::Page(page) => format!("page {}", show_page(page)),
     }
 }

@@ -262,7 +262,7 @@ fn merge_patched(fields: &Fields, change: &Change) -> Fields {
 
 #[cfg(test)]
 mod tests {
-    use super::super::linearizable::{Call, check};
+    use super::super::linearizable::{Call, STEPS_MAX, check};
     use super::*;
 
     fn named(name: &str) -> Fields {
@@ -283,7 +283,7 @@ mod tests {
     }
 
     fn holds(steps: Vec<(Asked, Option<Told>)>) -> bool {
-        check(&ExampleDocument, State::Never, &history(steps)).is_ok()
+        check(&ExampleDocument, State::Never, &history(steps), STEPS_MAX).is_ok()
     }
 
     fn create(name: &str) -> Asked {

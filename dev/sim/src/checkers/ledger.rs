@@ -115,6 +115,19 @@ impl Ledger {
         known.entries.get(at).is_some_and(|e| e.position == position && e.term == term)
     }
 
+    /// The last term and vote that are durable.
+    pub fn promised(&self, group: GroupId) -> (Term, ReplicaId) {
+        self.durable
+            .get(&group)
+            .map_or((Term(0), ReplicaId(0)), |known| (known.term, known.voted_for))
+    }
+
+    /// Whether the durable log goes on to that position at least.
+    pub fn reaches(&self, group: GroupId, position: Position) -> bool {
+        let Some(known) = self.durable.get(&group) else { return position == Position(0) };
+        position <= known.entries.last().map_or(known.base, |entry| entry.position)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.durable.is_empty()
     }
@@ -140,6 +153,7 @@ fn note(groups: &mut Found, record: LogRecord) {
             known.entries.retain(|entry| fits && entry.position > position);
             (known.base, known.base_term) = (position, term);
         }
+        LogRecord::Owner(_) | LogRecord::Witness { .. } => {}
     }
 }
 

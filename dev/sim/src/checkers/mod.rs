@@ -7,6 +7,7 @@ pub mod immortals;
 pub mod ledger;
 pub mod linearizable;
 pub mod once;
+pub mod promises;
 pub mod quorum;
 pub mod replicas;
 pub mod versions;

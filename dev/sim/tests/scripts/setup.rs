@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use node::{Input, KeptLimits, Node, NodeConfig, Output, ProgramDoor, Timing, Upkeep};
+use node::{
+    Input, KeptLimits, Node, NodeConfig, Output, ProgramDoor, SandboxState, Timing, Upkeep,
+};
 use protocol::{Method, Moment, Now, Request, Response};
 use random::Random;
 use serde_json::Value;
 use services::Catalogue;
 use sim::media::{SimDisk, SimStore};
-use storage::{Log, LogOptions};
+use storage::{Log, LogOptions, LogOwner, LogRecord};
 
 use crate::program::Program;
 
@@ -81,14 +83,19 @@ impl Setup {
         }
         actor.boot += 1;
         let options = LogOptions { segment_bytes: 64 << 10 };
-        let (log, recovered) = Log::open(actor.disk.clone(), options).expect("its disk is well");
+        let (mut log, recovered) =
+            Log::open(actor.disk.clone(), options).expect("its disk is well");
         let config = NodeConfig {
             node_id: format!("n{}", number + 1),
             public_uri: uri(number),
             peers,
             join: None,
-            sandbox_id: actor.sandbox,
-            boot: actor.boot,
+            sandbox: SandboxState {
+                id: actor.sandbox,
+                boot: actor.boot,
+                has_begun: actor.boot > 1,
+                ..SandboxState::default()
+            },
             seed: fresh,
             membership_quorum: None,
             partitions: 4,
@@ -101,6 +108,9 @@ impl Setup {
         let catalogue = Arc::clone(&self.catalogue);
         let handlers = (catalogue, Arc::new(services::QuickInvoker) as Arc<dyn services::Invoker>);
         let node = Node::new(config, handlers, recovered, reader, store).expect("it can start");
+        let owner = LogOwner { sandbox_id: actor.sandbox, boot: actor.boot };
+        let written = log.append(&[LogRecord::Owner(owner)]).and_then(|()| log.sync());
+        written.expect("the disk takes it");
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let programs = BTreeMap::new();
         let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
@@ -219,7 +229,7 @@ impl Setup {
         {
             let running = self.actors[at].running.as_mut().expect("both run");
             running.links.insert(own, (peer, link));
-            running.inputs.push(Input::LinkOpened { link: own, dialed });
+            running.inputs.push(Input::LinkOpened { link: own, dialed, is_detour: false });
         }
         let running = self.actors[number].running.as_mut().expect("both run");
         running.dials.remove(&to);
@@ -244,7 +254,8 @@ impl Setup {
             Output::Append { batch, records } => {
                 running.log.append(&records).expect("the disk takes it");
                 running.log.sync().expect("the disk takes it");
-                running.inputs.push(Input::LogDurable { batch });
+                let frames = running.log.frames();
+                running.inputs.push(Input::LogDurable { batch, frames });
             }
             Output::Persist { mark } => {
                 actor.store.persisted(actor.store.written());
@@ -268,7 +279,11 @@ impl Setup {
             Output::Invoke(invocation) => {
                 running.inputs.push(Input::Invoked(self.catalogue.invoke(invocation)));
             }
-            Output::Halt { why } => {
+            Output::Run(job) => running.inputs.push(Input::Ran(job.run())),
+            Output::GoOn { group, opening } => {
+                running.inputs.push(Input::GoOn { group, opening });
+            }
+            Output::Halt { why } | Output::Renew { why } => {
                 actor.halted = Some(why);
                 self.kill(number);
             }

@@ -1,0 +1,155 @@
+//! Work that takes long and needs nothing of the node but what it is given: queries over many
+//! documents, and large answers. The shell runs it on threads of its own and brings back what came
+//! of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use documents::{Search, View};
+use protocol::{GroupId, Problem, Response};
+use query::Page;
+use services::WantedSearch;
+use storage::{Reader, StoreError};
+
+use crate::pages::{QueryAim, query_answer};
+
+/// How much work a query may be in the short lane, in bytes (see `documents`), and how much it does
+/// in its turn in the long one.
+const TURN_BYTES: usize = 8 << 20;
+
+/// Which threads run a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    Short,
+    Long,
+}
+
+/// To be run anywhere, with [`Job::run`].
+pub struct Job(Kind);
+
+/// What came of a [`Job`].
+pub struct JobDone(Done);
+
+enum Kind {
+    Search(Box<SearchJob>),
+    Answer(Box<AnswerJob>),
+}
+
+pub(crate) enum Done {
+    /// The page, if the query is done.
+    Search(Box<SearchJob>, Result<Outcome, StoreError>),
+    /// The answer to that query.
+    Answer(u64, Response),
+}
+
+/// What came of a turn of a query.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Found(Page),
+    Refused(Problem),
+    /// It is not done.
+    Goes,
+}
+
+/// A query of a partition that is owned here.
+pub(crate) struct Asked {
+    pub(crate) group: GroupId,
+    pub(crate) wanted: WantedSearch,
+    pub(crate) since: u64,
+}
+
+/// The same under way.
+pub(crate) struct SearchJob {
+    pub(crate) lane: Lane,
+    pub(crate) asked: Asked,
+    /// The partition as it was when the search was begun.
+    pub(crate) view: View,
+    pub(crate) search: Option<Search>,
+    /// The store as it was then.
+    pub(crate) store: Box<dyn Reader + Send>,
+}
+
+/// The parts of an answer, to be put together.
+pub(crate) struct AnswerJob {
+    /// The number of the query at its node.
+    pub(crate) query: u64,
+    pub(crate) aim: QueryAim,
+    pub(crate) pages: Vec<Page>,
+    pub(crate) took_micros: u64,
+}
+
+impl Job {
+    pub(crate) fn search(job: Box<SearchJob>) -> Self {
+        Self(Kind::Search(job))
+    }
+
+    pub(crate) fn answer(job: AnswerJob) -> Self {
+        Self(Kind::Answer(Box::new(job)))
+    }
+
+    pub fn lane(&self) -> Lane {
+        match &self.0 {
+            Kind::Search(job) => job.lane,
+            Kind::Answer(_) => Lane::Short,
+        }
+    }
+
+    pub fn run(self) -> JobDone {
+        JobDone(match self.0 {
+            Kind::Search(mut job) => {
+                let outcome = job.take_turn();
+                Done::Search(job, outcome)
+            }
+            Kind::Answer(job) => {
+                let AnswerJob { query, aim, pages, took_micros } = *job;
+                Done::Answer(query, query_answer(&aim, pages, took_micros))
+            }
+        })
+    }
+}
+
+impl SearchJob {
+    fn take_turn(&mut self) -> Result<Outcome, StoreError> {
+        let search = match &mut self.search {
+            Some(search) => search,
+            empty => {
+                let WantedSearch { text, wanted, .. } = &self.asked.wanted;
+                match services::compile(text) {
+                    Ok(query) => {
+                        let view = self.view.clone();
+                        empty.insert(Search::new(view, Arc::new(query), wanted.clone()))
+                    }
+                    Err(problem) => return Ok(Outcome::Refused(problem)),
+                }
+            }
+        };
+        let page = search.step(&*self.store, TURN_BYTES)?;
+        Ok(page.map_or(Outcome::Goes, Outcome::Found))
+    }
+}
+
+impl JobDone {
+    pub(crate) fn into_done(self) -> Done {
+        self.0
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Search(job) => write!(f, "Search({}, {:?})", job.asked.group, job.lane),
+            Kind::Answer(job) => write!(f, "Answer({})", job.query),
+        }
+    }
+}
+
+impl fmt::Debug for JobDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Done::Search(job, found) => {
+                write!(f, "Search({}, {:?}, {found:?})", job.asked.group, job.lane)
+            }
+            Done::Answer(query, response) => write!(f, "Answer({query}, {})", response.status),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Whether a node still has what it promised.
+//!
+//! Raft's members never forget: a vote, an entry that was confirmed. A sandbox can: folders are deleted,
+//! copies are put back, disks are set back to a snapshot. So a node votes and counts only when its parts
+//! go together and no other node remembers more of it. What cannot prove that comes back as another
+//! replica. The argument, with each case, is in `docs/design/0011-a-node-that-forgot.md`.
+
+use std::collections::BTreeSet;
+
+use cluster::{DirectoryMachine, Identity, Stamp};
+use protocol::{GroupId, ReplicaId};
+use storage::{Recovered, Space, StateStore, StoreError};
+
+use crate::io::SandboxState;
+
+/// How long a node that comes back waits for the others to say what they remember of it, in ticks. Those
+/// that are not reached by then may be down for long; the rest of the proof has to do.
+const TICKS_MAX: u64 = 30;
+
+/// Why a node cannot start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// It cannot prove that it still has what it promised. The sandbox is to be put aside, and the node
+    /// begins anew as another replica, if there are others who can fill it.
+    Forgot(String),
+    /// A person has to do something about it; the text says what.
+    Impossible(String),
+}
+
+impl StartError {
+    fn of_store(error: &StoreError) -> Self {
+        if error.is_damage {
+            Self::Forgot(error.to_string())
+        } else {
+            Self::Impossible(error.to_string())
+        }
+    }
+}
+
+/// Who the node is, if its parts go together.
+///
+/// # Errors
+/// When they do not, or the store cannot be read.
+pub(crate) fn check(
+    sandbox: &SandboxState,
+    recovered: &Recovered,
+    store: &dyn StateStore,
+) -> Result<Option<Identity>, StartError> {
+    let identity = Identity::read(store).map_err(|error| StartError::of_store(&error))?;
+    if identity.is_none() && !recovered.groups.is_empty() {
+        return Err(StartError::Forgot(
+            "its state store is missing, or does not know the node".into(),
+        ));
+    }
+    if sandbox.is_trusted {
+        return Ok(identity);
+    }
+    let stamp = Stamp::read(store).map_err(|error| StartError::of_store(&error))?;
+    if let Some(why) = missing(sandbox, recovered, identity.is_some(), stamp) {
+        return Err(StartError::Forgot(why));
+    }
+    let is_of_many = || has_others(identity.as_ref(), sandbox, store);
+    if sandbox.is_copy && is_of_many().map_err(|error| StartError::of_store(&error))? {
+        return Err(StartError::Forgot(
+            "its sandbox is a copy, perhaps an older one, of the one that the node wrote".into(),
+        ));
+    }
+    Ok(identity)
+}
+
+/// What is not there, or not of the same time as the rest.
+fn missing(
+    sandbox: &SandboxState,
+    recovered: &Recovered,
+    is_member: bool,
+    stamp: Option<Stamp>,
+) -> Option<String> {
+    match recovered.owner {
+        // A log of an earlier release says nothing.
+        None if recovered.frames == 0 && (sandbox.has_begun || is_member) => {
+            return Some("its log is missing".into());
+        }
+        Some(owner) if owner.sandbox_id != sandbox.id => {
+            return Some("its log is that of another sandbox".into());
+        }
+        _ => {}
+    }
+    let stamp = stamp?;
+    if stamp.sandbox_id != sandbox.id {
+        return Some("its state store is that of another sandbox".into());
+    }
+    (stamp.frames > recovered.frames).then(|| {
+        format!(
+            "its log is older than its state store: it ends after {} writes, and had {} when the \
+             state was written",
+            recovered.frames, stamp.frames
+        )
+    })
+}
+
+/// Whether there are other nodes that were promised something. A copy of a cluster of one is a backup.
+fn has_others(
+    identity: Option<&Identity>,
+    sandbox: &SandboxState,
+    store: &dyn StateStore,
+) -> Result<bool, StoreError> {
+    let Some(identity) = identity else { return Ok(sandbox.forgot.is_some()) };
+    let (space, _) = Space::open(store, GroupId::DIRECTORY)?;
+    let directory = DirectoryMachine::open(store, &space)?;
+    let members = directory.topology().members().len();
+    Ok(identity.initial.founders.len().max(members) > 1)
+}
+
+/// What a node that came back waits for before it says who it is in any group.
+#[derive(Debug, Default)]
+pub(crate) struct Proof {
+    ticks_left: u64,
+    heard: BTreeSet<ReplicaId>,
+}
+
+impl Proof {
+    /// Of a node that was a member before this start.
+    pub(crate) fn of_one_that_is_back() -> Self {
+        Self { ticks_left: TICKS_MAX, heard: BTreeSet::new() }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.ticks_left == 0
+    }
+
+    /// That replica remembers nothing which is missing here.
+    pub(crate) fn heard(&mut self, replica: ReplicaId) {
+        if !self.is_complete() {
+            self.heard.insert(replica);
+        }
+    }
+
+    /// True when it is complete with this: all others were heard.
+    pub(crate) fn ends_with(&mut self, others: impl IntoIterator<Item = ReplicaId>) -> bool {
+        let ends = !self.is_complete() && others.into_iter().all(|id| self.heard.contains(&id));
+        if ends {
+            self.ticks_left = 0;
+        }
+        ends
+    }
+
+    /// True when it is complete with this.
+    pub(crate) fn tick(&mut self) -> bool {
+        let was_complete = self.is_complete();
+        self.ticks_left = self.ticks_left.saturating_sub(1);
+        !was_complete && self.is_complete()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cluster::{InitialConfig, Member};
+    use storage::{LogOwner, MemoryStore, RecoveredGroup};
+
+    use super::*;
+
+    const ID: u64 = 77;
+
+    fn sandbox() -> SandboxState {
+        SandboxState { id: ID, boot: 3, has_begun: true, ..SandboxState::default() }
+    }
+
+    fn recovered(frames: u64) -> Recovered {
+        let owner = Some(LogOwner { sandbox_id: ID, boot: 2 });
+        let groups = BTreeMap::from([(GroupId(1), RecoveredGroup::default())]);
+        Recovered { groups, owner, frames, ..Recovered::default() }
+    }
+
+    fn store(nodes: u64, frames: u64) -> MemoryStore {
+        let member = |id: u64| Member {
+            node_id: format!("n{id}"),
+            uri: format!("http://n{id}"),
+            sandbox_id: id,
+        };
+        let founders = (1..=nodes).map(|id| (ReplicaId(id), member(id))).collect();
+        let initial = InitialConfig::new(4, founders);
+        let mut store = MemoryStore::new();
+        Identity { replica: ReplicaId(1), initial }.write(&mut store).unwrap();
+        Stamp { sandbox_id: ID, frames }.write(&mut store).unwrap();
+        store
+    }
+
+    fn why(sandbox: &SandboxState, recovered: &Recovered, store: &MemoryStore) -> String {
+        match check(sandbox, recovered, store) {
+            Err(StartError::Forgot(why)) => why,
+            other => panic!("it should have forgotten something: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn parts_that_go_together_prove_themselves() {
+        assert!(check(&sandbox(), &recovered(9), &store(3, 9)).unwrap().is_some());
+        assert!(check(&sandbox(), &recovered(20), &store(3, 9)).unwrap().is_some());
+        let fresh = SandboxState { id: ID, boot: 1, ..SandboxState::default() };
+        assert_eq!(check(&fresh, &Recovered::default(), &MemoryStore::new()), Ok(None));
+    }
+
+    #[test]
+    fn each_part_that_is_missing_or_older_is_noticed() {
+        let empty = Recovered::default();
+        assert!(why(&sandbox(), &empty, &store(3, 9)).contains("log is missing"));
+        assert!(why(&sandbox(), &empty, &MemoryStore::new()).contains("log is missing"));
+        assert!(why(&sandbox(), &recovered(9), &MemoryStore::new()).contains("state store"));
+        assert!(why(&sandbox(), &recovered(8), &store(3, 9)).contains("older than its state"));
+        let other = SandboxState { id: 1, ..sandbox() };
+        assert!(why(&other, &recovered(9), &store(3, 9)).contains("another sandbox"));
+        // `node.json` was deleted and made anew, or is from before the log was begun.
+        let early = SandboxState { has_begun: false, ..sandbox() };
+        assert!(why(&early, &empty, &store(3, 9)).contains("log is missing"));
+    }
+
+    #[test]
+    fn a_copy_is_noticed_where_others_were_promised_something() {
+        let copy = SandboxState { is_copy: true, ..sandbox() };
+        assert!(why(&copy, &recovered(9), &store(3, 9)).contains("is a copy"));
+        assert!(check(&copy, &recovered(9), &store(1, 9)).is_ok(), "a backup of a cluster of one");
+        let trusted = SandboxState { is_trusted: true, ..copy };
+        assert!(check(&trusted, &recovered(8), &store(3, 9)).is_ok(), "a person said so");
+    }
+
+    #[test]
+    fn a_proof_is_complete_when_all_others_were_heard_or_after_a_while() {
+        let others = [ReplicaId(1), ReplicaId(2)];
+        let mut proof = Proof::of_one_that_is_back();
+        proof.heard(ReplicaId(1));
+        assert!(!proof.ends_with(others) && !proof.is_complete());
+        proof.heard(ReplicaId(2));
+        assert!(proof.ends_with(others) && proof.is_complete() && !proof.ends_with(others));
+        let mut late = Proof::of_one_that_is_back();
+        let ticks = (1..).find(|_| late.tick()).unwrap();
+        assert_eq!(ticks, TICKS_MAX);
+        assert!(Proof::default().is_complete(), "who has just become a member promised nothing");
+    }
+}

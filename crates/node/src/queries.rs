@@ -1,0 +1,639 @@
+//! Queries that came in here: every partition's owner gives its hits in pieces, which are put
+//! together when the last has come.
+//!
+//! A query begins with little effort: what can be answered within a step of each owner is. What
+//! cannot waits here for its turn, and is asked again with more effort, so that owners do nothing in
+//! vain and a short query never waits for a long one.
+//!
+//! Everything is counted in bytes. A piece is short, so that it holds up nothing behind it on a
+//! link; an answer has a bound, and so has all that is gathered at a node.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use protocol::query::{QueryOption, QuerySpecification};
+use protocol::{Code, GroupId, Problem, Response};
+use query::{CompiledQuery, Cursor, Hit, Page};
+use services::Effort;
+
+use crate::frame::{Answer, Question};
+use crate::gather::Scope;
+use crate::jobs::{AnswerJob, Job};
+use crate::pages::{
+    ANSWER_BYTES_MAX, Form, HITS_MAX, PAGE_LINK, QueryAim, first_page_link, parse_token,
+    query_answer, too_large, too_many,
+};
+use crate::work::{Effects, Purpose, QueryId, Work};
+
+/// How long the first pieces of all partitions may be together, in bytes. Most answers are whole
+/// with them.
+const FIRST_BYTES: usize = 256 << 10;
+
+/// How long a page may be, in bytes, roughly.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// The least that a partition is asked for at a time, in bytes.
+const PIECE_BYTES_MIN: usize = 16 << 10;
+
+/// How long one further piece is.
+const PIECE_BYTES: usize = 512 << 10;
+
+/// How many queries of a node may be under way with the second effort, and with the third. The
+/// others wait, and nothing is done for them meanwhile.
+const SHORT_MAX: usize = 16;
+const LONG_MAX: usize = 3;
+
+/// How long a query waits for its turn, in microseconds.
+const WAITING_MICROS_MAX: u64 = 8_000_000;
+
+/// How long the pieces of all queries at a node may be together; the query that would take more is
+/// told that the node is busy.
+pub const GATHERED_BYTES_MAX: usize = 96 << 20;
+
+/// How many queries may be under way at the node that took them in.
+pub const QUERIES_MAX: usize = 1_000;
+
+/// The longest query, as text.
+pub const QUERY_BYTES_MAX: usize = 256 << 10;
+
+/// A longer answer is put together elsewhere.
+const ANSWER_HERE_BYTES_MAX: usize = 32 << 10;
+
+/// A query until its answer is complete.
+struct Querying {
+    purpose: Purpose,
+    aim: QueryAim,
+    /// It only counts, and this one is run next, with what was counted.
+    page: Option<Box<QuerySpecification>>,
+    text: Bytes,
+    after: Option<Cursor>,
+    effort: Effort,
+    partitions: u32,
+    /// How many pieces are awaited.
+    missing: u32,
+    parts: BTreeMap<GroupId, Page>,
+    /// Partitions that are to be asked again, with more effort or for more.
+    again: Vec<GroupId>,
+    bytes: usize,
+    since: u64,
+}
+
+/// Who may make more effort, and who waits for that.
+#[derive(Default)]
+struct Turns {
+    running: BTreeSet<QueryId>,
+    waiting: VecDeque<QueryId>,
+}
+
+#[derive(Default)]
+pub(crate) struct Queries {
+    open: BTreeMap<QueryId, Querying>,
+    /// Whose answer is being put together elsewhere, and the bytes of its pieces.
+    answering: BTreeMap<QueryId, (Purpose, usize)>,
+    short: Turns,
+    long: Turns,
+    last: QueryId,
+    /// How many bytes of pieces there are, those in answers that are being put together included.
+    bytes: usize,
+}
+
+impl Queries {
+    /// Runs a query over all partitions. Its first page is not computed when it is to be fetched by
+    /// a link of its own, as Xenon's query tasks with a limit have it.
+    pub(crate) fn query(
+        &mut self,
+        purpose: Purpose,
+        specification: QuerySpecification,
+        after: Option<&Cursor>,
+        form: Form,
+        scope: Scope,
+        effects: &mut Effects,
+    ) {
+        if let Err(problem) = CompiledQuery::new(&specification) {
+            return effects.finish(&purpose, problem.into());
+        }
+        let counts = specification.has(QueryOption::Count);
+        let is_whole = counts || specification.has(QueryOption::TopResults);
+        if let Form::Task(task) = &form
+            && specification.result_limit.is_some()
+            && !is_whole
+        {
+            return effects.respond(&purpose, first_page_link(task, &specification));
+        }
+        let skip = match &form {
+            Form::Plain { skip, .. } => *skip,
+            Form::Task(_) | Form::TaskPage { .. } => 0,
+        };
+        let shown = specification.result_limit.unwrap_or(HITS_MAX);
+        let limit = if counts { 0 } else { shown.saturating_add(skip) };
+        let aim = QueryAim { specification, limit, skip, form };
+        self.begin((purpose, aim, None), after, scope, effects);
+    }
+
+    /// Counts what the query finds, then runs it.
+    pub(crate) fn counted(
+        &mut self,
+        purpose: Purpose,
+        specification: QuerySpecification,
+        form: Form,
+        scope: Scope,
+        effects: &mut Effects,
+    ) {
+        if let Err(problem) = CompiledQuery::new(&specification) {
+            return effects.finish(&purpose, problem.into());
+        }
+        let query = specification.query.clone();
+        let options = vec![QueryOption::Count];
+        let count = QuerySpecification { query, options, ..QuerySpecification::default() };
+        let aim = QueryAim { specification: count, limit: 0, skip: 0, form };
+        self.begin((purpose, aim, Some(Box::new(specification))), None, scope, effects);
+    }
+
+    /// Asks all partitions.
+    fn begin(
+        &mut self,
+        (purpose, aim, page): (Purpose, QueryAim, Option<Box<QuerySpecification>>),
+        after: Option<&Cursor>,
+        scope: Scope,
+        effects: &mut Effects,
+    ) {
+        let text = serde_json::to_string(&aim.specification).expect("a specification is JSON");
+        if text.len() > QUERY_BYTES_MAX || self.open.len() >= QUERIES_MAX {
+            return effects.finish(&purpose, refusal(text.len(), self.open.len()).into());
+        }
+        self.last += 1;
+        let querying = Querying {
+            purpose,
+            aim,
+            page,
+            text: Bytes::from(text),
+            after: after.cloned(),
+            effort: Effort::Step,
+            partitions: scope.partitions,
+            missing: 0,
+            parts: BTreeMap::new(),
+            again: (1..=scope.partitions).map(GroupId).collect(),
+            bytes: 0,
+            since: scope.now,
+        };
+        let querying = self.open.entry(self.last).or_insert(querying);
+        querying.ask(self.last, effects);
+    }
+
+    /// `GET /core/query-page/<token>`.
+    pub(crate) fn page(
+        &mut self,
+        purpose: Purpose,
+        (token, expand): (&str, bool),
+        scope: Scope,
+        effects: &mut Effects,
+    ) {
+        match parse_token(token) {
+            Ok((is_task, mut specification, after)) => {
+                if expand && !specification.has(QueryOption::ExpandContent) {
+                    specification.options.push(QueryOption::ExpandContent);
+                }
+                let link = format!("{PAGE_LINK}/{token}");
+                let form = if is_task {
+                    Form::TaskPage { link }
+                } else {
+                    Form::Plain { link, skip: 0, total: None }
+                };
+                self.query(purpose, specification, after.as_ref(), form, scope, effects);
+            }
+            Err(problem) => effects.finish(&purpose, problem.into()),
+        }
+    }
+
+    /// A piece of one partition has come.
+    pub(crate) fn came(
+        &mut self,
+        id: QueryId,
+        group: GroupId,
+        answer: Answer,
+        now: u64,
+        effects: &mut Effects,
+    ) {
+        // One that has ended meanwhile wants nothing any more.
+        let Some(querying) = self.open.get_mut(&id) else { return };
+        querying.missing -= 1;
+        let refused = match answer {
+            Answer::Page(page) => {
+                let bytes = page.hits.iter().map(Hit::bytes).sum::<usize>();
+                self.bytes += bytes;
+                querying.take(group, page, bytes);
+                let is_too_much = self.bytes > GATHERED_BYTES_MAX;
+                querying.refusal().or_else(|| is_too_much.then(|| busy(self.bytes))).map(Into::into)
+            }
+            Answer::TooLong => {
+                querying.again.push(group);
+                None
+            }
+            other => Some(other.into_response()),
+        };
+        if let Some(response) = refused {
+            self.refuse(id, response, effects);
+        } else if querying.missing == 0 && querying.again.is_empty() {
+            let querying = self.end(id);
+            self.finish(id, querying, now, effects);
+        } else if querying.missing == 0 && querying.effort == Effort::Long {
+            querying.ask(id, effects);
+        } else if querying.missing == 0 {
+            // What wants more than the first pieces is large: few of these at a time.
+            let is_large = !querying.parts.is_empty() && querying.wants_all();
+            querying.effort = match querying.effort {
+                Effort::Step if !is_large => Effort::Short,
+                _ => Effort::Long,
+            };
+            let effort = querying.effort;
+            self.short.leave(id);
+            self.turns(effort).waiting.push_back(id);
+        }
+        self.give_turns(now, effects);
+    }
+
+    fn turns(&mut self, effort: Effort) -> &mut Turns {
+        if effort == Effort::Long { &mut self.long } else { &mut self.short }
+    }
+
+    /// Lets those go on who have waited longest, as long as there are places.
+    fn give_turns(&mut self, now: u64, effects: &mut Effects) {
+        for (effort, most) in [(Effort::Short, SHORT_MAX), (Effort::Long, LONG_MAX)] {
+            while self.turns(effort).running.len() < most {
+                let Some(id) = self.turns(effort).waiting.pop_front() else { break };
+                let Some(querying) = self.open.get_mut(&id) else { continue };
+                if now.saturating_sub(querying.since) > WAITING_MICROS_MAX {
+                    let count = self.turns(effort).waiting.len();
+                    self.refuse(id, waited(count).into(), effects);
+                    continue;
+                }
+                querying.ask(id, effects);
+                self.turns(effort).running.insert(id);
+            }
+        }
+    }
+
+    /// Time goes on: who has waited too long is told so.
+    pub(crate) fn tick(&mut self, now: u64, effects: &mut Effects) {
+        for effort in [Effort::Short, Effort::Long] {
+            while let Some(id) = self.turns(effort).waiting.front().copied() {
+                let since = self.open.get(&id).map_or(0, |querying| querying.since);
+                if now.saturating_sub(since) <= WAITING_MICROS_MAX {
+                    break;
+                }
+                self.turns(effort).waiting.pop_front();
+                let count = self.turns(effort).waiting.len();
+                if self.open.contains_key(&id) {
+                    self.refuse(id, waited(count).into(), effects);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, id: QueryId) -> Querying {
+        self.short.leave(id);
+        self.long.leave(id);
+        self.open.remove(&id).expect("it was there")
+    }
+
+    fn refuse(&mut self, id: QueryId, response: Response, effects: &mut Effects) {
+        let querying = self.end(id);
+        self.bytes -= querying.bytes;
+        effects.respond(&querying.purpose, response);
+    }
+
+    fn finish(&mut self, id: QueryId, querying: Querying, now: u64, effects: &mut Effects) {
+        let Querying { purpose, aim, page, parts, bytes, since, partitions, .. } = querying;
+        if let Some(specification) = page {
+            self.bytes -= bytes;
+            let form = aim.form.with_total(parts.values().map(|part| part.count).sum());
+            let scope = Scope { partitions, now };
+            return self.query(purpose, *specification, None, form, scope, effects);
+        }
+        let (pages, took_micros) = (parts.into_values().collect(), now.saturating_sub(since));
+        if bytes > ANSWER_HERE_BYTES_MAX {
+            self.answering.insert(id, (purpose, bytes));
+            return effects.job(Job::answer(AnswerJob { query: id, aim, pages, took_micros }));
+        }
+        self.bytes -= bytes;
+        effects.respond(&purpose, query_answer(&aim, pages, took_micros));
+    }
+
+    /// An answer was put together elsewhere.
+    pub(crate) fn answered(&mut self, id: QueryId, response: Response, effects: &mut Effects) {
+        let (purpose, bytes) = self.answering.remove(&id).expect("it is answered once");
+        self.bytes -= bytes;
+        effects.respond(&purpose, response);
+    }
+}
+
+impl Turns {
+    fn leave(&mut self, id: QueryId) {
+        self.running.remove(&id);
+    }
+}
+
+impl Querying {
+    /// Asks those partitions that are to be asked again.
+    fn ask(&mut self, id: QueryId, effects: &mut Effects) {
+        let piece = match self.effort {
+            _ if !self.wants_all() => PAGE_BYTES / self.partitions_count(),
+            Effort::Long => PIECE_BYTES,
+            Effort::Step | Effort::Short => FIRST_BYTES / self.partitions_count(),
+        };
+        let bytes = u64::try_from(piece.max(PIECE_BYTES_MIN)).expect("it fits");
+        for group in std::mem::take(&mut self.again) {
+            let part = self.parts.get(&group);
+            let last = part.and_then(|part| part.hits.last()).map(Hit::cursor);
+            let got = part.map_or(0, |part| part.hits.len());
+            let question = Question::Query {
+                specification: self.text.clone(),
+                after: last.or_else(|| self.after.clone()),
+                limit: u64::try_from(self.each() - got).unwrap_or(u64::MAX),
+                bytes,
+                effort: self.effort,
+            };
+            self.missing += 1;
+            effects.push(Work::Submit(Purpose::Piece { query: id, group }, group, question));
+        }
+    }
+
+    fn partitions_count(&self) -> usize {
+        usize::try_from(self.partitions).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// How many hits are wanted of each partition: one more than is shown tells whether there is
+    /// another page.
+    fn each(&self) -> usize {
+        self.aim.limit.saturating_add(1)
+    }
+
+    /// A page may be shorter than was asked for; all else must be whole.
+    fn wants_all(&self) -> bool {
+        let specification = &self.aim.specification;
+        specification.result_limit.is_none()
+            || specification.has(QueryOption::TopResults)
+            || self.aim.skip > 0
+    }
+
+    fn take(&mut self, group: GroupId, page: Page, bytes: usize) {
+        self.bytes += bytes;
+        let (each, wants_all) = (self.each(), self.wants_all());
+        let is_empty = page.hits.is_empty();
+        let part = self.parts.entry(group).or_default();
+        part.count += page.count;
+        part.more = page.more;
+        part.hits.extend(page.hits);
+        if part.more && part.hits.len() < each && !is_empty && wants_all {
+            self.again.push(group);
+        }
+    }
+
+    /// Why there is no use in going on, if there is none.
+    fn refusal(&self) -> Option<Problem> {
+        if self.bytes > ANSWER_BYTES_MAX && self.wants_all() {
+            return Some(too_large());
+        }
+        let is_all = self.aim.specification.result_limit.is_none();
+        let found = self.parts.values().map(|part| part.hits.len()).sum::<usize>();
+        (is_all && found > self.aim.limit && self.aim.limit > 0).then(too_many)
+    }
+}
+
+fn refusal(text_bytes: usize, open: usize) -> Problem {
+    if text_bytes > QUERY_BYTES_MAX {
+        return Problem::bad_request(format!(
+            "the query has {text_bytes} bytes, and the limit is {QUERY_BYTES_MAX}: ask in several \
+             queries"
+        ));
+    }
+    Problem::new(Code::Busy, format!("{open} queries are under way at this node; try again"))
+}
+
+fn waited(others: usize) -> Problem {
+    let text = format!(
+        "the query is long, and has waited {} s for its turn at this node, where {others} others wait: \
+         try again later, or ask for less with a page ($limit) or a narrower query",
+        WAITING_MICROS_MAX / 1_000_000
+    );
+    Problem::new(Code::Busy, text)
+}
+
+fn busy(bytes: usize) -> Problem {
+    let text = format!(
+        "the results of all queries under way at this node have {} MiB: try again, or ask for pages \
+         with resultLimit (or $limit)",
+        bytes >> 20
+    );
+    Problem::new(Code::Busy, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::query::QueryResult;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::io::Output;
+
+    const PARTITIONS: u32 = 3;
+
+    /// Documents of some length, by turns in each partition.
+    struct Documents {
+        count: usize,
+        bytes: usize,
+        /// Less is answered with `TooLong`.
+        effort: Effort,
+    }
+
+    impl Documents {
+        fn hit(&self, number: usize) -> Hit {
+            let document = format!("\"{}\"", "x".repeat(self.bytes)).into_bytes();
+            Hit {
+                sort_key: Vec::new(),
+                link: format!("/core/examples/{number:06}"),
+                version: 0,
+                document: Some(document.into()),
+            }
+        }
+
+        /// As `documents::Search` cuts it.
+        fn page(&self, group: GroupId, after: Option<&Cursor>, limit: u64, bytes: u64) -> Page {
+            let (mut page, mut held) = (Page::default(), 0);
+            for number in 0..self.count {
+                let hit = self.hit(number);
+                let is_here = u32::try_from(number).unwrap() % PARTITIONS + 1 == group.0;
+                if !is_here || after.is_some_and(|after| hit.link <= after.link) {
+                    continue;
+                }
+                held += hit.bytes() as u64;
+                let is_full = page.hits.len() as u64 == limit;
+                if is_full || held > bytes && !page.hits.is_empty() {
+                    page.more = true;
+                    break;
+                }
+                page.hits.push(hit);
+            }
+            page
+        }
+    }
+
+    fn asked(queries: &mut Queries, documents: &Documents, limit: Option<usize>) -> (u16, Value) {
+        let specification = QuerySpecification {
+            result_limit: limit,
+            options: vec![QueryOption::ExpandContent],
+            ..query::factory_query("/core/examples", None)
+        };
+        let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+        let mut effects = Effects::default();
+        let scope = Scope { partitions: PARTITIONS, now: 0 };
+        let purpose = Purpose::Client { ticket: 1 };
+        queries.query(purpose, specification, None, form, scope, &mut effects);
+        loop {
+            while let Some(work) = effects.work.pop_front() {
+                match work {
+                    Work::Submit(Purpose::Piece { query, group }, _, question) => {
+                        let Question::Query { after, limit, bytes, effort, .. } = question else {
+                            panic!("{question:?}")
+                        };
+                        let page = documents.page(group, after.as_ref(), limit, bytes);
+                        assert!(page.hits.len() < 2 || sum(&page) <= PIECE_BYTES);
+                        let answer = if effort < documents.effort {
+                            Answer::TooLong
+                        } else {
+                            Answer::Page(page)
+                        };
+                        queries.came(query, group, answer, 5, &mut effects);
+                    }
+                    _ => panic!("nothing else is wanted"),
+                }
+            }
+            match effects.outputs.pop() {
+                Some(Output::Answer { ticket: 1, response }) => {
+                    return (response.status, response.to_json());
+                }
+                Some(Output::Run(job)) => match job.run().into_done() {
+                    crate::jobs::Done::Answer(query, response) => {
+                        queries.answered(query, response, &mut effects);
+                    }
+                    crate::jobs::Done::Search(..) => panic!("nobody searches here"),
+                },
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn sum(page: &Page) -> usize {
+        page.hits.iter().map(Hit::bytes).sum()
+    }
+
+    #[test]
+    fn all_documents_come_in_pieces_and_are_shown_in_order() {
+        let mut queries = Queries::default();
+        let documents = Documents { count: 100, bytes: 100_000, effort: Effort::Step };
+        let (status, body) = asked(&mut queries, &documents, None);
+        assert_eq!(status, 200);
+        let result: QueryResult = serde_json::from_value(body).unwrap();
+        let links: Vec<String> = (0..100).map(|number| documents.hit(number).link).collect();
+        assert_eq!(result.document_links, links);
+        let shown = result.documents.unwrap();
+        assert_eq!(shown.len(), 100);
+        assert_eq!(shown["/core/examples/000007"].as_str().unwrap().len(), 100_000);
+        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+    }
+
+    #[test]
+    fn more_effort_is_made_until_it_is_enough_and_places_come_back() {
+        for effort in [Effort::Short, Effort::Long] {
+            let mut queries = Queries::default();
+            let documents = Documents { count: 100, bytes: 1_000, effort };
+            let (status, body) = asked(&mut queries, &documents, None);
+            assert_eq!(status, 200);
+            assert_eq!(body["documentCount"], 100);
+            assert!(queries.short.running.is_empty() && queries.long.running.is_empty());
+        }
+    }
+
+    #[test]
+    fn one_that_waits_too_long_for_its_turn_is_told() {
+        let mut queries = Queries::default();
+        queries.short.running.extend((1_000..).take(SHORT_MAX));
+        let mut effects = Effects::default();
+        let scope = Scope { partitions: 1, now: 0 };
+        let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+        let specification = query::factory_query("/core/examples", None);
+        let purpose = Purpose::Client { ticket: 1 };
+        queries.query(purpose, specification, None, form, scope, &mut effects);
+        let id = queries.last;
+        queries.came(id, GroupId(1), Answer::TooLong, 5, &mut effects);
+        queries.tick(WAITING_MICROS_MAX, &mut effects);
+        assert!(effects.outputs.is_empty(), "it waits");
+        queries.tick(WAITING_MICROS_MAX + 1, &mut effects);
+        let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
+        assert_eq!(response.status, 503);
+        assert!(queries.open.is_empty());
+    }
+
+    #[test]
+    fn a_page_is_as_long_as_a_piece_and_leads_to_the_next() {
+        let mut queries = Queries::default();
+        let documents = Documents { count: 100, bytes: 100_000, effort: Effort::Step };
+        let (status, body) = asked(&mut queries, &documents, Some(80));
+        assert_eq!(status, 200);
+        let shown = body["documentLinks"].as_array().unwrap().len();
+        assert!((1..80).contains(&shown), "{shown}");
+        assert_eq!(body["documents"].as_object().unwrap().len(), shown);
+        assert!(body["nextPageLink"].is_string());
+        assert_eq!(queries.bytes, 0);
+    }
+
+    #[test]
+    fn a_page_with_a_total_is_counted_first() {
+        let mut queries = Queries::default();
+        let documents = Documents { count: 100, bytes: 10, effort: Effort::Step };
+        let mut effects = Effects::default();
+        let scope = Scope { partitions: PARTITIONS, now: 0 };
+        let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+        let specification = query::factory_query("/core/examples", None);
+        let specification = QuerySpecification { result_limit: Some(2), ..specification };
+        let purpose = Purpose::Client { ticket: 1 };
+        queries.counted(purpose, specification, form, scope, &mut effects);
+        while let Some(work) = effects.work.pop_front() {
+            let Work::Submit(Purpose::Piece { query, group }, _, question) = work else { panic!() };
+            let Question::Query { specification, after, limit, bytes, .. } = question else {
+                panic!("{question:?}")
+            };
+            let specification: QuerySpecification = serde_json::from_slice(&specification).unwrap();
+            let page = if specification.has(QueryOption::Count) {
+                Page { count: 10 * u64::from(group.0), ..Page::default() }
+            } else {
+                documents.page(group, after.as_ref(), limit, bytes)
+            };
+            queries.came(query, group, Answer::Page(page), 5, &mut effects);
+        }
+        let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
+        let body = response.to_json();
+        assert_eq!((&body["totalCount"], &body["documentCount"]), (&60.into(), &2.into()));
+        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_is_refused_and_nothing_of_it_is_kept() {
+        let mut queries = Queries::default();
+        let documents = Documents { count: 600, bytes: 100_000, effort: Effort::Step };
+        let (status, body) = asked(&mut queries, &documents, None);
+        assert_eq!(status, 400);
+        let message = body["message"].as_str().unwrap();
+        assert!(message.contains("32 MiB") && message.contains("$limit"), "{message}");
+        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_all_queries_hold_together_has_a_bound() {
+        let mut queries = Queries { bytes: GATHERED_BYTES_MAX, ..Queries::default() };
+        let (status, _) =
+            asked(&mut queries, &Documents { count: 3, bytes: 1_000, effort: Effort::Step }, None);
+        assert_eq!(status, 503);
+        assert_eq!(queries.bytes, GATHERED_BYTES_MAX);
+    }
+}

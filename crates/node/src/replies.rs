@@ -1,0 +1,37 @@
+//! What the owner of the directory, or of an instance, says, as an answer to a request.
+
+use cluster::{Change, DirectoryAnswer};
+use group::Reply;
+use protocol::GroupId;
+
+use crate::frame::Answer;
+use crate::rest::{self, instances};
+use crate::view::View;
+use crate::work::InstanceAnswer;
+
+pub(crate) fn directory_answer(reply: Reply<DirectoryAnswer>, view: &View<'_>) -> Answer {
+    match reply {
+        Reply::NotOwner => Answer::NotOwner,
+        Reply::Answer(DirectoryAnswer::Problem(problem)) => problem.into(),
+        Reply::Answer(DirectoryAnswer::Done(Change::Group(_, name))) => {
+            Answer::Response(instances::changed(&name, view))
+        }
+        Reply::Answer(DirectoryAnswer::Done(_)) => {
+            Answer::Response(rest::quorum_changed(view.topology().effective_quorum()))
+        }
+    }
+}
+
+pub(crate) fn instance_answer(
+    group: GroupId,
+    reply: Reply<InstanceAnswer>,
+    view: &View<'_>,
+) -> Answer {
+    match reply {
+        Reply::NotOwner => Answer::NotOwner,
+        Reply::Answer(InstanceAnswer::Problem(problem)) => problem.into(),
+        Reply::Answer(InstanceAnswer::Told(told)) => {
+            Answer::Response(instances::response_of(group, told, view))
+        }
+    }
+}

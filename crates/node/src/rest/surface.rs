@@ -1,0 +1,487 @@
+//! Every path that a node answers, with its verbs and all that each of them understands. What is
+//! not in this table is refused by name: to pass over it would be to do something else than was
+//! asked.
+//!
+//! The reference for people (`docs/reference-rest.md`) has the same table, and a test compares
+//! them.
+
+use protocol::{Code, Method, Problem, Request, WriteQuorum, links, node_group};
+use services::{Catalogue, ServiceOption, Spec};
+
+use super::{ambrosia, instance_state};
+use crate::pages::PAGE_LINK;
+
+/// A kind of paths.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// As it is shown to people; what is in capitals stands for a name.
+    pub path: &'static str,
+    pub verbs: &'static [Verb],
+}
+
+/// What a verb does at a path, and what it understands beside its body.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verb {
+    pub method: Method,
+    /// In a few words.
+    pub does: &'static str,
+    pub parameters: &'static [&'static str],
+    pub pragmas: &'static [&'static str],
+    /// Of the headers that change what is done.
+    pub headers: &'static [Header],
+}
+
+/// A header that only some requests understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    IfMatch,
+    IfNoneMatch,
+    Quorum,
+}
+
+impl Header {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::IfMatch => "If-Match",
+            Self::IfNoneMatch => "If-None-Match",
+            Self::Quorum => WriteQuorum::HEADER,
+        }
+    }
+}
+
+const fn verb(method: Method, does: &'static str) -> Verb {
+    Verb { method, does, parameters: &[], pragmas: &[], headers: &[] }
+}
+
+const fn get(does: &'static str) -> Verb {
+    verb(Method::Get, does)
+}
+
+const fn post(does: &'static str) -> Verb {
+    verb(Method::Post, does)
+}
+
+const CONDITIONS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch];
+const WRITE_HEADERS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch, Header::Quorum];
+const QUEUE: &str = "xn-queue";
+
+static ROOT: Resource = Resource { path: "/", verbs: &[get("the factories there are")] };
+
+static FACTORY: Resource = Resource {
+    path: "FACTORY",
+    verbs: &[
+        Verb {
+            parameters: &query::LIST_PARAMETERS,
+            pragmas: &[QUEUE],
+            ..get("lists its documents")
+        },
+        Verb {
+            pragmas: &["xn-force-index-update", QUEUE],
+            headers: WRITE_HEADERS,
+            ..post("makes a document, or a task")
+        },
+    ],
+};
+
+static QUERY_TASKS: Resource = Resource {
+    path: "/core/query-tasks",
+    verbs: &[
+        Verb {
+            parameters: &query::LIST_PARAMETERS,
+            pragmas: &[QUEUE],
+            ..get("lists the query tasks that are kept")
+        },
+        Verb { pragmas: &[QUEUE], headers: WRITE_HEADERS, ..post("asks a query") },
+    ],
+};
+
+static DOCUMENT: Resource = Resource {
+    path: "FACTORY/NAME",
+    verbs: &[
+        Verb {
+            parameters: &["documentVersion", "consistency"],
+            pragmas: &[QUEUE],
+            headers: CONDITIONS,
+            ..get("shows the document")
+        },
+        Verb {
+            pragmas: &[QUEUE],
+            headers: WRITE_HEADERS,
+            ..verb(Method::Put, "replaces its state")
+        },
+        Verb {
+            pragmas: &[QUEUE],
+            headers: WRITE_HEADERS,
+            ..verb(Method::Patch, "changes its state")
+        },
+        Verb {
+            pragmas: &["xn-no-index-update", QUEUE],
+            headers: WRITE_HEADERS,
+            ..verb(Method::Delete, "deletes it")
+        },
+    ],
+};
+
+static AVAILABLE: Resource = Resource {
+    path: "FACTORY/available, FACTORY/NAME/available",
+    verbs: &[Verb { pragmas: &[QUEUE], ..get("200 when it can be served, else 503") }],
+};
+
+static TEMPLATE: Resource = Resource {
+    path: "FACTORY/template, FACTORY/NAME/template",
+    verbs: &[get("an example, and the description of each field")],
+};
+
+static CONFIG: Resource = Resource {
+    path: "FACTORY/config, FACTORY/NAME/config",
+    verbs: &[get("options and limits; they are part of the service's program")],
+};
+
+static STATS: Resource = Resource {
+    path: "FACTORY/stats, FACTORY/NAME/stats",
+    verbs: &[get("counters since the owner became owner")],
+};
+
+static QUERY_PAGE: Resource = Resource {
+    path: "/core/query-page/TOKEN",
+    verbs: &[Verb { parameters: &["expand"], ..get("a further page: follow the links you get") }],
+};
+
+static NODE_GROUPS: Resource = Resource {
+    path: "/core/node-groups",
+    verbs: &[Verb { parameters: &["expand"], ..get("the one node group there is") }],
+};
+
+static NODE_GROUP: Resource = Resource {
+    path: "/core/node-groups/default",
+    verbs: &[
+        get("nodes, quorum, owners"),
+        post("JoinPeerRequest: this node joins another cluster"),
+        verb(Method::Patch, "UpdateQuorumRequest: sets the membership quorum"),
+    ],
+};
+
+static SELECTOR: Resource = Resource {
+    path: "/core/node-selectors/default",
+    verbs: &[get("whether a majority is there"), post("who owns a link")],
+};
+
+static FORWARDING: Resource = Resource {
+    path: "/core/node-selectors/default/forwarding",
+    verbs: &[Verb {
+        parameters: &["path", "query", "target", "key", "peer"],
+        ..get("passes a GET on to the owner of a link, or to a node that has every document")
+    }],
+};
+
+static MANAGEMENT: Resource = Resource {
+    path: "/core/management",
+    verbs: &[get("about this node"), verb(Method::Delete, "stops it in good order")],
+};
+
+static IMMORTALS: Resource = Resource {
+    path: "/core/immortals",
+    verbs: &[
+        Verb { parameters: &["expand"], ..get("lists the instances") },
+        post("registers an instance"),
+    ],
+};
+
+static IMMORTAL: Resource = Resource {
+    path: "/core/immortals/NAME",
+    verbs: &[
+        get("an instance, as its owner knows it"),
+        verb(Method::Patch, "changes its options or its replicas"),
+        Verb {
+            parameters: &["confirm"],
+            ..verb(Method::Delete, "removes it with its log and its checkpoints")
+        },
+    ],
+};
+
+static IMMORTAL_VERB: Resource = Resource {
+    path: "/core/immortals/NAME/checkpoint, move, skip, release, impulses",
+    verbs: &[post("asks something of its owner")],
+};
+
+static RECORDING: Resource = Resource {
+    path: "/core/immortals/NAME/recording",
+    verbs: &[Verb {
+        parameters: &["base", "chunk", "after"],
+        ..get("a checkpoint and the log since, for debugging")
+    }],
+};
+
+static AMBROSIA: Resource = Resource {
+    path: "/core/ambrosia/...",
+    verbs: &[Verb {
+        parameters: ambrosia::PARAMETERS,
+        ..get("registrations where AMBROSIA's JavaScript binding looks for them")
+    }],
+};
+
+/// All of them, in the order of the reference.
+pub static SURFACE: [&Resource; 19] = [
+    &ROOT,
+    &FACTORY,
+    &DOCUMENT,
+    &AVAILABLE,
+    &TEMPLATE,
+    &CONFIG,
+    &STATS,
+    &QUERY_TASKS,
+    &QUERY_PAGE,
+    &NODE_GROUPS,
+    &NODE_GROUP,
+    &SELECTOR,
+    &FORWARDING,
+    &MANAGEMENT,
+    &IMMORTALS,
+    &IMMORTAL,
+    &IMMORTAL_VERB,
+    &RECORDING,
+    &AMBROSIA,
+];
+
+impl Resource {
+    /// What answers at a path; none is not found, or says so itself.
+    pub fn at(path: &str, catalogue: &Catalogue) -> Option<&'static Self> {
+        let fixed = match path {
+            "/" => Some(&ROOT),
+            node_group::FACTORY_LINK => Some(&NODE_GROUPS),
+            node_group::LINK => Some(&NODE_GROUP),
+            node_group::SELECTOR_LINK => Some(&SELECTOR),
+            node_group::FORWARDING_LINK => Some(&FORWARDING),
+            node_group::MANAGEMENT_LINK => Some(&MANAGEMENT),
+            protocol::query::LINK | protocol::query::LOCAL_LINK => Some(&QUERY_TASKS),
+            _ => None,
+        };
+        let below = |of: &str| super::plan::below(path, of).filter(|rest| !rest.is_empty());
+        if fixed.is_some() {
+            return fixed;
+        }
+        if below(PAGE_LINK).is_some() {
+            return Some(&QUERY_PAGE);
+        }
+        if below(ambrosia::LINK).is_some() {
+            return Some(&AMBROSIA);
+        }
+        if let Some(rest) = super::plan::below(path, instance_state::LINK) {
+            return Self::of_immortals(rest);
+        }
+        if catalogue.spec(path).is_some() {
+            return Some(&FACTORY);
+        }
+        let (of, utility) = links::split_utility(path);
+        let is_there = catalogue.spec(of).is_some() || catalogue.spec_of(of).is_some();
+        match utility {
+            _ if !is_there => None,
+            None => Some(&DOCUMENT),
+            Some("available") => Some(&AVAILABLE),
+            Some("template") => Some(&TEMPLATE),
+            Some("config") => Some(&CONFIG),
+            Some("stats") => Some(&STATS),
+            Some(_) => None,
+        }
+    }
+
+    fn of_immortals(rest: &str) -> Option<&'static Self> {
+        let mut parts = rest.split('/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(""), None, None) => Some(&IMMORTALS),
+            (Some(_), None, None) => Some(&IMMORTAL),
+            (Some(_), Some("recording"), None) => Some(&RECORDING),
+            (Some(_), Some("checkpoint" | "move" | "skip" | "release" | "impulses"), None) => {
+                Some(&IMMORTAL_VERB)
+            }
+            _ => None,
+        }
+    }
+
+    /// The verbs at one path: not every service takes them all.
+    pub fn verbs_at(
+        &'static self,
+        path: &str,
+        catalogue: &Catalogue,
+    ) -> impl Iterator<Item = &'static Verb> {
+        let spec = catalogue.spec_of(path).filter(|_| *self == DOCUMENT);
+        let (no_put, no_patch) = match spec {
+            Some(spec) => (spec.is_task || is_immutable(spec), is_immutable(spec)),
+            None => (false, false),
+        };
+        self.verbs.iter().filter(move |verb| match verb.method {
+            Method::Put => !no_put,
+            Method::Patch => !no_patch,
+            _ => true,
+        })
+    }
+
+    /// # Errors
+    /// What the resource does not take: the verb, a parameter, a pragma or a header.
+    pub(crate) fn check(
+        &'static self,
+        request: &Request,
+        catalogue: &Catalogue,
+    ) -> Result<(), Problem> {
+        let verbs = || self.verbs_at(&request.path, catalogue);
+        let Some(verb) = verbs().find(|verb| verb.method == request.method) else {
+            let names: Vec<&str> = verbs().map(|verb| verb.method.name()).collect();
+            let (path, method) = (&request.path, request.method.name());
+            let text = format!("{path} does not take {method}; it takes {}", names.join(", "));
+            return Err(Problem::new(Code::MethodNotAllowed, text));
+        };
+        request.check_parameters(verb.parameters)?;
+        request.check_pragmas(verb.pragmas)?;
+        verb.check_headers(request)?;
+        let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
+        if request.method == Method::Get && !is_empty {
+            let text = format!("GET {} takes no body; leave it out", request.path);
+            return Err(Problem::bad_request(text));
+        }
+        Ok(())
+    }
+}
+
+impl Verb {
+    fn check_headers(&self, request: &Request) -> Result<(), Problem> {
+        let conditions = &request.conditions;
+        for (header, is_there) in [
+            (Header::IfMatch, conditions.if_match.is_some()),
+            (Header::IfNoneMatch, conditions.if_none_match.is_some()),
+            (Header::Quorum, request.quorum.is_some()),
+        ] {
+            if is_there && !self.headers.contains(&header) {
+                let (method, path) = (request.method.name(), &request.path);
+                return Err(Problem::bad_request(format!(
+                    "{method} {path} does not take the header {}: it would be ignored. Leave it out",
+                    header.name()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_immutable(spec: &Spec) -> bool {
+    spec.has(ServiceOption::Immutable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path of each kind.
+    fn example(resource: &Resource) -> String {
+        let first = resource.path.split(", ").next().expect("there is one");
+        first
+            .replace("FACTORY", "/core/query-tasks")
+            .replace("NAME", "one")
+            .replace("TOKEN", "x")
+            .replace("...", "x")
+    }
+
+    /// Query tasks have a factory of their own.
+    fn is_shadowed(resource: &Resource) -> bool {
+        *resource == FACTORY
+    }
+
+    #[test]
+    fn each_kind_of_paths_is_found_by_an_example_of_it() {
+        let catalogue = Catalogue::new();
+        for resource in SURFACE.into_iter().filter(|it| !is_shadowed(it)) {
+            let path = example(resource);
+            assert_eq!(Resource::at(&path, &catalogue), Some(resource), "{path}");
+        }
+        for nothing in ["/core", "/core/nothing", "/core/nothing/one", "/core/immortals/a/b", "/x"]
+        {
+            assert_eq!(Resource::at(nothing, &catalogue), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn each_verb_refuses_by_name_what_it_does_not_know() {
+        let catalogue = Catalogue::new();
+        for resource in SURFACE.into_iter().filter(|it| !is_shadowed(it)) {
+            let path = example(resource);
+            for verb in resource.verbs_at(&path, &catalogue) {
+                let request = || Request::new(verb.method, path.clone());
+                let refused = |request: Request, name: &str| {
+                    let problem = resource.check(&request, &catalogue).unwrap_err();
+                    assert_eq!(problem.status(), 400, "{name} at {path}");
+                    assert!(problem.message.contains(name), "{path}: {problem}");
+                };
+                assert!(resource.check(&request(), &catalogue).is_ok(), "{path}");
+                refused(Request { query: "nonsense=1".into(), ..request() }, "'nonsense'");
+                refused(Request { query: "$nonsense".into(), ..request() }, "'nonsense'");
+                refused(Request { pragmas: vec!["xn-other".into()], ..request() }, "'xn-other'");
+                for name in verb.parameters {
+                    let twice = format!("{name}=1&${name}=2");
+                    refused(Request { query: twice, ..request() }, &format!("'{name}'"));
+                }
+                for header in [Header::IfMatch, Header::IfNoneMatch, Header::Quorum] {
+                    let mut request = request();
+                    match header {
+                        Header::IfMatch => request.conditions.if_match = "*".parse().ok(),
+                        Header::IfNoneMatch => request.conditions.if_none_match = "*".parse().ok(),
+                        Header::Quorum => request.quorum = Some(WriteQuorum::All),
+                    }
+                    if verb.headers.contains(&header) {
+                        assert!(resource.check(&request, &catalogue).is_ok(), "{path}");
+                    } else {
+                        refused(request, header.name());
+                    }
+                }
+                if verb.method == Method::Get {
+                    refused(Request { body: "{}".into(), ..request() }, "body");
+                }
+            }
+        }
+    }
+
+    /// The table for people: a row for each verb of each path.
+    fn reference() -> String {
+        let named = |names: &[&str]| {
+            let quoted = names.iter().map(|name| format!("`{name}`"));
+            quoted.collect::<Vec<_>>().join(", ")
+        };
+        let mut rows = Vec::new();
+        for resource in SURFACE {
+            for (number, verb) in resource.verbs.iter().enumerate() {
+                let path = if number == 0 { format!("`{}`", resource.path) } else { String::new() };
+                let headers: Vec<&str> = verb.headers.iter().map(|header| header.name()).collect();
+                rows.push(format!(
+                    "| {path} | {} | {} | {} | {} | {} |",
+                    verb.method.name(),
+                    verb.does,
+                    named(verb.parameters),
+                    named(&headers),
+                    named(verb.pragmas)
+                ));
+            }
+        }
+        rows.join("\n")
+    }
+
+    #[test]
+    fn the_reference_has_this_table() {
+        let text = include_str!("../../../../docs/reference-rest.md");
+        let reference = reference();
+        assert!(text.contains(&reference), "docs/reference-rest.md must have:\n{reference}");
+    }
+
+    #[test]
+    fn a_verb_that_is_not_there_is_answered_with_those_that_are() {
+        let catalogue = Catalogue::new();
+        for (path, method, takes) in [
+            ("/core/query-tasks/one", Method::Put, "GET, PATCH, DELETE"),
+            ("/core/query-tasks/one", Method::Post, "GET, PATCH, DELETE"),
+            ("/core/query-tasks", Method::Delete, "GET, POST"),
+            ("/core/management", Method::Patch, "GET, DELETE"),
+        ] {
+            let resource = Resource::at(path, &catalogue).unwrap();
+            let problem = resource.check(&Request::new(method, path), &catalogue).unwrap_err();
+            assert_eq!(problem.status(), 405);
+            assert!(problem.message.ends_with(&format!("it takes {takes}")), "{problem}");
+        }
+    }
+}

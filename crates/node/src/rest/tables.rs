@@ -1,0 +1,519 @@
+//! A table for each resource: the request that comes in, and the plan or the refusal that comes
+//! out.
+
+use cluster::{DirectoryCommand, InstanceCommand, InstanceOptions, InstanceReplica};
+use protocol::ReplicaId;
+
+use super::Plan;
+use super::world::{World, request};
+use crate::frame::Question;
+use crate::pages::Form;
+
+/// A plan in a few words.
+fn shown(plan: &Plan) -> String {
+    match plan {
+        Plan::Respond(response) => {
+            format!("{} {}", response.status, String::from_utf8_lossy(&response.body))
+        }
+        Plan::Ask(_, Question::Rest(request)) => {
+            let query = if request.query.is_empty() { "" } else { "?" };
+            format!("ask {} {}{query}{}", request.method.name(), request.path, request.query)
+        }
+        Plan::Ask(_, question) => format!("ask {question:?}"),
+        Plan::Change(command) => format!("change {command:?}"),
+        Plan::Query(specification, form) => {
+            format!("query limit={:?} {}", specification.result_limit, shape(form))
+        }
+        Plan::Counted(specification, form) => {
+            format!("count, then query limit={:?} {}", specification.result_limit, shape(form))
+        }
+        Plan::Page { token, expand } => format!("page {token} expand={expand}"),
+        Plan::Stats(request) => format!("stats {}", request.path),
+        Plan::Available => "available".into(),
+        Plan::Record(group, page) => format!("record {group} {page:?}"),
+        Plan::Release(group) => format!("release {group}"),
+        Plan::Join(contact) => format!("join {contact}"),
+        Plan::Stop => "stop".into(),
+    }
+}
+
+fn shape(form: &Form) -> &'static str {
+    match form {
+        Form::Task(_) => "as a task",
+        Form::TaskPage { .. } => "as a page of a task",
+        Form::Plain { .. } => "as a list",
+    }
+}
+
+/// Each row: a request, its body, and what must stand in the plan, or in the refusal after its
+/// status.
+fn check(world: &World, table: &[(&str, &str, &str)]) {
+    for (line, body, expected) in table {
+        let found = match world.plan(line, body) {
+            Ok(plan) => shown(&plan),
+            Err(problem) => {
+                let is_write = !line.starts_with("GET");
+                assert_eq!(problem.outcome.is_some(), is_write, "{line}: {problem}");
+                format!("{} {}", problem.status(), problem.message)
+            }
+        };
+        let mut parts = expected.split(" .. ");
+        let start = parts.next().unwrap_or_default();
+        assert!(found.starts_with(start), "{line} {body}\n  wanted {expected}\n  found {found}");
+        for part in parts {
+            assert!(found.contains(part), "{line} {body}\n  wanted {expected}\n  found {found}");
+        }
+    }
+}
+
+/// With an instance on all three nodes.
+fn with_an_instance() -> World {
+    let mut world = World::new();
+    let replica = |number: u64| InstanceReplica {
+        node: format!("n{}", number + 1),
+        number,
+        receive_port: None,
+        send_port: None,
+        upgrade_version: None,
+    };
+    world.apply(DirectoryCommand::Instance(InstanceCommand::Register {
+        name: "counter".into(),
+        founders: (1..=3).map(ReplicaId).collect(),
+        replicas: (0..3).map(replica).collect(),
+        options: InstanceOptions::default(),
+    }));
+    world
+}
+
+#[test]
+fn the_root() {
+    let world = World::new();
+    check(
+        &world,
+        &[
+            ("GET /", "", "200 .. /core/things .. /core/immortals"),
+            ("GET /?includes=ALL", "", "400 / takes no parameters, and so no 'includes'"),
+            ("POST /", "{}", "405 / does not take POST; it takes GET"),
+            ("GET /core/nothing", "", "404 there is no service at /core/nothing"),
+            ("POST /core", "{}", "404 there is no service at /core"),
+        ],
+    );
+}
+
+#[test]
+fn a_factory() {
+    let world = World::new();
+    check(
+        &world,
+        &[
+            ("GET /core/things", "", "query limit=None as a list"),
+            ("GET /core/things/", "", "query limit=None as a list"),
+            ("GET /core/things?$limit=3&expand", "", "query limit=Some(3) as a list"),
+            ("GET /core/things?$limit=2147483647", "", "query limit=None as a list"),
+            ("GET /core/things?$limit=3&$count=true", "", "count, then query limit=Some(3)"),
+            ("GET /core/things?$count=true", "", "query limit=None"),
+            (
+                "GET /core/things?top=1&$top=2",
+                "",
+                "400 the parameter 'top' is there more than once",
+            ),
+            (
+                "GET /core/things?$filters=a",
+                "",
+                "400 /core/things has no parameter 'filters'; it takes",
+            ),
+            ("GET /core/things?consistency=local", "", "400 .. 'consistency'"),
+            ("GET /core/things?$filter=%ff", "", "400 .. UTF-8"),
+            ("GET /core/things", "{}", "400 GET /core/things takes no body"),
+            ("POST /core/things", r#"{"documentSelfLink":"a"}"#, "ask POST /core/things/a"),
+            (
+                "POST /core/things",
+                r#"{"documentSelfLink":"/core/things/a"}"#,
+                "ask POST /core/things/a",
+            ),
+            ("POST /core/things", "{}", "ask POST /core/things/60a24181e4000-1-1-7"),
+            ("POST /core/things", r#"{"documentSelfLink":"a/b"}"#, "400 documentSelfLink 'a/b'"),
+            (
+                "POST /core/things",
+                r#"{"documentSelfLink":"stats"}"#,
+                "400 documentSelfLink 'stats'",
+            ),
+            ("POST /core/things", r#"{"documentSelfLink":"é?"}"#, "400 the link"),
+            ("POST /core/things", r#"{"documentSelfLink":7}"#, "400 documentSelfLink must be"),
+            ("POST /core/things", "[]", "400 the body must be a JSON object"),
+            ("POST /core/things", "", "400 a body is needed"),
+            ("POST /core/things?x=1", "{}", "400 /core/things takes no parameters, and so no 'x'"),
+            ("PUT /core/things", "{}", "405 /core/things does not take PUT; it takes GET, POST"),
+            ("DELETE /core/things", "", "405 .. it takes GET, POST"),
+        ],
+    );
+}
+
+#[test]
+fn the_utilities_of_a_factory_and_of_a_document() {
+    let world = World::new();
+    check(
+        &world,
+        &[
+            ("GET /core/things/available", "", "available"),
+            ("GET /core/things/stats", "", "stats /core/things/stats"),
+            ("GET /core/things/template", "", "200 .. documentDescription"),
+            ("GET /core/things/config", "", "200 .. versionRetentionLimit"),
+            ("GET /core/things/one/stats", "", "ask GET /core/things/one/stats"),
+            ("GET /core/things/one/config", "", "ask GET /core/things/one/config"),
+            ("GET /core/things/one/template?x", "", "400 .. no 'x'"),
+            ("PATCH /core/things/config", "{}", "405 .. it takes GET"),
+            ("PATCH /core/things/one/config", "{}", "405 .. it takes GET"),
+            ("DELETE /core/things/one/stats", "", "405"),
+            ("GET /core/nothing/one/stats", "", "404"),
+        ],
+    );
+}
+
+#[test]
+fn a_document() {
+    let world = World::new();
+    check(
+        &world,
+        &[
+            ("GET /core/things/one", "", "ask GET /core/things/one"),
+            ("GET /core/things/one?documentVersion=2", "", "ask GET /core/things/one?documentV"),
+            ("GET /core/things/one?consistency=local", "", "404 .. not known to this replica"),
+            (
+                "GET /core/things/one?consistency=local&documentVersion=0",
+                "",
+                "404 .. not known to this replica",
+            ),
+            ("GET /core/things/one?consistency=maybe", "", "400 'consistency' is linearizable or"),
+            ("GET /core/things/one?consistency=linearizable", "", "ask GET"),
+            (
+                "GET /core/things/one?bogus=1",
+                "",
+                "400 .. no parameter 'bogus'; it takes documentVersion",
+            ),
+            (
+                "GET /core/things/one?documentVersion=1&documentVersion=2",
+                "",
+                "400 .. more than once",
+            ),
+            ("PUT /core/things/one", "{}", "ask PUT /core/things/one"),
+            ("PATCH /core/things/one", "{}", "ask PATCH /core/things/one"),
+            ("PATCH /core/things/one?documentVersion=1", "{}", "400 .. no 'documentVersion'"),
+            ("DELETE /core/things/one", "", "ask DELETE /core/things/one"),
+            ("POST /core/things/one", "{}", "405 .. it takes GET, PUT, PATCH, DELETE"),
+            ("PUT /core/fixed/one", "{}", "405 .. it takes GET, DELETE"),
+            ("PATCH /core/fixed/one", "{}", "405 .. it takes GET, DELETE"),
+            ("PUT /core/walks/one", "{}", "405 .. it takes GET, PATCH, DELETE"),
+            ("GET /core/things/a b", "", "400 the link"),
+            ("GET /core/things/one/deeper", "", "404 there is no service"),
+        ],
+    );
+}
+
+#[test]
+fn pragmas_and_headers() {
+    let world = World::new();
+    let with = |line: &str, change: fn(&mut protocol::Request)| {
+        let mut request = request(line, if line.starts_with("P") { "{}" } else { "" });
+        change(&mut request);
+        world.plan_of(request).map(|plan| shown(&plan)).map_err(|problem| problem.message)
+    };
+    let pragma = |line: &str, name: &'static str| match name {
+        "xn-queue" => with(line, |it| it.pragmas.push("xn-queue".into())),
+        "xn-force-index-update" => with(line, |it| it.pragmas.push("xn-force-index-update".into())),
+        "xn-no-index-update" => with(line, |it| it.pragmas.push("xn-no-index-update".into())),
+        _ => with(line, |it| it.pragmas.push("xn-from-migration".into())),
+    };
+    for (line, name, is_known) in [
+        ("POST /core/things", "xn-force-index-update", true),
+        ("DELETE /core/things/one", "xn-no-index-update", true),
+        ("GET /core/things/one", "xn-queue", true),
+        ("POST /core/things", "xn-from-migration", false),
+        ("PATCH /core/things/one", "xn-force-index-update", false),
+        ("PUT /core/things/one", "xn-no-index-update", false),
+        ("GET /core/management", "xn-queue", false),
+    ] {
+        let planned = pragma(line, name);
+        assert_eq!(planned.is_ok(), is_known, "{line} {name}: {planned:?}");
+        assert!(is_known || planned.unwrap_err().contains(&format!("'{name}'")), "{line}");
+    }
+    let if_match = |it: &mut protocol::Request| it.conditions.if_match = "*".parse().ok();
+    let quorum = |it: &mut protocol::Request| it.quorum = "x-xenon-all".parse().ok();
+    assert!(with("PATCH /core/things/one", if_match).is_ok());
+    assert!(with("PATCH /core/things/one", quorum).is_ok());
+    assert!(with("GET /core/things", if_match).unwrap_err().contains("If-Match"));
+    assert!(with("PATCH /core/node-groups/default", if_match).unwrap_err().contains("If-Match"));
+    assert!(with("POST /core/immortals", quorum).unwrap_err().contains("x-xenon-rpl-quorum"));
+}
+
+#[test]
+fn queries() {
+    let world = World::new();
+    let query = r#""querySpec":{"query":{"term":{"propertyName":"name","matchValue":"a"}}}"#;
+    let with = |fields: &str| format!("{{{query}{fields}}}");
+    let direct = with(r#","taskInfo":{"isDirect":true}"#);
+    let limit = r#"{"querySpec":{"resultLimit":2147483647,"query":{"term":{"propertyName":"name",
+        "matchValue":"a"}}},"taskInfo":{"isDirect":true}}"#;
+    check(
+        &world,
+        &[
+            ("POST /core/query-tasks", &direct, "query limit=None as a task"),
+            ("POST /core/local-query-tasks", &direct, "query limit=None as a task"),
+            ("POST /core/query-tasks", limit, "query limit=None as a task"),
+            ("POST /core/query-tasks", &with(""), "ask POST /core/query-tasks/60a2"),
+            ("GET /core/local-query-tasks/q", "", "ask GET /core/query-tasks/q"),
+            ("GET /core/query-tasks", "", "query limit=None as a list"),
+            (
+                "POST /core/query-tasks",
+                r#"{"querySpec":{"quer":{}}}"#,
+                "400 .. did you mean 'query'?",
+            ),
+            (
+                "POST /core/query-tasks",
+                &with(r#","bogus":1"#),
+                "400 a query task has no field 'bogus'",
+            ),
+            ("POST /core/query-tasks", &with(r#","tenantLinks":["/t"]"#), "400 tenantLinks is"),
+            ("POST /core/query-tasks", &with(r#","tenantLinks":[]"#), "ask POST"),
+            ("POST /core/query-tasks", &with(r#","indexLink":"/other""#), "400 indexLink is"),
+            (
+                "POST /core/query-tasks",
+                &with(r#","documentSourceLink":"/q""#),
+                "400 documentSourceLink",
+            ),
+            ("GET /core/query-page/abc", "", "page abc expand=false"),
+            ("GET /core/query-page/abc?expand", "", "page abc expand=true"),
+            (
+                "GET /core/query-page/abc?$limit=3",
+                "",
+                "400 .. no parameter 'limit'; it takes expand",
+            ),
+            ("POST /core/query-page/abc", "{}", "405"),
+        ],
+    );
+}
+
+#[test]
+fn the_node_group() {
+    let world = World::new();
+    let quorum = |fields: &str| format!(r#"{{"kind":"UpdateQuorumRequest"{fields}}}"#);
+    let join = |fields: &str| {
+        let to = r#""memberGroupReference":"http://127.0.0.1:9000/core/node-groups/default""#;
+        format!(r#"{{"kind":"JoinPeerRequest",{to}{fields}}}"#)
+    };
+    let all = r#","membershipQuorum":3,"isGroupUpdate":true,"locationQuorum":null"#;
+    check(
+        &world,
+        &[
+            ("GET /core/node-groups/default", "", r#"200 .. "n3" .. "membershipQuorum":2"#),
+            ("GET /core/node-groups", "", r#"200 .. "/core/node-groups/default""#),
+            ("GET /core/node-groups?expand", "", r#"200 .. "membershipQuorum":2"#),
+            ("GET /core/node-groups?$expand=maybe", "", "400 $expand is 'maybe'"),
+            ("GET /core/node-groups/default?x=1", "", "400 .. no 'x'"),
+            ("PATCH /core/node-groups/default", &quorum(all), "change SetQuorum { quorum: 3 }"),
+            ("PATCH /core/node-groups/default", &quorum(r#","membershipQuorum":4"#), "409"),
+            ("PATCH /core/node-groups/default", &quorum(r#","membershipQuorum":1"#), "409"),
+            (
+                "PATCH /core/node-groups/default",
+                &quorum(r#","membershipQuorum":3,"bogus":1"#),
+                "400 .. bogus",
+            ),
+            (
+                "PATCH /core/node-groups/default",
+                &quorum(r#","membershipQuorum":3,"locationQuorum":2"#),
+                "400",
+            ),
+            ("POST /core/node-groups/default", &quorum(all), "405"),
+            ("POST /core/node-groups/default", &join(""), "join http://127.0.0.1:9000"),
+            ("POST /core/node-groups/default", &join(r#","localNodeOptions":["PEER"]"#), "join"),
+            ("POST /core/node-groups/default", &join(r#","localNodeOptions":["OBSERVER"]"#), "400"),
+            ("POST /core/node-groups/default", &join(r#","location":"L""#), "400 .. location"),
+            ("PATCH /core/node-groups/default", "{}", "400 the body needs a 'kind'"),
+            ("DELETE /core/node-groups/default", "", "405"),
+        ],
+    );
+}
+
+#[test]
+fn the_selector_and_the_forwarding() {
+    let world = World::new();
+    let forward = "/core/node-selectors/default/forwarding";
+    let get = |query: &str| format!("GET {forward}?{query}");
+    check(
+        &world,
+        &[
+            ("GET /core/node-selectors/default", "", r#"200 .. "status":"UNAVAILABLE""#),
+            (
+                "POST /core/node-selectors/default",
+                r#"{"key":"/core/things/one"}"#,
+                "200 .. partition",
+            ),
+            ("POST /core/node-selectors/default", r#"{"key":"a","bogus":1}"#, "400 .. bogus"),
+            ("POST /core/node-selectors/default", "{}", "400 .. key"),
+            ("PATCH /core/node-selectors/default", "{}", "405"),
+            (&get("path=/core/things/one&target=KEY_HASH&key=a"), "", "ask GET /core/things/one"),
+            (&get("path=/core/things/one&target=PEER_ID&peer=n2"), "", "ask GET /core/things/one"),
+            (
+                &get("path=/core/things/one&query=documentVersion=0&target=KEY_HASH&key=a"),
+                "",
+                "ask GET /core/things/one?documentVersion=0",
+            ),
+            (&get("path=/core/management&target=PEER_ID&peer=n1"), "", "200 .. \"id\":\"n1\""),
+            (&get("path=/core/management&target=PEER_ID&peer=n2"), "", "400 .. 127.0.0.1:8002"),
+            (&get("path=/core/things/one&target=PEER_ID&peer=n9"), "", "400 there is no node 'n9'"),
+            (&get("path=/core/things/one&target=ALL"), "", "400 target=ALL is not served"),
+            (&get("path=/core/things/one&target=SOME"), "", "400 'target' is KEY_HASH or PEER_ID"),
+            (&get("path=/core/things/one"), "", "400 .. 'target'"),
+            (&get("target=ALL"), "", "400 .. 'path'"),
+            (&get("path=/core/things/one?bogus&target=KEY_HASH&key=a"), "", "400"),
+        ],
+    );
+}
+
+#[test]
+fn the_management() {
+    let mut world = World::new();
+    check(
+        &world,
+        &[
+            ("GET /core/management", "", r#"200 .. "httpPort":8001 .. "id":"n1" .. "version""#),
+            ("GET /core/management?x", "", "400 .. no 'x'"),
+            ("DELETE /core/management", "", "stop"),
+            ("PATCH /core/management", "{}", "405 .. it takes GET, DELETE"),
+        ],
+    );
+    world.is_stopping = true;
+    check(&world, &[("GET /core/management", "", "503 this node is stopping")]);
+}
+
+#[test]
+fn immortals() {
+    let world = with_an_instance();
+    check(
+        &world,
+        &[
+            ("GET /core/immortals", "", r#"200 {"documentCount":1"#),
+            ("GET /core/immortals?expand", "", r#"200 .. "documents""#),
+            ("GET /core/immortals?bogus", "", "400 .. no parameter 'bogus'; it takes expand"),
+            ("POST /core/immortals", r#"{"name":"a"}"#, "change Instance(Register"),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","bogus":1}"#,
+                "400 a registration has no field 'bogus'",
+            ),
+            ("POST /core/immortals", r#"{"name":"a","addReplica":{}}"#, "400 .. 'addReplica'"),
+            ("POST /core/immortals", r#"{"name":".."}"#, "400 an instance's name has"),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","replicas":9}"#,
+                "400 'replicas' may be 1 to 3",
+            ),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","paused":"yes"}"#,
+                "400 'paused' is true or false",
+            ),
+            ("GET /core/immortals/counter", "", "200 .. \"name\":\"counter\""),
+            ("GET /core/immortals/counter?x=1", "", "400 .. no 'x'"),
+            ("GET /core/immortals/other", "", "503 .. does not know yet"),
+            ("PATCH /core/immortals/counter", r#"{"paused":true}"#, "change Instance(SetOptions"),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"name":"b"}"#,
+                "400 a PATCH of an instance has no field",
+            ),
+            ("PATCH /core/immortals/counter", r#"{"bogus":1}"#, "400 .. 'bogus'"),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"removeReplica":"n3","paused":true}"#,
+                "400 a PATCH with removeReplica has no field 'paused'",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"addReplica":{"node":"n3","port":1}}"#,
+                "400 addReplica has no field 'port'",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"addReplica":"n3"}"#,
+                "400 'addReplica' is an object",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"addReplica":{"node":3}}"#,
+                "400 there is no node 3",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"removeReplica":"n3"}"#,
+                "change Instance(Remove",
+            ),
+            ("DELETE /core/immortals/counter", "", "400 .. confirm=counter"),
+            ("DELETE /core/immortals/counter?confirm=counter", "", "change Instance(Deregister"),
+            ("DELETE /core/immortals/counter?confirm=counter&x", "", "400 .. no parameter 'x'"),
+            ("PUT /core/immortals/counter", "{}", "405 .. it takes GET, PATCH, DELETE"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_asked_of_an_instance() {
+    let world = with_an_instance();
+    let at = |verb: &str| format!("POST /core/immortals/counter/{verb}");
+    check(
+        &world,
+        &[
+            (&at("checkpoint"), "", "ask Instance(Checkpoint)"),
+            (&at("checkpoint"), r#"{"now":true}"#, "400 the body of checkpoint has no fields"),
+            (&at("move"), r#"{"node":"n2"}"#, "ask Instance(Move"),
+            (&at("move"), r#"{"node":"n9"}"#, "400 there is no node"),
+            (&at("move"), r#"{"node":"n2","force":1}"#, "400 .. 'force'"),
+            (&at("skip"), r#"{"input":4}"#, "ask Instance(Skip { input: 4 })"),
+            (&at("skip"), r#"{"input":4,"count":2}"#, "400 .. 'count'"),
+            (&at("skip"), "{}", "400 'input' is needed"),
+            (&at("release"), "", "release"),
+            (&at("release"), r#"{"x":1}"#, "400 .. 'x'"),
+            (&at("impulses"), r#"{"method":1,"payload":{"a":1.50}}"#, "ask Instance(Impulse"),
+            (&at("impulses"), r#"{"method":1,"bogus":2}"#, "400 .. 'bogus'"),
+            (&at("impulses"), r#"{"method":"one"}"#, "400 'method' is a number"),
+            (&at("impulses"), r#"{"method":1,"from":7}"#, "400 'from' is a text"),
+            (&at("impulses?x=1"), r#"{"method":1}"#, "400 .. no 'x'"),
+            (&at("nonsense"), "{}", "404 an instance has checkpoint, move"),
+            ("GET /core/immortals/counter/move", "", "405 .. it takes POST"),
+            ("GET /core/immortals/counter/recording", "", "409 node 'n1' has no replica"),
+            ("GET /core/immortals/counter/recording?base=1", "", "400 a page of a recording"),
+            ("GET /core/immortals/counter/recording?page=1", "", "400 .. no parameter 'page'"),
+        ],
+    );
+}
+
+#[test]
+fn a_payload_is_the_text_that_was_sent() {
+    let world = with_an_instance();
+    for payload in
+        ["117.63331139400017", "18446744073709551616", "1e400", "{\"a\":1.50 , \"b\":-0}"]
+    {
+        let body = format!("{{\"method\":1,\"payload\":{payload}}}");
+        let planned = world.plan("POST /core/immortals/counter/impulses", &body);
+        let Ok(Plan::Ask(_, Question::Instance(immortals::Request::Impulse { payload: sent, .. }))) =
+            planned
+        else {
+            panic!("{payload} is no impulse")
+        };
+        assert_eq!(&sent[..], payload.as_bytes());
+    }
+}
+
+#[test]
+fn what_ambrosia_asks() {
+    let world = World::new();
+    check(
+        &world,
+        &[
+            ("GET /core/ambrosia/craendpointtable?$filter=x", "", r#"200 {"value":[]}"#),
+            ("GET /core/ambrosia/craendpointtable?nonsense=1", "", "400 .. 'nonsense'"),
+            ("GET /core/ambrosia/cra/AmbrosiaBinaries/a-a0", "", "404"),
+            ("PUT /core/ambrosia/cra/AmbrosiaBinaries/a-a0", "x", "405"),
+        ],
+    );
+}

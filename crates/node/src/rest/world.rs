@@ -1,0 +1,169 @@
+//! A node of three, for the tables of tests of the REST resources: what it knows is made up, and
+//! nothing is carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cluster::{DirectoryCommand, Identity, InitialConfig, Links, Member};
+use protocol::{Method, Moment, Now, Problem, ReplicaId, Request};
+use serde_json::{Map, Value};
+use services::{
+    Catalogue, Context, Field, FieldType, Handlers, QuickInvoker, Service, ServiceOption, Spec,
+    Task,
+};
+use storage::{MemoryLog, MemoryStore};
+
+use super::{Plan, plan};
+use crate::control::Control;
+use crate::groups::begin_all;
+use crate::io::{NodeConfig, Timing, Upkeep};
+use crate::log_batch::{LogBatch, Logs};
+use crate::shard::Shard;
+use crate::view::View;
+
+pub(super) const THINGS: &str = "/core/things";
+
+struct Things(&'static str, Option<ServiceOption>);
+
+impl Service for Things {
+    type State = Map<String, Value>;
+
+    fn spec(&self) -> Spec {
+        let spec = Spec::new(self.0, "test:Things:Thing");
+        let spec = spec.field(Field::new("name", FieldType::String));
+        match self.1 {
+            Some(option) => spec.option(option),
+            None => spec,
+        }
+    }
+}
+
+struct Walks;
+
+impl Task for Walks {
+    type State = Map<String, Value>;
+
+    fn spec(&self) -> Spec {
+        Spec::new("/core/walks", "test:Walks:Walk")
+    }
+
+    fn plan(&self, _: &Context<'_>, _: &Self::State) -> services::Plan {
+        services::Plan::Finish
+    }
+
+    fn learn(
+        &self,
+        _: &mut Context<'_>,
+        _: &mut Self::State,
+        _: &[protocol::Response],
+    ) -> Result<(), Problem> {
+        Ok(())
+    }
+}
+
+pub(super) struct World {
+    config: NodeConfig,
+    pub(super) now: Now,
+    links: Links,
+    control: Control,
+    shard: Shard,
+    pub(super) is_stopping: bool,
+}
+
+impl World {
+    /// The node n1 of three; it hears of no other, and owns nothing.
+    pub(super) fn new() -> Self {
+        let config = config();
+        let member = |number: u64| Member {
+            node_id: format!("n{number}"),
+            uri: format!("http://127.0.0.1:{}", 8_000 + number),
+            sandbox_id: number,
+        };
+        let founders: BTreeMap<ReplicaId, Member> =
+            (1..=3).map(|number| (ReplicaId(number), member(number))).collect();
+        let initial = InitialConfig::new(config.partitions, founders);
+        let me = ReplicaId(1);
+        let identity = Identity { replica: me, initial: initial.clone() };
+        let catalogue = Catalogue::new()
+            .with(Things(THINGS, None))
+            .with(Things("/core/fixed", Some(ServiceOption::Immutable)))
+            .with_task(Walks);
+        let handlers = Handlers {
+            catalogue: Arc::new(catalogue),
+            invoker: Arc::new(QuickInvoker),
+            node_id: config.node_id.as_str().into(),
+        };
+        let reader = MemoryLog::default().reader();
+        let logs = Logs::new(BTreeMap::new(), reader, config.upkeep.log_memory_bytes);
+        let store = Box::new(MemoryStore::new());
+        let shard = begin_all(&identity, store, handlers, logs, LogBatch::default(), &config);
+        let shard = shard.expect("a node begins with an empty store");
+        let mut control = Control::new(me, initial.clone(), Default::default());
+        control.map.topology.apply(DirectoryCommand::Form { initial, quorum: None });
+        let now = Now { steady_micros: 5_000_000, wall: Moment(1_700_000_000_000_000) };
+        Self { config, now, links: Links::default(), control, shard, is_stopping: false }
+    }
+
+    /// Changes the directory as this node knows it.
+    pub(super) fn apply(&mut self, command: DirectoryCommand) {
+        self.control.map.topology.apply(command);
+    }
+
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            config: &self.config,
+            now: self.now,
+            links: &self.links,
+            control: &self.control,
+            shard: &self.shard,
+            is_stopping: self.is_stopping,
+            in_flight: 0,
+        }
+    }
+
+    /// What is planned for `METHOD /path?query` with this body.
+    pub(super) fn plan(&self, line: &str, body: &str) -> Result<Plan, Problem> {
+        self.plan_of(request(line, body))
+    }
+
+    pub(super) fn plan_of(&self, request: Request) -> Result<Plan, Problem> {
+        plan(request, 7, &self.view())
+    }
+}
+
+pub(super) fn request(line: &str, body: &str) -> Request {
+    let (method, target) = line.split_once(' ').expect("a verb and a path");
+    let method = match method {
+        "GET" => Method::Get,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "PATCH" => Method::Patch,
+        "DELETE" => Method::Delete,
+        other => panic!("no verb {other}"),
+    };
+    let body = body.to_owned().into();
+    Request { method, body, ..Request::get(target) }
+}
+
+fn config() -> NodeConfig {
+    NodeConfig {
+        node_id: "n1".into(),
+        public_uri: "http://127.0.0.1:8001".into(),
+        peers: Vec::new(),
+        join: None,
+        sandbox: crate::io::SandboxState {
+            id: 1,
+            boot: 1,
+            has_begun: false,
+            is_copy: false,
+            is_trusted: false,
+            forgot: None,
+        },
+        seed: 1,
+        membership_quorum: None,
+        partitions: 4,
+        timing: Timing::default(),
+        upkeep: Upkeep::default(),
+        kept: ::immortals::KeptLimits::default(),
+    }
+}

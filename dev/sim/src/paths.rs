@@ -1,0 +1,102 @@
+//! Rare paths: how often each was reached. One that no seed reaches is not tested, whatever the
+//! rules say.
+
+use std::collections::BTreeMap;
+
+use replication::{Message, MessageKind};
+
+/// How often each path was reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Paths(BTreeMap<&'static str, u64>);
+
+/// After so many runs of a scenario, each of its paths must have been reached.
+pub const RUNS_MIN: u64 = 100;
+
+/// What must be reached in runs of any scenario in which nodes die or lose each other.
+const ALWAYS: &[&str] = &[
+    "a pre-vote was refused",
+    "an append was refused",
+    "an owner was called to take over",
+    "a snapshot was offered",
+    "a group went to rest",
+];
+
+/// By scenario, what it is about.
+const OF_SCENARIOS: &[(&str, &[&str])] = &[
+    (
+        "swarm",
+        &[
+            "a silent link was closed",
+            "a detour was made",
+            "a vote was refused",
+            "a process died halfway",
+            "a process died before a sync",
+            "a node stopped in good order",
+            "a node halted",
+            "a log was put aside",
+            "an answer was lost",
+        ],
+    ),
+    ("detours", &["a silent link was closed", "a detour was made", "a detour has ended"]),
+    ("net", &["a silent link was closed", "a detour was made", "an answer was lost"]),
+    ("disks", &["a node halted"]),
+    ("damage", &["a log was put aside"]),
+    ("stops", &["a node stopped in good order"]),
+];
+
+/// Scenarios in which [`ALWAYS`] counts.
+const RESTLESS: &[&str] = &["swarm", "everything"];
+
+impl Paths {
+    pub fn reached(&mut self, path: &'static str) {
+        *self.0.entry(path).or_default() += 1;
+    }
+
+    pub fn sent(&mut self, message: &Message) {
+        let path = match message.kind {
+            MessageKind::PreVoteAnswer if message.reject => "a pre-vote was refused",
+            MessageKind::VoteAnswer if message.reject => "a vote was refused",
+            MessageKind::AppendAnswer if message.reject => "an append was refused",
+            MessageKind::Campaign => "an owner was called to take over",
+            MessageKind::Snapshot => "a snapshot was offered",
+            MessageKind::Rest => "a group went to rest",
+            _ => return,
+        };
+        self.reached(path);
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (path, count) in &other.0 {
+            *self.0.entry(path).or_default() += count;
+        }
+    }
+
+    /// The paths of a scenario that were never reached.
+    pub fn missing(&self, scenario: &str) -> Vec<&'static str> {
+        let of_scenario = OF_SCENARIOS.iter().filter(|(name, _)| *name == scenario);
+        let always = if RESTLESS.contains(&scenario) { ALWAYS } else { &[] };
+        let all = of_scenario.flat_map(|(_, paths)| *paths).chain(always);
+        all.copied().filter(|path| !self.0.contains_key(path)).collect()
+    }
+
+    /// One line for each.
+    pub fn show(&self) -> String {
+        let line = |(path, count): (&&str, &u64)| format!("  {count:>8}  {path}");
+        self.0.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_no_run_reached_is_named() {
+        let mut all = Paths::default();
+        let mut one = Paths::default();
+        one.reached("a node halted");
+        assert_eq!(all.missing("disks"), ["a node halted"]);
+        all.add(&one);
+        assert!(all.missing("disks").is_empty() && all.missing("calm").is_empty());
+    }
+}

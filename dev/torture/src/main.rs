@@ -1,0 +1,160 @@
+//! Real nodes on bad days: a table of faults, and what clients notice of each.
+//!
+//! The nodes live in network namespaces of their own, behind a switch of this program that drops,
+//! delays and cuts packets. Documents are written all the time by clients that try every node; the
+//! longest time that a document could not be written is the *time without service*. In the end each
+//! document's whole history is read, and held against what was acknowledged.
+//!
+//! No rights are needed where user namespaces may be made.
+
+mod check;
+mod client;
+mod cluster;
+mod load;
+mod rows;
+mod spaces;
+mod switch;
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use rows::{ROWS, Row};
+
+const USAGE: &str = "\
+cargo xtask torture [--rows a,b] [--times N] [--nodes N]
+
+  --rows   which faults, of the list below [default: all]
+  --times  how often each fault strikes [default: 20; the longest ones less]
+  --nodes  how many nodes [default: 3]
+";
+
+/// Set for the process that lives in a namespace of its own.
+const WITHIN: &str = "AMRITA_TORTURE_WITHIN";
+
+struct Wanted {
+    rows: Vec<&'static Row>,
+    times: Option<usize>,
+    nodes: usize,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = match parse(&arguments) {
+        Ok(wanted) => wanted,
+        Err(why) => {
+            say(&format!("{why}\n\n{USAGE}\nfaults:"));
+            ROWS.iter().for_each(|row| say(&format!("  {:<12} {}", row.name, row.what)));
+            return ExitCode::FAILURE;
+        }
+    };
+    if std::env::var_os(WITHIN).is_none() {
+        return run_all(&wanted);
+    }
+    match run(&wanted) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            say(&format!("torture: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Result<Wanted, String> {
+    let mut wanted = Wanted { rows: ROWS.iter().collect(), times: None, nodes: 3 };
+    let mut rest = arguments.iter();
+    while let Some(flag) = rest.next() {
+        let value = rest.next().ok_or(format!("{flag} needs something after it"))?;
+        let number = || value.parse().map_err(|_| format!("'{value}' is not a number"));
+        match flag.as_str() {
+            "--rows" => {
+                let named = |name| {
+                    let row = ROWS.iter().find(|row| row.name == name);
+                    row.ok_or(format!("there is no fault '{name}'"))
+                };
+                wanted.rows = value.split(',').map(named).collect::<Result<_, _>>()?;
+            }
+            "--times" => wanted.times = Some(number()?),
+            "--nodes" => wanted.nodes = number()?,
+            other => return Err(format!("'{other}' is not known")),
+        }
+    }
+    if !(3..=7).contains(&wanted.nodes) {
+        return Err(format!("--nodes must be from 3 to 7, not {}", wanted.nodes));
+    }
+    Ok(wanted)
+}
+
+/// A program in a network namespace of its own.
+fn unshared() -> Command {
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.arg("--net");
+    command
+}
+
+/// Starts this program once more for each row. Where namespaces are not to be had, the table is
+/// skipped, and says so.
+fn run_all(wanted: &Wanted) -> ExitCode {
+    let succeeds = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+    if !succeeds(unshared().args(["test", "-w", "/dev/net/tun"])) {
+        say("skipped: network namespaces or /dev/net/tun are not to be had here");
+        return ExitCode::SUCCESS;
+    }
+    say(
+        "| fault | times | without service: p50 | p99 | worst | well after its end | owners changed \
+         | done | lost or doubled |",
+    );
+    say("|---|---|---|---|---|---|---|---|---|");
+    let ourselves = std::env::current_exe().expect("a program knows where it is");
+    let mut is_right = true;
+    for row in &wanted.rows {
+        let mut command = unshared();
+        command.arg(&ourselves).args(["--rows", row.name, "--nodes", &wanted.nodes.to_string()]);
+        if let Some(times) = wanted.times {
+            command.args(["--times", &times.to_string()]);
+        }
+        is_right &= succeeds(command.env(WITHIN, "1"));
+    }
+    if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// True when nothing was lost or doubled.
+fn run(wanted: &Wanted) -> Result<bool, String> {
+    let mut is_right = true;
+    for row in &wanted.rows {
+        let times = wanted.times.unwrap_or(row.times);
+        let outcome = row.run(wanted.nodes, times)?;
+        let of = |gaps: &[Duration], part: usize| {
+            let mut sorted = gaps.to_vec();
+            sorted.sort_unstable();
+            let at = (sorted.len() * part).div_ceil(100).clamp(1, sorted.len()) - 1;
+            format!("{} ms", sorted[at].as_millis())
+        };
+        say(&format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            row.what,
+            outcome.gaps.len(),
+            of(&outcome.gaps, 50),
+            of(&outcome.gaps, 99),
+            of(&outcome.gaps, 100),
+            of(&outcome.heals, 100),
+            outcome.owner_changes,
+            outcome.writes,
+            outcome.wrong.len(),
+        ));
+        for wrong in outcome.wrong.iter().take(5) {
+            say(&format!("  WRONG: {wrong}"));
+        }
+        is_right &= outcome.wrong.is_empty();
+    }
+    Ok(is_right)
+}
+
+/// A closed pipe is no reason to stop.
+fn say(line: &str) {
+    use std::io::Write;
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
