@@ -453,6 +453,11 @@ impl Membership {
         if topology.replica_of(candidate.sandbox_id).is_some() || !topology.is_formed() {
             return;
         }
+        // It asks again. A request that waited for an owner here could be carried out after a person
+        // has put the former sandbox back.
+        if self.shard.directory.consensus.owner().is_none() {
+            return;
+        }
         let now = host.now.steady_micros;
         let twin = topology.members().iter().find(|(id, member)| {
             member.node_id == candidate.node_id

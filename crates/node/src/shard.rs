@@ -361,10 +361,7 @@ impl Shard {
         let mut messages = Vec::new();
         match frame {
             Frame::Consensus { group, message } => {
-                // The guard of the disk holds for who follows, too. Votes are few, and need no room.
-                let finds_room = self.log.full().is_none() || group.is_directory();
-                if (finds_room || message.entries.is_empty())
-                    && message.from == from
+                if message.from == from
                     && message.to == conditions.me
                     && let Some(replica) = self.get_mut(group)
                 {

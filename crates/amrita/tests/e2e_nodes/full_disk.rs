@@ -129,7 +129,7 @@ fn writes_that_fill_the_disks_end_no_node() {
     for which in 0..3 {
         assert_eq!(cluster.get(which, "/core/examples/d-0").status, 200);
     }
-    drop(cluster.stop(1));
+    assert!(cluster.stop(1).success());
     (0..3).filter(|which| *which != 1).for_each(|which| cluster.kill(which));
     drop(disks);
 }
