@@ -29,13 +29,13 @@ use crate::work::{Effects, Purpose, QueryId, Work};
 /// with them.
 const FIRST_BYTES: usize = 256 << 10;
 
-/// How long a page may be, in bytes, roughly.
+/// The same for a page, and for the second pieces of an answer without pages.
 const PAGE_BYTES: usize = 1 << 20;
 
 /// The least that a partition is asked for at a time, in bytes.
 const PIECE_BYTES_MIN: usize = 16 << 10;
 
-/// How long one further piece is.
+/// How long a further piece of one partition is.
 const PIECE_BYTES: usize = 512 << 10;
 
 /// How many queries of a node may be under way with the second effort, and with the third. The
@@ -239,11 +239,9 @@ impl Queries {
         } else if querying.missing == 0 && querying.effort == Effort::Long {
             querying.ask(id, effects);
         } else if querying.missing == 0 {
-            // What wants more than the first pieces is large: few of these at a time.
-            let is_large = !querying.parts.is_empty() && querying.wants_all();
             querying.effort = match querying.effort {
-                Effort::Step if !is_large => Effort::Short,
-                _ => Effort::Long,
+                Effort::Step => Effort::Short,
+                Effort::Short | Effort::Long => Effort::Long,
             };
             let effort = querying.effort;
             self.short.leave(id);
@@ -336,11 +334,12 @@ impl Turns {
 impl Querying {
     /// Asks those partitions that are to be asked again.
     fn ask(&mut self, id: QueryId, effects: &mut Effects) {
-        let piece = match self.effort {
-            _ if !self.wants_all() => PAGE_BYTES / self.partitions_count(),
-            Effort::Long => PIECE_BYTES,
-            Effort::Step | Effort::Short => FIRST_BYTES / self.partitions_count(),
+        let all = match self.effort {
+            Effort::Step if self.wants_all() => FIRST_BYTES,
+            Effort::Long if self.wants_all() => PIECE_BYTES.saturating_mul(self.partitions_count()),
+            Effort::Step | Effort::Short | Effort::Long => PAGE_BYTES,
         };
+        let piece = all / self.partitions_count();
         let bytes = u64::try_from(piece.max(PIECE_BYTES_MIN)).expect("it fits");
         for group in std::mem::take(&mut self.again) {
             let part = self.parts.get(&group);

@@ -1,5 +1,5 @@
-//! The threads for jobs: queries over many documents, and large answers. They have a lower priority
-//! than the node's thread, so that a query never takes a processor from a write.
+//! The threads for jobs: queries over many documents, and large answers. They have a slightly lower
+//! priority than the node's thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +17,10 @@ use crate::metrics::Metrics;
 /// searches only a few are under way at a time.
 const JOBS_MAX: usize = 2 * QUERIES_MAX;
 
-/// How much the kernel puts the threads behind others, in steps of `nice`.
-const NICE_SHORT: i32 = 3;
-const NICE_LONG: i32 = 8;
+/// How much the kernel puts the threads behind others, in steps of `nice`. Only a little: the store
+/// has locks, and one that is held by a thread without a processor holds up the node.
+const NICE_SHORT: i32 = 1;
+const NICE_LONG: i32 = 2;
 
 /// A machine with more processors has two threads for each lane.
 const PROCESSORS_FEW: usize = 3;

@@ -283,6 +283,28 @@ fn an_instance_leaves_its_only_node_also_when_nobody_else_is_a_voter_so_far() {
 }
 
 #[test]
+fn an_owner_that_pauses_for_a_moment_stays_the_owner_if_nobody_else_has_a_program() {
+    let mut setup = formed(3);
+    let one = json!({ "name": "one", "replicas": ["n1", "n2", "n3"] });
+    let register = Request::new(Method::Post, "/core/immortals").with_json(&one);
+    assert_eq!(answered(&mut setup, 0, register), Some(200));
+    setup.attach(0, "one");
+    let owner = |setup: &mut Setup, at: usize| setup.look(at, "/core/immortals/one")["owner"].clone();
+    setup.until("the owner is where the program is", |setup| owner(setup, 1) == "n1");
+    setup.run(1_000);
+    setup.freeze(0);
+    setup.run(900);
+    setup.thaw(0);
+    setup.run(1_500);
+    assert_eq!((owner(&mut setup, 0), owner(&mut setup, 1)), (json!("n1"), json!("n1")));
+    // When it is gone for good, another one takes its place all the same.
+    setup.kill(0);
+    setup.until("there is another owner", |setup| owner(setup, 1) != "n1");
+    setup.run(4_000);
+    assert!(owner(&mut setup, 1).is_string());
+}
+
+#[test]
 fn who_owns_an_instance_is_known_everywhere_also_when_its_settings_have_changed() {
     let mut setup = formed(3);
     registered(&mut setup);

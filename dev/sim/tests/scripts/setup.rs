@@ -51,6 +51,8 @@ pub(crate) struct Setup {
     next: u64,
     /// What waits on a path that is held.
     held: BTreeMap<(usize, usize), VecDeque<(u64, Input)>>,
+    /// Processes that stand still.
+    frozen: BTreeSet<usize>,
 }
 
 fn uri(number: usize) -> String {
@@ -65,6 +67,7 @@ impl Setup {
             micros: 1,
             next: 0,
             held: BTreeMap::new(),
+            frozen: BTreeSet::new(),
         }
     }
 
@@ -175,13 +178,27 @@ impl Setup {
         }
     }
 
+    /// The process stands still, with its sockets open.
+    pub(crate) fn freeze(&mut self, number: usize) {
+        self.frozen.insert(number);
+    }
+
+    pub(crate) fn thaw(&mut self, number: usize) {
+        self.frozen.remove(&number);
+        self.settle();
+    }
+
     /// Time goes on for so long.
     pub(crate) fn run(&mut self, millis: u64) {
         for _ in 0..millis.div_ceil(10) {
             self.micros += 10_000;
             self.dial();
-            for running in self.actors.iter_mut().filter_map(|actor| actor.running.as_mut()) {
-                running.inputs.push(Input::Tick);
+            for (number, actor) in self.actors.iter_mut().enumerate() {
+                if let Some(running) = &mut actor.running
+                    && !self.frozen.contains(&number)
+                {
+                    running.inputs.push(Input::Tick);
+                }
             }
             self.settle();
         }
@@ -200,9 +217,12 @@ impl Setup {
 
     fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            let waits =
-                |actor: &Actor| actor.running.as_ref().is_some_and(|r| !r.inputs.is_empty());
-            let Some(number) = self.actors.iter().position(waits) else { return };
+            let frozen = &self.frozen;
+            let waits = |(number, actor): (usize, &Actor)| {
+                let running = actor.running.as_ref();
+                !frozen.contains(&number) && running.is_some_and(|r| !r.inputs.is_empty())
+            };
+            let Some(number) = self.actors.iter().enumerate().position(waits) else { return };
             self.round(number);
         }
         panic!("the nodes do not come to rest");
