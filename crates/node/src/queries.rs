@@ -2,8 +2,8 @@
 //! together when the last has come.
 //!
 //! A query begins with little effort: what can be answered within a step of each owner is. What
-//! cannot waits here for its turn, and is asked again with more effort, so that owners do nothing in
-//! vain and a short query never waits for a long one.
+//! cannot waits here for its turn, and is asked again with more effort, so that owners do nothing
+//! in vain and a short query never waits for a long one.
 //!
 //! Everything is counted in bytes. A piece is short, so that it holds up nothing behind it on a
 //! link; an answer has a bound, and so has all that is gathered at a node.
@@ -411,8 +411,8 @@ fn refusal(text_bytes: usize, open: usize) -> Problem {
 
 fn waited(others: usize) -> Problem {
     let text = format!(
-        "the query is long, and has waited {} s for its turn at this node, where {others} others wait: \
-         try again later, or ask for less with a page ($limit) or a narrower query",
+        "the query is long, and has waited {} s for its turn at this node, where {others} others \
+         wait: try again later, or ask for less with a page ($limit) or a narrower query",
         WAITING_MICROS_MAX / 1_000_000
     );
     Problem::new(Code::Busy, text)
@@ -420,8 +420,8 @@ fn waited(others: usize) -> Problem {
 
 fn busy(bytes: usize) -> Problem {
     let text = format!(
-        "the results of all queries under way at this node have {} MiB: try again, or ask for pages \
-         with resultLimit (or $limit)",
+        "the results of all queries under way at this node have {} MiB: try again, or ask for \
+         pages with resultLimit (or $limit)",
         bytes >> 20
     );
     Problem::new(Code::Busy, text)

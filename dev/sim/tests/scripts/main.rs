@@ -289,7 +289,8 @@ fn an_owner_that_pauses_for_a_moment_stays_the_owner_if_nobody_else_has_a_progra
     let register = Request::new(Method::Post, "/core/immortals").with_json(&one);
     assert_eq!(answered(&mut setup, 0, register), Some(200));
     setup.attach(0, "one");
-    let owner = |setup: &mut Setup, at: usize| setup.look(at, "/core/immortals/one")["owner"].clone();
+    let owner =
+        |setup: &mut Setup, at: usize| setup.look(at, "/core/immortals/one")["owner"].clone();
     setup.until("the owner is where the program is", |setup| owner(setup, 1) == "n1");
     setup.run(1_000);
     setup.freeze(0);
