@@ -69,7 +69,7 @@ impl Hosted for PartitionMachine {
                 effects.outputs.push(Output::Invoke(*invocation));
             }
             PartitionAction::Call { opening, call, request } => {
-                effects.push(Work::Enter(Purpose::Call { group, opening, call }, request));
+                effects.push(Work::Enter(Purpose::Call { group, opening, call }, *request));
             }
             PartitionAction::Fence { opening, source } => {
                 effects.push(Work::Fence { group, opening, source });

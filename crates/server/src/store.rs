@@ -620,7 +620,7 @@ mod tests {
                 return;
             }
             std::fs::remove_dir_all(to).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         panic!("the folder never stood still");
     }

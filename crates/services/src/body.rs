@@ -209,7 +209,7 @@ fn expiration(fields: &Map<String, Value>, request: &Request) -> Result<Option<M
 /// Built-in fields that ask for something are done, or refused. Those that only repeat what a GET
 /// has shown are dropped.
 fn check_built_in(fields: &Map<String, Value>, link: &str) -> Result<(), Problem> {
-    let said = |name: &str| fields.get(name).filter(|it| !it.is_null() && **it != Value::from(""));
+    let said = |name: &str| fields.get(name).filter(|it| !it.is_null() && it.as_str() != Some(""));
     if let Some(source) = said("documentSourceLink") {
         return Err(Problem::bad_request(format!(
             "documentSourceLink is {}: documents are not cloned here; GET that one and send its \

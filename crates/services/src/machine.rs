@@ -148,7 +148,7 @@ pub enum PartitionAction {
     /// Run the handler and give back [`PartitionEvent::Invoked`].
     Invoke(Box<Invocation>),
     /// A task's request, to be routed like a client's; comes back as [`PartitionEvent::Called`].
-    Call { opening: u64, call: u64, request: Request },
+    Call { opening: u64, call: u64, request: Box<Request> },
     /// Write this fence in all partitions, then [`PartitionEvent::Fenced`].
     Fence { opening: u64, source: Source },
     /// Run the query elsewhere, on the partition as it is or later, then

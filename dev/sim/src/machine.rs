@@ -211,26 +211,7 @@ impl Machine {
             self.boot = self.boot.max(owner.boot + 1);
         }
         self.life += 1;
-        let config = NodeConfig {
-            node_id: self.name.clone(),
-            public_uri: self.uri.clone(),
-            peers: self.peers.clone(),
-            join: self.join.clone(),
-            sandbox: SandboxState {
-                id: self.sandbox,
-                boot: self.boot,
-                has_begun: self.has_begun,
-                is_copy: self.is_copy,
-                is_trusted: false,
-                forgot: self.forgot.clone(),
-            },
-            seed: wanted.seed,
-            membership_quorum: wanted.membership_quorum,
-            partitions: wanted.partitions,
-            timing: Timing { rest_ticks: rest_ticks(wanted.seed), ..Timing::default() },
-            upkeep: wanted.upkeep,
-            kept: wanted.kept,
-        };
+        let config = self.config(wanted);
         let store: Box<dyn StateStore> = Box::new(self.store.clone());
         let reader = log.reader(self.disk.clone());
         let found = ledger::read(&recovered, &*reader);
@@ -274,6 +255,29 @@ impl Machine {
             next_ticket: 0,
         });
         Ok(Started::Running)
+    }
+
+    fn config(&self, wanted: &Wanted) -> NodeConfig {
+        NodeConfig {
+            node_id: self.name.clone(),
+            public_uri: self.uri.clone(),
+            peers: self.peers.clone(),
+            join: self.join.clone(),
+            sandbox: SandboxState {
+                id: self.sandbox,
+                boot: self.boot,
+                has_begun: self.has_begun,
+                is_copy: self.is_copy,
+                is_trusted: false,
+                forgot: self.forgot.clone(),
+            },
+            seed: wanted.seed,
+            membership_quorum: wanted.membership_quorum,
+            partitions: wanted.partitions,
+            timing: Timing { rest_ticks: rest_ticks(wanted.seed), ..Timing::default() },
+            upkeep: wanted.upkeep,
+            kept: wanted.kept,
+        }
     }
 
     pub(crate) fn heal_disk(&mut self) {

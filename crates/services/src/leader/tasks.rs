@@ -331,7 +331,11 @@ impl PartitionLeader {
         let request = call.request.clone();
         self.tasks.calls.insert(number, (link.to_owned(), place));
         let opening = self.duty.opening;
-        cx.put(Output::Do(PartitionAction::Call { opening, call: number, request }));
+        cx.put(Output::Do(PartitionAction::Call {
+            opening,
+            call: number,
+            request: Box::new(request),
+        }));
     }
 
     pub(super) fn called(

@@ -132,7 +132,7 @@ impl Cluster {
         match action {
             PartitionAction::Invoke(invocation) => self.handlers.push(*invocation),
             PartitionAction::Call { opening, call, request } => {
-                self.on_the_way.push(Asker::Call { opening, call, request });
+                self.on_the_way.push(Asker::Call { opening, call, request: *request });
             }
             PartitionAction::Fence { opening, source } => {
                 self.on_the_way.push(Asker::Fence { opening, source });
