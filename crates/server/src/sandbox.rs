@@ -481,7 +481,9 @@ mod tests {
         assert!(!known(&root, false) && !known(&root, false));
         if birth_of(&root.join(IDENTITY)).is_none() {
             #[expect(clippy::print_stderr, reason = "a person reads why nothing was tried")]
-            eprintln!("skipped: this file system does not tell when a file was made");
+            {
+                eprintln!("skipped: this file system does not tell when a file was made");
+            }
             return;
         }
         fs::create_dir(&copy).unwrap();

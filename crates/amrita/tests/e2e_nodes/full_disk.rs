@@ -63,7 +63,9 @@ fn on_small_disks(test: &str) -> Option<(Vec<SmallDisk>, Cluster)> {
     for which in 0..3 {
         let Some(disk) = SmallDisk::at(&cluster.member(which).sandbox) else {
             #[expect(clippy::print_stderr, reason = "a person reads why nothing was tried")]
-            eprintln!("skipped {test}: only root may mount a file system");
+            {
+                eprintln!("skipped {test}: only root may mount a file system");
+            }
             return None;
         };
         disks.push(disk);
