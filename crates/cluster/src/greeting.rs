@@ -8,7 +8,7 @@ use crate::identity::Profile;
 use crate::staleness::CommittedAt;
 
 /// Raised when a frame between nodes changes so that an older node could not read it.
-pub const WIRE_VERSION: u32 = 6;
+pub const WIRE_VERSION: u32 = 7;
 
 /// The first thing on each link, from both ends: who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use cluster::{Candidate, Hello, InitialConfig, Ping};
 use group::Chunk;
-use protocol::{GroupId, ReplicaId, Request, RequestKey, Response, Source, Term};
+use protocol::{GroupId, Principal, ReplicaId, Request, RequestKey, Response, Source, Term};
 use query::{Cursor, Page};
 use replication::Message;
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,7 @@ pub(crate) enum Question {
         specification: Bytes,
         after: Option<Cursor>,
         limit: u64,
+        principal: Principal,
     },
     Fence(Source),
     Available,

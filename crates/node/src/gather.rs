@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use protocol::query::{QueryOption, QuerySpecification};
-use protocol::{GroupId, Request, Response, Source};
+use protocol::{GroupId, Principal, Request, Response, Source};
 use query::{CompiledQuery, Cursor, Page};
 use serde_json::Value;
 use services::PartitionEvent;
@@ -52,9 +52,9 @@ pub(crate) struct Gather {
     late_fences: Vec<LateFence>,
 }
 
-/// How many partitions there are to ask, and what time it is.
-#[derive(Clone, Copy)]
+/// How many partitions there are to ask, on whose behalf, and what time it is.
 pub(crate) struct Scope {
+    pub(crate) principal: Principal,
     pub(crate) partitions: u32,
     pub(crate) now: u64,
 }
@@ -148,10 +148,12 @@ impl Gather {
         // One more than is shown tells whether there is another page.
         let each = u64::try_from(limit.saturating_add(1)).unwrap_or(u64::MAX);
         let aim = Box::new(QueryAim { specification, limit, skip, form });
+        let principal = scope.principal.clone();
         self.ask(Aim::Query { purpose, aim }, scope, effects, || Question::Query {
             specification: text.clone(),
             after: after.cloned(),
             limit: each,
+            principal: principal.clone(),
         });
     }
 

@@ -14,6 +14,7 @@
 //! | `hosted`, `instance`, `groups` | how replicas of each kind are held, begun and ended |
 //! | `router` | requests that came in here, until they are answered |
 //! | `gather`, `pages` | requests that concern every partition, and how a query's answer looks |
+//! | `admission` | who asks, and whether the request may come in |
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
 //! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
 //! | `programs` | programs that have connected, until it is known which instance they are |
@@ -24,6 +25,7 @@
 //! the replica there, whose leader (`services`) deals with it. What the leader proposes goes through
 //! the group's log (`group`), and the answer comes back to the router when enough replicas hold it.
 
+mod admission;
 mod control;
 mod frame;
 mod gather;
@@ -42,6 +44,7 @@ mod placement;
 mod programs;
 mod rest;
 mod router;
+mod rules;
 mod shard;
 mod view;
 mod work;

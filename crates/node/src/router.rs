@@ -261,7 +261,9 @@ fn digest_of(request: &Request) -> u64 {
         BodyType::Json => &[],
         BodyType::MergePatch => &[b"merge-patch"],
     };
-    hash_parts(parts.into_iter().chain(merge.iter().copied()))
+    // Nobody gets the answer to a request of somebody else.
+    let user = request.principal.user().map(|user| user.as_bytes());
+    hash_parts(parts.into_iter().chain(merge.iter().copied()).chain(user))
 }
 
 fn gave_up(request: &InFlight, code: Code, view: &View<'_>) -> Problem {

@@ -416,11 +416,14 @@ impl Shard {
                 return Ok(());
             }
             Question::Rest(request) => PartitionQuestion::Rest(request),
-            Question::Query { specification, after, limit } => PartitionQuestion::Query {
-                spec_json: specification,
-                cursor: after,
-                limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            },
+            Question::Query { specification, after, limit, principal } => {
+                PartitionQuestion::Query {
+                    principal,
+                    spec_json: specification,
+                    cursor: after,
+                    limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                }
+            }
             Question::Fence(source) => PartitionQuestion::Fence(source),
             Question::Available => PartitionQuestion::Available,
         };

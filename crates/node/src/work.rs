@@ -24,6 +24,8 @@ pub(crate) enum Purpose {
     Call { group: GroupId, opening: u64, call: u64 },
     /// One of several that are gathered.
     Part { gather: GatherId },
+    /// Who shows that token? Then the request goes on.
+    LookUp(Box<(Self, Request)>),
     /// The node's own housekeeping; the answer does not matter.
     Own,
 }
@@ -41,6 +43,8 @@ pub(crate) enum Work {
     Attach(GroupId, u64, Box<(Adapter, Hello)>),
     /// A request has entered the cluster here, from a client or from a task of this node.
     Enter(Purpose, Request),
+    /// The owner of a token's document has answered.
+    LookedUp(Box<(Purpose, Request)>, Response),
     Submit(Purpose, GroupId, Question),
     /// An owner has answered a request of this node.
     Answered {
@@ -146,6 +150,10 @@ impl Effects {
                 self.push(Work::Partition(*group, event));
             }
             Purpose::Part { gather } => self.push(Work::Gathered(*gather, answer)),
+            Purpose::LookUp(waiting) => {
+                let (waiting, response) = (waiting.clone(), answer.into_response());
+                self.push(Work::LookedUp(waiting, response));
+            }
             Purpose::Own => {}
         }
     }

@@ -3,6 +3,8 @@
 //! The body holds the user's fields only. The built-in `document...` fields live beside it and are
 //! joined in when the document is shown, so that a handler can neither lose nor forge them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::{Epoch, Moment, Problem};
 
 /// The fields that the system keeps; a body never contains them.
-pub const BUILT_IN_FIELDS: [&str; 10] = [
+pub const BUILT_IN_FIELDS: [&str; 11] = [
     "documentVersion",
     "documentEpoch",
     "documentKind",
@@ -19,6 +21,7 @@ pub const BUILT_IN_FIELDS: [&str; 10] = [
     "documentUpdateAction",
     "documentExpirationTimeMicros",
     "documentOwner",
+    "documentAuthPrincipalLink",
     "documentDescription",
     "documentSourceLink",
 ];
@@ -112,6 +115,10 @@ pub struct Document {
     pub expires: Moment,
     /// `documentOwner`: the id of the node that wrote this version.
     pub owner: String,
+    /// `documentAuthPrincipalLink`: the user on whose behalf this version was written. Of a task,
+    /// the one who made it, and with whose rights it acts.
+    #[serde(skip)]
+    pub author: Option<Arc<str>>,
     pub body: Body,
 }
 
@@ -135,6 +142,9 @@ impl Document {
         fields.insert("documentUpdateAction".into(), self.action.name().into());
         fields.insert("documentExpirationTimeMicros".into(), self.expires.0.into());
         fields.insert("documentOwner".into(), self.owner.clone().into());
+        if let Some(author) = &self.author {
+            fields.insert("documentAuthPrincipalLink".into(), author.to_string().into());
+        }
         Value::Object(fields)
     }
 
@@ -163,6 +173,9 @@ impl Document {
         put(&mut text, ",\"documentUpdateAction\":", self.action.name());
         write!(text, ",\"documentExpirationTimeMicros\":{}", self.expires).expect(numbers);
         put(&mut text, ",\"documentOwner\":", &self.owner);
+        if let Some(author) = &self.author {
+            put(&mut text, ",\"documentAuthPrincipalLink\":", author);
+        }
         text.push(b'}');
         Bytes::from(text)
     }

@@ -12,6 +12,7 @@ mod ids;
 pub mod immortal;
 pub mod links;
 pub mod node_group;
+mod principal;
 mod problem;
 pub mod query;
 mod request;
@@ -21,6 +22,9 @@ pub mod varint;
 pub use address::Address;
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
+pub use principal::{
+    Bearer, Principal, TOKEN_NAME_BYTES, TOKEN_SECRET_BYTES, token_parts, token_text,
+};
 pub use problem::{Code, KIND_ERROR, Outcome, Problem};
 pub use request::{Behind, BodyType, Method, Request, Response, Source};
 pub use request_key::{KeyName, RequestKey};

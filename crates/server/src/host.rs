@@ -26,6 +26,7 @@ use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
 use crate::program_socket::ProgramSocket;
+use crate::protection::Protection;
 use crate::sandbox::{PutAside, Sandbox, Wanted};
 use crate::space::Space;
 use crate::store::FjallStore;
@@ -106,6 +107,7 @@ impl Host {
 
     fn begin(config: Config, catalogue: Catalogue) -> Result<Self, Failure> {
         let begun = Instant::now();
+        let protection = Protection::of(&config)?;
         let (listener, bound) = bind(&config)?;
         let public = public_address(&config, bound);
         check_peers(&config, &public)?;
@@ -115,14 +117,19 @@ impl Host {
         let handle = runtime.handle().clone();
         let metrics = Arc::new(Metrics::default());
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
-        let numbers = Numbers::default();
         let budget = Arc::clone(&inbox.budget);
         let places = descriptors::places();
         let connections =
             Arc::new(Connections::new(places, Arc::clone(&metrics), Arc::clone(&budget)));
         let browsers = Browsers::new(&config, &public);
-        let ends =
-            Ends { runtime: handle.clone(), numbers, inbox: Arc::clone(&inbox), metrics, places };
+        let ends = Ends {
+            runtime: handle.clone(),
+            numbers: Numbers::default(),
+            inbox: Arc::clone(&inbox),
+            metrics,
+            places,
+            secret: protection.secret.clone(),
+        };
         let sockets = socket_runtime(config.socket_threads)?;
         let catalogue = Arc::new(catalogue);
         let public_too = public.clone();
@@ -139,8 +146,11 @@ impl Host {
         let (closing, closing_seen) = watch::channel(());
         let socket = ProgramSocket::open(maker.sandbox.root(), &ends, closing_seen.clone());
         let metrics = Arc::clone(&ends.metrics);
+        let keeper = protection.keeper(&inbox);
+        protection.make_first_admin(&handle, Arc::clone(&keeper), maker.sandbox.root());
         let front = Front {
-            inbox: Arc::clone(&inbox),
+            keeper,
+            security: protection.shown,
             metrics,
             budget,
             ends,
@@ -278,6 +288,7 @@ impl Maker {
         let handlers = (Arc::clone(&catalogue), Arc::new(QuickInvoker) as Arc<dyn Invoker>);
         let node = Node::new(config, handlers, recovered, reader, Box::new(store))
             .map_err(Failure::new)?;
+        let node = if self.config.demands_login()? { node.demanding_login() } else { node };
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
         let spare = FileDisk::open(&self.sandbox.log_folder())
             .map_err(|error| Failure::new(error.to_string()))?;

@@ -13,6 +13,7 @@ use protocol::{BodyType, Code, Method, Outcome, Problem, Request};
 
 use crate::browsers::only;
 use crate::budget::Held;
+use crate::principal;
 
 /// The largest body of a request, also when it is packed.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -112,6 +113,7 @@ fn head(method: Method, uri: &Uri, headers: &HeaderMap) -> Result<Request, Probl
     let mut request = Request::new(method, path(uri.path())?);
     request.query = uri.query().unwrap_or_default().to_owned();
     decoded(&request.query)?;
+    request.principal = principal::of(headers)?;
     request.if_match = only(headers, &header::IF_MATCH)?.map(str::to_owned);
     request.idempotency_key = key(headers)?;
     for value in headers.get_all(header::PRAGMA) {

@@ -57,7 +57,14 @@ impl Shell {
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
         let numbers = Numbers::default();
         let places = usize::MAX;
-        let ends = Ends { runtime: runtime.handle().clone(), numbers, inbox, metrics, places };
+        let ends = Ends {
+            runtime: runtime.handle().clone(),
+            numbers,
+            inbox,
+            metrics,
+            places,
+            secret: None,
+        };
         let folder = tempfile::tempdir().unwrap();
         let (closing, seen) = watch::channel(());
         let socket = ProgramSocket::open(folder.path(), &ends, seen);

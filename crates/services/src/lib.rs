@@ -13,6 +13,7 @@ mod leader;
 mod machine;
 mod merge;
 mod query_task;
+mod rules;
 mod service;
 mod spec;
 mod task;
@@ -25,7 +26,7 @@ pub use handlers::CALLS_PER_STEP_MAX;
 pub use leader::{CALL_TRIES_MAX, DOCUMENT_QUEUE_MAX, PartitionLeader, TASKS_RUNNING_MAX};
 pub use machine::{
     Handlers, Invoker, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
-    PartitionQuestion, QuickInvoker, Ran,
+    PartitionQuestion, QuickInvoker, Ran, RulesNews,
 };
 pub use service::{Context, Patch, Plan, Service, Task, succeeded};
 pub use spec::{

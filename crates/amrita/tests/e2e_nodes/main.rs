@@ -19,6 +19,7 @@ mod native;
 mod pauses;
 mod programs;
 mod quorum;
+mod security;
 mod surface;
 mod time_travel;
 mod waiting;

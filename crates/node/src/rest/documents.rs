@@ -1,5 +1,6 @@
 //! Documents, their factories, and the utilities of both.
 
+use access::Thing;
 use protocol::hash::hash_parts;
 use protocol::query::LINK as QUERY_TASKS;
 use protocol::{Code, GroupId, Method, Problem, Request, Response, links};
@@ -48,8 +49,17 @@ fn local(group: GroupId, request: &Request, view: &View<'_>) -> Result<Response,
         .map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
     let shown =
         found.filter(|document| !document.is_expired(view.now.wall) && !document.is_deleted());
+    let thing = match shown.as_deref() {
+        Some(document) => Thing::Document(document.into()),
+        None => {
+            let kind = view.catalogue().spec_of(&request.path).map_or("", |spec| &spec.kind);
+            Thing::Missing { link: &request.path, kind }
+        }
+    };
+    let principal = &request.principal;
+    view.shard.handlers.guard.check(principal, Method::Get, &thing)?;
     let mut response = match shown {
-        Some(document) => Response::document(200, &document),
+        Some(document) => Response::document(200, &access::shown(principal, &document)),
         None => {
             let text = format!("{} is not known to this replica", request.path);
             Problem::not_found(text).into()

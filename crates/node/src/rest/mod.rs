@@ -10,6 +10,7 @@ mod node_group;
 mod options;
 mod plan;
 pub(crate) mod recordings;
+mod who;
 
 use protocol::node_group as paths;
 use protocol::{Code, Method, Outcome, Problem, Request};
@@ -54,6 +55,9 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
     if view.partitions() == 0 {
         let text = format!("this node is not part of a cluster yet: {}", view.why_not_serving());
         return Err(Problem::new(Code::NoOwner, text));
+    }
+    if let Some(response) = who::plan(&request, view)? {
+        return Ok(Plan::Respond(response));
     }
     if let Some(token) = below(&request.path, PAGE_LINK).filter(|token| !token.is_empty()) {
         only(&request, &[Method::Get])?;

@@ -6,6 +6,7 @@
 //! their keys ([`repeats`]). Tasks take their steps here too ([`tasks`]).
 
 mod lines;
+mod permission;
 mod reads;
 mod repeats;
 mod tasks;
@@ -205,8 +206,8 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         match question {
             PartitionQuestion::Rest(request) => self.rest(cx, ticket, Arc::new(request), known),
-            PartitionQuestion::Query { spec_json, cursor, limit } => {
-                self.query(cx, ticket, &spec_json, (cursor, limit));
+            PartitionQuestion::Query { spec_json, cursor, limit, principal } => {
+                self.query(cx, ticket, (&spec_json, &principal), (cursor, limit));
                 Ok(())
             }
             PartitionQuestion::Fence(source) => self.fence(cx, ticket, source),
@@ -366,6 +367,7 @@ impl PartitionLeader {
             updated: cx.now().wall,
             expires: Moment(0),
             owner: cx.handlers().node_id.to_string(),
+            author: None,
             body: Body::empty(),
         };
         let write = Write {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use documents::Search;
 use group::Output;
-use protocol::{Code, Document, Method, Problem, Request, Response, links};
+use protocol::{Code, Document, Method, Principal, Problem, Request, Response, links};
 use query::{CompiledQuery, Cursor, parse_specification};
 use serde_json::{Value, json};
 use storage::StoreError;
@@ -87,7 +87,7 @@ impl PartitionLeader {
         &mut self,
         cx: &mut StepContext<'_, '_>,
         ticket: u64,
-        spec_json: &Bytes,
+        (spec_json, principal): (&Bytes, &Principal),
         page: (Option<Cursor>, usize),
     ) {
         let compiled = serde_json::from_slice::<Value>(spec_json)
@@ -96,6 +96,10 @@ impl PartitionLeader {
             .and_then(|specification| CompiledQuery::new(&specification));
         match compiled {
             Ok(compiled) => {
+                let compiled = match cx.handlers().guard.filter(principal) {
+                    Some(filter) => compiled.filtered(filter),
+                    None => compiled,
+                };
                 let (after, limit) = page;
                 let query = Query { compiled: Arc::new(compiled), after, limit };
                 self.confirm(cx, ticket, Question::Query(query));
@@ -140,21 +144,24 @@ impl PartitionLeader {
         let (link, utility) = links::split_utility(&request.path);
         let catalogue = &cx.handlers().catalogue;
         if let (Some(utility), Some(spec)) = (utility, catalogue.spec(link)) {
-            return Ok(self.utility(utility, &request.path, &spec.factory, cx));
+            let permitted = cx.permit_path(request, link);
+            return Ok(
+                permitted.and_then(|()| self.utility(utility, &request.path, &spec.factory, cx))
+            );
         }
         let latest = cx.latest(link)?;
         let is_there = latest.as_deref().is_some_and(|it| !it.is_expired(cx.now().wall));
-        if !is_there {
-            return Ok(Err(missing(link, latest.as_deref())));
+        if is_there && let Some(version) = request.parameter("documentVersion") {
+            return self.show_version(cx, request, link, &version);
         }
-        let latest = latest.expect("it is there");
-        if let Some(version) = request.parameter("documentVersion") {
-            return self.show_version(cx, link, &version);
+        let live = latest.as_deref().filter(|it| is_there && !it.is_deleted());
+        if let Err(problem) = cx.permit(request, link, live) {
+            return Ok(Err(problem));
         }
-        if latest.is_deleted() {
-            return Ok(Err(missing(link, Some(&latest))));
-        }
-        let Some(utility) = utility else { return Ok(Ok(Response::document(200, &latest))) };
+        let Some(live) = live else { return Ok(Err(missing(link, latest.as_deref()))) };
+        let Some(utility) = utility else {
+            return Ok(Ok(Response::document(200, &access::shown(&request.principal, live))));
+        };
         let factory = links::split(link).map_or("", |(factory, _)| factory);
         Ok(self.utility(utility, &request.path, factory, cx))
     }
@@ -162,6 +169,7 @@ impl PartitionLeader {
     fn show_version(
         &self,
         cx: &StepContext<'_, '_>,
+        request: &Request,
         link: &str,
         version: &str,
     ) -> Result<Result<Response, Problem>, StoreError> {
@@ -171,8 +179,13 @@ impl PartitionLeader {
             ))));
         };
         let found: Option<Document> = cx.partition().version(cx.reader(), link, number)?;
+        if let Err(problem) = cx.permit(request, link, found.as_ref()) {
+            return Ok(Err(problem));
+        }
         Ok(match found {
-            Some(document) => Ok(Response::document(200, &document)),
+            Some(document) => {
+                Ok(Response::document(200, &access::shown(&request.principal, &document)))
+            }
             None => {
                 Err(Problem::not_found(format!("{link} has no version {number} any more or yet")))
             }

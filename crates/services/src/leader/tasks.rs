@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use group::Output;
-use protocol::{Code, Document, Method, Moment, Position, Problem, Request, Response};
+use protocol::{Code, Document, Method, Moment, Position, Principal, Problem, Request, Response};
 use storage::StoreError;
 
 use super::lines::{Item, Line};
@@ -280,11 +280,15 @@ impl PartitionLeader {
         }
         let source = self.source();
         let life = calls.life;
+        // With the rights of its maker and no others, whoever owns it.
+        let author = cx.latest(link)?.and_then(|task| task.author.clone());
+        let principal = author.map_or(Principal::Anonymous, Principal::User);
         let made = calls.requests.into_iter().enumerate().map(|(place, mut request)| {
             // The same for whoever takes this step, and for no other step ever.
             let key = || format!("task {link} {life} {version} {place}");
             request.idempotency_key.get_or_insert_with(key);
             request.source = Some(source);
+            request.principal = principal.clone();
             Call { request, number: None, tries: 0, again_at_micros: None, answer: None }
         });
         let made: Vec<Call> = made.collect();

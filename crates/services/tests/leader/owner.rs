@@ -61,6 +61,7 @@ impl Owner {
                 catalogue: Arc::new(crate::services::catalogue()),
                 invoker: Arc::new(Elsewhere),
                 node_id: node_id.into(),
+                guard: access::Guard::default(),
             },
             now: Now { steady_micros: 0, wall: Moment(1_000_000_000) },
             epoch: Term(1),

@@ -369,7 +369,9 @@ impl World {
         let limit = words.next().unwrap().parse().unwrap();
         let spec_json = Bytes::from(words.next().unwrap().to_owned());
         let cursor: Option<Cursor> = None;
-        self.request(ticket, PartitionQuestion::Query { spec_json, cursor, limit }, None, false);
+        let principal = protocol::Principal::System;
+        let question = PartitionQuestion::Query { spec_json, cursor, limit, principal };
+        self.request(ticket, question, None, false);
     }
 
     /// `fence 1 2/5`: ticket 1; the owner of partition 2 in term 5.

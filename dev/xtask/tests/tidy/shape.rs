@@ -33,7 +33,7 @@ const FIELDS_MAX: usize = 12;
 const WITH_MANY_FIELDS: &[&str] = &[
     "immortal::Play 15",
     "replication::Message 15",
-    "server::Config 15",
+    "server::Config 14",
     "server::Engine 16",
     "server::Metrics 17",
 ];
