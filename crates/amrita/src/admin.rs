@@ -6,6 +6,7 @@ use client::{Client, Response};
 use protocol::node_group::{self, NodeGroupState, NodeStatus};
 use serde_json::json;
 
+use crate::access::session;
 use crate::arguments::Cluster;
 use crate::outcome::Outcome;
 use crate::outcome::{Trouble, refusal, unreachable};
@@ -21,7 +22,8 @@ const END_MAX: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub(crate) async fn nodes(cluster: &Cluster) -> Outcome {
-    let (answer, group) = group(&client(cluster)?).await?;
+    let client = client(cluster)?;
+    let (answer, group) = group(&client).await?;
     if cluster.json {
         return screen::show(&answer, true);
     }
@@ -47,7 +49,17 @@ pub(crate) async fn nodes(cluster: &Cluster) -> Outcome {
     screen::say(&screen::table(&["id", "status", "address", "partitions", ""], &rows));
     screen::say("");
     screen::say(&summary(&group));
+    if let Some(warning) = how_protected(&client).await {
+        screen::say(&warning);
+    }
     Ok(())
+}
+
+/// A warning, when whoever reaches the node that was asked may do everything.
+async fn how_protected(client: &Client) -> Option<String> {
+    let said = client.get("/readyz").await.ok()?.to_json();
+    let security = said["security"].as_str()?;
+    security.starts_with("INSECURE").then(|| security.to_owned())
 }
 
 /// One or two sentences: can the cluster be written to?
@@ -122,7 +134,7 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
     } else {
         address_of(&client(cluster)?, node).await?
     };
-    let one = Client::new(&[&address]).map_err(|error| unreachable(&error))?;
+    let one = session::client_of(&[&address])?;
     let begun = Instant::now();
     let answer = one
         .delete(node_group::MANAGEMENT_LINK)

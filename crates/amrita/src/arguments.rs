@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Subcommand};
 use server::SETTINGS;
 
+use crate::access::{CanI, LoginOptions, RoleCommand, TokenCommand, UserCommand};
 use crate::immortal::ImmortalCommand;
 use crate::outcome::EXIT_CODES;
 use crate::tutorial::Tutorial;
@@ -107,6 +108,23 @@ Terms are joined by AND:
         /// Its address, or its id as `amrita nodes` shows it
         node: String,
     },
+    /// Log in; the token is kept for the commands that follow
+    Login(LoginOptions),
+    /// Log out: the token counts no more
+    Logout,
+    /// Show who is logged in, with the roles
+    Whoami,
+    /// Users: who may log in
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Roles: what a group of users may do
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Tokens for programs and machines
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Ask whether one may do something, and why
+    CanI(CanI),
     /// Instances of immortals: programs that go on when they die
     #[command(subcommand)]
     Immortal(ImmortalCommand),
@@ -157,6 +175,7 @@ impl Args for NodeOptions {
             let help = format!("{} [env: {}]", setting.help, setting.variable);
             let arg = Arg::new(setting.name).long(setting.name).value_name(setting.value);
             let arg = arg.help(help).allow_negative_numbers(true);
+            let arg = if setting.value.is_empty() { as_switch(arg) } else { arg };
             match setting.alias {
                 Some(alias) => arg.alias(alias),
                 None => arg,
@@ -187,6 +206,11 @@ impl FromArgMatches for NodeOptions {
         self.stop_with_stdin = matches.get_flag(STOP_WITH_STDIN);
         Ok(())
     }
+}
+
+/// It may stand alone, or have `=true` or `=false` behind it.
+fn as_switch(arg: Arg) -> Arg {
+    arg.value_name("true|false").num_args(0..=1).require_equals(true).default_missing_value("true")
 }
 
 #[derive(Clone, Debug, Args)]

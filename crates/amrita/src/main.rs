@@ -1,5 +1,6 @@
 //! The binary: a node, several nodes at once, and the command line of a cluster.
 
+mod access;
 mod admin;
 mod arguments;
 mod example;
@@ -63,6 +64,13 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Nodes => asynchronous(admin::nodes(&cluster)),
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),
         Command::Stop { node } => asynchronous(admin::stop(&cluster, &node)),
+        Command::Login(options) => asynchronous(access::login(&cluster, &options)),
+        Command::Logout => asynchronous(access::logout(&cluster)),
+        Command::Whoami => asynchronous(access::who_am_i(&cluster)),
+        Command::User(command) => asynchronous(access::run_user(&cluster, &command)),
+        Command::Role(command) => asynchronous(access::run_role(&cluster, &command)),
+        Command::Token(command) => asynchronous(access::run_token(&cluster, &command)),
+        Command::CanI(asked) => asynchronous(access::can_i(&cluster, &asked)),
         Command::Immortal(command) => asynchronous(immortal::run(&cluster, command)),
         Command::Example { .. } => unreachable!("it was run above"),
         Command::Tutorial(tutorial) => {

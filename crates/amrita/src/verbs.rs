@@ -6,6 +6,7 @@ use std::time::Duration;
 use client::{Client, Method, Request, Response};
 use serde_json::Value;
 
+use crate::access::session;
 use crate::arguments::{Cluster, Target, Write};
 use crate::outcome::Outcome;
 use crate::outcome::{Trouble, unreachable};
@@ -74,7 +75,7 @@ pub(crate) fn client(cluster: &Cluster) -> Result<Client, Trouble> {
 }
 
 fn client_of(addresses: &[String]) -> Result<Client, Trouble> {
-    let client = Client::new(addresses).map_err(|error| unreachable(&error))?;
+    let client = session::client_of(addresses)?;
     // Someone sits there and waits; when no node is up, they want to know at once.
     Ok(client.reach_within(REACH_MAX))
 }

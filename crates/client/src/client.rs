@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use protocol::{Address, Method, Request, Response};
+use protocol::{Address, Method, Request, Response, base64url};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -41,6 +41,8 @@ pub struct Client {
     /// With a number behind it, the key of a write. `None` sends no keys and repeats no writes.
     key_prefix: Option<String>,
     key_number: AtomicU64,
+    /// The header `Authorization`: who asks.
+    authorization: Option<String>,
 }
 
 struct Node {
@@ -103,6 +105,7 @@ impl Client {
             reach_within: PATIENCE_DEFAULT,
             key_prefix: Some(random_prefix()),
             key_number: AtomicU64::new(0),
+            authorization: None,
         })
     }
 
@@ -123,6 +126,21 @@ impl Client {
     #[must_use]
     pub fn without_keys(self) -> Self {
         Self { key_prefix: None, ..self }
+    }
+
+    /// Shows this token with each request.
+    #[must_use]
+    pub fn with_token(self, token: &str) -> Self {
+        Self { authorization: Some(format!("Bearer {token}")), ..self }
+    }
+
+    /// Shows name and password with each request: for logging in.
+    #[must_use]
+    pub fn with_password(self, name: &str, password: &str) -> Self {
+        let text = base64url::encode(format!("{name}:{password}").as_bytes());
+        let padding = "=".repeat((4 - text.len() % 4) % 4);
+        let text = text.replace('-', "+").replace('_', "/");
+        Self { authorization: Some(format!("Basic {text}{padding}")), ..self }
     }
 
     /// The addresses in the order given.
@@ -212,8 +230,9 @@ impl Client {
     /// One attempt at one node. A connection that was idle may have been closed by the node in the
     /// meantime: that is no failure, another one is made.
     async fn ask(&self, node: &Node, request: &Request) -> Result<Response, WireError> {
+        let authorization = self.authorization.as_deref();
         while let Some(mut wire) = node.take() {
-            match wire.ask(&node.address, request).await {
+            match wire.ask(&node.address, request, authorization).await {
                 Ok(response) => {
                     node.keep(wire);
                     return Ok(response);
@@ -225,7 +244,7 @@ impl Client {
         let connecting = tokio::time::timeout(CONNECT_MAX, Wire::connect(&node.address));
         let late = |_| WireError::NotSent(format!("no connection within {CONNECT_MAX:?}"));
         let mut wire = connecting.await.map_err(late)??;
-        let response = wire.ask(&node.address, request).await?;
+        let response = wire.ask(&node.address, request, authorization).await?;
         node.keep(wire);
         Ok(response)
     }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
 use protocol::{Address, Behind, BodyType, Request, Response, WriteQuorum};
 use tokio::net::TcpStream;
@@ -50,8 +50,9 @@ impl Wire {
         &mut self,
         address: &Address,
         request: &Request,
+        authorization: Option<&str>,
     ) -> Result<Response, WireError> {
-        let request = to_http(address, request)?;
+        let request = to_http(address, request, authorization)?;
         let Self { sender, connection, over } = self;
         if *over {
             return Err(WireError::NotSent("the connection was closed".into()));
@@ -95,7 +96,11 @@ impl Wire {
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-fn to_http(address: &Address, request: &Request) -> Result<hyper::Request<Full<Bytes>>, WireError> {
+fn to_http(
+    address: &Address,
+    request: &Request,
+    authorization: Option<&str>,
+) -> Result<hyper::Request<Full<Bytes>>, WireError> {
     let mut target = escape(&request.path);
     if !request.query.is_empty() {
         target.push('?');
@@ -111,6 +116,12 @@ fn to_http(address: &Address, request: &Request) -> Result<hyper::Request<Full<B
         .header(header::HOST, address.authority());
     if !request.body.is_empty() {
         built = built.header(header::CONTENT_TYPE, kind);
+    }
+    if let Some(text) = authorization {
+        let malformed = |_| WireError::Malformed("the token or password is not plain".into());
+        let mut value = HeaderValue::from_str(text).map_err(malformed)?;
+        value.set_sensitive(true);
+        built = built.header(header::AUTHORIZATION, value);
     }
     if let Some(tags) = &request.conditions.if_match {
         built = built.header(header::IF_MATCH, tags.to_string());

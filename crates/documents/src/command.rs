@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use protocol::RequestKey;
+use protocol::varint::{put as put_number, take};
 use protocol::{Code, Document, Moment, Problem, Source};
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +14,11 @@ pub const AUTO_KEY_MINUTES: u32 = 5;
 /// How long a key that a user or a task gave is remembered, by the owner's wall clock, at least.
 pub const USER_KEY_HOURS: u64 = 24;
 
-/// The first byte of every encoded command.
+/// The first byte of an encoded command.
 const FORMAT: u8 = 1;
+
+/// The same, when the link of the author stands before the command.
+const FORMAT_WITH_AUTHOR: u8 = 2;
 
 /// One entry of a partition's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +98,14 @@ impl Command {
             Self::Fence(_) | Self::Expire { .. } | Self::Noop => 0,
         };
         let mut bytes = Vec::with_capacity(1 + room);
-        bytes.push(FORMAT);
+        match self {
+            Self::Write(Write { document: Document { author: Some(author), .. }, .. }) => {
+                bytes.push(FORMAT_WITH_AUTHOR);
+                put_number(&mut bytes, u64::try_from(author.len()).expect("a length fits"));
+                bytes.extend_from_slice(author.as_bytes());
+            }
+            _ => bytes.push(FORMAT),
+        }
         let bytes = postcard::to_extend(self, bytes)
             .expect("a command is made of plain data, which can always be encoded");
         Bytes::from(bytes)
@@ -107,10 +118,27 @@ impl Command {
         match bytes.split_first() {
             Some((&FORMAT, rest)) => postcard::from_bytes(rest)
                 .map_err(|error| wrong(format!("a command cannot be read: {error}"))),
+            Some((&FORMAT_WITH_AUTHOR, rest)) => {
+                let (author, rest) = take_author(rest)
+                    .ok_or_else(|| wrong("the author of a command cannot be read".into()))?;
+                let mut command = postcard::from_bytes(rest)
+                    .map_err(|error| wrong(format!("a command cannot be read: {error}")))?;
+                if let Self::Write(write) = &mut command {
+                    write.document.author = Some(author);
+                }
+                Ok(command)
+            }
             Some((other, _)) => Err(wrong(format!(
-                "a command has format {other}; this version knows {FORMAT}: upgrade this node"
+                "a command has format {other}; this version knows {FORMAT} and \
+                 {FORMAT_WITH_AUTHOR}: upgrade this node"
             ))),
             None => Err(wrong("a command is empty".into())),
         }
     }
+}
+
+fn take_author(mut bytes: &[u8]) -> Option<(Arc<str>, &[u8])> {
+    let length = usize::try_from(take(&mut bytes).ok()?).ok()?;
+    let (author, rest) = bytes.split_at_checked(length)?;
+    Some((std::str::from_utf8(author).ok()?.into(), rest))
 }

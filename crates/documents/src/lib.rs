@@ -10,6 +10,7 @@
 
 mod answers;
 mod apply;
+mod below;
 mod bounds;
 mod cache;
 mod command;

@@ -15,7 +15,8 @@ use crate::names::Names;
 const FLAG_TASK: u8 = 1 << 2;
 const FLAG_EXPIRES: u8 = 1 << 3;
 const FLAG_HISTORY: u8 = 1 << 4;
-const FLAGS_UNKNOWN: u8 = 0b1110_0000;
+const FLAG_AUTHOR: u8 = 1 << 5;
+const FLAGS_UNKNOWN: u8 = 0b1100_0000;
 
 /// A document as it lies in the store.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct Record<'a> {
     pub(crate) updated: Moment,
     pub(crate) expires: Moment,
     pub(crate) owner: &'a str,
+    pub(crate) author: Option<&'a str>,
     pub(crate) body: &'a [u8],
     /// Of a head: the oldest version that is retained.
     pub(crate) oldest: u64,
@@ -44,6 +46,7 @@ impl<'a> Record<'a> {
             updated: document.updated,
             expires: document.expires,
             owner: &document.owner,
+            author: document.author.as_deref(),
             body: document.body.as_bytes(),
             oldest,
             task,
@@ -66,6 +69,7 @@ impl<'a> Record<'a> {
             updated: self.updated,
             expires: self.expires,
             owner: self.owner,
+            author: self.author,
             body: self.body,
         }
     }
@@ -90,6 +94,7 @@ impl<'a> Record<'a> {
             (self.task, FLAG_TASK),
             (self.expires.0 != 0, FLAG_EXPIRES),
             (self.oldest != self.version, FLAG_HISTORY),
+            (self.author.is_some(), FLAG_AUTHOR),
         ] {
             flags |= if is_set { flag } else { 0 };
         }
@@ -104,6 +109,9 @@ impl<'a> Record<'a> {
         }
         if self.oldest != self.version {
             put_number(&mut bytes, self.version - self.oldest);
+        }
+        if let Some(author) = self.author {
+            put_name(&mut bytes, names, author);
         }
         bytes.extend_from_slice(self.body);
         bytes
@@ -129,6 +137,7 @@ impl<'a> Record<'a> {
         let updated = Moment(take_number(rest)?);
         let expires = if flags & FLAG_EXPIRES == 0 { 0 } else { take_number(rest)? };
         let history = if flags & FLAG_HISTORY == 0 { 0 } else { take_number(rest)? };
+        let author = if flags & FLAG_AUTHOR == 0 { None } else { Some(take_name(rest, names)?) };
         Some(Self {
             version,
             epoch,
@@ -138,6 +147,7 @@ impl<'a> Record<'a> {
             updated,
             expires: Moment(expires),
             owner,
+            author,
             body: rest,
             oldest: version.checked_sub(history)?,
             task: flags & FLAG_TASK != 0,
@@ -154,6 +164,7 @@ impl<'a> Record<'a> {
             updated: self.updated,
             expires: self.expires,
             owner: self.owner.to_owned(),
+            author: self.author.map(Into::into),
             body: body_of(self.body),
         }
     }
@@ -211,6 +222,7 @@ mod tests {
             updated: Moment(1_700_000_000_000_000),
             expires: Moment(9),
             owner: "node-1".into(),
+            author: None,
             body: Body::from_state(&json!({"name": "x", "tags": ["a"]})).unwrap(),
         }
     }

@@ -11,7 +11,9 @@ use std::ops::Deref;
 use bytes::Bytes;
 use cluster::{Candidate, Hello, InitialConfig, Ping};
 use group::Chunk;
-use protocol::{GroupId, Problem, ReplicaId, Request, RequestKey, Response, Source, Term};
+use protocol::{
+    GroupId, Principal, Problem, ReplicaId, Request, RequestKey, Response, Source, Term,
+};
 use query::{Cursor, Page};
 use replication::Message;
 use serde::{Deserialize, Serialize};
@@ -112,6 +114,7 @@ pub(crate) enum Question {
         limit: u64,
         bytes: u64,
         effort: Effort,
+        principal: Principal,
     },
     Fence(Source),
     Available,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use protocol::{GroupId, Request, Response, Source};
+use protocol::{GroupId, Principal, Request, Response, Source};
 use serde_json::Value;
 use services::PartitionEvent;
 
@@ -43,9 +43,9 @@ pub(crate) struct Gather {
     late_fences: Vec<LateFence>,
 }
 
-/// How many partitions there are to ask, and what time it is.
-#[derive(Clone, Copy)]
+/// How many partitions there are to ask, on whose behalf, and what time it is.
 pub(crate) struct Scope {
+    pub(crate) principal: Principal,
     pub(crate) partitions: u32,
     pub(crate) now: u64,
 }

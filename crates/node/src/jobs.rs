@@ -113,8 +113,8 @@ impl SearchJob {
         let search = match &mut self.search {
             Some(search) => search,
             empty => {
-                let WantedSearch { text, wanted, .. } = &self.asked.wanted;
-                match services::compile(text) {
+                let WantedSearch { text, wanted, filter, .. } = &self.asked.wanted;
+                match services::compile(text, filter.as_ref()) {
                     Ok(query) => {
                         let view = self.view.clone();
                         empty.insert(Search::new(view, Arc::new(query), wanted.clone()))

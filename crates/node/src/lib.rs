@@ -16,6 +16,7 @@
 //! | `gather` | requests that concern every partition |
 //! | `queries`, `pages` | queries that came in here, and how their answers look |
 //! | `searches`, `jobs` | queries of the partitions owned here that are run on other threads |
+//! | `admission` | who asks, and whether the request may come in |
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
 //! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
 //! | `programs` | programs that have connected, until it is known which instance they are |
@@ -26,6 +27,7 @@
 //! the replica there, whose leader (`services`) deals with it. What the leader proposes goes through
 //! the group's log (`group`), and the answer comes back to the router when enough replicas hold it.
 
+mod admission;
 mod control;
 mod disk_pace;
 mod frame;
@@ -50,6 +52,7 @@ mod queries;
 mod replies;
 mod rest;
 mod router;
+mod rules;
 mod searches;
 mod shard;
 mod view;

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 
 use cluster::{Change, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses};
 use group::Caller;
-use protocol::{GroupId, Moment, Now, ReplicaId, Request};
+use protocol::{GroupId, Moment, Now, Principal, ReplicaId, Request, Response};
+use services::Handlers;
 use storage::StoreError;
 
+use crate::admission::{self, Refused};
 use crate::control::Control;
 use crate::frame::{Answer, Frame, Question};
 use crate::gather::{Gather, LateFence, Scope};
@@ -106,6 +108,10 @@ impl Member {
     /// What time it is, for all that decides over data.
     pub(crate) fn time(&mut self, now: Now) -> Moment {
         self.membership.control.time(now)
+    }
+
+    pub(crate) fn demand_login(&mut self) {
+        self.membership.shard.handlers.guard.is_on = true;
     }
 
     /// The group of the instance that a program is attached to.
@@ -498,14 +504,36 @@ impl Member {
     fn enter(
         &mut self,
         purpose: Purpose,
-        request: Request,
+        mut request: Request,
         host: &mut Host<'_>,
     ) -> Result<(), StoreError> {
+        rest::canonical(&mut request);
+        let Handlers { guard, catalogue, .. } = &self.membership.shard.handlers;
+        let is_on = guard.is_on && request.principal != Principal::System;
+        let needs = match admission::admit(&mut request, (guard, catalogue), host.now.wall) {
+            Ok(needs) => needs,
+            Err(Refused::Problem(problem)) => {
+                host.effects.respond(&purpose, *problem);
+                return Ok(());
+            }
+            Err(Refused::NotKnownHere(bearer)) => {
+                let topology = &self.membership.control.map.topology;
+                let waiting = Box::new((purpose, request));
+                host.effects.push(admission::look_up(topology, &bearer, waiting));
+                return Ok(());
+            }
+        };
         self.fresh += 1;
+        let (verb, path) = (request.method, request.path.clone());
+        let principal = request.principal.clone();
         let plan =
             rest::plan(request, self.fresh, &view!(self.membership, host, self.router.len()));
         match plan {
-            Ok(plan) => self.carry_out(plan, purpose, host),
+            Ok(plan) if is_on && !admission::is_covered(needs, verb, &plan) => {
+                host.effects.respond(&purpose, admission::not_covered(&path));
+                Ok(())
+            }
+            Ok(plan) => self.carry_out(plan, (purpose, principal), host),
             Err(problem) => {
                 host.effects.respond(&purpose, problem);
                 Ok(())
@@ -513,20 +541,21 @@ impl Member {
         }
     }
 
-    fn scope(&self, host: &Host<'_>) -> Scope {
+    fn scope(&self, principal: Principal, host: &Host<'_>) -> Scope {
         let partitions = self.membership.control.map.topology.partitions();
-        Scope { partitions, now: host.now.steady_micros }
+        Scope { partitions, principal, now: host.now.steady_micros }
     }
 
     fn carry_out(
         &mut self,
         plan: Plan,
-        purpose: Purpose,
+        (purpose, principal): (Purpose, Principal),
         host: &mut Host<'_>,
     ) -> Result<(), StoreError> {
-        let scope = self.scope(host);
+        let scope = self.scope(principal, host);
         match plan {
             Plan::Respond(response) => host.effects.respond(&purpose, response),
+            Plan::Enter(request) => host.effects.push(Work::Enter(purpose, *request)),
             Plan::Ask(group, question) => {
                 let view = view!(self.membership, host, self.router.len());
                 self.router.submit(purpose, group, question, &view, host.effects);
@@ -551,7 +580,7 @@ impl Member {
             Plan::Release(group) => self.release(purpose, group, host),
             Plan::Join(contact) => self.join(purpose, contact, host),
             Plan::Stop => {
-                let accepted = protocol::Response::bytes(202, bytes::Bytes::new());
+                let accepted = Response::bytes(202, bytes::Bytes::new());
                 host.effects.respond(&purpose, accepted);
                 self.membership.stop(self.router.is_empty(), host)?;
             }
@@ -571,7 +600,7 @@ impl Member {
                 host.effects.outbox.send(replica, frame);
             }
         }
-        let nothing = protocol::Response::json(200, &serde_json::json!({}));
+        let nothing = Response::json(200, &serde_json::json!({}));
         host.effects.respond(&purpose, nothing);
     }
 
@@ -597,6 +626,7 @@ impl Member {
                     self.follow_the_directory(host);
                 }
             }
+            self.membership.shard.follow_rules(&touched)?;
             let now = host.now.steady_micros;
             self.membership.control.renew_claim(
                 &self.membership.shard,
@@ -684,6 +714,12 @@ impl Member {
                 return self.membership.hand_over_instance(group, to, host);
             }
             Work::Enter(purpose, request) => return self.enter(purpose, request, host),
+            Work::LookedUp(waiting, answer) => {
+                let (purpose, mut request) = *waiting;
+                let guard = &self.membership.shard.handlers.guard;
+                admission::looked_up(&mut request, &answer, guard, host.now.wall);
+                return self.enter(purpose, request, host);
+            }
             Work::Submit(purpose, group, question) => {
                 let view = view!(self.membership, host, self.router.len());
                 self.router.submit(purpose, group, question, &view, host.effects);
@@ -697,7 +733,7 @@ impl Member {
             }
             Work::Search(group, wanted) => self.searches.add(group, *wanted, now, host.effects),
             Work::Fence { group, opening, source } => {
-                let scope = self.scope(host);
+                let scope = self.scope(Principal::System, host);
                 self.gather.fence((group, opening, source), scope, host.effects);
             }
             Work::DirectoryReply(caller, reply) => {

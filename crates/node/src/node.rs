@@ -6,10 +6,11 @@ use std::sync::Arc;
 use cluster::{
     Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, Witnesses, judge,
 };
-use protocol::{GroupId, Now};
+use protocol::{GroupId, Now, Principal};
 use services::{Catalogue, Handlers, Invoker};
 use storage::{LogReader, Recovered, StateStore, Witness};
 
+use crate::admission;
 use crate::control::dial;
 use crate::frame::{self, Frame};
 use crate::groups;
@@ -101,7 +102,8 @@ impl Node {
             store.persist().map_err(|error| StartError::Impossible(error.to_string()))?;
         }
         let node_id: Arc<str> = config.node_id.as_str().into();
-        let handlers = Handlers { catalogue, invoker, node_id };
+        let guard = access::Guard::default();
+        let handlers = Handlers { catalogue, invoker, node_id, guard };
         let logs = Logs::new(recovered.groups, reader, config.upkeep.log_memory_bytes);
         let log = LogBatch::after_start(recovered.frames);
         let witnesses = Witnesses::new(recovered.witnesses);
@@ -120,6 +122,19 @@ impl Node {
         };
         node.begin(identity).map_err(StartError::Forgot)?;
         Ok(node)
+    }
+
+    /// From now on nobody does anything here without a right to it ([`access`]).
+    #[must_use]
+    pub fn demanding_login(mut self) -> Self {
+        match &mut self.life {
+            Life::Newcomer { seed, .. } | Life::Settling { seed, .. } => {
+                seed.handlers.guard.is_on = true;
+            }
+            Life::Member(member) => member.demand_login(),
+            Life::Ended => {}
+        }
+        self
     }
 
     /// A sandbox that knows who it is goes on as that; a new one alone is a cluster at once.
@@ -293,6 +308,10 @@ impl Node {
                     return;
                 };
                 let catalogue = &seed.handlers.catalogue;
+                if seed.handlers.guard.is_on && request.principal != Principal::System {
+                    let problem = admission::nobody_is_known(&request);
+                    return self.effects.respond(&purpose, problem);
+                }
                 match plan_of_newcomer(&request, catalogue, &self.config, why) {
                     Ok(Plan::Respond(response)) => self.effects.respond(&purpose, response),
                     Ok(Plan::Stop) => {

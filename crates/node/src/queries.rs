@@ -68,14 +68,14 @@ struct Querying {
     text: Bytes,
     after: Option<Cursor>,
     effort: Effort,
-    partitions: u32,
+    /// Whom it is asked of, for whom, and since when.
+    scope: Scope,
     /// How many pieces are awaited.
     missing: u32,
     parts: BTreeMap<GroupId, Page>,
     /// Partitions that are to be asked again, with more effort or for more.
     again: Vec<GroupId>,
     bytes: usize,
-    since: u64,
 }
 
 /// Who may make more effort, and who waits for that.
@@ -169,12 +169,11 @@ impl Queries {
             text: Bytes::from(text),
             after: after.cloned(),
             effort: Effort::Step,
-            partitions: scope.partitions,
             missing: 0,
             parts: BTreeMap::new(),
             again: (1..=scope.partitions).map(GroupId).collect(),
             bytes: 0,
-            since: scope.now,
+            scope,
         };
         let querying = self.open.entry(self.last).or_insert(querying);
         querying.ask(self.last, effects);
@@ -260,7 +259,7 @@ impl Queries {
             while self.turns(effort).running.len() < most {
                 let Some(id) = self.turns(effort).waiting.pop_front() else { break };
                 let Some(querying) = self.open.get_mut(&id) else { continue };
-                if now.saturating_sub(querying.since) > WAITING_MICROS_MAX {
+                if now.saturating_sub(querying.scope.now) > WAITING_MICROS_MAX {
                     let count = self.turns(effort).waiting.len();
                     self.refuse(id, waited(count).into(), effects);
                     continue;
@@ -275,7 +274,7 @@ impl Queries {
     pub(crate) fn tick(&mut self, now: u64, effects: &mut Effects) {
         for effort in [Effort::Short, Effort::Long] {
             while let Some(id) = self.turns(effort).waiting.front().copied() {
-                let since = self.open.get(&id).map_or(0, |querying| querying.since);
+                let since = self.open.get(&id).map_or(0, |querying| querying.scope.now);
                 if now.saturating_sub(since) <= WAITING_MICROS_MAX {
                     break;
                 }
@@ -301,14 +300,14 @@ impl Queries {
     }
 
     fn finish(&mut self, id: QueryId, querying: Querying, now: u64, effects: &mut Effects) {
-        let Querying { purpose, aim, page, parts, bytes, since, partitions, .. } = querying;
+        let Querying { purpose, aim, page, parts, bytes, scope, .. } = querying;
         if let Some(specification) = page {
             self.bytes -= bytes;
             let form = aim.form.with_total(parts.values().map(|part| part.count).sum());
-            let scope = Scope { partitions, now };
+            let scope = Scope { now, ..scope };
             return self.query(purpose, *specification, None, form, scope, effects);
         }
-        let (pages, took_micros) = (parts.into_values().collect(), now.saturating_sub(since));
+        let (pages, took_micros) = (parts.into_values().collect(), now.saturating_sub(scope.now));
         if bytes > ANSWER_HERE_BYTES_MAX {
             self.answering.insert(id, (purpose, bytes));
             return effects.job(Job::answer(AnswerJob { query: id, aim, pages, took_micros }));
@@ -351,6 +350,7 @@ impl Querying {
                 limit: u64::try_from(self.each() - got).unwrap_or(u64::MAX),
                 bytes,
                 effort: self.effort,
+                principal: self.scope.principal.clone(),
             };
             self.missing += 1;
             effects.push(Work::Submit(Purpose::Piece { query: id, group }, group, question));
@@ -358,7 +358,7 @@ impl Querying {
     }
 
     fn partitions_count(&self) -> usize {
-        usize::try_from(self.partitions).unwrap_or(usize::MAX).max(1)
+        usize::try_from(self.scope.partitions).unwrap_or(usize::MAX).max(1)
     }
 
     /// How many hits are wanted of each partition: one more than is shown tells whether there is
@@ -432,6 +432,8 @@ mod tests {
     use protocol::query::QueryResult;
     use serde_json::Value;
 
+    use protocol::Principal;
+
     use super::*;
     use crate::io::Output;
 
@@ -485,7 +487,7 @@ mod tests {
         };
         let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
         let mut effects = Effects::default();
-        let scope = Scope { partitions: PARTITIONS, now: 0 };
+        let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 0 };
         let purpose = Purpose::Client { ticket: 1 };
         queries.query(purpose, specification, None, form, scope, &mut effects);
         loop {
@@ -558,7 +560,7 @@ mod tests {
         let mut queries = Queries::default();
         queries.short.running.extend((1_000..).take(SHORT_MAX));
         let mut effects = Effects::default();
-        let scope = Scope { partitions: 1, now: 0 };
+        let scope = Scope { principal: Principal::System, partitions: 1, now: 0 };
         let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
         let specification = query::factory_query("/core/examples", None);
         let purpose = Purpose::Client { ticket: 1 };
@@ -591,7 +593,7 @@ mod tests {
         let mut queries = Queries::default();
         let documents = Documents { count: 100, bytes: 10, effort: Effort::Step };
         let mut effects = Effects::default();
-        let scope = Scope { partitions: PARTITIONS, now: 0 };
+        let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 0 };
         let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
         let specification = query::factory_query("/core/examples", None);
         let specification = QuerySpecification { result_limit: Some(2), ..specification };

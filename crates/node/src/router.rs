@@ -294,8 +294,10 @@ fn digest_of(request: &Request) -> u64 {
         BodyType::Json => &[],
         BodyType::MergePatch => &[b"merge-patch"],
     };
+    // Nobody gets the answer to a request of somebody else.
+    let user = request.principal.user().map(|user| user.as_bytes());
     let said = said.iter().map(String::as_bytes);
-    hash_parts(parts.into_iter().chain(merge.iter().copied()).chain(said))
+    hash_parts(parts.into_iter().chain(merge.iter().copied()).chain(said).chain(user))
 }
 
 fn gave_up(request: &InFlight, code: Code, view: &View<'_>) -> Problem {

@@ -462,8 +462,9 @@ impl Shard {
             }
             Question::Rest(request) if is_retry => PartitionQuestion::Resent(request),
             Question::Rest(request) => PartitionQuestion::Rest(request),
-            Question::Query { specification, after, limit, bytes, effort } => {
+            Question::Query { specification, after, limit, bytes, effort, principal } => {
                 PartitionQuestion::Query {
+                    principal,
                     spec_json: specification,
                     cursor: after,
                     limit: usize::try_from(limit).unwrap_or(usize::MAX),

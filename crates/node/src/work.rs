@@ -31,6 +31,8 @@ pub(crate) enum Purpose {
     Part { gather: GatherId },
     /// A piece of one partition's hits.
     Piece { query: QueryId, group: GroupId },
+    /// Who shows that token? Then the request goes on.
+    LookUp(Box<(Self, Request)>),
     /// The node's own housekeeping; the answer does not matter.
     Own,
 }
@@ -48,6 +50,8 @@ pub(crate) enum Work {
     Attach(GroupId, u64, Box<(Adapter, Hello)>),
     /// A request has entered the cluster here, from a client or from a task of this node.
     Enter(Purpose, Request),
+    /// The owner of a token's document has answered.
+    LookedUp(Box<(Purpose, Request)>, Response),
     Submit(Purpose, GroupId, Question),
     /// An owner has answered a request of this node.
     Answered {
@@ -183,6 +187,10 @@ impl Effects {
             }
             Purpose::Part { gather } => self.push(Work::Gathered(*gather, answer)),
             Purpose::Piece { query, group } => self.push(Work::Piece(*query, *group, answer)),
+            Purpose::LookUp(waiting) => {
+                let (waiting, response) = (waiting.clone(), answer.into_response());
+                self.push(Work::LookedUp(waiting, response));
+            }
             Purpose::Own => {}
         }
     }

@@ -3,6 +3,8 @@
 //! The body holds the user's fields only. The built-in `document...` fields live beside it and are
 //! joined in when the document is shown, so that a handler can neither lose nor forge them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -116,6 +118,10 @@ pub struct Document {
     /// `documentUpdateNode`: the id of the node that wrote this version, as the owner at that time.
     /// (`documentOwner` is whoever owns the document when it is shown.)
     pub owner: String,
+    /// `documentAuthPrincipalLink`: the user on whose behalf this version was written. Of a task,
+    /// the one who made it, and with whose rights it acts.
+    #[serde(skip)]
+    pub author: Option<Arc<str>>,
     pub body: Body,
 }
 
@@ -160,6 +166,9 @@ impl Document {
         put(&mut text, ",\"documentUpdateNode\":", &self.owner);
         write!(text, ",\"documentExpirationTimeMicros\":{}", self.expires).expect(numbers);
         put(&mut text, ",\"documentOwner\":", owner);
+        if let Some(author) = &self.author {
+            put(&mut text, ",\"documentAuthPrincipalLink\":", author);
+        }
         text.push(b'}');
         Bytes::from(text)
     }

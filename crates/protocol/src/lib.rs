@@ -13,6 +13,7 @@ mod ids;
 pub mod immortal;
 pub mod links;
 pub mod node_group;
+mod principal;
 mod problem;
 pub mod query;
 mod request;
@@ -23,6 +24,9 @@ pub use address::Address;
 pub use conditions::{Conditions, EntityTag, EntityTags, WriteQuorum};
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
+pub use principal::{
+    Bearer, Principal, TOKEN_NAME_BYTES, TOKEN_SECRET_BYTES, token_parts, token_text,
+};
 pub use problem::{Code, KIND_ERROR, Outcome, Problem};
 pub use request::{Behind, BodyType, Method, Request, Response, Source};
 pub use request_key::{KeyName, RequestKey};

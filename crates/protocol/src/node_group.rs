@@ -10,6 +10,8 @@ pub const LINK: &str = "/core/node-groups/default";
 pub const SELECTOR_LINK: &str = "/core/node-selectors/default";
 /// Passes a request on to a node.
 pub const FORWARDING_LINK: &str = "/core/node-selectors/default/forwarding";
+/// Where a node asks another one for a link.
+pub const PEER_LINK: &str = "/core/peer-link";
 pub const MANAGEMENT_LINK: &str = "/core/management";
 
 const PREFIX: &str = "com:vmware:xenon:services:common:NodeGroupService:";

@@ -91,6 +91,12 @@ codes! {
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", 415, 0;
     /// The header `Expect` asks for something that is not done here.
     ExpectationFailed = "EXPECTATION_FAILED", 417, 0;
+    /// It is not known who asks: there is no token, or one that is not valid.
+    Unauthorized = "UNAUTHORIZED", 401, 0;
+    /// It is known who asks, and that one may not do this.
+    AccessDenied = "ACCESS_DENIED", 403, 0;
+    /// Too many wrong passwords.
+    SlowDown = "SLOW_DOWN", 429, 0;
 }
 
 /// `documentKind` of an error body.

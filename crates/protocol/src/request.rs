@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Code, Conditions, Document, Epoch, GroupId, Problem, WriteQuorum, links};
+use crate::{Code, Conditions, Document, Epoch, GroupId, Principal, Problem, WriteQuorum, links};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,14 @@ pub enum Method {
 impl Method {
     pub fn is_write(self) -> bool {
         !matches!(self, Self::Get | Self::Options)
+    }
+
+    pub const ALL: [Self; 6] =
+        [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options];
+
+    /// The verb of this name, in capital letters or not.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.name().eq_ignore_ascii_case(name))
     }
 
     pub fn name(self) -> &'static str {
@@ -74,6 +82,8 @@ pub struct Request {
     pub pragmas: Vec<String>,
     /// Set for requests that a task makes.
     pub source: Option<Source>,
+    /// On whose behalf.
+    pub principal: Principal,
 }
 
 impl Request {
@@ -89,6 +99,7 @@ impl Request {
             idempotency_key: None,
             pragmas: Vec::new(),
             source: None,
+            principal: Principal::default(),
         }
     }
 
@@ -96,6 +107,11 @@ impl Request {
     pub fn get(link: &str) -> Self {
         let (path, query) = link.split_once('?').unwrap_or((link, ""));
         Self { query: query.to_owned(), ..Self::new(Method::Get, path) }
+    }
+
+    #[must_use]
+    pub fn on_behalf_of(self, principal: Principal) -> Self {
+        Self { principal, ..self }
     }
 
     #[must_use]

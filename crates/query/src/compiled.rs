@@ -8,6 +8,7 @@ use protocol::query::{Occurance, Query, QueryOption, QuerySpecification, SortOrd
 use protocol::{BUILT_IN_FIELDS, Problem};
 
 use crate::constraint::{Constraint, LINK_FIELD};
+use crate::filter_of_hits::HitFilter;
 use crate::page::Hit;
 use crate::predicate::{Predicate, check_property_type, wrong};
 
@@ -34,6 +35,7 @@ pub struct CompiledQuery {
     is_expanded: bool,
     constraints: Vec<Constraint>,
     is_exact: bool,
+    pub(crate) filter: Option<HitFilter>,
 }
 
 /// Which versions are looked at.
@@ -102,12 +104,26 @@ impl CompiledQuery {
             clause,
             terms,
             constraints,
+            filter: None,
         })
     }
 
     /// How many terms it has.
     pub fn terms(&self) -> usize {
         self.terms.len()
+    }
+
+    /// The same query for somebody who may not see everything: what the filter hides is no hit, is
+    /// not counted, and has no place in the order.
+    #[must_use]
+    pub fn filtered(self, filter: HitFilter) -> Self {
+        Self { filter: Some(filter), ..self }
+    }
+
+    /// Whether no term looks at anything but these fields.
+    pub fn names_only(&self, fields: &[&str]) -> bool {
+        let mut named = self.terms.iter().flat_map(|term| &term.paths);
+        named.all(|path| fields.contains(&path.as_str()))
     }
 
     /// `COUNT` was asked for: pages have no hits, only a count.
@@ -137,7 +153,7 @@ impl CompiledQuery {
 
     /// The constraints say all that the query says: a document that meets each of them is a hit.
     pub fn is_exact(&self) -> bool {
-        self.is_exact
+        self.is_exact && self.filter.is_none()
     }
 
     /// The link as shown in `documentLinks`: with all versions, `?documentVersion=N` is added.

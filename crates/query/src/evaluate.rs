@@ -1,8 +1,8 @@
 //! Looking at one version of a document: does it meet the query, and where is it in the order?
 
-use protocol::{Action, Epoch, Moment};
 use serde_json::Number;
 
+use crate::candidate::Candidate;
 use crate::compiled::{Clause, CompiledQuery, Sort, TERMS_MAX};
 use crate::constraint::is_built_in;
 use crate::leaves::{Leaves, walk};
@@ -11,21 +11,6 @@ use crate::ordered::{Leaf, NumberKey};
 /// The first byte of a sort key: documents without a value come last, upward and downward.
 const PRESENT: u8 = 0;
 const MISSING: u8 = 1;
-
-/// One version of a document, as a query sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
-    pub link: &'a str,
-    pub version: u64,
-    pub epoch: Epoch,
-    pub kind: &'a str,
-    pub action: Action,
-    pub updated: Moment,
-    pub expires: Moment,
-    pub owner: &'a str,
-    /// The JSON object without the fields that the system keeps.
-    pub body: &'a [u8],
-}
 
 impl CompiledQuery {
     /// The sort key, if it meets the query (empty when there is no order but that of the links).
@@ -41,7 +26,9 @@ impl CompiledQuery {
         if look.wants_body() {
             walk(candidate.body, &mut look);
         }
-        is_met(&self.clause, &look.met).then(|| match &self.sort {
+        let is_hit = is_met(&self.clause, &look.met)
+            && self.filter.as_ref().is_none_or(|filter| filter.shows(candidate));
+        is_hit.then(|| match &self.sort {
             None => Vec::new(),
             Some(sort) => sort.key(look.sorted.as_deref()),
         })
@@ -143,6 +130,7 @@ fn built_in<'a>(field: &str, candidate: &Candidate<'a>) -> Option<Leaf<'a>> {
         "documentUpdateAction" => Some(Leaf::Text(candidate.action.name())),
         "documentExpirationTimeMicros" => number(candidate.expires.0),
         "documentOwner" | "documentUpdateNode" => Some(Leaf::Text(candidate.owner)),
+        "documentAuthPrincipalLink" => candidate.author.map(Leaf::Text),
         _ => None,
     }
 }

@@ -10,10 +10,12 @@
 //! [`Leaf::encode`] gives, and its [`LinkRange`] is a range of links. Nothing here touches a
 //! store: how the sets are listed, and which one is worth listing, is the matter of `documents`.
 
+mod candidate;
 mod compiled;
 mod constraint;
 mod evaluate;
 mod filter;
+mod filter_of_hits;
 mod leaves;
 mod listing;
 mod ordered;
@@ -22,9 +24,11 @@ mod predicate;
 mod range;
 mod specification;
 
+pub use candidate::Candidate;
 pub use compiled::{CompiledQuery, PATH_BYTES_MAX, Scope, Sort};
 pub use constraint::{Atom, Constraint, KIND_FIELD, UPDATED_FIELD, is_built_in};
-pub use evaluate::{Candidate, is_missing};
+pub use evaluate::is_missing;
+pub use filter_of_hits::HitFilter;
 pub use leaves::{Leaves, walk};
 pub use listing::{FactoryListing, LIST_PARAMETERS, factory_query, factory_specification, is_set};
 pub use ordered::{Leaf, NumberKey, after_all_with, encoded_bytes};

@@ -46,13 +46,13 @@ pub(crate) struct AllowedOrigin(HeaderValue);
 
 impl Browsers {
     pub(crate) fn new(config: &Config, public: &Address) -> Self {
-        let mut hosts: BTreeSet<String> = config.allowed_hosts.iter().cloned().collect();
+        let mut hosts: BTreeSet<String> = config.security.allowed_hosts.iter().cloned().collect();
         hosts.insert(public.host().to_owned());
         hosts.extend(config.peer_nodes.iter().map(|peer| peer.host().to_owned()));
         if let Ok(name) = rustix::system::uname().nodename().to_str() {
             hosts.insert(name.to_ascii_lowercase());
         }
-        Self { hosts, origins: config.cors_origins.iter().cloned().collect() }
+        Self { hosts, origins: config.security.cors_origins.iter().cloned().collect() }
     }
 
     /// Whether to answer at all, and what the answer must say to a page of another origin.
@@ -188,8 +188,11 @@ mod tests {
     fn browsers() -> Browsers {
         let config = Config {
             peer_nodes: vec![Address::new("node-2", 8000)],
-            allowed_hosts: vec!["front.example".into()],
-            cors_origins: vec!["https://app.example".into()],
+            security: crate::config::Security {
+                allowed_hosts: vec!["front.example".into()],
+                cors_origins: vec!["https://app.example".into()],
+                ..Default::default()
+            },
             ..Config::default()
         };
         Browsers::new(&config, &Address::new("node-1", 8000))

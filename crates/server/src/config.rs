@@ -71,13 +71,26 @@ pub struct Config {
     /// How much of its log each group keeps for a replica that is away, in bytes.
     pub log_tail_bytes: u64,
     pub tuning: Tuning,
+    pub security: Security,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a list as `warn,amrita=debug`.
+    pub log_level: String,
+}
+
+/// Who may speak to a node.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// Nobody does anything without a right to it. Without it that is so as soon as the node is
+    /// bound to anything but loopback.
+    pub auth: bool,
+    /// Everybody who reaches the node may do everything, wherever it is bound.
+    pub insecure: bool,
+    /// What all nodes of the cluster know and nobody else.
+    pub link_secret_file: Option<PathBuf>,
     /// Names that clients may call this node by, beside its own and addresses in figures; `*` for
     /// any.
     pub allowed_hosts: Vec<String>,
     /// Origins whose pages may speak to this node from a browser; `*` for any.
     pub cors_origins: Vec<String>,
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a list as `warn,amrita=debug`.
-    pub log_level: String,
 }
 
 impl Default for Config {
@@ -96,8 +109,7 @@ impl Default for Config {
             log_memory_bytes: LOG_MEMORY_MIB_DEFAULT << 20,
             log_tail_bytes: LOG_TAIL_MIB_DEFAULT << 20,
             tuning: Tuning::default(),
-            allowed_hosts: Vec::new(),
-            cors_origins: Vec::new(),
+            security: Security::default(),
             log_level: "info".into(),
         }
     }
@@ -111,14 +123,14 @@ pub struct Setting {
     pub alias: Option<&'static str>,
     /// The environment variable.
     pub variable: &'static str,
-    /// What stands for the value in the help.
+    /// What stands for the value in the help; empty for a switch, which may stand alone.
     pub value: &'static str,
     pub help: &'static str,
     set: fn(&mut Config, &str) -> Result<(), String>,
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 17] = [
+pub const SETTINGS: [Setting; 20] = [
     Setting {
         name: "id",
         alias: None,
@@ -298,6 +310,41 @@ pub const SETTINGS: [Setting; 17] = [
         },
     },
     Setting {
+        name: "auth",
+        alias: None,
+        variable: "AMRITA_AUTH",
+        value: "",
+        help: "Clients must log in, and do what a role allows; always so when the node is bound to \
+               anything but loopback",
+        set: |config, text| {
+            config.security.auth = switch(text)?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "insecure",
+        alias: None,
+        variable: "AMRITA_INSECURE",
+        value: "",
+        help: "Everybody who reaches the node may do everything, wherever it is bound",
+        set: |config, text| {
+            config.security.insecure = switch(text)?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "link-secret-file",
+        alias: None,
+        variable: "AMRITA_LINK_SECRET_FILE",
+        value: "FILE",
+        help: "File with a secret that all nodes of the cluster have and nobody else; needed with \
+               --auth when there are --peer-nodes (make one: head -c 32 /dev/urandom | base64)",
+        set: |config, text| {
+            config.security.link_secret_file = Some(PathBuf::from(text));
+            Ok(())
+        },
+    },
+    Setting {
         name: "allowed-hosts",
         alias: None,
         variable: "AMRITA_ALLOWED_HOSTS",
@@ -305,7 +352,7 @@ pub const SETTINGS: [Setting; 17] = [
         help: "Names that clients may call this node by, beside localhost, addresses in figures, \
                and the names of this machine and of the nodes; * for any [default: none]",
         set: |config, text| {
-            config.allowed_hosts = list(text, host_name)?;
+            config.security.allowed_hosts = list(text, host_name)?;
             Ok(())
         },
     },
@@ -317,7 +364,7 @@ pub const SETTINGS: [Setting; 17] = [
         help: "Origins whose pages may speak to this node from a browser, as \
                https://app.example; * for any [default: none]",
         set: |config, text| {
-            config.cors_origins = list(text, origin)?;
+            config.security.cors_origins = list(text, origin)?;
             Ok(())
         },
     },
@@ -381,6 +428,7 @@ impl Config {
             };
             let (name, value) = match name.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
+                None if is_switch(name) => (name, Some("true".to_owned())),
                 None => (name, arguments.next()),
             };
             let value =
@@ -388,6 +436,27 @@ impl Config {
             flags.push((name.to_owned(), value));
         }
         Self::load(&flags, |name| std::env::var(name).ok())
+    }
+
+    /// Whether clients must log in.
+    ///
+    /// # Errors
+    /// When the settings contradict each other.
+    pub fn demands_login(&self) -> Result<bool, Failure> {
+        let Security { auth, insecure, .. } = self.security;
+        if auth && insecure {
+            return Err(Failure::new("--auth and --insecure contradict each other")
+                .advise("leave one of them out"));
+        }
+        let demands = auth || !(insecure || self.bind_address.is_loopback());
+        let is_alone = self.peer_nodes.len() < 2;
+        if demands && !is_alone && self.security.link_secret_file.is_none() {
+            return Err(Failure::new("nodes that demand a login must know each other").advise(
+                "give all nodes of the cluster the same --link-secret-file, made with: head -c 32 \
+                 /dev/urandom | base64",
+            ));
+        }
+        Ok(demands)
     }
 
     /// Where the data is, once the port is known.
@@ -436,6 +505,10 @@ pub fn sandbox_default() -> PathBuf {
     std::env::temp_dir().join("amrita")
 }
 
+fn is_switch(name: &str) -> bool {
+    setting(name).is_some_and(|setting| setting.value.is_empty())
+}
+
 fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name || setting.alias == Some(name))
 }
@@ -451,6 +524,7 @@ fn plain(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(on) => Some(on.to_string()),
         toml::Value::Array(values) => {
             Some(values.iter().map(plain).collect::<Option<Vec<_>>>()?.join(","))
         }
@@ -465,6 +539,14 @@ fn number<N: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Result<N, String> 
         return Err(wrong());
     }
     N::try_from(value).map_err(|_| wrong())
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "on" | "1" => Ok(true),
+        "false" | "off" | "0" => Ok(false),
+        _ => Err(format!("'{text}' is neither true nor false")),
+    }
 }
 
 fn list<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {

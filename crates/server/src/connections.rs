@@ -6,6 +6,7 @@
 //! and the question whether the node lives.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -67,6 +68,8 @@ pub(crate) enum Use {
 pub(crate) struct Place {
     id: u64,
     pub(crate) good_for: Use,
+    /// Where it comes from.
+    pub(crate) address: Option<IpAddr>,
     pub(crate) meter: Arc<Meter>,
     connections: Arc<Connections>,
 }
@@ -120,7 +123,7 @@ impl Connections {
     }
 
     /// A place for one more, if there is any.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Place> {
+    pub(crate) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Place> {
         let mut open = self.lock();
         let programs = self.metrics.programs.load(Ordering::Relaxed);
         let taken = open.meters.len() + usize::try_from(programs).unwrap_or(0);
@@ -136,7 +139,7 @@ impl Connections {
         open.next += 1;
         open.meters.insert(id, Arc::clone(&meter));
         self.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Place { id, good_for, meter, connections: Arc::clone(self) })
+        Some(Place { id, good_for, address, meter, connections: Arc::clone(self) })
     }
 
     /// Closes some that do nothing, as the system has no descriptors left.
@@ -321,20 +324,20 @@ mod tests {
     #[test]
     fn places_over_the_bound_are_for_what_is_vital_and_then_there_are_none() {
         let all = connections(2);
-        let mut places: Vec<Place> = (0..2).map(|_| all.enter().unwrap()).collect();
+        let mut places: Vec<Place> = (0..2).map(|_| all.enter(None).unwrap()).collect();
         assert!(places.iter().all(|place| place.good_for == Use::Any));
-        let more = (0..VITAL_CONNECTIONS_MAX).map(|_| all.enter().unwrap()).collect::<Vec<_>>();
+        let more = (0..VITAL_CONNECTIONS_MAX).map(|_| all.enter(None).unwrap()).collect::<Vec<_>>();
         assert!(more.iter().all(|place| place.good_for == Use::Vital && !place.serves_all()));
-        assert!(all.enter().is_none());
+        assert!(all.enter(None).is_none());
         drop(more);
         places.pop();
-        assert_eq!(all.enter().unwrap().good_for, Use::Any);
+        assert_eq!(all.enter(None).unwrap().good_for, Use::Any);
     }
 
     #[test]
     fn those_that_wait_longest_make_room_and_those_that_work_do_not() {
         let all = connections(2);
-        let (idle, busy) = (all.enter().unwrap(), all.enter().unwrap());
+        let (idle, busy) = (all.enter(None).unwrap(), all.enter(None).unwrap());
         let _under_way = busy.meter.begin();
         all.lock().make_room(Instant::now());
         assert!(idle.meter.next_deadline(Instant::now()).is_ok(), "it came only just now");
@@ -346,7 +349,7 @@ mod tests {
     #[test]
     fn each_phase_has_its_deadline() {
         let all = connections(1);
-        let place = all.enter().unwrap();
+        let place = all.enter(None).unwrap();
         let meter = &place.meter;
         let after = |time: Duration| meter.next_deadline(Instant::now() + time);
         assert_eq!(after(HEAD_MAX), Err(Overdue::Idle), "it said nothing");

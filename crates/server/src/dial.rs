@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, HeaderName, UPGRADE};
 use hyper::upgrade::Upgraded;
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use protocol::Address;
 use tokio::net::TcpStream;
@@ -24,12 +25,13 @@ use crate::carrier::Carrier;
 use crate::courtesy::Courteous;
 use crate::inbox::Inbox;
 use crate::link::{Link, Surroundings};
+use crate::link_secret::{Dialing, LinkSecret, NONCE};
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
 use crate::numbers::Numbers;
 
 /// Where a link begins.
-pub(crate) const LINK_PATH: &str = "/core/peer-link";
+pub(crate) const LINK_PATH: &str = protocol::node_group::PEER_LINK;
 
 /// The protocol of the upgrade.
 pub(crate) const LINK_PROTOCOL: &str = "amrita-peer";
@@ -66,6 +68,8 @@ pub(crate) struct Ends {
     pub(crate) mesh: Arc<MeshEnd>,
     /// How many connections of clients and programs there may be: each takes a descriptor.
     pub(crate) places: usize,
+    /// What all nodes of the cluster know, if links are to be proved.
+    pub(crate) secret: Option<Arc<LinkSecret>>,
 }
 
 impl Ends {
@@ -152,7 +156,7 @@ async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch:
     let mut told = false;
     loop {
         let attempt = tokio::select! {
-            attempt = first_of_several(&target) => attempt,
+            attempt = first_of_several(&target, ends.secret.as_ref()) => attempt,
             _ = stop.changed() => return,
         };
         match attempt {
@@ -185,7 +189,10 @@ async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch:
 /// A network that drops packets lets an attempt wait for TCP's next try, which comes later and
 /// later. So another attempt begins beside it after [`ATTEMPT_EVERY`]: when the network is well
 /// again, the next one gets through at once. Those that are left over are cut off.
-async fn first_of_several(target: &Address) -> io::Result<(TcpStream, Bytes)> {
+async fn first_of_several(
+    target: &Address,
+    secret: Option<&Arc<LinkSecret>>,
+) -> io::Result<(TcpStream, Bytes)> {
     let mut attempts = JoinSet::new();
     let mut begin = tokio::time::interval(ATTEMPT_EVERY);
     begin.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -194,9 +201,10 @@ async fn first_of_several(target: &Address) -> io::Result<(TcpStream, Bytes)> {
             biased;
             Some(attempt) = attempts.join_next() => return attempt.map_err(io::Error::other)?,
             _ = begin.tick() => {
-                let target = target.clone();
+                let (target, secret) = (target.clone(), secret.cloned());
                 attempts.spawn(async move {
-                    let attempt = tokio::time::timeout(HANDSHAKE_MAX, handshake(&target)).await;
+                    let shaking = handshake(&target, secret.as_deref());
+                    let attempt = tokio::time::timeout(HANDSHAKE_MAX, shaking).await;
                     attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                 });
             }
@@ -204,25 +212,63 @@ async fn first_of_several(target: &Address) -> io::Result<(TcpStream, Bytes)> {
     }
 }
 
-async fn handshake(target: &Address) -> io::Result<(TcpStream, Bytes)> {
+async fn handshake(
+    target: &Address,
+    secret: Option<&LinkSecret>,
+) -> io::Result<(TcpStream, Bytes)> {
     let socket = TcpStream::connect(target.authority()).await?;
     socket.set_nodelay(true)?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
     tokio::spawn(connection.with_upgrades());
-    let request = Request::get(LINK_PATH)
-        .header(HOST, target.authority())
-        .header(CONNECTION, "upgrade")
-        .header(UPGRADE, LINK_PROTOCOL)
-        .header(LINK_VERSION_HEADER, LINK_VERSION)
-        .body(Empty::<Bytes>::new())
-        .map_err(io::Error::other)?;
-    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    let response =
+        sender.send_request(request_of(target, None)?).await.map_err(io::Error::other)?;
+    let response = match secret {
+        None => response,
+        Some(secret) => prove(target, secret, &mut sender, response).await?,
+    };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(io::Error::other(format!("it answered {}", response.status())));
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(io::Error::other)?;
     socket_of(upgraded)
+}
+
+fn request_of(target: &Address, dialing: Option<&Dialing>) -> io::Result<Request<Empty<Bytes>>> {
+    let mut request = Request::get(LINK_PATH)
+        .header(HOST, target.authority())
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, LINK_PROTOCOL)
+        .header(LINK_VERSION_HEADER, LINK_VERSION);
+    for (name, value) in dialing.iter().flat_map(|dialing| &dialing.headers) {
+        request = request.header(name, value);
+    }
+    request.body(Empty::new()).map_err(io::Error::other)
+}
+
+/// The other node has given a number: the second try has a proof over it, and the answer to that
+/// must have one as well.
+async fn prove(
+    target: &Address,
+    secret: &LinkSecret,
+    sender: &mut http1::SendRequest<Empty<Bytes>>,
+    first: Response<Incoming>,
+) -> io::Result<Response<Incoming>> {
+    let stranger = "it does not prove that it belongs to this cluster: has it the same secret?";
+    let nonce = first.headers().get(NONCE).and_then(|nonce| nonce.to_str().ok());
+    let Some(nonce) = nonce.filter(|_| first.status() == StatusCode::UNAUTHORIZED) else {
+        return Err(io::Error::other(stranger));
+    };
+    let dialing = secret.answer(nonce);
+    // The connection takes the next request once the answer to this one is read.
+    first.into_body().collect().await.map_err(io::Error::other)?;
+    sender.ready().await.map_err(io::Error::other)?;
+    let second = sender.send_request(request_of(target, Some(&dialing))?);
+    let second = second.await.map_err(io::Error::other)?;
+    if secret.is_member(&dialing, second.headers()) {
+        return Ok(second);
+    }
+    Err(io::Error::other(stranger))
 }
 
 /// The plain socket under an upgraded connection that was accepted, and what was read from it too
@@ -266,7 +312,7 @@ mod tests {
                 std::future::pending::<()>().await;
             };
             let made = tokio::select! {
-                made = tokio::time::timeout(10 * HANDSHAKE_MAX, first_of_several(&target)) => {
+                made = tokio::time::timeout(10 * HANDSHAKE_MAX, first_of_several(&target, None)) => {
                     made.expect("the second attempt is made")
                 }
                 () = answer => unreachable!("it waits"),

@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::numbers::Numbers;
 use crate::persister::Persister;
 use crate::program_socket::ProgramSocket;
+use crate::protection::Protection;
 use crate::sandbox::{PutAside, Sandbox, Wanted};
 use crate::space::Space;
 use crate::store::FjallStore;
@@ -137,6 +138,7 @@ impl Host {
 
     fn begin(config: Config, catalogue: Catalogue) -> Result<Self, Failure> {
         let begun = Instant::now();
+        let protection = Protection::of(&config)?;
         let (listener, bound) = bind(&config)?;
         let public = public_address(&config, bound);
         check_peers(&config, &public)?;
@@ -164,6 +166,7 @@ impl Host {
             metrics,
             mesh,
             places,
+            secret: protection.secret.clone(),
         };
         let sockets = socket_runtime(config.tuning.socket_threads)?;
         let catalogue = Arc::new(catalogue);
@@ -181,8 +184,11 @@ impl Host {
         let (closing, closing_seen) = watch::channel(());
         let socket = ProgramSocket::open(maker.sandbox.root(), &ends, closing_seen.clone());
         let metrics = Arc::clone(&ends.metrics);
+        let keeper = protection.keeper(&inbox);
+        protection.make_first_admin(&handle, Arc::clone(&keeper), maker.sandbox.root());
         let front = Front {
-            inbox: Arc::clone(&inbox),
+            keeper,
+            security: protection.shown,
             metrics,
             budget,
             ends,
@@ -363,6 +369,7 @@ impl Maker {
                 .map_err(|error| thread_failure(&error))?;
         let run_by = (catalogue, Arc::clone(&handlers) as Arc<dyn Invoker>);
         let node = Node::new(config, run_by, recovered, reader, Box::new(store))?;
+        let node = if self.config.demands_login()? { node.demanding_login() } else { node };
         let written = log.append(&[LogRecord::Owner(owner)]).and_then(|()| log.sync());
         written.map_err(|error| Failure::new(error.to_string()))?;
         self.sandbox.begin()?;

@@ -14,6 +14,7 @@ use protocol::{BodyType, Code, EntityTags, Method, Outcome, Problem, Request, Wr
 
 use crate::browsers::only;
 use crate::budget::Held;
+use crate::principal;
 
 /// The largest body of a request, also when it is packed.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -116,6 +117,7 @@ fn head(method: Method, uri: &Uri, headers: &HeaderMap) -> Result<Request, Probl
     let mut request = Request::new(method, path(uri.path())?);
     request.query = uri.query().unwrap_or_default().to_owned();
     percent_decode(&request.query)?;
+    request.principal = principal::of(headers)?;
     request.conditions.if_match = tags(headers, &header::IF_MATCH)?;
     request.conditions.if_none_match = tags(headers, &header::IF_NONE_MATCH)?;
     request.quorum = quorum(headers)?;

@@ -9,6 +9,8 @@
 
 mod allow;
 mod ambrosia_ports;
+mod ask;
+mod base64;
 mod browsers;
 mod budget;
 mod carrier;
@@ -20,6 +22,7 @@ mod dial;
 mod disk;
 mod engine;
 mod error;
+mod first_admin;
 mod h2c;
 mod host;
 mod http_answer;
@@ -28,27 +31,33 @@ mod inbox;
 mod invoker;
 mod job_threads;
 mod link;
+mod link_secret;
 mod log_writer;
 mod logging;
+mod login;
 mod mesh_end;
 mod metrics;
 mod numbers;
 mod outgoing;
+mod passwords;
 mod persister;
+mod principal;
 mod program_socket;
 #[cfg(test)]
 mod program_tests;
 mod programs;
+mod protection;
 mod random;
 mod repros;
 mod sandbox;
 mod signals;
 mod space;
 mod store;
+mod throttle;
 mod web;
 
 pub use config::{
-    Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Setting, Tuning,
+    Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Security, Setting, Tuning,
     sandbox_default, variables,
 };
 pub use disk::{FileDisk, FolderFiles};

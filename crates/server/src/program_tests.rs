@@ -66,7 +66,7 @@ impl Shell {
                 (protocol::Address::new("127.0.0.1", 1), "127.0.0.1:0".parse().unwrap());
             MeshEnd::open(&public, bound, Arc::clone(&inbox), numbers.clone())
         };
-        let ends = Ends { runtime: handle, numbers, inbox, metrics, mesh, places };
+        let ends = Ends { runtime: handle, numbers, inbox, metrics, mesh, places, secret: None };
         let folder = tempfile::tempdir().unwrap();
         let (closing, seen) = watch::channel(());
         let socket = ProgramSocket::open(folder.path(), &ends, seen);

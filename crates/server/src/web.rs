@@ -17,9 +17,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use protocol::{Code, Method, Outcome, Problem, Request, Response, node_group};
 use services::Catalogue;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::allow::Allowed;
+use crate::ask::ask_as_system;
 use crate::browsers::{self, AllowedOrigin, Browsers};
 use crate::budget::{Budget, Purpose};
 use crate::connections::{Connections, HEAD_BYTES_MAX, Meter, Overdue, Place};
@@ -28,12 +29,11 @@ use crate::dial::{self, Ends};
 use crate::h2c;
 use crate::http_answer::{self, Answer, plain, to_http};
 use crate::http_request::{self, no_such_verb, to_method, to_request};
-use crate::inbox::Inbox;
+use crate::link_secret::{self, Said};
+use crate::login::{Caller, Doorkeeper};
 use crate::metrics::Metrics;
+use crate::principal;
 use crate::programs;
-
-/// How long an answer may take. The node answers long before; this is for its mistakes.
-const ANSWER_MAX: Duration = Duration::from_secs(75);
 
 /// How long to wait when no connection can be accepted (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -55,13 +55,15 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// Everything that a connection needs.
 pub(crate) struct Front {
-    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) keeper: Arc<Doorkeeper>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) ends: Ends,
     pub(crate) browsers: Browsers,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) connections: Arc<Connections>,
+    /// How this node is protected, for `/readyz`.
+    pub(crate) security: &'static str,
     /// Changes when the node stops: connections then end after their present request.
     pub(crate) closing: watch::Receiver<()>,
 }
@@ -86,7 +88,7 @@ impl Front {
                 _ = closing.changed() => break,
             };
             match accepted {
-                Ok((socket, _)) => match self.connections.enter() {
+                Ok((socket, peer)) => match self.connections.enter(Some(peer.ip())) {
                     Some(place) => drop(tokio::spawn(Arc::clone(&self).connection(socket, place))),
                     None => turn_away(&socket),
                 },
@@ -221,8 +223,8 @@ impl Front {
             Err(problem) => return refuse(request, problem).await,
         };
         match origin {
-            Some(origin) => self.for_a_page(request, origin, own).await,
-            None => self.dispatch(request, own).await,
+            Some(origin) => self.for_a_page(request, origin, own, place).await,
+            None => self.dispatch(request, own, place).await,
         }
     }
 
@@ -231,6 +233,7 @@ impl Front {
         request: hyper::Request<Incoming>,
         origin: AllowedOrigin,
         own: Option<Own>,
+        place: &Place,
     ) -> Answer {
         if browsers::is_preflight(request.method(), request.headers()) {
             let allowed = self.allowed(own, request.uri().path());
@@ -238,7 +241,7 @@ impl Front {
             origin.put_preflight(&allowed, answer.headers_mut());
             return answer;
         }
-        let mut answer = self.dispatch(request, own).await;
+        let mut answer = self.dispatch(request, own, place).await;
         origin.put(answer.headers_mut());
         answer
     }
@@ -247,6 +250,7 @@ impl Front {
         self: &Arc<Self>,
         request: hyper::Request<Incoming>,
         own: Option<Own>,
+        place: &Place,
     ) -> Answer {
         let (verb, uri) = (request.method().clone(), request.uri().clone());
         let mut answer = match own {
@@ -257,13 +261,18 @@ impl Front {
                 refuse(request, no_such_verb(&verb)).await
             }
             Some(Own::Live) => plain("alive\n"),
-            Some(Own::Metrics) => plain(self.metrics.show(self.budget.used())),
+            Some(Own::Metrics) => {
+                let show = |_| plain(self.metrics.show(self.budget.used()));
+                self.permitted(request, Method::Get, show).await
+            }
             Some(Own::Ready) => to_http(self.readiness().await),
             Some(Own::Link) => self.link(request),
-            Some(Own::Attach) => self.attach(request),
+            Some(Own::Attach) => {
+                self.permitted(request, Method::Post, |request| self.attach(request)).await
+            }
             None => match h2c::asked(&request) {
-                Some(frame) => self.upgrade_to_two(request, frame),
-                None => to_http(self.ask_for(request).await),
+                Some(frame) => self.upgrade_to_two(request, frame, place),
+                None => self.ask_for(request, place).await,
             },
         };
         if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
@@ -281,39 +290,37 @@ impl Front {
         }
     }
 
-    async fn ask_for(&self, request: hyper::Request<Incoming>) -> Response {
+    async fn ask_for(&self, request: hyper::Request<Incoming>, place: &Place) -> Answer {
+        let caller = Caller::of(request.headers(), place.address);
         // Held until the answer is there: until then the node holds on to the body.
         let mut held = self.budget.open(Purpose::Request);
         match to_request(request, &mut held).await {
-            Ok(request) => self.ask(request).await,
-            Err(problem) => problem.into(),
+            Ok(request) => self.keeper.take(request, &caller).await,
+            Err(problem) => http_answer::problem(problem),
         }
     }
 
-    /// Hands a request to the node and waits for its answer.
-    async fn ask(&self, request: Request) -> Response {
-        let unknown = request.method.is_write().then_some(Outcome::Unknown);
-        let (sender, receiver) = oneshot::channel();
-        if self.inbox.request(request, sender).is_err() {
-            let message = "the node has more requests than it can take; try again";
-            let problem = Problem::new(Code::Busy, message).with_outcome(Outcome::NotApplied);
-            return problem.into();
-        }
-        let lost = |code, message: &str| {
-            let mut problem = Problem::new(code, message);
-            problem.outcome = unknown;
-            Response::from(problem)
+    /// Answers what the shell answers itself to whoever may ask for it.
+    async fn permitted(
+        &self,
+        request: hyper::Request<Incoming>,
+        verb: Method,
+        answer: impl FnOnce(hyper::Request<Incoming>) -> Answer,
+    ) -> Answer {
+        let permitted = match principal::of(request.headers()) {
+            Ok(who) => self.keeper.permit(who, verb, request.uri().path()).await,
+            Err(problem) => Err(problem),
         };
-        match tokio::time::timeout(ANSWER_MAX, receiver).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(_)) => lost(Code::Stopping, "the node stopped before it could answer"),
-            Err(_) => lost(Code::Timeout, "the node did not answer in time"),
+        match permitted {
+            Ok(()) => answer(request),
+            Err(problem) => refuse(request, problem).await,
         }
     }
 
     /// Ready when every partition has an owner that this node knows.
     async fn readiness(&self) -> Response {
-        let answer = self.ask(Request::new(Method::Get, node_group::LINK)).await;
+        let question = Request::new(Method::Get, node_group::LINK);
+        let answer = ask_as_system(&self.keeper.inbox, question).await;
         let state = match serde_json::from_slice::<node_group::NodeGroupState>(&answer.body) {
             Ok(state) if answer.is_success() => state,
             _ => return Response { status: 503, ..answer },
@@ -325,6 +332,7 @@ impl Front {
             "ready": ready,
             "partitions": partitions,
             "partitionsWithoutOwner": ownerless,
+            "security": self.security,
         });
         Response {
             retry_after_seconds: (!ready).then_some(1),
@@ -345,7 +353,31 @@ impl Front {
                 format!("links have version {}, the other node's {version}", dial::LINK_VERSION);
             return http_answer::problem(Problem::bad_request(message));
         }
-        self.upgrade(request, dial::LINK_PROTOCOL, Ends::adopt)
+        let Some(secret) = &self.ends.secret else {
+            if self.keeper.is_on {
+                let message = "this node links up with no other: it has no --link-secret-file";
+                return http_answer::problem(Problem::new(Code::AccessDenied, message));
+            }
+            return self.upgrade(request, dial::LINK_PROTOCOL, Ends::adopt);
+        };
+        match secret.judge(headers, Instant::now()) {
+            Said::Welcome(proof) => {
+                let mut answer = self.upgrade(request, dial::LINK_PROTOCOL, Ends::adopt);
+                link_secret::put_proof(answer.headers_mut(), proof);
+                answer
+            }
+            Said::Ask(nonce) => {
+                let message = "only nodes of this cluster link up here";
+                let problem = Problem::new(Code::Unauthorized, message);
+                let mut answer = http_answer::problem(problem);
+                answer.headers_mut().insert(link_secret::NONCE, nonce);
+                answer
+            }
+            Said::Stranger => {
+                let message = "the proof is none: the other node has another --link-secret-file";
+                http_answer::problem(Problem::new(Code::AccessDenied, message))
+            }
+        }
     }
 
     /// A program wants to attach to an instance: which one, its first frame says.
@@ -388,8 +420,13 @@ impl Front {
     }
 
     /// Says yes, and goes on in HTTP/2 with the answer to this very request.
-    fn upgrade_to_two(self: &Arc<Self>, request: hyper::Request<Incoming>, frame: Bytes) -> Answer {
-        let Some(place) = self.connections.enter() else {
+    fn upgrade_to_two(
+        self: &Arc<Self>,
+        request: hyper::Request<Incoming>,
+        frame: Bytes,
+        before: &Place,
+    ) -> Answer {
+        let Some(place) = self.connections.enter(before.address) else {
             return http_answer::problem(Problem::new(
                 Code::Busy,
                 "there are too many connections",

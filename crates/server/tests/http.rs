@@ -120,7 +120,10 @@ fn a_page_of_an_allowed_origin_is_served() {
     let host = start_with(Config {
         port: 0,
         sandbox: Some(folder.path().join("s")),
-        cors_origins: vec!["https://app.example".into()],
+        security: server::Security {
+            cors_origins: vec!["https://app.example".into()],
+            ..Default::default()
+        },
         ..Config::default()
     });
     let page = "Origin: https://app.example\r\n";

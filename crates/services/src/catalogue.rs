@@ -9,7 +9,7 @@ use protocol::{Document, Epoch, GroupId, Moment, Problem, Request, Response, lin
 use crate::handlers::{Calls, Erased, ErasedTask, Handlers, Step};
 use crate::query_task::QueryTaskService;
 use crate::spec::STATE_BYTES_MAX;
-use crate::{Service, Spec, Task, verbs};
+use crate::{Service, Spec, Task, rules, verbs};
 
 /// A handler's call, to be run by [`Catalogue::invoke`] on whatever thread.
 #[derive(Clone, Debug)]
@@ -56,6 +56,15 @@ pub struct Invoked {
     pub(crate) number: u64,
     pub(crate) link: String,
     pub(crate) verdict: Verdict,
+}
+
+impl Invocation {
+    /// The handler is not run: the state as it is does not allow it.
+    pub(crate) fn refused(self, problem: Problem) -> Invoked {
+        let Self { partition, epoch, opening, number, link, .. } = self;
+        let verdict = Verdict::AsItIs(problem.into());
+        Invoked { partition, epoch, opening, number, link, verdict }
+    }
 }
 
 /// What is to be run.
@@ -118,9 +127,10 @@ impl Default for Catalogue {
 }
 
 impl Catalogue {
-    /// With the built-in services: query tasks.
+    /// With the built-in services: query tasks, and the rules of who may do what.
     pub fn new() -> Self {
-        Self { entries: BTreeMap::new() }.with_task(QueryTaskService)
+        let built_in = Self { entries: BTreeMap::new() }.with_task(QueryTaskService);
+        rules::all().into_iter().fold(built_in, Self::with)
     }
 
     /// Adds a service.

@@ -14,6 +14,7 @@ mod lenient;
 mod machine;
 mod merge;
 mod query_task;
+mod rules;
 mod service;
 mod spec;
 mod task;
@@ -27,7 +28,7 @@ pub use handlers::CALLS_PER_STEP_MAX;
 pub use leader::{DOCUMENT_QUEUE_MAX, PartitionLeader, TASKS_RUNNING_MAX, compile};
 pub use machine::{
     Effort, Handlers, Invoker, Limits, PartitionAction, PartitionAnswer, PartitionEvent,
-    PartitionMachine, PartitionQuestion, QuickInvoker, Ran, WantedSearch,
+    PartitionMachine, PartitionQuestion, QuickInvoker, Ran, RulesNews, WantedSearch,
 };
 pub use service::{Context, Patch, Plan, Service, Task, succeeded};
 pub use spec::{

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use access::Guard;
 use bytes::Bytes;
 use documents::{AppliedCommand, Partition, Wanted};
 use group::{Context, Entry, Leader, Machine, Output, Refusal};
-use protocol::{Epoch, GroupId, Problem, Request, Response, Source, Term};
-use query::{Cursor, Page};
+use protocol::{Document, Epoch, GroupId, Principal, Problem, Request, Response, Source, Term};
+use query::{Cursor, HitFilter, Page};
 use serde::{Deserialize, Serialize};
 use storage::{Batch, StoreError};
 
@@ -22,6 +23,17 @@ pub struct PartitionMachine {
     pub(crate) partition: Partition,
     group: GroupId,
     limits: Limits,
+    rules: RulesNews,
+}
+
+/// What has become of the documents of the rules ([`access`]) in this partition since somebody
+/// looked.
+#[derive(Debug)]
+pub enum RulesNews {
+    /// All of them are to be read anew.
+    Anew,
+    /// These versions have been applied.
+    Changed(Vec<Arc<Document>>),
 }
 
 /// How much one leader takes on.
@@ -48,6 +60,8 @@ pub struct Handlers {
     pub invoker: Arc<dyn Invoker>,
     /// Becomes `documentOwner`.
     pub node_id: Arc<str>,
+    /// Who may do what, as this node knows it.
+    pub guard: Guard,
 }
 
 /// Runs handlers, or says that they must run elsewhere.
@@ -86,7 +100,14 @@ pub enum PartitionQuestion {
     /// The same, and another owner may have begun it and been stopped by it.
     Resent(Request),
     /// One partition's part of a query: at most so many hits and bytes.
-    Query { spec_json: Bytes, cursor: Option<Cursor>, limit: usize, bytes: usize, effort: Effort },
+    Query {
+        spec_json: Bytes,
+        cursor: Option<Cursor>,
+        limit: usize,
+        bytes: usize,
+        effort: Effort,
+        principal: Principal,
+    },
     /// Refuse what comes from older owners of that partition.
     Fence(Source),
     /// Is this partition's owner at work? Answered with 200 when a quorum agrees.
@@ -140,6 +161,7 @@ pub struct WantedSearch {
     pub text: Bytes,
     pub wanted: Wanted,
     pub effort: Effort,
+    pub filter: Option<HitFilter>,
 }
 
 /// What a partition wants done outside of its group.
@@ -178,7 +200,26 @@ impl Refusal for PartitionAnswer {
 impl PartitionMachine {
     pub fn new(mut partition: Partition, group: GroupId, limits: Limits) -> Self {
         partition.set_cache_bytes(CACHE_BYTES);
-        Self { partition, group, limits }
+        Self { partition, group, limits, rules: RulesNews::Anew }
+    }
+
+    /// What has become of the rules. `None`: nothing.
+    pub fn take_rules(&mut self) -> Option<RulesNews> {
+        match &self.rules {
+            RulesNews::Changed(changed) if changed.is_empty() => None,
+            RulesNews::Changed(_) | RulesNews::Anew => {
+                Some(std::mem::replace(&mut self.rules, RulesNews::Changed(Vec::new())))
+            }
+        }
+    }
+
+    fn note_rules(&mut self, applied: &AppliedCommand) {
+        if let AppliedCommand::Written(document) = applied
+            && access::is_policy(&document.link)
+            && let RulesNews::Changed(changed) = &mut self.rules
+        {
+            changed.push(Arc::clone(document));
+        }
     }
 
     pub fn partition(&self) -> &Partition {
@@ -207,7 +248,11 @@ impl Machine for PartitionMachine {
         _out: &mut Vec<Output<Self>>,
     ) -> Result<AppliedCommand, StoreError> {
         match &entry.data {
-            Some(data) => self.partition.apply(at.store, entry.applied, data),
+            Some(data) => {
+                let applied = self.partition.apply(at.store, entry.applied, data)?;
+                self.note_rules(&applied);
+                Ok(applied)
+            }
             None => {
                 let mut batch = Batch::default();
                 at.space.put_applied(&mut batch, &entry.applied);

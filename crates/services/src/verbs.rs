@@ -7,7 +7,7 @@ use documents::Retention;
 use protocol::{Action, Body, Code, Document, Method, Moment, Problem, Request, Response};
 
 use crate::body::{Incoming, bad_body, too_large};
-use crate::catalogue::{Invocation, NewVersion, Verdict};
+use crate::catalogue::{Invocation, NewVersion, Verdict, Work};
 use crate::handlers::{Handlers, Step, Stepped};
 use crate::task::TaskInfo;
 use crate::{Context, Patch, ServiceOption, Spec, digits};
@@ -250,6 +250,16 @@ impl Job<'_> {
         }
     }
 
+    /// A task stays its maker's, whoever changes it, as it acts with the maker's rights.
+    fn author(&self) -> Option<Arc<str>> {
+        let of_current = || self.live().and_then(|current| current.author.clone());
+        match &self.invocation.work {
+            Work::Step(_) => of_current(),
+            Work::Update(_) if self.spec.is_task && self.live().is_some() => of_current(),
+            Work::Update(request) => request.principal.user().cloned(),
+        }
+    }
+
     fn write(&self, made: Made) -> Result<Verdict, Problem> {
         if made.body.len() > self.spec.state_bytes_max {
             return Err(too_large("the state", made.body.len(), self.spec));
@@ -282,6 +292,7 @@ impl Job<'_> {
                 updated: *now,
                 expires: made.expires,
                 owner: node_id.to_string(),
+                author: self.author(),
                 body: made.body,
             }),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use client::{Client, Response};
 use serde_json::Value;
 
+use crate::access::session;
 use crate::admin::address_of;
 use crate::outcome::{Trouble, refusal, unreachable};
 
@@ -36,7 +37,7 @@ pub(super) async fn instance_at_owner(
     let (answer, state) = instance(client, name).await?;
     let Some(owner) = state["owner"].as_str() else { return Ok((answer, state)) };
     let Ok(address) = address_of(client, owner).await else { return Ok((answer, state)) };
-    let Ok(owner) = Client::new(&[address]) else { return Ok((answer, state)) };
+    let Ok(owner) = session::client_of(&[address]) else { return Ok((answer, state)) };
     let seen = instance(&owner.patience(OWNER_WITHIN), name).await;
     Ok(seen.unwrap_or((answer, state)))
 }

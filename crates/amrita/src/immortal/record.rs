@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::options::RecordOptions;
 use super::show::size;
 use super::{instance_at_owner, link, replicas, text};
+use crate::access::session;
 use crate::admin::address_of;
 use crate::arguments::Cluster;
 use crate::outcome::Outcome;
@@ -68,7 +69,7 @@ pub(super) async fn record_to(
     let (_, state) = instance_at_owner(&client, name).await?;
     let node = node_with(name, &state, from)?;
     let address = address_of(&client, &node).await?;
-    let one = Client::new(&[&address]).map_err(|error| unreachable(&error))?;
+    let one = session::client_of(&[&address])?;
     let mut tries = 0;
     loop {
         tries += 1;

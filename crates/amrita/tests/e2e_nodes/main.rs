@@ -21,6 +21,7 @@ mod native;
 mod pauses;
 mod programs;
 mod quorum;
+mod security;
 mod strict;
 mod surface;
 mod time_travel;

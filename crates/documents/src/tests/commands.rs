@@ -33,6 +33,7 @@ pub(super) fn write(link: &str, version: u64, fields: Value) -> Write {
             updated: Moment(1_000 * MINUTE),
             expires: Moment(0),
             owner: "node-1".into(),
+            author: None,
             body: Body::from_map(fields),
         },
         key: None,

@@ -149,6 +149,7 @@ pub(crate) fn command(random: &mut Random, model: &Model, term: Term, now: Momen
             updated: now,
             expires,
             owner: format!("node-{}", random.below(3)),
+            author: None,
             body: Body::from_map(body(random)),
         },
         key,

@@ -1,5 +1,6 @@
 //! Documents, their factories, and the utilities of both.
 
+use access::Thing;
 use protocol::hash::hash_parts;
 use protocol::node_group::SELECTOR_LINK;
 use protocol::query::LINK as QUERY_TASKS;
@@ -75,6 +76,15 @@ fn local(group: GroupId, request: &Request, view: &View<'_>) -> Result<Response,
         (latest, None) => latest.filter(|document| !document.is_deleted()),
         (None, Some(_)) => None,
     };
+    let thing = match shown.as_deref() {
+        Some(document) => Thing::Document(document.into()),
+        None => {
+            let kind = view.catalogue().spec_of(&request.path).map_or("", |spec| &spec.kind);
+            Thing::Missing { link: &request.path, kind }
+        }
+    };
+    let principal = &request.principal;
+    view.shard.handlers.guard.check(principal, Method::Get, &thing)?;
     let mut response = match shown {
         Some(document) => shown_here(&document, request, view)?,
         None => {
@@ -93,7 +103,7 @@ fn shown_here(
 ) -> Result<Response, Problem> {
     let group = view.topology().partition_of(&request.path);
     let owner = view.owner_of(group).and_then(|owner| view.node_id(owner));
-    let response = Response::document(200, document, owner.unwrap_or(&document.owner));
+    let response = Response::document(200, &access::shown(&request.principal, document), owner.unwrap_or(&document.owner));
     let held = request.conditions.check(response.etag.as_deref(), false);
     held.map_err(|header| {
         let etag = response.etag.as_deref().unwrap_or_default();

@@ -14,6 +14,7 @@ pub(crate) mod recordings;
 mod surface;
 #[cfg(test)]
 mod tables;
+mod who;
 #[cfg(test)]
 mod world;
 
@@ -35,9 +36,7 @@ pub use surface::{Header, Resource, SURFACE, Verb};
 /// What is wrong with the request. Nothing was done for it then.
 pub(crate) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
     let is_write = request.method.is_write();
-    if request.path.len() > 1 && request.path.ends_with('/') {
-        request.path.pop();
-    }
+    canonical(&mut request);
     let planned = dispatch(request, fresh, view);
     planned.map_err(|mut problem| {
         problem.outcome = problem.outcome.or(is_write.then_some(Outcome::NotApplied));
@@ -45,14 +44,21 @@ pub(crate) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<
     })
 }
 
-fn dispatch(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
-    if view.is_stopping {
-        return Err(Problem::new(Code::Stopping, "this node is stopping: ask another one"));
+/// Gives a path the one spelling by which it is looked up in tables.
+pub(crate) fn canonical(request: &mut Request) {
+    if request.path.len() > 1 && request.path.ends_with('/') {
+        request.path.pop();
     }
     // Every node sees all documents, so that it makes no difference.
     if let Some(rest) = below(&request.path, LOCAL_QUERY_TASKS) {
         let slash = if rest.is_empty() { "" } else { "/" };
         request.path = format!("{QUERY_TASKS}{slash}{rest}");
+    }
+}
+
+fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
+    if view.is_stopping {
+        return Err(Problem::new(Code::Stopping, "this node is stopping: ask another one"));
     }
     if let Some(resource) = Resource::at(&request.path, view.catalogue()) {
         resource.check(&request, view.catalogue())?;
@@ -64,14 +70,16 @@ fn dispatch(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, P
         paths::SELECTOR_LINK => return management::selector(&request, view),
         paths::MANAGEMENT_LINK => return Ok(management::management(&request, view)),
         paths::FORWARDING_LINK => {
-            let forwarded = forwarding::unwrap(request, view)?;
-            return dispatch(forwarded, fresh, view);
+            return Ok(Plan::Enter(Box::new(forwarding::unwrap(request, view)?)));
         }
         _ => {}
     }
     if view.partitions() == 0 {
         let text = format!("this node is not part of a cluster yet: {}", view.why_not_serving());
         return Err(Problem::new(Code::NoOwner, text));
+    }
+    if let Some(response) = who::plan(&request, view)? {
+        return Ok(Plan::Respond(response));
     }
     if let Some(token) = below(&request.path, PAGE_LINK).filter(|token| !token.is_empty()) {
         let expand = query::is_set(&request, "expand")?;

@@ -13,6 +13,8 @@ use crate::pages::Form;
 /// What is to be done for a request.
 pub(crate) enum Plan {
     Respond(Response),
+    /// Another request, which comes in as any other: who asks must have what it needs.
+    Enter(Box<Request>),
     /// Ask the owner of a group.
     Ask(GroupId, Question),
     /// Change the directory.

@@ -1,10 +1,11 @@
-//! Every path that a node answers, with its verbs and all that each of them understands. What is
-//! not in this table is refused by name: to pass over it would be to do something else than was
-//! asked.
+//! Every path that a node answers, with its verbs, all that each of them understands, and what a
+//! client must have for it. What is not in this table is refused by name: to pass over it would be
+//! to do something else than was asked.
 //!
 //! The reference for people (`docs/reference-rest.md`) has the same table, and a test compares
 //! them.
 
+use access::Needs;
 use protocol::{Code, Method, Problem, Request, WriteQuorum, links, node_group};
 use services::{Catalogue, ServiceOption, Spec};
 
@@ -29,6 +30,8 @@ pub struct Verb {
     pub pragmas: &'static [&'static str],
     /// Of the headers that change what is done.
     pub headers: &'static [Header],
+    /// What a client must have where logins are demanded.
+    pub needs: Needs,
 }
 
 /// A header that only some requests understand.
@@ -49,23 +52,23 @@ impl Header {
     }
 }
 
-const fn verb(method: Method, does: &'static str) -> Verb {
-    Verb { method, does, parameters: &[], pragmas: &[], headers: &[] }
+const fn verb(method: Method, does: &'static str, needs: Needs) -> Verb {
+    Verb { method, does, parameters: &[], pragmas: &[], headers: &[], needs }
 }
 
-const fn get(does: &'static str) -> Verb {
-    verb(Method::Get, does)
+const fn get(does: &'static str, needs: Needs) -> Verb {
+    verb(Method::Get, does, needs)
 }
 
-const fn post(does: &'static str) -> Verb {
-    verb(Method::Post, does)
+const fn post(does: &'static str, needs: Needs) -> Verb {
+    verb(Method::Post, does, needs)
 }
 
 const CONDITIONS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch];
 const WRITE_HEADERS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch, Header::Quorum];
 const QUEUE: &str = "xn-queue";
 
-static ROOT: Resource = Resource { path: "/", verbs: &[get("the factories there are")] };
+static ROOT: Resource = Resource { path: "/", verbs: &[get("the factories there are", Needs::Login)] };
 
 static FACTORY: Resource = Resource {
     path: "FACTORY",
@@ -73,12 +76,12 @@ static FACTORY: Resource = Resource {
         Verb {
             parameters: &query::LIST_PARAMETERS,
             pragmas: &[QUEUE],
-            ..get("lists its documents")
+            ..get("lists its documents", Needs::Filtered)
         },
         Verb {
             pragmas: &["xn-force-index-update", QUEUE],
             headers: WRITE_HEADERS,
-            ..post("makes a document, or a task")
+            ..post("makes a document, or a task", Needs::Document)
         },
     ],
 };
@@ -89,9 +92,9 @@ static QUERY_TASKS: Resource = Resource {
         Verb {
             parameters: &query::LIST_PARAMETERS,
             pragmas: &[QUEUE],
-            ..get("lists the query tasks that are kept")
+            ..get("lists the query tasks that are kept", Needs::Filtered)
         },
-        Verb { pragmas: &[QUEUE], headers: WRITE_HEADERS, ..post("asks a query") },
+        Verb { pragmas: &[QUEUE], headers: WRITE_HEADERS, ..post("asks a query", Needs::Filtered) },
     ],
 };
 
@@ -102,113 +105,113 @@ static DOCUMENT: Resource = Resource {
             parameters: &["documentVersion", "consistency"],
             pragmas: &[QUEUE],
             headers: CONDITIONS,
-            ..get("shows the document")
+            ..get("shows the document", Needs::Document)
         },
         Verb {
             pragmas: &[QUEUE],
             headers: WRITE_HEADERS,
-            ..verb(Method::Put, "replaces its state")
+            ..verb(Method::Put, "replaces its state", Needs::Document)
         },
         Verb {
             pragmas: &[QUEUE],
             headers: WRITE_HEADERS,
-            ..verb(Method::Patch, "changes its state")
+            ..verb(Method::Patch, "changes its state", Needs::Document)
         },
         Verb {
             pragmas: &["xn-no-index-update", QUEUE],
             headers: WRITE_HEADERS,
-            ..verb(Method::Delete, "deletes it")
+            ..verb(Method::Delete, "deletes it", Needs::Document)
         },
     ],
 };
 
 static AVAILABLE: Resource = Resource {
     path: "FACTORY/available, FACTORY/NAME/available",
-    verbs: &[Verb { pragmas: &[QUEUE], ..get("200 when it can be served, else 503") }],
+    verbs: &[Verb { pragmas: &[QUEUE], ..get("200 when it can be served, else 503", Needs::Login) }],
 };
 
 static TEMPLATE: Resource = Resource {
     path: "FACTORY/template, FACTORY/NAME/template",
-    verbs: &[get("an example, and the description of each field")],
+    verbs: &[get("an example, and the description of each field", Needs::Right)],
 };
 
 static CONFIG: Resource = Resource {
     path: "FACTORY/config, FACTORY/NAME/config",
-    verbs: &[get("options and limits; they are part of the service's program")],
+    verbs: &[get("options and limits; they are part of the service's program", Needs::Right)],
 };
 
 static STATS: Resource = Resource {
     path: "FACTORY/stats, FACTORY/NAME/stats",
-    verbs: &[get("counters since the owner became owner")],
+    verbs: &[get("counters since the owner became owner", Needs::Document)],
 };
 
 static QUERY_PAGE: Resource = Resource {
     path: "/core/query-page/TOKEN",
-    verbs: &[Verb { parameters: &["expand"], ..get("a further page: follow the links you get") }],
+    verbs: &[Verb { parameters: &["expand"], ..get("a further page: follow the links you get", Needs::Filtered) }],
 };
 
 static NODE_GROUPS: Resource = Resource {
     path: "/core/node-groups",
-    verbs: &[Verb { parameters: &["expand"], ..get("the one node group there is") }],
+    verbs: &[Verb { parameters: &["expand"], ..get("the one node group there is", Needs::Right) }],
 };
 
 static NODE_GROUP: Resource = Resource {
     path: "/core/node-groups/default",
     verbs: &[
-        get("nodes, quorum, owners"),
-        post("JoinPeerRequest: this node joins another cluster"),
-        verb(Method::Patch, "UpdateQuorumRequest: sets the membership quorum"),
+        get("nodes, quorum, owners", Needs::Right),
+        post("JoinPeerRequest: this node joins another cluster", Needs::Right),
+        verb(Method::Patch, "UpdateQuorumRequest: sets the membership quorum", Needs::Right),
     ],
 };
 
 static SELECTOR: Resource = Resource {
     path: "/core/node-selectors/default",
-    verbs: &[get("whether a majority is there"), post("who owns a link")],
+    verbs: &[get("whether a majority is there", Needs::Right), post("who owns a link", Needs::Right)],
 };
 
 static FORWARDING: Resource = Resource {
     path: "/core/node-selectors/default/forwarding",
     verbs: &[Verb {
         parameters: &["path", "query", "target", "key", "peer"],
-        ..get("passes a GET on to the owner of a link, or to a node that has every document")
+        ..get("passes a GET on to the owner of a link, or to a node that has every document", Needs::Login)
     }],
 };
 
 static MANAGEMENT: Resource = Resource {
     path: "/core/management",
-    verbs: &[get("about this node"), verb(Method::Delete, "stops it in good order")],
+    verbs: &[get("about this node", Needs::Right), verb(Method::Delete, "stops it in good order", Needs::Right)],
 };
 
 static IMMORTALS: Resource = Resource {
     path: "/core/immortals",
     verbs: &[
-        Verb { parameters: &["expand"], ..get("lists the instances") },
-        post("registers an instance"),
+        Verb { parameters: &["expand"], ..get("lists the instances", Needs::Right) },
+        post("registers an instance", Needs::Right),
     ],
 };
 
 static IMMORTAL: Resource = Resource {
     path: "/core/immortals/NAME",
     verbs: &[
-        get("an instance, as its owner knows it"),
-        verb(Method::Patch, "changes its options or its replicas"),
+        get("an instance, as its owner knows it", Needs::Right),
+        verb(Method::Patch, "changes its options or its replicas", Needs::Right),
         Verb {
             parameters: &["confirm"],
-            ..verb(Method::Delete, "removes it with its log and its checkpoints")
+            ..verb(Method::Delete, "removes it with its log and its checkpoints", Needs::Right)
         },
     ],
 };
 
 static IMMORTAL_VERB: Resource = Resource {
     path: "/core/immortals/NAME/checkpoint, move, skip, release, impulses",
-    verbs: &[post("asks something of its owner")],
+    verbs: &[post("asks something of its owner", Needs::Right)],
 };
 
 static RECORDING: Resource = Resource {
     path: "/core/immortals/NAME/recording",
     verbs: &[Verb {
         parameters: &["base", "chunk", "after"],
-        ..get("a checkpoint and the log since, for debugging")
+        ..get("a checkpoint and the log since, for debugging", Needs::Right)
     }],
 };
 
@@ -216,12 +219,47 @@ static AMBROSIA: Resource = Resource {
     path: "/core/ambrosia/...",
     verbs: &[Verb {
         parameters: ambrosia::PARAMETERS,
-        ..get("registrations where AMBROSIA's JavaScript binding looks for them")
+        ..get("registrations where AMBROSIA's JavaScript binding looks for them", Needs::Right)
     }],
 };
 
+static LOG_IN: Resource = Resource {
+    path: "/core/authn/basic",
+    verbs: &[post("LOGIN, LOGOUT, VERIFY", Needs::Nothing)],
+};
+
+static WHO_AM_I: Resource = Resource {
+    path: "/core/authn/whoami",
+    verbs: &[get("who asks, and that one's roles", Needs::Login)],
+};
+
+static CAN_I: Resource = Resource {
+    path: "/core/authz/can-i",
+    verbs: &[post("whether somebody may do something, and why", Needs::Login)],
+};
+
+static ATTACH: Resource = Resource {
+    path: "/core/immortals/NAME/attach",
+    verbs: &[get("by an upgrade: a program attaches; it needs the right to POST", Needs::Right)],
+};
+
+static LINK: Resource = Resource {
+    path: "/core/peer-link",
+    verbs: &[get("by an upgrade: the link to another node", Needs::Link)],
+};
+
+static HEALTH: Resource = Resource {
+    path: "/livez, /readyz",
+    verbs: &[get("whether the node lives; whether it serves", Needs::Nothing)],
+};
+
+static METRICS: Resource = Resource {
+    path: "/metrics",
+    verbs: &[get("counters of this node, for Prometheus", Needs::Right)],
+};
+
 /// All of them, in the order of the reference.
-pub static SURFACE: [&Resource; 19] = [
+pub static SURFACE: [&Resource; 26] = [
     &ROOT,
     &FACTORY,
     &DOCUMENT,
@@ -241,6 +279,13 @@ pub static SURFACE: [&Resource; 19] = [
     &IMMORTAL_VERB,
     &RECORDING,
     &AMBROSIA,
+    &LOG_IN,
+    &WHO_AM_I,
+    &CAN_I,
+    &ATTACH,
+    &LINK,
+    &HEALTH,
+    &METRICS,
 ];
 
 impl Resource {
@@ -254,6 +299,12 @@ impl Resource {
             node_group::FORWARDING_LINK => Some(&FORWARDING),
             node_group::MANAGEMENT_LINK => Some(&MANAGEMENT),
             protocol::query::LINK | protocol::query::LOCAL_LINK => Some(&QUERY_TASKS),
+            access::LOGIN => Some(&LOG_IN),
+            access::WHO_AM_I => Some(&WHO_AM_I),
+            access::CAN_I => Some(&CAN_I),
+            node_group::PEER_LINK => Some(&LINK),
+            "/livez" | "/readyz" => Some(&HEALTH),
+            "/metrics" => Some(&METRICS),
             _ => None,
         };
         let below = |of: &str| super::plan::below(path, of).filter(|rest| !rest.is_empty());
@@ -291,6 +342,7 @@ impl Resource {
             (Some(""), None, None) => Some(&IMMORTALS),
             (Some(_), None, None) => Some(&IMMORTAL),
             (Some(_), Some("recording"), None) => Some(&RECORDING),
+            (Some(_), Some("attach"), None) => Some(&ATTACH),
             (Some(_), Some("checkpoint" | "move" | "skip" | "release" | "impulses"), None) => {
                 Some(&IMMORTAL_VERB)
             }
@@ -314,6 +366,13 @@ impl Resource {
             Method::Patch => !no_patch,
             _ => true,
         })
+    }
+
+    /// What a client needs for a request; `None` where nothing answers it.
+    pub(crate) fn needs(request: &Request, catalogue: &Catalogue) -> Option<Needs> {
+        let verbs = Self::at(&request.path, catalogue)?.verbs;
+        let verb = verbs.iter().find(|verb| verb.method == request.method)?;
+        Some(verb.needs)
     }
 
     /// # Errors

@@ -15,6 +15,7 @@ fn shown(plan: &Plan) -> String {
         Plan::Respond(response) => {
             format!("{} {}", response.status, String::from_utf8_lossy(&response.body))
         }
+        Plan::Enter(request) => format!("enter {}", request.path),
         Plan::Ask(_, Question::Rest(request)) => {
             let query = if request.query.is_empty() { "" } else { "?" };
             format!("ask {} {}{query}{}", request.method.name(), request.path, request.query)

@@ -92,6 +92,7 @@ impl World {
             catalogue: Arc::new(catalogue),
             invoker: Arc::new(QuickInvoker),
             node_id: config.node_id.as_str().into(),
+            guard: access::Guard::default(),
         };
         let reader = MemoryLog::default().reader();
         let logs = Logs::new(BTreeMap::new(), reader, config.upkeep.log_memory_bytes);
@@ -127,7 +128,10 @@ impl World {
     }
 
     pub(super) fn plan_of(&self, request: Request) -> Result<Plan, Problem> {
-        plan(request, 7, &self.view())
+        match plan(request, 7, &self.view())? {
+            Plan::Enter(request) => plan(*request, 8, &self.view()),
+            plan => Ok(plan),
+        }
     }
 }
 

@@ -221,6 +221,10 @@ impl PartitionLeader {
                 self.propose_expiration(cx);
             }
         }
+        let permitted = match &item.who {
+            Who::Client(client) => cx.permit_write(&client.request, current.as_deref()),
+            Who::Step(_) => Ok(()),
+        };
         let handlers = cx.handlers();
         let invocation = Invocation {
             partition: self.duty.partition,
@@ -237,6 +241,9 @@ impl PartitionLeader {
         let version = current.map(|current| current.version);
         let line = self.lines.entry(link.to_owned()).or_default();
         line.running = Some(Running { invocation: number, item, version });
+        if let Err(problem) = permitted {
+            return Ok(Some(invocation.refused(problem)));
+        }
         match handlers.invoker.invoke(&handlers.catalogue, invocation) {
             Ran::Done(invoked) => Ok(Some(invoked)),
             Ran::Elsewhere(invocation) => {
@@ -292,7 +299,7 @@ impl PartitionLeader {
     ) {
         let Who::Client(client) = &item.who else { return };
         let ticket = client.ticket;
-        match verdict {
+        match cx.permit_result(&client.request, verdict) {
             Verdict::Write(version) => {
                 if version.task == Some(false) {
                     self.tasks.ending(link);
@@ -416,7 +423,8 @@ impl PartitionLeader {
             return;
         }
         let owner = &cx.handlers().node_id;
-        let response = Response::document(version.status, document, owner);
+        let shown = access::shown(&request.principal, document);
+        let response = Response::document(version.status, &shown, owner);
         let response = with_location(response, &request, &document.link);
         self.respond(cx, ticket, &document.link, response, Some(position));
     }

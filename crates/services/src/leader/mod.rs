@@ -7,6 +7,7 @@
 
 mod awaited;
 mod lines;
+mod permission;
 mod reads;
 mod repeats;
 mod searches;
@@ -236,8 +237,9 @@ impl PartitionLeader {
             PartitionQuestion::Rest(request) | PartitionQuestion::Resent(request) => {
                 self.rest(cx, ticket, Arc::new(request), known)
             }
-            PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort } => {
-                let query = Query { text: spec_json, after: cursor, limit, bytes, effort };
+            PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort, principal } => {
+                let filter = cx.handlers().guard.filter(&principal);
+                let query = Query { text: spec_json, after: cursor, limit, bytes, effort, filter };
                 self.query(cx, ticket, query);
                 Ok(())
             }
@@ -400,6 +402,7 @@ impl PartitionLeader {
             updated: cx.now().wall,
             expires: Moment(0),
             owner: cx.handlers().node_id.to_string(),
+            author: None,
             body: Body::empty(),
         };
         let write = Write {

@@ -96,22 +96,23 @@ impl PartitionLeader {
         let (link, utility) = links::split_utility(&request.path);
         let catalogue = &cx.handlers().catalogue;
         if let (Some(utility), Some(spec)) = (utility, catalogue.spec(link)) {
-            return Ok(self.utility(utility, &request.path, &spec.factory, cx));
+            let permitted = cx.permit_path(request, link);
+            return Ok(
+                permitted.and_then(|()| self.utility(utility, &request.path, &spec.factory, cx))
+            );
         }
         let latest = cx.latest(link)?;
         let is_there = latest.as_deref().is_some_and(|it| !it.is_expired(cx.now().wall));
-        if !is_there {
-            return Ok(Err(missing(link, latest.as_deref())));
-        }
-        let latest = latest.expect("it is there");
-        if let Some(version) = request.parameter("documentVersion") {
+        if is_there && let Some(version) = request.parameter("documentVersion") {
             return self.show_version(cx, request, &version);
         }
-        if latest.is_deleted() {
-            return Ok(Err(missing(link, Some(&latest))));
+        let live = latest.as_deref().filter(|it| is_there && !it.is_deleted());
+        if let Err(problem) = cx.permit(request, link, live) {
+            return Ok(Err(problem));
         }
+        let Some(live) = live else { return Ok(Err(missing(link, latest.as_deref()))) };
         let Some(utility) = utility else {
-            return Ok(found(&latest, request, &cx.handlers().node_id));
+            return Ok(found(live, request, &cx.handlers().node_id));
         };
         let factory = links::split(link).map_or("", |(factory, _)| factory);
         Ok(self.utility(utility, &request.path, factory, cx))
@@ -130,6 +131,9 @@ impl PartitionLeader {
         };
         let link = &request.path;
         let kept: Option<Document> = cx.partition().version(cx.reader(), link, number)?;
+        if let Err(problem) = cx.permit(request, link, kept.as_ref()) {
+            return Ok(Err(problem));
+        }
         Ok(match kept {
             Some(document) => found(&document, request, &cx.handlers().node_id),
             None => {
@@ -173,7 +177,8 @@ impl PartitionLeader {
 
 /// The document, if the conditions of the request hold.
 fn found(document: &Document, request: &Request, owner: &str) -> Result<Response, Problem> {
-    let response = Response::document(200, document, owner);
+    let shown = access::shown(&request.principal, document);
+    let response = Response::document(200, &shown, owner);
     let etag = response.etag.as_deref();
     let held = request.conditions.check(etag, false);
     held.map_err(|header| unmet(&document.link, &header, etag))?;

@@ -34,7 +34,7 @@ impl PartitionLeader {
         if request.method == Method::Post && self.repeat_of_direct(cx, ticket, &recorded)? {
             return Ok(true);
         }
-        let response = recorded_response(cx, &recorded)?;
+        let response = recorded_response(cx, request, &recorded)?;
         let response = with_location(response, request, &recorded.link);
         let position = cx.position(self.duty.partition)?;
         self.respond(cx, ticket, &request.path, response, Some(position));
@@ -71,6 +71,7 @@ impl PartitionLeader {
 /// The answer that was given, as far as it is still known.
 fn recorded_response(
     cx: &StepContext<'_, '_>,
+    request: &Request,
     recorded: &Recorded,
 ) -> Result<Response, StoreError> {
     let Recorded { link, version, status, response, .. } = recorded;
@@ -79,7 +80,10 @@ fn recorded_response(
     }
     let document = cx.partition().version(cx.reader(), link, *version)?;
     Ok(match document {
-        Some(document) => Response::document(*status, &document, &cx.handlers().node_id),
+        Some(document) => {
+            let shown = access::shown(&request.principal, &document);
+            Response::document(*status, &shown, &cx.handlers().node_id)
+        }
         // The version has gone since; that the write was made is what counts.
         None => {
             Response::json(*status, &json!({"documentSelfLink": link, "documentVersion": version}))

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use documents::{Search, Wanted};
 use group::Output;
 use protocol::{Document, Problem};
-use query::{CompiledQuery, Cursor, Page, parse_specification};
+use query::{CompiledQuery, Cursor, HitFilter, Page, parse_specification};
 use serde_json::Value;
 use storage::StoreError;
 
@@ -44,6 +44,8 @@ pub(super) struct Query {
     pub(super) limit: usize,
     pub(super) bytes: usize,
     pub(super) effort: Effort,
+    /// What of the hits is shown to whoever asks; `None` for all.
+    pub(super) filter: Option<HitFilter>,
 }
 
 /// One that was read, if it is to be run within the step.
@@ -52,15 +54,19 @@ pub(super) struct Compiled {
     asked: Query,
 }
 
-/// Reads the text of a query.
+/// Reads the text of a query, for somebody who may see what the filter shows.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn compile(text: &[u8]) -> Result<CompiledQuery, Problem> {
-    serde_json::from_slice::<Value>(text)
+pub fn compile(text: &[u8], filter: Option<&HitFilter>) -> Result<CompiledQuery, Problem> {
+    let compiled = serde_json::from_slice::<Value>(text)
         .map_err(|error| bad_body(format!("the query is not JSON: {error}")))
         .and_then(|value| parse_specification(&value))
-        .and_then(|specification| CompiledQuery::new(&specification))
+        .and_then(|specification| CompiledQuery::new(&specification))?;
+    Ok(match filter {
+        Some(filter) => compiled.filtered(filter.clone()),
+        None => compiled,
+    })
 }
 
 /// Queries that were confirmed.
@@ -90,7 +96,7 @@ impl PartitionLeader {
         if asked.text.len() > SHORT_TEXT_BYTES_MAX {
             return answer(cx, ticket, None);
         }
-        match compile(&asked.text) {
+        match compile(&asked.text, asked.filter.as_ref()) {
             Ok(query) if query.terms() > SHORT_TERMS_MAX => answer(cx, ticket, None),
             Ok(query) => {
                 let compiled = Compiled { query: Some(query), asked };
@@ -151,11 +157,11 @@ impl PartitionLeader {
         ticket: u64,
         compiled: Compiled,
     ) -> Result<(), StoreError> {
-        let Compiled { query, asked: Query { text, after, limit, bytes, effort } } = compiled;
+        let Compiled { query, asked: Query { text, after, limit, bytes, effort, filter } } = compiled;
         let wanted = Wanted { after, hits: limit, bytes, now: cx.now().wall };
         let Some(query) = query else {
             let opening = self.duty.opening;
-            let search = WantedSearch { opening, ticket, text, wanted, effort };
+            let search = WantedSearch { opening, ticket, text, wanted, effort, filter };
             cx.put(Output::Do(PartitionAction::Search(Box::new(search))));
             return Ok(());
         };

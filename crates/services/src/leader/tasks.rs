@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use group::Output;
-use protocol::{Code, Document, Method, Moment, Position, Problem, Request, Response, TaskStage};
+use protocol::{
+    Code, Document, Method, Moment, Position, Principal, Problem, Request, Response, TaskStage,
+};
 use storage::StoreError;
 
 use super::lines::{Item, Line};
@@ -304,11 +306,15 @@ impl PartitionLeader {
         }
         let source = self.source();
         let (life, is_undo) = (calls.life, calls.is_undo);
+        // With the rights of its maker and no others, whoever owns it.
+        let author = cx.latest(link)?.and_then(|task| task.author.clone());
+        let principal = author.map_or(Principal::Anonymous, Principal::User);
         let made = calls.requests.into_iter().enumerate().map(|(place, mut request)| {
             // The same for whoever takes this step, and for no other step ever.
             let key = || format!("task {link} {life} {version} {place}");
             request.idempotency_key.get_or_insert_with(key);
             request.source = Some(source);
+            request.principal = principal.clone();
             Call { request, number: None, tries: 0, again_at_micros: None, answer: None }
         });
         let made: Vec<Call> = made.collect();

@@ -64,6 +64,7 @@ impl Owner {
                 catalogue: Arc::new(crate::services::catalogue()),
                 invoker: Arc::new(Elsewhere),
                 node_id: node_id.into(),
+                guard: access::Guard::default(),
             },
             quorum: Quorum::default(),
             now: Now { steady_micros: 0, wall: Moment(1_000_000_000) },

@@ -191,7 +191,7 @@ impl World {
 
     fn search(&mut self, wanted: WantedSearch) {
         let WantedSearch { opening, ticket, text, wanted, .. } = wanted;
-        let query = Arc::new(services::compile(&text).unwrap());
+        let query = Arc::new(services::compile(&text, None).unwrap());
         let found = PartitionAnswer::Page(self.owner.search(query, wanted));
         self.happened(PartitionEvent::Searched { opening, ticket, found });
     }
@@ -391,7 +391,9 @@ impl World {
         let limit = words.next().unwrap().parse().unwrap();
         let spec_json = Bytes::from(words.next().unwrap().to_owned());
         let (cursor, bytes) = (None::<Cursor>, 1 << 20);
-        let question = PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort };
+        let principal = protocol::Principal::System;
+        let question =
+            PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort, principal };
         self.request(ticket, question, None, false);
     }
 

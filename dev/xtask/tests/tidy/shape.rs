@@ -33,7 +33,7 @@ const FIELDS_MAX: usize = 12;
 const WITH_MANY_FIELDS: &[&str] = &[
     "immortal::Play 15",
     "replication::Message 15",
-    "server::Config 16",
+    "server::Config 15",
     "server::Engine 17",
     "server::Metrics 17",
 ];

@@ -1,0 +1,180 @@
+//! The one place where a permission is decided.
+
+use std::fmt;
+
+use protocol::{Method, Principal};
+use query::Candidate;
+
+use crate::parsed::{Effect, Selection};
+use crate::paths::{CREDENTIALS, TOKENS, USERS, is_of_rules, name_in};
+use crate::policy::{Known, Policy, Rule};
+use crate::roles::BuiltInRole;
+
+/// What somebody wants to do something to.
+#[derive(Clone, Copy, Debug)]
+pub enum Thing<'a> {
+    /// A path behind which there is no document.
+    Path(&'a str),
+    /// The place of a document that is not there. Who may see only some documents is told the same
+    /// as of one that is hidden.
+    Missing { link: &'a str, kind: &'a str },
+    /// A document as it is, or as it would be.
+    Document(Candidate<'a>),
+}
+
+/// What was decided, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub is_allowed: bool,
+    pub reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The cluster itself.
+    System,
+    /// It is not known who asks.
+    NotLoggedIn,
+    /// There is no such user.
+    NoSuchUser,
+    BuiltIn(BuiltInRole),
+    /// The link of the role.
+    Role(String),
+    DeniedBy(String),
+    NoRole,
+    /// One's own user, credentials or tokens.
+    Own,
+    /// The rules are changed by admins only.
+    RulesAreForAdmins,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("the cluster itself may do everything"),
+            Self::NotLoggedIn => f.write_str("nobody is logged in"),
+            Self::NoSuchUser => f.write_str("there is no such user"),
+            Self::BuiltIn(role) => write!(f, "the role '{}' allows it", role.name()),
+            Self::Role(link) => write!(f, "the role {link} allows it"),
+            Self::DeniedBy(link) => write!(f, "the role {link} denies it"),
+            Self::NoRole => f.write_str("no role allows it"),
+            Self::Own => f.write_str("everybody may do this with what is their own"),
+            Self::RulesAreForAdmins => {
+                f.write_str("users, groups, roles, credentials and tokens are for admins only")
+            }
+        }
+    }
+}
+
+impl<'a> Thing<'a> {
+    pub fn link(&self) -> &'a str {
+        match self {
+            Self::Path(link) | Self::Missing { link, .. } => link,
+            Self::Document(candidate) => candidate.link,
+        }
+    }
+}
+
+/// Whether a principal may do something.
+///
+/// A role that denies wins over all that allow. The rules themselves ([`crate::is_policy`]) are for
+/// admins, whatever other roles say: who could write them could become anybody.
+pub fn decide(policy: &Policy, who: &Principal, verb: Method, thing: &Thing<'_>) -> Decision {
+    let user = match who {
+        Principal::System => return allowed(Reason::System),
+        Principal::Anonymous | Principal::Bearer(_) => return refused(Reason::NotLoggedIn),
+        Principal::User(user) => user,
+    };
+    let Some(known) = policy.user(user) else { return refused(Reason::NoSuchUser) };
+    let link = thing.link();
+    if is_of_rules(link) {
+        return decide_on_rules(policy, (user, known), verb, thing);
+    }
+    let mut found = None;
+    for rule in known.rules.iter().filter(|rule| rule.verbs.has(verb)) {
+        let Rule { effect, resources, .. } = rule;
+        match effect {
+            Effect::Deny if denies(resources.as_ref(), thing) => {
+                return refused(Reason::DeniedBy(rule.role.clone()));
+            }
+            Effect::Allow if found.is_none() && allows(resources.as_ref(), thing) => {
+                found = Some(rule);
+            }
+            Effect::Allow | Effect::Deny => {}
+        }
+    }
+    if let Some(role) = known.built_in.iter().find(|role| role.allows(verb, link)) {
+        return allowed(Reason::BuiltIn(*role));
+    }
+    match found {
+        Some(rule) => allowed(Reason::Role(rule.role.clone())),
+        None => refused(Reason::NoRole),
+    }
+}
+
+fn decide_on_rules(
+    policy: &Policy,
+    (user, known): (&str, &Known),
+    verb: Method,
+    thing: &Thing<'_>,
+) -> Decision {
+    let link = thing.link();
+    if known.built_in.contains(&BuiltInRole::Admin) {
+        return allowed(Reason::BuiltIn(BuiltInRole::Admin));
+    }
+    let is_own = if link == user {
+        verb == Method::Get
+    } else if let Some(name) = name_in(link, CREDENTIALS) {
+        name_in(user, USERS) == Some(name) && matches!(verb, Method::Get | Method::Patch)
+    } else if let Some(name) = name_in(link, TOKENS) {
+        match (thing, verb) {
+            (Thing::Document(made), Method::Post) => {
+                user_of_token(made.body).as_deref() == Some(user)
+            }
+            _ => {
+                policy.owner_of_token(name) == Some(user)
+                    && matches!(verb, Method::Get | Method::Delete)
+            }
+        }
+    } else {
+        false
+    };
+    if is_own { allowed(Reason::Own) } else { refused(Reason::RulesAreForAdmins) }
+}
+
+/// Whose token a document would be.
+fn user_of_token(body: &[u8]) -> Option<String> {
+    let fields: serde_json::Map<_, _> = serde_json::from_slice(body).ok()?;
+    crate::parsed::token(&fields).ok().map(|token| token.user_link)
+}
+
+/// What is not known to be meant is not allowed.
+fn allows(resources: Option<&Selection>, thing: &Thing<'_>) -> bool {
+    resources.is_some_and(|selection| match thing {
+        Thing::Document(candidate) => selection.query.evaluate(candidate).is_some(),
+        Thing::Missing { link, kind } => selection.is_of_links && selects(selection, link, kind),
+        Thing::Path(path) => selection.is_of_links && selects(selection, path, ""),
+    })
+}
+
+/// What may be meant is denied.
+fn denies(resources: Option<&Selection>, thing: &Thing<'_>) -> bool {
+    resources.is_none_or(|selection| match thing {
+        Thing::Document(candidate) => selection.query.evaluate(candidate).is_some(),
+        Thing::Missing { link, kind } => !selection.is_of_links || selects(selection, link, kind),
+        Thing::Path(path) => selection.is_of_links && selects(selection, path, ""),
+    })
+}
+
+fn selects(selection: &Selection, link: &str, kind: &str) -> bool {
+    let candidate = Candidate { link, kind, ..Candidate::nothing() };
+    selection.query.evaluate(&candidate).is_some()
+}
+
+fn allowed(reason: Reason) -> Decision {
+    Decision { is_allowed: true, reason }
+}
+
+fn refused(reason: Reason) -> Decision {
+    Decision { is_allowed: false, reason }
+}

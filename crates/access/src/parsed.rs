@@ -1,0 +1,187 @@
+//! The documents of the rules, read. What cannot be read is refused when it is written.
+
+use protocol::query::QuerySpecification;
+use protocol::{Method, Problem};
+use query::CompiledQuery;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::paths::{RESOURCE_GROUPS, USER_GROUPS, USERS, name_in};
+
+/// The fields of a document that every document of its factory shares, or that its link says.
+const OF_THE_LINK: [&str; 2] = ["documentSelfLink", "documentKind"];
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct User {
+    pub(crate) user_group_links: Vec<String>,
+}
+
+/// Which documents or users somebody means.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    pub(crate) query: CompiledQuery,
+    /// The link and the kind say it all.
+    pub(crate) is_of_links: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Effect {
+    #[default]
+    Allow,
+    Deny,
+}
+
+/// A few verbs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verbs(u8);
+
+impl Verbs {
+    pub(crate) fn has(self, verb: Method) -> bool {
+        self.0 & Self::bit(verb) != 0
+    }
+
+    fn bit(verb: Method) -> u8 {
+        1 << match verb {
+            Method::Get => 0,
+            Method::Post => 1,
+            Method::Put => 2,
+            Method::Patch => 3,
+            Method::Delete => 4,
+            Method::Options => 5,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Role {
+    pub(crate) user_group: String,
+    pub(crate) resource_group: String,
+    pub(crate) verbs: Verbs,
+    pub(crate) effect: Effect,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TokenBody {
+    pub(crate) user_link: String,
+    pub(crate) digest: String,
+}
+
+fn bad(text: impl Into<String>) -> Problem {
+    Problem::bad_request(text)
+}
+
+fn read<T: for<'a> Deserialize<'a>>(fields: &Map<String, Value>, what: &str) -> Result<T, Problem> {
+    serde_json::from_value(Value::Object(fields.clone()))
+        .map_err(|error| bad(format!("{what} cannot be read: {error}")))
+}
+
+fn linked(link: &str, factory: &str, field: &str) -> Result<(), Problem> {
+    match name_in(link, factory) {
+        Some(name) if !name.is_empty() => Ok(()),
+        _ => Err(bad(format!("{field} is '{link}'; it must be a link below {factory}"))),
+    }
+}
+
+pub(crate) fn user(fields: &Map<String, Value>) -> Result<User, Problem> {
+    let user: User = read(fields, "the user")?;
+    for link in &user.user_group_links {
+        linked(link, USER_GROUPS, "userGroupLinks")?;
+    }
+    Ok(user)
+}
+
+/// The `query` of a group; `None` when there is none.
+pub(crate) fn selection(fields: &Map<String, Value>) -> Result<Option<Selection>, Problem> {
+    let Some(query) = fields.get("query").filter(|query| !query.is_null()) else { return Ok(None) };
+    // Read as in a query, so that what is misspelt is named.
+    let specification = Value::Object(Map::from_iter([("query".to_owned(), query.clone())]));
+    let QuerySpecification { query, .. } = query::parse_specification(&specification)?;
+    let specification = QuerySpecification { query, ..QuerySpecification::default() };
+    let query = CompiledQuery::new(&specification)?;
+    Ok(Some(Selection { is_of_links: query.names_only(&OF_THE_LINK), query }))
+}
+
+pub(crate) fn role(fields: &Map<String, Value>) -> Result<Role, Problem> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Body {
+        user_group_link: String,
+        resource_group_link: String,
+        verbs: Vec<String>,
+        policy: Effect,
+    }
+    let body: Body = read(fields, "the role")?;
+    linked(&body.user_group_link, USER_GROUPS, "userGroupLink")?;
+    linked(&body.resource_group_link, RESOURCE_GROUPS, "resourceGroupLink")?;
+    if body.verbs.is_empty() {
+        return Err(bad("verbs is empty; name at least one of GET, POST, PUT, PATCH, DELETE"));
+    }
+    let mut verbs = Verbs::default();
+    for name in &body.verbs {
+        let all = [
+            Method::Get,
+            Method::Post,
+            Method::Put,
+            Method::Patch,
+            Method::Delete,
+            Method::Options,
+        ];
+        let Some(verb) = all.into_iter().find(|verb| verb.name() == name) else {
+            return Err(bad(format!(
+                "verbs has '{name}'; there are GET, POST, PUT, PATCH, DELETE and OPTIONS"
+            )));
+        };
+        verbs.0 |= Verbs::bit(verb);
+    }
+    Ok(Role {
+        user_group: body.user_group_link,
+        resource_group: body.resource_group_link,
+        verbs,
+        effect: body.policy,
+    })
+}
+
+pub(crate) fn token(fields: &Map<String, Value>) -> Result<TokenBody, Problem> {
+    let token: TokenBody = read(fields, "the token")?;
+    linked(&token.user_link, USERS, "userLink")?;
+    if token.digest.is_empty() {
+        return Err(bad("a token is made by POST /core/authn/basic or `amrita token create`"));
+    }
+    Ok(token)
+}
+
+/// # Errors
+/// What is wrong with the fields of a user.
+pub fn check_user(fields: &Map<String, Value>) -> Result<(), Problem> {
+    user(fields).map(drop)
+}
+
+/// # Errors
+/// What is wrong with the fields of a group of users.
+pub fn check_user_group(fields: &Map<String, Value>) -> Result<(), Problem> {
+    selection(fields).map(drop)
+}
+
+/// # Errors
+/// What is wrong with the fields of a group of resources.
+pub fn check_resource_group(fields: &Map<String, Value>) -> Result<(), Problem> {
+    match selection(fields)? {
+        Some(_) => Ok(()),
+        None => Err(bad("query is missing; say which resources are meant")),
+    }
+}
+
+/// # Errors
+/// What is wrong with the fields of a role.
+pub fn check_role(fields: &Map<String, Value>) -> Result<(), Problem> {
+    role(fields).map(drop)
+}
+
+/// # Errors
+/// What is wrong with the fields of a token.
+pub fn check_token(fields: &Map<String, Value>) -> Result<(), Problem> {
+    token(fields).map(drop)
+}

@@ -1,0 +1,242 @@
+//! What all the documents of the rules say together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use protocol::{Bearer, Document, Moment};
+use query::Candidate;
+
+use crate::parsed::{self, Effect, Role, Selection, User, Verbs};
+use crate::paths::{CREDENTIALS, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS, name_in};
+use crate::roles::BuiltInRole;
+
+/// After this many tokens were put, those that have expired are thrown away.
+const SWEEP_EVERY: u32 = 1_024;
+
+/// What all the documents of the rules say together. Made of a node's own replicas, so it is as new
+/// as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    users: BTreeMap<Arc<str>, Known>,
+    /// `None`: it has no query, and its members are those that name it.
+    user_groups: BTreeMap<String, Option<Selection>>,
+    /// `None`: it cannot be read.
+    resource_groups: BTreeMap<String, Option<Selection>>,
+    roles: BTreeMap<String, Option<Role>>,
+    tokens: BTreeMap<String, Token>,
+    has_credentials: bool,
+    until_sweep: u32,
+}
+
+/// A user, with what follows from its groups.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    document: Document,
+    pub(crate) built_in: BTreeSet<BuiltInRole>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// A role, as it concerns one user.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) role: String,
+    pub(crate) effect: Effect,
+    pub(crate) verbs: Verbs,
+    /// `None`: nobody knows what is meant. Then it allows nothing, or denies everything.
+    pub(crate) resources: Option<Selection>,
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    user: Arc<str>,
+    digest: String,
+    expires: Moment,
+}
+
+/// Why a token is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// There is no such token here. It may be too new for this replica.
+    Token,
+    /// Its secret is another one.
+    Secret,
+    Expired,
+    /// Its user is gone.
+    User,
+}
+
+impl Policy {
+    /// What these documents say.
+    pub fn of(documents: impl IntoIterator<Item = Document>) -> Self {
+        let mut policy = Self::default();
+        for document in documents {
+            policy.take(&document);
+        }
+        policy.join_all();
+        policy
+    }
+
+    /// A document of the rules has a new version.
+    pub fn put(&mut self, document: &Document) {
+        self.take(document);
+        if let Some((user, _)) = self.users.get_key_value(document.link.as_str()) {
+            let user = Arc::clone(user);
+            self.join(&user);
+        } else if name_in(&document.link, TOKENS).is_none() && !self.is_of_user(&document.link) {
+            self.join_all();
+        }
+        if self.until_sweep == 0 {
+            self.until_sweep = SWEEP_EVERY;
+            let now = document.updated;
+            self.tokens.retain(|_, token| token.expires.0 == 0 || token.expires > now);
+        }
+    }
+
+    fn is_of_user(&self, link: &str) -> bool {
+        name_in(link, USERS).is_some() || name_in(link, CREDENTIALS).is_some()
+    }
+
+    fn take(&mut self, document: &Document) {
+        let link = document.link.as_str();
+        if document.is_deleted() {
+            self.users.remove(link);
+            self.user_groups.remove(link);
+            self.resource_groups.remove(link);
+            self.roles.remove(link);
+            self.tokens.remove(name_in(link, TOKENS).unwrap_or_default());
+            return;
+        }
+        let fields = document.body.to_map();
+        if name_in(link, USERS).is_some() {
+            let (built_in, rules) = (BTreeSet::new(), Vec::new());
+            let known = Known { document: document.clone(), built_in, rules };
+            self.users.insert(link.into(), known);
+        } else if name_in(link, USER_GROUPS).is_some() {
+            let selection = parsed::selection(&fields).unwrap_or(None);
+            self.user_groups.insert(link.to_owned(), selection);
+        } else if name_in(link, RESOURCE_GROUPS).is_some() {
+            let selection = parsed::selection(&fields).unwrap_or(None);
+            self.resource_groups.insert(link.to_owned(), selection);
+        } else if name_in(link, ROLES).is_some() {
+            self.roles.insert(link.to_owned(), parsed::role(&fields).ok());
+        } else if let Some(name) = name_in(link, TOKENS)
+            && let Ok(token) = parsed::token(&fields)
+        {
+            let user = token.user_link.as_str().into();
+            let token = Token { user, digest: token.digest, expires: document.expires };
+            self.tokens.insert(name.to_owned(), token);
+            self.until_sweep = self.until_sweep.saturating_sub(1);
+        } else if name_in(link, CREDENTIALS).is_some() {
+            self.has_credentials = true;
+        }
+    }
+
+    fn join_all(&mut self) {
+        for user in self.users.keys().cloned().collect::<Vec<_>>() {
+            self.join(&user);
+        }
+    }
+
+    /// Finds out which groups a user belongs to, and what follows from that.
+    fn join(&mut self, user: &str) {
+        let Some(known) = self.users.get(user) else { return };
+        let groups = self.groups(&known.document);
+        let built_in = groups.iter().filter_map(|group| BuiltInRole::of_group(group)).collect();
+        let mut rules = Vec::new();
+        for (link, role) in &self.roles {
+            // What cannot be read was refused when it was written; it says nothing.
+            let Some(role) = role.as_ref().filter(|role| groups.contains(&role.user_group)) else {
+                continue;
+            };
+            let resources = self.resource_groups.get(&role.resource_group).cloned().flatten();
+            let (effect, verbs) = (role.effect, role.verbs);
+            rules.push(Rule { role: link.clone(), effect, verbs, resources });
+        }
+        let known = self.users.get_mut(user).expect("it was there just now");
+        (known.built_in, known.rules) = (built_in, rules);
+    }
+
+    fn groups(&self, user: &Document) -> BTreeSet<String> {
+        let User { user_group_links } = parsed::user(&user.body.to_map()).unwrap_or_default();
+        let candidate = Candidate::from(user);
+        let by_query = self.user_groups.iter().filter(|(_, selection)| {
+            selection.as_ref().is_some_and(|it| it.query.evaluate(&candidate).is_some())
+        });
+        let mut groups: BTreeSet<String> = by_query.map(|(link, _)| link.clone()).collect();
+        groups.extend(user_group_links);
+        groups
+    }
+
+    /// Whose token that is.
+    ///
+    /// # Errors
+    /// Why it is nobody's.
+    pub fn authenticate(&self, bearer: &Bearer, now: Moment) -> Result<Arc<str>, Unknown> {
+        let token = self.tokens.get(&bearer.name).ok_or(Unknown::Token)?;
+        self.hold(token, bearer, now)
+    }
+
+    /// The same, with the token's document as its owner has it.
+    ///
+    /// # Errors
+    /// Why it is nobody's.
+    pub fn authenticate_by(
+        &self,
+        document: &serde_json::Map<String, serde_json::Value>,
+        bearer: &Bearer,
+        now: Moment,
+    ) -> Result<Arc<str>, Unknown> {
+        let body = parsed::token(document).map_err(|_| Unknown::Token)?;
+        let expires = document.get("documentExpirationTimeMicros");
+        let expires = Moment(expires.and_then(serde_json::Value::as_u64).unwrap_or(0));
+        let token = Token { user: body.user_link.as_str().into(), digest: body.digest, expires };
+        self.hold(&token, bearer, now)
+    }
+
+    fn hold(&self, token: &Token, bearer: &Bearer, now: Moment) -> Result<Arc<str>, Unknown> {
+        if !is_equal(token.digest.as_bytes(), bearer.digest.as_bytes()) {
+            return Err(Unknown::Secret);
+        }
+        if token.expires.0 != 0 && token.expires <= now {
+            return Err(Unknown::Expired);
+        }
+        let user = self.users.get_key_value(&*token.user).map(|(user, _)| Arc::clone(user));
+        user.ok_or(Unknown::User)
+    }
+
+    pub(crate) fn user(&self, link: &str) -> Option<&Known> {
+        self.users.get(link)
+    }
+
+    pub(crate) fn owner_of_token(&self, name: &str) -> Option<&str> {
+        self.tokens.get(name).map(|token| &*token.user)
+    }
+
+    /// The roles that come with the cluster, as far as a user has them.
+    pub fn built_in_roles(&self, user: &str) -> Vec<BuiltInRole> {
+        self.users
+            .get(user)
+            .map(|known| known.built_in.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// The links of the other roles of a user.
+    pub fn roles(&self, user: &str) -> Vec<String> {
+        let rules = self.users.get(user).map(|known| known.rules.iter());
+        rules.into_iter().flatten().map(|rule| rule.role.clone()).collect()
+    }
+
+    /// Whether anybody is known at all.
+    pub fn has_users(&self) -> bool {
+        !self.users.is_empty()
+    }
+
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.has_credentials
+    }
+}
+
+/// In a time that does not tell where the first difference is.
+fn is_equal(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}

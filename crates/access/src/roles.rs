@@ -1,0 +1,76 @@
+//! The roles that come with every cluster. A user has one by belonging to its user group, by name
+//! or by the query of a document that somebody made at that link.
+
+use protocol::{Method, node_group};
+
+use crate::paths::{USER_GROUPS, is_of_rules, name_in};
+
+/// A role that is there without a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BuiltInRole {
+    /// Everything.
+    Admin,
+    /// The nodes, the quorum, metrics; no data.
+    Operator,
+    /// All data, reading and writing.
+    Writer,
+    /// All data, reading.
+    Reader,
+}
+
+impl BuiltInRole {
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Operator, Self::Writer, Self::Reader];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Writer => "writer",
+            Self::Reader => "reader",
+        }
+    }
+
+    /// The name of the user group whose members have the role.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Admin => "admins",
+            Self::Operator => "operators",
+            Self::Writer => "writers",
+            Self::Reader => "readers",
+        }
+    }
+
+    pub fn group_link(self) -> String {
+        format!("{USER_GROUPS}/{}", self.group())
+    }
+
+    pub(crate) fn of_group(link: &str) -> Option<Self> {
+        let name = name_in(link, USER_GROUPS)?;
+        Self::ALL.into_iter().find(|role| role.group() == name)
+    }
+
+    /// Whether the role allows it. Nothing in a document can make a difference.
+    pub(crate) fn allows(self, verb: Method, path: &str) -> bool {
+        let reads = matches!(verb, Method::Get | Method::Options);
+        match self {
+            Self::Admin => true,
+            Self::Operator => is_of_nodes(path),
+            Self::Writer => is_data(path) || (reads && path == node_group::LINK),
+            Self::Reader => reads && (is_data(path) || path == node_group::LINK),
+        }
+    }
+}
+
+/// The paths of the nodes themselves.
+const NODES: [&str; 5] =
+    ["/core/node-groups", "/core/node-selectors", "/core/management", "/metrics", "/readyz"];
+
+fn is_of_nodes(path: &str) -> bool {
+    NODES.iter().any(|top| {
+        path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+fn is_data(path: &str) -> bool {
+    !is_of_nodes(path) && !is_of_rules(path)
+}

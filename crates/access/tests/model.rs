@@ -1,0 +1,347 @@
+//! The decision against one that is made the long way round, straight from what was generated.
+
+use access::{Guard, Policy, Thing, decide, shown};
+use proptest::prelude::*;
+use protocol::{Action, Body, Document, Method, Moment, Principal, Term};
+use query::{Candidate, CompiledQuery};
+use serde_json::{Map, Value, json};
+
+const TEAMS: [&str; 3] = ["red", "green", "blue"];
+const VERBS: [Method; 4] = [Method::Get, Method::Post, Method::Patch, Method::Delete];
+const BUILT_IN: [&str; 4] = ["admins", "operators", "writers", "readers"];
+const FACTORIES: [&str; 3] = ["/core/examples", "/core/notes", "/shop/orders"];
+
+#[derive(Clone, Debug)]
+enum Means {
+    Factory(usize),
+    Tenant(usize),
+    NotTenant(usize),
+    FactoryAndTenant(usize, usize),
+}
+
+#[derive(Clone, Debug)]
+struct RoleMade {
+    group: usize,
+    resources: usize,
+    verbs: Vec<usize>,
+    denies: bool,
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    /// The team of each user, the groups that it names, and one that comes with the cluster.
+    users: Vec<(usize, Vec<usize>, Option<usize>)>,
+    /// Members are those that name the group, and those of the team.
+    groups: Vec<Option<usize>>,
+    resources: Vec<Means>,
+    roles: Vec<RoleMade>,
+    /// The factory and the tenant.
+    documents: Vec<(usize, usize)>,
+    order: u64,
+}
+
+fn means() -> impl Strategy<Value = Means> {
+    prop_oneof![
+        (0..3_usize).prop_map(Means::Factory),
+        (0..3_usize).prop_map(Means::Tenant),
+        (0..3_usize).prop_map(Means::NotTenant),
+        (0..3_usize, 0..3_usize).prop_map(|(a, b)| Means::FactoryAndTenant(a, b)),
+    ]
+}
+
+fn role() -> impl Strategy<Value = RoleMade> {
+    (0..3_usize, 0..3_usize, proptest::collection::vec(0..4_usize, 1..4), any::<bool>())
+        .prop_map(|(group, resources, verbs, denies)| RoleMade { group, resources, verbs, denies })
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let user = (
+        0..3_usize,
+        proptest::collection::vec(0..3_usize, 0..3),
+        proptest::option::weighted(0.3, 0..4_usize),
+    );
+    (
+        proptest::collection::vec(user, 1..4),
+        proptest::collection::vec(proptest::option::of(0..3_usize), 3),
+        proptest::collection::vec(means(), 3),
+        proptest::collection::vec(role(), 0..6),
+        proptest::collection::vec((0..3_usize, 0..3_usize), 1..6),
+        any::<u64>(),
+    )
+        .prop_map(|(users, groups, resources, roles, documents, order)| World {
+            users,
+            groups,
+            resources,
+            roles,
+            documents,
+            order,
+        })
+}
+
+fn document(link: String, body: &Value) -> Document {
+    Document {
+        link,
+        version: 0,
+        epoch: Term(1),
+        kind: "k".into(),
+        action: Action::Post,
+        updated: Moment(1),
+        expires: Moment(0),
+        owner: "n1".into(),
+        author: None,
+        body: Body::from_map(body.as_object().cloned().unwrap_or_default()),
+    }
+}
+
+fn term(name: &str, value: &str, how: &str, occurance: &str) -> Value {
+    json!({"occurance": occurance,
+        "term": {"propertyName": name, "matchValue": value, "matchType": how}})
+}
+
+fn query_of(means: &Means) -> Value {
+    let factory = |at: usize| {
+        term("documentSelfLink", &format!("{}/", FACTORIES[at]), "PREFIX", "MUST_OCCUR")
+    };
+    let tenant = |at: usize, occurance: &str| term("tenant", TEAMS[at], "TERM", occurance);
+    match means {
+        Means::Factory(at) => factory(*at),
+        Means::Tenant(at) => tenant(*at, "MUST_OCCUR"),
+        Means::NotTenant(at) => json!({"booleanClauses": [tenant(*at, "MUST_NOT_OCCUR")]}),
+        Means::FactoryAndTenant(a, b) => {
+            json!({"booleanClauses": [factory(*a), tenant(*b, "MUST_OCCUR")]})
+        }
+    }
+}
+
+fn user_link(n: usize) -> String {
+    format!("{}/u{n}", access::USERS)
+}
+
+fn group_link(n: usize) -> String {
+    format!("{}/g{n}", access::USER_GROUPS)
+}
+
+fn resource_link(n: usize) -> String {
+    format!("{}/r{n}", access::RESOURCE_GROUPS)
+}
+
+impl World {
+    fn rules(&self) -> Vec<Document> {
+        let mut all = Vec::new();
+        for (n, (team, named, built_in)) in self.users.iter().enumerate() {
+            let mut links: Vec<String> = named.iter().map(|group| group_link(*group)).collect();
+            links.extend(built_in.map(|at| format!("{}/{}", access::USER_GROUPS, BUILT_IN[at])));
+            let body = json!({"email": format!("u{n}@x"), "team": TEAMS[*team],
+                "userGroupLinks": links});
+            all.push(document(user_link(n), &body));
+        }
+        for (n, team) in self.groups.iter().enumerate() {
+            let query = team.map(|team| term("team", TEAMS[team], "TERM", "MUST_OCCUR"));
+            all.push(document(group_link(n), &json!({"query": query})));
+        }
+        for (n, means) in self.resources.iter().enumerate() {
+            all.push(document(resource_link(n), &json!({"query": query_of(means)})));
+        }
+        for (n, role) in self.roles.iter().enumerate() {
+            let verbs: Vec<&str> = role.verbs.iter().map(|verb| VERBS[*verb].name()).collect();
+            let body = json!({"userGroupLink": group_link(role.group), "verbs": verbs,
+                "resourceGroupLink": resource_link(role.resources),
+                "policy": if role.denies { "DENY" } else { "ALLOW" }});
+            all.push(document(format!("{}/x{n}", access::ROLES), &body));
+        }
+        all
+    }
+
+    fn documents(&self) -> Vec<Document> {
+        let made = self.documents.iter().enumerate().map(|(n, (factory, tenant))| {
+            let link = format!("{}/d{n}", FACTORIES[*factory]);
+            document(link, &json!({"tenant": TEAMS[*tenant]}))
+        });
+        made.collect()
+    }
+
+    /// The long way round.
+    fn may(&self, user: usize, verb: usize, (factory, tenant): (usize, usize)) -> bool {
+        let (team, named, built_in) = &self.users[user];
+        let is_in = |group: usize| named.contains(&group) || self.groups[group] == Some(*team);
+        let is_meant = |means: &Means| match means {
+            Means::Factory(at) => *at == factory,
+            Means::Tenant(at) => *at == tenant,
+            Means::NotTenant(at) => *at != tenant,
+            Means::FactoryAndTenant(a, b) => *a == factory && *b == tenant,
+        };
+        let mut allowed = match built_in {
+            Some(0 | 2) => true,
+            Some(3) => verb == 0,
+            _ => false,
+        };
+        for role in &self.roles {
+            let concerns = is_in(role.group)
+                && role.verbs.contains(&verb)
+                && is_meant(&self.resources[role.resources]);
+            if concerns && role.denies {
+                return false;
+            }
+            allowed |= concerns;
+        }
+        allowed
+    }
+}
+
+fn shuffled(mut rules: Vec<Document>, mut seed: u64) -> Vec<Document> {
+    for at in (1..rules.len()).rev() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let other = usize::try_from(seed >> 33).unwrap() % (at + 1);
+        rules.swap(at, other);
+    }
+    rules
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_decision_is_the_one_made_the_long_way_round(world in world()) {
+        let rules = world.rules();
+        let whole = Policy::of(rules.clone());
+        let mut one_by_one = Policy::default();
+        for rule in shuffled(rules, world.order) {
+            one_by_one.put(&rule);
+        }
+        for user in 0..world.users.len() {
+            let who = Principal::User(user_link(user).as_str().into());
+            let guard = Guard { is_on: true, policy: whole.clone().into() };
+            let filter = guard.filter(&who).expect("a user sees what a role shows");
+            let all = json!({"query": term("documentSelfLink", "*", "WILDCARD", "MUST_OCCUR")});
+            let all = CompiledQuery::new(&query::parse_specification(&all).unwrap()).unwrap();
+            let query = all.filtered(filter);
+            for (n, document) in world.documents().iter().enumerate() {
+                let candidate = Candidate::from(document);
+                for verb in 0..VERBS.len() {
+                    let expected = world.may(user, verb, world.documents[n]);
+                    let thing = Thing::Document(candidate);
+                    for policy in [&whole, &one_by_one] {
+                        let decision = decide(policy, &who, VERBS[verb], &thing);
+                        prop_assert_eq!(decision.is_allowed, expected, "{:?} {}", decision, user);
+                    }
+                    if verb == 0 {
+                        prop_assert_eq!(query.evaluate(&candidate).is_some(), expected);
+                    }
+                    // Of what is missing nobody learns more than of what is hidden.
+                    let missing = Thing::Missing { link: &document.link, kind: "k" };
+                    let of_missing = decide(&whole, &who, VERBS[verb], &missing);
+                    let every = (0..3).all(|tenant| {
+                        world.may(user, verb, (world.documents[n].0, tenant))
+                    });
+                    prop_assert!(!of_missing.is_allowed || every);
+                }
+            }
+        }
+    }
+}
+
+fn one_user(groups: &[&str]) -> Policy {
+    let links: Vec<String> =
+        groups.iter().map(|name| format!("{}/{name}", access::USER_GROUPS)).collect();
+    let user = json!({"email": "u0@x", "userGroupLinks": links});
+    let secret = json!({"userLink": user_link(0), "digest": "d0"});
+    let mut token = document(format!("{}/t0", access::TOKENS), &secret);
+    token.expires = Moment(100);
+    Policy::of([document(user_link(0), &user), token])
+}
+
+fn may(policy: &Policy, verb: Method, path: &str) -> bool {
+    let who = Principal::User(user_link(0).as_str().into());
+    decide(policy, &who, verb, &Thing::Path(path)).is_allowed
+}
+
+#[test]
+fn the_roles_that_come_with_the_cluster_reach_as_far_as_they_say() {
+    let table = [
+        ("/core/examples/one", "admins writers readers", "admins writers"),
+        ("/core/management", "admins operators", "admins operators"),
+        ("/core/node-groups/default", "admins operators writers readers", "admins operators"),
+        ("/metrics", "admins operators", "admins operators"),
+        ("/core/authz/roles/x", "admins", "admins"),
+        ("/core/auth/credentials/other", "admins", "admins"),
+        ("/core/immortals/a", "admins writers readers", "admins writers"),
+        ("/core/managementx", "admins writers readers", "admins writers"),
+    ];
+    for group in BUILT_IN {
+        let policy = one_user(&[group]);
+        for (path, readers, writers) in table {
+            assert_eq!(may(&policy, Method::Get, path), readers.contains(group), "{group} {path}");
+            assert_eq!(may(&policy, Method::Put, path), writers.contains(group), "{group} {path}");
+        }
+    }
+}
+
+#[test]
+fn everybody_may_look_after_what_is_their_own_and_nothing_else() {
+    let policy = one_user(&[]);
+    assert!(may(&policy, Method::Get, &user_link(0)));
+    assert!(!may(&policy, Method::Patch, &user_link(0)), "or one could make oneself an admin");
+    assert!(may(&policy, Method::Patch, "/core/auth/credentials/u0"));
+    assert!(!may(&policy, Method::Put, "/core/auth/credentials/u0"));
+    assert!(may(&policy, Method::Delete, "/core/auth/tokens/t0"));
+    assert!(!may(&policy, Method::Delete, "/core/auth/tokens/t1"));
+}
+
+#[test]
+fn a_token_is_taken_with_its_secret_until_it_expires_or_is_revoked() {
+    use access::Unknown;
+    let mut policy = one_user(&[]);
+    let bearer = |name: &str, digest: &str| protocol::Bearer {
+        name: name.into(),
+        digest: digest.into(),
+        is_checked: false,
+    };
+    let right = bearer("t0", "d0");
+    assert_eq!(policy.authenticate(&right, Moment(99)).unwrap().as_ref(), user_link(0));
+    assert_eq!(policy.authenticate(&right, Moment(100)), Err(Unknown::Expired));
+    assert_eq!(policy.authenticate(&bearer("t0", "d1"), Moment(1)), Err(Unknown::Secret));
+    assert_eq!(policy.authenticate(&bearer("t1", "d0"), Moment(1)), Err(Unknown::Token));
+    let mut token = document(format!("{}/t0", access::TOKENS), &json!({}));
+    token.action = Action::Delete;
+    policy.put(&token);
+    assert_eq!(policy.authenticate(&right, Moment(1)), Err(Unknown::Token));
+    let mut policy = one_user(&[]);
+    let mut user = document(user_link(0), &json!({}));
+    user.action = Action::Delete;
+    policy.put(&user);
+    assert_eq!(policy.authenticate(&right, Moment(1)), Err(Unknown::User));
+}
+
+#[test]
+fn a_role_without_its_resources_allows_nothing_and_denies_everything() {
+    for (effect, group) in [("ALLOW", "g0"), ("DENY", "writers")] {
+        let mut policy = one_user(&["g0", "writers"]);
+        if effect == "ALLOW" {
+            policy = one_user(&["g0"]);
+        }
+        let body = json!({"userGroupLink": format!("{}/{group}", access::USER_GROUPS),
+            "resourceGroupLink": resource_link(9), "verbs": ["GET"], "policy": effect});
+        policy.put(&document(format!("{}/x0", access::ROLES), &body));
+        assert!(!may(&policy, Method::Get, "/core/examples/one"), "{effect}");
+    }
+}
+
+#[test]
+fn nobody_outside_reads_the_hash_of_a_password() {
+    let body = json!({"userEmail": "u0@x", "privateKey": "$argon2id$..."});
+    let credentials = document("/core/auth/credentials/u0".into(), &body);
+    let admin = Principal::User(user_link(0).as_str().into());
+    for who in [admin, Principal::Anonymous] {
+        let fields: Map<String, Value> = shown(&who, &credentials).body.to_map();
+        assert_eq!(fields.get("privateKey"), None);
+        assert_eq!(fields["userEmail"], "u0@x");
+    }
+    assert_eq!(shown(&Principal::System, &credentials).body, credentials.body);
+    let guard = Guard { is_on: false, policy: Policy::of([credentials.clone()]).into() };
+    let all = json!({"query": term("userEmail", "u0@x", "TERM", "MUST_OCCUR")});
+    let all = CompiledQuery::new(&query::parse_specification(&all).unwrap()).unwrap();
+    let candidate = Candidate::from(&credentials);
+    assert!(all.evaluate(&candidate).is_some());
+    let filtered = all.filtered(guard.filter(&Principal::Anonymous).unwrap());
+    assert!(filtered.evaluate(&candidate).is_none(), "also while nobody has to log in");
+}

@@ -1,0 +1,215 @@
+//! `amrita login`, `logout`, `whoami`, `user`, `token`, `can-i`.
+
+use std::io::BufRead;
+
+use client::{Client, Response};
+use serde_json::{Value, json};
+
+use super::options::{CanI, LoginOptions, PasswordFrom, TokenCommand, UserCommand};
+use super::session;
+use crate::arguments::Cluster;
+use crate::outcome::{Outcome, Trouble, refusal, unreachable};
+use crate::screen;
+use crate::verbs::client;
+
+const LOGIN: &str = "/core/authn/basic";
+const WHO_AM_I: &str = "/core/authn/whoami";
+const CAN_I: &str = "/core/authz/can-i";
+const CREDENTIALS: &str = "/core/auth/credentials";
+const TOKENS: &str = "/core/auth/tokens";
+pub(super) const USERS: &str = "/core/authz/users";
+pub(super) const USER_GROUPS: &str = "/core/authz/user-groups";
+
+/// The roles that are always there, with the group of users that has each.
+pub(super) const BUILT_IN: [(&str, &str); 4] =
+    [("admin", "admins"), ("operator", "operators"), ("writer", "writers"), ("reader", "readers")];
+
+pub(crate) async fn login(cluster: &Cluster, options: &LoginOptions) -> Outcome {
+    let password = password(&options.password)?;
+    let addresses = &cluster.address;
+    let client = Client::new(addresses).map_err(|error| unreachable(&error))?;
+    let client = client.with_password(&options.user, &password);
+    let body = json!({"requestType": "LOGIN", "sessionExpirationSeconds": options.expires});
+    let answer = client.post(LOGIN, &body).await.map_err(|error| unreachable(&error))?;
+    let said = told(&answer)?;
+    let token = said["token"].as_str().ok_or("the node gave no token")?;
+    session::keep(&client, Some(token))?;
+    let user = said["userLink"].as_str().unwrap_or_default();
+    screen::say(&format!("Logged in as {}.", name_of(user)));
+    Ok(())
+}
+
+pub(crate) async fn logout(cluster: &Cluster) -> Outcome {
+    let client = client(cluster)?;
+    let asked = client.post(LOGIN, &json!({"requestType": "LOGOUT"})).await;
+    // Whatever the cluster says, nothing is kept here.
+    session::keep(&client, None)?;
+    told(&asked.map_err(|error| unreachable(&error))?)?;
+    screen::say("Logged out.");
+    Ok(())
+}
+
+pub(crate) async fn who_am_i(cluster: &Cluster) -> Outcome {
+    let answer = client(cluster)?.get(WHO_AM_I).await.map_err(|error| unreachable(&error))?;
+    if cluster.json {
+        return screen::show(&answer, true);
+    }
+    let said = told(&answer)?;
+    let Some(user) = said["userLink"].as_str() else {
+        screen::say(
+            "Nobody is logged in, and nobody has to: this node lets everybody do everything.",
+        );
+        return Ok(());
+    };
+    let roles = said["builtInRoles"].as_array().into_iter().chain(said["roleLinks"].as_array());
+    let roles: Vec<&str> = roles.flatten().filter_map(Value::as_str).map(name_of).collect();
+    let roles = if roles.is_empty() { "no roles".into() } else { roles.join(", ") };
+    screen::say(&format!("{}: {roles}", name_of(user)));
+    Ok(())
+}
+
+pub(crate) async fn can_i(cluster: &Cluster, asked: &CanI) -> Outcome {
+    let mut body = json!({"verb": asked.verb, "link": asked.link});
+    if let Some(user) = &asked.user {
+        body["as"] = user.clone().into();
+    }
+    let answer = client(cluster)?.post(CAN_I, &body).await.map_err(|error| unreachable(&error))?;
+    if cluster.json {
+        return screen::show(&answer, true);
+    }
+    let said = told(&answer)?;
+    let reason = said["reason"].as_str().unwrap_or_default();
+    if said["isAllowed"] == true {
+        screen::say(&format!("yes: {reason}"));
+        return Ok(());
+    }
+    if said["isSecurityOn"] == false {
+        screen::say(&format!("yes, as nobody has to log in; otherwise no: {reason}"));
+        return Ok(());
+    }
+    Err(format!("no: {reason}").into())
+}
+
+pub(crate) async fn run_user(cluster: &Cluster, command: &UserCommand) -> Outcome {
+    let client = client(cluster)?;
+    match command {
+        UserCommand::List => {
+            let answer = client.get(&format!("{USERS}?expand")).await;
+            let answer = answer.map_err(|error| unreachable(&error))?;
+            if cluster.json {
+                return screen::show(&answer, true);
+            }
+            let rows = documents(&told(&answer)?).into_iter().map(|(link, user)| {
+                let groups = user["userGroupLinks"].as_array().into_iter().flatten();
+                let groups: Vec<&str> = groups.filter_map(Value::as_str).map(name_of).collect();
+                vec![name_of(&link).to_owned(), screen::cell(&user["email"]), groups.join(", ")]
+            });
+            screen::say(&screen::table(&["user", "email", "groups"], &rows.collect::<Vec<_>>()));
+            Ok(())
+        }
+        UserCommand::Create { name, email, role, password: from } => {
+            let password = password(from)?;
+            let groups: Vec<String> = role.iter().map(|role| group_of(role)).collect();
+            let email = email.as_deref().unwrap_or(name);
+            let user = json!({"documentSelfLink": name, "email": email, "userGroupLinks": groups});
+            let secret =
+                json!({"documentSelfLink": name, "userEmail": email, "privateKey": password});
+            told(&client.post(CREDENTIALS, &secret).await.map_err(|error| unreachable(&error))?)?;
+            told(&client.post(USERS, &user).await.map_err(|error| unreachable(&error))?)?;
+            screen::say(&format!("There is a user {name} now."));
+            Ok(())
+        }
+        UserCommand::Password { name, password: from } => {
+            let body = json!({"privateKey": password(from)?});
+            let link = format!("{CREDENTIALS}/{name}");
+            told(&client.patch(&link, &body).await.map_err(|error| unreachable(&error))?)?;
+            screen::say(&format!("The password of {name} is another one now."));
+            Ok(())
+        }
+        UserCommand::Delete { name } => {
+            // The user first: from then on nobody can log in as it.
+            for link in [format!("{USERS}/{name}"), format!("{CREDENTIALS}/{name}")] {
+                told(&client.delete(&link).await.map_err(|error| unreachable(&error))?)?;
+            }
+            screen::say(&format!("There is no user {name} any more."));
+            Ok(())
+        }
+    }
+}
+
+pub(crate) async fn run_token(cluster: &Cluster, command: &TokenCommand) -> Outcome {
+    let client = client(cluster)?;
+    match command {
+        TokenCommand::Create { user, expires, about } => {
+            let mut body = json!({"expirationSeconds": expires, "about": about});
+            if let Some(user) = user {
+                body["userLink"] = format!("{USERS}/{user}").into();
+            }
+            let answer = client.post(TOKENS, &body).await.map_err(|error| unreachable(&error))?;
+            if cluster.json {
+                return screen::show(&answer, true);
+            }
+            screen::say(told(&answer)?["token"].as_str().unwrap_or_default());
+            Ok(())
+        }
+        TokenCommand::List => {
+            let answer = client.get(&format!("{TOKENS}?expand")).await;
+            let answer = answer.map_err(|error| unreachable(&error))?;
+            if cluster.json {
+                return screen::show(&answer, true);
+            }
+            let rows = documents(&told(&answer)?).into_iter().map(|(link, token)| {
+                vec![
+                    name_of(&link).to_owned(),
+                    name_of(token["userLink"].as_str().unwrap_or_default()).to_owned(),
+                    screen::cell(&token["about"]),
+                ]
+            });
+            screen::say(&screen::table(&["token", "user", "about"], &rows.collect::<Vec<_>>()));
+            Ok(())
+        }
+        TokenCommand::Revoke { name } => {
+            let link = format!("{TOKENS}/{name}");
+            told(&client.delete(&link).await.map_err(|error| unreachable(&error))?)?;
+            screen::say(&format!("The token {name} counts no more."));
+            Ok(())
+        }
+    }
+}
+
+/// The group of users that has a role; any other name is a group's own.
+pub(super) fn group_of(role: &str) -> String {
+    let built_in = BUILT_IN.iter().find(|(name, _)| *name == role).map(|(_, group)| *group);
+    format!("{USER_GROUPS}/{}", built_in.unwrap_or(role))
+}
+
+pub(super) fn told(answer: &Response) -> Result<Value, Trouble> {
+    if answer.is_success() { Ok(answer.to_json()) } else { Err(refusal(answer)) }
+}
+
+pub(super) fn documents(listing: &Value) -> Vec<(String, Value)> {
+    let documents = listing["documents"].as_object().into_iter().flatten();
+    documents.map(|(link, document)| (link.clone(), document.clone())).collect()
+}
+
+pub(super) fn name_of(link: &str) -> &str {
+    link.rsplit('/').next().unwrap_or(link)
+}
+
+fn password(from: &PasswordFrom) -> Result<String, Trouble> {
+    let wrong = |why: String| Trouble::usage(why);
+    let text = match &from.password_file {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|error| wrong(format!("{} cannot be read: {error}", file.display())))?,
+        None => {
+            let mut line = String::new();
+            let read = std::io::stdin().lock().read_line(&mut line);
+            read.map_err(|error| wrong(format!("standard input cannot be read: {error}")))?;
+            line
+        }
+    };
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(wrong("a password is needed: --password-file FILE, or a line of input".into())),
+    }
+}

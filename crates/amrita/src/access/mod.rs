@@ -1,0 +1,10 @@
+//! `amrita login` and all that is about who may do what.
+
+mod commands;
+mod options;
+mod roles;
+pub(crate) mod session;
+
+pub(crate) use commands::{can_i, login, logout, run_token, run_user, who_am_i};
+pub(crate) use options::{CanI, LoginOptions, RoleCommand, TokenCommand, UserCommand};
+pub(crate) use roles::run_role;

@@ -1,0 +1,37 @@
+//! A question to the node and its answer, for who stands before it.
+
+use std::time::Duration;
+
+use protocol::{Code, Outcome, Principal, Problem, Request, Response};
+use tokio::sync::oneshot;
+
+use crate::inbox::Inbox;
+
+/// How long an answer may take. The node answers long before; this is for its mistakes.
+const ANSWER_MAX: Duration = Duration::from_secs(75);
+
+/// Hands a request to the node and waits for its answer.
+pub(crate) async fn ask(inbox: &Inbox, request: Request) -> Response {
+    let unknown = request.method.is_write().then_some(Outcome::Unknown);
+    let (sender, receiver) = oneshot::channel();
+    if inbox.request(request, sender).is_err() {
+        let message = "the node has more requests than it can take; try again";
+        let problem = Problem::new(Code::Busy, message).with_outcome(Outcome::NotApplied);
+        return problem.into();
+    }
+    let lost = |code, message: &str| {
+        let mut problem = Problem::new(code, message);
+        problem.outcome = unknown;
+        Response::from(problem)
+    };
+    match tokio::time::timeout(ANSWER_MAX, receiver).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => lost(Code::Stopping, "the node stopped before it could answer"),
+        Err(_) => lost(Code::Timeout, "the node did not answer in time"),
+    }
+}
+
+/// The same, in the name of the cluster itself. Never with what a client may choose freely.
+pub(crate) async fn ask_as_system(inbox: &Inbox, request: Request) -> Response {
+    ask(inbox, request.on_behalf_of(Principal::System)).await
+}

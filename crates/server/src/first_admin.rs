@@ -1,0 +1,120 @@
+//! A cluster without users gets one: the first admin. The password is made up, and stands in a file
+//! in the sandbox that only the user of the node reads.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use access::{BuiltInRole, CREDENTIALS, USERS};
+use protocol::{Method, Request, base64url};
+use serde_json::json;
+
+use crate::ask::ask_as_system;
+use crate::login::Doorkeeper;
+use crate::principal::fill;
+
+/// The name of the file.
+const FILE: &str = "first-login";
+
+const NAME: &str = "admin";
+
+/// Between two looks at whether the cluster serves.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Another node that has begun to make the admin has died if nothing came of it in this time.
+const OTHER_MAX: u32 = 100;
+
+/// Makes the first admin unless there are users.
+pub(crate) async fn make(keeper: Arc<Doorkeeper>, sandbox: &Path) {
+    let mut looks_at_other = 0;
+    loop {
+        match step(&keeper, sandbox, looks_at_other >= OTHER_MAX).await {
+            Step::Done => return,
+            Step::Made => return say(sandbox),
+            Step::NotYet => {}
+            Step::AnotherDoes => looks_at_other += 1,
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+enum Step {
+    Done,
+    Made,
+    NotYet,
+    AnotherDoes,
+}
+
+async fn step(keeper: &Doorkeeper, sandbox: &Path, takes_over: bool) -> Step {
+    let users = ask_as_system(&keeper.inbox, Request::get(&format!("{USERS}?$top=1"))).await;
+    if !users.is_success() {
+        return Step::NotYet;
+    }
+    if users.to_json()["documentLinks"].as_array().is_some_and(|links| !links.is_empty()) {
+        return Step::Done;
+    }
+    let Some(hash) = new_password(keeper, sandbox).await else { return Step::NotYet };
+    let link = format!("{CREDENTIALS}/{NAME}");
+    let body = json!({"documentSelfLink": link, "userEmail": NAME, "privateKey": hash});
+    let (method, path) =
+        if takes_over { (Method::Put, link.as_str()) } else { (Method::Post, CREDENTIALS) };
+    let made = ask_as_system(&keeper.inbox, Request::new(method, path).with_json(&body)).await;
+    match made.status {
+        409 => {
+            // Its password counts, not the one that was made up here.
+            drop(fs::remove_file(sandbox.join(FILE)));
+            return Step::AnotherDoes;
+        }
+        _ if !made.is_success() => return Step::NotYet,
+        _ => {}
+    }
+    let body = json!({"documentSelfLink": NAME, "email": NAME,
+        "userGroupLinks": [BuiltInRole::Admin.group_link()]});
+    let user = Request::new(Method::Post, USERS).with_json(&body);
+    match ask_as_system(&keeper.inbox, user).await.status {
+        200..300 => Step::Made,
+        409 => Step::Done,
+        // The next try takes over what this one has made.
+        _ => Step::AnotherDoes,
+    }
+}
+
+/// The password is on the disk before it counts.
+async fn new_password(keeper: &Doorkeeper, sandbox: &Path) -> Option<String> {
+    let mut secret = [0; 18];
+    fill(&mut secret);
+    let password = base64url::encode(&secret);
+    let hash = keeper.passwords.hash(password.clone()).await.ok()?;
+    let file = sandbox.join(FILE);
+    let write = || {
+        // One of an earlier try may be there, and keeps its own permissions.
+        if file.exists() {
+            fs::remove_file(&file)?;
+        }
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&file)?;
+        writeln!(file, "{password}")?;
+        file.sync_all()
+    };
+    match write() {
+        Ok(()) => Some(hash),
+        Err(error) => {
+            let shown = file.display();
+            tracing::error!(target: "amrita", "the first password cannot be kept in {shown}: {error}");
+            None
+        }
+    }
+}
+
+fn say(sandbox: &Path) {
+    let file = sandbox.join(FILE);
+    let shown = file.display();
+    tracing::info!(
+        target: "amrita",
+        "the first admin is '{NAME}': amrita login --user {NAME} --password-file {shown}; then \
+         change the password (amrita user password {NAME}) and delete the file"
+    );
+}

@@ -1,0 +1,120 @@
+//! Passwords: their hashes are made and checked beside the node's thread, a few at a time.
+
+use argon2::Argon2;
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use protocol::{Code, Problem};
+use tokio::sync::Semaphore;
+
+use crate::principal::fill;
+
+/// How many hashes are made at a time: each takes a processor for some hundredths of a second, and
+/// 19 MiB.
+const HASHES_MAX: usize = 2;
+
+/// How many more may wait for their turn.
+const HASHES_WAITING_MAX: usize = 64;
+
+/// The longest password, in bytes.
+pub(crate) const PASSWORD_BYTES_MAX: usize = 1_024;
+
+/// The shortest one that is taken for a user.
+const PASSWORD_CHARACTERS_MIN: usize = 8;
+
+/// A hash that no password has, for users that are not there.
+const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
+                       AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+pub(crate) struct Passwords {
+    running: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self {
+            running: Semaphore::new(HASHES_MAX),
+            waiting: Semaphore::new(HASHES_MAX + HASHES_WAITING_MAX),
+        }
+    }
+}
+
+impl Passwords {
+    /// The hash of a new password, in the form that says how it was made.
+    ///
+    /// # Errors
+    /// When it is too short or too long, or too many wait.
+    pub(crate) async fn hash(&self, password: String) -> Result<String, Problem> {
+        if password.chars().count() < PASSWORD_CHARACTERS_MIN {
+            let text = format!("a password needs at least {PASSWORD_CHARACTERS_MIN} characters");
+            return Err(Problem::bad_request(text));
+        }
+        if password.len() > PASSWORD_BYTES_MAX {
+            let text = format!("a password has at most {PASSWORD_BYTES_MAX} bytes");
+            return Err(Problem::bad_request(text));
+        }
+        self.run(move || {
+            let mut salt = [0; 16];
+            fill(&mut salt);
+            let salt = SaltString::encode_b64(&salt).map_err(|error| error.to_string())?;
+            let hash = Argon2::default().hash_password(password.as_bytes(), &salt);
+            hash.map(|hash| hash.to_string()).map_err(|error| error.to_string())
+        })
+        .await?
+        .map_err(|why| Problem::internal(format!("the password cannot be hashed: {why}")))
+    }
+
+    /// Whether it is the password of this hash. Without a hash it takes as long and is not.
+    ///
+    /// # Errors
+    /// When too many wait.
+    pub(crate) async fn is_right(
+        &self,
+        password: String,
+        hash: Option<String>,
+    ) -> Result<bool, Problem> {
+        self.run(move || {
+            let known = hash.is_some();
+            let text = hash.unwrap_or_else(|| NOBODYS.to_owned());
+            let Ok(hash) = PasswordHash::new(&text) else { return false };
+            let is_right = Argon2::default().verify_password(password.as_bytes(), &hash).is_ok();
+            is_right && known
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let busy = || Problem::new(Code::Busy, "too many log in at this moment; try again");
+        let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+        let _running = self.running.acquire().await.map_err(|_| busy())?;
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|_| Problem::internal("a thread for passwords ended by a mistake"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_known_by_its_hash_and_a_short_one_is_refused() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let passwords = Passwords::default();
+            let hash = passwords.hash("correct horse".into()).await.unwrap();
+            assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+            assert_ne!(hash, passwords.hash("correct horse".into()).await.unwrap());
+            let right = |text: &str, hash: &Option<String>| {
+                passwords.is_right(text.to_owned(), hash.clone())
+            };
+            let hash = Some(hash);
+            assert!(right("correct horse", &hash).await.unwrap());
+            assert!(!right("battery staple", &hash).await.unwrap());
+            assert!(!right("", &None).await.unwrap());
+            assert!(PasswordHash::new(NOBODYS).is_ok(), "or it would take no time");
+            assert_eq!(passwords.hash("short".into()).await.unwrap_err().status(), 400);
+        });
+    }
+}

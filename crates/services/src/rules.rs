@@ -1,0 +1,164 @@
+//! The documents of the rules ([`access`]) as services: what cannot be read as a rule is refused.
+
+use access::{CREDENTIALS, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS};
+use protocol::Problem;
+use serde_json::{Map, Value, json};
+
+use crate::{Context, Field, FieldType, Patch, Service, ServiceOption, Spec};
+
+/// What the hash of a password begins with.
+const HASH_BEGINNING: &str = "$argon2id$";
+
+/// Xenon's request to add a clause to the query of a group, or to take one out.
+const PATCH_QUERY: &str = "com:vmware:xenon:services:common:ResourceGroupService:PatchQueryRequest";
+
+type Check = fn(&Map<String, Value>) -> Result<(), Problem>;
+
+/// One kind of them.
+pub(crate) struct Rules {
+    spec: fn() -> Spec,
+    check: Check,
+}
+
+pub(crate) fn all() -> [Rules; 6] {
+    let rules = |spec, check| Rules { spec, check };
+    [
+        rules(user as fn() -> Spec, access::check_user as Check),
+        rules(user_group, access::check_user_group),
+        rules(resource_group, access::check_resource_group),
+        rules(role, access::check_role),
+        rules(credentials, check_credentials),
+        rules(token, access::check_token),
+    ]
+}
+
+fn kind(name: &str) -> String {
+    format!("com:vmware:xenon:services:common:{name}")
+}
+
+fn links(name: &str) -> Field {
+    Field::new(name, FieldType::Collection)
+}
+
+fn text(name: &str) -> Field {
+    Field::new(name, FieldType::String)
+}
+
+fn user() -> Spec {
+    Spec::new(USERS, kind("UserService:UserState"))
+        .about("Who may log in.")
+        .field(text("email").required().about("Also the name to log in with."))
+        .field(links("userGroupLinks").about("The groups that the user belongs to by name."))
+}
+
+fn user_group() -> Spec {
+    Spec::new(USER_GROUPS, kind("UserGroupService:UserGroupState"))
+        .about("Users that have something in common: by name, or by a query.")
+        .field(Field::new("query", FieldType::Object).about("Which users belong to it."))
+}
+
+fn resource_group() -> Spec {
+    Spec::new(RESOURCE_GROUPS, kind("ResourceGroupService:ResourceGroupState"))
+        .about("Documents and paths that have something in common.")
+        .field(Field::new("query", FieldType::Object).about("Which ones belong to it.").required())
+        .patch_kind(PATCH_QUERY)
+}
+
+fn role() -> Spec {
+    Spec::new(ROLES, kind("RoleService:RoleState"))
+        .about("What a group of users may do to a group of resources, or must not.")
+        .field(text("userGroupLink").required())
+        .field(text("resourceGroupLink").required())
+        .field(Field::new("verbs", FieldType::Collection).required().example(json!(["GET"])))
+        .field(Field::new("policy", FieldType::Enum).about("ALLOW or DENY; DENY wins."))
+}
+
+fn credentials() -> Spec {
+    Spec::new(CREDENTIALS, kind("AuthCredentialsService:AuthCredentialsServiceState"))
+        .about("The password of a user of the same name. It is stored as a hash that nobody reads.")
+        .field(text("userEmail"))
+        .field(text("privateKey").required().about("The password; never shown."))
+        .retention(1, 1)
+}
+
+fn token() -> Spec {
+    Spec::new(TOKENS, "amrita:TokenState")
+        .about("What somebody who has logged in shows; deleted, it counts no more.")
+        .option(ServiceOption::Immutable)
+        .field(text("userLink").required())
+        .field(text("digest").required().about("Of the secret; never shown."))
+        .field(text("about").about("What it is for, in the words of who made it."))
+        .retention(1, 1)
+}
+
+fn check_credentials(fields: &Map<String, Value>) -> Result<(), Problem> {
+    let key = fields.get("privateKey").and_then(Value::as_str).unwrap_or_default();
+    if key.starts_with(HASH_BEGINNING) {
+        return Ok(());
+    }
+    let text = "privateKey must come in by a request from outside, where it is hashed: a task cannot \
+                set a password";
+    Err(Problem::bad_request(text))
+}
+
+impl Service for Rules {
+    type State = Map<String, Value>;
+
+    fn spec(&self) -> Spec {
+        (self.spec)()
+    }
+
+    fn create(&self, _: &mut Context<'_>, state: &mut Self::State) -> Result<(), Problem> {
+        (self.check)(state)
+    }
+
+    fn put(
+        &self,
+        _: &mut Context<'_>,
+        _: &Self::State,
+        new: Self::State,
+    ) -> Result<Self::State, Problem> {
+        (self.check)(&new)?;
+        Ok(new)
+    }
+
+    fn patch(
+        &self,
+        context: &mut Context<'_>,
+        current: &Self::State,
+        patch: &Patch,
+    ) -> Result<Self::State, Problem> {
+        let new = match patch.kind.as_deref() {
+            Some(PATCH_QUERY) => with_clause(current, &patch.fields)?,
+            _ => context.merge(current, patch)?,
+        };
+        (self.check)(&new)?;
+        Ok(new)
+    }
+}
+
+/// The query with one clause more, or without one.
+fn with_clause(
+    current: &Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Result<Map<String, Value>, Problem> {
+    let clause = patch.get("clause").filter(|clause| clause.is_object());
+    let clause = clause.ok_or_else(|| Problem::bad_request("clause is missing: a query"))?;
+    let removes = patch.get("removeClause").and_then(Value::as_bool).unwrap_or(false);
+    let mut new = current.clone();
+    let query = new.entry("query").or_insert_with(|| json!({}));
+    if query["booleanClauses"].as_array().is_none_or(Vec::is_empty) {
+        // A term alone becomes one clause of several.
+        let alone = std::mem::replace(query, json!({ "booleanClauses": [] }));
+        if alone["term"].is_object() {
+            query["booleanClauses"] = json!([alone]);
+        }
+    }
+    let clauses = query["booleanClauses"].as_array_mut().expect("it was made just now");
+    if removes {
+        clauses.retain(|known| known != clause);
+    } else {
+        clauses.push(clause.clone());
+    }
+    Ok(new)
+}
