@@ -103,7 +103,11 @@ fn shown_here(
 ) -> Result<Response, Problem> {
     let group = view.topology().partition_of(&request.path);
     let owner = view.owner_of(group).and_then(|owner| view.node_id(owner));
-    let response = Response::document(200, &access::shown(&request.principal, document), owner.unwrap_or(&document.owner));
+    let response = Response::document(
+        200,
+        &access::shown(&request.principal, document),
+        owner.unwrap_or(&document.owner),
+    );
     let held = request.conditions.check(response.etag.as_deref(), false);
     held.map_err(|header| {
         let etag = response.etag.as_deref().unwrap_or_default();

@@ -68,7 +68,8 @@ const CONDITIONS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch];
 const WRITE_HEADERS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch, Header::Quorum];
 const QUEUE: &str = "xn-queue";
 
-static ROOT: Resource = Resource { path: "/", verbs: &[get("the factories there are", Needs::Login)] };
+static ROOT: Resource =
+    Resource { path: "/", verbs: &[get("the factories there are", Needs::Login)] };
 
 static FACTORY: Resource = Resource {
     path: "FACTORY",
@@ -127,7 +128,10 @@ static DOCUMENT: Resource = Resource {
 
 static AVAILABLE: Resource = Resource {
     path: "FACTORY/available, FACTORY/NAME/available",
-    verbs: &[Verb { pragmas: &[QUEUE], ..get("200 when it can be served, else 503", Needs::Login) }],
+    verbs: &[Verb {
+        pragmas: &[QUEUE],
+        ..get("200 when it can be served, else 503", Needs::Login)
+    }],
 };
 
 static TEMPLATE: Resource = Resource {
@@ -147,7 +151,10 @@ static STATS: Resource = Resource {
 
 static QUERY_PAGE: Resource = Resource {
     path: "/core/query-page/TOKEN",
-    verbs: &[Verb { parameters: &["expand"], ..get("a further page: follow the links you get", Needs::Filtered) }],
+    verbs: &[Verb {
+        parameters: &["expand"],
+        ..get("a further page: follow the links you get", Needs::Filtered)
+    }],
 };
 
 static NODE_GROUPS: Resource = Resource {
@@ -166,20 +173,29 @@ static NODE_GROUP: Resource = Resource {
 
 static SELECTOR: Resource = Resource {
     path: "/core/node-selectors/default",
-    verbs: &[get("whether a majority is there", Needs::Right), post("who owns a link", Needs::Right)],
+    verbs: &[
+        get("whether a majority is there", Needs::Right),
+        post("who owns a link", Needs::Right),
+    ],
 };
 
 static FORWARDING: Resource = Resource {
     path: "/core/node-selectors/default/forwarding",
     verbs: &[Verb {
         parameters: &["path", "query", "target", "key", "peer"],
-        ..get("passes a GET on to the owner of a link, or to a node that has every document", Needs::Login)
+        ..get(
+            "passes a GET on to the owner of a link, or to a node that has every document",
+            Needs::Login,
+        )
     }],
 };
 
 static MANAGEMENT: Resource = Resource {
     path: "/core/management",
-    verbs: &[get("about this node", Needs::Right), verb(Method::Delete, "stops it in good order", Needs::Right)],
+    verbs: &[
+        get("about this node", Needs::Right),
+        verb(Method::Delete, "stops it in good order", Needs::Right),
+    ],
 };
 
 static IMMORTALS: Resource = Resource {
@@ -223,10 +239,8 @@ static AMBROSIA: Resource = Resource {
     }],
 };
 
-static LOG_IN: Resource = Resource {
-    path: "/core/authn/basic",
-    verbs: &[post("LOGIN, LOGOUT, VERIFY", Needs::Nothing)],
-};
+static LOG_IN: Resource =
+    Resource { path: "/core/authn/basic", verbs: &[post("LOGIN, LOGOUT, VERIFY", Needs::Nothing)] };
 
 static WHO_AM_I: Resource = Resource {
     path: "/core/authn/whoami",

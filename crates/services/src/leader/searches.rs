@@ -157,7 +157,8 @@ impl PartitionLeader {
         ticket: u64,
         compiled: Compiled,
     ) -> Result<(), StoreError> {
-        let Compiled { query, asked: Query { text, after, limit, bytes, effort, filter } } = compiled;
+        let Compiled { query, asked: Query { text, after, limit, bytes, effort, filter } } =
+            compiled;
         let wanted = Wanted { after, hits: limit, bytes, now: cx.now().wall };
         let Some(query) = query else {
             let opening = self.duty.opening;
