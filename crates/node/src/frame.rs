@@ -44,6 +44,9 @@ pub(crate) enum Frame {
     },
     /// Your sandbox is not known to this cluster: ask to be admitted.
     Stranger,
+    /// The sender knows from here on which replica the receiver is, and hears it. What it was told
+    /// before that went by it.
+    Recognized,
     /// The answer of a member to the hello of another: what it remembers of it.
     Remembered(Witness),
     /// You are not welcome; the text says why. The link is closed after it.

@@ -350,6 +350,10 @@ impl Member {
                 let message = *message;
                 host.effects.instance(to, immortals::Input::Between { from, message });
             }
+            Frame::Recognized => {
+                let Membership { control, shard, .. } = &mut self.membership;
+                control.announce(from, shard, host.effects);
+            }
             Frame::Owns { group, term } if self.membership.control.owns(from, group, term) => {
                 self.router.owners_changed();
             }

@@ -423,6 +423,7 @@ impl Membership {
                 let here = self.shard.get_mut(group).expect("it was listed");
                 here.consensus_mut().peer_back(replica);
             }
+            host.effects.outbox.send_on(link, Frame::Recognized);
             self.control.announce(replica, &self.shard, host.effects);
         }
         let mut heard = self.control.witnesses.take_records();

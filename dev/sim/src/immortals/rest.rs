@@ -122,7 +122,7 @@ impl World {
             return Some(format!("it has handled {} of {inputs} inputs", program_state.inputs));
         }
         if !program_state.is_at_rest() {
-            return Some(format!("it waits: {program_state:?}").chars().take(2_000).collect());
+            return Some(format!("it waits for {}", program_state.awaits()));
         }
         None
     }

@@ -134,6 +134,12 @@ impl ProgramState {
             && self.rounds == 0
     }
 
+    /// What keeps it from rest.
+    pub(crate) fn awaits(&self) -> String {
+        let Self { timers, effects, calls, rounds, .. } = self;
+        format!("timers {timers:?}, effects {effects:?}, calls {calls:?}, {rounds} rounds")
+    }
+
     /// Handles one input. `clock` is what the program must not look at.
     ///
     /// # Errors
