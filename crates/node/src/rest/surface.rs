@@ -511,6 +511,18 @@ mod tests {
         }
     }
 
+    /// As the reference explains it.
+    fn in_words(needs: Needs) -> &'static str {
+        match needs {
+            Needs::Nothing => "nothing",
+            Needs::Login => "login",
+            Needs::Right => "right",
+            Needs::Document => "document",
+            Needs::Filtered => "filtered",
+            Needs::Link => "node",
+        }
+    }
+
     /// The table for people: a row for each verb of each path.
     fn reference() -> String {
         let named = |names: &[&str]| {
@@ -523,12 +535,13 @@ mod tests {
                 let path = if number == 0 { format!("`{}`", resource.path) } else { String::new() };
                 let headers: Vec<&str> = verb.headers.iter().map(|header| header.name()).collect();
                 rows.push(format!(
-                    "| {path} | {} | {} | {} | {} | {} |",
+                    "| {path} | {} | {} | {} | {} | {} | {} |",
                     verb.method.name(),
                     verb.does,
                     named(verb.parameters),
                     named(&headers),
-                    named(verb.pragmas)
+                    named(verb.pragmas),
+                    in_words(verb.needs)
                 ));
             }
         }
@@ -540,6 +553,32 @@ mod tests {
         let text = include_str!("../../../../docs/reference-rest.md");
         let reference = reference();
         assert!(text.contains(&reference), "docs/reference-rest.md must have:\n{reference}");
+    }
+
+    /// What changes the cluster has no owner of a document who would check it.
+    #[test]
+    fn what_is_no_document_is_decided_by_the_router() {
+        let catalogue = Catalogue::new();
+        let of_documents = [&FACTORY, &DOCUMENT, &STATS, &QUERY_TASKS, &QUERY_PAGE];
+        for resource in SURFACE {
+            for verb in resource.verbs {
+                let is_left = matches!(verb.needs, Needs::Document | Needs::Filtered);
+                let is_of_documents = of_documents.contains(&resource);
+                assert_eq!(is_left, is_of_documents, "{} {}", verb.method.name(), resource.path);
+                let is_open = verb.needs == Needs::Nothing;
+                assert_eq!(is_open, [&LOG_IN, &HEALTH].contains(&resource), "{}", resource.path);
+            }
+        }
+        for (method, path) in [
+            (Method::Put, "/core/management"),
+            (Method::Delete, "/core/node-groups/default"),
+            (Method::Get, "/core/node-groups/default/x"),
+            (Method::Delete, access::LOGIN),
+            (Method::Post, "/core/nothing/one"),
+        ] {
+            let needs = Resource::needs(&Request::new(method, path), &catalogue);
+            assert_eq!(needs, None, "{} {path}", method.name());
+        }
     }
 
     #[test]
