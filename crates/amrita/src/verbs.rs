@@ -62,9 +62,11 @@ fn task_ended_well(answer: &Response) -> Outcome {
 
 /// The client and the path. A whole URI names the node itself; a path may lack its first slash.
 pub(crate) fn aim(cluster: &Cluster, path: &str) -> Result<(Client, String), Trouble> {
-    if let Some(rest) = path.strip_prefix("http://") {
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        return Ok((client_of(&[authority.to_owned()])?, format!("/{path}")));
+    for scheme in ["http://", "https://"] {
+        if let Some(rest) = path.strip_prefix(scheme) {
+            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            return Ok((client_of(&[format!("{scheme}{authority}")])?, format!("/{path}")));
+        }
     }
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     Ok((client(cluster)?, path))

@@ -2,6 +2,7 @@
 //! repeats a write under one `Idempotency-Key`, so that a repetition is not a second write.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::socket::Trust;
 use crate::wire::{Wire, WireError};
 
 /// How long a request is tried unless the client is told otherwise.
@@ -43,6 +45,8 @@ pub struct Client {
     key_number: AtomicU64,
     /// The header `Authorization`: who asks.
     authorization: Option<String>,
+    /// Whose certificates are believed; without it no node is asked by TLS.
+    trust: Option<Trust>,
 }
 
 struct Node {
@@ -106,6 +110,7 @@ impl Client {
             key_prefix: Some(random_prefix()),
             key_number: AtomicU64::new(0),
             authorization: None,
+            trust: None,
         })
     }
 
@@ -126,6 +131,16 @@ impl Client {
     #[must_use]
     pub fn without_keys(self) -> Self {
         Self { key_prefix: None, ..self }
+    }
+
+    /// Believes the certificates that an authority in this file (PEM) has signed. Needed for
+    /// addresses with `https://`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn with_ca_file(self, file: &Path) -> Result<Self, ClientError> {
+        let trust = Trust::read(file).map_err(ClientError::Address)?;
+        Ok(Self { trust: Some(trust), ..self })
     }
 
     /// Shows this token with each request.
@@ -241,7 +256,8 @@ impl Client {
                 Err(other) => return Err(other),
             }
         }
-        let connecting = tokio::time::timeout(CONNECT_MAX, Wire::connect(&node.address));
+        let connecting =
+            tokio::time::timeout(CONNECT_MAX, Wire::connect(&node.address, self.trust.as_ref()));
         let late = |_| WireError::NotSent(format!("no connection within {CONNECT_MAX:?}"));
         let mut wire = connecting.await.map_err(late)??;
         let response = wire.ask(&node.address, request, authorization).await?;

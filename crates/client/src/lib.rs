@@ -11,6 +11,7 @@
 //! ```
 
 mod client;
+mod socket;
 mod wire;
 
 pub use client::{Client, ClientError, request};

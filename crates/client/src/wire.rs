@@ -5,19 +5,17 @@
 
 use std::pin::Pin;
 
+use crate::socket::{Socket, Trust};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
 use protocol::{Address, Behind, BodyType, Request, Response, WriteQuorum};
-use tokio::net::TcpStream;
-
-type Socket = TokioIo<TcpStream>;
 
 pub(crate) struct Wire {
     sender: SendRequest<Full<Bytes>>,
-    connection: Pin<Box<Connection<Socket, Full<Bytes>>>>,
+    connection: Pin<Box<Connection<TokioIo<Socket>, Full<Bytes>>>>,
     /// The connection has ended and must not be driven any more.
     over: bool,
 }
@@ -32,11 +30,18 @@ pub(crate) enum WireError {
 }
 
 impl Wire {
-    pub(crate) async fn connect(address: &Address) -> Result<Self, WireError> {
+    pub(crate) async fn connect(
+        address: &Address,
+        trust: Option<&Trust>,
+    ) -> Result<Self, WireError> {
+        if address.is_tls() && trust.is_none() {
+            return Err(WireError::Malformed(format!(
+                "{address} speaks TLS: say whose certificate to believe (AMRITA_CA_FILE for \
+                 the command line, Client::with_ca_file in a program)"
+            )));
+        }
         let not_sent = |error: &dyn std::error::Error| WireError::NotSent(error.to_string());
-        let socket =
-            TcpStream::connect(address.authority()).await.map_err(|error| not_sent(&error))?;
-        socket.set_nodelay(true).map_err(|error| not_sent(&error))?;
+        let socket = Socket::connect(address, trust).await.map_err(|error| not_sent(&error))?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(socket)).await.map_err(|error| not_sent(&error))?;
         Ok(Self { sender, connection: Box::pin(connection), over: false })

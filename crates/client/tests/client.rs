@@ -195,6 +195,6 @@ fn a_client_in_a_hurry_tries_each_node_once() {
 
 #[test]
 fn an_address_that_is_none_is_refused() {
-    assert!(Client::new(&["https://a"]).is_err());
+    assert!(Client::new(&["https://a/b"]).is_err());
     assert!(Client::new(&[""; 0]).is_err());
 }

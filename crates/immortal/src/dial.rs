@@ -64,7 +64,14 @@ impl Dial {
             return Ok(Self::Any(places.collect::<Result<_, _>>()?, Arc::default()));
         }
         if node.contains("://") {
-            return Address::parse(node).map(Self::Http);
+            let address = Address::parse(node)?;
+            if address.is_tls() {
+                return Err(format!(
+                    "{address} asks for TLS, in which programs do not attach: attach to the node \
+                     on this machine by its socket"
+                ));
+            }
+            return Ok(Self::Http(address));
         }
         if is_host_and_port(node) && !Path::new(node).exists() {
             return Address::parse(&format!("http://{node}")).map(Self::Http);

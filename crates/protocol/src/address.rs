@@ -2,32 +2,50 @@
 
 use std::fmt;
 
-/// The port of a URI that names none.
+/// The ports of URIs that name none.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
-/// `http://host:port`, without a slash at the end.
+/// `http://host:port` or `https://host:port`, without a slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     host: String,
     port: u16,
+    is_tls: bool,
 }
 
 impl Address {
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self { host: host.into(), port }
+        Self { host: host.into(), port, is_tls: false }
     }
 
-    /// Takes `http://host:port`, with or without the scheme and a slash at the end.
+    /// The same, and what is sent there is encrypted, or not.
+    #[must_use]
+    pub fn with_tls(self, is_tls: bool) -> Self {
+        Self { is_tls, ..self }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// `http://` or `https://`, as an origin begins with it.
+    pub fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
+
+    /// Takes `http://host:port` or `https://host:port`, with or without a slash at the end. Without
+    /// a scheme it is the first.
     ///
     /// # Errors
     /// A sentence that says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| Err(format!("'{text}' {why}; write it as http://host:port"));
         let trimmed = text.trim();
-        if trimmed.starts_with("https://") {
-            return wrong("asks for TLS, which a node does not speak");
-        }
-        let rest = trimmed.strip_prefix("http://").unwrap_or(trimmed);
+        let encrypted = trimmed.strip_prefix("https://");
+        let is_tls = encrypted.is_some();
+        let plain = || trimmed.strip_prefix("http://").unwrap_or(trimmed);
+        let rest = encrypted.unwrap_or_else(plain);
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('/') {
             return wrong("has a path");
@@ -42,11 +60,12 @@ impl Address {
             return wrong("has no host");
         }
         let port = match port.map(str::parse::<u16>) {
+            None if is_tls => HTTPS_PORT,
             None => HTTP_PORT,
             Some(Ok(port)) => port,
             Some(Err(_)) => return wrong("has a port that is not a number up to 65535"),
         };
-        Ok(Self::new(host.to_ascii_lowercase(), port))
+        Ok(Self::new(host.to_ascii_lowercase(), port).with_tls(is_tls))
     }
 
     pub fn host(&self) -> &str {
@@ -65,7 +84,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        write!(f, "{}://{}:{}", self.scheme(), self.host, self.port)
     }
 }
 
@@ -80,11 +99,14 @@ mod tests {
         }
         assert_eq!(Address::parse("http://[::1]:8001").unwrap().authority(), "[::1]:8001");
         assert_eq!(Address::parse("http://node").unwrap().port(), 80);
+        let encrypted = Address::parse("https://Node").unwrap();
+        assert_eq!(encrypted.to_string(), "https://node:443");
+        assert!(encrypted.is_tls() && encrypted != Address::new("node", 443));
     }
 
     #[test]
     fn what_is_not_an_address_is_refused_with_the_right_form() {
-        for text in ["", "http://", "http://a:b", "https://a:1", "http://a:1/core", "a:70000"] {
+        for text in ["", "http://", "http://a:b", "https://", "http://a:1/core", "a:70000"] {
             let message = Address::parse(text).unwrap_err();
             assert!(message.contains("http://host:port"), "{message}");
         }

@@ -38,6 +38,8 @@ pub(crate) struct Browsers {
     hosts: BTreeSet<String>,
     /// Origins whose pages may speak to it.
     origins: BTreeSet<String>,
+    /// How the node's own origin begins.
+    scheme: &'static str,
 }
 
 /// What a request of an allowed page gets with its answer.
@@ -52,7 +54,8 @@ impl Browsers {
         if let Ok(name) = rustix::system::uname().nodename().to_str() {
             hosts.insert(name.to_ascii_lowercase());
         }
-        Self { hosts, origins: config.security.cors_origins.iter().cloned().collect() }
+        let origins = config.security.cors_origins.iter().cloned().collect();
+        Self { hosts, origins, scheme: config.scheme() }
     }
 
     /// Whether to answer at all, and what the answer must say to a page of another origin.
@@ -67,7 +70,8 @@ impl Browsers {
             return check_site(method, headers).map(|()| None);
         };
         let same = host.is_some_and(|host| {
-            origin.strip_prefix("http://").is_some_and(|its| its.eq_ignore_ascii_case(host))
+            let its = origin.strip_prefix(self.scheme).and_then(|rest| rest.strip_prefix("://"));
+            its.is_some_and(|its| its.eq_ignore_ascii_case(host))
         });
         if same {
             return Ok(None);

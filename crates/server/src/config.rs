@@ -86,6 +86,11 @@ pub struct Security {
     pub insecure: bool,
     /// What all nodes of the cluster know and nobody else.
     pub link_secret_file: Option<PathBuf>,
+    /// The certificate by which clients and other nodes know this node.
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    /// Who signs the certificates of the cluster's nodes.
+    pub tls_client_ca: Option<PathBuf>,
     /// Names that clients may call this node by, beside its own and addresses in figures; `*` for
     /// any.
     pub allowed_hosts: Vec<String>,
@@ -130,7 +135,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 23] = [
     Setting {
         name: "id",
         alias: None,
@@ -345,6 +350,41 @@ pub const SETTINGS: [Setting; 20] = [
         },
     },
     Setting {
+        name: "tls-cert",
+        alias: None,
+        variable: "AMRITA_TLS_CERT",
+        value: "FILE",
+        help: "Certificate of this node, in PEM: it speaks TLS and nothing else; needed, with \
+               --tls-key, when the node is bound to anything but loopback",
+        set: |config, text| {
+            config.security.tls_cert = Some(PathBuf::from(text));
+            Ok(())
+        },
+    },
+    Setting {
+        name: "tls-key",
+        alias: None,
+        variable: "AMRITA_TLS_KEY",
+        value: "FILE",
+        help: "Private key of the certificate, in PEM",
+        set: |config, text| {
+            config.security.tls_key = Some(PathBuf::from(text));
+            Ok(())
+        },
+    },
+    Setting {
+        name: "tls-client-ca",
+        alias: None,
+        variable: "AMRITA_TLS_CLIENT_CA",
+        value: "FILE",
+        help: "Authority that signs the certificates of the cluster's nodes and of nobody else, in \
+               PEM; needed, with --tls-cert, when there are --peer-nodes",
+        set: |config, text| {
+            config.security.tls_client_ca = Some(PathBuf::from(text));
+            Ok(())
+        },
+    },
+    Setting {
         name: "allowed-hosts",
         alias: None,
         variable: "AMRITA_ALLOWED_HOSTS",
@@ -448,15 +488,62 @@ impl Config {
             return Err(Failure::new("--auth and --insecure contradict each other")
                 .advise("leave one of them out"));
         }
+        self.check_tls()?;
         let demands = auth || !(insecure || self.bind_address.is_loopback());
-        let is_alone = self.peer_nodes.len() < 2;
-        if demands && !is_alone && self.security.link_secret_file.is_none() {
+        let security = &self.security;
+        let knows_nodes = security.link_secret_file.is_some() || security.tls_client_ca.is_some();
+        if demands && self.has_peers() && !knows_nodes {
             return Err(Failure::new("nodes that demand a login must know each other").advise(
                 "give all nodes of the cluster the same --link-secret-file, made with: head -c 32 \
-                 /dev/urandom | base64",
+                 /dev/urandom | base64; or certificates, with --tls-client-ca",
             ));
         }
         Ok(demands)
+    }
+
+    fn has_peers(&self) -> bool {
+        self.peer_nodes.len() > 1
+    }
+
+    /// `http` or `https`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.security.tls_cert.is_some() { "https" } else { "http" }
+    }
+
+    /// What all the flags about TLS say together.
+    fn check_tls(&self) -> Result<(), Failure> {
+        let Security { insecure, tls_cert, tls_key, tls_client_ca, .. } = &self.security;
+        let bound = self.bind_address;
+        if tls_cert.is_some() != tls_key.is_some() {
+            return Err(Failure::new("--tls-cert and --tls-key belong together")
+                .advise("give both or none of them"));
+        }
+        if tls_cert.is_none() && tls_client_ca.is_some() {
+            return Err(Failure::new("--tls-client-ca says nothing without --tls-cert")
+                .advise("give --tls-cert and --tls-key as well"));
+        }
+        if tls_cert.is_none() && !bound.is_loopback() && !insecure {
+            return Err(Failure::new(format!(
+                "others reach a node at {bound}, and what they send could be read on the way"
+            ))
+            .advise(
+                "give --tls-cert and --tls-key; or --insecure, if whoever reaches the node may \
+                 read and change everything",
+            ));
+        }
+        if tls_cert.is_some() && tls_client_ca.is_none() && self.has_peers() {
+            return Err(Failure::new("nodes with TLS must know each other's certificates")
+                .advise("give --tls-client-ca: who signs the certificates of all nodes"));
+        }
+        let named = self.peer_nodes.iter().chain(&self.public_uri);
+        if let Some(other) = named.into_iter().find(|it| it.is_tls() != tls_cert.is_some()) {
+            return Err(Failure::new(format!(
+                "this node speaks {}, and {other} is another scheme",
+                self.scheme()
+            ))
+            .advise("with --tls-cert all nodes of a cluster are https://, without it http://"));
+        }
+        Ok(())
     }
 
     /// Where the data is, once the port is known.
@@ -622,7 +709,6 @@ mod tests {
         let message = |pairs| Config::load(&flags(pairs), |_| None).unwrap_err().to_string();
         assert!(message(&[("port", "x")]).contains("--port: 'x' is not a number from 0 to 65535"));
         assert!(message(&[("prot", "1")]).contains("there is no flag --prot"));
-        assert!(message(&[("peer-nodes", "https://a")]).contains("TLS"));
         assert!(message(&[("id", "a b")]).contains("not a node id"));
         assert!(message(&[("membership-quorum", "0")]).contains("from 1 to"));
         assert!(message(&[("config", "/no/such/file")]).contains("cannot be read"));

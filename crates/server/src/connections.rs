@@ -70,6 +70,8 @@ pub(crate) struct Place {
     pub(crate) good_for: Use,
     /// Where it comes from.
     pub(crate) address: Option<IpAddr>,
+    /// It has shown a certificate of a node of this cluster.
+    pub(crate) is_node: bool,
     pub(crate) meter: Arc<Meter>,
     connections: Arc<Connections>,
 }
@@ -139,7 +141,7 @@ impl Connections {
         open.next += 1;
         open.meters.insert(id, Arc::clone(&meter));
         self.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Place { id, good_for, address, meter, connections: Arc::clone(self) })
+        Some(Place { id, good_for, address, is_node: false, meter, connections: Arc::clone(self) })
     }
 
     /// Closes some that do nothing, as the system has no descriptors left.

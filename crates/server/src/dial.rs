@@ -29,6 +29,7 @@ use crate::link_secret::{Dialing, LinkSecret, NONCE};
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
 use crate::numbers::Numbers;
+use crate::tls::Tls;
 
 /// Where a link begins.
 pub(crate) const LINK_PATH: &str = protocol::node_group::PEER_LINK;
@@ -70,6 +71,7 @@ pub(crate) struct Ends {
     pub(crate) places: usize,
     /// What all nodes of the cluster know, if links are to be proved.
     pub(crate) secret: Option<Arc<LinkSecret>>,
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 impl Ends {
@@ -151,12 +153,20 @@ impl Dialer {
     }
 }
 
+/// By what the two ends of a link know each other.
+#[derive(Clone)]
+struct Proofs {
+    secret: Option<Arc<LinkSecret>>,
+    tls: Option<Arc<Tls>>,
+}
+
 async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch::Receiver<()>) {
     let mut pause = PAUSE_MIN;
     let mut told = false;
+    let proofs = Proofs { secret: ends.secret.clone(), tls: ends.tls.clone() };
     loop {
         let attempt = tokio::select! {
-            attempt = first_of_several(&target, ends.secret.as_ref()) => attempt,
+            attempt = first_of_several(&target, &proofs) => attempt,
             _ = stop.changed() => return,
         };
         match attempt {
@@ -189,10 +199,7 @@ async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch:
 /// A network that drops packets lets an attempt wait for TCP's next try, which comes later and
 /// later. So another attempt begins beside it after [`ATTEMPT_EVERY`]: when the network is well
 /// again, the next one gets through at once. Those that are left over are cut off.
-async fn first_of_several(
-    target: &Address,
-    secret: Option<&Arc<LinkSecret>>,
-) -> io::Result<(TcpStream, Bytes)> {
+async fn first_of_several(target: &Address, proofs: &Proofs) -> io::Result<(TcpStream, Bytes)> {
     let mut attempts = JoinSet::new();
     let mut begin = tokio::time::interval(ATTEMPT_EVERY);
     begin.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -201,9 +208,9 @@ async fn first_of_several(
             biased;
             Some(attempt) = attempts.join_next() => return attempt.map_err(io::Error::other)?,
             _ = begin.tick() => {
-                let (target, secret) = (target.clone(), secret.cloned());
+                let (target, proofs) = (target.clone(), proofs.clone());
                 attempts.spawn(async move {
-                    let shaking = handshake(&target, secret.as_deref());
+                    let shaking = handshake(&target, &proofs);
                     let attempt = tokio::time::timeout(HANDSHAKE_MAX, shaking).await;
                     attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                 });
@@ -212,18 +219,21 @@ async fn first_of_several(
     }
 }
 
-async fn handshake(
-    target: &Address,
-    secret: Option<&LinkSecret>,
-) -> io::Result<(TcpStream, Bytes)> {
+async fn handshake(target: &Address, proofs: &Proofs) -> io::Result<(TcpStream, Bytes)> {
     let socket = TcpStream::connect(target.authority()).await?;
     socket.set_nodelay(true)?;
+    let socket = match (&proofs.tls, target.is_tls()) {
+        (None, false) => socket,
+        (Some(tls), true) => tls.dial(target.host(), socket).await?,
+        (None, true) => return Err(io::Error::other("it speaks TLS, and this node does not")),
+        (Some(_), false) => return Err(io::Error::other("this node speaks TLS, and it does not")),
+    };
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
     tokio::spawn(connection.with_upgrades());
     let response =
         sender.send_request(request_of(target, None)?).await.map_err(io::Error::other)?;
-    let response = match secret {
+    let response = match &proofs.secret {
         None => response,
         Some(secret) => prove(target, secret, &mut sender, response).await?,
     };
@@ -302,6 +312,7 @@ mod tests {
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let target = Address::new("127.0.0.1", listener.local_addr().unwrap().port());
+            let proofs = Proofs { secret: None, tls: None };
             let answer = async {
                 let (_silent, _) = listener.accept().await.unwrap();
                 let (mut second, _) = listener.accept().await.unwrap();
@@ -312,7 +323,7 @@ mod tests {
                 std::future::pending::<()>().await;
             };
             let made = tokio::select! {
-                made = tokio::time::timeout(10 * HANDSHAKE_MAX, first_of_several(&target, None)) => {
+                made = tokio::time::timeout(10 * HANDSHAKE_MAX, first_of_several(&target, &proofs)) => {
                     made.expect("the second attempt is made")
                 }
                 () = answer => unreachable!("it waits"),

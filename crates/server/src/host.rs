@@ -154,11 +154,12 @@ impl Host {
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
         let numbers = Numbers::default();
         let budget = Arc::clone(&inbox.budget);
-        let places = descriptors::places();
+        let places = descriptors::places() / protection.descriptors();
         let connections =
             Arc::new(Connections::new(places, Arc::clone(&metrics), Arc::clone(&budget)));
         let browsers = Browsers::new(&config, &public);
-        let mesh = open_mesh(&public, bound, &inbox, &numbers, &handle);
+        let datagrams = (!protection.is_on()).then_some(bound);
+        let mesh = open_mesh(&public, datagrams, &inbox, &numbers, &handle);
         let ends = Ends {
             runtime: handle.clone(),
             numbers,
@@ -167,6 +168,7 @@ impl Host {
             mesh,
             places,
             secret: protection.secret.clone(),
+            tls: protection.tls.clone(),
         };
         let sockets = socket_runtime(config.tuning.socket_threads)?;
         let catalogue = Arc::new(catalogue);
@@ -185,6 +187,7 @@ impl Host {
         let socket = ProgramSocket::open(maker.sandbox.root(), &ends, closing_seen.clone());
         let metrics = Arc::clone(&ends.metrics);
         let keeper = protection.keeper(&inbox);
+        protection.follow_files(&handle);
         protection.make_first_admin(&handle, Arc::clone(&keeper), maker.sandbox.root());
         let front = Front {
             keeper,
@@ -535,7 +538,7 @@ fn public_address(config: &Config, bound: SocketAddr) -> Address {
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => "[::1]".into(),
         SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
     };
-    Address::new(host, bound.port())
+    Address::new(host, bound.port()).with_tls(config.security.tls_cert.is_some())
 }
 
 fn check_peers(config: &Config, public: &Address) -> Result<(), Failure> {
@@ -573,7 +576,7 @@ fn check_quorum(quorum: Option<usize>, nodes: usize) -> Result<(), Failure> {
 /// The node's end of the mesh; it reads on the node's thread.
 fn open_mesh(
     public: &Address,
-    bound: SocketAddr,
+    bound: Option<SocketAddr>,
     inbox: &Arc<Inbox>,
     numbers: &Numbers,
     runtime: &Handle,

@@ -54,6 +54,7 @@ mod signals;
 mod space;
 mod store;
 mod throttle;
+mod tls;
 mod web;
 
 pub use config::{

@@ -98,8 +98,11 @@ struct Sending {
 
 impl Link {
     pub(crate) fn new(id: u64, socket: TcpStream) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
-        break_when_dead(&socket)?;
+        // The inner end of an encrypted connection has no address, and is no socket of TCP.
+        if socket.peer_addr().is_ok() {
+            socket.set_nodelay(true)?;
+            break_when_dead(&socket)?;
+        }
         Ok(Self {
             id,
             socket,
@@ -370,8 +373,8 @@ mod tests {
 
     /// To be called within a runtime.
     fn around(inbox: &Arc<Inbox>) -> Surroundings {
-        let (public, bound) = (Address::new("127.0.0.1", 1), "127.0.0.1:0".parse().unwrap());
-        let mesh = MeshEnd::open(&public, bound, Arc::clone(inbox), Numbers::default());
+        let public = Address::new("127.0.0.1", 1);
+        let mesh = MeshEnd::open(&public, None, Arc::clone(inbox), Numbers::default());
         Surroundings { inbox: Arc::clone(inbox), metrics: inbox.metrics(), mesh }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Doorkeeper {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) passwords: Passwords,
     throttle: Throttle,
+    /// What of a cookie says that it is never sent without TLS.
+    secure: &'static str,
 }
 
 /// What of a request's head matters here.
@@ -56,8 +58,10 @@ impl Caller {
 }
 
 impl Doorkeeper {
-    pub(crate) fn new(is_on: bool, inbox: Arc<Inbox>) -> Self {
-        Self { is_on, inbox, passwords: Passwords::default(), throttle: Throttle::default() }
+    pub(crate) fn new(is_on: bool, is_tls: bool, inbox: Arc<Inbox>) -> Self {
+        let (passwords, throttle) = (Passwords::default(), Throttle::default());
+        let secure = if is_tls { "; Secure" } else { "" };
+        Self { is_on, inbox, passwords, throttle, secure }
     }
 
     /// Answers what is answered here, and makes others ready for the node.
@@ -156,7 +160,7 @@ impl Doorkeeper {
         let expires = answer.to_json()["documentExpirationTimeMicros"].take();
         let body = json!({ "userLink": user, "token": token.text,
             "documentExpirationTimeMicros": expires });
-        Ok(with_token(Response::json(200, &body), &token.text, seconds))
+        Ok(with_token(Response::json(200, &body), (&token.text, seconds), self.secure))
     }
 
     /// The user of that name or e-mail address, and the hash of its password. As many questions are
@@ -214,7 +218,7 @@ impl Doorkeeper {
                 return Err(problem_of(&answer));
             }
         }
-        Ok(with_token(Response::json(200, &json!({})), "", 0))
+        Ok(with_token(Response::json(200, &json!({})), ("", 0), self.secure))
     }
 
     /// A token for oneself, or by an admin for others: its owner decides that.
@@ -344,11 +348,12 @@ fn problem_of(answer: &Response) -> Problem {
 
 /// The token in Xenon's header and cookie. No script of a page can read the cookie, and no page of
 /// another site can have it sent.
-fn with_token(response: Response, token: &str, seconds: u64) -> Answer {
+fn with_token(response: Response, (token, seconds): (&str, u64), secure: &str) -> Answer {
     let mut answer = to_http(response);
     let headers = answer.headers_mut();
-    let cookie =
-        format!("{XENON_COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict");
+    let cookie = format!(
+        "{XENON_COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
+    );
     if let Ok(mut cookie) = HeaderValue::from_str(&cookie) {
         cookie.set_sensitive(true);
         headers.insert(header::SET_COOKIE, cookie);

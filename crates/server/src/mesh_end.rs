@@ -37,7 +37,8 @@ pub(crate) trait TakesPackets: Send + Sync {
 
 pub(crate) struct MeshEnd {
     state: Mutex<State>,
-    /// None when the port could not be had: packets go beside the frames of links only.
+    /// None when the port could not be had, or datagrams of strangers would be a danger: packets go
+    /// beside the frames of links only.
     socket: Option<UdpSocket>,
     inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
@@ -85,18 +86,22 @@ impl Carrier for StreamLink {
 }
 
 impl MeshEnd {
-    /// Must be called within the runtime of the node's thread.
+    /// Must be called within the runtime of the node's thread. Without an address for datagrams,
+    /// packets go beside the frames of links only.
     pub(crate) fn open(
         public: &Address,
-        bound: SocketAddr,
+        bound: Option<SocketAddr>,
         inbox: Arc<Inbox>,
         numbers: Numbers,
     ) -> Arc<Self> {
         let metrics = inbox.metrics();
-        let socket = socket_at(bound).inspect_err(|error| {
+        let socket = bound.and_then(|bound| {
             let text = "no datagrams between nodes, so nodes that cannot reach each other need a \
                         third one that has links to both";
-            tracing::warn!(target: "amrita", "{text}: port {} (UDP): {error}", bound.port());
+            let tell = |error: &io::Error| {
+                tracing::warn!(target: "amrita", "{text}: port {} (UDP): {error}", bound.port());
+            };
+            socket_at(bound).inspect_err(tell).ok()
         });
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seed = u64::try_from(since.as_micros()).expect("584,000 years are not over");
@@ -110,7 +115,7 @@ impl MeshEnd {
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            socket: socket.ok(),
+            socket,
             inbox,
             metrics,
             numbers,

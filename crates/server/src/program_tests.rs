@@ -62,11 +62,19 @@ impl Shell {
         let handle = runtime.handle().clone();
         let mesh = {
             let _within = handle.enter();
-            let (public, bound) =
-                (protocol::Address::new("127.0.0.1", 1), "127.0.0.1:0".parse().unwrap());
-            MeshEnd::open(&public, bound, Arc::clone(&inbox), numbers.clone())
+            let public = protocol::Address::new("127.0.0.1", 1);
+            MeshEnd::open(&public, None, Arc::clone(&inbox), numbers.clone())
         };
-        let ends = Ends { runtime: handle, numbers, inbox, metrics, mesh, places, secret: None };
+        let ends = Ends {
+            runtime: handle,
+            numbers,
+            inbox,
+            metrics,
+            mesh,
+            places,
+            secret: None,
+            tls: None,
+        };
         let folder = tempfile::tempdir().unwrap();
         let (closing, seen) = watch::channel(());
         let socket = ProgramSocket::open(folder.path(), &ends, seen);

@@ -8,11 +8,13 @@ use tokio::runtime::Handle;
 use crate::inbox::Inbox;
 use crate::link_secret::LinkSecret;
 use crate::login::Doorkeeper;
+use crate::tls::{self, Files, Tls};
 use crate::{Config, Failure, first_admin};
 
 pub(crate) struct Protection {
     demands_login: bool,
     pub(crate) secret: Option<Arc<LinkSecret>>,
+    pub(crate) tls: Option<Arc<Tls>>,
     /// For `/readyz`.
     pub(crate) shown: &'static str,
 }
@@ -26,6 +28,7 @@ impl Protection {
         let demands_login = config.demands_login()?;
         let secret = config.security.link_secret_file.as_deref().map(LinkSecret::read);
         let secret = secret.transpose()?.map(Arc::new);
+        let tls = tls_of(config)?;
         let shown = if demands_login {
             "on"
         } else if config.bind_address.is_loopback() {
@@ -39,11 +42,27 @@ impl Protection {
             );
             "INSECURE: whoever reaches this node may do everything"
         };
-        Ok(Self { demands_login, secret, shown })
+        Ok(Self { demands_login, secret, tls, shown })
+    }
+
+    /// Whether strangers are kept out.
+    pub(crate) fn is_on(&self) -> bool {
+        self.demands_login || self.secret.is_some() || self.tls.is_some()
     }
 
     pub(crate) fn keeper(&self, inbox: &Arc<Inbox>) -> Arc<Doorkeeper> {
-        Arc::new(Doorkeeper::new(self.demands_login, Arc::clone(inbox)))
+        Arc::new(Doorkeeper::new(self.demands_login, self.tls.is_some(), Arc::clone(inbox)))
+    }
+
+    pub(crate) fn follow_files(&self, runtime: &Handle) {
+        if let Some(tls) = self.tls.clone() {
+            runtime.spawn(tls.follow_files());
+        }
+    }
+
+    /// How many descriptors a connection takes.
+    pub(crate) fn descriptors(&self) -> usize {
+        if self.tls.is_some() { tls::DESCRIPTORS } else { 1 }
     }
 
     /// Where clients must log in, somebody must be able to.
@@ -58,4 +77,14 @@ impl Protection {
             runtime.spawn(async move { first_admin::make(keeper, &sandbox).await });
         }
     }
+}
+
+fn tls_of(config: &Config) -> Result<Option<Arc<Tls>>, Failure> {
+    let security = &config.security;
+    let (Some(certificate), Some(key)) = (security.tls_cert.clone(), security.tls_key.clone())
+    else {
+        return Ok(None);
+    };
+    let authority = security.tls_client_ca.clone();
+    Tls::read(Files { certificate, key, authority }).map(|tls| Some(Arc::new(tls)))
 }

@@ -34,6 +34,7 @@ use crate::login::{Caller, Doorkeeper};
 use crate::metrics::Metrics;
 use crate::principal;
 use crate::programs;
+use crate::tls::Within;
 
 /// How long to wait when no connection can be accepted (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -66,6 +67,13 @@ pub(crate) struct Front {
     pub(crate) security: &'static str,
     /// Changes when the node stops: connections then end after their present request.
     pub(crate) closing: watch::Receiver<()>,
+}
+
+/// A connection of which the first bytes are there.
+struct Begun {
+    within: Within,
+    /// It begins with HTTP/2.
+    is_two: bool,
 }
 
 /// What the shell answers by itself.
@@ -106,19 +114,36 @@ impl Front {
         }
     }
 
-    async fn connection(self: Arc<Self>, socket: TcpStream, place: Place) {
-        let begins = tokio::select! {
-            begins = h2c::begins(&socket) => begins,
+    async fn connection(self: Arc<Self>, socket: TcpStream, mut place: Place) {
+        let begun = tokio::select! {
+            begun = self.begin(socket) => begun,
             _ = place.meter.overdue() => return,
         };
-        let served = match begins.and_then(|is_two| socket.set_nodelay(true).map(|()| is_two)) {
-            Ok(false) => self.serve_one(socket, place).await,
-            Ok(true) => self.serve_two(socket, Bytes::new(), place).await,
+        let served = match begun {
+            Ok(Begun { within: Within { socket, is_node }, is_two }) => {
+                place.is_node = is_node;
+                if is_two {
+                    self.serve_two(socket, Bytes::new(), place).await
+                } else {
+                    self.serve_one(socket, place).await
+                }
+            }
             Err(error) => Err(error.to_string()),
         };
         if let Err(why) = served {
             tracing::trace!("a connection ended: {why}");
         }
+    }
+
+    /// Finds out who that is and what is spoken.
+    async fn begin(&self, socket: TcpStream) -> std::io::Result<Begun> {
+        socket.set_nodelay(true)?;
+        let within = match &self.ends.tls {
+            None => Within { socket, is_node: false },
+            Some(tls) => tls.accept(socket).await?,
+        };
+        let is_two = h2c::begins(&within.socket).await?;
+        Ok(Begun { within, is_two })
     }
 
     /// HTTP/1.1.
@@ -266,7 +291,7 @@ impl Front {
                 self.permitted(request, Method::Get, show).await
             }
             Some(Own::Ready) => to_http(self.readiness().await),
-            Some(Own::Link) => self.link(request),
+            Some(Own::Link) => self.link(request, place),
             Some(Own::Attach) => {
                 self.permitted(request, Method::Post, |request| self.attach(request)).await
             }
@@ -341,7 +366,13 @@ impl Front {
     }
 
     /// Another node wants a link.
-    fn link(&self, request: hyper::Request<Incoming>) -> Answer {
+    fn link(&self, request: hyper::Request<Incoming>, place: &Place) -> Answer {
+        let by_certificate = self.ends.tls.as_ref().is_some_and(|tls| tls.knows_nodes());
+        if by_certificate && !place.is_node {
+            let message = "only nodes of this cluster link up here, and no certificate of one was \
+                           shown";
+            return http_answer::problem(Problem::new(Code::AccessDenied, message));
+        }
         let headers = request.headers();
         if text(headers, &header::UPGRADE) != Some(dial::LINK_PROTOCOL) {
             let message = "this is where nodes link up; use any other path under /core";
@@ -354,8 +385,9 @@ impl Front {
             return http_answer::problem(Problem::bad_request(message));
         }
         let Some(secret) = &self.ends.secret else {
-            if self.keeper.is_on {
-                let message = "this node links up with no other: it has no --link-secret-file";
+            if self.keeper.is_on && !by_certificate {
+                let message = "this node links up with no other: it has no --link-secret-file and \
+                               no --tls-client-ca";
                 return http_answer::problem(Problem::new(Code::AccessDenied, message));
             }
             return self.upgrade(request, dial::LINK_PROTOCOL, Ends::adopt);

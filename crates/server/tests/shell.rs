@@ -129,6 +129,9 @@ fn settings_that_contradict_one_another_are_refused() {
     assert!(message.contains("from 2 to 3"), "{message}");
     let bind_address = "203.0.113.9".parse().unwrap();
     let message = refusal(Config { bind_address, ..config(&folder) });
+    assert!(message.contains("--tls-cert") && message.contains("--insecure"), "{message}");
+    let security = server::Security { insecure: true, ..Default::default() };
+    let message = refusal(Config { bind_address, security, ..config(&folder) });
     assert!(message.contains("no address 203.0.113.9"), "{message}");
 }
 

@@ -69,7 +69,7 @@ impl Cluster {
         command
             .args(["node", "--id", &format!("n{node}"), "--port", &PORT.to_string()])
             .args(["--bind-address", &address(node).to_string()])
-            .args(["--peer-nodes", &peers.join(",")])
+            .args(["--peer-nodes", &peers.join(","), "--insecure"])
             .arg("--sandbox")
             .arg(self.folder.path().join(format!("n{node}")))
             .stdout(Stdio::null())

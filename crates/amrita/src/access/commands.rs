@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use client::{Client, Response};
+use client::Response;
 use serde_json::{Value, json};
 
 use super::options::{CanI, LoginOptions, PasswordFrom, TokenCommand, UserCommand};
@@ -26,8 +26,7 @@ pub(super) const BUILT_IN: [(&str, &str); 4] =
 
 pub(crate) async fn login(cluster: &Cluster, options: &LoginOptions) -> Outcome {
     let password = password(&options.password)?;
-    let addresses = &cluster.address;
-    let client = Client::new(addresses).map_err(|error| unreachable(&error))?;
+    let client = session::stranger(&cluster.address)?;
     let client = client.with_password(&options.user, &password);
     let body = json!({"requestType": "LOGIN", "sessionExpirationSeconds": options.expires});
     let answer = client.post(LOGIN, &body).await.map_err(|error| unreachable(&error))?;

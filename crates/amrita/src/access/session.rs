@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use client::Client;
 
@@ -13,9 +13,21 @@ use crate::outcome::{Trouble, unreachable};
 /// A token for all commands, stronger than what was kept.
 const VARIABLE: &str = "AMRITA_TOKEN";
 
+/// File with the authority whose certificates are believed; needed for nodes that speak TLS.
+const CA_FILE: &str = "AMRITA_CA_FILE";
+
+/// A client of these nodes that shows nothing.
+pub(super) fn stranger<A: AsRef<str>>(addresses: &[A]) -> Result<Client, Trouble> {
+    let client = Client::new(addresses).map_err(|error| unreachable(&error))?;
+    match std::env::var_os(CA_FILE).filter(|file| !file.is_empty()) {
+        Some(file) => client.with_ca_file(Path::new(&file)).map_err(|error| unreachable(&error)),
+        None => Ok(client),
+    }
+}
+
 /// A client of these nodes that shows the token it has for them, if it has one.
 pub(crate) fn client_of<A: AsRef<str>>(addresses: &[A]) -> Result<Client, Trouble> {
-    let client = Client::new(addresses).map_err(|error| unreachable(&error))?;
+    let client = stranger(addresses)?;
     let token = match std::env::var(VARIABLE) {
         Ok(token) if !token.is_empty() => Some(token),
         _ => token_for(&client),

@@ -25,4 +25,5 @@ mod security;
 mod strict;
 mod surface;
 mod time_travel;
+mod tls;
 mod waiting;

@@ -72,8 +72,7 @@ impl Secured {
     }
 
     fn as_admin(&self, which: usize, verb: &str, path: &str, body: &Value) -> Reply {
-        let ask = bearer(Ask::new(verb, path).json(body), &self.admin);
-        let reply = self.cluster.ask(which, &ask);
+        let reply = self.with(which, &self.admin, verb, path, body);
         assert!(reply.is_success(), "{verb} {path}: {} {}", reply.status, reply.body);
         reply
     }
@@ -416,7 +415,7 @@ fn a_node_with_another_secret_is_a_stranger_and_learns_nothing() {
     let secured = Secured::started(3);
     let link = |ask: Ask<'_>| {
         let ask = ask.header("Connection", "upgrade").header("Upgrade", "amrita-peer");
-        secured.cluster.ask(0, &ask.header("amrita-link-version", "1"))
+        secured.cluster.ask(0, &ask.header("amrita-link-version", "2"))
     };
     let reply = link(Ask::get("/core/peer-link"));
     assert!(![101, 200].contains(&reply.status), "{} {}", reply.status, reply.body);
@@ -465,8 +464,15 @@ fn a_node_that_is_bound_to_more_than_loopback_says_what_it_needs() {
         Cluster::run_to_its_end(&arguments)
     };
     let peers = "http://127.0.0.1:1,http://127.0.0.1:2";
-    ended(&["--bind-address", "0.0.0.0", "--peer-nodes", peers])
-        .refused_with(&["--link-secret-file"]);
+    ended(&["--bind-address", "0.0.0.0"]).refused_with(&["--tls-cert", "--insecure"]);
+    ended(&["--bind-address", "0.0.0.0", "--auth"]).refused_with(&["--tls-cert"]);
+    ended(&["--auth", "--peer-nodes", peers]).refused_with(&["--link-secret-file"]);
+    ended(&["--tls-cert", "x"]).refused_with(&["--tls-key"]);
+    ended(&["--tls-client-ca", "x"]).refused_with(&["--tls-cert"]);
+    ended(&["--peer-nodes", "https://127.0.0.1:1"]).refused_with(&["--tls-cert", "http"]);
+    let files = ["--tls-cert", "/none.pem", "--tls-key", "/none.pem"];
+    ended(&files).refused_with(&["/none.pem"]);
+    ended(&[&files[..], &["--peer-nodes", peers]].concat()).refused_with(&["--tls-client-ca"]);
     ended(&["--auth", "--insecure"]).refused_with(&["contradict"]);
     let short = secret_in(cluster.folder(), "short", "too short").display().to_string();
     ended(&["--auth", "--link-secret-file", &short]).refused_with(&["at least 32"]);

@@ -75,7 +75,8 @@ pub(super) fn parse_join(body: &Bytes) -> Result<String, Problem> {
 pub(super) fn check_contact(reference: &str, own_uri: &str) -> Result<String, Problem> {
     let contact = reference.trim_end_matches('/');
     let contact = contact.strip_suffix(LINK).unwrap_or(contact).to_owned();
-    if !contact.starts_with("http://") || contact == own_uri {
+    let is_uri = ["http://", "https://"].iter().any(|scheme| contact.starts_with(scheme));
+    if !is_uri || contact == own_uri {
         return Err(refused(format!(
             "memberGroupReference must be the node group of another node, such as \
              http://127.0.0.1:8001{LINK}, not '{reference}'"
