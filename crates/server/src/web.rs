@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use access::Needs;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -14,6 +15,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper::{Method as Verb, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use node::Resource;
 use protocol::{Code, Method, Outcome, Problem, Request, Response, node_group};
 use services::Catalogue;
 use tokio::net::{TcpListener, TcpStream};
@@ -68,6 +70,9 @@ pub(crate) struct Front {
     /// Changes when the node stops: connections then end after their present request.
     pub(crate) closing: watch::Receiver<()>,
 }
+
+/// Where instances are.
+const INSTANCES: &str = "/core/immortals";
 
 /// A connection of which the first bytes are there.
 struct Begun {
@@ -285,16 +290,7 @@ impl Front {
             Some(_) if verb != Verb::GET && verb != Verb::HEAD => {
                 refuse(request, no_such_verb(&verb)).await
             }
-            Some(Own::Live) => plain("alive\n"),
-            Some(Own::Metrics) => {
-                let show = |_| plain(self.metrics.show(self.budget.used()));
-                self.permitted(request, Method::Get, show).await
-            }
-            Some(Own::Ready) => to_http(self.readiness().await),
-            Some(Own::Link) => self.link(request, place),
-            Some(Own::Attach) => {
-                self.permitted(request, Method::Post, |request| self.attach(request)).await
-            }
+            Some(own) => self.answer_here(own, request, place).await,
             None => match h2c::asked(&request) {
                 Some(frame) => self.upgrade_to_two(request, frame, place),
                 None => self.ask_for(request, place).await,
@@ -305,6 +301,34 @@ impl Front {
             http_answer::allow(&mut answer, allowed.header(Some(&verb)));
         }
         answer
+    }
+
+    /// What the shell answers stands in the node's table as well, with what it needs.
+    async fn answer_here(
+        &self,
+        own: Own,
+        request: hyper::Request<Incoming>,
+        place: &Place,
+    ) -> Answer {
+        let asked = Request::new(Method::Get, request.uri().path());
+        match (own, Resource::needs(&asked, &self.catalogue)) {
+            (Own::Live, Some(Needs::Nothing)) => plain("alive\n"),
+            (Own::Ready, Some(Needs::Nothing)) => to_http(self.readiness().await),
+            (Own::Link, Some(Needs::Link)) => self.link(request, place),
+            (Own::Metrics, Some(Needs::Right)) => {
+                let show = |_| plain(self.metrics.show(self.budget.used()));
+                self.permitted(request, (Method::Get, "/metrics"), show).await
+            }
+            (Own::Attach, Some(Needs::Right)) => {
+                // Which instance a program is says its first frame, so the right to one is not enough.
+                let all = (Method::Post, INSTANCES);
+                self.permitted(request, all, |request| self.attach(request)).await
+            }
+            _ => {
+                let text = "nothing says who may do this here, so nobody may";
+                refuse(request, Problem::new(Code::AccessDenied, text)).await
+            }
+        }
     }
 
     fn allowed(&self, own: Option<Own>, path: &str) -> Allowed {
@@ -329,11 +353,11 @@ impl Front {
     async fn permitted(
         &self,
         request: hyper::Request<Incoming>,
-        verb: Method,
+        (verb, path): (Method, &str),
         answer: impl FnOnce(hyper::Request<Incoming>) -> Answer,
     ) -> Answer {
         let permitted = match principal::of(request.headers()) {
-            Ok(who) => self.keeper.permit(who, verb, request.uri().path()).await,
+            Ok(who) => self.keeper.permit(who, verb, path).await,
             Err(problem) => Err(problem),
         };
         match permitted {
@@ -558,7 +582,7 @@ fn own(path: &str) -> Option<Own> {
 
 /// Whether programs attach to an instance at this path: `/core/immortals/NAME/attach`.
 fn is_attach(path: &str) -> bool {
-    let rest = path.strip_prefix("/core/immortals/");
+    let rest = path.strip_prefix(INSTANCES).and_then(|rest| rest.strip_prefix('/'));
     let name = rest.and_then(|rest| rest.strip_suffix("/attach"));
     name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }

@@ -210,6 +210,7 @@ fn everybody_gets_what_a_role_allows_and_nothing_else_on_every_path() {
     }
     what_is_hidden_is_not_counted_and_looks_as_if_it_were_not_there(&secured, &people);
     who_wrote_a_version_stands_in_it(&secured, &people);
+    a_task_does_what_its_maker_may_and_no_more(&secured, &people);
     a_token_that_is_revoked_counts_at_no_node(&secured);
     no_log_has_a_secret(&secured, &people);
 }
@@ -277,6 +278,44 @@ fn who_wrote_a_version_stands_in_it(secured: &Secured, people: &[(&'static str, 
     assert_eq!(author(&before), "/core/authz/users/walt");
     let now = secured.with(0, walt, "GET", &path, &Value::Null);
     assert_eq!(author(&now), "/core/authz/users/admin");
+}
+
+/// The task deletes all examples that it finds, and it finds what its maker may see.
+fn a_task_does_what_its_maker_may_and_no_more(
+    secured: &Secured,
+    people: &[(&'static str, String)],
+) {
+    const TASKS: &str = "/core/example-tasks";
+    let tasks = json!({"documentSelfLink": "tasks", "query": {"term":
+        {"propertyName": "documentSelfLink", "matchType": "PREFIX", "matchValue": TASKS}}});
+    secured.as_admin(0, "POST", "/core/authz/resource-groups", &tasks);
+    let role = json!({"documentSelfLink": "tasks", "verbs": ["GET", "POST"], "policy": "ALLOW",
+        "userGroupLink": "/core/authz/user-groups/acme",
+        "resourceGroupLink": "/core/authz/resource-groups/tasks"});
+    secured.as_admin(0, "POST", "/core/authz/roles", &role);
+    let tina = token_of(people, "tina");
+    let task = json!({"documentSelfLink": "of-tina"});
+    secured.cluster.wait_for("the role to count", || {
+        secured.with(1, tina, "POST", TASKS, &task).is_success().then_some(())
+    });
+    let path = format!("{TASKS}/of-tina");
+    let ended = secured.cluster.wait_for("the task to end", || {
+        let task = secured.as_admin(2, "GET", &path, &Value::Null).body;
+        let stage = task["taskInfo"]["stage"].as_str().unwrap_or_default().to_owned();
+        ["FINISHED", "FAILED", "CANCELLED"].contains(&stage.as_str()).then_some(task)
+    });
+    assert_eq!(ended["taskInfo"]["stage"], "FINISHED", "{ended}");
+    let is_there = |name: &str| {
+        let path = format!("{EXAMPLES}/{name}");
+        let admin = &secured.admin;
+        secured.with(0, admin, "GET", &path, &Value::Null).status
+    };
+    assert_eq!((is_there("of-acme"), is_there("of-other")), (404, 200));
+    // Who could change the task could act with its maker's rights.
+    let walt = token_of(people, "walt");
+    let cancel = json!({"taskInfo": {"isDirect": true}});
+    let changed = secured.with(0, walt, "PATCH", &path, &cancel);
+    assert_eq!((changed.status, changed.code()), (403, "ACCESS_DENIED"), "{}", changed.body);
 }
 
 fn a_token_that_is_revoked_counts_at_no_node(secured: &Secured) {

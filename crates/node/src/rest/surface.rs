@@ -254,7 +254,10 @@ static CAN_I: Resource = Resource {
 
 static ATTACH: Resource = Resource {
     path: "/core/immortals/NAME/attach",
-    verbs: &[get("by an upgrade: a program attaches; it needs the right to POST", Needs::Right)],
+    verbs: &[get(
+        "by an upgrade: a program attaches; the right is that to POST to /core/immortals",
+        Needs::Right,
+    )],
 };
 
 static LINK: Resource = Resource {
@@ -383,7 +386,7 @@ impl Resource {
     }
 
     /// What a client needs for a request; `None` where nothing answers it.
-    pub(crate) fn needs(request: &Request, catalogue: &Catalogue) -> Option<Needs> {
+    pub fn needs(request: &Request, catalogue: &Catalogue) -> Option<Needs> {
         let verbs = Self::at(&request.path, catalogue)?.verbs;
         let verb = verbs.iter().find(|verb| verb.method == request.method)?;
         Some(verb.needs)
