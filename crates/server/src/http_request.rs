@@ -394,6 +394,7 @@ mod tests {
         let pairs = [
             ("content-type", "Application/Merge-Patch+JSON; charset=utf-8"),
             ("x-xenon-rpl-quorum", "2"),
+            ("if-match", "\"1.2\""),
             ("idempotency-key", "k"),
             ("pragma", "xn-Force-Index-Update; no-cache"),
         ];

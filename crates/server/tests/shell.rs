@@ -213,7 +213,7 @@ fn only_another_node_of_the_same_version_gets_a_link() {
     assert!(other.contains("the other node's 99"), "{other}");
 
     let mut socket = connect(&host);
-    let good = ask("Upgrade: amrita-peer\r\nAmrita-Link-Version: 1\r\n");
+    let good = ask("Upgrade: amrita-peer\r\nAmrita-Link-Version: 2\r\n");
     socket.write_all(good.as_bytes()).unwrap();
     let mut head = [0; 12];
     socket.read_exact(&mut head).unwrap();

@@ -8,7 +8,7 @@ pub(super) fn handed_on(damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
     handed_early(0, damage)
 }
 
-/// So many pieces come before the other replica has applied anything.
+/// The first `pieces` pieces come before the other replica has applied anything.
 fn handed_early(pieces: usize, mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
     let mut owner = Owner::replica(1, &[1, 2]);
     owner.leads(TERM);
