@@ -419,7 +419,7 @@ mod tests {
         let first = Sandbox::open(&root, &wanted("n1", &["a:1"])).unwrap().identity().clone();
         let nameless = Wanted { node_id: None, ..wanted("n1", &[]) };
         let second = Sandbox::open(&root, &nameless).unwrap().identity().clone();
-        // When its file was made is known once it is there.
+        // The time at which its file was made is written with the file, and known when it is read.
         assert_eq!(second, Identity { boot: first.boot + 1, born: second.born, ..first });
     }
 

@@ -220,10 +220,10 @@ fn a_name_that_is_not_utf8_or_a_header_twice_is_refused() {
         "Content-Length: 3\r\n",
         "x-xenon-rpl-quorum: many\r\n",
     ] {
-        let answer = ask(&host, "PUT", "/core/immortals/x", twice, "{}");
+        let answer = ask(&host, "PATCH", "/core/immortals/x", twice, "{}");
         assert_eq!(status(&answer), 400, "{twice}: {answer}");
     }
-    let expects = ask(&host, "PUT", "/core/immortals/x", "Expect: a-miracle\r\n", "{}");
+    let expects = ask(&host, "PATCH", "/core/immortals/x", "Expect: a-miracle\r\n", "{}");
     assert!(status(&expects) == 417 && expects.contains("a-miracle"), "{expects}");
     ended(host);
 }

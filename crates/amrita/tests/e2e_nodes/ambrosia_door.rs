@@ -113,7 +113,9 @@ fn a_program_that_is_let_go_is_told_a_message_that_ends_it() {
     binding.say(b"\x02\x63");
     assert_eq!(binding.record(), END);
     assert_eq!(binding.ear.read(&mut [0; 1]).expect("it is closed"), 0);
-    assert!(cluster.log(0).contains("the program of 'server' is let go"), "{}", cluster.log(0));
+    cluster.wait_for("the log to say so", || {
+        cluster.log(0).contains("the program of 'server' is let go").then_some(())
+    });
 }
 
 /// The JavaScript binding looks there, whatever its configuration says.

@@ -62,10 +62,15 @@ impl Base {
         self.record.blob.is_some()
     }
 
-    /// A state to be written piece by piece.
-    pub(crate) fn new_state(&mut self) -> BlobWriter {
+    /// A state to be written piece by piece. What an earlier life has left goes before it: later it
+    /// could not be told from the pieces of this one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn new_state(&mut self, cx: &mut Context<'_>) -> Result<BlobWriter, StoreError> {
+        self.sweep(cx)?;
         self.names += 1;
-        BlobWriter::new(self.names)
+        Ok(BlobWriter::new(self.names))
     }
 
     /// That state will not be completed.
@@ -148,7 +153,7 @@ impl Base {
         if first {
             let former = self.genesis.take();
             self.discard(former);
-            self.genesis = Some(self.new_state());
+            self.genesis = Some(self.new_state(cx)?);
         }
         let Some(writer) = &mut self.genesis else {
             let text = "a piece of the first state stands in the log before its first piece";

@@ -32,7 +32,7 @@ impl Leader<'_> {
             }
             ForLeader::Result { id, status, payload } => self.result(id, status, payload),
             ForLeader::GenesisBegins => {
-                let state = self.machine.base.new_state();
+                let state = self.machine.base.new_state(cx)?;
                 let upload = GenesisUpload { state, next: 0, in_flight: 0, end: None };
                 let former = self.lead.genesis.replace(upload);
                 assert!(

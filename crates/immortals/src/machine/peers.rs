@@ -165,8 +165,7 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
         let Chunk { from, position, number, bytes, last } = chunk;
-        let now = cx.now.steady_micros;
-        if number == 0 && !self.begin_incoming(from, position, now) {
+        if number == 0 && !self.begin_incoming(cx, from, position)? {
             return Ok(());
         }
         let Some(incoming) = &mut self.transfers.incoming else { return Ok(()) };
@@ -177,7 +176,7 @@ impl Instance {
         if !bytes.is_empty() {
             incoming.writer.put(cx.store, &cx.space, &bytes)?;
         }
-        incoming.since = now;
+        incoming.since = cx.now.steady_micros;
         if let Some(record) = last {
             // What the program here has sent, too, and is in memory, need not be asked for.
             if let Seat::Running(running) = &mut self.seat {
@@ -197,22 +196,31 @@ impl Instance {
     }
 
     /// The first piece of a checkpoint came. The result says whether it is taken.
-    fn begin_incoming(&mut self, from: ReplicaId, position: Position, now: u64) -> bool {
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn begin_incoming(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: ReplicaId,
+        position: Position,
+    ) -> Result<bool, StoreError> {
+        let now = cx.now.steady_micros;
         let former = self.transfers.incoming.as_ref();
         if former.is_some_and(|incoming| incoming.outlasts(from, position, now)) {
-            return false;
+            return Ok(false);
         }
         if let Some(former) = self.transfers.incoming.take() {
             self.base.discard(Some(former.writer));
             self.spill.look_for_garbage();
         }
         if position <= self.base.position() {
-            return false;
+            return Ok(false);
         }
-        let (writer, record, lacks) = (self.base.new_state(), None, Vec::new());
+        let (writer, record, lacks) = (self.base.new_state(cx)?, None, Vec::new());
         self.transfers.incoming =
             Some(Incoming { from, position, writer, record, lacks, since: now });
-        true
+        Ok(true)
     }
 
     /// A checkpoint's record names the spilled blocks that belong to it. Those that the store lacks

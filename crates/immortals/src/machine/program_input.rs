@@ -270,7 +270,8 @@ impl Instance {
                 let blocks = running.output.spill_down_to(0);
                 self.spill.put(cx.store, &cx.space, blocks)?;
                 let (output, blocks) = (encode_output(&running.output), running.output.spilled());
-                taking.part = Part::Given(Given { writer: self.base.new_state(), output, blocks });
+                let writer = self.base.new_state(cx)?;
+                taking.part = Part::Given(Given { writer, output, blocks });
                 Ok(None)
             }
             _ => broken("a checkpoint that nobody asked for"),

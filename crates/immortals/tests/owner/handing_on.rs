@@ -4,7 +4,12 @@ use super::*;
 
 /// An owner takes a checkpoint and hands it to another replica, whose log is the same. `damage` may
 /// change what is handed.
-pub(super) fn handed_on(mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
+pub(super) fn handed_on(damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
+    handed_early(0, damage)
+}
+
+/// The first `pieces` pieces come before the other replica has applied anything.
+fn handed_early(pieces: usize, mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
     let mut owner = Owner::replica(1, &[1, 2]);
     owner.leads(TERM);
     owner.attach(0, 0);
@@ -17,10 +22,15 @@ pub(super) fn handed_on(mut damage: impl FnMut(&mut Peer)) -> (Owner, Owner) {
     let mut other = Owner::replica(2, &[1, 2]);
     owner.step(Input::Request { ticket: 1, request: Request::Checkpoint });
     owner.waits(200_000);
-    for (_, _, entry) in owner.log.entries.clone() {
-        other.commit(entry);
-    }
+    let mut entries = owner.log.entries.clone();
+    let mut come = 0;
     while let Some(mut message) = owner.handed.pop() {
+        if come == pieces {
+            for (_, _, entry) in entries.drain(..) {
+                other.commit(entry);
+            }
+        }
+        come += 1;
         if let Peer::Chunk { bytes, last, .. } = &message {
             assert!(bytes.len() <= 300_000, "a piece of {} bytes", bytes.len());
             assert!(last.as_ref().is_none_or(|record| record.pieces() == 4));
@@ -49,6 +59,15 @@ fn what_is_kept_travels_with_a_checkpoint_in_pieces() {
     let message = Between::Ack { lane, logged, resend_from: Some(1) };
     let said = other.step(Input::Between { from: THEIRS, message });
     assert!(matches!(said[..], [Between::Send { first: 1, count: 1, .. }]), "{said:?}");
+}
+
+#[test]
+fn a_checkpoint_that_begins_to_come_before_anything_is_applied_is_whole() {
+    let (_, mut other) = handed_early(1, |_| {});
+    assert_eq!(other.instance.status().base_input, 2);
+    other.attach(0, 0);
+    assert_ne!(other.told_last, "RELOAD");
+    assert!(other.instance.destinations()[0].kept_bytes >= 900_000);
 }
 
 #[test]
