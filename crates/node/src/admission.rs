@@ -31,7 +31,7 @@ pub(crate) fn admit(
         request.principal = match guard.policy.authenticate(bearer, now) {
             Ok(user) => Principal::User(user),
             Err(Unknown::Token) if !bearer.is_checked => {
-                return Err(Refused::NotKnownHere(bearer.clone()));
+                return Err(Refused::NotKnownHere(bearer.as_ref().clone()));
             }
             Err(why) if guard.is_on && needs != Some(Needs::Nothing) => {
                 return Err(refused(request, not_taken(why)));
@@ -198,7 +198,7 @@ mod tests {
         }
         let bearer = |is_checked| {
             let (name, digest) = ("t".to_owned(), "d".to_owned());
-            Principal::Bearer(Bearer { name, digest, is_checked })
+            Principal::Bearer(Box::new(Bearer { name, digest, is_checked }))
         };
         assert_eq!(status(Method::Get, "/", bearer(false)), 0, "its owner is asked");
         assert_eq!(status(Method::Get, "/", bearer(true)), 401);

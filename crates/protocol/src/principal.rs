@@ -23,7 +23,7 @@ pub enum Principal {
     #[default]
     Anonymous,
     /// A client that has shown a token; nobody has looked it up so far.
-    Bearer(Bearer),
+    Bearer(Box<Bearer>),
     /// A user, by the link of its document.
     User(Arc<str>),
     /// The cluster's own housekeeping. It may do everything.

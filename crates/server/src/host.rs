@@ -142,12 +142,7 @@ impl Host {
         let (listener, bound) = bind(&config)?;
         let public = public_address(&config, bound);
         check_peers(&config, &public)?;
-        let wanted = Wanted {
-            node_id: config.id.clone(),
-            peers: config.peer_nodes.clone(),
-            trusts_sandbox: config.trusts_sandbox,
-        };
-        let sandbox = Sandbox::open(&config.sandbox_at(bound.port()), &wanted)?;
+        let sandbox = open_sandbox(&config, bound)?;
         let runtime = runtime(tokio::runtime::Builder::new_current_thread())?;
         let handle = runtime.handle().clone();
         let metrics = Arc::new(Metrics::default());
@@ -539,6 +534,15 @@ fn public_address(config: &Config, bound: SocketAddr) -> Address {
         SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
     };
     Address::new(host, bound.port()).with_tls(config.security.tls_cert.is_some())
+}
+
+fn open_sandbox(config: &Config, bound: SocketAddr) -> Result<Sandbox, Failure> {
+    let wanted = Wanted {
+        node_id: config.id.clone(),
+        peers: config.peer_nodes.clone(),
+        trusts_sandbox: config.trusts_sandbox,
+    };
+    Sandbox::open(&config.sandbox_at(bound.port()), &wanted)
 }
 
 fn check_peers(config: &Config, public: &Address) -> Result<(), Failure> {

@@ -36,7 +36,7 @@ pub(crate) fn of(headers: &HeaderMap) -> Result<Principal, Problem> {
         (Some(token), _) | (None, Some(token)) => Some(token),
         (None, None) => cookie(headers),
     };
-    Ok(shown.map_or(Principal::Anonymous, |text| Principal::Bearer(bearer_of(text))))
+    Ok(shown.map_or(Principal::Anonymous, |text| Principal::Bearer(Box::new(bearer_of(text)))))
 }
 
 fn bearer_of(text: &str) -> Bearer {
@@ -91,11 +91,11 @@ mod tests {
     #[test]
     fn a_token_is_found_wherever_it_may_stand() {
         let token = new_token();
-        let known = Principal::Bearer(Bearer {
+        let known = Principal::Bearer(Box::new(Bearer {
             name: token.name.clone(),
             digest: token.digest.clone(),
             is_checked: false,
-        });
+        }));
         let (bearer, cookies) =
             (format!("bearer {}", token.text), format!("a=b; {XENON_COOKIE}={}", token.text));
         for (name, value) in [
