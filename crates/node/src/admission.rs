@@ -7,7 +7,7 @@ use services::Catalogue;
 
 use crate::frame::Question;
 use crate::rest::{Plan, Resource};
-use crate::work::{Purpose, Work};
+use crate::work::{Effects, Purpose, Work};
 
 /// Why a request does not come in.
 pub(crate) enum Refused {
@@ -72,12 +72,23 @@ fn logged_in(request: &Request) -> Result<(), Refused> {
     Err(refused(request, problem))
 }
 
-/// Asks the owner of a token's document who shows it.
-pub(crate) fn look_up(
+/// A request does not come in, or not so far.
+pub(crate) fn turn_away(
+    refused: Refused,
+    waiting: (Purpose, Request),
     topology: &Topology,
-    bearer: &Bearer,
-    waiting: Box<(Purpose, Request)>,
-) -> Work {
+    effects: &mut Effects,
+) {
+    match refused {
+        Refused::Problem(problem) => effects.respond(&waiting.0, *problem),
+        Refused::NotKnownHere(bearer) => {
+            effects.push(look_up(topology, &bearer, Box::new(waiting)));
+        }
+    }
+}
+
+/// Asks the owner of a token's document who shows it.
+fn look_up(topology: &Topology, bearer: &Bearer, waiting: Box<(Purpose, Request)>) -> Work {
     if topology.partitions() == 0 {
         return Work::LookedUp(waiting, Response::from(Code::NoOwner));
     }

@@ -12,7 +12,7 @@ use protocol::{GroupId, Moment, Now, Principal, ReplicaId, Request, Response};
 use services::Handlers;
 use storage::StoreError;
 
-use crate::admission::{self, Refused};
+use crate::admission;
 use crate::control::Control;
 use crate::frame::{Answer, Frame, Question};
 use crate::gather::{Gather, LateFence, Scope};
@@ -516,14 +516,9 @@ impl Member {
         let is_on = guard.is_on && request.principal != Principal::System;
         let needs = match admission::admit(&mut request, (guard, catalogue), host.now.wall) {
             Ok(needs) => needs,
-            Err(Refused::Problem(problem)) => {
-                host.effects.respond(&purpose, *problem);
-                return Ok(());
-            }
-            Err(Refused::NotKnownHere(bearer)) => {
+            Err(refused) => {
                 let topology = &self.membership.control.map.topology;
-                let waiting = Box::new((purpose, request));
-                host.effects.push(admission::look_up(topology, &bearer, waiting));
+                admission::turn_away(refused, (purpose, request), topology, host.effects);
                 return Ok(());
             }
         };
