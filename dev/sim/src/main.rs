@@ -20,10 +20,10 @@ cargo run -p sim -- [what] [how]
 
 what:
   --seed N             one run (also 0x...)
-  --seeds N            the N seeds from 1 on (or from --seed on)
+  --seeds N            the N seeds from 1 on (or from --seed on; `--seed new`: that nobody has played)
   --soak MINUTES       new seeds until the time is over
 how:
-  --scenario NAME      default: swarm
+  --scenario NAME      default: swarm; `all` plays them one after the other
   --without A,B        turn faults off
   --busy SECONDS       load and faults for so long
   --nodes N            so many nodes at first
@@ -87,7 +87,11 @@ impl Wanted {
         while let Some(flag) = rest.next() {
             let mut value = || rest.next().ok_or(format!("{flag} needs something after it"));
             match flag.as_str() {
-                "--seed" => wanted.seed = Some(number(value()?)?),
+                "--seed" => {
+                    let seed = value()?;
+                    let new = (seed == "new").then(new_seed).map(Ok);
+                    wanted.seed = Some(new.unwrap_or_else(|| number(seed))?);
+                }
                 "--seeds" => wanted.seeds = Some(number(value()?)?),
                 "--soak" => wanted.soak = Some(number(value()?)?),
                 "--scenario" => wanted.scenario = Some(value()?.clone()),
@@ -109,6 +113,10 @@ impl Wanted {
     fn check(&self) -> Result<(), String> {
         if self.seed.is_none() && self.seeds.is_none() && self.soak.is_none() {
             return Err("say what to run".into());
+        }
+        if self.is_of_all() {
+            let is_of_many = self.seeds.is_some() || self.soak.is_some();
+            return is_of_many.then_some(()).ok_or("one run is of one scenario".into());
         }
         if self.settings(1).is_none() {
             let names: Vec<&str> = SCENARIOS.iter().map(|(name, _)| *name).collect();
@@ -133,16 +141,34 @@ impl Wanted {
         Some(settings)
     }
 
+    fn is_of_all(&self) -> bool {
+        self.scenario() == "all"
+    }
+
+    /// The same for each scenario, or a part of the time for each.
+    fn each_scenario(&self) -> Vec<Self> {
+        let of =
+            |(name, _): &(&str, _)| Self { scenario: Some((*name).to_owned()), ..self.clone() };
+        SCENARIOS.iter().map(of).collect()
+    }
+
     fn execute(&self) -> ExitCode {
-        let failed = if let Some(minutes) = self.soak {
-            self.soak(minutes)
+        let parts = if self.is_of_all() { self.each_scenario() } else { vec![self.clone()] };
+        let share = u64::try_from(parts.len()).expect("there are few scenarios");
+        let failed: u64 = parts.iter().map(|part| part.play(share)).sum();
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// How many runs failed. `share`: among how many scenarios the time is divided.
+    fn play(&self, share: u64) -> u64 {
+        if let Some(minutes) = self.soak {
+            self.soak(Duration::from_secs(minutes * 60 / share))
         } else if let Some(count) = self.seeds {
             let first = self.seed.unwrap_or(1);
             self.run_all(first, count)
         } else {
             u64::from(!self.run_one(self.seed.unwrap_or(1)))
-        };
-        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
     }
 
     fn run_one(&self, seed: u64) -> bool {
@@ -168,13 +194,13 @@ impl Wanted {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             (seed < first + count).then_some(seed)
         });
-        self.conclude(total, &format!("{count} seeds"), count)
+        let from = if first == 1 { String::new() } else { format!(" from {first} on") };
+        self.conclude(total, &format!("{count} seeds{from}"), count)
     }
 
-    fn soak(&self, minutes: u64) -> u64 {
-        let end = Instant::now() + Duration::from_secs(minutes * 60);
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs());
-        let first = self.seed.unwrap_or(clock * 1_000_000);
+    fn soak(&self, time: Duration) -> u64 {
+        let end = Instant::now() + time;
+        let first = self.seed.unwrap_or_else(new_seed);
         let next = AtomicU64::new(first);
         let total = self
             .in_parallel(&|| (Instant::now() < end).then(|| next.fetch_add(1, Ordering::Relaxed)));
@@ -187,7 +213,8 @@ impl Wanted {
         let failed = total.failed.into_inner();
         let hours = seconds(total.micros.into_inner()) / 3600.0;
         let paths = total.paths.into_inner().expect("no one panics while counting");
-        say(&format!("{what}, {hours:.2} simulated hours, {failed} failed"));
+        let scenario = self.scenario();
+        say(&format!("{scenario}: {what}, {hours:.2} simulated hours, {failed} failed"));
         if self.paths {
             say(&paths.show());
         }
@@ -273,6 +300,11 @@ impl Wanted {
             }
         }
     }
+}
+
+/// One that nobody has played: a million for each second since 1970.
+fn new_seed() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs()) * 1_000_000
 }
 
 fn number(text: &str) -> Result<u64, String> {

@@ -28,8 +28,14 @@ const SEEDS: &str = "200";
 /// And of those in which only ways round are left: as many as it takes to reach the rare paths.
 const SEEDS_OF_DETOURS: &str = "100";
 
-/// And of those with immortals; the tests of `sim` play some of each kind of fault beside them.
+/// And of those with immortals.
 const SEEDS_OF_IMMORTALS: &str = "35";
+
+/// And of every scenario there is.
+const SEEDS_OF_EACH: &str = "12";
+
+/// And of seeds that nobody has played before, of every scenario.
+const NEW_SEEDS_OF_EACH: &str = "2";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -86,6 +92,10 @@ fn test(arguments: &[String]) -> Result<(), String> {
         Step::new("simulation of detours", &sim(&detours)).run()?;
         let immortals = ["--seeds", SEEDS_OF_IMMORTALS, "--scenario", "immortals"];
         Step::new("simulation of immortals", &sim(&immortals)).run()?;
+        let each = ["--seeds", SEEDS_OF_EACH, "--scenario", "all"];
+        Step::new("simulation of all scenarios", &sim(&each)).run()?;
+        let new = ["--seed", "new", "--seeds", NEW_SEEDS_OF_EACH, "--scenario", "all"];
+        Step::new("simulation with new seeds", &sim(&new)).run()?;
     }
     say("\nxtask test: everything passed");
     Ok(())
