@@ -527,17 +527,15 @@ impl Member {
         let principal = request.principal.clone();
         let plan =
             rest::plan(request, self.fresh, &view!(self.membership, host, self.router.len()));
-        match plan {
-            Ok(plan) if is_on && !admission::is_covered(needs, verb, &plan) => {
-                host.effects.respond(&purpose, admission::not_covered(&path));
-                Ok(())
+        let problem = match plan {
+            Ok(plan) if !is_on || admission::is_covered(needs, verb, &plan) => {
+                return self.carry_out(plan, (purpose, principal), host);
             }
-            Ok(plan) => self.carry_out(plan, (purpose, principal), host),
-            Err(problem) => {
-                host.effects.respond(&purpose, problem);
-                Ok(())
-            }
-        }
+            Ok(_) => admission::not_covered(&path),
+            Err(problem) => problem,
+        };
+        host.effects.respond(&purpose, problem);
+        Ok(())
     }
 
     fn scope(&self, principal: Principal, host: &Host<'_>) -> Scope {
