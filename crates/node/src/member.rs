@@ -574,7 +574,7 @@ impl Member {
                 let answer = self.membership.shard.record(group, page, &conditions)?;
                 host.effects.finish(&purpose, answer);
             }
-            Plan::Release(group) => self.release(purpose, group, host),
+            Plan::Release(group) => self.membership.release(&purpose, group, host),
             Plan::Join(contact) => self.join(purpose, contact, host),
             Plan::Stop => {
                 let accepted = Response::bytes(202, bytes::Bytes::new());
@@ -583,22 +583,6 @@ impl Member {
             }
         }
         Ok(())
-    }
-
-    /// Each replica holds back its own program, so all are told; the owner answers.
-    fn release(&mut self, purpose: Purpose, group: GroupId, host: &mut Host<'_>) {
-        let me = self.membership.control.me;
-        for replica in self.membership.control.replicas_of(group) {
-            let message = immortals::Peer::Release;
-            if replica == me {
-                host.effects.instance(group, immortals::Input::Peer { from: me, message });
-            } else {
-                let frame = Frame::Peer { group, message: Box::new(message) };
-                host.effects.outbox.send(replica, frame);
-            }
-        }
-        let nothing = Response::json(200, &serde_json::json!({}));
-        host.effects.respond(&purpose, nothing);
     }
 
     // Coming to rest.

@@ -4,7 +4,7 @@
 use cluster::{
     DirectoryCommand, Links, Profile, Stamp, has_gone_back, waits_for_admission, who_forgot,
 };
-use protocol::{GroupId, Now, ReplicaId};
+use protocol::{GroupId, Now, ReplicaId, Response};
 use storage::{LogRecord, StoreError, Witness};
 
 use crate::control::Control;
@@ -265,6 +265,22 @@ impl Membership {
         let surroundings = surroundings!(self, host);
         let conditions = conditions!(self, host);
         placement::hand_over_all(&surroundings, &mut self.shard, &conditions, host.effects)
+    }
+
+    /// Each replica holds back its own program, so all are told; the owner answers.
+    pub(crate) fn release(&mut self, purpose: &Purpose, group: GroupId, host: &mut Host<'_>) {
+        let me = self.control.me;
+        for replica in self.control.replicas_of(group) {
+            let message = immortals::Peer::Release;
+            if replica == me {
+                host.effects.instance(group, immortals::Input::Peer { from: me, message });
+            } else {
+                let frame = Frame::Peer { group, message: Box::new(message) };
+                host.effects.outbox.send(replica, frame);
+            }
+        }
+        let nothing = Response::json(200, &serde_json::json!({}));
+        host.effects.respond(purpose, nothing);
     }
 
     pub(crate) fn send_between(
