@@ -321,3 +321,23 @@ fn who_owns_an_instance_is_known_everywhere_also_when_its_settings_have_changed(
     setup.run(1_000);
     assert_eq!(answered(&mut setup, 1, impulse()), Some(200));
 }
+
+/// A slow disk: the directory's owner says that it is done before the node that was asked has
+/// applied it.
+#[test]
+fn a_node_knows_what_it_has_confirmed() {
+    let mut setup = formed(3);
+    for asked in 0..3 {
+        setup.slow_down(asked);
+        for number in 0..5 {
+            let name = format!("i-{asked}-{number}");
+            let body = json!({ "name": name, "replicas": 1 });
+            let post = Request::new(Method::Post, "/core/immortals").with_json(&body);
+            assert_eq!(answered(&mut setup, asked, post), Some(200));
+            let link = format!("/core/immortals/{name}");
+            let change = patch(&link, &json!({ "logTriggerBytes": 1_000 }));
+            assert_eq!(answered(&mut setup, asked, change), Some(200), "{name}");
+        }
+        setup.speed_up(asked);
+    }
+}

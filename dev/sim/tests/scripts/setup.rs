@@ -42,7 +42,12 @@ struct Running {
     dials: BTreeSet<usize>,
     answers: BTreeMap<u64, Response>,
     programs: BTreeMap<u64, Program>,
+    /// What its slow disk will have synced, and when.
+    syncing: VecDeque<(u64, Input)>,
 }
+
+/// How long a slow disk takes for a sync, in microseconds.
+const SLOW_SYNC_MICROS: u64 = 60_000;
 
 pub(crate) struct Setup {
     actors: Vec<Actor>,
@@ -53,6 +58,8 @@ pub(crate) struct Setup {
     held: BTreeMap<(usize, usize), VecDeque<(u64, Input)>>,
     /// Processes that stand still.
     frozen: BTreeSet<usize>,
+    /// Nodes whose disks are slow.
+    slow: BTreeSet<usize>,
 }
 
 fn uri(number: usize) -> String {
@@ -68,6 +75,7 @@ impl Setup {
             next: 0,
             held: BTreeMap::new(),
             frozen: BTreeSet::new(),
+            slow: BTreeSet::new(),
         }
     }
 
@@ -117,7 +125,8 @@ impl Setup {
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let programs = BTreeMap::new();
         let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
-        let running = Running { node, log, inputs, links, dials, answers, programs };
+        let syncing = VecDeque::new();
+        let running = Running { node, log, inputs, links, dials, answers, programs, syncing };
         self.actors[number].running = Some(running);
         self.round(number);
     }
@@ -188,6 +197,16 @@ impl Setup {
         self.settle();
     }
 
+    /// From now on the disk of that node takes its time.
+    pub(crate) fn slow_down(&mut self, number: usize) {
+        self.slow.insert(number);
+    }
+
+    pub(crate) fn speed_up(&mut self, number: usize) {
+        self.slow.remove(&number);
+        self.run(SLOW_SYNC_MICROS / 1_000);
+    }
+
     /// Time goes on for so long.
     pub(crate) fn run(&mut self, millis: u64) {
         for _ in 0..millis.div_ceil(10) {
@@ -198,6 +217,12 @@ impl Setup {
                     && !self.frozen.contains(&number)
                 {
                     running.inputs.push(Input::Tick);
+                    let micros = self.micros;
+                    while let Some((_, synced)) =
+                        running.syncing.pop_front_if(|(due, _)| *due <= micros)
+                    {
+                        running.inputs.push(synced);
+                    }
                 }
             }
             self.settle();
@@ -275,7 +300,12 @@ impl Setup {
                 running.log.append(&records).expect("the disk takes it");
                 running.log.sync().expect("the disk takes it");
                 let frames = running.log.frames();
-                running.inputs.push(Input::LogDurable { batch, frames });
+                let durable = Input::LogDurable { batch, frames };
+                if self.slow.contains(&number) {
+                    running.syncing.push_back((self.micros + SLOW_SYNC_MICROS, durable));
+                } else {
+                    running.inputs.push(durable);
+                }
             }
             Output::Persist { mark } => {
                 actor.store.persisted(actor.store.written());
