@@ -76,18 +76,20 @@ impl Control {
         }
     }
 
-    pub(crate) fn time(&mut self, now: Now) -> Moment {
+    /// `voters`: of the directory, as far as is known here. A member that was admitted and votes
+    /// nowhere so far is not needed to own a group, and so not to know the time.
+    pub(crate) fn time(&mut self, now: Now, voters: &[ReplicaId]) -> Moment {
         self.own_wall = now.wall;
-        if let Some(time) = self.clock.soon(now) {
-            return time;
-        }
-        let members = self.members();
-        self.clock.tell(now, self.me, &members)
+        self.clock.soon(now).unwrap_or_else(|| self.clock.tell(now, self.me, voters))
     }
 
-    /// By how much its own clock is off, in milliseconds, if that is too much.
-    pub(crate) fn clock_off_millis(&self, now: Now) -> Option<i64> {
-        self.clock.off_millis(Now { wall: self.own_wall, ..now })
+    /// What others said of their clocks before this node was a member.
+    pub(crate) fn take_clocks(&mut self, links: &Links) {
+        for (sandbox, wall, at) in links.walls() {
+            if let Some(replica) = self.known(sandbox) {
+                self.clock.heard(replica, wall, at);
+            }
+        }
     }
 
     // Small questions.

@@ -73,7 +73,7 @@ macro_rules! conditions {
             me: $self.control.me,
             map: &$self.control.map,
             quorum: $self.control.quorum($host.links, $host.now),
-            may_lead: !$self.is_stopping(),
+            may_lead: !$self.is_stopping() && $self.control.clock.is_told(),
         }
     };
 }
@@ -87,6 +87,7 @@ macro_rules! surroundings {
             links: &*$host.links,
             now: $host.now,
             timing: $host.config.timing,
+            is_stopping: $self.is_stopping(),
         }
     };
 }
@@ -185,7 +186,7 @@ impl Membership {
             .pace
             .slow_millis()
             .map(|millis| format!("the disk is slow: a write to the log took {millis} ms"));
-        let off = self.control.clock_off_millis(host.now).map(|millis| {
+        let off = self.control.clock.off_millis().map(|millis| {
             format!("the clock of this node is {millis} ms off from those of a majority: set it")
         });
         let unfit = slow.or(off);

@@ -255,12 +255,7 @@ impl Node {
         match frame {
             Frame::Hello(hello) => self.greeted(link, hello),
             Frame::Refused { why } => self.effects.halt(why),
-            Frame::Ping(ping) => {
-                if let Some(link) = self.links.get_mut(link) {
-                    link.takes_writes = ping.takes_writes;
-                    link.claim = ping.claim;
-                }
-            }
+            Frame::Ping(ping) => self.links.pinged(link, &ping, self.now.steady_micros),
             Frame::Known { replica, initial } => {
                 if matches!(self.life, Life::Newcomer { .. }) {
                     let text = format!("known to the cluster as replica {replica}");

@@ -49,6 +49,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) links: &'a Links,
     pub(crate) now: Now,
     pub(crate) timing: Timing,
+    pub(crate) is_stopping: bool,
 }
 
 /// It is a voter and has nearly all of the log, as this owner sees it.
@@ -288,7 +289,7 @@ pub(crate) fn hand_over_all(
     let mut is_left = false;
     for group in owned {
         // Who is about to end goes by any heir; who only has a bad disk, by one that has a better one.
-        let may_take = |id: &ReplicaId| !conditions.may_lead || surroundings.is_well(*id, shard);
+        let may_take = |id: &ReplicaId| surroundings.is_stopping || surroundings.is_well(*id, shard);
         let heir = surroundings.heir(group, shard).filter(may_take);
         is_left |= heir.is_some();
         let is_going = shard.get(group).is_some_and(AnyReplica::is_handing_over);

@@ -239,6 +239,42 @@ fn nothing_is_served_while_a_founder_could_still_begin_another_cluster() {
 }
 
 #[test]
+fn an_owner_whose_clock_is_ahead_ends_nothing_before_it_has_heard_the_others() {
+    const HOUR_MICROS: u64 = 3_600_000_000;
+    let mut setup = formed(3);
+    setup.until("three share", |setup| spread(setup, 1) == [1, 1, 2]);
+    let directory = number_of(&setup.look(0, GROUP)["documentOwner"]);
+    let (ahead, third) = ((directory + 1) % 3, (directory + 2) % 3);
+    let link = document_of(&mut setup, ahead);
+    let until = setup::WALL_AT_START + HOUR_MICROS;
+    let put = || {
+        let body = json!({ "name": "y", "documentExpirationTimeMicros": until });
+        let put = Request::new(Method::Put, link.as_str()).with_json(&body);
+        Request { idempotency_key: Some("once".into()), ..put }
+    };
+    assert_eq!(answered(&mut setup, third, put()), Some(200));
+    setup.run(1_000);
+    (0..3).for_each(|number| setup.kill(number));
+    setup.set_ahead(ahead, 26 * HOUR_MICROS / 1_000);
+    (0..3).for_each(|number| setup.start(number));
+    // Who is to own the directory hears what one of the others remembers of it later: all nodes give
+    // signs of life when that group has an owner.
+    setup.set_slow(true);
+    setup.run(20);
+    setup.hold_one_way(third, directory);
+    setup.set_slow(false);
+    setup.run(200);
+    setup.let_go(third, directory);
+    setup.until("all are back", |setup| (0..3).all(|number| is_whole(setup, number, 3)));
+    setup.run(1_000);
+    assert_eq!(answered(&mut setup, third, put()), Some(200));
+    let read = setup.ask(third, Request::new(Method::Get, link.as_str()));
+    setup.run(20);
+    let document = setup.answer(third, read).expect("it is answered").to_json();
+    assert_eq!(document["documentVersion"], 1, "the retry was done again: {document}");
+}
+
+#[test]
 fn who_a_node_is_survives_a_kill_and_a_loss_of_power_after_it() {
     for seed in 1..20 {
         let mut random = Random::new(seed, "power");

@@ -19,6 +19,9 @@ use storage::{Log, LogOptions, LogOwner, LogRecord};
 
 use crate::program::Program;
 
+/// What clocks show at the beginning, in microseconds.
+pub(crate) const WALL_AT_START: u64 = 1_795_000_000_000_000;
+
 /// More rounds than this without coming to rest are a loop.
 const ROUNDS_MAX: usize = 10_000;
 
@@ -29,6 +32,8 @@ struct Actor {
     sandbox: u64,
     boot: u64,
     running: Option<Running>,
+    /// By how much its clock is ahead, in microseconds.
+    ahead: u64,
     /// Why it halted.
     halted: Option<String>,
 }
@@ -51,6 +56,9 @@ pub(crate) struct Setup {
     next: u64,
     /// What waits on a path that is held.
     held: BTreeMap<(usize, usize), VecDeque<(u64, Input)>>,
+    /// Frames take until the next tick, and are on their way: from, to, the link there.
+    is_slow: bool,
+    on_the_way: Vec<(usize, usize, u64, Input)>,
     /// Processes that stand still.
     frozen: BTreeSet<usize>,
 }
@@ -67,6 +75,8 @@ impl Setup {
             micros: 1,
             next: 0,
             held: BTreeMap::new(),
+            is_slow: false,
+            on_the_way: Vec::new(),
             frozen: BTreeSet::new(),
         }
     }
@@ -131,6 +141,11 @@ impl Setup {
         }
     }
 
+    /// Its clock is so much ahead from now on, in milliseconds.
+    pub(crate) fn set_ahead(&mut self, number: usize, millis: u64) {
+        self.actors[number].ahead = millis * 1_000;
+    }
+
     /// What was not made durable is lost.
     pub(crate) fn lose_power(&mut self, number: usize, random: &mut Random) {
         self.kill(number);
@@ -162,8 +177,30 @@ impl Setup {
         }
     }
 
-    /// Brings something to the other end of a link, if that is still there.
+    /// Frames take until the next tick from now on, or come at once again.
+    pub(crate) fn set_slow(&mut self, is_slow: bool) {
+        self.is_slow = is_slow;
+        if !is_slow {
+            self.arrive();
+        }
+    }
+
+    fn arrive(&mut self) {
+        for (from, to, link, input) in std::mem::take(&mut self.on_the_way) {
+            self.bring(from, to, link, input);
+        }
+    }
+
     fn give(&mut self, from: usize, to: usize, link: u64, input: Input) {
+        if self.is_slow {
+            self.on_the_way.push((from, to, link, input));
+        } else {
+            self.bring(from, to, link, input);
+        }
+    }
+
+    /// Brings something to the other end of a link, if that is still there.
+    fn bring(&mut self, from: usize, to: usize, link: u64, input: Input) {
         if let Some(waiting) = self.held.get_mut(&(from, to)) {
             waiting.push_back((link, input));
             return;
@@ -192,6 +229,7 @@ impl Setup {
     pub(crate) fn run(&mut self, millis: u64) {
         for _ in 0..millis.div_ceil(10) {
             self.micros += 10_000;
+            self.arrive();
             self.dial();
             for (number, actor) in self.actors.iter_mut().enumerate() {
                 if let Some(running) = &mut actor.running
@@ -257,8 +295,8 @@ impl Setup {
 
     fn round(&mut self, number: usize) {
         self.micros += 10;
-        let now =
-            Now { steady_micros: self.micros, wall: Moment(1_795_000_000_000_000 + self.micros) };
+        let wall = Moment(WALL_AT_START + self.micros + self.actors[number].ahead);
+        let now = Now { steady_micros: self.micros, wall };
         let Some(running) = &mut self.actors[number].running else { return };
         let mut outputs = Vec::new();
         running.node.step(now, &mut running.inputs, &mut outputs);
