@@ -177,7 +177,7 @@ impl Membership {
     }
 
     /// A node with a slow disk, or a clock that is off, owns nothing that another one could own, and says
-    /// so.
+    /// so. One with a full disk has said so; who could take its groups may come later.
     pub(crate) fn watch_its_fitness(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
         self.shard.log.tick(host.now.steady_micros);
         let slow = self
@@ -205,7 +205,7 @@ impl Membership {
             let now = host.now.steady_micros;
             self.control.ping_all(&self.shard, host.links, now, host.effects);
         }
-        if unfit.is_some() && self.stop.is_none() {
+        if (unfit.is_some() || self.shard.log.full().is_some()) && self.stop.is_none() {
             self.hand_over_all(host)?;
         }
         Ok(())

@@ -342,6 +342,20 @@ fn an_owner_that_pauses_for_a_moment_stays_the_owner_if_nobody_else_has_a_progra
 }
 
 #[test]
+fn a_node_with_a_full_disk_hands_over_as_soon_as_somebody_can_take_its_groups() {
+    let mut setup = formed(3);
+    setup.until("three share", |setup| spread(setup, 1) == [1, 1, 2]);
+    // The one that is told last has nobody who could take what it owns.
+    [1, 2, 0].into_iter().for_each(|number| setup.set_full(number, true));
+    setup.run(500);
+    (1..3).for_each(|number| setup.set_full(number, false));
+    setup.until("the two others own everything", |setup| {
+        let owners = setup.look(1, GROUP)["partitionOwners"].clone();
+        owners.as_array().expect("a list").iter().all(|it| it == "n2" || it == "n3")
+    });
+}
+
+#[test]
 fn who_owns_an_instance_is_known_everywhere_also_when_its_settings_have_changed() {
     let mut setup = formed(3);
     registered(&mut setup);

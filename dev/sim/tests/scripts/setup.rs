@@ -141,6 +141,16 @@ impl Setup {
         }
     }
 
+    /// Its disk takes no more writes, or takes them again.
+    pub(crate) fn set_full(&mut self, number: usize, is_full: bool) {
+        let running = self.actors[number].running.as_mut().expect("a node that runs is told");
+        running.inputs.push(match is_full {
+            true => Input::StorageFailed { why: "no room".into(), full: true },
+            false => Input::StorageRecovered,
+        });
+        self.settle();
+    }
+
     /// Its clock is so much ahead from now on, in milliseconds.
     pub(crate) fn set_ahead(&mut self, number: usize, millis: u64) {
         self.actors[number].ahead = millis * 1_000;
