@@ -356,6 +356,25 @@ fn a_node_with_a_full_disk_hands_over_as_soon_as_somebody_can_take_its_groups() 
 }
 
 #[test]
+fn an_owner_whose_clock_is_off_keeps_an_instance_that_nobody_else_has_a_program_of() {
+    let mut setup = formed(3);
+    let one = json!({ "name": "one", "replicas": ["n1", "n2", "n3"] });
+    let register = Request::new(Method::Post, "/core/immortals").with_json(&one);
+    assert_eq!(answered(&mut setup, 0, register), Some(200));
+    setup.attach(0, "one");
+    let owner = |setup: &mut Setup| setup.look(1, "/core/immortals/one")["owner"].clone();
+    setup.until("the owner is where the program is", |setup| owner(setup) == "n1");
+    setup.run(1_000);
+    setup.set_ahead(0, 10_000);
+    for _ in 0..300 {
+        setup.run(10);
+        assert_eq!(owner(&mut setup), "n1");
+    }
+    setup.attach(1, "one");
+    setup.until("it goes to the other program", |setup| owner(setup) == "n2");
+}
+
+#[test]
 fn who_owns_an_instance_is_known_everywhere_also_when_its_settings_have_changed() {
     let mut setup = formed(3);
     registered(&mut setup);
