@@ -41,6 +41,8 @@ struct Shell {
     /// The addresses that it keeps links to.
     dialed: Vec<String>,
     ports: Vec<ProgramPorts>,
+    /// Another member's address.
+    contact: Option<String>,
 }
 
 /// Who owns which instance, as far as is known here.
@@ -321,6 +323,28 @@ impl Control {
         let mut addresses = self.usual_addresses(profile);
         addresses.extend(also.map(str::to_owned));
         dial(&mut self.shell.dialed, addresses, profile, effects);
+    }
+
+    /// Has it kept durably that there are others, by a node that began alone. One that did not knows it
+    /// from its list of peers, or from whom it joined.
+    pub(crate) fn keep_contact(
+        &mut self,
+        profile: &Profile,
+        kept: Option<&String>,
+        effects: &mut Effects,
+    ) {
+        let mut named = profile.peers.iter().chain(&profile.join);
+        if named.any(|uri| *uri != profile.uri) {
+            return;
+        }
+        let members = self.map.topology.members().values().map(|member| &member.uri);
+        let others: Vec<&String> = members.filter(|uri| **uri != profile.uri).collect();
+        let kept = self.shell.contact.as_ref().or(kept);
+        let Some(contact) = others.first().copied().cloned() else { return };
+        if kept.is_none_or(|kept| !others.contains(&kept)) {
+            effects.outputs.push(Output::Contact { contact: contact.clone() });
+            self.shell.contact = Some(contact);
+        }
     }
 
     /// Listens for programs of AMBROSIA's where the directory says.

@@ -48,6 +48,9 @@ pub struct SandboxState {
     pub is_trusted: bool,
     /// What the one before it could not prove to have, if this one was begun for that reason.
     pub forgot: Option<String>,
+    /// From [`Output::Contact`]: the address of another member, if the node began alone and there was
+    /// one.
+    pub contact: Option<String>,
 }
 
 /// How long things may take, in ticks (a tick is [`Timing::tick_micros`]).
@@ -282,11 +285,19 @@ pub enum Output {
     Rejoin {
         contact: String,
     },
+    /// The node began alone, and there is another member now, at this address. That is to be durable in
+    /// the sandbox beside log and state, and comes back as [`SandboxState::contact`]: when one of those
+    /// is set back, it is the only sign that others were promised something.
+    Contact {
+        contact: String,
+    },
     /// The node cannot prove that it has what it promised. Put this sandbox aside, make a new one, and
     /// start again with [`NodeConfig::join`] set to a node of the cluster and
     /// [`SandboxState::forgot`] to the reason; where there is no other node, end and say so.
     Renew {
         why: String,
+        /// The node that remembers more, if one said so.
+        contact: Option<String>,
     },
     /// Everything is handed over and durable: the process may end.
     Stopped,

@@ -420,7 +420,9 @@ impl Member {
         let usual = self.membership.control.usual_addresses(host.profile);
         let joined = self.joining.as_ref().map(Joining::contact);
         let also = joined.filter(|contact| !usual.iter().any(|usual| usual == contact));
-        self.membership.control.dial_all(host.profile, also, host.effects);
+        let control = &mut self.membership.control;
+        control.dial_all(host.profile, also, host.effects);
+        control.keep_contact(host.profile, host.config.sandbox.contact.as_ref(), host.effects);
     }
 
     // The directory.

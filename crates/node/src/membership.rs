@@ -361,7 +361,8 @@ impl Membership {
                  {} with {}: its sandbox was set back",
                 hello.node_id, of_me.frames, of_me.boot, start.boot, start.frames
             );
-            return host.effects.renew(why);
+            let contact = Some(hello.uri.clone());
+            return host.effects.renew(why, contact);
         }
         if let Some(replica) = self.control.known(hello.sandbox_id) {
             self.control.proof.heard(replica);

@@ -203,7 +203,7 @@ impl Node {
             self.end();
             self.effects.outputs.push(match ending {
                 Ending::Halt(why) => Output::Halt { why },
-                Ending::Renew(why) => Output::Renew { why },
+                Ending::Renew { why, contact } => Output::Renew { why, contact },
             });
         }
     }

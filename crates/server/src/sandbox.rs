@@ -59,6 +59,10 @@ pub(crate) struct Identity {
     /// What the one before it could not prove to have, if this one was begun for that reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) forgot: Option<String>,
+    /// The address of another member, once the cluster of a node that began alone had one: others were
+    /// promised something, whatever log and state say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) contact: Option<String>,
     /// The folder that old data is still to be moved to. With it set, what is in `log` and `state`
     /// is not this life's: a replica that took it for its own would break its promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,6 +139,12 @@ impl Sandbox {
         self.write_identity()
     }
 
+    /// The cluster has another member.
+    pub(crate) fn keep_contact(&mut self, contact: String) -> Result<(), Failure> {
+        self.identity.contact = Some(contact);
+        self.write_identity()
+    }
+
     /// The log knows of later starts than `node.json`, which is an older one then.
     pub(crate) fn raise_boot(&mut self, boot: u64) -> Result<(), Failure> {
         if self.identity.boot >= boot {
@@ -159,6 +169,7 @@ impl Sandbox {
         self.identity.has_begun = false;
         self.identity.is_copy = false;
         self.identity.forgot = forgot;
+        self.identity.contact = None;
         self.identity.join = join;
         self.identity.put_aside = Some(aside);
         // From here on the old replica is gone for good, wherever the process may die.
@@ -372,6 +383,7 @@ fn new_identity(root: &Path, wanted: &Wanted) -> Result<Identity, Failure> {
         born: None,
         is_copy: false,
         forgot: None,
+        contact: None,
         put_aside: None,
     })
 }
@@ -512,8 +524,12 @@ mod tests {
         let after = sandbox.identity().clone();
         assert_ne!(after.sandbox_id, before.sandbox_id);
         assert_eq!((after.node_id, after.join), (before.node_id, Some("http://b:1".into())));
-        let second = sandbox.renew(PutAside::Damaged, None, None).unwrap();
+        sandbox.keep_contact("http://c:1".into()).unwrap();
+        let kept = read_identity(folder.path()).unwrap().unwrap();
+        assert_eq!(kept.contact.as_deref(), Some("http://c:1"));
+        let second = sandbox.renew(PutAside::Left, None, None).unwrap();
         assert_ne!(second, aside);
+        assert_eq!(sandbox.identity().contact, None, "that was a member of the former cluster");
     }
 
     #[test]

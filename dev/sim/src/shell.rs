@@ -127,7 +127,11 @@ impl World {
                 self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
                 Ok(())
             }
-            Output::Renew { why } => self.renewed(process, why),
+            Output::Contact { contact } => {
+                machine.other = Some(contact);
+                Ok(())
+            }
+            Output::Renew { why, .. } => self.renewed(process, why),
             Output::Stopped => self.stopped(process),
             Output::Halt { why } => self.halted(process, &why),
         }

@@ -158,6 +158,7 @@ fn config() -> NodeConfig {
             is_copy: false,
             is_trusted: false,
             forgot: None,
+            contact: None,
         },
         seed: 1,
         membership_quorum: None,

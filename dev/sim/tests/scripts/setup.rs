@@ -351,7 +351,7 @@ impl Setup {
             Output::GoOn { group, opening } => {
                 running.inputs.push(Input::GoOn { group, opening });
             }
-            Output::Halt { why } | Output::Renew { why } => {
+            Output::Halt { why } | Output::Renew { why, .. } => {
                 actor.halted = Some(why);
                 self.kill(number);
             }
@@ -370,6 +370,7 @@ impl Setup {
             Output::ProgramPorts { .. }
             | Output::Repro { .. }
             | Output::Dial { .. }
+            | Output::Contact { .. }
             | Output::Note { .. } => {}
             Output::Stopped | Output::Rejoin { .. } => panic!("nobody asked for that"),
         }
