@@ -245,7 +245,7 @@ impl Control {
 
     /// The replica behind that hello does not have all that it told once.
     pub(crate) fn has_gone_back(&self, known: ReplicaId, hello: &Hello) -> bool {
-        !hello.is_trusted && has_gone_back(&self.witnesses.of(known), &hello.start)
+        has_gone_back(&self.witnesses.of(known), &hello.start, hello.trusted_boot)
     }
 
     pub(crate) fn ping(&self, shard: &Shard, now: u64) -> Ping {

@@ -44,8 +44,11 @@ pub struct SandboxState {
     pub has_begun: bool,
     /// Its files are not those that the node wrote, but a copy of them.
     pub is_copy: bool,
-    /// A person said that it has all that the node promised.
+    /// A person said for this start that it has all that the node promised.
     pub is_trusted: bool,
+    /// The last start for which that was said, 0 if none: it must be numbered above all starts that may
+    /// have been forgotten.
+    pub trusted_boot: u64,
     /// What the one before it could not prove to have, if this one was begun for that reason.
     pub forgot: Option<String>,
     /// From [`Output::Contact`]: the address of another member, if the node began alone and there was

@@ -355,7 +355,7 @@ impl Membership {
     pub(crate) fn remembered(&mut self, link: u64, of_me: Witness, host: &mut Host<'_>) {
         let Some(hello) = host.links.get(link).and_then(|link| link.hello.as_ref()) else { return };
         let start = host.profile.start;
-        if !host.profile.is_trusted && has_gone_back(&of_me, &start) {
+        if has_gone_back(&of_me, &start, host.profile.trusted_boot) {
             let why = format!(
                 "node {} remembers that it had {} writes in its log at start {}, and this is start \
                  {} with {}: its sandbox was set back",

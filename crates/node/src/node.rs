@@ -470,7 +470,7 @@ impl Node {
 
 /// `frames`: of the log, as it was found.
 fn profile_of(config: &NodeConfig, frames: u64) -> Profile {
-    let SandboxState { id, boot, is_trusted, forgot, .. } = &config.sandbox;
+    let SandboxState { id, boot, trusted_boot, forgot, .. } = &config.sandbox;
     Profile {
         node_id: config.node_id.clone(),
         uri: config.public_uri.clone(),
@@ -480,7 +480,7 @@ fn profile_of(config: &NodeConfig, frames: u64) -> Profile {
             start: protocol::hash::hash_parts([config.seed.to_be_bytes().as_slice()]),
             frames,
         },
-        is_trusted: *is_trusted,
+        trusted_boot: *trusted_boot,
         forgot: forgot.clone(),
         peers: config.peers.clone(),
         partitions: config.partitions,

@@ -490,6 +490,7 @@ impl Maker {
                 has_begun: identity.has_begun,
                 is_copy: identity.is_copy,
                 is_trusted: self.config.trusts_sandbox,
+                trusted_boot: identity.trusted_boot,
                 forgot: identity.forgot.clone(),
                 contact: identity.contact.clone(),
             },

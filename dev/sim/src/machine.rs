@@ -273,6 +273,7 @@ impl Machine {
                 has_begun: self.has_begun,
                 is_copy: self.is_copy,
                 is_trusted: false,
+                trusted_boot: 0,
                 forgot: self.forgot.clone(),
                 contact: self.other.clone(),
             },

@@ -157,6 +157,7 @@ fn config() -> NodeConfig {
             has_begun: false,
             is_copy: false,
             is_trusted: false,
+            trusted_boot: 0,
             forgot: None,
             contact: None,
         },

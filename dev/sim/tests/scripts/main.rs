@@ -291,6 +291,44 @@ fn who_a_node_is_survives_a_kill_and_a_loss_of_power_after_it() {
     }
 }
 
+#[test]
+fn a_sandbox_that_a_person_trusts_is_trusted_by_those_who_were_away_as_well() {
+    let mut setup = formed(3);
+    let link = document_of(&mut setup, 0);
+    setup.kill(1);
+    setup.take_snapshot(1);
+    setup.start(1);
+    for _ in 0..3 {
+        assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "y" }))), Some(200));
+        setup.run(1_000);
+    }
+    // n3 remembers what n2 had, and n1 is told to forget it.
+    setup.kill(2);
+    setup.kill(1);
+    setup.set_back(1);
+    setup.start_trusted(1);
+    setup.run(2_000);
+    assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "z" }))), Some(200));
+    setup.kill(1);
+    setup.start(1);
+    setup.start(2);
+    setup.until("all are back", |setup| (0..3).all(|number| is_whole(setup, number, 3)));
+    setup.run(1_000);
+    assert_eq!(setup.why_halted(1), None);
+    // Of what came after that it may forget nothing.
+    setup.kill(1);
+    setup.take_snapshot(1);
+    setup.start(1);
+    for _ in 0..3 {
+        assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "y" }))), Some(200));
+        setup.run(1_000);
+    }
+    setup.kill(1);
+    setup.set_back(1);
+    setup.start(1);
+    setup.until("it is told", |setup| setup.why_halted(1).is_some());
+}
+
 /// What a node answers in the end.
 fn answered(setup: &mut Setup, number: usize, request: Request) -> Option<u16> {
     let ticket = setup.ask(number, request);

@@ -31,6 +31,9 @@ struct Actor {
     store: SimStore,
     sandbox: u64,
     boot: u64,
+    /// For that start a person said that the sandbox is as it should be.
+    trusted_boot: u64,
+    snapshot: Option<(u64, SimDisk, SimStore)>,
     running: Option<Running>,
     /// By how much its clock is ahead, in microseconds.
     ahead: u64,
@@ -107,6 +110,8 @@ impl Setup {
                 id: actor.sandbox,
                 boot: actor.boot,
                 has_begun: actor.boot > 1,
+                is_trusted: actor.boot == actor.trusted_boot,
+                trusted_boot: actor.trusted_boot,
                 ..SandboxState::default()
             },
             seed: fresh,
@@ -130,6 +135,27 @@ impl Setup {
         let running = Running { node, log, inputs, links, dials, answers, programs };
         self.actors[number].running = Some(running);
         self.round(number);
+    }
+
+    /// The same when a person says that the sandbox is as it should be.
+    pub(crate) fn start_trusted(&mut self, number: usize) {
+        let actor = &mut self.actors[number];
+        actor.boot += 1_000;
+        actor.trusted_boot = actor.boot + 1;
+        self.start(number);
+    }
+
+    /// A snapshot of its machine's disk is made.
+    pub(crate) fn take_snapshot(&mut self, number: usize) {
+        let actor = &mut self.actors[number];
+        actor.snapshot = Some((actor.boot, actor.disk.copy(), actor.store.copy()));
+    }
+
+    /// The disk is set back to the snapshot.
+    pub(crate) fn set_back(&mut self, number: usize) {
+        let actor = &mut self.actors[number];
+        let (boot, disk, store) = actor.snapshot.take().expect("one was made");
+        (actor.boot, actor.disk, actor.store) = (boot, disk, store);
     }
 
     /// The process is gone; what it wrote is still there.
