@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{
     Claim, Claims, ClusterClock, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement,
-    Links, Ping, Profile, Staleness, Standing, Witnesses, has_gone_back, highest_quorum, judge,
+    Links, Member, Ping, Profile, Staleness, Standing, Witnesses, has_gone_back, highest_quorum,
+    judge,
 };
 use group::Quorum;
 use protocol::{GroupId, Moment, Now, ReplicaId, Term};
@@ -103,6 +104,11 @@ impl Control {
         } else {
             self.initial.founders.keys().copied().collect()
         }
+    }
+
+    /// The members, as far as they are known, and before a cluster has formed its founders.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&ReplicaId, &Member)> {
+        nodes_of(&self.initial, &self.map)
     }
 
     pub(crate) fn replicas_of(&self, group: GroupId) -> Vec<ReplicaId> {
@@ -459,6 +465,15 @@ impl Control {
             }
         }
     }
+}
+
+/// See [`Control::nodes`].
+pub(crate) fn nodes_of<'a>(
+    initial: &'a InitialConfig,
+    map: &'a Map,
+) -> impl Iterator<Item = (&'a ReplicaId, &'a Member)> {
+    let is_formed = map.topology.is_formed();
+    if is_formed { map.topology.members().iter() } else { initial.founders.iter() }
 }
 
 fn is_back(link: u64, replica: ReplicaId, links: &mut Links) -> Option<(u64, ReplicaId)> {

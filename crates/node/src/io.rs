@@ -167,6 +167,11 @@ pub enum Input {
     LinkClosed {
         link: u64,
     },
+    /// An attempt to reach one of [`Output::Dial`]'s addresses came to nothing: nobody is there, or
+    /// does not answer. Others follow.
+    DialFailed {
+        address: String,
+    },
     /// A frame, as another node's [`Output::Send`] gave it.
     Received {
         link: u64,

@@ -132,6 +132,7 @@ impl Member {
                 }
             }
             Input::LinkClosed { link } => self.link_closed(link, host),
+            Input::DialFailed { address } => self.membership.control.proof.is_absent(address),
             Input::Received { .. } => unreachable!("the node takes frames out of their envelope"),
             Input::LogDurable { batch, frames } => {
                 self.membership.shard.log.durable(batch, frames, host.now.steady_micros);
@@ -241,6 +242,9 @@ impl Member {
     // Links.
 
     fn link_opened(&mut self, link: u64, dialed: Option<String>, host: &mut Host<'_>) {
+        if let Some(address) = &dialed {
+            self.membership.control.proof.is_reached(address);
+        }
         if !host.links.admit(link, dialed, host.now.steady_micros) {
             host.effects.outputs.push(Output::Close { link });
             return;

@@ -7,7 +7,7 @@ use cluster::{
 use protocol::{GroupId, Now, ReplicaId};
 use storage::{LogRecord, StoreError, Witness};
 
-use crate::control::Control;
+use crate::control::{Control, nodes_of};
 use crate::frame::{Frame, Question};
 use crate::io::{Level, NodeConfig, Output};
 use crate::placement::{self, Placement, Surroundings};
@@ -332,6 +332,7 @@ impl Membership {
             let former = members.iter().find(|(_, member)| member.uri == hello.uri);
             former.into_iter().for_each(|(id, _)| control.proof.heard(*id));
         }
+        control.proof.is_reached(&hello.uri);
         if let Some(known) = control.known(hello.sandbox_id) {
             let remembered = control.witnesses.of(known);
             if control.has_gone_back(known, hello) {
@@ -364,16 +365,20 @@ impl Membership {
             let contact = Some(hello.uri.clone());
             return host.effects.renew(why, contact);
         }
-        if let Some(replica) = self.control.known(hello.sandbox_id) {
+        // One that this node does not know so far has taken the place of a former one.
+        let replica = self.control.known(hello.sandbox_id).or_else(|| {
+            self.control.nodes().find(|(_, node)| node.uri == hello.uri).map(|(id, _)| *id)
+        });
+        if let Some(replica) = replica {
             self.control.proof.heard(replica);
             self.end_proof(host);
         }
     }
 
     fn end_proof(&mut self, host: &mut Host<'_>) {
-        let me = self.control.me;
-        let others: Vec<_> = self.control.members().into_iter().filter(|id| *id != me).collect();
-        if self.control.proof.ends_with(others) {
+        let Control { me, initial, map, proof, .. } = &mut self.control;
+        let others = nodes_of(initial, map).filter(|(id, _)| *id != me);
+        if proof.ends_with(others.map(|(id, node)| (*id, node.uri.as_str()))) {
             self.identify_all(host);
         }
     }
@@ -381,6 +386,8 @@ impl Membership {
     pub(crate) fn tick_proof(&mut self, ticks: u64, host: &mut Host<'_>) {
         if self.control.proof.tick() {
             self.identify_all(host);
+        } else {
+            self.end_proof(host);
         }
         if ticks % FORGOTTEN_EVERY_TICKS == FORGOTTEN_EVERY_TICKS - 1
             && self.shard.directory.consensus.owner().is_none()

@@ -342,6 +342,7 @@ impl Node {
             | Input::Ran(_)
             | Input::GoOn { .. }
             | Input::ProgramDrained { .. }
+            | Input::DialFailed { .. }
             | Input::StorageRecovered => {}
         }
     }

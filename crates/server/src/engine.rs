@@ -197,6 +197,7 @@ impl Engine {
             Event::LinkClosed { link } if self.links.remove(&link).is_some() => {
                 Input::LinkClosed { link }
             }
+            Event::DialFailed { address } => Input::DialFailed { address },
             Event::Received { link, frames, .. } if self.links.contains_key(&link) => {
                 return self
                     .inputs

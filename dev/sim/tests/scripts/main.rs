@@ -329,6 +329,34 @@ fn a_sandbox_that_a_person_trusts_is_trusted_by_those_who_were_away_as_well() {
     setup.until("it is told", |setup| setup.why_halted(1).is_some());
 }
 
+#[test]
+fn a_node_that_was_set_back_waits_for_one_that_is_reached_slowly_and_knows_better() {
+    let mut setup = formed(3);
+    let link = document_of(&mut setup, 0);
+    setup.kill(2);
+    setup.kill(1);
+    setup.take_snapshot(1);
+    setup.start(1);
+    setup.run(2_000);
+    assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "y" }))), Some(200));
+    setup.run(500);
+    setup.kill(1);
+    setup.set_back(1);
+    // It takes a while until anything comes from n1, the only one that has the write.
+    setup.hold(0, 1);
+    setup.hold(0, 2);
+    setup.start(1);
+    setup.start(2);
+    setup.run(600);
+    let read = setup.ask(2, Request::new(Method::Get, link.as_str()));
+    setup.run(600);
+    let read = setup.answer(2, read).map(|answer| (answer.status, answer.to_json()));
+    assert!(read.as_ref().is_none_or(|(status, _)| *status == 503), "{read:?}");
+    setup.let_go(0, 1);
+    setup.let_go(0, 2);
+    setup.until("it is told", |setup| setup.why_halted(1).is_some());
+}
+
 /// What a node answers in the end.
 fn answered(setup: &mut Setup, number: usize, request: Request) -> Option<u16> {
     let ticket = setup.ask(number, request);

@@ -309,8 +309,13 @@ impl Setup {
                 None => continue,
             };
             for to in dials {
-                if self.actors[to].running.is_some() && !self.held.contains_key(&(number, to)) {
+                if self.held.contains_key(&(number, to)) {
+                    continue;
+                }
+                if self.actors[to].running.is_some() {
                     self.open(number, to);
+                } else if let Some(running) = &mut self.actors[number].running {
+                    running.inputs.push(Input::DialFailed { address: uri(to) });
                 }
             }
         }
