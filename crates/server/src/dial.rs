@@ -22,7 +22,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::carrier::Carrier;
 use crate::courtesy::Courteous;
-use crate::inbox::Inbox;
+use crate::inbox::{Event, Inbox};
 use crate::link::{Link, Surroundings};
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
@@ -170,6 +170,7 @@ async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch:
                     tracing::debug!("no link to {address} is made so far: {error}");
                 }
                 told = true;
+                ends.inbox.put(Event::DialFailed { address: address.clone() });
             }
         }
         tokio::select! {

@@ -77,7 +77,16 @@ pub(crate) struct Engine {
     stop_by: Option<Instant>,
     /// It stops in order to open its store anew.
     reopens: bool,
+    /// Another member's address, to be kept in the sandbox.
+    contact: Option<String>,
     end: Option<End>,
+}
+
+/// Why the engine does not run for the moment.
+pub(crate) enum Pause {
+    /// This is to be durable in the sandbox before it goes on.
+    Contact(String),
+    Ended(End),
 }
 
 /// Why the engine ended.
@@ -91,7 +100,10 @@ pub(crate) enum End {
     /// Begin anew with the same sandbox.
     Reopen,
     /// The sandbox does not have what it must; begin anew with an empty one, if others can fill it.
-    Renew(String),
+    Renew {
+        why: String,
+        contact: Option<String>,
+    },
 }
 
 impl Engine {
@@ -113,12 +125,14 @@ impl Engine {
             batch: None,
             stop_by: None,
             reopens: false,
+            contact: None,
             end: None,
         }
     }
 
-    /// Runs until the node ends. What was asked and not answered is answered by the drop.
-    pub(crate) async fn run(mut self) -> End {
+    /// Runs until the node ends, or something else is to be done first. What was asked and not answered
+    /// is answered by the drop.
+    pub(crate) async fn run(&mut self) -> Pause {
         let mut events = Vec::new();
         let inbox = Arc::clone(&self.parts.inbox);
         let mut ticks = tokio::time::interval(self.parts.tick);
@@ -132,8 +146,11 @@ impl Engine {
             };
             inbox.take(&mut events);
             self.round(events.drain(..), ticked);
+            if let Some(contact) = self.contact.take() {
+                return Pause::Contact(contact);
+            }
             if let Some(end) = self.end.take() {
-                return end;
+                return Pause::Ended(end);
             }
             // The links' tasks get their turn, and what they read is in the next round.
             tokio::task::yield_now().await;
@@ -180,6 +197,7 @@ impl Engine {
             Event::LinkClosed { link } if self.links.remove(&link).is_some() => {
                 Input::LinkClosed { link }
             }
+            Event::DialFailed { address } => Input::DialFailed { address },
             Event::Received { link, frames, .. } if self.links.contains_key(&link) => {
                 return self
                     .inputs
@@ -263,7 +281,8 @@ impl Engine {
             Output::Repro { name, text } => self.keep_repro(name, text),
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
-            Output::Renew { why } => self.ends(End::Renew(why)),
+            Output::Contact { contact } => self.contact = Some(contact),
+            Output::Renew { why, contact } => self.ends(End::Renew { why, contact }),
             Output::Stopped if self.reopens => self.ends(End::Reopen),
             Output::Stopped => self.ends(End::Stopped),
             Output::Halt { why } => self.ends(End::Halted(why)),

@@ -28,6 +28,10 @@ const IDENTITY: &str = "node.json";
 const LOG: &str = "log";
 const STATE: &str = "state";
 
+/// A start for which a person trusts the sandbox is numbered so much higher: above each start that the
+/// sandbox may have forgotten, so that nothing of those is taken for one of these.
+const FORGOTTEN_STARTS: u64 = 1_000_000;
+
 /// The most folders of one kind that are put aside before a person has to look.
 const PUT_ASIDE_MAX: u32 = 100;
 
@@ -56,9 +60,16 @@ pub(crate) struct Identity {
     /// that it has all that the node promised.
     #[serde(default)]
     pub(crate) is_copy: bool,
+    /// The last start for which a person said that it has all that the node promised; 0 if none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) trusted_boot: u64,
     /// What the one before it could not prove to have, if this one was begun for that reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) forgot: Option<String>,
+    /// The address of another member, once the cluster of a node that began alone had one: others were
+    /// promised something, whatever log and state say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) contact: Option<String>,
     /// The folder that old data is still to be moved to. With it set, what is in `log` and `state`
     /// is not this life's: a replica that took it for its own would break its promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,10 +146,19 @@ impl Sandbox {
         self.write_identity()
     }
 
+    /// The cluster has another member.
+    pub(crate) fn keep_contact(&mut self, contact: String) -> Result<(), Failure> {
+        self.identity.contact = Some(contact);
+        self.write_identity()
+    }
+
     /// The log knows of later starts than `node.json`, which is an older one then.
     pub(crate) fn raise_boot(&mut self, boot: u64) -> Result<(), Failure> {
         if self.identity.boot >= boot {
             return Ok(());
+        }
+        if self.identity.trusted_boot == self.identity.boot {
+            self.identity.trusted_boot = boot;
         }
         self.identity.boot = boot;
         self.write_identity()
@@ -158,7 +178,9 @@ impl Sandbox {
         self.identity.boot = 1;
         self.identity.has_begun = false;
         self.identity.is_copy = false;
+        self.identity.trusted_boot = 0;
         self.identity.forgot = forgot;
+        self.identity.contact = None;
         self.identity.join = join;
         self.identity.put_aside = Some(aside);
         // From here on the old replica is gone for good, wherever the process may die.
@@ -211,6 +233,12 @@ impl Sandbox {
     fn write_identity(&self) -> Result<(), Failure> {
         write_json(&self.root, &self.identity)
     }
+}
+
+/// `serde` lends what it asks about.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Writes `node.json` whole or not at all; durable when it returns.
@@ -348,7 +376,11 @@ fn check(root: &Path, mut identity: Identity, wanted: &Wanted) -> Result<Identit
         .advise("check --peer-nodes, or name another --sandbox"));
     }
     identity.boot += 1;
-    identity.is_copy &= !wanted.trusts_sandbox;
+    if wanted.trusts_sandbox {
+        identity.boot += FORGOTTEN_STARTS;
+        identity.trusted_boot = identity.boot;
+        identity.is_copy = false;
+    }
     Ok(identity)
 }
 
@@ -371,7 +403,9 @@ fn new_identity(root: &Path, wanted: &Wanted) -> Result<Identity, Failure> {
         has_begun: false,
         born: None,
         is_copy: false,
+        trusted_boot: 0,
         forgot: None,
+        contact: None,
         put_aside: None,
     })
 }
@@ -501,6 +535,23 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_a_person_trusts_is_above_all_forgotten_ones_and_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |trusts_sandbox| {
+            let wanted = Wanted { trusts_sandbox, ..wanted("n1", &["a:1", "b:1"]) };
+            let mut sandbox = Sandbox::open(folder.path(), &wanted).unwrap();
+            // As when the log knows of later starts.
+            let boot = sandbox.identity().boot + 1;
+            sandbox.raise_boot(boot).unwrap();
+            (sandbox.identity().boot, sandbox.identity().trusted_boot)
+        };
+        assert_eq!(open(false), (2, 0));
+        let trusted = open(true);
+        assert_eq!(trusted, (FORGOTTEN_STARTS + 4, FORGOTTEN_STARTS + 4));
+        assert_eq!(open(false), (FORGOTTEN_STARTS + 6, trusted.1));
+    }
+
+    #[test]
     fn a_renewed_sandbox_is_another_replica_and_keeps_the_old_data_aside() {
         let folder = tempfile::tempdir().unwrap();
         let mut sandbox = Sandbox::open(folder.path(), &wanted("n1", &["a:1", "b:1"])).unwrap();
@@ -513,8 +564,12 @@ mod tests {
         let after = sandbox.identity().clone();
         assert_ne!(after.sandbox_id, before.sandbox_id);
         assert_eq!((after.node_id, after.join), (before.node_id, Some("http://b:1".into())));
-        let second = sandbox.renew(PutAside::Damaged, None, None).unwrap();
+        sandbox.keep_contact("http://c:1".into()).unwrap();
+        let kept = read_identity(folder.path()).unwrap().unwrap();
+        assert_eq!(kept.contact.as_deref(), Some("http://c:1"));
+        let second = sandbox.renew(PutAside::Left, None, None).unwrap();
         assert_ne!(second, aside);
+        assert_eq!(sandbox.identity().contact, None, "that was a member of the former cluster");
     }
 
     #[test]
