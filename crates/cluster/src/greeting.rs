@@ -21,8 +21,8 @@ pub struct Hello {
     pub sandbox_id: u64,
     /// Which start of the sandbox it is, and what the log had then.
     pub start: Witness,
-    /// At this start a person said that it has all that it promised, whatever others remember of earlier
-    /// ones; 0 if nobody did.
+    /// At this start a person said that it has all that it promised, whatever others remember of
+    /// earlier ones; 0 if nobody did.
     pub trusted_boot: u64,
     /// What it cannot prove to have any more, if it is a newcomer for that reason.
     pub forgot: Option<String>,

@@ -282,8 +282,8 @@ impl Links {
         self.links.iter().filter_map(|(id, link)| link.hello.as_ref().map(|hello| (*id, hello)))
     }
 
-    /// What the clocks showed of those who said who they are, the sandbox of each first, and when that
-    /// was heard, in steady microseconds.
+    /// What the clocks showed of those who said who they are, the sandbox of each first, and when
+    /// that was heard, in steady microseconds.
     pub fn walls(&self) -> impl Iterator<Item = (u64, Moment, u64)> {
         let said = |link: &Link| {
             let (wall, at) = link.wall?;

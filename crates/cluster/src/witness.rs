@@ -53,8 +53,9 @@ impl Witnesses {
 }
 
 /// Whether a replica that shows itself like that cannot have all that it once told: its sandbox was
-/// set back, or its process has ended long ago. What is remembered from before the start that a person
-/// trusted, `trusted_boot`, proves nothing, at later starts either: some were away when it was.
+/// set back, or its process has ended long ago. What is remembered from before the start that a
+/// person trusted, `trusted_boot`, proves nothing, at later starts either: some were away when it
+/// was.
 pub fn has_gone_back(remembered: &Witness, shown: &Witness, trusted_boot: u64) -> bool {
     if remembered.boot < trusted_boot {
         return false;

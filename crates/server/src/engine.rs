@@ -77,9 +77,7 @@ pub(crate) struct Engine {
     stop_by: Option<Instant>,
     /// It stops in order to open its store anew.
     reopens: bool,
-    /// Another member's address, to be kept in the sandbox.
-    contact: Option<String>,
-    end: Option<End>,
+    pause: Option<Pause>,
 }
 
 /// Why the engine does not run for the moment.
@@ -125,8 +123,7 @@ impl Engine {
             batch: None,
             stop_by: None,
             reopens: false,
-            contact: None,
-            end: None,
+            pause: None,
         }
     }
 
@@ -146,11 +143,8 @@ impl Engine {
             };
             inbox.take(&mut events);
             self.round(events.drain(..), ticked);
-            if let Some(contact) = self.contact.take() {
-                return Pause::Contact(contact);
-            }
-            if let Some(end) = self.end.take() {
-                return Pause::Ended(end);
+            if let Some(pause) = self.pause.take() {
+                return pause;
             }
             // The links' tasks get their turn, and what they read is in the next round.
             tokio::task::yield_now().await;
@@ -243,7 +237,7 @@ impl Engine {
 
     /// Lets the node take what has come.
     fn step(&mut self) {
-        while !self.inputs.is_empty() && self.end.is_none() {
+        while !self.inputs.is_empty() && !self.has_ended() {
             let count = u64::try_from(self.inputs.len()).expect("a length fits");
             self.parts.metrics.inputs.fetch_add(count, Ordering::Relaxed);
             let mut outputs = std::mem::take(&mut self.outputs);
@@ -281,7 +275,9 @@ impl Engine {
             Output::Repro { name, text } => self.keep_repro(name, text),
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
-            Output::Contact { contact } => self.contact = Some(contact),
+            Output::Contact { contact } => {
+                self.pause.get_or_insert(Pause::Contact(contact));
+            }
             Output::Renew { why, contact } => self.ends(End::Renew { why, contact }),
             Output::Stopped if self.reopens => self.ends(End::Reopen),
             Output::Stopped => self.ends(End::Stopped),
@@ -296,7 +292,13 @@ impl Engine {
 
     /// The first reason counts.
     fn ends(&mut self, end: End) {
-        self.end.get_or_insert(end);
+        if !self.has_ended() {
+            self.pause = Some(Pause::Ended(end));
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.pause, Some(Pause::Ended(_)))
     }
 
     fn send(&mut self, id: u64, frame: LinkFrame) {

@@ -56,13 +56,8 @@ pub(crate) struct Identity {
     /// When this very file was made, where the file system tells: a copy of it was made at another time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     born: Option<u64>,
-    /// A copy was put in its place, perhaps an older one. Kept until the sandbox is begun anew, or a person says
-    /// that it has all that the node promised.
-    #[serde(default)]
-    pub(crate) is_copy: bool,
-    /// The last start for which a person said that it has all that the node promised; 0 if none.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(crate) trusted_boot: u64,
+    #[serde(flatten)]
+    pub(crate) trust: Trust,
     /// What the one before it could not prove to have, if this one was begun for that reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) forgot: Option<String>,
@@ -74,6 +69,19 @@ pub(crate) struct Identity {
     /// is not this life's: a replica that took it for its own would break its promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     put_aside: Option<String>,
+}
+
+/// Whether the contents are those that the node wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Trust {
+    /// A copy was put in place of `node.json`, perhaps an older one. Kept until the sandbox is begun
+    /// anew, or a person says that it has all that the node promised.
+    #[serde(default)]
+    pub(crate) is_copy: bool,
+    /// The last start for which a person said that it has all that the node promised; 0 if none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) trusted_boot: u64,
 }
 
 /// What the start of the process asks of the sandbox.
@@ -157,8 +165,8 @@ impl Sandbox {
         if self.identity.boot >= boot {
             return Ok(());
         }
-        if self.identity.trusted_boot == self.identity.boot {
-            self.identity.trusted_boot = boot;
+        if self.identity.trust.trusted_boot == self.identity.boot {
+            self.identity.trust.trusted_boot = boot;
         }
         self.identity.boot = boot;
         self.write_identity()
@@ -177,8 +185,7 @@ impl Sandbox {
         self.identity.sandbox_id = random();
         self.identity.boot = 1;
         self.identity.has_begun = false;
-        self.identity.is_copy = false;
-        self.identity.trusted_boot = 0;
+        self.identity.trust = Trust::default();
         self.identity.forgot = forgot;
         self.identity.contact = None;
         self.identity.join = join;
@@ -343,7 +350,7 @@ fn read_identity(root: &Path) -> Result<Option<Identity>, Failure> {
     let read = serde_json::from_value(value);
     let mut identity: Identity = read.map_err(|error| unreadable(error.to_string()))?;
     let is_another = |born: u64| birth_of(&path).is_some_and(|birth| birth != born);
-    identity.is_copy |= identity.born.is_some_and(is_another);
+    identity.trust.is_copy |= identity.born.is_some_and(is_another);
     Ok(Some(identity))
 }
 
@@ -378,8 +385,8 @@ fn check(root: &Path, mut identity: Identity, wanted: &Wanted) -> Result<Identit
     identity.boot += 1;
     if wanted.trusts_sandbox {
         identity.boot += FORGOTTEN_STARTS;
-        identity.trusted_boot = identity.boot;
-        identity.is_copy = false;
+        identity.trust.trusted_boot = identity.boot;
+        identity.trust.is_copy = false;
     }
     Ok(identity)
 }
@@ -402,8 +409,7 @@ fn new_identity(root: &Path, wanted: &Wanted) -> Result<Identity, Failure> {
         join: None,
         has_begun: false,
         born: None,
-        is_copy: false,
-        trusted_boot: 0,
+        trust: Trust::default(),
         forgot: None,
         contact: None,
         put_aside: None,
@@ -453,8 +459,8 @@ mod tests {
         let first = Sandbox::open(&root, &wanted("n1", &["a:1"])).unwrap().identity().clone();
         let nameless = Wanted { node_id: None, ..wanted("n1", &[]) };
         let second = Sandbox::open(&root, &nameless).unwrap().identity().clone();
-        // The time at which its file was made is written with the file, and known when it is read.
-        assert_eq!(second, Identity { boot: first.boot + 1, born: second.born, ..first });
+        let born = second.born;
+        assert_eq!(second, Identity { boot: first.boot + 1, born, ..first });
     }
 
     #[test]
@@ -511,7 +517,7 @@ mod tests {
         let (root, copy) = (folder.path().join("one"), folder.path().join("two"));
         let known = |root: &Path, trusts_sandbox| {
             let wanted = Wanted { trusts_sandbox, ..wanted("n1", &[]) };
-            Sandbox::open(root, &wanted).unwrap().identity().is_copy
+            Sandbox::open(root, &wanted).unwrap().identity().trust.is_copy
         };
         assert!(!known(&root, false) && !known(&root, false));
         if birth_of(&root.join(IDENTITY)).is_none() {
@@ -543,7 +549,7 @@ mod tests {
             // As when the log knows of later starts.
             let boot = sandbox.identity().boot + 1;
             sandbox.raise_boot(boot).unwrap();
-            (sandbox.identity().boot, sandbox.identity().trusted_boot)
+            (sandbox.identity().boot, sandbox.identity().trust.trusted_boot)
         };
         assert_eq!(open(false), (2, 0));
         let trusted = open(true);

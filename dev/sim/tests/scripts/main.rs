@@ -257,8 +257,8 @@ fn an_owner_whose_clock_is_ahead_ends_nothing_before_it_has_heard_the_others() {
     (0..3).for_each(|number| setup.kill(number));
     setup.set_ahead(ahead, 26 * HOUR_MICROS / 1_000);
     (0..3).for_each(|number| setup.start(number));
-    // Who is to own the directory hears what one of the others remembers of it later: all nodes give
-    // signs of life when that group has an owner.
+    // Who is to own the directory hears what one of the others remembers of it later: all nodes
+    // give signs of life when that group has an owner.
     setup.set_slow(true);
     setup.run(20);
     setup.hold_one_way(third, directory);
