@@ -28,13 +28,20 @@ pub struct ClusterClock {
     heard: BTreeMap<ReplicaId, (u64, u64)>,
     /// The time as it was told last, and when, in steady microseconds.
     told: Option<(u64, u64)>,
-    is_off: bool,
+    /// By how much this node's own clock is off from those of a majority, in microseconds, if that
+    /// is too much.
+    off: Option<i64>,
 }
 
 impl ClusterClock {
-    /// Another node says what its clock shows.
-    pub fn heard(&mut self, replica: ReplicaId, wall: Moment, now: Now) {
-        self.heard.insert(replica, (wall.0, now.steady_micros));
+    /// Another node said at `at`, in steady microseconds, what its clock shows.
+    pub fn heard(&mut self, replica: ReplicaId, wall: Moment, at: u64) {
+        self.heard.insert(replica, (wall.0, at));
+    }
+
+    /// A majority was heard once, so that no single clock decides. Before, nobody may own anything.
+    pub fn is_told(&self) -> bool {
+        self.told.is_some()
     }
 
     /// What time it is, when that was told a moment ago: it is asked for at every step.
@@ -48,8 +55,9 @@ impl ClusterClock {
     pub fn tell(&mut self, now: Now, me: ReplicaId, members: &[ReplicaId]) -> Moment {
         let steady = now.steady_micros;
         let agreed = self.majority(now, me, members);
+        self.off = agreed.and_then(|agreed| self.how_far_off(now.wall.0, agreed));
         let Some((time, at)) = self.told else {
-            // Nobody owns anything before a majority is heard; until then its own clock has to do.
+            // Until then nobody owns anything, so that its own clock has to do.
             let Some(agreed) = agreed else { return now.wall };
             self.told = Some((agreed, steady));
             return Moment(agreed);
@@ -58,21 +66,25 @@ impl ClusterClock {
         let (slowest, fastest) = (time + gone / 2, time + 2 * gone);
         let time = agreed.unwrap_or(time + gone).clamp(slowest, fastest);
         self.told = Some((time, steady));
-        let off = time.abs_diff(now.wall.0);
-        let bound = if self.is_off { WELL_MICROS_MAX } else { OFF_MICROS_MAX };
-        self.is_off = agreed.is_some() && off > bound;
         Moment(time)
     }
 
+    /// The clocks are compared with one another, and not with the time that was told: that lags
+    /// behind for as long as the step was when all clocks are set together, and nobody is off then.
+    fn how_far_off(&self, own: u64, agreed: u64) -> Option<i64> {
+        let bound = if self.is_off() { WELL_MICROS_MAX } else { OFF_MICROS_MAX };
+        let off = i64::try_from(own.abs_diff(agreed)).unwrap_or(i64::MAX);
+        let is_too_much = own.abs_diff(agreed) > bound;
+        is_too_much.then_some(if own > agreed { off } else { -off })
+    }
+
     pub fn is_off(&self) -> bool {
-        self.is_off
+        self.off.is_some()
     }
 
     /// By how much this node's own clock is off, in milliseconds, if that is too much.
-    pub fn off_millis(&self, now: Now) -> Option<i64> {
-        let (time, _) = self.told.filter(|_| self.is_off)?;
-        let millis = |micros: u64| i64::try_from(micros / 1_000).unwrap_or(i64::MAX);
-        Some(millis(now.wall.0).saturating_sub(millis(time)))
+    pub fn off_millis(&self) -> Option<i64> {
+        self.off.map(|micros| micros / 1_000)
     }
 
     /// The latest time that a majority of the clocks has reached.
@@ -111,20 +123,20 @@ mod tests {
 
     fn all_say(clock: &mut ClusterClock, steady: u64, wall: u64) {
         for id in &ALL[1..] {
-            clock.heard(*id, Moment(wall), now(steady, 0));
+            clock.heard(*id, Moment(wall), steady);
         }
     }
 
     #[test]
     fn a_clock_that_is_ahead_decides_nothing() {
         let mut clock = ClusterClock::default();
-        clock.heard(ALL[1], Moment(START), now(0, 0));
+        clock.heard(ALL[1], Moment(START), 0);
         assert_eq!(told(&mut clock, 0, START + 26 * HOUR), START, "the lower of two");
         all_say(&mut clock, SECOND, START + SECOND);
         assert_eq!(told(&mut clock, SECOND, START + 26 * HOUR), START + SECOND);
-        assert_eq!(clock.off_millis(now(SECOND, START + 26 * HOUR)), Some(26 * 3_600_000 - 1_000));
+        assert_eq!(clock.off_millis(), Some(26 * 3_600_000 - 1_000));
         assert_eq!(told(&mut clock, 2 * SECOND, START + 2 * SECOND), START + 2 * SECOND);
-        assert_eq!(clock.off_millis(now(2 * SECOND, START + 2 * SECOND)), None);
+        assert_eq!(clock.off_millis(), None);
     }
 
     #[test]
@@ -148,6 +160,38 @@ mod tests {
         assert_eq!(told(&mut clock, 0, START + 9), START);
         let later = 10 * SECOND;
         assert_eq!(told(&mut clock, later, START + 9 * HOUR), START + later);
-        assert_eq!(clock.off_millis(now(later, START + 9 * HOUR)), None, "nobody can say");
+        assert_eq!(clock.off_millis(), None, "nobody can say");
+    }
+
+    #[test]
+    fn its_own_clock_alone_tells_nothing() {
+        let mut clock = ClusterClock::default();
+        told(&mut clock, 0, START + 26 * HOUR);
+        assert!(!clock.is_told(), "nobody else was heard");
+        all_say(&mut clock, 0, START);
+        told(&mut clock, 0, START + 26 * HOUR);
+        assert!(clock.is_told());
+        let mut alone = ClusterClock::default();
+        alone.tell(now(0, START), ALL[0], &ALL[..1]);
+        assert!(alone.is_told(), "a cluster of one");
+    }
+
+    #[test]
+    fn nobody_is_off_when_all_clocks_are_set_together() {
+        for set in [START + 2 * HOUR, START - 2 * HOUR] {
+            let mut clock = ClusterClock::default();
+            all_say(&mut clock, 0, START);
+            told(&mut clock, 0, START);
+            for seconds in 1..20 {
+                let (steady, wall) = (seconds * SECOND, set + seconds * SECOND);
+                all_say(&mut clock, steady, wall);
+                let time = told(&mut clock, steady, wall);
+                assert!(time.abs_diff(wall) > HOUR, "the time lags behind");
+                assert_eq!(clock.off_millis(), None);
+            }
+            // One alone is off all the same.
+            told(&mut clock, 20 * SECOND, START + 20 * SECOND);
+            assert!(clock.is_off());
+        }
     }
 }

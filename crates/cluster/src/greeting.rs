@@ -21,8 +21,9 @@ pub struct Hello {
     pub sandbox_id: u64,
     /// Which start of the sandbox it is, and what the log had then.
     pub start: Witness,
-    /// A person says that it has all that it promised, whatever others remember.
-    pub is_trusted: bool,
+    /// At this start a person said that it has all that it promised, whatever others remember of
+    /// earlier ones; 0 if nobody did.
+    pub trusted_boot: u64,
     /// What it cannot prove to have any more, if it is a newcomer for that reason.
     pub forgot: Option<String>,
     /// `None` until it has one.
@@ -97,7 +98,7 @@ impl Hello {
             uri: profile.uri.clone(),
             sandbox_id: profile.sandbox_id,
             start: profile.start,
-            is_trusted: profile.is_trusted,
+            trusted_boot: profile.trusted_boot,
             forgot: profile.forgot.clone().filter(|_| replica.is_none()),
             replica,
             cluster,
@@ -175,7 +176,7 @@ mod tests {
             uri: format!("http://127.0.0.1:{port}"),
             sandbox_id,
             start: Witness::default(),
-            is_trusted: false,
+            trusted_boot: 0,
             forgot: None,
             peers: Vec::new(),
             partitions: 4,

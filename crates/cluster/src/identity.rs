@@ -117,8 +117,8 @@ pub struct Profile {
     pub sandbox_id: u64,
     /// Which start of the sandbox this is, and what its log had then.
     pub start: Witness,
-    /// A person says that it has all that the node promised.
-    pub is_trusted: bool,
+    /// The last start at which a person said that it has all that the node promised; 0 if none.
+    pub trusted_boot: u64,
     /// What the node cannot prove to have any more, if its sandbox was begun anew for that.
     pub forgot: Option<String>,
     /// All nodes of a new cluster, this one included; empty when it begins alone.

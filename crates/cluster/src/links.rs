@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::{Position, ReplicaId, Term};
+use protocol::{Moment, Position, ReplicaId, Term};
 
 use crate::claim::Claim;
-use crate::greeting::Hello;
+use crate::greeting::{Hello, Ping};
 use crate::pulse::{Echo, Pulse};
 
 /// A node that was not heard of for this long does not count as up, in microseconds; where owners
@@ -35,6 +35,8 @@ pub struct Link {
     pub takes_writes: bool,
     pub is_unfit: bool,
     pub claim: Claim,
+    /// What its clock showed, and when that was heard, in steady microseconds.
+    wall: Option<(Moment, u64)>,
     /// When something came over it last, in steady microseconds.
     heard: u64,
     /// When it was last silent for longer than a link should be, or was made.
@@ -99,6 +101,7 @@ impl Links {
             takes_writes: true,
             is_unfit: false,
             claim: Claim::default(),
+            wall: None,
             heard: now,
             unsteady: now,
             pinged: None,
@@ -134,11 +137,15 @@ impl Links {
         self.stepped = now;
     }
 
-    /// A ping has come, sent at that time by the clock of its sender.
-    pub fn pinged(&mut self, link: u64, sent: u64, echo: Option<Echo>, now: u64) {
+    /// A ping has come.
+    pub fn pinged(&mut self, link: u64, ping: &Ping, now: u64) {
         let Some(link) = self.links.get_mut(&link) else { return };
-        link.pinged = Some((sent, now));
-        if let (Some(replica), Some(echo)) = (link.replica, echo) {
+        link.takes_writes = ping.takes_writes;
+        link.is_unfit = ping.is_unfit;
+        link.claim = ping.claim;
+        link.wall = Some((ping.wall, now));
+        link.pinged = Some((ping.sent, now));
+        if let (Some(replica), Some(echo)) = (link.replica, ping.echo) {
             self.pulses.entry(replica).or_default().echoed(echo, now);
         }
     }
@@ -275,6 +282,16 @@ impl Links {
         self.links.iter().filter_map(|(id, link)| link.hello.as_ref().map(|hello| (*id, hello)))
     }
 
+    /// What the clocks showed of those who said who they are, the sandbox of each first, and when
+    /// that was heard, in steady microseconds.
+    pub fn walls(&self) -> impl Iterator<Item = (u64, Moment, u64)> {
+        let said = |link: &Link| {
+            let (wall, at) = link.wall?;
+            Some((link.hello.as_ref()?.sandbox_id, wall, at))
+        };
+        self.links.values().filter_map(said)
+    }
+
     /// Older links of the same sandbox: its process was started again since.
     pub fn outdated_by(&self, hello: &Hello) -> Vec<u64> {
         let same = |other: &Hello| {
@@ -342,12 +359,26 @@ mod tests {
         assert_eq!(links.steady_since(OTHER, 5_000_000), None);
     }
 
+    fn ping(sent: u64, echo: Option<Echo>) -> Ping {
+        Ping {
+            takes_writes: true,
+            is_unfit: false,
+            wall: Moment(0),
+            claim: Claim::default(),
+            frames: 0,
+            committed: Vec::new(),
+            sent,
+            echo,
+        }
+    }
+
     #[test]
     fn silence_is_borne_by_what_was_measured() {
         let mut links = three();
         hear(&mut links, &[1], 300_000);
         assert_eq!(links.measure(300_000).silence_micros, 15_000 + GRACE_MICROS);
-        links.pinged(1, 77, Some(Echo { sent: 100_000, held: 50_000 }), 300_000);
+        let echo = Some(Echo { sent: 100_000, held: 50_000 });
+        links.pinged(1, &ping(77, echo), 300_000);
         assert_eq!(links.measure(300_000).round_trip_micros, 150_000);
         assert_eq!(links.echo(1, 310_000), Some(Echo { sent: 77, held: 10_000 }));
         assert_eq!(links.echo(1, 310_000), None, "once");

@@ -179,7 +179,7 @@ mod tests {
             uri: format!("http://n{number}"),
             sandbox_id: number,
             start: Witness::default(),
-            is_trusted: false,
+            trusted_boot: 0,
             forgot: None,
             peers: (1..=3).map(|number| format!("http://n{number}")).collect(),
             partitions: 4,

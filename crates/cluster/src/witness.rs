@@ -53,8 +53,13 @@ impl Witnesses {
 }
 
 /// Whether a replica that shows itself like that cannot have all that it once told: its sandbox was
-/// set back, or its process has ended long ago.
-pub fn has_gone_back(remembered: &Witness, shown: &Witness) -> bool {
+/// set back, or its process has ended long ago. What is remembered from before the start that a
+/// person trusted, `trusted_boot`, proves nothing, at later starts either: some were away when it
+/// was.
+pub fn has_gone_back(remembered: &Witness, shown: &Witness, trusted_boot: u64) -> bool {
+    if remembered.boot < trusted_boot {
+        return false;
+    }
     match shown.boot.cmp(&remembered.boot) {
         std::cmp::Ordering::Less => true,
         std::cmp::Ordering::Equal => shown.start != remembered.start,
@@ -74,6 +79,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_shorter_than_it_was_has_gone_back() {
+        let has_gone_back = |known: &_, shown: &_| has_gone_back(known, shown, 0);
         let known = witness(3, 33, 100);
         assert!(!has_gone_back(&known, &witness(3, 33, 60)), "the same start, when it began");
         assert!(!has_gone_back(&known, &witness(4, 44, 100)));
@@ -81,6 +87,17 @@ mod tests {
         assert!(has_gone_back(&known, &witness(3, 34, 200)), "another start with that number");
         assert!(has_gone_back(&known, &witness(2, 22, 200)));
         assert!(!has_gone_back(&Witness::default(), &witness(1, 11, 0)));
+    }
+
+    #[test]
+    fn what_was_heard_before_a_person_trusted_the_sandbox_proves_nothing() {
+        let known = witness(3, 33, 100);
+        for boot in [103, 104] {
+            assert!(has_gone_back(&known, &witness(boot, 44, 60), 0));
+            assert!(!has_gone_back(&known, &witness(boot, 44, 60), 103));
+        }
+        let later = witness(103, 55, 100);
+        assert!(has_gone_back(&later, &witness(104, 44, 60), 103), "it was set back after that");
     }
 
     #[test]

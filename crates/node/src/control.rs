@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{
     Claim, Claims, ClusterClock, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement,
-    Links, Ping, Profile, Staleness, Standing, Witnesses, has_gone_back, highest_quorum, judge,
+    Links, Member, Ping, Profile, Staleness, Standing, Witnesses, has_gone_back, highest_quorum,
+    judge,
 };
 use group::Quorum;
 use protocol::{GroupId, Moment, Now, ReplicaId, Term};
@@ -41,6 +42,8 @@ struct Shell {
     /// The addresses that it keeps links to.
     dialed: Vec<String>,
     ports: Vec<ProgramPorts>,
+    /// Another member's address.
+    contact: Option<String>,
 }
 
 /// Who owns which instance, as far as is known here.
@@ -76,18 +79,20 @@ impl Control {
         }
     }
 
-    pub(crate) fn time(&mut self, now: Now) -> Moment {
+    /// `voters`: of the directory, as far as is known here. A member that was admitted and votes
+    /// nowhere so far is not needed to own a group, and so not to know the time.
+    pub(crate) fn time(&mut self, now: Now, voters: &[ReplicaId]) -> Moment {
         self.own_wall = now.wall;
-        if let Some(time) = self.clock.soon(now) {
-            return time;
-        }
-        let members = self.members();
-        self.clock.tell(now, self.me, &members)
+        self.clock.soon(now).unwrap_or_else(|| self.clock.tell(now, self.me, voters))
     }
 
-    /// By how much its own clock is off, in milliseconds, if that is too much.
-    pub(crate) fn clock_off_millis(&self, now: Now) -> Option<i64> {
-        self.clock.off_millis(Now { wall: self.own_wall, ..now })
+    /// What others said of their clocks before this node was a member.
+    pub(crate) fn take_clocks(&mut self, links: &Links) {
+        for (sandbox, wall, at) in links.walls() {
+            if let Some(replica) = self.known(sandbox) {
+                self.clock.heard(replica, wall, at);
+            }
+        }
     }
 
     // Small questions.
@@ -99,6 +104,11 @@ impl Control {
         } else {
             self.initial.founders.keys().copied().collect()
         }
+    }
+
+    /// The members, as far as they are known, and before a cluster has formed its founders.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&ReplicaId, &Member)> {
+        nodes_of(&self.initial, &self.map)
     }
 
     pub(crate) fn replicas_of(&self, group: GroupId) -> Vec<ReplicaId> {
@@ -241,7 +251,7 @@ impl Control {
 
     /// The replica behind that hello does not have all that it told once.
     pub(crate) fn has_gone_back(&self, known: ReplicaId, hello: &Hello) -> bool {
-        !hello.is_trusted && has_gone_back(&self.witnesses.of(known), &hello.start)
+        has_gone_back(&self.witnesses.of(known), &hello.start, hello.trusted_boot)
     }
 
     pub(crate) fn ping(&self, shard: &Shard, now: u64) -> Ping {
@@ -319,6 +329,28 @@ impl Control {
         let mut addresses = self.usual_addresses(profile);
         addresses.extend(also.map(str::to_owned));
         dial(&mut self.shell.dialed, addresses, profile, effects);
+    }
+
+    /// Has it kept durably that there are others, by a node that began alone. One that did not knows it
+    /// from its list of peers, or from whom it joined.
+    pub(crate) fn keep_contact(
+        &mut self,
+        profile: &Profile,
+        kept: Option<&String>,
+        effects: &mut Effects,
+    ) {
+        let mut named = profile.peers.iter().chain(&profile.join);
+        if named.any(|uri| *uri != profile.uri) {
+            return;
+        }
+        let members = self.map.topology.members().values().map(|member| &member.uri);
+        let others: Vec<&String> = members.filter(|uri| **uri != profile.uri).collect();
+        let kept = self.shell.contact.as_ref().or(kept);
+        let Some(contact) = others.first().copied().cloned() else { return };
+        if kept.is_none_or(|kept| !others.contains(&kept)) {
+            effects.outputs.push(Output::Contact { contact: contact.clone() });
+            self.shell.contact = Some(contact);
+        }
     }
 
     /// Listens for programs of AMBROSIA's where the directory says.
@@ -433,6 +465,15 @@ impl Control {
             }
         }
     }
+}
+
+/// See [`Control::nodes`].
+pub(crate) fn nodes_of<'a>(
+    initial: &'a InitialConfig,
+    map: &'a Map,
+) -> impl Iterator<Item = (&'a ReplicaId, &'a Member)> {
+    let is_formed = map.topology.is_formed();
+    if is_formed { map.topology.members().iter() } else { initial.founders.iter() }
 }
 
 fn is_back(link: u64, replica: ReplicaId, links: &mut Links) -> Option<(u64, ReplicaId)> {

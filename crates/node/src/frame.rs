@@ -12,7 +12,7 @@ use bytes::Bytes;
 use cluster::{Candidate, Hello, InitialConfig, Ping};
 use group::Chunk;
 use protocol::{
-    GroupId, Principal, Problem, ReplicaId, Request, RequestKey, Response, Source, Term,
+    GroupId, Position, Principal, Problem, ReplicaId, Request, RequestKey, Response, Source, Term,
 };
 use query::{Cursor, Page};
 use replication::Message;
@@ -155,6 +155,12 @@ impl Question {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Response(Response),
+    /// The directory was changed, and is at that position at its owner. Who asked is told as soon as
+    /// the node that he asked has come as far, so that it does not deny what it has just confirmed.
+    Changed {
+        response: Response,
+        directory: Position,
+    },
     Page(Page),
     /// The query takes more effort than it was asked with.
     TooLong,
@@ -173,7 +179,7 @@ impl Answer {
     /// A page where a response was expected is our own mistake.
     pub(crate) fn into_response(self) -> Response {
         match self {
-            Self::Response(response) => response,
+            Self::Response(response) | Self::Changed { response, .. } => response,
             Self::Page(_) | Self::TooLong | Self::NotOwner => {
                 Problem::internal("an answer of the wrong kind").into()
             }

@@ -44,10 +44,16 @@ pub struct SandboxState {
     pub has_begun: bool,
     /// Its files are not those that the node wrote, but a copy of them.
     pub is_copy: bool,
-    /// A person said that it has all that the node promised.
+    /// A person said for this start that it has all that the node promised.
     pub is_trusted: bool,
+    /// The last start for which that was said, 0 if none: it must be numbered above all starts that may
+    /// have been forgotten.
+    pub trusted_boot: u64,
     /// What the one before it could not prove to have, if this one was begun for that reason.
     pub forgot: Option<String>,
+    /// From [`Output::Contact`]: the address of another member, if the node began alone and there was
+    /// one.
+    pub contact: Option<String>,
 }
 
 /// How long things may take, in ticks (a tick is [`Timing::tick_micros`]).
@@ -160,6 +166,11 @@ pub enum Input {
     },
     LinkClosed {
         link: u64,
+    },
+    /// An attempt to reach one of [`Output::Dial`]'s addresses came to nothing: nobody is there, or
+    /// does not answer. Others follow.
+    DialFailed {
+        address: String,
     },
     /// A frame, as another node's [`Output::Send`] gave it.
     Received {
@@ -282,11 +293,19 @@ pub enum Output {
     Rejoin {
         contact: String,
     },
+    /// The node began alone, and there is another member now, at this address. That is to be durable in
+    /// the sandbox beside log and state, and comes back as [`SandboxState::contact`]: when one of those
+    /// is set back, it is the only sign that others were promised something.
+    Contact {
+        contact: String,
+    },
     /// The node cannot prove that it has what it promised. Put this sandbox aside, make a new one, and
     /// start again with [`NodeConfig::join`] set to a node of the cluster and
     /// [`SandboxState::forgot`] to the reason; where there is no other node, end and say so.
     Renew {
         why: String,
+        /// The node that remembers more, if one said so.
+        contact: Option<String>,
     },
     /// Everything is handed over and durable: the process may end.
     Stopped,

@@ -92,6 +92,7 @@ impl Member {
         // The state store is to know the log that it goes with from now on.
         membership.shard.log.want_persist = true;
         membership.take_topology();
+        membership.control.take_clocks(host.links);
         let conditions = conditions!(membership, host);
         groups::follow_directory(&mut membership.shard, &conditions, host.config, host.effects)?;
         membership.control.say_if_flag_differs(host.config.membership_quorum, host.effects);
@@ -107,7 +108,8 @@ impl Member {
 
     /// What time it is, for all that decides over data.
     pub(crate) fn time(&mut self, now: Now) -> Moment {
-        self.membership.control.time(now)
+        let voters = &self.membership.shard.directory.consensus.members().voters;
+        self.membership.control.time(now, voters)
     }
 
     pub(crate) fn demand_login(&mut self) {
@@ -136,6 +138,7 @@ impl Member {
                 }
             }
             Input::LinkClosed { link } => self.link_closed(link, host),
+            Input::DialFailed { address } => self.membership.control.proof.is_absent(address),
             Input::Received { .. } => unreachable!("the node takes frames out of their envelope"),
             Input::LogDurable { batch, frames } => {
                 self.membership.shard.log.durable(batch, frames, host.now.steady_micros);
@@ -245,6 +248,9 @@ impl Member {
     // Links.
 
     fn link_opened(&mut self, link: u64, dialed: Option<String>, host: &mut Host<'_>) {
+        if let Some(address) = &dialed {
+            self.membership.control.proof.is_reached(address);
+        }
         if !host.links.admit(link, dialed, host.now.steady_micros) {
             host.effects.outputs.push(Output::Close { link });
             return;
@@ -319,15 +325,19 @@ impl Member {
     }
 
     fn pinged(&mut self, link: u64, ping: &Ping, host: &mut Host<'_>) {
-        host.links.pinged(link, ping.sent, ping.echo, host.now.steady_micros);
-        let Some(link) = host.links.get_mut(link) else { return };
-        link.takes_writes = ping.takes_writes;
-        link.claim = ping.claim;
-        link.is_unfit = ping.is_unfit;
+        let now = host.now.steady_micros;
+        host.links.pinged(link, ping, now);
+        let control = &mut self.membership.control;
+        let Some(link) = host.links.get(link) else { return };
+        // A clock says the same whether its node has proved itself or not. The first ping comes
+        // before that, and nobody may own anything until the time is told.
+        let sandbox = link.hello.as_ref().map(|hello| hello.sandbox_id);
+        if let Some(replica) = sandbox.and_then(|sandbox| control.known(sandbox)) {
+            control.clock.heard(replica, ping.wall, now);
+        }
         if let Some(replica) = link.replica {
-            self.membership.control.clock.heard(replica, ping.wall, host.now);
-            self.membership.control.witnesses.heard(replica, ping.frames);
-            self.membership.control.staleness.heard(&ping.committed, host.now.steady_micros);
+            control.witnesses.heard(replica, ping.frames);
+            control.staleness.heard(&ping.committed, now);
         }
     }
 
@@ -420,7 +430,9 @@ impl Member {
         let usual = self.membership.control.usual_addresses(host.profile);
         let joined = self.joining.as_ref().map(Joining::contact);
         let also = joined.filter(|contact| !usual.iter().any(|usual| usual == contact));
-        self.membership.control.dial_all(host.profile, also, host.effects);
+        let control = &mut self.membership.control;
+        control.dial_all(host.profile, also, host.effects);
+        control.keep_contact(host.profile, host.config.sandbox.contact.as_ref(), host.effects);
     }
 
     // The directory.

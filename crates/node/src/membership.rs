@@ -7,7 +7,7 @@ use cluster::{
 use protocol::{GroupId, Now, ReplicaId, Response};
 use storage::{LogRecord, StoreError, Witness};
 
-use crate::control::Control;
+use crate::control::{Control, nodes_of};
 use crate::frame::{Frame, Question};
 use crate::io::{Level, NodeConfig, Output};
 use crate::placement::{self, Placement, Surroundings};
@@ -73,7 +73,7 @@ macro_rules! conditions {
             me: $self.control.me,
             map: &$self.control.map,
             quorum: $self.control.quorum($host.links, $host.now),
-            may_lead: !$self.is_stopping(),
+            may_lead: !$self.is_stopping() && $self.control.clock.is_told(),
         }
     };
 }
@@ -87,6 +87,7 @@ macro_rules! surroundings {
             links: &*$host.links,
             now: $host.now,
             timing: $host.config.timing,
+            is_stopping: $self.is_stopping(),
         }
     };
 }
@@ -176,7 +177,7 @@ impl Membership {
     }
 
     /// A node with a slow disk, or a clock that is off, owns nothing that another one could own, and says
-    /// so.
+    /// so. One with a full disk has said so; who could take its groups may come later.
     pub(crate) fn watch_its_fitness(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
         self.shard.log.tick(host.now.steady_micros);
         let slow = self
@@ -185,7 +186,7 @@ impl Membership {
             .pace
             .slow_millis()
             .map(|millis| format!("the disk is slow: a write to the log took {millis} ms"));
-        let off = self.control.clock_off_millis(host.now).map(|millis| {
+        let off = self.control.clock.off_millis().map(|millis| {
             format!("the clock of this node is {millis} ms off from those of a majority: set it")
         });
         let unfit = slow.or(off);
@@ -204,7 +205,7 @@ impl Membership {
             let now = host.now.steady_micros;
             self.control.ping_all(&self.shard, host.links, now, host.effects);
         }
-        if unfit.is_some() && self.stop.is_none() {
+        if (unfit.is_some() || self.shard.log.full().is_some()) && self.stop.is_none() {
             self.hand_over_all(host)?;
         }
         Ok(())
@@ -347,6 +348,7 @@ impl Membership {
             let former = members.iter().find(|(_, member)| member.uri == hello.uri);
             former.into_iter().for_each(|(id, _)| control.proof.heard(*id));
         }
+        control.proof.is_reached(&hello.uri);
         if let Some(known) = control.known(hello.sandbox_id) {
             let remembered = control.witnesses.of(known);
             if control.has_gone_back(known, hello) {
@@ -370,24 +372,29 @@ impl Membership {
     pub(crate) fn remembered(&mut self, link: u64, of_me: Witness, host: &mut Host<'_>) {
         let Some(hello) = host.links.get(link).and_then(|link| link.hello.as_ref()) else { return };
         let start = host.profile.start;
-        if !host.profile.is_trusted && has_gone_back(&of_me, &start) {
+        if has_gone_back(&of_me, &start, host.profile.trusted_boot) {
             let why = format!(
                 "node {} remembers that it had {} writes in its log at start {}, and this is start \
                  {} with {}: its sandbox was set back",
                 hello.node_id, of_me.frames, of_me.boot, start.boot, start.frames
             );
-            return host.effects.renew(why);
+            let contact = Some(hello.uri.clone());
+            return host.effects.renew(why, contact);
         }
-        if let Some(replica) = self.control.known(hello.sandbox_id) {
+        // One that this node does not know so far has taken the place of a former one.
+        let replica = self.control.known(hello.sandbox_id).or_else(|| {
+            self.control.nodes().find(|(_, node)| node.uri == hello.uri).map(|(id, _)| *id)
+        });
+        if let Some(replica) = replica {
             self.control.proof.heard(replica);
             self.end_proof(host);
         }
     }
 
     fn end_proof(&mut self, host: &mut Host<'_>) {
-        let me = self.control.me;
-        let others: Vec<_> = self.control.members().into_iter().filter(|id| *id != me).collect();
-        if self.control.proof.ends_with(others) {
+        let Control { me, initial, map, proof, .. } = &mut self.control;
+        let others = nodes_of(initial, map).filter(|(id, _)| *id != me);
+        if proof.ends_with(others.map(|(id, node)| (*id, node.uri.as_str()))) {
             self.identify_all(host);
         }
     }
@@ -395,6 +402,8 @@ impl Membership {
     pub(crate) fn tick_proof(&mut self, ticks: u64, host: &mut Host<'_>) {
         if self.control.proof.tick() {
             self.identify_all(host);
+        } else {
+            self.end_proof(host);
         }
         if ticks % FORGOTTEN_EVERY_TICKS == FORGOTTEN_EVERY_TICKS - 1
             && self.shard.directory.consensus.owner().is_none()

@@ -218,7 +218,7 @@ impl Node {
             self.end();
             self.effects.outputs.push(match ending {
                 Ending::Halt(why) => Output::Halt { why },
-                Ending::Renew(why) => Output::Renew { why },
+                Ending::Renew { why, contact } => Output::Renew { why, contact },
             });
         }
     }
@@ -270,12 +270,7 @@ impl Node {
         match frame {
             Frame::Hello(hello) => self.greeted(link, hello),
             Frame::Refused { why } => self.effects.halt(why),
-            Frame::Ping(ping) => {
-                if let Some(link) = self.links.get_mut(link) {
-                    link.takes_writes = ping.takes_writes;
-                    link.claim = ping.claim;
-                }
-            }
+            Frame::Ping(ping) => self.links.pinged(link, &ping, self.now.steady_micros),
             Frame::Known { replica, initial } => {
                 if matches!(self.life, Life::Newcomer { .. }) {
                     let text = format!("known to the cluster as replica {replica}");
@@ -366,6 +361,7 @@ impl Node {
             | Input::Ran(_)
             | Input::GoOn { .. }
             | Input::ProgramDrained { .. }
+            | Input::DialFailed { .. }
             | Input::StorageRecovered => {}
         }
     }
@@ -494,7 +490,7 @@ impl Node {
 
 /// `frames`: of the log, as it was found.
 fn profile_of(config: &NodeConfig, frames: u64) -> Profile {
-    let SandboxState { id, boot, is_trusted, forgot, .. } = &config.sandbox;
+    let SandboxState { id, boot, trusted_boot, forgot, .. } = &config.sandbox;
     Profile {
         node_id: config.node_id.clone(),
         uri: config.public_uri.clone(),
@@ -504,7 +500,7 @@ fn profile_of(config: &NodeConfig, frames: u64) -> Profile {
             start: protocol::hash::hash_parts([config.seed.to_be_bytes().as_slice()]),
             frames,
         },
-        is_trusted: *is_trusted,
+        trusted_boot: *trusted_boot,
         forgot: forgot.clone(),
         peers: config.peers.clone(),
         partitions: config.partitions,

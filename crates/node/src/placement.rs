@@ -49,6 +49,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) links: &'a Links,
     pub(crate) now: Now,
     pub(crate) timing: Timing,
+    pub(crate) is_stopping: bool,
 }
 
 /// It is a voter and has nearly all of the log, as this owner sees it.
@@ -287,8 +288,13 @@ pub(crate) fn hand_over_all(
     let owned: Vec<GroupId> = shard.groups().filter(is_owned).collect();
     let mut is_left = false;
     for group in owned {
-        // Who is about to end goes by any heir; who only has a bad disk, by one that has a better one.
-        let may_take = |id: &ReplicaId| !conditions.may_lead || surroundings.is_well(*id, shard);
+        // Who is about to end goes by any heir; who only has a bad disk, by one that has a better one,
+        // and with a program: without it, it would give the instance back at once.
+        let is_ready = |id: &ReplicaId| {
+            !group.is_instance() || shard.instance(group).is_some_and(|it| it.is_ready(*id))
+        };
+        let is_better = |id: &ReplicaId| surroundings.is_well(*id, shard) && is_ready(id);
+        let may_take = |id: &ReplicaId| surroundings.is_stopping || is_better(id);
         let heir = surroundings.heir(group, shard).filter(may_take);
         is_left |= heir.is_some();
         let is_going = shard.get(group).is_some_and(AnyReplica::is_handing_over);

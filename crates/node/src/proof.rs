@@ -13,9 +13,12 @@ use storage::{Recovered, Space, StateStore, StoreError};
 
 use crate::io::SandboxState;
 
-/// How long a node that comes back waits for the others to say what they remember of it, in ticks. Those
-/// that are not reached by then may be down for long; the rest of the proof has to do.
-const TICKS_MAX: u64 = 30;
+/// How long a node that comes back waits for the others to say what they remember of it, in ticks: on a
+/// slow network a link takes several round trips. Then the rest of the proof has to do.
+const TICKS_MAX: u64 = 300;
+
+/// How long it waits for those where nobody is: they may be down for long, or be starting as well.
+const ABSENT_TICKS: u64 = 30;
 
 /// Why a node cannot start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +107,10 @@ fn has_others(
     sandbox: &SandboxState,
     store: &dyn StateStore,
 ) -> Result<bool, StoreError> {
+    // An older state may be from before others joined.
+    if sandbox.contact.is_some() {
+        return Ok(true);
+    }
     let Some(identity) = identity else { return Ok(sandbox.forgot.is_some()) };
     let (space, _) = Space::open(store, GroupId::DIRECTORY)?;
     let directory = DirectoryMachine::open(store, &space)?;
@@ -116,12 +123,14 @@ fn has_others(
 pub(crate) struct Proof {
     ticks_left: u64,
     heard: BTreeSet<ReplicaId>,
+    /// Where nobody was reached at the last attempt.
+    absent: BTreeSet<String>,
 }
 
 impl Proof {
     /// Of a node that was a member before this start.
     pub(crate) fn of_one_that_is_back() -> Self {
-        Self { ticks_left: TICKS_MAX, heard: BTreeSet::new() }
+        Self { ticks_left: TICKS_MAX, ..Self::default() }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -135,9 +144,32 @@ impl Proof {
         }
     }
 
-    /// True when it is complete with this: all others were heard.
-    pub(crate) fn ends_with(&mut self, others: impl IntoIterator<Item = ReplicaId>) -> bool {
-        let ends = !self.is_complete() && others.into_iter().all(|id| self.heard.contains(&id));
+    /// An attempt to reach somebody there came to nothing.
+    pub(crate) fn is_absent(&mut self, address: String) {
+        if !self.is_complete() {
+            self.absent.insert(address);
+        }
+    }
+
+    /// Somebody is there.
+    pub(crate) fn is_reached(&mut self, address: &str) {
+        self.absent.remove(address);
+    }
+
+    /// True when it is complete with this: all others, each with its address, were heard, or have been
+    /// waited for long enough.
+    pub(crate) fn ends_with<'a>(
+        &mut self,
+        others: impl IntoIterator<Item = (ReplicaId, &'a str)>,
+    ) -> bool {
+        if self.is_complete() {
+            return false;
+        }
+        let waits_for_all = TICKS_MAX - self.ticks_left < ABSENT_TICKS;
+        let is_done = |(id, address): (ReplicaId, &str)| {
+            self.heard.contains(&id) || (!waits_for_all && self.absent.contains(address))
+        };
+        let ends = others.into_iter().all(is_done);
         if ends {
             self.ticks_left = 0;
         }
@@ -221,13 +253,15 @@ mod tests {
         let copy = SandboxState { is_copy: true, ..sandbox() };
         assert!(why(&copy, &recovered(9), &store(3, 9)).contains("is a copy"));
         assert!(check(&copy, &recovered(9), &store(1, 9)).is_ok(), "a backup of a cluster of one");
+        let grown = SandboxState { contact: Some("http://n2".into()), ..copy.clone() };
+        assert!(why(&grown, &recovered(9), &store(1, 9)).contains("is a copy"), "others joined");
         let trusted = SandboxState { is_trusted: true, ..copy };
         assert!(check(&trusted, &recovered(8), &store(3, 9)).is_ok(), "a person said so");
     }
 
     #[test]
     fn a_proof_is_complete_when_all_others_were_heard_or_after_a_while() {
-        let others = [ReplicaId(1), ReplicaId(2)];
+        let others = [(ReplicaId(1), "one"), (ReplicaId(2), "two")];
         let mut proof = Proof::of_one_that_is_back();
         proof.heard(ReplicaId(1));
         assert!(!proof.ends_with(others) && !proof.is_complete());
@@ -236,6 +270,17 @@ mod tests {
         let mut late = Proof::of_one_that_is_back();
         let ticks = (1..).find(|_| late.tick()).unwrap();
         assert_eq!(ticks, TICKS_MAX);
+        let mut alone = Proof::of_one_that_is_back();
+        alone.heard(ReplicaId(1));
+        alone.is_absent("two".into());
+        let ticks = (1..).find(|_| alone.tick() || alone.ends_with(others)).unwrap();
+        assert_eq!(ticks, ABSENT_TICKS, "nobody is there");
+        let mut slow = Proof::of_one_that_is_back();
+        slow.is_absent("one".into());
+        slow.is_absent("two".into());
+        slow.is_reached("two");
+        let ticks = (1..).find(|_| slow.tick() || slow.ends_with(others)).unwrap();
+        assert_eq!(ticks, TICKS_MAX, "somebody is there, and has yet to speak");
         assert!(Proof::default().is_complete(), "who has just become a member promised nothing");
     }
 }

@@ -10,16 +10,17 @@ use crate::view::View;
 use crate::work::InstanceAnswer;
 
 pub(crate) fn directory_answer(reply: Reply<DirectoryAnswer>, view: &View<'_>) -> Answer {
-    match reply {
-        Reply::NotOwner => Answer::NotOwner,
-        Reply::Answer(DirectoryAnswer::Problem(problem)) => problem.into(),
+    let response = match reply {
+        Reply::NotOwner => return Answer::NotOwner,
+        Reply::Answer(DirectoryAnswer::Problem(problem)) => return problem.into(),
         Reply::Answer(DirectoryAnswer::Done(Change::Group(_, name))) => {
-            Answer::Response(instances::changed(&name, view))
+            instances::changed(&name, view)
         }
         Reply::Answer(DirectoryAnswer::Done(_)) => {
-            Answer::Response(rest::quorum_changed(view.topology().effective_quorum()))
+            rest::quorum_changed(view.topology().effective_quorum())
         }
-    }
+    };
+    Answer::Changed { response, directory: view.control.map.applied }
 }
 
 pub(crate) fn instance_answer(

@@ -10,8 +10,8 @@ use group::Caller;
 use immortals::ImpulseKey;
 use protocol::hash::hash_parts;
 use protocol::{
-    BodyType, Code, Conditions, EntityTags, GroupId, Outcome, Problem, ReplicaId, Request,
-    RequestKey, Response,
+    BodyType, Code, Conditions, EntityTags, GroupId, Outcome, Position, Problem, ReplicaId,
+    Request, RequestKey, Response,
 };
 
 use crate::frame::{Answer, Frame, Question};
@@ -47,6 +47,15 @@ struct InFlight {
     since: u64,
     /// Since when it has had nobody to go to.
     waiting_since: u64,
+    /// It is done, and is answered when this node's directory has come to that position.
+    done: Option<(Position, Response)>,
+}
+
+impl InFlight {
+    /// What is told when this node's directory is at a position.
+    fn told_at(&self, directory: Position) -> Option<&Response> {
+        self.done.as_ref().filter(|(done, _)| *done <= directory).map(|(_, response)| response)
+    }
 }
 
 #[derive(Default)]
@@ -56,6 +65,8 @@ pub(crate) struct Router {
     last: u64,
     /// Owners may have changed since the requests were routed.
     is_stale: bool,
+    /// Where this node's directory was when requests were routed last.
+    directory: Position,
 }
 
 impl Router {
@@ -102,6 +113,7 @@ impl Router {
             is_retry: false,
             since: now,
             waiting_since: now,
+            done: None,
         };
         self.in_flight.insert(number, in_flight);
         self.route(number, view, effects);
@@ -109,7 +121,9 @@ impl Router {
 
     /// Gives a request to the owner of its group, or lets it wait for one.
     pub(crate) fn route(&mut self, number: u64, view: &View<'_>, effects: &mut Effects) {
-        let Some(request) = self.in_flight.get_mut(&number) else { return };
+        let Some(request) = self.in_flight.get_mut(&number).filter(|it| it.done.is_none()) else {
+            return;
+        };
         let group = request.group;
         let Some(owner) = view.owner_of(group) else { return };
         let is_here = owner == view.me();
@@ -158,8 +172,23 @@ impl Router {
             self.is_stale = true;
             return;
         }
+        if let Answer::Changed { response, directory } = answer {
+            // At the end of the step, if this node has come as far.
+            (request.asked, request.done) = (None, Some((directory, response)));
+            self.is_stale = true;
+            return;
+        }
         let request = self.in_flight.remove(&number).expect("it was there");
         effects.finish(&request.purpose, answer);
+    }
+
+    /// Who waits for this node's directory to come to a position is told.
+    fn tell_done(&mut self, position: Position, effects: &mut Effects) {
+        self.in_flight.retain(|_, request| {
+            let told = request.told_at(position);
+            told.inspect(|response| effects.respond(&request.purpose, (*response).clone()))
+                .is_none()
+        });
     }
 
     /// Takes back what was given to a replica that cannot answer any more.
@@ -202,6 +231,11 @@ impl Router {
 
     /// Routes what waits, if an owner is known by now; asks anew where ownership has moved on.
     pub(crate) fn reroute(&mut self, view: &View<'_>, effects: &mut Effects) {
+        let directory = view.control.map.applied;
+        let has_come_on = std::mem::replace(&mut self.directory, directory) != directory;
+        if self.is_stale || has_come_on {
+            self.tell_done(directory, effects);
+        }
         if !std::mem::take(&mut self.is_stale) {
             return;
         }
@@ -244,6 +278,11 @@ impl Router {
         }
         for (number, code) in ended {
             let request = self.in_flight.remove(&number).expect("it was there");
+            // This node has been behind for too long; it is done all the same.
+            if let Some((_, response)) = request.done {
+                effects.respond(&request.purpose, response);
+                continue;
+            }
             // What is known of an instance is better than nothing, and says what is missing.
             let known = match request.question {
                 Question::InstanceStatus => instances::known_without_owner(request.group, view),

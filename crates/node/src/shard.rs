@@ -36,7 +36,7 @@ pub(crate) struct Conditions<'a> {
     pub(crate) map: &'a Map,
     /// For writes of documents.
     pub(crate) quorum: Quorum,
-    /// Whether groups may be served here: the node is not stopping.
+    /// Whether groups may be served here: the node is not stopping, and knows what time it is.
     pub(crate) may_lead: bool,
 }
 
@@ -62,8 +62,8 @@ pub(crate) struct Shard {
     pub(crate) log: LogBatch,
     marks: Marks,
     wakes: Wakes,
-    /// Whether partitions might be served here when time was looked at last.
-    could_lead: bool,
+    /// Whether groups might be served here, and partitions too, at the last tick.
+    could_lead: (bool, bool),
     /// See [`Self::set_pace`].
     pace: (usize, usize),
 }
@@ -192,7 +192,7 @@ impl Shard {
             log,
             marks,
             wakes: Wakes::default(),
-            could_lead: false,
+            could_lead: (false, false),
             pace: (0, 0),
         }
     }
@@ -324,11 +324,11 @@ impl Shard {
         effects: &mut Effects,
     ) -> Result<(), StoreError> {
         let now = conditions.now.steady_micros;
-        // More depends on partitions than consensus knows: whether they may be led is one thing.
-        let may_lead = conditions.may_lead && conditions.map.topology.is_formed();
+        // More depends on groups than consensus knows: whether they may be led is one thing.
+        let may_lead = (conditions.may_lead, conditions.map.topology.is_formed());
         let is_news = std::mem::replace(&mut self.could_lead, may_lead) != may_lead;
         self.each(|group, replica| match replica.tick(now) {
-            Touch::Still if group.is_instance() => Touch::Still,
+            Touch::Still if group.is_instance() && !is_news => Touch::Still,
             Touch::Still if replica.consensus().is_resting() && !is_news => Touch::Still,
             _ => Touch::Touched,
         });

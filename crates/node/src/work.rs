@@ -113,7 +113,10 @@ pub(crate) enum InstanceAnswer {
 pub(crate) enum Ending {
     Halt(String),
     /// It does not have any more what it promised.
-    Renew(String),
+    Renew {
+        why: String,
+        contact: Option<String>,
+    },
 }
 
 /// What a step has brought about so far.
@@ -153,14 +156,14 @@ impl Effects {
     }
 
     /// As [`Effects::halt`]; the sandbox is not used any more.
-    pub(crate) fn renew(&mut self, why: String) {
-        self.ending.get_or_insert(Ending::Renew(why));
+    pub(crate) fn renew(&mut self, why: String, contact: Option<String>) {
+        self.ending.get_or_insert(Ending::Renew { why, contact });
     }
 
     /// The state store, or the log, cannot be used.
     pub(crate) fn failed(&mut self, error: &StoreError) {
         if error.is_damage {
-            self.renew(error.to_string());
+            self.renew(error.to_string(), None);
         } else {
             self.halt(format!("{error}. The other nodes carry on"));
         }

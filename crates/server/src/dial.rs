@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::carrier::Carrier;
 use crate::courtesy::Courteous;
-use crate::inbox::Inbox;
+use crate::inbox::{Event, Inbox};
 use crate::link::{Link, Surroundings};
 use crate::link_secret::{Dialing, LinkSecret, NONCE};
 use crate::mesh_end::MeshEnd;
@@ -184,6 +184,7 @@ async fn keep_one(address: String, target: Address, ends: Ends, mut stop: watch:
                     tracing::debug!("no link to {address} is made so far: {error}");
                 }
                 told = true;
+                ends.inbox.put(Event::DialFailed { address: address.clone() });
             }
         }
         tokio::select! {

@@ -77,7 +77,14 @@ pub(crate) struct Engine {
     stop_by: Option<Instant>,
     /// It stops in order to open its store anew.
     reopens: bool,
-    end: Option<End>,
+    pause: Option<Pause>,
+}
+
+/// Why the engine does not run for the moment.
+pub(crate) enum Pause {
+    /// This is to be durable in the sandbox before it goes on.
+    Contact(String),
+    Ended(End),
 }
 
 /// Why the engine ended.
@@ -91,7 +98,10 @@ pub(crate) enum End {
     /// Begin anew with the same sandbox.
     Reopen,
     /// The sandbox does not have what it must; begin anew with an empty one, if others can fill it.
-    Renew(String),
+    Renew {
+        why: String,
+        contact: Option<String>,
+    },
 }
 
 impl Engine {
@@ -113,12 +123,13 @@ impl Engine {
             batch: None,
             stop_by: None,
             reopens: false,
-            end: None,
+            pause: None,
         }
     }
 
-    /// Runs until the node ends. What was asked and not answered is answered by the drop.
-    pub(crate) async fn run(mut self) -> End {
+    /// Runs until the node ends, or something else is to be done first. What was asked and not answered
+    /// is answered by the drop.
+    pub(crate) async fn run(&mut self) -> Pause {
         let mut events = Vec::new();
         let inbox = Arc::clone(&self.parts.inbox);
         let mut ticks = tokio::time::interval(self.parts.tick);
@@ -132,8 +143,8 @@ impl Engine {
             };
             inbox.take(&mut events);
             self.round(events.drain(..), ticked);
-            if let Some(end) = self.end.take() {
-                return end;
+            if let Some(pause) = self.pause.take() {
+                return pause;
             }
             // The links' tasks get their turn, and what they read is in the next round.
             tokio::task::yield_now().await;
@@ -180,6 +191,7 @@ impl Engine {
             Event::LinkClosed { link } if self.links.remove(&link).is_some() => {
                 Input::LinkClosed { link }
             }
+            Event::DialFailed { address } => Input::DialFailed { address },
             Event::Received { link, frames, .. } if self.links.contains_key(&link) => {
                 return self
                     .inputs
@@ -225,7 +237,7 @@ impl Engine {
 
     /// Lets the node take what has come.
     fn step(&mut self) {
-        while !self.inputs.is_empty() && self.end.is_none() {
+        while !self.inputs.is_empty() && !self.has_ended() {
             let count = u64::try_from(self.inputs.len()).expect("a length fits");
             self.parts.metrics.inputs.fetch_add(count, Ordering::Relaxed);
             let mut outputs = std::mem::take(&mut self.outputs);
@@ -263,7 +275,10 @@ impl Engine {
             Output::Repro { name, text } => self.keep_repro(name, text),
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
-            Output::Renew { why } => self.ends(End::Renew(why)),
+            Output::Contact { contact } => {
+                self.pause.get_or_insert(Pause::Contact(contact));
+            }
+            Output::Renew { why, contact } => self.ends(End::Renew { why, contact }),
             Output::Stopped if self.reopens => self.ends(End::Reopen),
             Output::Stopped => self.ends(End::Stopped),
             Output::Halt { why } => self.ends(End::Halted(why)),
@@ -277,7 +292,13 @@ impl Engine {
 
     /// The first reason counts.
     fn ends(&mut self, end: End) {
-        self.end.get_or_insert(end);
+        if !self.has_ended() {
+            self.pause = Some(Pause::Ended(end));
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.pause, Some(Pause::Ended(_)))
     }
 
     fn send(&mut self, id: u64, frame: LinkFrame) {

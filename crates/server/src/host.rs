@@ -21,7 +21,7 @@ use crate::browsers::Browsers;
 use crate::connections::Connections;
 use crate::dial::{Dialer, Ends};
 use crate::disk::{FileDisk, FolderFiles};
-use crate::engine::{End, Engine, Parts};
+use crate::engine::{End, Engine, Parts, Pause};
 use crate::inbox::{Event, Inbox};
 use crate::invoker::Handlers;
 use crate::job_threads::JobThreads;
@@ -291,14 +291,28 @@ impl Maker {
     /// One life after the other until the node is to end.
     async fn live(&mut self, mut engine: Engine) -> Result<(), Failure> {
         loop {
-            match engine.run().await {
+            match self.run(engine).await {
                 End::Stopped => return Ok(()),
                 End::Halted(why) => return Err(Failure::new(why)),
                 End::Rejoin(contact) => engine = self.begin_anew(contact)?,
                 End::Reopen => engine = self.reopen().await?,
-                End::Renew(why) => {
-                    self.give_up(&why)?;
+                End::Renew { why, contact } => {
+                    self.give_up(&why, contact)?;
                     engine = self.engine()?;
+                }
+            }
+        }
+    }
+
+    async fn run(&mut self, mut engine: Engine) -> End {
+        loop {
+            match engine.run().await {
+                Pause::Ended(end) => return end,
+                Pause::Contact(contact) => {
+                    // It is tried again at the next start.
+                    if let Err(failure) = self.sandbox.keep_contact(contact) {
+                        tracing::warn!(target: "amrita", "{failure}");
+                    }
                 }
             }
         }
@@ -332,7 +346,7 @@ impl Maker {
     /// node promised.
     fn engine(&mut self) -> Result<Engine, Failure> {
         match self.engine_on_sandbox() {
-            Err(Unfit::Forgot(why)) => self.give_up(&why)?,
+            Err(Unfit::Forgot(why)) => self.give_up(&why, None)?,
             Err(Unfit::Failed(failure)) => return Err(failure),
             Ok(engine) => return Ok(engine),
         }
@@ -408,13 +422,14 @@ impl Maker {
     fn contact(&self) -> Option<String> {
         let ours = self.public.to_string();
         let peer = self.peers().into_iter().find(|peer| *peer != ours);
-        peer.or_else(|| self.sandbox.identity().join.clone())
+        let identity = self.sandbox.identity();
+        peer.or_else(|| identity.join.clone()).or_else(|| identity.contact.clone())
     }
 
     /// This replica cannot keep its promises any more. Another begins in its place and is filled by its
-    /// peers, if there are any.
-    fn give_up(&mut self, why: &str) -> Result<(), Failure> {
-        let Some(contact) = self.contact() else {
+    /// peers, if there are any. `contact`: one of them, who is there.
+    fn give_up(&mut self, why: &str, contact: Option<String>) -> Result<(), Failure> {
+        let Some(contact) = contact.or_else(|| self.contact()) else {
             return Err(Failure::new(format!("{why} ({})", self.sandbox.root().display())).advise(
                 "this node has no peers that could mend it, so nothing was touched: put the \
                  sandbox back as it was; or start on what is there with --trust-sandbox yes; or \
@@ -478,9 +493,11 @@ impl Maker {
                 id: identity.sandbox_id,
                 boot: identity.boot,
                 has_begun: identity.has_begun,
-                is_copy: identity.is_copy,
+                is_copy: identity.trust.is_copy,
                 is_trusted: self.config.trusts_sandbox,
+                trusted_boot: identity.trust.trusted_boot,
                 forgot: identity.forgot.clone(),
+                contact: identity.contact.clone(),
             },
             seed: random(),
             membership_quorum: self.config.membership_quorum,

@@ -42,6 +42,10 @@ pub(crate) enum Event {
     LinkClosed {
         link: u64,
     },
+    /// An attempt to make a link came to nothing.
+    DialFailed {
+        address: String,
+    },
     Received {
         link: u64,
         frames: Vec<Bytes>,

@@ -28,6 +28,10 @@ const IDENTITY: &str = "node.json";
 const LOG: &str = "log";
 const STATE: &str = "state";
 
+/// A start for which a person trusts the sandbox is numbered so much higher: above each start that the
+/// sandbox may have forgotten, so that nothing of those is taken for one of these.
+const FORGOTTEN_STARTS: u64 = 1_000_000;
+
 /// The most folders of one kind that are put aside before a person has to look.
 const PUT_ASIDE_MAX: u32 = 100;
 
@@ -52,17 +56,32 @@ pub(crate) struct Identity {
     /// When this very file was made, where the file system tells: a copy of it was made at another time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     born: Option<u64>,
-    /// A copy was put in its place, perhaps an older one. Kept until the sandbox is begun anew, or a person says
-    /// that it has all that the node promised.
-    #[serde(default)]
-    pub(crate) is_copy: bool,
+    #[serde(flatten)]
+    pub(crate) trust: Trust,
     /// What the one before it could not prove to have, if this one was begun for that reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) forgot: Option<String>,
+    /// The address of another member, once the cluster of a node that began alone had one: others were
+    /// promised something, whatever log and state say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) contact: Option<String>,
     /// The folder that old data is still to be moved to. With it set, what is in `log` and `state`
     /// is not this life's: a replica that took it for its own would break its promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     put_aside: Option<String>,
+}
+
+/// Whether the contents are those that the node wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Trust {
+    /// A copy was put in place of `node.json`, perhaps an older one. Kept until the sandbox is begun
+    /// anew, or a person says that it has all that the node promised.
+    #[serde(default)]
+    pub(crate) is_copy: bool,
+    /// The last start for which a person said that it has all that the node promised; 0 if none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) trusted_boot: u64,
 }
 
 /// What the start of the process asks of the sandbox.
@@ -135,10 +154,19 @@ impl Sandbox {
         self.write_identity()
     }
 
+    /// The cluster has another member.
+    pub(crate) fn keep_contact(&mut self, contact: String) -> Result<(), Failure> {
+        self.identity.contact = Some(contact);
+        self.write_identity()
+    }
+
     /// The log knows of later starts than `node.json`, which is an older one then.
     pub(crate) fn raise_boot(&mut self, boot: u64) -> Result<(), Failure> {
         if self.identity.boot >= boot {
             return Ok(());
+        }
+        if self.identity.trust.trusted_boot == self.identity.boot {
+            self.identity.trust.trusted_boot = boot;
         }
         self.identity.boot = boot;
         self.write_identity()
@@ -157,8 +185,9 @@ impl Sandbox {
         self.identity.sandbox_id = random();
         self.identity.boot = 1;
         self.identity.has_begun = false;
-        self.identity.is_copy = false;
+        self.identity.trust = Trust::default();
         self.identity.forgot = forgot;
+        self.identity.contact = None;
         self.identity.join = join;
         self.identity.put_aside = Some(aside);
         // From here on the old replica is gone for good, wherever the process may die.
@@ -211,6 +240,12 @@ impl Sandbox {
     fn write_identity(&self) -> Result<(), Failure> {
         write_json(&self.root, &self.identity)
     }
+}
+
+/// `serde` lends what it asks about.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Writes `node.json` whole or not at all; durable when it returns.
@@ -315,7 +350,7 @@ fn read_identity(root: &Path) -> Result<Option<Identity>, Failure> {
     let read = serde_json::from_value(value);
     let mut identity: Identity = read.map_err(|error| unreadable(error.to_string()))?;
     let is_another = |born: u64| birth_of(&path).is_some_and(|birth| birth != born);
-    identity.is_copy |= identity.born.is_some_and(is_another);
+    identity.trust.is_copy |= identity.born.is_some_and(is_another);
     Ok(Some(identity))
 }
 
@@ -348,7 +383,11 @@ fn check(root: &Path, mut identity: Identity, wanted: &Wanted) -> Result<Identit
         .advise("check --peer-nodes, or name another --sandbox"));
     }
     identity.boot += 1;
-    identity.is_copy &= !wanted.trusts_sandbox;
+    if wanted.trusts_sandbox {
+        identity.boot += FORGOTTEN_STARTS;
+        identity.trust.trusted_boot = identity.boot;
+        identity.trust.is_copy = false;
+    }
     Ok(identity)
 }
 
@@ -370,8 +409,9 @@ fn new_identity(root: &Path, wanted: &Wanted) -> Result<Identity, Failure> {
         join: None,
         has_begun: false,
         born: None,
-        is_copy: false,
+        trust: Trust::default(),
         forgot: None,
+        contact: None,
         put_aside: None,
     })
 }
@@ -419,8 +459,8 @@ mod tests {
         let first = Sandbox::open(&root, &wanted("n1", &["a:1"])).unwrap().identity().clone();
         let nameless = Wanted { node_id: None, ..wanted("n1", &[]) };
         let second = Sandbox::open(&root, &nameless).unwrap().identity().clone();
-        // The time at which its file was made is written with the file, and known when it is read.
-        assert_eq!(second, Identity { boot: first.boot + 1, born: second.born, ..first });
+        let born = second.born;
+        assert_eq!(second, Identity { boot: first.boot + 1, born, ..first });
     }
 
     #[test]
@@ -477,7 +517,7 @@ mod tests {
         let (root, copy) = (folder.path().join("one"), folder.path().join("two"));
         let known = |root: &Path, trusts_sandbox| {
             let wanted = Wanted { trusts_sandbox, ..wanted("n1", &[]) };
-            Sandbox::open(root, &wanted).unwrap().identity().is_copy
+            Sandbox::open(root, &wanted).unwrap().identity().trust.is_copy
         };
         assert!(!known(&root, false) && !known(&root, false));
         if birth_of(&root.join(IDENTITY)).is_none() {
@@ -501,6 +541,23 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_a_person_trusts_is_above_all_forgotten_ones_and_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |trusts_sandbox| {
+            let wanted = Wanted { trusts_sandbox, ..wanted("n1", &["a:1", "b:1"]) };
+            let mut sandbox = Sandbox::open(folder.path(), &wanted).unwrap();
+            // As when the log knows of later starts.
+            let boot = sandbox.identity().boot + 1;
+            sandbox.raise_boot(boot).unwrap();
+            (sandbox.identity().boot, sandbox.identity().trust.trusted_boot)
+        };
+        assert_eq!(open(false), (2, 0));
+        let trusted = open(true);
+        assert_eq!(trusted, (FORGOTTEN_STARTS + 4, FORGOTTEN_STARTS + 4));
+        assert_eq!(open(false), (FORGOTTEN_STARTS + 6, trusted.1));
+    }
+
+    #[test]
     fn a_renewed_sandbox_is_another_replica_and_keeps_the_old_data_aside() {
         let folder = tempfile::tempdir().unwrap();
         let mut sandbox = Sandbox::open(folder.path(), &wanted("n1", &["a:1", "b:1"])).unwrap();
@@ -513,8 +570,12 @@ mod tests {
         let after = sandbox.identity().clone();
         assert_ne!(after.sandbox_id, before.sandbox_id);
         assert_eq!((after.node_id, after.join), (before.node_id, Some("http://b:1".into())));
-        let second = sandbox.renew(PutAside::Damaged, None, None).unwrap();
+        sandbox.keep_contact("http://c:1".into()).unwrap();
+        let kept = read_identity(folder.path()).unwrap().unwrap();
+        assert_eq!(kept.contact.as_deref(), Some("http://c:1"));
+        let second = sandbox.renew(PutAside::Left, None, None).unwrap();
         assert_ne!(second, aside);
+        assert_eq!(sandbox.identity().contact, None, "that was a member of the former cluster");
     }
 
     #[test]

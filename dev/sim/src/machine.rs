@@ -48,6 +48,8 @@ pub(crate) struct Machine {
     is_copy: bool,
     /// Why its sandbox was begun anew.
     forgot: Option<String>,
+    /// Another member, of a node that began alone.
+    pub(crate) other: Option<String>,
     copy: Option<Copy>,
     /// Its disk is refusing everything.
     pub(crate) failing: bool,
@@ -143,6 +145,7 @@ impl Machine {
             has_begun: false,
             is_copy: false,
             forgot: None,
+            other: None,
             copy: None,
             failing: false,
             disk_slowness: 1,
@@ -152,7 +155,8 @@ impl Machine {
 
     /// Whom it asks to be admitted when its log was damaged, as the real shell has it.
     pub(crate) fn contact(&self) -> Option<String> {
-        self.peers.iter().find(|peer| **peer != self.uri).cloned().or_else(|| self.join.clone())
+        let peer = self.peers.iter().find(|peer| **peer != self.uri);
+        peer.or(self.join.as_ref()).or(self.other.as_ref()).cloned()
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -269,7 +273,9 @@ impl Machine {
                 has_begun: self.has_begun,
                 is_copy: self.is_copy,
                 is_trusted: false,
+                trusted_boot: 0,
                 forgot: self.forgot.clone(),
+                contact: self.other.clone(),
             },
             seed: wanted.seed,
             membership_quorum: wanted.membership_quorum,
@@ -300,6 +306,7 @@ impl Machine {
         self.has_begun = false;
         self.is_copy = false;
         self.forgot = None;
+        self.other = None;
         self.copy = None;
         self.join = join;
     }

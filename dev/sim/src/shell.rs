@@ -102,8 +102,7 @@ impl World {
                 Ok(())
             }
             Output::GoOn { group, opening } => {
-                let delay = self.rng.below(500);
-                let input = Input::GoOn { group, opening };
+                let (delay, input) = (self.rng.below(500), Input::GoOn { group, opening });
                 self.agenda.after(delay, Event::Tell { process, input });
                 Ok(())
             }
@@ -121,13 +120,14 @@ impl World {
             }
             Output::ProgramPorts { .. } | Output::Note { .. } => Ok(()),
             Output::Rejoin { contact } => {
-                self.die(process.machine, false, "leaves its sandbox to join");
-                self.machines[process.machine].renew(self.rng.draw() | 1, Some(contact));
-                self.machines[process.machine].foreign = false;
-                self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
+                self.rejoins(process, contact);
                 Ok(())
             }
-            Output::Renew { why } => self.renewed(process, why),
+            Output::Contact { contact } => {
+                machine.other = Some(contact);
+                Ok(())
+            }
+            Output::Renew { why, .. } => self.renewed(process, why),
             Output::Stopped => self.stopped(process),
             Output::Halt { why } => self.halted(process, &why),
         }
@@ -164,6 +164,13 @@ impl World {
         let pause = self.rng.between(10, 2_000) * MILLISECOND;
         self.agenda.after(pause, Event::Start { machine: process.machine });
         Ok(())
+    }
+
+    fn rejoins(&mut self, process: Process, contact: String) {
+        self.die(process.machine, false, "leaves its sandbox to join");
+        self.machines[process.machine].renew(self.rng.draw() | 1, Some(contact));
+        self.machines[process.machine].foreign = false;
+        self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
     }
 
     fn renewed(&mut self, process: Process, why: String) -> Result<(), Broken> {

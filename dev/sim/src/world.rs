@@ -247,7 +247,7 @@ impl World {
             Event::Dial { process, address } => self.dial(process, address),
             Event::DialPatience { process, connection } => {
                 if self.network.give_up(self.agenda.now(), connection, &mut self.plan) {
-                    self.dial_failed(process, connection);
+                    return self.dial_failed(process, connection);
                 }
                 Ok(())
             }
@@ -543,10 +543,7 @@ impl World {
                     None => Ok(()),
                 }
             }
-            Arrival::Refused => {
-                self.dial_failed(alive.unwrap_or(target), connection);
-                Ok(())
-            }
+            Arrival::Refused => self.dial_failed(alive.unwrap_or(target), connection),
         }
     }
 
@@ -570,8 +567,9 @@ impl World {
         }
         let Some(to) = to else {
             dial.failures += 1;
-            self.agenda.after(DIAL_PAUSE_MAX, Event::Dial { process, address });
-            return Ok(());
+            let next = Event::Dial { process, address: address.clone() };
+            self.agenda.after(DIAL_PAUSE_MAX, next);
+            return self.input(process.machine, Input::DialFailed { address });
         };
         let connection = self.network.dial(now, process, to, &mut self.plan);
         dial.connection = Some(connection);
@@ -579,9 +577,16 @@ impl World {
         Ok(())
     }
 
-    fn dial_failed(&mut self, process: Process, connection: u64) {
-        if self.is_alive(process) {
-            self.connection_gone(process.machine, connection);
+    fn dial_failed(&mut self, process: Process, connection: u64) -> Result<(), Broken> {
+        if !self.is_alive(process) {
+            return Ok(());
+        }
+        let running = self.machines[process.machine].running.as_ref().expect("it is alive");
+        let address = running.dialed(connection);
+        self.connection_gone(process.machine, connection);
+        match address {
+            Some(address) => self.input(process.machine, Input::DialFailed { address }),
+            None => Ok(()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, available, uri};
 use crate::http::Ask;
 
 const DOCUMENTS: usize = 60;
@@ -255,4 +255,54 @@ fn a_majority_that_forgot_says_who_and_what_can_be_done() {
     }
     cluster.start_with(1, &["--trust-sandbox", "yes"]);
     cluster.wait_until_whole();
+}
+
+/// A node that begins alone, and two that join it; all are stopped. Gives a copy of the first one's
+/// sandbox from before the others joined.
+fn grown_from_one() -> (Cluster, [Cluster; 2], PathBuf) {
+    let mut first = Cluster::started(1);
+    let made = first.ask(0, &Ask::new("POST", "/core/examples").json(&json!({"name": "old"})));
+    assert_eq!(made.status, 200, "{}", made.body);
+    assert!(first.stop(0).success());
+    let older = first.folder().join("older");
+    copy(&first.member(0).sandbox, &older);
+    first.start(0);
+    first.wait_until_whole();
+    let mut others = ["p", "q"].map(|id| first.another_called(id));
+    for other in &others {
+        let join = json!({"kind": "JoinPeerRequest", "memberGroupReference": uri(first.port(0))});
+        let reply = other.ask(0, &Ask::new("POST", "/core/node-groups/default").json(&join));
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    wait_for_all_three(&first);
+    // It is restarted once, so that its log of today is not that of the copy.
+    assert!(first.stop(0).success());
+    first.start(0);
+    wait_for_all_three(&first);
+    assert!(first.stop(0).success());
+    others.iter_mut().for_each(|other| assert!(other.stop(0).success()));
+    (first, others, older)
+}
+
+fn wait_for_all_three(cluster: &Cluster) {
+    cluster.wait_for("three nodes to be there", || {
+        let group = Ask::get("/core/node-groups/default").send(cluster.port(0)).ok()?;
+        let owned =
+            group.body["partitionOwners"].as_array()?.iter().all(serde_json::Value::is_string);
+        (owned && available(&group.body) == 3).then_some(())
+    });
+}
+
+#[test]
+fn a_cluster_that_grew_from_one_node_takes_no_older_log_and_state_there() {
+    let (mut first, mut others, older) = grown_from_one();
+    let sandbox = first.member(0).sandbox.clone();
+    put_back(&sandbox, &older, "log");
+    put_back(&sandbox, &older, "state");
+    first.start(0);
+    first.wait_for("it to put aside what it has", || {
+        first.log(0).contains("what is left was put aside").then_some(())
+    });
+    others.iter_mut().for_each(|other| other.start(0));
+    wait_for_all_three(&first);
 }

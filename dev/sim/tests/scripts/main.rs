@@ -239,6 +239,42 @@ fn nothing_is_served_while_a_founder_could_still_begin_another_cluster() {
 }
 
 #[test]
+fn an_owner_whose_clock_is_ahead_ends_nothing_before_it_has_heard_the_others() {
+    const HOUR_MICROS: u64 = 3_600_000_000;
+    let mut setup = formed(3);
+    setup.until("three share", |setup| spread(setup, 1) == [1, 1, 2]);
+    let directory = number_of(&setup.look(0, GROUP)["documentOwner"]);
+    let (ahead, third) = ((directory + 1) % 3, (directory + 2) % 3);
+    let link = document_of(&mut setup, ahead);
+    let until = setup::WALL_AT_START + HOUR_MICROS;
+    let put = || {
+        let body = json!({ "name": "y", "documentExpirationTimeMicros": until });
+        let put = Request::new(Method::Put, link.as_str()).with_json(&body);
+        Request { idempotency_key: Some("once".into()), ..put }
+    };
+    assert_eq!(answered(&mut setup, third, put()), Some(200));
+    setup.run(1_000);
+    (0..3).for_each(|number| setup.kill(number));
+    setup.set_ahead(ahead, 26 * HOUR_MICROS / 1_000);
+    (0..3).for_each(|number| setup.start(number));
+    // Who is to own the directory hears what one of the others remembers of it later: all nodes
+    // give signs of life when that group has an owner.
+    setup.set_slow(true);
+    setup.run(20);
+    setup.hold_one_way(third, directory);
+    setup.set_slow(false);
+    setup.run(200);
+    setup.let_go(third, directory);
+    setup.until("all are back", |setup| (0..3).all(|number| is_whole(setup, number, 3)));
+    setup.run(1_000);
+    assert_eq!(answered(&mut setup, third, put()), Some(200));
+    let read = setup.ask(third, Request::new(Method::Get, link.as_str()));
+    setup.run(20);
+    let document = setup.answer(third, read).expect("it is answered").to_json();
+    assert_eq!(document["documentVersion"], 1, "the retry was done again: {document}");
+}
+
+#[test]
 fn who_a_node_is_survives_a_kill_and_a_loss_of_power_after_it() {
     for seed in 1..20 {
         let mut random = Random::new(seed, "power");
@@ -253,6 +289,72 @@ fn who_a_node_is_survives_a_kill_and_a_loss_of_power_after_it() {
         setup.until("it is back", |setup| is_whole(setup, 0, 1));
         assert_eq!(replica_id(&mut setup, 0), 1);
     }
+}
+
+#[test]
+fn a_sandbox_that_a_person_trusts_is_trusted_by_those_who_were_away_as_well() {
+    let mut setup = formed(3);
+    let link = document_of(&mut setup, 0);
+    setup.kill(1);
+    setup.take_snapshot(1);
+    setup.start(1);
+    for _ in 0..3 {
+        assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "y" }))), Some(200));
+        setup.run(1_000);
+    }
+    // n3 remembers what n2 had, and n1 is told to forget it.
+    setup.kill(2);
+    setup.kill(1);
+    setup.set_back(1);
+    setup.start_trusted(1);
+    setup.run(2_000);
+    assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "z" }))), Some(200));
+    setup.kill(1);
+    setup.start(1);
+    setup.start(2);
+    setup.until("all are back", |setup| (0..3).all(|number| is_whole(setup, number, 3)));
+    setup.run(1_000);
+    assert_eq!(setup.why_halted(1), None);
+    // Of what came after that it may forget nothing.
+    setup.kill(1);
+    setup.take_snapshot(1);
+    setup.start(1);
+    for _ in 0..3 {
+        assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "y" }))), Some(200));
+        setup.run(1_000);
+    }
+    setup.kill(1);
+    setup.set_back(1);
+    setup.start(1);
+    setup.until("it is told", |setup| setup.why_halted(1).is_some());
+}
+
+#[test]
+fn a_node_that_was_set_back_waits_for_one_that_is_reached_slowly_and_knows_better() {
+    let mut setup = formed(3);
+    let link = document_of(&mut setup, 0);
+    setup.kill(2);
+    setup.kill(1);
+    setup.take_snapshot(1);
+    setup.start(1);
+    setup.run(2_000);
+    assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "y" }))), Some(200));
+    setup.run(500);
+    setup.kill(1);
+    setup.set_back(1);
+    // It takes a while until anything comes from n1, the only one that has the write.
+    setup.hold(0, 1);
+    setup.hold(0, 2);
+    setup.start(1);
+    setup.start(2);
+    setup.run(600);
+    let read = setup.ask(2, Request::new(Method::Get, link.as_str()));
+    setup.run(600);
+    let read = setup.answer(2, read).map(|answer| (answer.status, answer.to_json()));
+    assert!(read.as_ref().is_none_or(|(status, _)| *status == 503), "{read:?}");
+    setup.let_go(0, 1);
+    setup.let_go(0, 2);
+    setup.until("it is told", |setup| setup.why_halted(1).is_some());
 }
 
 /// What a node answers in the end.
@@ -306,6 +408,39 @@ fn an_owner_that_pauses_for_a_moment_stays_the_owner_if_nobody_else_has_a_progra
 }
 
 #[test]
+fn a_node_with_a_full_disk_hands_over_as_soon_as_somebody_can_take_its_groups() {
+    let mut setup = formed(3);
+    setup.until("three share", |setup| spread(setup, 1) == [1, 1, 2]);
+    // The one that is told last has nobody who could take what it owns.
+    [1, 2, 0].into_iter().for_each(|number| setup.set_full(number, true));
+    setup.run(500);
+    (1..3).for_each(|number| setup.set_full(number, false));
+    setup.until("the two others own everything", |setup| {
+        let owners = setup.look(1, GROUP)["partitionOwners"].clone();
+        owners.as_array().expect("a list").iter().all(|it| it == "n2" || it == "n3")
+    });
+}
+
+#[test]
+fn an_owner_whose_clock_is_off_keeps_an_instance_that_nobody_else_has_a_program_of() {
+    let mut setup = formed(3);
+    let one = json!({ "name": "one", "replicas": ["n1", "n2", "n3"] });
+    let register = Request::new(Method::Post, "/core/immortals").with_json(&one);
+    assert_eq!(answered(&mut setup, 0, register), Some(200));
+    setup.attach(0, "one");
+    let owner = |setup: &mut Setup| setup.look(1, "/core/immortals/one")["owner"].clone();
+    setup.until("the owner is where the program is", |setup| owner(setup) == "n1");
+    setup.run(1_000);
+    setup.set_ahead(0, 10_000);
+    for _ in 0..300 {
+        setup.run(10);
+        assert_eq!(owner(&mut setup), "n1");
+    }
+    setup.attach(1, "one");
+    setup.until("it goes to the other program", |setup| owner(setup) == "n2");
+}
+
+#[test]
 fn who_owns_an_instance_is_known_everywhere_also_when_its_settings_have_changed() {
     let mut setup = formed(3);
     registered(&mut setup);
@@ -320,4 +455,24 @@ fn who_owns_an_instance_is_known_everywhere_also_when_its_settings_have_changed(
     assert_eq!(answered(&mut setup, 2, change), Some(200));
     setup.run(1_000);
     assert_eq!(answered(&mut setup, 1, impulse()), Some(200));
+}
+
+/// A slow disk: the directory's owner says that it is done before the node that was asked has
+/// applied it.
+#[test]
+fn a_node_knows_what_it_has_confirmed() {
+    let mut setup = formed(3);
+    for asked in 0..3 {
+        setup.slow_down(asked);
+        for number in 0..5 {
+            let name = format!("i-{asked}-{number}");
+            let body = json!({ "name": name, "replicas": 1 });
+            let post = Request::new(Method::Post, "/core/immortals").with_json(&body);
+            assert_eq!(answered(&mut setup, asked, post), Some(200));
+            let link = format!("/core/immortals/{name}");
+            let change = patch(&link, &json!({ "logTriggerBytes": 1_000 }));
+            assert_eq!(answered(&mut setup, asked, change), Some(200), "{name}");
+        }
+        setup.speed_up(asked);
+    }
 }

@@ -19,6 +19,9 @@ use storage::{Log, LogOptions, LogOwner, LogRecord};
 
 use crate::program::Program;
 
+/// What clocks show at the beginning, in microseconds.
+pub(crate) const WALL_AT_START: u64 = 1_795_000_000_000_000;
+
 /// More rounds than this without coming to rest are a loop.
 const ROUNDS_MAX: usize = 10_000;
 
@@ -28,7 +31,12 @@ struct Actor {
     store: SimStore,
     sandbox: u64,
     boot: u64,
+    /// For that start a person said that the sandbox is as it should be.
+    trusted_boot: u64,
+    snapshot: Option<(u64, SimDisk, SimStore)>,
     running: Option<Running>,
+    /// By how much its clock is ahead, in microseconds.
+    ahead: u64,
     /// Why it halted.
     halted: Option<String>,
 }
@@ -42,7 +50,12 @@ struct Running {
     dials: BTreeSet<usize>,
     answers: BTreeMap<u64, Response>,
     programs: BTreeMap<u64, Program>,
+    /// What its slow disk will have synced, and when.
+    syncing: VecDeque<(u64, Input)>,
 }
+
+/// How long a slow disk takes for a sync, in microseconds.
+const SLOW_SYNC_MICROS: u64 = 60_000;
 
 pub(crate) struct Setup {
     actors: Vec<Actor>,
@@ -51,8 +64,13 @@ pub(crate) struct Setup {
     next: u64,
     /// What waits on a path that is held.
     held: BTreeMap<(usize, usize), VecDeque<(u64, Input)>>,
+    /// Frames take until the next tick, and are on their way: from, to, the link there.
+    is_slow: bool,
+    on_the_way: Vec<(usize, usize, u64, Input)>,
     /// Processes that stand still.
     frozen: BTreeSet<usize>,
+    /// Nodes whose disks are slow.
+    slow: BTreeSet<usize>,
 }
 
 fn uri(number: usize) -> String {
@@ -67,7 +85,10 @@ impl Setup {
             micros: 1,
             next: 0,
             held: BTreeMap::new(),
+            is_slow: false,
+            on_the_way: Vec::new(),
             frozen: BTreeSet::new(),
+            slow: BTreeSet::new(),
         }
     }
 
@@ -97,6 +118,8 @@ impl Setup {
                 id: actor.sandbox,
                 boot: actor.boot,
                 has_begun: actor.boot > 1,
+                is_trusted: actor.boot == actor.trusted_boot,
+                trusted_boot: actor.trusted_boot,
                 ..SandboxState::default()
             },
             seed: fresh,
@@ -117,9 +140,31 @@ impl Setup {
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let programs = BTreeMap::new();
         let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
-        let running = Running { node, log, inputs, links, dials, answers, programs };
+        let syncing = VecDeque::new();
+        let running = Running { node, log, inputs, links, dials, answers, programs, syncing };
         self.actors[number].running = Some(running);
         self.round(number);
+    }
+
+    /// The same when a person says that the sandbox is as it should be.
+    pub(crate) fn start_trusted(&mut self, number: usize) {
+        let actor = &mut self.actors[number];
+        actor.boot += 1_000;
+        actor.trusted_boot = actor.boot + 1;
+        self.start(number);
+    }
+
+    /// A snapshot of its machine's disk is made.
+    pub(crate) fn take_snapshot(&mut self, number: usize) {
+        let actor = &mut self.actors[number];
+        actor.snapshot = Some((actor.boot, actor.disk.copy(), actor.store.copy()));
+    }
+
+    /// The disk is set back to the snapshot.
+    pub(crate) fn set_back(&mut self, number: usize) {
+        let actor = &mut self.actors[number];
+        let (boot, disk, store) = actor.snapshot.take().expect("one was made");
+        (actor.boot, actor.disk, actor.store) = (boot, disk, store);
     }
 
     /// The process is gone; what it wrote is still there.
@@ -129,6 +174,21 @@ impl Setup {
         for (peer, link) in links.into_values() {
             self.give(number, peer, link, Input::LinkClosed { link });
         }
+    }
+
+    /// Its disk takes no more writes, or takes them again.
+    pub(crate) fn set_full(&mut self, number: usize, is_full: bool) {
+        let running = self.actors[number].running.as_mut().expect("a node that runs is told");
+        running.inputs.push(match is_full {
+            true => Input::StorageFailed { why: "no room".into(), full: true },
+            false => Input::StorageRecovered,
+        });
+        self.settle();
+    }
+
+    /// Its clock is so much ahead from now on, in milliseconds.
+    pub(crate) fn set_ahead(&mut self, number: usize, millis: u64) {
+        self.actors[number].ahead = millis * 1_000;
     }
 
     /// What was not made durable is lost.
@@ -162,8 +222,30 @@ impl Setup {
         }
     }
 
-    /// Brings something to the other end of a link, if that is still there.
+    /// Frames take until the next tick from now on, or come at once again.
+    pub(crate) fn set_slow(&mut self, is_slow: bool) {
+        self.is_slow = is_slow;
+        if !is_slow {
+            self.arrive();
+        }
+    }
+
+    fn arrive(&mut self) {
+        for (from, to, link, input) in std::mem::take(&mut self.on_the_way) {
+            self.bring(from, to, link, input);
+        }
+    }
+
     fn give(&mut self, from: usize, to: usize, link: u64, input: Input) {
+        if self.is_slow {
+            self.on_the_way.push((from, to, link, input));
+        } else {
+            self.bring(from, to, link, input);
+        }
+    }
+
+    /// Brings something to the other end of a link, if that is still there.
+    fn bring(&mut self, from: usize, to: usize, link: u64, input: Input) {
         if let Some(waiting) = self.held.get_mut(&(from, to)) {
             waiting.push_back((link, input));
             return;
@@ -188,16 +270,33 @@ impl Setup {
         self.settle();
     }
 
+    /// From now on the disk of that node takes its time.
+    pub(crate) fn slow_down(&mut self, number: usize) {
+        self.slow.insert(number);
+    }
+
+    pub(crate) fn speed_up(&mut self, number: usize) {
+        self.slow.remove(&number);
+        self.run(SLOW_SYNC_MICROS / 1_000);
+    }
+
     /// Time goes on for so long.
     pub(crate) fn run(&mut self, millis: u64) {
         for _ in 0..millis.div_ceil(10) {
             self.micros += 10_000;
+            self.arrive();
             self.dial();
             for (number, actor) in self.actors.iter_mut().enumerate() {
                 if let Some(running) = &mut actor.running
                     && !self.frozen.contains(&number)
                 {
                     running.inputs.push(Input::Tick);
+                    let micros = self.micros;
+                    while let Some((_, synced)) =
+                        running.syncing.pop_front_if(|(due, _)| *due <= micros)
+                    {
+                        running.inputs.push(synced);
+                    }
                 }
             }
             self.settle();
@@ -235,8 +334,13 @@ impl Setup {
                 None => continue,
             };
             for to in dials {
-                if self.actors[to].running.is_some() && !self.held.contains_key(&(number, to)) {
+                if self.held.contains_key(&(number, to)) {
+                    continue;
+                }
+                if self.actors[to].running.is_some() {
                     self.open(number, to);
+                } else if let Some(running) = &mut self.actors[number].running {
+                    running.inputs.push(Input::DialFailed { address: uri(to) });
                 }
             }
         }
@@ -257,8 +361,8 @@ impl Setup {
 
     fn round(&mut self, number: usize) {
         self.micros += 10;
-        let now =
-            Now { steady_micros: self.micros, wall: Moment(1_795_000_000_000_000 + self.micros) };
+        let wall = Moment(WALL_AT_START + self.micros + self.actors[number].ahead);
+        let now = Now { steady_micros: self.micros, wall };
         let Some(running) = &mut self.actors[number].running else { return };
         let mut outputs = Vec::new();
         running.node.step(now, &mut running.inputs, &mut outputs);
@@ -275,7 +379,12 @@ impl Setup {
                 running.log.append(&records).expect("the disk takes it");
                 running.log.sync().expect("the disk takes it");
                 let frames = running.log.frames();
-                running.inputs.push(Input::LogDurable { batch, frames });
+                let durable = Input::LogDurable { batch, frames };
+                if self.slow.contains(&number) {
+                    running.syncing.push_back((self.micros + SLOW_SYNC_MICROS, durable));
+                } else {
+                    running.inputs.push(durable);
+                }
             }
             Output::Persist { mark } => {
                 actor.store.persisted(actor.store.written());
@@ -303,7 +412,7 @@ impl Setup {
             Output::GoOn { group, opening } => {
                 running.inputs.push(Input::GoOn { group, opening });
             }
-            Output::Halt { why } | Output::Renew { why } => {
+            Output::Halt { why } | Output::Renew { why, .. } => {
                 actor.halted = Some(why);
                 self.kill(number);
             }
@@ -322,6 +431,7 @@ impl Setup {
             Output::ProgramPorts { .. }
             | Output::Repro { .. }
             | Output::Dial { .. }
+            | Output::Contact { .. }
             | Output::Note { .. } => {}
             Output::Stopped | Output::Rejoin { .. } => panic!("nobody asked for that"),
         }
