@@ -80,6 +80,11 @@ pub fn factory_specification(
             property_type: request.parameter("orderbytype"),
             ..QueryTerm::default()
         });
+    } else if request.parameter("orderbytype").is_some() {
+        return Err(Problem::bad_request(
+            "$orderbytype says of which type the field of $orderby is; add $orderby=FIELD, or leave \
+             it out",
+        ));
     }
     if is_set(request, "expand")? {
         specification.options.push(QueryOption::ExpandContent);
@@ -190,6 +195,7 @@ mod tests {
             ("$orderby=a,b", "$orderby is 'a,b'"),
             ("$orderby=a+upward", "$orderby is 'a upward'"),
             ("$orderby=a&$orderbytype=TEXT", "sortTerm.propertyType is 'TEXT'"),
+            ("$orderbytype=LONG", "$orderbytype says of which type"),
             ("$top=1&$limit=1", "$top and $limit exclude each other"),
             ("$top=0", "$top is '0'"),
             ("$skip=-1", "$skip is '-1'"),

@@ -10,10 +10,45 @@ use crate::predicate::wrong;
 /// From this on a limit is none: it is the greatest number of Xenon's clients.
 pub(crate) const NO_PAGES: u64 = 2_147_483_647;
 
-const SPECIFICATION: [&str; 5] = ["query", "options", "resultLimit", "sortTerm", "sortOrder"];
-const QUERY: [&str; 3] = ["occurance", "term", "booleanClauses"];
-const TERM: [&str; 5] = ["propertyName", "propertyType", "matchValue", "matchType", "range"];
-const RANGE: [&str; 5] = ["type", "min", "max", "isMinInclusive", "isMaxInclusive"];
+/// The fields of an object: those that are read, and those of Xenon's that are not. These may be
+/// there when they say nothing.
+struct Fields {
+    known: &'static [&'static str],
+    idle: &'static [&'static str],
+}
+
+const SPECIFICATION: Fields = Fields {
+    known: &["query", "options", "resultLimit", "sortTerm", "sortOrder"],
+    idle: &[
+        "context",
+        "expectedResultCount",
+        "groupByTerm",
+        "groupSortTerm",
+        "groupSortOrder",
+        "groupResultLimit",
+        "additionalSortTerms",
+        "additionalGroupSortTerms",
+        "linkTerms",
+        "selectTerms",
+        "offset",
+        "timeSnapshotBoundaryMicros",
+    ],
+};
+const QUERY: Fields = Fields { known: &["occurance", "term", "booleanClauses"], idle: &[] };
+const TERM: Fields = Fields {
+    known: &["propertyName", "propertyType", "matchValue", "matchType", "range"],
+    idle: &["sortOrder"],
+};
+const RANGE: Fields = Fields {
+    known: &["type", "min", "max", "isMinInclusive", "isMaxInclusive"],
+    idle: &[PRECISION_STEP],
+};
+
+/// Of Lucene's index, which is not here: any number of it gives the same results.
+const PRECISION_STEP: &str = "precisionStep";
+
+/// How the kinds of a query task and of its parts begin.
+const KINDS: &str = "com:vmware:xenon:services:common:QueryTask";
 
 const OCCURANCES: [&str; 3] = ["MUST_OCCUR", "MUST_NOT_OCCUR", "SHOULD_OCCUR"];
 const MATCH_TYPES: [&str; 4] = ["TERM", "WILDCARD", "PHRASE", "PREFIX"];
@@ -31,26 +66,8 @@ const OPTIONS: [&str; 9] = [
 ];
 
 /// Options of Xenon that hint at how to run a query: they change no result here.
-const HINTS: [&str; 6] = [
-    "DO_NOT_REFRESH",
-    "FORWARD_ONLY",
-    "SINGLE_USE",
-    "INDEXED_METADATA",
-    "TASK",
-    "EXPAND_BUILTIN_CONTENT_ONLY",
-];
-
-/// Fields of Xenon that change no result here.
-const IDLE: [&str; 8] = [
-    "kind",
-    "documentKind",
-    "context",
-    "expectedResultCount",
-    "precisionStep",
-    "sortOrder",
-    "groupSortOrder",
-    "groupResultLimit",
-];
+const HINTS: [&str; 5] =
+    ["DO_NOT_REFRESH", "FORWARD_ONLY", "SINGLE_USE", "INDEXED_METADATA", "TASK"];
 
 /// Reads `querySpec`. Unlike plain serde it refuses misspelt and unsupported parts, says where
 /// they are and how they are spelled, and drops Xenon's options that make no difference here.
@@ -70,7 +87,9 @@ pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, 
         }
     }
     word(fields.get("sortOrder"), "sortOrder", &SORT_ORDERS)?;
+    let order = fields.get("sortOrder").cloned().unwrap_or_else(|| "ASC".into());
     if let Some(sort_term) = fields.get_mut("sortTerm") {
+        take_sort_order(sort_term, &order)?;
         term(sort_term, "sortTerm")?;
     }
     if fields.get("resultLimit").and_then(Value::as_u64).is_some_and(|it| it >= NO_PAGES) {
@@ -94,9 +113,15 @@ fn query(value: &mut Value, at: &str, depth: usize) -> Result<(), Problem> {
     }
     // The usual spelling is taken as well.
     if let Value::Object(fields) = value
-        && let Some(occurrence) = fields.remove("occurrence")
+        && let Some(occurrence) = fields.remove("occurrence").filter(|it| !it.is_null())
     {
-        fields.insert("occurance".into(), occurrence);
+        match fields.get("occurance").filter(|it| !it.is_null()) {
+            Some(occurance) if *occurance != occurrence => {
+                let why = format!("is {occurrence}, and occurance is {occurance}; send one of them");
+                return wrong(&format!("{at}.occurrence"), &why);
+            }
+            _ => drop(fields.insert("occurance".into(), occurrence)),
+        }
     }
     let fields = object(value, at, &QUERY)?;
     word(fields.get("occurance"), &format!("{at}.occurance"), &OCCURANCES)?;
@@ -113,6 +138,18 @@ fn query(value: &mut Value, at: &str, depth: usize) -> Result<(), Problem> {
         Some(_) => return wrong(&format!("{at}.booleanClauses"), "must be an array of clauses"),
     }
     Ok(())
+}
+
+/// A term has the order of a further sort term in Xenon. That of the only one is the query's.
+fn take_sort_order(sort_term: &mut Value, order: &Value) -> Result<(), Problem> {
+    let Value::Object(fields) = sort_term else { return Ok(()) };
+    match fields.remove("sortOrder").filter(|it| !it.is_null()) {
+        Some(own) if own != *order => wrong(
+            "sortTerm.sortOrder",
+            &format!("is {own}, and the query's sortOrder is {order}; say it in sortOrder"),
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn term(value: &mut Value, at: &str) -> Result<(), Problem> {
@@ -146,27 +183,30 @@ fn term(value: &mut Value, at: &str) -> Result<(), Problem> {
 fn object<'v>(
     value: &'v mut Value,
     at: &str,
-    known: &[&str],
+    known: &Fields,
 ) -> Result<&'v mut Map<String, Value>, Problem> {
     let Value::Object(fields) = value else { return wrong(at, "must be a JSON object") };
     fields.retain(|name, value| !says_nothing(name, value, known));
-    if let Some(name) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+    if let Some(name) = fields.keys().find(|name| !known.known.contains(&name.as_str())) {
         return wrong(
             &format!("{at}.{name}"),
-            &format!("is not known or not supported; {}", advice(name, known)),
+            &format!("is not known or not supported; {}", advice(name, known.known)),
         );
     }
     Ok(fields)
 }
 
-fn says_nothing(name: &str, value: &Value, known: &[&str]) -> bool {
+fn says_nothing(name: &str, value: &Value, known: &Fields) -> bool {
     let is_empty = match value {
-        Value::Null => true,
+        Value::Null => return true,
         Value::Array(items) => items.is_empty(),
-        Value::Number(number) => number.as_u64() == Some(0),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Number(number) => name == PRECISION_STEP || number.as_u64() == Some(0),
         _ => false,
     };
-    value.is_null() || !known.contains(&name) && (is_empty || IDLE.contains(&name))
+    let is_kind = ["kind", "documentKind"].contains(&name);
+    is_empty && known.idle.contains(&name)
+        || is_kind && value.as_str().is_some_and(|kind| kind.starts_with(KINDS))
 }
 
 /// That a value is one of a few words.
@@ -267,6 +307,53 @@ mod tests {
         let specification = json!({"query": {"term": {"propertyName": "a", "matchValue": 1}},
             "groupByTerm": {"propertyName": "b"}});
         assert!(message(specification).starts_with("querySpec.groupByTerm is not known"));
+    }
+
+    #[test]
+    fn only_what_xenon_knows_may_say_nothing() {
+        let term = || json!({"propertyName": "a", "matchValue": 1});
+        let with = |name: &str, value: Value| {
+            let mut specification = json!({"query": {"term": term()}});
+            specification[name] = value;
+            specification
+        };
+        for (specification, wrong) in [
+            (with("resultLimitt", json!(0)), "querySpec.resultLimitt is not known"),
+            (with("fooo", json!([])), "querySpec.fooo is not known"),
+            (with("kind", json!("foo")), "querySpec.kind is not known"),
+            (with("expectedResultCount", json!(99)), "querySpec.expectedResultCount is not known"),
+            (with("precisionStep", json!(0)), "querySpec.precisionStep is not known"),
+            (with("context", json!({"a": 1})), "querySpec.context is not known"),
+            (with("groupSortOrder", json!("ASC")), "querySpec.groupSortOrder is not known"),
+            (with("options", json!(["EXPAND_BUILTIN_CONTENT_ONLY"])), "options[0] is"),
+            (
+                with("sortTerm", json!({"propertyName": "a", "sortOrder": "DESC"})),
+                "sortTerm.sortOrder is \"DESC\", and the query's sortOrder is \"ASC\"",
+            ),
+            (json!({"query": {"term": term(), "baz": 0}}), "query.baz is not known"),
+            (
+                json!({"query": {"term": term(), "occurance": "MUST_OCCUR",
+                    "occurrence": "MUST_NOT_OCCUR"}}),
+                "query.occurrence is \"MUST_NOT_OCCUR\", and occurance is \"MUST_OCCUR\"",
+            ),
+            (
+                json!({"query": {"term": {"propertyName": "a", "matchValue": 1, "bar": []}}}),
+                "query.term.bar is not known",
+            ),
+        ] {
+            let said = message(specification);
+            assert!(said.starts_with(wrong), "{said}");
+        }
+        let mut taken = with("expectedResultCount", json!(0));
+        taken["kind"] = "com:vmware:xenon:services:common:QueryTask:QuerySpecification".into();
+        taken["sortOrder"] = "DESC".into();
+        taken["sortTerm"] = json!({"propertyName": "a", "sortOrder": "DESC"});
+        taken["query"]["occurance"] = "MUST_OCCUR".into();
+        taken["query"]["occurrence"] = "MUST_OCCUR".into();
+        taken["query"]["term"] = json!({"propertyName": "a", "range": {"min": 1,
+            "precisionStep": 16}});
+        let parsed = parse_specification(&taken).unwrap();
+        assert_eq!(parsed.sort_order, Some(protocol::query::SortOrder::Desc));
     }
 
     #[test]
