@@ -52,7 +52,7 @@ impl Topology {
     ) -> Change {
         if let Some(known) = self.instance(&name) {
             if known.replicas == replicas && known.options == options {
-                return Change::Nothing;
+                return Change::Same(name);
             }
             return Change::Refused(format!(
                 "an instance '{name}' is registered already, with other replicas or options: \
@@ -184,7 +184,7 @@ mod tests {
     fn a_group_is_never_given_twice() {
         let mut topology = Topology::default();
         assert!(is_done(&topology.change_instance(register("a"))));
-        assert_eq!(topology.change_instance(register("a")), Change::Nothing);
+        assert_eq!(topology.change_instance(register("a")), Change::Same("a".into()));
         let first = topology.instance("a").unwrap().group;
         let gone = InstanceCommand::Deregister { name: "a".into() };
         assert!(is_done(&topology.change_instance(gone)));

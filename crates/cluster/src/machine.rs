@@ -105,7 +105,7 @@ impl DirectoryMachine {
     /// What of the state a change concerns.
     fn write(&self, change: &Change, space: &Space, batch: &mut Batch) {
         match change {
-            Change::Nothing | Change::Refused(_) => {}
+            Change::Nothing | Change::Same(_) | Change::Refused(_) => {}
             Change::Cluster => {
                 self.write_core(space, batch);
                 // A cluster that has just formed has its partitions with the same entry.

@@ -75,6 +75,8 @@ pub enum Change {
     Cluster,
     /// The entry of that group, of an instance with that name.
     Group(GroupId, String),
+    /// None: the instance with that name is as the command wants it.
+    Same(String),
     Nothing,
     /// Why the command was refused.
     Refused(String),

@@ -456,7 +456,7 @@ impl Member {
                 match change {
                     Change::Group(group, _) => self.group_changed(group, host)?,
                     Change::Cluster => self.cluster_changed(host)?,
-                    Change::Nothing | Change::Refused(_) => {}
+                    Change::Nothing | Change::Same(_) | Change::Refused(_) => {}
                 }
             }
         }

@@ -13,7 +13,7 @@ pub(crate) fn directory_answer(reply: Reply<DirectoryAnswer>, view: &View<'_>) -
     let response = match reply {
         Reply::NotOwner => return Answer::NotOwner,
         Reply::Answer(DirectoryAnswer::Problem(problem)) => return problem.into(),
-        Reply::Answer(DirectoryAnswer::Done(Change::Group(_, name))) => {
+        Reply::Answer(DirectoryAnswer::Done(Change::Group(_, name) | Change::Same(name))) => {
             instances::changed(&name, view)
         }
         Reply::Answer(DirectoryAnswer::Done(_)) => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cluster::{DirectoryCommand, Identity, InitialConfig, Links, Member};
+use cluster::{Change, DirectoryCommand, Identity, InitialConfig, Links, Member};
 use protocol::{Method, Moment, Now, Problem, ReplicaId, Request};
 use serde_json::{Map, Value};
 use services::{
@@ -106,8 +106,8 @@ impl World {
     }
 
     /// Changes the directory as this node knows it.
-    pub(super) fn apply(&mut self, command: DirectoryCommand) {
-        self.control.map.topology.apply(command);
+    pub(super) fn apply(&mut self, command: DirectoryCommand) -> Change {
+        self.control.map.topology.apply(command)
     }
 
     pub(super) fn view(&self) -> View<'_> {
