@@ -36,3 +36,4 @@ pub use spec::{
     ServiceOption, Spec, TASK_EXPIRATION_MICROS_DEFAULT,
 };
 pub use utilities::{config, merge_stats, template};
+pub use verbs::check_task;

@@ -46,11 +46,13 @@ fn fields(
     patch: &Patch,
 ) -> Result<Map<String, Value>, Problem> {
     match patch.kind.as_deref() {
-        Some(COLLECTION_UPDATE) => {
+        Some(kind @ COLLECTION_UPDATE) => {
+            check_parts(patch, kind, ["itemsToAdd", "itemsToRemove"])?;
             update_each(spec, &mut current, patch, "itemsToRemove", remove_items)?;
             update_each(spec, &mut current, patch, "itemsToAdd", unite)?;
         }
-        Some(MAP_UPDATE) => {
+        Some(kind @ MAP_UPDATE) => {
+            check_parts(patch, kind, ["entriesToAdd", "keysToRemove"])?;
             update_each(spec, &mut current, patch, "keysToRemove", remove_keys)?;
             update_each(spec, &mut current, patch, "entriesToAdd", unite)?;
         }
@@ -70,6 +72,20 @@ fn fields(
     }
     current.retain(|_, value| !value.is_null());
     Ok(current)
+}
+
+/// Such a request changes collections or maps, and nothing else.
+fn check_parts(patch: &Patch, kind: &str, known: [&str; 2]) -> Result<(), Problem> {
+    let said = patch.fields.iter().filter(|(_, value)| !value.is_null());
+    let mut names = said.map(|(name, _)| name.as_str());
+    match names.find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(bad_body(format!(
+            "a PATCH of the kind {kind} has no field '{name}'; it has {}. Send other changes in a \
+             PATCH of their own",
+            known.join(", ")
+        ))),
+    }
 }
 
 fn merge_field(
@@ -139,6 +155,9 @@ fn remove_keys(current: &mut Map<String, Value>, name: &str, out: &Value) -> Res
     let Value::Array(out) = out else {
         return Err(bad_body(format!("keysToRemove.{name} must be a list of keys")));
     };
+    if let Some(wrong) = out.iter().find(|key| !key.is_string()) {
+        return Err(bad_body(format!("keysToRemove.{name} has {wrong}; keys are texts")));
+    }
     match current.get_mut(name) {
         None | Some(Value::Null) => Ok(()),
         Some(Value::Object(entries)) => {
@@ -278,6 +297,26 @@ mod tests {
         let change = json!({"entriesToAdd": {"map": {"m": 3}}, "keysToRemove": {"map": ["k"]}});
         let after = merged(current, patch(Some(KINDS[1]), change, BodyType::Json)).unwrap();
         assert_eq!(after, json!({"name": "a", "map": {"l": 2, "m": 3}}));
+    }
+
+    #[test]
+    fn what_such_a_request_does_not_have_is_refused_by_name() {
+        let current = json!({"name": "a", "tags": ["x"], "map": {"k": 1}});
+        for (kind, change, named) in [
+            (KINDS[0], json!({"itemToAdd": {"tags": ["z"]}}), "'itemToAdd'"),
+            (KINDS[0], json!({"itemsToAdd": {"tags": ["z"]}, "name": "b"}), "'name'"),
+            (KINDS[0], json!({"keysToRemove": {"map": ["k"]}}), "'keysToRemove'"),
+            (KINDS[1], json!({"itemsToRemove": {"tags": ["x"]}}), "'itemsToRemove'"),
+            (KINDS[1], json!({"keysToRemove": {"map": [5]}}), "keysToRemove.map has 5"),
+            (KINDS[1], json!({"keysToRemove": {"map": ["k", null]}}), "map has null"),
+        ] {
+            let change = patch(Some(kind), change, BodyType::Json);
+            let why = merged(current.clone(), change).unwrap_err();
+            assert!(why.starts_with("BAD_BODY") && why.contains(named), "{why}");
+        }
+        let nothing = json!({"itemsToAdd": null, "name": null});
+        let after = merged(current.clone(), patch(Some(KINDS[0]), nothing, BodyType::Json));
+        assert_eq!(after.unwrap(), current);
     }
 
     /// JSON whose numbers are the texts they were written as.

@@ -19,6 +19,17 @@ const FORCE: &str = "xn-force-index-update";
 /// service stays in memory, so there is nothing to stop.
 const STOP_ONLY: &str = "xn-no-index-update";
 
+/// Whether a POST to a factory of tasks has a body that such a task can have. For tasks of which no
+/// document is made.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_task(spec: &Spec, request: &Request, now: Moment) -> Result<(), Problem> {
+    let incoming = Incoming::parse(request, spec)?;
+    check_first_version(&incoming)?;
+    TaskInfo::create(&incoming.fields, now).map(drop)
+}
+
 /// One handler's call.
 pub(crate) struct Job<'a> {
     pub(crate) spec: &'a Spec,

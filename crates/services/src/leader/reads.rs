@@ -45,14 +45,18 @@ impl PartitionLeader {
             self.confirm(cx, ticket, Question::Read(request));
             return;
         }
-        let what = utility.unwrap_or("this document");
-        let words = match utility {
-            Some("config") => {
-                "the configuration is part of the service's program; change it there".to_owned()
+        let problem = match utility {
+            Some(absent @ ("subscriptions" | "ui")) => no_utility(absent),
+            Some("config") => Problem::new(
+                Code::MethodNotAllowed,
+                "the configuration is part of the service's program; change it there",
+            ),
+            _ => {
+                let what = utility.unwrap_or("this document");
+                let words = format!("{what} takes no {}; use GET", request.method.name());
+                Problem::new(Code::MethodNotAllowed, words)
             }
-            _ => format!("{what} takes no {}; use GET", request.method.name()),
         };
-        let problem = Problem::new(Code::MethodNotAllowed, words);
         self.refuse(cx, ticket, &request.path, problem);
     }
 
@@ -166,13 +170,19 @@ impl PartitionLeader {
                 Ok(Response::json(200, &template))
             }
             "available" => Ok(nothing()),
-            "subscriptions" => Err(Problem::not_found(
-                "subscriptions are not there yet in this version; poll with GET, or query with \
-                 INCLUDE_ALL_VERSIONS",
-            )),
-            other => Err(Problem::not_found(format!("there is no utility '{other}' here"))),
+            other => Err(no_utility(other)),
         }
     }
+}
+
+fn no_utility(name: &str) -> Problem {
+    if name == "subscriptions" {
+        return Problem::not_found(
+            "subscriptions are not there yet in this version; poll with GET, or query with \
+             INCLUDE_ALL_VERSIONS",
+        );
+    }
+    Problem::not_found(format!("there is no utility '{name}' here"))
 }
 
 /// The document, if the conditions of the request hold.
