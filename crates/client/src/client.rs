@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::keys;
 use crate::socket::Trust;
 use crate::wire::{Wire, WireError};
 
@@ -198,10 +199,13 @@ impl Client {
     /// # Errors
     /// As [`Self::get`].
     pub async fn send(&self, mut request: Request) -> Result<Response, ClientError> {
-        if request.method.is_write() && request.idempotency_key.is_none() {
+        let has_keys = self.key_prefix.is_some();
+        let takes_key = request.method.is_write() && keys::are_taken_by(&request);
+        if takes_key && request.idempotency_key.is_none() {
             request.idempotency_key = self.next_key();
         }
-        let safe = !request.method.is_write() || request.idempotency_key.is_some();
+        let is_same_twice = !takes_key && has_keys;
+        let safe = !request.method.is_write() || request.idempotency_key.is_some() || is_same_twice;
         let mut attempts = Attempts::new(self.patience);
         loop {
             let start = self.preferred.load(Ordering::Relaxed);

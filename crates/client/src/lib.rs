@@ -11,6 +11,7 @@
 //! ```
 
 mod client;
+mod keys;
 mod socket;
 mod wire;
 

@@ -128,6 +128,8 @@ pub enum Response {
     NotOwner,
     /// The ownership moved on while the request was on its way into the log.
     Unknown,
+    /// Surely nothing happened: the impulse's key belongs to another one.
+    KeyReused,
 }
 
 /// Something that must be done.

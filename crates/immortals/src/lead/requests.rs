@@ -117,7 +117,7 @@ impl Leader<'_> {
             match self.machine.history.input_state.keys.input(key) {
                 Ok(Some(input)) => return Ok(Some(input)),
                 Ok(None) => {}
-                Err(()) => return refused("its Idempotency-Key was used for another impulse"),
+                Err(()) => return Err(Response::KeyReused),
             }
         }
         if payload.len() > PAYLOAD_BYTES_MAX {

@@ -9,6 +9,7 @@ use query::{CompiledQuery, factory_specification, parse_specification};
 use serde_json::{Value, json};
 
 use super::plan::{Plan, check_fields, parse_body};
+use super::surface::Header;
 use crate::frame::Question;
 use crate::pages::Form;
 use crate::view::View;
@@ -126,6 +127,7 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
         check_query_task(&body)?;
     }
     if request.path == QUERY_TASKS && body["taskInfo"]["isDirect"] == json!(true) {
+        check_direct(&request, &body, view)?;
         let specification = parse_specification(&body["querySpec"])?;
         return Ok(Plan::Query(Box::new(specification), Form::Task(body)));
     }
@@ -136,6 +138,30 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
     request.path = child_link(&request, &body, || new_name(fresh, view))?;
     let group = view.topology().partition_of(&request.path);
     Ok(Plan::Ask(group, Question::Rest(request)))
+}
+
+/// A direct query makes no document, of which a header or a pragma could say something.
+fn check_direct(request: &Request, body: &Value, view: &View<'_>) -> Result<(), Problem> {
+    let conditions = &request.conditions;
+    let named = [
+        (Header::IfMatch, conditions.if_match.is_some()),
+        (Header::IfNoneMatch, conditions.if_none_match.is_some()),
+        (Header::Quorum, request.quorum.is_some()),
+        // A task's calls have keys wherever they go.
+        (Header::Key, request.idempotency_key.is_some() && request.source.is_none()),
+    ];
+    if let Some((header, _)) = named.into_iter().find(|(_, is_there)| *is_there) {
+        return Err(Problem::bad_request(format!(
+            "a direct query does not take the header {}: it makes no document, so it would be \
+             ignored. Leave it out, or leave out taskInfo.isDirect",
+            header.name()
+        )));
+    }
+    request.check_pragmas(&[])?;
+    let path = child_link(request, body, || "one".into())?;
+    let spec = view.catalogue().spec(QUERY_TASKS);
+    let spec = spec.ok_or_else(|| Problem::internal("query tasks have no factory"))?;
+    services::check_task(spec, &Request { path, ..request.clone() }, view.now.wall)
 }
 
 /// A query task is run over all documents, or not at all.
@@ -150,7 +176,17 @@ fn check_query_task(body: &Value) -> Result<(), Problem> {
         "tenantLinks",
         "failureMessage",
     ];
+    const TASK_INFO: [&str; 7] = [
+        "stage",
+        "isDirect",
+        "failure",
+        "durationMicros",
+        "startTimeMicros",
+        "stepTimeMicros",
+        "undoing",
+    ];
     check_fields(body, "a query task", &KNOWN)?;
+    check_fields(&body["taskInfo"], "taskInfo", &TASK_INFO)?;
     let others = [
         ("indexLink", "/core/document-index", "there is one index, of all documents"),
         ("nodeSelectorLink", SELECTOR_LINK, "every node has all documents"),

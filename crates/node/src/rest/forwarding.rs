@@ -2,9 +2,12 @@
 //! passes a request on to the owner of its document anyway, so only what a node says about itself
 //! makes a difference.
 
-use protocol::node_group::{FORWARDING_LINK, LINK, MANAGEMENT_LINK};
-use protocol::{Problem, Request, links};
+use cluster::Member;
+use protocol::node_group::{FACTORY_LINK, FORWARDING_LINK, LINK, MANAGEMENT_LINK, SELECTOR_LINK};
+use protocol::{Code, Problem, Request, links};
 
+use super::instance_state;
+use super::plan::below;
 use crate::view::View;
 
 /// The request that is to be passed on.
@@ -23,11 +26,26 @@ pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Probl
     if path == FORWARDING_LINK {
         return Err(Problem::bad_request("'path' cannot be the forwarding itself"));
     }
+    let query = asked("query").unwrap_or_default();
+    let forwarded = Request { path, query, ..request.clone() };
+    let only = |target: &str, other: &str| match asked(other) {
+        None => Ok(()),
+        Some(_) => Err(Problem::bad_request(format!(
+            "target={target} does not take the parameter '{other}'; leave it out"
+        ))),
+    };
     match needed("target")?.as_str() {
         "KEY_HASH" => {
-            needed("key")?;
+            only("KEY_HASH", "peer")?;
+            let key = needed("key")?;
+            if is_of_a_node(&forwarded) {
+                check_key(&key, &forwarded.path, view)?;
+            }
         }
-        "PEER_ID" => check_peer(&needed("peer")?, &path, view)?,
+        "PEER_ID" => {
+            only("PEER_ID", "key")?;
+            check_peer(&needed("peer")?, &forwarded, view)?;
+        }
         "ALL" => {
             return Err(Problem::bad_request(
                 "target=ALL is not served: any node answers for every document, and each node's \
@@ -39,19 +57,47 @@ pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Probl
             return Err(Problem::bad_request(text));
         }
     }
-    let query = asked("query").unwrap_or_default();
-    Ok(Request { path, query, ..request })
+    Ok(forwarded)
 }
 
-fn check_peer(peer: &str, path: &str, view: &View<'_>) -> Result<(), Problem> {
+/// Whether each node has an answer of its own to it.
+fn is_of_a_node(request: &Request) -> bool {
+    let path = request.path.as_str();
+    [MANAGEMENT_LINK, FACTORY_LINK, LINK, SELECTOR_LINK].contains(&path)
+        || below(path, instance_state::LINK).is_some_and(|rest| rest.ends_with("/recording"))
+        || request.parameter("consistency").as_deref() == Some("local")
+}
+
+/// What a node says of itself is asked for where the owner of that key is.
+fn check_key(key: &str, path: &str, view: &View<'_>) -> Result<(), Problem> {
+    let owner = view.owner_of(view.topology().partition_of(key));
+    if owner == Some(view.me()) {
+        return Ok(());
+    }
+    let member = owner.and_then(|owner| view.topology().members().get(&owner));
+    Err(match member {
+        Some(Member { node_id, uri, .. }) => Problem::bad_request(format!(
+            "{path} of the owner of '{key}', node '{node_id}', is to be asked at {uri}"
+        )),
+        None => {
+            let text = format!("'{key}' has no owner as seen from here; try again");
+            Problem::new(Code::NoOwner, text)
+        }
+    })
+}
+
+fn check_peer(peer: &str, request: &Request, view: &View<'_>) -> Result<(), Problem> {
     let mut members = view.topology().members().values();
     let Some(member) = members.find(|member| member.node_id == peer) else {
         let known = view.topology().members().values().map(|member| member.node_id.as_str());
         let known = known.collect::<Vec<_>>().join(", ");
         return Err(Problem::bad_request(format!("there is no node '{peer}'; there are {known}")));
     };
-    if member.node_id != view.config.node_id && (path == MANAGEMENT_LINK || path == LINK) {
-        let text = format!("{path} of node '{peer}' is to be asked at {}", member.uri);
+    // In Xenon a node counts for itself. Here the counters are of the owners, wherever one asks.
+    let (_, utility) = links::split_utility(&request.path);
+    let is_of_a_node = is_of_a_node(request) || utility == Some("stats");
+    if member.node_id != view.config.node_id && is_of_a_node {
+        let text = format!("{} of node '{peer}' is to be asked at {}", request.path, member.uri);
         return Err(Problem::bad_request(text));
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::view::View;
 /// The factory of instances.
 pub(crate) const LINK: &str = "/core/immortals";
 
-const KIND: &str = "amrita:ImmortalState";
+pub(super) const KIND: &str = "amrita:ImmortalState";
 
 /// What a change of an instance is answered with: how the instance is now.
 pub(crate) fn changed(name: &str, view: &View<'_>) -> Response {

@@ -2,6 +2,7 @@
 //! here; their data goes another way.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use cluster::{
@@ -11,11 +12,14 @@ use cluster::{
 use immortals::ImpulseKey;
 use protocol::hash::hash_parts;
 use protocol::{Code, GroupId, Method, Outcome, Problem, ReplicaId, Request, Response};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::instance_state::{self, LINK};
-use super::options::{OPTIONS, bad, change_options, check_name, check_registration, number, port};
+use super::options::{
+    OPTIONS, bad, change_options, check_built_in, check_name, check_registration, number, port,
+};
 use super::plan::{Plan, check_fields, parse_body};
 use super::recordings;
 use crate::frame::Question;
@@ -80,6 +84,7 @@ fn registration(body: &Value, view: &View<'_>) -> Result<InstanceCommand, Proble
         check_ports(first, view)?;
     }
     check_registration(body)?;
+    check_built_in(body, name, None)?;
     let options = change_options(InstanceOptions::default(), body)?;
     Ok(InstanceCommand::Register { name: name.into(), founders, replicas, options })
 }
@@ -215,6 +220,7 @@ pub(super) fn find<'a>(name: &str, view: &View<'a>) -> Result<&'a InstanceEntry,
 /// `addReplica` and `removeReplica` change where it is, everything else its options.
 fn patch(entry: &InstanceEntry, body: &Value, view: &View<'_>) -> Result<InstanceCommand, Problem> {
     let name = entry.name.clone();
+    check_built_in(body, &name, Some(entry.version))?;
     if let Some(added) = body.get("addReplica") {
         check_fields(body, "a PATCH with addReplica", &["addReplica"])?;
         return put_replica(entry, added, view);
@@ -335,7 +341,7 @@ fn impulse_key(request: &Request) -> Option<ImpulseKey> {
 /// written again may be another one.
 fn impulse(request: &Request) -> Result<immortals::Request, Problem> {
     const KNOWN: [&str; 3] = ["method", "payload", "from"];
-    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&request.body)
+    let Fields(fields) = serde_json::from_slice(&request.body)
         .map_err(|error| bad(&format!("the body is not a JSON object: {error}")))?;
     if let Some(unknown) = fields.keys().find(|name| !KNOWN.contains(&name.as_str())) {
         let known = KNOWN.join(", ");
@@ -354,6 +360,36 @@ fn impulse(request: &Request) -> Result<immortals::Request, Problem> {
     let payload = said("payload").map_or(Bytes::new(), |text| Bytes::from(text.to_owned()));
     let key = impulse_key(request);
     Ok(immortals::Request::Impulse { from, method, payload, key })
+}
+
+/// The fields of an object with their text, each of them once.
+struct Fields<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        let mut fields = BTreeMap::new();
+        while let Some((name, text)) = map.next_entry::<String, &RawValue>()? {
+            if fields.contains_key(&name) {
+                return Err(A::Error::custom(format!("the field '{name}' is there twice")));
+            }
+            fields.insert(name, text);
+        }
+        Ok(Fields(fields))
+    }
 }
 
 /// # Errors
@@ -383,6 +419,14 @@ pub(crate) fn response_of(group: GroupId, told: immortals::Response, view: &View
         immortals::Response::Refused(why) => {
             let text = format!("{}: {why}", view.name_of(group));
             Problem::new(Code::Refused, text).with_outcome(Outcome::NotApplied).into()
+        }
+        immortals::Response::KeyReused => {
+            let text = format!(
+                "{}: its Idempotency-Key was used for another impulse; a key is for one impulse \
+                 and its repetitions: use a new one",
+                view.name_of(group)
+            );
+            Problem::new(Code::KeyReused, text).with_outcome(Outcome::NotApplied).into()
         }
         immortals::Response::NotOwner => Problem::internal("an owner that is none").into(),
         immortals::Response::Unknown => {

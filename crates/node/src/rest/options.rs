@@ -4,6 +4,7 @@ use cluster::InstanceOptions;
 use protocol::{Code, Problem};
 use serde_json::Value;
 
+use super::instance_state::{KIND, LINK};
 use super::plan::check_fields;
 
 pub(super) fn bad(text: &str) -> Problem {
@@ -75,6 +76,41 @@ pub(super) fn check_registration(body: &Value) -> Result<(), Problem> {
     let mut known = vec!["name", "replicas", "receivePort", "sendPort"];
     known.extend(OPTIONS);
     check_fields(body, "a registration", &known)
+}
+
+/// What a GET has shown may be sent back, as long as it is so.
+///
+/// # Errors
+/// When a built-in field says something else of the instance, or asks for what there is not.
+pub(super) fn check_built_in(
+    body: &Value,
+    name: &str,
+    version: Option<u64>,
+) -> Result<(), Problem> {
+    let link = format!("{LINK}/{name}");
+    let said = |field: &str| Some(&body[field]).filter(|it| !it.is_null());
+    if let Some(other) = said("documentSelfLink").filter(|it| **it != link) {
+        let text = format!("documentSelfLink is {other}, and the request is for {link}");
+        return Err(Problem::new(Code::BadLink, text));
+    }
+    if let Some(other) = said("documentKind").filter(|it| **it != KIND) {
+        let text = format!("documentKind is {other}; that of an instance is {KIND}: leave it out");
+        return Err(Problem::new(Code::UnknownKind, text));
+    }
+    let found = said("documentVersion").zip(version);
+    if let Some((expected, found)) = found.filter(|(expected, found)| **expected != *found) {
+        let text = format!(
+            "{link}: expected documentVersion {expected}, found {found}; read it again and repeat \
+             the change"
+        );
+        return Err(Problem::new(Code::VersionMismatch, text));
+    }
+    for field in ["documentExpirationTimeMicros", "documentSourceLink", "documentTransactionId"] {
+        if let Some(asked) = said(field).filter(|it| **it != 0) {
+            return Err(bad(&format!("an instance has no {field}, and this is {asked}")));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn change_options(

@@ -6,7 +6,7 @@
 //! them.
 
 use access::Needs;
-use protocol::{Code, Method, Problem, Request, WriteQuorum, links, node_group};
+use protocol::{BodyType, Code, Method, Problem, Request, WriteQuorum, links, node_group};
 use services::{Catalogue, ServiceOption, Spec};
 
 use super::{ambrosia, instance_state};
@@ -40,6 +40,7 @@ pub enum Header {
     IfMatch,
     IfNoneMatch,
     Quorum,
+    Key,
 }
 
 impl Header {
@@ -48,6 +49,7 @@ impl Header {
             Self::IfMatch => "If-Match",
             Self::IfNoneMatch => "If-None-Match",
             Self::Quorum => WriteQuorum::HEADER,
+            Self::Key => "Idempotency-Key",
         }
     }
 }
@@ -65,7 +67,8 @@ const fn post(does: &'static str, needs: Needs) -> Verb {
 }
 
 const CONDITIONS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch];
-const WRITE_HEADERS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch, Header::Quorum];
+const WRITE_HEADERS: &[Header] =
+    &[Header::IfMatch, Header::IfNoneMatch, Header::Quorum, Header::Key];
 const QUEUE: &str = "xn-queue";
 
 static ROOT: Resource =
@@ -219,8 +222,16 @@ static IMMORTAL: Resource = Resource {
 };
 
 static IMMORTAL_VERB: Resource = Resource {
-    path: "/core/immortals/NAME/checkpoint, move, skip, release, impulses",
+    path: "/core/immortals/NAME/checkpoint, move, skip, release",
     verbs: &[post("asks something of its owner", Needs::Right)],
+};
+
+static IMPULSES: Resource = Resource {
+    path: "/core/immortals/NAME/impulses",
+    verbs: &[Verb {
+        headers: &[Header::Key],
+        ..post("puts an impulse from outside into its log", Needs::Right)
+    }],
 };
 
 static RECORDING: Resource = Resource {
@@ -276,7 +287,7 @@ static METRICS: Resource = Resource {
 };
 
 /// All of them, in the order of the reference.
-pub static SURFACE: [&Resource; 26] = [
+pub static SURFACE: [&Resource; 27] = [
     &ROOT,
     &FACTORY,
     &DOCUMENT,
@@ -294,6 +305,7 @@ pub static SURFACE: [&Resource; 26] = [
     &IMMORTALS,
     &IMMORTAL,
     &IMMORTAL_VERB,
+    &IMPULSES,
     &RECORDING,
     &AMBROSIA,
     &LOG_IN,
@@ -360,7 +372,8 @@ impl Resource {
             (Some(_), None, None) => Some(&IMMORTAL),
             (Some(_), Some("recording"), None) => Some(&RECORDING),
             (Some(_), Some("attach"), None) => Some(&ATTACH),
-            (Some(_), Some("checkpoint" | "move" | "skip" | "release" | "impulses"), None) => {
+            (Some(_), Some("impulses"), None) => Some(&IMPULSES),
+            (Some(_), Some("checkpoint" | "move" | "skip" | "release"), None) => {
                 Some(&IMMORTAL_VERB)
             }
             _ => None,
@@ -385,6 +398,21 @@ impl Resource {
         })
     }
 
+    /// A merge patch is a way to change a document; elsewhere its nulls would be passed over.
+    fn check_type(&'static self, request: &Request) -> Result<(), Problem> {
+        let is_patch = *self == DOCUMENT && request.method == Method::Patch;
+        if request.body_type == BodyType::Json || is_patch {
+            return Ok(());
+        }
+        let text = format!(
+            "{} {} takes no application/merge-patch+json, only the PATCH of a document does; send \
+             Content-Type: application/json",
+            request.method.name(),
+            request.path
+        );
+        Err(Problem::new(Code::UnsupportedMediaType, text))
+    }
+
     /// What a client needs for a request; `None` where nothing answers it.
     pub fn needs(request: &Request, catalogue: &Catalogue) -> Option<Needs> {
         let verbs = Self::at(&request.path, catalogue)?.verbs;
@@ -394,11 +422,7 @@ impl Resource {
 
     /// # Errors
     /// What the resource does not take: the verb, a parameter, a pragma or a header.
-    pub(crate) fn check(
-        &'static self,
-        request: &Request,
-        catalogue: &Catalogue,
-    ) -> Result<(), Problem> {
+    pub fn check(&'static self, request: &Request, catalogue: &Catalogue) -> Result<(), Problem> {
         let verbs = || self.verbs_at(&request.path, catalogue);
         let Some(verb) = verbs().find(|verb| verb.method == request.method) else {
             let names: Vec<&str> = verbs().map(|verb| verb.method.name()).collect();
@@ -409,6 +433,7 @@ impl Resource {
         request.check_parameters(verb.parameters)?;
         request.check_pragmas(verb.pragmas)?;
         verb.check_headers(request)?;
+        self.check_type(request)?;
         let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
         if request.method == Method::Get && !is_empty {
             let text = format!("GET {} takes no body; leave it out", request.path);
@@ -425,6 +450,8 @@ impl Verb {
             (Header::IfMatch, conditions.if_match.is_some()),
             (Header::IfNoneMatch, conditions.if_none_match.is_some()),
             (Header::Quorum, request.quorum.is_some()),
+            // A task's calls have keys wherever they go.
+            (Header::Key, request.idempotency_key.is_some() && request.source.is_none()),
         ] {
             if is_there && !self.headers.contains(&header) {
                 let (method, path) = (request.method.name(), &request.path);
@@ -494,9 +521,10 @@ mod tests {
                     let twice = format!("{name}=1&${name}=2");
                     refused(Request { query: twice, ..request() }, &format!("'{name}'"));
                 }
-                for header in [Header::IfMatch, Header::IfNoneMatch, Header::Quorum] {
+                for header in [Header::IfMatch, Header::IfNoneMatch, Header::Quorum, Header::Key] {
                     let mut request = request();
                     match header {
+                        Header::Key => request.idempotency_key = Some("k".into()),
                         Header::IfMatch => request.conditions.if_match = "*".parse().ok(),
                         Header::IfNoneMatch => request.conditions.if_none_match = "*".parse().ok(),
                         Header::Quorum => request.quorum = Some(WriteQuorum::All),
@@ -510,6 +538,10 @@ mod tests {
                 if verb.method == Method::Get {
                     refused(Request { body: "{}".into(), ..request() }, "body");
                 }
+                let merges = Request { body_type: BodyType::MergePatch, ..request() };
+                let is_taken = *resource == DOCUMENT && verb.method == Method::Patch;
+                let status = resource.check(&merges, &catalogue).map_err(|it| it.status());
+                assert_eq!(status, if is_taken { Ok(()) } else { Err(415) }, "{path}");
             }
         }
     }

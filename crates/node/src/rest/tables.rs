@@ -1,13 +1,17 @@
 //! A table for each resource: the request that comes in, and the plan or the refusal that comes
 //! out.
 
-use cluster::{DirectoryCommand, InstanceCommand, InstanceOptions, InstanceReplica};
+use cluster::{
+    DirectoryAnswer, DirectoryCommand, InstanceCommand, InstanceOptions, InstanceReplica,
+};
+use group::Reply;
 use protocol::ReplicaId;
 
 use super::Plan;
 use super::world::{World, request};
-use crate::frame::Question;
+use crate::frame::{Answer, Question};
 use crate::pages::Form;
+use crate::replies::directory_answer;
 
 /// A plan in a few words.
 fn shown(plan: &Plan) -> String {
@@ -67,9 +71,8 @@ fn check(world: &World, table: &[(&str, &str, &str)]) {
     }
 }
 
-/// With an instance on all three nodes.
-fn with_an_instance() -> World {
-    let mut world = World::new();
+/// An instance on all three nodes.
+fn registered() -> DirectoryCommand {
     let replica = |number: u64| InstanceReplica {
         node: format!("n{}", number + 1),
         number,
@@ -77,13 +80,35 @@ fn with_an_instance() -> World {
         send_port: None,
         upgrade_version: None,
     };
-    world.apply(DirectoryCommand::Instance(InstanceCommand::Register {
+    DirectoryCommand::Instance(InstanceCommand::Register {
         name: "counter".into(),
         founders: (1..=3).map(ReplicaId).collect(),
         replicas: (0..3).map(replica).collect(),
         options: InstanceOptions::default(),
-    }));
+    })
+}
+
+fn with_an_instance() -> World {
+    let mut world = World::new();
+    world.apply(registered());
     world
+}
+
+#[test]
+fn a_change_is_answered_with_what_was_changed() {
+    let mut world = with_an_instance();
+    let quorum = || DirectoryCommand::SetQuorum { quorum: 3 };
+    for (command, expected) in [
+        (registered(), r#""documentSelfLink":"/core/immortals/counter""#),
+        (quorum(), r#""membershipQuorum":3"#),
+        (quorum(), r#""membershipQuorum":3"#),
+    ] {
+        let done = DirectoryAnswer::Done(world.apply(command.clone()));
+        let answer = directory_answer(Reply::Answer(done), &world.view());
+        let Answer::Changed { response, .. } = answer else { panic!("{command:?}: {answer:?}") };
+        let body = String::from_utf8_lossy(&response.body).into_owned();
+        assert!(body.contains(expected), "{command:?}: {body}");
+    }
 }
 
 #[test]
@@ -253,6 +278,9 @@ fn queries() {
     let query = r#""querySpec":{"query":{"term":{"propertyName":"name","matchValue":"a"}}}"#;
     let with = |fields: &str| format!("{{{query}{fields}}}");
     let direct = with(r#","taskInfo":{"isDirect":true}"#);
+    let info = |more: &str| with(&format!(r#","taskInfo":{{"isDirect":true{more}}}"#));
+    let asked = |field: &str| with(&format!(r#","taskInfo":{{"isDirect":true}},{field}"#));
+    let expires = r#""documentExpirationTimeMicros":"abc""#;
     let limit = r#"{"querySpec":{"resultLimit":2147483647,"query":{"term":{"propertyName":"name",
         "matchValue":"a"}}},"taskInfo":{"isDirect":true}}"#;
     check(
@@ -282,6 +310,15 @@ fn queries() {
                 &with(r#","documentSourceLink":"/q""#),
                 "400 documentSourceLink",
             ),
+            ("POST /core/query-tasks", &info(r#","foo":1"#), "400 taskInfo has no field 'foo'"),
+            ("POST /core/query-tasks", &info(r#","stage":"FINISHED""#), "400 a new task is"),
+            ("POST /core/query-tasks", &info(r#","stage":"CREATED""#), "query limit=None"),
+            ("POST /core/query-tasks", &asked(r#""kind":"foo""#), "400 .. kind 'foo'"),
+            ("POST /core/query-tasks", &asked(r#""documentKind":"bar""#), "400 .. 'bar'"),
+            ("POST /core/query-tasks", &asked(expires), "400 'documentExpirationTimeMicros' must"),
+            ("POST /core/query-tasks", &asked(r#""documentSelfLink":"/a/b""#), "400 documentSelf"),
+            ("POST /core/query-tasks", &asked(r#""documentVersion":3"#), "400"),
+            ("POST /core/query-tasks", &asked(r#""results":{}"#), "400 .. results"),
             ("GET /core/query-page/abc", "", "page abc expand=false"),
             ("GET /core/query-page/abc?expand", "", "page abc expand=true"),
             (
@@ -292,6 +329,32 @@ fn queries() {
             ("POST /core/query-page/abc", "{}", "405"),
         ],
     );
+}
+
+#[test]
+fn a_direct_query_takes_no_headers_of_documents() {
+    let world = World::new();
+    let body = r#"{"querySpec":{"query":{"term":{"propertyName":"name","matchValue":"a"}}},
+        "taskInfo":{"isDirect":true}}"#;
+    let with = |change: fn(&mut protocol::Request)| {
+        let mut request = request("POST /core/query-tasks", body);
+        change(&mut request);
+        world.plan_of(request).map(|plan| shown(&plan)).map_err(|problem| problem.message)
+    };
+    assert!(with(|_| {}).is_ok());
+    assert!(with(|it| it.conditions.if_match = "*".parse().ok()).unwrap_err().contains("If-Match"));
+    let if_none_match = with(|it| it.conditions.if_none_match = "*".parse().ok());
+    assert!(if_none_match.unwrap_err().contains("If-None-Match"));
+    let quorum = with(|it| it.quorum = "x-xenon-all".parse().ok());
+    assert!(quorum.unwrap_err().contains("x-xenon-rpl-quorum"));
+    let key = with(|it| it.idempotency_key = Some("k".into()));
+    assert!(key.unwrap_err().contains("Idempotency-Key"));
+    let of_a_task = with(|it| {
+        it.idempotency_key = Some("k".into());
+        let (partition, epoch) = (protocol::GroupId(1), protocol::Term(1));
+        it.source = Some(protocol::Source { partition, epoch });
+    });
+    assert!(of_a_task.is_ok(), "{of_a_task:?}");
 }
 
 #[test]
@@ -361,6 +424,30 @@ fn the_selector_and_the_forwarding() {
             ),
             (&get("path=/core/management&target=PEER_ID&peer=n1"), "", "200 .. \"id\":\"n1\""),
             (&get("path=/core/management&target=PEER_ID&peer=n2"), "", "400 .. 127.0.0.1:8002"),
+            (
+                &get("path=/core/things/one&target=KEY_HASH&key=a&peer=n2"),
+                "",
+                "400 target=KEY_HASH does not take the parameter 'peer'",
+            ),
+            (
+                &get("path=/core/things/one&target=PEER_ID&peer=n2&key=a"),
+                "",
+                "400 target=PEER_ID does not take the parameter 'key'",
+            ),
+            (&get("path=/core/management&target=KEY_HASH&key=a"), "", "503 'a' has no owner"),
+            (&get("path=/core/things/stats&target=PEER_ID&peer=n2"), "", "400 .. 127.0.0.1:8002"),
+            (&get("path=/core/things/stats&target=PEER_ID&peer=n1"), "", "stats /core/things"),
+            (&get("path=/core/node-groups/&target=PEER_ID&peer=n2"), "", "400"),
+            (
+                &get("path=/core/things/one&query=consistency=local&target=PEER_ID&peer=n2"),
+                "",
+                "400 /core/things/one of node 'n2' is to be asked at",
+            ),
+            (
+                &get("path=/core/things/one&query=consistency=local&target=KEY_HASH&key=a"),
+                "",
+                "503 'a' has no owner",
+            ),
             (&get("path=/core/things/one&target=PEER_ID&peer=n9"), "", "400 there is no node 'n9'"),
             (&get("path=/core/things/one&target=ALL"), "", "400 target=ALL is not served"),
             (&get("path=/core/things/one&target=SOME"), "", "400 'target' is KEY_HASH or PEER_ID"),
@@ -426,6 +513,32 @@ fn immortals() {
             ("PATCH /core/immortals/counter", r#"{"bogus":1}"#, "400 .. 'bogus'"),
             (
                 "PATCH /core/immortals/counter",
+                r#"{"paused":true,"documentVersion":7}"#,
+                "409 .. expected documentVersion 7, found 0",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"paused":true,"documentSelfLink":"/core/immortals/b"}"#,
+                "400 documentSelfLink is",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"paused":true,"documentExpirationTimeMicros":5}"#,
+                "400 an instance has no documentExpirationTimeMicros",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"paused":true,"documentVersion":0,"documentKind":"amrita:ImmortalState",
+                    "documentSelfLink":"/core/immortals/counter"}"#,
+                "change Instance(SetOptions",
+            ),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","documentSelfLink":"/core/immortals/b"}"#,
+                "400 documentSelfLink is",
+            ),
+            (
+                "PATCH /core/immortals/counter",
                 r#"{"removeReplica":"n3","paused":true}"#,
                 "400 a PATCH with removeReplica has no field 'paused'",
             ),
@@ -476,6 +589,7 @@ fn what_is_asked_of_an_instance() {
             (&at("release"), r#"{"x":1}"#, "400 .. 'x'"),
             (&at("impulses"), r#"{"method":1,"payload":{"a":1.50}}"#, "ask Instance(Impulse"),
             (&at("impulses"), r#"{"method":1,"bogus":2}"#, "400 .. 'bogus'"),
+            (&at("impulses"), r#"{"method":1,"method":2}"#, "400 .. 'method' is there twice"),
             (&at("impulses"), r#"{"method":"one"}"#, "400 'method' is a number"),
             (&at("impulses"), r#"{"method":1,"from":7}"#, "400 'from' is a text"),
             (&at("impulses?x=1"), r#"{"method":1}"#, "400 .. no 'x'"),

@@ -1,0 +1,65 @@
+//! Which writes take an `Idempotency-Key`: those that a node remembers. It refuses the others that
+//! have one, as it would be ignored.
+
+use protocol::{Method, Request};
+
+/// Where nothing is a document. To ask for the same twice there is to have it once.
+const KEYLESS: [&str; 6] = [
+    "/core/authn",
+    "/core/authz/can-i",
+    "/core/immortals",
+    "/core/management",
+    "/core/node-groups",
+    "/core/node-selectors",
+];
+
+const QUERIES: [&str; 2] = ["/core/query-tasks", "/core/local-query-tasks"];
+
+pub(crate) fn are_taken_by(request: &Request) -> bool {
+    let path = request.path.trim_end_matches('/');
+    if path.starts_with("/core/immortals/") && path.ends_with("/impulses") {
+        return true;
+    }
+    let is_below = |of: &str| {
+        let rest = path.strip_prefix(of);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    !KEYLESS.into_iter().any(is_below) && !is_direct_query(request, path)
+}
+
+/// It makes no document.
+fn is_direct_query(request: &Request, path: &str) -> bool {
+    let is_query = request.method == Method::Post && QUERIES.contains(&path);
+    let body = || serde_json::from_slice::<serde_json::Value>(&request.body).unwrap_or_default();
+    is_query && body()["taskInfo"]["isDirect"] == true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_document_and_no_impulse_gets_no_key() {
+        let direct = r#"{"taskInfo":{"isDirect":true}}"#;
+        for (path, body, takes) in [
+            ("/core/examples", "{}", true),
+            ("/core/examples/immortals", "{}", true),
+            ("/core/immortals", "{}", false),
+            ("/core/immortals/a", "{}", false),
+            ("/core/immortals/a/skip", "{}", false),
+            ("/core/immortals/a/impulses", "{}", true),
+            ("/core/immortalsx", "{}", true),
+            ("/core/node-groups/default", "{}", false),
+            ("/core/authz/can-i", "{}", false),
+            ("/core/authz/roles", "{}", true),
+            ("/core/query-tasks", "{}", true),
+            ("/core/query-tasks", direct, false),
+            ("/core/local-query-tasks/", direct, false),
+            ("/core/examples", direct, true),
+        ] {
+            let mut request = Request::new(Method::Post, path);
+            request.body = body.into();
+            assert_eq!(are_taken_by(&request), takes, "{path} {body}");
+        }
+    }
+}
