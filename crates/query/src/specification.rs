@@ -117,7 +117,8 @@ fn query(value: &mut Value, at: &str, depth: usize) -> Result<(), Problem> {
     {
         match fields.get("occurance").filter(|it| !it.is_null()) {
             Some(occurance) if *occurance != occurrence => {
-                let why = format!("is {occurrence}, and occurance is {occurance}; send one of them");
+                let why =
+                    format!("is {occurrence}, and occurance is {occurance}; send one of them");
                 return wrong(&format!("{at}.occurrence"), &why);
             }
             _ => drop(fields.insert("occurance".into(), occurrence)),

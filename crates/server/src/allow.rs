@@ -19,10 +19,13 @@ impl Allowed {
         Self(vec!["GET", "HEAD", "OPTIONS"])
     }
 
-    /// Of what the node answers at this path, which is decoded. All of them where there is nothing:
-    /// a verb that is refused there is refused as not found.
-    pub(crate) fn at(path: &str, catalogue: &Catalogue) -> Self {
-        let Some(resource) = Resource::at(path, catalogue) else { return Self(ALL.to_vec()) };
+    pub(crate) fn all() -> Self {
+        Self(ALL.to_vec())
+    }
+
+    /// Of what the node answers at this path, which is decoded; `None` where there is nothing.
+    pub(crate) fn at(path: &str, catalogue: &Catalogue) -> Option<Self> {
+        let resource = Resource::at(path, catalogue)?;
         let mut verbs = vec!["OPTIONS"];
         for verb in resource.verbs_at(path, catalogue) {
             verbs.push(verb.method.name());
@@ -30,7 +33,7 @@ impl Allowed {
                 verbs.push("HEAD");
             }
         }
-        Self(ALL.into_iter().filter(|verb| verbs.contains(verb)).collect())
+        Some(Self(ALL.into_iter().filter(|verb| verbs.contains(verb)).collect()))
     }
 
     /// The header; without the verb that was refused.
@@ -49,12 +52,16 @@ mod tests {
     #[test]
     fn a_verb_that_was_refused_is_not_allowed() {
         let catalogue = Catalogue::new();
-        let at = |path, refused: &Verb| Allowed::at(path, &catalogue).header(Some(refused));
+        let at = |path, refused: &Verb| {
+            let allowed = Allowed::at(path, &catalogue).expect("there is something");
+            allowed.header(Some(refused))
+        };
         assert_eq!(at("/core/immortals", &Verb::PUT), "GET, HEAD, POST, OPTIONS");
         assert_eq!(at("/core/immortals/one", &Verb::PUT), "GET, HEAD, PATCH, DELETE, OPTIONS");
         assert_eq!(at("/core/query-tasks/one", &Verb::PUT), "GET, HEAD, PATCH, DELETE, OPTIONS");
         assert_eq!(at("/core/management", &Verb::PATCH), "GET, HEAD, DELETE, OPTIONS");
-        let nothing = Allowed::at("/core/immortalsx", &catalogue).header(None);
-        assert_eq!(nothing, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        for nothing in ["/core/immortalsx", "/core/query-tasks/one/subscriptions"] {
+            assert_eq!(Allowed::at(nothing, &catalogue), None, "{nothing}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName};
-use hyper::{Method as Verb, Uri};
+use hyper::{Method as Verb, Uri, Version};
 use protocol::links::percent_decode;
 use protocol::{BodyType, Code, EntityTags, Method, Outcome, Problem, Request, WriteQuorum};
 
@@ -137,6 +137,9 @@ fn check_headers(method: Method, headers: &HeaderMap) -> Result<(), Problem> {
     {
         only(headers, &name)?;
     }
+    for name in XENON_HEADERS_HARMLESS {
+        only(headers, &HeaderName::from_static(name))?;
+    }
     if let Some(expected) = only(headers, &header::EXPECT)?
         && !expected.eq_ignore_ascii_case("100-continue")
     {
@@ -219,13 +222,30 @@ fn packing(headers: &HeaderMap) -> Result<Packing, Problem> {
     }
 }
 
-/// Decoded, and without a slash at the end: `/core/examples/` is `/core/examples`.
+/// Decoded, and without the one slash at the end that there may be: `/core/examples/` is
+/// `/core/examples`.
 pub(crate) fn path(raw: &str) -> Result<String, Problem> {
     let mut path = percent_decode(raw)?;
+    if path.ends_with("//") {
+        let shown: String = path.chars().take(80).collect();
+        let message = format!("the link '{shown}' has an empty part; leave out the second slash");
+        return Err(Problem::new(Code::BadLink, message));
+    }
     if path.len() > 1 && path.ends_with('/') {
         path.pop();
     }
     Ok(path)
+}
+
+/// # Errors
+/// When a request of HTTP/1.1 does not say which host it is for.
+pub(crate) fn check_host_is_there<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
+    let is_named =
+        request.headers().contains_key(header::HOST) || request.uri().authority().is_some();
+    if is_named || request.version() != Version::HTTP_11 {
+        return Ok(());
+    }
+    Err(Problem::bad_request("a request of HTTP/1.1 needs the header Host"))
 }
 
 /// All lines of a header with entity tags, as one.
@@ -432,6 +452,11 @@ mod tests {
             let problem = read(Method::Get, wrong, &[]).unwrap_err();
             assert_eq!((problem.status(), problem.code), (400, Code::BadLink), "{wrong}");
         }
+        for wrong in ["/core/examples//", "/core/examples/%2F", "//"] {
+            let problem = read(Method::Get, wrong, &[]).unwrap_err();
+            assert_eq!((problem.status(), problem.code), (400, Code::BadLink), "{wrong}");
+        }
+        assert_eq!(read(Method::Get, "/core/examples/", &[]).unwrap().path, "/core/examples");
         assert_eq!(read(Method::Get, "/core/%C3%A9", &[]).unwrap().path, "/core/é");
     }
 
@@ -442,6 +467,8 @@ mod tests {
             ("idempotency-key", "k"),
             ("content-length", "3"),
             ("content-type", "application/json"),
+            ("x-xenon-ctx-id", "c"),
+            ("x-xenon-auth-token", "t"),
         ] {
             let problem =
                 read(Method::Put, "/core/x", &[(name, value), (name, value)]).unwrap_err();

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use access::{CAN_I, CREDENTIALS, LOGIN, TOKENS, USERS, WHO_AM_I};
 use hyper::header::{self, HeaderMap, HeaderValue};
+use node::Resource;
 use protocol::query::{LINK as QUERY_TASKS, Query};
 use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
 use serde_json::{Map, Value, json};
+use services::Catalogue;
 
 use crate::ask::{ask, ask_as_system};
 use crate::base64::decode_base64;
@@ -114,6 +116,10 @@ impl Doorkeeper {
     }
 
     async fn login(&self, request: &Request, caller: &Caller) -> Result<Answer, Problem> {
+        let catalogue = Catalogue::new();
+        if let Some(resource) = Resource::at(LOGIN, &catalogue) {
+            resource.check(request, &catalogue)?;
+        }
         let body = body_of(request)?;
         match body.get("requestType").and_then(Value::as_str).unwrap_or("LOGIN") {
             "LOGIN" => self.log_in(&body, caller).await,

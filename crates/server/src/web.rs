@@ -243,6 +243,9 @@ impl Front {
         if !is_vital && !place.serves_all() {
             return crowded(request).await;
         }
+        if let Err(problem) = http_request::check_host_is_there(&request) {
+            return refuse(request, problem).await;
+        }
         // Nodes call one another by whatever name they were given; no browser can ask for a link.
         let origin = match own {
             Some(Own::Link) => Ok(None),
@@ -266,7 +269,9 @@ impl Front {
         place: &Place,
     ) -> Answer {
         if browsers::is_preflight(request.method(), request.headers()) {
-            let allowed = self.allowed(own, request.uri().path());
+            // Where there is nothing, the page is told so by the answer to what it asks then.
+            let allowed =
+                self.allowed(own, request.uri().path()).unwrap_or_else(|_| Allowed::all());
             let mut answer = http_answer::verbs(&allowed);
             origin.put_preflight(&allowed, answer.headers_mut());
             return answer;
@@ -284,9 +289,10 @@ impl Front {
     ) -> Answer {
         let (verb, uri) = (request.method().clone(), request.uri().clone());
         let mut answer = match own {
-            _ if verb == Verb::OPTIONS => {
-                return http_answer::verbs(&self.allowed(own, uri.path()));
-            }
+            _ if verb == Verb::OPTIONS => match self.allowed(own, uri.path()) {
+                Ok(allowed) => return http_answer::verbs(&allowed),
+                Err(problem) => return refuse(request, problem).await,
+            },
             Some(_) if verb != Verb::GET && verb != Verb::HEAD => {
                 refuse(request, no_such_verb(&verb)).await
             }
@@ -297,7 +303,7 @@ impl Front {
             },
         };
         if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
-            let allowed = self.allowed(own, uri.path());
+            let allowed = self.allowed(own, uri.path()).unwrap_or_else(|_| Allowed::all());
             http_answer::allow(&mut answer, allowed.header(Some(&verb)));
         }
         answer
@@ -310,7 +316,11 @@ impl Front {
         request: hyper::Request<Incoming>,
         place: &Place,
     ) -> Answer {
-        let asked = Request::new(Method::Get, request.uri().path());
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let asked = Request { query, ..Request::new(Method::Get, request.uri().path()) };
+        if let Err(problem) = asked.check_parameters(&[]) {
+            return refuse(request, problem).await;
+        }
         match (own, Resource::needs(&asked, &self.catalogue)) {
             (Own::Live, Some(Needs::Nothing)) => plain("alive\n"),
             (Own::Ready, Some(Needs::Nothing)) => to_http(self.readiness().await),
@@ -331,12 +341,13 @@ impl Front {
         }
     }
 
-    fn allowed(&self, own: Option<Own>, path: &str) -> Allowed {
-        match own {
-            Some(_) => Allowed::look(),
-            // One that cannot be decoded is refused in any case.
-            None => Allowed::at(&http_request::path(path).unwrap_or_default(), &self.catalogue),
+    fn allowed(&self, own: Option<Own>, path: &str) -> Result<Allowed, Problem> {
+        if own.is_some() {
+            return Ok(Allowed::look());
         }
+        let path = http_request::path(path)?;
+        let nothing = || Problem::not_found(format!("there is nothing at {path}"));
+        Allowed::at(&path, &self.catalogue).ok_or_else(nothing)
     }
 
     async fn ask_for(&self, request: hyper::Request<Incoming>, place: &Place) -> Answer {

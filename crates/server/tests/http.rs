@@ -206,6 +206,49 @@ fn each_path_says_which_verbs_it_has() {
 }
 
 #[test]
+fn where_there_is_nothing_no_verb_is_offered() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(&folder);
+    for path in ["/core/nothing", "/core/query-tasks/one/subscriptions", "/core/immortals/a/b"] {
+        for verb in ["OPTIONS", "GET", "PUT"] {
+            let answer = ask(&host, verb, path, "", "");
+            assert_eq!(status(&answer), 404, "{verb} {path}: {answer}");
+        }
+    }
+    let slashes = ask(&host, "OPTIONS", "/core/immortals//", "", "");
+    assert!(status(&slashes) == 400 && slashes.contains("BAD_LINK"), "{slashes}");
+    ended(host);
+}
+
+#[test]
+fn what_the_shell_answers_takes_no_parameters_and_every_request_needs_a_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(&folder);
+    for path in ["/livez?foo=1", "/readyz?foo", "/metrics?foo=1"] {
+        let answer = get(&host, path, "");
+        assert!(status(&answer) == 400 && answer.contains("'foo'"), "{path}: {answer}");
+    }
+    let bare = |head: &str| String::from_utf8_lossy(&exchange(&host, head.as_bytes())).into_owned();
+    let nameless = bare("GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n");
+    assert!(status(&nameless) == 400 && nameless.contains("Host"), "{nameless}");
+    let old = bare("GET /livez HTTP/1.0\r\n\r\n");
+    assert_eq!(status(&old), 200, "{old}");
+    ended(host);
+}
+
+#[test]
+fn a_login_takes_neither_a_key_nor_a_merge_patch() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(&folder);
+    let path = "/core/authn/basic";
+    let keyed = ask(&host, "POST", path, "Idempotency-Key: k\r\n", "{}");
+    assert!(status(&keyed) == 400 && keyed.contains("Idempotency-Key"), "{keyed}");
+    let merge = "Content-Type: application/merge-patch+json\r\n";
+    assert_eq!(status(&ask(&host, "POST", path, merge, "{}")), 415);
+    ended(host);
+}
+
+#[test]
 fn a_name_that_is_not_utf8_or_a_header_twice_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let host = start(&folder);
