@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use handing_on::handed_on;
 use immortals::{
-    Adapter, Between, Context, Entries, Input, Instance, KeptLimits, Lane, Lead, NativeAdapter,
+    Adapter, Between, Context, Entries, ImpulseKey, Input, Instance, KeptLimits, Lane, Lead, NativeAdapter,
     Options, Output, Peer, ReplicaStatus, Request, Response, Settings, Standing,
 };
 use protocol::immortal::{
@@ -507,6 +507,21 @@ fn an_impulse_that_finds_no_room_is_refused_and_credit_tells_when_there_is_again
     assert_eq!(heard.len(), 3, "two fates, and credit once: {heard:?}");
     owner.impulse(7, 1 << 20);
     assert_eq!(owner.take_heard(), [], "it is on its way");
+}
+
+#[test]
+fn a_key_belongs_to_one_impulse_from_outside() {
+    let mut owner = Owner::new();
+    for digest in [7, 7, 8] {
+        let key = Some(ImpulseKey { hash: 1, digest });
+        let payload = Bytes::from_static(b"1");
+        let request = Request::Impulse { from: "rest".into(), method: 1, payload, key };
+        owner.step(Input::Request { ticket: digest, request });
+    }
+    let [Response::Done { input }, again, other] = &owner.answers[..] else {
+        panic!("{:?}", owner.answers)
+    };
+    assert_eq!((again, other), (&Response::Done { input: *input }, &Response::KeyReused));
 }
 
 #[test]
