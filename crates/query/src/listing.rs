@@ -82,8 +82,8 @@ pub fn factory_specification(
         });
     } else if request.parameter("orderbytype").is_some() {
         return Err(Problem::bad_request(
-            "$orderbytype says of which type the field of $orderby is; add $orderby=FIELD, or leave \
-             it out",
+            "$orderbytype says of which type the field of $orderby is; add $orderby=FIELD, or \
+             leave it out",
         ));
     }
     if is_set(request, "expand")? {

@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use handing_on::handed_on;
 use immortals::{
-    Adapter, Between, Context, Entries, ImpulseKey, Input, Instance, KeptLimits, Lane, Lead, NativeAdapter,
-    Options, Output, Peer, ReplicaStatus, Request, Response, Settings, Standing,
+    Adapter, Between, Context, Entries, ImpulseKey, Input, Instance, KeptLimits, Lane, Lead,
+    NativeAdapter, Options, Output, Peer, ReplicaStatus, Request, Response, Settings, Standing,
 };
 use protocol::immortal::{
     Fate, Hello, Message, ToNode, ToProgram, blocks, messages, put_message, split_frame,
