@@ -504,6 +504,25 @@ fn immortals() {
             ("GET /core/immortals/counter", "", "200 .. \"name\":\"counter\""),
             ("GET /core/immortals/counter?x=1", "", "400 .. no 'x'"),
             ("GET /core/immortals/other", "", "503 .. does not know yet"),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","documentSelfLink":"/core/immortals/b"}"#,
+                "400 documentSelfLink is",
+            ),
+            ("DELETE /core/immortals/counter", "", "400 .. confirm=counter"),
+            ("DELETE /core/immortals/counter?confirm=counter", "", "change Instance(Deregister"),
+            ("DELETE /core/immortals/counter?confirm=counter&x", "", "400 .. no parameter 'x'"),
+            ("PUT /core/immortals/counter", "{}", "405 .. it takes GET, PATCH, DELETE"),
+        ],
+    );
+}
+
+#[test]
+fn a_patch_of_an_instance() {
+    let world = with_an_instance();
+    check(
+        &world,
+        &[
             ("PATCH /core/immortals/counter", r#"{"paused":true}"#, "change Instance(SetOptions"),
             (
                 "PATCH /core/immortals/counter",
@@ -533,11 +552,6 @@ fn immortals() {
                 "change Instance(SetOptions",
             ),
             (
-                "POST /core/immortals",
-                r#"{"name":"a","documentSelfLink":"/core/immortals/b"}"#,
-                "400 documentSelfLink is",
-            ),
-            (
                 "PATCH /core/immortals/counter",
                 r#"{"removeReplica":"n3","paused":true}"#,
                 "400 a PATCH with removeReplica has no field 'paused'",
@@ -562,10 +576,6 @@ fn immortals() {
                 r#"{"removeReplica":"n3"}"#,
                 "change Instance(Remove",
             ),
-            ("DELETE /core/immortals/counter", "", "400 .. confirm=counter"),
-            ("DELETE /core/immortals/counter?confirm=counter", "", "change Instance(Deregister"),
-            ("DELETE /core/immortals/counter?confirm=counter&x", "", "400 .. no parameter 'x'"),
-            ("PUT /core/immortals/counter", "{}", "405 .. it takes GET, PATCH, DELETE"),
         ],
     );
 }
