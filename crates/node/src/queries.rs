@@ -70,9 +70,13 @@ struct Querying {
     effort: Effort,
     /// Whom it is asked of, for whom, and since when.
     scope: Scope,
+    /// Its hits have an order of their own, which the next write may change.
+    is_sorted: bool,
     /// How many pieces are awaited.
     missing: u32,
     parts: BTreeMap<GroupId, Page>,
+    /// Partitions that give all their hits in one piece.
+    whole: BTreeSet<GroupId>,
     /// Partitions that are to be asked again, with more effort or for more.
     again: Vec<GroupId>,
     bytes: usize,
@@ -162,6 +166,8 @@ impl Queries {
             return effects.finish(&purpose, refusal(text.len(), self.open.len()).into());
         }
         self.last += 1;
+        let compiled = CompiledQuery::new(&aim.specification);
+        let is_sorted = compiled.is_ok_and(|query| query.sort().is_some());
         let querying = Querying {
             purpose,
             aim,
@@ -169,8 +175,10 @@ impl Queries {
             text: Bytes::from(text),
             after: after.cloned(),
             effort: Effort::Step,
+            is_sorted,
             missing: 0,
             parts: BTreeMap::new(),
+            whole: BTreeSet::new(),
             again: (1..=scope.partitions).map(GroupId).collect(),
             bytes: 0,
             scope,
@@ -219,8 +227,7 @@ impl Queries {
         let refused = match answer {
             Answer::Page(page) => {
                 let bytes = page.hits.iter().map(Hit::bytes).sum::<usize>();
-                self.bytes += bytes;
-                querying.take(group, page, bytes);
+                self.bytes += querying.take(group, page, bytes);
                 let is_too_much = self.bytes > GATHERED_BYTES_MAX;
                 querying.refusal().or_else(|| is_too_much.then(|| busy(self.bytes))).map(Into::into)
             }
@@ -340,15 +347,17 @@ impl Querying {
         };
         let piece = all / self.partitions_count();
         let bytes = u64::try_from(piece.max(PIECE_BYTES_MIN)).expect("it fits");
+        let whole_bytes = u64::try_from(ANSWER_BYTES_MAX).expect("it fits");
         for group in std::mem::take(&mut self.again) {
             let part = self.parts.get(&group);
+            let is_whole = self.whole.contains(&group);
             let last = part.and_then(|part| part.hits.last()).map(Hit::cursor);
             let got = part.map_or(0, |part| part.hits.len());
             let question = Question::Query {
                 specification: self.text.clone(),
                 after: last.or_else(|| self.after.clone()),
                 limit: u64::try_from(self.each() - got).unwrap_or(u64::MAX),
-                bytes,
+                bytes: if is_whole { whole_bytes } else { bytes },
                 effort: self.effort,
                 principal: self.scope.principal.clone(),
             };
@@ -375,22 +384,37 @@ impl Querying {
             || self.aim.skip > 0
     }
 
-    fn take(&mut self, group: GroupId, page: Page, bytes: usize) {
-        self.bytes += bytes;
+    /// Takes a piece, and says how many bytes of it are kept.
+    ///
+    /// A further piece is looked for in the partition as it is by then. In the order of links that is
+    /// right: no document moves. In another order a document that was written meanwhile may have come
+    /// already, or may now be before what has come; so one search has to give the whole.
+    fn take(&mut self, group: GroupId, page: Page, bytes: usize) -> usize {
         let (each, wants_all) = (self.each(), self.wants_all());
-        let is_empty = page.hits.is_empty();
+        let had = self.parts.get(&group).map_or(0, |part| part.hits.len());
+        let found = page.hits.len();
+        let goes_on = page.more && had + found < each && found > 0 && wants_all;
+        if goes_on && self.is_sorted && self.whole.insert(group) {
+            self.again.push(group);
+            return 0;
+        }
+        self.bytes += bytes;
         let part = self.parts.entry(group).or_default();
         part.count += page.count;
         part.more = page.more;
         part.hits.extend(page.hits);
-        if part.more && part.hits.len() < each && !is_empty && wants_all {
+        if goes_on && !self.is_sorted {
             self.again.push(group);
         }
+        bytes
     }
 
     /// Why there is no use in going on, if there is none.
     fn refusal(&self) -> Option<Problem> {
-        if self.bytes > ANSWER_BYTES_MAX && self.wants_all() {
+        let each = self.each();
+        let is_cut = |part: &Page| part.more && part.hits.len() < each && self.is_sorted;
+        let is_too_long = self.bytes > ANSWER_BYTES_MAX || self.parts.values().any(is_cut);
+        if is_too_long && self.wants_all() {
             return Some(too_large());
         }
         let is_all = self.aim.specification.result_limit.is_none();
@@ -541,6 +565,103 @@ mod tests {
         assert_eq!(shown.len(), 100);
         assert_eq!(shown["/core/examples/000007"].as_str().unwrap().len(), 100_000);
         assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+    }
+
+    /// The first of some documents, in the order of their numbers, but for one that each search
+    /// finds at the other end.
+    struct Moving {
+        count: usize,
+        searches: usize,
+    }
+
+    impl Moving {
+        fn page(&mut self, after: Option<&Cursor>, limit: u64, bytes: u64) -> Page {
+            self.searches += 1;
+            let (mut page, mut held) = (Page::default(), 0);
+            let is_first = self.searches.is_multiple_of(2);
+            let mut hits: Vec<Hit> = (0..self.count)
+                .map(|number| {
+                    let key = if number != 50 {
+                        number
+                    } else if is_first {
+                        0
+                    } else {
+                        self.count
+                    };
+                    Hit {
+                        sort_key: format!("{key:06}").into_bytes(),
+                        link: format!("/core/examples/{number:06}"),
+                        version: 0,
+                        document: Some(format!("\"{}\"", "x".repeat(10_000)).into_bytes().into()),
+                    }
+                })
+                .collect();
+            hits.sort();
+            for hit in hits {
+                if after.is_some_and(|after| hit.cursor() <= *after) {
+                    continue;
+                }
+                held += hit.bytes() as u64;
+                if page.hits.len() as u64 == limit || held > bytes && !page.hits.is_empty() {
+                    page.more = true;
+                    break;
+                }
+                page.hits.push(hit);
+            }
+            page
+        }
+    }
+
+    fn sorted(count: usize, limit: Option<usize>, options: &[QueryOption]) -> (u16, Value) {
+        let term = protocol::query::QueryTerm {
+            property_name: "name".into(),
+            ..protocol::query::QueryTerm::default()
+        };
+        let specification = QuerySpecification {
+            sort_term: Some(term),
+            result_limit: limit,
+            options: [&[QueryOption::ExpandContent, QueryOption::Sort], options].concat(),
+            ..query::factory_query("/core/examples", None)
+        };
+        let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+        let scope = Scope { principal: Principal::System, partitions: 1, now: 0 };
+        let (mut queries, mut effects) = (Queries::default(), Effects::default());
+        let purpose = Purpose::Client { ticket: 1 };
+        queries.query(purpose, specification, None, form, scope, &mut effects);
+        let mut moving = Moving { count, searches: 0 };
+        while let Some(Work::Submit(Purpose::Piece { query, group }, _, question)) =
+            effects.work.pop_front()
+        {
+            let Question::Query { after, limit, bytes, .. } = question else { panic!() };
+            let page = moving.page(after.as_ref(), limit, bytes);
+            queries.came(query, group, Answer::Page(page), 5, &mut effects);
+        }
+        if let Some(Output::Run(_)) = effects.outputs.last() {
+            let Some(Output::Run(job)) = effects.outputs.pop() else { panic!() };
+            let crate::jobs::Done::Answer(query, response) = job.run().into_done() else {
+                panic!()
+            };
+            queries.answered(query, response, &mut effects);
+        }
+        let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
+        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+        (response.status, response.to_json())
+    }
+
+    #[test]
+    fn a_document_that_moves_in_the_order_is_in_the_whole_answer_once() {
+        for (limit, options) in [(None, &[][..]), (Some(90), &[QueryOption::TopResults])] {
+            let (status, body) = sorted(100, limit, options);
+            assert_eq!(status, 200);
+            let links = body["documentLinks"].as_array().unwrap();
+            let different: BTreeSet<&str> = links.iter().map(|it| it.as_str().unwrap()).collect();
+            assert_eq!(links.len(), limit.unwrap_or(100), "{body}");
+            assert_eq!(different.len(), links.len());
+            assert_eq!(links[0], "/core/examples/000000");
+            assert_eq!(links[1], "/core/examples/000050", "as the second search found it");
+        }
+        let (status, body) = sorted(5_000, None, &[]);
+        assert_eq!((status, body["message"].as_str().unwrap().contains("32 MiB")), (400, true));
     }
 
     #[test]
