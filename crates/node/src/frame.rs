@@ -117,6 +117,8 @@ pub(crate) enum Question {
         limit: u64,
         bytes: u64,
         effort: Effort,
+        /// How much of the query's time is left, in microseconds.
+        left_micros: u64,
         principal: Principal,
     },
     Fence(Source),

@@ -462,16 +462,23 @@ impl Shard {
             }
             Question::Rest(request) if is_retry => PartitionQuestion::Resent(request),
             Question::Rest(request) => PartitionQuestion::Rest(request),
-            Question::Query { specification, after, limit, bytes, effort, principal } => {
-                PartitionQuestion::Query {
-                    principal,
-                    spec_json: specification,
-                    cursor: after,
-                    limit: usize::try_from(limit).unwrap_or(usize::MAX),
-                    bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
-                    effort,
-                }
-            }
+            Question::Query {
+                specification,
+                after,
+                limit,
+                bytes,
+                effort,
+                left_micros,
+                principal,
+            } => PartitionQuestion::Query {
+                principal,
+                left_micros,
+                spec_json: specification,
+                cursor: after,
+                limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+                effort,
+            },
             Question::Fence(source) => PartitionQuestion::Fence(source),
             Question::Available => PartitionQuestion::Available,
         };

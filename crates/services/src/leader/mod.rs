@@ -237,9 +237,18 @@ impl PartitionLeader {
             PartitionQuestion::Rest(request) | PartitionQuestion::Resent(request) => {
                 self.rest(cx, ticket, Arc::new(request), known)
             }
-            PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort, principal } => {
+            PartitionQuestion::Query {
+                spec_json,
+                cursor,
+                limit,
+                bytes,
+                effort,
+                left_micros,
+                principal,
+            } => {
                 let filter = cx.handlers().guard.filter(&principal);
-                let query = Query { text: spec_json, after: cursor, limit, bytes, effort, filter };
+                let (text, after) = (spec_json, cursor);
+                let query = Query { text, after, limit, bytes, effort, left_micros, filter };
                 self.query(cx, ticket, query);
                 Ok(())
             }
