@@ -75,13 +75,12 @@ struct Querying {
     effort: Effort,
     /// Whom it is asked of, for whom, and since when: all that it takes together has a bound.
     scope: Scope,
-    /// Its hits have an order of their own, which the next write may change.
-    is_sorted: bool,
     /// How many pieces are awaited.
     missing: u32,
     parts: BTreeMap<GroupId, Page>,
-    /// Partitions that give all their hits in one piece.
-    whole: BTreeSet<GroupId>,
+    /// When the hits have an order of their own, which the next write may change: partitions that
+    /// give all their hits in one piece.
+    whole: Option<BTreeSet<GroupId>>,
     /// Partitions that are to be asked again, with more effort or for more.
     again: Vec<GroupId>,
     bytes: usize,
@@ -180,10 +179,9 @@ impl Queries {
             text: Bytes::from(text),
             after: after.cloned(),
             effort: Effort::Step,
-            is_sorted,
             missing: 0,
             parts: BTreeMap::new(),
-            whole: BTreeSet::new(),
+            whole: is_sorted.then(BTreeSet::new),
             again: (1..=scope.partitions).map(GroupId).collect(),
             bytes: 0,
             scope,
@@ -363,7 +361,7 @@ impl Querying {
         let whole_bytes = u64::try_from(ANSWER_BYTES_MAX).expect("it fits");
         for group in std::mem::take(&mut self.again) {
             let part = self.parts.get(&group);
-            let is_whole = self.whole.contains(&group);
+            let is_whole = self.whole.as_ref().is_some_and(|it| it.contains(&group));
             let last = part.and_then(|part| part.hits.last()).map(Hit::cursor);
             let got = part.map_or(0, |part| part.hits.len());
             let question = Question::Query {
@@ -413,7 +411,10 @@ impl Querying {
         let had = self.parts.get(&group).map_or(0, |part| part.hits.len());
         let found = page.hits.len();
         let goes_on = page.more && had + found < each && found > 0 && wants_all;
-        if goes_on && self.is_sorted && self.whole.insert(group) {
+        if goes_on
+            && let Some(whole) = &mut self.whole
+            && whole.insert(group)
+        {
             self.again.push(group);
             return 0;
         }
@@ -422,7 +423,7 @@ impl Querying {
         part.count += page.count;
         part.more = page.more;
         part.hits.extend(page.hits);
-        if goes_on && !self.is_sorted {
+        if goes_on && self.whole.is_none() {
             self.again.push(group);
         }
         bytes
@@ -431,7 +432,7 @@ impl Querying {
     /// Why there is no use in going on, if there is none.
     fn refusal(&self) -> Option<Problem> {
         let each = self.each();
-        let is_cut = |part: &Page| part.more && part.hits.len() < each && self.is_sorted;
+        let is_cut = |part: &Page| part.more && part.hits.len() < each && self.whole.is_some();
         let is_too_long = self.bytes > ANSWER_BYTES_MAX || self.parts.values().any(is_cut);
         if is_too_long && self.wants_all() {
             return Some(too_large());

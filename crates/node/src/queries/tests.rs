@@ -1,3 +1,5 @@
+//! Queries of partitions that are played here.
+
 use protocol::query::QueryResult;
 use serde_json::Value;
 
