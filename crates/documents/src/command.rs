@@ -22,7 +22,6 @@ const FORMAT_WITH_AUTHOR: u8 = 2;
 
 /// One entry of a partition's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are writes, and one lives at a time")]
 pub enum Command {
     Write(Write),
     /// From now on, effects of older owners of that partition are refused.

@@ -204,7 +204,7 @@ fn answers_are_remembered_for_their_time_and_then_forgotten() {
 #[test]
 fn an_answer_without_a_new_version_is_remembered_once_and_forgotten_like_others() {
     let user = RequestKey::User { key: "one".into(), digest: 9 };
-    let (link, status, response) = ("/a".to_owned(), 200, Some(bytes::Bytes::new()));
+    let (link, status, response) = ("/a".to_owned(), 200, Some(Bytes::new()));
     let answer = Recorded { link, version: 0, status, digest: 0, response };
     let mut site = Site::new(1);
     let at = Moment(1_000 * MINUTE);
@@ -213,7 +213,7 @@ fn an_answer_without_a_new_version_is_remembered_once_and_forgotten_like_others(
         let (key, answer) = (user.clone(), answer.clone());
         Command::Remember(Remember { epoch, key, answer, at })
     };
-    let later = protocol::Term(epoch.0 + 1);
+    let later = Term(epoch.0 + 1);
     assert_eq!(site.apply(&remember(later)), AppliedCommand::Fenced);
     assert_eq!(site.apply(&remember(epoch)), AppliedCommand::Other);
     assert_eq!(site.apply(&remember(epoch)), AppliedCommand::Fenced, "it is remembered already");
