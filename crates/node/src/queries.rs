@@ -358,10 +358,17 @@ impl Querying {
         };
         let piece = all / self.partitions_count();
         let bytes = u64::try_from(piece.max(PIECE_BYTES_MIN)).expect("it fits");
-        let whole_bytes = u64::try_from(ANSWER_BYTES_MAX).expect("it fits");
+        // One whole after the other: together they are no longer than the answer may be.
+        let left = ANSWER_BYTES_MAX.saturating_sub(self.bytes).max(PIECE_BYTES_MIN);
+        let whole_bytes = u64::try_from(left).expect("it fits");
+        let mut has_whole = false;
         for group in std::mem::take(&mut self.again) {
-            let part = self.parts.get(&group);
             let is_whole = self.whole.as_ref().is_some_and(|it| it.contains(&group));
+            if is_whole && std::mem::replace(&mut has_whole, true) {
+                self.again.push(group);
+                continue;
+            }
+            let part = self.parts.get(&group);
             let last = part.and_then(|part| part.hits.last()).map(Hit::cursor);
             let got = part.map_or(0, |part| part.hits.len());
             let question = Question::Query {

@@ -118,15 +118,18 @@ fn all_documents_come_in_pieces_and_are_shown_in_order() {
 /// finds at the other end.
 struct Moving {
     count: usize,
-    searches: usize,
+    /// By partition.
+    searches: [usize; 3],
 }
 
 impl Moving {
-    fn page(&mut self, after: Option<&Cursor>, limit: u64, bytes: u64) -> Page {
-        self.searches += 1;
+    fn page(&mut self, group: GroupId, after: Option<&Cursor>, limit: u64, bytes: u64) -> Page {
+        let group = usize::try_from(group.0).unwrap();
+        self.searches[group] += 1;
         let (mut page, mut held) = (Page::default(), 0);
-        let is_first = self.searches.is_multiple_of(2);
+        let is_first = self.searches[group].is_multiple_of(2);
         let mut hits: Vec<Hit> = (0..self.count)
+            .filter(|number| number % 2 + 1 == group)
             .map(|number| {
                 let key = if number != 50 {
                     number
@@ -171,16 +174,18 @@ fn sorted(count: usize, limit: Option<usize>, options: &[QueryOption]) -> (u16, 
         ..query::factory_query("/core/examples", None)
     };
     let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
-    let scope = Scope { principal: Principal::System, partitions: 1, now: 0 };
+    let scope = Scope { principal: Principal::System, partitions: 2, now: 0 };
     let (mut queries, mut effects) = (Queries::default(), Effects::default());
     let purpose = Purpose::Client { ticket: 1 };
     queries.query(purpose, specification, None, form, scope, &mut effects);
-    let mut moving = Moving { count, searches: 0 };
+    let mut moving = Moving { count, searches: [0; 3] };
     while let Some(Work::Submit(Purpose::Piece { query, group }, _, question)) =
         effects.work.pop_front()
     {
         let Question::Query { after, limit, bytes, .. } = question else { panic!() };
-        let page = moving.page(after.as_ref(), limit, bytes);
+        let others = effects.work.iter().filter(|it| matches!(it, Work::Submit(..))).count();
+        assert!(bytes <= PAGE_BYTES as u64 || others == 0, "one whole comes after the other");
+        let page = moving.page(group, after.as_ref(), limit, bytes);
         queries.came(query, group, Answer::Page(page), 5, &mut effects);
     }
     if let Some(Output::Run(_)) = effects.outputs.last() {
