@@ -7,7 +7,7 @@ use protocol::{Moment, Source, Term};
 use storage::{Applied, Batch, Reader, StateStore, StoreError};
 
 use crate::cache::Head;
-use crate::command::{AppliedCommand, Command, Recorded, Write};
+use crate::command::{AppliedCommand, Command, Recorded, Remember, Write};
 use crate::family;
 use crate::partition::Partition;
 use crate::record::Record;
@@ -55,10 +55,25 @@ impl Partition {
                 AppliedCommand::Other
             }
             Command::Noop => AppliedCommand::Other,
+            Command::Remember(it) => self.remember(&*store, &mut batch, applied.term, it)?,
         };
         self.space.put_applied(&mut batch, &applied);
         store.write(batch)?;
         Ok(outcome)
+    }
+
+    fn remember(
+        &mut self,
+        store: &dyn Reader,
+        batch: &mut Batch,
+        term: Term,
+        Remember { epoch, key, answer, at }: Remember,
+    ) -> Result<AppliedCommand, StoreError> {
+        if epoch != term || self.answers.recorded(store, self.space, &key)?.is_some() {
+            return Ok(AppliedCommand::Fenced);
+        }
+        self.answers.record(self.space, batch, &key, answer, at);
+        Ok(AppliedCommand::Other)
     }
 
     fn write(
@@ -244,7 +259,7 @@ impl Partition {
 fn time_of(command: &Command) -> Option<Moment> {
     match command {
         Command::Write(write) => Some(write.document.updated),
-        Command::Expire { at, .. } => Some(*at),
+        Command::Expire { at, .. } | Command::Remember(Remember { at, .. }) => Some(*at),
         Command::Fence(_) | Command::Noop => None,
     }
 }

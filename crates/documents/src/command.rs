@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub use protocol::RequestKey;
 use protocol::varint::{put as put_number, take};
-use protocol::{Code, Document, Moment, Problem, Source};
+use protocol::{Code, Document, Epoch, Moment, Problem, Source};
 use serde::{Deserialize, Serialize};
 
 /// How long a key that an edge gave is remembered, by the owner's wall clock, at least.
@@ -22,7 +22,6 @@ const FORMAT_WITH_AUTHOR: u8 = 2;
 
 /// One entry of a partition's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are writes, and one lives at a time")]
 pub enum Command {
     Write(Write),
     /// From now on, effects of older owners of that partition are refused.
@@ -34,6 +33,20 @@ pub enum Command {
         links_max: u32,
     },
     Noop,
+    /// What was answered to a write that changed nothing.
+    Remember(Remember),
+}
+
+/// An answer that goes with no new version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remember {
+    /// The term of the owner that answers.
+    pub epoch: Epoch,
+    pub key: RequestKey,
+    /// The `digest` is that of the key.
+    pub answer: Recorded,
+    /// The owner's wall clock.
+    pub at: Moment,
 }
 
 /// A new version of a document.
@@ -95,6 +108,7 @@ impl Command {
     pub fn encode(&self) -> Bytes {
         let room = match self {
             Self::Write(write) => write.document.body.len() + WRITE_BYTES,
+            Self::Remember(_) => WRITE_BYTES,
             Self::Fence(_) | Self::Expire { .. } | Self::Noop => 0,
         };
         let mut bytes = Vec::with_capacity(1 + room);

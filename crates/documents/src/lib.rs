@@ -29,8 +29,8 @@ mod tests;
 mod view;
 
 pub use command::{
-    AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, RequestKey, Retention, USER_KEY_HOURS,
-    Write,
+    AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, Remember, RequestKey, Retention,
+    USER_KEY_HOURS, Write,
 };
 pub use partition::Partition;
 pub use search::{Search, Wanted};

@@ -17,7 +17,7 @@ use protocol::{
 use query::{Cursor, Page};
 use replication::Message;
 use serde::{Deserialize, Serialize};
-use services::Effort;
+use services::{Effort, PartitionQuestion};
 use storage::Witness;
 
 /// From this length on a field of bytes is not copied. At the receiver it keeps all that came in one
@@ -117,6 +117,8 @@ pub(crate) enum Question {
         limit: u64,
         bytes: u64,
         effort: Effort,
+        /// How much of the query's time is left, in microseconds.
+        left_micros: u64,
         principal: Principal,
     },
     Fence(Source),
@@ -144,6 +146,28 @@ impl Question {
             Self::Rest(Request { quorum: Some(quorum), .. }) => quorum.of(replicas),
             _ => Ok(0),
         }
+    }
+
+    /// As the owner of a partition is asked it; `None` if it is for another kind of group.
+    pub(crate) fn of_partition(self, is_retry: bool) -> Option<PartitionQuestion> {
+        Some(match self {
+            Self::Rest(request) if is_retry => PartitionQuestion::Resent(request),
+            Self::Rest(request) => PartitionQuestion::Rest(request),
+            Self::Query { specification, after, limit, bytes, effort, left_micros, principal } => {
+                PartitionQuestion::Query {
+                    spec_json: specification,
+                    cursor: after,
+                    limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                    bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+                    effort,
+                    left_micros,
+                    principal,
+                }
+            }
+            Self::Fence(source) => PartitionQuestion::Fence(source),
+            Self::Available => PartitionQuestion::Available,
+            Self::Directory(_) | Self::Instance(_) | Self::InstanceStatus => return None,
+        })
     }
 
     /// Whether it may be asked twice. By its key alone a second impulse from outside is known.

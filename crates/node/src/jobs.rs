@@ -55,7 +55,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Asked {
     pub(crate) group: GroupId,
     pub(crate) wanted: WantedSearch,
-    pub(crate) since: u64,
+    /// Then it is given up.
+    pub(crate) until: u64,
 }
 
 /// The same under way.

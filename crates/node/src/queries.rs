@@ -23,6 +23,7 @@ use crate::pages::{
     ANSWER_BYTES_MAX, Form, HITS_MAX, PAGE_LINK, QueryAim, first_page_link, parse_token,
     query_answer, too_large, too_many,
 };
+use crate::searches::SEARCH_MICROS_MAX;
 use crate::work::{Effects, Purpose, QueryId, Work};
 
 /// How long the first pieces of all partitions may be together, in bytes. Most answers are whole
@@ -46,6 +47,10 @@ const LONG_MAX: usize = 3;
 /// How long a query waits for its turn, in microseconds.
 const WAITING_MICROS_MAX: u64 = 8_000_000;
 
+/// How much longer the pieces that are awaited may take to come, in microseconds: their owners give
+/// up by themselves, and say more.
+const PIECE_GRACE_MICROS: u64 = 1_000_000;
+
 /// How long the pieces of all queries at a node may be together; the query that would take more is
 /// told that the node is busy.
 pub const GATHERED_BYTES_MAX: usize = 96 << 20;
@@ -68,11 +73,14 @@ struct Querying {
     text: Bytes,
     after: Option<Cursor>,
     effort: Effort,
-    /// Whom it is asked of, for whom, and since when.
+    /// Whom it is asked of, for whom, and since when: all that it takes together has a bound.
     scope: Scope,
     /// How many pieces are awaited.
     missing: u32,
     parts: BTreeMap<GroupId, Page>,
+    /// When the hits have an order of their own, which the next write may change: partitions that
+    /// give all their hits in one piece.
+    whole: Option<BTreeSet<GroupId>>,
     /// Partitions that are to be asked again, with more effort or for more.
     again: Vec<GroupId>,
     bytes: usize,
@@ -162,6 +170,8 @@ impl Queries {
             return effects.finish(&purpose, refusal(text.len(), self.open.len()).into());
         }
         self.last += 1;
+        let compiled = CompiledQuery::new(&aim.specification);
+        let is_sorted = compiled.is_ok_and(|query| query.sort().is_some());
         let querying = Querying {
             purpose,
             aim,
@@ -171,12 +181,13 @@ impl Queries {
             effort: Effort::Step,
             missing: 0,
             parts: BTreeMap::new(),
+            whole: is_sorted.then(BTreeSet::new),
             again: (1..=scope.partitions).map(GroupId).collect(),
             bytes: 0,
             scope,
         };
         let querying = self.open.entry(self.last).or_insert(querying);
-        querying.ask(self.last, effects);
+        querying.ask(self.last, querying.scope.now, effects);
     }
 
     /// `GET /core/query-page/<token>`.
@@ -219,8 +230,7 @@ impl Queries {
         let refused = match answer {
             Answer::Page(page) => {
                 let bytes = page.hits.iter().map(Hit::bytes).sum::<usize>();
-                self.bytes += bytes;
-                querying.take(group, page, bytes);
+                self.bytes += querying.take(group, page, bytes);
                 let is_too_much = self.bytes > GATHERED_BYTES_MAX;
                 querying.refusal().or_else(|| is_too_much.then(|| busy(self.bytes))).map(Into::into)
             }
@@ -235,8 +245,10 @@ impl Queries {
         } else if querying.missing == 0 && querying.again.is_empty() {
             let querying = self.end(id);
             self.finish(id, querying, now, effects);
+        } else if querying.age(now) > SEARCH_MICROS_MAX {
+            self.refuse(id, given_up().into(), effects);
         } else if querying.missing == 0 && querying.effort == Effort::Long {
-            querying.ask(id, effects);
+            querying.ask(id, now, effects);
         } else if querying.missing == 0 {
             querying.effort = match querying.effort {
                 Effort::Step => Effort::Short,
@@ -259,18 +271,18 @@ impl Queries {
             while self.turns(effort).running.len() < most {
                 let Some(id) = self.turns(effort).waiting.pop_front() else { break };
                 let Some(querying) = self.open.get_mut(&id) else { continue };
-                if now.saturating_sub(querying.scope.now) > WAITING_MICROS_MAX {
+                if querying.age(now) > WAITING_MICROS_MAX {
                     let count = self.turns(effort).waiting.len();
                     self.refuse(id, waited(count).into(), effects);
                     continue;
                 }
-                querying.ask(id, effects);
+                querying.ask(id, now, effects);
                 self.turns(effort).running.insert(id);
             }
         }
     }
 
-    /// Time goes on: who has waited too long is told so.
+    /// Time goes on: who has waited too long is told so, and what takes too long is given up.
     pub(crate) fn tick(&mut self, now: u64, effects: &mut Effects) {
         for effort in [Effort::Short, Effort::Long] {
             while let Some(id) = self.turns(effort).waiting.front().copied() {
@@ -285,6 +297,12 @@ impl Queries {
                 }
             }
         }
+        let is_late = |it: &Querying| it.age(now) > SEARCH_MICROS_MAX + PIECE_GRACE_MICROS;
+        let late = self.open.iter().filter(|(_, querying)| is_late(querying));
+        for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.refuse(id, given_up().into(), effects);
+        }
+        self.give_turns(now, effects);
     }
 
     fn end(&mut self, id: QueryId) -> Querying {
@@ -304,7 +322,7 @@ impl Queries {
         if let Some(specification) = page {
             self.bytes -= bytes;
             let form = aim.form.with_total(parts.values().map(|part| part.count).sum());
-            let scope = Scope { now, ..scope };
+            // The bound is for both together.
             return self.query(purpose, *specification, None, form, scope, effects);
         }
         let (pages, took_micros) = (parts.into_values().collect(), now.saturating_sub(scope.now));
@@ -332,7 +350,7 @@ impl Turns {
 
 impl Querying {
     /// Asks those partitions that are to be asked again.
-    fn ask(&mut self, id: QueryId, effects: &mut Effects) {
+    fn ask(&mut self, id: QueryId, now: u64, effects: &mut Effects) {
         let all = match self.effort {
             Effort::Step if self.wants_all() => FIRST_BYTES,
             Effort::Long if self.wants_all() => PIECE_BYTES.saturating_mul(self.partitions_count()),
@@ -340,7 +358,16 @@ impl Querying {
         };
         let piece = all / self.partitions_count();
         let bytes = u64::try_from(piece.max(PIECE_BYTES_MIN)).expect("it fits");
+        // One whole after the other: together they are no longer than the answer may be.
+        let left = ANSWER_BYTES_MAX.saturating_sub(self.bytes).max(PIECE_BYTES_MIN);
+        let whole_bytes = u64::try_from(left).expect("it fits");
+        let mut has_whole = false;
         for group in std::mem::take(&mut self.again) {
+            let is_whole = self.whole.as_ref().is_some_and(|it| it.contains(&group));
+            if is_whole && std::mem::replace(&mut has_whole, true) {
+                self.again.push(group);
+                continue;
+            }
             let part = self.parts.get(&group);
             let last = part.and_then(|part| part.hits.last()).map(Hit::cursor);
             let got = part.map_or(0, |part| part.hits.len());
@@ -348,13 +375,19 @@ impl Querying {
                 specification: self.text.clone(),
                 after: last.or_else(|| self.after.clone()),
                 limit: u64::try_from(self.each() - got).unwrap_or(u64::MAX),
-                bytes,
+                bytes: if is_whole { whole_bytes } else { bytes },
                 effort: self.effort,
+                left_micros: SEARCH_MICROS_MAX.saturating_sub(self.age(now)),
                 principal: self.scope.principal.clone(),
             };
             self.missing += 1;
             effects.push(Work::Submit(Purpose::Piece { query: id, group }, group, question));
         }
+    }
+
+    /// How long ago it came, in microseconds.
+    fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.scope.now)
     }
 
     fn partitions_count(&self) -> usize {
@@ -375,22 +408,40 @@ impl Querying {
             || self.aim.skip > 0
     }
 
-    fn take(&mut self, group: GroupId, page: Page, bytes: usize) {
-        self.bytes += bytes;
+    /// Takes a piece, and says how many bytes of it are kept.
+    ///
+    /// A further piece is looked for in the partition as it is by then. In the order of links that is
+    /// right: no document moves. In another order a document that was written meanwhile may have come
+    /// already, or may now be before what has come; so one search has to give the whole.
+    fn take(&mut self, group: GroupId, page: Page, bytes: usize) -> usize {
         let (each, wants_all) = (self.each(), self.wants_all());
-        let is_empty = page.hits.is_empty();
+        let had = self.parts.get(&group).map_or(0, |part| part.hits.len());
+        let found = page.hits.len();
+        let goes_on = page.more && had + found < each && found > 0 && wants_all;
+        if goes_on
+            && let Some(whole) = &mut self.whole
+            && whole.insert(group)
+        {
+            self.again.push(group);
+            return 0;
+        }
+        self.bytes += bytes;
         let part = self.parts.entry(group).or_default();
         part.count += page.count;
         part.more = page.more;
         part.hits.extend(page.hits);
-        if part.more && part.hits.len() < each && !is_empty && wants_all {
+        if goes_on && self.whole.is_none() {
             self.again.push(group);
         }
+        bytes
     }
 
     /// Why there is no use in going on, if there is none.
     fn refusal(&self) -> Option<Problem> {
-        if self.bytes > ANSWER_BYTES_MAX && self.wants_all() {
+        let each = self.each();
+        let is_cut = |part: &Page| part.more && part.hits.len() < each && self.whole.is_some();
+        let is_too_long = self.bytes > ANSWER_BYTES_MAX || self.parts.values().any(is_cut);
+        if is_too_long && self.wants_all() {
             return Some(too_large());
         }
         let is_all = self.aim.specification.result_limit.is_none();
@@ -418,6 +469,15 @@ fn waited(others: usize) -> Problem {
     Problem::new(Code::Busy, text)
 }
 
+fn given_up() -> Problem {
+    let text = format!(
+        "the query was given up after {} s: name a field and a value that few documents have, or \
+         ask for pages ($limit)",
+        SEARCH_MICROS_MAX / 1_000_000
+    );
+    Problem::new(Code::Timeout, text)
+}
+
 fn busy(bytes: usize) -> Problem {
     let text = format!(
         "the results of all queries under way at this node have {} MiB: try again, or ask for \
@@ -428,213 +488,4 @@ fn busy(bytes: usize) -> Problem {
 }
 
 #[cfg(test)]
-mod tests {
-    use protocol::query::QueryResult;
-    use serde_json::Value;
-
-    use protocol::Principal;
-
-    use super::*;
-    use crate::io::Output;
-
-    const PARTITIONS: u32 = 3;
-
-    /// Documents of some length, by turns in each partition.
-    struct Documents {
-        count: usize,
-        bytes: usize,
-        /// Less is answered with `TooLong`.
-        effort: Effort,
-    }
-
-    impl Documents {
-        fn hit(&self, number: usize) -> Hit {
-            let document = format!("\"{}\"", "x".repeat(self.bytes)).into_bytes();
-            Hit {
-                sort_key: Vec::new(),
-                link: format!("/core/examples/{number:06}"),
-                version: 0,
-                document: Some(document.into()),
-            }
-        }
-
-        /// As `documents::Search` cuts it.
-        fn page(&self, group: GroupId, after: Option<&Cursor>, limit: u64, bytes: u64) -> Page {
-            let (mut page, mut held) = (Page::default(), 0);
-            for number in 0..self.count {
-                let hit = self.hit(number);
-                let is_here = u32::try_from(number).unwrap() % PARTITIONS + 1 == group.0;
-                if !is_here || after.is_some_and(|after| hit.link <= after.link) {
-                    continue;
-                }
-                held += hit.bytes() as u64;
-                let is_full = page.hits.len() as u64 == limit;
-                if is_full || held > bytes && !page.hits.is_empty() {
-                    page.more = true;
-                    break;
-                }
-                page.hits.push(hit);
-            }
-            page
-        }
-    }
-
-    fn asked(queries: &mut Queries, documents: &Documents, limit: Option<usize>) -> (u16, Value) {
-        let specification = QuerySpecification {
-            result_limit: limit,
-            options: vec![QueryOption::ExpandContent],
-            ..query::factory_query("/core/examples", None)
-        };
-        let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
-        let mut effects = Effects::default();
-        let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 0 };
-        let purpose = Purpose::Client { ticket: 1 };
-        queries.query(purpose, specification, None, form, scope, &mut effects);
-        loop {
-            while let Some(work) = effects.work.pop_front() {
-                match work {
-                    Work::Submit(Purpose::Piece { query, group }, _, question) => {
-                        let Question::Query { after, limit, bytes, effort, .. } = question else {
-                            panic!("{question:?}")
-                        };
-                        let page = documents.page(group, after.as_ref(), limit, bytes);
-                        assert!(page.hits.len() < 2 || sum(&page) <= PIECE_BYTES);
-                        let answer = if effort < documents.effort {
-                            Answer::TooLong
-                        } else {
-                            Answer::Page(page)
-                        };
-                        queries.came(query, group, answer, 5, &mut effects);
-                    }
-                    _ => panic!("nothing else is wanted"),
-                }
-            }
-            match effects.outputs.pop() {
-                Some(Output::Answer { ticket: 1, response }) => {
-                    return (response.status, response.to_json());
-                }
-                Some(Output::Run(job)) => match job.run().into_done() {
-                    crate::jobs::Done::Answer(query, response) => {
-                        queries.answered(query, response, &mut effects);
-                    }
-                    crate::jobs::Done::Search(..) => panic!("nobody searches here"),
-                },
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    fn sum(page: &Page) -> usize {
-        page.hits.iter().map(Hit::bytes).sum()
-    }
-
-    #[test]
-    fn all_documents_come_in_pieces_and_are_shown_in_order() {
-        let mut queries = Queries::default();
-        let documents = Documents { count: 100, bytes: 100_000, effort: Effort::Step };
-        let (status, body) = asked(&mut queries, &documents, None);
-        assert_eq!(status, 200);
-        let result: QueryResult = serde_json::from_value(body).unwrap();
-        let links: Vec<String> = (0..100).map(|number| documents.hit(number).link).collect();
-        assert_eq!(result.document_links, links);
-        let shown = result.documents.unwrap();
-        assert_eq!(shown.len(), 100);
-        assert_eq!(shown["/core/examples/000007"].as_str().unwrap().len(), 100_000);
-        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
-    }
-
-    #[test]
-    fn more_effort_is_made_until_it_is_enough_and_places_come_back() {
-        for effort in [Effort::Short, Effort::Long] {
-            let mut queries = Queries::default();
-            let documents = Documents { count: 100, bytes: 1_000, effort };
-            let (status, body) = asked(&mut queries, &documents, None);
-            assert_eq!(status, 200);
-            assert_eq!(body["documentCount"], 100);
-            assert!(queries.short.running.is_empty() && queries.long.running.is_empty());
-        }
-    }
-
-    #[test]
-    fn one_that_waits_too_long_for_its_turn_is_told() {
-        let mut queries = Queries::default();
-        queries.short.running.extend((1_000..).take(SHORT_MAX));
-        let mut effects = Effects::default();
-        let scope = Scope { principal: Principal::System, partitions: 1, now: 0 };
-        let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
-        let specification = query::factory_query("/core/examples", None);
-        let purpose = Purpose::Client { ticket: 1 };
-        queries.query(purpose, specification, None, form, scope, &mut effects);
-        let id = queries.last;
-        queries.came(id, GroupId(1), Answer::TooLong, 5, &mut effects);
-        queries.tick(WAITING_MICROS_MAX, &mut effects);
-        assert!(effects.outputs.is_empty(), "it waits");
-        queries.tick(WAITING_MICROS_MAX + 1, &mut effects);
-        let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
-        assert_eq!(response.status, 503);
-        assert!(queries.open.is_empty());
-    }
-
-    #[test]
-    fn a_page_is_as_long_as_a_piece_and_leads_to_the_next() {
-        let mut queries = Queries::default();
-        let documents = Documents { count: 100, bytes: 100_000, effort: Effort::Step };
-        let (status, body) = asked(&mut queries, &documents, Some(80));
-        assert_eq!(status, 200);
-        let shown = body["documentLinks"].as_array().unwrap().len();
-        assert!((1..80).contains(&shown), "{shown}");
-        assert_eq!(body["documents"].as_object().unwrap().len(), shown);
-        assert!(body["nextPageLink"].is_string());
-        assert_eq!(queries.bytes, 0);
-    }
-
-    #[test]
-    fn a_page_with_a_total_is_counted_first() {
-        let mut queries = Queries::default();
-        let documents = Documents { count: 100, bytes: 10, effort: Effort::Step };
-        let mut effects = Effects::default();
-        let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 0 };
-        let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
-        let specification = query::factory_query("/core/examples", None);
-        let specification = QuerySpecification { result_limit: Some(2), ..specification };
-        let purpose = Purpose::Client { ticket: 1 };
-        queries.counted(purpose, specification, form, scope, &mut effects);
-        while let Some(work) = effects.work.pop_front() {
-            let Work::Submit(Purpose::Piece { query, group }, _, question) = work else { panic!() };
-            let Question::Query { specification, after, limit, bytes, .. } = question else {
-                panic!("{question:?}")
-            };
-            let specification: QuerySpecification = serde_json::from_slice(&specification).unwrap();
-            let page = if specification.has(QueryOption::Count) {
-                Page { count: 10 * u64::from(group.0), ..Page::default() }
-            } else {
-                documents.page(group, after.as_ref(), limit, bytes)
-            };
-            queries.came(query, group, Answer::Page(page), 5, &mut effects);
-        }
-        let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
-        let body = response.to_json();
-        assert_eq!((&body["totalCount"], &body["documentCount"]), (&60.into(), &2.into()));
-        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
-    }
-
-    #[test]
-    fn an_answer_that_is_too_large_is_refused_and_nothing_of_it_is_kept() {
-        let mut queries = Queries::default();
-        let documents = Documents { count: 600, bytes: 100_000, effort: Effort::Step };
-        let (status, body) = asked(&mut queries, &documents, None);
-        assert_eq!(status, 400);
-        let message = body["message"].as_str().unwrap();
-        assert!(message.contains("32 MiB") && message.contains("$limit"), "{message}");
-        assert_eq!((queries.bytes, queries.open.len()), (0, 0));
-    }
-
-    #[test]
-    fn what_all_queries_hold_together_has_a_bound() {
-        let mut queries = Queries { bytes: GATHERED_BYTES_MAX, ..Queries::default() };
-        let (status, _) =
-            asked(&mut queries, &Documents { count: 3, bytes: 1_000, effort: Effort::Step }, None);
-        assert_eq!(status, 503);
-        assert_eq!(queries.bytes, GATHERED_BYTES_MAX);
-    }
-}
+mod tests;

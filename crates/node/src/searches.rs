@@ -23,8 +23,8 @@ pub const WAITING_MAX: usize = 1_000;
 /// How long all queries that wait may be as text, in bytes.
 pub const WAITING_BYTES_MAX: usize = 16 << 20;
 
-/// How long a query may take, in microseconds: it is given up before whoever asks has gone.
-const SEARCH_MICROS_MAX: u64 = 8_000_000;
+/// How long a query may take in all, in microseconds: it is given up before whoever asks has gone.
+pub(crate) const SEARCH_MICROS_MAX: u64 = 8_000_000;
 
 /// The queries of the partitions that are owned here.
 #[derive(Default)]
@@ -58,7 +58,8 @@ impl Searches {
         let count = self.short.waiting.len() + self.long.waiting.len();
         let bytes = self.text_bytes + wanted.text.len();
         let lane = if wanted.effort == Effort::Long { Lane::Long } else { Lane::Short };
-        let asked = Asked { group, wanted, since: now };
+        let until = now.saturating_add(wanted.left_micros.min(SEARCH_MICROS_MAX));
+        let asked = Asked { group, wanted, until };
         if count >= WAITING_MAX || bytes > WAITING_BYTES_MAX {
             return end(asked, busy(count).into(), effects);
         }
@@ -83,7 +84,7 @@ impl Searches {
                 let Some(machine) = partition(asked.group, asked.wanted.opening) else {
                     continue;
                 };
-                if now.saturating_sub(asked.since) > SEARCH_MICROS_MAX {
+                if now > asked.until {
                     let count = self.queue(lane).waiting.len();
                     end(asked, busy(count).into(), effects);
                     continue;
@@ -105,7 +106,7 @@ impl Searches {
         now: u64,
         effects: &mut Effects,
     ) {
-        let is_late = now.saturating_sub(job.asked.since) > SEARCH_MICROS_MAX || !is_served;
+        let is_late = now > job.asked.until || !is_served;
         let answer = match outcome {
             Outcome::Found(page) => PartitionAnswer::Page(page),
             Outcome::Refused(problem) => problem.into(),

@@ -13,7 +13,7 @@ use cluster::DirectoryMachine;
 use group::{Io, Outputs, PeerMessage, Quorum, Replica, Touch};
 use protocol::{GroupId, Now, ReplicaId};
 use replication::TailLimits;
-use services::{Handlers, PartitionEvent, PartitionMachine, PartitionQuestion};
+use services::{Handlers, PartitionEvent, PartitionMachine};
 use storage::{StateStore, StoreError};
 
 use crate::frame::{Answer, Frame, Question};
@@ -455,25 +455,12 @@ impl Shard {
                 let Some(replica) = self.instances.get_mut(&group) else { return Ok(()) };
                 return put!(replica, conditions.map, request);
             }
-            Question::Directory(_) | Question::InstanceStatus => {
-                let problem = protocol::Problem::internal("a question for another kind of group");
-                effects.reply(conditions.me, caller, problem.into());
-                return Ok(());
-            }
-            Question::Rest(request) if is_retry => PartitionQuestion::Resent(request),
-            Question::Rest(request) => PartitionQuestion::Rest(request),
-            Question::Query { specification, after, limit, bytes, effort, principal } => {
-                PartitionQuestion::Query {
-                    principal,
-                    spec_json: specification,
-                    cursor: after,
-                    limit: usize::try_from(limit).unwrap_or(usize::MAX),
-                    bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
-                    effort,
-                }
-            }
-            Question::Fence(source) => PartitionQuestion::Fence(source),
-            Question::Available => PartitionQuestion::Available,
+            other => other.of_partition(is_retry),
+        };
+        let Some(rest) = rest else {
+            let problem = protocol::Problem::internal("a question for another kind of group");
+            effects.reply(conditions.me, caller, problem.into());
+            return Ok(());
         };
         let Some(replica) = self.partitions.get_mut(&group) else { return Ok(()) };
         put!(replica, &self.handlers, rest)

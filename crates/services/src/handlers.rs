@@ -11,6 +11,9 @@ use crate::{Context, Patch, Plan, Service, Task, succeeded, unknown};
 /// How many requests a task may make in one step.
 pub const CALLS_PER_STEP_MAX: usize = 256;
 
+/// How many of the errors of one step that undoes are told in full; the others are counted.
+const FAILURES_TOLD: usize = 16;
+
 /// A service without its type.
 pub(crate) trait Handlers: Send + Sync {
     fn create(
@@ -155,11 +158,15 @@ impl<T: Task> Handlers for ErasedTask<T> {
         let had_ended = before.stage.is_final();
         let mut info = before.patch(&patch.fields, context.now)?;
         let given = patch.fields.get(FAILURE_MESSAGE).filter(|_| info.stage == TaskStage::Failed);
-        let message = given.or(was.get(FAILURE_MESSAGE)).cloned();
+        let mut message = given.or(was.get(FAILURE_MESSAGE)).cloned();
         take_out(&mut patch.fields);
         if info.stage.is_final() && !had_ended {
-            let state = stored::<T::State>(context.spec, current).ok();
-            info.undoing = state.is_some_and(|state| !self.0.undo(context, &state).is_empty());
+            match self.calls_to_undo(context, current, &info) {
+                Ok(calls) => info.undoing = calls.is_some(),
+                Err(problem) => {
+                    message = Some(not_undone(message.as_ref(), &problem.message).into());
+                }
+            }
         }
         if patch.fields.is_empty() {
             // Only the stage: it must work whatever the handler thinks of the rest.
@@ -187,7 +194,7 @@ impl<T: Task> Handlers for ErasedTask<T> {
         let mut info = TaskInfo::of(current);
         match step {
             Step::Fail(problem) => return Ok(self.failed(context, current, problem)),
-            Step::Undone(answers) => return Ok(undone(current, info, answers)),
+            Step::Undone(answers) => return Ok(self.undone(context, current, info, answers)),
             _ if info.undoing => return self.undo_calls(context, current, &info),
             Step::Plan | Step::Learn { .. } => {}
         }
@@ -236,10 +243,14 @@ impl<T: Task> ErasedTask<T> {
         let mut info = TaskInfo::of_fields(&fields);
         info.end(TaskStage::Failed, context.now);
         info.failure = Some(problem.to_json());
-        let calls = self.calls_to_undo(context, current, &info);
+        let mut message = Value::from(problem.message.clone());
+        let calls = self.calls_to_undo(context, current, &info).unwrap_or_else(|why| {
+            message = not_undone(Some(&message), &why.message).into();
+            None
+        });
         info.undoing = calls.is_some();
         info.put_in(&mut fields);
-        fields.insert(FAILURE_MESSAGE.into(), problem.message.clone().into());
+        fields.insert(FAILURE_MESSAGE.into(), message);
         Stepped { body: Some(Body::from_map(fields)), calls }
     }
 
@@ -251,23 +262,61 @@ impl<T: Task> ErasedTask<T> {
         info: &TaskInfo,
     ) -> Result<Stepped, Problem> {
         match self.calls_to_undo(context, current, info) {
-            Some(calls) => Ok(Stepped { body: None, calls: Some(calls) }),
-            None => Ok(undone(current, info.clone(), &[])),
+            Ok(Some(calls)) => Ok(Stepped { body: None, calls: Some(calls) }),
+            Ok(None) | Err(_) => Ok(self.undone(context, current, info.clone(), &[])),
         }
     }
 
+    /// The next of the requests that undo what the task has done: as many as go into one step.
+    ///
+    /// # Errors
+    /// When the state cannot be read, so that nobody knows what to undo.
     fn calls_to_undo(
         &self,
         context: &Context<'_>,
         current: &Body,
         info: &TaskInfo,
-    ) -> Option<Calls> {
-        let state: T::State = stored(context.spec, current).ok()?;
-        let mut requests = self.0.undo(context, &state);
-        requests.truncate(CALLS_PER_STEP_MAX);
+    ) -> Result<Option<Calls>, Problem> {
+        let state: T::State = stored(context.spec, current)?;
+        let rest = self.0.undo(context, &state).into_iter().skip(info.undone);
+        let requests: Vec<Request> = rest.take(CALLS_PER_STEP_MAX).collect();
         let (life, after_micros) = (info.life(), 0);
         let calls = Calls { life, after_micros, requests, is_undo: true };
-        (!calls.requests.is_empty()).then_some(calls)
+        Ok((!calls.requests.is_empty()).then_some(calls))
+    }
+
+    /// Some of what the task has done is undone. When it is all, the task has ended for good. What
+    /// could not be undone is said.
+    fn undone(
+        &self,
+        context: &Context<'_>,
+        current: &Body,
+        mut info: TaskInfo,
+        answers: &[Response],
+    ) -> Stepped {
+        let mut fields = current.to_map();
+        let failures = answers.iter().filter_map(|answer| succeeded(answer).err());
+        let mut failures: Vec<String> = failures.map(|it| it.message).collect();
+        if failures.len() > FAILURES_TOLD {
+            let others = failures.len() - FAILURES_TOLD;
+            failures.truncate(FAILURES_TOLD);
+            failures.push(format!("and {others} more errors"));
+        }
+        info.undone += answers.len();
+        let calls = self.calls_to_undo(context, current, &info).unwrap_or_else(|problem| {
+            failures.push(problem.message);
+            None
+        });
+        info.undoing = calls.is_some();
+        if !info.undoing {
+            info.undone = 0;
+        }
+        info.put_in(&mut fields);
+        if !failures.is_empty() {
+            let words = not_undone(fields.get(FAILURE_MESSAGE), &failures.join("; "));
+            fields.insert(FAILURE_MESSAGE.into(), words.into());
+        }
+        Stepped { body: Some(Body::from_map(fields)), calls }
     }
 }
 
@@ -293,18 +342,118 @@ fn write<S: Serialize>(
     Ok(Body::from_map(fields))
 }
 
-/// The task has ended for good. What could not be undone is said.
-fn undone(current: &Body, mut info: TaskInfo, answers: &[Response]) -> Stepped {
-    let mut fields = current.to_map();
-    info.undoing = false;
-    info.put_in(&mut fields);
-    let failures: Vec<String> =
-        answers.iter().filter_map(|answer| succeeded(answer).err()).map(|it| it.message).collect();
-    if !failures.is_empty() {
-        let before = fields.get(FAILURE_MESSAGE).and_then(Value::as_str);
-        let before = before.map_or(String::new(), |words| format!("{words}; "));
-        let words = format!("{before}what it did was not undone: {}", failures.join("; "));
-        fields.insert(FAILURE_MESSAGE.into(), words.into());
+/// What is said already, and why something was not undone.
+fn not_undone(before: Option<&Value>, why: &str) -> String {
+    let before = before.and_then(Value::as_str);
+    let before = before.map_or(String::new(), |words| format!("{words}; "));
+    format!("{before}what it did was not undone: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Method, Moment, Term};
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::Spec;
+
+    /// A task that has much to undo.
+    struct Busy;
+
+    #[derive(Serialize, Deserialize)]
+    struct Done {
+        count: usize,
     }
-    Stepped { body: Some(Body::from_map(fields)), calls: None }
+
+    impl Task for Busy {
+        type State = Done;
+
+        fn spec(&self) -> Spec {
+            Spec::new("/core/busy", "test:Busy")
+        }
+
+        fn plan(&self, _: &Context<'_>, _: &Done) -> Plan {
+            Plan::Finish
+        }
+
+        fn learn(&self, _: &mut Context<'_>, _: &mut Done, _: &[Response]) -> Result<(), Problem> {
+            Ok(())
+        }
+
+        fn undo(&self, _: &Context<'_>, done: &Done) -> Vec<Request> {
+            let links = (0..done.count).map(|number| format!("/core/things/{number}"));
+            links.map(|link| Request::new(Method::Delete, link)).collect()
+        }
+    }
+
+    fn step(body: &Body, step: &Step) -> Stepped {
+        let spec = Busy.spec();
+        let mut context = Context {
+            link: "/core/busy/one",
+            version: 1,
+            epoch: Term(1),
+            now: Moment(5),
+            node_id: "n1",
+            spec: &spec,
+            expires: Moment(0),
+        };
+        ErasedTask(Busy).step(&mut context, body, step).expect("a step succeeds")
+    }
+
+    fn task(fields: Value) -> Body {
+        let Value::Object(fields) = fields else { panic!("not an object") };
+        Body::from_map(fields)
+    }
+
+    #[test]
+    fn all_that_a_task_did_is_undone_however_much_it_is() {
+        let count = 2 * CALLS_PER_STEP_MAX + 7;
+        let body = task(json!({"count": count, "taskInfo": {"stage": "STARTED"}}));
+        let mut stepped = step(&body, &Step::Fail(Problem::bad_request("no more")));
+        let mut asked = Vec::new();
+        let mut body = stepped.body.expect("it has failed");
+        while let Some(calls) = stepped.calls.take() {
+            assert!(calls.requests.len() <= CALLS_PER_STEP_MAX && calls.is_undo);
+            // The next owner goes on where this one was.
+            let again = step(&body, &Step::Plan).calls.expect("there is something to undo");
+            assert_eq!(again.requests[0].path, calls.requests[0].path);
+            let answer = |request: &Request| {
+                let is_last = request.path.ends_with(&format!("/{}", count - 1));
+                let status = if is_last { 409 } else { 200 };
+                Response::json(status, &json!({"message": "kept"}))
+            };
+            let answers = calls.requests.iter().map(answer).collect();
+            asked.extend(calls.requests.into_iter().map(|request| request.path));
+            stepped = step(&body, &Step::Undone(answers));
+            body = stepped.body.take().expect("how far it is is written");
+        }
+        let all: Vec<String> = (0..count).map(|number| format!("/core/things/{number}")).collect();
+        assert_eq!(asked, all);
+        let fields = body.to_map();
+        let words = "no more; what it did was not undone: a request was answered with 409: kept";
+        assert_eq!(fields[FAILURE_MESSAGE], words);
+        assert!(!TaskInfo::of(&body).is_in_progress());
+        assert_eq!(fields["taskInfo"].get("undone"), None);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_said_to_be_not_undone() {
+        let body = task(json!({"count": "three", "taskInfo": {"stage": "STARTED"}}));
+        let stepped = step(&body, &Step::Fail(Problem::bad_request("no more")));
+        assert!(stepped.calls.is_none());
+        let fields = stepped.body.expect("it has failed").to_map();
+        let words = fields[FAILURE_MESSAGE].as_str().expect("it is text");
+        assert!(words.starts_with("no more; what it did was not undone: "), "{words}");
+    }
+
+    #[test]
+    fn many_errors_are_counted() {
+        let info = json!({"stage": "FAILED", "undoing": true});
+        let body = task(json!({"count": 20, "taskInfo": info}));
+        let answers = vec![Response::json(409, &json!({"message": "kept"})); 20];
+        let fields = step(&body, &Step::Undone(answers)).body.expect("it has ended").to_map();
+        let words = fields[FAILURE_MESSAGE].as_str().expect("it is text");
+        assert!(words.ends_with("kept; and 4 more errors"), "{words}");
+    }
 }

@@ -106,6 +106,8 @@ pub enum PartitionQuestion {
         limit: usize,
         bytes: usize,
         effort: Effort,
+        /// How long it may take, in microseconds, if it is run elsewhere.
+        left_micros: u64,
         principal: Principal,
     },
     /// Refuse what comes from older owners of that partition.
@@ -161,6 +163,7 @@ pub struct WantedSearch {
     pub text: Bytes,
     pub wanted: Wanted,
     pub effort: Effort,
+    pub left_micros: u64,
     pub filter: Option<HitFilter>,
 }
 

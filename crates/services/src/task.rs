@@ -35,6 +35,14 @@ pub(crate) struct TaskInfo {
     /// The task is cancelled or has failed, and what it did is being undone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) undoing: bool,
+    /// How many of the requests that undo it are answered, while there are more of them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) undone: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl TaskInfo {

@@ -14,8 +14,8 @@ use storage::{Batch, Reader, StateStore, StoreError};
 
 use super::Site;
 use crate::{
-    AUTO_KEY_MINUTES, AppliedCommand, Command, RequestKey, Retention, Search, USER_KEY_HOURS,
-    Wanted, Write,
+    AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, Remember, RequestKey, Retention, Search,
+    USER_KEY_HOURS, Wanted, Write,
 };
 
 const MINUTE: u64 = 60_000_000;
@@ -199,6 +199,31 @@ fn answers_are_remembered_for_their_time_and_then_forgotten() {
     let next = site.next_version("/a");
     site.write(at(1_002 + USER_KEY_HOURS * 60, next, user("one")));
     assert_eq!(known(&site, &user("one")), Some((next, 9)));
+}
+
+#[test]
+fn an_answer_without_a_new_version_is_remembered_once_and_forgotten_like_others() {
+    let user = RequestKey::User { key: "one".into(), digest: 9 };
+    let (link, status, response) = ("/a".to_owned(), 200, Some(Bytes::new()));
+    let answer = Recorded { link, version: 0, status, digest: 0, response };
+    let mut site = Site::new(1);
+    let at = Moment(1_000 * MINUTE);
+    let epoch = site.applied.term;
+    let remember = |epoch| {
+        let (key, answer) = (user.clone(), answer.clone());
+        Command::Remember(Remember { epoch, key, answer, at })
+    };
+    let later = Term(epoch.0 + 1);
+    assert_eq!(site.apply(&remember(later)), AppliedCommand::Fenced);
+    assert_eq!(site.apply(&remember(epoch)), AppliedCommand::Other);
+    assert_eq!(site.apply(&remember(epoch)), AppliedCommand::Fenced, "it is remembered already");
+    site.reopen();
+    let known = |site: &Site| site.partition.recorded(&site.store, &user).unwrap();
+    assert_eq!(known(&site), Some(Recorded { digest: 9, ..answer.clone() }));
+    let write = Write { key: Some(user.clone()), ..write("/a", 0, json!({})) };
+    assert_eq!(site.write(write), AppliedCommand::Fenced, "the same request does nothing more");
+    site.pass(1_001 + USER_KEY_HOURS * 60);
+    assert_eq!(known(&site), None);
 }
 
 #[test]

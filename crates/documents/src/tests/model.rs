@@ -61,7 +61,7 @@ impl Model {
                 }
                 true
             }
-            Command::Noop => true,
+            Command::Noop | Command::Remember(_) => true,
         }
     }
 

@@ -17,6 +17,7 @@ use super::awaited::Waiter;
 use super::reads::Question;
 use super::repeats::with_location;
 use super::tasks::Admission;
+use super::unchanged::Unchanged;
 use super::{Known, PartitionLeader, Proposed, StepContext, outdated};
 use crate::catalogue::{Invocation, Invoked, NewVersion, Verdict, Work};
 use crate::handlers::Step;
@@ -315,10 +316,12 @@ impl PartitionLeader {
                     let known = Known { key, is_retry: false, is_resent };
                     let waiter = Waiter { ticket, request, known };
                     let now_micros = cx.now().steady_micros;
-                    if let Some((_, response)) =
+                    if let Some((waiter, response)) =
                         self.awaited.add(link, waiter, response, now_micros)
                     {
-                        self.confirm(cx, ticket, Question::Held(link.to_owned(), response));
+                        let Waiter { request, known: Known { key, .. }, .. } = waiter;
+                        let unchanged = Unchanged { ticket, request, key, response };
+                        self.confirm(cx, ticket, Question::Held(unchanged));
                     }
                 } else {
                     line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
@@ -435,7 +438,9 @@ impl PartitionLeader {
         {
             match (flight.cargo, flight.item.who) {
                 (Cargo::Held(response), Who::Client(client)) => {
-                    self.leave_unchanged(cx, client.ticket, link, response, Some(position));
+                    let Client { ticket, request, key, .. } = client;
+                    let unchanged = Unchanged { ticket, request, key, response };
+                    self.leave_unchanged(cx, unchanged, Some(position));
                 }
                 (cargo, who) => {
                     let item = Item { who, runs: flight.item.runs };

@@ -12,6 +12,7 @@ mod reads;
 mod repeats;
 mod searches;
 mod tasks;
+mod unchanged;
 
 pub use searches::compile;
 
@@ -35,6 +36,7 @@ use lines::Line;
 use reads::Question;
 use searches::{Query, Searches};
 use tasks::Tasks;
+use unchanged::Unchanged;
 
 /// How many requests may wait for one document. More are answered with BUSY.
 pub const DOCUMENT_QUEUE_MAX: usize = 1_000;
@@ -94,6 +96,8 @@ enum Proposed {
     Fence {
         ticket: u64,
     },
+    /// What is answered to a write that changed nothing.
+    Remember(Box<Unchanged>),
     /// What has expired goes.
     Expire,
     /// One before it came back without effect, so it will have none either.
@@ -237,9 +241,18 @@ impl PartitionLeader {
             PartitionQuestion::Rest(request) | PartitionQuestion::Resent(request) => {
                 self.rest(cx, ticket, Arc::new(request), known)
             }
-            PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort, principal } => {
+            PartitionQuestion::Query {
+                spec_json,
+                cursor,
+                limit,
+                bytes,
+                effort,
+                left_micros,
+                principal,
+            } => {
                 let filter = cx.handlers().guard.filter(&principal);
-                let query = Query { text: spec_json, after: cursor, limit, bytes, effort, filter };
+                let (text, after) = (spec_json, cursor);
+                let query = Query { text, after, limit, bytes, effort, left_micros, filter };
                 self.query(cx, ticket, query);
                 Ok(())
             }
@@ -339,6 +352,9 @@ impl PartitionLeader {
                 cx.put(Output::Refuse { ticket, problem });
             }
             Proposed::Fence { ticket } => answer(cx, ticket, nothing(), Some(position)),
+            Proposed::Remember(unchanged) => {
+                return self.remembered(cx, *unchanged, (position, effect));
+            }
             Proposed::Expire => {}
         }
         Ok(())
@@ -357,6 +373,10 @@ impl PartitionLeader {
             Proposed::Write(link) => self.write_refused(cx, &link, proposal, problem),
             Proposed::Fence { ticket } => {
                 cx.put(Output::Refuse { ticket, problem });
+                Ok(())
+            }
+            Proposed::Remember(unchanged) => {
+                self.refuse(cx, unchanged.ticket, &unchanged.request.path, problem);
                 Ok(())
             }
             Proposed::Expire | Proposed::GivenUp => Ok(()),
@@ -438,21 +458,6 @@ impl PartitionLeader {
     ) {
         self.count_failure(cx, link, response.status);
         answer(cx, ticket, response, position);
-    }
-
-    /// Answers a write that changed nothing. A late copy of it must change nothing either, though by
-    /// then there may be something to change.
-    fn leave_unchanged(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        ticket: u64,
-        link: &str,
-        response: Response,
-        position: Option<Position>,
-    ) {
-        self.count_failure(cx, link, response.status);
-        let answer = PartitionAnswer::Unchanged(response);
-        cx.put(Output::Answer { ticket, answer, position });
     }
 
     /// Answers with an error; a write was surely not applied, unless the problem says otherwise.

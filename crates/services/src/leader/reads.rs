@@ -10,6 +10,7 @@ use storage::StoreError;
 
 use super::awaited::Waiter;
 use super::searches::Compiled;
+use super::unchanged::Unchanged;
 use super::{Known, PartitionLeader, StepContext, answer, nothing};
 use crate::utilities;
 use crate::verbs::{missing, unmet};
@@ -18,7 +19,7 @@ use crate::verbs::{missing, unmet};
 pub(super) enum Question {
     Read(Arc<Request>),
     /// A write that changes nothing as the state is.
-    Held(String, Response),
+    Held(Unchanged),
     Query(Compiled),
     Available,
 }
@@ -78,8 +79,8 @@ impl PartitionLeader {
                 }
                 Ok(())
             }
-            Some(Question::Held(link, response)) => {
-                self.leave_unchanged(cx, ticket, &link, response, None);
+            Some(Question::Held(unchanged)) => {
+                self.leave_unchanged(cx, unchanged, None);
                 Ok(())
             }
             Some(Question::Query(query)) => self.begin_search(cx, ticket, query),

@@ -44,6 +44,7 @@ pub(super) struct Query {
     pub(super) limit: usize,
     pub(super) bytes: usize,
     pub(super) effort: Effort,
+    pub(super) left_micros: u64,
     /// What of the hits is shown to whoever asks; `None` for all.
     pub(super) filter: Option<HitFilter>,
 }
@@ -157,12 +158,15 @@ impl PartitionLeader {
         ticket: u64,
         compiled: Compiled,
     ) -> Result<(), StoreError> {
-        let Compiled { query, asked: Query { text, after, limit, bytes, effort, filter } } =
-            compiled;
+        let Compiled {
+            query,
+            asked: Query { text, after, limit, bytes, effort, left_micros, filter },
+        } = compiled;
         let wanted = Wanted { after, hits: limit, bytes, now: cx.now().wall };
         let Some(query) = query else {
             let opening = self.duty.opening;
-            let search = WantedSearch { opening, ticket, text, wanted, effort, filter };
+            let search =
+                WantedSearch { opening, ticket, text, wanted, effort, left_micros, filter };
             cx.put(Output::Do(PartitionAction::Search(Box::new(search))));
             return Ok(());
         };

@@ -42,3 +42,30 @@ fn what_has_expired_with_many_others_begins_anew_when_it_is_created_again() {
     assert!(answer(first).contains(" v1 e1 PATCH"), "{}", answer(first));
     assert!(answer(second).contains(" v0 e1 POST"), "{}", answer(second));
 }
+
+/// More than are asked in one step, with another owner in between.
+#[test]
+fn all_that_a_task_did_is_undone_in_several_steps() {
+    let (mut text, many) = (String::new(), services::MANY_LEGS);
+    text += &format!("ask 1 POST /core/trips/x {{\"legs\":{many}}}\n");
+    text += "call 1 404 {\"message\":\"nothing there\"}\n";
+    // The first step's calls, and some of the second's, which the next owner makes again.
+    for call in 2..=300 {
+        text += &format!("call {call} 200 {{}}\n");
+    }
+    text += "takeover\nfenced\n";
+    let (first, step) = (1 + many, 256);
+    for call in first + 1..=first + many - step {
+        text += &format!("call {call} 200 {{}}\n");
+    }
+    text += "show /core/trips/x\n---\n";
+    let played = script::play(&mut World::new(), &text);
+    for number in 0..many {
+        let call = format!("DELETE /core/things/seat-{number} ");
+        let count = played.lines().filter(|line| line.contains(&call)).count();
+        let expected = if number < step { 1 } else { 2 };
+        assert_eq!(count, usize::try_from(expected).unwrap(), "{call}");
+    }
+    let end = played.lines().last().unwrap();
+    assert!(end.contains("\"stage\":\"FAILED\"") && !end.contains("undo"), "{end}");
+}

@@ -193,9 +193,12 @@ struct Trips;
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Trip {
+    /// From [`MANY_LEGS`] on each is undone by itself.
     legs: u64,
     booked: u64,
 }
+
+pub(crate) const MANY_LEGS: u64 = 500;
 
 impl Task for Trips {
     type State = Trip;
@@ -224,6 +227,10 @@ impl Task for Trips {
     }
 
     fn undo(&self, _: &Context<'_>, trip: &Trip) -> Vec<Request> {
+        if trip.legs >= MANY_LEGS {
+            let seats = (0..trip.legs).map(|number| format!("/core/things/seat-{number}"));
+            return seats.map(|seat| Request::new(Method::Delete, seat)).collect();
+        }
         vec![Request::new(Method::Delete, format!("/core/things/seats-to-{}", trip.booked))]
     }
 }

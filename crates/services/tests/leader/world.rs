@@ -390,10 +390,17 @@ impl World {
         let ticket = words.next().unwrap().parse().unwrap();
         let limit = words.next().unwrap().parse().unwrap();
         let spec_json = Bytes::from(words.next().unwrap().to_owned());
-        let (cursor, bytes) = (None::<Cursor>, 1 << 20);
+        let (cursor, bytes, left_micros) = (None::<Cursor>, 1 << 20, 1_000_000);
         let principal = protocol::Principal::System;
-        let question =
-            PartitionQuestion::Query { spec_json, cursor, limit, bytes, effort, principal };
+        let question = PartitionQuestion::Query {
+            spec_json,
+            cursor,
+            limit,
+            bytes,
+            effort,
+            left_micros,
+            principal,
+        };
         self.request(ticket, question, None, false);
     }
 
