@@ -1,12 +1,12 @@
 //! Queries that came in here: every partition's owner gives its hits in pieces, which are put
 //! together when the last has come.
 //!
-//! A query begins with little effort: what can be answered within a step of each owner is. What
-//! cannot waits here for its turn, and is asked again with more effort, so that owners do nothing
-//! in vain and a short query never waits for a long one.
+//! A query begins with little effort: if it can be answered within a step of each owner, it is.
+//! Otherwise it waits here for its turn, and is asked again with more effort. So owners do nothing
+//! in vain, and a short query never waits for a long one.
 //!
 //! Everything is counted in bytes. A piece is short, so that it holds up nothing behind it on a
-//! link; an answer has a bound, and so has all that is gathered at a node.
+//! link. An answer has a bound, and so have all pieces together that are gathered at a node.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,8 +25,8 @@ use crate::pages::{
 };
 use crate::work::{Effects, Purpose, QueryId, Work};
 
-/// How long the first pieces of all partitions may be together, in bytes. Most answers are whole
-/// with them.
+/// How long the first pieces of all partitions may be together, in bytes. With these pieces most
+/// answers are complete.
 const FIRST_BYTES: usize = 256 << 10;
 
 /// The same for a page, and for the second pieces of an answer without pages.
@@ -63,7 +63,7 @@ const ANSWER_HERE_BYTES_MAX: usize = 32 << 10;
 struct Querying {
     purpose: Purpose,
     aim: QueryAim,
-    /// It only counts, and this one is run next, with what was counted.
+    /// This query only counts. The query in here is run next, with the number that was counted.
     page: Option<Box<QuerySpecification>>,
     text: Bytes,
     after: Option<Cursor>,
@@ -98,8 +98,8 @@ pub(crate) struct Queries {
 }
 
 impl Queries {
-    /// Runs a query over all partitions. Its first page is not computed when it is to be fetched by
-    /// a link of its own, as Xenon's query tasks with a limit have it.
+    /// Runs a query over all partitions. The first page is not computed here when it has a link of
+    /// its own, as in Xenon's query tasks with a limit.
     pub(crate) fn query(
         &mut self,
         purpose: Purpose,
@@ -214,7 +214,7 @@ impl Queries {
         now: u64,
         effects: &mut Effects,
     ) {
-        // One that has ended meanwhile wants nothing any more.
+        // A query that has ended meanwhile needs no more pieces.
         let Some(querying) = self.open.get_mut(&id) else { return };
         querying.missing -= 1;
         let refused = match answer {
@@ -254,7 +254,7 @@ impl Queries {
         if effort == Effort::Long { &mut self.long } else { &mut self.short }
     }
 
-    /// Lets those go on who have waited longest, as long as there are places.
+    /// Lets the queries go on that have waited longest, as long as there are places.
     fn give_turns(&mut self, now: u64, effects: &mut Effects) {
         for (effort, most) in [(Effort::Short, SHORT_MAX), (Effort::Long, LONG_MAX)] {
             while self.turns(effort).running.len() < most {
@@ -271,7 +271,7 @@ impl Queries {
         }
     }
 
-    /// Time goes on: who has waited too long is told so.
+    /// At a tick, a query that has waited too long is answered so.
     pub(crate) fn tick(&mut self, now: u64, effects: &mut Effects) {
         for effort in [Effort::Short, Effort::Long] {
             while let Some(id) = self.turns(effort).waiting.front().copied() {
@@ -388,7 +388,7 @@ impl Querying {
         }
     }
 
-    /// Why there is no use in going on, if there is none.
+    /// Why it is useless to go on with the query, if it is useless.
     fn refusal(&self) -> Option<Problem> {
         if self.bytes > ANSWER_BYTES_MAX && self.wants_all() {
             return Some(too_large());
@@ -437,11 +437,11 @@ mod tests {
 
     const PARTITIONS: u32 = 3;
 
-    /// Documents of some length, by turns in each partition.
+    /// Documents of some length, spread over the partitions in turn.
     struct Documents {
         count: usize,
         bytes: usize,
-        /// Less is answered with `TooLong`.
+        /// With less effort than this the answer is `TooLong`.
         effort: Effort,
     }
 

@@ -1,9 +1,10 @@
 //! Queries that are too long for the node's own thread, until they are done.
 //!
 //! There are two lanes, so that a query of a tenth of a second does not wait for those that take
-//! ten. What is not done in the short one after one turn is answered so, and may be asked again for
-//! the long one, where queries take turns. Only a few are under way at a time, as each holds the
-//! store as it was; the others wait without holding anything.
+//! ten seconds. A query that is not done after one turn in the short lane is answered with
+//! `TooLong`, and may be asked again for the long lane, where queries take turns. Only a few
+//! queries are under way at a time, since each holds a view of the store; the others wait without
+//! holding anything.
 
 use std::collections::VecDeque;
 
@@ -23,7 +24,7 @@ pub const WAITING_MAX: usize = 1_000;
 /// How long all queries that wait may be as text, in bytes.
 pub const WAITING_BYTES_MAX: usize = 16 << 20;
 
-/// How long a query may take, in microseconds: it is given up before whoever asks has gone.
+/// How long a query may take, in microseconds. It is given up before the client that asked is gone.
 const SEARCH_MICROS_MAX: u64 = 8_000_000;
 
 /// The queries of the partitions that are owned here.
@@ -66,8 +67,8 @@ impl Searches {
         self.queue(lane).waiting.push_back(asked);
     }
 
-    /// Begins what can be begun. `partition` gives a partition that is served here still, by the
-    /// leader of that number.
+    /// Begins the queries that can be begun. `partition` gives a partition that the leader of that
+    /// number still serves here.
     pub(crate) fn begin<'a>(
         &mut self,
         store: &dyn StateStore,
@@ -79,7 +80,7 @@ impl Searches {
             while self.queue(lane).running < RUNNING_MAX {
                 let Some(asked) = self.queue(lane).waiting.pop_front() else { break };
                 self.text_bytes -= asked.wanted.text.len();
-                // Whoever asked a leader that is gone asks the next one.
+                // The leader is gone; the node that asked it asks the next one.
                 let Some(machine) = partition(asked.group, asked.wanted.opening) else {
                     continue;
                 };

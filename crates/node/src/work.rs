@@ -91,7 +91,7 @@ pub(crate) enum Work {
 /// A question as it comes in.
 pub(crate) struct Asked {
     pub(crate) caller: Caller,
-    /// The term of the owner that is meant; `None`: of whoever owns it.
+    /// The term of the owner that is meant; `None` means any owner.
     pub(crate) term: Option<Term>,
     pub(crate) key: Option<protocol::RequestKey>,
     pub(crate) is_retry: bool,
@@ -108,7 +108,7 @@ pub(crate) enum InstanceAnswer {
 /// How a node ends that cannot go on, and why.
 pub(crate) enum Ending {
     Halt(String),
-    /// It does not have any more what it promised.
+    /// The node no longer has what it promised.
     Renew(String),
 }
 
@@ -122,7 +122,7 @@ pub(crate) struct Effects {
     pub(crate) directory: Vec<DirectoryChange>,
     /// Links to be closed after what was sent on them.
     pub(crate) closing: Vec<u64>,
-    /// That the node cannot go on, if it cannot.
+    /// Set when the node cannot go on.
     pub(crate) ending: Option<Ending>,
 }
 
@@ -143,12 +143,12 @@ impl Effects {
         self.outputs.push(Output::Note { level, text });
     }
 
-    /// The first reason counts.
+    /// The node cannot go on. The first reason is kept.
     pub(crate) fn halt(&mut self, why: String) {
         self.ending.get_or_insert(Ending::Halt(why));
     }
 
-    /// As [`Effects::halt`]; the sandbox is not used any more.
+    /// Like [`Effects::halt`], and the sandbox must not be used any more.
     pub(crate) fn renew(&mut self, why: String) {
         self.ending.get_or_insert(Ending::Renew(why));
     }

@@ -1,6 +1,6 @@
 //! Every path that a node answers, with its verbs and all that each of them understands. What is
-//! not in this table is refused by name: to pass over it would be to do something else than was
-//! asked.
+//! not in this table is refused by name, because ignoring it would mean doing something else than
+//! was asked.
 //!
 //! The reference for people (`docs/reference-rest.md`) has the same table, and a test compares
 //! them.
@@ -244,7 +244,7 @@ pub static SURFACE: [&Resource; 19] = [
 ];
 
 impl Resource {
-    /// What answers at a path; none is not found, or says so itself.
+    /// The resource at a path. Without one the path is not found, or its plan says what is wrong.
     pub fn at(path: &str, catalogue: &Catalogue) -> Option<&'static Self> {
         let fixed = match path {
             "/" => Some(&ROOT),
