@@ -12,7 +12,7 @@ pub(crate) struct DiskPace {
     durable: u64,
     /// Since when the batches after `durable` have waited.
     waits_since: Option<u64>,
-    /// How slow the disk was, and until when it counts as slow.
+    /// How long the slow write took, and until when the disk counts as slow.
     slow: Option<(u64, u64)>,
 }
 
