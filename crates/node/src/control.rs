@@ -46,7 +46,7 @@ struct Shell {
 /// Who owns which instance, as far as is known here.
 #[derive(Default)]
 pub(crate) struct InstanceOwners {
-    /// Who has said last that it owns an instance, and in which term.
+    /// Which replica last said that it owns an instance, and in which term.
     told: BTreeMap<GroupId, (Term, ReplicaId)>,
     /// The instances that are owned here and take messages now.
     accepting: BTreeMap<GroupId, Term>,

@@ -78,7 +78,7 @@ struct Querying {
     since: u64,
 }
 
-/// Who may make more effort, and who waits for that.
+/// The queries that may make more effort, and those that wait for it.
 #[derive(Default)]
 struct Turns {
     running: BTreeSet<QueryId>,

@@ -296,7 +296,7 @@ impl Router {
     }
 }
 
-/// The user's key if there is one; else one of this node's own for every write.
+/// The user's key if there is one. Without it every write gets a key that this node makes.
 fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKey> {
     let request = match question {
         Question::Rest(request) => request,

@@ -194,8 +194,9 @@ impl OutputState {
         kept.map(|(name, _)| name).filter(|name| **name != self.own)
     }
 
-    /// The bytes kept in memory, and in all. Messages of the program to itself do not count:
-    /// otherwise the program would wait for room that only its own inputs can make.
+    /// The bytes kept in memory, and in all. Messages of the program to itself do not count. They
+    /// are confirmed when the program is given them as inputs, so a program that waited for their
+    /// room would wait for itself.
     fn kept_for_others(&self) -> (usize, usize) {
         let own = self.streams.get(&self.own);
         let (in_memory, all) = own.map_or((0, 0), |own| (own.memory(), own.kept_bytes));

@@ -176,8 +176,8 @@ impl Running {
             Part::Asked => true,
             Part::Given(_) | Part::Ended(..) => !self.connection.confirms(),
         };
-        // Only the primary waits for receivers. What a standby keeps shrinks by the receipts among
-        // its inputs.
+        // Only the primary waits for receivers. What a standby keeps shrinks by the receipts in the
+        // entries that it is given.
         (self.is_primary() && self.output.is_full())
             || self.checkpoint.taking.as_ref().is_some_and(is_asked)
             || self.is_busy_with_checkpoint()

@@ -35,7 +35,7 @@ const REST_MICROS: u64 = 50_000;
 pub(crate) struct CheckpointWork {
     /// The checkpoint that it is asked for. Meanwhile nothing is delivered.
     pub(crate) taking: Option<Taking>,
-    /// When the last checkpoint came that the adapter itself had asked for.
+    /// When the adapter last got the end of a checkpoint.
     rests_since: Option<u64>,
     /// Nothing more is read from the log, so that a checkpoint can be asked for.
     pub(crate) is_pausing: bool,
