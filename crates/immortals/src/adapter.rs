@@ -37,7 +37,7 @@ impl Adapter {
     }
 
     /// Whether a checkpoint was asked for and has not come as a whole. The adapter may have asked
-    /// by itself. The program is told nothing before all of it has come.
+    /// by itself. The program is told nothing before the whole checkpoint has come.
     pub(crate) fn is_taking_checkpoint(&self) -> bool {
         match self {
             Self::Native(_) => false,

@@ -15,13 +15,13 @@ pub struct Context<'a> {
 
 /// The log of the instance's group as far as it is applied, and the directory of instances.
 pub trait Entries {
-    /// The entries that carry data after a position, in order: as many as have `bytes_max` bytes,
-    /// and at least one.
+    /// The entries that carry data after a position, in order: about `bytes_max` bytes of them, and
+    /// at least one entry.
     fn after(&self, position: Position, bytes_max: usize) -> Vec<(Position, Term, Bytes)>;
 
     /// The highest position that is known to be committed: what this node had when it started, and
-    /// what an owner has told since. None while no owner has told anything, because nobody here
-    /// knows then how long the log is.
+    /// what an owner has told since then. None while no owner has told anything, because until then
+    /// this node does not know how long the log is.
     fn known_committed(&self) -> Option<Position>;
 
     /// The encoded membership in force at a position. The position is not before the base.

@@ -16,7 +16,7 @@ pub struct Settings {
     /// `logTriggerSize`). 0 means never.
     pub checkpoint_bytes: u64,
     /// A checkpoint is also due when the program was busy with inputs for this long since the last
-    /// one, in microseconds: a recovery takes about as long again. 0 means never.
+    /// one, in microseconds, because a recovery takes about as long. 0 means never.
     pub recovery_micros: u64,
     /// A primary's program that gives no sign of life for this long is replaced when a standby is
     /// ready, in microseconds.
@@ -31,8 +31,8 @@ pub struct Settings {
     pub first_version: u64,
     /// Programs may attach and are told nothing (AMBROSIA's `pauseAtStart`).
     pub paused: bool,
-    /// The group confirms what a majority has in memory. It may be lost when a majority dies at
-    /// once.
+    /// The group confirms what a majority has in memory. What was confirmed may be lost when a
+    /// majority dies at once.
     pub memory: bool,
 }
 
@@ -65,12 +65,12 @@ pub enum Input {
         from: ReplicaId,
         message: Peer,
     },
-    /// That replica's node is reached, for the first time or again. It knows nothing of the program
-    /// here.
+    /// That replica's node is reached, for the first time or again. The other replica knows nothing
+    /// of the program here.
     PeerReached {
         replica: ReplicaId,
     },
-    /// That replica's node is gone. What it said of its program counts no more.
+    /// That replica's node is gone. What it said of its program is no longer valid.
     PeerLost {
         replica: ReplicaId,
     },
@@ -111,7 +111,7 @@ pub enum Request {
         from: String,
         method: i64,
         payload: Bytes,
-        /// With it the same impulse may be sent again, and is taken once.
+        /// With a key the same impulse may be sent again, and is taken only once.
         key: Option<ImpulseKey>,
     },
 }

@@ -3,10 +3,11 @@
 //! An *instance* is a group whose log holds the inputs of a program. Every replica has a program
 //! attached. All programs get the same inputs in the same order, and so have the same state and
 //! send the same messages. The program beside the owner is the *primary*: what it sends leaves the
-//! machine. When the primary dies, the next owner's program has already sent it, too.
+//! machine. When the primary dies, the next owner's program has already sent the same messages,
+//! too.
 //!
-//! An [`Instance`] is one replica as a value, the machine. While its replica owns the group, the
-//! group holds a [`Lead`] beside it: what only an owner has. The two meet in `step`.
+//! An [`Instance`] is one replica as a value, the machine. While the replica owns its group, the
+//! group holds a [`Lead`] beside the machine: what only an owner has. The two meet in `step`.
 //!
 //! | part | what it knows |
 //! |---|---|
@@ -22,14 +23,14 @@
 //!
 //! Each part imports only parts above it in this table, apart from the last two.
 //!
-//! Exactly once, in short. A message is durable in the *receiver's* log before it is confirmed, and
-//! only there. The sender's node numbers what its program sends to each destination, and keeps it
-//! until it is confirmed. After a crash the program sends it again in replay, under the same
-//! numbers. The receiver takes only what follows. Nothing is delivered before it is committed, so
-//! nothing that a program sends can outlive its cause.
+//! How each message is handled exactly once, in short: before a message is confirmed, it is durable
+//! in the *receiver's* log, and only there. The sender's node numbers the messages of its program
+//! to each destination, and keeps each message until it is confirmed. After a crash the program
+//! sends its messages again in replay, under the same numbers. The receiver takes only the number
+//! that follows. No input is delivered before it is committed, so no message can outlive its cause.
 //!
-//! The idea is AMBROSIA's ("virtual resiliency"). Logs, elections and membership are this project's
-//! groups.
+//! The idea is AMBROSIA's ("virtual resiliency"). Logs, elections and membership are those of this
+//! project's groups.
 
 mod adapter;
 pub mod ambrosia;

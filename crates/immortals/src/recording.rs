@@ -1,6 +1,6 @@
-//! What a replica has of an instance, to be replayed elsewhere: a checkpoint, and what was logged
-//! since. A recording is asked for page by page, or is a file. Making one changes nothing of the
-//! instance.
+//! A recording is what a replica has of an instance, to be replayed elsewhere: a checkpoint, and
+//! what was logged since then. It is asked for page by page, or is a file. Making a recording
+//! changes nothing in the instance.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};

@@ -1,5 +1,5 @@
-//! What a replica's group does with an instance. Each function that may concern an owner takes its
-//! [`Lead`] once, and splits here into what a leader does and what a follower does.
+//! What a replica's group does with an instance. Each function that may concern an owner is given
+//! the [`Lead`] here, and splits into what a leader does and what a follower does.
 
 use bytes::Bytes;
 use protocol::immortal::Hello;
@@ -15,14 +15,14 @@ use crate::machine::instance::Instance;
 use crate::machine::peers::Role;
 
 impl Instance {
-    /// This replica owns its group from now on, and has applied all that was committed before.
-    /// [`Instance::settle`] is to follow.
+    /// This replica owns its group from now on, and has applied all that was committed before. The
+    /// caller must call [`Instance::settle`] next.
     pub fn lead(&mut self, cx: &mut Context<'_>, term: Term, _outputs: &mut Vec<Output>) -> Lead {
         Lead::begin(self, cx, term)
     }
 
     /// The ownership has ended. Says what became of each open request and impulse, and of the
-    /// program. [`Instance::settle`] is to follow.
+    /// program. The caller must call [`Instance::settle`] next.
     pub fn follow(&mut self, _cx: &mut Context<'_>, lead: Lead, outputs: &mut Vec<Output>) {
         Leader::end(self, lead, outputs);
     }
@@ -48,12 +48,12 @@ impl Instance {
         self.settle(cx, lead, outputs)
     }
 
-    /// Applies a committed entry. To be called for each, in order, with [`Instance::settle`] after
-    /// the last. An entry without data (a new term, a change of members) counts, too.
+    /// Applies a committed entry. Must be called for each entry in order, with [`Instance::settle`]
+    /// after the last one, and also for entries without data (a new term, a change of members).
     ///
     /// # Errors
-    /// When the store fails, or the entry cannot be read or does not fit those before it. The
-    /// replica must stop then.
+    /// When the store fails, or the entry cannot be read or does not fit those before it. In these
+    /// cases the replica must stop.
     pub fn apply(
         &mut self,
         cx: &mut Context<'_>,
@@ -88,7 +88,7 @@ impl Instance {
         }
     }
 
-    /// A program wants to attach. It is told why if it may not.
+    /// A program wants to attach. If it may not, it is told why.
     ///
     /// # Errors
     /// When the store fails.
@@ -107,9 +107,9 @@ impl Instance {
         self.settle(cx, lead, outputs)
     }
 
-    /// When a tick has something to do, in steady microseconds: 0 at the next one, None never
-    /// unless something else happens before. To be asked for after each [`Instance::step`] and
-    /// [`Instance::settle`]. A tick before that does no harm.
+    /// When a tick has something to do, in steady microseconds. 0 means at the next tick, and None
+    /// means never unless something else happens before. Must be asked for again after each
+    /// [`Instance::step`] and [`Instance::settle`]. An earlier tick does no harm.
     pub fn next_wake(&self, lead: Option<&Lead>) -> Option<u64> {
         match lead {
             Some(lead) => LeaderView::new(self, lead).next_wake(),

@@ -64,7 +64,8 @@ pub struct RecentOutput {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     pub attached: bool,
-    /// The program was given all that was logged here when it came, and is not far behind.
+    /// The program was given all that was logged here at the time when it came, and is not far
+    /// behind.
     pub caught_up: bool,
     /// The last input that the program has handled. For programs that do not confirm inputs, the
     /// last one that it was given.
@@ -92,7 +93,7 @@ impl ReplicaStatus {
         self.held.is_none() && self.diverged.is_none()
     }
 
-    /// Whether there is nothing about it that others would miss if they were never told again.
+    /// Whether the status is final: others miss nothing if they are never told again.
     pub(crate) fn is_at_rest(&self) -> bool {
         !self.attached && self.is_good()
     }
@@ -103,7 +104,7 @@ impl ReplicaStatus {
 pub struct Held {
     pub input: u64,
     pub tries: u32,
-    /// What the program said last, or that it went without a word.
+    /// The error that the program gave last, or a text that it went without one.
     pub text: String,
     /// The message, in a few words.
     pub message: String,

@@ -36,7 +36,7 @@ pub(crate) struct Control {
     said_flag_differs: bool,
 }
 
-/// What the shell was told to keep.
+/// The links and ports that the shell was told to keep.
 #[derive(Default)]
 struct Shell {
     /// The addresses that it keeps links to.
@@ -49,11 +49,12 @@ struct Shell {
 /// Who owns which instance, as far as is known here.
 #[derive(Default)]
 pub(crate) struct InstanceOwners {
-    /// Who has said last that it owns an instance, and in which term.
+    /// Which replica last said that it owns an instance, and in which term.
     told: BTreeMap<GroupId, (Term, ReplicaId)>,
-    /// Those that are owned here and take messages now.
+    /// The instances that are owned here and take messages now.
     accepting: BTreeMap<GroupId, Term>,
-    /// They have another owner, or one that is reached again: who speaks to them is to be told.
+    /// The instances that have another owner, or an owner that is reached again. Those who send to
+    /// them must be told.
     moved: BTreeSet<GroupId>,
 }
 
@@ -120,7 +121,7 @@ impl Control {
     }
 
     pub(crate) fn quorum(&self, links: &Links, now: Now) -> Quorum {
-        // One whose disk is full confirms nothing.
+        // A replica whose disk is full confirms nothing.
         let is_up = |id: &&ReplicaId| {
             self.is_up(**id, links, now) && (**id == self.me || links.takes_writes(**id))
         };
@@ -152,8 +153,8 @@ impl Control {
         }
         let told = self.instances.told.get(&group).copied();
         let Some(here) = here else { return told.map(|(_, owner)| owner) };
-        // A replica that the group has let go hears nothing of its owners any more, and may believe
-        // in the last one that it knew.
+        // A replica that was removed from the group hears nothing of its owners any more, and may
+        // still take the last one that it knew for the owner.
         match told {
             Some((term, owner)) if term > here.term() => Some(owner),
             Some((term, owner)) if term == here.term() => here.owner().or(Some(owner)),
@@ -182,8 +183,8 @@ impl Control {
         }
     }
 
-    /// Finds out which replica is behind each link, and tells those that do not know it themselves.
-    /// Gives those that are back.
+    /// Finds out which replica is behind each link, and tells the replicas that do not know their
+    /// id. Returns those that are back.
     pub(crate) fn identify_all(
         &self,
         links: &mut Links,
@@ -193,7 +194,7 @@ impl Control {
         ids.into_iter().filter_map(|link| self.identify(link, links, effects)).collect()
     }
 
-    /// The replica behind a link, if that is news.
+    /// Finds out which replica is behind a link. Returns it if that is news.
     pub(crate) fn identify(
         &self,
         link: u64,
@@ -209,8 +210,8 @@ impl Control {
                 let counts = is_sound && self.proof.is_complete();
                 counts.then(|| is_back(link, known, links)).flatten()
             }
-            // It was given away after all that is known here. It is believed, as only this cluster
-            // can have given it; who is behind may need this very node to catch up.
+            // The id was given away after all that is known here. It is believed, since only this
+            // cluster can have given it, and the replica may need this very node to catch up.
             (None, Some(claimed)) if claimed.0 > topology.last_replica() => {
                 if !self.proof.is_complete() {
                     return None;
@@ -239,8 +240,8 @@ impl Control {
         }
     }
 
-    /// The replica that this sandbox is. A founder is known by the initial configuration alone. So all
-    /// adopt the first that was made, as long as they have none.
+    /// The replica that this sandbox is. A founder is known by the initial configuration alone, so
+    /// that all adopt the first configuration that was made, as long as they have none.
     pub(crate) fn known(&self, sandbox_id: u64) -> Option<ReplicaId> {
         if self.map.topology.is_formed() {
             self.map.topology.replica_of(sandbox_id)
@@ -249,7 +250,7 @@ impl Control {
         }
     }
 
-    /// The replica behind that hello does not have all that it told once.
+    /// Whether the replica behind that hello lacks something that it once told others it had.
     pub(crate) fn has_gone_back(&self, known: ReplicaId, hello: &Hello) -> bool {
         has_gone_back(&self.witnesses.of(known), &hello.start, hello.trusted_boot)
     }
@@ -287,8 +288,8 @@ impl Control {
         }
     }
 
-    /// Looks whether the directory's log has changed, and tells the others before anything else
-    /// that follows from it.
+    /// Checks whether the directory's log has changed. If so, tells the others before anything else
+    /// that follows from the change.
     pub(crate) fn renew_claim(
         &mut self,
         shard: &Shard,
@@ -371,9 +372,9 @@ impl Control {
         }
     }
 
-    /// A flag that does not count is said once.
+    /// Says once in the log that a flag has no effect.
     pub(crate) fn say_if_flag_differs(&mut self, flag: Option<usize>, effects: &mut Effects) {
-        // Before the cluster has formed nothing is in force so far.
+        // Before the cluster has formed, no quorum is in force.
         let Some(flag) = flag.filter(|_| self.map.topology.is_formed()) else { return };
         let in_force = self.map.topology.effective_quorum();
         if flag != in_force && !std::mem::replace(&mut self.said_flag_differs, true) {
@@ -427,8 +428,8 @@ impl Control {
         is_news
     }
 
-    /// An instance was registered, changed or deregistered: who speaks to it is to be told. Its
-    /// owner says only once that it is the owner, so that is forgotten only with the instance.
+    /// An instance was registered, changed or deregistered, so those who send to it must be told.
+    /// An owner says only once that it is the owner, so this is forgotten only with the instance.
     pub(crate) fn entry_changed(&mut self, group: GroupId) {
         if self.is_gone(group) {
             self.instances.told.remove(&group);
@@ -446,8 +447,8 @@ impl Control {
         self.map.topology.standing(group) == Standing::Gone
     }
 
-    /// Tells the instances that are owned here which of those that they speak to have moved. Many
-    /// move at a time, when a node is gone.
+    /// Tells the instances that are owned here which of their destinations have moved. Many move at
+    /// the same time when a node is gone.
     pub(crate) fn tell_moved(&mut self, shard: &Shard, effects: &mut Effects) {
         if self.instances.moved.is_empty() {
             return;

@@ -3,16 +3,16 @@
 /// A disk that takes longer than this is slow: what is owned here goes to nodes with quicker ones.
 const SLOW_MICROS: u64 = 1_000_000;
 
-/// And so long it counts as slow, so that groups do not come back at its first quick write.
+/// How long a disk counts as slow, so that groups do not come back at its first quick write.
 const SLOW_FOR_MICROS: u64 = 10_000_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct DiskPace {
     /// The last batch that is durable.
     durable: u64,
-    /// Since when batches after it have waited.
+    /// Since when the batches after `durable` have waited.
     waits_since: Option<u64>,
-    /// It was slow, and how slow, until then.
+    /// How long the slow write took, and until when the disk counts as slow.
     slow: Option<(u64, u64)>,
 }
 

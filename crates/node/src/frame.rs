@@ -3,8 +3,8 @@
 //! The encoding is ours alone (postcard): both ends are this program, and the first message on a
 //! link tells the version. Nothing that comes over a link is trusted to be well formed.
 //!
-//! Long fields of bytes (entries, parts of snapshots, messages of programs) stand behind the encoded
-//! frames, as they are: neither end copies them.
+//! Long fields of bytes (entries, parts of snapshots, messages of programs) follow the encoded
+//! frames as they are, so that neither end copies them.
 
 use std::ops::Deref;
 
@@ -20,14 +20,14 @@ use serde::{Deserialize, Serialize};
 use services::{Effort, PartitionQuestion};
 use storage::Witness;
 
-/// From this length on a field of bytes is not copied. At the receiver it keeps all that came in one
-/// frame in memory, so that short ones are better copied.
+/// From this length on a field of bytes is not copied. A field that is not copied keeps all that
+/// came in the same frame in the receiver's memory, so short fields are better copied.
 const LONG_BYTES_MIN: usize = 32 << 10;
 
-/// What is said beside the fields of bytes, roughly.
+/// How long a frame is without its fields of bytes, roughly.
 const REST_BYTES: usize = 100;
 
-/// What a hit is beside its document and its link, roughly.
+/// How long a hit is without its document and its link, roughly.
 const HIT_BYTES: usize = 48;
 
 /// The longest frame that is accepted, in bytes.
@@ -44,10 +44,10 @@ pub(crate) enum Frame {
     },
     /// Your sandbox is not known to this cluster: ask to be admitted.
     Stranger,
-    /// The sender knows from here on which replica the receiver is, and hears it. What it was told
-    /// before that went by it.
+    /// From here on the sender knows which replica the receiver is, and takes what it sends. The
+    /// sender has ignored what it was told before.
     Recognized,
-    /// The answer of a member to the hello of another: what it remembers of it.
+    /// The answer of a member to the hello of another: what the sender remembers of the receiver.
     Remembered(Witness),
     /// You are not welcome; the text says why. The link is closed after it.
     Refused {
@@ -91,15 +91,15 @@ pub(crate) enum Frame {
         boot: u64,
         number: u64,
         group: GroupId,
-        /// The term of the owner that is asked. One of a later term does not take the question on:
-        /// somebody else may have been asked meanwhile, and have answered.
+        /// The term of the owner that is asked. An owner of a later term does not take the question
+        /// on, since another owner may have been asked meanwhile, and may have answered.
         term: Term,
         key: Option<RequestKey>,
         is_retry: bool,
         question: Question,
     },
     Answer {
-        /// As in the question: an answer for an earlier boot is nobody's any more.
+        /// As in the question. Nobody waits any more for an answer that has an earlier boot.
         boot: u64,
         number: u64,
         answer: Answer,
@@ -140,7 +140,7 @@ impl Question {
         }
     }
 
-    /// How many of so many replicas must hold a write by its client's wish.
+    /// How many of `replicas` must hold a write, as its client wishes.
     pub(crate) fn quorum(&self, replicas: usize) -> Result<usize, Problem> {
         match self {
             Self::Rest(Request { quorum: Some(quorum), .. }) => quorum.of(replicas),
@@ -179,14 +179,15 @@ impl Question {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Response(Response),
-    /// The directory was changed, and is at that position at its owner. Who asked is told as soon as
-    /// the node that he asked has come as far, so that it does not deny what it has just confirmed.
+    /// The directory was changed, and its owner is at that position. The client is answered when
+    /// the node that it asked has come as far, so that this node does not deny what it has just
+    /// confirmed.
     Changed {
         response: Response,
         directory: Position,
     },
     Page(Page),
-    /// The query takes more effort than it was asked with.
+    /// The query takes more effort than the question allowed.
     TooLong,
     /// Not the owner, or no longer: ask again. The request may have been written all the same, so
     /// it must be marked as a retry.
@@ -242,18 +243,19 @@ impl Frame {
         }
     }
 
-    /// About how long it is.
+    /// About how long the frame is, in bytes.
     pub(crate) fn weight(&mut self) -> usize {
         let mut bytes = REST_BYTES;
         self.bytes_fields(&mut |field| bytes += field.len());
         if let Self::Answer { answer: Answer::Page(page), .. } = self {
-            // The documents were counted.
+            // The documents are counted already.
             bytes += page.hits.iter().map(|hit| HIT_BYTES + hit.link.len()).sum::<usize>();
         }
         bytes
     }
 
-    /// What is said instead of a frame that is too long: an error for who waits for the answer.
+    /// What is sent instead of a frame that is too long: an error for the node that waits for the
+    /// answer.
     pub(crate) fn instead(self, bytes: usize) -> Option<Self> {
         let Self::Answer { boot, number, .. } = self else { return None };
         let text = format!(
@@ -265,15 +267,17 @@ impl Frame {
     }
 }
 
-/// Where a long field belongs that stands behind the frames: the number of the field, and its length.
+/// Where a long field behind the frames belongs: the number of the field, and its length.
 type Place = (u32, u32);
 
-/// Few frames take more beside their long fields. Less room than is needed only costs a copy.
+/// Room for a frame without its long fields. Few frames take more, and too little room only costs a
+/// copy.
 const FRAME_BYTES: usize = 96;
 
-/// A frame on a link, in pieces: one after the other they are what the other node gets.
+/// A frame on a link, in pieces. The other node gets the pieces one after the other.
 ///
-/// **Invariant:** it is not longer than [`FRAME_BYTES_MAX`], so that the other node takes it.
+/// **Invariant:** the frame is not longer than [`FRAME_BYTES_MAX`], so that the other node takes
+/// it.
 #[derive(Clone, Debug)]
 pub struct LinkFrame(Vec<Bytes>);
 
@@ -298,7 +302,7 @@ impl Deref for LinkFrame {
     }
 }
 
-/// Some frames are too long together; here they are again.
+/// These frames are too long together. The caller gets them back.
 pub(crate) struct TooLong {
     pub(crate) frames: Vec<Frame>,
     pub(crate) bytes: usize,
@@ -314,7 +318,7 @@ pub(crate) fn encode(mut frames: Vec<Frame>) -> Result<LinkFrame, TooLong> {
         room += FRAME_BYTES;
         frame.bytes_fields(&mut |field| {
             if field.len() >= LONG_BYTES_MIN {
-                // One that has no such length is found to be too long below.
+                // A field whose length does not fit is found to be too long below.
                 let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
                 places.push((number, length));
                 pieces.push(std::mem::take(field));
@@ -349,7 +353,7 @@ pub(crate) fn encode(mut frames: Vec<Frame>) -> Result<LinkFrame, TooLong> {
     })
 }
 
-/// The messages of consensus in a frame of [`crate::Output::Send`], for who watches over promises.
+/// The messages of consensus in a frame of [`crate::Output::Send`], for a checker of promises.
 pub fn consensus_in(pieces: &[Bytes]) -> Vec<(GroupId, Message)> {
     let frames = decode(&pieces.concat().into()).unwrap_or_default();
     let consensus = |frame| match frame {
@@ -383,7 +387,7 @@ fn put_back(frames: &mut [Frame], places: Vec<Place>, mut long: Bytes) -> Result
         frame.bytes_fields(&mut |field| {
             if let Some((_, length)) = places.next_if(|(place, _)| *place == number) {
                 let length = usize::try_from(length).expect("a u32 fits");
-                // One that is cut is found below.
+                // A field that is cut is found below.
                 *field = long.split_to(length.min(long.len()));
                 missing += length - field.len();
             }

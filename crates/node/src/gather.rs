@@ -12,7 +12,7 @@ use services::PartitionEvent;
 use crate::frame::{Answer, Question};
 use crate::work::{Effects, GatherId, Purpose, Work};
 
-/// A question to all partitions, until the last has answered.
+/// A question to all partitions, until the last one has answered.
 struct Gathering {
     aim: Aim,
     missing: u32,
@@ -130,7 +130,7 @@ impl Gather {
             (Aim::Fence { group, opening, .. }, None) => {
                 effects.push(Work::Partition(group, PartitionEvent::Fenced { opening }));
             }
-            // A partition without an owner just now; the tasks of this one wait for it.
+            // That partition has no owner at the moment; the tasks of this partition wait for it.
             (Aim::Fence { group, opening, source }, Some(_)) => {
                 self.late_fences.push(LateFence { group, opening, source });
             }

@@ -75,7 +75,7 @@ pub(crate) fn begin_all(
     config: &NodeConfig,
 ) -> Result<Shard, String> {
     let Identity { replica: me, initial: InitialConfig { partitions, founders, .. } } = identity;
-    // Who was admitted learns from a snapshot who votes.
+    // A node that was admitted learns from a snapshot which replicas vote.
     let is_founder = founders.contains_key(me);
     let first =
         if is_founder { Members::of_voters(founders.keys().copied()) } else { Members::default() };
@@ -129,7 +129,7 @@ pub(crate) fn follow_directory(
     Ok(())
 }
 
-/// The same when one instance was registered, changed or deregistered, and nothing else.
+/// Does the same for one instance that was registered, changed or deregistered.
 ///
 /// # Errors
 /// Why it cannot begin, for people.
@@ -178,8 +178,8 @@ pub(crate) fn follow_entry(
     Ok(())
 }
 
-/// The instance is not registered any more. What it had is removed. Whoever waits for its owner is
-/// told by the router, and its programs by `programs`.
+/// Removes what an instance had that is not registered any more. The router tells those who wait
+/// for its owner, and `programs` tells its programs.
 fn end(
     group: GroupId,
     shard: &mut Shard,
@@ -208,8 +208,8 @@ fn forget(
     Ok(())
 }
 
-/// What was left of instances that were deregistered while this node was away, or just before it
-/// ended.
+/// Removes what was left of instances that were deregistered while this node was away, or just
+/// before it ended.
 fn forget_remains(topology: &Topology, shard: &mut Shard) -> Result<(), StoreError> {
     let remains = shard.logs.recovered.range(GroupId::INSTANCES..);
     let is_gone = |group: &GroupId| topology.standing(*group) == Standing::Gone;

@@ -10,7 +10,7 @@ use storage::{Reader, Space, StoreError};
 
 use crate::work::InstanceAnswer;
 
-/// The cluster's map as this node knows it, and how far that is.
+/// The cluster's map as this node knows it, and up to where in the directory's log.
 #[derive(Default)]
 pub(crate) struct Map {
     pub(crate) topology: Topology,
@@ -100,7 +100,7 @@ impl immortals::Entries for Entries<'_> {
 }
 
 /// Runs something with the instance's own kind of context and its lead, if there is one, and passes
-/// on what the instance says.
+/// on the outputs of the instance.
 fn with<R>(
     leader: Option<&mut InstanceLeader>,
     at: &mut Context<'_, Map>,
@@ -287,12 +287,12 @@ impl Leader for InstanceLeader {
                 let input = immortals::Input::Request { ticket, request: question };
                 machine.happened(Some(self), at, InstanceEvent::Input(input), out)
             }
-            // What was not proposed would be missing before what comes after it.
+            // An entry that was refused would be missing before the entries after it.
             LeaderInput::Refused { .. } => {
                 out.push(Output::Resign);
                 Ok(())
             }
-            // The instance sees its own entries as they are applied, and its clock is its own.
+            // The instance sees its own entries when they are applied, and has a clock of its own.
             LeaderInput::Applied { .. } | LeaderInput::Confirmed { .. } | LeaderInput::Tick => {
                 Ok(())
             }

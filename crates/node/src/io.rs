@@ -21,11 +21,11 @@ pub struct NodeConfig {
     /// Any node of a cluster that this one, with an empty sandbox, is to join.
     pub join: Option<String>,
     pub sandbox: SandboxState,
-    /// For what has to be unlike on every node and in every start; not for secrets.
+    /// A seed for what must differ between nodes and between starts; not for secrets.
     pub seed: u64,
-    /// `--membership-quorum`; counts when the cluster forms.
+    /// `--membership-quorum`; has an effect only when the cluster forms.
     pub membership_quorum: Option<usize>,
-    /// `--partitions`; counts when the cluster forms.
+    /// `--partitions`; has an effect only when the cluster forms.
     pub partitions: u32,
     pub timing: Timing,
     pub upkeep: Upkeep,
@@ -61,10 +61,10 @@ pub struct SandboxState {
 pub struct Timing {
     pub tick_micros: u64,
     pub heartbeat_ticks: usize,
-    /// Silence of an owner before the first in line stands for election, at least...
+    /// How long an owner is silent before the first in line stands for election: at least this...
     pub election_ticks: usize,
-    /// ... and at most: in between, the node goes by how regularly it hears the others, and how long
-    /// a round trip to them takes.
+    /// ... and at most this. In between, the node decides by how regularly it hears the others, and
+    /// by how long a round trip to them takes.
     pub election_ticks_max: usize,
     /// How much longer each next in line waits.
     pub stagger_ticks: usize,
@@ -86,7 +86,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// One number for the silence of owners, whatever the network is like.
+    /// Sets one number for the silence of owners, whatever the network is like.
     #[must_use]
     pub fn with_election_ticks(self, ticks: usize) -> Self {
         let ticks = ticks.max(2 * self.heartbeat_ticks);
@@ -97,14 +97,14 @@ impl Timing {
 /// When the state is made durable and the log cut behind it, and how snapshots travel.
 #[derive(Clone, Copy, Debug)]
 pub struct Upkeep {
-    /// So much log makes the node persist its state and cut the log, in bytes...
+    /// How much log makes the node persist its state and cut the log, in bytes...
     pub persist_log_bytes: usize,
-    /// ... and so much time, if anything was logged since, in microseconds.
+    /// ... and how much time, if anything was logged since, in microseconds.
     pub persist_micros: u64,
     /// What each group keeps of its log for followers that are behind.
     pub tail: TailLimits,
-    /// What the logs of all groups may take in memory, in bytes, beside what is not durable or not
-    /// applied; the rest is read from the disk when it is wanted.
+    /// How much memory the logs of all groups may take, in bytes, not counting what is not durable
+    /// or not applied. The rest is read from the disk when it is needed.
     pub log_memory_bytes: usize,
     /// How much of a snapshot is sent at a time, in bytes. One chunk is under way at a time.
     pub chunk_bytes: usize,
@@ -152,7 +152,7 @@ pub struct ProgramPorts {
 pub enum Input {
     /// About [`Timing::tick_micros`] went by. Missed ticks are not made up.
     Tick,
-    /// A client of this node asks. Answered by [`Output::Answer`] with the same ticket.
+    /// A client of this node sends a request. [`Output::Answer`] with the same ticket answers it.
     Request {
         ticket: u64,
         request: Request,
@@ -180,7 +180,7 @@ pub enum Input {
     /// All records of [`Output::Append`] up to this batch are on the disk.
     LogDurable {
         batch: u64,
-        /// As many frames are durable, of all that the log ever had.
+        /// How many frames are durable, of all that the log ever had.
         frames: u64,
     },
     /// All that was written to the state store before [`Output::Persist`] is on the disk.
@@ -206,7 +206,7 @@ pub enum Input {
         program: u64,
         bytes: Bytes,
     },
-    /// So many more of the bytes of [`Output::ProgramTell`] have been taken by its socket.
+    /// The program's socket has taken this many more bytes of [`Output::ProgramTell`].
     ProgramDrained {
         program: u64,
         bytes: u64,
@@ -261,7 +261,7 @@ pub enum Output {
     Invoke(Invocation),
     /// Run it on a thread for jobs of its lane, and give the result back as [`Input::Ran`].
     Run(Job),
-    /// Give [`Input::GoOn`], after all that has come meanwhile.
+    /// Give [`Input::GoOn`], after all inputs that have come meanwhile.
     GoOn {
         group: GroupId,
         opening: u64,
@@ -276,7 +276,7 @@ pub enum Output {
         program: u64,
     },
     /// Listen at these ports of the loopback interface for programs written for AMBROSIA, and at no
-    /// others. A port that cannot be had is told in the node's log and tried again.
+    /// others. A port that cannot be had is named in the node's log and tried again.
     ProgramPorts {
         ports: Vec<ProgramPorts>,
     },

@@ -13,8 +13,8 @@ use storage::{Reader, StoreError};
 
 use crate::pages::{QueryAim, query_answer};
 
-/// How much work a query may be in the short lane, in bytes (see `documents`), and how much it does
-/// in its turn in the long one.
+/// How much work a query may do in the short lane, in bytes (see `documents`), and how much it does
+/// in one turn in the long lane.
 const TURN_BYTES: usize = 8 << 20;
 
 /// Which threads run a job.
@@ -47,7 +47,7 @@ pub(crate) enum Done {
 pub(crate) enum Outcome {
     Found(Page),
     Refused(Problem),
-    /// It is not done.
+    /// The query is not done.
     Goes,
 }
 

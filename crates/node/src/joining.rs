@@ -1,5 +1,5 @@
-//! A node that is a cluster of its own and is to join another one. It leaves what it has, so it
-//! first looks whether there is a cluster at that address, and one that it can speak with.
+//! A node that is a cluster of its own and is to join another one. The node gives up what it has,
+//! so it first looks whether there is a cluster at that address, and whether it can speak with it.
 
 use cluster::{Hello, Links, Profile, WIRE_VERSION};
 use protocol::{Code, Outcome, Problem};
@@ -7,10 +7,11 @@ use protocol::{Code, Outcome, Problem};
 use crate::view::View;
 use crate::work::{Effects, Purpose};
 
-/// Who has not said by then that it belongs to a cluster is not joined, in microseconds.
+/// How long the other node may take to say that it belongs to a cluster, in microseconds. After
+/// that it is not joined.
 const LOOK_MICROS: u64 = 3_000_000;
 
-/// How many may ask for the same at a time; one more is refused.
+/// How many requests to join the same cluster may wait at a time; one more is refused.
 const ASKERS_MAX: usize = 64;
 
 /// A look at the cluster that is to be joined.
@@ -67,10 +68,10 @@ impl Joining {
         &self.contact
     }
 
-    /// Somebody else asks for the same.
+    /// Another request asks to join the same cluster.
     ///
     /// # Errors
-    /// When it is not the same, or too many ask.
+    /// When it is another cluster, or when too many ask.
     pub(crate) fn add(&mut self, contact: &str, asker: Purpose) -> Result<(), Problem> {
         if self.contact != contact || self.askers.len() >= ASKERS_MAX {
             return Err(refused(format!(
@@ -82,7 +83,7 @@ impl Joining {
         Ok(())
     }
 
-    /// Who is at the other end has said who it is.
+    /// The node at the other end has said who it is.
     pub(crate) fn looked(&self, hello: &Hello, profile: &Profile) -> Found {
         let (contact, node) = (&self.contact, &hello.node_id);
         if hello.wire_version != WIRE_VERSION {
@@ -112,7 +113,8 @@ impl Joining {
         Found::Cluster
     }
 
-    /// A link that was there before may have told already; and at some time it is too late.
+    /// What is known so far: a link that was there before may have told already, or it may be too
+    /// late.
     pub(crate) fn look(&self, links: &Links, profile: &Profile, now: u64) -> Found {
         let dialed = |link: u64| links.get(link).and_then(|link| link.dialed.as_ref());
         let there = links

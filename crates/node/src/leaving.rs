@@ -1,4 +1,4 @@
-//! A node that leaves its cluster of one to join another one: it looks first whether there is one.
+//! A node that leaves its cluster of one to join another one. First it looks whether there is one.
 
 use crate::io::{Level, Output};
 use crate::joining::{Found, Joining, check_that_it_may_leave};
@@ -8,8 +8,8 @@ use crate::view::View;
 use crate::work::Purpose;
 
 impl Member {
-    /// Over such a link this node does not say who it is: it still belongs to another cluster, and
-    /// would be refused for that.
+    /// Whether this link is only for a look. Over such a link this node does not say who it is,
+    /// since it still belongs to another cluster and would be refused for that.
     pub(crate) fn only_looks(&self, link: u64, host: &Host<'_>) -> bool {
         let Some(joining) = &self.joining else { return false };
         let contact = joining.contact();
@@ -18,8 +18,8 @@ impl Member {
         dialed == Some(contact) && !usual.iter().any(|usual| usual == contact)
     }
 
-    /// It is answered when it is known whether there is a cluster to join, and before that is done.
-    /// The quorum in the request means nothing, as the cluster has one.
+    /// A request to join. It is answered when it is known whether there is a cluster to join,
+    /// before the node joins it. The quorum in the request is ignored, since the cluster has one.
     pub(crate) fn join(&mut self, purpose: Purpose, contact: String, host: &mut Host<'_>) {
         if let Err(problem) =
             check_that_it_may_leave(&view!(self.membership, host, self.router.len()))
@@ -49,7 +49,7 @@ impl Member {
         let outcome = match found {
             Found::Nothing => return Fate::GoesOn,
             Found::Impossible(why) => Err(Joining::stays(&why)),
-            // Something may have been written while it looked.
+            // Something may have been written while this node looked.
             Found::Cluster => {
                 check_that_it_may_leave(&view!(self.membership, host, self.router.len()))
             }

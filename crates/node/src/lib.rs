@@ -2,8 +2,8 @@
 //!
 //! Nothing here has a socket, a file, a thread, a clock or a random source. [`Node::step`] takes
 //! everything that happened since the last call ([`Input`]) and says what must be done
-//! ([`Output`]). The shell carries that out with a real disk and real sockets, the simulator with
-//! treacherous ones; both run this code as it is.
+//! ([`Output`]). The shell carries out these outputs with a real disk and real sockets, the
+//! simulator with ones that fail on purpose; both run this code as it is.
 //!
 //! | part | what it does |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `member` | a member's parts, and the order in which they get their turn |
 //! | `membership` | a member's part in the cluster: its groups, the others, its stop |
 //! | `shard` | the groups with a replica here, and the store and log that they share |
-//! | `hosted`, `instance`, `groups` | how replicas of each kind are held, begun and ended |
+//! | `hosted`, `instance`, `groups` | how replicas of each kind look, begin and end |
 //! | `router` | requests that came in here, until they are answered |
 //! | `gather` | requests that concern every partition |
 //! | `queries`, `pages` | queries that came in here, and how their answers look |
@@ -20,12 +20,13 @@
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
 //! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
 //! | `programs` | programs that have connected, until it is known which instance they are |
-//! | `view` | what can be seen of all this by who only looks |
-//! | `work`, `outbox`, `frame`, `log_batch` | what is to be done, said to other nodes, written to the log |
+//! | `view` | a read-only view of all this |
+//! | `work`, `outbox`, `frame`, `log_batch` | what to do, to send to other nodes, to write to the log |
 //!
-//! The way of a request: `rest` plans it, `router` brings it to the owner of its group, `shard` to
-//! the replica there, whose leader (`services`) deals with it. What the leader proposes goes through
-//! the group's log (`group`), and the answer comes back to the router when enough replicas hold it.
+//! A request goes this way: `rest` plans it, `router` brings it to the owner of its group, `shard`
+//! brings it to the replica there, and the replica's leader (`services`) deals with it. What the
+//! leader proposes goes through the group's log (`group`). The answer comes back to the router when
+//! enough replicas hold the entry.
 
 mod admission;
 mod control;

@@ -41,23 +41,23 @@ pub(crate) struct LogBatch {
     last_mark: u64,
     /// The routine persist that is under way.
     routine: Option<u64>,
-    /// Where the logs of groups end that are no more. Written when the state store has durably
-    /// forgotten the groups: before that a start would find a state without the log that it needs.
+    /// The records that end the logs of removed groups. They are written when the state store has
+    /// durably forgotten the groups. Written earlier, they could leave a state without its log.
     ended: Vec<LogRecord>,
-    /// Those that the routine persist under way is for.
+    /// The records of that kind which wait for the routine persist under way.
     ending: Vec<LogRecord>,
     /// How many bytes were logged since the last routine persist began, and when that was.
     bytes_since: usize,
     persisted_at: u64,
     /// Why the disk takes no writes at the moment.
     full: Option<String>,
-    /// As many frames of the log are durable, at least.
+    /// How many frames of the log are durable, at least.
     pub(crate) frames: u64,
     pub(crate) pace: DiskPace,
 }
 
 impl LogBatch {
-    /// After a start that found so many frames in the log, and will have written one more.
+    /// After a start that found `frames` frames in the log and is about to write one more.
     pub(crate) fn after_start(frames: u64) -> Self {
         Self { frames: frames + 1, ..Self::default() }
     }
@@ -131,7 +131,7 @@ impl LogBatch {
         self.pace.tick(self.last_batch, now);
     }
 
-    /// All up to this batch is durable, and so many frames.
+    /// All up to this batch is durable, and `frames` frames of the log.
     pub(crate) fn durable(&mut self, batch: u64, frames: u64, now: u64) {
         self.frames = frames;
         self.pace.durable(batch, self.last_batch, now);

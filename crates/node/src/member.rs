@@ -1,8 +1,8 @@
 //! A node that belongs to a cluster: its parts, and the order in which they get their turn.
 //!
-//! What happens is given to the part that it concerns. What a part wants of another one is put into
-//! a queue ([`Effects`]), and the step is over when the queue is empty and no group has anything
-//! left to do.
+//! Each input is given to the part that it concerns. What one part wants of another is put into a
+//! queue ([`Effects`]). The step is over when the queue is empty and no group has anything left to
+//! do.
 
 use std::collections::BTreeMap;
 
@@ -35,15 +35,15 @@ use crate::view::View;
 use crate::work::{Asked, Purpose, Work};
 
 /// How much later each next in line asks for votes when the owner's connection broke, in ticks. A
-/// pre-vote of another that comes meanwhile puts the own one off by itself.
+/// replica that receives another's pre-vote meanwhile postpones its own.
 const HINT_TICKS_PER_RANK: usize = 2;
 
-/// How often the logs are cut beside the routine persists: the last minute of a quiet group's log
-/// would stay until its next write otherwise.
+/// How often the logs are cut in addition to the routine persists. Otherwise the last minute of a
+/// quiet group's log would stay until its next write.
 const CUT_EVERY_TICKS: u64 = 1_000;
 
-/// A node that says nothing for so long, in microseconds, is not relied on to wake its groups that
-/// rest: it has missed a ping.
+/// A node that is silent for this long, in microseconds, has missed a ping. The replicas here of
+/// its resting groups then wake by themselves.
 const SILENCE_MICROS_NOTED: u64 = 200_000;
 
 pub(crate) struct Member {
@@ -53,7 +53,7 @@ pub(crate) struct Member {
     queries: Queries,
     searches: Searches,
     programs: Programs,
-    /// It looks at the cluster that it is to join.
+    /// While this node looks at the cluster that it is to join.
     pub(crate) joining: Option<Joining>,
     owners_known: BTreeMap<GroupId, ReplicaId>,
     ticks: u64,
@@ -89,7 +89,7 @@ impl Member {
 
     fn begin(&mut self, host: &mut Host<'_>) -> Result<(), String> {
         let Self { membership, .. } = self;
-        // The state store is to know the log that it goes with from now on.
+        // From now on the state store must know the log that it belongs to.
         membership.shard.log.want_persist = true;
         membership.take_topology();
         membership.control.take_clocks(host.links);
@@ -106,7 +106,7 @@ impl Member {
         Ok(())
     }
 
-    /// What time it is, for all that decides over data.
+    /// What time it is, for all decisions about data.
     pub(crate) fn time(&mut self, now: Now) -> Moment {
         let voters = &self.membership.shard.directory.consensus.members().voters;
         self.membership.control.time(now, voters)
@@ -266,7 +266,7 @@ impl Member {
         }
     }
 
-    /// A dead process's sockets are closed by its kernel: the quickest news of a death there is.
+    /// The kernel closes the sockets of a dead process, which is the quickest news of a death.
     fn link_closed(&mut self, link: u64, host: &mut Host<'_>) {
         let Some(closed) = host.links.closed(link) else { return };
         let Some(replica) = closed.replica else { return };
@@ -312,7 +312,7 @@ impl Member {
             Frame::Admit(candidate) => self.membership.admit(link, candidate, host),
             Frame::Ping(ping) => self.pinged(link, &ping, host),
             Frame::Remembered(witness) => self.membership.remembered(link, witness, host),
-            // It knows already.
+            // The other node knows this already.
             Frame::Known { .. } | Frame::Stranger => {}
             other => {
                 // Only a replica that is known may speak in a group, and only in its own name.

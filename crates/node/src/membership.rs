@@ -15,14 +15,14 @@ use crate::shard::{Conditions, Shard};
 use crate::view::View;
 use crate::work::{Effects, Purpose, Work};
 
-/// How long a planned stop may take before the node goes all the same, in microseconds.
+/// How long a planned stop may take before the node ends all the same, in microseconds.
 const STOP_MICROS_MAX: u64 = 3_000_000;
 
-/// The silence that owners are granted changes in steps, so that it does not change all the time, in
-/// ticks.
+/// The silence that owners are granted changes in steps of this many ticks, so that it does not
+/// change all the time.
 const PACE_STEP_TICKS: usize = 5;
 
-/// How often it is said who forgot what, while the cluster has no majority.
+/// How often the node's log says which nodes forgot what, while the cluster has no majority.
 const FORGOTTEN_EVERY_TICKS: u64 = 300;
 
 /// What a node has whether it is a member of a cluster or not, lent for one step.
@@ -99,7 +99,7 @@ pub(crate) struct Membership {
     pub(crate) placement: Placement,
     /// How long owners may be silent, and how long a round trip takes, in ticks.
     pace: (usize, usize),
-    /// That it should own nothing was said.
+    /// The node's log has already said that this node should own nothing.
     said_unfit: bool,
     stop: Option<Stop>,
 }
@@ -213,7 +213,7 @@ impl Membership {
 
     // Owners.
 
-    /// Owners may be silent for as long as the network of late makes them be.
+    /// Grants owners the silence that the network has caused of late.
     pub(crate) fn set_pace(&mut self, host: &mut Host<'_>) {
         let timing = host.config.timing;
         let patience = host.links.measure(host.now.steady_micros);
@@ -239,7 +239,8 @@ impl Membership {
         self.shard.hand_over(group, heir, &conditions!(self, host), host.effects)
     }
 
-    /// Not to a replica that could not take it: the leader would be dropped for nothing.
+    /// Hands an instance over, but not to a replica that could not take it: the leader would be
+    /// dropped for nothing.
     pub(crate) fn hand_over_instance(
         &mut self,
         group: GroupId,
@@ -299,7 +300,7 @@ impl Membership {
                 let frame = Frame::Between { from, to, message: Box::new(message) };
                 host.effects.outbox.send(owner, frame);
             }
-            // It is asked again, and told when there is one.
+            // Dropped. The instance that sends is told when there is an owner, and sends again.
             None => {}
         }
     }
@@ -343,7 +344,7 @@ impl Membership {
         let Some(hello) = host.links.get(link).and_then(|link| link.hello.as_ref()) else { return };
         let control = &mut self.control;
         if hello.replica.is_none() {
-            // A newcomer remembers nothing.
+            // A newcomer remembers nothing of this node.
             let members = control.map.topology.members();
             let former = members.iter().find(|(_, member)| member.uri == hello.uri);
             former.into_iter().for_each(|(id, _)| control.proof.heard(*id));
@@ -461,7 +462,7 @@ impl Membership {
         self.are_back(back, host);
     }
 
-    /// Somebody will not have this node. Who is at home in a working cluster stays there.
+    /// Another node refuses this one. A node that is a member of a working cluster stays there.
     pub(crate) fn was_refused(&mut self, link: u64, why: String, host: &mut Host<'_>) {
         let is_at_home = self.shard.directory.consensus.owner().is_some()
             && self.control.map.topology.replica_of(host.profile.sandbox_id).is_some();
@@ -473,14 +474,15 @@ impl Membership {
         }
     }
 
-    /// A newcomer asks. Its former self, if there is one, must be gone.
+    /// A newcomer asks to be admitted. The replica that it was before, if there was one, must be
+    /// gone.
     pub(crate) fn admit(&mut self, link: u64, candidate: cluster::Candidate, host: &mut Host<'_>) {
         let topology = &self.control.map.topology;
         if topology.replica_of(candidate.sandbox_id).is_some() || !topology.is_formed() {
             return;
         }
-        // It asks again. A request that waited for an owner here could be carried out after a person
-        // has put the former sandbox back.
+        // The newcomer asks again by itself. If its request waited here for an owner, it could be
+        // carried out after a person has put the former sandbox back.
         if self.shard.directory.consensus.owner().is_none() {
             return;
         }
@@ -501,9 +503,10 @@ impl Membership {
     }
 
     /// The directory's owner lets the cluster serve when every founder is bound by the initial
-    /// configuration: it belongs to this cluster for good, or its sandbox was lost and the one in its place is a
-    /// newcomer. If the cluster served earlier, a founder that does not know of it could begin
-    /// another one with a founder that lost its disk, and what was acknowledged would be gone.
+    /// configuration: either the founder belongs to this cluster for good, or its sandbox was lost
+    /// and the sandbox in its place is a newcomer. If the cluster served earlier, a founder that
+    /// does not know of the cluster could begin another one with a founder that lost its disk, and
+    /// what was acknowledged would be gone.
     pub(crate) fn form_if_all_are_bound(&mut self, host: &mut Host<'_>) {
         if self.control.map.topology.is_formed() || !self.shard.is_serving(GroupId::DIRECTORY) {
             return;

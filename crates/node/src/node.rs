@@ -39,7 +39,8 @@ enum Life {
         seed: Box<Seed>,
         newcomer: Newcomer,
     },
-    /// It knows who it is, and waits until that is on the disk: nothing is done in its name before.
+    /// It knows who it is, and waits until its identity is on the disk. Before, nothing is done in
+    /// its name.
     Settling {
         seed: Box<Seed>,
         identity: Identity,
@@ -78,10 +79,11 @@ macro_rules! host {
 }
 
 impl Node {
-    /// `reader` reads what was recovered, and what is written to the log from now on.
+    /// Makes a node. `reader` reads what was recovered, and what is written to the log from now on.
     ///
-    /// Before the first step the shell is to write durably whose log it is ([`storage::LogRecord::Owner`]),
-    /// and then that the sandbox [has begun](crate::SandboxState::has_begun).
+    /// Before the first step the shell must durably write whose log it is
+    /// ([`storage::LogRecord::Owner`]), and after that it must write that the sandbox [has
+    /// begun](crate::SandboxState::has_begun).
     ///
     /// # Errors
     /// Why it cannot start.
@@ -96,9 +98,9 @@ impl Node {
         let identity = proof::check(&config.sandbox, &recovered, &*store)?;
         let profile = profile_of(&config, recovered.frames);
         if identity.is_some() {
-            // It can be read, but a process that was killed may have left it in the page cache
-            // only. Were it lost later, with the entries that are logged from here on still there,
-            // nobody could tell whose they are.
+            // The identity can be read, but a process that was killed may have left it only in the
+            // page cache. If it were lost later while the entries that are logged from here on
+            // stayed, nobody could tell whose entries they are.
             store.persist().map_err(|error| StartError::Impossible(error.to_string()))?;
         }
         let node_id: Arc<str> = config.node_id.as_str().into();
@@ -527,7 +529,8 @@ fn check_config(config: &NodeConfig) -> Result<(), String> {
     let count = config.peers.len().max(1);
     let least = count / 2 + 1;
     match config.membership_quorum {
-        // It counts when a cluster forms; who joins one takes what is in force there.
+        // This has an effect when a cluster forms; a node that joins one takes what is in force
+        // there.
         Some(_) if config.join.is_some() => Ok(()),
         Some(quorum) if !(least..=count).contains(&quorum) => Err(format!(
             "--membership-quorum {quorum} is not possible with {count} nodes: from {least} (the \

@@ -1,4 +1,4 @@
-//! What a step wants to tell other nodes, gathered so that each link gets few frames a step.
+//! What a step wants to send to other nodes, gathered so that each link gets few frames in a step.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,9 @@ use protocol::ReplicaId;
 use crate::frame::{self, Frame, LinkFrame, TooLong};
 use crate::io::{Level, Output};
 
-/// A frame on a link that has so many bytes is closed, and another begun: the receiver works on the
-/// first while the next is on its way, and no step can make one that is over the limit.
+/// A frame on a link that has this many bytes is closed, and another one is begun. So the receiver
+/// works on the first while the next is on its way, and no step makes a frame that is over the
+/// limit.
 const GATHERED_BYTES: usize = 256 << 10;
 
 #[derive(Default)]
@@ -18,8 +19,8 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// To a replica, over whatever link leads there; dropped when there is none (all that is sent
-    /// this way is either repeated by consensus or watched by a deadline).
+    /// Sends to a replica, over whatever link leads there. The frame is dropped when there is no
+    /// link: all that is sent this way is either repeated by consensus or watched by a deadline.
     pub(crate) fn send(&mut self, to: ReplicaId, frame: Frame) {
         self.to_replicas.entry(to).or_default().push(frame);
     }
@@ -28,7 +29,7 @@ impl Outbox {
         self.to_links.entry(link).or_default().push(frame);
     }
 
-    /// Frames for one link come in the order in which they were given.
+    /// Puts out all frames. Those for one link keep the order in which they were given.
     pub(crate) fn flush(
         &mut self,
         link_of: impl Fn(ReplicaId) -> Option<u64>,
@@ -48,8 +49,8 @@ impl Outbox {
     }
 }
 
-/// Encodes frames together; as several, if together they would be too long. One that is too long
-/// alone is not sent: who waits for it is told instead.
+/// Encodes frames together, or in several frames if one would be too long. A frame that is too long
+/// by itself is not sent; the node that waits for it gets an error instead.
 fn encode_all(frames: Vec<Frame>, outputs: &mut Vec<Output>) -> Vec<LinkFrame> {
     let (mut waiting, mut encoded) = (vec![frames], Vec::new());
     while let Some(frames) = waiting.pop() {
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
     use crate::frame::Answer;
 
-    /// An answer of so many bytes, all of them in short fields.
+    /// An answer of `bytes` bytes, all of them in short fields.
     fn long_answer(number: u64, bytes: usize) -> Frame {
         let hit = |link: usize| Hit {
             sort_key: Vec::new(),

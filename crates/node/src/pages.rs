@@ -13,8 +13,8 @@ pub const HITS_MAX: usize = 100_000;
 /// How many bytes an answer to a query may have; more must be asked for in pages.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
 
-/// The longest link to the next page of a query task. It holds the whole query, and must fit into the
-/// head of a request with room to spare for where the page begins.
+/// The longest link to the next page of a query task. The link holds the whole query and where the
+/// page begins, and must fit into the head of a request.
 const PAGE_LINK_BYTES_MAX: usize = 32 << 10;
 
 /// The link under which the following pages of a query are found.
@@ -141,8 +141,8 @@ fn shown_link(hit: &Hit, aim: &QueryAim) -> String {
     }
 }
 
-/// The documents by their links, as JSON. They are JSON already, and may be many megabytes: none is
-/// read.
+/// The documents by their links, as JSON. Each document is JSON already, and all of them may be
+/// many megabytes, so none is parsed.
 fn documents_of(hits: &[Hit], aim: &QueryAim) -> Vec<u8> {
     let bytes: usize = hits.iter().map(Hit::bytes).sum();
     let mut json = Vec::with_capacity(bytes + 2);

@@ -1,6 +1,7 @@
-//! What owners do at leisure: bring new replicas in, let retired ones go, and give groups back to
-//! the replica that should own them, slowly and one at a time. And what every replica does when a
-//! group has no owner: ask to own it, if it is the first in line.
+//! What owners do when nothing presses: they bring new replicas in, let retired ones go, and give
+//! groups back to the replica that should own them, slowly and one at a time. This file also has
+//! what every replica does when a group has no owner: it asks to own the group, if it is the first
+//! in line.
 
 use std::collections::BTreeMap;
 
@@ -22,12 +23,12 @@ const SETTLED_MICROS: u64 = 2_000_000;
 const MOVE_PAUSE_MICROS: u64 = 250_000;
 
 /// How long a node waits before it asks again whether it may campaign, in microseconds. Only the
-/// asking is repeated, which writes nothing; votes on their way to a slow disk are not broken off
-/// by it.
+/// question is repeated, which writes nothing, so votes on their way to a slow disk are not broken
+/// off.
 const CAMPAIGN_PAUSE_MICROS: u64 = 100_000;
 
-/// How long a replica of an instance that has no program leaves the place of the owner to one that
-/// has, in microseconds.
+/// How long a replica of an instance waits, when it has no program, for a replica with a program to
+/// become the owner, in microseconds.
 const RELUCTANT_MICROS: u64 = 2_000_000;
 
 /// A learner this close to the end of the log is made a voter, in entries.
@@ -37,7 +38,7 @@ const CAUGHT_UP_ENTRIES: u64 = 64;
 pub(crate) struct Placement {
     /// When this node last campaigned for each group without an owner, in steady microseconds.
     campaigned: BTreeMap<GroupId, u64>,
-    /// Since when each of them has been without one.
+    /// Since when each group has been without an owner.
     free_since: BTreeMap<GroupId, u64>,
     moved_last: u64,
 }
@@ -52,7 +53,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) is_stopping: bool,
 }
 
-/// It is a voter and has nearly all of the log, as this owner sees it.
+/// Whether that replica is a voter and has nearly all of the log, as this owner sees it.
 pub(crate) fn is_close(here: &dyn AnyReplica, replica: ReplicaId) -> bool {
     let consensus = here.consensus();
     let last = consensus.last();
@@ -70,7 +71,7 @@ impl Surroundings<'_> {
         self.control.is_up(replica, self.links, self.now)
     }
 
-    /// Its disk lets it own something.
+    /// Whether that replica's disk lets it own something.
     fn is_well(&self, replica: ReplicaId, shard: &Shard) -> bool {
         if replica == self.control.me {
             let is_slow = shard.log.pace.slow_millis().is_some();
@@ -80,8 +81,8 @@ impl Surroundings<'_> {
         }
     }
 
-    /// Each replica of a group waits for another time before it campaigns, by its place in line
-    /// behind the owner.
+    /// Sets how long this replica waits before it campaigns: each replica of a group waits for
+    /// another time, by its place in line behind the owner.
     pub(crate) fn set_rank(&self, group: GroupId, shard: &mut Shard) {
         let mut order = self.control.order_of(group, shard);
         let me = self.control.me;
@@ -100,7 +101,7 @@ impl Surroundings<'_> {
         }
     }
 
-    /// For each served group: members as the directory has them.
+    /// Makes the members of each served group those that the directory has.
     pub(crate) fn change_members(&self, shard: &mut Shard, effects: &mut Effects) {
         if !self.control.map.topology.is_formed() {
             return;
@@ -160,8 +161,8 @@ impl Surroundings<'_> {
         if wanted.iter().any(is_missing) {
             remove.truncate(promote.len());
         }
-        // An owner does not take itself out, and can hand over only to a voter that stays. If there
-        // is none, others are let in first.
+        // An owner does not remove itself, and can hand over only to a voter that stays. If there
+        // is no such voter, other replicas are let in first.
         let me = self.control.me;
         if members.voters.iter().all(|id| *id == me || remove.contains(id)) {
             remove.retain(|id| *id != me);
@@ -188,7 +189,7 @@ impl Surroundings<'_> {
         (heir != me).then_some(heir)
     }
 
-    /// To whom an owned group goes when this node cannot own it any more, if there is somebody.
+    /// The replica that gets an owned group when this node cannot own it any more, if there is one.
     pub(crate) fn heir(&self, group: GroupId, shard: &Shard) -> Option<ReplicaId> {
         let here = shard.get(group)?;
         let order = self.control.order_of(group, shard);
@@ -232,8 +233,8 @@ impl Placement {
     }
 
     /// A group without an owner gets one at once if this node is the first in line that is up and a
-    /// majority is there. (Who is cut off from an owner that lives loses the vote, so asking does
-    /// no harm.)
+    /// majority is there. (A node that is cut off from an owner that lives loses the vote, so
+    /// asking does no harm.)
     pub(crate) fn campaign(&mut self, surroundings: &Surroundings<'_>, shard: &mut Shard) {
         let is_free = |group: &GroupId| {
             shard.get(*group).is_some_and(|replica| replica.consensus().owner().is_none())
@@ -250,7 +251,7 @@ impl Placement {
             }
             let mut those_up = order.into_iter().filter(|id| surroundings.is_up(*id));
             let well = those_up.clone().find(|id| surroundings.is_well(*id, shard));
-            // Where all disks are slow, somebody has to own it all the same.
+            // Where all disks are slow, some node must own the group all the same.
             let first = well.or_else(|| those_up.next());
             let since = *self.free_since.entry(group).or_insert(now);
             let is_reluctant =
@@ -272,7 +273,7 @@ impl Placement {
     }
 }
 
-/// Hands over everything that this node owns, as far as there is somebody to take it. True when
+/// Hands over everything that this node owns, as far as another replica can take it. True when
 /// nothing that could go is left.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Programs that have connected: until it is known which instance they are, they wait here.
+//! Programs that have connected. They wait here until it is known which instance they are.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ impl Programs {
             ProgramDoor::Native => {
                 self.0.insert(program, Program::Nameless(BytesMut::new()));
             }
-            // It does not say who it is: the ports do.
+            // Such a program does not say who it is: its ports do.
             ProgramDoor::Ambrosia { group } => match ambrosia_hello(group, view) {
                 Some((adapter, hello)) => {
                     self.introduce(program, adapter, hello, view, effects);
@@ -134,7 +134,7 @@ impl Programs {
         });
     }
 
-    /// It has said who it is.
+    /// The program has said who it is.
     fn introduce(
         &mut self,
         program: u64,
@@ -188,8 +188,8 @@ fn admit(hello: &Hello, view: &View<'_>) -> Result<GroupId, TurnedAway> {
     Err(TurnedAway("NOT_HERE", text))
 }
 
-/// The adapter for a program at AMBROSIA's ports of an instance, and what it says in the program's
-/// name.
+/// The adapter for a program at AMBROSIA's ports of an instance, and the HELLO that the adapter
+/// says for the program.
 fn ambrosia_hello(group: GroupId, view: &View<'_>) -> Option<(Adapter, Hello)> {
     let entry: &InstanceEntry = view.topology().instance_of(group)?;
     let at_base = view.instance(group).and_then(immortals::Instance::program_version_at_base);
@@ -223,7 +223,7 @@ pub(crate) fn turn_away_early(program: u64, door: ProgramDoor, effects: &mut Eff
 fn turn_away(program: u64, mut adapter: Adapter, why: TurnedAway, effects: &mut Effects) {
     let TurnedAway(code, text) = why;
     if !adapter.confirms() {
-        // It cannot be told why.
+        // AMBROSIA's protocol has no way to tell the program why.
         effects.note(Level::Warn, format!("a program of AMBROSIA's is turned away: {text}"));
     }
     let mut bytes = Vec::new();
@@ -232,7 +232,7 @@ fn turn_away(program: u64, mut adapter: Adapter, why: TurnedAway, effects: &mut 
     effects.outputs.push(Output::ProgramClose { program });
 }
 
-/// An adapter for a program that is told one thing only.
+/// An adapter for a program that is told nothing but why it is turned away.
 fn nameless(door: ProgramDoor) -> Adapter {
     match door {
         ProgramDoor::Native => Adapter::Native(NativeAdapter::default()),

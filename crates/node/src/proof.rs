@@ -1,9 +1,10 @@
 //! Whether a node still has what it promised.
 //!
-//! Raft's members never forget: a vote, an entry that was confirmed. A sandbox can: folders are deleted,
-//! copies are put back, disks are set back to a snapshot. So a node votes and counts only when its parts
-//! go together and no other node remembers more of it. What cannot prove that comes back as another
-//! replica. The argument, with each case, is in `docs/design/0011-a-node-that-forgot.md`.
+//! Raft's members never forget a vote, nor an entry that they confirmed. A sandbox can forget:
+//! folders are deleted, copies are put back, disks are set back to a snapshot. So a node votes and
+//! counts only when the parts of its sandbox go together and no other node remembers more of it. A
+//! node that cannot prove this comes back as another replica. The argument, with each case, is in
+//! `docs/design/0011-a-node-that-forgot.md`.
 
 use std::collections::BTreeSet;
 
@@ -23,8 +24,8 @@ const ABSENT_TICKS: u64 = 30;
 /// Why a node cannot start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartError {
-    /// It cannot prove that it still has what it promised. The sandbox is to be put aside, and the node
-    /// begins anew as another replica, if there are others who can fill it.
+    /// The node cannot prove that it still has what it promised. The sandbox must be put aside, and
+    /// the node begins anew as another replica, if there are others that can fill it.
     Forgot(String),
     /// A person has to do something about it; the text says what.
     Impossible(String),
@@ -43,7 +44,7 @@ impl StartError {
 /// Who the node is, if its parts go together.
 ///
 /// # Errors
-/// When they do not, or the store cannot be read.
+/// When the parts do not go together, or the store cannot be read.
 pub(crate) fn check(
     sandbox: &SandboxState,
     recovered: &Recovered,
@@ -71,7 +72,7 @@ pub(crate) fn check(
     Ok(identity)
 }
 
-/// What is not there, or not of the same time as the rest.
+/// What is missing, or is of another time than the rest.
 fn missing(
     sandbox: &SandboxState,
     recovered: &Recovered,
@@ -101,7 +102,7 @@ fn missing(
     })
 }
 
-/// Whether there are other nodes that were promised something. A copy of a cluster of one is a backup.
+/// Whether this node has promised something to other nodes. A copy of a cluster of one is a backup.
 fn has_others(
     identity: Option<&Identity>,
     sandbox: &SandboxState,
@@ -128,7 +129,7 @@ pub(crate) struct Proof {
 }
 
 impl Proof {
-    /// Of a node that was a member before this start.
+    /// The proof of a node that was a member before this start.
     pub(crate) fn of_one_that_is_back() -> Self {
         Self { ticks_left: TICKS_MAX, ..Self::default() }
     }
@@ -137,7 +138,7 @@ impl Proof {
         self.ticks_left == 0
     }
 
-    /// That replica remembers nothing which is missing here.
+    /// Notes that that replica remembers nothing which is missing here.
     pub(crate) fn heard(&mut self, replica: ReplicaId) {
         if !self.is_complete() {
             self.heard.insert(replica);
@@ -176,7 +177,7 @@ impl Proof {
         ends
     }
 
-    /// True when it is complete with this.
+    /// True when this completes the proof.
     pub(crate) fn tick(&mut self) -> bool {
         let was_complete = self.is_complete();
         self.ticks_left = self.ticks_left.saturating_sub(1);
@@ -243,7 +244,7 @@ mod tests {
         assert!(why(&sandbox(), &recovered(8), &store(3, 9)).contains("older than its state"));
         let other = SandboxState { id: 1, ..sandbox() };
         assert!(why(&other, &recovered(9), &store(3, 9)).contains("another sandbox"));
-        // `node.json` was deleted and made anew, or is from before the log was begun.
+        // `node.json` was deleted and made anew, or was written before the log was begun.
         let early = SandboxState { has_begun: false, ..sandbox() };
         assert!(why(&early, &empty, &store(3, 9)).contains("log is missing"));
     }

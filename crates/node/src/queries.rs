@@ -1,12 +1,12 @@
 //! Queries that came in here: every partition's owner gives its hits in pieces, which are put
 //! together when the last has come.
 //!
-//! A query begins with little effort: what can be answered within a step of each owner is. What
-//! cannot waits here for its turn, and is asked again with more effort, so that owners do nothing
-//! in vain and a short query never waits for a long one.
+//! A query begins with little effort: if it can be answered within a step of each owner, it is.
+//! Otherwise it waits here for its turn, and is asked again with more effort. So owners do nothing
+//! in vain, and a short query never waits for a long one.
 //!
 //! Everything is counted in bytes. A piece is short, so that it holds up nothing behind it on a
-//! link; an answer has a bound, and so has all that is gathered at a node.
+//! link. An answer has a bound, and so have all pieces together that are gathered at a node.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,8 +26,8 @@ use crate::pages::{
 use crate::searches::SEARCH_MICROS_MAX;
 use crate::work::{Effects, Purpose, QueryId, Work};
 
-/// How long the first pieces of all partitions may be together, in bytes. Most answers are whole
-/// with them.
+/// How long the first pieces of all partitions may be together, in bytes. With these pieces most
+/// answers are complete.
 const FIRST_BYTES: usize = 256 << 10;
 
 /// The same for a page, and for the second pieces of an answer without pages.
@@ -68,7 +68,7 @@ const ANSWER_HERE_BYTES_MAX: usize = 32 << 10;
 struct Querying {
     purpose: Purpose,
     aim: QueryAim,
-    /// It only counts, and this one is run next, with what was counted.
+    /// This query only counts. The query in here is run next, with the number that was counted.
     page: Option<Box<QuerySpecification>>,
     text: Bytes,
     after: Option<Cursor>,
@@ -86,7 +86,7 @@ struct Querying {
     bytes: usize,
 }
 
-/// Who may make more effort, and who waits for that.
+/// The queries that may make more effort, and those that wait for it.
 #[derive(Default)]
 struct Turns {
     running: BTreeSet<QueryId>,
@@ -106,8 +106,8 @@ pub(crate) struct Queries {
 }
 
 impl Queries {
-    /// Runs a query over all partitions. Its first page is not computed when it is to be fetched by
-    /// a link of its own, as Xenon's query tasks with a limit have it.
+    /// Runs a query over all partitions. The first page is not computed here when it has a link of
+    /// its own, as in Xenon's query tasks with a limit.
     pub(crate) fn query(
         &mut self,
         purpose: Purpose,
@@ -224,7 +224,7 @@ impl Queries {
         now: u64,
         effects: &mut Effects,
     ) {
-        // One that has ended meanwhile wants nothing any more.
+        // A query that has ended meanwhile needs no more pieces.
         let Some(querying) = self.open.get_mut(&id) else { return };
         querying.missing -= 1;
         let refused = match answer {
@@ -265,7 +265,7 @@ impl Queries {
         if effort == Effort::Long { &mut self.long } else { &mut self.short }
     }
 
-    /// Lets those go on who have waited longest, as long as there are places.
+    /// Lets the queries go on that have waited longest, as long as there are places.
     fn give_turns(&mut self, now: u64, effects: &mut Effects) {
         for (effort, most) in [(Effort::Short, SHORT_MAX), (Effort::Long, LONG_MAX)] {
             while self.turns(effort).running.len() < most {
@@ -436,7 +436,7 @@ impl Querying {
         bytes
     }
 
-    /// Why there is no use in going on, if there is none.
+    /// Why it is useless to go on with the query, if it is useless.
     fn refusal(&self) -> Option<Problem> {
         let each = self.each();
         let is_cut = |part: &Page| part.more && part.hits.len() < each && self.whole.is_some();

@@ -1,4 +1,4 @@
-//! What the owner of the directory, or of an instance, says, as an answer to a request.
+//! Turns what the owner of the directory, or of an instance, says into an answer to a request.
 
 use cluster::{Change, DirectoryAnswer};
 use group::Reply;

@@ -1,8 +1,8 @@
 //! Every request that entered the cluster at this node, until it is answered.
 //!
-//! A request goes to the owner of its group, wherever that is, and goes again when the owner
-//! changes. Each write carries a key, so that going again cannot do it twice. What the router cannot
-//! know it does not guess: a request that was sent and never answered ends as *unknown*.
+//! The router sends a request to the owner of its group, wherever the owner is, and sends it again
+//! when the owner changes. Each write carries a key, so that sending it again cannot do it twice.
+//! The router does not guess: a request that was sent and never answered ends as *unknown*.
 
 use std::collections::BTreeMap;
 
@@ -40,19 +40,19 @@ struct InFlight {
     group: GroupId,
     question: Question,
     key: Option<RequestKey>,
-    /// Whom it was given to, and when.
+    /// To which replica the request was given, and when.
     asked: Option<(ReplicaId, u64)>,
     /// It was given to an owner before, so it may have been done.
     is_retry: bool,
     since: u64,
-    /// Since when it has had nobody to go to.
+    /// Since when no owner has been known for the request.
     waiting_since: u64,
-    /// It is done, and is answered when this node's directory has come to that position.
+    /// The request is done. It is answered when this node's directory has come to that position.
     done: Option<(Position, Response)>,
 }
 
 impl InFlight {
-    /// What is told when this node's directory is at a position.
+    /// The answer that may be given once this node's directory is at `directory`.
     fn told_at(&self, directory: Position) -> Option<&Response> {
         self.done.as_ref().filter(|(done, _)| *done <= directory).map(|(_, response)| response)
     }
@@ -78,7 +78,7 @@ impl Router {
         self.in_flight.is_empty()
     }
 
-    /// Owners may have changed: what waits is looked at before the step is over.
+    /// Owners may have changed. Before the step is over, the requests that wait are looked at.
     pub(crate) fn owners_changed(&mut self) {
         self.is_stale = true;
     }
@@ -97,7 +97,7 @@ impl Router {
             let problem = Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied);
             return effects.finish(&purpose, problem.into());
         }
-        // At once, not when an owner is found that says the same.
+        // Refused at once, not only when an owner is found that would say the same.
         if let Some(problem) = view.refuse_write(group, &question) {
             return effects.finish(&purpose, problem.into());
         }
@@ -133,7 +133,7 @@ impl Router {
             view.links.link_to(owner).is_some()
         };
         if !is_reached || (request.is_retry && !request.question.is_repeatable()) {
-            // Whoever has it answers, or the patience ends.
+            // The owner that has the request answers, or the patience ends.
             return;
         }
         let is_retry = std::mem::replace(&mut request.is_retry, true);
@@ -161,19 +161,19 @@ impl Router {
     ) {
         let Some(request) = self.in_flight.get_mut(&number) else { return };
         if request.asked.map(|(owner, _)| owner) != Some(from) {
-            return; // Somebody else has been asked since; that one's answer counts.
+            return; // Another owner was asked since; its answer counts.
         }
         if matches!(answer, Answer::NotOwner) {
             request.asked = None;
-            // An instance says so only of what it surely has not taken.
+            // An instance gives this answer only for a request that it surely has not taken.
             request.is_retry &= request.question.is_repeatable();
             request.waiting_since = now;
-            // It is routed again as soon as an owner is known, at the end of the step.
+            // The request is routed again as soon as an owner is known, at the end of the step.
             self.is_stale = true;
             return;
         }
         if let Answer::Changed { response, directory } = answer {
-            // At the end of the step, if this node has come as far.
+            // Answered at the end of the step, if this node's directory has come that far.
             (request.asked, request.done) = (None, Some((directory, response)));
             self.is_stale = true;
             return;
@@ -182,7 +182,7 @@ impl Router {
         effects.finish(&request.purpose, answer);
     }
 
-    /// Who waits for this node's directory to come to a position is told.
+    /// Answers those who wait for this node's directory to come to a position.
     fn tell_done(&mut self, position: Position, effects: &mut Effects) {
         self.in_flight.retain(|_, request| {
             let told = request.told_at(position);
@@ -213,8 +213,8 @@ impl Router {
         self.is_stale = true;
     }
 
-    /// There is a new link to a node. What it was asked before may have gone into a link that leads
-    /// nowhere any more, so it is asked again: it knows one question from another by its number.
+    /// There is a new link to a node. Questions that were sent before may have gone into a dead
+    /// link, so they are sent again. The other node recognizes a repeated question by its number.
     pub(crate) fn reached_anew(
         &mut self,
         replica: ReplicaId,
@@ -278,12 +278,14 @@ impl Router {
         }
         for (number, code) in ended {
             let request = self.in_flight.remove(&number).expect("it was there");
-            // This node has been behind for too long; it is done all the same.
+            // This node's directory has been behind for too long, but the request is done all the
+            // same.
             if let Some((_, response)) = request.done {
                 effects.respond(&request.purpose, response);
                 continue;
             }
-            // What is known of an instance is better than nothing, and says what is missing.
+            // Without an owner, the answer is what this node knows of the instance, and what is
+            // missing.
             let known = match request.question {
                 Question::InstanceStatus => instances::known_without_owner(request.group, view),
                 _ => None,
@@ -294,11 +296,11 @@ impl Router {
     }
 }
 
-/// The user's key if there is one; else one of this node's own for every write.
+/// The user's key if there is one. Without it every write gets a key that this node makes.
 fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKey> {
     let request = match question {
         Question::Rest(request) => request,
-        // Those that ask again while the first is under way wait with it.
+        // Repetitions that come while the first request is under way wait together with it.
         Question::Instance(immortals::Request::Impulse { key: Some(key), .. }) => {
             let ImpulseKey { hash, digest } = *key;
             return Some(RequestKey::User { key: format!("{hash:016x}"), digest });
@@ -328,7 +330,7 @@ fn digest_of(request: &Request) -> u64 {
         request.query.as_bytes(),
         &request.body,
     ];
-    // The same body says something else as a merge patch.
+    // The same body means something else as a merge patch.
     let merge: &[&[u8]] = match request.body_type {
         BodyType::Json => &[],
         BodyType::MergePatch => &[b"merge-patch"],

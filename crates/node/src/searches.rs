@@ -1,9 +1,10 @@
 //! Queries that are too long for the node's own thread, until they are done.
 //!
 //! There are two lanes, so that a query of a tenth of a second does not wait for those that take
-//! ten. What is not done in the short one after one turn is answered so, and may be asked again for
-//! the long one, where queries take turns. Only a few are under way at a time, as each holds the
-//! store as it was; the others wait without holding anything.
+//! ten seconds. A query that is not done after one turn in the short lane is answered with
+//! `TooLong`, and may be asked again for the long lane, where queries take turns. Only a few
+//! queries are under way at a time, since each holds a view of the store; the others wait without
+//! holding anything.
 
 use std::collections::VecDeque;
 
@@ -67,8 +68,8 @@ impl Searches {
         self.queue(lane).waiting.push_back(asked);
     }
 
-    /// Begins what can be begun. `partition` gives a partition that is served here still, by the
-    /// leader of that number.
+    /// Begins the queries that can be begun. `partition` gives a partition that the leader of that
+    /// number still serves here.
     pub(crate) fn begin<'a>(
         &mut self,
         store: &dyn StateStore,
@@ -80,7 +81,7 @@ impl Searches {
             while self.queue(lane).running < RUNNING_MAX {
                 let Some(asked) = self.queue(lane).waiting.pop_front() else { break };
                 self.text_bytes -= asked.wanted.text.len();
-                // Whoever asked a leader that is gone asks the next one.
+                // The leader is gone; the node that asked it asks the next one.
                 let Some(machine) = partition(asked.group, asked.wanted.opening) else {
                     continue;
                 };

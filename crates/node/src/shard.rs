@@ -1,10 +1,10 @@
-//! The groups of a node: their replicas, the store and the batch of the log that they share, and
-//! which of them there is something to do for.
+//! The groups of a node: their replicas, the store and the log batch that the replicas share, and
+//! which of the replicas have something to do.
 //!
 //! A shard is the unit of a thread: everything that its replicas need is in it, or is lent to it
 //! ([`Conditions`]), or comes in and goes out as a message. A node has one at present.
 //!
-//! A node may have ten thousand replicas: what happens to one of them must not cost a look at all
+//! A node may have ten thousand replicas, so an event for one of them must not cost a look at all
 //! of them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,14 +68,15 @@ pub(crate) struct Shard {
     pace: (usize, usize),
 }
 
-/// Which replicas there is something to do for.
+/// Which replicas have something to do.
 #[derive(Default)]
 struct Marks {
-    /// Something was done to them since they were settled last, or they are gone since.
+    /// Groups to which something was done since they were last settled, or which are gone since
+    /// then.
     touched: BTreeSet<GroupId>,
-    /// Something of them waits for the disk.
+    /// Groups that have something waiting for the disk.
     waiting: BTreeSet<GroupId>,
-    /// They have a commit position that was not worth a sync.
+    /// Groups with a new commit position that was not worth a sync.
     lazy: BTreeSet<GroupId>,
 }
 
@@ -125,9 +126,10 @@ macro_rules! run {
     }};
 }
 
-/// A replica without a program is of little use as an owner: an owner with one that pauses for a
-/// moment shall find its place free. (A program that was the primary has to go when another replica
-/// becomes the owner, and there would be none.)
+/// How much longer this replica waits before it campaigns. A replica without a program is of little
+/// use as an owner, so an owner that has a program and pauses for a moment should find its place
+/// free. (A program that was the primary must end when another replica becomes the owner. If the
+/// new owner had no program either, there would be none at all.)
 pub(crate) fn reluctance_of(instance: &immortals::Instance) -> usize {
     if instance.has_begun() && !instance.is_served() { RELUCTANT_TICKS } else { 0 }
 }
@@ -246,7 +248,7 @@ impl Shard {
 
     // Changing.
 
-    /// Whoever takes one to change it is taken at his word: it is settled before the step is over.
+    /// A replica for change. It counts as changed, and is settled before the step is over.
     pub(crate) fn get_mut(&mut self, group: GroupId) -> Option<&mut dyn AnyReplica> {
         fn any<M: Hosted>(replica: &mut Replica<M>) -> &mut dyn AnyReplica {
             replica
@@ -261,7 +263,7 @@ impl Shard {
         }
     }
 
-    /// Does something to all. Those are touched for which it says so.
+    /// Runs `work` for all replicas, and marks those as touched for which `work` says so.
     fn each(&mut self, mut work: impl FnMut(GroupId, &mut dyn AnyReplica) -> Touch) {
         let Self { directory, partitions, instances, marks, .. } = self;
         let mut one = |group: GroupId, replica: &mut dyn AnyReplica| {
@@ -304,7 +306,7 @@ impl Shard {
 
     // What happens.
 
-    /// That node has been silent for so many ticks.
+    /// That node has been silent for `silent_ticks`.
     pub(crate) fn suspect(&mut self, node: ReplicaId, silent_ticks: usize) {
         self.each(|_, replica| {
             let was_resting = replica.consensus().is_resting();
@@ -396,8 +398,8 @@ impl Shard {
         Ok(())
     }
 
-    /// A question for the owner of a group, who may be here. `refusal`: why the node cannot take
-    /// the question on.
+    /// A question for the owner of a group, which may be this replica. `refusal` says why the node
+    /// cannot take the question on.
     ///
     /// # Errors
     /// When the store fails.
@@ -412,7 +414,8 @@ impl Shard {
         let Asked { caller, term, key, is_retry, question } = asked;
         let serving = self.get(group).and_then(AnyReplica::serving);
         let is_meant = |(present, _): (protocol::Term, u64)| {
-            // Whoever asks for an instance may have no replica of it, and so not know its term.
+            // A node that asks for an instance may have no replica of it, and then does not know
+            // its term.
             term.is_none_or(|term| term == present) || group.is_instance()
         };
         if !serving.is_some_and(is_meant) {
@@ -421,7 +424,7 @@ impl Shard {
         }
         let is_write = question.is_write();
         let replicas = self.get(group).map_or(0, |it| it.consensus().members().voters.len());
-        // More than there are was refused before.
+        // A quorum of more replicas than there are was refused before.
         let quorum = question.quorum(replicas).unwrap_or(replicas);
         macro_rules! put {
             ($replica:expr, $around:expr, $question:expr) => {{
@@ -727,8 +730,8 @@ impl Shard {
         Ok(())
     }
 
-    /// The log before the state that is durable is not needed, but for a tail that saves followers
-    /// which are behind from a snapshot.
+    /// Cuts the logs. The log up to the durable state is not needed, except for a tail that saves
+    /// followers which are behind from a snapshot.
     pub(crate) fn cut_logs(&mut self, limits: &TailLimits, up: &BTreeSet<ReplicaId>, now: u64) {
         let mut records = Vec::new();
         self.each(|_, replica| {

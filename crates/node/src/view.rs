@@ -1,5 +1,5 @@
-//! What can be seen of the node and the cluster by who only looks: the resources of the REST
-//! surface, the router, the control of members and owners.
+//! A read-only view of the node and the cluster, for the resources of the REST surface, the router,
+//! and the control of members and owners.
 
 use cluster::{Links, Topology};
 use group::Quorum;
@@ -28,7 +28,7 @@ pub(crate) struct View<'a> {
     pub(crate) in_flight: usize,
 }
 
-/// News of the directory's owner that are older count for nothing, in milliseconds.
+/// Older news of the directory's owner are ignored, in milliseconds.
 const DIRECTORY_MILLIS_MAX: u64 = 1_000;
 
 impl<'a> View<'a> {
@@ -102,8 +102,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Why a write cannot be taken on at present: it could not be acknowledged. A fence changes no
-    /// document, so the majority is enough for it, as it is for the directory and for instances.
+    /// Why a write is refused at present: too few nodes are up to acknowledge it. A fence changes
+    /// no document, so the majority is enough for a fence, as for the directory and for instances.
     pub(crate) fn refuse_write(&self, group: GroupId, question: &Question) -> Option<Problem> {
         if !question.is_write() {
             return None;
@@ -181,21 +181,21 @@ impl<'a> View<'a> {
         Behind { entries, millis }
     }
 
-    /// Whether what is not in this node's directory surely is not registered: it has all that the
-    /// owner of the directory had committed a moment ago.
+    /// Whether an instance that is not in this node's directory surely is not registered. That is
+    /// so when this directory has all that the directory's owner had committed a moment ago.
     pub(crate) fn knows_the_directory(&self) -> bool {
         let Behind { entries, millis, .. } = self.staleness(GroupId::DIRECTORY);
         entries == 0 && millis.is_some_and(|millis| millis < DIRECTORY_MILLIS_MAX)
     }
 
-    /// Whoever said last that it owns an instance. A node without a replica hears of no election,
-    /// so it goes by whether that one is up.
+    /// The node that last said that it owns an instance. A node without a replica hears of no
+    /// election, so it only checks whether that owner is up.
     pub(crate) fn owner_as_seen(&self, group: GroupId) -> Option<ReplicaId> {
         let known = self.owner_of(group);
         known.filter(|owner| self.shard.has(group) || self.is_up(*owner))
     }
 
-    /// Whether it is worth to wait for word of an instance's owner: there is one, or enough
+    /// Whether it is worth waiting for the owner of an instance: there is an owner, or enough
     /// replicas are up that there could be one soon.
     pub(crate) fn may_have_owner(&self, group: GroupId) -> bool {
         let replicas = self.replicas_of(group);
@@ -212,7 +212,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// It is a voter and has nearly all of the log, as this owner sees it.
+    /// Whether that replica is a voter and has nearly all of the log, as this owner sees it.
     pub(crate) fn is_close(&self, group: GroupId, replica: ReplicaId) -> bool {
         self.shard.get(group).is_some_and(|here| crate::placement::is_close(here, replica))
     }

@@ -95,7 +95,7 @@ pub(crate) enum Work {
 /// A question as it comes in.
 pub(crate) struct Asked {
     pub(crate) caller: Caller,
-    /// The term of the owner that is meant; `None`: of whoever owns it.
+    /// The term of the owner that is meant; `None` means any owner.
     pub(crate) term: Option<Term>,
     pub(crate) key: Option<protocol::RequestKey>,
     pub(crate) is_retry: bool,
@@ -129,7 +129,7 @@ pub(crate) struct Effects {
     pub(crate) directory: Vec<DirectoryChange>,
     /// Links to be closed after what was sent on them.
     pub(crate) closing: Vec<u64>,
-    /// That the node cannot go on, if it cannot.
+    /// Set when the node cannot go on.
     pub(crate) ending: Option<Ending>,
 }
 
@@ -150,7 +150,7 @@ impl Effects {
         self.outputs.push(Output::Note { level, text });
     }
 
-    /// The first reason counts.
+    /// The node cannot go on. The first reason is kept.
     pub(crate) fn halt(&mut self, why: String) {
         self.ending.get_or_insert(Ending::Halt(why));
     }

@@ -1,20 +1,21 @@
 //! Rest: a group in which nothing happens costs nothing.
 //!
-//! An owner whose followers have all that it has, and to whom nothing was said for a while, tells them that
-//! it goes to rest. From then on nobody's clock ticks in this group: no heartbeat leaves, and no
-//! follower misses one. That the owner's *node* lives is watched for all of its groups together, by
-//! the connection to it ([`Group::peer_lost`]).
+//! An owner goes to rest when its followers have all that it has and nothing has happened for a
+//! while, and it tells the followers so. From then on no replica's clock ticks in this group: no
+//! heartbeat leaves, and no follower misses one. Whether the owner's *node* lives is watched for
+//! all of its groups together, by the connection to that node ([`Group::peer_lost`]).
 //!
-//! Safety rests on terms and votes as ever. What rest could cost is liveness, so whatever happens ends it:
+//! Safety depends on terms and votes, as it does without rest. Rest could cost only liveness, so
+//! each of these events ends it:
 //!
 //! | what happens | what ends the rest |
 //! |---|---|
 //! | a proposal, a read, a change of members | the owner sends to all followers, and each wakes |
 //! | the owner's node dies | the connection to it is lost: its followers wake and campaign |
-//! | it freezes, or is cut off | its node is silent: its followers wake, and count the silence ([`Group::suspect`]) |
+//! | that node freezes, or is cut off | it is silent: its followers wake, and count the silence ([`Group::suspect`]) |
 //! | a follower was cut off, or begins anew | the owner wakes when the connection is back |
-//! | somebody missed the rest, and asks for votes | whoever hears that wakes, and the owner shows that it lives |
-//! | the owner is cut off | it wakes, and gives its group up when no quorum answers |
+//! | a replica missed the rest, and asks for votes | whoever hears it wakes, and the owner shows that it lives |
+//! | the owner is cut off | the owner wakes, and gives its group up when no quorum answers |
 
 use std::mem;
 
@@ -24,22 +25,22 @@ use raft::{ProgressState, StateRole};
 use crate::{Group, Message, MessageKind};
 
 impl Group {
-    /// Nobody's clock ticks in this group until something happens.
+    /// True while no replica's clock ticks in this group, until something happens.
     pub fn is_resting(&self) -> bool {
         self.elections.rest.is_resting
     }
 
-    /// Something happens that the other replicas will hear of by itself.
+    /// Ends the rest here. For events that reach the other replicas by themselves.
     pub(crate) fn stir(&mut self) {
         self.elections.rest.quiet_ticks = 0;
         if mem::take(&mut self.elections.rest.is_resting) {
-            // The time that nobody counted is nobody's silence.
+            // The time at rest was not counted, so it must not count as the owner's silence.
             self.raw.raft.election_elapsed = 0;
         }
     }
 
-    /// Something happens here, and the other replicas must wake as well. Where nobody rests nothing
-    /// is done.
+    /// Ends the rest here and wakes the other replicas as well. Does nothing when the group is not
+    /// at rest.
     pub(crate) fn wake(&mut self) {
         if !self.is_resting() {
             return;
@@ -50,8 +51,8 @@ impl Group {
         }
     }
 
-    /// The owner's node has been silent for so many ticks, whatever its groups may have to say. If it
-    /// owns this one and rests, it is waited for no longer than an owner that is awake.
+    /// That node has been silent for `silent_ticks`, in all of its groups. If it owns this group at
+    /// rest, this replica waits for it no longer than for an owner that is awake.
     pub fn suspect(&mut self, peer: ReplicaId, silent_ticks: usize) {
         if self.is_resting() && self.owner() == Some(peer) {
             self.stir();
@@ -59,8 +60,8 @@ impl Group {
         }
     }
 
-    /// An owner goes to rest when nothing has happened for long enough. To be called with each
-    /// tick, before the tick brings about heartbeats.
+    /// An owner goes to rest when nothing has happened for long enough. This must be called at each
+    /// tick, before the tick sends heartbeats.
     pub(crate) fn rest_if_quiet(&mut self) {
         if self.is_resting() {
             return;
@@ -84,7 +85,7 @@ impl Group {
         self.elections.rest.is_resting = true;
     }
 
-    /// The owner of a group at rest: each follower has everything, and nothing is under way.
+    /// Whether the owner may rest: each follower has everything, and nothing is under way.
     fn is_quiet(&self) -> bool {
         let raft = &self.raw.raft;
         let last = raft.raft_log.last_index();
@@ -103,7 +104,7 @@ impl Group {
             })
     }
 
-    /// The owner says that it rests. A follower that knows better takes no notice: it will miss
+    /// The owner says that it rests. A follower that knows of more takes no notice: it will miss
     /// the heartbeats, and wake the owner.
     pub(crate) fn hear_rest(&mut self, message: &Message) {
         let raft = &self.raw.raft;

@@ -1,4 +1,4 @@
-//! What the adapter is told about a program that cannot say it itself.
+//! What the adapter is told about a program, because the program cannot say it itself.
 
 /// What a coordinator is told by flags, and what an LB never says.
 #[derive(Clone, Debug, PartialEq, Eq)]

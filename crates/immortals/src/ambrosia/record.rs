@@ -1,4 +1,4 @@
-//! Log records: what a coordinator sends to an LB. A header of 24 bytes, then messages.
+//! Log records are what a coordinator sends to an LB. Each has a header of 24 bytes, then messages.
 
 use bytes::Bytes;
 use protocol::immortal::{Message, put_signed};

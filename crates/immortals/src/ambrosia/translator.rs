@@ -39,7 +39,7 @@ enum Role {
     Believer,
     /// The primary.
     Primary,
-    /// A program that takes itself for the primary and is not any more.
+    /// A program that takes itself for the primary and no longer is the primary.
     Ousted,
 }
 
@@ -50,10 +50,10 @@ enum Awaited {
     First,
     /// The core asked for it after this input was told.
     Asked { request: u64, input: u64 },
-    /// AMBROSIA's protocol wants it and the core does not, so it is dropped. It says all the same
-    /// that the inputs before it are handled.
+    /// AMBROSIA's protocol wants it and the core does not, so it is dropped. The checkpoint still
+    /// proves that the inputs before it are handled.
     Unwanted { input: u64 },
-    /// It is of a state that was replaced since, so it says nothing.
+    /// The checkpoint is of a state that was replaced since then, so it proves nothing.
     Stale,
 }
 
@@ -85,7 +85,7 @@ enum Upgrade {
 /// The impulses of the program.
 #[derive(Debug, Default)]
 struct Impulses {
-    /// Those that came before PRIMARY: destination and message.
+    /// The impulses that came before PRIMARY: destination and message.
     held: Vec<(String, Bytes)>,
     held_bytes: usize,
     /// The number of the last one.

@@ -1,10 +1,9 @@
-//! The base in the state store: a record, and in pieces the program's state and the output state of
-//! that time.
+//! The base in the state store. It is a record, and in pieces the program's state and the output
+//! state of that time.
 //!
-//! Nothing is written for an entry that is applied. What is applied after the base is worked out
-//! anew from the log. So the state store holds of an instance only the base, and the spilled blocks
-//! beside it. A snapshot for a replica that lags consists of these keys, and each of them fits into
-//! a frame.
+//! Applying an entry writes nothing. The state after the base is computed anew from the log. So the
+//! state store holds of an instance only the base and the spilled blocks. A snapshot for a replica
+//! that lags consists of these keys, and each of them fits into a frame.
 
 use std::ops::ControlFlow;
 
@@ -82,7 +81,7 @@ pub(crate) fn names(blocks: &[SpilledBlock], id: &SpillBlockId) -> bool {
     blocks.binary_search_by(|block| block.id.cmp(id)).is_ok()
 }
 
-/// Writes a state piece by piece. Nobody sees it before it is adopted as the base.
+/// Writes a state piece by piece. Nothing refers to the state before it is adopted as the base.
 #[derive(Debug)]
 pub(crate) struct BlobWriter {
     name: u64,

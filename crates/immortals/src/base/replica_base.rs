@@ -23,7 +23,7 @@ pub(crate) struct Base {
     discarded: Vec<BlobWriter>,
     /// The name that was last given to a state.
     names: u64,
-    /// The store holds no pieces of states that nobody knows of.
+    /// The store was swept: it holds no pieces that an earlier life of this replica has left.
     is_swept: bool,
 }
 
@@ -42,8 +42,8 @@ impl Base {
         })
     }
 
-    /// Another replica's base is in the space now. What was being written lies in the space that
-    /// was replaced.
+    /// Another replica's base is in the space now. What was being written is gone with the space
+    /// that was replaced.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -62,8 +62,8 @@ impl Base {
         self.record.blob.is_some()
     }
 
-    /// A state to be written piece by piece. What an earlier life has left goes before it: later it
-    /// could not be told from the pieces of this one.
+    /// A state to be written piece by piece. What an earlier life of this replica has left is
+    /// removed first, since later it could not be distinguished from the pieces of this state.
     ///
     /// # Errors
     /// When the store fails.
@@ -98,7 +98,7 @@ impl Base {
         Ok(())
     }
 
-    /// Before there is any state, the base goes along with the log.
+    /// Before there is any state, the base moves on with the log.
     pub(crate) fn follow_log(&mut self, position: Position, term: Term, inputs: &InputState) {
         if inputs.genesis.is_none() && self.genesis.is_none() {
             (self.record.position, self.record.term) = (position, term);

@@ -1,4 +1,4 @@
-//! How far the log is applied on this replica, and what it said up to there.
+//! How far the log is applied on this replica, and the sum of the log up to there.
 
 use protocol::{Position, Term};
 

@@ -1,10 +1,10 @@
 //! The entries in the log of an instance, and their encoding.
 //!
-//! An entry of inputs holds the very bytes that a DELIVER frame carries. What only the replicas
-//! need (the origin of each block, what destinations have confirmed, a digest to compare) stands
-//! before those bytes.
+//! An entry of inputs holds the very bytes that a DELIVER frame carries. Before those bytes comes
+//! what only the replicas need: the origin of each block, what destinations have confirmed, and a
+//! digest to compare.
 //!
-//! Every entry begins with a version byte. An entry that this program cannot read is refused as a
+//! Every entry begins with a version byte. An entry that this code cannot read is refused as a
 //! whole: a replica that guessed would differ from one that did not.
 
 use bytes::Bytes;
@@ -25,14 +25,14 @@ const VERSION: u8 = 16;
 /// One of a sender's streams to one destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Lane {
-    /// What the program says in handling inputs. Numbered over the whole life of the sender.
+    /// What the program sends in handling inputs, numbered over the whole life of the sender.
     Stream,
     /// The impulses of one ownership of the sender, numbered within that session.
     Impulses { session: u64 },
 }
 
-/// Who sent the messages of a block. A group, because a name may be registered anew and a group
-/// never is.
+/// Who sent the messages of a block. An instance is named by its group, because a name may be
+/// registered anew for another instance, and a group never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// The node itself.
@@ -43,7 +43,7 @@ pub enum Origin {
     Impulses { from: GroupId, session: u64, first: u64 },
     /// A client outside the cluster. Its impulses have no numbers.
     Outside,
-    /// One that has given its impulse a key.
+    /// A client outside the cluster that has given its impulse a key.
     Keyed(ImpulseKey),
 }
 
@@ -51,9 +51,10 @@ pub enum Origin {
 /// one of them has diverged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {
-    /// After this input was handled.
+    /// The digest after this input was handled.
     Input { input: u64, digest: u64 },
-    /// After this many messages to this destination, for programs that do not confirm inputs.
+    /// The digest after this many messages to this destination, for programs that do not confirm
+    /// inputs.
     Stream { destination: String, count: u64, crc: u32 },
 }
 
@@ -62,8 +63,8 @@ pub enum Mark {
 pub struct Inputs {
     /// The owner's clock. Applying the entry keeps the instance's time from going back.
     pub time: Moment,
-    /// What destinations have confirmed since the last entry: nothing up to these numbers need be
-    /// kept.
+    /// What destinations have confirmed since the last entry. Messages up to these numbers need not
+    /// be kept.
     pub trims: Vec<(String, u64)>,
     pub mark: Option<Mark>,
     /// One origin for each block.
@@ -98,14 +99,14 @@ pub enum Entry {
         input: u64,
         outcome: UpgradeOutcome,
     },
-    /// The log forgets senders that are not registered any more. They were gone at that position of
+    /// The log forgets senders that are no longer registered. They were gone at that position of
     /// the directory's log.
     Forget {
         senders: Vec<GroupId>,
         directory: Position,
     },
-    /// What a sender sent up to that number was confirmed to it and then lost with the memory of a
-    /// majority. It counts as received, so that what follows fits.
+    /// The messages of a sender up to that number were confirmed to the sender, and then lost with
+    /// the memory of a majority. They count as received, so that the next messages fit.
     Lost {
         sender: GroupId,
         lane: Lane,
@@ -118,8 +119,8 @@ pub enum Entry {
 pub enum UpgradeOutcome {
     /// A program has turned its state into the new version.
     Done,
-    /// No program could. Programs are given a placeholder in place of the upgrade and go on as they
-    /// were. The upgrade is not tried again for this wish, only for a later one.
+    /// No program could turn its state. Programs are given a placeholder in place of the upgrade
+    /// and go on as they were. The upgrade is not tried again for this wish, only for a later one.
     GivenUp { wish: u64 },
 }
 
@@ -246,8 +247,8 @@ fn whole(from: &Taker, entry: Entry) -> Result<Entry, Garbled> {
     Err(Garbled(format!("{} bytes after the end of an entry", from.len())))
 }
 
-/// Encodes an entry of inputs whose blocks are given as heads and messages. They are most of the
-/// entry, and so they are copied once. `inputs.blocks` is empty.
+/// Encodes an entry of inputs whose blocks are given as heads and messages. The messages are most
+/// of the entry, so they are copied only once. `inputs.blocks` is empty.
 pub(crate) fn encode_inputs(inputs: &Inputs, blocks: &[(BlockHead, Bytes)]) -> Bytes {
     let bytes = blocks.iter().map(|(_, messages)| messages.len() + BLOCK_HEAD_BYTES).sum::<usize>();
     let mut out = Vec::with_capacity(bytes + 64);

@@ -1,5 +1,5 @@
-//! An entry that was decoded and walked once. What every reader of the entry needs is noted in that
-//! walk: the replica's own state, and the program that is fed from it.
+//! An entry that was decoded and walked once. That walk notes what every reader of the entry needs:
+//! the replica for its own state, and the program that is fed from the entry.
 
 use std::fmt;
 

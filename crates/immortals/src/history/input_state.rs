@@ -14,8 +14,8 @@ use crate::history::keys::Keys;
 /// How many inputs that were taken out since the checkpoint are remembered. More are refused.
 pub(crate) const SKIPPED_MAX: usize = 10_000;
 
-/// From this many senders on, those that are not registered any more are forgotten. More than this
-/// cannot be registered at a time.
+/// From this many senders on, those that are no longer registered are forgotten. No more senders
+/// than this can be registered at the same time.
 pub(crate) const SENDERS_MANY: usize = 16_384;
 
 /// How many senders are remembered. The messages of one more are not taken, and the sender keeps
@@ -50,7 +50,7 @@ pub struct InputState {
     /// The number of the last message of each instance's stream.
     pub received: BTreeMap<GroupId, u64>,
     pub impulses: BTreeMap<GroupId, ImpulsesTaken>,
-    /// Of impulses from outside.
+    /// The keys of impulses from outside.
     pub keys: Keys,
     pub skipped: BTreeSet<u64>,
     /// The payload of START, once the first state is in the log as a whole. START itself empties
@@ -87,7 +87,7 @@ impl InputState {
     ///
     /// # Errors
     /// When the entry does not fit what was logged before it. An owner proposes no such entry, so
-    /// the replica must not go on; the state may have taken in a part of the entry.
+    /// the replica must stop. The state may have taken in a part of the entry.
     pub fn log(&mut self, indexed: &IndexedEntry) -> Result<Logged, BadEntry> {
         match &indexed.entry {
             Entry::Inputs(inputs) => return self.log_inputs(inputs, indexed),
@@ -107,8 +107,8 @@ impl InputState {
         Ok(Logged::default())
     }
 
-    /// Counts what was lost as received. Nothing can be missing of a sender that is not known, and
-    /// a number never goes back.
+    /// Counts lost messages as received. A sender that is not known has lost nothing, and a number
+    /// never goes back.
     fn pass_over(&mut self, sender: GroupId, lane: Lane, up_to: u64) {
         let last = match lane {
             Lane::Stream => self.received.get_mut(&sender),
@@ -139,7 +139,8 @@ impl InputState {
         self.received.keys().chain(self.impulses.keys()).copied().collect()
     }
 
-    /// How many senders of messages are remembered, or of impulses, whichever is more.
+    /// How many senders of messages or how many senders of impulses are remembered, whichever is
+    /// more.
     pub(crate) fn senders_count(&self) -> usize {
         self.received.len().max(self.impulses.len())
     }
@@ -213,7 +214,7 @@ impl InputState {
             Origin::Impulses { from, session, first } => {
                 let taken = self.impulses.entry(from).or_default();
                 let follows = session == taken.session && first == taken.last + 1;
-                // A new session begins with what its sender still has: the owner has seen to that.
+                // The owner has made sure that a new session begins with what its sender still has.
                 if !follows && session <= taken.session {
                     return Err(BadEntry(format!(
                         "impulse {first} of session {session} of group {from} does not follow impulse {} \
@@ -232,8 +233,8 @@ impl InputState {
     fn take_own(&mut self, input: u64, own: OwnInput) {
         match own {
             OwnInput::Start => self.genesis = self.genesis.take().map(|_| Bytes::new()),
-            // An owner begins no upgrade before the last one has ended. A second one would hide how
-            // to take the first one back, so it counts as taken out, on every replica alike.
+            // An owner begins no upgrade before the last one has ended. A second upgrade would hide
+            // how to take the first one back, so every replica treats the second one as taken out.
             OwnInput::Upgrade(_) if self.upgrading.is_some() => {
                 self.skipped.insert(input);
             }

@@ -1,5 +1,5 @@
-//! The keys of impulses from outside: an impulse that comes again with its key is not a second one,
-//! whoever owns the instance by then.
+//! The keys of impulses from outside. An impulse that comes again with the same key is not logged a
+//! second time, whichever replica owns the instance by then.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 /// How many keys an instance remembers. Beyond that the oldest is forgotten.
 pub const KEYS_MAX: usize = 10_000;
 
-/// What a client calls an impulse (`Idempotency-Key`), and what it says.
+/// The key that a client gave an impulse (`Idempotency-Key`), and the contents of the impulse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ImpulseKey {
-    /// Of the key.
+    /// The hash of the key.
     pub hash: u64,
-    /// Of what is sent under it.
+    /// The digest of what is sent under the key.
     pub digest: u64,
 }
 

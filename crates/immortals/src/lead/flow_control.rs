@@ -8,7 +8,7 @@ use crate::lead::leader::Primary;
 use crate::lead::log_queue::PENDING_BYTES_MAX;
 use crate::lead::outbound::IMPULSE_BYTES_MAX;
 
-/// How many destinations without room are remembered. The program is told nothing of more of them.
+/// How many destinations without room are remembered. The program is told nothing of further ones.
 const SHORT_MAX: usize = 1_000;
 
 impl Primary<'_> {
@@ -28,8 +28,8 @@ impl Primary<'_> {
         }
     }
 
-    /// Tells the program of destinations that have no room, and of those that have room again. Half
-    /// of it has to be free, so that not every message is told of.
+    /// Tells the program of destinations that have no room, and of those that have room again. Room
+    /// counts only when half of it is free, so that not every message causes a frame.
     pub(crate) fn control_flow(&mut self) {
         if self.running.output.is_full() {
             let kept: Vec<String> = self.running.output.kept_destinations().cloned().collect();

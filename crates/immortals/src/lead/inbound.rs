@@ -30,7 +30,7 @@ pub(crate) struct Inbound {
     pub(crate) is_accepting: bool,
     /// The next number of each sender.
     next: BTreeMap<(GroupId, Lane), u64>,
-    /// Senders that are gone and are being forgotten: that is on its way into the log.
+    /// Senders that are gone and are being forgotten: the entry is on its way into the log.
     forgetting: BTreeSet<GroupId>,
     looked_at: u64,
 }
@@ -49,8 +49,8 @@ impl Inbound {
         );
     }
 
-    /// Whether these impulses are of an earlier session of the sender: they would not fit into the
-    /// log.
+    /// Whether these impulses are of an earlier session of the sender, and so would not fit into
+    /// the log.
     pub(crate) fn has_later_session(&self, from: GroupId, session: u64) -> bool {
         let later = (from, Lane::Impulses { session: session.saturating_add(1) });
         let last = (from, Lane::Impulses { session: u64::MAX });

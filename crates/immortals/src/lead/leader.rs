@@ -1,4 +1,4 @@
-//! A leader at work: the machine and its ownership together. And the primary: a live seat inside a
+//! A leader at work is the machine and its ownership together. The primary is a live seat inside a
 //! leader.
 
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ pub(crate) struct Leader<'a> {
     pub(crate) lead: &'a mut Lead,
 }
 
-/// A leader to be looked at.
+/// A leader, read-only.
 #[derive(Clone, Copy)]
 pub(crate) struct LeaderView<'a> {
     pub(crate) machine: &'a Instance,
@@ -49,14 +49,14 @@ pub(crate) struct Primary<'a> {
     pub(crate) reach: Reach,
 }
 
-/// What may become of what the program says, as long as the outcome of an upgrade is not logged.
-/// Until then nothing of the new version may outlive it.
+/// How far what the program says may go while the outcome of an upgrade is not logged. Until then
+/// nothing that the new version says may outlive the upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// No upgrade is open, or the program was not told of it.
     Everywhere,
-    /// The outcome is on its way into the log. What is put behind it there is as sure as the
-    /// outcome, and nothing leaves.
+    /// The outcome is on its way into the log. What is put behind the outcome there is as certain
+    /// as the outcome itself. Nothing leaves the node.
     OwnLog,
     /// Nothing leaves, and nothing is put on its way into the log.
     Nowhere,
@@ -76,8 +76,8 @@ impl<'a> LeaderView<'a> {
         }
     }
 
-    /// What the program has sent, to be logged for others to compare with. Nothing while it may not
-    /// go into the log: programs that send something else later would seem to differ.
+    /// What the program has sent, as a mark to be logged for others to compare with. None while
+    /// nothing may go into the log: programs that send something else later would seem to differ.
     pub(crate) fn mark(&self) -> Option<Mark> {
         if self.reach() == Reach::Nowhere {
             return None;
@@ -108,7 +108,8 @@ impl<'a> Leader<'a> {
         }
     }
 
-    /// Makes the program the primary, if it has come so far. True when it has become so just now.
+    /// Makes the program the primary, if it has come far enough. True when it has just become the
+    /// primary.
     pub(crate) fn make_primary(&mut self, cx: &Context<'_>) -> bool {
         let Instance { identity, history, seat, .. } = &mut *self.machine;
         let Seat::Running(running) = seat else { return false };
@@ -125,9 +126,9 @@ impl<'a> Leader<'a> {
         lead.outbound.forget_streams();
         for (destination, stream) in &running.output.streams {
             lead.outbound.touch(FlowId::stream(destination));
-            // What was confirmed in an earlier ownership may not have come into the log with it,
-            // and nothing is kept here that would be asked for again: the standbys are told once
-            // more.
+            // What was confirmed in an earlier ownership may not have come into the log before that
+            // ownership ended. The messages are not kept here, so no destination will confirm them
+            // again. So the standbys are told once more.
             if stream.confirmed > 0 && *destination != identity.name {
                 lead.queue.trim(destination, stream.confirmed);
             }
@@ -135,7 +136,7 @@ impl<'a> Leader<'a> {
         true
     }
 
-    /// Tells the program what became of an impulse, unless the program is gone: another one has
+    /// Tells the program what became of an impulse, unless the program is gone: another program has
     /// numbers of its own.
     pub(crate) fn tell_fate(&mut self, id: ImpulseNumber, fate: Fate, input: u64) {
         if let Some(connection) = self.machine.seat.connection_of(id.program) {
@@ -143,8 +144,8 @@ impl<'a> Leader<'a> {
         }
     }
 
-    /// The ownership has ended: says what became of each open request and impulse. What was only
-    /// waiting surely did not happen.
+    /// The ownership has ended: says what became of each open request and impulse. A request that
+    /// was only waiting surely did not happen.
     pub(crate) fn end(machine: &mut Instance, lead: Lead, outputs: &mut Vec<Output>) {
         if let Seat::Running(running) = &mut machine.seat
             && running.is_primary()

@@ -1,4 +1,4 @@
-//! Inputs and entries on their way into the log, and who is told when they are there.
+//! Inputs and entries on their way into the log, and who is told when they are logged.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -70,7 +70,7 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 enum Queued {
     Inputs(Pending),
-    /// Inputs before it and after it fit only if it is logged between them.
+    /// An entry that must be logged between the inputs before it and the inputs after it.
     Between(Entry),
 }
 
@@ -189,7 +189,7 @@ impl LogQueue {
             inputs.origins.push(pending.origin);
             receipts.push((pending.head.count, pending.receipt));
             blocks.push((pending.head, pending.messages));
-            // A long one goes alone, so that it fits into a frame.
+            // A long input goes alone, so that it fits into a frame.
             next = self.take_if(|next| bytes + next.messages.len() < ENTRY_BYTES_MAX);
         }
         self.in_flight.push_back(receipts);
@@ -230,8 +230,8 @@ impl LogQueue {
         self.propose(&Entry::Inputs(inputs), Receipt::None, outputs);
     }
 
-    /// When something is to be logged without inputs. Never, when there is nothing or inputs are on
-    /// their way.
+    /// When something is to be logged without inputs. Never, when there is nothing to log, or when
+    /// inputs are on their way.
     pub(crate) fn quiet_at(&self, mark: Option<&Mark>) -> Option<u64> {
         let is_new = mark.is_some_and(|mark| self.mark_logged.as_ref() != Some(mark));
         let is_due = self.is_idle() && (is_new || !self.trims.is_empty());

@@ -108,8 +108,9 @@ impl Flow {
         }
     }
 
-    /// The destination wants all from there on. It says so for each message that came too early:
-    /// once is enough, and if that is lost, too, the destination is asked when it is silent.
+    /// The destination wants all messages from there on. It says so for each message that came too
+    /// early, but sending them again once is enough. If they are lost again, the destination is
+    /// asked when it is silent.
     fn resend(&mut self, next: u64, now: u64) {
         let (former, at) = self.resent;
         let is_open = matches!(self.progress, Progress::Open { .. });
@@ -118,7 +119,8 @@ impl Flow {
         }
         self.resent = (next, now);
         self.begin_anew(Progress::Open { next });
-        // What the destination has and has not logged is on its way, too: it must say so some day.
+        // What the destination has but has not logged counts as on its way, too, since the
+        // destination must confirm it at some time.
         self.sent.push_back((next.saturating_sub(1), 0));
     }
 
@@ -128,7 +130,7 @@ impl Flow {
         self.sent_bytes = 0;
     }
 
-    /// An answer is waited for, for too long.
+    /// Whether an answer has been missing for too long.
     fn is_silent(&self, now: u64) -> bool {
         let is_long = |since: u64| now.saturating_sub(since) > ASK_AGAIN_MICROS;
         match self.progress {
@@ -150,7 +152,8 @@ struct WaitingImpulses {
 /// Impulses to other instances, numbered within this ownership.
 #[derive(Debug)]
 pub(crate) struct Impulses {
-    /// Names this ownership to the destinations. Higher than those of all ownerships before.
+    /// Names this ownership to the destinations. The number is higher than those of all ownerships
+    /// before.
     pub(crate) session: u64,
     waiting: BTreeMap<String, WaitingImpulses>,
     bytes: usize,
@@ -226,7 +229,7 @@ impl Impulses {
 #[derive(Debug)]
 pub(crate) struct Outbound {
     flows: BTreeMap<FlowId, Flow>,
-    /// The destination that a group was when something was last sent to it.
+    /// The name that the destination with this group had when something was last sent to it.
     by_group: BTreeMap<(GroupId, FlowKind), String>,
     /// Destinations to which there may be something to send.
     touched: BTreeSet<FlowId>,
@@ -288,13 +291,13 @@ impl Outbound {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
-    /// Destinations may have confirmed something while there was no program that had sent it: they
-    /// are asked anew.
+    /// Destinations may have confirmed messages while no program here had sent them, so the
+    /// destinations are asked anew.
     pub(crate) fn forget_streams(&mut self) {
         self.flows.retain(|id, _| id.kind == FlowKind::Impulses);
     }
 
-    /// Begins the flows anew that a condition names, and touches them.
+    /// Begins the flows anew for which `which` is true, and touches them.
     pub(crate) fn ask_anew(&mut self, which: impl Fn(&FlowId, &Flow) -> bool) {
         for (id, flow) in &mut self.flows {
             if which(id, flow) {
@@ -304,8 +307,8 @@ impl Outbound {
         }
     }
 
-    /// Asks those again that do not answer, and looks again at impulses whose destination was not
-    /// there.
+    /// Asks the destinations again that do not answer, and looks again at impulses whose
+    /// destination was not there.
     pub(crate) fn retry(&mut self, now: u64) {
         self.wake = None;
         self.ask_anew(|_, flow| flow.is_silent(now));

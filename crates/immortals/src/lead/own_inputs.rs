@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 pub(crate) struct OwnInputs {
     /// START is on its way into the log.
     pub(crate) has_started: bool,
-    /// The next of the program's messages to itself. All before it are on their way, also those of
-    /// a program that is gone.
+    /// The number of the next message of the program to itself. All before it are on their way into
+    /// the log, even those of a program that is gone.
     pub(crate) next_to_self: u64,
     /// Timers and results that this owner has put on their way into the log, and as which input
-    /// they came there. They are remembered until the program is told: only then its output state
-    /// knows.
+    /// they were logged. They are remembered until the program is told, because only then its
+    /// output state knows them.
     resolved: BTreeMap<u64, Option<u64>>,
 }
 
@@ -25,7 +25,7 @@ impl OwnInputs {
         self.resolved.insert(id, None);
     }
 
-    /// It is in the log, as that input.
+    /// The timer or result is in the log, as that input.
     pub(crate) fn landed(&mut self, id: u64, input: u64) {
         self.resolved.insert(id, Some(input));
     }

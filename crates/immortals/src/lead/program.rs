@@ -48,7 +48,7 @@ impl Leader<'_> {
         }
     }
 
-    /// Asks the program that waits for the first state. Not while an earlier program's first state
+    /// Asks the waiting program for the first state, but not while an earlier program's first state
     /// may be on its way into the log.
     pub(crate) fn ask_for_genesis(&mut self) {
         let has_state =
@@ -84,13 +84,14 @@ impl Leader<'_> {
         Ok(())
     }
 
-    /// An impulse is taken of the primary only, and only when there is room for it.
+    /// An impulse is taken only from the primary, and only when there is room for it.
     fn impulse(&mut self, number: u64, destination: &str, message: Bytes) {
         let taken = match self.primary() {
             Some(mut primary) => {
                 let is_taken = primary.take_impulse(number, destination, message);
                 if !is_taken {
-                    // First that there is no room: whoever hears the fate waits for it.
+                    // The program is told first that there is no room, because a program that hears
+                    // the fate then waits for room.
                     primary.is_short(destination);
                 }
                 is_taken
@@ -103,7 +104,7 @@ impl Leader<'_> {
     }
 
     /// A result goes into the log, or waits for the outcome of an upgrade. A standby's result, or a
-    /// second one, is of no use: the log has one already or will.
+    /// second result, is dropped: the log has one already, or will have one.
     ///
     /// # Errors
     /// When too much waits.
@@ -121,7 +122,7 @@ impl Leader<'_> {
 }
 
 impl Primary<'_> {
-    /// Puts a result on its way into the log, if that is still awaited.
+    /// Puts a result on its way into the log, if the result is still awaited.
     pub(crate) fn log_result(&mut self, id: u64, status: Status, payload: Bytes) {
         let is_awaited = self.running.output.awaits.awaits_effect(id);
         if is_awaited && !self.lead.own.is_resolved(id) {

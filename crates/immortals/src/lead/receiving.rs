@@ -1,11 +1,11 @@
-//! What other instances send, and who has ever sent something. Every sender must be remembered, so
-//! that nothing is taken twice. Those that are not registered any more send nothing more, and are
-//! forgotten when there are many.
+//! What other instances send, and which instances have ever sent something. Every sender must be
+//! remembered, so that no message is taken twice. Senders that are no longer registered send
+//! nothing more, and are forgotten when there are many.
 //!
 //! A group is never given to a second instance, so a replica that knows that a sender is gone takes
-//! nothing of it any more. A replica that does not know it could take what comes late for new.
-//! Therefore the log says how far the directory had come when senders were forgotten, and an owner
-//! that has not come so far waits with senders that the log does not name.
+//! nothing more from it. A replica that does not know this could take a late message for a new one.
+//! Therefore the log says how far the directory had come when senders were forgotten. An owner
+//! whose directory has not come so far takes nothing from senders that the log does not name.
 
 use bytes::Bytes;
 use protocol::GroupId;
@@ -67,8 +67,8 @@ impl Leader<'_> {
     /// Whether something of that sender may be taken.
     fn takes_from(&self, entries: &dyn Entries, from: GroupId) -> bool {
         let (inbound, state) = (&self.lead.inbound, &self.machine.history.input_state);
-        // What it sends now would come into the log after that it was forgotten, and make it known
-        // again.
+        // What this sender sends now would be logged after the entry that forgets it, and make the
+        // sender known again.
         if inbound.is_forgetting(from) {
             return false;
         }
@@ -80,8 +80,8 @@ impl Leader<'_> {
             && state.senders_count() < SENDERS_MAX
     }
 
-    /// Messages of a sender: those that follow go into the log. The sender is told at once when
-    /// there are none, or when some are missing before them.
+    /// Takes messages of a sender. Those that follow the last one go into the log. When there are
+    /// none, or when some are missing before them, the sender is told at once.
     fn take_sent(&mut self, sent: Sent, outputs: &mut Vec<Output>) {
         let (from, lane) = (sent.from, sent.lane);
         let state = &self.machine.history.input_state;
@@ -90,7 +90,7 @@ impl Leader<'_> {
             return;
         }
         if let Lane::Impulses { session } = lane {
-            // What is left of an earlier ownership of the sender would not fit into the log.
+            // Impulses of an earlier ownership of the sender would not fit into the log.
             let logged_later =
                 state.impulses.get(&from).is_some_and(|taken| taken.session > session);
             if logged_later || self.lead.inbound.has_later_session(from, session) {
@@ -110,8 +110,8 @@ impl Leader<'_> {
             return outputs.push(Output::Between { to: from, message: ack(None) });
         }
         let skip = next - first;
-        // Messages that another owner sends can be cut where it says. If not, they are not taken,
-        // and the sender sends them again.
+        // Messages that another owner sends can be cut after `skip` messages. If not, they are not
+        // taken, and the sender sends them again.
         let Ok(messages) = skip_messages(&messages, skip) else { return };
         self.lead.inbound.set_next(from, lane, first + count);
         self.put_sent(from, lane, name, next, count - skip, messages);
@@ -137,14 +137,14 @@ impl Leader<'_> {
         self.lead.queue.put(Pending { head, origin, messages, receipt });
     }
 
-    /// A sender has forgotten what was confirmed to it, and it is not here: it was lost with the
-    /// memory of a majority. The stream goes on where the sender still has it, and the log says so
-    /// between what came before and what follows. If the ownership is lost before that is logged,
-    /// the next owner finds the same.
+    /// A sender has forgotten messages that were confirmed to it, and this log does not have them:
+    /// they were lost with the memory of a majority. The stream goes on with the first message that
+    /// the sender still has. An entry between what came before and what follows says so. If the
+    /// ownership is lost before that entry is logged, the next owner finds the same.
     fn pass_over_what_was_lost(&mut self, sent: &Sent, logged: u64, outputs: &mut Vec<Output>) {
         let (from, lane, floor) = (sent.from, sent.lane, sent.floor);
         let known = self.lead.inbound.next_of(from, lane);
-        // Nothing is missing of a sender that is not known.
+        // No message of a sender that is not known can be missing.
         let Some(next) = known.or((logged > 0).then_some(logged + 1)) else { return };
         if !self.machine.settings.memory || floor <= next {
             return;
@@ -227,8 +227,8 @@ impl Leader<'_> {
     }
 }
 
-/// Whether the name of a sender belongs to another instance since. What still comes of the former
-/// one must not stand among what the new one sends.
+/// Whether the name of a sender now belongs to another instance. Late messages of the former
+/// instance must not be mixed with those of the new one.
 fn is_of_a_former_life(entries: &dyn Entries, from: GroupId, name: &str) -> bool {
     match entries.resolve(name) {
         // Groups are given out in order.

@@ -90,7 +90,7 @@ impl Leader<'_> {
                 let response = Response::Done { input };
                 outputs.push(Output::Respond { ticket, response });
             }
-            // The response comes when it is logged.
+            // The response comes when the impulse is logged.
             Ok(None) => {}
             Err(response) => outputs.push(Output::Respond { ticket, response }),
         }
@@ -139,7 +139,7 @@ impl Leader<'_> {
         Ok(None)
     }
 
-    /// Takes an input out, if no program has handled it: otherwise programs would differ.
+    /// Takes an input out, if no program has handled it. If one had, programs would differ.
     fn skip(
         &mut self,
         cx: &Context<'_>,

@@ -6,10 +6,11 @@ use protocol::{Position, ReplicaId};
 
 use crate::seat::taking::CHECKPOINT_MICROS_MAX;
 
-/// A replica whose checkpoint is an earlier one for this long is sent the owner's, in microseconds.
+/// A replica that has an earlier checkpoint than the owner for this long, in microseconds, is sent
+/// the owner's.
 const LATE_MICROS_MAX: u64 = 3_000_000;
 
-/// A hand-over that comes to nothing is tried again after this long, in microseconds.
+/// A hand-over that fails is tried again after this long, in microseconds.
 const HAND_OVER_MICROS: u64 = 500_000;
 
 /// How long a wish to move the ownership is tried, in microseconds.
@@ -35,7 +36,7 @@ impl CheckpointSchedule {
         self.asked = Some(Asked { at: now, base });
     }
 
-    /// Until when the checkpoint is waited for that was asked for. None when it is there.
+    /// Until when the owner waits for the checkpoint that was asked for. None when it is there.
     pub(crate) fn waits_until(&self, base: Position) -> Option<u64> {
         let asked = self.asked.filter(|asked| asked.base == base)?;
         Some(asked.at.saturating_add(CHECKPOINT_MICROS_MAX))

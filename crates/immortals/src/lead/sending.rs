@@ -1,4 +1,4 @@
-//! What the primary sends leaves.
+//! Messages of the primary leave for their destinations.
 
 use protocol::GroupId;
 use protocol::immortal::{BlockHead, SourceKind};
@@ -43,7 +43,7 @@ impl Primary<'_> {
         }
         let outbound = &mut self.lead.outbound;
         if id.kind == FlowKind::Stream && self.reach != Reach::Everywhere {
-            // What the new version sends leaves when the log says that there is one.
+            // Messages of the new version leave only when the log says that the upgrade is made.
             outbound.touch(id.clone());
             return Ok(());
         }
@@ -138,7 +138,8 @@ impl Primary<'_> {
 }
 
 impl Leader<'_> {
-    /// A destination has another owner, or its owner is reached again: it is asked how far it is.
+    /// A destination has another owner, or its owner is reached again. The destination is asked how
+    /// far it is.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -156,7 +157,7 @@ impl Leader<'_> {
         }
     }
 
-    /// Asks those again that do not answer, and looks for those that were not there.
+    /// Asks the destinations again that do not answer, and looks for those that were not there.
     ///
     /// # Errors
     /// When the store cannot be read.

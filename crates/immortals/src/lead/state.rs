@@ -45,7 +45,7 @@ pub(crate) struct GenesisUpload {
     pub(crate) next: u32,
     /// The bytes on their way into the log.
     pub(crate) in_flight: usize,
-    /// Present when the program has given all of it.
+    /// Present when the program has given the whole state.
     pub(crate) end: Option<GenesisEnd>,
 }
 

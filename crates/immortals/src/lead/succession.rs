@@ -1,6 +1,6 @@
 //! Who should own the instance, and who takes its checkpoints. The owner says when a checkpoint is
 //! due. A standby takes it while the primary goes on, and hands it to all others. Without a standby
-//! the primary itself takes it. A replica that was away when it was handed on gets it from the
+//! the primary itself takes it. A replica that was away at that time gets the checkpoint from the
 //! owner later.
 
 use protocol::ReplicaId;
@@ -37,7 +37,8 @@ impl LeaderView<'_> {
         wish.or_else(|| self.heir_of_upgrade()).map(|heir| (heir, Reason::Wanted))
     }
 
-    /// A program here is out of replay. One that is not lets one that is go first.
+    /// Whether a program here has ended its replay. A program in replay lets another replica's
+    /// program go first that has ended its own.
     fn is_well_served(&self) -> bool {
         let machine = self.machine;
         let has_begun = machine.history.input_state.genesis.is_some();
@@ -75,8 +76,8 @@ impl LeaderView<'_> {
         any.and(silent).map(|at| at.saturating_add(1).max(next))
     }
 
-    /// There is so much log that the next recovery would take too long, or a program of another
-    /// version could not begin from the last checkpoint.
+    /// Whether there is so much log that the next recovery would take too long, or whether a
+    /// program of another version could not begin from the last checkpoint.
     pub(crate) fn is_checkpoint_due(&self) -> bool {
         let machine = self.machine;
         let Settings { checkpoint_bytes, recovery_micros, .. } = machine.settings;
@@ -105,8 +106,8 @@ impl LeaderView<'_> {
 impl Leader<'_> {
     // The owner.
 
-    /// Hands the ownership to a replica whose program is ready, if there is none here or it gives
-    /// no sign of life, or if that is wished for.
+    /// Hands the ownership to a replica whose program is ready, if there is no program here, if the
+    /// program here gives no sign of life, or if a hand-over is wished for.
     pub(crate) fn find_successor(&mut self, now: u64, outputs: &mut Vec<Output>) {
         if now < self.lead.succession.next_at() {
             return;

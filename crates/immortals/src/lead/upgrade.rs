@@ -11,7 +11,7 @@ use crate::output::stream::copied_if_short;
 /// closed.
 const RESULTS_BYTES_MAX: usize = 64 << 20;
 
-/// What a result takes beside its bytes.
+/// How many bytes a result takes in addition to its payload.
 const RESULT_HEAD_BYTES: usize = 64;
 
 /// The outcome of an upgrade on its way into the log.
@@ -33,7 +33,7 @@ pub(crate) struct WaitingResult {
 pub(crate) struct UpgradeCourse {
     /// The wish for which UPGRADE was put on its way into the log.
     pub(crate) begun: Option<u64>,
-    /// That UPGRADE is not in the log.
+    /// UPGRADE is on its way and not in the log.
     pub(crate) is_coming: bool,
     pub(crate) ending: Option<Ending>,
     /// Since when there is no program that could make the upgrade.

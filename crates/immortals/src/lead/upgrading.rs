@@ -3,14 +3,15 @@
 //! did:
 //!
 //! - A program has turned its state. Then programs that cannot follow are closed.
-//! - No program could: programs failed at that input again and again, or there is none any more
-//!   that could. Then the upgrade is taken out of the log again. Programs of the former version
-//!   have waited there, and go on. The upgrade is tried once more when somebody wishes it again.
+//! - No program could: programs failed at that input again and again, or no program is left that
+//!   could. Then the upgrade is taken out of the log again. Programs of the former version have
+//!   waited there, and go on. The upgrade is tried once more when somebody wishes it again.
 //!
-//! Until the log says which of the two happened, nothing of the new version may outlive it. No
-//! checkpoint is taken after that input. From when the program is told of it, nothing that the
-//! program sends leaves, and no timer, result or message to itself is logged. Before the program is
-//! told, all goes on: it may not be told because receivers have not confirmed what it has sent.
+//! Until the log says which of the two happened, nothing of the new version may outlive the
+//! upgrade. No checkpoint is taken after that input. From the moment when the program is told
+//! UPGRADE, nothing that the program sends leaves, and no timer, result or message to itself is
+//! logged. Before that moment all goes on as usual. It must, because the program may have to wait
+//! for receivers to confirm earlier messages before it can be told UPGRADE.
 
 use protocol::ReplicaId;
 use protocol::immortal::Message;
@@ -42,7 +43,7 @@ impl LeaderView<'_> {
         is_open.then(|| since.saturating_add(UPGRADE_MICROS_MAX + 1))
     }
 
-    /// A program is attached that could make it, or one has made it.
+    /// Whether a program is attached that could make the upgrade, or one has made it.
     fn may_be_made(&self, upgrading: Upgrading) -> bool {
         let machine = self.machine;
         let own = machine.health.is_good() && machine.seat.can_become(upgrading.to);
@@ -58,16 +59,16 @@ impl LeaderView<'_> {
         held.into_iter().any(|held| held.input == input)
     }
 
-    /// The outcome that is on its way is that the upgrade is given up. What a program sends
-    /// meanwhile would not fit what will be logged, so no program is let in.
+    /// Whether the entry that gives the upgrade up is on its way. What a program sends meanwhile
+    /// would not fit what will be logged, so no program is let in.
     pub(crate) fn gives_up_upgrade(&self) -> bool {
         let open = self.machine.history.input_state.upgrading;
         open.is_some_and(|open| self.lead.upgrade.is_given_up(open.input))
     }
 
-    /// The replica whose program can turn the state into the version that is wished for, if the one
-    /// here cannot. Or the one whose program has made the open upgrade, while the one here waits
-    /// for the outcome.
+    /// The replica whose program can turn the state into the version that is wished for, if the
+    /// program here cannot; or the replica whose program has made the open upgrade, while the
+    /// program here waits for the outcome.
     pub(crate) fn heir_of_upgrade(&self) -> Option<ReplicaId> {
         let machine = self.machine;
         if machine.seat.is_vacant() {
@@ -135,7 +136,7 @@ impl Leader<'_> {
         }
     }
 
-    /// A person wants the upgrade taken out, which no program is known to have made.
+    /// A person wants an upgrade taken out that no program is known to have made.
     pub(crate) fn skip_upgrade(
         &mut self,
         ticket: u64,
@@ -151,8 +152,9 @@ impl Leader<'_> {
         Ok(())
     }
 
-    /// The program here is closed first: what it has handled after that input was not what will be
-    /// logged. A program that could make the upgrade is closed, too, before it is told of it.
+    /// Gives the upgrade up. The program here is closed first: what it has handled after that input
+    /// is not what will be logged. A program that could make the upgrade is closed, too, even if it
+    /// has not been told of it.
     fn give_up_upgrade(
         &mut self,
         upgrading: Upgrading,
@@ -169,8 +171,8 @@ impl Leader<'_> {
             self.machine.close_seat("RELOAD", &text, outputs);
         }
         outputs.push(Output::Note(text));
-        // A wish that came meanwhile is still to be tried. Which one a former owner tried nobody
-        // knows.
+        // A wish that came meanwhile must still be tried. This owner does not know which wish a
+        // former owner tried.
         let wish = self.lead.upgrade.begun.unwrap_or(self.machine.settings.upgrade_wish);
         self.end_upgrade(upgrading, UpgradeOutcome::GivenUp { wish }, receipt, outputs);
     }

@@ -86,8 +86,8 @@ impl Instance {
         Ok(())
     }
 
-    /// An input was taken out, and this is the place in the log that says so. A program that was
-    /// given the input begins anew without it.
+    /// The entry that is applied says that an input was taken out. A program that was given the
+    /// input begins anew without it.
     fn was_taken_out(&mut self, input: u64, outputs: &mut Vec<Output>) {
         self.health.held.take_if(|held| held.input == input);
         self.health.forget(input);
@@ -105,7 +105,8 @@ impl Instance {
             return;
         }
         let was_given_up = state.program_version == from && from != to;
-        // Another replica's program may have made it: the next one here begins after it.
+        // Another replica's program may have made the upgrade. The next program here begins after
+        // it.
         self.health.forget(input);
         if was_given_up {
             self.was_taken_out(input, outputs);

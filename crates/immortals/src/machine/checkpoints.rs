@@ -42,8 +42,8 @@ impl Instance {
     }
 
     /// A checkpoint of a program that does not confirm inputs counts when nothing has followed it.
-    /// What has followed is not in it, and would not be sent again by a program that begins with
-    /// it: another one is asked for.
+    /// What followed is not in the checkpoint, and a program that begins with this checkpoint would
+    /// not send it again. So another checkpoint is asked for.
     fn ended_checkpoint(
         &mut self,
         cx: &mut Context<'_>,
@@ -83,7 +83,7 @@ impl Instance {
             return Ok(());
         }
         if self.base.has_state() && running.is_live_at(self.base.position()) {
-            // Nothing has come since the last one. Others may not have it.
+            // No input has come since the last checkpoint. Others may not have that one.
             running.checkpoint.is_pausing = false;
             self.checkpoint.is_wanted = false;
             return self.hand_on(cx, outputs);

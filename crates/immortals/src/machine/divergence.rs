@@ -1,8 +1,8 @@
 //! When two programs send different things: which message it was, and what each of them sent.
 //!
 //! A digest tells only that something differs. So the replica whose program was found to differ
-//! shows the others what that program sent last, and who still knows what was sent instead answers
-//! with the first difference.
+//! shows the others what that program sent last. A replica that still knows what its own program
+//! sent there answers with the first difference.
 
 use protocol::ReplicaId;
 use protocol::immortal::Message;

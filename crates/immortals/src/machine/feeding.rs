@@ -1,4 +1,5 @@
-//! Programs attach, and are brought on: a loaded state, what was logged, what is logged now.
+//! Programs attach, and are fed: first the state of the base, then what was logged, then what is
+//! logged now.
 
 use protocol::immortal::Hello;
 use storage::StoreError;
@@ -19,9 +20,9 @@ struct TurnedAway {
 }
 
 impl Instance {
-    /// A program wants to attach. It is told why if it may not. `gives_up_upgrade`: the owner's
-    /// word on an upgrade is on its way into the log, and what a program sends meanwhile would not
-    /// fit.
+    /// A program wants to attach. If it may not, it is told why. `gives_up_upgrade`: the owner's
+    /// entry that gives an upgrade up is on its way into the log, and what a program sends
+    /// meanwhile would not fit.
     pub(crate) fn seat_program(
         &mut self,
         cx: &mut Context<'_>,
@@ -106,7 +107,7 @@ impl Instance {
         }
     }
 
-    /// Brings the program on as far as it goes.
+    /// Feeds the program as far as possible.
     ///
     /// # Errors
     /// When the store fails, or the log holds what cannot be read.
@@ -161,8 +162,8 @@ impl Instance {
         }
     }
 
-    /// Moves what is too much for memory to the store, and removes from the store what nobody
-    /// needs.
+    /// Moves what is too much for memory to the store, and removes from the store what nothing
+    /// refers to.
     ///
     /// # Errors
     /// When the store fails.
@@ -173,8 +174,8 @@ impl Instance {
             let blocks = running.output.spill();
             self.spill.put(cx.store, &cx.space, blocks)?;
         }
-        // While a checkpoint comes in, blocks that came for a former one are kept: it may want
-        // them, too.
+        // While a checkpoint comes in, blocks that came for an earlier one are kept, since this
+        // checkpoint may need them, too.
         if self.transfers.incoming.is_none() {
             released.extend(self.spill.take_suspects());
         }
@@ -184,8 +185,8 @@ impl Instance {
         })
     }
 
-    /// What comes last in every step: what is to be written, what is to be removed, what others are
-    /// told.
+    /// The last part of every step: writes what is to be written, removes what is to be removed,
+    /// and tells the others.
     ///
     /// # Errors
     /// When the store fails.

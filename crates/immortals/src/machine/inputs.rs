@@ -1,4 +1,4 @@
-//! What every replica does with what happens, and what a follower does.
+//! What every replica does with an input, and what only a follower does with it.
 
 use bytes::Bytes;
 use protocol::GroupId;
@@ -13,7 +13,7 @@ use crate::machine::program_input::ForLeader;
 use crate::seat::states::Seat;
 use crate::wire::Between;
 
-/// What a leader takes in another way than a follower.
+/// Inputs that a leader takes in another way than a follower.
 #[derive(Debug)]
 pub(crate) enum RoleInput {
     Read { program: u64, bytes: Bytes },
@@ -25,7 +25,7 @@ pub(crate) enum RoleInput {
 }
 
 impl Instance {
-    /// Takes one thing that happened. What depends on the role is left over.
+    /// Takes one input. The result is what depends on the role.
     ///
     /// # Errors
     /// When the store fails.
@@ -110,15 +110,16 @@ impl Instance {
                 self.ask_for_wanted_checkpoint(cx, outputs)?;
                 self.adopt_incoming(cx, Role::Follower, outputs)
             }
-            // Those are for the owner. The one that this replica was has said what became of them.
+            // These inputs are for the owner. When this replica was the owner, it has already said
+            // what became of them.
             RoleInput::Between { .. }
             | RoleInput::OwnerChanged { .. }
             | RoleInput::HandOverFailed => Ok(()),
         }
     }
 
-    /// The copy beside the owner says the same, and what that one says counts. An impulse of a
-    /// standby is lost: it says so.
+    /// Passes over what the program of a standby says, since the copy beside the owner says the
+    /// same. An impulse of a standby is lost, and the program is told so.
     fn pass_over(&mut self, said: &ForLeader) {
         match said {
             ForLeader::Sent { .. } | ForLeader::Result { .. } => {}

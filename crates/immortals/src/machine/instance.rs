@@ -82,8 +82,8 @@ pub(crate) struct Ownerships {
 }
 
 impl Ownerships {
-    /// Another ownership begins. The result says how many there were before in that term: a
-    /// hand-over that comes to nothing is followed by another ownership in the same term.
+    /// Another ownership begins. The result says how many there were before in that term, since a
+    /// hand-over that fails is followed by another ownership in the same term.
     pub(crate) fn begin(&mut self, term: Term) -> u64 {
         self.before = if self.term == term { self.before + 1 } else { 0 };
         self.term = term;
@@ -129,7 +129,7 @@ impl Instance {
         self.base.reopen(store, space)?;
         self.spill = Spill::open(store, space)?;
         self.history = history_at(&self.base.record);
-        // What came in was being written to the space that was replaced.
+        // The checkpoint that came in was being written to the space that was replaced.
         self.transfers.incoming = None;
         Ok(())
     }
@@ -149,7 +149,8 @@ impl Instance {
         cx: &mut Context<'_>,
         mut record: BaseRecord,
     ) -> Result<(), StoreError> {
-        // Inputs that were taken out before it are before every state that is loaded from here on.
+        // Every state that is loaded from here on is after the inputs that were taken out before
+        // it.
         let inputs = record.input_state.inputs;
         record.input_state.forget_skipped(inputs);
         self.history.input_state.forget_skipped(inputs);
@@ -190,8 +191,8 @@ impl Instance {
         }
     }
 
-    /// The upgrade of which the program was told and that has no outcome in the log. What the
-    /// program has sent since then may follow from a history that will not have been.
+    /// The upgrade that the program was told and that has no outcome in the log. What the program
+    /// has sent since then may follow from a history that the log will not have.
     pub(crate) fn open_upgrade_told(&self) -> Option<Upgrading> {
         let told = self.seat.told();
         self.history.input_state.upgrading.filter(|upgrading| told >= upgrading.input)
@@ -286,8 +287,8 @@ impl Instance {
         self.seat.is_primary()
     }
 
-    /// The version of programs that are in use. While an upgrade is open it is the former one.
-    /// Before any program has begun it is the one that the first must have.
+    /// The version of the programs that are in use. While an upgrade is open, this is the former
+    /// version. Before any program has begun, it is the version that the first program must have.
     pub fn version_in_use(&self) -> u64 {
         let state = &self.history.input_state;
         if state.genesis.is_none() && state.inputs == 0 {
@@ -316,8 +317,8 @@ impl Instance {
         streams.collect()
     }
 
-    /// The destinations because of which the program is given no more inputs. With none it is given
-    /// inputs.
+    /// The destinations because of which the program is given no more inputs. Empty when the
+    /// program is given inputs.
     pub fn waits_for(&self) -> Vec<String> {
         match self.seat.running() {
             Some(running) if running.is_primary() && running.output.is_full() => {

@@ -78,8 +78,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Tells one replica how this one is, so that it knows at once who could become the primary,
-    /// should it be the owner soon.
+    /// Tells one replica how this one is. If the other replica becomes the owner soon, it knows at
+    /// once which program could become the primary.
     pub(crate) fn tell_status(&self, to: ReplicaId, outputs: &mut Vec<Output>) {
         if self.settings.replicas.contains(&to) {
             outputs.push(Output::Peer { to, message: Peer::Status(self.status()) });
@@ -137,7 +137,7 @@ impl Instance {
     }
 
     /// Another replica lacks a block of the checkpoint that it was given. A block of an earlier
-    /// checkpoint is not looked for: the replica will be given this one.
+    /// checkpoint is not looked for, since the replica will be given the present checkpoint.
     fn block_wanted(
         &self,
         cx: &Context<'_>,
@@ -178,7 +178,8 @@ impl Instance {
         }
         incoming.since = cx.now.steady_micros;
         if let Some(record) = last {
-            // What the program here has sent, too, and is in memory, need not be asked for.
+            // A block that the program here has sent, too, and that is in memory need not be asked
+            // for.
             if let Seat::Running(running) = &mut self.seat {
                 for block in &record.blocks {
                     if let Some(run) = running.output.spill_block(&block.id) {
@@ -254,9 +255,9 @@ impl Instance {
         Ok(true)
     }
 
-    /// A complete checkpoint comes into force when this replica and its program have come so far.
-    /// The log before it may be cut then. A standby's program that does not come so far for long
-    /// begins anew from the checkpoint.
+    /// A complete checkpoint comes into force when this replica and its program have reached its
+    /// position. From then on the log before it may be cut. A standby's program that does not reach
+    /// the position for long begins anew from the checkpoint.
     ///
     /// # Errors
     /// When the store fails.

@@ -1,5 +1,4 @@
-//! What an attached program says. Frames that only a leader can act on come out of here for whoever
-//! calls.
+//! What an attached program says. Frames that only a leader can act on are returned to the caller.
 
 use bytes::Bytes;
 use protocol::immortal::{Garbled, Message, Status, ToNode, count_messages, messages};
@@ -95,7 +94,7 @@ impl Instance {
             }
         }
         for frame in frames {
-            // The frame before may have closed it.
+            // The frame before may have closed the connection.
             if self.seat.connection_of(program).is_none() {
                 return Ok(());
             }
@@ -331,7 +330,7 @@ impl Instance {
             taking.part = Part::Given(given);
             self.checkpoint_taken(cx, taking, crc, outputs)?;
         } else {
-            // What the program has still to send comes now, if there is something.
+            // If the program still has something to send, it comes now.
             taking.part = Part::Ended(given, End::new(now, crc));
             running.checkpoint.taking = Some(taking);
         }
@@ -353,8 +352,9 @@ impl Instance {
             } else if let Some(upgrading) =
                 self.open_upgrade_told().filter(|upgrading| !confirms && upgrading.input > done)
             {
-                // Of a program that does not confirm inputs it is known only of an upgrade at what
-                // it failed: it is told nothing after the upgrade before it has made it.
+                // For a program that does not confirm inputs, the input of the failure is known
+                // only if it is an upgrade, since the program is told nothing more before it has
+                // made the upgrade.
                 let text = "it went in the upgrade without a word".into();
                 self.program_failed(upgrading.input, text, outputs);
             }

@@ -15,9 +15,10 @@ pub(crate) struct Awaits {
     open: BTreeMap<u64, Option<Moment>>,
     /// The highest id that was ever awaited.
     last: u64,
-    /// Resolved in the log before the program, in replay, has come to say that it awaits them.
+    /// Timers and side effects that the log has resolved before the program, in replay, has said
+    /// that it awaits them.
     resolved_early: BTreeSet<u64>,
-    /// How often the program said something of awaits, and a checksum of that.
+    /// How often the program began or cancelled an await, and a checksum of all that.
     pub(crate) said: (u64, u32),
     /// The timers by time.
     #[serde(skip)]

@@ -1,9 +1,9 @@
 //! The sum of what the program here has sent: numbered streams of messages to other instances, and
 //! the timers and side effects that it awaits.
 //!
-//! Programs of all replicas send the same, so every replica keeps count, and keeps what receivers
-//! have not confirmed. After a change of owner nothing has to be fetched: the program here has sent
-//! it, too.
+//! Programs of all replicas send the same, so every replica counts the messages, and keeps those
+//! that receivers have not confirmed. After a change of owner no message has to be fetched: the
+//! program here has sent it, too.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,7 +23,7 @@ const POINTS_MAX: usize = 4_096;
 /// closed.
 pub(crate) const DESTINATIONS_MAX: usize = 65_536;
 
-/// Under this name what a program awaits goes into the digest.
+/// The name under which the awaits of a program go into the digest.
 const AWAITS: &str = "\u{0}awaits";
 
 /// The sum of what was sent.
@@ -47,7 +47,8 @@ pub struct OutputState {
     /// Blocks in the store of which nothing is kept any more.
     #[serde(skip)]
     released: Vec<SpillBlockId>,
-    /// Whole blocks were looked for and not found; there are none before this much is in memory.
+    /// Whole blocks were looked for and not found. There are none until this many bytes are in
+    /// memory.
     #[serde(skip)]
     no_block_below: usize,
 }
@@ -63,7 +64,8 @@ struct Points {
 
 impl Points {
     fn note_input(&mut self, input: u64, digest: u64) {
-        // Of two DONEs for the same input the first one counts, since others compare with that.
+        // Of two DONEs for the same input the first one is kept, since others compare with that
+        // one.
         if self.inputs.back().is_some_and(|(last, _)| *last == input) {
             return;
         }
@@ -97,7 +99,7 @@ pub enum Compared {
 pub enum Grain {
     /// After each input: the program confirms inputs.
     Input,
-    /// After each message: the program does not.
+    /// After each message: the program does not confirm inputs.
     Message,
 }
 
@@ -192,8 +194,9 @@ impl OutputState {
         kept.map(|(name, _)| name).filter(|name| **name != self.own)
     }
 
-    /// The bytes kept in memory, and in all. What the program sends to itself does not count: the
-    /// program would wait for inputs that it has not sent.
+    /// The bytes kept in memory, and in all. Messages of the program to itself do not count. They
+    /// are confirmed when the program is given them as inputs, so a program that waited for their
+    /// room would wait for itself.
     fn kept_for_others(&self) -> (usize, usize) {
         let own = self.streams.get(&self.own);
         let (in_memory, all) = own.map_or((0, 0), |own| (own.memory(), own.kept_bytes));
@@ -207,7 +210,7 @@ impl OutputState {
         if self.memory() <= limit.max(self.no_block_below) {
             return Vec::new();
         }
-        // An eighth more than need be, so that blocks are not looked for with each message.
+        // Spill an eighth more than necessary, so that blocks are not looked for with each message.
         let wanted = limit - limit / 8;
         let blocks = self.spill_down_to(wanted);
         let is_short = self.memory() > wanted;
@@ -215,8 +218,8 @@ impl OutputState {
         blocks
     }
 
-    /// Takes out of memory whole blocks until no more than `bytes` are there. The streams of which
-    /// most is in memory come first.
+    /// Takes whole blocks out of memory until at most `bytes` are left there. The streams with the
+    /// most bytes in memory come first.
     pub(crate) fn spill_down_to(&mut self, bytes: usize) -> Vec<(SpillBlockId, Run)> {
         let mut blocks = Vec::new();
         let mut more = self.memory().saturating_sub(bytes);
@@ -315,7 +318,8 @@ impl OutputState {
         Some(self.points.inputs[at].1)
     }
 
-    /// The remembered input before that one. Up to there all was equal, or was not compared.
+    /// The remembered input before that one. All outputs up to there were equal, or were not
+    /// compared.
     pub fn point_before(&self, input: u64) -> u64 {
         let at = self.points.inputs.partition_point(|(point, _)| *point < input);
         at.checked_sub(1).map_or(0, |at| self.points.inputs[at].0)

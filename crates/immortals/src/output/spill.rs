@@ -1,10 +1,11 @@
-//! What is kept for destinations and is too much for memory: blocks in the state store.
+//! Messages that are kept for destinations and are too much for memory go into blocks in the state
+//! store.
 //!
 //! A block is written once and read when it is sent. It is removed when nobody refers to it any
 //! more: neither the output state of the program, nor the base, nor a checkpoint that is being
-//! taken or comes in. So a checkpoint does not copy what waits, however much that is: its record
-//! names the blocks. A replica that is given the checkpoint asks for the blocks that it lacks. Most
-//! often it has them, since its own program has sent the same.
+//! taken or comes in. So a checkpoint does not copy the messages that wait, however many they are:
+//! its record names the blocks. A replica that is given the checkpoint asks for the blocks that it
+//! lacks. Usually it has all blocks, since its own program has sent the same.
 //!
 //! After a crash only the blocks of the base are needed, and those were written before the base.
 
@@ -28,7 +29,7 @@ pub struct SpillBlockId {
     pub block: BlockKey,
 }
 
-/// The part of a block that somebody needs.
+/// The part of a block that something refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpilledBlock {
     pub id: SpillBlockId,
@@ -49,7 +50,7 @@ struct Head {
 #[derive(Debug, Default)]
 pub(crate) struct Spill {
     blocks: BTreeMap<SpillBlockId, Head>,
-    /// Somebody who referred to blocks is gone, so that some may be garbage.
+    /// Something that referred to blocks is gone, so some blocks may be garbage.
     may_have_garbage: bool,
 }
 
@@ -73,7 +74,7 @@ impl Spill {
         Ok(Self { blocks, may_have_garbage: true })
     }
 
-    /// Somebody who referred to blocks is gone.
+    /// Something that referred to blocks is gone.
     pub(crate) fn look_for_garbage(&mut self) {
         self.may_have_garbage = true;
     }
@@ -92,7 +93,7 @@ impl Spill {
     ) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         for (id, Run { first, count, messages }) in blocks {
-            // Somebody else may refer to more of it.
+            // Something else may refer to more of the block.
             if self.has(&SpilledBlock { id: id.clone(), first, count }) {
                 continue;
             }
@@ -162,7 +163,7 @@ impl Spill {
         Ok(Some(Run { first, count, messages }))
     }
 
-    /// All blocks, if somebody who referred to some is gone.
+    /// All blocks, if something that referred to blocks is gone.
     pub(crate) fn take_suspects(&mut self) -> Vec<SpillBlockId> {
         match std::mem::take(&mut self.may_have_garbage) {
             true => self.blocks.keys().cloned().collect(),

@@ -1,4 +1,4 @@
-//! All that was sent to one destination: numbered, and kept until the destination confirms it.
+//! All messages to one destination: each is numbered, and kept until the destination confirms it.
 //!
 //! What is kept is in memory. When there is too much of it, it goes to the store in *blocks* (see
 //! `spill`), so that a destination that is away costs no memory. Where a block begins depends on
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use protocol::immortal::{Garbled, skip_messages};
 use serde::{Deserialize, Serialize};
 
-/// Shorter bytes are copied when they are kept for long: they arrived in a buffer with others, and
-/// would hold all of that buffer.
+/// Shorter bytes are copied when they are kept for long. They arrived in a buffer with others, and
+/// without a copy they would keep the whole buffer in memory.
 const SHARED_BYTES_MIN: usize = 64 << 10;
 
 /// The size of a block.
@@ -32,9 +32,9 @@ const KEPT_BYTES_MAX: usize = 4 << 30;
 /// The bounds of what is kept for destinations, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeptLimits {
-    /// A block ends when it has this many. A message that is as long has a block of its own.
+    /// A block ends when it has this many bytes. A message that is as long has a block of its own.
     pub block: usize,
-    /// More in memory goes to the store, as far as it makes whole blocks.
+    /// Bytes in memory beyond this go to the store, as far as they make whole blocks.
     pub memory: usize,
     /// With more in memory than this, nothing more should be sent.
     pub memory_max: usize,
@@ -125,7 +125,7 @@ pub struct Stream {
 }
 
 impl KeptRun {
-    /// Its block, when these are the last messages of it.
+    /// The block of these messages, when they are its last ones.
     fn whole_block(&self) -> Option<BlockKey> {
         Some(BlockKey { at: self.block, crc: self.ends? })
     }
@@ -153,7 +153,7 @@ impl Stream {
         Ok(self.kept_bytes - before)
     }
 
-    /// Looks at each message whether a block begins with it.
+    /// Keeps the messages one by one, since a block may begin with any of them.
     fn keep_in_blocks(
         &mut self,
         count: u64,

@@ -59,7 +59,7 @@ impl Comparison {
         self.expected.push_back(mark);
     }
 
-    /// What was said belongs to an input before the recording.
+    /// Forgets what was said for an input before the recording.
     pub(crate) fn forget_words(&mut self) {
         self.saying.clear();
     }
@@ -92,8 +92,8 @@ impl Comparison {
         Some(Difference { after: input - 1, input, said: self.saying.clone(), expected })
     }
 
-    /// Compares with the marks to which the program has come. The result is the first difference.
-    /// After it all sums differ. A reference is better than a sum.
+    /// Compares with the marks that the program has reached. The result is the first difference,
+    /// since after it all sums differ. Where there is a reference, it is used instead of sums.
     pub(crate) fn check_marks(
         &mut self,
         output: &OutputState,

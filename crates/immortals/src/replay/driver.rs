@@ -48,8 +48,8 @@ fn broken(why: &Garbled) -> String {
 }
 
 impl Replay {
-    /// The adapter leads to a program that has connected. With a reference, what the program sends
-    /// is compared with that at each input.
+    /// A replay for the program behind `adapter`. With a reference, what the program sends is
+    /// compared with the reference at each input.
     pub fn new(
         recording: Recording,
         wanted: Wanted,
@@ -119,7 +119,7 @@ impl Replay {
 
     // Giving.
 
-    /// Goes on as far as possible without anybody.
+    /// Goes on as far as possible without something from the program or from the recording.
     ///
     /// # Errors
     /// When the recording cannot be read, or the program cannot follow it.
@@ -226,7 +226,7 @@ impl Replay {
             Some(OwnInput::Start) | None => {}
         }
         self.told = input;
-        // What is compared before an input is what was sent before it.
+        // What was sent before an input is compared before the input is given.
         self.check_marks();
         self.tell(&ToProgram::Deliver { first: input, time, blocks: block });
         Ok(())

@@ -19,7 +19,7 @@ pub struct Wanted {
 pub enum Next {
     /// Give the piece of the checkpoint with this number.
     Chunk(u32),
-    /// Give what was logged after this position. Nothing ends the replay.
+    /// Give what was logged after this position. An empty page ends the replay.
     Entries(Position),
     /// Bring what the program says.
     Hear,

@@ -1,5 +1,5 @@
-//! Whether a program sends what was recorded: marks of the log that it has not come to, and what it
-//! sent last, to be shown when two programs differ.
+//! Checks whether a program sends what was recorded. This needs the marks of the log that the
+//! program has not reached, and what the program sent last, to be shown when two programs differ.
 
 use std::collections::{BTreeMap, VecDeque};
 

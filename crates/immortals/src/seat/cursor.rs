@@ -1,7 +1,7 @@
 //! How far the log was read for a program.
 //!
-//! A program that is level with the log is given each entry as it is applied: it was decoded and
-//! walked for that already. A program that is behind reads the log itself.
+//! A program that is level with the log is given each entry when it is applied, because then the
+//! entry was decoded and walked already. For a program that is behind, the cursor reads the log.
 
 use std::collections::VecDeque;
 
@@ -15,8 +15,8 @@ use crate::history::input_state::{InputState, Logged};
 /// How much of the log is read at a time, in bytes.
 const READ_BYTES: usize = 2 << 20;
 
-/// How many bytes of applied entries wait for a program that is level with the log. With more it
-/// reads the log itself.
+/// How many bytes of applied entries wait for a program that is level with the log. When more would
+/// wait, the entries are read from the log.
 const AHEAD_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Cursor {
                 return Ok(found);
             }
         }
-        // What may stand up to there is not for programs. A checkpoint is of that place, too.
+        // The entries up to there are not for programs. A checkpoint is of that place, too.
         if history.position > self.position {
             (self.position, self.term) = (history.position, history.term);
             self.known_to = self.known_to.max(history.position);

@@ -1,5 +1,5 @@
-//! The place for one program beside a replica: what it was told, what it has sent, how far it has
-//! come.
+//! The place for one program beside a replica: what the program was told, what it has sent, and how
+//! far it has come.
 
 pub(crate) mod checks;
 pub(crate) mod connection;

@@ -1,4 +1,4 @@
-//! A program that has its state: it is given what is logged, and sends.
+//! A program that has its state. It is given what is logged, and sends messages.
 
 use std::collections::VecDeque;
 
@@ -32,7 +32,8 @@ pub(crate) enum Stage {
     Replaying(Replaying),
     /// It is given what is logged now.
     Live,
-    /// It is live beside the owner, and knows it. Only a leader makes it so.
+    /// The program is live beside the owner, and was told that it is the primary. Only a leader
+    /// makes it so.
     Primary,
 }
 
@@ -84,7 +85,7 @@ pub(crate) enum Fed {
     Well,
     /// The program sent something else than was recorded, found at this mark.
     Differs(Mark),
-    /// The state is of another version from here on, and the program cannot turn it.
+    /// From here on the state is of another version, into which the program cannot turn its own.
     Outdated(u64),
 }
 
@@ -166,16 +167,17 @@ impl Running {
     }
 
     /// Nothing is delivered while a checkpoint is asked for. To a program that does not confirm
-    /// inputs nothing is delivered before the checkpoint has come as a whole: AMBROSIA's C# binding
-    /// writes its outputs from another thread. When the adapter has asked for one of its own, the
-    /// wait has no bound in time, since a program of AMBROSIA's may wait for a person in a handler
-    /// before it comes to that.
+    /// inputs nothing is delivered before the whole checkpoint has come, because AMBROSIA's C#
+    /// binding writes its outputs from another thread. When the adapter itself has asked for a
+    /// checkpoint, the wait has no bound in time, since a program of AMBROSIA's may wait for a
+    /// person in a handler before it takes the checkpoint.
     fn waits(&self) -> bool {
         let is_asked = |taking: &Taking| match taking.part {
             Part::Asked => true,
             Part::Given(_) | Part::Ended(..) => !self.connection.confirms(),
         };
-        // Only the primary waits for receivers: what a standby keeps shrinks by what it is given.
+        // Only the primary waits for receivers. What a standby keeps shrinks by the receipts in the
+        // entries that it is given.
         (self.is_primary() && self.output.is_full())
             || self.checkpoint.taking.as_ref().is_some_and(is_asked)
             || self.is_busy_with_checkpoint()
@@ -194,8 +196,8 @@ impl Running {
         on_way >= WINDOW_BYTES || (self.is_careful && on_way > 0)
     }
 
-    /// An upgrade comes next that the program cannot make. It is closed when another program has
-    /// made the upgrade, and goes on when none could.
+    /// Whether an upgrade comes next that the program cannot make. The program is closed when
+    /// another program has made the upgrade, and goes on when no program could.
     fn waits_for_upgrade(&self, applied: &InputState) -> bool {
         let (Some(upgrading), Some(next)) = (&applied.upgrading, self.portions.front()) else {
             return false;
@@ -204,15 +206,15 @@ impl Running {
             && !self.can_become(upgrading.to)
     }
 
-    /// Its code is that of this version, or can turn its state into it.
+    /// Whether the program's code is that of this version, or can turn the state into this version.
     pub(crate) fn can_become(&self, version: u64) -> bool {
         self.connection.hello.upgrade_to == version || self.version == version
     }
 
-    /// A replay ends when all is told that was committed when its end became known. A node that has
-    /// just started reads its own log and hears from an owner what it lacks, so its end is not
-    /// known at once. What is committed later belongs to no replay: a replay might never end
-    /// otherwise.
+    /// A replay ends when the program was told all that was committed at the moment when the end of
+    /// the replay became known. That end is not known at once: a node that has just started reads
+    /// its own log and hears from an owner what it lacks. What is committed later belongs to no
+    /// replay, since otherwise a replay might never end.
     fn end_replay(&mut self, cx: &Context<'_>, history: &History) {
         let Stage::Replaying(replay) = &mut self.stage else { return };
         replay.goal = replay.goal.or_else(|| cx.entries.known_committed());
@@ -256,7 +258,8 @@ impl Running {
             let (mut resolved, mut upgrade) = (Vec::new(), None);
             for (input, own) in own {
                 match own {
-                    // One that was taken out is resolved all the same. Else it would come again.
+                    // A timer or result that was taken out is resolved all the same. Otherwise it
+                    // would come again.
                     OwnInput::Resolved(id) => resolved.push(*id),
                     OwnInput::Upgrade(version) if !applied.skipped.contains(input) => {
                         upgrade = Some(*version);
@@ -331,7 +334,7 @@ impl Running {
     /// The program has handled all inputs up to this one.
     ///
     /// # Errors
-    /// When it was not told so many.
+    /// When the program was not told that many inputs.
     pub(crate) fn done(&mut self, input: u64) -> Result<(), Garbled> {
         if input > self.told || input < self.output.done {
             return Err(Garbled(format!(
@@ -367,12 +370,12 @@ impl Running {
 
     // How far it has come.
 
-    /// It began before that input and has been given it, or will be.
+    /// Whether the program began before that input and has been given it, or will be.
     pub(crate) fn has_read(&self, input: u64) -> bool {
         self.began < input && self.cursor.input_state.inputs >= input
     }
 
-    /// It has been given all up to there, and nothing that comes after.
+    /// Whether the program has been given all up to there, and nothing after it.
     pub(crate) fn is_live_at(&self, position: Position) -> bool {
         self.is_live() && self.cursor.position == position && self.checkpoint.taking.is_none()
     }
@@ -397,8 +400,8 @@ impl Running {
         was_told_all && inputs - self.done_input() < LAG_MAX
     }
 
-    /// It may be told now that it is the primary of an owner that began after that input. An
-    /// adapter may ask for a checkpoint with that.
+    /// Whether the program may be told now that it is the primary of an owner that began after that
+    /// input. When told so, an adapter may ask for a checkpoint.
     pub(crate) fn may_become_primary(&self, input: u64) -> bool {
         self.stage == Stage::Live && self.done_input() >= input && !self.is_busy_with_checkpoint()
     }
@@ -425,7 +428,8 @@ impl Running {
         let is_able = self.is_live() && !is_open;
         let is_free = self.checkpoint.taking.is_none() && !self.is_busy_with_checkpoint();
         let is_ready = is_able && is_free && self.portions.is_empty();
-        // Under load there is always more to deliver: no more is read until it is asked.
+        // Under load there is always more to deliver, so no more is read until the program is
+        // asked.
         self.checkpoint.is_pausing = is_able && !is_ready;
         if is_ready {
             self.checkpoint.taking = Some(Taking {

@@ -12,12 +12,12 @@ use crate::output::spill::SpilledBlock;
 pub(crate) const CHECKPOINT_MICROS_MAX: u64 = 10_000_000;
 
 /// A program that does not confirm inputs is told nothing for this long after its checkpoint, in
-/// microseconds. AMBROSIA's C# binding writes a checkpoint past what its other thread has not sent,
-/// and that follows at once.
+/// microseconds. AMBROSIA's C# binding may write a checkpoint before outputs that its other thread
+/// has not sent, and these outputs follow at once.
 const QUIET_MICROS: u64 = 200_000;
 
 /// This many ticks must also pass in which nothing comes from the program. The clock goes on while
-/// this node stands still, and what came meanwhile is read only after that.
+/// this node is paused, and outputs that came during the pause are read only after it.
 const QUIET_TICKS: u32 = 10;
 
 /// After this many ticks the checkpoint counts although impulses keep coming. Impulses need not be
@@ -35,7 +35,7 @@ const REST_MICROS: u64 = 50_000;
 pub(crate) struct CheckpointWork {
     /// The checkpoint that it is asked for. Meanwhile nothing is delivered.
     pub(crate) taking: Option<Taking>,
-    /// When the last checkpoint came for which its adapter has waited.
+    /// When the adapter last got the end of a checkpoint.
     rests_since: Option<u64>,
     /// Nothing more is read from the log, so that a checkpoint can be asked for.
     pub(crate) is_pausing: bool,
@@ -54,7 +54,7 @@ impl CheckpointWork {
         self.rests_since.take_if(|since| now.saturating_sub(*since) > REST_MICROS);
     }
 
-    /// Whether ticks have to come so that it goes on.
+    /// Whether the checkpoint needs ticks to go on.
     pub(crate) fn waits_for_ticks(&self) -> bool {
         let ends =
             self.taking.as_ref().is_some_and(|taking| matches!(taking.part, Part::Ended(..)));
@@ -87,8 +87,8 @@ pub(crate) struct Taking {
     /// When something last came for it, in steady microseconds.
     pub(crate) since: u64,
     pub(crate) part: Part,
-    /// The program sent something after it had begun to give its state. That is not in the state,
-    /// and follows from inputs that are.
+    /// The program sent something after it had begun to give its state. What it sent is not in the
+    /// state, but follows from inputs that are.
     pub(crate) is_spoilt: bool,
 }
 
@@ -98,7 +98,7 @@ pub(crate) enum Part {
     Asked,
     /// The program gives its state.
     Given(Given),
-    /// All of it has come, and something may still be sent that is not in it.
+    /// The whole state has come, but the program may still send something that is not in it.
     Ended(Given, End),
 }
 

@@ -7,7 +7,7 @@ use protocol::ReplicaId;
 use crate::io::{Output, Settings};
 use crate::wire::{Held, Peer, ReplicaStatus};
 
-/// A status that is older than this counts for nothing, in microseconds.
+/// A status that is older than this is ignored, in microseconds.
 const STATUS_MICROS_MAX: u64 = 1_500_000;
 
 /// A replica tells the others of its progress at most this often, in microseconds.
@@ -113,7 +113,7 @@ impl Known {
     }
 }
 
-/// When a status is to be told. Never, when it is at rest and was told.
+/// When a status is to be told. Never, when the status is at rest and was told already.
 fn due_at(told: Option<&(ReplicaStatus, u64)>, status: &ReplicaStatus) -> Option<u64> {
     let Some((told, at)) = told else { return Some(0) };
     let matters = |status: &ReplicaStatus| (status.attached, status.caught_up, status.is_good());

@@ -50,8 +50,8 @@ impl Incoming {
         !self.is_complete() && now.saturating_sub(self.since) > 2 * PIECE_MICROS_MAX
     }
 
-    /// Whether it goes on when `from` offers a checkpoint at `position`, too. Of two that send the
-    /// same one, the first goes on as long as it moves.
+    /// Whether this transfer goes on when `from` also offers a checkpoint at `position`. When two
+    /// replicas send the same checkpoint, the first transfer goes on as long as it makes progress.
     pub(crate) fn outlasts(&self, from: ReplicaId, position: Position, now: u64) -> bool {
         let moves = now.saturating_sub(self.since) < 2 * PIECE_MICROS_MAX;
         let lasts = self.record.is_some() || (moves && self.from != from);

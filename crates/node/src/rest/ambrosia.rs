@@ -1,9 +1,10 @@
 //! `/core/ambrosia`: what is registered, in the places where AMBROSIA's bindings look for it.
 //!
-//! AMBROSIA keeps its registrations in an account of cloud storage, and its JavaScript binding reads
-//! them there before it connects to its coordinator, whatever its configuration says. A node answers
-//! those few questions (a blob with the parameters of a replica, rows of tables), so that such a program
-//! runs with the node's address as its account. Nothing can be written here.
+//! AMBROSIA keeps its registrations in an account of cloud storage, and its JavaScript binding
+//! reads them there before it connects to its coordinator, whatever its configuration says. A node
+//! answers those few questions (a blob with the parameters of a replica, rows of tables), so that a
+//! program with this binding runs with the node's address as its account. Nothing can be written
+//! here.
 
 use cluster::{InstanceEntry, InstanceReplica, Topology};
 use protocol::{Problem, Request, Response};
@@ -12,7 +13,8 @@ use serde_json::{Value, json};
 use super::plan::Plan;
 use crate::view::View;
 
-/// What its libraries for cloud storage send with a question; only the filter means anything here.
+/// What the binding's libraries for cloud storage send with a question. Only the filter has a
+/// meaning here.
 pub(super) const PARAMETERS: &[&str] =
     &["filter", "select", "top", "timeout", "comp", "restype", "prefix", "delimiter", "maxresults"];
 
@@ -75,9 +77,11 @@ fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica) -> Option<Str
         ("serviceLogPath", "/".to_owned()),
         ("activeActive", options.active_active.to_string()),
         ("currentVersion", current.to_string()),
-        // Lower than the current one would be refused, and it is when an upgrade lies behind.
+        // A binding would refuse a version below the current one, which is what is registered after
+        // an upgrade.
         ("upgradeToVersion", upgrade.max(current).to_string()),
-        // A binding cuts this out before it looks at the rest, and expects it to be there.
+        // A binding cuts this field out before it looks at the rest, and expects the field to be
+        // there.
         ("storageConnectionString", "none".to_owned()),
     ];
     let body: String =

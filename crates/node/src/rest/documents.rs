@@ -132,7 +132,7 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
         return Ok(Plan::Query(Box::new(specification), Form::Task(body)));
     }
     if request.path == QUERY_TASKS && body["querySpec"].is_object() {
-        // What is wrong with it is told now, not by a task that fails later.
+        // A wrong query is refused now, rather than by a task that fails later.
         CompiledQuery::new(&parse_specification(&body["querySpec"])?)?;
     }
     request.path = child_link(&request, &body, || new_name(fresh, view))?;
@@ -279,7 +279,7 @@ fn factory_utility(request: Request, view: &View<'_>) -> Result<Plan, Problem> {
         (Some(_), Method::Get, Some("stats")) => Ok(Plan::Stats(request)),
         (Some(spec), Method::Get, Some("template")) => told(&services::template(spec)),
         (Some(spec), Method::Get, Some("config")) => told(&services::config(spec)),
-        // Whatever else there is to say about a utility, the leader of a partition says it.
+        // For the other utilities the leader of the partition is asked.
         _ => Ok(Plan::Ask(view.topology().partition_of(factory), Question::Rest(request))),
     }
 }

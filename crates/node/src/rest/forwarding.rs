@@ -13,7 +13,7 @@ use crate::view::View;
 /// The request that is to be passed on.
 ///
 /// # Errors
-/// When it is not said whereto, or when that is another node, whose own state is asked for.
+/// When the target is missing, or when the request asks for the own state of another node.
 pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Problem> {
     let asked = |name: &str| request.parameter(name);
     let needed = |name: &str| {

@@ -12,7 +12,7 @@ pub(crate) const LINK: &str = "/core/immortals";
 
 pub(super) const KIND: &str = "amrita:ImmortalState";
 
-/// What a change of an instance is answered with: how the instance is now.
+/// The answer to a change of an instance: how the instance is now.
 pub(crate) fn changed(name: &str, view: &View<'_>) -> Response {
     let gone = || json!({ "name": name, "documentSelfLink": format!("{LINK}/{name}") });
     let present = view.topology().instance(name);

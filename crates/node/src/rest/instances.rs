@@ -1,5 +1,5 @@
-//! `/core/immortals`: instances of immortals as documents. They are registered, seen and changed
-//! here; their data goes another way.
+//! `/core/immortals`: instances of immortals as documents. Here they are registered, shown and
+//! changed; their messages go another way.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -89,8 +89,8 @@ fn registration(body: &Value, view: &View<'_>) -> Result<InstanceCommand, Proble
     Ok(InstanceCommand::Register { name: name.into(), founders, replicas, options })
 }
 
-/// Refuses a port at which the node of that replica answers itself. Those of other instances the
-/// directory refuses.
+/// Refuses a port that the node of that replica uses itself. The directory refuses the ports of
+/// other instances.
 fn check_ports(replica: &InstanceReplica, view: &View<'_>) -> Result<(), Problem> {
     let node = &replica.node;
     let member = view.topology().members().values().find(|member| member.node_id == *node);
@@ -107,7 +107,7 @@ fn check_ports(replica: &InstanceReplica, view: &View<'_>) -> Result<(), Problem
     }
 }
 
-/// All nodes, with what counts when replicas are placed.
+/// All nodes, with what decides where replicas are placed.
 fn node_loads(view: &View<'_>) -> Vec<NodeLoad> {
     let mut counts = BTreeMap::<&str, usize>::new();
     for replica in view.topology().instances().flat_map(|entry| &entry.replicas) {
@@ -122,8 +122,8 @@ fn node_loads(view: &View<'_>) -> Vec<NodeLoad> {
     view.topology().members().iter().map(load).collect()
 }
 
-/// Where an instance is that is registered with that many replicas already: the same again is no
-/// change, whatever would be chosen today.
+/// The nodes of an instance that is already registered with that many replicas. The same
+/// registration again is no change, whichever nodes would be chosen today.
 fn nodes_of(
     name: &str,
     wanted: Option<usize>,
@@ -217,7 +217,8 @@ pub(super) fn find<'a>(name: &str, view: &View<'a>) -> Result<&'a InstanceEntry,
     })
 }
 
-/// `addReplica` and `removeReplica` change where it is, everything else its options.
+/// `addReplica` and `removeReplica` change where the instance is, all other fields change its
+/// options.
 fn patch(entry: &InstanceEntry, body: &Value, view: &View<'_>) -> Result<InstanceCommand, Problem> {
     let name = entry.name.clone();
     check_built_in(body, &name, Some(entry.version))?;
@@ -279,7 +280,8 @@ fn put_replica(
         upgrade_version: upgrade.or(known.and_then(|known| known.upgrade_version)),
         node,
     };
-    // Of one that is there only new ports are looked at: else nothing of it could be changed.
+    // For a replica that is there already only new ports are checked. Otherwise nothing else of it
+    // could be changed.
     let has_new_ports = known.is_none_or(|it| {
         (it.receive_port, it.send_port) != (replica.receive_port, replica.send_port)
     });
@@ -337,8 +339,8 @@ fn impulse_key(request: &Request) -> Option<ImpulseKey> {
     Some(ImpulseKey { hash, digest: hash_parts([&request.body[..]]) })
 }
 
-/// An impulse from outside. Its payload is the very text that was sent: a number that is read and
-/// written again may be another one.
+/// An impulse from outside. Its payload is the very text that was sent, since a number that is
+/// parsed and written again may become another number.
 fn impulse(request: &Request) -> Result<immortals::Request, Problem> {
     const KNOWN: [&str; 3] = ["method", "payload", "from"];
     let Fields(fields) = serde_json::from_slice(&request.body)

@@ -33,7 +33,7 @@ pub use surface::{Header, Resource, SURFACE, Verb};
 /// Decides what is to be done. `fresh` is a number that this start of the node uses once.
 ///
 /// # Errors
-/// What is wrong with the request. Nothing was done for it then.
+/// What is wrong with the request. In that case nothing was done.
 pub(crate) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
     let is_write = request.method.is_write();
     canonical(&mut request);
@@ -49,7 +49,7 @@ pub(crate) fn canonical(request: &mut Request) {
     if request.path.len() > 1 && request.path.ends_with('/') {
         request.path.pop();
     }
-    // Every node sees all documents, so that it makes no difference.
+    // Every node sees all documents, so a local query task is the same as any other.
     if let Some(rest) = below(&request.path, LOCAL_QUERY_TASKS) {
         let slash = if rest.is_empty() { "" } else { "/" };
         request.path = format!("{QUERY_TASKS}{slash}{rest}");

@@ -71,7 +71,7 @@ pub(super) fn parse_join(body: &Bytes) -> Result<String, Problem> {
 /// The address of the node in a reference to its node group.
 ///
 /// # Errors
-/// When it is none, or this node's own.
+/// When it is not such a reference, or is this node's own.
 pub(super) fn check_contact(reference: &str, own_uri: &str) -> Result<String, Problem> {
     let contact = reference.trim_end_matches('/');
     let contact = contact.strip_suffix(LINK).unwrap_or(contact).to_owned();

@@ -1,4 +1,4 @@
-//! What is to be done for a request, and the small questions that every resource has about one.
+//! What is to be done for a request, and small helpers that every resource uses.
 
 use bytes::Bytes;
 use cluster::DirectoryCommand;
@@ -23,7 +23,7 @@ pub(crate) enum Plan {
     Query(Box<QuerySpecification>, Form),
     /// The same, and say how many documents there are in all.
     Counted(Box<QuerySpecification>, Form),
-    /// A further page of a query; with the documents, whatever the query said.
+    /// A further page of a query, with the documents even if the query did not ask for them.
     Page {
         token: String,
         expand: bool,

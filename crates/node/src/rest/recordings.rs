@@ -1,5 +1,5 @@
 //! `/core/immortals/NAME/recording`: a checkpoint of an instance and what was logged since, page by
-//! page, from the replica of the node that is asked. Nothing is changed by it.
+//! page, from the replica of the node that is asked. A recording changes nothing.
 
 use group::LogView;
 use immortals::recording::{PAGE_BYTES, encode_entries};

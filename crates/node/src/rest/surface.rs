@@ -318,7 +318,7 @@ pub static SURFACE: [&Resource; 27] = [
 ];
 
 impl Resource {
-    /// What answers at a path; none is not found, or says so itself.
+    /// The resource at a path. Without one the path is not found, or its plan says what is wrong.
     pub fn at(path: &str, catalogue: &Catalogue) -> Option<&'static Self> {
         let fixed = match path {
             "/" => Some(&ROOT),

@@ -50,8 +50,8 @@ fn shape(form: &Form) -> &'static str {
     }
 }
 
-/// Each row: a request, its body, and what must stand in the plan, or in the refusal after its
-/// status.
+/// Each row has a request, its body, and what the plan must contain, or what the refusal must
+/// contain after its status.
 fn check(world: &World, table: &[(&str, &str, &str)]) {
     for (line, body, expected) in table {
         let found = match world.plan(line, body) {

@@ -1,4 +1,4 @@
-//! A node of three, for the tables of tests of the REST resources: what it knows is made up, and
+//! One node of three, for the tests of the REST resources. What the node knows is made up, and
 //! nothing is carried out.
 
 use std::collections::BTreeMap;
