@@ -57,7 +57,6 @@ const STILL_SAID: &[&str] = &[
     "hello: so many",
     "immortal: so many",
     "immortal: so often",
-    "node: so many",
     "protocol: so many",
     "replication: so many",
     "server: so many",
