@@ -56,6 +56,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// So many probes without an answer break the connection.
 const PROBES_MAX: u32 = 2;
 
+/// How long a link that this node has closed waits for the other end to read all.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
 /// Before each frame: its length and its CRC-32, little-endian.
 const HEADER_BYTES: usize = 8;
 
@@ -229,6 +232,32 @@ impl Link {
         mesh.link_closed(self.id);
         metrics.links.open.fetch_sub(1, Ordering::Relaxed);
         inbox.put(Event::LinkClosed { link: self.id });
+        if self.is_last_sent() {
+            // Who does not close its end does not keep this one open.
+            let _in_time = tokio::time::timeout(LINGER_MAX, self.let_it_be_read()).await;
+        }
+    }
+
+    /// This node closed the link after what it had to say.
+    fn is_last_sent(&self) -> bool {
+        let sending = self.lock();
+        sending.last && sending.outgoing.bytes() == 0
+    }
+
+    /// Waits until the other end has read all. A socket that is closed with something unread makes
+    /// the kernel reset the connection, and the other end may lose what it has not read.
+    async fn let_it_be_read(&self) {
+        if rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write).is_err() {
+            return;
+        }
+        let mut scrap = [0; 4 << 10];
+        while self.socket.readable().await.is_ok() {
+            match self.socket.try_read(&mut scrap) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
 }
 
