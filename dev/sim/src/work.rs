@@ -121,6 +121,11 @@ impl Work {
         }
     }
 
+    /// Only a change of a document is remembered under a key; elsewhere a key is refused.
+    pub(crate) fn takes_key(&self) -> bool {
+        self.is_write() && !matches!(self, Self::Quorum(_))
+    }
+
     /// What a client of many feels like.
     pub(crate) fn choose(
         client: &mut Client,

@@ -219,7 +219,7 @@ impl Workload {
     fn take_up(&mut self, client: usize, machine: Option<usize>, work: Work) {
         let one = &mut self.clients[client];
         one.made += 1;
-        let keyed = work.is_write() && (machine.is_some() || one.rng.chance(500));
+        let keyed = work.takes_key() && (machine.is_some() || one.rng.chance(500));
         let key = keyed.then(|| format!("c{client}-{}", one.made));
         one.doing = Some(Doing {
             work,
