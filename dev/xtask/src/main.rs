@@ -34,9 +34,6 @@ const SEEDS_OF_IMMORTALS: &str = "35";
 /// And of every scenario there is.
 const SEEDS_OF_EACH: &str = "12";
 
-/// And of seeds that nobody has played before, of every scenario.
-const NEW_SEEDS_OF_EACH: &str = "2";
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (chore, rest) = match arguments.split_first() {
@@ -94,8 +91,6 @@ fn test(arguments: &[String]) -> Result<(), String> {
         Step::new("simulation of immortals", &sim(&immortals)).run()?;
         let each = ["--seeds", SEEDS_OF_EACH, "--scenario", "all"];
         Step::new("simulation of all scenarios", &sim(&each)).run()?;
-        let new = ["--seed", "new", "--seeds", NEW_SEEDS_OF_EACH, "--scenario", "all"];
-        Step::new("simulation with new seeds", &sim(&new)).run()?;
     }
     say("\nxtask test: everything passed");
     Ok(())
