@@ -63,6 +63,7 @@ impl Control {
         me: ReplicaId,
         initial: InitialConfig,
         (witnesses, proof): (Witnesses, Proof),
+        own_wall: Moment,
     ) -> Self {
         Self {
             me,
@@ -74,7 +75,7 @@ impl Control {
             witnesses,
             proof,
             clock: ClusterClock::default(),
-            own_wall: Moment(0),
+            own_wall,
             shell: Shell::default(),
             said_flag_differs: false,
         }

@@ -70,7 +70,9 @@ impl Member {
         memory: (Witnesses, Proof),
         host: &mut Host<'_>,
     ) -> Result<Self, String> {
-        let control = Control::new(identity.replica, identity.initial.clone(), memory);
+        // It may ping others in this very step.
+        let wall = host.now.wall;
+        let control = Control::new(identity.replica, identity.initial.clone(), memory, wall);
         let mut member = Self {
             membership: Membership::new(control, shard),
             router: Router::default(),

@@ -366,7 +366,7 @@ fn take_frames(buffer: &mut BytesMut) -> Result<Taken, String> {
 #[cfg(test)]
 mod tests {
     use bytes::BufMut;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use protocol::Address;
@@ -506,6 +506,34 @@ mod tests {
             sender.close_after_sending();
             drop(sender);
             assert_eq!(frames(&inbox, 2).await.len(), 1);
+        });
+    }
+
+    #[test]
+    fn what_comes_after_a_link_was_closed_takes_nothing_of_what_was_sent_first() {
+        runtime().block_on(async {
+            let (left, mut right) = pair().await;
+            let link = Arc::new(Link::new(1, left).unwrap());
+            // Nobody but this test and its life hold the link.
+            let around = around(&Arc::new(Inbox::new(Arc::default())));
+            tokio::spawn(Arc::clone(&link).live(None, Bytes::new(), around));
+            link.queue(LinkFrame::new(vec![Bytes::from(vec![7; 6 << 20])]).unwrap());
+            link.close_after_sending();
+            let mut taken = 0;
+            let mut buffer = vec![0; 64 << 10];
+            // Until the kernel has the rest of it.
+            while !link.is_closed() {
+                tokio::task::yield_now().await;
+                taken += right.try_read(&mut buffer).unwrap_or(0);
+            }
+            drop(link);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            right.write_all(&[7; 1_000]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let mut rest = Vec::new();
+            right.read_to_end(&mut rest).await.unwrap();
+            // The mesh may have sent packets of its own before.
+            assert!(taken + rest.len() >= HEADER_BYTES + (6 << 20), "{taken} and {}", rest.len());
         });
     }
 

@@ -43,6 +43,9 @@ fn an_instance_is_registered_anew_with_programs_in_most_runs() {
     assert!(lives >= 5, "{lives} lives in three runs");
 }
 
+/// A node said that its clock shows 0 in the step in which it became a member.
+const PINGS_AT_ONCE: u64 = 1_795_992_513_000_001;
+
 macro_rules! seeds {
     ($($name:ident: $scenario:literal $seeds:expr;)*) => {
         $(
@@ -71,6 +74,7 @@ seeds! {
     the_rules_hold_when_an_owner_has_not_heard_of_a_raise: "swarm" 2462..2463;
     the_rules_hold_when_founders_see_each_other_late_1: "swarm" 2094..2095;
     the_rules_hold_when_founders_see_each_other_late_2: "swarm" 2421..2422;
+    the_rules_hold_when_a_new_member_pings_at_once: "joins" PINGS_AT_ONCE..PINGS_AT_ONCE + 1;
     the_rules_hold_when_nodes_are_stopped: "stops" 1..7;
     the_rules_hold_when_a_node_joins: "joins" 1..7;
     immortals_live_in_peace: "immortals-calm" 1..3;

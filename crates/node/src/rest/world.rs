@@ -99,9 +99,9 @@ impl World {
         let store = Box::new(MemoryStore::new());
         let shard = begin_all(&identity, store, handlers, logs, LogBatch::default(), &config);
         let shard = shard.expect("a node begins with an empty store");
-        let mut control = Control::new(me, initial.clone(), Default::default());
-        control.map.topology.apply(DirectoryCommand::Form { initial, quorum: None });
         let now = Now { steady_micros: 5_000_000, wall: Moment(1_700_000_000_000_000) };
+        let mut control = Control::new(me, initial.clone(), Default::default(), now.wall);
+        control.map.topology.apply(DirectoryCommand::Form { initial, quorum: None });
         Self { config, now, links: Links::default(), control, shard, is_stopping: false }
     }
 

@@ -291,6 +291,14 @@ fn who_a_node_is_survives_a_kill_and_a_loss_of_power_after_it() {
     }
 }
 
+/// With time between the writes, so that every node remembers what the others have.
+fn write_thrice(setup: &mut Setup, link: &str) {
+    for _ in 0..3 {
+        assert_eq!(answered(setup, 0, patch(link, &json!({ "name": "y" }))), Some(200));
+        setup.run(1_000);
+    }
+}
+
 #[test]
 fn a_sandbox_that_a_person_trusts_is_trusted_by_those_who_were_away_as_well() {
     let mut setup = formed(3);
@@ -298,10 +306,7 @@ fn a_sandbox_that_a_person_trusts_is_trusted_by_those_who_were_away_as_well() {
     setup.kill(1);
     setup.take_snapshot(1);
     setup.start(1);
-    for _ in 0..3 {
-        assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "y" }))), Some(200));
-        setup.run(1_000);
-    }
+    write_thrice(&mut setup, &link);
     // n3 remembers what n2 had, and n1 is told to forget it.
     setup.kill(2);
     setup.kill(1);
@@ -319,10 +324,7 @@ fn a_sandbox_that_a_person_trusts_is_trusted_by_those_who_were_away_as_well() {
     setup.kill(1);
     setup.take_snapshot(1);
     setup.start(1);
-    for _ in 0..3 {
-        assert_eq!(answered(&mut setup, 0, patch(&link, &json!({ "name": "y" }))), Some(200));
-        setup.run(1_000);
-    }
+    write_thrice(&mut setup, &link);
     setup.kill(1);
     setup.set_back(1);
     setup.start(1);
