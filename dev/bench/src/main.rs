@@ -13,6 +13,7 @@ mod grpc;
 mod grpc_client;
 mod grpc_service;
 mod http;
+mod idle;
 mod immortals;
 mod load;
 mod program;
@@ -73,6 +74,13 @@ enum What {
     Memory {
         #[arg(long, default_value_t = 100_000)]
         documents: usize,
+    },
+    /// What instances cost that nobody uses: registration, memory, processor time at rest.
+    Idle {
+        #[arg(long, default_value_t = 10_000)]
+        instances: usize,
+        #[arg(long, default_value_t = 3)]
+        replicas: usize,
     },
     /// Messages per second from one immortal to another, every one durable.
     Immortals(throughput::Plan),
@@ -158,6 +166,9 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
         What::Failover { kills } => failovers(arguments, *kills).await,
         What::Memory { documents } => memory(arguments, *documents).await,
         What::Start { runs } => starts(arguments, *runs).await,
+        What::Idle { instances, replicas } => {
+            idle::run(&start(arguments).await?, *instances, *replicas).await
+        }
         What::Immortals(plan) => throughput::run(binary, scratch, plan).await,
         What::Grpc(plan) => grpc::run(plan).await,
         What::Replay(plan) => replay::run(binary, scratch, plan).await,
