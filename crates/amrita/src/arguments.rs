@@ -95,6 +95,19 @@ Terms are joined by AND:
   amrita query 'taskInfo.stage=FINISHED' --kind ExampleTaskServiceState --all-versions
   amrita query '{\"query\":{\"term\":{\"propertyName\":\"name\",\"matchValue\":\"foo\"}}}'")]
     Query(QueryOptions),
+    /// Show changes of documents as they happen
+    #[command(after_help = "\
+Each line is one change: what was done, to which document, and what it is like now.
+
+  amrita watch                                       all documents
+  amrita watch /core/examples                        those of a factory
+  amrita watch /core/examples/one                    one document
+  amrita watch /core/examples --filter 'counter gt 5'
+  amrita watch --json | while read -r change; do ...; done
+
+Nothing is left out and nothing comes twice, even if nodes die meanwhile. Each change has a token (--json
+shows it), from which another watch goes on: --after TOKEN.")]
+    Watch(WatchOptions),
     /// Show the nodes of the cluster
     Nodes,
     /// Show the membership quorum, or set it
@@ -254,6 +267,27 @@ pub(crate) struct Write {
     /// The body is a JSON Merge Patch (RFC 7396): null removes a field
     #[arg(long)]
     pub(crate) merge_patch: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WatchOptions {
+    /// A document, a factory, or a service of your own [default: all documents]
+    pub(crate) path: Option<String>,
+    /// Only documents that are like this, as in $filter: 'counter gt 5 and name eq foo*'
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// Only documents whose links begin like this (without a path)
+    #[arg(long, value_name = "LINK", conflicts_with = "path")]
+    pub(crate) prefix: Option<String>,
+    /// Tell the version before as well (in --json)
+    #[arg(long)]
+    pub(crate) before: bool,
+    /// Go on after this token
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) after: Option<String>,
+    /// End after this many changes
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<usize>,
 }
 
 #[derive(Clone, Debug, Args)]

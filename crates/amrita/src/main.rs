@@ -12,6 +12,7 @@ mod screen;
 mod tutorial;
 mod up;
 mod verbs;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,7 @@ fn run(arguments: Arguments) -> Outcome {
             asynchronous(verbs::write(&cluster, client::Method::Delete, &write))
         }
         Command::Query(options) => asynchronous(query::run(&cluster, &options)),
+        Command::Watch(options) => asynchronous(watch::run(&cluster, &options)),
         Command::Nodes => asynchronous(admin::nodes(&cluster)),
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),
         Command::Stop { node } => asynchronous(admin::stop(&cluster, &node)),

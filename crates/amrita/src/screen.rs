@@ -15,6 +15,16 @@ pub(crate) fn say(text: &str) {
     drop(writeln!(io::stdout().lock(), "{text}"));
 }
 
+/// The same, for what never ends by itself: false when nobody reads it any more.
+pub(crate) fn is_said(text: &str) -> bool {
+    writeln!(io::stdout().lock(), "{text}").is_ok()
+}
+
+/// A line for people, beside what programs read.
+pub(crate) fn aside(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
 /// What went wrong, on standard error.
 pub(crate) fn error(text: &str) {
     drop(writeln!(io::stderr().lock(), "error: {text}"));

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use protocol::{Moment, Source, Term};
+use protocol::{Moment, Position, Source, Term};
 use storage::{Applied, Batch, Reader, StateStore, StoreError};
 
 use crate::cache::Head;
@@ -40,18 +40,19 @@ impl Partition {
         let command =
             Command::decode(command).map_err(|problem| StoreError::failed(problem.message))?;
         let mut batch = Batch::new();
+        self.changes.entry(applied.position);
         if let Some(now) = time_of(&command) {
             self.answers.forget(&*store, self.space, &mut batch, applied.position, now)?;
         }
         let outcome = match command {
-            Command::Write(write) => self.write(&*store, &mut batch, applied.term, write)?,
+            Command::Write(write) => self.write(&*store, &mut batch, &applied, write)?,
             Command::Fence(source) if self.is_fenced(source) => AppliedCommand::Fenced,
             Command::Fence(source) => {
                 self.raise_fence(&mut batch, source);
                 AppliedCommand::Other
             }
             Command::Expire { at, links_max } => {
-                self.expire(&*store, &mut batch, at, links_max)?;
+                self.expire(&*store, &mut batch, (applied.position, at), links_max)?;
                 AppliedCommand::Other
             }
             Command::Noop => AppliedCommand::Other,
@@ -80,14 +81,16 @@ impl Partition {
         &mut self,
         store: &dyn Reader,
         batch: &mut Batch,
-        term: Term,
+        applied: &Applied,
         write: Write,
     ) -> Result<AppliedCommand, StoreError> {
         let Write { mut document, key, status, retention, source, task, mut purge, response } =
             write;
         // A byte 0 would mix up the keys of links; every link was checked before it came here.
         let no_link = document.link.is_empty() || document.link.contains('\0');
-        if no_link || document.epoch != term || source.is_some_and(|source| self.is_fenced(source))
+        if no_link
+            || document.epoch != applied.term
+            || source.is_some_and(|source| self.is_fenced(source))
         {
             return Ok(AppliedCommand::Fenced);
         }
@@ -128,7 +131,10 @@ impl Partition {
             }
         };
         let new = (!purge).then(|| Head { document: Arc::clone(&document), oldest, task });
+        let before = old.as_ref().map(|old| Arc::clone(&old.document));
         self.replace(store, batch, &document.link, old, new)?;
+        let is_there = !purge || document.is_deleted();
+        self.changes.note(applied.position, before, is_there.then(|| Arc::clone(&document)));
         Ok(AppliedCommand::Written(document))
     }
 
@@ -217,7 +223,7 @@ impl Partition {
         &mut self,
         store: &dyn Reader,
         batch: &mut Batch,
-        at: Moment,
+        (position, at): (Position, Moment),
         links_max: u32,
     ) -> Result<(), StoreError> {
         let links_max = usize::try_from(links_max)
@@ -234,7 +240,12 @@ impl Partition {
                 .then(|| Head { oldest: old.oldest + versions_left, ..old.clone() });
             versions_left = versions_left.saturating_sub(history.saturating_add(1));
             let is_last = new.is_some() || versions_left == 0;
+            let gone =
+                (new.is_none() && !old.document.is_deleted()).then(|| Arc::clone(&old.document));
             self.replace(store, batch, &link, Some(old), new)?;
+            if gone.is_some() {
+                self.changes.note(position, gone, None);
+            }
             if is_last {
                 break;
             }

@@ -13,6 +13,7 @@ mod apply;
 mod below;
 mod bounds;
 mod cache;
+mod changes;
 mod command;
 mod family;
 mod fields;
@@ -28,6 +29,7 @@ mod search;
 mod tests;
 mod view;
 
+pub use changes::{Change, Changes, Place};
 pub use command::{
     AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, Remember, RequestKey, Retention,
     USER_KEY_HOURS, Write,

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use protocol::{Document, Epoch, GroupId, Moment};
+use protocol::{Document, Epoch, GroupId, Moment, Position};
 use storage::{Reader, Space, StoreError};
 
 use crate::answers::Answers;
 use crate::cache::{CACHE_BYTES, Cache, Head};
+use crate::changes::Changes;
 use crate::command::{Recorded, RequestKey};
 use crate::family;
 use crate::index::Index;
@@ -31,6 +32,7 @@ pub struct Partition {
     /// How many documents are not deleted.
     pub(crate) live: u64,
     pub(crate) index: Index,
+    pub(crate) changes: Changes,
 }
 
 impl Partition {
@@ -65,12 +67,28 @@ impl Partition {
             expires_from: Cell::new(Moment(0)),
             live,
             index: Index::open(store, space)?,
+            changes: Changes::default(),
         })
     }
 
     /// How many bytes of latest documents are kept in memory (default 4 MiB).
     pub fn set_cache_bytes(&mut self, bytes: usize) {
         self.cache.get_mut().set_bytes_max(bytes);
+    }
+
+    /// How many bytes of the newest changes are kept for those who watch (default 4 MiB).
+    pub fn set_changes_bytes(&mut self, bytes: usize) {
+        self.changes.set_bytes_max(bytes);
+    }
+
+    /// An entry of the log was passed that means nothing here.
+    pub fn passed(&mut self, position: Position) {
+        self.changes.entry(position);
+    }
+
+    /// The newest changes.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// The latest version, tombstones and expired ones too.

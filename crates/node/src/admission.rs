@@ -122,7 +122,7 @@ pub(crate) fn is_covered(needs: Option<Needs>, verb: Method, plan: &Plan) -> boo
             // What the router knows of a document, it has checked itself.
             Plan::Respond(_) => verb == Method::Get,
             Plan::Query(..) | Plan::Counted(..) | Plan::Page { .. } => true,
-            Plan::Stats(_) | Plan::Available => true,
+            Plan::Stats(_) | Plan::Available | Plan::Watch(_) => true,
             _ => false,
         },
     }

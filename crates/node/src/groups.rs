@@ -92,9 +92,15 @@ pub(crate) fn begin_all(
     let machine = DirectoryMachine::open(&*store, &directory.space).map_err(text)?;
     let directory = Replica::new(GroupId::DIRECTORY, directory.with(machine, config));
     let mut replicas = Vec::new();
+    let each = usize::try_from(*partitions)
+        .map_or(0, |count| config.upkeep.changes_bytes.checked_div(count).unwrap_or_default());
     for (group, beginning) in of_partitions {
         let partition = Partition::open(&*store, beginning.space).map_err(text)?;
-        let machine = PartitionMachine::new(partition, group, Limits::default());
+        let machine = PartitionMachine::new(
+            partition,
+            group,
+            Limits { changes_bytes: each, ..Limits::default() },
+        );
         replicas.push(Replica::new(group, beginning.with(machine, config)));
     }
     let mut shard = Shard::new(store, handlers, directory, logs, log);

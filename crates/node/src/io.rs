@@ -106,6 +106,9 @@ pub struct Upkeep {
     /// How much memory the logs of all groups may take, in bytes, not counting what is not durable
     /// or not applied. The rest is read from the disk when it is needed.
     pub log_memory_bytes: usize,
+    /// How much memory the newest changes of all partitions may take, in bytes, for those who watch
+    /// documents.
+    pub changes_bytes: usize,
     /// How much of a snapshot is sent at a time, in bytes. One chunk is under way at a time.
     pub chunk_bytes: usize,
 }
@@ -116,6 +119,9 @@ const PERSIST_LOG_BYTES: usize = 8 << 20;
 /// See [`Upkeep::log_memory_bytes`].
 const LOG_MEMORY_BYTES: usize = 64 << 20;
 
+/// See [`Upkeep::changes_bytes`].
+const CHANGES_BYTES: usize = 32 << 20;
+
 impl Default for Upkeep {
     fn default() -> Self {
         Self {
@@ -123,6 +129,7 @@ impl Default for Upkeep {
             persist_micros: 30_000_000,
             tail: TailLimits::default(),
             log_memory_bytes: LOG_MEMORY_BYTES,
+            changes_bytes: CHANGES_BYTES,
             chunk_bytes: 256 << 10,
         }
     }

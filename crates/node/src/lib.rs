@@ -16,6 +16,8 @@
 //! | `gather` | requests that concern every partition |
 //! | `queries`, `pages` | queries that came in here, and how their answers look |
 //! | `searches`, `jobs` | queries of the partitions owned here that are run on other threads |
+//! | `watches`, `change_token` | requests that wait for changes of documents |
+//! | `entry` | what a plan says is given to the part that does it |
 //! | `admission` | who asks, and whether the request may come in |
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
 //! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
@@ -29,8 +31,10 @@
 //! enough replicas hold the entry.
 
 mod admission;
+mod change_token;
 mod control;
 mod disk_pace;
+mod entry;
 mod frame;
 mod gather;
 mod groups;
@@ -57,6 +61,7 @@ mod rules;
 mod searches;
 mod shard;
 mod view;
+mod watches;
 mod work;
 
 pub use ::immortals::KeptLimits;
@@ -71,6 +76,8 @@ pub use pages::{ANSWER_BYTES_MAX, HITS_MAX};
 pub use programs::PROGRAMS_MAX;
 pub use proof::StartError;
 pub use queries::{GATHERED_BYTES_MAX, QUERIES_MAX, QUERY_BYTES_MAX};
+pub use rest::watch::is_watch;
 pub use rest::{Header, Resource, SURFACE, Verb};
 pub use router::IN_FLIGHT_MAX;
 pub use searches::{WAITING_BYTES_MAX, WAITING_MAX};
+pub use watches::WATCHES_MAX;

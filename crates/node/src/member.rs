@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 
 use cluster::{Change, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses};
 use group::Caller;
-use protocol::{GroupId, Moment, Now, Principal, ReplicaId, Request, Response};
-use services::Handlers;
+use protocol::{GroupId, Moment, Now, Principal, ReplicaId};
 use storage::StoreError;
 
 use crate::admission;
 use crate::control::Control;
 use crate::frame::{Answer, Frame, Question};
-use crate::gather::{Gather, LateFence, Scope};
+use crate::gather::{Gather, LateFence};
 use crate::groups;
 use crate::instance::InstanceEvent;
 use crate::io::{Input, Level, Output, ProgramDoor};
@@ -27,11 +26,12 @@ use crate::programs::Programs;
 use crate::proof::Proof;
 use crate::queries::Queries;
 use crate::replies::{directory_answer, instance_answer};
-use crate::rest::{self, Plan, instances};
+use crate::rest::instances;
 use crate::router::Router;
 use crate::searches::Searches;
 use crate::shard::{Conditions, Shard, reluctance_of};
 use crate::view::View;
+use crate::watches::Watches;
 use crate::work::{Asked, Purpose, Work};
 
 /// How much later each next in line asks for votes when the owner's connection broke, in ticks. A
@@ -49,16 +49,17 @@ const SILENCE_MICROS_NOTED: u64 = 200_000;
 pub(crate) struct Member {
     pub(crate) membership: Membership,
     pub(crate) router: Router,
-    gather: Gather,
-    queries: Queries,
+    pub(crate) gather: Gather,
+    pub(crate) queries: Queries,
     searches: Searches,
+    pub(crate) watches: Watches,
     programs: Programs,
     /// While this node looks at the cluster that it is to join.
     pub(crate) joining: Option<Joining>,
     owners_known: BTreeMap<GroupId, ReplicaId>,
     ticks: u64,
     /// The last number that was given to a request as its own.
-    fresh: u64,
+    pub(crate) fresh: u64,
 }
 
 impl Member {
@@ -79,6 +80,7 @@ impl Member {
             gather: Gather::default(),
             queries: Queries::default(),
             searches: Searches::default(),
+            watches: Watches::default(),
             programs: Programs::default(),
             joining: None,
             owners_known: BTreeMap::new(),
@@ -208,6 +210,7 @@ impl Member {
         self.membership.shard.tick(&conditions!(self.membership, host), host.effects)?;
         self.router.check_patience(&view!(self.membership, host, self.router.len()), host.effects);
         self.queries.tick(host.now.steady_micros, host.effects);
+        self.watches.tick(&view!(self.membership, host, self.router.len()), host.effects);
         let fate = self.look_at_the_other_cluster(host);
         if fate == Fate::Ended {
             return Ok(fate);
@@ -516,89 +519,6 @@ impl Member {
         Ok(())
     }
 
-    // Requests.
-
-    /// A request has entered the cluster here, from a client or from a task of this node.
-    fn enter(
-        &mut self,
-        purpose: Purpose,
-        mut request: Request,
-        host: &mut Host<'_>,
-    ) -> Result<(), StoreError> {
-        rest::canonical(&mut request);
-        let Handlers { guard, catalogue, .. } = &self.membership.shard.handlers;
-        let is_on = guard.is_on && request.principal != Principal::System;
-        let needs = match admission::admit(&mut request, (guard, catalogue), host.now.wall) {
-            Ok(needs) => needs,
-            Err(refused) => {
-                let topology = &self.membership.control.map.topology;
-                admission::turn_away(refused, (purpose, request), topology, host.effects);
-                return Ok(());
-            }
-        };
-        self.fresh += 1;
-        let (verb, path) = (request.method, request.path.clone());
-        let principal = request.principal.clone();
-        let plan =
-            rest::plan(request, self.fresh, &view!(self.membership, host, self.router.len()));
-        let problem = match plan {
-            Ok(plan) if !is_on || admission::is_covered(needs, verb, &plan) => {
-                return self.carry_out(plan, (purpose, principal), host);
-            }
-            Ok(_) => admission::not_covered(&path),
-            Err(problem) => problem,
-        };
-        host.effects.respond(&purpose, problem);
-        Ok(())
-    }
-
-    fn scope(&self, principal: Principal, host: &Host<'_>) -> Scope {
-        let partitions = self.membership.control.map.topology.partitions();
-        Scope { partitions, principal, now: host.now.steady_micros }
-    }
-
-    fn carry_out(
-        &mut self,
-        plan: Plan,
-        (purpose, principal): (Purpose, Principal),
-        host: &mut Host<'_>,
-    ) -> Result<(), StoreError> {
-        let scope = self.scope(principal, host);
-        match plan {
-            Plan::Respond(response) => host.effects.respond(&purpose, response),
-            Plan::Enter(request) => host.effects.push(Work::Enter(purpose, *request)),
-            Plan::Ask(group, question) => {
-                let view = view!(self.membership, host, self.router.len());
-                self.router.submit(purpose, group, question, &view, host.effects);
-            }
-            Plan::Change(command) => self.membership.change(purpose, &command, host),
-            Plan::Query(specification, form) => {
-                self.queries.query(purpose, *specification, None, form, scope, host.effects);
-            }
-            Plan::Counted(specification, form) => {
-                self.queries.counted(purpose, *specification, form, scope, host.effects);
-            }
-            Plan::Page { token, expand } => {
-                self.queries.page(purpose, (&token, expand), scope, host.effects);
-            }
-            Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
-            Plan::Available => self.gather.available(purpose, scope, host.effects),
-            Plan::Record(group, page) => {
-                let conditions = conditions!(self.membership, host);
-                let answer = self.membership.shard.record(group, page, &conditions)?;
-                host.effects.finish(&purpose, answer);
-            }
-            Plan::Release(group) => self.membership.release(&purpose, group, host),
-            Plan::Join(contact) => self.join(purpose, contact, host),
-            Plan::Stop => {
-                let accepted = Response::bytes(202, bytes::Bytes::new());
-                host.effects.respond(&purpose, accepted);
-                self.membership.stop(self.router.is_empty(), host)?;
-            }
-        }
-        Ok(())
-    }
-
     // Coming to rest.
 
     /// Lets every part of the node come to rest.
@@ -622,6 +542,7 @@ impl Member {
                 }
             }
             self.membership.shard.follow_rules(&touched)?;
+            self.watches.applied(&view!(self.membership, host, self.router.len()), host.effects);
             let now = host.now.steady_micros;
             self.membership.control.renew_claim(
                 &self.membership.shard,

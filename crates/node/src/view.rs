@@ -40,6 +40,11 @@ impl<'a> View<'a> {
         &self.control.map.topology
     }
 
+    /// The cluster's name.
+    pub(crate) fn topology_name(&self) -> u64 {
+        self.control.initial.cluster
+    }
+
     pub(crate) fn catalogue(&self) -> &'a Catalogue {
         &self.shard.handlers.catalogue
     }

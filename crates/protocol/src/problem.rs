@@ -49,6 +49,8 @@ codes! {
     BadLink = "BAD_LINK", 400, 0;
     /// The `kind` in the body is not one this service knows.
     UnknownKind = "UNKNOWN_KIND", 400, 0;
+    /// The changes after a token are not kept any more.
+    ChangesGone = "CHANGES_GONE", 410, 0;
     /// No such document, version or service.
     NotFound = "NOT_FOUND", 404, 0;
     /// The service has no such verb.

@@ -16,7 +16,7 @@ impl HitFilter {
         Self(Arc::new(shows))
     }
 
-    pub(crate) fn shows(&self, candidate: &Candidate<'_>) -> bool {
+    pub fn shows(&self, candidate: &Candidate<'_>) -> bool {
         (self.0)(candidate)
     }
 }

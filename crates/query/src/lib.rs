@@ -30,7 +30,10 @@ pub use constraint::{Atom, Constraint, KIND_FIELD, UPDATED_FIELD, is_built_in};
 pub use evaluate::is_missing;
 pub use filter_of_hits::HitFilter;
 pub use leaves::{Leaves, walk};
-pub use listing::{FactoryListing, LIST_PARAMETERS, factory_query, factory_specification, is_set};
+pub use listing::{
+    FactoryListing, LIST_PARAMETERS, add_filter, document_query, factory_query,
+    factory_specification, is_set, prefix_query,
+};
 pub use ordered::{Leaf, NumberKey, after_all_with, encoded_bytes};
 pub use page::{Cursor, Hit, Page, merge};
 pub use range::LinkRange;

@@ -30,13 +30,6 @@ pub struct FactoryListing {
 
 /// All latest, undeleted documents of a factory, in order of their links.
 pub fn factory_query(factory: &str, kind: Option<&str>) -> QuerySpecification {
-    let term = |property_name: &str, match_type, value: String| QueryTerm {
-        property_name: property_name.into(),
-        match_type: Some(match_type),
-        match_value: Some(value.into()),
-        ..QueryTerm::default()
-    };
-    let clause = |occurance, term| Query { occurance, term: Some(term), boolean_clauses: None };
     let children = term("documentSelfLink", MatchType::Prefix, format!("{factory}/"));
     let narrower = match kind {
         Some(kind) => {
@@ -56,6 +49,48 @@ pub fn factory_query(factory: &str, kind: Option<&str>) -> QuerySpecification {
     }
 }
 
+fn term(property_name: &str, match_type: MatchType, value: String) -> QueryTerm {
+    QueryTerm {
+        property_name: property_name.into(),
+        match_type: Some(match_type),
+        match_value: Some(value.into()),
+        ..QueryTerm::default()
+    }
+}
+
+fn clause(occurance: Occurance, term: QueryTerm) -> Query {
+    Query { occurance, term: Some(term), boolean_clauses: None }
+}
+
+fn of_links(match_type: MatchType, link: &str) -> QuerySpecification {
+    let link = term("documentSelfLink", match_type, link.to_owned());
+    let clauses = vec![clause(Occurance::MustOccur, link)];
+    QuerySpecification {
+        query: Query { boolean_clauses: Some(clauses), ..Query::default() },
+        ..QuerySpecification::default()
+    }
+}
+
+/// The document with that link.
+pub fn document_query(link: &str) -> QuerySpecification {
+    of_links(MatchType::Term, link)
+}
+
+/// All documents whose links begin like that.
+pub fn prefix_query(prefix: &str) -> QuerySpecification {
+    of_links(MatchType::Prefix, prefix)
+}
+
+/// Narrows one of these queries by the text of a `$filter`.
+///
+/// # Errors
+/// `BAD_REQUEST` that says where the filter is wrong.
+pub fn add_filter(specification: &mut QuerySpecification, text: &str) -> Result<(), Problem> {
+    let filter = filter::parse(text)?;
+    specification.query.boolean_clauses.get_or_insert_default().push(filter);
+    Ok(())
+}
+
 /// The query that a GET on a factory stands for. `kind` narrows it to documents of that kind.
 ///
 /// # Errors
@@ -68,8 +103,7 @@ pub fn factory_specification(
     request.check_parameters(&LIST_PARAMETERS)?;
     let mut specification = factory_query(factory, kind);
     if let Some(text) = request.parameter("filter") {
-        let filter = filter::parse(&text)?;
-        specification.query.boolean_clauses.get_or_insert_default().push(filter);
+        add_filter(&mut specification, &text)?;
     }
     if let Some(order) = request.parameter("orderby") {
         let (name, order) = order_by(&order)?;

@@ -170,6 +170,13 @@ pub(crate) fn account(answer: Answer, is_write: bool, budget: &Arc<Budget>) -> A
     answer.map(|body| Bytes::from_owner(Counted { body, _held: held }))
 }
 
+/// Counts a part of an answer that comes by and by until it is taken, if there is room for it.
+pub(crate) fn counted(body: Bytes, budget: &Arc<Budget>) -> Option<Bytes> {
+    let mut held = budget.open(Purpose::Answer);
+    let has_room = held.grow(body.len());
+    has_room.then(|| Bytes::from_owner(Counted { body, _held: held }))
+}
+
 /// The same head, and no body.
 pub(crate) fn without_body(answer: Answer) -> Answer {
     let bytes = answer.body().len();

@@ -22,6 +22,7 @@ mod dial;
 mod disk;
 mod engine;
 mod error;
+mod events;
 mod first_admin;
 mod h2c;
 mod host;

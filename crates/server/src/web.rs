@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use access::Needs;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::{http1, http2};
@@ -28,6 +27,7 @@ use crate::budget::{Budget, Purpose};
 use crate::connections::{Connections, HEAD_BYTES_MAX, Meter, Overdue, Place};
 use crate::courtesy::Courteous;
 use crate::dial::{self, Ends};
+use crate::events::{self, Body};
 use crate::h2c;
 use crate::http_answer::{self, Answer, plain, to_http};
 use crate::http_request::{self, no_such_verb, to_method, to_request};
@@ -214,8 +214,8 @@ impl Front {
         self: Arc<Self>,
         request: hyper::Request<Incoming>,
         place: Arc<Place>,
-    ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
-        let _under_way = place.meter.begin();
+    ) -> Result<hyper::Response<Body>, Infallible> {
+        let under_way = place.meter.begin();
         let begun = Instant::now();
         let verb = request.method().clone();
         let is_write = to_method(&verb).is_some_and(Method::is_write);
@@ -233,7 +233,7 @@ impl Front {
         }
         self.metrics.request(method_name(&verb), answer.status().as_u16(), begun.elapsed());
         let answer = http_answer::account(answer, is_write, &self.budget);
-        Ok(answer.map(Full::new))
+        Ok(events::with_body(answer, under_way))
     }
 
     /// Refuses what comes from where it should not, then answers.
@@ -352,12 +352,28 @@ impl Front {
 
     async fn ask_for(&self, request: hyper::Request<Incoming>, place: &Place) -> Answer {
         let caller = Caller::of(request.headers(), place.address);
+        let (verb, headers) = (request.method().clone(), request.headers().clone());
         // Held until the answer is there: until then the node holds on to the body.
         let mut held = self.budget.open(Purpose::Request);
         match to_request(request, &mut held).await {
+            Ok(request) if verb == Verb::GET && events::are_asked(&headers, &request) => {
+                self.events_of(request, &headers, caller).await
+            }
             Ok(request) => self.keeper.take(request, &caller).await,
             Err(problem) => http_answer::problem(problem),
         }
+    }
+
+    /// The changes that a request asks for, one after the other.
+    async fn events_of(&self, mut request: Request, headers: &HeaderMap, caller: Caller) -> Answer {
+        events::put_last_id(headers, &mut request);
+        let first = self.keeper.take(request.clone(), &caller).await;
+        let source = events::Source {
+            keeper: Arc::clone(&self.keeper),
+            budget: Arc::clone(&self.budget),
+            caller,
+        };
+        events::stream(first, request, source)
     }
 
     /// Answers what the shell answers itself to whoever may ask for it.

@@ -18,6 +18,9 @@ use crate::{Catalogue, Invocation, Invoked};
 /// How much of the latest documents each partition keeps in memory, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
 
+/// How many bytes of changes each partition keeps if nothing else is said.
+const CHANGES_BYTES: usize = 4 << 20;
+
 /// The state of one partition.
 pub struct PartitionMachine {
     pub(crate) partition: Partition,
@@ -43,6 +46,8 @@ pub struct Limits {
     pub document_queue_max: usize,
     /// How many tasks take steps at the same time; others wait.
     pub tasks_running_max: usize,
+    /// How many bytes of the newest changes are kept for those who watch.
+    pub changes_bytes: usize,
 }
 
 impl Default for Limits {
@@ -50,6 +55,7 @@ impl Default for Limits {
         Self {
             document_queue_max: crate::leader::DOCUMENT_QUEUE_MAX,
             tasks_running_max: crate::leader::TASKS_RUNNING_MAX,
+            changes_bytes: CHANGES_BYTES,
         }
     }
 }
@@ -203,6 +209,7 @@ impl Refusal for PartitionAnswer {
 impl PartitionMachine {
     pub fn new(mut partition: Partition, group: GroupId, limits: Limits) -> Self {
         partition.set_cache_bytes(CACHE_BYTES);
+        partition.set_changes_bytes(limits.changes_bytes);
         Self { partition, group, limits, rules: RulesNews::Anew }
     }
 
@@ -257,6 +264,7 @@ impl Machine for PartitionMachine {
                 Ok(applied)
             }
             None => {
+                self.partition.passed(entry.position);
                 let mut batch = Batch::default();
                 at.space.put_applied(&mut batch, &entry.applied);
                 at.store.write(batch)?;

@@ -35,6 +35,8 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
             "a node halted",
             "a log was put aside",
             "an answer was lost",
+            "a change was told",
+            "a reader of changes fell behind",
         ],
     ),
     ("detours", &["a silent link was closed", "a detour was made", "a detour has ended"]),
@@ -50,6 +52,13 @@ const RESTLESS: &[&str] = &["swarm", "everything"];
 impl Paths {
     pub fn reached(&mut self, path: &'static str) {
         *self.0.entry(path).or_default() += 1;
+    }
+
+    /// Reached so often, perhaps never.
+    pub fn count(&mut self, path: &'static str, times: u64) {
+        if times > 0 {
+            *self.0.entry(path).or_default() += times;
+        }
     }
 
     pub fn sent(&mut self, message: &Message) {

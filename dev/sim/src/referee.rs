@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::agenda::Time;
 use crate::checkers::Broken;
+use crate::checkers::changes::Reader;
 use crate::checkers::document::{Asked, ExampleDocument, Operation, State, Told};
 use crate::checkers::ledger::Places;
 use crate::checkers::linearizable::{self, Call, NoOrder, STEPS_MAX};
@@ -30,6 +31,7 @@ pub(crate) struct Referee {
     /// Of each example document.
     history: BTreeMap<String, Vec<Call<Operation>>>,
     versions: Versions,
+    pub(crate) reader: Reader,
     pub(crate) places: Places,
     pub(crate) quorum: Quorum,
     pub(crate) promises: Promises,
@@ -51,6 +53,7 @@ impl Referee {
         Self {
             history: BTreeMap::new(),
             versions: Versions::default(),
+            reader: Reader::default(),
             places: Places::default(),
             quorum: Quorum::new(settings.nodes, settings.membership_quorum),
             promises: Promises::default(),
@@ -195,6 +198,17 @@ impl Referee {
                 404 => Ok(Verdict::Done),
                 _ => Err(unexpected()),
             },
+            Work::Watch { after, seconds } => match response.status {
+                200 => {
+                    let is_more = self.reader.told(after.as_deref(), &body, &mut self.versions)?;
+                    Ok(self.watch_on(is_more, after, *seconds))
+                }
+                410 => {
+                    self.reader.fell_behind(after.as_deref());
+                    Ok(self.watch_on(true, after, *seconds))
+                }
+                _ => Err(unexpected()),
+            },
             // It has ended already.
             Work::Cancel { .. } if response.status == 400 => Ok(Verdict::Done),
             other => match response.status {
@@ -202,6 +216,15 @@ impl Referee {
                 _ => Err(unexpected()),
             },
         }
+    }
+
+    /// Who does not wait asks until there is nothing more.
+    fn watch_on(&self, is_more: bool, after: &mut Option<String>, seconds: u64) -> Verdict {
+        if is_more && seconds == 0 {
+            *after = self.reader.token().map(str::to_owned);
+            return Verdict::GoOn;
+        }
+        Verdict::Done
     }
 
     /// What an answer says of a document; none if it makes no sense.
@@ -409,6 +432,7 @@ impl Referee {
         for job in jobs {
             self.check_job(job)?;
         }
+        self.reader.conclude(&self.documents, &self.versions)?;
         let tallies = tally_links();
         let shown = tallies.iter().filter_map(|link| self.shown.get(link));
         let entries = shown.filter_map(|tally| tally["entries"].as_array()).flatten();

@@ -66,6 +66,9 @@ pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
     world.audit()?;
     world.compare()?;
     world.referee.conclude(&world.workload.jobs, &mut world.trace)?;
+    let reader = &world.referee.reader;
+    world.paths.count("a change was told", reader.told);
+    world.paths.count("a reader of changes fell behind", reader.began_anew);
     Ok(Report {
         hash: world.trace.hash(),
         time: world.agenda.now(),
@@ -179,6 +182,11 @@ impl World {
         for link in jobs.iter().flat_map(Job::traces).chain(tally_links()) {
             let machine = self.rng.index(self.machines.len());
             self.workload.add_to_audit(machine, Work::Show { link });
+        }
+        // The owner of each partition is among them, and it has everything.
+        for machine in 0..self.machines.len() {
+            let after = self.referee.reader.token().map(str::to_owned);
+            self.workload.add_to_audit(machine, Work::Watch { after, seconds: 0 });
         }
         self.finish_audit(HEAL_PATIENCE, "when all is well again, everything works again")
     }

@@ -332,6 +332,7 @@ fn upkeep(rng: &mut Random) -> Upkeep {
         },
         log_memory_bytes: small(rng.below(20_000)),
         chunk_bytes: small(rng.between(100, 20_000)),
+        changes_bytes: small(rng.between(1, 200)) << 10,
     }
 }
 

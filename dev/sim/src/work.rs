@@ -50,6 +50,11 @@ pub(crate) enum Work {
     LocalRead {
         link: String,
     },
+    /// The next changes of example documents, after that token.
+    Watch {
+        after: Option<String>,
+        seconds: u64,
+    },
     /// An operator's change of the membership quorum.
     Quorum(usize),
     /// One more entry in a tally.
@@ -115,6 +120,7 @@ impl Work {
             Self::Search(_)
             | Self::OldVersion { .. }
             | Self::LocalRead { .. }
+            | Self::Watch { .. }
             | Self::End { .. }
             | Self::Show { .. }
             | Self::Available => false,
@@ -149,7 +155,11 @@ impl Work {
             }
             12..25 => Self::Add { tally: tally_link(rng.index(TALLY_COUNT)), entry: token },
             25..45 => Self::Document { link, asked: Asked::Read, if_match: None },
-            45..48 => Self::LocalRead { link },
+            45..47 => Self::LocalRead { link },
+            47 | 53 | 54 => {
+                let after = referee.reader.token().map(str::to_owned);
+                Self::Watch { after, seconds: rng.below(3) }
+            }
             48..51 => {
                 let expires = WALL_AT_START + now + rng.between(1, 4_000) * MILLISECOND;
                 let body = json!({ "name": "mortal", "documentExpirationTimeMicros": expires });
@@ -233,6 +243,12 @@ impl Work {
             Self::LocalRead { link } => {
                 let mut request = Request::new(Method::Get, link.clone());
                 request.query = "consistency=local".into();
+                request
+            }
+            Self::Watch { after, seconds } => {
+                let mut request = Request::new(Method::Get, EXAMPLES);
+                let after = after.as_ref().map(|token| format!("&after={token}"));
+                request.query = format!("watch=true&wait={seconds}{}", after.unwrap_or_default());
                 request
             }
             Self::OldVersion { link, version, .. } => {
@@ -370,6 +386,7 @@ impl fmt::Display for Work {
             },
             Self::OldVersion { link, version, .. } => write!(f, "version {version} of {link}"),
             Self::LocalRead { link } => write!(f, "local read of {link}"),
+            Self::Watch { after, .. } => write!(f, "watch after {after:?}"),
             Self::Quorum(quorum) => write!(f, "membership quorum {quorum}"),
             Self::Add { tally, entry } => write!(f, "add {entry} to {tally}"),
             Self::Make(making) => write!(f, "make {}", making.link()),

@@ -9,10 +9,10 @@ use super::model::Model;
 use crate::{AppliedCommand, Command};
 
 /// Minutes pass with each command, so that answers are forgotten.
-const STEP_MICROS: u64 = 70_000_000;
+pub(super) const STEP_MICROS: u64 = 70_000_000;
 
 /// Here the model only says what there is, so that the next command may fit.
-fn follow(model: &mut Model, site: &Site, command: &Command, outcome: &AppliedCommand) {
+pub(super) fn follow(model: &mut Model, site: &Site, command: &Command, outcome: &AppliedCommand) {
     if let (Command::Write(write), AppliedCommand::Written(document)) = (command, outcome) {
         model.documents.insert(write.document.link.clone(), vec![Document::clone(document)]);
     }

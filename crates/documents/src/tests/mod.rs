@@ -1,5 +1,6 @@
 //! Whole partitions against a naive model, and by hand.
 
+mod changes;
 mod commands;
 mod equality;
 mod generate;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::plan::{Plan, check_fields, parse_body};
 use super::surface::Header;
+use super::watch;
 use crate::frame::Question;
 use crate::pages::Form;
 use crate::view::View;
@@ -31,6 +32,14 @@ pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan
             "there is no service at {}; GET / lists the factories",
             request.path
         )));
+    }
+    if watch::is_asked(&request)? {
+        request.check_parameters(&["watch", "after", "wait", "before"])?;
+        let one = query::document_query(path);
+        return watch::plan(&request, one, path.to_owned(), view);
+    }
+    if utility.is_none() {
+        request.check_parameters(&["documentVersion", "consistency"])?;
     }
     let group = view.topology().partition_of(path);
     if is_local(&request)? {
@@ -218,6 +227,11 @@ fn check_query_task(body: &Value) -> Result<(), Problem> {
 fn listing(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
     let factory = request.path.clone();
     let kind = view.catalogue().spec(&factory).map(|spec| spec.kind.clone());
+    if watch::is_asked(request)? {
+        request.check_parameters(&watch::PARAMETERS)?;
+        let all = query::factory_query(&factory, kind.as_deref());
+        return watch::plan(request, all, format!("{factory}/"), view);
+    }
     let listing = factory_specification(request, &factory, kind.as_deref())?;
     let link =
         if request.query.is_empty() { factory } else { format!("{factory}?{}", request.query) };

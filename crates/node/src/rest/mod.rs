@@ -14,6 +14,7 @@ pub(crate) mod recordings;
 mod surface;
 #[cfg(test)]
 mod tables;
+pub(crate) mod watch;
 mod who;
 #[cfg(test)]
 mod world;
@@ -84,6 +85,9 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
     if let Some(token) = below(&request.path, PAGE_LINK).filter(|token| !token.is_empty()) {
         let expand = query::is_set(&request, "expand")?;
         return Ok(Plan::Page { token: token.to_owned(), expand });
+    }
+    if request.path == watch::LINK {
+        return watch::all(&request, view);
     }
     if let Some(rest) = below(&request.path, instance_state::LINK) {
         return instances::plan(&request, rest, view);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::recordings::Page;
 use crate::frame::Question;
 use crate::pages::Form;
+use crate::watches::Watch;
 
 /// What is to be done for a request.
 pub(crate) enum Plan {
@@ -32,6 +33,8 @@ pub(crate) enum Plan {
     Stats(Request),
     /// Ask all partitions whether their owners are at work.
     Available,
+    /// Wait for changes of documents.
+    Watch(Box<Watch>),
     /// A page of a recording of an instance that has a replica here.
     Record(GroupId, Page),
     /// Let all replicas of an instance try their programs again.

@@ -74,13 +74,19 @@ const QUEUE: &str = "xn-queue";
 static ROOT: Resource =
     Resource { path: "/", verbs: &[get("the factories there are", Needs::Login)] };
 
+/// Those of a list, and those of a watch.
+const FACTORY_PARAMETERS: [&str; 12] = {
+    let [a, b, c, d, e, f, g, h] = query::LIST_PARAMETERS;
+    [a, b, c, d, e, f, g, h, "watch", "after", "wait", "before"]
+};
+
 static FACTORY: Resource = Resource {
     path: "FACTORY",
     verbs: &[
         Verb {
-            parameters: &query::LIST_PARAMETERS,
+            parameters: &FACTORY_PARAMETERS,
             pragmas: &[QUEUE],
-            ..get("lists its documents", Needs::Filtered)
+            ..get("lists its documents, or the next changes of them", Needs::Filtered)
         },
         Verb {
             pragmas: &["xn-force-index-update", QUEUE],
@@ -90,11 +96,19 @@ static FACTORY: Resource = Resource {
     ],
 };
 
+static CHANGES: Resource = Resource {
+    path: "/core/changes",
+    verbs: &[Verb {
+        parameters: &["after", "wait", "before", "filter", "prefix"],
+        ..get("the next changes of documents, as soon as there are some", Needs::Filtered)
+    }],
+};
+
 static QUERY_TASKS: Resource = Resource {
     path: "/core/query-tasks",
     verbs: &[
         Verb {
-            parameters: &query::LIST_PARAMETERS,
+            parameters: &FACTORY_PARAMETERS,
             pragmas: &[QUEUE],
             ..get("lists the query tasks that are kept", Needs::Filtered)
         },
@@ -106,7 +120,7 @@ static DOCUMENT: Resource = Resource {
     path: "FACTORY/NAME",
     verbs: &[
         Verb {
-            parameters: &["documentVersion", "consistency"],
+            parameters: &["documentVersion", "consistency", "watch", "after", "wait", "before"],
             pragmas: &[QUEUE],
             headers: CONDITIONS,
             ..get("shows the document", Needs::Document)
@@ -287,7 +301,7 @@ static METRICS: Resource = Resource {
 };
 
 /// All of them, in the order of the reference.
-pub static SURFACE: [&Resource; 27] = [
+pub static SURFACE: [&Resource; 28] = [
     &ROOT,
     &FACTORY,
     &DOCUMENT,
@@ -297,6 +311,7 @@ pub static SURFACE: [&Resource; 27] = [
     &STATS,
     &QUERY_TASKS,
     &QUERY_PAGE,
+    &CHANGES,
     &NODE_GROUPS,
     &NODE_GROUP,
     &SELECTOR,
@@ -332,6 +347,7 @@ impl Resource {
             access::WHO_AM_I => Some(&WHO_AM_I),
             access::CAN_I => Some(&CAN_I),
             node_group::PEER_LINK => Some(&LINK),
+            super::watch::LINK => Some(&CHANGES),
             "/livez" | "/readyz" => Some(&HEALTH),
             "/metrics" => Some(&METRICS),
             _ => None,
@@ -594,7 +610,7 @@ mod tests {
     #[test]
     fn what_is_no_document_is_decided_by_the_router() {
         let catalogue = Catalogue::new();
-        let of_documents = [&FACTORY, &DOCUMENT, &STATS, &QUERY_TASKS, &QUERY_PAGE];
+        let of_documents = [&FACTORY, &DOCUMENT, &STATS, &QUERY_TASKS, &QUERY_PAGE, &CHANGES];
         for resource in SURFACE {
             for verb in resource.verbs {
                 let is_left = matches!(verb.needs, Needs::Document | Needs::Filtered);

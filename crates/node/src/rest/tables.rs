@@ -36,6 +36,10 @@ fn shown(plan: &Plan) -> String {
         Plan::Stats(request) => format!("stats {}", request.path),
         Plan::Available => "available".into(),
         Plan::Record(group, page) => format!("record {group} {page:?}"),
+        Plan::Watch(watch) => {
+            let (since, wait) = (watch.after.is_some(), watch.wait_micros);
+            format!("watch {} since={since} wait={wait} before={}", watch.prefix, watch.with_before)
+        }
         Plan::Release(group) => format!("release {group}"),
         Plan::Join(contact) => format!("join {contact}"),
         Plan::Stop => "stop".into(),
@@ -232,6 +236,41 @@ fn a_document() {
             ("PUT /core/walks/one", "{}", "405 .. it takes GET, PATCH, DELETE"),
             ("GET /core/things/a b", "", "400 the link"),
             ("GET /core/things/one/deeper", "", "404 there is no service"),
+        ],
+    );
+}
+
+#[test]
+fn changes() {
+    let world = World::new();
+    check(
+        &world,
+        &[
+            ("GET /core/things?watch=true", "", "watch /core/things/ since=false wait=20000000"),
+            (
+                "GET /core/things?watch&$filter=counter%20gt%205&wait=0&before=true",
+                "",
+                "watch /core/things/ since=false wait=0 before=true",
+            ),
+            ("GET /core/things/a?watch=true", "", "watch /core/things/a since=false"),
+            ("GET /core/things?watch=false", "", "400 /core/things has no parameter 'watch'"),
+            ("GET /core/changes", "", "watch / since=false"),
+            ("GET /core/changes?prefix=/core/t", "", "watch /core/t since=false"),
+            ("GET /core/changes?prefix=core", "", "400 prefix is 'core'; links begin with '/'"),
+            ("GET /core/changes?watch=true", "", "400 /core/changes has no parameter 'watch'"),
+            ("GET /core/things?watch=yes", "", "400 $watch is 'yes'"),
+            ("GET /core/things?watch=true&$top=1", "", "400 .. has no parameter 'top'"),
+            ("GET /core/things?watch=true&$orderby=a", "", "400 .. has no parameter 'orderby'"),
+            ("GET /core/things?after=x", "", "400 .. has no parameter 'after'"),
+            ("GET /core/things/a?wait=1", "", "400 .. has no parameter 'wait'"),
+            ("GET /core/things/a?watch=true&$filter=a eq 1", "", "400 .. no parameter 'filter'"),
+            ("GET /core/things/a?watch=true&documentVersion=1", "", "400 .. 'documentVersion'"),
+            ("GET /core/things?watch=true&wait=61", "", "400 wait is '61'"),
+            ("GET /core/things?watch=true&wait=-1", "", "400 wait is '-1'"),
+            ("GET /core/things?watch=true&before=1", "", "400 $before is '1'"),
+            ("GET /core/things?watch=true&after=x", "", "400 'after' is no token of changes"),
+            ("GET /core/things?watch=true&$filter=counter", "", "400 $filter is wrong"),
+            ("POST /core/changes", "{}", "405 /core/changes does not take POST; it takes GET"),
         ],
     );
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+pub mod changes;
 pub mod document;
 pub mod immortals;
 pub mod ledger;

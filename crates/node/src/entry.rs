@@ -1,0 +1,102 @@
+//! A member's door: a request comes in, it is decided what is to be done, and the part of the node
+//! that does it gets it.
+
+use protocol::{Principal, Request, Response};
+use services::Handlers;
+use storage::StoreError;
+
+use crate::admission;
+use crate::gather::Scope;
+use crate::member::Member;
+use crate::membership::{Host, conditions, view};
+use crate::rest::{self, Plan};
+use crate::shard::Conditions;
+use crate::view::View;
+use crate::work::{Purpose, Work};
+
+impl Member {
+    /// A request has entered the cluster here, from a client or from a task of this node.
+    pub(crate) fn enter(
+        &mut self,
+        purpose: Purpose,
+        mut request: Request,
+        host: &mut Host<'_>,
+    ) -> Result<(), StoreError> {
+        rest::canonical(&mut request);
+        let Handlers { guard, catalogue, .. } = &self.membership.shard.handlers;
+        let is_on = guard.is_on && request.principal != Principal::System;
+        let needs = match admission::admit(&mut request, (guard, catalogue), host.now.wall) {
+            Ok(needs) => needs,
+            Err(refused) => {
+                let topology = &self.membership.control.map.topology;
+                admission::turn_away(refused, (purpose, request), topology, host.effects);
+                return Ok(());
+            }
+        };
+        self.fresh += 1;
+        let (verb, path) = (request.method, request.path.clone());
+        let principal = request.principal.clone();
+        let plan =
+            rest::plan(request, self.fresh, &view!(self.membership, host, self.router.len()));
+        let problem = match plan {
+            Ok(plan) if !is_on || admission::is_covered(needs, verb, &plan) => {
+                return self.carry_out(plan, (purpose, principal), host);
+            }
+            Ok(_) => admission::not_covered(&path),
+            Err(problem) => problem,
+        };
+        host.effects.respond(&purpose, problem);
+        Ok(())
+    }
+
+    pub(crate) fn scope(&self, principal: Principal, host: &Host<'_>) -> Scope {
+        let partitions = self.membership.control.map.topology.partitions();
+        Scope { partitions, principal, now: host.now.steady_micros }
+    }
+
+    fn carry_out(
+        &mut self,
+        plan: Plan,
+        (purpose, principal): (Purpose, Principal),
+        host: &mut Host<'_>,
+    ) -> Result<(), StoreError> {
+        let scope = self.scope(principal, host);
+        match plan {
+            Plan::Respond(response) => host.effects.respond(&purpose, response),
+            Plan::Enter(request) => host.effects.push(Work::Enter(purpose, *request)),
+            Plan::Ask(group, question) => {
+                let view = view!(self.membership, host, self.router.len());
+                self.router.submit(purpose, group, question, &view, host.effects);
+            }
+            Plan::Change(command) => self.membership.change(purpose, &command, host),
+            Plan::Query(specification, form) => {
+                self.queries.query(purpose, *specification, None, form, scope, host.effects);
+            }
+            Plan::Counted(specification, form) => {
+                self.queries.counted(purpose, *specification, form, scope, host.effects);
+            }
+            Plan::Page { token, expand } => {
+                self.queries.page(purpose, (&token, expand), scope, host.effects);
+            }
+            Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
+            Plan::Available => self.gather.available(purpose, scope, host.effects),
+            Plan::Watch(watch) => {
+                let view = view!(self.membership, host, self.router.len());
+                self.watches.begin(purpose, *watch, &view, host.effects);
+            }
+            Plan::Record(group, page) => {
+                let conditions = conditions!(self.membership, host);
+                let answer = self.membership.shard.record(group, page, &conditions)?;
+                host.effects.finish(&purpose, answer);
+            }
+            Plan::Release(group) => self.membership.release(&purpose, group, host),
+            Plan::Join(contact) => self.join(purpose, contact, host),
+            Plan::Stop => {
+                let accepted = Response::bytes(202, bytes::Bytes::new());
+                host.effects.respond(&purpose, accepted);
+                self.membership.stop(self.router.is_empty(), host)?;
+            }
+        }
+        Ok(())
+    }
+}

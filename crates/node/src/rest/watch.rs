@@ -1,0 +1,86 @@
+//! A GET that asks for the next changes of documents, and waits for them.
+
+use protocol::query::QuerySpecification;
+use protocol::{Problem, Request};
+use query::CompiledQuery;
+
+use super::plan::Plan;
+use crate::change_token;
+use crate::view::View;
+use crate::watches::Watch;
+
+/// Where the changes of all documents are.
+pub(crate) const LINK: &str = "/core/changes";
+
+/// The parameters where documents of a factory, or all, are watched, beside `watch` itself.
+pub(super) const PARAMETERS: [&str; 5] = ["watch", "after", "wait", "before", "filter"];
+
+/// How long a request waits if it does not say, in seconds.
+const WAIT_SECONDS: u64 = 20;
+
+/// The longest that it may wait, in seconds.
+const WAIT_SECONDS_MAX: u64 = 60;
+
+/// Whether a GET is one for changes.
+///
+/// # Errors
+/// When `watch` is another word than `true` or `false`.
+pub(super) fn is_asked(request: &Request) -> Result<bool, Problem> {
+    query::is_set(request, "watch")
+}
+
+/// Whether a request asks for changes of documents, as far as its path and its parameters tell.
+pub fn is_watch(request: &Request) -> bool {
+    let path = request.path.strip_suffix('/').unwrap_or(&request.path);
+    path == LINK || is_asked(request).unwrap_or(false)
+}
+
+/// Watches what a specification says; the links of all these documents begin with `prefix`.
+///
+/// # Errors
+/// Which parameter is wrong.
+pub(super) fn plan(
+    request: &Request,
+    mut specification: QuerySpecification,
+    prefix: String,
+    view: &View<'_>,
+) -> Result<Plan, Problem> {
+    if let Some(filter) = request.parameter("filter") {
+        query::add_filter(&mut specification, &filter)?;
+    }
+    let wait = match request.parameter("wait") {
+        None => WAIT_SECONDS,
+        Some(text) => {
+            let seconds = text.parse().ok().filter(|seconds| *seconds <= WAIT_SECONDS_MAX);
+            seconds.ok_or_else(|| {
+                Problem::bad_request(format!(
+                    "wait is '{text}'; it is a whole number of seconds, at most {WAIT_SECONDS_MAX}"
+                ))
+            })?
+        }
+    };
+    let partitions = || view.shard.partitions.keys().copied();
+    let after = request.parameter("after");
+    let after = after.map(|token| change_token::decode(view.topology_name(), partitions(), &token));
+    Ok(Plan::Watch(Box::new(Watch {
+        query: CompiledQuery::new(&specification)?,
+        prefix,
+        with_before: query::is_set(request, "before")?,
+        principal: request.principal.clone(),
+        after: after.transpose()?,
+        wait_micros: wait * 1_000_000,
+    })))
+}
+
+/// `GET /core/changes`: of all documents, or of those whose links begin with `prefix`.
+///
+/// # Errors
+/// Which parameter is wrong.
+pub(super) fn all(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
+    let prefix = request.parameter("prefix").unwrap_or_else(|| "/".to_owned());
+    if !prefix.starts_with('/') {
+        let text = format!("prefix is '{prefix}'; links begin with '/'");
+        return Err(Problem::bad_request(text));
+    }
+    plan(request, query::prefix_query(&prefix), prefix, view)
+}

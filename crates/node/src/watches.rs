@@ -1,0 +1,280 @@
+//! Requests that wait for the next changes of documents.
+//!
+//! Every node has every document, and applies the same changes in the same order. So a node answers
+//! from its own replicas, with what is committed, and a reader can go on at any other node with the
+//! token that it was given here: nothing is left out, and nothing comes twice. What a node does not
+//! keep any more it says, instead of passing over it.
+//!
+//! A reader that asks for more has taken what it got. So there is no queue for it here, however
+//! slow it is; it may only fall behind what is kept.
+
+use std::collections::BTreeMap;
+
+use documents::{Change, Place};
+use protocol::{Code, Document, GroupId, Principal, Problem, Response};
+use query::{Candidate, CompiledQuery, HitFilter};
+use serde_json::Value;
+
+use crate::change_token::{Places, encode};
+use crate::view::View;
+use crate::work::{Effects, Purpose};
+
+/// How many requests of a node may wait for changes; more are told that the node is busy.
+pub const WATCHES_MAX: usize = 5_000;
+
+/// How many changes one answer has at most.
+const CHANGES_MAX: usize = 1_000;
+
+/// When an answer has this many bytes, the next changes are left for the next answer.
+const ANSWER_BYTES: usize = 256 << 10;
+
+/// How many changes are looked at in one step, for all requests that wait. The rest comes in the
+/// next step.
+const LOOKED_AT_MAX: usize = 2_000;
+
+/// What somebody wants to be told of.
+pub(crate) struct Watch {
+    /// What a document must be like.
+    pub(crate) query: CompiledQuery,
+    /// All links of such documents begin with this.
+    pub(crate) prefix: String,
+    /// The version before is shown, too.
+    pub(crate) with_before: bool,
+    pub(crate) principal: Principal,
+    /// Where the reader is; `None`: it begins.
+    pub(crate) after: Option<Places>,
+    /// How long to wait for a change, in microseconds.
+    pub(crate) wait_micros: u64,
+}
+
+struct Waiting {
+    purpose: Purpose,
+    watch: Watch,
+    places: Places,
+    deadline: u64,
+}
+
+/// The requests that wait.
+#[derive(Default)]
+pub(crate) struct Watches {
+    waiting: BTreeMap<u64, Waiting>,
+    next: u64,
+    /// Some have not been looked after since the last change: this one is the next.
+    behind: Option<u64>,
+}
+
+/// Changes for one answer.
+#[derive(Default)]
+struct Found {
+    json: Vec<u8>,
+    count: usize,
+    /// Not everything was looked at.
+    is_cut: bool,
+}
+
+/// How much may still be looked at in this step.
+struct Effort(usize);
+
+impl Watches {
+    /// Answers at once, or waits.
+    pub(crate) fn begin(
+        &mut self,
+        purpose: Purpose,
+        watch: Watch,
+        view: &View<'_>,
+        effects: &mut Effects,
+    ) {
+        let Some(mut places) = watch.after.clone() else {
+            let response = answer(&Found::default(), &now(view), view);
+            return effects.respond(&purpose, response);
+        };
+        let mut effort = Effort(LOOKED_AT_MAX);
+        let found = match look(&watch, &mut places, &mut effort, view) {
+            Ok(found) => found,
+            Err(problem) => return effects.respond(&purpose, problem),
+        };
+        if found.count > 0 || found.is_cut || watch.wait_micros == 0 || view.is_stopping {
+            return effects.respond(&purpose, answer(&found, &places, view));
+        }
+        if self.waiting.len() >= WATCHES_MAX {
+            let text = format!("{WATCHES_MAX} requests wait for changes here; try another node");
+            return effects.respond(&purpose, Problem::new(Code::Busy, text));
+        }
+        let deadline = view.now.steady_micros + watch.wait_micros;
+        self.waiting.insert(self.next, Waiting { purpose, watch, places, deadline });
+        self.next += 1;
+    }
+
+    /// Something was applied: those who wait for it are answered.
+    pub(crate) fn applied(&mut self, view: &View<'_>, effects: &mut Effects) {
+        if !self.waiting.is_empty() {
+            self.behind.get_or_insert(0);
+            self.go_on(view, effects);
+        }
+    }
+
+    /// Looks after those who had to wait for the next step, and those who have waited long enough.
+    pub(crate) fn tick(&mut self, view: &View<'_>, effects: &mut Effects) {
+        self.go_on(view, effects);
+        let now = view.now.steady_micros;
+        let overdue: Vec<u64> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.deadline <= now || view.is_stopping)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in overdue {
+            let Some(Waiting { purpose, places, .. }) = self.waiting.remove(&id) else { continue };
+            effects.respond(&purpose, answer(&Found::default(), &places, view));
+        }
+    }
+
+    fn go_on(&mut self, view: &View<'_>, effects: &mut Effects) {
+        let Some(first) = self.behind.take() else { return };
+        let mut effort = Effort(LOOKED_AT_MAX);
+        let mut done = Vec::new();
+        for (id, waiting) in self.waiting.range_mut(first..) {
+            if effort.0 == 0 {
+                self.behind = Some(*id);
+                break;
+            }
+            let response = match look(&waiting.watch, &mut waiting.places, &mut effort, view) {
+                Ok(found) if found.count > 0 => answer(&found, &waiting.places, view),
+                Ok(_) => continue,
+                Err(problem) => problem.into(),
+            };
+            done.push((*id, response));
+        }
+        for (id, response) in done {
+            if let Some(waiting) = self.waiting.remove(&id) {
+                effects.respond(&waiting.purpose, response);
+            }
+        }
+    }
+}
+
+/// Where the replicas of this node are.
+fn now(view: &View<'_>) -> Places {
+    let replicas = view.shard.partitions.iter();
+    replicas
+        .map(|(group, replica)| (*group, Place::after(replica.consensus.applied_position())))
+        .collect()
+}
+
+/// The changes after these places that concern a watch. The places are moved behind what was looked
+/// at.
+fn look(
+    watch: &Watch,
+    places: &mut Places,
+    effort: &mut Effort,
+    view: &View<'_>,
+) -> Result<Found, Problem> {
+    let filter = view.shard.handlers.guard.filter(&watch.principal);
+    let mut found = Found::default();
+    let groups: Vec<GroupId> = places.keys().copied().collect();
+    for group in groups {
+        let Some(replica) = view.shard.partitions.get(&group) else { continue };
+        let (place, applied) = (places[&group], replica.consensus.applied_position());
+        if place >= Place::after(applied) {
+            continue;
+        }
+        let changes = replica.machine().partition().changes();
+        let Some(changes) = changes.after(place, applied) else { return Err(gone()) };
+        let mut is_whole = true;
+        let mut changes = changes.peekable();
+        while let Some(change) = changes.next() {
+            if effort.0 == 0 || found.count >= CHANGES_MAX || found.json.len() >= ANSWER_BYTES {
+                is_whole = false;
+                break;
+            }
+            effort.0 -= 1;
+            let position = change.place.position;
+            let is_last = changes.peek().is_none_or(|next| next.place.position != position);
+            places.insert(group, if is_last { Place::after(position) } else { change.place });
+            let Some(mut shown) = shown(watch, change, filter.as_ref(), (group, view)) else {
+                continue;
+            };
+            found.count += 1;
+            if found.json.last() == Some(&b'}') {
+                found.json.push(b',');
+            }
+            let token = Value::from(encode(view.topology_name(), places));
+            shown.extend_from_slice(format!(",\"token\":{token}}}").as_bytes());
+            found.json.append(&mut shown);
+        }
+        if is_whole {
+            places.insert(group, Place::after(applied));
+        } else {
+            found.is_cut = true;
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// A change as JSON, without the closing brace; `None` if it does not concern the watch.
+fn shown(
+    watch: &Watch,
+    change: &Change,
+    filter: Option<&HitFilter>,
+    (group, view): (GroupId, &View<'_>),
+) -> Option<Vec<u8>> {
+    let newest = change.after.as_ref().or(change.before.as_ref())?;
+    if !newest.link.starts_with(&watch.prefix) {
+        return None;
+    }
+    let may_see =
+        |document: &Document| filter.is_none_or(|filter| filter.shows(&Candidate::from(document)));
+    let meets = |document: &Document| {
+        !document.is_deleted()
+            && may_see(document)
+            && watch.query.evaluate(&document.into()).is_some()
+    };
+    let is_match = change.after.as_deref().is_some_and(meets);
+    if !is_match && !change.before.as_deref().is_some_and(meets) {
+        return None;
+    }
+    let owner = view.owner_of(group).and_then(|owner| view.node_id(owner));
+    let json = |document: &Document| {
+        let document = access::shown(&watch.principal, document);
+        document.to_json_bytes(owner.unwrap_or(&document.owner))
+    };
+    let action = change.after.as_ref().map_or("EXPIRE", |after| after.action.name());
+    let mut text = format!(
+        "{{\"link\":{},\"version\":{},\"action\":\"{action}\",\"isMatch\":{is_match}",
+        Value::from(newest.link.as_str()),
+        newest.version
+    )
+    .into_bytes();
+    let mut add = |name: &str, document: &Document| {
+        if may_see(document) {
+            text.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            text.extend_from_slice(&json(document));
+        }
+    };
+    add("document", newest);
+    if watch.with_before
+        && let (Some(before), Some(_)) = (&change.before, &change.after)
+    {
+        add("before", before);
+    }
+    Some(text)
+}
+
+fn answer(found: &Found, places: &Places, view: &View<'_>) -> Response {
+    let token = Value::from(encode(view.topology_name(), places)).to_string();
+    let mut json = Vec::with_capacity(found.json.len() + token.len() + 64);
+    json.extend_from_slice(b"{\"changes\":[");
+    json.extend_from_slice(&found.json);
+    json.extend_from_slice(b"],\"token\":");
+    json.extend_from_slice(token.as_bytes());
+    json.push(b'}');
+    Response::bytes(200, json.into())
+}
+
+pub(crate) fn gone() -> Problem {
+    let text = "the changes after this token are not kept here any more, so some would be missed. \
+                Watch without 'after' for a new token, then read the documents, then go on with \
+                that token";
+    Problem::new(Code::ChangesGone, text)
+}
