@@ -76,7 +76,7 @@ pub(crate) fn client(cluster: &Cluster) -> Result<Client, Trouble> {
     client_of(&cluster.address)
 }
 
-fn client_of(addresses: &[String]) -> Result<Client, Trouble> {
+pub(crate) fn client_of(addresses: &[String]) -> Result<Client, Trouble> {
     let client = session::client_of(addresses)?;
     // Someone sits there and waits; when no node is up, they want to know at once.
     Ok(client.reach_within(REACH_MAX))

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use client::Client;
+use client::{Client, Response};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::arguments::{Cluster, WatchOptions};
 use crate::outcome::{Outcome, Trouble, refusal, unreachable};
 use crate::screen;
-use crate::verbs::aim;
+use crate::verbs::{aim, client_of};
 
 /// How long one question waits, in seconds; then the next one is asked.
 const WAIT_SECONDS: u64 = 20;
+
+/// The changes after a token are not kept any more.
+const GONE: u16 = 410;
 
 /// For how long the nodes may be away before the watch is given up. With its token it can be taken
 /// up again.
@@ -54,8 +57,11 @@ async fn next(
     left: &mut Option<usize>,
 ) -> Result<String, Trouble> {
     let after = after.map(|token| format!("&after={token}")).unwrap_or_default();
-    let answer = client.get(&format!("{question}{after}")).await;
-    let answer = answer.map_err(|error| unreachable(&error))?;
+    let question = format!("{question}{after}");
+    let mut answer = client.get(&question).await.map_err(|error| unreachable(&error))?;
+    if answer.status == GONE {
+        answer = ask_the_others(client, &question).await?.unwrap_or(answer);
+    }
     if !answer.is_success() {
         return Err(refusal(&answer));
     }
@@ -69,6 +75,19 @@ async fn next(
         *left = if screen::is_said(&line) { left.map(|left| left - 1) } else { Some(0) };
     }
     Ok(token)
+}
+
+/// A node that has started since does not know what was before; another one may know it still.
+async fn ask_the_others(client: &Client, question: &str) -> Result<Option<Response>, Trouble> {
+    for address in client.addresses() {
+        let one = client_of(&[address.to_string()])?.reach_within(Duration::ZERO);
+        if let Ok(answer) = one.get(question).await
+            && answer.is_success()
+        {
+            return Ok(Some(answer));
+        }
+    }
+    Ok(None)
 }
 
 /// The changes, as the node wrote them: no digit of a number is lost.

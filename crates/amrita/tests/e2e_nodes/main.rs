@@ -8,6 +8,7 @@ mod ambrosia;
 mod ambrosia_door;
 mod bad_days;
 mod bad_input;
+mod changes;
 mod cluster;
 mod forgotten;
 mod full_disk;
