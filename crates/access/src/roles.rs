@@ -10,9 +10,9 @@ use crate::paths::{USER_GROUPS, is_of_rules, name_in};
 pub enum BuiltInRole {
     /// Everything.
     Admin,
-    /// The nodes, the quorum, metrics; no data.
+    /// The nodes, the quorum, metrics, which kinds of documents there are; no data.
     Operator,
-    /// All data, reading and writing.
+    /// All data, reading and writing; defining no kinds.
     Writer,
     /// All data, reading.
     Reader,
@@ -54,7 +54,8 @@ impl BuiltInRole {
         let reads = matches!(verb, Method::Get | Method::Options);
         match self {
             Self::Admin => true,
-            Self::Operator => is_of_nodes(path),
+            Self::Operator => is_of_nodes(path) || is_of_kinds(path),
+            Self::Writer if is_of_kinds(path) => reads,
             Self::Writer => is_data(path) || (reads && path == node_group::LINK),
             Self::Reader => reads && (is_data(path) || path == node_group::LINK),
         }
@@ -69,6 +70,12 @@ fn is_of_nodes(path: &str) -> bool {
     NODES.iter().any(|top| {
         path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
+}
+
+/// What kinds of documents there are.
+fn is_of_kinds(path: &str) -> bool {
+    path.strip_prefix("/core/factories")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn is_data(path: &str) -> bool {

@@ -108,6 +108,9 @@ Each line is one change: what was done, to which document, and what it is like n
 Nothing is left out and nothing comes twice, even if nodes die meanwhile. Each change has a token (--json
 shows it), from which another watch goes on: --after TOKEN.")]
     Watch(WatchOptions),
+    /// Kinds of documents of your own, defined while the cluster runs
+    #[command(subcommand)]
+    Kind(KindCommand),
     /// Show the nodes of the cluster
     Nodes,
     /// Show the membership quorum, or set it
@@ -267,6 +270,71 @@ pub(crate) struct Write {
     /// The body is a JSON Merge Patch (RFC 7396): null removes a field
     #[arg(long)]
     pub(crate) merge_patch: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum KindCommand {
+    /// Define a kind: its factory is there in the whole cluster at once
+    #[command(after_help = "\
+  amrita kind create /app/seats --schema '{\"type\":\"object\",\"required\":[\"row\"],
+    \"properties\":{\"row\":{\"type\":\"string\",\"readOnly\":true},
+      \"holder\":{\"type\":\"string\"},\"price\":{\"type\":\"number\",\"minimum\":0,\"default\":10}},
+    \"additionalProperties\":false}'
+  amrita post /app/seats '{\"row\":\"A\"}'")]
+    Create {
+        /// The link of its factory: /app/seats
+        link: String,
+        #[command(flatten)]
+        definition: Definition,
+    },
+    /// List the kinds that are defined
+    List,
+    /// Show a definition
+    Show {
+        /// The link of its factory
+        link: String,
+    },
+    /// Change a definition. Documents that are there are judged by it when they are written next
+    Change {
+        /// The link of its factory
+        link: String,
+        #[command(flatten)]
+        definition: Definition,
+    },
+    /// Remove a definition
+    Remove {
+        /// The link of its factory
+        link: String,
+        /// Even if it has documents. They stay, and are there again when it is defined again
+        #[arg(long)]
+        confirm: bool,
+    },
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Definition {
+    /// JSON Schema of a state: JSON text, @FILE, or - for standard input. `default` fills in,
+    /// `readOnly` fields are set once
+    #[arg(long, value_name = "SCHEMA")]
+    pub(crate) schema: Option<String>,
+    /// documentKind of its documents [default: made of the link]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kind: Option<String>,
+    /// One sentence for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) about: Option<String>,
+    /// IDEMPOTENT_POST, STRICT_UPDATE_CHECKING, IMMUTABLE
+    #[arg(long, value_name = "OPTION,...", value_delimiter = ',')]
+    pub(crate) option: Vec<String>,
+    /// Lists and maps that a PATCH unites with what is there
+    #[arg(long, value_name = "FIELD,...", value_delimiter = ',')]
+    pub(crate) merge: Vec<String>,
+    /// How many versions of a document are kept at most
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_versions: Option<u64>,
+    /// How long a new document lives
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) expires_after: Option<u64>,
 }
 
 #[derive(Clone, Debug, Args)]

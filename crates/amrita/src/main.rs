@@ -5,6 +5,7 @@ mod admin;
 mod arguments;
 mod example;
 mod immortal;
+mod kind;
 mod node;
 mod outcome;
 mod query;
@@ -62,6 +63,7 @@ fn run(arguments: Arguments) -> Outcome {
             asynchronous(verbs::write(&cluster, client::Method::Delete, &write))
         }
         Command::Query(options) => asynchronous(query::run(&cluster, &options)),
+        Command::Kind(command) => asynchronous(kind::run(&cluster, &command)),
         Command::Watch(options) => asynchronous(watch::run(&cluster, &options)),
         Command::Nodes => asynchronous(admin::nodes(&cluster)),
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),

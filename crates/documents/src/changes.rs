@@ -13,7 +13,7 @@ use protocol::{Document, Position};
 const CHANGE_BYTES: usize = 256;
 
 /// How many bytes of changes are kept if nothing else is said.
-const BYTES_MAX: usize = 4 << 20;
+const CHANGES_BYTES_MAX: usize = 4 << 20;
 
 /// A place between two changes. One entry of the log can change several documents; `taken` is how
 /// many of its changes come before the place.
@@ -60,7 +60,7 @@ pub struct Changes {
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { kept: VecDeque::new(), bytes: 0, bytes_max: BYTES_MAX, from: None }
+        Self { kept: VecDeque::new(), bytes: 0, bytes_max: CHANGES_BYTES_MAX, from: None }
     }
 }
 

@@ -1,7 +1,9 @@
 //! A member's door: a request comes in, it is decided what is to be done, and the part of the node
 //! that does it gets it.
 
-use protocol::{Principal, Request, Response};
+use std::collections::BTreeSet;
+
+use protocol::{GroupId, Principal, Request, Response};
 use services::Handlers;
 use storage::StoreError;
 
@@ -11,10 +13,24 @@ use crate::member::Member;
 use crate::membership::{Host, conditions, view};
 use crate::rest::{self, Plan};
 use crate::shard::Conditions;
+use crate::undefined;
 use crate::view::View;
 use crate::work::{Purpose, Work};
 
 impl Member {
+    /// Takes over what has become of the documents that this node goes by.
+    pub(crate) fn follow_rules(
+        &mut self,
+        touched: &BTreeSet<GroupId>,
+        host: &mut Host<'_>,
+    ) -> Result<(), StoreError> {
+        let Self { membership, undefined, .. } = self;
+        membership.shard.follow_rules(touched, &mut host.effects.outputs)?;
+        let catalogue = &membership.shard.handlers.catalogue;
+        undefined.go_on(catalogue, host.now.steady_micros, host.effects);
+        Ok(())
+    }
+
     /// A request has entered the cluster here, from a client or from a task of this node.
     pub(crate) fn enter(
         &mut self,
@@ -39,6 +55,11 @@ impl Member {
         let plan =
             rest::plan(request, self.fresh, &view!(self.membership, host, self.router.len()));
         let problem = match plan {
+            Ok(Plan::Seek(request, factories)) => {
+                let view = view!(self.membership, host, self.router.len());
+                undefined::seek(purpose, *request, factories, &view, host.effects);
+                return Ok(());
+            }
             Ok(plan) if !is_on || admission::is_covered(needs, verb, &plan) => {
                 return self.carry_out(plan, (purpose, principal), host);
             }
@@ -62,6 +83,7 @@ impl Member {
     ) -> Result<(), StoreError> {
         let scope = self.scope(principal, host);
         match plan {
+            Plan::Seek(..) => unreachable!("it was dealt with when it came in"),
             Plan::Respond(response) => host.effects.respond(&purpose, response),
             Plan::Enter(request) => host.effects.push(Work::Enter(purpose, *request)),
             Plan::Ask(group, question) => {

@@ -1,9 +1,11 @@
 //! What goes into a node and what comes out of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use protocol::{GroupId, Request, Response};
 use replication::TailLimits;
-use services::{Invocation, Invoked};
+use services::{Catalogue, Invocation, Invoked};
 use storage::{LogRecord, StoreError};
 
 use crate::frame::LinkFrame;
@@ -264,6 +266,8 @@ pub enum Output {
         ticket: u64,
         response: Response,
     },
+    /// The services there are from now on, for what is invoked outside of the step.
+    Catalogue(Arc<Catalogue>),
     /// Run `Catalogue::invoke` and give the result back as [`Input::Invoked`].
     Invoke(Invocation),
     /// Run it on a thread for jobs of its lane, and give the result back as [`Input::Ran`].

@@ -18,6 +18,7 @@
 //! | `searches`, `jobs` | queries of the partitions owned here that are run on other threads |
 //! | `watches`, `change_token` | requests that wait for changes of documents |
 //! | `entry` | what a plan says is given to the part that does it |
+//! | `undefined` | requests for factories that may have been defined just now |
 //! | `admission` | who asks, and whether the request may come in |
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
 //! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
@@ -60,6 +61,7 @@ mod router;
 mod rules;
 mod searches;
 mod shard;
+mod undefined;
 mod view;
 mod watches;
 mod work;

@@ -30,6 +30,7 @@ use crate::rest::instances;
 use crate::router::Router;
 use crate::searches::Searches;
 use crate::shard::{Conditions, Shard, reluctance_of};
+use crate::undefined::Undefined;
 use crate::view::View;
 use crate::watches::Watches;
 use crate::work::{Asked, Purpose, Work};
@@ -53,6 +54,7 @@ pub(crate) struct Member {
     pub(crate) queries: Queries,
     searches: Searches,
     pub(crate) watches: Watches,
+    pub(crate) undefined: Undefined,
     programs: Programs,
     /// While this node looks at the cluster that it is to join.
     pub(crate) joining: Option<Joining>,
@@ -81,6 +83,7 @@ impl Member {
             queries: Queries::default(),
             searches: Searches::default(),
             watches: Watches::default(),
+            undefined: Undefined::default(),
             programs: Programs::default(),
             joining: None,
             owners_known: BTreeMap::new(),
@@ -541,7 +544,7 @@ impl Member {
                     self.follow_the_directory(host);
                 }
             }
-            self.membership.shard.follow_rules(&touched)?;
+            self.follow_rules(&touched, host)?;
             self.watches.applied(&view!(self.membership, host, self.router.len()), host.effects);
             let now = host.now.steady_micros;
             self.membership.control.renew_claim(
@@ -639,6 +642,10 @@ impl Member {
             Work::Submit(purpose, group, question) => {
                 let view = view!(self.membership, host, self.router.len());
                 self.router.submit(purpose, group, question, &view, host.effects);
+            }
+            Work::Found(sought, response) => {
+                let view = view!(self.membership, host, self.router.len());
+                self.undefined.looked_up(*sought, response, &view, host.effects);
             }
             Work::Answered { from, number, answer } => {
                 self.router.answered(from, number, answer, now, host.effects);

@@ -1,44 +1,81 @@
-//! What this node knows of the rules, kept level with its replicas.
+//! The documents that this node goes by, kept level with its replicas: the rules of who may do
+//! what, and the kinds of documents that are defined while the cluster runs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use access::Policy;
-use protocol::GroupId;
-use services::RulesNews;
+use protocol::{Document, GroupId};
+use services::{KINDS, RulesNews, is_kind};
 use storage::StoreError;
 
+use crate::io::Output;
 use crate::shard::Shard;
 
 impl Shard {
-    /// Takes over what has become of the rules in these groups.
+    /// Takes over what has become of these documents in these groups.
     ///
     /// # Errors
     /// When the store fails.
-    pub(crate) fn follow_rules(&mut self, touched: &BTreeSet<GroupId>) -> Result<(), StoreError> {
-        let mut is_anew = false;
+    pub(crate) fn follow_rules(
+        &mut self,
+        touched: &BTreeSet<GroupId>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StoreError> {
+        let (mut is_anew, mut changed) = (false, Vec::new());
         for group in touched {
             let Some(replica) = self.partitions.get_mut(group) else { continue };
             match replica.machine_mut().take_rules() {
                 None => {}
                 Some(RulesNews::Anew) => is_anew = true,
-                Some(RulesNews::Changed(changed)) => {
-                    let policy = Arc::make_mut(&mut self.handlers.guard.policy);
-                    changed.iter().for_each(|document| policy.put(document));
-                }
+                Some(RulesNews::Changed(mut documents)) => changed.append(&mut documents),
             }
         }
-        if is_anew { self.read_rules() } else { Ok(()) }
+        if is_anew {
+            return self.read_rules(outputs);
+        }
+        let (kinds, rules): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|document| is_kind(&document.link));
+        if !rules.is_empty() {
+            let policy = Arc::make_mut(&mut self.handlers.guard.policy);
+            rules.iter().for_each(|document| policy.put(document));
+        }
+        self.define(kinds.iter().map(AsRef::as_ref), outputs);
+        Ok(())
     }
 
-    fn read_rules(&mut self) -> Result<(), StoreError> {
-        let mut all = Vec::new();
+    fn read_rules(&mut self, outputs: &mut Vec<Output>) -> Result<(), StoreError> {
+        let (mut rules, mut kinds) = (Vec::new(), Vec::new());
         for replica in self.partitions.values() {
+            let partition = replica.machine().partition();
             for factory in access::FACTORIES {
-                all.append(&mut replica.machine().partition().below(&*self.store, factory)?);
+                rules.append(&mut partition.below(&*self.store, factory)?);
             }
+            kinds.append(&mut partition.below(&*self.store, KINDS)?);
         }
-        self.handlers.guard.policy = Arc::new(Policy::of(all));
+        self.handlers.guard.policy = Arc::new(Policy::of(rules));
+        let had_some = self.handlers.catalogue.has_definitions();
+        if had_some {
+            self.handlers.catalogue = Arc::new(self.handlers.catalogue.without_definitions());
+        }
+        self.define(kinds.iter(), outputs);
+        if had_some && kinds.is_empty() {
+            outputs.push(Output::Catalogue(Arc::clone(&self.handlers.catalogue)));
+        }
         Ok(())
+    }
+
+    fn define<'a>(
+        &mut self,
+        definitions: impl Iterator<Item = &'a Document>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let mut has_changed = false;
+        for definition in definitions {
+            has_changed |= Arc::make_mut(&mut self.handlers.catalogue).define(definition);
+        }
+        if has_changed {
+            outputs.push(Output::Catalogue(Arc::clone(&self.handlers.catalogue)));
+        }
     }
 }

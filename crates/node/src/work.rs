@@ -31,10 +31,21 @@ pub(crate) enum Purpose {
     Part { gather: GatherId },
     /// A piece of one partition's hits.
     Piece { query: QueryId, group: GroupId },
+    /// Is the factory of a request defined? Then the request goes on.
+    Seek(Box<Sought>),
     /// Who shows that token? Then the request goes on.
     LookUp(Box<(Self, Request)>),
     /// The node's own housekeeping; the answer does not matter.
     Own,
+}
+
+/// A request whose factory is looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Sought {
+    pub(crate) purpose: Purpose,
+    pub(crate) request: Request,
+    /// What its factory may be, the likeliest first. The first is asked for at present.
+    pub(crate) factories: Vec<String>,
 }
 
 /// What is to be done before the step is over.
@@ -53,6 +64,8 @@ pub(crate) enum Work {
     /// The owner of a token's document has answered.
     LookedUp(Box<(Purpose, Request)>, Response),
     Submit(Purpose, GroupId, Question),
+    /// The owner of a definition has answered.
+    Found(Box<Sought>, Response),
     /// An owner has answered a request of this node.
     Answered {
         from: ReplicaId,
@@ -193,6 +206,10 @@ impl Effects {
             Purpose::LookUp(waiting) => {
                 let (waiting, response) = (waiting.clone(), answer.into_response());
                 self.push(Work::LookedUp(waiting, response));
+            }
+            Purpose::Seek(sought) => {
+                let response = answer.into_response();
+                self.push(Work::Found(sought.clone(), response));
             }
             Purpose::Own => {}
         }

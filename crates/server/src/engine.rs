@@ -264,6 +264,7 @@ impl Engine {
                 }
             }
             Output::Answer { ticket, response } => self.answer(ticket, response),
+            Output::Catalogue(catalogue) => self.parts.handlers.serve(catalogue),
             Output::Invoke(invocation) => self.invoke(invocation),
             Output::Run(job) => self.parts.jobs.put(job),
             Output::GoOn { group, opening } => {

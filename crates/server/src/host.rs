@@ -33,6 +33,7 @@ use crate::persister::Persister;
 use crate::program_socket::ProgramSocket;
 use crate::protection::Protection;
 use crate::sandbox::{PutAside, Sandbox, Wanted};
+use crate::served::Served;
 use crate::space::Space;
 use crate::store::FjallStore;
 use crate::web::Front;
@@ -82,7 +83,8 @@ impl Stopper {
 struct Maker {
     config: Config,
     public: Address,
-    catalogue: Arc<Catalogue>,
+    /// Those made before the node starts, and all of them as the node last said.
+    services: (Arc<Catalogue>, Arc<Served>),
     sandbox: Sandbox,
     ends: Ends,
 }
@@ -168,9 +170,9 @@ impl Host {
         let sockets = socket_runtime(config.tuning.socket_threads)?;
         let catalogue = Arc::new(catalogue);
         let public_too = public.clone();
-        let served = Arc::clone(&catalogue);
-        let mut maker =
-            Maker { config, public: public_too, catalogue, sandbox, ends: ends.clone() };
+        let served = Arc::new(Served::new(Arc::clone(&catalogue)));
+        let services = (catalogue, Arc::clone(&served));
+        let mut maker = Maker { config, public: public_too, services, sandbox, ends: ends.clone() };
         if maker.sandbox.identity().join.is_none() {
             check_quorum(maker.config.membership_quorum, maker.peers().len().max(1))?;
         }
@@ -191,7 +193,7 @@ impl Host {
             budget,
             ends,
             browsers,
-            catalogue: served,
+            served,
             connections,
             closing: closing_seen,
         };
@@ -373,12 +375,12 @@ impl Maker {
         let config = self.node_config();
         let tick = Duration::from_micros(config.timing.tick_micros);
         let owner = LogOwner { sandbox_id: config.sandbox.id, boot: config.sandbox.boot };
-        let catalogue = Arc::clone(&self.catalogue);
+        let (catalogue, served) = self.services.clone();
+        served.set(Arc::clone(&catalogue));
         let reader = log.reader(FolderFiles::new(&self.sandbox.log_folder()));
         let (inbox, metrics) = (&self.ends.inbox, &self.ends.metrics);
-        let handlers =
-            Handlers::start(Arc::clone(&catalogue), Arc::clone(inbox), Arc::clone(metrics))
-                .map_err(|error| thread_failure(&error))?;
+        let handlers = Handlers::start(served, Arc::clone(inbox), Arc::clone(metrics))
+            .map_err(|error| thread_failure(&error))?;
         let run_by = (catalogue, Arc::clone(&handlers) as Arc<dyn Invoker>);
         let node = Node::new(config, run_by, recovered, reader, Box::new(store))?;
         let node = if self.config.demands_login()? { node.demanding_login() } else { node };

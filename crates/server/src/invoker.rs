@@ -22,6 +22,7 @@ use services::{Catalogue, Invocation, Invoker, Ran};
 
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
+use crate::served::Served;
 
 /// A call that took longer is not quick; if it is so on average, the kind leaves the step.
 const QUICK_MAX: Duration = Duration::from_millis(5);
@@ -72,7 +73,7 @@ struct Present {
 pub(crate) struct Handlers {
     kinds: Mutex<BTreeMap<String, Kind>>,
     present: Mutex<Option<Present>>,
-    catalogue: Arc<Catalogue>,
+    served: Arc<Served>,
     inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
 }
@@ -80,16 +81,21 @@ pub(crate) struct Handlers {
 impl Handlers {
     /// With a thread that watches the handlers within the step, as long as this lives.
     pub(crate) fn start(
-        catalogue: Arc<Catalogue>,
+        served: Arc<Served>,
         inbox: Arc<Inbox>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Arc<Self>> {
         let (kinds, present) = (Mutex::default(), Mutex::default());
-        let handlers = Arc::new(Self { kinds, present, catalogue, inbox, metrics });
+        let handlers = Arc::new(Self { kinds, present, served, inbox, metrics });
         let watched = Arc::downgrade(&handlers);
         let thread = std::thread::Builder::new().name("amrita-watch".into());
         thread.spawn(move || watch(&watched))?;
         Ok(handlers)
+    }
+
+    /// The services there are from now on.
+    pub(crate) fn serve(&self, catalogue: Arc<Catalogue>) {
+        self.served.set(catalogue);
     }
 
     /// Runs a handler on another thread. Comes back as [`Event::Invoked`].
@@ -118,10 +124,11 @@ impl Handlers {
         let (partition, leader) = (invocation.partition, invocation.leader());
         let link = invocation.link().to_owned();
         let begun = Instant::now();
-        let invoked = self.catalogue.invoke(invocation);
+        let catalogue = self.served.get();
+        let invoked = catalogue.invoke(invocation);
         let took = begun.elapsed();
         self.inbox.put(Event::Invoked(Box::new(invoked)));
-        let is_declared = self.catalogue.spec(&factory).is_none_or(|spec| spec.slow);
+        let is_declared = catalogue.spec(&factory).is_none_or(|spec| spec.slow);
         let mut kinds = self.kinds();
         let kind = kinds.entry(factory.clone()).or_default();
         if took <= QUICK_MAX {

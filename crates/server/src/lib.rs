@@ -51,6 +51,7 @@ mod protection;
 mod random;
 mod repros;
 mod sandbox;
+mod served;
 mod signals;
 mod space;
 mod store;

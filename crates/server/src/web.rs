@@ -16,7 +16,6 @@ use hyper::{Method as Verb, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use node::Resource;
 use protocol::{Code, Method, Outcome, Problem, Request, Response, node_group};
-use services::Catalogue;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -36,6 +35,7 @@ use crate::login::{Caller, Doorkeeper};
 use crate::metrics::Metrics;
 use crate::principal;
 use crate::programs;
+use crate::served::Served;
 use crate::tls::Within;
 
 /// How long to wait when no connection can be accepted (too many open files).
@@ -63,7 +63,7 @@ pub(crate) struct Front {
     pub(crate) budget: Arc<Budget>,
     pub(crate) ends: Ends,
     pub(crate) browsers: Browsers,
-    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) served: Arc<Served>,
     pub(crate) connections: Arc<Connections>,
     /// How this node is protected, for `/readyz`.
     pub(crate) security: &'static str,
@@ -321,7 +321,7 @@ impl Front {
         if let Err(problem) = asked.check_parameters(&[]) {
             return refuse(request, problem).await;
         }
-        match (own, Resource::needs(&asked, &self.catalogue)) {
+        match (own, Resource::needs(&asked, &self.served.get())) {
             (Own::Live, Some(Needs::Nothing)) => plain("alive\n"),
             (Own::Ready, Some(Needs::Nothing)) => to_http(self.readiness().await),
             (Own::Link, Some(Needs::Link)) => self.link(request, place),
@@ -347,7 +347,7 @@ impl Front {
         }
         let path = http_request::path(path)?;
         let nothing = || Problem::not_found(format!("there is nothing at {path}"));
-        Allowed::at(&path, &self.catalogue).ok_or_else(nothing)
+        Allowed::at(&path, &self.served.get()).ok_or_else(nothing)
     }
 
     async fn ask_for(&self, request: hyper::Request<Incoming>, place: &Place) -> Answer {

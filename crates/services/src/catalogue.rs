@@ -1,12 +1,14 @@
 //! All services that a node knows, with their types erased, and the running of their handlers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use protocol::{Document, Epoch, GroupId, Moment, Problem, Request, Response, links};
 
 use crate::handlers::{Calls, Erased, ErasedTask, Handlers, Step};
+use crate::kinds::{Kind, Kinds};
 use crate::query_task::QueryTaskService;
 use crate::spec::STATE_BYTES_MAX;
 use crate::{Service, Spec, Task, rules, verbs};
@@ -112,12 +114,21 @@ pub(crate) struct NewVersion {
 struct Entry {
     spec: Spec,
     handlers: Box<dyn Handlers>,
+    /// The link of the document that defines it; none for what is built in.
+    definition: Option<String>,
 }
 
-/// All services of a node, by the link of their factory. Made before the node starts, the same on
-/// all nodes.
+/// All services of a node, by the link of their factory: those that were made before the node
+/// starts, the same on all nodes, and those that are defined while it runs.
+#[derive(Clone)]
 pub struct Catalogue {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, Arc<Entry>>,
+}
+
+impl fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries.keys()).finish()
+    }
 }
 
 impl Default for Catalogue {
@@ -127,9 +138,9 @@ impl Default for Catalogue {
 }
 
 impl Catalogue {
-    /// With the built-in services: query tasks, and the rules of who may do what.
+    /// With the built-in services: query tasks, definitions of kinds, and the rules of who may do what.
     pub fn new() -> Self {
-        let built_in = Self { entries: BTreeMap::new() }.with_task(QueryTaskService);
+        let built_in = Self { entries: BTreeMap::new() }.with_task(QueryTaskService).with(Kinds);
         rules::all().into_iter().fold(built_in, Self::with)
     }
 
@@ -167,9 +178,46 @@ impl Catalogue {
             "the states of {factory} may have {} bytes, and no state has more than {STATE_BYTES_MAX}",
             spec.state_bytes_max
         );
-        let before = self.entries.insert(factory.clone(), Entry { spec, handlers });
+        let entry = Arc::new(Entry { spec, handlers, definition: None });
+        let before = self.entries.insert(factory.clone(), entry);
         assert!(before.is_none(), "there are two services with the factory {factory}");
         self
+    }
+
+    /// Follows a definition: a document of [`crate::KINDS`]. Says whether a service came or went.
+    pub fn define(&mut self, definition: &Document) -> bool {
+        let is_its = |entry: &Arc<Entry>| entry.definition.as_deref() == Some(&definition.link);
+        let count = self.entries.len();
+        self.entries.retain(|_, entry| !is_its(entry));
+        let is_gone = self.entries.len() < count;
+        if definition.is_deleted() {
+            return is_gone;
+        }
+        // It was checked when it was written; a later version may have written what this one
+        // does not understand.
+        let Ok(kind) = Kind::of(&definition.body.to_map()) else { return is_gone };
+        let spec = kind.spec();
+        if self.entries.contains_key(&spec.factory) {
+            return is_gone;
+        }
+        let definition = Some(definition.link.clone());
+        let factory = spec.factory.clone();
+        let entry = Entry { spec, handlers: Box::new(Erased(kind)), definition };
+        self.entries.insert(factory, Arc::new(entry));
+        true
+    }
+
+    /// Whether any service is there by a definition.
+    pub fn has_definitions(&self) -> bool {
+        self.entries.values().any(|entry| entry.definition.is_some())
+    }
+
+    /// The services that were made before the node started.
+    #[must_use]
+    pub fn without_definitions(&self) -> Self {
+        let mut entries = self.entries.clone();
+        entries.retain(|_, entry| entry.definition.is_none());
+        Self { entries }
     }
 
     /// The service with that factory.
@@ -203,7 +251,7 @@ impl Catalogue {
 
     fn run(&self, invocation: &Invocation) -> Verdict {
         let entry = links::split(&invocation.link).and_then(|(at, _)| self.entries.get(at));
-        let Some(Entry { spec, handlers }) = entry else {
+        let Some(Entry { spec, handlers, .. }) = entry.map(AsRef::as_ref) else {
             return Verdict::Refused(self.unknown_service(&invocation.link));
         };
         let job = verbs::Job { spec, handlers: handlers.as_ref(), invocation };

@@ -9,6 +9,7 @@ mod catalogue;
 mod digits;
 mod found;
 mod handlers;
+mod kinds;
 mod leader;
 mod lenient;
 mod machine;
@@ -25,6 +26,7 @@ mod verbs;
 pub use catalogue::{Catalogue, Invocation, Invoked};
 pub use found::{find, found};
 pub use handlers::CALLS_PER_STEP_MAX;
+pub use kinds::{KINDS, is_kind, kind_name, may_be_defined};
 pub use leader::{DOCUMENT_QUEUE_MAX, PartitionLeader, TASKS_RUNNING_MAX, compile};
 pub use machine::{
     Effort, Handlers, Invoker, Limits, PartitionAction, PartitionAnswer, PartitionEvent,

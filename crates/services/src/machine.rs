@@ -12,6 +12,7 @@ use query::{Cursor, HitFilter, Page};
 use serde::{Deserialize, Serialize};
 use storage::{Batch, StoreError};
 
+use crate::kinds::is_kind;
 use crate::leader::PartitionLeader;
 use crate::{Catalogue, Invocation, Invoked};
 
@@ -29,8 +30,8 @@ pub struct PartitionMachine {
     rules: RulesNews,
 }
 
-/// What has become of the documents of the rules ([`access`]) in this partition since somebody
-/// looked.
+/// What has become of the documents that a node goes by since it looked: the rules ([`access`]), and
+/// the definitions of kinds.
 #[derive(Debug)]
 pub enum RulesNews {
     /// All of them are to be read anew.
@@ -225,7 +226,7 @@ impl PartitionMachine {
 
     fn note_rules(&mut self, applied: &AppliedCommand) {
         if let AppliedCommand::Written(document) = applied
-            && access::is_policy(&document.link)
+            && (access::is_policy(&document.link) || is_kind(&document.link))
             && let RulesNews::Changed(changed) = &mut self.rules
         {
             changed.push(Arc::clone(document));

@@ -22,6 +22,8 @@ pub(crate) const WALL_AT_START: u64 = 1_795_000_000_000_000;
 /// What a machine keeps when its process ends.
 pub(crate) struct Machine {
     pub(crate) name: String,
+    /// The services of its process, as it last said.
+    pub(crate) served: Arc<Catalogue>,
     pub(crate) uri: String,
     peers: Vec<String>,
     pub(crate) join: Option<String>,
@@ -126,6 +128,7 @@ pub(crate) enum Started {
 impl Machine {
     pub(crate) fn new(number: usize, peers: &[String], sandbox: u64, drift: i64) -> Self {
         Self {
+            served: Arc::default(),
             name: format!("n{}", number + 1),
             uri: uri(number),
             peers: peers.to_vec(),
@@ -221,6 +224,7 @@ impl Machine {
         let found = ledger::read(&recovered, &*reader);
         let invoker: Arc<dyn Invoker> =
             Arc::new(SeededInvoker::new(wanted.seed ^ self.life ^ self.sandbox));
+        self.served = Arc::clone(catalogue);
         let handlers = (Arc::clone(catalogue), invoker);
         let node = match Node::new(config, handlers, recovered, reader, store) {
             Ok(node) => node,

@@ -35,6 +35,7 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
             "a node halted",
             "a log was put aside",
             "an answer was lost",
+            "a document of a defined kind was asked for",
             "a change was told",
             "a reader of changes fell behind",
         ],

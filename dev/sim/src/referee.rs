@@ -17,11 +17,11 @@ use crate::checkers::promises::Promises;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Digests;
 use crate::checkers::versions::Versions;
-use crate::jobs::Job;
+use crate::jobs::{Job, Making};
 use crate::machine::Machine;
 use crate::settings::Settings;
 use crate::trace::{Trace, seconds};
-use crate::work::{Search, Verdict, Work, tally_links};
+use crate::work::{Search, Verdict, Work, is_thing, kind_making, tally_links};
 use crate::workload::{Client, Doing, Workload, told_of};
 
 /// So many versions of an example document are always kept.
@@ -46,6 +46,8 @@ pub(crate) struct Referee {
     documents: Vec<String>,
     /// How many answers were judged.
     judged: u64,
+    /// How many of them were about documents of a kind that was defined at run time.
+    pub(crate) defined: u64,
 }
 
 impl Referee {
@@ -65,6 +67,7 @@ impl Referee {
             formed: false,
             documents: (0..settings.documents).map(|n| format!("/core/examples/d{n}")).collect(),
             judged: 0,
+            defined: 0,
         }
     }
 
@@ -76,6 +79,11 @@ impl Referee {
     /// All tallies are there for sure.
     pub(crate) fn have_tallies(&self) -> bool {
         tally_links().iter().all(|link| self.made.get(link) == Some(&true))
+    }
+
+    /// The kind of things was defined, and that was acknowledged.
+    pub(crate) fn have_kind(&self) -> bool {
+        self.made.get(&kind_making().link()) == Some(&true)
     }
 
     pub(crate) fn was_deleted(&self, link: &str) -> bool {
@@ -198,17 +206,20 @@ impl Referee {
                 404 => Ok(Verdict::Done),
                 _ => Err(unexpected()),
             },
-            Work::Watch { after, seconds } => match response.status {
-                200 => {
-                    let is_more = self.reader.told(after.as_deref(), &body, &mut self.versions)?;
-                    Ok(self.watch_on(is_more, after, *seconds))
+            Work::Watch { after, seconds } => {
+                let verdict = self.watched(response.status, after, *seconds, &body)?;
+                verdict.ok_or_else(unexpected)
+            }
+            Work::Make(making) if is_thing(making) => {
+                self.defined += 1;
+                if !fits_the_kind(making, response.status) {
+                    return Err(unexpected());
                 }
-                410 => {
-                    self.reader.fell_behind(after.as_deref());
-                    Ok(self.watch_on(true, after, *seconds))
+                match response.status {
+                    400 => Ok(Verdict::Done),
+                    _ => Ok(self.plain(&doing.work, began, doing.unknown, response)),
                 }
-                _ => Err(unexpected()),
-            },
+            }
             // It has ended already.
             Work::Cancel { .. } if response.status == 400 => Ok(Verdict::Done),
             other => match response.status {
@@ -216,6 +227,25 @@ impl Referee {
                 _ => Err(unexpected()),
             },
         }
+    }
+
+    /// What a watch was told; none if it makes no sense.
+    fn watched(
+        &mut self,
+        status: u16,
+        after: &mut Option<String>,
+        seconds: u64,
+        body: &Value,
+    ) -> Result<Option<Verdict>, Broken> {
+        let is_more = match status {
+            200 => self.reader.told(after.as_deref(), body, &mut self.versions)?,
+            410 => {
+                self.reader.fell_behind(after.as_deref());
+                true
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(self.watch_on(is_more, after, seconds)))
     }
 
     /// Who does not wait asks until there is nothing more.
@@ -454,6 +484,12 @@ impl Referee {
         }
         Ok(())
     }
+}
+
+/// The kind was defined before, so every node knows it or asks; and its schema counts.
+fn fits_the_kind(making: &Making, status: u16) -> bool {
+    let is_wrong = making.body["name"] == "wrong";
+    matches!((status, is_wrong), (400, true) | (200 | 409, false))
 }
 
 /// A repeat of a request whose version has gone since: only its link and its version are known.

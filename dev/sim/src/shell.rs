@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use node::{Input, Output};
 use replication::MessageKind;
+use services::Invocation;
 
 use crate::agenda::{MILLISECOND, Time};
 use crate::checkers::Broken;
@@ -59,6 +60,14 @@ impl World {
         self.write_log(process)
     }
 
+    fn invoke(&mut self, process: Process, invocation: Invocation) -> Result<(), Broken> {
+        let (usual, worst) = self.settings.handler;
+        let delay = self.rng.delay(usual, worst);
+        let invocation = Box::new(invocation);
+        self.agenda.after(delay, Event::Invoke { process, invocation });
+        Ok(())
+    }
+
     fn carry_out(&mut self, process: Process, output: Output) -> Result<(), Broken> {
         let now = self.agenda.now();
         let machine = &mut self.machines[process.machine];
@@ -87,13 +96,11 @@ impl World {
             }
             Output::Close { link } => self.close_link(process, link),
             Output::Answer { ticket, response } => self.answered(process.machine, ticket, response),
-            Output::Invoke(invocation) => {
-                let (usual, worst) = self.settings.handler;
-                let delay = self.rng.delay(usual, worst);
-                let invocation = Box::new(invocation);
-                self.agenda.after(delay, Event::Invoke { process, invocation });
+            Output::Catalogue(catalogue) => {
+                machine.served = catalogue;
                 Ok(())
             }
+            Output::Invoke(invocation) => self.invoke(process, invocation),
             Output::Run(job) => {
                 // In an order of its own: the threads for jobs are not those for handlers.
                 let (usual, worst) = self.settings.handler;

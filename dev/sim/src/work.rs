@@ -104,6 +104,21 @@ pub(crate) fn tally_links() -> Vec<String> {
     (0..TALLY_COUNT).map(tally_link).collect()
 }
 
+/// A kind of documents that a client defines while the cluster runs.
+const THINGS: &str = "/app/things";
+
+pub(crate) fn kind_making() -> Making {
+    let schema = json!({"type": "object", "required": ["name"],
+        "properties": {"name": {"type": "string", "pattern": "^t"}}});
+    let body = json!({"link": THINGS, "schema": schema});
+    Making::new(services::KINDS, services::kind_name(THINGS), body)
+}
+
+/// Whether a document is of the kind that is defined by then.
+pub(crate) fn is_thing(making: &Making) -> bool {
+    making.factory == THINGS
+}
+
 pub(crate) fn tally_makings() -> Vec<Making> {
     (0..TALLY_COUNT).map(|number| Making::new(TALLIES, format!("t{number}"), json!({}))).collect()
 }
@@ -159,6 +174,10 @@ impl Work {
             47 | 53 | 54 => {
                 let after = referee.reader.token().map(str::to_owned);
                 Self::Watch { after, seconds: rng.below(3) }
+            }
+            48..51 if rng.chance(400) && referee.have_kind() => {
+                let name = if rng.chance(800) { "thing" } else { "wrong" };
+                Self::Make(Making::new(THINGS, token, json!({ "name": name })))
             }
             48..51 => {
                 let expires = WALL_AT_START + now + rng.between(1, 4_000) * MILLISECOND;

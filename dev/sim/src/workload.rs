@@ -12,7 +12,7 @@ use crate::checkers::document::Told;
 use crate::jobs::Job;
 use crate::referee::Referee;
 use crate::settings::Settings;
-use crate::work::{Verdict, Work, tally_links, tally_makings};
+use crate::work::{Verdict, Work, kind_making, tally_links, tally_makings};
 use random::Random;
 
 /// How often a request with an idempotency key is sent before a client gives up.
@@ -128,7 +128,7 @@ impl Workload {
             nodes: settings.nodes,
             closing: false,
             audit: VecDeque::new(),
-            first: tally_makings().into_iter().map(Work::Make).collect(),
+            first: tally_makings().into_iter().chain([kind_making()]).map(Work::Make).collect(),
         }
     }
 

@@ -260,7 +260,7 @@ impl World {
                 Ok(())
             }
             Event::Invoke { process, invocation } => {
-                let invoked = self.catalogue.invoke(*invocation);
+                let invoked = self.machines[process.machine].served.invoke(*invocation);
                 self.tell(process, Input::Invoked(invoked))
             }
             Event::Run { process, job } => self.tell(process, Input::Ran(job.run())),

@@ -18,6 +18,7 @@ mod immortals;
 mod immortals_flags;
 mod immortals_input;
 mod kills;
+mod kinds;
 mod native;
 mod pauses;
 mod programs;

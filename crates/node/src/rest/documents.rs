@@ -7,6 +7,7 @@ use protocol::query::LINK as QUERY_TASKS;
 use protocol::{Code, Document, GroupId, Method, Problem, Request, Response, links};
 use query::{CompiledQuery, factory_specification, parse_specification};
 use serde_json::{Value, json};
+use services::{KINDS, kind_name};
 
 use super::plan::{Plan, check_fields, parse_body};
 use super::surface::Header;
@@ -28,6 +29,10 @@ pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan
         return factory_utility(request, view);
     }
     if catalogue.spec_of(path).is_none() {
+        let factories = factories_of(&request);
+        if !factories.is_empty() {
+            return Ok(Plan::Seek(Box::new(request), factories));
+        }
         return Err(Problem::not_found(format!(
             "there is no service at {}; GET / lists the factories",
             request.path
@@ -46,6 +51,21 @@ pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan
         return local(group, &request, view).map(Plan::Respond);
     }
     Ok(Plan::Ask(group, Question::Rest(request)))
+}
+
+/// The factories that a path may belong to, if somebody has defined them.
+fn factories_of(request: &Request) -> Vec<String> {
+    let (path, utility) = links::split_utility(&request.path);
+    let own = Some(path);
+    let above = links::split(path).map(|(factory, _)| factory);
+    let order = if request.method == Method::Post { [own, above] } else { [above, own] };
+    // A write other than POST goes to a document, and a factory has utilities as well.
+    let is_write = request.method.is_write() && request.method != Method::Post;
+    let order = order
+        .into_iter()
+        .flatten()
+        .filter(|it| !is_write || utility.is_some() || Some(*it) == above);
+    order.filter(|it| services::may_be_defined(it)).map(str::to_owned).collect()
 }
 
 /// Whether a read asks for this node's own replica.
@@ -253,6 +273,10 @@ fn child_link(
 ) -> Result<String, Problem> {
     let factory = &request.path;
     let name = match &body["documentSelfLink"] {
+        Value::Null if factory == KINDS => kind_name(body["link"].as_str().ok_or_else(|| {
+            let text = "link is required: where the documents are, such as /app/seats";
+            Problem::bad_request(text)
+        })?),
         Value::Null => match &request.idempotency_key {
             Some(key) => format!("{:016x}", hash_parts([factory.as_bytes(), key.as_bytes()])),
             None => new_name(),

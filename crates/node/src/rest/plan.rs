@@ -35,6 +35,8 @@ pub(crate) enum Plan {
     Available,
     /// Wait for changes of documents.
     Watch(Box<Watch>),
+    /// The factory is not known here: it may be one of these, defined just now.
+    Seek(Box<Request>, Vec<String>),
     /// A page of a recording of an instance that has a replica here.
     Record(GroupId, Page),
     /// Let all replicas of an instance try their programs again.

@@ -40,6 +40,9 @@ fn shown(plan: &Plan) -> String {
             let (since, wait) = (watch.after.is_some(), watch.wait_micros);
             format!("watch {} since={since} wait={wait} before={}", watch.prefix, watch.with_before)
         }
+        Plan::Seek(request, factories) => {
+            format!("seek {} for {}", factories.join(" or "), request.path)
+        }
         Plan::Release(group) => format!("release {group}"),
         Plan::Join(contact) => format!("join {contact}"),
         Plan::Stop => "stop".into(),

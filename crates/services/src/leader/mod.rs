@@ -13,6 +13,7 @@ mod repeats;
 mod searches;
 mod tasks;
 mod unchanged;
+mod undefined;
 
 pub use searches::compile;
 
@@ -75,6 +76,8 @@ pub struct PartitionLeader {
     expire_at_micros: u64,
     clock: Clock,
     awaited: Awaited,
+    /// For kinds that this node does not know. Each has a place in the table of requests.
+    undefined: Vec<undefined::Waiting>,
 }
 
 /// The time of this leader's writes. No two have the same, whatever the wall clock does: the time
@@ -157,6 +160,7 @@ impl PartitionLeader {
             expire_at_micros: 0,
             clock: Clock::default(),
             awaited: Awaited::default(),
+            undefined: Vec::new(),
         }
     }
 
@@ -275,8 +279,7 @@ impl PartitionLeader {
         let catalogue = &cx.handlers().catalogue;
         let of_factory = if utility.is_some() { catalogue.spec(link) } else { None };
         let Some(spec) = of_factory.or_else(|| catalogue.spec_of(link)) else {
-            let problem = catalogue.unknown_service(link);
-            self.refuse(cx, ticket, link, problem);
+            self.not_known(cx, ticket, request, known);
             return Ok(());
         };
         let document = of_factory.is_none().then_some(link);
@@ -393,6 +396,7 @@ impl PartitionLeader {
     fn tick(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         self.tick_tasks(cx)?;
         self.tick_awaited(cx);
+        self.look_for_definitions(cx)?;
         if cx.now().steady_micros >= self.expire_at_micros {
             self.expire_at_micros = cx.now().steady_micros + EXPIRE_EVERY_MICROS;
             self.expire(cx)?;

@@ -9,7 +9,7 @@ use group::{
     Caller, Context, Entry, Leader, LeaderInput, LogView, Machine, MemberHistory, Output, Quorum,
     Requests,
 };
-use protocol::{Document, Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
+use protocol::{Action, Body, Document, Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
 use query::{CompiledQuery, Page};
 use replication::{Group, GroupOptions, Members, Restored};
 use services::{
@@ -156,6 +156,23 @@ impl Owner {
                 return page;
             }
         }
+    }
+
+    /// The node has heard of a definition.
+    pub(crate) fn define(&mut self, factory: &str) {
+        let definition = Document {
+            link: format!("{}/{}", services::KINDS, services::kind_name(factory)),
+            version: 0,
+            epoch: self.epoch,
+            kind: "amrita:KindState".into(),
+            action: Action::Post,
+            updated: self.now.wall,
+            expires: Moment(0),
+            owner: "n1".into(),
+            author: None,
+            body: Body::from_text(format!("{{\"link\":\"{factory}\"}}")),
+        };
+        assert!(Arc::make_mut(&mut self.handlers.catalogue).define(&definition));
     }
 
     pub(crate) fn invoke(&self, invocation: Invocation) -> Invoked {

@@ -70,6 +70,7 @@ impl World {
             "flood" => self.flood(rest),
             "query" => self.query(rest, Effort::Step),
             "search" => self.query(rest, Effort::Long),
+            "define" => self.owner.define(rest),
             "fence" => self.fence(rest),
             "available" => self.available(rest),
             "quick" => self.run_handlers_at_once(),

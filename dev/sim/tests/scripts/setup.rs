@@ -430,6 +430,7 @@ impl Setup {
             }
             Output::ProgramPorts { .. }
             | Output::Repro { .. }
+            | Output::Catalogue(_)
             | Output::Dial { .. }
             | Output::Contact { .. }
             | Output::Note { .. } => {}

@@ -85,7 +85,7 @@ const CRATES: &[Crate] = &[
         folder: "crates/services",
         core: true,
         ours: &["protocol", "storage", "group", "query", "access", "documents"],
-        others: &["bytes", "postcard", "serde", "serde_json"],
+        others: &["bytes", "jsonschema", "postcard", "serde", "serde_json"],
         tests: &["proptest", "replication"],
     },
     Crate {

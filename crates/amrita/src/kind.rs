@@ -1,0 +1,147 @@
+//! `amrita kind`: kinds of documents that are defined while the cluster runs.
+
+use client::{Client, Method, Request, Response};
+use serde_json::{Map, Value, json};
+
+use crate::arguments::{Cluster, Definition, KindCommand};
+use crate::outcome::{Outcome, Trouble, unreachable};
+use crate::screen;
+use crate::verbs::{body_of, client};
+
+/// Where definitions are.
+const KINDS: &str = "/core/factories";
+
+pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
+    let client = client(cluster)?;
+    match command {
+        KindCommand::List => list(&client, cluster).await,
+        KindCommand::Show { link } => {
+            let answer = client.get(&definition_link(link)).await;
+            screen::show(&answer.map_err(|error| unreachable(&error))?, cluster.json)
+        }
+        KindCommand::Create { link, definition } => {
+            let mut body = fields_of(definition)?;
+            body.insert("link".into(), link.clone().into());
+            // One that was removed before may come again.
+            let request = Request {
+                pragmas: vec!["xn-force-index-update".into()],
+                ..Request::new(Method::Post, KINDS).with_json(&Value::Object(body))
+            };
+            let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
+            if cluster.json || !answer.is_success() {
+                return screen::show(&answer, cluster.json);
+            }
+            screen::say(&format!(
+                "{link} is there. To make a document: amrita post {link} '{{...}}'"
+            ));
+            Ok(())
+        }
+        KindCommand::Change { link, definition } => {
+            let body = fields_of(definition)?;
+            if body.is_empty() {
+                let why = "say what is to be changed: --schema, --option, --merge and so on";
+                return Err(Trouble::usage(why));
+            }
+            let answer = client.patch(&definition_link(link), &body).await;
+            screen::show(&answer.map_err(|error| unreachable(&error))?, cluster.json)
+        }
+        KindCommand::Remove { link, confirm } => remove(&client, cluster, link, *confirm).await,
+    }
+}
+
+async fn list(client: &Client, cluster: &Cluster) -> Outcome {
+    let answer = client.get(&format!("{KINDS}?expand")).await;
+    let answer = answer.map_err(|error| unreachable(&error))?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    let body = answer.to_json();
+    let documents = body["documents"].as_object();
+    let rows: Vec<Vec<String>> = documents
+        .into_iter()
+        .flat_map(Map::values)
+        .map(|kind| ["link", "kind", "documentation"].map(|name| screen::cell(&kind[name])).into())
+        .collect();
+    if rows.is_empty() {
+        screen::say("no kind is defined; the services of the nodes' program: amrita get /");
+    } else {
+        screen::say(&screen::table(&["link", "kind", "documentation"], &rows));
+    }
+    Ok(())
+}
+
+/// Documents of a kind that is not there any more would be out of reach.
+async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -> Outcome {
+    if !confirm {
+        let answer = client.get(&format!("{link}?$count=true")).await;
+        let answer: Response = answer.map_err(|error| unreachable(&error))?;
+        let count = answer.to_json()["documentCount"].as_u64();
+        if let Some(count) = count.filter(|count| *count > 0) {
+            return Err(format!(
+                "{link} has {count} documents. They would stay, but nobody could reach them until it \
+                 is defined again\n  -> if you mean it: add --confirm"
+            )
+            .into());
+        }
+    }
+    let answer = client.delete(&definition_link(link)).await;
+    let answer = answer.map_err(|error| unreachable(&error))?;
+    if cluster.json || !answer.is_success() {
+        return screen::show(&answer, cluster.json);
+    }
+    if answer.body.is_empty() {
+        return Err(Trouble::from(format!("there is no definition of {link}")));
+    }
+    screen::say(&format!("{link} is gone"));
+    Ok(())
+}
+
+fn definition_link(link: &str) -> String {
+    format!("{KINDS}/{}", link.trim_matches('/').replace('/', ":"))
+}
+
+fn fields_of(definition: &Definition) -> Result<Map<String, Value>, Trouble> {
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), value);
+        }
+    };
+    let list = |items: &[String]| (!items.is_empty()).then(|| json!(items));
+    put("schema", definition.schema.as_deref().map(body_of).transpose()?);
+    put("kind", definition.kind.clone().map(Value::from));
+    put("documentation", definition.about.clone().map(Value::from));
+    put("options", list(&definition.option));
+    put("merge", list(&definition.merge));
+    put("retentionLimit", definition.keep_versions.map(Value::from));
+    put("expiresAfterSeconds", definition.expires_after.map(Value::from));
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_says_what_was_said_and_nothing_else() {
+        let nothing = Definition::default();
+        assert!(fields_of(&nothing).unwrap().is_empty());
+        let some = Definition {
+            schema: Some("{\"type\":\"object\"}".into()),
+            option: vec!["IMMUTABLE".into()],
+            expires_after: Some(60),
+            ..nothing
+        };
+        let fields = Value::Object(fields_of(&some).unwrap());
+        let expected = json!({"schema": {"type": "object"}, "options": ["IMMUTABLE"],
+            "expiresAfterSeconds": 60});
+        assert_eq!(fields, expected);
+        assert_eq!(definition_link("/app/seats/"), "/core/factories/app:seats");
+    }
+
+    #[test]
+    fn a_schema_that_is_no_json_is_a_mistake_of_use() {
+        let wrong = Definition { schema: Some("{type:object}".into()), ..Definition::default() };
+        assert!(fields_of(&wrong).unwrap_err().why.contains("not JSON"));
+    }
+}
