@@ -27,7 +27,8 @@ use crate::job_threads::JobThreads;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::persister::Persister;
-use crate::programs::Program;
+use crate::program::Program;
+use crate::programs;
 use crate::repros;
 use crate::space::Space;
 use crate::store::StoreHealth;
@@ -328,7 +329,7 @@ impl Engine {
 
     fn let_program_go(&mut self, id: u64) {
         if let Some(program) = self.programs.remove(&id) {
-            program.flush(&self.parts.inbox, &self.parts.metrics);
+            programs::flush(&program, &self.parts.inbox, &self.parts.metrics);
             program.let_go();
         }
     }
@@ -354,7 +355,7 @@ impl Engine {
         }
         for id in self.programs_touched.drain(..) {
             if let Some(program) = self.programs.get(&id) {
-                program.flush(&self.parts.inbox, &self.parts.metrics);
+                programs::flush(&program, &self.parts.inbox, &self.parts.metrics);
             }
         }
         if let Some(batch) = self.batch.take() {

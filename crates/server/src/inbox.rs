@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::budget::{Budget, Held, Purpose};
 use crate::carrier::Carrier;
 use crate::metrics::Metrics;
-use crate::programs::Program;
+use crate::program::Program;
 
 /// The most requests of clients that may wait. More are answered with 503 at once.
 const REQUESTS_MAX: usize = 8_192;

@@ -3,7 +3,7 @@
 //! [`Host`] starts one node in this process. A request comes in over HTTP (`web`), is put into the
 //! inbox of the node's thread (`engine`), and the node says what is to be done: records for the
 //! log (`log_writer`), frames for other nodes (`link`, `dial`), answers for clients, words for the
-//! programs that are attached (`programs`, through the doors `program_socket`, `web` and
+//! programs that are attached (`program`, `programs`, through the doors `program_socket`, `web` and
 //! `ambrosia_ports`). Nothing is decided here; what can be decided is in the crate `node`, which
 //! knows none of this.
 
@@ -43,6 +43,7 @@ mod outgoing;
 mod passwords;
 mod persister;
 mod principal;
+mod program;
 mod program_socket;
 #[cfg(test)]
 mod program_tests;

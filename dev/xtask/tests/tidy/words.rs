@@ -39,9 +39,7 @@ const STILL_NAMED: &[&str] = &[
     "immortals: office",
     "immortals: stood",
     "replication: office",
-    "server: attend",
     "server: courtesy",
-    "server: mouth",
     "server: stood",
     "services: dice",
 ];
