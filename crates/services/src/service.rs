@@ -4,12 +4,12 @@
 //! return is what is replicated. So they may do as they like, but must not wait long: other
 //! documents of the node wait for the same few threads.
 
-use protocol::{BodyType, Epoch, Moment, Problem, Request, Response};
+use protocol::{Epoch, Moment, Problem, Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{Spec, merge};
+use crate::{Patch, Spec, merge};
 
 /// A kind of documents and what happens when they are written.
 ///
@@ -187,16 +187,6 @@ pub fn succeeded(answer: &Response) -> Result<Value, Problem> {
     }
     let words = body["message"].as_str().unwrap_or("no message");
     Err(Problem::bad_request(format!("a request was answered with {}: {words}", answer.status)))
-}
-
-/// The body of a PATCH.
-#[derive(Clone, Debug, Default)]
-pub struct Patch {
-    /// `kind`, when the body has one that says what is asked.
-    pub kind: Option<String>,
-    /// The user's fields, without the built-in ones and `kind`. A merge patch may have nulls.
-    pub fields: Map<String, Value>,
-    pub body_type: BodyType,
 }
 
 /// Where and when a handler runs.
