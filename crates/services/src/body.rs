@@ -81,7 +81,8 @@ impl Incoming {
             return Ok(());
         }
         let message = format!(
-            "{}: expected documentVersion {expected}, found {}; read it again and repeat the change",
+            "{}: expected documentVersion {expected}, found {}; read it again and repeat the \
+             change",
             current.link, current.version
         );
         Err(Problem::new(Code::VersionMismatch, message))

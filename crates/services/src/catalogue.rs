@@ -66,7 +66,8 @@ impl Catalogue {
         assert!(links::check(&factory).is_ok(), "the factory '{factory}' is no link");
         assert!(
             spec.state_bytes_max <= STATE_BYTES_MAX,
-            "the states of {factory} may have {} bytes, and no state has more than {STATE_BYTES_MAX}",
+            "the states of {factory} may have {} bytes, and no state has more than \
+             {STATE_BYTES_MAX}",
             spec.state_bytes_max
         );
         let before = self.entries.insert(factory.clone(), Entry { spec, handlers });
