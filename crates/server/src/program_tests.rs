@@ -197,9 +197,9 @@ fn a_program_at_the_socket_is_heard_and_told() {
     drop(socket);
     shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
     let counted = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    assert_eq!(counted(&shell.ends.metrics.program_bytes_read), 5);
-    assert_eq!(counted(&shell.ends.metrics.program_bytes_written), 7);
-    assert_eq!(shell.ends.metrics.programs.load(Ordering::Relaxed), 0);
+    assert_eq!(counted(&shell.ends.metrics.programs.bytes_read), 5);
+    assert_eq!(counted(&shell.ends.metrics.programs.bytes_written), 7);
+    assert_eq!(shell.ends.metrics.programs.open.load(Ordering::Relaxed), 0);
 }
 
 #[test]

@@ -31,7 +31,7 @@ const LINGER_MAX: Duration = Duration::from_secs(3);
 pub(crate) fn flush(program: &Program, inbox: &Inbox, metrics: &Metrics) {
     let bytes = program.flush();
     if bytes > 0 {
-        metrics.program_bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        metrics.programs.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         inbox.put(Event::ProgramDrained { program: program.id, bytes });
     }
 }
@@ -56,7 +56,7 @@ async fn read(program: &Program, already_read: Bytes, inbox: &Inbox, metrics: &M
         }
         if !said.is_empty() {
             let count = u64::try_from(said.len()).expect("a length fits");
-            metrics.program_bytes_read.fetch_add(count, Ordering::Relaxed);
+            metrics.programs.bytes_read.fetch_add(count, Ordering::Relaxed);
             inbox.said(program.id, said).await;
         }
         next = program.read(&mut portion).await;
@@ -77,7 +77,7 @@ async fn live(program: &Arc<Program>, already_read: Bytes, inbox: &Inbox, metric
 impl Ends {
     /// Whether one more program may be connected.
     pub(crate) fn has_room_for_a_program(&self) -> bool {
-        let programs = self.metrics.programs.load(Ordering::Relaxed);
+        let programs = self.metrics.programs.open.load(Ordering::Relaxed);
         let all = programs + self.metrics.connections.load(Ordering::Relaxed);
         let fits = |count: i64, most: usize| usize::try_from(count).is_ok_and(|count| count < most);
         fits(programs, PROGRAMS_MAX) && fits(all, self.places)
@@ -113,7 +113,7 @@ impl Ends {
         mut stop: watch::Receiver<()>,
     ) {
         let program = Arc::new(program);
-        self.metrics.programs.fetch_add(1, Ordering::Relaxed);
+        self.metrics.programs.open.fetch_add(1, Ordering::Relaxed);
         {
             let live = live(&program, already_read, &self.inbox, &self.metrics);
             tokio::pin!(live);
@@ -125,7 +125,7 @@ impl Ends {
                 }
             }
         }
-        self.metrics.programs.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.programs.open.fetch_sub(1, Ordering::Relaxed);
         if program.is_let_go() {
             self.runtime.spawn(async move {
                 // One that does not read what it is told is cut off.

@@ -18,7 +18,7 @@ pub enum PartitionQuestion {
     Rest(Request),
     /// The same, and another owner may have begun it and been stopped by it.
     Resent(Request),
-    /// One partition's part of a query: at most so many hits and bytes.
+    /// One partition's part of a query, with at most `limit` hits and `bytes` bytes.
     Query {
         spec_json: Bytes,
         cursor: Option<Cursor>,

@@ -2,7 +2,8 @@
 //!
 //! A writer of a service sees [`Service`], [`Task`], [`Spec`] and [`Context`]. The node sees
 //! [`PartitionMachine`] and [`PartitionLeader`], which a `group::Replica` holds, and [`Catalogue`],
-//! which runs handlers ([`Invocation`] in, [`Invoked`] out). Nothing here does I/O or knows the time.
+//! which runs handlers ([`Invocation`] in, [`Invoked`] out). Nothing here does I/O or knows the
+//! time.
 
 mod body;
 mod catalogue;

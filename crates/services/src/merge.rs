@@ -420,7 +420,8 @@ mod tests {
             }
             let (text, request) = (before.text(), change.text());
             let body_type = if is_merge_patch { BodyType::MergePatch } else { BodyType::Json };
-            let patch = Patch { fields: serde_json::from_str(&request).unwrap(), kind: None, body_type };
+            let fields = serde_json::from_str(&request).unwrap();
+            let patch = Patch { fields, kind: None, body_type };
             let current: Map<String, Value> = serde_json::from_str(&text).unwrap();
             let after = state(&Spec::new("/core/things", "a"), &current, &patch).unwrap();
             let stored = Body::from_text(text);

@@ -129,8 +129,8 @@ pub trait Task: Send + Sync + 'static {
 
     /// What undoes the steps so far, when the task is cancelled or fails. The requests are made
     /// after the last step's own are answered, and again by the next owner if this one dies; only
-    /// then has the task ended. If there are more than go into one step, they are made in several, in
-    /// their order. As a plan they must follow from the state alone, and they must be
+    /// then has the task ended. If there are more than go into one step, they are made in several,
+    /// in their order. As a plan they must follow from the state alone, and they must be
     /// right for a step that was begun and not learnt, too. What they are answered with is added to
     /// `failureMessage` if it is an error.
     fn undo(&self, context: &Context<'_>, state: &Self::State) -> Vec<Request> {
@@ -208,7 +208,7 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Lets the document expire so many microseconds from now.
+    /// Lets the document expire that many microseconds from now.
     pub fn expire_after(&mut self, micros: u64) {
         self.expires = Moment(self.now.0.saturating_add(micros));
     }

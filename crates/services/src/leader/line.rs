@@ -50,6 +50,12 @@ pub(super) enum Cargo {
     Held(Response),
 }
 
+impl Flight {
+    pub(super) fn is_of(&self, proposal: u64) -> bool {
+        matches!(&self.cargo, Cargo::Write { proposal: it, .. } if *it == proposal)
+    }
+}
+
 impl Item {
     pub(super) fn client(asked: Asked) -> Self {
         Self { who: Who::Client(asked), runs: 0 }

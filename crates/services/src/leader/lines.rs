@@ -425,8 +425,8 @@ impl PartitionLeader {
         problem: Problem,
     ) -> Result<(), StoreError> {
         let Some(line) = self.lines.get_mut(link) else { return Ok(()) };
-        let is_it = |flight: &Flight| matches!(flight.cargo, Cargo::Write { proposal: it, .. } if it == proposal);
-        let Some(index) = line.flights.iter().position(is_it) else { return Ok(()) };
+        let index = line.flights.iter().position(|flight| flight.is_of(proposal));
+        let Some(index) = index else { return Ok(()) };
         self.fall_back(link, index + 1);
         let line = self.lines.get_mut(link).expect("it was there just now");
         let flight = line.flights.pop_back().expect("the refused one is the last now");

@@ -27,6 +27,7 @@ const TRIES_TOLD: u32 = 8;
 /// By how much the clocks of two owners may differ: a step whose pause is longer than that was
 /// surely not begun by the last owner.
 const CLOCK_SKEW_MICROS: u64 = 2_000_000;
+
 impl PartitionLeader {
     pub(super) fn opened(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         let links = cx.partition().tasks_in_progress(cx.reader())?;

@@ -1,7 +1,7 @@
-//! Successful answers to writes that changed nothing. A repeat must change nothing either, though by
-//! then there may be something to change: with a key of the client's own the answer goes into the
-//! log, so that every later owner knows it too. (Without one it is the memory of the present owner
-//! that knows late copies, see [`PartitionAnswer::Unchanged`].)
+//! Successful answers to writes that changed nothing. A repeat must change nothing either, though
+//! by then there may be something to change: with a key of the client's own the answer goes into
+//! the log, so that every later owner knows it too. (Without one it is the memory of the present
+//! owner that knows late copies, see [`PartitionAnswer::Unchanged`].)
 
 use documents::{AppliedCommand, Command, Recorded, Remember};
 use group::Output;
