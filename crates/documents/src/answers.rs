@@ -13,7 +13,8 @@ use storage::{Batch, Reader, Space, StoreError};
 use crate::command::{AUTO_KEY_MINUTES, Recorded, RequestKey, USER_KEY_HOURS};
 use crate::family;
 
-/// Answers are forgotten at every so many positions. Deletions in bulk cost one scan, not one each.
+/// Answers are forgotten whenever this many positions have gone by. Deletions in bulk cost one
+/// scan, not one each.
 const FORGET_EVERY: u64 = 64;
 
 /// How many answers of each sort are forgotten at once: more than can come in between.

@@ -11,8 +11,8 @@ use protocol::immortal::ToNode;
 use crate::incoming::Performed;
 use crate::link::Link;
 
-/// So many effects are done at once; the others wait their turn, in the order in which they were
-/// asked for.
+/// At most this many effects are done at once; the others wait their turn, in the order in which
+/// they were asked for.
 const EFFECTS_AT_ONCE_MAX: usize = 16;
 
 /// An effect that is to be done.

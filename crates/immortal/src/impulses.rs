@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::format::put_arguments;
 use crate::link::Link;
 
-/// So many impulses may be on their way; who sends more waits.
+/// At most this many impulses may be on their way; who sends more waits.
 const IMPULSES_OPEN_MAX: usize = 1 << 14;
 
 thread_local! {

@@ -20,8 +20,8 @@ use crate::session::{Ended, Plan, Told, run as run_session};
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// So often a program may fail at the same input in a row; then it gives up, so that somebody
-/// looks.
+/// At most this many times a program may fail at the same input in a row; then it gives up, so that
+/// somebody looks.
 const FAULTS_MAX: u32 = 3;
 
 /// So long it is tried again when the node says that another program is attached, or that it has no

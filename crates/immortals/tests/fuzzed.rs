@@ -11,40 +11,29 @@ use protocol::immortal::{
     put_block_head, put_message,
 };
 use protocol::{Moment, Term};
+use random::Random;
 
 const ROUNDS: usize = 20_000;
 
-/// Numbers that look random and are the same in every run (xorshift).
-struct Dice(u64);
+fn byte(random: &mut Random) -> u8 {
+    // Small numbers are types, kinds and lengths: they lead further.
+    let most = if random.one_in(2) { 16 } else { 256 };
+    u8::try_from(random.below(most)).expect("it is below 256")
+}
 
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).expect("it is below sides")
-    }
+fn bytes(random: &mut Random, most: usize) -> Vec<u8> {
+    (0..random.index(most)).map(|_| byte(random)).collect()
+}
 
-    fn byte(&mut self) -> u8 {
-        // Small numbers are types, kinds and lengths: they lead further.
-        let sides = if self.roll(2) == 0 { 16 } else { 256 };
-        u8::try_from(self.roll(sides)).expect("it is below 256")
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        (0..self.roll(most)).map(|_| self.byte()).collect()
-    }
-
-    /// A few bytes are changed, added or taken away.
-    fn damage(&mut self, bytes: &mut Vec<u8>) {
-        for _ in 0..self.roll(4) {
-            let at = self.roll(bytes.len() + 1);
-            match self.roll(4) {
-                0 => bytes.insert(at, self.byte()),
-                1 => bytes.truncate(at),
-                _ if at < bytes.len() => bytes[at] = self.byte(),
-                _ => {}
-            }
+/// A few bytes are changed, added or taken away.
+fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
+    for _ in 0..random.below(4) {
+        let at = random.index(bytes.len() + 1);
+        match random.below(4) {
+            0 => bytes.insert(at, byte(random)),
+            1 => bytes.truncate(at),
+            _ if at < bytes.len() => bytes[at] = byte(random),
+            _ => {}
         }
     }
 }
@@ -174,13 +163,13 @@ fn words() -> Vec<Vec<u8>> {
 
 /// Runs a target with bytes at random, and with a few of the parts in a row, damaged.
 fn run(target: fn(&[u8]), parts: &[Vec<u8>]) {
-    let mut dice = Dice(1);
+    let mut random = Random::of_seed(1);
     for round in 0..ROUNDS {
         let mut bytes = match round % 4 {
-            0 => dice.bytes(200),
-            _ => (0..=dice.roll(6)).flat_map(|_| parts[dice.roll(parts.len())].clone()).collect(),
+            0 => bytes(&mut random, 200),
+            _ => (0..=random.below(6)).flat_map(|_| random.pick(parts).clone()).collect(),
         };
-        dice.damage(&mut bytes);
+        damage(&mut random, &mut bytes);
         target(&bytes);
     }
 }
@@ -217,15 +206,15 @@ fn ambrosias_door_survives_what_it_hears_and_is_told() {
     let load: Vec<u8> = nodes[2..5].iter().flat_map(|frame| step(0, &frame[4..])).collect();
     let primary = [&load[..], &step(0, &nodes[7][4..])].concat();
     let genesis = step(0, &nodes[1][4..]);
-    let mut dice = Dice(2);
+    let mut random = Random::of_seed(2);
     for _ in 0..ROUNDS {
-        let begin = [&b""[..], &load, &primary, &genesis][dice.roll(4)];
-        let mut bytes = vec![dice.byte()];
+        let begin = [&b""[..], &load, &primary, &genesis][random.index(4)];
+        let mut bytes = vec![byte(&mut random)];
         bytes.extend_from_slice(begin);
-        for _ in 0..dice.roll(12) {
-            let mut part = parts[dice.roll(parts.len())].clone();
-            if dice.roll(4) == 0 {
-                dice.damage(&mut part);
+        for _ in 0..random.below(12) {
+            let mut part = random.pick(&parts).clone();
+            if random.one_in(4) {
+                damage(&mut random, &mut part);
             }
             bytes.extend(part);
         }

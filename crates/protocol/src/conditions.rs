@@ -133,7 +133,7 @@ impl WriteQuorum {
     /// How many of these replicas are meant.
     ///
     /// # Errors
-    /// When there are not so many.
+    /// When there are fewer.
     pub fn of(self, replicas: usize) -> Result<usize, Problem> {
         let asked = match self {
             Self::All => return Ok(replicas),

@@ -54,7 +54,7 @@ impl GroupId {
     /// The cluster's own map: nodes, quorum, the number of partitions.
     pub const DIRECTORY: Self = Self(0);
 
-    /// The first instance's group. There are never so many partitions.
+    /// The first instance's group. There are always fewer partitions than that.
     pub const INSTANCES: Self = Self(1 << 20);
 
     pub fn is_instance(self) -> bool {

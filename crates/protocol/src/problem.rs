@@ -133,6 +133,10 @@ impl Problem {
         Self::new(Code::BadRequest, message)
     }
 
+    pub fn bad_body(message: impl Into<String>) -> Self {
+        Self::new(Code::BadBody, message)
+    }
+
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(Code::NotFound, message)
     }

@@ -212,9 +212,9 @@ pub struct Response {
 /// How far a replica may be behind its owner, as far as the owner was heard of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Behind {
-    /// So many entries of its partition are committed and were not applied here...
+    /// This many entries of its partition are committed and were not applied here...
     pub entries: u64,
-    /// ... and what was committed in so many milliseconds may be missing as well. None: the owner
+    /// ... and what was committed in this many milliseconds may be missing as well. None: the owner
     /// was not heard of yet.
     pub millis: Option<u64>,
 }

@@ -4,27 +4,27 @@
 use protocol::Position;
 use raft::eraftpb::Message;
 
-/// A replica that lost its owner asks again after so many ticks (and its delay on top, so that two
-/// of them do not ask at the same moment for ever). So long it also waits when another asks.
+/// A replica that lost its owner asks again after this many ticks (and its delay on top, so that
+/// two of them do not ask at the same moment for ever). So long it also waits when another asks.
 pub(crate) const HINT_RETRY_TICKS: usize = 2;
 
-/// When an election has begun, here or elsewhere, it has so many ticks (and the delay) before this
-/// replica begins another: votes must be written to disk on both sides.
+/// When an election has begun, here or elsewhere, it has this many ticks (and the delay) before
+/// this replica begins another: votes must be written to disk on both sides.
 pub(crate) const ELECTION_TICKS: usize = 10;
 
-/// After so many tries the hint is forgotten, and the ordinary timeouts go on.
+/// After this many tries the hint is forgotten, and the ordinary timeouts go on.
 pub(crate) const HINT_TRIES_MAX: usize = 8;
 
-/// A message that came too early is kept for so many ticks.
+/// A message that came too early is kept for this many ticks.
 pub(crate) const HELD_TICKS: usize = 5;
 
-/// So many times as long as a follower waits for its owner, an owner waits for its quorum.
+/// An owner waits for its quorum this many times as long as a follower waits for its owner.
 const OWNER_PACE: usize = 4;
 
 /// How fast the time of elections goes by. Where messages take long or come irregularly, an owner
 /// may be silent for longer, and has longer to hear from a majority: then some ticks do not count.
 pub(crate) struct Pace {
-    /// An election timeout has so many ticks that count, and lasts so many.
+    /// How many ticks of an election timeout count, and how many ticks it lasts.
     counted: usize,
     lasting: usize,
     saved: usize,
@@ -48,8 +48,8 @@ impl Pace {
     }
 
     /// Whether this tick counts. An owner without a quorum is `slow` to give up: nothing depends on
-    /// its giving up early, as its followers look for another one by themselves, and what it takes for
-    /// silence may be a network that has just become slow.
+    /// its giving up early, as its followers look for another one by themselves, and what it takes
+    /// for silence may be a network that has just become slow.
     pub(crate) fn tick(&mut self, slow: bool) -> bool {
         let lasting = if slow { OWNER_PACE * self.lasting } else { self.lasting };
         self.saved += self.counted;
@@ -71,7 +71,7 @@ impl Hint {
         Self { delay_ticks, ticks_left: delay_ticks, tries_left: HINT_TRIES_MAX }
     }
 
-    /// Not before so many ticks and the delay.
+    /// Not before this many ticks and the delay.
     pub(crate) fn wait(&mut self, ticks: usize) {
         self.ticks_left = self.ticks_left.max(ticks.saturating_add(self.delay_ticks));
     }

@@ -20,14 +20,14 @@ use crate::{
     ProposeError, RestoreError, Restored, TailLimits, change, convert, guard,
 };
 
-/// A ready has no more committed entries than fit into so many bytes (but at least one); the rest
+/// A ready has no more committed entries than fit into this many bytes (but at least one); the rest
 /// comes with the next.
 const COMMITTED_BYTES_PER_READY_MAX: u64 = 16 << 20;
 
 /// See [`Group::set_election_ticks`].
 const ELECTION_TICKS_SPAN: usize = 1_000;
 
-/// So many appends may be on their way to a follower that lacks what is not in memory.
+/// At most this many appends may be on their way to a follower that lacks what is not in memory.
 const DISK_INFLIGHT_MAX: usize = 4;
 
 /// More notes than this between two readys are dropped.
@@ -67,7 +67,7 @@ pub(crate) struct Elections {
     pub(crate) pace: Pace,
     /// How much longer it waits, as it would be of little use as an owner.
     pub(crate) reluctance_ticks: usize,
-    /// Another has this replica's vote, and so many ticks to make something of it.
+    /// Another has this replica's vote, and this many ticks to make something of it.
     pub(crate) vote_ticks: usize,
     pub(crate) rest: Rest,
 }
@@ -88,8 +88,8 @@ pub(crate) struct Written {
 pub(crate) struct Heard {
     /// The last entry that was here when this replica began.
     pub(crate) began_at: Position,
-    /// Up to there all is committed, as an owner has said, and the term in which one has said last how far
-    /// it is.
+    /// Up to there all is committed, as an owner has said, and the term in which one has said last
+    /// how far it is.
     pub(crate) told_committed: (Position, Term),
 }
 
@@ -205,7 +205,8 @@ impl Group {
         self.answer_held_pre_vote();
     }
 
-    /// Somebody asked for a vote a moment before this replica, too, had waited long enough for the owner.
+    /// Somebody asked for a vote a moment before this replica, too, had waited long enough for the
+    /// owner.
     fn answer_held_pre_vote(&mut self) {
         let is_late = self.raw.raft.leader_id != raft::INVALID_ID && !self.seems_owned();
         if self.elections.held_pre_vote.is_there()
@@ -224,9 +225,9 @@ impl Group {
         self.elections.pace.set(silence_ticks, round_trip_ticks);
     }
 
-    /// Followers that lack what is not in memory any more get a few appends at a time: what is read from
-    /// the disk for them waits in memory until they have it. If one of them `is_awaited`, it gets the
-    /// next now.
+    /// Followers that lack what is not in memory any more get a few appends at a time: what is read
+    /// from the disk for them waits in memory until they have it. If one of them `is_awaited`, it
+    /// gets the next now.
     fn pace_followers(&mut self, is_awaited: bool) {
         let (me, first) = (self.raw.raft.id, self.raw.store().window_first());
         let all_is_held = first == self.raw.store().base().next();
@@ -333,7 +334,7 @@ impl Group {
     /// # Errors
     /// `NotOwner`, `HandingOver` and `Full`.
     pub fn propose(&mut self, data: Bytes) -> Result<Position, ProposeError> {
-        self.check_office()?;
+        self.check_ownership()?;
         self.stir();
         let raft = &self.raw.raft;
         if raft.raft_log.last_index() - raft.raft_log.applied >= self.options.unapplied_max {
@@ -366,7 +367,7 @@ impl Group {
             return Err(ConfirmError::NotOwner { owner: self.owner() });
         }
         self.stir();
-        self.reads.watch(self.office());
+        self.reads.watch(self.term_owned());
         if self.reads.add(ticket) { Ok(()) } else { Err(ConfirmError::Full) }
     }
 
@@ -379,7 +380,7 @@ impl Group {
     /// # Errors
     /// All of them.
     pub fn change(&mut self, change: &MembershipChange) -> Result<Position, ProposeError> {
-        self.check_office()?;
+        self.check_ownership()?;
         self.stir();
         // raft-rs would put an empty entry in its place, without a word.
         if self.raw.raft.has_pending_conf() || self.members.is_joint() {
@@ -511,10 +512,10 @@ impl Group {
         Some(LogRecord::Base { group: self.options.group, position, term })
     }
 
-    /// Forgets what is not needed: at most up to `durable`, where the state stands for good, and not what
-    /// another replica may ask for. `somebody_is_away` counts while this is not the owner: then it is
-    /// not known here how far the others are. The record is for the log. To be asked from time to
-    /// time, at least every few seconds while something is appended.
+    /// Forgets what is not needed: at most up to `durable`, where the state stands for good, and
+    /// not what another replica may ask for. `somebody_is_away` counts while this is not the owner:
+    /// then it is not known here how far the others are. The record is for the log. To be asked
+    /// from time to time, at least every few seconds while something is appended.
     pub fn cut_tail(
         &mut self,
         durable: Position,
@@ -536,8 +537,8 @@ impl Group {
         self.compact(up_to)
     }
 
-    /// Takes the oldest entries out of memory, about so many bytes of them, if they are durable and
-    /// applied; they are read from the disk from now on. Gives what the rest takes, as
+    /// Takes the oldest entries out of memory, about that many bytes of them, if they are durable
+    /// and applied; they are read from the disk from now on. Gives what the rest takes, as
     /// [`Group::log_bytes`].
     pub fn shrink_window(&mut self, bytes: usize) -> usize {
         self.raw.mut_store().shrink_window(bytes)
@@ -565,7 +566,7 @@ impl Group {
     }
 
     /// The term in which this replica owns the group.
-    pub(crate) fn office(&self) -> Option<Term> {
+    pub(crate) fn term_owned(&self) -> Option<Term> {
         self.is_owner().then(|| self.term())
     }
 
@@ -580,7 +581,7 @@ impl Group {
         self.written.persisted + 1 >= ready
     }
 
-    fn check_office(&self) -> Result<(), ProposeError> {
+    fn check_ownership(&self) -> Result<(), ProposeError> {
         if !self.is_owner() {
             return Err(ProposeError::NotOwner { owner: self.owner() });
         }
@@ -612,8 +613,9 @@ impl Group {
             && !raft.raft_log.is_up_to_date(message.index, message.log_term)
     }
 
-    /// raft-rs panics when it campaigns while a state that was installed is not durable (it looks for
-    /// entries before the base), and when a lone voter does while its log is not (it wins at once).
+    /// raft-rs panics when it campaigns while a state that was installed is not durable (it looks
+    /// for entries before the base), and when a lone voter does while its log is not (it wins at
+    /// once).
     fn may_campaign(&self) -> bool {
         let raft = &self.raw.raft;
         let lone = raft.prs().is_singleton();
@@ -678,7 +680,8 @@ impl Group {
         }
     }
 
-    /// The owner says how far it has come; in a heartbeat only as far as it knows this replica to have it.
+    /// The owner says how far it has come; in a heartbeat only as far as it knows this replica to
+    /// have it.
     fn hear_commit(&mut self, kind: MessageKind, committed: Position) {
         let knows = match kind {
             MessageKind::Append => true,
@@ -692,8 +695,8 @@ impl Group {
 
     /// Who refuses its vote says what is committed. raft-rs listens, but not to one in an earlier
     /// term. That can be an owner which took itself out and stepped down: it alone knows that it is
-    /// out, will not give its vote to somebody who has less, and may not campaign itself. Without this
-    /// the others would ask for its vote for ever.
+    /// out, will not give its vote to somebody who has less, and may not campaign itself. Without
+    /// this the others would ask for its vote for ever.
     fn learn_commit(&mut self, answer: &eraftpb::Message) {
         let raft = &mut self.raw.raft;
         let earlier = answer.reject && answer.term < raft.term && answer.commit_term > 0;

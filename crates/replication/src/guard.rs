@@ -5,17 +5,17 @@
 //!
 //! | message | refused when | otherwise |
 //! |---|---|---|
-//! | any | it is for another replica, or from nobody or from ourselves | counted as somebody's vote |
+//! | any | it is for another one, or from nobody or ourselves | counted as somebody's vote |
 //! | any | it has no term | taken for a local message, past all checks of the term |
-//! | any | a position or term is so high that arithmetic on it could overflow | a panic, or a wrap |
+//! | any | a position or term is too high to be counted on | a panic, or a wrap |
 //! | append | the entries have gaps, or terms out of order | a panic, or a log with gaps |
-//! | append | an entry, or the one before the first, has no term | taken for a match beyond the end of the log |
-//! | append | an entry changes the membership in a way unknown here | replicas with different members |
+//! | append | an entry, or the one before them, has no term | a match beyond the end of the log |
+//! | append | an entry changes members in a way unknown here | replicas with different members |
 //! | heartbeat | it commits more than there is here | a panic ("to_commit out of range") |
 //! | snapshot | it has no position, or impossible members | a panic ("invalid restore") |
 //! | snapshot | it contradicts what is committed here | a state that differs from the others' |
 //! | answer to an append | it has more than the owner | a follower that is never sent the rest |
-//! | refusal of an append | that replica has acknowledged the entry since | sent again from there on, and then nothing until the next heartbeat |
+//! | refused append | the replica has the entry by now | sent again, then nothing for a while |
 //! | request for a snapshot | it was answered already | the whole state sent once more |
 //! | vote | it makes an owner before its log is durable | a panic (`last_index == persisted`) |
 
@@ -137,9 +137,9 @@ fn check_append_answer(
         return Ok(());
     };
     let wanted = message.request_snapshot.0;
-    // What was acknowledged is durable there and stays: the refusal is older. raft-rs looks at that only
-    // while it sends without waiting for answers (its issue 555). Where a crash may take back what was
-    // acknowledged, the refusal may well be new.
+    // What was acknowledged is durable there and stays: the refusal is older. raft-rs looks at that
+    // only while it sends without waiting for answers (its issue 555). Where a crash may take back
+    // what was acknowledged, the refusal may well be new.
     let is_late = message.reject && wanted == 0 && message.index.0 <= progress.matched;
     if message.term.0 == raft.term && is_late && durability == Durability::Disk {
         return Err("it refuses what it has acknowledged".to_owned());

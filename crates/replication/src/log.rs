@@ -1,5 +1,6 @@
-//! The log of one group, as raft-rs sees it: every entry from the base on, durable or not. The newest
-//! ones are held in memory, a *window*; the others are read from the disk when somebody wants them.
+//! The log of one group, as raft-rs sees it: every entry from the base on, durable or not. The
+//! newest ones are held in memory, a *window*; the others are read from the disk when somebody
+//! wants them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,12 +18,12 @@ use crate::{Members, Restored, SnapshotMeta};
 /// What an entry takes in memory beside its data, in bytes, roughly.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 
-/// One read from the disk brings no more data than this, in bytes (but at least one entry): the rest
-/// comes with the next. The node stands still meanwhile.
+/// One read from the disk brings no more data than this, in bytes (but at least one entry): the
+/// rest comes with the next. The node stands still meanwhile.
 const READ_DATA_BYTES_MAX: usize = 1 << 20;
 
-/// For followers no more of the log's files is read in a tick than this, in bytes. They get the rest
-/// with the next ticks: a node that has to fill another one must not stand still for it.
+/// For followers no more of the log's files is read in a tick than this, in bytes. They get the
+/// rest with the next ticks: a node that has to fill another one must not stand still for it.
 pub(crate) const READ_FILE_BYTES_PER_TICK_MAX: usize = 2 << 20;
 
 /// The entries of one group. What is here is not durable yet, necessarily: raft-rs keeps count of
@@ -197,8 +198,8 @@ impl GroupLog {
         self.base_term
     }
 
-    /// Takes the oldest entries out of memory, about so many bytes of them. What is not durable stays,
-    /// and what the state machine has not applied. Gives what the window takes now.
+    /// Takes the oldest entries out of memory, about that many bytes of them. What is not
+    /// durable stays, and what the state machine has not applied. Gives what the window takes now.
     pub(crate) fn shrink_window(&mut self, bytes: usize) -> usize {
         let wanted = self.window_bytes.saturating_sub(bytes);
         let (mut left, mut up_to) = (self.window_bytes, None);
@@ -210,8 +211,8 @@ impl GroupLog {
             up_to = Some((entry.position, entry.term));
         }
         let Some((position, term)) = up_to else { return self.window_bytes };
-        // **Invariant:** only what is durable leaves the window. If the disk has an entry of this term
-        // at this position, then it has all before it as they are here: so says Raft.
+        // **Invariant:** only what is durable leaves the window. If the disk has an entry of this
+        // term at this position, then it has all before it as they are here: so says Raft.
         if self.disk.reader.term(self.group, position) == Some(term) {
             while self.window.front().is_some_and(|first| first.position <= position) {
                 self.drop_first();
@@ -257,7 +258,7 @@ impl GroupLog {
     }
 
     /// The entries after a position and up to another: at least one if there is any, and more up to
-    /// so many bytes. None when the disk has failed.
+    /// `bytes_max` bytes. None when the disk has failed.
     pub(crate) fn after(
         &self,
         position: Position,
@@ -289,8 +290,8 @@ impl GroupLog {
         self.disk.is_awaited.take()
     }
 
-    /// Entries from `from` on and before `end`: at least one if there is any, and more up to so many
-    /// bytes. What is read from the disk is counted off `budget`.
+    /// Entries from `from` on and before `end`: at least one if there is any, and more up to that
+    /// many bytes. What is read from the disk is counted off `budget`.
     fn range(
         &self,
         from: Position,
@@ -357,8 +358,8 @@ impl GroupLog {
         Ok(())
     }
 
-    /// raft-rs asks for all that is committed and not applied, without any limit of size, when it is
-    /// about to campaign, and only counts the membership changes in it. So it gets those
+    /// raft-rs asks for all that is committed and not applied, without any limit of size, when it
+    /// is about to campaign, and only counts the membership changes in it. So it gets those
     /// alone: a few bytes in place of a log that may not fit into memory. When the range ends where
     /// raft-rs's own entries begin, and there is no change before, stand-ins make up the number, or
     /// raft-rs would not look at its own.
@@ -436,9 +437,9 @@ impl Storage for GroupLog {
         Ok(self.last.0)
     }
 
-    /// Only says where a snapshot would stand: the state goes another way. At the applied position not
-    /// yet for a replica that is not a member there, as it would not take it. A stand may lie before
-    /// the entry that made it one; see [`Members::with_learner`].
+    /// Only says where a snapshot would stand: the state goes another way. At the applied position
+    /// not yet for a replica that is not a member there, as it would not take it. A stand may lie
+    /// before the entry that made it one; see [`Members::with_learner`].
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
         let to = protocol::ReplicaId(to);
         let (position, members) = match &self.state.snapshot {

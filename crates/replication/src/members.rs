@@ -59,13 +59,14 @@ impl Members {
         self.is_voter(replica) || self.learners.contains(&replica)
     }
 
-    /// These, and that replica as a learner if it is none of them. For a snapshot that stands before the
-    /// entry which admits its receiver: raft-rs takes none in which the receiver is nobody.
+    /// These, and that replica as a learner if it is none of them. For a snapshot that stands
+    /// before the entry which admits its receiver: raft-rs takes none in which the receiver is
+    /// nobody.
     ///
-    /// That is no lie that matters. A learner more changes no majority; the receiver is the only one
-    /// who believes it, and only until it has applied that entry, to which it changes nothing as it is a
-    /// learner already. Changes before it do not name the receiver, or they would have admitted it. And
-    /// a learner does not campaign.
+    /// That is no lie that matters. A learner more changes no majority; the receiver is the only
+    /// one who believes it, and only until it has applied that entry, to which it changes nothing
+    /// as it is a learner already. Changes before it do not name the receiver, or they would have
+    /// admitted it. And a learner does not campaign.
     #[must_use]
     pub fn with_learner(&self, replica: ReplicaId) -> Self {
         let mut members = self.clone();

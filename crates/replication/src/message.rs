@@ -57,6 +57,29 @@ pub struct Message {
     pub priority: i64,
 }
 
+impl Message {
+    /// A message that says nothing but what it is for.
+    pub fn new(kind: MessageKind, from: ReplicaId, to: ReplicaId, term: Term) -> Self {
+        Self {
+            kind,
+            to,
+            from,
+            term,
+            log_term: Term(0),
+            index: Position(0),
+            entries: Vec::new(),
+            commit: Position(0),
+            commit_term: Term(0),
+            snapshot: None,
+            reject: false,
+            reject_hint: Position(0),
+            request_snapshot: Position(0),
+            context: Bytes::new(),
+            priority: 0,
+        }
+    }
+}
+
 /// Entries on the wire: position, term, whether it changes the membership, data.
 mod entries {
     use bytes::Bytes;

@@ -18,8 +18,8 @@ pub struct GroupOptions {
     pub election_ticks: usize,
     /// How often an owner shows that it lives.
     pub heartbeat_ticks: usize,
-    /// After how long a group in which nothing happens goes to rest. Less than a second costs a busy
-    /// group a wake for each pause.
+    /// After how long a group in which nothing happens goes to rest. Less than a second costs a
+    /// busy group a wake for each pause.
     pub rest_ticks: usize,
     /// How many appends may be on their way to one follower.
     pub inflight_max: usize,

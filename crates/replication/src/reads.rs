@@ -11,11 +11,11 @@ use protocol::{Position, Term};
 /// More tickets than this are refused: the caller says "busy".
 pub(crate) const TICKETS_MAX: usize = 1 << 16;
 
-/// The tickets of one replica. They belong to one term of office, and fall with it.
+/// The tickets of one replica. They belong to one ownership, and fall with it.
 #[derive(Default)]
 pub(crate) struct Reads {
     /// The term in which this replica owns the group, or none.
-    office: Option<Term>,
+    term_owned: Option<Term>,
     waiting: Vec<u64>,
     round: Option<Round>,
     rounds_begun: u64,
@@ -29,10 +29,10 @@ struct Round {
 }
 
 impl Reads {
-    /// To be told before anything else is done: tickets of another office are refused.
-    pub(crate) fn watch(&mut self, office: Option<Term>) {
-        if office != self.office {
-            self.office = office;
+    /// To be told before anything else is done: tickets of another ownership are refused.
+    pub(crate) fn watch(&mut self, term_owned: Option<Term>) {
+        if term_owned != self.term_owned {
+            self.term_owned = term_owned;
             self.refused.extend(self.round.take().into_iter().flat_map(|round| round.tickets));
             self.refused.append(&mut self.waiting);
         }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_fall_with_the_office() {
+    fn tickets_fall_with_the_ownership() {
         let mut reads = Reads::default();
         reads.watch(Some(Term(1)));
         assert!(reads.add(1));

@@ -17,8 +17,8 @@ pub struct Ready {
     /// For the log, in this order.
     pub records: Vec<LogRecord>,
     /// False when the records need no sync of their own: there are none, or only the commit
-    /// position moved. `send_durable` is then empty, unless earlier readys are still on their way to
-    /// the disk: for these it waits all the same.
+    /// position moved. `send_durable` is then empty, unless earlier readys are still on their way
+    /// to the disk: for these it waits all the same.
     pub must_sync: bool,
     /// May leave before the records are durable.
     pub send_now: Vec<Message>,
@@ -38,9 +38,9 @@ pub struct Ready {
     pub refused: Vec<u64>,
     /// For the node's own log: what was dropped, and why.
     pub notes: Vec<String>,
-    /// The log cannot be read back. This replica cannot keep its promises: it says nothing any more,
-    /// and there is no further ready. The node does with it what it does with a log that is damaged
-    /// when it starts.
+    /// The log cannot be read back. This replica cannot keep its promises: it says nothing any
+    /// more, and there is no further ready. The node does with it what it does with a log that is
+    /// damaged when it starts.
     pub damage: Option<LogError>,
 }
 

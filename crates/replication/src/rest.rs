@@ -12,9 +12,9 @@
 //! |---|---|
 //! | a proposal, a read, a change of members | the owner sends to all followers, and each wakes |
 //! | the owner's node dies | the connection to it is lost: its followers wake and campaign |
-//! | that node freezes, or is cut off | it is silent: its followers wake, and count the silence ([`Group::suspect`]) |
+//! | that node freezes, or is cut off | silence: followers wake and count ([`Group::suspect`]) |
 //! | a follower was cut off, or begins anew | the owner wakes when the connection is back |
-//! | a replica missed the rest, and asks for votes | whoever hears it wakes, and the owner shows that it lives |
+//! | a replica missed the rest, and asks for votes | who hears it wakes; the owner shows itself |
 //! | the owner is cut off | the owner wakes, and gives its group up when no quorum answers |
 
 use std::mem;
@@ -120,21 +120,5 @@ impl Group {
 
 /// All entries up to `index` are committed, and there are no more.
 fn rest_message(from: ReplicaId, to: ReplicaId, term: Term, index: Position) -> Message {
-    Message {
-        kind: MessageKind::Rest,
-        to,
-        from,
-        term,
-        log_term: Term(0),
-        index,
-        entries: Vec::new(),
-        commit: index,
-        commit_term: Term(0),
-        snapshot: None,
-        reject: false,
-        reject_hint: Position(0),
-        request_snapshot: Position(0),
-        context: bytes::Bytes::new(),
-        priority: 0,
-    }
+    Message { index, commit: index, ..Message::new(MessageKind::Rest, from, to, term) }
 }

@@ -1,5 +1,5 @@
-//! How much of a group's log is kept behind the state, for replicas that lack it: a node that was away
-//! for a minute goes on from the log, and does not need the whole state.
+//! How much of a group's log is kept behind the state, for replicas that lack it: a node that was
+//! away for a minute goes on from the log, and does not need the whole state.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use protocol::Position;
 /// What may be kept for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailLimits {
-    /// So many bytes of one group are kept as long as a replica needs them...
+    /// At most this many bytes of one group are kept as long as a replica needs them...
     pub bytes_max: u64,
     /// ... and at least what was appended in this time, in microseconds.
     pub micros_min: u64,
@@ -87,8 +87,8 @@ impl Tail {
         cut.min(durable)
     }
 
-    /// Notes how far the log reaches. There are few marks: about one for each eighth of the time and
-    /// one for each eighth of the bytes.
+    /// Notes how far the log reaches. There are few marks: about one for each eighth of the time
+    /// and one for each eighth of the bytes.
     fn mark(&mut self, reach: Reach, limits: &TailLimits) {
         let Reach { micros, base, last, bytes } = reach;
         if self.marks.is_empty() {
@@ -133,7 +133,7 @@ mod tests {
 
     const LIMITS: TailLimits = TailLimits { bytes_max: 1_000, micros_min: 60 };
 
-    /// A log that grows by one entry of so many bytes in each microsecond.
+    /// A log that grows by one entry of that many bytes in each microsecond.
     struct Growing {
         tail: Tail,
         reach: Reach,

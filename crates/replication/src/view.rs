@@ -55,20 +55,21 @@ impl Group {
         self.is_owner() && self.raw.raft.apply_to_current_term()
     }
 
-    /// What is known to be committed, once an owner has said how far it is: what was committed before its
-    /// term, what it has said since, and what was here when this replica began, so much of it as is
-    /// still here.
+    /// What is known to be committed, once an owner has said how far it is: what was committed
+    /// before its term, what it has said since, and what was here when this replica began, so much
+    /// of it as is still here.
     pub fn known_committed(&self) -> Option<Position> {
         let (committed, term) = self.heard.told_committed;
         let is_told = self.is_owner() || term == self.term();
         let known =
             committed.max(self.heard.began_at.min(self.last())).max(self.committed_position());
-        // Of its own term something must be committed: it may not know how far the one before it came.
+        // Of its own term something must be committed: it may not know how far the one before it
+        // came.
         (is_told && self.raw.raft.commit_to_current_term()).then_some(known)
     }
 
-    /// There is nothing to do, as long as nothing goes in: no ready, no ticket that waits, no hand-over under
-    /// way.
+    /// There is nothing to do, as long as nothing goes in: no ready, no ticket that waits, no
+    /// hand-over under way.
     pub fn is_at_rest(&self) -> bool {
         self.notes.is_empty()
             && self.first_records.is_empty()
@@ -145,8 +146,9 @@ impl Group {
         self.raw.store().term(position.0).ok().map(Term)
     }
 
-    /// Applied entries that a user proposed, after a position: at least one if there is any, and more
-    /// up to so many bytes. None, too, when the log cannot be read, which the next ready says.
+    /// Applied entries that a user proposed, after a position: at least one if there is any, and
+    /// more up to `bytes_max` bytes. None, too, when the log cannot be read, which the next ready
+    /// says.
     pub fn applied_after(&self, position: Position, bytes_max: usize) -> Vec<Entry> {
         let ours = |e: &Entry| e.kind == storage::EntryKind::Normal && !e.data.is_empty();
         let mut position = position;
@@ -162,8 +164,8 @@ impl Group {
         }
     }
 
-    /// The entries behind that position, durable or not. To be asked when there is no ready left, and
-    /// for a few: all of them are in memory at once.
+    /// The entries behind that position, durable or not. To be asked when there is no ready left,
+    /// and for a few: all of them are in memory at once.
     pub fn entries_after(&self, position: Position) -> Vec<Entry> {
         let (log, mut found) = (self.raw.store(), Vec::new());
         let mut position = position;

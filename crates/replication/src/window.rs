@@ -1,11 +1,12 @@
-//! How much memory the logs of all groups of a node may take together. Whoever owns the groups tells
-//! it what each one holds, and lets it shrink them from time to time.
+//! How much memory the logs of all groups of a node may take together. Whoever owns the groups
+//! tells it what each one holds, and lets it shrink them from time to time.
 
 use std::collections::BTreeMap;
 
 use protocol::GroupId;
 
-/// An account of the bytes that the groups of a node hold of their logs ([`crate::Group::log_bytes`]).
+/// An account of the bytes that the groups of a node hold of their logs
+/// ([`crate::Group::log_bytes`]).
 #[derive(Debug)]
 pub struct WindowBudget {
     bytes_max: usize,
@@ -66,8 +67,9 @@ impl WindowBudget {
         self.total
     }
 
-    /// Lets groups shrink until all of them fit, in the order of their last appends. `shrink` is told
-    /// how many bytes should go, and says what the group holds then: it may keep what must stay.
+    /// Lets groups shrink until all of them fit, in the order of their last appends. `shrink` is
+    /// told how many bytes should go, and says what the group holds then: it may keep what must
+    /// stay.
     pub fn shrink(&mut self, mut shrink: impl FnMut(GroupId, usize) -> usize) {
         let mut after = 0;
         while self.total > self.bytes_max {

@@ -19,7 +19,7 @@ impl Group {
         if let Some(damage) = self.raw.store().damage() {
             return self.say_damage(damage);
         }
-        self.reads.watch(self.office());
+        self.reads.watch(self.term_owned());
         self.begin_round();
         let idle = self.notes.is_empty()
             && self.first_records.is_empty()
@@ -116,8 +116,8 @@ impl Group {
         }
     }
 
-    /// An owner's messages may leave before its records are durable, and so may answers that promise
-    /// nothing. All others wait.
+    /// An owner's messages may leave before its records are durable, and so may answers that
+    /// promise nothing. All others wait.
     fn take_messages(&mut self, from: &mut raft::Ready, ready: &mut Ready) {
         let now = from.take_messages();
         let durable = from.take_persisted_messages();
@@ -206,8 +206,9 @@ impl Group {
     }
 }
 
-/// Answers that say nothing of what is on the disk, as long as the term and the vote are: that the owner is
-/// heard, that its entries do not fit, that one would vote. With a slow disk they would come too late.
+/// Answers that say nothing of what is on the disk, as long as the term and the vote are: that the
+/// owner is heard, that its entries do not fit, that one would vote. With a slow disk they would
+/// come too late.
 fn promises_nothing(message: &eraftpb::Message) -> bool {
     match message.msg_type {
         MessageType::MsgHeartbeatResponse | MessageType::MsgRequestPreVoteResponse => true,

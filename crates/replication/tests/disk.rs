@@ -6,7 +6,7 @@ use protocol::{Position, ReplicaId};
 use storage::LogReader;
 use world::World;
 
-/// Replica 3 was away for so many entries of a kibibyte, which the owner does not hold in memory.
+/// Replica 3 was away for this many entries of a kibibyte, which the owner does not hold in memory.
 fn behind(entries: usize, appends_max: usize) -> World {
     let mut world = World::default();
     for id in 1..=3 {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
+use random::Random;
 use replication::{Group, GroupOptions, Members, MembershipChange, Message, Restored};
 use storage::{EntryKind, LogReader};
-use world::random::Random;
 
 const SEEDS: u64 = 600;
 const STEPS: usize = 600;
@@ -46,19 +46,19 @@ impl Chaos {
         };
         let groups = (1..=REPLICAS).map(start).collect();
         let held = (1..=REPLICAS).map(|_| Vec::new()).collect();
-        Self { random: Random(seed), groups, messages: Vec::new(), held }
+        Self { random: Random::of_seed(seed), groups, messages: Vec::new(), held }
     }
 
     fn step(&mut self) {
-        let place = self.random.below(self.groups.len());
+        let place = self.random.index(self.groups.len());
         let group = &mut self.groups[place];
-        match self.random.below(24) {
+        match self.random.index(24) {
             0..=2 => group.tick(),
             3 => drop(group.propose(Bytes::from_static(b"word"))),
-            4 => group.confirm(self.random.next()).unwrap_or(()),
+            4 => group.confirm(self.random.draw()).unwrap_or(()),
             5 => {
-                let other = ReplicaId(1 + self.random.next() % REPLICAS);
-                let change = match self.random.below(3) {
+                let other = ReplicaId(1 + self.random.draw() % REPLICAS);
+                let change = match self.random.index(3) {
                     0 => MembershipChange { add_learners: vec![other], ..Default::default() },
                     1 => MembershipChange { promote: vec![other], ..Default::default() },
                     _ => MembershipChange { remove: vec![other], ..Default::default() },
@@ -66,9 +66,9 @@ impl Chaos {
                 drop(group.change(&change));
             }
             6 => drop(group.compact(group.applied_position())),
-            7 => group.peer_lost(ReplicaId(1 + self.random.next() % REPLICAS), 0),
-            8 => group.snapshot_sent(ReplicaId(1 + self.random.next() % REPLICAS), true),
-            9 => group.hand_over(ReplicaId(1 + self.random.next() % REPLICAS)),
+            7 => group.peer_lost(ReplicaId(1 + self.random.draw() % REPLICAS), 0),
+            8 => group.snapshot_sent(ReplicaId(1 + self.random.draw() % REPLICAS), true),
+            9 => group.hand_over(ReplicaId(1 + self.random.draw() % REPLICAS)),
             10..=12 => self.sync(place),
             _ => self.deliver(),
         }
@@ -104,7 +104,7 @@ impl Chaos {
         if self.messages.is_empty() {
             return;
         }
-        let place = self.random.below(self.messages.len());
+        let place = self.random.index(self.messages.len());
         let mut message = self.messages.remove(place);
         while self.random.one_in(3) {
             self.spoil(&mut message);
@@ -115,19 +115,19 @@ impl Chaos {
     }
 
     fn number(&mut self, near: u64) -> u64 {
-        match self.random.below(8) {
-            0 => self.random.next(),
+        match self.random.index(8) {
+            0 => self.random.draw(),
             1 => 0,
             2 => u64::MAX,
             3 => u64::MAX >> 1,
-            _ => near.saturating_add(self.random.next() % 5).saturating_sub(2),
+            _ => near.saturating_add(self.random.draw() % 5).saturating_sub(2),
         }
     }
 
     fn spoil(&mut self, message: &mut Message) {
         let term = Term(self.number(message.term.0));
         let position = Position(self.number(message.index.0));
-        match self.random.below(14) {
+        match self.random.index(14) {
             0 => message.term = term,
             1 => message.log_term = term,
             2 => message.index = position,
@@ -137,9 +137,9 @@ impl Chaos {
             6 => message.reject_hint = position,
             7 => message.request_snapshot = position,
             8 => message.from = ReplicaId(self.number(message.from.0)),
-            9 => message.context = Bytes::from(vec![0; self.random.below(12)]),
+            9 => message.context = Bytes::from(vec![0; self.random.index(12)]),
             10 => {
-                if let Some(other) = self.random.of(&self.messages) {
+                if let Some(other) = self.random.any(&self.messages) {
                     message.kind = other.kind;
                     message.snapshot = other.snapshot.clone();
                     message.entries = other.entries.clone();
@@ -147,7 +147,7 @@ impl Chaos {
             }
             11 => drop(message.entries.pop()),
             12 => {
-                let place = self.random.below(message.entries.len());
+                let place = self.random.index(message.entries.len());
                 if let Some(entry) = message.entries.get_mut(place) {
                     entry.term = term;
                     entry.position = position;
@@ -157,7 +157,7 @@ impl Chaos {
                 }
             }
             _ => {
-                let id = ReplicaId(self.random.next() % 6);
+                let id = ReplicaId(self.random.draw() % 6);
                 if let Some(meta) = &mut message.snapshot {
                     (meta.position, meta.term) = (position, term);
                     meta.members.learners.push(id);

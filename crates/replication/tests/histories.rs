@@ -13,8 +13,8 @@ mod world;
 use std::collections::BTreeSet;
 
 use protocol::ReplicaId;
+use random::{Random, digest};
 use replication::MembershipChange;
-use world::random::{Random, digest};
 use world::{Replica, World};
 
 const SEEDS: u64 = 300;
@@ -23,7 +23,8 @@ const STEPS: usize = 2000;
 /// More on its way than this and something is lost.
 const PACKETS_MAX: usize = 60;
 
-/// What all the histories together must have seen, so many times at least: else they prove little.
+/// What all the histories together must have seen, at least this many times each: else they prove
+/// little.
 const SIGHTS: &[(&str, usize)] = &[
     ("is Owner", 600),
     ("falls", 2000),
@@ -39,7 +40,7 @@ const SIGHTS: &[(&str, usize)] = &[
     ("notes", 20),
 ];
 
-/// One seed in so many is run twice.
+/// One seed in this many is run twice.
 const TWICE: u64 = 15;
 
 struct History {
@@ -49,30 +50,30 @@ struct History {
     cut: BTreeSet<(u64, u64)>,
     next_ticket: u64,
     next_word: u64,
-    /// How rough it is: faults come once in so many steps, about.
-    calm: usize,
+    /// How rough it is: faults come about once in this many steps.
+    calm: u64,
     trace: u64,
     seen: Vec<usize>,
 }
 
 impl History {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::of_seed(seed);
         let mut world = World::default();
         world.lazy = true;
-        let voters: &[u64] = match random.below(4) {
+        let voters: &[u64] = match random.index(4) {
             0 => &[1],
             1 => &[1, 2],
             _ => &[1, 2, 3],
         };
-        let rest_ticks = [2, 5, 30][random.below(3)];
+        let rest_ticks = [2, 5, 30][random.index(3)];
         for id in 1..=5 {
             let members = if voters.contains(&id) { voters } else { &[] };
             world.add(id, members, |options| {
                 options.heartbeat_ticks = 1;
                 options.election_ticks = 5;
-                options.inflight_max = 1 + random.below(4);
-                options.entry_bytes_per_message_max = random.below(40);
+                options.inflight_max = 1 + random.index(4);
+                options.entry_bytes_per_message_max = random.index(40);
                 options.unapplied_max = 20;
                 options.rest_ticks = rest_ticks;
             });
@@ -120,7 +121,7 @@ impl History {
             return self.fault();
         }
         let Some(id) = self.one_of(|_| true) else { return self.fault() };
-        match self.random.below(30) {
+        match self.random.index(30) {
             0..=14 => self.deliver(),
             15..=19 => self.sync(),
             20..=22 => self.work(),
@@ -134,27 +135,27 @@ impl History {
     fn one_of(&mut self, wanted: impl Fn(&Replica) -> bool) -> Option<u64> {
         let mut up = self.world.up();
         up.retain(|id| wanted(self.world.replica(*id)));
-        self.random.of(&up).copied()
+        self.random.any(&up).copied()
     }
 
     fn sync(&mut self) {
         if let Some(id) = self.one_of(|replica| replica.unsynced() > 0) {
-            let count = 1 + self.random.below(self.world.replica(id).unsynced());
+            let count = 1 + self.random.index(self.world.replica(id).unsynced());
             self.world.sync(id, count);
         }
     }
 
     fn work(&mut self) {
         if let Some(id) = self.one_of(|replica| replica.work() > 0) {
-            let count = 1 + self.random.below(self.world.replica(id).work());
+            let count = 1 + self.random.index(self.world.replica(id).work());
             self.world.work(id, count);
         }
     }
 
     fn rare(&mut self, id: u64) {
-        match self.random.below(8) {
+        match self.random.index(8) {
             6 => {
-                let bytes = self.random.below(2_000);
+                let bytes = self.random.index(2_000);
                 self.world.group(id).shrink_window(bytes);
             }
             7 => self.world.cut_tail(id),
@@ -162,24 +163,24 @@ impl History {
             1 => self.world.compact(id),
             2 => self.change(id),
             3 => {
-                let to = 1 + self.random.below(5);
+                let to = 1 + self.random.index(5);
                 self.world.group(id).hand_over(replica(to));
             }
             4 => self.world.group(id).campaign_if_free(),
             _ => {
-                let to = 1 + self.random.below(5);
+                let to = 1 + self.random.index(5);
                 self.world.group(id).peer_back(replica(to));
             }
         }
     }
 
     fn fault(&mut self) {
-        let id = 1 + u64::try_from(self.random.below(5)).expect("small");
-        match self.random.below(8) {
+        let id = 1 + u64::try_from(self.random.index(5)).expect("small");
+        match self.random.index(8) {
             0..=2 if self.world.is_up(id) => self.crash(id),
             0..=4 if !self.world.is_up(id) => self.world.start(id),
             3 => {
-                let other = 1 + u64::try_from(self.random.below(5)).expect("small");
+                let other = 1 + u64::try_from(self.random.index(5)).expect("small");
                 self.cut.insert((id, other));
                 self.lost(id, other);
             }
@@ -190,8 +191,8 @@ impl History {
     }
 
     fn crash(&mut self, id: u64) {
-        let writes = self.random.below(self.world.replica(id).unsynced() + 1);
-        let states = self.random.below(10);
+        let writes = self.random.index(self.world.replica(id).unsynced() + 1);
+        let states = self.random.index(10);
         self.world.crash(id, writes, states);
         for other in self.world.up() {
             if !self.random.one_in(4) {
@@ -203,7 +204,7 @@ impl History {
     /// A replica learns that its connection to another broke.
     fn lost(&mut self, id: u64, other: u64) {
         if self.world.is_up(id) && id != other {
-            let delay = self.random.below(3);
+            let delay = self.random.index(3);
             self.world.group(id).peer_lost(ReplicaId(other), delay);
         }
     }
@@ -211,7 +212,7 @@ impl History {
     fn take_packet(&mut self) -> Option<world::Packet> {
         let packets = self.world.network.len();
         // The oldest is the most likely.
-        let place = if self.random.one_in(3) { self.random.below(packets) } else { 0 };
+        let place = if self.random.one_in(3) { self.random.index(packets) } else { 0 };
         (packets > 0).then(|| self.world.network.remove(place))
     }
 
@@ -260,7 +261,7 @@ impl History {
                 change.promote.push(other);
             } else if !members.contains(other) && self.random.one_in(3) {
                 change.add_learners.push(other);
-            } else if members.contains(other) && self.random.one_in(chances) {
+            } else if members.contains(other) && self.random.index(chances) == 0 {
                 change.remove.push(other);
             }
         }

@@ -1,6 +1,5 @@
-//! Histories told step by step: each file in `scripts/` says what goes in, and under `---` what
-//! comes out. `UPDATE=1 cargo test -p replication --test scripts` writes the latter anew; read the
-//! difference before you keep it.
+//! Histories of a group told step by step (see the crate `script`). Each input is repeated above
+//! what came out of it.
 //!
 //! | line | meaning |
 //! |---|---|
@@ -18,7 +17,7 @@
 //! | `propose 1 word`, `confirm 1 9`, `hand-over 1 2` | |
 //! | `change 1 +4 ^4 -2` | add as learner, promote, remove |
 //! | `lost 2 1 0`, `back 2 1` | replica 2 lost its connection to 1, and campaigns after 0 ticks |
-//! | `crash 1`, `crash 1 2 3`, `start 1` | keeping two unsynced writes and three batches of the state |
+//! | `crash 1`, `crash 1 2 3`, `start 1` | keeping two unsynced writes and three batches of state |
 //! | `shrink 1` | all that may go from memory goes |
 //! | `decay 1` | the log of replica 1 cannot be read back any more |
 //! | `compact 1` | the state is durable, the entries are forgotten |
@@ -41,102 +40,31 @@ use std::path::Path;
 use bytes::Bytes;
 use protocol::{Position, ReplicaId, Term};
 use replication::{MembershipChange, Message, MessageKind};
+use script::Player;
 use world::{World, describe_members};
 
-macro_rules! scripts {
-    ($($name:ident)*) => {
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
-        $(#[test] fn $name() { check(stringify!($name)); })*
-    };
-}
-
-scripts! {
-    election_by_hint
-    who_begins_has_caught_up_when_an_owner_says_so
-    election_by_timeout
-    who_has_more_does_not_wait_for_its_turn
-    who_has_more_and_hears_of_the_loss_late_does_not_wait
-    a_pre_vote_that_came_too_early_is_answered_when_the_owner_is_lost
-    a_pre_vote_a_moment_too_early_is_answered_when_the_owner_is_late_here_too
-    an_owner_is_granted_more_silence_where_the_network_is_slow
-    a_living_owner_is_not_disturbed_by_a_hint
-    entries_are_sent_before_they_are_durable
-    an_answer_waits_for_all_earlier_writes
-    a_lone_voter_is_silent_until_its_vote_is_durable
-    lagging_follower_gets_snapshot
-    a_snapshot_is_offered_once
-    a_snapshot_is_not_offered_again_by_the_next_term
-    a_snapshot_that_arrived_is_not_offered_again
-    a_snapshot_ends_with_its_connection
-    campaigning_when_free
-    a_crash_between_state_and_log_is_mended
-    newcomer_waits_to_be_admitted
-    read_needs_quorum
-    reads_wait_for_the_first_entry_of_the_term
-    a_lone_voter_reads_at_once
-    lost_round_is_retried
-    handover
-    handover_is_given_up
-    handover_waits_for_a_membership
-    membership_one_step
-    membership_joint
-    an_owner_does_not_take_itself_out
-    an_owner_that_is_removed_steps_down
-    a_commit_is_learned_from_a_refused_vote
-    false_messages_are_dropped
-    a_late_refusal_is_dropped
-    old_entries_are_read_from_the_disk_for_a_follower
-    what_is_not_durable_or_not_applied_stays_in_memory
-    a_start_reads_what_is_not_applied_from_the_disk
-    a_log_that_cannot_be_read_says_so_and_nothing_else
-    a_quiet_group_rests_and_wakes
-    an_owner_at_rest_that_is_lost_is_replaced
-    an_owner_at_rest_that_is_cut_off_gives_up
-}
-
 #[test]
-fn each_script_is_run() {
-    let names: BTreeSet<_> = NAMES.iter().map(|name| format!("{name}.txt")).collect();
-    let files = folder().read_dir().unwrap().map(|file| file.unwrap().file_name());
-    let files: BTreeSet<_> = files.map(|name| name.into_string().unwrap()).collect();
-    assert_eq!(names, files);
-}
-
-fn folder() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts"))
-}
-
-fn check(name: &str) {
-    let path = folder().join(format!("{name}.txt"));
-    let text = std::fs::read_to_string(&path).unwrap();
-    let (input, expected) = text.split_once("---\n").unwrap_or((&text, ""));
-    let found = play(input);
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, format!("{input}---\n{found}")).unwrap();
-    } else {
-        assert!(found == expected, "{name} now says:\n{found}");
-    }
-}
-
-fn play(script: &str) -> String {
-    let mut player = Player::default();
-    let mut out = String::new();
-    for line in script.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        writeln!(out, "{line}").unwrap();
-        player.line(line);
-        out.push_str(&std::mem::take(&mut player.world.told));
-    }
-    out
+fn a_group_does_what_the_scripts_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    script::check_all(&folder, Scripted::default);
 }
 
 #[derive(Default)]
-struct Player {
+struct Scripted {
     world: World,
     cut: BTreeSet<u64>,
     held: Vec<String>,
 }
 
-impl Player {
+impl Player for Scripted {
+    fn play(&mut self, line: &str) -> Vec<String> {
+        self.line(line);
+        let told = std::mem::take(&mut self.world.told);
+        std::iter::once(line).chain(told.lines()).map(str::to_owned).collect()
+    }
+}
+
+impl Scripted {
     fn line(&mut self, line: &str) {
         let words: Vec<_> = line.split_whitespace().collect();
         let number = |place: usize| words.get(place).map(|word| word.parse::<u64>().unwrap());
@@ -304,7 +232,8 @@ impl Player {
     fn forge(&mut self, to: u64, words: &[&str]) {
         let number = |place: usize| words.get(place).map_or(0, |word| word.parse().unwrap());
         let term = words[1].strip_prefix('t').unwrap().parse().unwrap();
-        let mut message = empty_heartbeat(ReplicaId(number(0)), ReplicaId(to), Term(term));
+        let from = ReplicaId(number(0));
+        let mut message = Message::new(MessageKind::Heartbeat, from, ReplicaId(to), Term(term));
         let entry = |position, term, kind, data: &'static [u8]| storage::Entry {
             position: Position(position),
             term: Term(term),
@@ -361,25 +290,5 @@ impl Player {
             other => panic!("{other:?} means nothing"),
         }
         self.world.group(to).receive(message);
-    }
-}
-
-fn empty_heartbeat(from: ReplicaId, to: ReplicaId, term: Term) -> Message {
-    Message {
-        kind: MessageKind::Heartbeat,
-        to,
-        from,
-        term,
-        log_term: Term(0),
-        index: Position(0),
-        entries: Vec::new(),
-        commit: Position(0),
-        commit_term: Term(0),
-        snapshot: None,
-        reject: false,
-        reject_hint: Position(0),
-        request_snapshot: Position(0),
-        context: Bytes::new(),
-        priority: 0,
     }
 }

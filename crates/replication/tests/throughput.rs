@@ -1,8 +1,8 @@
 //! How fast entries go through groups in memory, with nothing else in the way. There is no clock in
 //! it: the test harness says how long it took.
 //!
-//! `cargo test --release -p replication --test throughput -- --ignored` takes 3 x 512,000 entries of 128
-//! bytes through three groups of three replicas, in batches of 256.
+//! `cargo test --release -p replication --test throughput -- --ignored` takes 3 x 512,000 entries
+//! of 128 bytes through three groups of three replicas, in batches of 256.
 
 use std::sync::Arc;
 

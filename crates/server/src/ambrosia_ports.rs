@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use crate::dial::Ends;
-use crate::programs::{Program, Wire};
+use crate::program::{Program, Wire};
 
 /// How long until a port that could not be had is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -189,7 +189,7 @@ impl Listening {
     async fn serve(mut self, ends: &Ends, stop: &watch::Receiver<()>) {
         let mut stopped = stop.clone();
         loop {
-            let (mouth, ear) = tokio::select! {
+            let (read_half, write_half) = tokio::select! {
                 pair = self.pair() => pair,
                 _ = stopped.changed() => return,
             };
@@ -198,10 +198,11 @@ impl Listening {
                 continue;
             }
             let door = ProgramDoor::Ambrosia { group: self.ports.group };
-            let early = mouth.early.freeze();
-            let (mouth, ear) = (Wire::Tcp(mouth.socket), Wire::Tcp(ear.socket));
-            let program = Program::new(ends.numbers.next(), door, mouth, Some(ear));
-            self.attend(ends, program, early, stop).await;
+            let early = read_half.early.freeze();
+            let (read_half, write_half) =
+                (Wire::Tcp(read_half.socket), Wire::Tcp(write_half.socket));
+            let program = Program::new(ends.numbers.next(), door, read_half, Some(write_half));
+            self.serve_one(ends, program, early, stop).await;
         }
     }
 
@@ -212,7 +213,7 @@ impl Listening {
             if self.send.is_none() {
                 match self.called().await {
                     Ok(pair) => return pair,
-                    Err(mouth) => first = mouth,
+                    Err(read_half) => first = read_half,
                 }
                 self.listen_again().await;
             }
@@ -225,25 +226,25 @@ impl Listening {
 
     /// A program that connects to both ports. One connection that ends, or is made again, before the
     /// other is there is forgotten. None: one to the first port has ended without a word.
-    async fn accepted(&self, mouth: Option<Half>) -> Option<(Half, Half)> {
-        let (mut mouth, mut ear): (Option<Half>, Option<Half>) = (mouth, None);
+    async fn accepted(&self, read_half: Option<Half>) -> Option<(Half, Half)> {
+        let (mut read_half, mut write_half): (Option<Half>, Option<Half>) = (read_half, None);
         loop {
-            match (mouth.take(), ear.take()) {
-                (Some(mouth), Some(ear)) => return Some((mouth, ear)),
-                missing => (mouth, ear) = missing,
+            match (read_half.take(), write_half.take()) {
+                (Some(read_half), Some(write_half)) => return Some((read_half, write_half)),
+                missing => (read_half, write_half) = missing,
             }
             tokio::select! {
                 (side, socket) = self.accept() => match side {
-                    Side::Receive => mouth = Some(Half::new(socket)),
-                    Side::Send => ear = Some(Half::new(socket)),
+                    Side::Receive => read_half = Some(Half::new(socket)),
+                    Side::Send => write_half = Some(Half::new(socket)),
                 },
-                () = Half::gone(&mut mouth) => {
-                    let mute = mouth.take().is_some_and(|mouth| mouth.early.is_empty());
-                    if mute && ear.is_none() {
+                () = Half::gone(&mut read_half) => {
+                    let mute = read_half.take().is_some_and(|read_half| read_half.early.is_empty());
+                    if mute && write_half.is_none() {
                         return None;
                     }
                 }
-                () = Half::gone(&mut ear) => ear = None,
+                () = Half::gone(&mut write_half) => write_half = None,
             }
         }
     }
@@ -256,13 +257,13 @@ impl Listening {
         let Ok((_, socket)) = tokio::time::timeout(wait, self.accept()).await else {
             return Err(None);
         };
-        let mouth = Half::new(socket);
+        let read_half = Half::new(socket);
         match tokio::time::timeout(CALL_MAX, call(self.ports.send)).await {
-            Ok(ear) => {
+            Ok(write_half) => {
                 self.was_called = true;
-                Ok((mouth, Half::new(ear)))
+                Ok((read_half, Half::new(write_half)))
             }
-            Err(_) => Err(Some(mouth)),
+            Err(_) => Err(Some(read_half)),
         }
     }
 
@@ -277,17 +278,17 @@ impl Listening {
     }
 
     /// Serves the program until it is gone. Whoever else comes meanwhile is turned away.
-    async fn attend(
+    async fn serve_one(
         &self,
         ends: &Ends,
         program: Program,
         early: Bytes,
         stop: &watch::Receiver<()>,
     ) {
-        let mut attended = pin!(ends.attend(program, early, stop.clone()));
+        let mut served = pin!(ends.serve(program, early, stop.clone()));
         loop {
             tokio::select! {
-                () = &mut attended => return,
+                () = &mut served => return,
                 _ = self.accept() => {
                     let port = self.ports.receive;
                     tracing::debug!("a second program at port {port} and its pair is turned away");

@@ -99,7 +99,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Whether there is room for so many more; then they are held.
+    /// Whether there is room for this many bytes more; then they are held.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let mut used = self.budget.lock();
         let has_room = fits(&used, self.purpose, bytes);

@@ -705,7 +705,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_says_where_it_stood_and_what_is_right() {
+    fn a_wrong_value_says_where_it_is_and_what_is_right() {
         let message = |pairs| Config::load(&flags(pairs), |_| None).unwrap_err().to_string();
         assert!(message(&[("port", "x")]).contains("--port: 'x' is not a number from 0 to 65535"));
         assert!(message(&[("prot", "1")]).contains("there is no flag --prot"));

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 /// takes the place of one that is idle, or is answered with 503 and closed.
 pub(crate) const CONNECTIONS_MAX: usize = 10_000;
 
-/// So many connections more are taken for links of peers and for `/livez`.
+/// This many connections more are taken for links of peers and for `/livez`.
 const VITAL_CONNECTIONS_MAX: usize = 64;
 
 /// How long a connection may be idle after a request.
@@ -127,7 +127,7 @@ impl Connections {
     /// A place for one more, if there is any.
     pub(crate) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Place> {
         let mut open = self.lock();
-        let programs = self.metrics.programs.load(Ordering::Relaxed);
+        let programs = self.metrics.programs.open.load(Ordering::Relaxed);
         let taken = open.meters.len() + usize::try_from(programs).unwrap_or(0);
         let good_for = if taken < self.places { Use::Any } else { Use::Vital };
         if good_for == Use::Vital {
@@ -201,7 +201,7 @@ impl Meter {
         self.lock().in_frames = true;
     }
 
-    /// At most so many bytes came. Says whether there is room for them: a head that is not whole
+    /// At most this many bytes came. Says whether there is room for them: a head that is not whole
     /// is held. What comes at once with its beginning is not counted.
     pub(crate) fn heard(&self, bytes: usize) -> bool {
         let mut state = self.lock();

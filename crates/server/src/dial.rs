@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::carrier::Carrier;
-use crate::courtesy::Courteous;
+use crate::client_socket::ClientSocket;
 use crate::inbox::{Event, Inbox};
 use crate::link::{Link, Surroundings};
 use crate::link_secret::{Dialing, LinkSecret, NONCE};
@@ -286,7 +286,7 @@ async fn prove(
 /// early. It does not belong to the threads that accepted it any more.
 pub(crate) fn socket_of_client(upgraded: Upgraded) -> io::Result<(std::net::TcpStream, Bytes)> {
     let parts = upgraded
-        .downcast::<Courteous>()
+        .downcast::<ClientSocket>()
         .map_err(|_| io::Error::other("the connection is not a client's"))?;
     Ok((parts.io.into_socket().into_std()?, parts.read_buf))
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use node::{Input, Level, LinkFrame, Node, Output};
+use node::{Input, Level, Node, Output};
 use protocol::{Moment, Now, Response};
 use services::Invocation;
 use storage::LogRecord;
@@ -19,15 +19,16 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
-use crate::carrier::Carrier;
+use crate::attached::Attached;
 use crate::dial::Dialer;
 use crate::inbox::{Event, Inbox};
 use crate::invoker::Handlers;
 use crate::job_threads::JobThreads;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
+use crate::open_links::OpenLinks;
 use crate::persister::Persister;
-use crate::programs::Program;
+use crate::program::Program;
 use crate::repros;
 use crate::space::Space;
 use crate::store::StoreHealth;
@@ -55,29 +56,58 @@ pub(crate) struct Parts {
 }
 
 pub(crate) struct Engine {
+    /// These two close what they hold before the other parts end, which may take its time.
+    links: OpenLinks,
+    programs: Attached,
     parts: Parts,
     born: Instant,
     now: Now,
     ticks_until_space: u32,
-    links: HashMap<u64, Arc<dyn Carrier>>,
-    /// The programs that the node knows. One that is not here any more is never spoken of again.
-    programs: HashMap<u64, Arc<Program>>,
-    /// Who waits for an answer, by ticket. Bounded by the number of connections.
-    tickets: HashMap<u64, oneshot::Sender<Response>>,
-    next_ticket: u64,
+    tickets: Tickets,
     outputs: Vec<Output>,
-    /// What happened and was not taken by the node yet.
+    /// What happened and was not taken by the node so far.
     inputs: Vec<Input>,
-    /// Links with frames that were not sent yet.
-    touched: Vec<u64>,
-    /// Programs that were told something that was not sent yet.
-    programs_touched: Vec<u64>,
+    unwritten: Unwritten,
+    stop: Option<Stop>,
+    pause: Option<Pause>,
+}
+
+/// Who waits for an answer, by ticket. Bounded by the number of connections.
+#[derive(Default)]
+struct Tickets {
+    waiting: HashMap<u64, oneshot::Sender<Response>>,
+    last: u64,
+}
+
+impl Tickets {
+    fn give(&mut self, answer: oneshot::Sender<Response>) -> u64 {
+        self.last += 1;
+        self.waiting.insert(self.last, answer);
+        self.last
+    }
+
+    fn answer(&mut self, ticket: u64, response: Response) {
+        let waiting = self.waiting.remove(&ticket);
+        let waiting = waiting.expect("the node answers each ticket once, and no other");
+        // The client may have gone meanwhile; then no one wants the answer.
+        drop(waiting.send(response));
+    }
+}
+
+/// What this round is to write to the log.
+#[derive(Default)]
+struct Unwritten {
     records: Vec<LogRecord>,
     batch: Option<u64>,
-    stop_by: Option<Instant>,
+}
+
+/// The node was told to stop.
+#[derive(Clone, Copy)]
+struct Stop {
+    /// When the engine ends without a stop in good order.
+    by: Instant,
     /// It stops in order to open its store anew.
     reopens: bool,
-    pause: Option<Pause>,
 }
 
 /// Why the engine does not run for the moment.
@@ -107,22 +137,17 @@ pub(crate) enum End {
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
+            links: OpenLinks::default(),
+            programs: Attached::default(),
             parts,
             born: Instant::now(),
             now: Now::default(),
             ticks_until_space: 0,
-            links: HashMap::new(),
-            programs: HashMap::new(),
-            programs_touched: Vec::new(),
-            tickets: HashMap::new(),
-            next_ticket: 1,
+            tickets: Tickets::default(),
             outputs: Vec::new(),
             inputs: Vec::new(),
-            touched: Vec::new(),
-            records: Vec::new(),
-            batch: None,
-            stop_by: None,
-            reopens: false,
+            unwritten: Unwritten::default(),
+            stop: None,
             pause: None,
         }
     }
@@ -152,7 +177,7 @@ impl Engine {
     }
 
     fn round(&mut self, events: impl Iterator<Item = Event>, ticked: bool) {
-        self.parts.metrics.rounds.fetch_add(1, Ordering::Relaxed);
+        self.parts.metrics.thread.rounds.fetch_add(1, Ordering::Relaxed);
         let present = Instant::now();
         self.now = self.look_at_clocks(present);
         for event in events {
@@ -178,33 +203,26 @@ impl Engine {
     fn happened(&mut self, event: Event) {
         let input = match event {
             Event::Request { request, answer } => {
-                let ticket = self.next_ticket;
-                self.next_ticket += 1;
-                self.tickets.insert(ticket, answer);
-                Input::Request { ticket, request }
+                Input::Request { ticket: self.tickets.give(answer), request }
             }
             Event::LinkOpened { link, dialed, is_detour } => {
-                let id = link.id();
-                self.links.insert(id, link);
-                Input::LinkOpened { link: id, dialed, is_detour }
+                Input::LinkOpened { link: self.links.add(link), dialed, is_detour }
             }
-            Event::LinkClosed { link } if self.links.remove(&link).is_some() => {
-                Input::LinkClosed { link }
-            }
+            Event::LinkClosed { link } if self.links.remove(link) => Input::LinkClosed { link },
             Event::DialFailed { address } => Input::DialFailed { address },
-            Event::Received { link, frames, .. } if self.links.contains_key(&link) => {
+            Event::Received { link, frames, .. } if self.links.knows(link) => {
                 return self
                     .inputs
                     .extend(frames.into_iter().map(|frame| Input::Received { link, frame }));
             }
             Event::ProgramOpened { program } => self.program_opened(program),
-            Event::ProgramSaid { program, bytes, .. } if self.programs.contains_key(&program) => {
+            Event::ProgramSaid { program, bytes, .. } if self.programs.knows(program) => {
                 Input::ProgramSaid { program, bytes }
             }
-            Event::ProgramDrained { program, bytes } if self.programs.contains_key(&program) => {
+            Event::ProgramDrained { program, bytes } if self.programs.knows(program) => {
                 Input::ProgramDrained { program, bytes }
             }
-            Event::ProgramClosed { program } if self.programs.remove(&program).is_some() => {
+            Event::ProgramClosed { program } if self.programs.remove(program) => {
                 Input::ProgramClosed { program }
             }
             Event::Ran { life, done } if self.parts.jobs.did(life) => Input::Ran(*done),
@@ -227,8 +245,8 @@ impl Engine {
             Event::GoOn { group, opening } => Input::GoOn { group, opening },
             Event::StateFailed(error) => Input::StateFailed(error),
             Event::Stop => {
-                self.reopens = false;
-                self.stop_by.get_or_insert(Instant::now() + STOP_MAX);
+                let by = self.stop.map_or_else(|| Instant::now() + STOP_MAX, |stop| stop.by);
+                self.stop = Some(Stop { by, reopens: false });
                 Input::Stop
             }
         };
@@ -239,7 +257,7 @@ impl Engine {
     fn step(&mut self) {
         while !self.inputs.is_empty() && !self.has_ended() {
             let count = u64::try_from(self.inputs.len()).expect("a length fits");
-            self.parts.metrics.inputs.fetch_add(count, Ordering::Relaxed);
+            self.parts.metrics.thread.inputs.fetch_add(count, Ordering::Relaxed);
             let mut outputs = std::mem::take(&mut self.outputs);
             self.parts.node.step(self.now, &mut self.inputs, &mut outputs);
             for output in outputs.drain(..) {
@@ -252,26 +270,24 @@ impl Engine {
     fn act(&mut self, output: Output) {
         match output {
             Output::Append { batch, mut records } => {
-                self.records.append(&mut records);
-                self.batch = Some(batch);
+                self.unwritten.records.append(&mut records);
+                self.unwritten.batch = Some(batch);
             }
             Output::Persist { mark } => self.parts.persister.put(mark),
             Output::Dial { addresses } => self.parts.dialer.keep(addresses),
-            Output::Send { link, frame } => self.send(link, frame),
-            Output::Close { link } => {
-                if let Some(link) = self.links.get(&link) {
-                    link.close_after_sending();
-                }
-            }
-            Output::Answer { ticket, response } => self.answer(ticket, response),
+            Output::Send { link, frame } => self.links.queue(link, frame, &self.parts.metrics),
+            Output::Close { link } => self.links.close_after_sending(link),
+            Output::Answer { ticket, response } => self.tickets.answer(ticket, response),
             Output::Catalogue(catalogue) => self.parts.handlers.serve(catalogue),
             Output::Invoke(invocation) => self.invoke(invocation),
             Output::Run(job) => self.parts.jobs.put(job),
             Output::GoOn { group, opening } => {
                 self.parts.inbox.put(Event::GoOn { group, opening });
             }
-            Output::ProgramTell { program, bytes } => self.tell_program(program, bytes),
-            Output::ProgramClose { program } => self.let_program_go(program),
+            Output::ProgramTell { program, bytes } => self.programs.tell(program, bytes),
+            Output::ProgramClose { program } => {
+                self.programs.let_go(program, &self.parts.inbox, &self.parts.metrics);
+            }
             Output::ProgramPorts { ports } => self.parts.ports.keep(&ports),
             Output::Repro { name, text } => self.keep_repro(name, text),
             Output::Note { level, text } => note(level, &text),
@@ -280,7 +296,7 @@ impl Engine {
                 self.pause.get_or_insert(Pause::Contact(contact));
             }
             Output::Renew { why, contact } => self.ends(End::Renew { why, contact }),
-            Output::Stopped if self.reopens => self.ends(End::Reopen),
+            Output::Stopped if self.stop.is_some_and(|stop| stop.reopens) => self.ends(End::Reopen),
             Output::Stopped => self.ends(End::Stopped),
             Output::Halt { why } => self.ends(End::Halted(why)),
         }
@@ -302,36 +318,10 @@ impl Engine {
         matches!(self.pause, Some(Pause::Ended(_)))
     }
 
-    fn send(&mut self, id: u64, frame: LinkFrame) {
-        if let Some(link) = self.links.get(&id) {
-            link.queue(frame);
-            self.parts.metrics.frames_sent.fetch_add(1, Ordering::Relaxed);
-            if !self.touched.contains(&id) {
-                self.touched.push(id);
-            }
-        }
-    }
-
     fn program_opened(&mut self, program: Arc<Program>) -> Input {
         let (id, door) = (program.id, program.door);
-        self.programs.insert(id, program);
+        self.programs.add(program);
         Input::ProgramOpened { program: id, door }
-    }
-
-    fn tell_program(&mut self, id: u64, bytes: Vec<bytes::Bytes>) {
-        if let Some(program) = self.programs.get(&id) {
-            program.tell(bytes);
-            if !self.programs_touched.contains(&id) {
-                self.programs_touched.push(id);
-            }
-        }
-    }
-
-    fn let_program_go(&mut self, id: u64) {
-        if let Some(program) = self.programs.remove(&id) {
-            program.flush(&self.parts.inbox, &self.parts.metrics);
-            program.let_go();
-        }
     }
 
     /// Written on another thread: the disk may be slow, and nobody waits for it.
@@ -340,26 +330,11 @@ impl Engine {
         drop(tokio::task::spawn_blocking(move || repros::keep(&sandbox, &name, &text)));
     }
 
-    fn answer(&mut self, ticket: u64, response: Response) {
-        let waiting = self.tickets.remove(&ticket);
-        let waiting = waiting.expect("the node answers each ticket once, and no other");
-        // The client may have gone meanwhile; then no one wants the answer.
-        drop(waiting.send(response));
-    }
-
     fn hand_over(&mut self) {
-        for id in self.touched.drain(..) {
-            if let Some(link) = self.links.get(&id) {
-                link.flush();
-            }
-        }
-        for id in self.programs_touched.drain(..) {
-            if let Some(program) = self.programs.get(&id) {
-                program.flush(&self.parts.inbox, &self.parts.metrics);
-            }
-        }
-        if let Some(batch) = self.batch.take() {
-            self.parts.log.put(&mut self.records, batch);
+        self.links.flush();
+        self.programs.flush(&self.parts.inbox, &self.parts.metrics);
+        if let Some(batch) = self.unwritten.batch.take() {
+            self.parts.log.put(&mut self.unwritten.records, batch);
         }
     }
 
@@ -375,33 +350,23 @@ impl Engine {
         let store = self.parts.store.look();
         self.inputs.extend(self.parts.space.look(store.waiting_bytes));
         self.inputs.extend(self.parts.space.store_is(store.is_full));
-        if store.is_worn && self.parts.space.is_roomy() && self.stop_by.is_none() {
+        if store.is_worn && self.parts.space.is_roomy() && self.stop.is_none() {
             tracing::warn!(
                 target: "amrita",
                 "a merge of the state store found no room on the disk; now that there is some, the \
                  store is opened anew"
             );
-            self.reopens = true;
-            self.stop_by = Some(Instant::now() + STOP_MAX);
+            self.stop = Some(Stop { by: Instant::now() + STOP_MAX, reopens: true });
             self.inputs.push(Input::Stop);
         }
     }
 
     fn watch_the_stop(&mut self, present: Instant) {
-        if self.stop_by.is_some_and(|by| present >= by) {
+        if let Some(Stop { by, reopens }) = self.stop
+            && present >= by
+        {
             tracing::warn!("the stop in good order took too long; the node ends without it");
-            self.ends(if self.reopens { End::Reopen } else { End::Stopped });
-        }
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        for link in self.links.values() {
-            link.close();
-        }
-        for program in self.programs.values() {
-            program.close();
+            self.ends(if reopens { End::Reopen } else { End::Stopped });
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::budget::{Budget, Held, Purpose};
 use crate::carrier::Carrier;
 use crate::metrics::Metrics;
-use crate::programs::Program;
+use crate::program::Program;
 
 /// The most requests of clients that may wait. More are answered with 503 at once.
 const REQUESTS_MAX: usize = 8_192;
@@ -231,7 +231,7 @@ impl Inbox {
         waiting.said_bytes = 0;
         drop(waiting);
         let taken = i64::try_from(events.len()).unwrap_or(i64::MAX);
-        self.metrics.queue_depth.fetch_sub(taken, Ordering::Relaxed);
+        self.metrics.thread.queue_depth.fetch_sub(taken, Ordering::Relaxed);
         if was_full {
             self.room.notify_waiters();
         }
@@ -269,7 +269,7 @@ impl Inbox {
     }
 
     fn wake(&self, mut waiting: std::sync::MutexGuard<'_, Waiting>) {
-        self.metrics.queue_depth.fetch_add(1, Ordering::Relaxed);
+        self.metrics.thread.queue_depth.fetch_add(1, Ordering::Relaxed);
         let asleep = std::mem::take(&mut waiting.asleep);
         drop(waiting);
         if asleep {

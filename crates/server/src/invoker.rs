@@ -10,7 +10,7 @@
 //! - A kind that was slow once stays on the other threads for a while, each time for longer.
 //!
 //! So of all calls of a kind that suddenly becomes slow at most the first one holds up a node, and
-//! the next owner not at all. Each kind has only so many threads: one whose handlers never return
+//! the next owner not at all. The threads of each kind are bounded: one whose handlers never return
 //! holds up its own documents alone.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -31,7 +31,7 @@ const QUICK_MAX: Duration = Duration::from_millis(5);
 /// milliseconds now and then, whatever it does.
 const SLOW_MIN: Duration = Duration::from_millis(50);
 
-/// Each call within the step counts for one part of so many in the average.
+/// Each call within the step counts in the average for one part in this many.
 const AVERAGE_OF: u32 = 8;
 
 /// How many calls in a row must have been quick before a kind is run within the step.

@@ -3,20 +3,21 @@
 //! [`Host`] starts one node in this process. A request comes in over HTTP (`web`), is put into the
 //! inbox of the node's thread (`engine`), and the node says what is to be done: records for the
 //! log (`log_writer`), frames for other nodes (`link`, `dial`), answers for clients, words for the
-//! programs that are attached (`programs`, through the doors `program_socket`, `web` and
+//! programs that are attached (`program`, `programs`, through the doors `program_socket`, `web` and
 //! `ambrosia_ports`). Nothing is decided here; what can be decided is in the crate `node`, which
 //! knows none of this.
 
 mod allow;
 mod ambrosia_ports;
 mod ask;
+mod attached;
 mod base64;
 mod browsers;
 mod budget;
 mod carrier;
+mod client_socket;
 mod config;
 mod connections;
-mod courtesy;
 mod descriptors;
 mod dial;
 mod disk;
@@ -39,10 +40,12 @@ mod login;
 mod mesh_end;
 mod metrics;
 mod numbers;
+mod open_links;
 mod outgoing;
 mod passwords;
 mod persister;
 mod principal;
+mod program;
 mod program_socket;
 #[cfg(test)]
 mod program_tests;

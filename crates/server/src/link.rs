@@ -53,7 +53,7 @@ const UNCONFIRMED_MILLIS_MAX: u32 = 3_000;
 /// sign of life.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// So many probes without an answer break the connection.
+/// This many probes without an answer break the connection.
 const PROBES_MAX: u32 = 2;
 
 /// How long a link that this node has closed waits for the other end to read all.
@@ -168,7 +168,7 @@ impl Link {
             if !frames.is_empty() {
                 held = None;
                 let count = u64::try_from(frames.len()).expect("a count fits");
-                metrics.frames_received.fetch_add(count, Ordering::Relaxed);
+                metrics.links.frames_received.fetch_add(count, Ordering::Relaxed);
                 self.on_hold(inbox.received(self.id, frames)).await;
             }
             if awaited > READ_BYTES && held.is_none() {

@@ -12,8 +12,8 @@ use storage::{Disk, DiskError, Log, LogError, LogRecord, NextSegment};
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
 
-/// The most records that may wait. The node bounds what is under way in each group far below; so
-/// many can only mean that the disk hangs.
+/// The most records that may wait. The node bounds what is under way in each group far below, so
+/// this many can only mean that the disk hangs.
 const RECORDS_WAITING_MAX: usize = 1 << 20;
 
 /// When the disk is full: how long until the next attempt.
@@ -22,7 +22,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(500);
 /// When nothing was written for so long, there is time to get the next segment ready.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// After so many syncs without such a pause it is begun all the same.
+/// After this many syncs without such a pause it is begun all the same.
 const SYNCS_WITHOUT_SPARE_MAX: u32 = 64;
 
 /// The node's end of the thread. Dropping it lets the thread write what is left and ends it.
@@ -159,8 +159,8 @@ impl<D: Disk> Writer<D> {
                 return Ok(());
             }
             self.inbox.put(Event::LogDurable { batch, frames: self.log.frames() });
-            self.metrics.log_sync_seconds.add(begun.elapsed());
-            self.metrics.log_records.fetch_add(count, Ordering::Relaxed);
+            self.metrics.log.sync_seconds.add(begun.elapsed());
+            self.metrics.log.records.fetch_add(count, Ordering::Relaxed);
             records.clear();
             self.syncs_without_spare += 1;
             if self.syncs_without_spare >= SYNCS_WITHOUT_SPARE_MAX {
@@ -217,8 +217,8 @@ impl<D: Disk> Writer<D> {
     fn look_after_spare(&mut self) -> Result<(), LogError> {
         self.syncs_without_spare = 0;
         let (segments, bytes) = self.log.size();
-        self.metrics.log_segments.store(gauge(segments), Ordering::Relaxed);
-        self.metrics.log_bytes.store(gauge(bytes), Ordering::Relaxed);
+        self.metrics.log.segments.store(gauge(segments), Ordering::Relaxed);
+        self.metrics.log.bytes.store(gauge(bytes), Ordering::Relaxed);
         if let Some(wanted) = self.log.wanted().filter(|_| self.maker.idle) {
             let wish = (wanted, self.log.appends_are_long());
             self.maker.idle = self.maker.wanted.try_send(wish).is_err();

@@ -27,7 +27,7 @@ use crate::numbers::Numbers;
 /// How often the addresses of the other nodes are looked up again: a name may lead elsewhere.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
 
-/// So many datagrams are read before others of the node's thread get their turn.
+/// At most this many datagrams are read before others of the node's thread get their turn.
 const BURST_MAX: usize = 64;
 
 /// A link takes packets beside its frames.
@@ -229,7 +229,7 @@ impl MeshEnd {
             }
             Output::Frame { stream, frame } => {
                 if let Some(link) = state.streams.get(&stream) {
-                    self.metrics.frames_received.fetch_add(1, Ordering::Relaxed);
+                    self.metrics.links.frames_received.fetch_add(1, Ordering::Relaxed);
                     self.inbox.received_now(*link, frame);
                 }
             }

@@ -43,12 +43,40 @@ impl Histogram {
     }
 }
 
-/// Open links to other nodes.
+/// Links to other nodes.
 #[derive(Debug, Default)]
 pub(crate) struct LinkCounts {
     pub(crate) open: AtomicI64,
     /// Streams of the mesh that stand in for links.
     pub(crate) detours: AtomicI64,
+    pub(crate) frames_sent: AtomicU64,
+    pub(crate) frames_received: AtomicU64,
+}
+
+/// Programs that are connected.
+#[derive(Debug, Default)]
+pub(crate) struct ProgramCounts {
+    pub(crate) open: AtomicI64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+}
+
+/// The node's log on the disk.
+#[derive(Debug, Default)]
+pub(crate) struct LogCounts {
+    pub(crate) records: AtomicU64,
+    pub(crate) segments: AtomicI64,
+    pub(crate) bytes: AtomicI64,
+    pub(crate) sync_seconds: Histogram,
+}
+
+/// What the node's thread does.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadCounts {
+    pub(crate) rounds: AtomicU64,
+    pub(crate) inputs: AtomicU64,
+    /// What waits for it.
+    pub(crate) queue_depth: AtomicI64,
 }
 
 /// Requests of clients.
@@ -75,21 +103,10 @@ pub(crate) struct Metrics {
     pub(crate) work: Work,
     pub(crate) connections: AtomicI64,
     pub(crate) links: LinkCounts,
-    pub(crate) frames_sent: AtomicU64,
-    pub(crate) frames_received: AtomicU64,
-    /// Programs that are connected.
-    pub(crate) programs: AtomicI64,
-    pub(crate) program_bytes_read: AtomicU64,
-    pub(crate) program_bytes_written: AtomicU64,
-    pub(crate) log_records: AtomicU64,
-    pub(crate) log_segments: AtomicI64,
-    pub(crate) log_bytes: AtomicI64,
-    pub(crate) log_sync_seconds: Histogram,
+    pub(crate) programs: ProgramCounts,
+    pub(crate) log: LogCounts,
     pub(crate) persist_seconds: Histogram,
-    pub(crate) rounds: AtomicU64,
-    pub(crate) inputs: AtomicU64,
-    /// What waits for the node's thread.
-    pub(crate) queue_depth: AtomicI64,
+    pub(crate) thread: ThreadCounts,
 }
 
 impl Metrics {
@@ -121,35 +138,43 @@ impl Metrics {
         let help = "From the whole request read to the answer ready.";
         self.clients.seconds.show("amrita_request_seconds", help, &mut text);
         let help = "One write and sync of the log, with all that waited for it.";
-        self.log_sync_seconds.show("amrita_log_sync_seconds", help, &mut text);
+        self.log.sync_seconds.show("amrita_log_sync_seconds", help, &mut text);
         let help = "One sync of the state store.";
         self.persist_seconds.show("amrita_state_persist_seconds", help, &mut text);
         let help = "Turns of queries, and of large answers, on the threads for jobs.";
         self.work.job_seconds.show("amrita_job_seconds", help, &mut text);
         for (name, help, value) in [
-            ("amrita_log_records_total", "Records written to the log.", &self.log_records),
-            ("amrita_node_rounds_total", "Wake-ups of the node's thread.", &self.rounds),
-            ("amrita_node_inputs_total", "Inputs the node took.", &self.inputs),
-            ("amrita_link_frames_sent_total", "Frames to other nodes.", &self.frames_sent),
-            ("amrita_link_frames_received_total", "Frames of other nodes.", &self.frames_received),
-            ("amrita_program_bytes_read_total", "What programs said.", &self.program_bytes_read),
+            ("amrita_log_records_total", "Records written to the log.", &self.log.records),
+            ("amrita_node_rounds_total", "Wake-ups of the node's thread.", &self.thread.rounds),
+            ("amrita_node_inputs_total", "Inputs the node took.", &self.thread.inputs),
+            ("amrita_link_frames_sent_total", "Frames to other nodes.", &self.links.frames_sent),
+            (
+                "amrita_link_frames_received_total",
+                "Frames of other nodes.",
+                &self.links.frames_received,
+            ),
+            ("amrita_program_bytes_read_total", "What programs said.", &self.programs.bytes_read),
             (
                 "amrita_program_bytes_written_total",
                 "What they were told.",
-                &self.program_bytes_written,
+                &self.programs.bytes_written,
             ),
         ] {
             header(name, help, "counter", &mut text);
             line(&mut text, format_args!("{name} {}", value.load(Ordering::Relaxed)));
         }
         for (name, help, value) in [
-            ("amrita_queue_depth", "Events that wait for the node's thread.", &self.queue_depth),
+            (
+                "amrita_queue_depth",
+                "Events that wait for the node's thread.",
+                &self.thread.queue_depth,
+            ),
             ("amrita_connections", "Open connections of clients.", &self.connections),
-            ("amrita_log_segments", "Segments of the log in use.", &self.log_segments),
-            ("amrita_log_bytes", "Bytes that they take on the disk.", &self.log_bytes),
+            ("amrita_log_segments", "Segments of the log in use.", &self.log.segments),
+            ("amrita_log_bytes", "Bytes that they take on the disk.", &self.log.bytes),
             ("amrita_links_up", "Open links to other nodes.", &self.links.open),
             ("amrita_detours", "Nodes that are reached by a detour.", &self.links.detours),
-            ("amrita_programs", "Programs that are connected.", &self.programs),
+            ("amrita_programs", "Programs that are connected.", &self.programs.open),
         ] {
             header(name, help, "gauge", &mut text);
             line(&mut text, format_args!("{name} {}", value.load(Ordering::Relaxed)));

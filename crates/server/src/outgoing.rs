@@ -94,7 +94,7 @@ impl Outgoing {
         self.pieces.push_back(tail.freeze());
     }
 
-    /// So many bytes are sent.
+    /// That many bytes are sent.
     fn forget(&mut self, mut sent: usize) {
         self.bytes -= sent;
         while let Some(piece) = self.pieces.front_mut() {

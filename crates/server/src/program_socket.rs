@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::dial::Ends;
-use crate::programs::{Program, Wire};
+use crate::program::{Program, Wire};
 use crate::sandbox::FILE_MODE;
 
 /// The name of the socket in the sandbox.
@@ -102,7 +102,7 @@ fn attach(socket: UnixStream, ends: &Ends, closing: &watch::Receiver<()>) {
     }
     let program = Program::new(ends.numbers.next(), ProgramDoor::Native, Wire::Unix(socket), None);
     let (ends, closing) = (ends.clone(), closing.clone());
-    tokio::spawn(async move { ends.attend(program, bytes::Bytes::new(), closing).await });
+    tokio::spawn(async move { ends.serve(program, bytes::Bytes::new(), closing).await });
 }
 
 async fn pause(error: &io::Error) {

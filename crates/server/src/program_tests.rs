@@ -22,8 +22,9 @@ use crate::inbox::{Event, Inbox};
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
 use crate::numbers::Numbers;
+use crate::program::Program;
 use crate::program_socket::ProgramSocket;
-use crate::programs::Program;
+use crate::programs;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -138,12 +139,12 @@ impl Shell {
     fn tell(&self, program: u64, bytes: impl Into<Bytes>) {
         let program = &self.programs[&program];
         program.tell(vec![bytes.into()]);
-        program.flush(&self.ends.inbox, &self.ends.metrics);
+        programs::flush(program, &self.ends.inbox, &self.ends.metrics);
     }
 
     fn let_go(&mut self, program: u64) {
         let program = self.programs.remove(&program).unwrap();
-        program.flush(&self.ends.inbox, &self.ends.metrics);
+        programs::flush(&program, &self.ends.inbox, &self.ends.metrics);
         program.let_go();
     }
 
@@ -196,9 +197,9 @@ fn a_program_at_the_socket_is_heard_and_told() {
     drop(socket);
     shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
     let counted = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    assert_eq!(counted(&shell.ends.metrics.program_bytes_read), 5);
-    assert_eq!(counted(&shell.ends.metrics.program_bytes_written), 7);
-    assert_eq!(shell.ends.metrics.programs.load(Ordering::Relaxed), 0);
+    assert_eq!(counted(&shell.ends.metrics.programs.bytes_read), 5);
+    assert_eq!(counted(&shell.ends.metrics.programs.bytes_written), 7);
+    assert_eq!(shell.ends.metrics.programs.open.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -207,8 +208,8 @@ fn much_arrives_whole_and_in_order_both_ways() {
     let socket = shell.connect();
     let program = shell.program();
     let all: Vec<u8> = (0..MUCH).map(|n| (n / 3).to_le_bytes()[0]).collect();
-    let (mut mouth, wanted) = (socket.try_clone().unwrap(), all.clone());
-    let speaker = std::thread::spawn(move || mouth.write_all(&wanted).unwrap());
+    let (mut read_half, wanted) = (socket.try_clone().unwrap(), all.clone());
+    let speaker = std::thread::spawn(move || read_half.write_all(&wanted).unwrap());
     shell.until("all is heard", |shell| shell.heard[&program].said.len() == MUCH);
     speaker.join().unwrap();
     assert!(shell.heard[&program].said == all);
@@ -219,16 +220,16 @@ fn much_arrives_whole_and_in_order_both_ways() {
     }
     shell.tell(program, rest);
     assert!(shell.heard[&program].drained < MUCH as u64);
-    let mut ear = socket;
+    let mut write_half = socket;
     let listener = std::thread::spawn(move || {
         let mut told = vec![0; MUCH];
-        ear.read_exact(&mut told).unwrap();
-        (ear, told)
+        write_half.read_exact(&mut told).unwrap();
+        (write_half, told)
     });
     shell.until("all is gone", |shell| shell.heard[&program].drained == MUCH as u64);
-    let (ear, told) = listener.join().unwrap();
+    let (write_half, told) = listener.join().unwrap();
     assert!(told == all);
-    drop(ear);
+    drop(write_half);
 }
 
 #[test]
@@ -329,25 +330,25 @@ fn a_pair_of_connections_is_one_program() {
     let mut shell = Shell::new();
     let (mut doors, ports) = shell.pairs();
     doors.keep(&[ports]);
-    let mut mouth = dial(ports.receive);
-    mouth.write_all(b"early").unwrap();
+    let mut read_half = dial(ports.receive);
+    read_half.write_all(b"early").unwrap();
     std::thread::sleep(Duration::from_millis(20));
     assert!(shell.programs.is_empty());
-    let mut ear = dial(ports.send);
+    let mut write_half = dial(ports.send);
     let program = shell.program();
     assert_eq!(shell.heard[&program].door, Some(ProgramDoor::Ambrosia { group: GroupId(7) }));
-    mouth.write_all(b" late").unwrap();
+    read_half.write_all(b" late").unwrap();
     shell.until("it is heard", |shell| shell.heard[&program].said == b"early late");
     shell.tell(program, &b"told"[..]);
     let mut told = [0; 4];
-    ear.read_exact(&mut told).unwrap();
+    write_half.read_exact(&mut told).unwrap();
     // While it is there, nobody else is let in.
     assert!(is_closed(dial(ports.receive)));
     assert!(is_closed(dial(ports.send)));
     // One end goes, both are gone, and the next pair is let in.
-    drop(ear);
+    drop(write_half);
     shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
-    assert!(is_closed(mouth));
+    assert!(is_closed(read_half));
     let pair = (dial(ports.send), dial(ports.receive));
     let second = shell.program();
     drop(pair.1);
@@ -377,12 +378,12 @@ fn a_pair_may_come_over_either_loopback_address() {
     doors.keep(&[ports]);
     let (older, newer) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
     for (first, second) in [(newer, newer), (newer, older), (older, newer)] {
-        let mut mouth = dial_at(first, ports.receive);
-        let ear = dial_at(second, ports.send);
-        mouth.write_all(b"hello").unwrap();
+        let mut read_half = dial_at(first, ports.receive);
+        let write_half = dial_at(second, ports.send);
+        read_half.write_all(b"hello").unwrap();
         let program = shell.program();
         shell.until("it is heard", |shell| shell.heard[&program].said == b"hello");
-        drop((mouth, ear));
+        drop((read_half, write_half));
         shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
     }
 }
@@ -403,15 +404,15 @@ fn a_program_that_listens_itself_is_connected_to() {
         assert!(begun.elapsed() < PATIENCE, "the port is not left to the next one");
     }
     for turn in 0..2 {
-        let mut mouth = dial(ports.receive);
-        let (mut ear, _) = own().expect("the port is left to it").accept().unwrap();
-        mouth.write_all(b"older").unwrap();
+        let mut read_half = dial(ports.receive);
+        let (mut write_half, _) = own().expect("the port is left to it").accept().unwrap();
+        read_half.write_all(b"older").unwrap();
         let program = shell.program();
         shell.until("it is heard", |shell| shell.heard[&program].said == b"older");
         shell.tell(program, &b"told"[..]);
         let mut told = [0; 4];
-        ear.read_exact(&mut told).unwrap();
-        drop((mouth, ear));
+        write_half.read_exact(&mut told).unwrap();
+        drop((read_half, write_half));
         shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, ports.send)).is_err(), "turn {turn}");
     }
@@ -429,15 +430,15 @@ fn half_a_program_that_is_gone_is_not_taken_for_the_next_one_s() {
     dead.write_all(b"dead").unwrap();
     drop(dead);
     std::thread::sleep(Duration::from_millis(50));
-    let mut ear = dial(ports.send);
-    ear.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    assert!(ear.read(&mut [0; 1]).is_err(), "it must wait for its other half");
+    let mut write_half = dial(ports.send);
+    write_half.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(write_half.read(&mut [0; 1]).is_err(), "it must wait for its other half");
     // One that is made again takes the place of the former.
     let latest = dial(ports.send);
-    ear.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert!(is_closed(ear));
-    let mut mouth = dial(ports.receive);
-    mouth.write_all(b"alive").unwrap();
+    write_half.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(is_closed(write_half));
+    let mut read_half = dial(ports.receive);
+    read_half.write_all(b"alive").unwrap();
     let program = shell.program();
     shell.until("it is heard", |shell| shell.heard[&program].said == b"alive");
     drop(latest);

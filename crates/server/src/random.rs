@@ -1,11 +1,11 @@
-//! Numbers that nobody can foresee: names of sandboxes, seeds, keys of retries. Not for secrets.
-
-use std::hash::{BuildHasher, Hasher, RandomState};
+//! Numbers that nobody can foresee: names of sandboxes, seeds, keys of retries.
 
 /// A number that is unlike on every call, in every process and on every machine; never 0.
+///
+/// # Panics
+/// When the system has no source of random numbers.
 pub fn random() -> u64 {
-    // Each `RandomState` has its own keys, which come from the system's random source.
-    RandomState::new().build_hasher().finish().max(1)
+    getrandom::u64().expect("the system has a source of random numbers").max(1)
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ use crate::allow::Allowed;
 use crate::ask::ask_as_system;
 use crate::browsers::{self, AllowedOrigin, Browsers};
 use crate::budget::{Budget, Purpose};
+use crate::client_socket::ClientSocket;
 use crate::connections::{Connections, HEAD_BYTES_MAX, Meter, Overdue, Place};
-use crate::courtesy::Courteous;
 use crate::dial::{self, Ends};
 use crate::events::{self, Body};
 use crate::h2c;
@@ -158,7 +158,7 @@ impl Front {
         let place = Arc::new(place);
         let service =
             service_fn(move |request| Arc::clone(&self).answer(request, Arc::clone(&place)));
-        let socket = Courteous::new(socket, Bytes::new(), Arc::clone(&meter));
+        let socket = ClientSocket::new(socket, Bytes::new(), Arc::clone(&meter));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // The meter has the deadlines.
@@ -197,7 +197,7 @@ impl Front {
             .initial_connection_window_size(WINDOW_BYTES)
             .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("a constant fits"))
             .keep_alive_interval(PING_EVERY)
-            .serve_connection(Courteous::new(socket, start, Arc::clone(&meter)), service);
+            .serve_connection(ClientSocket::new(socket, start, Arc::clone(&meter)), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => Some(ended),

@@ -279,7 +279,7 @@ fn hello(instance: &str) -> Vec<u8> {
     bytes
 }
 
-/// The next frames that a program is told, until there are so many or the node closes.
+/// The next frames that a program is told, until there are `count` or the node closes.
 fn told(mut socket: impl Read, count: usize) -> Vec<ToProgram> {
     let (mut told, mut buffer) = (Vec::new(), BytesMut::new());
     while told.len() < count {

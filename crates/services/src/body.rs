@@ -1,13 +1,13 @@
-//! The body of a write, taken apart and checked; a state read from JSON with the wrong field named.
+//! The body of a write, taken apart and checked.
 
 use protocol::{
-    BUILT_IN_FIELDS, Body, BodyType, Code, Document, Method, Moment, Problem, Request, links,
+    BUILT_IN_FIELDS, BodyType, Code, Document, Method, Moment, Problem, Request, links,
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::lenient::{Lenient, coerce, whole};
-use crate::{Spec, digits, merge, task};
+use crate::lenient::{coerce, whole};
+use crate::state::shorten;
+use crate::{Spec, digits, merge};
 
 /// The last part of the `kind` of a PATCH that must carry the current `documentVersion`.
 const STRICT_UPDATE: &str = "StrictUpdateRequest";
@@ -39,8 +39,8 @@ impl Incoming {
         }
         let mut fields = match serde_json::from_slice(&request.body) {
             Ok(Value::Object(fields)) => fields,
-            Ok(_) => return Err(bad_body("the body must be a JSON object: {...}")),
-            Err(error) => return Err(bad_body(format!("the body is not JSON: {error}"))),
+            Ok(_) => return Err(Problem::bad_body("the body must be a JSON object: {...}")),
+            Err(error) => return Err(Problem::bad_body(format!("the body is not JSON: {error}"))),
         };
         let version = number(&fields, "documentVersion", "a whole number from 0 up")?;
         let expires = expiration(&fields, request)?;
@@ -81,15 +81,12 @@ impl Incoming {
             return Ok(());
         }
         let message = format!(
-            "{}: expected documentVersion {expected}, found {}; read it again and repeat the change",
+            "{}: expected documentVersion {expected}, found {}; read it again and repeat the \
+             change",
             current.link, current.version
         );
         Err(Problem::new(Code::VersionMismatch, message))
     }
-}
-
-pub(crate) fn bad_body(message: impl Into<String>) -> Problem {
-    Problem::new(Code::BadBody, message)
 }
 
 pub(crate) fn too_large(what: &str, bytes: usize, spec: &Spec) -> Problem {
@@ -98,89 +95,6 @@ pub(crate) fn too_large(what: &str, bytes: usize, spec: &Spec) -> Problem {
         Code::TooLarge,
         format!("{what} is {bytes} bytes long; the limit of {} is {limit}", spec.factory),
     )
-}
-
-/// Reads a state; nulls and built-in fields must be out already, and the types checked.
-///
-/// # Errors
-/// `BadBody` that names the field which is not of its type.
-pub(crate) fn decode<S: DeserializeOwned>(
-    spec: &Spec,
-    fields: Map<String, Value>,
-) -> Result<S, Problem> {
-    let fields = Value::Object(fields);
-    S::deserialize(Lenient(&fields)).map_err(|error| {
-        let name = wrong_field::<S>(&fields, &error.to_string());
-        match name {
-            Some(name) => bad_body(format!("the field '{name}' is not right: {error}")),
-            None => bad_body(format!("the body is not a state of {}: {error}", spec.kind)),
-        }
-    })
-}
-
-/// # Errors
-/// `BadRequest` that names the field which is missing.
-pub(crate) fn check_required(spec: &Spec, fields: &Map<String, Value>) -> Result<(), Problem> {
-    let missing = spec
-        .fields
-        .iter()
-        .find(|field| field.required && fields.get(&field.name).is_none_or(Value::is_null));
-    match missing {
-        Some(field) => Err(Problem::bad_request(format!("{} is required", field.name))),
-        None => Ok(()),
-    }
-}
-
-/// # Errors
-/// `BadBody` that names the field which is not of the type that the service declared.
-pub(crate) fn check_types(spec: &Spec, fields: &Map<String, Value>) -> Result<(), Problem> {
-    for (name, value) in fields {
-        let Some(field) = spec.field_named(name) else { continue };
-        if !field.field_type.allows(value) {
-            return Err(bad_body(format!(
-                "the field '{name}' must be of type {}, not {}",
-                field.field_type.name(),
-                shorten(value)
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The stored body as a state.
-///
-/// # Errors
-/// When it was stored by another version of the service that this one cannot read.
-pub(crate) fn stored<S: DeserializeOwned>(spec: &Spec, body: &Body) -> Result<S, Problem> {
-    if !spec.is_task
-        && let Ok(state) = serde_json::from_slice(body.as_bytes())
-    {
-        return Ok(state);
-    }
-    let mut fields = body.to_map();
-    if spec.is_task {
-        task::take_out(&mut fields);
-    }
-    S::deserialize(Value::Object(fields)).map_err(|error| {
-        Problem::internal(format!(
-            "the stored state of a {} cannot be read by this version of the service: {error}",
-            spec.kind
-        ))
-    })
-}
-
-/// The field without which the state could be read, or would fail otherwise.
-fn wrong_field<S: DeserializeOwned>(fields: &Value, error: &str) -> Option<String> {
-    let fields = fields.as_object()?;
-    fields.keys().find_map(|name| {
-        let mut without = fields.clone();
-        without.remove(name);
-        let differs = match S::deserialize(Lenient(&Value::Object(without))) {
-            Ok(_) => true,
-            Err(other) => other.to_string() != error,
-        };
-        differs.then(|| name.clone())
-    })
 }
 
 fn number(fields: &Map<String, Value>, name: &str, what: &str) -> Result<Option<u64>, Problem> {
@@ -291,15 +205,4 @@ fn unknown_kind(spec: &Spec, found: &str, field: &str) -> Problem {
 
 fn last_part(kind: &str) -> &str {
     kind.rsplit_once(':').map_or(kind, |(_, last)| last)
-}
-
-/// A value as it is shown in a message.
-fn shorten(value: &Value) -> String {
-    const SHOWN: usize = 60;
-    let text = value.to_string();
-    if text.chars().count() <= SHOWN {
-        return text;
-    }
-    let start: String = text.chars().take(SHOWN).collect();
-    format!("{start}...")
 }

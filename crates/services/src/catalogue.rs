@@ -5,111 +5,14 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use protocol::{Document, Epoch, GroupId, Moment, Problem, Request, Response, links};
+use protocol::{Document, Problem, links};
 
-use crate::handlers::{Calls, Erased, ErasedTask, Handlers, Step};
+use crate::handlers::{Erased, ErasedTask, Handlers};
+use crate::invocation::{Invocation, Invoked, Verdict, Work};
 use crate::kinds::{Kind, Kinds};
 use crate::query_task::QueryTaskService;
 use crate::spec::STATE_BYTES_MAX;
 use crate::{Service, Spec, Task, rules, verbs};
-
-/// A handler's call, to be run by [`Catalogue::invoke`] on whatever thread.
-#[derive(Clone, Debug)]
-pub struct Invocation {
-    /// Which leader asked.
-    pub partition: GroupId,
-    pub(crate) epoch: Epoch,
-    pub(crate) opening: u64,
-    pub(crate) number: u64,
-    pub(crate) link: String,
-    pub(crate) node_id: Arc<str>,
-    pub(crate) now: Moment,
-    /// The newest version, tombstones too; perhaps not committed yet.
-    pub(crate) current: Option<Arc<Document>>,
-    /// Another owner may have begun it and been stopped by it.
-    pub is_resent: bool,
-    pub(crate) work: Work,
-}
-
-impl Invocation {
-    /// The document that it is for.
-    pub fn link(&self) -> &str {
-        &self.link
-    }
-
-    /// The factory of the service whose handler it is.
-    pub fn factory(&self) -> &str {
-        links::split(&self.link).map_or("", |(factory, _)| factory)
-    }
-
-    /// Tells leaders of a partition apart.
-    pub fn leader(&self) -> (Epoch, u64) {
-        (self.epoch, self.opening)
-    }
-}
-
-/// What a handler made of an [`Invocation`]; goes back to the leader of the same partition.
-#[derive(Clone, Debug)]
-pub struct Invoked {
-    /// Which leader asked.
-    pub partition: GroupId,
-    pub(crate) epoch: Epoch,
-    pub(crate) opening: u64,
-    pub(crate) number: u64,
-    pub(crate) link: String,
-    pub(crate) verdict: Verdict,
-}
-
-impl Invocation {
-    /// The handler is not run: the state as it is does not allow it.
-    pub(crate) fn refused(self, problem: Problem) -> Invoked {
-        let Self { partition, epoch, opening, number, link, .. } = self;
-        let verdict = Verdict::AsItIs(problem.into());
-        Invoked { partition, epoch, opening, number, link, verdict }
-    }
-}
-
-/// What is to be run.
-#[derive(Clone, Debug)]
-pub(crate) enum Work {
-    /// A client's or another task's write.
-    Update(Arc<Request>),
-    /// A task goes on.
-    Step(Step),
-}
-
-/// What a handler decided.
-#[derive(Clone, Debug)]
-pub(crate) enum Verdict {
-    Write(Box<NewVersion>),
-    /// Nothing is written, whatever the state is.
-    Refused(Problem),
-    /// Nothing is written, because of the state as it is.
-    AsItIs(Response),
-    /// A task's next calls; nothing is written.
-    Calls(Calls),
-    /// A task's step that came too late: the task has ended or is gone.
-    Ended,
-}
-
-/// A version that a handler made.
-#[derive(Clone, Debug)]
-pub(crate) struct NewVersion {
-    pub(crate) document: Arc<Document>,
-    pub(crate) status: u16,
-    /// Whether a task is in progress after this; `None` for what is not a task.
-    pub(crate) task: Option<bool>,
-    /// The POST wants to be answered when the task has ended.
-    pub(crate) is_direct: bool,
-    pub(crate) purge: bool,
-    pub(crate) retention: documents::Retention,
-    /// A task made it by itself.
-    pub(crate) is_step: bool,
-    /// The task has ended, and what it did is to be undone.
-    pub(crate) is_undoing: bool,
-    /// What the task asks once this version is committed; without it, it must be planned.
-    pub(crate) calls: Option<Calls>,
-}
 
 struct Entry {
     spec: Spec,
@@ -138,7 +41,8 @@ impl Default for Catalogue {
 }
 
 impl Catalogue {
-    /// With the built-in services: query tasks, definitions of kinds, and the rules of who may do what.
+    /// With the built-in services: query tasks, definitions of kinds, and the rules of who may do
+    /// what.
     pub fn new() -> Self {
         let built_in = Self { entries: BTreeMap::new() }.with_task(QueryTaskService).with(Kinds);
         rules::all().into_iter().fold(built_in, Self::with)
@@ -175,7 +79,8 @@ impl Catalogue {
         assert!(links::check(&factory).is_ok(), "the factory '{factory}' is no link");
         assert!(
             spec.state_bytes_max <= STATE_BYTES_MAX,
-            "the states of {factory} may have {} bytes, and no state has more than {STATE_BYTES_MAX}",
+            "the states of {factory} may have {} bytes, and no state has more than \
+             {STATE_BYTES_MAX}",
             spec.state_bytes_max
         );
         let entry = Arc::new(Entry { spec, handlers, definition: None });

@@ -4,7 +4,7 @@ use protocol::{Body, Code, Problem, Request, Response, TaskStage};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::body::{check_required, check_types, decode, stored};
+use crate::state::{check_required, check_types, decode, stored};
 use crate::task::{FAILURE_MESSAGE, TaskInfo, take_out};
 use crate::{Context, Patch, Plan, Service, Task, succeeded, unknown};
 

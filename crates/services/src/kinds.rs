@@ -11,7 +11,8 @@ use jsonschema::{PatternOptions, Validator};
 use protocol::{Code, Problem, links};
 use serde_json::{Map, Value, json};
 
-use crate::service::{Context, Patch, Service};
+use crate::merge::Patch;
+use crate::service::{Context, Service};
 use crate::spec::{Field, FieldType, ServiceOption, Spec};
 
 /// The factory of definitions.

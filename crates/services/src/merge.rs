@@ -6,13 +6,23 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::body::{bad_body, check_required, check_types, decode};
-use crate::{FieldType, Patch, Spec};
+use crate::state::{check_required, check_types, decode};
+use crate::{FieldType, Spec};
 
 /// The kinds of PATCH that every service knows.
 pub(crate) const KINDS: [&str; 2] = [COLLECTION_UPDATE, MAP_UPDATE];
 const COLLECTION_UPDATE: &str = "com:vmware:xenon:common:ServiceStateCollectionUpdateRequest";
 const MAP_UPDATE: &str = "com:vmware:xenon:common:ServiceStateMapUpdateRequest";
+
+/// The body of a PATCH.
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    /// `kind`, when the body has one that says what is asked.
+    pub kind: Option<String>,
+    /// The user's fields, without the built-in ones and `kind`. A merge patch may have nulls.
+    pub fields: Map<String, Value>,
+    pub body_type: BodyType,
+}
 
 /// See [`crate::Context::merge`].
 pub(crate) fn state<S: Serialize + DeserializeOwned>(
@@ -80,7 +90,7 @@ fn check_parts(patch: &Patch, kind: &str, known: [&str; 2]) -> Result<(), Proble
     let mut names = said.map(|(name, _)| name.as_str());
     match names.find(|name| !known.contains(name)) {
         None => Ok(()),
-        Some(name) => Err(bad_body(format!(
+        Some(name) => Err(Problem::bad_body(format!(
             "a PATCH of the kind {kind} has no field '{name}'; it has {}. Send other changes in a \
              PATCH of their own",
             known.join(", ")
@@ -121,7 +131,7 @@ fn unite(current: &mut Map<String, Value>, name: &str, added: &Value) -> Result<
         (Some(Value::Object(entries)), Value::Object(more)) => {
             entries.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
-        _ => return Err(bad_body(format!("the field '{name}' is not of that type"))),
+        _ => return Err(Problem::bad_body(format!("the field '{name}' is not of that type"))),
     }
     Ok(())
 }
@@ -139,7 +149,7 @@ fn without_repeats(added: &Value) -> Value {
 
 fn remove_items(current: &mut Map<String, Value>, name: &str, out: &Value) -> Result<(), Problem> {
     let Value::Array(out) = out else {
-        return Err(bad_body(format!("itemsToRemove.{name} must be a list")));
+        return Err(Problem::bad_body(format!("itemsToRemove.{name} must be a list")));
     };
     match current.get_mut(name) {
         None | Some(Value::Null) => Ok(()),
@@ -147,16 +157,16 @@ fn remove_items(current: &mut Map<String, Value>, name: &str, out: &Value) -> Re
             items.retain(|item| !out.contains(item));
             Ok(())
         }
-        Some(_) => Err(bad_body(format!("the field '{name}' is not a list"))),
+        Some(_) => Err(Problem::bad_body(format!("the field '{name}' is not a list"))),
     }
 }
 
 fn remove_keys(current: &mut Map<String, Value>, name: &str, out: &Value) -> Result<(), Problem> {
     let Value::Array(out) = out else {
-        return Err(bad_body(format!("keysToRemove.{name} must be a list of keys")));
+        return Err(Problem::bad_body(format!("keysToRemove.{name} must be a list of keys")));
     };
     if let Some(wrong) = out.iter().find(|key| !key.is_string()) {
-        return Err(bad_body(format!("keysToRemove.{name} has {wrong}; keys are texts")));
+        return Err(Problem::bad_body(format!("keysToRemove.{name} has {wrong}; keys are texts")));
     }
     match current.get_mut(name) {
         None | Some(Value::Null) => Ok(()),
@@ -164,7 +174,7 @@ fn remove_keys(current: &mut Map<String, Value>, name: &str, out: &Value) -> Res
             entries.retain(|key, _| !out.iter().any(|gone| gone.as_str() == Some(key)));
             Ok(())
         }
-        Some(_) => Err(bad_body(format!("the field '{name}' is not a map"))),
+        Some(_) => Err(Problem::bad_body(format!("the field '{name}' is not a map"))),
     }
 }
 
@@ -181,7 +191,9 @@ fn update_each(
     let named = match patch.fields.get(part) {
         None | Some(Value::Null) => return Ok(()),
         Some(Value::Object(named)) => named,
-        Some(_) => return Err(bad_body(format!("'{part}' must be an object: field -> values"))),
+        Some(_) => {
+            return Err(Problem::bad_body(format!("'{part}' must be an object: field -> values")));
+        }
     };
     for (name, value) in named {
         check_target(spec, current, part, name)?;
@@ -202,10 +214,12 @@ fn check_target(
         }
         Some(field) => match field.field_type {
             FieldType::Collection | FieldType::Map | FieldType::Any | FieldType::Object => Ok(()),
-            other => Err(bad_body(format!("{part}: '{name}' is of type {}", other.name()))),
+            other => {
+                Err(Problem::bad_body(format!("{part}: '{name}' is of type {}", other.name())))
+            }
         },
         None if spec.fields.is_empty() || current.contains_key(name) => Ok(()),
-        None => Err(bad_body(format!("{part}: {} has no field '{name}'", spec.kind))),
+        None => Err(Problem::bad_body(format!("{part}: {} has no field '{name}'", spec.kind))),
     }
 }
 
@@ -406,7 +420,8 @@ mod tests {
             }
             let (text, request) = (before.text(), change.text());
             let body_type = if is_merge_patch { BodyType::MergePatch } else { BodyType::Json };
-            let patch = Patch { fields: serde_json::from_str(&request).unwrap(), kind: None, body_type };
+            let fields = serde_json::from_str(&request).unwrap();
+            let patch = Patch { fields, kind: None, body_type };
             let current: Map<String, Value> = serde_json::from_str(&text).unwrap();
             let after = state(&Spec::new("/core/things", "a"), &current, &patch).unwrap();
             let stored = Body::from_text(text);

@@ -4,12 +4,12 @@
 //! return is what is replicated. So they may do as they like, but must not wait long: other
 //! documents of the node wait for the same few threads.
 
-use protocol::{BodyType, Epoch, Moment, Problem, Request, Response};
+use protocol::{Epoch, Moment, Problem, Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{Spec, merge};
+use crate::{Patch, Spec, merge};
 
 /// A kind of documents and what happens when they are written.
 ///
@@ -129,8 +129,8 @@ pub trait Task: Send + Sync + 'static {
 
     /// What undoes the steps so far, when the task is cancelled or fails. The requests are made
     /// after the last step's own are answered, and again by the next owner if this one dies; only
-    /// then has the task ended. If there are more than go into one step, they are made in several, in
-    /// their order. As a plan they must follow from the state alone, and they must be
+    /// then has the task ended. If there are more than go into one step, they are made in several,
+    /// in their order. As a plan they must follow from the state alone, and they must be
     /// right for a step that was begun and not learnt, too. What they are answered with is added to
     /// `failureMessage` if it is an error.
     fn undo(&self, context: &Context<'_>, state: &Self::State) -> Vec<Request> {
@@ -189,16 +189,6 @@ pub fn succeeded(answer: &Response) -> Result<Value, Problem> {
     Err(Problem::bad_request(format!("a request was answered with {}: {words}", answer.status)))
 }
 
-/// The body of a PATCH.
-#[derive(Clone, Debug, Default)]
-pub struct Patch {
-    /// `kind`, when the body has one that says what is asked.
-    pub kind: Option<String>,
-    /// The user's fields, without the built-in ones and `kind`. A merge patch may have nulls.
-    pub fields: Map<String, Value>,
-    pub body_type: BodyType,
-}
-
 /// Where and when a handler runs.
 pub struct Context<'a> {
     /// The self link of the document.
@@ -218,7 +208,7 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Lets the document expire so many microseconds from now.
+    /// Lets the document expire that many microseconds from now.
     pub fn expire_after(&mut self, micros: u64) {
         self.expires = Moment(self.now.0.saturating_add(micros));
     }

@@ -150,7 +150,7 @@ pub struct Spec {
     pub options: Vec<ServiceOption>,
     /// When a document has more versions than this, the oldest go...
     pub retention_limit: u32,
-    /// ... until so many are left.
+    /// ... until this many are left.
     pub retention_floor: u32,
     /// How long a new document lives when its body says nothing; 0 is for ever.
     pub expiration_micros: u64,
@@ -235,8 +235,8 @@ impl Spec {
     }
 
     /// The handlers may take longer than a fraction of a millisecond, or wait for something: they
-    /// are run on threads beside the node's own, and hold up nothing but their own document. (Others
-    /// that turn out to be slow are run there as well, once they were.)
+    /// are run on threads beside the node's own, and hold up nothing but their own document.
+    /// (Others that turn out to be slow are run there as well, once they were.)
     #[must_use]
     pub fn slow(self) -> Self {
         Self { slow: true, ..self }

@@ -5,7 +5,6 @@ use protocol::{Body, Moment, Problem, TaskStage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::body::bad_body;
 use crate::lenient::Lenient;
 
 /// The field with the stage.
@@ -167,8 +166,9 @@ impl Asked {
     fn parse(fields: &Map<String, Value>) -> Result<Self, Problem> {
         match fields.get(INFO) {
             None | Some(Value::Null) => Ok(Self::default()),
-            Some(info) => Self::deserialize(Lenient(info))
-                .map_err(|error| bad_body(format!("the field '{INFO}' is not right: {error}"))),
+            Some(info) => Self::deserialize(Lenient(info)).map_err(|error| {
+                Problem::bad_body(format!("the field '{INFO}' is not right: {error}"))
+            }),
         }
     }
 }

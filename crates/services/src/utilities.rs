@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use protocol::Moment;
 use serde_json::{Map, Value, json};
 
+use crate::limits::DOCUMENT_QUEUE_MAX;
 use crate::{Field, FieldType, Spec};
 
 const KIND_STATS: &str = "com:vmware:xenon:common:ServiceStats";
@@ -56,7 +57,7 @@ pub fn config(spec: &Spec) -> Value {
         "options": options(spec),
         "versionRetentionLimit": spec.retention_limit,
         "versionRetentionFloor": spec.retention_floor,
-        "operationQueueLimit": crate::DOCUMENT_QUEUE_MAX,
+        "operationQueueLimit": DOCUMENT_QUEUE_MAX,
         "serializedStateSizeLimit": spec.state_bytes_max,
         "expirationMicros": spec.expiration_micros,
     })

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use documents::Retention;
 use protocol::{Action, Body, Code, Document, Method, Moment, Problem, Request, Response};
 
-use crate::body::{Incoming, bad_body, too_large};
-use crate::catalogue::{Invocation, NewVersion, Verdict, Work};
+use crate::body::{Incoming, too_large};
 use crate::handlers::{Handlers, Step, Stepped};
+use crate::invocation::{Invocation, NewVersion, Verdict, Work};
 use crate::task::TaskInfo;
 use crate::{Context, Patch, ServiceOption, Spec, digits};
 
@@ -186,7 +186,7 @@ impl Job<'_> {
         let incoming = Incoming::parse(request, self.spec)?;
         if incoming.is_empty && matches!(request.method, Method::Put | Method::Patch) {
             let method = request.method.name();
-            return Err(bad_body(format!("{method} needs a body: a JSON object")));
+            return Err(Problem::bad_body(format!("{method} needs a body: a JSON object")));
         }
         Ok(incoming)
     }

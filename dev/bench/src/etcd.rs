@@ -187,7 +187,7 @@ fn field(into: &mut BytesMut, number: u8, value: &[u8]) {
 }
 
 /// How long one sync of 4 KiB takes on the disk of that folder, in a file whose blocks are there:
-/// the median of so many.
+/// the median of several.
 ///
 /// # Errors
 /// When the disk fails.

@@ -161,7 +161,7 @@ async fn said(lines: &mut Lines, kind: &str) -> io::Result<Vec<u64>> {
 pub(crate) struct Plan {
     #[arg(long, value_delimiter = ',', default_value = "16,64,1024,65536")]
     sizes: Vec<u64>,
-    /// The median of so many is shown.
+    /// The median of this many is shown.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// How long each takes.

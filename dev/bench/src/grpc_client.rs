@@ -22,7 +22,7 @@ use crate::load::percentile;
 /// Calls under way at a time, where there are many.
 const AT_ONCE: usize = 64;
 
-/// A stream looks at the clock once in so many messages.
+/// A stream looks at the clock once in this many messages.
 const LOOK: u64 = 16;
 
 /// Measures for so long, and prints what there was.

@@ -29,10 +29,10 @@ pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// The longest frame of HTTP/2, in bytes.
 pub(crate) const FRAME_BYTES: u32 = 256 << 10;
 
-/// A buffer begins with so many bytes...
+/// A buffer begins with this many bytes...
 const BUFFER_BYTES: usize = 72 << 10;
 
-/// ... and messages that are ready are joined into one piece of so many.
+/// ... and messages that are ready are joined into one piece of this many.
 const JOINED_BYTES: usize = 64 << 10;
 
 /// Bytes as they are.

@@ -30,7 +30,7 @@ pub(crate) enum Verb {
     Get,
 }
 
-/// Each client has so many documents of its own.
+/// Each client has this many documents of its own.
 const DOCUMENTS_PER_CLIENT: usize = 4;
 
 /// # Errors

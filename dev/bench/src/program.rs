@@ -74,7 +74,7 @@ pub(crate) fn run(socket: &Path, instance: &str, peer: &str, echo: bool) -> io::
     loop {
         let ended = UnixStream::connect(socket).and_then(|stream| {
             let mut program = Program::new(stream, peer, echo);
-            let ended = program.attend(instance, &mut welcome);
+            let ended = program.serve(instance, &mut welcome);
             if program.again { Ok(()) } else { ended }
         });
         // A node that has just begun does not listen yet, or does not know its instances.
@@ -109,7 +109,7 @@ impl Program {
         }
     }
 
-    fn attend(&mut self, instance: &str, welcome: &mut bool) -> io::Result<()> {
+    fn serve(&mut self, instance: &str, welcome: &mut bool) -> io::Result<()> {
         let hello = Hello {
             version_min: 1,
             version_max: 1,

@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     /// Each message is sent back.
     #[arg(long)]
     echo: bool,
-    /// All sizes in turn, so often; medians are shown.
+    /// How many times all sizes are measured in turn; medians are shown.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// gRPC streaming in the same run, in turn with the immortals, and the ratio.

@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::etcd::{self, Etcd};
 use crate::load::{self, Measured, Verb};
 
-/// So many syncs are timed before each round.
+/// This many syncs are timed before each round.
 const SYNCS: usize = 500;
 
 #[derive(clap::Args)]

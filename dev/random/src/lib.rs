@@ -1,4 +1,5 @@
-//! Chance for tests and for the simulated world: a small seeded generator (xoshiro256**).
+//! Chance for tests and for the simulated world: a small seeded generator (xoshiro256**), and a
+//! digest by which two runs are compared.
 //!
 //! A seed always gives the same stream. Every part of a world draws from a stream of its own, so
 //! that turning one fault off does not shift the numbers of all others: that is what makes a
@@ -68,14 +69,19 @@ impl Random {
         self.below(cases) == 0
     }
 
-    /// An index of a list that is that long.
+    /// An index of a list that is that long; 0 if it is empty.
     pub fn index(&mut self, length: usize) -> usize {
-        let limit = u64::try_from(length).expect("a length fits in 64 bits");
+        let limit = u64::try_from(length.max(1)).expect("a length fits in 64 bits");
         usize::try_from(self.below(limit)).expect("it is below a length")
     }
 
     pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         &list[self.index(list.len())]
+    }
+
+    /// One of a list, if it has any.
+    pub fn any<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
+        list.get(self.index(list.len()))
     }
 
     /// Mostly around `usual`, now and then up to `worst`: how networks and disks behave.
@@ -86,6 +92,22 @@ impl Random {
             self.between(usual / 2, usual)
         }
     }
+}
+
+/// One number for all of that.
+pub fn digest(numbers: &[u64], bytes: &[u8]) -> u64 {
+    let words = bytes.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    let length = u64::try_from(bytes.len()).expect("a length fits in 64 bits");
+    let mut sum = length;
+    for number in numbers.iter().copied().chain(words) {
+        sum ^= number;
+        sum = spread(&mut sum);
+    }
+    sum
 }
 
 #[cfg(test)]
@@ -111,5 +133,20 @@ mod tests {
             seen[random.index(10)] += 1;
         }
         assert!(seen.iter().all(|count| (800..1200).contains(count)), "{seen:?}");
+    }
+
+    #[test]
+    fn a_digest_differs_when_anything_differs() {
+        let base = digest(&[1, 2], b"ab");
+        for (numbers, bytes) in [
+            (&[2, 1][..], &b"ab"[..]),
+            (&[1, 2], b"ba"),
+            (&[1, 2], b"ab\0"),
+            (&[1, 2, 0], b"ab"),
+            (&[1], b"ab"),
+        ] {
+            assert_ne!(digest(numbers, bytes), base, "{numbers:?} {bytes:?}");
+        }
+        assert_eq!(digest(&[1, 2], b"ab"), base);
     }
 }

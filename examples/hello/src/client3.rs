@@ -7,7 +7,7 @@ use crate::{Respondee, RespondeeProxy, SERVER, ServerProxy, say};
 use immortal::{Context, Immortal, Incoming, Outcome, Performed};
 use serde::{Deserialize, Serialize};
 
-/// So many messages are sent.
+/// This many messages are sent.
 const MESSAGES: u64 = 3;
 
 #[derive(Default, Serialize, Deserialize)]

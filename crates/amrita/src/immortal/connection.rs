@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// So many pieces of what a program says may wait to be looked at.
+/// At most this many pieces of what a program says may wait to be looked at.
 const HEARD_MAX: usize = 256;
 
-/// So many pieces may wait to be written to it.
+/// At most this many pieces may wait to be written to it.
 const TOLD_MAX: usize = 64;
 
 const READ_BYTES: usize = 64 << 10;
@@ -107,15 +107,15 @@ impl Place {
         let failed = |error: std::io::Error| format!("no program can connect: {error}");
         match self {
             Self::Native { listener, .. } => {
-                let (mouth, _) = listener.accept().map_err(failed)?;
-                let ear = mouth.try_clone().map_err(failed)?;
-                Ok(Connection::new(mouth, ear))
+                let (read_half, _) = listener.accept().map_err(failed)?;
+                let write_half = read_half.try_clone().map_err(failed)?;
+                Ok(Connection::new(read_half, write_half))
             }
             Self::Ambrosia { receive, send, .. } => {
-                let mouth = receive.accept().map_err(failed)?;
-                let ear = send.accept().map_err(failed)?;
-                ear.set_nodelay(true).map_err(failed)?;
-                Ok(Connection::new(mouth, ear))
+                let read_half = receive.accept().map_err(failed)?;
+                let write_half = send.accept().map_err(failed)?;
+                write_half.set_nodelay(true).map_err(failed)?;
+                Ok(Connection::new(read_half, write_half))
             }
         }
     }
@@ -154,11 +154,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(mut mouth: impl Wire, mut ear: impl Wire) -> Self {
+    fn new(mut read_half: impl Wire, mut write_half: impl Wire) -> Self {
         let (says, heard) = sync_channel(HEARD_MAX);
         std::thread::spawn(move || {
             let mut part = vec![0; READ_BYTES];
-            while let Ok(count @ 1..) = mouth.read(&mut part) {
+            while let Ok(count @ 1..) = read_half.read(&mut part) {
                 if says.send(Bytes::copy_from_slice(&part[..count])).is_err() {
                     break;
                 }
@@ -167,11 +167,11 @@ impl Connection {
         let (tell, told) = sync_channel::<Bytes>(TOLD_MAX);
         let writer = std::thread::spawn(move || {
             while let Ok(bytes) = told.recv() {
-                if ear.write_all(&bytes).is_err() {
+                if write_half.write_all(&bytes).is_err() {
                     return;
                 }
             }
-            ear.end();
+            write_half.end();
         });
         Self { heard, tell: Some(tell), writer: Some(writer) }
     }

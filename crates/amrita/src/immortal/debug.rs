@@ -24,7 +24,7 @@ use crate::screen::say;
 /// A program of AMBROSIA's does not say when it is done: after so much silence it is.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// So many differences are shown.
+/// At most this many differences are shown.
 const DIFFERENCES_SHOWN: usize = 20;
 
 pub(super) async fn debug(cluster: &Cluster, options: &DebugOptions) -> Outcome {

@@ -139,7 +139,7 @@ impl Ports {
 /// What may be said at any time.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Tuning {
-    /// Take a checkpoint after so many MB of log [default: 64]; 0: only when asked for
+    /// Take a checkpoint after this many MB of log [default: 64]; 0: only when asked for
     #[arg(long, alias = "logTriggerSize", value_name = "MB", allow_negative_numbers = true)]
     pub(super) log_trigger_size: Option<i64>,
     /// And when the program was busy for so long since the last one, as a recovery would be: that

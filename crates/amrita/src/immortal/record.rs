@@ -21,7 +21,7 @@ use crate::outcome::{Trouble, refusal, unreachable};
 use crate::screen::say;
 use crate::verbs::client;
 
-/// A checkpoint that is replaced while it is read is begun anew so often.
+/// A checkpoint that is replaced while it is read is begun anew this many times.
 const TRIES_MAX: u32 = 5;
 
 /// What a recording has.

@@ -29,7 +29,7 @@ const USER_COUNT: u64 = 40;
 /// to be started again meanwhile, on a machine that does other things as well.
 const PAUSE_MILLIS: u64 = 200;
 
-/// The owner is killed when so many users are made, then again.
+/// How many users are made when the owner is killed, the first and the second time.
 const KILLED_AT: [u64; 2] = [8, 18];
 
 /// How long anything may take that is awaited.

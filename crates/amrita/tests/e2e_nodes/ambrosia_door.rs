@@ -20,8 +20,8 @@ const TAKE_BECOMING_PRIMARY_CHECKPOINT: &[u8] = b"\x02\x0b";
 const END: &[u8] = b"\x02\xff";
 
 struct Binding {
-    mouth: TcpStream,
-    ear: TcpStream,
+    read_half: TcpStream,
+    write_half: TcpStream,
 }
 
 impl Binding {
@@ -32,7 +32,7 @@ impl Binding {
             socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time can be set");
             socket
         };
-        Self { mouth: connect(ports[0]), ear: connect(ports[1]) }
+        Self { read_half: connect(ports[0]), write_half: connect(ports[1]) }
     }
 
     /// One that has given its first state and has been told its own initial message.
@@ -45,24 +45,24 @@ impl Binding {
     }
 
     fn say(&mut self, bytes: &[u8]) {
-        self.mouth.write_all(bytes).expect("the node listens");
+        self.read_half.write_all(bytes).expect("the node listens");
     }
 
     /// The messages of the next record.
     fn record(&mut self) -> Vec<u8> {
         let mut head = [0; 24];
-        self.ear.read_exact(&mut head).expect("a record comes");
+        self.write_half.read_exact(&mut head).expect("a record comes");
         let size = i32::from_le_bytes(head[4..8].try_into().expect("four bytes"));
         let mut messages = vec![0; usize::try_from(size).expect("a size") - head.len()];
-        self.ear.read_exact(&mut messages).expect("all of it comes");
+        self.write_half.read_exact(&mut messages).expect("all of it comes");
         messages
     }
 
     fn hears_nothing_for(&mut self, time: Duration) {
-        self.ear.set_read_timeout(Some(time)).expect("a time can be set");
-        let heard = self.ear.read(&mut [0; 1]).expect_err("nothing is said");
+        self.write_half.set_read_timeout(Some(time)).expect("a time can be set");
+        let heard = self.write_half.read(&mut [0; 1]).expect_err("nothing is said");
         assert!(matches!(heard.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{heard}");
-        self.ear.set_read_timeout(Some(Duration::from_secs(20))).expect("a time can be set");
+        self.write_half.set_read_timeout(Some(Duration::from_secs(20))).expect("a time can be set");
     }
 }
 
@@ -112,7 +112,7 @@ fn a_program_that_is_let_go_is_told_a_message_that_ends_it() {
     let mut binding = Binding::started(&cluster, &ports);
     binding.say(b"\x02\x63");
     assert_eq!(binding.record(), END);
-    assert_eq!(binding.ear.read(&mut [0; 1]).expect("it is closed"), 0);
+    assert_eq!(binding.write_half.read(&mut [0; 1]).expect("it is closed"), 0);
     cluster.wait_for("the log to say so", || {
         cluster.log(0).contains("the program of 'server' is let go").then_some(())
     });

@@ -125,7 +125,8 @@ pub(crate) fn role(state: &Value, node: &str) -> String {
     role.and_then(|replica| replica["role"].as_str()).unwrap_or("NONE").to_owned()
 }
 
-/// Waits until there is a primary and so many standbys, and gives the number of the primary's node.
+/// Waits until there is a primary and that many standbys, and gives the number of the primary's
+/// node.
 pub(crate) fn wait_until_served(
     cluster: &Cluster,
     asked: usize,

@@ -40,7 +40,7 @@ fn send(to: &str, number: u64, bytes: usize) -> ToNode {
 }
 
 /// Lives on that node, from the time when the node has heard of the instance.
-fn attend(
+fn serve_inputs(
     sandbox: &Path,
     name: &'static str,
     mut say: impl FnMut(u64) -> Vec<ToNode> + Send + 'static,
@@ -62,7 +62,7 @@ fn attend(
 /// For each number that it is given it sends much to one that is away and little to one that is
 /// near.
 fn source(sandbox: &Path) {
-    attend(sandbox, "source", |number| {
+    serve_inputs(sandbox, "source", |number| {
         vec![send("away", number, 1 << 20), send("near", number, 8)]
     });
 }
@@ -70,7 +70,7 @@ fn source(sandbox: &Path) {
 /// It tells what it gets.
 fn listener(sandbox: &Path, name: &'static str) -> Receiver<u64> {
     let (heard, hears) = channel();
-    attend(sandbox, name, move |number| {
+    serve_inputs(sandbox, name, move |number| {
         // The test may have ended.
         heard.send(number).unwrap_or_default();
         Vec::new()

@@ -38,7 +38,7 @@ impl Reader {
         self.began_anew += 1;
     }
 
-    /// Takes up to so many changes.
+    /// Takes at most that many changes.
     fn read(&mut self, site: &Site, count: usize) {
         let changes = site.partition.changes();
         let Some(next) = changes.after(self.place, site.applied.position) else {

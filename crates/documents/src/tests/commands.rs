@@ -56,7 +56,7 @@ impl Site {
         latest.map_or(0, |latest| latest.version + 1)
     }
 
-    /// So many writes that answers are forgotten once: that is at every 64th position.
+    /// As many writes as make answers be forgotten once: that is at every 64th position.
     fn pass(&mut self, minute: u64) {
         for _ in 0..64 {
             let mut write = write("/a", self.next_version("/a"), json!({}));

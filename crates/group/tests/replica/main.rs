@@ -31,7 +31,6 @@
 
 mod counter;
 mod node;
-mod script;
 mod world;
 
 use std::path::Path;

@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use group::{Caller, Chunk, Io, Outputs, PeerMessage, Question, Quorum, Replica, Reply};
 use protocol::{Code, Moment, Now, Position, Problem, ReplicaId, RequestKey, Term};
 use replication::{Members, MembershipChange, Message, MessageKind, SnapshotMeta};
+use script::Player;
 use storage::LogRecord;
 
 use crate::counter::{Answer, Counter, Event, Kind, Question as Asked};
 use crate::node::{Around, GROUP, Node};
-use crate::script::Player;
 
 struct Packet {
     from: u64,
@@ -446,23 +445,9 @@ fn take(
 
 fn snapshot_message(to: u64, from: u64, term: Term, position: Position) -> Message {
     let members = Members::of_voters([1, 2, 3].map(ReplicaId));
-    Message {
-        kind: MessageKind::Snapshot,
-        to: ReplicaId(to),
-        from: ReplicaId(from),
-        term,
-        log_term: Term(0),
-        index: Position(0),
-        entries: Vec::new(),
-        commit: Position(0),
-        commit_term: Term(0),
-        snapshot: Some(SnapshotMeta { position, term, members }),
-        reject: false,
-        reject_hint: Position(0),
-        request_snapshot: Position(0),
-        context: Bytes::new(),
-        priority: 0,
-    }
+    let snapshot = Some(SnapshotMeta { position, term, members });
+    let message = Message::new(MessageKind::Snapshot, ReplicaId(from), ReplicaId(to), term);
+    Message { snapshot, ..message }
 }
 
 fn user_key(text: &str) -> RequestKey {

@@ -19,7 +19,7 @@ use crate::program::Immortal;
 /// When a play begins: some day in 2023.
 const BEGINNING: Moment = Moment(1_700_000_000_000_000);
 
-/// The check loads so many checkpoints from the middle.
+/// The check loads this many checkpoints from the middle.
 const CHECKPOINTS_MAX: usize = 10;
 
 /// A program under test. Each input is given to it at once, and what it said is kept.
@@ -229,7 +229,7 @@ impl Play {
         self.now = self.now.max(until);
     }
 
-    /// Waits until the program's own threads have sent so many impulses since the play began, and
+    /// Waits until the program's own threads have sent that many impulses since the play began, and
     /// has them handled.
     pub fn wait_for_impulses(&mut self, count: u64) {
         while self.impulses < count {
@@ -358,7 +358,7 @@ impl Play {
         self.attached.load(checkpoint);
     }
 
-    /// Connects again and runs everything after a checkpoint, so many inputs in a frame.
+    /// Connects again and runs everything after a checkpoint, with that many inputs in a frame.
     fn replay(&mut self, checkpoint: &Checkpoint, at_once: usize) -> Result<(), Difference> {
         self.attach_again(checkpoint);
         let from = usize::try_from(checkpoint.input).expect("the log is in memory");

@@ -8,11 +8,11 @@ use immortal::testing::{FakeNode, Input, Message, SourceKind, ToNode, ToProgram,
 use immortal::{Context, Immortal, Incoming, Moment};
 use serde::{Deserialize, Serialize};
 
-/// So many messages are in one frame, as a busy node would send them.
+/// This many messages are in one frame, as a busy node would send them.
 const IN_A_FRAME: u64 = 2_000;
 const FRAMES: u64 = 1_000;
 
-/// So many frames are on their way: the node's window.
+/// This many frames are on their way: the node's window.
 const WINDOW: u64 = 16;
 
 #[derive(Default, Serialize, Deserialize)]

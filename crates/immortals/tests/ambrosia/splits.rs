@@ -4,20 +4,9 @@ use bytes::Bytes;
 use immortals::ambrosia::AmbrosiaAdapter;
 use protocol::Term;
 use protocol::immortal::{ToNode, ToProgram};
+use random::Random;
 
 use crate::wire::*;
-
-/// Numbers that look random and are the same in every run (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).unwrap()
-    }
-}
 
 /// A program that has become primary and owes two checkpoints.
 fn busy_door() -> AmbrosiaAdapter {
@@ -82,13 +71,13 @@ fn byte_by_byte_gives_the_same() {
 fn many_cuts_give_the_same() {
     let stream = stream();
     let whole = hear_pieces(&[&stream]);
-    let mut dice = Dice(1);
+    let mut random = Random::of_seed(1);
     for _ in 0..500 {
         let mut pieces = Vec::new();
         let mut rest = &stream[..];
-        let most = 1 + dice.roll(700);
+        let most = 1 + random.index(700);
         while !rest.is_empty() {
-            let (piece, after) = rest.split_at((1 + dice.roll(most)).min(rest.len()));
+            let (piece, after) = rest.split_at((1 + random.index(most)).min(rest.len()));
             pieces.push(piece);
             rest = after;
         }
@@ -100,12 +89,12 @@ fn many_cuts_give_the_same() {
 #[test]
 fn damage_is_said_alike_for_each_split() {
     let stream = stream();
-    let mut dice = Dice(2);
+    let mut random = Random::of_seed(2);
     for _ in 0..2000 {
         let mut bad = stream.clone();
-        for _ in 0..=dice.roll(3) {
-            let at = dice.roll(bad.len());
-            bad[at] = u8::try_from(dice.roll(256)).unwrap();
+        for _ in 0..=random.index(3) {
+            let at = random.index(bad.len());
+            bad[at] = u8::try_from(random.below(256)).unwrap();
         }
         let outcome = |size: usize| {
             let mut adapter = busy_door();
@@ -116,7 +105,7 @@ fn damage_is_said_alike_for_each_split() {
             (joined(said), heard)
         };
         let whole = outcome(bad.len());
-        assert_eq!(outcome(1 + dice.roll(100)), whole);
+        assert_eq!(outcome(1 + random.index(100)), whole);
     }
 }
 

@@ -176,8 +176,8 @@ fn upgrade_test() {
     );
 }
 
-/// AMBROSIA's coordinator tells nothing between a request for a checkpoint and its last byte, and the
-/// JavaScript binding dies when it is asked for a second one meanwhile.
+/// AMBROSIA's coordinator tells nothing between a request for a checkpoint and its last byte, and
+/// the JavaScript binding dies when it is asked for a second one meanwhile.
 #[test]
 fn nothing_is_to_be_told_before_a_checkpoint_has_come() {
     let mut adapter = adapter(options());

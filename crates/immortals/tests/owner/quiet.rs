@@ -91,7 +91,7 @@ impl Taken {
 }
 
 #[test]
-fn a_checkpoint_does_not_count_before_what_came_while_the_node_stood_still_is_heard() {
+fn a_checkpoint_does_not_count_before_what_came_while_the_node_was_frozen_is_heard() {
     let mut taken = Taken::new();
     taken.ticks(1, 2_000_000);
     assert!(!taken.counts());

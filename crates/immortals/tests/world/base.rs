@@ -8,11 +8,11 @@ use immortals::{
     Between, Context, Input, Instance, KeptLimits, Lead, Options, Output, Peer, Response, Settings,
 };
 use protocol::{GroupId, Moment, Now, Position, ReplicaId, Term};
+use random::{Random, digest};
 use storage::{Batch, MemoryStore, Space, StateStore};
 
 use crate::log::{Log, View};
 use crate::program::{Manners, Process};
-use crate::random::{Random, digest};
 use crate::script::Script;
 use crate::watch::Watch;
 
@@ -159,19 +159,19 @@ fn replica_id(replica: usize) -> ReplicaId {
 
 /// Mostly so little that blocks are spilled to the store.
 fn limits(seed: u64) -> KeptLimits {
-    let mut random = Random(seed ^ 0x5e1f);
-    if random.below(4) == 0 {
+    let mut random = Random::of_seed(seed ^ 0x5e1f);
+    if random.index(4) == 0 {
         return KeptLimits::default();
     }
-    let memory = random.below(3_000);
-    let block = 20 + random.below(1_000);
+    let memory = random.index(3_000);
+    let block = 20 + random.index(1_000);
     KeptLimits { block, memory, memory_max: memory + 2_000, all_max: 1 << 20 }
 }
 
 impl World {
     pub(crate) fn new(seed: u64, plans: Vec<Plan>) -> Self {
-        let mut random = Random(seed);
-        let rough = 1 + random.below(4);
+        let mut random = Random::of_seed(seed);
+        let rough = 1 + random.index(4);
         let mut world = Self {
             random,
             now: 20_000_000,
@@ -225,7 +225,7 @@ impl World {
         for replica in 0..plan.replicas {
             let store = MemoryStore::new();
             let (space, _) = Space::open(&store, group_id(group)).expect("an empty store opens");
-            let skew = u64::try_from(self.random.below(40_000)).expect("small");
+            let skew = u64::try_from(self.random.index(40_000)).expect("small");
             self.groups[group].push(Replica {
                 instance: None,
                 lead: None,
@@ -262,7 +262,7 @@ impl World {
     }
 
     pub(crate) fn below(&mut self, end: usize) -> u64 {
-        u64::try_from(self.random.below(end)).expect("small")
+        u64::try_from(self.random.index(end)).expect("small")
     }
 
     /// Lets one event happen. False when there is none before `until`.
@@ -381,11 +381,11 @@ impl World {
             replica.store = MemoryStore::new();
             (replica.received, replica.cut) = (0, 0);
         } else {
-            let kept = self.random.below(replica.store.unsynced_batches() + 1);
+            let kept = self.random.index(replica.store.unsynced_batches() + 1);
             replica.store.crash(kept);
         }
         if self.logs[at.0].owner == Some(at.1) {
-            let kept = self.random.below(self.logs[at.0].proposals.len() + 1);
+            let kept = self.random.index(self.logs[at.0].proposals.len() + 1);
             for _ in 0..kept {
                 self.logs[at.0].commit();
             }
@@ -506,7 +506,7 @@ impl World {
         if replica.applied >= replica.received && self.needs_snapshot(at) {
             self.install(at);
         }
-        for _ in 0..1 + self.random.below(6) {
+        for _ in 0..1 + self.random.index(6) {
             let place = self.groups[at.0][at.1].applied;
             let Some((term, data)) = self.logs[at.0].entries.get(place).cloned() else { break };
             if self.groups[at.0][at.1].term.is_some_and(|own| own < term.0) {
@@ -606,7 +606,7 @@ impl World {
     }
 
     pub(crate) fn elect(&mut self, group: usize, owner: usize) {
-        let kept = self.random.below(self.logs[group].proposals.len() + 1);
+        let kept = self.random.index(self.logs[group].proposals.len() + 1);
         let (former, term) = (self.logs[group].owner, self.logs[group].term);
         self.logs[group].elect(owner, kept);
         self.show(&format!("{group} has owner {owner} in term {}", self.logs[group].term));
@@ -639,7 +639,7 @@ impl World {
         // owner at once.
         let full: Vec<usize> =
             (up.iter().copied()).filter(|place| !self.would_need_snapshot(group, *place)).collect();
-        match self.random.of(&full).copied() {
+        match self.random.any(&full).copied() {
             Some(owner) if up.len() * 2 > self.groups[group].len() => self.elect(group, owner),
             _ => self.after(50_000, Event::Elect { group, term }),
         }
@@ -654,14 +654,14 @@ impl World {
     // Networks.
 
     fn between(&mut self, to: usize, from: usize, message: Between) {
-        let any = self.random.below(self.groups[to].len());
+        let any = self.random.index(self.groups[to].len());
         let to_any = !self.calm && self.random.one_in(15);
         let Some(owner) = (if to_any { Some(any) } else { self.logs[to].owner }) else { return };
         self.input((to, owner), Input::Between { from: group_id(from), message });
     }
 
     fn delay(&mut self) -> u64 {
-        match self.random.below(12) {
+        match self.random.index(12) {
             0 if !self.calm => self.below(300_000),
             1 => self.below(20_000),
             _ => self.below(1_500),
@@ -673,7 +673,7 @@ impl World {
         if self.calm {
             return 1;
         }
-        match self.random.below(30 * self.rough) {
+        match self.random.index(30 * self.rough) {
             0 | 1 => 0,
             2 => 2,
             _ => 1,

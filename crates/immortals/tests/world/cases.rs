@@ -244,7 +244,7 @@ fn an_upgrade_can_be_taken_back() {
 }
 
 #[test]
-fn impulses_of_an_office_that_is_opened_again_in_the_same_term_are_not_taken_for_repetitions() {
+fn impulses_of_an_ownership_that_is_opened_again_in_the_same_term_are_not_taken_for_repetitions() {
     let mut world = World::new(5, vec![plan("client", &[], 1), plan("server", &[], 3)]);
     world.calm = true;
     world.impulses_left = 0;

@@ -1,7 +1,8 @@
 //! Random histories.
 
+use random::Random;
+
 use crate::base::{Event, Plan, World};
-use crate::random::Random;
 use crate::script::Script;
 
 /// Without optimization they take ten times as long.
@@ -11,13 +12,13 @@ const SEEDS: u64 = if cfg!(debug_assertions) { 10 } else { 200 };
 const TWICE: u64 = 10;
 
 fn plans(seed: u64) -> Vec<Plan> {
-    let mut random = Random(seed ^ 0xabcd);
-    let count = 1 + random.below(3);
+    let mut random = Random::of_seed(seed ^ 0xabcd);
+    let count = 1 + random.index(3);
     let names: Vec<String> =
         ["alpha", "beta", "gamma"][..count].iter().map(|n| (*n).into()).collect();
     let mut plans = Vec::new();
     for name in &names {
-        let friends = match random.below(3) {
+        let friends = match random.index(3) {
             0 => names.iter().filter(|_| random.one_in(2)).cloned().collect(),
             _ => names.iter().filter(|other| *other != name).cloned().collect(),
         };
@@ -26,10 +27,10 @@ fn plans(seed: u64) -> Vec<Plan> {
                 name: name.clone(),
                 friends,
                 talk: 4 + random.below(10),
-                bytes: [10, 200, 3000][random.below(3)],
+                bytes: [10, 200, 3000][random.index(3)],
             },
-            replicas: [1, 2, 3, 3][random.below(4)],
-            checkpoint_bytes: [0, 2_000, 20_000][random.below(3)],
+            replicas: [1, 2, 3, 3][random.index(4)],
+            checkpoint_bytes: [0, 2_000, 20_000][random.index(3)],
         });
     }
     plans

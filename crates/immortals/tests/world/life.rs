@@ -28,9 +28,9 @@ impl World {
         }
         let mut manners = self.manners[at.0];
         if manners == Manners::Good && !self.calm && self.random.one_in(25) {
-            manners = [Manners::NoCheckpoint, Manners::Broken][self.random.below(2)];
+            manners = [Manners::NoCheckpoint, Manners::Broken][self.random.index(2)];
         }
-        let versions = *self.random.of(&self.versions[at.0]).expect("there is a version");
+        let versions = *self.random.any(&self.versions[at.0]).expect("there is a version");
         self.programs += 1;
         let program = self.programs;
         let mut process = Process::new(program, manners, self.scripts[at.0].clone(), versions);
@@ -92,7 +92,7 @@ impl World {
     }
 
     pub(crate) fn hear(&mut self, at: Site, program: u64) {
-        let most = self.random.below(3000) + 1;
+        let most = self.random.index(3000) + 1;
         let Some(process) = self.process(at, program) else { return };
         let count = most.min(process.out.len());
         let bytes: Vec<u8> = process.out.drain(..count).collect();
@@ -106,7 +106,7 @@ impl World {
             return;
         }
         self.groups[at.0][at.1].waking = false;
-        let mut random = std::mem::replace(&mut self.random, crate::random::Random(0));
+        let mut random = std::mem::replace(&mut self.random, random::Random::of_seed(0));
         let mut sights = Vec::new();
         let mut drained = 0;
         let (mut gone, now) = (false, self.now);
@@ -163,7 +163,7 @@ impl World {
         let Some(process) = replica.process.take() else { return };
         let (boot, program) = (replica.boot, process.id);
         (replica.waking, replica.hearing) = (false, false);
-        let kept = self.random.below(process.out.len() + 1);
+        let kept = self.random.index(process.out.len() + 1);
         if kept > 0 {
             let bytes: Vec<u8> = process.out.into_iter().take(kept).collect();
             self.input(at, Input::Read { program, bytes: bytes.into() });
@@ -176,8 +176,8 @@ impl World {
     // Faults.
 
     pub(crate) fn any(&mut self) -> Site {
-        let group = self.random.below(self.groups.len());
-        (group, self.random.below(self.groups[group].len()))
+        let group = self.random.index(self.groups.len());
+        (group, self.random.index(self.groups[group].len()))
     }
 
     pub(crate) fn fault(&mut self) {
@@ -185,7 +185,7 @@ impl World {
             return;
         }
         let at = self.any();
-        match self.random.below(15) {
+        match self.random.index(15) {
             0..=3 => self.kill(at),
             4 | 5 => self.crash_one(at),
             6 | 7 => self.hang(at),
@@ -230,7 +230,7 @@ impl World {
             return;
         }
         let term = self.logs[group].term;
-        if let Some(place) = self.random.of(&up).copied()
+        if let Some(place) = self.random.any(&up).copied()
             && self.logs[group].owner.is_some()
             && !self.would_need_snapshot(group, place)
             && term > 0
@@ -262,8 +262,8 @@ impl World {
         self.impulses_left -= 1;
         let wait = self.below(250_000);
         self.after(wait, Event::Load);
-        let group = self.random.below(self.groups.len());
-        let life = u8::try_from(1 + self.random.below(4)).expect("small");
+        let group = self.random.index(self.groups.len());
+        let life = u8::try_from(1 + self.random.index(4)).expect("small");
         self.tags += 1;
         let word = Word { life, tag: self.tags };
         if self.random.one_in(3) {
@@ -280,8 +280,8 @@ impl World {
             self.groups[group][*place].process.as_ref().is_some_and(|process| process.primary)
         });
         let primaries: Vec<usize> = primaries.collect();
-        let Some(place) = self.random.of(&primaries).copied() else { return };
-        let to = self.random.below(self.groups.len());
+        let Some(place) = self.random.any(&primaries).copied() else { return };
+        let to = self.random.index(self.groups.len());
         let to = if self.random.one_in(4) { group } else { to };
         let name = self.scripts[to].name.clone();
         self.watch.pressed(word.tag, name.clone());

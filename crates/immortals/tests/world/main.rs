@@ -12,6 +12,5 @@ mod histories;
 mod life;
 mod log;
 mod program;
-mod random;
 mod script;
 mod watch;

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use protocol::immortal::{
     Fate, Message, Status, ToNode, ToProgram, blocks, messages, put_message, split_frame,
 };
+use random::Random;
 
-use crate::random::Random;
 use crate::script::{BOMB, Given, RecentOutput, Script, State, Word};
 
 /// How a program behaves in one life.
@@ -119,7 +119,7 @@ impl Process {
     /// Reads some of what the node has written. The result is how many bytes.
     pub(crate) fn read(&mut self, random: &mut Random) -> u64 {
         let Some(bytes) = self.pipe.pop_front() else { return 0 };
-        let cut = if random.one_in(3) { 1 + random.below(bytes.len()) } else { bytes.len() };
+        let cut = if random.one_in(3) { 1 + random.index(bytes.len()) } else { bytes.len() };
         let cut = cut.min(bytes.len());
         self.buffer.extend_from_slice(&bytes[..cut]);
         if cut < bytes.len() {
@@ -165,7 +165,7 @@ impl Process {
 
     /// Does some of its work.
     pub(crate) fn run(&mut self, random: &mut Random, sights: &mut Vec<Sight>) {
-        for _ in 0..1 + random.below(6) {
+        for _ in 0..1 + random.index(6) {
             if let Some(chunk) = self.chunks.front()
                 && random.one_in(2)
             {
@@ -186,7 +186,7 @@ impl Process {
         self.finish(random);
         if self.manners == Manners::Broken && random.one_in(40) {
             self.out.extend(
-                (0..5 + random.below(20)).map(|_| u8::try_from(random.below(256)).unwrap()),
+                (0..5 + random.index(20)).map(|_| u8::try_from(random.index(256)).unwrap()),
             );
         }
     }
@@ -230,9 +230,9 @@ impl Process {
         for id in effects {
             if random.one_in(2) {
                 self.performed.insert(id);
-                let payload = Bytes::from(random.next().to_le_bytes().to_vec());
+                let payload = Bytes::from(random.draw().to_le_bytes().to_vec());
                 let result = ToNode::Result { id, status: Status::Value, payload };
-                for _ in 0..1 + random.below(2) {
+                for _ in 0..1 + random.index(2) {
                     self.put(&result);
                 }
             }
@@ -248,7 +248,7 @@ impl Process {
         }
         let state = self.state.as_ref().expect("it has a state").encode();
         self.put(&ToNode::Checkpoint { request });
-        let size = 1 + random.below(state.len());
+        let size = 1 + random.index(state.len());
         for piece in state.chunks(size) {
             self.chunks.push_back(ToNode::Chunk(Bytes::copy_from_slice(piece)));
             if random.one_in(6) {
@@ -286,7 +286,7 @@ impl Process {
             }
         };
         if self.manners == Manners::Clock && random.one_in(10) {
-            said.push(RecentOutput::Cancel { id: random.next() });
+            said.push(RecentOutput::Cancel { id: random.draw() });
         }
         let trail = self.state.as_ref().expect("it is there").trail;
         sights.push(Sight::Handled { given, trail });
@@ -301,7 +301,8 @@ impl Process {
     fn say(&mut self, said: Vec<RecentOutput>, random: &mut Random, sights: &mut Vec<Sight>) {
         let mut joined: Option<(String, u64, Vec<u8>)> = None;
         for said in said {
-            let goes_on = matches!((&said, &joined), (RecentOutput::Send { to, .. }, Some((name, ..))) if to == name);
+            let destination = joined.as_ref().map(|(name, ..)| name);
+            let goes_on = matches!(&said, RecentOutput::Send { to, .. } if Some(to) == destination);
             if !goes_on || random.one_in(3) {
                 self.send(joined.take());
             }

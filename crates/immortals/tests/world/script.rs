@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use protocol::Moment;
 use protocol::immortal::{Message, SourceKind, Status};
+use random::{Random, digest};
 use serde::{Deserialize, Serialize};
-
-use crate::random::{Random, digest};
 
 /// A message with this tag makes a program crash that cannot bear it.
 pub(crate) const BOMB: u64 = u64::MAX;
@@ -20,7 +19,7 @@ pub(crate) struct Script {
     /// The instances to which it sends.
     pub(crate) friends: Vec<String>,
     /// One input in this many causes no messages.
-    pub(crate) talk: usize,
+    pub(crate) talk: u64,
     /// How many bytes longer a message is now and then.
     pub(crate) bytes: usize,
 }
@@ -117,7 +116,7 @@ impl State {
         }
         (self.inputs, self.time) = (given.number, given.time);
         self.trail = digest(&[self.trail, given.number], format!("{given:?}").as_bytes());
-        let mut random = Random(self.trail);
+        let mut random = Random::of_seed(self.trail);
         let mut said = Vec::new();
         let life = self.take(given, &mut random, &mut said)?;
         for _ in 0..life.min(2) {
@@ -141,7 +140,7 @@ impl State {
             Message::Call { id, payload, .. } => {
                 let life = self.count(given, payload)?;
                 let tag = self.next_to(&given.name);
-                let payload = Word { life: 0, tag }.bytes(random.below(5));
+                let payload = Word { life: 0, tag }.bytes(random.index(5));
                 let message = Message::Answer { id: *id, status: Status::Value, payload };
                 said.push(RecentOutput::Send { to: given.name.clone(), message });
                 Ok(life)
@@ -213,12 +212,12 @@ impl State {
     ) {
         let to = match random.one_in(4) {
             true => script.name.clone(),
-            false => random.of(&script.friends).unwrap_or(&script.name).clone(),
+            false => random.any(&script.friends).unwrap_or(&script.name).clone(),
         };
-        let bytes = if random.one_in(6) { random.below(script.bytes) } else { 0 };
-        match random.below(10) {
+        let bytes = if random.one_in(6) { random.index(script.bytes) } else { 0 };
+        match random.index(10) {
             0..=5 => {
-                for _ in 0..1 + random.below(3) {
+                for _ in 0..1 + random.index(3) {
                     let payload = Word { life, tag: self.next_to(&to) }.bytes(bytes);
                     let method = i64::try_from(self.version).expect("small");
                     let message = Message::Fork { method, payload };
@@ -254,7 +253,7 @@ impl State {
             return;
         }
         let id = self.next_id();
-        let due = self.time + [0, 1000, 100_000, 1_000_000][random.below(4)];
+        let due = self.time + [0, 1000, 100_000, 1_000_000][random.index(4)];
         self.timers.insert(id, due);
         said.push(RecentOutput::Await { id, due: Some(Moment(due)) });
     }

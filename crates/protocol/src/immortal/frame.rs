@@ -199,7 +199,7 @@ fn end(out: &mut [u8], at: usize) {
     put_length(out, at, 0);
 }
 
-/// So many bytes more are to follow.
+/// That many bytes more are to follow.
 fn put_length(out: &mut [u8], at: usize, more: usize) {
     let length = out.len() - at - FRAME_HEAD_BYTES + more;
     let length = u32::try_from(length).expect("a frame is under 4 GiB");

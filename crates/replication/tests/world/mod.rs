@@ -9,8 +9,6 @@
     reason = "each test crate uses a part of it"
 )]
 
-pub mod random;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 
@@ -188,8 +186,8 @@ impl World {
         self.settle(id);
     }
 
-    /// Only what is durable stays, and of the rest what the disk happened to keep: so many of the
-    /// writes, so many of the state's batches.
+    /// Only what is durable stays, and of the rest what the disk happened to keep: that many
+    /// of the writes, and that many of the state's batches.
     pub fn crash(&mut self, id: u64, writes_kept: usize, states_kept: usize) {
         let replica = self.replica(id);
         replica.group = None;
@@ -320,7 +318,7 @@ impl World {
         self.replica(id).states.push_back(State { position, term, members, digest });
     }
 
-    /// The oldest of the unsynced readys become durable, so many of them.
+    /// The oldest of the unsynced readys become durable, `count` of them.
     pub fn sync(&mut self, id: u64, count: usize) {
         let mut highest = None;
         let mut messages = Vec::new();

@@ -2,12 +2,10 @@
 //! made meanwhile is read or written; else the answer is the one that was due at once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use protocol::{Request, Response};
-use storage::StoreError;
+use protocol::Response;
 
-use super::{Known, PartitionLeader, StepContext};
+use super::asked::Asked;
 
 const QUEUE: &str = "xn-queue";
 
@@ -24,17 +22,10 @@ pub(super) struct Awaited {
     count: usize,
 }
 
-/// A request with its ticket, and how a write is known again.
-pub(super) struct Waiter {
-    pub(super) ticket: u64,
-    pub(super) request: Arc<Request>,
-    pub(super) known: Known,
-}
-
-struct Waiting {
-    waiter: Waiter,
+pub(super) struct Waiting {
+    pub(super) asked: Asked,
     /// What it is answered if the document does not come.
-    answer: Response,
+    pub(super) answer: Response,
     until_micros: u64,
 }
 
@@ -43,22 +34,23 @@ impl Awaited {
     pub(super) fn add(
         &mut self,
         link: &str,
-        waiter: Waiter,
+        asked: Asked,
         answer: Response,
         now_micros: u64,
-    ) -> Option<(Waiter, Response)> {
-        let waits = answer.status == 404 && waiter.request.has_pragma(QUEUE);
+    ) -> Option<(Asked, Response)> {
+        let waits = answer.status == 404 && asked.request.has_pragma(QUEUE);
         if !waits || self.count >= AWAITED_MAX {
-            return Some((waiter, answer));
+            return Some((asked, answer));
         }
         let until_micros = now_micros + PATIENCE_MICROS;
         self.count += 1;
         let waiting = self.waiting.entry(link.to_owned()).or_default();
-        waiting.push(Waiting { waiter, answer, until_micros });
+        waiting.push(Waiting { asked, answer, until_micros });
         None
     }
 
-    fn take(&mut self, link: &str) -> Vec<Waiting> {
+    /// The document is there now.
+    pub(super) fn take(&mut self, link: &str) -> Vec<Waiting> {
         if self.count == 0 {
             return Vec::new();
         }
@@ -67,7 +59,11 @@ impl Awaited {
         taken
     }
 
-    fn take_late(&mut self, now_micros: u64) -> Vec<(String, Waiting)> {
+    /// Those that have waited long enough.
+    pub(super) fn take_late(&mut self, now_micros: u64) -> Vec<(String, Waiting)> {
+        if self.count == 0 {
+            return Vec::new();
+        }
         let mut late = Vec::new();
         for (link, waiting) in &mut self.waiting {
             let over = waiting.extract_if(.., |it| it.until_micros <= now_micros);
@@ -76,32 +72,5 @@ impl Awaited {
         self.waiting.retain(|_, waiting| !waiting.is_empty());
         self.count -= late.len();
         late
-    }
-}
-
-impl PartitionLeader {
-    /// The document is there now: whoever waits for it is asked again.
-    pub(super) fn has_come(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        link: &str,
-    ) -> Result<(), StoreError> {
-        for Waiting { waiter: Waiter { ticket, request, known }, .. } in self.awaited.take(link) {
-            if request.method.is_write() {
-                self.enqueue(cx, ticket, request, known)?;
-            } else {
-                self.read(cx, ticket, request);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn tick_awaited(&mut self, cx: &mut StepContext<'_, '_>) {
-        if self.awaited.count == 0 {
-            return;
-        }
-        for (link, waiting) in self.awaited.take_late(cx.now().steady_micros) {
-            self.respond(cx, waiting.waiter.ticket, &link, waiting.answer, None);
-        }
     }
 }

@@ -5,146 +5,46 @@
 //! Answers that write nothing but depend on the state (409, 412, "it is there already") wait for
 //! the writes that they saw, or for a quorum's word.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use documents::{AppliedCommand, Command, Write};
 use group::Output;
-use protocol::{Code, Document, Method, Position, Problem, Request, RequestKey, Response, Source};
+use protocol::{Code, Document, Method, Position, Problem, Request, Response, Source};
 use storage::StoreError;
 
-use super::awaited::Waiter;
-use super::reads::Question;
+use super::asked::{Asked, Unchanged};
+use super::awaited::Waiting;
+use super::context::StepContext;
+use super::line::{Cargo, Flight, Item, Line, Running, Who};
+use super::proposals::Proposed;
+use super::question::Question;
 use super::repeats::with_location;
-use super::tasks::Admission;
-use super::unchanged::Unchanged;
-use super::{Known, PartitionLeader, Proposed, StepContext, outdated};
-use crate::catalogue::{Invocation, Invoked, NewVersion, Verdict, Work};
+use super::runners::Admission;
+use super::state::{PartitionLeader, outdated};
 use crate::handlers::Step;
-use crate::machine::{PartitionAction, Ran};
+use crate::invocation::{Invocation, Invoked, NewVersion, Verdict};
+use crate::invoker::Ran;
+use crate::io::PartitionAction;
 
 /// How many versions of one document may be in flight.
 const AHEAD_MAX: usize = 64;
 /// How often a write is run again because its proposal came back fenced.
 const RUNS_MAX: u8 = 4;
 
-/// The line at one document.
-#[derive(Default)]
-pub(super) struct Line {
-    waiting: VecDeque<Item>,
-    running: Option<Running>,
-    flights: VecDeque<Flight>,
-}
-
-/// What stands in a line.
-pub(super) struct Item {
-    pub(super) who: Who,
-    runs: u8,
-}
-
-pub(super) enum Who {
-    Client(Client),
-    Step(Step),
-}
-
-pub(super) struct Client {
-    ticket: u64,
-    request: Arc<Request>,
-    key: Option<RequestKey>,
-    /// See `Known`.
-    is_resent: bool,
-}
-
-struct Running {
-    invocation: u64,
-    item: Item,
-    /// The version that the handler sees.
-    version: Option<u64>,
-}
-
-/// What has been run and waits for the log.
-struct Flight {
-    item: Item,
-    cargo: Cargo,
-}
-
-enum Cargo {
-    Write {
-        proposal: u64,
-        version: Box<NewVersion>,
-    },
-    /// An answer that is true once the writes before it are applied.
-    Held(Response),
-}
-
-impl Item {
-    pub(super) fn step(step: Step) -> Self {
-        Self { who: Who::Step(step), runs: 0 }
-    }
-
-    fn is_post(&self) -> bool {
-        matches!(&self.who, Who::Client(client) if client.request.method == Method::Post)
-    }
-
-    fn work(&self) -> Work {
-        match &self.who {
-            Who::Client(client) => Work::Update(Arc::clone(&client.request)),
-            Who::Step(step) => Work::Step(step.clone()),
-        }
-    }
-}
-
-impl Line {
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.flights.len() + usize::from(self.running.is_some())
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(super) fn push(&mut self, item: Item) {
-        self.waiting.push_back(item);
-    }
-
-    /// Puts items before all others, in their order.
-    pub(super) fn push_first(&mut self, items: impl DoubleEndedIterator<Item = Item>) {
-        for item in items.rev() {
-            self.waiting.push_front(item);
-        }
-    }
-
-    /// The newest version in flight, if there is one; `Some(None)` when it removed the document.
-    fn head(&self) -> Option<Option<Arc<Document>>> {
-        self.flights.iter().rev().find_map(|flight| match &flight.cargo {
-            Cargo::Write { version, .. } if version.purge => Some(None),
-            Cargo::Write { version, .. } => Some(Some(Arc::clone(&version.document))),
-            Cargo::Held(_) => None,
-        })
-    }
-
-    fn take_flights_from(&mut self, index: usize) -> impl Iterator<Item = Flight> {
-        self.flights.split_off(index).into_iter()
-    }
-}
-
 impl PartitionLeader {
     pub(super) fn enqueue(
         &mut self,
         cx: &mut StepContext<'_, '_>,
-        ticket: u64,
-        request: Arc<Request>,
-        Known { key, is_resent, .. }: Known,
+        asked: Asked,
     ) -> Result<(), StoreError> {
-        let link = request.path.clone();
+        let link = asked.request.path.clone();
         let waiting = self.lines.get(&link).map_or(0, Line::len) + self.tasks.deferred(&link);
         if waiting >= self.duty.limits.document_queue_max {
             let message = format!("{waiting} requests wait for {link} already; try again");
-            self.refuse(cx, ticket, &link, Problem::new(Code::Busy, message));
+            self.refuse(cx, asked.ticket, &link, Problem::new(Code::Busy, message));
             return Ok(());
         }
-        let who = Who::Client(Client { ticket, request, key, is_resent });
-        self.lines.entry(link.clone()).or_default().push(Item { who, runs: 0 });
+        self.lines.entry(link.clone()).or_default().push(Item::client(asked));
         self.pump(cx, &link)
     }
 
@@ -156,7 +56,7 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         while let Some(item) = self.next_item(link) {
             let is_write_ahead = match &item.who {
-                Who::Client(client) => match self.tasks.admit(link, &client.request) {
+                Who::Client(asked) => match self.tasks.admit(link, &asked.request) {
                     Admission::Run => true,
                     Admission::Replan => {
                         self.lines.entry(link.to_owned()).or_default().push(Item::step(Step::Plan));
@@ -223,7 +123,7 @@ impl PartitionLeader {
             }
         }
         let permitted = match &item.who {
-            Who::Client(client) => cx.permit_write(&client.request, current.as_deref()),
+            Who::Client(asked) => cx.permit_write(&asked.request, current.as_deref()),
             Who::Step(_) => Ok(()),
         };
         let handlers = cx.handlers();
@@ -236,7 +136,7 @@ impl PartitionLeader {
             node_id: Arc::clone(&handlers.node_id),
             now: self.clock.tick(cx.now().wall),
             current: current.clone(),
-            is_resent: matches!(&item.who, Who::Client(client) if client.is_resent),
+            is_resent: matches!(&item.who, Who::Client(asked) if asked.known.is_resent),
             work: item.work(),
         };
         let version = current.map(|current| current.version);
@@ -282,12 +182,16 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         let running = self.lines.get_mut(link).and_then(|line| line.running.take());
         let running = running.expect("a verdict belongs to what runs at its document");
-        match running.item.who {
-            Who::Client(_) => {
-                self.client_verdict(cx, link, running.item, verdict);
+        let Running { item: Item { who, runs }, version, .. } = running;
+        match who {
+            Who::Client(asked) => {
+                self.client_verdict(cx, link, (asked, runs), verdict);
                 Ok(())
             }
-            Who::Step(_) => self.step_verdict(cx, link, running, verdict),
+            Who::Step(step) => {
+                let item = Item { who: Who::Step(step), runs };
+                self.step_verdict(cx, link, (item, version), verdict)
+            }
         }
     }
 
@@ -295,42 +199,42 @@ impl PartitionLeader {
         &mut self,
         cx: &mut StepContext<'_, '_>,
         link: &str,
-        item: Item,
+        (asked, runs): (Asked, u8),
         verdict: Verdict,
     ) {
-        let Who::Client(client) = &item.who else { return };
-        let ticket = client.ticket;
-        match cx.permit_result(&client.request, verdict) {
+        match cx.permit_result(&asked.request, verdict) {
             Verdict::Write(version) => {
                 if version.task == Some(false) {
                     self.tasks.ending(link);
                 }
-                self.propose(cx, link, item, version);
+                self.propose_version(cx, link, Item { who: Who::Client(asked), runs }, version);
             }
-            Verdict::Refused(problem) => self.refuse(cx, ticket, link, problem),
-            Verdict::AsItIs(response) => {
-                let line = self.lines.entry(link.to_owned()).or_default();
-                if line.flights.is_empty() {
-                    let (request, key) = (Arc::clone(&client.request), client.key.clone());
-                    let is_resent = client.is_resent;
-                    let known = Known { key, is_retry: false, is_resent };
-                    let waiter = Waiter { ticket, request, known };
-                    let now_micros = cx.now().steady_micros;
-                    if let Some((waiter, response)) =
-                        self.awaited.add(link, waiter, response, now_micros)
-                    {
-                        let Waiter { request, known: Known { key, .. }, .. } = waiter;
-                        let unchanged = Unchanged { ticket, request, key, response };
-                        self.confirm(cx, ticket, Question::Held(unchanged));
-                    }
-                } else {
-                    line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
-                }
-            }
+            Verdict::Refused(problem) => self.refuse(cx, asked.ticket, link, problem),
+            Verdict::AsItIs(response) => self.hold(cx, link, (asked, runs), response),
             Verdict::Calls(_) | Verdict::Ended => {
                 let problem = Problem::internal("a write was run as a task's step");
-                self.refuse(cx, ticket, link, problem);
+                self.refuse(cx, asked.ticket, link, problem);
             }
+        }
+    }
+
+    /// Nothing is written. The answer waits for the writes that it saw, or for a quorum's word.
+    fn hold(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        link: &str,
+        (asked, runs): (Asked, u8),
+        response: Response,
+    ) {
+        let line = self.lines.entry(link.to_owned()).or_default();
+        if !line.flights.is_empty() {
+            let item = Item { who: Who::Client(asked), runs };
+            line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
+            return;
+        }
+        let left = self.awaited.add(link, asked, response, cx.now().steady_micros);
+        if let Some((asked, response)) = left {
+            self.confirm(cx, asked.ticket, Question::Held(Unchanged { asked, response }));
         }
     }
 
@@ -338,32 +242,28 @@ impl PartitionLeader {
         &mut self,
         cx: &mut StepContext<'_, '_>,
         link: &str,
-        running: Running,
+        (item, seen): (Item, Option<u64>),
         verdict: Verdict,
     ) -> Result<(), StoreError> {
         match verdict {
             Verdict::Write(version) => {
-                self.propose(cx, link, running.item, version);
+                self.propose_version(cx, link, item, version);
                 Ok(())
             }
-            Verdict::Calls(calls) => {
-                self.start_calls(cx, link, running.version.unwrap_or_default(), calls)
-            }
+            Verdict::Calls(calls) => self.start_calls(cx, link, seen.unwrap_or_default(), calls),
             Verdict::Refused(_) | Verdict::AsItIs(_) | Verdict::Ended => self.end_runner(cx, link),
         }
     }
 
-    fn propose(
+    fn propose_version(
         &mut self,
         cx: &mut StepContext<'_, '_>,
         link: &str,
         item: Item,
         version: Box<NewVersion>,
     ) {
-        let proposal = self.next_number();
-        self.proposals.push_back((proposal, Proposed::Write(link.to_owned())));
         let (key, source) = match &item.who {
-            Who::Client(client) => (client.key.clone(), client.request.source),
+            Who::Client(asked) => (asked.known.key.clone(), asked.request.source),
             Who::Step(_) => (None, None),
         };
         let write = Write {
@@ -376,7 +276,8 @@ impl PartitionLeader {
             purge: version.purge,
             response: None,
         };
-        cx.put(Output::Propose { proposal, data: Command::Write(write).encode() });
+        let proposed = Proposed::Write(link.to_owned());
+        let proposal = self.propose(cx, proposed, &Command::Write(write));
         let line = self.lines.entry(link.to_owned()).or_default();
         line.flights.push_back(Flight { item, cargo: Cargo::Write { proposal, version } });
     }
@@ -412,6 +313,18 @@ impl PartitionLeader {
         self.pump(cx, link)
     }
 
+    /// The document is there now: whoever waits for it is asked again.
+    fn has_come(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
+        for Waiting { asked, .. } in self.awaited.take(link) {
+            if asked.request.method.is_write() {
+                self.enqueue(cx, asked)?;
+            } else {
+                self.read(cx, asked);
+            }
+        }
+        Ok(())
+    }
+
     fn written(
         &mut self,
         cx: &mut StepContext<'_, '_>,
@@ -419,7 +332,7 @@ impl PartitionLeader {
         version: &NewVersion,
         made: (&Document, Position),
     ) {
-        let Who::Client(Client { ticket, request, .. }) = item.who else { return };
+        let Who::Client(Asked { ticket, request, .. }) = item.who else { return };
         let (document, position) = made;
         if version.is_direct && version.task == Some(true) && request.method == Method::Post {
             self.tasks.wait_for_end(&document.link, ticket, document.expires);
@@ -437,10 +350,8 @@ impl PartitionLeader {
             && let Some(flight) = line.flights.pop_front()
         {
             match (flight.cargo, flight.item.who) {
-                (Cargo::Held(response), Who::Client(client)) => {
-                    let Client { ticket, request, key, .. } = client;
-                    let unchanged = Unchanged { ticket, request, key, response };
-                    self.leave_unchanged(cx, unchanged, Some(position));
+                (Cargo::Held(response), Who::Client(asked)) => {
+                    self.leave_unchanged(cx, Unchanged { asked, response }, Some(position));
                 }
                 (cargo, who) => {
                     let item = Item { who, runs: flight.item.runs };
@@ -465,7 +376,7 @@ impl PartitionLeader {
         items.extend(running.map(|running| running.item));
         line.push_first(items.into_iter());
         for proposal in given_up {
-            self.give_up(proposal);
+            self.proposals.give_up(proposal);
         }
         if self.tasks.is_not_ended(link) {
             // The write that would have ended the task may be refused this time: if so, it goes on.
@@ -484,15 +395,14 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         item.runs += 1;
         let is_last = item.runs >= RUNS_MAX;
-        match &item.who {
-            Who::Client(client) => {
-                let is_resent = client.is_resent;
-                let known = Known { key: client.key.clone(), is_retry: true, is_resent };
-                if self.repeat(cx, client.ticket, &client.request, &known)? {
+        match &mut item.who {
+            Who::Client(asked) => {
+                asked.known.is_retry = true;
+                if self.repeat(cx, asked)? {
                     return Ok(());
                 }
-                if let Some(problem) = fatal(cx, client, is_last) {
-                    self.refuse(cx, client.ticket, link, problem);
+                if let Some(problem) = fatal(cx, &asked.request, is_last) {
+                    self.refuse(cx, asked.ticket, link, problem);
                     return Ok(());
                 }
             }
@@ -515,15 +425,13 @@ impl PartitionLeader {
         problem: Problem,
     ) -> Result<(), StoreError> {
         let Some(line) = self.lines.get_mut(link) else { return Ok(()) };
-        let is_it = |flight: &Flight| matches!(flight.cargo, Cargo::Write { proposal: it, .. } if it == proposal);
-        let Some(index) = line.flights.iter().position(is_it) else { return Ok(()) };
+        let index = line.flights.iter().position(|flight| flight.is_of(proposal));
+        let Some(index) = index else { return Ok(()) };
         self.fall_back(link, index + 1);
         let line = self.lines.get_mut(link).expect("it was there just now");
         let flight = line.flights.pop_back().expect("the refused one is the last now");
         match flight.item.who {
-            Who::Client(client) => {
-                self.refuse(cx, client.ticket, link, problem);
-            }
+            Who::Client(asked) => self.refuse(cx, asked.ticket, link, problem),
             Who::Step(step) => self.tasks.again_later(link, cx.now().steady_micros, step),
         }
         self.pump(cx, link)
@@ -531,9 +439,9 @@ impl PartitionLeader {
 }
 
 /// Why a write that came back without effect cannot be run again, if it cannot.
-fn fatal(cx: &StepContext<'_, '_>, client: &Client, is_last: bool) -> Option<Problem> {
+fn fatal(cx: &StepContext<'_, '_>, request: &Request, is_last: bool) -> Option<Problem> {
     let fence = |source: &Source| cx.partition().fence(source.partition);
-    let source = client.request.source.filter(|source| source.epoch < fence(source));
+    let source = request.source.filter(|source| source.epoch < fence(source));
     match source {
         Some(source) => Some(outdated(source)),
         None if is_last => Some(Problem::new(

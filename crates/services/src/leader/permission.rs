@@ -4,8 +4,8 @@ use access::Thing;
 use protocol::{Code, Document, Method, Principal, Problem, Request, links};
 use query::Candidate;
 
-use super::StepContext;
-use crate::catalogue::Verdict;
+use super::context::StepContext;
+use crate::invocation::Verdict;
 use crate::task::asks_to_end;
 
 impl StepContext<'_, '_> {

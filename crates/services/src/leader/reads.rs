@@ -8,21 +8,12 @@ use protocol::{Code, Document, Method, Problem, Request, Response, links};
 use serde_json::json;
 use storage::StoreError;
 
-use super::awaited::Waiter;
-use super::searches::Compiled;
-use super::unchanged::Unchanged;
-use super::{Known, PartitionLeader, StepContext, answer, nothing};
+use super::asked::Asked;
+use super::context::StepContext;
+use super::question::Question;
+use super::state::{PartitionLeader, nothing};
 use crate::utilities;
 use crate::verbs::{missing, unmet};
-
-/// What is answered once a quorum has confirmed the ownership.
-pub(super) enum Question {
-    Read(Arc<Request>),
-    /// A write that changes nothing as the state is.
-    Held(Unchanged),
-    Query(Compiled),
-    Available,
-}
 
 impl PartitionLeader {
     pub(super) fn confirm(
@@ -35,17 +26,12 @@ impl PartitionLeader {
         cx.put(Output::Confirm { ticket });
     }
 
-    pub(super) fn read(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        ticket: u64,
-        request: Arc<Request>,
-    ) {
-        let (_, utility) = links::split_utility(&request.path);
+    pub(super) fn read(&mut self, cx: &mut StepContext<'_, '_>, asked: Asked) {
+        let request = &asked.request;
         if request.method == Method::Get {
-            self.confirm(cx, ticket, Question::Read(request));
-            return;
+            return self.confirm(cx, asked.ticket, Question::Read(asked));
         }
+        let (_, utility) = links::split_utility(&request.path);
         let problem = match utility {
             Some(absent @ ("subscriptions" | "ui")) => no_utility(absent),
             Some("config") => Problem::new(
@@ -58,7 +44,7 @@ impl PartitionLeader {
                 Problem::new(Code::MethodNotAllowed, words)
             }
         };
-        self.refuse(cx, ticket, &request.path, problem);
+        self.refuse(cx, asked.ticket, &request.path, problem);
     }
 
     pub(super) fn confirmed(
@@ -67,29 +53,33 @@ impl PartitionLeader {
         ticket: u64,
     ) -> Result<(), StoreError> {
         match self.questions.remove(&ticket) {
-            Some(Question::Read(request)) => {
-                let response = self.show(cx, &request)?.unwrap_or_else(Into::into);
-                let (link, _) = links::split_utility(&request.path);
-                let known = Known::default();
-                let waiter = Waiter { ticket, request: Arc::clone(&request), known };
-                let now_micros = cx.now().steady_micros;
-                let left = self.awaited.add(link, waiter, response, now_micros);
-                if let Some((_, response)) = left {
-                    self.respond(cx, ticket, &request.path, response, None);
-                }
-                Ok(())
-            }
+            Some(Question::Read(asked)) => self.confirmed_read(cx, asked),
             Some(Question::Held(unchanged)) => {
                 self.leave_unchanged(cx, unchanged, None);
                 Ok(())
             }
             Some(Question::Query(query)) => self.begin_search(cx, ticket, query),
             Some(Question::Available) => {
-                answer(cx, ticket, nothing(), None);
+                cx.answer(ticket, nothing(), None);
                 Ok(())
             }
             None => Ok(()),
         }
+    }
+
+    fn confirmed_read(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        asked: Asked,
+    ) -> Result<(), StoreError> {
+        let response = self.show(cx, &asked.request)?.unwrap_or_else(Into::into);
+        let request = Arc::clone(&asked.request);
+        let (link, _) = links::split_utility(&request.path);
+        let left = self.awaited.add(link, asked, response, cx.now().steady_micros);
+        if let Some((asked, response)) = left {
+            self.respond(cx, asked.ticket, &request.path, response, None);
+        }
+        Ok(())
     }
 
     /// A document or one of its utilities, as it is now.

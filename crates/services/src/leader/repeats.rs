@@ -8,7 +8,9 @@ use protocol::{Method, Request, RequestKey, Response};
 use serde_json::json;
 use storage::StoreError;
 
-use super::{Known, PartitionLeader, StepContext};
+use super::asked::{Asked, Known};
+use super::context::StepContext;
+use super::state::PartitionLeader;
 use crate::task::TaskInfo;
 
 impl PartitionLeader {
@@ -16,12 +18,11 @@ impl PartitionLeader {
     pub(super) fn repeat(
         &mut self,
         cx: &mut StepContext<'_, '_>,
-        ticket: u64,
-        request: &Request,
-        known: &Known,
+        asked: &Asked,
     ) -> Result<bool, StoreError> {
-        let Some(key) = &known.key else { return Ok(false) };
-        if !known.is_retry && matches!(key, RequestKey::Auto { .. }) {
+        let Asked { ticket, request, known: Known { key, is_retry, .. } } = asked;
+        let (ticket, Some(key)) = (*ticket, key) else { return Ok(false) };
+        if !is_retry && matches!(key, RequestKey::Auto { .. }) {
             return Ok(false);
         }
         let Some(recorded) = cx.partition().recorded(cx.reader(), key)? else {

@@ -2,28 +2,23 @@
 //! the step; one that takes longer runs elsewhere, on a view of the partition, so that nobody waits
 //! for it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use documents::{Search, Wanted};
 use group::Output;
-use protocol::{Document, Problem};
-use query::{CompiledQuery, Cursor, HitFilter, Page, parse_specification};
-use serde_json::Value;
+use protocol::Document;
+use query::Page;
 use storage::StoreError;
 
-use super::reads::Question;
-use super::{PartitionLeader, StepContext};
-use crate::body::bad_body;
-use crate::machine::{Effort, PartitionAction, PartitionAnswer, WantedSearch};
+use super::context::StepContext;
+use super::query::{Compiled, Query, compile};
+use super::question::Question;
+use super::state::PartitionLeader;
+use crate::io::{Effort, PartitionAction, PartitionAnswer, WantedSearch};
 
 /// How much work a query may be for being run within the step, in bytes (see `documents`): a
 /// millisecond or so.
 const SHORT_BYTES_MAX: usize = 64 << 10;
-
-/// How much work all queries of a partition may be within one step; the others run elsewhere.
-const STEP_BYTES_MAX: usize = 128 << 10;
 
 /// A query with more terms is not even tried within the step.
 const SHORT_TERMS_MAX: usize = 8;
@@ -36,58 +31,6 @@ const INDEX_IDLE_BUDGET: usize = 64;
 
 /// A longer query is not even read within the step.
 const SHORT_TEXT_BYTES_MAX: usize = 4 << 10;
-
-/// A query as it is asked.
-pub(super) struct Query {
-    pub(super) text: Bytes,
-    pub(super) after: Option<Cursor>,
-    pub(super) limit: usize,
-    pub(super) bytes: usize,
-    pub(super) effort: Effort,
-    pub(super) left_micros: u64,
-    /// What of the hits is shown to whoever asks; `None` for all.
-    pub(super) filter: Option<HitFilter>,
-}
-
-/// One that was read, if it is to be run within the step.
-pub(super) struct Compiled {
-    query: Option<CompiledQuery>,
-    asked: Query,
-}
-
-/// Reads the text of a query, for somebody who may see what the filter shows.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn compile(text: &[u8], filter: Option<&HitFilter>) -> Result<CompiledQuery, Problem> {
-    let compiled = serde_json::from_slice::<Value>(text)
-        .map_err(|error| bad_body(format!("the query is not JSON: {error}")))
-        .and_then(|value| parse_specification(&value))
-        .and_then(|specification| CompiledQuery::new(&specification))?;
-    Ok(match filter {
-        Some(filter) => compiled.filtered(filter.clone()),
-        None => compiled,
-    })
-}
-
-/// Queries that were confirmed.
-#[derive(Default)]
-pub(super) struct Searches {
-    /// They wait for the index.
-    waiting: VecDeque<(u64, Compiled)>,
-    /// The node was asked to come back.
-    goes_on: bool,
-    step: StepBudget,
-}
-
-/// What may still be done in the present step.
-#[derive(Default)]
-struct StepBudget {
-    /// When the step began.
-    at: Option<u64>,
-    is_indexed: bool,
-    bytes: usize,
-}
 
 impl PartitionLeader {
     pub(super) fn query(&mut self, cx: &mut StepContext<'_, '_>, ticket: u64, asked: Query) {
@@ -177,14 +120,6 @@ impl PartitionLeader {
         self.searches.step.bytes -= left.min(search.spent());
         answer(cx, ticket, page);
         Ok(())
-    }
-}
-
-impl StepBudget {
-    fn begin(&mut self, at: u64) {
-        if self.at != Some(at) {
-            *self = Self { at: Some(at), is_indexed: false, bytes: STEP_BYTES_MAX };
-        }
     }
 }
 

@@ -1,25 +1,18 @@
-//! Successful answers to writes that changed nothing. A repeat must change nothing either, though by
-//! then there may be something to change: with a key of the client's own the answer goes into the
-//! log, so that every later owner knows it too. (Without one it is the memory of the present owner
-//! that knows late copies, see [`PartitionAnswer::Unchanged`].)
-
-use std::sync::Arc;
+//! Successful answers to writes that changed nothing. A repeat must change nothing either, though
+//! by then there may be something to change: with a key of the client's own the answer goes into
+//! the log, so that every later owner knows it too. (Without one it is the memory of the present
+//! owner that knows late copies, see [`PartitionAnswer::Unchanged`].)
 
 use documents::{AppliedCommand, Command, Recorded, Remember};
 use group::Output;
-use protocol::{Code, Position, Problem, Request, RequestKey, Response};
+use protocol::{Code, Position, Problem, RequestKey, Response};
 use storage::StoreError;
 
-use super::{Known, PartitionLeader, Proposed, StepContext};
-use crate::machine::PartitionAnswer;
-
-/// Such an answer, and to what.
-pub(super) struct Unchanged {
-    pub(super) ticket: u64,
-    pub(super) request: Arc<Request>,
-    pub(super) key: Option<RequestKey>,
-    pub(super) response: Response,
-}
+use super::asked::{Asked, Unchanged};
+use super::context::StepContext;
+use super::proposals::Proposed;
+use super::state::PartitionLeader;
+use crate::io::PartitionAnswer;
 
 impl PartitionLeader {
     /// Answers a write that changed nothing. One that was refused may be sent again.
@@ -29,8 +22,8 @@ impl PartitionLeader {
         unchanged: Unchanged,
         position: Option<Position>,
     ) {
-        let Unchanged { request, key, response, .. } = &unchanged;
-        let key = key.as_ref().filter(|key| matches!(key, RequestKey::User { .. }));
+        let Unchanged { asked: Asked { request, known, .. }, response } = &unchanged;
+        let key = known.key.as_ref().filter(|key| matches!(key, RequestKey::User { .. }));
         let Some(key) = key.filter(|_| response.is_success()) else {
             return self.answer_unchanged(cx, unchanged, position);
         };
@@ -44,9 +37,8 @@ impl PartitionLeader {
         };
         let (epoch, at) = (self.duty.epoch, cx.now().wall);
         let remember = Remember { epoch, key: key.clone(), answer, at };
-        let proposal = self.next_number();
-        self.proposals.push_back((proposal, Proposed::Remember(Box::new(unchanged))));
-        cx.put(Output::Propose { proposal, data: Command::Remember(remember).encode() });
+        let proposed = Proposed::Remember(Box::new(unchanged));
+        self.propose(cx, proposed, &Command::Remember(remember));
     }
 
     /// The answer is in the log, or another one to the same request was there before.
@@ -60,11 +52,12 @@ impl PartitionLeader {
             self.answer_unchanged(cx, unchanged, Some(position));
             return Ok(());
         }
-        let Unchanged { ticket, request, key, .. } = unchanged;
-        let known = Known { key, is_retry: true, is_resent: false };
-        if !self.repeat(cx, ticket, &request, &known)? {
+        let mut asked = unchanged.asked;
+        asked.known.is_retry = true;
+        if !self.repeat(cx, &asked)? {
             let text = "this node is no longer the owner of the document; try again";
-            self.refuse(cx, ticket, &request.path, Problem::new(Code::NoOwner, text));
+            let problem = Problem::new(Code::NoOwner, text);
+            self.refuse(cx, asked.ticket, &asked.request.path, problem);
         }
         Ok(())
     }
@@ -72,7 +65,7 @@ impl PartitionLeader {
     fn answer_unchanged(
         &mut self,
         cx: &mut StepContext<'_, '_>,
-        Unchanged { ticket, request, response, .. }: Unchanged,
+        Unchanged { asked: Asked { ticket, request, .. }, response }: Unchanged,
         position: Option<Position>,
     ) {
         self.count_failure(cx, &request.path, response.status);

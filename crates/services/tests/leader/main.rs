@@ -4,10 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a script that cannot be played fails the test")]
 
+mod histories;
 mod owner;
-mod random;
-#[path = "../../../group/tests/replica/script.rs"]
-mod script;
 mod services;
 mod world;
 

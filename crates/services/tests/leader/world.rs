@@ -11,6 +11,7 @@ use protocol::{
     Response, Source, Term,
 };
 use query::Cursor;
+use script::Player;
 use serde_json::Value;
 use services::{
     Effort, Invocation, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
@@ -18,7 +19,6 @@ use services::{
 };
 
 use crate::owner::{Owner, Said};
-use crate::script::Player;
 
 pub(crate) struct World {
     owner: Owner,
@@ -30,7 +30,7 @@ pub(crate) struct World {
     calls: Vec<(u64, u64)>,
     /// Which of these three wait until they are told to go on.
     held: Vec<String>,
-    /// So many of the next proposals go into the log; the one after these does not.
+    /// This many of the next proposals go into the log; the one after these does not.
     room: Option<usize>,
     /// Handlers run within the leader's step.
     is_quick: bool,

@@ -9,14 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::source::{is_in_name, layers, names, parts, test_modules, without_tests};
-use crate::tree::{crate_of, nothing_to_complain, only_shrinks, product_files};
-
-/// Crates that still have a circle.
-const WITH_CIRCLE: &[&str] = &["server", "services"];
-
-/// The files that import the module of `Node`, beside `lib.rs`: who knows the whole node knows
-/// everything.
-const NODE_IMPORTED_BY: &[&str] = &[];
+use crate::tree::{crate_of, nothing_to_complain, product_files};
 
 /// One crate's files, by the paths of their modules; the root's path is empty.
 #[derive(Default)]
@@ -244,34 +237,26 @@ fn crates() -> BTreeMap<String, Vec<(PathBuf, String)>> {
 
 #[test]
 fn no_crate_has_a_circle_of_files() {
-    let mut with_circle = BTreeSet::new();
     let mut complaints = Vec::new();
     for (name, files) in crates() {
-        let modules = Modules::new(&files);
-        let found = circles(&modules.graph());
-        if !found.is_empty() {
-            if !WITH_CIRCLE.contains(&name.as_str()) {
-                complaints.extend(found.iter().map(|circle| format!("{name}: {circle}")));
-            }
-            with_circle.insert(name);
-        }
+        let found = circles(&Modules::new(&files).graph());
+        complaints.extend(found.iter().map(|circle| format!("{name}: {circle}")));
     }
-    complaints.extend(only_shrinks("WITH_CIRCLE", &with_circle, WITH_CIRCLE));
     nothing_to_complain(&complaints);
 }
 
+/// Who knows the whole node knows everything: only `lib.rs` imports the module of `Node`.
 #[test]
 fn no_file_of_node_imports_the_whole_node() {
     let crates = crates();
     let modules = Modules::new(&crates["node"]);
     let graph = modules.graph();
     let whole = Path::new("crates/node/src/node.rs");
-    let importers: BTreeSet<String> = graph
+    let importers = graph
         .iter()
         .filter(|(path, uses)| uses.contains(whole) && !path.ends_with("lib.rs"))
-        .filter_map(|(path, _)| Some(path.file_name()?.to_str()?.to_owned()))
-        .collect();
-    nothing_to_complain(&only_shrinks("NODE_IMPORTED_BY", &importers, NODE_IMPORTED_BY));
+        .map(|(path, _)| format!("{} imports the whole node", path.display()));
+    nothing_to_complain(&importers.collect::<Vec<_>>());
 }
 
 #[cfg(test)]

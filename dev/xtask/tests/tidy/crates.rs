@@ -46,7 +46,7 @@ const CRATES: &[Crate] = &[
         core: true,
         ours: &["protocol", "storage"],
         others: &["bytes", "raft", "serde", "slog"],
-        tests: &["postcard", "proptest"],
+        tests: &["postcard", "proptest", "random", "script"],
     },
     Crate {
         name: "query",
@@ -78,7 +78,7 @@ const CRATES: &[Crate] = &[
         core: true,
         ours: &["protocol", "storage", "replication"],
         others: &["bytes", "postcard", "serde"],
-        tests: &[],
+        tests: &["script"],
     },
     Crate {
         name: "services",
@@ -86,7 +86,7 @@ const CRATES: &[Crate] = &[
         core: true,
         ours: &["protocol", "storage", "group", "query", "access", "documents"],
         others: &["bytes", "jsonschema", "postcard", "serde", "serde_json"],
-        tests: &["proptest", "replication"],
+        tests: &["proptest", "random", "replication", "script"],
     },
     Crate {
         name: "immortals",
@@ -94,7 +94,7 @@ const CRATES: &[Crate] = &[
         core: true,
         ours: &["protocol", "storage"],
         others: &["bytes", "crc32fast", "postcard", "serde"],
-        tests: &["proptest"],
+        tests: &["proptest", "random"],
     },
     Crate {
         name: "cluster",
@@ -220,6 +220,7 @@ const CRATES: &[Crate] = &[
         tests: &["tempfile"],
     },
     Crate { name: "random", folder: "dev/random", core: false, ours: &[], others: &[], tests: &[] },
+    Crate { name: "script", folder: "dev/script", core: false, ours: &[], others: &[], tests: &[] },
     Crate {
         name: "sim",
         folder: "dev/sim",

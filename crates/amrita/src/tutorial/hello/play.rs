@@ -12,7 +12,7 @@ use crate::tutorial::story::{Story, line, shown};
 /// How long anything may take that is awaited.
 const DONE_WITHIN: Duration = Duration::from_secs(30);
 
-/// So many acknowledged messages show that the next primary serves.
+/// This many acknowledged messages show that the next primary serves.
 const SERVED_COUNT: usize = 25;
 
 /// How many planned moves there are.
@@ -420,7 +420,7 @@ impl Play {
         self.cluster.running().first().copied().ok_or_else(|| "no node runs".to_owned())
     }
 
-    /// Until an instance has a primary and so many standbys; gives the node of the primary.
+    /// Until an instance has a primary and that many standbys; gives the node of the primary.
     async fn wait_until_served(&mut self, name: &str, wanted: usize) -> Result<usize, String> {
         let asked = self.a_node_that_runs()?;
         let found = until(DONE_WITHIN, async || {
@@ -442,7 +442,7 @@ impl Play {
         Ok(())
     }
 
-    /// All copies of the server have handled so many messages, all of this sender.
+    /// All copies of the server have handled that many messages, all of this sender.
     fn servers_handled(&mut self, sender: &str, count: usize) -> Result<(), String> {
         for server in self.servers.iter_mut().flatten() {
             let lines = server.said().iter();

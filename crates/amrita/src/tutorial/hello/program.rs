@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Lines that were read and not yet looked at; the program waits when there are so many.
+/// Lines that were read and not yet looked at; the program waits when there are this many.
 const LINES_MAX: usize = 100_000;
 
 /// How long a line may be awaited.

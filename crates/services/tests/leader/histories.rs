@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use group::{Caller, LeaderInput, Opened, Output};
 use protocol::{Method, Outcome, Problem, ReplicaId, Request, RequestKey, Response, Source, Term};
+use random::Random;
 use serde_json::json;
 use services::{
     Invocation, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
@@ -16,22 +17,6 @@ use services::{
 use crate::owner::{Elsewhere, Owner, Said};
 
 const COUNTER: &str = "/core/things/one";
-
-/// Xorshift: the same numbers for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, count: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(count).unwrap()).unwrap()
-    }
-
-    fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
-    }
-}
 
 /// Who waits for an answer.
 #[derive(Clone)]
@@ -53,7 +38,7 @@ enum Asker {
 }
 
 struct Cluster {
-    dice: Dice,
+    random: Random,
     owner: Owner,
     handlers: Vec<Invocation>,
     log: VecDeque<(u64, Bytes)>,
@@ -70,7 +55,7 @@ struct Cluster {
 impl Cluster {
     fn new(seed: u64) -> Self {
         Self {
-            dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            random: Random::of_seed(seed),
             owner: Owner::new("n1"),
             handlers: Vec::new(),
             log: VecDeque::new(),
@@ -105,7 +90,7 @@ impl Cluster {
         let mut answers = Vec::new();
         while let Some(output) = waiting.pop_front() {
             match output {
-                Output::Propose { proposal, .. } if self.dice.percent(5) => {
+                Output::Propose { proposal, .. } if self.random.chance(50) => {
                     waiting.extend(self.owner.step(LeaderInput::Refused { proposal }));
                 }
                 Output::Propose { proposal, data } => self.log.push_back((proposal, data)),
@@ -173,7 +158,7 @@ impl Cluster {
         if self.on_the_way.is_empty() {
             return;
         }
-        let which = self.dice.below(self.on_the_way.len());
+        let which = self.random.index(self.on_the_way.len());
         let asker = self.on_the_way.swap_remove(which);
         self.number += 1;
         let (question, key) = match &asker {
@@ -188,7 +173,7 @@ impl Cluster {
             Asker::Fence { source, .. } => (PartitionQuestion::Fence(*source), None),
         };
         self.asked.insert(self.number, asker);
-        let is_retry = self.dice.percent(50);
+        let is_retry = self.random.chance(500);
         let caller = Caller { node: ReplicaId(1), boot: 1, number: self.number };
         match self.owner.requests.open(caller, key.as_ref(), true) {
             Opened::New(ticket) => {
@@ -208,7 +193,7 @@ impl Cluster {
         if self.handlers.is_empty() {
             return;
         }
-        let which = self.dice.below(self.handlers.len());
+        let which = self.random.index(self.handlers.len());
         let invocation = self.handlers.swap_remove(which);
         let invoked = self.owner.invoke(invocation);
         self.happened(PartitionEvent::Invoked(invoked));
@@ -224,7 +209,7 @@ impl Cluster {
     /// Another owner: some of what is in the log was committed, the rest is lost. Handlers of the
     /// last one still come back. Clients ask again.
     fn take_over(&mut self) {
-        let committed = self.dice.below(self.log.len() + 1);
+        let committed = self.random.index(self.log.len() + 1);
         let log = std::mem::take(&mut self.log);
         for (_, command) in log.into_iter().take(committed) {
             self.owner.apply(command);
@@ -239,12 +224,12 @@ impl Cluster {
         self.owner.epoch = Term(self.owner.epoch.0 + 1);
         self.owner.handlers.node_id = "n2".into();
         self.owner.handlers.invoker =
-            if self.dice.percent(50) { Arc::new(QuickInvoker) } else { Arc::new(Elsewhere) };
+            if self.random.chance(500) { Arc::new(QuickInvoker) } else { Arc::new(Elsewhere) };
         self.open();
     }
 
     fn anything(&mut self) {
-        match self.dice.below(100) {
+        match self.random.index(100) {
             0..30 => self.deliver(),
             30..60 => self.run_handler(),
             60..85 => self.apply_next(),
@@ -258,7 +243,7 @@ impl Cluster {
                 self.owner.now.wall.0 += 20_000;
                 self.step(LeaderInput::Tick);
             }
-            _ if self.dice.percent(30) => self.take_over(),
+            _ if self.random.chance(300) => self.take_over(),
             _ => {}
         }
     }

@@ -1,31 +1,36 @@
-//! Scripts of text: blocks with a blank line between them. A block has comments (`#`), lines that
-//! say what happens, `---`, and what comes out.
+//! Scripts of text, by which several crates test their cores: blocks with a blank line between
+//! them. A block has comments (`#`), lines that say what happens, `---`, and what comes out.
 //!
-//! The tests of `services` use this file too.
+//! With `UPDATE=1` in the environment what really comes out is written into the files; read the
+//! difference before you keep it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a script is played with.
-pub(crate) trait Player {
+pub trait Player {
     /// Plays one line, and gives what came out.
     fn play(&mut self, line: &str) -> Vec<String>;
 }
 
 /// Plays all scripts of a folder, each with a player of its own, and compares what comes out with
 /// what stands there; with `UPDATE=1` it is put there.
-pub(crate) fn check_all<P: Player>(folder: &Path, player: impl Fn() -> P) {
+///
+/// # Panics
+/// When something else comes out, with the first lines that differ.
+pub fn check_all<P: Player>(folder: &Path, player: impl Fn() -> P) {
+    let entries = fs::read_dir(folder).expect("the folder of the scripts can be read");
     let mut files: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.map(|entry| entry.expect("an entry of it can be read").path()).collect();
     files.sort();
     assert!(!files.is_empty(), "there are no scripts in {}", folder.display());
     let mut differing = Vec::new();
     for path in files {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let text = fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).expect("a script can be read");
         let played = play(&mut player(), &text);
         if is_update() {
-            fs::write(&path, &played).unwrap();
+            fs::write(&path, &played).expect("a script can be written");
         } else if played != text {
             differing.push(format!("{name}:\n{}", difference(&text, &played)));
         }
@@ -33,13 +38,12 @@ pub(crate) fn check_all<P: Player>(folder: &Path, player: impl Fn() -> P) {
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test is told by its environment to rewrite")]
 fn is_update() -> bool {
     std::env::var("UPDATE").is_ok()
 }
 
 /// Plays a script and gives it back with what really came out.
-pub(crate) fn play(player: &mut impl Player, text: &str) -> String {
+pub fn play(player: &mut impl Player, text: &str) -> String {
     let blocks: Vec<String> = text.trim_end().split("\n\n").map(|it| block(player, it)).collect();
     format!("{}\n", blocks.join("\n\n"))
 }
@@ -71,5 +75,27 @@ fn difference(expected: &str, found: &str) -> String {
                 return format!("line {number}\n  -{}\n  +{}", shown(one), shown(two));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Echo;
+
+    impl Player for Echo {
+        fn play(&mut self, line: &str) -> Vec<String> {
+            line.split_whitespace().map(str::to_owned).collect()
+        }
+    }
+
+    #[test]
+    fn what_really_came_out_stands_under_each_block() {
+        let text = "# all\n\n# one\na b\n---\nwrong\n\nc\n";
+        let played = play(&mut Echo, text);
+        assert_eq!(played, "# all\n\n# one\na b\n---\na\nb\n\nc\n---\nc\n");
+        assert_eq!(play(&mut Echo, &played), played);
+        assert_eq!(difference(text, &played), "line 6\n  -wrong\n  +a");
     }
 }

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::connections::Meter;
 
 /// A client's connection.
-pub(crate) struct Courteous {
+pub(crate) struct ClientSocket {
     inner: TokioIo<TcpStream>,
     meter: Arc<Meter>,
     /// What was read already, and comes before the rest.
@@ -28,7 +28,7 @@ pub(crate) struct Courteous {
     replacing: bool,
 }
 
-impl Courteous {
+impl ClientSocket {
     pub(crate) fn new(socket: TcpStream, start: Bytes, meter: Arc<Meter>) -> Self {
         let inner = TokioIo::new(socket);
         Self { inner, meter, start, instead: Bytes::new(), replacing: false }
@@ -57,7 +57,7 @@ impl Courteous {
     }
 }
 
-impl Read for Courteous {
+impl Read for ClientSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -77,7 +77,7 @@ impl Read for Courteous {
     }
 }
 
-impl Write for Courteous {
+impl Write for ClientSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

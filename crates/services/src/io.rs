@@ -1,0 +1,120 @@
+//! What the owner of a partition is asked, what happens to the partition, and what it wants done.
+
+use bytes::Bytes;
+use documents::Wanted;
+use group::Refusal;
+use protocol::{Principal, Problem, Request, Response, Source};
+use query::{Cursor, HitFilter, Page};
+use serde::{Deserialize, Serialize};
+
+use crate::{Invocation, Invoked};
+
+/// What the owner of a partition is asked.
+#[derive(Clone, Debug)]
+pub enum PartitionQuestion {
+    /// A request for a document or a utility of one. For a POST to a factory the path is the new
+    /// document's link, chosen by the node that took the request in. For a utility of a factory the
+    /// path is the factory's, and the answer is this partition's part.
+    Rest(Request),
+    /// The same, and another owner may have begun it and been stopped by it.
+    Resent(Request),
+    /// One partition's part of a query, with at most `limit` hits and `bytes` bytes.
+    Query {
+        spec_json: Bytes,
+        cursor: Option<Cursor>,
+        limit: usize,
+        bytes: usize,
+        effort: Effort,
+        /// How long it may take, in microseconds, if it is run elsewhere.
+        left_micros: u64,
+        principal: Principal,
+    },
+    /// Refuse what comes from older owners of that partition.
+    Fence(Source),
+    /// Is this partition's owner at work? Answered with 200 when a quorum agrees.
+    Available,
+}
+
+/// The answer to a [`PartitionQuestion`].
+#[derive(Clone, Debug)]
+pub enum PartitionAnswer {
+    Response(Response),
+    /// To a write that changed nothing: nothing but the owner's memory tells that it was answered.
+    Unchanged(Response),
+    /// For a query that succeeded.
+    Page(Page),
+    /// See [`Effort`].
+    TooLong,
+}
+
+/// What can happen to a partition from outside of its group.
+#[derive(Debug)]
+pub enum PartitionEvent {
+    /// A handler that ran elsewhere is done.
+    Invoked(Invoked),
+    /// The answer to a task's call.
+    Called { opening: u64, call: u64, response: Response },
+    /// All partitions have this owner's fence.
+    Fenced { opening: u64 },
+    /// What became of [`PartitionAction::Search`].
+    Searched { opening: u64, ticket: u64, found: PartitionAnswer },
+    /// See [`PartitionAction::GoOn`].
+    GoOn { opening: u64 },
+}
+
+/// How much work a query may be. One that is more is answered with
+/// [`PartitionAnswer::TooLong`], and can be asked again with more effort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Effort {
+    /// A millisecond or so, within the step.
+    Step,
+    /// A tenth of a second or so, elsewhere.
+    Short,
+    /// Seconds, elsewhere.
+    Long,
+}
+
+/// A query that is run elsewhere. It is read there, too: one of many clauses is long.
+#[derive(Clone, Debug)]
+pub struct WantedSearch {
+    pub opening: u64,
+    pub ticket: u64,
+    pub text: Bytes,
+    pub wanted: Wanted,
+    pub effort: Effort,
+    pub left_micros: u64,
+    pub filter: Option<HitFilter>,
+}
+
+/// What a partition wants done outside of its group.
+#[derive(Debug)]
+pub enum PartitionAction {
+    /// Run the handler and give back [`PartitionEvent::Invoked`].
+    Invoke(Box<Invocation>),
+    /// A task's request, to be routed like a client's; comes back as [`PartitionEvent::Called`].
+    Call { opening: u64, call: u64, request: Box<Request> },
+    /// Write this fence in all partitions, then [`PartitionEvent::Fenced`].
+    Fence { opening: u64, source: Source },
+    /// Run the query elsewhere, on the partition as it is or later, then
+    /// [`PartitionEvent::Searched`].
+    Search(Box<WantedSearch>),
+    /// There is more to do for what came already: [`PartitionEvent::GoOn`], after what has come
+    /// meanwhile.
+    GoOn { opening: u64 },
+}
+
+impl From<Problem> for PartitionAnswer {
+    fn from(problem: Problem) -> Self {
+        Self::Response(problem.into())
+    }
+}
+
+impl Refusal for PartitionAnswer {
+    fn refused_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Unchanged(response) => Some(response.body.len()),
+            Self::Response(response) if !response.is_success() => Some(response.body.len()),
+            Self::Response(_) | Self::Page(_) | Self::TooLong => None,
+        }
+    }
+}

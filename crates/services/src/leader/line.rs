@@ -1,0 +1,112 @@
+//! What stands in the line at a document, and how far it has come.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use protocol::{Document, Method, Response};
+
+use super::asked::Asked;
+use crate::handlers::Step;
+use crate::invocation::{NewVersion, Work};
+
+/// The line at one document.
+#[derive(Default)]
+pub(super) struct Line {
+    pub(super) waiting: VecDeque<Item>,
+    pub(super) running: Option<Running>,
+    pub(super) flights: VecDeque<Flight>,
+}
+
+/// What stands in a line.
+pub(super) struct Item {
+    pub(super) who: Who,
+    pub(super) runs: u8,
+}
+
+pub(super) enum Who {
+    Client(Asked),
+    Step(Step),
+}
+
+pub(super) struct Running {
+    pub(super) invocation: u64,
+    pub(super) item: Item,
+    /// The version that the handler sees.
+    pub(super) version: Option<u64>,
+}
+
+/// What has been run and waits for the log.
+pub(super) struct Flight {
+    pub(super) item: Item,
+    pub(super) cargo: Cargo,
+}
+
+pub(super) enum Cargo {
+    Write {
+        proposal: u64,
+        version: Box<NewVersion>,
+    },
+    /// An answer that is true once the writes before it are applied.
+    Held(Response),
+}
+
+impl Flight {
+    pub(super) fn is_of(&self, proposal: u64) -> bool {
+        matches!(&self.cargo, Cargo::Write { proposal: it, .. } if *it == proposal)
+    }
+}
+
+impl Item {
+    pub(super) fn client(asked: Asked) -> Self {
+        Self { who: Who::Client(asked), runs: 0 }
+    }
+
+    pub(super) fn step(step: Step) -> Self {
+        Self { who: Who::Step(step), runs: 0 }
+    }
+
+    pub(super) fn is_post(&self) -> bool {
+        matches!(&self.who, Who::Client(client) if client.request.method == Method::Post)
+    }
+
+    pub(super) fn work(&self) -> Work {
+        match &self.who {
+            Who::Client(client) => Work::Update(Arc::clone(&client.request)),
+            Who::Step(step) => Work::Step(step.clone()),
+        }
+    }
+}
+
+impl Line {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.flights.len() + usize::from(self.running.is_some())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        self.waiting.push_back(item);
+    }
+
+    /// Puts items before all others, in their order.
+    pub(super) fn push_first(&mut self, items: impl DoubleEndedIterator<Item = Item>) {
+        for item in items.rev() {
+            self.waiting.push_front(item);
+        }
+    }
+
+    /// The newest version in flight, if there is one; `Some(None)` when it removed the document.
+    pub(super) fn head(&self) -> Option<Option<Arc<Document>>> {
+        self.flights.iter().rev().find_map(|flight| match &flight.cargo {
+            Cargo::Write { version, .. } if version.purge => Some(None),
+            Cargo::Write { version, .. } => Some(Some(Arc::clone(&version.document))),
+            Cargo::Held(_) => None,
+        })
+    }
+
+    pub(super) fn take_flights_from(&mut self, index: usize) -> impl Iterator<Item = Flight> {
+        self.flights.split_off(index).into_iter()
+    }
+}

@@ -1,0 +1,208 @@
+//! The runners of the tasks in progress, and those who wait for tasks to end. What runners do is in
+//! [`super::tasks`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use protocol::{Method, Moment, Request, Response};
+
+use super::line::Item;
+use crate::handlers::{Calls, Step};
+use crate::task::asks_to_end;
+
+/// How long a step waits when fewer nodes are up than the membership quorum asks for.
+const QUORUM_PAUSE_MICROS: u64 = 200_000;
+/// The pause before a call is made again; it doubles each time ...
+const PAUSE_FIRST_MICROS: u64 = 50_000;
+/// ... up to this.
+const PAUSE_MAX_MICROS: u64 = 5_000_000;
+
+/// All tasks in progress of one partition.
+pub(super) struct Tasks {
+    pub(super) runners: BTreeMap<String, Runner>,
+    /// Those that take steps now.
+    pub(super) active: BTreeSet<String>,
+    pub(super) active_max: usize,
+    /// Those that wait for their turn.
+    pub(super) turns: VecDeque<String>,
+    /// Calls in flight: the task and the place in its step.
+    pub(super) calls: BTreeMap<u64, (String, usize)>,
+    /// The POSTs of direct tasks, which wait for the end.
+    pub(super) waiting: BTreeMap<String, Waiting>,
+}
+
+pub(super) struct Waiting {
+    pub(super) tickets: Vec<u64>,
+    pub(super) expires: Moment,
+}
+
+pub(super) struct Runner {
+    pub(super) phase: Phase,
+    /// The last owner may have begun this step.
+    pub(super) resumed: bool,
+    pub(super) expires: Moment,
+    pub(super) deferred: VecDeque<Item>,
+    pub(super) refusals: u32,
+    /// The calls of the present step undo what the task has done.
+    pub(super) undoes: bool,
+}
+
+pub(super) enum Phase {
+    /// Until no older owner's calls can have an effect.
+    AwaitingFence,
+    AwaitingTurn,
+    /// Its next step is in the line, or in flight.
+    Queued,
+    Pausing {
+        until_micros: u64,
+        version: u64,
+        calls: Calls,
+        /// The last owner has not made these calls either.
+        surely_not_begun: bool,
+    },
+    Calling(Vec<Call>),
+    /// A step could not be persisted.
+    Again {
+        at_micros: u64,
+        step: Step,
+    },
+    /// A write that ends the task is in flight.
+    Ending,
+}
+
+/// One call of a step.
+pub(super) struct Call {
+    pub(super) request: Request,
+    pub(super) number: Option<u64>,
+    pub(super) tries: u32,
+    pub(super) again_at_micros: Option<u64>,
+    pub(super) answer: Option<Response>,
+}
+
+/// Whether a client's write may run at a task now.
+pub(super) enum Admission {
+    Run,
+    /// It may; the step that was planned is not valid after it.
+    Replan,
+    /// It waits until the step is learnt.
+    Defer,
+}
+
+impl Tasks {
+    pub(super) fn new(active_max: usize) -> Self {
+        Self {
+            runners: BTreeMap::new(),
+            active: BTreeSet::new(),
+            active_max,
+            turns: VecDeque::new(),
+            calls: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn deferred(&self, link: &str) -> usize {
+        self.runners.get(link).map_or(0, |runner| runner.deferred.len())
+    }
+
+    pub(super) fn admit(&mut self, link: &str, request: &Request) -> Admission {
+        let Some(runner) = self.runners.get_mut(link) else { return Admission::Run };
+        if request.method != Method::Patch || asks_to_end(&request.body) {
+            return Admission::Run;
+        }
+        match &runner.phase {
+            Phase::Ending => Admission::Run,
+            Phase::Pausing { calls, surely_not_begun, .. }
+                if !runner.resumed || calls.requests.is_empty() || *surely_not_begun =>
+            {
+                runner.phase = Phase::Queued;
+                Admission::Replan
+            }
+            _ if runner.resumed => Admission::Defer,
+            Phase::Calling(_) | Phase::Again { .. } => Admission::Defer,
+            _ => Admission::Run,
+        }
+    }
+
+    pub(super) fn defer(&mut self, link: &str, item: Item) {
+        let runner = self.runners.get_mut(link).expect("only a runner defers");
+        runner.deferred.push_back(item);
+    }
+
+    pub(super) fn ending(&mut self, link: &str) {
+        if let Some(runner) = self.runners.get_mut(link) {
+            runner.phase = Phase::Ending;
+        }
+    }
+
+    /// The write that would have ended the task failed. True when there was one: then the task must
+    /// be planned again. Its calls may have been made, so it is as if another owner had begun.
+    pub(super) fn is_not_ended(&mut self, link: &str) -> bool {
+        match self.runners.get_mut(link) {
+            Some(runner) if matches!(runner.phase, Phase::Ending) => {
+                runner.phase = Phase::Queued;
+                runner.resumed = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A step could not be persisted: once more after a pause.
+    pub(super) fn again_later(&mut self, link: &str, now_micros: u64, step: Step) {
+        let Some(runner) = self.runners.get_mut(link) else { return };
+        runner.refusals = runner.refusals.saturating_add(1);
+        let at_micros = now_micros + pause(runner.refusals);
+        runner.phase = Phase::Again { at_micros, step };
+    }
+
+    /// Fewer nodes are up than the membership quorum asks for: a step waits, as a client's write is
+    /// refused.
+    pub(super) fn await_quorum(&mut self, link: &str, now_micros: u64, step: Step) {
+        let Some(runner) = self.runners.get_mut(link) else { return };
+        runner.phase = Phase::Again { at_micros: now_micros + QUORUM_PAUSE_MICROS, step };
+    }
+
+    /// The POST of a direct task is answered when the task has ended.
+    pub(super) fn wait_for_end(&mut self, link: &str, ticket: u64, expires: Moment) {
+        let waiting = self
+            .waiting
+            .entry(link.to_owned())
+            .or_insert_with(|| Waiting { tickets: Vec::new(), expires });
+        waiting.tickets.push(ticket);
+    }
+
+    pub(super) fn add(&mut self, link: String, phase: Phase, resumed: bool, expires: Moment) {
+        let deferred = VecDeque::new();
+        self.runners
+            .insert(link, Runner { phase, resumed, expires, deferred, refusals: 0, undoes: false });
+    }
+
+    pub(super) fn call_mut(&mut self, link: &str, place: usize) -> Option<&mut Call> {
+        match &mut self.runners.get_mut(link)?.phase {
+            Phase::Calling(calls) => calls.get_mut(place),
+            _ => None,
+        }
+    }
+}
+
+impl Runner {
+    pub(super) fn is_due(&self, now_micros: u64) -> bool {
+        match &self.phase {
+            Phase::Pausing { until_micros, .. } => *until_micros <= now_micros,
+            Phase::Again { at_micros, .. } => *at_micros <= now_micros,
+            Phase::Calling(calls) => calls.iter().any(|call| call.is_due(now_micros)),
+            Phase::AwaitingFence | Phase::AwaitingTurn | Phase::Queued | Phase::Ending => false,
+        }
+    }
+}
+
+impl Call {
+    pub(super) fn is_due(&self, now_micros: u64) -> bool {
+        self.again_at_micros.is_some_and(|at| at <= now_micros)
+    }
+}
+
+/// How long it is to the next try after this many.
+pub(super) fn pause(tries: u32) -> u64 {
+    let doubled = PAUSE_FIRST_MICROS.saturating_mul(1 << tries.saturating_sub(1).min(16));
+    doubled.min(PAUSE_MAX_MICROS)
+}

@@ -1,0 +1,155 @@
+//! What the leader of a partition knows, and how it numbers, proposes and answers.
+
+use std::collections::BTreeMap;
+
+use documents::Command;
+use group::Output;
+use protocol::{Code, Epoch, GroupId, Moment, Outcome, Position, Problem, Response, Source, links};
+
+use super::awaited::Awaited;
+use super::context::StepContext;
+use super::line::Line;
+use super::proposals::{Proposals, Proposed};
+use super::query::Searches;
+use super::question::Question;
+use super::runners::Tasks;
+use super::undefined::Waiting;
+use crate::limits::Limits;
+use crate::utilities::Stats;
+
+/// What this leader is made for.
+pub(super) struct Duty {
+    pub(super) partition: GroupId,
+    /// The term in which this node owns the partition.
+    pub(super) epoch: Epoch,
+    /// Tells this leader from others that the same owner had in the same term: handlers that were
+    /// begun for those may still be running.
+    pub(super) opening: u64,
+    pub(super) limits: Limits,
+}
+
+/// Handles the requests for one partition.
+pub struct PartitionLeader {
+    pub(super) duty: Duty,
+    /// The last number given to an invocation, a proposal or a call.
+    number: u64,
+    pub(super) lines: BTreeMap<String, Line>,
+    pub(super) proposals: Proposals,
+    /// What waits for a quorum's word, by ticket.
+    pub(super) questions: BTreeMap<u64, Question>,
+    pub(super) searches: Searches,
+    pub(super) tasks: Tasks,
+    pub(super) stats: Stats,
+    /// When to look for expired documents again.
+    pub(super) expire_at_micros: u64,
+    pub(super) clock: Clock,
+    pub(super) awaited: Awaited,
+    /// For kinds that this node does not know. Each has a place in the table of requests.
+    pub(super) undefined: Vec<Waiting>,
+}
+
+/// The time of this leader's writes. No two have the same, whatever the wall clock does: the time
+/// is in a document's entity tag, which must not come again.
+#[derive(Default)]
+pub(super) struct Clock(Moment);
+
+impl Clock {
+    pub(super) fn tick(&mut self, wall: Moment) -> Moment {
+        self.0 = Moment(wall.0.max(self.0.0 + 1));
+        self.0
+    }
+}
+
+impl PartitionLeader {
+    pub(crate) fn new(partition: GroupId, epoch: Epoch, opening: u64, limits: Limits) -> Self {
+        Self {
+            duty: Duty { partition, epoch, opening, limits },
+            number: 0,
+            lines: BTreeMap::new(),
+            proposals: Proposals::default(),
+            questions: BTreeMap::new(),
+            searches: Searches::default(),
+            tasks: Tasks::new(limits.tasks_running_max),
+            stats: Stats::default(),
+            expire_at_micros: 0,
+            clock: Clock::default(),
+            awaited: Awaited::default(),
+            undefined: Vec::new(),
+        }
+    }
+
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    pub(super) fn source(&self) -> Source {
+        Source { partition: self.duty.partition, epoch: self.duty.epoch }
+    }
+
+    /// Proposes a command. What comes of it comes back with the number.
+    pub(super) fn propose(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        proposed: Proposed,
+        command: &Command,
+    ) -> u64 {
+        let proposal = self.next_number();
+        self.proposals.push(proposal, proposed);
+        cx.put(Output::Propose { proposal, data: command.encode() });
+        proposal
+    }
+
+    /// Answers a request about a document.
+    pub(super) fn respond(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        ticket: u64,
+        link: &str,
+        response: Response,
+        position: Option<Position>,
+    ) {
+        self.count_failure(cx, link, response.status);
+        cx.answer(ticket, response, position);
+    }
+
+    /// Answers with an error; a write was surely not applied, unless the problem says otherwise.
+    pub(super) fn refuse(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        ticket: u64,
+        path: &str,
+        problem: Problem,
+    ) {
+        self.count_failure(cx, path, problem.status());
+        cx.put(Output::Refuse { ticket, problem });
+    }
+
+    pub(super) fn count_failure(&mut self, cx: &StepContext<'_, '_>, path: &str, status: u16) {
+        if status < 400 {
+            return;
+        }
+        let (link, _) = links::split_utility(path);
+        let catalogue = &cx.handlers().catalogue;
+        let Some(spec) = catalogue.spec_of(link).or_else(|| catalogue.spec(link)) else { return };
+        let name = if status == Code::Busy.status() {
+            "requestFailureQueueLimitExceededCount"
+        } else {
+            "requestFailureCount"
+        };
+        let document = catalogue.spec(link).is_none().then_some(link);
+        self.stats.count(&spec.factory, document, name, cx.now().wall);
+    }
+}
+
+pub(super) fn outdated(source: Source) -> Problem {
+    let message = format!(
+        "this request comes from the owner of partition {} in term {}, which was replaced",
+        source.partition, source.epoch
+    );
+    Problem::new(Code::Fenced, message).with_outcome(Outcome::NotApplied)
+}
+
+pub(super) fn nothing() -> Response {
+    Response::bytes(200, bytes::Bytes::new())
+}
