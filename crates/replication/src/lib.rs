@@ -41,54 +41,46 @@
 //! run under TiKV for years. None of its types can be seen from outside. Ours is:
 //!
 //! - **The log** (`log`): raft-rs reads entries from memory, durable or not, and older ones from
-//! the
-//!   disk. The window in memory is shrunk by whoever owns all groups ([`Group::shrink_window`]).
+//!   the disk. The window in memory is shrunk by whoever owns all groups
+//!   ([`Group::shrink_window`]).
 //! - **Elections by hint** (`election`). The kernel closes a dead process's sockets, and that is
 //!   news long before any timeout. [`Group::peer_lost`] forgets the owner and asks the others with
-//! a
-//!   pre-vote; whoever has also lost it agrees, whoever has not says no, and a living owner is not
-//!   disturbed. The others' leases do not stand in the way: those who lost the owner have none, and
-//! a
-//!   pre-vote that came a moment too early is answered when the second connection breaks.
-//!   The lease that is given up here protects nothing but quiet: reads are confirmed by a quorum.
+//!   a pre-vote; whoever has also lost it agrees, whoever has not says no, and a living owner is
+//!   not disturbed. The others' leases do not stand in the way: those who lost the owner have none,
+//!   and a pre-vote that came a moment too early is answered when the second connection breaks. The
+//!   lease that is given up here protects nothing but quiet: reads are confirmed by a quorum.
 //! - **No chance.** raft-rs draws election timeouts; [`Group::tick`] puts a fixed number in their
 //!   place. Each replica of a group is to be given another ([`Group::set_election_ticks`]).
 //! - **Reads** (`reads`): many tickets share a round, at most one round is on its way, and tickets
 //!   wait until the owner has committed an entry of its term (raft-rs drops such reads without a
 //!   word). A lost round is repeated by the next heartbeat. When the ownership is lost, all are
-//! refused.
+//!   refused.
 //! - **Snapshots carry no state.** An offer says where the state stands and who the members are
 //!   there; the node streams the state its own way and gives the message to the receiver at the
-//! end.
+//!   end.
 //! - **Newcomers ask for a snapshot.** The first members of a group are in no entry, so a replica
 //!   without members takes no entries, or it would count other votes than the rest.
-//! - **What raft-rs would die of is kept from it** (`guard`, and the notes below). Messages are
-//!   not trusted to make sense, and nothing from outside is parsed by its protobuf library.
+//! - **What raft-rs would die of is kept from it** (`guard`, and the notes below). Messages are not
+//!   trusted to make sense, and nothing from outside is parsed by its protobuf library.
 //!
 //! # Where raft-rs 0.7 needs care
 //!
 //! Found by reading or by the random histories; each has a test.
 //!
 //! - *A lone voter wins before its vote is durable*, speaks at once as the owner, and can win the
-//! same
-//!   term again after a crash. Its messages wait until the vote is durable. If entries of the past
-//! are
-//!   not durable yet it must not even campaign: raft-rs asserts that they are.
+//!   same term again after a crash. Its messages wait until the vote is durable. If entries of the
+//!   past are not durable yet it must not even campaign: raft-rs asserts that they are.
 //! - *Campaigning while an installed snapshot is not durable* panics: entries before the base are
-//! looked
-//!   for. Such a replica does not campaign.
+//!   looked for. Such a replica does not campaign.
 //! - *An owner that applies its own removal* goes on as the owner, and panics with the next write.
-//! It
-//!   steps down at once here. An owner asked to remove itself hands over instead.
+//!   It steps down at once here. An owner asked to remove itself hands over instead.
 //! - *Such an owner alone knows that its removal is committed.* What it says about that when it
-//! refuses
-//!   a vote is ignored if its term is behind, and the rest may need that vote for ever. We listen.
+//!   refuses a vote is ignored if its term is behind, and the rest may need that vote for ever. We
+//!   listen.
 //! - *The call to campaign* of an owner that hands over is ignored while a committed membership is
-//! not
-//!   applied. It is kept for a moment.
+//!   not applied. It is kept for a moment.
 //! - *The end of a joint membership* is appended and then lies there until the next heartbeat. It
-//! is
-//!   sent at once.
+//!   is sent at once.
 //! - *Joined appends* know no limit of size. They are cut into pieces.
 //! - *A request for a snapshot* is forgotten only if the report of the sending comes before the
 //!   answer of the receiver; else the whole state would be offered again.
