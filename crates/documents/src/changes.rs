@@ -114,6 +114,11 @@ impl Changes {
         Some(self.kept.range(first..))
     }
 
+    /// The place after the newest one, if any is kept.
+    pub fn newest(&self) -> Option<Place> {
+        self.kept.back().map(|change| change.place)
+    }
+
     /// How many bytes they take.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -59,8 +59,11 @@ struct Waiting {
 pub(crate) struct Watches {
     waiting: BTreeMap<u64, Waiting>,
     next: u64,
-    /// Some have not been looked after since the last change: this one is the next.
-    behind: Option<u64>,
+    /// Whose turn it is, and how many are still to be looked after since the last change.
+    turn: u64,
+    todo: usize,
+    /// The newest change of each partition when those who wait were looked after.
+    newest: BTreeMap<GroupId, Place>,
 }
 
 /// Changes for one answer.
@@ -105,10 +108,19 @@ impl Watches {
         self.next += 1;
     }
 
-    /// Something was applied: those who wait for it are answered.
+    /// Entries may have been applied: those who wait for what they changed are answered.
     pub(crate) fn applied(&mut self, view: &View<'_>, effects: &mut Effects) {
-        if !self.waiting.is_empty() {
-            self.behind.get_or_insert(0);
+        let mut has_news = false;
+        for (group, replica) in &view.shard.partitions {
+            let newest = replica.machine().partition().changes().newest();
+            if let Some(newest) = newest
+                && self.newest.insert(*group, newest) != Some(newest)
+            {
+                has_news = true;
+            }
+        }
+        if has_news {
+            self.todo = self.waiting.len();
             self.go_on(view, effects);
         }
     }
@@ -130,26 +142,29 @@ impl Watches {
     }
 
     fn go_on(&mut self, view: &View<'_>, effects: &mut Effects) {
-        let Some(first) = self.behind.take() else { return };
-        let mut effort = Effort(LOOKED_AT_MAX);
-        let mut done = Vec::new();
-        for (id, waiting) in self.waiting.range_mut(first..) {
-            if effort.0 == 0 {
-                self.behind = Some(*id);
-                break;
-            }
-            let response = match look(&waiting.watch, &mut waiting.places, &mut effort, view) {
-                Ok(found) if found.count > 0 => answer(&found, &waiting.places, view),
-                Ok(_) => continue,
-                Err(problem) => problem.into(),
-            };
-            done.push((*id, response));
+        if self.todo == 0 {
+            return;
         }
-        for (id, response) in done {
-            if let Some(waiting) = self.waiting.remove(&id) {
+        let mut effort = Effort(LOOKED_AT_MAX);
+        let in_turn = self.waiting.range(self.turn..).chain(self.waiting.range(..self.turn));
+        let in_turn: Vec<u64> = in_turn.map(|(id, _)| *id).take(self.todo).collect();
+        for id in in_turn {
+            self.turn = id;
+            let Some(waiting) = self.waiting.get_mut(&id).filter(|_| effort.0 > 0) else { return };
+            let response = match look(&waiting.watch, &mut waiting.places, &mut effort, view) {
+                Ok(found) if found.count > 0 => Some(answer(&found, &waiting.places, view)),
+                Ok(found) if found.is_cut => return,
+                Ok(_) => None,
+                Err(problem) => Some(problem.into()),
+            };
+            if let Some(response) = response {
+                let waiting = self.waiting.remove(&id).expect("it was there");
                 effects.respond(&waiting.purpose, response);
             }
+            self.todo -= 1;
+            self.turn = id + 1;
         }
+        self.todo = 0;
     }
 }
 
