@@ -8,6 +8,7 @@ mod attached;
 mod cluster;
 mod etcd;
 mod failover;
+mod feed;
 mod figures;
 mod grpc;
 mod grpc_client;
@@ -74,6 +75,13 @@ enum What {
     Memory {
         #[arg(long, default_value_t = 100_000)]
         documents: usize,
+    },
+    /// Readers of changes: events per second, their delay, and what they cost the writers.
+    Feed {
+        #[arg(long, value_delimiter = ',', default_value = "0,1,100,1000")]
+        readers: Vec<usize>,
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
     },
     /// What instances cost that nobody uses: registration, memory, processor time at rest.
     Idle {
@@ -166,6 +174,11 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
         What::Failover { kills } => failovers(arguments, *kills).await,
         What::Memory { documents } => memory(arguments, *documents).await,
         What::Start { runs } => starts(arguments, *runs).await,
+        What::Feed { readers, seconds } => {
+            let cluster = start(arguments).await?;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            feed::run(&cluster, readers, Duration::from_secs(*seconds)).await
+        }
         What::Idle { instances, replicas } => {
             idle::run(&start(arguments).await?, *instances, *replicas).await
         }
