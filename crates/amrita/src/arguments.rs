@@ -313,11 +313,11 @@ pub(crate) enum KindCommand {
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Definition {
-    /// JSON Schema of a state: JSON text, @FILE, or - for standard input. `default` fills in,
-    /// `readOnly` fields are set once
+    /// JSON Schema of a state, as a whole: JSON text, @FILE, or - for standard input. `default`
+    /// fills in, `readOnly` fields are set once
     #[arg(long, value_name = "SCHEMA")]
     pub(crate) schema: Option<String>,
-    /// documentKind of its documents [default: made of the link]
+    /// documentKind of its documents, which does not change [default: made of the link]
     #[arg(long, value_name = "NAME")]
     pub(crate) kind: Option<String>,
     /// One sentence for people
@@ -339,7 +339,7 @@ pub(crate) struct Definition {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WatchOptions {
-    /// A document, a factory, or a service of your own [default: all documents]
+    /// A document, or a factory [default: all documents]
     pub(crate) path: Option<String>,
     /// Only documents that are like this, as in $filter: 'counter gt 5 and name eq foo*'
     #[arg(long, value_name = "FILTER")]

@@ -22,12 +22,16 @@ pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
         KindCommand::Create { link, definition } => {
             let mut body = fields_of(definition)?;
             body.insert("link".into(), link.clone().into());
+            let wanted = body.clone();
             // One that was removed before may come again.
             let request = Request {
                 pragmas: vec!["xn-force-index-update".into()],
                 ..Request::new(Method::Post, KINDS).with_json(&Value::Object(body))
             };
             let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
+            if answer.to_json()["code"] == "ALREADY_EXISTS" {
+                return is_the_same(&client, link, &wanted).await;
+            }
             if cluster.json || !answer.is_success() {
                 return screen::show(&answer, cluster.json);
             }
@@ -47,6 +51,18 @@ pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
         }
         KindCommand::Remove { link, confirm } => remove(&client, cluster, link, *confirm).await,
     }
+}
+
+/// A script may say the same again.
+async fn is_the_same(client: &Client, link: &str, wanted: &Map<String, Value>) -> Outcome {
+    let answer = client.get(&definition_link(link)).await;
+    let found = answer.map_err(|error| unreachable(&error))?.to_json();
+    if wanted.iter().all(|(name, value)| found[name] == *value) {
+        screen::say(&format!("{link} is there already, just so"));
+        return Ok(());
+    }
+    let why = format!("{link} is there already, and is defined otherwise");
+    Err(format!("{why}\n  -> amrita kind show {link}, amrita kind change {link} ...").into())
 }
 
 async fn list(client: &Client, cluster: &Cluster) -> Outcome {
@@ -72,14 +88,18 @@ async fn list(client: &Client, cluster: &Cluster) -> Outcome {
 
 /// Documents of a kind that is not there any more would be out of reach.
 async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -> Outcome {
+    let there = client.get(&definition_link(link)).await;
+    if there.map_err(|error| unreachable(&error))?.status == 404 {
+        return Err(format!("there is no definition of {link}\n  -> amrita kind list").into());
+    }
     if !confirm {
         let answer = client.get(&format!("{link}?$count=true")).await;
         let answer: Response = answer.map_err(|error| unreachable(&error))?;
         let count = answer.to_json()["documentCount"].as_u64();
         if let Some(count) = count.filter(|count| *count > 0) {
             return Err(format!(
-                "{link} has {count} documents. They would stay, but nobody could reach them until it \
-                 is defined again\n  -> if you mean it: add --confirm"
+                "{link} still has documents: {count}. They would stay, but nobody could reach them \
+                 until it is defined again\n  -> if you mean it: add --confirm"
             )
             .into());
         }
@@ -88,9 +108,6 @@ async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -
     let answer = answer.map_err(|error| unreachable(&error))?;
     if cluster.json || !answer.is_success() {
         return screen::show(&answer, cluster.json);
-    }
-    if answer.body.is_empty() {
-        return Err(Trouble::from(format!("there is no definition of {link}")));
     }
     screen::say(&format!("{link} is gone"));
     Ok(())

@@ -39,7 +39,13 @@ fn main() -> ExitCode {
         return example::run(name, arguments);
     }
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) if screen::is_all_said() => ExitCode::SUCCESS,
+        Ok(()) => {
+            screen::error(
+                "standard output cannot be written (is the disk full?): some of it is lost",
+            );
+            ExitCode::from(Ending::Refused as u8)
+        }
         Err(Trouble { ending, why }) => {
             screen::error(&why);
             ExitCode::from(ending as u8)

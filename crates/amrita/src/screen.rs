@@ -1,6 +1,7 @@
 //! What people and programs see: lines, JSON, tables.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use client::Response;
 use serde_json::Value;
@@ -10,14 +11,32 @@ use crate::outcome::{Outcome, refusal};
 /// Cells wider than this are cut.
 const CELL_CHARACTERS_MAX: usize = 60;
 
-/// A line on standard output. A reader who went away (`| head`) is no error.
+/// Set when something could not be said, and nobody wanted it that way.
+static UNSAID: AtomicBool = AtomicBool::new(false);
+
+/// A line on standard output. A reader who went away (`| head`) is no error; a disk that is full is
+/// one, and the command fails in the end.
 pub(crate) fn say(text: &str) {
-    drop(writeln!(io::stdout().lock(), "{text}"));
+    is_said(text);
+}
+
+/// Whether all was said, as far as anybody listened.
+pub(crate) fn is_all_said() -> bool {
+    !UNSAID.load(Ordering::Relaxed)
 }
 
 /// The same, for what never ends by itself: false when nobody reads it any more.
 pub(crate) fn is_said(text: &str) -> bool {
-    writeln!(io::stdout().lock(), "{text}").is_ok()
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                UNSAID.store(true, Ordering::Relaxed);
+            }
+            false
+        }
+    }
 }
 
 /// A line for people, beside what programs read.

@@ -1,7 +1,7 @@
 //! `amrita watch`: the changes of documents, as they happen.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Client, Response};
 use serde_json::Value;
@@ -18,63 +18,104 @@ const WAIT_SECONDS: u64 = 20;
 /// The changes after a token are not kept any more.
 const GONE: u16 = 410;
 
+/// The node is stopping, or busy.
+const UNAVAILABLE: u16 = 503;
+
+/// The pause when no node answers.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// For how long the nodes may be away before the watch is given up. With its token it can be taken
 /// up again.
 const AWAY_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) async fn run(cluster: &Cluster, options: &WatchOptions) -> Outcome {
     let (client, path) = aim(cluster, options.path.as_deref().unwrap_or("/core/changes"))?;
-    let client = client.reach_within(AWAY_MAX).patience(AWAY_MAX);
-    let question = question(&path, options);
-    let mut token = options.after.clone();
-    let mut left = options.count;
-    if token.is_none() {
-        token = Some(next(&client, &question, None, cluster.json, &mut left).await?);
-        if !cluster.json {
-            screen::aside(&format!("watching {path}; Ctrl-C ends it"));
-        }
+    let mut watch = Watch {
+        client,
+        question: question(&path, options),
+        token: options.after.clone(),
+        as_json: cluster.json,
+        left: options.count,
+    };
+    if watch.token.is_none() {
+        watch.next().await.map_err(Lost::into_trouble)?;
     }
-    while left != Some(0) {
-        let told = next(&client, &question, token.as_deref(), cluster.json, &mut left).await;
-        match told {
-            Ok(next) => token = Some(next),
-            Err(trouble) => {
-                let token = token.unwrap_or_default();
-                let why = format!("{}\n  -> to go on from here: --after {token}", trouble.why);
-                return Err(Trouble { why, ..trouble });
+    if watch.left != Some(0) {
+        screen::aside(&format!("watching {path}; Ctrl-C ends it"));
+    }
+    let mut away_since = None;
+    while watch.left != Some(0) {
+        match watch.next().await {
+            Ok(()) => away_since = None,
+            Err(Lost::Refused(trouble)) => return Err(trouble),
+            Err(Lost::Away(trouble)) => {
+                if away_since.get_or_insert_with(Instant::now).elapsed() > AWAY_MAX {
+                    let token = watch.token.unwrap_or_default();
+                    let why = format!("{}\n  -> to go on from here: --after {token}", trouble.why);
+                    return Err(Trouble { why, ..trouble });
+                }
+                screen::aside("no node answers; trying again");
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
     Ok(())
 }
 
-/// Asks for the next changes, shows them, and gives the token that they end with.
-async fn next(
-    client: &Client,
-    question: &str,
-    after: Option<&str>,
-    as_json: bool,
-    left: &mut Option<usize>,
-) -> Result<String, Trouble> {
-    let after = after.map(|token| format!("&after={token}")).unwrap_or_default();
-    let question = format!("{question}{after}");
-    let mut answer = client.get(&question).await.map_err(|error| unreachable(&error))?;
-    if answer.status == GONE {
-        answer = ask_the_others(client, &question).await?.unwrap_or(answer);
-    }
-    if !answer.is_success() {
-        return Err(refusal(&answer));
-    }
-    let told = told(&answer.body);
-    let (changes, token) = told.ok_or("the node's answer is not one of changes")?;
-    for change in changes {
-        if *left == Some(0) {
-            break;
+/// Why there is no answer with changes.
+enum Lost {
+    /// Nobody answers.
+    Away(Trouble),
+    Refused(Trouble),
+}
+
+impl Lost {
+    fn into_trouble(self) -> Trouble {
+        match self {
+            Self::Away(trouble) | Self::Refused(trouble) => trouble,
         }
-        let line = if as_json { change.get().to_owned() } else { shown(change.get()) };
-        *left = if screen::is_said(&line) { left.map(|left| left - 1) } else { Some(0) };
     }
-    Ok(token)
+}
+
+struct Watch {
+    client: Client,
+    question: String,
+    token: Option<String>,
+    as_json: bool,
+    /// How many changes are still to be shown; `None`: all.
+    left: Option<usize>,
+}
+
+impl Watch {
+    /// Asks for the next changes, shows them, and takes the token that they end with.
+    async fn next(&mut self) -> Result<(), Lost> {
+        let after = self.token.as_ref().map(|token| format!("&after={token}"));
+        let question = format!("{}{}", self.question, after.unwrap_or_default());
+        let answer = self.client.get(&question).await;
+        let mut answer = answer.map_err(|error| Lost::Away(unreachable(&error)))?;
+        if answer.status == GONE {
+            let other = ask_the_others(&self.client, &question).await;
+            answer = other.map_err(Lost::Refused)?.unwrap_or(answer);
+        }
+        if answer.status == UNAVAILABLE {
+            return Err(Lost::Away(refusal(&answer)));
+        }
+        if !answer.is_success() {
+            return Err(Lost::Refused(refusal(&answer)));
+        }
+        let told = told(&answer.body).ok_or("the node's answer is not one of changes");
+        let (changes, token) = told.map_err(|why| Lost::Refused(why.into()))?;
+        for change in changes {
+            if self.left == Some(0) {
+                break;
+            }
+            let line = if self.as_json { change.get().to_owned() } else { shown(change.get()) };
+            self.left =
+                if screen::is_said(&line) { self.left.map(|left| left - 1) } else { Some(0) };
+        }
+        self.token = Some(token);
+        Ok(())
+    }
 }
 
 /// A node that has started since does not know what was before; another one may know it still.
@@ -131,7 +172,11 @@ fn encoded(text: &str) -> String {
 fn shown(change: &str) -> String {
     let change: Value = serde_json::from_str(change).unwrap_or_default();
     let text = |name: &str| change[name].as_str().unwrap_or_default();
-    let gone = if change["isMatch"] == true { "" } else { "  (no longer there)" };
+    let gone = match (change["isMatch"] == true, text("action")) {
+        (true, _) => "",
+        (false, "DELETE" | "EXPIRE") => "  (gone)",
+        (false, _) => "  (no longer meets the filter)",
+    };
     let mut line = format!("{:<6} {} v{}{gone}", text("action"), text("link"), change["version"]);
     if let Some(fields) = change["document"].as_object() {
         let own = fields.iter().filter(|(name, _)| !name.starts_with("document"));

@@ -93,7 +93,7 @@ impl Answers {
         recorded: Recorded,
         now: Moment,
     ) {
-        let Recorded { link, version, status, response, .. } = recorded;
+        let Recorded { link, version, status, response, written, .. } = recorded;
         let (family, rest) = place(key);
         let digest = match key {
             RequestKey::Auto { edge, boot, number, .. } => {
@@ -111,8 +111,11 @@ impl Answers {
             }
         };
         let stored = Stored { link, version, status, digest, response };
-        let bytes = postcard::to_extend(&stored, Vec::with_capacity(STORED_BYTES))
+        let mut bytes = postcard::to_extend(&stored, Vec::with_capacity(STORED_BYTES))
             .expect("an answer is made of plain data, which can always be encoded");
+        if let (RequestKey::User { .. }, Some(written)) = (key, written) {
+            bytes.extend_from_slice(&written.0.to_be_bytes());
+        }
         batch.put(space.key(family, &rest), bytes);
     }
 
@@ -205,12 +208,9 @@ fn recorded(
 ) -> Result<Option<Recorded>, StoreError> {
     let (family, rest) = place(key);
     let stored = stored(store, space, family, &rest)?;
-    Ok(stored.map(|Stored { link, version, status, digest, response, .. }| Recorded {
-        link,
-        version,
-        status,
-        digest,
-        response,
+    Ok(stored.map(|(stored, written)| {
+        let Stored { link, version, status, digest, response } = stored;
+        Recorded { link, version, status, digest, response, written }
     }))
 }
 
@@ -219,11 +219,14 @@ fn stored(
     space: Space,
     family: u8,
     rest: &[u8],
-) -> Result<Option<Stored>, StoreError> {
+) -> Result<Option<(Stored, Option<Moment>)>, StoreError> {
     let Some(bytes) = store.get(&space.key(family, rest))? else { return Ok(None) };
-    postcard::from_bytes(&bytes)
-        .map(Some)
-        .map_err(|error| StoreError::failed(format!("a recorded answer cannot be read: {error}")))
+    let (stored, rest) = postcard::take_from_bytes(&bytes).map_err(|error| {
+        StoreError::failed(format!("a recorded answer cannot be read: {error}"))
+    })?;
+    // Only those with a user's key, of builds since 2026-11-30, have a time behind them.
+    let written = rest.try_into().ok().map(|time| Moment(u64::from_be_bytes(time)));
+    Ok(Some((stored, written)))
 }
 
 /// Family and rest of the key under which the answer lies.

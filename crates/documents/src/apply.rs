@@ -109,7 +109,8 @@ impl Partition {
         }
         if let Some(key) = &key {
             let (link, version) = (document.link.clone(), document.version);
-            let recorded = Recorded { link, version, status, digest: 0, response };
+            let written = Some(document.updated);
+            let recorded = Recorded { link, version, status, digest: 0, response, written };
             self.answers.record(self.space, batch, key, recorded, document.updated);
         }
         let first = old.as_ref().map_or(document.version, |old| old.oldest);

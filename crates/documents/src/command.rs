@@ -87,6 +87,10 @@ pub struct Recorded {
     pub digest: u64,
     /// `None`: the body was the document at that version.
     pub response: Option<Bytes>,
+    /// When that version was written, if it is known: a document that was deleted for good and made
+    /// anew has the same versions again.
+    #[serde(skip)]
+    pub written: Option<Moment>,
 }
 
 /// Few writes take more beside the body of their document. Less room than is needed only costs a

@@ -17,7 +17,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use protocol::{Method, Request};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::budget::Budget;
 use crate::connections::UnderWay;
@@ -54,6 +54,8 @@ pub(crate) struct Source {
     /// What waits for the client is in this account.
     pub(crate) budget: Arc<Budget>,
     pub(crate) caller: Caller,
+    /// Changes when the node stops: then the stream ends at once.
+    pub(crate) closing: watch::Receiver<()>,
 }
 
 /// What the node answers.
@@ -112,7 +114,7 @@ async fn go_on(
     sender: &mpsc::Sender<Bytes>,
     mut request: Request,
     mut token: String,
-    Source { keeper, budget, caller }: Source,
+    Source { keeper, budget, caller, mut closing }: Source,
 ) {
     put(&mut request, "wait", WAIT_SECONDS);
     loop {
@@ -120,6 +122,7 @@ async fn go_on(
         let answer = tokio::select! {
             answer = keeper.take(request.clone(), &caller) => answer,
             () = sender.closed() => return,
+            _ = closing.changed() => return,
         };
         let events = match as_events(answer.body(), &budget) {
             Some((events, next)) if answer.status().is_success() => {

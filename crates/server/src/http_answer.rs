@@ -26,11 +26,17 @@ const PACKED_HERE_BYTES_MAX: usize = 64 << 10;
 const SMALL_BYTES: usize = 64 << 10;
 
 pub(crate) fn to_http(response: Response) -> Answer {
+    let is_empty = response.body.is_empty();
     let mut answer = Answer::new(response.body);
     *answer.status_mut() =
         StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if !is_empty {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if response.status == 401 {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     let behind = response.behind.map(|behind| behind.to_string());
     let texts = [
         (header::ETAG, response.etag),

@@ -372,6 +372,7 @@ impl Front {
             keeper: Arc::clone(&self.keeper),
             budget: Arc::clone(&self.budget),
             caller,
+            closing: self.closing.clone(),
         };
         events::stream(first, request, source)
     }

@@ -5,7 +5,7 @@
 //! queries. Each node follows the definitions in its own replicas, and makes a service of each
 //! ([`crate::Catalogue::define`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::{PatternOptions, Validator};
 use protocol::{Code, Problem, links};
@@ -66,7 +66,7 @@ pub(crate) struct Kind {
     spec: Spec,
     validator: Validator,
     /// Values for fields that a new state does not have.
-    defaults: Map<String, Value>,
+    defaults: Defaults,
     /// Fields that are set when a document is made, and never change.
     fixed: BTreeSet<String>,
 }
@@ -97,10 +97,13 @@ impl Kind {
             ));
         }
         let kind = text(definition, "kind")?.unwrap_or_else(|| kind_name(&factory));
+        if kind.chars().any(char::is_whitespace) {
+            return Err(wrong("kind", &Value::from(kind), "a name without blanks"));
+        }
         let schema = match definition.get("schema") {
             None => json!({"type": "object"}),
-            Some(schema @ Value::Object(_)) => schema.clone(),
-            Some(other) => return Err(wrong("schema", other, "a JSON Schema, which is an object")),
+            Some(schema @ Value::Object(_)) if may_be_object(schema) => schema.clone(),
+            Some(other) => return Err(wrong("schema", other, "a JSON Schema of an object")),
         };
         let mut spec = Spec::new(factory, kind);
         if let Some(documentation) = text(definition, "documentation")? {
@@ -126,18 +129,18 @@ impl Kind {
             spec = spec.expires_after(seconds * 1_000_000);
         }
         let merged = words(definition, "merge")?;
-        let (fields, defaults, fixed) = fields_of(&schema, &merged)?;
-        spec.fields = fields;
+        let parts = Parts::of(&schema, &merged)?;
+        spec.fields = parts.fields;
         let validator = jsonschema::options()
             .with_pattern_options(PatternOptions::regex())
             .should_validate_formats(true)
             .build(&schema)
             .map_err(|error| {
-                let text =
-                    format!("schema is no JSON Schema at '{}': {error}", error.instance_path());
-                Problem::bad_request(text)
+                not_a_schema(&error.instance_path().to_string(), &error.to_string())
             })?;
-        Ok(Self { spec, validator, defaults, fixed })
+        let kind = Self { spec, validator, defaults: parts.defaults, fixed: parts.fixed };
+        kind.check_defaults()?;
+        Ok(kind)
     }
 
     /// # Errors
@@ -171,10 +174,21 @@ impl Kind {
         }
     }
 
-    fn with_defaults(&self, state: &mut Map<String, Value>) {
-        for (name, value) in &self.defaults {
-            state.entry(name.as_str()).or_insert_with(|| value.clone());
+    /// A default that is not allowed would be found by clients that have not said it.
+    fn check_defaults(&self) -> Result<(), Problem> {
+        for (name, value) in &self.defaults.values {
+            let state = json!({ name: value });
+            let place = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+            let error = self.validator.iter_errors(&state).find(|error| {
+                let at = error.instance_path().to_string();
+                at == place || at.starts_with(&format!("{place}/"))
+            });
+            if let Some(error) = error {
+                let text = format!("schema has a default for '{name}' that it refuses: {error}");
+                return Err(Problem::bad_request(text));
+            }
         }
+        Ok(())
     }
 }
 
@@ -186,7 +200,7 @@ impl Service for Kind {
     }
 
     fn create(&self, _: &mut Context<'_>, state: &mut Self::State) -> Result<(), Problem> {
-        self.with_defaults(state);
+        self.defaults.fill(state);
         self.check(state)
     }
 
@@ -196,7 +210,7 @@ impl Service for Kind {
         current: &Self::State,
         mut new: Self::State,
     ) -> Result<Self::State, Problem> {
-        self.with_defaults(&mut new);
+        self.defaults.fill(&mut new);
         self.check_fixed(current, &new)?;
         self.check(&new)?;
         Ok(new)
@@ -215,48 +229,180 @@ impl Service for Kind {
     }
 }
 
-/// What the schema says of the fields, for `/template`, for merging and for the checks that each
-/// service has.
-#[expect(clippy::type_complexity, reason = "three things that one walk finds")]
-fn fields_of(
-    schema: &Value,
-    merged: &[String],
-) -> Result<(Vec<Field>, Map<String, Value>, BTreeSet<String>), Problem> {
-    let (mut fields, mut defaults, mut fixed) = (Vec::new(), Map::new(), BTreeSet::new());
-    let properties = schema["properties"].as_object();
-    let required = schema["required"].as_array().into_iter().flatten();
-    let required: Vec<&str> = required.filter_map(Value::as_str).collect();
-    for (name, about) in properties.into_iter().flatten() {
-        if name.starts_with("document") {
-            return Err(Problem::bad_request(format!(
-                "schema has a field '{name}': names that begin with 'document' are the system's"
-            )));
+/// Values for the fields of an object that is there, and for objects in it.
+#[derive(Default)]
+struct Defaults {
+    values: Map<String, Value>,
+    within: BTreeMap<String, Self>,
+}
+
+impl Defaults {
+    fn fill(&self, state: &mut Map<String, Value>) {
+        for (name, value) in &self.values {
+            state.entry(name.as_str()).or_insert_with(|| value.clone());
         }
-        let mut field = Field::new(name, type_of(&about["type"]));
-        field.merge = merged.contains(name);
-        field.required = required.contains(&name.as_str()) && about.get("default").is_none();
-        if let Some(text) = about["description"].as_str() {
-            field = field.about(text);
+        for (name, within) in &self.within {
+            if let Some(Value::Object(fields)) = state.get_mut(name) {
+                within.fill(fields);
+            }
         }
-        if let Some(example) = about["examples"].get(0) {
-            field = field.example(example.clone());
-        }
-        if about["readOnly"] == true {
-            fixed.insert(name.clone());
-        }
-        if let Some(default) = about.get("default") {
-            defaults.insert(name.clone(), default.clone());
-        }
-        fields.push(field);
     }
-    let nowhere = merged.iter().find(|name| !fields.iter().any(|field| field.name == **name));
-    match nowhere {
-        None => Ok((fields, defaults, fixed)),
-        Some(name) => Err(Problem::bad_request(format!(
-            "merge has '{name}', which is not among the properties of the schema"
-        ))),
+
+    fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.within.is_empty()
     }
 }
+
+/// What a schema says of the fields, for `/template`, for merging, for the checks that each service
+/// has, and for what a validator does not do: defaults, and fields that do not change.
+struct Parts {
+    fields: Vec<Field>,
+    defaults: Defaults,
+    fixed: BTreeSet<String>,
+}
+
+impl Parts {
+    fn of(schema: &Value, merged: &[String]) -> Result<Self, Problem> {
+        let whole = properties_of(schema, schema, 0)?;
+        let (mut fields, mut fixed) = (Vec::new(), BTreeSet::new());
+        for (name, about) in &whole.properties {
+            if name.starts_with("document") {
+                return Err(Problem::bad_request(format!(
+                    "schema has a field '{name}': names that begin with 'document' are the system's"
+                )));
+            }
+            let mut field = Field::new(name, type_of(&about["type"]));
+            field.merge = merged.contains(name);
+            field.required = whole.required.contains(name) && about.get("default").is_none();
+            if let Some(text) = about["description"].as_str() {
+                field = field.about(text);
+            }
+            if let Some(example) = about["examples"].get(0) {
+                field = field.example(example.clone());
+            }
+            if about["readOnly"] == true {
+                fixed.insert(name.clone());
+            }
+            fields.push(field);
+        }
+        let is_there = |name: &&String| whole.properties.contains_key(*name);
+        if let Some(name) = merged.iter().find(|name| !is_there(name)) {
+            return Err(Problem::bad_request(format!(
+                "merge has '{name}', which is not among the properties of the schema"
+            )));
+        }
+        let defaults = defaults_of(&whole.properties, schema, 0)?;
+        Ok(Self { fields, defaults, fixed })
+    }
+}
+
+/// How deep references and objects in a schema are followed.
+const DEPTH_MAX: usize = 16;
+
+/// The properties that an object has by a schema, wherever in it they stand.
+#[derive(Default)]
+struct Properties {
+    properties: BTreeMap<String, Value>,
+    required: BTreeSet<String>,
+}
+
+/// Follows `$ref` within the schema, and `allOf`. (What stands under `anyOf`, `if` and the like is
+/// there only sometimes.)
+fn properties_of(schema: &Value, root: &Value, depth: usize) -> Result<Properties, Problem> {
+    let mut found = Properties::default();
+    if depth > DEPTH_MAX {
+        return Err(too_deep());
+    }
+    let parts = schema["allOf"].as_array().into_iter().flatten();
+    for part in referred(schema, root).into_iter().chain(parts) {
+        let Properties { properties, required } = properties_of(part, root, depth + 1)?;
+        found.properties.extend(properties);
+        found.required.extend(required);
+    }
+    for (name, about) in schema["properties"].as_object().into_iter().flatten() {
+        found.properties.insert(name.clone(), with_referred(about, root, depth + 1)?);
+    }
+    let required = schema["required"].as_array().into_iter().flatten();
+    found.required.extend(required.filter_map(Value::as_str).map(str::to_owned));
+    Ok(found)
+}
+
+fn too_deep() -> Problem {
+    Problem::bad_request(format!("schema has references in a circle, or over {DEPTH_MAX} deep"))
+}
+
+/// What a schema refers to, if that is in the same document.
+fn referred<'a>(schema: &Value, root: &'a Value) -> Option<&'a Value> {
+    root.pointer(schema["$ref"].as_str()?.strip_prefix('#')?)
+}
+
+/// The keywords of a property together with those of what it refers to; its own win.
+fn with_referred(about: &Value, root: &Value, depth: usize) -> Result<Value, Problem> {
+    if depth > DEPTH_MAX {
+        return Err(too_deep());
+    }
+    let Some(other) = referred(about, root) else { return Ok(about.clone()) };
+    let mut whole = with_referred(other, root, depth + 1)?;
+    if let (Some(whole), Some(own)) = (whole.as_object_mut(), about.as_object()) {
+        let own = own.iter().filter(|(name, _)| *name != "$ref");
+        whole.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+    }
+    Ok(whole)
+}
+
+fn defaults_of(
+    properties: &BTreeMap<String, Value>,
+    root: &Value,
+    depth: usize,
+) -> Result<Defaults, Problem> {
+    let mut defaults = Defaults::default();
+    for (name, about) in properties {
+        // A schema may well be recursive; what is that deep has no defaults.
+        let inner = if depth < DEPTH_MAX / 4 { properties_of(about, root, 0)? } else { continue };
+        let inner = inner.properties;
+        if let Some((field, _)) = inner.iter().find(|(_, about)| about["readOnly"] == true) {
+            return Err(Problem::bad_request(format!(
+                "schema says readOnly of '{name}/{field}': only a field of the document itself can \
+                 be readOnly; say it of '{name}'"
+            )));
+        }
+        let within = defaults_of(&inner, root, depth + 1)?;
+        if let Some(default) = about.get("default") {
+            let mut default = default.clone();
+            if let Value::Object(fields) = &mut default {
+                within.fill(fields);
+            }
+            defaults.values.insert(name.clone(), default);
+        }
+        if !within.is_empty() {
+            defaults.within.insert(name.clone(), within);
+        }
+    }
+    Ok(defaults)
+}
+
+fn not_a_schema(place: &str, why: &str) -> Problem {
+    let hint = if why.contains("regex") {
+        ". Patterns are those of the crate regex: without look-around and references back"
+    } else if why.contains("resolve") {
+        ". Nothing is fetched: put it under $defs, and refer to it as #/$defs/NAME"
+    } else {
+        ""
+    };
+    Problem::bad_request(format!("schema is no JSON Schema at '{place}': {why}{hint}"))
+}
+
+/// A state is an object.
+fn may_be_object(schema: &Value) -> bool {
+    match &schema["type"] {
+        Value::String(name) => name == "object" || !TYPES.contains(&name.as_str()),
+        Value::Array(names) => names.iter().any(|name| name == "object"),
+        _ => true,
+    }
+}
+
+/// The other types of JSON Schema.
+const TYPES: [&str; 6] = ["string", "number", "integer", "boolean", "array", "null"];
 
 /// The schema itself says what is allowed: here a type is told only where there is just one.
 fn type_of(name: &Value) -> FieldType {
@@ -310,6 +456,16 @@ fn number(
             }
         },
     }
+}
+
+/// Documents have the kind that they were written with, and are found by it.
+fn check_kind_stays(current: &Map<String, Value>, new: &Map<String, Value>) -> Result<(), Problem> {
+    if current.get("kind") == new.get("kind") {
+        return Ok(());
+    }
+    let text = "kind does not change: documents that are there would not be found by it. Define a \
+                factory of another name instead";
+    Err(Problem::bad_request(text))
 }
 
 /// The service of the definitions.
@@ -367,10 +523,11 @@ impl Service for Kinds {
     fn put(
         &self,
         context: &mut Context<'_>,
-        _: &Self::State,
+        current: &Self::State,
         mut new: Self::State,
     ) -> Result<Self::State, Problem> {
         Self::check(context, &mut new)?;
+        check_kind_stays(current, &new)?;
         Ok(new)
     }
 
@@ -385,6 +542,7 @@ impl Service for Kinds {
         new.extend(patch.fields.clone());
         new.retain(|_, value| !value.is_null());
         Self::check(context, &mut new)?;
+        check_kind_stays(current, &new)?;
         Ok(new)
     }
 }
@@ -469,6 +627,41 @@ mod tests {
         assert!(problem.message.starts_with("row is readOnly"), "{}", problem.message);
     }
 
+    /// As generators write them.
+    #[test]
+    fn defaults_and_fixed_fields_count_wherever_the_schema_says_them() {
+        let schemas = [
+            json!({"$ref": "#/$defs/T", "$defs": {"T": {"type": "object", "properties": {
+                "a": {"type": "string", "readOnly": true},
+                "b": {"type": "integer", "default": 3}}}}}),
+            json!({"allOf": [{"properties": {"a": {"readOnly": true}}},
+                {"properties": {"b": {"default": 3}}}]}),
+            json!({"properties": {"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#/$defs/B"}},
+                "$defs": {"A": {"type": "string", "readOnly": true}, "B": {"default": 3}}}),
+        ];
+        for schema in schemas {
+            let kind = Kind::of(&fields(json!({"link": "/app/t", "schema": schema}))).unwrap();
+            let spec = kind.spec();
+            let mut context = context(&spec, "/app/t/A");
+            let mut state = fields(json!({"a": "x"}));
+            kind.create(&mut context, &mut state).unwrap();
+            assert_eq!(state["b"], 3, "{schema}");
+            let other = fields(json!({"a": "y"}));
+            assert!(kind.put(&mut context, &state, other).is_err(), "{schema}");
+        }
+        let open = json!({"properties": {"open": {"type": "object", "default": {}, "properties": {
+            "from": {"default": "06:00"}, "to": {"default": "22:00"}}}}});
+        let kind = Kind::of(&fields(json!({"link": "/app/t", "schema": open}))).unwrap();
+        let spec = kind.spec();
+        for (given, from) in [(json!({}), "06:00"), (json!({"open": {"from": "7"}}), "7")] {
+            let mut state = fields(given);
+            kind.create(&mut context(&spec, "/app/t/A"), &mut state).unwrap();
+            assert_eq!(state["open"], json!({"from": from, "to": "22:00"}));
+        }
+        let tree = json!({"properties": {"left": {"$ref": "#"}, "name": {"default": "x"}}});
+        assert!(Kind::of(&fields(json!({"link": "/app/t", "schema": tree}))).is_ok());
+    }
+
     #[test]
     fn a_wrong_definition_is_refused_with_the_name_of_its_part() {
         for (part, value, why) in [
@@ -486,6 +679,19 @@ mod tests {
             ("options", json!(["FAST"]), "options has 'FAST'"),
             ("merge", json!(["nothing"]), "merge has 'nothing'"),
             ("retentionLimit", json!(0), "retentionLimit is 0"),
+            ("schema", json!({"type": "string"}), "schema is {\"type\":\"string\"}"),
+            (
+                "schema",
+                json!({"properties": {"a": {"type": "integer", "default": "x"}}}),
+                "schema has a default for 'a' that it refuses",
+            ),
+            (
+                "schema",
+                json!({"properties": {"a": {"properties": {"b": {"readOnly": true}}}}}),
+                "schema says readOnly of 'a/b'",
+            ),
+            ("schema", json!({"$ref": "#"}), "schema has references in a circle"),
+            ("kind", json!("a b"), "kind is \"a b\""),
             ("expiresAfterSeconds", json!("x"), "expiresAfterSeconds is \"x\""),
         ] {
             let mut definition = seats();

@@ -205,7 +205,7 @@ fn answers_are_remembered_for_their_time_and_then_forgotten() {
 fn an_answer_without_a_new_version_is_remembered_once_and_forgotten_like_others() {
     let user = RequestKey::User { key: "one".into(), digest: 9 };
     let (link, status, response) = ("/a".to_owned(), 200, Some(Bytes::new()));
-    let answer = Recorded { link, version: 0, status, digest: 0, response };
+    let answer = Recorded { link, version: 0, status, digest: 0, response, written: None };
     let mut site = Site::new(1);
     let at = Moment(1_000 * MINUTE);
     let epoch = site.applied.term;
@@ -219,7 +219,8 @@ fn an_answer_without_a_new_version_is_remembered_once_and_forgotten_like_others(
     assert_eq!(site.apply(&remember(epoch)), AppliedCommand::Fenced, "it is remembered already");
     site.reopen();
     let known = |site: &Site| site.partition.recorded(&site.store, &user).unwrap();
-    assert_eq!(known(&site), Some(Recorded { digest: 9, ..answer.clone() }));
+    let recorded = Recorded { digest: 9, ..answer.clone() };
+    assert_eq!(known(&site), Some(recorded));
     let write = Write { key: Some(user.clone()), ..write("/a", 0, json!({})) };
     assert_eq!(site.write(write), AppliedCommand::Fenced, "the same request does nothing more");
     site.pass(1_001 + USER_KEY_HOURS * 60);

@@ -44,6 +44,7 @@ pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan
         return watch::plan(&request, one, path.to_owned(), view);
     }
     if utility.is_none() {
+        watch::check_is_asked(&request)?;
         request.check_parameters(&["documentVersion", "consistency"])?;
     }
     let group = view.topology().partition_of(path);
@@ -164,9 +165,45 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
         // A wrong query is refused now, rather than by a task that fails later.
         CompiledQuery::new(&parse_specification(&body["querySpec"])?)?;
     }
+    if request.path == KINDS {
+        check_place(&body, view)?;
+    }
     request.path = child_link(&request, &body, || new_name(fresh, view))?;
     let group = view.topology().partition_of(&request.path);
     Ok(Plan::Ask(group, Question::Rest(request)))
+}
+
+/// A factory below another one would hide a document of that one, and two factories with one kind
+/// would be found together.
+fn check_place(definition: &Value, view: &View<'_>) -> Result<(), Problem> {
+    let Some(link) = definition["link"].as_str() else { return Ok(()) };
+    let catalogue = view.catalogue();
+    let refused = |text: String| Err(Problem::new(Code::Refused, text));
+    let above = links::split(link).map_or("", |(above, _)| above);
+    if catalogue.spec(above).is_some() {
+        return refused(format!(
+            "{link} would be a document of the factory {above}; choose a link that is not right \
+             below a factory"
+        ));
+    }
+    let below = catalogue
+        .specs()
+        .find(|spec| links::split(&spec.factory).is_some_and(|(above, _)| above == link));
+    if let Some(below) = below {
+        return refused(format!(
+            "{} is a factory already, and would be a document of {link}; choose another link",
+            below.factory
+        ));
+    }
+    let kind = definition["kind"].as_str().map_or_else(|| kind_name(link), str::to_owned);
+    let same = catalogue.specs().find(|spec| spec.kind == kind && spec.factory != link);
+    match same {
+        None => Ok(()),
+        Some(same) => refused(format!(
+            "the documents of {} have the kind {kind} already; choose another kind",
+            same.factory
+        )),
+    }
 }
 
 /// A direct query makes no document, of which a header or a pragma could say something.
@@ -252,6 +289,7 @@ fn listing(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
         let all = query::factory_query(&factory, kind.as_deref());
         return watch::plan(request, all, format!("{factory}/"), view);
     }
+    watch::check_is_asked(request)?;
     let listing = factory_specification(request, &factory, kind.as_deref())?;
     let link =
         if request.query.is_empty() { factory } else { format!("{factory}?{}", request.query) };

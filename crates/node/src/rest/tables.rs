@@ -244,6 +244,34 @@ fn a_document() {
 }
 
 #[test]
+fn definitions() {
+    let world = World::new();
+    let path = "POST /core/factories";
+    check(
+        &world,
+        &[
+            (path, r#"{"link": "/app/seats"}"#, "ask POST /core/factories/app:seats"),
+            (path, "{}", "400 link is required"),
+            (
+                path,
+                r#"{"link": "/core/things/x"}"#,
+                "409 .. a document of the factory /core/things",
+            ),
+            (path, r#"{"link": "/core"}"#, "409 .. is a factory already"),
+            (
+                path,
+                r#"{"link": "/app/x", "kind": "amrita:KindState"}"#,
+                "409 .. choose another kind",
+            ),
+            ("GET /app/seats/A1", "", "seek /app/seats or /app/seats/A1 for /app/seats/A1"),
+            ("POST /app/seats", "{}", "seek /app/seats or /app for /app/seats"),
+            ("PATCH /app/seats/A1", "{}", "seek /app/seats for /app/seats/A1"),
+            ("GET /core/seats/A1", "", "404 there is no service"),
+        ],
+    );
+}
+
+#[test]
 fn changes() {
     let world = World::new();
     check(
@@ -256,7 +284,7 @@ fn changes() {
                 "watch /core/things/ since=false wait=0 before=true",
             ),
             ("GET /core/things/a?watch=true", "", "watch /core/things/a since=false"),
-            ("GET /core/things?watch=false", "", "400 /core/things has no parameter 'watch'"),
+            ("GET /core/things?watch=false", "", "400 watch is true or not there"),
             ("GET /core/changes", "", "watch / since=false"),
             ("GET /core/changes?prefix=/core/t", "", "watch /core/t since=false"),
             ("GET /core/changes?prefix=core", "", "400 prefix is 'core'; links begin with '/'"),
@@ -264,8 +292,8 @@ fn changes() {
             ("GET /core/things?watch=yes", "", "400 $watch is 'yes'"),
             ("GET /core/things?watch=true&$top=1", "", "400 .. has no parameter 'top'"),
             ("GET /core/things?watch=true&$orderby=a", "", "400 .. has no parameter 'orderby'"),
-            ("GET /core/things?after=x", "", "400 .. has no parameter 'after'"),
-            ("GET /core/things/a?wait=1", "", "400 .. has no parameter 'wait'"),
+            ("GET /core/things?after=x", "", "400 the parameter 'after' is for watching"),
+            ("GET /core/things/a?wait=1", "", "400 the parameter 'wait' is for watching"),
             ("GET /core/things/a?watch=true&$filter=a eq 1", "", "400 .. no parameter 'filter'"),
             ("GET /core/things/a?watch=true&documentVersion=1", "", "400 .. 'documentVersion'"),
             ("GET /core/things?watch=true&wait=61", "", "400 wait is '61'"),

@@ -29,6 +29,20 @@ pub(super) fn is_asked(request: &Request) -> Result<bool, Problem> {
     query::is_set(request, "watch")
 }
 
+/// # Errors
+/// When a parameter of a watch is there without `watch=true`.
+pub(super) fn check_is_asked(request: &Request) -> Result<(), Problem> {
+    let of_watch = ["after", "wait", "before", "watch"];
+    let name = of_watch.into_iter().find(|name| request.parameter(name).is_some());
+    match name {
+        None => Ok(()),
+        Some("watch") => Err(Problem::bad_request("watch is true or not there; leave it out")),
+        Some(name) => Err(Problem::bad_request(format!(
+            "the parameter '{name}' is for watching changes: add watch=true, or leave it out"
+        ))),
+    }
+}
+
 /// Whether a request asks for changes of documents, as far as its path and its parameters tell.
 pub fn is_watch(request: &Request) -> bool {
     let path = request.path.strip_suffix('/').unwrap_or(&request.path);

@@ -75,11 +75,13 @@ fn recorded_response(
     request: &Request,
     recorded: &Recorded,
 ) -> Result<Response, StoreError> {
-    let Recorded { link, version, status, response, .. } = recorded;
+    let Recorded { link, version, status, response, written, .. } = recorded;
     if let Some(body) = response {
         return Ok(Response::bytes(*status, body.clone()));
     }
     let document = cx.partition().version(cx.reader(), link, *version)?;
+    // That of another life of the link is not what was answered.
+    let document = document.filter(|it| written.is_none_or(|written| written == it.updated));
     Ok(match document {
         Some(document) => {
             let shown = access::shown(&request.principal, &document);

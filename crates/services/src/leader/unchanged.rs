@@ -34,6 +34,7 @@ impl PartitionLeader {
             status: response.status,
             digest: 0,
             response: body,
+            written: None,
         };
         let (epoch, at) = (self.duty.epoch, cx.now().wall);
         let remember = Remember { epoch, key: key.clone(), answer, at };
