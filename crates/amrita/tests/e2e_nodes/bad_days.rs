@@ -1,7 +1,9 @@
 //! Starts that must be refused with clear words, and damage that must be noticed and mended.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -311,4 +313,51 @@ fn an_empty_node_joins_a_cluster_and_gets_its_documents() {
     assert_eq!(quorum, 3, "the majority of four");
     let ask = Ask::new("PATCH", &links[0]).json(&json!({"name": "four"}));
     assert_eq!(other.ask(0, &ask).status, 200);
+}
+
+/// Some say nothing at all, some send the head of a request a byte at a time, and some have asked once
+/// and stay for ever.
+#[test]
+fn ten_thousand_connections_that_say_nothing_shut_nobody_out() {
+    const WANTED: usize = 10_000;
+    let cluster = Cluster::started(3);
+    let write = |which: usize, name: &str| {
+        let body = json!({ "documentSelfLink": format!("{name}-{which}"), "name": name });
+        Ask::new("POST", "/core/examples").json(&body).send(cluster.port(which))
+    };
+    let mut silent = Vec::new();
+    // Where this process may not have as many descriptors, there are fewer.
+    while silent.len() < WANTED
+        && let Ok(mut socket) = std::net::TcpStream::connect(("127.0.0.1", cluster.port(0)))
+    {
+        let said: &[u8] = match silent.len() % 10 {
+            0 => b"G",
+            1 => b"GET /core/management HTTP/1.1\r\nHost: x\r\n\r\n",
+            _ => b"",
+        };
+        // One that is turned away is closed.
+        drop(socket.write_all(said));
+        silent.push(socket);
+    }
+    assert!(silent.len() > 500, "only {} connections can be had here", silent.len());
+    // Some descriptors for the requests below, if they were the last ones.
+    silent.truncate(silent.len() - 50);
+    let began = Instant::now();
+    for which in 0..3 {
+        let reply = cluster.wait_for("a write", || write(which, "beside").ok());
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // The others see it, and it sees them.
+    for which in 0..3 {
+        let group = cluster.get(which, "/core/node-groups/default");
+        let nodes = group.body["nodes"].as_object().expect("it has nodes").clone();
+        assert!(nodes.values().all(|node| node["status"] == "AVAILABLE"), "{}", group.body);
+    }
+    for socket in silent.iter_mut().step_by(10) {
+        drop(socket.write_all(b"E"));
+    }
+    assert_eq!(cluster.wait_for("a write", || write(0, "still").ok()).status, 200);
+    drop(silent);
+    assert_eq!(cluster.wait_for("a write", || write(0, "after").ok()).status, 200);
 }

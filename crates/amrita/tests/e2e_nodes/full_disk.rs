@@ -136,3 +136,69 @@ fn writes_that_fill_the_disks_end_no_node() {
     (0..3).filter(|which| *which != 1).for_each(|which| cluster.kill(which));
     drop(disks);
 }
+
+#[test]
+fn a_node_starts_on_a_full_disk_reads_and_takes_writes_when_there_is_room() {
+    let Some((disks, mut cluster)) = on_small_disks("a_node_starts_on_a_full") else { return };
+    assert_eq!(put(&cluster, 0, 1, 1_000), 200);
+    (0..3).for_each(|which| cluster.kill(which));
+    disks.iter().for_each(SmallDisk::fill);
+    (0..3).for_each(|which| cluster.start_with(which, &["--free-space-min", "16"]));
+    // It starts, and what it has can be read.
+    let read = |cluster: &Cluster, which: usize| {
+        let ask = Ask::new("GET", "/core/examples/d-1?consistency=local");
+        ask.send(cluster.port(which)).ok().filter(|reply| reply.status == 200)
+    };
+    for which in 0..3 {
+        cluster.wait_for("a node on a full disk to read", || read(&cluster, which));
+    }
+    let change = Ask::new("PATCH", "/core/examples/d-1").json(&json!({"name": "x"}));
+    for which in 0..3 {
+        let reply = cluster.wait_for("an answer", || change.send(cluster.port(which)).ok());
+        assert_eq!(reply.status / 100, 5, "there is no room for it: {}", reply.body);
+        assert!(cluster.log(which).contains("disk"), "it says why: {}", cluster.log(which));
+    }
+    disks.iter().for_each(SmallDisk::make_room);
+    cluster.wait_for("writes to be taken again", || {
+        change.send(cluster.port(1)).ok().filter(|reply| reply.status == 200)
+    });
+    cluster.wait_until_whole();
+    assert_eq!(cluster.get(2, "/core/examples/d-1").body["name"], "x");
+    (0..3).for_each(|which| cluster.kill(which));
+}
+
+/// A node that dies in the middle of finding its disk full has what it had.
+#[test]
+fn kills_on_a_full_disk_lose_nothing() {
+    let Some((disks, mut cluster)) = on_small_disks("kills_on_a_full_disk") else { return };
+    let mut acknowledged = Vec::new();
+    for time in 0..6 {
+        for number in (time * 10)..(time * 10 + 5) {
+            if put(&cluster, number % 3, number, 20_000) == 200 {
+                acknowledged.push(number);
+            }
+        }
+        let which = time % 3;
+        disks[which].fill();
+        for number in (time * 10 + 5)..(time * 10 + 8) {
+            if put(&cluster, (which + 1) % 3, number, 20_000) == 200 {
+                acknowledged.push(number);
+            }
+        }
+        cluster.kill(which);
+        if time % 2 == 0 {
+            cluster.start_with(which, &["--free-space-min", "16"]);
+            std::thread::sleep(Duration::from_millis(700));
+            cluster.kill(which);
+        }
+        disks[which].make_room();
+        cluster.start_with(which, &["--free-space-min", "16"]);
+        cluster.wait_until_whole();
+    }
+    assert!(acknowledged.len() > 12, "too few writes to say anything: {acknowledged:?}");
+    for number in acknowledged {
+        let reply = cluster.get(number % 3, &format!("/core/examples/d-{number}"));
+        assert_eq!(reply.status, 200, "{number}: {}", reply.body);
+    }
+    (0..3).for_each(|which| cluster.kill(which));
+}
