@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::client::Client;
+use torture::client::Client;
+
 use crate::cluster::address_of;
 use crate::load::{History, Operation};
 

@@ -6,24 +6,27 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Value,
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
 }
 
 /// A connection to one node, made when it is needed.
-pub(crate) struct Client {
+#[derive(Debug)]
+pub struct Client {
     to: SocketAddr,
     open: Option<BufReader<TcpStream>>,
 }
 
 impl Client {
-    pub(crate) fn new(to: SocketAddr) -> Self {
+    #[must_use]
+    pub fn new(to: SocketAddr) -> Self {
         Self { to, open: None }
     }
 
     /// None: no answer within `patience`, or the connection broke.
-    pub(crate) fn ask(
+    pub fn ask(
         &mut self,
         (method, path): (&str, &str),
         key: Option<&str>,

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::client::Client;
+use torture::client::Client;
+
 use crate::spaces::{Space, address};
 use crate::switch::Switch;
 
@@ -32,6 +33,13 @@ pub(crate) fn address_of(node: usize) -> SocketAddr {
     (address(node), PORT).into()
 }
 
+/// The program, which stands beside this one unless `AMRITA_BIN` says where.
+pub(crate) fn binary() -> Result<PathBuf, String> {
+    let ourselves = std::env::current_exe().map_err(|error| error.to_string())?;
+    let beside = ourselves.with_file_name("amrita");
+    Ok(std::env::var_os("AMRITA_BIN").map_or(beside, PathBuf::from))
+}
+
 impl Cluster {
     /// Nodes are numbered from 1 on.
     pub(crate) fn start(count: usize) -> Result<Self, String> {
@@ -40,9 +48,7 @@ impl Cluster {
             spaces.push(Space::new()?);
         }
         let switch = Switch::new(&spaces)?;
-        let ourselves = std::env::current_exe().map_err(|error| error.to_string())?;
-        let binary = std::env::var_os("AMRITA_BIN")
-            .map_or(ourselves.with_file_name("amrita"), PathBuf::from);
+        let binary = binary()?;
         let folder = tempfile::tempdir().map_err(|error| format!("a folder: {error}"))?;
         let nodes = (0..=count).map(|_| None).collect();
         let mut cluster = Self { switch, spaces, nodes, folder, binary };

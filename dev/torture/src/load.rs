@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
+use torture::client::Client;
+
 use crate::cluster::address_of;
 
 /// Between two writes of a document.

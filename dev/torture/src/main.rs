@@ -8,7 +8,6 @@
 //! No rights are needed where user namespaces may be made.
 
 mod check;
-mod client;
 mod cluster;
 mod load;
 mod rows;
@@ -19,6 +18,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use rows::{ROWS, Row};
+use torture::power::Play;
 
 const USAGE: &str = "\
 cargo xtask torture [--rows a,b] [--times N] [--nodes N]
@@ -26,7 +26,16 @@ cargo xtask torture [--rows a,b] [--times N] [--nodes N]
   --rows   which faults, of the list below [default: all]
   --times  how often each fault strikes [default: 20; the longest ones less]
   --nodes  how many nodes [default: 3]
+
+cargo xtask powercut [--times N] [--seed N] [--lies yes]
+
+  --times  how often the power of all three nodes fails [default: 200]
+  --seed   decides what is lost [default: 1]
+  --lies   nothing is synced, whatever is said: this must find losses
 ";
+
+/// The first argument of a play with losses of power.
+const POWER: &str = "power";
 
 /// Set for the process that lives in a namespace of its own.
 const WITHIN: &str = "AMRITA_TORTURE_WITHIN";
@@ -39,6 +48,15 @@ struct Wanted {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == POWER) {
+        return match play_power(&arguments[1..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                say(&format!("powercut: {why}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let wanted = match parse(&arguments) {
         Ok(wanted) => wanted,
         Err(why) => {
@@ -83,6 +101,36 @@ fn parse(arguments: &[String]) -> Result<Wanted, String> {
         return Err(format!("--nodes must be from 3 to 7, not {}", wanted.nodes));
     }
     Ok(wanted)
+}
+
+/// The power of all nodes fails, again and again.
+fn play_power(arguments: &[String]) -> Result<(), String> {
+    let (mut times, mut seed, mut lies) = (200, 1, false);
+    let mut rest = arguments.iter();
+    while let Some(flag) = rest.next() {
+        let value = rest.next().ok_or(format!("{flag} needs something after it"))?;
+        let number = || value.parse().map_err(|_| format!("'{value}' is not a number"));
+        match flag.as_str() {
+            "--times" => times = number()?,
+            "--seed" => seed = number()?,
+            "--lies" => lies = value == "yes",
+            other => return Err(format!("'{other}' is not known\n\n{USAGE}")),
+        }
+    }
+    let folder = tempfile::tempdir().map_err(|error| format!("a folder: {error}"))?;
+    let play =
+        Play::in_folder(&cluster::binary()?, folder.path(), times.try_into().unwrap_or(1), seed);
+    let report = Play { lies, ..play }.run(&mut say)?;
+    say(&format!(
+        "{} losses of power of all three nodes, {} acknowledged writes, {} bytes and {} names that \
+         were not synced are gone: nothing was lost or doubled; served again within {} ms",
+        report.losses,
+        report.acknowledged,
+        report.taken.bytes,
+        report.taken.names,
+        report.slowest.as_millis()
+    ));
+    Ok(())
 }
 
 /// A program in a network namespace of its own.

@@ -15,6 +15,11 @@ use crate::http::{Ask, Reply};
 /// Holds the machine for one test after the other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// For tests that start nodes without a [`Cluster`].
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Longer than anything here may take on a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
@@ -35,7 +40,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// The nodes' names, ports and folders; none runs yet.
     pub(crate) fn of(count: usize) -> Self {
-        Self::make(count, Some(ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)))
+        Self::make(count, Some(turn()))
     }
 
     /// One more cluster, in a test that has one; running and serving.

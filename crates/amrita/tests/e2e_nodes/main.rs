@@ -21,6 +21,7 @@ mod kills;
 mod kinds;
 mod native;
 mod pauses;
+mod power;
 mod programs;
 mod quorum;
 mod security;

@@ -201,7 +201,7 @@ const CRATES: &[Crate] = &[
         core: false,
         ours: &["protocol", "immortals", "server", "client", "examples", "hello"],
         others: &["bytes", "clap", "mimalloc", "serde", "serde_json", "tokio", "tracing"],
-        tests: &["rcgen", "tempfile"],
+        tests: &["rcgen", "tempfile", "torture"],
     },
     Crate {
         name: "examples",
