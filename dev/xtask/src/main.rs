@@ -1,9 +1,10 @@
-//! The chores of this repository: `cargo xtask test`, `cargo xtask soak`, `cargo xtask torture`,
-//! `cargo xtask tutorials`.
+//! The chores of this repository: `cargo xtask test`, `cargo xtask soak`, `cargo xtask mutations`,
+//! `cargo xtask torture`, `cargo xtask powercut`, `cargo xtask tutorials`.
 //!
 //! `test` is what the continuous integration runs and what a change must pass. Nothing here knows a
 //! crate of ours: it only starts `cargo`, so it builds in a second.
 
+mod mutations;
 mod run;
 
 use std::process::ExitCode;
@@ -17,8 +18,11 @@ cargo xtask <chore>
                              seeds; --quick leaves the seeds out
   soak [--minutes N]         the simulation with new seeds for N minutes (default 10); other
                              arguments are passed on to it
+  mutations [--only A,B]     bugs planted by hand, in a copy of the tree: are they found? --list
+                             shows them
   torture [--rows A,B]       real nodes behind a network that cuts, drops and delays: a table of
                              faults; other arguments are passed on to it
+  powercut [--times N]       real nodes that all lose power at once, N times (default 200)
   tutorials [--times N]      all tutorials with real processes, N times in a row (default 1)
 ";
 
@@ -43,7 +47,9 @@ fn main() -> ExitCode {
     let outcome = match chore {
         "test" => test(rest),
         "soak" => soak(rest),
-        "torture" => torture(rest),
+        "mutations" => mutations::mutations(rest),
+        "torture" => torture(&[], rest),
+        "powercut" => torture(&["power"], rest),
         "tutorials" => tutorials(rest),
         "help" | "--help" | "-h" => {
             say(USAGE);
@@ -129,13 +135,16 @@ fn sim<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The binary stands beside the program that tortures it.
-fn torture(arguments: &[String]) -> Result<(), String> {
+fn torture(what: &[&str], arguments: &[String]) -> Result<(), String> {
     let build = ["build", "--release", "--locked", "--bin", "amrita", "--bin", "torture"];
     Step::new("build", &[&build[..], &["--package", "amrita", "--package", "torture"]].concat())
         .run()?;
     let run = ["run", "--quiet", "--release", "--locked", "--package", "torture", "--"];
-    let arguments: Vec<&str> =
-        run.into_iter().chain(arguments.iter().map(String::as_str)).collect();
+    let arguments: Vec<&str> = run
+        .into_iter()
+        .chain(what.iter().copied())
+        .chain(arguments.iter().map(String::as_str))
+        .collect();
     Step::new("torture", &arguments).run()
 }
 
