@@ -10,7 +10,7 @@ use crate::pulse::Echo;
 use crate::staleness::CommittedAt;
 
 /// Raised when a frame between nodes changes so that an older node could not read it.
-pub const WIRE_VERSION: u32 = 9;
+pub const WIRE_VERSION: u32 = 10;
 
 /// The first thing on each link, from both ends: who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ pub struct Ping {
     pub takes_writes: bool,
     /// Its disk is so slow, or its clock so far off, that others should own what they can.
     pub is_unfit: bool,
+    /// The state of some group there was wrong and is being filled anew.
+    pub is_filled: bool,
     /// What its own clock shows.
     pub wall: Moment,
     /// About the membership quorum.

@@ -34,6 +34,7 @@ pub struct Link {
     /// As its last ping said.
     pub takes_writes: bool,
     pub is_unfit: bool,
+    pub is_filled: bool,
     pub claim: Claim,
     /// What its clock showed, and when that was heard, in steady microseconds.
     wall: Option<(Moment, u64)>,
@@ -100,6 +101,7 @@ impl Links {
             is_detour: false,
             takes_writes: true,
             is_unfit: false,
+            is_filled: false,
             claim: Claim::default(),
             wall: None,
             heard: now,
@@ -142,6 +144,7 @@ impl Links {
         let Some(link) = self.links.get_mut(&link) else { return };
         link.takes_writes = ping.takes_writes;
         link.is_unfit = ping.is_unfit;
+        link.is_filled = ping.is_filled;
         link.claim = ping.claim;
         link.wall = Some((ping.wall, now));
         link.pinged = Some((ping.sent, now));
@@ -259,6 +262,12 @@ impl Links {
         links.all(|link| link.takes_writes)
     }
 
+    /// Whether the state of some group there was wrong and is being filled anew.
+    pub fn is_filled(&self, replica: ReplicaId) -> bool {
+        let mut links = self.links.values().filter(|link| link.replica == Some(replica));
+        links.any(|link| link.is_filled)
+    }
+
     /// Whether it should own something, as far as its disk and its clock are concerned.
     pub fn is_well(&self, replica: ReplicaId) -> bool {
         let mut links = self.links.values().filter(|link| link.replica == Some(replica));
@@ -363,6 +372,7 @@ mod tests {
         Ping {
             takes_writes: true,
             is_unfit: false,
+            is_filled: false,
             wall: Moment(0),
             claim: Claim::default(),
             frames: 0,

@@ -265,6 +265,7 @@ impl Control {
         let served = shard.document_groups().filter(|group| shard.is_serving(*group));
         Ping {
             takes_writes: shard.log.full().is_none(),
+            is_filled: shard.astray().next().is_some(),
             is_unfit: shard.log.pace.slow_millis().is_some() || self.clock.is_off(),
             wall: self.own_wall,
             claim: self.claims.own(),

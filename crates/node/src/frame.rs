@@ -104,6 +104,31 @@ pub(crate) enum Frame {
         number: u64,
         answer: Answer,
     },
+    Audit(Audit),
+}
+
+/// About the states of a group's replicas, see `audit`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Audit {
+    /// What is the digest of your state, if it stands at that position?
+    Ask {
+        round: u64,
+        group: GroupId,
+        position: Position,
+    },
+    Answer {
+        round: u64,
+        digest: Option<u64>,
+    },
+    /// Your state at that position was not that of a majority.
+    Differs {
+        group: GroupId,
+        position: Position,
+    },
+    /// My state is wrong: I ask for yours, though I have all entries.
+    Refill {
+        group: GroupId,
+    },
 }
 
 /// What the owner of a group is asked.
@@ -415,6 +440,7 @@ mod tests {
             Frame::Ping(Ping {
                 takes_writes: true,
                 is_unfit: false,
+                is_filled: false,
                 wall: protocol::Moment(5),
                 claim: Claim::default(),
                 frames: 3,

@@ -6,7 +6,7 @@ use group::{Caller, Chunk, Machine, PeerMessage, Refusal, Replica, Reply, Touch}
 use protocol::{GroupId, Position, ReplicaId, Term};
 use replication::{Group, Message};
 use services::{PartitionAction, PartitionAnswer, PartitionMachine};
-use storage::{LogRecord, StateStore, StoreError};
+use storage::{LogRecord, Space, StateStore, StoreError};
 
 use crate::frame::{Answer, Frame};
 use crate::instance::{InstanceAction, InstanceMachine};
@@ -134,6 +134,7 @@ pub(crate) trait AnyReplica {
     fn has_lazy_record(&self) -> bool;
     fn take_lazy_record(&mut self) -> Option<LogRecord>;
     fn persisted_up_to(&self) -> Position;
+    fn space(&self) -> Space;
     /// Term and position of the last entry here.
     fn reach(&self) -> (Term, Position);
     fn tick(&mut self, now: u64) -> Touch;
@@ -188,6 +189,10 @@ impl<M: Hosted> AnyReplica for Replica<M> {
 
     fn persisted_up_to(&self) -> Position {
         Self::persisted_up_to(self)
+    }
+
+    fn space(&self) -> Space {
+        *Self::space(self)
     }
 
     fn reach(&self) -> (Term, Position) {

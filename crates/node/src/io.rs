@@ -72,6 +72,8 @@ pub struct Timing {
     pub stagger_ticks: usize,
     /// How long a group must be quiet before nobody's clock ticks in it.
     pub rest_ticks: usize,
+    /// How long it must be quiet before the states of its replicas are compared.
+    pub audit_ticks: u64,
 }
 
 impl Default for Timing {
@@ -83,6 +85,7 @@ impl Default for Timing {
             election_ticks_max: 300,
             stagger_ticks: 8,
             rest_ticks: 100,
+            audit_ticks: 1_000,
         }
     }
 }
@@ -261,6 +264,11 @@ pub enum Output {
     /// Close after what was sent before.
     Close {
         link: u64,
+    },
+    /// The state of that group differed from those of a majority of its replicas, and was filled
+    /// anew.
+    StateFilled {
+        group: GroupId,
     },
     Answer {
         ticket: u64,

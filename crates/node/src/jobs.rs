@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use documents::{Search, View};
-use protocol::{GroupId, Problem, Response};
+use protocol::{GroupId, Problem, ReplicaId, Response};
 use query::Page;
 use services::WantedSearch;
-use storage::{Reader, StoreError};
+use storage::{Digest, Reader, StoreError};
 
 use crate::pages::{QueryAim, query_answer};
 
@@ -33,6 +33,7 @@ pub struct JobDone(Done);
 enum Kind {
     Search(Box<SearchJob>),
     Answer(Box<AnswerJob>),
+    Digest(Box<DigestJob>),
 }
 
 pub(crate) enum Done {
@@ -40,6 +41,18 @@ pub(crate) enum Done {
     Search(Box<SearchJob>, Result<Outcome, StoreError>),
     /// The answer to that query.
     Answer(u64, Response),
+    /// The digest, if all of the state was read.
+    Digest(Box<DigestJob>, Result<Option<u64>, StoreError>),
+}
+
+/// The state of a group is read through, to be compared with those of other replicas.
+pub(crate) struct DigestJob {
+    /// Who wants to know, and the number of its round.
+    pub(crate) asker: ReplicaId,
+    pub(crate) round: u64,
+    pub(crate) digest: Digest,
+    /// The store as it was when that was begun.
+    pub(crate) store: Box<dyn Reader + Send>,
 }
 
 /// What came of a turn of a query.
@@ -88,10 +101,16 @@ impl Job {
         Self(Kind::Answer(Box::new(job)))
     }
 
+    pub(crate) fn digest(job: Box<DigestJob>) -> Self {
+        Self(Kind::Digest(job))
+    }
+
     pub fn lane(&self) -> Lane {
         match &self.0 {
             Kind::Search(job) => job.lane,
             Kind::Answer(_) => Lane::Short,
+            // It takes turns with long queries.
+            Kind::Digest(_) => Lane::Long,
         }
     }
 
@@ -104,6 +123,10 @@ impl Job {
             Kind::Answer(job) => {
                 let AnswerJob { query, aim, pages, took_micros } = *job;
                 Done::Answer(query, query_answer(&aim, pages, took_micros))
+            }
+            Kind::Digest(mut job) => {
+                let sum = job.digest.step(&*job.store, TURN_BYTES);
+                Done::Digest(job, sum)
             }
         })
     }
@@ -140,6 +163,7 @@ impl fmt::Debug for Job {
         match &self.0 {
             Kind::Search(job) => write!(f, "Search({}, {:?})", job.asked.group, job.lane),
             Kind::Answer(job) => write!(f, "Answer({})", job.query),
+            Kind::Digest(job) => write!(f, "Digest({}, {})", job.asker, job.round),
         }
     }
 }
@@ -151,6 +175,7 @@ impl fmt::Debug for JobDone {
                 write!(f, "Search({}, {:?}, {found:?})", job.asked.group, job.lane)
             }
             Done::Answer(query, response) => write!(f, "Answer({query}, {})", response.status),
+            Done::Digest(job, sum) => write!(f, "Digest({}, {}, {sum:?})", job.asker, job.round),
         }
     }
 }

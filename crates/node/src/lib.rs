@@ -22,6 +22,7 @@
 //! | `admission` | who asks, and whether the request may come in |
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
 //! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
+//! | `audit` | whether the replicas of a group have the same state |
 //! | `programs` | programs that have connected, until it is known which instance they are |
 //! | `view` | a read-only view of all this |
 //! | `work`, `outbox`, `frame`, `log_batch` | what to do, to send to other nodes, to write to the log |
@@ -32,6 +33,7 @@
 //! enough replicas hold the entry.
 
 mod admission;
+mod audit;
 mod change_token;
 mod control;
 mod disk_pace;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use cluster::{Change, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses};
 use group::Caller;
 use protocol::{GroupId, Moment, Now, Principal, ReplicaId};
+use services::PartitionEvent;
 use storage::StoreError;
 
 use crate::admission;
@@ -155,14 +156,12 @@ impl Member {
                 return Ok(self.membership.state_persisted(mark, host));
             }
             Input::Invoked(invoked) => {
-                let group = invoked.partition;
-                let event = services::PartitionEvent::Invoked(invoked);
+                let (group, event) = (invoked.partition, PartitionEvent::Invoked(invoked));
                 host.effects.push(Work::Partition(group, event));
             }
             Input::Ran(job) => self.ran(job, host)?,
             Input::GoOn { group, opening } => {
-                let event = services::PartitionEvent::GoOn { opening };
-                host.effects.push(Work::Partition(group, event));
+                host.effects.push(Work::Partition(group, PartitionEvent::GoOn { opening }));
             }
             Input::ProgramOpened { program, door } => self.program_opened(program, door, host),
             Input::ProgramSaid { program, bytes } => {
@@ -236,6 +235,7 @@ impl Member {
             self.membership.move_one_group(host)?;
             self.router.owners_changed();
         }
+        self.membership.tick_audits(self.ticks, host)?;
         if self.ticks.is_multiple_of(CUT_EVERY_TICKS) {
             self.membership.cut_logs(host);
         }
@@ -368,6 +368,7 @@ impl Member {
                 let message = *message;
                 host.effects.instance(to, immortals::Input::Between { from, message });
             }
+            Frame::Audit(audit) => self.membership.audit(from, audit, host)?,
             Frame::Recognized => {
                 let Membership { control, shard, .. } = &mut self.membership;
                 control.announce(from, shard, host.effects);
@@ -597,6 +598,7 @@ impl Member {
                 self.searches.came(job, found?, is_served, now, host.effects);
             }
             Done::Answer(query, response) => self.queries.answered(query, response, host.effects),
+            Done::Digest(job, sum) => return self.membership.digested(job, sum?, host),
         }
         Ok(())
     }

@@ -7,9 +7,11 @@ use cluster::{
 use protocol::{GroupId, Now, ReplicaId, Response};
 use storage::{LogRecord, StoreError, Witness};
 
+use crate::audit::{Around, Audits};
 use crate::control::{Control, nodes_of};
-use crate::frame::{Frame, Question};
+use crate::frame::{Audit, Frame, Question};
 use crate::io::{Level, NodeConfig, Output};
+use crate::jobs::DigestJob;
 use crate::placement::{self, Placement, Surroundings};
 use crate::shard::{Conditions, Shard};
 use crate::view::View;
@@ -21,6 +23,9 @@ const STOP_MICROS_MAX: u64 = 3_000_000;
 /// The silence that owners are granted changes in steps of this many ticks, so that it does not
 /// change all the time.
 const PACE_STEP_TICKS: usize = 5;
+
+/// How often this node looks for groups whose states can be compared.
+const AUDIT_EVERY_TICKS: u64 = 50;
 
 /// How often the node's log says which nodes forgot what, while the cluster has no majority.
 const FORGOTTEN_EVERY_TICKS: u64 = 300;
@@ -93,6 +98,18 @@ macro_rules! surroundings {
 }
 pub(crate) use surroundings;
 
+/// What an audit works with.
+macro_rules! around {
+    ($self:expr, $conditions:expr, $host:expr) => {
+        Around {
+            shard: &mut $self.shard,
+            control: &$self.control,
+            conditions: $conditions,
+            effects: &mut *$host.effects,
+        }
+    };
+}
+
 pub(crate) struct Membership {
     pub(crate) control: Control,
     pub(crate) shard: Shard,
@@ -102,6 +119,7 @@ pub(crate) struct Membership {
     /// The node's log has already said that this node should own nothing.
     said_unfit: bool,
     stop: Option<Stop>,
+    audits: Audits,
 }
 
 impl Membership {
@@ -113,6 +131,7 @@ impl Membership {
             pace: (0, 0),
             said_unfit: false,
             stop: None,
+            audits: Audits::default(),
         }
     }
 
@@ -209,6 +228,42 @@ impl Membership {
             self.hand_over_all(host)?;
         }
         Ok(())
+    }
+
+    // States that are compared.
+
+    pub(crate) fn tick_audits(
+        &mut self,
+        ticks: u64,
+        host: &mut Host<'_>,
+    ) -> Result<(), StoreError> {
+        if self.stop.is_some() || !ticks.is_multiple_of(AUDIT_EVERY_TICKS) {
+            return Ok(());
+        }
+        let conditions = conditions!(self, host);
+        let timing = host.config.timing;
+        let quiet = timing.audit_ticks * timing.tick_micros;
+        self.audits.tick(&mut around!(self, &conditions, host), quiet)
+    }
+
+    pub(crate) fn audit(
+        &mut self,
+        from: ReplicaId,
+        audit: Audit,
+        host: &mut Host<'_>,
+    ) -> Result<(), StoreError> {
+        let conditions = conditions!(self, host);
+        self.audits.heard(from, audit, &mut around!(self, &conditions, host))
+    }
+
+    pub(crate) fn digested(
+        &mut self,
+        job: Box<DigestJob>,
+        sum: Option<u64>,
+        host: &mut Host<'_>,
+    ) -> Result<(), StoreError> {
+        let conditions = conditions!(self, host);
+        self.audits.read_on(job, sum, &mut around!(self, &conditions, host))
     }
 
     // Owners.

@@ -66,7 +66,13 @@ pub(crate) struct Shard {
     could_lead: (bool, bool),
     /// See [`Self::set_pace`].
     pace: (usize, usize),
+    astray: Astray,
 }
+
+/// Groups whose state here is not what follows from their log, with the generation that it has.
+/// They are not served here before another one has taken its place.
+#[derive(Default)]
+struct Astray(BTreeMap<GroupId, u32>);
 
 /// Which replicas have something to do.
 #[derive(Default)]
@@ -117,7 +123,7 @@ macro_rules! run {
             batch: $shard.log.next_batch(),
             next_mark: $shard.log.next_mark(),
             quorum: conditions.quorum(group),
-            may_lead: conditions.may_lead(group),
+            may_lead: conditions.may_lead(group) && !$shard.astray.0.contains_key(&group),
         };
         let mut out = outputs_of(replica);
         let result = $work(replica, &mut io, &mut out);
@@ -196,6 +202,7 @@ impl Shard {
             wakes: Wakes::default(),
             could_lead: (false, false),
             pace: (0, 0),
+            astray: Astray::default(),
         }
     }
 
@@ -246,7 +253,35 @@ impl Shard {
         self.instances.get(&group).map(|replica| replica.machine().instance())
     }
 
+    pub(crate) fn is_astray(&self, group: GroupId) -> bool {
+        self.astray.0.contains_key(&group)
+    }
+
+    pub(crate) fn astray(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.astray.0.keys().copied()
+    }
+
     // Changing.
+
+    /// The state of that group is not used any more. False when that is not news.
+    pub(crate) fn put_aside(&mut self, group: GroupId) -> bool {
+        let Some(replica) = self.get(group) else { return false };
+        let generation = replica.space().generation;
+        self.marks.touched.insert(group);
+        self.astray.0.insert(group, generation).is_none()
+    }
+
+    /// The groups that have another state now than the one that was put aside.
+    pub(crate) fn take_filled(&mut self) -> Vec<GroupId> {
+        let present = |group: &GroupId| self.get(*group).map(|it| it.space().generation);
+        let filled = self.astray.0.iter().filter(|(group, was)| present(group) != Some(**was));
+        let filled: Vec<GroupId> = filled.map(|(group, _)| *group).collect();
+        for group in &filled {
+            self.astray.0.remove(group);
+            self.marks.touched.insert(*group);
+        }
+        filled
+    }
 
     /// A replica for change. It counts as changed, and is settled before the step is over.
     pub(crate) fn get_mut(&mut self, group: GroupId) -> Option<&mut dyn AnyReplica> {

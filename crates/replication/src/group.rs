@@ -42,8 +42,7 @@ pub struct Group {
     /// In force now, as the committed entries handed out so far say.
     pub(crate) members: Members,
     pub(crate) reads: Reads,
-    /// For whom the node is sending a snapshot.
-    pub(crate) offers: BTreeSet<ReplicaId>,
+    pub(crate) snapshots: Snapshots,
     pub(crate) notes: Vec<String>,
     /// To be written before anything else.
     pub(crate) first_records: Vec<LogRecord>,
@@ -70,6 +69,15 @@ pub(crate) struct Elections {
     /// Another has this replica's vote, and this many ticks to make something of it.
     pub(crate) vote_ticks: usize,
     pub(crate) rest: Rest,
+}
+
+/// Who gets a snapshot.
+#[derive(Default)]
+pub(crate) struct Snapshots {
+    /// For whom the node is sending one.
+    pub(crate) offers: BTreeSet<ReplicaId>,
+    /// Replicas that have all entries and ask for the state all the same.
+    pub(crate) refills: BTreeSet<ReplicaId>,
 }
 
 /// What was given to the node to be written, and how much of it is durable.
@@ -142,7 +150,7 @@ impl Group {
             raw,
             members,
             reads: Reads::default(),
-            offers: BTreeSet::new(),
+            snapshots: Snapshots::default(),
             notes: Vec::new(),
             first_records: anew.then_some(record).into_iter().collect(),
             handed_out: applied,
@@ -277,7 +285,8 @@ impl Group {
 
     /// A message from another replica. One that makes no sense is dropped with a note.
     pub fn receive(&mut self, message: Message) {
-        if let Err(why) = guard::check(&self.raw.raft, &message, self.options.durability) {
+        let (durability, refills) = (self.options.durability, &self.snapshots.refills);
+        if let Err(why) = guard::check(&self.raw.raft, &message, durability, refills) {
             self.note(format!("{:?} from replica {}: {why}", message.kind, message.from));
             return;
         }
@@ -495,7 +504,7 @@ impl Group {
     /// The snapshot that was offered for that replica has arrived there, or has not. Whether it is
     /// of use there, the replica itself will say.
     pub fn snapshot_sent(&mut self, to: ReplicaId, ok: bool) {
-        if self.offers.remove(&to) {
+        if self.snapshots.offers.remove(&to) {
             let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
             self.raw.report_snapshot(to.0, status);
         }
@@ -671,6 +680,7 @@ impl Group {
         if raft.state != StateRole::Leader || answer.term != raft.term {
             return;
         }
+        self.snapshots.refills.remove(&ReplicaId(answer.from));
         let progress = raft.mut_prs().get_mut(answer.from);
         match progress {
             Some(progress) if answer.index >= progress.pending_request_snapshot => {

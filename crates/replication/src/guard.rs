@@ -16,10 +16,12 @@
 //! | snapshot | it contradicts what is committed here | a state that differs from the others' |
 //! | answer to an append | it has more than the owner | a follower that is never sent the rest |
 //! | refused append | the replica has the entry by now | sent again, then nothing for a while |
-//! | request for a snapshot | it was answered already | the whole state sent once more |
+//! | request for a snapshot | it was answered already, and the state is right there | the whole state sent once more |
 //! | vote | it makes an owner before its log is durable | a panic (`last_index == persisted`) |
 
-use protocol::{Position, Term};
+use std::collections::BTreeSet;
+
+use protocol::{Position, ReplicaId, Term};
 use raft::{Raft, StateRole};
 
 use crate::change;
@@ -34,6 +36,7 @@ pub(crate) fn check(
     raft: &Raft<GroupLog>,
     message: &Message,
     durability: Durability,
+    refills: &BTreeSet<ReplicaId>,
 ) -> Result<(), String> {
     check_address(raft.id, message)?;
     check_numbers(message)?;
@@ -41,7 +44,7 @@ pub(crate) fn check(
         MessageKind::Append => check_append(message),
         MessageKind::Heartbeat => check_heartbeat(raft, message),
         MessageKind::Snapshot => check_snapshot(raft, message),
-        MessageKind::AppendAnswer => check_append_answer(raft, message, durability),
+        MessageKind::AppendAnswer => check_append_answer(raft, message, durability, refills),
         MessageKind::VoteAnswer => check_vote_answer(raft, message),
         MessageKind::Vote
         | MessageKind::PreVote
@@ -132,6 +135,7 @@ fn check_append_answer(
     raft: &Raft<GroupLog>,
     message: &Message,
     durability: Durability,
+    refills: &BTreeSet<ReplicaId>,
 ) -> Result<(), String> {
     let (StateRole::Leader, Some(progress)) = (raft.state, raft.prs().get(message.from.0)) else {
         return Ok(());
@@ -147,7 +151,7 @@ fn check_append_answer(
     if message.term.0 == raft.term && message.index.0.max(wanted) > raft.raft_log.last_index() {
         return Err("it has more than the owner".to_owned());
     }
-    if wanted != 0 && wanted <= progress.matched {
+    if wanted != 0 && wanted <= progress.matched && !refills.contains(&message.from) {
         return Err("the snapshot it asks for was sent".to_owned());
     }
     Ok(())

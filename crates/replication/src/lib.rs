@@ -97,6 +97,7 @@ mod message;
 mod options;
 mod reads;
 mod ready;
+mod refill;
 mod rest;
 mod status;
 mod tail;

@@ -95,7 +95,7 @@ impl Group {
                 .iter()
                 .all(|reached| *reached == last)
             && self.is_at_rest()
-            && self.offers.is_empty()
+            && self.snapshots.offers.is_empty()
             && !self.members.is_joint()
             && !raft.has_pending_conf()
             && raft.prs().iter().all(|(id, follower)| {

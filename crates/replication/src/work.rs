@@ -152,7 +152,7 @@ impl Group {
     /// of office: when it is reported, the receiver says what it lacks.
     fn offer(&mut self, message: Message) -> Option<SnapshotOffer> {
         let meta = message.snapshot.clone()?;
-        if !self.is_owner() || !self.offers.insert(message.to) {
+        if !self.is_owner() || !self.snapshots.offers.insert(message.to) {
             return None;
         }
         Some(SnapshotOffer {
@@ -202,7 +202,7 @@ impl Group {
     /// Nobody reports on a snapshot for a replica that is not a member any more.
     fn forget_strangers(&mut self) {
         let members = &self.members;
-        self.offers.retain(|to| members.contains(*to));
+        self.snapshots.offers.retain(|to| members.contains(*to));
     }
 }
 

@@ -281,6 +281,9 @@ impl Engine {
             Output::Catalogue(catalogue) => self.parts.handlers.serve(catalogue),
             Output::Invoke(invocation) => self.invoke(invocation),
             Output::Run(job) => self.parts.jobs.put(job),
+            Output::StateFilled { .. } => {
+                self.parts.metrics.work.states_filled.fetch_add(1, Ordering::Relaxed);
+            }
             Output::GoOn { group, opening } => {
                 self.parts.inbox.put(Event::GoOn { group, opening });
             }

@@ -92,6 +92,8 @@ struct Clients {
 pub(crate) struct Work {
     /// Of turns of queries, and of large answers.
     pub(crate) job_seconds: Histogram,
+    /// States of groups that were wrong here and were filled anew.
+    pub(crate) states_filled: AtomicU64,
     /// Calls of handlers that took long without having said so, by factory.
     handlers_slow: Mutex<BTreeMap<String, u64>>,
 }
@@ -154,6 +156,11 @@ impl Metrics {
                 &self.links.frames_received,
             ),
             ("amrita_program_bytes_read_total", "What programs said.", &self.programs.bytes_read),
+            (
+                "amrita_states_filled_total",
+                "States of groups that differed from a majority's and were filled anew.",
+                &self.work.states_filled,
+            ),
             (
                 "amrita_program_bytes_written_total",
                 "What they were told.",

@@ -6,6 +6,7 @@
 //! [`MemoryStore`] for tests and simulation. [`Space`] says how the keys of one group lie in it.
 
 mod codec;
+mod digest;
 mod disk;
 mod entries;
 mod error;
@@ -27,6 +28,7 @@ mod state;
 mod table;
 mod tally;
 
+pub use digest::Digest;
 pub use disk::{Disk, DiskError, Files};
 pub use error::LogError;
 pub use layers::{Layers, Run, Tables};

@@ -4,10 +4,10 @@
 //! Anything may go wrong at any time but for one thing: a majority of the replicas keeps its disk.
 //! No system that stores data can live without that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use node::Input;
-use protocol::{Method, Request, Response};
+use protocol::{GroupId, Method, Request, Response};
 use serde_json::json;
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
@@ -46,6 +46,9 @@ pub(crate) struct Faults {
     whole_since: BTreeMap<usize, Time>,
     pub(crate) joined: bool,
     before_sync: bool,
+    /// These stay down until the faults are over.
+    down: BTreeSet<usize>,
+    hours_have_gone: bool,
 }
 
 impl Faults {
@@ -60,6 +63,8 @@ impl Faults {
             whole_since: BTreeMap::new(),
             joined: false,
             before_sync: true,
+            down: BTreeSet::new(),
+            hours_have_gone: false,
         }
     }
 
@@ -72,6 +77,7 @@ impl Faults {
         self.bad = false;
         self.halfway = None;
         self.before_sync = false;
+        self.down.clear();
     }
 
     /// Whether the process dies now, when it has carried out `done` of `count` outputs.
@@ -88,6 +94,10 @@ impl Faults {
 
     pub(crate) fn dies_before_sync(&mut self) -> bool {
         self.before_sync && self.rng.chance(DIES_BEFORE_SYNC)
+    }
+
+    pub(crate) fn stays_down(&self, machine: usize) -> bool {
+        self.down.contains(&machine)
     }
 
     pub(crate) fn was_told_to_stop(&self, process: Process) -> bool {
@@ -139,6 +149,10 @@ impl World {
             Fault::Clock => self.shift_clock(target),
             Fault::Cut => self.cut(target),
             Fault::Partial | Fault::Ring | Fault::Loss => self.strike_paths(fault, target),
+            Fault::Isolate => self.isolate(target),
+            Fault::StayDown => self.stay_down(target),
+            Fault::Hours => self.let_hours_go_by(),
+            Fault::Alter => self.alter(target)?,
             Fault::Reset => {
                 let other = self.faults.rng.index(self.machines.len());
                 self.network.reset(self.agenda.now(), target, other, &mut self.plan);
@@ -192,7 +206,63 @@ impl World {
         self.faults.halfway = Some(machine);
     }
 
+    /// Its clients ask it all the same. It was an owner, and does not know for a while that it is
+    /// none any more.
+    fn isolate(&mut self, machine: usize) {
+        for other in (0..self.machines.len()).filter(|other| *other != machine) {
+            self.network.cut(machine, other);
+            self.network.cut(other, machine);
+        }
+        self.paths.reached("a machine was cut off from all others");
+        let after = self.faults.rng.between(500, 3_000) * MILLISECOND;
+        self.agenda.after(after, Event::Relief(Relief::Network));
+    }
+
+    /// A majority goes on without it.
+    fn stay_down(&mut self, machine: usize) {
+        if self.faults.down.len() < (self.settings.nodes - 1) / 2 && self.machines[machine].is_up()
+        {
+            self.faults.down.insert(machine);
+            self.paths.reached("a machine stayed down");
+            self.die(machine, false, "killed for good");
+        }
+    }
+
+    /// One machine at a time, so that a majority says what is right.
+    fn alter(&mut self, machine: usize) -> Result<(), Broken> {
+        let is_altered = self.machines.iter().any(|machine| machine.store.is_altered());
+        if is_altered || self.machines.len() < 3 || !self.is_whole() {
+            return Ok(());
+        }
+        let groups = u64::from(self.settings.partitions);
+        let group = u32::try_from(self.faults.rng.between(0, groups)).expect("it came from one");
+        self.paths.reached("a state was altered");
+        let altered = self.machines[machine].store.alter(GroupId(group));
+        altered.map_err(|error| Broken::new("a state can be altered", error.to_string()))
+    }
+
+    /// Clocks go on while machines are off.
+    fn let_hours_go_by(&mut self) {
+        if self.faults.hours_have_gone || self.agenda.now() < 2 * SECOND {
+            return;
+        }
+        self.faults.hours_have_gone = true;
+        self.paths.reached("hours went by");
+        let seconds = self.faults.rng.between(3_600, 20 * 3_600);
+        for machine in 0..self.machines.len() {
+            self.die(machine, true, "switched off");
+            let micros = i64::try_from(seconds * SECOND).expect("some hours fit");
+            self.machines[machine].shift_clock(micros);
+            let pause = self.faults.rng.between(1, 500) * MILLISECOND;
+            self.agenda.after(pause, Event::Start { machine });
+        }
+    }
+
     fn shift_clock(&mut self, machine: usize) {
+        // A majority of the clocks is right, where it matters to the second what time it is.
+        if self.settings.scenario == "mortals" && (machine > 0 || self.machines.len() < 3) {
+            return;
+        }
         // Where there are documents, keys of requests would be forgotten after hours, as they may
         // be.
         let hours = self.settings.setup.is_some() && self.faults.rng.chance(300);
@@ -227,6 +297,10 @@ impl World {
     fn strike_paths(&mut self, fault: Fault, target: usize) {
         let count = self.machines.len();
         let next = |machine: usize| (machine + 1) % count;
+        // A cut of two and a ring together leave a machine that nobody reaches: no way round.
+        if self.settings.scenario == "detours" {
+            self.network.heal(self.agenda.now(), &mut self.plan);
+        }
         match fault {
             _ if count < 3 => return,
             Fault::Partial => {

@@ -62,12 +62,30 @@ impl Job {
                     wide: 1 + number % 4,
                     pause_micros: u64::try_from(number * 7 % 4).expect("small") * 20 * MILLISECOND,
                     step: 0,
+                    route: 0,
+                    taken: Vec::new(),
                 };
                 Self::Walk { walk, is_cancelled: number % 2 == 1 }
             }
             1 => Self::Bootstrap { name, users: 12 },
             _ => Self::Sweep { name, victims: 5 },
         }
+    }
+
+    /// A walk that can be told to go another way. Before its steps it often waits for longer than
+    /// clocks differ: then a step that was planned may be planned anew.
+    pub fn rerouted(number: usize, tallies: &[String]) -> Self {
+        let walk = Walk {
+            name: format!("r{number}"),
+            tallies: tallies.to_vec(),
+            steps: 6,
+            wide: 1 + number % 3,
+            pause_micros: if number.is_multiple_of(3) { 60 } else { 2_200 } * MILLISECOND,
+            step: 0,
+            route: 1,
+            taken: Vec::new(),
+        };
+        Self::Walk { walk, is_cancelled: false }
     }
 
     /// The link of the task.
@@ -124,8 +142,11 @@ impl Job {
         let Self::Walk { walk, .. } = self else { return (Vec::new(), Vec::new()) };
         let step = shown.get(&self.link()).and_then(|task| task["step"].as_u64()).unwrap_or(0);
         let step = usize::try_from(step).expect("a step is small");
+        let task = shown.get(&self.link()).unwrap_or(&Value::Null);
+        // A step that another way was chosen for must have had no effect the former way.
+        let route = |step: usize| task["taken"][step].as_u64().or(task["route"].as_u64());
         let names = |steps: std::ops::Range<usize>| {
-            let entries = steps.flat_map(|step| walk.entries(step));
+            let entries = steps.flat_map(|step| walk.entries(step, route(step).unwrap_or(0)));
             entries.map(|(_, entry)| entry).collect()
         };
         // The step that was under way when it was cancelled.

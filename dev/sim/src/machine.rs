@@ -284,7 +284,11 @@ impl Machine {
             seed: wanted.seed,
             membership_quorum: wanted.membership_quorum,
             partitions: wanted.partitions,
-            timing: Timing { rest_ticks: rest_ticks(wanted.seed), ..Timing::default() },
+            timing: Timing {
+                rest_ticks: rest_ticks(wanted.seed),
+                audit_ticks: wanted.audit_ticks,
+                ..Timing::default()
+            },
             upkeep: wanted.upkeep,
             kept: wanted.kept,
         }
@@ -382,6 +386,7 @@ pub(crate) struct Wanted {
     pub(crate) upkeep: Upkeep,
     pub(crate) kept: KeptLimits,
     pub(crate) partitions: u32,
+    pub(crate) audit_ticks: u64,
     pub(crate) membership_quorum: Option<usize>,
 }
 

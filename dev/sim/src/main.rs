@@ -30,6 +30,7 @@ how:
   --shrink             after a failure, find the faults that can be turned off
   --trace              show each input and output
   --paths              show how often rare paths were reached
+  --first              stop at the first failure
 ";
 
 /// A failure is told in so many letters, unless all is to be shown.
@@ -48,6 +49,7 @@ struct Wanted {
     shrink: bool,
     trace: bool,
     paths: bool,
+    first: bool,
 }
 
 /// What many runs come to.
@@ -55,11 +57,16 @@ struct Wanted {
 struct Total {
     micros: AtomicU64,
     failed: AtomicU64,
+    /// The longest time without an acknowledged write, and in which run.
+    gap: Mutex<(u64, u64)>,
     paths: Mutex<Paths>,
 }
 
 impl Total {
-    fn add(&self, report: &Report) {
+    fn add(&self, seed: u64, report: &Report) {
+        let mut gap = self.gap.lock().expect("no one panics while counting");
+        *gap = (*gap).max((report.gap, seed));
+        drop(gap);
         self.micros.fetch_add(report.time, Ordering::Relaxed);
         self.paths.lock().expect("no one panics while counting").add(&report.paths);
     }
@@ -104,6 +111,7 @@ impl Wanted {
                 "--shrink" => wanted.shrink = true,
                 "--trace" => wanted.trace = true,
                 "--paths" => wanted.paths = true,
+                "--first" => wanted.first = true,
                 other => return Err(format!("'{other}' is not known")),
             }
         }
@@ -216,6 +224,8 @@ impl Wanted {
         let scenario = self.scenario();
         say(&format!("{scenario}: {what}, {hours:.2} simulated hours, {failed} failed"));
         if self.paths {
+            let (gap, seed) = total.gap.into_inner().expect("no one panics while counting");
+            say(&format!("  longest time without a write: {:.3} s (seed {seed})", seconds(gap)));
             say(&paths.show());
         }
         // Whoever turns faults off, or takes few runs, cannot reach everything.
@@ -238,6 +248,9 @@ impl Wanted {
                 scope.spawn(|| {
                     while let Some(seed) = next() {
                         self.one(seed, &total);
+                        if self.first && total.failed.load(Ordering::Relaxed) > 0 {
+                            break;
+                        }
                     }
                 });
             }
@@ -248,7 +261,7 @@ impl Wanted {
     fn one(&self, seed: u64, total: &Total) {
         let settings = self.settings(seed).expect("the scenario was checked");
         match attempt(&settings, Trace::default()) {
-            Ok(report) => total.add(&report),
+            Ok(report) => total.add(seed, &report),
             Err(failure) => {
                 self.tell(seed, &failure);
                 total.failed.fetch_add(1, Ordering::Relaxed);

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use storage::{
-    Batch, Disk, DiskError, Fate, Files, MemoryDisk, MemoryStore, Reader, StateStore, StoreError,
-};
-
+use protocol::GroupId;
 use random::Random;
+use storage::{
+    Batch, Disk, DiskError, Fate, Files, MemoryDisk, MemoryStore, Reader, Space, StateStore,
+    StoreError,
+};
 
 /// The unit that a disk keeps or loses, in bytes.
 const SECTOR_BYTES: u64 = 512;
@@ -202,7 +203,12 @@ struct Cabinet {
     durable: usize,
     /// The groups written to since this was last asked.
     touched: Vec<u32>,
+    /// The group whose state was altered.
+    altered: Option<GroupId>,
 }
+
+/// A family of keys that nobody has: what is there is read by nobody, and belongs to the state.
+const STRAY: u8 = 0x7e;
 
 impl SimStore {
     fn cabinet(&self) -> MutexGuard<'_, Cabinet> {
@@ -253,6 +259,29 @@ impl SimStore {
     /// Whoever reads it finds damage, or will.
     pub fn is_rotten(&self) -> bool {
         self.cabinet().rotten
+    }
+
+    /// The state of a group changes, and nothing says so.
+    pub fn alter(&self, group: GroupId) -> Result<(), StoreError> {
+        let (space, _) = Space::open(self, group)?;
+        let mut batch = Batch::default();
+        batch.put(space.key(STRAY, b""), b"?");
+        let mut cabinet = self.cabinet();
+        cabinet.altered = Some(group);
+        cabinet.written += 1;
+        cabinet.store.write(batch)
+    }
+
+    /// The state of some group is still altered.
+    pub fn is_altered(&self) -> bool {
+        let Some(group) = self.cabinet().altered else { return false };
+        let stray =
+            Space::open(self, group).and_then(|(space, _)| self.get(&space.key(STRAY, b"")));
+        let is_altered = stray.is_ok_and(|stray| stray.is_some());
+        if !is_altered {
+            self.cabinet().altered = None;
+        }
+        is_altered
     }
 
     /// As it is.

@@ -12,6 +12,7 @@ use crate::checkers::changes::Reader;
 use crate::checkers::document::{Asked, ExampleDocument, Operation, State, Told};
 use crate::checkers::ledger::Places;
 use crate::checkers::linearizable::{self, Call, NoOrder, STEPS_MAX};
+use crate::checkers::mortals::Mortals;
 use crate::checkers::once::Once;
 use crate::checkers::promises::Promises;
 use crate::checkers::quorum::Quorum;
@@ -22,7 +23,7 @@ use crate::machine::Machine;
 use crate::settings::Settings;
 use crate::trace::{Trace, seconds};
 use crate::work::{Search, Verdict, Work, is_thing, kind_making, tally_links};
-use crate::workload::{Client, Doing, Workload, told_of};
+use crate::workload::{Client, Doing, Habit, Workload, told_of};
 
 /// So many versions of an example document are always kept.
 const KEPT: u64 = 20;
@@ -42,6 +43,7 @@ pub(crate) struct Referee {
     /// Documents as they were at the end; null for what is not there.
     shown: BTreeMap<String, Value>,
     deleted: BTreeSet<String>,
+    mortals: Mortals,
     formed: bool,
     documents: Vec<String>,
     /// How many answers were judged.
@@ -64,6 +66,7 @@ impl Referee {
             made: BTreeMap::new(),
             shown: BTreeMap::new(),
             deleted: BTreeSet::new(),
+            mortals: Mortals::default(),
             formed: false,
             documents: (0..settings.documents).map(|n| format!("/core/examples/d{n}")).collect(),
             judged: 0,
@@ -145,7 +148,8 @@ impl Referee {
     pub(crate) fn stepped(&mut self, machine: &Machine) -> Result<(), Broken> {
         for group in machine.store.take_touched().into_iter().map(GroupId) {
             // What an instance has in the store depends on where its checkpoint stands.
-            if !group.is_instance() && !machine.store.is_rotten() {
+            let is_well = !machine.store.is_rotten() && !machine.store.is_altered();
+            if !group.is_instance() && is_well {
                 self.digests.look(&machine.store, group, &machine.name, false)?;
             }
         }
@@ -220,8 +224,19 @@ impl Referee {
                     _ => Ok(self.plain(&doing.work, began, doing.unknown, response)),
                 }
             }
+            Work::ReadMortal { .. } | Work::Repeat { .. } => {
+                let verdict = self.habit(client, &doing.work, (began, at), response.status)?;
+                verdict.ok_or_else(unexpected)
+            }
             // It has ended already.
-            Work::Cancel { .. } if response.status == 400 => Ok(Verdict::Done),
+            Work::Cancel { .. } | Work::Reroute { .. } if response.status == 400 => {
+                Ok(Verdict::Done)
+            }
+            Work::Add { tally, entry } if response.is_success() => {
+                let key = doing.key.clone().filter(|_| client.habit == Habit::Repeats);
+                client.added.extend(key.map(|key| (tally.clone(), entry.clone(), key)));
+                Ok(self.plain(&doing.work, began, doing.unknown, response))
+            }
             other => match response.status {
                 200..300 | 404 | 409 => Ok(self.plain(other, began, doing.unknown, response)),
                 _ => Err(unexpected()),
@@ -255,6 +270,26 @@ impl Referee {
             return Verdict::GoOn;
         }
         Verdict::Done
+    }
+
+    /// What clients do a lot of in a scenario of its own; none if the answer makes no sense.
+    fn habit(
+        &mut self,
+        client: &mut Client,
+        work: &Work,
+        (began, at): (Time, Time),
+        status: u16,
+    ) -> Result<Option<Verdict>, Broken> {
+        match (work, status) {
+            (Work::ReadMortal { link }, 200) => self.mortals.is_there(link, began)?,
+            (Work::ReadMortal { link }, 404) => {
+                client.mortal = None;
+                self.mortals.is_gone(link, at)?;
+            }
+            (Work::Repeat { entry, .. }, 200..300) => self.once.done(entry),
+            _ => return Ok(None),
+        }
+        Ok(Some(Verdict::Done))
     }
 
     /// What an answer says of a document; none if it makes no sense.
@@ -380,6 +415,7 @@ impl Referee {
             Work::Add { entry, .. } if unknown => self.once.unknown(entry),
             // 409: it was made before, by this client or another.
             Work::Make(making) => {
+                self.mortals.made(&making.link(), &making.body);
                 self.made.insert(making.link(), true);
             }
             Work::End { link } => {
@@ -438,7 +474,11 @@ impl Referee {
     /// # Errors
     /// When states at the same position differ.
     pub(crate) fn compare(&mut self, machines: &[Machine], groups: u32) -> Result<bool, Broken> {
-        let mut rest = true;
+        // Those are found and filled anew, however long it takes within the patience.
+        let mut rest = machines.iter().all(|machine| !machine.store.is_altered());
+        if !rest {
+            return Ok(false);
+        }
         for group in (0..=groups).map(GroupId) {
             let mut positions = BTreeSet::new();
             // What cannot be read is the node's to notice; nothing is compared with it.

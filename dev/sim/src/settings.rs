@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use node::{KeptLimits, TailLimits, Upkeep};
+use node::{KeptLimits, TailLimits, Timing, Upkeep};
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::immortals::instances::Setup;
@@ -67,6 +67,14 @@ pub enum Fault {
     Ring,
     /// A part of all packets is lost, for some seconds.
     Loss,
+    /// A machine and all others do not reach each other, and its clients do reach it.
+    Isolate,
+    /// A process ends and does not come back before all faults are over.
+    StayDown,
+    /// The state of a group changes on one machine, and nothing says so.
+    Alter,
+    /// All machines are switched off, and on again some hours later.
+    Hours,
     /// An immortal's program dies.
     KillProgram,
     /// An immortal's program gets nothing for a while.
@@ -86,6 +94,9 @@ impl Fault {
 
     /// Those of paths through the network, beside the shorter ones among those of nodes.
     pub const OF_PATHS: [Self; 3] = [Self::Partial, Self::Ring, Self::Loss];
+
+    /// Those that one scenario each is about.
+    pub const OF_ONE: [Self; 4] = [Self::Isolate, Self::StayDown, Self::Alter, Self::Hours];
 
     /// Those of nodes.
     pub const ALL: [Self; 24] = [
@@ -120,7 +131,7 @@ impl Fault {
         [Self::Decay, Self::SetBack, Self::LoseLog, Self::LoseState, Self::Rot, Self::Wipe];
 
     pub fn every() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().chain(Self::OF_PROGRAMS).chain(Self::OF_PATHS)
+        Self::ALL.into_iter().chain(Self::OF_PROGRAMS).chain(Self::OF_PATHS).chain(Self::OF_ONE)
     }
 
     /// As it is written on the command line.
@@ -141,7 +152,7 @@ impl Fault {
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 28] = [
+pub const SCENARIOS: [(&str, &[Fault]); 34] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),
@@ -168,6 +179,16 @@ pub const SCENARIOS: [(&str, &[Fault]); 28] = [
     ("quorum", &[Fault::Quorum, Fault::Kill, Fault::Cut]),
     ("stops", &[Fault::Stop, Fault::Reset]),
     ("joins", &[Fault::Join, Fault::Kill, Fault::Stop]),
+    // Owners that were replaced and do not know it are asked, a lot.
+    ("stale", &[Fault::Isolate, Fault::Stall]),
+    ("minority", &[Fault::StayDown, Fault::Reset]),
+    // Documents that are about to expire are read, and one clock lies.
+    ("mortals", &[Fault::Clock, Fault::Kill, Fault::Stall, Fault::Cut]),
+    // Requests are repeated under their keys hours later.
+    ("hours", &[Fault::Hours, Fault::Kill, Fault::Reset]),
+    ("altered", &[Fault::Alter, Fault::Reset, Fault::Slow, Fault::Stall]),
+    // Tasks wait for long before their steps, and are told meanwhile to take other ones.
+    ("fences", &[Fault::Stall, Fault::Isolate, Fault::Kill, Fault::Reset]),
     // With immortals; the first one draws its faults, as `swarm` does.
     ("immortals", &[]),
     ("immortals-calm", &[]),
@@ -236,6 +257,8 @@ pub struct Settings {
     pub padding: usize,
     /// Small, so that segments come and go.
     pub segment_bytes: u64,
+    /// How long a group must be quiet before its replicas' states are compared, in ticks.
+    pub audit_ticks: u64,
     /// There are immortals.
     pub setup: Option<Setup>,
 }
@@ -290,9 +313,38 @@ impl Settings {
                 _ => 0,
             },
             segment_bytes: rng.between(8, 128) * 1024,
+            audit_ticks: match scenario {
+                "altered" | "everything" | "forgotten" | "kills" | "net" | "power" => 30,
+                _ => Timing::default().audit_ticks,
+            },
             setup: None,
         };
-        Some(if scenario.starts_with("immortals") { settings.with_immortals() } else { settings })
+        Some(if scenario.starts_with("immortals") {
+            settings.with_immortals()
+        } else {
+            settings.with_habits()
+        })
+    }
+
+    /// What the load of a scenario is about.
+    fn with_habits(self) -> Self {
+        match self.scenario.as_str() {
+            "stale" => Self {
+                clients: 8,
+                documents: 1,
+                tasks: 0,
+                pause: 10 * MILLISECOND,
+                membership_quorum: None,
+                padding: 0,
+                ..self
+            },
+            "minority" => Self { membership_quorum: None, ..self },
+            // With a minority of altered states, and enough documents to be quiet now and then.
+            "altered" => Self { pause: 400 * MILLISECOND, clients: 3, ..self },
+            "mortals" | "hours" => Self { tasks: 0, ..self },
+            "fences" => Self { tasks: 5, partitions: 4, busy: 20 * SECOND, ..self },
+            _ => self,
+        }
     }
 
     /// The documents are not what it is about then.

@@ -125,7 +125,12 @@ impl World {
                 let instance = name.rsplit_once('-').map_or(name.as_str(), |(name, _)| name);
                 self.programs.books.diverged(instance, &text)
             }
-            Output::ProgramPorts { .. } | Output::Note { .. } => Ok(()),
+            Output::StateFilled { .. } => {
+                self.paths.reached("a state was filled anew");
+                Ok(())
+            }
+            Output::Note { text, .. } => self.noted(process, &text),
+            Output::ProgramPorts { .. } => Ok(()),
             Output::Rejoin { contact } => {
                 self.rejoins(process, contact);
                 Ok(())
@@ -156,6 +161,23 @@ impl World {
             let in_memory = memory && group.is_instance();
             let kept = self.referee.promises.leaves(group, &message, &machine.ledger, in_memory);
             kept.map_err(|broken| broken.at(&machine.name))?;
+        }
+        Ok(())
+    }
+
+    /// What a node says about the states of its groups.
+    fn noted(&mut self, process: Process, text: &str) -> Result<(), Broken> {
+        if text.ends_with("it is put aside and filled anew") {
+            self.paths.reached("a state was put aside");
+            let machine = &self.machines[process.machine];
+            if !machine.store.is_altered() {
+                let what = format!("{}: {text}", machine.name);
+                return Err(Broken::new("only a state that was altered is put aside", what));
+            }
+        } else if text.contains("no majority says which is right") {
+            return Err(Broken::new("a majority of states is right", text.to_owned()));
+        } else if text.ends_with("replicas are equal") {
+            self.paths.reached("states were compared");
         }
         Ok(())
     }

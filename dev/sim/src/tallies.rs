@@ -55,14 +55,27 @@ pub struct Walk {
     pub pause_micros: u64,
     #[serde(default)]
     pub step: usize,
+    /// A client can have the steps still to come add other entries, by another number. With 0 that
+    /// is not noted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub route: u64,
+    /// The routes of the steps that were taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Walk {
-    /// What its step adds, and where.
-    pub fn entries(&self, step: usize) -> Vec<(String, String)> {
+    /// What its step adds by a route, and where.
+    pub fn entries(&self, step: usize, route: u64) -> Vec<(String, String)> {
+        let way = if route == 0 { String::new() } else { format!("~{route}") };
         let entry = |at: usize| {
             let tally = self.tallies[(step + at) % self.tallies.len()].clone();
-            (tally, format!("{}#{step}.{at}", self.name))
+            (tally, format!("{}{way}#{step}.{at}", self.name))
         };
         (0..self.wide).map(entry).collect()
     }
@@ -82,7 +95,8 @@ impl Task for WalkTask {
         let add = |(tally, entry): (String, String)| {
             Request::new(Method::Patch, tally).with_json(&json!({ "add": entry }))
         };
-        Plan::calls(walk.entries(walk.step).into_iter().map(add).collect()).after(walk.pause_micros)
+        Plan::calls(walk.entries(walk.step, walk.route).into_iter().map(add).collect())
+            .after(walk.pause_micros)
     }
 
     fn learn(
@@ -95,6 +109,9 @@ impl Task for WalkTask {
             succeeded(answer)?;
         }
         walk.step += 1;
+        if walk.route > 0 {
+            walk.taken.push(walk.route);
+        }
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use crate::jobs::Making;
 use crate::machine::WALL_AT_START;
 use crate::referee::Referee;
 use crate::tallies::TALLIES;
-use crate::workload::{Client, Known};
+use crate::workload::{Client, Habit, Known};
 
 pub(crate) const EXAMPLES: &str = "/core/examples";
 const EXAMPLE_KIND: &str = "com:vmware:xenon:services:common:ExampleService:ExampleServiceState";
@@ -68,9 +68,24 @@ pub(crate) enum Work {
     Purge {
         link: String,
     },
+    /// A document that was made with an end, before it or after.
+    ReadMortal {
+        link: String,
+    },
+    /// An entry that was added before, under the key that it had.
+    Repeat {
+        tally: String,
+        entry: String,
+        key: String,
+    },
     /// A task is told to stop.
     Cancel {
         link: String,
+    },
+    /// A task is told to take its next steps another way.
+    Reroute {
+        link: String,
+        route: u64,
     },
     /// Wait until a task has come to its end.
     End {
@@ -131,8 +146,11 @@ impl Work {
             | Self::Add { .. }
             | Self::Make(_)
             | Self::Purge { .. }
+            | Self::Repeat { .. }
+            | Self::Reroute { .. }
             | Self::Cancel { .. } => true,
             Self::Search(_)
+            | Self::ReadMortal { .. }
             | Self::OldVersion { .. }
             | Self::LocalRead { .. }
             | Self::Watch { .. }
@@ -154,6 +172,9 @@ impl Work {
         referee: &Referee,
         now: Time,
     ) -> Self {
+        if let Some(work) = Self::of_habit(client, now) {
+            return work;
+        }
         let rng = &mut client.rng;
         let link = rng.pick(documents).clone();
         let token = format!("c{}-{}", client.number, client.made);
@@ -179,17 +200,34 @@ impl Work {
                 let name = if rng.chance(800) { "thing" } else { "wrong" };
                 Self::Make(Making::new(THINGS, token, json!({ "name": name })))
             }
-            48..51 => {
-                let expires = WALL_AT_START + now + rng.between(1, 4_000) * MILLISECOND;
-                let body = json!({ "name": "mortal", "documentExpirationTimeMicros": expires });
-                client.mortal = Some(format!("{EXAMPLES}/m-{token}"));
-                Self::Make(Making::new(EXAMPLES, format!("m-{token}"), body))
-            }
+            48..51 => Self::make_mortal(client, now),
             51..53 if client.mortal.is_some() => {
                 Self::Purge { link: client.mortal.take().expect("it was just seen") }
             }
             _ => Self::write(client, link, referee),
         }
+    }
+
+    /// What clients do a lot of in a scenario that is about it.
+    fn of_habit(client: &mut Client, now: Time) -> Option<Self> {
+        match (client.habit, client.mortal.clone()) {
+            (Habit::Mortals, _) if client.rng.chance(300) => None,
+            (Habit::Mortals, Some(link)) => Some(Self::ReadMortal { link }),
+            (Habit::Mortals, None) => Some(Self::make_mortal(client, now)),
+            (Habit::Repeats, _) if client.rng.chance(300) && !client.added.is_empty() => {
+                let (tally, entry, key) = client.rng.pick(&client.added).clone();
+                Some(Self::Repeat { tally, entry, key })
+            }
+            _ => None,
+        }
+    }
+
+    fn make_mortal(client: &mut Client, now: Time) -> Self {
+        let name = format!("m-c{}-{}", client.number, client.made);
+        let expires = WALL_AT_START + now + client.rng.between(1, 4_000) * MILLISECOND;
+        let body = json!({ "name": "mortal", "documentExpirationTimeMicros": expires });
+        client.mortal = Some(format!("{EXAMPLES}/{name}"));
+        Self::Make(Making::new(EXAMPLES, name, body))
     }
 
     pub(crate) fn read(link: &str) -> Self {
@@ -283,8 +321,11 @@ impl Work {
                 });
                 Request::new(Method::Patch, protocol::node_group::LINK).with_json(&body)
             }
-            Self::Add { tally, entry } => {
+            Self::Add { tally, entry } | Self::Repeat { tally, entry, .. } => {
                 Request::new(Method::Patch, tally.clone()).with_json(&json!({ "add": entry }))
+            }
+            Self::Reroute { link, route } => {
+                Request::new(Method::Patch, link.clone()).with_json(&json!({ "route": route }))
             }
             Self::Make(making) => {
                 Request::new(Method::Post, making.factory.clone()).with_json(&making.body)
@@ -297,7 +338,9 @@ impl Work {
                 let body = json!({ "taskInfo": { "stage": "CANCELLED" } });
                 Request::new(Method::Patch, link.clone()).with_json(&body)
             }
-            Self::End { link } | Self::Show { link } => Request::new(Method::Get, link.clone()),
+            Self::End { link } | Self::Show { link } | Self::ReadMortal { link } => {
+                Request::new(Method::Get, link.clone())
+            }
             Self::Available => Request::new(Method::Get, format!("{EXAMPLES}/available")),
         }
     }
@@ -408,6 +451,9 @@ impl fmt::Display for Work {
             Self::Watch { after, .. } => write!(f, "watch after {after:?}"),
             Self::Quorum(quorum) => write!(f, "membership quorum {quorum}"),
             Self::Add { tally, entry } => write!(f, "add {entry} to {tally}"),
+            Self::Repeat { tally, entry, key } => write!(f, "add {entry} to {tally} again ({key})"),
+            Self::ReadMortal { link } => write!(f, "read {link}, which expires"),
+            Self::Reroute { link, route } => write!(f, "route {route} for {link}"),
             Self::Make(making) => write!(f, "make {}", making.link()),
             Self::Purge { link } => write!(f, "purge {link}"),
             Self::Cancel { link } => write!(f, "cancel {link}"),

@@ -50,12 +50,38 @@ pub(crate) struct Known {
     pub(crate) epoch: u64,
 }
 
+/// What clients do a lot of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Habit {
+    Usual,
+    /// They make documents that expire, and read them.
+    Mortals,
+    /// They repeat what they have added before.
+    Repeats,
+    /// They tell tasks to go another way.
+    Reroutes,
+}
+
+impl Habit {
+    fn of(scenario: &str) -> Self {
+        match scenario {
+            "mortals" => Self::Mortals,
+            "hours" => Self::Repeats,
+            "fences" => Self::Reroutes,
+            _ => Self::Usual,
+        }
+    }
+}
+
 pub(crate) struct Client {
     pub(crate) number: usize,
     pub(crate) rng: Random,
     pub(crate) known: BTreeMap<String, Known>,
     /// A document that it made and that will expire.
     pub(crate) mortal: Option<String>,
+    pub(crate) habit: Habit,
+    /// Tallies, entries and keys, as far as they were acknowledged.
+    pub(crate) added: Vec<(String, String, String)>,
     pub(crate) padding: usize,
     /// Counts its requests, so that what it writes can be told from all else.
     pub(crate) made: u64,
@@ -110,6 +136,8 @@ impl Workload {
             rng: Random::new(settings.seed, &format!("client {number}")),
             known: BTreeMap::new(),
             mortal: None,
+            habit: Habit::of(&settings.scenario),
+            added: Vec::new(),
             padding: settings.padding,
             made: 0,
             todo: VecDeque::new(),
@@ -220,7 +248,10 @@ impl Workload {
         let one = &mut self.clients[client];
         one.made += 1;
         let keyed = work.takes_key() && (machine.is_some() || one.rng.chance(500));
-        let key = keyed.then(|| format!("c{client}-{}", one.made));
+        let key = match &work {
+            Work::Repeat { key, .. } => Some(key.clone()),
+            _ => keyed.then(|| format!("c{client}-{}", one.made)),
+        };
         one.doing = Some(Doing {
             work,
             key,
@@ -252,6 +283,12 @@ impl Workload {
         if now > SECOND && self.clients[client].rng.chance(100) && self.begin_job(client, referee) {
             return self.choose(client, now, referee);
         }
+        let one = &mut self.clients[client];
+        if one.habit == Habit::Reroutes && !self.jobs.is_empty() && one.rng.chance(300) {
+            let link = one.rng.pick(&self.jobs).link();
+            let route = one.made * 100 + u64::try_from(client).expect("a few");
+            return Work::Reroute { link, route };
+        }
         let documents = &self.documents;
         Work::choose(&mut self.clients[client], documents, referee, now)
     }
@@ -260,7 +297,10 @@ impl Workload {
     fn begin_job(&mut self, client: usize, referee: &Referee) -> bool {
         if self.jobs.len() < self.jobs_max && referee.have_tallies() {
             let number = self.jobs.len() + self.first_job;
-            let job = Job::numbered(number, &tally_links());
+            let job = match self.clients[client].habit {
+                Habit::Reroutes => Job::rerouted(number, &tally_links()),
+                _ => Job::numbered(number, &tally_links()),
+            };
             let todo = &mut self.clients[client].todo;
             todo.extend(job.makings().into_iter().map(Work::Make));
             if let Job::Walk { is_cancelled: true, .. } = job {

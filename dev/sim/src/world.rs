@@ -343,7 +343,7 @@ impl World {
 
     pub(crate) fn start(&mut self, machine: usize) -> Result<(), Broken> {
         let now = self.agenda.now();
-        if self.machines[machine].is_up() {
+        if self.machines[machine].is_up() || self.faults.stays_down(machine) {
             return Ok(());
         }
         let wanted = Wanted {
@@ -352,6 +352,7 @@ impl World {
             upkeep: self.settings.upkeep,
             kept: self.settings.kept,
             partitions: self.settings.partitions,
+            audit_ticks: self.settings.audit_ticks,
             membership_quorum: self
                 .settings
                 .membership_quorum

@@ -88,7 +88,9 @@ fn asked(queries: &mut Queries, documents: &Documents, limit: Option<usize>) -> 
                 crate::jobs::Done::Answer(query, response) => {
                     queries.answered(query, response, &mut effects);
                 }
-                crate::jobs::Done::Search(..) => panic!("nobody searches here"),
+                crate::jobs::Done::Search(..) | crate::jobs::Done::Digest(..) => {
+                    panic!("nobody searches here")
+                }
             },
             other => panic!("{other:?}"),
         }

@@ -149,7 +149,12 @@ fn status_of(replica: ReplicaId, view: &View<'_>) -> NodeStatus {
         let here = view.replica(group).map(AnyReplica::consensus);
         here.is_some_and(|consensus| consensus.members().voters.contains(&replica))
     };
-    if view.shard.document_groups().all(is_voter) {
+    let is_filled = if replica == view.me() {
+        view.shard.astray().next().is_some()
+    } else {
+        view.links.is_filled(replica)
+    };
+    if view.shard.document_groups().all(is_voter) && !is_filled {
         NodeStatus::Available
     } else {
         NodeStatus::Synchronizing

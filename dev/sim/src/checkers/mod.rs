@@ -7,6 +7,7 @@ pub mod document;
 pub mod immortals;
 pub mod ledger;
 pub mod linearizable;
+pub mod mortals;
 pub mod once;
 pub mod promises;
 pub mod quorum;

@@ -351,12 +351,16 @@ impl World {
             Came::Primary => {
                 let pending = self.programs.actors[actor].talk.as_ref();
                 let pending = pending.and_then(|talk| talk.program_state.as_ref());
+                if pending.is_some_and(|program_state| !program_state.timers.is_empty()) {
+                    self.paths.reached("timers waited for the next primary");
+                }
                 let pending: Vec<u64> = pending
                     .iter()
                     .flat_map(|program_state| &program_state.effects)
                     .copied()
                     .collect();
                 for id in pending {
+                    self.paths.reached("the next primary begins a side effect");
                     self.begin_effect(actor, id);
                 }
                 self.plan_act(actor, 20 * MILLISECOND, Act::Impulse);
@@ -429,6 +433,16 @@ impl World {
         let role = Arc::clone(&one.role);
         let Some(talk) = &mut one.talk else { return Ok(false) };
         let Some(heard) = talk.queue.pop_front() else { return Ok(false) };
+        let path = match (&heard.message, talk.is_primary, role.part == Part::Delicate) {
+            (Message::Upgrade { .. }, true, true) => Some("an upgrade failed at the primary"),
+            (Message::Upgrade { .. }, false, true) => Some("an upgrade failed at a standby"),
+            (Message::Upgrade { .. }, true, false) => Some("the primary was upgraded"),
+            (Message::Upgrade { .. }, false, false) => Some("a standby was upgraded"),
+            (Message::Skipped, ..) => Some("an input was taken out"),
+            (Message::Timer { .. }, ..) => Some("a timer fired"),
+            _ => None,
+        };
+        path.into_iter().for_each(|path| self.paths.reached(path));
         if role.part == Part::Delicate && is_deadly(&heard.message) {
             if self.programs.rng.chance(500) {
                 talk.say_fault(heard.number);

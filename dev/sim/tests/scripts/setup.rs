@@ -433,6 +433,7 @@ impl Setup {
             | Output::Catalogue(_)
             | Output::Dial { .. }
             | Output::Contact { .. }
+            | Output::StateFilled { .. }
             | Output::Note { .. } => {}
             Output::Stopped | Output::Rejoin { .. } => panic!("nobody asked for that"),
         }
