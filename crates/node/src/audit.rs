@@ -16,17 +16,13 @@ use storage::{Digest, StoreError};
 use crate::control::Control;
 use crate::frame::{Audit, Frame};
 use crate::hosted::name_of;
-use crate::io::{Level, Output};
+use crate::io::{Level, Output, Timing};
 use crate::jobs::{DigestJob, Job};
 use crate::shard::{Conditions, Shard};
 use crate::work::Effects;
 
 /// How long the others may take to read their states, in microseconds.
 const ROUND_MICROS_MAX: u64 = 600_000_000;
-
-/// A group in which nothing has happened is compared again after this long, in microseconds: disks
-/// rot while nothing happens, too.
-const AGAIN_MICROS: u64 = 3_600_000_000;
 
 /// What an audit works with, lent for one step.
 pub(crate) struct Around<'a, 'b> {
@@ -44,8 +40,8 @@ pub(crate) struct Audits {
     /// One group at a time.
     round: Option<Round>,
     rounds: u64,
-    /// For whom a state is being read here; one for each.
-    reading: BTreeSet<ReplicaId>,
+    /// For whom a state is being read here, and the number of its round; one for each.
+    reading: BTreeMap<ReplicaId, u64>,
 }
 
 /// Where a group has stood, since when, and when it was compared there.
@@ -95,20 +91,23 @@ fn judge(found: &BTreeMap<ReplicaId, u64>, majority: usize) -> Verdict {
 }
 
 impl Audits {
-    /// Time goes on. `quiet_micros`: how long nothing must have happened in a group.
+    /// Time goes on.
     pub(crate) fn tick(
         &mut self,
         around: &mut Around<'_, '_>,
-        quiet_micros: u64,
+        timing: &Timing,
     ) -> Result<(), StoreError> {
         let now = around.conditions.now.steady_micros;
         fill_anew(around)?;
         if let Some(round) = self.round.take_if(|round| now > round.until) {
             conclude(&round, around)?;
         }
+        self.ask_again(around);
         self.watch(around.shard, now);
+        let quiet_micros = timing.audit_ticks * timing.tick_micros;
+        let again_micros = timing.audit_again_ticks * timing.tick_micros;
         let is_due = |(_, quiet): &(&GroupId, &Quiet)| {
-            let waited = quiet.compared.is_none_or(|at| now.saturating_sub(at) > AGAIN_MICROS);
+            let waited = quiet.compared.is_none_or(|at| now.saturating_sub(at) > again_micros);
             waited && now.saturating_sub(quiet.since) >= quiet_micros
         };
         let due = self.quiet.iter().find(is_due).map(|(group, quiet)| (*group, quiet.position));
@@ -116,6 +115,16 @@ impl Audits {
             self.begin(group, position, around);
         }
         Ok(())
+    }
+
+    /// Links break, and what was on its way is lost.
+    fn ask_again(&self, around: &mut Around<'_, '_>) {
+        let Some(Round { number, group, position, waits_for, .. }) = &self.round else { return };
+        let me = around.conditions.me;
+        for other in waits_for.iter().filter(|id| **id != me) {
+            let ask = Audit::Ask { round: *number, group: *group, position: *position };
+            around.effects.outbox.send(*other, Frame::Audit(ask));
+        }
     }
 
     /// Notes where the groups stand that are served here.
@@ -141,7 +150,7 @@ impl Audits {
         }
         let Some(replica) = shard.get(group) else { return };
         let members = replica.consensus().members();
-        if members.voters.len() < 2 || self.reading.contains(&conditions.me) {
+        if members.voters.len() < 2 || self.reading.contains_key(&conditions.me) {
             return;
         }
         self.rounds += 1;
@@ -172,7 +181,7 @@ impl Audits {
         effects: &mut Effects,
     ) {
         let Some(replica) = shard.get(group) else { return };
-        self.reading.insert(asker);
+        self.reading.insert(asker, round);
         let (digest, store) = (Digest::of(replica.space()), shard.store.view());
         effects.job(Job::digest(Box::new(DigestJob { asker, round, digest, store })));
     }
@@ -210,7 +219,10 @@ impl Audits {
                 let stands_there = shard
                     .get(group)
                     .is_some_and(|it| it.consensus().applied_position() == position);
-                if stands_there && !shard.is_astray(group) && !self.reading.contains(&from) {
+                let reading = self.reading.get(&from).copied();
+                if reading == Some(round) {
+                    // It is asked again and again, as questions and answers get lost.
+                } else if stands_there && !shard.is_astray(group) && reading.is_none() {
                     self.read(from, round, group, shard, effects);
                 } else {
                     let answer = Audit::Answer { round, digest: None };

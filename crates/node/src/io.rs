@@ -74,6 +74,8 @@ pub struct Timing {
     pub rest_ticks: usize,
     /// How long it must be quiet before the states of its replicas are compared.
     pub audit_ticks: u64,
+    /// When they are compared again if nothing has happened since: disks rot at rest, too.
+    pub audit_again_ticks: u64,
 }
 
 impl Default for Timing {
@@ -86,6 +88,7 @@ impl Default for Timing {
             stagger_ticks: 8,
             rest_ticks: 100,
             audit_ticks: 1_000,
+            audit_again_ticks: 360_000,
         }
     }
 }

@@ -242,8 +242,7 @@ impl Membership {
         }
         let conditions = conditions!(self, host);
         let timing = host.config.timing;
-        let quiet = timing.audit_ticks * timing.tick_micros;
-        self.audits.tick(&mut around!(self, &conditions, host), quiet)
+        self.audits.tick(&mut around!(self, &conditions, host), &timing)
     }
 
     pub(crate) fn audit(

@@ -287,6 +287,7 @@ impl Machine {
             timing: Timing {
                 rest_ticks: rest_ticks(wanted.seed),
                 audit_ticks: wanted.audit_ticks,
+                audit_again_ticks: 20 * wanted.audit_ticks,
                 ..Timing::default()
             },
             upkeep: wanted.upkeep,
