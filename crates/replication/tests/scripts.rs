@@ -21,7 +21,6 @@
 //! | `shrink 1` | all that may go from memory goes |
 //! | `decay 1` | the log of replica 1 cannot be read back any more |
 //! | `compact 1` | the state is durable, the entries are forgotten |
-//! | `refill 1 3` | replica 3 asks the owner 1 for the state, though it has all entries |
 //! | `late`, `report 1 3` | the sender of a snapshot hears only now that it has arrived |
 //! | `campaign 1` | it campaigns if there is no owner |
 //! | `pace 1 20 3` | owners may be silent for 20 ticks, and a round trip takes 3 |
@@ -107,10 +106,6 @@ impl Scripted {
             "change" => self.change(id, &words[2..]),
             "lost" => world.group(id).peer_lost(other(), count(3).unwrap()),
             "pace" => world.group(id).set_pace(count(2).unwrap(), count(3).unwrap()),
-            "refill" => {
-                world.group(id).expect_refill(other());
-                world.group(number(2).unwrap()).ask_for_state();
-            }
             "back" => world.group(id).peer_back(other()),
             "crash" => world.crash(id, count(2).unwrap_or(0), count(3).unwrap_or(0)),
             "start" => world.start(id),
