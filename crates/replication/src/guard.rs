@@ -16,7 +16,7 @@
 //! | snapshot | it contradicts what is committed here | a state that differs from the others' |
 //! | answer to an append | it has more than the owner | a follower that is never sent the rest |
 //! | refused append | the replica has the entry by now | sent again, then nothing for a while |
-//! | request for a snapshot | it was answered already, and the state is right there | the whole state sent once more |
+//! | request for a snapshot | answered already, no refill | the whole state sent once more |
 //! | vote | it makes an owner before its log is durable | a panic (`last_index == persisted`) |
 
 use std::collections::BTreeSet;

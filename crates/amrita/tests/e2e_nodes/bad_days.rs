@@ -315,8 +315,8 @@ fn an_empty_node_joins_a_cluster_and_gets_its_documents() {
     assert_eq!(other.ask(0, &ask).status, 200);
 }
 
-/// Some say nothing at all, some send the head of a request a byte at a time, and some have asked once
-/// and stay for ever.
+/// Some say nothing at all, some send the head of a request a byte at a time, and some have asked
+/// once and stay for ever.
 #[test]
 fn ten_thousand_connections_that_say_nothing_shut_nobody_out() {
     const WANTED: usize = 10_000;

@@ -1,5 +1,5 @@
-//! Documents with an end: there before it, and not there after it. Who says what time it is does not
-//! matter here: while a majority of the clocks is right, the cluster's time is about right.
+//! Documents with an end: there before it, and not there after it. Who says what time it is does
+//! not matter here: while a majority of the clocks is right, the cluster's time is about right.
 
 use std::collections::BTreeMap;
 
