@@ -31,7 +31,7 @@ const REST_BYTES: usize = 100;
 const HIT_BYTES: usize = 48;
 
 /// The longest frame that is accepted, in bytes.
-pub const FRAME_BYTES_MAX: usize = 64 << 20;
+pub const FRAME_BYTES_MAX: usize = 72 << 20;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Frame {
