@@ -129,13 +129,21 @@ pub(crate) enum Question {
     Instance(immortals::Request),
     /// How an instance is, as its owner knows it.
     InstanceStatus,
+    /// What a binding of AMBROSIA's asks of an instance's registration.
+    Ambrosia {
+        /// The path below that of the registrations.
+        rest: String,
+        filter: String,
+    },
 }
 
 impl Question {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Rest(request) => request.method.is_write(),
-            Self::Query { .. } | Self::Available | Self::InstanceStatus => false,
+            Self::Query { .. } | Self::Available | Self::InstanceStatus | Self::Ambrosia { .. } => {
+                false
+            }
             Self::Fence(_) | Self::Directory(_) | Self::Instance(_) => true,
         }
     }
@@ -166,7 +174,10 @@ impl Question {
             }
             Self::Fence(source) => PartitionQuestion::Fence(source),
             Self::Available => PartitionQuestion::Available,
-            Self::Directory(_) | Self::Instance(_) | Self::InstanceStatus => return None,
+            Self::Directory(_)
+            | Self::Instance(_)
+            | Self::InstanceStatus
+            | Self::Ambrosia { .. } => return None,
         })
     }
 
