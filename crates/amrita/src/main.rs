@@ -29,7 +29,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = match immortal::translated(std::env::args_os()) {
-        Ok(arguments) => Arguments::parse_from(arguments),
+        Ok(translated) => {
+            translated.notes.iter().for_each(|note| screen::aside(note));
+            Arguments::parse_from(translated.arguments)
+        }
         Err(why) => {
             screen::error(&why);
             return ExitCode::from(Ending::Usage as u8);

@@ -7,10 +7,11 @@ use protocol::immortal::{Garbled, ToNode, ToProgram, split_frame, take_frame};
 use crate::ambrosia::adapter::AmbrosiaAdapter;
 
 /// The longest frame that a program may send. WELCOME says so.
-pub const FRAME_BYTES_MAX: usize = 17 << 20;
+pub const FRAME_BYTES_MAX: usize = 66 << 20;
 
-/// The longest message that a program may send, so that it fits into a frame and an entry.
-pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// The longest message that a program may send, so that it fits into a frame and an entry: 64 MiB,
+/// and room for whatever stands before them.
+pub const MESSAGE_BYTES_MAX: usize = 65 << 20;
 
 /// The protocol of a program.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::machine::instance::Instance;
 use crate::output::output_state::OutputState;
 
 /// The version of the encoding.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// The first bytes of a file.
 const MAGIC: &[u8; 17] = b"amrita-recording\n";
@@ -24,7 +24,7 @@ const MAGIC: &[u8; 17] = b"amrita-recording\n";
 pub const PAGE_BYTES: usize = 1 << 20;
 
 /// The longest part of a file. No entry, chunk or head is longer.
-const PART_BYTES_MAX: u32 = 64 << 20;
+const PART_BYTES_MAX: u32 = 80 << 20;
 
 /// The head of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

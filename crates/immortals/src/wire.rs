@@ -76,10 +76,20 @@ pub struct ReplicaStatus {
     /// The position of its last checkpoint.
     pub base: Position,
     pub base_input: u64,
-    pub checkpoint_bytes: u64,
-    pub log_bytes: u64,
+    pub sizes: Sizes,
     pub held: Option<Held>,
     pub diverged: Option<Diverged>,
+    /// Why there was an end with the last program that came.
+    pub let_go: Option<LetGo>,
+}
+
+/// How much a replica has of an instance, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// The last checkpoint.
+    pub checkpoint: u64,
+    /// The log since then.
+    pub log: u64,
 }
 
 impl ReplicaStatus {
@@ -90,7 +100,7 @@ impl ReplicaStatus {
 
     /// Whether nothing keeps its program from running.
     pub(crate) fn is_good(&self) -> bool {
-        self.held.is_none() && self.diverged.is_none()
+        self.held.is_none() && !self.diverged.as_ref().is_some_and(Diverged::is_fenced)
     }
 
     /// Whether the status is final: others miss nothing if they are never told again.
@@ -118,6 +128,25 @@ pub struct Diverged {
     pub after: u64,
     pub expected: String,
     pub found: String,
+    /// No other copy of the program lives, so this one goes on all the same.
+    pub is_last_copy: bool,
+}
+
+impl Diverged {
+    /// Whether programs are kept out because of it.
+    pub fn is_fenced(&self) -> bool {
+        !self.is_last_copy
+    }
+}
+
+/// Why a program was let go, was turned away, or went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetGo {
+    /// The code of the ERROR that it was told, or `GONE`.
+    pub code: String,
+    pub text: String,
+    /// The last input that it is known to have handled.
+    pub input: u64,
 }
 
 /// From the owner of one instance to the owner of another.

@@ -21,10 +21,10 @@ const WINDOW_PIECES_MAX: usize = 128;
 const WINDOW_PIECES_MIN: usize = 32;
 
 /// The most bytes that may wait to be sent on a stream; with more it is closed, as a link is.
-pub(crate) const STREAM_BYTES_MAX: usize = 64 << 20;
+pub(crate) const STREAM_BYTES_MAX: usize = 144 << 20;
 
 /// A frame that is longer closes the stream.
-const FRAME_BYTES_MAX: usize = 64 << 20;
+const FRAME_BYTES_MAX: usize = 72 << 20;
 
 /// A piece is sent again after this long at least, in microseconds...
 const AGAIN_MICROS_MIN: u64 = 30_000;

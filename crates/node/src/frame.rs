@@ -31,7 +31,7 @@ const REST_BYTES: usize = 100;
 const HIT_BYTES: usize = 48;
 
 /// The longest frame that is accepted, in bytes.
-pub const FRAME_BYTES_MAX: usize = 64 << 20;
+pub const FRAME_BYTES_MAX: usize = 72 << 20;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Frame {
@@ -154,13 +154,21 @@ pub(crate) enum Question {
     Instance(immortals::Request),
     /// How an instance is, as its owner knows it.
     InstanceStatus,
+    /// What a binding of AMBROSIA's asks of an instance's registration.
+    Ambrosia {
+        /// The path below that of the registrations.
+        rest: String,
+        filter: String,
+    },
 }
 
 impl Question {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Rest(request) => request.method.is_write(),
-            Self::Query { .. } | Self::Available | Self::InstanceStatus => false,
+            Self::Query { .. } | Self::Available | Self::InstanceStatus | Self::Ambrosia { .. } => {
+                false
+            }
             Self::Fence(_) | Self::Directory(_) | Self::Instance(_) => true,
         }
     }
@@ -191,7 +199,10 @@ impl Question {
             }
             Self::Fence(source) => PartitionQuestion::Fence(source),
             Self::Available => PartitionQuestion::Available,
-            Self::Directory(_) | Self::Instance(_) | Self::InstanceStatus => return None,
+            Self::Directory(_)
+            | Self::Instance(_)
+            | Self::InstanceStatus
+            | Self::Ambrosia { .. } => return None,
         })
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use cluster::{Change, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses};
 use group::Caller;
-use protocol::{GroupId, Moment, Now, Principal, ReplicaId};
+use protocol::{GroupId, Moment, Now, Principal, ReplicaId, Response};
 use services::PartitionEvent;
 use storage::StoreError;
 
@@ -27,7 +27,7 @@ use crate::programs::Programs;
 use crate::proof::Proof;
 use crate::queries::Queries;
 use crate::replies::{directory_answer, instance_answer};
-use crate::rest::instances;
+use crate::rest::{ambrosia, instances};
 use crate::router::Router;
 use crate::searches::Searches;
 use crate::shard::{Conditions, Shard, reluctance_of};
@@ -699,8 +699,15 @@ impl Member {
 
     fn ask(&mut self, group: GroupId, asked: Asked, host: &mut Host<'_>) -> Result<(), StoreError> {
         let view = view!(self.membership, host, self.router.len());
-        if asked.question == Question::InstanceStatus {
-            let answer = Answer::Response(instances::status(group, &view));
+        let answer = match &asked.question {
+            Question::InstanceStatus => Some(instances::status(group, &view)),
+            Question::Ambrosia { rest, filter } => {
+                Some(ambrosia::answer(rest, filter, &view).unwrap_or_else(Response::from))
+            }
+            _ => None,
+        };
+        if let Some(answer) = answer {
+            let answer = Answer::Response(answer);
             host.effects.reply(self.membership.control.me, asked.caller, answer);
             return Ok(());
         }

@@ -15,7 +15,7 @@ use protocol::{
 };
 
 use crate::frame::{Answer, Frame, Question};
-use crate::rest::instances;
+use crate::rest::{ambrosia, instances};
 use crate::view::View;
 use crate::work::{Asked, Effects, Purpose, Work};
 
@@ -286,8 +286,9 @@ impl Router {
             }
             // Without an owner, the answer is what this node knows of the instance, and what is
             // missing.
-            let known = match request.question {
+            let known = match &request.question {
                 Question::InstanceStatus => instances::known_without_owner(request.group, view),
+                Question::Ambrosia { rest, filter } => ambrosia::answer(rest, filter, view).ok(),
                 _ => None,
             };
             let answer = known.unwrap_or_else(|| Response::from(gave_up(&request, code, view)));

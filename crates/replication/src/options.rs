@@ -56,7 +56,7 @@ impl GroupOptions {
             inflight_max: 256,
             entry_bytes_per_message_max: 1 << 20,
             unapplied_max: 1 << 16,
-            uncommitted_bytes_max: 64 << 20,
+            uncommitted_bytes_max: 128 << 20,
             durability: Durability::Disk,
         }
     }

@@ -2,8 +2,9 @@
 //! speak at and one to listen at. A program is there when it has connected to both.
 //!
 //! Older bindings connect to the first port only, and wait at the second one themselves. That they do
-//! cannot be asked: one that finds its port taken ends, without having said a word. So after such an end
-//! the second port is left to the next program, and when that waits there, the node connects to it.
+//! cannot be asked, and one that finds its port taken ends. So nobody listens at the second port before a
+//! program has connected to the first one and a short look has found that it does not listen itself.
+//! Bindings that connect to both try again when the second port is not there at once.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use node::{ProgramDoor, ProgramPorts};
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
@@ -30,12 +32,12 @@ const EARLY_BYTES_MAX: usize = 64 << 10;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 64;
 
-/// How long the second port is left to a program that may listen at it.
-const LEFT_ALONE: Duration = Duration::from_secs(10);
+/// How long a program that has connected to the first port may take until it listens at the second; and
+/// when the last one did listen there.
+const LOOK: Duration = Duration::from_millis(200);
+const LOOK_FOR_A_LISTENER: Duration = Duration::from_secs(1);
 
-/// How long a program that has connected to the first port may take until it listens at the second, and
-/// how long to wait between two looks whether it does.
-const CALL_MAX: Duration = Duration::from_secs(1);
+/// How long to wait between two looks whether it does.
 const CALL_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long to wait when no connection can be accepted (too many open files).
@@ -48,14 +50,14 @@ pub(crate) struct AmbrosiaPorts {
     kept: Vec<(ProgramPorts, watch::Sender<()>)>,
 }
 
-/// A pair of ports that are listened at.
+/// A pair of ports.
 struct Listening {
     ports: ProgramPorts,
     receive: Port,
     /// None: it is left to a program that may listen at it itself.
     send: Option<Port>,
-    /// The last program did.
-    was_called: bool,
+    /// How long to look whether the next program listens there.
+    look: Duration,
 }
 
 /// A port on both loopback addresses. AMBROSIA's bindings connect to the older one on Unix and to the
@@ -108,21 +110,25 @@ async fn keep_one(ports: ProgramPorts, ends: Ends, stop: watch::Receiver<()>) {
     listening.serve(&ends, &stop).await;
 }
 
-/// Tries until both ports are had; says once that one is not.
+/// Tries until both ports are had; says once that one is not. The second one is let go again.
 async fn listen(ports: ProgramPorts) -> Listening {
     let mut tries = 0;
     loop {
-        let opened = match open(ports.receive).await {
-            Ok(receive) => open(ports.send).await.map(|send| (receive, send)),
+        // The second one first: when a program can connect, it must be free.
+        let opened = match open(ports.send).await {
+            Ok(send) => {
+                drop(send);
+                open(ports.receive).await
+            }
             Err(refused) => Err(refused),
         };
         match opened {
-            Ok((receive, send)) => {
+            Ok(receive) => {
                 if tries > 1 {
                     let (receive, send) = (ports.receive, ports.send);
-                    tracing::info!(target: "amrita", "listens at ports {receive} and {send} now");
+                    tracing::info!(target: "amrita", "has the ports {receive} and {send} now");
                 }
-                return Listening { ports, receive, send: Some(send), was_called: false };
+                return Listening { ports, receive, send: None, look: LOOK };
             }
             Err((port, error)) => {
                 if tries == 1 {
@@ -208,26 +214,38 @@ impl Listening {
 
     /// Both connections of a program.
     async fn pair(&mut self) -> (Half, Half) {
-        let mut first = None;
         loop {
-            if self.send.is_none() {
-                match self.called().await {
-                    Ok(pair) => return pair,
-                    Err(read_half) => first = read_half,
+            self.send = None;
+            let (_, socket) = self.accept().await;
+            let mut read_half = Some(Half::new(socket));
+            let called = tokio::select! {
+                called = tokio::time::timeout(self.look, call(self.ports.send)) => called.ok(),
+                () = Half::gone(&mut read_half) => continue,
+            };
+            match (read_half, called) {
+                (Some(read_half), Some(write_half)) => {
+                    self.look = LOOK_FOR_A_LISTENER;
+                    return (read_half, Half::new(write_half));
                 }
-                self.listen_again().await;
-            }
-            match self.accepted(first.take()).await {
-                Some(pair) => return pair,
-                None => self.send = None,
+                (Some(read_half), None) => {
+                    self.look = LOOK;
+                    if let Some(pair) = self.accepted(read_half).await {
+                        return pair;
+                    }
+                }
+                (None, _) => {}
             }
         }
     }
 
-    /// A program that connects to both ports. One connection that ends, or is made again, before the
-    /// other is there is forgotten. None: one to the first port has ended without a word.
-    async fn accepted(&self, read_half: Option<Half>) -> Option<(Half, Half)> {
-        let (mut read_half, mut write_half): (Option<Half>, Option<Half>) = (read_half, None);
+    /// A program that connects to the second port, too. A connection that ends, or is made again, before
+    /// the other is there is forgotten. None: there is none to the first port any more.
+    async fn accepted(&mut self, read_half: Half) -> Option<(Half, Half)> {
+        let (mut read_half, mut write_half): (Option<Half>, Option<Half>) = (Some(read_half), None);
+        tokio::select! {
+            send = open_when_free(self.ports.send) => self.send = Some(send),
+            () = Half::gone(&mut read_half) => return None,
+        }
         loop {
             match (read_half.take(), write_half.take()) {
                 (Some(read_half), Some(write_half)) => return Some((read_half, write_half)),
@@ -238,42 +256,9 @@ impl Listening {
                     Side::Receive => read_half = Some(Half::new(socket)),
                     Side::Send => write_half = Some(Half::new(socket)),
                 },
-                () = Half::gone(&mut read_half) => {
-                    let mute = read_half.take().is_some_and(|read_half| read_half.early.is_empty());
-                    if mute && write_half.is_none() {
-                        return None;
-                    }
-                }
+                () = Half::gone(&mut read_half) => return None,
                 () = Half::gone(&mut write_half) => write_half = None,
             }
-        }
-    }
-
-    /// A program that connects to the first port and listens at the second one itself. Nobody may come,
-    /// or one that does not: its connection is given back then.
-    async fn called(&mut self) -> Result<(Half, Half), Option<Half>> {
-        let wait = if self.was_called { Duration::MAX } else { LEFT_ALONE };
-        self.was_called = false;
-        let Ok((_, socket)) = tokio::time::timeout(wait, self.accept()).await else {
-            return Err(None);
-        };
-        let read_half = Half::new(socket);
-        match tokio::time::timeout(CALL_MAX, call(self.ports.send)).await {
-            Ok(write_half) => {
-                self.was_called = true;
-                Ok((read_half, Half::new(write_half)))
-            }
-            Err(_) => Err(Some(read_half)),
-        }
-    }
-
-    async fn listen_again(&mut self) {
-        loop {
-            match open(self.ports.send).await {
-                Ok(send) => return self.send = Some(send),
-                Err((port, error)) => tracing::debug!("port {port} cannot be had again: {error}"),
-            }
-            tokio::time::sleep(FIRST_RETRY).await;
         }
     }
 
@@ -321,12 +306,27 @@ async fn accept_at(port: Option<&Port>) -> io::Result<TcpStream> {
     }
 }
 
+async fn open_when_free(port: u16) -> Port {
+    loop {
+        match open(port).await {
+            Ok(port) => return port,
+            Err((port, error)) => tracing::debug!("port {port} cannot be had now: {error}"),
+        }
+        tokio::time::sleep(FIRST_RETRY).await;
+    }
+}
+
 /// Connects to a program that listens, as soon as it does.
+///
+/// The connection is cut and not closed when the program has gone. If it were closed, the program's port
+/// would stay in the state TIME_WAIT for a minute, and AMBROSIA's C client, which does without
+/// SO_REUSEADDR, could not listen at the port when it is started again.
 async fn call(port: u16) -> TcpStream {
     loop {
         for host in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
             if let Ok(socket) = TcpStream::connect((host, port)).await
                 && socket.set_nodelay(true).is_ok()
+                && sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).is_ok()
             {
                 return socket;
             }

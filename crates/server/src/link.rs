@@ -32,7 +32,7 @@ use crate::outgoing::{Flushed, Outgoing};
 
 /// The most bytes that may wait to be sent on a link. A receiver that is so far behind is cut off,
 /// and is brought up to date when it comes back.
-const OUTGOING_BYTES_MAX: usize = 128 << 20;
+const OUTGOING_BYTES_MAX: usize = 256 << 20;
 
 /// How much is read at a time.
 const READ_BYTES: usize = 64 << 10;

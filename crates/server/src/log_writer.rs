@@ -16,6 +16,13 @@ use crate::metrics::Metrics;
 /// this many can only mean that the disk hangs.
 const RECORDS_WAITING_MAX: usize = 1 << 20;
 
+/// How much is written at a time, in bytes; a single record may be longer. The log itself takes twice as
+/// much, for what it moves along.
+const APPEND_BYTES_MAX: usize = 128 << 20;
+
+/// About how long a record is beside its data.
+const RECORD_BYTES: usize = 32;
+
 /// When the disk is full: how long until the next attempt.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 
@@ -142,6 +149,26 @@ impl SegmentMaker {
     }
 }
 
+/// What is written at a time. The order of records is such that any first part of them makes sense
+/// to whoever finds no more than that.
+fn pieces(records: &[LogRecord]) -> impl Iterator<Item = &[LogRecord]> {
+    let mut rest = records;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let count = rest.iter().take_while(|record| {
+            let is_first = bytes == 0;
+            bytes += match record {
+                LogRecord::Entry { entry, .. } => entry.data.len() + RECORD_BYTES,
+                _ => RECORD_BYTES,
+            };
+            is_first || bytes <= APPEND_BYTES_MAX
+        });
+        let (piece, others) = rest.split_at(count.count());
+        rest = others;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 fn gauge(value: impl TryInto<i64>) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
 }
@@ -152,8 +179,10 @@ impl<D: Disk> Writer<D> {
         while let Some(batch) = self.take(&mut records)? {
             let begun = Instant::now();
             let count = u64::try_from(records.len()).expect("a length fits");
-            if !self.until_there_is_room(|log| log.append(&records))? {
-                return Ok(());
+            for piece in pieces(&records) {
+                if !self.until_there_is_room(|log| log.append(piece))? {
+                    return Ok(());
+                }
             }
             if !self.until_there_is_room(Log::sync)? {
                 return Ok(());
@@ -270,5 +299,36 @@ impl<D: Disk> Writer<D> {
                 self.shared.bell.wait_timeout_while(waiting, FULL_PAUSE, |waiting| !waiting.closed);
             drop(waited.expect("no one panics while holding the log's queue"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use protocol::{GroupId, Position, Term};
+    use storage::{Entry, EntryKind};
+
+    use super::*;
+
+    #[test]
+    fn much_is_written_in_pieces_that_the_log_takes() {
+        let data = Bytes::from(vec![7; 60 << 20]);
+        let record = |position, data: &Bytes| LogRecord::Entry {
+            group: GroupId(1),
+            entry: Entry {
+                position: Position(position),
+                term: Term(1),
+                kind: EntryKind::Normal,
+                data: data.clone(),
+            },
+        };
+        let records: Vec<_> = (1..=5).map(|position| record(position, &data)).collect();
+        let lengths: Vec<_> = pieces(&records).map(<[_]>::len).collect();
+        assert_eq!(lengths, [2, 2, 1]);
+        assert_eq!(pieces(&records).flatten().count(), 5);
+        let long = Bytes::from(vec![7; APPEND_BYTES_MAX + 1]);
+        let records = [record(1, &long), record(2, &data)];
+        assert_eq!(pieces(&records).map(<[_]>::len).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(pieces(&[]).count(), 0);
     }
 }

@@ -16,7 +16,7 @@ use crate::disk::birth_of;
 use crate::{Failure, random};
 
 /// The form of `node.json` and of the folder that this program reads and writes.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// Folders and files are for the user that runs the node, and for nobody else.
 const FOLDER_MODE: u32 = 0o700;

@@ -246,11 +246,11 @@ impl Wanted {
         std::thread::scope(|scope| {
             for _ in 0..cores {
                 scope.spawn(|| {
-                    while let Some(seed) = next() {
+                    let is_enough = || self.first && total.failed.load(Ordering::Relaxed) > 0;
+                    while !is_enough()
+                        && let Some(seed) = next()
+                    {
                         self.one(seed, &total);
-                        if self.first && total.failed.load(Ordering::Relaxed) > 0 {
-                            break;
-                        }
                     }
                 });
             }

@@ -178,8 +178,7 @@ impl Referee {
                     self.told(link, asked, response.status, &body)?.ok_or_else(unexpected)?;
                 client.learn(link, &body);
                 let if_match = if_match.as_ref().map(|known| known.version);
-                let refused = response.status >= 400;
-                let told = (!(refused && doing.unknown)).then_some(told);
+                let told = (response.status < 400 || !doing.unknown).then_some(told);
                 // A refusal says nothing of an earlier try, which may still be under way.
                 let ended = told.is_some().then_some(at);
                 let operation = Operation { asked: asked.clone(), if_match, told };
@@ -197,13 +196,8 @@ impl Referee {
             },
             Work::Quorum(_) => {
                 let change = doing.change.expect("it was sent before it was answered");
-                match response.status {
-                    200 => self.quorum.confirmed(change, at),
-                    409 if !doing.unknown => self.quorum.refused(change),
-                    409 => {}
-                    _ => return Err(unexpected()),
-                }
-                Ok(Verdict::Done)
+                let verdict = self.quorum_told(change, at, response.status, doing.unknown);
+                verdict.ok_or_else(unexpected)
             }
             Work::LocalRead { .. } => match response.status {
                 200 => self.versions.saw(&body).map(|()| Verdict::Done),
@@ -242,6 +236,23 @@ impl Referee {
                 _ => Err(unexpected()),
             },
         }
+    }
+
+    /// What came of a change of the quorum; none if it makes no sense.
+    fn quorum_told(
+        &mut self,
+        change: usize,
+        at: Time,
+        status: u16,
+        unknown: bool,
+    ) -> Option<Verdict> {
+        match status {
+            200 => self.quorum.confirmed(change, at),
+            409 if !unknown => self.quorum.refused(change),
+            409 => {}
+            _ => return None,
+        }
+        Some(Verdict::Done)
     }
 
     /// What a watch was told; none if it makes no sense.

@@ -1,7 +1,7 @@
 //! Carries out what a node says, as the real shell does: the log, the state store, the links.
 
 use bytes::Bytes;
-use node::{Input, Output};
+use node::{Input, LinkFrame, Output};
 use replication::MessageKind;
 use services::Invocation;
 
@@ -69,7 +69,6 @@ impl World {
     }
 
     fn carry_out(&mut self, process: Process, output: Output) -> Result<(), Broken> {
-        let now = self.agenda.now();
         let machine = &mut self.machines[process.machine];
         let running = machine.running.as_mut().expect("the caller saw it alive");
         match output {
@@ -82,18 +81,7 @@ impl World {
                 Ok(())
             }
             Output::Dial { addresses } => self.keep_links(process, addresses),
-            Output::Send { link, frame } => {
-                self.promises_are_kept(process, &frame)?;
-                let machine = &self.machines[process.machine];
-                let running = machine.running.as_ref().expect("the caller saw it alive");
-                let frame = frame.concat().into();
-                if let Some((connection, end)) = running.links.get(&link).copied() {
-                    self.network.send(now, connection, end, frame, &mut self.plan);
-                } else if let Some(stream) = running.detours.get(&link).copied() {
-                    return self.mesh(process, mesh::Input::Send { stream, frame });
-                }
-                Ok(())
-            }
+            Output::Send { link, frame } => self.send(process, link, &frame),
             Output::Close { link } => self.close_link(process, link),
             Output::Answer { ticket, response } => self.answered(process.machine, ticket, response),
             Output::Catalogue(catalogue) => {
@@ -143,6 +131,20 @@ impl World {
             Output::Stopped => self.stopped(process),
             Output::Halt { why } => self.halted(process, &why),
         }
+    }
+
+    fn send(&mut self, process: Process, link: u64, frame: &LinkFrame) -> Result<(), Broken> {
+        self.promises_are_kept(process, frame)?;
+        let now = self.agenda.now();
+        let machine = &self.machines[process.machine];
+        let running = machine.running.as_ref().expect("the caller saw it alive");
+        let frame = frame.concat().into();
+        if let Some((connection, end)) = running.links.get(&link).copied() {
+            self.network.send(now, connection, end, frame, &mut self.plan);
+        } else if let Some(stream) = running.detours.get(&link).copied() {
+            return self.mesh(process, mesh::Input::Send { stream, frame });
+        }
+        Ok(())
     }
 
     /// Nothing leaves that the disk does not hold.

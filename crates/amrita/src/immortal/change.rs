@@ -1,5 +1,6 @@
 //! `register`, `add-replica`, `remove-replica`, `set` and `deregister`.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use client::{Client, Response};
@@ -9,6 +10,7 @@ use super::options::{
     AddReplicaOptions, DeregisterOptions, RegisterOptions, RemoveReplicaOptions, SetOptions, Tuning,
 };
 use super::{LINK, instance, link, replicas, text};
+use crate::admin::address_of;
 use crate::arguments::Cluster;
 use crate::outcome::Outcome;
 use crate::outcome::{Trouble, unreachable};
@@ -17,6 +19,9 @@ use crate::verbs::client;
 
 /// How long the node that is asked may be behind with what was changed.
 const SEEN_MAX: Duration = Duration::from_secs(5);
+
+/// How long a node may take until it has opened the ports of a replica.
+const PORTS_MAX: Duration = Duration::from_secs(5);
 
 /// Between two looks at whether it is there.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -54,8 +59,15 @@ pub(super) async fn register(cluster: &Cluster, options: &RegisterOptions) -> Ou
         fields.insert("durability".into(), "memory".into());
     }
     let client = client(cluster)?;
+    if let Ok((_, known)) = instance(&client, &name).await {
+        return register_again(cluster, &client, options, &known).await;
+    }
     let answer = client.post(LINK, &body).await.map_err(|error| unreachable(&error))?;
-    let Some(state) = changed(cluster, &client, &name, &answer).await? else { return Ok(()) };
+    let Some(state) = changed(cluster, &client, &name, &answer).await? else {
+        wait_for_ports(&client, &answer.to_json()).await;
+        return Ok(());
+    };
+    wait_for_ports(&client, &state).await;
     say(&format!("Instance '{name}' is registered."));
     for replica in replicas(&state) {
         say(&format!("  {}", how_to_attach(&name, replica, ports.is_some())));
@@ -70,6 +82,185 @@ pub(super) async fn register(cluster: &Cluster, options: &RegisterOptions) -> Ou
         ));
     }
     Ok(())
+}
+
+/// As AMBROSIA has it, registering once more changes what was registered. What is not said stays as
+/// it is, but for one thing: with ports and without `--active-active` an instance is not
+/// active/active.
+async fn register_again(
+    cluster: &Cluster,
+    client: &Client,
+    options: &RegisterOptions,
+    known: &Value,
+) -> Outcome {
+    let name = options.named.new_name().map_err(Trouble::usage)?;
+    check_same(&name, options, known).map_err(Trouble::usage)?;
+    let fields = changes(&name, options, known).map_err(Trouble::usage)?;
+    let mut bodies = Vec::new();
+    if let Some(replica) = changed_replica(options, known).map_err(Trouble::usage)? {
+        bodies.push(json!({ "addReplica": replica }));
+    }
+    if !fields.is_empty() {
+        bodies.push(Value::Object(fields.clone()));
+    }
+    let mut state = known.clone();
+    for body in bodies {
+        let answer = patch(client, &name, &body).await?;
+        let Some(now) = seen(client, &name, &answer).await? else {
+            return screen::show(&answer, cluster.json);
+        };
+        state = now;
+    }
+    wait_for_ports(client, &state).await;
+    if cluster.json {
+        say(&state.to_string());
+        return Ok(());
+    }
+    if state == *known {
+        say(&format!("Instance '{name}' is registered already, and is as it was."));
+        return Ok(());
+    }
+    say(&format!("Instance '{name}' was registered already, and is changed."));
+    for (field, _) in fields {
+        say(&format!("  {field} is {}.", screen::cell(&state[&field])));
+    }
+    for replica in replicas(&state).filter(|replica| !replica["receivePort"].is_null()) {
+        say(&format!("  {}", how_to_attach(&name, replica, true)));
+    }
+    Ok(())
+}
+
+/// The options that registering once more changes.
+///
+/// # Errors
+/// When it is said of another version than the one in use.
+fn changes(
+    name: &str,
+    options: &RegisterOptions,
+    known: &Value,
+) -> Result<Map<String, Value>, String> {
+    let mut fields = Map::new();
+    if options.ports.checked()?.is_some() {
+        fields.insert("activeActive".into(), false.into());
+    }
+    tune(&options.tuning, &mut fields)?;
+    if let Some(current) = options.current_version {
+        let version = version_in_use(known);
+        if !has_begun(known) {
+            fields.insert("currentVersion".into(), current.into());
+        } else if current != version {
+            return Err(format!(
+                "the programs of '{name}' are at version {version}, and --current-version is \
+                 {current}: say {version}, and with --upgrade-version the version to go to"
+            ));
+        }
+        // As AMBROSIA has it: to the current version there is no upgrade.
+        if options.tuning.upgrade_version == Some(current) && known["upgradeVersion"].is_null() {
+            fields.remove("upgradeVersion");
+        }
+    }
+    if options.pause_at_start {
+        fields.insert("paused".into(), true.into());
+    }
+    // One that was given up is wished for once more.
+    let wishes = known["upgradeGivenUp"] == true;
+    fields.retain(|field, value| {
+        known[field.as_str()] != *value || (wishes && field == "upgradeVersion")
+    });
+    Ok(fields)
+}
+
+/// Replica 0, if registering once more changes something of it.
+///
+/// # Errors
+/// When the two ports are one.
+fn changed_replica(options: &RegisterOptions, known: &Value) -> Result<Option<Value>, String> {
+    let first = replicas(known).find(|replica| replica["replicaNumber"] == 0);
+    let Some(((receive, send), first)) = options.ports.checked()?.zip(first) else {
+        return Ok(None);
+    };
+    let mut wanted = json!({ "replicaNumber": 0, "receivePort": receive, "sendPort": send });
+    let own = first["upgradeVersion"].as_u64();
+    let upgrade = options.tuning.upgrade_version.filter(|it| own.is_some_and(|own| own != *it));
+    if let Some(upgrade) = upgrade {
+        wanted["upgradeVersion"] = upgrade.into();
+    }
+    let is_moved = first["receivePort"] != receive || first["sendPort"] != send;
+    Ok((is_moved || upgrade.is_some()).then_some(wanted))
+}
+
+/// What cannot be changed by registering once more.
+///
+/// # Errors
+/// What differs, and what to say instead.
+fn check_same(name: &str, options: &RegisterOptions, known: &Value) -> Result<(), String> {
+    if options.no_persist_logs && known["durability"] != "memory" {
+        return Err(format!(
+            "'{name}' is registered already, with logs that are persisted, and that cannot be changed"
+        ));
+    }
+    let Some(wanted) = &options.replicas else { return Ok(()) };
+    let nodes: Vec<&Value> = replicas(known).map(|replica| &replica["node"]).collect();
+    let is_so = match replicas_wanted(wanted)? {
+        Value::Number(count) => count.as_u64() == u64::try_from(nodes.len()).ok(),
+        Value::Array(named) => {
+            named.len() == nodes.len() && named.iter().all(|node| nodes.contains(&node))
+        }
+        _ => false,
+    };
+    if is_so {
+        return Ok(());
+    }
+    Err(format!(
+        "'{name}' is registered already, with replicas {}: `amrita immortal add-replica` and \
+         `remove-replica` change that",
+        those_there(known)
+    ))
+}
+
+/// The version of the programs, as the replica knows it that has come furthest.
+fn version_in_use(state: &Value) -> u64 {
+    let versions = replicas(state).filter_map(|replica| replica["programVersion"].as_u64());
+    versions.max().or(state["currentVersion"].as_u64()).unwrap_or(0)
+}
+
+/// Whether a program has ever begun.
+fn has_begun(state: &Value) -> bool {
+    state["inputs"].as_u64().is_none_or(|inputs| inputs > 0)
+}
+
+/// Waits until the nodes on this machine have opened the ports for programs, so that one may be
+/// started at once. A port that can be had is one that no node has.
+async fn wait_for_ports(client: &Client, state: &Value) {
+    let mut ports = Vec::<u16>::new();
+    for replica in replicas(state).filter(|replica| replica["up"] == true) {
+        let port = replica["receivePort"].as_u64().and_then(|port| u16::try_from(port).ok());
+        let Some(port) = port else { continue };
+        if address_of(client, text(&replica["node"])).await.is_ok_and(|address| is_here(&address)) {
+            ports.push(port);
+        }
+    }
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let began = Instant::now();
+    while ports.iter().any(is_free) {
+        if began.elapsed() > PORTS_MAX {
+            let ports: Vec<String> =
+                ports.iter().filter(|it| is_free(it)).map(u16::to_string).collect();
+            screen::aside(&format!(
+                "No node has opened port {} so far; the node's log says if it cannot.",
+                ports.join(", ")
+            ));
+            return;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Whether that address of a node is one of this machine.
+fn is_here(address: &str) -> bool {
+    let authority = address.rsplit('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    TcpListener::bind((host.trim_matches(['[', ']']), 0)).is_ok()
 }
 
 /// Nodes by name, or a number of them.
@@ -113,15 +304,17 @@ fn what_may_be_lost(count: usize) -> String {
     )
 }
 
+/// As AMBROSIA has it: zero or less means only by hand.
+fn trigger_bytes(megabytes: i64) -> Result<u64, String> {
+    let megabytes = u64::try_from(megabytes).unwrap_or(0);
+    megabytes.checked_mul(1 << 20).ok_or_else(|| {
+        format!("--log-trigger-size is in MB; {megabytes} MB are more than can be counted")
+    })
+}
+
 fn tune(tuning: &Tuning, fields: &mut Map<String, Value>) -> Result<(), String> {
     if let Some(megabytes) = tuning.log_trigger_size {
-        // As AMBROSIA has it: zero or less means only by hand.
-        let megabytes = u64::try_from(megabytes).unwrap_or(0);
-        let bytes = megabytes.checked_mul(1 << 20);
-        let bytes = bytes.ok_or_else(|| {
-            format!("--log-trigger-size is in MB; {megabytes} MB are more than can be counted")
-        })?;
-        fields.insert("logTriggerBytes".into(), bytes.into());
+        fields.insert("logTriggerBytes".into(), trigger_bytes(megabytes)?.into());
     }
     if let Some(millis) = tuning.recovery_target {
         fields.insert("recoveryTargetMillis".into(), millis.into());
@@ -160,14 +353,36 @@ pub(super) async fn add_replica(cluster: &Cluster, options: &AddReplicaOptions) 
     }
     let client = client(cluster)?;
     let (_, before) = instance(&client, &name).await?;
+    let version = version_in_use(&before);
+    if let Some(current) = options.current_version.filter(|it| *it != version) {
+        return Err(Trouble::usage(format!(
+            "the programs of '{name}' are at version {version}, and --current-version is {current}"
+        )));
+    }
     let answer = patch(&client, &name, &json!({ "addReplica": added })).await?;
-    let Some(mut state) = changed(cluster, &client, &name, &answer).await? else { return Ok(()) };
+    let Some(mut state) = seen(&client, &name, &answer).await? else {
+        return screen::show(&answer, cluster.json);
+    };
+    let mut fields = Map::new();
     if ports.is_some() && state["activeActive"] == false {
         // AMBROSIA's AddReplica makes an instance active/active, too.
-        let answer = patch(&client, &name, &json!({ "activeActive": true })).await?;
-        if let Some(now) = changed(cluster, &client, &name, &answer).await? {
-            state = now;
-        }
+        fields.insert("activeActive".into(), true.into());
+    }
+    if let Some(megabytes) = options.log_trigger_size {
+        let bytes = trigger_bytes(megabytes).map_err(Trouble::usage)?;
+        fields.insert("logTriggerBytes".into(), bytes.into());
+    }
+    if !fields.is_empty() {
+        let answer = patch(&client, &name, &Value::Object(fields)).await?;
+        let Some(now) = seen(&client, &name, &answer).await? else {
+            return screen::show(&answer, cluster.json);
+        };
+        state = now;
+    }
+    wait_for_ports(&client, &state).await;
+    if cluster.json {
+        say(&state.to_string());
+        return Ok(());
     }
     let known = |replica: &Value| replicas(&before).any(|known| known == replica);
     let same = |replica: &Value| {
@@ -286,6 +501,14 @@ async fn changed(
 ) -> Result<Option<Value>, Trouble> {
     if cluster.json || !answer.is_success() {
         screen::show(answer, cluster.json)?;
+        return Ok(None);
+    }
+    seen(client, name, answer).await
+}
+
+/// The same. None: the change was refused.
+async fn seen(client: &Client, name: &str, answer: &Response) -> Result<Option<Value>, Trouble> {
+    if !answer.is_success() {
         return Ok(None);
     }
     let state = answer.to_json();

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ImmortalCommand {
-    /// Register an instance: from then on programs may attach to its replicas
+    /// Register an instance: from then on programs may attach to its replicas. Once more, with
+    /// other ports, versions or options: change it
     #[command(after_help = "\
   amrita immortal register server                        three replicas, if there are three nodes
   amrita immortal register server --replicas n1,n2,n3    on these nodes
@@ -199,6 +200,18 @@ pub(crate) struct AddReplicaOptions {
     /// A program of AMBROSIA's here can turn the state into this version
     #[arg(long, alias = "upgradeVersion", value_name = "N")]
     pub(super) upgrade_version: Option<u64>,
+    /// The version of the programs there are; said once more as AMBROSIA's AddReplica has it
+    #[arg(long, alias = "currentVersion", value_name = "N", hide = true)]
+    pub(super) current_version: Option<u64>,
+    /// Of the whole instance; said once more as AMBROSIA's AddReplica has it
+    #[arg(
+        long,
+        alias = "logTriggerSize",
+        value_name = "MB",
+        allow_negative_numbers = true,
+        hide = true
+    )]
+    pub(super) log_trigger_size: Option<i64>,
     /// Said once more as AMBROSIA's AddReplica has it: a replica more always makes it so
     #[arg(long, alias = "activeActive", hide = true)]
     active_active: bool,

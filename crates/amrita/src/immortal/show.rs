@@ -213,6 +213,7 @@ fn in_sentences(state: &Value) -> String {
     }
     lines.extend(what_holds(name, state));
     lines.extend(replicas(state).filter_map(|replica| what_diverged(name, replica)));
+    lines.extend(replicas(state).filter_map(why_let_go));
     for stream in state["outputs"].as_array().into_iter().flatten() {
         if stream["registered"] == false && !text(&stream["to"]).is_empty() {
             let to = text(&stream["to"]);
@@ -299,14 +300,36 @@ fn what_diverged(name: &str, replica: &Value) -> Option<String> {
     let node = text(&replica["node"]);
     let diverged = replica.get("diverged")?;
     let (after, input) = (cell(&diverged["after"]), cell(&diverged["input"]));
+    let (what_now, then) = match diverged["isLastCopy"] == true {
+        true => (
+            "it goes on, since no other copy has come as far",
+            String::from("Mend it, so that the next copy does the same"),
+        ),
+        false => ("it is stopped", format!("Mend it and say `amrita immortal release {name}`")),
+    };
     Some(format!(
         "The program on {node} has said something else than was recorded, after input {after} and \
-         up to input {input}; it is stopped.\n  expected: {}\n  found:    {}\n  -> its handlers \
-         must not read clocks, chance or anything else outside. Mend it and say `amrita immortal \
-         release {name}`",
+         up to input {input}; {what_now}.\n  expected: {}\n  found:    {}\n  -> its handlers \
+         must not read clocks, chance or anything else outside. {then}",
         text(&diverged["expected"]),
         text(&diverged["found"]),
     ))
+}
+
+/// Why there is no program where there was one.
+fn why_let_go(replica: &Value) -> Option<String> {
+    let let_go = replica.get("letGo").filter(|_| replica["attached"] == false)?;
+    let (node, code, input) = (text(&replica["node"]), text(&let_go["code"]), &let_go["input"]);
+    let what = match code {
+        "GONE" => "ended by itself",
+        "PROGRAM_VERSION" | "HELD" => "was turned away",
+        _ => "was let go",
+    };
+    let after = match input.as_u64() {
+        Some(0) | None => String::new(),
+        Some(input) => format!(" after input {input}"),
+    };
+    Some(format!("The last program on {node} {what}{after} ({code}): {}.", text(&let_go["text"])))
 }
 
 /// `512 B`, `12 KiB`, `3.4 MiB`.
@@ -365,6 +388,18 @@ mod tests {
         assert!(streams.contains("20 B, 10 B of it on disk"), "{streams}");
         let words = in_sentences(&state);
         assert!(words.contains("register lost") && words.contains("primary is on n1"), "{words}");
+    }
+
+    #[test]
+    fn why_the_last_program_went_is_said_where_there_is_none_now() {
+        let mut state = state();
+        let let_go = json!({ "code": "RELOAD", "text": "a checkpoint did not come", "input": 7 });
+        state["replicas"][0]["letGo"] = let_go;
+        assert!(!in_sentences(&state).contains("RELOAD"), "another one is attached");
+        state["replicas"][0]["attached"] = json!(false);
+        let words = in_sentences(&state);
+        let expected = "program on n1 was let go after input 7 (RELOAD): a checkpoint did not come";
+        assert!(words.contains(expected), "{words}");
     }
 
     #[test]

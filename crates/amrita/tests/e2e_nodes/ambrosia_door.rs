@@ -8,28 +8,28 @@ use serde_json::json;
 
 use crate::cluster::{Cluster, free_ports};
 use crate::http::Ask;
-use crate::programs::{instance, register};
+use crate::programs::{amrita, instance, register};
 
 /// What the C# binding says at its first start, after the request for a checkpoint.
-const HELLO: &[u8] = b"\x0e\x09\x0ahello";
+pub(crate) const HELLO: &[u8] = b"\x0e\x09\x0ahello";
 
-const TAKE_CHECKPOINT: &[u8] = b"\x02\x02";
-const TAKE_BECOMING_PRIMARY_CHECKPOINT: &[u8] = b"\x02\x0b";
+pub(crate) const TAKE_CHECKPOINT: &[u8] = b"\x02\x02";
+pub(crate) const TAKE_BECOMING_PRIMARY_CHECKPOINT: &[u8] = b"\x02\x0b";
 
 /// No message of AMBROSIA's.
 const END: &[u8] = b"\x02\xff";
 
-struct Binding {
+pub(crate) struct Binding {
     read_half: TcpStream,
     write_half: TcpStream,
 }
 
 impl Binding {
-    fn connected(cluster: &Cluster, ports: &[u16]) -> Self {
+    pub(crate) fn connected(cluster: &Cluster, ports: &[u16]) -> Self {
         let connect = |port: u16| {
             let socket =
                 cluster.wait_for("a port", || TcpStream::connect(("127.0.0.1", port)).ok());
-            socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time can be set");
+            socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a time can be set");
             socket
         };
         Self { read_half: connect(ports[0]), write_half: connect(ports[1]) }
@@ -44,18 +44,33 @@ impl Binding {
         binding
     }
 
-    fn say(&mut self, bytes: &[u8]) {
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
         self.read_half.write_all(bytes).expect("the node listens");
     }
 
     /// The messages of the next record.
-    fn record(&mut self) -> Vec<u8> {
+    pub(crate) fn record(&mut self) -> Vec<u8> {
         let mut head = [0; 24];
         self.write_half.read_exact(&mut head).expect("a record comes");
         let size = i32::from_le_bytes(head[4..8].try_into().expect("four bytes"));
+        self.raw(usize::try_from(size).expect("a size") - head.len())
+    }
+
+    /// The same; None when the node has ended the connection.
+    pub(crate) fn record_or_end(&mut self) -> Option<Vec<u8>> {
+        let mut head = [0; 24];
+        self.write_half.read_exact(&mut head).ok()?;
+        let size = i32::from_le_bytes(head[4..8].try_into().expect("four bytes"));
         let mut messages = vec![0; usize::try_from(size).expect("a size") - head.len()];
-        self.write_half.read_exact(&mut messages).expect("all of it comes");
-        messages
+        self.write_half.read_exact(&mut messages).ok()?;
+        (messages != END).then_some(messages)
+    }
+
+    /// Bytes without a head, as those of a state that is loaded.
+    pub(crate) fn raw(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.write_half.read_exact(&mut bytes).expect("all of it comes");
+        bytes
     }
 
     fn hears_nothing_for(&mut self, time: Duration) {
@@ -66,10 +81,23 @@ impl Binding {
     }
 }
 
-/// With up to 63 bytes of state.
-fn checkpoint(state: &[u8]) -> Vec<u8> {
-    let size = u8::try_from(state.len() * 2).expect("a short state");
-    [&[4, 8, size], state].concat()
+/// A number as AMBROSIA writes those that are never negative.
+pub(crate) fn number(number: usize) -> Vec<u8> {
+    let (mut rest, mut bytes) = (number * 2, Vec::new());
+    while rest > 0x7f {
+        bytes.push(u8::try_from(rest & 0x7f).expect("seven bits") | 0x80);
+        rest >>= 7;
+    }
+    bytes.push(u8::try_from(rest).expect("seven bits"));
+    bytes
+}
+
+pub(crate) fn message(kind: u8, data: &[u8]) -> Vec<u8> {
+    [&number(data.len() + 1)[..], &[kind], data].concat()
+}
+
+pub(crate) fn checkpoint(state: &[u8]) -> Vec<u8> {
+    [message(8, &number(state.len())), state.to_vec()].concat()
 }
 
 fn started_cluster() -> (Cluster, Vec<u16>) {
@@ -116,6 +144,12 @@ fn a_program_that_is_let_go_is_told_a_message_that_ends_it() {
     cluster.wait_for("the log to say so", || {
         cluster.log(0).contains("the program of 'server' is let go").then_some(())
     });
+    let state = instance(&cluster, 0, "server").expect("it is registered");
+    let let_go = &state["replicas"][0]["letGo"];
+    assert_eq!(let_go["code"], "BAD_FRAME", "{let_go}");
+    assert!(let_go["text"].as_str().is_some_and(|text| text.contains("type 99")), "{let_go}");
+    let shown = amrita(&cluster, &["immortal", "show", "server"]).said;
+    assert!(shown.contains("BAD_FRAME") && shown.contains("type 99"), "{shown}");
 }
 
 /// The JavaScript binding looks there, whatever its configuration says.
@@ -134,4 +168,10 @@ fn a_registration_is_where_a_binding_looks_for_it() {
     assert_eq!(connections.body, json!({ "value": [] }));
     let written = cluster.ask(0, &Ask::new("POST", "/core/ambrosia/craendpointtable").raw(b"{}"));
     assert_eq!(written.status, 405, "{}", written.body);
+    let erased =
+        cluster.ask(0, &Ask::new("DELETE", "/core/ambrosia/cra/AmbrosiaBinaries/server-server0"));
+    assert!(erased.is_success(), "{}", erased.body);
+    cluster.wait_for("its end", || {
+        (cluster.get(0, "/core/immortals/server").status == 404).then_some(())
+    });
 }

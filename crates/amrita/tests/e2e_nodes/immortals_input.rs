@@ -94,7 +94,8 @@ fn garbage_in_the_middle_ends_only_that_connection() {
     // At AMBROSIA's ports nothing can be said to a program; it is cut off.
     let mut tell =
         cluster.wait_for("the receive port", || TcpStream::connect(("127.0.0.1", ports[0])).ok());
-    let mut hear = TcpStream::connect(("127.0.0.1", ports[1])).expect("the send port is open");
+    let mut hear =
+        cluster.wait_for("the send port", || TcpStream::connect(("127.0.0.1", ports[1])).ok());
     tell.write_all(&[0xff; 1_000]).expect("it listens");
     hear.set_read_timeout(Some(Duration::from_secs(20))).expect("a time can be set");
     let mut rest = Vec::new();
@@ -171,7 +172,7 @@ fn the_command_line_of_immortals_says_what_is_wrong() {
     says(&["register", "x", "--replicas", "9"], &["1 to 3"]);
     says(&["register", "x", "--receive-port", "1000"], &["--send-port"]);
     says(&["register", "x", "-cv=5", "-uv=4"], &["upgrade version 4", "lower"]);
-    says(&["register", "x", "-l=C:\\logs\\"], &["not needed", "own disk"]);
+    says(&["register", "x", "-cs=N"], &["not needed", "recovers"]);
     says(&["register", "x", "--no-such-flag"], &["--no-such-flag"]);
     says(&["show", "nobody"], &["no instance 'nobody'", "register nobody"]);
     says(&["add-replica", "nobody"], &["no instance 'nobody'"]);
@@ -180,7 +181,11 @@ fn the_command_line_of_immortals_says_what_is_wrong() {
     for words in ["replica 2 on node n3", "may be gone", "set server --resume"] {
         assert!(made.said.contains(words), "'{words}' is not in\n{}", made.said);
     }
-    says(&["register", "server", "--replicas", "1"], &["registered already", "set"]);
+    says(&["register", "server", "--replicas", "1"], &["registered already", "add-replica"]);
+    says(
+        &["register", "server", "-npl", "-cv=0", "-uv=0", "--replicas=n1,n2"],
+        &["remove-replica"],
+    );
     says(&["move", "server", "n2"], &["no program", "caught up"]);
     says(&["move", "server"], &["start one"]);
     says(&["send", "server", "1"], &["no program is attached"]);

@@ -6,6 +6,7 @@
 
 mod ambrosia;
 mod ambrosia_door;
+mod ambrosia_registered;
 mod bad_days;
 mod bad_input;
 mod changes;

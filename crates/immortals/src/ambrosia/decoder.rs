@@ -9,9 +9,10 @@ use protocol::immortal::{Garbled, Taker};
 use super::kind;
 use super::rpc::{Outgoing, take_outgoing};
 
-/// The longest message of an LB. A longer one ends the connection. A batch may be longer, but no
-/// message in it.
-pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// The longest message of an LB: 64 MiB, which AMBROSIA's own tests send, and room for the heads
+/// that AMBROSIA and a binding put before them. A longer one ends the connection. A batch may be
+/// longer, but no message in it.
+pub const MESSAGE_BYTES_MAX: usize = (64 << 20) + (512 << 10);
 
 /// The longest piece in which a checkpoint is handed on.
 pub const CHUNK_BYTES_MAX: usize = 256 << 10;

@@ -13,12 +13,12 @@ use super::options::AmbrosiaOptions;
 use super::record::Records;
 use super::rpc::Outgoing;
 
-/// The size at which a SEND is ended. Until then, consecutive messages to one destination go on in
-/// one SEND.
+/// The size up to which consecutive messages to one destination go on in one SEND. A message that
+/// is longer has a SEND of its own.
 pub const SEND_BYTES: usize = 256 << 10;
 
-/// How many bytes of impulses wait for the core to say PRIMARY. More are dropped: an impulse that
-/// was not logged may be lost.
+/// How many bytes of impulses wait for the core to say PRIMARY; a single one may be longer. More
+/// are dropped: an impulse that was not logged may be lost.
 pub const IMPULSE_BYTES_HELD_MAX: usize = 1 << 20;
 
 /// How many checkpoints may be asked for and not have come. One more ends the connection: the core
@@ -102,7 +102,7 @@ impl Impulses {
     /// Keeps an impulse until the core says PRIMARY, if there is room.
     fn hold(&mut self, destination: String, message: Bytes) {
         let bytes = self.held_bytes + destination.len() + message.len();
-        if bytes > IMPULSE_BYTES_HELD_MAX {
+        if bytes > IMPULSE_BYTES_HELD_MAX && !self.held.is_empty() {
             self.lost += 1;
             return;
         }
@@ -547,7 +547,8 @@ impl Sending {
         message: &Message,
         said: &mut Vec<ToNode>,
     ) -> Result<(), Garbled> {
-        if self.destination.as_bytes() != destination || self.messages.len() >= SEND_BYTES {
+        let bytes = self.messages.len() + message.payload_bytes();
+        if self.destination.as_bytes() != destination || bytes >= SEND_BYTES {
             self.end(said);
         }
         if self.count == 0 {

@@ -20,7 +20,7 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
 /// The first byte of every entry. The bytes 1 to 6 began the entries of releases that had no
 /// version.
-const VERSION: u8 = 16;
+const VERSION: u8 = 17;
 
 /// One of a sender's streams to one destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,9 +53,9 @@ pub enum Origin {
 pub enum Mark {
     /// The digest after this input was handled.
     Input { input: u64, digest: u64 },
-    /// The digest after this many messages to this destination, for programs that do not confirm
-    /// inputs.
-    Stream { destination: String, count: u64, crc: u32 },
+    /// The sum of the outlines of this many messages to this destination, for programs that do not
+    /// confirm inputs.
+    Stream { destination: String, count: u64, outline: u32 },
 }
 
 /// Inputs, and what travels with them.
@@ -307,11 +307,11 @@ fn put_inputs(out: &mut Vec<u8>, inputs: &Inputs) {
             put_number(out, *input);
             out.extend_from_slice(&digest.to_le_bytes());
         }
-        Some(Mark::Stream { destination, count, crc }) => {
+        Some(Mark::Stream { destination, count, outline }) => {
             out.push(2);
             put_text(out, destination);
             put_number(out, *count);
-            out.extend_from_slice(&crc.to_le_bytes());
+            out.extend_from_slice(&outline.to_le_bytes());
         }
     }
     put_number(out, inputs.origins.len() as u64);
@@ -351,7 +351,7 @@ fn take_inputs(mut from: Taker) -> Result<Inputs, Garbled> {
         2 => Some(Mark::Stream {
             destination: from.text("a destination")?,
             count: from.number("a count")?,
-            crc: from.fixed_u32("a checksum")?,
+            outline: from.fixed_u32("an outline")?,
         }),
         other => return Err(Garbled(format!("a mark of the unknown kind {other}"))),
     };
@@ -410,7 +410,7 @@ mod tests {
             ],
             blocks: Bytes::from_static(b"blocks"),
         };
-        let stream = Mark::Stream { destination: "s".into(), count: 3, crc: 0xdead_beef };
+        let stream = Mark::Stream { destination: "s".into(), count: 3, outline: 0xdead_beef };
         let end = GenesisEnd { crc: 5, initial: Bytes::from_static(b"hi"), program_version: 2 };
         let chunk = Bytes::from_static(b"chunk");
         for entry in [

@@ -12,6 +12,9 @@ use crate::io::Output;
 /// How many entries of inputs may be on their way into the log. More inputs gather meanwhile.
 const IN_FLIGHT_MAX: usize = 4;
 
+/// How many bytes of inputs may be on their way into the log; a single entry may be longer.
+const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+
 /// How many bytes of inputs may wait for the log. More are not taken, and their senders try again.
 pub(crate) const PENDING_BYTES_MAX: usize = 64 << 20;
 
@@ -77,13 +80,21 @@ enum Queued {
 /// The receipts of an entry on its way into the log, each with the count of its inputs.
 pub(crate) type Receipts = Vec<(u64, Receipt)>;
 
+#[derive(Debug, Default)]
+struct InFlight {
+    receipts: Receipts,
+    /// The bytes of its inputs.
+    bytes: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct LogQueue {
     queued: VecDeque<Queued>,
     /// The bytes of inputs that wait.
     bytes: usize,
     /// The entries on their way, the oldest first.
-    in_flight: VecDeque<Receipts>,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
     /// What destinations have confirmed since the last entry.
     trims: BTreeMap<String, u64>,
     mark_logged: Option<Mark>,
@@ -96,6 +107,7 @@ impl LogQueue {
             queued: VecDeque::new(),
             bytes: 0,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
             trims: BTreeMap::new(),
             mark_logged: None,
             quiet_since: now,
@@ -143,7 +155,7 @@ impl LogQueue {
 
     /// Proposes an entry at once.
     pub(crate) fn propose(&mut self, entry: &Entry, receipt: Receipt, outputs: &mut Vec<Output>) {
-        self.in_flight.push_back(vec![(0, receipt)]);
+        self.in_flight.push_back(InFlight { receipts: vec![(0, receipt)], bytes: 0 });
         outputs.push(Output::Propose(entry.encode()));
     }
 
@@ -156,12 +168,12 @@ impl LogQueue {
         outputs: &mut Vec<Output>,
     ) {
         let mut mark = mark;
-        while self.in_flight.len() < IN_FLIGHT_MAX {
+        while self.in_flight.len() < IN_FLIGHT_MAX && self.next_fits() {
             match self.queued.pop_front() {
                 None => return,
                 Some(Queued::Between(entry)) => {
                     outputs.push(Output::Propose(entry.encode()));
-                    self.in_flight.push_back(Vec::new());
+                    self.in_flight.push_back(InFlight::default());
                 }
                 Some(Queued::Inputs(first)) => {
                     let mark = self.new_mark(mark.take());
@@ -170,6 +182,15 @@ impl LogQueue {
                 }
             }
         }
+    }
+
+    /// Whether what comes next may be on its way beside what is.
+    fn next_fits(&self) -> bool {
+        let next = match self.queued.front() {
+            Some(Queued::Inputs(pending)) => pending.messages.len(),
+            Some(Queued::Between(_)) | None => 0,
+        };
+        self.in_flight_bytes == 0 || self.in_flight_bytes + next <= IN_FLIGHT_BYTES_MAX
     }
 
     fn propose_inputs(
@@ -192,7 +213,8 @@ impl LogQueue {
             // A long input goes alone, so that it fits into a frame.
             next = self.take_if(|next| bytes + next.messages.len() < ENTRY_BYTES_MAX);
         }
-        self.in_flight.push_back(receipts);
+        self.in_flight_bytes += bytes;
+        self.in_flight.push_back(InFlight { receipts, bytes });
         outputs.push(Output::Propose(encode_inputs(&inputs, &blocks)));
     }
 
@@ -240,14 +262,17 @@ impl LogQueue {
 
     /// The oldest entry on its way is logged.
     pub(crate) fn landed(&mut self) -> Receipts {
-        self.in_flight
-            .pop_front()
-            .expect("Invariant: every entry of this term was proposed by this ownership")
+        let landed = self.in_flight.pop_front();
+        let InFlight { receipts, bytes } =
+            landed.expect("Invariant: every entry of this term was proposed by this ownership");
+        self.in_flight_bytes -= bytes;
+        receipts
     }
 
     /// The receipts of what is on its way, and then of what only waits.
     pub(crate) fn into_receipts(self) -> (Vec<Receipt>, Vec<Receipt>) {
-        let in_flight = self.in_flight.into_iter().flatten().map(|(_, receipt)| receipt);
+        let in_flight = self.in_flight.into_iter().flat_map(|entry| entry.receipts);
+        let in_flight = in_flight.map(|(_, receipt)| receipt);
         let waiting = self.queued.into_iter().filter_map(|queued| match queued {
             Queued::Inputs(pending) => Some(pending.receipt),
             Queued::Between(_) => None,

@@ -17,6 +17,9 @@ pub(crate) const WINDOW_BYTES: usize = 4 << 20;
 /// A destination that does not answer is asked again after this long, in microseconds.
 const ASK_AGAIN_MICROS: u64 = 300_000;
 
+/// A message that is longer than the window is given more time, in bytes for each microsecond.
+const LONG_BYTES_PER_MICRO: usize = 10;
+
 /// Messages are sent again from the same number at most this often, in microseconds.
 const RESEND_MICROS: u64 = 50_000;
 
@@ -24,7 +27,7 @@ const RESEND_MICROS: u64 = 50_000;
 pub(crate) const IMPULSE_BYTES_MAX: usize = 4 << 20;
 
 /// How many bytes of impulses may wait for all destinations together. More are refused.
-pub(crate) const IMPULSE_BYTES_ALL_MAX: usize = 64 << 20;
+pub(crate) const IMPULSE_BYTES_ALL_MAX: usize = 128 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FlowKind {
@@ -132,7 +135,10 @@ impl Flow {
 
     /// Whether an answer has been missing for too long.
     fn is_silent(&self, now: u64) -> bool {
-        let is_long = |since: u64| now.saturating_sub(since) > ASK_AGAIN_MICROS;
+        // To send a long message once more before it can have come would only hold it up.
+        let more = self.sent_bytes.saturating_sub(WINDOW_BYTES) / LONG_BYTES_PER_MICRO;
+        let patience = ASK_AGAIN_MICROS.saturating_add(more as u64);
+        let is_long = |since: u64| now.saturating_sub(since) > patience;
         match self.progress {
             Progress::Unknown => true,
             Progress::Asked { at } => is_long(at),

@@ -9,7 +9,7 @@ use crate::output::stream::copied_if_short;
 
 /// How many bytes of results may wait for the outcome of an upgrade. A program that gives more is
 /// closed.
-const RESULTS_BYTES_MAX: usize = 64 << 20;
+const RESULTS_BYTES_MAX: usize = 128 << 20;
 
 /// How many bytes a result takes in addition to its payload.
 const RESULT_HEAD_BYTES: usize = 64;

@@ -14,35 +14,22 @@ use crate::machine::instance::Instance;
 use crate::wire::{Diverged, Peer, RecentOutput};
 
 impl Instance {
-    /// The program here differs from what was recorded. It is fenced.
+    /// The program here differs from what was recorded. It is fenced, unless it is the last copy:
+    /// without it there would be nobody to go on.
     pub(crate) fn has_diverged(&mut self, mark: &Mark, outputs: &mut Vec<Output>) {
-        if !self.settings.divergence_alarm {
+        // After the first difference all sums differ.
+        if !self.settings.divergence_alarm || self.health.diverged.is_some() {
             return;
         }
+        let Some(diverged) = self.difference(mark) else { return };
         let Some(running) = self.seat.running() else { return };
-        let (input, expected, found) = match mark {
-            Mark::Input { input, digest } => {
-                let here = running.output.digest_at(*input).unwrap_or_default();
-                (*input, format!("digest {digest:016x}"), format!("digest {here:016x}"))
-            }
-            Mark::Stream { destination, count, crc } => (
-                running.told,
-                format!("checksum {crc:08x} after {count} messages to {destination}"),
-                "another one".to_owned(),
-            ),
-        };
-        let after = running.output.point_before(input);
-        let found = match running.checks.last_in_words() {
-            Some(last) => format!("{found}; it said last: {last}"),
-            None => format!("{found}; it has said nothing"),
-        };
         let recent = running.checks.recent();
-        let diverged = Diverged { input, after, expected, found };
         outputs.push(Output::Note(format!(
             "DIVERGED: the program of '{}' on this node said something else than was recorded, in \
-             handling inputs {} to {input}: expected {}, found {}",
+             handling inputs {} to {}: expected {}, found {}",
             self.identity.name,
-            after + 1,
+            diverged.after + 1,
+            diverged.input,
             diverged.expected,
             diverged.found
         )));
@@ -52,11 +39,71 @@ impl Instance {
             let message = Peer::Differs { outputs: recent.clone() };
             outputs.push(Output::Peer { to, message });
         }
+        self.fence_if_another_lives(outputs);
+        if self.health.is_good() {
+            let name = &self.identity.name;
+            outputs.push(Output::Note(format!(
+                "no other copy of '{name}' has come as far, so this one goes on"
+            )));
+        }
+    }
+
+    /// Where the program differs from a mark of the log, and in what.
+    fn difference(&self, mark: &Mark) -> Option<Diverged> {
+        let running = self.seat.running()?;
+        let (input, expected, found) = match mark {
+            Mark::Input { input, digest } => {
+                let here = running.output.digest_at(*input).unwrap_or_default();
+                (*input, format!("digest {digest:016x}"), format!("digest {here:016x}"))
+            }
+            Mark::Stream { destination, count, outline } => (
+                running.told,
+                format!(
+                    "outline {outline:08x} (kinds and methods) after {count} messages to {destination}"
+                ),
+                "another one".to_owned(),
+            ),
+        };
+        let after = running.output.point_before(input);
+        let found = match running.checks.last_in_words() {
+            Some(last) => format!("{found}; it said last: {last}"),
+            None => format!("{found}; it has said nothing"),
+        };
+        Some(Diverged { input, after, expected, found, is_last_copy: true })
+    }
+
+    /// Fences a program that differs, when another copy has done without a difference what this one
+    /// did with one. A primary is not fenced any more: others have what it said.
+    pub(crate) fn fence_if_another_lives(&mut self, outputs: &mut Vec<Output>) {
+        let (settings, me) = (&self.settings, self.identity.me);
+        let Some(diverged) = &mut self.health.diverged else { return };
+        let is_settled = diverged.is_fenced() || self.seat.is_vacant() || self.seat.is_primary();
+        if is_settled || !self.standbys.has_good_program_at(settings, me, diverged.input) {
+            return;
+        }
+        diverged.is_last_copy = false;
         self.close_seat(
             "DIVERGED",
             "this program said something else than was recorded; see the document of the instance",
             outputs,
         );
+    }
+
+    /// A program wants to attach. The last copy is never locked out, whatever it did before; and a
+    /// copy that went on as the last one is judged anew when it begins anew.
+    pub(crate) fn unfence_the_last_copy(&mut self, outputs: &mut Vec<Output>) {
+        let is_fenced = self.health.diverged.as_ref().is_some_and(Diverged::is_fenced);
+        let has_others = self.standbys.has_good_program(&self.settings, self.identity.me);
+        if !self.seat.is_vacant() || (is_fenced && has_others) {
+            return;
+        }
+        if is_fenced {
+            let name = &self.identity.name;
+            outputs.push(Output::Note(format!(
+                "no other copy of '{name}' is there, so the one that has diverged is let in again"
+            )));
+        }
+        self.health.diverged = None;
     }
 
     /// Another replica's program differs and shows what it sent.
@@ -67,8 +114,10 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) {
         let running = self.seat.running();
-        let found =
-            running.and_then(|running| running.checks.first_difference(&running.output, theirs));
+        let found = running.and_then(|running| {
+            let confirms = running.connection.confirms();
+            running.checks.first_difference(&running.output, theirs, confirms)
+        });
         if let Some(found) = found {
             let place = format!("message {} to '{}'", found.number, found.destination);
             let shown = |message: &Message| format!("{place}: {}", describe(message));
@@ -103,7 +152,7 @@ impl Instance {
 
     /// What a person needs to see the difference again.
     fn repro(&self, diverged: &Diverged) -> Output {
-        let Diverged { input, after, expected, found } = diverged;
+        let Diverged { input, after, expected, found, .. } = diverged;
         let from = self.base.record.input_state.inputs;
         let text = format!(
             "instance {name}, replica {me} on node {node}\n\

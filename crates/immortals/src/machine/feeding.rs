@@ -12,6 +12,7 @@ use crate::machine::instance::Instance;
 use crate::seat::connection::Connection;
 use crate::seat::running::Fed;
 use crate::seat::states::{Loaded, Seat};
+use crate::wire::{Diverged, LetGo};
 
 /// The code and the text with which a program is turned away.
 struct TurnedAway {
@@ -33,8 +34,13 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) {
         let mut connection = Connection::new(program, adapter, hello, cx.now.steady_micros);
+        self.unfence_the_last_copy(outputs);
         if let Some(TurnedAway { code, text }) = self.why_not(&connection.hello, gives_up_upgrade) {
             self.note_if_it_cannot_be_told(&connection, "turned away", &text, outputs);
+            if self.seat.is_vacant() {
+                let (code, text) = (code.to_owned(), text.clone());
+                self.health.let_go = Some(LetGo { code, text, input: 0 });
+            }
             return connection.close(code, &text, outputs);
         }
         let me = self.identity.me;
@@ -66,7 +72,7 @@ impl Instance {
             );
             return turned_away("HELD", text);
         }
-        if self.health.diverged.is_some() {
+        if self.health.diverged.as_ref().is_some_and(Diverged::is_fenced) {
             let text = format!(
                 "this replica of '{name}' has diverged; see GET /core/immortals/{name}, then \
                  'amrita immortal release {name}'"

@@ -20,7 +20,7 @@ use crate::seat::health::Health;
 use crate::seat::states::Seat;
 use crate::standbys::statuses::Standbys;
 use crate::standbys::transfers::Transfers;
-use crate::wire::ReplicaStatus;
+use crate::wire::{LetGo, ReplicaStatus, Sizes};
 
 /// How much of the log is read at a time to find a message, in bytes.
 const SEARCH_BYTES: usize = 1 << 20;
@@ -170,7 +170,9 @@ impl Instance {
 
     /// Sends the program away, with a reason.
     pub(crate) fn close_seat(&mut self, code: &str, text: &str, outputs: &mut Vec<Output>) {
+        let input = self.seat.done();
         let Some((connection, state)) = self.seat.vacate() else { return };
+        self.health.let_go = Some(LetGo { code: code.into(), text: text.into(), input });
         self.spill.look_for_garbage();
         self.base.discard(state);
         self.note_if_it_cannot_be_told(&connection, "let go", text, outputs);
@@ -255,10 +257,13 @@ impl Instance {
             upgrade_to: self.seat.upgrade_to(),
             base: base.position,
             base_input: base.input_state.inputs,
-            checkpoint_bytes: base.blob.map_or(0, |blob| blob.bytes),
-            log_bytes: self.history.log_bytes,
+            sizes: Sizes {
+                checkpoint: base.blob.map_or(0, |blob| blob.bytes),
+                log: self.history.log_bytes,
+            },
             held: self.health.held.clone(),
             diverged: self.health.diverged.clone(),
+            let_go: self.health.let_go.clone(),
         }
     }
 

@@ -47,7 +47,10 @@ impl Instance {
     ) -> Result<(), StoreError> {
         let now = cx.now.steady_micros;
         match message {
-            Peer::Status(status) => self.standbys.learn(from, status, now),
+            Peer::Status(status) => {
+                self.standbys.learn(from, status, now);
+                self.fence_if_another_lives(outputs);
+            }
             Peer::Differs { outputs: theirs } => self.show_difference(from, theirs, outputs),
             Peer::Difference { expected, found } => {
                 self.difference_shown(expected, found, outputs);

@@ -14,6 +14,7 @@ use crate::output::output_state::DESTINATIONS_MAX;
 use crate::seat::running::Running;
 use crate::seat::states::{Genesis, GenesisPart, Seat};
 use crate::seat::taking::{End, Given, Part, Taking};
+use crate::wire::LetGo;
 
 /// The longest name of an instance, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
@@ -344,6 +345,8 @@ impl Instance {
         if self.seat.connection_of(program).is_none() {
             return;
         }
+        let (code, text) = ("GONE".to_owned(), "it went, or its connection ended".to_owned());
+        self.health.let_go = Some(LetGo { code, text, input: self.seat.done() });
         if let Seat::Running(running) = &self.seat {
             let confirms = running.connection.confirms();
             let done = running.output.done;

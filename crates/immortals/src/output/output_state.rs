@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use protocol::Moment;
-use protocol::immortal::{Garbled, skip_messages};
+use protocol::immortal::{Garbled, View};
 use serde::{Deserialize, Serialize};
 
 use crate::output::awaits::Awaits;
@@ -58,7 +58,7 @@ pub struct OutputState {
 struct Points {
     /// Inputs, and the digest after each.
     inputs: VecDeque<(u64, u64)>,
-    /// Destinations, the number of a message, and the checksum up to it.
+    /// Destinations, the number of a message, and the sum of the outlines up to it.
     streams: VecDeque<(String, u64, u32)>,
 }
 
@@ -75,11 +75,11 @@ impl Points {
         self.inputs.push_back((input, digest));
     }
 
-    fn note_message(&mut self, destination: &str, number: u64, crc: u32) {
+    fn note_message(&mut self, destination: &str, number: u64, outline: u32) {
         if self.streams.len() == POINTS_MAX {
             self.streams.pop_front();
         }
-        self.streams.push_back((destination.to_owned(), number, crc));
+        self.streams.push_back((destination.to_owned(), number, outline));
     }
 }
 
@@ -126,13 +126,11 @@ impl OutputState {
         }
         let stream = self.streams.get_mut(destination).expect("it was just made sure");
         let before = part(destination, stream.count, stream.crc);
-        if grain == Grain::Message {
-            let (mut rest, mut crc) = (bytes.clone(), stream.crc);
-            for number in stream.count + 1..=stream.count + count {
-                let after = skip_messages(&rest, 1)?;
-                crc = extend(crc, &rest[..rest.len() - after.len()]);
-                rest = after;
-                self.points.note_message(destination, number, crc);
+        let mut rest = View::new(&bytes);
+        for number in stream.count + 1..=stream.count + count {
+            stream.outline.take(&mut rest)?;
+            if grain == Grain::Message {
+                self.points.note_message(destination, number, stream.outline.sum());
             }
         }
         let kept = stream.keep(count, bytes, self.limits.block)?;
@@ -342,15 +340,17 @@ impl OutputState {
         }
     }
 
-    /// The same for a message of one stream.
-    pub fn compare_stream(&self, destination: &str, count: u64, crc: u32) -> Compared {
+    /// The same for a message of one stream, as far as AMBROSIA promises it: see [`Outline`].
+    ///
+    /// [`Outline`]: crate::output::outline::Outline
+    pub fn compare_stream(&self, destination: &str, count: u64, outline: u32) -> Compared {
         if self.streams.get(destination).is_none_or(|stream| stream.count < count) {
             return Compared::Ahead;
         }
         let mut points = self.points.streams.iter().rev();
         let found = points.find(|(name, number, _)| *number == count && name == destination);
         match found {
-            Some((_, _, found)) if *found == crc => Compared::Equal,
+            Some((_, _, found)) if *found == outline => Compared::Equal,
             Some(_) => Compared::Differs,
             None => Compared::Forgotten,
         }
@@ -373,7 +373,7 @@ fn part(name: &str, count: u64, crc: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use protocol::immortal::{Message, put_message};
+    use protocol::immortal::{Message, put_message, skip_messages};
 
     use super::*;
     use crate::output::stream::Found;
@@ -436,6 +436,32 @@ mod tests {
         assert_eq!(state.streams["b"].floor(), 4);
     }
 
+    /// Microsoft's own test programs put the present time into arguments.
+    #[test]
+    fn arguments_may_differ_message_by_message_and_nothing_else_may() {
+        let sent = |message: &Message| {
+            let (mut state, mut bytes) = (OutputState::default(), Vec::new());
+            put_message(&mut bytes, message);
+            state.send("b", 1, bytes.into(), Grain::Message).unwrap();
+            state
+        };
+        let fork = |method, payload: &'static [u8]| Message::Fork {
+            method,
+            payload: Bytes::from_static(payload),
+        };
+        let first = sent(&fork(7, b"at ten"));
+        let (destination, count, outline) = first.last_stream_point().unwrap().clone();
+        let compared =
+            |message: Message| sent(&message).compare_stream(&destination, count, outline);
+        assert_eq!(compared(fork(7, b"a little later")), Compared::Equal);
+        assert_eq!(compared(fork(8, b"at ten")), Compared::Differs);
+        let impulse = Message::Impulse { method: 7, payload: Bytes::from_static(b"at ten") };
+        assert_eq!(compared(impulse), Compared::Differs);
+        let mut elsewhere = OutputState::default();
+        elsewhere.send("c", 1, said(1), Grain::Message).unwrap();
+        assert_eq!(elsewhere.compare_stream(&destination, count, outline), Compared::Ahead);
+    }
+
     #[test]
     fn the_digest_does_not_depend_on_how_messages_were_cut_into_runs() {
         let (mut one, mut two) = (OutputState::default(), OutputState::default());
@@ -454,7 +480,7 @@ mod tests {
         assert_eq!(two.compare(10, one.digest()), Compared::Differs);
         assert_eq!(two.compare(11, 0), Compared::Ahead);
         let stream = &one.streams["b"];
-        assert_eq!(two.compare_stream("b", 4, stream.crc), Compared::Equal);
+        assert_eq!(two.compare_stream("b", 4, stream.outline.sum()), Compared::Equal);
         assert_eq!(two.compare_stream("b", 4, 1), Compared::Differs);
     }
 }

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use protocol::immortal::{Garbled, skip_messages};
 use serde::{Deserialize, Serialize};
 
+use crate::output::outline::Outline;
+
 /// Shorter bytes are copied when they are kept for long. They arrived in a buffer with others, and
 /// without a copy they would keep the whole buffer in memory.
 const SHARED_BYTES_MIN: usize = 64 << 10;
@@ -115,6 +117,8 @@ pub struct Stream {
     block: u64,
     /// CRC-32 of all their bytes.
     pub crc: u32,
+    /// What of them must be the same for programs that speak AMBROSIA's protocol.
+    pub outline: Outline,
     /// The last message that is confirmed. In replay it may be ahead of `count`.
     pub confirmed: u64,
     /// What is not confirmed.

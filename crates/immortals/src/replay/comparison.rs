@@ -139,8 +139,8 @@ impl Comparison {
                     None => Compared::Forgotten,
                 }
             }
-            Mark::Stream { destination, count, crc } if !confirms => {
-                output.compare_stream(destination, *count, *crc)
+            Mark::Stream { destination, count, outline } if !confirms => {
+                output.compare_stream(destination, *count, *outline)
             }
             _ => Compared::Forgotten,
         }

@@ -8,6 +8,7 @@ use protocol::immortal::{Message, messages};
 
 use crate::describe::describe;
 use crate::history::entry::Mark;
+use crate::output::outline::are_alike;
 use crate::output::output_state::{Compared, OutputState};
 use crate::wire::RecentOutput;
 
@@ -95,6 +96,7 @@ impl Checks {
         &self,
         output: &OutputState,
         theirs: Vec<RecentOutput>,
+        confirms: bool,
     ) -> Option<FirstDifference> {
         let mine: BTreeMap<(String, u64), Message> =
             self.recent.iter().cloned().flat_map(numbered).collect();
@@ -102,7 +104,11 @@ impl Checks {
             let here = mine.get(&(destination.clone(), number)).cloned();
             let count = output.streams.get(&destination).map_or(0, |stream| stream.count);
             // What was forgotten here cannot be compared. What was never sent here differs.
-            let differs = here.as_ref().map_or(number > count, |here| *here != there);
+            let is_same = |here: &Message| match confirms {
+                true => *here == there,
+                false => are_alike(here, &there),
+            };
+            let differs = here.as_ref().map_or(number > count, |here| !is_same(here));
             if differs {
                 return Some(FirstDifference { destination, number, here, there });
             }
@@ -120,8 +126,8 @@ fn numbered(sent: RecentOutput) -> impl Iterator<Item = ((String, u64), Message)
 fn compare(mark: &Mark, output: &OutputState, confirms: bool) -> Compared {
     match mark {
         Mark::Input { input, digest } if confirms => output.compare(*input, *digest),
-        Mark::Stream { destination, count, crc } if !confirms => {
-            output.compare_stream(destination, *count, *crc)
+        Mark::Stream { destination, count, outline } if !confirms => {
+            output.compare_stream(destination, *count, *outline)
         }
         // The programs use different adapters.
         _ => Compared::Forgotten,

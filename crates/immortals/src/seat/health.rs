@@ -1,6 +1,6 @@
 //! Whether programs fail here, or differ from the others.
 
-use crate::wire::{Diverged, Held};
+use crate::wire::{Diverged, Held, LetGo};
 
 /// After this many failures in a row at the same input no program is let in.
 const TRIES_MAX: u32 = 3;
@@ -9,6 +9,8 @@ const TRIES_MAX: u32 = 3;
 pub(crate) struct Health {
     pub(crate) held: Option<Held>,
     pub(crate) diverged: Option<Diverged>,
+    /// Why there was an end with the last program that came.
+    pub(crate) let_go: Option<LetGo>,
     /// The input at which the last program failed, and how often in a row. 0 times: none failed.
     failing: (u64, u32),
 }
@@ -53,6 +55,6 @@ impl Health {
     }
 
     pub(crate) fn is_good(&self) -> bool {
-        self.held.is_none() && self.diverged.is_none()
+        self.held.is_none() && !self.diverged.as_ref().is_some_and(Diverged::is_fenced)
     }
 }

@@ -364,8 +364,8 @@ impl Running {
             let (input, digest) = self.output.last_point()?;
             return Some(Mark::Input { input, digest });
         }
-        let (destination, count, crc) = self.output.last_stream_point()?.clone();
-        Some(Mark::Stream { destination, count, crc })
+        let (destination, count, outline) = self.output.last_stream_point()?.clone();
+        Some(Mark::Stream { destination, count, outline })
     }
 
     // How far it has come.

@@ -69,6 +69,31 @@ impl Standbys {
         ready
     }
 
+    /// Whether a program of another replica runs, and nothing speaks against it.
+    pub(crate) fn has_good_program(&self, settings: &Settings, me: ReplicaId) -> bool {
+        self.others_status(settings, me).any(|status| status.attached && status.is_good())
+    }
+
+    /// Whether such a program has handled that input.
+    pub(crate) fn has_good_program_at(
+        &self,
+        settings: &Settings,
+        me: ReplicaId,
+        input: u64,
+    ) -> bool {
+        let is_past = |status: &ReplicaStatus| status.done >= input;
+        let mut others = self.others_status(settings, me);
+        others.any(|status| status.attached && status.is_good() && is_past(status))
+    }
+
+    fn others_status(
+        &self,
+        settings: &Settings,
+        me: ReplicaId,
+    ) -> impl Iterator<Item = &ReplicaStatus> {
+        settings.others(me).filter_map(|id| self.status_of(id))
+    }
+
     /// The failure that keeps a program of another replica from running, if there is one.
     pub(crate) fn held(&self) -> impl Iterator<Item = &Held> {
         self.known.values().filter_map(|known| known.status.held.as_ref())
@@ -117,7 +142,8 @@ impl Known {
 fn due_at(told: Option<&(ReplicaStatus, u64)>, status: &ReplicaStatus) -> Option<u64> {
     let Some((told, at)) = told else { return Some(0) };
     let matters = |status: &ReplicaStatus| (status.attached, status.caught_up, status.is_good());
-    if matters(status) != matters(told) || status.held != told.held {
+    if matters(status) != matters(told) || status.held != told.held || status.let_go != told.let_go
+    {
         return Some(0);
     }
     if status != told {

@@ -55,7 +55,7 @@ fn a_first_state_of_any_size_goes_into_the_log_little_by_little() {
         owner.commit(entry);
     }
     assert!(entries > 280, "{entries} entries");
-    assert_eq!(owner.instance.status().checkpoint_bytes, bytes as u64);
+    assert_eq!(owner.instance.status().sizes.checkpoint, bytes as u64);
     assert!(owner.instance.is_primary());
     // Another program is given the same state.
     owner.attach(0, 0);
@@ -82,7 +82,7 @@ fn a_program_that_goes_while_its_first_state_is_logged_leaves_nothing_behind() {
         owner.attach(0, 0);
         owner.is_loaded();
         assert!(owner.instance.is_primary(), "{committed} committed");
-        assert_eq!(owner.instance.status().checkpoint_bytes, 10 << 20);
+        assert_eq!(owner.instance.status().sizes.checkpoint, 10 << 20);
         owner.waits(100_000);
         assert_eq!(owner.chunks(), 41, "{committed} committed");
     }
@@ -106,7 +106,7 @@ fn a_program_that_goes_before_it_has_given_all_of_its_state_is_followed_by_anoth
     owner.step(Input::Detached { program });
     owner.attach(0, 0);
     assert!(owner.instance.is_primary());
-    assert_eq!(owner.instance.status().checkpoint_bytes, 1 << 20);
+    assert_eq!(owner.instance.status().sizes.checkpoint, 1 << 20);
     owner.waits(100_000);
     assert_eq!(owner.chunks(), 5);
 }

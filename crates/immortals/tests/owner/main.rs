@@ -4,6 +4,7 @@
 mod entries;
 mod genesis;
 mod handing_on;
+mod last_copy;
 mod lost;
 mod quiet;
 mod spill;

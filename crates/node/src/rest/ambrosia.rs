@@ -4,13 +4,16 @@
 //! reads them there before it connects to its coordinator, whatever its configuration says. A node
 //! answers those few questions (a blob with the parameters of a replica, rows of tables), so that a
 //! program with this binding runs with the node's address as its account. Nothing can be written
-//! here.
+//! here but the end of it: what a binding erases is deregistered.
 
+use bytes::Bytes;
 use cluster::{InstanceEntry, InstanceReplica, Topology};
-use protocol::{Problem, Request, Response};
+use protocol::{EntityTags, Method, Problem, Request, Response};
 use serde_json::{Value, json};
 
+use super::instance_state;
 use super::plan::Plan;
+use crate::frame::Question;
 use crate::view::View;
 
 /// What the binding's libraries for cloud storage send with a question. Only the filter has a
@@ -25,51 +28,133 @@ pub(crate) const LINK: &str = "/core/ambrosia";
 const BLOBS: &str = "cra/AmbrosiaBinaries/";
 
 /// The ends of connections that a registered instance has. A binding counts them.
-const ENDPOINTS: [&str; 4] =
+const ENDS: [&str; 4] =
     ["Ambrosiacontrolin", "Ambrosiacontrolout", "Ambrosiadatain", "Ambrosiadataout"];
 
+/// The tables of these ends, and of replicas.
+const ENDPOINTS: &str = "craendpointtable";
+const VERTICES: &str = "cravertextable";
+
 /// # Errors
-/// When there is no such replica, or the request wants to change something.
+/// When there is no such replica, or what is to be deleted is not there.
 pub(super) fn plan(request: &Request, rest: &str, view: &View<'_>) -> Result<Plan, Problem> {
-    let topology = view.topology();
-    let response = if let Some(blob) = rest.strip_prefix(BLOBS) {
-        // A binding looks for the text wherever it stands in the blob.
-        Response::json(200, &parameters(topology, blob)?.into())
-    } else if rest.contains('/') {
-        return Err(Problem::not_found(format!("there is nothing at {}", request.path)));
-    } else {
-        let filter = request.parameter("filter").unwrap_or_default();
-        Response::json(200, &json!({ "value": rows(topology, rest, &filter) }))
-    };
-    Ok(Plan::Respond(response))
+    if request.method == Method::Delete {
+        return delete(request, rest, view);
+    }
+    let filter = request.parameter("filter").unwrap_or_default();
+    // The version that an instance has come to is known where its replicas are.
+    match about(rest, view.topology()) {
+        Some(entry) if !view.shard.has(entry.group) && view.may_have_owner(entry.group) => {
+            Ok(Plan::Ask(entry.group, Question::Ambrosia { rest: rest.to_owned(), filter }))
+        }
+        _ => answer(rest, &filter, view).map(Plan::Respond),
+    }
 }
 
-/// The parameters of a replica. Its blob is named after the instance, a dash, and the instance with
-/// the number of the replica.
-fn parameters(topology: &Topology, blob: &str) -> Result<String, Problem> {
+/// Erases what was registered: a replica, and with the last one that has ports the instance.
+fn delete(request: &Request, rest: &str, view: &View<'_>) -> Result<Plan, Problem> {
+    if request.conditions.if_match.as_ref().is_some_and(|tags| *tags != EntityTags::Any) {
+        let text = format!("{} has no versions: leave If-Match out, or send *", request.path);
+        return Err(Problem::bad_request(text));
+    }
+    let Some(blob) = rest.strip_prefix(BLOBS) else {
+        // A binding deletes these beside the blob, in any order. They go with it.
+        let is_part = ["Tables(", &format!("{ENDPOINTS}("), &format!("{VERTICES}(")];
+        return match is_part.iter().any(|part| rest.starts_with(part)) {
+            true => Ok(Plan::Respond(Response::bytes(204, Bytes::new()))),
+            false => Err(Problem::not_found(format!("there is nothing at {}", request.path))),
+        };
+    };
+    let (entry, replica) = replica(view.topology(), blob)?;
+    let link = format!("{}/{}", instance_state::LINK, entry.name);
+    let asked = if with_ports(entry).count() > 1 {
+        let removed = json!({ "removeReplica": replica.node });
+        Request::new(Method::Patch, link).with_json(&removed)
+    } else {
+        let query = format!("confirm={}", entry.name);
+        Request { query, ..Request::new(Method::Delete, link) }
+    };
+    Ok(Plan::Enter(Box::new(asked.on_behalf_of(request.principal.clone()))))
+}
+
+/// The instance whose blob or table that is.
+fn about<'a>(rest: &str, topology: &'a Topology) -> Option<&'a InstanceEntry> {
+    if let Some(blob) = rest.strip_prefix(BLOBS) {
+        return replica(topology, blob).ok().map(|(entry, _)| entry);
+    }
+    table(rest, topology)
+}
+
+/// The instance that has this table. A table's name is looked for without regard to its case.
+fn table<'a>(name: &str, topology: &'a Topology) -> Option<&'a InstanceEntry> {
+    topology.instances().find(|entry| entry.name.eq_ignore_ascii_case(name))
+}
+
+/// # Errors
+/// When there is no such replica or table.
+pub(crate) fn answer(rest: &str, filter: &str, view: &View<'_>) -> Result<Response, Problem> {
+    let topology = view.topology();
+    if let Some(blob) = rest.strip_prefix(BLOBS) {
+        // A binding looks for the text wherever it stands in the blob.
+        let (entry, replica) = replica(topology, blob)?;
+        let text = parameters(entry, replica, version(entry, view))?;
+        return Ok(Response::json(200, &text.into()));
+    }
+    if rest.contains('/') {
+        return Err(Problem::not_found(format!("there is nothing at {LINK}/{rest}")));
+    }
+    if let Some(name) = rest.strip_prefix("Tables('").and_then(|it| it.strip_suffix("')")) {
+        let missing = || Problem::not_found(format!("there is no table '{name}'"));
+        let entry = table(name, topology).ok_or_else(missing)?;
+        return Ok(Response::json(200, &json!({ "TableName": entry.name })));
+    }
+    let rows = match table(rest, topology) {
+        Some(entry) => of_instance(version(entry, view), filter),
+        None => rows(topology, rest, filter),
+    };
+    Ok(Response::json(200, &json!({ "value": rows })))
+}
+
+/// The version that programs of an instance must have now.
+fn version(entry: &InstanceEntry, view: &View<'_>) -> u64 {
+    let instance = view.instance(entry.group);
+    instance.map_or(entry.options.current_version, immortals::Instance::version_in_use)
+}
+
+/// A replica by the name of its blob: the instance, a dash, and the instance with the number of the
+/// replica.
+fn replica<'a>(
+    topology: &'a Topology,
+    blob: &str,
+) -> Result<(&'a InstanceEntry, &'a InstanceReplica), Problem> {
     let found = topology.instances().find_map(|entry| {
         let name = entry.name.as_str();
         let number = blob.strip_prefix(name)?.strip_prefix('-')?.strip_prefix(name)?;
         let number: u64 = number.parse().ok()?;
         let replica = entry.replicas.iter().find(|replica| replica.number == number)?;
-        Some((name, entry, replica))
+        Some((entry, replica))
     });
-    let Some((name, entry, replica)) = found else {
-        return Err(Problem::not_found(format!("'{blob}' is no replica of an instance")));
-    };
-    parameters_of(entry, replica).ok_or_else(|| {
+    found.ok_or_else(|| Problem::not_found(format!("'{blob}' is no replica of an instance")))
+}
+
+/// The parameters of a replica, for an instance whose programs are of that version now.
+fn parameters(
+    entry: &InstanceEntry,
+    replica: &InstanceReplica,
+    version: u64,
+) -> Result<String, Problem> {
+    parameters_of(entry, replica, version).ok_or_else(|| {
         Problem::not_found(format!(
-            "replica {} of '{name}' has no ports for programs of AMBROSIA's: register it with \
+            "replica {} of '{}' has no ports for programs of AMBROSIA's: register it with \
              --receive-port and --send-port",
-            replica.number
+            replica.number, entry.name
         ))
     })
 }
 
-fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica) -> Option<String> {
+fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica, current: u64) -> Option<String> {
     let (receive, send) = (replica.receive_port?, replica.send_port?);
     let options = &entry.options;
-    let current = options.current_version;
     let upgrade = replica.upgrade_version.or(options.upgrade_version).unwrap_or(current);
     let fields = [
         ("serviceReceiveFromPort", receive.to_string()),
@@ -89,21 +174,50 @@ fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica) -> Option<Str
     Some(format!("<AmbrosiaRuntimeParams>{body}</AmbrosiaRuntimeParams>"))
 }
 
-/// The rows of a table that a filter lets through. Only one table has any: connections are made by the
-/// nodes, and need not be remembered.
-fn rows(topology: &Topology, table: &str, filter: &str) -> Vec<Value> {
-    if !table.eq_ignore_ascii_case("craendpointtable") {
-        return Vec::new();
-    }
-    let name = partition(filter).filter(|name| topology.instance(name).is_some());
-    let row = |name: &str, end: &str| json!({ "PartitionKey": name, "RowKey": end });
-    name.map_or_else(Vec::new, |name| ENDPOINTS.iter().map(|end| row(name, end)).collect())
+/// The replicas that AMBROSIA's bindings can know.
+fn with_ports(entry: &InstanceEntry) -> impl Iterator<Item = &InstanceReplica> {
+    entry.replicas.iter().filter(|replica| replica.receive_port.is_some())
 }
 
-/// The key that a filter asks for: `PartitionKey eq 'NAME'`.
-fn partition(filter: &str) -> Option<&str> {
-    let (_, rest) = filter.split_once("PartitionKey eq '")?;
-    rest.split_once('\'').map(|(name, _)| name)
+/// The rows of an instance's own table that a filter lets through. A binding looks there for the
+/// version to which programs were upgraded.
+fn of_instance(version: u64, filter: &str) -> Vec<Value> {
+    const PARTITION: &str = "(Default)";
+    const ROW: &str = "CurrentVersion";
+    let is_let_through = |key: &str, wanted: &str| value(filter, key).is_none_or(|it| it == wanted);
+    if !is_let_through("PartitionKey eq", PARTITION) || !is_let_through("RowKey eq", ROW) {
+        return Vec::new();
+    }
+    vec![json!({ "PartitionKey": PARTITION, "RowKey": ROW, "value": version.to_string() })]
+}
+
+/// The rows of a table that a filter lets through. Connections are made by the nodes, and need not be
+/// remembered.
+fn rows(topology: &Topology, table: &str, filter: &str) -> Vec<Value> {
+    let row = |partition: &str, row: &str| json!({ "PartitionKey": partition, "RowKey": row });
+    if table.eq_ignore_ascii_case(ENDPOINTS) {
+        let name = value(filter, "PartitionKey eq").filter(|it| topology.instance(it).is_some());
+        return name.map_or_else(Vec::new, |name| ENDS.map(|end| row(name, end)).to_vec());
+    }
+    // A binding asks so whether an instance was never started.
+    if !table.eq_ignore_ascii_case(VERTICES) || filter.contains("IsActive eq false") {
+        return Vec::new();
+    }
+    let all = topology.instances().flat_map(|entry| {
+        let key = |replica: &InstanceReplica| format!("{}{}", entry.name, replica.number);
+        with_ports(entry).map(move |replica| (entry.name.as_str(), key(replica)))
+    });
+    let (name, one) = (value(filter, "RowKey eq"), value(filter, "PartitionKey eq"));
+    let wanted = all.filter(|(instance, key)| {
+        name.is_none_or(|it| it == *instance) && one.is_none_or(|it| it == *key)
+    });
+    wanted.map(|(instance, key)| row(&key, instance)).collect()
+}
+
+/// What a filter compares something with: `PartitionKey eq 'NAME'`.
+fn value<'a>(filter: &'a str, key: &str) -> Option<&'a str> {
+    let (_, rest) = filter.split_once(key)?;
+    rest.strip_prefix(" '")?.split_once('\'').map(|(name, _)| name)
 }
 
 #[cfg(test)]
@@ -112,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    fn replica(number: u64, ports: Option<(u16, u16)>) -> InstanceReplica {
+    fn one(number: u64, ports: Option<(u16, u16)>) -> InstanceReplica {
         InstanceReplica {
             node: format!("n{number}"),
             number,
@@ -122,9 +236,13 @@ mod tests {
         }
     }
 
+    fn blob(topology: &Topology, name: &str, version: u64) -> Result<String, Problem> {
+        let (entry, replica) = replica(topology, name)?;
+        parameters(entry, replica, version)
+    }
+
     fn topology() -> Topology {
-        let replicas =
-            vec![replica(0, Some((2000, 2001))), replica(1, None), replica(2, Some((4000, 4001)))];
+        let replicas = vec![one(0, Some((2000, 2001))), one(1, None), one(2, Some((4000, 4001)))];
         let mut topology = Topology::default();
         let mut register = |name: &str, replicas: &[InstanceReplica], options| {
             let (name, replicas) = (name.to_owned(), replicas.to_vec());
@@ -150,7 +268,7 @@ mod tests {
     #[test]
     fn a_replica_is_found_by_the_name_of_its_blob() {
         let topology = topology();
-        let text = parameters(&topology, "server-server0").unwrap();
+        let text = blob(&topology, "server-server0", 0).unwrap();
         assert_eq!(
             text,
             "<AmbrosiaRuntimeParams><serviceReceiveFromPort>2000</serviceReceiveFromPort>\
@@ -159,7 +277,7 @@ mod tests {
              <upgradeToVersion>0</upgradeToVersion>\
              <storageConnectionString>none</storageConnectionString></AmbrosiaRuntimeParams>"
         );
-        let text = parameters(&topology, "a-a1-a-a12").unwrap();
+        let text = blob(&topology, "a-a1-a-a12", 3).unwrap();
         assert!(text.contains("<activeActive>false<"), "{text}");
         assert!(text.contains("<currentVersion>3<"), "{text}");
         assert!(text.contains("<upgradeToVersion>4<"), "{text}");
@@ -168,9 +286,9 @@ mod tests {
     #[test]
     fn what_is_not_there_is_not_found() {
         let topology = topology();
-        for blob in ["server-server1", "server-server3", "server-server", "client-client0", "", "-"]
+        for name in ["server-server1", "server-server3", "server-server", "client-client0", "", "-"]
         {
-            assert_eq!(parameters(&topology, blob).unwrap_err().status(), 404, "{blob}");
+            assert_eq!(blob(&topology, name, 0).unwrap_err().status(), 404, "{name}");
         }
     }
 
@@ -181,5 +299,31 @@ mod tests {
         assert!(rows(&topology, "craendpointtable", "PartitionKey eq 'client'").is_empty());
         assert!(rows(&topology, "craconnectiontable", "PartitionKey eq 'server'").is_empty());
         assert!(rows(&topology, "craendpointtable", "").is_empty());
+    }
+
+    /// What was registered as the version to upgrade to is the current one after the upgrade.
+    #[test]
+    fn after_an_upgrade_the_blob_and_the_table_have_the_new_version() {
+        let topology = topology();
+        let text = blob(&topology, "a-a1-a-a12", 4).unwrap();
+        assert!(text.contains("<currentVersion>4<"), "{text}");
+        assert!(text.contains("<upgradeToVersion>4<"), "{text}");
+        let asked = "(PartitionKey eq '(Default)') and (RowKey eq 'CurrentVersion')";
+        assert_eq!(of_instance(4, asked)[0]["value"], "4");
+        assert!(of_instance(4, "(RowKey eq 'LastLogFile')").is_empty());
+    }
+
+    #[test]
+    fn replicas_with_ports_are_rows_of_their_own() {
+        let topology = topology();
+        let keys = |filter: &str| -> Vec<String> {
+            let rows = rows(&topology, "cravertextable", filter);
+            rows.iter().map(|row| row["PartitionKey"].as_str().unwrap().to_owned()).collect()
+        };
+        let all = "(PartitionKey ge 'server0') and (PartitionKey le 'server999') and (RowKey eq \
+                   'server')";
+        assert_eq!(keys(all), ["server0", "server2"]);
+        assert_eq!(keys("PartitionKey eq 'server2'"), ["server2"]);
+        assert!(keys("(RowKey eq 'server') and (IsActive eq false)").is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! An instance as a document: where its replicas are, how far each has come, what it waits for.
 
 use cluster::{InstanceEntry, InstanceReplica};
-use immortals::ReplicaStatus;
+use immortals::{Diverged, ReplicaStatus};
 use protocol::{GroupId, Problem, ReplicaId, Response};
 use serde_json::{Value, json};
 
@@ -143,7 +143,7 @@ fn replica_state(
 
 fn role(is_owner: bool, status: Option<&ReplicaStatus>) -> &'static str {
     match status {
-        Some(status) if status.diverged.is_some() => "DIVERGED",
+        Some(status) if status.diverged.as_ref().is_some_and(Diverged::is_fenced) => "DIVERGED",
         Some(status) if status.held.is_some() => "HELD",
         Some(status) if !status.attached => "WAITING",
         Some(status) if is_owner && status.caught_up => "PRIMARY",
@@ -158,14 +158,18 @@ fn describe(state: &mut Value, status: &ReplicaStatus, inputs: u64) {
     state["done"] = json!(status.done);
     state["lag"] = json!(inputs.max(status.inputs).saturating_sub(status.done));
     state["programVersion"] = json!(status.program_version);
-    state["checkpoint"] = json!({ "input": status.base_input, "bytes": status.checkpoint_bytes });
-    state["logBytes"] = json!(status.log_bytes);
+    state["checkpoint"] = json!({ "input": status.base_input, "bytes": status.sizes.checkpoint });
+    state["logBytes"] = json!(status.sizes.log);
     if let Some(held) = &status.held {
         state["held"] = json!({ "input": held.input, "tries": held.tries, "text": held.text,
                                 "message": held.message });
     }
+    if let Some(let_go) = &status.let_go {
+        state["letGo"] = json!({ "code": let_go.code, "text": let_go.text, "input": let_go.input });
+    }
     if let Some(diverged) = &status.diverged {
         state["diverged"] = json!({ "input": diverged.input, "after": diverged.after,
-                                    "expected": diverged.expected, "found": diverged.found });
+                                    "expected": diverged.expected, "found": diverged.found,
+                                    "isLastCopy": diverged.is_last_copy });
     }
 }

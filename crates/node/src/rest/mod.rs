@@ -1,7 +1,7 @@
 //! The REST surface, one file for each resource: a request and a view of the cluster go in, a
 //! [`Plan`] comes out. Nothing is done here, so that each resource is tested by a table.
 
-mod ambrosia;
+pub(crate) mod ambrosia;
 mod documents;
 mod forwarding;
 mod instance_state;

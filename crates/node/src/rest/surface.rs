@@ -258,10 +258,17 @@ static RECORDING: Resource = Resource {
 
 static AMBROSIA: Resource = Resource {
     path: "/core/ambrosia/...",
-    verbs: &[Verb {
-        parameters: ambrosia::PARAMETERS,
-        ..get("registrations where AMBROSIA's JavaScript binding looks for them", Needs::Right)
-    }],
+    verbs: &[
+        Verb {
+            parameters: ambrosia::PARAMETERS,
+            ..get("registrations where AMBROSIA's JavaScript binding looks for them", Needs::Right)
+        },
+        Verb {
+            parameters: ambrosia::PARAMETERS,
+            headers: &[Header::IfMatch],
+            ..verb(Method::Delete, "deregisters what a binding erases", Needs::Right)
+        },
+    ],
 };
 
 static LOG_IN: Resource =

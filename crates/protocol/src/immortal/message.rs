@@ -38,6 +38,21 @@ pub enum Message {
     Skipped,
 }
 
+impl Message {
+    /// How long its payload is.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Fork { payload, .. }
+            | Self::Call { payload, .. }
+            | Self::Answer { payload, .. }
+            | Self::Impulse { payload, .. }
+            | Self::Start { payload }
+            | Self::Result { payload, .. } => payload.len(),
+            Self::Timer { .. } | Self::Upgrade { .. } | Self::Skipped => 0,
+        }
+    }
+}
+
 /// Writes the head of a block; `bytes` of messages are to follow.
 pub fn put_block_head(out: &mut Vec<u8>, head: &BlockHead, bytes: usize) {
     out.push(head.kind as u8);

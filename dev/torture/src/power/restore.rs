@@ -216,8 +216,8 @@ fn take_back(
         while offset < size {
             let next = (SECTOR_BYTES - offset % SECTOR_BYTES).min(size - offset);
             if is_lost(offset / SECTOR_BYTES) {
-                let zeros = [0; SECTOR_BYTES as usize];
-                file.write_all_at(&zeros[..usize::try_from(next).expect("it is small")], offset)?;
+                let zeros = vec![0; usize::try_from(next).expect("it is small")];
+                file.write_all_at(&zeros, offset)?;
                 taken.bytes += next;
             }
             offset += next;
