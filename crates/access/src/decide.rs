@@ -6,7 +6,10 @@ use protocol::{Method, Principal};
 use query::Candidate;
 
 use crate::parsed::{Effect, Selection};
-use crate::paths::{CREDENTIALS, TOKENS, USERS, is_of_rules, name_in};
+use crate::paths::{
+    CREDENTIALS, INSTANCE_OWNERS, INSTANCES, TOKENS, USERS, is_for_the_cluster, is_of_rules,
+    name_in,
+};
 use crate::policy::{Known, Policy, Rule};
 use crate::roles::BuiltInRole;
 
@@ -44,8 +47,12 @@ pub enum Reason {
     NoRole,
     /// One's own user, credentials or tokens.
     Own,
+    /// The instance is somebody else's.
+    InstanceOfOthers,
     /// The rules are changed by admins only.
     RulesAreForAdmins,
+    /// Nobody but the cluster writes there.
+    OnlyTheCluster,
 }
 
 impl fmt::Display for Reason {
@@ -59,9 +66,11 @@ impl fmt::Display for Reason {
             Self::DeniedBy(link) => write!(f, "the role {link} denies it"),
             Self::NoRole => f.write_str("no role allows it"),
             Self::Own => f.write_str("everybody may do this with what is their own"),
+            Self::InstanceOfOthers => f.write_str("the instance belongs to others"),
             Self::RulesAreForAdmins => {
                 f.write_str("users, groups, roles, credentials and tokens are for admins only")
             }
+            Self::OnlyTheCluster => f.write_str("only the cluster itself writes there"),
         }
     }
 }
@@ -103,6 +112,11 @@ pub fn decide(policy: &Policy, who: &Principal, verb: Method, thing: &Thing<'_>)
             Effect::Allow | Effect::Deny => {}
         }
     }
+    if found.is_none()
+        && let Some(decision) = decide_by_owners(policy, (user, known), verb, link)
+    {
+        return decision;
+    }
     if let Some(role) = known.built_in.iter().find(|role| role.allows(verb, link)) {
         return allowed(Reason::BuiltIn(*role));
     }
@@ -119,6 +133,9 @@ fn decide_on_rules(
     thing: &Thing<'_>,
 ) -> Decision {
     let link = thing.link();
+    if verb.is_write() && is_for_the_cluster(link) {
+        return refused(Reason::OnlyTheCluster);
+    }
     if known.built_in.contains(&BuiltInRole::Admin) {
         return allowed(Reason::BuiltIn(BuiltInRole::Admin));
     }
@@ -126,6 +143,10 @@ fn decide_on_rules(
         verb == Method::Get
     } else if let Some(name) = name_in(link, CREDENTIALS) {
         name_in(user, USERS) == Some(name) && matches!(verb, Method::Get | Method::Patch)
+    } else if let Some(name) = name_in(link, INSTANCE_OWNERS) {
+        // An owner gives the instance to others, and cannot take it from anybody.
+        policy.owners_of(name).is_some_and(|owners| owners.contains(user))
+            && matches!(verb, Method::Get | Method::Put | Method::Patch)
     } else if let Some(name) = name_in(link, TOKENS) {
         match (thing, verb) {
             (Thing::Document(made), Method::Post) => {
@@ -140,6 +161,29 @@ fn decide_on_rules(
         false
     };
     if is_own { allowed(Reason::Own) } else { refused(Reason::RulesAreForAdmins) }
+}
+
+/// An instance that belongs to somebody is its owners': they may do everything with it, and others
+/// what a role says that somebody has made for it. Who may read all data sees it, and who may write
+/// all data sends it impulses. `None`: ownership has no say.
+fn decide_by_owners(
+    policy: &Policy,
+    (user, known): (&str, &Known),
+    verb: Method,
+    link: &str,
+) -> Option<Decision> {
+    let rest = name_in(link, INSTANCES)?;
+    let (name, ask) = rest.split_once('/').unwrap_or((rest, ""));
+    let owners = policy.owners_of(name)?;
+    if owners.contains(user) {
+        return Some(allowed(Reason::Own));
+    }
+    let is_looking = verb == Method::Get && ask.is_empty();
+    let is_for_all = is_looking || (verb == Method::Post && ask == "impulses");
+    if is_for_all || known.built_in.contains(&BuiltInRole::Admin) {
+        return None;
+    }
+    Some(refused(Reason::InstanceOfOthers))
 }
 
 /// Whose token a document would be.

@@ -7,7 +7,7 @@ use protocol::{Body, Code, Document, Method, Outcome, Principal, Problem};
 use query::HitFilter;
 
 use crate::decide::{Reason, Thing, decide};
-use crate::paths::{CREDENTIALS, TOKENS, is_secret, name_in};
+use crate::paths::{AUTHORITY, CREDENTIALS, JOIN_TOKENS, TOKENS, is_secret, name_in};
 use crate::policy::Policy;
 
 /// What of a document of the rules is shown to nobody outside: from it a password could be guessed.
@@ -41,7 +41,7 @@ impl Guard {
             return None;
         }
         if !self.is_on {
-            let hides = self.policy.has_credentials();
+            let hides = self.policy.has_secrets();
             return hides.then(|| HitFilter::new(|candidate| !is_secret(candidate.link)));
         }
         let (policy, who) = (Arc::clone(&self.policy), who.clone());
@@ -56,7 +56,7 @@ impl Guard {
 pub fn refused(who: &Principal, verb: Method, link: &str, reason: &Reason) -> Problem {
     let (code, text) = match reason {
         Reason::NotLoggedIn | Reason::NoSuchUser => (Code::Unauthorized, not_logged_in().message),
-        Reason::RulesAreForAdmins => {
+        Reason::RulesAreForAdmins | Reason::OnlyTheCluster => {
             let text = format!("{} may not {} {link}: {reason}", who.shown(), verb.name());
             (Code::AccessDenied, text)
         }
@@ -85,7 +85,9 @@ fn not_logged_in() -> Problem {
 pub fn shown<'a>(who: &Principal, document: &'a Document) -> Cow<'a, Document> {
     let link = document.link.as_str();
     let has_secrets = link.starts_with("/core/auth/")
-        && (name_in(link, CREDENTIALS).is_some() || name_in(link, TOKENS).is_some());
+        && [CREDENTIALS, TOKENS, JOIN_TOKENS, AUTHORITY]
+            .iter()
+            .any(|factory| name_in(link, factory).is_some());
     if *who == Principal::System || !has_secrets {
         return Cow::Borrowed(document);
     }

@@ -11,21 +11,34 @@
 //! Absent on purpose: the making of tokens and of hashes of passwords (they need chance and time,
 //! and live in the shell), sockets, clocks.
 
+mod audit;
 mod decide;
 mod guard;
+mod joining;
 mod needs;
 mod parsed;
 mod paths;
 mod policy;
 mod roles;
+mod secrets;
 
+pub use audit::{
+    AuditRecord, Chain, Event, Happening, Refusals, check_audit_record, verify as verify_audit,
+};
 pub use decide::{Decision, Reason, Thing, decide};
 pub use guard::{Guard, refused, shown};
+pub use joining::{
+    CERTIFICATE_SECONDS, CONTACTS_MAX, JoinToken, Joiner, NotJoined, SECRET_BYTES, check_authority,
+    check_join_token, check_use, is_renewal_due, judge,
+};
 pub use needs::{Needs, link_of};
-pub use parsed::{check_resource_group, check_role, check_token, check_user, check_user_group};
+pub use parsed::{
+    check_owners, check_resource_group, check_role, check_token, check_user, check_user_group,
+};
 pub use paths::{
-    CAN_I, CREDENTIALS, FACTORIES, LOGIN, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS,
-    WHO_AM_I, is_policy, is_secret, name_in,
+    AUDIT, AUTHORITY, CAN_I, CREDENTIALS, FACTORIES, INSTANCE_OWNERS, INSTANCES, JOIN, JOIN_TOKENS,
+    LOGIN, OWN_AUTHORITY, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS, WHO_AM_I, is_policy,
+    is_secret, name_in,
 };
 pub use policy::{Policy, Unknown};
 pub use roles::BuiltInRole;

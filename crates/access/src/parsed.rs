@@ -1,5 +1,7 @@
 //! The documents of the rules, read. What cannot be read is refused when it is written.
 
+use std::collections::BTreeSet;
+
 use protocol::query::QuerySpecification;
 use protocol::{Method, Problem};
 use query::CompiledQuery;
@@ -151,6 +153,28 @@ pub(crate) fn token(fields: &Map<String, Value>) -> Result<TokenBody, Problem> {
         return Err(bad("a token is made by POST /core/authn/basic or `amrita token create`"));
     }
     Ok(token)
+}
+
+pub(crate) fn owners(fields: &Map<String, Value>) -> Result<BTreeSet<String>, Problem> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Body {
+        user_links: BTreeSet<String>,
+    }
+    let body: Body = read(fields, "the owners")?;
+    for link in &body.user_links {
+        linked(link, USERS, "userLinks")?;
+    }
+    if body.user_links.is_empty() {
+        return Err(bad("userLinks is empty; name at least one user"));
+    }
+    Ok(body.user_links)
+}
+
+/// # Errors
+/// What is wrong with the owners of an instance.
+pub fn check_owners(fields: &Map<String, Value>) -> Result<(), Problem> {
+    owners(fields).map(drop)
 }
 
 /// # Errors

@@ -6,12 +6,38 @@ pub const RESOURCE_GROUPS: &str = "/core/authz/resource-groups";
 pub const ROLES: &str = "/core/authz/roles";
 pub const CREDENTIALS: &str = "/core/auth/credentials";
 pub const TOKENS: &str = "/core/auth/tokens";
+/// Tokens of one use, by which nodes join.
+pub const JOIN_TOKENS: &str = "/core/auth/join-tokens";
+/// Whose an instance of an immortal is. A document has the name of its instance.
+pub const INSTANCE_OWNERS: &str = "/core/authz/instance-owners";
+/// Who signs the certificates of the cluster's nodes, if the cluster does it itself.
+pub const AUTHORITY: &str = "/core/auth/authorities";
+/// The one authority there is.
+pub const OWN_AUTHORITY: &str = "/core/auth/authorities/cluster";
 
-/// All of these.
-pub const FACTORIES: [&str; 6] = [USERS, USER_GROUPS, RESOURCE_GROUPS, ROLES, CREDENTIALS, TOKENS];
+/// What was done and refused. Not a rule; only the cluster writes it, and only admins read it.
+pub const AUDIT: &str = "/core/audit";
+
+/// All of the rules.
+pub const FACTORIES: [&str; 9] = [
+    USERS,
+    USER_GROUPS,
+    RESOURCE_GROUPS,
+    ROLES,
+    CREDENTIALS,
+    TOKENS,
+    JOIN_TOKENS,
+    AUTHORITY,
+    INSTANCE_OWNERS,
+];
+
+/// Where instances of immortals are.
+pub const INSTANCES: &str = "/core/immortals";
 
 /// Log in, log out, check a token.
 pub const LOGIN: &str = "/core/authn/basic";
+/// A node asks to be let in, with a token of one use.
+pub const JOIN: &str = "/core/authn/join";
 /// Who asks, and what that one's roles are.
 pub const WHO_AM_I: &str = "/core/authn/whoami";
 /// Whether somebody may do something, and why.
@@ -28,14 +54,19 @@ pub fn is_policy(link: &str) -> bool {
         && FACTORIES.iter().any(|factory| name_in(link, factory).is_some())
 }
 
-/// Whether a document holds what a password can be guessed from. No query finds it.
+/// Whether a document holds what a password can be guessed from, or a key. No query finds it.
 pub fn is_secret(link: &str) -> bool {
-    name_in(link, CREDENTIALS).is_some()
+    name_in(link, CREDENTIALS).is_some() || name_in(link, AUTHORITY).is_some()
+}
+
+/// Whether a path is for the cluster alone: what is there nobody else writes, an admin neither.
+pub(crate) fn is_for_the_cluster(path: &str) -> bool {
+    [AUTHORITY, AUDIT].iter().any(|top| path == *top || name_in(path, top).is_some())
 }
 
 /// Whether a path belongs to the rules: nobody but an admin changes them, whatever roles say.
 pub(crate) fn is_of_rules(path: &str) -> bool {
-    ["/core/auth", "/core/authz"].iter().any(|top| {
+    ["/core/auth", "/core/authz", AUDIT].iter().any(|top| {
         path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
 }

@@ -7,8 +7,12 @@ use protocol::{Bearer, Document, Moment};
 use query::Candidate;
 
 use crate::parsed::{self, Effect, Role, Selection, User, Verbs};
-use crate::paths::{CREDENTIALS, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS, name_in};
+use crate::paths::{
+    INSTANCE_OWNERS, JOIN_TOKENS, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS, is_secret,
+    name_in,
+};
 use crate::roles::BuiltInRole;
+use crate::secrets::is_equal;
 
 /// After this many tokens were put, those that have expired are thrown away.
 const SWEEP_EVERY: u32 = 1_024;
@@ -24,7 +28,9 @@ pub struct Policy {
     resource_groups: BTreeMap<String, Option<Selection>>,
     roles: BTreeMap<String, Option<Role>>,
     tokens: BTreeMap<String, Token>,
-    has_credentials: bool,
+    /// The users that own an instance, by its name.
+    owners: BTreeMap<String, BTreeSet<String>>,
+    has_secrets: bool,
     until_sweep: u32,
 }
 
@@ -82,7 +88,7 @@ impl Policy {
         if let Some((user, _)) = self.users.get_key_value(document.link.as_str()) {
             let user = Arc::clone(user);
             self.join(&user);
-        } else if name_in(&document.link, TOKENS).is_none() && !self.is_of_user(&document.link) {
+        } else if !says_nothing_of_groups(&document.link) {
             self.join_all();
         }
         if self.until_sweep == 0 {
@@ -90,10 +96,6 @@ impl Policy {
             let now = document.updated;
             self.tokens.retain(|_, token| token.expires.0 == 0 || token.expires > now);
         }
-    }
-
-    fn is_of_user(&self, link: &str) -> bool {
-        name_in(link, USERS).is_some() || name_in(link, CREDENTIALS).is_some()
     }
 
     fn take(&mut self, document: &Document) {
@@ -104,6 +106,7 @@ impl Policy {
             self.resource_groups.remove(link);
             self.roles.remove(link);
             self.tokens.remove(name_in(link, TOKENS).unwrap_or_default());
+            self.owners.remove(name_in(link, INSTANCE_OWNERS).unwrap_or_default());
             return;
         }
         let fields = document.body.to_map();
@@ -126,8 +129,11 @@ impl Policy {
             let token = Token { user, digest: token.digest, expires: document.expires };
             self.tokens.insert(name.to_owned(), token);
             self.until_sweep = self.until_sweep.saturating_sub(1);
-        } else if name_in(link, CREDENTIALS).is_some() {
-            self.has_credentials = true;
+        } else if let Some(name) = name_in(link, INSTANCE_OWNERS) {
+            // Owners that cannot be read are nobody: then the instance is for admins.
+            self.owners.insert(name.to_owned(), parsed::owners(&fields).unwrap_or_default());
+        } else if is_secret(link) {
+            self.has_secrets = true;
         }
     }
 
@@ -212,6 +218,11 @@ impl Policy {
         self.tokens.get(name).map(|token| &*token.user)
     }
 
+    /// Who owns an instance; `None` for one that belongs to nobody.
+    pub fn owners_of(&self, instance: &str) -> Option<&BTreeSet<String>> {
+        self.owners.get(instance)
+    }
+
     /// The roles that come with the cluster, as far as a user has them.
     pub fn built_in_roles(&self, user: &str) -> Vec<BuiltInRole> {
         self.users
@@ -231,12 +242,13 @@ impl Policy {
         !self.users.is_empty()
     }
 
-    pub(crate) fn has_credentials(&self) -> bool {
-        self.has_credentials
+    pub(crate) fn has_secrets(&self) -> bool {
+        self.has_secrets
     }
 }
 
-/// In a time that does not tell where the first difference is.
-fn is_equal(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+/// A change of such a document changes nobody's groups, or only its own user's.
+fn says_nothing_of_groups(link: &str) -> bool {
+    let others = [TOKENS, JOIN_TOKENS, INSTANCE_OWNERS, USERS];
+    is_secret(link) || others.iter().any(|factory| name_in(link, factory).is_some())
 }

@@ -345,3 +345,78 @@ fn nobody_outside_reads_the_hash_of_a_password() {
     let filtered = all.filtered(guard.filter(&Principal::Anonymous).unwrap());
     assert!(filtered.evaluate(&candidate).is_none(), "also while nobody has to log in");
 }
+
+#[test]
+fn an_instance_belongs_to_its_owners_and_to_whom_a_role_names() {
+    let link = format!("{}/a", access::INSTANCE_OWNERS);
+    let owned = |by: usize| document(link.clone(), &json!({"userLinks": [user_link(by)]}));
+    let verbs = |policy: &Policy| {
+        [
+            may(policy, Method::Get, "/core/immortals/a"),
+            may(policy, Method::Post, "/core/immortals/a/impulses"),
+            may(policy, Method::Post, "/core/immortals/a/move"),
+            may(policy, Method::Post, "/core/immortals/a/attach"),
+            may(policy, Method::Get, "/core/immortals/a/recording"),
+            may(policy, Method::Delete, "/core/immortals/a"),
+        ]
+    };
+    for (groups, owner, expected) in [
+        (&["writers"][..], 1, [true, true, false, false, false, false]),
+        (&["readers"], 1, [true, false, false, false, false, false]),
+        (&["operators"], 1, [false; 6]),
+        (&["admins"], 1, [true; 6]),
+        (&[], 0, [true; 6]),
+        (&["readers"], 0, [true; 6]),
+        (&[], 1, [false; 6]),
+    ] {
+        let mut policy = one_user(groups);
+        policy.put(&owned(owner));
+        assert_eq!(verbs(&policy), expected, "{groups:?} {owner}");
+        assert!(
+            may(&policy, Method::Post, "/core/immortals/b/move") == groups.contains(&"writers")
+                || groups.contains(&"admins"),
+            "another one, that is nobody's"
+        );
+    }
+    let mut policy = one_user(&["g0"]);
+    policy.put(&owned(1));
+    let means = term("documentSelfLink", "/core/immortals/a*", "WILDCARD", "MUST_OCCUR");
+    policy.put(&document(resource_link(0), &json!({"query": means})));
+    let role = json!({"userGroupLink": group_link(0), "resourceGroupLink": resource_link(0),
+        "verbs": ["POST"]});
+    policy.put(&document(format!("{}/x0", access::ROLES), &role));
+    assert_eq!(verbs(&policy), [false, true, true, true, false, false], "as the role says");
+    // An owner hands it over; a stranger does not take it.
+    assert!(!may(&policy, Method::Patch, &link));
+    policy.put(&owned(0));
+    assert!(may(&policy, Method::Patch, &link) && !may(&policy, Method::Delete, &link));
+    let mut gone = owned(0);
+    gone.action = Action::Delete;
+    policy.put(&gone);
+    assert_eq!(policy.owners_of("a"), None);
+}
+
+#[test]
+fn where_only_the_cluster_writes_an_admin_does_not_and_others_do_not_even_read() {
+    for (groups, reads) in [(&["admins"][..], true), (&["writers", "operators"], false)] {
+        let policy = one_user(groups);
+        for path in ["/core/audit", "/core/audit/n1-1", "/core/auth/authorities/cluster"] {
+            assert_eq!(may(&policy, Method::Get, path), reads, "{path}");
+            for verb in [Method::Post, Method::Put, Method::Patch, Method::Delete] {
+                assert!(!may(&policy, verb, path), "{path}");
+            }
+        }
+    }
+    let body = json!({"certificate": "public", "privateKey": "secret"});
+    let authority = document(access::OWN_AUTHORITY.into(), &body);
+    let admin = Principal::User(user_link(0).as_str().into());
+    let fields = shown(&admin, &authority).body.to_map();
+    assert_eq!((fields.get("privateKey"), &fields["certificate"]), (None, &json!("public")));
+    let policy = Policy::of([authority.clone()]);
+    let guard = Guard { is_on: false, policy: policy.into() };
+    let all = json!({"query": term("certificate", "public", "TERM", "MUST_OCCUR")});
+    let all = CompiledQuery::new(&query::parse_specification(&all).unwrap()).unwrap();
+    assert!(all.evaluate(&Candidate::from(&authority)).is_some());
+    let filtered = all.filtered(guard.filter(&Principal::Anonymous).unwrap());
+    assert!(filtered.evaluate(&Candidate::from(&authority)).is_none());
+}

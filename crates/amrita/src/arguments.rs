@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Subcommand};
 use server::SETTINGS;
 
-use crate::access::{CanI, LoginOptions, RoleCommand, TokenCommand, UserCommand};
+use crate::access::{AuditOptions, CanI, LoginOptions, RoleCommand, TokenCommand, UserCommand};
 use crate::immortal::ImmortalCommand;
 use crate::outcome::EXIT_CODES;
 use crate::tutorial::Tutorial;
 
 /// Heads the options that all commands share.
 const SPEAKING: &str = "To speak to a cluster";
+
+/// Where nodes are looked for when nothing is said.
+pub(crate) const DEFAULT_ADDRESSES: &str = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003,\
+     http://127.0.0.1:8000";
 
 const EXAMPLES: &str = "\
 To try it:
@@ -39,8 +43,8 @@ pub(crate) struct Arguments {
 /// Which cluster to speak to, and how to show what it says.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Cluster {
-    /// Nodes of the cluster; the next one is asked when one does not answer [default: the ports
-    /// 8001, 8002, 8003 and 8000 of this machine]
+    /// Nodes of the cluster; the next one is asked when one does not answer [default: where
+    /// somebody has logged in, else the ports 8001, 8002, 8003 and 8000 of this machine]
     #[arg(
         long,
         global = true,
@@ -48,8 +52,7 @@ pub(crate) struct Cluster {
         hide_env_values = true,
         value_name = "URI,URI,...",
         value_delimiter = ',',
-        default_value = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003,\
-                         http://127.0.0.1:8000",
+        default_value = DEFAULT_ADDRESSES,
         hide_default_value = true,
         help_heading = SPEAKING
     )]
@@ -141,6 +144,8 @@ shows it), from which another watch goes on: --after TOKEN.")]
     Token(TokenCommand),
     /// Ask whether one may do something, and why
     CanI(CanI),
+    /// Show what was done and what was refused, and by whom
+    Audit(AuditOptions),
     /// Instances of immortals: programs that go on when they die
     #[command(subcommand)]
     Immortal(ImmortalCommand),

@@ -83,6 +83,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::User(command) => asynchronous(access::run_user(&cluster, &command)),
         Command::Role(command) => asynchronous(access::run_role(&cluster, &command)),
         Command::Token(command) => asynchronous(access::run_token(&cluster, &command)),
+        Command::Audit(options) => asynchronous(access::run_audit(&cluster, &options)),
         Command::CanI(asked) => asynchronous(access::can_i(&cluster, &asked)),
         Command::Immortal(command) => asynchronous(immortal::run(&cluster, command)),
         Command::Example { .. } => unreachable!("it was run above"),

@@ -73,7 +73,7 @@ pub(crate) fn aim(cluster: &Cluster, path: &str) -> Result<(Client, String), Tro
 }
 
 pub(crate) fn client(cluster: &Cluster) -> Result<Client, Trouble> {
-    client_of(&cluster.address)
+    client_of(&session::chosen(&cluster.address))
 }
 
 pub(crate) fn client_of(addresses: &[String]) -> Result<Client, Trouble> {

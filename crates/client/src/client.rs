@@ -144,6 +144,16 @@ impl Client {
         Ok(Self { trust: Some(trust), ..self })
     }
 
+    /// The same with the text of such a file.
+    ///
+    /// # Errors
+    /// When there is no certificate in it.
+    pub fn with_ca(self, pem: &str) -> Result<Self, ClientError> {
+        let trust = Trust::of(pem.as_bytes());
+        let wrong = |why| ClientError::Address(format!("the authority to believe: {why}"));
+        Ok(Self { trust: Some(trust.map_err(wrong)?), ..self })
+    }
+
     /// Shows this token with each request.
     #[must_use]
     pub fn with_token(self, token: &str) -> Self {

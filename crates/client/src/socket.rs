@@ -27,7 +27,17 @@ impl Trust {
     /// What is wrong with the file.
     pub(crate) fn read(file: &Path) -> Result<Self, String> {
         let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
-        let found = CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))?;
+        let text = std::fs::read(file).map_err(|error| wrong(&error))?;
+        Self::of(&text).map_err(|why| wrong(&why))
+    }
+
+    /// The authorities in a text in PEM.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn of(pem: &[u8]) -> Result<Self, String> {
+        let wrong = |why: &dyn std::fmt::Display| why.to_string();
+        let found = CertificateDer::pem_slice_iter(pem);
         let mut roots = RootCertStore::empty();
         for certificate in found {
             let certificate = certificate.map_err(|error| wrong(&error))?;

@@ -2,7 +2,7 @@
 //! port.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,10 @@ use protocol::Address;
 
 use crate::link::Socket;
 use crate::session::Ended;
+use crate::tls;
+
+/// What a program shows to a node that asks for a login.
+const TOKEN: &str = "AMRITA_TOKEN";
 
 /// The name of the socket in a node's sandbox.
 const SOCKET_NAME: &str = "immortals.sock";
@@ -57,21 +61,15 @@ impl fmt::Display for Dial {
 }
 
 impl Dial {
-    /// `http://host:port`, a socket, or the folder that has it; or several of these behind commas.
+    /// `http://host:port`, `https://host:port`, a socket, or the folder that has it; or several of
+    /// these behind commas.
     pub(crate) fn parse(node: &str) -> Result<Self, String> {
         if node.contains(',') {
             let places = node.split(',').map(|place| Self::parse(place.trim()));
             return Ok(Self::Any(places.collect::<Result<_, _>>()?, Arc::default()));
         }
         if node.contains("://") {
-            let address = Address::parse(node)?;
-            if address.is_tls() {
-                return Err(format!(
-                    "{address} asks for TLS, in which programs do not attach: attach to the node \
-                     on this machine by its socket"
-                ));
-            }
-            return Ok(Self::Http(address));
+            return Address::parse(node).map(Self::Http);
         }
         if is_host_and_port(node) && !Path::new(node).exists() {
             return Address::parse(&format!("http://{node}")).map(Self::Http);
@@ -87,9 +85,19 @@ impl Dial {
             }
             Self::Http(address) => {
                 let socket = connect(address).map_err(lost)?;
-                upgrade(&socket, address, instance)
-                    .map_err(lost)?
-                    .map_or(Ok(Socket::Tcp(socket)), Err)
+                let socket = if address.is_tls() {
+                    socket.set_read_timeout(Some(CONNECT_MAX)).map_err(lost)?;
+                    Socket::Unix(tls::begin(socket, address).map_err(lost)?)
+                } else {
+                    Socket::Tcp(socket)
+                };
+                match upgrade(&socket, address, instance).map_err(lost)? {
+                    None => Ok(socket),
+                    Some(ended) => {
+                        socket.shut();
+                        Err(ended)
+                    }
+                }
             }
             Self::Any(places, first) => connect_any(places, first, instance)
                 .unwrap_or_else(|| Err(no_node(&self.to_string()))),
@@ -179,33 +187,44 @@ fn connect(address: &Address) -> io::Result<TcpStream> {
 }
 
 /// None: what follows are frames. Otherwise what the node said instead.
-fn upgrade(mut socket: &TcpStream, address: &Address, name: &str) -> io::Result<Option<Ended>> {
-    socket.set_read_timeout(Some(CONNECT_MAX))?;
+fn upgrade(socket: &Socket, address: &Address, name: &str) -> io::Result<Option<Ended>> {
+    socket.wait_at_most(Some(CONNECT_MAX))?;
     let host = address.authority();
     let path = format!("/core/immortals/{name}/attach");
+    // A token is shown only where nobody else reads it.
+    let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty() && address.is_tls());
+    let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.trim()));
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: \
-         amrita-immortal\r\n\r\n"
+         amrita-immortal\r\n{}\r\n",
+        token.unwrap_or_default()
     );
     socket.write_all(request.as_bytes())?;
     let head = read_head(socket)?;
     let status = head.split_ascii_whitespace().nth(1).unwrap_or_default();
     if status == "101" {
-        socket.set_read_timeout(None)?;
+        socket.wait_at_most(None)?;
         return Ok(None);
     }
     let mut body = Vec::new();
+    let mut piece = [0; 1_024];
     // What can be had of it: the connection may stay open behind it.
-    let _how_it_ended = socket.take(HEAD_BYTES_MAX as u64).read_to_end(&mut body);
+    while let Ok(count @ 1..) = socket.read(&mut piece)
+        && body.len() < HEAD_BYTES_MAX
+    {
+        body.extend_from_slice(&piece[..count]);
+    }
     Ok(Some(refusal(status, &body)))
 }
 
 /// One byte after the other: nothing behind the head may be taken away.
-fn read_head(mut socket: &TcpStream) -> io::Result<String> {
+fn read_head(socket: &Socket) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        socket.read_exact(&mut byte)?;
+        if socket.read(&mut byte)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         head.push(byte[0]);
         if head.len() > HEAD_BYTES_MAX {
             return Err(io::Error::other("the answer has a very long head: is it a node?"));

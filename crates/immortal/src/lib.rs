@@ -63,6 +63,7 @@ mod program;
 mod runner;
 mod session;
 pub mod testing;
+mod tls;
 
 pub use book::WaitId;
 pub use impulses::{Fate, Impulses, Ticket};

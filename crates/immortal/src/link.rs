@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use protocol::immortal::ToNode;
 
@@ -29,6 +30,14 @@ impl Socket {
         match self {
             Self::Unix(socket) => (&*socket).write_all(bytes),
             Self::Tcp(socket) => (&*socket).write_all(bytes),
+        }
+    }
+
+    /// How long a read waits; `None` for ever.
+    pub(crate) fn wait_at_most(&self, time: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Unix(socket) => socket.set_read_timeout(time),
+            Self::Tcp(socket) => socket.set_read_timeout(time),
         }
     }
 

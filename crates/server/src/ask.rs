@@ -35,3 +35,19 @@ pub(crate) async fn ask(inbox: &Inbox, request: Request) -> Response {
 pub(crate) async fn ask_as_system(inbox: &Inbox, request: Request) -> Response {
     ask(inbox, request.on_behalf_of(Principal::System)).await
 }
+
+/// The problem that the node's own answer tells of.
+pub(crate) fn problem_of(answer: &Response) -> Problem {
+    let body = answer.to_json();
+    let text = body["message"].as_str().unwrap_or("the node gave no reason").to_owned();
+    let code = match answer.status {
+        401 => Code::Unauthorized,
+        403 => Code::AccessDenied,
+        429 => Code::SlowDown,
+        500 => Code::Internal,
+        504 => Code::Timeout,
+        status if status >= 500 => Code::Busy,
+        _ => Code::BadRequest,
+    };
+    Problem { retry_after_seconds: answer.retry_after_seconds, ..Problem::new(code, text) }
+}

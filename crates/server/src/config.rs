@@ -24,6 +24,9 @@ const LOG_MEMORY_MIB_DEFAULT: usize = 64;
 /// How much of its log a group keeps for others when nothing is said, in MiB.
 const LOG_TAIL_MIB_DEFAULT: u64 = 256;
 
+/// How long a record of the audit trail is kept when nothing is said.
+const AUDIT_DAYS_DEFAULT: u32 = 90;
+
 /// The most partitions a cluster may have.
 pub const PARTITIONS_MAX: u32 = 1024;
 
@@ -77,7 +80,7 @@ pub struct Config {
 }
 
 /// Who may speak to a node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Security {
     /// Nobody does anything without a right to it. Without it that is so as soon as the node is
     /// bound to anything but loopback.
@@ -91,11 +94,36 @@ pub struct Security {
     pub tls_key: Option<PathBuf>,
     /// Who signs the certificates of the cluster's nodes.
     pub tls_client_ca: Option<PathBuf>,
+    /// The cluster makes the certificates of its nodes. So it is as well when others reach the node
+    /// and nothing else is said.
+    pub cluster_ca: bool,
+    /// The token of one use by which this node joins such a cluster.
+    pub join: Option<access::JoinToken>,
+    /// How many days a record of the audit trail is kept.
+    pub audit_days: u32,
     /// Names that clients may call this node by, beside its own and addresses in figures; `*` for
     /// any.
     pub allowed_hosts: Vec<String>,
     /// Origins whose pages may speak to this node from a browser; `*` for any.
     pub cors_origins: Vec<String>,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self {
+            auth: false,
+            insecure: false,
+            link_secret_file: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            cluster_ca: false,
+            join: None,
+            audit_days: AUDIT_DAYS_DEFAULT,
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
+        }
+    }
 }
 
 impl Default for Config {
@@ -135,7 +163,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 23] = [
+pub const SETTINGS: [Setting; 26] = [
     Setting {
         name: "id",
         alias: None,
@@ -354,8 +382,7 @@ pub const SETTINGS: [Setting; 23] = [
         alias: None,
         variable: "AMRITA_TLS_CERT",
         value: "FILE",
-        help: "Certificate of this node, in PEM: it speaks TLS and nothing else; needed, with \
-               --tls-key, when the node is bound to anything but loopback",
+        help: "Certificate of this node, in PEM, when the cluster shall not make it; with --tls-key",
         set: |config, text| {
             config.security.tls_cert = Some(PathBuf::from(text));
             Ok(())
@@ -381,6 +408,42 @@ pub const SETTINGS: [Setting; 23] = [
                PEM; needed, with --tls-cert, when there are --peer-nodes",
         set: |config, text| {
             config.security.tls_client_ca = Some(PathBuf::from(text));
+            Ok(())
+        },
+    },
+    Setting {
+        name: "cluster-ca",
+        alias: None,
+        variable: "AMRITA_CLUSTER_CA",
+        value: "",
+        help: "The cluster makes the certificates of its nodes and renews them: so it is when the \
+               node is bound to anything but loopback and has no --tls-cert",
+        set: |config, text| {
+            config.security.cluster_ca = switch(text)?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "join",
+        alias: None,
+        variable: "AMRITA_JOIN",
+        value: "TOKEN",
+        help: "Join the cluster that this token is for, made there by `amrita token create --join`; \
+               counts with an empty sandbox only. @FILE reads it from a file",
+        set: |config, text| {
+            config.security.join = Some(join_token(text)?);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "audit-days",
+        alias: None,
+        variable: "AMRITA_AUDIT_DAYS",
+        value: "DAYS",
+        help: "How long a record of the audit trail is kept, where clients must log in \
+               [default: 90]",
+        set: |config, text| {
+            config.security.audit_days = number(text, 1, 36_500)?;
             Ok(())
         },
     },
@@ -478,74 +541,6 @@ impl Config {
         Self::load(&flags, |name| std::env::var(name).ok())
     }
 
-    /// Whether clients must log in.
-    ///
-    /// # Errors
-    /// When the settings contradict each other.
-    pub fn demands_login(&self) -> Result<bool, Failure> {
-        let Security { auth, insecure, .. } = self.security;
-        if auth && insecure {
-            return Err(Failure::new("--auth and --insecure contradict each other")
-                .advise("leave one of them out"));
-        }
-        self.check_tls()?;
-        let demands = auth || !(insecure || self.bind_address.is_loopback());
-        let security = &self.security;
-        let knows_nodes = security.link_secret_file.is_some() || security.tls_client_ca.is_some();
-        if demands && self.has_peers() && !knows_nodes {
-            return Err(Failure::new("nodes that demand a login must know each other").advise(
-                "give all nodes of the cluster the same --link-secret-file, made with: head -c 32 \
-                 /dev/urandom | base64; or certificates, with --tls-client-ca",
-            ));
-        }
-        Ok(demands)
-    }
-
-    fn has_peers(&self) -> bool {
-        self.peer_nodes.len() > 1
-    }
-
-    /// `http` or `https`.
-    pub(crate) fn scheme(&self) -> &'static str {
-        if self.security.tls_cert.is_some() { "https" } else { "http" }
-    }
-
-    /// What all the flags about TLS say together.
-    fn check_tls(&self) -> Result<(), Failure> {
-        let Security { insecure, tls_cert, tls_key, tls_client_ca, .. } = &self.security;
-        let bound = self.bind_address;
-        if tls_cert.is_some() != tls_key.is_some() {
-            return Err(Failure::new("--tls-cert and --tls-key belong together")
-                .advise("give both or none of them"));
-        }
-        if tls_cert.is_none() && tls_client_ca.is_some() {
-            return Err(Failure::new("--tls-client-ca says nothing without --tls-cert")
-                .advise("give --tls-cert and --tls-key as well"));
-        }
-        if tls_cert.is_none() && !bound.is_loopback() && !insecure {
-            return Err(Failure::new(format!(
-                "others reach a node at {bound}, and what they send could be read on the way"
-            ))
-            .advise(
-                "give --tls-cert and --tls-key; or --insecure, if whoever reaches the node may \
-                 read and change everything",
-            ));
-        }
-        if tls_cert.is_some() && tls_client_ca.is_none() && self.has_peers() {
-            return Err(Failure::new("nodes with TLS must know each other's certificates")
-                .advise("give --tls-client-ca: who signs the certificates of all nodes"));
-        }
-        let named = self.peer_nodes.iter().chain(&self.public_uri);
-        if let Some(other) = named.into_iter().find(|it| it.is_tls() != tls_cert.is_some()) {
-            return Err(Failure::new(format!(
-                "this node speaks {}, and {other} is another scheme",
-                self.scheme()
-            ))
-            .advise("with --tls-cert all nodes of a cluster are https://, without it http://"));
-        }
-        Ok(())
-    }
-
     /// Where the data is, once the port is known.
     pub fn sandbox_at(&self, port: u16) -> PathBuf {
         match &self.sandbox {
@@ -641,6 +636,12 @@ fn list<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Vec<T>, S
     parts.map(parse).collect()
 }
 
+fn join_token(text: &str) -> Result<access::JoinToken, String> {
+    let Some(file) = text.strip_prefix('@') else { return access::JoinToken::parse(text) };
+    let text = std::fs::read_to_string(file);
+    access::JoinToken::parse(&text.map_err(|error| format!("{file} cannot be read: {error}"))?)
+}
+
 fn host_name(text: &str) -> Result<String, String> {
     if text != "*" && text.contains(['/', ':', '*', ' ']) {
         return Err(format!("'{text}' is not a name alone; write it without scheme and port"));
@@ -659,7 +660,7 @@ fn origin(text: &str) -> Result<String, String> {
     Ok(text.to_ascii_lowercase())
 }
 
-fn node_id(text: &str) -> Result<String, String> {
+pub(crate) fn node_id(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if text.is_empty() || text.len() > ID_BYTES_MAX || !text.chars().all(plain) {
         return Err(format!(

@@ -54,6 +54,8 @@ pub(crate) struct Connections {
 struct Open {
     meters: BTreeMap<u64, Arc<Meter>>,
     next: u64,
+    /// How many there are from one address; this machine's own are not counted.
+    of_address: BTreeMap<IpAddr, usize>,
 }
 
 /// What a place is good for.
@@ -62,6 +64,8 @@ pub(crate) enum Use {
     Any,
     /// All other places are taken.
     Vital,
+    /// Its address has as many connections as one address may have.
+    OneOfMany,
 }
 
 /// The place of one connection; free again with the drop.
@@ -129,12 +133,24 @@ impl Connections {
         let mut open = self.lock();
         let programs = self.metrics.programs.open.load(Ordering::Relaxed);
         let taken = open.meters.len() + usize::try_from(programs).unwrap_or(0);
-        let good_for = if taken < self.places { Use::Any } else { Use::Vital };
-        if good_for == Use::Vital {
+        let is_full = taken >= self.places;
+        if is_full {
             open.make_room(Instant::now());
         }
-        if taken >= self.places + VITAL_CONNECTIONS_MAX {
+        let of_address = open.of_address(address);
+        let most = self.most_of_an_address();
+        if taken >= self.places + VITAL_CONNECTIONS_MAX
+            || of_address >= most + VITAL_CONNECTIONS_MAX
+        {
             return None;
+        }
+        let good_for = match is_full {
+            true => Use::Vital,
+            false if of_address >= most => Use::OneOfMany,
+            false => Use::Any,
+        };
+        if let Some(address) = counted(address) {
+            *open.of_address.entry(address).or_default() += 1;
         }
         let meter = Arc::new(Meter::new(self.budget.open(Purpose::Request)));
         let id = open.next;
@@ -142,6 +158,11 @@ impl Connections {
         open.meters.insert(id, Arc::clone(&meter));
         self.metrics.connections.fetch_add(1, Ordering::Relaxed);
         Some(Place { id, good_for, address, is_node: false, meter, connections: Arc::clone(self) })
+    }
+
+    /// One address may have half of all places, so that others get through.
+    fn most_of_an_address(&self) -> usize {
+        self.places.div_ceil(2)
     }
 
     /// Closes some that do nothing, as the system has no descriptors left.
@@ -158,7 +179,16 @@ impl Connections {
     }
 }
 
+/// An address whose connections are counted.
+fn counted(address: Option<IpAddr>) -> Option<IpAddr> {
+    address.filter(|address| !address.is_loopback())
+}
+
 impl Open {
+    fn of_address(&self, address: Option<IpAddr>) -> usize {
+        counted(address).and_then(|it| self.of_address.get(&it)).copied().unwrap_or(0)
+    }
+
     /// Closes those that have waited longest.
     fn make_room(&self, now: Instant) {
         let waiting = self.meters.values().filter_map(|meter| Some((meter.waits_since()?, meter)));
@@ -172,13 +202,28 @@ impl Open {
 impl Place {
     /// Whether there is a place for any use by now.
     pub(crate) fn serves_all(&self) -> bool {
-        self.good_for == Use::Any || self.connections.count() <= self.connections.places
+        let all = &self.connections;
+        match self.good_for {
+            Use::Any => true,
+            Use::Vital => all.count() <= all.places,
+            Use::OneOfMany => all.lock().of_address(self.address) <= all.most_of_an_address(),
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.lock().meters.remove(&self.id);
+        let mut open = self.connections.lock();
+        open.meters.remove(&self.id);
+        if let Some(address) = counted(self.address)
+            && let Some(count) = open.of_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                open.of_address.remove(&address);
+            }
+        }
+        drop(open);
         self.connections.metrics.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -334,6 +379,25 @@ mod tests {
         drop(more);
         places.pop();
         assert_eq!(all.enter(None).unwrap().good_for, Use::Any);
+    }
+
+    #[test]
+    fn one_address_takes_no_more_than_half_of_all_places() {
+        let all = connections(4);
+        let (greedy, other) =
+            (Some(IpAddr::from([10, 0, 0, 9])), Some(IpAddr::from([10, 0, 0, 8])));
+        let mut places: Vec<Place> = (0..2).map(|_| all.enter(greedy).unwrap()).collect();
+        assert!(places.iter().all(Place::serves_all));
+        let third = all.enter(greedy).unwrap();
+        assert!(third.good_for == Use::OneOfMany && !third.serves_all());
+        assert!(all.enter(other).unwrap().serves_all());
+        places.pop();
+        assert!(third.serves_all(), "there is room by now");
+        drop((places, third));
+        assert!(all.lock().of_address.is_empty());
+        let own = Some(IpAddr::from([127, 0, 0, 1]));
+        let own: Vec<Place> = (0..4).map(|_| all.enter(own).unwrap()).collect();
+        assert!(own.iter().all(|place| place.good_for == Use::Any), "this machine's own");
     }
 
     #[test]

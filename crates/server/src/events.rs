@@ -20,9 +20,10 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 
 use crate::budget::Budget;
+use crate::caller::Caller;
 use crate::connections::UnderWay;
 use crate::http_answer::{self, Answer};
-use crate::login::{Caller, Doorkeeper};
+use crate::login::Doorkeeper;
 
 /// What a client sends again after a break: the id of the last event it has seen.
 const LAST_ID: HeaderName = HeaderName::from_static("last-event-id");

@@ -16,8 +16,11 @@ use crate::ask::ask_as_system;
 use crate::login::Doorkeeper;
 use crate::principal::fill;
 
-/// The name of the file.
+/// The name of the file, ...
 const FILE: &str = "first-login";
+
+/// ... and while the admin is made: who finds the other one can log in by it.
+const FILE_BEFORE: &str = "first-login.new";
 
 const NAME: &str = "admin";
 
@@ -32,7 +35,7 @@ pub(crate) async fn make(keeper: Arc<Doorkeeper>, sandbox: &Path) {
     let mut looks_at_other = 0;
     loop {
         match step(&keeper, sandbox, looks_at_other >= OTHER_MAX).await {
-            Step::Done => return,
+            Step::Done => return drop(show(sandbox)),
             Step::Made => return say(sandbox),
             Step::NotYet => {}
             Step::AnotherDoes => looks_at_other += 1,
@@ -65,7 +68,7 @@ async fn step(keeper: &Doorkeeper, sandbox: &Path, takes_over: bool) -> Step {
     match made.status {
         409 => {
             // Its password counts, not the one that was made up here.
-            drop(fs::remove_file(sandbox.join(FILE)));
+            drop(fs::remove_file(sandbox.join(FILE_BEFORE)));
             return Step::AnotherDoes;
         }
         _ if !made.is_success() => return Step::NotYet,
@@ -88,7 +91,7 @@ async fn new_password(keeper: &Doorkeeper, sandbox: &Path) -> Option<String> {
     fill(&mut secret);
     let password = base64url::encode(&secret);
     let hash = keeper.passwords.hash(password.clone()).await.ok()?;
-    let file = sandbox.join(FILE);
+    let file = sandbox.join(FILE_BEFORE);
     let write = || {
         // One of an earlier try may be there, and keeps its own permissions.
         if file.exists() {
@@ -109,12 +112,21 @@ async fn new_password(keeper: &Doorkeeper, sandbox: &Path) -> Option<String> {
     }
 }
 
+/// The password counts. There is none to show if another node has made the admin.
+fn show(sandbox: &Path) -> std::io::Result<()> {
+    fs::rename(sandbox.join(FILE_BEFORE), sandbox.join(FILE))
+}
+
 fn say(sandbox: &Path) {
     let file = sandbox.join(FILE);
+    if let Err(error) = show(sandbox) {
+        tracing::error!(target: "amrita", "{} cannot be written: {error}", file.display());
+    }
     let shown = file.display();
     tracing::info!(
         target: "amrita",
-        "the first admin is '{NAME}': amrita login --user {NAME} --password-file {shown}; then \
-         change the password (amrita user password {NAME}) and delete the file"
+        "the first admin is '{NAME}': amrita login --sandbox {}; the password is in {shown}: change it \
+         (amrita user password {NAME}) and delete the file",
+        sandbox.display()
     );
 }

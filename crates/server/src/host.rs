@@ -140,13 +140,14 @@ impl Host {
 
     fn begin(config: Config, catalogue: Catalogue) -> Result<Self, Failure> {
         let begun = Instant::now();
-        let protection = Protection::of(&config)?;
+        let mut protection = Protection::of(&config)?;
         let (listener, bound) = bind(&config)?;
         let public = public_address(&config, bound);
         check_peers(&config, &public)?;
-        let sandbox = open_sandbox(&config, bound)?;
+        let mut sandbox = open_sandbox(&config, bound)?;
         let runtime = runtime(tokio::runtime::Builder::new_current_thread())?;
         let handle = runtime.handle().clone();
+        protection.certify(&config, &mut sandbox, &public, &runtime)?;
         let metrics = Arc::new(Metrics::default());
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
         let numbers = Numbers::default();
@@ -180,11 +181,13 @@ impl Host {
         let folder = maker.sandbox.root().display();
         tracing::info!(target: "amrita", "node {node_id} begins; its data is in {folder}");
         let engine = maker.engine()?;
+        maker.sandbox.tell_address(&public);
         let (closing, closing_seen) = watch::channel(());
         let socket = ProgramSocket::open(maker.sandbox.root(), &ends, closing_seen.clone());
         let metrics = Arc::clone(&ends.metrics);
-        let keeper = protection.keeper(&inbox);
-        protection.follow_files(&handle);
+        let whose = (node_id.as_str(), maker.config.security.audit_days);
+        let keeper = protection.keeper(&inbox, &public, whose, &handle);
+        protection.follow_files(&handle, &inbox);
         protection.make_first_admin(&handle, Arc::clone(&keeper), maker.sandbox.root());
         let front = Front {
             keeper,
@@ -552,7 +555,7 @@ fn public_address(config: &Config, bound: SocketAddr) -> Address {
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => "[::1]".into(),
         SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
     };
-    Address::new(host, bound.port()).with_tls(config.security.tls_cert.is_some())
+    Address::new(host, bound.port()).with_tls(config.speaks_tls())
 }
 
 fn open_sandbox(config: &Config, bound: SocketAddr) -> Result<Sandbox, Failure> {

@@ -1,25 +1,28 @@
 //! Logging in: what of the rules needs chance, time or a password, and so cannot be in the node.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use access::{CAN_I, CREDENTIALS, LOGIN, TOKENS, USERS, WHO_AM_I};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use access::{CAN_I, CREDENTIALS, Event, JOIN, JOIN_TOKENS, LOGIN, TOKENS, USERS, WHO_AM_I};
+use hyper::header::{self, HeaderValue};
 use node::Resource;
 use protocol::query::{LINK as QUERY_TASKS, Query};
 use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
 use serde_json::{Map, Value, json};
 use services::Catalogue;
 
-use crate::ask::{ask, ask_as_system};
+use crate::ask::{ask, ask_as_system, problem_of};
 use crate::base64::decode_base64;
-use crate::browsers::only;
+use crate::caller::Caller;
+use crate::gate::Gate;
 use crate::http_answer::{Answer, to_http};
+use crate::in_flight::InFlight;
 use crate::inbox::Inbox;
+use crate::owners;
 use crate::passwords::{PASSWORD_BYTES_MAX, Passwords};
 use crate::principal::{NewToken, XENON_COOKIE, XENON_TOKEN, new_token};
 use crate::throttle::Throttle;
+use crate::trail::{Asked, Trail};
 
 /// How long a session lasts when nothing is said (Xenon's hour)...
 const SESSION_SECONDS: u64 = 3_600;
@@ -40,34 +43,62 @@ pub(crate) struct Doorkeeper {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) passwords: Passwords,
     throttle: Throttle,
+    in_flight: InFlight,
+    /// Where nodes come in, if the cluster makes their certificates.
+    gate: Option<Gate>,
+    /// Where it is recorded who came in and who did not, if anybody has to log in.
+    trail: Option<Trail>,
     /// What of a cookie says that it is never sent without TLS.
     secure: &'static str,
 }
 
-/// What of a request's head matters here.
-pub(crate) struct Caller {
-    pub(crate) address: Option<IpAddr>,
-    /// `Authorization`, if it is of the kind `Basic`.
-    basic: Option<String>,
-}
-
-impl Caller {
-    pub(crate) fn of(headers: &HeaderMap, address: Option<IpAddr>) -> Self {
-        let text = only(headers, &header::AUTHORIZATION).ok().flatten().unwrap_or_default();
-        let basic = text.split_once(' ').filter(|(kind, _)| kind.eq_ignore_ascii_case("basic"));
-        Self { address, basic: basic.map(|(_, rest)| rest.trim().to_owned()) }
-    }
-}
-
 impl Doorkeeper {
-    pub(crate) fn new(is_on: bool, is_tls: bool, inbox: Arc<Inbox>) -> Self {
+    pub(crate) fn new(
+        inbox: Arc<Inbox>,
+        is_tls: bool,
+        gate: Option<Gate>,
+        trail: Option<Trail>,
+    ) -> Self {
         let (passwords, throttle) = (Passwords::default(), Throttle::default());
         let secure = if is_tls { "; Secure" } else { "" };
-        Self { is_on, inbox, passwords, throttle, secure }
+        let (is_on, in_flight) = (trail.is_some(), InFlight::default());
+        Self { is_on, inbox, passwords, throttle, in_flight, gate, trail, secure }
+    }
+
+    /// Answers a request, and records what is to be recorded of it.
+    pub(crate) async fn take(&self, request: Request, caller: &Caller) -> Answer {
+        let Some(trail) = &self.trail else { return self.answer(request, caller).await };
+        let _one_more = match self.in_flight.begin(&request.principal, caller.address) {
+            Ok(one_more) => one_more,
+            Err(mut problem) => {
+                problem.outcome = request.method.is_write().then_some(Outcome::NotApplied);
+                return to_http(problem.into());
+            }
+        };
+        let asked = Asked::of(&request, caller);
+        if Event::of(request.method, &request.path, 202) == Some(Event::Stop) {
+            return self.stop(trail, request, caller).await;
+        }
+        let answer = self.answer(request, caller).await;
+        trail.answered(asked, answer.status().as_u16()).await;
+        answer
+    }
+
+    /// A node that stops records nothing any more, so this is recorded before it is done.
+    async fn stop(&self, trail: &Trail, request: Request, caller: &Caller) -> Answer {
+        let asked = Asked::of(&request, caller);
+        let (who, verb) = (request.principal.clone(), request.method);
+        if self.may(who, verb, &request.path).await.is_ok() {
+            trail.record(Event::Stop, asked, 202, "asked").await;
+            return self.answer(request, caller).await;
+        }
+        let answer = self.answer(request, caller).await;
+        trail.record(Event::Refused, asked, answer.status().as_u16(), "").await;
+        answer
     }
 
     /// Answers what is answered here, and makes others ready for the node.
-    pub(crate) async fn take(&self, mut request: Request, caller: &Caller) -> Answer {
+    async fn answer(&self, mut request: Request, caller: &Caller) -> Answer {
         let is_write = request.method.is_write();
         let done = if request.method == Method::Post && request.path == LOGIN {
             self.login(&request, caller).await
@@ -78,6 +109,12 @@ impl Doorkeeper {
             }
         } else if request.method == Method::Post && request.path == TOKENS {
             self.make_token(request).await
+        } else if self.is_on && owners::concerns(&request) {
+            Ok(to_http(owners::answer(&self.inbox, request).await))
+        } else if request.method == Method::Post && request.path == JOIN {
+            self.let_a_node_in(&request, caller).await
+        } else if request.method == Method::Post && request.path == JOIN_TOKENS {
+            self.make_join_token(request).await
         } else {
             Ok(to_http(ask(&self.inbox, request).await))
         };
@@ -94,6 +131,16 @@ impl Doorkeeper {
         verb: Method,
         path: &str,
     ) -> Result<(), Problem> {
+        let Some(trail) = &self.trail else { return Ok(()) };
+        let asked = Asked::at(&principal, verb, path);
+        let permitted = self.may(principal, verb, path).await;
+        if let Err(problem) = &permitted {
+            trail.answered(asked, problem.status()).await;
+        }
+        permitted
+    }
+
+    async fn may(&self, principal: Principal, verb: Method, path: &str) -> Result<(), Problem> {
         if !self.is_on {
             return Ok(());
         }
@@ -122,8 +169,8 @@ impl Doorkeeper {
         }
         let body = body_of(request)?;
         match body.get("requestType").and_then(Value::as_str).unwrap_or("LOGIN") {
-            "LOGIN" => self.log_in(&body, caller).await,
-            "LOGOUT" => self.log_out(request).await,
+            "LOGIN" => self.try_to_log_in(request, &body, caller).await,
+            "LOGOUT" => self.log_out(request, caller).await,
             "VERIFY" => {
                 let who = Request::new(Method::Get, WHO_AM_I);
                 let answer = ask(&self.inbox, who.on_behalf_of(request.principal.clone())).await;
@@ -139,7 +186,45 @@ impl Doorkeeper {
         }
     }
 
-    async fn log_in(&self, body: &Map<String, Value>, caller: &Caller) -> Result<Answer, Problem> {
+    /// Logs somebody in, and records that it was tried.
+    async fn try_to_log_in(
+        &self,
+        request: &Request,
+        body: &Map<String, Value>,
+        caller: &Caller,
+    ) -> Result<Answer, Problem> {
+        let done = self.log_in(body, caller).await;
+        let Some(trail) = &self.trail else { return done.map(|(_, answer)| answer) };
+        let (who, status) = match &done {
+            Ok((user, answer)) => (user.clone(), answer.status().as_u16()),
+            Err(problem) => (shown_name(caller), problem.status()),
+        };
+        let address = caller.address.map(|it| it.to_string()).unwrap_or_default();
+        let what = (request.method, request.path.clone());
+        trail.tell(Event::Login, (who, address), what, (status, "login")).await;
+        done.map(|(_, answer)| answer)
+    }
+
+    /// A token for a user that is known by now.
+    async fn session(&self, user: &str, seconds: u64) -> Result<Answer, Problem> {
+        let token = new_token();
+        let answer = self.write_token(&token, user, "a login", seconds, Principal::System).await?;
+        if !answer.is_success() {
+            return Err(problem_of(&answer));
+        }
+        tracing::info!(target: "amrita", "{user} has logged in");
+        let expires = answer.to_json()["documentExpirationTimeMicros"].take();
+        let body = json!({ "userLink": user, "token": token.text,
+            "documentExpirationTimeMicros": expires });
+        Ok(with_token(Response::json(200, &body), (&token.text, seconds), self.secure))
+    }
+
+    /// The link of the user, and the answer to that one.
+    async fn log_in(
+        &self,
+        body: &Map<String, Value>,
+        caller: &Caller,
+    ) -> Result<(String, Answer), Problem> {
         let Some((name, password)) = caller.basic.as_deref().and_then(name_and_password) else {
             let text = "send name and password as 'Authorization: Basic ...'";
             return Err(Problem::new(Code::Unauthorized, text));
@@ -157,16 +242,8 @@ impl Doorkeeper {
             return Err(Problem::new(Code::Unauthorized, text));
         };
         self.throttle.succeeded(&name, caller.address);
-        let token = new_token();
-        let answer = self.write_token(&token, &user, "a login", seconds, Principal::System).await?;
-        if !answer.is_success() {
-            return Err(problem_of(&answer));
-        }
-        tracing::info!(target: "amrita", "{user} has logged in");
-        let expires = answer.to_json()["documentExpirationTimeMicros"].take();
-        let body = json!({ "userLink": user, "token": token.text,
-            "documentExpirationTimeMicros": expires });
-        Ok(with_token(Response::json(200, &body), (&token.text, seconds), self.secure))
+        let answer = self.session(&user, seconds).await?;
+        Ok((user, answer))
     }
 
     /// The user of that name or e-mail address, and the hash of its password. As many questions are
@@ -213,7 +290,13 @@ impl Doorkeeper {
         }
     }
 
-    async fn log_out(&self, request: &Request) -> Result<Answer, Problem> {
+    async fn log_out(&self, request: &Request, caller: &Caller) -> Result<Answer, Problem> {
+        if let Some(trail) = &self.trail
+            && matches!(request.principal, Principal::Bearer(_))
+        {
+            // Afterwards nobody knows whose token it was.
+            trail.record(Event::Login, Asked::of(request, caller), 200, "logout").await;
+        }
         if let Principal::Bearer(bearer) = &request.principal
             && !bearer.name.is_empty()
         {
@@ -254,6 +337,28 @@ impl Doorkeeper {
         Ok(to_http(Response { body: shown.to_string().into(), ..answer }))
     }
 
+    async fn let_a_node_in(&self, request: &Request, caller: &Caller) -> Result<Answer, Problem> {
+        let catalogue = Catalogue::new();
+        if let Some(resource) = Resource::at(JOIN, &catalogue) {
+            resource.check(request, &catalogue)?;
+        }
+        let gate = self.gate.as_ref().ok_or_else(no_gate)?;
+        let (answer, subject) = gate.let_in(&self.inbox, &body_of(request)?).await?;
+        if let Some(trail) = &self.trail {
+            let note = format!("node {} at {}", subject.node_id, subject.host);
+            trail.record(Event::Members, Asked::of(request, caller), 200, &note).await;
+        }
+        Ok(to_http(answer))
+    }
+
+    async fn make_join_token(&self, request: Request) -> Result<Answer, Problem> {
+        // Who may not make one is told nothing of how the cluster makes certificates.
+        self.may(request.principal.clone(), Method::Post, JOIN_TOKENS).await?;
+        let gate = self.gate.as_ref().ok_or_else(no_gate)?;
+        let made = gate.make_token(&self.inbox, &body_of(&request)?, request.principal).await?;
+        Ok(to_http(made))
+    }
+
     async fn write_token(
         &self,
         token: &NewToken,
@@ -275,7 +380,7 @@ impl Doorkeeper {
     async fn hash_password(&self, request: &mut Request) -> Result<(), Problem> {
         // Who may not do it costs no hash. The node tells that one why.
         let (who, verb) = (request.principal.clone(), request.method);
-        if self.permit(who, verb, &request.path).await.is_err() {
+        if self.may(who, verb, &request.path).await.is_err() {
             request.body = bytes::Bytes::from_static(b"{}");
             return Ok(());
         }
@@ -301,6 +406,12 @@ impl Doorkeeper {
     }
 }
 
+fn no_gate() -> Problem {
+    let text = "this cluster does not make the certificates of its nodes: give the new node one, \
+                with --tls-cert";
+    Problem::new(Code::Refused, text)
+}
+
 /// Whether a path is a factory's or one of its documents'.
 fn is_at(path: &str, factory: &str) -> bool {
     path == factory || access::name_in(path, factory).is_some()
@@ -322,34 +433,29 @@ fn name_and_password(basic: &str) -> Option<(String, String)> {
     fits.then(|| (name.to_owned(), password.to_owned()))
 }
 
-/// For the log. A name that is none may be a password that was typed in the wrong place.
+/// For the log.
 fn shown(name: &str, caller: &Caller) -> String {
     let from = caller.address.map_or_else(String::new, |address| format!(" from {address}"));
+    format!("{}{from}", plain_name(name))
+}
+
+/// A name that is none may be a password that was typed in the wrong place.
+fn plain_name(name: &str) -> String {
     let is_plain =
         name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "@._-".contains(c));
-    if is_plain { format!("user '{name}'{from}") } else { format!("a name that is none{from}") }
+    if is_plain { format!("user '{name}'") } else { "a name that is none".into() }
+}
+
+/// Who wants to be logged in.
+fn shown_name(caller: &Caller) -> String {
+    let name = caller.basic.as_deref().and_then(name_and_password);
+    name.map_or_else(|| "nobody".into(), |(name, _)| plain_name(&name))
 }
 
 fn slow_down(wait: Duration) -> Problem {
     let seconds = u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
     let text = format!("too many wrong passwords; try again in {seconds} s");
     Problem { retry_after_seconds: Some(seconds), ..Problem::new(Code::SlowDown, text) }
-}
-
-/// The problem that the node's own answer tells of.
-fn problem_of(answer: &Response) -> Problem {
-    let body = answer.to_json();
-    let text = body["message"].as_str().unwrap_or("the node gave no reason").to_owned();
-    let code = match answer.status {
-        401 => Code::Unauthorized,
-        403 => Code::AccessDenied,
-        429 => Code::SlowDown,
-        500 => Code::Internal,
-        504 => Code::Timeout,
-        status if status >= 500 => Code::Busy,
-        _ => Code::BadRequest,
-    };
-    Problem { retry_after_seconds: answer.retry_after_seconds, ..Problem::new(code, text) }
 }
 
 /// The token in Xenon's header and cookie. No script of a page can read the cookie, and no page of

@@ -59,7 +59,11 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 
 /// A fast hash is enough: the secret is random and long, and cannot be guessed.
 fn digest(secret: &[u8; TOKEN_SECRET_BYTES]) -> String {
-    base64url::encode(&Blake2s256::digest(secret))
+    digest_of(secret)
+}
+
+pub(crate) fn digest_of(bytes: &[u8]) -> String {
+    base64url::encode(&Blake2s256::digest(bytes))
 }
 
 pub(crate) fn new_token() -> NewToken {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::dial::{self, Ends};
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
+use crate::named_program;
 use crate::program::{Portion, Program, Wire};
 
 /// The protocol of the upgrade on the node's port.
@@ -88,12 +89,21 @@ impl Ends {
         &self,
         upgraded: Upgraded,
         stop: watch::Receiver<()>,
+        only: Option<String>,
     ) -> io::Result<()> {
         let (socket, already_read) = dial::socket_of_client(upgraded)?;
         let ends = self.clone();
         self.runtime.spawn(async move {
-            match TcpStream::from_std(socket) {
-                Ok(socket) => {
+            let checked = async {
+                let mut socket = TcpStream::from_std(socket)?;
+                let read = match &only {
+                    Some(name) => named_program::check(&mut socket, already_read, name).await?,
+                    None => already_read,
+                };
+                Ok::<_, io::Error>((socket, read))
+            };
+            match checked.await {
+                Ok((socket, already_read)) => {
                     let (id, wire) = (ends.numbers.next(), Wire::Tcp(socket));
                     let program = Program::new(id, ProgramDoor::Native, wire, None);
                     ends.serve(program, already_read, stop).await;

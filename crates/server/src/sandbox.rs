@@ -19,12 +19,13 @@ use crate::{Failure, random};
 const FORMAT: u32 = 6;
 
 /// Folders and files are for the user that runs the node, and for nobody else.
-const FOLDER_MODE: u32 = 0o700;
+pub(crate) const FOLDER_MODE: u32 = 0o700;
 pub(crate) const FILE_MODE: u32 = 0o600;
 const OF_OTHERS: u32 = 0o077;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "node.json";
+const ADDRESS: &str = "address";
 const LOG: &str = "log";
 const STATE: &str = "state";
 
@@ -145,12 +146,26 @@ impl Sandbox {
         self.root.join(STATE)
     }
 
+    /// Says where the node is reached, for people and programs on this machine. Nothing depends on it.
+    pub(crate) fn tell_address(&self, address: &Address) {
+        let file = self.root.join(ADDRESS);
+        if let Err(error) = fs::write(&file, format!("{address}\n")) {
+            tracing::warn!(target: "amrita", "{} cannot be written: {error}", file.display());
+        }
+    }
+
     /// The log knows its sandbox, durably.
     pub(crate) fn begin(&mut self) -> Result<(), Failure> {
         if self.identity.has_begun {
             return Ok(());
         }
         self.identity.has_begun = true;
+        self.write_identity()
+    }
+
+    /// This sandbox, which is empty, is to join the cluster of that node.
+    pub(crate) fn joins(&mut self, contact: String) -> Result<(), Failure> {
+        self.identity.join = Some(contact);
         self.write_identity()
     }
 

@@ -99,14 +99,19 @@ impl Tls {
             if self.files.changed() == self.current().changed {
                 continue;
             }
-            match Loaded::read(&self.files) {
-                Ok(loaded) => {
-                    tracing::info!(target: "amrita", "certificates and key were read anew");
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
-                }
-                Err(why) => tracing::warn!(target: "amrita", "TLS stays as it was: {why}"),
+            if let Err(why) = self.read_anew() {
+                tracing::warn!(target: "amrita", "TLS stays as it was: {why}");
             }
         }
+    }
+
+    /// # Errors
+    /// What is wrong with the files. Everything stays as it was then.
+    pub(crate) fn read_anew(&self) -> Result<(), Failure> {
+        let loaded = Loaded::read(&self.files)?;
+        tracing::info!(target: "amrita", "certificates and key were read anew");
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
     }
 
     /// A client, or another node, has connected.

@@ -23,6 +23,7 @@ use crate::allow::Allowed;
 use crate::ask::ask_as_system;
 use crate::browsers::{self, AllowedOrigin, Browsers};
 use crate::budget::{Budget, Purpose};
+use crate::caller::Caller;
 use crate::client_socket::ClientSocket;
 use crate::connections::{Connections, HEAD_BYTES_MAX, Meter, Overdue, Place};
 use crate::dial::{self, Ends};
@@ -31,7 +32,7 @@ use crate::h2c;
 use crate::http_answer::{self, Answer, plain, to_http};
 use crate::http_request::{self, no_such_verb, to_method, to_request};
 use crate::link_secret::{self, Said};
-use crate::login::{Caller, Doorkeeper};
+use crate::login::Doorkeeper;
 use crate::metrics::Metrics;
 use crate::principal;
 use crate::programs;
@@ -70,9 +71,6 @@ pub(crate) struct Front {
     /// Changes when the node stops: connections then end after their present request.
     pub(crate) closing: watch::Receiver<()>,
 }
-
-/// Where instances are.
-const INSTANCES: &str = "/core/immortals";
 
 /// A connection of which the first bytes are there.
 struct Begun {
@@ -330,9 +328,9 @@ impl Front {
                 self.permitted(request, (Method::Get, "/metrics"), show).await
             }
             (Own::Attach, Some(Needs::Right)) => {
-                // Which instance a program is says its first frame, so the right to one is not enough.
-                let all = (Method::Post, INSTANCES);
-                self.permitted(request, all, |request| self.attach(request)).await
+                let path = asked.path.clone();
+                let post = (Method::Post, path.as_str());
+                self.permitted(request, post, |request| self.attach(request, &path)).await
             }
             _ => {
                 let text = "nothing says who may do this here, so nobody may";
@@ -465,7 +463,7 @@ impl Front {
     }
 
     /// A program wants to attach to an instance: which one, its first frame says.
-    fn attach(&self, request: hyper::Request<Incoming>) -> Answer {
+    fn attach(&self, request: hyper::Request<Incoming>, path: &str) -> Answer {
         let protocol = text(request.headers(), &header::UPGRADE).unwrap_or_default();
         if !protocol.eq_ignore_ascii_case(programs::PROTOCOL) {
             let message = "programs attach here, in the immortal protocol: ask with the headers \
@@ -479,7 +477,11 @@ impl Front {
             let message = "too many programs are attached to this node; end some first";
             return http_answer::problem(Problem::new(Code::Busy, message));
         }
-        self.upgrade(request, programs::PROTOCOL, Ends::adopt_program)
+        // The right is to this one, so the program must be this one.
+        let only = self.keeper.is_on.then(|| instance_at(path).unwrap_or_default().to_owned());
+        self.upgrade(request, programs::PROTOCOL, move |ends, upgraded, closing| {
+            ends.adopt_program(upgraded, closing, only)
+        })
     }
 
     /// Says yes, and hands the connection over once that is said.
@@ -487,7 +489,7 @@ impl Front {
         &self,
         request: hyper::Request<Incoming>,
         protocol: &'static str,
-        adopt: fn(&Ends, Upgraded, watch::Receiver<()>) -> std::io::Result<()>,
+        adopt: impl FnOnce(&Ends, Upgraded, watch::Receiver<()>) -> std::io::Result<()> + Send + 'static,
     ) -> Answer {
         let ends = self.ends.clone();
         let closing = self.closing.clone();
@@ -603,16 +605,15 @@ fn own(path: &str) -> Option<Own> {
         "/readyz" => Some(Own::Ready),
         "/metrics" => Some(Own::Metrics),
         dial::LINK_PATH => Some(Own::Link),
-        path if is_attach(path) => Some(Own::Attach),
+        path if instance_at(path).is_some() => Some(Own::Attach),
         _ => None,
     }
 }
 
-/// Whether programs attach to an instance at this path: `/core/immortals/NAME/attach`.
-fn is_attach(path: &str) -> bool {
-    let rest = path.strip_prefix(INSTANCES).and_then(|rest| rest.strip_prefix('/'));
-    let name = rest.and_then(|rest| rest.strip_suffix("/attach"));
-    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+/// The instance that programs attach to at this path: `/core/immortals/NAME/attach`.
+fn instance_at(path: &str) -> Option<&str> {
+    let name = access::name_in(path, access::INSTANCES)?.strip_suffix("/attach")?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
 }
 
 /// For the metrics: the methods there are, and one name for all others.
@@ -630,11 +631,11 @@ mod tests {
 
     #[test]
     fn programs_attach_at_the_path_of_an_instance_and_nowhere_else() {
-        assert!(is_attach("/core/immortals/counter/attach"));
+        assert_eq!(instance_at("/core/immortals/counter/attach"), Some("counter"));
         for other in
             ["/core/immortals/attach", "/core/immortals//attach", "/core/immortals/a/b/attach"]
         {
-            assert!(!is_attach(other), "{other}");
+            assert_eq!(instance_at(other), None, "{other}");
         }
     }
 }

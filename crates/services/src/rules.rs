@@ -1,6 +1,9 @@
 //! The documents of the rules ([`access`]) as services: what cannot be read as a rule is refused.
 
-use access::{CREDENTIALS, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS};
+use access::{
+    AUDIT, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, RESOURCE_GROUPS, ROLES, TOKENS,
+    USER_GROUPS, USERS,
+};
 use protocol::Problem;
 use serde_json::{Map, Value, json};
 
@@ -13,15 +16,18 @@ const HASH_BEGINNING: &str = "$argon2id$";
 const PATCH_QUERY: &str = "com:vmware:xenon:services:common:ResourceGroupService:PatchQueryRequest";
 
 type Check = fn(&Map<String, Value>) -> Result<(), Problem>;
+type CheckChange = fn(&Map<String, Value>, &Map<String, Value>) -> Result<(), Problem>;
 
 /// One kind of them.
 pub(crate) struct Rules {
     spec: fn() -> Spec,
     check: Check,
+    /// The state before, and the one that is to be.
+    check_change: CheckChange,
 }
 
-pub(crate) fn all() -> [Rules; 6] {
-    let rules = |spec, check| Rules { spec, check };
+pub(crate) fn all() -> [Rules; 10] {
+    let rules = |spec, check| Rules { spec, check, check_change: |_, _| Ok(()) };
     [
         rules(user as fn() -> Spec, access::check_user as Check),
         rules(user_group, access::check_user_group),
@@ -29,6 +35,14 @@ pub(crate) fn all() -> [Rules; 6] {
         rules(role, access::check_role),
         rules(credentials, check_credentials),
         rules(token, access::check_token),
+        rules(authority, access::check_authority),
+        rules(audit, access::check_audit_record),
+        rules(instance_owners, access::check_owners),
+        Rules {
+            spec: join_token,
+            check: access::check_join_token,
+            check_change: access::check_use,
+        },
     ]
 }
 
@@ -91,6 +105,52 @@ fn token() -> Spec {
         .retention(1, 1)
 }
 
+fn join_token() -> Spec {
+    Spec::new(JOIN_TOKENS, "amrita:JoinTokenState")
+        .about("What a node shows once, to become one of the cluster's.")
+        .field(text("digest").required().about("Of the secret; never shown."))
+        .field(text("about").about("What it is for, in the words of who made it."))
+        .field(text("usedBy").about("The digest of the public key that it was used for."))
+        .field(text("usedFor").about("The id of that node."))
+        .retention(2, 2)
+}
+
+fn authority() -> Spec {
+    Spec::new(AUTHORITY, "amrita:AuthorityState")
+        .about("Who signs the certificates of the nodes. Only the cluster itself writes it.")
+        .option(ServiceOption::Immutable)
+        .field(text("certificate").required().about("In PEM; also the file tls/ca.pem."))
+        .field(text("privateKey").required().about("Never shown."))
+        .retention(1, 1)
+}
+
+fn instance_owners() -> Spec {
+    Spec::new(INSTANCE_OWNERS, "amrita:InstanceOwnersState")
+        .about(
+            "Whose the instance of this name is: who registers it, until that one says otherwise.",
+        )
+        .field(links("userLinks").required().about("At least one user."))
+}
+
+fn audit() -> Spec {
+    Spec::new(AUDIT, "amrita:AuditRecordState")
+        .about("What was done and what was refused. Only the cluster itself writes it.")
+        .option(ServiceOption::Immutable)
+        .field(text("node").required().about("Each node has a chain of its own."))
+        .field(Field::new("sequence", FieldType::Long).required().about("From 1."))
+        .field(Field::new("at", FieldType::Long).about("In microseconds since 1970."))
+        .field(text("event").about("login, refused, rights, members, stop, recording, instance"))
+        .field(text("who"))
+        .field(text("address"))
+        .field(text("verb"))
+        .field(text("link"))
+        .field(Field::new("status", FieldType::Long))
+        .field(text("note"))
+        .field(text("previous").about("The hash of the record before it."))
+        .field(text("hash").required().about("Over all of it and the hash before."))
+        .retention(1, 1)
+}
+
 fn check_credentials(fields: &Map<String, Value>) -> Result<(), Problem> {
     let key = fields.get("privateKey").and_then(Value::as_str).unwrap_or_default();
     if key.starts_with(HASH_BEGINNING) {
@@ -115,10 +175,11 @@ impl Service for Rules {
     fn put(
         &self,
         _: &mut Context<'_>,
-        _: &Self::State,
+        current: &Self::State,
         new: Self::State,
     ) -> Result<Self::State, Problem> {
         (self.check)(&new)?;
+        (self.check_change)(current, &new)?;
         Ok(new)
     }
 
@@ -133,6 +194,7 @@ impl Service for Rules {
             _ => context.merge(current, patch)?,
         };
         (self.check)(&new)?;
+        (self.check_change)(current, &new)?;
         Ok(new)
     }
 }

@@ -5,8 +5,9 @@ use std::io::BufRead;
 use client::Response;
 use serde_json::{Value, json};
 
+use super::nearby::{self, Nearby};
 use super::options::{CanI, LoginOptions, PasswordFrom, TokenCommand, UserCommand};
-use super::session;
+use super::session::{self, Session};
 use crate::arguments::Cluster;
 use crate::outcome::{Outcome, Trouble, refusal, unreachable};
 use crate::screen;
@@ -17,6 +18,11 @@ const WHO_AM_I: &str = "/core/authn/whoami";
 const CAN_I: &str = "/core/authz/can-i";
 const CREDENTIALS: &str = "/core/auth/credentials";
 const TOKENS: &str = "/core/auth/tokens";
+const JOIN_TOKENS: &str = "/core/auth/join-tokens";
+const FIRST_ADMIN: &str = "admin";
+/// How long a token counts when nothing is said.
+const TOKEN_SECONDS: u64 = 90 * 86_400;
+const JOIN_TOKEN_SECONDS: u64 = 3_600;
 pub(super) const USERS: &str = "/core/authz/users";
 pub(super) const USER_GROUPS: &str = "/core/authz/user-groups";
 
@@ -25,14 +31,27 @@ pub(super) const BUILT_IN: [(&str, &str); 4] =
     [("admin", "admins"), ("operator", "operators"), ("writer", "writers"), ("reader", "readers")];
 
 pub(crate) async fn login(cluster: &Cluster, options: &LoginOptions) -> Outcome {
-    let password = password(&options.password)?;
-    let client = session::stranger(&cluster.address)?;
-    let client = client.with_password(&options.user, &password);
+    let mut authority = session::named_authority()?;
+    let mut addresses = session::chosen(&cluster.address);
+    if let Some(sandbox) = &options.sandbox {
+        let nearby = Nearby::find(sandbox).await?;
+        authority = authority.or(nearby.authority);
+        addresses = vec![nearby.address];
+    }
+    let client = session::stranger(&addresses, authority.as_deref())?;
+    let user = options.user.as_deref().unwrap_or(FIRST_ADMIN);
+    let own = &options.password;
+    let client = match &options.sandbox {
+        Some(sandbox) if user == FIRST_ADMIN && own.password_file.is_none() => {
+            client.with_password(user, &nearby::first_password(sandbox).await?)
+        }
+        _ => client.with_password(user, &password(own)?),
+    };
     let body = json!({"requestType": "LOGIN", "sessionExpirationSeconds": options.expires});
     let answer = client.post(LOGIN, &body).await.map_err(|error| unreachable(&error))?;
     let said = told(&answer)?;
     let token = said["token"].as_str().ok_or("the node gave no token")?;
-    session::keep(&client, Some(token))?;
+    session::keep(&client, Some(&Session { token: token.to_owned(), authority }))?;
     let user = said["userLink"].as_str().unwrap_or_default();
     screen::say(&format!("Logged in as {}.", name_of(user)));
     Ok(())
@@ -139,8 +158,23 @@ pub(crate) async fn run_user(cluster: &Cluster, command: &UserCommand) -> Outcom
 pub(crate) async fn run_token(cluster: &Cluster, command: &TokenCommand) -> Outcome {
     let client = client(cluster)?;
     match command {
-        TokenCommand::Create { user, expires, about } => {
-            let mut body = json!({"expirationSeconds": expires, "about": about});
+        TokenCommand::Create { join: true, count, expires, about, .. } => {
+            let seconds = expires.unwrap_or(JOIN_TOKEN_SECONDS);
+            let body = json!({"expirationSeconds": seconds, "about": about});
+            for _ in 0..*count {
+                let answer = client.post(JOIN_TOKENS, &body).await;
+                let answer = answer.map_err(|error| unreachable(&error))?;
+                if cluster.json {
+                    screen::show(&answer, true)?;
+                } else {
+                    screen::say(told(&answer)?["token"].as_str().unwrap_or_default());
+                }
+            }
+            Ok(())
+        }
+        TokenCommand::Create { user, expires, about, .. } => {
+            let seconds = expires.unwrap_or(TOKEN_SECONDS);
+            let mut body = json!({"expirationSeconds": seconds, "about": about});
             if let Some(user) = user {
                 body["userLink"] = format!("{USERS}/{user}").into();
             }

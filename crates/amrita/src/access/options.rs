@@ -14,8 +14,12 @@ pub(crate) struct PasswordFrom {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LoginOptions {
     /// Name or e-mail address of the user
-    #[arg(long)]
-    pub(crate) user: String,
+    #[arg(long, required_unless_present = "sandbox")]
+    pub(crate) user: Option<String>,
+    /// Log in at the node on this machine that has this sandbox, as the first admin unless somebody
+    /// else is named: address, authority and the first password are read there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sandbox: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) password: PasswordFrom,
     /// How long the session lasts, as 30m, 8h or 7d
@@ -85,11 +89,23 @@ pub(crate) enum TokenCommand {
     /// Make a token, for a program or a machine; it is shown once
     Create {
         /// The user with whose rights it is used [default: oneself]
-        #[arg(long = "for", value_name = "USER")]
+        #[arg(long = "for", value_name = "USER", conflicts_with = "join")]
         user: Option<String>,
-        /// How long it counts, as 12h or 90d
-        #[arg(long, default_value = "90d", value_name = "TIME", value_parser = seconds)]
-        expires: u64,
+        /// A token of one use, by which a node joins the cluster: amrita node --join TOKEN
+        #[arg(long)]
+        join: bool,
+        /// How many of these, each for a node
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 1,
+            requires = "join",
+            value_parser = clap::value_parser!(u8).range(1..=99)
+        )]
+        count: u8,
+        /// How long it counts, as 12h or 90d [default: 90d, or 1h with --join]
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires: Option<u64>,
         /// What it is for
         #[arg(long, default_value = "", value_name = "TEXT")]
         about: String,
@@ -98,6 +114,24 @@ pub(crate) enum TokenCommand {
     List,
     /// Make a token worthless at once
     Revoke { name: String },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AuditOptions {
+    /// How many of the newest records to show
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u16).range(1..=10_000)
+    )]
+    pub(crate) limit: u16,
+    /// Go on, and show each record when it comes
+    #[arg(long, conflicts_with = "verify")]
+    pub(crate) follow: bool,
+    /// Read the whole trail and see whether a record was changed or taken out
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -6,6 +6,7 @@ mod connection;
 mod debug;
 mod instance;
 mod options;
+mod owners;
 mod record;
 mod show;
 mod words;
@@ -33,6 +34,7 @@ pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome 
         Word::Move(options) => ask::move_to(cluster, &options).await,
         Word::Skip(options) => ask::skip(cluster, &options).await,
         Word::Release(named) => ask::release(cluster, &named.name().map_err(Trouble::usage)?).await,
+        Word::Owners(options) => owners::owners(cluster, &options).await,
         Word::Record(options) => record::record(cluster, &options).await,
         Word::Debug(options) => debug::debug(cluster, &options).await,
         Word::Send(options) => ask::send(cluster, &options).await,

@@ -49,6 +49,8 @@ pub(crate) enum ImmortalCommand {
   amrita immortal debug server --recording FILE --receive-port 2000 --send-port 2001
                                                          a program of AMBROSIA's, from a file")]
     Debug(DebugOptions),
+    /// Show whose an instance is, or give it to others; where clients must log in
+    Owners(OwnersOptions),
     /// Remove an instance with its log and its checkpoints, for good
     Deregister(DeregisterOptions),
 }
@@ -401,6 +403,15 @@ pub(crate) struct DebugOptions {
     /// Stay at the end until the program is gone, to look at its state
     #[arg(long)]
     pub(super) hold: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OwnersOptions {
+    #[command(flatten)]
+    pub(super) named: Named,
+    /// The users it belongs to from now on
+    #[arg(long, value_name = "USER,...", value_delimiter = ',')]
+    pub(super) set: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -25,9 +25,9 @@ const PASSWORDS: [(&str, &str, &str); 5] = [
     ("nora", "norole-Xq75-secret", ""),
 ];
 
-struct Secured {
+pub(crate) struct Secured {
     cluster: Cluster,
-    admin: String,
+    pub(crate) admin: String,
 }
 
 fn secret_in(folder: &Path, name: &str, text: &str) -> PathBuf {
@@ -44,7 +44,7 @@ fn basic(name: &str, password: &str) -> String {
 }
 
 impl Secured {
-    fn started(count: usize) -> Self {
+    pub(crate) fn started(count: usize) -> Self {
         let mut cluster = Cluster::of(count);
         let text = "a-secret-of-all-links-0123456789abcdef";
         let secret = secret_in(cluster.folder(), "link-secret", text).display().to_string();
@@ -71,13 +71,20 @@ impl Secured {
         secured
     }
 
-    fn as_admin(&self, which: usize, verb: &str, path: &str, body: &Value) -> Reply {
+    pub(crate) fn as_admin(&self, which: usize, verb: &str, path: &str, body: &Value) -> Reply {
         let reply = self.with(which, &self.admin, verb, path, body);
         assert!(reply.is_success(), "{verb} {path}: {} {}", reply.status, reply.body);
         reply
     }
 
-    fn with(&self, which: usize, token: &str, verb: &str, path: &str, body: &Value) -> Reply {
+    pub(crate) fn with(
+        &self,
+        which: usize,
+        token: &str,
+        verb: &str,
+        path: &str,
+        body: &Value,
+    ) -> Reply {
         let ask = Ask::new(verb, path);
         let ask = if body.is_null() { ask } else { ask.json(body) };
         let ask = if token.is_empty() { ask } else { bearer(ask, token) };
@@ -85,7 +92,7 @@ impl Secured {
     }
 
     /// A user for each role, and one who may only touch what is named `acme`.
-    fn people(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn people(&self) -> Vec<(&'static str, String)> {
         let acme = json!({"documentSelfLink": "acme", "query": {"booleanClauses": [
             {"term": {"propertyName": "documentSelfLink", "matchType": "PREFIX",
                 "matchValue": "/core/examples/"}},
@@ -177,6 +184,12 @@ fn rows() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("PATCH", "/core/authz/users/nora", mail, "admin"),
         ("GET", "/core/auth/credentials/admin", Value::Null, "admin"),
         ("DELETE", "/core/authz/roles/none", Value::Null, "admin"),
+        ("POST", "/core/auth/join-tokens", json!({}), "admin"),
+        ("GET", "/core/auth/authorities/cluster", Value::Null, "admin"),
+        ("DELETE", "/core/auth/authorities/cluster", Value::Null, "-"),
+        ("PATCH", "/core/authz/instance-owners/none", json!({}), "admin"),
+        ("GET", "/core/audit/none", Value::Null, "admin"),
+        ("DELETE", "/core/audit/none", Value::Null, "-"),
     ]
 }
 
@@ -503,8 +516,15 @@ fn a_node_that_is_bound_to_more_than_loopback_says_what_it_needs() {
         Cluster::run_to_its_end(&arguments)
     };
     let peers = "http://127.0.0.1:1,http://127.0.0.1:2";
-    ended(&["--bind-address", "0.0.0.0"]).refused_with(&["--tls-cert", "--insecure"]);
-    ended(&["--bind-address", "0.0.0.0", "--auth"]).refused_with(&["--tls-cert"]);
+    let needs = ["--public-uri", "--tls-cert", "--insecure"];
+    ended(&["--bind-address", "0.0.0.0"]).refused_with(&needs);
+    ended(&["--bind-address", "0.0.0.0", "--auth"]).refused_with(&needs);
+    let own = ["--bind-address", "0.0.0.0", "--public-uri", "https://127.0.0.1:1"];
+    let https = "https://127.0.0.1:1,https://127.0.0.1:2";
+    ended(&[&own[..], &["--peer-nodes", https]].concat()).refused_with(&["--join"]);
+    ended(&["--cluster-ca", "--insecure"]).refused_with(&["contradict"]);
+    ended(&["--cluster-ca", "--tls-cert", "x", "--tls-key", "y"]).refused_with(&["contradict"]);
+    ended(&["--join", "amr_x.y"]).refused_with(&["is not whole"]);
     ended(&["--auth", "--peer-nodes", peers]).refused_with(&["--link-secret-file"]);
     ended(&["--tls-cert", "x"]).refused_with(&["--tls-key"]);
     ended(&["--tls-client-ca", "x"]).refused_with(&["--tls-cert"]);

@@ -274,6 +274,11 @@ static AMBROSIA: Resource = Resource {
 static LOG_IN: Resource =
     Resource { path: "/core/authn/basic", verbs: &[post("LOGIN, LOGOUT, VERIFY", Needs::Nothing)] };
 
+static JOIN: Resource = Resource {
+    path: "/core/authn/join",
+    verbs: &[post("a node asks for a certificate, with a token of one use", Needs::Nothing)],
+};
+
 static WHO_AM_I: Resource = Resource {
     path: "/core/authn/whoami",
     verbs: &[get("who asks, and that one's roles", Needs::Login)],
@@ -287,7 +292,7 @@ static CAN_I: Resource = Resource {
 static ATTACH: Resource = Resource {
     path: "/core/immortals/NAME/attach",
     verbs: &[get(
-        "by an upgrade: a program attaches; the right is that to POST to /core/immortals",
+        "by an upgrade: a program attaches as this instance; the right is that to POST here",
         Needs::Right,
     )],
 };
@@ -308,7 +313,7 @@ static METRICS: Resource = Resource {
 };
 
 /// All of them, in the order of the reference.
-pub static SURFACE: [&Resource; 28] = [
+pub static SURFACE: [&Resource; 29] = [
     &ROOT,
     &FACTORY,
     &DOCUMENT,
@@ -331,6 +336,7 @@ pub static SURFACE: [&Resource; 28] = [
     &RECORDING,
     &AMBROSIA,
     &LOG_IN,
+    &JOIN,
     &WHO_AM_I,
     &CAN_I,
     &ATTACH,
@@ -351,6 +357,7 @@ impl Resource {
             node_group::MANAGEMENT_LINK => Some(&MANAGEMENT),
             protocol::query::LINK | protocol::query::LOCAL_LINK => Some(&QUERY_TASKS),
             access::LOGIN => Some(&LOG_IN),
+            access::JOIN => Some(&JOIN),
             access::WHO_AM_I => Some(&WHO_AM_I),
             access::CAN_I => Some(&CAN_I),
             node_group::PEER_LINK => Some(&LINK),

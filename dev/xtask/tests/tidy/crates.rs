@@ -61,7 +61,7 @@ const CRATES: &[Crate] = &[
         folder: "crates/access",
         core: true,
         ours: &["protocol", "query"],
-        others: &["serde", "serde_json"],
+        others: &["blake2", "serde", "serde_json"],
         tests: &["proptest"],
     },
     Crate {
@@ -148,6 +148,7 @@ const CRATES: &[Crate] = &[
             "hyper",
             "hyper-util",
             "postcard",
+            "rcgen",
             "rustix",
             "rustls",
             "serde",
@@ -184,7 +185,7 @@ const CRATES: &[Crate] = &[
         folder: "crates/immortal",
         core: false,
         ours: &["protocol"],
-        others: &["bytes", "ciborium", "crc32fast", "serde", "serde_json"],
+        others: &["bytes", "ciborium", "crc32fast", "rustls", "serde", "serde_json"],
         tests: &["tempfile"],
     },
     Crate {

@@ -1,0 +1,51 @@
+//! A node on this machine, by its sandbox: where it listens, whom to believe, and how the first
+//! admin logs in.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::outcome::Trouble;
+
+/// A node that was just started gets this long to write these files.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+pub(super) struct Nearby {
+    pub(super) address: String,
+    /// In PEM, if the cluster makes the certificates of its nodes.
+    pub(super) authority: Option<String>,
+}
+
+impl Nearby {
+    pub(super) async fn find(sandbox: &Path) -> Result<Self, Trouble> {
+        let address = read_when_there(&sandbox.join("address")).await?;
+        let authority = fs::read_to_string(sandbox.join("tls/ca.pem")).ok();
+        Ok(Self { address: address.trim().to_owned(), authority })
+    }
+}
+
+/// The password that the node has made up for the first admin.
+pub(super) async fn first_password(sandbox: &Path) -> Result<String, Trouble> {
+    let text = read_when_there(&sandbox.join("first-login")).await?;
+    Ok(text.trim().to_owned())
+}
+
+async fn read_when_there(file: &Path) -> Result<String, Trouble> {
+    let begun = Instant::now();
+    loop {
+        match fs::read_to_string(file) {
+            Ok(text) if text.ends_with('\n') => return Ok(text),
+            Ok(_) => {}
+            Err(error) if begun.elapsed() > PATIENCE => {
+                let text = format!(
+                    "{} cannot be read: {error}. Is this the sandbox of a node that runs here?",
+                    file.display()
+                );
+                return Err(Trouble::usage(text));
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}

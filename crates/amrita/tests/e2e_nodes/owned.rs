@@ -1,0 +1,115 @@
+//! Instances belong to somebody, and their programs attach over TLS with a token: who may not, does
+//! not.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::own_ca::Own;
+
+struct Program {
+    child: Child,
+    said: PathBuf,
+}
+
+impl Program {
+    /// A copy of the instance, which shows a token.
+    fn started(own: &Own, name: &str, instance: &str, token: &str) -> Self {
+        let uri = format!("https://127.0.0.1:{}", own.nodes[0].port);
+        let said = own.sandbox("n1").with_file_name(format!("{name}.txt"));
+        let file = File::create(&said).expect("a file can be made");
+        let child = Command::new(env!("CARGO_BIN_EXE_amrita"))
+            .args(["example", "hello-server", "--node", &uri, "--instance", instance])
+            .env("AMRITA_TOKEN", token)
+            .env("AMRITA_CA_FILE", own.sandbox("n1").join("tls/ca.pem"))
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a handle can be copied"))
+            .stderr(file)
+            .spawn()
+            .expect("the program can be started");
+        Self { child, said }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.said).unwrap_or_default()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
+    let own = Own::begun(&[]);
+    let sandbox = own.sandbox("n1").display().to_string();
+    let mut tokens = Vec::new();
+    for user in ["jane", "joe"] {
+        let password = format!("{user}'s password\n");
+        let make = ["user", "create", user, "--role", "writer"];
+        let (is_made, said) = own.as_user("admin", &password, &make);
+        assert!(is_made, "{said}");
+        let log_in = ["login", "--sandbox", &sandbox, "--user", user];
+        let (is_in, said) = own.as_user(user, &password, &log_in);
+        assert!(is_in, "{said}");
+        tokens.push(own.ok(&["token", "create", "--for", user]).trim().to_owned());
+    }
+    let ok = |user: &str, words: &[&str]| {
+        let (is_success, said) = own.as_user(user, "", words);
+        assert!(is_success, "{user} {words:?}: {said}");
+        said
+    };
+    let refused = |user: &str, words: &[&str]| {
+        let (is_success, said) = own.as_user(user, "", words);
+        assert!(!is_success && said.contains("ACCESS_DENIED"), "{user} {words:?}: {said}");
+    };
+    ok("jane", &["immortal", "register", "server"]);
+    ok("joe", &["immortal", "register", "others"]);
+    refused("joe", &["immortal", "register", "server"]);
+    assert!(ok("joe", &["immortal", "owners", "others"]).contains("belongs to joe"));
+
+    let program = Program::started(&own, "good", "server", &tokens[0]);
+    own.wait_for("the program to be attached", || {
+        ok("jane", &["immortal", "show", "server"]).contains("PRIMARY")
+    });
+    // Whoever may write data sends impulses; nothing else of somebody else's instance.
+    ok("joe", &["immortal", "send", "server", "1", r#"["Hello over TLS"]"#]);
+    own.wait_for("the message", || program.said().contains("Hello over TLS"));
+    let big = "x".repeat(300_000);
+    ok("joe", &["immortal", "send", "server", "1", &format!(r#"["{}"]"#, &big[..100_000])]);
+    own.wait_for("a long message", || program.said().contains(&big[..100_000]));
+    for words in [
+        &["immortal", "checkpoint", "server"][..],
+        &["immortal", "set", "server", "--pause"],
+        &["immortal", "deregister", "server", "--yes-remove", "server"],
+        &["get", "/core/immortals/server/recording"],
+        &["immortal", "owners", "server", "--set", "joe"],
+    ] {
+        refused("joe", words);
+    }
+    for (name, instance, token) in [
+        ("not his", "server", tokens[1].as_str()),
+        ("not hers", "others", tokens[0].as_str()),
+        ("nobody's", "server", ""),
+    ] {
+        let stranger = Program::started(&own, name, instance, token);
+        let code = if token.is_empty() { "UNAUTHORIZED" } else { "ACCESS_DENIED" };
+        own.wait_for(name, || stranger.said().contains(code));
+    }
+    drop(program);
+    ok("jane", &["immortal", "owners", "server", "--set", "joe"]);
+    refused("jane", &["immortal", "checkpoint", "server"]);
+    let program = Program::started(&own, "given", "server", &tokens[1]);
+    own.wait_for("the new owner's program to be attached", || {
+        ok("joe", &["immortal", "show", "server"]).contains("PRIMARY")
+    });
+    drop(program);
+    ok("joe", &["immortal", "deregister", "server", "--yes-remove", "server"]);
+    assert!(own.ok(&["immortal", "owners", "server"]).contains("belongs to nobody"));
+    // Another instance of that name is another one's.
+    ok("jane", &["immortal", "register", "server"]);
+    assert!(ok("jane", &["immortal", "owners", "server"]).contains("belongs to jane"));
+}

@@ -1,0 +1,22 @@
+//! Who sends a request, beside the token: from where, and what is shown to log in.
+
+use std::net::IpAddr;
+
+use hyper::header::{self, HeaderMap};
+
+use crate::browsers::only;
+
+/// What of a request's head matters at the login.
+pub(crate) struct Caller {
+    pub(crate) address: Option<IpAddr>,
+    /// `Authorization`, if it is of the kind `Basic`.
+    pub(crate) basic: Option<String>,
+}
+
+impl Caller {
+    pub(crate) fn of(headers: &HeaderMap, address: Option<IpAddr>) -> Self {
+        let text = only(headers, &header::AUTHORIZATION).ok().flatten().unwrap_or_default();
+        let basic = text.split_once(' ').filter(|(kind, _)| kind.eq_ignore_ascii_case("basic"));
+        Self { address, basic: basic.map(|(_, rest)| rest.trim().to_owned()) }
+    }
+}
