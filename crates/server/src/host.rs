@@ -148,9 +148,8 @@ impl Host {
         let runtime = runtime(tokio::runtime::Builder::new_current_thread())?;
         let handle = runtime.handle().clone();
         protection.certify(&config, &mut sandbox, &public, &runtime)?;
-        let metrics = Arc::new(Metrics::default());
+        let (metrics, numbers) = (Arc::new(Metrics::default()), Numbers::default());
         let inbox = Arc::new(Inbox::new(Arc::clone(&metrics)));
-        let numbers = Numbers::default();
         let budget = Arc::clone(&inbox.budget);
         let places = descriptors::places() / protection.descriptors();
         let connections =

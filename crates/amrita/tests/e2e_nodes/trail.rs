@@ -2,7 +2,7 @@
 //! nobody writes in it, and that no secret is anywhere that it should not be.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -30,6 +30,29 @@ fn records(own: &Own) -> Vec<(String, String, String, u64)> {
     all.iter().map(row).collect()
 }
 
+/// With secrets in every part of what is said.
+fn what_is_said_wrongly_is_refused(own: &Own, uri: &str) {
+    let broken = format!(r#"{{"name":"{BODY}"#);
+    let badly = [
+        &["post", "/core/examples", &broken][..],
+        &["get", &format!("/core/examples?password={QUERY}")],
+        &["post", "/core/authn/basic", &broken],
+        &["post", "/core/auth/credentials", &format!(r#"{{"privateKey":["{BODY}"]}}"#)],
+        &["post", "/core/authn/join", &format!(r#"{{"secret":"{BODY}"}}"#)],
+    ];
+    for words in badly {
+        let (is_success, said) = own.as_user("admin", "", words);
+        assert!(!is_success, "{words:?}: {said}");
+    }
+    let stranger = std::process::Command::new(env!("CARGO_BIN_EXE_amrita"))
+        .args(["--address", uri, "get", "/core/examples"])
+        .env("AMRITA_TOKEN", format!("amr_{HEADER}.{HEADER}"))
+        .env("AMRITA_CA_FILE", own.sandbox("n1").join("tls/ca.pem"))
+        .output()
+        .expect("the program can be started");
+    assert!(!stranger.status.success());
+}
+
 #[test]
 fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     let mut own = Own::begun(&["--log-level", "debug"]);
@@ -52,25 +75,7 @@ fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     own.ok(&["role", "grant", "reader", "jane"]);
     own.ok(&["quorum", "1"]);
     own.ok(&["post", "/core/examples", &format!(r#"{{"name":"{BODY}"}}"#)]);
-    let broken = format!(r#"{{"name":"{BODY}"#);
-    let badly = [
-        &["post", "/core/examples", &broken][..],
-        &["get", &format!("/core/examples?password={QUERY}")],
-        &["post", "/core/authn/basic", &broken],
-        &["post", "/core/auth/credentials", &format!(r#"{{"privateKey":["{BODY}"]}}"#)],
-        &["post", "/core/authn/join", &format!(r#"{{"secret":"{BODY}"}}"#)],
-    ];
-    for words in badly {
-        let (is_success, said) = own.as_user("admin", "", words);
-        assert!(!is_success, "{words:?}: {said}");
-    }
-    let stranger = std::process::Command::new(env!("CARGO_BIN_EXE_amrita"))
-        .args(["--address", &uri, "get", "/core/examples"])
-        .env("AMRITA_TOKEN", format!("amr_{HEADER}.{HEADER}"))
-        .env("AMRITA_CA_FILE", own.sandbox("n1").join("tls/ca.pem"))
-        .output()
-        .expect("the program can be started");
-    assert!(!stranger.status.success());
+    what_is_said_wrongly_is_refused(&own, &uri);
 
     let all = records(&own);
     let has = |event: &str, who: &str, link: &str, status: u64| {
@@ -150,7 +155,7 @@ fn no_secret_is_anywhere(own: &Own, secrets: &[String]) {
 }
 
 /// What is kept for its owner to read.
-fn is_for_secrets(path: &PathBuf) -> bool {
+fn is_for_secrets(path: &Path) -> bool {
     path.ends_with("first-login") || path.ends_with("tls/node.pem")
 }
 
