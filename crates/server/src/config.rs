@@ -257,7 +257,7 @@ pub const SETTINGS: [Setting; 26] = [
         variable: "AMRITA_PARTITIONS",
         value: "N",
         help: "Into how many partitions the documents are divided; counts when the cluster \
-               forms [default: 16]",
+               forms [default: 6]",
         set: |config, text| {
             config.partitions = number(text, 1, u64::from(PARTITIONS_MAX))?;
             Ok(())
@@ -713,6 +713,24 @@ mod tests {
         assert!(message(&[("id", "a b")]).contains("not a node id"));
         assert!(message(&[("membership-quorum", "0")]).contains("from 1 to"));
         assert!(message(&[("config", "/no/such/file")]).contains("cannot be read"));
+    }
+
+    #[test]
+    fn the_defaults_in_the_help_are_the_real_ones() {
+        let usual = format!("{:?}", Config::default());
+        let mut looked_at = 0;
+        for setting in &SETTINGS {
+            let default = setting.help.split_once("[default: ").map_or("", |(_, it)| it);
+            let Some(number) = default.strip_suffix(']').filter(|it| it.parse::<u64>().is_ok())
+            else {
+                continue;
+            };
+            let mut config = Config::default();
+            (setting.set)(&mut config, number).unwrap();
+            assert_eq!(format!("{config:?}"), usual, "--{}", setting.name);
+            looked_at += 1;
+        }
+        assert!(looked_at > 3, "only {looked_at} settings name a number as their default");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How records lie in the payload of a frame: a kind, then numbers of varying length, then bytes.
 
+use protocol::varint::{self, NoNumber};
 use protocol::{GroupId, Position, ReplicaId, Term};
 
 use crate::frame::FrameBuffer;
@@ -32,8 +33,8 @@ pub(crate) struct StoredEntry<'a> {
 pub(crate) enum Stored<'a> {
     /// A new entry. It replaces the one at its position and all after it.
     Entry(StoredEntry<'a>),
-    /// An entry that was in the log already and still is: a second copy, so that the segment with the
-    /// first one can go. It replaces nothing. Since version 2.
+    /// An entry that was in the log already and still is: a second copy, so that the segment with
+    /// the first one can go. It replaces nothing. Since version 2.
     Moved(StoredEntry<'a>),
     Vote {
         group: GroupId,
@@ -194,22 +195,10 @@ impl<'a> Records<'a> {
     }
 
     fn number(&mut self) -> Result<u64, String> {
-        let mut number = 0_u64;
-        for shift in (0..u64::BITS).step_by(7) {
-            let Some((&byte, rest)) = self.rest.split_first() else {
-                return Err("a record that ends in the middle of a number".to_owned());
-            };
-            self.rest = rest;
-            let low = u64::from(byte & 0x7f);
-            if (low << shift) >> shift != low {
-                break;
-            }
-            number |= low << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err("a number of more than 64 bits".to_owned())
+        varint::take(&mut self.rest).map_err(|why| match why {
+            NoNumber::CutShort => "a record that ends in the middle of a number".to_owned(),
+            NoNumber::TooLong => "a number of more than 64 bits".to_owned(),
+        })
     }
 }
 

@@ -22,8 +22,8 @@ pub trait Disk: Send {
     /// [`DiskError::Full`] when there is no room; a shorter file may then remain.
     fn create(&mut self, name: &str, bytes: u64) -> Result<(), DiskError>;
 
-    /// The same at once: room is kept on the disk, and zeros are read, but need not have been written.
-    /// Later syncs may take longer than in a file that was [created](Disk::create).
+    /// The same at once: room is kept on the disk, and zeros are read, but need not have been
+    /// written. Later syncs may take longer than in a file that was [created](Disk::create).
     ///
     /// # Errors
     /// As [`Disk::create`].
@@ -37,8 +37,8 @@ pub trait Disk: Send {
     /// When there is no such file.
     fn size(&mut self, name: &str) -> Result<u64, DiskError>;
 
-    /// When the file was made, if the disk knows: a number that a copy of the file does not have. A file that
-    /// is written, or gets another name, keeps it.
+    /// When the file was made, if the disk knows: a number that a copy of the file does not have. A
+    /// file that is written, or gets another name, keeps it.
     fn birth(&mut self, _name: &str) -> Option<u64> {
         None
     }
@@ -66,8 +66,8 @@ pub trait Disk: Send {
     /// When that is not sure.
     fn sync(&mut self, name: &str) -> Result<(), DiskError>;
 
-    /// This view of the folder is done with a file, which is another view's from now on. A file that is
-    /// held open does not give its room back when it is removed.
+    /// This view of the folder is done with a file, which is another view's from now on. A file
+    /// that is held open does not give its room back when it is removed.
     fn release(&mut self, _name: &str) {}
 
     /// Removes a file; after a crash it may be there again until a later rename or create.

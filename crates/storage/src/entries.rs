@@ -148,7 +148,8 @@ mod tests {
             }
             for (from, to) in bounds.into_iter().filter(|(from, to)| from < to) {
                 prop_assert_eq!(entries.get(&from), model.get(&from));
-                let expected = model.range(from.clone()..to.clone()).map(|(key, it)| (&key[..], it));
+                let expected = model.range(from.clone()..to.clone());
+                let expected = expected.map(|(key, it)| (&key[..], it));
                 prop_assert!(entries.range(&from, &to).eq(expected.clone()));
                 prop_assert!(entries.range(&from, &to).rev().eq(expected.rev()));
             }

@@ -12,6 +12,7 @@
 //! sectors, and which names the frame before it.
 
 use crc32fast::Hasher;
+use protocol::hash::scatter;
 
 /// What a disk writes whole or not at all, nearly always.
 pub(crate) const SECTOR: usize = 512;
@@ -71,12 +72,9 @@ fn checksum(sector: &[u8], salt: u64, number: Number, index: usize) -> u32 {
     hasher.finalize()
 }
 
-/// Spreads the bits of a number over all 64 (the finish of splitmix64).
+/// Spreads the bits of a number over all 64, those of 0 as well (a step of SplitMix64).
 pub(crate) fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    scatter(number.wrapping_add(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Judges a sector for the place `index` of the frame `number`.
@@ -123,7 +121,7 @@ pub(crate) fn first_payload(first: &[u8]) -> &[u8] {
     &body(first)[HEADER_BYTES..]
 }
 
-/// How many sectors a frame with so many bytes of payload has.
+/// How many sectors a frame with that many bytes of payload has.
 pub(crate) fn sectors(payload: usize) -> usize {
     (HEADER_BYTES + payload).div_ceil(BODY_BYTES)
 }

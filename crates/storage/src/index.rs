@@ -1,9 +1,9 @@
 //! Where the durable entries of each group lie, and how much of each segment is still needed.
 //!
 //! The index is sparse. A span covers entries that follow each other in a group and in the file; it
-//! knows the place of its first one only. Whoever reads begins there and skips what belongs to other
-//! groups. So the index takes 40 bytes for each group in each 64 KiB of log, whatever the entries'
-//! size.
+//! knows the place of its first one only. Whoever reads begins there and skips what belongs to
+//! other groups. So the index takes 40 bytes for each group in each 64 KiB of log, whatever the
+//! entries' size.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -90,9 +90,9 @@ struct GroupIndex {
     /// In order of positions. They do not overlap. Only while a log is read back may entries be
     /// missing between them.
     spans: VecDeque<Span>,
-    /// The position of the record that was noted last. **Invariant:** a span grows only by the record
-    /// that follows this one, so between the place of a span and each of its entries lies no other
-    /// record of the same position.
+    /// The position of the record that was noted last. **Invariant:** a span grows only by the
+    /// record that follows this one, so between the place of a span and each of its entries lies no
+    /// other record of the same position.
     newest: u64,
     /// The entries among them that change the membership.
     memberships: VecDeque<Position>,
@@ -169,8 +169,8 @@ impl Index {
         }
     }
 
-    /// The entry at that position, which is needed, lies at another place from now on. While a log is
-    /// read back it may be news that there is one.
+    /// The entry at that position, which is needed, lies at another place from now on. While a log
+    /// is read back it may be news that there is one.
     ///
     /// # Errors
     /// When it is another entry than the one that is known.
@@ -255,8 +255,8 @@ impl Index {
         self.segments.live_bytes
     }
 
-    /// Entries in the oldest segment, about so many bytes of them or one span: the group, the first
-    /// position and the one after the last.
+    /// Entries in the oldest segment, about that many bytes of them or one span: the group, the
+    /// first position and the one after the last.
     pub(crate) fn movable(&self, bytes_max: u64) -> Vec<(GroupId, Position, Position)> {
         let Some(oldest) = self.segments.held.front() else { return Vec::new() };
         let (mut found, mut bytes) = (Vec::new(), 0);
@@ -278,8 +278,8 @@ impl Index {
         found
     }
 
-    /// Where to read the entries of a group from `from` on and before `end`: at most so many places,
-    /// the first of them with the entry at `from`. None when that entry is not there.
+    /// Where to read the entries of a group from `from` on and before `end`: at most that many
+    /// places, the first of them with the entry at `from`. None when that entry is not there.
     pub(crate) fn stretches(
         &self,
         group: GroupId,
@@ -561,7 +561,8 @@ mod tests {
                 assert_eq!(stretch.segment.number, one.place.segment);
                 let behind = one.place.offset() - stretch.place.offset();
                 assert!(behind < SPAN_BYTES_MAX, "{behind} bytes are skipped");
-                // Whoever reads on from the place comes to this record before any other of its position.
+                // Whoever reads on from the place comes to this record before any other of its
+                // position.
                 let met = naive.file.iter().find(|other| {
                     other.group == *group
                         && other.position == one.position

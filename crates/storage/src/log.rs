@@ -32,8 +32,8 @@ const SEAL_BYTES: u64 = SECTOR_BYTES;
 /// many zeros.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 
-/// From so many bytes an append on, on average, it costs more to write zeros ahead than it saves: the
-/// disk writes everything twice, to spare each sync one more small write.
+/// From this many bytes an append on, on average, it costs more to write zeros ahead than it saves:
+/// the disk writes everything twice, to spare each sync one more small write.
 const LONG_APPEND_BYTES: u64 = 256 << 10;
 
 /// How many appends that average looks back on, roughly.
@@ -42,13 +42,14 @@ const APPENDS_REMEMBERED: u64 = 32;
 /// How much is written at once where much is written again, in bytes.
 const PIECE_BYTES: u64 = 64 << 10;
 
-/// The files may take so many times what the entries in them take that are needed...
+/// The files may take this many times what the entries in them take that are needed...
 const LIVE_FACTOR: u64 = 2;
 
-/// ... and so many segments more, before entries are moved out of the oldest one.
+/// ... and this many segments more, before entries are moved out of the oldest one.
 const SLACK_SEGMENTS: u64 = 4;
 
-/// So many bytes of entries may be moved with an append, and as many as it has itself if it has more...
+/// This many bytes of entries may be moved with an append, and as many as it has itself if it has
+/// more...
 const MOVED_BYTES_MIN: u64 = 256 << 10;
 
 /// ... but no more than this.
@@ -167,9 +168,9 @@ impl<D: Disk> Log<D> {
         self.write(records, &moves)
     }
 
-    /// Moves some entries, if the files take more than they should, and lets segments go that are not
-    /// needed; all of it durably. To be called when there is nothing to append. False when there is
-    /// nothing to do.
+    /// Moves some entries, if the files take more than they should, and lets segments go that are
+    /// not needed; all of it durably. To be called when there is nothing to append. False when
+    /// there is nothing to do.
     ///
     /// # Errors
     /// As [`Log::append`].

@@ -14,9 +14,9 @@ pub enum Fate {
     Kept,
     /// It is as it was at the last sync.
     Lost,
-    /// Its first so many bytes have arrived.
+    /// That many bytes of its front have arrived.
     Front(usize),
-    /// All but its first so many bytes have arrived.
+    /// All but that many bytes of its front have arrived.
     Back(usize),
 }
 

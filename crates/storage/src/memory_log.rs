@@ -11,8 +11,8 @@ use crate::error::LogError;
 use crate::reader::{LogReader, ReadEntries, ReadLimits};
 use crate::record::{Entry, EntryKind, LogRecord, RecoveredGroup};
 
-/// What one read costs, in bytes of files: two of them exhaust what a group reads for its followers in
-/// a tick.
+/// What one read costs, in bytes of files: two of them exhaust what a group reads for its followers
+/// in a tick.
 const READ_FILE_BYTES: usize = 1 << 20;
 
 /// The durable log of one replica of one group. A clone is another handle to the same log.

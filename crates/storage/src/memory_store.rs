@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::layers::{Layers, Run, Tables};
 use crate::state::{Batch, Persister, Reader, StateStore, StoreError, Visit, Write};
 
-/// When so many bytes have gathered in the tables, a run is begun, and the one before it ends. Few,
-/// so that even a short test has keys in both tables and in the tree.
+/// When this many bytes have gathered in the tables, a run is begun, and the one before it ends.
+/// Few, so that even a short test has keys in both tables and in the tree.
 const RUN_BYTES: usize = 16 << 10;
 
 type Pairs = BTreeMap<Bytes, Bytes>;

@@ -1,8 +1,8 @@
 //! Reads entries back from the log while it is being written: the seam through which a group gets
 //! what it does not hold in memory.
 //!
-//! Nothing is believed that is read: each sector has a checksum that knows its place, and each entry
-//! must have the group, the position and the term that the index says.
+//! Nothing is believed that is read: each sector has a checksum that knows its place, and each
+//! entry must have the group, the position and the term that the index says.
 
 use bytes::Bytes;
 use protocol::{GroupId, Position, Term};
@@ -25,8 +25,8 @@ const STRETCHES_MAX: usize = 256;
 /// How many sectors are taken from a frame at once, when more of it is needed.
 const SECTORS_AT_ONCE: usize = 64;
 
-/// How often a read is tried again because the entry moved meanwhile. It moves once in the life of a
-/// segment, so more often means a mistake of ours.
+/// How often a read is tried again because the entry moved meanwhile. It moves once in the life of
+/// a segment, so more often means a mistake of ours.
 const MOVES_MAX: usize = 4;
 
 /// How much one read may bring. At least one entry is read, if there is one.
@@ -51,15 +51,15 @@ pub struct ReadEntries {
     pub file_bytes: usize,
 }
 
-/// The durable entries of all groups of a node. The one of [`Log::reader`](crate::Log::reader) reads
-/// segments; tests have others.
+/// The durable entries of all groups of a node. The one of [`Log::reader`](crate::Log::reader)
+/// reads segments; tests have others.
 pub trait LogReader: Send + Sync {
-    /// Entries of a group from `from` on and before `end`, without gaps: at least one, and more as far
-    /// as the limits allow.
+    /// Entries of a group from `from` on and before `end`, without gaps: at least one, and more as
+    /// far as the limits allow.
     ///
     /// # Errors
-    /// When the entry at `from` is not there or not what was written, or the disk fails. **Invariant:**
-    /// an entry that is returned is the one that was written.
+    /// When the entry at `from` is not there or not what was written, or the disk fails.
+    /// **Invariant:** an entry that is returned is the one that was written.
     fn entries(
         &self,
         group: GroupId,
@@ -278,7 +278,7 @@ impl<'s, 'a> Frame<'s, 'a> {
         Ok(Records::of(&self.payload[begin..]).next().expect("it was read a moment ago"))
     }
 
-    /// Reads up to so many more sectors; of the first one without some bytes at the front.
+    /// Reads up to that many more sectors; of the first one without some bytes at the front.
     fn gather(&mut self, count: usize, mut skipped: usize) -> Result<(), LogError> {
         self.payload.drain(..self.begin);
         self.begin = 0;

@@ -50,14 +50,14 @@ pub struct LogOwner {
     pub boot: u64,
 }
 
-/// The newest that a replica said about its own log. Frames are numbered for as long as the log lives,
-/// so one number stands for all that the replica has promised.
+/// The newest that a replica said about its own log. Frames are numbered for as long as the log
+/// lives, so one number stands for all that the replica has promised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Witness {
     pub boot: u64,
     /// Made by chance at that start: two starts with one number can be told apart.
     pub start: u64,
-    /// The log had so many frames, durably.
+    /// The log had this many frames, durably.
     pub frames: u64,
 }
 

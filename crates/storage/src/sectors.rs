@@ -5,7 +5,7 @@ use crate::error::LogError;
 use crate::frame::SECTOR;
 use crate::segment::{self, NextSegment};
 
-/// Reads so many bytes of a file from an offset on; fewer only at its end.
+/// Reads that many bytes of a file from an offset on; fewer only at its end.
 pub(crate) type ReadAt<'a> = dyn FnMut(&str, u64, usize) -> Result<Vec<u8>, DiskError> + 'a;
 
 /// A segment that is being read.

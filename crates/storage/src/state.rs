@@ -63,8 +63,8 @@ impl Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreError {
     pub why: String,
-    /// What was written is not there any more, or not as it was written. Anything else may be well again
-    /// at the next start.
+    /// What was written is not there any more, or not as it was written. Anything else may be well
+    /// again at the next start.
     pub is_damage: bool,
 }
 

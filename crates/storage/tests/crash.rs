@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
+use random::Random;
 use storage::{
     Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogRecord, MemoryDisk, ReadLimits,
     Recovered,
@@ -15,42 +16,16 @@ const OPTIONS: LogOptions = LogOptions { segment_bytes: 24 * 512 };
 const HISTORIES: u64 = 300;
 const STEPS: u64 = 120;
 
-/// A generator of random numbers (splitmix64).
-struct Random(u64);
+fn bytes(random: &mut Random, length: usize) -> Vec<u8> {
+    (0..length).map(|_| random.draw().to_le_bytes()[0]).collect()
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to before `end`.
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn index(&mut self, end: usize) -> usize {
-        usize::try_from(self.below(u64::try_from(end).expect("fits"))).expect("fits")
-    }
-
-    fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
-
-    fn fate(&mut self) -> Fate {
-        match self.below(5) {
-            0 | 1 => Fate::Kept,
-            2 => Fate::Lost,
-            3 => Fate::Front(self.index(512)),
-            _ => Fate::Back(self.index(512)),
-        }
+fn fate(random: &mut Random) -> Fate {
+    match random.below(5) {
+        0 | 1 => Fate::Kept,
+        2 => Fate::Lost,
+        3 => Fate::Front(random.index(512)),
+        _ => Fate::Back(random.index(512)),
     }
 }
 
@@ -145,7 +120,7 @@ impl Model {
                 0 => LogRecord::Vote {
                     group,
                     term,
-                    voted_for: ReplicaId(random.next()),
+                    voted_for: ReplicaId(random.draw()),
                     commit: known.base,
                 },
                 1 => LogRecord::Base { group, position: Position(random.below(last + 3)), term },
@@ -165,7 +140,7 @@ impl Model {
                         if random.one_in(8) { random.index(4000) } else { random.index(60) };
                     let data = match random.below(3) {
                         0 => vec![0; length],
-                        _ => random.bytes(length),
+                        _ => bytes(random, length),
                     };
                     let change = random.one_in(9);
                     let kind = if change { EntryKind::Membership } else { EntryKind::Normal };
@@ -197,7 +172,7 @@ impl History {
     fn new(seed: u64) -> Self {
         let (log, _) = Log::open(MemoryDisk::new(), OPTIONS).expect("an empty disk is fine");
         Self {
-            random: Random(seed),
+            random: Random::of_seed(seed),
             log: Some(log),
             durable: Model::default(),
             doubtful: Vec::new(),
@@ -342,7 +317,7 @@ impl History {
         disk.full(false);
         self.crashes += 1;
         loop {
-            disk.crash(|_, _| self.random.fate());
+            disk.crash(|_, _| fate(&mut self.random));
             let dies = self.random.one_in(3);
             disk.fail_after(dies.then(|| 1 + self.random.below(3)));
             match Log::open(&mut disk, OPTIONS) {
@@ -546,16 +521,17 @@ fn any_bytes_at_all_give_an_answer_and_never_a_panic() {
                 0 => content.truncate(random.index(content.len() + 1)),
                 1 => {
                     let more = random.index(2000);
-                    content.extend(random.bytes(more));
+                    content.extend(bytes(&mut random, more));
                 }
                 2 => {
                     let length = random.index(3000);
-                    content = random.bytes(length);
+                    content = bytes(&mut random, length);
                 }
                 kind => {
                     let at = random.index(content.len() + 1);
                     let length = random.index(2000).min(content.len() - at);
-                    let bytes = if kind == 3 { vec![0; length] } else { random.bytes(length) };
+                    let bytes =
+                        if kind == 3 { vec![0; length] } else { bytes(&mut random, length) };
                     content[at..at + length].copy_from_slice(&bytes);
                 }
             }

@@ -184,8 +184,17 @@ fn naive(model: &Map, (from, to): (&[u8], &[u8]), reverse: bool, stop: usize) ->
     pairs
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() }
+}
+
+/// The keys of a batch, each with how long its value is, if it has one.
+fn writes() -> impl Strategy<Value = Vec<(u8, Option<usize>)>> {
+    prop::collection::vec((0..40_u8, prop::option::of(0..200_usize)), 0..6)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn the_layers_over_a_tree_are_one_map(
@@ -201,7 +210,7 @@ proptest! {
     #[test]
     fn a_store_in_memory_is_one_map_and_a_crash_leaves_whole_batches(
         batches in prop::collection::vec(
-            (prop::collection::vec((0..40_u8, prop::option::of(0..200_usize)), 0..6), 0..60_u8, 0..8_usize),
+            (writes(), 0..60_u8, 0..8_usize),
             1..200,
         )
     ) {
@@ -217,7 +226,8 @@ proptest! {
                 match value.map(|value| vec![number; value * 10]) {
                     Some(value) => {
                         let is_new = model.insert(key.clone(), value.clone()).is_none();
-                        batch.writes.push((key, if is_new { Write::PutNew(value) } else { Write::Put(value) }));
+                        let write = if is_new { Write::PutNew } else { Write::Put };
+                        batch.writes.push((key, write(value)));
                     }
                     None => {
                         model.remove(&key);

@@ -4,9 +4,9 @@
 //! cargo test --release -p storage --test restart -- --ignored --nocapture
 //! ```
 //!
-//! 16 groups with entries of 1,000 bytes and one with entries of 64 KiB, in real files in the folder for
-//! temporary files; the pages are in the system's memory. It says how long the log took to open, and
-//! how much the process grew by that.
+//! 16 groups with entries of 1,000 bytes and one with entries of 64 KiB, in real files in the
+//! folder for temporary files; the pages are in the system's memory. It says how long the log took
+//! to open, and how much the process grew by that.
 
 #![expect(
     clippy::disallowed_types,
@@ -116,7 +116,8 @@ fn a_log_of_a_gibibyte_is_opened() {
     let took = begun.elapsed();
     let (after, most) = memory();
     println!(
-        "{} groups, {} bytes of log: {took:.2?}, from {before} to {after} MiB (at most {most} so far)",
+        "{} groups, {} bytes of log: {took:.2?}, from {before} to {after} MiB (at most {most} so \
+         far)",
         opened.1.groups.len(),
         opened.0.size().1,
     );

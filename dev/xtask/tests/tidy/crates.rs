@@ -38,7 +38,7 @@ const CRATES: &[Crate] = &[
         core: true,
         ours: &["protocol"],
         others: &["bytes", "crc32fast", "postcard", "serde"],
-        tests: &["proptest"],
+        tests: &["proptest", "random"],
     },
     Crate {
         name: "replication",

@@ -23,7 +23,7 @@ const BYTES_MAX: u64 = 256 * 1024;
 const COLUMNS_MAX: usize = 100;
 
 /// Crates that still have wider lines.
-const WITH_WIDE_LINES: &[&str] = &["node", "server", "storage"];
+const WITH_WIDE_LINES: &[&str] = &["node", "server"];
 
 /// The most fields of a struct in what we ship: more, and it is several things under one name.
 const FIELDS_MAX: usize = 12;
