@@ -1,11 +1,13 @@
-//! The chores of this repository: `cargo xtask test`, `cargo xtask soak`, `cargo xtask mutations`,
-//! `cargo xtask torture`, `cargo xtask powercut`, `cargo xtask tutorials`.
+//! The chores of this repository: `cargo xtask test`, `cargo xtask sdks`, `cargo xtask soak`,
+//! `cargo xtask mutations`, `cargo xtask torture`, `cargo xtask powercut`, `cargo xtask tutorials`.
 //!
 //! `test` is what the continuous integration runs and what a change must pass. Nothing here knows a
-//! crate of ours: it only starts `cargo`, so it builds in a second.
+//! crate of ours: it only starts `cargo`, and the tests of other languages, so it builds in a
+//! second.
 
 mod mutations;
 mod run;
+mod sdks;
 
 use std::process::ExitCode;
 
@@ -14,8 +16,10 @@ use run::{Step, say};
 const USAGE: &str = "\
 cargo xtask <chore>
 
-  test [--quick]             format, lints, all tests with the house rules, and the simulation's
-                             seeds; --quick leaves the seeds out
+  test [--quick]             format, lints, all tests with the house rules, those of the packages
+                             for other languages that are there, and the simulation's seeds;
+                             --quick leaves the seeds out
+  sdks                       only the tests of the packages for other languages
   soak [--minutes N]         the simulation with new seeds for N minutes (default 10); other
                              arguments are passed on to it
   mutations [--only A,B]     bugs planted by hand, in a copy of the tree: are they found? --list
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
     };
     let outcome = match chore {
         "test" => test(rest),
+        "sdks" => sdks(),
         "soak" => soak(rest),
         "mutations" => mutations::mutations(rest),
         "torture" => torture(&[], rest),
@@ -89,6 +94,7 @@ fn test(arguments: &[String]) -> Result<(), String> {
     }
     say(&format!("  {}", total(lines)));
     tests.map_err(|(why, _)| why)?;
+    let left_out = sdks::test()?;
     if !quick {
         Step::new("simulation", &sim(&["--seeds", SEEDS])).run()?;
         let detours = ["--seeds", SEEDS_OF_DETOURS, "--scenario", "detours"];
@@ -99,6 +105,16 @@ fn test(arguments: &[String]) -> Result<(), String> {
         Step::new("simulation of all scenarios", &sim(&each)).run()?;
     }
     say("\nxtask test: everything passed");
+    for line in left_out {
+        say(&format!("xtask test: {line}"));
+    }
+    Ok(())
+}
+
+/// The nodes that they start are built first.
+fn sdks() -> Result<(), String> {
+    Step::new("nodes", &["build", "--locked", "--bin", "amrita"]).run()?;
+    sdks::test()?.iter().for_each(|line| say(line));
     Ok(())
 }
 

@@ -1,0 +1,233 @@
+"""Dataclasses to JSON and back, by their annotations, and the JSON Schema that says the same.
+
+Numbers stay as they are: an integer of any size is an integer, a double is written with as many
+digits as bring it back. NaN and infinity are no JSON, and refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import json
+import sys
+import typing
+from typing import Any, Dict, Tuple, Union
+
+from .errors import BadValue
+
+_UNIONS: Tuple[Any, ...] = (Union,)
+if sys.version_info >= (3, 10):
+    import types
+
+    _UNIONS = (Union, types.UnionType)
+
+
+def dumps(value: Any) -> bytes:
+    """JSON as it goes over the wire."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8")
+    except (TypeError, ValueError) as why:
+        raise BadValue(f"this cannot be written as JSON: {why}") from why
+
+
+def loads(data: Union[bytes, str]) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as why:
+        raise BadValue(f"this is not JSON: {why}") from why
+
+
+@functools.lru_cache(maxsize=None)
+def _fields(kind: type) -> Dict[str, Tuple[dataclasses.Field[Any], Any]]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: (field, hints[field.name]) for field in dataclasses.fields(kind)}
+
+
+def encode(value: Any) -> Any:
+    """What `json` can write: dataclasses become objects, enums their values."""
+    if value is None or isinstance(value, (bool, str, float)) or type(value) is int:
+        return value
+    if isinstance(value, enum.Enum):
+        return encode(value.value)
+    if isinstance(value, int):
+        return int(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: encode(getattr(value, name)) for name in _fields(type(value))}
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise BadValue(f"a key of JSON is a text, not {key!r}")
+        return {key: encode(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(one) for one in value]
+    if isinstance(value, (set, frozenset)):
+        raise BadValue("a set has no order that is the same everywhere: use a dict or a list")
+    raise BadValue(f"{type(value).__name__} cannot be written as JSON")
+
+
+def decode(value: Any, hint: Any, where: str = "") -> Any:
+    """A value of that type, or `BadValue` with the place of what does not fit."""
+    if hint is Any or hint is dataclasses.MISSING or isinstance(hint, typing.TypeVar):
+        return value
+    if hint is None or hint is type(None):
+        return _is(value is None, value, "null", where)
+    origin = typing.get_origin(hint)
+    if origin in _UNIONS:
+        return _decode_union(value, hint, where)
+    if origin is not None:
+        return _decode_generic(value, origin, typing.get_args(hint), where)
+    if not isinstance(hint, type):
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _decode_dataclass(value, hint, where)
+    if issubclass(hint, enum.Enum):
+        try:
+            return hint(value)
+        except ValueError as why:
+            raise BadValue(f"{where or 'the value'}: {why}") from why
+    return _decode_plain(value, hint, where)
+
+
+def _is(fits: bool, value: Any, wanted: str, where: str) -> Any:
+    if not fits:
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        raise BadValue(f"{where or 'the value'} must be {wanted}, not {shown}")
+    return value
+
+
+def _decode_plain(value: Any, hint: type, where: str) -> Any:
+    if hint is bool:
+        return _is(isinstance(value, bool), value, "true or false", where)
+    if hint is int:
+        return _is(type(value) is int, value, "a whole number", where)
+    if hint is float:
+        _is(type(value) in (int, float), value, "a number", where)
+        try:
+            return float(value)
+        except OverflowError as why:
+            raise BadValue(f"{where or 'the value'} is too large for a float") from why
+    if hint is str:
+        return _is(isinstance(value, str), value, "a text", where)
+    if hint is dict:
+        return _is(isinstance(value, dict), value, "an object", where)
+    if hint is list:
+        return _is(isinstance(value, list), value, "a list", where)
+    if hint is tuple:
+        return tuple(_is(isinstance(value, list), value, "a list", where))
+    return _is(isinstance(value, hint), value, hint.__name__, where)
+
+
+def _decode_union(value: Any, hint: Any, where: str) -> Any:
+    why = []
+    for one in typing.get_args(hint):
+        try:
+            return decode(value, one, where)
+        except BadValue as error:
+            why.append(error.message)
+    raise BadValue("; or ".join(why))
+
+
+def _decode_generic(value: Any, origin: Any, arguments: Tuple[Any, ...], where: str) -> Any:
+    if origin is typing.Literal:
+        return _is(value in arguments, value, f"one of {list(arguments)}", where)
+    if origin is list:
+        _is(isinstance(value, list), value, "a list", where)
+        return [decode(one, arguments[0], f"{where}[{at}]") for at, one in enumerate(value)]
+    if origin is tuple:
+        _is(isinstance(value, list), value, "a list", where)
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            arguments = (arguments[0],) * len(value)
+        _is(len(value) == len(arguments), value, f"a list of {len(arguments)}", where)
+        parts = enumerate(zip(value, arguments))
+        return tuple(decode(one, kind, f"{where}[{at}]") for at, (one, kind) in parts)
+    if origin is dict:
+        _is(isinstance(value, dict), value, "an object", where)
+        if arguments[0] is not str:
+            raise BadValue(f"{where}: a key of JSON is a text: write Dict[str, ...]")
+        return {key: decode(one, arguments[1], f"{where}.{key}") for key, one in value.items()}
+    if isinstance(origin, type) and dataclasses.is_dataclass(origin):
+        return _decode_dataclass(value, origin, where)
+    raise BadValue(f"{where}: {origin} is no type of JSON")
+
+
+def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
+    _is(isinstance(value, dict), value, f"an object ({kind.__name__})", where)
+    known = _fields(kind)
+    given = {}
+    for name, (field, hint) in known.items():
+        if name in value and field.init:
+            given[name] = decode(value[name], hint, f"{where}.{name}" if where else name)
+    unknown = [name for name in value if name not in known and not name.startswith("document")]
+    if unknown:
+        raise BadValue(f"{where or kind.__name__} has no field '{unknown[0]}'")
+    try:
+        return kind(**given)
+    except TypeError as why:
+        raise BadValue(f"{where or kind.__name__}: {why}") from why
+
+
+def schema_of(kind: type) -> Dict[str, Any]:
+    """The JSON Schema of a dataclass. What stands in a field's `metadata` goes into the field's
+    schema: `field(metadata={"minimum": 0})`. With `metadata={"readOnly": True}` a field is set when
+    the document is made and never changes."""
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise BadValue(f"{kind!r} is no dataclass")
+    properties = {}
+    required = []
+    for name, (field, hint) in _fields(kind).items():
+        if name.startswith("document"):
+            who = f"{kind.__name__}.{name}"
+            raise BadValue(f"{who}: names that begin with 'document' are Amrita's")
+        properties[name] = {**_schema(hint), **field.metadata}
+        if field.default is not dataclasses.MISSING:
+            # A field that is None by default may be missing: null is no value for the server.
+            if field.default is not None:
+                properties[name]["default"] = encode(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            properties[name]["default"] = encode(field.default_factory())
+        else:
+            required.append(name)
+    schema: Dict[str, Any] = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = required
+    schema["additionalProperties"] = False
+    return schema
+
+
+_PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object"}
+
+
+def _schema(hint: Any) -> Dict[str, Any]:
+    if hint is Any:
+        return {}
+    if hint in (None, type(None)):
+        return {"type": "null"}
+    if hint in _PLAIN:
+        return {"type": _PLAIN[hint]}
+    if hint in (list, tuple):
+        return {"type": "array"}
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in _UNIONS:
+        parts = [_schema(one) for one in arguments if one is not type(None)]
+        return parts[0] if len(parts) == 1 else {"anyOf": parts}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)}
+    if origin is list or (origin is tuple and arguments[1:] == (Ellipsis,)):
+        return {"type": "array", "items": _schema(arguments[0])}
+    if origin is tuple:
+        return {"type": "array", "minItems": len(arguments), "maxItems": len(arguments)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(arguments[1])}
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return {"enum": [encode(one.value) for one in hint]}
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return schema_of(hint)
+    raise BadValue(f"{hint!r} has no JSON Schema: use numbers, texts, lists, dicts or dataclasses")
+
+
+def without_nothing(state: Dict[str, Any]) -> Dict[str, Any]:
+    """A state without the fields that are None: for a server, a field that is not there."""
+    return {name: value for name, value in state.items() if value is not None}

@@ -1,0 +1,53 @@
+"""Which writes take an `Idempotency-Key`: those that a node remembers. It refuses the others that
+have one, as it would be ignored. The same rules as in the Rust client (`crates/client`)."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+
+from ._http import Request
+
+#: Where nothing is a document. To ask for the same twice there is to have it once.
+KEYLESS = (
+    "/core/authn",
+    "/core/authz/can-i",
+    "/core/immortals",
+    "/core/management",
+    "/core/node-groups",
+    "/core/node-selectors",
+)
+QUERIES = ("/core/query-tasks", "/core/local-query-tasks")
+
+
+def are_taken_by(request: Request) -> bool:
+    path = request.path.split("?", 1)[0].rstrip("/")
+    if path.startswith("/core/immortals/") and path.endswith("/impulses"):
+        return True
+    if any(path == one or path.startswith(one + "/") for one in KEYLESS):
+        return False
+    return not (request.method == "POST" and path in QUERIES and _is_direct(request.body))
+
+
+def _is_direct(body: bytes) -> bool:
+    """A direct query makes no document."""
+    try:
+        return json.loads(body)["taskInfo"]["isDirect"] is True
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+class Keys:
+    """Keys for the writes of one client. No two clients may have the same, or the one's write would
+    be taken for a repetition of the other's: so they come from the system's random source."""
+
+    def __init__(self) -> None:
+        self.prefix = secrets.token_hex(16)
+        self.number = 0
+        self.lock = threading.Lock()
+
+    def next(self) -> str:
+        with self.lock:
+            self.number += 1
+            return f"{self.prefix}-{self.number}"

@@ -1,0 +1,213 @@
+"""The client against real nodes, both kinds of it."""
+
+import asyncio
+import concurrent.futures
+import time
+import unittest
+from dataclasses import dataclass, field
+from typing import List, Optional
+
+import amrita
+from amrita import testing
+
+
+@dataclass
+class Seat:
+    row: str = field(metadata={"readOnly": True})
+    price: float = 10.0
+    tags: List[str] = field(default_factory=list)
+    holder: Optional[str] = None
+
+
+class OneCluster(unittest.TestCase):
+    """Three nodes for all tests of a class that kill none."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        made = testing.cluster()
+        cls.cluster = made.__enter__()
+        cls.addClassCleanup(made.__exit__, None, None, None)
+        cls.client = cls.cluster.client()
+        cls.addClassCleanup(cls.client.close)
+
+
+class Documents(OneCluster):
+    def test_a_document_from_its_birth_to_its_end(self) -> None:
+        client = self.client
+        made = client.create("/core/examples", {"name": "first"}, name="life")
+        self.assertEqual((made.link, made.version), ("/core/examples/life", 0))
+        with self.assertRaises(amrita.AlreadyExists):
+            client.create("/core/examples", {"name": "first"}, name="life")
+        self.assertEqual(client.get(made.link).value["name"], "first")
+        changed = client.patch(made.link, {"counter": 5}, if_match=made)
+        with self.assertRaises(amrita.PreconditionFailed) as caught:
+            client.patch(made.link, {"counter": 6}, if_match=made)
+        self.assertEqual(caught.exception.outcome, "notApplied")
+        put = client.put(made.link, {"name": "second"}, if_match=changed.etag)
+        self.assertEqual((put.value["name"], put.version), ("second", 2))
+        self.assertEqual(client.get(made.link, version=1).value["counter"], 5)
+        self.assertEqual(client.get(made.link, local=True).link, made.link)
+        client.delete(made.link)
+        client.delete(made.link)
+        self.assertIsNone(client.get_or_none(made.link))
+        with self.assertRaises(amrita.NotFound):
+            client.get(made.link)
+        with self.assertRaises(amrita.AlreadyExists):
+            client.create("/core/examples", {"name": "third"}, name="life")
+        client.create("/core/examples", {"name": "third"}, name="life", revive=True)
+
+    def test_the_etag_is_the_one_that_the_node_sends(self) -> None:
+        link = self.client.create("/core/examples", {"name": "tag"}).link
+        answer = self.client.request("GET", link)
+        self.assertEqual(self.client.get(link).etag, answer.etag)
+
+    def test_the_same_key_is_the_same_write(self) -> None:
+        client = self.client
+        first = client.create("/core/examples", {"name": "x"}, key="same-key")
+        again = client.create("/core/examples", {"name": "x"}, key="same-key")
+        self.assertEqual(first.link, again.link)
+        with self.assertRaises(amrita.Refused) as caught:
+            client.create("/core/examples", {"name": "y"}, key="same-key")
+        self.assertEqual(caught.exception.code, "KEY_REUSED")
+
+    def test_numbers_of_any_size_come_back(self) -> None:
+        numbers = [2**53 + 1, 2**64, -(2**63) - 1, 10**60, 0.1, 1e22, 5e-324, -0.0]
+        self.client.define("/app/numbers", {"type": "object"})
+        link = self.client.create("/app/numbers", {"all": numbers}).link
+        back = self.client.get(link).value["all"]
+        self.assertEqual([repr(one) for one in back], [repr(one) for one in numbers])
+
+    def test_names_and_texts_of_every_script(self) -> None:
+        text = 'ß 漢字 \u0000\u2028 "\\ 🎉'
+        link = self.client.create("/core/examples", {"name": text}).link
+        self.assertEqual(self.client.get(link).value["name"], text)
+
+    def test_pages_are_streamed(self) -> None:
+        kind = self.client.kind("/app/many", schema={"type": "object"}).define()
+        for number in range(25):
+            kind.create({"n": number, "even": number % 2 == 0}, name=f"d{number}")
+        listed = [document.value["n"] for document in kind.documents(page_size=4)]
+        self.assertEqual(sorted(listed), list(range(25)))
+        ordered = kind.documents(order_by="n desc", filter="n lt 20", page_size=7)
+        self.assertEqual([one.value["n"] for one in ordered], list(range(19, -1, -1)))
+        self.assertEqual(kind.count(filter="even eq true"), 13)
+        where = amrita.term("documentKind", "app:many") & amrita.between("n", 5, 15)
+        question = amrita.Question(
+            where & ~amrita.term("even", True), sort="n", sort_type="LONG", page_size=2
+        )
+        found = self.client.query(question)
+        self.assertEqual([one.value["n"] for one in found], [5, 7, 9, 11, 13, 15])
+        either = where & (amrita.term("n", 6) | amrita.term("n", 8) | amrita.term("n", 99))
+        self.assertEqual({one.value["n"] for one in self.client.query(either)}, {6, 8})
+
+    def test_many_threads_share_a_client(self) -> None:
+        link = self.client.create("/core/counters", {}, name="shared").link
+        before = self.client.get(link).version
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: self.client.patch(link, {}), range(40)))
+        self.assertEqual(self.client.get(link).version, before + 40)
+
+    def test_a_task_is_started_and_waited_for(self) -> None:
+        self.client.create("/core/examples", {"name": "for the task"})
+        clause = {"term": {"propertyName": "name", "matchValue": "for the task"}}
+        task = self.client.start("/core/example-tasks", {"customQueryClause": clause})
+        done = self.client.wait(task, timeout=30)
+        self.assertEqual(done.body["taskInfo"]["stage"], "FINISHED")
+        self.assertEqual(done.value["deletedCount"], 1)
+
+    def test_a_task_that_fails_is_an_exception(self) -> None:
+        task = self.client.start("/core/example-tasks", {"customQueryClause": {}})
+        with self.assertRaises(amrita.TaskFailed) as caught:
+            self.client.wait(task, 30)
+        self.assertEqual((caught.exception.code, caught.exception.stage), ("TASK_FAILED", "FAILED"))
+        self.assertIn("is empty", caught.exception.message)
+
+
+class Kinds(OneCluster):
+    def test_a_kind_of_a_dataclass(self) -> None:
+        seats = self.client.kind("/app/seats", Seat, merge=["tags"]).define()
+        made = seats.create(Seat("A", tags=["window"]), name="A1")
+        self.assertEqual(made.value, Seat("A", 10.0, ["window"]))
+        self.assertEqual(seats.patch("A1", {"tags": ["quiet"]}).value.tags, ["window", "quiet"])
+        with self.assertRaises(amrita.Refused) as caught:
+            seats.patch("A1", {"row": "B"})
+        self.assertIn("readOnly", caught.exception.message)
+        with self.assertRaises(amrita.Refused):
+            seats.create({"row": "A", "colour": "red"})
+        booked = seats.update("A1", lambda seat: Seat(seat.row, seat.price, seat.tags, "jane"))
+        self.assertEqual((booked.value.holder, booked.version), ("jane", 2))
+        self.assertEqual([one.value.row for one in seats.documents()], ["A"])
+
+    def test_it_is_defined_again_and_changed(self) -> None:
+        first = self.client.kind("/app/things", schema={"type": "object"}).define()
+        first.define()
+        first.create({"anything": 1}, name="one")
+        narrow = {"type": "object", "required": ["n"]}
+        second = self.client.kind("/app/things", schema=narrow).define()
+
+        def is_refused() -> bool:
+            try:
+                second.create({"anything": 1})
+                return False
+            except amrita.Refused:
+                return True
+
+        testing.wait_for("the new schema", is_refused)
+        self.client.undefine("/app/things")
+        second.define()
+        self.assertEqual(second.get("one").value, {"anything": 1})
+
+    def test_a_document_goes_when_its_time_is_over(self) -> None:
+        holds = self.client.kind("/app/short", schema={"type": "object"}, expiresAfterSeconds=1)
+        holds.define()
+        feed = holds.watch()
+        feed.begin()
+        holds.create({"who": "jane"}, name="A1")
+        actions = [change.action for change in (feed.next(20) + feed.next(20))]
+        self.assertEqual(actions, ["POST", "EXPIRE"])
+        self.assertIsNone(holds.get_or_none("A1"))
+        holds.create({"who": "joe"}, name="A1")
+
+
+class Asyncio(OneCluster):
+    def test_everything_by_asyncio(self) -> None:
+        asyncio.run(self.everything())
+
+    async def everything(self) -> None:
+        async with self.cluster.async_client() as client:
+            seats = client.kind("/app/async", Seat)
+            await seats.define()
+            feed = seats.watch()
+            await feed.begin()
+            made = await asyncio.gather(
+                *(seats.create(Seat("R"), name=f"s{number}") for number in range(50))
+            )
+            self.assertEqual(len({one.link for one in made}), 50)
+            await seats.patch("s1", {"holder": "jane"}, if_match=made[1])
+            with self.assertRaises(amrita.PreconditionFailed):
+                await seats.patch("s1", {"holder": "joe"}, if_match=made[1])
+            names = [one.name async for one in seats.documents(page_size=7)]
+            self.assertEqual(sorted(names), sorted(f"s{number}" for number in range(50)))
+            self.assertEqual(await seats.count(filter="holder eq jane"), 1)
+            told = []
+            async for change in feed:
+                told.append((change.link, change.version))
+                if len(told) == 51:
+                    break
+            self.assertEqual(len(set(told)), 51)
+            question = amrita.term("documentKind", "app:async") & amrita.term("holder", "jane")
+            self.assertEqual([one.name async for one in client.query(question)], ["s1"])
+            task = await client.start("/core/example-tasks", {})
+            await client.wait(task, timeout=30)
+            await seats.delete("s1")
+            self.assertIsNone(await seats.get_or_none("s1"))
+
+    def test_the_patience_has_an_end(self) -> None:
+        async def ask() -> None:
+            async with amrita.AsyncClient("http://127.0.0.1:1", patience=0.3) as client:
+                await client.get("/core/examples/a")
+
+        began = time.monotonic()
+        with self.assertRaises(amrita.Unreachable):
+            asyncio.run(ask())
+        self.assertLess(time.monotonic() - began, 5)
