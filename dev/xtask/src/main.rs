@@ -1,10 +1,12 @@
-//! The chores of this repository: `cargo xtask test`, `cargo xtask soak`, `cargo xtask torture`,
-//! `cargo xtask tutorials`.
+//! The chores of this repository: `cargo xtask test`, `cargo xtask sdks`, `cargo xtask soak`,
+//! `cargo xtask torture`, `cargo xtask tutorials`.
 //!
 //! `test` is what the continuous integration runs and what a change must pass. Nothing here knows a
-//! crate of ours: it only starts `cargo`, so it builds in a second.
+//! crate of ours: it only starts `cargo`, and the tests of other languages, so it builds in a
+//! second.
 
 mod run;
+mod sdks;
 
 use std::process::ExitCode;
 
@@ -13,8 +15,10 @@ use run::{Step, say};
 const USAGE: &str = "\
 cargo xtask <chore>
 
-  test [--quick]             format, lints, all tests with the house rules, and the simulation's
-                             seeds; --quick leaves the seeds out
+  test [--quick]             format, lints, all tests with the house rules, those of the packages
+                             for other languages that are there, and the simulation's seeds;
+                             --quick leaves the seeds out
+  sdks                       only the tests of the packages for other languages
   soak [--minutes N]         the simulation with new seeds for N minutes (default 10); other
                              arguments are passed on to it
   torture [--rows A,B]       real nodes behind a network that cuts, drops and delays: a table of
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
     };
     let outcome = match chore {
         "test" => test(rest),
+        "sdks" => sdks(),
         "soak" => soak(rest),
         "torture" => torture(rest),
         "tutorials" => tutorials(rest),
@@ -83,6 +88,7 @@ fn test(arguments: &[String]) -> Result<(), String> {
     }
     say(&format!("  {}", total(lines)));
     tests.map_err(|(why, _)| why)?;
+    let left_out = sdks::test()?;
     if !quick {
         Step::new("simulation", &sim(&["--seeds", SEEDS])).run()?;
         let detours = ["--seeds", SEEDS_OF_DETOURS, "--scenario", "detours"];
@@ -93,6 +99,16 @@ fn test(arguments: &[String]) -> Result<(), String> {
         Step::new("simulation of all scenarios", &sim(&each)).run()?;
     }
     say("\nxtask test: everything passed");
+    for line in left_out {
+        say(&format!("xtask test: {line}"));
+    }
+    Ok(())
+}
+
+/// The nodes that they start are built first.
+fn sdks() -> Result<(), String> {
+    Step::new("nodes", &["build", "--locked", "--bin", "amrita"]).run()?;
+    sdks::test()?.iter().for_each(|line| say(line));
     Ok(())
 }
 
