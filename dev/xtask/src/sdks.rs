@@ -17,13 +17,22 @@ struct Package {
     test: &'static [&'static str],
 }
 
-const PACKAGES: [Package; 1] = [Package {
-    language: "Python",
-    folder: "sdks/python",
-    probe: &["python3", "-c", "import sys; sys.exit(sys.version_info < (3, 9))"],
-    needs: "python3, 3.9 or later",
-    test: &["python3", "-m", "unittest"],
-}];
+const PACKAGES: [Package; 2] = [
+    Package {
+        language: "Python",
+        folder: "sdks/python",
+        probe: &["python3", "-c", "import sys; sys.exit(sys.version_info < (3, 9))"],
+        needs: "python3, 3.9 or later",
+        test: &["python3", "-m", "unittest"],
+    },
+    Package {
+        language: "TypeScript",
+        folder: "sdks/typescript",
+        probe: &["node", "-e", "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)"],
+        needs: "node, 18 or later",
+        test: &["node", "--test"],
+    },
+];
 
 /// Tests each package against the nodes that were built beside this program. Gives what was left
 /// out, in a line each.

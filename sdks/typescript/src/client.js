@@ -1,0 +1,326 @@
+/**
+ * A client of a cluster.
+ *
+ * @module
+ */
+
+import { Changes } from "./changes.js";
+import { Cluster, sleep } from "./cluster.js";
+import { Kind, pages } from "./documents.js";
+import { AmritaError } from "./errors.js";
+import { bodyOf } from "./query.js";
+import { Task } from "./tasks.js";
+
+/** Where a node is looked for when none is named: where `amrita` looks, too. */
+const ADDRESSES_DEFAULT = [8001, 8002, 8003, 8000].map((port) => `http://127.0.0.1:${port}`);
+
+/** The pause before an impulse is tried again for which no program was there. */
+const REFUSED_PAUSE_MILLIS = 50;
+
+/**
+ * What defines a kind of documents; see "Kinds of your own" in the reference.
+ *
+ * @typedef {object} KindDefinition
+ * @property {string} link of the factory: any path but those under `/core`
+ * @property {object} schema a JSON Schema
+ * @property {string} [kind]
+ * @property {string[]} [merge]
+ * @property {("IDEMPOTENT_POST" | "STRICT_UPDATE_CHECKING" | "IMMUTABLE")[]} [options]
+ * @property {number} [retentionLimit]
+ * @property {number} [retentionFloor]
+ * @property {number} [expiresAfterSeconds]
+ * @property {string} [documentation]
+ */
+
+/** Shared by a whole program: it holds connections, and the key of each write. */
+export class Client {
+  #cluster;
+
+  /**
+   * @param {string | string[]} [addresses] of the nodes, `http://host:port`, in a list or behind
+   *   commas; the first is asked first. Without any the ports 8001, 8002, 8003 and 8000 of this machine
+   * @param {import("./cluster.js").ClientOptions} [options]
+   */
+  constructor(addresses = ADDRESSES_DEFAULT, options = {}) {
+    this.#cluster = new Cluster(addresses, options);
+    /** Kinds of documents of your own, defined while the cluster runs. */
+    this.kinds = new Kinds(this.#cluster);
+  }
+
+  /** @returns {string[]} */
+  get addresses() {
+    return this.#cluster.nodes.map((node) => node.origin);
+  }
+
+  /** Ends the connections that are idle. */
+  close() {
+    this.#cluster.close();
+  }
+
+  /**
+   * Any request, for what has no method of its own.
+   *
+   * @param {"GET" | "POST" | "PUT" | "PATCH" | "DELETE"} method
+   * @param {string} path with its query
+   * @param {unknown} [body]
+   * @param {import("./cluster.js").RequestOptions} [options]
+   * @returns {Promise<import("./cluster.js").Answer>}
+   */
+  request(method, path, body, options = {}) {
+    return this.#cluster.send(method, path, body, options);
+  }
+
+  /**
+   * The documents of a factory.
+   *
+   * @template {object} T what the documents are
+   * @param {string} link such as `/app/seats` or `/core/examples`
+   * @param {{bigints?: Iterable<string>}} [options] `bigints`: fields whose whole numbers are always
+   *   a `bigint`; of other fields only those that a `number` would not hold exactly
+   * @returns {Kind<T>}
+   */
+  kind(link, options = {}) {
+    return new Kind(this.#cluster, link, options);
+  }
+
+  /**
+   * The documents that a query finds, of all kinds; pages are asked for as they are wanted.
+   *
+   * @template T
+   * @param {object} query as `where({...})` makes it
+   * @param {import("./query.js").QueryOptions} [options]
+   * @returns {AsyncGenerator<import("./documents.js").Document<T>, void, void>}
+   */
+  async *query(query, options = {}) {
+    const { signal, bigints } = options;
+    const body = bodyOf(query, options, false);
+    const first = await this.#cluster.send("POST", "/core/query-tasks", body, { signal, bigints });
+    yield* pages(this.#cluster, first.body, { signal, bigints });
+  }
+
+  /**
+   * How many documents a query finds.
+   *
+   * @param {object} query
+   * @param {import("./query.js").QueryOptions} [options]
+   * @returns {Promise<number>}
+   */
+  async count(query, options = {}) {
+    const body = bodyOf(query, options, true);
+    const { signal } = options;
+    const answer = await this.#cluster.send("POST", "/core/query-tasks", body, { signal });
+    return answer.body.results.documentCount;
+  }
+
+  /**
+   * Each committed change of all documents, once and in order, as it happens.
+   *
+   * @param {import("./changes.js").ChangesOptions} [options]
+   * @returns {Changes<any>}
+   */
+  changes(options = {}) {
+    return new Changes(this.#cluster, "/core/changes", options);
+  }
+
+  /**
+   * Starts a task. To wait for its end: `await (await client.startTask(...)).wait()`.
+   *
+   * @template {object} T
+   * @param {string} factory such as `/core/example-tasks`
+   * @param {Partial<T> & {documentSelfLink?: string}} [body]
+   * @param {import("./cluster.js").RequestOptions} [options]
+   * @returns {Promise<Task<T>>}
+   */
+  async startTask(factory, body, options = {}) {
+    const answer = await this.#cluster.send("POST", factory, body ?? {}, options);
+    return new Task(this.#cluster, answer.body.documentSelfLink);
+  }
+
+  /**
+   * A task that is there already.
+   *
+   * @template {object} T
+   * @param {string} link
+   * @returns {Task<T>}
+   */
+  task(link) {
+    return new Task(this.#cluster, link);
+  }
+
+  /**
+   * Puts an impulse from outside into the log of an immortal. When this returns, it will be handled
+   * exactly once, whatever dies. While none of its programs is there, it is tried again for as long
+   * as the patience lasts.
+   *
+   * @param {string} name of the instance
+   * @param {number} method
+   * @param {unknown[]} [args]
+   * @param {{from?: string, key?: string, patience?: number, signal?: AbortSignal}} [options] `from`: who sends it
+   * @returns {Promise<number>} the number of the input
+   */
+  async impulse(name, method, args = [], { from, ...options } = {}) {
+    const body = { method, payload: args, ...(from === undefined ? {} : { from }) };
+    // One key for all attempts.
+    const asked = { ...options, key: options.key ?? this.#cluster.nextKey() };
+    const deadline = Date.now() + (options.patience ?? this.#cluster.patience);
+    for (;;) {
+      try {
+        const answer = await this.#cluster.send(
+          "POST",
+          `/core/immortals/${name}/impulses`,
+          body,
+          asked,
+        );
+        return answer.body.input;
+      } catch (error) {
+        const isRefused = error instanceof AmritaError && error.code === "REFUSED";
+        if (!isRefused || Date.now() >= deadline || (await this.#isHeld(name))) throw error;
+        await sleep(REFUSED_PAUSE_MILLIS, options.signal);
+      }
+    }
+  }
+
+  /**
+   * Whether a program of an instance was stopped until a person has looked.
+   *
+   * @param {string} name
+   */
+  async #isHeld(name) {
+    const { replicas } = await this.immortal(name);
+    return replicas.some((/** @type {any} */ { role }) => role === "HELD" || role === "DIVERGED");
+  }
+
+  /**
+   * Registers an immortal. The same registration again changes nothing.
+   *
+   * @param {string} name
+   * @param {{replicas?: number | string[], [option: string]: unknown}} [options]
+   */
+  async registerImmortal(name, options = {}) {
+    const answer = await this.#cluster.send("POST", "/core/immortals", { name, ...options }, {});
+    return answer.body;
+  }
+
+  /**
+   * An instance, as its owner knows it.
+   *
+   * @param {string} name
+   * @returns {Promise<any>}
+   */
+  async immortal(name) {
+    return (await this.#cluster.send("GET", `/core/immortals/${name}`, undefined, {})).body;
+  }
+
+  /**
+   * Logs in; the token goes with each request from here on.
+   *
+   * @param {string} user
+   * @param {string} password
+   * @param {{expiresAfterSeconds?: number}} [options]
+   * @returns {Promise<string>} the token
+   */
+  async login(user, password, options = {}) {
+    const bytes = new TextEncoder().encode(`${user}:${password}`);
+    const authorization = `Basic ${btoa(String.fromCharCode(...bytes))}`;
+    const body = { requestType: "LOGIN", sessionExpirationSeconds: options.expiresAfterSeconds };
+    const answer = await this.#cluster.send("POST", "/core/authn/basic", body, { authorization });
+    const token = answer.body?.token ?? answer.body?.authToken;
+    if (typeof token !== "string") {
+      throw new AmritaError("the node has given no token", { code: "NO_TOKEN", body: answer.body });
+    }
+    this.#cluster.setToken(token);
+    return token;
+  }
+
+  /** Makes the token worthless on all nodes, and forgets it. */
+  async logout() {
+    await this.#cluster.send("POST", "/core/authn/basic", { requestType: "LOGOUT" }, {});
+    this.#cluster.setToken(undefined);
+  }
+}
+
+/** The definitions of kinds. */
+export class Kinds {
+  #cluster;
+
+  /** @param {Cluster} cluster */
+  constructor(cluster) {
+    this.#cluster = cluster;
+  }
+
+  /**
+   * Defines a kind. When this has returned, its factory is there at every node.
+   *
+   * @template {object} T
+   * @param {KindDefinition} definition
+   * @param {{bigints?: Iterable<string>}} [options]
+   * @returns {Promise<Kind<T>>}
+   */
+  async create(definition, options = {}) {
+    await this.#cluster.send("POST", "/core/factories", definition, {});
+    return new Kind(this.#cluster, definition.link, options);
+  }
+
+  /**
+   * Defines a kind, or brings the one that is there to this definition: for the start of a program.
+   *
+   * @template {object} T
+   * @param {KindDefinition} definition
+   * @param {{bigints?: Iterable<string>}} [options]
+   * @returns {Promise<Kind<T>>}
+   */
+  async ensure(definition, options = {}) {
+    try {
+      return await this.create(definition, options);
+    } catch (error) {
+      if (!(error instanceof AmritaError) || error.code !== "ALREADY_EXISTS") throw error;
+      await this.change(definition.link, definition);
+      return new Kind(this.#cluster, definition.link, options);
+    }
+  }
+
+  /** @returns {AsyncGenerator<import("./documents.js").Document<KindDefinition>, void, void>} */
+  list() {
+    return this.#definitions().list();
+  }
+
+  /** @param {string} link */
+  show(link) {
+    return this.#definitions().get(nameOf(link));
+  }
+
+  /**
+   * Replaces the fields that are named, a schema as a whole.
+   *
+   * @param {string} link
+   * @param {Partial<KindDefinition>} definition
+   */
+  async change(link, definition) {
+    const { link: _, kind: __, ...fields } = definition;
+    return this.#definitions().patch(nameOf(link), fields);
+  }
+
+  /**
+   * Takes the factory away. Documents that are there stay, and are there again when it is defined
+   * again.
+   *
+   * @param {string} link
+   */
+  remove(link) {
+    return this.#definitions().delete(nameOf(link));
+  }
+
+  /** @returns {Kind<KindDefinition>} */
+  #definitions() {
+    return new Kind(this.#cluster, "/core/factories", {});
+  }
+}
+
+/**
+ * The name of a definition: `/app/seats` is `app:seats`.
+ *
+ * @param {string} link
+ */
+function nameOf(link) {
+  return link.replace(/^\/+|\/+$/g, "").replaceAll("/", ":");
+}

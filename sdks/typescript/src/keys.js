@@ -1,0 +1,48 @@
+/**
+ * Which writes take an `Idempotency-Key`: those that a node remembers. It refuses the others that
+ * have one, as it would be ignored. The same rules as in `crates/client/src/keys.rs`.
+ *
+ * @module
+ */
+
+/** Where nothing is a document. To ask for the same twice there is to have it once. */
+const KEYLESS = [
+  "/core/authn",
+  "/core/authz/can-i",
+  "/core/immortals",
+  "/core/management",
+  "/core/node-groups",
+  "/core/node-selectors",
+];
+
+const QUERIES = ["/core/query-tasks", "/core/local-query-tasks"];
+
+/**
+ * @param {string} method
+ * @param {string} pathAndQuery
+ * @param {any} body
+ */
+export function takesKey(method, pathAndQuery, body) {
+  if (!isWrite(method)) return false;
+  const path = pathAndQuery.split("?")[0].replace(/\/+$/, "");
+  if (path.startsWith("/core/immortals/") && path.endsWith("/impulses")) return true;
+  if (KEYLESS.some((of) => path === of || path.startsWith(`${of}/`))) return false;
+  const isDirectQuery =
+    method === "POST" && QUERIES.includes(path) && body?.taskInfo?.isDirect === true;
+  return !isDirectQuery;
+}
+
+/** @param {string} method */
+export function isWrite(method) {
+  return method !== "GET" && method !== "HEAD" && method !== "OPTIONS";
+}
+
+/**
+ * No two clients may have the same, or the one's write would be taken for a repetition of the
+ * other's and never be done: so it comes from the system's random source.
+ *
+ * @param {Uint8Array} random 16 bytes
+ */
+export function prefixOf(random) {
+  return Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,11 @@
+export { Impulses } from "./impulses.js";
+export { Play } from "./play.js";
+export type Fate = import("./impulses.js").Fate;
+export type Reply = import("./machine.js").Reply;
+export type Sender = import("./machine.js").Sender;
+export type RunOptions = import("./runner.js").RunOptions;
+export type Value<T> = import("./values.js").Value<T>;
+export { Context, Outcome } from "./machine.js";
+export { Contract, contract, Message, method, Program, program } from "./program.js";
+export { main, run, RunError } from "./runner.js";
+export { any, boolean, integer, list, number, optional, record, Refused, text, whole } from "./values.js";

@@ -1,0 +1,15 @@
+export { Changes } from "./changes.js";
+export { where } from "./query.js";
+export { Task } from "./tasks.js";
+export type Answer = import("./cluster.js").Answer;
+export type ClientOptions = import("./cluster.js").ClientOptions;
+export type RequestOptions = import("./cluster.js").RequestOptions;
+export type KindDefinition = import("./client.js").KindDefinition;
+export type DocumentFields = import("./documents.js").DocumentFields;
+export type Outcome = import("./errors.js").Outcome;
+export type Document<T> = import("./documents.js").Document<T>;
+export type Change<T> = import("./changes.js").Change<T>;
+export { Client, Kinds } from "./client.js";
+export { etagOf, Kind, quoted } from "./documents.js";
+export { AmritaError, FellBehindError, TaskError } from "./errors.js";
+export { Decimal, parse, stringify } from "./json.js";
