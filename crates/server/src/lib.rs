@@ -28,6 +28,7 @@ mod engine;
 mod error;
 mod events;
 mod first_admin;
+mod framing;
 mod gate;
 mod h2c;
 mod host;

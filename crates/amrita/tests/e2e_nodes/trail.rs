@@ -2,7 +2,7 @@
 //! nobody writes in it, and that no secret is anywhere that it should not be.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
