@@ -68,7 +68,10 @@ fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
     };
     ok("jane", &["immortal", "register", "server"]);
     ok("joe", &["immortal", "register", "others"]);
-    refused("joe", &["immortal", "register", "server"]);
+    // Who registers again what is there changes nothing, and becomes no owner.
+    ok("joe", &["immortal", "register", "server"]);
+    let owners = ok("jane", &["immortal", "owners", "server"]);
+    assert!(owners.contains("belongs to jane") && !owners.contains("joe"), "{owners}");
     assert!(ok("joe", &["immortal", "owners", "others"]).contains("belongs to joe"));
 
     let program = Program::started(&own, "good", "server", &tokens[0]);
