@@ -6,6 +6,7 @@
 //! durable. Then a thread makes one sorted file of it and adds that file to the tree, which is
 //! durable at once. The tree's own journal and its memory for writes have nothing to do.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -129,6 +130,9 @@ impl FjallStore {
     /// When it cannot be opened, or another process has it.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let tree = unharmed(|| Tree::open(folder))?;
+        sync_folders(folder).map_err(|error| {
+            StoreError::failed(format!("{} cannot be synced: {error}", folder.display()))
+        })?;
         let shared = Arc::new(Shared::default());
         let (its_tree, its_shared) = (tree.clone(), Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("amrita-state".into());
@@ -152,6 +156,18 @@ impl Drop for FjallStore {
             thread.join().expect("the thread catches its panics");
         }
     }
+}
+
+/// The library syncs what it writes, but not the name of the folder of a new keyspace: when the power
+/// failed soon after the first start, the store was not found any more.
+fn sync_folders(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    fs::File::open(folder)?.sync_all()
 }
 
 fn options() -> KeyspaceCreateOptions {
