@@ -635,7 +635,7 @@ mod tests {
             {
                 return;
             }
-            std::fs::remove_dir_all(to).unwrap();
+            fs::remove_dir_all(to).unwrap();
             std::thread::sleep(Duration::from_millis(5));
         }
         panic!("the folder never stood still");
@@ -644,7 +644,7 @@ mod tests {
     /// The folder's files, also those in its folders, each with its length in bytes.
     fn files_of(folder: &Path) -> std::io::Result<std::collections::BTreeMap<PathBuf, u64>> {
         let mut files = std::collections::BTreeMap::new();
-        for file in std::fs::read_dir(folder)? {
+        for file in fs::read_dir(folder)? {
             let file = file?;
             if file.file_type()?.is_dir() {
                 files.append(&mut files_of(&file.path())?);
@@ -656,14 +656,14 @@ mod tests {
     }
 
     fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
-        std::fs::create_dir(to)?;
-        for file in std::fs::read_dir(from)? {
+        fs::create_dir(to)?;
+        for file in fs::read_dir(from)? {
             let file = file?;
             let to = to.join(file.file_name());
             if file.file_type()?.is_dir() {
                 copy_folder(&file.path(), &to)?;
             } else {
-                std::fs::copy(file.path(), to)?;
+                fs::copy(file.path(), to)?;
             }
         }
         Ok(())
