@@ -27,6 +27,11 @@ macro_rules! codes {
                 match self { $(Self::$variant => $name),* }
             }
 
+            /// The code with that word, if it is one.
+            pub fn named(name: &str) -> Option<Self> {
+                [$(Self::$variant),*].into_iter().find(|code| code.name() == name)
+            }
+
             /// The HTTP status that goes with it.
             pub fn status(self) -> u16 {
                 match self { $(Self::$variant => $status),* }

@@ -92,6 +92,44 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
     ]
 }
 
+/// Frames that end with bytes of any number have no end of their own.
+fn is_open(frame: &str) -> bool {
+    ["02-", "06-", "07-", "09-", "0b-", "84-", "86-"].iter().any(|open| frame.starts_with(open))
+}
+
+/// A field that is not known is refused, and the frame is named. What is said before a version is
+/// agreed on may be longer in a later one.
+#[test]
+fn each_frame_names_what_it_does_not_know() {
+    let longer = |name: &str| {
+        let mut bytes = BytesMut::from(&golden(name)[4..]);
+        bytes.extend_from_slice(&[0x77]);
+        bytes.freeze()
+    };
+    for (name, frame) in to_node() {
+        let read = ToNode::read(longer(name));
+        match name {
+            "01-hello" => assert_eq!(read, Ok(frame)),
+            _ if is_open(name) => assert_ne!(read, Ok(frame), "{name}"),
+            _ => assert!(read.unwrap_err().0.contains(&format!("0x{}", &name[..2])), "{name}"),
+        }
+    }
+    for (name, frame) in to_program() {
+        let read = ToProgram::read(longer(name));
+        match frame {
+            ToProgram::Welcome(_) | ToProgram::Error { .. } => assert_eq!(read, Ok(frame)),
+            _ if is_open(name) => assert_ne!(read, Ok(frame), "{name}"),
+            _ => assert!(read.unwrap_err().0.contains(&format!("0x{}", &name[..2])), "{name}"),
+        }
+    }
+    for kind in [0x00, 0x0f, 0x7f, 0x80, 0x8e, 0xfe] {
+        let named = format!("{kind:#04x}");
+        let frame = Bytes::copy_from_slice(&[kind]);
+        assert!(ToNode::read(frame.clone()).unwrap_err().0.contains(&named));
+        assert!(ToProgram::read(frame).unwrap_err().0.contains(&named));
+    }
+}
+
 fn deliver() -> ToProgram {
     let mut body = Vec::new();
     let mut block = |kind, name: &str, first, parts: &[Message]| {

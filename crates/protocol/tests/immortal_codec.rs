@@ -360,12 +360,3 @@ fn an_empty_frame_and_one_that_is_too_long_are_refused() {
     assert!(split_frame(&mut long.clone(), 10).is_err());
     assert_eq!(split_frame(&mut long, 11), Ok(None));
 }
-
-#[test]
-fn a_longer_body_of_a_later_version_is_read() {
-    let mut out = Vec::new();
-    ToNode::Done { input: 5 }.put(&mut out);
-    out.push(0x77);
-    let body = Bytes::from(out).slice(4..);
-    assert_eq!(ToNode::read(body), Ok(ToNode::Done { input: 5 }));
-}

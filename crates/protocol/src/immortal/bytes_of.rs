@@ -109,6 +109,11 @@ impl Taker {
         String::from_utf8(bytes.into()).map_err(|_| Garbled(format!("{what} is not UTF-8")))
     }
 
+    /// Everything that is left; nothing is left then.
+    pub(crate) fn take_rest(&mut self) -> Bytes {
+        std::mem::take(&mut self.0)
+    }
+
     /// All that is left.
     pub fn rest(self) -> Bytes {
         self.0

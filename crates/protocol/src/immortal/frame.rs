@@ -271,12 +271,13 @@ impl ToNode {
     /// What was expected in it.
     pub fn read(frame: Bytes) -> Result<Self, Garbled> {
         let mut from = Taker::new(frame);
-        let said = match from.byte("the type of a frame")? {
+        let kind = from.byte("the type of a frame")?;
+        let said = match kind {
             0x01 => Self::Hello(take_hello(&mut from)?),
             0x02 => Self::Send {
                 destination: from.text("a destination")?,
                 count: from.number("a count")?,
-                messages: from.rest(),
+                messages: from.take_rest(),
             },
             0x03 => Self::Await { id: from.number("an id")?, due: take_due(&mut from)? },
             0x04 => Self::Cancel { id: from.number("an id")? },
@@ -284,23 +285,37 @@ impl ToNode {
             0x06 => Self::Impulse {
                 number: from.number("the number of an impulse")?,
                 destination: from.text("a destination")?,
-                message: from.rest(),
+                message: from.take_rest(),
             },
             0x07 => Self::Result {
                 id: from.number("an id")?,
                 status: Status::from_byte(from.byte("a status")?)?,
-                payload: from.rest(),
+                payload: from.take_rest(),
             },
             0x08 => Self::Checkpoint { request: from.number("a request")? },
-            0x09 => Self::Chunk(from.rest()),
+            0x09 => Self::Chunk(from.take_rest()),
             0x0a => Self::CheckpointEnd { crc: from.fixed_u32("a checksum")? },
-            0x0b => Self::Initial(from.rest()),
+            0x0b => Self::Initial(from.take_rest()),
             0x0c => Self::AskCheckpoint,
             0x0d => Self::Pong { number: from.number("a number")? },
             0x0e => Self::Fault { input: from.number("an input")?, text: from.text("a text")? },
             other => return Err(Garbled(format!("no program sends a frame of type {other:#04x}"))),
         };
+        // Only before a version is agreed on may more be said than the other end knows.
+        if !matches!(said, Self::Hello(_)) {
+            check_end(kind, &from)?;
+        }
         Ok(said)
+    }
+}
+
+/// What stands behind the last field is not known, and would be passed over.
+fn check_end(kind: u8, from: &Taker) -> Result<(), Garbled> {
+    match from.len() {
+        0 => Ok(()),
+        more => Err(Garbled(format!(
+            "the end of the frame of type {kind:#04x} after its last field, not {more} bytes more"
+        ))),
     }
 }
 
@@ -411,16 +426,17 @@ impl ToProgram {
     /// What was expected in it.
     pub fn read(frame: Bytes) -> Result<Self, Garbled> {
         let mut from = Taker::new(frame);
-        let said = match from.byte("the type of a frame")? {
+        let kind = from.byte("the type of a frame")?;
+        let said = match kind {
             0x81 => Self::Welcome(take_welcome(&mut from)?),
             0x82 => Self::Genesis,
             0x83 => Self::Load { input: from.number("an input")?, bytes: from.number("a length")? },
-            0x84 => Self::Chunk(from.rest()),
+            0x84 => Self::Chunk(from.take_rest()),
             0x85 => Self::LoadEnd { crc: from.fixed_u32("a checksum")? },
             0x86 => Self::Deliver {
                 first: from.number("an input")?,
                 time: Moment(from.number("a time")?),
-                blocks: from.rest(),
+                blocks: from.take_rest(),
             },
             0x87 => Self::EndOfReplay { input: from.number("an input")? },
             0x88 => Self::Primary { term: Term(from.number("a term")?) },
@@ -443,6 +459,9 @@ impl ToProgram {
             0xff => Self::Error { code: from.text("a code")?, text: from.text("a text")? },
             other => return Err(Garbled(format!("no node sends a frame of type {other:#04x}"))),
         };
+        if !matches!(said, Self::Welcome(_) | Self::Error { .. }) {
+            check_end(kind, &from)?;
+        }
         Ok(said)
     }
 }
