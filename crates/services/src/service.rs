@@ -4,7 +4,7 @@
 //! return is what is replicated. So they may do as they like, but must not wait long: other
 //! documents of the node wait for the same few threads.
 
-use protocol::{Epoch, Moment, Problem, Request, Response};
+use protocol::{Code, Epoch, Moment, Problem, Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -179,14 +179,15 @@ impl Plan {
 /// The body of an answer that a task got, if it says success.
 ///
 /// # Errors
-/// The answer's own words, when it is an error; so `learn` can pass it on with `?`.
+/// The answer's own words and its code, when it is an error; so `learn` can pass it on with `?`.
 pub fn succeeded(answer: &Response) -> Result<Value, Problem> {
     let body = answer.to_json();
     if answer.is_success() {
         return Ok(body);
     }
     let words = body["message"].as_str().unwrap_or("no message");
-    Err(Problem::bad_request(format!("a request was answered with {}: {words}", answer.status)))
+    let code = body["code"].as_str().and_then(Code::named).unwrap_or(Code::BadRequest);
+    Err(Problem::new(code, format!("a request was answered with {}: {words}", answer.status)))
 }
 
 /// Where and when a handler runs.
@@ -227,5 +228,19 @@ impl Context<'_> {
         patch: &Patch,
     ) -> Result<S, Problem> {
         merge::state(self.spec, current, patch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_is_passed_on_keeps_its_code() {
+        let conflict: Response = Problem::new(Code::AlreadyExists, "it is there").into();
+        let problem = succeeded(&conflict).unwrap_err();
+        assert_eq!((problem.code, problem.status()), (Code::AlreadyExists, 409));
+        assert!(problem.message.contains("it is there"), "{problem}");
+        assert_eq!(succeeded(&Response::json(200, &Value::Null)).unwrap(), Value::Null);
     }
 }
