@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use protocol::{Address, Method, Request, Response, base64url};
 use serde::Serialize;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::keys;
@@ -362,7 +361,8 @@ pub fn request(method: Method, path: &str) -> Request {
 }
 
 fn with_body(method: Method, path: &str, body: &impl Serialize) -> Result<Request, ClientError> {
-    let body: Value = serde_json::to_value(body)
+    // Not by way of a `Value`, which cannot hold every number.
+    let body = serde_json::to_vec(body)
         .map_err(|error| ClientError::Malformed(format!("the body is not JSON: {error}")))?;
-    Ok(request(method, path).with_json(&body))
+    Ok(Request { body: body.into(), ..request(method, path) })
 }

@@ -24,7 +24,9 @@ pub(crate) fn are_taken_by(request: &Request) -> bool {
         let rest = path.strip_prefix(of);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    !KEYLESS.into_iter().any(is_below) && !is_direct_query(request, path)
+    // What a service is configured to is no document either.
+    let is_document = !path.ends_with("/config") && !KEYLESS.into_iter().any(is_below);
+    is_document && !is_direct_query(request, path)
 }
 
 /// It makes no document.
@@ -56,6 +58,7 @@ mod tests {
             ("/core/query-tasks", direct, false),
             ("/core/local-query-tasks/", direct, false),
             ("/core/examples", direct, true),
+            ("/core/examples/config", "{}", false),
         ] {
             let mut request = Request::new(Method::Post, path);
             request.body = body.into();

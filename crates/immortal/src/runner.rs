@@ -205,14 +205,23 @@ where
     keep_running(&options, &fresh, impulses)
 }
 
+/// How a program ends that was called wrongly, as `amrita` does.
+const EXIT_USAGE: u8 = 2;
+
 /// The whole main program of an immortal: the options, or what was wrong with them, and the state
 /// before the first input.
 pub fn main<P: Immortal>(options: Result<Options, String>, fresh: impl Fn() -> P) -> ExitCode {
-    let ended = options.and_then(|options| run(&options, fresh).map_err(|why| why.to_string()));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
+    let options = match options {
+        Ok(options) => options,
         Err(why) => {
             tell(&why);
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match run(&options, fresh) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tell(&why.to_string());
             ExitCode::FAILURE
         }
     }
