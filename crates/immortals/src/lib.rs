@@ -70,4 +70,4 @@ pub use recording::Recording;
 pub use replay::driver::Replay;
 pub use replay::events::{Difference, Event, Next, Reference, Wanted};
 pub use seat::window::WINDOW_BYTES;
-pub use wire::{Between, Diverged, Held, Peer, RecentOutput, ReplicaStatus};
+pub use wire::{Between, Diverged, Held, Peer, RecentOutput, ReplicaStatus, Trouble};

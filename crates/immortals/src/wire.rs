@@ -78,8 +78,25 @@ pub struct ReplicaStatus {
     pub base_input: u64,
     pub checkpoint_bytes: u64,
     pub log_bytes: u64,
+    pub trouble: Trouble,
+}
+
+/// What is not well with a replica's program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
     pub held: Option<Held>,
     pub diverged: Option<Diverged>,
+    /// It had diverged, and was let in again: there was no other copy.
+    pub overlooked: Option<Diverged>,
+    /// Why the last program was let go or turned away. Not every program can be told.
+    pub let_go: Option<String>,
+}
+
+impl Trouble {
+    /// Whether nothing keeps a program from running.
+    pub(crate) fn is_good(&self) -> bool {
+        self.held.is_none() && self.diverged.is_none()
+    }
 }
 
 impl ReplicaStatus {
@@ -90,7 +107,7 @@ impl ReplicaStatus {
 
     /// Whether nothing keeps its program from running.
     pub(crate) fn is_good(&self) -> bool {
-        self.held.is_none() && self.diverged.is_none()
+        self.trouble.is_good()
     }
 
     /// Whether the status is final: others miss nothing if they are never told again.

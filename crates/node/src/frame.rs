@@ -129,13 +129,16 @@ pub(crate) enum Question {
     Instance(immortals::Request),
     /// How an instance is, as its owner knows it.
     InstanceStatus,
+    /// To the directory's owner: how far the directory is.
+    DirectoryLevel,
 }
 
 impl Question {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Rest(request) => request.method.is_write(),
-            Self::Query { .. } | Self::Available | Self::InstanceStatus => false,
+            Self::Query { .. } | Self::Available => false,
+            Self::InstanceStatus | Self::DirectoryLevel => false,
             Self::Fence(_) | Self::Directory(_) | Self::Instance(_) => true,
         }
     }
@@ -166,7 +169,8 @@ impl Question {
             }
             Self::Fence(source) => PartitionQuestion::Fence(source),
             Self::Available => PartitionQuestion::Available,
-            Self::Directory(_) | Self::Instance(_) | Self::InstanceStatus => return None,
+            Self::Directory(_) | Self::DirectoryLevel => return None,
+            Self::Instance(_) | Self::InstanceStatus => return None,
         })
     }
 

@@ -454,6 +454,9 @@ impl Shard {
             Question::Directory(command) if group.is_directory() => {
                 return put!(&mut self.directory, &(), command);
             }
+            Question::DirectoryLevel if group.is_directory() => {
+                return put!(&mut self.directory, &(), bytes::Bytes::new());
+            }
             Question::Instance(request) => {
                 let Some(replica) = self.instances.get_mut(&group) else { return Ok(()) };
                 return put!(replica, conditions.map, request);

@@ -20,7 +20,7 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
 /// The first byte of every entry. The bytes 1 to 6 began the entries of releases that had no
 /// version.
-const VERSION: u8 = 16;
+const VERSION: u8 = 17;
 
 /// One of a sender's streams to one destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

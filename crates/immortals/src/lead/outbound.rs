@@ -9,7 +9,7 @@ use protocol::immortal::Garbled;
 
 use crate::lead::log_queue::ImpulseNumber;
 use crate::output::output_state::DESTINATIONS_MAX;
-use crate::output::stream::{Stream, copied_if_short};
+use crate::output::stream::{Stream, Sum, copied_if_short};
 
 /// How many bytes may be on their way to a destination without being confirmed.
 pub(crate) const WINDOW_BYTES: usize = 4 << 20;
@@ -187,7 +187,7 @@ impl Impulses {
         let waiting = self.waiting.entry(destination.to_owned()).or_default();
         let message = copied_if_short(message);
         if waiting.stream.kept_bytes > IMPULSE_BYTES_MAX
-            || waiting.stream.keep(1, message, usize::MAX).is_err()
+            || waiting.stream.keep(1, message, usize::MAX, Sum::Bytes).is_err()
         {
             return false;
         }

@@ -25,7 +25,7 @@ impl LeaderView<'_> {
     /// Why the owner takes no inputs, and what to do.
     fn why_not_accepting(&self) -> String {
         let others = self.machine.standbys.held();
-        match others.chain(self.machine.health.held.as_ref()).next() {
+        match others.chain(self.machine.health.trouble.held.as_ref()).next() {
             None => "no program is attached to any replica: start one".to_owned(),
             Some(held) => {
                 let (name, input) = (&self.machine.identity.name, held.input);

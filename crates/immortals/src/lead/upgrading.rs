@@ -55,7 +55,7 @@ impl LeaderView<'_> {
     }
 
     fn has_failed_at(&self, input: u64) -> bool {
-        let held = self.machine.standbys.held().chain(self.machine.health.held.as_ref());
+        let held = self.machine.standbys.held().chain(self.machine.health.trouble.held.as_ref());
         held.into_iter().any(|held| held.input == input)
     }
 

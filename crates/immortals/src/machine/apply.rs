@@ -89,7 +89,7 @@ impl Instance {
     /// The entry that is applied says that an input was taken out. A program that was given the
     /// input begins anew without it.
     fn was_taken_out(&mut self, input: u64, outputs: &mut Vec<Output>) {
-        self.health.held.take_if(|held| held.input == input);
+        self.health.trouble.held.take_if(|held| held.input == input);
         self.health.forget(input);
         if self.seat.running().is_some_and(|running| running.has_read(input)) {
             let text = format!("input {input} was taken out");

@@ -47,7 +47,7 @@ impl Instance {
             diverged.found
         )));
         outputs.push(self.repro(&diverged));
-        self.health.diverged = Some(diverged);
+        self.health.trouble.diverged = Some(diverged);
         for to in self.settings.others(self.identity.me) {
             let message = Peer::Differs { outputs: recent.clone() };
             outputs.push(Output::Peer { to, message });
@@ -55,6 +55,22 @@ impl Instance {
         self.close_seat(
             "DIVERGED",
             "this program said something else than was recorded; see the document of the instance",
+            outputs,
+        );
+    }
+
+    /// A copy is there that has not diverged, and was not heard of when the program here, which
+    /// had, was let in again. Two that differ must not both be copies.
+    pub(crate) fn is_not_the_last_copy(&mut self, outputs: &mut Vec<Output>) {
+        if self.seat.is_primary() {
+            return;
+        }
+        let Some(overlooked) = self.health.trouble.overlooked.take() else { return };
+        self.health.trouble.diverged = Some(overlooked);
+        self.close_seat(
+            "DIVERGED",
+            "this program said something else than was recorded, and there is another copy; see \
+             the document of the instance",
             outputs,
         );
     }
@@ -67,8 +83,10 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) {
         let running = self.seat.running();
-        let found =
-            running.and_then(|running| running.checks.first_difference(&running.output, theirs));
+        let found = running.and_then(|running| {
+            let confirms = running.connection.confirms();
+            running.checks.first_difference(&running.output, theirs, confirms)
+        });
         if let Some(found) = found {
             let place = format!("message {} to '{}'", found.number, found.destination);
             let shown = |message: &Message| format!("{place}: {}", describe(message));
@@ -87,7 +105,7 @@ impl Instance {
         found: String,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(diverged) = &mut self.health.diverged else { return };
+        let Some(diverged) = &mut self.health.trouble.diverged else { return };
         (diverged.expected, diverged.found) = (expected, found);
         let diverged = diverged.clone();
         outputs.push(Output::Note(format!(

@@ -33,8 +33,12 @@ impl Instance {
         outputs: &mut Vec<Output>,
     ) {
         let mut connection = Connection::new(program, adapter, hello, cx.now.steady_micros);
+        self.let_the_last_copy_in(outputs);
         if let Some(TurnedAway { code, text }) = self.why_not(&connection.hello, gives_up_upgrade) {
             self.note_if_it_cannot_be_told(&connection, "turned away", &text, outputs);
+            if self.seat.is_vacant() {
+                self.health.trouble.let_go = Some(text.clone());
+            }
             return connection.close(code, &text, outputs);
         }
         let me = self.identity.me;
@@ -42,6 +46,22 @@ impl Instance {
         let version = self.base.record.input_state.program_version;
         connection.welcome(&self.identity.node, replica as u64, version);
         self.seat = Seat::Waiting(connection);
+    }
+
+    /// A program that has diverged is kept away for the sake of the others. Without others the
+    /// instance would be gone with it, so it may come again: its state is made from the log alone.
+    fn let_the_last_copy_in(&mut self, outputs: &mut Vec<Output>) {
+        let is_fenced = self.health.trouble.diverged.is_some();
+        let mut others = self.standbys.statuses();
+        if !is_fenced || others.any(|(_, status)| status.attached && status.is_good()) {
+            return;
+        }
+        self.health.overlook();
+        outputs.push(Output::Note(format!(
+            "the program of '{}' on this node has diverged, and there is no other copy: it is let \
+             in again, and what it said before counts as it is recorded",
+            self.identity.name
+        )));
     }
 
     fn why_not(&self, hello: &Hello, gives_up_upgrade: bool) -> Option<TurnedAway> {
@@ -57,7 +77,7 @@ impl Instance {
             let text = format!("an upgrade of '{name}' is being given up: connect again");
             return turned_away("RELOAD", text);
         }
-        if let Some(held) = &self.health.held {
+        if let Some(held) = &self.health.trouble.held {
             let text = format!(
                 "programs failed {} times on input {} of '{name}' ({}): mend the program, then \
                  'amrita immortal release {name}', or take the input out with 'amrita immortal \
@@ -66,7 +86,7 @@ impl Instance {
             );
             return turned_away("HELD", text);
         }
-        if self.health.diverged.is_some() {
+        if self.health.trouble.diverged.is_some() {
             let text = format!(
                 "this replica of '{name}' has diverged; see GET /core/immortals/{name}, then \
                  'amrita immortal release {name}'"
@@ -128,6 +148,8 @@ impl Instance {
             return Ok(());
         }
         let Seat::Running(running) = &mut self.seat else { return Ok(()) };
+        let is_overlooked = self.health.trouble.overlooked.is_some();
+        running.checks.are_off = is_overlooked && !running.is_live();
         let fed = running.feed(cx, &self.history, &self.identity);
         if let Some(why) = running.connection.adapter.why_close() {
             self.close_seat("RELOAD", &why, outputs);
@@ -150,13 +172,13 @@ impl Instance {
 
     /// Looks up the message at which programs fail, for people.
     fn name_the_message(&mut self, cx: &Context<'_>) {
-        let unnamed = self.health.held.as_ref().filter(|held| held.message.is_empty());
+        let unnamed = self.health.trouble.held.as_ref().filter(|held| held.message.is_empty());
         let Some(input) = unnamed.map(|held| held.input) else { return };
         let found = self.logged_message(cx, input).map(|(name, message)| {
             let from = if name.is_empty() { "the node".to_owned() } else { format!("'{name}'") };
             format!("{} from {from}", describe(&message))
         });
-        if let Some(held) = &mut self.health.held {
+        if let Some(held) = &mut self.health.trouble.held {
             held.message =
                 found.unwrap_or_else(|| "a message that is no longer in the log".to_owned());
         }

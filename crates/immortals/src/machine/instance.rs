@@ -174,6 +174,7 @@ impl Instance {
         self.spill.look_for_garbage();
         self.base.discard(state);
         self.note_if_it_cannot_be_told(&connection, "let go", text, outputs);
+        self.health.trouble.let_go = Some(text.to_owned());
         connection.close(code, text, outputs);
     }
 
@@ -246,9 +247,13 @@ impl Instance {
     /// How this replica is.
     pub fn status(&self) -> ReplicaStatus {
         let (running, base) = (self.seat.running(), &self.base.record);
+        let caught_up = running.is_some_and(|running| running.has_caught_up(self.inputs()));
+        let mut trouble = self.health.trouble.clone();
+        // What happened to a program before is of no interest while one runs.
+        trouble.let_go.take_if(|_| caught_up);
         ReplicaStatus {
             attached: !self.seat.is_vacant(),
-            caught_up: running.is_some_and(|running| running.has_caught_up(self.inputs())),
+            caught_up,
             done: self.seat.done(),
             inputs: self.inputs(),
             program_version: self.version_in_use(),
@@ -257,8 +262,7 @@ impl Instance {
             base_input: base.input_state.inputs,
             checkpoint_bytes: base.blob.map_or(0, |blob| blob.bytes),
             log_bytes: self.history.log_bytes,
-            held: self.health.held.clone(),
-            diverged: self.health.diverged.clone(),
+            trouble,
         }
     }
 

@@ -47,7 +47,15 @@ impl Instance {
     ) -> Result<(), StoreError> {
         let now = cx.now.steady_micros;
         match message {
-            Peer::Status(status) => self.standbys.learn(from, status, now),
+            Peer::Status(status) => {
+                let is_copy = status.attached && status.is_good();
+                let is_same_case = status.trouble.overlooked.is_some();
+                self.standbys.learn(from, status, now);
+                // Of two that were let in again for want of another, the first replica's stays.
+                if is_copy && (!is_same_case || from < self.identity.me) {
+                    self.is_not_the_last_copy(outputs);
+                }
+            }
             Peer::Differs { outputs: theirs } => self.show_difference(from, theirs, outputs),
             Peer::Difference { expected, found } => {
                 self.difference_shown(expected, found, outputs);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::output::awaits::Awaits;
 use crate::output::spill::{SpillBlockId, SpilledBlock};
-use crate::output::stream::{KeptLimits, Run, Stream, extend};
+use crate::output::stream::{KeptLimits, Run, Stream, Sum, extend};
 
 /// How many points at which outputs can be compared are remembered.
 const POINTS_MAX: usize = 4_096;
@@ -103,6 +103,16 @@ pub enum Grain {
     Message,
 }
 
+impl Grain {
+    /// Programs that do not confirm inputs are those of AMBROSIA.
+    fn sum(self) -> Sum {
+        match self {
+            Self::Input => Sum::Bytes,
+            Self::Message => Sum::Shapes,
+        }
+    }
+}
+
 impl OutputState {
     /// The output state of the instance with that name.
     pub(crate) fn of(mut self, own: &str, limits: KeptLimits) -> Self {
@@ -126,16 +136,17 @@ impl OutputState {
         }
         let stream = self.streams.get_mut(destination).expect("it was just made sure");
         let before = part(destination, stream.count, stream.crc);
+        let sum = grain.sum();
         if grain == Grain::Message {
             let (mut rest, mut crc) = (bytes.clone(), stream.crc);
             for number in stream.count + 1..=stream.count + count {
                 let after = skip_messages(&rest, 1)?;
-                crc = extend(crc, &rest[..rest.len() - after.len()]);
+                crc = sum.extend(crc, &rest.slice(..rest.len() - after.len()));
                 rest = after;
                 self.points.note_message(destination, number, crc);
             }
         }
-        let kept = stream.keep(count, bytes, self.limits.block)?;
+        let kept = stream.keep(count, bytes, self.limits.block, sum)?;
         self.kept_bytes += kept;
         let after = part(destination, stream.count, stream.crc);
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use protocol::immortal::{Garbled, skip_messages};
+use protocol::immortal::{Garbled, Message, messages, skip_messages};
 use serde::{Deserialize, Serialize};
 
 /// Shorter bytes are copied when they are kept for long. They arrived in a buffer with others, and
@@ -82,6 +82,16 @@ pub struct BlockKey {
     pub crc: u32,
 }
 
+/// What of the messages of a program must be the same in each copy of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sum {
+    /// Each byte.
+    Bytes,
+    /// The kinds and the methods. That is what AMBROSIA asks of a program: arguments may differ,
+    /// and those of its own test programs have the time in them.
+    Shapes,
+}
+
 /// Consecutive messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -113,7 +123,7 @@ pub struct Stream {
     bytes: u64,
     /// The place of the block that is being filled.
     block: u64,
-    /// CRC-32 of all their bytes.
+    /// CRC-32 of all of them, as their [`Sum`] says.
     pub crc: u32,
     /// The last message that is confirmed. In replay it may be ahead of `count`.
     pub confirmed: u64,
@@ -142,13 +152,14 @@ impl Stream {
         count: u64,
         messages: Bytes,
         block_bytes: usize,
+        sum: Sum,
     ) -> Result<usize, Garbled> {
         let before = self.kept_bytes;
         let full = self.block.saturating_add(block_bytes as u64);
         if messages.len() < block_bytes && self.bytes + messages.len() as u64 <= full {
-            self.keep_in_block(count, messages)?;
+            self.keep_in_block(count, messages, sum)?;
         } else {
-            self.keep_in_blocks(count, messages, block_bytes as u64)?;
+            self.keep_in_blocks(count, messages, block_bytes as u64, sum)?;
         }
         Ok(self.kept_bytes - before)
     }
@@ -159,6 +170,7 @@ impl Stream {
         count: u64,
         messages: Bytes,
         block_bytes: u64,
+        sum: Sum,
     ) -> Result<(), Garbled> {
         let (mut run, mut in_run) = (messages.clone(), 0);
         let mut rest = messages;
@@ -167,19 +179,19 @@ impl Stream {
             let at = self.bytes + (run.len() - rest.len()) as u64;
             let is_long = (rest.len() - after.len()) as u64 >= block_bytes;
             if is_long || at - self.block >= block_bytes {
-                self.keep_in_block(in_run, run.slice(..run.len() - rest.len()))?;
+                self.keep_in_block(in_run, run.slice(..run.len() - rest.len()), sum)?;
                 self.begin_block();
                 (run, in_run) = (rest, 0);
             }
             in_run += 1;
             rest = after;
             if is_long {
-                self.keep_in_block(in_run, run.slice(..run.len() - rest.len()))?;
+                self.keep_in_block(in_run, run.slice(..run.len() - rest.len()), sum)?;
                 self.begin_block();
                 (run, in_run) = (rest.clone(), 0);
             }
         }
-        self.keep_in_block(in_run, run)
+        self.keep_in_block(in_run, run, sum)
     }
 
     /// The next message is the first of a block.
@@ -190,11 +202,11 @@ impl Stream {
         self.block = self.bytes;
     }
 
-    fn keep_in_block(&mut self, count: u64, bytes: Bytes) -> Result<(), Garbled> {
+    fn keep_in_block(&mut self, count: u64, bytes: Bytes, sum: Sum) -> Result<(), Garbled> {
         let first = self.count + 1;
         self.count += count;
         self.bytes += bytes.len() as u64;
-        self.crc = extend(self.crc, &bytes);
+        self.crc = sum.extend(self.crc, &bytes);
         let skip = (self.confirmed + 1).saturating_sub(first).min(count);
         if skip == count {
             return Ok(());
@@ -343,6 +355,37 @@ pub(crate) fn copied_if_short(bytes: Bytes) -> Bytes {
     if bytes.len() < SHARED_BYTES_MIN { Bytes::copy_from_slice(&bytes) } else { bytes }
 }
 
+impl Sum {
+    /// The sum of what was sent before and of these messages.
+    pub(crate) fn extend(self, crc: u32, bytes: &Bytes) -> u32 {
+        if self == Self::Bytes {
+            return extend(crc, bytes);
+        }
+        let mut hasher = crc32fast::Hasher::new_with_initial(crc);
+        for message in messages(bytes.clone()).flatten() {
+            let (kind, method) = shape_of(&message);
+            hasher.update(&[kind]);
+            hasher.update(&method.to_le_bytes());
+        }
+        hasher.finalize()
+    }
+}
+
+/// The kind of a message, and its method.
+pub(crate) fn shape_of(message: &Message) -> (u8, i64) {
+    match message {
+        Message::Fork { method, .. } => (0, *method),
+        Message::Call { method, .. } => (1, *method),
+        Message::Answer { .. } => (2, 0),
+        Message::Impulse { method, .. } => (3, *method),
+        Message::Start { .. } => (4, 0),
+        Message::Timer { .. } => (5, 0),
+        Message::Result { .. } => (6, 0),
+        Message::Upgrade { .. } => (7, 0),
+        Message::Skipped => (8, 0),
+    }
+}
+
 /// CRC-32 of what was sent before and these bytes.
 pub(crate) fn extend(crc: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(crc);
@@ -352,7 +395,7 @@ pub(crate) fn extend(crc: u32, bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use protocol::immortal::{Message, put_message};
+    use protocol::immortal::put_message;
 
     use super::*;
 
@@ -366,7 +409,7 @@ mod tests {
     }
 
     fn said(stream: &mut Stream, lengths: &[usize]) {
-        stream.keep(lengths.len() as u64, messages(lengths), 100).unwrap();
+        stream.keep(lengths.len() as u64, messages(lengths), 100, Sum::Bytes).unwrap();
     }
 
     fn blocks(stream: &Stream) -> Vec<(u64, u64)> {
@@ -398,6 +441,32 @@ mod tests {
         );
         let places = |stream: &Stream| blocks(stream).iter().map(|c| c.0).collect::<Vec<_>>();
         assert_eq!(places(&trimmed), places(&whole)[2..]);
+    }
+
+    /// AMBROSIA's own test program sends the time.
+    #[test]
+    fn what_may_differ_between_copies_is_not_in_the_sum_of_shapes() {
+        let one = |method: i64, text: &str| {
+            let mut out = Vec::new();
+            let payload = Bytes::from(text.to_owned());
+            put_message(&mut out, &Message::Fork { method, payload });
+            Bytes::from(out)
+        };
+        let sum = |sum: Sum, of: &[(i64, &str)]| {
+            of.iter().fold(0, |crc, (method, text)| sum.extend(crc, &one(*method, text)))
+        };
+        let (first, second) = ([(1, "12:00:01"), (2, "a")], [(1, "12:00:02"), (2, "bcd")]);
+        assert_eq!(sum(Sum::Shapes, &first), sum(Sum::Shapes, &second));
+        assert_ne!(sum(Sum::Bytes, &first), sum(Sum::Bytes, &second));
+        for other in [&[(1, "x"), (3, "a")][..], &[(2, "a"), (1, "x")], &[(1, "x")]] {
+            assert_ne!(sum(Sum::Shapes, &first), sum(Sum::Shapes, other), "{other:?}");
+        }
+        let impulse = |crc| {
+            let mut out = Vec::new();
+            put_message(&mut out, &Message::Impulse { method: 1, payload: Bytes::new() });
+            Sum::Shapes.extend(crc, &out.into())
+        };
+        assert_ne!(impulse(0), sum(Sum::Shapes, &[(1, "")]), "another kind");
     }
 
     #[test]

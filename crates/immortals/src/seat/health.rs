@@ -1,14 +1,13 @@
 //! Whether programs fail here, or differ from the others.
 
-use crate::wire::{Diverged, Held};
+use crate::wire::{Held, Trouble};
 
 /// After this many failures in a row at the same input no program is let in.
 const TRIES_MAX: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    pub(crate) held: Option<Held>,
-    pub(crate) diverged: Option<Diverged>,
+    pub(crate) trouble: Trouble,
     /// The input at which the last program failed, and how often in a row. 0 times: none failed.
     failing: (u64, u32),
 }
@@ -20,7 +19,7 @@ impl Health {
         let tries = if last == input { tries + 1 } else { 1 };
         self.failing = (input, tries);
         if tries >= TRIES_MAX {
-            self.held = Some(Held { input, tries, text, message: String::new() });
+            self.trouble.held = Some(Held { input, tries, text, message: String::new() });
         }
         tries
     }
@@ -42,6 +41,11 @@ impl Health {
         }
     }
 
+    /// The program that had diverged is the last copy: it is let in, with the log as its record.
+    pub(crate) fn overlook(&mut self) {
+        self.trouble.overlooked = self.trouble.diverged.take();
+    }
+
     /// Programs may try again.
     pub(crate) fn release(&mut self) {
         *self = Self::default();
@@ -53,6 +57,6 @@ impl Health {
     }
 
     pub(crate) fn is_good(&self) -> bool {
-        self.held.is_none() && self.diverged.is_none()
+        self.trouble.is_good()
     }
 }

@@ -71,7 +71,7 @@ impl Standbys {
 
     /// The failure that keeps a program of another replica from running, if there is one.
     pub(crate) fn held(&self) -> impl Iterator<Item = &Held> {
-        self.known.values().filter_map(|known| known.status.held.as_ref())
+        self.known.values().filter_map(|known| known.status.trouble.held.as_ref())
     }
 
     /// The last input that a program of another replica is known to have handled.
@@ -117,7 +117,7 @@ impl Known {
 fn due_at(told: Option<&(ReplicaStatus, u64)>, status: &ReplicaStatus) -> Option<u64> {
     let Some((told, at)) = told else { return Some(0) };
     let matters = |status: &ReplicaStatus| (status.attached, status.caught_up, status.is_good());
-    if matters(status) != matters(told) || status.held != told.held {
+    if matters(status) != matters(told) || status.trouble.held != told.trouble.held {
         return Some(0);
     }
     if status != told {

@@ -23,7 +23,7 @@ fn an_upgrade_at_which_programs_fail_is_given_up_and_the_old_version_goes_on() {
         assert_eq!(owner.instance.version_in_use(), 0, "nobody has made it yet");
         owner.attach(0, 1);
     }
-    assert_eq!((owner.instance.status().held, owner.instance.version_in_use()), (None, 0));
+    assert_eq!((owner.instance.status().trouble.held, owner.instance.version_in_use()), (None, 0));
     assert!(owner.instance.has_given_up_the_upgrade());
     owner.attach(0, 0);
     owner.comes(2, 1);
@@ -252,7 +252,7 @@ fn an_upgrade_in_which_a_program_of_ambrosias_ends_again_and_again_is_given_up()
         assert_eq!(owner.instance.inputs(), 3, "START, the message and the upgrade");
         owner.step(Input::Detached { program });
     }
-    assert_eq!((owner.instance.status().held, owner.instance.version_in_use()), (None, 0));
+    assert_eq!((owner.instance.status().trouble.held, owner.instance.version_in_use()), (None, 0));
     assert!(owner.instance.has_given_up_the_upgrade());
     // The old program goes on.
     owner.attach(0, 0);
@@ -311,5 +311,5 @@ fn what_was_said_in_an_upgrade_that_is_given_up_is_not_compared_with() {
     owner.drains(program);
     owner.step(Input::Read { program, bytes: checkpoint().into() });
     let status = owner.instance.status();
-    assert_eq!((status.attached, status.diverged), (true, None));
+    assert_eq!((status.attached, status.trouble.diverged), (true, None));
 }

@@ -70,7 +70,7 @@ fn a_message_that_kills_programs_is_named_and_can_be_taken_out() {
             inputs.iter().find(|given| format!("{given:?}").contains("method: 666")).unwrap();
         let bomb = bomb.number;
         for replica in 0..3 {
-            let held = server(&world, replica).status().held.expect("all copies are held");
+            let held = server(&world, replica).status().trouble.held.expect("all copies are held");
             assert_eq!((held.input, held.tries), (bomb, 3), "replica {replica}");
             assert!(held.message.contains("impulse of method 666"), "{}", held.message);
             assert!(held.message.contains("client/an enemy"), "{}", held.message);
@@ -91,7 +91,7 @@ fn a_message_that_kills_programs_is_named_and_can_be_taken_out() {
                 .any(|(of, told)| *of == ticket && matches!(told, Response::Done { .. }))
         );
         world.check_end();
-        assert!((0..3).all(|replica| server(&world, replica).status().held.is_none()));
+        assert!((0..3).all(|replica| server(&world, replica).status().trouble.held.is_none()));
     }
 }
 

@@ -28,25 +28,38 @@ const BLOBS: &str = "cra/AmbrosiaBinaries/";
 const ENDPOINTS: [&str; 4] =
     ["Ambrosiacontrolin", "Ambrosiacontrolout", "Ambrosiadatain", "Ambrosiadataout"];
 
+/// Where the version of an instance stands in its table.
+const DEFAULT: &str = "(Default)";
+const VERSION: &str = "CurrentVersion";
+
 /// # Errors
 /// When there is no such replica, or the request wants to change something.
 pub(super) fn plan(request: &Request, rest: &str, view: &View<'_>) -> Result<Plan, Problem> {
     let topology = view.topology();
+    // Only the nodes with a replica know to which version its state has come.
+    let version = |entry: &InstanceEntry| {
+        let here = view.instance(entry.group);
+        here.map_or(entry.options.current_version, immortals::Instance::version_in_use)
+    };
     let response = if let Some(blob) = rest.strip_prefix(BLOBS) {
         // A binding looks for the text wherever it stands in the blob.
-        Response::json(200, &parameters(topology, blob)?.into())
+        Response::json(200, &parameters(topology, blob, &version)?.into())
     } else if rest.contains('/') {
         return Err(Problem::not_found(format!("there is nothing at {}", request.path)));
     } else {
         let filter = request.parameter("filter").unwrap_or_default();
-        Response::json(200, &json!({ "value": rows(topology, rest, &filter) }))
+        Response::json(200, &json!({ "value": rows(topology, rest, &filter, &version) }))
     };
     Ok(Plan::Respond(response))
 }
 
 /// The parameters of a replica. Its blob is named after the instance, a dash, and the instance with
 /// the number of the replica.
-fn parameters(topology: &Topology, blob: &str) -> Result<String, Problem> {
+fn parameters(
+    topology: &Topology,
+    blob: &str,
+    version: &dyn Fn(&InstanceEntry) -> u64,
+) -> Result<String, Problem> {
     let found = topology.instances().find_map(|entry| {
         let name = entry.name.as_str();
         let number = blob.strip_prefix(name)?.strip_prefix('-')?.strip_prefix(name)?;
@@ -57,7 +70,7 @@ fn parameters(topology: &Topology, blob: &str) -> Result<String, Problem> {
     let Some((name, entry, replica)) = found else {
         return Err(Problem::not_found(format!("'{blob}' is no replica of an instance")));
     };
-    parameters_of(entry, replica).ok_or_else(|| {
+    parameters_of(entry, replica, version(entry)).ok_or_else(|| {
         Problem::not_found(format!(
             "replica {} of '{name}' has no ports for programs of AMBROSIA's: register it with \
              --receive-port and --send-port",
@@ -66,10 +79,10 @@ fn parameters(topology: &Topology, blob: &str) -> Result<String, Problem> {
     })
 }
 
-fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica) -> Option<String> {
+/// `current`: the version that its programs have.
+fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica, current: u64) -> Option<String> {
     let (receive, send) = (replica.receive_port?, replica.send_port?);
     let options = &entry.options;
-    let current = options.current_version;
     let upgrade = replica.upgrade_version.or(options.upgrade_version).unwrap_or(current);
     let fields = [
         ("serviceReceiveFromPort", receive.to_string()),
@@ -89,20 +102,37 @@ fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica) -> Option<Str
     Some(format!("<AmbrosiaRuntimeParams>{body}</AmbrosiaRuntimeParams>"))
 }
 
-/// The rows of a table that a filter lets through. Only one table has any: connections are made by the
-/// nodes, and need not be remembered.
-fn rows(topology: &Topology, table: &str, filter: &str) -> Vec<Value> {
-    if !table.eq_ignore_ascii_case("craendpointtable") {
-        return Vec::new();
+/// The rows of a table that a filter lets through. The table of endpoints has some for each
+/// instance, and an instance's own table has its version; connections are made by the nodes, and
+/// need not be remembered.
+fn rows(
+    topology: &Topology,
+    table: &str,
+    filter: &str,
+    version: &dyn Fn(&InstanceEntry) -> u64,
+) -> Vec<Value> {
+    let row = |key: &str, row: &str| json!({ "PartitionKey": key, "RowKey": row });
+    if table.eq_ignore_ascii_case("craendpointtable") {
+        let name = key_of(filter, "PartitionKey").filter(|it| topology.instance(it).is_some());
+        return name
+            .map_or_else(Vec::new, |name| ENDPOINTS.iter().map(|end| row(name, end)).collect());
     }
-    let name = partition(filter).filter(|name| topology.instance(name).is_some());
-    let row = |name: &str, end: &str| json!({ "PartitionKey": name, "RowKey": end });
-    name.map_or_else(Vec::new, |name| ENDPOINTS.iter().map(|end| row(name, end)).collect())
+    let is_asked = |name: &str, value: &str| key_of(filter, name).is_none_or(|it| it == value);
+    // The names of tables are the same in capitals.
+    let mut named = topology.instances().filter(|entry| table.eq_ignore_ascii_case(&entry.name));
+    match named.next() {
+        Some(entry) if is_asked("PartitionKey", DEFAULT) && is_asked("RowKey", VERSION) => {
+            let mut row = row(DEFAULT, VERSION);
+            row["value"] = version(entry).to_string().into();
+            vec![row]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The key that a filter asks for: `PartitionKey eq 'NAME'`.
-fn partition(filter: &str) -> Option<&str> {
-    let (_, rest) = filter.split_once("PartitionKey eq '")?;
+fn key_of<'a>(filter: &'a str, key: &str) -> Option<&'a str> {
+    let (_, rest) = filter.split_once(&format!("{key} eq '"))?;
     rest.split_once('\'').map(|(name, _)| name)
 }
 
@@ -150,7 +180,7 @@ mod tests {
     #[test]
     fn a_replica_is_found_by_the_name_of_its_blob() {
         let topology = topology();
-        let text = parameters(&topology, "server-server0").unwrap();
+        let text = parameters(&topology, "server-server0", &registered).unwrap();
         assert_eq!(
             text,
             "<AmbrosiaRuntimeParams><serviceReceiveFromPort>2000</serviceReceiveFromPort>\
@@ -159,7 +189,7 @@ mod tests {
              <upgradeToVersion>0</upgradeToVersion>\
              <storageConnectionString>none</storageConnectionString></AmbrosiaRuntimeParams>"
         );
-        let text = parameters(&topology, "a-a1-a-a12").unwrap();
+        let text = parameters(&topology, "a-a1-a-a12", &registered).unwrap();
         assert!(text.contains("<activeActive>false<"), "{text}");
         assert!(text.contains("<currentVersion>3<"), "{text}");
         assert!(text.contains("<upgradeToVersion>4<"), "{text}");
@@ -170,16 +200,47 @@ mod tests {
         let topology = topology();
         for blob in ["server-server1", "server-server3", "server-server", "client-client0", "", "-"]
         {
-            assert_eq!(parameters(&topology, blob).unwrap_err().status(), 404, "{blob}");
+            assert_eq!(
+                parameters(&topology, blob, &registered).unwrap_err().status(),
+                404,
+                "{blob}"
+            );
         }
+    }
+
+    fn registered(entry: &InstanceEntry) -> u64 {
+        entry.options.current_version
     }
 
     #[test]
     fn a_registered_instance_has_its_endpoints() {
         let topology = topology();
-        assert_eq!(rows(&topology, "craendpointtable", "PartitionKey eq 'server'").len(), 4);
-        assert!(rows(&topology, "craendpointtable", "PartitionKey eq 'client'").is_empty());
-        assert!(rows(&topology, "craconnectiontable", "PartitionKey eq 'server'").is_empty());
-        assert!(rows(&topology, "craendpointtable", "").is_empty());
+        let rows = |table: &str, filter: &str| rows(&topology, table, filter, &registered);
+        assert_eq!(rows("craendpointtable", "PartitionKey eq 'server'").len(), 4);
+        assert!(rows("craendpointtable", "PartitionKey eq 'client'").is_empty());
+        assert!(rows("craconnectiontable", "PartitionKey eq 'server'").is_empty());
+        assert!(rows("craendpointtable", "").is_empty());
+    }
+
+    /// The JavaScript binding looks there whether its program has the version of the state.
+    #[test]
+    fn the_version_of_an_instance_stands_in_its_blob_and_in_its_table() {
+        let topology = topology();
+        let upgraded = |_: &InstanceEntry| 4;
+        let filter = "((PartitionKey eq '(Default)') and (RowKey eq 'CurrentVersion'))";
+        let found = rows(&topology, "Server", filter, &upgraded);
+        assert_eq!(found.len(), 1);
+        assert_eq!((&found[0]["value"], &found[0]["RowKey"]), (&json!("4"), &json!(VERSION)));
+        for (table, filter) in [
+            ("client", filter),
+            ("server", "(PartitionKey eq '(Default)') and (RowKey eq 'LastLogFile')"),
+        ] {
+            assert!(rows(&topology, table, filter, &upgraded).is_empty(), "{table} {filter}");
+        }
+        let text = parameters(&topology, "server-server0", &upgraded).unwrap();
+        assert!(
+            text.contains("<currentVersion>4<") && text.contains("<upgradeToVersion>4<"),
+            "{text}"
+        );
     }
 }

@@ -2,6 +2,7 @@
 //! passes a request on to the owner of its document anyway, so only what a node says about itself
 //! makes a difference.
 
+use access::{CREDENTIALS, LOGIN, TOKENS};
 use cluster::Member;
 use protocol::node_group::{FACTORY_LINK, FORWARDING_LINK, LINK, MANAGEMENT_LINK, SELECTOR_LINK};
 use protocol::{Code, Problem, Request, links};
@@ -25,6 +26,12 @@ pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Probl
     links::check(&path)?;
     if path == FORWARDING_LINK {
         return Err(Problem::bad_request("'path' cannot be the forwarding itself"));
+    }
+    if request.method.is_write() && is_prepared_outside(&path) {
+        return Err(Problem::bad_request(format!(
+            "a {} of {path} is not passed on: send it there",
+            request.method.name()
+        )));
     }
     let query = asked("query").unwrap_or_default();
     let forwarded = Request { path, query, ..request.clone() };
@@ -58,6 +65,11 @@ pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Probl
         }
     }
     Ok(forwarded)
+}
+
+/// What is written there is made ready before a node has it: passwords are hashed, tokens made up.
+fn is_prepared_outside(path: &str) -> bool {
+    path == LOGIN || [CREDENTIALS, TOKENS].iter().any(|of| below(path, of).is_some())
 }
 
 /// Whether each node has an answer of its own to it.

@@ -1,7 +1,7 @@
 //! An instance as a document: where its replicas are, how far each has come, what it waits for.
 
 use cluster::{InstanceEntry, InstanceReplica};
-use immortals::ReplicaStatus;
+use immortals::{Diverged, ReplicaStatus};
 use protocol::{GroupId, Problem, ReplicaId, Response};
 use serde_json::{Value, json};
 
@@ -143,8 +143,8 @@ fn replica_state(
 
 fn role(is_owner: bool, status: Option<&ReplicaStatus>) -> &'static str {
     match status {
-        Some(status) if status.diverged.is_some() => "DIVERGED",
-        Some(status) if status.held.is_some() => "HELD",
+        Some(status) if status.trouble.diverged.is_some() => "DIVERGED",
+        Some(status) if status.trouble.held.is_some() => "HELD",
         Some(status) if !status.attached => "WAITING",
         Some(status) if is_owner && status.caught_up => "PRIMARY",
         Some(status) if status.caught_up => "STANDBY",
@@ -160,12 +160,21 @@ fn describe(state: &mut Value, status: &ReplicaStatus, inputs: u64) {
     state["programVersion"] = json!(status.program_version);
     state["checkpoint"] = json!({ "input": status.base_input, "bytes": status.checkpoint_bytes });
     state["logBytes"] = json!(status.log_bytes);
-    if let Some(held) = &status.held {
+    if let Some(held) = &status.trouble.held {
         state["held"] = json!({ "input": held.input, "tries": held.tries, "text": held.text,
                                 "message": held.message });
     }
-    if let Some(diverged) = &status.diverged {
-        state["diverged"] = json!({ "input": diverged.input, "after": diverged.after,
-                                    "expected": diverged.expected, "found": diverged.found });
+    let differs = |diverged: &Diverged| {
+        json!({ "input": diverged.input, "after": diverged.after,
+                "expected": diverged.expected, "found": diverged.found })
+    };
+    if let Some(diverged) = &status.trouble.diverged {
+        state["diverged"] = differs(diverged);
+    }
+    if let Some(overlooked) = &status.trouble.overlooked {
+        state["overlooked"] = differs(overlooked);
+    }
+    if let Some(why) = &status.trouble.let_go {
+        state["letGo"] = json!(why);
     }
 }

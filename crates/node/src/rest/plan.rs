@@ -20,6 +20,9 @@ pub(crate) enum Plan {
     Ask(GroupId, Question),
     /// Change the directory.
     Change(DirectoryCommand),
+    /// The directory as this node knows it does not have what is asked for. When this node has come
+    /// as far as the directory's owner and still does not have it, the problem is the answer.
+    Level(Box<Request>, Problem),
     /// Run a query over all partitions.
     Query(Box<QuerySpecification>, Form),
     /// The same, and say how many documents there are in all.
