@@ -1,9 +1,11 @@
 //! The doors for programs written for AMBROSIA's coordinator: two ports for each replica, one to
 //! speak at and one to listen at. A program is there when it has connected to both.
 //!
-//! Older bindings connect to the first port only, and wait at the second one themselves. That they do
-//! cannot be asked: one that finds its port taken ends, without having said a word. So after such an end
-//! the second port is left to the next program, and when that waits there, the node connects to it.
+//! Older bindings connect to the first port only, and wait at the second one themselves. That they
+//! do cannot be asked, and one that finds its port taken ends. So nobody listens at the second port
+//! before a program has connected to the first one. Then the node looks for a moment whether the
+//! program waits there, and connects to it; if not, the node listens there itself. Newer bindings,
+//! which connect to both ports, try again until it does.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,12 +32,14 @@ const EARLY_BYTES_MAX: usize = 64 << 10;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 64;
 
-/// How long the second port is left to a program that may listen at it.
-const LEFT_ALONE: Duration = Duration::from_secs(10);
-
-/// How long a program that has connected to the first port may take until it listens at the second, and
-/// how long to wait between two looks whether it does.
+/// How long a program that has connected to the first port may take until it listens at the second,
+/// if the last one at these ports did...
 const CALL_MAX: Duration = Duration::from_secs(1);
+
+/// ... and if nothing is known. The JavaScript binding tries again after 250 ms.
+const LOOK_MAX: Duration = Duration::from_millis(150);
+
+/// How long to wait between two looks.
 const CALL_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long to wait when no connection can be accepted (too many open files).
@@ -48,14 +52,21 @@ pub(crate) struct AmbrosiaPorts {
     kept: Vec<(ProgramPorts, watch::Sender<()>)>,
 }
 
-/// A pair of ports that are listened at.
+/// A pair of ports that are served.
 struct Listening {
     ports: ProgramPorts,
     receive: Port,
-    /// None: it is left to a program that may listen at it itself.
-    send: Option<Port>,
-    /// The last program did.
-    was_called: bool,
+    last: Way,
+}
+
+/// How the last program at these ports got its second connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Unknown,
+    /// It connected to both.
+    Connected,
+    /// It listened at the second one itself.
+    Listened,
 }
 
 /// A port on both loopback addresses. AMBROSIA's bindings connect to the older one on Unix and to the
@@ -71,13 +82,6 @@ struct Half {
     socket: TcpStream,
     /// What it said meanwhile.
     early: BytesMut,
-}
-
-enum Side {
-    /// It speaks here.
-    Receive,
-    /// It listens here.
-    Send,
 }
 
 impl AmbrosiaPorts {
@@ -122,7 +126,9 @@ async fn listen(ports: ProgramPorts) -> Listening {
                     let (receive, send) = (ports.receive, ports.send);
                     tracing::info!(target: "amrita", "listens at ports {receive} and {send} now");
                 }
-                return Listening { ports, receive, send: Some(send), was_called: false };
+                // It is free, and stays so until a program is there.
+                drop(send);
+                return Listening { ports, receive, last: Way::Unknown };
             }
             Err((port, error)) => {
                 if tries == 1 {
@@ -208,72 +214,55 @@ impl Listening {
 
     /// Both connections of a program.
     async fn pair(&mut self) -> (Half, Half) {
-        let mut first = None;
         loop {
-            if self.send.is_none() {
-                match self.called().await {
-                    Ok(pair) => return pair,
-                    Err(read_half) => first = read_half,
-                }
-                self.listen_again().await;
-            }
-            match self.accepted(first.take()).await {
-                Some(pair) => return pair,
-                None => self.send = None,
+            let read_half = Half::new(accept_at(&self.receive).await);
+            if let Some(pair) = self.second(read_half).await {
+                return pair;
             }
         }
     }
 
-    /// A program that connects to both ports. One connection that ends, or is made again, before the
-    /// other is there is forgotten. None: one to the first port has ended without a word.
-    async fn accepted(&self, read_half: Option<Half>) -> Option<(Half, Half)> {
-        let (mut read_half, mut write_half): (Option<Half>, Option<Half>) = (read_half, None);
-        loop {
-            match (read_half.take(), write_half.take()) {
-                (Some(read_half), Some(write_half)) => return Some((read_half, write_half)),
-                missing => (read_half, write_half) = missing,
+    /// The second connection of a program. None: it is gone before it had one.
+    async fn second(&mut self, read_half: Half) -> Option<(Half, Half)> {
+        let patience = match self.last {
+            Way::Unknown => LOOK_MAX,
+            Way::Connected => Duration::ZERO,
+            Way::Listened => CALL_MAX,
+        };
+        // Known anew with each program that comes as far.
+        self.last = Way::Unknown;
+        let mut read_half = Some(read_half);
+        let called = tokio::select! {
+            called = tokio::time::timeout(patience, call(self.ports.send)) => called.ok(),
+            () = Half::gone(&mut read_half) => return None,
+        };
+        let (way, write_half) = match called {
+            Some(write_half) => (Way::Listened, write_half),
+            None => (Way::Connected, self.connected(&mut read_half).await?),
+        };
+        self.last = way;
+        Some((read_half?, Half::new(write_half)))
+    }
+
+    /// Listens at the second port until the program connects there. A program that connects to the
+    /// first port once more takes the place of the former. None: it is gone.
+    async fn connected(&self, read_half: &mut Option<Half>) -> Option<TcpStream> {
+        let send = loop {
+            match open(self.ports.send).await {
+                Ok(send) => break send,
+                Err((port, error)) => tracing::debug!("port {port} cannot be had: {error}"),
             }
             tokio::select! {
-                (side, socket) = self.accept() => match side {
-                    Side::Receive => read_half = Some(Half::new(socket)),
-                    Side::Send => write_half = Some(Half::new(socket)),
-                },
-                () = Half::gone(&mut read_half) => {
-                    let mute = read_half.take().is_some_and(|read_half| read_half.early.is_empty());
-                    if mute && write_half.is_none() {
-                        return None;
-                    }
-                }
-                () = Half::gone(&mut write_half) => write_half = None,
+                () = tokio::time::sleep(FIRST_RETRY) => {}
+                () = Half::gone(read_half) => return None,
             }
-        }
-    }
-
-    /// A program that connects to the first port and listens at the second one itself. Nobody may come,
-    /// or one that does not: its connection is given back then.
-    async fn called(&mut self) -> Result<(Half, Half), Option<Half>> {
-        let wait = if self.was_called { Duration::MAX } else { LEFT_ALONE };
-        self.was_called = false;
-        let Ok((_, socket)) = tokio::time::timeout(wait, self.accept()).await else {
-            return Err(None);
         };
-        let read_half = Half::new(socket);
-        match tokio::time::timeout(CALL_MAX, call(self.ports.send)).await {
-            Ok(write_half) => {
-                self.was_called = true;
-                Ok((read_half, Half::new(write_half)))
-            }
-            Err(_) => Err(Some(read_half)),
-        }
-    }
-
-    async fn listen_again(&mut self) {
         loop {
-            match open(self.ports.send).await {
-                Ok(send) => return self.send = Some(send),
-                Err((port, error)) => tracing::debug!("port {port} cannot be had again: {error}"),
+            tokio::select! {
+                write_half = accept_at(&send) => return Some(write_half),
+                again = accept_at(&self.receive) => *read_half = Some(Half::new(again)),
+                () = Half::gone(read_half) => return None,
             }
-            tokio::time::sleep(FIRST_RETRY).await;
         }
     }
 
@@ -289,35 +278,24 @@ impl Listening {
         loop {
             tokio::select! {
                 () = &mut served => return,
-                _ = self.accept() => {
+                _ = accept_at(&self.receive) => {
                     let port = self.ports.receive;
-                    tracing::debug!("a second program at port {port} and its pair is turned away");
-                }
-            }
-        }
-    }
-
-    async fn accept(&self) -> (Side, TcpStream) {
-        loop {
-            let (side, accepted) = tokio::select! {
-                accepted = self.receive.accept() => (Side::Receive, accepted),
-                accepted = accept_at(self.send.as_ref()) => (Side::Send, accepted),
-            };
-            match accepted.and_then(|socket| socket.set_nodelay(true).map(|()| socket)) {
-                Ok(socket) => return (side, socket),
-                Err(error) => {
-                    tracing::debug!("no program can be accepted: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tracing::debug!("a second program at port {port} is turned away");
                 }
             }
         }
     }
 }
 
-async fn accept_at(port: Option<&Port>) -> io::Result<TcpStream> {
-    match port {
-        Some(port) => port.accept().await,
-        None => std::future::pending().await,
+async fn accept_at(port: &Port) -> TcpStream {
+    loop {
+        match port.accept().await.and_then(|socket| socket.set_nodelay(true).map(|()| socket)) {
+            Ok(socket) => return socket,
+            Err(error) => {
+                tracing::debug!("no program can be accepted: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! speak HTTP well: the library answers a request that it cannot read with a bare status; here a
 //! body is put behind it, like that of every other error.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,9 +14,20 @@ use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use protocol::{Code, Problem};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::connections::Meter;
+use crate::framing::Framing;
+
+/// How much is read at a time where it is looked at first.
+const READ_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// What is read and looked at stands here for a moment: a buffer for each connection would take
+    /// the memory of thousands of them.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
 
 /// A client's connection.
 pub(crate) struct ClientSocket {
@@ -23,6 +35,8 @@ pub(crate) struct ClientSocket {
     meter: Arc<Meter>,
     /// What was read already, and comes before the rest.
     start: Bytes,
+    /// Looks at the heads of HTTP/1.1.
+    framing: Option<Arc<Framing>>,
     /// What is sent in place of a bare answer.
     instead: Bytes,
     replacing: bool,
@@ -31,7 +45,28 @@ pub(crate) struct ClientSocket {
 impl ClientSocket {
     pub(crate) fn new(socket: TcpStream, start: Bytes, meter: Arc<Meter>) -> Self {
         let inner = TokioIo::new(socket);
-        Self { inner, meter, start, instead: Bytes::new(), replacing: false }
+        Self { inner, meter, start, framing: None, instead: Bytes::new(), replacing: false }
+    }
+
+    pub(crate) fn watched_by(self, framing: Arc<Framing>) -> Self {
+        Self { framing: Some(framing), ..self }
+    }
+
+    /// Reads, and lets the framing look at it first.
+    fn poll_read_watched(
+        &mut self,
+        context: &mut Context<'_>,
+        framing: &Framing,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        READ.with_borrow_mut(|read| {
+            let room = buffer.remaining().min(read.len());
+            let mut read = ReadBuf::new(&mut read[..room]);
+            ready!(Pin::new(self.inner.inner_mut()).poll_read(context, &mut read))?;
+            framing.hear(read.filled());
+            buffer.put_slice(read.filled());
+            Poll::Ready(Ok(()))
+        })
     }
 
     fn poll_send(
@@ -69,7 +104,10 @@ impl Read for ClientSocket {
             return Poll::Ready(Ok(()));
         }
         let room = buffer.remaining();
-        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        match self.framing.clone() {
+            Some(framing) => ready!(self.poll_read_watched(context, &framing, buffer))?,
+            None => ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?,
+        }
         if !self.meter.heard(room) {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }

@@ -104,20 +104,25 @@ fn understand(
     headers: &HeaderMap,
     has_body: bool,
 ) -> Result<(Request, Packing), Problem> {
-    check_headers(method, headers)?;
     let packing = packing(headers)?;
     let mut request = head(method, uri, headers)?;
+    request.principal = principal::of(headers)?;
     if has_body {
         request.body_type = body_type(headers)?;
     }
     Ok((request, packing))
 }
 
+/// A GET without a body, of whom nobody asks who it is.
+pub(crate) fn look(uri: &Uri, headers: &HeaderMap) -> Result<Request, Problem> {
+    head(Method::Get, uri, headers)
+}
+
 fn head(method: Method, uri: &Uri, headers: &HeaderMap) -> Result<Request, Problem> {
+    check_headers(method, headers)?;
     let mut request = Request::new(method, path(uri.path())?);
     request.query = uri.query().unwrap_or_default().to_owned();
     percent_decode(&request.query)?;
-    request.principal = principal::of(headers)?;
     request.conditions.if_match = tags(headers, &header::IF_MATCH)?;
     request.conditions.if_none_match = tags(headers, &header::IF_NONE_MATCH)?;
     request.quorum = quorum(headers)?;
@@ -136,6 +141,16 @@ fn check_headers(method: Method, headers: &HeaderMap) -> Result<(), Problem> {
     for name in [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::AUTHORIZATION]
     {
         only(headers, &name)?;
+    }
+    // Beside chunks nothing is unpacked that stands there.
+    if let Some(other) = only(headers, &header::TRANSFER_ENCODING)?
+        && !other.trim().eq_ignore_ascii_case("chunked")
+    {
+        return Err(Problem::bad_request(format!(
+            "the header {} is '{other}': only chunked is served here; pack a body by \
+             Content-Encoding: gzip",
+            header::TRANSFER_ENCODING
+        )));
     }
     for name in XENON_HEADERS_HARMLESS {
         only(headers, &HeaderName::from_static(name))?;
@@ -482,6 +497,7 @@ mod tests {
             ("if-unmodified-since", "Sat, 29 Oct 1994 19:43:31 GMT"),
             ("content-range", "bytes 0-1/2"),
             ("expect", "202-accepted"),
+            ("transfer-encoding", "gzip, chunked"),
         ] {
             let problem = read(Method::Put, "/core/x", &[(name, value)]).unwrap_err();
             assert!(problem.message.contains(value) || problem.message.contains(name), "{problem}");

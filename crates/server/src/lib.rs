@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod events;
 mod first_admin;
+mod framing;
 mod h2c;
 mod host;
 mod http_answer;

@@ -121,7 +121,8 @@ impl Doorkeeper {
             resource.check(request, &catalogue)?;
         }
         let body = body_of(request)?;
-        match body.get("requestType").and_then(Value::as_str).unwrap_or("LOGIN") {
+        check_fields(&body, "a login", &["kind", "requestType", "sessionExpirationSeconds"])?;
+        match text_of(&body, "requestType")?.unwrap_or("LOGIN") {
             "LOGIN" => self.log_in(&body, caller).await,
             "LOGOUT" => self.log_out(request).await,
             "VERIFY" => {
@@ -144,7 +145,7 @@ impl Doorkeeper {
             let text = "send name and password as 'Authorization: Basic ...'";
             return Err(Problem::new(Code::Unauthorized, text));
         };
-        let seconds = body.get("sessionExpirationSeconds").and_then(Value::as_u64);
+        let seconds = seconds_of(body, "sessionExpirationSeconds")?;
         let seconds = seconds.unwrap_or(SESSION_SECONDS).clamp(1, SESSION_SECONDS_MAX);
         if let Err(wait) = self.throttle.begin(&name, caller.address, Instant::now()) {
             return Err(slow_down(wait));
@@ -230,7 +231,8 @@ impl Doorkeeper {
     /// A token for oneself, or by an admin for others: its owner decides that.
     async fn make_token(&self, request: Request) -> Result<Answer, Problem> {
         let body = body_of(&request)?;
-        let user = match body.get("userLink").and_then(Value::as_str) {
+        check_fields(&body, "a token", &["userLink", "expirationSeconds", "about"])?;
+        let user = match text_of(&body, "userLink")? {
             Some(link) => link.to_owned(),
             None => {
                 let who = Request::new(Method::Get, WHO_AM_I);
@@ -242,9 +244,9 @@ impl Doorkeeper {
                 })?
             }
         };
-        let seconds = body.get("expirationSeconds").and_then(Value::as_u64);
+        let seconds = seconds_of(&body, "expirationSeconds")?;
         let seconds = seconds.unwrap_or(TOKEN_SECONDS).clamp(1, TOKEN_SECONDS_MAX);
-        let about = body.get("about").and_then(Value::as_str).unwrap_or_default();
+        let about = text_of(&body, "about")?.unwrap_or_default();
         let token = new_token();
         let answer = self.write_token(&token, &user, about, seconds, request.principal).await?;
         let mut shown = answer.to_json();
@@ -313,6 +315,35 @@ fn body_of(request: &Request) -> Result<Map<String, Value>, Problem> {
     // The text is not shown: there may be a password in it.
     serde_json::from_slice(&request.body)
         .map_err(|_| Problem::new(Code::BadBody, "the body must be a JSON object"))
+}
+
+/// What would be passed over is refused.
+fn check_fields(body: &Map<String, Value>, of: &str, known: &[&str]) -> Result<(), Problem> {
+    match body.keys().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(unknown) => {
+            let text = format!("{of} has no field '{unknown}'; it has {}", known.join(", "));
+            Err(Problem::new(Code::BadBody, text))
+        }
+    }
+}
+
+fn text_of<'a>(body: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Problem> {
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(Problem::new(Code::BadBody, format!("{name} is a text, not {other}"))),
+    }
+}
+
+fn seconds_of(body: &Map<String, Value>, name: &str) -> Result<Option<u64>, Problem> {
+    let wrong = |other: &Value| {
+        Problem::new(Code::BadBody, format!("{name} is a number of seconds, not {other}"))
+    };
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| wrong(value)),
+    }
 }
 
 fn name_and_password(basic: &str) -> Option<(String, String)> {

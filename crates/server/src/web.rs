@@ -27,6 +27,7 @@ use crate::client_socket::ClientSocket;
 use crate::connections::{Connections, HEAD_BYTES_MAX, Meter, Overdue, Place};
 use crate::dial::{self, Ends};
 use crate::events::{self, Body};
+use crate::framing::Framing;
 use crate::h2c;
 use crate::http_answer::{self, Answer, plain, to_http};
 use crate::http_request::{self, no_such_verb, to_method, to_request};
@@ -156,9 +157,12 @@ impl Front {
         let meter = Arc::clone(&place.meter);
         let mut closing = self.closing.clone();
         let place = Arc::new(place);
-        let service =
-            service_fn(move |request| Arc::clone(&self).answer(request, Arc::clone(&place)));
+        let framing = Arc::new(Framing::default());
         let socket = ClientSocket::new(socket, Bytes::new(), Arc::clone(&meter));
+        let socket = socket.watched_by(Arc::clone(&framing));
+        let service = service_fn(move |request| {
+            Arc::clone(&self).answer(request, framing.complaint(), Arc::clone(&place))
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // The meter has the deadlines.
@@ -189,7 +193,7 @@ impl Front {
         let mut closing = self.closing.clone();
         let place = Arc::new(place);
         let service =
-            service_fn(move |request| Arc::clone(&self).answer(request, Arc::clone(&place)));
+            service_fn(move |request| Arc::clone(&self).answer(request, None, Arc::clone(&place)));
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
@@ -209,10 +213,11 @@ impl Front {
         ended.unwrap_or(Ok(())).map_err(|error| error.to_string())
     }
 
-    /// Answers a request, whatever it is.
+    /// Answers a request, whatever it is. `complaint`: what is wrong with the head itself.
     async fn answer(
         self: Arc<Self>,
         request: hyper::Request<Incoming>,
+        complaint: Option<&'static str>,
         place: Arc<Place>,
     ) -> Result<hyper::Response<Body>, Infallible> {
         let under_way = place.meter.begin();
@@ -221,7 +226,10 @@ impl Front {
         let is_write = to_method(&verb).is_some_and(Method::is_write);
         let takes_gzip = http_answer::takes_gzip(request.headers());
         let known = http_answer::known_versions(request.headers());
-        let mut answer = self.decide(request, &place).await;
+        let mut answer = match complaint {
+            Some(why) => closing(refuse(request, Problem::bad_request(why)).await),
+            None => self.decide(request, &place).await,
+        };
         if !is_write {
             http_answer::not_modified(&mut answer, &known);
         }
@@ -316,11 +324,10 @@ impl Front {
         request: hyper::Request<Incoming>,
         place: &Place,
     ) -> Answer {
-        let query = request.uri().query().unwrap_or_default().to_owned();
-        let asked = Request { query, ..Request::new(Method::Get, request.uri().path()) };
-        if let Err(problem) = asked.check_parameters(&[]) {
-            return refuse(request, problem).await;
-        }
+        let asked = match self.looked_at(&request) {
+            Ok(asked) => asked,
+            Err(problem) => return refuse(request, problem).await,
+        };
         match (own, Resource::needs(&asked, &self.served.get())) {
             (Own::Live, Some(Needs::Nothing)) => plain("alive\n"),
             (Own::Ready, Some(Needs::Nothing)) => to_http(self.readiness().await),
@@ -338,6 +345,16 @@ impl Front {
                 let text = "nothing says who may do this here, so nobody may";
                 refuse(request, Problem::new(Code::AccessDenied, text)).await
             }
+        }
+    }
+
+    /// A look at one of the shell's own paths, if it asks for nothing that is not known there.
+    fn looked_at(&self, request: &hyper::Request<Incoming>) -> Result<Request, Problem> {
+        let asked = http_request::look(request.uri(), request.headers())?;
+        let served = self.served.get();
+        match Resource::at(&asked.path, &served) {
+            Some(resource) => resource.check(&asked, &served).map(|()| asked),
+            None => Ok(asked),
         }
     }
 
@@ -578,7 +595,11 @@ fn turn_away(socket: &TcpStream) {
 
 async fn crowded(request: hyper::Request<Incoming>) -> Answer {
     let message = "the node has as many connections as it can serve; close some, or try again";
-    let mut answer = refuse(request, Problem::new(Code::Busy, message)).await;
+    closing(refuse(request, Problem::new(Code::Busy, message)).await)
+}
+
+/// The connection ends with this answer.
+fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }

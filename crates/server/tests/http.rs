@@ -266,6 +266,23 @@ fn a_name_that_is_not_utf8_or_a_header_twice_is_refused() {
         let answer = ask(&host, "PATCH", "/core/immortals/x", twice, "{}");
         assert_eq!(status(&answer), 400, "{twice}: {answer}");
     }
+    let no_length = |lines: &str| {
+        let head = format!("POST /core/immortals HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+        let bytes = [head.as_bytes(), b"{\"name\":\"twice\"}\r\n"].concat();
+        String::from_utf8_lossy(&exchange(&host, &bytes)).into_owned()
+    };
+    for lines in [
+        "Content-Length: 16\r\nContent-Length: 16\r\n",
+        "Content-Length: 16\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 16\r\n",
+        "Transfer-Encoding: gzip, chunked\r\nConnection: close\r\n",
+    ] {
+        let answer = no_length(lines);
+        assert_eq!(status(&answer), 400, "{lines}: {answer}");
+        let named = answer.contains("Content-Length") || answer.contains("transfer-encoding");
+        assert!(named && answer.contains("notApplied"), "{lines}: {answer}");
+    }
+    assert_eq!(status(&get(&host, "/core/immortals/twice", "")), 404);
     let expects = ask(&host, "PATCH", "/core/immortals/x", "Expect: a-miracle\r\n", "{}");
     assert!(status(&expects) == 417 && expects.contains("a-miracle"), "{expects}");
     ended(host);
