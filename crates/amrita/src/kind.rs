@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::{Cluster, Definition, KindCommand};
 use crate::outcome::{Outcome, Trouble, unreachable};
 use crate::screen;
-use crate::verbs::{body_of, client};
+use crate::verbs::{client, value_of};
 
 /// Where definitions are.
 const KINDS: &str = "/core/factories";
@@ -106,6 +106,9 @@ async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -
     }
     let answer = client.delete(&definition_link(link)).await;
     let answer = answer.map_err(|error| unreachable(&error))?;
+    if answer.is_success() && answer.body.is_empty() {
+        return Err(Trouble::from(format!("there is no definition of {link}")));
+    }
     if cluster.json || !answer.is_success() {
         return screen::show(&answer, cluster.json);
     }
@@ -125,7 +128,7 @@ fn fields_of(definition: &Definition) -> Result<Map<String, Value>, Trouble> {
         }
     };
     let list = |items: &[String]| (!items.is_empty()).then(|| json!(items));
-    put("schema", definition.schema.as_deref().map(body_of).transpose()?);
+    put("schema", definition.schema.as_deref().map(value_of).transpose()?);
     put("kind", definition.kind.clone().map(Value::from));
     put("documentation", definition.about.clone().map(Value::from));
     put("options", list(&definition.option));

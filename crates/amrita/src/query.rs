@@ -7,7 +7,8 @@ use protocol::query::{
     self, MatchType, NumericRange, Occurance, Query, QueryOption, QueryResult, QuerySpecification,
     QueryTerm, SortOrder,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::arguments::{Cluster, QueryOptions};
 use crate::outcome::Outcome;
@@ -15,13 +16,20 @@ use crate::outcome::{Trouble, refusal, unreachable};
 use crate::screen;
 use crate::verbs::{body_of, client};
 
+/// How many are shown when nothing is said.
+const LIMIT: usize = 100;
+
 /// Comparisons, the longer ones first: `>=` begins with `>`.
 const COMPARISONS: [&str; 6] = ["!=", ">=", "<=", "=", ">", "<"];
 
 pub(crate) async fn run(cluster: &Cluster, options: &QueryOptions) -> Outcome {
+    check(options).map_err(Trouble::usage)?;
     let task = match &options.terms[..] {
-        [raw] if raw.starts_with(['{', '@']) || raw == "-" => task_of(body_of(raw)?),
-        _ => task_of(json!(specification(options).map_err(Trouble::usage)?)),
+        [raw] if is_whole(raw) => task_of(&body_of(raw)?),
+        _ => {
+            let specification = specification(options).map_err(Trouble::usage)?;
+            task_of(&to_raw_value(&specification).expect("a specification is JSON"))
+        }
     };
     let client = client(cluster)?;
     let answer = client.post(query::LINK, &task).await.map_err(|error| unreachable(&error))?;
@@ -39,7 +47,7 @@ pub(crate) async fn run(cluster: &Cluster, options: &QueryOptions) -> Outcome {
     if is_count || options.count {
         screen::say(&results.document_count.to_string());
     } else {
-        add_pages(&client, &mut results, options.limit).await?;
+        add_pages(&client, &mut results, options.limit.unwrap_or(LIMIT)).await?;
         check_names(&client, &results, options).await?;
         screen::say(&listing(&results, &columns(options)));
     }
@@ -104,12 +112,50 @@ async fn add_pages(client: &Client, results: &mut QueryResult, limit: usize) -> 
     Ok(())
 }
 
-/// A whole task, from a task or from a specification only.
-fn task_of(body: Value) -> Value {
-    if body.get("querySpec").is_some() {
-        return body;
+/// Whether it is a specification or a task, and no term.
+fn is_whole(text: &str) -> bool {
+    text.starts_with(['{', '@']) || text == "-"
+}
+
+/// What would be passed over is refused.
+fn check(options: &QueryOptions) -> Result<(), String> {
+    let QueryOptions { terms, kind, limit, sort, show, all_versions, count } = options;
+    let said = [
+        ("--kind", kind.is_some()),
+        ("--limit", limit.is_some()),
+        ("--sort", sort.is_some()),
+        ("--all-versions", *all_versions),
+        ("--count", *count),
+        ("--show", !show.is_empty()),
+    ];
+    let said = |names: &[&str]| {
+        let found = said.iter().find(|(name, is_said)| *is_said && names.contains(name));
+        found.map(|(name, _)| *name)
+    };
+    let whole = terms.iter().find(|term| is_whole(term));
+    if let (Some(whole), true) = (whole, terms.len() > 1) {
+        let shown: String = whole.chars().take(40).collect();
+        return Err(format!("'{shown}' is a whole query; it goes with no other term"));
     }
-    json!({"taskInfo": {"isDirect": true}, "querySpec": body})
+    // It says itself what --show does not change.
+    let by_itself = ["--kind", "--limit", "--sort", "--all-versions", "--count"];
+    if let (Some(_), Some(name)) = (whole, said(&by_itself)) {
+        return Err(format!("{name} does not go with a whole query, which says that itself"));
+    }
+    if let (true, Some(name)) = (*count, said(&["--limit", "--sort", "--show"])) {
+        return Err(format!("{name} does not go with --count, which shows a number only"));
+    }
+    Ok(())
+}
+
+/// A whole task, from a task or from a specification only.
+fn task_of(body: &RawValue) -> Box<RawValue> {
+    let fields = serde_json::from_str::<BTreeMap<String, &RawValue>>(body.get());
+    if fields.is_ok_and(|fields| fields.contains_key("querySpec")) {
+        return body.to_owned();
+    }
+    let task = format!(r#"{{"taskInfo":{{"isDirect":true}},"querySpec":{}}}"#, body.get());
+    RawValue::from_string(task).expect("JSON in JSON is JSON")
 }
 
 fn specification(options: &QueryOptions) -> Result<QuerySpecification, String> {
@@ -125,7 +171,7 @@ fn specification(options: &QueryOptions) -> Result<QuerySpecification, String> {
     }
     let mut specification = QuerySpecification {
         query: Query { boolean_clauses: Some(clauses), ..Query::default() },
-        result_limit: (!options.count).then_some(options.limit),
+        result_limit: (!options.count).then_some(options.limit.unwrap_or(LIMIT)),
         ..QuerySpecification::default()
     };
     specification.options.push(if options.count {
@@ -277,13 +323,48 @@ fn field<'a>(document: &'a Value, path: &str) -> &'a Value {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn what_would_be_passed_over_is_refused() {
+        let with = |terms: &[&str], change: fn(&mut QueryOptions)| {
+            let mut asked = QueryOptions { limit: None, ..options(terms) };
+            change(&mut asked);
+            check(&asked)
+        };
+        assert_eq!(with(&["a=b", "c=d"], |_| ()), Ok(()));
+        assert_eq!(with(&["{}"], |it| it.show = vec!["a".into()]), Ok(()));
+        let whole: [(fn(&mut QueryOptions), &str); 5] = [
+            (|it| it.kind = Some("K".into()), "--kind"),
+            (|it| it.limit = Some(1), "--limit"),
+            (|it| it.sort = Some("a".into()), "--sort"),
+            (|it| it.all_versions = true, "--all-versions"),
+            (|it| it.count = true, "--count"),
+        ];
+        for (change, name) in whole {
+            assert!(with(&["-"], change).unwrap_err().contains(name), "{name}");
+        }
+        assert!(with(&["a=b", "{}"], |_| ()).unwrap_err().contains("no other term"));
+        let counted = |it: &mut QueryOptions| (it.count, it.limit) = (true, Some(1));
+        assert!(with(&["a=b"], counted).unwrap_err().contains("--limit"));
+    }
+
+    #[test]
+    fn a_whole_query_goes_as_it_was_written() {
+        let raw = |text: &str| RawValue::from_string(text.into()).unwrap();
+        let task = r#"{"querySpec": {"x": 123456789012345678901234567890}}"#;
+        assert_eq!(task_of(&raw(task)).get(), task);
+        let made = task_of(&raw(r#"{"x": 1.10}"#));
+        assert_eq!(made.get(), r#"{"taskInfo":{"isDirect":true},"querySpec":{"x": 1.10}}"#);
+    }
 
     fn options(terms: &[&str]) -> QueryOptions {
         QueryOptions {
             terms: terms.iter().map(|term| (*term).to_owned()).collect(),
             kind: None,
-            limit: 10,
+            limit: Some(10),
             sort: None,
             show: Vec::new(),
             all_versions: false,

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use client::{Client, Response};
+use protocol::Address;
 use serde_json::{Map, Value, json};
 
 use super::options::{
     AddReplicaOptions, DeregisterOptions, RegisterOptions, RemoveReplicaOptions, SetOptions, Tuning,
 };
 use super::{LINK, instance, link, replicas, text};
+use crate::access::session;
+use crate::admin::address_of;
 use crate::arguments::Cluster;
 use crate::outcome::Outcome;
 use crate::outcome::{Trouble, unreachable};
@@ -55,6 +58,14 @@ pub(super) async fn register(cluster: &Cluster, options: &RegisterOptions) -> Ou
     }
     let client = client(cluster)?;
     let answer = client.post(LINK, &body).await.map_err(|error| unreachable(&error))?;
+    if let (Some(ports), 409, None) = (ports, answer.status, &options.replicas)
+        && let Ok((_, known)) = instance(&client, &name).await
+    {
+        return register_again(cluster, &client, (&known, ports), options).await;
+    }
+    if answer.is_success() {
+        until_it_listens(&client, &name, &answer.to_json()).await;
+    }
     let Some(state) = changed(cluster, &client, &name, &answer).await? else { return Ok(()) };
     say(&format!("Instance '{name}' is registered."));
     for replica in replicas(&state) {
@@ -70,6 +81,93 @@ pub(super) async fn register(cluster: &Cluster, options: &RegisterOptions) -> Ou
         ));
     }
     Ok(())
+}
+
+/// As AMBROSIA has it, a registration of what is there changes what was registered: the ports of
+/// replica 0, its versions, and what else was said.
+async fn register_again(
+    cluster: &Cluster,
+    client: &Client,
+    (known, (receive, send)): (&Value, (u16, u16)),
+    options: &RegisterOptions,
+) -> Outcome {
+    let name = text(&known["name"]);
+    let now = replicas(known).find_map(|replica| replica["programVersion"].as_u64());
+    if let (Some(now), Some(current)) = (now, options.current_version)
+        && now != current
+    {
+        return Err(format!(
+            "the programs of '{name}' have version {now}, not {current}: say --current-version \
+             {now}, or leave it out. Nothing was changed"
+        )
+        .into());
+    }
+    let mut fields = Map::new();
+    fields.insert("activeActive".into(), false.into());
+    tune(&options.tuning, &mut fields).map_err(Trouble::usage)?;
+    // One that is no higher wants no upgrade.
+    let current = options.current_version.or(now).unwrap_or(0);
+    if options.tuning.upgrade_version.is_none_or(|wanted| wanted <= current) {
+        fields.remove("upgradeVersion");
+    }
+    if let Some(current) = options.current_version {
+        fields.insert("currentVersion".into(), current.into());
+    }
+    if options.pause_at_start {
+        fields.insert("paused".into(), true.into());
+    }
+    if options.no_persist_logs {
+        fields.insert("durability".into(), "memory".into());
+    }
+    let version = options.tuning.upgrade_version;
+    let added = json!({ "replicaNumber": 0, "receivePort": receive, "sendPort": send,
+        "upgradeVersion": version });
+    let moved = patch(client, name, &json!({ "addReplica": added })).await?;
+    if !moved.is_success() {
+        return screen::show(&moved, cluster.json);
+    }
+    let answer = patch(client, name, &Value::Object(fields)).await?;
+    if answer.is_success() {
+        until_it_listens(client, name, &answer.to_json()).await;
+    }
+    if changed(cluster, client, name, &answer).await?.is_some() {
+        say(&format!("Instance '{name}' was registered before, and is now as you say."));
+    }
+    Ok(())
+}
+
+/// Waits until the nodes of its replicas know an instance, and listen at its ports: a program that
+/// is started next finds them.
+async fn until_it_listens(client: &Client, name: &str, state: &Value) {
+    let began = Instant::now();
+    for replica in replicas(state).filter(|replica| replica["up"] == true) {
+        let Ok(address) = address_of(client, text(&replica["node"])).await else { continue };
+        let Ok(node) = session::client_of(&[&address]) else { continue };
+        let node = node.patience(SEEN_MAX);
+        while instance(&node, name).await.is_err() && began.elapsed() < SEEN_MAX {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        let Some(port) = replica["receivePort"].as_u64().and_then(|port| port.try_into().ok())
+        else {
+            continue;
+        };
+        // Its ports are on the node's own machine, which may be another one.
+        if !is_here(&address) {
+            continue;
+        }
+        let listens =
+            || std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).is_ok();
+        while !listens() && began.elapsed() < SEEN_MAX {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+/// Whether a node is surely on this machine.
+fn is_here(address: &str) -> bool {
+    let Ok(address) = Address::parse(address) else { return false };
+    let ip = address.host().trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    address.host() == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Nodes by name, or a number of them.

@@ -15,7 +15,7 @@ use crate::outcome::{Outcome, Trouble};
 
 use instance::{LINK, OWNER_WITHIN, instance, instance_at_owner, link, replicas, text};
 pub(crate) use options::ImmortalCommand;
-pub(crate) use words::translated;
+pub(crate) use words::{Translated, translated};
 
 pub(crate) async fn run(cluster: &Cluster, command: ImmortalCommand) -> Outcome {
     use ImmortalCommand as Word;

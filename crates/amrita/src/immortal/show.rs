@@ -213,6 +213,8 @@ fn in_sentences(state: &Value) -> String {
     }
     lines.extend(what_holds(name, state));
     lines.extend(replicas(state).filter_map(|replica| what_diverged(name, replica)));
+    lines.extend(replicas(state).filter_map(what_was_overlooked));
+    lines.extend(replicas(state).filter_map(why_let_go));
     for stream in state["outputs"].as_array().into_iter().flatten() {
         if stream["registered"] == false && !text(&stream["to"]).is_empty() {
             let to = text(&stream["to"]);
@@ -307,6 +309,24 @@ fn what_diverged(name: &str, replica: &Value) -> Option<String> {
         text(&diverged["expected"]),
         text(&diverged["found"]),
     ))
+}
+
+fn what_was_overlooked(replica: &Value) -> Option<String> {
+    let overlooked = replica.get("overlooked")?;
+    let (after, input) = (cell(&overlooked["after"]), cell(&overlooked["input"]));
+    Some(format!(
+        "The program on {} had said something else than was recorded, after input {after} and up \
+         to input {input}. There was no other copy, so it goes on.\n  expected: {}\n  found:    {}",
+        text(&replica["node"]),
+        text(&overlooked["expected"]),
+        text(&overlooked["found"]),
+    ))
+}
+
+/// Not every program can be told why, and who starts it sees only that it has ended.
+fn why_let_go(replica: &Value) -> Option<String> {
+    let why = replica.get("letGo").filter(|_| replica.get("diverged").is_none())?;
+    Some(format!("The last program on {} was let go: {}", text(&replica["node"]), text(why)))
 }
 
 /// `512 B`, `12 KiB`, `3.4 MiB`.
@@ -406,5 +426,16 @@ mod tests {
     fn sizes_are_short() {
         let shown = [500, 1_536, 64 << 20, 3 << 30].map(size);
         assert_eq!(shown, ["500 B", "1.5 KiB", "64 MiB", "3.0 GiB"]);
+    }
+
+    #[test]
+    fn why_a_program_was_let_go_is_shown() {
+        let mut state = state();
+        state["replicas"][1]["letGo"] = json!("its frame has no end");
+        state["replicas"][0]["overlooked"] =
+            json!({"after": 3, "input": 5, "expected": "fork 1", "found": "fork 2"});
+        let words = in_sentences(&state);
+        assert!(words.contains("on n2 was let go: its frame has no end"), "{words}");
+        assert!(words.contains("no other copy") && words.contains("fork 2"), "{words}");
     }
 }

@@ -44,6 +44,22 @@ impl Binding {
         binding
     }
 
+    /// One that has been given the state of a former one, and what was logged since.
+    fn recovered(cluster: &Cluster, ports: &[u16]) -> Self {
+        // Until the former one is gone, nobody else is let in.
+        cluster.wait_for("its place to be free", || {
+            let state = instance(cluster, 0, "server")?;
+            (state["replicas"][0]["attached"] == false).then_some(())
+        });
+        let mut binding = Self::connected(cluster, ports);
+        let mut state = [0; 3];
+        let loaded = binding.record();
+        assert_eq!(loaded[1], 8, "a checkpoint comes first: {loaded:?}");
+        binding.write_half.read_exact(&mut state).expect("all of the state comes");
+        assert_eq!(&state, b"abc");
+        binding
+    }
+
     fn say(&mut self, bytes: &[u8]) {
         self.read_half.write_all(bytes).expect("the node listens");
     }
@@ -70,6 +86,12 @@ impl Binding {
 fn checkpoint(state: &[u8]) -> Vec<u8> {
     let size = u8::try_from(state.len() * 2).expect("a short state");
     [&[4, 8, size], state].concat()
+}
+
+/// A fork to an instance that is not there, of up to 50 bytes.
+fn fork(method: u8, arguments: &[u8]) -> Vec<u8> {
+    let size = u8::try_from(6 + arguments.len()).expect("a short message") * 2;
+    [&[size, 0, 2, b'x', 0, method * 2, 1], arguments].concat()
 }
 
 fn started_cluster() -> (Cluster, Vec<u16>) {
@@ -132,6 +154,60 @@ fn a_registration_is_where_a_binding_looks_for_it() {
     assert_eq!(ends.body["value"].as_array().map(Vec::len), Some(4), "{}", ends.body);
     let connections = cluster.get(0, &format!("/core/ambrosia/craconnectiontable?{filter}"));
     assert_eq!(connections.body, json!({ "value": [] }));
+    let filter = "%24filter=(PartitionKey%20eq%20%27(Default)%27)%20and%20(RowKey%20eq%20\
+                  %27CurrentVersion%27)&%24select=value";
+    let version = cluster.get(0, &format!("/core/ambrosia/server?{filter}"));
+    assert_eq!(version.body["value"][0]["value"], "0", "{}", version.body);
     let written = cluster.ask(0, &Ask::new("POST", "/core/ambrosia/craendpointtable").raw(b"{}"));
     assert_eq!(written.status, 405, "{}", written.body);
+}
+
+/// AMBROSIA's own test program sends the time as an argument. And whatever a program says
+/// otherwise: where it is the only copy, keeping it away would be the end of its instance.
+#[test]
+#[ignore = "the third program is not fenced: why is not known yet"]
+fn arguments_may_differ_and_the_last_copy_is_never_locked_out() {
+    let (cluster, ports) = started_cluster();
+    let post = |payload: u64| {
+        let body = json!({ "method": 7, "payload": payload });
+        let reply =
+            cluster.ask(0, &Ask::new("POST", "/core/immortals/server/impulses").json(&body));
+        assert!(reply.is_success(), "{}", reply.body);
+    };
+    let mut first = Binding::started(&cluster, &ports);
+    post(1);
+    first.record();
+    first.say(&fork(1, b"12:00:01"));
+    // What it has said is recorded with the next input.
+    for payload in 2..4 {
+        post(payload);
+        first.record();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop(first);
+
+    let replica = || instance(&cluster, 0, "server").map(|state| state["replicas"][0].clone());
+    let mut second = Binding::recovered(&cluster, &ports);
+    second.say(&fork(1, b"12:34:56 and more"));
+    cluster
+        .wait_for("it is the primary", || replica().filter(|it| it["role"] == "PRIMARY").map(drop));
+    drop(second);
+
+    let mut third = Binding::recovered(&cluster, &ports);
+    third.say(&fork(2, b"12:00:01"));
+    std::thread::sleep(Duration::from_millis(300));
+    // What was said is compared when the next input is done. Whether this one is, is not the point.
+    let body = json!({ "method": 7, "payload": 4 });
+    cluster.ask(0, &Ask::new("POST", "/core/immortals/server/impulses").json(&body));
+    cluster.wait_for("it is fenced", || replica().filter(|it| it["role"] == "DIVERGED").map(drop));
+    let why = replica().expect("it is there")["letGo"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("something else than was recorded"), "{why}");
+    drop(third);
+
+    let mut fourth = Binding::recovered(&cluster, &ports);
+    fourth.say(&fork(2, b"12:00:01"));
+    let shown =
+        cluster.wait_for("it is let in again", || replica().filter(|it| it["role"] == "PRIMARY"));
+    assert!(shown["overlooked"]["found"].is_string(), "{shown}");
+    assert!(shown["diverged"].is_null() && shown["letGo"].is_null(), "{shown}");
 }
