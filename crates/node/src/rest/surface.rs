@@ -631,7 +631,12 @@ mod tests {
                 let is_of_documents = of_documents.contains(&resource);
                 assert_eq!(is_left, is_of_documents, "{} {}", verb.method.name(), resource.path);
                 let is_open = verb.needs == Needs::Nothing;
-                assert_eq!(is_open, [&LOG_IN, &HEALTH].contains(&resource), "{}", resource.path);
+                assert_eq!(
+                    is_open,
+                    [&LOG_IN, &JOIN, &HEALTH].contains(&resource),
+                    "{}",
+                    resource.path
+                );
             }
         }
         for (method, path) in [
