@@ -258,6 +258,11 @@ def cluster(
             made.close()
 
 
+def _takes_interrupts() -> None:
+    """A program that was started in the background by a shell ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Program:
     """A process of a test, with the lines that it writes. A first argument that ends with `.py` is
     run with this Python, and finds this package."""
@@ -281,6 +286,7 @@ class Program:
             env=environment,
             text=True,
             bufsize=1,
+            preexec_fn=_takes_interrupts,
             **options,
         )
         assert self.process.stdout is not None
