@@ -15,7 +15,7 @@ const EARLY_MAX: Time = 300 * MILLISECOND;
 
 /// And be there so much after it: signs of life may take long, and with them the word of a majority
 /// about the time.
-const LATE_MAX: Time = 3_000 * MILLISECOND;
+const LATE_MAX: Time = 1_500 * MILLISECOND;
 
 /// When documents end that were surely made, in the time of the run.
 #[derive(Debug, Default)]
