@@ -1,6 +1,7 @@
 //! `amrita kind`: kinds of documents that are defined while the cluster runs.
 
 use client::{Client, Method, Request, Response};
+use protocol::links::{KINDS, definition_of};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{Cluster, Definition, KindCommand};
@@ -8,15 +9,12 @@ use crate::outcome::{Outcome, Trouble, unreachable};
 use crate::screen;
 use crate::verbs::{body_of, client};
 
-/// Where definitions are.
-const KINDS: &str = "/core/factories";
-
 pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
     let client = client(cluster)?;
     match command {
         KindCommand::List => list(&client, cluster).await,
         KindCommand::Show { link } => {
-            let answer = client.get(&definition_link(link)).await;
+            let answer = client.get(&definition_of(link)).await;
             screen::show(&answer.map_err(|error| unreachable(&error))?, cluster.json)
         }
         KindCommand::Create { link, definition } => {
@@ -46,7 +44,7 @@ pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
                 let why = "say what is to be changed: --schema, --option, --merge and so on";
                 return Err(Trouble::usage(why));
             }
-            let answer = client.patch(&definition_link(link), &body).await;
+            let answer = client.patch(&definition_of(link), &body).await;
             screen::show(&answer.map_err(|error| unreachable(&error))?, cluster.json)
         }
         KindCommand::Remove { link, confirm } => remove(&client, cluster, link, *confirm).await,
@@ -55,7 +53,7 @@ pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
 
 /// A script may say the same again.
 async fn is_the_same(client: &Client, link: &str, wanted: &Map<String, Value>) -> Outcome {
-    let answer = client.get(&definition_link(link)).await;
+    let answer = client.get(&definition_of(link)).await;
     let found = answer.map_err(|error| unreachable(&error))?.to_json();
     if wanted.iter().all(|(name, value)| found[name] == *value) {
         screen::say(&format!("{link} is there already, just so"));
@@ -88,7 +86,7 @@ async fn list(client: &Client, cluster: &Cluster) -> Outcome {
 
 /// Documents of a kind that is not there any more would be out of reach.
 async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -> Outcome {
-    let there = client.get(&definition_link(link)).await;
+    let there = client.get(&definition_of(link)).await;
     if there.map_err(|error| unreachable(&error))?.status == 404 {
         return Err(format!("there is no definition of {link}\n  -> amrita kind list").into());
     }
@@ -104,17 +102,13 @@ async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -
             .into());
         }
     }
-    let answer = client.delete(&definition_link(link)).await;
+    let answer = client.delete(&definition_of(link)).await;
     let answer = answer.map_err(|error| unreachable(&error))?;
     if cluster.json || !answer.is_success() {
         return screen::show(&answer, cluster.json);
     }
     screen::say(&format!("{link} is gone"));
     Ok(())
-}
-
-fn definition_link(link: &str) -> String {
-    format!("{KINDS}/{}", link.trim_matches('/').replace('/', ":"))
 }
 
 fn fields_of(definition: &Definition) -> Result<Map<String, Value>, Trouble> {
@@ -153,7 +147,7 @@ mod tests {
         let expected = json!({"schema": {"type": "object"}, "options": ["IMMUTABLE"],
             "expiresAfterSeconds": 60});
         assert_eq!(fields, expected);
-        assert_eq!(definition_link("/app/seats/"), "/core/factories/app:seats");
+        assert_eq!(definition_of("/app/seats/"), "/core/factories/app:seats");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use client::{Client, Response};
+use protocol::links;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -143,7 +144,7 @@ fn question(path: &str, options: &WatchOptions) -> String {
     let mut question = path.to_owned();
     let mut add = |name: &str, value: &str| {
         question.push(if question.contains('?') { '&' } else { '?' });
-        question.push_str(&format!("{name}={}", encoded(value)));
+        question.push_str(&format!("{name}={}", links::percent_encode(value, b"-._~/")));
     };
     if !path.trim_end_matches('/').ends_with("/core/changes") {
         add("watch", "true");
@@ -159,13 +160,6 @@ fn question(path: &str, options: &WatchOptions) -> String {
         add("before", "true");
     }
     question
-}
-
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 /// One line: what was done to which document, and what it is like now.

@@ -115,6 +115,8 @@ pub(crate) fn looked_up(request: &mut Request, answer: &Response, guard: &Guard,
 /// the owner of a document must go to one, or be filtered.
 pub(crate) fn is_covered(needs: Option<Needs>, verb: Method, plan: &Plan) -> bool {
     match needs {
+        // Nothing is done but to look for the factory; then the request comes in once more.
+        _ if matches!(plan, Plan::Seek(..)) => true,
         None => false,
         Some(Needs::Right | Needs::Nothing | Needs::Login | Needs::Link) => true,
         Some(Needs::Document | Needs::Filtered) => match plan {

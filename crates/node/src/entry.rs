@@ -55,11 +55,6 @@ impl Member {
         let plan =
             rest::plan(request, self.fresh, &view!(self.membership, host, self.router.len()));
         let problem = match plan {
-            Ok(Plan::Seek(request, factories)) => {
-                let view = view!(self.membership, host, self.router.len());
-                undefined::seek(purpose, *request, factories, &view, host.effects);
-                return Ok(());
-            }
             Ok(plan) if !is_on || admission::is_covered(needs, verb, &plan) => {
                 return self.carry_out(plan, (purpose, principal), host);
             }
@@ -83,7 +78,6 @@ impl Member {
     ) -> Result<(), StoreError> {
         let scope = self.scope(principal, host);
         match plan {
-            Plan::Seek(..) => unreachable!("it was dealt with when it came in"),
             Plan::Respond(response) => host.effects.respond(&purpose, response),
             Plan::Enter(request) => host.effects.push(Work::Enter(purpose, *request)),
             Plan::Ask(group, question) => {
@@ -102,6 +96,10 @@ impl Member {
             }
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),
+            Plan::Seek(request, factories) => {
+                let view = view!(self.membership, host, self.router.len());
+                undefined::seek(purpose, *request, factories, &view, host.effects);
+            }
             Plan::Watch(watch) => {
                 let view = view!(self.membership, host, self.router.len());
                 self.watches.begin(purpose, *watch, &view, host.effects);

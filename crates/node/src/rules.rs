@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use access::Policy;
+use protocol::links::KINDS;
 use protocol::{Document, GroupId};
-use services::{KINDS, RulesNews, is_kind};
+use services::{RulesNews, is_kind};
 use storage::StoreError;
 
 use crate::io::Output;
@@ -40,7 +41,7 @@ impl Shard {
             let policy = Arc::make_mut(&mut self.handlers.guard.policy);
             rules.iter().for_each(|document| policy.put(document));
         }
-        self.define(kinds.iter().map(AsRef::as_ref), outputs);
+        self.define(kinds.iter().map(AsRef::as_ref), false, outputs);
         Ok(())
     }
 
@@ -58,19 +59,16 @@ impl Shard {
         if had_some {
             self.handlers.catalogue = Arc::new(self.handlers.catalogue.without_definitions());
         }
-        self.define(kinds.iter(), outputs);
-        if had_some && kinds.is_empty() {
-            outputs.push(Output::Catalogue(Arc::clone(&self.handlers.catalogue)));
-        }
+        self.define(kinds.iter(), had_some, outputs);
         Ok(())
     }
 
     fn define<'a>(
         &mut self,
         definitions: impl Iterator<Item = &'a Document>,
+        mut has_changed: bool,
         outputs: &mut Vec<Output>,
     ) {
-        let mut has_changed = false;
         for definition in definitions {
             has_changed |= Arc::make_mut(&mut self.handlers.catalogue).define(definition);
         }

@@ -2,8 +2,9 @@
 //! node just now may not have come here yet, so the owner of the definition is asked before a
 //! client is told that there is nothing.
 
+use protocol::links::definition_of;
 use protocol::{Code, GroupId, Method, Outcome, Principal, Problem, Request, Response};
-use services::{Catalogue, KINDS, kind_name};
+use services::Catalogue;
 
 use crate::frame::Question;
 use crate::view::View;
@@ -99,7 +100,7 @@ fn ask(sought: Sought, view: &View<'_>, effects: &mut Effects) {
         problem.outcome = sought.request.method.is_write().then_some(Outcome::NotApplied);
         return effects.respond(&sought.purpose, problem);
     };
-    let link = format!("{KINDS}/{}", kind_name(factory));
+    let link = definition_of(factory);
     let group: GroupId = view.topology().partition_of(&link);
     let request = Request::new(Method::Get, link).on_behalf_of(Principal::System);
     let purpose = Purpose::Seek(Box::new(sought));

@@ -135,9 +135,15 @@ impl Watches {
             .filter(|(_, waiting)| waiting.deadline <= now || view.is_stopping)
             .map(|(id, _)| *id)
             .collect();
+        let mut effort = Effort(LOOKED_AT_MAX);
         for id in overdue {
-            let Some(Waiting { purpose, places, .. }) = self.waiting.remove(&id) else { continue };
-            effects.respond(&purpose, answer(&Found::default(), &places, view));
+            let Some(mut waiting) = self.waiting.remove(&id) else { continue };
+            // There may be nothing to tell, but the token goes behind all that was looked at.
+            let response = match look(&waiting.watch, &mut waiting.places, &mut effort, view) {
+                Ok(found) => answer(&found, &waiting.places, view),
+                Err(problem) => problem.into(),
+            };
+            effects.respond(&waiting.purpose, response);
         }
     }
 

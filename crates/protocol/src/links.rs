@@ -15,6 +15,20 @@ pub const SLOTS: u32 = 4096;
 pub const UTILITIES: [&str; 6] =
     ["stats", "config", "template", "available", "subscriptions", "ui"];
 
+/// The factory of definitions of kinds.
+pub const KINDS: &str = "/core/factories";
+
+/// The name of the definition of a factory, and of its kind if nothing else is said: `app:seats` for
+/// `/app/seats`.
+pub fn kind_name(factory: &str) -> String {
+    factory.trim_matches('/').replace('/', ":")
+}
+
+/// The link of the definition of a factory: `/core/factories/app:seats` for `/app/seats`.
+pub fn definition_of(factory: &str) -> String {
+    format!("{KINDS}/{}", kind_name(factory))
+}
+
 /// # Errors
 /// When the link is not absolute, is too long, or has an empty, `.` or `..` part or a character
 /// that would have to be escaped.
@@ -91,6 +105,20 @@ pub fn percent_decode(text: &str) -> Result<String, Problem> {
         decoded.push(escape.ok_or_else(|| wrong("has a '%' without two hex digits"))?);
     }
     String::from_utf8(decoded).map_err(|_| wrong("is not UTF-8 once it is decoded"))
+}
+
+/// Percent-encodes what is neither a letter or a digit nor among `plain`.
+pub fn percent_encode(text: &str, plain: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").expect("writing to memory cannot fail");
+        }
+    }
+    encoded
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use protocol::{Behind, Code, Problem, Response};
+use protocol::{Behind, Code, Problem, Response, links};
 
 use crate::allow::Allowed;
 use crate::budget::{Budget, Held, Purpose};
@@ -79,16 +79,7 @@ pub(crate) fn allow(answer: &mut Answer, verbs: HeaderValue) {
 
 /// A link as it stands in a header: what is not plain in a path is percent-encoded.
 fn percent_encode(link: &str) -> String {
-    use std::fmt::Write;
-    let mut encoded = String::with_capacity(link.len());
-    for byte in link.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").expect("writing to memory cannot fail");
-        }
-    }
-    encoded
+    links::percent_encode(link, b"/-._~!$&'()*+,;=:@")
 }
 
 /// The versions that a client has already, as its headers say.

@@ -8,15 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::{PatternOptions, Validator};
+use protocol::links::{KINDS, definition_of, kind_name};
 use protocol::{Code, Problem, links};
 use serde_json::{Map, Value, json};
 
 use crate::merge::Patch;
 use crate::service::{Context, Service};
 use crate::spec::{Field, FieldType, ServiceOption, Spec};
-
-/// The factory of definitions.
-pub const KINDS: &str = "/core/factories";
 
 /// The largest definition, in bytes.
 pub(crate) const KIND_BYTES_MAX: usize = 64 << 10;
@@ -43,11 +41,6 @@ const OPTIONS: [ServiceOption; 3] =
 /// Whether a document is a definition.
 pub fn is_kind(link: &str) -> bool {
     link.strip_prefix(KINDS).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// The name that the definition of a factory has: `app:seats` for `/app/seats`.
-pub fn kind_name(factory: &str) -> String {
-    factory.trim_matches('/').replace('/', ":")
 }
 
 /// Whether somebody could have defined a factory with that link.
@@ -475,7 +468,7 @@ impl Kinds {
     fn check(context: &Context<'_>, state: &mut Map<String, Value>) -> Result<(), Problem> {
         let kind = Kind::of(state)?;
         state.insert("kind".into(), kind.spec.kind.clone().into());
-        let expected = format!("{KINDS}/{}", kind_name(&kind.spec.factory));
+        let expected = definition_of(&kind.spec.factory);
         if context.link != expected {
             return Err(Problem::new(
                 Code::BadLink,

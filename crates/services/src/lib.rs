@@ -38,7 +38,7 @@ pub use invoker::{Handlers, Invoker, QuickInvoker, Ran};
 pub use io::{
     Effort, PartitionAction, PartitionAnswer, PartitionEvent, PartitionQuestion, WantedSearch,
 };
-pub use kinds::{KINDS, is_kind, kind_name, may_be_defined};
+pub use kinds::{is_kind, may_be_defined};
 pub use leader::{PartitionLeader, compile};
 pub use limits::{DOCUMENT_QUEUE_MAX, Limits, TASKS_RUNNING_MAX};
 pub use machine::{PartitionMachine, RulesNews};

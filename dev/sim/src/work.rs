@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use protocol::{BodyType, Method, Request};
+use protocol::{BodyType, Method, Request, links};
 use serde_json::{Value, json};
 
 use crate::agenda::{MILLISECOND, Time};
@@ -126,7 +126,7 @@ pub(crate) fn kind_making() -> Making {
     let schema = json!({"type": "object", "required": ["name"],
         "properties": {"name": {"type": "string", "pattern": "^t"}}});
     let body = json!({"link": THINGS, "schema": schema});
-    Making::new(services::KINDS, services::kind_name(THINGS), body)
+    Making::new(links::KINDS, links::kind_name(THINGS), body)
 }
 
 /// Whether a document is of the kind that is defined by then.
@@ -237,7 +237,7 @@ impl Work {
     /// A new document in that partition, to see that it takes writes.
     pub(crate) fn probe(machine: usize, partition: u32, partitions: u32) -> Self {
         let link = |number: u32| format!("{EXAMPLES}/probe-{machine}-{partition}-{number}");
-        let within = |link: &String| protocol::links::partition(link, partitions).0 == partition;
+        let within = |link: &String| links::partition(link, partitions).0 == partition;
         let link = (0..).map(link).find(within).expect("links fall into every partition");
         let fields = Fields { name: "probe".into(), ..Fields::default() };
         Self::Document { link, asked: Asked::Create { fields, version: None }, if_match: None }
@@ -382,7 +382,7 @@ impl Search {
 }
 
 fn document_request(link: &str, asked: &Asked) -> Request {
-    let (factory, name) = protocol::links::split(link).expect("links of documents have a parent");
+    let (factory, name) = links::split(link).expect("links of documents have a parent");
     match asked {
         Asked::Read => Request::new(Method::Get, link),
         Asked::Delete => Request::new(Method::Delete, link),

@@ -58,24 +58,16 @@ impl Package {
         let here = std::env::current_exe()
             .map_err(|error| format!("this program cannot find its own file: {error}"))?;
         let began = Instant::now();
-        if !self.passes(&here, &line)? {
-            // With real nodes and real deaths on a busy machine. A fault fails twice.
-            say(&format!("== {}: failed once; once more", self.language));
-            if !self.passes(&here, &line)? {
-                return Err(format!("{} ({line}, in {})", self.language, self.folder));
-            }
-        }
-        say(&format!("== {}: passed in {:.1} s", self.language, began.elapsed().as_secs_f64()));
-        Ok(())
-    }
-
-    fn passes(&self, here: &Path, line: &str) -> Result<bool, String> {
         let status = command(self.test)
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(self.folder))
             .env("AMRITA_BINARY", here.with_file_name("amrita"))
             .status()
             .map_err(|error| format!("{line} cannot start: {error}"))?;
-        Ok(status.success())
+        if !status.success() {
+            return Err(format!("{} ({line}, in {})", self.language, self.folder));
+        }
+        say(&format!("== {}: passed in {:.1} s", self.language, began.elapsed().as_secs_f64()));
+        Ok(())
     }
 }
 

@@ -188,3 +188,49 @@ fn whoever_sees_one_tenant_does_not_notice_that_there_is_another() {
     assert_eq!(of("h0"), of("never"));
     assert_eq!(of("h1"), of("never"), "also one that was deleted");
 }
+
+/// A document can go out of sight and come back: then its end is told, and nothing of what it was
+/// meanwhile.
+#[test]
+fn a_watch_tells_nothing_of_what_is_hidden() {
+    let secured = Secured::started(1);
+    let people = secured.people();
+    let tina = people.iter().find(|(name, _)| *name == "tina").map(|(_, token)| token.as_str());
+    let tina = tina.expect("she is one of them");
+    let begin = secured.with(0, tina, "GET", "/core/changes?wait=0", &Value::Null);
+    let token = begin.body["token"].as_str().expect("a token").to_owned();
+    let hidden = json!({"documentSelfLink": "h0", "name": "hidden", "counter": 1});
+    secured.as_admin(0, "POST", EXAMPLES, &hidden);
+    let seen = json!({"documentSelfLink": "v0", "name": "acme", "counter": 1});
+    assert_eq!(secured.with(0, tina, "POST", EXAMPLES, &seen).status, 200);
+    let link = format!("{EXAMPLES}/v0");
+    for body in [json!({"name": "hidden"}), json!({"counter": 424_242}), json!({"name": "acme"})] {
+        secured.as_admin(0, "PATCH", &link, &body);
+    }
+    secured.as_admin(0, "DELETE", "/core/examples/h0", &Value::Null);
+    let path = format!("/core/changes?prefix={EXAMPLES}/&before=true&wait=0&after={token}");
+    let told = |who: &str| {
+        let reply = secured.with(0, who, "GET", &path, &Value::Null);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body["changes"].as_array().expect("changes").clone()
+    };
+    let short = |change: &Value| {
+        let parts = ["before", "document"].map(|part| change.get(part).is_some());
+        let version = change["version"].as_u64().expect("a version");
+        (change["link"] == link, version, change["isMatch"] == true, parts)
+    };
+    let of_tina = told(tina);
+    let expected = [
+        (true, 0, true, [false, true]),
+        // It has gone out of sight: she sees what it was, and not what it is.
+        (true, 1, false, [true, false]),
+        // It is back, and what it was before is not shown.
+        (true, 3, true, [false, true]),
+    ];
+    assert_eq!(of_tina.iter().map(short).collect::<Vec<_>>(), expected, "{of_tina:#?}");
+    assert_eq!(told(&secured.admin).len(), 6, "an admin is told of all of it");
+    let one = format!("{EXAMPLES}/h0?watch=true&wait=0&after={token}");
+    let of_hidden = secured.with(0, tina, "GET", &one, &Value::Null);
+    assert_eq!(of_hidden.body["changes"], json!([]), "{}", of_hidden.body);
+    assert_eq!(secured.with(0, "", "GET", &path, &Value::Null).status, 401);
+}

@@ -2,12 +2,12 @@
 
 use access::Thing;
 use protocol::hash::hash_parts;
+use protocol::links::{KINDS, kind_name};
 use protocol::node_group::SELECTOR_LINK;
 use protocol::query::LINK as QUERY_TASKS;
 use protocol::{Code, Document, GroupId, Method, Problem, Request, Response, links};
 use query::{CompiledQuery, factory_specification, parse_specification};
 use serde_json::{Value, json};
-use services::{KINDS, kind_name};
 
 use super::plan::{Plan, check_fields, parse_body};
 use super::surface::Header;

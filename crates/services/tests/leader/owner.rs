@@ -161,7 +161,7 @@ impl Owner {
     /// The node has heard of a definition.
     pub(crate) fn define(&mut self, factory: &str) {
         let definition = Document {
-            link: format!("{}/{}", services::KINDS, services::kind_name(factory)),
+            link: protocol::links::definition_of(factory),
             version: 0,
             epoch: self.epoch,
             kind: "amrita:KindState".into(),

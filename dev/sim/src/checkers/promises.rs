@@ -62,7 +62,6 @@ impl Promises {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use protocol::Position;
     use storage::LogRecord;
 
@@ -71,23 +70,8 @@ mod tests {
     const G: GroupId = GroupId(1);
 
     fn message(kind: MessageKind, from: u64, to: u64, term: u64) -> Message {
-        Message {
-            kind,
-            to: ReplicaId(to),
-            from: ReplicaId(from),
-            term: Term(term),
-            log_term: Term(0),
-            index: Position(3),
-            entries: Vec::new(),
-            commit: Position(0),
-            commit_term: Term(0),
-            snapshot: None,
-            reject: false,
-            reject_hint: Position(0),
-            request_snapshot: Position(0),
-            context: Bytes::new(),
-            priority: 0,
-        }
+        let message = Message::new(kind, ReplicaId(from), ReplicaId(to), Term(term));
+        Message { index: Position(3), ..message }
     }
 
     #[test]
