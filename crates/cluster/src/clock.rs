@@ -4,6 +4,9 @@
 //! the members say T or later, as far as is known here. It never goes back, and goes by at least
 //! half as fast and at most twice as fast as the steady clock: so a clock that jumps, or a majority
 //! of them that is set, changes no more than that.
+//!
+//! A node that has just started hears one clock after another, and the first may be far behind. So
+//! its time leaps forward once: when it hears all of them for the first time.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +29,28 @@ const WELL_MICROS_MAX: u64 = 500_000;
 #[derive(Default)]
 pub struct ClusterClock {
     heard: BTreeMap<ReplicaId, (u64, u64)>,
-    /// The time as it was told last, and when, in steady microseconds.
-    told: Option<(u64, u64)>,
+    told: Option<Told>,
     /// By how much this node's own clock is off from those of a majority, in microseconds, if that
     /// is too much.
     off: Option<i64>,
+}
+
+/// The time as it was told last.
+#[derive(Clone, Copy)]
+struct Told {
+    time: u64,
+    /// When that was, in steady microseconds.
+    at: u64,
+    /// Whether all clocks had been heard then.
+    by_all: bool,
+}
+
+/// What the clocks say that were heard of late.
+struct Shown {
+    /// The latest time that a majority of them has reached.
+    agreed: Option<u64>,
+    /// No clock is missing.
+    by_all: bool,
 }
 
 impl ClusterClock {
@@ -46,7 +66,7 @@ impl ClusterClock {
 
     /// What time it is, when that was told a moment ago: it is asked for at every step.
     pub fn soon(&self, now: Now) -> Option<Moment> {
-        let (time, at) = self.told?;
+        let Told { time, at, .. } = self.told?;
         let gone = now.steady_micros.saturating_sub(at);
         (gone < SOON_MICROS).then(|| Moment(time + gone / 2))
     }
@@ -54,18 +74,19 @@ impl ClusterClock {
     /// What time it is, where `members` are all that have a clock, and this one is `me`.
     pub fn tell(&mut self, now: Now, me: ReplicaId, members: &[ReplicaId]) -> Moment {
         let steady = now.steady_micros;
-        let agreed = self.majority(now, me, members);
+        let Shown { agreed, by_all } = self.shown(now, me, members);
         self.off = agreed.and_then(|agreed| self.how_far_off(now.wall.0, agreed));
-        let Some((time, at)) = self.told else {
+        let Some(told) = self.told else {
             // Until then nobody owns anything, so that its own clock has to do.
-            let Some(agreed) = agreed else { return now.wall };
-            self.told = Some((agreed, steady));
-            return Moment(agreed);
+            let Some(time) = agreed else { return now.wall };
+            self.told = Some(Told { time, at: steady, by_all });
+            return Moment(time);
         };
-        let gone = steady.saturating_sub(at);
-        let (slowest, fastest) = (time + gone / 2, time + 2 * gone);
-        let time = agreed.unwrap_or(time + gone).clamp(slowest, fastest);
-        self.told = Some((time, steady));
+        let gone = steady.saturating_sub(told.at);
+        let slowest = told.time + gone / 2;
+        let fastest = if by_all && !told.by_all { u64::MAX } else { told.time + 2 * gone };
+        let time = agreed.unwrap_or(told.time + gone).clamp(slowest, fastest);
+        self.told = Some(Told { time, at: steady, by_all: by_all || told.by_all });
         Moment(time)
     }
 
@@ -87,8 +108,7 @@ impl ClusterClock {
         self.off.map(|micros| micros / 1_000)
     }
 
-    /// The latest time that a majority of the clocks has reached.
-    fn majority(&self, now: Now, me: ReplicaId, members: &[ReplicaId]) -> Option<u64> {
+    fn shown(&self, now: Now, me: ReplicaId, members: &[ReplicaId]) -> Shown {
         let steady = now.steady_micros;
         let shown = |id: &ReplicaId| {
             if *id == me {
@@ -100,7 +120,8 @@ impl ClusterClock {
         };
         let mut clocks: Vec<u64> = members.iter().filter_map(shown).collect();
         clocks.sort_unstable_by(|one, other| other.cmp(one));
-        clocks.get(members.len() / 2).copied()
+        let agreed = clocks.get(members.len() / 2).copied();
+        Shown { agreed, by_all: clocks.len() == members.len() }
     }
 }
 
@@ -137,6 +158,21 @@ mod tests {
         assert_eq!(clock.off_millis(), Some(26 * 3_600_000 - 1_000));
         assert_eq!(told(&mut clock, 2 * SECOND, START + 2 * SECOND), START + 2 * SECOND);
         assert_eq!(clock.off_millis(), None);
+    }
+
+    #[test]
+    fn the_first_clock_that_is_heard_may_be_behind() {
+        let mut clock = ClusterClock::default();
+        clock.heard(ALL[1], Moment(START - HOUR), 0);
+        assert_eq!(told(&mut clock, 0, START), START - HOUR, "the lower of two");
+        clock.heard(ALL[2], Moment(START), 0);
+        assert_eq!(told(&mut clock, 0, START), START, "as soon as all are heard");
+        // That was once: from now on time does not run.
+        clock.heard(ALL[1], Moment(START - HOUR + 6 * SECOND), 6 * SECOND);
+        assert_eq!(told(&mut clock, 6 * SECOND, START + 6 * SECOND), START + 3 * SECOND);
+        clock.heard(ALL[2], Moment(START + 6 * SECOND), 6 * SECOND);
+        let later = told(&mut clock, 7 * SECOND, START + 7 * SECOND);
+        assert_eq!(later, START + 5 * SECOND, "twice as fast");
     }
 
     #[test]

@@ -18,8 +18,8 @@ pub const UTILITIES: [&str; 6] =
 /// The factory of definitions of kinds.
 pub const KINDS: &str = "/core/factories";
 
-/// The name of the definition of a factory, and of its kind if nothing else is said: `app:seats` for
-/// `/app/seats`.
+/// The name of the definition of a factory, and of its kind if nothing else is said: `app:seats`
+/// for `/app/seats`.
 pub fn kind_name(factory: &str) -> String {
     factory.trim_matches('/').replace('/', ":")
 }

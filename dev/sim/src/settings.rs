@@ -182,9 +182,8 @@ pub const SCENARIOS: [(&str, &[Fault]); 34] = [
     // Owners that were replaced and do not know it are asked, a lot.
     ("stale", &[Fault::Isolate, Fault::Stall]),
     ("minority", &[Fault::StayDown, Fault::Reset]),
-    // Documents that are about to expire are read.
-    // Without clocks that step: what is late then is late by the time of a majority of them.
-    ("mortals", &[Fault::Kill, Fault::Stall, Fault::Cut]),
+    // Documents that are about to expire are read, while the clock of one node lies.
+    ("mortals", &[Fault::Clock, Fault::Kill, Fault::Stall, Fault::Cut]),
     // Requests are repeated under their keys hours later.
     ("hours", &[Fault::Hours, Fault::Kill, Fault::Reset]),
     ("altered", &[Fault::Alter, Fault::Reset, Fault::Slow, Fault::Stall]),
