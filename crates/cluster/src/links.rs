@@ -268,10 +268,10 @@ impl Links {
         links.any(|link| link.is_filled)
     }
 
-    /// Whether it should own something, as far as its disk and its clock are concerned.
+    /// Whether it should own something, as far as its disk, its clock and its states are concerned.
     pub fn is_well(&self, replica: ReplicaId) -> bool {
         let mut links = self.links.values().filter(|link| link.replica == Some(replica));
-        links.all(|link| link.takes_writes && !link.is_unfit)
+        links.all(|link| link.takes_writes && !link.is_unfit && !link.is_filled)
     }
 
     /// What replicas said about the quorum: the last claim of each open link, and of each closed

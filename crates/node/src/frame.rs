@@ -111,24 +111,36 @@ pub(crate) enum Frame {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Audit {
     /// What is the digest of your state, if it stands at that position?
-    Ask {
-        round: u64,
-        group: GroupId,
-        position: Position,
-    },
+    Ask(Comparison),
     Answer {
-        round: u64,
-        digest: Option<u64>,
+        asked: Comparison,
+        found: Option<Found>,
     },
-    /// Your state at that position was not that of a majority.
+    /// Your state at that position was not that of a majority, when it was of that generation.
     Differs {
         group: GroupId,
         position: Position,
+        generation: u32,
     },
     /// My state is wrong: I ask for yours, though I have all entries.
     Refill {
         group: GroupId,
     },
+}
+
+/// What is to be compared, and in which round of its owner's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Comparison {
+    pub(crate) round: u64,
+    pub(crate) group: GroupId,
+    pub(crate) position: Position,
+}
+
+/// The digest of a state, and the generation that the state has on its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) digest: u64,
+    pub(crate) generation: u32,
 }
 
 /// What the owner of a group is asked.

@@ -268,8 +268,12 @@ pub enum Output {
     Close {
         link: u64,
     },
-    /// The state of that group differed from those of a majority of its replicas, and was filled
-    /// anew.
+    /// The state of that group differs from those of a majority of its replicas, and is not used
+    /// any more.
+    StateAside {
+        group: GroupId,
+    },
+    /// Such a state was filled anew.
     StateFilled {
         group: GroupId,
     },

@@ -11,6 +11,7 @@ use query::Page;
 use services::WantedSearch;
 use storage::{Digest, Reader, StoreError};
 
+use crate::frame::Comparison;
 use crate::pages::{QueryAim, query_answer};
 
 /// How much work a query may do in the short lane, in bytes (see `documents`), and how much it does
@@ -47,9 +48,9 @@ pub(crate) enum Done {
 
 /// The state of a group is read through, to be compared with those of other replicas.
 pub(crate) struct DigestJob {
-    /// Who wants to know, and the number of its round.
+    /// Who wants to know, and what.
     pub(crate) asker: ReplicaId,
-    pub(crate) round: u64,
+    pub(crate) asked: Comparison,
     pub(crate) digest: Digest,
     /// The store as it was when that was begun.
     pub(crate) store: Box<dyn Reader + Send>,
@@ -163,7 +164,7 @@ impl fmt::Debug for Job {
         match &self.0 {
             Kind::Search(job) => write!(f, "Search({}, {:?})", job.asked.group, job.lane),
             Kind::Answer(job) => write!(f, "Answer({})", job.query),
-            Kind::Digest(job) => write!(f, "Digest({}, {})", job.asker, job.round),
+            Kind::Digest(job) => write!(f, "Digest({}, {})", job.asker, job.asked.round),
         }
     }
 }
@@ -175,7 +176,9 @@ impl fmt::Debug for JobDone {
                 write!(f, "Search({}, {:?}, {found:?})", job.asked.group, job.lane)
             }
             Done::Answer(query, response) => write!(f, "Answer({query}, {})", response.status),
-            Done::Digest(job, sum) => write!(f, "Digest({}, {}, {sum:?})", job.asker, job.round),
+            Done::Digest(job, sum) => {
+                write!(f, "Digest({}, {}, {sum:?})", job.asker, job.asked.round)
+            }
         }
     }
 }

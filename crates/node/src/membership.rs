@@ -7,7 +7,7 @@ use cluster::{
 use protocol::{GroupId, Now, ReplicaId, Response};
 use storage::{LogRecord, StoreError, Witness};
 
-use crate::audit::{Around, Audits};
+use crate::audit::{Around, Audits, fill_anew};
 use crate::control::{Control, nodes_of};
 use crate::frame::{Audit, Frame, Question};
 use crate::io::{Level, NodeConfig, Output};
@@ -26,6 +26,9 @@ const PACE_STEP_TICKS: usize = 5;
 
 /// How often this node looks for groups whose states can be compared.
 const AUDIT_EVERY_TICKS: u64 = 50;
+
+/// How often it asks for states in place of wrong ones.
+const FILL_EVERY_TICKS: u64 = 5;
 
 /// How often the node's log says which nodes forgot what, while the cluster has no majority.
 const FORGOTTEN_EVERY_TICKS: u64 = 300;
@@ -102,8 +105,8 @@ pub(crate) use surroundings;
 macro_rules! around {
     ($self:expr, $conditions:expr, $host:expr) => {
         Around {
+            surroundings: surroundings!($self, $host),
             shard: &mut $self.shard,
-            control: &$self.control,
             conditions: $conditions,
             effects: &mut *$host.effects,
         }
@@ -237,12 +240,18 @@ impl Membership {
         ticks: u64,
         host: &mut Host<'_>,
     ) -> Result<(), StoreError> {
-        if self.stop.is_some() || !ticks.is_multiple_of(AUDIT_EVERY_TICKS) {
+        if self.stop.is_some() {
             return Ok(());
         }
-        let conditions = conditions!(self, host);
-        let timing = host.config.timing;
-        self.audits.tick(&mut around!(self, &conditions, host), &timing)
+        self.with_audits(host, |audits, around| {
+            if ticks.is_multiple_of(FILL_EVERY_TICKS) {
+                fill_anew(around)?;
+            }
+            if ticks.is_multiple_of(AUDIT_EVERY_TICKS) {
+                audits.tick(around)?;
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn audit(
@@ -251,8 +260,7 @@ impl Membership {
         audit: Audit,
         host: &mut Host<'_>,
     ) -> Result<(), StoreError> {
-        let conditions = conditions!(self, host);
-        self.audits.heard(from, audit, &mut around!(self, &conditions, host))
+        self.with_audits(host, |audits, around| audits.heard(from, audit, around))
     }
 
     pub(crate) fn digested(
@@ -261,8 +269,25 @@ impl Membership {
         sum: Option<u64>,
         host: &mut Host<'_>,
     ) -> Result<(), StoreError> {
+        self.with_audits(host, |audits, around| audits.read_on(job, sum, around))
+    }
+
+    fn with_audits(
+        &mut self,
+        host: &mut Host<'_>,
+        work: impl FnOnce(&mut Audits, &mut Around<'_, '_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let before = self.shard.astray().count();
         let conditions = conditions!(self, host);
-        self.audits.read_on(job, sum, &mut around!(self, &conditions, host))
+        let mut around = around!(self, &conditions, host);
+        work(&mut self.audits, &mut around)?;
+        if self.shard.astray().count() > before {
+            // At once: whoever owns the group next should not give it to this node, even if it is
+            // the first in line.
+            let now = host.now.steady_micros;
+            self.control.ping_all(&self.shard, host.links, now, host.effects);
+        }
+        Ok(())
     }
 
     // Owners.

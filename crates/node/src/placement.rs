@@ -71,11 +71,13 @@ impl Surroundings<'_> {
         self.control.is_up(replica, self.links, self.now)
     }
 
-    /// Whether that replica's disk lets it own something.
+    /// Whether that replica should own something, as far as its disk, its clock and its states are
+    /// concerned.
     fn is_well(&self, replica: ReplicaId, shard: &Shard) -> bool {
         if replica == self.control.me {
             let is_slow = shard.log.pace.slow_millis().is_some();
-            shard.log.full().is_none() && !is_slow && !self.control.clock.is_off()
+            let is_filled = shard.astray().next().is_some();
+            shard.log.full().is_none() && !is_slow && !is_filled && !self.control.clock.is_off()
         } else {
             self.links.is_well(replica)
         }

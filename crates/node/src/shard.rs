@@ -263,10 +263,12 @@ impl Shard {
 
     // Changing.
 
-    /// The state of that group is not used any more. False when that is not news.
-    pub(crate) fn put_aside(&mut self, group: GroupId) -> bool {
-        let Some(replica) = self.get(group) else { return false };
-        let generation = replica.space().generation;
+    /// The state of that group, if it has that generation, is not used any more. False when that is
+    /// not news.
+    pub(crate) fn put_aside(&mut self, group: GroupId, generation: u32) -> bool {
+        if self.get(group).is_none_or(|replica| replica.space().generation != generation) {
+            return false;
+        }
         self.marks.touched.insert(group);
         self.astray.0.insert(group, generation).is_none()
     }

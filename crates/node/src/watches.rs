@@ -195,6 +195,9 @@ fn look(
     let groups: Vec<GroupId> = places.keys().copied().collect();
     for group in groups {
         let Some(replica) = view.shard.partitions.get(&group) else { continue };
+        if view.shard.is_astray(group) {
+            continue;
+        }
         let (place, applied) = (places[&group], replica.consensus.applied_position());
         if place >= Place::after(applied) {
             continue;

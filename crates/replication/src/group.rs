@@ -1,7 +1,7 @@
 //! One replica of a group: what goes in. What comes out of it is made in `work`, what can be seen
 //! of it in `view`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -76,8 +76,9 @@ pub(crate) struct Elections {
 pub(crate) struct Snapshots {
     /// For whom the node is sending one.
     pub(crate) offers: BTreeSet<ReplicaId>,
-    /// Replicas that have all entries and ask for the state all the same.
-    pub(crate) refills: BTreeSet<ReplicaId>,
+    /// Replicas that have all entries and ask for the state all the same, and the term in which
+    /// this replica, as the owner, was told so.
+    pub(crate) refills: BTreeMap<ReplicaId, u64>,
 }
 
 /// What was given to the node to be written, and how much of it is durable.

@@ -19,7 +19,7 @@
 //! | request for a snapshot | answered already, no refill | the whole state sent once more |
 //! | vote | it makes an owner before its log is durable | a panic (`last_index == persisted`) |
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use protocol::{Position, ReplicaId, Term};
 use raft::{Raft, StateRole};
@@ -36,7 +36,7 @@ pub(crate) fn check(
     raft: &Raft<GroupLog>,
     message: &Message,
     durability: Durability,
-    refills: &BTreeSet<ReplicaId>,
+    refills: &BTreeMap<ReplicaId, u64>,
 ) -> Result<(), String> {
     check_address(raft.id, message)?;
     check_numbers(message)?;
@@ -135,7 +135,7 @@ fn check_append_answer(
     raft: &Raft<GroupLog>,
     message: &Message,
     durability: Durability,
-    refills: &BTreeSet<ReplicaId>,
+    refills: &BTreeMap<ReplicaId, u64>,
 ) -> Result<(), String> {
     let (StateRole::Leader, Some(progress)) = (raft.state, raft.prs().get(message.from.0)) else {
         return Ok(());
@@ -151,7 +151,7 @@ fn check_append_answer(
     if message.term.0 == raft.term && message.index.0.max(wanted) > raft.raft_log.last_index() {
         return Err("it has more than the owner".to_owned());
     }
-    if wanted != 0 && wanted <= progress.matched && !refills.contains(&message.from) {
+    if wanted != 0 && wanted <= progress.matched && refills.get(&message.from) != Some(&raft.term) {
         return Err("the snapshot it asks for was sent".to_owned());
     }
     Ok(())

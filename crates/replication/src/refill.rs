@@ -23,7 +23,7 @@ impl Group {
     /// That replica will ask for the state, though it has all entries.
     pub fn expect_refill(&mut self, of: ReplicaId) {
         if self.is_owner() {
-            self.snapshots.refills.insert(of);
+            self.snapshots.refills.insert(of, self.raw.raft.term);
             // Its request goes with its answers to heartbeats.
             self.wake();
         }

@@ -199,10 +199,11 @@ impl Group {
         }
     }
 
-    /// Nobody reports on a snapshot for a replica that is not a member any more.
+    /// Nobody reports on a snapshot for a replica that is not a member any more, or asks for one.
     fn forget_strangers(&mut self) {
         let members = &self.members;
         self.snapshots.offers.retain(|to| members.contains(*to));
+        self.snapshots.refills.retain(|to, _| members.contains(*to));
     }
 }
 

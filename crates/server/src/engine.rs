@@ -281,6 +281,8 @@ impl Engine {
             Output::Catalogue(catalogue) => self.parts.handlers.serve(catalogue),
             Output::Invoke(invocation) => self.invoke(invocation),
             Output::Run(job) => self.parts.jobs.put(job),
+            // The node's log says so.
+            Output::StateAside { .. } => {}
             Output::StateFilled { .. } => {
                 self.parts.metrics.work.states_filled.fetch_add(1, Ordering::Relaxed);
             }

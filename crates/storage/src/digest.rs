@@ -19,6 +19,10 @@ impl Digest {
         Self { space, after: Vec::new(), hash: Hash::default() }
     }
 
+    pub fn space(&self) -> Space {
+        self.space
+    }
+
     /// Reads about `bytes` more of the state, always from the same view. The digest, once all
     /// of it was read.
     ///

@@ -230,7 +230,7 @@ impl World {
 
     /// One machine at a time, so that a majority says what is right.
     fn alter(&mut self, machine: usize) -> Result<(), Broken> {
-        let is_altered = self.machines.iter().any(|machine| machine.store.is_altered());
+        let is_altered = self.machines.iter().any(|machine| machine.store.altered().is_some());
         if is_altered || self.machines.len() < 3 || !self.is_whole() {
             return Ok(());
         }

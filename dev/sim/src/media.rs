@@ -272,16 +272,16 @@ impl SimStore {
         cabinet.store.write(batch)
     }
 
-    /// The state of some group is still altered.
-    pub fn is_altered(&self) -> bool {
-        let Some(group) = self.cabinet().altered else { return false };
+    /// The group whose state is still altered.
+    pub fn altered(&self) -> Option<GroupId> {
+        let group = self.cabinet().altered?;
         let stray =
             Space::open(self, group).and_then(|(space, _)| self.get(&space.key(STRAY, b"")));
         let is_altered = stray.is_ok_and(|stray| stray.is_some());
         if !is_altered {
             self.cabinet().altered = None;
         }
-        is_altered
+        is_altered.then_some(group)
     }
 
     /// As it is.

@@ -148,7 +148,7 @@ impl Referee {
     pub(crate) fn stepped(&mut self, machine: &Machine) -> Result<(), Broken> {
         for group in machine.store.take_touched().into_iter().map(GroupId) {
             // What an instance has in the store depends on where its checkpoint stands.
-            let is_well = !machine.store.is_rotten() && !machine.store.is_altered();
+            let is_well = !machine.store.is_rotten() && machine.store.altered() != Some(group);
             if !group.is_instance() && is_well {
                 self.digests.look(&machine.store, group, &machine.name, false)?;
             }
@@ -486,7 +486,7 @@ impl Referee {
     /// When states at the same position differ.
     pub(crate) fn compare(&mut self, machines: &[Machine], groups: u32) -> Result<bool, Broken> {
         // Those are found and filled anew, however long it takes within the patience.
-        let mut rest = machines.iter().all(|machine| !machine.store.is_altered());
+        let mut rest = machines.iter().all(|machine| machine.store.altered().is_none());
         if !rest {
             return Ok(false);
         }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use node::{Input, LinkFrame, Output};
+use protocol::GroupId;
 use replication::MessageKind;
 use services::Invocation;
 
@@ -113,11 +114,12 @@ impl World {
                 let instance = name.rsplit_once('-').map_or(name.as_str(), |(name, _)| name);
                 self.programs.books.diverged(instance, &text)
             }
+            Output::StateAside { group } => self.put_aside(process, group),
             Output::StateFilled { .. } => {
                 self.paths.reached("a state was filled anew");
                 Ok(())
             }
-            Output::Note { text, .. } => self.noted(process, &text),
+            Output::Note { text, .. } => self.noted(&text),
             Output::ProgramPorts { .. } => Ok(()),
             Output::Rejoin { contact } => {
                 self.rejoins(process, contact);
@@ -167,16 +169,19 @@ impl World {
         Ok(())
     }
 
+    fn put_aside(&mut self, process: Process, group: GroupId) -> Result<(), Broken> {
+        self.paths.reached("a state was put aside");
+        let machine = &self.machines[process.machine];
+        if machine.store.altered() == Some(group) {
+            return Ok(());
+        }
+        let what = format!("{}: group {group}", machine.name);
+        Err(Broken::new("only a state that was altered is put aside", what))
+    }
+
     /// What a node says about the states of its groups.
-    fn noted(&mut self, process: Process, text: &str) -> Result<(), Broken> {
-        if text.ends_with("it is put aside and filled anew") {
-            self.paths.reached("a state was put aside");
-            let machine = &self.machines[process.machine];
-            if !machine.store.is_altered() {
-                let what = format!("{}: {text}", machine.name);
-                return Err(Broken::new("only a state that was altered is put aside", what));
-            }
-        } else if text.contains("no majority says which is right") {
+    fn noted(&mut self, text: &str) -> Result<(), Broken> {
+        if text.contains("no majority says which is right") {
             return Err(Broken::new("a majority of states is right", text.to_owned()));
         } else if text.ends_with("replicas are equal") {
             self.paths.reached("states were compared");

@@ -95,6 +95,11 @@ fn local(group: GroupId, request: &Request, view: &View<'_>) -> Result<Response,
     let Some(replica) = view.shard.partitions.get(&group) else {
         return Err(Problem::new(Code::NoOwner, "this node has no replica of it yet"));
     };
+    if view.shard.is_astray(group) {
+        let text = "the state of this node's replica was wrong and is being filled anew; ask \
+                    another node, or without consistency=local";
+        return Err(Problem::new(Code::NoOwner, text));
+    }
     let partition = replica.machine().partition();
     let failed = |error: storage::StoreError| Problem::new(Code::Storage, error.to_string());
     let store = &*view.shard.store;

@@ -4,7 +4,7 @@
 mod program;
 mod setup;
 
-use protocol::{Method, Request};
+use protocol::{GroupId, Method, Request};
 use random::Random;
 use serde_json::{Value, json};
 use setup::Setup;
@@ -477,4 +477,71 @@ fn a_node_knows_what_it_has_confirmed() {
         }
         setup.speed_up(asked);
     }
+}
+
+/// The names of the owners of all partitions, in order.
+fn owners(setup: &mut Setup, asked: usize) -> Vec<Value> {
+    setup.look(asked, GROUP)["partitionOwners"].as_array().expect("a list").clone()
+}
+
+/// A node that owns one partition only, that partition, and its place in the list of owners.
+fn owner_of_one(setup: &mut Setup) -> (usize, GroupId, usize) {
+    let owners = owners(setup, 0);
+    let is_only = |name: &Value| owners.iter().filter(|it| *it == name).count() == 1;
+    let index = owners.iter().position(is_only).expect("three nodes share four partitions");
+    let group = GroupId(u32::try_from(index).expect("there are few") + 1);
+    (number_of(&owners[index]), group, index)
+}
+
+#[test]
+fn an_owner_whose_state_is_wrong_gets_its_group_back_when_the_state_is_filled() {
+    let mut setup = formed(3);
+    setup.until("three share", |setup| spread(setup, 1) == [1, 1, 2]);
+    let (wrong, group, index) = owner_of_one(&mut setup);
+    let asked = (wrong + 1) % 3;
+    let link = document_of(&mut setup, wrong);
+    let local = || Request::get(&format!("{link}?consistency=local"));
+    setup.set_slow(true);
+    setup.alter(wrong, group);
+    let mut seen = vec![owners(&mut setup, asked)[index].clone()];
+    let mut refused = 0;
+    for _ in 0..3_000 {
+        setup.run(10);
+        let owner = owners(&mut setup, asked)[index].clone();
+        if owner.is_string() && Some(&owner) != seen.last() {
+            seen.push(owner);
+        }
+        let is_aside = setup.put_aside.len() > setup.filled.len();
+        if is_aside && answered(&mut setup, wrong, local()) == Some(503) {
+            refused += 1;
+        }
+    }
+    assert_eq!(setup.put_aside, [(wrong, group)]);
+    assert_eq!(setup.filled, [(wrong, group)]);
+    assert_eq!(seen.len(), 3, "to another node and back, and no more: {seen:?}");
+    assert_eq!(seen[0], seen[2]);
+    assert!(refused > 0, "nobody is shown the wrong state");
+}
+
+/// What the owner says to the replica is lost when that one starts again.
+#[test]
+fn a_wrong_state_that_is_forgotten_by_a_restart_is_found_again_soon() {
+    let mut setup = formed(3);
+    setup.until("three share", |setup| spread(setup, 1) == [1, 1, 2]);
+    let owner = number_of(&owners(&mut setup, 0)[0]);
+    let (wrong, group) = ((owner + 1) % 3, GroupId(1));
+    setup.alter(wrong, group);
+    setup.set_slow(true);
+    for _ in 0..2_000 {
+        if !setup.put_aside.is_empty() {
+            break;
+        }
+        setup.run(10);
+    }
+    setup.kill(wrong);
+    setup.run(100);
+    setup.start(wrong);
+    setup.run(60_000);
+    assert_eq!(setup.put_aside, [(wrong, group), (wrong, group)]);
+    assert_eq!(setup.filled, [(wrong, group)]);
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use node::{
     Input, KeptLimits, Node, NodeConfig, Output, ProgramDoor, SandboxState, Timing, Upkeep,
 };
-use protocol::{Method, Moment, Now, Request, Response};
+use protocol::{GroupId, Method, Moment, Now, Request, Response};
 use random::Random;
 use serde_json::Value;
 use services::Catalogue;
@@ -71,6 +71,9 @@ pub(crate) struct Setup {
     frozen: BTreeSet<usize>,
     /// Nodes whose disks are slow.
     slow: BTreeSet<usize>,
+    /// Whose state of which group was put aside, and whose was filled anew.
+    pub(crate) put_aside: Vec<(usize, GroupId)>,
+    pub(crate) filled: Vec<(usize, GroupId)>,
 }
 
 fn uri(number: usize) -> String {
@@ -89,6 +92,8 @@ impl Setup {
             on_the_way: Vec::new(),
             frozen: BTreeSet::new(),
             slow: BTreeSet::new(),
+            put_aside: Vec::new(),
+            filled: Vec::new(),
         }
     }
 
@@ -196,6 +201,11 @@ impl Setup {
         self.kill(number);
         self.actors[number].disk.lose_power(random);
         self.actors[number].store.lose_power(random);
+    }
+
+    /// The state of that group is not what follows from its log any more.
+    pub(crate) fn alter(&mut self, number: usize, group: GroupId) {
+        self.actors[number].store.alter(group).expect("the store takes it");
     }
 
     /// The sandbox is gone as well.
@@ -428,12 +438,13 @@ impl Setup {
             Output::ProgramClose { program } => {
                 running.programs.remove(&program);
             }
+            Output::StateAside { group } => self.put_aside.push((number, group)),
+            Output::StateFilled { group } => self.filled.push((number, group)),
             Output::ProgramPorts { .. }
             | Output::Repro { .. }
             | Output::Catalogue(_)
             | Output::Dial { .. }
             | Output::Contact { .. }
-            | Output::StateFilled { .. }
             | Output::Note { .. } => {}
             Output::Stopped | Output::Rejoin { .. } => panic!("nobody asked for that"),
         }
