@@ -50,7 +50,7 @@ impl Browsers {
     pub(crate) fn new(config: &Config, public: &Address) -> Self {
         let mut hosts: BTreeSet<String> = config.security.allowed_hosts.iter().cloned().collect();
         hosts.insert(public.host().to_owned());
-        hosts.extend(config.peer_nodes.iter().map(|peer| peer.host().to_owned()));
+        hosts.extend(config.founding.peer_nodes.iter().map(|peer| peer.host().to_owned()));
         if let Ok(name) = rustix::system::uname().nodename().to_str() {
             hosts.insert(name.to_ascii_lowercase());
         }
@@ -191,7 +191,10 @@ mod tests {
 
     fn browsers() -> Browsers {
         let config = Config {
-            peer_nodes: vec![Address::new("node-2", 8000)],
+            founding: crate::config::Founding {
+                peer_nodes: vec![Address::new("node-2", 8000)],
+                ..Default::default()
+            },
             security: crate::config::Security {
                 allowed_hosts: vec!["front.example".into()],
                 cors_origins: vec!["https://app.example".into()],

@@ -57,26 +57,53 @@ pub struct Config {
     pub bind_address: IpAddr,
     /// Where others reach this node, when that is not the bind address and the port.
     pub public_uri: Option<Address>,
-    /// All nodes of a new cluster, this one included; empty to begin alone.
-    pub peer_nodes: Vec<Address>,
+    pub founding: Founding,
     /// Where the data is; by default under the system's folder for temporary files.
     pub sandbox: Option<PathBuf>,
-    /// How many replicas must hold a write; counts when the cluster forms.
-    pub membership_quorum: Option<usize>,
-    /// Counts when the cluster forms.
-    pub partitions: u32,
     /// A person says, for one start, that the sandbox has all that the node promised.
     pub trusts_sandbox: bool,
-    /// With less free space on the sandbox's disk, in bytes, the node takes no writes.
-    pub free_space_bytes_min: u64,
-    /// What the logs of all groups may take in memory, in bytes.
-    pub log_memory_bytes: usize,
-    /// How much of its log each group keeps for a replica that is away, in bytes.
-    pub log_tail_bytes: u64,
+    pub room: Room,
     pub tuning: Tuning,
     pub security: Security,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a list as `warn,amrita=debug`.
     pub log_level: String,
+}
+
+/// What counts when the cluster forms, and later only to be compared.
+#[derive(Clone, Debug)]
+pub struct Founding {
+    /// All nodes of a new cluster, this one included; empty to begin alone.
+    pub peer_nodes: Vec<Address>,
+    /// How many replicas must hold a write.
+    pub membership_quorum: Option<usize>,
+    pub partitions: u32,
+}
+
+impl Default for Founding {
+    fn default() -> Self {
+        Self { peer_nodes: Vec::new(), membership_quorum: None, partitions: PARTITIONS_DEFAULT }
+    }
+}
+
+/// How much a node may take of its machine, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// With less free space on the sandbox's disk the node takes no writes.
+    pub free_space_bytes_min: u64,
+    /// What the logs of all groups may take in memory.
+    pub log_memory_bytes: usize,
+    /// How much of its log each group keeps for a replica that is away.
+    pub log_tail_bytes: u64,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
+            log_memory_bytes: LOG_MEMORY_MIB_DEFAULT << 20,
+            log_tail_bytes: LOG_TAIL_MIB_DEFAULT << 20,
+        }
+    }
 }
 
 /// Who may speak to a node.
@@ -133,14 +160,10 @@ impl Default for Config {
             port: PORT_DEFAULT,
             bind_address: IpAddr::from([127, 0, 0, 1]),
             public_uri: None,
-            peer_nodes: Vec::new(),
+            founding: Founding::default(),
             sandbox: None,
-            membership_quorum: None,
-            partitions: PARTITIONS_DEFAULT,
             trusts_sandbox: false,
-            free_space_bytes_min: FREE_SPACE_MIB_DEFAULT << 20,
-            log_memory_bytes: LOG_MEMORY_MIB_DEFAULT << 20,
-            log_tail_bytes: LOG_TAIL_MIB_DEFAULT << 20,
+            room: Room::default(),
             tuning: Tuning::default(),
             security: Security::default(),
             log_level: "info".into(),
@@ -219,7 +242,7 @@ pub const SETTINGS: [Setting; 26] = [
         help: "All nodes of a new cluster, this one included, the same list for each; without \
                it the node begins alone",
         set: |config, text| {
-            config.peer_nodes = list(text, Address::parse)?;
+            config.founding.peer_nodes = list(text, Address::parse)?;
             Ok(())
         },
     },
@@ -247,7 +270,7 @@ pub const SETTINGS: [Setting; 26] = [
                to all; counts when the cluster forms, later use `amrita quorum N` \
                [default: the majority]",
         set: |config, text| {
-            config.membership_quorum = Some(number(text, 1, 1000)?);
+            config.founding.membership_quorum = Some(number(text, 1, 1000)?);
             Ok(())
         },
     },
@@ -259,7 +282,7 @@ pub const SETTINGS: [Setting; 26] = [
         help: "Into how many partitions the documents are divided; counts when the cluster \
                forms [default: 6]",
         set: |config, text| {
-            config.partitions = number(text, 1, u64::from(PARTITIONS_MAX))?;
+            config.founding.partitions = number(text, 1, u64::from(PARTITIONS_MAX))?;
             Ok(())
         },
     },
@@ -286,7 +309,7 @@ pub const SETTINGS: [Setting; 26] = [
         value: "MIB",
         help: "With less free space on the disk the node takes no writes [default: 128]",
         set: |config, text| {
-            config.free_space_bytes_min = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
+            config.room.free_space_bytes_min = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
             Ok(())
         },
     },
@@ -298,7 +321,7 @@ pub const SETTINGS: [Setting; 26] = [
         help: "What the logs of all partitions and instances may take in memory; older entries are \
                read from the disk [default: 64]",
         set: |config, text| {
-            config.log_memory_bytes = number::<usize>(text, 0, u64::MAX >> 20)? << 20;
+            config.room.log_memory_bytes = number::<usize>(text, 0, u64::MAX >> 20)? << 20;
             Ok(())
         },
     },
@@ -310,7 +333,7 @@ pub const SETTINGS: [Setting; 26] = [
         help: "How much of its log each partition and instance keeps for a node that is away, so \
                that it need not be sent the whole state when it returns [default: 256]",
         set: |config, text| {
-            config.log_tail_bytes = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
+            config.room.log_tail_bytes = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
             Ok(())
         },
     },
@@ -694,15 +717,21 @@ mod tests {
             _ => None,
         };
         let config = Config::load(&flags(&[("id", "g")]), environment).unwrap();
-        assert_eq!((config.port, config.partitions, config.id.as_deref()), (2, 4, Some("g")));
-        assert_eq!(config.peer_nodes.len(), 2);
+        assert_eq!(
+            (config.port, config.founding.partitions, config.id.as_deref()),
+            (2, 4, Some("g"))
+        );
+        assert_eq!(config.founding.peer_nodes.len(), 2);
     }
 
     #[test]
     fn xenons_spellings_are_taken() {
         let given = ["--peerNodes=http://a:1,http://b:1", "--membershipQuorum", "2"];
         let config = Config::from_arguments(given.iter().map(|text| (*text).into())).unwrap();
-        assert_eq!((config.peer_nodes.len(), config.membership_quorum), (2, Some(2)));
+        assert_eq!(
+            (config.founding.peer_nodes.len(), config.founding.membership_quorum),
+            (2, Some(2))
+        );
     }
 
     #[test]

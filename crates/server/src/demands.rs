@@ -31,7 +31,7 @@ impl Config {
     }
 
     fn has_peers(&self) -> bool {
-        self.peer_nodes.len() > 1
+        self.founding.peer_nodes.len() > 1
     }
 
     /// Whether the cluster makes the certificates of its nodes.
@@ -66,7 +66,7 @@ impl Config {
             return Err(Failure::new("nodes with TLS must know each other's certificates")
                 .advise("give --tls-client-ca: who signs the certificates of all nodes"));
         }
-        let named = self.peer_nodes.iter().chain(&self.public_uri);
+        let named = self.founding.peer_nodes.iter().chain(&self.public_uri);
         if let Some(other) = named.into_iter().find(|it| it.is_tls() != self.speaks_tls()) {
             return Err(Failure::new(format!(
                 "this node speaks {}, and {other} is another scheme",

@@ -174,7 +174,7 @@ impl Host {
         let services = (catalogue, Arc::clone(&served));
         let mut maker = Maker { config, public: public_too, services, sandbox, ends: ends.clone() };
         if maker.sandbox.identity().join.is_none() {
-            check_quorum(maker.config.membership_quorum, maker.peers().len().max(1))?;
+            check_quorum(maker.config.founding.membership_quorum, maker.peers().len().max(1))?;
         }
         let node_id = maker.sandbox.identity().node_id.clone();
         let folder = maker.sandbox.root().display();
@@ -407,7 +407,10 @@ impl Maker {
             dialer: Dialer::new(self.ends.clone()),
             ports: AmbrosiaPorts::new(self.ends.clone()),
             store: health,
-            space: Space::new(self.sandbox.root().to_owned(), self.config.free_space_bytes_min),
+            space: Space::new(
+                self.sandbox.root().to_owned(),
+                self.config.room.free_space_bytes_min,
+            ),
             metrics: Arc::clone(metrics),
         }))
     }
@@ -467,16 +470,16 @@ impl Maker {
 
     /// The peer list given, or that which the cluster was formed with.
     fn peers(&self) -> Vec<String> {
-        if self.config.peer_nodes.is_empty() {
+        if self.config.founding.peer_nodes.is_empty() {
             return self.sandbox.identity().peers.clone();
         }
-        self.config.peer_nodes.iter().map(Address::to_string).collect()
+        self.config.founding.peer_nodes.iter().map(Address::to_string).collect()
     }
 
     fn upkeep(&self) -> node::Upkeep {
         let usual = node::Upkeep::default();
-        let tail = node::TailLimits { bytes_max: self.config.log_tail_bytes, ..usual.tail };
-        node::Upkeep { tail, log_memory_bytes: self.config.log_memory_bytes, ..usual }
+        let tail = node::TailLimits { bytes_max: self.config.room.log_tail_bytes, ..usual.tail };
+        node::Upkeep { tail, log_memory_bytes: self.config.room.log_memory_bytes, ..usual }
     }
 
     fn timing(&self) -> Timing {
@@ -504,8 +507,8 @@ impl Maker {
                 contact: identity.contact.clone(),
             },
             seed: random(),
-            membership_quorum: self.config.membership_quorum,
-            partitions: self.config.partitions,
+            membership_quorum: self.config.founding.membership_quorum,
+            partitions: self.config.founding.partitions,
             timing: self.timing(),
             upkeep: self.upkeep(),
             kept: node::KeptLimits::default(),
@@ -560,14 +563,14 @@ fn public_address(config: &Config, bound: SocketAddr) -> Address {
 fn open_sandbox(config: &Config, bound: SocketAddr) -> Result<Sandbox, Failure> {
     let wanted = Wanted {
         node_id: config.id.clone(),
-        peers: config.peer_nodes.clone(),
+        peers: config.founding.peer_nodes.clone(),
         trusts_sandbox: config.trusts_sandbox,
     };
     Sandbox::open(&config.sandbox_at(bound.port()), &wanted)
 }
 
 fn check_peers(config: &Config, public: &Address) -> Result<(), Failure> {
-    let peers = &config.peer_nodes;
+    let peers = &config.founding.peer_nodes;
     if !peers.is_empty() && !peers.contains(public) {
         return Err(Failure::new(format!(
             "the peer list does not name this node itself, {public}"

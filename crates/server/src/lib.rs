@@ -77,8 +77,8 @@ mod web;
 
 pub use access::{AuditRecord, Chain, verify_audit};
 pub use config::{
-    Config, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, SETTINGS, Security, Setting, Tuning,
-    sandbox_default, variables,
+    Config, Founding, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, Room, SETTINGS, Security,
+    Setting, Tuning, sandbox_default, variables,
 };
 pub use disk::{FileDisk, FolderFiles};
 pub use error::Failure;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use protocol::{Address, GroupId};
-use server::{Config, FjallStore, Host};
+use server::{Config, FjallStore, Founding, Host};
 use services::Catalogue;
 use storage::{Batch, Space, StateStore};
 use tempfile::TempDir;
@@ -22,8 +22,9 @@ fn start(folder: &TempDir, ports: &[u16], which: usize) -> Host {
     let address = |port: &u16| Address::parse(&format!("127.0.0.1:{port}")).expect("it is one");
     let port = ports[which];
     let sandbox = Some(folder.path().join(port.to_string()));
-    let peer_nodes = ports.iter().map(address).collect();
-    let config = Config { port, sandbox, peer_nodes, ..Config::default() };
+    let founding =
+        Founding { peer_nodes: ports.iter().map(address).collect(), ..Default::default() };
+    let config = Config { port, sandbox, founding, ..Config::default() };
     Host::start(config, Catalogue::new()).expect("it starts")
 }
 

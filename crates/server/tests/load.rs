@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use protocol::{Address, Problem};
 use serde::{Deserialize, Serialize};
-use server::{Config, Host};
+use server::{Config, Founding, Host};
 use services::{Catalogue, Context, Patch, Service, Spec};
 use tempfile::TempDir;
 
@@ -54,8 +54,9 @@ fn cluster(folder: &TempDir) -> Vec<Host> {
     let address = |port: &u16| Address::parse(&format!("127.0.0.1:{port}")).expect("it is one");
     let start = |port: &u16| {
         let sandbox = Some(folder.path().join(port.to_string()));
-        let peer_nodes = ports.iter().map(address).collect();
-        let config = Config { port: *port, sandbox, peer_nodes, ..Config::default() };
+        let founding =
+            Founding { peer_nodes: ports.iter().map(address).collect(), ..Default::default() };
+        let config = Config { port: *port, sandbox, founding, ..Config::default() };
         Host::start(config, Catalogue::new().with(Sleeper)).expect("it starts")
     };
     let hosts: Vec<Host> = ports.iter().map(start).collect();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use protocol::Address;
 use protocol::immortal::{Hello, ToNode, ToProgram, split_frame};
-use server::{BODY_BYTES_MAX, Config, Failure, Host};
+use server::{BODY_BYTES_MAX, Config, Failure, Founding, Host};
 use services::Catalogue;
 use tempfile::TempDir;
 
@@ -117,15 +117,17 @@ fn settings_that_contradict_one_another_are_refused() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let peers = |list: &[&str]| {
         let peer_nodes = list.iter().map(|peer| Address::parse(peer).unwrap()).collect();
-        Config { port, peer_nodes, ..config(&folder) }
+        let founding = Founding { peer_nodes, ..Founding::default() };
+        Config { port, founding, ..config(&folder) }
     };
     let message = refusal(peers(&["127.0.0.1:1", "127.0.0.1:2"]));
     assert!(message.contains("does not name this node itself"), "{message}");
     let ours = &format!("127.0.0.1:{port}");
     let message = refusal(peers(&[ours, "127.0.0.1:2", "127.0.0.1:2"]));
     assert!(message.contains("names http://127.0.0.1:2 twice"), "{message}");
-    let three = peers(&[ours, "127.0.0.1:2", "127.0.0.1:3"]);
-    let message = refusal(Config { membership_quorum: Some(1), ..three });
+    let mut three = peers(&[ours, "127.0.0.1:2", "127.0.0.1:3"]);
+    three.founding.membership_quorum = Some(1);
+    let message = refusal(three);
     assert!(message.contains("from 2 to 3"), "{message}");
     let bind_address = "203.0.113.9".parse().unwrap();
     // Without a certificate of its own it makes one, so that only the address is wrong.

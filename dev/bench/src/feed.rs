@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::http::Connection;
 use crate::load::{self, Verb, percentile};
+use crate::millis;
 
 /// How many clients write meanwhile.
 const WRITERS: usize = 16;
@@ -85,8 +86,4 @@ async fn read(port: u16, stop: Arc<AtomicBool>) -> io::Result<Seen> {
         }
     }
     Ok(seen)
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
 }

@@ -18,6 +18,7 @@ mod idle;
 mod immortals;
 mod load;
 mod program;
+mod queries;
 mod replay;
 mod throughput;
 mod turns;
@@ -83,6 +84,8 @@ enum What {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// What heavy queries cost those who write beside them.
+    Queries(queries::Plan),
     /// What instances cost that nobody uses: registration, memory, processor time at rest.
     Idle {
         #[arg(long, default_value_t = 10_000)]
@@ -178,6 +181,11 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
             let cluster = start(arguments).await?;
             tokio::time::sleep(Duration::from_secs(3)).await;
             feed::run(&cluster, readers, Duration::from_secs(*seconds)).await
+        }
+        What::Queries(plan) => {
+            let cluster = start(arguments).await?;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            queries::run(&cluster, plan).await
         }
         What::Idle { instances, replicas } => {
             idle::run(&start(arguments).await?, *instances, *replicas).await
