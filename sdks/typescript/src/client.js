@@ -8,6 +8,7 @@ import { Changes } from "./changes.js";
 import { Cluster, sleep } from "./cluster.js";
 import { Kind, pages } from "./documents.js";
 import { AmritaError } from "./errors.js";
+import { checkedName } from "./names.js";
 import { bodyOf } from "./query.js";
 import { Task } from "./tasks.js";
 
@@ -167,7 +168,7 @@ export class Client {
       try {
         const answer = await this.#cluster.send(
           "POST",
-          `/core/immortals/${name}/impulses`,
+          `/core/immortals/${checkedName(name)}/impulses`,
           body,
           asked,
         );
@@ -208,7 +209,8 @@ export class Client {
    * @returns {Promise<any>}
    */
   async immortal(name) {
-    return (await this.#cluster.send("GET", `/core/immortals/${name}`, undefined, {})).body;
+    const path = `/core/immortals/${checkedName(name)}`;
+    return (await this.#cluster.send("GET", path, undefined, {})).body;
   }
 
   /**

@@ -76,6 +76,8 @@ export class Kind<T extends object> {
     link: string;
     /**
      * @param {string} name of a document, or its link
+     * @returns {string}
+     * @throws {TypeError} when no document can have it, such as `config`, which is a utility
      */
     linkOf(name: string): string;
     /**

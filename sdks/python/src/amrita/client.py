@@ -8,6 +8,7 @@ from typing import Type, TypeVar, Union, overload
 
 from ._calls import PATIENCE_SECONDS, Calls, FeedCalls, Nodes, addresses
 from ._http import AsyncIo, BlockingIo, Io, Response, run_blocking
+from ._names import checked_document, checked_link, checked_name
 from ._retry import Cluster
 from .documents import Change, Document, Json, Question, Tag, Where
 from .errors import PreconditionFailed
@@ -82,11 +83,12 @@ class AsyncClient(Calls):
 class AsyncFeed(FeedCalls, Generic[T]):
     """Changes, one after the other, for ever: `async for change in feed`."""
 
-    async def __aiter__(self) -> AsyncIterator[Change[T]]:
-        await self.begin()
-        while True:
-            for change in await self.next():
-                yield change
+    def __aiter__(self) -> AsyncIterator[Change[T]]:
+        return self.changes()
+
+
+def _below(factory: str, name: str) -> str:
+    return name if name.startswith("/") else f"{factory}/{checked_name(name)}"
 
 
 class AsyncKind(Generic[T]):
@@ -95,11 +97,11 @@ class AsyncKind(Generic[T]):
     def __init__(
         self, client: AsyncClient, link: str, type_: Any, schema: Optional[Json], definition: Json
     ) -> None:
-        self.client, self.link, self.type = client, link.rstrip("/"), type_
+        self.client, self.link, self.type = client, checked_link(link.rstrip("/")), type_
         self._schema, self._definition = schema, definition
 
     def at(self, name: str) -> str:
-        return name if name.startswith("/") else f"{self.link}/{name}"
+        return checked_document(_below(self.link, name))
 
     async def define(self) -> None:
         await self.client.define(self.link, self._schema, type_=self.type, **self._definition)
@@ -352,7 +354,7 @@ class Feed(Generic[T]):
 
     @property
     def token(self) -> Optional[str]:
-        """Behind the last changes that were given. (`change.token` is behind each of them.)"""
+        """Behind the last change that was given, or behind the last ones that `next` gave."""
         return self._calls.token
 
     def begin(self) -> str:
@@ -364,9 +366,7 @@ class Feed(Generic[T]):
         return run_blocking(self._calls.next(at_most))
 
     def __iter__(self) -> Iterator[Change[T]]:
-        self.begin()
-        while True:
-            yield from self.next()
+        return _each(self._calls.changes())
 
 
 class Kind(Generic[T]):
@@ -376,13 +376,13 @@ class Kind(Generic[T]):
     def __init__(
         self, client: Client, link: str, type_: Any, schema: Optional[Json], definition: Json
     ) -> None:
-        self.client, self.link, self.type = client, link.rstrip("/"), type_
+        self.client, self.link, self.type = client, checked_link(link.rstrip("/")), type_
         self._calls = client._calls
         self._schema, self._definition = schema, definition
 
     def at(self, name: str) -> str:
         """The link of a name."""
-        return name if name.startswith("/") else f"{self.link}/{name}"
+        return checked_document(_below(self.link, name))
 
     def define(self) -> "Kind[T]":
         """Makes the kind in the whole cluster, or changes it to this. May be called each time that
