@@ -12,11 +12,10 @@ import {
   where,
 } from "../src/index.js";
 import { cluster } from "../src/testing.js";
-import { pause, withoutCluster } from "./helpers.js";
+import { pause } from "./helpers.js";
 
 /** @typedef {{row: string, price: number, balance?: bigint, tags?: string[]}} Seat */
 
-const skip = withoutCluster();
 
 /** @type {import("../src/testing.js").Cluster} */
 let nodes;
@@ -26,7 +25,6 @@ let client;
 let seats;
 
 before(async () => {
-  if (skip) return;
   nodes = await cluster();
   client = nodes.client();
   seats = await client.kinds.ensure(
@@ -53,7 +51,7 @@ after(async () => {
   await nodes?.stop();
 });
 
-test("a document is made, read, changed, replaced and deleted", { skip }, async () => {
+test("a document is made, read, changed, replaced and deleted", async () => {
   const made = await seats.create({ row: "A", price: 12.5 }, { name: "one" });
   assert.equal(made.documentSelfLink, "/app/seats/one");
   assert.equal((await seats.get("one")).price, 12.5);
@@ -78,7 +76,7 @@ test("a document is made, read, changed, replaced and deleted", { skip }, async 
   await assert.rejects(seats.get("one"), { name: "AmritaError", code: "NOT_FOUND", status: 404 });
 });
 
-test("whole numbers and doubles come back with all their digits", { skip }, async () => {
+test("whole numbers and doubles come back with all their digits", async () => {
   const big = { row: "A", price: 0.1 + 0.2, balance: 2n ** 63n - 1n };
   const made = await seats.create(big, { name: "big" });
   assert.equal(made.balance, 2n ** 63n - 1n);
@@ -97,7 +95,7 @@ test("whole numbers and doubles come back with all their digits", { skip }, asyn
   assert.equal(listed.balance, 5n);
 });
 
-test("an error has its code, its outcome and its words", { skip }, async () => {
+test("an error has its code, its outcome and its words", async () => {
   await seats.create({ row: "A", price: 1 }, { name: "twice" });
   await assert.rejects(seats.create({ row: "A", price: 1 }, { name: "twice" }), {
     code: "ALREADY_EXISTS",
@@ -117,7 +115,7 @@ test("an error has its code, its outcome and its words", { skip }, async () => {
   });
 });
 
-test("a key makes a repetition harmless, and names a document", { skip }, async () => {
+test("a key makes a repetition harmless, and names a document", async () => {
   const state = { row: "K", price: 1 };
   const one = await seats.create(state, { key: "the same" });
   const two = await seats.create(state, { key: "the same" });
@@ -128,7 +126,7 @@ test("a key makes a repetition harmless, and names a document", { skip }, async 
   });
 });
 
-test("lists and queries stream their pages", { skip }, async () => {
+test("lists and queries stream their pages", async () => {
   const names = Array.from({ length: 23 }, (_, n) => `page-${String(n).padStart(2, "0")}`);
   for (const name of names)
     await seats.create({ row: "it's", price: names.indexOf(name) }, { name });
@@ -155,7 +153,7 @@ test("lists and queries stream their pages", { skip }, async () => {
   assert.equal(await client.count(query), 10);
 });
 
-test("kinds are shown, changed and removed while the cluster runs", { skip }, async () => {
+test("kinds are shown, changed and removed while the cluster runs", async () => {
   const kind = await client.kinds.create({
     link: "/app/passing",
     schema: { type: "object", properties: { a: { type: "string" } } },
@@ -175,7 +173,7 @@ test("kinds are shown, changed and removed while the cluster runs", { skip }, as
   await assert.rejects(kind.get("one"), { status: 404 });
 });
 
-test("a task is started and awaited", { skip }, async () => {
+test("a task is started and awaited", async () => {
   const task = await client.startTask("/core/example-tasks");
   assert.equal((await task.wait()).taskInfo.stage, "FINISHED");
   assert.equal((await client.task(task.link).wait()).documentSelfLink, task.link);
@@ -187,7 +185,7 @@ test("a task is started and awaited", { skip }, async () => {
   );
 });
 
-test("addresses, and nodes that are not there", { skip }, async () => {
+test("addresses, and nodes that are not there", async () => {
   for (const address of ["ftp://x", "http://a/b", ""])
     assert.throws(() => new Client(address), TypeError, address);
   const nobody = new Client("127.0.0.1:1", { patience: 300 });
@@ -209,7 +207,7 @@ test("addresses, and nodes that are not there", { skip }, async () => {
   one.close();
 });
 
-test("writes while nodes are killed: each is there once", { skip, timeout: 120_000 }, async () => {
+test("writes while nodes are killed: each is there once", { timeout: 120_000 }, async () => {
   await seats.create({ row: "counter", price: 0 }, { name: "counter" });
   let isOver = false;
   const writer = async (/** @type {number} */ number) => {
@@ -255,7 +253,7 @@ test("writes while nodes are killed: each is there once", { skip, timeout: 120_0
 
 test(
   "a feed while nodes are killed: each change once and in order",
-  { skip, timeout: 120_000 },
+  { timeout: 120_000 },
   async () => {
     const abort = new AbortController();
     const own = nodes.client();
@@ -309,7 +307,6 @@ test(
 
 test(
   "who follows knows everything, and goes on with a token in another process",
-  { skip },
   async () => {
     const abort = new AbortController();
     for (const name of ["f1", "f2"]) await seats.create({ row: "follow", price: 0 }, { name });
@@ -351,7 +348,7 @@ test(
   },
 );
 
-test("a reader that fell behind is told so", { skip, timeout: 60_000 }, async () => {
+test("a reader that fell behind is told so", { timeout: 60_000 }, async () => {
   const reader = seats.changes();
   const token = await reader.begin();
   // More than a node keeps in memory.
