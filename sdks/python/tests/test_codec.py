@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Dict, List, Literal, Optional, Tuple, Union
 
 from amrita import BadValue
-from amrita._codec import decode, dumps, encode, loads, schema_of
+from amrita._codec import decode, dumps, encode, loads, schema_of, state_of
 
 
 class Colour(enum.Enum):
@@ -88,6 +88,27 @@ class Codec(unittest.TestCase):
         for text in ("NaN", "[Infinity]", "-Infinity", "1e99999999999999999999", "[" * 99999):
             with self.assertRaises(BadValue):
                 loads(text)
+
+    def test_what_is_none_is_not_there_in_a_state(self) -> None:
+        @dataclass
+        class Leaf:
+            n: int
+            note: Optional[str] = None
+
+        @dataclass
+        class Tree:
+            leaf: Leaf
+            leaves: List[Leaf]
+            must: Optional[int]
+            free: Any = None
+
+        tree = Tree(Leaf(1), [Leaf(2, "x"), Leaf(3)], None, {"kept": None})
+        state = state_of(tree)
+        leaves = [{"n": 2, "note": "x"}, {"n": 3}]
+        self.assertEqual(state, {"leaf": {"n": 1}, "leaves": leaves, "free": {"kept": None}})
+        self.assertEqual(decode(state, Tree), tree)
+        self.assertEqual(schema_of(Tree)["required"], ["leaf", "leaves"])
+        self.assertEqual(state_of({"a": None, "b": [None]}), {"b": [None]})
 
     def test_what_is_no_json_is_refused(self) -> None:
         wrong: List[Any] = [float("nan"), float("inf"), {1: 2}, {"a"}, object(), "\ud800"]

@@ -3,6 +3,7 @@ scripts."""
 
 import contextlib
 import io
+import socket
 import traceback
 import unittest
 from typing import Any
@@ -134,10 +135,10 @@ class Retries(unittest.TestCase):
         self.assertEqual(silent.keys(), second.keys())
 
     def test_what_a_node_that_is_not_there_did_is_known(self) -> None:
-        node = Node()
-        node.listener.close()
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            address = "http://127.0.0.1:%d" % gone.getsockname()[1]
         with self.assertRaises(amrita.Unreachable) as caught:
-            self.client(node, patience=0.2).create("/core/examples", {})
+            amrita.Client(address, patience=0.2).create("/core/examples", {})
         self.assertEqual(caught.exception.outcome, "notApplied")
 
     def test_a_nodes_own_words_are_what_is_told(self) -> None:
@@ -188,6 +189,14 @@ class Retries(unittest.TestCase):
                 with self.assertRaises(amrita.BadValue):
                     call(name)
         self.assertEqual(node.asked, [])
+
+    def test_a_none_that_a_node_would_pass_over_is_refused(self) -> None:
+        node = Node(DONE)
+        client = self.client(node)
+        with self.assertRaisesRegex(amrita.BadValue, "'holder' is None.*merge=True"):
+            client.patch("/core/examples/a", {"n": 1, "holder": None})
+        self.assertEqual(node.asked, [])
+        client.patch("/core/examples/a", {"holder": None}, merge=True)
 
     def test_a_login_is_in_no_error_and_in_no_representation(self) -> None:
         redirected, elsewhere = Node((307, {})), Node(DONE)

@@ -163,7 +163,8 @@ export class Kind {
   }
 
   /**
-   * Changes some fields. With `mergePatch` a null removes a field, and lists are replaced.
+   * Changes some fields; one that is undefined is left as it is. With `mergePatch` a null removes a
+   * field, and lists are replaced; without it a null is refused, as a node would pass over it.
    *
    * @param {string} name
    * @param {{[F in keyof T]?: T[F] | null}} fields
@@ -171,6 +172,12 @@ export class Kind {
    * @returns {Promise<Document<T>>}
    */
   async patch(name, fields, options = {}) {
+    const removed = Object.entries(fields).find(([, value]) => value === null);
+    if (removed !== undefined && !options.mergePatch) {
+      throw new TypeError(
+        `'${removed[0]}' is null, which a PATCH passes over: give {mergePatch: true} to remove the field, or leave it out`,
+      );
+    }
     return this.#send("PATCH", this.linkOf(name), fields, options);
   }
 

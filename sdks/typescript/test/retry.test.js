@@ -195,6 +195,21 @@ test("a name that is a utility's, or would lead elsewhere, is refused", async ()
   assert.equal(only.asked.length, 0);
 });
 
+test("a null that a node would pass over is refused, and undefined is not there", async () => {
+  const only = await node(DONE, DONE);
+  const kind = /** @type {import("../src/index.js").Kind<any>} */ (
+    clientOf([only]).kind("/core/examples")
+  );
+  await assert.rejects(kind.patch("a", { n: 1, holder: null }), /'holder' is null.*mergePatch/);
+  assert.equal(only.asked.length, 0);
+  await kind.patch("a", { holder: null }, { mergePatch: true });
+  await kind.patch("a", { n: 1, holder: undefined });
+  assert.deepEqual(
+    only.asked.map((text) => text.split("\r\n\r\n")[1]),
+    ['{"holder":null}', '{"n":1}'],
+  );
+});
+
 test("which writes take a key", () => {
   for (const [path, takes] of /** @type {[string, boolean][]} */ ([
     ["/core/examples", true],

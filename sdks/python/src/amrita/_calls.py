@@ -7,7 +7,7 @@ import base64
 import time
 from typing import Any, AsyncIterator, Dict, List, Optional, Sequence, Union
 
-from ._codec import dumps, encode, schema_of, without_nothing
+from ._codec import dumps, encode, schema_of, state_of
 from ._http import Broken, NotSent, OutOfTime, Request, Response
 from ._names import checked_document, checked_name
 from ._retry import PAUSE_SECONDS_MIN, Cluster
@@ -110,7 +110,7 @@ class Calls:
         revive: bool = False,
         type_: Any = None,
     ) -> Document[Any]:
-        body = without_nothing(_object(state))
+        body = state_of(state)
         if name is not None:
             body["documentSelfLink"] = name
         if expires_at_micros is not None:
@@ -143,7 +143,7 @@ class Calls:
         key: Optional[str] = None,
         type_: Any = None,
     ) -> Document[Any]:
-        body = without_nothing(_object(state))
+        body = state_of(state)
         link = checked_document(link)
         return Document.of(await self._ask("PUT", link, body, if_match=if_match, key=key), type_)
 
@@ -160,6 +160,12 @@ class Calls:
         headers = {"content-type": "application/merge-patch+json"} if merge else None
         body = _object(changes)
         link = checked_document(link)
+        if not merge and None in body.values():
+            name = next(name for name, value in body.items() if value is None)
+            raise BadValue(
+                f"'{name}' is None, which a PATCH passes over: give merge=True to remove the field, "
+                "or leave it out"
+            )
         asked = self._ask("PATCH", link, body, if_match=if_match, key=key, headers=headers)
         return Document.of(await asked, type_)
 

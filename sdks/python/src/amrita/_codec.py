@@ -226,6 +226,8 @@ def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
     for name, (field, hint) in known.items():
         if name in value and field.init:
             given[name] = decode(value[name], hint, f"{where}.{name}" if where else name)
+        elif field.init and _may_be_nothing(hint) and _has_no_default(field):
+            given[name] = None
     unknown = [name for name in value if name not in known and not name.startswith("document")]
     if unknown:
         raise BadValue(f"{where or kind.__name__} has no field '{unknown[0]}'")
@@ -233,6 +235,11 @@ def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
         return kind(**given)
     except TypeError as why:
         raise BadValue(f"{where or kind.__name__}: {why}") from why
+
+
+def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
 
 
 def schema_of(kind: type) -> Dict[str, Any]:
@@ -254,7 +261,7 @@ def schema_of(kind: type) -> Dict[str, Any]:
                 properties[name]["default"] = encode(field.default)
         elif field.default_factory is not dataclasses.MISSING:
             properties[name]["default"] = encode(field.default_factory())
-        else:
+        elif not _may_be_nothing(hint):
             required.append(name)
     schema: Dict[str, Any] = {"type": "object", "properties": properties}
     if required:
@@ -301,6 +308,25 @@ def _schema(hint: Any) -> Dict[str, Any]:
     raise BadValue(f"{hint!r} has no JSON Schema: use numbers, texts, lists, dicts or dataclasses")
 
 
-def without_nothing(state: Dict[str, Any]) -> Dict[str, Any]:
-    """A state without the fields that are None: for a server, a field that is not there."""
-    return {name: value for name, value in state.items() if value is not None}
+def state_of(value: Any) -> Dict[str, Any]:
+    """A state as it is written: fields of dataclasses that are None, and those of the state itself,
+    are for a server not there. A None in a dict or a list within stays."""
+    found = encode(_without_nothing(value))
+    if not isinstance(found, dict):
+        raise BadValue(f"the state of a document is an object, not {found!r}")
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _without_nothing(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((name, getattr(value, name)) for name in _fields(type(value)))
+        return {name: _without_nothing(one) for name, one in fields if one is not None}
+    if isinstance(value, dict):
+        return {name: _without_nothing(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nothing(one) for one in value]
+    return value
+
+
+def _may_be_nothing(hint: Any) -> bool:
+    return typing.get_origin(hint) in _UNIONS and type(None) in typing.get_args(hint)

@@ -124,6 +124,18 @@ class AsyncKind(Generic[T]):
     async def delete(self, name: str, **more: Any) -> None:
         await self.client.delete(self.at(name), **more)
 
+    async def update(self, name: str, change: Any) -> Document[T]:
+        """As `Kind.update`; `change` is a plain function."""
+        while True:
+            found = await self.get(name)
+            wanted = change(found.value)
+            if wanted is None:
+                return found
+            try:
+                return await self.put(name, wanted, if_match=found)
+            except PreconditionFailed:
+                continue
+
     def documents(self, **more: Any) -> AsyncIterator[Document[T]]:
         return self.client.documents(self.link, type_=self.type, **more)
 
@@ -226,7 +238,8 @@ class Client:
     ) -> Document[Any]:
         """Changes the fields that are given. With `if_match` (a document that was read, or its
         etag) only if nobody else has changed it meanwhile, else `PreconditionFailed`. With `merge`
-        as a JSON merge patch, in which None removes a field and lists are replaced."""
+        as a JSON merge patch, in which None removes a field and lists are replaced; without it a
+        None is refused, as a node would pass over it."""
         more: Dict[str, Any] = {"if_match": if_match, "key": key}
         return run_blocking(self._calls.patch(link, changes, merge=merge, **more))
 
