@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Dict, List, Literal, Optional, Tuple, Union
 
-from amrita import BadValue
+from amrita import BadValue, Document
 from amrita._codec import decode, dumps, encode, loads, schema_of, state_of
 
 
@@ -109,6 +109,12 @@ class Codec(unittest.TestCase):
         self.assertEqual(decode(state, Tree), tree)
         self.assertEqual(schema_of(Tree)["required"], ["leaf", "leaves"])
         self.assertEqual(state_of({"a": None, "b": [None]}), {"b": [None]})
+
+    def test_only_the_fields_that_a_node_adds_are_left_out(self) -> None:
+        body = {"documentSelfLink": "/a/b", "documentVersion": 0, "documents": 3, "documentation": "x"}
+        self.assertEqual(Document.of(body).value, {"documents": 3, "documentation": "x"})
+        with self.assertRaisesRegex(BadValue, "no field 'documents'"):
+            Document.of({**body, "n": 1}, Inner)
 
     def test_what_is_no_json_is_refused(self) -> None:
         wrong: List[Any] = [float("nan"), float("inf"), {1: 2}, {"a"}, object(), "\ud800"]

@@ -9,7 +9,7 @@
 import { makeWire, randomBytes } from "#wire";
 
 import { AmritaError } from "./errors.js";
-import { parse, stringifyForNode } from "./json.js";
+import { parse, stringify } from "./json.js";
 import { isForOneNode, isWrite, prefixOf, takesKey } from "./keys.js";
 import { WireError } from "./wire.js";
 
@@ -191,7 +191,7 @@ export class Cluster {
       headers["x-xenon-rpl-quorum"] =
         options.quorum === "all" ? "x-xenon-all" : String(options.quorum);
     }
-    const text = body === undefined ? undefined : stringifyForNode(body);
+    const text = body === undefined ? undefined : stringify(body);
     if (text !== undefined) {
       headers["content-type"] = options.mergePatch
         ? "application/merge-patch+json"

@@ -7,7 +7,9 @@ import {
   Client,
   etagOf,
   FellBehindError,
+  parse,
   quoted,
+  stringify,
   TaskError,
   where,
 } from "../src/index.js";
@@ -87,12 +89,23 @@ test("whole numbers and doubles come back with all their digits", async () => {
     5n,
     "a small one is a bigint, too, in a field that is named",
   );
-  await assert.rejects(
-    seats.patch("big", { balance: 2n ** 64n }),
-    /value\.balance: 18446744073709551616 is too large/,
-  );
+  await assert.rejects(seats.patch("big", { balance: 2n ** 64n }), {
+    code: "BAD_BODY",
+    outcome: "notApplied",
+  });
   const [listed] = await all(seats.list({ filter: "row eq 'A'" }));
   assert.equal(listed.balance, 5n);
+});
+
+test("numbers that neither a double nor 64 bits hold come back digit for digit", async () => {
+  const free = await client.kinds.ensure({ link: "/app/free", schema: { type: "object" } });
+  const text = "[0.10000000000000000001,36893488147419103232,-1e-400,-0.0,9007199254740993,1e+22]";
+  const kind = /** @type {import("../src/index.js").Kind<any>} */ (free);
+  await kind.create({ all: parse(text) }, { name: "one" });
+  assert.equal(stringify((await kind.get("one")).all), text);
+  await kind.put("one", { ...(await kind.get("one")), more: 1 });
+  assert.equal(stringify((await kind.get("one")).all), text, "what was read can be written back");
+  await assert.rejects(kind.put("one", { all: Number.NaN }), /value\.all: JSON has no NaN/);
 });
 
 test("an error has its code, its outcome and its words", async () => {
@@ -167,10 +180,27 @@ test("kinds are shown, changed and removed while the cluster runs", async () => 
   await assert.rejects(kind.create(/** @type {any} */ ({ a: "x" }), { name: "two" }), {
     status: 400,
   });
+  /** @type {import("../src/index.js").KindDefinition} */
+  const narrow = {
+    link: "/app/passing",
+    schema: { type: "object", required: ["a"], properties: { a: { type: "array" } } },
+  };
+  await client.kinds.ensure({ ...narrow, merge: ["a"], retentionLimit: 5 });
+  const shown = await client.kinds.show("/app/passing");
+  assert.deepEqual([shown.merge, shown.retentionLimit], [["a"], 5]);
+  await client.kinds.ensure(narrow);
+  await client.kinds.ensure(narrow);
+  const again = await client.kinds.show("/app/passing");
+  assert.deepEqual([again.merge, again.retentionLimit], [undefined, undefined]);
+  assert.deepEqual(again.schema, narrow.schema);
+  const { documentVersion } = shown;
+  assert.equal(again.documentVersion, documentVersion + 1, "the same once more changes nothing");
   const links = (await all(client.kinds.list())).map(({ link }) => link);
   assert.ok(links.includes("/app/passing") && links.includes("/app/seats"), links.join());
   await client.kinds.remove("/app/passing");
   await assert.rejects(kind.get("one"), { status: 404 });
+  await client.kinds.ensure(narrow);
+  assert.equal(/** @type {any} */ (await kind.get("one")).a, "x", "it is there again");
 });
 
 test("a task is started and awaited", async () => {

@@ -238,7 +238,11 @@ class Calls:
         found = await self.get(definition_link)
         now = found.value
         changed = {name: new for name, new in wanted.items() if now.get(name) != new}
-        return await self.patch(definition_link, changed) if changed else found
+        # What this definition does not say any more: in a definition null takes it away.
+        changed.update({name: None for name in now if name not in wanted and name != "kind"})
+        if not changed:
+            return found
+        return Document.of(await self._ask("PATCH", definition_link, changed))
 
     async def undefine(self, link: str) -> None:
         await self.delete(f"{KINDS}/{link.strip('/').replace('/', ':')}")

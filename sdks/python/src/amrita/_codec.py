@@ -18,6 +18,7 @@ import typing
 from decimal import Decimal
 from typing import Any, Dict, Tuple, Union
 
+from ._names import BUILT_IN_FIELDS
 from .errors import BadValue
 
 _UNIONS: Tuple[Any, ...] = (Union,)
@@ -228,7 +229,7 @@ def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
             given[name] = decode(value[name], hint, f"{where}.{name}" if where else name)
         elif field.init and _may_be_nothing(hint) and _has_no_default(field):
             given[name] = None
-    unknown = [name for name in value if name not in known and not name.startswith("document")]
+    unknown = [name for name in value if name not in known and name not in BUILT_IN_FIELDS]
     if unknown:
         raise BadValue(f"{where or kind.__name__} has no field '{unknown[0]}'")
     try:

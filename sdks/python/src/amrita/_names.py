@@ -10,6 +10,25 @@ from .errors import BadValue
 #: The ends of a path that name a utility of a service: no document has such a name.
 UTILITIES = ("stats", "config", "template", "available", "subscriptions", "ui")
 
+#: The fields that a node has in each document. Others may begin with the same word.
+BUILT_IN_FIELDS = frozenset(
+    (
+        "documentVersion",
+        "documentEpoch",
+        "documentKind",
+        "documentSelfLink",
+        "documentUpdateTimeMicros",
+        "documentUpdateAction",
+        "documentExpirationTimeMicros",
+        "documentOwner",
+        "documentDescription",
+        "documentSourceLink",
+        "documentUpdateNode",
+        "documentAuthPrincipalLink",
+        "documentTransactionId",
+    )
+)
+
 
 def checked_link(link: str) -> str:
     """The link of a factory."""

@@ -273,7 +273,8 @@ class Client:
     def define(
         self, link: str, schema: Optional[Json] = None, *, type_: Any = None, **definition: Any
     ) -> None:
-        """Makes a kind of documents in the whole cluster, or changes it to this."""
+        """Makes a kind of documents in the whole cluster, or changes it to this: what an earlier
+        definition said and this one does not is taken away."""
         run_blocking(self._calls.define(link, schema, type_=type_, **definition))
 
     def undefine(self, link: str) -> None:
