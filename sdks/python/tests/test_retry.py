@@ -123,6 +123,17 @@ class Retries(unittest.TestCase):
             self.client(node).register("a")
         self.assertEqual((caught.exception.outcome, node.keys()), ("unknown", [None, None]))
 
+    def test_an_impulse_waits_for_a_program_under_one_key(self) -> None:
+        refused = (409, {"code": "REFUSED", "outcome": "notApplied"})
+        shown = (200, {"replicas": [{"role": "STANDBY"}]})
+        node = Node(refused, shown, refused, shown, (200, {"input": 3}))
+        self.assertEqual(self.client(node).impulse("till", 1, [5]), 3)
+        keys = [key for key in node.keys() if key is not None]
+        self.assertEqual((len(keys), len(set(keys))), (3, 1))
+        held = Node(refused, (200, {"replicas": [{"role": "HELD"}]}))
+        with self.assertRaises(amrita.Refused):
+            self.client(held).impulse("till", 1, [5])
+
     def test_what_concerns_one_node_is_not_asked_of_the_next_one_too(self) -> None:
         first, second = Node(BREAK), Node(DONE)
         with self.assertRaises(amrita.Unreachable) as caught:

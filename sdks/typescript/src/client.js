@@ -175,7 +175,8 @@ export class Client {
         );
         return answer.body.input;
       } catch (error) {
-        const isRefused = error instanceof AmritaError && error.code === "REFUSED";
+        const isRefused =
+          error instanceof AmritaError && error.code === "REFUSED" && error.outcome === "notApplied";
         if (!isRefused || Date.now() >= deadline || (await this.#isHeld(name))) throw error;
         await sleep(REFUSED_PAUSE_MILLIS, options.signal);
       }

@@ -49,6 +49,9 @@ LATE_SECONDS_MAX = 5.0
 #: The longest pause after all nodes were asked for changes in vain.
 FEED_PAUSE_SECONDS_MAX = 0.5
 
+#: The pause before an impulse is tried again for which no program was there.
+REFUSED_PAUSE_SECONDS = 0.05
+
 KINDS = "/core/factories"
 ENDED = ("FINISHED", "FAILED", "CANCELLED")
 Nodes = Union[str, Sequence[str]]
@@ -298,7 +301,24 @@ class Calls:
     ) -> int:
         body = {"method": method, "payload": encode(list(arguments)), "from": sender}
         path = f"/core/immortals/{checked_name(instance)}/impulses"
-        return int((await self._ask("POST", path, body, key=key))["input"])
+        cluster = self._cluster
+        # One key for all attempts.
+        key = cluster.keys.next() if key is None and cluster.keys is not None else key
+        deadline = time.monotonic() + cluster.patience
+        while True:
+            try:
+                return int((await self._ask("POST", path, body, key=key))["input"])
+            except Refused as why:
+                # That no program is there may be over in a moment.
+                is_over = why.code != "REFUSED" or why.outcome != "notApplied"
+                if is_over or time.monotonic() >= deadline or await self._is_held(instance):
+                    raise
+            await cluster.io.sleep(REFUSED_PAUSE_SECONDS)
+
+    async def _is_held(self, instance: str) -> bool:
+        """Whether a program was stopped until a person has looked."""
+        replicas = (await self.immortal(instance)).get("replicas") or []
+        return any(one.get("role") in ("HELD", "DIVERGED") for one in replicas)
 
     # Logging in
 

@@ -309,7 +309,8 @@ class Client:
         key: Optional[str] = None,
     ) -> int:
         """Hands a message to an immortal. When this returns it is logged, and will be handled once
-        whatever dies. Gives the number of the input."""
+        whatever dies. While none of its programs is there, it is tried again for as long as the
+        patience lasts. Gives the number of the input."""
         more: Dict[str, Any] = {"sender": sender, "key": key}
         return run_blocking(self._calls.impulse(instance, method, arguments, **more))
 
