@@ -479,8 +479,8 @@ impl Attempts {
 const UNKNOWN: &str = "unknown";
 
 /// Errors of these kinds are told by the owner, which has looked for the key before. All other
-/// errors may come from a node that knows nothing of what became of the key; a 404 may also mean that
-/// the service was taken away meanwhile.
+/// errors may come from a node that knows nothing of what became of the key; a 404 may also mean
+/// that the service was taken away meanwhile.
 const BY_KEY: [u16; 4] = [400, 409, 412, 422];
 
 fn is_unknown(response: &Response) -> bool {
