@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { cluster } from "../src/testing.js";
-import { pause, Program, until } from "./helpers.js";
+import { Program, killPrograms, pause, until } from "./helpers.js";
 
 
 /** @type {import("../src/testing.js").Cluster} */
@@ -17,6 +17,7 @@ before(async () => {
 });
 
 after(async () => {
+  killPrograms();
   client?.close();
   await nodes?.stop();
 });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { cluster } from "../src/testing.js";
-import { Program, until } from "./helpers.js";
+import { Program, killPrograms, until } from "./helpers.js";
 
 const SCRIPT = "examples/hello.js";
 
@@ -21,6 +21,7 @@ before(async () => {
 });
 
 after(async () => {
+  killPrograms();
   client?.close();
   await nodes?.stop();
 });

@@ -8,9 +8,12 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 /** @type {Set<Program>} */
 const running = new Set();
-process.once("exit", () => {
+process.once("exit", killPrograms);
+
+/** What a test that failed has left would keep the run from its end. */
+export function killPrograms() {
   for (const program of running) program.process.kill("SIGKILL");
-});
+}
 
 /** A program of this folder as a process of its own. */
 export class Program {
