@@ -25,6 +25,14 @@ const CONNECT_MAX: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
+/// How long one node may think about what may be repeated before the next one is asked: longer than
+/// a node takes until it gives up a request, which is ten seconds.
+const ATTEMPT_MAX: Duration = Duration::from_secs(12);
+
+/// Of what is left of the patience one attempt takes this part at most, so that a node that accepts
+/// a request and says nothing leaves time for the next one.
+const ATTEMPT_PART: f64 = 0.8;
+
 /// The most idle connections that are kept for each node.
 const IDLE_MAX: usize = 1_024;
 
@@ -205,42 +213,32 @@ impl Client {
 
     /// Sends any request. A write without a key of its own gets one.
     ///
+    /// An answer that tells of an error says in `outcome` what is known of the write as a whole:
+    /// `unknown` when an attempt before it broke off, unless the answer speaks for the key.
+    ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get`], or when the path does not begin with `/`.
     pub async fn send(&self, mut request: Request) -> Result<Response, ClientError> {
-        let has_keys = self.key_prefix.is_some();
+        if !request.path.starts_with('/') {
+            let why = format!("a path begins with '/', and '{}' does not", request.path);
+            return Err(ClientError::Malformed(why));
+        }
         let takes_key = request.method.is_write() && keys::are_taken_by(&request);
         if takes_key && request.idempotency_key.is_none() {
             request.idempotency_key = self.next_key();
         }
-        let is_same_twice = !takes_key && has_keys;
-        let safe = !request.method.is_write() || request.idempotency_key.is_some() || is_same_twice;
-        let mut attempts = Attempts::new(self.patience);
+        let mut attempts = Attempts::new(self.patience, self.repeat(&request, takes_key));
         loop {
             let start = self.preferred.load(Ordering::Relaxed);
             for n in 0..self.nodes.len() {
                 let which = (start + n) % self.nodes.len();
-                let asked = self.ask(&self.nodes[which], &request);
-                match tokio::time::timeout_at(attempts.deadline, asked).await {
-                    Err(_) => return attempts.out_of_time(self, &request),
-                    Ok(Ok(response)) if !is_try_again(&response, safe) => {
+                match self.attempt(which, &request, &mut attempts).await? {
+                    Next::Answer(response) => {
                         self.preferred.store(which, Ordering::Relaxed);
-                        return Ok(response);
+                        return Ok(attempts.judged(response));
                     }
-                    Ok(Ok(response)) => {
-                        attempts.reached = true;
-                        attempts.answer = Some(response);
-                    }
-                    Ok(Err(WireError::Malformed(why))) => return Err(ClientError::Malformed(why)),
-                    Ok(Err(WireError::NotSent(why))) => attempts.why = why,
-                    Ok(Err(WireError::Broken(why))) => {
-                        attempts.why = why;
-                        attempts.reached = true;
-                        attempts.outcome_unknown = request.method.is_write();
-                        if !safe {
-                            return attempts.in_vain(self);
-                        }
-                    }
+                    Next::Another => {}
+                    Next::Nobody => return attempts.in_vain(self),
                 }
             }
             let lost = !attempts.reached && attempts.begun.elapsed() >= self.reach_within;
@@ -250,6 +248,64 @@ impl Client {
         }
     }
 
+    /// Why, if at all, a request may be sent once more after an attempt that may have been done.
+    fn repeat(&self, request: &Request, takes_key: bool) -> Repeat {
+        let has_keys = self.key_prefix.is_some();
+        if !request.method.is_write() {
+            Repeat::Read
+        } else if request.idempotency_key.is_some() {
+            Repeat::ByKey
+        } else if has_keys && !takes_key && !keys::is_for_one_node(request) {
+            Repeat::SameTwice
+        } else {
+            Repeat::Never
+        }
+    }
+
+    /// Asks one node, and notes what that tells of the request.
+    async fn attempt(
+        &self,
+        which: usize,
+        request: &Request,
+        attempts: &mut Attempts,
+    ) -> Result<Next, ClientError> {
+        let repeat = attempts.repeat;
+        let until = attempts.until();
+        let mut sent = false;
+        let asked = self.ask(&self.nodes[which], request, &mut sent);
+        match tokio::time::timeout_at(until, asked).await {
+            Ok(Ok(response)) if !is_try_again(&response, repeat.is_safe()) => {
+                return Ok(Next::Answer(response));
+            }
+            Ok(Ok(response)) => {
+                attempts.reached = true;
+                attempts.in_doubt |= repeat.is_write() && is_unknown(&response);
+                attempts.answer = Some(response);
+            }
+            Ok(Err(WireError::Malformed(why))) => return Err(ClientError::Malformed(why)),
+            Ok(Err(WireError::NotSent(why))) => attempts.why = why,
+            Ok(Err(WireError::Broken(why))) => {
+                attempts.broke_off(why);
+                if !repeat.is_safe() {
+                    return Ok(Next::Nobody);
+                }
+            }
+            Err(_) => {
+                let why = format!("{} gave no answer in time", self.nodes[which].address);
+                if sent {
+                    attempts.broke_off(why);
+                } else {
+                    attempts.why = why;
+                }
+                if until >= attempts.deadline {
+                    attempts.is_late = true;
+                    return Ok(Next::Nobody);
+                }
+            }
+        }
+        Ok(Next::Another)
+    }
+
     fn next_key(&self) -> Option<String> {
         let prefix = self.key_prefix.as_ref()?;
         Some(format!("{prefix}-{}", self.key_number.fetch_add(1, Ordering::Relaxed)))
@@ -257,15 +313,22 @@ impl Client {
 
     /// One attempt at one node. A connection that was idle may have been closed by the node in the
     /// meantime: that is no failure, another one is made.
-    async fn ask(&self, node: &Node, request: &Request) -> Result<Response, WireError> {
+    /// `sent` says afterwards whether the node may have got the request.
+    async fn ask(
+        &self,
+        node: &Node,
+        request: &Request,
+        sent: &mut bool,
+    ) -> Result<Response, WireError> {
         let authorization = self.authorization.as_deref();
         while let Some(mut wire) = node.take() {
+            *sent = true;
             match wire.ask(&node.address, request, authorization).await {
                 Ok(response) => {
                     node.keep(wire);
                     return Ok(response);
                 }
-                Err(WireError::NotSent(_)) => {}
+                Err(WireError::NotSent(_)) => *sent = false,
                 Err(other) => return Err(other),
             }
         }
@@ -273,6 +336,7 @@ impl Client {
             tokio::time::timeout(CONNECT_MAX, Wire::connect(&node.address, self.trust.as_ref()));
         let late = |_| WireError::NotSent(format!("no connection within {CONNECT_MAX:?}"));
         let mut wire = connecting.await.map_err(late)??;
+        *sent = true;
         let response = wire.ask(&node.address, request, authorization).await?;
         node.keep(wire);
         Ok(response)
@@ -296,8 +360,41 @@ impl Node {
     }
 }
 
+/// Why a request may be sent once more after an attempt that may have been done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It changes nothing.
+    Read,
+    /// Under its key it is one write, however often it is sent.
+    ByKey,
+    /// To ask for the same twice there is to have it once. A later answer does not tell what became
+    /// of an earlier attempt.
+    SameTwice,
+    Never,
+}
+
+impl Repeat {
+    fn is_write(self) -> bool {
+        self != Self::Read
+    }
+
+    fn is_safe(self) -> bool {
+        self != Self::Never
+    }
+}
+
+/// What follows from an attempt.
+enum Next {
+    Answer(Response),
+    /// The next node is asked.
+    Another,
+    /// There is no time, or the request must not be sent once more.
+    Nobody,
+}
+
 /// How the attempts at one request went so far.
 struct Attempts {
+    repeat: Repeat,
     begun: Instant,
     deadline: Instant,
     /// Some node was there, whatever it said.
@@ -306,21 +403,43 @@ struct Attempts {
     /// The last answer that said "try again".
     answer: Option<Response>,
     why: String,
-    outcome_unknown: bool,
+    /// An attempt broke off, and the write may have been done.
+    in_doubt: bool,
+    /// The patience was over while a node was thinking.
+    is_late: bool,
 }
 
 impl Attempts {
-    fn new(patience: Duration) -> Self {
+    fn new(patience: Duration, repeat: Repeat) -> Self {
         let begun = Instant::now();
         Self {
+            repeat,
             begun,
             deadline: begun + patience,
             reached: false,
             pause: PAUSE_MIN,
             answer: None,
             why: String::new(),
-            outcome_unknown: false,
+            in_doubt: false,
+            is_late: false,
         }
+    }
+
+    /// When the next attempt is given up.
+    fn until(&self) -> Instant {
+        if !self.repeat.is_safe() {
+            return self.deadline;
+        }
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let part = left.mul_f64(ATTEMPT_PART).min(ATTEMPT_MAX);
+        // With so little left there is no other attempt.
+        if left - part < PAUSE_MIN { self.deadline } else { Instant::now() + part }
+    }
+
+    fn broke_off(&mut self, why: String) {
+        self.why = why;
+        self.reached = true;
+        self.in_doubt = self.repeat.is_write();
     }
 
     /// Waits a little; false when there is no time for another attempt.
@@ -334,16 +453,49 @@ impl Attempts {
     }
 
     /// A node's own words are better than ours.
-    fn in_vain(self, client: &Client) -> Result<Response, ClientError> {
-        let Self { answer, why, outcome_unknown, .. } = self;
-        let tried = client.tried();
-        answer.ok_or(ClientError::Unreachable { tried, why, outcome_unknown })
+    fn in_vain(mut self, client: &Client) -> Result<Response, ClientError> {
+        if let Some(answer) = self.answer.take() {
+            return Ok(self.judged(answer));
+        }
+        let (tried, outcome_unknown) = (client.tried(), self.in_doubt);
+        Err(if self.is_late {
+            ClientError::OutOfTime { tried, outcome_unknown }
+        } else {
+            ClientError::Unreachable { tried, why: self.why, outcome_unknown }
+        })
     }
 
-    fn out_of_time(self, client: &Client, request: &Request) -> Result<Response, ClientError> {
-        let (tried, outcome_unknown) = (client.tried(), request.method.is_write());
-        self.answer.ok_or(ClientError::OutOfTime { tried, outcome_unknown })
+    /// The answer, and what it tells of the write as a whole: one node's "surely not" is not the
+    /// whole truth while another attempt may have been done.
+    fn judged(&self, answer: Response) -> Response {
+        let is_settled = self.repeat == Repeat::ByKey && BY_KEY.contains(&answer.status);
+        if self.in_doubt && answer.status >= 300 && !is_settled {
+            return in_doubt(answer);
+        }
+        answer
     }
+}
+
+const UNKNOWN: &str = "unknown";
+
+/// Errors of these kinds are told by the owner, which has looked for the key before. All other
+/// errors may come from a node that knows nothing of what became of the key; a 404 may also mean
+/// that the service was taken away meanwhile.
+const BY_KEY: [u16; 4] = [400, 409, 412, 422];
+
+fn is_unknown(response: &Response) -> bool {
+    response.to_json()["outcome"] == UNKNOWN
+}
+
+/// The same answer, which does not claim to know what became of the write.
+fn in_doubt(answer: Response) -> Response {
+    let mut body = answer.to_json();
+    let Some(fields) = body.as_object_mut() else { return answer };
+    fields.insert("outcome".into(), UNKNOWN.into());
+    if let Some(serde_json::Value::String(message)) = fields.get_mut("message") {
+        message.push_str("; an attempt before broke off, and the write may have happened");
+    }
+    Response { body: body.to_string().into(), ..answer }
 }
 
 /// Whether the node asks for the same request again. `safe`: a repetition does no harm.

@@ -1,7 +1,7 @@
 //! Which writes take an `Idempotency-Key`: those that a node remembers. It refuses the others that
 //! have one, as it would be ignored.
 
-use protocol::{Method, Request};
+use protocol::{Method, Request, links};
 
 /// Where nothing is a document. To ask for the same twice there is to have it once.
 const KEYLESS: [&str; 6] = [
@@ -17,16 +17,28 @@ const QUERIES: [&str; 2] = ["/core/query-tasks", "/core/local-query-tasks"];
 
 pub(crate) fn are_taken_by(request: &Request) -> bool {
     let path = request.path.trim_end_matches('/');
-    if path.starts_with("/core/immortals/") && path.ends_with("/impulses") {
+    let instance =
+        path.strip_prefix("/core/immortals/").and_then(|it| it.strip_suffix("/impulses"));
+    // An instance may have the name `impulses`, and then it is not meant.
+    if instance.is_some_and(|name| !name.is_empty() && !name.contains('/')) {
         return true;
     }
     let is_below = |of: &str| {
         let rest = path.strip_prefix(of);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    // What a service is configured to is no document either.
-    let is_document = !path.ends_with("/config") && !KEYLESS.into_iter().any(is_below);
+    // A utility of a service is no document either.
+    let is_utility = links::split_utility(path).1.is_some();
+    let is_document = !is_utility && !KEYLESS.into_iter().any(is_below);
     is_document && !is_direct_query(request, path)
+}
+
+/// Whether a request is about the very node that is asked: that it stops, or joins another cluster.
+/// Sent once more, another node would do it, too.
+pub(crate) fn is_for_one_node(request: &Request) -> bool {
+    let path = request.path.trim_end_matches('/');
+    path == "/core/management"
+        || (path == "/core/node-groups/default" && request.method == Method::Post)
 }
 
 /// It makes no document.
@@ -50,6 +62,8 @@ mod tests {
             ("/core/immortals/a", "{}", false),
             ("/core/immortals/a/skip", "{}", false),
             ("/core/immortals/a/impulses", "{}", true),
+            ("/core/immortals/impulses", "{}", false),
+            ("/core/immortals/impulses/impulses", "{}", true),
             ("/core/immortalsx", "{}", true),
             ("/core/node-groups/default", "{}", false),
             ("/core/authz/can-i", "{}", false),
@@ -59,6 +73,8 @@ mod tests {
             ("/core/local-query-tasks/", direct, false),
             ("/core/examples", direct, true),
             ("/core/examples/config", "{}", false),
+            ("/core/examples/one/stats", "{}", false),
+            ("/core/immortals/config/impulses", "{}", true),
         ] {
             let mut request = Request::new(Method::Post, path);
             request.body = body.into();

@@ -16,6 +16,8 @@ enum Act {
     AnswerLast(u16, &'static str),
     /// Closes the connection without an answer.
     Break,
+    /// Says nothing, and keeps the connection.
+    Silence,
 }
 
 /// A false node that plays its acts one after the other, then refuses to go on. Gives the requests.
@@ -25,6 +27,7 @@ fn false_node(acts: &'static [Act]) -> (String, mpsc::Receiver<String>) {
     let (sender, requests) = mpsc::channel();
     std::thread::spawn(move || {
         let mut socket: Option<TcpStream> = None;
+        let mut silent = Vec::new();
         for act in acts {
             let request = loop {
                 let open =
@@ -39,7 +42,12 @@ fn false_node(acts: &'static [Act]) -> (String, mpsc::Receiver<String>) {
                 Act::Answer(status, body) => answer(socket.as_mut(), status, body),
                 Act::AnswerLast(status, body) => answer(socket.take().as_mut(), status, body),
                 Act::Break => socket = None,
+                Act::Silence => silent.extend(socket.take()),
             }
+        }
+        // Until the test is over, or the silence would be an end of the connections.
+        while !silent.is_empty() {
+            std::thread::park();
         }
     });
     (address, requests)
@@ -102,6 +110,82 @@ fn a_write_is_repeated_with_the_same_key_when_the_connection_breaks() {
     assert!(one.ends_with(r#"{"name":"a"}"#), "{one}");
     assert!(header(&one, "idempotency-key").is_some());
     assert_eq!(header(&one, "idempotency-key"), header(&two, "idempotency-key"));
+}
+
+const PATIENCE: Duration = Duration::from_millis(400);
+
+#[test]
+fn a_no_of_one_node_does_not_hide_that_another_may_have_done_it() {
+    let (first, _asked) = false_node(&[Act::Break, Act::Break, Act::Break, Act::Break]);
+    let (second, _others) = false_node(&[Act::Answer(503, NO_OWNER); 100]);
+    let client = Client::new(&[first, second]).unwrap().patience(PATIENCE);
+    let answer = run(client.post("/core/examples", &json!({}))).unwrap().to_json();
+    assert_eq!((&answer["code"], &answer["outcome"]), (&json!("NO_OWNER"), &json!("unknown")));
+}
+
+#[test]
+fn an_answer_that_did_not_look_for_the_key_does_not_settle_what_became_of_it() {
+    for (status, body, outcome) in [
+        (403, r#"{"code":"ACCESS_DENIED","outcome":"notApplied","message":"no"}"#, "unknown"),
+        (503, r#"{"code":"QUORUM_NOT_MET","outcome":"notApplied","message":"no"}"#, "unknown"),
+        (412, r#"{"code":"PRECONDITION_FAILED","outcome":"notApplied"}"#, "notApplied"),
+    ] {
+        let acts = Box::leak(Box::new([Act::Break, Act::Answer(status, body)]));
+        let (node, _asked) = false_node(acts);
+        let client = Client::new(&[node]).unwrap().patience(PATIENCE);
+        let answer = run(client.patch("/core/examples/a", &json!({}))).unwrap();
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.to_json()["outcome"], outcome, "{body}");
+        let words = answer.to_json()["message"].to_string();
+        assert_eq!(words.contains("may have happened"), outcome == "unknown", "{words}");
+    }
+}
+
+#[test]
+fn without_a_key_a_later_answer_settles_nothing() {
+    const THERE: &str = r#"{"code":"ALREADY_EXISTS","outcome":"notApplied"}"#;
+    let (node, asked) = false_node(&[Act::Break, Act::Answer(409, THERE)]);
+    let client = Client::new(&[node]).unwrap().patience(PATIENCE);
+    let answer = run(client.post("/core/immortals", &json!({"name": "a"}))).unwrap();
+    assert_eq!(answer.to_json()["outcome"], "unknown");
+    assert_eq!(header(&asked.recv().unwrap(), "idempotency-key"), None);
+}
+
+#[test]
+fn what_concerns_one_node_is_not_asked_of_the_next_one_too() {
+    let (first, _asked) = false_node(&[Act::Break]);
+    let (second, others) = false_node(&[Act::Answer(200, "{}")]);
+    let client = Client::new(&[first, second]).unwrap().patience(PATIENCE);
+    let error = run(client.delete("/core/management")).unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { outcome_unknown: true, .. }), "{error}");
+    assert!(others.try_recv().is_err(), "the second node was stopped as well");
+}
+
+#[test]
+fn a_node_that_accepts_and_says_nothing_is_passed_over() {
+    let (silent, first_asked) = false_node(&[Act::Silence]);
+    let (node, second_asked) = false_node(&[Act::Answer(200, r#"{"ok":1}"#)]);
+    let client = Client::new(&[silent, node]).unwrap().patience(Duration::from_secs(2));
+    assert_eq!(run(client.put("/a/b", &json!({}))).unwrap().to_json()["ok"], 1);
+    let keys = [first_asked, second_asked].map(|it| header(&it.recv().unwrap(), "idempotency-key"));
+    assert_eq!(keys[0], keys[1]);
+}
+
+#[test]
+fn what_a_silent_node_did_is_not_known() {
+    let (silent, _asked) = false_node(&[Act::Silence; 9]);
+    let client = Client::new(&[silent, dead_address()]).unwrap().patience(PATIENCE);
+    let error = run(client.post("/a", &json!({}))).unwrap_err();
+    assert!(error.to_string().contains("may have happened"), "{error}");
+}
+
+#[test]
+fn a_path_that_is_none_is_refused_before_anything_is_sent() {
+    let client = Client::new(&[dead_address()]).unwrap();
+    for path in ["core/examples", "@elsewhere/a", ""] {
+        let error = run(client.get(path)).unwrap_err();
+        assert!(matches!(&error, ClientError::Malformed(why) if why.contains(path)), "{error}");
+    }
 }
 
 #[test]
@@ -197,4 +281,8 @@ fn a_client_in_a_hurry_tries_each_node_once() {
 fn an_address_that_is_none_is_refused() {
     assert!(Client::new(&["https://a/b"]).is_err());
     assert!(Client::new(&[""; 0]).is_err());
+    for with_password in ["http://ann:hush@host:80", "http://ann:hush@host", "ann:hush@host:x"] {
+        let error = Client::new(&[with_password]).err().expect("it is refused").to_string();
+        assert!(!error.contains("hush"), "{error}");
+    }
 }

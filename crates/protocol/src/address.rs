@@ -40,7 +40,12 @@ impl Address {
     /// # Errors
     /// A sentence that says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| Err(format!("'{text}' {why}; write it as http://host:port"));
+        // Before an '@' there may be a password, which must not come into an error or a log.
+        let shown = match text.rsplit_once('@') {
+            Some((_, host)) => format!("...@{host}"),
+            None => text.to_owned(),
+        };
+        let wrong = |why: &str| Err(format!("'{shown}' {why}; write it as http://host:port"));
         let trimmed = text.trim();
         let encrypted = trimmed.strip_prefix("https://");
         let is_tls = encrypted.is_some();
@@ -49,6 +54,9 @@ impl Address {
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('/') {
             return wrong("has a path");
+        }
+        if rest.contains('@') {
+            return wrong("has a name or a password in it, and logins are given in another way");
         }
         let (host, port) = match rest.rsplit_once(':') {
             // A bare IPv6 address has colons but no port.

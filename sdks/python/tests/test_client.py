@@ -5,6 +5,7 @@ import concurrent.futures
 import time
 import unittest
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import List, Optional
 
 import amrita
@@ -17,6 +18,19 @@ class Seat:
     price: float = 10.0
     tags: List[str] = field(default_factory=list)
     holder: Optional[str] = None
+
+
+@dataclass
+class Place:
+    name: str
+    why: Optional[str] = None
+
+
+@dataclass
+class Trip:
+    start: Place
+    stops: List[Place]
+    note: Optional[str]
 
 
 class OneCluster(unittest.TestCase):
@@ -72,10 +86,14 @@ class Documents(OneCluster):
 
     def test_numbers_of_any_size_come_back(self) -> None:
         numbers = [2**53 + 1, 2**64, -(2**63) - 1, 10**60, 0.1, 1e22, 5e-324, -0.0]
+        numbers.append(Decimal("0.10000000000000000001"))
         self.client.define("/app/numbers", {"type": "object"})
         link = self.client.create("/app/numbers", {"all": numbers}).link
         back = self.client.get(link).value["all"]
         self.assertEqual([repr(one) for one in back], [repr(one) for one in numbers])
+        self.client.put(link, {"all": back, "more": 1})
+        again = self.client.get(link).value["all"]
+        self.assertEqual([repr(one) for one in again], [repr(one) for one in numbers])
 
     def test_names_and_texts_of_every_script(self) -> None:
         text = 'ß 漢字 \u0000\u2028 "\\ 🎉'
@@ -138,11 +156,21 @@ class Kinds(OneCluster):
         self.assertEqual((booked.value.holder, booked.version), ("jane", 2))
         self.assertEqual([one.value.row for one in seats.documents()], ["A"])
 
+    def test_what_is_none_is_not_there(self) -> None:
+        trips = self.client.kind("/app/trips", Trip).define()
+        trip = Trip(Place("a"), [Place("b", "why"), Place("c")], None)
+        self.assertEqual(trips.create(trip, name="one").value, trip)
+        self.assertEqual(trips.put("one", trip).value, trip)
+        trips.patch("one", {"note": "x"})
+        with self.assertRaises(amrita.BadValue):
+            trips.patch("one", {"note": None})
+        self.assertIsNone(trips.patch("one", {"note": None}, merge=True).value.note)
+
     def test_it_is_defined_again_and_changed(self) -> None:
         first = self.client.kind("/app/things", schema={"type": "object"}).define()
         first.define()
         first.create({"anything": 1}, name="one")
-        narrow = {"type": "object", "required": ["n"]}
+        narrow = {"type": "object", "required": ["n"], "properties": {"n": {"type": "array"}}}
         second = self.client.kind("/app/things", schema=narrow).define()
 
         def is_refused() -> bool:
@@ -153,6 +181,15 @@ class Kinds(OneCluster):
                 return True
 
         testing.wait_for("the new schema", is_refused)
+        third = self.client.kind("/app/things", schema=narrow, merge=["n"], retentionLimit=5)
+        third.define()
+        shown = self.client.get("/core/factories/app:things")
+        self.assertEqual((shown.value["merge"], shown.value["retentionLimit"]), (["n"], 5))
+        second.define()
+        second.define()
+        again = self.client.get(shown.link)
+        self.assertEqual(set(again.value), {"link", "kind", "schema"})
+        self.assertEqual(again.version, shown.version + 1, "the same once more changes nothing")
         self.client.undefine("/app/things")
         second.define()
         self.assertEqual(second.get("one").value, {"anything": 1})
@@ -199,6 +236,9 @@ class Asyncio(OneCluster):
             self.assertEqual([one.name async for one in client.query(question)], ["s1"])
             task = await client.start("/core/example-tasks", {})
             await client.wait(task, timeout=30)
+            booked = await seats.update("s2", lambda seat: Seat(seat.row, seat.price, [], "ann"))
+            self.assertEqual((booked.value.holder, booked.version), ("ann", 1))
+            self.assertEqual((await seats.update("s2", lambda seat: None)).version, 1)
             await seats.delete("s1")
             self.assertIsNone(await seats.get_or_none("s1"))
 

@@ -4,10 +4,11 @@ import enum
 import json
 import unittest
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Dict, List, Literal, Optional, Tuple, Union
 
-from amrita import BadValue
-from amrita._codec import decode, dumps, encode, loads, schema_of
+from amrita import BadValue, Document
+from amrita._codec import decode, dumps, encode, loads, schema_of, state_of
 
 
 class Colour(enum.Enum):
@@ -60,6 +61,60 @@ class Codec(unittest.TestCase):
         for number in (*whole, 0.1, 1e22, 5e-324, -0.0, 1.7976931348623157e308):
             back = loads(dumps(number))
             self.assertEqual((repr(back), type(back)), (repr(number), type(number)))
+
+    def test_a_number_that_no_float_holds_keeps_its_digits(self) -> None:
+        for text in ("1e400", "0.10000000000000000001", "-1e-400", "3.141592653589793238462643"):
+            back = loads(text)
+            self.assertIs(type(back), Decimal, text)
+            self.assertEqual(Decimal(dumps(back).decode()), Decimal(text))
+        mixed = {"a": [Decimal("1.10"), 1.5, "x", None], "b": 2**70}
+        self.assertEqual(dumps(encode(mixed)), b'{"a":[1.10,1.5,"x",null],"b":1180591620717411303424}')
+        for text in ("1.10", "0.1", "1e22", "123456789.123456", "5e-324", "0.0", "0e-400"):
+            self.assertIs(type(loads(text)), float, text)
+        self.assertEqual(repr(loads("-0")), "-0.0")
+        self.assertEqual(repr(decode(loads("-0"), int)), "0")
+        self.assertEqual(decode(loads("[1e400, 0.1, 7]"), List[Decimal])[1:], [Decimal("0.1"), 7])
+        with self.assertRaisesRegex(BadValue, "float can hold"):
+            decode(loads("1e400"), float)
+
+    def test_what_is_wrong_is_named(self) -> None:
+        for value, place in [
+            ({"a": [1, float("nan")]}, r"the value\.a\[1\]: JSON has no nan"),
+            ({"a": {"b": float("-inf")}}, r"the value\.a\.b: JSON has no -inf"),
+            ([Decimal("NaN")], r"the value\[0\]: JSON has no NaN"),
+        ]:
+            with self.assertRaisesRegex(BadValue, place):
+                dumps(encode(value))
+        for text in ("NaN", "[Infinity]", "-Infinity", "1e99999999999999999999", "[" * 99999):
+            with self.assertRaises(BadValue):
+                loads(text)
+
+    def test_what_is_none_is_not_there_in_a_state(self) -> None:
+        @dataclass
+        class Leaf:
+            n: int
+            note: Optional[str] = None
+
+        @dataclass
+        class Tree:
+            leaf: Leaf
+            leaves: List[Leaf]
+            must: Optional[int]
+            free: Any = None
+
+        tree = Tree(Leaf(1), [Leaf(2, "x"), Leaf(3)], None, {"kept": None})
+        state = state_of(tree)
+        leaves = [{"n": 2, "note": "x"}, {"n": 3}]
+        self.assertEqual(state, {"leaf": {"n": 1}, "leaves": leaves, "free": {"kept": None}})
+        self.assertEqual(decode(state, Tree), tree)
+        self.assertEqual(schema_of(Tree)["required"], ["leaf", "leaves"])
+        self.assertEqual(state_of({"a": None, "b": [None]}), {"b": [None]})
+
+    def test_only_the_fields_that_a_node_adds_are_left_out(self) -> None:
+        body = {"documentSelfLink": "/a/b", "documentVersion": 0, "documents": 3, "documentation": "x"}
+        self.assertEqual(Document.of(body).value, {"documents": 3, "documentation": "x"})
+        with self.assertRaisesRegex(BadValue, "no field 'documents'"):
+            Document.of({**body, "n": 1}, Inner)
 
     def test_what_is_no_json_is_refused(self) -> None:
         wrong: List[Any] = [float("nan"), float("inf"), {1: 2}, {"a"}, object(), "\ud800"]

@@ -1,64 +1,18 @@
 """Retries: which writes get a key, what is repeated, and what is said of the outcome. The nodes are
 scripts."""
 
-import json
+import contextlib
+import io
 import socket
-import threading
+import traceback
 import unittest
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import amrita
 from amrita._http import Request
 from amrita._keys import are_taken_by
 
-BREAK, SILENCE = object(), object()
-
-
-class Node:
-    """Answers each request with the next word of its script: a status and a body, or an end of the
-    connection after the request was read."""
-
-    def __init__(self, *script: Any) -> None:
-        self.script = list(script)
-        self.asked: List[Tuple[str, Dict[str, str]]] = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connected, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._talk, args=(connected,), daemon=True).start()
-
-    def _talk(self, connected: socket.socket) -> None:
-        with connected, connected.makefile("rb") as file:
-            while True:
-                line = file.readline()
-                if not line:
-                    return
-                headers = {}
-                for header in iter(file.readline, b"\r\n"):
-                    name, _, value = header.decode().partition(":")
-                    headers[name] = value.strip()
-                file.read(int(headers.get("content-length", 0)))
-                self.asked.append((line.decode().strip(), headers))
-                word = self.script.pop(0)
-                if word is BREAK:
-                    return
-                if word is SILENCE:
-                    threading.Event().wait(30)
-                    return
-                status, body = word
-                data = json.dumps(body).encode()
-                head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n\r\n".encode()
-                connected.sendall(head + data)
-
-    def keys(self) -> List[Optional[str]]:
-        return [headers.get("idempotency-key") for _, headers in self.asked]
-
+from .support import BREAK, SILENCE, Scripted as Node
 
 DONE = (200, {"documentSelfLink": "/core/examples/a"})
 NO_OWNER = (503, {"code": "NO_OWNER", "outcome": "notApplied"})
@@ -90,6 +44,11 @@ class Retries(unittest.TestCase):
             ("/core/query-tasks", direct, False),
             ("/core/local-query-tasks/", direct, False),
             ("/core/examples", direct, True),
+            ("/core/immortals/impulses", b"{}", False),
+            ("/core/immortals/impulses/impulses", b"{}", True),
+            ("/core/immortals/config/impulses", b"{}", True),
+            ("/core/examples/config", b"{}", False),
+            ("/core/examples/one/stats", b"{}", False),
         ]:
             self.assertEqual(are_taken_by(Request("POST", path, body)), takes, (path, body))
 
@@ -124,9 +83,74 @@ class Retries(unittest.TestCase):
 
     def test_a_no_of_one_node_does_not_hide_that_another_may_have_done_it(self) -> None:
         nodes = Node(BREAK, *[NO_OWNER] * 99), Node(*[NO_OWNER] * 99)
-        with self.assertRaises(amrita.Unreachable) as caught:
+        with self.assertRaises(amrita.Refused) as caught:
             self.client(*nodes, patience=0.3).create("/core/examples", {})
+        found = caught.exception
+        self.assertEqual((found.code, found.outcome), ("NO_OWNER", "unknown"))
+        self.assertIn("may have happened", str(found))
+
+    def test_a_nodes_own_unknown_is_not_taken_back_by_a_later_no(self) -> None:
+        with self.assertRaises(amrita.Refused) as caught:
+            self.client(Node(UNKNOWN, *[NO_OWNER] * 99), patience=0.3).create("/core/examples", {})
         self.assertEqual(caught.exception.outcome, "unknown")
+
+    def test_an_answer_that_did_not_look_for_the_key_settles_nothing(self) -> None:
+        for status, code, outcome in [
+            (403, "ACCESS_DENIED", "unknown"),
+            (503, "QUORUM_NOT_MET", "unknown"),
+            (412, "PRECONDITION_FAILED", "notApplied"),
+        ]:
+            body = {"code": code, "outcome": "notApplied", "message": "no"}
+            client = self.client(Node(BREAK, (status, body), BREAK, (status, body)))
+            with self.assertRaises(amrita.Refused) as caught:
+                client.patch("/core/examples/a", {"n": 1})
+            found = caught.exception
+            told = (found.code, found.outcome, found.body["outcome"])
+            self.assertEqual(told, (code, outcome, outcome))
+            answer = client.request("PATCH", "/core/examples/a", {"n": 1})
+            self.assertEqual((answer.outcome, answer.body["outcome"]), (outcome, outcome))
+
+    def test_an_error_that_is_not_a_nodes_tells_nothing_of_a_write(self) -> None:
+        for status in (502, 307):
+            with self.assertRaises(amrita.Refused) as caught:
+                self.client(Node((status, "no node"))).create("/core/examples", {})
+            self.assertEqual(caught.exception.outcome, "unknown")
+
+    def test_without_a_key_a_later_answer_settles_nothing(self) -> None:
+        there = {"code": "ALREADY_EXISTS", "outcome": "notApplied"}
+        node = Node(BREAK, (409, there))
+        with self.assertRaises(amrita.AlreadyExists) as caught:
+            self.client(node).register("a")
+        self.assertEqual((caught.exception.outcome, node.keys()), ("unknown", [None, None]))
+
+    def test_an_impulse_waits_for_a_program_under_one_key(self) -> None:
+        refused = (409, {"code": "REFUSED", "outcome": "notApplied"})
+        shown = (200, {"replicas": [{"role": "STANDBY"}]})
+        node = Node(refused, shown, refused, shown, (200, {"input": 3}))
+        self.assertEqual(self.client(node).impulse("till", 1, [5]), 3)
+        keys = [key for key in node.keys() if key is not None]
+        self.assertEqual((len(keys), len(set(keys))), (3, 1))
+        held = Node(refused, (200, {"replicas": [{"role": "HELD"}]}))
+        with self.assertRaises(amrita.Refused):
+            self.client(held).impulse("till", 1, [5])
+
+    def test_what_concerns_one_node_is_not_asked_of_the_next_one_too(self) -> None:
+        first, second = Node(BREAK), Node(DONE)
+        with self.assertRaises(amrita.Unreachable) as caught:
+            self.client(first, second).request("DELETE", "/core/management")
+        self.assertEqual((caught.exception.outcome, second.asked), ("unknown", []))
+
+    def test_a_node_that_accepts_and_says_nothing_is_passed_over(self) -> None:
+        silent, second = Node(SILENCE), Node(DONE)
+        self.client(silent, second, patience=2).create("/core/examples", {})
+        self.assertEqual(silent.keys(), second.keys())
+
+    def test_what_a_node_that_is_not_there_did_is_known(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            address = "http://127.0.0.1:%d" % gone.getsockname()[1]
+        with self.assertRaises(amrita.Unreachable) as caught:
+            amrita.Client(address, patience=0.2).create("/core/examples", {})
+        self.assertEqual(caught.exception.outcome, "notApplied")
 
     def test_a_nodes_own_words_are_what_is_told(self) -> None:
         for word, outcome in [(NO_OWNER, "notApplied"), (UNKNOWN, "unknown")]:
@@ -160,3 +184,67 @@ class Retries(unittest.TestCase):
         ):
             with self.assertRaises(amrita.BadValue):
                 wrong()
+
+    def test_a_name_that_is_a_utilitys_or_would_lead_elsewhere_is_refused(self) -> None:
+        node = Node()
+        client = self.client(node)
+        seats = client.kind("/app/seats")
+        for name in ("config", "stats", "template", "available", "subscriptions", "ui"):
+            for ask in (seats.get, seats.delete, seats.get_or_none):
+                with self.assertRaisesRegex(amrita.BadValue, f"can have the name '{name}'"):
+                    ask(name)
+            with self.assertRaises(amrita.BadValue):
+                client.patch(f"/app/seats/{name}", {"n": 1})
+        for name in ("", "..", "A1/config", "A1?documentVersion=0", "a b", "a#b", "50%", "a\n"):
+            for call in (seats.get, client.immortal, lambda it: client.impulse(it, 1)):
+                with self.assertRaises(amrita.BadValue):
+                    call(name)
+        self.assertEqual(node.asked, [])
+
+    def test_a_none_that_a_node_would_pass_over_is_refused(self) -> None:
+        node = Node(DONE)
+        client = self.client(node)
+        with self.assertRaisesRegex(amrita.BadValue, "'holder' is None.*merge=True"):
+            client.patch("/core/examples/a", {"n": 1, "holder": None})
+        self.assertEqual(node.asked, [])
+        client.patch("/core/examples/a", {"holder": None}, merge=True)
+
+    def test_a_login_is_in_no_error_and_in_no_representation(self) -> None:
+        redirected, elsewhere = Node((307, {})), Node(DONE)
+        client = self.client(redirected, token="hush-hush")
+        with self.assertRaises(amrita.Refused) as caught:
+            client.get("/core/examples/a")
+        self.assertEqual(elsewhere.asked, [])
+        said = [repr(client), repr(vars(client)), repr(caught.exception), str(caught.exception)]
+        said.append(repr(Request("GET", "/a", headers={"authorization": "Bearer hush"})))
+        node = Node((200, {"authToken": "hush"}))
+        said.append(repr(self.client(node).request("POST", "/core/authn/basic", {})))
+        for address in ("http://ann:hush@host:1", "http://:hush@host", "ann:hush@host:x"):
+            with self.assertRaises(amrita.BadValue) as refused:
+                amrita.Client(address)
+            said.append(str(refused.exception))
+        with self.assertRaises(amrita.BadValue) as refused:
+            self.client(Node(), token="hush\u20ac").get("/core/examples/a")
+        written = io.StringIO()
+        with contextlib.redirect_stderr(written):
+            traceback.print_exception(None, refused.exception, refused.exception.__traceback__)
+        causes = [refused.exception.__cause__, refused.exception.__context__]
+        said += [written.getvalue(), repr([vars(one) for one in causes if one]), repr(causes)]
+        self.assertNotIn("hush", "\n".join(said))
+
+    def test_a_login_shows_the_password_in_no_other_request(self) -> None:
+        class Watching(Node):
+            """While a login is on its way, another request of the same client is made."""
+
+            def answer(self, word: Any) -> bytes:
+                if len(self.asked) == 1:
+                    client.get("/core/examples/a")
+                return super().answer(word)
+
+        node = Watching((200, {}), DONE)
+        client = self.client(node, token="mine")
+        with self.assertRaisesRegex(amrita.AmritaError, "given no token"):
+            client.login("ann", "secret")
+        shown = [headers.get("authorization", "") for _, headers in node.asked]
+        self.assertTrue(shown[0].startswith("Basic "))
+        self.assertEqual(shown[1], "Bearer mine")

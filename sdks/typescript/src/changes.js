@@ -4,7 +4,7 @@
  * @module
  */
 
-import { errorOf, sleep } from "./cluster.js";
+import { errorOf, isError, sleep } from "./cluster.js";
 import { AmritaError, FellBehindError } from "./errors.js";
 import { WireError } from "./wire.js";
 
@@ -126,7 +126,7 @@ export class Changes {
             signal,
             bigints,
           });
-          if (answer.status < 400) return answer.body;
+          if (!isError(answer)) return pageOf(answer);
           const error = errorOf(answer);
           if (error.code === "CHANGES_GONE") gone += 1;
           else if (answer.status < 500) throw error;
@@ -162,6 +162,12 @@ export class Changes {
     }
     return parameters.length === 0 ? this.#path : `${this.#path}?${parameters.join("&")}`;
   }
+}
+
+/** @param {import("./cluster.js").Answer} answer */
+function pageOf({ body, node }) {
+  if (Array.isArray(body?.changes) && typeof body.token === "string") return body;
+  throw new WireError("broken", `${node} gives no changes and no token: is it a node?`);
 }
 
 /** @param {unknown} error */

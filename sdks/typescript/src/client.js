@@ -8,6 +8,8 @@ import { Changes } from "./changes.js";
 import { Cluster, sleep } from "./cluster.js";
 import { Kind, pages } from "./documents.js";
 import { AmritaError } from "./errors.js";
+import { Decimal, stringify } from "./json.js";
+import { checkedName } from "./names.js";
 import { bodyOf } from "./query.js";
 import { Task } from "./tasks.js";
 
@@ -167,13 +169,14 @@ export class Client {
       try {
         const answer = await this.#cluster.send(
           "POST",
-          `/core/immortals/${name}/impulses`,
+          `/core/immortals/${checkedName(name)}/impulses`,
           body,
           asked,
         );
         return answer.body.input;
       } catch (error) {
-        const isRefused = error instanceof AmritaError && error.code === "REFUSED";
+        const isRefused =
+          error instanceof AmritaError && error.code === "REFUSED" && error.outcome === "notApplied";
         if (!isRefused || Date.now() >= deadline || (await this.#isHeld(name))) throw error;
         await sleep(REFUSED_PAUSE_MILLIS, options.signal);
       }
@@ -208,7 +211,8 @@ export class Client {
    * @returns {Promise<any>}
    */
   async immortal(name) {
-    return (await this.#cluster.send("GET", `/core/immortals/${name}`, undefined, {})).body;
+    const path = `/core/immortals/${checkedName(name)}`;
+    return (await this.#cluster.send("GET", path, undefined, {})).body;
   }
 
   /**
@@ -262,7 +266,8 @@ export class Kinds {
   }
 
   /**
-   * Defines a kind, or brings the one that is there to this definition: for the start of a program.
+   * Defines a kind, or brings the one that is there (or was removed) to this definition: for the
+   * start of a program. What an earlier definition said and this one does not is taken away.
    *
    * @template {object} T
    * @param {KindDefinition} definition
@@ -273,10 +278,34 @@ export class Kinds {
     try {
       return await this.create(definition, options);
     } catch (error) {
-      if (!(error instanceof AmritaError) || error.code !== "ALREADY_EXISTS") throw error;
-      await this.change(definition.link, definition);
+      const code = error instanceof AmritaError ? error.code : "";
+      if (code === "MARKED_DELETED") {
+        const pragma = "xn-force-index-update";
+        await this.#cluster.send("POST", "/core/factories", definition, { pragma });
+      } else if (code === "ALREADY_EXISTS") {
+        await this.#bringTo(definition);
+      } else {
+        throw error;
+      }
       return new Kind(this.#cluster, definition.link, options);
     }
+  }
+
+  /** @param {KindDefinition} definition */
+  async #bringTo(definition) {
+    const now = /** @type {Record<string, unknown>} */ ({ ...(await this.show(definition.link)) });
+    const wanted = /** @type {Record<string, unknown>} */ ({ ...definition });
+    const names = Object.keys({ ...now, ...wanted });
+    const changed = names.filter((name) => {
+      const isOwn = !name.startsWith("document") || name === "documentation";
+      const isKept = name === "kind" && wanted.kind === undefined;
+      return isOwn && !isKept && ordered(now[name]) !== ordered(wanted[name]);
+    });
+    if (changed.length === 0) return;
+    // In a definition a null takes a field away.
+    const fields = Object.fromEntries(changed.map((name) => [name, wanted[name] ?? null]));
+    const path = `/core/factories/${nameOf(definition.link)}`;
+    await this.#cluster.send("PATCH", path, fields, {});
   }
 
   /** @returns {AsyncGenerator<import("./documents.js").Document<KindDefinition>, void, void>} */
@@ -314,6 +343,21 @@ export class Kinds {
   #definitions() {
     return new Kind(this.#cluster, "/core/factories", {});
   }
+}
+
+/**
+ * A value as a text that does not depend on the order of fields.
+ *
+ * @param {unknown} value
+ * @returns {string}
+ */
+function ordered(value) {
+  if (value === undefined || value === null) return "";
+  if (Array.isArray(value)) return `[${value.map(ordered).join()}]`;
+  if (typeof value !== "object" || value instanceof Decimal) return stringify(value);
+  const fields = Object.entries(value).filter(([, field]) => field !== undefined);
+  const sorted = fields.sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${sorted.map(([name, field]) => `${stringify(name)}:${ordered(field)}`).join()}}`;
 }
 
 /**

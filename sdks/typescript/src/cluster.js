@@ -9,8 +9,8 @@
 import { makeWire, randomBytes } from "#wire";
 
 import { AmritaError } from "./errors.js";
-import { parse, stringifyForNode } from "./json.js";
-import { isWrite, prefixOf, takesKey } from "./keys.js";
+import { parse, stringify } from "./json.js";
+import { isForOneNode, isWrite, prefixOf, takesKey } from "./keys.js";
 import { WireError } from "./wire.js";
 
 /** How long a request is tried unless the client is told otherwise. */
@@ -19,6 +19,25 @@ const PATIENCE_MILLIS = 15_000;
 /** The pause after all nodes were tried once in vain; doubled with each further time. */
 const PAUSE_MILLIS_MIN = 5;
 const PAUSE_MILLIS_MAX = 200;
+
+/**
+ * How long one node may think about what may be repeated before the next one is asked: longer than a
+ * node takes until it gives up a request, which is ten seconds.
+ */
+const ATTEMPT_MILLIS_MAX = 12_000;
+
+/**
+ * Of what is left of the patience one attempt takes this part at most, so that a node that accepts a
+ * request and says nothing leaves time for the next one.
+ */
+const ATTEMPT_PART = 0.8;
+
+/**
+ * Errors of these kinds are told by the owner, which has looked for the key before. All other errors
+ * may come from a node that knows nothing of what became of the key; a 404 may also mean that the
+ * service was taken away meanwhile.
+ */
+const BY_KEY = [400, 409, 412, 422];
 
 /**
  * Codes of answers that say "try again": the request was surely not carried out, or its key makes
@@ -112,28 +131,28 @@ export class Cluster {
    */
   async send(method, path, body, options) {
     const request = this.#prepare(method, path, body, options);
-    const { isSafe } = request;
-    const deadline = Date.now() + (options.patience ?? this.patience);
-    const attempts = new Attempts(isWrite(method), this.nodes);
+    const attempts = new Attempts(request.repeat, options.patience ?? this.patience, this.nodes);
     for (let pause = PAUSE_MILLIS_MIN; ; pause = Math.min(pause * 2, PAUSE_MILLIS_MAX)) {
       const start = this.#preferred;
       for (let n = 0; n < this.nodes.length; n += 1) {
         const which = (start + n) % this.nodes.length;
+        const until = attempts.until();
         try {
-          const answer = await this.#askUntil(which, request, deadline, options);
-          if (!isTryAgain(answer, isSafe)) {
+          const answer = await this.#askUntil(which, request, until, options);
+          if (!isTryAgain(answer, attempts.isSafe)) {
             this.#preferred = which;
-            return finish(answer);
+            return attempts.judged(answer);
           }
-          attempts.answer = answer;
+          attempts.noteAnswer(answer);
         } catch (error) {
-          if (error instanceof OutOfTime) return attempts.outOfTime();
-          if (!(error instanceof WireError)) throw error;
-          attempts.note(error);
-          if (error.kind === "broken" && !isSafe) return attempts.inVain();
+          if (!(error instanceof OutOfTime || error instanceof WireError)) throw error;
+          attempts.note(error, this.nodes[which].origin);
+          if (error instanceof OutOfTime && until >= attempts.deadline) return attempts.inVain();
+          if (error instanceof WireError && error.kind === "broken" && !attempts.isSafe)
+            return attempts.inVain();
         }
       }
-      if (Date.now() + pause >= deadline) return attempts.inVain();
+      if (Date.now() + pause >= attempts.deadline) return attempts.inVain();
       await sleep(pause, options.signal);
     }
   }
@@ -172,15 +191,30 @@ export class Cluster {
       headers["x-xenon-rpl-quorum"] =
         options.quorum === "all" ? "x-xenon-all" : String(options.quorum);
     }
-    const text = body === undefined ? undefined : stringifyForNode(body);
+    const text = body === undefined ? undefined : stringify(body);
     if (text !== undefined) {
       headers["content-type"] = options.mergePatch
         ? "application/merge-patch+json"
         : "application/json";
     }
-    const isSameTwice = !hasKey && this.#keyPrefix !== undefined;
-    const isSafe = !isWrite(method) || key !== undefined || isSameTwice;
-    return { method, target: escapePath(path), headers, body: text, isSafe };
+    const repeat = this.#repeat(method, path, key !== undefined, hasKey);
+    return { method, target: escapePath(path), headers, body: text, repeat };
+  }
+
+  /**
+   * Why, if at all, a request may be sent once more after an attempt that may have been done.
+   *
+   * @param {string} method
+   * @param {string} path
+   * @param {boolean} hasKey
+   * @param {boolean} takesOne
+   * @returns {Repeat}
+   */
+  #repeat(method, path, hasKey, takesOne) {
+    if (!isWrite(method)) return "read";
+    if (hasKey) return "byKey";
+    const isSameTwice = !takesOne && this.#keyPrefix !== undefined;
+    return isSameTwice && !isForOneNode(method, path) ? "sameTwice" : "never";
   }
 
   /**
@@ -194,15 +228,16 @@ export class Cluster {
     const { signal } = options;
     signal?.throwIfAborted();
     const abort = new AbortController();
-    const timer = setTimeout(
-      () => abort.abort(new OutOfTime()),
-      Math.max(deadline - Date.now(), 0),
-    );
+    const late = new OutOfTime();
+    const timer = setTimeout(() => abort.abort(late), Math.max(deadline - Date.now(), 0));
+    const onSent = () => {
+      late.isSent = true;
+    };
     const given = () => abort.abort(signal?.reason);
     signal?.addEventListener("abort", given, { once: true });
     try {
       const node = this.nodes[which];
-      const told = await this.#wire.ask(node, { ...request, signal: abort.signal });
+      const told = await this.#wire.ask(node, { ...request, onSent, signal: abort.signal });
       return {
         status: told.status,
         body: told.body === "" ? undefined : readBody(told, options.bigints),
@@ -217,67 +252,119 @@ export class Cluster {
   }
 }
 
-/** The patience is over. */
-class OutOfTime extends Error {}
+/** An attempt took too long. */
+class OutOfTime extends Error {
+  /** Whether the node may have got the request. */
+  isSent = false;
+}
+
+/**
+ * Why a request may be sent once more after an attempt that may have been done: a `read` changes
+ * nothing; under its key a write is one, however often it is sent (`byKey`); in some places to ask
+ * for the same twice is to have it once (`sameTwice`), and there a later answer does not tell what
+ * became of an earlier attempt.
+ *
+ * @typedef {"read" | "byKey" | "sameTwice" | "never"} Repeat
+ */
 
 /** How the attempts at one request went so far. */
 class Attempts {
   /**
-   * @param {boolean} isWriting
+   * @param {Repeat} repeat
+   * @param {number} patience
    * @param {URL[]} nodes
    */
-  constructor(isWriting, nodes) {
-    this.isWriting = isWriting;
+  constructor(repeat, patience, nodes) {
+    this.repeat = repeat;
+    this.deadline = Date.now() + patience;
     this.tried = nodes.map((node) => node.origin).join(", ");
     /** @type {Answer | undefined} the last that said "try again" */
     this.answer = undefined;
     this.why = "";
-    this.isUnknown = false;
+    /** An attempt broke off, and the write may have been done. */
+    this.isInDoubt = false;
+    this.isLate = false;
   }
 
-  /** @param {WireError} error */
-  note(error) {
-    this.why = error.message;
-    if (error.kind === "broken") this.isUnknown = this.isWriting;
+  get isSafe() {
+    return this.repeat !== "never";
+  }
+
+  get #isWriting() {
+    return this.repeat !== "read";
+  }
+
+  /** When the next attempt is given up. */
+  until() {
+    if (!this.isSafe) return this.deadline;
+    const left = this.deadline - Date.now();
+    const part = Math.min(left * ATTEMPT_PART, ATTEMPT_MILLIS_MAX);
+    // With so little left there is no other attempt.
+    return left - part < PAUSE_MILLIS_MIN ? this.deadline : Date.now() + part;
+  }
+
+  /** @param {Answer} answer */
+  noteAnswer(answer) {
+    this.answer = answer;
+    if (answer.body?.outcome === "unknown") this.isInDoubt = this.#isWriting;
+  }
+
+  /**
+   * @param {WireError | OutOfTime} error
+   * @param {string} node
+   */
+  note(error, node) {
+    this.isLate = error instanceof OutOfTime;
+    this.why = error instanceof OutOfTime ? `${node} gave no answer in time` : error.message;
+    const mayBeDone = error instanceof OutOfTime ? error.isSent : error.kind === "broken";
+    if (mayBeDone) this.isInDoubt = this.#isWriting;
   }
 
   /** A node's own words are better than ours. */
   inVain() {
-    if (this.answer !== undefined) return finish(this.answer);
-    const unknown = this.isUnknown ? "; the write may have happened" : "";
+    if (this.answer !== undefined) return this.judged(this.answer);
+    const unknown = this.isInDoubt ? "; the write may have happened" : "";
     throw new AmritaError(`no node answers at ${this.tried}: ${this.why}${unknown}`, {
-      code: "UNREACHABLE",
-      outcome: this.#outcome(this.isUnknown),
-    });
-  }
-
-  outOfTime() {
-    if (this.answer !== undefined) return finish(this.answer);
-    const unknown = this.isWriting ? "; the write may have happened" : "";
-    throw new AmritaError(`no answer in time from ${this.tried}${unknown}`, {
-      code: "OUT_OF_TIME",
-      outcome: this.#outcome(true),
+      code: this.isLate ? "OUT_OF_TIME" : "UNREACHABLE",
+      outcome: this.#outcome(),
     });
   }
 
   /**
-   * @param {boolean} isUnknown
-   * @returns {import("./errors.js").Outcome}
+   * An answer, or the error that it tells of. One node's "surely not" is not the whole truth while
+   * another attempt may have been done, unless the answer speaks for the key.
+   *
+   * @param {Answer} answer
    */
-  #outcome(isUnknown) {
-    if (!this.isWriting) return undefined;
-    return isUnknown ? "unknown" : "notApplied";
+  judged(answer) {
+    if (!isError(answer)) return answer;
+    const error = errorOf(answer);
+    const isSettled = this.repeat === "byKey" && BY_KEY.includes(answer.status);
+    if (this.isInDoubt && !isSettled) {
+      error.message += "; an attempt before broke off, and the write may have happened";
+      error.outcome = "unknown";
+    } else if (this.#isWriting && error.outcome === undefined) {
+      // Not the words of a node: of something in between.
+      error.outcome = "unknown";
+    }
+    throw error;
+  }
+
+  /** @returns {import("./errors.js").Outcome} */
+  #outcome() {
+    if (!this.#isWriting) return undefined;
+    return this.isInDoubt ? "unknown" : "notApplied";
   }
 }
 
 /**
- * An answer, or the error that it tells of.
+ * Nodes send nobody elsewhere, and with their headers nobody is followed elsewhere: a redirect is
+ * an error.
  *
  * @param {Answer} answer
  */
-export function finish(answer) {
-  if (answer.status < 400) return answer;
-  throw errorOf(answer);
+export function isError({ status }) {
+  return status >= 300 && status !== 304;
 }
 
 /** @param {Answer} answer */
@@ -321,16 +408,18 @@ function readBody(told, bigints) {
 
 /** @param {string} text */
 function parseAddress(text) {
+  // Before an '@' there may be a password, which must not come into an error or a log.
+  const shown = text.replace(/^.*@/s, "...@");
   const withScheme = text.includes("://") ? text : `http://${text}`;
   let address;
   try {
     address = new URL(withScheme);
   } catch {
-    throw new TypeError(`'${text}' is no address of a node, such as http://127.0.0.1:8001`);
+    throw new TypeError(`'${shown}' is no address of a node, such as http://127.0.0.1:8001`);
   }
   const isPlain = address.pathname === "/" && address.search === "" && address.hash === "";
-  if (!["http:", "https:"].includes(address.protocol) || !isPlain || address.username !== "") {
-    throw new TypeError(`'${text}' is no address of a node, such as http://127.0.0.1:8001`);
+  if (!["http:", "https:"].includes(address.protocol) || !isPlain || text.includes("@")) {
+    throw new TypeError(`'${shown}' is no address of a node, such as http://127.0.0.1:8001`);
   }
   return address;
 }
@@ -341,6 +430,9 @@ function parseAddress(text) {
  * @param {string} pathAndQuery
  */
 export function escapePath(pathAndQuery) {
+  // Without it the path would become a part of the host.
+  if (!pathAndQuery.startsWith("/"))
+    throw new TypeError(`a path begins with '/', and '${pathAndQuery}' does not`);
   const at = pathAndQuery.indexOf("?");
   const path = at < 0 ? pathAndQuery : pathAndQuery.slice(0, at);
   const bytes = new TextEncoder().encode(path);

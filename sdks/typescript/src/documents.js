@@ -6,6 +6,7 @@
 
 import { Changes } from "./changes.js";
 import { AmritaError } from "./errors.js";
+import { checkedDocument, checkedLink, checkedName } from "./names.js";
 
 /** How many documents one page has unless it is said. */
 const PAGE_DEFAULT = 500;
@@ -94,14 +95,16 @@ export class Kind {
   constructor(cluster, link, options) {
     this.#cluster = cluster;
     this.#bigints = options.bigints;
-    this.link = link.replace(/\/+$/, "");
+    this.link = checkedLink(link.replace(/\/+$/, ""));
   }
 
   /**
    * @param {string} name of a document, or its link
+   * @returns {string}
+   * @throws {TypeError} when no document can have it, such as `config`, which is a utility
    */
   linkOf(name) {
-    return name.startsWith("/") ? name : `${this.link}/${name}`;
+    return checkedDocument(name.startsWith("/") ? name : `${this.link}/${checkedName(name)}`);
   }
 
   /**
@@ -111,7 +114,7 @@ export class Kind {
    * @param {WriteOptions & {name?: string}} [options]
    * @returns {Promise<Document<T>>}
    */
-  create(state, options = {}) {
+  async create(state, options = {}) {
     const { name, ...rest } = options;
     const body = name === undefined ? state : { ...state, documentSelfLink: name };
     return this.#send("POST", this.link, body, rest);
@@ -122,7 +125,7 @@ export class Kind {
    * @param {import("./cluster.js").RequestOptions & {version?: number, consistency?: "local"}} [options]
    * @returns {Promise<Document<T>>}
    */
-  get(name, options = {}) {
+  async get(name, options = {}) {
     const { version, consistency, ...rest } = options;
     const parameters = [];
     if (version !== undefined) parameters.push(`documentVersion=${version}`);
@@ -155,19 +158,26 @@ export class Kind {
    * @param {WriteOptions} [options]
    * @returns {Promise<Document<T>>}
    */
-  put(name, state, options = {}) {
+  async put(name, state, options = {}) {
     return this.#send("PUT", this.linkOf(name), state, options);
   }
 
   /**
-   * Changes some fields. With `mergePatch` a null removes a field, and lists are replaced.
+   * Changes some fields; one that is undefined is left as it is. With `mergePatch` a null removes a
+   * field, and lists are replaced; without it a null is refused, as a node would pass over it.
    *
    * @param {string} name
    * @param {{[F in keyof T]?: T[F] | null}} fields
    * @param {WriteOptions} [options]
    * @returns {Promise<Document<T>>}
    */
-  patch(name, fields, options = {}) {
+  async patch(name, fields, options = {}) {
+    const removed = Object.entries(fields).find(([, value]) => value === null);
+    if (removed !== undefined && !options.mergePatch) {
+      throw new TypeError(
+        `'${removed[0]}' is null, which a PATCH passes over: give {mergePatch: true} to remove the field, or leave it out`,
+      );
+    }
     return this.#send("PATCH", this.linkOf(name), fields, options);
   }
 

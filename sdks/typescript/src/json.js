@@ -293,44 +293,7 @@ function normal(text) {
  * @throws {TypeError} with the place of what cannot be written
  */
 export function stringify(value) {
-  return write(value, { whole: (number) => number.toString(), decimal: (number) => number.text });
-}
-
-/**
- * As {@link stringify}, for a body that a node reads. A node keeps whole numbers of 64 bits and
- * doubles; digits that it would lose are refused here.
- *
- * @param {unknown} value
- * @returns {string}
- */
-export function stringifyForNode(value) {
-  return write(value, {
-    whole: (number, where) => {
-      if (number < -(2n ** 63n) || number >= 2n ** 64n) {
-        throw new TypeError(
-          `${where}: ${number} is too large, nodes keep whole numbers of 64 bits. Send it as a text`,
-        );
-      }
-      return number.toString();
-    },
-    decimal: (number, where) => {
-      throw new TypeError(
-        `${where}: ${number.text} has more digits than a node keeps. Send it as a text`,
-      );
-    },
-  });
-}
-
-/**
- * @typedef {{whole: (number: bigint, where: string) => string, decimal: (number: Decimal, where: string) => string}} Numbers
- */
-
-/**
- * @param {unknown} value
- * @param {Numbers} numbers
- */
-function write(value, numbers) {
-  const text = put(value, "value", 0, numbers);
+  const text = put(value, "value", 0);
   if (text === undefined) throw new TypeError("undefined is no JSON");
   return text;
 }
@@ -339,10 +302,9 @@ function write(value, numbers) {
  * @param {unknown} value
  * @param {string} where
  * @param {number} depth
- * @param {Numbers} numbers
  * @returns {string | undefined}
  */
-function put(value, where, depth, numbers) {
+function put(value, where, depth) {
   if (depth > DEPTH_MAX)
     throw new TypeError(`${where}: nested deeper than ${DEPTH_MAX}, or in a circle`);
   switch (typeof value) {
@@ -350,14 +312,14 @@ function put(value, where, depth, numbers) {
     case "boolean":
       return JSON.stringify(value);
     case "bigint":
-      return numbers.whole(value, where);
+      return value.toString();
     case "number":
       if (!Number.isFinite(value)) throw new TypeError(`${where}: JSON has no ${value}`);
       return double(value);
     case "undefined":
       return undefined;
     case "object":
-      return value === null ? "null" : putObject(value, where, depth, numbers);
+      return value === null ? "null" : putObject(value, where, depth);
     default:
       throw new TypeError(`${where}: a ${typeof value} cannot be written as JSON`);
   }
@@ -379,17 +341,16 @@ function double(value) {
  * @param {object} value
  * @param {string} where
  * @param {number} depth
- * @param {Numbers} numbers
  * @returns {string | undefined}
  */
-function putObject(value, where, depth, numbers) {
-  if (value instanceof Decimal) return numbers.decimal(value, where);
+function putObject(value, where, depth) {
+  if (value instanceof Decimal) return value.text;
   if ("toJSON" in value && typeof value.toJSON === "function") {
-    return put(value.toJSON(), where, depth + 1, numbers);
+    return put(value.toJSON(), where, depth + 1);
   }
   if (Array.isArray(value)) {
     const items = value.map((item, at) => {
-      const text = put(item, `${where}[${at}]`, depth + 1, numbers);
+      const text = put(item, `${where}[${at}]`, depth + 1);
       if (text === undefined) throw new TypeError(`${where}[${at}]: undefined is no JSON`);
       return text;
     });
@@ -400,7 +361,7 @@ function putObject(value, where, depth, numbers) {
   }
   const fields = [];
   for (const [name, field] of Object.entries(value)) {
-    const text = put(field, `${where}.${name}`, depth + 1, numbers);
+    const text = put(field, `${where}.${name}`, depth + 1);
     if (text !== undefined) fields.push(`${JSON.stringify(name)}:${text}`);
   }
   return `{${fields.join(",")}}`;

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { UTILITIES } from "./names.js";
+
 /** Where nothing is a document. To ask for the same twice there is to have it once. */
 const KEYLESS = [
   "/core/authn",
@@ -25,11 +27,27 @@ const QUERIES = ["/core/query-tasks", "/core/local-query-tasks"];
 export function takesKey(method, pathAndQuery, body) {
   if (!isWrite(method)) return false;
   const path = pathAndQuery.split("?")[0].replace(/\/+$/, "");
-  if (path.startsWith("/core/immortals/") && path.endsWith("/impulses")) return true;
+  // An instance may have the name `impulses`, and then it is not meant.
+  if (/^\/core\/immortals\/[^/]+\/impulses$/.test(path)) return true;
+  if (UTILITIES.some((name) => path.endsWith(`/${name}`))) return false;
   if (KEYLESS.some((of) => path === of || path.startsWith(`${of}/`))) return false;
   const isDirectQuery =
     method === "POST" && QUERIES.includes(path) && body?.taskInfo?.isDirect === true;
   return !isDirectQuery;
+}
+
+/**
+ * Whether a request is about the very node that is asked: that it stops, or joins another cluster.
+ * Sent once more, another node would do it, too.
+ *
+ * @param {string} method
+ * @param {string} pathAndQuery
+ */
+export function isForOneNode(method, pathAndQuery) {
+  const path = pathAndQuery.split("?")[0].replace(/\/+$/, "");
+  return (
+    path === "/core/management" || (method === "POST" && path === "/core/node-groups/default")
+  );
 }
 
 /** @param {string} method */

@@ -30,6 +30,7 @@ export function makeWire(options) {
  */
 async function ask(address, request) {
   const { method, target, headers, body, signal } = request;
+  request.onSent();
   try {
     const answer = await fetch(address.origin + target, {
       method,

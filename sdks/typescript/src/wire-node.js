@@ -64,22 +64,23 @@ function ask(agent, address, request) {
       signal,
     });
     let connected = false;
+    const isConnected = () => {
+      connected = true;
+      request.onSent();
+    };
     /** @param {Error & {code?: string}} error */
     const failed = (error) => {
       if (signal.aborted) return reject(signal.reason);
       reject(new WireError(connected ? "broken" : "notSent", error.message || String(error.code)));
     };
     sent.on("socket", (socket) => {
-      if (!socket.connecting) {
-        connected = true;
-        return;
-      }
+      if (!socket.connecting) return isConnected();
       const late = setTimeout(() => {
         sent.destroy(new Error(`no connection within ${CONNECT_MILLIS_MAX} ms`));
       }, CONNECT_MILLIS_MAX);
       const event = address.protocol === "https:" ? "secureConnect" : "connect";
       socket.once(event, () => {
-        connected = true;
+        isConnected();
         clearTimeout(late);
         // An answer may take as long as the caller lets it.
         socket.setTimeout(0);

@@ -11,6 +11,7 @@
  * @property {Record<string, string>} headers
  * @property {string | undefined} body
  * @property {AbortSignal} signal
+ * @property {() => void} onSent called as soon as the node may have got the request
  */
 
 /**

@@ -7,16 +7,17 @@ import {
   Client,
   etagOf,
   FellBehindError,
+  parse,
   quoted,
+  stringify,
   TaskError,
   where,
 } from "../src/index.js";
 import { cluster } from "../src/testing.js";
-import { pause, withoutCluster } from "./helpers.js";
+import { pause } from "./helpers.js";
 
 /** @typedef {{row: string, price: number, balance?: bigint, tags?: string[]}} Seat */
 
-const skip = withoutCluster();
 
 /** @type {import("../src/testing.js").Cluster} */
 let nodes;
@@ -26,7 +27,6 @@ let client;
 let seats;
 
 before(async () => {
-  if (skip) return;
   nodes = await cluster();
   client = nodes.client();
   seats = await client.kinds.ensure(
@@ -53,7 +53,7 @@ after(async () => {
   await nodes?.stop();
 });
 
-test("a document is made, read, changed, replaced and deleted", { skip }, async () => {
+test("a document is made, read, changed, replaced and deleted", async () => {
   const made = await seats.create({ row: "A", price: 12.5 }, { name: "one" });
   assert.equal(made.documentSelfLink, "/app/seats/one");
   assert.equal((await seats.get("one")).price, 12.5);
@@ -78,7 +78,7 @@ test("a document is made, read, changed, replaced and deleted", { skip }, async 
   await assert.rejects(seats.get("one"), { name: "AmritaError", code: "NOT_FOUND", status: 404 });
 });
 
-test("whole numbers and doubles come back with all their digits", { skip }, async () => {
+test("whole numbers and doubles come back with all their digits", async () => {
   const big = { row: "A", price: 0.1 + 0.2, balance: 2n ** 63n - 1n };
   const made = await seats.create(big, { name: "big" });
   assert.equal(made.balance, 2n ** 63n - 1n);
@@ -89,15 +89,26 @@ test("whole numbers and doubles come back with all their digits", { skip }, asyn
     5n,
     "a small one is a bigint, too, in a field that is named",
   );
-  await assert.rejects(
-    seats.patch("big", { balance: 2n ** 64n }),
-    /value\.balance: 18446744073709551616 is too large/,
-  );
+  await assert.rejects(seats.patch("big", { balance: 2n ** 64n }), {
+    code: "BAD_BODY",
+    outcome: "notApplied",
+  });
   const [listed] = await all(seats.list({ filter: "row eq 'A'" }));
   assert.equal(listed.balance, 5n);
 });
 
-test("an error has its code, its outcome and its words", { skip }, async () => {
+test("numbers that neither a double nor 64 bits hold come back digit for digit", async () => {
+  const free = await client.kinds.ensure({ link: "/app/free", schema: { type: "object" } });
+  const text = "[0.10000000000000000001,36893488147419103232,-1e-400,-0.0,9007199254740993,1e+22]";
+  const kind = /** @type {import("../src/index.js").Kind<any>} */ (free);
+  await kind.create({ all: parse(text) }, { name: "one" });
+  assert.equal(stringify((await kind.get("one")).all), text);
+  await kind.put("one", { ...(await kind.get("one")), more: 1 });
+  assert.equal(stringify((await kind.get("one")).all), text, "what was read can be written back");
+  await assert.rejects(kind.put("one", { all: Number.NaN }), /value\.all: JSON has no NaN/);
+});
+
+test("an error has its code, its outcome and its words", async () => {
   await seats.create({ row: "A", price: 1 }, { name: "twice" });
   await assert.rejects(seats.create({ row: "A", price: 1 }, { name: "twice" }), {
     code: "ALREADY_EXISTS",
@@ -117,7 +128,7 @@ test("an error has its code, its outcome and its words", { skip }, async () => {
   });
 });
 
-test("a key makes a repetition harmless, and names a document", { skip }, async () => {
+test("a key makes a repetition harmless, and names a document", async () => {
   const state = { row: "K", price: 1 };
   const one = await seats.create(state, { key: "the same" });
   const two = await seats.create(state, { key: "the same" });
@@ -128,7 +139,7 @@ test("a key makes a repetition harmless, and names a document", { skip }, async 
   });
 });
 
-test("lists and queries stream their pages", { skip }, async () => {
+test("lists and queries stream their pages", async () => {
   const names = Array.from({ length: 23 }, (_, n) => `page-${String(n).padStart(2, "0")}`);
   for (const name of names)
     await seats.create({ row: "it's", price: names.indexOf(name) }, { name });
@@ -155,7 +166,7 @@ test("lists and queries stream their pages", { skip }, async () => {
   assert.equal(await client.count(query), 10);
 });
 
-test("kinds are shown, changed and removed while the cluster runs", { skip }, async () => {
+test("kinds are shown, changed and removed while the cluster runs", async () => {
   const kind = await client.kinds.create({
     link: "/app/passing",
     schema: { type: "object", properties: { a: { type: "string" } } },
@@ -169,13 +180,30 @@ test("kinds are shown, changed and removed while the cluster runs", { skip }, as
   await assert.rejects(kind.create(/** @type {any} */ ({ a: "x" }), { name: "two" }), {
     status: 400,
   });
+  /** @type {import("../src/index.js").KindDefinition} */
+  const narrow = {
+    link: "/app/passing",
+    schema: { type: "object", required: ["a"], properties: { a: { type: "array" } } },
+  };
+  await client.kinds.ensure({ ...narrow, merge: ["a"], retentionLimit: 5 });
+  const shown = await client.kinds.show("/app/passing");
+  assert.deepEqual([shown.merge, shown.retentionLimit], [["a"], 5]);
+  await client.kinds.ensure(narrow);
+  await client.kinds.ensure(narrow);
+  const again = await client.kinds.show("/app/passing");
+  assert.deepEqual([again.merge, again.retentionLimit], [undefined, undefined]);
+  assert.deepEqual(again.schema, narrow.schema);
+  const { documentVersion } = shown;
+  assert.equal(again.documentVersion, documentVersion + 1, "the same once more changes nothing");
   const links = (await all(client.kinds.list())).map(({ link }) => link);
   assert.ok(links.includes("/app/passing") && links.includes("/app/seats"), links.join());
   await client.kinds.remove("/app/passing");
   await assert.rejects(kind.get("one"), { status: 404 });
+  await client.kinds.ensure(narrow);
+  assert.equal(/** @type {any} */ (await kind.get("one")).a, "x", "it is there again");
 });
 
-test("a task is started and awaited", { skip }, async () => {
+test("a task is started and awaited", async () => {
   const task = await client.startTask("/core/example-tasks");
   assert.equal((await task.wait()).taskInfo.stage, "FINISHED");
   assert.equal((await client.task(task.link).wait()).documentSelfLink, task.link);
@@ -187,7 +215,7 @@ test("a task is started and awaited", { skip }, async () => {
   );
 });
 
-test("addresses, and nodes that are not there", { skip }, async () => {
+test("addresses, and nodes that are not there", async () => {
   for (const address of ["ftp://x", "http://a/b", ""])
     assert.throws(() => new Client(address), TypeError, address);
   const nobody = new Client("127.0.0.1:1", { patience: 300 });
@@ -209,7 +237,7 @@ test("addresses, and nodes that are not there", { skip }, async () => {
   one.close();
 });
 
-test("writes while nodes are killed: each is there once", { skip, timeout: 120_000 }, async () => {
+test("writes while nodes are killed: each is there once", { timeout: 120_000 }, async () => {
   await seats.create({ row: "counter", price: 0 }, { name: "counter" });
   let isOver = false;
   const writer = async (/** @type {number} */ number) => {
@@ -255,7 +283,7 @@ test("writes while nodes are killed: each is there once", { skip, timeout: 120_0
 
 test(
   "a feed while nodes are killed: each change once and in order",
-  { skip, timeout: 120_000 },
+  { timeout: 120_000 },
   async () => {
     const abort = new AbortController();
     const own = nodes.client();
@@ -309,7 +337,6 @@ test(
 
 test(
   "who follows knows everything, and goes on with a token in another process",
-  { skip },
   async () => {
     const abort = new AbortController();
     for (const name of ["f1", "f2"]) await seats.create({ row: "follow", price: 0 }, { name });
@@ -351,7 +378,7 @@ test(
   },
 );
 
-test("a reader that fell behind is told so", { skip, timeout: 60_000 }, async () => {
+test("a reader that fell behind is told so", { timeout: 60_000 }, async () => {
   const reader = seats.changes();
   const token = await reader.begin();
   // More than a node keeps in memory.

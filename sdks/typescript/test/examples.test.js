@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { cluster } from "../src/testing.js";
-import { pause, Program, until, withoutCluster } from "./helpers.js";
+import { Program, killPrograms, pause, until } from "./helpers.js";
 
-const skip = withoutCluster();
 
 /** @type {import("../src/testing.js").Cluster} */
 let nodes;
@@ -13,19 +12,19 @@ let nodes;
 let client;
 
 before(async () => {
-  if (skip) return;
   nodes = await cluster();
   client = nodes.client();
 });
 
 after(async () => {
+  killPrograms();
   client?.close();
   await nodes?.stop();
 });
 
 test(
   "a chat room: every line once and in order, and who is killed has left",
-  { skip, timeout: 180_000 },
+  { timeout: 180_000 },
   async () => {
     const enter = (/** @type {string} */ name) =>
       new Program([
@@ -86,7 +85,7 @@ test(
   },
 );
 
-test("a nightly job: each night once, whatever dies", { skip, timeout: 180_000 }, async () => {
+test("a nightly job: each night once, whatever dies", { timeout: 180_000 }, async () => {
   const copy = (/** @type {string} */ id) =>
     new Program([
       "examples/nightly.js",

@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { cluster } from "../src/testing.js";
-import { Program, until, withoutCluster } from "./helpers.js";
+import { Program, killPrograms, until } from "./helpers.js";
 
-const skip = withoutCluster();
 const SCRIPT = "examples/hello.js";
 
 /** @type {import("../src/testing.js").Cluster} */
@@ -14,7 +13,6 @@ let nodes;
 let client;
 
 before(async () => {
-  if (skip) return;
   nodes = await cluster();
   client = nodes.client();
   const replicas = nodes.nodes.map(({ id }) => id);
@@ -23,6 +21,7 @@ before(async () => {
 });
 
 after(async () => {
+  killPrograms();
   client?.close();
   await nodes?.stop();
 });
@@ -63,7 +62,7 @@ async function inputsOf(name) {
 
 test(
   "a server, a client killed at its prompt, one that is typed into, one that ends itself",
-  { skip, timeout: 120_000 },
+  { timeout: 120_000 },
   async () => {
     const servers = ["n1", "n2", "n3"].map((id) => copy("server", id));
     const one = copy("client1", "n1");
@@ -107,7 +106,7 @@ test(
 
 test(
   "messages while programs and nodes are killed: none is lost, none is handled twice",
-  { skip, timeout: 240_000 },
+  { timeout: 240_000 },
   async () => {
     /** @type {Map<string, {server: Program, numbers: Program}>} */
     const copies = new Map();
@@ -185,7 +184,7 @@ test(
 
 test(
   "a program that is not registered, and one that is attached already, are told so",
-  { skip, timeout: 60_000 },
+  { timeout: 60_000 },
   async () => {
     const nobody = new Program([
       SCRIPT,

@@ -1,18 +1,19 @@
 // What several tests need: programs as processes of their own, which are killed.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-
-import { findBinary } from "../src/testing.js";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 /** @type {Set<Program>} */
 const running = new Set();
-process.once("exit", () => {
+process.once("exit", killPrograms);
+
+/** What a test that failed has left would keep the run from its end. */
+export function killPrograms() {
   for (const program of running) program.process.kill("SIGKILL");
-});
+}
 
 /** A program of this folder as a process of its own. */
 export class Program {
@@ -85,21 +86,24 @@ export function pause(millis) {
   return new Promise((resolve) => setTimeout(resolve, millis));
 }
 
-/** @returns {string | false} why tests with a cluster are left out, or false */
-export function withoutCluster() {
-  try {
-    findBinary();
-    return false;
-  } catch (error) {
-    return String(error);
+/**
+ * The compiler of the lock file, if it is installed. Another one would say something else about the
+ * types, so one that was left by an earlier lock file is an error.
+ *
+ * @param {string} [root]
+ */
+export function findTsc(root = ROOT) {
+  const folder = join(root, "node_modules/typescript");
+  if (!existsSync(folder)) return undefined;
+  const read = (/** @type {string} */ file) => JSON.parse(readFileSync(file, "utf8"));
+  const wanted = read(join(root, "package-lock.json")).packages["node_modules/typescript"].version;
+  const { version } = read(join(folder, "package.json"));
+  if (version !== wanted) {
+    throw new Error(
+      `node_modules has the compiler ${version}, and package-lock.json says ${wanted}: run \`npm ci\` in sdks/typescript`,
+    );
   }
-}
-
-/** The compiler, if it is installed here or on this machine. */
-export function findTsc() {
-  const local = join(ROOT, "node_modules/.bin/tsc");
-  const inPath = (process.env.PATH ?? "").split(delimiter).map((folder) => join(folder, "tsc"));
-  return [local, ...inPath].find((file) => existsSync(file));
+  return join(folder, "bin/tsc");
 }
 
 export { ROOT };

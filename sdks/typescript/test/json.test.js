@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Decimal, parse, stringify } from "../src/index.js";
-import { stringifyForNode } from "../src/json.js";
 
 test("whole numbers beyond 2^53 come and go with all their digits", () => {
   for (const text of [
@@ -122,21 +121,6 @@ test("what cannot be said in JSON is refused with its place, not written as null
     assert.throws(() => stringify(value), why);
   }
   assert.equal(stringify({ a: undefined, at: new Date(0) }), '{"at":"1970-01-01T00:00:00.000Z"}');
-});
-
-test("what a node would round is refused before it is sent", () => {
-  assert.equal(
-    stringifyForNode({ a: 2n ** 64n - 1n, b: -(2n ** 63n) }),
-    '{"a":18446744073709551615,"b":-9223372036854775808}',
-  );
-  assert.throws(
-    () => stringifyForNode({ a: { b: 2n ** 64n } }),
-    /value\.a\.b: 18446744073709551616 is too large/,
-  );
-  assert.throws(
-    () => stringifyForNode(new Decimal("0.10000000000000000001")),
-    /more digits than a node keeps/,
-  );
 });
 
 test("random values come back as they were", () => {

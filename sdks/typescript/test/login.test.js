@@ -8,9 +8,9 @@ import { test } from "node:test";
 import { Impulses, contract, integer, method, program, run } from "../src/immortal/index.js";
 import { Client } from "../src/index.js";
 import { cluster } from "../src/testing.js";
-import { until, withoutCluster } from "./helpers.js";
+import { until } from "./helpers.js";
 
-test("a login, a token, and a program with a token", { skip: withoutCluster() }, async () => {
+test("a login, a token, and a program with a token", async () => {
   const folder = mkdtempSync(join(tmpdir(), "amrita-login-"));
   const secret = join(folder, "secret");
   writeFileSync(secret, "a secret of the links, of more than 32 characters", { mode: 0o600 });

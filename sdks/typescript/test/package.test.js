@@ -17,13 +17,12 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { cluster, findBinary } from "../src/testing.js";
-import { findTsc, ROOT, withoutCluster } from "./helpers.js";
+import { findTsc, ROOT } from "./helpers.js";
 
-const skip = withoutCluster();
 const hasNpm = spawnSync("npm", ["--version"]).status === 0;
 const withoutNpm = hasNpm ? false : "npm is not there";
 const tsc = findTsc();
-const withoutTsc = tsc === undefined ? "tsc is not there: `npm ci`" : withoutNpm;
+const withoutTsc = tsc === undefined ? "the compiler is not there: `npm ci`" : withoutNpm;
 const folder = mkdtempSync(join(tmpdir(), "amrita-package-"));
 
 /**
@@ -38,7 +37,7 @@ function runs(program, words, where = folder) {
     cwd: where,
     encoding: "utf8",
     timeout: 120_000,
-    env: { ...env, AMRITA_BINARY: skip ? "" : findBinary() },
+    env: { ...env, AMRITA_BINARY: findBinary() },
   });
   assert.equal(done.status, 0, `${program} ${words.join(" ")}:\n${done.stdout}\n${done.stderr}`);
   return done.stdout;
@@ -91,10 +90,18 @@ test("the declarations are those of the sources", { skip: withoutTsc }, () => {
 });
 
 test("the types of sources, tests and examples are right", { skip: withoutTsc }, () => {
-  runs(tsc ?? "", ["-p", "tsconfig.check.json"], ROOT);
+  runs(process.execPath, [tsc ?? "", "-p", "tsconfig.check.json"], ROOT);
 });
 
-test("the client part needs nothing of Node", { skip }, async () => {
+test("a compiler that is not that of the lock file is not taken", () => {
+  const stale = join(folder, "stale");
+  mkdirSync(join(stale, "node_modules/typescript"), { recursive: true });
+  cpSync(join(ROOT, "package-lock.json"), join(stale, "package-lock.json"));
+  writeFileSync(join(stale, "node_modules/typescript/package.json"), '{"version": "4.0.0"}');
+  assert.throws(() => findTsc(stale), /compiler 4\.0\.0, and package-lock\.json says .*npm ci/);
+});
+
+test("the client part needs nothing of Node", async () => {
   // A copy in which the way to a node is that of browsers.
   const copy = join(folder, "browser");
   mkdirSync(copy);
@@ -131,7 +138,7 @@ test("the client part needs nothing of Node", { skip }, async () => {
 
 test(
   "the page that leads from an empty folder to a service says what is true",
-  { skip: skip || withoutTsc, timeout: 120_000 },
+  { skip: withoutTsc, timeout: 120_000 },
   () => {
     const page = readFileSync(join(ROOT, "../../docs/typescript.md"), "utf8");
     const blocks = [...page.matchAll(/```(ts|json)\n(.*?)```/gs)].map(([, kind, text]) => ({
@@ -164,7 +171,7 @@ test(
     interface Seat { row: string; balance: bigint }
     declare const token: string, password: string, schema: object;`;
     writeFileSync(join(user, "shown.ts"), `${head}\n${shown.join("\n")}`);
-    runs(tsc ?? "", [], user);
+    runs(process.execPath, [tsc ?? ""], user);
     const said = runs(process.execPath, ["--test", "build/tickets.test.js"], user);
     assert.match(said, /pass 2/);
   },

@@ -157,7 +157,8 @@ export class Kinds {
         bigints?: Iterable<string>;
     }): Promise<Kind<T>>;
     /**
-     * Defines a kind, or brings the one that is there to this definition: for the start of a program.
+     * Defines a kind, or brings the one that is there (or was removed) to this definition: for the
+     * start of a program. What an earlier definition said and this one does not is taken away.
      *
      * @template {object} T
      * @param {KindDefinition} definition

@@ -1,9 +1,10 @@
 /**
- * An answer, or the error that it tells of.
+ * Nodes send nobody elsewhere, and with their headers nobody is followed elsewhere: a redirect is
+ * an error.
  *
  * @param {Answer} answer
  */
-export function finish(answer: Answer): Answer;
+export function isError({ status }: Answer): boolean;
 /** @param {Answer} answer */
 export function errorOf({ status, body, node }: Answer): AmritaError;
 /**
@@ -148,4 +149,11 @@ export type Answer = {
      */
     node: string;
 };
+/**
+ * Why a request may be sent once more after an attempt that may have been done: a `read` changes
+ * nothing; under its key a write is one, however often it is sent (`byKey`); in some places to ask
+ * for the same twice is to have it once (`sameTwice`), and there a later answer does not tell what
+ * became of an earlier attempt.
+ */
+export type Repeat = "read" | "byKey" | "sameTwice" | "never";
 import { AmritaError } from "./errors.js";

@@ -76,6 +76,8 @@ export class Kind<T extends object> {
     link: string;
     /**
      * @param {string} name of a document, or its link
+     * @returns {string}
+     * @throws {TypeError} when no document can have it, such as `config`, which is a utility
      */
     linkOf(name: string): string;
     /**
@@ -115,7 +117,8 @@ export class Kind<T extends object> {
      */
     put(name: string, state: T, options?: WriteOptions): Promise<Document<T>>;
     /**
-     * Changes some fields. With `mergePatch` a null removes a field, and lists are replaced.
+     * Changes some fields; one that is undefined is left as it is. With `mergePatch` a null removes a
+     * field, and lists are replaced; without it a null is refused, as a node would pass over it.
      *
      * @param {string} name
      * @param {{[F in keyof T]?: T[F] | null}} fields

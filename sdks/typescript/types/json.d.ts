@@ -22,14 +22,6 @@ export function parse(text: string, options?: ParseOptions): any;
  * @throws {TypeError} with the place of what cannot be written
  */
 export function stringify(value: unknown): string;
-/**
- * As {@link stringify}, for a body that a node reads. A node keeps whole numbers of 64 bits and
- * doubles; digits that it would lose are refused here.
- *
- * @param {unknown} value
- * @returns {string}
- */
-export function stringifyForNode(value: unknown): string;
 /** A number that neither a double nor a bigint can be: `0.10000000000000000001`, `1e400`. */
 export class Decimal {
     /** @param {string} text the number as it stands in JSON */
@@ -48,8 +40,4 @@ export type ParseOptions = {
      * them without looking first.
      */
     bigints?: Iterable<string> | undefined;
-};
-export type Numbers = {
-    whole: (number: bigint, where: string) => string;
-    decimal: (number: Decimal, where: string) => string;
 };

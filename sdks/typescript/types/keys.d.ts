@@ -4,6 +4,14 @@
  * @param {any} body
  */
 export function takesKey(method: string, pathAndQuery: string, body: any): boolean;
+/**
+ * Whether a request is about the very node that is asked: that it stops, or joins another cluster.
+ * Sent once more, another node would do it, too.
+ *
+ * @param {string} method
+ * @param {string} pathAndQuery
+ */
+export function isForOneNode(method: string, pathAndQuery: string): boolean;
 /** @param {string} method */
 export function isWrite(method: string): boolean;
 /**

@@ -10,6 +10,7 @@
  * @property {Record<string, string>} headers
  * @property {string | undefined} body
  * @property {AbortSignal} signal
+ * @property {() => void} onSent called as soon as the node may have got the request
  */
 /**
  * @typedef {object} WireAnswer
@@ -48,6 +49,10 @@ export type WireRequest = {
     headers: Record<string, string>;
     body: string | undefined;
     signal: AbortSignal;
+    /**
+     * called as soon as the node may have got the request
+     */
+    onSent: () => void;
 };
 export type WireAnswer = {
     status: number;

@@ -7,9 +7,10 @@ import base64
 import time
 from typing import Any, AsyncIterator, Dict, List, Optional, Sequence, Union
 
-from ._codec import dumps, encode, schema_of, without_nothing
-from ._http import Request, Response
-from ._retry import Cluster
+from ._codec import dumps, encode, schema_of, state_of
+from ._http import Broken, NotSent, OutOfTime, Request, Response
+from ._names import checked_document, checked_name
+from ._retry import PAUSE_SECONDS_MIN, Cluster
 from .documents import (
     Change,
     Document,
@@ -22,7 +23,16 @@ from .documents import (
     tag_of,
     with_query,
 )
-from .errors import AlreadyExists, AmritaError, BadValue, ChangesGone, TaskFailed, refused
+from .errors import (
+    AlreadyExists,
+    AmritaError,
+    BadValue,
+    ChangesGone,
+    Refused,
+    TaskFailed,
+    Unreachable,
+    refused,
+)
 
 #: How long a request is tried unless the client is told otherwise, in seconds.
 PATIENCE_SECONDS = 15.0
@@ -33,8 +43,14 @@ WATCH_SECONDS = 20
 #: For how long the nodes may be away before a feed is given up. With its token it can go on.
 AWAY_SECONDS_MAX = 60.0
 
-#: How long another node may take to say whether it still knows what one node does not.
-OTHERS_SECONDS_MAX = 5.0
+#: A node that says nothing for this much longer than it was asked to wait is taken for dead.
+LATE_SECONDS_MAX = 5.0
+
+#: The longest pause after all nodes were asked for changes in vain.
+FEED_PAUSE_SECONDS_MAX = 0.5
+
+#: The pause before an impulse is tried again for which no program was there.
+REFUSED_PAUSE_SECONDS = 0.05
 
 KINDS = "/core/factories"
 ENDED = ("FINISHED", "FAILED", "CANCELLED")
@@ -65,7 +81,6 @@ class Calls:
         key: Optional[str] = None,
         headers: Optional[Dict[str, str]] = None,
         patience: Optional[float] = None,
-        attempt: Optional[float] = None,
     ) -> Response:
         """Sends any request and gives the answer, which may tell of an error."""
         given = {name.lower(): value for name, value in (headers or {}).items()}
@@ -77,12 +92,12 @@ class Calls:
         if key is not None:
             given["idempotency-key"] = key
         sent = Request(method, encoded(path), data, given)
-        return await self._cluster.send(sent, patience, attempt)
+        return await self._cluster.send(sent, patience)
 
     async def _ask(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
         response = await self.request(method, path, body, **more)
         if response.status >= 300:
-            raise refused(response.status, _or_nothing(response))
+            raise _refusal(response)
         return response.body
 
     # Documents
@@ -98,7 +113,7 @@ class Calls:
         revive: bool = False,
         type_: Any = None,
     ) -> Document[Any]:
-        body = without_nothing(_object(state))
+        body = state_of(state)
         if name is not None:
             body["documentSelfLink"] = name
         if expires_at_micros is not None:
@@ -111,14 +126,15 @@ class Calls:
         self, link: str, *, version: Optional[int] = None, local: bool = False, type_: Any = None
     ) -> Document[Any]:
         parameters = {"documentVersion": version, "consistency": "local" if local else None}
-        return Document.of(await self._ask("GET", with_query(link, parameters)), type_)
+        asked = self._ask("GET", with_query(checked_document(link), parameters))
+        return Document.of(await asked, type_)
 
     async def get_or_none(self, link: str, *, type_: Any = None) -> Optional[Document[Any]]:
-        response = await self.request("GET", link)
+        response = await self.request("GET", checked_document(link))
         if response.status == 404:
             return None
         if response.status >= 300:
-            raise refused(response.status, _or_nothing(response))
+            raise _refusal(response)
         return Document.of(response.body, type_)
 
     async def put(
@@ -130,7 +146,8 @@ class Calls:
         key: Optional[str] = None,
         type_: Any = None,
     ) -> Document[Any]:
-        body = without_nothing(_object(state))
+        body = state_of(state)
+        link = checked_document(link)
         return Document.of(await self._ask("PUT", link, body, if_match=if_match, key=key), type_)
 
     async def patch(
@@ -145,13 +162,20 @@ class Calls:
     ) -> Document[Any]:
         headers = {"content-type": "application/merge-patch+json"} if merge else None
         body = _object(changes)
+        link = checked_document(link)
+        if not merge and None in body.values():
+            name = next(name for name, value in body.items() if value is None)
+            raise BadValue(
+                f"'{name}' is None, which a PATCH passes over: give merge=True to remove the field, "
+                "or leave it out"
+            )
         asked = self._ask("PATCH", link, body, if_match=if_match, key=key, headers=headers)
         return Document.of(await asked, type_)
 
     async def delete(
         self, link: str, *, if_match: Optional[Tag] = None, key: Optional[str] = None
     ) -> None:
-        await self._ask("DELETE", link, if_match=if_match, key=key)
+        await self._ask("DELETE", checked_document(link), if_match=if_match, key=key)
 
     # Many documents
 
@@ -217,7 +241,11 @@ class Calls:
         found = await self.get(definition_link)
         now = found.value
         changed = {name: new for name, new in wanted.items() if now.get(name) != new}
-        return await self.patch(definition_link, changed) if changed else found
+        # What this definition does not say any more: in a definition null takes it away.
+        changed.update({name: None for name in now if name not in wanted and name != "kind"})
+        if not changed:
+            return found
+        return Document.of(await self._ask("PATCH", definition_link, changed))
 
     async def undefine(self, link: str) -> None:
         await self.delete(f"{KINDS}/{link.strip('/').replace('/', ':')}")
@@ -259,7 +287,7 @@ class Calls:
         return shown
 
     async def immortal(self, name: str) -> Json:
-        shown: Json = await self._ask("GET", f"/core/immortals/{name}")
+        shown: Json = await self._ask("GET", f"/core/immortals/{checked_name(name)}")
         return shown
 
     async def impulse(
@@ -272,30 +300,40 @@ class Calls:
         key: Optional[str] = None,
     ) -> int:
         body = {"method": method, "payload": encode(list(arguments)), "from": sender}
-        path = f"/core/immortals/{instance}/impulses"
-        return int((await self._ask("POST", path, body, key=key))["input"])
+        path = f"/core/immortals/{checked_name(instance)}/impulses"
+        cluster = self._cluster
+        # One key for all attempts.
+        key = cluster.keys.next() if key is None and cluster.keys is not None else key
+        deadline = time.monotonic() + cluster.patience
+        while True:
+            try:
+                return int((await self._ask("POST", path, body, key=key))["input"])
+            except Refused as why:
+                # That no program is there may be over in a moment.
+                is_over = why.code != "REFUSED" or why.outcome != "notApplied"
+                if is_over or time.monotonic() >= deadline or await self._is_held(instance):
+                    raise
+            await cluster.io.sleep(REFUSED_PAUSE_SECONDS)
+
+    async def _is_held(self, instance: str) -> bool:
+        """Whether a program was stopped until a person has looked."""
+        replicas = (await self.immortal(instance)).get("replicas") or []
+        return any(one.get("role") in ("HELD", "DIVERGED") for one in replicas)
 
     # Logging in
 
     async def login(self, name: str, password: str, seconds: int = 3600) -> str:
-        cluster = self._cluster
-        before = cluster.authorization
-        cluster.authorization = basic(name, password)
         body = {"requestType": "LOGIN", "sessionExpirationSeconds": seconds}
-        try:
-            response = await self.request("POST", "/core/authn/basic", body)
-            if response.status >= 300:
-                raise refused(response.status, _or_nothing(response))
-        except BaseException:
-            cluster.authorization = before
-            raise
+        # With this request only: others of this client may be on their way meanwhile.
+        headers = {"authorization": basic(name, password)}
+        response = await self.request("POST", "/core/authn/basic", body, headers=headers)
+        if response.status >= 300:
+            raise _refusal(response)
         token = response.headers.get("x-xenon-auth-token", "")
-        cluster.authorization = f"Bearer {token}"
+        if not token:
+            raise AmritaError("the node has given no token", code="NO_TOKEN")
+        self._cluster.authorization = f"Bearer {token}"
         return token
-
-
-def basic(name: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
 class FeedCalls:
@@ -324,6 +362,8 @@ class FeedCalls:
         }
         #: Where it stands: given as `after`, another reader goes on from here, at any node.
         self.token = after
+        #: The node that is asked next.
+        self._which = calls._cluster.preferred
 
     async def begin(self) -> str:
         """From here on changes are told. What is there already is read after this."""
@@ -340,28 +380,75 @@ class FeedCalls:
         self.token = page["token"]
         return changes
 
+    async def changes(self) -> AsyncIterator[Change[Any]]:
+        """The changes one by one. The token goes on with each of them, so that who stops after one,
+        or dies, goes on with the next one."""
+        await self.begin()
+        while True:
+            page = await self._page(self.token, WATCH_SECONDS)
+            for one in page["changes"]:
+                change = Change.of(one, self._type)
+                self.token = change.token
+                yield change
+            self.token = page["token"]
+
     async def _page(self, after: Optional[str], seconds: int) -> Json:
+        """One answer, from whichever node gives one."""
         path = with_query(self._path, {**self._parameters, "after": after})
         if after is not None:
             path = with_query(path, {"wait": str(seconds)})
-        patience, attempt = seconds + AWAY_SECONDS_MAX, seconds + OTHERS_SECONDS_MAX
-        response = await self._calls.request("GET", path, patience=patience, attempt=attempt)
-        if response.status == 410:
+        cluster = self._calls._cluster
+        give_up_at = time.monotonic() + seconds + AWAY_SECONDS_MAX
+        why, pause = "", PAUSE_SECONDS_MIN
+        while True:
             # A node that has started since does not know what was before; another one may.
-            asked = Request("GET", encoded(path))
-            others = await self._calls._cluster.ask_the_others(asked, seconds + OTHERS_SECONDS_MAX)
-            response = next((one for one in others if one.status < 300), response)
-        if response.status >= 300:
-            raise refused(response.status, _or_nothing(response))
-        page: Json = response.body
-        return page
+            gone: List[Response] = []
+            for _ in cluster.nodes:
+                try:
+                    sent = Request("GET", encoded(path))
+                    late = seconds + LATE_SECONDS_MAX
+                    response = await cluster.ask_one(self._which, sent, late)
+                except (NotSent, Broken, OutOfTime) as error:
+                    why = str(error) or "no answer in time"
+                else:
+                    page = _page_of(response)
+                    if page is not None:
+                        return page
+                    if response.status == 410:
+                        gone.append(response)
+                    elif 400 <= response.status < 500:
+                        raise _refusal(response)
+                    why = f"an answer {response.status}"
+                self._which = (self._which + 1) % len(cluster.nodes)
+            is_over = time.monotonic() >= give_up_at
+            if gone and (is_over or len(gone) == len(cluster.nodes)):
+                raise _refusal(gone[0])
+            if is_over:
+                raise Unreachable(f"no node tells changes at {cluster.tried()}: {why}")
+            await cluster.io.sleep(pause)
+            pause = min(pause * 2, FEED_PAUSE_SECONDS_MAX)
 
 
-def _or_nothing(response: Response) -> Any:
+def _page_of(response: Response) -> Optional[Json]:
+    """The page of an answer; None if it is none."""
     try:
-        return response.body
+        page: Any = response.body if response.status < 300 else None
     except BadValue:
         return None
+    is_page = isinstance(page, dict) and isinstance(page.get("changes"), list)
+    return page if is_page and isinstance(page.get("token"), str) else None
+
+
+def basic(name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+def _refusal(response: Response) -> Refused:
+    try:
+        body = response.body
+    except BadValue:
+        body = None
+    return refused(response.status, body, response.outcome)
 
 
 def _results(page: Json) -> Json:

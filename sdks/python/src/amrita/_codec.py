@@ -1,19 +1,24 @@
 """Dataclasses to JSON and back, by their annotations, and the JSON Schema that says the same.
 
 Numbers stay as they are: an integer of any size is an integer, a double is written with as many
-digits as bring it back. NaN and infinity are no JSON, and refused.
+digits as bring it back, and any other number (`0.10000000000000000001`, `1e400`) is a `Decimal`. NaN
+and infinity are no JSON, and refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import enum
 import functools
 import json
+import math
 import sys
 import typing
+from decimal import Decimal
 from typing import Any, Dict, Tuple, Union
 
+from ._names import BUILT_IN_FIELDS
 from .errors import BadValue
 
 _UNIONS: Tuple[Any, ...] = (Union,)
@@ -22,21 +27,76 @@ if sys.version_info >= (3, 10):
 
     _UNIONS = (Union, types.UnionType)
 
+#: A number without an exponent that is no longer than this is held by a double, digit for digit.
+_SHORT = 15
+
 
 def dumps(value: Any) -> bytes:
-    """JSON as it goes over the wire."""
+    """JSON as it goes over the wire. `BadValue` names the place of what cannot be written."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        # With a Decimal in it, which `json` does not know; or the place is to be named.
+        try:
+            text = _written(value, "the value")
+        except RecursionError:
+            raise BadValue("the value is nested too deep to be written as JSON") from None
+    try:
         return text.encode("utf-8")
-    except (TypeError, ValueError) as why:
+    except UnicodeEncodeError as why:
         raise BadValue(f"this cannot be written as JSON: {why}") from why
+
+
+def _written(value: Any, where: str) -> str:
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise BadValue(f"{where}: JSON has no {value}")
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadValue(f"{where}: JSON has no {value}")
+    if isinstance(value, dict):
+        rows = []
+        for key, one in value.items():
+            if not isinstance(key, str):
+                raise BadValue(f"{where}: a key of JSON is a text, not {key!r}")
+            rows.append(f"{json.dumps(key, ensure_ascii=False)}:{_written(one, f'{where}.{key}')}")
+        return "{" + ",".join(rows) + "}"
+    if isinstance(value, (list, tuple)):
+        items = [_written(one, f"{where}[{at}]") for at, one in enumerate(value)]
+        return "[" + ",".join(items) + "]"
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError) as why:
+        raise BadValue(f"{where} cannot be written as JSON: {why}") from why
 
 
 def loads(data: Union[bytes, str]) -> Any:
     try:
-        return json.loads(data)
+        return json.loads(data, parse_float=_real, parse_int=_whole, parse_constant=_no_number)
+    except RecursionError:
+        raise BadValue("this is JSON that is nested too deep") from None
     except ValueError as why:
         raise BadValue(f"this is not JSON: {why}") from why
+
+
+def _real(text: str) -> Union[float, Decimal]:
+    number = float(text)
+    if len(text) <= _SHORT and "e" not in text and "E" not in text:
+        return number
+    try:
+        exact = Decimal(text)
+    except decimal.DecimalException as why:
+        raise ValueError(f"the exponent of {text[:40]} is too large") from why
+    return number if math.isfinite(number) and Decimal(repr(number)) == exact else exact
+
+
+def _whole(text: str) -> Union[int, float]:
+    # An integer has no sign at 0.
+    return -0.0 if text == "-0" else int(text)
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"JSON has no {text}")
 
 
 @functools.lru_cache(maxsize=None)
@@ -47,7 +107,7 @@ def _fields(kind: type) -> Dict[str, Tuple[dataclasses.Field[Any], Any]]:
 
 def encode(value: Any) -> Any:
     """What `json` can write: dataclasses become objects, enums their values."""
-    if value is None or isinstance(value, (bool, str, float)) or type(value) is int:
+    if value is None or isinstance(value, (bool, str, float, Decimal)) or type(value) is int:
         return value
     if isinstance(value, enum.Enum):
         return encode(value.value)
@@ -102,13 +162,20 @@ def _decode_plain(value: Any, hint: type, where: str) -> Any:
     if hint is bool:
         return _is(isinstance(value, bool), value, "true or false", where)
     if hint is int:
+        # As which `-0` is read.
+        if type(value) is float and value == 0 and math.copysign(1, value) < 0:
+            return 0
         return _is(type(value) is int, value, "a whole number", where)
     if hint is float:
-        _is(type(value) in (int, float), value, "a number", where)
+        _is(type(value) in (int, float, Decimal), value, "a number", where)
         try:
-            return float(value)
+            number = float(value)
         except OverflowError as why:
             raise BadValue(f"{where or 'the value'} is too large for a float") from why
+        return _is(math.isfinite(number), value, "a number that a float can hold", where)
+    if hint is Decimal:
+        _is(type(value) in (int, float, Decimal), value, "a number", where)
+        return Decimal(repr(value)) if type(value) is float else Decimal(value)
     if hint is str:
         return _is(isinstance(value, str), value, "a text", where)
     if hint is dict:
@@ -160,13 +227,20 @@ def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
     for name, (field, hint) in known.items():
         if name in value and field.init:
             given[name] = decode(value[name], hint, f"{where}.{name}" if where else name)
-    unknown = [name for name in value if name not in known and not name.startswith("document")]
+        elif field.init and _may_be_nothing(hint) and _has_no_default(field):
+            given[name] = None
+    unknown = [name for name in value if name not in known and name not in BUILT_IN_FIELDS]
     if unknown:
         raise BadValue(f"{where or kind.__name__} has no field '{unknown[0]}'")
     try:
         return kind(**given)
     except TypeError as why:
         raise BadValue(f"{where or kind.__name__}: {why}") from why
+
+
+def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
 
 
 def schema_of(kind: type) -> Dict[str, Any]:
@@ -188,7 +262,7 @@ def schema_of(kind: type) -> Dict[str, Any]:
                 properties[name]["default"] = encode(field.default)
         elif field.default_factory is not dataclasses.MISSING:
             properties[name]["default"] = encode(field.default_factory())
-        else:
+        elif not _may_be_nothing(hint):
             required.append(name)
     schema: Dict[str, Any] = {"type": "object", "properties": properties}
     if required:
@@ -197,7 +271,14 @@ def schema_of(kind: type) -> Dict[str, Any]:
     return schema
 
 
-_PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object"}
+_PLAIN = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    Decimal: "number",
+    str: "string",
+    dict: "object",
+}
 
 
 def _schema(hint: Any) -> Dict[str, Any]:
@@ -228,6 +309,25 @@ def _schema(hint: Any) -> Dict[str, Any]:
     raise BadValue(f"{hint!r} has no JSON Schema: use numbers, texts, lists, dicts or dataclasses")
 
 
-def without_nothing(state: Dict[str, Any]) -> Dict[str, Any]:
-    """A state without the fields that are None: for a server, a field that is not there."""
-    return {name: value for name, value in state.items() if value is not None}
+def state_of(value: Any) -> Dict[str, Any]:
+    """A state as it is written: fields of dataclasses that are None, and those of the state itself,
+    are for a server not there. A None in a dict or a list within stays."""
+    found = encode(_without_nothing(value))
+    if not isinstance(found, dict):
+        raise BadValue(f"the state of a document is an object, not {found!r}")
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _without_nothing(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((name, getattr(value, name)) for name in _fields(type(value)))
+        return {name: _without_nothing(one) for name, one in fields if one is not None}
+    if isinstance(value, dict):
+        return {name: _without_nothing(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nothing(one) for one in value]
+    return value
+
+
+def _may_be_nothing(hint: Any) -> bool:
+    return typing.get_origin(hint) in _UNIONS and type(None) in typing.get_args(hint)

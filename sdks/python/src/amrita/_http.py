@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import time
+import zlib
 from dataclasses import dataclass, field
 from typing import Any, Coroutine, Dict, List, Optional, Tuple, TypeVar
 from urllib.parse import urlsplit
@@ -46,8 +47,9 @@ class OutOfTime(Exception):
 class Request:
     method: str
     path: str
-    body: bytes = b""
-    headers: Dict[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+    #: Not shown: a login is among them.
+    headers: Dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def is_write(self) -> bool:
@@ -59,8 +61,11 @@ class Response:
     """An answer of a node."""
 
     status: int
-    headers: Dict[str, str]
-    data: bytes
+    #: Neither is shown: the answer to a login has a token in both.
+    headers: Dict[str, str] = field(repr=False)
+    data: bytes = field(repr=False)
+    #: Of an error that a write has got: "notApplied" or "unknown".
+    outcome: Optional[str] = None
 
     @property
     def body(self) -> Any:
@@ -75,14 +80,18 @@ class Address:
     """`http://host:port`."""
 
     def __init__(self, text: str) -> None:
-        parts = urlsplit(text if "://" in text else f"http://{text}")
+        # Before an '@' there may be a password, which must not come into an error or a log.
+        if "@" in text:
+            shown = text.rpartition("@")[2]
+            raise BadValue(f"'...@{shown}' has more than a host and a port: a login goes elsewhere")
         try:
+            parts = urlsplit(text if "://" in text else f"http://{text}")
             port = parts.port
         except ValueError as why:
             raise BadValue(f"'{text}' is no address: {why}") from why
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BadValue(f"'{text}' is no address of a node: it is http://HOST:PORT")
-        if parts.path.strip("/") or parts.query or parts.username:
+        if parts.path.strip("/") or parts.query or parts.fragment:
             raise BadValue(f"'{text}' has more than a host and a port")
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname
@@ -332,7 +341,7 @@ class Node:
         except socket.timeout as why:
             stream.close()
             raise OutOfTime() from why
-        except (OSError, EOFError, ValueError, Broken) as why:
+        except (OSError, EOFError, ValueError, zlib.error, Broken) as why:
             stream.close()
             raise Broken(str(why) or type(why).__name__) from why
         except BaseException:
@@ -367,20 +376,24 @@ class Node:
 
     def _head(self, request: Request) -> bytes:
         lines = [f"{request.method} {request.path} HTTP/1.1", f"host: {self.address.authority}"]
-        lines += [f"{name}: {value}" for name, value in request.headers.items()]
+        if not _is_plain(lines[0]):
+            raise BadValue(f"a request for {request.path!r} cannot be sent")
+        for name, value in request.headers.items():
+            lines.append(f"{name}: {value}")
+            if not _is_plain(lines[-1]):
+                # Its value may be a secret.
+                raise BadValue(f"the header {name!r} has a line break or a letter that HTTP has not")
         if request.body or request.is_write:
             lines.append(f"content-length: {len(request.body)}")
-        try:
-            head = "\r\n".join(lines).encode("latin-1")
-        except UnicodeEncodeError as why:
-            raise BadValue(f"a header cannot be sent: {why}") from why
-        if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
-            raise BadValue("a header or a path has a line break in it")
-        return head + b"\r\n\r\n"
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def close(self) -> None:
         while self.idle:
             self.idle.pop().close()
+
+
+def _is_plain(line: str) -> bool:
+    return all(letter >= " " and letter <= "\xff" and letter != "\x7f" for letter in line)
 
 
 async def _in_time(call: Coroutine[Any, Any, T], stream: Stream) -> T:

@@ -8,6 +8,7 @@ import secrets
 import threading
 
 from ._http import Request
+from ._names import UTILITIES
 
 #: Where nothing is a document. To ask for the same twice there is to have it once.
 KEYLESS = (
@@ -23,11 +24,24 @@ QUERIES = ("/core/query-tasks", "/core/local-query-tasks")
 
 def are_taken_by(request: Request) -> bool:
     path = request.path.split("?", 1)[0].rstrip("/")
-    if path.startswith("/core/immortals/") and path.endswith("/impulses"):
+    parts = path.split("/")
+    # An instance may have the name `impulses`, and then it is not meant.
+    if parts[1:3] == ["core", "immortals"] and len(parts) == 5 and parts[4] == "impulses":
         return True
+    if parts[-1] in UTILITIES:
+        return False
     if any(path == one or path.startswith(one + "/") for one in KEYLESS):
         return False
     return not (request.method == "POST" and path in QUERIES and _is_direct(request.body))
+
+
+def is_for_one_node(request: Request) -> bool:
+    """Whether a request is about the very node that is asked: that it stops, or joins another
+    cluster. Sent once more, another node would do it, too."""
+    path = request.path.split("?", 1)[0].rstrip("/")
+    if path == "/core/management":
+        return True
+    return request.method == "POST" and path == "/core/node-groups/default"
 
 
 def _is_direct(body: bytes) -> bool:

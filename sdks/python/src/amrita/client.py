@@ -8,6 +8,7 @@ from typing import Type, TypeVar, Union, overload
 
 from ._calls import PATIENCE_SECONDS, Calls, FeedCalls, Nodes, addresses
 from ._http import AsyncIo, BlockingIo, Io, Response, run_blocking
+from ._names import checked_document, checked_link, checked_name
 from ._retry import Cluster
 from .documents import Change, Document, Json, Question, Tag, Where
 from .errors import PreconditionFailed
@@ -82,11 +83,12 @@ class AsyncClient(Calls):
 class AsyncFeed(FeedCalls, Generic[T]):
     """Changes, one after the other, for ever: `async for change in feed`."""
 
-    async def __aiter__(self) -> AsyncIterator[Change[T]]:
-        await self.begin()
-        while True:
-            for change in await self.next():
-                yield change
+    def __aiter__(self) -> AsyncIterator[Change[T]]:
+        return self.changes()
+
+
+def _below(factory: str, name: str) -> str:
+    return name if name.startswith("/") else f"{factory}/{checked_name(name)}"
 
 
 class AsyncKind(Generic[T]):
@@ -95,11 +97,11 @@ class AsyncKind(Generic[T]):
     def __init__(
         self, client: AsyncClient, link: str, type_: Any, schema: Optional[Json], definition: Json
     ) -> None:
-        self.client, self.link, self.type = client, link.rstrip("/"), type_
+        self.client, self.link, self.type = client, checked_link(link.rstrip("/")), type_
         self._schema, self._definition = schema, definition
 
     def at(self, name: str) -> str:
-        return name if name.startswith("/") else f"{self.link}/{name}"
+        return checked_document(_below(self.link, name))
 
     async def define(self) -> None:
         await self.client.define(self.link, self._schema, type_=self.type, **self._definition)
@@ -121,6 +123,18 @@ class AsyncKind(Generic[T]):
 
     async def delete(self, name: str, **more: Any) -> None:
         await self.client.delete(self.at(name), **more)
+
+    async def update(self, name: str, change: Any) -> Document[T]:
+        """As `Kind.update`; `change` is a plain function."""
+        while True:
+            found = await self.get(name)
+            wanted = change(found.value)
+            if wanted is None:
+                return found
+            try:
+                return await self.put(name, wanted, if_match=found)
+            except PreconditionFailed:
+                continue
 
     def documents(self, **more: Any) -> AsyncIterator[Document[T]]:
         return self.client.documents(self.link, type_=self.type, **more)
@@ -224,7 +238,8 @@ class Client:
     ) -> Document[Any]:
         """Changes the fields that are given. With `if_match` (a document that was read, or its
         etag) only if nobody else has changed it meanwhile, else `PreconditionFailed`. With `merge`
-        as a JSON merge patch, in which None removes a field and lists are replaced."""
+        as a JSON merge patch, in which None removes a field and lists are replaced; without it a
+        None is refused, as a node would pass over it."""
         more: Dict[str, Any] = {"if_match": if_match, "key": key}
         return run_blocking(self._calls.patch(link, changes, merge=merge, **more))
 
@@ -258,7 +273,8 @@ class Client:
     def define(
         self, link: str, schema: Optional[Json] = None, *, type_: Any = None, **definition: Any
     ) -> None:
-        """Makes a kind of documents in the whole cluster, or changes it to this."""
+        """Makes a kind of documents in the whole cluster, or changes it to this: what an earlier
+        definition said and this one does not is taken away."""
         run_blocking(self._calls.define(link, schema, type_=type_, **definition))
 
     def undefine(self, link: str) -> None:
@@ -293,7 +309,8 @@ class Client:
         key: Optional[str] = None,
     ) -> int:
         """Hands a message to an immortal. When this returns it is logged, and will be handled once
-        whatever dies. Gives the number of the input."""
+        whatever dies. While none of its programs is there, it is tried again for as long as the
+        patience lasts. Gives the number of the input."""
         more: Dict[str, Any] = {"sender": sender, "key": key}
         return run_blocking(self._calls.impulse(instance, method, arguments, **more))
 
@@ -352,7 +369,7 @@ class Feed(Generic[T]):
 
     @property
     def token(self) -> Optional[str]:
-        """Behind the last changes that were given. (`change.token` is behind each of them.)"""
+        """Behind the last change that was given, or behind the last ones that `next` gave."""
         return self._calls.token
 
     def begin(self) -> str:
@@ -364,9 +381,7 @@ class Feed(Generic[T]):
         return run_blocking(self._calls.next(at_most))
 
     def __iter__(self) -> Iterator[Change[T]]:
-        self.begin()
-        while True:
-            yield from self.next()
+        return _each(self._calls.changes())
 
 
 class Kind(Generic[T]):
@@ -376,13 +391,13 @@ class Kind(Generic[T]):
     def __init__(
         self, client: Client, link: str, type_: Any, schema: Optional[Json], definition: Json
     ) -> None:
-        self.client, self.link, self.type = client, link.rstrip("/"), type_
+        self.client, self.link, self.type = client, checked_link(link.rstrip("/")), type_
         self._calls = client._calls
         self._schema, self._definition = schema, definition
 
     def at(self, name: str) -> str:
         """The link of a name."""
-        return name if name.startswith("/") else f"{self.link}/{name}"
+        return checked_document(_below(self.link, name))
 
     def define(self) -> "Kind[T]":
         """Makes the kind in the whole cluster, or changes it to this. May be called each time that

@@ -7,6 +7,7 @@ from typing import Any, Dict, Generic, Iterable, List, Optional, TypeVar, Union
 from urllib.parse import quote
 
 from ._codec import decode
+from ._names import BUILT_IN_FIELDS
 from .errors import BadValue
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ class Document(Generic[T]):
 
     @classmethod
     def of(cls, body: Json, type_: Any = None) -> "Document[Any]":
-        own = {name: value for name, value in body.items() if not name.startswith("document")}
+        own = {name: value for name, value in body.items() if name not in BUILT_IN_FIELDS}
         value: Any = own if type_ is None else decode(own, type_)
         return cls(body, value)
 

@@ -92,9 +92,11 @@ _BY_CODE: Dict[str, Type[Refused]] = {
 _BY_STATUS: Dict[int, Type[Refused]] = {401: LoginNeeded, 403: Forbidden, 404: NotFound}
 
 
-def refused(status: int, body: Any) -> Refused:
-    """The exception for an answer with an error."""
-    fields = body if isinstance(body, dict) else {}
+def refused(status: int, body: Any, outcome: Optional[str] = None) -> Refused:
+    """The exception for an answer with an error; `outcome` is what is known of a write."""
+    fields = dict(body) if isinstance(body, dict) else {}
+    if outcome is not None:
+        fields["outcome"] = outcome
     kind = _BY_CODE.get(str(fields.get("code"))) or _BY_STATUS.get(status) or Refused
     return kind(status, fields)
 

@@ -18,31 +18,31 @@ const HEAD_BYTES = 64;
  * the next primary does it again.
  */
 export class Effects {
-  /** @type {import("./machine.js").Job[]} not longer than what the program itself waits for */
+  /** @type {[import("./program.js").Program<any>, import("./machine.js").Job][]} not longer than what the program itself waits for */
   #jobs = [];
   #running = 0;
   #over = new AbortController();
-  #program;
   #instance;
   #frameBytesMax;
   #write;
 
   /**
-   * @param {import("./program.js").Program<any>} program
    * @param {string} instance
    * @param {number} frameBytesMax
    * @param {(frame: import("./frames.js").Frame) => void} write
    */
-  constructor(program, instance, frameBytesMax, write) {
-    this.#program = program;
+  constructor(instance, frameBytesMax, write) {
     this.#instance = instance;
     this.#frameBytesMax = frameBytesMax;
     this.#write = write;
   }
 
-  /** @param {import("./machine.js").Job} job */
-  begin(job) {
-    this.#jobs.push(job);
+  /**
+   * @param {import("./program.js").Program<any>} program the version that has asked for it
+   * @param {import("./machine.js").Job} job
+   */
+  begin(program, job) {
+    this.#jobs.push([program, job]);
     if (this.#running < EFFECTS_AT_ONCE_MAX) {
       this.#running += 1;
       void this.#work();
@@ -55,8 +55,9 @@ export class Effects {
   }
 
   async #work() {
-    for (let job = this.#jobs.shift(); job !== undefined; job = this.#jobs.shift()) {
-      const [status, payload] = this.#fitting(await this.#perform(job));
+    for (let next = this.#jobs.shift(); next !== undefined; next = this.#jobs.shift()) {
+      const [program, job] = next;
+      const [status, payload] = this.#fitting(await this.#perform(program, job));
       if (this.#over.signal.aborted) break;
       this.#write({ type: "RESULT", id: job.id, status, payload });
     }
@@ -64,12 +65,13 @@ export class Effects {
   }
 
   /**
+   * @param {import("./program.js").Program<any>} program
    * @param {import("./machine.js").Job} job
    * @returns {Promise<[number, Buffer]>}
    */
-  async #perform({ id, name, argument }) {
+  async #perform(program, { id, name, argument }) {
     try {
-      const performer = this.#program.performers.get(name);
+      const performer = program.performers.get(name);
       if (performer === undefined)
         throw new Refused(`this program does not say how '${name}' is done`);
       const about = { key: `${this.#instance}-${id}`, signal: this.#over.signal };

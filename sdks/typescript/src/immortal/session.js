@@ -324,13 +324,8 @@ export class Session {
   #beginEffects() {
     const machine = this.#theMachine();
     const write = (/** @type {import("./frames.js").Frame} */ frame) => this.#write(frame);
-    this.#effects = new Effects(
-      machine.program,
-      this.#plan.instance,
-      this.#outputs.frameBytesMax,
-      write,
-    );
-    for (const job of machine.allEffects()) this.#effects.begin(job);
+    this.#effects = new Effects(this.#plan.instance, this.#outputs.frameBytesMax, write);
+    for (const job of machine.allEffects()) this.#effects.begin(machine.program, job);
   }
 
   /** @param {import("./frames.js").Frame} frame */
@@ -349,7 +344,7 @@ export class Session {
     }
     this.#outputs.frame({ type: "DONE", input: this.#input });
     await this.#flush();
-    for (const job of machine.takeEffects()) this.#effects?.begin(job);
+    for (const job of machine.takeEffects()) this.#effects?.begin(machine.program, job);
     if (this.#primaryIsDue) this.#primary();
     // So that sockets are read in between, and a PING is answered also in a long replay.
     await new Promise((resolve) => setImmediate(resolve));

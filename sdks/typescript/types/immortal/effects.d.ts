@@ -4,14 +4,16 @@
  */
 export class Effects {
     /**
-     * @param {import("./program.js").Program<any>} program
      * @param {string} instance
      * @param {number} frameBytesMax
      * @param {(frame: import("./frames.js").Frame) => void} write
      */
-    constructor(program: import("./program.js").Program<any>, instance: string, frameBytesMax: number, write: (frame: import("./frames.js").Frame) => void);
-    /** @param {import("./machine.js").Job} job */
-    begin(job: import("./machine.js").Job): void;
+    constructor(instance: string, frameBytesMax: number, write: (frame: import("./frames.js").Frame) => void);
+    /**
+     * @param {import("./program.js").Program<any>} program the version that has asked for it
+     * @param {import("./machine.js").Job} job
+     */
+    begin(program: import("./program.js").Program<any>, job: import("./machine.js").Job): void;
     end(): void;
     #private;
 }

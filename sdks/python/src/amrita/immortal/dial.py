@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from typing import List
+from urllib.parse import quote
 
 from .._codec import loads
 from .._http import Address
+from .._names import checked_name
 from ..errors import BadValue
 from .session import Lost, Said
 
@@ -87,7 +89,7 @@ def _http(place: str, instance: str) -> socket.socket:
     try:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         lines = [
-            f"GET /core/immortals/{instance}/attach HTTP/1.1",
+            f"GET /core/immortals/{quote(checked_name(instance))}/attach HTTP/1.1",
             f"Host: {address.authority}",
             "Connection: Upgrade",
             "Upgrade: amrita-immortal",

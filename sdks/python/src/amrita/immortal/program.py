@@ -409,5 +409,5 @@ def perform(program: Type[Immortal], work: str, arguments: Sequence[Any]) -> Tup
         return frames.VALUE, dumps(encode(value))
     except Rejected as why:
         return frames.ERROR, str(why).encode()
-    except Exception as why:  # Whatever it is, it is the result.
+    except BaseException as why:  # Whatever it is (`sys.exit` too), it is the result.
         return frames.ERROR, f"{type(why).__name__}: {why}".encode()

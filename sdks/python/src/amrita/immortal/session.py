@@ -163,7 +163,7 @@ class Gathered(Outputs):
     destination that follow each other share one SEND."""
 
     def __init__(self, link: Link, frame_bytes_max: int) -> None:
-        self._link, self._most = link, frame_bytes_max
+        self._link, self.frame_bytes_max = link, frame_bytes_max
         self._ready: List[bytes] = []
         self._to = ""
         self._messages: List[bytes] = []
@@ -171,10 +171,10 @@ class Gathered(Outputs):
 
     def message(self, to: str, message: bytes) -> None:
         length = len(message) + len(to.encode()) + SEND_HEAD_BYTES
-        if length > self._most:
+        if length > self.frame_bytes_max:
             shown = f"a message of {len(message)} bytes"
-            raise ValueError(f"{shown} is too long: {self._most} at most")
-        if to != self._to or self._bytes + length > min(FLUSH_BYTES, self._most):
+            raise ValueError(f"{shown} is too long: {self.frame_bytes_max} at most")
+        if to != self._to or self._bytes + length > min(FLUSH_BYTES, self.frame_bytes_max):
             self._close()
             self._to = to
         self._messages.append(message)
@@ -200,7 +200,7 @@ class Gathered(Outputs):
 
     def checkpoint(self, request: int, state: bytes) -> None:
         self.frame("CHECKPOINT", request)
-        step = min(FLUSH_BYTES, self._most - SEND_HEAD_BYTES)
+        step = min(FLUSH_BYTES, self.frame_bytes_max - SEND_HEAD_BYTES)
         for at in range(0, len(state), step):
             self.frame("CHUNK", state[at : at + step])
             self.flush()
@@ -388,12 +388,12 @@ class Session:
     def _begin_effects(self) -> None:
         """All that is awaited and has no result, also what another primary may have done."""
         self.begun.clear()
-        self.effects = Effects(self.link, type(self._machine().program))
+        self.effects = Effects(self.link, self.outputs.frame_bytes_max)
         self._begin_new_effects(self.effects)
 
     def _begin_new_effects(self, effects: Effects) -> None:
         awaited: Dict[int, Any] = self._machine().effects()
         for id_, waiting in awaited.items():
             if id_ not in self.begun:
-                effects.begin(id_, waiting)
+                effects.begin(id_, type(self._machine().program), waiting)
         self.begun = set(awaited)
