@@ -15,6 +15,9 @@ import { Outputs } from "./outputs.js";
 /** At most this much waits for the handlers; then nothing more is read. */
 const INBOX_BYTES_MAX = 64 << 20;
 
+/** How long a program that is stopped waits for what it has said to go out. */
+const LEAVING_MILLIS_MAX = 2_000;
+
 /** A node that allows less is not taken at its word. */
 const FRAME_BYTES_MIN = 1 << 10;
 
@@ -79,7 +82,7 @@ export class Session {
   async run(head) {
     const { impulses } = this.#plan;
     this.#listen(head);
-    impulses.connected({ write: (frame) => this.#write(frame), end: () => this.#socket.destroy() });
+    impulses.connected({ write: (frame) => this.#write(frame), end: () => this.#leave() });
     try {
       await this.#serve();
       throw new LostError("the session is over");
@@ -93,6 +96,12 @@ export class Session {
       this.#socket.destroySoon();
       impulses.disconnected();
     }
+  }
+
+  /** Closes the connection when all that was said is on its way, however little the node reads. */
+  #leave() {
+    this.#socket.destroySoon();
+    setTimeout(() => this.#socket.destroy(), LEAVING_MILLIS_MAX).unref();
   }
 
   /** @param {Buffer} head */
