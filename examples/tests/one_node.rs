@@ -24,7 +24,7 @@ impl Node {
             id: Some("n1".into()),
             port: 0,
             sandbox: Some(sandbox.clone()),
-            partitions: 4,
+            founding: server::Founding { partitions: 4, ..Default::default() },
             ..Config::default()
         };
         let host = examples::host().start(config).unwrap();

@@ -6,7 +6,7 @@
 //! does not serve the group any more, and asks the owner for the state, which comes as a snapshot
 //! and takes the place of what was there. The log and the votes of the replica stay, so nothing
 //! that it promised is lost by it, and replicas of any number of groups may be filled at a time.
-//! See `docs/design/0014-states-are-compared.md`.
+//! See `docs/design/0016-states-are-compared.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -22,6 +22,7 @@
 //! | `decay 1` | the log of replica 1 cannot be read back any more |
 //! | `compact 1` | the state is durable, the entries are forgotten |
 //! | `late`, `report 1 3` | the sender of a snapshot hears only now that it has arrived |
+//! | `refill 2` | replica 2 asks the owner for its state, and the owner knows that it means it |
 //! | `campaign 1` | it campaigns if there is no owner |
 //! | `pace 1 20 3` | owners may be silent for 20 ticks, and a round trip takes 3 |
 //! | `lazy`, `work 1` | the state machine works only when told |
@@ -119,6 +120,11 @@ impl Scripted {
             "release" => self.held.clear(),
             "late" => world.late_reports = true,
             "report" => world.group(id).snapshot_sent(other(), true),
+            "refill" => {
+                let owner = world.owner().unwrap();
+                world.group(owner).expect_refill(ReplicaId(id));
+                world.group(id).ask_for_state();
+            }
             "campaign" => world.group(id).campaign_if_free(),
             "lazy" => world.lazy = true,
             "work" => world.work(id, count(2).unwrap_or(usize::MAX)),

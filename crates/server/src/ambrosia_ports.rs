@@ -7,7 +7,7 @@
 //! Bindings that connect to both try again when the second port is not there at once.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -324,15 +324,27 @@ async fn open_when_free(port: u16) -> Port {
 async fn call(port: u16) -> TcpStream {
     loop {
         for host in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-            if let Ok(socket) = TcpStream::connect((host, port)).await
-                && socket.set_nodelay(true).is_ok()
-                && sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).is_ok()
+            let socket = if host.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+            if let Ok(socket) = socket
+                && let Some(connected) = connect(socket, (host, port).into()).await
             {
-                return socket;
+                return connected;
             }
         }
         tokio::time::sleep(CALL_PAUSE).await;
     }
+}
+
+/// None: no program listens there.
+///
+/// Where nobody listens, the system may choose that very port for this end, and the socket then
+/// connects to itself. That is no program, and it would keep the port from the one that comes.
+async fn connect(socket: TcpSocket, to: SocketAddr) -> Option<TcpStream> {
+    // Before it connects, so that a connection to itself leaves no TIME_WAIT either.
+    sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).ok()?;
+    let socket = socket.connect(to).await.ok()?;
+    let is_itself = socket.local_addr().ok()? == socket.peer_addr().ok()?;
+    (!is_itself && socket.set_nodelay(true).is_ok()).then_some(socket)
 }
 
 impl Half {
@@ -357,5 +369,36 @@ impl Half {
         }
         // Whether it has ended cannot be seen any more before the rest is read.
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket that is bound to where it connects to does for certain what chance does else.
+    #[tokio::test]
+    async fn a_socket_that_is_connected_to_itself_is_no_program() {
+        for host in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            let socket = if host.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+            let socket = socket.unwrap();
+            // A machine may have the older addresses only.
+            if socket.bind((host, 0).into()).is_err() {
+                assert!(host.is_ipv6());
+                continue;
+            }
+            let itself = socket.local_addr().unwrap();
+            assert!(connect(socket, itself).await.is_none());
+            // And the program's port is free at once.
+            drop(TcpListener::bind(itself).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_listens_is_connected_to() {
+        let program = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = program.local_addr().unwrap().port();
+        let called = tokio::time::timeout(Duration::from_secs(10), call(port));
+        assert_eq!(called.await.unwrap().peer_addr().unwrap().port(), port);
     }
 }

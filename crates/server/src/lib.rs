@@ -69,6 +69,7 @@ mod sandbox;
 mod served;
 mod signals;
 mod space;
+mod spare;
 mod store;
 mod throttle;
 mod tls;

@@ -1,8 +1,9 @@
 //! The folder of a node's data: who it belongs to, and that one process at a time uses it.
 //!
 //! `lock` is held while the process lives. `node.json` says whose the data is. `log` and `state`
-//! are the write-ahead log and the state store. What had to be put aside stays in `damaged-1` or
-//! `left-1` and so on, for people to look at; nothing here deletes data.
+//! are the write-ahead log and the state store, and `spare` is room for a start. What had to be put
+//! aside stays in `damaged-1` or `left-1` and so on, for people to look at; nothing here deletes
+//! data.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -13,7 +14,7 @@ use protocol::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::birth_of;
-use crate::{Failure, random};
+use crate::{Failure, random, spare};
 
 /// The form of `node.json` and of the folder that this program reads and writes.
 const FORMAT: u32 = 6;
@@ -125,8 +126,15 @@ impl Sandbox {
             None => new_identity(root, wanted)?,
         };
         let mut sandbox = Self { root: root.to_owned(), identity, _lock: lock };
-        sandbox.write_identity()?;
+        if let Err(why) = sandbox.write_identity() {
+            if !spare::give_up(root) {
+                return Err(why);
+            }
+            tracing::warn!(target: "amrita", "{why}; the room that was kept for that is used now");
+            sandbox.write_identity()?;
+        }
         sandbox.put_aside()?;
+        spare::keep(root, FILE_MODE);
         Ok(sandbox)
     }
 
@@ -332,8 +340,11 @@ fn lock(root: &Path) -> Result<File, Failure> {
     }
     file.set_len(0).map_err(failed)?;
     file.rewind().map_err(failed)?;
-    writeln!(file, "{}", std::process::id()).map_err(failed)?;
-    Ok(file)
+    match writeln!(file, "{}", std::process::id()) {
+        // The number is for people; the lock holds without it.
+        Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(failed(error)),
+        _ => Ok(file),
+    }
 }
 
 fn read_identity(root: &Path) -> Result<Option<Identity>, Failure> {

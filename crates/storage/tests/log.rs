@@ -283,6 +283,21 @@ fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_room() {
     assert_eq!(recovered.torn_bytes, 0);
 }
 
+/// The system may have forgotten what it could not write, and a second sync then says that all is
+/// well.
+#[test]
+fn a_frame_whose_sync_was_refused_is_written_again() {
+    let (mut log, _) = open(MemoryDisk::new());
+    write(&mut log, &[entry(A, 1, 1)]);
+    log.append(&[entry(A, 2, 1)]).unwrap();
+    log.disk_mut().full(true);
+    assert!(log.sync().unwrap_err().is_full());
+    log.disk_mut().full(false);
+    log.sync().unwrap();
+    let (_, recovered) = reopen(log);
+    assert_eq!(shape(&recovered, A), (0, vec![1, 1]));
+}
+
 #[test]
 fn a_disk_that_is_full_at_a_roll_refuses_and_goes_on_later() {
     let (mut log, _) = open(MemoryDisk::new());

@@ -247,6 +247,7 @@ impl World {
             return;
         }
         self.faults.hours_have_gone = true;
+        self.workload.hours_went_by();
         self.paths.reached("hours went by");
         let seconds = self.faults.rng.between(3_600, 20 * 3_600);
         for machine in 0..self.machines.len() {

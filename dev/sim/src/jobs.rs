@@ -153,6 +153,14 @@ impl Job {
         (names(0..step), names(step..(step + 1).min(walk.steps)))
     }
 
+    /// How many steps of a walk went another way than the one that it had at first.
+    pub fn steps_of_other_ways(&self, shown: &BTreeMap<String, Value>) -> u64 {
+        let Self::Walk { walk, .. } = self else { return 0 };
+        let taken = shown.get(&self.link()).and_then(|task| task["taken"].as_array());
+        let is_other = |route: &&Value| **route != walk.route;
+        taken.map_or(0, |taken| taken.iter().filter(is_other).count()).try_into().expect("a few")
+    }
+
     /// Holds what was found against what must be. `shown` has the task and its traces; what is not
     /// there is null.
     ///

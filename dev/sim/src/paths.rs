@@ -57,7 +57,19 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
     ),
     ("stale", &["a machine was cut off from all others"]),
     ("minority", &["a machine stayed down"]),
-    ("hours", &["hours went by"]),
+    (
+        "mortals",
+        &["a document was read a moment before its end", "a document was gone after its end"],
+    ),
+    ("hours", &["hours went by", "a request was repeated hours later"]),
+    (
+        "fences",
+        &[
+            "a machine was cut off from all others",
+            "a task was told to go another way",
+            "a step went another way",
+        ],
+    ),
     ("altered", &["a state was altered", "a state was put aside", "a state was filled anew"]),
     ("kills", &["states were compared", "a process died halfway", "a process died before a sync"]),
     ("power", &["states were compared", "a process died before a sync"]),

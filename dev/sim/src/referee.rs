@@ -20,10 +20,11 @@ use crate::checkers::replicas::Digests;
 use crate::checkers::versions::Versions;
 use crate::jobs::{Job, Making};
 use crate::machine::Machine;
+use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::trace::{Trace, seconds};
 use crate::work::{Search, Verdict, Work, is_thing, kind_making, tally_links};
-use crate::workload::{Client, Doing, Habit, Workload, told_of};
+use crate::workload::{Added, Client, Doing, Habit, Workload, told_of};
 
 /// So many versions of an example document are always kept.
 const KEPT: u64 = 20;
@@ -48,8 +49,7 @@ pub(crate) struct Referee {
     documents: Vec<String>,
     /// How many answers were judged.
     judged: u64,
-    /// How many of them were about documents of a kind that was defined at run time.
-    pub(crate) defined: u64,
+    pub(crate) paths: Paths,
 }
 
 impl Referee {
@@ -70,7 +70,7 @@ impl Referee {
             formed: false,
             documents: (0..settings.documents).map(|n| format!("/core/examples/d{n}")).collect(),
             judged: 0,
-            defined: 0,
+            paths: Paths::default(),
         }
     }
 
@@ -209,7 +209,7 @@ impl Referee {
                 verdict.ok_or_else(unexpected)
             }
             Work::Make(making) if is_thing(making) => {
-                self.defined += 1;
+                self.paths.reached("a document of a defined kind was asked for");
                 if !fits_the_kind(making, response.status) {
                     return Err(unexpected());
                 }
@@ -218,7 +218,7 @@ impl Referee {
                     _ => Ok(self.plain(&doing.work, began, doing.unknown, response)),
                 }
             }
-            Work::ReadMortal { .. } | Work::Repeat { .. } => {
+            Work::ReadMortal { .. } | Work::Repeat(_) => {
                 let verdict = self.habit(client, &doing.work, (began, at), response.status)?;
                 verdict.ok_or_else(unexpected)
             }
@@ -228,7 +228,9 @@ impl Referee {
             }
             Work::Add { tally, entry } if response.is_success() => {
                 let key = doing.key.clone().filter(|_| client.habit == Habit::Repeats);
-                client.added.extend(key.map(|key| (tally.clone(), entry.clone(), key)));
+                let (tally, entry) = (tally.clone(), entry.clone());
+                let added = |key| Added { tally, entry, key, is_hours_ago: false };
+                client.added.extend(key.map(added));
                 Ok(self.plain(&doing.work, began, doing.unknown, response))
             }
             other => match response.status {
@@ -292,12 +294,25 @@ impl Referee {
         status: u16,
     ) -> Result<Option<Verdict>, Broken> {
         match (work, status) {
-            (Work::ReadMortal { link }, 200) => self.mortals.is_there(link, began)?,
+            (Work::ReadMortal { link }, 200) => {
+                self.mortals.is_there(link, began)?;
+                if self.mortals.is_about_to_end(link, at) {
+                    self.paths.reached("a document was read a moment before its end");
+                }
+            }
             (Work::ReadMortal { link }, 404) => {
                 client.mortal = None;
                 self.mortals.is_gone(link, at)?;
+                if self.mortals.has_ended(link, at) {
+                    self.paths.reached("a document was gone after its end");
+                }
             }
-            (Work::Repeat { entry, .. }, 200..300) => self.once.done(entry),
+            (Work::Repeat(Added { entry, is_hours_ago, .. }), 200..300) => {
+                self.once.done(entry);
+                if *is_hours_ago {
+                    self.paths.reached("a request was repeated hours later");
+                }
+            }
             _ => return Ok(None),
         }
         Ok(Some(Verdict::Done))
@@ -424,6 +439,7 @@ impl Referee {
             Work::Add { entry, .. } if well => self.once.done(entry),
             // There is no such tally yet.
             Work::Add { entry, .. } if unknown => self.once.unknown(entry),
+            Work::Reroute { .. } if well => self.paths.reached("a task was told to go another way"),
             // 409: it was made before, by this client or another.
             Work::Make(making) => {
                 self.mortals.made(&making.link(), &making.body);
@@ -522,6 +538,7 @@ impl Referee {
 
     fn check_job(&mut self, job: &Job) -> Result<(), Broken> {
         let (sure, perhaps) = job.entries(&self.shown);
+        self.paths.count("a step went another way", job.steps_of_other_ways(&self.shown));
         sure.iter().for_each(|entry| self.once.done(entry));
         perhaps.iter().for_each(|entry| self.once.unknown(entry));
         let made = self.made.get(&job.link());

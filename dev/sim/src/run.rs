@@ -68,7 +68,7 @@ pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
     world.audit()?;
     world.compare()?;
     world.referee.conclude(&world.workload.jobs, &mut world.trace)?;
-    world.paths.count("a document of a defined kind was asked for", world.referee.defined);
+    world.paths.add(&world.referee.paths);
     let reader = &world.referee.reader;
     world.paths.count("a change was told", reader.told);
     world.paths.count("a reader of changes fell behind", reader.began_anew);

@@ -12,7 +12,7 @@ use crate::jobs::Making;
 use crate::machine::WALL_AT_START;
 use crate::referee::Referee;
 use crate::tallies::TALLIES;
-use crate::workload::{Client, Habit, Known};
+use crate::workload::{Added, Client, Habit, Known};
 
 pub(crate) const EXAMPLES: &str = "/core/examples";
 const EXAMPLE_KIND: &str = "com:vmware:xenon:services:common:ExampleService:ExampleServiceState";
@@ -73,11 +73,7 @@ pub(crate) enum Work {
         link: String,
     },
     /// An entry that was added before, under the key that it had.
-    Repeat {
-        tally: String,
-        entry: String,
-        key: String,
-    },
+    Repeat(Added),
     /// A task is told to stop.
     Cancel {
         link: String,
@@ -146,7 +142,7 @@ impl Work {
             | Self::Add { .. }
             | Self::Make(_)
             | Self::Purge { .. }
-            | Self::Repeat { .. }
+            | Self::Repeat(_)
             | Self::Reroute { .. }
             | Self::Cancel { .. } => true,
             Self::Search(_)
@@ -215,8 +211,7 @@ impl Work {
             (Habit::Mortals, Some(link)) => Some(Self::ReadMortal { link }),
             (Habit::Mortals, None) => Some(Self::make_mortal(client, now)),
             (Habit::Repeats, _) if client.rng.chance(300) && !client.added.is_empty() => {
-                let (tally, entry, key) = client.rng.pick(&client.added).clone();
-                Some(Self::Repeat { tally, entry, key })
+                Some(Self::Repeat(client.rng.pick(&client.added).clone()))
             }
             _ => None,
         }
@@ -321,7 +316,7 @@ impl Work {
                 });
                 Request::new(Method::Patch, protocol::node_group::LINK).with_json(&body)
             }
-            Self::Add { tally, entry } | Self::Repeat { tally, entry, .. } => {
+            Self::Add { tally, entry } | Self::Repeat(Added { tally, entry, .. }) => {
                 Request::new(Method::Patch, tally.clone()).with_json(&json!({ "add": entry }))
             }
             Self::Reroute { link, route } => {
@@ -451,7 +446,9 @@ impl fmt::Display for Work {
             Self::Watch { after, .. } => write!(f, "watch after {after:?}"),
             Self::Quorum(quorum) => write!(f, "membership quorum {quorum}"),
             Self::Add { tally, entry } => write!(f, "add {entry} to {tally}"),
-            Self::Repeat { tally, entry, key } => write!(f, "add {entry} to {tally} again ({key})"),
+            Self::Repeat(Added { tally, entry, key, .. }) => {
+                write!(f, "add {entry} to {tally} again ({key})")
+            }
             Self::ReadMortal { link } => write!(f, "read {link}, which expires"),
             Self::Reroute { link, route } => write!(f, "route {route} for {link}"),
             Self::Make(making) => write!(f, "make {}", making.link()),

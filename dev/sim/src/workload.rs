@@ -73,6 +73,15 @@ impl Habit {
     }
 }
 
+/// An entry that a client has added to a tally.
+#[derive(Clone, Debug)]
+pub(crate) struct Added {
+    pub(crate) tally: String,
+    pub(crate) entry: String,
+    pub(crate) key: String,
+    pub(crate) is_hours_ago: bool,
+}
+
 pub(crate) struct Client {
     pub(crate) number: usize,
     pub(crate) rng: Random,
@@ -80,8 +89,8 @@ pub(crate) struct Client {
     /// A document that it made and that will expire.
     pub(crate) mortal: Option<String>,
     pub(crate) habit: Habit,
-    /// Tallies, entries and keys, as far as they were acknowledged.
-    pub(crate) added: Vec<(String, String, String)>,
+    /// What it has added under keys, as far as that was acknowledged.
+    pub(crate) added: Vec<Added>,
     pub(crate) padding: usize,
     /// Counts its requests, so that what it writes can be told from all else.
     pub(crate) made: u64,
@@ -173,6 +182,12 @@ impl Workload {
         self.quorum_wanted = true;
     }
 
+    /// What was added so far is a thing of the past.
+    pub(crate) fn hours_went_by(&mut self) {
+        let all = self.clients.iter_mut().flat_map(|client| &mut client.added);
+        all.for_each(|added| added.is_hours_ago = true);
+    }
+
     /// Clients end what they do and begin nothing new.
     pub(crate) fn close(&mut self) {
         self.closing = true;
@@ -249,7 +264,7 @@ impl Workload {
         one.made += 1;
         let keyed = work.takes_key() && (machine.is_some() || one.rng.chance(500));
         let key = match &work {
-            Work::Repeat { key, .. } => Some(key.clone()),
+            Work::Repeat(added) => Some(added.key.clone()),
             _ => keyed.then(|| format!("c{client}-{}", one.made)),
         };
         one.doing = Some(Doing {

@@ -122,10 +122,11 @@ fn play_power(arguments: &[String]) -> Result<(), String> {
         Play::in_folder(&cluster::binary()?, folder.path(), times.try_into().unwrap_or(1), seed);
     let report = Play { lies, ..play }.run(&mut say)?;
     say(&format!(
-        "{} losses of power of all three nodes, {} acknowledged writes, {} bytes and {} names that \
+        "{} losses of power of all three nodes, {} acknowledged writes, {} impulses, {} bytes and {} names that \
          were not synced are gone: nothing was lost or doubled; served again within {} ms",
         report.losses,
         report.acknowledged,
+        report.counted,
         report.taken.bytes,
         report.taken.names,
         report.slowest.as_millis()

@@ -126,6 +126,17 @@ impl Finder {
         }
     }
 
+    /// The seed alone that a run has named, or all.
+    fn only(&self, told: &str) -> Self {
+        let seed = told.split_once("--seed ").and_then(|(_, rest)| rest.split(' ').next());
+        match (self, seed.and_then(|seed| seed.parse().ok())) {
+            (Self::Sim { scenario, .. }, Some(first)) => {
+                Self::Sim { scenario: scenario.clone(), first, seeds: 1 }
+            }
+            _ => self.clone(),
+        }
+    }
+
     fn shown(&self) -> String {
         match self {
             Self::Sim { scenario, first: 1, seeds } => format!("sim {scenario}, {seeds} seeds"),
@@ -289,7 +300,7 @@ fn target_of(target: &str) -> String {
     if target == "lib" { "--lib".to_owned() } else { format!("--test {target}") }
 }
 
-/// Builds the bugs, sees that nothing is found without one, and then that each is found.
+/// Builds the bugs, and sees that each is found, by what finds nothing without it.
 pub(crate) fn mutations(arguments: &[String]) -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = root.canonicalize().map_err(|error| error.to_string())?;
@@ -303,6 +314,9 @@ pub(crate) fn mutations(arguments: &[String]) -> Result<(), String> {
         }
         [flag, names] if flag == "--only" => {
             let names: Vec<&str> = names.split(',').collect();
+            if let Some(name) = names.iter().find(|name| all.iter().all(|it| it.name != **name)) {
+                return Err(format!("there is no bug '{name}'; --list shows them"));
+            }
             all.iter().filter(|it| names.contains(&it.name.as_str())).collect()
         }
         _ => return Err(format!("mutations takes --list or --only A,B, not {arguments:?}")),
@@ -313,27 +327,61 @@ pub(crate) fn mutations(arguments: &[String]) -> Result<(), String> {
     copy(&root, &copy_of.tree, &all)?;
     let finders: BTreeSet<&Finder> = chosen.iter().map(|it| &it.finder).collect();
     build(&copy_of, &finders)?;
-    sound(&copy_of, &finders)?;
+    let mut sound = Sound::default();
     say("\n| planted bug | what goes wrong | found by | how |\n|---|---|---|---|");
     let mut missed = Vec::new();
     for mutation in &chosen {
         let began = Instant::now();
-        let outcome =
-            copy_of.run(&copy_of.find(&mutation.finder), Some(&mutation.name), RUN_SECONDS_MAX)?;
+        let (is_found, how) = find(&copy_of, mutation, &mut sound)?;
+        if !is_found {
+            missed.push(mutation.name.as_str());
+        }
         let seconds = began.elapsed().as_secs();
-        let how = match &outcome {
-            Outcome::Passed => {
-                missed.push(mutation.name.as_str());
-                "**not found**".to_owned()
-            }
-            Outcome::Failed(text) => how(text),
-            Outcome::Hangs => "it hangs".to_owned(),
-        };
         let Mutation { name, what, finder, .. } = mutation;
         say(&format!("| {name} | {what} | {} | {how} ({seconds} s) |", finder.shown()));
     }
     say(&format!("\n{} of {} bugs were found", chosen.len() - missed.len(), chosen.len()));
     if missed.is_empty() { Ok(()) } else { Err(format!("not found: {}", missed.join(", "))) }
+}
+
+/// Whether a bug was found by its finder, and how. What finds something without the bug, too, has
+/// not found it.
+fn find(copy: &Copy, mutation: &Mutation, sound: &mut Sound) -> Result<(bool, String), String> {
+    let Mutation { name, finder, .. } = mutation;
+    let (told, again) = match copy.run(&copy.find(finder), Some(name), RUN_SECONDS_MAX)? {
+        Outcome::Passed => return Ok((false, "**not found**".to_owned())),
+        Outcome::Failed(text) => {
+            let told = how(&text);
+            let again = finder.only(&told);
+            (told, again)
+        }
+        Outcome::Hangs => ("it hangs".to_owned(), finder.clone()),
+    };
+    Ok(match sound.why_not(copy, &again)? {
+        None => (true, told),
+        Some(why) => (false, format!("**without the bug, too**: {}: {why}", again.shown())),
+    })
+}
+
+/// What finds nothing while no bug is at work.
+#[derive(Default)]
+struct Sound(BTreeSet<Finder>);
+
+impl Sound {
+    /// None: it finds nothing.
+    fn why_not(&mut self, copy: &Copy, finder: &Finder) -> Result<Option<String>, String> {
+        if self.0.contains(finder) {
+            return Ok(None);
+        }
+        Ok(match copy.run(&copy.find(finder), None, RUN_SECONDS_MAX)? {
+            Outcome::Passed => {
+                self.0.insert(finder.clone());
+                None
+            }
+            Outcome::Failed(text) => Some(how(&text)),
+            Outcome::Hangs => Some("it hangs".to_owned()),
+        })
+    }
 }
 
 fn build(copy: &Copy, finders: &BTreeSet<&Finder>) -> Result<(), String> {
@@ -342,36 +390,6 @@ fn build(copy: &Copy, finders: &BTreeSet<&Finder>) -> Result<(), String> {
         say(&format!("== {}", build.join(" ")));
         if let Outcome::Failed(why) = copy.run(&build, None, 0)? {
             return Err(format!("the bugs cannot be built:\n{why}"));
-        }
-    }
-    Ok(())
-}
-
-/// Without a bug nothing must be found, or what is found with one means nothing.
-fn sound(copy: &Copy, finders: &BTreeSet<&Finder>) -> Result<(), String> {
-    let mut longest: BTreeMap<(&str, u64), u64> = BTreeMap::new();
-    let mut runs = BTreeSet::new();
-    for finder in finders {
-        match finder {
-            Finder::Sim { scenario, first, seeds } => {
-                let most = longest.entry((scenario, *first)).or_default();
-                *most = (*most).max(*seeds);
-            }
-            Finder::Test { .. } => drop(runs.insert((*finder).clone())),
-        }
-    }
-    let sims = longest.into_iter().map(|((scenario, first), seeds)| Finder::Sim {
-        scenario: scenario.to_owned(),
-        first,
-        seeds,
-    });
-    runs.extend(sims);
-    for run in runs {
-        say(&format!("== without a bug: {}", run.shown()));
-        match copy.run(&copy.find(&run), None, RUN_SECONDS_MAX)? {
-            Outcome::Passed => {}
-            Outcome::Failed(text) => return Err(format!("{}: {}", run.shown(), how(&text))),
-            Outcome::Hangs => return Err(format!("{} hangs", run.shown())),
         }
     }
     Ok(())
@@ -404,6 +422,16 @@ mod tests {
         assert!(Mutation::parse_all(&TEXT.replace("PLANTED", "true")).is_err());
         assert!(Mutation::parse_all(&TEXT.replace("by sim", "by luck")).is_err());
         assert!(Mutation::parse_all("= one\nx\nby sim a 1\n").is_err(), "no edits");
+    }
+
+    #[test]
+    fn without_the_bug_the_seed_that_found_it_is_played_alone() {
+        let seeds = |first, seeds| Finder::Sim { scenario: "kills".into(), first, seeds };
+        let told = "cargo run -p sim -- --seed 7 --scenario kills: two owners";
+        assert_eq!(seeds(1, 12).only(told), seeds(7, 1));
+        assert_eq!(seeds(1, 12).only("no run has reached this: a vote"), seeds(1, 12));
+        let test = Finder::parse("test group lib").unwrap();
+        assert_eq!(test.only(told), test);
     }
 
     #[test]

@@ -138,7 +138,6 @@ fn writes_that_fill_the_disks_end_no_node() {
 }
 
 #[test]
-#[ignore = "a node that starts on a disk without any room ends: node.json cannot be written"]
 fn a_node_starts_on_a_full_disk_reads_and_takes_writes_when_there_is_room() {
     let Some((disks, mut cluster)) = on_small_disks("a_node_starts_on_a_full") else { return };
     assert_eq!(put(&cluster, 0, 1, 1_000), 200);

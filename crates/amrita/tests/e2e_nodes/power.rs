@@ -19,6 +19,7 @@ fn what_was_acknowledged_survives_when_the_power_of_all_nodes_fails() {
     let _turn = crate::cluster::turn();
     let report = play(false).expect("nothing is lost or doubled");
     assert!(report.acknowledged > 0, "too little load to say anything");
+    assert!(report.counted > LOSSES as u64, "the immortal counted too little: {report:?}");
     assert!(report.taken.bytes > 0, "nothing was taken away: {report:?}");
 }
 

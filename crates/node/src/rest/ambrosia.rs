@@ -65,16 +65,22 @@ fn delete(request: &Request, rest: &str, view: &View<'_>) -> Result<Plan, Proble
             false => Err(Problem::not_found(format!("there is nothing at {}", request.path))),
         };
     };
-    let (entry, replica) = replica(view.topology(), blob)?;
-    let link = format!("{}/{}", instance_state::LINK, entry.name);
-    let asked = if with_ports(entry).count() > 1 {
-        let removed = json!({ "removeReplica": replica.node });
-        Request::new(Method::Patch, link).with_json(&removed)
-    } else {
-        let query = format!("confirm={}", entry.name);
-        Request { query, ..Request::new(Method::Delete, link) }
-    };
+    let asked = erasing(view.topology(), blob)?;
     Ok(Plan::Enter(Box::new(asked.on_behalf_of(request.principal.clone()))))
+}
+
+/// What erases the replica of that blob.
+fn erasing(topology: &Topology, blob: &str) -> Result<Request, Problem> {
+    let (entry, replica) = replica(topology, blob)?;
+    // What cannot be read here cannot be erased either: a replica without ports has no blob.
+    ports(entry, replica)?;
+    let link = format!("{}/{}", instance_state::LINK, entry.name);
+    if with_ports(entry).count() > 1 {
+        let removed = json!({ "removeReplica": replica.node });
+        return Ok(Request::new(Method::Patch, link).with_json(&removed));
+    }
+    let query = format!("confirm={}", entry.name);
+    Ok(Request { query, ..Request::new(Method::Delete, link) })
 }
 
 /// The instance whose blob or table that is.
@@ -137,13 +143,9 @@ fn replica<'a>(
     found.ok_or_else(|| Problem::not_found(format!("'{blob}' is no replica of an instance")))
 }
 
-/// The parameters of a replica, for an instance whose programs are of that version now.
-fn parameters(
-    entry: &InstanceEntry,
-    replica: &InstanceReplica,
-    version: u64,
-) -> Result<String, Problem> {
-    parameters_of(entry, replica, version).ok_or_else(|| {
+/// Where a replica receives and sends.
+fn ports(entry: &InstanceEntry, replica: &InstanceReplica) -> Result<(u16, u16), Problem> {
+    replica.receive_port.zip(replica.send_port).ok_or_else(|| {
         Problem::not_found(format!(
             "replica {} of '{}' has no ports for programs of AMBROSIA's: register it with \
              --receive-port and --send-port",
@@ -152,8 +154,13 @@ fn parameters(
     })
 }
 
-fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica, current: u64) -> Option<String> {
-    let (receive, send) = (replica.receive_port?, replica.send_port?);
+/// The parameters of a replica, for an instance whose programs are of that version now.
+fn parameters(
+    entry: &InstanceEntry,
+    replica: &InstanceReplica,
+    current: u64,
+) -> Result<String, Problem> {
+    let (receive, send) = ports(entry, replica)?;
     let options = &entry.options;
     let upgrade = replica.upgrade_version.or(options.upgrade_version).unwrap_or(current);
     let fields = [
@@ -171,7 +178,7 @@ fn parameters_of(entry: &InstanceEntry, replica: &InstanceReplica, current: u64)
     ];
     let body: String =
         fields.iter().map(|(name, value)| format!("<{name}>{value}</{name}>")).collect();
-    Some(format!("<AmbrosiaRuntimeParams>{body}</AmbrosiaRuntimeParams>"))
+    Ok(format!("<AmbrosiaRuntimeParams>{body}</AmbrosiaRuntimeParams>"))
 }
 
 /// The replicas that AMBROSIA's bindings can know.
@@ -262,6 +269,11 @@ mod tests {
             })
             .collect();
         register("a-a1", &elsewhere, alone);
+        // One replica with ports beside one without.
+        let beside: Vec<_> = [one(0, Some((6000, 6001))), one(1, None)]
+            .map(|replica| InstanceReplica { node: format!("o{}", replica.number), ..replica })
+            .into();
+        register("alone", &beside, InstanceOptions::default());
         topology
     }
 
@@ -289,6 +301,25 @@ mod tests {
         for name in ["server-server1", "server-server3", "server-server", "client-client0", "", "-"]
         {
             assert_eq!(blob(&topology, name, 0).unwrap_err().status(), 404, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_erased_is_the_replica_of_the_blob_and_the_last_one_with_the_instance() {
+        let topology = topology();
+        let asked = erasing(&topology, "server-server2").unwrap();
+        assert_eq!((asked.method, asked.path.as_str()), (Method::Patch, "/core/immortals/server"));
+        let asked = erasing(&topology, "alone-alone0").unwrap();
+        assert_eq!((asked.method, asked.path.as_str()), (Method::Delete, "/core/immortals/alone"));
+        assert_eq!(asked.query, "confirm=alone");
+    }
+
+    #[test]
+    fn the_blob_of_a_replica_without_ports_cannot_be_erased() {
+        let topology = topology();
+        for name in ["server-server1", "server-server3", "alone-alone1", "client-client0"] {
+            let refused = erasing(&topology, name).err().map(|problem| problem.status());
+            assert_eq!(refused, Some(404), "{name}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Broken;
-use crate::agenda::{MILLISECOND, Time};
+use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::machine::WALL_AT_START;
 
 /// A document may go so much before its end, as clocks drift a little between two words of each
@@ -27,6 +27,15 @@ impl Mortals {
         if let Some(expires) = body["documentExpirationTimeMicros"].as_u64() {
             self.0.insert(link.to_owned(), expires.saturating_sub(WALL_AT_START));
         }
+    }
+
+    /// It ends within the next second.
+    pub fn is_about_to_end(&self, link: &str, now: Time) -> bool {
+        self.0.get(link).is_some_and(|ends| (*ends - SECOND.min(*ends)..=*ends).contains(&now))
+    }
+
+    pub fn has_ended(&self, link: &str, now: Time) -> bool {
+        self.0.get(link).is_some_and(|ends| *ends <= now)
     }
 
     /// Somebody who asked at that time was shown it.

@@ -6,6 +6,8 @@
 //! synced: all of it, none of it, or some of the sectors, by chance. The files themselves stay the
 //! same ones, since a node knows a copy of its sandbox.
 
+mod counter;
+mod known;
 mod play;
 mod restore;
 

@@ -1,4 +1,5 @@
-//! The play: three nodes under load, and the power of all of them fails, again and again.
+//! The play: three nodes under load of documents and an immortal, and the power of all of them
+//! fails, again and again.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,14 +13,10 @@ use std::time::{Duration, Instant};
 use random::Random;
 use serde_json::json;
 
+use super::counter::Counter;
+use super::known::{Known, PATIENCE, START_MAX};
 use super::restore::{Taken, restore};
 use crate::client::Client;
-
-/// How long the nodes may take to serve again.
-const START_MAX: Duration = Duration::from_secs(120);
-
-/// How long a client waits for one node.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 const NODES: usize = 3;
 
@@ -40,19 +37,26 @@ pub struct Play {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     pub losses: usize,
+    /// Writes of documents.
     pub acknowledged: u64,
+    /// Impulses of an immortal.
+    pub counted: u64,
     pub taken: Taken,
     /// How long it took until all was served again, at worst.
     pub slowest: Duration,
 }
 
-/// What the client of a document knows: the version it has sent last, and the last one that was
-/// acknowledged. Versions are written one after the other, each until it is acknowledged.
-#[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    sent: u64,
-    acknowledged: u64,
-    is_made: bool,
+/// What the clients know.
+#[derive(Default)]
+struct AllKnown {
+    documents: Vec<Known>,
+    counter: Known,
+}
+
+impl AllKnown {
+    fn acknowledged(&self) -> u64 {
+        self.documents.iter().map(|known| known.acknowledged).sum()
+    }
 }
 
 struct Nodes<'a> {
@@ -72,16 +76,19 @@ impl Play {
         let mut random = Random::new(self.seed, "power");
         let ports = free_ports()?;
         let nodes = Nodes { play: self, library, ports, running: Mutex::default() };
-        let mut known = vec![Known::default(); DOCUMENTS];
+        let sandboxes: Vec<PathBuf> = (0..NODES).map(|node| self.sandbox(node)).collect();
+        let counter = Counter::start(&sandboxes)?;
+        let mut known =
+            AllKnown { documents: vec![Known::default(); DOCUMENTS], ..AllKnown::default() };
         let mut report = Report::default();
         for time in 1..=self.times {
             let began = Instant::now();
             nodes.start()?;
-            let told = nodes.wait().and_then(|()| nodes.check(&mut known));
+            let told = nodes.wait().and_then(|()| nodes.check_all(&mut known, &counter));
             told.map_err(|why| format!("after {} losses of power: {why}", report.losses))?;
             report.slowest = report.slowest.max(began.elapsed());
             let lasts = Duration::from_millis(random.between(100, 1_500));
-            nodes.load_and_kill(&mut known, lasts);
+            nodes.load_and_kill(&mut known, &counter, lasts);
             report.losses += 1;
             let mut taken = Taken::default();
             for node in 0..NODES {
@@ -90,14 +97,16 @@ impl Play {
                 taken.add(back.map_err(|error| format!("{}: {error}", root.display()))?);
             }
             report.taken.add(taken);
-            report.acknowledged = known.iter().map(|known| known.acknowledged).sum();
+            (report.acknowledged, report.counted) =
+                (known.acknowledged(), known.counter.acknowledged);
             say(&format!(
-                "loss {time} of {}: {} bytes and {} names are gone; {} writes were acknowledged",
-                self.times, taken.bytes, taken.names, report.acknowledged
+                "loss {time} of {}: {} bytes and {} names are gone; {} writes and {} impulses were \
+                 acknowledged",
+                self.times, taken.bytes, taken.names, report.acknowledged, report.counted
             ));
         }
         nodes.start()?;
-        nodes.wait().and_then(|()| nodes.check(&mut known))?;
+        nodes.wait().and_then(|()| nodes.check_all(&mut known, &counter))?;
         Ok(report)
     }
 
@@ -191,6 +200,13 @@ impl Nodes<'_> {
         Ok(())
     }
 
+    fn check_all(&self, known: &mut AllKnown, counter: &Counter) -> Result<(), String> {
+        self.check(&mut known.documents)?;
+        let node = self.address(usize::try_from(known.counter.sent).unwrap_or(0) % NODES);
+        counter.register(node)?;
+        counter.check(&mut known.counter, node)
+    }
+
     /// What was acknowledged is there, and nothing twice.
     fn check(&self, known: &mut [Known]) -> Result<(), String> {
         for (document, known) in known.iter_mut().enumerate() {
@@ -224,16 +240,28 @@ impl Nodes<'_> {
     }
 
     /// Clients write, and in the middle of it the power goes.
-    fn load_and_kill(&self, known: &mut [Known], lasts: Duration) {
+    fn load_and_kill(&self, known: &mut AllKnown, counter: &Counter, lasts: Duration) {
         let is_over = &AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for (document, known) in known.iter_mut().enumerate() {
+            let of_counter = &mut known.counter;
+            scope.spawn(move || self.count(counter, of_counter, is_over));
+            for (document, known) in known.documents.iter_mut().enumerate() {
                 scope.spawn(move || self.write(document, known, is_over));
             }
             std::thread::sleep(lasts);
             self.kill();
             is_over.store(true, Ordering::Relaxed);
         });
+    }
+
+    fn count(&self, counter: &Counter, known: &mut Known, is_over: &AtomicBool) {
+        let mut clients: Vec<Client> =
+            (0..NODES).map(|node| Client::new(self.address(node))).collect();
+        let mut node = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            node = (node + 1) % NODES;
+            counter.add(known, &mut clients[node]);
+        }
     }
 
     fn write(&self, document: usize, known: &mut Known, is_over: &AtomicBool) {

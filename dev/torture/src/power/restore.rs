@@ -132,19 +132,31 @@ fn files(folder: &Path, notes: &Path, random: &mut Random, taken: &mut Taken) ->
         if found.is_dir() {
             files(&path, notes, random, taken)?;
         } else if found.is_file() {
-            let born = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-            let born = born.map_or(0, |born| born.as_nanos());
-            let note = format!("{}-{born}", found.ino());
-            let fate = Fate::of(random);
-            let torn = random.draw();
-            // The newest first.
-            for kind in ["u", "s"] {
-                match fs::read(notes.join(kind).join(&note)) {
-                    Ok(records) => take_back(&path, &records, fate, torn, taken)?,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            let (fate, torn) = (Fate::of(random), random.draw());
+            take_back_from(&path, notes, fate, torn, taken)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what is noted of a file.
+fn take_back_from(
+    path: &Path,
+    notes: &Path,
+    fate: Fate,
+    torn: u64,
+    taken: &mut Taken,
+) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    let born = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let born = born.map_or(0, |born| born.as_nanos());
+    let note = format!("{}-{born}", found.ino());
+    // The newest first.
+    for kind in ["u", "s"] {
+        match fs::read(notes.join(kind).join(&note)) {
+            Ok(records) => take_back(path, &records, fate, torn, taken)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -224,4 +236,48 @@ fn take_back(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Runs `race.c` below the library, with what is given beside the file, and takes back
+    /// everything that was not synced. What the file was when its sync returned, and what it is.
+    fn race(pause: &str, how: &str) -> (String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let library = super::super::build(folder.path()).unwrap();
+        let (text, program) = (folder.path().join("race.c"), folder.path().join("race"));
+        fs::write(&text, include_str!("race.c")).unwrap();
+        let mut cc = Command::new("cc");
+        cc.arg("-o").arg(&program).arg(&text).arg("-lpthread");
+        assert!(cc.status().unwrap().success());
+        let (root, notes) = (folder.path().join("root"), folder.path().join("notes"));
+        let mut command = Command::new(program);
+        super::super::watch(&mut command, &library, &root, &notes).unwrap();
+        let file = root.join("file");
+        fs::write(&file, "was here").unwrap();
+        let output = command.arg(&file).arg(how).env("UNSYNCED_PAUSE", pause).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "came now");
+        take_back_from(&file, &notes, Fate::Lost, 0, &mut Taken::default()).unwrap();
+        (String::from_utf8(output.stdout).unwrap(), fs::read_to_string(&file).unwrap())
+    }
+
+    #[test]
+    fn a_write_is_lost_unless_it_came_before_a_sync() {
+        let of_synced = race("0", "after");
+        assert_eq!(of_synced, ("was here".to_owned(), "was here".to_owned()));
+        let of_synced = race("0", "before");
+        assert_eq!(of_synced, ("came now".to_owned(), "came now".to_owned()));
+    }
+
+    /// A sync in the middle of a write must not take the note of what it has not synced.
+    #[test]
+    fn a_sync_and_a_write_come_one_after_the_other() {
+        let (synced, left) = race("400", "meanwhile");
+        assert_eq!(left, synced);
+    }
 }

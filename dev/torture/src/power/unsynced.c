@@ -15,6 +15,12 @@
  * more than POSIX promises. Names are compared when the power goes, so calls that change them need
  * not be seen. Of those that change what is in files, the ones are seen that Rust's library makes.
  * Room that is only kept (fallocate) is not seen before the next sync.
+ *
+ * A note and the change that it is of are one to every sync: a note that was made before a sync
+ * began, of a change that came after it, would go with the sync, and the change would count as
+ * durable. So both are made under one lock, and the length of the file is asked for under it.
+ *
+ * UNSYNCED_PAUSE  so many milliseconds lie between each note and its change: for a test
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -36,7 +42,8 @@
 static char root[PATH_MAX], notes[PATH_MAX];
 static dev_t device;
 static int is_on, lies;
-static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;    /* the notes */
+static useconds_t pause_micros;
+static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;    /* the notes, and what they are of */
 static pthread_mutex_t a_sync = PTHREAD_MUTEX_INITIALIZER; /* one sync at a time */
 
 static void fatal(const char *what) {
@@ -93,10 +100,25 @@ static void record(int to, uint64_t offset, uint64_t length, const void *bytes, 
     if (count) raw_write(to, bytes, count);
 }
 
+/* Whether it is a file whose changes are noted. If it is, nobody else changes or syncs any until
+ * `changed`. */
+static int changes(int fd, struct stat *found) {
+    if (!watches(fd, found) || !S_ISREG(found->st_mode)) return 0;
+    pthread_mutex_lock(&one);
+    /* As it is now: it may have grown since. */
+    if (fstat(fd, found)) fatal("a file");
+    return 1;
+}
+
+static void changed(int is_noted) {
+    int error = errno;
+    if (is_noted) pthread_mutex_unlock(&one);
+    errno = error;
+}
+
 /* Notes what is in [offset, offset + length) before it changes. */
 static void note(int fd, const struct stat *found, uint64_t offset, uint64_t length) {
     char path[PATH_MAX], reading[64];
-    pthread_mutex_lock(&one);
     file_path(path, "u", fd);
     int to = raw_open(path, O_WRONLY | O_CREAT | O_APPEND);
     if (to < 0) fatal(path);
@@ -119,17 +141,19 @@ static void note(int fd, const struct stat *found, uint64_t offset, uint64_t len
         syscall(SYS_close, from);
     }
     syscall(SYS_close, to);
-    pthread_mutex_unlock(&one);
+    if (pause_micros) usleep(pause_micros);
 }
 
-static void before_write(int fd, uint64_t length, int64_t offset) {
+/* To be followed by the write, and by `changed` with what was given back. */
+static int before_write(int fd, uint64_t length, int64_t offset) {
     struct stat found;
-    if (!watches(fd, &found) || !S_ISREG(found.st_mode)) return;
+    if (!changes(fd, &found)) return 0;
     if (offset < 0) {
         int flags = fcntl(fd, F_GETFL);
         offset = flags & O_APPEND ? found.st_size : lseek(fd, 0, SEEK_CUR);
     }
     note(fd, &found, (uint64_t)offset, length);
+    return 1;
 }
 
 /* The names that a folder has now. */
@@ -186,6 +210,8 @@ __attribute__((constructor)) static void begin(void) {
     if (stat(root, &found)) fatal(root);
     device = found.st_dev;
     lies = getenv("UNSYNCED_LIES") != NULL;
+    const char *pause = getenv("UNSYNCED_PAUSE");
+    if (pause) pause_micros = (useconds_t)atoi(pause) * 1000;
     list_all(root);
     is_on = 1;
 }
@@ -224,13 +250,17 @@ int fsync(int fd) { return sync_with(SYS_fsync, fd); }
 int fdatasync(int fd) { return sync_with(SYS_fdatasync, fd); }
 
 ssize_t write(int fd, const void *bytes, size_t length) {
-    before_write(fd, length, -1);
-    return syscall(SYS_write, fd, bytes, length);
+    int is_noted = before_write(fd, length, -1);
+    ssize_t done = syscall(SYS_write, fd, bytes, length);
+    changed(is_noted);
+    return done;
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) {
-    before_write(fd, length, offset);
-    return syscall(SYS_pwrite64, fd, bytes, length, offset);
+    int is_noted = before_write(fd, length, offset);
+    ssize_t done = syscall(SYS_pwrite64, fd, bytes, length, offset);
+    changed(is_noted);
+    return done;
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
@@ -240,33 +270,41 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     uint64_t length = 0;
     for (int at = 0; at < count; at++) length += parts[at].iov_len;
-    before_write(fd, length, -1);
-    return syscall(SYS_writev, fd, parts, count);
+    int is_noted = before_write(fd, length, -1);
+    ssize_t done = syscall(SYS_writev, fd, parts, count);
+    changed(is_noted);
+    return done;
 }
 
 int ftruncate(int fd, off_t length) {
     struct stat found;
-    if (watches(fd, &found) && S_ISREG(found.st_mode)) {
+    int is_noted = changes(fd, &found);
+    if (is_noted) {
         uint64_t size = (uint64_t)found.st_size, to = (uint64_t)length;
         note(fd, &found, to, to < size ? size - to : 0);
     }
-    return (int)syscall(SYS_ftruncate, fd, length);
+    int done = (int)syscall(SYS_ftruncate, fd, length);
+    changed(is_noted);
+    return done;
 }
 
 int ftruncate64(int fd, off64_t length) { return ftruncate(fd, length); }
 
 /* Emptying a file changes it. */
 static int open_noting(int at, const char *path, int flags, mode_t mode) {
+    int is_noted = 0;
     if (is_on && flags & O_TRUNC) {
         int fd = (int)syscall(SYS_openat, at, path, (flags & ~(O_TRUNC | O_CREAT | O_EXCL)) | O_CLOEXEC, 0);
         struct stat found;
         if (fd >= 0) {
-            if (watches(fd, &found) && S_ISREG(found.st_mode) && found.st_size > 0)
-                note(fd, &found, 0, (uint64_t)found.st_size);
+            is_noted = changes(fd, &found);
+            if (is_noted && found.st_size > 0) note(fd, &found, 0, (uint64_t)found.st_size);
             syscall(SYS_close, fd);
         }
     }
-    return (int)syscall(SYS_openat, at, path, flags, mode);
+    int opened = (int)syscall(SYS_openat, at, path, flags, mode);
+    changed(is_noted);
+    return opened;
 }
 
 #define MODE(flags) \

@@ -1,7 +1,8 @@
 //! The docs point at things that are there: links, and paths in backticks, in Markdown and in doc
-//! comments.
+//! comments. Each design document has a number of its own.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::source::layers;
 use crate::tree::{nothing_to_complain, root, rust_files, with_ending};
@@ -77,6 +78,41 @@ fn the_paths_in_backticks_are_there() {
         complaints.extend(dead_paths(&path, &doc_comments(&text), &is_there));
     }
     nothing_to_complain(&complaints);
+}
+
+/// A design document is called by its number, so two with one number cannot be told apart.
+fn numbered_twice(names: &[String]) -> Vec<String> {
+    let mut by_number: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut complaints = Vec::new();
+    for name in names {
+        let number = name.split('-').next().unwrap_or_default();
+        if number.len() != 4 || number.parse::<u32>().is_err() {
+            complaints.push(format!("docs/design/{name}: begin the name with four digits"));
+        } else if let Some(first) = by_number.insert(number, name) {
+            complaints.push(format!("docs/design/{name} has the number of {first}"));
+        }
+    }
+    complaints
+}
+
+#[test]
+fn each_design_document_has_a_number_of_its_own() {
+    let all = with_ending("md").into_iter().map(|(path, _)| path);
+    let of_design = all.filter(|path| path.starts_with("docs/design"));
+    let name = |path: PathBuf| path.file_name()?.to_str().map(str::to_owned);
+    let names: Vec<String> = of_design.filter_map(name).collect();
+    assert!(names.len() > 10, "docs/design was not found");
+    nothing_to_complain(&numbered_twice(&names));
+}
+
+#[test]
+fn a_number_that_is_there_twice_is_found() {
+    let look = |names: &[&str]| {
+        numbered_twice(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).len()
+    };
+    assert_eq!(look(&["0001-a.md", "0002-b.md"]), 0);
+    assert_eq!(look(&["0001-a.md", "0001-b.md", "0001-c.md"]), 2);
+    assert_eq!(look(&["a.md", "1-b.md"]), 2);
 }
 
 #[test]
