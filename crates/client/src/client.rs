@@ -259,6 +259,12 @@ impl Client {
     /// meantime: that is no failure, another one is made.
     async fn ask(&self, node: &Node, request: &Request) -> Result<Response, WireError> {
         let authorization = self.authorization.as_deref();
+        if authorization.is_some() && !node.address.is_tls() && !node.address.is_loopback() {
+            return Err(WireError::Malformed(format!(
+                "a token or a password is not sent to {} in the clear: write https://, or show none",
+                node.address
+            )));
+        }
         while let Some(mut wire) = node.take() {
             match wire.ask(&node.address, request, authorization).await {
                 Ok(response) => {
