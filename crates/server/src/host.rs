@@ -28,6 +28,7 @@ use crate::job_threads::JobThreads;
 use crate::log_writer::LogWriter;
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
+use crate::named_program::Nameless;
 use crate::numbers::Numbers;
 use crate::persister::Persister;
 use crate::program_socket::ProgramSocket;
@@ -164,6 +165,7 @@ impl Host {
             metrics,
             mesh,
             places,
+            nameless: Nameless::default(),
             secret: protection.secret.clone(),
             tls: protection.tls.clone(),
         };
