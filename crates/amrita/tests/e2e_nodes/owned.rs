@@ -115,4 +115,32 @@ fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
     // Another instance of that name is another one's.
     ok("jane", &["immortal", "register", "server"]);
     assert!(ok("jane", &["immortal", "owners", "server"]).contains("belongs to jane"));
+    // One that belongs to nobody is not taken by registering it once more.
+    own.ok(&["delete", "/core/authz/instance-owners/server"]);
+    for user in ["joe", "jane"] {
+        ok(user, &["immortal", "register", "server"]);
+        assert!(own.ok(&["immortal", "owners", "server"]).contains("belongs to nobody"), "{user}");
+    }
+    what_a_binding_erases_belongs_to_nobody(&own, &ok, &refused);
+}
+
+/// As AMBROSIA's binding removes an instance: only its owner may, it is in the trail, and the name is
+/// free then.
+fn what_a_binding_erases_belongs_to_nobody(
+    own: &Own,
+    ok: &dyn Fn(&str, &[&str]) -> String,
+    refused: &dyn Fn(&str, &[&str]),
+) {
+    let ports = crate::cluster::free_ports(2);
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let register = ["immortal", "register", "door", "--receive-port", &ports[0], "--send-port"];
+    ok("jane", &[&register[..], &[&ports[1]]].concat());
+    let blob = "/core/ambrosia/cra/AmbrosiaBinaries/door-door0";
+    refused("joe", &["delete", blob]);
+    assert!(own.ok(&["immortal", "owners", "door"]).contains("belongs to jane"));
+    ok("jane", &["delete", blob]);
+    let trail = own.ok(&["--json", "audit", "--limit", "20"]);
+    assert!(trail.contains(blob), "{trail}");
+    ok("joe", &["immortal", "register", "door"]);
+    assert!(own.ok(&["immortal", "owners", "door"]).contains("belongs to joe"));
 }
