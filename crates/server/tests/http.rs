@@ -275,6 +275,7 @@ fn a_name_that_is_not_utf8_or_a_header_twice_is_refused() {
         "Content-Length: 16\r\nContent-Length: 16\r\n",
         "Content-Length: 16\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 16\r\n",
+        "Content-Length: 16, 16\r\n",
         "Transfer-Encoding: gzip, chunked\r\nConnection: close\r\n",
     ] {
         let answer = no_length(lines);
