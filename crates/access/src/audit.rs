@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use crate::paths::{AMBROSIA, CAN_I, INSTANCES, JOIN, LOGIN, is_of_rules};
 
 /// The most refusals of strangers that a node records in a minute, and the most of users. Nobody
-/// must fill the disks of a cluster by being refused; the next record says how many more there were.
+/// must fill the disks of a cluster by being refused; the next record says how many there were
+/// more.
 const REFUSALS_MAX: u32 = 60;
 
 /// The most of one user, or of one address. So one that is refused again and again hides nobody

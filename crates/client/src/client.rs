@@ -261,7 +261,7 @@ impl Client {
         let authorization = self.authorization.as_deref();
         if authorization.is_some() && !node.address.is_tls() && !node.address.is_loopback() {
             return Err(WireError::Malformed(format!(
-                "a token or a password is not sent to {} in the clear: write https://, or show none",
+                "a token or a password is not sent to {} in the clear: write https:// or show none",
                 node.address
             )));
         }

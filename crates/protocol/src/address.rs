@@ -1,7 +1,7 @@
 //! Where a node can be reached: a host and a port, in the one form that all parts compare.
 
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 
 /// The ports of URIs that name none.
 const HTTP_PORT: u16 = 80;

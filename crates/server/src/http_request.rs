@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_length_is_one_number() {
-        let of = |pairs| unclear_length(&headers(pairs)).is_some();
+        let of = |pairs: &[(&'static str, &'static str)]| unclear_length(&headers(pairs)).is_some();
         assert!(!of(&[]) && !of(&[("content-length", "0")]) && !of(&[("content-length", "16")]));
         for unclear in ["5, 5", "5,5", "+5", "0x5", "5 5", "", "-0"] {
             assert!(of(&[("content-length", unclear)]), "{unclear}");

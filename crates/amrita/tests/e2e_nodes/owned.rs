@@ -124,8 +124,8 @@ fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
     what_a_binding_erases_belongs_to_nobody(&own, &ok, &refused);
 }
 
-/// As AMBROSIA's binding removes an instance: only its owner may, it is in the trail, and the name is
-/// free then.
+/// As AMBROSIA's binding removes an instance: only its owner may, it is in the trail, and the
+/// name is free then.
 fn what_a_binding_erases_belongs_to_nobody(
     own: &Own,
     ok: &dyn Fn(&str, &[&str]) -> String,
