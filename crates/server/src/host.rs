@@ -170,8 +170,7 @@ impl Host {
             tls: protection.tls.clone(),
         };
         let sockets = socket_runtime(config.tuning.socket_threads)?;
-        let catalogue = Arc::new(catalogue);
-        let public_too = public.clone();
+        let (catalogue, public_too) = (Arc::new(catalogue), public.clone());
         let served = Arc::new(Served::new(Arc::clone(&catalogue)));
         let services = (catalogue, Arc::clone(&served));
         let mut maker = Maker { config, public: public_too, services, sandbox, ends: ends.clone() };

@@ -115,13 +115,17 @@ fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
     // Another instance of that name is another one's.
     ok("jane", &["immortal", "register", "server"]);
     assert!(ok("jane", &["immortal", "owners", "server"]).contains("belongs to jane"));
-    // One that belongs to nobody is not taken by registering it once more.
+    what_is_nobodys_stays_so(&own, &ok);
+    what_a_binding_erases_belongs_to_nobody(&own, &ok, &refused);
+}
+
+/// It is not taken by registering it once more.
+fn what_is_nobodys_stays_so(own: &Own, ok: &dyn Fn(&str, &[&str]) -> String) {
     own.ok(&["delete", "/core/authz/instance-owners/server"]);
     for user in ["joe", "jane"] {
         ok(user, &["immortal", "register", "server"]);
         assert!(own.ok(&["immortal", "owners", "server"]).contains("belongs to nobody"), "{user}");
     }
-    what_a_binding_erases_belongs_to_nobody(&own, &ok, &refused);
 }
 
 /// As AMBROSIA's binding removes an instance: only its owner may, it is in the trail, and the
