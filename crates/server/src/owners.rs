@@ -57,6 +57,12 @@ pub(crate) async fn answer(inbox: &Inbox, request: Request) -> Response {
             409 => {
                 let put = Request::new(Method::Put, link.as_str()).with_json(&owners);
                 made = ask_as_system(inbox, put).await;
+                if made.status == 404 {
+                    // Somebody has deleted it, with its history left.
+                    let mut anew = Request::new(Method::Post, INSTANCE_OWNERS).with_json(&owners);
+                    anew.pragmas.push("xn-force-index-update".into());
+                    made = ask_as_system(inbox, anew).await;
+                }
                 if !made.is_success() {
                     return made;
                 }

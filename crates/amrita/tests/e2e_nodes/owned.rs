@@ -121,11 +121,22 @@ fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
 
 /// It is not taken by registering it once more.
 fn what_is_nobodys_stays_so(own: &Own, ok: &dyn Fn(&str, &[&str]) -> String) {
-    own.ok(&["delete", "/core/authz/instance-owners/server"]);
+    let link = "/core/authz/instance-owners/server";
+    own.ok(&["delete", link, r#"{"documentExpirationTimeMicros":1}"#]);
     for user in ["joe", "jane"] {
         ok(user, &["immortal", "register", "server"]);
         assert!(own.ok(&["immortal", "owners", "server"]).contains("belongs to nobody"), "{user}");
     }
+    // What an admin has deleted does not keep the name from the next one.
+    own.ok(&[
+        "post",
+        "/core/authz/instance-owners",
+        &format!(r#"{{"documentSelfLink":"{link}","userLinks":["/core/authz/users/jane"]}}"#),
+    ]);
+    own.ok(&["delete", link]);
+    own.ok(&["immortal", "deregister", "server", "--yes-remove", "server"]);
+    ok("joe", &["immortal", "register", "server"]);
+    assert!(own.ok(&["immortal", "owners", "server"]).contains("belongs to joe"));
 }
 
 /// As AMBROSIA's binding removes an instance: only its owner may, it is in the trail, and the
