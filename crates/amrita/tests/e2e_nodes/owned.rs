@@ -124,7 +124,7 @@ fn what_is_nobodys_stays_so(own: &Own, ok: &dyn Fn(&str, &[&str]) -> String) {
     let link = "/core/authz/instance-owners/server";
     own.ok(&["delete", link, r#"{"documentExpirationTimeMicros":1}"#]);
     for user in ["joe", "jane"] {
-        ok(user, &["immortal", "register", "server"]);
+        ok(user, &["post", "/core/immortals", r#"{"name":"server"}"#]);
         assert!(own.ok(&["immortal", "owners", "server"]).contains("belongs to nobody"), "{user}");
     }
     // What an admin has deleted does not keep the name from the next one.
