@@ -119,11 +119,14 @@ impl Ends {
             );
             return;
         };
-        let only = only.as_deref();
+        let (only, open) = (only.as_deref(), &self.metrics.programs.open);
+        // Counted as every other one: it holds a descriptor as well.
+        open.fetch_add(1, Ordering::Relaxed);
         let checked = tokio::select! {
             checked = named_program::check(&mut socket, already_read, only, HELLO_MAX) => checked,
-            _ = stop.changed() => return,
+            _ = stop.changed() => Err(io::ErrorKind::ConnectionAborted.into()),
         };
+        open.fetch_sub(1, Ordering::Relaxed);
         drop(nameless);
         match checked {
             Ok(already_read) if self.has_room_for_a_program() => {
