@@ -10,11 +10,16 @@ use protocol::{Method, Moment, Problem, base64url, node_group};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::paths::{CAN_I, INSTANCES, JOIN, LOGIN, is_of_rules};
+use crate::paths::{AMBROSIA, CAN_I, INSTANCES, JOIN, LOGIN, is_of_rules};
 
-/// The most refusals that a node records in a minute. A stranger must not fill the disks of a
-/// cluster by being refused; how many more there were is recorded.
+/// The most refusals of strangers that a node records in a minute, and the most of users. Nobody
+/// must fill the disks of a cluster by being refused; the next record says how many there were
+/// more.
 const REFUSALS_MAX: u32 = 60;
+
+/// The most of one user, or of one address. So one that is refused again and again hides nobody
+/// else's attempt.
+const REFUSALS_OF_ONE_MAX: u32 = 20;
 const MINUTE: u64 = 60_000_000;
 
 /// The longest text in a record, in bytes; the rest of a longer one is cut off.
@@ -78,7 +83,19 @@ impl Event {
             _ if path == node_group::LINK => Some(Self::Members),
             Method::Delete if path == node_group::MANAGEMENT_LINK => Some(Self::Stop),
             _ if is_instance => Some(Self::Instance),
+            // What a binding of AMBROSIA's erases is an instance, or a replica of one.
+            Method::Delete if path.starts_with(AMBROSIA) => Some(Self::Instance),
             _ => None,
+        }
+    }
+
+    /// Whether it is recorded before it is done, and not done if it cannot be recorded. The others
+    /// must be possible just when nothing can be written: a quorum is lowered so that the cluster
+    /// can write again, and a node of such a cluster is stopped.
+    pub fn is_recorded_first(self) -> bool {
+        match self {
+            Self::Rights | Self::Recording | Self::Instance => true,
+            Self::Login | Self::Refused | Self::Members | Self::Stop => false,
         }
     }
 }
@@ -176,7 +193,7 @@ pub struct Chain {
 
 /// Goes through all records and tells of each node's chain. What was before the first that is
 /// there has expired.
-pub fn verify(mut records: Vec<AuditRecord>) -> BTreeMap<String, Chain> {
+pub(crate) fn verify(mut records: Vec<AuditRecord>) -> BTreeMap<String, Chain> {
     records.sort_by(|a, b| (&a.node, a.sequence).cmp(&(&b.node, b.sequence)));
     let mut chains: BTreeMap<String, Chain> = BTreeMap::new();
     for record in records {
@@ -206,26 +223,49 @@ pub fn verify(mut records: Vec<AuditRecord>) -> BTreeMap<String, Chain> {
     chains
 }
 
+/// Who is refused, for the bounds of what is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusee {
+    /// Somebody who has proved nothing, by address: a name or a token can be made up.
+    Stranger(String),
+    /// The link of a user that has logged in.
+    User(String),
+}
+
 /// Bounds how many refusals are recorded.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Refusals {
     since: Moment,
-    count: u32,
+    strangers: u32,
+    users: u32,
+    /// Only those of whom something was recorded, so there are few.
+    of_one: BTreeMap<Refusee, u32>,
     untold: u64,
 }
 
 impl Refusals {
-    /// Whether one more is recorded, and then with how many that were not before it.
-    pub fn take(&mut self, now: Moment) -> Option<u64> {
+    /// Whether one more is recorded; it is counted otherwise.
+    pub fn take(&mut self, who: Refusee, now: Moment) -> bool {
         if now < self.since || now.0 - self.since.0 >= MINUTE {
-            (self.since, self.count) = (now, 0);
+            *self = Self { since: now, untold: self.untold, ..Self::default() };
         }
-        if self.count >= REFUSALS_MAX {
+        let all = match who {
+            Refusee::Stranger(_) => &mut self.strangers,
+            Refusee::User(_) => &mut self.users,
+        };
+        let of_one = self.of_one.get(&who).copied().unwrap_or(0);
+        if *all >= REFUSALS_MAX || of_one >= REFUSALS_OF_ONE_MAX {
             self.untold += 1;
-            return None;
+            return false;
         }
-        self.count += 1;
-        Some(std::mem::take(&mut self.untold))
+        *all += 1;
+        self.of_one.insert(who, of_one + 1);
+        true
+    }
+
+    /// How many were not recorded since this was asked last.
+    pub fn untold(&mut self) -> u64 {
+        std::mem::take(&mut self.untold)
     }
 }
 
@@ -302,11 +342,29 @@ mod tests {
     #[test]
     fn refusals_have_a_bound_and_the_others_are_counted() {
         let mut refusals = Refusals::default();
-        let taken = (0..100).filter(|at| refusals.take(Moment(MINUTE + at)).is_some()).count();
-        assert_eq!(taken, 60);
-        assert_eq!(refusals.take(Moment(2 * MINUTE)), Some(40));
-        assert_eq!(refusals.take(Moment(2 * MINUTE + 1)), Some(0));
-        assert!(refusals.take(Moment(0)).is_some(), "the clock was put back");
+        let mut taken = |who: fn(String) -> Refusee, name: &str, now: u64| {
+            let all = (0..100).filter(|_| refusals.take(who(name.into()), Moment(now)));
+            (all.count(), refusals.untold())
+        };
+        assert_eq!(taken(Refusee::Stranger, "10.0.0.1", MINUTE), (20, 80), "of one address");
+        assert_eq!(taken(Refusee::Stranger, "10.0.0.2", MINUTE), (20, 80), "another is recorded");
+        assert_eq!(taken(Refusee::Stranger, "10.0.0.3", MINUTE), (20, 80));
+        assert_eq!(taken(Refusee::Stranger, "10.0.0.4", MINUTE), (0, 100), "of all strangers");
+        assert_eq!(taken(Refusee::User, "jane", MINUTE), (20, 80), "users have their own bound");
+        assert_eq!(taken(Refusee::User, "joe", MINUTE), (20, 80));
+        assert_eq!(taken(Refusee::Stranger, "10.0.0.1", 2 * MINUTE), (20, 80), "a minute later");
+        assert_eq!(taken(Refusee::Stranger, "10.0.0.1", 0), (20, 80), "the clock was put back");
+    }
+
+    #[test]
+    fn what_was_not_recorded_is_told_once_and_outlives_the_minute() {
+        let mut refusals = Refusals::default();
+        let stranger = || Refusee::Stranger("10.0.0.1".into());
+        for _ in 0..=REFUSALS_OF_ONE_MAX {
+            refusals.take(stranger(), Moment(MINUTE));
+        }
+        assert!(refusals.take(stranger(), Moment(2 * MINUTE)));
+        assert_eq!((refusals.untold(), refusals.untold()), (1, 0));
     }
 
     #[test]
@@ -328,5 +386,7 @@ mod tests {
         assert_eq!(of(Delete, "/core/immortals/x", 200), Some("instance"));
         assert_eq!(of(Post, "/core/examples", 200), None);
         assert_eq!(of(Get, "/core/immortalsx/recording", 200), None);
+        assert_eq!(of(Delete, "/core/ambrosia/cra/AmbrosiaBinaries/a-a0", 200), Some("instance"));
+        assert_eq!(of(Get, "/core/ambrosia/cra/AmbrosiaBinaries/a-a0", 200), None);
     }
 }

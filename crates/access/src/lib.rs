@@ -12,6 +12,7 @@
 //! and live in the shell), sockets, clocks.
 
 mod audit;
+mod audit_end;
 mod decide;
 mod guard;
 mod joining;
@@ -22,8 +23,9 @@ mod policy;
 mod roles;
 mod secrets;
 
-pub use audit::{
-    AuditRecord, Chain, Event, Happening, Refusals, check_audit_record, verify as verify_audit,
+pub use audit::{AuditRecord, Chain, Event, Happening, Refusals, Refusee, check_audit_record};
+pub use audit_end::{
+    AuditDay, AuditEnd, check_audit_end, check_audit_goes_on, verify_with_ends as verify_audit,
 };
 pub use decide::{Decision, Reason, Thing, decide};
 pub use guard::{Guard, refused, shown};
@@ -36,9 +38,9 @@ pub use parsed::{
     check_owners, check_resource_group, check_role, check_token, check_user, check_user_group,
 };
 pub use paths::{
-    AUDIT, AUTHORITY, CAN_I, CREDENTIALS, FACTORIES, INSTANCE_OWNERS, INSTANCES, JOIN, JOIN_TOKENS,
-    LOGIN, OWN_AUTHORITY, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS, WHO_AM_I, is_policy,
-    is_secret, name_in,
+    AUDIT, AUDIT_ENDS, AUTHORITY, CAN_I, CREDENTIALS, FACTORIES, INSTANCE_OWNERS, INSTANCES, JOIN,
+    JOIN_TOKENS, LOGIN, OWN_AUTHORITY, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS,
+    WHO_AM_I, is_policy, is_secret, name_in,
 };
 pub use policy::{Policy, Unknown};
 pub use roles::BuiltInRole;

@@ -17,6 +17,8 @@ pub const OWN_AUTHORITY: &str = "/core/auth/authorities/cluster";
 
 /// What was done and refused. Not a rule; only the cluster writes it, and only admins read it.
 pub const AUDIT: &str = "/core/audit";
+/// Where the chain of each node ends.
+pub const AUDIT_ENDS: &str = "/core/audit-ends";
 
 /// All of the rules.
 pub const FACTORIES: [&str; 9] = [
@@ -33,6 +35,9 @@ pub const FACTORIES: [&str; 9] = [
 
 /// Where instances of immortals are.
 pub const INSTANCES: &str = "/core/immortals";
+
+/// Where AMBROSIA's bindings look for instances, and erase them.
+pub(crate) const AMBROSIA: &str = "/core/ambrosia/";
 
 /// Log in, log out, check a token.
 pub const LOGIN: &str = "/core/authn/basic";
@@ -61,12 +66,12 @@ pub fn is_secret(link: &str) -> bool {
 
 /// Whether a path is for the cluster alone: what is there nobody else writes, an admin neither.
 pub(crate) fn is_for_the_cluster(path: &str) -> bool {
-    [AUTHORITY, AUDIT].iter().any(|top| path == *top || name_in(path, top).is_some())
+    [AUTHORITY, AUDIT, AUDIT_ENDS].iter().any(|top| path == *top || name_in(path, top).is_some())
 }
 
 /// Whether a path belongs to the rules: nobody but an admin changes them, whatever roles say.
 pub(crate) fn is_of_rules(path: &str) -> bool {
-    ["/core/auth", "/core/authz", AUDIT].iter().any(|top| {
+    ["/core/auth", "/core/authz", AUDIT, AUDIT_ENDS].iter().any(|top| {
         path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
 }

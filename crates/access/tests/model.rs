@@ -288,6 +288,45 @@ fn everybody_may_look_after_what_is_their_own_and_nothing_else() {
 }
 
 #[test]
+fn a_token_is_made_for_oneself_and_by_admins_for_others() {
+    let made_by = |policy: &Policy, owner: usize| {
+        let body = json!({"userLink": user_link(owner), "digest": "d"});
+        let token = document(format!("{}/new", access::TOKENS), &body);
+        let who = Principal::User(user_link(0).as_str().into());
+        decide(policy, &who, Method::Post, &Thing::Document(Candidate::from(&token))).is_allowed
+    };
+    let nobody = one_user(&["writers", "operators", "readers"]);
+    assert!(made_by(&nobody, 0) && !made_by(&nobody, 1));
+    assert!(made_by(&one_user(&["admins"]), 1));
+    assert!(!may(&nobody, Method::Post, access::TOKENS), "nobody knows whose it would be");
+}
+
+/// A role of the group that denies these links to these verbs.
+fn denies(policy: &mut Policy, group: &str, links: &str, verbs: &[&str]) {
+    let means = term("documentSelfLink", links, "WILDCARD", "MUST_OCCUR");
+    policy.put(&document(resource_link(0), &json!({"query": means})));
+    let role = json!({"userGroupLink": format!("{}/{group}", access::USER_GROUPS),
+        "resourceGroupLink": resource_link(0), "verbs": verbs, "policy": "DENY"});
+    policy.put(&document(format!("{}/no", access::ROLES), &role));
+}
+
+#[test]
+fn who_is_denied_is_denied_also_as_owner_as_admin_and_where_there_is_no_document() {
+    let mut policy = one_user(&["readers"]);
+    let owned = json!({"userLinks": [user_link(0)]});
+    policy.put(&document(format!("{}/a", access::INSTANCE_OWNERS), &owned));
+    let (move_it, path) = ("/core/immortals/a/move", "/core/immortals/a");
+    assert!(may(&policy, Method::Post, move_it) && may(&policy, Method::Delete, path));
+    denies(&mut policy, "readers", "/core/immortals/*", &["POST"]);
+    assert!(!may(&policy, Method::Post, move_it), "an owner");
+    assert!(may(&policy, Method::Delete, path), "of another verb nothing was said");
+    let mut policy = one_user(&["admins"]);
+    denies(&mut policy, "admins", "/core/management*", &["DELETE"]);
+    assert!(!may(&policy, Method::Delete, "/core/management"), "an admin");
+    assert!(may(&policy, Method::Get, "/core/management") && may(&policy, Method::Get, "/metrics"));
+}
+
+#[test]
 fn a_token_is_taken_with_its_secret_until_it_expires_or_is_revoked() {
     use access::Unknown;
     let mut policy = one_user(&[]);
@@ -400,7 +439,13 @@ fn an_instance_belongs_to_its_owners_and_to_whom_a_role_names() {
 fn where_only_the_cluster_writes_an_admin_does_not_and_others_do_not_even_read() {
     for (groups, reads) in [(&["admins"][..], true), (&["writers", "operators"], false)] {
         let policy = one_user(groups);
-        for path in ["/core/audit", "/core/audit/n1-1", "/core/auth/authorities/cluster"] {
+        for path in [
+            "/core/audit",
+            "/core/audit/n1-1",
+            "/core/audit-ends",
+            "/core/audit-ends/n1",
+            "/core/auth/authorities/cluster",
+        ] {
             assert_eq!(may(&policy, Method::Get, path), reads, "{path}");
             for verb in [Method::Post, Method::Put, Method::Patch, Method::Delete] {
                 assert!(!may(&policy, verb, path), "{path}");

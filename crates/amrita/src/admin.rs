@@ -1,15 +1,17 @@
 //! `amrita nodes`, `quorum` and `stop`: a look at the cluster, and small changes to it.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use client::{Client, Response};
+use client::{Client, ClientError, Response};
+use protocol::Address;
 use protocol::node_group::{self, NodeGroupState, NodeStatus};
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::access::session;
 use crate::arguments::Cluster;
-use crate::outcome::Outcome;
-use crate::outcome::{Trouble, refusal, unreachable};
+use crate::outcome::{Ending, Outcome, Trouble, refusal, unreachable};
 use crate::screen;
 use crate::verbs::client;
 
@@ -18,8 +20,9 @@ const UPDATE_QUORUM: &str = "com:vmware:xenon:services:common:NodeGroupService:U
 /// How long a node may take to end after it was asked to stop.
 const END_MAX: Duration = Duration::from_secs(15);
 
-/// Between two looks at whether a node has ended.
+/// Between two looks at whether a node has ended, and how long one may take.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) async fn nodes(cluster: &Cluster) -> Outcome {
     let client = client(cluster)?;
@@ -127,7 +130,8 @@ pub(crate) async fn quorum(cluster: &Cluster, number: Option<usize>) -> Outcome 
     Ok(())
 }
 
-/// Stops the node and waits until it does not answer any more.
+/// Stops the node and waits until nobody listens there any more: a node that is slow to answer has
+/// not stopped.
 pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
     let address = if node.contains([':', '/']) {
         node.to_owned()
@@ -136,17 +140,19 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
     };
     let one = session::client_of(&[&address])?;
     let begun = Instant::now();
-    let answer = one
-        .delete(node_group::MANAGEMENT_LINK)
-        .await
-        .map_err(|error| format!("the node at {address} cannot be asked to stop: {error}"))?;
+    let asked = one.delete(node_group::MANAGEMENT_LINK).await;
+    let answer = asked.map_err(|error| not_asked(&address, &error))?;
     if !answer.is_success() {
         return screen::show(&answer, cluster.json);
     }
-    let look = one.patience(LOOK_AGAIN);
-    while look.get("/livez").await.is_ok() {
+    let place = one.addresses().next().map(Address::authority).unwrap_or_default();
+    while !is_gone(&place).await {
         if begun.elapsed() > END_MAX {
-            let why = format!("the node at {address} still answers after {} s", END_MAX.as_secs());
+            let why = format!(
+                "the node at {address} was asked to stop, and after {} s it is not known whether \
+                 it has",
+                END_MAX.as_secs()
+            );
             return Err(Trouble::unknown(why));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -159,6 +165,25 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
     Ok(())
 }
 
+/// Whether it is known that it was not asked, the ending of the command says.
+fn not_asked(address: &str, error: &ClientError) -> Trouble {
+    let Trouble { ending, why } = unreachable(error);
+    let why = match ending {
+        Ending::Unknown => {
+            format!("whether the node at {address} was asked to stop is not known: {why}")
+        }
+        _ => format!("the node at {address} cannot be asked to stop: {why}"),
+    };
+    Trouble { ending, why }
+}
+
+/// Whether it is certain that nobody listens there: a node ends before its socket does. No answer
+/// is no certainty.
+async fn is_gone(place: &str) -> bool {
+    let tried = tokio::time::timeout(LOOK_MAX, TcpStream::connect(place)).await;
+    matches!(tried, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused)
+}
+
 /// Where the node with this id is.
 pub(crate) async fn address_of(client: &Client, id: &str) -> Result<String, Trouble> {
     let (_, group) = group(client).await?;
@@ -166,7 +191,22 @@ pub(crate) async fn address_of(client: &Client, id: &str) -> Result<String, Trou
         let known: Vec<&str> = group.nodes.keys().map(String::as_str).collect();
         return Err(format!("there is no node '{id}'; there are {}", known.join(", ")).into());
     };
-    Ok(node.group_reference.trim_end_matches(node_group::LINK).to_owned())
+    let address = node.group_reference.trim_end_matches(node_group::LINK);
+    check_it_is_no_way_out(client, address)?;
+    Ok(address.to_owned())
+}
+
+/// A node that is spoken with over TLS does not send anybody to where all can read along.
+fn check_it_is_no_way_out(client: &Client, address: &str) -> Result<(), Trouble> {
+    let is_tls = |address: &Address| address.is_tls();
+    if client.addresses().all(is_tls) && !Address::parse(address).is_ok_and(|it| is_tls(&it)) {
+        return Err(format!(
+            "the node is said to be at {address}, which is without TLS, and you have asked over TLS: \
+             name the node's own address if that is right"
+        )
+        .into());
+    }
+    Ok(())
 }
 
 async fn group(client: &Client) -> Result<(Response, NodeGroupState), Trouble> {
@@ -200,6 +240,40 @@ mod tests {
             "documentKind": "", "partitionOwners": owners,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_has_not_stopped() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap().to_string();
+        // It listens, and says nothing.
+        assert!(!runtime.block_on(is_gone(&place)));
+        drop(listener);
+        assert!(runtime.block_on(is_gone(&place)));
+        assert!(!runtime.block_on(is_gone("no such host.invalid:1")), "it may be anywhere");
+    }
+
+    #[test]
+    fn whether_a_node_was_asked_to_stop_is_not_guessed() {
+        let lost = |outcome_unknown| {
+            let (tried, why) = (vec!["http://a:1".to_owned()], "closed".to_owned());
+            not_asked("http://a:1", &ClientError::Unreachable { tried, why, outcome_unknown })
+        };
+        assert_eq!(lost(true).ending, Ending::Unknown);
+        assert!(lost(true).why.contains("is not known"));
+        assert_eq!(lost(false).ending, Ending::Refused);
+    }
+
+    #[test]
+    fn who_asks_over_tls_is_sent_nowhere_without_it() {
+        let client = Client::new(&["https://10.0.0.1:8000"]).unwrap();
+        assert!(check_it_is_no_way_out(&client, "https://10.0.0.2:8000").is_ok());
+        for other in ["http://127.0.0.1:8000", "http://10.0.0.2:8000", "nothing at all"] {
+            assert!(check_it_is_no_way_out(&client, other).is_err(), "{other}");
+        }
+        let plain = Client::new(&["http://127.0.0.1:8000"]).unwrap();
+        assert!(check_it_is_no_way_out(&plain, "http://127.0.0.1:8001").is_ok());
     }
 
     #[test]

@@ -321,6 +321,12 @@ impl Client {
         sent: &mut bool,
     ) -> Result<Response, WireError> {
         let authorization = self.authorization.as_deref();
+        if authorization.is_some() && !node.address.is_tls() && !node.address.is_loopback() {
+            return Err(WireError::Malformed(format!(
+                "a token or a password is not sent to {} in the clear: write https:// or show none",
+                node.address
+            )));
+        }
         while let Some(mut wire) = node.take() {
             *sent = true;
             match wire.ask(&node.address, request, authorization).await {

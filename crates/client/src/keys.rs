@@ -4,7 +4,8 @@
 use protocol::{Method, Request, links};
 
 /// Where nothing is a document. To ask for the same twice there is to have it once.
-const KEYLESS: [&str; 6] = [
+const KEYLESS: [&str; 7] = [
+    "/core/ambrosia",
     "/core/authn",
     "/core/authz/can-i",
     "/core/immortals",
@@ -59,6 +60,7 @@ mod tests {
             ("/core/examples", "{}", true),
             ("/core/examples/immortals", "{}", true),
             ("/core/immortals", "{}", false),
+            ("/core/ambrosia/cra/AmbrosiaBinaries/a-a0", "", false),
             ("/core/immortals/a", "{}", false),
             ("/core/immortals/a/skip", "{}", false),
             ("/core/immortals/a/impulses", "{}", true),

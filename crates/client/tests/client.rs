@@ -286,3 +286,22 @@ fn an_address_that_is_none_is_refused() {
         assert!(!error.contains("hush"), "{error}");
     }
 }
+
+#[test]
+fn a_token_is_not_sent_in_the_clear_to_another_machine() {
+    for client in [
+        Client::new(&["http://192.0.2.1:8000"]).unwrap().with_token("amr_x.y"),
+        Client::new(&["http://192.0.2.1:8000"]).unwrap().with_password("jane", "secret"),
+    ] {
+        let client = client.patience(Duration::from_millis(50)).reach_within(Duration::ZERO);
+        let error = run(client.get("/a")).unwrap_err();
+        assert!(
+            matches!(&error, ClientError::Malformed(why) if why.contains("https://")),
+            "{error}"
+        );
+        assert!(!error.to_string().contains("secret") && !error.to_string().contains("amr_"));
+    }
+    let (address, requests) = false_node(&[Act::Answer(200, "{}")]);
+    run(Client::new(&[address]).unwrap().with_token("amr_x.y").get("/a")).unwrap();
+    assert!(requests.recv().unwrap().contains("amr_x.y"), "on this machine nobody reads along");
+}

@@ -1,5 +1,6 @@
 //! Where a node can be reached: a host and a port, in the one form that all parts compare.
 
+use core::net::IpAddr;
 use std::fmt;
 
 /// The ports of URIs that name none.
@@ -80,6 +81,13 @@ impl Address {
         &self.host
     }
 
+    /// Whether what is sent there stays on this machine.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost"
+            || host.parse::<IpAddr>().is_ok_and(|it| it.to_canonical().is_loopback())
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -110,6 +118,18 @@ mod tests {
         let encrypted = Address::parse("https://Node").unwrap();
         assert_eq!(encrypted.to_string(), "https://node:443");
         assert!(encrypted.is_tls() && encrypted != Address::new("node", 443));
+    }
+
+    #[test]
+    fn what_stays_on_this_machine_is_known_by_its_address() {
+        let is = |text: &str| Address::parse(text).unwrap().is_loopback();
+        for here in ["127.0.0.1:1", "http://127.9.9.9:1", "LocalHost:1", "[::1]:1"] {
+            assert!(is(here), "{here}");
+        }
+        for elsewhere in ["10.0.0.1:1", "localhost.example:1", "127.0.0.1.example:1", "[fe80::1]:1"]
+        {
+            assert!(!is(elsewhere), "{elsewhere}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use protocol::{Code, Outcome, Principal, Problem, Request, Response};
+use access::WHO_AM_I;
+use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
 use tokio::sync::oneshot;
 
 use crate::inbox::Inbox;
@@ -34,6 +35,22 @@ pub(crate) async fn ask(inbox: &Inbox, request: Request) -> Response {
 /// The same, in the name of the cluster itself. Never with what a client may choose freely.
 pub(crate) async fn ask_as_system(inbox: &Inbox, request: Request) -> Response {
     ask(inbox, request.on_behalf_of(Principal::System)).await
+}
+
+/// The user that shows a token; `None` for one that does not count, and for nobody.
+///
+/// # Errors
+/// When the node cannot tell at this moment.
+pub(crate) async fn user_of(
+    inbox: &Inbox,
+    principal: &Principal,
+) -> Result<Option<String>, Problem> {
+    let who = Request::new(Method::Get, WHO_AM_I).on_behalf_of(principal.clone());
+    let answer = ask(inbox, who).await;
+    if answer.status >= 500 {
+        return Err(problem_of(&answer));
+    }
+    Ok(answer.to_json()["userLink"].as_str().map(str::to_owned))
 }
 
 /// The problem that the node's own answer tells of.

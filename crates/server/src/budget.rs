@@ -6,6 +6,7 @@
 //! answers, both leave room for programs, and all leave room for the frames of peers, without which
 //! nothing is ever committed and so nothing comes back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -13,6 +14,10 @@ use tokio::sync::Notify;
 /// The most bytes that clients, programs and peers make a node hold, together. Over it a client is
 /// told to come again (503), and programs and peers are read from no further.
 pub(crate) const MEMORY_BYTES_MAX: usize = 256 << 20;
+
+/// The most of it that the requests of one client hold. Four such clients are needed to fill what
+/// there is for requests.
+const SHARE_BYTES_MAX: usize = MEMORY_BYTES_MAX / 8;
 
 /// What bytes are held for. The later ones may fill the account further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +62,7 @@ impl Budget {
 
     /// Nothing held so far, to grow by what comes.
     pub(crate) fn open(self: &Arc<Self>, purpose: Purpose) -> Held {
-        Held { budget: Arc::clone(self), purpose, bytes: 0 }
+        Held { budget: Arc::clone(self), purpose, bytes: 0, share: None }
     }
 
     /// Waits until there is room for `bytes`. One who holds nothing for a purpose is let in
@@ -78,7 +83,7 @@ impl Budget {
         let is_let_in = used[purpose as usize] == 0 || fits(&used, purpose, bytes);
         is_let_in.then(|| {
             used[purpose as usize] += bytes;
-            Held { budget: Arc::clone(self), purpose, bytes }
+            Held { budget: Arc::clone(self), purpose, bytes, share: None }
         })
     }
 
@@ -91,21 +96,35 @@ fn fits(used: &[usize; PURPOSES], purpose: Purpose, bytes: usize) -> bool {
     used.iter().sum::<usize>() + bytes <= purpose.bytes_max()
 }
 
+/// So much of the account one client has in use. Others are to have theirs, whatever it sends.
+#[derive(Default)]
+pub(crate) struct Share(AtomicUsize);
+
 /// So much of the account is in use for something. Comes back with the drop.
 pub(crate) struct Held {
     budget: Arc<Budget>,
     purpose: Purpose,
     bytes: usize,
+    share: Option<Arc<Share>>,
 }
 
 impl Held {
+    /// Of this client, from now on. Nothing is held so far.
+    pub(crate) fn of(mut self, share: Option<Arc<Share>>) -> Self {
+        assert_eq!(self.bytes, 0, "what is held already would be given back to the share");
+        self.share = share;
+        self
+    }
+
     /// Whether there is room for this many bytes more; then they are held.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let mut used = self.budget.lock();
-        let has_room = fits(&used, self.purpose, bytes);
+        let budget = Arc::clone(&self.budget);
+        let mut used = budget.lock();
+        let is_within = |share: &Arc<Share>| share.bytes() + bytes <= SHARE_BYTES_MAX;
+        let has_room =
+            self.share.as_ref().is_none_or(is_within) && fits(&used, self.purpose, bytes);
         if has_room {
-            used[self.purpose as usize] += bytes;
-            self.bytes += bytes;
+            self.count(&mut used, bytes);
         }
         has_room
     }
@@ -116,15 +135,33 @@ impl Held {
 
     /// Counts what is there already and cannot be refused any more.
     pub(crate) fn grow_anyway(&mut self, bytes: usize) {
-        self.budget.lock()[self.purpose as usize] += bytes;
+        let budget = Arc::clone(&self.budget);
+        self.count(&mut budget.lock(), bytes);
+    }
+
+    fn count(&mut self, used: &mut [usize; PURPOSES], bytes: usize) {
+        used[self.purpose as usize] += bytes;
         self.bytes += bytes;
+        if let Some(share) = &self.share {
+            share.0.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn give_back_all(&mut self) {
         if self.bytes > 0 {
-            self.budget.lock()[self.purpose as usize] -= std::mem::take(&mut self.bytes);
+            let bytes = std::mem::take(&mut self.bytes);
+            self.budget.lock()[self.purpose as usize] -= bytes;
+            if let Some(share) = &self.share {
+                share.0.fetch_sub(bytes, Ordering::Relaxed);
+            }
             self.budget.room.notify_waiters();
         }
+    }
+}
+
+impl Share {
+    fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -150,6 +187,21 @@ mod tests {
         assert!(budget.open(Purpose::Peer).grow(MEMORY_BYTES_MAX / 4));
         drop((body, answer));
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn the_bodies_of_one_client_leave_room_for_those_of_others() {
+        let budget = Arc::new(Budget::default());
+        let (one, other) = (Arc::new(Share::default()), Arc::new(Share::default()));
+        let mut first = budget.open(Purpose::Request).of(Some(Arc::clone(&one)));
+        assert!(first.grow(SHARE_BYTES_MAX - 1));
+        let mut second = budget.open(Purpose::Request).of(Some(Arc::clone(&one)));
+        assert!(second.grow(1) && !second.grow(1), "it has its share");
+        assert!(budget.open(Purpose::Request).of(Some(other)).grow(SHARE_BYTES_MAX));
+        drop(first);
+        assert!(second.grow(SHARE_BYTES_MAX - 1));
+        drop(second);
+        assert_eq!((budget.used(), one.bytes()), (0, 0));
     }
 
     #[test]

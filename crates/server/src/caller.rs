@@ -20,3 +20,15 @@ impl Caller {
         Self { address, basic: basic.map(|(_, rest)| rest.trim().to_owned()) }
     }
 }
+
+/// Whose an address is, where clients are counted by it: who has one address of IPv6 has all of its
+/// network, and one of IPv4 may be written as IPv6.
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            const NETWORK: u128 = !0 << 64;
+            IpAddr::from((u128::from(address) & NETWORK).to_be_bytes())
+        }
+        other => other,
+    }
+}

@@ -49,6 +49,7 @@ impl ClientSocket {
     }
 
     pub(crate) fn watched_by(self, framing: Arc<Framing>) -> Self {
+        framing.hear(&self.start);
         Self { framing: Some(framing), ..self }
     }
 

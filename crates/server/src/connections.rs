@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::budget::{Budget, Held, Purpose};
+use crate::caller::network_of;
 use crate::metrics::Metrics;
 
 /// The most open connections of clients; fewer where the system gives fewer descriptors. One more
@@ -179,9 +180,9 @@ impl Connections {
     }
 }
 
-/// An address whose connections are counted.
+/// What the connections of an address are counted by, if they are.
 fn counted(address: Option<IpAddr>) -> Option<IpAddr> {
-    address.filter(|address| !address.is_loopback())
+    address.map(network_of).filter(|address| !address.is_loopback())
 }
 
 impl Open {

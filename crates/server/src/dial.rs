@@ -28,6 +28,7 @@ use crate::link::{Link, Surroundings};
 use crate::link_secret::{Dialing, LinkSecret, NONCE};
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
+use crate::named_program::Nameless;
 use crate::numbers::Numbers;
 use crate::tls::Tls;
 
@@ -69,6 +70,8 @@ pub(crate) struct Ends {
     pub(crate) mesh: Arc<MeshEnd>,
     /// How many connections of clients and programs there may be: each takes a descriptor.
     pub(crate) places: usize,
+    /// Programs that have not said who they are.
+    pub(crate) nameless: Nameless,
     /// What all nodes of the cluster know, if links are to be proved.
     pub(crate) secret: Option<Arc<LinkSecret>>,
     pub(crate) tls: Option<Arc<Tls>>,

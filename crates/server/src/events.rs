@@ -120,8 +120,14 @@ async fn go_on(
     put(&mut request, "wait", WAIT_SECONDS);
     loop {
         put(&mut request, "after", &token);
+        let asked = async {
+            match keeper.begin(&request.principal, caller.address) {
+                Ok(_one_more) => keeper.take(request.clone(), &caller).await,
+                Err(problem) => http_answer::problem(problem),
+            }
+        };
         let answer = tokio::select! {
-            answer = keeper.take(request.clone(), &caller) => answer,
+            answer = asked => answer,
             () = sender.closed() => return,
             _ = closing.changed() => return,
         };

@@ -36,7 +36,10 @@ pub(crate) async fn make(keeper: Arc<Doorkeeper>, sandbox: &Path) {
     loop {
         match step(&keeper, sandbox, looks_at_other >= OTHER_MAX).await {
             Step::Done => return drop(show(sandbox)),
-            Step::Made => return say(sandbox),
+            Step::Made => {
+                keeper.was_made_by_the_cluster(&format!("{USERS}/{NAME}")).await;
+                return say(sandbox);
+            }
             Step::NotYet => {}
             Step::AnotherDoes => looks_at_other += 1,
         }

@@ -28,6 +28,7 @@ use crate::job_threads::JobThreads;
 use crate::log_writer::LogWriter;
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
+use crate::named_program::Nameless;
 use crate::numbers::Numbers;
 use crate::persister::Persister;
 use crate::program_socket::ProgramSocket;
@@ -164,12 +165,12 @@ impl Host {
             metrics,
             mesh,
             places,
+            nameless: Nameless::default(),
             secret: protection.secret.clone(),
             tls: protection.tls.clone(),
         };
         let sockets = socket_runtime(config.tuning.socket_threads)?;
-        let catalogue = Arc::new(catalogue);
-        let public_too = public.clone();
+        let (catalogue, public_too) = (Arc::new(catalogue), public.clone());
         let served = Arc::new(Served::new(Arc::clone(&catalogue)));
         let services = (catalogue, Arc::clone(&served));
         let mut maker = Maker { config, public: public_too, services, sandbox, ends: ends.clone() };

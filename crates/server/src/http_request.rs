@@ -7,7 +7,7 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method as Verb, Uri, Version};
 use protocol::links::percent_decode;
 use protocol::{BodyType, Code, EntityTags, Method, Outcome, Problem, Request, WriteQuorum};
@@ -95,6 +95,19 @@ pub(crate) async fn to_request(
 
 pub(crate) fn no_such_verb(method: &Verb) -> Problem {
     Problem::new(Code::MethodNotAllowed, format!("there is no verb {method} here"))
+}
+
+/// Whether it is unclear where the body ends: a length that the library takes and others may read
+/// in another way (`5, 5`). Then it is not known where the next request begins.
+pub(crate) fn unclear_length(headers: &HeaderMap) -> Option<&'static str> {
+    let is_number =
+        |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_clear = lengths.next().is_none_or(is_number) && lengths.next().is_none();
+    (!is_clear).then_some(
+        "the header Content-Length must be one number, in digits: otherwise it is not clear where \
+         the body ends",
+    )
 }
 
 /// All that stands before the body.
@@ -396,7 +409,8 @@ fn inflate(packed: &[u8]) -> Result<Vec<u8>, Problem> {
 }
 
 fn no_room() -> Problem {
-    let message = "the node holds as many bytes of requests as it can; nothing was done, try again";
+    let message = "the node holds as many bytes of requests as it can, of this client or of all; nothing was done, \
+                   try again";
     Problem::new(Code::Busy, message)
 }
 
@@ -408,7 +422,6 @@ fn too_large() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -424,6 +437,16 @@ mod tests {
     ) -> Result<Request, Problem> {
         let uri = uri.parse().unwrap();
         understand(method, &uri, &headers(pairs), true).map(|(request, _)| request)
+    }
+
+    #[test]
+    fn a_length_is_one_number() {
+        let of = |pairs: &[(&'static str, &'static str)]| unclear_length(&headers(pairs)).is_some();
+        assert!(!of(&[]) && !of(&[("content-length", "0")]) && !of(&[("content-length", "16")]));
+        for unclear in ["5, 5", "5,5", "+5", "0x5", "5 5", "", "-0"] {
+            assert!(of(&[("content-length", unclear)]), "{unclear}");
+        }
+        assert!(of(&[("content-length", "5"), ("content-length", "5")]));
     }
 
     #[test]

@@ -76,7 +76,7 @@ mod tls;
 mod trail;
 mod web;
 
-pub use access::{AuditRecord, Chain, verify_audit};
+pub use access::{AuditEnd, AuditRecord, Chain, verify_audit};
 pub use config::{
     Config, Founding, PARTITIONS_DEFAULT, PARTITIONS_MAX, PORT_DEFAULT, Room, SETTINGS, Security,
     Setting, Tuning, sandbox_default, variables,

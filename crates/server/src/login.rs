@@ -1,9 +1,11 @@
 //! Logging in: what of the rules needs chance, time or a password, and so cannot be in the node.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use access::{CAN_I, CREDENTIALS, Event, JOIN, JOIN_TOKENS, LOGIN, TOKENS, USERS, WHO_AM_I};
+use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use node::Resource;
 use protocol::query::{LINK as QUERY_TASKS, Query};
@@ -11,12 +13,12 @@ use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
 use serde_json::{Map, Value, json};
 use services::Catalogue;
 
-use crate::ask::{ask, ask_as_system, problem_of};
+use crate::ask::{ask, ask_as_system, problem_of, user_of};
 use crate::base64::decode_base64;
 use crate::caller::Caller;
 use crate::gate::Gate;
 use crate::http_answer::{Answer, to_http};
-use crate::in_flight::InFlight;
+use crate::in_flight::{InFlight, OneMore};
 use crate::inbox::Inbox;
 use crate::owners;
 use crate::passwords::{PASSWORD_BYTES_MAX, Passwords};
@@ -65,36 +67,108 @@ impl Doorkeeper {
         Self { is_on, inbox, passwords, throttle, in_flight, gate, trail, secure }
     }
 
-    /// Answers a request, and records what is to be recorded of it.
+    /// A request of this client is under way, until the drop.
+    ///
+    /// # Errors
+    /// When too many of its requests are.
+    pub(crate) fn begin(
+        &self,
+        principal: &Principal,
+        address: Option<IpAddr>,
+    ) -> Result<Option<OneMore>, Problem> {
+        self.is_on.then(|| self.in_flight.begin(principal, address)).transpose()
+    }
+
+    /// Answers a request that is under way, and records what is to be recorded of it.
     pub(crate) async fn take(&self, request: Request, caller: &Caller) -> Answer {
         let Some(trail) = &self.trail else { return self.answer(request, caller).await };
-        let _one_more = match self.in_flight.begin(&request.principal, caller.address) {
-            Ok(one_more) => one_more,
-            Err(mut problem) => {
-                problem.outcome = request.method.is_write().then_some(Outcome::NotApplied);
-                return to_http(problem.into());
+        let asked = Asked::of(&request, caller);
+        let proof = self.proof_of(&request);
+        let answer = match Event::of(request.method, &request.path, 200) {
+            Some(event) if event != Event::Login && request.path != JOIN => {
+                self.deed(trail, event, request, caller).await
+            }
+            _ => {
+                let answer = self.answer(request, caller).await;
+                trail.answered(&asked, answer.status().as_u16()).await;
+                answer
             }
         };
-        let asked = Asked::of(&request, caller);
-        if Event::of(request.method, &request.path, 202) == Some(Event::Stop) {
-            return self.stop(trail, request, caller).await;
+        match proof {
+            Some(principal) if answer.status().is_success() => self.prove(trail, &principal).await,
+            _ if answer.status() == StatusCode::UNAUTHORIZED => {
+                self.in_flight.disprove(&asked.principal);
+            }
+            _ => {}
         }
-        let answer = self.answer(request, caller).await;
-        trail.answered(asked, answer.status().as_u16()).await;
         answer
     }
 
-    /// A node that stops records nothing any more, so this is recorded before it is done.
-    async fn stop(&self, trail: &Trail, request: Request, caller: &Caller) -> Answer {
+    /// Records a document of the rules that nobody has asked for.
+    pub(crate) async fn was_made_by_the_cluster(&self, link: &str) {
+        if let Some(trail) = &self.trail {
+            let asked = Asked::at(&Principal::System, (Method::Post, link), None);
+            trail.done(Event::Rights, &asked, Principal::System.shown(), (200, "")).await;
+        }
+    }
+
+    /// The token whose user is not known so far, if the answer to this request tells that it counts.
+    fn proof_of(&self, request: &Request) -> Option<Principal> {
+        let is_shown = matches!(&request.principal, Principal::Bearer(it) if !it.name.is_empty());
+        // There nobody looks at the token.
+        let is_open = request.path == LOGIN || request.path == JOIN;
+        let is_asked = is_shown && !is_open && !self.in_flight.knows(&request.principal);
+        is_asked.then(|| request.principal.clone())
+    }
+
+    async fn prove(&self, trail: &Trail, principal: &Principal) {
+        if let Principal::Bearer(bearer) = principal
+            && let Some(user) = trail.user(principal).await
+        {
+            self.in_flight.prove(bearer, &user);
+        }
+    }
+
+    /// Does what changes who may do what, who belongs to the cluster or whether it runs: who does
+    /// it is recorded before, and what became of it afterwards.
+    async fn deed(&self, trail: &Trail, event: Event, request: Request, caller: &Caller) -> Answer {
         let asked = Asked::of(&request, caller);
-        let (who, verb) = (request.principal.clone(), request.method);
-        if self.may(who, verb, &request.path).await.is_ok() {
-            trail.record(Event::Stop, asked, 202, "asked").await;
-            return self.answer(request, caller).await;
+        let is_write = request.method.is_write();
+        let refuse = |mut problem: Problem| {
+            problem.outcome = is_write.then_some(Outcome::NotApplied);
+            to_http(problem.into())
+        };
+        let who = match self.who_may(&request).await {
+            Ok(who) => who,
+            Err(problem) => {
+                let answer = refuse(problem);
+                trail.answered(&asked, answer.status().as_u16()).await;
+                return answer;
+            }
+        };
+        if !trail.begins(event, &asked, &who).await && event.is_recorded_first() {
+            return refuse(not_recorded());
         }
         let answer = self.answer(request, caller).await;
-        trail.record(Event::Refused, asked, answer.status().as_u16(), "").await;
+        // Who reads has read; and a node that stops records nothing any more.
+        if !matches!(event, Event::Recording | Event::Stop) {
+            trail.ended(event, &asked, &who, answer.status().as_u16()).await;
+        }
         answer
+    }
+
+    /// Who it is that may do what is recorded first, as far as it is decided here.
+    async fn who_may(&self, request: &Request) -> Result<String, Problem> {
+        let may = self.may(request.principal.clone(), request.method, &request.path).await;
+        if may.is_err()
+            && is_at(&request.path, TOKENS)
+            && let Some(trail) = &self.trail
+            && let Some(user) = trail.user(&request.principal).await
+        {
+            // Whose a token is or will be, the owner of its document knows.
+            return Ok(user);
+        }
+        may
     }
 
     /// Answers what is answered here, and makes others ready for the node.
@@ -124,39 +198,40 @@ impl Doorkeeper {
         })
     }
 
-    /// Whether a principal may do what has no document and is not the node's.
+    /// Whether a principal may do what has no document and is not the node's. Counts as a request
+    /// under way as long as it is decided.
     pub(crate) async fn permit(
         &self,
         principal: Principal,
-        verb: Method,
-        path: &str,
+        (verb, path): (Method, &str),
+        address: Option<IpAddr>,
     ) -> Result<(), Problem> {
         let Some(trail) = &self.trail else { return Ok(()) };
-        let asked = Asked::at(&principal, verb, path);
+        let _one_more = self.begin(&principal, address)?;
+        let asked = Asked::at(&principal, (verb, path), address);
         let permitted = self.may(principal, verb, path).await;
         if let Err(problem) = &permitted {
-            trail.answered(asked, problem.status()).await;
+            trail.answered(&asked, problem.status()).await;
         }
-        permitted
+        permitted.map(drop)
     }
 
-    async fn may(&self, principal: Principal, verb: Method, path: &str) -> Result<(), Problem> {
+    /// Who it is that may do it.
+    async fn may(&self, principal: Principal, verb: Method, path: &str) -> Result<String, Problem> {
         if !self.is_on {
-            return Ok(());
+            return Ok(principal.shown().to_owned());
         }
         let body = json!({"verb": verb.name(), "link": path});
         let request = Request::new(Method::Post, CAN_I).with_json(&body).on_behalf_of(principal);
         let answer = ask(&self.inbox, request).await;
         let body = answer.to_json();
+        let who = body["as"].as_str().unwrap_or("anonymous");
         if answer.is_success() && body["isAllowed"] == json!(true) {
-            return Ok(());
+            return Ok(who.to_owned());
         }
         if answer.is_success() {
-            let text = format!(
-                "{} may not {} {path}: no role allows it, or one denies it",
-                body["as"].as_str().unwrap_or("anonymous"),
-                verb.name()
-            );
+            let verb = verb.name();
+            let text = format!("{who} may not {verb} {path}: no role allows it, or one denies it");
             return Err(Problem::new(Code::AccessDenied, text));
         }
         Err(problem_of(&answer))
@@ -200,9 +275,7 @@ impl Doorkeeper {
             Ok((user, answer)) => (user.clone(), answer.status().as_u16()),
             Err(problem) => (shown_name(caller), problem.status()),
         };
-        let address = caller.address.map(|it| it.to_string()).unwrap_or_default();
-        let what = (request.method, request.path.clone());
-        trail.tell(Event::Login, (who, address), what, (status, "login")).await;
+        trail.logged_in(&Asked::of(request, caller), &who, status).await;
         done.map(|(_, answer)| answer)
     }
 
@@ -291,22 +364,23 @@ impl Doorkeeper {
         }
     }
 
+    /// Whose the token was is recorded, as nobody knows that afterwards. A token that does not count
+    /// has nothing to end, and leaves nothing in the trail: anybody can make one up.
     async fn log_out(&self, request: &Request, caller: &Caller) -> Result<Answer, Problem> {
-        if let Some(trail) = &self.trail
-            && matches!(request.principal, Principal::Bearer(_))
-        {
-            // Afterwards nobody knows whose token it was.
-            trail.record(Event::Login, Asked::of(request, caller), 200, "logout").await;
-        }
         if let Principal::Bearer(bearer) = &request.principal
-            && !bearer.name.is_empty()
+            && let Some(user) = user_of(&self.inbox, &request.principal).await?
         {
+            if let Some(trail) = &self.trail {
+                let asked = Asked::of(request, caller);
+                trail.done(Event::Login, &asked, &user, (200, "logout")).await;
+            }
             let delete = Request::new(Method::Delete, format!("{TOKENS}/{}", bearer.name));
             let delete = delete.on_behalf_of(request.principal.clone());
             let answer = ask(&self.inbox, delete).await;
             if answer.status >= 500 {
                 return Err(problem_of(&answer));
             }
+            self.in_flight.disprove(&request.principal);
         }
         Ok(with_token(Response::json(200, &json!({})), ("", 0), self.secure))
     }
@@ -318,9 +392,7 @@ impl Doorkeeper {
         let user = match text_of(&body, "userLink")? {
             Some(link) => link.to_owned(),
             None => {
-                let who = Request::new(Method::Get, WHO_AM_I);
-                let answer = ask(&self.inbox, who.on_behalf_of(request.principal.clone())).await;
-                let link = answer.to_json()["userLink"].as_str().map(str::to_owned);
+                let link = user_of(&self.inbox, &request.principal).await?;
                 link.ok_or_else(|| {
                     let text = "whose token? Log in first, or say so with userLink";
                     Problem::new(Code::Unauthorized, text)
@@ -348,7 +420,10 @@ impl Doorkeeper {
         let (answer, subject) = gate.let_in(&self.inbox, &body_of(request)?).await?;
         if let Some(trail) = &self.trail {
             let note = format!("node {} at {}", subject.node_id, subject.host);
-            trail.record(Event::Members, Asked::of(request, caller), 200, &note).await;
+            // It asks again with the same key, and gets a certificate when that can be recorded.
+            if !trail.lets_in(&Asked::of(request, caller), &note).await {
+                return Err(not_recorded());
+            }
         }
         Ok(to_http(answer))
     }
@@ -406,6 +481,12 @@ impl Doorkeeper {
         request.body = Value::Object(body).to_string().into();
         Ok(())
     }
+}
+
+fn not_recorded() -> Problem {
+    let text = "this is done only when it is in the audit trail, and that cannot be written at this \
+                moment; nothing was done: try again";
+    Problem::new(Code::Busy, text)
 }
 
 fn no_gate() -> Problem {

@@ -1,45 +1,59 @@
-//! A program that has been let in as a copy of one instance says in its first frame which one it
-//! is. It must be that one: the right to one instance is no right to another.
+//! A program says in its first frame which instance it is a copy of. Until that frame is there the
+//! program is nobody: it holds little, not for long, and only a few others may do so with it. One
+//! that was let in for one instance must be that one: the right to one is no right to another.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use protocol::immortal::{HELLO_BYTES_MAX, ToNode, ToProgram, split_frame};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use protocol::immortal::{HELLO_BYTES_MAX, ToNode, ToProgram, take_frame};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// How long a program may take to say it.
-const HELLO_MAX: Duration = Duration::from_secs(10);
+pub(crate) const HELLO_MAX: Duration = Duration::from_secs(10);
+
+/// The most programs at a time that have not said it. One more is turned away: it comes again.
+const NAMELESS_MAX: usize = 64;
+
+/// How many programs have not said who they are.
+#[derive(Clone, Default)]
+pub(crate) struct Nameless(Arc<AtomicUsize>);
+
+/// The place of one of them; free again with the drop.
+pub(crate) struct NamelessOne(Arc<AtomicUsize>);
+
+impl Nameless {
+    /// A place for one more, if there is any.
+    pub(crate) fn enter(&self) -> Option<NamelessOne> {
+        let one = NamelessOne(Arc::clone(&self.0));
+        (self.0.fetch_add(1, Ordering::Relaxed) < NAMELESS_MAX).then_some(one)
+    }
+}
+
+impl Drop for NamelessOne {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Reads until it is known which instance the program is. Returns all that was read, for the node;
-/// what is no HELLO the node refuses itself.
+/// what is no HELLO the node refuses itself. `only`: the instance that it was let in as. `within`:
+/// how long that may take, [`HELLO_MAX`].
 ///
 /// # Errors
-/// When it is another instance; the program has been told then.
+/// When it is another instance, and has been told so; or when it says nothing.
 pub(crate) async fn check(
-    socket: &mut TcpStream,
+    socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
     already_read: Bytes,
-    name: &str,
+    only: Option<&str>,
+    within: Duration,
 ) -> io::Result<Bytes> {
-    let mut read = BytesMut::from(&already_read[..]);
-    let reading = async {
-        loop {
-            let mut whole = read.clone();
-            match split_frame(&mut whole, HELLO_BYTES_MAX).map(|frame| frame.map(ToNode::read)) {
-                Ok(Some(Ok(ToNode::Hello(hello)))) => return Ok(Some(hello.instance)),
-                Ok(Some(_)) | Err(_) => return Ok(None),
-                Ok(None) if socket.read_buf(&mut read).await? == 0 => return Ok(None),
-                Ok(None) => {}
-            }
-        }
-    };
-    let said: io::Result<Option<String>> = match tokio::time::timeout(HELLO_MAX, reading).await {
-        Ok(said) => said,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    };
-    match said? {
-        Some(instance) if instance != name => {
+    let first = tokio::time::timeout(within, first_frame(socket, already_read)).await;
+    let (read, said) = first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    match (said, only) {
+        (Some(instance), Some(name)) if instance != name => {
             let text =
                 format!("the program was let in as '{name}', and says that it is '{instance}'");
             let mut bytes = Vec::new();
@@ -48,14 +62,36 @@ pub(crate) async fn check(
             socket.shutdown().await?;
             Err(io::Error::other(text))
         }
-        Some(_) | None => Ok(read.freeze()),
+        _ => Ok(read),
+    }
+}
+
+/// All that was read, and the instance that is named in it.
+async fn first_frame(
+    socket: &mut (impl AsyncRead + Unpin),
+    already_read: Bytes,
+) -> io::Result<(Bytes, Option<String>)> {
+    let mut read = already_read;
+    loop {
+        let mut rest = read.clone();
+        match take_frame(&mut rest, HELLO_BYTES_MAX).map(|frame| frame.map(ToNode::read)) {
+            Ok(Some(Ok(ToNode::Hello(hello)))) => return Ok((read, Some(hello.instance))),
+            Ok(Some(_)) | Err(_) => return Ok((read, None)),
+            Ok(None) => {}
+        }
+        drop(rest);
+        let mut more = read.try_into_mut().unwrap_or_else(|read| BytesMut::from(&read[..]));
+        if socket.read_buf(&mut more).await? == 0 {
+            return Ok((more.freeze(), None));
+        }
+        read = more.freeze();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use protocol::immortal::Hello;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -81,7 +117,8 @@ mod tests {
             let (mut socket, _) = listener.accept().await.unwrap();
             program.write_all(second).await.unwrap();
             program.shutdown().await.unwrap();
-            let checked = check(&mut socket, Bytes::copy_from_slice(first), "mine").await;
+            let checked =
+                check(&mut socket, Bytes::copy_from_slice(first), Some("mine"), HELLO_MAX).await;
             if let Ok(read) = &checked {
                 assert!([first, second].concat().starts_with(read));
             }
@@ -102,5 +139,31 @@ mod tests {
         let (_, told) = said(&other, b"");
         assert!(String::from_utf8_lossy(&told).contains("ACCESS_DENIED"));
         assert!(said(&[255; 64], b"").0, "the node refuses what is no frame");
+    }
+
+    #[test]
+    fn who_says_nothing_is_let_go() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (within, whole) = (Duration::from_millis(20), hello("mine"));
+        for said in [&b""[..], &whole[..1], &whole[..whole.len() - 1]] {
+            let (mut program, mut node) = tokio::io::duplex(1_024);
+            let checked = runtime.block_on(async {
+                program.write_all(said).await.unwrap();
+                let checked = check(&mut node, Bytes::new(), None, within);
+                tokio::time::timeout(Duration::from_secs(20), checked).await
+            });
+            let checked = checked.expect("it is not waited for for ever");
+            assert_eq!(checked.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[test]
+    fn only_a_few_are_nobody_at_a_time() {
+        let nameless = Nameless::default();
+        let mut all: Vec<NamelessOne> =
+            (0..NAMELESS_MAX).map(|_| nameless.enter().unwrap()).collect();
+        assert!(nameless.enter().is_none());
+        all.pop();
+        assert!(nameless.enter().is_some(), "who was turned away holds no place");
     }
 }

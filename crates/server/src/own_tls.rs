@@ -2,7 +2,9 @@
 //!
 //! `ca.pem` is the authority, for clients to believe. `node.pem` has this node's certificate and
 //! its key. `ca-key.pem` is there on the node that began the cluster, until the key is in the
-//! cluster's own documents. `joining-key.pem` is there while a node joins.
+//! cluster's own documents. `joining-key.pem` is there from the first try to join until the node has
+//! made itself a certificate from its own replica: up to then the token may be needed again, and
+//! it counts for this key alone.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -10,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use access::CERTIFICATE_SECONDS;
 use protocol::Moment;
 use rcgen::KeyPair;
 
@@ -111,9 +114,21 @@ impl OwnTls {
         authority: &str,
     ) -> Result<(), Failure> {
         self.take(key, certificate, authority)?;
-        drop(fs::remove_file(self.folder.join(JOINING_KEY)));
         drop(fs::remove_file(self.folder.join(AUTHORITY_KEY)));
         Ok(())
+    }
+
+    /// This node has the cluster's authority in its own replica, and has made itself a certificate
+    /// by it: it needs its token no more.
+    pub(crate) fn needs_no_token(&self) {
+        drop(fs::remove_file(self.folder.join(JOINING_KEY)));
+    }
+
+    /// The token may still be needed, and the certificate that was had by it counts no more.
+    pub(crate) fn must_join_again(&self, now: Moment) -> bool {
+        let life = CERTIFICATE_SECONDS * 1_000_000;
+        let is_over = self.made().is_none_or(|made| now.0.saturating_sub(made.0) >= life);
+        is_over && self.folder.join(JOINING_KEY).exists()
     }
 
     fn take(&self, key: &KeyPair, certificate: &str, authority: &str) -> Result<(), Failure> {
@@ -207,7 +222,15 @@ mod tests {
         let authority = Authority::make(now).unwrap();
         let certificate = authority.sign(&subject, &key, now).unwrap();
         own.joined(&key, &certificate, &authority.certificate).unwrap();
-        assert!(own.is_ready() && own.read(JOINING_KEY).is_none());
+        assert!(own.is_ready());
         Tls::read(own.files()).unwrap();
+        // Cut off here, it does not know that it has joined, and asks once more.
+        assert_eq!(own.joining_key().unwrap().public_key_raw(), key.public_key_raw());
+        let (now, day) = (moment(now), CERTIFICATE_SECONDS * 1_000_000);
+        assert!(!own.must_join_again(now));
+        assert!(own.must_join_again(Moment(now.0 + day + 60_000_000)), "it was off for a day");
+        own.needs_no_token();
+        assert!(own.read(JOINING_KEY).is_none());
+        assert!(!own.must_join_again(Moment(now.0 + day + 60_000_000)), "it renews it by itself");
     }
 }

@@ -1,18 +1,24 @@
 //! Whose an instance is: who registers it owns it. The document that says so is there before the
 //! instance is, so there is no moment in which the instance is anybody's.
 
-use access::{INSTANCE_OWNERS, INSTANCES, WHO_AM_I, name_in};
+use access::{INSTANCE_OWNERS, INSTANCES, name_in};
 use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
 use serde_json::{Value, json};
 
-use crate::ask::{ask, ask_as_system};
+use crate::ask::{ask, ask_as_system, user_of};
 use crate::inbox::Inbox;
+
+/// Where AMBROSIA's bindings erase a replica, and with the last one the instance.
+const BLOBS: &str = "/core/ambrosia/cra/AmbrosiaBinaries";
 
 /// Whether a request changes whose something is.
 pub(crate) fn concerns(request: &Request) -> bool {
     match request.method {
         Method::Post => request.path == INSTANCES,
-        Method::Delete => name_in(&request.path, INSTANCES).is_some_and(|name| !name.contains('/')),
+        Method::Delete => {
+            name_in(&request.path, INSTANCES).is_some_and(|name| !name.contains('/'))
+                || name_in(&request.path, BLOBS).is_some()
+        }
         _ => false,
     }
 }
@@ -26,19 +32,41 @@ pub(crate) async fn answer(inbox: &Inbox, request: Request) -> Response {
     let Some(name) = body["name"].as_str().filter(|name| !name.contains('/')) else {
         return ask(inbox, request).await;
     };
-    let Some(user) = user(inbox, &request.principal).await else {
+    let Ok(Some(user)) = user_of(inbox, &request.principal).await else {
         return ask(inbox, request).await;
     };
+    let all = match instances(inbox).await {
+        Ok(all) => all,
+        Err(answer) => return answer,
+    };
+    let may_change = may_change(inbox, &request.principal, name).await;
+    if all.iter().any(|known| known == name) {
+        // Who registers again what is there becomes no owner, also of what is nobody's.
+        return if may_change { ask(inbox, request).await } else { others(name) };
+    }
     let link = format!("{INSTANCE_OWNERS}/{name}");
     let owners = json!({"documentSelfLink": link, "userLinks": [user]});
     let make = Request::new(Method::Post, INSTANCE_OWNERS).with_json(&owners);
-    let made = ask_as_system(inbox, make).await;
+    let mut made = ask_as_system(inbox, make).await;
     let is_new = made.is_success();
     if !is_new {
         match made.status {
-            // By whoever may change the instance it is registered once more.
-            409 if !may_change(inbox, &request.principal, name).await => return others(name),
-            409 => {}
+            409 if !may_change => return others(name),
+            // What is left of an instance that is gone. A new version of it, so that whoever is
+            // still removing that one does not take this one's owner away.
+            409 => {
+                let put = Request::new(Method::Put, link.as_str()).with_json(&owners);
+                made = ask_as_system(inbox, put).await;
+                if made.status == 404 {
+                    // Somebody has deleted it, with its history left.
+                    let mut anew = Request::new(Method::Post, INSTANCE_OWNERS).with_json(&owners);
+                    anew.pragmas.push("xn-force-index-update".into());
+                    made = ask_as_system(inbox, anew).await;
+                }
+                if !made.is_success() {
+                    return made;
+                }
+            }
             // A name that no document can have, no instance can have: the node says what is wrong.
             400 => return ask(inbox, request).await,
             _ => return made,
@@ -47,33 +75,58 @@ pub(crate) async fn answer(inbox: &Inbox, request: Request) -> Response {
     let answer = ask(inbox, request).await;
     // It is surely not there: whoever comes next may have the name.
     if is_new && (400..500).contains(&answer.status) {
-        forget(inbox, &link).await;
+        forget(inbox, &link, made.etag.as_deref()).await;
     }
     answer
 }
 
 async fn remove(inbox: &Inbox, request: Request) -> Response {
-    let name = name_in(&request.path, INSTANCES).unwrap_or_default();
+    let Ok(before) = instances(inbox).await else { return ask(inbox, request).await };
+    let Some(name) = removed(&request.path, &before) else { return ask(inbox, request).await };
     let link = format!("{INSTANCE_OWNERS}/{name}");
+    let owners = ask_as_system(inbox, Request::get(&link)).await;
     let answer = ask(inbox, request).await;
-    if answer.is_success() {
-        forget(inbox, &link).await;
+    let is_gone = instances(inbox).await.is_ok_and(|all| !all.contains(&name));
+    if answer.is_success() && is_gone && owners.is_success() {
+        forget(inbox, &link, owners.etag.as_deref()).await;
     }
     answer
 }
 
-/// With its history: another instance of that name may be registered.
-async fn forget(inbox: &Inbox, link: &str) {
-    let gone = json!({"documentExpirationTimeMicros": 1});
-    let answer = ask_as_system(inbox, Request::new(Method::Delete, link).with_json(&gone)).await;
-    if !answer.is_success() && answer.status != 404 {
-        tracing::warn!(target: "amrita", "{link} is still there; an admin may delete it");
-    }
+/// The instance that is removed at this path, or of which a replica is.
+fn removed(path: &str, all: &[String]) -> Option<String> {
+    let Some(blob) = name_in(path, BLOBS) else {
+        return name_in(path, INSTANCES).map(str::to_owned);
+    };
+    let is_of = |name: &&String| {
+        let rest = blob.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('-'));
+        let number = rest.and_then(|rest| rest.strip_prefix(name.as_str()));
+        number.is_some_and(|number| number.parse::<u64>().is_ok())
+    };
+    all.iter().find(is_of).cloned()
 }
 
-async fn user(inbox: &Inbox, principal: &Principal) -> Option<String> {
-    let who = Request::new(Method::Get, WHO_AM_I).on_behalf_of(principal.clone());
-    ask(inbox, who).await.to_json()["userLink"].as_str().map(str::to_owned)
+/// The names of all instances, as this node knows them.
+async fn instances(inbox: &Inbox) -> Result<Vec<String>, Response> {
+    let answer = ask_as_system(inbox, Request::get(INSTANCES)).await;
+    if !answer.is_success() {
+        return Err(answer);
+    }
+    let body = answer.to_json();
+    let links = body["documentLinks"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    Ok(links.filter_map(|link| name_in(link, INSTANCES)).map(str::to_owned).collect())
+}
+
+/// With its history: another instance of that name may be registered. Only this version of it: a
+/// later one is about an instance that was registered since.
+async fn forget(inbox: &Inbox, link: &str, version: Option<&str>) {
+    let gone = json!({"documentExpirationTimeMicros": 1});
+    let mut delete = Request::new(Method::Delete, link).with_json(&gone);
+    delete.conditions.if_match = version.and_then(|version| version.parse().ok());
+    let answer = ask_as_system(inbox, delete).await;
+    if !answer.is_success() && ![404, 412].contains(&answer.status) {
+        tracing::warn!(target: "amrita", "{link} is still there; an admin may delete it");
+    }
 }
 
 async fn may_change(inbox: &Inbox, principal: &Principal, name: &str) -> bool {
@@ -87,4 +140,26 @@ fn others(name: &str) -> Response {
     let text =
         format!("the name '{name}' belongs to others: {INSTANCE_OWNERS}/{name} says to whom");
     Problem::new(Code::AccessDenied, text).with_outcome(Outcome::NotApplied).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_is_told_from_the_path() {
+        let all: Vec<String> = ["a", "a-a", "server"].map(str::to_owned).to_vec();
+        let of = |path: &str| removed(path, &all);
+        assert_eq!(of("/core/immortals/server"), Some("server".into()));
+        assert_eq!(of(&format!("{BLOBS}/server-server0")), Some("server".into()));
+        assert_eq!(of(&format!("{BLOBS}/a-a-a-a12")), Some("a-a".into()));
+        assert_eq!(of(&format!("{BLOBS}/a-a1")), Some("a".into()));
+        for other in ["server-server", "server-serverx", "others-others0"] {
+            assert_eq!(of(&format!("{BLOBS}/{other}")), None, "{other}");
+        }
+        let asks = |verb, path: &str| concerns(&Request::new(verb, path));
+        assert!(asks(Method::Post, INSTANCES) && asks(Method::Delete, "/core/immortals/a"));
+        assert!(asks(Method::Delete, &format!("{BLOBS}/a-a1")));
+        assert!(!asks(Method::Get, INSTANCES) && !asks(Method::Post, "/core/immortals/a/move"));
+    }
 }

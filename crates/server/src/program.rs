@@ -73,6 +73,18 @@ impl Telling {
     }
 }
 
+impl From<TcpStream> for Wire {
+    fn from(socket: TcpStream) -> Self {
+        Self::Tcp(socket)
+    }
+}
+
+impl From<UnixStream> for Wire {
+    fn from(socket: UnixStream) -> Self {
+        Self::Unix(socket)
+    }
+}
+
 impl Wire {
     async fn readable(&self) -> io::Result<()> {
         match self {

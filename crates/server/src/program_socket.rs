@@ -7,12 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use node::ProgramDoor;
+use bytes::Bytes;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::dial::Ends;
-use crate::program::{Program, Wire};
 use crate::sandbox::FILE_MODE;
 
 /// The name of the socket in the sandbox.
@@ -100,9 +99,8 @@ fn attach(socket: UnixStream, ends: &Ends, closing: &watch::Receiver<()>) {
         tracing::warn!(target: "amrita", "a program is turned away: too many are connected");
         return;
     }
-    let program = Program::new(ends.numbers.next(), ProgramDoor::Native, Wire::Unix(socket), None);
     let (ends, closing) = (ends.clone(), closing.clone());
-    tokio::spawn(async move { ends.serve(program, bytes::Bytes::new(), closing).await });
+    tokio::spawn(async move { ends.take_in(socket, Bytes::new(), None, closing).await });
 }
 
 async fn pause(error: &io::Error) {

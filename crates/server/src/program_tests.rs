@@ -32,10 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// More than all buffers between the two ends hold.
 const MUCH: usize = 8 << 20;
 
-/// What came of a program, in order.
+/// What a program at the socket says first here: it is no frame, so the node is to refuse it, and it
+/// waits for nothing more.
+const FIRST: [u8; 4] = [0; 4];
+
+/// What came of a program, in order; without [`FIRST`].
 #[derive(Debug, Default)]
 struct Heard {
     door: Option<ProgramDoor>,
+    to_skip: usize,
     said: Vec<u8>,
     drained: u64,
     closed: usize,
@@ -73,6 +78,7 @@ impl Shell {
             metrics,
             mesh,
             places,
+            nameless: crate::named_program::Nameless::default(),
             secret: None,
             tls: None,
         };
@@ -88,6 +94,12 @@ impl Shell {
     }
 
     fn connect(&self) -> UnixStream {
+        let mut socket = self.connect_in_silence();
+        socket.write_all(&FIRST).unwrap();
+        socket
+    }
+
+    fn connect_in_silence(&self) -> UnixStream {
         let socket = UnixStream::connect(self.path()).expect("it listens");
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
@@ -110,11 +122,17 @@ impl Shell {
     fn happened(&mut self, event: Event) {
         match event {
             Event::ProgramOpened { program } => {
-                let heard = Heard { door: Some(program.door), ..Heard::default() };
+                let to_skip = if program.door == ProgramDoor::Native { FIRST.len() } else { 0 };
+                let heard = Heard { door: Some(program.door), to_skip, ..Heard::default() };
                 assert!(self.heard.insert(program.id, heard).is_none(), "opened twice");
                 self.programs.insert(program.id, program);
             }
-            Event::ProgramSaid { program, bytes, .. } => self.of(program).said.extend(bytes),
+            Event::ProgramSaid { program, bytes, .. } => {
+                let heard = self.of(program);
+                let skipped = heard.to_skip.min(bytes.len());
+                heard.to_skip -= skipped;
+                heard.said.extend(&bytes[skipped..]);
+            }
             Event::ProgramDrained { program, bytes } => self.of(program).drained += bytes,
             Event::ProgramClosed { program } => {
                 self.of(program).closed += 1;
@@ -197,9 +215,31 @@ fn a_program_at_the_socket_is_heard_and_told() {
     drop(socket);
     shell.until("it is closed", |shell| shell.heard[&program].closed == 1);
     let counted = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    assert_eq!(counted(&shell.ends.metrics.programs.bytes_read), 5);
+    assert_eq!(counted(&shell.ends.metrics.programs.bytes_read), 9);
     assert_eq!(counted(&shell.ends.metrics.programs.bytes_written), 7);
     assert_eq!(shell.ends.metrics.programs.open.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn who_has_not_said_who_it_is_does_not_reach_the_node_and_keeps_few_places() {
+    let mut shell = Shell::new();
+    let mut silent: Vec<UnixStream> = (0..70).map(|_| shell.connect_in_silence()).collect();
+    let begun = Instant::now();
+    while silent.len() > 64 {
+        assert!(begun.elapsed() < PATIENCE, "{} are waited for", silent.len());
+        silent.retain(|socket| {
+            socket.set_nonblocking(true).unwrap();
+            !is_closed(socket)
+        });
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    silent.retain(|socket| !is_closed(socket));
+    assert_eq!((silent.len(), shell.programs.len()), (64, 0), "six were too many");
+    let mut one = silent.pop().unwrap();
+    one.write_all(&FIRST).unwrap();
+    let program = shell.program();
+    assert_eq!((shell.programs.len(), shell.heard[&program].said.len()), (1, 0));
+    silent.clear();
 }
 
 #[test]

@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use node::{PROGRAMS_MAX, ProgramDoor};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::dial::{self, Ends};
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
-use crate::named_program;
+use crate::named_program::{self, HELLO_MAX};
 use crate::program::{Portion, Program, Wire};
 
 /// The protocol of the upgrade on the node's port.
@@ -94,24 +95,48 @@ impl Ends {
         let (socket, already_read) = dial::socket_of_client(upgraded)?;
         let ends = self.clone();
         self.runtime.spawn(async move {
-            let checked = async {
-                let mut socket = TcpStream::from_std(socket)?;
-                let read = match &only {
-                    Some(name) => named_program::check(&mut socket, already_read, name).await?,
-                    None => already_read,
-                };
-                Ok::<_, io::Error>((socket, read))
-            };
-            match checked.await {
-                Ok((socket, already_read)) => {
-                    let (id, wire) = (ends.numbers.next(), Wire::Tcp(socket));
-                    let program = Program::new(id, ProgramDoor::Native, wire, None);
-                    ends.serve(program, already_read, stop).await;
-                }
+            match TcpStream::from_std(socket) {
+                Ok(socket) => ends.take_in(socket, already_read, only, stop).await,
                 Err(error) => tracing::debug!("a program could not be attached: {error}"),
             }
         });
         Ok(())
+    }
+
+    /// Waits until a program has said who it is, and lets it live then. `only`: what it was let in
+    /// as.
+    pub(crate) async fn take_in<S: AsyncRead + AsyncWrite + Unpin + Into<Wire>>(
+        &self,
+        mut socket: S,
+        already_read: Bytes,
+        only: Option<String>,
+        mut stop: watch::Receiver<()>,
+    ) {
+        let Some(nameless) = self.nameless.enter() else {
+            tracing::warn!(
+                target: "amrita",
+                "a program is turned away: too many have not said which instance they are"
+            );
+            return;
+        };
+        let (only, open) = (only.as_deref(), &self.metrics.programs.open);
+        // Counted as every other one: it holds a descriptor as well.
+        open.fetch_add(1, Ordering::Relaxed);
+        let checked = tokio::select! {
+            checked = named_program::check(&mut socket, already_read, only, HELLO_MAX) => checked,
+            _ = stop.changed() => Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        open.fetch_sub(1, Ordering::Relaxed);
+        drop(nameless);
+        match checked {
+            Ok(already_read) if self.has_room_for_a_program() => {
+                let (id, wire) = (self.numbers.next(), socket.into());
+                let program = Program::new(id, ProgramDoor::Native, wire, None);
+                self.serve(program, already_read, stop).await;
+            }
+            Ok(_) => tracing::debug!("a program is turned away: too many are connected"),
+            Err(error) => tracing::debug!("a program could not be attached: {error}"),
+        }
     }
 
     /// Lives as long as a program is connected. Returns once the node knows that it is not any

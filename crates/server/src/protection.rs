@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use protocol::Address;
 use tokio::runtime::{Handle, Runtime};
@@ -11,7 +12,7 @@ use crate::gate::Gate;
 use crate::inbox::Inbox;
 use crate::link_secret::LinkSecret;
 use crate::login::Doorkeeper;
-use crate::own_tls::OwnTls;
+use crate::own_tls::{OwnTls, moment};
 use crate::sandbox::Sandbox;
 use crate::tls::{self, Files, Tls};
 use crate::trail::Trail;
@@ -75,9 +76,11 @@ impl Protection {
             && is_new_to(token, &own, sandbox)?
         {
             let contact = runtime.block_on(joining::join(&own, token, public))?;
-            sandbox.joins(contact.to_string())?;
+            if !sandbox.identity().has_begun {
+                sandbox.joins(contact.to_string())?;
+            }
         }
-        own.begin(std::time::SystemTime::now())?;
+        own.begin(SystemTime::now())?;
         self.tls = Some(Arc::new(Tls::read(own.files())?));
         self.own = Some(Arc::new(own));
         Ok(())
@@ -135,10 +138,14 @@ impl Protection {
 }
 
 /// Whether a node still has to join by its token. A node that has done so is started with the same
-/// words again.
+/// words again; it asks once more only if its certificate counts no more and it never got as far as
+/// making its own.
 fn is_new_to(token: &access::JoinToken, own: &OwnTls, sandbox: &Sandbox) -> Result<bool, Failure> {
     let is_known = own.is_ready() && own.fingerprint() == Some(token.fingerprint);
     let identity = sandbox.identity();
+    if is_known && own.must_join_again(moment(SystemTime::now())) {
+        return Ok(true);
+    }
     if is_known && (identity.has_begun || identity.join.is_some()) {
         return Ok(false);
     }
@@ -160,4 +167,45 @@ fn tls_of(config: &Config) -> Result<Option<Arc<Tls>>, Failure> {
     };
     let authority = security.tls_client_ca.clone();
     Tls::read(Files { certificate, key, authority }).map(|tls| Some(Arc::new(tls)))
+}
+
+#[cfg(test)]
+mod tests {
+    use access::{CERTIFICATE_SECONDS, JoinToken};
+
+    use super::*;
+    use crate::authority::Authority;
+    use crate::sandbox::Wanted;
+
+    #[test]
+    fn a_join_that_was_cut_off_goes_on_and_one_that_was_not_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted =
+            Wanted { node_id: Some("n2".into()), peers: Vec::new(), trusts_sandbox: false };
+        let mut sandbox = Sandbox::open(folder.path(), &wanted).unwrap();
+        let subject = Subject { node_id: "n2".into(), host: "10.0.0.2".into() };
+        let own = OwnTls::in_sandbox(sandbox.root(), subject.clone()).unwrap();
+        let now = SystemTime::now();
+        let authority = Authority::make(now).unwrap();
+        let fingerprint = crate::authority::fingerprint_of(&authority.certificate).unwrap();
+        let (name, secret) = ("t".to_owned(), [0; access::SECRET_BYTES]);
+        let token = JoinToken { name, secret, fingerprint, contacts: Vec::new() };
+        let is_new = |own: &OwnTls, sandbox: &Sandbox| is_new_to(&token, own, sandbox).unwrap();
+        assert!(is_new(&own, &sandbox));
+        let key = own.joining_key().unwrap();
+        let certificate = authority.sign(&subject, &key, now).unwrap();
+        own.joined(&key, &certificate, &authority.certificate).unwrap();
+        // Cut off here it asks again, and must do so with the key that the token was used for.
+        assert!(is_new(&own, &sandbox));
+        assert_eq!(own.joining_key().unwrap().public_key_raw(), key.public_key_raw());
+        sandbox.joins("https://10.0.0.1:8000".into()).unwrap();
+        assert!(!is_new(&own, &sandbox));
+        // It was off before it had anything of the cluster but a certificate of a day.
+        let long_ago = now - std::time::Duration::from_secs(2 * CERTIFICATE_SECONDS);
+        let file = std::fs::File::options().write(true).open(own.files().certificate).unwrap();
+        file.set_modified(long_ago).unwrap();
+        assert!(is_new(&own, &sandbox));
+        own.needs_no_token();
+        assert!(!is_new(&own, &sandbox));
+    }
 }

@@ -53,7 +53,10 @@ async fn is_published(own: &OwnTls, inbox: &Inbox) -> bool {
 async fn renew(own: &OwnTls, tls: &Tls, inbox: &Inbox) -> bool {
     let Some(authority) = authority(inbox).await else { return false };
     match own.renew(&authority, SystemTime::now()).and_then(|()| tls.read_anew()) {
-        Ok(()) => true,
+        Ok(()) => {
+            own.needs_no_token();
+            true
+        }
         Err(why) => {
             tracing::error!(target: "amrita", "this node's certificate is not renewed: {why}");
             false

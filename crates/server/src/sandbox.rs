@@ -121,6 +121,9 @@ impl Sandbox {
                 .advise("name a folder this user may write to with --sandbox")
         })?;
         let lock = lock(root)?;
+        // Of a node that ran here before: by now anybody may listen there, and somebody who logs in
+        // by this sandbox would send a password to that one.
+        drop(fs::remove_file(root.join(ADDRESS)));
         let identity = match read_identity(root)? {
             Some(identity) => check(root, identity, wanted)?,
             None => new_identity(root, wanted)?,
@@ -581,6 +584,17 @@ mod tests {
         let trusted = open(true);
         assert_eq!(trusted, (FORGOTTEN_STARTS + 4, FORGOTTEN_STARTS + 4));
         assert_eq!(open(false), (FORGOTTEN_STARTS + 6, trusted.1));
+    }
+
+    #[test]
+    fn where_a_node_was_before_is_not_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(ADDRESS);
+        fs::write(&file, "http://127.0.0.1:1\n").unwrap();
+        let sandbox = Sandbox::open(folder.path(), &wanted("n1", &[])).unwrap();
+        assert!(!file.exists());
+        sandbox.tell_address(&Address::new("127.0.0.1", 2));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "http://127.0.0.1:2\n");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::caller::network_of;
+
 /// This number of wrong passwords for one user costs no wait.
 const FREE_OF_USER: u32 = 3;
 
@@ -80,7 +82,8 @@ impl Throttle {
         let mut failures = self.lock();
         failures.remove(&Who::User(user.to_owned()));
         // Who knows one password must not be able to guess others for free.
-        if let Some(known) = address.and_then(|it| failures.get_mut(&Who::Address(it))) {
+        if let Some(known) = address.and_then(|it| failures.get_mut(&Who::Address(network_of(it))))
+        {
             known.count = known.count.saturating_sub(1);
             known.until = known.last;
         }
@@ -92,7 +95,7 @@ impl Throttle {
 }
 
 fn all(user: &str, address: Option<IpAddr>) -> Vec<Who> {
-    let address = address.map(Who::Address);
+    let address = address.map(|it| Who::Address(network_of(it)));
     std::iter::once(Who::User(user.to_owned())).chain(address).collect()
 }
 
@@ -147,6 +150,19 @@ mod tests {
         }
         assert_eq!(tried, FREE_OF_ADDRESS + 1);
         throttle.begin("u0", Some(IpAddr::from([10, 0, 0, 8])), now).unwrap();
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_wait_together() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let address = |n| Some(IpAddr::from([0x2001, 0xdb8, 0, 7, 0, 0, 0, n]));
+        for n in 0..=FREE_OF_ADDRESS {
+            throttle.begin(&format!("u{n}"), address(u16::try_from(n).unwrap()), now).unwrap();
+        }
+        assert!(throttle.begin("one more", address(9_999), now).is_err());
+        throttle
+            .begin("one more", Some(IpAddr::from([0x2001, 0xdb8, 0, 8, 0, 0, 0, 1])), now)
+            .unwrap();
     }
 
     #[test]

@@ -1,17 +1,18 @@
-//! Writes the audit trail: one record after the other, each a document. Who changes something waits
-//! until that is recorded, as long as the cluster can be expected to do it.
+//! Writes the audit trail: one record after the other, each a document. What changes who may do what
+//! is recorded before it is done, and what became of it afterwards.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use access::{AUDIT, AuditRecord, Event, Happening, JOIN, Refusals, WHO_AM_I};
-use protocol::{Method, Principal, Request};
+use access::{AUDIT, AUDIT_ENDS, AuditEnd, AuditRecord, Event, Happening, JOIN, Refusals, Refusee};
+use protocol::{Method, Moment, Principal, Request};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ask::{ask, ask_as_system};
-use crate::caller::Caller;
+use crate::ask::{ask_as_system, user_of};
+use crate::caller::{Caller, network_of};
 use crate::inbox::Inbox;
 use crate::own_tls::moment;
 
@@ -21,6 +22,9 @@ const TRAIL_WAITING_MAX: usize = 1_024;
 
 /// How long an answer waits for its record.
 const ANSWER_WAITS_MAX: Duration = Duration::from_secs(2);
+
+/// How long it is tried to record what is not done without a record.
+const DEED_WAITS_MAX: Duration = Duration::from_secs(5);
 
 /// Between two tries to write a record.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
@@ -42,27 +46,46 @@ pub(crate) struct Trail {
 }
 
 /// What of a request matters when it is recorded.
+#[derive(Clone)]
 pub(crate) struct Asked {
     verb: Method,
     path: String,
-    principal: Principal,
-    address: String,
+    pub(crate) principal: Principal,
+    address: Option<IpAddr>,
 }
 
 impl Asked {
     pub(crate) fn of(request: &Request, caller: &Caller) -> Self {
-        Self {
-            verb: request.method,
-            path: request.path.clone(),
-            principal: request.principal.clone(),
-            address: caller.address.map(|it| it.to_string()).unwrap_or_default(),
-        }
+        Self::at(&request.principal, (request.method, &request.path), caller.address)
     }
 
     /// What answers by itself, asked for at a path.
-    pub(crate) fn at(principal: &Principal, verb: Method, path: &str) -> Self {
+    pub(crate) fn at(
+        principal: &Principal,
+        (verb, path): (Method, &str),
+        address: Option<IpAddr>,
+    ) -> Self {
         let (path, principal) = (path.to_owned(), principal.clone());
-        Self { verb, path, principal, address: String::new() }
+        Self { verb, path, principal, address }
+    }
+
+    fn happening(&self, event: Event, who: &str, (status, note): (u16, &str)) -> Happening {
+        Happening {
+            at: moment(SystemTime::now()).0,
+            event: event.name().to_owned(),
+            who: who.to_owned(),
+            address: self.address.map(|it| it.to_string()).unwrap_or_default(),
+            verb: self.verb.name().to_owned(),
+            link: self.path.clone(),
+            status,
+            note: note.to_owned(),
+        }
+    }
+
+    /// Somebody who has proved nothing.
+    fn stranger(&self) -> Refusee {
+        let network = self.address.map(|it| network_of(it).to_string());
+        Refusee::Stranger(network.unwrap_or_default())
     }
 }
 
@@ -74,89 +97,129 @@ impl Trail {
         days: u32,
     ) -> (Self, impl Future<Output = ()> + use<>) {
         let (drafts, waiting) = mpsc::channel(TRAIL_WAITING_MAX);
+        let life = u64::from(days) * DAY_MICROS;
         let writer = Writer {
             inbox: Arc::clone(inbox),
             node_id: node_id.to_owned(),
-            life: u64::from(days) * DAY_MICROS,
+            life,
             last: None,
             is_known: false,
+            end: AuditEnd::of(node_id, life),
+            is_end_told: true,
         };
         let (refusals, lost) = (Mutex::default(), AtomicU64::new(0));
         let trail = Self { inbox: Arc::clone(inbox), drafts, refusals, lost };
         (trail, writer.run(waiting))
     }
 
-    /// Records what became of a request, if that is something to be recorded.
-    pub(crate) async fn answered(&self, asked: Asked, status: u16) {
-        let Some(event) = Event::of(asked.verb, &asked.path, status) else { return };
-        let is_joining = event == Event::Members && asked.path == JOIN;
-        if is_joining || event == Event::Login || event == Event::Stop {
-            // Recorded where it is known what was asked, or before it was done.
+    /// Records that a request was refused, if it was. What is done is recorded where it is done.
+    pub(crate) async fn answered(&self, asked: &Asked, status: u16) {
+        if Event::of(asked.verb, &asked.path, status) != Some(Event::Refused) {
             return;
         }
-        self.record(event, asked, status, "").await;
-    }
-
-    /// Records something.
-    pub(crate) async fn record(&self, event: Event, asked: Asked, status: u16, note: &str) {
-        let who = match &asked.principal {
-            Principal::Bearer(_) => self.name(&asked.principal).await,
-            other => other.shown().to_string(),
+        // Only who has logged in is told 403, but for who wants to be let in as a node.
+        let user = match status {
+            403 if asked.path != JOIN => self.user(&asked.principal).await,
+            _ => None,
         };
-        self.tell(event, (who, asked.address), (asked.verb, asked.path), (status, note)).await;
-    }
-
-    pub(crate) async fn tell(
-        &self,
-        event: Event,
-        (who, address): (String, String),
-        (verb, link): (Method, String),
-        (status, note): (u16, &str),
-    ) {
-        let now = moment(SystemTime::now());
-        let is_done = status < 400;
-        let mut note = note.to_owned();
-        if !is_done {
-            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            match refusals.take(now) {
-                None => return,
-                Some(0) => {}
-                Some(untold) => note = format!("{note} ({untold} more before it)"),
+        match user {
+            Some(user) => self.refused(Event::Refused, asked, (&user, true), (status, "")).await,
+            None => {
+                let who = stranger(&asked.principal);
+                self.refused(Event::Refused, asked, (who, false), (status, "")).await;
             }
         }
-        let lost = self.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            note = format!("{note} ({lost} before it are not recorded)");
+    }
+
+    /// Records that somebody tried to log in, and who that was or said to be.
+    pub(crate) async fn logged_in(&self, asked: &Asked, who: &str, status: u16) {
+        if status < 400 {
+            return self.done(Event::Login, asked, who, (status, "login")).await;
         }
-        let (event, verb) = (event.name().to_owned(), verb.name().to_owned());
-        let what = Happening {
-            at: now.0,
-            event,
-            who,
-            address,
-            verb,
-            link,
-            status,
-            note: note.trim().to_owned(),
-        };
-        let (sender, written) = oneshot::channel();
-        let draft = Draft { what, written: is_done.then_some(sender) };
-        if self.drafts.try_send(draft).is_err() {
-            self.lost.fetch_add(lost + 1, Ordering::Relaxed);
-            return;
-        }
-        if is_done {
-            // Without an answer it waits no longer; the record is written all the same.
-            drop(tokio::time::timeout(ANSWER_WAITS_MAX, written).await);
+        self.refused(Event::Login, asked, (who, false), (status, "login")).await;
+    }
+
+    /// Records what was not done, within the bounds of that. `is_user`: `who` is proved.
+    async fn refused(
+        &self,
+        event: Event,
+        asked: &Asked,
+        (who, is_user): (&str, bool),
+        outcome: (u16, &str),
+    ) {
+        let what = asked.happening(event, who, outcome);
+        let refusee = if is_user { Refusee::User(who.to_owned()) } else { asked.stranger() };
+        if self.lock().take(refusee, Moment(what.at)) {
+            self.put(what, None).await;
         }
     }
 
-    /// Who has shown a token.
-    async fn name(&self, principal: &Principal) -> String {
-        let who = Request::new(Method::Get, WHO_AM_I).on_behalf_of(principal.clone());
-        let answer = ask(&self.inbox, who).await;
-        let user = answer.to_json()["userLink"].as_str().map(str::to_owned);
-        user.unwrap_or_else(|| "somebody with a token that does not count".into())
+    /// Records that something is about to be done, by whom. False: it is not recorded so far, and
+    /// is not to be done if it [`Event::is_recorded_first`].
+    pub(crate) async fn begins(&self, event: Event, asked: &Asked, who: &str) -> bool {
+        let most = if event.is_recorded_first() { DEED_WAITS_MAX } else { ANSWER_WAITS_MAX };
+        self.put(asked.happening(event, who, (202, "asked")), Some(most)).await
+    }
+
+    /// Records what became of it.
+    pub(crate) async fn ended(&self, event: Event, asked: &Asked, who: &str, status: u16) {
+        match status {
+            200..300 => self.done(event, asked, who, (status, "")).await,
+            401 | 403 | 429 => {
+                self.refused(Event::Refused, asked, (who, true), (status, "")).await;
+            }
+            504 => drop(self.put(asked.happening(event, who, (status, "unknown")), None).await),
+            _ => drop(self.put(asked.happening(event, who, (status, "not done")), None).await),
+        }
+    }
+
+    /// Records what was done.
+    pub(crate) async fn done(&self, event: Event, asked: &Asked, who: &str, outcome: (u16, &str)) {
+        let what = asked.happening(event, who, outcome);
+        // Without an answer it waits no longer; the record is written all the same.
+        self.put(what, Some(ANSWER_WAITS_MAX)).await;
+    }
+
+    /// Records that a node is let in. False: it is not recorded so far.
+    pub(crate) async fn lets_in(&self, asked: &Asked, note: &str) -> bool {
+        let who = "who has a token to join with";
+        let what = asked.happening(Event::Members, who, (200, note));
+        self.put(what, Some(DEED_WAITS_MAX)).await
+    }
+
+    /// Puts a record at the end of the chain, with how many are missing before it. True: it is
+    /// there. Who does not wait does not hear it.
+    async fn put(&self, mut what: Happening, waits: Option<Duration>) -> bool {
+        let untold = self.lock().untold() + self.lost.swap(0, Ordering::Relaxed);
+        if untold > 0 {
+            what.note = format!("{} ({untold} before it are not recorded)", what.note);
+            what.note = what.note.trim().to_owned();
+        }
+        let (sender, written) = oneshot::channel();
+        let draft = Draft { what, written: waits.is_some().then_some(sender) };
+        if self.drafts.try_send(draft).is_err() {
+            self.lost.fetch_add(untold + 1, Ordering::Relaxed);
+            return false;
+        }
+        let Some(most) = waits else { return false };
+        matches!(tokio::time::timeout(most, written).await, Ok(Ok(())))
+    }
+
+    /// The user that shows a token, if it counts.
+    pub(crate) async fn user(&self, principal: &Principal) -> Option<String> {
+        user_of(&self.inbox, principal).await.ok().flatten()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom nobody knows.
+fn stranger(principal: &Principal) -> &str {
+    match principal {
+        Principal::Bearer(_) => "somebody with a token that does not count",
+        other => other.shown(),
     }
 }
 
@@ -168,11 +231,24 @@ struct Writer {
     last: Option<AuditRecord>,
     /// Whether `last` is the end of this node's chain.
     is_known: bool,
+    /// Where the chain ends, and whether its document says so.
+    end: AuditEnd,
+    is_end_told: bool,
 }
 
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::Receiver<Draft>) {
-        while let Some(draft) = waiting.recv().await {
+        loop {
+            let next = match self.is_end_told || !waiting.is_empty() {
+                true => waiting.recv().await,
+                false => {
+                    self.tell_the_end().await;
+                    let next = tokio::time::timeout(TRY_AGAIN, waiting.recv()).await;
+                    let Ok(next) = next else { continue };
+                    next
+                }
+            };
+            let Some(draft) = next else { return };
             while !self.write(&draft.what).await {
                 tokio::time::sleep(TRY_AGAIN).await;
             }
@@ -201,12 +277,33 @@ impl Writer {
         // What is not known is looked up.
         self.is_known = answer.is_success();
         if self.is_known {
+            self.end.follow(&record);
+            self.is_end_told = false;
             self.last = Some(record);
         }
         self.is_known
     }
 
+    /// Behind the records, when no more of them wait. What it says is never ahead of the chain.
+    async fn tell_the_end(&mut self) {
+        let mut body = serde_json::to_value(&self.end).expect("an end is texts and numbers");
+        body["documentSelfLink"] = self.node_id.as_str().into();
+        let link = format!("{AUDIT_ENDS}/{}", self.node_id);
+        let put = Request::new(Method::Put, link).with_json(&body);
+        let mut answer = ask_as_system(&self.inbox, put).await;
+        if answer.status == 404 {
+            let make = Request::new(Method::Post, AUDIT_ENDS).with_json(&body);
+            answer = ask_as_system(&self.inbox, make).await;
+        }
+        self.is_end_told = answer.is_success();
+    }
+
     async fn find_the_end(&mut self) -> bool {
+        let link = format!("{AUDIT_ENDS}/{}", self.node_id);
+        let told = ask_as_system(&self.inbox, Request::get(&link)).await;
+        if !told.is_success() && told.status != 404 {
+            return false;
+        }
         let path = format!(
             "{AUDIT}?expand&$top=1&$orderby=sequence%20desc&$orderbytype=LONG&\
              $filter=node%20eq%20'{}'",
@@ -218,7 +315,21 @@ impl Writer {
         }
         let body = answer.to_json();
         let found = body["documents"].as_object().and_then(|all| all.values().next()).cloned();
-        self.last = found.and_then(|it: Value| serde_json::from_value(it).ok());
+        let found: Option<AuditRecord> =
+            found.and_then(|it: Value| serde_json::from_value(it).ok());
+        if told.is_success()
+            && let Ok(end) = serde_json::from_value(told.to_json())
+        {
+            self.end = AuditEnd { kept_micros: self.life, ..end };
+        }
+        match found {
+            Some(found) if found.sequence >= self.end.sequence => {
+                self.end.follow(&found);
+                self.last = Some(found);
+            }
+            // The newest records have expired, or were taken out: the chain goes on behind them.
+            _ => self.last = self.end.last(),
+        }
         self.is_known = true;
         true
     }

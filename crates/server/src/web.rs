@@ -224,6 +224,7 @@ impl Front {
         let is_write = to_method(&verb).is_some_and(Method::is_write);
         let takes_gzip = http_answer::takes_gzip(request.headers());
         let known = http_answer::known_versions(request.headers());
+        let complaint = complaint.or_else(|| http_request::unclear_length(request.headers()));
         let mut answer = match complaint {
             Some(why) => closing(refuse(request, Problem::bad_request(why)).await),
             None => self.decide(request, &place).await,
@@ -332,12 +333,12 @@ impl Front {
             (Own::Link, Some(Needs::Link)) => self.link(request, place),
             (Own::Metrics, Some(Needs::Right)) => {
                 let show = |_| plain(self.metrics.show(self.budget.used()));
-                self.permitted(request, (Method::Get, "/metrics"), show).await
+                self.permitted(request, place, (Method::Get, "/metrics"), show).await
             }
             (Own::Attach, Some(Needs::Right)) => {
                 let path = asked.path.clone();
                 let post = (Method::Post, path.as_str());
-                self.permitted(request, post, |request| self.attach(request, &path)).await
+                self.permitted(request, place, post, |request| self.attach(request, &path)).await
             }
             _ => {
                 let text = "nothing says who may do this here, so nobody may";
@@ -368,8 +369,14 @@ impl Front {
     async fn ask_for(&self, request: hyper::Request<Incoming>, place: &Place) -> Answer {
         let caller = Caller::of(request.headers(), place.address);
         let (verb, headers) = (request.method().clone(), request.headers().clone());
+        let begun = principal::of(&headers).and_then(|it| self.keeper.begin(&it, place.address));
+        let one_more = match begun {
+            Ok(one_more) => one_more,
+            Err(problem) => return refuse(request, problem).await,
+        };
         // Held until the answer is there: until then the node holds on to the body.
-        let mut held = self.budget.open(Purpose::Request);
+        let share = one_more.as_ref().map(|it| Arc::clone(&it.share));
+        let mut held = self.budget.open(Purpose::Request).of(share);
         match to_request(request, &mut held).await {
             Ok(request) if verb == Verb::GET && events::are_asked(&headers, &request) => {
                 self.events_of(request, &headers, caller).await
@@ -396,11 +403,12 @@ impl Front {
     async fn permitted(
         &self,
         request: hyper::Request<Incoming>,
-        (verb, path): (Method, &str),
+        place: &Place,
+        asked: (Method, &str),
         answer: impl FnOnce(hyper::Request<Incoming>) -> Answer,
     ) -> Answer {
         let permitted = match principal::of(request.headers()) {
-            Ok(who) => self.keeper.permit(who, verb, path).await,
+            Ok(who) => self.keeper.permit(who, asked, place.address).await,
             Err(problem) => Err(problem),
         };
         match permitted {

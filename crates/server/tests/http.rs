@@ -282,6 +282,7 @@ fn a_name_that_is_not_utf8_or_a_header_twice_is_refused() {
         let named = answer.contains("Content-Length") || answer.contains("transfer-encoding");
         assert!(named && answer.contains("notApplied"), "{lines}: {answer}");
     }
+    assert_eq!(status(&no_length("Content-Length: 16, 16\r\n")), 400);
     assert_eq!(status(&get(&host, "/core/immortals/twice", "")), 404);
     let expects = ask(&host, "PATCH", "/core/immortals/x", "Expect: a-miracle\r\n", "{}");
     assert!(status(&expects) == 417 && expects.contains("a-miracle"), "{expects}");

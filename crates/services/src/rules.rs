@@ -1,8 +1,8 @@
 //! The documents of the rules ([`access`]) as services: what cannot be read as a rule is refused.
 
 use access::{
-    AUDIT, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, RESOURCE_GROUPS, ROLES, TOKENS,
-    USER_GROUPS, USERS,
+    AUDIT, AUDIT_ENDS, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, RESOURCE_GROUPS,
+    ROLES, TOKENS, USER_GROUPS, USERS,
 };
 use protocol::Problem;
 use serde_json::{Map, Value, json};
@@ -26,7 +26,7 @@ pub(crate) struct Rules {
     check_change: CheckChange,
 }
 
-pub(crate) fn all() -> [Rules; 10] {
+pub(crate) fn all() -> [Rules; 11] {
     let rules = |spec, check| Rules { spec, check, check_change: |_, _| Ok(()) };
     [
         rules(user as fn() -> Spec, access::check_user as Check),
@@ -38,6 +38,11 @@ pub(crate) fn all() -> [Rules; 10] {
         rules(authority, access::check_authority),
         rules(audit, access::check_audit_record),
         rules(instance_owners, access::check_owners),
+        Rules {
+            spec: audit_end,
+            check: access::check_audit_end,
+            check_change: access::check_audit_goes_on,
+        },
         Rules {
             spec: join_token,
             check: access::check_join_token,
@@ -149,6 +154,17 @@ fn audit() -> Spec {
         .field(text("previous").about("The hash of the record before it."))
         .field(text("hash").required().about("Over all of it and the hash before."))
         .retention(1, 1)
+}
+
+fn audit_end() -> Spec {
+    Spec::new(AUDIT_ENDS, "amrita:AuditEndState")
+        .about("Where the audit trail of the node of this name ends. Only the cluster writes it.")
+        .field(text("node").required())
+        .field(Field::new("sequence", FieldType::Long).required().about("Of the last record."))
+        .field(text("hash").required().about("Of the last record."))
+        .field(Field::new("keptMicros", FieldType::Long).about("How long a record is kept."))
+        .field(Field::new("days", FieldType::Collection).about("The first record of each day."))
+        .retention(2, 2)
 }
 
 fn check_credentials(fields: &Map<String, Value>) -> Result<(), Problem> {

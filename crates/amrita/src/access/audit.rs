@@ -1,11 +1,13 @@
 //! `amrita audit`: what was done and what was refused, and whether the record of it is whole.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use client::Client;
+use protocol::Moment;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use server::{AuditRecord, verify_audit};
+use server::{AuditEnd, AuditRecord, verify_audit};
 
 use super::commands::{documents, name_of, told};
 use super::options::AuditOptions;
@@ -15,6 +17,7 @@ use crate::screen;
 use crate::verbs::client;
 
 const AUDIT: &str = "/core/audit";
+const AUDIT_ENDS: &str = "/core/audit-ends";
 
 /// How many records are read at a time.
 const PAGE: usize = 500;
@@ -36,7 +39,7 @@ pub(crate) async fn run_audit(cluster: &Cluster, options: &AuditOptions) -> Outc
     if cluster.json && !options.follow {
         return screen::show(&answer, true);
     }
-    let mut records = records_of(&told(&answer)?)?;
+    let mut records: Vec<AuditRecord> = records_of(&told(&answer)?)?;
     records.sort_by_key(|record| (record.what.at, record.name()));
     let mut shown = BTreeSet::new();
     let mut latest = 0;
@@ -82,8 +85,10 @@ fn say(cluster: &Cluster, record: &AuditRecord) {
 }
 
 async fn verify(cluster: &Cluster, client: &Client) -> Outcome {
+    // First where the chains end: they may go on meanwhile.
+    let ends: Vec<AuditEnd> = all(client, &format!("{AUDIT_ENDS}?expand&$limit={PAGE}")).await?;
     let records = all(client, &format!("{AUDIT}?expand&$limit={PAGE}")).await?;
-    let chains = verify_audit(records);
+    let chains = verify_audit(records, &ends, now());
     let mut faults = Vec::new();
     for (node, chain) in &chains {
         let (first, last, hash) = (chain.first, chain.last, &chain.hash);
@@ -104,8 +109,13 @@ async fn verify(cluster: &Cluster, client: &Client) -> Outcome {
     Err(format!("the trail is not whole: {}", faults.join("; ")).into())
 }
 
+fn now() -> Moment {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Moment(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
 /// All pages of a list.
-async fn all(client: &Client, path: &str) -> Result<Vec<AuditRecord>, Trouble> {
+async fn all<T: DeserializeOwned>(client: &Client, path: &str) -> Result<Vec<T>, Trouble> {
     let mut records = Vec::new();
     let mut next = Some(path.to_owned());
     while let Some(path) = next {
@@ -119,7 +129,7 @@ async fn all(client: &Client, path: &str) -> Result<Vec<AuditRecord>, Trouble> {
     Ok(records)
 }
 
-fn records_of(listing: &Value) -> Result<Vec<AuditRecord>, Trouble> {
+fn records_of<T: DeserializeOwned>(listing: &Value) -> Result<Vec<T>, Trouble> {
     let all = documents(listing).into_iter();
     let read = all.map(|(link, document)| {
         serde_json::from_value(document).map_err(|error| format!("{link}: {error}").into())

@@ -31,18 +31,24 @@ pub(super) const BUILT_IN: [(&str, &str); 4] =
     [("admin", "admins"), ("operator", "operators"), ("writer", "writers"), ("reader", "readers")];
 
 pub(crate) async fn login(cluster: &Cluster, options: &LoginOptions) -> Outcome {
-    let mut authority = session::named_authority()?;
-    let mut addresses = session::chosen(&cluster.address);
-    if let Some(sandbox) = &options.sandbox {
-        let nearby = Nearby::find(sandbox).await?;
-        authority = authority.or(nearby.authority);
-        addresses = vec![nearby.address];
-    }
+    let (addresses, authority) = match &options.sandbox {
+        Some(sandbox) => {
+            let nearby = Nearby::find(sandbox).await?;
+            let authority =
+                nearby.authority.map_or_else(session::named_authority, |it| Ok(Some(it)));
+            (vec![nearby.address], authority?)
+        }
+        None => {
+            let addresses = session::chosen(&cluster.address);
+            let authority = session::authority_at(&addresses)?;
+            (addresses, authority)
+        }
+    };
     let client = session::stranger(&addresses, authority.as_deref())?;
     let user = options.user.as_deref().unwrap_or(FIRST_ADMIN);
     let own = &options.password;
     let client = match &options.sandbox {
-        Some(sandbox) if user == FIRST_ADMIN && own.password_file.is_none() => {
+        Some(sandbox) if options.user.is_none() && own.password_file.is_none() => {
             client.with_password(user, &nearby::first_password(sandbox).await?)
         }
         _ => client.with_password(user, &password(own)?),
@@ -51,7 +57,7 @@ pub(crate) async fn login(cluster: &Cluster, options: &LoginOptions) -> Outcome 
     let answer = client.post(LOGIN, &body).await.map_err(|error| unreachable(&error))?;
     let said = told(&answer)?;
     let token = said["token"].as_str().ok_or("the node gave no token")?;
-    session::keep(&client, Some(&Session { token: token.to_owned(), authority }))?;
+    session::keep(&client, &Session { token: token.to_owned(), authority })?;
     let user = said["userLink"].as_str().unwrap_or_default();
     screen::say(&format!("Logged in as {}.", name_of(user)));
     Ok(())
@@ -61,7 +67,7 @@ pub(crate) async fn logout(cluster: &Cluster) -> Outcome {
     let client = client(cluster)?;
     let asked = client.post(LOGIN, &json!({"requestType": "LOGOUT"})).await;
     // Whatever the cluster says, nothing is kept here.
-    session::keep(&client, None)?;
+    session::forget(&client)?;
     told(&asked.map_err(|error| unreachable(&error))?)?;
     screen::say("Logged out.");
     Ok(())

@@ -16,8 +16,9 @@ pub(crate) struct LoginOptions {
     /// Name or e-mail address of the user
     #[arg(long, required_unless_present = "sandbox")]
     pub(crate) user: Option<String>,
-    /// Log in at the node on this machine that has this sandbox, as the first admin unless somebody
-    /// else is named: address, authority and the first password are read there
+    /// Log in at the node on this machine that has this sandbox: its address and its authority are
+    /// read there, whatever --address says, and so is the password of the first admin, unless
+    /// --user or --password-file says whose or which it is
     #[arg(long, value_name = "DIR")]
     pub(crate) sandbox: Option<PathBuf>,
     #[command(flatten)]

@@ -115,4 +115,47 @@ fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
     // Another instance of that name is another one's.
     ok("jane", &["immortal", "register", "server"]);
     assert!(ok("jane", &["immortal", "owners", "server"]).contains("belongs to jane"));
+    what_is_nobodys_stays_so(&own, &ok);
+    what_a_binding_erases_belongs_to_nobody(&own, &ok, &refused);
+}
+
+/// It is not taken by registering it once more.
+fn what_is_nobodys_stays_so(own: &Own, ok: &dyn Fn(&str, &[&str]) -> String) {
+    let link = "/core/authz/instance-owners/server";
+    own.ok(&["delete", link, r#"{"documentExpirationTimeMicros":1}"#]);
+    for user in ["joe", "jane"] {
+        ok(user, &["post", "/core/immortals", r#"{"name":"server"}"#]);
+        assert!(own.ok(&["immortal", "owners", "server"]).contains("belongs to nobody"), "{user}");
+    }
+    // What an admin has deleted does not keep the name from the next one.
+    own.ok(&[
+        "post",
+        "/core/authz/instance-owners",
+        &format!(r#"{{"documentSelfLink":"{link}","userLinks":["/core/authz/users/jane"]}}"#),
+    ]);
+    own.ok(&["delete", link]);
+    own.ok(&["immortal", "deregister", "server", "--yes-remove", "server"]);
+    ok("joe", &["immortal", "register", "server"]);
+    assert!(own.ok(&["immortal", "owners", "server"]).contains("belongs to joe"));
+}
+
+/// As AMBROSIA's binding removes an instance: only its owner may, it is in the trail, and the
+/// name is free then.
+fn what_a_binding_erases_belongs_to_nobody(
+    own: &Own,
+    ok: &dyn Fn(&str, &[&str]) -> String,
+    refused: &dyn Fn(&str, &[&str]),
+) {
+    let ports = crate::cluster::free_ports(2);
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let register = ["immortal", "register", "door", "--receive-port", &ports[0], "--send-port"];
+    ok("jane", &[&register[..], &[&ports[1]]].concat());
+    let blob = "/core/ambrosia/cra/AmbrosiaBinaries/door-door0";
+    refused("joe", &["delete", blob]);
+    assert!(own.ok(&["immortal", "owners", "door"]).contains("belongs to jane"));
+    ok("jane", &["delete", blob]);
+    let trail = own.ok(&["--json", "audit", "--limit", "20"]);
+    assert!(trail.contains(blob), "{trail}");
+    ok("joe", &["immortal", "register", "door"]);
+    assert!(own.ok(&["immortal", "owners", "door"]).contains("belongs to joe"));
 }

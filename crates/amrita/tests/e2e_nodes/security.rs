@@ -190,6 +190,8 @@ fn rows() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("PATCH", "/core/authz/instance-owners/none", json!({}), "admin"),
         ("GET", "/core/audit/none", Value::Null, "admin"),
         ("DELETE", "/core/audit/none", Value::Null, "-"),
+        ("GET", "/core/audit-ends/none", Value::Null, "admin"),
+        ("PATCH", "/core/audit-ends/none", json!({}), "-"),
     ]
 }
 

@@ -17,7 +17,7 @@ const HEADER: &str = "planted-header-Qx5";
 
 /// The records, each as its event, who, the link and the status.
 fn records(own: &Own) -> Vec<(String, String, String, u64)> {
-    let said = own.ok(&["--json", "audit"]);
+    let said = own.ok(&["--json", "audit", "--limit", "1000"]);
     let listing: Value = serde_json::from_str(&said).expect("it is JSON");
     let documents = listing["documents"].as_object().expect("it is a list").values();
     let mut all: Vec<&Value> = documents.collect();
@@ -94,6 +94,16 @@ fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     has("refused", "/users/jane", "/core/management", 403);
     has("refused", "does not count", "/core/examples", 401);
     has("members", "/users/admin", "/core/node-groups/default", 200);
+    has("rights", "the cluster itself", "/core/authz/users/admin", 200);
+    // Who did it is there before it was done.
+    let places = |status: u64| {
+        let is_it = |it: &(String, String, String, u64)| {
+            it.0 == "rights" && it.2 == "/core/authz/users/jane" && it.3 == status
+        };
+        all.iter().position(is_it)
+    };
+    assert!(places(202).is_some() && places(202) < places(200), "{all:#?}");
+    a_stranger_does_not_fill_the_trail(&own, &uri);
 
     nobody_writes_in_the_trail(&own);
     own.ok(&["audit", "--verify"]);
@@ -114,6 +124,38 @@ fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     let mut secrets: Vec<String> = secrets.map(str::to_owned).to_vec();
     secrets.extend([secret_of(&token), secret_of(&join)]);
     no_secret_is_anywhere(&own, &secrets);
+}
+
+/// With tokens that are made up: logging out with one ends nothing, and the rest has a bound.
+fn a_stranger_does_not_fill_the_trail(own: &Own, uri: &str) {
+    let before = records(own).len();
+    let out = r#"{"requestType":"LOGOUT"}"#;
+    for number in 0..40 {
+        for words in [&["post", "/core/authn/basic", out][..], &["get", "/core/examples"]] {
+            let stranger = std::process::Command::new(env!("CARGO_BIN_EXE_amrita"))
+                .args(["--address", uri])
+                .args(words)
+                .env("AMRITA_TOKEN", made_up(number))
+                .env("AMRITA_CA_FILE", own.sandbox("n1").join("tls/ca.pem"))
+                .output()
+                .expect("the program can be started");
+            assert_eq!(stranger.status.success(), words[0] == "post", "{stranger:?}");
+        }
+    }
+    // A minute may have begun meanwhile.
+    let all = records(own);
+    let more = all.len() - before;
+    assert!(more <= 40, "{more}");
+    assert!(all[before..].iter().all(|it| it.0 == "refused"), "{all:#?}");
+    own.ok(&["quorum", "1"]);
+    let told = own.ok(&["--json", "audit", "--limit", "2"]);
+    assert!(told.contains("before it are not recorded"), "{told}");
+}
+
+/// As a token looks.
+fn made_up(number: u8) -> String {
+    let (name, secret) = ([number; protocol::TOKEN_NAME_BYTES], [7; protocol::TOKEN_SECRET_BYTES]);
+    protocol::token_text(&name, &secret)
 }
 
 fn nobody_writes_in_the_trail(own: &Own) {
