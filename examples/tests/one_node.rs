@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use sdk::{Client, Config, Response};
+use sdk::{Client, Config, Founding, Response};
 use serde_json::{Value, json};
 
 /// A node of this process, gone with its data at the end of the test.
@@ -24,7 +24,7 @@ impl Node {
             id: Some("n1".into()),
             port: 0,
             sandbox: Some(sandbox.clone()),
-            founding: server::Founding { partitions: 4, ..Default::default() },
+            founding: Founding { partitions: 4, ..Default::default() },
             ..Config::default()
         };
         let host = examples::host().start(config).unwrap();

@@ -65,6 +65,19 @@ impl Player for Scripted {
     }
 }
 
+fn refill(world: &mut World, id: u64) {
+    let owner = world.owner().unwrap();
+    world.group(owner).expect_refill(ReplicaId(id));
+    world.group(id).ask_for_state();
+}
+
+fn tell_level(world: &mut World, id: u64) {
+    let group = world.group(id);
+    let known = group.known_committed();
+    let level = known.is_some_and(|known| group.applied_position() >= known);
+    world.tell(id, if level { "has caught up" } else { "has not caught up" });
+}
+
 impl Scripted {
     fn line(&mut self, line: &str) {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -120,22 +133,13 @@ impl Scripted {
             "release" => self.held.clear(),
             "late" => world.late_reports = true,
             "report" => world.group(id).snapshot_sent(other(), true),
-            "refill" => {
-                let owner = world.owner().unwrap();
-                world.group(owner).expect_refill(ReplicaId(id));
-                world.group(id).ask_for_state();
-            }
+            "refill" => refill(world, id),
             "campaign" => world.group(id).campaign_if_free(),
             "lazy" => world.lazy = true,
             "work" => world.work(id, count(2).unwrap_or(usize::MAX)),
             "forge" => self.forge(id, &words[2..]),
             "show" => self.show(id),
-            "level" => {
-                let group = world.group(id);
-                let known = group.known_committed();
-                let level = known.is_some_and(|known| group.applied_position() >= known);
-                world.tell(id, if level { "has caught up" } else { "has not caught up" });
-            }
+            "level" => tell_level(world, id),
             _ => panic!("{line:?} means nothing"),
         }
         for id in self.world.up() {

@@ -13,4 +13,4 @@ pub use host::Host;
 pub use immortal;
 pub use immortal::interface;
 pub use protocol::{Address, BodyType, Method, Problem, Request, Response};
-pub use server::{Config, Failure};
+pub use server::{Config, Failure, Founding, Room, Security, Tuning};

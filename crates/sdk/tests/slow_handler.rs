@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 
 use sdk::service::{Context, Problem, Service, Spec};
-use sdk::{Client, Config, Host};
+use sdk::{Client, Config, Founding, Host};
 use serde_json::json;
 
 #[derive(Default, serde::Serialize, serde::Deserialize)]
@@ -49,7 +49,7 @@ fn a_slow_handler_holds_up_nothing_else() {
         id: Some("n1".into()),
         port: 0,
         sandbox: Some(sandbox.clone()),
-        partitions: 1,
+        founding: Founding { partitions: 1, ..Default::default() },
         ..Config::default()
     };
     let host = Host::new().service(Quick).service(Slow(Mutex::new(gate))).start(config).unwrap();

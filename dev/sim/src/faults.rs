@@ -261,7 +261,7 @@ impl World {
 
     fn shift_clock(&mut self, machine: usize) {
         // A majority of the clocks is right, where it matters to the second what time it is.
-        if self.settings.scenario == "mortals" && (machine > 0 || self.machines.len() < 3) {
+        if self.settings.scenario == "mortals-clock" && (machine > 0 || self.machines.len() < 3) {
             return;
         }
         // Where there are documents, keys of requests would be forgotten after hours, as they may

@@ -61,6 +61,10 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
         "mortals",
         &["a document was read a moment before its end", "a document was gone after its end"],
     ),
+    (
+        "mortals-clock",
+        &["a document was read a moment before its end", "a document was gone after its end"],
+    ),
     ("hours", &["hours went by", "a request was repeated hours later"]),
     (
         "fences",

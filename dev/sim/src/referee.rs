@@ -24,7 +24,7 @@ use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::trace::{Trace, seconds};
 use crate::work::{Search, Verdict, Work, is_thing, kind_making, tally_links};
-use crate::workload::{Added, Client, Doing, Habit, Workload, told_of};
+use crate::workload::{Added, Client, Doing, Workload, told_of};
 
 /// So many versions of an example document are always kept.
 const KEPT: u64 = 20;
@@ -227,10 +227,7 @@ impl Referee {
                 Ok(Verdict::Done)
             }
             Work::Add { tally, entry } if response.is_success() => {
-                let key = doing.key.clone().filter(|_| client.habit == Habit::Repeats);
-                let (tally, entry) = (tally.clone(), entry.clone());
-                let added = |key| Added { tally, entry, key, is_hours_ago: false };
-                client.added.extend(key.map(added));
+                client.remember(tally, entry, doing.key.as_ref());
                 Ok(self.plain(&doing.work, began, doing.unknown, response))
             }
             other => match response.status {

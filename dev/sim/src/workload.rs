@@ -65,7 +65,7 @@ pub(crate) enum Habit {
 impl Habit {
     fn of(scenario: &str) -> Self {
         match scenario {
-            "mortals" => Self::Mortals,
+            "mortals" | "mortals-clock" => Self::Mortals,
             "hours" => Self::Repeats,
             "fences" => Self::Reroutes,
             _ => Self::Usual,
@@ -436,6 +436,14 @@ impl Client {
         let updated = document["documentUpdateTimeMicros"].as_u64();
         if let (Some(version), Some(epoch), Some(updated)) = (version, epoch, updated) {
             self.known.insert(link.to_owned(), Known { version, updated, epoch });
+        }
+    }
+
+    /// Remembers what it has added, if it repeats such requests later.
+    pub(crate) fn remember(&mut self, tally: &str, entry: &str, key: Option<&String>) {
+        if let (Habit::Repeats, Some(key)) = (self.habit, key.cloned()) {
+            let (tally, entry) = (tally.to_owned(), entry.to_owned());
+            self.added.push(Added { tally, entry, key, is_hours_ago: false });
         }
     }
 }
