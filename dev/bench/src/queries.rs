@@ -48,8 +48,11 @@ fn shapes() -> Vec<Shape> {
         "matchType": "WILDCARD",
         "matchValue": "*Example*",
     });
-    let clauses: Vec<Value> =
-        (0..256).map(|n| json!({ "occurance": "SHOULD_OCCUR", "term": term(&format!("*{n}*q"), "WILDCARD") })).collect();
+    let clause = |n: usize| {
+        let term = term(&format!("*{n}*q"), "WILDCARD");
+        json!({ "occurance": "SHOULD_OCCUR", "term": term })
+    };
+    let clauses: Vec<Value> = (0..256).map(clause).collect();
     let sorted = json!({ "propertyName": "name", "propertyType": "STRING" });
     vec![
         ("wildcard", json!({ "query": { "term": term("*x*y*z*", "WILDCARD") } })),
