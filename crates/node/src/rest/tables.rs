@@ -26,6 +26,9 @@ fn shown(plan: &Plan) -> String {
         }
         Plan::Ask(_, question) => format!("ask {question:?}"),
         Plan::Change(command) => format!("change {command:?}"),
+        Plan::Level(request, problem) => {
+            format!("level {}, or {} {}", request.path, problem.status(), problem.message)
+        }
         Plan::Query(specification, form) => {
             format!("query limit={:?} {}", specification.result_limit, shape(form))
         }
@@ -195,8 +198,34 @@ fn the_utilities_of_a_factory_and_of_a_document() {
             ("GET /core/things/one/stats", "", "ask GET /core/things/one/stats"),
             ("GET /core/things/one/config", "", "ask GET /core/things/one/config"),
             ("GET /core/things/one/template?x", "", "400 .. no 'x'"),
-            ("PATCH /core/things/config", "{}", "405 .. it takes GET"),
-            ("PATCH /core/things/one/config", "{}", "405 .. it takes GET"),
+            ("PATCH /core/things/config", "{}", "400 the kind of a change of the configuration"),
+            (
+                "PATCH /core/things/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","addOptions":["INSTRUMENTATION"]}"#,
+                "200 .. versionRetentionLimit",
+            ),
+            (
+                "PATCH /core/things/one/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","addOptions":["PERSISTENCE"],
+                    "removeOptions":["IMMUTABLE"],"versionRetentionLimit":1000}"#,
+                "ask GET /core/things/one/config",
+            ),
+            (
+                "PATCH /core/things/one/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","addOptions":["IMMUTABLE"]}"#,
+                r#"409 addOptions has "IMMUTABLE""#,
+            ),
+            (
+                "PATCH /core/things/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","removeOptions":["REPLICATION"]}"#,
+                r#"409 removeOptions has "REPLICATION""#,
+            ),
+            (
+                "PATCH /core/things/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","maintenanceIntervalMicros":5}"#,
+                "409 maintenanceIntervalMicros is 5",
+            ),
+            ("PUT /core/things/config", "{}", "405 .. it takes GET, PATCH"),
             ("DELETE /core/things/one/stats", "", "405"),
             ("GET /core/nothing/one/stats", "", "404"),
         ],
@@ -472,7 +501,8 @@ fn the_node_group() {
 fn the_selector_and_the_forwarding() {
     let world = World::new();
     let forward = "/core/node-selectors/default/forwarding";
-    let get = |query: &str| format!("GET {forward}?{query}");
+    let to = |verb: &str, query: &str| format!("{verb} {forward}?{query}");
+    let get = |query: &str| to("GET", query);
     check(
         &world,
         &[
@@ -524,6 +554,31 @@ fn the_selector_and_the_forwarding() {
             (&get("path=/core/things/one"), "", "400 .. 'target'"),
             (&get("target=ALL"), "", "400 .. 'path'"),
             (&get("path=/core/things/one?bogus&target=KEY_HASH&key=a"), "", "400"),
+            (&to("POST", "path=/core/things&target=KEY_HASH&key=a"), "{}", "ask POST /core/th"),
+            (&to("PUT", "path=/core/things/one&target=KEY_HASH&key=a"), "{}", "ask PUT /core/th"),
+            (&to("PATCH", "path=/core/things/one&target=PEER_ID&peer=n2"), "{}", "ask PATCH"),
+            (&to("DELETE", "path=/core/things/one&target=KEY_HASH&key=a"), "", "ask DELETE"),
+            (&to("PUT", "path=/core/things&target=KEY_HASH&key=a"), "{}", "405 /core/things does"),
+            (&to("PUT", "path=/core/things/one&target=ALL"), "{}", "400 target=ALL is not served"),
+            (
+                &to("PUT", "path=/core/things/one&query=x=1&target=PEER_ID&peer=n1"),
+                "{}",
+                "400 .. 'x'",
+            ),
+            (
+                &to("POST", "path=/core/auth/tokens&target=KEY_HASH&key=a"),
+                r#"{"digest":"x"}"#,
+                "400 a POST of /core/auth/tokens is not passed on",
+            ),
+            (&to("PATCH", "path=/core/auth/credentials/a&target=KEY_HASH&key=a"), "{}", "400"),
+            (&to("POST", "path=/core/authn/basic&target=PEER_ID&peer=n1"), "{}", "400 .. there"),
+            (&to("POST", "path=/core/authn/join&target=PEER_ID&peer=n1"), "{}", "400 .. there"),
+            (&to("DELETE", "path=/core/management&target=PEER_ID&peer=n1"), "", "400 .. there"),
+            (&to("DELETE", "path=/core/authz/roles/a&target=KEY_HASH&key=a"), "", "400 .. there"),
+            (&to("POST", "path=/core/immortals&target=KEY_HASH&key=a"), "{}", "400 .. there"),
+            (&to("POST", "path=/core/auth/join-tokens&target=KEY_HASH&key=a"), "", "400 .. there"),
+            (&get("path=/core/immortals/a/recording&target=PEER_ID&peer=n1"), "", "400 .. there"),
+            (&get("path=/core/node-selectors/default/forwarding/&target=ALL"), "", "400 the link"),
         ],
     );
 }
@@ -573,7 +628,35 @@ fn immortals() {
             ),
             ("GET /core/immortals/counter", "", "200 .. \"name\":\"counter\""),
             ("GET /core/immortals/counter?x=1", "", "400 .. no 'x'"),
-            ("GET /core/immortals/other", "", "503 .. does not know yet"),
+            ("GET /core/immortals/other", "", "level /core/immortals/other, or 404 .. 'other'"),
+            ("DELETE /core/immortals/other", "", "level /core/immortals/other, or 404"),
+            ("POST /core/immortals/other/move", "{}", "level .. or 404"),
+            ("GET /core/immortals/other/recording", "", "level .. or 404"),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","documentVersion":3}"#,
+                "400 documentVersion is 3: a new instance begins at",
+            ),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","documentSourceLink":"/core/immortals/b"}"#,
+                "400 an instance has no documentSourceLink",
+            ),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","documentSourceLink":0}"#,
+                "400 an instance has no documentSourceLink",
+            ),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","receivePort":2000}"#,
+                "400 'receivePort' and 'sendPort' go together",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"addReplica":{"node":"n2","sendPort":2001}}"#,
+                "400 'receivePort' and 'sendPort' go together",
+            ),
             (
                 "POST /core/immortals",
                 r#"{"name":"a","documentSelfLink":"/core/immortals/b"}"#,
