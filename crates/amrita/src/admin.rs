@@ -136,10 +136,10 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
     };
     let one = session::client_of(&[&address])?;
     let begun = Instant::now();
-    let answer = one
-        .delete(node_group::MANAGEMENT_LINK)
-        .await
-        .map_err(|error| format!("the node at {address} cannot be asked to stop: {error}"))?;
+    let answer = one.delete(node_group::MANAGEMENT_LINK).await.map_err(|error| {
+        let Trouble { ending, why } = unreachable(&error);
+        Trouble { ending, why: format!("the node at {address} cannot be asked to stop: {why}") }
+    })?;
     if !answer.is_success() {
         return screen::show(&answer, cluster.json);
     }
@@ -151,10 +151,11 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    if cluster.json {
-        return screen::show(&answer, true);
-    }
     let took = begun.elapsed().as_millis();
+    if cluster.json {
+        screen::say(&format!(r#"{{"stopped":{address:?},"tookMillis":{took}}}"#));
+        return Ok(());
+    }
     screen::say(&format!("The node at {address} has stopped after {took} ms."));
     Ok(())
 }
