@@ -157,10 +157,11 @@ pub(crate) async fn stop(cluster: &Cluster, node: &str) -> Outcome {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    if cluster.json {
-        return screen::show(&answer, true);
-    }
     let took = begun.elapsed().as_millis();
+    if cluster.json {
+        screen::say(&format!(r#"{{"stopped":{address:?},"tookMillis":{took}}}"#));
+        return Ok(());
+    }
     screen::say(&format!("The node at {address} has stopped after {took} ms."));
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Subcommand};
 use server::SETTINGS;
 
@@ -60,6 +61,21 @@ pub(crate) struct Cluster {
     /// Print the answer as the cluster gave it, in one line of JSON, for programs
     #[arg(long, global = true, help_heading = SPEAKING)]
     pub(crate) json: bool,
+    /// The addresses were said on the command line, not in the environment or by default.
+    #[arg(skip)]
+    pub(crate) is_named: bool,
+}
+
+impl Arguments {
+    /// What was said, or ends the process with the help that was asked for or with what is wrong.
+    pub(crate) fn of(words: Vec<std::ffi::OsString>) -> Self {
+        let mut matches = <Self as clap::CommandFactory>::command().get_matches_from(words);
+        let is_named = matches.value_source("address") == Some(ValueSource::CommandLine);
+        let mut arguments =
+            Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
+        arguments.cluster.is_named = is_named;
+        arguments
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -370,9 +386,9 @@ pub(crate) struct QueryOptions {
     /// Only documents of this kind; the last part of its name is enough
     #[arg(long)]
     pub(crate) kind: Option<String>,
-    /// How many to show
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub(crate) limit: usize,
+    /// How many to show [default: 100]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
     /// Sort by this field; name:desc for the greatest first
     #[arg(long, value_name = "FIELD")]
     pub(crate) sort: Option<String>,
@@ -385,4 +401,46 @@ pub(crate) struct QueryOptions {
     /// Only say how many there are
     #[arg(long)]
     pub(crate) count: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// Every command and subcommand that does something, with the words before it.
+    fn leaves(command: &Builder, before: &[String]) -> Vec<Vec<String>> {
+        let subcommands = command.get_subcommands().filter(|it| it.get_name() != "help");
+        let mut found = Vec::new();
+        for subcommand in subcommands {
+            let words = [before, &[subcommand.get_name().to_owned()]].concat();
+            if subcommand.has_subcommands() {
+                found.extend(leaves(subcommand, &words));
+            } else {
+                found.push(words);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn each_command_names_what_it_does_not_know() {
+        let command = Arguments::command();
+        let all = leaves(&command, &["amrita".to_owned()]);
+        assert!(all.len() > 40, "{} commands", all.len());
+        // What follows is the program's own, which refuses it.
+        for words in all.iter().filter(|words| words[1] != "example") {
+            let with = |more: &str| [words.clone(), vec![more.to_owned()]].concat();
+            let error = Arguments::try_parse_from(with("--nonsense")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnknownArgument, "{words:?}: {error}");
+            assert!(error.to_string().contains("--nonsense"), "{words:?}: {error}");
+            let many = [words.clone(), vec!["{}".to_owned(); 9]].concat();
+            // Terms of a query may be any number; they are looked at one by one.
+            if words[1] != "query" {
+                assert!(Arguments::try_parse_from(many).is_err(), "{words:?}");
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use crate::outcome::Ending;
 use crate::screen;
 
 pub(crate) fn run(name: &str, arguments: &[String]) -> ExitCode {
@@ -18,7 +19,7 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> ExitCode {
                 "there is no example '{name}'; there are hello-server, hello-client1, \
                  hello-client2, hello-client3 and hello-numbers"
             ));
-            ExitCode::FAILURE
+            ExitCode::from(Ending::Usage as u8)
         }
     }
 }

@@ -1,8 +1,12 @@
 //! `amrita kind`: kinds of documents that are defined while the cluster runs.
 
+use std::collections::BTreeMap;
+
 use client::{Client, Method, Request, Response};
 use protocol::links::{KINDS, definition_of};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::arguments::{Cluster, Definition, KindCommand};
 use crate::outcome::{Outcome, Trouble, unreachable};
@@ -19,16 +23,17 @@ pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
         }
         KindCommand::Create { link, definition } => {
             let mut body = fields_of(definition)?;
-            body.insert("link".into(), link.clone().into());
             let wanted = body.clone();
+            body.insert("link", raw(link));
             // One that was removed before may come again.
             let request = Request {
                 pragmas: vec!["xn-force-index-update".into()],
-                ..Request::new(Method::Post, KINDS).with_json(&Value::Object(body))
+                body: raw(&body).get().to_owned().into(),
+                ..Request::new(Method::Post, KINDS)
             };
             let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
             if answer.to_json()["code"] == "ALREADY_EXISTS" {
-                return is_the_same(&client, link, &wanted).await;
+                return is_the_same(&client, cluster, link, &wanted).await;
             }
             if cluster.json || !answer.is_success() {
                 return screen::show(&answer, cluster.json);
@@ -52,12 +57,12 @@ pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
 }
 
 /// A script may say the same again.
-async fn is_the_same(client: &Client, link: &str, wanted: &Map<String, Value>) -> Outcome {
-    let answer = client.get(&definition_of(link)).await;
-    let found = answer.map_err(|error| unreachable(&error))?.to_json();
-    if wanted.iter().all(|(name, value)| found[name] == *value) {
-        screen::say(&format!("{link} is there already, just so"));
-        return Ok(());
+async fn is_the_same(client: &Client, cluster: &Cluster, link: &str, wanted: &Fields) -> Outcome {
+    let answer = client.get(&definition_of(link)).await.map_err(|error| unreachable(&error))?;
+    let found = answer.to_json();
+    let value = |text: &RawValue| serde_json::from_str::<Value>(text.get()).ok();
+    if wanted.iter().all(|(name, text)| value(text).is_some_and(|it| found[name] == it)) {
+        return screen::done(&answer, cluster.json, &format!("{link} is there already, just so"));
     }
     let why = format!("{link} is there already, and is defined otherwise");
     Err(format!("{why}\n  -> amrita kind show {link}, amrita kind change {link} ...").into())
@@ -73,7 +78,7 @@ async fn list(client: &Client, cluster: &Cluster) -> Outcome {
     let documents = body["documents"].as_object();
     let rows: Vec<Vec<String>> = documents
         .into_iter()
-        .flat_map(Map::values)
+        .flat_map(serde_json::Map::values)
         .map(|kind| ["link", "kind", "documentation"].map(|name| screen::cell(&kind[name])).into())
         .collect();
     if rows.is_empty() {
@@ -104,6 +109,9 @@ async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -
     }
     let answer = client.delete(&definition_of(link)).await;
     let answer = answer.map_err(|error| unreachable(&error))?;
+    if answer.is_success() && answer.body.is_empty() {
+        return Err(Trouble::from(format!("there is no definition of {link}")));
+    }
     if cluster.json || !answer.is_success() {
         return screen::show(&answer, cluster.json);
     }
@@ -111,26 +119,35 @@ async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -
     Ok(())
 }
 
-fn fields_of(definition: &Definition) -> Result<Map<String, Value>, Trouble> {
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Option<Value>| {
+/// The fields of a definition, each as the text that is sent.
+type Fields = BTreeMap<&'static str, Box<RawValue>>;
+
+fn fields_of(definition: &Definition) -> Result<Fields, Trouble> {
+    let mut fields = Fields::new();
+    let mut put = |name, value: Option<Box<RawValue>>| {
         if let Some(value) = value {
-            fields.insert(name.to_owned(), value);
+            fields.insert(name, value);
         }
     };
-    let list = |items: &[String]| (!items.is_empty()).then(|| json!(items));
+    let list = |items: &[String]| (!items.is_empty()).then(|| raw(&items));
     put("schema", definition.schema.as_deref().map(body_of).transpose()?);
-    put("kind", definition.kind.clone().map(Value::from));
-    put("documentation", definition.about.clone().map(Value::from));
+    put("kind", definition.kind.as_ref().map(raw));
+    put("documentation", definition.about.as_ref().map(raw));
     put("options", list(&definition.option));
     put("merge", list(&definition.merge));
-    put("retentionLimit", definition.keep_versions.map(Value::from));
-    put("expiresAfterSeconds", definition.expires_after.map(Value::from));
+    put("retentionLimit", definition.keep_versions.as_ref().map(raw));
+    put("expiresAfterSeconds", definition.expires_after.as_ref().map(raw));
     Ok(fields)
+}
+
+fn raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("texts and numbers can be written as JSON")
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -143,10 +160,13 @@ mod tests {
             expires_after: Some(60),
             ..nothing
         };
-        let fields = Value::Object(fields_of(&some).unwrap());
+        let fields = json!(fields_of(&some).unwrap());
         let expected = json!({"schema": {"type": "object"}, "options": ["IMMUTABLE"],
             "expiresAfterSeconds": 60});
         assert_eq!(fields, expected);
+        let long = r#"{"maximum": 123456789012345678901234567890}"#;
+        let some = Definition { schema: Some(long.into()), ..Definition::default() };
+        assert_eq!(fields_of(&some).unwrap()["schema"].get(), long);
         assert_eq!(definition_of("/app/seats/"), "/core/factories/app:seats");
     }
 

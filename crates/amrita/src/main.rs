@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod arguments;
 mod example;
+mod found;
 mod immortal;
 mod kind;
 mod node;
@@ -17,8 +18,6 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use arguments::{Arguments, Cluster, Command};
 use outcome::{Ending, Outcome, Trouble};
 
@@ -31,17 +30,21 @@ fn main() -> ExitCode {
     let arguments = match immortal::translated(std::env::args_os()) {
         Ok(translated) => {
             translated.notes.iter().for_each(|note| screen::aside(note));
-            Arguments::parse_from(translated.arguments)
+            Arguments::of(translated.arguments)
         }
         Err(why) => {
             screen::error(&why);
             return ExitCode::from(Ending::Usage as u8);
         }
     };
-    if let Command::Example { name, arguments } = &arguments.command {
-        return example::run(name, arguments);
-    }
-    match run(arguments) {
+    let outcome = match check(&arguments.cluster, &arguments.command) {
+        Ok(()) => match &arguments.command {
+            Command::Example { name, arguments } => return example::run(name, arguments),
+            _ => run(arguments),
+        },
+        Err(trouble) => Err(trouble),
+    };
+    match outcome {
         Ok(()) if screen::is_all_said() => ExitCode::SUCCESS,
         Ok(()) => {
             screen::error(
@@ -58,7 +61,6 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Outcome {
     let Arguments { cluster, command } = arguments;
-    check_json(&cluster, &command)?;
     match command {
         Command::Node(options) => node::run(&options),
         Command::Up(options) => asynchronous(up::run(&options, cluster.json)),
@@ -93,18 +95,29 @@ fn run(arguments: Arguments) -> Outcome {
     }
 }
 
-/// What has nothing to say to programs does not take `--json` as if it had.
-fn check_json(cluster: &Cluster, command: &Command) -> Outcome {
-    let why = match command {
+/// What has nothing to say to programs does not take `--json` as if it had, and what asks no
+/// cluster does not take `--address`.
+fn check(cluster: &Cluster, command: &Command) -> Outcome {
+    let json = match command {
         Command::Node(_) => "a node says nothing on standard output; ask it: amrita nodes --json",
         Command::Tutorial(_) => "a tutorial is told to people; its exit code says how it ended",
-        _ => return Ok(()),
+        Command::Example { .. } => "the program is for people; its exit code says how it ended",
+        _ => "",
     };
-    if cluster.json {
-        Err(Trouble::usage(format!("--json does not go with this: {why}")))
-    } else {
-        Ok(())
+    if cluster.json && !json.is_empty() {
+        return Err(Trouble::usage(format!("--json does not go with this: {json}")));
     }
+    let address = match command {
+        Command::Node(_) => "a node finds the others by --peer-nodes",
+        Command::Up(_) => "it starts a cluster of its own, see --base-port",
+        Command::Tutorial(_) => "a tutorial starts a cluster of its own",
+        Command::Example { .. } => "the program takes --node URL-OR-SOCKET",
+        _ => "",
+    };
+    if cluster.is_named && !address.is_empty() {
+        return Err(Trouble::usage(format!("--address does not go with this: {address}")));
+    }
+    Ok(())
 }
 
 /// Commands wait for sockets and clocks, one thing at a time: one thread is enough.

@@ -4,51 +4,59 @@ use std::collections::BTreeMap;
 
 use client::Client;
 use protocol::query::{
-    self, MatchType, NumericRange, Occurance, Query, QueryOption, QueryResult, QuerySpecification,
-    QueryTerm, SortOrder,
+    self, MatchType, NumericRange, Occurance, Query, QueryOption, QuerySpecification, QueryTerm,
+    SortOrder,
 };
-use serde_json::{Value, json};
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::arguments::{Cluster, QueryOptions};
-use crate::outcome::Outcome;
-use crate::outcome::{Trouble, refusal, unreachable};
+use crate::found::Found;
+use crate::outcome::{Outcome, Trouble, unreachable};
 use crate::screen;
 use crate::verbs::{body_of, client};
+
+/// How many are shown when nothing is said.
+const LIMIT: usize = 100;
 
 /// Comparisons, the longer ones first: `>=` begins with `>`.
 const COMPARISONS: [&str; 6] = ["!=", ">=", "<=", "=", ">", "<"];
 
 pub(crate) async fn run(cluster: &Cluster, options: &QueryOptions) -> Outcome {
+    check(options).map_err(Trouble::usage)?;
     let task = match &options.terms[..] {
-        [raw] if raw.starts_with(['{', '@']) || raw == "-" => task_of(body_of(raw)?),
-        _ => task_of(json!(specification(options).map_err(Trouble::usage)?)),
+        [raw] if is_whole(raw) => task_of(&body_of(raw)?),
+        _ => {
+            let specification = specification(options).map_err(Trouble::usage)?;
+            task_of(&to_raw_value(&specification).expect("a specification is JSON"))
+        }
     };
     let client = client(cluster)?;
     let answer = client.post(query::LINK, &task).await.map_err(|error| unreachable(&error))?;
-    if cluster.json || !answer.is_success() {
+    let found = Found::of(&answer).filter(|_| answer.is_success());
+    let Some(mut found) = found else {
+        // An error, or a task that is not direct and has no results yet: show what there is.
         return screen::show(&answer, cluster.json);
-    }
-    let body = answer.to_json();
-    let Ok(mut results) = serde_json::from_value::<QueryResult>(body["results"].clone()) else {
-        // A task that is not direct has no results yet: show what there is.
-        return screen::show(&answer, false);
     };
-    let is_count = body["querySpec"]["options"]
+    let is_count = answer.to_json()["querySpec"]["options"]
         .as_array()
         .is_some_and(|options| options.iter().any(|option| option == "COUNT"));
     if is_count || options.count {
-        screen::say(&results.document_count.to_string());
-    } else {
-        add_pages(&client, &mut results, options.limit).await?;
-        check_names(&client, &results, options).await?;
-        screen::say(&listing(&results, &columns(options)));
+        let count = found.page.document_count.to_string();
+        return screen::done(&answer, cluster.json, &count);
     }
+    found.add_pages(&client, options.limit.unwrap_or(LIMIT)).await?;
+    check_names(&client, &found, options).await?;
+    screen::say(&match cluster.json {
+        true => found.into_json(),
+        false => listing(&found, &columns(options)),
+    });
     Ok(())
 }
 
 /// A kind or a field that nothing has is a slip, and no result.
-async fn check_names(client: &Client, results: &QueryResult, options: &QueryOptions) -> Outcome {
-    if results.document_links.is_empty() {
+async fn check_names(client: &Client, found: &Found, options: &QueryOptions) -> Outcome {
+    let links = &found.page.document_links;
+    if links.is_empty() {
         return match &options.kind {
             Some(kind) if !kind.contains('*') => check_kind(client, kind).await,
             _ => Ok(()),
@@ -56,11 +64,10 @@ async fn check_names(client: &Client, results: &QueryResult, options: &QueryOpti
     }
     let Some(sort) = &options.sort else { return Ok(()) };
     let (name, _) = sort_of(sort).map_err(Trouble::usage)?;
-    let mut documents = results.documents.iter().flat_map(BTreeMap::values);
-    if documents.any(|document| !field(document, name).is_null()) {
+    if links.iter().any(|link| !found.cell(link, name).is_empty()) {
         return Ok(());
     }
-    let count = results.document_links.len();
+    let count = links.len();
     Err(format!("none of the {count} documents found has a field '{name}' to sort by").into())
 }
 
@@ -84,32 +91,50 @@ async fn check_kind(client: &Client, kind: &str) -> Outcome {
     Err(format!("there is no kind '{kind}'; there are {}", names.join(", ")).into())
 }
 
-/// With a limit the first answer has no results but a link to the first page of them.
-async fn add_pages(client: &Client, results: &mut QueryResult, limit: usize) -> Outcome {
-    while results.document_links.len() < limit
-        && let Some(next) = results.next_page_link.take()
-    {
-        let answer = client.get(&next).await.map_err(|error| unreachable(&error))?;
-        if !answer.is_success() {
-            return Err(refusal(&answer));
-        }
-        let body = answer.to_json();
-        let page = body.get("results").unwrap_or(&body);
-        let page: QueryResult = serde_json::from_value(page.clone())
-            .map_err(|error| format!("the page {next} cannot be read: {error}"))?;
-        results.document_links.extend(page.document_links);
-        results.documents.get_or_insert_default().extend(page.documents.unwrap_or_default());
-        results.next_page_link = page.next_page_link;
+/// Whether it is a specification or a task, and no term.
+fn is_whole(text: &str) -> bool {
+    text.starts_with(['{', '@']) || text == "-"
+}
+
+/// What would be passed over is refused.
+fn check(options: &QueryOptions) -> Result<(), String> {
+    let QueryOptions { terms, kind, limit, sort, show, all_versions, count } = options;
+    let said = [
+        ("--kind", kind.is_some()),
+        ("--limit", limit.is_some()),
+        ("--sort", sort.is_some()),
+        ("--all-versions", *all_versions),
+        ("--count", *count),
+        ("--show", !show.is_empty()),
+    ];
+    let said = |names: &[&str]| {
+        let found = said.iter().find(|(name, is_said)| *is_said && names.contains(name));
+        found.map(|(name, _)| *name)
+    };
+    let whole = terms.iter().find(|term| is_whole(term));
+    if let (Some(whole), true) = (whole, terms.len() > 1) {
+        let shown: String = whole.chars().take(40).collect();
+        return Err(format!("'{shown}' is a whole query; it goes with no other term"));
+    }
+    // It says itself what --show does not change.
+    let by_itself = ["--kind", "--limit", "--sort", "--all-versions", "--count"];
+    if let (Some(_), Some(name)) = (whole, said(&by_itself)) {
+        return Err(format!("{name} does not go with a whole query, which says that itself"));
+    }
+    if let (true, Some(name)) = (*count, said(&["--limit", "--sort", "--show"])) {
+        return Err(format!("{name} does not go with --count, which shows a number only"));
     }
     Ok(())
 }
 
 /// A whole task, from a task or from a specification only.
-fn task_of(body: Value) -> Value {
-    if body.get("querySpec").is_some() {
-        return body;
+fn task_of(body: &RawValue) -> Box<RawValue> {
+    let fields = serde_json::from_str::<BTreeMap<String, &RawValue>>(body.get());
+    if fields.is_ok_and(|fields| fields.contains_key("querySpec")) {
+        return body.to_owned();
     }
-    json!({"taskInfo": {"isDirect": true}, "querySpec": body})
+    let task = format!(r#"{{"taskInfo":{{"isDirect":true}},"querySpec":{}}}"#, body.get());
+    RawValue::from_string(task).expect("JSON in JSON is JSON")
 }
 
 fn specification(options: &QueryOptions) -> Result<QuerySpecification, String> {
@@ -125,7 +150,7 @@ fn specification(options: &QueryOptions) -> Result<QuerySpecification, String> {
     }
     let mut specification = QuerySpecification {
         query: Query { boolean_clauses: Some(clauses), ..Query::default() },
-        result_limit: (!options.count).then_some(options.limit),
+        result_limit: (!options.count).then_some(options.limit.unwrap_or(LIMIT)),
         ..QuerySpecification::default()
     };
     specification.options.push(if options.count {
@@ -240,17 +265,14 @@ fn columns(options: &QueryOptions) -> Vec<String> {
     columns
 }
 
-fn listing(results: &QueryResult, columns: &[String]) -> String {
-    let none = Value::Null;
-    let rows: Vec<Vec<String>> = results
-        .document_links
+fn listing(found: &Found, columns: &[String]) -> String {
+    let links = &found.page.document_links;
+    let rows: Vec<Vec<String>> = links
         .iter()
         .map(|link| {
-            let documents = results.documents.as_ref();
-            let document = documents.and_then(|documents| documents.get(link)).unwrap_or(&none);
             let plain = link.split('?').next().unwrap_or(link).to_owned();
-            let version = screen::cell(&document["documentVersion"]);
-            let fields = columns.iter().map(|column| screen::cell(field(document, column)));
+            let version = found.cell(link, "documentVersion");
+            let fields = columns.iter().map(|column| found.cell(link, column));
             [plain, version].into_iter().chain(fields).collect()
         })
         .collect();
@@ -260,30 +282,57 @@ fn listing(results: &QueryResult, columns: &[String]) -> String {
         0 => String::from("Nothing matches."),
         _ => screen::table(&heading, &rows),
     };
-    if results.next_page_link.is_some() {
+    if found.page.next_page_link.is_some() {
         text.push_str("\n\nThere is more: ask again with a higher --limit.");
     }
     text
 }
 
-/// `taskInfo.stage` is the field `stage` of `taskInfo`, and `tags.item` an item of the list `tags`:
-/// then all of them are shown.
-fn field<'a>(document: &'a Value, path: &str) -> &'a Value {
-    path.split('.').fold(document, |value, name| match name {
-        "item" if value.is_array() => value,
-        _ => &value[name],
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    #[test]
+    fn what_would_be_passed_over_is_refused() {
+        let with = |terms: &[&str], change: fn(&mut QueryOptions)| {
+            let mut asked = QueryOptions { limit: None, ..options(terms) };
+            change(&mut asked);
+            check(&asked)
+        };
+        assert_eq!(with(&["a=b", "c=d"], |_| ()), Ok(()));
+        assert_eq!(with(&["{}"], |it| it.show = vec!["a".into()]), Ok(()));
+        type Change = fn(&mut QueryOptions);
+        let whole: [(Change, &str); 5] = [
+            (|it| it.kind = Some("K".into()), "--kind"),
+            (|it| it.limit = Some(1), "--limit"),
+            (|it| it.sort = Some("a".into()), "--sort"),
+            (|it| it.all_versions = true, "--all-versions"),
+            (|it| it.count = true, "--count"),
+        ];
+        for (change, name) in whole {
+            assert!(with(&["-"], change).unwrap_err().contains(name), "{name}");
+        }
+        assert!(with(&["a=b", "{}"], |_| ()).unwrap_err().contains("no other term"));
+        let counted = |it: &mut QueryOptions| (it.count, it.limit) = (true, Some(1));
+        assert!(with(&["a=b"], counted).unwrap_err().contains("--limit"));
+    }
+
+    #[test]
+    fn a_whole_query_goes_as_it_was_written() {
+        let raw = |text: &str| RawValue::from_string(text.into()).unwrap();
+        let task = r#"{"querySpec": {"x": 123456789012345678901234567890}}"#;
+        assert_eq!(task_of(&raw(task)).get(), task);
+        let made = task_of(&raw(r#"{"x": 1.10}"#));
+        assert_eq!(made.get(), r#"{"taskInfo":{"isDirect":true},"querySpec":{"x": 1.10}}"#);
+    }
 
     fn options(terms: &[&str]) -> QueryOptions {
         QueryOptions {
             terms: terms.iter().map(|term| (*term).to_owned()).collect(),
             kind: None,
-            limit: 10,
+            limit: Some(10),
             sort: None,
             show: Vec::new(),
             all_versions: false,
@@ -341,18 +390,19 @@ mod tests {
 
     #[test]
     fn a_listing_shows_the_fields_of_the_terms() {
-        let results: QueryResult = serde_json::from_value(json!({
-            "documentLinks": ["/a/b?documentVersion=2"],
-            "documents": {
-                "/a/b?documentVersion=2": {"documentVersion": 2, "taskInfo": {"stage": "S"}}
-            },
-            "nextPageLink": "/core/query-page/x",
-        }))
-        .unwrap();
-        let text = listing(&results, &columns(&options(&["taskInfo.stage=S"])));
+        let answer = client::Response::json(
+            200,
+            &json!({"results": {
+                "documentLinks": ["/a/b?documentVersion=2"],
+                "documents": {
+                    "/a/b?documentVersion=2": {"documentVersion": 2, "taskInfo": {"stage": "S"}}
+                },
+                "nextPageLink": "/core/query-page/x",
+            }}),
+        );
+        let found = Found::of(&answer).unwrap();
+        let text = listing(&found, &columns(&options(&["taskInfo.stage=S"])));
         assert!(text.starts_with("LINK  VERSION  TASKINFO.STAGE\n/a/b        2  S"), "{text}");
         assert!(text.contains("--limit"), "{text}");
-        let document = json!({"tags": ["a", "b"]});
-        assert_eq!(field(&document, "tags.item"), &document["tags"]);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use client::Response;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::outcome::{Outcome, refusal};
 
@@ -49,9 +50,53 @@ pub(crate) fn error(text: &str) {
     drop(writeln!(io::stderr().lock(), "error: {text}"));
 }
 
-/// JSON for people.
-pub(crate) fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).expect("a JSON value can always be written")
+/// JSON for people: in lines, and each number digit for digit as it stands there.
+fn pretty(json: &str) -> String {
+    const INDENT: &str = "  ";
+    let mut out = String::with_capacity(json.len() * 2);
+    let (mut depth, mut is_text, mut is_escaped) = (0, false, false);
+    let mut signs = json.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n(INDENT, depth));
+    };
+    while let Some(sign) = signs.next() {
+        if is_text {
+            out.push(sign);
+            is_text = is_escaped || sign != '"';
+            is_escaped = !is_escaped && sign == '\\';
+            continue;
+        }
+        match sign {
+            '{' | '[' => {
+                out.push(sign);
+                while signs.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                match signs.next_if(|next| ['}', ']'].contains(next)) {
+                    Some(end) => out.push(end),
+                    None => {
+                        depth += 1;
+                        line(&mut out, depth);
+                    }
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(sign);
+            }
+            ',' => {
+                out.push(sign);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            _ if sign.is_ascii_whitespace() => {}
+            _ => {
+                is_text = sign == '"';
+                out.push(sign);
+            }
+        }
+    }
+    out
 }
 
 /// Shows an answer: in one line for programs, spread out for people. An answer that tells of an
@@ -65,11 +110,20 @@ pub(crate) fn show(response: &Response, json: bool) -> Outcome {
         return Err(refusal(response));
     }
     if !json && !response.body.is_empty() {
-        match serde_json::from_slice::<Value>(&response.body) {
-            Ok(value) => say(&pretty(&value)),
+        match serde_json::from_slice::<&RawValue>(&response.body) {
+            Ok(json) => say(&pretty(json.get())),
             Err(_) => say(String::from_utf8_lossy(&response.body).trim_end()),
         }
     }
+    Ok(())
+}
+
+/// A change that is done: what the cluster said for programs, a sentence for people.
+pub(crate) fn done(response: &Response, json: bool, sentence: &str) -> Outcome {
+    if json || !response.is_success() {
+        return show(response, json);
+    }
+    say(sentence);
     Ok(())
 }
 
@@ -126,6 +180,25 @@ mod tests {
         assert_eq!(table(&["id", "count", "note"], &rows), expected);
         let long = table(&["x"], &[vec!["y".repeat(100)]]);
         assert!(long.ends_with("...") && long.len() < 70);
+    }
+
+    #[test]
+    fn json_for_people_has_each_digit_and_each_sign() {
+        let json = r#"{"a":[1.10,123456789012345678901234567890,{}],"b":"x\\\",{[:","c":[ ]}"#;
+        let shown = pretty(json);
+        let lines = [
+            "{",
+            "  \"a\": [",
+            "    1.10,",
+            "    123456789012345678901234567890,",
+            "    {}",
+            "  ],",
+            r#"  "b": "x\\\",{[:","#,
+            "  \"c\": []",
+            "}",
+        ];
+        assert_eq!(shown, lines.join("\n"));
+        assert_eq!(pretty(" [ ] "), "[]");
     }
 
     #[test]

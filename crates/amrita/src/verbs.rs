@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use client::{Client, Method, Request, Response};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::access::session;
 use crate::arguments::{Cluster, Target, Write};
@@ -25,7 +26,7 @@ pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> O
     let (client, path) = aim(cluster, &write.path)?;
     let mut request = client::request(method, &path);
     match (&write.body, method) {
-        (Some(body), _) => request = request.with_json(&body_of(body)?),
+        (Some(body), _) => request.body = body_of(body)?.get().to_owned().into(),
         (None, Method::Delete) => {}
         (None, _) => {
             return Err(Trouble::usage(format!(
@@ -65,6 +66,11 @@ pub(crate) fn aim(cluster: &Cluster, path: &str) -> Result<(Client, String), Tro
     for scheme in ["http://", "https://"] {
         if let Some(rest) = path.strip_prefix(scheme) {
             let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            if cluster.is_named {
+                return Err(Trouble::usage(format!(
+                    "{scheme}{authority} and --address both say whom to ask; leave one of them out"
+                )));
+            }
             return Ok((client_of(&[format!("{scheme}{authority}")])?, format!("/{path}")));
         }
     }
@@ -82,8 +88,15 @@ pub(crate) fn client_of(addresses: &[String]) -> Result<Client, Trouble> {
     Ok(client.reach_within(REACH_MAX))
 }
 
-/// JSON text, `@FILE` or `-`.
-pub(crate) fn body_of(argument: &str) -> Result<Value, Trouble> {
+/// The same, for what becomes a part of a body that is made here.
+pub(crate) fn value_of(argument: &str) -> Result<Value, Trouble> {
+    serde_json::from_str(body_of(argument)?.get())
+        .map_err(|error| Trouble::usage(format!("it cannot be read: {error}")))
+}
+
+/// JSON text, `@FILE` or `-`, just as it stands there: a number that is read and written again may
+/// be another one.
+pub(crate) fn body_of(argument: &str) -> Result<Box<RawValue>, Trouble> {
     let (text, place) = if argument == "-" {
         let mut text = String::new();
         std::io::stdin()
@@ -110,7 +123,8 @@ mod tests {
     use super::*;
 
     fn cluster() -> Cluster {
-        Cluster { address: vec!["http://a:1".into(), "http://b:1".into()], json: false }
+        let address = vec!["http://a:1".into(), "http://b:1".into()];
+        Cluster { address, json: false, is_named: false }
     }
 
     #[test]
@@ -120,6 +134,9 @@ mod tests {
         let (client, path) = aim(&cluster(), "http://c:9/core/x").unwrap();
         assert_eq!(client.addresses().next().unwrap().to_string(), "http://c:9");
         assert_eq!(path, "/core/x");
+        let named = Cluster { is_named: true, ..cluster() };
+        let Err(trouble) = aim(&named, "http://c:9/core/x") else { panic!("it says it twice") };
+        assert!(trouble.why.contains("--address"), "{}", trouble.why);
     }
 
     #[test]
@@ -137,6 +154,8 @@ mod tests {
     fn a_body_that_is_not_json_is_refused_with_a_hint() {
         let message = body_of("{name:foo}").unwrap_err().why;
         assert!(message.contains("not JSON") && message.contains("single quotes"), "{message}");
+        let digits = r#"{"a": 123456789012345678901234567890, "b": 1.10}"#;
+        assert_eq!(body_of(digits).unwrap().get(), digits);
         assert!(body_of("@/no/such/file").unwrap_err().why.contains("cannot be read"));
     }
 }

@@ -163,8 +163,8 @@ fn question(path: &str, options: &WatchOptions) -> String {
 }
 
 /// One line: what was done to which document, and what it is like now.
-fn shown(change: &str) -> String {
-    let change: Value = serde_json::from_str(change).unwrap_or_default();
+fn shown(json: &str) -> String {
+    let change: Value = serde_json::from_str(json).unwrap_or_default();
     let text = |name: &str| change[name].as_str().unwrap_or_default();
     let gone = match (change["isMatch"] == true, text("action")) {
         (true, _) => "",
@@ -172,15 +172,20 @@ fn shown(change: &str) -> String {
         (false, _) => "  (no longer meets the filter)",
     };
     let mut line = format!("{:<6} {} v{}{gone}", text("action"), text("link"), change["version"]);
-    if let Some(fields) = change["document"].as_object() {
-        let own = fields.iter().filter(|(name, _)| !name.starts_with("document"));
-        let own: serde_json::Map<_, _> =
-            own.map(|(name, value)| (name.clone(), value.clone())).collect();
-        if !own.is_empty() {
-            line.push_str(&format!("  {}", Value::Object(own)));
-        }
+    let own = own_fields(json).unwrap_or_default();
+    if !own.is_empty() {
+        line.push_str("  ");
+        line.push_str(&serde_json::to_string(&own).expect("what was JSON is JSON"));
     }
     line
+}
+
+/// The fields of the document in a change that are not the cluster's, each as the text that came.
+fn own_fields(change: &str) -> Option<BTreeMap<String, &RawValue>> {
+    let change: BTreeMap<String, &RawValue> = serde_json::from_str(change).ok()?;
+    let document: BTreeMap<String, &RawValue> =
+        serde_json::from_str(change.get("document")?.get()).ok()?;
+    Some(document.into_iter().filter(|(name, _)| !name.starts_with("document")).collect())
 }
 
 #[cfg(test)]
@@ -214,5 +219,8 @@ mod tests {
             "action": "PATCH", "isMatch": true,
             "document": {"name": "x", "documentVersion": 3}});
         assert_eq!(shown(&change.to_string()), "PATCH  /core/examples/a v3  {\"name\":\"x\"}");
+        let long = r#"{"action":"PUT","link":"/a","version":0,"isMatch":true,"document":
+            {"n":123456789012345678901234567890,"documentVersion":0}}"#;
+        assert!(shown(long).ends_with(r#"v0  {"n":123456789012345678901234567890}"#));
     }
 }

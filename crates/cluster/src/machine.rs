@@ -20,7 +20,7 @@ const FAMILY_GROUPS: u8 = 2;
 /// The first byte of what is stored under each key.
 const FORMAT: u8 = 1;
 
-/// A command for the directory, encoded.
+/// A command for the directory, encoded. Without bytes: whether the answerer still owns it.
 pub type Question = Bytes;
 
 /// What a command did, as its caller is told.
@@ -229,6 +229,9 @@ impl Leader for DirectoryLeader {
         out: &mut Vec<Output<DirectoryMachine>>,
     ) -> Result<(), StoreError> {
         match input {
+            LeaderInput::Ask { ticket, question, .. } if question.is_empty() => {
+                out.push(Output::Confirm { ticket });
+            }
             LeaderInput::Ask { ticket, question, .. } => {
                 // What cannot be read must not get into the log: no replica could ever apply it.
                 if let Err(why) = DirectoryCommand::decode(&question) {
@@ -253,7 +256,11 @@ impl Leader for DirectoryLeader {
                 out.push(Output::Answer { ticket, answer, position: None });
             }
             LeaderInput::Refused { .. } => out.push(Output::Resign),
-            LeaderInput::Confirmed { .. } | LeaderInput::Tick => {}
+            LeaderInput::Confirmed { ticket } => {
+                let answer = DirectoryAnswer::Done(Change::Nothing);
+                out.push(Output::Answer { ticket, answer, position: None });
+            }
+            LeaderInput::Tick => {}
         }
         Ok(())
     }

@@ -124,6 +124,8 @@ pub enum Response {
     },
     /// Surely nothing happened. The text says why.
     Refused(String),
+    /// The same, and it passes by itself: the same request is right in a moment.
+    NotNow(String),
     /// The ownership moved on, and surely nothing happened here.
     NotOwner,
     /// The ownership moved on while the request was on its way into the log.

@@ -8,6 +8,7 @@ use services::Handlers;
 use storage::StoreError;
 
 use crate::admission;
+use crate::frame::Question;
 use crate::gather::Scope;
 use crate::member::Member;
 use crate::membership::{Host, conditions, view};
@@ -85,6 +86,11 @@ impl Member {
                 self.router.submit(purpose, group, question, &view, host.effects);
             }
             Plan::Change(command) => self.membership.change(purpose, &command, host),
+            Plan::Level(request, _) => {
+                let waiting = Purpose::Level(Box::new((purpose, *request)));
+                let (group, question) = (GroupId::DIRECTORY, Question::DirectoryLevel);
+                host.effects.push(Work::Submit(waiting, group, question));
+            }
             Plan::Query(specification, form) => {
                 self.queries.query(purpose, *specification, None, form, scope, host.effects);
             }

@@ -172,15 +172,16 @@ pub(crate) enum Question {
         rest: String,
         filter: String,
     },
+    /// To the directory's owner: how far the directory is.
+    DirectoryLevel,
 }
 
 impl Question {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Rest(request) => request.method.is_write(),
-            Self::Query { .. } | Self::Available | Self::InstanceStatus | Self::Ambrosia { .. } => {
-                false
-            }
+            Self::Query { .. } | Self::Available | Self::DirectoryLevel => false,
+            Self::InstanceStatus | Self::Ambrosia { .. } => false,
             Self::Fence(_) | Self::Directory(_) | Self::Instance(_) => true,
         }
     }
@@ -190,6 +191,15 @@ impl Question {
         match self {
             Self::Rest(Request { quorum: Some(quorum), .. }) => quorum.of(replicas),
             _ => Ok(0),
+        }
+    }
+
+    /// As the owner of the directory is asked it; `None` if it is for another kind of group.
+    pub(crate) fn of_directory(&self) -> Option<Bytes> {
+        match self {
+            Self::Directory(command) => Some(command.clone()),
+            Self::DirectoryLevel => Some(Bytes::new()),
+            _ => None,
         }
     }
 
@@ -211,10 +221,8 @@ impl Question {
             }
             Self::Fence(source) => PartitionQuestion::Fence(source),
             Self::Available => PartitionQuestion::Available,
-            Self::Directory(_)
-            | Self::Instance(_)
-            | Self::InstanceStatus
-            | Self::Ambrosia { .. } => return None,
+            Self::Directory(_) | Self::DirectoryLevel => return None,
+            Self::Instance(_) | Self::InstanceStatus | Self::Ambrosia { .. } => return None,
         })
     }
 

@@ -56,7 +56,9 @@ impl From<Problem> for InstanceAnswer {
 impl Refusal for InstanceAnswer {
     fn refused_bytes(&self) -> Option<usize> {
         match self {
-            Self::Told(immortals::Response::Refused(why)) => Some(why.len()),
+            Self::Told(immortals::Response::Refused(why) | immortals::Response::NotNow(why)) => {
+                Some(why.len())
+            }
             Self::Told(_) => None,
             Self::Problem(problem) => Some(problem.message.len()),
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use cluster::{Change, DirectoryChange, Hello, Identity, Judgement, Ping, Witnesses};
 use group::Caller;
-use protocol::{GroupId, Moment, Now, Principal, ReplicaId, Response};
+use protocol::{GroupId, Moment, Now, Principal, ReplicaId, Request, Response};
 use services::PartitionEvent;
 use storage::StoreError;
 
@@ -26,8 +26,8 @@ use crate::placement::Surroundings;
 use crate::programs::Programs;
 use crate::proof::Proof;
 use crate::queries::Queries;
-use crate::replies::{directory_answer, instance_answer};
-use crate::rest::{ambrosia, instances};
+use crate::replies::{directory_answer, instance_answer, leveled};
+use crate::rest::{self, ambrosia, instances};
 use crate::router::Router;
 use crate::searches::Searches;
 use crate::shard::{Conditions, Shard, reluctance_of};
@@ -47,6 +47,13 @@ const CUT_EVERY_TICKS: u64 = 1_000;
 /// A node that is silent for this long, in microseconds, has missed a ping. The replicas here of
 /// its resting groups then wake by themselves.
 const SILENCE_MICROS_NOTED: u64 = 200_000;
+
+/// What can be seen of this member.
+macro_rules! seen {
+    ($self:expr, $host:expr) => {
+        view!($self.membership, $host, $self.router.len())
+    };
+}
 
 pub(crate) struct Member {
     pub(crate) membership: Membership,
@@ -165,12 +172,7 @@ impl Member {
             }
             Input::ProgramOpened { program, door } => self.program_opened(program, door, host),
             Input::ProgramSaid { program, bytes } => {
-                self.programs.said(
-                    program,
-                    bytes,
-                    &view!(self.membership, host, self.router.len()),
-                    host.effects,
-                );
+                self.programs.said(program, bytes, &seen!(self, host), host.effects);
             }
             Input::ProgramDrained { program, bytes } => {
                 self.programs.drained(program, bytes, host.effects);
@@ -191,12 +193,7 @@ impl Member {
     }
 
     pub(crate) fn program_opened(&mut self, program: u64, door: ProgramDoor, host: &mut Host<'_>) {
-        self.programs.opened(
-            program,
-            door,
-            &view!(self.membership, host, self.router.len()),
-            host.effects,
-        );
+        self.programs.opened(program, door, &seen!(self, host), host.effects);
     }
 
     // Time.
@@ -210,9 +207,9 @@ impl Member {
         }
         self.membership.tick_proof(self.ticks, host);
         self.membership.shard.tick(&conditions!(self.membership, host), host.effects)?;
-        self.router.check_patience(&view!(self.membership, host, self.router.len()), host.effects);
+        self.router.check_patience(&seen!(self, host), host.effects);
         self.queries.tick(host.now.steady_micros, host.effects);
-        self.watches.tick(&view!(self.membership, host, self.router.len()), host.effects);
+        self.watches.tick(&seen!(self, host), host.effects);
         let fate = self.look_at_the_other_cluster(host);
         if fate == Fate::Ended {
             return Ok(fate);
@@ -282,11 +279,7 @@ impl Member {
             return;
         }
         if host.links.link_to(replica).is_none() {
-            self.router.take_back(
-                replica,
-                &view!(self.membership, host, self.router.len()),
-                host.effects,
-            );
+            self.router.take_back(replica, &seen!(self, host), host.effects);
             for group in self.membership.shard.instances.keys() {
                 host.effects.instance(*group, immortals::Input::PeerLost { replica });
             }
@@ -427,7 +420,7 @@ impl Member {
         let back = self.membership.control.identify(link, host.links, host.effects);
         self.membership.are_back(back.into_iter().collect(), host);
         if let Some((_, replica)) = back {
-            let view = view!(self.membership, host, self.router.len());
+            let view = seen!(self, host);
             self.router.reached_anew(replica, &view, host.effects);
         }
         self.membership.form_if_all_are_bound(host);
@@ -546,7 +539,7 @@ impl Member {
                 }
             }
             self.follow_rules(&touched, host)?;
-            self.watches.applied(&view!(self.membership, host, self.router.len()), host.effects);
+            self.watches.applied(&seen!(self, host), host.effects);
             let now = host.now.steady_micros;
             self.membership.control.renew_claim(
                 &self.membership.shard,
@@ -571,7 +564,7 @@ impl Member {
                     self.router.owners_changed();
                 }
             }
-            self.router.reroute(&view!(self.membership, host, self.router.len()), host.effects);
+            self.router.reroute(&seen!(self, host), host.effects);
             self.begin_searches(host);
             if host.effects.work.is_empty() && self.membership.shard.is_settled() {
                 return self.membership.stamp_the_state(host.profile);
@@ -641,12 +634,13 @@ impl Member {
                 admission::looked_up(&mut request, &answer, guard, host.now.wall);
                 return self.enter(purpose, request, host);
             }
+            Work::Leveled(waiting, answer) => return self.leveled(*waiting, &answer, host),
             Work::Submit(purpose, group, question) => {
-                let view = view!(self.membership, host, self.router.len());
+                let view = seen!(self, host);
                 self.router.submit(purpose, group, question, &view, host.effects);
             }
             Work::Found(sought, response) => {
-                let view = view!(self.membership, host, self.router.len());
+                let view = seen!(self, host);
                 self.undefined.looked_up(*sought, response, &view, host.effects);
             }
             Work::Answered { from, number, answer } => {
@@ -662,13 +656,11 @@ impl Member {
                 self.gather.fence((group, opening, source), scope, host.effects);
             }
             Work::DirectoryReply(caller, reply) => {
-                let answer =
-                    directory_answer(reply, &view!(self.membership, host, self.router.len()));
+                let answer = directory_answer(reply, &seen!(self, host));
                 host.effects.reply(self.membership.control.me, caller, answer);
             }
             Work::InstanceReply(group, caller, reply) => {
-                let answer =
-                    instance_answer(group, reply, &view!(self.membership, host, self.router.len()));
+                let answer = instance_answer(group, reply, &seen!(self, host));
                 host.effects.reply(self.membership.control.me, caller, answer);
             }
             Work::Accepts(group) => {
@@ -687,6 +679,20 @@ impl Member {
         Ok(())
     }
 
+    /// This node's directory has come as far as its owner's.
+    fn leveled(
+        &mut self,
+        (purpose, request): (Purpose, Request),
+        answer: &Response,
+        host: &mut Host<'_>,
+    ) -> Result<(), StoreError> {
+        let plan = rest::plan(request.clone(), self.fresh, &seen!(self, host));
+        match leveled((purpose, request), answer, plan, host.effects) {
+            Some((purpose, request)) => self.enter(purpose, request, host),
+            None => Ok(()),
+        }
+    }
+
     fn tell_instance(
         &mut self,
         group: GroupId,
@@ -698,7 +704,7 @@ impl Member {
     }
 
     fn ask(&mut self, group: GroupId, asked: Asked, host: &mut Host<'_>) -> Result<(), StoreError> {
-        let view = view!(self.membership, host, self.router.len());
+        let view = seen!(self, host);
         let answer = match &asked.question {
             Question::InstanceStatus => Some(instances::status(group, &view)),
             Question::Ambrosia { rest, filter } => {

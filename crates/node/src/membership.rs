@@ -121,6 +121,8 @@ pub(crate) struct Membership {
     pace: (usize, usize),
     /// The node's log has already said that this node should own nothing.
     said_unfit: bool,
+    /// The sandbox of a newcomer that wants the place of a living node, as the log has said.
+    said_alive: Option<u64>,
     stop: Option<Stop>,
     audits: Audits,
 }
@@ -133,6 +135,7 @@ impl Membership {
             placement: Placement::default(),
             pace: (0, 0),
             said_unfit: false,
+            said_alive: None,
             stop: None,
             audits: Audits::default(),
         }
@@ -565,18 +568,29 @@ impl Membership {
         if self.shard.directory.consensus.owner().is_none() {
             return;
         }
-        let now = host.now.steady_micros;
-        let twin = topology.members().iter().find(|(id, member)| {
-            member.node_id == candidate.node_id
-                && member.uri != candidate.uri
-                && host.links.is_up(**id, now)
-        });
+        // Nobody takes the place of a node that lives.
+        let is_up = |id| self.control.is_up(id, host.links, host.now);
+        let mut living = topology.members().iter().filter(|(id, _)| is_up(**id));
+        let twin = living
+            .find(|(_, member)| member.node_id == candidate.node_id || member.uri == candidate.uri);
         if let Some((_, twin)) = twin {
-            let why = format!(
-                "another node is called '{}', at {}; give each its own --id",
-                twin.node_id, twin.uri
-            );
-            return host.effects.refuse(link, why);
+            if twin.uri != candidate.uri {
+                let why = format!(
+                    "another node is called '{}', at {}; give each its own --id",
+                    twin.node_id, twin.uri
+                );
+                return host.effects.refuse(link, why);
+            }
+            // Its process may have ended just now. The newcomer asks again until that is known.
+            if self.said_alive.replace(candidate.sandbox_id) != Some(candidate.sandbox_id) {
+                let text = format!(
+                    "a node '{}' with an empty sandbox asks to be admitted at {}, where node '{}' \
+                     is alive: it has to wait until that one has ended",
+                    candidate.node_id, twin.uri, twin.node_id
+                );
+                host.effects.note(Level::Warn, text);
+            }
+            return;
         }
         self.change(Purpose::Own, &DirectoryCommand::Admit(candidate), host);
     }

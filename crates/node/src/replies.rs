@@ -2,12 +2,12 @@
 
 use cluster::{Change, DirectoryAnswer};
 use group::Reply;
-use protocol::GroupId;
+use protocol::{Code, GroupId, Outcome, Problem, Request, Response};
 
 use crate::frame::Answer;
-use crate::rest::{self, instances};
+use crate::rest::{self, Plan, instances};
 use crate::view::View;
-use crate::work::InstanceAnswer;
+use crate::work::{Effects, InstanceAnswer, Purpose};
 
 pub(crate) fn directory_answer(reply: Reply<DirectoryAnswer>, view: &View<'_>) -> Answer {
     let response = match reply {
@@ -35,4 +35,30 @@ pub(crate) fn instance_answer(
             Answer::Response(instances::response_of(group, told, view))
         }
     }
+}
+
+/// This node's directory is level with its owner's, as the answer says, and `plan` is what is to be
+/// done now. Gives the request back if that is anything else than to say that nothing is there.
+pub(crate) fn leveled(
+    (purpose, request): (Purpose, Request),
+    answer: &Response,
+    plan: Result<Plan, Problem>,
+    effects: &mut Effects,
+) -> Option<(Purpose, Request)> {
+    let outcome = request.method.is_write().then_some(Outcome::NotApplied);
+    let problem = match plan {
+        _ if !answer.is_success() => {
+            let words = answer.to_json();
+            let why = words["message"].as_str().unwrap_or("its owner does not answer");
+            let text = format!(
+                "{} is not known at this node, and whether it is elsewhere cannot be said: {why}",
+                request.path
+            );
+            Problem::new(Code::NoOwner, text)
+        }
+        Ok(Plan::Level(_, problem)) => problem,
+        _ => return Some((purpose, request)),
+    };
+    effects.respond(&purpose, Problem { outcome, ..problem });
+    None
 }

@@ -487,10 +487,10 @@ impl Shard {
                 )
             }};
         }
+        if let Some(question) = question.of_directory().filter(|_| group.is_directory()) {
+            return put!(&mut self.directory, &(), question);
+        }
         let rest = match question {
-            Question::Directory(command) if group.is_directory() => {
-                return put!(&mut self.directory, &(), command);
-            }
             Question::Instance(request) => {
                 let Some(replica) = self.instances.get_mut(&group) else { return Ok(()) };
                 return put!(replica, conditions.map, request);

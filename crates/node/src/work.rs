@@ -35,6 +35,8 @@ pub(crate) enum Purpose {
     Seek(Box<Sought>),
     /// Who shows that token? Then the request goes on.
     LookUp(Box<(Self, Request)>),
+    /// How far is the directory? Then the request is looked at again.
+    Level(Box<(Self, Request)>),
     /// The node's own housekeeping; the answer does not matter.
     Own,
 }
@@ -63,6 +65,8 @@ pub(crate) enum Work {
     Enter(Purpose, Request),
     /// The owner of a token's document has answered.
     LookedUp(Box<(Purpose, Request)>, Response),
+    /// This node's directory has come as far as its owner's.
+    Leveled(Box<(Purpose, Request)>, Response),
     Submit(Purpose, GroupId, Question),
     /// The owner of a definition has answered.
     Found(Box<Sought>, Response),
@@ -210,6 +214,10 @@ impl Effects {
             Purpose::Seek(sought) => {
                 let response = answer.into_response();
                 self.push(Work::Found(sought.clone(), response));
+            }
+            Purpose::Level(waiting) => {
+                let (waiting, response) = (waiting.clone(), answer.into_response());
+                self.push(Work::Leveled(waiting, response));
             }
             Purpose::Own => {}
         }

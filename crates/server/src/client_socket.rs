@@ -49,7 +49,6 @@ impl ClientSocket {
     }
 
     pub(crate) fn watched_by(self, framing: Arc<Framing>) -> Self {
-        framing.hear(&self.start);
         Self { framing: Some(framing), ..self }
     }
 
@@ -64,7 +63,7 @@ impl ClientSocket {
             let room = buffer.remaining().min(read.len());
             let mut read = ReadBuf::new(&mut read[..room]);
             ready!(Pin::new(self.inner.inner_mut()).poll_read(context, &mut read))?;
-            framing.hear(read.filled());
+            framing.hear(read.filled()).map_err(broken)?;
             buffer.put_slice(read.filled());
             Poll::Ready(Ok(()))
         })
@@ -101,7 +100,11 @@ impl Read for ClientSocket {
     ) -> Poll<io::Result<()>> {
         if !self.start.is_empty() {
             let count = self.start.len().min(buffer.remaining());
-            buffer.put_slice(&self.start.split_to(count));
+            let start = self.start.split_to(count);
+            if let Some(framing) = &self.framing {
+                framing.hear(&start).map_err(broken)?;
+            }
+            buffer.put_slice(&start);
             return Poll::Ready(Ok(()));
         }
         let room = buffer.remaining();
@@ -114,6 +117,11 @@ impl Read for ClientSocket {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// The library takes it for a connection that breaks off, and ends it.
+fn broken(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 impl Write for ClientSocket {

@@ -38,6 +38,9 @@ const TOKEN_SECONDS: u64 = 90 * 86_400;
 /// ... and at most.
 const TOKEN_SECONDS_MAX: u64 = 10 * 366 * 86_400;
 
+/// What a node says that asks to be let in.
+const JOINING_FIELDS: [&str; 5] = ["name", "secret", "publicKey", "nodeId", "uri"];
+
 /// Who lets people in.
 pub(crate) struct Doorkeeper {
     /// Nobody does anything without a right to it.
@@ -416,8 +419,10 @@ impl Doorkeeper {
         if let Some(resource) = Resource::at(JOIN, &catalogue) {
             resource.check(request, &catalogue)?;
         }
+        let body = body_of(request)?;
+        check_fields(&body, "a node that joins", &JOINING_FIELDS)?;
         let gate = self.gate.as_ref().ok_or_else(no_gate)?;
-        let (answer, subject) = gate.let_in(&self.inbox, &body_of(request)?).await?;
+        let (answer, subject) = gate.let_in(&self.inbox, &body).await?;
         if let Some(trail) = &self.trail {
             let note = format!("node {} at {}", subject.node_id, subject.host);
             // It asks again with the same key, and gets a certificate when that can be recorded.

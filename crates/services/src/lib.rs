@@ -48,5 +48,5 @@ pub use spec::{
     Field, FieldType, RETENTION_FLOOR_DEFAULT, RETENTION_LIMIT_DEFAULT, STATE_BYTES_MAX_DEFAULT,
     ServiceOption, Spec, TASK_EXPIRATION_MICROS_DEFAULT,
 };
-pub use utilities::{config, merge_stats, template};
+pub use utilities::{check_config, config, merge_stats, template};
 pub use verbs::check_task;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::Moment;
+use protocol::{Code, Moment, Problem};
 use serde_json::{Map, Value, json};
 
 use crate::limits::DOCUMENT_QUEUE_MAX;
@@ -61,6 +61,54 @@ pub fn config(spec: &Spec) -> Value {
         "serializedStateSizeLimit": spec.state_bytes_max,
         "expirationMicros": spec.expiration_micros,
     })
+}
+
+/// A request to change the configuration that changes nothing.
+///
+/// # Errors
+/// What it asks for that is not so, or is not known.
+pub fn check_config(spec: &Spec, asked: &Value) -> Result<(), Problem> {
+    let kind = asked["kind"].as_str().unwrap_or_default();
+    if !kind.ends_with("ServiceConfigUpdateRequest") {
+        let text = format!(
+            "the kind of a change of the configuration is \
+             com:vmware:xenon:common:ServiceConfigUpdateRequest, not '{kind}'"
+        );
+        return Err(Problem::new(Code::UnknownKind, text));
+    }
+    let config = config(spec);
+    let refused = |what: String| {
+        let text = format!(
+            "{what}: the configuration of {} is part of its program, and no request changes it",
+            spec.factory
+        );
+        Err(Problem::new(Code::Refused, text))
+    };
+    let has = |option: &Value| {
+        // Everything is counted here.
+        let known = config["options"].as_array().into_iter().flatten();
+        *option == json!("INSTRUMENTATION") || known.into_iter().any(|it| it == option)
+    };
+    for (name, value) in asked.as_object().into_iter().flatten() {
+        let options = || value.as_array().into_iter().flatten();
+        match name.as_str() {
+            "kind" => {}
+            _ if value.is_null() => {}
+            "addOptions" if value.is_array() => {
+                if let Some(other) = options().find(|option| !has(option)) {
+                    return refused(format!("addOptions has {other}"));
+                }
+            }
+            "removeOptions" if value.is_array() => {
+                if let Some(other) = options().find(|option| has(option)) {
+                    return refused(format!("removeOptions has {other}"));
+                }
+            }
+            _ if config.get(name).is_some() && config[name] == *value => {}
+            _ => return refused(format!("{name} is {value}")),
+        }
+    }
+    Ok(())
 }
 
 /// The `/stats` of a factory from the parts of its partitions: counts are added up.

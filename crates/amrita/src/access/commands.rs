@@ -59,6 +59,13 @@ pub(crate) async fn login(cluster: &Cluster, options: &LoginOptions) -> Outcome 
     let token = said["token"].as_str().ok_or("the node gave no token")?;
     session::keep(&client, &Session { token: token.to_owned(), authority })?;
     let user = said["userLink"].as_str().unwrap_or_default();
+    if cluster.json {
+        // The token is kept, and is nobody else's business.
+        let mut shown = said.clone();
+        shown.as_object_mut().and_then(|fields| fields.remove("token"));
+        screen::say(&shown.to_string());
+        return Ok(());
+    }
     screen::say(&format!("Logged in as {}.", name_of(user)));
     Ok(())
 }
@@ -68,9 +75,8 @@ pub(crate) async fn logout(cluster: &Cluster) -> Outcome {
     let asked = client.post(LOGIN, &json!({"requestType": "LOGOUT"})).await;
     // Whatever the cluster says, nothing is kept here.
     session::forget(&client)?;
-    told(&asked.map_err(|error| unreachable(&error))?)?;
-    screen::say("Logged out.");
-    Ok(())
+    let answer = asked.map_err(|error| unreachable(&error))?;
+    screen::done(&answer, cluster.json, "Logged out.")
 }
 
 pub(crate) async fn who_am_i(cluster: &Cluster) -> Outcome {
@@ -99,19 +105,19 @@ pub(crate) async fn can_i(cluster: &Cluster, asked: &CanI) -> Outcome {
     }
     let answer = client(cluster)?.post(CAN_I, &body).await.map_err(|error| unreachable(&error))?;
     if cluster.json {
-        return screen::show(&answer, true);
+        screen::show(&answer, true)?;
     }
     let said = told(&answer)?;
     let reason = said["reason"].as_str().unwrap_or_default();
-    if said["isAllowed"] == true {
-        screen::say(&format!("yes: {reason}"));
-        return Ok(());
+    let text = match (said["isAllowed"] == true, said["isSecurityOn"] == false) {
+        (true, _) => format!("yes: {reason}"),
+        (false, true) => format!("yes, as nobody has to log in; otherwise no: {reason}"),
+        (false, false) => return Err(format!("no: {reason}").into()),
+    };
+    if !cluster.json {
+        screen::say(&text);
     }
-    if said["isSecurityOn"] == false {
-        screen::say(&format!("yes, as nobody has to log in; otherwise no: {reason}"));
-        return Ok(());
-    }
-    Err(format!("no: {reason}").into())
+    Ok(())
 }
 
 pub(crate) async fn run_user(cluster: &Cluster, command: &UserCommand) -> Outcome {
@@ -139,24 +145,25 @@ pub(crate) async fn run_user(cluster: &Cluster, command: &UserCommand) -> Outcom
             let secret =
                 json!({"documentSelfLink": name, "userEmail": email, "privateKey": password});
             told(&client.post(CREDENTIALS, &secret).await.map_err(|error| unreachable(&error))?)?;
-            told(&client.post(USERS, &user).await.map_err(|error| unreachable(&error))?)?;
-            screen::say(&format!("There is a user {name} now."));
-            Ok(())
+            let made = client.post(USERS, &user).await.map_err(|error| unreachable(&error))?;
+            screen::done(&made, cluster.json, &format!("There is a user {name} now."))
         }
         UserCommand::Password { name, password: from } => {
             let body = json!({"privateKey": password(from)?});
             let link = format!("{CREDENTIALS}/{name}");
-            told(&client.patch(&link, &body).await.map_err(|error| unreachable(&error))?)?;
-            screen::say(&format!("The password of {name} is another one now."));
-            Ok(())
+            let answer = client.patch(&link, &body).await.map_err(|error| unreachable(&error))?;
+            let sentence = format!("The password of {name} is another one now.");
+            screen::done(&answer, cluster.json, &sentence)
         }
         UserCommand::Delete { name } => {
             // The user first: from then on nobody can log in as it.
-            for link in [format!("{USERS}/{name}"), format!("{CREDENTIALS}/{name}")] {
-                told(&client.delete(&link).await.map_err(|error| unreachable(&error))?)?;
-            }
-            screen::say(&format!("There is no user {name} any more."));
-            Ok(())
+            let user = client.delete(&format!("{USERS}/{name}")).await;
+            let user = user.map_err(|error| unreachable(&error))?;
+            told(&user)?;
+            was_there(&user, "user", name)?;
+            let secret = client.delete(&format!("{CREDENTIALS}/{name}")).await;
+            told(&secret.map_err(|error| unreachable(&error))?)?;
+            screen::done(&user, cluster.json, &format!("There is no user {name} any more."))
         }
     }
 }
@@ -209,9 +216,9 @@ pub(crate) async fn run_token(cluster: &Cluster, command: &TokenCommand) -> Outc
         }
         TokenCommand::Revoke { name } => {
             let link = format!("{TOKENS}/{name}");
-            told(&client.delete(&link).await.map_err(|error| unreachable(&error))?)?;
-            screen::say(&format!("The token {name} counts no more."));
-            Ok(())
+            let answer = client.delete(&link).await.map_err(|error| unreachable(&error))?;
+            was_there(&answer, "token", name)?;
+            screen::done(&answer, cluster.json, &format!("The token {name} counts no more."))
         }
     }
 }
@@ -224,6 +231,14 @@ pub(super) fn group_of(role: &str) -> String {
 
 pub(super) fn told(answer: &Response) -> Result<Value, Trouble> {
     if answer.is_success() { Ok(answer.to_json()) } else { Err(refusal(answer)) }
+}
+
+/// To delete what is not there succeeds and says nothing; here it is a slip.
+pub(super) fn was_there(answer: &Response, what: &str, name: &str) -> Outcome {
+    match answer.is_success() && answer.body.is_empty() {
+        true => Err(format!("there is no {what} '{name}'").into()),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn documents(listing: &Value) -> Vec<(String, Value)> {

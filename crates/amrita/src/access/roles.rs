@@ -1,9 +1,9 @@
 //! `amrita role`: who belongs to which group, and what a group may do.
 
-use client::Client;
+use client::{Client, Response};
 use serde_json::{Value, json};
 
-use super::commands::{USER_GROUPS, USERS, documents, group_of, name_of, told};
+use super::commands::{USER_GROUPS, USERS, documents, group_of, name_of, told, was_there};
 use super::options::RoleCommand;
 use crate::arguments::Cluster;
 use crate::outcome::{Outcome, Trouble, unreachable};
@@ -17,36 +17,38 @@ pub(crate) async fn run_role(cluster: &Cluster, command: &RoleCommand) -> Outcom
     let client = client(cluster)?;
     match command {
         RoleCommand::List => list(cluster, &client).await,
-        RoleCommand::Grant { role, user } => change(&client, role, user, true).await,
-        RoleCommand::Revoke { role, user } => change(&client, role, user, false).await,
+        RoleCommand::Grant { role, user } => change(cluster, &client, (role, user), true).await,
+        RoleCommand::Revoke { role, user } => change(cluster, &client, (role, user), false).await,
         RoleCommand::Create { name, group, verbs, link, query, deny } => {
             let query = match (query, link) {
-                (Some(text), _) => crate::verbs::body_of(text)?,
+                (Some(text), _) => crate::verbs::value_of(text)?,
                 (None, link) => json!({"term": {"propertyName": "documentSelfLink",
                     "matchType": "PREFIX", "matchValue": link}}),
             };
             let resources = json!({"documentSelfLink": name, "query": query});
-            post(&client, RESOURCE_GROUPS, &resources).await?;
+            told(&post(&client, RESOURCE_GROUPS, &resources).await?)?;
             let role = json!({"documentSelfLink": name, "verbs": verbs,
                 "userGroupLink": format!("{USER_GROUPS}/{group}"),
                 "resourceGroupLink": format!("{RESOURCE_GROUPS}/{name}"),
                 "policy": if *deny { "DENY" } else { "ALLOW" }});
-            post(&client, ROLES, &role).await?;
-            screen::say(&format!("There is a role {name} for the group {group} now."));
-            Ok(())
+            let made = post(&client, ROLES, &role).await?;
+            let sentence = format!("There is a role {name} for the group {group} now.");
+            screen::done(&made, cluster.json, &sentence)
         }
         RoleCommand::Delete { name } => {
-            for link in [format!("{ROLES}/{name}"), format!("{RESOURCE_GROUPS}/{name}")] {
-                told(&client.delete(&link).await.map_err(|error| unreachable(&error))?)?;
-            }
-            screen::say(&format!("There is no role {name} any more."));
-            Ok(())
+            let role = client.delete(&format!("{ROLES}/{name}")).await;
+            let role = role.map_err(|error| unreachable(&error))?;
+            told(&role)?;
+            was_there(&role, "role", name)?;
+            let resources = client.delete(&format!("{RESOURCE_GROUPS}/{name}")).await;
+            told(&resources.map_err(|error| unreachable(&error))?)?;
+            screen::done(&role, cluster.json, &format!("There is no role {name} any more."))
         }
     }
 }
 
-async fn post(client: &Client, factory: &str, body: &Value) -> Result<Value, Trouble> {
-    told(&client.post(factory, body).await.map_err(|error| unreachable(&error))?)
+async fn post(client: &Client, factory: &str, body: &Value) -> Result<Response, Trouble> {
+    client.post(factory, body).await.map_err(|error| unreachable(&error))
 }
 
 async fn list(cluster: &Cluster, client: &Client) -> Outcome {
@@ -69,7 +71,12 @@ async fn list(cluster: &Cluster, client: &Client) -> Outcome {
 }
 
 /// Adds a user to the group of a role, or takes it out.
-async fn change(client: &Client, role: &str, user: &str, gives: bool) -> Outcome {
+async fn change(
+    cluster: &Cluster,
+    client: &Client,
+    (role, user): (&str, &str),
+    gives: bool,
+) -> Outcome {
     let link = format!("{USERS}/{user}");
     let group = group_of(role);
     let answer = client.get(&link).await.map_err(|error| unreachable(&error))?;
@@ -85,8 +92,7 @@ async fn change(client: &Client, role: &str, user: &str, gives: bool) -> Outcome
     let conditions = client::Conditions { if_match, if_none_match: None };
     let request = client::request(client::Method::Patch, &link).with_json(&body);
     let request = client::Request { conditions, ..request };
-    told(&client.send(request).await.map_err(|error| unreachable(&error))?)?;
+    let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
     let verb = if gives { "has" } else { "has no longer" };
-    screen::say(&format!("{user} {verb} the role {role}."));
-    Ok(())
+    screen::done(&answer, cluster.json, &format!("{user} {verb} the role {role}."))
 }

@@ -1,11 +1,11 @@
 //! `amrita immortal owners`: whose an instance is.
 
-use client::Client;
+use client::{Client, Response};
 use serde_json::{Value, json};
 
 use super::options::OwnersOptions;
 use crate::arguments::Cluster;
-use crate::outcome::{Outcome, Trouble, refusal, unreachable};
+use crate::outcome::{Outcome, Trouble, unreachable};
 use crate::screen;
 use crate::verbs::client;
 
@@ -18,12 +18,16 @@ pub(super) async fn owners(cluster: &Cluster, options: &OwnersOptions) -> Outcom
     let link = format!("{OWNERS}/{name}");
     let is_known = client.get(&link).await.map_err(|error| unreachable(&error))?.status == 200;
     if !options.set.is_empty() {
-        change(&client, &link, is_known, &options.set).await?;
+        let answer = change(&client, &link, is_known, &options.set).await?;
         // Who has given it away sees it no more.
-        screen::say(&format!("Instance '{name}' belongs to {} now.", options.set.join(", ")));
-        return Ok(());
+        let sentence = format!("Instance '{name}' belongs to {} now.", options.set.join(", "));
+        return screen::done(&answer, cluster.json, &sentence);
     }
     if !is_known {
+        if cluster.json {
+            screen::say(r#"{"userLinks":[]}"#);
+            return Ok(());
+        }
         screen::say(&format!("Instance '{name}' belongs to nobody: what roles allow counts."));
         return Ok(());
     }
@@ -38,7 +42,12 @@ pub(super) async fn owners(cluster: &Cluster, options: &OwnersOptions) -> Outcom
     Ok(())
 }
 
-async fn change(client: &Client, link: &str, is_known: bool, users: &[String]) -> Outcome {
+async fn change(
+    client: &Client,
+    link: &str,
+    is_known: bool,
+    users: &[String],
+) -> Result<Response, Trouble> {
     let users: Vec<String> = users.iter().map(|user| format!("{USERS}/{user}")).collect();
     let body = json!({ "documentSelfLink": link, "userLinks": users });
     let answer = match is_known {
@@ -46,6 +55,5 @@ async fn change(client: &Client, link: &str, is_known: bool, users: &[String]) -
         // One that was registered before anybody had to log in.
         false => client.post(OWNERS, &body).await,
     };
-    let answer = answer.map_err(|error| unreachable(&error))?;
-    if answer.is_success() { Ok(()) } else { Err(refusal(&answer)) }
+    answer.map_err(|error| unreachable(&error))
 }

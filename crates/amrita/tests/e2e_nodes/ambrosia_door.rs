@@ -166,6 +166,10 @@ fn a_registration_is_where_a_binding_looks_for_it() {
     assert_eq!(ends.body["value"].as_array().map(Vec::len), Some(4), "{}", ends.body);
     let connections = cluster.get(0, &format!("/core/ambrosia/craconnectiontable?{filter}"));
     assert_eq!(connections.body, json!({ "value": [] }));
+    let filter = "%24filter=(PartitionKey%20eq%20%27(Default)%27)%20and%20(RowKey%20eq%20\
+                  %27CurrentVersion%27)&%24select=value";
+    let version = cluster.get(0, &format!("/core/ambrosia/server?{filter}"));
+    assert_eq!(version.body["value"][0]["value"], "0", "{}", version.body);
     let written = cluster.ask(0, &Ask::new("POST", "/core/ambrosia/craendpointtable").raw(b"{}"));
     assert_eq!(written.status, 405, "{}", written.body);
     let erased =

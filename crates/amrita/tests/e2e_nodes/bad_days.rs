@@ -361,3 +361,43 @@ fn ten_thousand_connections_that_say_nothing_shut_nobody_out() {
     drop(silent);
     assert_eq!(cluster.wait_for("a write", || write(0, "after").ok()).status, 200);
 }
+
+/// A stranger that says it is a node of the cluster, by its name or by its address, is none as long
+/// as that node lives.
+#[test]
+fn a_stranger_takes_the_place_of_nobody_who_lives() {
+    let cluster = Cluster::started(3);
+    cluster.wait_until_whole();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let before: Vec<u64> = (0..3).map(|which| replica_of(&cluster, which)).collect();
+    // It says that it is at that address, and listens elsewhere.
+    let start = |name: &str, id: &str, address: &str| {
+        let peers = format!("{},{address}", uri(cluster.port(0)));
+        std::process::Command::new(env!("CARGO_BIN_EXE_amrita"))
+            .args(["node", "--port", "0", "--stop-with-stdin", "--id", id, "--public-uri", address])
+            .args(["--peer-nodes", &peers, "--sandbox"])
+            .arg(folder.path().join(name))
+            .stdin(std::process::Stdio::piped())
+            .stderr(fs::File::create(folder.path().join(format!("{name}.log"))).expect("a log"))
+            .spawn()
+            .expect("the program can be run")
+    };
+    let log = |name: &str| {
+        fs::read_to_string(folder.path().join(format!("{name}.log"))).unwrap_or_default()
+    };
+    // It asks the very node whose name it has.
+    let elsewhere = uri(free_ports(1)[0]);
+    let mut twin = start("twin", &cluster.member(0).id, &elsewhere);
+    cluster.wait_for("it to be refused", || log("twin").contains("its own --id").then_some(()));
+    drop(twin.wait());
+    let address = uri(cluster.port(1));
+    let mut squatter = start("squatter", "squatter", &address);
+    cluster.wait_for("a line in a log", || {
+        (0..3).any(|which| cluster.log(which).contains("it has to wait until")).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let after: Vec<u64> = (0..3).map(|which| replica_of(&cluster, which)).collect();
+    assert_eq!(after, before, "all are who they were");
+    drop(squatter.kill());
+    drop(squatter.wait());
+}

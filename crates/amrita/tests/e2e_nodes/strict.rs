@@ -182,3 +182,60 @@ fn what_a_typed_client_sends_is_taken() {
     let forwarded = cluster.get(0, &format!("{forwarded}&key=any"));
     assert_eq!(forwarded.body["name"], "7", "{}", forwarded.body);
 }
+
+/// The node that is asked may not have heard of it so far. It finds out before it says no.
+#[test]
+fn an_instance_is_known_everywhere_as_soon_as_it_is_registered() {
+    let cluster = Cluster::started(3);
+    cluster.wait_for("the directory to be served", || {
+        let body = json!({"name": "first"});
+        let reply = cluster.ask(0, &Ask::new("POST", "/core/immortals").json(&body));
+        reply.is_success().then_some(())
+    });
+    for number in 0..60 {
+        let name = format!("i{number}");
+        let at = |offset: usize| (number + offset) % 3;
+        let register = Ask::new("POST", "/core/immortals").json(&json!({"name": name}));
+        assert_eq!(cluster.ask(at(0), &register).status, 200);
+        let path = format!("/core/immortals/{name}");
+        let seen = cluster.get(at(1), &path);
+        assert_eq!((seen.status, seen.body["name"].as_str()), (200, Some(name.as_str())));
+        let change = Ask::new("PATCH", &path).json(&json!({"paused": true}));
+        assert_eq!(cluster.ask(at(2), &change).status, 200, "{name}");
+    }
+    let nobody = cluster.get(1, "/core/immortals/nobody");
+    assert_eq!((nobody.status, nobody.code()), (404, "NOT_FOUND"), "{}", nobody.body);
+    let gone = cluster.ask(2, &Ask::new("DELETE", "/core/immortals/nobody?confirm=nobody"));
+    assert_eq!((gone.status, &gone.body["outcome"]), (404, &json!("notApplied")), "{}", gone.body);
+}
+
+/// What is passed on is done where it goes, or refused there by name.
+#[test]
+fn the_forwarding_passes_writes_on() {
+    let cluster = Cluster::started(3);
+    let to = |path: &str| {
+        format!("/core/node-selectors/default/forwarding?target=KEY_HASH&key={path}&path={path}")
+    };
+    let factory = to(EXAMPLES);
+    let post = Ask::new("POST", &factory).json(&json!({"documentSelfLink": "one", "name": "a"}));
+    let first = cluster.ask(0, &post);
+    assert_eq!((first.status, first.header("location")), (200, Some(ONE)), "{}", first.body);
+    let etag = first.header("etag").expect("a tag").to_owned();
+    let patch = to(ONE);
+    let patch = Ask::new("PATCH", &patch).json(&json!({"name": "b"})).key("k");
+    let patch = patch.header("If-Match", &etag);
+    let (one, again) = (cluster.ask(1, &patch), cluster.ask(2, &patch));
+    assert_eq!((one.status, one.version()), (200, 1), "{}", one.body);
+    assert_eq!((again.status, again.version()), (200, 1), "the same key: {}", again.body);
+    let put = to(ONE);
+    let put = Ask::new("PUT", &put).json(&json!({"name": "c"})).header("If-Match", &etag);
+    assert_eq!(cluster.ask(1, &put).status, 412);
+    let peer = "/core/node-selectors/default/forwarding?target=PEER_ID&peer=n3&path=";
+    let deleted = cluster.ask(0, &Ask::new("DELETE", &format!("{peer}{ONE}")));
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    assert_eq!(cluster.get(2, ONE).status, 404);
+    let all = "/core/node-selectors/default/forwarding?target=ALL&path=/core/examples";
+    refused(&cluster, &Ask::new("POST", all).json(&json!({"name": "x"})), "target=ALL");
+    let stop = cluster.ask(0, &Ask::new("DELETE", &format!("{peer}/core/management")));
+    assert_eq!(stop.status, 400, "a node is stopped at its own address: {}", stop.body);
+}

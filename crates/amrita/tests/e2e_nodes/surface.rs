@@ -88,7 +88,15 @@ fn every_utility_of_a_factory_is_answered_by_every_node() {
         assert!(links(&roots).contains(&EXAMPLES), "{roots}");
     }
     let config = Ask::new("PATCH", "/core/examples/config").json(&json!({}));
-    refused(&cluster, &config, 405, "METHOD_NOT_ALLOWED");
+    refused(&cluster, &config, 400, "UNKNOWN_KIND");
+    let kind = "com:vmware:xenon:common:ServiceConfigUpdateRequest";
+    for (option, status) in [("INSTRUMENTATION", 200), ("PERIODIC_MAINTENANCE", 409)] {
+        let body = json!({"kind": kind, "addOptions": [option]});
+        for path in ["/core/examples/config", "/core/examples/u1/config"] {
+            let reply = cluster.ask(1, &Ask::new("PATCH", path).json(&body));
+            assert_eq!(reply.status, status, "{option} at {path}: {}", reply.body);
+        }
+    }
     refused(&cluster, &Ask::get("/core/examples/none/available"), 404, "NOT_FOUND");
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Sent {
 pub(crate) struct Inbound {
     /// There is a program that will handle messages of others.
     pub(crate) is_accepting: bool,
+    /// When that was otherwise last, or when the ownership began.
+    pub(crate) changed_at: u64,
     /// The next number of each sender.
     next: BTreeMap<(GroupId, Lane), u64>,
     /// Senders that are gone and are being forgotten: the entry is on its way into the log.
@@ -36,6 +38,19 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
+    pub(crate) fn new(now: u64) -> Self {
+        Self { changed_at: now, ..Self::default() }
+    }
+
+    /// Says whether there is a program now. True if there was none before.
+    pub(crate) fn set_accepting(&mut self, is_accepting: bool, now: u64) -> bool {
+        if self.is_accepting == is_accepting {
+            return false;
+        }
+        (self.is_accepting, self.changed_at) = (is_accepting, now);
+        is_accepting
+    }
+
     /// The next number of a sender, if something of it was taken in this ownership.
     pub(crate) fn next_of(&self, from: GroupId, lane: Lane) -> Option<u64> {
         self.next.get(&(from, lane)).copied()

@@ -197,7 +197,7 @@ impl Lead {
             began_after: machine.inputs(),
             clock: Clock::new(machine.history.input_state.time, cx.now),
             queue: LogQueue::new(now),
-            inbound: Inbound::default(),
+            inbound: Inbound::new(now),
             outbound: Outbound::new((term.0 << OWNERSHIPS_BITS) + before),
             own: OwnInputs::default(),
             upgrade: UpgradeCourse::default(),

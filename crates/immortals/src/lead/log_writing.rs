@@ -89,15 +89,13 @@ impl Leader<'_> {
     }
 
     /// Takes messages of others as soon as there is a program that will handle them.
-    pub(crate) fn accept(&mut self, outputs: &mut Vec<Output>) {
+    pub(crate) fn accept(&mut self, now: u64, outputs: &mut Vec<Output>) {
         let inbound = &mut self.lead.inbound;
-        if self.machine.seat.running().is_none() {
-            inbound.is_accepting = false;
-            return;
-        }
+        let is_there = self.machine.seat.running().is_some();
         let has_begun = self.machine.inputs() > 0 || self.lead.own.has_started;
-        if has_begun && !inbound.is_accepting {
-            inbound.is_accepting = true;
+        // What was accepted once stays so while there is a program.
+        let is_accepting = is_there && (has_begun || inbound.is_accepting);
+        if inbound.set_accepting(is_accepting, now) {
             outputs.push(Output::Accepting);
         }
     }

@@ -12,30 +12,45 @@ use crate::history::keys::ImpulseKey;
 use crate::io::{Output, Request, Response};
 use crate::lead::leader::{Leader, LeaderView};
 use crate::lead::log_queue::{Pending, Receipt};
+use crate::machine::instance::Instance;
 
 /// The longest payload of an impulse from outside, so that its message is not longer than one of a
 /// program.
 const PAYLOAD_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 100;
+
+/// After its program has gone, or its owner, an instance is expected to have another one within
+/// this time, in microseconds. Until then whoever wants something of it is asked to come again.
+const TAKEOVER_MICROS: u64 = 10_000_000;
 
 fn refused<T>(text: impl Into<String>) -> Result<T, Response> {
     Err(Response::Refused(text.into()))
 }
 
 impl LeaderView<'_> {
-    /// Why the owner takes no inputs, and what to do.
-    fn why_not_accepting(&self) -> String {
-        let others = self.machine.standbys.held();
-        match others.chain(self.machine.health.held.as_ref()).next() {
-            None => "no program is attached to any replica: start one".to_owned(),
-            Some(held) => {
-                let (name, input) = (&self.machine.identity.name, held.input);
-                format!(
-                    "it is held at input {input}, on which its programs fail: mend them and say \
-                     'amrita immortal release {name}', or take the input out with 'amrita immortal \
-                     skip {name} {input}'"
-                )
-            }
+    /// Why the owner takes no inputs: for now, or until a person does something.
+    fn why_not_accepting(&self, now: u64) -> Response {
+        let Instance { identity, settings, standbys, seat, health, .. } = self.machine;
+        let name = &identity.name;
+        let not_now = |what: &str| Response::NotNow(format!("{what}: try again"));
+        if standbys.has_good_program(settings, identity.me) {
+            return not_now("its program on another node takes over");
         }
+        if let Some(held) = standbys.held().chain(health.held.as_ref()).next() {
+            let input = held.input;
+            return Response::Refused(format!(
+                "it is held at input {input}, on which its programs fail: mend them and say \
+                 'amrita immortal release {name}', or take the input out with 'amrita immortal \
+                 skip {name} {input}'"
+            ));
+        }
+        if !seat.is_vacant() {
+            return not_now("its program is being given its state");
+        }
+        let has_begun = self.machine.inputs() > 0;
+        if has_begun && now < self.lead.inbound.changed_at.saturating_add(TAKEOVER_MICROS) {
+            return not_now("its program has gone just now, or its owner has");
+        }
+        Response::Refused("no program is attached to any replica: start one".to_owned())
     }
 
     fn may_skip(&self, cx: &Context<'_>, input: u64, is_upgrade: bool) -> Result<(), Response> {
@@ -82,7 +97,8 @@ impl Leader<'_> {
             Request::Move { to } => self.move_to(cx, to, outputs).map(Some),
             Request::Skip { input } => self.skip(cx, ticket, input, outputs).map(|()| None),
             Request::Impulse { from, method, payload, key } => {
-                self.impulse_from_outside(ticket, &from, (method, payload), key)
+                let now = cx.now.steady_micros;
+                self.impulse_from_outside((ticket, now), &from, (method, payload), key)
             }
         };
         match done {
@@ -108,7 +124,7 @@ impl Leader<'_> {
 
     fn impulse_from_outside(
         &mut self,
-        ticket: u64,
+        (ticket, now): (u64, u64),
         from: &str,
         (method, payload): (i64, Bytes),
         key: Option<ImpulseKey>,
@@ -124,10 +140,11 @@ impl Leader<'_> {
             return refused(format!("an impulse has up to {PAYLOAD_BYTES_MAX} bytes"));
         }
         if self.lead.queue.is_full() {
-            return refused("too much waits for its log already: try again");
+            let text = "too much waits for its log already: try again";
+            return Err(Response::NotNow(text.to_owned()));
         }
         if !self.lead.inbound.is_accepting {
-            return refused(self.view().why_not_accepting());
+            return Err(self.view().why_not_accepting(now));
         }
         let mut messages = Vec::new();
         put_message(&mut messages, &Message::Impulse { method, payload });

@@ -87,7 +87,7 @@ impl Leader<'_> {
             self.lead.upgrade.forget_results();
         }
         self.drive_upgrade(cx.now.steady_micros, outputs);
-        self.accept(outputs);
+        self.accept(cx.now.steady_micros, outputs);
         self.start();
         self.upload_genesis(cx, outputs)?;
         if let Some(mut primary) = self.primary() {

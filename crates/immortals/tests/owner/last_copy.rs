@@ -25,7 +25,7 @@ impl Owner {
     }
 
     /// Another replica with the same log, and without a program.
-    fn beside(owner: &Self) -> Self {
+    pub(super) fn beside(owner: &Self) -> Self {
         let mut other = Self::replica(2, &[1, 2]);
         for (_, _, entry) in owner.log.entries.clone() {
             other.commit(entry);
@@ -33,7 +33,7 @@ impl Owner {
         other
     }
 
-    fn hears_of_a_program_that_has_handled(&mut self, done: u64) {
+    pub(super) fn hears_of_a_program_that_has_handled(&mut self, done: u64) {
         let status =
             ReplicaStatus { attached: true, caught_up: true, done, ..ReplicaStatus::default() };
         self.step(Input::Peer { from: ReplicaId(1), message: Peer::Status(status) });

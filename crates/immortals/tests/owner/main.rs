@@ -1,6 +1,7 @@
 //! One owner alone, whose log is a list: what it does with messages of others, with its clock, with
 //! impulses that find no room, and with upgrades.
 
+mod asked;
 mod entries;
 mod genesis;
 mod handing_on;

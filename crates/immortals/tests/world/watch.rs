@@ -113,7 +113,7 @@ impl Watch {
         if let Some((_, fate)) = self.pressed.get_mut(&ticket) {
             *fate = Some(match told {
                 Response::Done { .. } => Fate::Logged,
-                Response::Refused(_) | Response::KeyReused => Fate::Lost,
+                Response::Refused(_) | Response::NotNow(_) | Response::KeyReused => Fate::Lost,
                 Response::NotOwner | Response::Unknown => Fate::Unknown,
             });
         }

@@ -18,8 +18,9 @@ use crate::view::View;
 
 /// # Errors
 /// What is wrong with the request.
-pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
+pub(super) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
     links::check(&request.path)?;
+    asks_for_what_is_so(&mut request, view)?;
     let catalogue = view.catalogue();
     if catalogue.spec(&request.path).is_some() {
         return factory(request, fresh, view);
@@ -349,6 +350,22 @@ fn child_link(
 /// A name that no other node and no other start of this one makes, in order of time.
 fn new_name(fresh: u64, view: &View<'_>) -> String {
     format!("{:x}-{:x}-{:x}-{fresh:x}", view.now.wall.0, view.me().0, view.config.sandbox.boot)
+}
+
+/// A PATCH of `/config` is answered as a GET, if nothing would be changed by it: the configuration
+/// is part of the service's program, the same on all nodes.
+fn asks_for_what_is_so(request: &mut Request, view: &View<'_>) -> Result<(), Problem> {
+    let (path, utility) = links::split_utility(&request.path);
+    if request.method != Method::Patch || utility != Some("config") {
+        return Ok(());
+    }
+    let catalogue = view.catalogue();
+    let Some(spec) = catalogue.spec(path).or_else(|| catalogue.spec_of(path)) else {
+        return Ok(());
+    };
+    services::check_config(spec, &parse_body(&request.body)?)?;
+    (request.method, request.body) = (Method::Get, bytes::Bytes::new());
+    Ok(())
 }
 
 fn factory_utility(request: Request, view: &View<'_>) -> Result<Plan, Problem> {

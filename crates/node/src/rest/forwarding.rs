@@ -2,12 +2,13 @@
 //! passes a request on to the owner of its document anyway, so only what a node says about itself
 //! makes a difference.
 
+use access::Event;
 use cluster::Member;
 use protocol::node_group::{FACTORY_LINK, FORWARDING_LINK, LINK, MANAGEMENT_LINK, SELECTOR_LINK};
 use protocol::{Code, Problem, Request, links};
 
 use super::instance_state;
-use super::plan::below;
+use super::plan::{below, canonical};
 use crate::view::View;
 
 /// The request that is to be passed on.
@@ -23,11 +24,19 @@ pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Probl
     };
     let path = needed("path")?;
     links::check(&path)?;
-    if path == FORWARDING_LINK {
+    let query = asked("query").unwrap_or_default();
+    let mut forwarded = Request { path, query, ..request.clone() };
+    canonical(&mut forwarded);
+    if forwarded.path == FORWARDING_LINK {
         return Err(Problem::bad_request("'path' cannot be the forwarding itself"));
     }
-    let query = asked("query").unwrap_or_default();
-    let forwarded = Request { path, query, ..request.clone() };
+    if is_recorded(&forwarded) {
+        return Err(Problem::bad_request(format!(
+            "a {} of {} is not passed on: send it there",
+            forwarded.method.name(),
+            forwarded.path
+        )));
+    }
     let only = |target: &str, other: &str| match asked(other) {
         None => Ok(()),
         Some(_) => Err(Problem::bad_request(format!(
@@ -58,6 +67,13 @@ pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Probl
         }
     }
     Ok(forwarded)
+}
+
+/// What goes into the audit trail is recorded, and some of it made ready (passwords are hashed,
+/// tokens made up), before a node has it, by its path. It must not come by another one.
+fn is_recorded(request: &Request) -> bool {
+    const DONE: u16 = 200;
+    Event::of(request.method, &request.path, DONE).is_some()
 }
 
 /// Whether each node has an answer of its own to it.

@@ -36,6 +36,12 @@ const REPLICAS_USUAL: usize = 3;
 /// What is wrong with the request.
 pub(super) fn plan(request: &Request, rest: &str, view: &View<'_>) -> Result<Plan, Problem> {
     let mut parts = rest.split('/');
+    let name = parts.clone().next().unwrap_or_default();
+    if !name.is_empty() && parts.clone().count() <= 2 && view.topology().instance(name).is_none() {
+        // It may have been registered at another node a moment ago.
+        let problem = Problem::not_found(unknown_instance(name));
+        return Ok(Plan::Level(Box::new(request.clone()), problem));
+    }
     match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {
         ("", None, None) => factory(request, view),
         (name, None, None) => document(request, name, view),
@@ -70,6 +76,7 @@ fn registration(body: &Value, view: &View<'_>) -> Result<InstanceCommand, Proble
     let nodes = nodes_for(name, &body["replicas"], view)?;
     let founders: Vec<ReplicaId> = nodes.iter().map(|(id, _)| *id).collect();
     let ports = (port(body, "receivePort")?, port(body, "sendPort")?);
+    check_pair(ports.0, ports.1)?;
     let replicas: Vec<InstanceReplica> = (0..)
         .zip(nodes)
         .map(|(number, (_, node))| InstanceReplica {
@@ -87,6 +94,14 @@ fn registration(body: &Value, view: &View<'_>) -> Result<InstanceCommand, Proble
     check_built_in(body, name, None)?;
     let options = change_options(InstanceOptions::default(), body)?;
     Ok(InstanceCommand::Register { name: name.into(), founders, replicas, options })
+}
+
+/// A program of AMBROSIA's needs both ports: with one of them nobody would ever listen.
+fn check_pair(receive: Option<u16>, send: Option<u16>) -> Result<(), Problem> {
+    if receive.is_some() == send.is_some() {
+        return Ok(());
+    }
+    Err(bad("'receivePort' and 'sendPort' go together: one of them is missing"))
 }
 
 /// Refuses a port that the node of that replica uses itself. The directory refuses the ports of
@@ -205,16 +220,10 @@ fn document(request: &Request, name: &str, view: &View<'_>) -> Result<Plan, Prob
 /// The instance with that name.
 ///
 /// # Errors
-/// When there is none, or when this node cannot know.
+/// When there is none.
 pub(super) fn find<'a>(name: &str, view: &View<'a>) -> Result<&'a InstanceEntry, Problem> {
-    view.topology().instance(name).ok_or_else(|| {
-        if view.knows_the_directory() {
-            return Problem::not_found(unknown_instance(name));
-        }
-        let text =
-            format!("node '{}' does not know yet which instances there are", view.config.node_id);
-        Problem::new(Code::NoOwner, text)
-    })
+    let unknown = || Problem::not_found(unknown_instance(name));
+    view.topology().instance(name).ok_or_else(unknown)
 }
 
 /// `addReplica` and `removeReplica` change where the instance is, all other fields change its
@@ -273,6 +282,10 @@ fn put_replica(
     let free = || (0..).find(|n| !entry.replicas.iter().any(|r| r.number == *n)).unwrap_or(0);
     let number = number.or(known.map(|known| known.number)).unwrap_or_else(free);
     let upgrade = super::options::number(added, "upgradeVersion")?;
+    check_pair(
+        port(added, "receivePort")?.or(known.and_then(|k| k.receive_port)),
+        port(added, "sendPort")?.or(known.and_then(|k| k.send_port)),
+    )?;
     let replica = InstanceReplica {
         number,
         receive_port: port(added, "receivePort")?.or(known.and_then(|k| k.receive_port)),
@@ -421,6 +434,10 @@ pub(crate) fn response_of(group: GroupId, told: immortals::Response, view: &View
         immortals::Response::Refused(why) => {
             let text = format!("{}: {why}", view.name_of(group));
             Problem::new(Code::Refused, text).with_outcome(Outcome::NotApplied).into()
+        }
+        immortals::Response::NotNow(why) => {
+            let text = format!("{}: {why}", view.name_of(group));
+            Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied).into()
         }
         immortals::Response::KeyReused => {
             let text = format!(

@@ -66,6 +66,7 @@ pub(super) fn management(request: &Request, view: &View<'_>) -> Plan {
     state["replicaId"] = json!(view.me().0);
     state["partitionCount"] = json!(view.partitions());
     state["ownedPartitionCount"] = json!(owned.count());
+    state["isAuthorizationEnabled"] = json!(view.shard.handlers.guard.is_on);
     state["requestsUnderWay"] = json!(view.in_flight);
     state["serviceCount"] = json!(view.catalogue().specs().count());
     Plan::Respond(Response::json(200, &state))

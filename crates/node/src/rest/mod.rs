@@ -14,13 +14,14 @@ pub(crate) mod recordings;
 mod surface;
 #[cfg(test)]
 mod tables;
+#[cfg(test)]
+mod tables_forwarding;
 pub(crate) mod watch;
 mod who;
 #[cfg(test)]
 mod world;
 
 use protocol::node_group as paths;
-use protocol::query::{LINK as QUERY_TASKS, LOCAL_LINK as LOCAL_QUERY_TASKS};
 use protocol::{Code, Method, Outcome, Problem, Request};
 
 use crate::pages::PAGE_LINK;
@@ -28,7 +29,7 @@ use crate::view::View;
 use plan::below;
 
 pub(crate) use node_group::changed as quorum_changed;
-pub(crate) use plan::Plan;
+pub(crate) use plan::{Plan, canonical};
 pub use surface::{Header, Resource, SURFACE, Verb};
 
 /// Decides what is to be done. `fresh` is a number that this start of the node uses once.
@@ -43,18 +44,6 @@ pub(crate) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<
         problem.outcome = problem.outcome.or(is_write.then_some(Outcome::NotApplied));
         problem
     })
-}
-
-/// Gives a path the one spelling by which it is looked up in tables.
-pub(crate) fn canonical(request: &mut Request) {
-    if request.path.len() > 1 && request.path.ends_with('/') {
-        request.path.pop();
-    }
-    // Every node sees all documents, so a local query task is the same as any other.
-    if let Some(rest) = below(&request.path, LOCAL_QUERY_TASKS) {
-        let slash = if rest.is_empty() { "" } else { "/" };
-        request.path = format!("{QUERY_TASKS}{slash}{rest}");
-    }
 }
 
 fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {

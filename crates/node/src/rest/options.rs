@@ -105,8 +105,16 @@ pub(super) fn check_built_in(
         );
         return Err(Problem::new(Code::VersionMismatch, text));
     }
+    let is_new = version.is_none();
+    if let Some(asked) = said("documentVersion").filter(|it| is_new && **it != 0) {
+        return Err(bad(&format!(
+            "documentVersion is {asked}: a new instance begins at its own; leave it out"
+        )));
+    }
     for field in ["documentExpirationTimeMicros", "documentSourceLink", "documentTransactionId"] {
-        if let Some(asked) = said(field).filter(|it| **it != 0) {
+        // Typed clients say 0 for a time that is not set.
+        let is_unset = |it: &Value| field == "documentExpirationTimeMicros" && *it == 0;
+        if let Some(asked) = said(field).filter(|it| !is_unset(it)) {
             return Err(bad(&format!("an instance has no {field}, and this is {asked}")));
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cluster::DirectoryCommand;
-use protocol::query::QuerySpecification;
+use protocol::query::{LINK as QUERY_TASKS, LOCAL_LINK as LOCAL_QUERY_TASKS, QuerySpecification};
 use protocol::{BUILT_IN_FIELDS, Code, GroupId, Problem, Request, Response};
 use serde_json::Value;
 
@@ -20,6 +20,9 @@ pub(crate) enum Plan {
     Ask(GroupId, Question),
     /// Change the directory.
     Change(DirectoryCommand),
+    /// The directory as this node knows it does not have what is asked for. When this node has come
+    /// as far as the directory's owner and still does not have it, the problem is the answer.
+    Level(Box<Request>, Problem),
     /// Run a query over all partitions.
     Query(Box<QuerySpecification>, Form),
     /// The same, and say how many documents there are in all.
@@ -45,6 +48,18 @@ pub(crate) enum Plan {
     Join(String),
     /// Stop in good order, and say so.
     Stop,
+}
+
+/// Gives a path the one spelling by which it is looked up in tables.
+pub(crate) fn canonical(request: &mut Request) {
+    if request.path.len() > 1 && request.path.ends_with('/') {
+        request.path.pop();
+    }
+    // Every node sees all documents, so a local query task is the same as any other.
+    if let Some(rest) = below(&request.path, LOCAL_QUERY_TASKS) {
+        let slash = if rest.is_empty() { "" } else { "/" };
+        request.path = format!("{QUERY_TASKS}{slash}{rest}");
+    }
 }
 
 /// What comes below a path, without the slash; empty for the path itself.

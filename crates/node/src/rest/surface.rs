@@ -70,6 +70,7 @@ const CONDITIONS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch];
 const WRITE_HEADERS: &[Header] =
     &[Header::IfMatch, Header::IfNoneMatch, Header::Quorum, Header::Key];
 const QUEUE: &str = "xn-queue";
+const WRITE_PRAGMAS: &[&str] = &["xn-force-index-update", "xn-no-index-update", QUEUE];
 
 static ROOT: Resource =
     Resource { path: "/", verbs: &[get("the factories there are", Needs::Login)] };
@@ -158,7 +159,14 @@ static TEMPLATE: Resource = Resource {
 
 static CONFIG: Resource = Resource {
     path: "FACTORY/config, FACTORY/NAME/config",
-    verbs: &[get("options and limits; they are part of the service's program", Needs::Right)],
+    verbs: &[
+        get("options and limits; they are part of the service's program", Needs::Right),
+        verb(
+            Method::Patch,
+            "ServiceConfigUpdateRequest: taken if it asks for what is so, else refused",
+            Needs::Right,
+        ),
+    ],
 };
 
 static STATS: Resource = Resource {
@@ -196,15 +204,26 @@ static SELECTOR: Resource = Resource {
     ],
 };
 
+/// What is passed on is looked at again where it goes: it may not take all of this.
+const fn forwarding(method: Method, does: &'static str) -> Verb {
+    let is_read = matches!(method, Method::Get);
+    Verb {
+        parameters: &["path", "query", "target", "key", "peer"],
+        pragmas: if is_read { &[QUEUE] } else { WRITE_PRAGMAS },
+        headers: if is_read { CONDITIONS } else { WRITE_HEADERS },
+        ..verb(method, does, Needs::Login)
+    }
+}
+
 static FORWARDING: Resource = Resource {
     path: "/core/node-selectors/default/forwarding",
-    verbs: &[Verb {
-        parameters: &["path", "query", "target", "key", "peer"],
-        ..get(
-            "passes a GET on to the owner of a link, or to a node that has every document",
-            Needs::Login,
-        )
-    }],
+    verbs: &[
+        forwarding(Method::Get, "passes a GET on to the owner of a link, or to a node"),
+        forwarding(Method::Post, "the same for a POST"),
+        forwarding(Method::Put, "a PUT"),
+        forwarding(Method::Patch, "a PATCH"),
+        forwarding(Method::Delete, "a DELETE"),
+    ],
 };
 
 static MANAGEMENT: Resource = Resource {
@@ -430,7 +449,8 @@ impl Resource {
 
     /// A merge patch is a way to change a document; elsewhere its nulls would be passed over.
     fn check_type(&'static self, request: &Request) -> Result<(), Problem> {
-        let is_patch = *self == DOCUMENT && request.method == Method::Patch;
+        let takes = [&DOCUMENT, &FORWARDING].contains(&self);
+        let is_patch = takes && request.method == Method::Patch;
         if request.body_type == BodyType::Json || is_patch {
             return Ok(());
         }
@@ -441,6 +461,22 @@ impl Resource {
             request.path
         );
         Err(Problem::new(Code::UnsupportedMediaType, text))
+    }
+
+    /// What would not be looked at is refused. Some clients send an empty object with a DELETE.
+    fn check_body(&'static self, request: &Request) -> Result<(), Problem> {
+        let takes_one = match request.method {
+            Method::Get => false,
+            Method::Delete => [&DOCUMENT, &FORWARDING].contains(&self),
+            _ => true,
+        };
+        let body = request.body.trim_ascii();
+        let is_empty = body.is_empty() || (request.method == Method::Delete && body == b"{}");
+        if takes_one || is_empty {
+            return Ok(());
+        }
+        let (method, path) = (request.method.name(), &request.path);
+        Err(Problem::bad_request(format!("{method} {path} takes no body; leave it out")))
     }
 
     /// What a client needs for a request; `None` where nothing answers it.
@@ -464,12 +500,7 @@ impl Resource {
         request.check_pragmas(verb.pragmas)?;
         verb.check_headers(request)?;
         self.check_type(request)?;
-        let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
-        if request.method == Method::Get && !is_empty {
-            let text = format!("GET {} takes no body; leave it out", request.path);
-            return Err(Problem::bad_request(text));
-        }
-        Ok(())
+        self.check_body(request)
     }
 }
 
@@ -568,8 +599,12 @@ mod tests {
                 if verb.method == Method::Get {
                     refused(Request { body: "{}".into(), ..request() }, "body");
                 }
+                let takes_one = [&DOCUMENT, &FORWARDING].contains(&resource);
+                if verb.method == Method::Delete && !takes_one {
+                    refused(Request { body: r#"{"a":1}"#.into(), ..request() }, "body");
+                }
                 let merges = Request { body_type: BodyType::MergePatch, ..request() };
-                let is_taken = *resource == DOCUMENT && verb.method == Method::Patch;
+                let is_taken = takes_one && verb.method == Method::Patch;
                 let status = resource.check(&merges, &catalogue).map_err(|it| it.status());
                 assert_eq!(status, if is_taken { Ok(()) } else { Err(415) }, "{path}");
             }

@@ -26,6 +26,9 @@ fn shown(plan: &Plan) -> String {
         }
         Plan::Ask(_, question) => format!("ask {question:?}"),
         Plan::Change(command) => format!("change {command:?}"),
+        Plan::Level(request, problem) => {
+            format!("level {}, or {} {}", request.path, problem.status(), problem.message)
+        }
         Plan::Query(specification, form) => {
             format!("query limit={:?} {}", specification.result_limit, shape(form))
         }
@@ -59,7 +62,7 @@ fn shape(form: &Form) -> &'static str {
 
 /// Each row has a request, its body, and what the plan must contain, or what the refusal must
 /// contain after its status.
-fn check(world: &World, table: &[(&str, &str, &str)]) {
+pub(super) fn check(world: &World, table: &[(&str, &str, &str)]) {
     for (line, body, expected) in table {
         let found = match world.plan(line, body) {
             Ok(plan) => shown(&plan),
@@ -195,8 +198,34 @@ fn the_utilities_of_a_factory_and_of_a_document() {
             ("GET /core/things/one/stats", "", "ask GET /core/things/one/stats"),
             ("GET /core/things/one/config", "", "ask GET /core/things/one/config"),
             ("GET /core/things/one/template?x", "", "400 .. no 'x'"),
-            ("PATCH /core/things/config", "{}", "405 .. it takes GET"),
-            ("PATCH /core/things/one/config", "{}", "405 .. it takes GET"),
+            ("PATCH /core/things/config", "{}", "400 the kind of a change of the configuration"),
+            (
+                "PATCH /core/things/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","addOptions":["INSTRUMENTATION"]}"#,
+                "200 .. versionRetentionLimit",
+            ),
+            (
+                "PATCH /core/things/one/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","addOptions":["PERSISTENCE"],
+                    "removeOptions":["IMMUTABLE"],"versionRetentionLimit":1000}"#,
+                "ask GET /core/things/one/config",
+            ),
+            (
+                "PATCH /core/things/one/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","addOptions":["IMMUTABLE"]}"#,
+                r#"409 addOptions has "IMMUTABLE""#,
+            ),
+            (
+                "PATCH /core/things/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","removeOptions":["REPLICATION"]}"#,
+                r#"409 removeOptions has "REPLICATION""#,
+            ),
+            (
+                "PATCH /core/things/config",
+                r#"{"kind":"a:ServiceConfigUpdateRequest","maintenanceIntervalMicros":5}"#,
+                "409 maintenanceIntervalMicros is 5",
+            ),
+            ("PUT /core/things/config", "{}", "405 .. it takes GET, PATCH"),
             ("DELETE /core/things/one/stats", "", "405"),
             ("GET /core/nothing/one/stats", "", "404"),
         ],
@@ -469,66 +498,6 @@ fn the_node_group() {
 }
 
 #[test]
-fn the_selector_and_the_forwarding() {
-    let world = World::new();
-    let forward = "/core/node-selectors/default/forwarding";
-    let get = |query: &str| format!("GET {forward}?{query}");
-    check(
-        &world,
-        &[
-            ("GET /core/node-selectors/default", "", r#"200 .. "status":"UNAVAILABLE""#),
-            (
-                "POST /core/node-selectors/default",
-                r#"{"key":"/core/things/one"}"#,
-                "200 .. partition",
-            ),
-            ("POST /core/node-selectors/default", r#"{"key":"a","bogus":1}"#, "400 .. bogus"),
-            ("POST /core/node-selectors/default", "{}", "400 .. key"),
-            ("PATCH /core/node-selectors/default", "{}", "405"),
-            (&get("path=/core/things/one&target=KEY_HASH&key=a"), "", "ask GET /core/things/one"),
-            (&get("path=/core/things/one&target=PEER_ID&peer=n2"), "", "ask GET /core/things/one"),
-            (
-                &get("path=/core/things/one&query=documentVersion=0&target=KEY_HASH&key=a"),
-                "",
-                "ask GET /core/things/one?documentVersion=0",
-            ),
-            (&get("path=/core/management&target=PEER_ID&peer=n1"), "", "200 .. \"id\":\"n1\""),
-            (&get("path=/core/management&target=PEER_ID&peer=n2"), "", "400 .. 127.0.0.1:8002"),
-            (
-                &get("path=/core/things/one&target=KEY_HASH&key=a&peer=n2"),
-                "",
-                "400 target=KEY_HASH does not take the parameter 'peer'",
-            ),
-            (
-                &get("path=/core/things/one&target=PEER_ID&peer=n2&key=a"),
-                "",
-                "400 target=PEER_ID does not take the parameter 'key'",
-            ),
-            (&get("path=/core/management&target=KEY_HASH&key=a"), "", "503 'a' has no owner"),
-            (&get("path=/core/things/stats&target=PEER_ID&peer=n2"), "", "400 .. 127.0.0.1:8002"),
-            (&get("path=/core/things/stats&target=PEER_ID&peer=n1"), "", "stats /core/things"),
-            (&get("path=/core/node-groups/&target=PEER_ID&peer=n2"), "", "400"),
-            (
-                &get("path=/core/things/one&query=consistency=local&target=PEER_ID&peer=n2"),
-                "",
-                "400 /core/things/one of node 'n2' is to be asked at",
-            ),
-            (
-                &get("path=/core/things/one&query=consistency=local&target=KEY_HASH&key=a"),
-                "",
-                "503 'a' has no owner",
-            ),
-            (&get("path=/core/things/one&target=PEER_ID&peer=n9"), "", "400 there is no node 'n9'"),
-            (&get("path=/core/things/one&target=ALL"), "", "400 target=ALL is not served"),
-            (&get("path=/core/things/one&target=SOME"), "", "400 'target' is KEY_HASH or PEER_ID"),
-            (&get("path=/core/things/one"), "", "400 .. 'target'"),
-            (&get("target=ALL"), "", "400 .. 'path'"),
-            (&get("path=/core/things/one?bogus&target=KEY_HASH&key=a"), "", "400"),
-        ],
-    );
-}
-
-#[test]
 fn the_management() {
     let mut world = World::new();
     check(
@@ -573,7 +542,35 @@ fn immortals() {
             ),
             ("GET /core/immortals/counter", "", "200 .. \"name\":\"counter\""),
             ("GET /core/immortals/counter?x=1", "", "400 .. no 'x'"),
-            ("GET /core/immortals/other", "", "503 .. does not know yet"),
+            ("GET /core/immortals/other", "", "level /core/immortals/other, or 404 .. 'other'"),
+            ("DELETE /core/immortals/other", "", "level /core/immortals/other, or 404"),
+            ("POST /core/immortals/other/move", "{}", "level .. or 404"),
+            ("GET /core/immortals/other/recording", "", "level .. or 404"),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","documentVersion":3}"#,
+                "400 documentVersion is 3: a new instance begins at",
+            ),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","documentSourceLink":"/core/immortals/b"}"#,
+                "400 an instance has no documentSourceLink",
+            ),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","documentSourceLink":0}"#,
+                "400 an instance has no documentSourceLink",
+            ),
+            (
+                "POST /core/immortals",
+                r#"{"name":"a","receivePort":2000}"#,
+                "400 'receivePort' and 'sendPort' go together",
+            ),
+            (
+                "PATCH /core/immortals/counter",
+                r#"{"addReplica":{"node":"n2","sendPort":2001}}"#,
+                "400 'receivePort' and 'sendPort' go together",
+            ),
             (
                 "POST /core/immortals",
                 r#"{"name":"a","documentSelfLink":"/core/immortals/b"}"#,

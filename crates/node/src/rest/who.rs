@@ -4,7 +4,7 @@ use access::{BuiltInRole, CAN_I, Guard, Needs, Reason, Thing, WHO_AM_I, decide};
 use protocol::{Code, Method, Principal, Problem, Request, Response};
 use serde_json::{Value, json};
 
-use super::plan::parse_body;
+use super::plan::{check_fields, parse_body};
 use super::surface::Resource;
 use crate::view::View;
 
@@ -38,6 +38,10 @@ fn who_am_i(request: &Request, guard: &Guard) -> Value {
 fn can_i(request: &Request, view: &View<'_>) -> Result<Value, Problem> {
     let guard = &view.shard.handlers.guard;
     let body = parse_body(&request.body)?;
+    check_fields(&body, "the question whether one may", &["verb", "link", "as"])?;
+    if let Some(other) = Some(&body["as"]).filter(|it| !it.is_null() && !it.is_string()) {
+        return Err(Problem::bad_request(format!("'as' is the name of a user, not {other}")));
+    }
     let text = |name: &str| body[name].as_str().map(str::to_owned);
     let (Some(verb), Some(link)) = (text("verb"), text("link")) else {
         return Err(Problem::bad_request("'verb' and 'link' are needed: GET, /core/examples/one"));
