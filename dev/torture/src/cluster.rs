@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use torture::client::Client;
 
+use crate::machine::Machine;
 use crate::spaces::{Space, address};
 use crate::switch::Switch;
 
@@ -24,6 +25,7 @@ pub(crate) struct Cluster {
     /// Of the clients, then of the nodes.
     spaces: Vec<Space>,
     nodes: Vec<Option<Child>>,
+    machines: Vec<Machine>,
     folder: TempDir,
     binary: PathBuf,
 }
@@ -51,7 +53,9 @@ impl Cluster {
         let binary = binary()?;
         let folder = tempfile::tempdir().map_err(|error| format!("a folder: {error}"))?;
         let nodes = (0..=count).map(|_| None).collect();
-        let mut cluster = Self { switch, spaces, nodes, folder, binary };
+        let machine = |number| Machine::new(folder.path(), &format!("n{number}"));
+        let machines = (0..=count).map(machine).collect::<Result<_, _>>()?;
+        let mut cluster = Self { switch, spaces, nodes, machines, folder, binary };
         for node in cluster.all() {
             cluster.begin(node)?;
         }
@@ -77,11 +81,31 @@ impl Cluster {
             .args(["--bind-address", &address(node).to_string()])
             .args(["--peer-nodes", &peers.join(","), "--insecure"])
             .arg("--sandbox")
-            .arg(self.folder.path().join(format!("n{node}")))
+            .arg(self.machines[node].sandbox())
             .stdout(Stdio::null())
             .stderr(log);
+        self.machines[node].hold(&mut command);
         let child = command.spawn().map_err(|error| format!("a node does not start: {error}"))?;
         self.nodes[node] = Some(child);
+        Ok(())
+    }
+
+    pub(crate) fn machine(&self, node: usize) -> &Machine {
+        &self.machines[node]
+    }
+
+    /// Waits until the process of a node has ended by itself.
+    pub(crate) fn has_ended(&mut self, node: usize, patience: Duration) -> Result<(), String> {
+        let begun = Instant::now();
+        while let Some(child) = &mut self.nodes[node] {
+            if child.try_wait().map_err(|error| error.to_string())?.is_some() {
+                self.nodes[node] = None;
+            } else if begun.elapsed() > patience {
+                return Err(format!("n{node} does not end within {} s", patience.as_secs()));
+            } else {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 mod check;
 mod cluster;
 mod load;
+mod machine;
 mod rows;
 mod spaces;
 mod switch;

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::check::check;
 use crate::cluster::Cluster;
 use crate::load::Load;
+use crate::machine::{Machine, Wrong};
 
 /// How many documents are written: most partitions have one.
 const DOCUMENTS: usize = 12;
@@ -17,6 +18,11 @@ const PAUSE: Duration = Duration::from_millis(2_500);
 
 /// How long it may take until all is well again.
 const HEAL_MAX: Duration = Duration::from_secs(200);
+
+/// How long a node may take to end.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+const DAY_SECONDS: i64 = 86_400;
 
 /// How long a client waits for one node, before it tries the next.
 const IMPATIENT: Duration = Duration::from_millis(150);
@@ -39,6 +45,7 @@ struct Strike<'a> {
     node: usize,
     nodes: usize,
     lasts: Duration,
+    random: &'a mut Random,
 }
 
 #[derive(Default)]
@@ -84,6 +91,25 @@ pub(crate) const ROWS: &[Row] = &[
         strike.delay();
     })),
     row("busy", "all cores are busy twice over for 60 s", (2, 60_000), |strike| strike.busy()),
+    row("stop", "an owner is stopped (SIGTERM) and started again", (20, 500), |strike| {
+        strike.stop();
+    }),
+    row("forgotten", "an owner is killed and its log deleted", (20, 500), |strike| {
+        strike.restart(|machine, _| machine.forget());
+    }),
+    row("rotten", "an owner is killed and 50 bits of its state flip", (20, 500), |strike| {
+        strike.restart(|machine, random| machine.rot(50, random));
+    }),
+    row("slow-disk", "each sync of an owner takes 1 s longer, for 10 s", (10, 10_000), |strike| {
+        strike.suffer(Wrong { sync: Duration::from_secs(1), ..Wrong::default() });
+    }),
+    row("full-disk", "an owner's disk takes no writes for 10 s", (10, 10_000), |strike| {
+        strike.suffer(Wrong { is_full: true, ..Wrong::default() });
+    }),
+    row("clock", "an owner's clock is a day ahead or back for 10 s", (10, 10_000), |strike| {
+        let ahead_seconds = if strike.random.below(2) == 0 { DAY_SECONDS } else { -DAY_SECONDS };
+        strike.suffer(Wrong { ahead_seconds, ..Wrong::default() });
+    }),
     row("loss", "a fifth of all packets is lost for 10 s", (5, 10_000), |strike| strike.loss()),
 ];
 
@@ -101,7 +127,8 @@ impl Row {
             let node = cluster.busiest();
             let since = Instant::now();
             let lasts = Duration::from_millis(self.lasts_ms);
-            (self.strike)(&mut Strike { cluster: &mut cluster, node, nodes, lasts });
+            let (cluster_now, random) = (&mut cluster, &mut random);
+            (self.strike)(&mut Strike { cluster: cluster_now, node, nodes, lasts, random });
             let until = Instant::now();
             outcome.owner_changes += load.owner_changes(since);
             cluster.switch.heal();
@@ -137,6 +164,29 @@ impl Strike<'_> {
         self.cluster.signal(self.node, Signal::KILL);
         self.wait();
         self.cluster.begin(self.node).expect("it could be started before");
+    }
+
+    /// The node goes, something happens to what it left behind, and it comes back.
+    fn restart(&mut self, happens: impl FnOnce(&Machine, &mut Random) -> std::io::Result<()>) {
+        self.cluster.signal(self.node, Signal::KILL);
+        happens(self.cluster.machine(self.node), self.random).expect("its files are there");
+        self.wait();
+        self.cluster.begin(self.node).expect("it could be started before");
+    }
+
+    fn stop(&mut self) {
+        self.cluster.signal(self.node, Signal::TERM);
+        self.cluster.has_ended(self.node, STOP_MAX).expect("a node ends when it is told");
+        self.wait();
+        self.cluster.begin(self.node).expect("it could be started before");
+    }
+
+    /// For a while something is wrong with the node's machine.
+    fn suffer(&mut self, wrong: Wrong) {
+        let set = |wrong| self.cluster.machine(self.node).set(wrong).expect("the file is there");
+        set(wrong);
+        self.wait();
+        set(Wrong::default());
     }
 
     fn freeze(&mut self) {

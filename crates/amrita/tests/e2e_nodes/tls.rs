@@ -88,8 +88,8 @@ impl Encrypted {
     fn amrita(&self, words: &[&str]) -> (bool, String) {
         let addresses: Vec<String> = self.ports.iter().map(|port| uri(*port)).collect();
         let output = Command::new(env!("CARGO_BIN_EXE_amrita"))
-            .args(["--address", &addresses.join(",")])
             .args(words)
+            .env("AMRITA_ADDRESS", addresses.join(","))
             .env("AMRITA_CA_FILE", &self.authority)
             .env("XDG_CONFIG_HOME", self.folder.path().join("config"))
             .stdin(Stdio::null())

@@ -20,20 +20,12 @@ pub use restore::{Taken, restore};
 /// The library's text, to be built where it is used.
 const LIBRARY: &str = include_str!("unsynced.c");
 
-/// Builds the library in a folder, with the C compiler that Rust links with anyway.
+/// Builds the library in a folder.
 ///
 /// # Errors
-/// When there is none, or it fails.
+/// As [`crate::built`].
 pub fn build(folder: &Path) -> Result<PathBuf, String> {
-    let (text, library) = (folder.join("unsynced.c"), folder.join("unsynced.so"));
-    std::fs::write(&text, LIBRARY).map_err(|error| error.to_string())?;
-    let mut cc = Command::new("cc");
-    cc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(&text).args(["-ldl", "-lpthread"]);
-    let built = cc.output().map_err(|error| format!("cc cannot be started: {error}"))?;
-    if built.status.success() {
-        return Ok(library);
-    }
-    Err(String::from_utf8_lossy(&built.stderr).into_owned())
+    crate::built(folder, "unsynced", LIBRARY)
 }
 
 /// Makes a command note what it writes in `root` and does not sync.
