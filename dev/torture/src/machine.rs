@@ -64,7 +64,7 @@ impl Machine {
         fs::remove_dir_all(self.sandbox.join("log"))
     }
 
-    /// So many bits of what is in the state store are wrong.
+    /// Flips bits of what is in the state store.
     pub(crate) fn rot(&self, bits: usize, random: &mut Random) -> io::Result<()> {
         let mut files = Vec::new();
         collect(&self.sandbox.join("state"), &mut files)?;
