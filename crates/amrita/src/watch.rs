@@ -13,8 +13,9 @@ use crate::outcome::{Outcome, Trouble, refusal, unreachable};
 use crate::screen;
 use crate::verbs::{aim, client_of};
 
-/// How long one question waits, in seconds; then the next one is asked.
-const WAIT_SECONDS: u64 = 20;
+/// How long one question waits, in seconds; then the next one is asked. Shorter than the client
+/// waits for one node.
+const WAIT_SECONDS: u64 = 8;
 
 /// The changes after a token are not kept any more.
 const GONE: u16 = 410;

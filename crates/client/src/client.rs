@@ -255,7 +255,7 @@ impl Client {
             Repeat::Read
         } else if request.idempotency_key.is_some() {
             Repeat::ByKey
-        } else if has_keys && !takes_key && !keys::is_for_one_node(request) {
+        } else if has_keys && !takes_key && !keys::is_done_each_time(request) {
             Repeat::SameTwice
         } else {
             Repeat::Never
@@ -486,8 +486,9 @@ const UNKNOWN: &str = "unknown";
 
 /// Errors of these kinds are told by the owner, which has looked for the key before. All other
 /// errors may come from a node that knows nothing of what became of the key; a 404 may also mean
-/// that the service was taken away meanwhile.
-const BY_KEY: [u16; 4] = [400, 409, 412, 422];
+/// that the service was taken away meanwhile, and a 422 (the key is that of another request) that
+/// an earlier attempt was done: a node salts a password anew for each.
+const BY_KEY: [u16; 3] = [400, 409, 412];
 
 fn is_unknown(response: &Response) -> bool {
     response.to_json()["outcome"] == UNKNOWN

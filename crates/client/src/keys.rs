@@ -14,6 +14,12 @@ const KEYLESS: [&str; 7] = [
     "/core/node-selectors",
 ];
 
+/// Passes on what is sent there, to where keys are taken.
+const FORWARDING: &str = "/core/node-selectors/default/forwarding";
+
+/// Each POST makes another secret, which is shown once.
+const SECRETS: [&str; 2] = ["/core/auth/join-tokens", "/core/auth/tokens"];
+
 const QUERIES: [&str; 2] = ["/core/query-tasks", "/core/local-query-tasks"];
 
 pub(crate) fn are_taken_by(request: &Request) -> bool {
@@ -21,7 +27,8 @@ pub(crate) fn are_taken_by(request: &Request) -> bool {
     let instance =
         path.strip_prefix("/core/immortals/").and_then(|it| it.strip_suffix("/impulses"));
     // An instance may have the name `impulses`, and then it is not meant.
-    if instance.is_some_and(|name| !name.is_empty() && !name.contains('/')) {
+    let is_impulse = instance.is_some_and(|name| !name.is_empty() && !name.contains('/'));
+    if is_impulse || path == FORWARDING {
         return true;
     }
     let is_below = |of: &str| {
@@ -31,14 +38,19 @@ pub(crate) fn are_taken_by(request: &Request) -> bool {
     // A utility of a service is no document either.
     let is_utility = links::split_utility(path).1.is_some();
     let is_document = !is_utility && !KEYLESS.into_iter().any(is_below);
-    is_document && !is_direct_query(request, path)
+    is_document && !is_direct_query(request, path) && !makes_secret(request, path)
 }
 
-/// Whether a request is about the very node that is asked: that it stops, or joins another cluster.
-/// Sent once more, another node would do it, too.
-pub(crate) fn is_for_one_node(request: &Request) -> bool {
+fn makes_secret(request: &Request, path: &str) -> bool {
+    request.method == Method::Post && SECRETS.contains(&path)
+}
+
+/// Whether a request is done each time that it is sent: it is about the very node that is asked,
+/// which stops or joins another cluster, and then the next node would, too; or it makes a secret.
+pub(crate) fn is_done_each_time(request: &Request) -> bool {
     let path = request.path.trim_end_matches('/');
     path == "/core/management"
+        || makes_secret(request, path)
         || (path == "/core/node-groups/default" && request.method == Method::Post)
 }
 
@@ -67,6 +79,12 @@ mod tests {
             ("/core/immortals/impulses", "{}", false),
             ("/core/immortals/impulses/impulses", "{}", true),
             ("/core/immortalsx", "{}", true),
+            ("/core/ambrosia/cra/AmbrosiaBinaries/a-a0", "{}", false),
+            ("/core/node-selectors/default", "{}", false),
+            ("/core/node-selectors/default/forwarding", "{}", true),
+            ("/core/auth/tokens", "{}", false),
+            ("/core/auth/join-tokens/", "{}", false),
+            ("/core/auth/tokens/one", "{}", true),
             ("/core/node-groups/default", "{}", false),
             ("/core/authz/can-i", "{}", false),
             ("/core/authz/roles", "{}", true),

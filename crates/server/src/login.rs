@@ -390,6 +390,7 @@ impl Doorkeeper {
 
     /// A token for oneself, or by an admin for others: its owner decides that.
     async fn make_token(&self, request: Request) -> Result<Answer, Problem> {
+        check_secret(&request)?;
         let body = body_of(&request)?;
         check_fields(&body, "a token", &["userLink", "expirationSeconds", "about"])?;
         let user = match text_of(&body, "userLink")? {
@@ -436,6 +437,7 @@ impl Doorkeeper {
     async fn make_join_token(&self, request: Request) -> Result<Answer, Problem> {
         // Who may not make one is told nothing of how the cluster makes certificates.
         self.may(request.principal.clone(), Method::Post, JOIN_TOKENS).await?;
+        check_secret(&request)?;
         let gate = self.gate.as_ref().ok_or_else(no_gate)?;
         let made = gate.make_token(&self.inbox, &body_of(&request)?, request.principal).await?;
         Ok(to_http(made))
@@ -512,6 +514,30 @@ fn body_of(request: &Request) -> Result<Map<String, Value>, Problem> {
     // The text is not shown: there may be a password in it.
     serde_json::from_slice(&request.body)
         .map_err(|_| Problem::new(Code::BadBody, "the body must be a JSON object"))
+}
+
+/// A POST that makes a secret is done each time: the secret is shown once and kept by nobody, so no
+/// key could have the same answer come again. What else would be passed over is refused as well.
+fn check_secret(request: &Request) -> Result<(), Problem> {
+    let path = &request.path;
+    let ignored = if request.idempotency_key.is_some() {
+        Some("Idempotency-Key: each POST makes another secret".to_owned())
+    } else if request.conditions.if_match.is_some() {
+        Some("If-Match".to_owned())
+    } else if request.conditions.if_none_match.is_some() {
+        Some("If-None-Match".to_owned())
+    } else if request.quorum.is_some() {
+        Some("x-xenon-rpl-quorum".to_owned())
+    } else {
+        let pragma = request.pragmas.first().map(|pragma| format!("Pragma: {pragma}"));
+        let parameter =
+            || request.parameters().next().map(|(name, _)| format!("parameter '{name}'"));
+        pragma.or_else(parameter)
+    };
+    match ignored {
+        None => Ok(()),
+        Some(what) => Err(Problem::bad_request(format!("a POST of {path} takes no {what}"))),
+    }
 }
 
 /// What would be passed over is refused.

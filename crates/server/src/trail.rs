@@ -168,7 +168,8 @@ impl Trail {
             401 | 403 | 429 => {
                 self.refused(Event::Refused, asked, (who, true), (status, "")).await;
             }
-            504 => drop(self.put(asked.happening(event, who, (status, "unknown")), None).await),
+            // Some of these are surely not done; the record does not guess which.
+            500.. => drop(self.put(asked.happening(event, who, (status, "unknown")), None).await),
             _ => drop(self.put(asked.happening(event, who, (status, "not done")), None).await),
         }
     }

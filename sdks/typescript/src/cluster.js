@@ -10,7 +10,7 @@ import { makeWire, randomBytes } from "#wire";
 
 import { AmritaError } from "./errors.js";
 import { parse, stringify } from "./json.js";
-import { isForOneNode, isWrite, prefixOf, takesKey } from "./keys.js";
+import { isDoneEachTime, isWrite, prefixOf, takesKey } from "./keys.js";
 import { WireError } from "./wire.js";
 
 /** How long a request is tried unless the client is told otherwise. */
@@ -35,9 +35,10 @@ const ATTEMPT_PART = 0.8;
 /**
  * Errors of these kinds are told by the owner, which has looked for the key before. All other errors
  * may come from a node that knows nothing of what became of the key; a 404 may also mean that the
- * service was taken away meanwhile.
+ * service was taken away meanwhile, and a 422 (the key is that of another request) that an earlier
+ * attempt was done: a node salts a password anew for each.
  */
-const BY_KEY = [400, 409, 412, 422];
+const BY_KEY = [400, 409, 412];
 
 /**
  * Codes of answers that say "try again": the request was surely not carried out, or its key makes
@@ -214,7 +215,7 @@ export class Cluster {
     if (!isWrite(method)) return "read";
     if (hasKey) return "byKey";
     const isSameTwice = !takesOne && this.#keyPrefix !== undefined;
-    return isSameTwice && !isForOneNode(method, path) ? "sameTwice" : "never";
+    return isSameTwice && !isDoneEachTime(method, path) ? "sameTwice" : "never";
   }
 
   /**

@@ -9,6 +9,7 @@ import { UTILITIES } from "./names.js";
 
 /** Where nothing is a document. To ask for the same twice there is to have it once. */
 const KEYLESS = [
+  "/core/ambrosia",
   "/core/authn",
   "/core/authz/can-i",
   "/core/immortals",
@@ -16,6 +17,12 @@ const KEYLESS = [
   "/core/node-groups",
   "/core/node-selectors",
 ];
+
+/** Passes on what is sent there, to where keys are taken. */
+const FORWARDING = "/core/node-selectors/default/forwarding";
+
+/** Each POST makes another secret, which is shown once. */
+const SECRETS = ["/core/auth/join-tokens", "/core/auth/tokens"];
 
 const QUERIES = ["/core/query-tasks", "/core/local-query-tasks"];
 
@@ -28,7 +35,8 @@ export function takesKey(method, pathAndQuery, body) {
   if (!isWrite(method)) return false;
   const path = pathAndQuery.split("?")[0].replace(/\/+$/, "");
   // An instance may have the name `impulses`, and then it is not meant.
-  if (/^\/core\/immortals\/[^/]+\/impulses$/.test(path)) return true;
+  if (/^\/core\/immortals\/[^/]+\/impulses$/.test(path) || path === FORWARDING) return true;
+  if (makesSecret(method, path)) return false;
   if (UTILITIES.some((name) => path.endsWith(`/${name}`))) return false;
   if (KEYLESS.some((of) => path === of || path.startsWith(`${of}/`))) return false;
   const isDirectQuery =
@@ -37,16 +45,26 @@ export function takesKey(method, pathAndQuery, body) {
 }
 
 /**
- * Whether a request is about the very node that is asked: that it stops, or joins another cluster.
- * Sent once more, another node would do it, too.
+ * @param {string} method
+ * @param {string} path
+ */
+function makesSecret(method, path) {
+  return method === "POST" && SECRETS.includes(path);
+}
+
+/**
+ * Whether a request is done each time that it is sent: it is about the very node that is asked,
+ * which stops or joins another cluster, and then the next node would, too; or it makes a secret.
  *
  * @param {string} method
  * @param {string} pathAndQuery
  */
-export function isForOneNode(method, pathAndQuery) {
+export function isDoneEachTime(method, pathAndQuery) {
   const path = pathAndQuery.split("?")[0].replace(/\/+$/, "");
   return (
-    path === "/core/management" || (method === "POST" && path === "/core/node-groups/default")
+    path === "/core/management" ||
+    makesSecret(method, path) ||
+    (method === "POST" && path === "/core/node-groups/default")
   );
 }
 

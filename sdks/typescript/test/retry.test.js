@@ -220,8 +220,14 @@ test("which writes take a key", () => {
     ["/core/examples/config", false],
     ["/core/examples/one/stats", false],
     ["/core/authz/roles", true],
+    ["/core/node-selectors/default", false],
+    ["/core/node-selectors/default/forwarding?path=/core/examples&target=ALL", true],
+    ["/core/auth/tokens", false],
+    ["/core/auth/join-tokens/", false],
+    ["/core/auth/tokens/one", true],
+    ["/core/ambrosia/cra/AmbrosiaBinaries/a-a0", false],
   ])) {
-    assert.equal(takesKey("PATCH", path, {}), takes, path);
+    assert.equal(takesKey("POST", path, {}), takes, path);
   }
 });
 

@@ -11,7 +11,7 @@ export function takesKey(method: string, pathAndQuery: string, body: any): boole
  * @param {string} method
  * @param {string} pathAndQuery
  */
-export function isForOneNode(method: string, pathAndQuery: string): boolean;
+export function isDoneEachTime(method: string, pathAndQuery: string): boolean;
 /** @param {string} method */
 export function isWrite(method: string): boolean;
 /**

@@ -20,6 +20,8 @@ const CREDENTIALS: &str = "/core/auth/credentials";
 const TOKENS: &str = "/core/auth/tokens";
 const JOIN_TOKENS: &str = "/core/auth/join-tokens";
 const FIRST_ADMIN: &str = "admin";
+/// The cluster does not know the token.
+const UNKNOWN_TOKEN: u16 = 401;
 /// How long a token counts when nothing is said.
 const TOKEN_SECONDS: u64 = 90 * 86_400;
 const JOIN_TOKEN_SECONDS: u64 = 3_600;
@@ -73,9 +75,11 @@ pub(crate) async fn login(cluster: &Cluster, options: &LoginOptions) -> Outcome 
 pub(crate) async fn logout(cluster: &Cluster) -> Outcome {
     let client = client(cluster)?;
     let asked = client.post(LOGIN, &json!({"requestType": "LOGOUT"})).await;
-    // Whatever the cluster says, nothing is kept here.
-    session::forget(&client)?;
     let answer = asked.map_err(|error| unreachable(&error))?;
+    // A token that lives on is kept, or it could not be ended any more.
+    if answer.is_success() || answer.status == UNKNOWN_TOKEN {
+        session::forget(&client)?;
+    }
     screen::done(&answer, cluster.json, "Logged out.")
 }
 

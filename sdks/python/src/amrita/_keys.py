@@ -12,6 +12,7 @@ from ._names import UTILITIES
 
 #: Where nothing is a document. To ask for the same twice there is to have it once.
 KEYLESS = (
+    "/core/ambrosia",
     "/core/authn",
     "/core/authz/can-i",
     "/core/immortals",
@@ -19,6 +20,10 @@ KEYLESS = (
     "/core/node-groups",
     "/core/node-selectors",
 )
+#: Passes on what is sent there, to where keys are taken.
+FORWARDING = "/core/node-selectors/default/forwarding"
+#: Each POST makes another secret, which is shown once.
+SECRETS = ("/core/auth/join-tokens", "/core/auth/tokens")
 QUERIES = ("/core/query-tasks", "/core/local-query-tasks")
 
 
@@ -28,18 +33,24 @@ def are_taken_by(request: Request) -> bool:
     # An instance may have the name `impulses`, and then it is not meant.
     if parts[1:3] == ["core", "immortals"] and len(parts) == 5 and parts[4] == "impulses":
         return True
-    if parts[-1] in UTILITIES:
+    if path == FORWARDING:
+        return True
+    if parts[-1] in UTILITIES or _makes_secret(request.method, path):
         return False
     if any(path == one or path.startswith(one + "/") for one in KEYLESS):
         return False
     return not (request.method == "POST" and path in QUERIES and _is_direct(request.body))
 
 
-def is_for_one_node(request: Request) -> bool:
-    """Whether a request is about the very node that is asked: that it stops, or joins another
-    cluster. Sent once more, another node would do it, too."""
+def _makes_secret(method: str, path: str) -> bool:
+    return method == "POST" and path in SECRETS
+
+
+def is_done_each_time(request: Request) -> bool:
+    """Whether a request is done each time that it is sent: it is about the very node that is asked,
+    which stops or joins another cluster, and then the next node would, too; or it makes a secret."""
     path = request.path.split("?", 1)[0].rstrip("/")
-    if path == "/core/management":
+    if path == "/core/management" or _makes_secret(request.method, path):
         return True
     return request.method == "POST" and path == "/core/node-groups/default"
 

@@ -32,8 +32,9 @@ TRY_AGAIN = ("NO_OWNER", "BUSY", "STOPPING", "TIMEOUT")
 
 #: Errors of these kinds are told by the owner, which has looked for the key before. All other errors
 #: may come from a node that knows nothing of what became of the key; a 404 may also mean that the
-#: service was taken away meanwhile.
-BY_KEY = (400, 409, 412, 422)
+#: service was taken away meanwhile, and a 422 (the key is that of another request) that an earlier
+#: attempt was done: a node salts a password anew for each.
+BY_KEY = (400, 409, 412)
 
 
 class Cluster:
@@ -97,7 +98,7 @@ class Cluster:
             return _Repeat.READ
         if "idempotency-key" in request.headers:
             return _Repeat.BY_KEY
-        if takes_key or self.keys is None or _keys.is_for_one_node(request):
+        if takes_key or self.keys is None or _keys.is_done_each_time(request):
             return _Repeat.NEVER
         return _Repeat.SAME_TWICE
 
