@@ -453,6 +453,17 @@ fn the_command_line_logs_in_and_manages_users_roles_and_tokens() {
     let of_jane = secured.with(0, token.trim(), "GET", link, &Value::Null);
     assert_eq!(of_jane.status, 200, "{}", of_jane.body);
     assert!(ok("", &["token", "list"]).contains("ci"));
+    // Each POST makes another secret, and a repetition could not show the same one.
+    for (path, key, named) in [
+        ("/core/auth/tokens", Some("k"), "Idempotency-Key"),
+        ("/core/auth/tokens?nonsense=1", None, "nonsense"),
+    ] {
+        let ask = bearer(Ask::new("POST", path).json(&json!({})), &secured.admin);
+        let ask = if let Some(key) = key { ask.key(key) } else { ask };
+        let reply = cluster.ask(0, &ask);
+        assert_eq!(reply.status, 400, "{}", reply.body);
+        assert!(reply.message().contains(named), "{}", reply.body);
+    }
     ok("a new password\n", &["user", "password", "jane"]);
     log_in(cluster, 0, "jane", "a new password");
     ok("", &["user", "delete", "jane"]);
