@@ -205,12 +205,12 @@ mod tests {
         };
         assert_eq!(
             question("/core/examples", &options),
-            "/core/examples?watch=true&wait=20&$filter=counter%20gt%205&before=true"
+            "/core/examples?watch=true&wait=8&$filter=counter%20gt%205&before=true"
         );
         let all = WatchOptions { prefix: Some("/core/e".into()), filter: None, ..options };
         assert_eq!(
             question("/core/changes", &all),
-            "/core/changes?wait=20&prefix=/core/e&before=true"
+            "/core/changes?wait=8&prefix=/core/e&before=true"
         );
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use immortal::{Context, Immortal, Impulses, Incoming, Options};
+use immortal::{Context, Immortal, Impulses, Incoming, Options, RunError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -29,6 +29,8 @@ struct Seen {
     /// The number that it handled last.
     number: u64,
     wrong: Option<String>,
+    /// The play is over.
+    is_over: bool,
 }
 
 /// The state that the node keeps.
@@ -78,8 +80,21 @@ impl Copy {
         let (of_thread, handle) = (Arc::clone(&seen), impulses.clone());
         let thread = std::thread::spawn(move || {
             SEEN.set(Arc::clone(&of_thread));
-            if let Err(why) = immortal::run_with(&options, Count::default, &handle) {
-                lock(&of_thread).wrong = Some(why.to_string());
+            loop {
+                match immortal::run_with(&options, Count::default, &handle) {
+                    Ok(()) => return,
+                    // A node does not know the instance before it is registered, nor for a moment
+                    // after the node has started.
+                    Err(RunError::Refused { code, .. })
+                        if code == "UNKNOWN_INSTANCE" && !lock(&of_thread).is_over =>
+                    {
+                        pause();
+                    }
+                    Err(why) => {
+                        lock(&of_thread).wrong = Some(why.to_string());
+                        return;
+                    }
+                }
             }
         });
         Ok(Self { seen, impulses, thread: Some(thread) })
@@ -88,6 +103,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
+        lock(&self.seen).is_over = true;
         self.impulses.stop();
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
