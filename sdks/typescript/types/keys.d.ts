@@ -5,8 +5,8 @@
  */
 export function takesKey(method: string, pathAndQuery: string, body: any): boolean;
 /**
- * Whether a request is about the very node that is asked: that it stops, or joins another cluster.
- * Sent once more, another node would do it, too.
+ * Whether a request is done each time that it is sent: it is about the very node that is asked,
+ * which stops or joins another cluster, and then the next node would, too; or it makes a secret.
  *
  * @param {string} method
  * @param {string} pathAndQuery
