@@ -301,7 +301,8 @@ impl Workload {
         let one = &mut self.clients[client];
         if one.habit == Habit::Reroutes && !self.jobs.is_empty() && one.rng.chance(300) {
             let link = one.rng.pick(&self.jobs).link();
-            let route = one.made * 100 + u64::try_from(client).expect("a few");
+            // Never 0, which is not noted.
+            let route = one.made * 100 + u64::try_from(client).expect("a few") + 1;
             return Work::Reroute { link, route };
         }
         let documents = &self.documents;
