@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use client::{Client, Response};
+use client::{ATTEMPT_MAX, Client, Response};
 use protocol::links;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -13,9 +13,11 @@ use crate::outcome::{Outcome, Trouble, refusal, unreachable};
 use crate::screen;
 use crate::verbs::{aim, client_of};
 
-/// How long one question waits, in seconds; then the next one is asked. Shorter than the client
-/// waits for one node.
+/// How long one question waits, in seconds; then the next one is asked.
 const WAIT_SECONDS: u64 = 8;
+
+// Else the client would give up a node where nothing changes.
+const _: () = assert!(WAIT_SECONDS < ATTEMPT_MAX.as_secs());
 
 /// The changes after a token are not kept any more.
 const GONE: u16 = 410;

@@ -26,8 +26,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// How long one node may think about what may be repeated before the next one is asked: longer than
-/// a node takes until it gives up a request, which is ten seconds.
-const ATTEMPT_MAX: Duration = Duration::from_secs(12);
+/// a node takes until it gives up a request, which is ten seconds. Who asks a node to wait asks for
+/// less.
+pub const ATTEMPT_MAX: Duration = Duration::from_secs(12);
 
 /// Of what is left of the patience one attempt takes this part at most, so that a node that accepts
 /// a request and says nothing leaves time for the next one.

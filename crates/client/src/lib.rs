@@ -15,7 +15,7 @@ mod keys;
 mod socket;
 mod wire;
 
-pub use client::{Client, ClientError, request};
+pub use client::{ATTEMPT_MAX, Client, ClientError, request};
 pub use protocol::{
     Address, BodyType, Conditions, EntityTags, Method, Problem, Request, Response, WriteQuorum,
 };

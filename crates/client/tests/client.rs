@@ -128,6 +128,7 @@ fn an_answer_that_did_not_look_for_the_key_does_not_settle_what_became_of_it() {
     for (status, body, outcome) in [
         (403, r#"{"code":"ACCESS_DENIED","outcome":"notApplied","message":"no"}"#, "unknown"),
         (503, r#"{"code":"QUORUM_NOT_MET","outcome":"notApplied","message":"no"}"#, "unknown"),
+        (422, r#"{"code":"KEY_REUSED","outcome":"notApplied","message":"no"}"#, "unknown"),
         (412, r#"{"code":"PRECONDITION_FAILED","outcome":"notApplied"}"#, "notApplied"),
     ] {
         let acts = Box::leak(Box::new([Act::Break, Act::Answer(status, body)]));

@@ -104,6 +104,7 @@ class Retries(unittest.TestCase):
         for status, code, outcome in [
             (403, "ACCESS_DENIED", "unknown"),
             (503, "QUORUM_NOT_MET", "unknown"),
+            (422, "KEY_REUSED", "unknown"),
             (412, "PRECONDITION_FAILED", "notApplied"),
         ]:
             body = {"code": code, "outcome": "notApplied", "message": "no"}

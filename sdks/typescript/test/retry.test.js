@@ -103,6 +103,7 @@ test("an answer that did not look for the key does not settle what became of it"
   for (const [status, code, outcome] of [
     [403, "ACCESS_DENIED", "unknown"],
     [503, "QUORUM_NOT_MET", "unknown"],
+    [422, "KEY_REUSED", "unknown"],
     [412, "PRECONDITION_FAILED", "notApplied"],
   ]) {
     const body = { code, outcome: "notApplied", message: "no" };

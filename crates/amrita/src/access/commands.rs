@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use client::Response;
+use client::{Client, Response};
 use serde_json::{Value, json};
 
 use super::nearby::{self, Nearby};
@@ -161,12 +161,7 @@ pub(crate) async fn run_user(cluster: &Cluster, command: &UserCommand) -> Outcom
         }
         UserCommand::Delete { name } => {
             // The user first: from then on nobody can log in as it.
-            let user = client.delete(&format!("{USERS}/{name}")).await;
-            let user = user.map_err(|error| unreachable(&error))?;
-            told(&user)?;
-            was_there(&user, "user", name)?;
-            let secret = client.delete(&format!("{CREDENTIALS}/{name}")).await;
-            told(&secret.map_err(|error| unreachable(&error))?)?;
+            let user = delete_both(&client, "user", (USERS, CREDENTIALS), name).await?;
             screen::done(&user, cluster.json, &format!("There is no user {name} any more."))
         }
     }
@@ -238,6 +233,22 @@ pub(super) fn told(answer: &Response) -> Result<Value, Trouble> {
 }
 
 /// To delete what is not there succeeds and says nothing; here it is a slip.
+/// Deletes a document and what belongs to it; the answer about the first.
+pub(super) async fn delete_both(
+    client: &Client,
+    what: &str,
+    (first, second): (&str, &str),
+    name: &str,
+) -> Result<Response, Trouble> {
+    let deleted = client.delete(&format!("{first}/{name}")).await;
+    let deleted = deleted.map_err(|error| unreachable(&error))?;
+    told(&deleted)?;
+    was_there(&deleted, what, name)?;
+    let rest = client.delete(&format!("{second}/{name}")).await;
+    told(&rest.map_err(|error| unreachable(&error))?)?;
+    Ok(deleted)
+}
+
 pub(super) fn was_there(answer: &Response, what: &str, name: &str) -> Outcome {
     match answer.is_success() && answer.body.is_empty() {
         true => Err(format!("there is no {what} '{name}'").into()),

@@ -3,7 +3,7 @@
 use client::{Client, Response};
 use serde_json::{Value, json};
 
-use super::commands::{USER_GROUPS, USERS, documents, group_of, name_of, told, was_there};
+use super::commands::{USER_GROUPS, USERS, delete_both, documents, group_of, name_of, told};
 use super::options::RoleCommand;
 use crate::arguments::Cluster;
 use crate::outcome::{Outcome, Trouble, unreachable};
@@ -36,12 +36,7 @@ pub(crate) async fn run_role(cluster: &Cluster, command: &RoleCommand) -> Outcom
             screen::done(&made, cluster.json, &sentence)
         }
         RoleCommand::Delete { name } => {
-            let role = client.delete(&format!("{ROLES}/{name}")).await;
-            let role = role.map_err(|error| unreachable(&error))?;
-            told(&role)?;
-            was_there(&role, "role", name)?;
-            let resources = client.delete(&format!("{RESOURCE_GROUPS}/{name}")).await;
-            told(&resources.map_err(|error| unreachable(&error))?)?;
+            let role = delete_both(&client, "role", (ROLES, RESOURCE_GROUPS), name).await?;
             screen::done(&role, cluster.json, &format!("There is no role {name} any more."))
         }
     }

@@ -423,7 +423,8 @@ fn amrita(cluster: &Cluster, input: &str, words: &[&str]) -> (bool, String) {
 
 #[test]
 fn the_command_line_logs_in_and_manages_users_roles_and_tokens() {
-    let secured = Secured::started(1);
+    let mut secured = Secured::started(1);
+    a_token_that_could_not_be_ended_is_kept(&mut secured);
     let cluster = &secured.cluster;
     let ok = |input: &str, words: &[&str]| {
         let (is_success, said) = amrita(cluster, input, words);
@@ -473,6 +474,27 @@ fn the_command_line_logs_in_and_manages_users_roles_and_tokens() {
     });
     ok("", &["logout"]);
     assert!(refused(&["get", EXAMPLES]).contains("UNAUTHORIZED"));
+}
+
+fn a_token_that_could_not_be_ended_is_kept(secured: &mut Secured) {
+    let file = secured.cluster.member(0).sandbox.join("first-login").display().to_string();
+    let login = ["login", "--user", "admin", "--password-file", &file];
+    let says = |secured: &Secured, words: &[&str]| amrita(&secured.cluster, "", words);
+    assert!(says(secured, &login).0);
+    secured.cluster.kill(0);
+    let (is_success, said) = says(secured, &["logout"]);
+    assert!(!is_success, "{said}");
+    let secret = secured.cluster.folder().join("link-secret").display().to_string();
+    secured.cluster.start_with(0, &["--auth", "--link-secret-file", &secret]);
+    let ready = Ask::get("/readyz");
+    secured.cluster.wait_for("the node to be ready again", || {
+        let answer = ready.send(secured.cluster.port(0)).ok()?;
+        answer.is_success().then_some(())
+    });
+    let (is_success, said) = says(secured, &["whoami"]);
+    assert!(is_success && said.contains("admin"), "{said}");
+    assert!(says(secured, &["logout"]).0);
+    assert!(!says(secured, &["get", EXAMPLES]).0);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod circles;
 mod crates;
 mod docs;
 mod limits;
+mod packages;
 mod shape;
 mod source;
 mod tree;
