@@ -10,7 +10,7 @@ use protocol::{Method, Moment, Problem, base64url, node_group};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::paths::{AMBROSIA, CAN_I, INSTANCES, JOIN, LOGIN, is_of_rules};
+use crate::paths::{AMBROSIA, BACKUPS, CAN_I, INSTANCES, JOIN, LOGIN, is_of_rules};
 
 /// The most refusals of strangers that a node records in a minute, and the most of users. Nobody
 /// must fill the disks of a cluster by being refused; the next record says how many there were
@@ -42,6 +42,8 @@ pub enum Event {
     Recording,
     /// An instance was registered, changed, moved or removed.
     Instance,
+    /// A backup of everything was begun.
+    Backup,
 }
 
 impl Event {
@@ -54,6 +56,7 @@ impl Event {
             Self::Stop => "stop",
             Self::Recording => "recording",
             Self::Instance => "instance",
+            Self::Backup => "backup",
         }
     }
 
@@ -79,8 +82,9 @@ impl Event {
             Method::Get | Method::Options => None,
             _ if path == JOIN => Some(Self::Members),
             Method::Post if path == CAN_I => None,
+            Method::Post if path == BACKUPS => Some(Self::Backup),
             _ if is_of_rules(path) => Some(Self::Rights),
-            _ if path == node_group::LINK => Some(Self::Members),
+            _ if is_of_members(path) => Some(Self::Members),
             Method::Delete if path == node_group::MANAGEMENT_LINK => Some(Self::Stop),
             _ if is_instance => Some(Self::Instance),
             // What a binding of AMBROSIA's erases is an instance, or a replica of one.
@@ -94,10 +98,16 @@ impl Event {
     /// can write again, and a node of such a cluster is stopped.
     pub fn is_recorded_first(self) -> bool {
         match self {
-            Self::Rights | Self::Recording | Self::Instance => true,
+            Self::Rights | Self::Recording | Self::Instance | Self::Backup => true,
             Self::Login | Self::Refused | Self::Members | Self::Stop => false,
         }
     }
+}
+
+/// The node group, and what stands below it.
+fn is_of_members(path: &str) -> bool {
+    let rest = path.strip_prefix(node_group::LINK);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What happened, without its place in the chain.
@@ -380,6 +390,9 @@ mod tests {
         assert_eq!(of(Get, "/core/authz/roles", 200), None);
         assert_eq!(of(Patch, node_group::LINK, 200), Some("members"));
         assert_eq!(of(Post, JOIN, 200), Some("members"));
+        assert_eq!(of(Delete, "/core/node-groups/default/n4", 200), Some("members"));
+        assert_eq!(of(Post, "/core/node-groups/default/asking/n4", 200), Some("members"));
+        assert_eq!(of(Get, "/core/node-groups/default/n4", 200), None);
         assert_eq!(of(Delete, node_group::MANAGEMENT_LINK, 202), Some("stop"));
         assert_eq!(of(Get, "/core/immortals/x/recording", 200), Some("recording"));
         assert_eq!(of(Post, "/core/immortals/x/impulses", 200), None);

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use protocol::{Method, Principal};
+use protocol::{Method, Principal, subscription};
 use query::Candidate;
 
 use crate::parsed::{Effect, Selection};
 use crate::paths::{
-    CREDENTIALS, INSTANCE_OWNERS, INSTANCES, TOKENS, USERS, is_for_the_cluster, is_of_rules,
-    name_in,
+    CREDENTIALS, INSTANCE_OWNERS, INSTANCES, TOKENS, USERS, is_answered_query, is_for_the_cluster,
+    is_of_backups, is_of_rules, name_in,
 };
 use crate::policy::{Known, Policy, Rule};
 use crate::roles::BuiltInRole;
@@ -51,8 +51,12 @@ pub enum Reason {
     InstanceOfOthers,
     /// The rules are changed by admins only.
     RulesAreForAdmins,
+    /// A backup has the rules and all secrets in it.
+    BackupsAreForAdmins,
     /// Nobody but the cluster writes there.
     OnlyTheCluster,
+    /// What a query has found was chosen by what its maker may see.
+    FoundForAnother,
 }
 
 impl fmt::Display for Reason {
@@ -70,7 +74,13 @@ impl fmt::Display for Reason {
             Self::RulesAreForAdmins => {
                 f.write_str("users, groups, roles, credentials and tokens are for admins only")
             }
+            Self::BackupsAreForAdmins => {
+                f.write_str("backups are for admins only, as all secrets are in them")
+            }
             Self::OnlyTheCluster => f.write_str("only the cluster itself writes there"),
+            Self::FoundForAnother => {
+                f.write_str("what a query has found is for who asked it, and for admins")
+            }
         }
     }
 }
@@ -87,7 +97,8 @@ impl<'a> Thing<'a> {
 /// Whether a principal may do something.
 ///
 /// A role that denies wins over all that allow. The rules themselves ([`crate::is_policy`]) are for
-/// admins, whatever other roles say: who could write them could become anybody.
+/// admins, whatever other roles say: who could write them could become anybody. So are backups, by
+/// which somebody could read them.
 pub fn decide(policy: &Policy, who: &Principal, verb: Method, thing: &Thing<'_>) -> Decision {
     let user = match who {
         Principal::System => return allowed(Reason::System),
@@ -98,6 +109,20 @@ pub fn decide(policy: &Policy, who: &Principal, verb: Method, thing: &Thing<'_>)
     let link = thing.link();
     if is_of_rules(link) {
         return decide_on_rules(policy, (user, known), verb, thing);
+    }
+    if let Thing::Document(found) = thing
+        && is_answered_query(link)
+        && found.author.is_some_and(|author| author != &**user)
+        && verb != Method::Post
+        && !known.built_in.contains(&BuiltInRole::Admin)
+    {
+        return refused(Reason::FoundForAnother);
+    }
+    if let Some(decision) = decide_on_subscription(user, verb, thing) {
+        return decision;
+    }
+    if is_of_backups(link) && !known.built_in.contains(&BuiltInRole::Admin) {
+        return refused(Reason::BackupsAreForAdmins);
     }
     let mut found = None;
     for rule in known.rules.iter().filter(|rule| rule.verbs.has(verb)) {
@@ -124,6 +149,18 @@ pub fn decide(policy: &Policy, who: &Principal, verb: Method, thing: &Thing<'_>)
         Some(rule) => allowed(Reason::Role(rule.role.clone())),
         None => refused(Reason::NoRole),
     }
+}
+
+/// A subscription is its maker's. Only the cluster writes it; the right to POST to the factory
+/// itself is that to have somebody told outside of the cluster. `None`: roles decide.
+fn decide_on_subscription(user: &str, verb: Method, thing: &Thing<'_>) -> Option<Decision> {
+    name_in(thing.link(), subscription::LINK)?;
+    if matches!(verb, Method::Post | Method::Put | Method::Patch) {
+        return Some(refused(Reason::OnlyTheCluster));
+    }
+    let Thing::Document(found) = thing else { return None };
+    let made: subscription::Subscription = serde_json::from_slice(found.body).unwrap_or_default();
+    (made.principal_link.as_deref() == Some(user)).then(|| allowed(Reason::Own))
 }
 
 fn decide_on_rules(
@@ -221,4 +258,60 @@ fn allowed(reason: Reason) -> Decision {
 
 fn refused(reason: Reason) -> Decision {
     Decision { is_allowed: false, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Action, Body, Document, Moment, Term};
+    use serde_json::json;
+
+    use super::*;
+
+    fn document(link: &str, body: &serde_json::Value) -> Document {
+        Document {
+            link: link.into(),
+            version: 0,
+            epoch: Term(1),
+            kind: "k".into(),
+            action: Action::Post,
+            updated: Moment(1),
+            expires: Moment(0),
+            owner: "n1".into(),
+            author: None,
+            body: Body::from_text(body.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_subscription_is_its_makers_and_only_the_cluster_writes_it() {
+        let user = |name: &str, group: &str| {
+            let groups = json!({"email": name, "userGroupLinks": [group]});
+            document(&format!("{USERS}/{name}"), &groups)
+        };
+        let admins = BuiltInRole::Admin.group_link();
+        let writers = BuiltInRole::Writer.group_link();
+        let users = [user("ann", &writers), user("bob", &writers), user("eve", &admins)];
+        let policy = Policy::of(users.to_vec());
+        let body = json!({"principalLink": format!("{USERS}/ann"), "reference": "http://h/secret"});
+        let own = document("/core/subscriptions/s", &body);
+        let may = |name: &str, verb| {
+            let who = Principal::User(format!("{USERS}/{name}").into());
+            decide(&policy, &who, verb, &Thing::Document((&own).into())).is_allowed
+        };
+        for (name, reads) in [("ann", true), ("bob", false), ("eve", true)] {
+            assert_eq!(may(name, Method::Get), reads, "{name}");
+            assert_eq!(may(name, Method::Delete), reads, "{name}");
+            for verb in [Method::Post, Method::Put, Method::Patch] {
+                assert!(!may(name, verb), "{name} {}", verb.name());
+            }
+        }
+        let thing = Thing::Document((&own).into());
+        assert!(decide(&policy, &Principal::System, Method::Put, &thing).is_allowed);
+        // Who may be told outside: a right on the factory itself.
+        let outside = |name: &str| {
+            let who = Principal::User(format!("{USERS}/{name}").into());
+            decide(&policy, &who, Method::Post, &Thing::Path("/core/subscriptions")).is_allowed
+        };
+        assert!(outside("eve") && !outside("ann"));
+    }
 }

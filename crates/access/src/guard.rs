@@ -4,14 +4,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use protocol::{Body, Code, Document, Method, Outcome, Principal, Problem};
-use query::HitFilter;
+use query::{Candidate, HitFilter};
+use serde_json::{Map, Value};
 
 use crate::decide::{Reason, Thing, decide};
+use crate::parsed::PASSWORD_MARK;
 use crate::paths::{AUTHORITY, CREDENTIALS, JOIN_TOKENS, TOKENS, is_secret, name_in};
 use crate::policy::Policy;
+use crate::roles::BuiltInRole;
 
 /// What of a document of the rules is shown to nobody outside: from it a password could be guessed.
-const HIDDEN_FIELDS: [&str; 2] = ["privateKey", "digest"];
+const HIDDEN_FIELDS: [&str; 3] = ["privateKey", "digest", PASSWORD_MARK];
 
 /// The rules as one node knows them, and whether they count.
 #[derive(Clone, Debug, Default)]
@@ -42,13 +45,19 @@ impl Guard {
         }
         if !self.is_on {
             let hides = self.policy.has_secrets();
-            return hides.then(|| HitFilter::new(|candidate| !is_secret(candidate.link)));
+            let shows = |candidate: &Candidate<'_>| !is_secret(candidate.link);
+            let filter = || HitFilter::opening(without_secrets, shows);
+            return hides.then(|| filter().and_tells_counts(true));
         }
         let (policy, who) = (Arc::clone(&self.policy), who.clone());
-        Some(HitFilter::new(move |candidate| {
+        let is_admin = who
+            .user()
+            .is_some_and(|user| policy.built_in_roles(user).contains(&BuiltInRole::Admin));
+        let filter = HitFilter::opening(without_secrets, move |candidate| {
             !is_secret(candidate.link)
                 && decide(&policy, &who, Method::Get, &Thing::Document(*candidate)).is_allowed
-        }))
+        });
+        Some(filter.and_tells_counts(is_admin))
     }
 }
 
@@ -56,7 +65,7 @@ impl Guard {
 pub fn refused(who: &Principal, verb: Method, link: &str, reason: &Reason) -> Problem {
     let (code, text) = match reason {
         Reason::NotLoggedIn | Reason::NoSuchUser => (Code::Unauthorized, not_logged_in().message),
-        Reason::RulesAreForAdmins | Reason::OnlyTheCluster => {
+        Reason::RulesAreForAdmins | Reason::BackupsAreForAdmins | Reason::OnlyTheCluster => {
             let text = format!("{} may not {} {link}: {reason}", who.shown(), verb.name());
             (Code::AccessDenied, text)
         }
@@ -81,14 +90,27 @@ fn not_logged_in() -> Problem {
     Problem::new(Code::Unauthorized, text)
 }
 
-/// A document as it is shown to somebody: without what only the cluster itself may read.
-pub fn shown<'a>(who: &Principal, document: &'a Document) -> Cow<'a, Document> {
-    let link = document.link.as_str();
-    let has_secrets = link.starts_with("/core/auth/")
+/// The text of a document that a query has found, without what only the cluster itself may read.
+/// `None` if it has nothing of that. (The cluster itself asks for such a document by its link.)
+pub fn without_secrets(link: &str, text: &[u8]) -> Option<Vec<u8>> {
+    if !has_hidden_fields(link) {
+        return None;
+    }
+    let mut fields: Map<String, Value> = serde_json::from_slice(text).unwrap_or_default();
+    fields.retain(|name, _| !HIDDEN_FIELDS.contains(&name.as_str()));
+    Some(Value::Object(fields).to_string().into_bytes())
+}
+
+fn has_hidden_fields(link: &str) -> bool {
+    link.starts_with("/core/auth/")
         && [CREDENTIALS, TOKENS, JOIN_TOKENS, AUTHORITY]
             .iter()
-            .any(|factory| name_in(link, factory).is_some());
-    if *who == Principal::System || !has_secrets {
+            .any(|factory| name_in(link, factory).is_some())
+}
+
+/// A document as it is shown to somebody: without what only the cluster itself may read.
+pub fn shown<'a>(who: &Principal, document: &'a Document) -> Cow<'a, Document> {
+    if *who == Principal::System || !has_hidden_fields(&document.link) {
         return Cow::Borrowed(document);
     }
     let mut fields = document.body.to_map();

@@ -16,26 +16,32 @@ mod audit_end;
 mod decide;
 mod guard;
 mod joining;
+mod jwt;
 mod needs;
+mod outsider;
 mod parsed;
 mod paths;
 mod policy;
 mod roles;
 mod secrets;
+mod sessions;
 
 pub use audit::{AuditRecord, Chain, Event, Happening, Refusals, Refusee, check_audit_record};
 pub use audit_end::{
     AuditDay, AuditEnd, check_audit_end, check_audit_goes_on, verify_with_ends as verify_audit,
 };
 pub use decide::{Decision, Reason, Thing, decide};
-pub use guard::{Guard, refused, shown};
+pub use guard::{Guard, refused, shown, without_secrets};
 pub use joining::{
     CERTIFICATE_SECONDS, CONTACTS_MAX, JoinToken, Joiner, NotJoined, SECRET_BYTES, check_authority,
     check_join_token, check_use, is_renewal_due, judge,
 };
+pub use jwt::{Algorithm, Jwt, NotTaken};
 pub use needs::{Needs, link_of};
+pub use outsider::{ClaimedGroups, Outsider, Recorded, Terms};
 pub use parsed::{
-    check_owners, check_resource_group, check_role, check_token, check_user, check_user_group,
+    MADE, PASSWORD_LINK, PASSWORD_MARK, USER_MADE, check_owners, check_resource_group, check_role,
+    check_token, check_user, check_user_group,
 };
 pub use paths::{
     AUDIT, AUDIT_ENDS, AUTHORITY, CAN_I, CREDENTIALS, FACTORIES, INSTANCE_OWNERS, INSTANCES, JOIN,
@@ -44,3 +50,5 @@ pub use paths::{
 };
 pub use policy::{Policy, Unknown};
 pub use roles::BuiltInRole;
+pub use secrets::password_mark;
+pub use sessions::Session;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use protocol::query::QuerySpecification;
+use protocol::query::{Query, QuerySpecification};
 use protocol::{Method, Problem};
-use query::CompiledQuery;
+use query::{ALL_FIELDS, CompiledQuery};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -17,7 +17,22 @@ const OF_THE_LINK: [&str; 2] = ["documentSelfLink", "documentKind"];
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct User {
     pub(crate) user_group_links: Vec<String>,
+    /// Those that the issuer of an outside user names.
+    pub(crate) outside_group_links: Vec<String>,
+    pub(crate) made_micros: Option<u64>,
 }
+
+/// The field of a user that says when it was made, in microseconds since 1970. It tells one user
+/// from an earlier one of that name.
+pub const MADE: &str = "madeMicros";
+
+/// The same of its user, in a token.
+pub const USER_MADE: &str = "userMadeMicros";
+
+/// The fields of a token that was made by a login: the link of the password's document, and its
+/// [`crate::password_mark`].
+pub const PASSWORD_LINK: &str = "passwordLink";
+pub const PASSWORD_MARK: &str = "passwordMark";
 
 /// Which documents or users somebody means.
 #[derive(Clone, Debug)]
@@ -69,6 +84,11 @@ pub(crate) struct Role {
 pub(crate) struct TokenBody {
     pub(crate) user_link: String,
     pub(crate) digest: String,
+    /// When its user was made, in microseconds since 1970.
+    pub(crate) user_made_micros: Option<u64>,
+    /// Both, if a login has made it.
+    pub(crate) password_link: Option<String>,
+    pub(crate) password_mark: Option<String>,
 }
 
 fn bad(text: impl Into<String>) -> Problem {
@@ -92,6 +112,9 @@ pub(crate) fn user(fields: &Map<String, Value>) -> Result<User, Problem> {
     for link in &user.user_group_links {
         linked(link, USER_GROUPS, "userGroupLinks")?;
     }
+    for link in &user.outside_group_links {
+        linked(link, USER_GROUPS, "outsideGroupLinks")?;
+    }
     Ok(user)
 }
 
@@ -100,10 +123,22 @@ pub(crate) fn selection(fields: &Map<String, Value>) -> Result<Option<Selection>
     let Some(query) = fields.get("query").filter(|query| !query.is_null()) else { return Ok(None) };
     // Read as in a query, so that what is misspelt is named.
     let specification = Value::Object(Map::from_iter([("query".to_owned(), query.clone())]));
-    let QuerySpecification { query, .. } = query::parse_specification(&specification)?;
+    let QuerySpecification { mut query, .. } = query::parse_specification(&specification)?;
+    of_fields_only(&mut query);
     let specification = QuerySpecification { query, ..QuerySpecification::default() };
     let query = CompiledQuery::new(&specification)?;
     Ok(Some(Selection { is_of_links: query.names_only(&OF_THE_LINK), query }))
+}
+
+/// A term of a rule asks for the field itself. What lies within an object there was put in by
+/// somebody who may write the document, and gives nobody a right.
+fn of_fields_only(query: &mut Query) {
+    if let Some(term) = &mut query.term
+        && term.property_name != ALL_FIELDS
+    {
+        term.within.get_or_insert(false);
+    }
+    query.boolean_clauses.iter_mut().flatten().for_each(of_fields_only);
 }
 
 pub(crate) fn role(fields: &Map<String, Value>) -> Result<Role, Problem> {
@@ -151,6 +186,9 @@ pub(crate) fn token(fields: &Map<String, Value>) -> Result<TokenBody, Problem> {
     linked(&token.user_link, USERS, "userLink")?;
     if token.digest.is_empty() {
         return Err(bad("a token is made by POST /core/authn/basic or `amrita token create`"));
+    }
+    if token.password_link.is_some() != token.password_mark.is_some() {
+        return Err(bad("passwordLink and passwordMark belong together"));
     }
     Ok(token)
 }

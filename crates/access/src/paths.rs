@@ -1,5 +1,7 @@
 //! Where the rules are (Xenon's paths, but for tokens and the two questions, which are ours).
 
+use protocol::query;
+
 pub const USERS: &str = "/core/authz/users";
 pub const USER_GROUPS: &str = "/core/authz/user-groups";
 pub const RESOURCE_GROUPS: &str = "/core/authz/resource-groups";
@@ -36,6 +38,9 @@ pub const FACTORIES: [&str; 9] = [
 /// Where instances of immortals are.
 pub const INSTANCES: &str = "/core/immortals";
 
+/// Backups are begun and read below it.
+pub(crate) const BACKUPS: &str = "/core/backups";
+
 /// Where AMBROSIA's bindings look for instances, and erase them.
 pub(crate) const AMBROSIA: &str = "/core/ambrosia/";
 
@@ -51,6 +56,11 @@ pub const CAN_I: &str = "/core/authz/can-i";
 /// The name of a document in a factory; `None` if it is elsewhere.
 pub fn name_in<'a>(link: &'a str, factory: &str) -> Option<&'a str> {
     link.strip_prefix(factory)?.strip_prefix('/')
+}
+
+/// Whether a document has what a query has found.
+pub(crate) fn is_answered_query(link: &str) -> bool {
+    [query::LINK, query::GRAPH_LINK].iter().any(|factory| name_in(link, factory).is_some())
 }
 
 /// Whether a document is one of the rules.
@@ -74,4 +84,9 @@ pub(crate) fn is_of_rules(path: &str) -> bool {
     ["/core/auth", "/core/authz", AUDIT, AUDIT_ENDS].iter().any(|top| {
         path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
+}
+
+/// A backup has everything, the secrets of users included.
+pub(crate) fn is_of_backups(path: &str) -> bool {
+    path.strip_prefix(BACKUPS).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use protocol::{Bearer, Document, Moment};
 use query::Candidate;
 
-use crate::parsed::{self, Effect, Role, Selection, User, Verbs};
+use crate::parsed::{self, Effect, Role, Selection, TokenBody, User, Verbs};
 use crate::paths::{
-    INSTANCE_OWNERS, JOIN_TOKENS, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS, is_secret,
-    name_in,
+    CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS,
+    is_secret, name_in,
 };
 use crate::roles::BuiltInRole;
 use crate::secrets::is_equal;
+use crate::sessions::{Passwords, Session, Standing};
 
 /// After this many tokens were put, those that have expired are thrown away.
 const SWEEP_EVERY: u32 = 1_024;
@@ -30,6 +31,7 @@ pub struct Policy {
     tokens: BTreeMap<String, Token>,
     /// The users that own an instance, by its name.
     owners: BTreeMap<String, BTreeSet<String>>,
+    passwords: Passwords,
     has_secrets: bool,
     until_sweep: u32,
 }
@@ -38,6 +40,9 @@ pub struct Policy {
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     document: Document,
+    /// When it was made, in microseconds since 1970.
+    made: Option<u64>,
+    email: String,
     pub(crate) built_in: BTreeSet<BuiltInRole>,
     pub(crate) rules: Vec<Rule>,
 }
@@ -55,12 +60,31 @@ pub(crate) struct Rule {
 #[derive(Clone, Debug)]
 struct Token {
     user: Arc<str>,
+    user_made: Option<u64>,
     digest: String,
     expires: Moment,
+    /// If a login has made it.
+    session: Option<Box<Session>>,
+}
+
+impl Token {
+    fn new(body: TokenBody, expires: Moment) -> Self {
+        let TokenBody { user_link, digest, user_made_micros: user_made, .. } = body;
+        let user: Arc<str> = user_link.into();
+        let session = body
+            .password_link
+            .zip(body.password_mark)
+            .map(|(password, mark)| Box::new(Session { user: Arc::clone(&user), password, mark }));
+        Self { user, user_made, digest, expires, session }
+    }
+
+    fn has_expired(&self, now: Moment) -> bool {
+        self.expires.0 != 0 && self.expires <= now
+    }
 }
 
 /// Why a token is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unknown {
     /// There is no such token here. It may be too new for this replica.
     Token,
@@ -69,6 +93,10 @@ pub enum Unknown {
     Expired,
     /// Its user is gone.
     User,
+    /// A login has made it, and its user's password is another one now.
+    Password,
+    /// The same by what is known here. The password may be too new for this replica.
+    PasswordHere(Box<Session>),
 }
 
 impl Policy {
@@ -94,7 +122,7 @@ impl Policy {
         if self.until_sweep == 0 {
             self.until_sweep = SWEEP_EVERY;
             let now = document.updated;
-            self.tokens.retain(|_, token| token.expires.0 == 0 || token.expires > now);
+            self.tokens.retain(|_, token| !token.has_expired(now));
         }
     }
 
@@ -106,13 +134,17 @@ impl Policy {
             self.resource_groups.remove(link);
             self.roles.remove(link);
             self.tokens.remove(name_in(link, TOKENS).unwrap_or_default());
+            self.passwords.remove(link);
             self.owners.remove(name_in(link, INSTANCE_OWNERS).unwrap_or_default());
             return;
         }
         let fields = document.body.to_map();
         if name_in(link, USERS).is_some() {
             let (built_in, rules) = (BTreeSet::new(), Vec::new());
-            let known = Known { document: document.clone(), built_in, rules };
+            let made = parsed::user(&fields).ok().and_then(|user| user.made_micros);
+            let email = fields.get("email").and_then(serde_json::Value::as_str).unwrap_or_default();
+            let email = email.to_owned();
+            let known = Known { document: document.clone(), made, email, built_in, rules };
             self.users.insert(link.into(), known);
         } else if name_in(link, USER_GROUPS).is_some() {
             let selection = parsed::selection(&fields).unwrap_or(None);
@@ -125,15 +157,16 @@ impl Policy {
         } else if let Some(name) = name_in(link, TOKENS)
             && let Ok(token) = parsed::token(&fields)
         {
-            let user = token.user_link.as_str().into();
-            let token = Token { user, digest: token.digest, expires: document.expires };
-            self.tokens.insert(name.to_owned(), token);
+            self.tokens.insert(name.to_owned(), Token::new(token, document.expires));
             self.until_sweep = self.until_sweep.saturating_sub(1);
         } else if let Some(name) = name_in(link, INSTANCE_OWNERS) {
             // Owners that cannot be read are nobody: then the instance is for admins.
             self.owners.insert(name.to_owned(), parsed::owners(&fields).unwrap_or_default());
         } else if is_secret(link) {
             self.has_secrets = true;
+            if name_in(link, CREDENTIALS).is_some() {
+                self.passwords.put(document);
+            }
         }
     }
 
@@ -163,13 +196,15 @@ impl Policy {
     }
 
     fn groups(&self, user: &Document) -> BTreeSet<String> {
-        let User { user_group_links } = parsed::user(&user.body.to_map()).unwrap_or_default();
+        let User { user_group_links, outside_group_links, .. } =
+            parsed::user(&user.body.to_map()).unwrap_or_default();
         let candidate = Candidate::from(user);
         let by_query = self.user_groups.iter().filter(|(_, selection)| {
             selection.as_ref().is_some_and(|it| it.query.evaluate(&candidate).is_some())
         });
         let mut groups: BTreeSet<String> = by_query.map(|(link, _)| link.clone()).collect();
         groups.extend(user_group_links);
+        groups.extend(outside_group_links);
         groups
     }
 
@@ -195,19 +230,46 @@ impl Policy {
         let body = parsed::token(document).map_err(|_| Unknown::Token)?;
         let expires = document.get("documentExpirationTimeMicros");
         let expires = Moment(expires.and_then(serde_json::Value::as_u64).unwrap_or(0));
-        let token = Token { user: body.user_link.as_str().into(), digest: body.digest, expires };
-        self.hold(&token, bearer, now)
+        self.hold(&Token::new(body, expires), bearer, now)
     }
 
     fn hold(&self, token: &Token, bearer: &Bearer, now: Moment) -> Result<Arc<str>, Unknown> {
         if !is_equal(token.digest.as_bytes(), bearer.digest.as_bytes()) {
             return Err(Unknown::Secret);
         }
-        if token.expires.0 != 0 && token.expires <= now {
+        if token.has_expired(now) {
             return Err(Unknown::Expired);
         }
-        let user = self.users.get_key_value(&*token.user).map(|(user, _)| Arc::clone(user));
-        user.ok_or(Unknown::User)
+        let (user, known) = self.users.get_key_value(&*token.user).ok_or(Unknown::User)?;
+        if known.document.is_expired(now) || known.made != token.user_made {
+            return Err(Unknown::User);
+        }
+        let Some(session) = &token.session else { return Ok(Arc::clone(user)) };
+        match self.passwords.standing(session, &known.email, now) {
+            Standing::Counts => Ok(Arc::clone(user)),
+            Standing::Over => Err(Unknown::Password),
+            Standing::InDoubt => Err(Unknown::PasswordHere(session.clone())),
+        }
+    }
+
+    /// How many tokens of a user count.
+    pub fn live_tokens_of(&self, user: &str, now: Moment) -> usize {
+        let email = self.users.get(user).map_or("", |known| &known.email);
+        let counts =
+            |session: &Session| self.passwords.standing(session, email, now) == Standing::Counts;
+        let own = self.tokens.values().filter(|token| *token.user == *user);
+        own.filter(|token| !token.has_expired(now) && token.session.as_deref().is_none_or(counts))
+            .count()
+    }
+
+    /// Whether there is such a user.
+    pub fn knows(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
+    /// When a user was made, in microseconds since 1970; `None` if that is not known.
+    pub fn made_of(&self, user: &str) -> Option<u64> {
+        self.users.get(user).and_then(|known| known.made)
     }
 
     pub(crate) fn user(&self, link: &str) -> Option<&Known> {
@@ -242,8 +304,9 @@ impl Policy {
         !self.users.is_empty()
     }
 
+    /// Whether there is anything that queries must hide even when the rules do not count.
     pub(crate) fn has_secrets(&self) -> bool {
-        self.has_secrets
+        self.has_secrets || !self.tokens.is_empty()
     }
 }
 

@@ -1,9 +1,9 @@
 //! The roles that come with every cluster. A user has one by belonging to its user group, by name
 //! or by the query of a document that somebody made at that link.
 
-use protocol::{Method, node_group};
+use protocol::{Method, node_group, subscription};
 
-use crate::paths::{USER_GROUPS, is_of_rules, name_in};
+use crate::paths::{USER_GROUPS, is_of_backups, is_of_rules, name_in};
 
 /// A role that is there without a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +78,50 @@ fn is_of_kinds(path: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Subscriptions have the addresses of others, which may be secrets.
+fn is_of_subscriptions(path: &str) -> bool {
+    path.strip_prefix(subscription::LINK)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn is_data(path: &str) -> bool {
-    !is_of_nodes(path) && !is_of_rules(path)
+    !is_of_subscriptions(path) && !is_of_nodes(path) && !is_of_rules(path) && !is_of_backups(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who attaches there decides what the documents of the kind say.
+    #[test]
+    fn programs_of_kinds_are_attached_by_who_defines_kinds() {
+        let attach = "/core/factories/app:seats/attach";
+        for role in BuiltInRole::ALL {
+            let may = matches!(role, BuiltInRole::Admin | BuiltInRole::Operator);
+            assert_eq!(role.allows(Method::Post, attach), may, "{}", role.name());
+        }
+    }
+
+    #[test]
+    fn of_the_built_in_roles_only_admin_may_have_others_told_outside() {
+        for verb in [Method::Get, Method::Post, Method::Delete] {
+            for role in BuiltInRole::ALL {
+                let may = role == BuiltInRole::Admin;
+                assert_eq!(role.allows(verb, subscription::LINK), may, "{}", role.name());
+            }
+        }
+    }
+
+    #[test]
+    fn of_the_built_in_roles_only_admin_reaches_backups() {
+        for (verb, path) in [
+            (Method::Post, "/core/backups"),
+            (Method::Get, "/core/backups/ff/1"),
+            (Method::Delete, "/core/backups/ff"),
+        ] {
+            for role in BuiltInRole::ALL {
+                assert_eq!(role.allows(verb, path), role == BuiltInRole::Admin, "{path}");
+            }
+        }
+    }
 }

@@ -265,6 +265,7 @@ fn the_roles_that_come_with_the_cluster_reach_as_far_as_they_say() {
         ("/core/authz/roles/x", "admins", "admins"),
         ("/core/auth/credentials/other", "admins", "admins"),
         ("/core/immortals/a", "admins writers readers", "admins writers"),
+        ("/core/backups/ff/1", "admins", "admins"),
         ("/core/managementx", "admins writers readers", "admins writers"),
     ];
     for group in BUILT_IN {
@@ -274,6 +275,26 @@ fn the_roles_that_come_with_the_cluster_reach_as_far_as_they_say() {
             assert_eq!(may(&policy, Method::Put, path), writers.contains(group), "{group} {path}");
         }
     }
+}
+
+#[test]
+fn a_role_of_ones_own_on_everything_reaches_no_backup() {
+    let mut policy = one_user(&["readers"]);
+    let everything = term("documentSelfLink", "/*", "WILDCARD", "MUST_OCCUR");
+    policy.put(&document(resource_link(0), &json!({"query": everything})));
+    let role = json!({"userGroupLink": format!("{}/readers", access::USER_GROUPS),
+        "resourceGroupLink": resource_link(0), "verbs": ["GET", "POST", "DELETE"],
+        "policy": "ALLOW"});
+    policy.put(&document(format!("{}/wide", access::ROLES), &role));
+    assert!(may(&policy, Method::Post, "/core/examples"), "the role is there");
+    for (verb, path) in [
+        (Method::Post, "/core/backups"),
+        (Method::Get, "/core/backups/ff/1"),
+        (Method::Delete, "/core/backups/ff"),
+    ] {
+        assert!(!may(&policy, verb, path), "{path}");
+    }
+    assert!(may(&policy, Method::Get, "/core/backupsx"), "another factory");
 }
 
 #[test]
@@ -349,6 +370,160 @@ fn a_token_is_taken_with_its_secret_until_it_expires_or_is_revoked() {
     user.action = Action::Delete;
     policy.put(&user);
     assert_eq!(policy.authenticate(&right, Moment(1)), Err(Unknown::User));
+}
+
+fn bearer_of(token: &str) -> protocol::Bearer {
+    protocol::Bearer { name: token.into(), digest: "d".into(), is_checked: false }
+}
+
+/// The document of a password, under that name.
+fn credentials(name: &str, hash: &str) -> Document {
+    let body = json!({"userEmail": name, "privateKey": hash});
+    document(format!("{}/{name}", access::CREDENTIALS), &body)
+}
+
+#[test]
+fn a_login_ends_with_the_password_by_which_it_was_made_and_another_token_does_not() {
+    use access::Unknown;
+    let name = access::name_in(&user_link(0), access::USERS).unwrap().to_owned();
+    let link = |name: &str| format!("{}/{name}", access::CREDENTIALS);
+    let token = |token: &str, by: Option<(&str, &str)>| {
+        let mut body = json!({"userLink": user_link(0), "digest": "d"});
+        if let Some((name, hash)) = by {
+            body["passwordLink"] = link(name).into();
+            body["passwordMark"] = access::password_mark(hash).into();
+        }
+        document(format!("{}/{token}", access::TOKENS), &body)
+    };
+    let user = document(user_link(0), &json!({"email": "mail"}));
+    let tokens = [
+        token("own", Some((name.as_str(), "h1"))),
+        token("mail", Some(("mail", "h1"))),
+        token("other", Some(("other", "h1"))),
+        token("service", None),
+    ];
+    let with = |passwords: &[Document]| {
+        let all = [user.clone()].into_iter().chain(tokens.clone());
+        Policy::of(all.chain(passwords.iter().cloned()))
+    };
+    let who = |policy: &Policy, token: &str| policy.authenticate(&bearer_of(token), Moment(60));
+    let is_in_doubt = |who: Result<_, Unknown>| matches!(who, Err(Unknown::PasswordHere(_)));
+    let mut policy = with(&[credentials(&name, "h1"), credentials("other", "h1")]);
+    assert!(who(&policy, "own").is_ok() && who(&policy, "service").is_ok());
+    // By a password that is not the user's nobody has logged in, or not any more.
+    assert_eq!(who(&policy, "mail"), Err(Unknown::Password));
+    assert_eq!(who(&policy, "other"), Err(Unknown::Password));
+    policy.put(&credentials(&name, "h2"));
+    assert!(is_in_doubt(who(&policy, "own")) && who(&policy, "service").is_ok());
+    policy.put(&credentials(&name, "h1"));
+    assert!(who(&policy, "own").is_ok());
+    let mut gone = credentials(&name, "h1");
+    gone.action = Action::Delete;
+    policy.put(&gone);
+    assert!(is_in_doubt(who(&policy, "own")) && who(&policy, "service").is_ok());
+    // Without one of the user's name it is that of the user's address.
+    let mut policy = with(&[credentials("mail", "h1")]);
+    assert!(who(&policy, "mail").is_ok());
+    policy.put(&credentials(&name, "h9"));
+    assert_eq!(who(&policy, "mail"), Err(Unknown::Password));
+    let mut brief = credentials(&name, "h1");
+    brief.expires = Moment(60);
+    policy = with(&[credentials("mail", "h1"), brief.clone()]);
+    assert!(who(&policy, "mail").is_ok(), "one that has expired is not there for a login either");
+    assert_eq!(who(&with(&[brief]), "own"), Err(Unknown::Password), "its time is over");
+}
+
+#[test]
+fn the_owner_of_a_password_says_whether_a_login_counts() {
+    use access::Unknown;
+    let name = access::name_in(&user_link(0), access::USERS).unwrap().to_owned();
+    let link = format!("{}/{name}", access::CREDENTIALS);
+    let token = json!({"userLink": user_link(0), "digest": "d", "passwordLink": link,
+        "passwordMark": access::password_mark("h2")});
+    // This replica knows neither the token nor the new password.
+    let policy = Policy::of([document(user_link(0), &json!({})), credentials(&name, "h1")]);
+    let found = policy.authenticate_by(token.as_object().unwrap(), &bearer_of("t"), Moment(1));
+    let Err(Unknown::PasswordHere(session)) = found else { panic!("{found:?}") };
+    assert_eq!((session.password(), session.user().as_ref()), (link.as_str(), &*user_link(0)));
+    let counts = |body: &Value| session.counts_by(body.as_object().unwrap());
+    assert!(counts(&json!({"documentSelfLink": link, "privateKey": "h2"})));
+    for other in [
+        json!({"documentSelfLink": link, "privateKey": "h1"}),
+        json!({"documentSelfLink": "/core/auth/credentials/joe", "privateKey": "h2"}),
+        json!({"documentSelfLink": link}),
+        json!({}),
+    ] {
+        assert!(!counts(&other), "{other}");
+    }
+}
+
+#[test]
+fn a_token_is_of_one_user_and_not_of_a_later_one_of_that_name() {
+    use access::Unknown;
+    let bearer = protocol::Bearer { name: "t".into(), digest: "d".into(), is_checked: false };
+    for (user_made, token_made, counts) in [
+        (json!(5), json!(5), true),
+        (json!(9), json!(5), false),
+        (json!(5), json!(9), false),
+        (json!(5), Value::Null, false),
+        (Value::Null, json!(5), false),
+        // Both from before users said when they were made.
+        (Value::Null, Value::Null, true),
+    ] {
+        let user = document(user_link(0), &json!({"madeMicros": user_made}));
+        let token = json!({"userLink": user_link(0), "digest": "d", "userMadeMicros": token_made});
+        let token = document(format!("{}/t", access::TOKENS), &token);
+        let policy = Policy::of([user.clone(), token]);
+        let who = policy.authenticate(&bearer, Moment(1));
+        assert_eq!(who.is_ok(), counts, "{user_made} {token_made}");
+        assert!(counts || who == Err(Unknown::User));
+        assert_eq!(policy.live_tokens_of(&user_link(0), Moment(1)), 1);
+        assert_eq!(policy.live_tokens_of(&user_link(1), Moment(1)), 0);
+    }
+    // A user whose time is over is none, whether or not its document is still there.
+    let mut user = document(user_link(0), &json!({}));
+    user.expires = Moment(50);
+    let token = document(
+        format!("{}/t", access::TOKENS),
+        &json!({"userLink": user_link(0), "digest": "d"}),
+    );
+    let policy = Policy::of([user, token]);
+    assert!(policy.authenticate(&bearer, Moment(49)).is_ok());
+    assert_eq!(policy.authenticate(&bearer, Moment(50)), Err(Unknown::User));
+}
+
+#[test]
+fn what_a_query_has_found_is_for_its_maker_and_for_admins() {
+    let mut found = document("/core/query-tasks/q".into(), &json!({"results": {}}));
+    for (group, author, may_see) in [
+        ("readers", Some(0), true),
+        ("readers", Some(1), false),
+        ("writers", Some(1), false),
+        ("admins", Some(1), true),
+        // It was made while nobody had to log in.
+        ("readers", None, true),
+    ] {
+        found.author = author.map(|n| user_link(n).into());
+        let policy = one_user(&[group]);
+        let who = Principal::User(user_link(0).as_str().into());
+        let thing = Thing::Document((&found).into());
+        assert_eq!(decide(&policy, &who, Method::Get, &thing).is_allowed, may_see, "{group}");
+        // A DELETE is answered with the last state.
+        let may_delete = may_see && group != "readers";
+        let deleted = decide(&policy, &who, Method::Delete, &thing).is_allowed;
+        assert_eq!(deleted, may_delete, "{group}");
+    }
+}
+
+#[test]
+fn a_query_shows_no_digest() {
+    let text = br#"{"userLink":"/core/authz/users/u0","digest":"d0","documentVersion":1}"#;
+    for link in ["/core/auth/tokens/t", "/core/auth/join-tokens/t"] {
+        let shown = access::without_secrets(link, text).expect("it has one");
+        let shown: Value = serde_json::from_slice(&shown).unwrap();
+        assert_eq!(shown, json!({"userLink": "/core/authz/users/u0", "documentVersion": 1}));
+    }
+    assert_eq!(access::without_secrets("/core/examples/one", text), None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use client::{Client, ClientError, Response};
 use protocol::Address;
-use protocol::node_group::{self, NodeGroupState, NodeStatus};
+use protocol::node_group::{self, AskingNode, NodeGroupState, NodeState, NodeStatus};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -34,28 +34,60 @@ pub(crate) async fn nodes(cluster: &Cluster) -> Outcome {
         .nodes
         .values()
         .map(|node| {
-            let status = match node.status {
-                NodeStatus::Available => "AVAILABLE",
-                NodeStatus::Unavailable => "UNAVAILABLE",
-                NodeStatus::Synchronizing => "SYNCHRONIZING",
-            };
-            let is_owner = group.document_owner.as_ref() == Some(&node.id);
             vec![
                 node.id.clone(),
-                status.into(),
+                status(node.status).into(),
                 node.group_reference.trim_end_matches(node_group::LINK).into(),
                 node.owned_partitions.to_string(),
-                if is_owner { "owns the directory".into() } else { String::new() },
+                remarks(&group, node),
             ]
         })
         .collect();
     screen::say(&screen::table(&["id", "status", "address", "partitions", ""], &rows));
     screen::say("");
+    if !group.asking.is_empty() {
+        say_who_asks(&group);
+        screen::say("");
+    }
     screen::say(&summary(&group));
     if let Some(warning) = how_protected(&client).await {
         screen::say(&warning);
     }
     Ok(())
+}
+
+/// As it is shown.
+pub(crate) fn status(status: NodeStatus) -> &'static str {
+    match status {
+        NodeStatus::Available => "AVAILABLE",
+        NodeStatus::Unavailable => "UNAVAILABLE",
+        NodeStatus::Synchronizing => "SYNCHRONIZING",
+    }
+}
+
+fn remarks(group: &NodeGroupState, node: &NodeState) -> String {
+    let is_owner = group.document_owner.as_ref() == Some(&node.id);
+    let all = [
+        (is_owner, "owns the directory"),
+        (node.is_drained, "drained: is to own nothing"),
+        (node.is_leaving, "leaving: is being removed for good"),
+    ];
+    let said = all.into_iter().filter(|(is_so, _)| *is_so).map(|(_, remark)| remark);
+    said.collect::<Vec<_>>().join("; ")
+}
+
+/// The nodes that wait for a person.
+pub(crate) fn say_who_asks(group: &NodeGroupState) {
+    let row = |node: &AskingNode| {
+        let place = match node.replaces[..] {
+            [] => String::new(),
+            _ => format!("takes the place of {}", node.replaces.join(", ")),
+        };
+        vec![node.id.clone(), node.address.clone(), place]
+    };
+    let rows: Vec<_> = group.asking.iter().map(row).collect();
+    screen::say(&screen::table(&["asks to join", "address", ""], &rows));
+    screen::say("`amrita admit ID` lets it in, `amrita admit --refuse ID` does not.");
 }
 
 /// A warning, when whoever reaches the node that was asked may do everything.
@@ -65,11 +97,15 @@ async fn how_protected(client: &Client) -> Option<String> {
     security.starts_with("INSECURE").then(|| security.to_owned())
 }
 
+/// The nodes that count: whoever is being removed for good does not.
+fn staying(group: &NodeGroupState) -> impl Iterator<Item = &NodeState> {
+    group.nodes.values().filter(|node| !node.is_leaving)
+}
+
 /// One or two sentences: can the cluster be written to?
-fn summary(group: &NodeGroupState) -> String {
-    let all = group.nodes.len();
-    let available =
-        group.nodes.values().filter(|node| node.status == NodeStatus::Available).count();
+pub(crate) fn summary(group: &NodeGroupState) -> String {
+    let all = staying(group).count();
+    let available = staying(group).filter(|node| node.status == NodeStatus::Available).count();
     let quorum = group.membership_quorum;
     let partitions = group.partition_owners.len();
     let ownerless = group.partition_owners.iter().filter(|owner| owner.is_none()).count();
@@ -108,7 +144,8 @@ pub(crate) async fn quorum(cluster: &Cluster, number: Option<usize>) -> Outcome 
         if cluster.json {
             return screen::show(&answer, true);
         }
-        let (quorum, all) = (group.membership_quorum, group.nodes.len());
+        let all = staying(&group).count();
+        let quorum = group.membership_quorum;
         let majority = all / 2 + 1;
         screen::say(&format!(
             "A write is acknowledged when {quorum} of {all} nodes hold it; it may be set from \
@@ -198,7 +235,7 @@ pub(crate) async fn address_of(client: &Client, id: &str) -> Result<String, Trou
 }
 
 /// A node that is spoken with over TLS does not send anybody to where all can read along.
-fn check_it_is_no_way_out(client: &Client, address: &str) -> Result<(), Trouble> {
+pub(crate) fn check_it_is_no_way_out(client: &Client, address: &str) -> Result<(), Trouble> {
     let is_tls = |address: &Address| address.is_tls();
     if client.addresses().all(is_tls) && !Address::parse(address).is_ok_and(|it| is_tls(&it)) {
         return Err(format!(
@@ -210,7 +247,7 @@ fn check_it_is_no_way_out(client: &Client, address: &str) -> Result<(), Trouble>
     Ok(())
 }
 
-async fn group(client: &Client) -> Result<(Response, NodeGroupState), Trouble> {
+pub(crate) async fn group(client: &Client) -> Result<(Response, NodeGroupState), Trouble> {
     let answer = client.get(node_group::LINK).await.map_err(|error| unreachable(&error))?;
     if !answer.is_success() {
         return Err(refusal(&answer));

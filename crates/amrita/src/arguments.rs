@@ -3,13 +3,18 @@
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Subcommand};
+use clap::{
+    Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 use server::SETTINGS;
 
 use crate::access::{AuditOptions, CanI, LoginOptions, RoleCommand, TokenCommand, UserCommand};
+use crate::backup_options::BackupOptions;
 use crate::immortal::ImmortalCommand;
 use crate::outcome::EXIT_CODES;
+use crate::recover::RecoverOptions;
 use crate::tutorial::Tutorial;
+use crate::unseal::UnsealOptions;
 
 /// Heads the options that all commands share.
 const SPEAKING: &str = "To speak to a cluster";
@@ -31,6 +36,7 @@ To try it:
 #[command(
     name = "amrita",
     version,
+    disable_help_subcommand = true,
     after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
     max_term_width = 100
 )]
@@ -94,7 +100,22 @@ A cluster of three on one machine, each line in a terminal of its own:
     /// Run several nodes on this machine, as a cluster, until Ctrl-C
     Up(UpOptions),
     /// Show a document, a factory, or anything else under /core
+    #[command(after_help = "\
+  amrita get /core/examples/one
+  amrita get /core/examples/one --as-of 2026-11-30T12:00:00Z    as it was then
+  amrita get /core/examples/one --as-of v3                      its version 3
+  amrita get '/core/examples?expand' --as-of 2026-11-30T12:00:00Z")]
     Get(Target),
+    /// Show what differs between two versions of a document
+    #[command(after_help = "\
+  amrita diff /core/examples/one 2 5
+  amrita diff /core/examples/one 2        between version 2 and the latest")]
+    Diff(Difference),
+    /// Make a document again what it was at an old version; that is a new version
+    #[command(after_help = "\
+  amrita diff /core/examples/one 3
+  amrita revert /core/examples/one 3")]
+    Revert(Revert),
     /// Make a document: POST to its factory
     Post(Write),
     /// Replace a document
@@ -114,6 +135,20 @@ Terms are joined by AND:
   amrita query 'taskInfo.stage=FINISHED' --kind ExampleTaskServiceState --all-versions
   amrita query '{\"query\":{\"term\":{\"propertyName\":\"name\",\"matchValue\":\"foo\"}}}'")]
     Query(QueryOptions),
+    /// Ask in SQL: one SELECT, of one kind of documents
+    #[command(after_help = "\
+  amrita sql \"select name, counter from examples where counter > 5 order by name limit 10\"
+  amrita sql \"select name, count(*) n, sum(counter) from examples group by name having n > 1\"
+  amrita sql --csv \"select documentSelfLink, a.b from \\\"/app/things\\\" where a.b like 'x%'\"
+
+A table is the last part of a factory's link, or the link in double quotes; TABLE.versions has all
+versions.")]
+    Sql(SqlOptions),
+    /// Write out all documents of a factory, one on each line
+    #[command(after_help = "\
+  amrita export /core/examples > examples.ndjson
+  amrita export /core/examples --filter 'counter gt 5' --csv --show documentSelfLink,name,counter")]
+    Export(ExportOptions),
     /// Show changes of documents as they happen
     #[command(after_help = "\
 Each line is one change: what was done, to which document, and what it is like now.
@@ -132,11 +167,80 @@ shows it), from which another watch goes on: --after TOKEN.")]
     Kind(KindCommand),
     /// Show the nodes of the cluster
     Nodes,
+    /// Show what the nodes do, again and again until Ctrl-C
+    Top(TopOptions),
+    /// Show what takes the room on the disks of the nodes
+    #[command(after_help = "\
+Each node has all documents, so what is in the state is shown for one node: the one that is named, else the first
+that answers. With --json: what each node says, in one line.
+
+  amrita disk
+  amrita disk n2")]
+    Disk {
+        /// Whose state is shown
+        #[arg(value_name = "NODE")]
+        node: Option<String>,
+    },
+    /// Tell why something does not go on, and what would free it
+    #[command(after_help = "\
+  amrita explain                        the cluster: nodes, quorum, owners, instances
+  amrita explain node                   the node that is asked: its disk, its clock, its states
+  amrita explain /core/examples/one     a document, or a task
+  amrita explain counter                an instance of an immortal")]
+    Explain(Explained),
     /// Show the membership quorum, or set it
     Quorum {
         /// How many nodes must hold a write before it is acknowledged: from the majority to all
         #[arg(value_name = "N")]
         number: Option<usize>,
+    },
+    /// Write a backup of everything to a folder, while the cluster works
+    #[command(after_help = "\
+All of it is as it was at one moment: documents with their versions, users, tasks, immortals.
+
+  amrita backup --to /backups/monday
+  amrita backup verify /backups/monday
+  amrita node --restore /backups/monday --id n1 --sandbox /var/lib/amrita/new")]
+    Backup(BackupOptions),
+    /// Make a backup of the sandboxes that are left when a majority of the nodes is lost for good
+    #[command(after_help = "\
+The nodes must be stopped. Their sandboxes are read and not changed.
+
+  amrita recover --from /var/lib/amrita/n1 --to /backups/left          what is there, what may be lost
+  amrita recover --from /var/lib/amrita/n1 --to /backups/left --yes
+  amrita node --restore /backups/left --id n1 --sandbox /var/lib/amrita/new")]
+    Recover(RecoverOptions),
+    /// Let a node in that asks to join the cluster, or refuse it; without a name: show who asks
+    #[command(after_help = "\
+A node that was started with --peer-nodes of a cluster that runs asks to join it, and waits:
+
+  amrita node --id n4 --port 8004 --peer-nodes http://127.0.0.1:8004,http://127.0.0.1:8001
+  amrita admit                    who asks
+  amrita admit n4                 n4 is filled, and then has a vote
+  amrita admit --refuse n4        its process ends")]
+    Admit {
+        /// Its id, as `amrita nodes` shows it
+        node: Option<String>,
+        /// Its address, where two nodes with one id ask
+        #[arg(long, value_name = "URI", requires = "node")]
+        at: Option<String>,
+        /// It does not come in
+        #[arg(long, requires = "node")]
+        refuse: bool,
+    },
+    /// Remove a node for good: it hands over what it owns, counts no more, and its process ends.
+    /// One that is down and does not come back is removed all the same
+    Remove {
+        /// Its id, as `amrita nodes` shows it
+        node: String,
+    },
+    /// Have a node own nothing until told otherwise; it keeps its copy and its vote
+    Drain {
+        /// Its id, as `amrita nodes` shows it
+        node: String,
+        /// It may own again
+        #[arg(long)]
+        undo: bool,
     },
     /// Stop one node in good order: it hands over what it owns, then its process ends
     Stop {
@@ -162,6 +266,8 @@ shows it), from which another watch goes on: --after TOKEN.")]
     CanI(CanI),
     /// Show what was done and what was refused, and by whom
     Audit(AuditOptions),
+    /// Show an encrypted text of a sandbox
+    Unseal(UnsealOptions),
     /// Instances of immortals: programs that go on when they die
     #[command(subcommand)]
     Immortal(ImmortalCommand),
@@ -173,13 +279,14 @@ The programs:
   hello-client2    sends what is typed
   hello-client3    sends three messages, each when the one before is acknowledged
   hello-numbers    keeps sending numbers
+  ledger           keeps the accounts of those who order: see 'amrita tutorial orders'
 
 Each takes:
   --node URL-OR-SOCKET   http://host:port, a node's sandbox, or the socket there [default: the first that
                          is there of the ports 8001, 8002, 8003 and 8000 of this machine]
-  --instance NAME        its instance [default: server, client1, client2, client3, client]")]
+  --instance NAME        its instance [default: server, client1 to client3, client, ledger]")]
     Example {
-        /// Which one: hello-server, hello-client1, hello-client2, hello-client3 or hello-numbers
+        /// Which one: hello-server, hello-client1 to hello-client3, hello-numbers or ledger
         name: String,
         /// For the program itself: --node, --instance
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -188,6 +295,37 @@ Each takes:
     /// Watch what this is for: real nodes on this machine, every step told and checked
     #[command(subcommand)]
     Tutorial(Tutorial),
+    /// Tell about a command, or what an error code means and what to do about it
+    #[command(after_help = "\
+  amrita help backup            a command
+  amrita help QUORUM_NOT_MET    an error code
+  amrita help codes             all error codes")]
+    Help {
+        /// A command, an error code, or `codes`
+        words: Vec<String>,
+    },
+    /// Print what a shell needs to complete commands and options
+    #[command(after_help = "\
+  source <(amrita completions bash)
+  amrita completions zsh > ~/.zfunc/_amrita       (~/.zfunc is in fpath)
+  amrita completions fish > ~/.config/fish/completions/amrita.fish")]
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command, into a folder
+    Man {
+        /// The folder; it is made when it is not there
+        folder: PathBuf,
+    },
+}
+
+/// The shells that are known; `clap_complete` has more, which nobody here has tried.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// The flags of a node, made from the one table of settings.
@@ -271,9 +409,54 @@ pub(crate) struct UpOptions {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct TopOptions {
+    /// How long between two looks
+    #[arg(long, default_value_t = 2, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) interval: u64,
+    /// End after this many looks
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Target {
     /// Path of what is meant: /core/examples/one
     pub(crate) path: String,
+    /// As it was at this time (RFC 3339, or microseconds since 1970), or v3: a document's version 3
+    #[arg(long, value_name = "TIME")]
+    pub(crate) as_of: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Difference {
+    /// Link of the document: /core/examples/one
+    pub(crate) path: String,
+    /// The older version
+    pub(crate) from: u64,
+    /// The newer one [default: the latest]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Revert {
+    /// Link of the document: /core/examples/one
+    pub(crate) path: String,
+    /// The version that it is to be again
+    pub(crate) version: u64,
+    /// Only if the document still has this ETag (412 otherwise)
+    #[arg(long, value_name = "ETAG")]
+    pub(crate) if_match: Option<client::EntityTags>,
+    /// Repeating it with the same key is not a second write
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Explained {
+    /// cluster, node, a link such as /core/examples/one, or the name of an instance
+    #[arg(default_value = "cluster")]
+    pub(crate) what: String,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -350,6 +533,12 @@ pub(crate) struct Definition {
     /// Lists and maps that a PATCH unites with what is there
     #[arg(long, value_name = "FIELD,...", value_delimiter = ',')]
     pub(crate) merge: Vec<String>,
+    /// What a program outside does: create, put, patch, delete
+    #[arg(long, value_name = "HANDLER,...", value_delimiter = ',')]
+    pub(crate) handlers: Vec<String>,
+    /// Names of what a program outside does beside that: POST to LINK/NAME/actions/ACTION
+    #[arg(long, value_name = "ACTION,...", value_delimiter = ',')]
+    pub(crate) actions: Vec<String>,
     /// How many versions of a document are kept at most
     #[arg(long, value_name = "N")]
     pub(crate) keep_versions: Option<u64>,
@@ -377,6 +566,31 @@ pub(crate) struct WatchOptions {
     /// End after this many changes
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<usize>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SqlOptions {
+    /// The statement
+    #[arg(required = true)]
+    pub(crate) statement: Vec<String>,
+    /// Show rows as CSV, the names of the columns first
+    #[arg(long)]
+    pub(crate) csv: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExportOptions {
+    /// The factory's link, such as /core/examples
+    pub(crate) factory: String,
+    /// Only documents that this finds, as $filter of a list
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// As CSV, with the fields of --show; without, each line is a document as JSON
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// Which fields to write with --csv, as documentSelfLink,name
+    #[arg(long, value_name = "FIELD,...", value_delimiter = ',')]
+    pub(crate) show: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -437,8 +651,9 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::UnknownArgument, "{words:?}: {error}");
             assert!(error.to_string().contains("--nonsense"), "{words:?}: {error}");
             let many = [words.clone(), vec!["{}".to_owned(); 9]].concat();
-            // Terms of a query may be any number; they are looked at one by one.
-            if words[1] != "query" {
+            // Terms of a query may be any number, and are looked at one by one; a statement may be
+            // many words.
+            if !["query", "sql"].contains(&words[1].as_str()) {
                 assert!(Arguments::try_parse_from(many).is_err(), "{words:?}");
             }
         }

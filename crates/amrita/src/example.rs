@@ -14,10 +14,11 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> ExitCode {
         "hello-client2" => hello::client2::main(arguments),
         "hello-client3" => hello::client3::main(arguments),
         "hello-numbers" => hello::numbers::main(arguments),
+        "ledger" => hello::ledger::main(arguments),
         _ => {
             screen::error(&format!(
                 "there is no example '{name}'; there are hello-server, hello-client1, \
-                 hello-client2, hello-client3 and hello-numbers"
+                 hello-client2, hello-client3, hello-numbers and ledger"
             ));
             ExitCode::from(Ending::Usage as u8)
         }

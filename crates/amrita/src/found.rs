@@ -104,7 +104,7 @@ fn raw(value: &impl serde::Serialize) -> Box<RawValue> {
 
 /// `taskInfo.stage` is the field `stage` of `taskInfo`, and `tags.item` an item of the list `tags`:
 /// then all of them are shown.
-fn cell(document: &RawValue, path: &str) -> String {
+pub(crate) fn cell(document: &RawValue, path: &str) -> String {
     let mut value = document;
     let mut fields: BTreeMap<String, &RawValue>;
     for name in path.split('.') {

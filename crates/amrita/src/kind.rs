@@ -135,6 +135,8 @@ fn fields_of(definition: &Definition) -> Result<Fields, Trouble> {
     put("documentation", definition.about.as_ref().map(raw));
     put("options", list(&definition.option));
     put("merge", list(&definition.merge));
+    put("handlers", list(&definition.handlers));
+    put("actions", list(&definition.actions));
     put("retentionLimit", definition.keep_versions.as_ref().map(raw));
     put("expiresAfterSeconds", definition.expires_after.as_ref().map(raw));
     Ok(fields)

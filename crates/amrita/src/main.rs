@@ -3,15 +3,30 @@
 mod access;
 mod admin;
 mod arguments;
+mod backup;
+mod backup_options;
+mod completions;
+mod counts;
+mod csv;
+mod disk;
 mod example;
+mod explain;
+mod export;
 mod found;
+mod help;
 mod immortal;
+mod key_options;
 mod kind;
+mod members;
 mod node;
 mod outcome;
 mod query;
+mod recover;
 mod screen;
+mod sql;
+mod top;
 mod tutorial;
+mod unseal;
 mod up;
 mod verbs;
 mod watch;
@@ -64,7 +79,10 @@ fn run(arguments: Arguments) -> Outcome {
     match command {
         Command::Node(options) => node::run(&options),
         Command::Up(options) => asynchronous(up::run(&options, cluster.json)),
+        Command::Unseal(options) => unseal::run(&options),
         Command::Get(target) => asynchronous(verbs::get(&cluster, &target)),
+        Command::Diff(asked) => asynchronous(verbs::diff(&cluster, &asked)),
+        Command::Revert(asked) => asynchronous(verbs::revert(&cluster, &asked)),
         Command::Post(write) => asynchronous(verbs::write(&cluster, client::Method::Post, &write)),
         Command::Put(write) => asynchronous(verbs::write(&cluster, client::Method::Put, &write)),
         Command::Patch(write) => {
@@ -74,10 +92,22 @@ fn run(arguments: Arguments) -> Outcome {
             asynchronous(verbs::write(&cluster, client::Method::Delete, &write))
         }
         Command::Query(options) => asynchronous(query::run(&cluster, &options)),
+        Command::Sql(options) => asynchronous(sql::run(&cluster, &options)),
+        Command::Export(options) => asynchronous(export::run(&cluster, &options)),
         Command::Kind(command) => asynchronous(kind::run(&cluster, &command)),
         Command::Watch(options) => asynchronous(watch::run(&cluster, &options)),
         Command::Nodes => asynchronous(admin::nodes(&cluster)),
+        Command::Disk { node } => asynchronous(disk::run(&cluster, node.as_deref())),
+        Command::Top(options) => asynchronous(top::run(&cluster, &options)),
+        Command::Explain(explained) => asynchronous(explain::run(&cluster, &explained)),
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),
+        Command::Backup(options) => asynchronous(backup::run(&cluster, &options)),
+        Command::Recover(options) => recover::run(&options, cluster.json),
+        Command::Admit { node, at, refuse } => {
+            asynchronous(members::admit(&cluster, node.as_deref(), at.as_deref(), refuse))
+        }
+        Command::Remove { node } => asynchronous(members::remove(&cluster, &node)),
+        Command::Drain { node, undo } => asynchronous(members::drain(&cluster, &node, !undo)),
         Command::Stop { node } => asynchronous(admin::stop(&cluster, &node)),
         Command::Login(options) => asynchronous(access::login(&cluster, &options)),
         Command::Logout => asynchronous(access::logout(&cluster)),
@@ -92,6 +122,9 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Tutorial(tutorial) => {
             asynchronous(async { tutorial::run(tutorial).await.map_err(Trouble::from) })
         }
+        Command::Help { words } => help::run(&words, cluster.json),
+        Command::Completions { shell } => completions::print(shell),
+        Command::Man { folder } => completions::write_manual(&folder),
     }
 }
 
@@ -102,6 +135,9 @@ fn check(cluster: &Cluster, command: &Command) -> Outcome {
         Command::Node(_) => "a node says nothing on standard output; ask it: amrita nodes --json",
         Command::Tutorial(_) => "a tutorial is told to people; its exit code says how it ended",
         Command::Example { .. } => "the program is for people; its exit code says how it ended",
+        Command::Unseal(_) => "it shows the text as it was written",
+        Command::Completions { .. } => "it is text for a shell",
+        Command::Man { .. } => "the pages are for people",
         _ => "",
     };
     if cluster.json && !json.is_empty() {
@@ -111,7 +147,15 @@ fn check(cluster: &Cluster, command: &Command) -> Outcome {
         Command::Node(_) => "a node finds the others by --peer-nodes",
         Command::Up(_) => "it starts a cluster of its own, see --base-port",
         Command::Tutorial(_) => "a tutorial starts a cluster of its own",
+        Command::Recover(_) => "it reads folders, and speaks to no node",
+        Command::Backup(options) if options.command.is_some() => {
+            "it reads a folder, and speaks to no node"
+        }
         Command::Example { .. } => "the program takes --node URL-OR-SOCKET",
+        Command::Unseal(_) => "it reads a file of this machine",
+        Command::Help { .. } | Command::Completions { .. } | Command::Man { .. } => {
+            "it speaks to no node"
+        }
         _ => "",
     };
     if cluster.is_named && !address.is_empty() {

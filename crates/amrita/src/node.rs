@@ -12,8 +12,7 @@ pub(crate) fn run(options: &NodeOptions) -> Outcome {
     let config = Config::load(&options.flags, |name| std::env::var(name).ok());
     let config = config.map_err(|failure| Trouble::usage(failure.to_string()))?;
     server::keep_files_private();
-    server::start_logging(&config.log_level)
-        .map_err(|failure| Trouble::usage(failure.to_string()))?;
+    server::start_logging(&config.log).map_err(|failure| Trouble::usage(failure.to_string()))?;
     let host = examples::host().start(config).map_err(|failure| failure.to_string())?;
     host.stop_on_signals();
     if options.stop_with_stdin {

@@ -29,7 +29,8 @@ Exit codes:
   0  it was done
   1  it was refused, or it failed
   2  it was said wrongly; nobody was asked
-  3  whether it was done is not known: look, or repeat a write with the same --idempotency-key";
+  3  whether it was done is not known: look, or repeat a write to documents or an impulse with
+     the same --idempotency-key";
 
 impl Trouble {
     pub(crate) fn usage(why: impl Into<String>) -> Self {
@@ -38,6 +39,14 @@ impl Trouble {
 
     pub(crate) fn unknown(why: impl Into<String>) -> Self {
         Self { ending: Ending::Unknown, why: why.into() }
+    }
+
+    /// Says with which key the command can be repeated, if it is not known whether it was done.
+    pub(crate) fn with_key(mut self, key: &str) -> Self {
+        if self.ending == Ending::Unknown {
+            self.why.push_str(&format!("\n  -> its key was: --idempotency-key {key}"));
+        }
+        self
     }
 }
 
@@ -110,6 +119,12 @@ mod tests {
         };
         assert_eq!((lost(true), lost(false)), (Ending::Unknown, Ending::Refused));
         assert_eq!(unreachable(&ClientError::Address("x".into())).ending, Ending::Usage);
+    }
+
+    #[test]
+    fn what_may_be_repeated_says_with_which_key() {
+        assert!(Trouble::unknown("lost").with_key("k-1").why.ends_with("--idempotency-key k-1"));
+        assert_eq!(Trouble::from("refused").with_key("k-1").why, "refused");
     }
 
     #[test]

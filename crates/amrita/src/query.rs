@@ -7,6 +7,7 @@ use protocol::query::{
     self, MatchType, NumericRange, Occurance, Query, QueryOption, QuerySpecification, QueryTerm,
     SortOrder,
 };
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::arguments::{Cluster, QueryOptions};
@@ -32,9 +33,11 @@ pub(crate) async fn run(cluster: &Cluster, options: &QueryOptions) -> Outcome {
     };
     let client = client(cluster)?;
     let answer = client.post(query::LINK, &task).await.map_err(|error| unreachable(&error))?;
-    let found = Found::of(&answer).filter(|_| answer.is_success());
+    let results = &answer.to_json()["results"];
+    let has_groups = !results["groups"].is_null() || !results["nextPageLinksPerGroup"].is_null();
+    let found = Found::of(&answer).filter(|_| answer.is_success() && !has_groups);
     let Some(mut found) = found else {
-        // An error, or a task that is not direct and has no results yet: show what there is.
+        // An error, groups, or a task that is not direct and has no results yet: as it is.
         return screen::show(&answer, cluster.json);
     };
     let is_count = answer.to_json()["querySpec"]["options"]
@@ -194,11 +197,19 @@ fn clause(text: &str) -> Result<Query, String> {
         "=" => Ok(exact(name, value)),
         "!=" => Ok(Query { occurance: Occurance::MustNotOccur, ..exact(name, value) }),
         _ => {
-            let number: serde_json::Number = value.parse().map_err(|_| {
+            let whole = value.parse::<i64>().map(Value::from);
+            let is_whole = whole.is_ok();
+            let number = whole.ok().or_else(|| {
+                let number = value.parse::<serde_json::Number>().ok()?;
+                // As text it keeps all its digits.
+                let is_same = number.to_string() == value;
+                Some(if is_same { Value::Number(number) } else { value.into() })
+            });
+            let number = number.ok_or_else(|| {
                 format!("'{value}' in '{text}' is not a number; {comparison} compares numbers")
             })?;
             let mut range = NumericRange {
-                number_type: Some(if number.is_f64() { "DOUBLE" } else { "LONG" }.into()),
+                number_type: Some(if is_whole { "LONG" } else { "DOUBLE" }.into()),
                 ..NumericRange::default()
             };
             let inclusive = comparison.ends_with('=');
@@ -290,7 +301,7 @@ fn listing(found: &Found, columns: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

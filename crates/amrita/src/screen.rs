@@ -166,6 +166,26 @@ pub(crate) fn cell(value: &Value) -> String {
     }
 }
 
+/// `512 B`, `12 KiB`, `3.4 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1_024 {
+        return format!("{bytes} B");
+    }
+    // Of a size for people three digits matter.
+    let mut tenths = u128::from(bytes) * 10 / 1_024;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1_024;
+        unit += 1;
+    }
+    if tenths >= 100 {
+        format!("{} {}", tenths / 10, UNITS[unit])
+    } else {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +219,14 @@ mod tests {
         ];
         assert_eq!(shown, lines.join("\n"));
         assert_eq!(pretty(" [ ] "), "[]");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        let shown = [500, 1_023, 1_024, 1_536, 64 << 20, 3 << 30, u64::MAX].map(size);
+        let expected =
+            ["500 B", "1023 B", "1.0 KiB", "1.5 KiB", "64 MiB", "3.0 GiB", "16777215 TiB"];
+        assert_eq!(shown, expected);
     }
 
     #[test]

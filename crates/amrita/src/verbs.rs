@@ -1,14 +1,16 @@
 //! `amrita get`, `post`, `put`, `patch` and `delete`: one request each.
 
+use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
 use client::{Client, Method, Request, Response};
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::access::session;
-use crate::arguments::{Cluster, Target, Write};
+use crate::arguments::{Cluster, Difference, Revert, Target, Write};
 use crate::outcome::Outcome;
 use crate::outcome::{Trouble, unreachable};
 use crate::screen;
@@ -18,8 +20,79 @@ const REACH_MAX: Duration = Duration::from_millis(200);
 
 pub(crate) async fn get(cluster: &Cluster, target: &Target) -> Outcome {
     let (client, path) = aim(cluster, &target.path)?;
+    let path = match &target.as_of {
+        Some(time) => with_parameter(&path, "asOf", time),
+        None => path,
+    };
     let answer = client.get(&path).await.map_err(|error| unreachable(&error))?;
     screen::show(&answer, cluster.json)
+}
+
+/// `amrita diff`: a line for each field that differs.
+pub(crate) async fn diff(cluster: &Cluster, asked: &Difference) -> Outcome {
+    let (client, path) = aim(cluster, &asked.path)?;
+    let to = asked.to.map_or(String::new(), |to| format!(",{to}"));
+    let path = with_parameter(&path, "diff", &format!("{}{to}", asked.from));
+    let answer = client.get(&path).await.map_err(|error| unreachable(&error))?;
+    let found: Option<Differences<'_>> = serde_json::from_slice(&answer.body).ok();
+    match found.filter(|_| answer.is_success() && !cluster.json) {
+        Some(found) => screen::say(&found.to_string()),
+        None => return screen::show(&answer, cluster.json),
+    }
+    Ok(())
+}
+
+/// Values as they came: a number that is read and written again may be another one.
+#[derive(Deserialize)]
+struct Differences<'a> {
+    #[serde(borrow)]
+    changes: Vec<ChangedField<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ChangedField<'a> {
+    path: String,
+    #[serde(borrow)]
+    from: Option<&'a RawValue>,
+    #[serde(borrow)]
+    to: Option<&'a RawValue>,
+}
+
+impl fmt::Display for Differences<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.changes.is_empty() {
+            return f.write_str("Nothing differs.");
+        }
+        let shown = |value: Option<&RawValue>| value.map_or("", RawValue::get).to_owned();
+        let rows: Vec<Vec<String>> = self
+            .changes
+            .iter()
+            .map(|change| vec![change.path.clone(), shown(change.from), shown(change.to)])
+            .collect();
+        f.write_str(&screen::table(&["field", "from", "to"], &rows))
+    }
+}
+
+/// `amrita revert`.
+pub(crate) async fn revert(cluster: &Cluster, asked: &Revert) -> Outcome {
+    let (client, path) = aim(cluster, &asked.path)?;
+    let path = with_parameter(&path, "revert", &asked.version.to_string());
+    let if_match = asked.if_match.clone();
+    let request = Request {
+        conditions: client::Conditions { if_match, if_none_match: None },
+        idempotency_key: asked.idempotency_key.clone(),
+        ..client::request(Method::Put, &path)
+    };
+    let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
+    screen::show(&answer, cluster.json)
+}
+
+/// A path with one parameter more.
+fn with_parameter(path: &str, name: &str, value: &str) -> String {
+    let sign = if path.contains('?') { '&' } else { '?' };
+    let coded = [('%', "%25"), ('+', "%2B"), ('&', "%26"), ('#', "%23"), (' ', "%20")];
+    let value = coded.iter().fold(value.to_owned(), |text, (char, code)| text.replace(*char, code));
+    format!("{path}{sign}{name}={value}")
 }
 
 pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> Outcome {
@@ -137,6 +210,25 @@ mod tests {
         let named = Cluster { is_named: true, ..cluster() };
         let Err(trouble) = aim(&named, "http://c:9/core/x") else { panic!("it says it twice") };
         assert!(trouble.why.contains("--address"), "{}", trouble.why);
+    }
+
+    #[test]
+    fn a_time_is_one_parameter_more() {
+        let path = with_parameter("/core/x", "asOf", "2026-12-01T02:25:20+01:00");
+        assert_eq!(path, "/core/x?asOf=2026-12-01T02:25:20%2B01:00");
+        assert_eq!(with_parameter("/core/x?expand", "diff", "1,2"), "/core/x?expand&diff=1,2");
+    }
+
+    #[test]
+    fn differences_are_shown_with_their_digits() {
+        let text = r#"{"changes":[{"path":"/n","from":12345678901234567890123},
+            {"path":"/a","from":"x","to":1.10}]}"#;
+        let found: Differences<'_> = serde_json::from_str(text).unwrap();
+        let shown = found.to_string();
+        assert!(shown.starts_with("FIELD  FROM"), "{shown}");
+        assert!(shown.contains("12345678901234567890123") && shown.contains("1.10"), "{shown}");
+        let none: Differences<'_> = serde_json::from_str(r#"{"changes":[]}"#).unwrap();
+        assert_eq!(none.to_string(), "Nothing differs.");
     }
 
     #[test]

@@ -30,14 +30,31 @@ const COMMANDS: &[(&str, i32, Json)] = &[
     ("node --port 0", USAGE, NoJson),
     ("tutorial ha", USAGE, NoJson),
     ("tutorial hello", USAGE, NoJson),
+    ("unseal /no/such/file", USAGE, NoJson),
     ("tutorial task", USAGE, NoJson),
+    ("tutorial orders", USAGE, NoJson),
     ("example hello-server", USAGE, NoJson),
+    ("help quorum-not-met", DONE, Lines),
+    ("help codes", DONE, Lines),
+    ("help backup", USAGE, NoJson),
+    ("help nothing", USAGE, NoJson),
+    ("completions bash", USAGE, NoJson),
+    ("man RECORDING", USAGE, NoJson),
     ("post /core/examples {\"documentSelfLink\":\"one\",\"name\":\"x\"}", DONE, Lines),
     ("get /core/examples/one", DONE, Lines),
     ("put /core/examples/one {\"name\":\"y\"}", DONE, Lines),
     ("patch /core/examples/one {\"name\":\"z\"}", DONE, Lines),
     ("query name=z", DONE, Lines),
     ("query --kind Nobody", REFUSED, Lines),
+    ("sql select name from examples", DONE, Lines),
+    ("sql select name from nothing", REFUSED, Lines),
+    ("export /core/examples", DONE, Lines),
+    ("get /core/examples/one --as-of v0", DONE, Lines),
+    ("get /core/examples/one --as-of 1970-01-01T00:00:00Z", REFUSED, Lines),
+    ("diff /core/examples/one 0", DONE, Lines),
+    ("diff /core/examples/one 0 9", REFUSED, Lines),
+    ("revert /core/examples/one 0", DONE, Lines),
+    ("revert /core/examples/one 9", REFUSED, Lines),
     ("delete /core/examples/one", DONE, Lines),
     ("kind create /app/seats --schema {\"type\":\"object\"}", DONE, Lines),
     ("kind create /app/seats --schema {\"type\":\"object\"}", DONE, Lines),
@@ -47,7 +64,21 @@ const COMMANDS: &[(&str, i32, Json)] = &[
     ("kind remove /app/seats", DONE, Lines),
     ("kind remove /app/seats --confirm", REFUSED, Lines),
     ("nodes", DONE, Lines),
+    ("top --count 1 --interval 1", DONE, Lines),
+    ("disk", DONE, Lines),
+    ("disk nobody", REFUSED, Lines),
+    ("explain", DONE, Lines),
+    ("explain node", DONE, Lines),
+    ("explain /core/examples/none", DONE, Lines),
+    ("explain nobody", REFUSED, Lines),
     ("quorum", DONE, Lines),
+    ("admit", DONE, Lines),
+    ("admit n9", REFUSED, Lines),
+    ("admit --refuse n9", REFUSED, Lines),
+    ("remove solo", REFUSED, Lines),
+    ("remove n9", REFUSED, Lines),
+    ("drain n9", REFUSED, Lines),
+    ("drain --undo solo", DONE, Lines),
     ("login --user nobody --password-file PASSWORD", REFUSED, Lines),
     ("logout", DONE, Lines),
     ("whoami", DONE, Lines),
@@ -84,6 +115,11 @@ const COMMANDS: &[(&str, i32, Json)] = &[
     ("immortal record one --to RECORDING --from 99", REFUSED, Lines),
     ("immortal debug one", USAGE, NoJson),
     ("immortal deregister one --yes-remove one", DONE, Lines),
+    ("backup --to BACKUP", DONE, Lines),
+    ("backup --to BACKUP", REFUSED, Lines),
+    ("backup verify BACKUP", DONE, Lines),
+    ("backup verify RECORDING", REFUSED, Lines),
+    ("recover --from BACKUP --to RECORDING", REFUSED, Lines),
     ("stop solo", DONE, Lines),
 ];
 
@@ -167,14 +203,18 @@ fn each_command_says_how_it_ended_and_takes_json_or_refuses_it() {
     std::fs::write(&password, "a long enough password\n").unwrap();
     let recording = folder.join("recording").display().to_string();
     let password = password.display().to_string();
+    let backup = folder.join("backup").display().to_string();
     for (line, code, json) in COMMANDS {
         let words = line.split(' ').map(|word| match word {
             "PASSWORD" => password.as_str(),
             "RECORDING" => recording.as_str(),
+            "BACKUP" => backup.as_str(),
             word => word,
         });
         let mut words: Vec<&str> = words.collect();
-        let asks_a_cluster = !["node", "tutorial", "example"].contains(&words[0]);
+        let own =
+            ["node", "tutorial", "example", "unseal", "recover", "help", "completions", "man"];
+        let asks_a_cluster = !own.contains(&words[0]) && !line.starts_with("backup verify");
         let to = format!("--address={address}");
         if asks_a_cluster {
             words.insert(0, &to);
@@ -213,6 +253,27 @@ fn each_command_says_how_it_ended_and_takes_json_or_refuses_it() {
     assert_eq!(example.status.code(), Some(USAGE), "{}", err(&example));
     assert!(err(&example).contains("--nonsense"), "{}", err(&example));
     assert_eq!(run(&["example", "hello-nobody"]).status.code(), Some(USAGE));
+}
+
+/// Made of the same description as the help, so each command is in all of them.
+#[test]
+fn each_command_has_a_manual_page_and_is_completed_in_each_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| amrita(folder.path()).args(words).output().expect("it can be run");
+    let pages = folder.path().join("man");
+    let written = run(&["man", &pages.display().to_string()]);
+    assert!(written.status.success(), "{}", err(&written));
+    let scripts = ["bash", "zsh", "fish"].map(|shell| (shell, out(&run(&["completions", shell]))));
+    for leaf in leaves(folder.path(), &[]) {
+        let page = pages.join(format!("amrita-{}.1", leaf.replace(' ', "-")));
+        let text = std::fs::read_to_string(&page).unwrap_or_else(|why| panic!("{leaf}: {why}"));
+        assert!(text.contains(".SH SYNOPSIS"), "{leaf}: {text}");
+        let last = leaf.rsplit(' ').next().expect("it has a word");
+        for (shell, script) in &scripts {
+            assert!(script.contains(last), "{shell} does not complete '{leaf}'");
+        }
+    }
+    assert!(run(&["completions", "tcsh"]).status.code() == Some(USAGE));
 }
 
 /// What was found, and not where it could be found; each digit as it was said.

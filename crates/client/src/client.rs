@@ -39,7 +39,7 @@ const IDLE_MAX: usize = 1_024;
 
 /// Codes of answers that say "try again": the request was surely not carried out, or its key makes
 /// it safe to repeat.
-const TRY_AGAIN: [&str; 4] = ["NO_OWNER", "BUSY", "STOPPING", "TIMEOUT"];
+const TRY_AGAIN: [&str; 5] = ["NO_OWNER", "NO_PROGRAM", "BUSY", "STOPPING", "TIMEOUT"];
 
 /// A client with its connections. To be shared: all methods take `&self`.
 pub struct Client {
@@ -307,7 +307,8 @@ impl Client {
         Ok(Next::Another)
     }
 
-    fn next_key(&self) -> Option<String> {
+    /// A key that no other write has, unless the client sends none.
+    pub fn next_key(&self) -> Option<String> {
         let prefix = self.key_prefix.as_ref()?;
         Some(format!("{prefix}-{}", self.key_number.fetch_add(1, Ordering::Relaxed)))
     }

@@ -4,14 +4,16 @@
 use protocol::{Method, Request, links};
 
 /// Where nothing is a document. To ask for the same twice there is to have it once.
-const KEYLESS: [&str; 7] = [
+const KEYLESS: [&str; 9] = [
     "/core/ambrosia",
     "/core/authn",
     "/core/authz/can-i",
+    "/core/backups",
     "/core/immortals",
     "/core/management",
     "/core/node-groups",
     "/core/node-selectors",
+    "/core/sql",
 ];
 
 /// Passes on what is sent there, to where keys are taken.
@@ -91,6 +93,7 @@ mod tests {
             ("/core/query-tasks", "{}", true),
             ("/core/query-tasks", direct, false),
             ("/core/local-query-tasks/", direct, false),
+            ("/core/sql", "{}", false),
             ("/core/examples", direct, true),
             ("/core/examples/config", "{}", false),
             ("/core/examples/one/stats", "{}", false),

@@ -59,7 +59,9 @@ pub fn highest_quorum(applied: &Topology, pending: &[Entry]) -> usize {
     let mut ahead: Option<Topology> = None;
     for entry in pending.iter().filter(|entry| entry.kind == EntryKind::Normal) {
         let Ok(command) = DirectoryCommand::decode(&entry.data) else { continue };
-        if matches!(command, DirectoryCommand::Instance(_)) {
+        // Without the instances it cannot be told whether a removal is refused. If it is left out,
+        // the number can only be too high.
+        if matches!(command, DirectoryCommand::Instance(_) | DirectoryCommand::Remove { .. }) {
             continue;
         }
         let ahead = ahead.get_or_insert_with(|| applied.without_groups());
@@ -74,6 +76,7 @@ mod tests {
     use protocol::ReplicaId;
 
     use super::*;
+    use crate::{InitialConfig, Member};
 
     fn claims(number: usize, applied: (u64, u64)) -> Claims {
         let applied = (Term(applied.0), Position(applied.1));
@@ -102,6 +105,31 @@ mod tests {
         assert_eq!(claims(2, (2, 8)).in_force(&links), 2, "it is applied here, and was lowered");
         assert_eq!(claims(2, (3, 5)).in_force(&links), 2, "a later owner went on without it");
         assert_eq!(claims(3, (2, 9)).in_force(&links), 3);
+    }
+
+    /// Here it cannot be told that an immortal keeps the removal from being carried out.
+    #[test]
+    fn a_removal_that_may_be_refused_makes_no_claim_too_low() {
+        let member = |id: u64| Member {
+            node_id: format!("n{id}"),
+            uri: format!("http://n{id}"),
+            sandbox_id: id,
+        };
+        let founders = (1..=3).map(|id| (ReplicaId(id), member(id))).collect();
+        let initial = InitialConfig::new(1, founders);
+        let mut applied = Topology::default();
+        applied.apply(DirectoryCommand::Form { initial, quorum: None });
+        let commands = [
+            DirectoryCommand::Remove { replica: ReplicaId(3) },
+            DirectoryCommand::SetQuorum { quorum: 3 },
+        ];
+        let entries = commands.map(|command| Entry {
+            position: Position(9),
+            term: Term(1),
+            kind: EntryKind::Normal,
+            data: command.encode(),
+        });
+        assert_eq!(highest_quorum(&applied, &entries), 3);
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! What two nodes say when they meet, and whether they go together.
 
-use protocol::{Moment, ReplicaId};
+use protocol::{Address, Moment, ReplicaId};
 use serde::{Deserialize, Serialize};
 use storage::Witness;
 
 use crate::claim::Claim;
-use crate::identity::Profile;
+use crate::identity::{Member, Profile};
 use crate::pulse::Echo;
 use crate::staleness::CommittedAt;
 
 /// Raised when a frame between nodes changes so that an older node could not read it.
-pub const WIRE_VERSION: u32 = 11;
+pub const WIRE_VERSION: u32 = 14;
 
 /// The first thing on each link, from both ends: who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub struct Hello {
     pub peers_digest: u64,
     /// The partitions that it would form a cluster with.
     pub partitions: u32,
+    /// The factories of the services that its program has, in order.
+    pub services: Vec<String>,
 }
 
 /// A node that asks to be admitted.
@@ -44,15 +46,51 @@ pub struct Candidate {
     pub sandbox_id: u64,
 }
 
-/// What is said to all others now and then, and when it changes in a way that they must hear of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ping {
+/// The longest name and address of a node that asks, in bytes.
+const CANDIDATE_BYTES_MAX: usize = 320;
+
+impl Candidate {
+    /// Whether its name and its address are such as a node has: people will read them.
+    pub fn is_plain(&self) -> bool {
+        let Self { node_id, uri, .. } = self;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !node_id.is_empty()
+            && node_id.len() + uri.len() <= CANDIDATE_BYTES_MAX
+            && node_id.chars().all(is_name)
+            && uri.chars().all(|c| c.is_ascii_graphic())
+            && Address::parse(uri).is_ok()
+    }
+
+    /// Whether it has the name or the address of that member.
+    pub fn is_like(&self, member: &Member) -> bool {
+        self.node_id == member.node_id || self.uri == member.uri
+    }
+}
+
+/// How a node is, as far as others have to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
     /// Its disk does.
     pub takes_writes: bool,
-    /// Its disk is so slow, or its clock so far off, that others should own what they can.
+    /// Its disk is so slow, or its clock so far off, that others should own what they can, or it
+    /// lacks services that others have.
     pub is_unfit: bool,
     /// The state of some group there was wrong and is being filled anew.
     pub is_filled: bool,
+    /// How many groups there have members that they should not have any more.
+    pub shedding: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { takes_writes: true, is_unfit: false, is_filled: false, shedding: 0 }
+    }
+}
+
+/// What is said to all others now and then, and when it changes in a way that they must hear of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    pub health: Health,
     /// What its own clock shows.
     pub wall: Moment,
     /// About the membership quorum.
@@ -106,6 +144,7 @@ impl Hello {
             cluster,
             peers_digest: profile.peers_digest(),
             partitions: profile.partitions,
+            services: profile.services.clone(),
         }
     }
 }
@@ -183,6 +222,7 @@ mod tests {
             peers: Vec::new(),
             partitions: 4,
             join: None,
+            services: Vec::new(),
         }
     }
 
@@ -204,6 +244,18 @@ mod tests {
         assert!(matches!(met(("n1", 1, 1), ("n1", 2, 2), &[2]), Judgement::Yield(_)));
         assert!(matches!(met(("n1", 2, 1), ("n1", 1, 2), &[]), Judgement::Yield(_)));
         assert!(matches!(met(("n1", 1, 1), ("n1", 2, 2), &[]), Judgement::Refuse(_)));
+    }
+
+    #[test]
+    fn who_asks_has_a_name_and_an_address_that_can_be_shown() {
+        let plain = |node_id: &str, uri: &str| {
+            let (node_id, uri) = (node_id.to_owned(), uri.to_owned());
+            Candidate { node_id, uri, sandbox_id: 1 }.is_plain()
+        };
+        assert!(plain("n-1_a.b", "http://10.0.0.1:8000"));
+        assert!(!plain("", "http://10.0.0.1:8000") && !plain("n1", "no address"));
+        assert!(!plain("n1\u{1b}[31m", "http://10.0.0.1:8000"));
+        assert!(!plain(&"n".repeat(400), "http://10.0.0.1:8000"));
     }
 
     #[test]

@@ -127,6 +127,8 @@ pub struct Profile {
     pub partitions: u32,
     /// Any node of the cluster that this one is to join.
     pub join: Option<String>,
+    /// The factories of the services that its program has, in order.
+    pub services: Vec<String>,
 }
 
 impl Profile {

@@ -18,7 +18,7 @@ impl Topology {
                 self.register(name, founders, replicas, options)
             }
             InstanceCommand::PutReplica { name, replica } => {
-                match self.port_clash(&name, &replica) {
+                match self.misplaced(&name, &replica) {
                     Some(why) => Change::Refused(why),
                     None => self.change(&name, |entry| put_replica(entry, replica)),
                 }
@@ -63,7 +63,7 @@ impl Topology {
         if self.names.len() >= INSTANCES_MAX {
             return Change::Refused(format!("there are {INSTANCES_MAX} instances already"));
         }
-        if let Some(why) = replicas.iter().find_map(|replica| self.port_clash(&name, replica)) {
+        if let Some(why) = replicas.iter().find_map(|replica| self.misplaced(&name, replica)) {
             return Change::Refused(why);
         }
         let group = GroupId(GroupId::INSTANCES.0 + self.core.given);
@@ -123,6 +123,15 @@ impl Topology {
             None if was_given => Standing::Gone,
             None => Standing::Unknown,
         }
+    }
+
+    /// Why there can be no such replica. A node that is being removed may keep those it has.
+    fn misplaced(&self, name: &str, replica: &InstanceReplica) -> Option<String> {
+        let node = self.replica_of_node(&replica.node);
+        if node.is_some_and(|node| self.is_leaving(node)) {
+            return Some(format!("node '{}' is being removed: name another one", replica.node));
+        }
+        self.port_clash(name, replica)
     }
 
     /// A port on a node belongs to one replica of one instance.

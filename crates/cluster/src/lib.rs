@@ -8,6 +8,8 @@
 //! | [`Links`] | the connections to other nodes, and who is behind each |
 //! | `pulse` | how regularly another node is heard, and how long a round trip takes |
 //! | `greeting` | what two nodes say when they meet, and whether they go together |
+//! | [`Asking`] | nodes that ask to be let in |
+//! | `leaving` | members that are being removed, or shall own nothing |
 //! | [`Newcomer`] | a sandbox without a cluster: it founds one or asks to be admitted |
 //! | [`Claims`] | which membership quorum counts before everybody has heard of a change |
 //! | `placement` | who should own what |
@@ -16,13 +18,16 @@
 //! Nothing here decides by the time alone, and nothing here sends anything: each part says what it
 //! has found out, and the node acts on it.
 
+mod asking;
 mod claim;
 mod claims;
 mod clock;
+mod departures;
 mod greeting;
 mod identity;
 mod instance_entry;
 mod instances;
+mod leaving;
 mod links;
 mod machine;
 mod newcomer;
@@ -32,18 +37,20 @@ mod staleness;
 mod topology;
 mod witness;
 
+pub use asking::{ASKING_MAX, Asking};
 pub use claim::Claim;
 pub use claims::{Claims, highest_quorum};
 pub use clock::{ClusterClock, OFF_MICROS_MAX};
-pub use greeting::{Candidate, Hello, Home, Judgement, Ping, WIRE_VERSION, judge};
+pub use greeting::{Candidate, Health, Hello, Home, Judgement, Ping, WIRE_VERSION, judge};
 pub use identity::{Identity, InitialConfig, Member, Profile, Stamp};
 pub use instance_entry::{
     InstanceCommand, InstanceEntry, InstanceOptions, InstanceReplica, REPLICAS_MAX, Standing,
     unknown_instance,
 };
+pub use leaving::Place;
 pub use links::{LINKS_MAX, Link, Links, Patience, SILENCE_MICROS_MAX};
 pub use machine::{DirectoryAnswer, DirectoryChange, DirectoryMachine, Question};
-pub use newcomer::{Newcomer, NewcomerWish, waits_for_admission, who_forgot};
+pub use newcomer::{Newcomer, NewcomerWish, waits_for_a_person, waits_for_admission, who_forgot};
 pub use placement::{NodeLoad, choose_nodes, order};
 pub use pulse::Echo;
 pub use staleness::{CommittedAt, Staleness};

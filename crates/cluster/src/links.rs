@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::{Moment, Position, ReplicaId, Term};
 
 use crate::claim::Claim;
-use crate::greeting::{Hello, Ping};
+use crate::greeting::{Health, Hello, Ping};
 use crate::pulse::{Echo, Pulse};
 
 /// A node that was not heard of for this long does not count as up, in microseconds; where owners
@@ -32,9 +32,7 @@ pub struct Link {
     /// It leads over other nodes, or by datagrams, while no connection can be made.
     pub is_detour: bool,
     /// As its last ping said.
-    pub takes_writes: bool,
-    pub is_unfit: bool,
-    pub is_filled: bool,
+    pub health: Health,
     pub claim: Claim,
     /// What its clock showed, and when that was heard, in steady microseconds.
     wall: Option<(Moment, u64)>,
@@ -99,9 +97,7 @@ impl Links {
             hello: None,
             replica: None,
             is_detour: false,
-            takes_writes: true,
-            is_unfit: false,
-            is_filled: false,
+            health: Health::default(),
             claim: Claim::default(),
             wall: None,
             heard: now,
@@ -142,9 +138,7 @@ impl Links {
     /// A ping has come.
     pub fn pinged(&mut self, link: u64, ping: &Ping, now: u64) {
         let Some(link) = self.links.get_mut(&link) else { return };
-        link.takes_writes = ping.takes_writes;
-        link.is_unfit = ping.is_unfit;
-        link.is_filled = ping.is_filled;
+        link.health = ping.health;
         link.claim = ping.claim;
         link.wall = Some((ping.wall, now));
         link.pinged = Some((ping.sent, now));
@@ -199,6 +193,11 @@ impl Links {
         self.links.keys().copied().collect()
     }
 
+    /// The nodes that have links here.
+    pub fn replicas(&self) -> BTreeSet<ReplicaId> {
+        self.links.values().filter_map(|link| link.replica).collect()
+    }
+
     pub fn len(&self) -> usize {
         self.links.len()
     }
@@ -245,6 +244,18 @@ impl Links {
         silences.into_iter().filter(|(_, silence)| *silence >= at_least).collect()
     }
 
+    /// The factories of the services that the members' programs have, as they said when they
+    /// greeted.
+    pub fn services(&self) -> impl Iterator<Item = (ReplicaId, &[String])> {
+        let links = self.links.values();
+        links.filter_map(|link| Some((link.replica?, link.hello.as_ref()?.services.as_slice())))
+    }
+
+    /// When it was last heard, over whatever link, in steady microseconds.
+    pub fn heard_at(&self, replica: ReplicaId) -> Option<u64> {
+        self.pulses.get(&replica)?.heard_at()
+    }
+
     /// Since when it has been up and well reached; None while it is not. Who is reached by a detour
     /// only, or over a link that falters, is not well reached.
     pub fn steady_since(&self, replica: ReplicaId, now: u64) -> Option<u64> {
@@ -259,19 +270,26 @@ impl Links {
     /// Whether its disk takes writes, as far as is known.
     pub fn takes_writes(&self, replica: ReplicaId) -> bool {
         let mut links = self.links.values().filter(|link| link.replica == Some(replica));
-        links.all(|link| link.takes_writes)
+        links.all(|link| link.health.takes_writes)
     }
 
     /// Whether the state of some group there was wrong and is being filled anew.
     pub fn is_filled(&self, replica: ReplicaId) -> bool {
         let mut links = self.links.values().filter(|link| link.replica == Some(replica));
-        links.any(|link| link.is_filled)
+        links.any(|link| link.health.is_filled)
+    }
+
+    /// Whether some group there has members that it should not have any more.
+    pub fn is_shedding(&self, replica: ReplicaId) -> bool {
+        let mut links = self.links.values().filter(|link| link.replica == Some(replica));
+        links.any(|link| link.health.shedding > 0)
     }
 
     /// Whether it should own something, as far as its disk, its clock and its states are concerned.
     pub fn is_well(&self, replica: ReplicaId) -> bool {
         let mut links = self.links.values().filter(|link| link.replica == Some(replica));
-        links.all(|link| link.takes_writes && !link.is_unfit && !link.is_filled)
+        links
+            .all(|link| link.health.takes_writes && !link.health.is_unfit && !link.health.is_filled)
     }
 
     /// What replicas said about the quorum: the last claim of each open link, and of each closed
@@ -370,9 +388,7 @@ mod tests {
 
     fn ping(sent: u64, echo: Option<Echo>) -> Ping {
         Ping {
-            takes_writes: true,
-            is_unfit: false,
-            is_filled: false,
+            health: Health::default(),
             wall: Moment(0),
             claim: Claim::default(),
             frames: 0,

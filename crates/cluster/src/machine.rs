@@ -11,14 +11,20 @@ use group::{Context, Entry, Leader, LeaderInput, Machine, Output, Refusal};
 use protocol::{Code, GroupId, Outcome, Position, Problem, Term};
 use storage::{Batch, Reader, Space, StoreError};
 
+use crate::departures::Departures;
+use crate::identity::{Identity, Member};
 use crate::topology::{Change, Core, DirectoryCommand, Topology};
 
 /// The key families of the directory's state in its space.
 const FAMILY_CORE: u8 = 1;
 const FAMILY_GROUPS: u8 = 2;
 
-/// The first byte of what is stored under each key.
+/// The first byte of what is stored under each key: of an entry of a group, and of the rest.
 const FORMAT: u8 = 1;
+const CORE_FORMAT: u8 = 2;
+
+/// The rest in this format says nothing of those who leave.
+const CORE_FORMAT_OLDEST: u8 = 1;
 
 /// A command for the directory, encoded. Without bytes: whether the answerer still owns it.
 pub type Question = Bytes;
@@ -73,7 +79,7 @@ impl DirectoryMachine {
     /// When the store cannot be read, or holds something else there.
     pub fn open(store: &dyn Reader, space: &Space) -> Result<Self, StoreError> {
         let core: Core = match store.get(&space.key(FAMILY_CORE, b""))? {
-            Some(bytes) => decode(&bytes)?,
+            Some(bytes) => decode_core(&bytes)?,
             None => Core::default(),
         };
         let (from, to) = space.range(FAMILY_GROUPS);
@@ -98,6 +104,38 @@ impl DirectoryMachine {
         }
     }
 
+    /// What a store has of another cluster becomes the directory of a new one, whose only node is
+    /// that one. `entries`: what was logged after the state. Tells who the node is then.
+    ///
+    /// # Errors
+    /// When the store fails, or has no directory of a cluster.
+    pub fn found_anew(
+        store: &mut dyn storage::StateStore,
+        space: &Space,
+        entries: &[Bytes],
+        node: Member,
+    ) -> Result<Identity, StoreError> {
+        let mut machine = Self::open(&*store, space)?;
+        for entry in entries.iter().filter(|entry| !entry.is_empty()) {
+            let command = DirectoryCommand::decode(entry).map_err(StoreError::failed)?;
+            machine.topology.apply(command);
+        }
+        let identity = machine.topology.found_anew(node).map_err(StoreError::failed)?;
+        let mut batch = Batch::default();
+        // What the entries have removed must not come back.
+        let (from, to) = space.range(FAMILY_GROUPS);
+        store.scan(&from, &to, false, &mut |key, _| {
+            batch.delete(key);
+            ControlFlow::Continue(())
+        })?;
+        machine.write_core(space, &mut batch);
+        for (group, entry) in &machine.topology.groups {
+            batch.put(key(space, *group), encode(FORMAT, entry));
+        }
+        store.write(batch)?;
+        Ok(identity)
+    }
+
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
@@ -111,13 +149,13 @@ impl DirectoryMachine {
                 // A cluster that has just formed has its partitions with the same entry.
                 let groups = self.topology.groups.iter();
                 for (group, entry) in groups.take_while(|(group, _)| group.is_partition()) {
-                    batch.put(key(space, *group), encode(entry));
+                    batch.put(key(space, *group), encode(FORMAT, entry));
                 }
             }
             Change::Group(group, _) => {
                 self.write_core(space, batch);
                 match self.topology.groups.get(group) {
-                    Some(entry) => batch.put(key(space, *group), encode(entry)),
+                    Some(entry) => batch.put(key(space, *group), encode(FORMAT, entry)),
                     None => batch.delete(key(space, *group)),
                 }
             }
@@ -125,7 +163,7 @@ impl DirectoryMachine {
     }
 
     fn write_core(&self, space: &Space, batch: &mut Batch) {
-        batch.put(space.key(FAMILY_CORE, b""), encode(&self.topology.core));
+        batch.put(space.key(FAMILY_CORE, b""), encode(CORE_FORMAT, &self.topology.core));
     }
 }
 
@@ -139,18 +177,38 @@ fn group_of(rest: &[u8]) -> Result<GroupId, StoreError> {
     Ok(GroupId(u32::from_be_bytes(bytes)))
 }
 
-fn encode(value: &impl serde::Serialize) -> Vec<u8> {
-    postcard::to_extend(value, vec![FORMAT]).expect("the directory is plain data")
+fn encode(format: u8, value: &impl serde::Serialize) -> Vec<u8> {
+    postcard::to_extend(value, vec![format]).expect("the directory is plain data")
+}
+
+fn broken(why: &str) -> StoreError {
+    StoreError::failed(format!("the directory cannot be read: {why}"))
+}
+
+fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(bytes).map_err(|error| broken(&error.to_string()))
 }
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
-    let broken = |why: String| StoreError::failed(format!("the directory cannot be read: {why}"));
     match bytes.split_first() {
-        Some((&FORMAT, rest)) => {
-            postcard::from_bytes(rest).map_err(|error| broken(error.to_string()))
+        Some((&FORMAT, rest)) => read(rest),
+        Some((other, _)) => Err(broken(&format!("format {other}, known is {FORMAT}"))),
+        None => Err(broken("an empty entry")),
+    }
+}
+
+fn decode_core(bytes: &[u8]) -> Result<Core, StoreError> {
+    match bytes.split_first() {
+        Some((&CORE_FORMAT, rest)) => read(rest),
+        // What was added since stands at the end.
+        Some((&CORE_FORMAT_OLDEST, rest)) => {
+            let none = encode(0, &Departures::default());
+            read(&[rest, none.get(1..).unwrap_or_default()].concat())
         }
-        Some((other, _)) => Err(broken(format!("format {other}, known is {FORMAT}"))),
-        None => Err(broken("an empty entry".into())),
+        Some((other, _)) => {
+            Err(broken(&format!("format {other}, known are {CORE_FORMAT_OLDEST} to {CORE_FORMAT}")))
+        }
+        None => Err(broken("an empty entry")),
     }
 }
 
@@ -263,5 +321,31 @@ impl Leader for DirectoryLeader {
             LeaderInput::Tick => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use protocol::ReplicaId;
+
+    use super::*;
+    use crate::{InitialConfig, Member};
+
+    #[test]
+    fn a_directory_of_the_release_before_is_read() {
+        let member = Member { node_id: "n1".into(), uri: "http://n1".into(), sandbox_id: 7 };
+        let initial = InitialConfig::new(4, BTreeMap::from([(ReplicaId(1), member)]));
+        let mut topology = Topology::default();
+        topology.apply(DirectoryCommand::Form { initial, quorum: None });
+        let now = encode(CORE_FORMAT, &topology.core);
+        assert_eq!(decode_core(&now).unwrap(), topology.core);
+        let departures = encode(0, &Departures::default()).len() - 1;
+        let mut before = now[..now.len() - departures].to_vec();
+        before[0] = CORE_FORMAT_OLDEST;
+        assert_eq!(decode_core(&before).unwrap(), topology.core);
+        before[0] = 9;
+        assert!(decode_core(&before).unwrap_err().to_string().contains("format 9"));
     }
 }

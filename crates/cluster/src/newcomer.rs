@@ -25,12 +25,14 @@ pub enum NewcomerWish {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Newcomer {
     wish: NewcomerWish,
+    /// A person is to say whether it may come in.
+    is_listed: bool,
 }
 
 impl Newcomer {
     pub fn new(profile: &Profile) -> Self {
         let wish = if profile.join.is_some() { NewcomerWish::Join } else { NewcomerWish::Form };
-        Self { wish }
+        Self { wish, is_listed: false }
     }
 
     pub fn wish(&self) -> NewcomerWish {
@@ -40,6 +42,15 @@ impl Newcomer {
     /// A cluster does not know this sandbox. True when that is news.
     pub fn is_stranger(&mut self) -> bool {
         std::mem::replace(&mut self.wish, NewcomerWish::Join) == NewcomerWish::Form
+    }
+
+    /// A member has listed it among those who ask. True when that is news.
+    pub fn is_listed(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_listed, true)
+    }
+
+    pub fn waits_for_a_person(&self) -> bool {
+        self.is_listed
     }
 
     /// A new cluster begins when all named peers are there with the same list, and none of them
@@ -81,7 +92,9 @@ impl Newcomer {
                 let all: Vec<_> = own.chain(who_forgot(links)).collect();
                 Some(waits_for_admission(&all))
             }
-            NewcomerWish::Join if Self::a_member(links).is_some() => None,
+            NewcomerWish::Join if Self::a_member(links).is_some() => {
+                self.is_listed.then(|| waits_for_a_person(&profile.node_id))
+            }
             NewcomerWish::Join => {
                 let whom = profile.join.clone().unwrap_or_else(|| profile.peers.join(", "));
                 Some(format!(
@@ -99,9 +112,21 @@ impl Newcomer {
             NewcomerWish::Join if Self::a_member(links).is_none() => {
                 "it is to join another one and has reached no node of that"
             }
+            NewcomerWish::Join if self.is_listed => {
+                "it asks to be let in, and waits for a person: `amrita admit` on a node of the \
+                 cluster"
+            }
             NewcomerWish::Join => "it has asked to be admitted",
         }
     }
+}
+
+/// What a node waits for that asks to be let in, for people.
+pub fn waits_for_a_person(node_id: &str) -> String {
+    format!(
+        "this node asks to join the cluster, and waits until a person lets it in: on a node of the \
+         cluster, `amrita admit {node_id}`"
+    )
 }
 
 /// The nodes that said why they cannot prove to have what they promised.
@@ -184,6 +209,7 @@ mod tests {
             peers: (1..=3).map(|number| format!("http://n{number}")).collect(),
             partitions: 4,
             join: None,
+            services: Vec::new(),
         }
     }
 
@@ -227,6 +253,18 @@ mod tests {
         assert_eq!(newcomer.found(&me, &links(&[hello(2), odd.clone()])), None);
         let said = newcomer.waits_for(&me, &links(&[hello(2), odd])).expect("it waits");
         assert!(said.contains("'n3'"), "{said}");
+    }
+
+    #[test]
+    fn who_is_listed_says_what_it_waits_for() {
+        let member = Hello { cluster: Some(7), ..hello(3) };
+        let (me, mut newcomer) = (profile(1), Newcomer::new(&profile(1)));
+        newcomer.is_stranger();
+        let links = links(&[member]);
+        assert_eq!(newcomer.waits_for(&me, &links), None, "it will be told soon");
+        assert!(newcomer.is_listed() && !newcomer.is_listed());
+        let said = newcomer.waits_for(&me, &links).expect("it waits for a person");
+        assert!(said.contains("amrita admit n1"), "{said}");
     }
 
     #[test]

@@ -106,6 +106,10 @@ impl Pulse {
         self.round_trips.add(took.min(ROUND_TRIP_MICROS_MAX), now);
     }
 
+    pub(crate) fn heard_at(&self) -> Option<u64> {
+        self.heard.map(|heard| heard.at)
+    }
+
     /// The longest pause of the last minute.
     pub(crate) fn pause(&self) -> u64 {
         self.pauses.get()

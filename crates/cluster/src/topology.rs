@@ -8,12 +8,16 @@ use bytes::Bytes;
 use protocol::{GroupId, ReplicaId, links};
 use serde::{Deserialize, Serialize};
 
+use crate::departures::Departures;
 use crate::greeting::Candidate;
-use crate::identity::{InitialConfig, Member};
+use crate::identity::{Identity, InitialConfig, Member};
 use crate::instance_entry::{InstanceCommand, InstanceEntry};
 
 /// The first byte of every encoded command.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+
+/// The first format that can still be read: later ones only have more commands.
+const FORMAT_OLDEST: u8 = 1;
 
 /// What the directory says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +45,7 @@ pub(crate) struct Core {
     pub last_replica: u64,
     /// How many groups were ever given to instances. They are never used again.
     pub(crate) given: u32,
+    pub(crate) departures: Departures,
 }
 
 /// One group.
@@ -66,6 +71,28 @@ pub enum DirectoryCommand {
         quorum: usize,
     },
     Instance(InstanceCommand),
+    /// A person does not want the node with that sandbox in the cluster.
+    Refuse {
+        sandbox_id: u64,
+    },
+    /// A person removes a member for good. It counts no more, and leaves one group after the other.
+    Remove {
+        replica: ReplicaId,
+    },
+    /// That member has left all groups.
+    Removed {
+        replica: ReplicaId,
+    },
+    /// A member is to own nothing, or may own again.
+    Drain {
+        replica: ReplicaId,
+        is_drained: bool,
+    },
+    /// A member is reached at another address.
+    Moved {
+        replica: ReplicaId,
+        uri: String,
+    },
 }
 
 /// What a command did.
@@ -93,11 +120,11 @@ impl DirectoryCommand {
     /// When the bytes are no command, or one of a later format.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first() {
-            Some((&FORMAT, rest)) => postcard::from_bytes(rest)
+            Some((FORMAT_OLDEST..=FORMAT, rest)) => postcard::from_bytes(rest)
                 .map_err(|error| format!("a command of the directory cannot be read: {error}")),
             Some((other, _)) => Err(format!(
-                "a command of the directory has format {other}; this version knows {FORMAT}: \
-                 upgrade this node"
+                "a command of the directory has format {other}; this version knows \
+                 {FORMAT_OLDEST} to {FORMAT}: upgrade this node"
             )),
             None => Err("a command of the directory is empty".into()),
         }
@@ -121,6 +148,11 @@ impl Topology {
             DirectoryCommand::Admit(candidate) => self.admit(candidate),
             DirectoryCommand::SetQuorum { quorum } => self.set_quorum(quorum),
             DirectoryCommand::Instance(command) => self.change_instance(command),
+            DirectoryCommand::Refuse { sandbox_id } => self.refuse(sandbox_id),
+            DirectoryCommand::Remove { replica } => self.remove(replica),
+            DirectoryCommand::Removed { replica } => self.removed(replica),
+            DirectoryCommand::Drain { replica, is_drained } => self.drain(replica, is_drained),
+            DirectoryCommand::Moved { replica, uri } => self.moved(replica, uri),
         }
     }
 
@@ -151,16 +183,70 @@ impl Topology {
         }
         let core = &mut self.core;
         // The same name or address with another sandbox: the old life of that node is over.
-        let (retired, kept): (BTreeMap<_, _>, _) =
-            std::mem::take(&mut core.members).into_iter().partition(|(_, member)| {
-                member.node_id == candidate.node_id || member.uri == candidate.uri
-            });
+        let (retired, kept): (BTreeMap<_, _>, _) = std::mem::take(&mut core.members)
+            .into_iter()
+            .partition(|(_, member)| candidate.is_like(member));
         core.members = kept;
-        core.retired.extend(retired.into_keys());
         core.last_replica += 1;
+        let fresh = ReplicaId(core.last_replica);
+        retired.keys().for_each(|former| core.departures.is_succeeded(*former, fresh));
+        core.retired.extend(retired.into_keys());
         let Candidate { node_id, uri, sandbox_id } = candidate;
-        core.members.insert(ReplicaId(core.last_replica), Member { node_id, uri, sandbox_id });
+        core.members.insert(fresh, Member { node_id, uri, sandbox_id });
         Change::Cluster
+    }
+
+    /// Of the same documents and instances another cluster is made, with one node. No replica id
+    /// and no group is used a second time.
+    ///
+    /// # Errors
+    /// When there was no cluster so far.
+    pub(crate) fn found_anew(&mut self, node: Member) -> Result<Identity, String> {
+        if !self.is_formed() {
+            return Err("it is of a cluster that was never formed".into());
+        }
+        let core = &mut self.core;
+        core.last_replica += 1;
+        let replica = ReplicaId(core.last_replica);
+        let name = node.node_id.clone();
+        let former = std::mem::replace(&mut core.members, BTreeMap::from([(replica, node)]));
+        core.retired.extend(former.into_keys());
+        core.quorum = None;
+        // Those of the former nodes that are refused stay so; nobody is leaving or rests any more.
+        core.departures.leaving.clear();
+        core.departures.drained.clear();
+        let initial = InitialConfig::new(core.partitions, core.members.clone());
+        core.cluster = Some(initial.cluster);
+        // Ports were of one node each, and all are on this one now.
+        let mut taken = BTreeSet::new();
+        for entry in self.groups.values_mut() {
+            let GroupEntry::Instance(instance) = entry else { continue };
+            instance.founders = vec![replica];
+            instance.replicas.truncate(1);
+            for first in &mut instance.replicas {
+                first.node.clone_from(&name);
+                let ports = [first.receive_port, first.send_port].into_iter().flatten();
+                if ports.clone().any(|port| taken.contains(&port)) {
+                    (first.receive_port, first.send_port) = (None, None);
+                } else {
+                    taken.extend(ports);
+                }
+            }
+            instance.version += 1;
+        }
+        Ok(Identity { replica, initial })
+    }
+
+    /// A member comes back under its name at another address. Nobody takes the address of another.
+    fn moved(&mut self, replica: ReplicaId, uri: String) -> Change {
+        let is_taken = self.core.members.values().any(|member| member.uri == uri);
+        match self.core.members.get_mut(&replica) {
+            Some(member) if !is_taken => {
+                member.uri = uri;
+                Change::Cluster
+            }
+            _ => Change::Nothing,
+        }
     }
 
     fn set_quorum(&mut self, quorum: usize) -> Change {
@@ -193,9 +279,13 @@ impl Topology {
         self.size() / 2 + 1
     }
 
-    /// How many nodes there are.
+    /// How many nodes there are, not counting those that are being removed.
     pub fn size(&self) -> usize {
-        self.core.members.len()
+        self.stays().count()
+    }
+
+    fn stays(&self) -> impl Iterator<Item = ReplicaId> {
+        self.core.members.keys().copied().filter(|id| !self.is_leaving(*id))
     }
 
     /// The cluster's name; `None` until it is formed.
@@ -225,6 +315,7 @@ impl Topology {
         links::partition(link, self.core.partitions)
     }
 
+    /// The nodes, with those that are being removed.
     pub fn members(&self) -> &BTreeMap<ReplicaId, Member> {
         &self.core.members
     }
@@ -233,9 +324,9 @@ impl Topology {
         self.core.retired.contains(&replica)
     }
 
-    /// All replicas that belong to the cluster, in order.
+    /// All replicas that belong to the cluster for good, in order.
     pub fn replicas(&self) -> Vec<ReplicaId> {
-        self.core.members.keys().copied().collect()
+        self.stays().collect()
     }
 
     /// The replicas that should belong to a group, in the order of the directory.
@@ -271,6 +362,7 @@ impl Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance_entry::{InstanceOptions, InstanceReplica};
 
     fn member(name: &str, sandbox_id: u64) -> Member {
         Member { node_id: name.into(), uri: format!("http://{name}"), sandbox_id }
@@ -324,6 +416,62 @@ mod tests {
         let form = DirectoryCommand::Form { initial: other, quorum: Some(3) };
         assert_eq!(topology.apply(form), Change::Nothing);
         assert_eq!(topology, three());
+    }
+
+    #[test]
+    fn a_cluster_that_is_made_of_another_has_one_node_and_uses_no_number_twice() {
+        let mut topology = three();
+        topology.apply(DirectoryCommand::SetQuorum { quorum: 3 });
+        let replica = |number: u64| InstanceReplica {
+            node: format!("n{number}"),
+            number,
+            receive_port: None,
+            send_port: None,
+            upgrade_version: None,
+        };
+        let register = |name: &str| {
+            DirectoryCommand::Instance(InstanceCommand::Register {
+                name: name.into(),
+                founders: (1..=3).map(ReplicaId).collect(),
+                replicas: (1..=3).map(replica).collect(),
+                options: InstanceOptions::default(),
+            })
+        };
+        topology.apply(register("one"));
+        for (name, node, [receive, send]) in
+            [("p", "n1", [2000, 2001]), ("q", "n2", [2002, 2000]), ("r", "n2", [2001, 2003])]
+        {
+            let at = InstanceReplica {
+                node: node.into(),
+                receive_port: Some(receive),
+                send_port: Some(send),
+                ..replica(1)
+            };
+            topology.apply(DirectoryCommand::Instance(InstanceCommand::Register {
+                name: name.into(),
+                founders: vec![ReplicaId(1)],
+                replicas: vec![at],
+                options: InstanceOptions::default(),
+            }));
+        }
+        let group = topology.instance("one").expect("it is registered").group;
+        let former = topology.cluster();
+        let identity = topology.found_anew(member("new", 77)).expect("there was a cluster");
+        assert_eq!((identity.replica, topology.size()), (ReplicaId(4), 1));
+        assert_eq!(topology.cluster(), Some(identity.initial.cluster));
+        assert!(topology.cluster() != former && topology.effective_quorum() == 1);
+        assert!((1..=3).all(|id| topology.is_retired(ReplicaId(id))));
+        assert_eq!(topology.replicas_of(group), [ReplicaId(4)]);
+        assert_eq!(topology.instance("one").expect("it is there").founders, [ReplicaId(4)]);
+        let ports = |name: &str| {
+            let first = &topology.instance(name).expect("it is there").replicas[0];
+            (first.receive_port, first.send_port)
+        };
+        assert_eq!(ports("p"), (Some(2000), Some(2001)));
+        assert_eq!([ports("q"), ports("r")], [(None, None); 2], "both wanted one of these");
+        topology.apply(register("two"));
+        assert!(topology.instance("two").expect("it is registered").group > group);
+        assert!(Topology::default().found_anew(member("new", 7)).is_err(), "it was never formed");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use protocol::{Moment, Position, Source, Term};
+use protocol::{Document, Moment, Position, Source, Term, links};
 use storage::{Applied, Batch, Reader, StateStore, StoreError};
 
 use crate::cache::Head;
@@ -37,6 +37,8 @@ impl Partition {
         applied: Applied,
         command: &[u8],
     ) -> Result<AppliedCommand, StoreError> {
+        // Where in the log it is written, as it is noted at rest; 0 for nowhere.
+        let place = if Command::is_placed(command) { applied.position } else { Position(0) };
         let command =
             Command::decode(command).map_err(|problem| StoreError::failed(problem.message))?;
         let mut batch = Batch::new();
@@ -45,18 +47,24 @@ impl Partition {
             self.answers.forget(&*store, self.space, &mut batch, applied.position, now)?;
         }
         let outcome = match command {
-            Command::Write(write) => self.write(&*store, &mut batch, &applied, write)?,
+            Command::Write(write) => {
+                self.write_and_send(&*store, &mut batch, (&applied, place), write)?
+            }
             Command::Fence(source) if self.is_fenced(source) => AppliedCommand::Fenced,
             Command::Fence(source) => {
                 self.raise_fence(&mut batch, source);
                 AppliedCommand::Other
             }
             Command::Expire { at, links_max } => {
-                self.expire(&*store, &mut batch, (applied.position, at), links_max)?;
-                AppliedCommand::Other
+                let gone = self.expire(&*store, &mut batch, (&applied, place, at), links_max)?;
+                AppliedCommand::Expired(gone)
             }
             Command::Noop => AppliedCommand::Other,
             Command::Remember(it) => self.remember(&*store, &mut batch, applied.term, it)?,
+            Command::Confirm(confirmed) => {
+                self.outbox.confirm(&*store, self.space, &mut batch, &confirmed)?;
+                AppliedCommand::Other
+            }
         };
         self.space.put_applied(&mut batch, &applied);
         store.write(batch)?;
@@ -77,15 +85,32 @@ impl Partition {
         Ok(AppliedCommand::Other)
     }
 
+    /// The messages of a version come into the outbox with it, and not without it.
+    fn write_and_send(
+        &mut self,
+        store: &dyn Reader,
+        batch: &mut Batch,
+        entry: (&Applied, Position),
+        mut write: Write,
+    ) -> Result<AppliedCommand, StoreError> {
+        let messages = std::mem::take(&mut write.messages);
+        let outcome = self.write(store, batch, entry, write)?;
+        if let AppliedCommand::Written(document) = &outcome {
+            self.outbox.put(self.space, batch, &document.link, messages);
+        }
+        Ok(outcome)
+    }
+
     fn write(
         &mut self,
         store: &dyn Reader,
         batch: &mut Batch,
-        applied: &Applied,
+        (applied, position): (&Applied, Position),
         write: Write,
     ) -> Result<AppliedCommand, StoreError> {
-        let Write { mut document, key, status, retention, source, task, mut purge, response } =
-            write;
+        let Write {
+            mut document, key, status, retention, source, task, mut purge, response, ..
+        } = write;
         // A byte 0 would mix up the keys of links; every link was checked before it came here.
         let no_link = document.link.is_empty() || document.link.contains('\0');
         if no_link
@@ -131,7 +156,11 @@ impl Partition {
                 (document.version + 1 - floor).min(first + RETENTION_REMOVED_MAX)
             }
         };
-        let new = (!purge).then(|| Head { document: Arc::clone(&document), oldest, task });
+        let new =
+            (!purge).then(|| Head { document: Arc::clone(&document), oldest, task, position });
+        if purge {
+            self.note_gone(batch, &document.link, position);
+        }
         let before = old.as_ref().map(|old| Arc::clone(&old.document));
         self.replace(store, batch, &document.link, old, new)?;
         let is_there = !purge || document.is_deleted();
@@ -159,7 +188,7 @@ impl Partition {
             let names = Arc::make_mut(&mut self.names);
             names.learn(&new.document.kind, space, batch);
             names.learn(&new.document.owner, space, batch);
-            let record = Record::of(&new.document, new.oldest, new.task);
+            let record = Record::of(&new.document, new.oldest, new.task).at(new.position);
             let (key, bytes) =
                 (space.key(family::HEAD, link.as_bytes()), record.encode(&self.names));
             if old.is_some() { batch.put(key, bytes) } else { batch.put_new(key, bytes) }
@@ -174,10 +203,10 @@ impl Partition {
             }
             let is_newer = new.as_ref().is_some_and(|new| new.document.version > latest);
             if is_newer && latest >= oldest {
-                let record = Record::of(&old.document, latest, false).encode(&self.names);
+                let record = Record::of(&old.document, latest, false).at(old.position);
                 batch.put_new(
                     space.key(family::VERSION, &family::version_rest(link, latest)),
-                    record,
+                    record.encode(&self.names),
                 );
             }
             if new.as_ref().is_some_and(|new| new.document.kind != old.document.kind) {
@@ -224,9 +253,10 @@ impl Partition {
         &mut self,
         store: &dyn Reader,
         batch: &mut Batch,
-        (position, at): (Position, Moment),
+        (applied, place, at): (&Applied, Position, Moment),
         links_max: u32,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Arc<Document>>, StoreError> {
+        let mut all_gone = Vec::new();
         let links_max = usize::try_from(links_max)
             .map_or(EXPIRED_LINKS_MAX, |links_max| links_max.min(EXPIRED_LINKS_MAX));
         let mut versions_left = EXPIRED_VERSIONS_MAX;
@@ -241,17 +271,30 @@ impl Partition {
                 .then(|| Head { oldest: old.oldest + versions_left, ..old.clone() });
             versions_left = versions_left.saturating_sub(history.saturating_add(1));
             let is_last = new.is_some() || versions_left == 0;
+            if new.is_none() {
+                self.note_gone(batch, &link, place);
+            }
             let gone =
                 (new.is_none() && !old.document.is_deleted()).then(|| Arc::clone(&old.document));
             self.replace(store, batch, &link, Some(old), new)?;
-            if gone.is_some() {
-                self.changes.note(position, gone, None);
+            if let Some(gone) = gone {
+                self.changes.note(applied.position, Some(Arc::clone(&gone)), None);
+                all_gone.push(gone);
             }
             if is_last {
                 break;
             }
         }
-        Ok(())
+        Ok(all_gone)
+    }
+
+    /// A document goes and leaves no tombstone: its last change cannot be found in the store.
+    fn note_gone(&self, batch: &mut Batch, link: &str, position: Position) {
+        if position == Position(0) {
+            return;
+        }
+        let (factory, _) = links::split(link).unwrap_or_default();
+        batch.put(self.space.key(family::GONE, factory.as_bytes()), position.0.to_be_bytes());
     }
 
     fn is_fenced(&self, source: Source) -> bool {
@@ -272,6 +315,6 @@ fn time_of(command: &Command) -> Option<Moment> {
     match command {
         Command::Write(write) => Some(write.document.updated),
         Command::Expire { at, .. } | Command::Remember(Remember { at, .. }) => Some(*at),
-        Command::Fence(_) | Command::Noop => None,
+        Command::Fence(_) | Command::Noop | Command::Confirm(_) => None,
     }
 }

@@ -20,11 +20,16 @@ pub(crate) struct Bounds {
     pub(crate) leaves: usize,
     /// How many postings are counted of each clause, in turn, to find a short one (see `plan`).
     pub(crate) listed: [usize; 3],
+    /// How many lists of postings are looked at to find a way, of all clauses together.
+    pub(crate) lists: usize,
 }
 
 impl Bounds {
     /// The most postings that are counted of a clause for a query that shall not take long.
     pub(crate) const LISTED_IN_A_HURRY: usize = 256;
+
+    /// The most lists of postings that are looked at for a query that shall not take long.
+    pub(crate) const LISTS_IN_A_HURRY: usize = 64;
 
     pub(crate) const USUAL: Self = Self {
         pending: 65_536,
@@ -32,5 +37,6 @@ impl Bounds {
         fields: 4096,
         leaves: 1024,
         listed: [128, 2048, 32_768],
+        lists: 1024,
     };
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use protocol::Document;
 use protocol::hash::hash;
+use protocol::{Document, Position};
 
 /// How many bytes of documents a partition keeps in memory, unless told otherwise.
 pub(crate) const CACHE_BYTES: usize = 4 << 20;
@@ -22,6 +22,8 @@ pub(crate) struct Head {
     pub(crate) oldest: u64,
     /// A task that is in progress.
     pub(crate) task: bool,
+    /// Where in the log it was written.
+    pub(crate) position: Position,
 }
 
 #[derive(Debug)]

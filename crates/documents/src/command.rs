@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use protocol::RequestKey;
-use protocol::varint::{put as put_number, take};
-use protocol::{Code, Document, Epoch, Moment, Problem, Source};
+use protocol::varint::take;
+use protocol::{Code, Document, Epoch, InstanceMessage, Moment, Problem, Source};
 use serde::{Deserialize, Serialize};
 
 /// How long a key that an edge gave is remembered, by the owner's wall clock, at least.
@@ -14,11 +14,23 @@ pub const AUTO_KEY_MINUTES: u32 = 5;
 /// How long a key that a user or a task gave is remembered, by the owner's wall clock, at least.
 pub const USER_KEY_HOURS: u64 = 24;
 
-/// The first byte of an encoded command.
-const FORMAT: u8 = 1;
+/// The first byte of an encoded command, as programs wrote it that did not note at rest where in
+/// the log a version was written.
+const FORMAT_OF_OLD: u8 = 1;
 
 /// The same, when the link of the author stands before the command.
-const FORMAT_WITH_AUTHOR: u8 = 2;
+const FORMAT_OF_OLD_WITH_AUTHOR: u8 = 2;
+
+/// The first byte of what is written now. What a version of a document has only now and then stands
+/// before the command.
+const FORMAT: u8 = 3;
+
+/// What stands there.
+#[derive(Default, Serialize, Deserialize)]
+struct Parts {
+    author: Option<Arc<str>>,
+    messages: Vec<InstanceMessage>,
+}
 
 /// One entry of a partition's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +47,8 @@ pub enum Command {
     Noop,
     /// What was answered to a write that changed nothing.
     Remember(Remember),
+    /// Instances have all messages up to these numbers, durable.
+    Confirm(Vec<(String, u64)>),
 }
 
 /// An answer that goes with no new version.
@@ -67,6 +81,9 @@ pub struct Write {
     pub purge: bool,
     /// The body of the answer, when it is not the document itself.
     pub response: Option<Bytes>,
+    /// What is sent with this version.
+    #[serde(skip)]
+    pub messages: Vec<InstanceMessage>,
 }
 
 /// How many versions are kept: when there are more than `limit`, the oldest go until `floor` are
@@ -104,29 +121,44 @@ pub enum AppliedCommand {
     /// Nothing was changed: the source is older than the fence of its partition, the epoch is not
     /// the term of the entry, the version is not the next one, or the key is recorded already.
     Fenced,
+    /// These documents are not there any more, as their time has come.
+    Expired(Vec<Arc<Document>>),
     Other,
 }
 
 impl Command {
+    /// The owner of another partition on whose behalf this is, or whose older ones it shuts out.
+    pub fn source(&self) -> Option<Source> {
+        match self {
+            Self::Write(write) => write.source,
+            Self::Fence(source) => Some(*source),
+            Self::Expire { .. } | Self::Noop | Self::Remember(_) | Self::Confirm(_) => None,
+        }
+    }
+
     /// The form that goes into the log.
     pub fn encode(&self) -> Bytes {
         let room = match self {
             Self::Write(write) => write.document.body.len() + WRITE_BYTES,
-            Self::Remember(_) => WRITE_BYTES,
+            Self::Remember(_) | Self::Confirm(_) => WRITE_BYTES,
             Self::Fence(_) | Self::Expire { .. } | Self::Noop => 0,
         };
-        let mut bytes = Vec::with_capacity(1 + room);
-        match self {
-            Self::Write(Write { document: Document { author: Some(author), .. }, .. }) => {
-                bytes.push(FORMAT_WITH_AUTHOR);
-                put_number(&mut bytes, u64::try_from(author.len()).expect("a length fits"));
-                bytes.extend_from_slice(author.as_bytes());
+        let mut bytes = Vec::with_capacity(3 + room);
+        bytes.push(FORMAT);
+        let parts = match self {
+            Self::Write(write) => {
+                let (author, messages) = (write.document.author.clone(), write.messages.clone());
+                Parts { author, messages }
             }
-            _ => bytes.push(FORMAT),
-        }
-        let bytes = postcard::to_extend(self, bytes)
-            .expect("a command is made of plain data, which can always be encoded");
-        Bytes::from(bytes)
+            _ => Parts::default(),
+        };
+        Bytes::from(put_plain(self, put_plain(&parts, bytes)))
+    }
+
+    /// Whether what an encoded command makes says at rest where in the log it was written. What
+    /// older programs wrote does not, whichever program applies it: replicas must be equal.
+    pub(crate) fn is_placed(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|format| *format >= FORMAT)
     }
 
     /// # Errors
@@ -134,9 +166,9 @@ impl Command {
     pub fn decode(bytes: &[u8]) -> Result<Self, Problem> {
         let wrong = |why: String| Problem::new(Code::Internal, why);
         match bytes.split_first() {
-            Some((&FORMAT, rest)) => postcard::from_bytes(rest)
+            Some((&FORMAT_OF_OLD, rest)) => postcard::from_bytes(rest)
                 .map_err(|error| wrong(format!("a command cannot be read: {error}"))),
-            Some((&FORMAT_WITH_AUTHOR, rest)) => {
+            Some((&FORMAT_OF_OLD_WITH_AUTHOR, rest)) => {
                 let (author, rest) = take_author(rest)
                     .ok_or_else(|| wrong("the author of a command cannot be read".into()))?;
                 let mut command = postcard::from_bytes(rest)
@@ -146,13 +178,30 @@ impl Command {
                 }
                 Ok(command)
             }
+            Some((&FORMAT, rest)) => take_parts(rest)
+                .map_err(|error| wrong(format!("a command cannot be read: {error}"))),
             Some((other, _)) => Err(wrong(format!(
-                "a command has format {other}; this version knows {FORMAT} and \
-                 {FORMAT_WITH_AUTHOR}: upgrade this node"
+                "a command has format {other}; this version knows {FORMAT_OF_OLD} to {FORMAT}: \
+                 upgrade this node"
             ))),
             None => Err(wrong("a command is empty".into())),
         }
     }
+}
+
+fn put_plain(value: &impl Serialize, bytes: Vec<u8>) -> Vec<u8> {
+    postcard::to_extend(value, bytes)
+        .expect("a command is made of plain data, which can always be encoded")
+}
+
+fn take_parts(bytes: &[u8]) -> Result<Command, postcard::Error> {
+    let (Parts { author, messages }, rest) = postcard::take_from_bytes(bytes)?;
+    let mut command = postcard::from_bytes(rest)?;
+    if let Command::Write(write) = &mut command {
+        write.document.author = author;
+        write.messages = messages;
+    }
+    Ok(command)
 }
 
 fn take_author(mut bytes: &[u8]) -> Option<(Arc<str>, &[u8])> {

@@ -26,9 +26,16 @@ pub(crate) const NAME: u8 = 0x09;
 pub(crate) const COUNT: u8 = 0x0a;
 /// Link: nothing. Documents whose versions are not all of one kind.
 pub(crate) const KIND_CHANGED: u8 = 0x0b;
+/// Name of an instance, 0, number (see [`put_number`]): a message that the instance has not
+/// confirmed.
+pub(crate) const OUTBOX: u8 = 0x0c;
+/// Name of an instance: how far its messages have come (see `outbox`).
+pub(crate) const DESTINATION: u8 = 0x0d;
+/// Factory: the position of the last entry with which a document of it went and left no tombstone.
+pub(crate) const GONE: u8 = 0x0e;
 
 /// All families of the state, in order.
-pub(crate) const STATE: [u8; 11] = [
+pub(crate) const STATE: [u8; 14] = [
     HEAD,
     VERSION,
     AUTO_RECORD,
@@ -40,6 +47,9 @@ pub(crate) const STATE: [u8; 11] = [
     NAME,
     COUNT,
     KIND_CHANGED,
+    OUTBOX,
+    DESTINATION,
+    GONE,
 ];
 
 /// Field number (u16, big endian), value (see `ordered`), link: nothing. Latest versions only.

@@ -1,13 +1,10 @@
 //! The fields that the index knows, each by a number, and the postings of a document.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use protocol::Moment;
-use query::{
-    KIND_FIELD, Leaf, Leaves, NumberKey, PATH_BYTES_MAX, UPDATED_FIELD, is_built_in, walk,
-};
-use serde_json::Number;
+use query::{KIND_FIELD, Leaf, Leaves, Numeral, PATH_BYTES_MAX, UPDATED_FIELD, is_built_in, walk};
 use storage::{Batch, Reader, Space, StoreError};
 
 use crate::bounds::Bounds;
@@ -46,6 +43,17 @@ impl Fields {
             UPDATED_FIELD => Some(UPDATED),
             _ => self.numbers.get(path).copied(),
         }
+    }
+
+    /// The fields that lie within an object at that path, each by its path from there.
+    pub(crate) fn within(&self, path: &str) -> impl Iterator<Item = (&str, u16)> {
+        let from = format!("{path}.");
+        // The character after the dot.
+        let to = format!("{path}/");
+        let length = from.len();
+        let range = (Bound::Included(from.as_str()), Bound::Excluded(to.as_str()));
+        let found = self.numbers.range::<str, _>(range);
+        found.map(move |(path, number)| (&path[length..], *number))
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -112,7 +120,7 @@ fn posting(family: u8, field: u16, leaf: Leaf<'_>) -> Vec<u8> {
 }
 
 fn moment(moment: Moment) -> Leaf<'static> {
-    Leaf::Number(NumberKey::of(&Number::from(moment.0)))
+    Leaf::Number(Numeral::Natural(moment.0))
 }
 
 struct Found<'f> {
@@ -130,7 +138,11 @@ impl Leaves for Found<'_> {
     }
 
     fn take(&mut self, path: &str, leaf: Leaf<'_>) {
+        // A field within an object is found by the object's name, too: whatever of it is not in the
+        // index must be looked for in the document.
+        let is_inner = path.contains('.');
         if path.len() > PATH_BYTES_MAX {
+            self.is_overfull |= is_inner;
             return;
         }
         if self.postings.len() > self.bounds.leaves {
@@ -140,6 +152,8 @@ impl Leaves for Found<'_> {
         let fields_max = self.bounds.fields;
         if let Some(field) = self.fields.learn(path, fields_max, self.space, self.batch) {
             self.postings.push(posting(family::POSTING, field, leaf));
+        } else {
+            self.is_overfull |= is_inner;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use query::Hit;
+use query::{Groups, Hit};
 
 /// The first hits of all that were found, in order: one more than a page may have at most, and no
 /// more bytes than it may have, but for one hit.
@@ -14,6 +14,23 @@ pub(crate) struct Hits {
     bytes_max: usize,
     /// Hits behind the last one were dropped, as there were too many bytes.
     is_cut: bool,
+}
+
+/// What a query under way has found.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    pub(crate) hits: Hits,
+    pub(crate) count: u64,
+    /// What is to be said of all hits together.
+    pub(crate) groups: Option<Groups>,
+}
+
+impl Findings {
+    /// More would change nothing: for a page that is in order, or for groups that are too many.
+    pub(crate) fn are_full(&self, is_in_order: bool) -> bool {
+        let is_over = self.groups.as_ref().is_some_and(Groups::is_over);
+        is_over || is_in_order && self.hits.are_full()
+    }
 }
 
 impl Hits {
@@ -60,7 +77,8 @@ mod tests {
 
     fn hit(link: usize, bytes: usize) -> Hit {
         let document = Some(Bytes::from(vec![b'x'; bytes]));
-        Hit { sort_key: Vec::new(), link: format!("{link:03}"), version: 0, document }
+        let (sort_key, selected) = (Vec::new(), Vec::new());
+        Hit { sort_key, link: format!("{link:03}"), version: 0, document, selected }
     }
 
     fn links(hits: &mut Hits) -> (Vec<String>, bool) {

@@ -17,7 +17,7 @@ use crate::fields::{Fields, postings};
 use crate::record::{Record, take_number};
 
 /// The form of postings and marks. An index of another form is thrown away.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 3;
 
 /// The first byte of a mark.
 pub(crate) const MARK_NOTHING: u8 = 0;

@@ -1,9 +1,10 @@
 //! Documents: the state machine of one partition.
 //!
 //! A [`Partition`] applies the commands of its log to a storage space: versions of documents,
-//! request records, fences, tasks in progress and expirations. The same commands give the same
-//! bytes on every replica. Beside these it keeps a derived index of the latest versions, which
-//! follows in steps, is part of no snapshot, and may be thrown away and made again at any time.
+//! request records, fences, tasks in progress, expirations and messages to instances. The same
+//! commands give the same bytes on every replica. Beside these it keeps a derived index of the
+//! latest versions, which follows in steps, is part of no snapshot, and may be thrown away and made
+//! again at any time.
 //!
 //! A query, compiled by the crate `query`, is run here: a way to its hits is chosen from what the
 //! index has (`plan`), and the documents on that way are looked at in steps (`search`).
@@ -21,12 +22,16 @@ mod hits;
 mod index;
 mod indexing;
 mod names;
+mod outbox;
 mod partition;
+mod past;
 mod plan;
 mod record;
 mod search;
+mod since;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod view;
 
 pub use changes::{Change, Changes, Place};
@@ -34,6 +39,11 @@ pub use command::{
     AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, Remember, RequestKey, Retention,
     USER_KEY_HOURS, Write,
 };
-pub use partition::Partition;
+pub use outbox::{Destination, KeptMessage, Outbox, message_bytes};
+pub use partition::{Partition, fence_at_rest};
+pub use past::VersionAt;
+pub use record::is_living;
 pub use search::{Search, Wanted};
+pub use since::{Caught, Cursor, Missed, Since};
+pub use usage::{Amount, KindUsage, Usage};
 pub use view::View;

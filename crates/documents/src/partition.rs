@@ -15,8 +15,16 @@ use crate::command::{Recorded, RequestKey};
 use crate::family;
 use crate::index::Index;
 use crate::names::Names;
+use crate::outbox::{KeptMessage, Outbox};
 use crate::record::Record;
 use crate::view::View;
+
+/// The epoch of a fence, for who reads a partition without opening it. The key begins with its
+/// family.
+pub fn fence_at_rest(key: &[u8], value: &[u8]) -> Option<Epoch> {
+    let epoch = value.try_into().ok().filter(|_| key.first() == Some(&family::FENCE))?;
+    Some(protocol::Term(u64::from_be_bytes(epoch)))
+}
 
 /// The state machine of one partition.
 #[derive(Debug)]
@@ -26,6 +34,7 @@ pub struct Partition {
     pub(crate) names: Arc<Names>,
     pub(crate) fences: BTreeMap<GroupId, Epoch>,
     pub(crate) answers: Answers,
+    pub(crate) outbox: Outbox,
     pub(crate) cache: RefCell<Cache>,
     /// No document expires before that; it may be later.
     pub(crate) expires_from: Cell<Moment>,
@@ -63,6 +72,7 @@ impl Partition {
             names: Arc::new(Names::open(store, space)?),
             fences: fences.ok_or_else(|| broken("fences"))?,
             answers: Answers::default(),
+            outbox: Outbox::open(store, space)?,
             cache: RefCell::new(Cache::new(CACHE_BYTES)),
             expires_from: Cell::new(Moment(0)),
             live,
@@ -113,7 +123,8 @@ impl Partition {
             Some(bytes) => {
                 let record = Record::decode(&bytes, &self.names)?;
                 let document = Arc::new(record.to_document(link));
-                Some(Head { document, oldest: record.oldest, task: record.task })
+                let (oldest, task, position) = (record.oldest, record.task, record.position);
+                Some(Head { document, oldest, task, position })
             }
         };
         cache.put(link, head.clone());
@@ -226,6 +237,24 @@ impl Partition {
     /// The epoch that a source from that partition must have at least; 0 if none was ever seen.
     pub fn fence(&self, partition: GroupId) -> Epoch {
         self.fences.get(&partition).copied().unwrap_or_default()
+    }
+
+    /// What documents have sent to instances.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The messages to an instance from that number on: see [`Outbox::read`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn messages(
+        &self,
+        store: &dyn Reader,
+        to: (&str, u64),
+        bytes_max: usize,
+    ) -> Result<Vec<KeptMessage>, StoreError> {
+        self.outbox.read(store, self.space, to, bytes_max)
     }
 
     /// How many documents there are that are not deleted (expired ones count until they go).

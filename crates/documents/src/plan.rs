@@ -8,14 +8,18 @@
 use std::ops::ControlFlow;
 
 use query::{
-    Atom, CompiledQuery, Constraint, Cursor, KIND_FIELD, LinkRange, Scope, Sort, UPDATED_FIELD,
-    after_all_with, encoded_bytes, is_built_in,
+    Atom, CompiledQuery, Constraint, Cursor, KIND_FIELD, Leaf, LinkRange, Scope, Sort,
+    UPDATED_FIELD, after_all_with, encoded_bytes, is_built_in, names_within,
 };
 use storage::{Reader, StoreError};
 
 use crate::family;
 use crate::fields::OVERFULL;
 use crate::view::View;
+
+/// How many fields within an object the index is asked for when a term names the object. With more
+/// of them the term does not lead to its documents, and another way is taken.
+pub(crate) const FIELDS_WITHIN_MAX: usize = 256;
 
 /// Where the documents are that are looked at next.
 #[derive(Debug)]
@@ -76,6 +80,8 @@ pub(crate) struct Sorted {
 /// A constraint as it is found in this partition's index.
 #[derive(Debug, Default)]
 struct Source {
+    /// The fields that it is about, for people.
+    fields: String,
     links: Vec<String>,
     lists: Vec<List>,
 }
@@ -101,17 +107,23 @@ struct Sources {
 }
 
 impl Sources {
-    fn stream(&self) -> Option<&List> {
-        self.each.iter().find_map(Source::stream).filter(|_| self.may_stream)
+    fn stream(&self) -> Option<(&List, &str)> {
+        let mut streams = self.each.iter().filter(|_| self.may_stream);
+        streams.find_map(|source| Some((source.stream()?, source.fields.as_str())))
     }
 
-    fn stream_or_heads(&self, range: &LinkRange) -> Way {
+    fn stream_or_heads(&self, range: &LinkRange) -> (Way, String) {
         match self.stream() {
-            Some(list) => Way::List(list.within(range)),
-            None => Way::Heads {
-                from: range.from.clone(),
-                to: range.to.clone().unwrap_or_else(|| vec![0xff]),
-            },
+            Some((list, fields)) => {
+                (Way::List(list.within(range)), format!("index of {fields}, in order of links"))
+            }
+            None => {
+                let to = range.to.clone().unwrap_or_else(|| vec![0xff]);
+                let way = Way::Heads { from: range.from.clone(), to };
+                let is_all = range.from.is_empty() && range.to.is_none();
+                let of = if is_all { "all documents" } else { "all documents with such links" };
+                (way, format!("no index: {of}"))
+            }
         }
     }
 }
@@ -123,6 +135,8 @@ pub(crate) struct Plan {
     pub(crate) is_in_order: bool,
     /// Documents without a value to sort by are all that is still to come.
     pub(crate) only_missing: bool,
+    /// The way in a few words.
+    pub(crate) told: String,
 }
 
 impl View {
@@ -142,7 +156,7 @@ impl View {
             // After the documents with a value come those without.
             let is_behind = after.is_some_and(|after| sort.value(&after.sort_key).is_none());
             // The postings are those of the latest versions.
-            let may_stream = sources.may_stream && query.scope() != Scope::AllVersions;
+            let may_stream = sources.may_stream && !query.scope().is_of_history();
             return match self.sort_field(sort).filter(|_| may_stream) {
                 Some(field) if field.is_none() || is_behind => {
                     self.plan(store, query, after, limit, true)
@@ -162,8 +176,8 @@ impl View {
         if let Some(after) = after.filter(is_place) {
             range = range.starting(&after.link);
         }
-        let way = self.way_by_links(store, query, &sources, &range)?;
-        Ok(Plan { way, is_in_order: true, only_missing })
+        let (way, told) = self.way_by_links(store, query, &sources, &range)?;
+        Ok(Plan { way, is_in_order: true, only_missing, told })
     }
 
     fn plan_sorted(
@@ -182,12 +196,16 @@ impl View {
             Some(_) => limit.saturating_mul(all).isqrt(),
             None => usize::MAX,
         };
-        let (way, is_in_order) = match (self.shortest(store, sources, range, max)?, sorted) {
-            (Some(links), _) => (Way::Links(links), false),
-            (None, Some(sorted)) => (Way::Sorted(sorted), true),
+        let shortest = self.shortest(store, sources, range, max)?;
+        let ((way, told), is_in_order) = match (shortest, sorted) {
+            (Some((links, fields)), _) => (by_links(links, fields), false),
+            (None, Some(sorted)) => {
+                let told = "index of the field to sort by, in its order".to_owned();
+                ((Way::Sorted(sorted), told), true)
+            }
             (None, None) => (sources.stream_or_heads(range), false),
         };
-        Ok(Plan { way, is_in_order, only_missing: false })
+        Ok(Plan { way, is_in_order, only_missing: false, told })
     }
 
     fn way_by_links(
@@ -196,12 +214,14 @@ impl View {
         query: &CompiledQuery,
         sources: &Sources,
         range: &LinkRange,
-    ) -> Result<Way, StoreError> {
-        let is_of_heads = query.scope() != Scope::AllVersions;
+    ) -> Result<(Way, String), StoreError> {
+        let is_of_heads = !query.scope().is_of_history();
         if query.is_count() && query.is_exact() && is_of_heads && sources.is_whole {
             let streams: Option<Vec<&List>> = sources.each.iter().map(Source::stream).collect();
             if let Some(lists) = streams.filter(|lists| sources.may_stream && !lists.is_empty()) {
-                return self.counted(store, lists, range);
+                let fields: Vec<&str> = sources.each.iter().map(|it| it.fields.as_str()).collect();
+                let told = format!("count in the index of {}", fields.join(" and "));
+                return Ok((self.counted(store, lists, range)?, told));
             }
         }
         let stream = sources.stream();
@@ -211,7 +231,7 @@ impl View {
         let is_page = stream.is_some() && !query.is_count();
         let max = if is_page { self.bounds.listed[1] } else { usize::MAX };
         Ok(match self.shortest(store, sources, range, max)? {
-            Some(links) => Way::Links(links),
+            Some((links, fields)) => by_links(links, fields),
             None => sources.stream_or_heads(range),
         })
     }
@@ -254,7 +274,7 @@ impl View {
             let kind = self.fields.number(KIND_FIELD).expect("every index has kinds");
             also.push(whole(family::DEAD, kind.to_be_bytes().to_vec(), LinkAt::AfterValue));
         }
-        if query.scope() == Scope::AllVersions {
+        if query.scope().is_of_history() {
             also.push(List {
                 family: family::KIND_CHANGED,
                 from: range.from.clone(),
@@ -273,12 +293,17 @@ impl View {
             is_whole: true,
             may_stream: is_indexed && present.is_empty(),
         };
+        let mut lists_left = self.bounds.lists;
         for constraint in query.constraints().iter().filter(|it| it.link_prefix().is_none()) {
             let is_of_links = constraint.atoms.iter().all(|atom| matches!(atom, Atom::Link(_)));
             let may_be_used = is_of_links
                 || is_indexed
-                    && (query.scope() != Scope::AllVersions || constraint.holds_for_all_versions());
-            match self.source(store, constraint)?.filter(|_| may_be_used) {
+                    && (!query.scope().is_of_history() || constraint.holds_for_all_versions());
+            let source = match may_be_used {
+                true => self.source(store, constraint, &mut lists_left)?,
+                false => None,
+            };
+            match source {
                 Some(mut source) => {
                     if !is_of_links {
                         source.lists.extend_from_slice(&present);
@@ -291,37 +316,55 @@ impl View {
         Ok(sources)
     }
 
-    /// `None` if the index does not know.
+    /// `None` if the index does not know, or if more lists than are left would be looked at.
     fn source(
         &self,
         store: &dyn Reader,
         constraint: &Constraint,
+        lists_left: &mut usize,
     ) -> Result<Option<Source>, StoreError> {
-        let mut source = Source::default();
+        let mut source = Source { fields: fields_of(constraint), ..Source::default() };
         for atom in &constraint.atoms {
             match atom {
                 Atom::Link(link) => source.links.push(link.clone()),
-                Atom::LinkPrefix(prefix) => source.lists.push(List {
-                    family: family::HEAD,
-                    from: prefix.clone().into_bytes(),
-                    to: after_all_with(prefix.as_bytes()),
-                    link_at: LinkAt::Byte(0),
-                }),
-                Atom::Values { path, from, to, is_single } => {
-                    let Some(field) = self.fields.number(path) else {
-                        if self.is_short_of_fields() {
+                Atom::LinkPrefix(prefix) => {
+                    let Some(left) = lists_left.checked_sub(1) else { return Ok(None) };
+                    *lists_left = left;
+                    source.lists.push(List {
+                        family: family::HEAD,
+                        from: prefix.clone().into_bytes(),
+                        to: after_all_with(prefix.as_bytes()),
+                        link_at: LinkAt::Byte(0),
+                    });
+                }
+                Atom::Values { path, from, to, is_single, is_within } => {
+                    let values = ValuesOf { from, to, is_single: *is_single };
+                    let own = self.fields.number(path);
+                    if own.is_none() && self.is_short_of_fields() {
+                        return Ok(None);
+                    }
+                    // Without a number, no document has it.
+                    let mut lists: Vec<List> = own.map(|it| values.list(it)).into_iter().collect();
+                    if *is_within {
+                        let mut inner = self.fields.within(path).take(FIELDS_WITHIN_MAX + 1);
+                        lists.extend(inner.by_ref().take(FIELDS_WITHIN_MAX).map(
+                            |(rest, field)| {
+                                match names_within(rest).any(|name| values.has_text(name)) {
+                                    true => List::of_field(field),
+                                    false => values.list(field),
+                                }
+                            },
+                        ));
+                        if inner.next().is_some() {
                             return Ok(None);
                         }
-                        // No document has it.
-                        continue;
-                    };
-                    let key = |value: &[u8]| [&field.to_be_bytes(), value].concat();
-                    let (from, to) = (key(from), key(to));
-                    let link_at =
-                        if *is_single { LinkAt::Byte(from.len()) } else { LinkAt::AfterValue };
-                    let list = List { family: family::POSTING, from, to, link_at };
-                    if self.is_any(store, &list)? {
-                        source.lists.push(list);
+                    }
+                    let Some(left) = lists_left.checked_sub(lists.len()) else { return Ok(None) };
+                    *lists_left = left;
+                    for list in lists {
+                        if self.is_any(store, &list)? {
+                            source.lists.push(list);
+                        }
                     }
                 }
             }
@@ -337,7 +380,7 @@ impl View {
         sources: &Sources,
         range: &LinkRange,
         max: usize,
-    ) -> Result<Option<Vec<String>>, StoreError> {
+    ) -> Result<Option<(Vec<String>, String)>, StoreError> {
         for listed in self.bounds.listed {
             let most = listed.min(max);
             let mut best: Option<(usize, &Source)> = None;
@@ -350,7 +393,8 @@ impl View {
                 }
             }
             if let Some((_, source)) = best {
-                return self.links(store, source, range).map(Some);
+                let links = self.links(store, source, range)?;
+                return Ok(Some((links, source.fields.clone())));
             }
             if listed >= max {
                 break;
@@ -428,7 +472,7 @@ impl View {
     /// The field whose postings are in the order asked for: `None` if the index does not have
     /// it, `Some(None)` if no document does.
     fn sort_field(&self, sort: &Sort) -> Option<Option<u16>> {
-        let [path] = sort.paths.as_slice() else { return None };
+        let [path] = sort.single()?.paths.as_slice() else { return None };
         if is_built_in(path) && path != KIND_FIELD && path != UPDATED_FIELD {
             return None;
         }
@@ -437,7 +481,56 @@ impl View {
     }
 }
 
+/// The values that a constraint asks for, by their encodings.
+struct ValuesOf<'a> {
+    from: &'a [u8],
+    to: &'a [u8],
+    is_single: bool,
+}
+
+impl ValuesOf<'_> {
+    /// Their postings in one field.
+    fn list(&self, field: u16) -> List {
+        let key = |value: &[u8]| [&field.to_be_bytes(), value].concat();
+        let (from, to) = (key(self.from), key(self.to));
+        let link_at = if self.is_single { LinkAt::Byte(from.len()) } else { LinkAt::AfterValue };
+        List { family: family::POSTING, from, to, link_at }
+    }
+
+    fn has_text(&self, text: &str) -> bool {
+        let encoded = Leaf::Text(text).encoded();
+        self.from <= encoded.as_slice() && encoded.as_slice() < self.to
+    }
+}
+
+fn by_links(links: Vec<String>, fields: String) -> (Way, String) {
+    let told = format!("index of {fields}");
+    (Way::Links(links), told)
+}
+
+/// The fields that a constraint is about.
+fn fields_of(constraint: &Constraint) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for atom in &constraint.atoms {
+        let name = match atom {
+            Atom::Link(_) | Atom::LinkPrefix(_) => "documentSelfLink",
+            Atom::Values { path, .. } => path,
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(" or ")
+}
+
 impl List {
+    /// All postings of a field.
+    fn of_field(field: u16) -> Self {
+        let from = field.to_be_bytes().to_vec();
+        let to = after_all_with(&from);
+        Self { family: family::POSTING, from, to, link_at: LinkAt::AfterValue }
+    }
+
     /// Only what is in a range of links, as far as that is together.
     fn within(&self, range: &LinkRange) -> Self {
         let mut list = self.clone();
@@ -482,7 +575,8 @@ impl Sorted {
         let start = field.to_be_bytes().to_vec();
         let end = after_all_with(&start);
         let from = after.and_then(|after| Some((sort.value(&after.sort_key)?, after)));
-        match (from, sort.is_descending) {
+        let is_descending = sort.single().is_some_and(|field| field.is_descending);
+        match (from, is_descending) {
             (None, false) => Self { from: start, to: end, below: None, field },
             (None, true) => Self { from: Vec::new(), to: Vec::new(), below: Some(end), field },
             (Some((value, after)), is_descending) => {

@@ -3,20 +3,39 @@
 
 use bytes::Bytes;
 use protocol::varint::{put as put_number, take};
-use protocol::{Action, Body, Document, Epoch, Moment, Term};
+use protocol::{Action, Body, Document, Epoch, Moment, Position, Term};
 use query::Candidate;
 use serde::Deserialize;
 use serde::de::value::{BytesDeserializer, Error};
 use storage::StoreError;
 
+use crate::family::HEAD;
 use crate::names::Names;
 
-/// Bits of the first byte. The two lowest are the action, the two highest the format (0).
+/// The bits of the first byte that say how the version was made, and what they say of a tombstone.
+const ACTION: u8 = 0b11;
+const DELETE: u8 = 3;
+
+/// Bits of the first byte. The two lowest are the action, the highest is the format (0).
 const FLAG_TASK: u8 = 1 << 2;
 const FLAG_EXPIRES: u8 = 1 << 3;
 const FLAG_HISTORY: u8 = 1 << 4;
 const FLAG_AUTHOR: u8 = 1 << 5;
-const FLAGS_UNKNOWN: u8 = 0b1100_0000;
+const FLAG_POSITION: u8 = 1 << 6;
+const FLAGS_UNKNOWN: u8 = 1 << 7;
+
+/// Whether a pair of a partition's state is the latest version of a document that was not deleted.
+/// The key begins with its family.
+///
+/// # Errors
+/// When it is a document of a later format.
+pub fn is_living(key: &[u8], value: &[u8]) -> Result<bool, StoreError> {
+    match (key.first(), value.first()) {
+        (Some(&HEAD), Some(flags)) if flags & FLAGS_UNKNOWN == 0 => Ok(flags & ACTION != DELETE),
+        (Some(&HEAD), _) => Err(StoreError::failed("a document at rest cannot be read")),
+        _ => Ok(false),
+    }
+}
 
 /// A document as it lies in the store.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +53,8 @@ pub(crate) struct Record<'a> {
     pub(crate) oldest: u64,
     /// Of a head: a task that is in progress.
     pub(crate) task: bool,
+    /// Where in the log it was written; 0 if that is not known.
+    pub(crate) position: Position,
 }
 
 impl<'a> Record<'a> {
@@ -50,10 +71,15 @@ impl<'a> Record<'a> {
             body: document.body.as_bytes(),
             oldest,
             task,
+            position: Position(0),
         }
     }
 
-    /// The record of a head's document, as it lies among the retained versions.
+    pub(crate) fn at(self, position: Position) -> Self {
+        Self { position, ..self }
+    }
+
+    /// The record of a head's document, as the index keeps it.
     pub(crate) fn plain(document: &'a Document) -> Self {
         Self::of(document, document.version, false)
     }
@@ -88,19 +114,23 @@ impl<'a> Record<'a> {
             Action::Post => 0,
             Action::Put => 1,
             Action::Patch => 2,
-            Action::Delete => 3,
+            Action::Delete => DELETE,
         };
         for (is_set, flag) in [
             (self.task, FLAG_TASK),
             (self.expires.0 != 0, FLAG_EXPIRES),
             (self.oldest != self.version, FLAG_HISTORY),
             (self.author.is_some(), FLAG_AUTHOR),
+            (self.position.0 != 0, FLAG_POSITION),
         ] {
             flags |= if is_set { flag } else { 0 };
         }
         bytes.push(flags);
         put_number(&mut bytes, self.version);
         put_number(&mut bytes, self.epoch.0);
+        if self.position.0 != 0 {
+            put_number(&mut bytes, self.position.0);
+        }
         put_name(&mut bytes, names, self.kind);
         put_name(&mut bytes, names, self.owner);
         put_number(&mut bytes, self.updated.0);
@@ -132,6 +162,7 @@ impl<'a> Record<'a> {
         let rest = &mut rest;
         let version = take_number(rest)?;
         let epoch = Term(take_number(rest)?);
+        let position = if flags & FLAG_POSITION == 0 { 0 } else { take_number(rest)? };
         let kind = take_name(rest, names)?;
         let owner = take_name(rest, names)?;
         let updated = Moment(take_number(rest)?);
@@ -151,6 +182,7 @@ impl<'a> Record<'a> {
             body: rest,
             oldest: version.checked_sub(history)?,
             task: flags & FLAG_TASK != 0,
+            position: Position(position),
         })
     }
 
@@ -236,10 +268,10 @@ mod tests {
         let mut names = Names::default();
         for learned in [false, true] {
             let document = document();
-            let bytes = Record::of(&document, 250, true).encode(&names);
+            let bytes = Record::of(&document, 250, true).at(Position(77)).encode(&names);
             let record = Record::decode(&bytes, &names).unwrap();
             assert_eq!(record.to_document(&document.link), document);
-            assert_eq!((record.oldest, record.task), (250, true));
+            assert_eq!((record.oldest, record.task, record.position.0), (250, true, 77));
             assert_eq!(bytes.len() < 60, learned);
             names.learn(&document.kind, space(), &mut Batch::new());
             names.learn(&document.owner, space(), &mut Batch::new());
@@ -250,7 +282,7 @@ mod tests {
     fn every_cut_in_the_head_of_a_record_is_noticed() {
         let names = Names::default();
         let document = document();
-        let bytes = Record::of(&document, 300, false).encode(&names);
+        let bytes = Record::of(&document, 300, false).at(Position(300)).encode(&names);
         let head = bytes.len() - document.body.len();
         for length in 0..head {
             assert!(Record::decode(&bytes[..length], &names).is_err(), "{length}");

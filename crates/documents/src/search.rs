@@ -11,12 +11,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use protocol::Moment;
-use query::{CompiledQuery, Cursor, Hit, Page, Scope, after_all_with, encoded_bytes, is_missing};
+use query::{
+    CompiledQuery, Cursor, Explained, Forgotten, Hit, Page, Scope, after_all_with, encoded_bytes,
+    is_missing,
+};
 use storage::{Reader, StoreError};
 
 use crate::family;
-use crate::hits::Hits;
+use crate::hits::{Findings, Hits};
 use crate::partition::Partition;
+use crate::past::{Place, RecordAt};
 use crate::plan::{List, Sorted, Way};
 use crate::record::{Record, shown};
 use crate::view::View;
@@ -67,10 +71,11 @@ pub struct Search {
     only_missing: bool,
     /// What the way has led to and was not looked at.
     next: VecDeque<Candidate>,
-    hits: Hits,
-    count: u64,
-    /// How much work was done, in bytes.
-    spent: usize,
+    found: Findings,
+    /// A version that may be a hit is not kept any more.
+    forgotten: Option<Forgotten>,
+    /// How it was done, and how much work that was; kept in any case, as that costs nothing.
+    explained: Explained,
 }
 
 /// A document that may be a hit.
@@ -117,6 +122,8 @@ impl Search {
     pub fn new(view: View, query: Arc<CompiledQuery>, mut wanted: Wanted) -> Self {
         wanted.after = wanted.after.filter(|_| !query.is_count());
         let hits = Hits::new(wanted.hits, wanted.bytes);
+        let groups = query.aggregation().map(|aggregation| aggregation.begin());
+        let found = Findings { hits, count: 0, groups };
         Self {
             view,
             query,
@@ -127,9 +134,9 @@ impl Search {
             is_in_order: true,
             only_missing: false,
             next: VecDeque::new(),
-            hits,
-            count: 0,
-            spent: 0,
+            found,
+            forgotten: None,
+            explained: Explained::default(),
         }
     }
 
@@ -154,7 +161,7 @@ impl Search {
                 }
                 None => return Ok(Some(self.page())),
             };
-            self.spent = self.spent.saturating_add(cost);
+            self.explained.bytes += u64::try_from(cost).expect("a length fits");
             if self.is_full() {
                 return Ok(Some(self.page()));
             }
@@ -165,12 +172,16 @@ impl Search {
 
     /// How much work was done so far, in bytes.
     pub fn spent(&self) -> usize {
-        self.spent
+        usize::try_from(self.explained.bytes).unwrap_or(usize::MAX)
     }
 
     fn begin(&mut self, store: &dyn Reader) -> Result<(), StoreError> {
         let after = self.wanted.after.as_ref();
         let plan = self.view.plan(store, &self.query, after, self.wanted.hits, false)?;
+        if let Way::Links(links) = &plan.way {
+            self.explained.entries = u64::try_from(links.len()).expect("a length fits");
+        }
+        self.explained.way = plan.told;
         self.way = Some(plan.way);
         self.is_in_order = plan.is_in_order;
         self.only_missing = plan.only_missing;
@@ -179,26 +190,46 @@ impl Search {
     }
 
     fn is_full(&self) -> bool {
-        self.is_in_order && self.hits.are_full()
+        self.forgotten.is_some() || self.found.are_full(self.is_in_order)
     }
 
     fn page(&mut self) -> Page {
-        let (hits, more) = self.hits.take();
+        let (hits, more) = self.found.hits.take();
         let found = u64::try_from(hits.len()).expect("a length fits");
-        Page { count: self.count.max(found), hits, more }
+        let explained = self.query.is_explained().then(|| std::mem::take(&mut self.explained));
+        let explained = explained.map(|explained| match self.query.tells_counts() {
+            true => explained,
+            // Which index is narrow tells how many documents there are, hidden ones included.
+            false => Explained { is_hidden: true, ..Explained::default() },
+        });
+        Page {
+            count: self.found.count.max(found),
+            hits,
+            more,
+            groups: self.found.groups.take(),
+            explained,
+            forgotten: self.forgotten.take(),
+        }
     }
 
     /// Takes a document, or one of its versions, as a hit if it is one.
     fn offer(&mut self, link: &str, record: &Record<'_>) {
+        self.explained.documents += 1;
         let Some(sort_key) = self.query.evaluate(&record.candidate(link)) else { return };
         if self.query.is_count() {
-            self.count += 1;
+            self.found.count += 1;
+            return;
+        }
+        if let Some(groups) = &mut self.found.groups {
+            self.query.add_to(groups, &record.candidate(link));
+            self.found.count += 1;
             return;
         }
         if self.only_missing && !is_missing(&sort_key) {
             return;
         }
-        let hit = Hit { sort_key, link: link.to_owned(), version: record.version, document: None };
+        let (version, document, selected) = (record.version, None, Vec::new());
+        let hit = Hit { sort_key, link: link.to_owned(), version, document, selected };
         // A document that was written since the last page has a higher version and is the same
         // document all the same. (If it is sorted by what was changed, it may still move.)
         let version = (self.query.scope() == Scope::AllVersions).then_some(hit.version);
@@ -207,9 +238,11 @@ impl Search {
                 || (&hit.sort_key, &hit.link) == (&after.sort_key, &after.link)
                     && version.is_none_or(|version| version <= after.version)
         });
-        if !is_before && self.hits.want(&hit) {
-            let document = self.query.is_expanded().then(|| shown(*record, link));
-            self.hits.insert(Hit { document, ..hit });
+        if !is_before && self.found.hits.want(&hit) {
+            let document =
+                self.query.is_expanded().then(|| self.query.expanded(shown(*record, link)));
+            let selected = self.query.selected_links(&record.candidate(link));
+            self.found.hits.insert(Hit { document, selected, ..hit });
         }
     }
 
@@ -231,13 +264,17 @@ impl Search {
             }
             Way::List(list) => {
                 let links = self.view.take_list(store, list, chunk)?;
+                self.explained.entries += u64::try_from(links.len()).expect("a length fits");
                 let is_over = links.len() < chunk;
                 self.next.extend(links.into_iter().map(Candidate::of));
                 is_over
             }
             Way::Counted { list, others } => {
                 cost *= 8 * (1 + others.len());
-                let is_over = self.view.count_list(store, list, others, chunk, &mut self.count)?;
+                let before = self.found.count;
+                let is_over =
+                    self.view.count_list(store, list, others, chunk, &mut self.found.count)?;
+                self.explained.entries += self.found.count - before;
                 if is_over {
                     self.count_due(store)?;
                 }
@@ -245,6 +282,7 @@ impl Search {
             }
             Way::Sorted(sorted) => {
                 let found = self.view.take_sorted(store, &self.query, sorted, chunk)?;
+                self.explained.entries += u64::try_from(found.len()).expect("a length fits");
                 let is_over = found.len() < chunk;
                 self.next.extend(found);
                 if is_over {
@@ -284,7 +322,15 @@ impl Search {
             }
         }
         let scope = self.query.scope();
-        if head.is_expired(self.wanted.now) || scope == Scope::Live && head.is_deleted() {
+        if head.is_expired(self.wanted.now) {
+            return Ok(cost);
+        }
+        if let Scope::AsOf { at, .. } = scope {
+            let place = Place { store, space, names: &names };
+            self.look_at(&place, (link, &head), at, &mut cost)?;
+            return Ok(cost);
+        }
+        if head.is_deleted() && !scope.shows_deleted() {
             return Ok(cost);
         }
         if scope == Scope::AllVersions && head.oldest < head.version {
@@ -305,6 +351,57 @@ impl Search {
         Ok(cost)
     }
 
+    /// Offers the version of a time.
+    fn look_at(
+        &mut self,
+        place: &Place<'_>,
+        (link, head): (&str, &Record<'_>),
+        at: Moment,
+        cost: &mut usize,
+    ) -> Result<(), StoreError> {
+        let weight = 1 + self.query.terms() / TERMS_PER_COST;
+        let mut read = |bytes| *cost += (DOCUMENT_COST + bytes) * weight;
+        let older;
+        let record = match place.record_at(link, head, at, &mut read)? {
+            RecordAt::Nothing => return Ok(()),
+            RecordAt::Head => *head,
+            RecordAt::Older(bytes) => {
+                older = bytes;
+                Record::decode(&older, place.names)?
+            }
+            RecordAt::Forgotten(forgotten) => return self.miss(place, head, forgotten),
+        };
+        let is_shown = !record.is_deleted() || self.query.scope().shows_deleted();
+        if is_shown && !record.is_expired(at) {
+            self.offer(link, &record);
+        }
+        Ok(())
+    }
+
+    /// The version of that time is not kept. Who may not see what is kept of the document is told
+    /// nothing of it, not even that.
+    fn miss(
+        &mut self,
+        place: &Place<'_>,
+        head: &Record<'_>,
+        forgotten: Forgotten,
+    ) -> Result<(), StoreError> {
+        let Place { store, space, names } = *place;
+        let link = &forgotten.link;
+        let changed = store.get(&space.key(family::KIND_CHANGED, link.as_bytes()))?;
+        let kind = changed.is_none().then_some(head.kind);
+        if !self.query.may_meet(link, kind) {
+            return Ok(());
+        }
+        let rest = family::version_rest(link, head.oldest);
+        let oldest = store.get(&space.key(family::VERSION, &rest))?;
+        let oldest = oldest.as_deref().map(|bytes| Record::decode(bytes, names)).transpose()?;
+        if self.query.may_show(&oldest.unwrap_or(*head).candidate(link)) {
+            self.forgotten = Some(forgotten);
+        }
+        Ok(())
+    }
+
     /// Takes off those documents from the count of postings that expired but are still there.
     fn count_due(&mut self, store: &dyn Reader) -> Result<(), StoreError> {
         let view = &self.view;
@@ -313,7 +410,7 @@ impl Search {
             let Some(head) = head else { continue };
             let head = Record::decode(&head, &view.names)?;
             if !head.is_deleted() && self.query.evaluate(&head.candidate(&link)).is_some() {
-                self.count = self.count.saturating_sub(1);
+                self.found.count = self.found.count.saturating_sub(1);
             }
         }
         Ok(())
@@ -466,7 +563,7 @@ impl View {
             store.scan(&from, &to, false, &mut |key, _| {
                 let rest = self.space.rest(key);
                 if let Some((value, link)) = value_and_link(rest) {
-                    let place = Some(sort.key(Some(value)));
+                    let place = Some(sort.key(&[Some(value.to_vec())]));
                     found.push(Candidate { link: link.to_owned(), head: None, place });
                 }
                 if found.len() >= chunk {

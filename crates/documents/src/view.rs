@@ -32,6 +32,7 @@ impl View {
     #[must_use]
     pub fn in_a_hurry(mut self) -> Self {
         self.bounds.listed = self.bounds.listed.map(|listed| listed.min(Bounds::LISTED_IN_A_HURRY));
+        self.bounds.lists = self.bounds.lists.min(Bounds::LISTS_IN_A_HURRY);
         self
     }
 

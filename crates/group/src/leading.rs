@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use protocol::{Position, Term};
 
+use crate::held::Held;
 use crate::machine::Machine;
 use crate::requests::Requests;
 
@@ -19,6 +20,8 @@ pub(crate) struct Leading<M: Machine> {
     pub(crate) requests: Requests<M::Answer>,
     /// The leader's proposals and the positions that they will have, in order.
     pub(crate) proposals: VecDeque<(Position, u64)>,
+    /// What the leader has proposed while its log is held.
+    pub(crate) held: Option<Held>,
 }
 
 impl<M: Machine> Leading<M> {

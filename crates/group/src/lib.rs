@@ -13,6 +13,7 @@
 //! | `refused` | which requests were refused in this term, so that a late copy is not carried out |
 //! | `durable` | what must not leave before it is on the disk |
 //! | `transfer`, `snapshots` | snapshots that come and go |
+//! | `standstill`, `held` | a log that is held for a moment, for a backup |
 //!
 //! # What a replica promises
 //!
@@ -25,6 +26,7 @@
 //!   for.
 
 mod durable;
+mod held;
 mod io;
 mod leading;
 mod machine;
@@ -34,6 +36,7 @@ mod refused;
 mod replica;
 mod requests;
 mod snapshots;
+mod standstill;
 mod transfer;
 
 pub use io::{Io, Outputs, PeerMessage, Question, Reply, Restart, Touch};

@@ -23,8 +23,9 @@ use crate::requests::Caller;
 /// How long a refusal is remembered, in microseconds: six times as long as a request may take.
 const REMEMBERED_MICROS: u64 = 60_000_000;
 
-/// How many bytes of refusals one group keeps. More: the oldest are forgotten, and what may be a
-/// copy of them is answered with `BUSY` and an unknown outcome.
+/// How many bytes of refusals one group keeps, or fewer where many groups of a node have some. With
+/// more the oldest are forgotten, and what may be a copy of them is answered with `BUSY` and an
+/// unknown outcome.
 pub const REFUSED_MAX: usize = 2 << 20;
 
 /// A longer answer is replaced by a short one.
@@ -86,11 +87,20 @@ impl<A: Refusal> Refused<A> {
         self.answers.insert(caller, answer);
         self.order.push_back(Known { caller, at: now, bytes });
         self.bytes += bytes;
-        while self.bytes > REFUSED_MAX {
+        self.shrink(REFUSED_MAX);
+    }
+
+    /// Forgets the oldest answers until they take at most that many bytes.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        while self.bytes > bytes {
             let oldest = self.drop_oldest();
             let mark = self.forgotten.entry((oldest.node, oldest.boot)).or_default();
             *mark = (*mark).max(oldest.number);
         }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The answer to a request that was, or may have been, refused in this term.
@@ -103,6 +113,10 @@ impl<A: Refusal> Refused<A> {
         }
         let mark = self.forgotten.get(&(caller.node, caller.boot))?;
         (caller.number <= *mark).then(|| A::from(forgotten()))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 
     /// Time goes on.
@@ -179,6 +193,20 @@ mod tests {
         assert_eq!(late.1, Some(Outcome::Unknown));
         assert!(refused.find(Term(1), caller(200_001)).is_none(), "a new one is taken on");
         assert_eq!(refused.find(Term(1), caller(200_000)), Some(REFUSED));
+    }
+
+    #[test]
+    fn what_is_forgotten_for_the_sake_of_other_groups_is_not_carried_out_either() {
+        let mut refused = Refused::default();
+        for number in 1..=100 {
+            refused.remember(Term(1), caller(number), &REFUSED, 5);
+        }
+        let all = refused.bytes();
+        refused.shrink(all / 2);
+        assert!(refused.bytes() <= all / 2 && refused.bytes() > all / 3);
+        let late = refused.find(Term(1), caller(1)).expect("it may be a copy of a refused one");
+        assert_eq!(late.1, Some(Outcome::Unknown));
+        assert_eq!(refused.find(Term(1), caller(100)), Some(REFUSED));
     }
 
     #[test]

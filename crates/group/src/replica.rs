@@ -147,6 +147,21 @@ where
 
     // What happens to a replica.
 
+    /// [`Self::tick`] would do nothing.
+    pub fn is_asleep(&self) -> bool {
+        self.consensus.is_resting() && self.refused.is_empty()
+    }
+
+    /// What the answers to refused writes take here, in bytes.
+    pub fn refused_bytes(&self) -> usize {
+        self.refused.bytes()
+    }
+
+    /// Forgets the oldest of them until they take at most that many bytes.
+    pub fn shrink_refused(&mut self, bytes: usize) {
+        self.refused.shrink(bytes);
+    }
+
     /// Time goes on.
     pub fn tick(&mut self, now: u64) -> Touch {
         self.refused.forget(now);
@@ -450,6 +465,7 @@ where
             opening,
             requests: Requests::new(last_ticket),
             proposals: VecDeque::new(),
+            held: None,
         }));
         out.details.push(format!("owner in term {term}"));
         self.carry_out(io, outputs, out)
@@ -548,8 +564,20 @@ where
         (machine, leader.filter(|_| is_of_term), at)
     }
 
+    pub(crate) fn leading_mut(&mut self) -> Option<&mut Leading<M>> {
+        match &mut self.role {
+            Role::Leading(leading) => Some(leading),
+            Role::Following => None,
+        }
+    }
+
+    /// Whether what the leader proposes waits.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(&self.role, Role::Leading(leading) if leading.held.is_some())
+    }
+
     /// Gives the leader an input, if there is a leader.
-    fn lead_step(
+    pub(crate) fn lead_step(
         &mut self,
         io: &mut Io<'_, M::Around>,
         input: LeaderInput<M>,
@@ -601,13 +629,16 @@ where
     }
 
     /// False when it was surely not put into the log, as too much is under way.
-    fn propose(
+    pub(crate) fn propose(
         &mut self,
         proposal: u64,
         data: Bytes,
         io: &mut Io<'_, M::Around>,
         out: &mut Outputs<M>,
     ) -> Result<bool, StoreError> {
+        if let Some(held) = self.leading_mut().and_then(|leading| leading.held.as_mut()) {
+            return Ok(held.put(proposal, data));
+        }
         match (self.consensus.propose(data), &mut self.role) {
             (Ok(position), Role::Leading(leading)) => {
                 leading.proposals.push_back((position, proposal));
@@ -728,7 +759,8 @@ where
         self.progress.persisting
     }
 
-    pub(crate) fn snapshot_point(&self) -> (Position, Term) {
+    /// Where the state stands in the store, once it was written there.
+    pub fn snapshot_point(&self) -> (Position, Term) {
         let applied = || (self.consensus.applied_position(), self.progress.term);
         self.machine.snapshot_point().unwrap_or_else(applied)
     }

@@ -10,6 +10,7 @@ use protocol::immortal::{
     BlockHead, Fate, Hello, Message, SourceKind, Status, ToNode, ToProgram, Welcome,
     put_block_head, put_message,
 };
+use protocol::service::{self, Call, FromNode, FromProgram, Handler, Serve};
 use protocol::{Moment, Term};
 use random::Random;
 
@@ -182,6 +183,61 @@ fn frames_of_programs_are_read_or_refused() {
 #[test]
 fn frames_of_nodes_are_read_or_refused() {
     run(fuzz::to_program, &frames_of_nodes());
+}
+
+/// Frames of both ends of the service protocol.
+fn frames_of_services() -> Vec<Vec<u8>> {
+    let json = || Bytes::from_static(b"{\"row\":\"A\"}");
+    let call = Call {
+        handler: Handler::Action,
+        action: "hold".into(),
+        link: "/app/seats/A1".into(),
+        version: 300,
+        time: Moment(1 << 50),
+        user: "/core/authz/users/jane".into(),
+        before: json(),
+        after: Bytes::new(),
+        body: json(),
+    };
+    let serve = Serve {
+        version_min: 1,
+        version_max: 1,
+        factory: "/app/seats".into(),
+        program_version: "2".into(),
+        calls_max: 8,
+    };
+    let refused = service::Answer::Refused { status: 409, message: "no".into() };
+    let answers = [
+        service::Answer::State(json()),
+        service::Answer::AsItIs,
+        refused,
+        service::Answer::Failed { message: "KeyError".into() },
+    ];
+    let answers = answers.into_iter().map(|answer| FromProgram::Answer { call: 300, answer });
+    let said = answers.chain([FromProgram::Serve(serve), FromProgram::Leave]);
+    let told = [
+        FromNode::Welcome { version: 1, node: "n1".into(), frame_bytes_max: 9 << 20 },
+        FromNode::Call { number: 300, call },
+        FromNode::Ping { number: 1 },
+        FromNode::Error { code: "LATE".into(), text: "late".into() },
+    ];
+    let mut all = Vec::new();
+    for frame in said {
+        let mut bytes = Vec::new();
+        frame.put(&mut bytes);
+        all.push(bytes);
+    }
+    for frame in &told {
+        let mut bytes = Vec::new();
+        frame.put(&mut bytes);
+        all.push(bytes);
+    }
+    all
+}
+
+#[test]
+fn frames_of_services_are_read_or_refused() {
+    run(fuzz::of_services, &frames_of_services());
 }
 
 #[test]

@@ -1,19 +1,24 @@
 //! Whether a request may come in: who asks, and what the path needs.
 
-use access::{Guard, Needs, Thing, Unknown};
+use std::sync::Arc;
+
+use access::{Guard, Needs, Session, Thing, Unknown};
 use cluster::Topology;
-use protocol::{Bearer, Code, Method, Moment, Outcome, Principal, Problem, Request, Response};
+use protocol::{Code, Method, Moment, Outcome, Principal, Problem, Request, Response};
 use services::Catalogue;
 
 use crate::frame::Question;
 use crate::rest::{Plan, Resource};
-use crate::work::{Effects, Purpose, Work};
+use crate::work::{Effects, Purpose, Unproved, Work};
 
 /// Why a request does not come in.
 pub(crate) enum Refused {
-    /// Its token is not known here. It may be too new for the replicas of this node: the owner of
-    /// the token's document knows.
-    NotKnownHere(Bearer),
+    /// Its token is not known here, or the password is another one that it was made by. They may be
+    /// too new for the replicas of this node: the owner of that document knows.
+    NotKnownHere {
+        link: String,
+        session: Option<Box<Session>>,
+    },
     Problem(Box<Problem>),
 }
 
@@ -31,7 +36,11 @@ pub(crate) fn admit(
         request.principal = match guard.policy.authenticate(bearer, now) {
             Ok(user) => Principal::User(user),
             Err(Unknown::Token) if !bearer.is_checked => {
-                return Err(Refused::NotKnownHere(bearer.as_ref().clone()));
+                return Err(Refused::NotKnownHere { link: link_of(&bearer.name), session: None });
+            }
+            Err(Unknown::PasswordHere(session)) if !bearer.is_checked => {
+                let link = session.password().to_owned();
+                return Err(Refused::NotKnownHere { link, session: Some(session) });
             }
             Err(why) if guard.is_on && needs != Some(Needs::Nothing) => {
                 return Err(refused(request, not_taken(why)));
@@ -41,6 +50,12 @@ pub(crate) fn admit(
     }
     if !guard.is_on || request.principal == Principal::System {
         return Ok(needs);
+    }
+    if let Principal::User(user) = &request.principal
+        && !guard.policy.knows(user)
+        && needs != Some(Needs::Nothing)
+    {
+        return Err(refused(request, not_taken(Unknown::User)));
     }
     let anybody = Thing::Path(access::link_of(&request.path));
     match needs {
@@ -81,34 +96,70 @@ pub(crate) fn turn_away(
 ) {
     match refused {
         Refused::Problem(problem) => effects.respond(&waiting.0, *problem),
-        Refused::NotKnownHere(bearer) => {
-            effects.push(look_up(topology, &bearer, Box::new(waiting)));
+        Refused::NotKnownHere { link, session } => {
+            let (purpose, request) = waiting;
+            let unproved = Box::new(Unproved { purpose, request, session });
+            effects.push(look_up(topology, link, unproved));
         }
     }
 }
 
-/// Asks the owner of a token's document who shows it.
-fn look_up(topology: &Topology, bearer: &Bearer, waiting: Box<(Purpose, Request)>) -> Work {
+/// The link of a token's document.
+fn link_of(token: &str) -> String {
+    format!("{}/{token}", access::TOKENS)
+}
+
+/// Asks the owner of a document who shows a token.
+fn look_up(topology: &Topology, link: String, waiting: Box<Unproved>) -> Work {
     if topology.partitions() == 0 {
         return Work::LookedUp(waiting, Response::from(Code::NoOwner));
     }
-    let link = format!("{}/{}", access::TOKENS, bearer.name);
     let group = topology.partition_of(&link);
     let question = Request::new(Method::Get, link).on_behalf_of(Principal::System);
     Work::Submit(Purpose::LookUp(waiting), group, Question::Rest(question))
 }
 
-/// The owner of a token's document has said what it is: the request goes on with that.
-pub(crate) fn looked_up(request: &mut Request, answer: &Response, guard: &Guard, now: Moment) {
-    let Principal::Bearer(bearer) = &mut request.principal else { return };
-    bearer.is_checked = true;
-    let body = answer.to_json();
-    if answer.is_success()
-        && let Some(fields) = body.as_object()
-        && let Ok(user) = guard.policy.authenticate_by(fields, bearer, now)
-    {
-        request.principal = Principal::User(user);
+/// The owner of that document has said what it is: the request goes on with that. A token that is
+/// known only now may have been made by a password that is not known here either.
+/// When the owner does not answer, it is not known whether the token counts.
+pub(crate) fn looked_up(
+    mut waiting: Box<Unproved>,
+    answer: &Response,
+    (guard, topology): (&Guard, &Topology),
+    now: Moment,
+    effects: &mut Effects,
+) {
+    if guard.is_on && answer.status >= 500 {
+        let text = "whether the token is valid is not known: the owner of its document does not \
+                    answer; try again, or ask another node";
+        let problem = Problem::new(Code::NoOwner, text);
+        let outcome = waiting.request.method.is_write().then_some(Outcome::NotApplied);
+        return effects.respond(&waiting.purpose, Problem { outcome, ..problem });
     }
+    if let Principal::Bearer(bearer) = &mut waiting.request.principal {
+        bearer.is_checked = true;
+        let body = answer.to_json();
+        let fields = body.as_object().filter(|_| answer.is_success());
+        let user = match (fields, &waiting.session) {
+            (None, _) => None,
+            (Some(fields), Some(session)) => {
+                session.counts_by(fields).then(|| Arc::clone(session.user()))
+            }
+            (Some(fields), None) => match guard.policy.authenticate_by(fields, bearer, now) {
+                Err(Unknown::PasswordHere(session)) => {
+                    let link = session.password().to_owned();
+                    waiting.session = Some(session);
+                    return effects.push(look_up(topology, link, waiting));
+                }
+                found => found.ok(),
+            },
+        };
+        if let Some(user) = user {
+            waiting.request.principal = Principal::User(user);
+        }
+    }
+    let Unproved { purpose, request, .. } = *waiting;
+    effects.push(Work::Enter(purpose, request));
 }
 
 /// Whether what is to be done is covered by what was asked of the request. What the table leaves to
@@ -125,6 +176,8 @@ pub(crate) fn is_covered(needs: Option<Needs>, verb: Method, plan: &Plan) -> boo
             Plan::Respond(_) => verb == Method::Get,
             Plan::Query(..) | Plan::Counted(..) | Plan::Page { .. } => true,
             Plan::Stats(_) | Plan::Available | Plan::Watch(_) => true,
+            // What is to be told is looked at first, and again with each notification.
+            Plan::Subscribe { .. } => true,
             _ => false,
         },
     }
@@ -149,6 +202,9 @@ fn not_taken(why: Unknown) -> Problem {
         Unknown::Token | Unknown::Secret => "the token is not valid, or was revoked; log in again",
         Unknown::Expired => "the token has expired; log in again",
         Unknown::User => "the user of the token is gone",
+        Unknown::Password | Unknown::PasswordHere(_) => {
+            "the password was changed after that login; log in again"
+        }
     };
     Problem::new(Code::Unauthorized, text)
 }
@@ -160,12 +216,12 @@ fn refused(request: &Request, mut problem: Problem) -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use access::Policy;
-    use protocol::GroupId;
+    use protocol::{Action, Bearer, Body, Document, GroupId, Term};
+    use serde_json::json;
 
     use super::*;
+    use crate::io::Output;
 
     #[test]
     fn what_is_left_to_the_owner_of_a_document_goes_to_one() {
@@ -193,7 +249,7 @@ mod tests {
             match admit(&mut request, (&guard, &catalogue), Moment(1)) {
                 Ok(_) => 200,
                 Err(Refused::Problem(problem)) => problem.status(),
-                Err(Refused::NotKnownHere(_)) => 0,
+                Err(Refused::NotKnownHere { .. }) => 0,
             }
         };
         let nobody = || Principal::Anonymous;
@@ -217,5 +273,92 @@ mod tests {
         assert_eq!(status(Method::Get, "/", bearer(true)), 401);
         let gone = Principal::User("/core/authz/users/gone".into());
         assert_eq!(status(Method::Delete, "/core/management", gone), 401);
+    }
+
+    fn rule(link: String, body: &serde_json::Value) -> Document {
+        Document {
+            link,
+            version: 0,
+            epoch: Term(1),
+            kind: String::new(),
+            action: Action::Post,
+            updated: Moment(1),
+            expires: Moment(0),
+            owner: "n1".into(),
+            author: None,
+            body: Body::from_text(body.to_string()),
+        }
+    }
+
+    /// The next thing to do for a request whose token is looked for: what it waits for, or who asks.
+    fn next(work: Work) -> Result<Principal, Box<Unproved>> {
+        match work {
+            // Without partitions nobody is asked, and here the test answers.
+            Work::LookedUp(waiting, _) => Err(waiting),
+            Work::Enter(_, request) => Ok(request.principal),
+            _ => panic!("nothing else is done"),
+        }
+    }
+
+    #[test]
+    fn a_login_that_is_newer_than_this_replica_is_looked_up_with_its_password() {
+        let jane = format!("{}/jane", access::USERS);
+        let password = format!("{}/jane", access::CREDENTIALS);
+        let token = json!({"userLink": jane, "digest": "d", "passwordLink": password,
+            "passwordMark": access::password_mark("new")});
+        let credentials = |hash: &str| json!({"documentSelfLink": password, "privateKey": hash});
+        let known = [
+            rule(jane.clone(), &json!({"email": "jane"})),
+            rule(password.clone(), &credentials("old")),
+        ];
+        let topology = Topology::default();
+        let guard = |more: Option<Document>| {
+            let policy = Policy::of(known.iter().cloned().chain(more));
+            Guard { is_on: true, policy: Arc::new(policy) }
+        };
+        let asked = || {
+            let bearer = Bearer { name: "t".into(), digest: "d".into(), is_checked: false };
+            Request::new(Method::Get, "/").on_behalf_of(Principal::Bearer(Box::new(bearer)))
+        };
+        let answered = |waiting, answer: &serde_json::Value, guard: &Guard| {
+            let answer = Response::json(200, answer);
+            let mut effects = Effects::default();
+            looked_up(waiting, &answer, (guard, &topology), Moment(1), &mut effects);
+            next(effects.work.pop_front().expect("it goes on"))
+        };
+        // The token is not known here: first it, and then its password.
+        let guard_of_old = guard(None);
+        let unproved =
+            |request, session| Box::new(Unproved { purpose: Purpose::Own, request, session });
+        for (hash, counts) in [("new", true), ("newer", false)] {
+            let waiting = answered(unproved(asked(), None), &token, &guard_of_old).unwrap_err();
+            let session = waiting.session.as_ref().expect("its password is looked for");
+            assert_eq!(session.password(), password);
+            let mut request = waiting.request.clone();
+            let who = answered(waiting, &credentials(hash), &guard_of_old);
+            let is_jane = who.is_ok_and(|who| who == Principal::User(jane.as_str().into()));
+            assert_eq!(is_jane, counts, "{hash}");
+            // Who was looked up is not looked up once more.
+            let admitted = admit(&mut request, (&guard_of_old, &Catalogue::new()), Moment(1));
+            assert!(matches!(admitted, Err(Refused::Problem(_))));
+        }
+        // The owner of the token's document does not answer.
+        let (silent, known) = (Response::from(Code::NoOwner), (&guard_of_old, &topology));
+        let mut effects = Effects::default();
+        let mut waiting = unproved(asked(), None);
+        waiting.purpose = Purpose::Client { ticket: 1 };
+        looked_up(waiting, &silent, known, Moment(1), &mut effects);
+        assert!(effects.work.is_empty());
+        let [Output::Answer { response, .. }] = &effects.outputs[..] else { panic!("no answer") };
+        assert_eq!(response.status, 503);
+        // The token is known, and the new password is not.
+        let link = format!("{}/t", access::TOKENS);
+        let guard = guard(Some(rule(link, &token)));
+        let mut request = asked();
+        let refused = admit(&mut request, (&guard, &Catalogue::new()), Moment(1)).unwrap_err();
+        let Refused::NotKnownHere { link, session } = refused else { panic!("it is in doubt") };
+        assert_eq!(link, password);
+        let who = answered(unproved(request, session), &credentials("new"), &guard);
+        assert!(who.is_ok_and(|who| who == Principal::User(jane.as_str().into())));
     }
 }

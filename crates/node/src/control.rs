@@ -4,20 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{
-    Claim, Claims, ClusterClock, CommittedAt, Hello, Home, InitialConfig, InstanceEntry, Judgement,
-    Links, Member, Ping, Profile, Staleness, Standing, Witnesses, has_gone_back, highest_quorum,
-    judge,
+    Claim, Claims, ClusterClock, CommittedAt, Health, Hello, Home, InitialConfig, InstanceEntry,
+    Judgement, Links, Member, Ping, Profile, Staleness, Standing, Witnesses, has_gone_back,
+    highest_quorum, judge,
 };
-use group::Quorum;
+use group::{Quorum, Replica};
 use protocol::{GroupId, Moment, Now, ReplicaId, Term};
+use services::PartitionEvent;
 
 use crate::frame::Frame;
 use crate::hosted::AnyReplica;
-use crate::instance::Map;
+use crate::instance::{InstanceMachine, Map};
 use crate::io::{Level, Output, ProgramPorts};
+use crate::member_services::MemberServices;
 use crate::proof::Proof;
+use crate::serving::words::ServiceWork;
 use crate::shard::Shard;
-use crate::work::Effects;
+use crate::work::{Effects, Work};
 
 pub(crate) struct Control {
     pub(crate) me: ReplicaId,
@@ -30,20 +33,42 @@ pub(crate) struct Control {
     pub(crate) witnesses: Witnesses,
     pub(crate) proof: Proof,
     pub(crate) clock: ClusterClock,
+    pub(crate) services: MemberServices,
     /// What this node's own clock shows.
     own_wall: Moment,
     shell: Shell,
-    said_flag_differs: bool,
 }
 
-/// The links and ports that the shell was told to keep.
+/// What the shell was told: the links and ports that it is to keep, and what it says to people
+/// once.
 #[derive(Default)]
 struct Shell {
     /// The addresses that it keeps links to.
     dialed: Vec<String>,
-    ports: Vec<ProgramPorts>,
+    ports: BTreeMap<GroupId, Vec<ProgramPorts>>,
     /// Another member's address.
     contact: Option<String>,
+    /// That a flag has no effect.
+    flag_differs: bool,
+}
+
+impl Shell {
+    fn tell_ports(&self, effects: &mut Effects) {
+        let ports = self.ports.values().flatten().copied().collect();
+        effects.outputs.push(Output::ProgramPorts { ports });
+    }
+}
+
+/// The ports that programs of an instance have on that node, if there are any.
+fn ports_here(entry: &InstanceEntry, node_id: &str) -> Option<(GroupId, Vec<ProgramPorts>)> {
+    let group = entry.group;
+    let here = entry.replicas.iter().filter(|replica| replica.node == node_id);
+    let ports = here.filter_map(|replica| {
+        let (receive, send) = (replica.receive_port?, replica.send_port?);
+        Some(ProgramPorts { group, receive, send })
+    });
+    let ports: Vec<ProgramPorts> = ports.collect();
+    (!ports.is_empty()).then_some((group, ports))
 }
 
 /// Who owns which instance, as far as is known here.
@@ -75,9 +100,9 @@ impl Control {
             witnesses,
             proof,
             clock: ClusterClock::default(),
+            services: MemberServices::default(),
             own_wall,
             shell: Shell::default(),
-            said_flag_differs: false,
         }
     }
 
@@ -126,23 +151,23 @@ impl Control {
         let is_up = |id: &&ReplicaId| {
             self.is_up(**id, links, now) && (**id == self.me || links.takes_writes(**id))
         };
-        let up = if self.map.topology.is_formed() {
-            self.map.topology.members().keys().filter(is_up).count()
-        } else {
-            self.initial.founders.keys().filter(is_up).count()
-        };
+        let up = self.members().iter().filter(is_up).count();
         Quorum { needed: self.claims.in_force(links), up }
     }
 
     pub(crate) fn order_of(&self, group: GroupId, shard: &Shard) -> Vec<ReplicaId> {
         let replicas = self.replicas_of(group);
+        let is_drained = |id: &ReplicaId| self.map.topology.is_drained(*id);
         let Some(instance) = shard.instance(group) else {
-            return cluster::order(group, &replicas);
+            let mut order = cluster::order(group, &replicas);
+            order.sort_by_key(is_drained);
+            return order;
         };
         let ready = |id: &ReplicaId| {
             if *id == self.me { instance.is_served() } else { instance.is_ready(*id) }
         };
         let (mut first, last): (Vec<_>, Vec<_>) = replicas.into_iter().partition(ready);
+        first.sort_by_key(is_drained);
         first.extend(last);
         first
     }
@@ -213,7 +238,10 @@ impl Control {
             }
             // The id was given away after all that is known here. It is believed, since only this
             // cluster can have given it, and the replica may need this very node to catch up.
-            (None, Some(claimed)) if claimed.0 > topology.last_replica() => {
+            (None, Some(claimed))
+                if claimed.0 > topology.last_replica()
+                    && hello.cluster == Some(self.initial.cluster) =>
+            {
                 if !self.proof.is_complete() {
                     return None;
                 }
@@ -229,6 +257,10 @@ impl Control {
                 None
             }
             (None, None) => None,
+            (_, Some(claimed)) if topology.is_removed(claimed) => {
+                effects.removed(link);
+                None
+            }
             (_, Some(_)) => {
                 let why = format!(
                     "the sandbox of node '{}' was replaced by another one: start it with an empty \
@@ -263,10 +295,16 @@ impl Control {
             Some(CommittedAt { group, term, position })
         };
         let served = shard.document_groups().filter(|group| shard.is_serving(*group));
-        Ping {
+        let health = Health {
             takes_writes: shard.log.full().is_none(),
             is_filled: shard.astray().next().is_some(),
-            is_unfit: shard.log.pace.slow_millis().is_some() || self.clock.is_off(),
+            is_unfit: shard.log.pace.slow_millis().is_some()
+                || self.clock.is_off()
+                || self.services.lacks_any(),
+            shedding: self.shedding(shard),
+        };
+        Ping {
+            health,
             wall: self.own_wall,
             claim: self.claims.own(),
             frames: shard.log.frames,
@@ -274,6 +312,21 @@ impl Control {
             sent: now,
             echo: None,
         }
+    }
+
+    /// How many instances here still have a replica that is being removed.
+    pub(crate) fn shedding(&self, shard: &Shard) -> u32 {
+        let topology = &self.map.topology;
+        if topology.leaving().next().is_none() {
+            return 0;
+        }
+        let is_shedding = |(group, replica): &(&GroupId, &Replica<InstanceMachine>)| {
+            let members = replica.consensus.members();
+            topology.replicas_of(**group).contains(&self.me)
+                && topology.leaving().any(|leaving| members.contains(leaving))
+        };
+        let count = shard.instances.iter().filter(is_shedding).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn ping_all(
@@ -358,20 +411,27 @@ impl Control {
 
     /// Listens for programs of AMBROSIA's where the directory says.
     pub(crate) fn open_ports(&mut self, node_id: &str, effects: &mut Effects) {
-        let here = |entry: &InstanceEntry| {
-            let group = entry.group;
-            let here = entry.replicas.iter().filter(|replica| replica.node == node_id);
-            let ports = here.filter_map(move |replica| {
-                let (receive, send) = (replica.receive_port?, replica.send_port?);
-                Some(ProgramPorts { group, receive, send })
-            });
-            ports.collect::<Vec<_>>()
-        };
-        let ports: Vec<ProgramPorts> = self.map.topology.instances().flat_map(here).collect();
+        let topology = &self.map.topology;
+        let here = topology.instances().filter_map(|entry| ports_here(entry, node_id));
+        let ports: BTreeMap<GroupId, Vec<ProgramPorts>> = here.collect();
         if ports != self.shell.ports {
-            self.shell.ports.clone_from(&ports);
-            effects.outputs.push(Output::ProgramPorts { ports });
+            self.shell.ports = ports;
+            self.shell.tell_ports(effects);
         }
+    }
+
+    /// Does the same after a change of one instance.
+    pub(crate) fn open_ports_of(&mut self, group: GroupId, node_id: &str, effects: &mut Effects) {
+        let entry = self.map.topology.instance_of(group);
+        let ports = entry.and_then(|entry| ports_here(entry, node_id)).map(|(_, ports)| ports);
+        if self.shell.ports.get(&group) == ports.as_ref() {
+            return;
+        }
+        match ports {
+            Some(ports) => self.shell.ports.insert(group, ports),
+            None => self.shell.ports.remove(&group),
+        };
+        self.shell.tell_ports(effects);
     }
 
     /// Says once in the log that a flag has no effect.
@@ -379,13 +439,27 @@ impl Control {
         // Before the cluster has formed, no quorum is in force.
         let Some(flag) = flag.filter(|_| self.map.topology.is_formed()) else { return };
         let in_force = self.map.topology.effective_quorum();
-        if flag != in_force && !std::mem::replace(&mut self.said_flag_differs, true) {
+        if flag != in_force && !std::mem::replace(&mut self.shell.flag_differs, true) {
             let text = format!(
                 "--membership-quorum {flag} was given, but {in_force} is in force in this cluster \
                  and stays; change it with 'amrita quorum {flag}'"
             );
             effects.note(Level::Warn, text);
         }
+    }
+
+    // Services.
+
+    /// Looks which services this node's program lacks.
+    pub(crate) fn compare_services(&mut self, profile: &Profile, links: &Links) {
+        self.services.heard(links.services());
+        let topology = &self.map.topology;
+        self.services.compare(&profile.services, |id| topology.members().contains_key(&id));
+    }
+
+    /// What it lacks in words for people, if anything.
+    pub(crate) fn lacks(&self) -> Option<String> {
+        self.services.in_words(|id| self.map.topology.node_id(id))
     }
 
     // Owners of instances.
@@ -412,6 +486,7 @@ impl Control {
         for group in shard.instances.keys() {
             effects.instance(*group, immortals::Input::PeerReached { replica: to });
         }
+        effects.service(ServiceWork::Reached(to));
         self.instances.accepting.retain(|group, _| shard.is_serving(*group));
         for (group, term) in &self.instances.accepting {
             let (group, term) = (*group, *term);
@@ -449,22 +524,20 @@ impl Control {
         self.map.topology.standing(group) == Standing::Gone
     }
 
-    /// Tells the instances that are owned here which of their destinations have moved. Many move at
-    /// the same time when a node is gone.
+    /// Tells the instances and partitions that are owned here which of their destinations have
+    /// moved.
     pub(crate) fn tell_moved(&mut self, shard: &Shard, effects: &mut Effects) {
         if self.instances.moved.is_empty() {
             return;
         }
-        let moved = std::mem::take(&mut self.instances.moved);
-        for (own, replica) in &shard.instances {
-            let Some(leader) = replica.leader() else { continue };
-            let names = leader.lead().destinations();
-            let spoken_to: BTreeSet<GroupId> = names
-                .filter_map(|name| Some(self.map.topology.instance(name)?.group))
-                .filter(|group| moved.contains(group))
-                .collect();
-            for group in spoken_to {
-                effects.instance(*own, immortals::Input::OwnerChanged { group });
+        for group in std::mem::take(&mut self.instances.moved) {
+            let Some(entry) = self.map.topology.instance_of(group) else { continue };
+            for own in shard.speakers.to(&entry.name) {
+                effects.instance(own, immortals::Input::OwnerChanged { group });
+            }
+            for own in shard.partitions_sending_to(&entry.name) {
+                let instance = entry.name.clone();
+                effects.push(Work::Partition(own, PartitionEvent::InstanceMoved { instance }));
             }
         }
     }

@@ -11,9 +11,10 @@ use crate::admission;
 use crate::frame::Question;
 use crate::gather::Scope;
 use crate::member::Member;
-use crate::membership::{Host, conditions, view};
+use crate::membership::{Host, Membership, conditions, view};
 use crate::rest::{self, Plan};
 use crate::shard::Conditions;
+use crate::survey::SurveyJob;
 use crate::undefined;
 use crate::view::View;
 use crate::work::{Purpose, Work};
@@ -108,13 +109,25 @@ impl Member {
             }
             Plan::Watch(watch) => {
                 let view = view!(self.membership, host, self.router.len());
-                self.watches.begin(purpose, *watch, &view, host.effects);
+                self.feeds.watches.begin(purpose, *watch, &view, host.effects);
+            }
+            Plan::Subscribe { look, make } => {
+                match (self.feeds.subscriptions.check_room(&make), look) {
+                    (Err(problem), _) => host.effects.respond(&purpose, problem),
+                    (Ok(()), Some(look)) => {
+                        let waiting = Purpose::Subscribe(Box::new((purpose, *make)));
+                        host.effects.push(Work::Enter(waiting, *look));
+                    }
+                    (Ok(()), None) => host.effects.push(Work::Enter(purpose, *make)),
+                }
             }
             Plan::Record(group, page) => {
                 let conditions = conditions!(self.membership, host);
                 let answer = self.membership.shard.record(group, page, &conditions)?;
                 host.effects.finish(&purpose, answer);
             }
+            Plan::Backup(wish) => self.membership.backup_wish(purpose, wish, host)?,
+            Plan::Survey => self.survey(purpose, host),
             Plan::Release(group) => self.membership.release(&purpose, group, host),
             Plan::Join(contact) => self.join(purpose, contact, host),
             Plan::Stop => {
@@ -124,5 +137,19 @@ impl Member {
             }
         }
         Ok(())
+    }
+
+    /// Has what is on the disk of this node counted.
+    fn survey(&mut self, purpose: Purpose, host: &mut Host<'_>) {
+        let Membership { control, shard, .. } = &self.membership;
+        let name = |group| {
+            let mut instances = control.map.topology.instances();
+            instances.find(|entry| entry.group == group).map(|it| it.name.clone())
+        };
+        let job = || {
+            let spaces = shard.spaces().map(|space| (space, name(space.group)));
+            SurveyJob::new(host.config.node_id.clone(), spaces.collect(), shard.store.view())
+        };
+        self.gather.survey(purpose, job, host.effects);
     }
 }

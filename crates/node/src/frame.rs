@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use services::{Effort, PartitionQuestion};
 use storage::Witness;
 
+use crate::backup::words::BackupFrame;
+use crate::serving::words::ServiceFrame;
+
 /// From this length on a field of bytes is not copied. A field that is not copied keeps all that
 /// came in the same frame in the receiver's memory, so short fields are better copied.
 const LONG_BYTES_MIN: usize = 32 << 10;
@@ -53,7 +56,7 @@ pub(crate) enum Frame {
     Refused {
         why: String,
     },
-    /// A new replica asks to be admitted. Passed on to the directory's owner.
+    /// A new replica asks to be admitted.
     Admit(Candidate),
     /// A sign of life.
     Ping(Ping),
@@ -105,6 +108,16 @@ pub(crate) enum Frame {
         answer: Answer,
     },
     Audit(Audit),
+    Backup(Box<BackupFrame>),
+    /// You are listed among those who ask to be admitted: a person is to decide.
+    Listed,
+    /// These nodes ask the sender to be admitted.
+    Asking(Vec<Candidate>),
+    /// You do not belong to the cluster any more: a person has removed you. The link is closed
+    /// after it.
+    Removed,
+    /// About programs that have the handlers of kinds.
+    Service(Box<ServiceFrame>),
 }
 
 /// About the states of a group's replicas, see `audit`.
@@ -166,6 +179,8 @@ pub(crate) enum Question {
     Instance(immortals::Request),
     /// How an instance is, as its owner knows it.
     InstanceStatus,
+    /// Why it does not go on.
+    InstanceExplained,
     /// What a binding of AMBROSIA's asks of an instance's registration.
     Ambrosia {
         /// The path below that of the registrations.
@@ -181,7 +196,7 @@ impl Question {
         match self {
             Self::Rest(request) => request.method.is_write(),
             Self::Query { .. } | Self::Available | Self::DirectoryLevel => false,
-            Self::InstanceStatus | Self::Ambrosia { .. } => false,
+            Self::InstanceStatus | Self::InstanceExplained | Self::Ambrosia { .. } => false,
             Self::Fence(_) | Self::Directory(_) | Self::Instance(_) => true,
         }
     }
@@ -222,7 +237,8 @@ impl Question {
             Self::Fence(source) => PartitionQuestion::Fence(source),
             Self::Available => PartitionQuestion::Available,
             Self::Directory(_) | Self::DirectoryLevel => return None,
-            Self::Instance(_) | Self::InstanceStatus | Self::Ambrosia { .. } => return None,
+            Self::Instance(_) | Self::InstanceStatus => return None,
+            Self::InstanceExplained | Self::Ambrosia { .. } => return None,
         })
     }
 
@@ -292,6 +308,12 @@ impl Frame {
             }
             Self::Question { question: Question::Directory(command), .. } => visit(command),
             Self::Answer { answer: Answer::Response(response), .. } => visit(&mut response.body),
+            Self::Backup(frame) => {
+                if let BackupFrame::Page { page: Some(page), .. } = &mut **frame {
+                    visit(page);
+                }
+            }
+            Self::Service(frame) => frame.bytes_fields(visit),
             Self::Answer { answer: Answer::Page(page), .. } => {
                 page.hits.iter_mut().filter_map(|hit| hit.document.as_mut()).for_each(visit);
             }
@@ -469,9 +491,7 @@ mod tests {
         let key = RequestKey::Auto { edge: ReplicaId(1), boot: 2, number: 3, minute: 4 };
         vec![
             Frame::Ping(Ping {
-                takes_writes: true,
-                is_unfit: false,
-                is_filled: false,
+                health: cluster::Health::default(),
                 wall: protocol::Moment(5),
                 claim: Claim::default(),
                 frames: 3,

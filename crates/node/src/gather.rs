@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use protocol::{GroupId, Principal, Request, Response, Source};
+use protocol::{Code, GroupId, Principal, Problem, Request, Response, Source};
 use serde_json::Value;
 use services::PartitionEvent;
 
 use crate::frame::{Answer, Question};
+use crate::jobs::Job;
+use crate::survey::SurveyJob;
 use crate::work::{Effects, GatherId, Purpose, Work};
 
 /// A question to all partitions, until the last one has answered.
@@ -41,6 +43,8 @@ pub(crate) struct Gather {
     last: GatherId,
     /// Tried again at a later tick.
     late_fences: Vec<LateFence>,
+    /// Who asked what is on the disk of this node. One at a time: it reads the whole store.
+    surveying: Option<Purpose>,
 }
 
 /// How many partitions there are to ask, on whose behalf, and what time it is.
@@ -78,6 +82,39 @@ impl Gather {
     ) {
         let aim = Aim::Fence { group, opening, source };
         self.ask(aim, scope, effects, || Question::Fence(source));
+    }
+
+    /// Has the store of this node read through.
+    pub(crate) fn survey(
+        &mut self,
+        purpose: Purpose,
+        job: impl FnOnce() -> SurveyJob,
+        effects: &mut Effects,
+    ) {
+        if self.surveying.is_some() {
+            let text = "this node counts what is on its disk for somebody else: ask it again in a \
+                        moment";
+            return effects.respond(&purpose, Problem::new(Code::Busy, text));
+        }
+        self.surveying = Some(purpose);
+        effects.job(Job::survey(Box::new(job())));
+    }
+
+    /// It was read on, to its end if there is an answer.
+    pub(crate) fn surveyed(
+        &mut self,
+        job: Box<SurveyJob>,
+        answer: Option<Response>,
+        effects: &mut Effects,
+    ) {
+        match answer {
+            None => effects.job(Job::survey(job)),
+            Some(answer) => {
+                if let Some(purpose) = self.surveying.take() {
+                    effects.respond(&purpose, answer);
+                }
+            }
+        }
     }
 
     pub(crate) fn take_late_fences(&mut self) -> Vec<LateFence> {

@@ -11,6 +11,7 @@ use storage::{LogRecord, Space, StateStore, StoreError};
 use crate::frame::{Answer, Frame};
 use crate::instance::{InstanceAction, InstanceMachine};
 use crate::io::Output;
+use crate::serving::words::ServiceWork;
 use crate::work::{Effects, InstanceAnswer, Purpose, Work};
 
 /// A machine that a node hosts.
@@ -68,6 +69,9 @@ impl Hosted for PartitionMachine {
             PartitionAction::Invoke(invocation) => {
                 effects.outputs.push(Output::Invoke(*invocation));
             }
+            PartitionAction::Ask { opening, number, call } => {
+                effects.service(ServiceWork::Ask { group, opening, number, call: *call });
+            }
             PartitionAction::Call { opening, call, request } => {
                 effects.push(Work::Enter(Purpose::Call { group, opening, call }, *request));
             }
@@ -75,6 +79,9 @@ impl Hosted for PartitionMachine {
                 effects.push(Work::Fence { group, opening, source });
             }
             PartitionAction::Search(wanted) => effects.push(Work::Search(group, wanted)),
+            PartitionAction::Send { instance, message } => {
+                effects.push(Work::SendToInstance { from: group, instance, message });
+            }
             PartitionAction::GoOn { opening } => {
                 effects.outputs.push(Output::GoOn { group, opening });
             }
@@ -137,6 +144,20 @@ pub(crate) trait AnyReplica {
     fn space(&self) -> Space;
     /// Term and position of the last entry here.
     fn reach(&self) -> (Term, Position);
+    /// Term and position of the last entry that was applied.
+    fn applied(&self) -> (Term, Position);
+    /// Where the state stands in the store.
+    fn snapshot_point(&self) -> (Position, Term);
+    /// Nothing more goes into the log. False when this replica does not serve as the owner.
+    fn hold(&mut self) -> bool;
+    /// The log is held, and all of it is applied.
+    fn stands_still(&self) -> bool;
+    /// The clock may stop: the group rests, and nothing is kept for a time here.
+    fn is_asleep(&self) -> bool;
+    /// What the answers to refused writes take here, in bytes.
+    fn refused_bytes(&self) -> usize;
+    /// Forgets the oldest of them until they take at most that many bytes.
+    fn shrink_refused(&mut self, bytes: usize);
     fn tick(&mut self, now: u64) -> Touch;
     fn receive(&mut self, message: Message);
     fn log_durable(&mut self, batch: u64, out: &mut Vec<(ReplicaId, PeerMessage)>) -> Touch;
@@ -197,6 +218,34 @@ impl<M: Hosted> AnyReplica for Replica<M> {
 
     fn reach(&self) -> (Term, Position) {
         Self::reach(self)
+    }
+
+    fn applied(&self) -> (Term, Position) {
+        Self::applied(self)
+    }
+
+    fn snapshot_point(&self) -> (Position, Term) {
+        Self::snapshot_point(self)
+    }
+
+    fn hold(&mut self) -> bool {
+        Self::hold(self)
+    }
+
+    fn stands_still(&self) -> bool {
+        Self::stands_still(self)
+    }
+
+    fn is_asleep(&self) -> bool {
+        Self::is_asleep(self)
+    }
+
+    fn refused_bytes(&self) -> usize {
+        Self::refused_bytes(self)
+    }
+
+    fn shrink_refused(&mut self, bytes: usize) {
+        Self::shrink_refused(self, bytes);
     }
 
     fn tick(&mut self, now: u64) -> Touch {

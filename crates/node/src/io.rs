@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::{GroupId, Request, Response};
+use protocol::subscription::Callbacks;
+use protocol::{GroupId, Method, Request, Response};
 use replication::TailLimits;
 use services::{Catalogue, Invocation, Invoked};
 use storage::{LogRecord, StoreError};
@@ -33,6 +34,17 @@ pub struct NodeConfig {
     pub upkeep: Upkeep,
     /// How much instances keep for destinations that are away.
     pub kept: ::immortals::KeptLimits,
+    pub permits: Permits,
+}
+
+/// What a person has allowed for once and all.
+#[derive(Clone, Debug, Default)]
+pub struct Permits {
+    /// Who asks to join the cluster is let in, and waits for no person: whoever could ask has
+    /// shown that it may.
+    pub admits_who_asks: bool,
+    /// Which addresses outside may be told of changes.
+    pub callbacks: Callbacks,
 }
 
 /// The folder of a node's data, as its start found it.
@@ -204,6 +216,11 @@ pub enum Input {
     },
     /// A handler is done.
     Invoked(Invoked),
+    /// What became of [`Output::Notify`] of that number: the words say why it was not taken.
+    Notified {
+        number: u64,
+        outcome: Result<(), String>,
+    },
     /// A job has had its turn.
     Ran(JobDone),
     /// See [`Output::GoOn`].
@@ -240,6 +257,23 @@ pub enum Input {
     StateFailed(StoreError),
     /// Stop in good order: hand over what is owned, then [`Output::Stopped`].
     Stop,
+}
+
+/// A request that tells somebody outside of a change. It is taken when the answer says so (2xx).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    pub number: u64,
+    /// `http://host:port/path`.
+    pub reference: String,
+    pub method: Method,
+    /// The header `Pragma`.
+    pub pragma: String,
+    /// The header `Idempotency-Key`: the same when a change is told once more.
+    pub key: String,
+    /// The header `Referer`: of whose change it tells.
+    pub referer: String,
+    /// JSON.
+    pub body: Bytes,
 }
 
 /// Something that must be done. The order is that of the list.
@@ -287,6 +321,8 @@ pub enum Output {
     Invoke(Invocation),
     /// Run it on a thread for jobs of its lane, and give the result back as [`Input::Ran`].
     Run(Job),
+    /// Send it, and say what became of it by [`Input::Notified`].
+    Notify(Notification),
     /// Give [`Input::GoOn`], after all inputs that have come meanwhile.
     GoOn {
         group: GroupId,

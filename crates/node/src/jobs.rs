@@ -13,6 +13,8 @@ use storage::{Digest, Reader, StoreError};
 
 use crate::frame::Comparison;
 use crate::pages::{QueryAim, query_answer};
+use crate::query_times::Told;
+use crate::survey::{Files, SurveyJob};
 
 /// How much work a query may do in the short lane, in bytes (see `documents`), and how much it does
 /// in one turn in the long lane.
@@ -35,6 +37,7 @@ enum Kind {
     Search(Box<SearchJob>),
     Answer(Box<AnswerJob>),
     Digest(Box<DigestJob>),
+    Survey(Box<SurveyJob>),
 }
 
 pub(crate) enum Done {
@@ -44,6 +47,8 @@ pub(crate) enum Done {
     Answer(u64, Response),
     /// The digest, if all of the state was read.
     Digest(Box<DigestJob>, Result<Option<u64>, StoreError>),
+    /// The answer, if all of the store was read.
+    Survey(Box<SurveyJob>, Result<Option<Response>, StoreError>),
 }
 
 /// The state of a group is read through, to be compared with those of other replicas.
@@ -90,7 +95,7 @@ pub(crate) struct AnswerJob {
     pub(crate) query: u64,
     pub(crate) aim: QueryAim,
     pub(crate) pages: Vec<Page>,
-    pub(crate) took_micros: u64,
+    pub(crate) told: Told,
 }
 
 impl Job {
@@ -106,28 +111,37 @@ impl Job {
         Self(Kind::Digest(job))
     }
 
+    pub(crate) fn survey(job: Box<SurveyJob>) -> Self {
+        Self(Kind::Survey(job))
+    }
+
     pub fn lane(&self) -> Lane {
         match &self.0 {
             Kind::Search(job) => job.lane,
             Kind::Answer(_) => Lane::Short,
             // It takes turns with long queries.
-            Kind::Digest(_) => Lane::Long,
+            Kind::Digest(_) | Kind::Survey(_) => Lane::Long,
         }
     }
 
-    pub fn run(self) -> JobDone {
+    /// `files`: asked when what is on the disk is to be told.
+    pub fn run(self, files: &dyn Fn() -> Files) -> JobDone {
         JobDone(match self.0 {
             Kind::Search(mut job) => {
                 let outcome = job.take_turn();
                 Done::Search(job, outcome)
             }
             Kind::Answer(job) => {
-                let AnswerJob { query, aim, pages, took_micros } = *job;
-                Done::Answer(query, query_answer(&aim, pages, took_micros))
+                let AnswerJob { query, aim, pages, told } = *job;
+                Done::Answer(query, query_answer(&aim, pages, told))
             }
             Kind::Digest(mut job) => {
                 let sum = job.digest.step(&*job.store, TURN_BYTES);
                 Done::Digest(job, sum)
+            }
+            Kind::Survey(mut job) => {
+                let answer = job.step(TURN_BYTES, files);
+                Done::Survey(job, answer)
             }
         })
     }
@@ -165,6 +179,7 @@ impl fmt::Debug for Job {
             Kind::Search(job) => write!(f, "Search({}, {:?})", job.asked.group, job.lane),
             Kind::Answer(job) => write!(f, "Answer({})", job.query),
             Kind::Digest(job) => write!(f, "Digest({}, {})", job.asker, job.asked.round),
+            Kind::Survey(_) => f.write_str("Survey"),
         }
     }
 }
@@ -179,6 +194,7 @@ impl fmt::Debug for JobDone {
             Done::Digest(job, sum) => {
                 write!(f, "Digest({}, {}, {sum:?})", job.asker, job.asked.round)
             }
+            Done::Survey(..) => f.write_str("Survey"),
         }
     }
 }

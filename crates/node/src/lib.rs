@@ -11,18 +11,25 @@
 //! | `member` | a member's parts, and the order in which they get their turn |
 //! | `membership` | a member's part in the cluster: its groups, the others, its stop |
 //! | `shard` | the groups with a replica here, and the store and log that they share |
+//! | `marks`, `log_upkeep` | which groups have something to do; what is kept of their logs |
 //! | `hosted`, `instance`, `groups` | how replicas of each kind look, begin and end |
 //! | `router` | requests that came in here, until they are answered |
+//! | `refusals` | what all groups keep of refused writes |
 //! | `gather` | requests that concern every partition |
 //! | `queries`, `pages` | queries that came in here, and how their answers look |
 //! | `searches`, `jobs` | queries of the partitions owned here that are run on other threads |
+//! | `feeds` | both kinds of those who are told of changes |
+//! | `subscriptions` | who is told of changes by requests, and how far |
 //! | `watches`, `change_token` | requests that wait for changes of documents |
 //! | `entry` | what a plan says is given to the part that does it |
 //! | `undefined` | requests for factories that may have been defined just now |
 //! | `admission` | who asks, and whether the request may come in |
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
 //! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
+//! | `members` | nodes that come in, and nodes that are removed |
+//! | `member_services` | which services the programs of other members have |
 //! | `audit` | whether the replicas of a group have the same state |
+//! | `backup`, `backups`, `standstill` | the state of everything at one moment, and a cluster made of it |
 //! | `programs` | programs that have connected, until it is known which instance they are |
 //! | `view` | a read-only view of all this |
 //! | `work`, `outbox`, `frame`, `log_batch` | what to do, to send to other nodes, to write to the log |
@@ -34,10 +41,14 @@
 
 mod admission;
 mod audit;
+mod backup;
+mod backups;
+mod between;
 mod change_token;
 mod control;
 mod disk_pace;
 mod entry;
+mod feeds;
 mod frame;
 mod gather;
 mod groups;
@@ -48,7 +59,11 @@ mod jobs;
 mod joining;
 mod leaving;
 mod log_batch;
+mod log_upkeep;
+mod marks;
 mod member;
+mod member_services;
+mod members;
 mod membership;
 mod node;
 mod outbox;
@@ -57,12 +72,18 @@ mod placement;
 mod programs;
 mod proof;
 mod queries;
+mod query_times;
+mod refusals;
 mod replies;
 mod rest;
 mod router;
 mod rules;
 mod searches;
+mod serving;
 mod shard;
+mod standstill;
+mod subscriptions;
+mod survey;
 mod undefined;
 mod view;
 mod watches;
@@ -70,18 +91,28 @@ mod work;
 
 pub use ::immortals::KeptLimits;
 pub use ::replication::TailLimits;
+pub use backup::census::Census;
+pub use backup::page::{Block, Head, PAGE_FORMAT, Page};
+pub use backup::restore::{DirectorySeen, Restored, Restorer, Source, read_sandbox};
 pub use frame::{FRAME_BYTES_MAX, LinkFrame, consensus_in};
 pub use io::{
-    Input, Level, NodeConfig, Output, ProgramDoor, ProgramPorts, SandboxState, Timing, Upkeep,
+    Input, Level, NodeConfig, Notification, Output, Permits, ProgramDoor, ProgramPorts,
+    SandboxState, Timing, Upkeep,
 };
 pub use jobs::{Job, JobDone, Lane};
 pub use node::Node;
 pub use pages::{ANSWER_BYTES_MAX, HITS_MAX};
 pub use programs::PROGRAMS_MAX;
-pub use proof::StartError;
+pub use proof::{StartError, is_set_back, why_in_doubt};
 pub use queries::{GATHERED_BYTES_MAX, QUERIES_MAX, QUERY_BYTES_MAX};
+pub use refusals::REFUSED_OF_ALL_MAX;
 pub use rest::watch::is_watch;
 pub use rest::{Header, Resource, SURFACE, Verb};
 pub use router::IN_FLIGHT_MAX;
 pub use searches::{WAITING_BYTES_MAX, WAITING_MAX};
+pub use subscriptions::{
+    FAILING_MICROS_MAX, NOTIFICATIONS_BYTES_MAX, NOTIFICATIONS_MAX, SUBSCRIPTIONS_MAX,
+    SUBSCRIPTIONS_OF_USER_MAX,
+};
+pub use survey::Files;
 pub use watches::WATCHES_MAX;

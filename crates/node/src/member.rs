@@ -14,6 +14,7 @@ use storage::StoreError;
 
 use crate::admission;
 use crate::control::Control;
+use crate::feeds::Feeds;
 use crate::frame::{Answer, Frame, Question};
 use crate::gather::{Gather, LateFence};
 use crate::groups;
@@ -21,6 +22,7 @@ use crate::instance::InstanceEvent;
 use crate::io::{Input, Level, Output, ProgramDoor};
 use crate::jobs::{Done, JobDone};
 use crate::joining::Joining;
+use crate::members;
 use crate::membership::{Fate, Host, Membership, conditions, surroundings, view};
 use crate::placement::Surroundings;
 use crate::programs::Programs;
@@ -30,11 +32,11 @@ use crate::replies::{directory_answer, instance_answer, leveled};
 use crate::rest::{self, ambrosia, instances};
 use crate::router::Router;
 use crate::searches::Searches;
+use crate::serving::words::ServiceWork;
 use crate::shard::{Conditions, Shard, reluctance_of};
 use crate::undefined::Undefined;
 use crate::view::View;
-use crate::watches::Watches;
-use crate::work::{Asked, Purpose, Work};
+use crate::work::{Asked, FeedWork, Purpose, Work};
 
 /// How much later each next in line asks for votes when the owner's connection broke, in ticks. A
 /// replica that receives another's pre-vote meanwhile postpones its own.
@@ -61,7 +63,7 @@ pub(crate) struct Member {
     pub(crate) gather: Gather,
     pub(crate) queries: Queries,
     searches: Searches,
-    pub(crate) watches: Watches,
+    pub(crate) feeds: Feeds,
     pub(crate) undefined: Undefined,
     programs: Programs,
     /// While this node looks at the cluster that it is to join.
@@ -90,7 +92,7 @@ impl Member {
             gather: Gather::default(),
             queries: Queries::default(),
             searches: Searches::default(),
-            watches: Watches::default(),
+            feeds: Feeds::default(),
             undefined: Undefined::default(),
             programs: Programs::default(),
             joining: None,
@@ -113,6 +115,7 @@ impl Member {
         membership.control.say_if_flag_differs(host.config.membership_quorum, host.effects);
         membership.control.open_ports(&host.config.node_id, host.effects);
         surroundings!(membership, host).set_ranks(&mut membership.shard);
+        surroundings!(membership, host).set_leaving(&mut membership.shard);
         self.dial_all(host);
         let Self { membership, .. } = self;
         membership.placement.campaign(&surroundings!(membership, host), &mut membership.shard);
@@ -134,6 +137,11 @@ impl Member {
     /// The group of the instance that a program is attached to.
     pub(crate) fn group_of_program(&self, program: u64) -> Option<GroupId> {
         self.programs.group_of(program)
+    }
+
+    pub(crate) fn repeats_dropped(&self) -> u64 {
+        let leaders = self.membership.shard.instances.values().filter_map(|it| it.leader());
+        leaders.map(|leader| leader.lead().repeats()).sum()
     }
 
     /// Takes one thing that happened.
@@ -167,6 +175,10 @@ impl Member {
                 host.effects.push(Work::Partition(group, event));
             }
             Input::Ran(job) => self.ran(job, host)?,
+            Input::Notified { number, outcome } => {
+                let view = seen!(self, host);
+                self.feeds.subscriptions.notified(number, outcome, &view, host.effects)?;
+            }
             Input::GoOn { group, opening } => {
                 host.effects.push(Work::Partition(group, PartitionEvent::GoOn { opening }));
             }
@@ -209,7 +221,7 @@ impl Member {
         self.membership.shard.tick(&conditions!(self.membership, host), host.effects)?;
         self.router.check_patience(&seen!(self, host), host.effects);
         self.queries.tick(host.now.steady_micros, host.effects);
-        self.watches.tick(&seen!(self, host), host.effects);
+        self.feeds.tick(&seen!(self, host), host.effects)?;
         let fate = self.look_at_the_other_cluster(host);
         if fate == Fate::Ended {
             return Ok(fate);
@@ -221,7 +233,12 @@ impl Member {
             self.membership.form_if_all_are_bound(host);
             surroundings!(self.membership, host)
                 .change_members(&mut self.membership.shard, host.effects);
+            self.membership.tell_who_asks(host);
+            self.membership.end_removals(host);
+            self.membership.note_moves(host);
             self.repeat_late_fences(host);
+            self.programs.tick(&seen!(self, host), host.effects);
+            self.membership.control.services.outside = self.programs.of_kinds();
         }
         if self.ticks.is_multiple_of(5) {
             self.membership
@@ -233,6 +250,7 @@ impl Member {
             self.router.owners_changed();
         }
         self.membership.tick_audits(self.ticks, host)?;
+        self.membership.backup_tick(host);
         if self.ticks.is_multiple_of(CUT_EVERY_TICKS) {
             self.membership.cut_logs(host);
         }
@@ -280,6 +298,7 @@ impl Member {
         }
         if host.links.link_to(replica).is_none() {
             self.router.take_back(replica, &seen!(self, host), host.effects);
+            self.programs.node_lost(replica, &seen!(self, host), host.effects);
             for group in self.membership.shard.instances.keys() {
                 host.effects.instance(*group, immortals::Input::PeerLost { replica });
             }
@@ -311,10 +330,11 @@ impl Member {
             Frame::Hello(hello) => return Ok(self.greeted(link, hello, host)),
             Frame::Refused { why } => self.membership.was_refused(link, why, host),
             Frame::Admit(candidate) => self.membership.admit(link, candidate, host),
+            Frame::Removed => return Ok(self.membership.was_removed(link, host)),
             Frame::Ping(ping) => self.pinged(link, &ping, host),
             Frame::Remembered(witness) => self.membership.remembered(link, witness, host),
             // The other node knows this already.
-            Frame::Known { .. } | Frame::Stranger => {}
+            Frame::Known { .. } | Frame::Stranger | Frame::Listed => {}
             other => {
                 // Only a replica that is known may speak in a group, and only in its own name.
                 if let Some(from) = host.links.get(link).and_then(|link| link.replica) {
@@ -358,10 +378,16 @@ impl Member {
                 host.effects.instance(group, immortals::Input::Peer { from, message });
             }
             Frame::Between { from, to, message } => {
-                let message = *message;
-                host.effects.instance(to, immortals::Input::Between { from, message });
+                self.membership.heard_between(from, to, *message, host.effects);
+            }
+            Frame::Asking(candidates) => {
+                self.membership.asking.told(candidates, host.now.steady_micros);
             }
             Frame::Audit(audit) => self.membership.audit(from, audit, host)?,
+            Frame::Service(frame) => {
+                self.programs.service_frame(from, *frame, &seen!(self, host), host.effects);
+            }
+            Frame::Backup(frame) => self.membership.backup_heard(from, *frame, host)?,
             Frame::Recognized => {
                 let Membership { control, shard, .. } = &mut self.membership;
                 control.announce(from, shard, host.effects);
@@ -477,20 +503,21 @@ impl Member {
         if self.membership.shard.has(group) {
             surroundings!(self.membership, host).set_rank(group, &mut self.membership.shard);
         }
-        self.membership.control.entry_changed(group);
-        self.instances_changed(host);
+        let control = &mut self.membership.control;
+        control.entry_changed(group);
+        control.open_ports_of(group, &host.config.node_id, host.effects);
+        if !self.membership.shard.has(group) {
+            self.programs.close_orphans(|attached| attached != group, host.effects);
+        }
         Ok(())
-    }
-
-    fn instances_changed(&mut self, host: &mut Host<'_>) {
-        let shard = &self.membership.shard;
-        self.programs.close_orphans(|group| shard.has(group), host.effects);
-        self.membership.control.open_ports(&host.config.node_id, host.effects);
     }
 
     fn cluster_changed(&mut self, host: &mut Host<'_>) -> Result<(), String> {
         let topology = &self.membership.control.map.topology;
         let (me, mine) = (self.membership.control.me, topology.replica_of(host.profile.sandbox_id));
+        if topology.is_removed(me) {
+            return Err(members::was_removed(&host.config.node_id));
+        }
         if topology.is_retired(me) && mine != Some(me) {
             return Err(format!(
                 "this sandbox was replaced: another node '{}' was admitted with an empty one. If \
@@ -506,13 +533,17 @@ impl Member {
             host.effects,
         )?;
         self.membership.control.forget_the_gone();
-        self.instances_changed(host);
+        let shard = &self.membership.shard;
+        self.programs.close_orphans(|group| shard.has(group), host.effects);
+        self.membership.control.open_ports(&host.config.node_id, host.effects);
         self.membership.control.say_if_flag_differs(host.config.membership_quorum, host.effects);
         self.membership.form_if_all_are_bound(host);
         self.dial_all(host);
         self.membership.identify_all(host);
         self.membership.control.greet_all(host.profile, host.links, host.effects);
-        surroundings!(self.membership, host).set_ranks(&mut self.membership.shard);
+        let surroundings = surroundings!(self.membership, host);
+        surroundings.set_ranks(&mut self.membership.shard);
+        surroundings.set_leaving(&mut self.membership.shard);
         Ok(())
     }
 
@@ -539,7 +570,7 @@ impl Member {
                 }
             }
             self.follow_rules(&touched, host)?;
-            self.watches.applied(&seen!(self, host), host.effects);
+            self.feeds.applied(&seen!(self, host), host.effects)?;
             let now = host.now.steady_micros;
             self.membership.control.renew_claim(
                 &self.membership.shard,
@@ -566,6 +597,9 @@ impl Member {
             }
             self.router.reroute(&seen!(self, host), host.effects);
             self.begin_searches(host);
+            if self.membership.shard.is_settled() {
+                self.membership.backup_go_on(host)?;
+            }
             if host.effects.work.is_empty() && self.membership.shard.is_settled() {
                 return self.membership.stamp_the_state(host.profile);
             }
@@ -591,6 +625,9 @@ impl Member {
                 self.searches.came(job, found?, is_served, now, host.effects);
             }
             Done::Answer(query, response) => self.queries.answered(query, response, host.effects),
+            Done::Survey(job, answer) => {
+                self.gather.surveyed(job, answer?, host.effects);
+            }
             Done::Digest(job, sum) => return self.membership.digested(job, sum?, host),
         }
         Ok(())
@@ -629,19 +666,18 @@ impl Member {
             }
             Work::Enter(purpose, request) => return self.enter(purpose, request, host),
             Work::LookedUp(waiting, answer) => {
-                let (purpose, mut request) = *waiting;
                 let guard = &self.membership.shard.handlers.guard;
-                admission::looked_up(&mut request, &answer, guard, host.now.wall);
-                return self.enter(purpose, request, host);
+                let known = (guard, &self.membership.control.map.topology);
+                admission::looked_up(waiting, &answer, known, host.now.wall, host.effects);
             }
+            Work::Feed(work) => return self.feed(work, host),
             Work::Leveled(waiting, answer) => return self.leveled(*waiting, &answer, host),
             Work::Submit(purpose, group, question) => {
                 let view = seen!(self, host);
                 self.router.submit(purpose, group, question, &view, host.effects);
             }
             Work::Found(sought, response) => {
-                let view = seen!(self, host);
-                self.undefined.looked_up(*sought, response, &view, host.effects);
+                self.undefined.looked_up(*sought, response, &seen!(self, host), host.effects);
             }
             Work::Answered { from, number, answer } => {
                 self.router.answered(from, number, answer, now, host.effects);
@@ -664,19 +700,37 @@ impl Member {
                 host.effects.reply(self.membership.control.me, caller, answer);
             }
             Work::Accepts(group) => {
-                self.membership.control.accepts(
-                    group,
-                    &self.membership.shard,
-                    host.links,
-                    host.effects,
-                );
+                let Membership { control, shard, .. } = &mut self.membership;
+                control.accepts(group, shard, host.links, host.effects);
             }
             Work::Between { from, to, message } => {
                 self.membership.send_between(from, to, message, host);
             }
+            Work::SendToInstance { from, instance, message } => {
+                self.membership.send_to_instance(from, instance, message, host);
+            }
             Work::ProgramGone(program) => self.programs.gone(program),
+            Work::Service(work) => self.service(*work, host),
+            Work::Backup(from, frame) => return self.membership.backup_heard(from, *frame, host),
         }
         Ok(())
+    }
+
+    fn feed(&mut self, work: FeedWork, host: &mut Host<'_>) -> Result<(), StoreError> {
+        match work {
+            FeedWork::Seen(waiting, response) => {
+                rest::subscriptions::seen(*waiting, response, host.effects);
+                Ok(())
+            }
+            FeedWork::Notified(number, response) => {
+                let view = seen!(self, host);
+                self.feeds.subscriptions.answered(number, &response, &view, host.effects)
+            }
+        }
+    }
+
+    fn service(&mut self, work: ServiceWork, host: &mut Host<'_>) {
+        self.programs.service(work, &seen!(self, host), host.effects);
     }
 
     /// This node's directory has come as far as its owner's.
@@ -707,6 +761,7 @@ impl Member {
         let view = seen!(self, host);
         let answer = match &asked.question {
             Question::InstanceStatus => Some(instances::status(group, &view)),
+            Question::InstanceExplained => rest::explain::instance(group, &view),
             Question::Ambrosia { rest, filter } => {
                 Some(ambrosia::answer(rest, filter, &view).unwrap_or_else(Response::from))
             }

@@ -1,13 +1,17 @@
 //! A member's part in the cluster: its groups, what it knows of the others, and how it hands over
 //! what it owns when it stops.
 
+use std::collections::BTreeMap;
+
 use cluster::{
-    DirectoryCommand, Links, Profile, Stamp, has_gone_back, waits_for_admission, who_forgot,
+    Asking, DirectoryCommand, Links, Profile, Stamp, has_gone_back, waits_for_admission, who_forgot,
 };
 use protocol::{GroupId, Now, ReplicaId, Response};
 use storage::{LogRecord, StoreError, Witness};
 
 use crate::audit::{Around, Audits, fill_anew};
+use crate::backup::keeper::Keeper;
+use crate::backup::runner::Runner;
 use crate::control::{Control, nodes_of};
 use crate::frame::{Audit, Frame, Question};
 use crate::io::{Level, NodeConfig, Output};
@@ -66,6 +70,8 @@ macro_rules! view {
             links: &*$host.links,
             control: &$self.control,
             shard: &$self.shard,
+            placement: &$self.placement,
+            asking: &$self.asking,
             is_stopping: $self.is_stopping(),
             in_flight: $in_flight,
         }
@@ -95,7 +101,7 @@ macro_rules! surroundings {
             links: &*$host.links,
             now: $host.now,
             timing: $host.config.timing,
-            is_stopping: $self.is_stopping(),
+            is_going: $self.is_stopping() || $self.is_leaving(),
         }
     };
 }
@@ -122,9 +128,16 @@ pub(crate) struct Membership {
     /// The node's log has already said that this node should own nothing.
     said_unfit: bool,
     /// The sandbox of a newcomer that wants the place of a living node, as the log has said.
-    said_alive: Option<u64>,
+    pub(crate) said_alive: Option<u64>,
+    /// Nodes that wait for a person to let them in.
+    pub(crate) asking: Asking,
+    /// Since when each member that is being removed has been known to be so.
+    pub(crate) leaving_since: BTreeMap<ReplicaId, u64>,
+    /// Which members are elsewhere than the directory says, as this owner of it has noted or said.
+    pub(crate) moves_told: BTreeMap<ReplicaId, String>,
     stop: Option<Stop>,
     audits: Audits,
+    pub(crate) backups: (Keeper, Runner),
 }
 
 impl Membership {
@@ -136,13 +149,27 @@ impl Membership {
             pace: (0, 0),
             said_unfit: false,
             said_alive: None,
+            asking: Asking::default(),
+            leaving_since: BTreeMap::new(),
+            moves_told: BTreeMap::new(),
             stop: None,
             audits: Audits::default(),
+            backups: Default::default(),
         }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stop.is_some()
+    }
+
+    /// This node is being removed from the cluster.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.control.map.topology.is_leaving(self.control.me)
+    }
+
+    /// Whether this node should give away all that another one can own.
+    fn is_to_own_nothing(&self) -> bool {
+        self.is_leaving() || self.control.map.topology.is_drained(self.control.me)
     }
 
     pub(crate) fn take_topology(&mut self) {
@@ -184,7 +211,9 @@ impl Membership {
         let topology = &self.control.map.topology;
         let is_up = |id: &ReplicaId| self.control.is_up(*id, host.links, host.now);
         let up = topology.replicas().into_iter().filter(is_up).collect();
-        self.shard.cut_logs(&host.config.upkeep.tail, &up, host.now.steady_micros);
+        let is_used = |group: GroupId| self.backups.0.has_use_for(group);
+        let (tail, now) = (&host.config.upkeep.tail, host.now.steady_micros);
+        self.shard.cut_logs(tail, (&up, &is_used), now);
     }
 
     pub(crate) fn disk_is_full(
@@ -201,8 +230,8 @@ impl Membership {
         self.hand_over_all(host).map(|_| ())
     }
 
-    /// A node with a slow disk, or a clock that is off, owns nothing that another one could own, and says
-    /// so. One with a full disk has said so; who could take its groups may come later.
+    /// A node with a slow disk, or a clock that is off, owns nothing that another one could own,
+    /// and says so. One with a full disk has said so; who could take its groups may come later.
     pub(crate) fn watch_its_fitness(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
         self.shard.log.tick(host.now.steady_micros);
         let slow = self
@@ -214,7 +243,10 @@ impl Membership {
         let off = self.control.clock.off_millis().map(|millis| {
             format!("the clock of this node is {millis} ms off from those of a majority: set it")
         });
-        let unfit = slow.or(off);
+        self.control.compare_services(host.profile, host.links);
+        let unfit = slow.or(off).or_else(|| {
+            self.control.lacks().map(|what| format!("{what}: run the same program on all nodes"))
+        });
         let is_news = std::mem::replace(&mut self.said_unfit, unfit.is_some()) != unfit.is_some();
         if is_news {
             let (level, text) = match &unfit {
@@ -224,13 +256,14 @@ impl Membership {
                         "{why}. What is owned here goes to other nodes, if they are better off"
                     ),
                 ),
-                None => (Level::Info, "disk and clock are well again".to_owned()),
+                None => (Level::Info, "disk, clock and program are well again".to_owned()),
             };
             host.effects.note(level, text);
             let now = host.now.steady_micros;
             self.control.ping_all(&self.shard, host.links, now, host.effects);
         }
-        if (unfit.is_some() || self.shard.log.full().is_some()) && self.stop.is_none() {
+        let is_unwell = unfit.is_some() || self.shard.log.full().is_some();
+        if (is_unwell || self.is_to_own_nothing()) && self.stop.is_none() {
             self.hand_over_all(host)?;
         }
         Ok(())
@@ -365,26 +398,6 @@ impl Membership {
         }
         let nothing = Response::json(200, &serde_json::json!({}));
         host.effects.respond(purpose, nothing);
-    }
-
-    pub(crate) fn send_between(
-        &mut self,
-        from: GroupId,
-        to: GroupId,
-        message: immortals::Between,
-        host: &mut Host<'_>,
-    ) {
-        match self.control.owner_of(to, &self.shard) {
-            Some(owner) if owner == self.control.me => {
-                host.effects.instance(to, immortals::Input::Between { from, message });
-            }
-            Some(owner) => {
-                let frame = Frame::Between { from, to, message: Box::new(message) };
-                host.effects.outbox.send(owner, frame);
-            }
-            // Dropped. The instance that sends is told when there is an owner, and sends again.
-            None => {}
-        }
     }
 
     // Stopping.
@@ -554,45 +567,6 @@ impl Membership {
         } else {
             host.effects.halt(why);
         }
-    }
-
-    /// A newcomer asks to be admitted. The replica that it was before, if there was one, must be
-    /// gone.
-    pub(crate) fn admit(&mut self, link: u64, candidate: cluster::Candidate, host: &mut Host<'_>) {
-        let topology = &self.control.map.topology;
-        if topology.replica_of(candidate.sandbox_id).is_some() || !topology.is_formed() {
-            return;
-        }
-        // The newcomer asks again by itself. If its request waited here for an owner, it could be
-        // carried out after a person has put the former sandbox back.
-        if self.shard.directory.consensus.owner().is_none() {
-            return;
-        }
-        // Nobody takes the place of a node that lives.
-        let is_up = |id| self.control.is_up(id, host.links, host.now);
-        let mut living = topology.members().iter().filter(|(id, _)| is_up(**id));
-        let twin = living
-            .find(|(_, member)| member.node_id == candidate.node_id || member.uri == candidate.uri);
-        if let Some((_, twin)) = twin {
-            if twin.uri != candidate.uri {
-                let why = format!(
-                    "another node is called '{}', at {}; give each its own --id",
-                    twin.node_id, twin.uri
-                );
-                return host.effects.refuse(link, why);
-            }
-            // Its process may have ended just now. The newcomer asks again until that is known.
-            if self.said_alive.replace(candidate.sandbox_id) != Some(candidate.sandbox_id) {
-                let text = format!(
-                    "a node '{}' with an empty sandbox asks to be admitted at {}, where node '{}' \
-                     is alive: it has to wait until that one has ended",
-                    candidate.node_id, twin.uri, twin.node_id
-                );
-                host.effects.note(Level::Warn, text);
-            }
-            return;
-        }
-        self.change(Purpose::Own, &DirectoryCommand::Admit(candidate), host);
     }
 
     /// The directory's owner lets the cluster serve when every founder is bound by the initial

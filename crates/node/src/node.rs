@@ -23,6 +23,10 @@ use crate::proof::{self, Proof, StartError};
 use crate::rest::{Plan, plan_of_newcomer};
 use crate::work::{Effects, Ending, Purpose};
 
+/// How often a newcomer says what it waits for, and how often when that is a person, in ticks.
+const WAITING_TICKS: u64 = 300;
+const LISTED_TICKS: u64 = 6_000;
+
 /// What a newcomer will begin with as a member.
 struct Seed {
     store: Box<dyn StateStore>,
@@ -96,7 +100,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         check_config(&config).map_err(StartError::Impossible)?;
         let identity = proof::check(&config.sandbox, &recovered, &*store)?;
-        let profile = profile_of(&config, recovered.frames);
+        let profile = profile_of(&config, recovered.frames, &catalogue);
         if identity.is_some() {
             // The identity can be read, but a process that was killed may have left it only in the
             // page cache. If it were lost later while the entries that are logged from here on
@@ -158,6 +162,14 @@ impl Node {
         match &self.life {
             Life::Member(member) => member.group_of_program(program),
             Life::Newcomer { .. } | Life::Settling { .. } | Life::Ended => None,
+        }
+    }
+
+    /// How many messages came once more to the instances that are owned here, and were dropped.
+    pub fn repeats_dropped(&self) -> u64 {
+        match &self.life {
+            Life::Member(member) => member.repeats_dropped(),
+            Life::Newcomer { .. } | Life::Settling { .. } | Life::Ended => 0,
         }
     }
 
@@ -288,6 +300,14 @@ impl Node {
                     self.effects.note(Level::Info, text.into());
                 }
             }
+            Frame::Listed => {
+                if let Life::Newcomer { newcomer, .. } = &mut self.life
+                    && newcomer.is_listed()
+                {
+                    let text = cluster::waits_for_a_person(&self.profile.node_id);
+                    self.effects.note(Level::Warn, text);
+                }
+            }
             // A newcomer takes no part in anything.
             _ => {}
         }
@@ -349,8 +369,7 @@ impl Node {
             }
             Input::ProgramClosed { program } => drop(self.early.remove(&program)),
             Input::StorageFailed { why, full: true } => {
-                let text = format!("the disk takes no writes ({why})");
-                self.effects.note(Level::Error, text);
+                self.effects.note(Level::Error, format!("the disk takes no writes ({why})"));
             }
             Input::StorageFailed { why, full: false } => {
                 self.effects.halt(format!("the disk failed: {why}. The other nodes carry on"));
@@ -361,6 +380,7 @@ impl Node {
             | Input::LogDurable { .. }
             | Input::Invoked(_)
             | Input::Ran(_)
+            | Input::Notified { .. }
             | Input::GoOn { .. }
             | Input::ProgramDrained { .. }
             | Input::DialFailed { .. }
@@ -378,7 +398,8 @@ impl Node {
     fn tick_as_newcomer(&mut self) {
         self.ticks += 1;
         let Life::Newcomer { newcomer, .. } = &self.life else { return };
-        if self.ticks % 300 == 50
+        let every = if newcomer.waits_for_a_person() { LISTED_TICKS } else { WAITING_TICKS };
+        if self.ticks % every == every / 6
             && let Some(text) = newcomer.waits_for(&self.profile, &self.links)
         {
             let level = match newcomer.wish() {
@@ -491,7 +512,7 @@ impl Node {
 }
 
 /// `frames`: of the log, as it was found.
-fn profile_of(config: &NodeConfig, frames: u64) -> Profile {
+fn profile_of(config: &NodeConfig, frames: u64, catalogue: &Catalogue) -> Profile {
     let SandboxState { id, boot, trusted_boot, forgot, .. } = &config.sandbox;
     Profile {
         node_id: config.node_id.clone(),
@@ -507,6 +528,7 @@ fn profile_of(config: &NodeConfig, frames: u64) -> Profile {
         peers: config.peers.clone(),
         partitions: config.partitions,
         join: config.join.clone(),
+        services: catalogue.specs().map(|spec| spec.factory.clone()).collect(),
     }
 }
 

@@ -104,9 +104,10 @@ mod tests {
             link: link.to_string(),
             version: 0,
             document: Some(Bytes::from(vec![1; 30_000])),
+            selected: Vec::new(),
         };
         let hits = (0..bytes / 30_000).map(hit).collect();
-        let answer = Answer::Page(Page { hits, count: 0, more: false });
+        let answer = Answer::Page(Page { hits, ..Page::default() });
         Frame::Answer { boot: 1, number, answer }
     }
 

@@ -1,11 +1,18 @@
 //! How the answer to a query looks: bare results or a query task, with links to further pages.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use protocol::query::{KIND, QueryOption, QueryResult, QuerySpecification};
 use protocol::{Problem, Response};
-use query::{Cursor, Hit, Page};
+use query::{
+    AggregateValue, CompiledQuery, Cursor, GROUPS_BYTES_MAX, GroupRow, Hit, LINKS_OF_ONE_MAX, Page,
+    Scalar,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+
+use crate::query_times::Told;
+use serde_json::{Map, Value, json};
 
 /// How many hits a query without a limit may give; more must be asked for in pages.
 pub const HITS_MAX: usize = 100_000;
@@ -21,6 +28,7 @@ const PAGE_LINK_BYTES_MAX: usize = 32 << 10;
 pub(crate) const PAGE_LINK: &str = "/core/query-page";
 
 /// What was asked for, and how the answer is to look.
+#[derive(Clone, Debug)]
 pub(crate) struct QueryAim {
     pub(crate) specification: QuerySpecification,
     /// The most hits that may be shown, those that are skipped included.
@@ -38,6 +46,32 @@ pub(crate) enum Form {
     TaskPage { link: String },
     /// Bare results, for a factory or a page of one.
     Plain { link: String, skip: usize, total: Option<u64> },
+    /// Rows, as a statement has them.
+    Sql(Box<sql::Statement>),
+    /// Who is told of the changes of this link.
+    Subscribers { link: String },
+    /// A page for each group of what this query finds, from behind the group of that name on.
+    Groups { of: Box<QuerySpecification>, after: Option<String>, form: Box<Self> },
+    /// The answer to another query, with the documents that its hits have links to.
+    Linked(Box<LinkedAim>),
+}
+
+/// What a query with `EXPAND_LINKS` has found, while its links are followed.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkedAim {
+    pub(crate) aim: QueryAim,
+    pub(crate) hits: Vec<Hit>,
+    pub(crate) more: bool,
+    pub(crate) explained: Option<Value>,
+}
+
+impl QueryAim {
+    /// What is shown of the hits of all partitions, and whether there is more.
+    pub(crate) fn shown(&self, pages: Vec<Page>) -> (Vec<Hit>, bool) {
+        let (mut hits, more) = query::merge(pages, self.limit);
+        hits.drain(..self.skip.min(hits.len()));
+        (hits, more)
+    }
 }
 
 impl Form {
@@ -60,10 +94,33 @@ struct PageToken {
     after: Option<Cursor>,
 }
 
-pub(crate) fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -> Response {
+pub(crate) fn query_answer(aim: &QueryAim, pages: Vec<Page>, told: Told) -> Response {
+    let Told { took_micros, explained } = told;
+    if !aim.specification.aggregates.is_empty() {
+        return aggregates_answer(aim, pages, took_micros, explained);
+    }
     let counted: u64 = pages.iter().map(|page| page.count).sum();
-    let (mut hits, more) = query::merge(pages, aim.limit);
-    hits.drain(..aim.skip.min(hits.len()));
+    let (hits, more) = aim.shown(pages);
+    if let Form::Linked(first) = &aim.form {
+        let LinkedAim { aim, hits: found, more, explained } = &**first;
+        let linked = documents_of(&hits, aim);
+        let told = Told { took_micros, explained: explained.clone() };
+        let fields = vec![("selectedDocuments", linked)];
+        return hits_answer(aim, (found, *more, 0), told, fields);
+    }
+    hits_answer(aim, (&hits, more, counted), Told { took_micros, explained }, Vec::new())
+}
+
+/// Fields of an answer whose values are JSON already.
+type RawFields = Vec<(&'static str, Vec<u8>)>;
+
+fn hits_answer(
+    aim: &QueryAim,
+    (hits, more, counted): (&[Hit], bool, u64),
+    told: Told,
+    mut fields: RawFields,
+) -> Response {
+    let Told { took_micros, explained } = told;
     let counts = aim.specification.has(QueryOption::Count);
     let paged = aim.specification.result_limit.is_some();
     if more && !counts && !paged {
@@ -71,22 +128,39 @@ pub(crate) fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -
     }
     let top = aim.specification.has(QueryOption::TopResults);
     let next = if more && paged && !top && !counts { hits.last().map(Hit::cursor) } else { None };
+    if let Form::Sql(statement) = &aim.form {
+        let documents: Vec<&[u8]> = hits.iter().filter_map(|hit| hit.document.as_deref()).collect();
+        return match statement.rows_of_documents(&documents, ANSWER_BYTES_MAX, took_micros) {
+            Ok(rows) => respond(with_explained(rows, explained)),
+            Err(sql::TooLong) => too_large().into(),
+        };
+    }
+    if let Form::Subscribers { link } = &aim.form {
+        return respond(subscribers(link, hits));
+    }
     let is_task = !matches!(aim.form, Form::Plain { .. });
     let result = QueryResult {
+        other: of_explained(explained),
         document_count: if counts { counted } else { hits.len() as u64 },
         next_page_link: next.map(|after| page_link(is_task, &aim.specification, Some(after))),
         query_time_micros: Some(took_micros),
         document_links: hits.iter().map(|hit| shown_link(hit, aim)).collect(),
         ..QueryResult::default()
     };
-    let is_expanded = aim.specification.has(QueryOption::ExpandContent);
-    let documents = is_expanded.then(|| documents_of(&hits, aim));
+    if aim.specification.has(QueryOption::SelectLinks) {
+        match selected_links(hits, aim) {
+            Ok(selected) => fields.extend(selected),
+            Err(problem) => return problem.into(),
+        }
+    }
+    if aim.specification.is_expanded() {
+        fields.push(("documents", documents_of(hits, aim)));
+    }
     match &aim.form {
-        Form::Task(task) => task_answer(task.clone(), &result, documents),
-        Form::TaskPage { link } => {
-            let mut page = finished_task(json!({}), &result);
-            page["documentSelfLink"] = link.clone().into();
-            respond(with_field(&page, "results", &results_of(&result, documents)))
+        Form::Task(task) => task_answer(task.clone(), &result, fields),
+        Form::TaskPage { link } => page_answer(link, &result, fields),
+        Form::Sql(_) | Form::Groups { .. } | Form::Linked(_) | Form::Subscribers { .. } => {
+            Problem::internal("these answers are made before").into()
         }
         Form::Plain { link, total, .. } => {
             let mut body = serde_json::to_value(&result).expect("results are JSON");
@@ -95,12 +169,203 @@ pub(crate) fn query_answer(aim: &QueryAim, pages: Vec<Page>, took_micros: u64) -
             }
             body["documentSelfLink"] = link.clone().into();
             body["documentKind"] = "com:vmware:xenon:common:ServiceDocumentQueryResult".into();
-            respond(match documents {
-                Some(documents) => with_field(&body, "documents", &documents),
-                None => body.to_string().into_bytes(),
-            })
+            respond(with_fields(&body, &fields))
         }
     }
+}
+
+/// The links in fields of the hits, of all and of each.
+fn selected_links(hits: &[Hit], aim: &QueryAim) -> Result<RawFields, Problem> {
+    let mut all = BTreeSet::new();
+    let mut each = b"{".to_vec();
+    for hit in hits.iter().filter(|hit| !hit.selected.is_empty()) {
+        if hit.selected.iter().any(|(_, link)| link.is_empty()) {
+            return Err(Problem::bad_request(format!(
+                "{} has over {LINKS_OF_ONE_MAX} links in one field of linkTerms: name another field",
+                hit.link
+            )));
+        }
+        all.extend(hit.selected.iter().map(|(_, link)| link.as_str()));
+        let own: Map<String, Value> =
+            hit.selected.iter().map(|(name, link)| (name.clone(), link.as_str().into())).collect();
+        if each.len() > 1 {
+            each.push(b',');
+        }
+        each.extend(
+            format!("{}:{}", Value::from(shown_link(hit, aim)), Value::Object(own)).bytes(),
+        );
+    }
+    each.push(b'}');
+    let all = serde_json::to_vec(&all).expect("texts can be written");
+    if each.len() + all.len() > ANSWER_BYTES_MAX {
+        return Err(too_large());
+    }
+    Ok(vec![("selectedLinks", all), ("selectedLinksPerDocument", each)])
+}
+
+/// A page of a query task.
+fn page_answer(link: &str, result: &QueryResult, fields: RawFields) -> Response {
+    let mut page = finished_task(json!({}), result);
+    page["documentSelfLink"] = link.into();
+    respond(with_fields(&page, &[("results", results_of(result, &fields))]))
+}
+
+/// Those who are told of a link, as Xenon lists them: by their references.
+fn subscribers(link: &str, hits: &[Hit]) -> Vec<u8> {
+    let documents = hits.iter().filter_map(|hit| hit.document.as_deref());
+    let all = documents.filter_map(|text| serde_json::from_slice::<Value>(text).ok());
+    let named = all.filter_map(|one| Some((one["reference"].as_str()?.to_owned(), one)));
+    let subscribers: Map<String, Value> = named.collect();
+    let body = json!({
+        "subscribers": subscribers,
+        "documentKind": protocol::subscription::LIST_KIND,
+        "documentSelfLink": format!("{link}/subscriptions"),
+    });
+    body.to_string().into_bytes()
+}
+
+/// The groups of all partitions, with what is said of each.
+fn aggregates_answer(
+    aim: &QueryAim,
+    pages: Vec<Page>,
+    took_micros: u64,
+    explained: Option<Value>,
+) -> Response {
+    let query = CompiledQuery::new(&aim.specification).expect("it was compiled before");
+    let aggregation = query.aggregation().expect("there are aggregates");
+    let document_count = pages.iter().map(|page| page.count).sum();
+    let mut groups = aggregation.begin();
+    pages.into_iter().filter_map(|page| page.groups).for_each(|more| groups.merge(more));
+    if groups.is_over() {
+        return too_many_values().into();
+    }
+    if let Form::Groups { of, after, form } = &aim.form {
+        let told = Told { took_micros, explained };
+        let rows = aggregation.rows(groups);
+        return groups_answer(of, (after.as_deref(), form), rows, (document_count, told));
+    }
+    if let Form::Sql(statement) = &aim.form {
+        let groups = aggregation.rows(groups);
+        return match statement.rows_of_groups(groups, ANSWER_BYTES_MAX, took_micros) {
+            Ok(rows) => respond(with_explained(rows, explained)),
+            Err(sql::TooLong) => too_large().into(),
+        };
+    }
+    let names: Vec<&str> = aggregation.names().collect();
+    let rows: Vec<String> =
+        aggregation.rows(groups).iter().map(|row| group_json(row, &names)).collect();
+    let groups = format!("[{}]", rows.join(","));
+    let result = QueryResult {
+        other: of_explained(explained),
+        document_count,
+        query_time_micros: Some(took_micros),
+        ..QueryResult::default()
+    };
+    let fields = vec![("groups", groups.into_bytes())];
+    match &aim.form {
+        Form::Task(task) => task_answer(task.clone(), &result, fields),
+        _ => respond(results_of(&result, &fields)),
+    }
+}
+
+/// A page link for each group.
+fn groups_answer(
+    of: &QuerySpecification,
+    (after, form): (Option<&str>, &Form),
+    rows: Vec<GroupRow>,
+    (document_count, told): (u64, Told),
+) -> Response {
+    let (groups, more) = match query::groups_shown(of, rows, after) {
+        Ok(shown) => shown,
+        Err(problem) => return problem.into(),
+    };
+    let mut links = b"{".to_vec();
+    for group in &groups {
+        let link = page_link(true, &query::of_group(of, &group.values), None);
+        if link.len() > PAGE_LINK_BYTES_MAX {
+            return too_long_for_pages().into();
+        }
+        if links.len() > ANSWER_BYTES_MAX {
+            return too_many_groups(groups.len()).into();
+        }
+        if links.len() > 1 {
+            links.push(b',');
+        }
+        links.extend(format!("{}:\"{link}\"", Value::from(group.name.as_str())).bytes());
+    }
+    links.push(b'}');
+    let last = groups.last().filter(|_| more).map(|group| Cursor {
+        sort_key: Vec::new(),
+        link: group.name.clone(),
+        version: 0,
+    });
+    let result = QueryResult {
+        other: of_explained(told.explained),
+        document_count,
+        next_page_link: last.map(|last| page_link(true, of, Some(last))),
+        query_time_micros: Some(told.took_micros),
+        ..QueryResult::default()
+    };
+    let fields = vec![("nextPageLinksPerGroup", links)];
+    match form {
+        Form::Task(task) => task_answer(task.clone(), &result, fields),
+        Form::TaskPage { link } => page_answer(link, &result, fields),
+        _ => Problem::internal("only query tasks have groups with pages").into(),
+    }
+}
+
+fn too_many_groups(count: usize) -> Problem {
+    Problem::bad_request(format!(
+        "the links of {count} groups take over {} MiB: set groupResultLimit, and follow nextPageLink",
+        ANSWER_BYTES_MAX >> 20
+    ))
+}
+
+fn too_long_for_pages() -> Problem {
+    let text = "the query is too long for pages, as each page's link holds it: leave out \
+                resultLimit, add TOP_RESULTS, or ask in several queries";
+    Problem::bad_request(text)
+}
+
+/// A group as JSON. Its numbers have all their digits, so none is parsed.
+fn group_json(row: &GroupRow, names: &[&str]) -> String {
+    let null = || "null".to_owned();
+    let key = row.key.iter().map(|it| it.as_ref().map_or_else(null, Scalar::to_json));
+    let key: Vec<String> = key.collect();
+    let fields = |of: &dyn Fn(&AggregateValue) -> Option<String>| {
+        let named = names
+            .iter()
+            .zip(&row.values)
+            .filter_map(|(name, value)| Some(format!("{}:{}", Value::from(*name), of(value)?)));
+        named.collect::<Vec<_>>().join(",")
+    };
+    let values = fields(&|value| Some(value.json.clone()));
+    let left_out = fields(&|value| (value.left_out > 0).then(|| value.left_out.to_string()));
+    let left_out =
+        if left_out.is_empty() { String::new() } else { format!(",\"leftOut\":{{{left_out}}}") };
+    format!("{{\"key\":[{}],\"values\":{{{values}}}{left_out}}}", key.join(","))
+}
+
+pub(crate) fn too_many_values() -> Problem {
+    Problem::bad_request(format!(
+        "the groups and values of these aggregates take over {} MiB: narrow the query, group by \
+         fewer fields, or leave out DISTINCT, COUNT_DISTINCT and PERCENTILES of fields with many \
+         values",
+        GROUPS_BYTES_MAX >> 20
+    ))
+}
+
+fn of_explained(explained: Option<Value>) -> Map<String, Value> {
+    explained.into_iter().map(|explained| ("explained".to_owned(), explained)).collect()
+}
+
+/// The same for an answer that is text already.
+fn with_explained(mut json: Vec<u8>, explained: Option<Value>) -> Vec<u8> {
+    let Some(explained) = explained else { return json };
+    let end = json.pop();
+    assert!(end == Some(b'}'), "an answer is an object");
+    json.extend_from_slice(format!(",\"explained\":{explained}}}").as_bytes());
+    json
 }
 
 fn respond(body: Vec<u8>) -> Response {
@@ -111,12 +376,10 @@ fn respond(body: Vec<u8>) -> Response {
 pub(crate) fn first_page_link(task: &Value, specification: &QuerySpecification) -> Response {
     let link = page_link(true, specification, None);
     if link.len() > PAGE_LINK_BYTES_MAX {
-        let text = "the query is too long for pages, as each page's link holds it: leave out \
-                    resultLimit, add TOP_RESULTS, or ask in several queries";
-        return Problem::bad_request(text).into();
+        return too_long_for_pages().into();
     }
     let result = QueryResult { next_page_link: Some(link), ..QueryResult::default() };
-    task_answer(task.clone(), &result, None)
+    task_answer(task.clone(), &result, Vec::new())
 }
 
 pub(crate) fn too_many() -> Problem {
@@ -129,7 +392,8 @@ pub(crate) fn too_large() -> Problem {
 
 fn refused(what: &str) -> Problem {
     Problem::bad_request(format!(
-        "{what}: set resultLimit (or $limit) and follow nextPageLink, or ask for COUNT"
+        "{what}: set resultLimit (or $limit) and follow nextPageLink, or ask for COUNT; in SQL, set \
+         LIMIT, or ask for count(*)"
     ))
 }
 
@@ -161,34 +425,33 @@ fn documents_of(hits: &[Hit], aim: &QueryAim) -> Vec<u8> {
     json
 }
 
-/// A JSON object with one field more, whose value is JSON.
-fn with_field(object: &Value, name: &str, value: &[u8]) -> Vec<u8> {
-    let mut json = Vec::with_capacity(value.len() + 1024);
+/// A JSON object with some fields more, whose values are JSON.
+fn with_fields(object: &Value, fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let bytes: usize = fields.iter().map(|(_, value)| value.len()).sum();
+    let mut json = Vec::with_capacity(bytes + 1024);
     json.extend_from_slice(object.to_string().as_bytes());
     let end = json.pop();
     assert!(end == Some(b'}'), "a field is added to an object");
-    if json.len() > 1 {
-        json.push(b',');
+    for (name, value) in fields {
+        if json.len() > 1 {
+            json.push(b',');
+        }
+        json.extend_from_slice(Value::from(*name).to_string().as_bytes());
+        json.push(b':');
+        json.extend_from_slice(value);
     }
-    json.extend_from_slice(Value::from(name).to_string().as_bytes());
-    json.push(b':');
-    json.extend_from_slice(value);
     json.push(b'}');
     json
 }
 
-fn results_of(result: &QueryResult, documents: Option<Vec<u8>>) -> Vec<u8> {
-    let results = serde_json::to_value(result).expect("results are JSON");
-    match documents {
-        Some(documents) => with_field(&results, "documents", &documents),
-        None => results.to_string().into_bytes(),
-    }
+fn results_of(result: &QueryResult, fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    with_fields(&serde_json::to_value(result).expect("results are JSON"), fields)
 }
 
 /// The task as it was sent, finished, with its results.
-fn task_answer(task: Value, result: &QueryResult, documents: Option<Vec<u8>>) -> Response {
+fn task_answer(task: Value, result: &QueryResult, fields: RawFields) -> Response {
     let task = finished_task(task, result);
-    respond(with_field(&task, "results", &results_of(result, documents)))
+    respond(with_fields(&task, &[("results", results_of(result, &fields))]))
 }
 
 /// The task as it was sent, finished.

@@ -50,7 +50,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) links: &'a Links,
     pub(crate) now: Now,
     pub(crate) timing: Timing,
-    pub(crate) is_stopping: bool,
+    /// It is stopping, or is being removed.
+    pub(crate) is_going: bool,
 }
 
 /// Whether that replica is a voter and has nearly all of the log, as this owner sees it.
@@ -74,10 +75,13 @@ impl Surroundings<'_> {
     /// Whether that replica should own something, as far as its disk, its clock and its states are
     /// concerned.
     fn is_well(&self, replica: ReplicaId, shard: &Shard) -> bool {
-        if replica == self.control.me {
+        if self.control.map.topology.is_drained(replica) {
+            false
+        } else if replica == self.control.me {
             let is_slow = shard.log.pace.slow_millis().is_some();
             let is_filled = shard.astray().next().is_some();
-            shard.log.full().is_none() && !is_slow && !is_filled && !self.control.clock.is_off()
+            let is_able = !self.control.clock.is_off() && !self.control.services.lacks_any();
+            shard.log.full().is_none() && !is_slow && !is_filled && is_able
         } else {
             self.links.is_well(replica)
         }
@@ -108,10 +112,12 @@ impl Surroundings<'_> {
         if !self.control.map.topology.is_formed() {
             return;
         }
-        for group in shard.served() {
-            let here = shard.get(group).expect("a served group is here");
+        for group in shard.awake() {
+            let Some(here) = shard.get(group).filter(|here| here.serving().is_some()) else {
+                continue;
+            };
             let Some(change) = self.change_needed(group, here) else { continue };
-            let here = shard.get_mut(group).expect("a served group is here");
+            let here = shard.get_mut(group).expect("it was just there");
             let (level, text) = match here.consensus_mut().change(&change) {
                 Ok(_) => (
                     Level::Info,
@@ -121,6 +127,16 @@ impl Surroundings<'_> {
             };
             effects.note(level, text);
         }
+        shard.doze(|group, here| here.serving().is_none() || self.has_its_members(group, here));
+    }
+
+    fn has_its_members(&self, group: GroupId, here: &dyn AnyReplica) -> bool {
+        let members = here.consensus().members();
+        let rest = [&members.outgoing, &members.learners, &members.learners_next];
+        let wanted = self.control.replicas_of(group);
+        rest.iter().all(|list| list.is_empty())
+            && members.voters.len() == wanted.len()
+            && wanted.iter().all(|id| members.voters.contains(id))
     }
 
     fn change_needed(&self, group: GroupId, here: &dyn AnyReplica) -> Option<MembershipChange> {
@@ -129,11 +145,10 @@ impl Surroundings<'_> {
         if !members.outgoing.is_empty() || !members.learners_next.is_empty() {
             return None;
         }
-        let wanted = self.control.replicas_of(group);
-        let is_settled = members.learners.is_empty() && members.voters.len() == wanted.len();
-        if is_settled && wanted.iter().all(|id| members.voters.contains(id)) {
+        if self.has_its_members(group, here) {
             return None;
         }
+        let wanted = self.control.replicas_of(group);
         let is_member =
             |id: &ReplicaId| members.voters.contains(id) || members.learners.contains(id);
         let add_learners: Vec<ReplicaId> =
@@ -163,6 +178,7 @@ impl Surroundings<'_> {
         if wanted.iter().any(is_missing) {
             remove.truncate(promote.len());
         }
+        remove.extend(self.that_can_leave(here, &promote, &remove));
         // An owner does not remove itself, and can hand over only to a voter that stays. If there
         // is no such voter, other replicas are let in first.
         let me = self.control.me;
@@ -171,6 +187,43 @@ impl Surroundings<'_> {
         }
         let change = MembershipChange { promote, remove, ..MembershipChange::default() };
         (change != MembershipChange::default()).then_some(change)
+    }
+
+    /// The members of a group that are being removed, if the group can do without them: those that
+    /// stay are up and have nearly all of the log, as far as a majority of them needs it.
+    fn that_can_leave(
+        &self,
+        here: &dyn AnyReplica,
+        promote: &[ReplicaId],
+        remove: &[ReplicaId],
+    ) -> Vec<ReplicaId> {
+        let topology = &self.control.map.topology;
+        let members = here.consensus().members();
+        let is_leaving = |id: &ReplicaId| topology.is_leaving(*id);
+        let voters = members.voters.iter().chain(promote).copied();
+        let stay: Vec<ReplicaId> =
+            voters.filter(|id| !is_leaving(id) && !remove.contains(id)).collect();
+        let could = |id: &&ReplicaId| {
+            **id == self.control.me
+                || promote.contains(id)
+                || (self.is_up(**id) && self.links.takes_writes(**id) && is_close(here, **id))
+        };
+        if stay.iter().filter(could).count() <= stay.len() / 2 {
+            return Vec::new();
+        }
+        let all = members.voters.iter().chain(&members.learners).copied();
+        // An instance may be letting one of them go already, which is named once.
+        all.filter(|id| is_leaving(id) && !remove.contains(id)).collect()
+    }
+
+    /// Says in each group of documents whose copy counts for the quorum no more.
+    pub(crate) fn set_leaving(&self, shard: &mut Shard) {
+        let leaving: Vec<ReplicaId> = self.control.map.topology.leaving().collect();
+        for group in shard.document_groups().collect::<Vec<_>>() {
+            if let Some(replica) = shard.get_mut(group) {
+                replica.consensus_mut().set_leaving(leaving.clone());
+            }
+        }
     }
 
     fn can_take(&self, group: GroupId, replica: ReplicaId, shard: &Shard) -> bool {
@@ -185,9 +238,8 @@ impl Surroundings<'_> {
     /// The first in line that could take the group now; `None` when that is this node itself.
     fn rightful_owner(&self, group: GroupId, shard: &Shard) -> Option<ReplicaId> {
         let me = self.control.me;
-        let heir = cluster::order(group, &self.control.map.topology.replicas())
-            .into_iter()
-            .find(|id| *id == me || self.can_take(group, *id, shard))?;
+        let order = self.control.order_of(group, shard);
+        let heir = order.into_iter().find(|id| *id == me || self.can_take(group, *id, shard))?;
         (heir != me).then_some(heir)
     }
 
@@ -216,6 +268,11 @@ fn words(change: &MembershipChange) -> String {
 }
 
 impl Placement {
+    /// Since when the group is known here to have no owner, in steady microseconds.
+    pub(crate) fn free_since(&self, group: GroupId) -> Option<u64> {
+        self.free_since.get(&group).copied()
+    }
+
     /// The next group that should go to another owner, and to whom.
     pub(crate) fn next_move(
         &mut self,
@@ -243,7 +300,7 @@ impl Placement {
         };
         self.campaigned.retain(|group, _| is_free(group));
         self.free_since.retain(|group, _| is_free(group));
-        let free: Vec<GroupId> = shard.groups().filter(is_free).collect();
+        let free: Vec<GroupId> = shard.awake().into_iter().filter(is_free).collect();
         let now = surroundings.now.steady_micros;
         for group in free {
             let order = surroundings.control.order_of(group, shard);
@@ -297,7 +354,7 @@ pub(crate) fn hand_over_all(
             !group.is_instance() || shard.instance(group).is_some_and(|it| it.is_ready(*id))
         };
         let is_better = |id: &ReplicaId| surroundings.is_well(*id, shard) && is_ready(id);
-        let may_take = |id: &ReplicaId| surroundings.is_stopping || is_better(id);
+        let may_take = |id: &ReplicaId| surroundings.is_going || is_better(id);
         let heir = surroundings.heir(group, shard).filter(may_take);
         is_left |= heir.is_some();
         let is_going = shard.get(group).is_some_and(AnyReplica::is_handing_over);

@@ -6,10 +6,16 @@ use bytes::{Bytes, BytesMut};
 use cluster::{InstanceEntry, unknown_instance};
 use immortals::ambrosia::{AmbrosiaAdapter, AmbrosiaOptions};
 use immortals::{Adapter, Input, NativeAdapter};
-use protocol::GroupId;
-use protocol::immortal::{HELLO_BYTES_MAX, Hello, ToNode, ToProgram, VERSION, split_frame};
+use protocol::immortal::{
+    Garbled, HELLO_BYTES_MAX, Hello, ToNode, ToProgram, VERSION, split_frame,
+};
+use protocol::service::{FromProgram, SERVE, Serve};
+use protocol::{GroupId, ReplicaId};
 
+use crate::frame::Frame;
 use crate::io::{Level, Output, ProgramDoor};
+use crate::serving::words::{KindPrograms, ServiceFrame, ServiceWork};
+use crate::serving::{LetGo, Serving};
 use crate::view::View;
 use crate::work::{Effects, Work};
 
@@ -22,10 +28,15 @@ enum Program {
     Nameless(BytesMut),
     /// A replica of this instance on this node has it.
     Attached(GroupId),
+    /// It has the handlers of a kind.
+    Serving,
 }
 
 #[derive(Default)]
-pub(crate) struct Programs(BTreeMap<u64, Program>);
+pub(crate) struct Programs {
+    connected: BTreeMap<u64, Program>,
+    serving: Serving,
+}
 
 /// Why a program is not let in: the code of the protocol, and a text.
 struct TurnedAway(&'static str, String);
@@ -33,9 +44,9 @@ struct TurnedAway(&'static str, String);
 impl Programs {
     /// The group of the instance that a program is attached to.
     pub(crate) fn group_of(&self, program: u64) -> Option<GroupId> {
-        match self.0.get(&program)? {
+        match self.connected.get(&program)? {
             Program::Attached(group) => Some(*group),
-            Program::Nameless(_) => None,
+            Program::Nameless(_) | Program::Serving => None,
         }
     }
 
@@ -46,14 +57,14 @@ impl Programs {
         view: &View<'_>,
         effects: &mut Effects,
     ) {
-        if self.0.len() >= PROGRAMS_MAX || view.is_stopping {
+        if self.connected.len() >= PROGRAMS_MAX || view.is_stopping {
             let text = format!("this node is stopping, or has {PROGRAMS_MAX} programs already");
             turn_away(program, nameless(door), TurnedAway("STOPPING", text), effects);
             return;
         }
         match door {
             ProgramDoor::Native => {
-                self.0.insert(program, Program::Nameless(BytesMut::new()));
+                self.connected.insert(program, Program::Nameless(BytesMut::new()));
             }
             // Such a program does not say who it is: its ports do.
             ProgramDoor::Ambrosia { group } => match ambrosia_hello(group, view) {
@@ -72,17 +83,23 @@ impl Programs {
         view: &View<'_>,
         effects: &mut Effects,
     ) {
-        let buffer = match self.0.get_mut(&program) {
+        let buffer = match self.connected.get_mut(&program) {
             None => return,
             Some(Program::Attached(group)) => {
                 return effects.instance(*group, Input::Read { program, bytes });
             }
+            Some(Program::Serving) => return effects.service(ServiceWork::Said(program, bytes)),
             Some(Program::Nameless(buffer)) => buffer,
         };
         buffer.extend_from_slice(&bytes);
-        let why = match split_frame(buffer, HELLO_BYTES_MAX).map(|frame| frame.map(ToNode::read)) {
+        let why = match split_frame(buffer, HELLO_BYTES_MAX).map(|frame| frame.map(first)) {
             Ok(None) => return,
-            Ok(Some(Ok(ToNode::Hello(hello)))) => {
+            Ok(Some(Ok(First::Serve(serve)))) => {
+                let rest = buffer.split().freeze();
+                self.connected.insert(program, Program::Serving);
+                return effects.service(ServiceWork::Serve(program, serve, rest));
+            }
+            Ok(Some(Ok(First::Hello(hello)))) => {
                 let rest = buffer.split().freeze();
                 let adapter = Adapter::Native(NativeAdapter::default());
                 self.introduce(program, adapter, hello, view, effects);
@@ -91,10 +108,9 @@ impl Programs {
                 }
                 return;
             }
-            Ok(Some(Ok(_))) => "HELLO comes first".into(),
             Ok(Some(Err(why))) | Err(why) => why.0,
         };
-        self.0.remove(&program);
+        self.connected.remove(&program);
         let adapter = nameless(ProgramDoor::Native);
         turn_away(program, adapter, TurnedAway("BAD_FRAME", why), effects);
     }
@@ -106,14 +122,18 @@ impl Programs {
     }
 
     pub(crate) fn closed(&mut self, program: u64, effects: &mut Effects) {
-        if let Some(Program::Attached(group)) = self.0.remove(&program) {
-            effects.instance(group, Input::Detached { program });
+        match self.connected.remove(&program) {
+            Some(Program::Attached(group)) => {
+                effects.instance(group, Input::Detached { program });
+            }
+            Some(Program::Serving) => effects.service(ServiceWork::Closed(program)),
+            Some(Program::Nameless(_)) | None => {}
         }
     }
 
     /// The instance has let the program go.
     pub(crate) fn gone(&mut self, program: u64) {
-        self.0.remove(&program);
+        self.connected.remove(&program);
     }
 
     /// Lets the programs go whose instance has no replica here any more.
@@ -122,16 +142,105 @@ impl Programs {
         is_here: impl Fn(GroupId) -> bool,
         effects: &mut Effects,
     ) {
-        self.0.retain(|program, known| {
+        self.connected.retain(|program, known| {
             let is_kept = match known {
                 Program::Attached(group) => is_here(*group),
-                Program::Nameless(_) => true,
+                Program::Nameless(_) | Program::Serving => true,
             };
             if !is_kept {
                 effects.outputs.push(Output::ProgramClose { program: *program });
             }
             is_kept
         });
+    }
+
+    // Programs that have the handlers of kinds.
+
+    pub(crate) fn service(&mut self, work: ServiceWork, view: &View<'_>, effects: &mut Effects) {
+        let now = view.now.steady_micros;
+        match work {
+            ServiceWork::Serve(program, serve, rest) => {
+                self.serve((program, serve, &rest), view, effects);
+            }
+            ServiceWork::Said(program, bytes) => self.serving.said(program, &bytes, now, effects),
+            ServiceWork::Closed(program) => self.serving.closed(program, now, effects),
+            ServiceWork::Ask { group, opening, number, call } => {
+                self.serving.ask((group, opening, number), call, now, effects);
+            }
+            ServiceWork::PassOn { replica, number, call } => {
+                let boot = view.config.sandbox.boot;
+                let (left_micros, tries) = self.serving.passed_on(number, now);
+                let call = Box::new(call);
+                let frame = ServiceFrame::Call { boot, number, left_micros, tries, call };
+                effects.outbox.send(replica, Frame::Service(Box::new(frame)));
+            }
+            ServiceWork::Tell(kinds) => {
+                // By the replica, as all else is sent to it: what a node says later it hears later.
+                for replica in view.links.replicas() {
+                    let frame = ServiceFrame::Serves(kinds.clone());
+                    effects.outbox.send(replica, Frame::Service(Box::new(frame)));
+                }
+            }
+            ServiceWork::Reached(replica) => self.serving.reached(replica, effects),
+        }
+    }
+
+    /// Another node says something about them.
+    pub(crate) fn service_frame(
+        &mut self,
+        from: ReplicaId,
+        frame: ServiceFrame,
+        view: &View<'_>,
+        effects: &mut Effects,
+    ) {
+        let now = view.now.steady_micros;
+        match frame {
+            ServiceFrame::Serves(kinds) => self.serving.serves(from, kinds, now, effects),
+            ServiceFrame::Call { boot, number, left_micros, tries, call } => {
+                let passed_on = (left_micros, tries, now);
+                self.serving.ask_for((from, boot, number), *call, passed_on, effects);
+            }
+            ServiceFrame::Called { boot, number, outcome } if boot == view.config.sandbox.boot => {
+                self.serving.called(from, number, outcome, now, effects);
+            }
+            // For an earlier start of this node.
+            ServiceFrame::Called { .. } => {}
+        }
+    }
+
+    /// No link leads to a node any more.
+    pub(crate) fn node_lost(&mut self, replica: ReplicaId, view: &View<'_>, effects: &mut Effects) {
+        self.serving.lost(replica, view.now.steady_micros, effects);
+    }
+
+    /// Called some times in a second.
+    pub(crate) fn tick(&mut self, view: &View<'_>, effects: &mut Effects) {
+        self.serving.tick(view.catalogue(), view.now.steady_micros, effects);
+    }
+
+    /// Of each kind that has any, for people.
+    pub(crate) fn of_kinds(&self) -> BTreeMap<String, KindPrograms> {
+        self.serving.programs()
+    }
+
+    /// `rest`: what it has said behind its first frame.
+    fn serve(
+        &mut self,
+        (program, serve, rest): (u64, Serve, &Bytes),
+        view: &View<'_>,
+        effects: &mut Effects,
+    ) {
+        let now = view.now.steady_micros;
+        let known = (view.config.node_id.as_str(), view.catalogue(), now);
+        match self.serving.attach(program, serve, known, effects) {
+            Ok(()) if rest.is_empty() => {}
+            Ok(()) => self.serving.said(program, rest, now, effects),
+            Err(LetGo(code, text)) => {
+                self.connected.remove(&program);
+                let adapter = nameless(ProgramDoor::Native);
+                turn_away(program, adapter, TurnedAway(code, text), effects);
+            }
+        }
     }
 
     /// The program has said who it is.
@@ -145,14 +254,33 @@ impl Programs {
     ) {
         match admit(&hello, view) {
             Ok(group) => {
-                self.0.insert(program, Program::Attached(group));
+                self.connected.insert(program, Program::Attached(group));
                 effects.push(Work::Attach(group, program, Box::new((adapter, hello))));
             }
             Err(why) => {
-                self.0.remove(&program);
+                self.connected.remove(&program);
                 turn_away(program, adapter, why, effects);
             }
         }
+    }
+}
+
+/// The first frame of a program. By its type it is known which protocol it speaks.
+enum First {
+    Hello(Hello),
+    Serve(Serve),
+}
+
+fn first(frame: Bytes) -> Result<First, Garbled> {
+    if frame.first() == Some(&SERVE) {
+        return match FromProgram::read(frame)? {
+            FromProgram::Serve(serve) => Ok(First::Serve(serve)),
+            _ => Err(Garbled("SERVE comes first".into())),
+        };
+    }
+    match ToNode::read(frame)? {
+        ToNode::Hello(hello) => Ok(First::Hello(hello)),
+        _ => Err(Garbled("HELLO comes first".into())),
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use cluster::{DirectoryMachine, Identity, Stamp};
 use protocol::{GroupId, ReplicaId};
-use storage::{Recovered, Space, StateStore, StoreError};
+use storage::{Recovered, Space, StateStore, StoreError, Witness};
 
 use crate::io::SandboxState;
 
@@ -70,6 +70,31 @@ pub(crate) fn check(
         ));
     }
     Ok(identity)
+}
+
+/// Why a sandbox that no node uses may lack some of what its node has promised, as far as it tells by
+/// itself.
+///
+/// # Errors
+/// When its store cannot be read.
+pub fn why_in_doubt(
+    sandbox: &SandboxState,
+    recovered: &Recovered,
+    store: &dyn StateStore,
+) -> Result<Option<String>, String> {
+    match check(sandbox, recovered, store) {
+        Ok(_) => Ok(None),
+        Err(StartError::Forgot(why)) => Ok(Some(why)),
+        Err(StartError::Impossible(why)) => Err(why),
+    }
+}
+
+/// Whether another replica remembers more of a sandbox than its log has. What it remembers from
+/// before a start that a person trusted proves nothing.
+pub fn is_set_back(remembered: &Witness, recovered: &Recovered, trusted_boot: u64) -> bool {
+    let boot = recovered.owner.map_or(0, |owner| owner.boot);
+    let has_more = remembered.boot > boot || remembered.frames > recovered.frames;
+    has_more && remembered.boot >= trusted_boot
 }
 
 /// What is missing, or is of another time than the rest.
@@ -198,6 +223,30 @@ mod tests {
 
     fn sandbox() -> SandboxState {
         SandboxState { id: ID, boot: 3, has_begun: true, ..SandboxState::default() }
+    }
+
+    #[test]
+    fn what_another_remembers_shows_that_a_log_was_set_back() {
+        let of = |boot, frames| Witness { boot, start: 1, frames };
+        let log = recovered(50);
+        assert!(!is_set_back(&Witness::default(), &log, 0) && !is_set_back(&of(2, 50), &log, 0));
+        assert!(is_set_back(&of(3, 10), &log, 0), "a later start");
+        assert!(
+            is_set_back(&of(2, 51), &log, 0) && is_set_back(&of(1, 51), &log, 0),
+            "more writes"
+        );
+        assert!(!is_set_back(&of(1, 51), &log, 2), "a person trusted it since");
+    }
+
+    #[test]
+    fn a_sandbox_that_no_node_would_start_on_is_in_doubt() {
+        let log = recovered(50);
+        assert_eq!(why_in_doubt(&sandbox(), &log, &store(3, 50)), Ok(None));
+        let why = why_in_doubt(&sandbox(), &log, &store(3, 51));
+        assert!(matches!(&why, Ok(Some(why)) if why.contains("older")), "{why:?}");
+        let copy = SandboxState { is_copy: true, ..sandbox() };
+        let why = why_in_doubt(&copy, &log, &store(3, 50));
+        assert!(matches!(&why, Ok(Some(why)) if why.contains("copy")), "{why:?}");
     }
 
     fn recovered(frames: u64) -> Recovered {

@@ -11,18 +11,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use protocol::query::{QueryOption, QuerySpecification};
+use protocol::query::{Query, QueryOption, QuerySpecification, QueryTerm};
 use protocol::{Code, GroupId, Problem, Response};
-use query::{CompiledQuery, Cursor, Hit, Page};
+use query::{CompiledQuery, Cursor, Groups, Hit, MATCH_VALUES_MAX, Page};
+use serde_json::Value;
 use services::Effort;
 
 use crate::frame::{Answer, Question};
 use crate::gather::Scope;
+use crate::io::Level;
 use crate::jobs::{AnswerJob, Job};
 use crate::pages::{
-    ANSWER_BYTES_MAX, Form, HITS_MAX, PAGE_LINK, QueryAim, first_page_link, parse_token,
-    query_answer, too_large, too_many,
+    ANSWER_BYTES_MAX, Form, HITS_MAX, LinkedAim, PAGE_LINK, QueryAim, first_page_link, parse_token,
+    query_answer, too_large, too_many, too_many_values,
 };
+use crate::query_times::{SLOW_MICROS, Times, Told, explained};
 use crate::searches::SEARCH_MICROS_MAX;
 use crate::work::{Effects, Purpose, QueryId, Work};
 
@@ -61,6 +64,12 @@ pub const QUERIES_MAX: usize = 1_000;
 /// The longest query, as text.
 pub const QUERY_BYTES_MAX: usize = 256 << 10;
 
+/// How many documents a query with `EXPAND_LINKS` may find.
+const FOLLOWED_HITS_MAX: usize = 10_000;
+
+/// How long the links that it follows may be together, in bytes.
+const FOLLOWED_BYTES_MAX: usize = QUERY_BYTES_MAX / 2;
+
 /// A longer answer is put together elsewhere.
 const ANSWER_HERE_BYTES_MAX: usize = 32 << 10;
 
@@ -72,7 +81,7 @@ struct Querying {
     page: Option<Box<QuerySpecification>>,
     text: Bytes,
     after: Option<Cursor>,
-    effort: Effort,
+    times: Times,
     /// Whom it is asked of, for whom, and since when: all that it takes together has a bound.
     scope: Scope,
     /// How many pieces are awaited.
@@ -120,7 +129,11 @@ impl Queries {
         if let Err(problem) = CompiledQuery::new(&specification) {
             return effects.finish(&purpose, problem.into());
         }
-        let counts = specification.has(QueryOption::Count);
+        if specification.has(QueryOption::GroupBy) {
+            let after = after.map(|last| last.link.clone());
+            return self.groups(purpose, specification, (after, form), scope, effects);
+        }
+        let counts = specification.has(QueryOption::Count) || !specification.aggregates.is_empty();
         let is_whole = counts || specification.has(QueryOption::TopResults);
         if let Form::Task(task) = &form
             && specification.result_limit.is_some()
@@ -130,12 +143,71 @@ impl Queries {
         }
         let skip = match &form {
             Form::Plain { skip, .. } => *skip,
-            Form::Task(_) | Form::TaskPage { .. } => 0,
+            Form::Sql(statement) => statement.skip,
+            // Further pages begin where the last one has ended.
+            _ if after.is_none() => specification.extent.offset.unwrap_or_default(),
+            _ => 0,
         };
         let shown = specification.result_limit.unwrap_or(HITS_MAX);
         let limit = if counts { 0 } else { shown.saturating_add(skip) };
         let aim = QueryAim { specification, limit, skip, form };
-        self.begin((purpose, aim, None), after, scope, effects);
+        let _is_asked = self.begin((purpose, aim, None), after, scope, effects);
+    }
+
+    /// Which groups there are of what the query finds: each is to have pages of its own.
+    fn groups(
+        &mut self,
+        purpose: Purpose,
+        specification: QuerySpecification,
+        (after, form): (Option<String>, Form),
+        scope: Scope,
+        effects: &mut Effects,
+    ) {
+        // The pages of a group have a clause more.
+        if let Err(problem) = CompiledQuery::new(&query::of_group(&specification, &[None])) {
+            return effects.finish(&purpose, problem.into());
+        }
+        let groups = query::groups_of(&specification);
+        let form = Form::Groups { of: Box::new(specification), after, form: Box::new(form) };
+        let aim = QueryAim { specification: groups, limit: 0, skip: 0, form };
+        let _is_asked = self.begin((purpose, aim, None), None, scope, effects);
+    }
+
+    /// Follows the links of what was found.
+    fn follow(&mut self, querying: Querying, now: u64, effects: &mut Effects) {
+        let Querying { purpose, aim, parts, bytes, scope, times, .. } = querying;
+        let explained = aim.specification.explain.then(|| explained(&times, &parts));
+        let (hits, more) = aim.shown(parts.into_values().collect());
+        let links: BTreeSet<&str> =
+            hits.iter().flat_map(|hit| &hit.selected).map(|(_, link)| link.as_str()).collect();
+        let length: usize = links.iter().map(|link| link.len()).sum();
+        if links.len() > MATCH_VALUES_MAX || length > FOLLOWED_BYTES_MAX {
+            self.bytes -= bytes;
+            return effects.respond(&purpose, too_many_links(links.len()));
+        }
+        let match_values: Vec<Value> = links.into_iter().map(Value::from).collect();
+        let link = QueryTerm { match_values, ..QueryTerm::field("documentSelfLink") };
+        let mut linked = aim.specification.all_found();
+        linked.options.push(QueryOption::ExpandContent);
+        linked.query = Query { term: Some(link), ..Query::default() };
+        if linked.query.term.as_ref().is_some_and(|term| term.match_values.is_empty()) {
+            // Nothing is to be found, and there is no term that says so.
+            let took_micros = now.saturating_sub(scope.now);
+            let first = LinkedAim { aim: aim.clone(), hits, more, explained };
+            let form = Form::Linked(Box::new(first));
+            let aim = QueryAim { specification: linked, limit: 0, skip: 0, form };
+            self.bytes -= bytes;
+            let told = Told { took_micros, explained: None };
+            return effects.respond(&purpose, query_answer(&aim, Vec::new(), told));
+        }
+        let form = Form::Linked(Box::new(LinkedAim { aim, hits, more, explained }));
+        let aim = QueryAim { specification: linked, limit: HITS_MAX, skip: 0, form };
+        if self.begin((purpose, aim, None), None, scope, effects) {
+            let querying = self.open.get_mut(&self.last).expect("it has begun just now");
+            querying.bytes += bytes;
+        } else {
+            self.bytes -= bytes;
+        }
     }
 
     /// Counts what the query finds, then runs it.
@@ -150,24 +222,25 @@ impl Queries {
         if let Err(problem) = CompiledQuery::new(&specification) {
             return effects.finish(&purpose, problem.into());
         }
-        let query = specification.query.clone();
-        let options = vec![QueryOption::Count];
-        let count = QuerySpecification { query, options, ..QuerySpecification::default() };
+        let mut count = specification.all_found();
+        count.options.push(QueryOption::Count);
         let aim = QueryAim { specification: count, limit: 0, skip: 0, form };
-        self.begin((purpose, aim, Some(Box::new(specification))), None, scope, effects);
+        let _is_asked =
+            self.begin((purpose, aim, Some(Box::new(specification))), None, scope, effects);
     }
 
-    /// Asks all partitions.
+    /// Asks all partitions. False when it is refused.
     fn begin(
         &mut self,
         (purpose, aim, page): (Purpose, QueryAim, Option<Box<QuerySpecification>>),
         after: Option<&Cursor>,
         scope: Scope,
         effects: &mut Effects,
-    ) {
+    ) -> bool {
         let text = serde_json::to_string(&aim.specification).expect("a specification is JSON");
         if text.len() > QUERY_BYTES_MAX || self.open.len() >= QUERIES_MAX {
-            return effects.finish(&purpose, refusal(text.len(), self.open.len()).into());
+            effects.finish(&purpose, refusal(text.len(), self.open.len()).into());
+            return false;
         }
         self.last += 1;
         let compiled = CompiledQuery::new(&aim.specification);
@@ -178,7 +251,7 @@ impl Queries {
             page,
             text: Bytes::from(text),
             after: after.cloned(),
-            effort: Effort::Step,
+            times: Times::default(),
             missing: 0,
             parts: BTreeMap::new(),
             whole: is_sorted.then(BTreeSet::new),
@@ -188,6 +261,7 @@ impl Queries {
         };
         let querying = self.open.entry(self.last).or_insert(querying);
         querying.ask(self.last, querying.scope.now, effects);
+        true
     }
 
     /// `GET /core/query-page/<token>`.
@@ -200,7 +274,7 @@ impl Queries {
     ) {
         match parse_token(token) {
             Ok((is_task, mut specification, after)) => {
-                if expand && !specification.has(QueryOption::ExpandContent) {
+                if expand && !specification.is_expanded() {
                     specification.options.push(QueryOption::ExpandContent);
                 }
                 let link = format!("{PAGE_LINK}/{token}");
@@ -227,9 +301,13 @@ impl Queries {
         // A query that has ended meanwhile needs no more pieces.
         let Some(querying) = self.open.get_mut(&id) else { return };
         querying.missing -= 1;
+        querying.times.came(group, now);
         let refused = match answer {
+            Answer::Page(Page { forgotten: Some(forgotten), .. }) => {
+                Some(forgotten.to_problem().into())
+            }
             Answer::Page(page) => {
-                let bytes = page.hits.iter().map(Hit::bytes).sum::<usize>();
+                let bytes = page.bytes();
                 self.bytes += querying.take(group, page, bytes);
                 let is_too_much = self.bytes > GATHERED_BYTES_MAX;
                 querying.refusal().or_else(|| is_too_much.then(|| busy(self.bytes))).map(Into::into)
@@ -241,20 +319,21 @@ impl Queries {
             other => Some(other.into_response()),
         };
         if let Some(response) = refused {
-            self.refuse(id, response, effects);
+            self.refuse(id, response, now, effects);
         } else if querying.missing == 0 && querying.again.is_empty() {
             let querying = self.end(id);
             self.finish(id, querying, now, effects);
         } else if querying.age(now) > SEARCH_MICROS_MAX {
-            self.refuse(id, given_up().into(), effects);
-        } else if querying.missing == 0 && querying.effort == Effort::Long {
+            self.refuse(id, given_up().into(), now, effects);
+        } else if querying.missing == 0 && querying.times.effort == Effort::Long {
             querying.ask(id, now, effects);
         } else if querying.missing == 0 {
-            querying.effort = match querying.effort {
+            querying.times.effort = match querying.times.effort {
                 Effort::Step => Effort::Short,
                 Effort::Short | Effort::Long => Effort::Long,
             };
-            let effort = querying.effort;
+            let effort = querying.times.effort;
+            querying.times.queue(now);
             self.short.leave(id);
             self.turns(effort).waiting.push_back(id);
         }
@@ -273,7 +352,7 @@ impl Queries {
                 let Some(querying) = self.open.get_mut(&id) else { continue };
                 if querying.age(now) > WAITING_MICROS_MAX {
                     let count = self.turns(effort).waiting.len();
-                    self.refuse(id, waited(count).into(), effects);
+                    self.refuse(id, waited(count).into(), now, effects);
                     continue;
                 }
                 querying.ask(id, now, effects);
@@ -293,14 +372,14 @@ impl Queries {
                 self.turns(effort).waiting.pop_front();
                 let count = self.turns(effort).waiting.len();
                 if self.open.contains_key(&id) {
-                    self.refuse(id, waited(count).into(), effects);
+                    self.refuse(id, waited(count).into(), now, effects);
                 }
             }
         }
         let is_late = |it: &Querying| it.age(now) > SEARCH_MICROS_MAX + PIECE_GRACE_MICROS;
         let late = self.open.iter().filter(|(_, querying)| is_late(querying));
         for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.refuse(id, given_up().into(), effects);
+            self.refuse(id, given_up().into(), now, effects);
         }
         self.give_turns(now, effects);
     }
@@ -311,27 +390,38 @@ impl Queries {
         self.open.remove(&id).expect("it was there")
     }
 
-    fn refuse(&mut self, id: QueryId, response: Response, effects: &mut Effects) {
+    fn refuse(&mut self, id: QueryId, response: Response, now: u64, effects: &mut Effects) {
         let querying = self.end(id);
+        note_if_slow(&querying, now, effects);
         self.bytes -= querying.bytes;
         effects.respond(&querying.purpose, response);
     }
 
     fn finish(&mut self, id: QueryId, querying: Querying, now: u64, effects: &mut Effects) {
-        let Querying { purpose, aim, page, parts, bytes, scope, .. } = querying;
+        note_if_slow(&querying, now, effects);
+        let is_first = querying.page.is_none() && !matches!(querying.aim.form, Form::Linked(_));
+        if is_first && querying.aim.specification.has(QueryOption::ExpandLinks) {
+            return self.follow(querying, now, effects);
+        }
+        let Querying { purpose, aim, page, parts, bytes, scope, times, .. } = querying;
         if let Some(specification) = page {
             self.bytes -= bytes;
             let form = aim.form.with_total(parts.values().map(|part| part.count).sum());
             // The bound is for both together.
             return self.query(purpose, *specification, None, form, scope, effects);
         }
-        let (pages, took_micros) = (parts.into_values().collect(), now.saturating_sub(scope.now));
+        let is_explained = aim.specification.explain;
+        let told = Told {
+            took_micros: now.saturating_sub(scope.now),
+            explained: is_explained.then(|| explained(&times, &parts)),
+        };
+        let pages = parts.into_values().collect();
         if bytes > ANSWER_HERE_BYTES_MAX {
             self.answering.insert(id, (purpose, bytes));
-            return effects.job(Job::answer(AnswerJob { query: id, aim, pages, took_micros }));
+            return effects.job(Job::answer(AnswerJob { query: id, aim, pages, told }));
         }
         self.bytes -= bytes;
-        effects.respond(&purpose, query_answer(&aim, pages, took_micros));
+        effects.respond(&purpose, query_answer(&aim, pages, told));
     }
 
     /// An answer was put together elsewhere.
@@ -351,7 +441,8 @@ impl Turns {
 impl Querying {
     /// Asks those partitions that are to be asked again.
     fn ask(&mut self, id: QueryId, now: u64, effects: &mut Effects) {
-        let all = match self.effort {
+        self.times.ask(now);
+        let all = match self.times.effort {
             Effort::Step if self.wants_all() => FIRST_BYTES,
             Effort::Long if self.wants_all() => PIECE_BYTES.saturating_mul(self.partitions_count()),
             Effort::Step | Effort::Short | Effort::Long => PAGE_BYTES,
@@ -376,7 +467,7 @@ impl Querying {
                 after: last.or_else(|| self.after.clone()),
                 limit: u64::try_from(self.each() - got).unwrap_or(u64::MAX),
                 bytes: if is_whole { whole_bytes } else { bytes },
-                effort: self.effort,
+                effort: self.times.effort,
                 left_micros: SEARCH_MICROS_MAX.saturating_sub(self.age(now)),
                 principal: self.scope.principal.clone(),
             };
@@ -430,6 +521,10 @@ impl Querying {
         part.count += page.count;
         part.more = page.more;
         part.hits.extend(page.hits);
+        part.groups = page.groups;
+        if let Some(more) = page.explained {
+            part.explained.get_or_insert_default().add(&more);
+        }
         if goes_on && self.whole.is_none() {
             self.again.push(group);
         }
@@ -444,10 +539,34 @@ impl Querying {
         if is_too_long && self.wants_all() {
             return Some(too_large());
         }
+        let mut groups = self.parts.values().filter_map(|part| part.groups.as_ref());
+        if groups.any(Groups::is_over) {
+            return Some(too_many_values());
+        }
         let is_all = self.aim.specification.result_limit.is_none();
         let found = self.parts.values().map(|part| part.hits.len()).sum::<usize>();
+        // These are put together on the node's own thread.
+        if found > FOLLOWED_HITS_MAX && self.aim.specification.has(QueryOption::ExpandLinks) {
+            return Some(too_many_to_follow());
+        }
         (is_all && found > self.aim.limit && self.aim.limit > 0).then(too_many)
     }
+}
+
+/// The log tells of slow queries, by their shape: what is in documents is nobody's business there.
+fn note_if_slow(querying: &Querying, now: u64, effects: &mut Effects) {
+    let took = querying.age(now);
+    if took < SLOW_MICROS {
+        return;
+    }
+    let found: u64 = querying.parts.values().map(|part| part.count).sum();
+    let text = format!(
+        "a query took {} ms, of which it waited {} ms for its turn, and found {found} documents: {}",
+        took / 1_000,
+        querying.times.waited_micros() / 1_000,
+        query::shape_of(&querying.aim.specification)
+    );
+    effects.note(Level::Warn, text);
 }
 
 fn refusal(text_bytes: usize, open: usize) -> Problem {
@@ -458,6 +577,20 @@ fn refusal(text_bytes: usize, open: usize) -> Problem {
         ));
     }
     Problem::new(Code::Busy, format!("{open} queries are under way at this node; try again"))
+}
+
+fn too_many_links(count: usize) -> Problem {
+    Problem::bad_request(format!(
+        "EXPAND_LINKS would follow {count} links; it follows {MATCH_VALUES_MAX} with \
+         {FOLLOWED_BYTES_MAX} bytes at most: ask for pages with resultLimit"
+    ))
+}
+
+fn too_many_to_follow() -> Problem {
+    Problem::bad_request(format!(
+        "over {FOLLOWED_HITS_MAX} documents have links to be followed by EXPAND_LINKS: ask for pages \
+         with resultLimit"
+    ))
 }
 
 fn waited(others: usize) -> Problem {
@@ -489,3 +622,5 @@ fn busy(bytes: usize) -> Problem {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_language;

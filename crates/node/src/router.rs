@@ -15,7 +15,7 @@ use protocol::{
 };
 
 use crate::frame::{Answer, Frame, Question};
-use crate::rest::{ambrosia, instances};
+use crate::rest::{ambrosia, explain, instances};
 use crate::view::View;
 use crate::work::{Asked, Effects, Purpose, Work};
 
@@ -288,6 +288,8 @@ impl Router {
             // missing.
             let known = match &request.question {
                 Question::InstanceStatus => instances::known_without_owner(request.group, view),
+                Question::Rest(asked) => explain::without_owner(asked, request.group, view),
+                Question::InstanceExplained => explain::instance(request.group, view),
                 Question::Ambrosia { rest, filter } => ambrosia::answer(rest, filter, view).ok(),
                 _ => None,
             };
@@ -312,7 +314,8 @@ fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKe
         return None;
     }
     if let Some(key) = &request.idempotency_key {
-        return Some(RequestKey::User { key: key.clone(), digest: digest_of(request) });
+        let key = RequestKey::owned_by(key, &request.principal, request.source.is_some());
+        return Some(RequestKey::User { key, digest: digest_of(request) });
     }
     let minute = u32::try_from(view.now.wall.0 / 60_000_000).unwrap_or(u32::MAX);
     Some(RequestKey::Auto { edge: view.me(), boot: view.config.sandbox.boot, number, minute })
@@ -338,7 +341,8 @@ fn digest_of(request: &Request) -> u64 {
     };
     // Nobody gets the answer to a request of somebody else.
     let user = request.principal.user().map(|user| user.as_bytes());
-    let said = said.iter().map(String::as_bytes);
+    let action = request.action.as_ref().map(String::as_bytes);
+    let said = said.iter().map(String::as_bytes).chain(action);
     hash_parts(parts.into_iter().chain(merge.iter().copied()).chain(said).chain(user))
 }
 

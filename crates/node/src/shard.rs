@@ -12,15 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use cluster::DirectoryMachine;
 use group::{Io, Outputs, PeerMessage, Quorum, Replica, Touch};
 use protocol::{GroupId, Now, ReplicaId};
-use replication::TailLimits;
 use services::{Handlers, PartitionEvent, PartitionMachine};
-use storage::{StateStore, StoreError};
+use storage::{Space, StateStore, StoreError};
 
 use crate::frame::{Answer, Frame, Question};
 use crate::hosted::{AnyReplica, Hosted};
 use crate::instance::{InstanceEvent, InstanceMachine, Map};
 use crate::io::Level;
 use crate::log_batch::{LogBatch, Logs};
+use crate::marks::{Marks, Speakers};
 use crate::rest::recordings::{Page, page_of};
 use crate::work::{Asked, Effects};
 
@@ -41,13 +41,13 @@ pub(crate) struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
-    fn may_lead(&self, group: GroupId) -> bool {
+    pub(crate) fn may_lead(&self, group: GroupId) -> bool {
         self.may_lead && (!group.is_partition() || self.map.topology.is_formed())
     }
 
     /// Changes of the directory need the majority only: they are how a quorum is lowered. An
     /// instance's inputs are acknowledged by its own rules.
-    fn quorum(&self, group: GroupId) -> Quorum {
+    pub(crate) fn quorum(&self, group: GroupId) -> Quorum {
         if group.is_partition() { self.quorum } else { Quorum::default() }
     }
 }
@@ -60,55 +60,19 @@ pub(crate) struct Shard {
     pub(crate) instances: BTreeMap<GroupId, Replica<InstanceMachine>>,
     pub(crate) logs: Logs,
     pub(crate) log: LogBatch,
-    marks: Marks,
-    wakes: Wakes,
+    pub(crate) marks: Marks,
+    pub(crate) speakers: Speakers,
     /// Whether groups might be served here, and partitions too, at the last tick.
     could_lead: (bool, bool),
     /// See [`Self::set_pace`].
     pace: (usize, usize),
-    astray: Astray,
+    pub(crate) astray: Astray,
 }
 
 /// Groups whose state here is not what follows from their log, with the generation that it has.
 /// They are not served here before another one has taken its place.
 #[derive(Default)]
-struct Astray(BTreeMap<GroupId, u32>);
-
-/// Which replicas have something to do.
-#[derive(Default)]
-struct Marks {
-    /// Groups to which something was done since they were last settled, or which are gone since
-    /// then.
-    touched: BTreeSet<GroupId>,
-    /// Groups that have something waiting for the disk.
-    waiting: BTreeSet<GroupId>,
-    /// Groups with a new commit position that was not worth a sync.
-    lazy: BTreeSet<GroupId>,
-}
-
-/// When instances want to be told that time goes on.
-#[derive(Default)]
-struct Wakes {
-    by_time: BTreeSet<(u64, GroupId)>,
-    of_group: BTreeMap<GroupId, u64>,
-}
-
-impl Wakes {
-    fn set(&mut self, group: GroupId, at: Option<u64>) {
-        if let Some(before) = self.of_group.remove(&group) {
-            self.by_time.remove(&(before, group));
-        }
-        if let Some(at) = at {
-            self.of_group.insert(group, at);
-            self.by_time.insert((at, group));
-        }
-    }
-
-    fn due(&self, now: u64) -> Vec<GroupId> {
-        let due = self.by_time.iter().take_while(|(at, _)| *at <= now);
-        due.map(|(_, group)| *group).collect()
-    }
-}
+pub(crate) struct Astray(pub(crate) BTreeMap<GroupId, u32>);
 
 /// Lets one replica do something, and brings what it wants to the rest of the node.
 macro_rules! run {
@@ -125,12 +89,30 @@ macro_rules! run {
             quorum: conditions.quorum(group),
             may_lead: conditions.may_lead(group) && !$shard.astray.0.contains_key(&group),
         };
-        let mut out = outputs_of(replica);
+        let mut out = $crate::shard::outputs_of(replica);
         let result = $work(replica, &mut io, &mut out);
-        absorb(&mut $shard.log, group, conditions.me, out, $effects);
+        $crate::shard::absorb(&mut $shard.log, group, conditions.me, out, $effects);
         result
     }};
 }
+pub(crate) use run;
+
+/// Lets the replica of a group do something, whatever lives in it, if it has one here.
+macro_rules! run_in {
+    ($shard:expr, $group:expr, $conditions:expr, $effects:expr, $work:expr) => {{
+        let (group, map) = ($group, $conditions.map);
+        if group.is_directory() {
+            run!($shard, &mut $shard.directory, &(), $conditions, $effects, $work)
+        } else if let Some(replica) = $shard.partitions.get_mut(&group) {
+            run!($shard, replica, &$shard.handlers, $conditions, $effects, $work)
+        } else if let Some(replica) = $shard.instances.get_mut(&group) {
+            run!($shard, replica, map, $conditions, $effects, $work)
+        } else {
+            Ok(())
+        }
+    }};
+}
+pub(crate) use run_in;
 
 /// How much longer this replica waits before it campaigns. A replica without a program is of little
 /// use as an owner, so an owner that has a program and pauses for a moment should find its place
@@ -140,11 +122,11 @@ pub(crate) fn reluctance_of(instance: &immortals::Instance) -> usize {
     if instance.has_begun() && !instance.is_served() { RELUCTANT_TICKS } else { 0 }
 }
 
-fn outputs_of<M: Hosted>(_: &Replica<M>) -> Outputs<M> {
+pub(crate) fn outputs_of<M: Hosted>(_: &Replica<M>) -> Outputs<M> {
     Outputs::default()
 }
 
-fn absorb<M: Hosted>(
+pub(crate) fn absorb<M: Hosted>(
     log: &mut LogBatch,
     group: GroupId,
     me: ReplicaId,
@@ -199,7 +181,7 @@ impl Shard {
             logs,
             log,
             marks,
-            wakes: Wakes::default(),
+            speakers: Speakers::default(),
             could_lead: (false, false),
             pace: (0, 0),
             astray: Astray::default(),
@@ -249,6 +231,21 @@ impl Shard {
         self.groups().filter(|group| self.is_serving(*group)).collect()
     }
 
+    /// The groups whose clock goes on. The others are at rest, so they have an owner, and those
+    /// that are served here have the members that they should have.
+    pub(crate) fn awake(&self) -> Vec<GroupId> {
+        self.marks.awake.union(&self.marks.touched).copied().collect()
+    }
+
+    /// Groups at rest need no clock any more, if `has_its_members` says so as well.
+    pub(crate) fn doze(&mut self, has_its_members: impl Fn(GroupId, &dyn AnyReplica) -> bool) {
+        let awake = std::mem::take(&mut self.marks.awake);
+        let stays = |group: &GroupId| {
+            self.get(*group).is_some_and(|it| !it.is_asleep() || !has_its_members(*group, it))
+        };
+        self.marks.awake = awake.into_iter().filter(stays).collect();
+    }
+
     pub(crate) fn instance(&self, group: GroupId) -> Option<&immortals::Instance> {
         self.instances.get(&group).map(|replica| replica.machine().instance())
     }
@@ -287,10 +284,14 @@ impl Shard {
 
     /// A replica for change. It counts as changed, and is settled before the step is over.
     pub(crate) fn get_mut(&mut self, group: GroupId) -> Option<&mut dyn AnyReplica> {
+        self.marks.touched.insert(group);
+        self.any_mut(group)
+    }
+
+    fn any_mut(&mut self, group: GroupId) -> Option<&mut dyn AnyReplica> {
         fn any<M: Hosted>(replica: &mut Replica<M>) -> &mut dyn AnyReplica {
             replica
         }
-        self.marks.touched.insert(group);
         if group.is_directory() {
             Some(&mut self.directory)
         } else if group.is_partition() {
@@ -301,7 +302,7 @@ impl Shard {
     }
 
     /// Runs `work` for all replicas, and marks those as touched for which `work` says so.
-    fn each(&mut self, mut work: impl FnMut(GroupId, &mut dyn AnyReplica) -> Touch) {
+    pub(crate) fn each(&mut self, mut work: impl FnMut(GroupId, &mut dyn AnyReplica) -> Touch) {
         let Self { directory, partitions, instances, marks, .. } = self;
         let mut one = |group: GroupId, replica: &mut dyn AnyReplica| {
             if work(group, replica) == Touch::Touched {
@@ -313,9 +314,19 @@ impl Shard {
         instances.iter_mut().for_each(|(group, replica)| one(*group, replica));
     }
 
+    /// Where the keys of all groups lie that have a replica here.
+    pub(crate) fn spaces(&self) -> impl Iterator<Item = Space> {
+        let Self { directory, partitions, instances, .. } = self;
+        let partitions = partitions.values().map(|replica| *replica.space());
+        let instances = instances.values().map(|replica| *replica.space());
+        [*directory.space()].into_iter().chain(partitions).chain(instances)
+    }
+
     /// How long owners may be silent, and how long a round trip takes, in ticks.
     pub(crate) fn set_pace(&mut self, pace: (usize, usize)) {
-        self.pace = pace;
+        if std::mem::replace(&mut self.pace, pace) == pace {
+            return;
+        }
         self.each(|_, replica| {
             replica.consensus_mut().set_pace(pace.0, pace.1);
             Touch::Still
@@ -331,12 +342,13 @@ impl Shard {
     pub(crate) fn add_instance(&mut self, mut replica: Replica<InstanceMachine>) {
         replica.consensus.set_pace(self.pace.0, self.pace.1);
         self.marks.touched.insert(replica.id());
-        self.wakes.set(replica.id(), Some(0));
+        self.marks.wakes.set(replica.id(), Some(0));
         self.instances.insert(replica.id(), replica);
     }
 
     pub(crate) fn remove_instance(&mut self, group: GroupId) -> Option<Replica<InstanceMachine>> {
-        self.wakes.set(group, None);
+        self.marks.wakes.set(group, None);
+        self.speakers.note(group, None, std::iter::empty);
         self.marks.touched.insert(group);
         self.instances.remove(&group)
     }
@@ -366,21 +378,30 @@ impl Shard {
         // More depends on groups than consensus knows: whether they may be led is one thing.
         let may_lead = (conditions.may_lead, conditions.map.topology.is_formed());
         let is_news = std::mem::replace(&mut self.could_lead, may_lead) != may_lead;
-        self.each(|group, replica| match replica.tick(now) {
-            Touch::Still if group.is_instance() && !is_news => Touch::Still,
-            Touch::Still if replica.consensus().is_resting() && !is_news => Touch::Still,
-            _ => Touch::Touched,
-        });
-        for replica in self.partitions.values_mut() {
+        if is_news {
+            self.marks.awake = self.groups().collect();
+        }
+        for group in self.awake() {
+            let Some(replica) = self.any_mut(group) else { continue };
+            let is_still = match replica.tick(now) {
+                Touch::Still => group.is_instance() || replica.consensus().is_resting(),
+                Touch::Touched => false,
+            };
+            if !is_still || is_news {
+                self.marks.touched.insert(group);
+            }
+        }
+        for (group, replica) in &mut self.partitions {
             if replica.leader().is_some() {
                 let around = &self.handlers;
-                run!(self, replica, around, conditions, effects, Replica::tick_leader)?;
+                run!(self, &mut *replica, around, conditions, effects, Replica::tick_leader)?;
+                self.marks.stir(*group, replica);
             }
         }
         self.shrink_windows();
-        for group in self.wakes.due(now) {
+        for group in self.marks.wakes.due(now) {
             // The instance says anew when it wants to be woken.
-            self.wakes.set(group, None);
+            self.marks.wakes.set(group, None);
             effects.instance(group, immortals::Input::Tick);
         }
         Ok(())
@@ -529,6 +550,16 @@ impl Shard {
         )
     }
 
+    /// The partitions owned here that have ever sent something to the instance with that name.
+    pub(crate) fn partitions_sending_to(&self, instance: &str) -> impl Iterator<Item = GroupId> {
+        let sends = |replica: &Replica<PartitionMachine>| {
+            let outbox = replica.machine().partition().outbox();
+            replica.leader().is_some() && outbox.destination(instance).is_some()
+        };
+        let sending = self.partitions.iter().filter(move |(_, replica)| sends(replica));
+        sending.map(|(group, _)| *group)
+    }
+
     /// # Errors
     /// When the store fails.
     pub(crate) fn instance_event(
@@ -549,10 +580,10 @@ impl Shard {
                 replica.happened(io, event, out)
             }
         )?;
-        if self.instances.get(&group).is_some_and(|replica| !replica.consensus.is_at_rest()) {
-            self.marks.touched.insert(group);
+        if let Some(replica) = self.instances.get(&group) {
+            self.marks.stir(group, replica);
         }
-        self.set_wake(group);
+        self.follow_instance(group);
         Ok(())
     }
 
@@ -599,13 +630,16 @@ impl Shard {
         run!(self, replica, conditions.map, conditions, effects, Replica::resign)
     }
 
-    /// Something was done to an instance: it may want to be woken at another time.
-    fn set_wake(&mut self, group: GroupId) {
+    /// Something was done to an instance: it may want to be woken at another time, or send to others.
+    fn follow_instance(&mut self, group: GroupId) {
         let Some(replica) = self.instances.get_mut(&group) else { return };
         let ticks = reluctance_of(replica.machine().instance());
         replica.consensus.set_reluctance_ticks(ticks);
+        let opening = replica.serving().map(|(_, opening)| opening);
         let lead = replica.leader().map(|leader| leader.lead());
-        self.wakes.set(group, replica.machine().instance().next_wake(lead));
+        self.marks.wakes.set(group, replica.machine().instance().next_wake(lead));
+        let leader = opening.zip(lead).map(|(opening, lead)| (opening, lead.destinations_begun()));
+        self.speakers.note(group, leader, || lead.into_iter().flat_map(|lead| lead.destinations()));
     }
 
     /// # Errors
@@ -618,30 +652,15 @@ impl Shard {
         effects: &mut Effects,
     ) -> Result<(), StoreError> {
         self.marks.touched.insert(group);
-        macro_rules! go {
-            ($replica:expr, $around:expr) => {
-                run!(
-                    self,
-                    $replica,
-                    $around,
-                    conditions,
-                    effects,
-                    |replica: &mut Replica<_>, io: &mut Io<'_, _>, out: &mut Outputs<_>| {
-                        replica.hand_over(io, to, out)
-                    }
-                )
-            };
-        }
-        if group.is_directory() {
-            return go!(&mut self.directory, &());
-        }
-        if let Some(replica) = self.partitions.get_mut(&group) {
-            return go!(replica, &self.handlers);
-        }
-        match self.instances.get_mut(&group) {
-            Some(replica) => go!(replica, conditions.map),
-            None => Ok(()),
-        }
+        run_in!(
+            self,
+            group,
+            conditions,
+            effects,
+            |replica: &mut Replica<_>, io: &mut Io<'_, _>, out: &mut Outputs<_>| {
+                replica.hand_over(io, to, out)
+            }
+        )
     }
 
     // Coming to rest.
@@ -665,21 +684,21 @@ impl Shard {
         conditions: &Conditions<'_>,
         effects: &mut Effects,
     ) -> Result<(), StoreError> {
-        if group.is_directory() {
-            run!(self, &mut self.directory, &(), conditions, effects, Replica::settle)?;
-        } else if let Some(replica) = self.partitions.get_mut(&group) {
-            run!(self, replica, &self.handlers, conditions, effects, Replica::settle)?;
-        } else if let Some(replica) = self.instances.get_mut(&group) {
-            run!(self, replica, conditions.map, conditions, effects, Replica::settle)?;
-            self.set_wake(group);
-        }
+        run_in!(self, group, conditions, effects, Replica::settle)?;
+        self.follow_instance(group);
         let Some(replica) = self.get(group) else {
             self.logs.window.forget(group);
+            self.marks.refusals.note(group, 0);
+            self.marks.awake.remove(&group);
             return Ok(());
         };
         let held = replica.consensus().log_bytes();
         let (waits, is_lazy) = (replica.waits_for_the_disk(), replica.has_lazy_record());
+        let refused = replica.refused_bytes();
         self.logs.window.note(group, held);
+        self.marks.refusals.note(group, refused);
+        self.shrink_refusals();
+        self.marks.awake.insert(group);
         if waits {
             self.marks.waiting.insert(group);
         }
@@ -687,6 +706,16 @@ impl Shard {
             self.marks.lazy.insert(group);
         }
         Ok(())
+    }
+
+    fn shrink_refusals(&mut self) {
+        while let Some((group, bytes)) = self.marks.refusals.too_many() {
+            if let Some(replica) = self.any_mut(group) {
+                replica.shrink_refused(bytes);
+            }
+            let left = self.get(group).map_or(0, AnyReplica::refused_bytes);
+            self.marks.refusals.note(group, left);
+        }
     }
 
     // The disk.
@@ -765,36 +794,5 @@ impl Shard {
             prepare!(replica, conditions.map)?;
         }
         Ok(())
-    }
-
-    /// Cuts the logs. The log up to the durable state is not needed, except for a tail that saves
-    /// followers which are behind from a snapshot.
-    pub(crate) fn cut_logs(&mut self, limits: &TailLimits, up: &BTreeSet<ReplicaId>, now: u64) {
-        let mut records = Vec::new();
-        self.each(|_, replica| {
-            let up_to = replica.persisted_up_to();
-            let members = replica.consensus().members();
-            let lists =
-                [&members.voters, &members.outgoing, &members.learners, &members.learners_next];
-            let is_away = lists.into_iter().flatten().any(|id| !up.contains(id));
-            records.extend(replica.consensus_mut().cut_tail(up_to, now, is_away, limits));
-            Touch::Still
-        });
-        self.log.records.append(&mut records);
-    }
-
-    /// Keeps what the logs take in memory within its bound.
-    fn shrink_windows(&mut self) {
-        let Self { directory, partitions, instances, logs, .. } = self;
-        logs.window.shrink(|group, bytes| {
-            let consensus = if group.is_directory() {
-                Some(&mut directory.consensus)
-            } else if group.is_partition() {
-                partitions.get_mut(&group).map(|replica| &mut replica.consensus)
-            } else {
-                instances.get_mut(&group).map(|replica| &mut replica.consensus)
-            };
-            consensus.map_or(0, |consensus| consensus.shrink_window(bytes))
-        });
     }
 }

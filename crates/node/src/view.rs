@@ -1,7 +1,7 @@
 //! A read-only view of the node and the cluster, for the resources of the REST surface, the router,
 //! and the control of members and owners.
 
-use cluster::{Links, Topology};
+use cluster::{Asking, Links, Topology};
 use group::Quorum;
 use protocol::{
     Behind, Code, GroupId, Now, Outcome, Position, Problem, ReplicaId, Term, WriteQuorum,
@@ -13,6 +13,7 @@ use crate::control::Control;
 use crate::frame::Question;
 use crate::hosted::{AnyReplica, name_of};
 use crate::io::NodeConfig;
+use crate::placement::Placement;
 use crate::shard::Shard;
 
 /// What a member of a cluster knows, for one step.
@@ -23,6 +24,9 @@ pub(crate) struct View<'a> {
     pub(crate) links: &'a Links,
     pub(crate) control: &'a Control,
     pub(crate) shard: &'a Shard,
+    pub(crate) placement: &'a Placement,
+    /// Nodes that wait for a person to let them in.
+    pub(crate) asking: &'a Asking,
     pub(crate) is_stopping: bool,
     /// How many requests that came in here are not answered.
     pub(crate) in_flight: usize,
@@ -75,6 +79,14 @@ impl<'a> View<'a> {
         self.control.is_up(replica, self.links, self.now)
     }
 
+    /// Whether the disk of that node takes writes, as far as is known here.
+    pub(crate) fn takes_writes(&self, replica: ReplicaId) -> bool {
+        match replica == self.control.me {
+            true => self.shard.log.full().is_none(),
+            false => self.links.takes_writes(replica),
+        }
+    }
+
     pub(crate) fn nodes_up(&self) -> usize {
         self.control.quorum(self.links, self.now).up
     }
@@ -93,6 +105,11 @@ impl<'a> View<'a> {
 
     pub(crate) fn instance(&self, group: GroupId) -> Option<&'a immortals::Instance> {
         self.shard.instance(group)
+    }
+
+    /// What only the owner of an instance has, if that is this node.
+    pub(crate) fn lead(&self, group: GroupId) -> Option<&'a immortals::Lead> {
+        self.shard.instances.get(&group)?.leader().map(|leader| leader.lead())
     }
 
     /// A group in words.

@@ -175,7 +175,7 @@ impl Watches {
 }
 
 /// Where the replicas of this node are.
-fn now(view: &View<'_>) -> Places {
+pub(crate) fn now(view: &View<'_>) -> Places {
     let replicas = view.shard.partitions.iter();
     replicas
         .map(|(group, replica)| (*group, Place::after(replica.consensus.applied_position())))
@@ -250,9 +250,7 @@ fn shown(
     let may_see =
         |document: &Document| filter.is_none_or(|filter| filter.shows(&Candidate::from(document)));
     let meets = |document: &Document| {
-        !document.is_deleted()
-            && may_see(document)
-            && watch.query.evaluate(&document.into()).is_some()
+        !document.is_deleted() && watch.query.evaluate_for(&document.into(), filter).is_some()
     };
     let is_match = change.after.as_deref().is_some_and(meets);
     if !is_match && !change.before.as_deref().is_some_and(meets) {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use access::Session;
 use cluster::{DirectoryAnswer, DirectoryChange};
 use group::{Caller, Reply};
 use immortals::Adapter;
@@ -10,10 +11,12 @@ use protocol::{GroupId, ReplicaId, Request, Response, Source, Term};
 use services::{PartitionEvent, WantedSearch};
 use storage::StoreError;
 
+use crate::backup::words::BackupFrame;
 use crate::frame::{Answer, Frame, Question};
 use crate::io::{Level, Output};
 use crate::jobs::Job;
 use crate::outbox::Outbox;
+use crate::serving::words::ServiceWork;
 
 pub(crate) type GatherId = u64;
 
@@ -34,11 +37,24 @@ pub(crate) enum Purpose {
     /// Is the factory of a request defined? Then the request goes on.
     Seek(Box<Sought>),
     /// Who shows that token? Then the request goes on.
-    LookUp(Box<(Self, Request)>),
+    LookUp(Box<Unproved>),
     /// How far is the directory? Then the request is looked at again.
     Level(Box<(Self, Request)>),
+    /// A document of the cluster is told of a change.
+    Notify { number: u64 },
+    /// May somebody see what that one wants to be told of? Then the subscription is made.
+    Subscribe(Box<(Self, Request)>),
     /// The node's own housekeeping; the answer does not matter.
     Own,
+}
+
+/// A request whose token is looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Unproved {
+    pub(crate) purpose: Purpose,
+    pub(crate) request: Request,
+    /// Its token is known, and the password that it was made by is looked for.
+    pub(crate) session: Option<Box<Session>>,
 }
 
 /// A request whose factory is looked for.
@@ -46,8 +62,10 @@ pub(crate) enum Purpose {
 pub(crate) struct Sought {
     pub(crate) purpose: Purpose,
     pub(crate) request: Request,
-    /// What its factory may be, the likeliest first. The first is asked for at present.
+    /// What its factory may be, the likeliest first.
     pub(crate) factories: Vec<String>,
+    /// Which of them is asked for at present.
+    pub(crate) asked: usize,
 }
 
 /// What is to be done before the step is over.
@@ -63,10 +81,12 @@ pub(crate) enum Work {
     Attach(GroupId, u64, Box<(Adapter, Hello)>),
     /// A request has entered the cluster here, from a client or from a task of this node.
     Enter(Purpose, Request),
-    /// The owner of a token's document has answered.
-    LookedUp(Box<(Purpose, Request)>, Response),
+    /// The owner of a token's document, or of a password's, has answered.
+    LookedUp(Box<Unproved>, Response),
     /// This node's directory has come as far as its owner's.
     Leveled(Box<(Purpose, Request)>, Response),
+    /// About those who are told of changes.
+    Feed(FeedWork),
     Submit(Purpose, GroupId, Question),
     /// The owner of a definition has answered.
     Found(Box<Sought>, Response),
@@ -105,8 +125,26 @@ pub(crate) enum Work {
         to: GroupId,
         message: immortals::Between,
     },
+    /// From a partition that is owned here to the owner of the instance with that name.
+    SendToInstance {
+        from: GroupId,
+        instance: String,
+        message: services::ToInstance,
+    },
     /// The node lets a program go.
     ProgramGone(u64),
+    /// About programs that have the handlers of kinds.
+    Service(Box<ServiceWork>),
+    /// This node says something about a backup to itself.
+    Backup(ReplicaId, Box<BackupFrame>),
+}
+
+/// About those who are told of changes.
+pub(crate) enum FeedWork {
+    /// What somebody wants to be told of, as it is.
+    Seen(Box<(Purpose, Request)>, Response),
+    /// A document of the cluster has answered a notification.
+    Notified(u64, Response),
 }
 
 /// A question as it comes in.
@@ -159,6 +197,10 @@ impl Effects {
         self.work.push_back(Work::Instance(group, input));
     }
 
+    pub(crate) fn service(&mut self, work: ServiceWork) {
+        self.work.push_back(Work::Service(Box::new(work)));
+    }
+
     pub(crate) fn job(&mut self, job: Job) {
         self.outputs.push(Output::Run(job));
     }
@@ -193,6 +235,12 @@ impl Effects {
         self.closing.push(link);
     }
 
+    /// Tells the other end that it belongs to the cluster no more, and closes the link.
+    pub(crate) fn removed(&mut self, link: u64) {
+        self.outbox.send_on(link, Frame::Removed);
+        self.closing.push(link);
+    }
+
     /// Brings an answer to whoever waits for it.
     pub(crate) fn finish(&mut self, purpose: &Purpose, answer: Answer) {
         match purpose {
@@ -218,6 +266,14 @@ impl Effects {
             Purpose::Level(waiting) => {
                 let (waiting, response) = (waiting.clone(), answer.into_response());
                 self.push(Work::Leveled(waiting, response));
+            }
+            Purpose::Notify { number } => {
+                let work = FeedWork::Notified(*number, answer.into_response());
+                self.push(Work::Feed(work));
+            }
+            Purpose::Subscribe(waiting) => {
+                let work = FeedWork::Seen(waiting.clone(), answer.into_response());
+                self.push(Work::Feed(work));
             }
             Purpose::Own => {}
         }

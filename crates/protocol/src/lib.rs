@@ -8,9 +8,13 @@ mod address;
 pub mod base64url;
 mod conditions;
 mod document;
+pub mod explanation;
+pub mod flow;
 pub mod hash;
 mod ids;
 pub mod immortal;
+mod instance_message;
+pub mod json;
 pub mod links;
 pub mod node_group;
 mod principal;
@@ -18,12 +22,16 @@ mod problem;
 pub mod query;
 mod request;
 mod request_key;
+pub mod service;
+pub mod subscription;
+pub mod time;
 pub mod varint;
 
 pub use address::Address;
 pub use conditions::{Conditions, EntityTag, EntityTags, WriteQuorum};
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};
+pub use instance_message::{INSTANCE_NAME_BYTES_MAX, InstanceMessage, is_instance_name};
 pub use principal::{
     Bearer, Principal, TOKEN_NAME_BYTES, TOKEN_SECRET_BYTES, token_parts, token_text,
 };

@@ -12,8 +12,8 @@ pub const SLOTS: u32 = 4096;
 
 /// The ends of a path that name a utility of the service, not a document (Xenon's
 /// `UtilityService`).
-pub const UTILITIES: [&str; 6] =
-    ["stats", "config", "template", "available", "subscriptions", "ui"];
+pub const UTILITIES: [&str; 7] =
+    ["stats", "config", "template", "available", "explain", "subscriptions", "ui"];
 
 /// The factory of definitions of kinds.
 pub const KINDS: &str = "/core/factories";

@@ -14,6 +14,12 @@ pub const FORWARDING_LINK: &str = "/core/node-selectors/default/forwarding";
 pub const PEER_LINK: &str = "/core/peer-link";
 pub const MANAGEMENT_LINK: &str = "/core/management";
 
+/// Below the node group: nodes that wait for a person to let them in.
+pub const ASKING: &str = "asking";
+
+/// Below the node group: the cluster, explained.
+pub const EXPLAIN: &str = "explain";
+
 const PREFIX: &str = "com:vmware:xenon:services:common:NodeGroupService:";
 
 /// What a POST or PATCH to the node group asks, told apart by `kind`.
@@ -32,7 +38,7 @@ pub struct JoinPeerRequest {
     pub kind: String,
     /// The node group of any member: `http://127.0.0.1:8000/core/node-groups/default`.
     pub member_group_reference: String,
-    /// Means nothing: the cluster that is joined has one.
+    /// Only what the cluster that is joined has already.
     pub membership_quorum: Option<usize>,
     /// There are no locations: only null.
     #[serde(default)]
@@ -56,9 +62,9 @@ pub enum NodeOption {
 pub struct UpdateQuorumRequest {
     /// Xenon's whole name of it, or the last part.
     pub kind: String,
-    /// Means nothing: the quorum is one setting of the whole cluster.
+    /// Not false: the quorum is one setting of the whole cluster.
     #[serde(default)]
-    pub is_group_update: bool,
+    pub is_group_update: Option<bool>,
     pub membership_quorum: usize,
     /// There are no locations: only null.
     #[serde(default)]
@@ -71,8 +77,8 @@ impl NodeGroupRequest {
     /// # Errors
     /// A sentence that says which field is wrong.
     pub fn parse(body: &[u8]) -> Result<Self, String> {
-        let value: serde_json::Value = serde_json::from_slice(body)
-            .map_err(|error| format!("the body is not JSON: {error}"))?;
+        let value =
+            crate::json::parse(body).map_err(|error| format!("the body is not JSON: {error}"))?;
         let kind = value["kind"].as_str().unwrap_or_default();
         let wrong =
             |needs: &str, error: serde_json::Error| format!("{kind} needs {needs}: {error}");
@@ -116,6 +122,12 @@ pub struct NodeState {
     pub membership_quorum: usize,
     /// How many partitions it owns, as far as the answering node knows.
     pub owned_partitions: usize,
+    /// It shall own nothing, as a person has said.
+    #[serde(default)]
+    pub is_drained: bool,
+    /// It is being removed for good.
+    #[serde(default)]
+    pub is_leaving: bool,
     pub document_self_link: String,
     pub document_kind: String,
 }
@@ -132,6 +144,29 @@ pub struct NodeGroupState {
     pub document_kind: String,
     /// For each partition, the id of the node that owns it; null while there is none.
     pub partition_owners: Vec<Option<String>>,
+    /// Nodes that wait for a person to let them in.
+    #[serde(default)]
+    pub asking: Vec<AskingNode>,
+}
+
+/// A node that asks to join the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AskingNode {
+    pub id: String,
+    /// Where it says that it is.
+    pub address: String,
+    /// The members whose names or addresses it has: they are down, and it would take their place.
+    pub replaces: Vec<String>,
+    pub document_self_link: String,
+}
+
+/// PATCH of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePatch {
+    /// Whether it shall own nothing.
+    pub is_drained: bool,
 }
 
 /// POST to the node selector.

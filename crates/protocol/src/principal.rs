@@ -16,7 +16,8 @@ pub const TOKEN_SECRET_BYTES: usize = 32;
 /// On whose behalf a request is made. Every request has one from the moment it enters.
 ///
 /// **Invariant:** what a client sent becomes `Anonymous` or `Bearer` and nothing else. `User` is
-/// made by the node that looked the token up, and by the owner of a task for the task's calls.
+/// made by the node that looked the token up or has checked the signature of an outside
+/// issuer's token, and by the owner of a task for the task's calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Principal {
     /// A client that has shown nothing.

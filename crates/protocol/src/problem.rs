@@ -22,6 +22,8 @@ macro_rules! codes {
         pub enum Code { $($(#[$doc])* $variant),* }
 
         impl Code {
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
             /// The word on the wire.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
@@ -29,7 +31,7 @@ macro_rules! codes {
 
             /// The code with that word, if it is one.
             pub fn named(name: &str) -> Option<Self> {
-                [$(Self::$variant),*].into_iter().find(|code| code.name() == name)
+                Self::ALL.iter().copied().find(|code| code.name() == name)
             }
 
             /// The HTTP status that goes with it.
@@ -56,6 +58,8 @@ codes! {
     UnknownKind = "UNKNOWN_KIND", 400, 0;
     /// The changes after a token are not kept any more.
     ChangesGone = "CHANGES_GONE", 410, 0;
+    /// A version that is needed is not kept any more.
+    HistoryGone = "HISTORY_GONE", 410, 0;
     /// No such document, version or service.
     NotFound = "NOT_FOUND", 404, 0;
     /// The service has no such verb.
@@ -76,7 +80,8 @@ codes! {
     KeyReused = "KEY_REUSED", 422, 0;
     /// The effect comes from an owner that was replaced.
     Fenced = "FENCED", 409, 0x8000_0001;
-    /// The change is refused as the cluster stands (a quorum out of range, a join with documents).
+    /// The change is refused as the cluster stands (a quorum out of range, a join with documents),
+    /// or by the program that has the handlers of a kind.
     Refused = "REFUSED", 409, 0;
     /// Fewer replicas are up than the membership quorum asks for.
     QuorumNotMet = "QUORUM_NOT_MET", 503, 0x8000_0011;
@@ -88,6 +93,10 @@ codes! {
     Storage = "STORAGE", 503, 0x8000_0013;
     /// The node is stopping.
     Stopping = "STOPPING", 503, 0x8000_0014;
+    /// The handlers of the kind are in a program outside, and none is attached to any node.
+    NoProgram = "NO_PROGRAM", 503, 0;
+    /// The programs that were asked have died, or have answered nonsense.
+    ProgramFailed = "PROGRAM_FAILED", 502, 0;
     /// No answer in time.
     Timeout = "TIMEOUT", 504, 0;
     /// Our mistake.

@@ -68,6 +68,8 @@ pub struct Request {
     pub method: Method,
     /// Percent-decoded path without the query: `/core/examples/one`, `/core/examples/one/stats`.
     pub path: String,
+    /// The action that is asked of the document at the path, if this is no plain change of it.
+    pub action: Option<String>,
     /// The raw query, without `?`; empty if none.
     pub query: String,
     pub body: Bytes,
@@ -91,6 +93,7 @@ impl Request {
         Self {
             method,
             path: path.into(),
+            action: None,
             query: String::new(),
             body: Bytes::new(),
             body_type: BodyType::Json,

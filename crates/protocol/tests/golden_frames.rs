@@ -2,28 +2,20 @@
 //! to the same bytes again. The files were written by another program than this codec, from the
 //! page.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+mod golden;
 
 use bytes::{Bytes, BytesMut};
+use golden::{Golden, only_frame};
 use protocol::immortal::{
-    BlockHead, Fate, HELLO_BYTES_MAX, Hello, Message, SourceKind, Status, ToNode, ToProgram, View,
-    Welcome, blocks, messages, put_block_head, put_message, split_frame,
+    BlockHead, Fate, Hello, Message, SourceKind, Status, ToNode, ToProgram, View, Welcome, blocks,
+    messages, put_block_head, put_message,
 };
 use protocol::{Moment, Term};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../api/frames")
-}
+const GOLDEN: Golden = Golden("frames");
 
-/// The bytes in a file: two hex digits each; from `#` on it is for people.
 fn golden(name: &str) -> Bytes {
-    let path = folder().join(format!("{name}.txt"));
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let digits =
-        text.lines().flat_map(|line| line.split('#').take(1).flat_map(str::split_whitespace));
-    digits.map(|two| u8::from_str_radix(two, 16).expect("two hex digits")).collect()
+    GOLDEN.bytes(name)
 }
 
 fn payload(text: &'static str) -> Bytes {
@@ -207,17 +199,10 @@ fn all_messages() -> Vec<(&'static str, Message)> {
 }
 
 /// The one frame in a file, without its length.
-fn only_frame(name: &str) -> Bytes {
-    let mut bytes = BytesMut::from(&golden(name)[..]);
-    let frame = split_frame(&mut bytes, HELLO_BYTES_MAX).ok().flatten().expect("a whole frame");
-    assert!(bytes.is_empty(), "{name}: more than one frame");
-    frame
-}
-
 #[test]
 fn each_golden_frame_of_a_program_is_read_and_written_alike() {
     for (name, frame) in to_node() {
-        assert_eq!(ToNode::read(only_frame(name)), Ok(frame.clone()), "{name}");
+        assert_eq!(ToNode::read(only_frame(&golden(name))), Ok(frame.clone()), "{name}");
         let mut out = Vec::new();
         frame.put(&mut out);
         assert_eq!(out, golden(name), "{name}");
@@ -227,7 +212,7 @@ fn each_golden_frame_of_a_program_is_read_and_written_alike() {
 #[test]
 fn each_golden_frame_of_a_node_is_read_and_written_alike() {
     for (name, frame) in to_program() {
-        assert_eq!(ToProgram::read(only_frame(name)), Ok(frame.clone()), "{name}");
+        assert_eq!(ToProgram::read(only_frame(&golden(name))), Ok(frame.clone()), "{name}");
         let mut out = Vec::new();
         frame.put(&mut out);
         assert_eq!(out, golden(name), "{name}");
@@ -266,12 +251,8 @@ fn the_golden_delivery_has_its_inputs_in_order() {
 
 #[test]
 fn every_golden_file_is_tested() {
-    let mut wanted: BTreeSet<String> = BTreeSet::new();
-    wanted.extend(to_node().iter().map(|(name, _)| format!("{name}.txt")));
-    wanted.extend(to_program().iter().map(|(name, _)| format!("{name}.txt")));
-    wanted.extend(all_messages().iter().map(|(name, _)| format!("{name}.txt")));
-    let files = fs::read_dir(folder()).unwrap();
-    let found: BTreeSet<String> =
-        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(found, wanted);
+    let (to_node, to_program, messages) = (to_node(), to_program(), all_messages());
+    let names = to_node.iter().map(|(name, _)| *name);
+    let names = names.chain(to_program.iter().map(|(name, _)| *name));
+    GOLDEN.check_names(names.chain(messages.iter().map(|(name, _)| *name)));
 }

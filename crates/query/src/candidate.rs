@@ -2,6 +2,8 @@
 
 use protocol::{Action, Document, Epoch, Moment};
 
+use crate::ordered::{Leaf, Numeral};
+
 /// One version of a document, as a query sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
@@ -31,6 +33,25 @@ impl<'a> From<&'a Document> for Candidate<'a> {
             owner: &document.owner,
             author: document.author.as_deref(),
             body: document.body.as_bytes(),
+        }
+    }
+}
+
+impl<'a> Candidate<'a> {
+    /// A field that the system keeps.
+    pub(crate) fn built_in(&self, field: &str) -> Option<Leaf<'a>> {
+        let number = |number: u64| Some(Leaf::Number(Numeral::Natural(number)));
+        match field {
+            "documentVersion" => number(self.version),
+            "documentEpoch" => number(self.epoch.0),
+            "documentKind" => Some(Leaf::Text(self.kind)),
+            "documentSelfLink" => Some(Leaf::Text(self.link)),
+            "documentUpdateTimeMicros" => number(self.updated.0),
+            "documentUpdateAction" => Some(Leaf::Text(self.action.name())),
+            "documentExpirationTimeMicros" => number(self.expires.0),
+            "documentOwner" | "documentUpdateNode" => Some(Leaf::Text(self.owner)),
+            "documentAuthPrincipalLink" => self.author.map(Leaf::Text),
+            _ => None,
         }
     }
 }

@@ -3,17 +3,32 @@
 //! A field's name is a path (see `leaves`). As Xenon writes the items of a collection `tags.item`,
 //! a part `item` may stand for the items of an array as well as for a field of that name: the name
 //! then stands for several paths.
+//!
+//! A term on the name of an object (Xenon's map) looks at what lies within it: at the values, at
+//! any depth, and at the names of the fields that lead to them. A field name with dots in it cannot
+//! be told from fields within fields, and so `a.b` is a name within `m` in both `{"m":{"a.b":1}}`
+//! and `{"m":{"a":{"b":1}}}`. A name that leads to no value (to null, to an empty object) is not
+//! there.
 
-use protocol::query::{Occurance, Query, QueryOption, QuerySpecification, SortOrder};
-use protocol::{BUILT_IN_FIELDS, Problem};
+use std::borrow::Cow;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use protocol::query::{Occurance, Query, QueryOption, QuerySpecification, QueryTerm, SortOrder};
+use protocol::{BUILT_IN_FIELDS, Moment, Problem};
+
+use crate::aggregate::Aggregation;
+use crate::candidate::Candidate;
 use crate::constraint::{Constraint, LINK_FIELD};
-use crate::filter_of_hits::HitFilter;
+use crate::filter_of_hits::{HitFilter, opened};
+use crate::grouped;
+use crate::groups::Groups;
+use crate::links::LinkFields;
 use crate::page::Hit;
-use crate::predicate::{Predicate, check_property_type, wrong};
-
-/// The longest path of a field that a query can name, and the longest that is worth indexing.
-pub const PATH_BYTES_MAX: usize = 512;
+use crate::paths::paths;
+use crate::predicate::{check_property_type, wrong};
+use crate::selection::select;
+use crate::term::Term;
 
 /// How deep clauses may lie in clauses.
 pub(crate) const DEPTH_MAX: usize = 16;
@@ -21,8 +36,11 @@ pub(crate) const DEPTH_MAX: usize = 16;
 /// How many terms a query may have.
 pub(crate) const TERMS_MAX: usize = 256;
 
-/// How many parts `item` a field's name may have: each doubles the paths it stands for.
-const ITEMS_MAX: usize = 3;
+/// How many fields of its documents a query may select.
+pub(crate) const SELECTED_MAX: usize = 256;
+
+/// How many fields hits may be sorted by.
+pub(crate) const SORT_FIELDS_MAX: usize = 8;
 
 /// A query, checked and made ready to run in every partition.
 #[derive(Clone, Debug)]
@@ -32,10 +50,21 @@ pub struct CompiledQuery {
     pub(crate) sort: Option<Sort>,
     scope: Scope,
     is_count: bool,
-    is_expanded: bool,
+    shown: Shown,
     constraints: Vec<Constraint>,
     is_exact: bool,
     pub(crate) filter: Option<HitFilter>,
+    aggregation: Option<Arc<Aggregation>>,
+    is_explained: bool,
+}
+
+/// What a hit carries.
+#[derive(Clone, Debug)]
+struct Shown {
+    is_expanded: bool,
+    /// With `EXPAND_SELECTED_FIELDS`: these fields only.
+    selected: Option<Vec<String>>,
+    links: Option<Arc<LinkFields>>,
 }
 
 /// Which versions are looked at.
@@ -44,6 +73,27 @@ pub enum Scope {
     Live,
     LiveAndDeleted,
     AllVersions,
+    /// Of each document the version that was the latest then.
+    AsOf {
+        at: Moment,
+        with_deleted: bool,
+    },
+}
+
+impl Scope {
+    /// Versions before the latest are looked at, which the index does not have.
+    pub fn is_of_history(self) -> bool {
+        matches!(self, Self::AllVersions | Self::AsOf { .. })
+    }
+
+    /// Whether a version that is a deletion is shown.
+    pub fn shows_deleted(self) -> bool {
+        match self {
+            Self::Live => false,
+            Self::LiveAndDeleted | Self::AllVersions => true,
+            Self::AsOf { with_deleted, .. } => with_deleted,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,14 +107,14 @@ pub(crate) enum Clause {
     },
 }
 
+/// By which fields hits are sorted, the most important first.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Term {
-    pub(crate) paths: Vec<String>,
-    pub(crate) predicate: Predicate,
+pub struct Sort {
+    pub fields: Vec<SortField>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sort {
+pub struct SortField {
     /// All the paths that the field's name stands for.
     pub paths: Vec<String>,
     pub is_descending: bool,
@@ -87,24 +137,25 @@ impl CompiledQuery {
             return wrong("resultLimit", "is 0; give at least 1, or the option COUNT");
         }
         let has = |option| specification.has(option);
-        let scope = if has(QueryOption::IncludeAllVersions) {
-            Scope::AllVersions
-        } else if has(QueryOption::IncludeDeleted) {
-            Scope::LiveAndDeleted
-        } else {
-            Scope::Live
-        };
+        grouped::check(specification)?;
+        check_offset(specification)?;
         let constraints = constraints(&clause, &terms);
         Ok(Self {
             is_exact: is_exact(&clause, &terms),
             sort: sort(specification)?,
-            scope,
+            scope: scope(specification)?,
             is_count: has(QueryOption::Count),
-            is_expanded: has(QueryOption::ExpandContent),
+            shown: Shown {
+                is_expanded: has(QueryOption::ExpandContent),
+                selected: selected(specification)?,
+                links: LinkFields::new(specification)?.map(Arc::new),
+            },
             clause,
             terms,
             constraints,
             filter: None,
+            is_explained: specification.explain,
+            aggregation: Aggregation::new(specification)?.map(Arc::new),
         })
     }
 
@@ -122,8 +173,8 @@ impl CompiledQuery {
 
     /// Whether no term looks at anything but these fields.
     pub fn names_only(&self, fields: &[&str]) -> bool {
-        let mut named = self.terms.iter().flat_map(|term| &term.paths);
-        named.all(|path| fields.contains(&path.as_str()))
+        let is_one = |path: &String| fields.contains(&path.as_str());
+        self.terms.iter().all(|term| !term.is_of_all_fields() && term.paths.iter().all(is_one))
     }
 
     /// `COUNT` was asked for: pages have no hits, only a count.
@@ -131,9 +182,57 @@ impl CompiledQuery {
         self.is_count
     }
 
-    /// `EXPAND_CONTENT` was asked for: a hit carries its document.
+    /// What is to be said of all hits together; pages have no hits then.
+    pub fn aggregation(&self) -> Option<&Arc<Aggregation>> {
+        self.aggregation.as_ref()
+    }
+
+    /// A hit carries its document, or some fields of it.
     pub fn is_expanded(&self) -> bool {
-        self.is_expanded
+        self.shown.is_expanded || self.shown.selected.is_some()
+    }
+
+    /// What a hit carries of its document, which is whole JSON.
+    pub fn expanded(&self, document: Bytes) -> Bytes {
+        match &self.shown.selected {
+            Some(names) => select(&document, names),
+            None => document,
+        }
+    }
+
+    /// The links in some fields of a document, with the names of the fields, if these are wanted.
+    pub fn selected_links(&self, candidate: &Candidate<'_>) -> Vec<(String, String)> {
+        let Some(links) = &self.shown.links else { return Vec::new() };
+        links.links_of(&Candidate { body: &self.open_body(candidate), ..*candidate })
+    }
+
+    /// Adds a hit to what is said of all of them together.
+    pub fn add_to(&self, groups: &mut Groups, candidate: &Candidate<'_>) {
+        if let Some(aggregation) = &self.aggregation {
+            let body = &self.open_body(candidate);
+            aggregation.add(groups, &Candidate { body, ..*candidate });
+        }
+    }
+
+    /// A body without the fields that are hidden from whoever asks.
+    pub(crate) fn open_body<'b>(&self, candidate: &Candidate<'b>) -> Cow<'b, [u8]> {
+        opened(candidate, self.filter.as_ref())
+    }
+
+    /// Whoever asks also wants to know how the hits were found.
+    pub fn is_explained(&self) -> bool {
+        self.is_explained
+    }
+
+    /// Whoever asks may know how many documents were looked at. Others would learn from it how many
+    /// there are that they may not see.
+    pub fn tells_counts(&self) -> bool {
+        self.filter.as_ref().is_none_or(HitFilter::may_be_counted)
+    }
+
+    /// Whether whoever asks may see this version.
+    pub fn may_show(&self, candidate: &Candidate<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.shows(candidate))
     }
 
     /// Which versions of a document the query looks at.
@@ -160,7 +259,7 @@ impl CompiledQuery {
     pub fn shown_link(&self, hit: &Hit) -> String {
         match self.scope {
             Scope::AllVersions => format!("{}?documentVersion={}", hit.link, hit.version),
-            Scope::Live | Scope::LiveAndDeleted => hit.link.clone(),
+            Scope::Live | Scope::LiveAndDeleted | Scope::AsOf { .. } => hit.link.clone(),
         }
     }
 }
@@ -185,9 +284,7 @@ fn compile(
             if terms.len() == TERMS_MAX {
                 return wrong(at, &format!("is one term too many; the limit is {TERMS_MAX}"));
             }
-            let at = format!("{at}.term");
-            let paths = paths(&term.property_name, &format!("{at}.propertyName"))?;
-            terms.push(Term { paths, predicate: Predicate::new(term, &at)? });
+            terms.push(Term::new(term, &format!("{at}.term"))?);
             return Ok(Clause::Term(terms.len() - 1));
         }
         (None, Some(clauses)) if !clauses.is_empty() => clauses,
@@ -205,62 +302,103 @@ fn compile(
     Ok(Clause::All { must, not, should })
 }
 
-/// All the paths that a field's name stands for.
-fn paths(name: &str, at: &str) -> Result<Vec<String>, Problem> {
-    if name.is_empty() {
-        return wrong(at, "is empty; name a field, such as 'name', 'keyValues.k' or 'tags.item'");
-    }
-    if name.len() > PATH_BYTES_MAX {
-        return wrong(at, &format!("is {} bytes long; the limit is {PATH_BYTES_MAX}", name.len()));
-    }
-    let meant = BUILT_IN_FIELDS.iter().find(|field| field.eq_ignore_ascii_case(name));
-    if let Some(field) = meant.filter(|&&field| field != name) {
-        return wrong(at, &format!("is '{name}'; it is spelled '{field}'"));
-    }
-    let mut paths = vec![String::new()];
-    let mut items = 0;
-    for (number, part) in name.split('.').enumerate() {
-        let mut longer = Vec::new();
-        if part == "item" && number > 0 {
-            items += 1;
-            if items > ITEMS_MAX {
-                return wrong(at, &format!("has over {ITEMS_MAX} parts 'item'; leave them out"));
-            }
-            longer.clone_from(&paths);
+fn check_offset(specification: &QuerySpecification) -> Result<(), Problem> {
+    let is_of_hits = !specification.has(QueryOption::Count) && specification.aggregates.is_empty();
+    match specification.extent.offset {
+        Some(offset) if offset > 0 && !is_of_hits => {
+            wrong("offset", "leaves out the first documents, and none is shown; leave it out")
         }
-        for path in &mut paths {
-            if number > 0 {
-                path.push('.');
-            }
-            path.push_str(part);
-        }
-        paths.append(&mut longer);
+        _ => Ok(()),
     }
-    Ok(paths)
+}
+
+fn scope(specification: &QuerySpecification) -> Result<Scope, Problem> {
+    const BOUNDARY: &str = "timeSnapshotBoundaryMicros";
+    let has = |option| specification.has(option);
+    let with_deleted = has(QueryOption::IncludeDeleted);
+    let is_of_all = has(QueryOption::IncludeAllVersions);
+    match (has(QueryOption::TimeSnapshot), specification.extent.time_snapshot_boundary_micros) {
+        (true, Some(_)) if is_of_all => {
+            let why = "have TIME_SNAPSHOT, which shows one version of a document, and \
+                       INCLUDE_ALL_VERSIONS; drop one";
+            wrong("options", why)
+        }
+        (true, Some(at)) => Ok(Scope::AsOf { at: Moment(at), with_deleted }),
+        (true, None) => wrong(BOUNDARY, "is missing; the option TIME_SNAPSHOT needs it"),
+        (false, Some(_)) => wrong(BOUNDARY, "goes with the option TIME_SNAPSHOT"),
+        (false, None) if is_of_all => Ok(Scope::AllVersions),
+        (false, None) if with_deleted => Ok(Scope::LiveAndDeleted),
+        (false, None) => Ok(Scope::Live),
+    }
+}
+
+fn selected(specification: &QuerySpecification) -> Result<Option<Vec<String>>, Problem> {
+    let terms = &specification.select_terms;
+    if specification.has(QueryOption::ExpandBuiltinContentOnly) {
+        if !terms.is_empty() || specification.has(QueryOption::ExpandContent) {
+            let why = "are EXPAND_BUILTIN_CONTENT_ONLY, and other fields are asked for; drop one";
+            return wrong("options", why);
+        }
+        return Ok(Some(BUILT_IN_FIELDS.iter().map(|name| (*name).to_owned()).collect()));
+    }
+    match (specification.has(QueryOption::ExpandSelectedFields), terms.len()) {
+        (false, 0) => return Ok(None),
+        (false, _) => return wrong("selectTerms", "go with the option EXPAND_SELECTED_FIELDS"),
+        (true, 0) => return wrong("selectTerms", "are missing; EXPAND_SELECTED_FIELDS needs some"),
+        (true, 1..=SELECTED_MAX) => {}
+        (true, _) => {
+            return wrong("selectTerms", &format!("are too many; the limit is {SELECTED_MAX}"));
+        }
+    }
+    if specification.has(QueryOption::ExpandContent) {
+        return wrong("selectTerms", "select fields, and EXPAND_CONTENT shows all; drop one");
+    }
+    let mut names = Vec::new();
+    for (number, term) in terms.iter().enumerate() {
+        paths(&term.property_name, &format!("selectTerms[{number}].propertyName"))?;
+        names.push(term.property_name.clone());
+    }
+    Ok(Some(names))
 }
 
 fn sort(specification: &QuerySpecification) -> Result<Option<Sort>, Problem> {
-    let Some(term) = &specification.sort_term else {
+    let more = &specification.additional_sort_terms;
+    let Some(first) = &specification.sort_term else {
         if specification.has(QueryOption::Sort) {
             return wrong("sortTerm", "is missing; the option SORT needs a 'propertyName' in it");
         }
+        if !more.is_empty() {
+            return wrong("additionalSortTerms", "go with a sortTerm, which is missing");
+        }
         return Ok(None);
     };
-    check_property_type(term, "sortTerm")?;
-    let paths = paths(&term.property_name, "sortTerm.propertyName")?;
-    let is_descending = specification.sort_order == Some(SortOrder::Desc);
-    // Upward by link is the order that there is anyway.
-    let is_natural = !is_descending && paths == [LINK_FIELD];
-    Ok((!is_natural).then_some(Sort { paths, is_descending }))
+    if more.len() >= SORT_FIELDS_MAX {
+        let why = format!("are too many; there may be {SORT_FIELDS_MAX} fields to sort by");
+        return wrong("additionalSortTerms", &why);
+    }
+    let order = specification.sort_order;
+    let mut fields = vec![sort_field(first, "sortTerm", order)?];
+    for (number, term) in more.iter().enumerate() {
+        let order = term.sort_order.or(order);
+        fields.push(sort_field(term, &format!("additionalSortTerms[{number}]"), order)?);
+    }
+    // Upward by link is the order that there is anyway. Versions of one document share their link,
+    // and what comes behind it sorts them.
+    let is_of_one = more.is_empty() || !specification.has(QueryOption::IncludeAllVersions);
+    let is_natural = is_of_one && !fields[0].is_descending && fields[0].paths == [LINK_FIELD];
+    Ok((!is_natural).then_some(Sort { fields }))
+}
+
+fn sort_field(term: &QueryTerm, at: &str, order: Option<SortOrder>) -> Result<SortField, Problem> {
+    check_property_type(term, at)?;
+    let paths = paths(&term.property_name, &format!("{at}.propertyName"))?;
+    Ok(SortField { paths, is_descending: order == Some(SortOrder::Desc) })
 }
 
 /// What surely holds for all that meets the clause.
 fn constraints(clause: &Clause, terms: &[Term]) -> Vec<Constraint> {
     match clause {
-        Clause::Term(number) => {
-            let Term { paths, predicate } = &terms[*number];
-            Constraint::new(paths, predicate).into_iter().collect()
-        }
+        Clause::Term(number) => Constraint::new(&terms[*number]).into_iter().collect(),
         Clause::All { must, should, .. } if must.is_empty() && !should.is_empty() => {
             // One of them: the union of what can be said of each, if of all something can.
             let mut union = Constraint::default();
@@ -285,8 +423,7 @@ fn constraints(clause: &Clause, terms: &[Term]) -> Vec<Constraint> {
 fn is_exact(clause: &Clause, terms: &[Term]) -> bool {
     match clause {
         Clause::Term(number) => {
-            let Term { paths, predicate } = &terms[*number];
-            Constraint::new(paths, predicate).is_some_and(|constraint| constraint.is_exact)
+            Constraint::new(&terms[*number]).is_some_and(|constraint| constraint.is_exact)
         }
         Clause::All { must, not, should } => {
             // With a clause that must be met, those that should make no difference.

@@ -4,15 +4,20 @@
 //! under at least one of them. It only proposes documents: each is looked at before it is a hit.
 
 use crate::ordered::{
-    Leaf, TAG_BOOLEAN, TAG_NUMBER, TAG_TEXT, TEXT_BYTES_MAX, after_all_with, encode_text_prefix,
-    is_cut,
+    Leaf, Numeral, TAG_BOOLEAN, TAG_NUMBER, TAG_TEXT, TEXT_BYTES_MAX, after_all_with,
+    encode_text_prefix, encoded_number, is_cut,
 };
-use crate::predicate::{Limit, Predicate, literal_beginning};
+use crate::paths::is_built_in;
+use crate::predicate::{Limit, Predicate, TextLimit, literal_beginning};
+use crate::term::Term;
 
 /// The field that is the key of the documents themselves.
 pub(crate) const LINK_FIELD: &str = "documentSelfLink";
 pub const KIND_FIELD: &str = "documentKind";
 pub const UPDATED_FIELD: &str = "documentUpdateTimeMicros";
+
+/// A term that compares with more values than this does not lead to its documents by the index.
+const RANGES_MAX: usize = 256;
 
 /// All documents that meet a clause are among these.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,19 +39,28 @@ pub enum Atom {
         to: Vec<u8>,
         /// It is a single value, so its postings are in order of links.
         is_single: bool,
+        /// And those with such a value, or with the name of such a field, within an object there.
+        is_within: bool,
     },
 }
 
 impl Constraint {
-    /// For a predicate on a field; `None` if the index is no help. `paths` are all the paths that
-    /// the field's name may stand for.
-    pub(crate) fn new(paths: &[String], predicate: &Predicate) -> Option<Self> {
-        if let [path] = paths
+    /// For a term; `None` if the index is no help.
+    pub(crate) fn new(term: &Term) -> Option<Self> {
+        let Term { paths, is_within, predicate } = term;
+        if paths.is_empty() {
+            // The index has no posting for any field whatever.
+            return None;
+        }
+        if let [path] = paths.as_slice()
             && path == LINK_FIELD
         {
             return Self::of_links(predicate);
         }
         let (ranges, is_exact) = ranges(predicate);
+        if ranges.len() > RANGES_MAX {
+            return None;
+        }
         let mut atoms = Vec::new();
         for path in paths {
             if is_built_in(path) && path != KIND_FIELD && path != UPDATED_FIELD {
@@ -57,18 +71,26 @@ impl Constraint {
                 from: range.from.clone(),
                 to: range.to.clone(),
                 is_single: range.is_single,
+                is_within: *is_within && !is_built_in(path),
             }));
         }
         Some(Self { atoms, is_exact })
     }
 
     fn of_links(predicate: &Predicate) -> Option<Self> {
+        if let Predicate::OneOf { texts, .. } = predicate {
+            let atoms = texts.iter().map(|text| Atom::Link(text.clone())).collect();
+            return Some(Self { atoms, is_exact: true });
+        }
         let (atom, is_exact) = match predicate {
             Predicate::Equal { text, .. } => (Atom::Link(text.clone()), true),
             Predicate::Prefix(prefix) => (Atom::LinkPrefix(prefix.clone()), true),
             Predicate::Wildcard(tokens) => (Atom::LinkPrefix(literal_beginning(tokens)), false),
             Predicate::Present => (Atom::LinkPrefix(String::new()), true),
-            Predicate::Phrase(_) | Predicate::Range { .. } => return None,
+            Predicate::Phrase(_)
+            | Predicate::Range { .. }
+            | Predicate::TextRange { .. }
+            | Predicate::OneOf { .. } => return None,
         };
         Some(Self { atoms: vec![atom], is_exact })
     }
@@ -117,9 +139,24 @@ fn ranges(predicate: &Predicate) -> (Vec<Range>, bool) {
     match predicate {
         Predicate::Equal { text, number, boolean } => {
             let mut ranges = vec![Range::single(Leaf::Text(text))];
-            ranges.extend(number.map(|number| Range::single(Leaf::Number(number))));
+            ranges
+                .extend(number.as_ref().map(|_| Range::single(Leaf::Number(Numeral::Text(text)))));
             ranges.extend(boolean.map(|boolean| Range::single(Leaf::Boolean(boolean))));
-            (ranges, !is_cut(text))
+            let is_shared = number.as_ref().is_some_and(|number| number.key.is_shared());
+            (ranges, !is_cut(text) && !is_shared)
+        }
+        Predicate::OneOf { texts, numbers, booleans } => {
+            let texts = texts.iter().map(|text| (Range::single(Leaf::Text(text)), !is_cut(text)));
+            let numbers = numbers.iter().map(|number| {
+                let from = encoded_number(number.key);
+                let range = Range { to: after_all_with(&from), from, is_single: true };
+                (range, !number.key.is_shared())
+            });
+            let booleans =
+                booleans.iter().map(|boolean| (Range::single(Leaf::Boolean(*boolean)), true));
+            let (ranges, exact): (Vec<Range>, Vec<bool>) =
+                texts.chain(numbers).chain(booleans).unzip();
+            (ranges, exact.into_iter().all(|is_exact| is_exact))
         }
         Predicate::Present => {
             let all = Range { from: vec![TAG_BOOLEAN], to: vec![TAG_TEXT + 1], is_single: false };
@@ -129,22 +166,53 @@ fn ranges(predicate: &Predicate) -> (Vec<Range>, bool) {
         Predicate::Wildcard(tokens) => (vec![text_beginning(&literal_beginning(tokens))], false),
         Predicate::Phrase(_) => (vec![text_beginning("")], false),
         Predicate::Range { from, to } => {
-            let end = |limit: &Option<Limit>, past_when_inclusive: bool, none: u8| match limit {
-                None => vec![none],
-                Some(limit) => {
-                    let at = Leaf::Number(limit.number).encoded();
-                    // Up to and with it, or from behind it: past all postings of the number.
-                    if limit.is_inclusive == past_when_inclusive { after_all_with(&at) } else { at }
-                }
+            let end = |limit: &Option<Limit>| {
+                limit.as_ref().map(|limit| End {
+                    at: encoded_number(limit.number.key),
+                    is_inclusive: limit.is_inclusive,
+                    is_shared: limit.number.key.is_shared(),
+                })
             };
-            let from = end(from, false, TAG_NUMBER);
-            let to = end(to, true, TAG_NUMBER + 1);
-            (vec![Range { from, to, is_single: false }], true)
+            between(end(from), end(to), TAG_NUMBER)
+        }
+        Predicate::TextRange { from, to } => {
+            let end = |limit: &Option<TextLimit>| {
+                limit.as_ref().map(|limit| End {
+                    at: Leaf::Text(&limit.text).encoded(),
+                    is_inclusive: limit.is_inclusive,
+                    is_shared: is_cut(&limit.text),
+                })
+            };
+            between(end(from), end(to), TAG_TEXT)
         }
     }
 }
 
-/// A field that the system keeps: it is not in the body.
-pub fn is_built_in(path: &str) -> bool {
-    protocol::BUILT_IN_FIELDS.contains(&path)
+/// Where a range ends.
+struct End {
+    at: Vec<u8>,
+    is_inclusive: bool,
+    /// Other values have the same encoding, on both sides of the end.
+    is_shared: bool,
+}
+
+/// The values of one sort from one end to another.
+fn between(from: Option<End>, to: Option<End>, tag: u8) -> (Vec<Range>, bool) {
+    let is_exact = [&from, &to].iter().all(|end| !end.as_ref().is_some_and(|it| it.is_shared));
+    // Up to and with it, or from behind it: past all postings of the value.
+    let from = from.map_or_else(
+        || vec![tag],
+        |end| match end.is_inclusive || end.is_shared {
+            true => end.at,
+            false => after_all_with(&end.at),
+        },
+    );
+    let to = to.map_or_else(
+        || vec![tag + 1],
+        |end| match end.is_inclusive || end.is_shared {
+            true => after_all_with(&end.at),
+            false => end.at,
+        },
+    );
+    (vec![Range { from, to, is_single: false }], is_exact)
 }

@@ -1,12 +1,13 @@
 //! Looking at one version of a document: does it meet the query, and where is it in the order?
 
-use serde_json::Number;
-
 use crate::candidate::Candidate;
-use crate::compiled::{Clause, CompiledQuery, Sort, TERMS_MAX};
-use crate::constraint::is_built_in;
+use crate::compiled::{Clause, CompiledQuery, Sort, SortField, TERMS_MAX};
+use crate::constraint::{KIND_FIELD, LINK_FIELD};
+use crate::filter_of_hits::{HitFilter, opened};
 use crate::leaves::{Leaves, walk};
-use crate::ordered::{Leaf, NumberKey};
+use crate::ordered::Leaf;
+use crate::paths::is_built_in;
+use crate::term::{Term, is_at_or_beneath};
 
 /// The first byte of a sort key: documents without a value come last, upward and downward.
 const PRESENT: u8 = 0;
@@ -15,42 +16,76 @@ const MISSING: u8 = 1;
 impl CompiledQuery {
     /// The sort key, if it meets the query (empty when there is no order but that of the links).
     pub fn evaluate(&self, candidate: &Candidate<'_>) -> Option<Vec<u8>> {
-        let mut look = Look { query: self, met: [false; TERMS_MAX], sorted: None };
+        self.evaluate_for(candidate, self.filter.as_ref())
+    }
+
+    /// The same for somebody who may see what that filter shows and opens, whatever filter the
+    /// query has: a query that stands is compiled once, and who asked may see other things by now.
+    pub fn evaluate_for(
+        &self,
+        candidate: &Candidate<'_>,
+        filter: Option<&HitFilter>,
+    ) -> Option<Vec<u8>> {
+        let mut look = Look { query: self, met: [false; TERMS_MAX], sorted: Vec::new(), shared: 0 };
+        look.sorted.resize(self.sort.as_ref().map_or(0, |sort| sort.fields.len()), None);
         for field in protocol::BUILT_IN_FIELDS {
             if look.wants_exactly(field)
-                && let Some(leaf) = built_in(field, candidate)
+                && let Some(leaf) = candidate.built_in(field)
             {
                 look.take(field, leaf);
             }
         }
         if look.wants_body() {
-            walk(candidate.body, &mut look);
+            walk(&opened(candidate, filter), &mut look);
         }
-        let is_hit = is_met(&self.clause, &look.met)
-            && self.filter.as_ref().is_none_or(|filter| filter.shows(candidate));
+        let is_hit =
+            is_met(&self.clause, &look.met) && filter.is_none_or(|filter| filter.shows(candidate));
         is_hit.then(|| match &self.sort {
             None => Vec::new(),
-            Some(sort) => sort.key(look.sorted.as_deref()),
+            Some(sort) => sort.key(&look.sorted),
         })
     }
 }
 
+impl CompiledQuery {
+    /// Whether a version of which nothing but the link and perhaps the kind is known may meet the
+    /// query.
+    pub fn may_meet(&self, link: &str, kind: Option<&str>) -> bool {
+        may_be_met(&self.clause, &self.terms, (link, kind)) != Some(false)
+    }
+}
+
 impl Sort {
-    /// The sort key for an encoded value.
-    pub fn key(&self, value: Option<&[u8]>) -> Vec<u8> {
-        let Some(value) = value else { return vec![MISSING] };
-        let mut key = Vec::with_capacity(value.len() + 1);
-        key.push(PRESENT);
-        // The encodings are prefix-free, so their complements are in the opposite order.
-        let flip = if self.is_descending { 0xff } else { 0 };
-        key.extend(value.iter().map(|byte| byte ^ flip));
+    /// The sort key for the encoded values of its fields, or of the first of them.
+    pub fn key(&self, values: &[Option<Vec<u8>>]) -> Vec<u8> {
+        let mut key = Vec::with_capacity(values.len() * 12);
+        for (field, value) in self.fields.iter().zip(values) {
+            let Some(value) = value else {
+                key.push(MISSING);
+                continue;
+            };
+            key.push(PRESENT);
+            // The encodings are prefix-free, so their complements are in the opposite order, and
+            // the next field may follow.
+            let flip = if field.is_descending { 0xff } else { 0 };
+            key.extend(value.iter().map(|byte| byte ^ flip));
+        }
         key
     }
 
-    /// The encoded value of a sort key; `None` if there is none in it.
+    /// The only field, if there is one only.
+    pub fn single(&self) -> Option<&SortField> {
+        match self.fields.as_slice() {
+            [field] => Some(field),
+            _ => None,
+        }
+    }
+
+    /// The encoded value of a sort key of one field; `None` if there is none in it.
     pub fn value(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let field = self.single()?;
         let value = key.strip_prefix(&[PRESENT])?;
-        let flip = if self.is_descending { 0xff } else { 0 };
+        let flip = if field.is_descending { 0xff } else { 0 };
         Some(value.iter().map(|byte| byte ^ flip).collect())
     }
 }
@@ -59,48 +94,62 @@ impl Sort {
 struct Look<'q> {
     query: &'q CompiledQuery,
     met: [bool; TERMS_MAX],
-    /// Of the values to sort by, the first in the order asked for.
-    sorted: Option<Vec<u8>>,
+    /// For each field to sort by: of its values the first in the order asked for.
+    sorted: Vec<Option<Vec<u8>>>,
+    /// The names in a path that end before this byte were looked at with a leaf before.
+    shared: usize,
 }
 
 impl Look<'_> {
     fn paths(&self) -> impl Iterator<Item = &String> {
         let terms = self.query.terms.iter().flat_map(|term| &term.paths);
-        terms.chain(self.query.sort.iter().flat_map(|sort| &sort.paths))
+        let sorts = self.query.sort.iter().flat_map(|sort| &sort.fields);
+        terms.chain(sorts.flat_map(|field| &field.paths))
     }
 
     fn wants_exactly(&self, path: &str) -> bool {
         self.paths().any(|wanted| wanted == path)
     }
 
+    fn has_term_of_all_fields(&self) -> bool {
+        self.query.terms.iter().any(Term::is_of_all_fields)
+    }
+
     fn wants_body(&self) -> bool {
-        self.paths().any(|wanted| !is_built_in(wanted))
+        self.has_term_of_all_fields() || self.paths().any(|wanted| !is_built_in(wanted))
     }
 }
 
 impl Leaves for Look<'_> {
     fn wants(&self, path: &str) -> bool {
-        let wanted = self.paths().any(|wanted| {
-            wanted.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        });
-        wanted && !is_built_in(path)
+        if is_built_in(path) {
+            return false;
+        }
+        let sorts = self.query.sort.iter().flat_map(|sort| &sort.fields);
+        let mut sorted = sorts.flat_map(|field| &field.paths);
+        self.query.terms.iter().any(|term| term.is_of_all_fields() || term.wants(path))
+            || sorted.any(|wanted| is_at_or_beneath(wanted, path))
+    }
+
+    fn share(&mut self, bytes: usize) {
+        self.shared = bytes;
     }
 
     fn take(&mut self, path: &str, leaf: Leaf<'_>) {
         for (term, met) in self.query.terms.iter().zip(&mut self.met) {
-            if !*met && term.paths.iter().any(|wanted| wanted == path) {
-                *met = term.predicate.is_met(leaf);
-            }
+            *met = *met || term.is_met(path, leaf, self.shared);
         }
-        if let Some(sort) = &self.query.sort
-            && sort.paths.iter().any(|wanted| wanted == path)
-        {
+        let fields = self.query.sort.iter().flat_map(|sort| &sort.fields);
+        for (field, sorted) in fields.zip(&mut self.sorted) {
+            if !field.paths.iter().any(|wanted| wanted == path) {
+                continue;
+            }
             let value = leaf.encoded();
-            let is_first = self.sorted.as_ref().is_none_or(|first| {
-                if sort.is_descending { value > *first } else { value < *first }
+            let is_first = sorted.as_ref().is_none_or(|first| {
+                if field.is_descending { value > *first } else { value < *first }
             });
             if is_first {
-                self.sorted = Some(value);
+                *sorted = Some(value);
             }
         }
     }
@@ -119,19 +168,34 @@ fn is_met(clause: &Clause, met: &[bool]) -> bool {
     }
 }
 
-fn built_in<'a>(field: &str, candidate: &Candidate<'a>) -> Option<Leaf<'a>> {
-    let number = |number: u64| Some(Leaf::Number(NumberKey::of(&Number::from(number))));
-    match field {
-        "documentVersion" => number(candidate.version),
-        "documentEpoch" => number(candidate.epoch.0),
-        "documentKind" => Some(Leaf::Text(candidate.kind)),
-        "documentSelfLink" => Some(Leaf::Text(candidate.link)),
-        "documentUpdateTimeMicros" => number(candidate.updated.0),
-        "documentUpdateAction" => Some(Leaf::Text(candidate.action.name())),
-        "documentExpirationTimeMicros" => number(candidate.expires.0),
-        "documentOwner" | "documentUpdateNode" => Some(Leaf::Text(candidate.owner)),
-        "documentAuthPrincipalLink" => candidate.author.map(Leaf::Text),
-        _ => None,
+/// The same of a version of which only the link and perhaps the kind is known; `None` when that
+/// does not say.
+fn may_be_met(clause: &Clause, terms: &[Term], known: (&str, Option<&str>)) -> Option<bool> {
+    let each = |clauses: &[Clause]| -> Vec<Option<bool>> {
+        clauses.iter().map(|clause| may_be_met(clause, terms, known)).collect()
+    };
+    match clause {
+        Clause::Term(number) => {
+            let Term { paths, predicate, .. } = &terms[*number];
+            match paths.as_slice() {
+                [path] if path == LINK_FIELD => Some(predicate.is_met(Leaf::Text(known.0))),
+                [path] if path == KIND_FIELD => {
+                    known.1.map(|kind| predicate.is_met(Leaf::Text(kind)))
+                }
+                _ => None,
+            }
+        }
+        Clause::All { must, not, should } => {
+            let (needed, not, one_of) = (each(must), each(not), each(should));
+            let is_one_needed = must.is_empty() && !should.is_empty();
+            let is_out = needed.contains(&Some(false))
+                || not.contains(&Some(true))
+                || is_one_needed && one_of.iter().all(|it| *it == Some(false));
+            let is_in = needed.iter().all(|it| *it == Some(true))
+                && not.iter().all(|it| *it == Some(false))
+                && (!is_one_needed || one_of.contains(&Some(true)));
+            if is_out || is_in { Some(is_in) } else { None }
+        }
     }
 }
 

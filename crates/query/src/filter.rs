@@ -3,7 +3,9 @@
 
 use protocol::Problem;
 use protocol::query::{MatchType, NumericRange, Occurance, Query, QueryTerm};
-use serde_json::{Number, Value};
+use serde_json::Value;
+
+use crate::decimal::exact_number;
 
 /// The longest filter, in bytes.
 const FILTER_BYTES_MAX: usize = 16_384;
@@ -137,12 +139,19 @@ impl Parser {
         }
         self.at += 1;
         let field = field.replace('/', ".");
+        let is_number = matches!(self.peek(), Some(Token::Word(word))
+            if exact_number(word).is_some());
         let value = match self.peek().cloned() {
             Some(Token::Word(word)) => value_of(word),
             Some(Token::Quoted(text)) => Value::String(text),
             _ => return self.expected("a value: 'text' in quotes, a number, true or false"),
         };
+        let is_null = self.peek() == Some(&Token::Word("null".into()));
         let comparison = match operator.as_str() {
+            // There is no value there.
+            "eq" if is_null => Expression::Not(Box::new(Expression::Term(present(field)))),
+            "ne" if is_null => Expression::Term(present(field)),
+            _ if is_null => return self.expected("a value: null goes with 'eq' and 'ne'"),
             "eq" => Expression::Term(equal(field, value)),
             "ne" => Expression::Not(Box::new(Expression::Term(equal(field, value)))),
             "any" | "all" => {
@@ -152,13 +161,9 @@ impl Parser {
                 let kind = if operator == "any" { Expression::Any } else { Expression::All };
                 join(parts.collect(), kind)
             }
-            _ => match value {
-                Value::Number(number) => Expression::Term(range(field, &operator, number)),
-                _ => {
-                    let what = format!("a number without quotes: '{operator}' compares numbers");
-                    return self.expected(&what);
-                }
-            },
+            _ if is_number => Expression::Term(range(field, &operator, value, "DOUBLE")),
+            _ if value.is_string() => Expression::Term(range(field, &operator, value, "STRING")),
+            _ => return self.expected(&format!("a number or a text: '{operator}' compares these")),
         };
         self.at += 1;
         Ok(comparison)
@@ -209,8 +214,8 @@ fn join(mut parts: Vec<Expression>, kind: fn(Vec<Expression>) -> Expression) -> 
 
 /// What is written without quotes.
 fn value_of(word: String) -> Value {
-    if let Ok(number) = serde_json::from_str::<Number>(&word) {
-        return Value::Number(number);
+    if let Some(number) = exact_number(&word) {
+        return number;
     }
     match word.as_str() {
         "true" => Value::Bool(true),
@@ -235,12 +240,20 @@ fn equal(property_name: String, value: Value) -> QueryTerm {
     }
 }
 
-fn range(property_name: String, operator: &str, number: Number) -> QueryTerm {
+fn present(property_name: String) -> QueryTerm {
+    QueryTerm {
+        property_name,
+        match_type: Some(MatchType::Wildcard),
+        match_value: Some("*".into()),
+        ..QueryTerm::default()
+    }
+}
+
+fn range(property_name: String, operator: &str, end: Value, range_type: &str) -> QueryTerm {
     let is_inclusive = operator.ends_with('e');
-    let (min, max) =
-        if operator.starts_with('g') { (Some(number), None) } else { (None, Some(number)) };
+    let (min, max) = if operator.starts_with('g') { (Some(end), None) } else { (None, Some(end)) };
     let range = NumericRange {
-        number_type: None,
+        number_type: Some(range_type.into()),
         is_min_inclusive: is_inclusive && min.is_some(),
         is_max_inclusive: is_inclusive && max.is_some(),
         min,
@@ -349,10 +362,18 @@ mod tests {
         assert_eq!(parsed("a eq 5.5"), "+a=5.5");
         assert_eq!(parsed("a eq true"), "+a=true");
         assert_eq!(parsed("a eq word"), "+a=\"word\"");
+        assert_eq!(parsed("a eq null or b ne null"), "+(|(-a~\"*\") |b~\"*\")");
+        assert_eq!(parsed("a eq 'null'"), "+a=\"null\"");
+        assert!(parse("a lt null").unwrap_err().message.contains("null goes with 'eq'"));
         assert_eq!(parsed("a eq 'it''s (not) and'"), "+a=\"it's (not) and\"");
         assert_eq!(parsed("a eq 'x*?'"), r#"+a~"x*\\?""#);
         assert_eq!(parsed("keyValues/k GE -1"), "+keyValues.k>=-1");
         assert_eq!(parsed("a lt 1 and a gt 2 and a le 3"), "+(+a<1 +a>2 +a<=3)");
+        assert_eq!(parsed("a lt 'x' and a ge '5'"), "+(+a<\"x\" +a>=\"5\")");
+        assert_eq!(
+            parsed("a gt 123456789012345678901234567890"),
+            "+a>\"123456789012345678901234567890\""
+        );
         assert_eq!(parsed("tags any 'a;b*'"), "+(|tags=\"a\" |tags~\"b*\")");
         assert_eq!(parsed("tags all a;b"), "+(+tags=\"a\" +tags=\"b\")");
         assert_eq!(parsed("not eq 1"), "+not=1");
@@ -367,7 +388,7 @@ mod tests {
         assert!(error("a eq").contains("at its end: a value"));
         assert!(error("a eq 1 b").contains("at character 8 ('b'): 'and', 'or' or the end"));
         assert!(error("(a eq 1").contains("at its end: 'and', 'or' or ')'"));
-        assert!(error("a lt 'x'").contains("'lt' compares numbers"));
+        assert!(error("a lt true").contains("'lt' compares these"));
         assert!(error("a eq 'x").contains("character 6"));
         assert!(error(&"(".repeat(100)).contains("no more than 6 'not' and '('"));
         assert!(error(&"not ".repeat(4_000)).contains("no more than 6 'not' and '('"));

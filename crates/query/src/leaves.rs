@@ -3,143 +3,200 @@
 //! The path of a leaf is made of the names of the objects' fields, with `.` between them. An array
 //! adds nothing: the items of `{"a":[{"b":1},{"b":2}]}` are two leaves of the path `a.b`. Queries
 //! may write `a.item.b`, see `compiled`.
+//!
+//! The text is gone through by hand, and not by a parser, for the sake of numbers: a parser makes
+//! a floating-point number of what has more digits than that holds.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Number;
+use crate::ordered::{Leaf, Numeral};
+use crate::paths::PATH_BYTES_MAX;
 
-use crate::ordered::{Leaf, NumberKey};
+/// Objects and arrays that lie deeper end the walk; no body has them.
+const DEPTH_MAX: usize = 200;
 
 /// Takes the leaves of a body.
 pub trait Leaves {
     /// Whether there may be a leaf of interest at this path or beneath it.
     fn wants(&self, path: &str) -> bool;
     fn take(&mut self, path: &str, leaf: Leaf<'_>);
+
+    /// Before a leaf is taken: the names in its path that end before this byte were all in the path
+    /// of one leaf that was taken before, and that path was not too long (see `PATH_BYTES_MAX`).
+    fn share(&mut self, _bytes: usize) {}
 }
 
 /// Shows all leaves of a JSON object, in no particular order. Bodies are JSON by their making; of
 /// anything else, what comes before the fault is shown.
 pub fn walk(body: &[u8], leaves: &mut dyn Leaves) {
-    let mut path = String::with_capacity(64);
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let walker = Walker { path: &mut path, leaves, is_inner: false };
+    let Ok(text) = std::str::from_utf8(body) else { return };
+    let path = String::with_capacity(64);
+    let mut walker = Walker { text, at: 0, depth: 0, path, shared: 0, leaves };
     // A fault ends the walk; there is nobody to tell.
-    drop(walker.deserialize(&mut json));
+    let _ = walker.value(Interest::Wanted { is_inner: false });
+}
+
+/// Whether somebody wants the leaves of a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    /// `is_inner`: the path is that of a field (whose name may be empty).
+    Wanted {
+        is_inner: bool,
+    },
+    None,
 }
 
 struct Walker<'w> {
-    path: &'w mut String,
+    text: &'w str,
+    at: usize,
+    depth: usize,
+    path: String,
+    /// The names in the path that end before this byte were in the path of one leaf before.
+    shared: usize,
     leaves: &'w mut dyn Leaves,
-    /// The path is that of a field (whose name may be empty).
-    is_inner: bool,
 }
 
-impl Walker<'_> {
-    fn number(&mut self, number: &Number) {
-        self.leaves.take(self.path, Leaf::Number(NumberKey::of(number)));
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Walker<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Walker<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON")
-    }
-
-    fn visit_bool<E: Error>(self, boolean: bool) -> Result<(), E> {
-        self.leaves.take(self.path, Leaf::Boolean(boolean));
-        Ok(())
-    }
-
-    fn visit_i64<E: Error>(mut self, number: i64) -> Result<(), E> {
-        self.number(&number.into());
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(mut self, number: u64) -> Result<(), E> {
-        self.number(&number.into());
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(mut self, number: f64) -> Result<(), E> {
-        if let Some(number) = Number::from_f64(number) {
-            self.number(&number);
+impl<'w> Walker<'w> {
+    fn next(&mut self) -> Option<u8> {
+        let bytes = self.text.as_bytes();
+        while bytes.get(self.at).is_some_and(|byte| b" \t\n\r".contains(byte)) {
+            self.at += 1;
         }
-        Ok(())
+        bytes.get(self.at).copied()
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.leaves.take(self.path, Leaf::Text(text));
-        Ok(())
+    fn take_byte(&mut self, wanted: u8) -> Option<()> {
+        (self.next()? == wanted).then(|| self.at += 1)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Walker { path, leaves, is_inner } = self;
-        while items.next_element_seed(Walker { path, leaves, is_inner })?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        let Walker { path, leaves, is_inner } = self;
-        let outer = path.len();
-        if is_inner {
-            path.push('.');
-        }
-        let inner = path.len();
-        while fields.next_key_seed(Name(path))?.is_some() {
-            if leaves.wants(path) {
-                fields.next_value_seed(Walker { path, leaves, is_inner: true })?;
-            } else {
-                fields.next_value::<IgnoredAny>()?;
+    fn value(&mut self, interest: Interest) -> Option<()> {
+        match self.next()? {
+            b'{' => self.nested(interest, Self::object),
+            b'[' => self.nested(interest, Self::array),
+            b'"' => {
+                let text = self.string()?;
+                self.show(interest, Leaf::Text(&text));
+                Some(())
             }
-            path.truncate(inner);
+            b't' => self.word("true").map(|()| self.show(interest, Leaf::Boolean(true))),
+            b'f' => self.word("false").map(|()| self.show(interest, Leaf::Boolean(false))),
+            b'n' => self.word("null"),
+            _ => {
+                let number = self.number()?;
+                self.show(interest, Leaf::Number(Numeral::Text(number)));
+                Some(())
+            }
         }
-        path.truncate(outer);
-        Ok(())
+    }
+
+    fn show(&mut self, interest: Interest, leaf: Leaf<'_>) {
+        if interest != Interest::None {
+            self.leaves.share(self.shared);
+            self.leaves.take(&self.path, leaf);
+            if self.path.len() <= PATH_BYTES_MAX {
+                // With the last name, which ends where the path does.
+                self.shared = self.path.len() + 1;
+            }
+        }
+    }
+
+    fn nested(
+        &mut self,
+        interest: Interest,
+        inner: fn(&mut Self, Interest) -> Option<()>,
+    ) -> Option<()> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return None;
+        }
+        self.at += 1;
+        inner(self, interest)?;
+        self.depth -= 1;
+        Some(())
+    }
+
+    fn array(&mut self, interest: Interest) -> Option<()> {
+        if self.next()? == b']' {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            self.value(interest)?;
+            if self.next()? != b',' {
+                return self.take_byte(b']');
+            }
+            self.at += 1;
+        }
+    }
+
+    fn object(&mut self, interest: Interest) -> Option<()> {
+        if self.next()? == b'}' {
+            self.at += 1;
+            return Some(());
+        }
+        let outer = self.path.len();
+        if interest == (Interest::Wanted { is_inner: true }) {
+            self.path.push('.');
+        }
+        let inner = self.path.len();
+        loop {
+            self.next()?;
+            let name = self.string()?;
+            self.take_byte(b':')?;
+            self.path.push_str(&name);
+            let is_wanted = interest != Interest::None && self.leaves.wants(&self.path);
+            self.value(if is_wanted {
+                Interest::Wanted { is_inner: true }
+            } else {
+                Interest::None
+            })?;
+            self.path.truncate(inner);
+            self.shared = self.shared.min(inner);
+            if self.next()? != b',' {
+                self.path.truncate(outer);
+                return self.take_byte(b'}');
+            }
+            self.at += 1;
+        }
+    }
+
+    fn word(&mut self, word: &str) -> Option<()> {
+        self.text[self.at..].starts_with(word).then(|| self.at += word.len())
+    }
+
+    fn number(&mut self) -> Option<&'w str> {
+        let rest = &self.text[self.at..];
+        let is_part = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
+        let length = rest.bytes().take_while(|byte| is_part(*byte)).count();
+        self.at += length;
+        (length > 0).then(|| &rest[..length])
+    }
+
+    fn string(&mut self) -> Option<Cow<'w, str>> {
+        let (text, start) = (self.text, self.at);
+        let bytes = text.as_bytes();
+        if bytes.get(start) != Some(&b'"') {
+            return None;
+        }
+        let (mut end, mut is_escaped) = (start + 1, false);
+        loop {
+            match bytes.get(end)? {
+                b'"' => break,
+                b'\\' => (end, is_escaped) = (end + 2, true),
+                _ => end += 1,
+            }
+        }
+        self.at = end + 1;
+        if is_escaped {
+            return serde_json::from_str(text.get(start..=end)?).ok().map(Cow::Owned);
+        }
+        text.get(start + 1..end).map(Cow::Borrowed)
     }
 }
-
-/// Adds the name of a field to the path.
-struct Name<'n>(&'n mut String);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a field")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<(), E> {
-        self.0.push_str(name);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ordered::NumberKey;
 
     struct Listed(String);
 
@@ -152,7 +209,7 @@ mod tests {
             let shown = match leaf {
                 Leaf::Text(text) => text.to_owned(),
                 Leaf::Boolean(boolean) => boolean.to_string(),
-                Leaf::Number(number) if number == NumberKey::of_u64(1) => "1".into(),
+                Leaf::Number(number) if NumberKey::of(number) == NumberKey::of_u64(1) => "1".into(),
                 Leaf::Number(_) => "other".into(),
             };
             self.0.push_str(&format!("{path}={shown} "));
@@ -178,6 +235,25 @@ mod tests {
     #[test]
     fn what_is_not_wanted_is_passed_over() {
         assert_eq!(list(r#"{"skipped":{"a":[1]},"kept":{"skipped":1}}"#), "kept.skipped=1 ");
+    }
+
+    #[test]
+    fn a_number_is_shown_with_all_its_digits() {
+        struct Digits(String);
+        impl Leaves for Digits {
+            fn wants(&self, _: &str) -> bool {
+                true
+            }
+            fn take(&mut self, _: &str, leaf: Leaf<'_>) {
+                let Leaf::Number(Numeral::Text(text)) = leaf else { return };
+                self.0.push_str(text);
+                self.0.push(' ');
+            }
+        }
+        let mut digits = Digits(String::new());
+        let body = r#"{"a" : 123456789012345678901234567890,"b":[ 0.10, -1e5 ] , "c":"x\"\u00e9"}"#;
+        walk(body.as_bytes(), &mut digits);
+        assert_eq!(digits.0, "123456789012345678901234567890 0.10 -1e5 ");
     }
 
     #[test]

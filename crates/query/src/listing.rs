@@ -1,17 +1,27 @@
-//! GET on a factory as a query, with OData's `$filter`, `$orderby`, `$top`, `$skip`, `$limit` and
-//! `$count`.
+//! GET on a factory as a query, with OData's `$filter`, `$orderby`, `$top`, `$skip`, `$limit`,
+//! `$count` and `$select`.
 
 use protocol::query::{
     MatchType, Occurance, Query, QueryOption, QuerySpecification, QueryTerm, SortOrder,
 };
-use protocol::{Problem, Request};
+use protocol::{Moment, Problem, Request, time};
 
 use crate::filter;
 use crate::specification::NO_PAGES;
 
 /// The parameters of a list, with or without a `$` before them.
-pub const LIST_PARAMETERS: [&str; 8] =
-    ["expand", "filter", "orderby", "orderbytype", "top", "limit", "skip", "count"];
+pub const LIST_PARAMETERS: [&str; 10] = [
+    "expand",
+    "filter",
+    "orderby",
+    "orderbytype",
+    "top",
+    "limit",
+    "skip",
+    "count",
+    "select",
+    "asOf",
+];
 
 /// What GET on a factory asks.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,26 +111,47 @@ pub fn factory_specification(
     kind: Option<&str>,
 ) -> Result<FactoryListing, Problem> {
     request.check_parameters(&LIST_PARAMETERS)?;
-    let mut specification = factory_query(factory, kind);
+    listing_of(request, factory_query(factory, kind))
+}
+
+/// The query that the same parameters stand for where all documents are meant.
+///
+/// # Errors
+/// `BAD_REQUEST` that says which parameter is wrong, where, and how to write it.
+pub fn all_specification(request: &Request) -> Result<FactoryListing, Problem> {
+    request.check_parameters(&LIST_PARAMETERS)?;
+    listing_of(request, prefix_query("/"))
+}
+
+fn listing_of(
+    request: &Request,
+    mut specification: QuerySpecification,
+) -> Result<FactoryListing, Problem> {
     if let Some(text) = request.parameter("filter") {
         add_filter(&mut specification, &text)?;
     }
     if let Some(order) = request.parameter("orderby") {
-        let (name, order) = order_by(&order)?;
-        specification.options.push(QueryOption::Sort);
-        specification.sort_order = Some(order);
-        specification.sort_term = Some(QueryTerm {
-            property_name: name,
-            property_type: request.parameter("orderbytype"),
-            ..QueryTerm::default()
-        });
+        let mut terms = order_by(&order)?;
+        if let Some(first) = terms.first_mut() {
+            specification.options.push(QueryOption::Sort);
+            specification.sort_order = first.sort_order.take();
+            first.property_type = request.parameter("orderbytype");
+        }
+        specification.additional_sort_terms = terms.split_off(1);
+        specification.sort_term = terms.pop();
     } else if request.parameter("orderbytype").is_some() {
         return Err(Problem::bad_request(
             "$orderbytype says of which type the field of $orderby is; add $orderby=FIELD, or \
              leave it out",
         ));
     }
-    if is_set(request, "expand")? {
+    let is_expanded = is_set(request, "expand")?;
+    if let Some(names) = request.parameter("select") {
+        // Whole documents may be asked for as well; then these fields of them are shown.
+        specification.options.push(QueryOption::ExpandSelectedFields);
+        let names = names.split(',').map(|name| name.trim().replace('/', "."));
+        specification.select_terms = names.map(|name| QueryTerm::field(&name)).collect();
+    } else if is_expanded {
         specification.options.push(QueryOption::ExpandContent);
     }
     let counts = is_set(request, "count")?;
@@ -141,24 +172,47 @@ pub fn factory_specification(
     }
     specification.result_limit = page.or(top);
     let skip = number(request, "skip", 0)?.unwrap_or_default();
+    if let Some(at) = as_of(request)? {
+        specification.as_of(at);
+    }
     Ok(FactoryListing { specification, page, top, total, skip })
 }
 
-fn order_by(text: &str) -> Result<(String, SortOrder), Problem> {
-    let mut words = text.split_whitespace();
-    let order = match (words.next(), words.next(), words.next()) {
-        (Some(name), order, None) if !name.contains(',') => match order {
-            None => Some((name, SortOrder::Asc)),
-            Some(order) if order.eq_ignore_ascii_case("asc") => Some((name, SortOrder::Asc)),
-            Some(order) if order.eq_ignore_ascii_case("desc") => Some((name, SortOrder::Desc)),
-            Some(_) => None,
-        },
-        _ => None,
-    };
-    order.map(|(name, order)| (name.replace('/', "."), order)).ok_or_else(|| {
+/// The time of `asOf`, if it is there.
+///
+/// # Errors
+/// When it is no time.
+pub fn as_of(request: &Request) -> Result<Option<Moment>, Problem> {
+    let Some(text) = request.parameter("asOf") else { return Ok(None) };
+    // A plus stands for a blank in a query, and no blank is in a time.
+    time::moment_of(&text.replace(' ', "+")).map(Some).ok_or_else(|| {
         Problem::bad_request(format!(
-            "$orderby is '{text}'; write one field and a direction, such as 'name asc' or 'name \
-             desc'"
+            "asOf is '{text}'; write a time, such as 2026-11-30T12:00:00Z, or microseconds since \
+             1970"
+        ))
+    })
+}
+
+fn order_by(text: &str) -> Result<Vec<QueryTerm>, Problem> {
+    let one = |part: &str| {
+        let mut words = part.split_whitespace();
+        let (name, order) = match (words.next(), words.next(), words.next()) {
+            (Some(name), None, None) => (name, SortOrder::Asc),
+            (Some(name), Some(order), None) if order.eq_ignore_ascii_case("asc") => {
+                (name, SortOrder::Asc)
+            }
+            (Some(name), Some(order), None) if order.eq_ignore_ascii_case("desc") => {
+                (name, SortOrder::Desc)
+            }
+            _ => return None,
+        };
+        let term = QueryTerm::field(&name.replace('/', "."));
+        Some(QueryTerm { sort_order: Some(order), ..term })
+    };
+    text.split(',').map(one).collect::<Option<Vec<_>>>().ok_or_else(|| {
+        Problem::bad_request(format!(
+            "$orderby is '{text}'; write fields, each with a direction, such as 'name asc' or \
+             'name desc, counter'"
         ))
     })
 }
@@ -219,6 +273,30 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_sorted_by_several_fields_and_show_some() {
+        let listing = listing("expand&$orderby=name+desc,+a/b&$select=name,+a/b").unwrap();
+        let specification = &listing.specification;
+        assert_eq!(specification.sort_term, Some(QueryTerm::field("name")));
+        assert_eq!(specification.sort_order, Some(SortOrder::Desc));
+        let [second] = specification.additional_sort_terms.as_slice() else { panic!() };
+        assert_eq!(second.property_name, "a.b");
+        assert_eq!(second.sort_order, Some(SortOrder::Asc));
+        assert_eq!(specification.select_terms, ["name", "a.b"].map(QueryTerm::field));
+        let options = [QueryOption::Sort, QueryOption::ExpandSelectedFields];
+        assert_eq!(specification.options, options);
+    }
+
+    #[test]
+    fn a_list_is_shown_as_it_was() {
+        for text in ["2026-12-01T02:25:20+01:00", "2026-12-01T01:25:20Z", "1796088320000000"] {
+            let listing = listing(&format!("asOf={text}")).unwrap();
+            let at = listing.specification.extent.time_snapshot_boundary_micros;
+            assert_eq!(at, Some(1_796_088_320_000_000), "{text}");
+            assert!(listing.specification.has(QueryOption::TimeSnapshot));
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         for (query, why) in [
             ("$filter=a", "$filter is wrong at its end"),
@@ -226,7 +304,8 @@ mod tests {
             ("consistency=local", "/core/examples has no parameter 'consistency'"),
             ("$top=1&top=1", "the parameter 'top' is there more than once"),
             ("expand=all", "$expand is 'all'"),
-            ("$orderby=a,b", "$orderby is 'a,b'"),
+            ("$orderby=a,,b", "$orderby is 'a,,b'"),
+            ("$select=a,,b", "selectTerms[1].propertyName is empty"),
             ("$orderby=a+upward", "$orderby is 'a upward'"),
             ("$orderby=a&$orderbytype=TEXT", "sortTerm.propertyType is 'TEXT'"),
             ("$orderbytype=LONG", "$orderbytype says of which type"),
@@ -234,6 +313,8 @@ mod tests {
             ("$top=0", "$top is '0'"),
             ("$skip=-1", "$skip is '-1'"),
             ("$count=yes", "$count is 'yes'"),
+            ("asOf=yesterday", "asOf is 'yesterday'; write a time"),
+            ("asOf=v3", "asOf is 'v3'"),
         ] {
             let problem = listing(query).unwrap_err();
             assert!(problem.message.starts_with(why), "{query}: {}", problem.message);

@@ -3,7 +3,7 @@
 //!
 //! The encodings are prefix-free, so a link may follow, and so their complement sorts downward.
 
-use serde_json::Number;
+use crate::decimal::Decimal;
 
 /// Longer text is cut to this many bytes: it is found by its beginning and then looked at, and
 /// sorted by its beginning and then by link.
@@ -19,21 +19,68 @@ const END: [u8; 2] = [0, 1];
 /// What a text that was cut ends with.
 const CUT: [u8; 2] = [0, 2];
 
-/// A number as bytes that compare as numbers do: integers of 64 bits exactly, and equal to a
-/// floating-point number that is the same number. The top 53 bits lie in the first eight bytes
-/// in the form of a float, the others in the last two.
+/// A number as bytes that compare as numbers do, and are equal when the numbers are, however they
+/// are written. Integers of 64 bits are exact, and so is what a floating-point number stands for.
+/// Any other number has the key of its own that comes right after the greatest such number below it
+/// (by magnitude): of two of these the digits decide, see [`ExactNumber`].
+///
+/// The top 53 bits lie in the first eight bytes in the form of a float. The others lie in the last
+/// two, before the bit that says that there is more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NumberKey([u8; 10]);
+pub(crate) struct NumberKey([u8; 10]);
+
+/// Above this a floating-point number does not hold each integer.
+const FLOAT_INTEGERS: u64 = 1 << f64::MANTISSA_DIGITS;
+
+/// Numbers with no more digits than this, and exponents well within the range of floating-point
+/// numbers, stand for one such number each.
+const SURE_DIGITS: usize = 15;
 
 impl NumberKey {
-    pub fn of(number: &Number) -> Self {
-        if let Some(natural) = number.as_u64() {
-            Self::of_u64(natural)
-        } else if let Some(integer) = number.as_i64() {
-            Self::of_u64(integer.unsigned_abs()).negated()
-        } else {
-            Self::of_f64(number.as_f64().unwrap_or_default())
+    pub(crate) fn of(number: Numeral<'_>) -> Self {
+        match number {
+            Numeral::Natural(natural) => Self::of_u64(natural),
+            Numeral::Text(text) => Self::of_text(text),
         }
+    }
+
+    fn of_text(text: &str) -> Self {
+        let (is_negative, size) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let key = match size.parse::<u64>() {
+            Ok(natural) => Self::of_u64(natural),
+            Err(_) => match Self::of_short(size) {
+                Some(key) => key,
+                None => Self::of_decimal(&Decimal::parse(size).unwrap_or_default()),
+            },
+        };
+        // Zero has one sign only.
+        if is_negative && key != Self::of_u64(0) { key.negated() } else { key }
+    }
+
+    /// For a number with few digits, that is not negative.
+    fn of_short(size: &str) -> Option<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+        let is_short = size.len() <= SURE_DIGITS && size.bytes().all(is_plain);
+        is_short.then(|| size.parse().ok().map(|float| Self::of_parts(float, 0, false)))?
+    }
+
+    /// For a number that is not negative.
+    fn of_decimal(number: &Decimal) -> Self {
+        if let Some(whole) = number.whole()
+            && whole >= FLOAT_INTEGERS
+        {
+            return Self::of_u64(whole).with_more(number.has_fraction());
+        }
+        let nearest = number.to_f64().min(f64::MAX);
+        let is_above = Decimal::of_f64(nearest) > *number;
+        let float = if is_above { nearest.next_down() } else { nearest };
+        if number.whole().is_none() && float < TWO_TO_64 {
+            return Self::of_u64(u64::MAX).with_more(true);
+        }
+        Self::of_parts(float, 0, is_above || Decimal::of_f64(float) != *number)
     }
 
     pub(crate) fn of_u64(natural: u64) -> Self {
@@ -42,21 +89,29 @@ impl NumberKey {
         let rest = natural - (top << shift);
         // Both factors are exact: 53 bits, and a power of two.
         let float = top as f64 * (1_u64 << shift) as f64;
-        Self::of_parts(float, u16::try_from(rest).expect("at most 11 bits are left over"))
-    }
-
-    fn of_f64(float: f64) -> Self {
-        if float < 0.0 { Self::of_parts(-float, 0).negated() } else { Self::of_parts(float, 0) }
+        let rest = u16::try_from(rest).expect("at most 11 bits are left over");
+        Self::of_parts(float, rest, false)
     }
 
     /// For numbers that are not negative.
-    fn of_parts(float: f64, rest: u16) -> Self {
-        // `abs` for the sake of -0.0.
-        let bits = float.abs().to_bits() | 1 << 63;
+    fn of_parts(float: f64, rest: u16, has_more: bool) -> Self {
+        let bits = float.to_bits() | 1 << 63;
         let mut bytes = [0; 10];
         bytes[..8].copy_from_slice(&bits.to_be_bytes());
-        bytes[8..].copy_from_slice(&rest.to_be_bytes());
-        Self(bytes)
+        bytes[8..].copy_from_slice(&(rest << 1).to_be_bytes());
+        Self(bytes).with_more(has_more)
+    }
+
+    /// For numbers that are not negative.
+    fn with_more(mut self, has_more: bool) -> Self {
+        self.0[9] |= u8::from(has_more);
+        self
+    }
+
+    /// Whether other numbers have this key, too.
+    pub(crate) fn is_shared(self) -> bool {
+        let is_negative = self.0[0] & 0x80 == 0;
+        (self.0[9] & 1 == 1) != is_negative
     }
 
     fn negated(self) -> Self {
@@ -64,11 +119,41 @@ impl NumberKey {
     }
 }
 
+/// The least floating-point number above all integers of 64 bits.
+const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
+
+/// A number as it is found: compared by its key first, and by its digits where keys are shared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ExactNumber {
+    pub(crate) key: NumberKey,
+    /// Only if the key is shared.
+    digits: Option<Decimal>,
+}
+
+impl ExactNumber {
+    pub(crate) fn of(number: Numeral<'_>) -> Self {
+        let key = NumberKey::of(number);
+        let digits = match number {
+            Numeral::Text(text) if key.is_shared() => Decimal::parse(text),
+            _ => None,
+        };
+        Self { key, digits }
+    }
+}
+
+/// A number, before anybody asks what it is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numeral<'a> {
+    Natural(u64),
+    /// As JSON writes it.
+    Text(&'a str),
+}
+
 /// A value that is not made of others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Leaf<'a> {
     Boolean(bool),
-    Number(NumberKey),
+    Number(Numeral<'a>),
     Text(&'a str),
 }
 
@@ -79,7 +164,7 @@ impl Leaf<'_> {
             Self::Boolean(boolean) => into.extend_from_slice(&[TAG_BOOLEAN, u8::from(boolean)]),
             Self::Number(number) => {
                 into.push(TAG_NUMBER);
-                into.extend_from_slice(&number.0);
+                into.extend_from_slice(&NumberKey::of(number).0);
             }
             Self::Text(text) => {
                 encode_text_prefix(text, into);
@@ -94,6 +179,13 @@ impl Leaf<'_> {
         self.encode(&mut bytes);
         bytes
     }
+}
+
+/// The encoding of a number with that key.
+pub(crate) fn encoded_number(key: NumberKey) -> Vec<u8> {
+    let mut bytes = vec![TAG_NUMBER];
+    bytes.extend_from_slice(&key.0);
+    bytes
 }
 
 /// Whether the text is too long to be encoded whole.
@@ -148,13 +240,14 @@ pub fn after_all_with(prefix: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn number(json: &str) -> NumberKey {
-        let value: Value = serde_json::from_str(json).unwrap();
-        NumberKey::of(value.as_number().unwrap())
+        NumberKey::of(Numeral::Text(json))
+    }
+
+    fn exact(json: &str) -> ExactNumber {
+        ExactNumber::of(Numeral::Text(json))
     }
 
     #[test]
@@ -191,6 +284,64 @@ mod tests {
     }
 
     #[test]
+    fn numbers_beyond_64_bits_are_told_apart_by_their_digits() {
+        let ordered = [
+            "-1e308",
+            "-123456789012345678901234567891",
+            "-123456789012345678901234567890",
+            "-18446744073709551616",
+            "-18446744073709551615.5",
+            "-18446744073709551615",
+            "-5.0000000000000000001",
+            "-5",
+            "-1e-399",
+            "0",
+            "1e-399",
+            "0.1",
+            "0.100000000000000000000000001",
+            "0.100000000000000000000000002",
+            "0.3",
+            "0.30000000000000000000001",
+            "0.30000000000000004",
+            "4.9999999999999999999",
+            "5",
+            "5.0000000000000000001",
+            "9007199254740991.9",
+            "9007199254740992",
+            "9007199254740993",
+            "9007199254740993.5",
+            "9007199254740994",
+            "18446744073709551615",
+            "18446744073709551615.5",
+            "18446744073709551616",
+            "18446744073709551617",
+            "18446744073709552000",
+            "1e20",
+            "123456789012345678901234567890",
+            "123456789012345678901234567891",
+            "1e308",
+        ];
+        for (at, one) in ordered.iter().enumerate() {
+            for (other_at, other) in ordered.iter().enumerate() {
+                assert_eq!(exact(one).cmp(&exact(other)), at.cmp(&other_at), "{one} {other}");
+                let keys = number(one).cmp(&number(other));
+                assert!(keys.is_eq() || keys == at.cmp(&other_at), "{one} {other}");
+            }
+        }
+        for (one, same) in [
+            ("5", "5.000000000000000000"),
+            ("1e2", "100"),
+            ("0.1", "0.100000000000000000000"),
+            ("18446744073709551616", "18446744073709551616.0"),
+            ("9007199254740993", "9007199254740993.0"),
+            ("-0.0", "0"),
+            ("1e-500", "0"),
+        ] {
+            assert_eq!(exact(one), exact(same), "{one}");
+        }
+    }
+
+    #[test]
     fn texts_are_in_order_whatever_is_in_them() {
         let long = "x".repeat(TEXT_BYTES_MAX);
         let longer = format!("{long}a");
@@ -213,7 +364,7 @@ mod tests {
     fn the_end_of_a_value_is_found_whatever_follows() {
         let leaves = [
             Leaf::Boolean(true),
-            Leaf::Number(number("1.5")),
+            Leaf::Number(Numeral::Text("1.5")),
             Leaf::Text(""),
             Leaf::Text("a\0b\0"),
             Leaf::Text("\0"),

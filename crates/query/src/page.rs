@@ -1,8 +1,10 @@
 //! What a query finds in one partition, where it goes on, and how partitions' pages become one.
 
 use bytes::Bytes;
-use protocol::Problem;
+use protocol::{Code, Moment, Problem, time};
 use serde::{Deserialize, Serialize};
+
+use crate::groups::Groups;
 
 /// A document (or one version of it) that was found. Hits are in ascending order of sort key,
 /// link and version, whatever order was asked for: the sort key sees to it.
@@ -14,6 +16,9 @@ pub struct Hit {
     pub version: u64,
     /// The whole document as JSON, when the contents were asked for.
     pub document: Option<Bytes>,
+    /// The links in some of its fields, when they were asked for: the name of the field, and the
+    /// link. An empty one says that there are too many.
+    pub selected: Vec<(String, String)>,
 }
 
 /// The hits of one partition.
@@ -25,6 +30,70 @@ pub struct Page {
     pub count: u64,
     /// There are hits after these.
     pub more: bool,
+    /// What is to be said of all hits together, if that was asked for.
+    pub groups: Option<Groups>,
+    /// How it was found, if that was asked for.
+    pub explained: Option<Explained>,
+    /// A version that may be a hit is not kept any more, so nothing is right: the query is to be
+    /// refused.
+    pub forgotten: Option<Forgotten>,
+}
+
+/// A document whose versions do not go back as far as is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    pub link: String,
+    /// The oldest version that is kept.
+    pub version: u64,
+    /// When that was written.
+    pub since: Moment,
+}
+
+impl Forgotten {
+    /// What is said to whoever asks.
+    pub fn to_problem(&self) -> Problem {
+        let Self { link, version, since } = self;
+        let text = format!(
+            "{link} has no version before {version} any more, and that one is of {}: ask as of that \
+             time or a later one. How many versions are kept is in {link}/config",
+            time::shown(*since)
+        );
+        Problem::new(Code::HistoryGone, text)
+    }
+}
+
+/// How hits were found in one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// What led to the documents, in a few words.
+    pub way: String,
+    /// How many entries of the index were read for links.
+    pub entries: u64,
+    /// How many documents, and versions of them, were looked at.
+    pub documents: u64,
+    /// The work that was done, in bytes: of what was read and compared.
+    pub bytes: u64,
+    /// These numbers are told to nobody, and are zero: they include what the asker may not see.
+    pub is_hidden: bool,
+}
+
+impl Explained {
+    /// Adds what a further piece took.
+    pub fn add(&mut self, more: &Self) {
+        self.way.clone_from(&more.way);
+        self.is_hidden |= more.is_hidden;
+        self.entries += more.entries;
+        self.documents += more.documents;
+        self.bytes += more.bytes;
+    }
+}
+
+impl Page {
+    /// About how many bytes it takes in memory and between nodes.
+    pub fn bytes(&self) -> usize {
+        let hits: usize = self.hits.iter().map(Hit::bytes).sum();
+        hits + self.groups.as_ref().map_or(0, Groups::bytes)
+    }
 }
 
 /// The last hit of a page: the next page begins after it.
@@ -98,7 +167,11 @@ impl Hit {
     /// About how many bytes it takes in memory and between nodes.
     pub fn bytes(&self) -> usize {
         let document = self.document.as_ref().map_or(0, Bytes::len);
-        HIT_BYTES + self.sort_key.len() + self.link.len() + document
+        let selected = self
+            .selected
+            .iter()
+            .map(|(name, link)| name.len() + link.len() + size_of::<(String, String)>());
+        HIT_BYTES + self.sort_key.len() + self.link.len() + document + selected.sum::<usize>()
     }
 
     pub fn cursor(&self) -> Cursor {
@@ -130,7 +203,8 @@ mod tests {
     use super::*;
 
     fn hit(sort_key: &[u8], link: &str, version: u64) -> Hit {
-        Hit { sort_key: sort_key.to_vec(), link: link.into(), version, document: None }
+        let (sort_key, selected) = (sort_key.to_vec(), Vec::new());
+        Hit { sort_key, link: link.into(), version, document: None, selected }
     }
 
     #[test]
@@ -155,7 +229,7 @@ mod tests {
 
     #[test]
     fn pages_are_merged_in_order_and_cut() {
-        let page = |hits: &[Hit], more| Page { hits: hits.to_vec(), count: 0, more };
+        let page = |hits: &[Hit], more| Page { hits: hits.to_vec(), more, ..Page::default() };
         let (a, b, c) = (hit(b"1", "/z", 0), hit(b"2", "/a", 0), hit(b"2", "/a", 1));
         let pages =
             || vec![page(std::slice::from_ref(&b), false), page(&[a.clone(), c.clone()], false)];

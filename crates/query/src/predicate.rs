@@ -1,19 +1,29 @@
 //! What a term of a query asks of one value.
 
+use std::collections::BTreeSet;
+
 use protocol::Problem;
 use protocol::query::{MatchType, NumericRange, QueryTerm};
-use serde_json::{Number, Value};
+use serde_json::Value;
 
-use crate::ordered::{Leaf, NumberKey};
+use crate::decimal::Decimal;
+use crate::ordered::{ExactNumber, Leaf, Numeral};
 
 /// The longest `matchValue`, in bytes.
 const MATCH_VALUE_BYTES_MAX: usize = 4096;
 
+/// How many values a term may compare with.
+pub const MATCH_VALUES_MAX: usize = 4096;
+
 /// The longest pattern, in bytes: the work to match one is that times the length of the text.
 const PATTERN_BYTES_MAX: usize = 512;
 
-/// What `range.type` may be. It makes no difference: numbers compare as numbers.
-const NUMBER_TYPES: [&str; 3] = ["LONG", "DOUBLE", "DATE"];
+/// What `range.type` may be. With limits that are numbers it makes no difference: numbers compare
+/// as numbers.
+const RANGE_TYPES: [&str; 4] = ["LONG", "DOUBLE", "DATE", "STRING"];
+
+/// With these a limit that is written as text is a number all the same.
+const NUMBER_TYPES: [&str; 2] = ["LONG", "DOUBLE"];
 
 /// What `propertyType` may be. It makes no difference: a value has the type that JSON gives it.
 const PROPERTY_TYPES: [&str; 13] = [
@@ -38,8 +48,14 @@ pub(crate) enum Predicate {
     /// Any of these. `"5"` asks for the text as well as for the number, and so does `5`.
     Equal {
         text: String,
-        number: Option<NumberKey>,
+        number: Option<ExactNumber>,
         boolean: Option<bool>,
+    },
+    /// One of many values, as `Equal` compares.
+    OneOf {
+        texts: BTreeSet<String>,
+        numbers: Vec<ExactNumber>,
+        booleans: Vec<bool>,
     },
     /// Any value at all.
     Present,
@@ -53,12 +69,24 @@ pub(crate) enum Predicate {
         from: Option<Limit>,
         to: Option<Limit>,
     },
+    /// Text from one to another, by the order of its characters.
+    TextRange {
+        from: Option<TextLimit>,
+        to: Option<TextLimit>,
+    },
+}
+
+/// One end of a range of texts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TextLimit {
+    pub(crate) text: String,
+    pub(crate) is_inclusive: bool,
 }
 
 /// One end of a range.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Limit {
-    pub(crate) number: NumberKey,
+    pub(crate) number: ExactNumber,
     pub(crate) is_inclusive: bool,
 }
 
@@ -76,6 +104,9 @@ impl Predicate {
     /// `at` is the place of the term, for the error.
     pub(crate) fn new(term: &QueryTerm, at: &str) -> Result<Self, Problem> {
         check_property_type(term, at)?;
+        if !term.match_values.is_empty() {
+            return Self::one_of(term, at);
+        }
         match (&term.match_value, &term.range) {
             (Some(_), Some(_)) => {
                 wrong(at, "has a 'matchValue' and a 'range'; give one of them, or two terms")
@@ -126,9 +157,35 @@ impl Predicate {
         })
     }
 
+    fn one_of(term: &QueryTerm, at: &str) -> Result<Self, Problem> {
+        if term.match_value.is_some() || term.range.is_some() {
+            return wrong(at, "has 'matchValues' and another comparison; make it two terms");
+        }
+        let at = format!("{at}.matchValues");
+        if !matches!(term.match_type, None | Some(MatchType::Term)) {
+            return wrong(&at, "go with the matchType TERM only");
+        }
+        let count = term.match_values.len();
+        if count > MATCH_VALUES_MAX {
+            return wrong(&at, &format!("are {count}; the limit is {MATCH_VALUES_MAX}"));
+        }
+        let (mut texts, mut numbers, mut booleans) = (BTreeSet::new(), Vec::new(), Vec::new());
+        for (place, value) in term.match_values.iter().enumerate() {
+            let one = Self::matching(value, MatchType::Term, &format!("{at}[{place}]"))?;
+            let Self::Equal { text, number, boolean } = one else {
+                unreachable!("a TERM is compared for equality")
+            };
+            texts.insert(text);
+            numbers.extend(number);
+            booleans.extend(boolean);
+        }
+        numbers.sort_unstable();
+        Ok(Self::OneOf { texts, numbers, booleans })
+    }
+
     pub(crate) fn equal(text: String) -> Self {
-        let number =
-            serde_json::from_str::<Number>(&text).ok().map(|number| NumberKey::of(&number));
+        let is_number = Decimal::parse(&text).is_some();
+        let number = is_number.then(|| ExactNumber::of(Numeral::Text(&text)));
         Self::Equal { number, boolean: text.parse().ok(), text }
     }
 
@@ -157,42 +214,103 @@ impl Predicate {
 
     fn range(range: &NumericRange, at: &str) -> Result<Self, Problem> {
         if let Some(number_type) = &range.number_type
-            && !NUMBER_TYPES.contains(&number_type.as_str())
+            && !RANGE_TYPES.contains(&number_type.as_str())
         {
             return wrong(
                 &format!("{at}.type"),
-                &format!("is '{number_type}'; it may be one of {}", NUMBER_TYPES.join(", ")),
+                &format!("is '{number_type}'; it may be one of {}", RANGE_TYPES.join(", ")),
             );
         }
-        if range.min.is_none() && range.max.is_none() {
-            return wrong(at, "needs a 'min', a 'max' or both");
+        let ends = [
+            ("min", &range.min, range.is_min_inclusive),
+            ("max", &range.max, range.is_max_inclusive),
+        ];
+        let is_text = ends.iter().any(|(_, end, _)| matches!(end, Some(Value::String(_))));
+        if is_text && !range.number_type.as_deref().is_some_and(|it| NUMBER_TYPES.contains(&it)) {
+            return Self::text_range(ends, range.number_type.as_deref(), at);
         }
-        let limit = |number: &Option<Number>, is_inclusive| {
-            number.as_ref().map(|number| Limit { number: NumberKey::of(number), is_inclusive })
-        };
-        Ok(Self::Range {
-            from: limit(&range.min, range.is_min_inclusive),
-            to: limit(&range.max, range.is_max_inclusive),
-        })
+        let mut limits = [None, None];
+        for ((name, end, is_inclusive), limit) in ends.into_iter().zip(&mut limits) {
+            let Some(end) = end else { continue };
+            let text = match end {
+                Value::Number(number) => number.to_string(),
+                Value::String(text) if Decimal::parse(text).is_some() => text.clone(),
+                _ => return wrong(&format!("{at}.{name}"), "must be a number"),
+            };
+            let number = ExactNumber::of(Numeral::Text(&text));
+            *limit = Some(Limit { number, is_inclusive });
+        }
+        match limits {
+            [None, None] => wrong(at, "needs a 'min', a 'max' or both"),
+            [from, to] => Ok(Self::Range { from, to }),
+        }
+    }
+
+    fn text_range(
+        ends: [(&str, &Option<Value>, bool); 2],
+        range_type: Option<&str>,
+        at: &str,
+    ) -> Result<Self, Problem> {
+        let mut limits = [None, None];
+        for ((name, end, is_inclusive), limit) in ends.into_iter().zip(&mut limits) {
+            let at = format!("{at}.{name}");
+            let text = match end {
+                None => continue,
+                Some(Value::String(text)) => text.clone(),
+                Some(_) => return wrong(&at, "must be a text, as the other end is one"),
+            };
+            if text.len() > MATCH_VALUE_BYTES_MAX {
+                let length = text.len();
+                let why = format!("is {length} bytes long; the limit is {MATCH_VALUE_BYTES_MAX}");
+                return wrong(&at, &why);
+            }
+            *limit = Some(TextLimit { text, is_inclusive });
+        }
+        if range_type.is_none() {
+            return wrong(
+                &format!("{at}.type"),
+                "is missing: STRING or DATE compares texts, LONG or DOUBLE numbers",
+            );
+        }
+        let [from, to] = limits;
+        Ok(Self::TextRange { from, to })
     }
 
     pub(crate) fn is_met(&self, leaf: Leaf<'_>) -> bool {
         match (self, leaf) {
             (Self::Present, _) => true,
             (Self::Equal { text, .. }, Leaf::Text(found)) => text == found,
-            (Self::Equal { number, .. }, Leaf::Number(found)) => *number == Some(found),
+            (Self::Equal { number, .. }, Leaf::Number(found)) => {
+                number.as_ref().is_some_and(|number| *number == ExactNumber::of(found))
+            }
             (Self::Equal { boolean, .. }, Leaf::Boolean(found)) => *boolean == Some(found),
+            (Self::OneOf { texts, .. }, Leaf::Text(found)) => texts.contains(found),
+            (Self::OneOf { numbers, .. }, Leaf::Number(found)) => {
+                !numbers.is_empty() && numbers.binary_search(&ExactNumber::of(found)).is_ok()
+            }
+            (Self::OneOf { booleans, .. }, Leaf::Boolean(found)) => booleans.contains(&found),
             (Self::Prefix(prefix), Leaf::Text(found)) => found.starts_with(prefix.as_str()),
             (Self::Wildcard(tokens), Leaf::Text(found)) => fits(tokens, found),
             (Self::Phrase(phrase), Leaf::Text(found)) => {
                 words(found).windows(phrase.len()).any(|window| window == phrase.as_slice())
             }
             (Self::Range { from, to }, Leaf::Number(found)) => {
-                let above = from.is_none_or(|from| {
+                let found = ExactNumber::of(found);
+                let above = from.as_ref().is_none_or(|from| {
                     found > from.number || from.is_inclusive && found == from.number
                 });
-                let below =
-                    to.is_none_or(|to| found < to.number || to.is_inclusive && found == to.number);
+                let below = to
+                    .as_ref()
+                    .is_none_or(|to| found < to.number || to.is_inclusive && found == to.number);
+                above && below
+            }
+            (Self::TextRange { from, to }, Leaf::Text(found)) => {
+                let above = from.as_ref().is_none_or(|from| {
+                    found > from.text.as_str() || from.is_inclusive && found == from.text
+                });
+                let below = to.as_ref().is_none_or(|to| {
+                    found < to.text.as_str() || to.is_inclusive && found == to.text
+                });
                 above && below
             }
             _ => false,
@@ -311,7 +429,7 @@ mod tests {
         let five = Predicate::matching(&json!(5), MatchType::Term, "term").unwrap();
         assert_eq!(five, Predicate::matching(&json!("5"), MatchType::Term, "term").unwrap());
         assert!(five.is_met(Leaf::Text("5")) && !five.is_met(Leaf::Text("5.0")));
-        assert!(five.is_met(Leaf::Number(NumberKey::of_u64(5))));
+        assert!(five.is_met(Leaf::Number(Numeral::Natural(5))));
         let yes = Predicate::equal("true".into());
         assert!(yes.is_met(Leaf::Boolean(true)) && yes.is_met(Leaf::Text("true")));
         assert!(!yes.is_met(Leaf::Boolean(false)));
@@ -327,13 +445,12 @@ mod tests {
 
     #[test]
     fn the_ends_of_a_range_belong_to_it_when_told() {
-        let limit =
-            |number, is_inclusive| Some(Limit { number: NumberKey::of_u64(number), is_inclusive });
+        let limit = |number, is_inclusive| {
+            Some(Limit { number: ExactNumber::of(Numeral::Natural(number)), is_inclusive })
+        };
         let met = |from, to| {
             let range = Predicate::Range { from, to };
-            (0..10)
-                .filter(|&n| range.is_met(Leaf::Number(NumberKey::of_u64(n))))
-                .collect::<Vec<_>>()
+            (0..10).filter(|&n| range.is_met(Leaf::Number(Numeral::Natural(n)))).collect::<Vec<_>>()
         };
         assert_eq!(met(limit(3, true), limit(5, true)), [3, 4, 5]);
         assert_eq!(met(limit(3, false), limit(5, false)), [4]);

@@ -1,7 +1,7 @@
 //! Reading a query specification from JSON, with errors that name the wrong part.
 
 use protocol::Problem;
-use protocol::query::QuerySpecification;
+use protocol::query::{AggregateFunction, QuerySpecification};
 use serde_json::{Map, Value};
 
 use crate::compiled::DEPTH_MAX;
@@ -18,34 +18,65 @@ struct Fields {
 }
 
 const SPECIFICATION: Fields = Fields {
-    known: &["query", "options", "resultLimit", "sortTerm", "sortOrder"],
-    idle: &[
-        "context",
-        "expectedResultCount",
+    known: &[
+        "query",
+        "options",
+        "resultLimit",
+        "sortTerm",
+        "sortOrder",
+        "additionalSortTerms",
+        "selectTerms",
+        "explain",
+        "aggregates",
+        "groupTerms",
+        "timeSnapshotBoundaryMicros",
+        "offset",
+        "linkTerms",
         "groupByTerm",
         "groupSortTerm",
         "groupSortOrder",
         "groupResultLimit",
-        "additionalSortTerms",
-        "additionalGroupSortTerms",
-        "linkTerms",
-        "selectTerms",
-        "offset",
-        "timeSnapshotBoundaryMicros",
     ],
+    idle: &["context", "expectedResultCount", "additionalGroupSortTerms", "linkTerms", "offset"],
 };
 const QUERY: Fields = Fields { known: &["occurance", "term", "booleanClauses"], idle: &[] };
 const TERM: Fields = Fields {
-    known: &["propertyName", "propertyType", "matchValue", "matchType", "range"],
-    idle: &["sortOrder"],
+    known: &[
+        "propertyName",
+        "propertyType",
+        "matchValue",
+        "matchValues",
+        "matchType",
+        "range",
+        "within",
+    ],
+    idle: &["sortOrder", "matchValues"],
 };
 const RANGE: Fields = Fields {
     known: &["type", "min", "max", "isMinInclusive", "isMaxInclusive"],
     idle: &[PRECISION_STEP],
 };
 
+const AGGREGATE: Fields =
+    Fields { known: &["name", "function", "propertyName", "interval", "percents"], idle: &[] };
+
 /// Of Lucene's index, which is not here: any number of it gives the same results.
 const PRECISION_STEP: &str = "precisionStep";
+
+/// What Xenon has and is not here, and what there is in its place.
+const INSTEAD: [(&str, &str); 3] = [
+    (
+        "expectedResultCount",
+        "waits in Xenon for an index that is late. A query here sees every acknowledged write: ask \
+         again, or watch for what is to come (GET with ?watch=true)",
+    ),
+    (
+        "additionalGroupSortTerms",
+        "would sort groups by further fields; they are sorted by the value that their documents have \
+         in common: leave it out",
+    ),
+    ("context", "is Xenon's own, for what runs within it: leave it out"),
+];
 
 /// How the kinds of a query task and of its parts begin.
 const KINDS: &str = "com:vmware:xenon:services:common:QueryTask";
@@ -53,13 +84,19 @@ const KINDS: &str = "com:vmware:xenon:services:common:QueryTask";
 const OCCURANCES: [&str; 3] = ["MUST_OCCUR", "MUST_NOT_OCCUR", "SHOULD_OCCUR"];
 const MATCH_TYPES: [&str; 4] = ["TERM", "WILDCARD", "PHRASE", "PREFIX"];
 const SORT_ORDERS: [&str; 2] = ["ASC", "DESC"];
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 15] = [
     "EXPAND_CONTENT",
+    "EXPAND_BUILTIN_CONTENT_ONLY",
+    "EXPAND_SELECTED_FIELDS",
     "INCLUDE_ALL_VERSIONS",
     "INCLUDE_DELETED",
     "COUNT",
     "SORT",
     "TOP_RESULTS",
+    "TIME_SNAPSHOT",
+    "SELECT_LINKS",
+    "EXPAND_LINKS",
+    "GROUP_BY",
     "READ_AFTER_WRITE_CONSISTENCY",
     "BROADCAST",
     "OWNER_SELECTION",
@@ -92,11 +129,26 @@ pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, 
         take_sort_order(sort_term, &order)?;
         term(sort_term, "sortTerm")?;
     }
+    if fields.get("explain").is_some_and(|explain| !explain.is_boolean()) {
+        return wrong("explain", "must be true or false");
+    }
+    each(fields, "additionalSortTerms", &mut sort_term_of)?;
+    each(fields, "selectTerms", &mut |term_value, at| field_only(term_value, at))?;
+    each(fields, "groupTerms", &mut |term_value, at| field_only(term_value, at))?;
+    each(fields, "aggregates", &mut aggregate)?;
     if fields.get("resultLimit").and_then(Value::as_u64).is_some_and(|it| it >= NO_PAGES) {
         fields.remove("resultLimit");
     }
     if fields.get("resultLimit").is_some_and(|limit| !limit.is_u64()) {
         return wrong("resultLimit", "must be a whole number from 1 up");
+    }
+    check_groups(fields)?;
+    each(fields, "linkTerms", &mut |term_value, at| field_only(term_value, at))?;
+    if fields.get("offset").is_some_and(|offset| !offset.is_u64()) {
+        return wrong("offset", "must be a whole number from 0 up");
+    }
+    if fields.get("timeSnapshotBoundaryMicros").is_some_and(|time| !time.is_u64()) {
+        return wrong("timeSnapshotBoundaryMicros", "must be a time in microseconds since 1970");
     }
     match fields.get_mut("query") {
         Some(inner) => query(inner, "query", 1)?,
@@ -105,6 +157,27 @@ pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, 
     serde_json::from_value(known).map_err(|error| {
         Problem::bad_request(format!("the query specification cannot be read: {error}"))
     })
+}
+
+fn check_groups(fields: &mut Map<String, Value>) -> Result<(), Problem> {
+    for name in ["groupByTerm", "groupSortTerm"] {
+        if let Some(term) = fields.get_mut(name) {
+            // Xenon's clients send an order with it, which is the one of the groups.
+            if let Value::Object(inner) = term {
+                inner.remove("sortOrder");
+            }
+            field_only(term, name)?;
+        }
+    }
+    word(fields.get("groupSortOrder"), "groupSortOrder", &SORT_ORDERS)?;
+    let limit = fields.get("groupResultLimit");
+    if limit.is_some_and(|limit| !limit.is_u64()) {
+        return wrong("groupResultLimit", "must be a whole number from 1 up");
+    }
+    if limit.and_then(Value::as_u64).is_some_and(|it| it >= NO_PAGES) {
+        fields.remove("groupResultLimit");
+    }
+    Ok(())
 }
 
 fn query(value: &mut Value, at: &str, depth: usize) -> Result<(), Problem> {
@@ -161,12 +234,18 @@ fn term(value: &mut Value, at: &str) -> Result<(), Problem> {
         }
     }
     word(fields.get("matchType"), &format!("{at}.matchType"), &MATCH_TYPES)?;
+    if fields.get("matchValues").is_some_and(|values| !values.is_array()) {
+        return wrong(&format!("{at}.matchValues"), "must be an array of values");
+    }
+    if fields.get("within").is_some_and(|value| !value.is_boolean() && !value.is_null()) {
+        return wrong(&format!("{at}.within"), "must be true or false");
+    }
     let Some(range) = fields.get_mut("range") else { return Ok(()) };
     let at = format!("{at}.range");
     let fields = object(range, &at, &RANGE)?;
     for name in ["min", "max"] {
-        if fields.get(name).is_some_and(|value| !value.is_number()) {
-            return wrong(&format!("{at}.{name}"), "must be a number, without quotes");
+        if fields.get(name).is_some_and(|value| !value.is_number() && !value.is_string()) {
+            return wrong(&format!("{at}.{name}"), "must be a number or a text");
         }
     }
     for name in ["isMinInclusive", "isMaxInclusive"] {
@@ -175,9 +254,67 @@ fn term(value: &mut Value, at: &str) -> Result<(), Problem> {
         }
     }
     if fields.get("type").is_some_and(|value| !value.is_string()) {
-        return wrong(&format!("{at}.type"), "must be LONG, DOUBLE or DATE");
+        return wrong(&format!("{at}.type"), "must be LONG, DOUBLE, DATE or STRING");
     }
     Ok(())
+}
+
+/// Looks at each item of an array, if it is there.
+fn each(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    check: &mut dyn FnMut(&mut Value, &str) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    match fields.get_mut(name) {
+        None | Some(Value::Null) => drop(fields.remove(name)),
+        Some(Value::Array(items)) => {
+            for (number, item) in items.iter_mut().enumerate() {
+                check(item, &format!("{name}[{number}]"))?;
+            }
+        }
+        Some(_) => return wrong(name, "must be an array"),
+    }
+    Ok(())
+}
+
+/// A further term to sort by, with an order of its own.
+fn sort_term_of(value: &mut Value, at: &str) -> Result<(), Problem> {
+    let Value::Object(fields) = value else { return wrong(at, "must be a JSON object") };
+    let order = fields.remove("sortOrder").filter(|it| !it.is_null());
+    word(order.as_ref(), &format!("{at}.sortOrder"), &SORT_ORDERS)?;
+    field_only(value, at)?;
+    if let (Some(order), Value::Object(fields)) = (order, value) {
+        fields.insert("sortOrder".into(), order);
+    }
+    Ok(())
+}
+
+/// A term that names a field and asks nothing of it.
+fn field_only(value: &mut Value, at: &str) -> Result<(), Problem> {
+    term(value, at)?;
+    let asked = ["matchValue", "matchValues", "matchType", "range", "within"];
+    match asked.iter().find(|name| value.get(**name).is_some()) {
+        Some(name) => wrong(&format!("{at}.{name}"), "would say nothing here; leave it out"),
+        None => Ok(()),
+    }
+}
+
+fn aggregate(value: &mut Value, at: &str) -> Result<(), Problem> {
+    let fields = object(value, at, &AGGREGATE)?;
+    match fields.get("function") {
+        None => return wrong(&format!("{at}.function"), "is missing"),
+        function => word(function, &format!("{at}.function"), &AggregateFunction::NAMES)?,
+    }
+    for name in ["name", "propertyName"] {
+        if fields.get(name).is_some_and(|value| !value.is_string()) {
+            return wrong(&format!("{at}.{name}"), "must be a string");
+        }
+    }
+    match fields.get("percents") {
+        None => Ok(()),
+        Some(Value::Array(all)) if all.iter().all(Value::is_number) => Ok(()),
+        Some(_) => wrong(&format!("{at}.percents"), "must be an array of numbers"),
+    }
 }
 
 /// The fields of an object, all of them known. Those that say nothing are taken out.
@@ -189,6 +326,9 @@ fn object<'v>(
     let Value::Object(fields) = value else { return wrong(at, "must be a JSON object") };
     fields.retain(|name, value| !says_nothing(name, value, known));
     if let Some(name) = fields.keys().find(|name| !known.known.contains(&name.as_str())) {
+        if let Some((_, why)) = INSTEAD.iter().find(|(refused, _)| refused == name) {
+            return wrong(&format!("{at}.{name}"), why);
+        }
         return wrong(
             &format!("{at}.{name}"),
             &format!("is not known or not supported; {}", advice(name, known.known)),
@@ -298,16 +438,64 @@ mod tests {
              'EXPAND_CONTENT'?"
         );
         assert_eq!(
-            message(json!({"query": {"term": {"propertyName": "a", "range": {"min": "1"}}}})),
-            "query.term.range.min must be a number, without quotes"
+            message(json!({"query": {"term": {"propertyName": "a", "range": {"min": true}}}})),
+            "query.term.range.min must be a number or a text"
         );
     }
 
     #[test]
     fn what_is_not_supported_is_refused_when_it_says_something() {
         let specification = json!({"query": {"term": {"propertyName": "a", "matchValue": 1}},
-            "groupByTerm": {"propertyName": "b"}});
-        assert!(message(specification).starts_with("querySpec.groupByTerm is not known"));
+            "expectedResultCount": 5});
+        let why = message(specification);
+        assert!(why.starts_with("querySpec.expectedResultCount waits in Xenon"), "{why}");
+        assert!(why.contains("?watch=true"), "what to use in its place: {why}");
+    }
+
+    #[test]
+    fn parts_that_belong_together_are_asked_for_together() {
+        let why = |more: Value| {
+            let mut specification = json!({"query": {"term": {"propertyName": "a",
+                "matchValue": 1}}});
+            for (name, value) in more.as_object().unwrap() {
+                specification[name] = value.clone();
+            }
+            let parsed = parse_specification(&specification).unwrap();
+            crate::CompiledQuery::new(&parsed).unwrap_err().message
+        };
+        let by = json!({"propertyName": "b", "propertyType": "STRING", "sortOrder": "ASC"});
+        for (more, wrong) in [
+            (json!({"groupByTerm": by}), "groupByTerm goes with the option GROUP_BY"),
+            (json!({"groupSortOrder": "ASC"}), "groupSortOrder goes with the option GROUP_BY"),
+            (json!({"options": ["GROUP_BY"]}), "groupByTerm is missing"),
+            (
+                json!({"options": ["GROUP_BY", "COUNT"], "groupByTerm": by}),
+                "options have GROUP_BY, which gives pages, and COUNT",
+            ),
+            (
+                json!({"options": ["GROUP_BY"], "groupByTerm": by, "groupResultLimit": 0}),
+                "groupResultLimit is 0",
+            ),
+            (
+                json!({"options": ["GROUP_BY"], "groupByTerm": by,
+                    "groupSortTerm": {"propertyName": "c"}}),
+                "groupSortTerm is another field",
+            ),
+            (json!({"options": ["COUNT"], "offset": 1}), "offset leaves out the first"),
+            (json!({"options": ["TIME_SNAPSHOT"]}), "timeSnapshotBoundaryMicros is missing"),
+            // The year 1970 is a time, too.
+            (json!({"timeSnapshotBoundaryMicros": 0}), "timeSnapshotBoundaryMicros goes with"),
+            (json!({"timeSnapshotBoundaryMicros": 1}), "timeSnapshotBoundaryMicros goes with"),
+            (
+                json!({"options": ["TIME_SNAPSHOT", "INCLUDE_ALL_VERSIONS"],
+                    "timeSnapshotBoundaryMicros": 1}),
+                "options have TIME_SNAPSHOT",
+            ),
+            (json!({"options": ["SELECT_LINKS"]}), "linkTerms are missing"),
+        ] {
+            let said = why(more.clone());
+            assert!(said.starts_with(wrong), "{more}: {said}");
+        }
     }
 
     #[test]
@@ -322,11 +510,10 @@ mod tests {
             (with("resultLimitt", json!(0)), "querySpec.resultLimitt is not known"),
             (with("fooo", json!([])), "querySpec.fooo is not known"),
             (with("kind", json!("foo")), "querySpec.kind is not known"),
-            (with("expectedResultCount", json!(99)), "querySpec.expectedResultCount is not known"),
+            (with("expectedResultCount", json!(99)), "querySpec.expectedResultCount waits"),
             (with("precisionStep", json!(0)), "querySpec.precisionStep is not known"),
-            (with("context", json!({"a": 1})), "querySpec.context is not known"),
-            (with("groupSortOrder", json!("ASC")), "querySpec.groupSortOrder is not known"),
-            (with("options", json!(["EXPAND_BUILTIN_CONTENT_ONLY"])), "options[0] is"),
+            (with("context", json!({"a": 1})), "querySpec.context is Xenon's own"),
+            (with("options", json!(["EXPAND_BINARY_CONTENT"])), "options[0] is"),
             (
                 with("sortTerm", json!({"propertyName": "a", "sortOrder": "DESC"})),
                 "sortTerm.sortOrder is \"DESC\", and the query's sortOrder is \"ASC\"",

@@ -32,6 +32,9 @@ pub struct GroupOptions {
     pub uncommitted_bytes_max: usize,
     /// When [`crate::Group::persisted`] is called.
     pub durability: Durability,
+    /// Voters that are being removed: they vote, and what they hold is not counted by
+    /// [`crate::Group::held_by`].
+    pub leaving: Vec<ReplicaId>,
 }
 
 /// What a replica means when it acknowledges an entry.
@@ -58,6 +61,7 @@ impl GroupOptions {
             unapplied_max: 1 << 16,
             uncommitted_bytes_max: 128 << 20,
             durability: Durability::Disk,
+            leaving: Vec::new(),
         }
     }
 }

@@ -80,12 +80,18 @@ impl Group {
             && !self.raw.has_ready()
     }
 
+    /// These are being removed.
+    pub fn set_leaving(&mut self, leaving: Vec<ReplicaId>) {
+        self.options.leaving = leaving;
+    }
+
     /// In force now.
     pub fn members(&self) -> &Members {
         &self.members
     }
 
-    /// How many voters are known to hold that position durably. Only an owner knows of others.
+    /// How many voters are known to hold that position durably, without those that are being
+    /// removed. Only an owner knows of others.
     pub fn held_by(&self, position: Position) -> usize {
         let raft = &self.raw.raft;
         let holds = |voter: &&ReplicaId| {
@@ -96,7 +102,8 @@ impl Group {
                 progress.is_some_and(|progress| progress.matched >= position.0)
             }
         };
-        self.members.voters.iter().filter(holds).count()
+        let stays = |voter: &&ReplicaId| !self.options.leaving.contains(voter);
+        self.members.voters.iter().filter(stays).filter(holds).count()
     }
 
     /// The other replicas, as the owner sees them; empty for others.
@@ -162,6 +169,13 @@ impl Group {
             // A stretch without any: look behind it.
             position = last;
         }
+    }
+
+    /// All applied entries behind that position, of whatever kind: at least one if there is any,
+    /// and more up to `bytes_max` bytes. None, too, when the log cannot be read, which the next
+    /// ready says.
+    pub fn all_applied_after(&self, position: Position, bytes_max: usize) -> Vec<Entry> {
+        self.raw.store().applied_after(position, bytes_max)
     }
 
     /// The entries behind that position, durable or not. To be asked when there is no ready left,

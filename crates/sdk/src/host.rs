@@ -76,7 +76,7 @@ impl Host {
     /// # Errors
     /// When the node cannot start or cannot go on.
     pub fn run_with(self, config: Config) -> Result<(), Failure> {
-        server::start_logging(&config.log_level)?;
+        server::start_logging(&config.log)?;
         let host = self.start(config)?;
         host.stop_on_signals();
         host.wait()

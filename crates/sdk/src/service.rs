@@ -35,8 +35,10 @@
 //! ```
 
 pub use protocol::query::{self, Query};
-pub use protocol::{BodyType, Code, Epoch, Method, Moment, Problem, Request, Response, TaskStage};
+pub use protocol::{
+    BodyType, Code, Epoch, InstanceMessage, Method, Moment, Problem, Request, Response, TaskStage,
+};
 pub use services::{
     CALLS_PER_STEP_MAX, Catalogue, Context, Field, FieldType, Patch, Plan, Service, ServiceOption,
-    Spec, Task, find, found, succeeded,
+    Spec, Task, find, found, message, succeeded,
 };

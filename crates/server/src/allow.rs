@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(at("/core/immortals/one", &Verb::PUT), "GET, HEAD, PATCH, DELETE, OPTIONS");
         assert_eq!(at("/core/query-tasks/one", &Verb::PUT), "GET, HEAD, PATCH, DELETE, OPTIONS");
         assert_eq!(at("/core/management", &Verb::PATCH), "GET, HEAD, DELETE, OPTIONS");
-        for nothing in ["/core/immortalsx", "/core/query-tasks/one/subscriptions"] {
+        for nothing in ["/core/immortalsx", "/core/query-tasks/one/replication"] {
             assert_eq!(Allowed::at(nothing, &catalogue), None, "{nothing}");
         }
     }

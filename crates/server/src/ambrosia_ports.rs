@@ -5,10 +5,13 @@
 //! cannot be asked, and one that finds its port taken ends. So nobody listens at the second port before a
 //! program has connected to the first one and a short look has found that it does not listen itself.
 //! Bindings that connect to both try again when the second port is not there at once.
+//!
+//! A program shows no token here, so whose it is decides ([`crate::neighbours`]), at both ports.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -75,11 +78,14 @@ struct Half {
     early: BytesMut,
 }
 
+#[derive(Clone, Copy)]
 enum Side {
     /// It speaks here.
     Receive,
     /// It listens here.
     Send,
+    /// It waits for a connection of the node's here.
+    Listener,
 }
 
 impl AmbrosiaPorts {
@@ -196,7 +202,7 @@ impl Listening {
         let mut stopped = stop.clone();
         loop {
             let (read_half, write_half) = tokio::select! {
-                pair = self.pair() => pair,
+                pair = self.pair(ends) => pair,
                 _ = stopped.changed() => return,
             };
             if !ends.has_room_for_a_program() {
@@ -213,10 +219,13 @@ impl Listening {
     }
 
     /// Both connections of a program.
-    async fn pair(&mut self) -> (Half, Half) {
+    async fn pair(&mut self, ends: &Ends) -> (Half, Half) {
         loop {
             self.send = None;
             let (_, socket) = self.accept().await;
+            if !self.lets_in(&socket, Side::Receive, ends).await {
+                continue;
+            }
             let mut read_half = Some(Half::new(socket));
             let called = tokio::select! {
                 called = tokio::time::timeout(self.look, call(self.ports.send)) => called.ok(),
@@ -224,12 +233,16 @@ impl Listening {
             };
             match (read_half, called) {
                 (Some(read_half), Some(write_half)) => {
+                    // Who listens there may be another one than who has connected.
+                    if !self.lets_in(&write_half, Side::Listener, ends).await {
+                        continue;
+                    }
                     self.look = LOOK_FOR_A_LISTENER;
                     return (read_half, Half::new(write_half));
                 }
                 (Some(read_half), None) => {
                     self.look = LOOK;
-                    if let Some(pair) = self.accepted(read_half).await {
+                    if let Some(pair) = self.accepted(read_half, ends).await {
                         return pair;
                     }
                 }
@@ -240,7 +253,7 @@ impl Listening {
 
     /// A program that connects to the second port, too. A connection that ends, or is made again, before
     /// the other is there is forgotten. None: there is none to the first port any more.
-    async fn accepted(&mut self, read_half: Half) -> Option<(Half, Half)> {
+    async fn accepted(&mut self, read_half: Half, ends: &Ends) -> Option<(Half, Half)> {
         let (mut read_half, mut write_half): (Option<Half>, Option<Half>) = (Some(read_half), None);
         tokio::select! {
             send = open_when_free(self.ports.send) => self.send = Some(send),
@@ -251,15 +264,36 @@ impl Listening {
                 (Some(read_half), Some(write_half)) => return Some((read_half, write_half)),
                 missing => (read_half, write_half) = missing,
             }
-            tokio::select! {
-                (side, socket) = self.accept() => match side {
-                    Side::Receive => read_half = Some(Half::new(socket)),
-                    Side::Send => write_half = Some(Half::new(socket)),
-                },
+            let (side, socket) = tokio::select! {
+                accepted = self.accept() => accepted,
                 () = Half::gone(&mut read_half) => return None,
-                () = Half::gone(&mut write_half) => write_half = None,
+                () = Half::gone(&mut write_half) => {
+                    write_half = None;
+                    continue;
+                }
+            };
+            if !self.lets_in(&socket, side, ends).await {
+                continue;
+            }
+            match side {
+                Side::Receive => read_half = Some(Half::new(socket)),
+                Side::Send | Side::Listener => write_half = Some(Half::new(socket)),
             }
         }
+    }
+
+    /// Whether that one may be a program of this node's. It is counted when not.
+    async fn lets_in(&self, socket: &TcpStream, side: Side, ends: &Ends) -> bool {
+        let (neighbours, ports) = (&ends.neighbours, self.ports);
+        let lets_in = match side {
+            Side::Receive => neighbours.may_connect(socket, ports.receive).await,
+            Side::Send => neighbours.may_connect(socket, ports.send).await,
+            Side::Listener => neighbours.may_listen(socket, ports.send).await,
+        };
+        if !lets_in {
+            ends.metrics.programs.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        lets_in
     }
 
     /// Serves the program until it is gone. Whoever else comes meanwhile is turned away.

@@ -28,7 +28,7 @@ const REMEMBERED_SECONDS: &str = "600";
 
 const HEADERS_TAKEN: &str = "accept, authorization, content-encoding, content-type, \
                              idempotency-key, if-match, if-none-match, pragma, x-xenon-auth-token, \
-                             x-xenon-ctx-id";
+                             x-xenon-ctx-id, x-xenon-rpl-quorum";
 
 const HEADERS_SHOWN: &str = "allow, amrita-behind, etag, location, retry-after, x-xenon-auth-token";
 
@@ -48,13 +48,14 @@ pub(crate) struct AllowedOrigin(HeaderValue);
 
 impl Browsers {
     pub(crate) fn new(config: &Config, public: &Address) -> Self {
-        let mut hosts: BTreeSet<String> = config.security.allowed_hosts.iter().cloned().collect();
+        let mut hosts: BTreeSet<String> =
+            config.security.browsers.allowed_hosts.iter().cloned().collect();
         hosts.insert(public.host().to_owned());
         hosts.extend(config.founding.peer_nodes.iter().map(|peer| peer.host().to_owned()));
         if let Ok(name) = rustix::system::uname().nodename().to_str() {
             hosts.insert(name.to_ascii_lowercase());
         }
-        let origins = config.security.cors_origins.iter().cloned().collect();
+        let origins = config.security.browsers.cors_origins.iter().cloned().collect();
         Self { hosts, origins, scheme: config.scheme() }
     }
 
@@ -196,8 +197,10 @@ mod tests {
                 ..Default::default()
             },
             security: crate::config::Security {
-                allowed_hosts: vec!["front.example".into()],
-                cors_origins: vec!["https://app.example".into()],
+                browsers: crate::config::BrowserSettings {
+                    allowed_hosts: vec!["front.example".into()],
+                    cors_origins: vec!["https://app.example".into()],
+                },
                 ..Default::default()
             },
             ..Config::default()

@@ -5,19 +5,23 @@ use std::net::IpAddr;
 use hyper::header::{self, HeaderMap};
 
 use crate::browsers::only;
+use crate::principal;
 
 /// What of a request's head matters at the login.
 pub(crate) struct Caller {
     pub(crate) address: Option<IpAddr>,
     /// `Authorization`, if it is of the kind `Basic`.
     pub(crate) basic: Option<String>,
+    /// A token that looks like one of an outside issuer.
+    pub(crate) foreign: Option<Box<str>>,
 }
 
 impl Caller {
     pub(crate) fn of(headers: &HeaderMap, address: Option<IpAddr>) -> Self {
         let text = only(headers, &header::AUTHORIZATION).ok().flatten().unwrap_or_default();
         let basic = text.split_once(' ').filter(|(kind, _)| kind.eq_ignore_ascii_case("basic"));
-        Self { address, basic: basic.map(|(_, rest)| rest.trim().to_owned()) }
+        let basic = basic.map(|(_, rest)| rest.trim().to_owned());
+        Self { address, basic, foreign: principal::foreign(headers).map(Into::into) }
     }
 }
 

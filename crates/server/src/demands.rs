@@ -1,7 +1,8 @@
 //! What the settings about security say together: whether clients must log in, and where the
 //! certificates come from.
 
-use crate::config::Security;
+use crate::config::{Certificates, Security};
+use crate::jwt_settings::OutsideIssuer;
 use crate::{Config, Failure};
 
 impl Config {
@@ -19,7 +20,7 @@ impl Config {
         let demands = auth || !(insecure || self.bind_address.is_loopback());
         let security = &self.security;
         let knows_nodes = security.link_secret_file.is_some()
-            || security.tls_client_ca.is_some()
+            || security.certificates.tls_client_ca.is_some()
             || self.makes_certificates();
         if demands && self.has_peers() && !knows_nodes {
             return Err(Failure::new("nodes that demand a login must know each other").advise(
@@ -30,19 +31,28 @@ impl Config {
         Ok(demands)
     }
 
+    /// The outside issuer whose tokens are taken.
+    ///
+    /// # Errors
+    /// When the settings about it contradict each other.
+    pub(crate) fn outside_issuer(&self) -> Result<Option<OutsideIssuer>, Failure> {
+        self.security.jwt.issuer(self.demands_login()?)
+    }
+
     fn has_peers(&self) -> bool {
         self.founding.peer_nodes.len() > 1
     }
 
     /// Whether the cluster makes the certificates of its nodes.
     pub(crate) fn makes_certificates(&self) -> bool {
-        let Security { insecure, tls_cert, cluster_ca, join, .. } = &self.security;
-        let is_reached = !self.bind_address.is_loopback();
-        tls_cert.is_none() && (*cluster_ca || join.is_some() || (is_reached && !insecure))
+        let Certificates { tls_cert, cluster_ca, join, .. } = &self.security.certificates;
+        let is_asked = *cluster_ca || join.is_some();
+        let is_reached = !self.bind_address.is_loopback() && !self.security.insecure;
+        tls_cert.is_none() && (is_asked || is_reached)
     }
 
     pub(crate) fn speaks_tls(&self) -> bool {
-        self.security.tls_cert.is_some() || self.makes_certificates()
+        self.security.certificates.tls_cert.is_some() || self.makes_certificates()
     }
 
     /// `http` or `https`.
@@ -52,7 +62,8 @@ impl Config {
 
     /// What all the flags about TLS say together.
     fn check_tls(&self) -> Result<(), Failure> {
-        let Security { tls_cert, tls_key, tls_client_ca, .. } = &self.security;
+        let Certificates { tls_cert, tls_key, tls_client_ca, tls_peer_ids, .. } =
+            &self.security.certificates;
         if tls_cert.is_some() != tls_key.is_some() {
             return Err(Failure::new("--tls-cert and --tls-key belong together")
                 .advise("give both or none of them"));
@@ -60,6 +71,10 @@ impl Config {
         if tls_cert.is_none() && tls_client_ca.is_some() {
             return Err(Failure::new("--tls-client-ca says nothing without --tls-cert")
                 .advise("give --tls-cert and --tls-key as well"));
+        }
+        if tls_client_ca.is_none() && !tls_peer_ids.is_empty() {
+            return Err(Failure::new("--tls-peer-ids says nothing without --tls-client-ca")
+                .advise("give --tls-client-ca: who signs the certificates with these ids"));
         }
         self.check_own_certificates()?;
         if tls_cert.is_some() && tls_client_ca.is_none() && self.has_peers() {
@@ -82,7 +97,8 @@ impl Config {
 
     /// What does not go with certificates that the cluster makes.
     fn check_own_certificates(&self) -> Result<(), Failure> {
-        let Security { cluster_ca, join, insecure, tls_cert, .. } = &self.security;
+        let Certificates { cluster_ca, join, tls_cert, .. } = &self.security.certificates;
+        let insecure = &self.security.insecure;
         let flag = if join.is_some() { "--join" } else { "--cluster-ca" };
         let is_said = *cluster_ca || join.is_some();
         if is_said && (tls_cert.is_some() || *insecure) {

@@ -29,6 +29,7 @@ use crate::link_secret::{Dialing, LinkSecret, NONCE};
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
 use crate::named_program::Nameless;
+use crate::neighbours::Neighbours;
 use crate::numbers::Numbers;
 use crate::tls::Tls;
 
@@ -72,6 +73,8 @@ pub(crate) struct Ends {
     pub(crate) places: usize,
     /// Programs that have not said who they are.
     pub(crate) nameless: Nameless,
+    /// Which users of this machine may have programs at AMBROSIA's ports.
+    pub(crate) neighbours: Arc<Neighbours>,
     /// What all nodes of the cluster know, if links are to be proved.
     pub(crate) secret: Option<Arc<LinkSecret>>,
     pub(crate) tls: Option<Arc<Tls>>,

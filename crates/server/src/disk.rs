@@ -1,4 +1,4 @@
-//! The log's disk: real files in one folder.
+//! The log's disk: real files in one folder. And what all folders and files of a node have in common.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -9,6 +9,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 use storage::{Disk, DiskError, Files};
+
+/// The length of a segment of the log.
+pub(crate) const SEGMENT_BYTES: u64 = 32 << 20;
+
+/// Folders and files are for the user that runs the node, and for nobody else.
+pub(crate) const FOLDER_MODE: u32 = 0o700;
+pub(crate) const FILE_MODE: u32 = 0o600;
 
 /// How many files are kept open. The log writes to one and reads one; the rest is margin.
 const OPEN_FILES_MAX: usize = 4;
@@ -23,6 +30,8 @@ pub struct FileDisk {
     folder: PathBuf,
     open: BTreeMap<String, File>,
     trusts_copies: bool,
+    /// The files here are copies that stand for those of this folder.
+    copied_from: Option<PathBuf>,
 }
 
 impl FileDisk {
@@ -37,12 +46,22 @@ impl FileDisk {
             folder.canonicalize()?.parent().map_or(Ok(()), sync_folder)
         });
         opened.map_err(|error| wrong("opening", &folder.display(), &error))?;
-        Ok(Self { folder: folder.to_owned(), open: BTreeMap::new(), trusts_copies: false })
+        Ok(Self {
+            folder: folder.to_owned(),
+            open: BTreeMap::new(),
+            trusts_copies: false,
+            copied_from: None,
+        })
     }
 
     /// The same for files that may be copies of those that were written here.
     pub(crate) fn trusting(self) -> Self {
         Self { trusts_copies: true, ..self }
+    }
+
+    /// The files were copied from that folder by us. When they were made is asked of those there.
+    pub(crate) fn copied_from(self, folder: &Path) -> Self {
+        Self { copied_from: Some(folder.to_owned()), ..self }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -174,7 +193,7 @@ fn wrong(doing: &str, what: &dyn std::fmt::Display, error: &io::Error) -> DiskEr
 }
 
 /// Makes the names in a folder durable.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
@@ -187,7 +206,8 @@ pub(crate) fn birth_of(file: &Path) -> Option<u64> {
 
 impl Disk for FileDisk {
     fn birth(&mut self, name: &str) -> Option<u64> {
-        birth_of(&self.path(name))
+        let original = self.copied_from.as_ref().map(|folder| folder.join(name));
+        birth_of(&original.unwrap_or_else(|| self.path(name)))
     }
 
     fn trusts_copies(&self) -> bool {

@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
 use crate::attached::Attached;
+use crate::callbacks::Callbacks;
 use crate::dial::Dialer;
 use crate::inbox::{Event, Inbox};
 use crate::invoker::Handlers;
@@ -29,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::open_links::OpenLinks;
 use crate::persister::Persister;
 use crate::program::Program;
-use crate::repros;
+use crate::repros::{self, Repros};
 use crate::space::Space;
 use crate::store::StoreHealth;
 
@@ -47,12 +48,24 @@ pub(crate) struct Parts {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) log: LogWriter,
     pub(crate) persister: Persister,
-    pub(crate) jobs: JobThreads,
+    pub(crate) beside: Beside,
     pub(crate) dialer: Dialer,
     pub(crate) ports: AmbrosiaPorts,
+    pub(crate) room: Room,
+    pub(crate) repros: Repros,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The threads for what takes longer.
+pub(crate) struct Beside {
+    pub(crate) jobs: JobThreads,
+    pub(crate) callbacks: Callbacks,
+}
+
+/// The room that there is for what it writes.
+pub(crate) struct Room {
     pub(crate) space: Space,
     pub(crate) store: StoreHealth,
-    pub(crate) metrics: Arc<Metrics>,
 }
 
 pub(crate) struct Engine {
@@ -225,19 +238,23 @@ impl Engine {
             Event::ProgramClosed { program } if self.programs.remove(program) => {
                 Input::ProgramClosed { program }
             }
-            Event::Ran { life, done } if self.parts.jobs.did(life) => Input::Ran(*done),
+            Event::Ran { life, done } if self.parts.beside.jobs.did(life) => Input::Ran(*done),
+            Event::Notified { life, number, outcome } if self.parts.beside.callbacks.did(life) => {
+                Input::Notified { number, outcome }
+            }
             // A link or a program of an earlier life of the node may still have something to say,
             // and a program that the node has let go too.
             Event::LinkClosed { .. }
             | Event::Ran { .. }
+            | Event::Notified { .. }
             | Event::Received { .. }
             | Event::ProgramSaid { .. }
             | Event::ProgramDrained { .. }
             | Event::ProgramClosed { .. } => return,
             Event::LogDurable { batch, frames } => Input::LogDurable { batch, frames },
-            Event::LogFailed { why, full } => self.parts.space.log_failed(why, full),
+            Event::LogFailed { why, full } => self.parts.room.space.log_failed(why, full),
             Event::LogRecovered => {
-                self.inputs.extend(self.parts.space.log_recovered());
+                self.inputs.extend(self.parts.room.space.log_recovered());
                 return;
             }
             Event::StatePersisted { mark } => Input::StatePersisted { mark },
@@ -280,7 +297,8 @@ impl Engine {
             Output::Answer { ticket, response } => self.tickets.answer(ticket, response),
             Output::Catalogue(catalogue) => self.parts.handlers.serve(catalogue),
             Output::Invoke(invocation) => self.invoke(invocation),
-            Output::Run(job) => self.parts.jobs.put(job),
+            Output::Run(job) => self.parts.beside.jobs.put(job),
+            Output::Notify(notification) => self.parts.beside.callbacks.put(notification),
             // The node's log says so.
             Output::StateAside { .. } => {}
             Output::StateFilled { .. } => {
@@ -331,8 +349,8 @@ impl Engine {
 
     /// Written on another thread: the disk may be slow, and nobody waits for it.
     fn keep_repro(&self, name: String, text: String) {
-        let sandbox = self.parts.space.folder().to_owned();
-        drop(tokio::task::spawn_blocking(move || repros::keep(&sandbox, &name, &text)));
+        let repros = self.parts.repros.clone();
+        drop(tokio::task::spawn_blocking(move || repros::keep(&repros, &name, &text)));
     }
 
     fn hand_over(&mut self) {
@@ -352,10 +370,12 @@ impl Engine {
     }
 
     fn look_at_the_disk(&mut self) {
-        let store = self.parts.store.look();
-        self.inputs.extend(self.parts.space.look(store.waiting_bytes));
-        self.inputs.extend(self.parts.space.store_is(store.is_full));
-        if store.is_worn && self.parts.space.is_roomy() && self.stop.is_none() {
+        let store = self.parts.room.store.look();
+        self.inputs.extend(self.parts.room.space.look(store.waiting_bytes));
+        self.inputs.extend(self.parts.room.space.store_is(store.is_full));
+        let room = &self.parts.room.space;
+        self.parts.metrics.disk.note(room.free(), room.is_roomy(), store.waiting_bytes);
+        if store.is_worn && self.parts.room.space.is_roomy() && self.stop.is_none() {
             tracing::warn!(
                 target: "amrita",
                 "a merge of the state store found no room on the disk; now that there is some, the \

@@ -121,7 +121,7 @@ async fn go_on(
     loop {
         put(&mut request, "after", &token);
         let asked = async {
-            match keeper.begin(&request.principal, caller.address) {
+            match keeper.begin(&keeper.known(request.principal.clone(), &caller), caller.address) {
                 Ok(_one_more) => keeper.take(request.clone(), &caller).await,
                 Err(problem) => http_answer::problem(problem),
             }

@@ -150,7 +150,7 @@ impl Wish {
         if !uri.is_tls() {
             return Err(Problem::bad_request(format!("{uri} is not https://")));
         }
-        let node_id = crate::config::node_id(node_id).map_err(Problem::bad_request)?;
+        let node_id = crate::config_values::node_id(node_id).map_err(Problem::bad_request)?;
         if base64url::decode(name).is_none_or(|name| name.len() != NAME_BYTES) {
             return Err(not_joined(NotJoined::Unknown));
         }

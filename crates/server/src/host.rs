@@ -8,31 +8,40 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use node::{Node, NodeConfig, SandboxState, StartError, Timing};
+use node::{Node, NodeConfig, Permits, SandboxState, StartError, Timing};
 use protocol::Address;
 use services::{Catalogue, Invoker};
-use storage::{Log, LogError, LogOptions, LogOwner, LogRecord, Recovered, StateStore, StoreError};
+use storage::{
+    Log, LogError, LogOptions, LogOwner, LogRecord, Recovered, Sealer, StateStore, StoreError,
+};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
+use crate::backup;
 use crate::browsers::Browsers;
+use crate::callbacks::Callbacks;
+use crate::config::CallbackSettings;
 use crate::connections::Connections;
 use crate::dial::{Dialer, Ends};
-use crate::disk::{FileDisk, FolderFiles};
-use crate::engine::{End, Engine, Parts, Pause};
+use crate::disk::{FileDisk, FolderFiles, SEGMENT_BYTES};
+use crate::engine::{Beside, End, Engine, Parts, Pause, Room};
 use crate::inbox::{Event, Inbox};
 use crate::invoker::Handlers;
 use crate::job_threads::JobThreads;
+use crate::keyring::sealer;
 use crate::log_writer::LogWriter;
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
 use crate::named_program::Nameless;
+use crate::neighbours::Neighbours;
 use crate::numbers::Numbers;
 use crate::persister::Persister;
 use crate::program_socket::ProgramSocket;
 use crate::protection::Protection;
+use crate::readiness::Readiness;
+use crate::repros::Repros;
 use crate::sandbox::{PutAside, Sandbox, Wanted};
 use crate::served::Served;
 use crate::space::Space;
@@ -40,14 +49,14 @@ use crate::store::FjallStore;
 use crate::web::Front;
 use crate::{Config, Failure, descriptors, logging, random};
 
-/// The length of a segment of the log.
-const SEGMENT_BYTES: u64 = 32 << 20;
-
 /// The most threads for the clients' connections.
 const SOCKET_THREADS_MAX: usize = 4;
 
 /// A machine with so few processors has nothing to gain from more threads than the node's own.
 const PROCESSORS_FEW: usize = 3;
+
+/// The stack of the node's thread. What clients send is bounded in how deep it is; this is margin.
+const NODE_STACK_BYTES: usize = 16 << 20;
 
 /// How often it is tried to open a sandbox anew that was in use before, and how long between.
 const REOPEN_TRIES_MAX: usize = 60;
@@ -84,6 +93,8 @@ impl Stopper {
 struct Maker {
     config: Config,
     public: Address,
+    /// Where it listens, whatever others call it by.
+    port: u16,
     /// Those made before the node starts, and all of them as the node last said.
     services: (Arc<Catalogue>, Arc<Served>),
     sandbox: Sandbox,
@@ -158,6 +169,9 @@ impl Host {
         let browsers = Browsers::new(&config, &public);
         let datagrams = (!protection.is_on()).then_some(bound);
         let mesh = open_mesh(&public, datagrams, &inbox, &numbers, &handle);
+        let node_id = sandbox.identity().node_id.clone();
+        let whose = (node_id.as_str(), config.security.audit_days);
+        let keeper = protection.keeper(&inbox, &public, whose, &handle);
         let ends = Ends {
             runtime: handle.clone(),
             numbers,
@@ -166,32 +180,29 @@ impl Host {
             mesh,
             places,
             nameless: Nameless::default(),
+            neighbours: Arc::new(Neighbours::new(&config.security.ambrosia_users, &keeper)),
             secret: protection.secret.clone(),
             tls: protection.tls.clone(),
         };
         let sockets = socket_runtime(config.tuning.socket_threads)?;
-        let (catalogue, public_too) = (Arc::new(catalogue), public.clone());
+        let (catalogue, at, port) = (Arc::new(catalogue), public.clone(), bound.port());
         let served = Arc::new(Served::new(Arc::clone(&catalogue)));
         let services = (catalogue, Arc::clone(&served));
-        let mut maker = Maker { config, public: public_too, services, sandbox, ends: ends.clone() };
+        let mut maker = Maker { config, public: at, port, services, sandbox, ends: ends.clone() };
         if maker.sandbox.identity().join.is_none() {
             check_quorum(maker.config.founding.membership_quorum, maker.peers().len().max(1))?;
         }
-        let node_id = maker.sandbox.identity().node_id.clone();
-        let folder = maker.sandbox.root().display();
-        tracing::info!(target: "amrita", "node {node_id} begins; its data is in {folder}");
-        let engine = maker.engine()?;
+        maker.tell_of_sandbox();
+        let engine = maker.first_engine()?;
         maker.sandbox.tell_address(&public);
         let (closing, closing_seen) = watch::channel(());
         let socket = ProgramSocket::open(maker.sandbox.root(), &ends, closing_seen.clone());
         let metrics = Arc::clone(&ends.metrics);
-        let whose = (node_id.as_str(), maker.config.security.audit_days);
-        let keeper = protection.keeper(&inbox, &public, whose, &handle);
         protection.follow_files(&handle, &inbox);
         protection.make_first_admin(&handle, Arc::clone(&keeper), maker.sandbox.root());
         let front = Front {
+            readiness: Readiness::new(Arc::clone(&inbox), protection.shown),
             keeper,
-            security: protection.shown,
             metrics,
             budget,
             ends,
@@ -268,6 +279,7 @@ impl Work {
     fn start(self) -> Result<mpsc::Receiver<Result<(), Failure>>, Failure> {
         let (sender, ended) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("amrita-node".into());
+        let thread = thread.stack_size(NODE_STACK_BYTES);
         // The receiver is gone when the host was dropped; no one wants to know then.
         let work = move || drop(sender.send(self.run()));
         thread.spawn(work).map_err(|error| thread_failure(&error))?;
@@ -323,6 +335,12 @@ impl Maker {
         }
     }
 
+    fn tell_of_sandbox(&self) {
+        let (node_id, folder) = (&self.sandbox.identity().node_id, self.sandbox.root().display());
+        let sealed = if self.sandbox.key().is_some() { ", encrypted" } else { "" };
+        tracing::info!(target: "amrita", "node {node_id} begins; its data is in {folder}{sealed}");
+    }
+
     /// On the same sandbox, as soon as the disk lets it.
     async fn reopen(&mut self) -> Result<Engine, Failure> {
         self.ends.inbox.clear();
@@ -347,8 +365,8 @@ impl Maker {
         self.engine()
     }
 
-    /// The node on what the sandbox has; as another replica, with an empty one, when that is not all that the
-    /// node promised.
+    /// The node on what the sandbox has; as another replica, with an empty one, when that is not
+    /// all that the node promised.
     fn engine(&mut self) -> Result<Engine, Failure> {
         match self.engine_on_sandbox() {
             Err(Unfit::Forgot(why)) => self.give_up(&why, None)?,
@@ -359,6 +377,81 @@ impl Maker {
             Unfit::Failed(failure) => failure,
             Unfit::Forgot(why) => Failure::new(format!("an empty sandbox cannot be used: {why}")),
         })
+    }
+
+    fn first_engine(&mut self) -> Result<Engine, Failure> {
+        self.restore()?;
+        self.engine()
+    }
+
+    /// In an empty sandbox, what the first node of a cluster has that is made of a backup.
+    fn restore(&mut self) -> Result<(), Failure> {
+        let Some(folder) = self.config.founding.restore.clone() else { return Ok(()) };
+        let identity = self.sandbox.identity();
+        let (id, sandbox_id) = (identity.node_id.clone(), identity.sandbox_id);
+        let boot = identity.boot;
+        let root = self.sandbox.root().display();
+        if identity.has_begun {
+            return Err(Failure::new(format!(
+                "the sandbox {root} is not empty, and a backup is restored into an empty one only"
+            ))
+            .advise(
+                "name another --sandbox; or, if the backup was restored into this one before, leave \
+                 --restore out",
+            ));
+        }
+        if !self.peers().is_empty() || identity.join.is_some() {
+            return Err(Failure::new("--restore goes with neither --peer-nodes nor --join").advise(
+                "one node restores the backup and is the cluster; the others join it afterwards",
+            ));
+        }
+        // Before anything is written: this takes long, and may be killed.
+        let contents = backup::verify(&folder, &mut |_, _| {})?;
+        self.clear()?;
+        let (mut log, _) =
+            open_log(&self.sandbox.log_folder(), true, self.sandbox.key().map(sealer))
+                .map_err(|error| Failure::new(error.to_string()))?;
+        let owner = LogRecord::Owner(LogOwner { sandbox_id, boot });
+        log.append(&[owner]).map_err(|error| Failure::new(error.to_string()))?;
+        let node = (id, self.public.to_string(), sandbox_id);
+        let sealer = self.sandbox.key().map(sealer);
+        let state = (self.sandbox.state_folder(), sealer);
+        let made = backup::restore(&folder, &contents, &mut log, state, node);
+        let made = made.map_err(|failure| self.unrestored(failure))?;
+        drop(log);
+        self.sandbox.begin()?;
+        tracing::info!(
+            target: "amrita",
+            "restored from {}: this node is the new cluster {:016x} now, with {} partitions",
+            folder.display(),
+            made.cluster,
+            made.partitions
+        );
+        Ok(())
+    }
+
+    /// What was begun is removed, so that it can be tried again.
+    fn unrestored(&self, failure: Failure) -> Failure {
+        if let Err(why) = self.clear() {
+            tracing::error!(target: "amrita", "{why}");
+        }
+        failure
+    }
+
+    /// Removes log and state of a sandbox that has not begun: of a restore that was killed. Nobody
+    /// was promised anything by it.
+    fn clear(&self) -> Result<(), Failure> {
+        for folder in [self.sandbox.log_folder(), self.sandbox.state_folder()] {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    let shown = folder.display();
+                    return Err(Failure::new(format!("{shown} cannot be removed: {error}"))
+                        .advise("it is left of a restore that was killed: remove it"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn engine_on_sandbox(&mut self) -> Result<Engine, Unfit> {
@@ -373,7 +466,8 @@ impl Maker {
             self.sandbox.raise_boot(boot + 1)?;
         }
         let folder = self.sandbox.state_folder();
-        let store = FjallStore::open(&folder).map_err(|error| self.state_failure(error))?;
+        let store = FjallStore::open_with(&folder, self.sandbox.key().map(sealer))
+            .map_err(|error| self.state_failure(error))?;
         let (persist, health) = (store.persister(), store.health());
         let config = self.node_config();
         let tick = Duration::from_micros(config.timing.tick_micros);
@@ -396,7 +490,10 @@ impl Maker {
             .map_err(|error| thread_failure(&error))?;
         let persister = Persister::start(persist, Arc::clone(inbox), Arc::clone(metrics))
             .map_err(|error| thread_failure(&error))?;
-        let jobs = JobThreads::start(inbox, metrics).map_err(|error| thread_failure(&error))?;
+        let jobs = JobThreads::start(inbox, metrics, self.sandbox.root())
+            .map_err(|error| thread_failure(&error))?;
+        let ca = self.config.security.callbacks.ca.as_deref();
+        let callbacks = Callbacks::start(self.callbacks(), ca, inbox)?;
         Ok(Engine::new(Parts {
             node,
             handlers,
@@ -404,14 +501,20 @@ impl Maker {
             inbox: Arc::clone(inbox),
             log,
             persister,
-            jobs,
+            beside: Beside { jobs, callbacks },
             dialer: Dialer::new(self.ends.clone()),
             ports: AmbrosiaPorts::new(self.ends.clone()),
-            store: health,
-            space: Space::new(
-                self.sandbox.root().to_owned(),
-                self.config.room.free_space_bytes_min,
-            ),
+            room: Room {
+                store: health,
+                space: Space::new(
+                    self.sandbox.root().to_owned(),
+                    self.config.room.free_space_bytes_min,
+                ),
+            },
+            repros: Repros {
+                sandbox: self.sandbox.root().to_owned(),
+                key: self.sandbox.key().cloned(),
+            },
             metrics: Arc::clone(metrics),
         }))
     }
@@ -420,7 +523,7 @@ impl Maker {
         let folder = self.sandbox.log_folder();
         // A copy of a node that is alone is a backup: nobody else was promised anything.
         let trusts = self.config.trusts_sandbox || self.contact().is_none();
-        open_log(&folder, trusts).map_err(|error| match error {
+        open_log(&folder, trusts, self.sandbox.key().map(sealer)).map_err(|error| match error {
             LogError::Corrupt { .. } => Unfit::Forgot(format!("CORRUPT LOG: {error}")),
             other => Unfit::Failed(Failure::new(format!("{other} ({})", folder.display()))),
         })
@@ -434,8 +537,8 @@ impl Maker {
         peer.or_else(|| identity.join.clone()).or_else(|| identity.contact.clone())
     }
 
-    /// This replica cannot keep its promises any more. Another begins in its place and is filled by its
-    /// peers, if there are any. `contact`: one of them, who is there.
+    /// This replica cannot keep its promises any more. Another begins in its place and is filled by
+    /// its peers, if there are any. `contact`: one of them, who is there.
     fn give_up(&mut self, why: &str, contact: Option<String>) -> Result<(), Failure> {
         let Some(contact) = contact.or_else(|| self.contact()) else {
             return Err(Failure::new(format!("{why} ({})", self.sandbox.root().display())).advise(
@@ -490,6 +593,13 @@ impl Maker {
         usual.with_election_ticks(usize::try_from(ticks).expect("a minute at most"))
     }
 
+    fn callbacks(&self) -> protocol::subscription::Callbacks {
+        let CallbackSettings { allowed, ca } = &self.config.security.callbacks;
+        let (allowed, has_authorities) = (allowed.clone(), ca.is_some());
+        let own_port = Some(self.port);
+        protocol::subscription::Callbacks { allowed, has_authorities, own_port }
+    }
+
     fn node_config(&self) -> NodeConfig {
         let identity = self.sandbox.identity();
         NodeConfig {
@@ -513,14 +623,25 @@ impl Maker {
             timing: self.timing(),
             upkeep: self.upkeep(),
             kept: node::KeptLimits::default(),
+            permits: Permits {
+                // With certificates of the cluster's own, whoever gets as far as to ask has shown
+                // a token that a person made for it.
+                admits_who_asks: self.config.founding.admits_who_asks
+                    || self.config.makes_certificates(),
+                callbacks: self.callbacks(),
+            },
         }
     }
 }
 
-fn open_log(folder: &Path, trusts: bool) -> Result<(Log<FileDisk>, Recovered), LogError> {
+fn open_log(
+    folder: &Path,
+    trusts: bool,
+    sealer: Option<Sealer>,
+) -> Result<(Log<FileDisk>, Recovered), LogError> {
     let disk = FileDisk::open(folder)?;
     let disk = if trusts { disk.trusting() } else { disk };
-    Log::open(disk, LogOptions { segment_bytes: SEGMENT_BYTES })
+    Log::open_with(disk, LogOptions { segment_bytes: SEGMENT_BYTES }, sealer)
 }
 
 fn bind(config: &Config) -> Result<(TcpListener, SocketAddr), Failure> {
@@ -566,6 +687,7 @@ fn open_sandbox(config: &Config, bound: SocketAddr) -> Result<Sandbox, Failure> 
         node_id: config.id.clone(),
         peers: config.founding.peer_nodes.clone(),
         trusts_sandbox: config.trusts_sandbox,
+        encryption: config.encryption.clone(),
     };
     Sandbox::open(&config.sandbox_at(bound.port()), &wanted)
 }

@@ -45,6 +45,22 @@ const QUORUM: HeaderName = HeaderName::from_static(WriteQuorum::HEADER);
 /// Xenon's headers that change nothing here.
 const XENON_HEADERS_HARMLESS: [&str; 2] = ["x-xenon-auth-token", "x-xenon-ctx-id"];
 
+/// Headers that ask for something else than is done here, and what to do instead.
+const REFUSED: [(&str, &str); 10] = [
+    ("content-range", "a document is written whole; PATCH changes parts"),
+    ("range", "a document is read whole"),
+    ("if-range", "a document is read whole"),
+    ("x-http-method-override", METHOD),
+    ("x-http-method", METHOD),
+    ("x-method-override", METHOD),
+    ("content-md5", DIGEST),
+    ("content-digest", DIGEST),
+    ("repr-digest", DIGEST),
+    ("digest", DIGEST),
+];
+const METHOD: &str = "send the request with the verb that is meant";
+const DIGEST: &str = "bodies are not compared with digests; leave it out";
+
 /// How a body is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Packing {
@@ -190,8 +206,8 @@ fn check_headers(method: Method, headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(QUORUM) && !method.is_write() {
         return refused(&QUORUM, "a read is linearizable without it");
     }
-    if headers.contains_key(header::CONTENT_RANGE) {
-        return refused(&header::CONTENT_RANGE, "a document is written whole; PATCH changes parts");
+    if let Some((name, why)) = REFUSED.into_iter().find(|(name, _)| headers.contains_key(*name)) {
+        return refused(&HeaderName::from_static(name), why);
     }
     for name in headers.keys() {
         let known = XENON_HEADERS_HARMLESS.contains(&name.as_str()) || *name == QUORUM;
@@ -254,6 +270,11 @@ fn packing(headers: &HeaderMap) -> Result<Packing, Problem> {
 /// `/core/examples`.
 pub(crate) fn path(raw: &str) -> Result<String, Problem> {
     let mut path = percent_decode(raw)?;
+    if !path.starts_with('/') {
+        let shown: String = path.chars().take(80).collect();
+        let message = format!("the link '{shown}' does not begin with '/'");
+        return Err(Problem::new(Code::BadLink, message));
+    }
     if path.ends_with("//") {
         let shown: String = path.chars().take(80).collect();
         let message = format!("the link '{shown}' has an empty part; leave out the second slash");
@@ -519,6 +540,15 @@ mod tests {
             ("if-modified-since", "Sat, 29 Oct 1994 19:43:31 GMT"),
             ("if-unmodified-since", "Sat, 29 Oct 1994 19:43:31 GMT"),
             ("content-range", "bytes 0-1/2"),
+            ("range", "bytes=0-1"),
+            ("if-range", "\"1\""),
+            ("x-http-method-override", "DELETE"),
+            ("x-http-method", "DELETE"),
+            ("x-method-override", "DELETE"),
+            ("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg=="),
+            ("content-digest", "sha-256=:x:"),
+            ("repr-digest", "sha-256=:x:"),
+            ("digest", "sha-256=x"),
             ("expect", "202-accepted"),
             ("transfer-encoding", "gzip, chunked"),
         ] {

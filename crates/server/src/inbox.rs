@@ -70,6 +70,12 @@ pub(crate) enum Event {
         life: u64,
         done: Box<node::JobDone>,
     },
+    /// What became of a notification of the node of that life.
+    Notified {
+        life: u64,
+        number: u64,
+        outcome: Result<(), String>,
+    },
     /// See [`node::Output::GoOn`].
     GoOn {
         group: GroupId,

@@ -2,6 +2,7 @@
 //! priority than the node's thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use std::time::Instant;
 use node::{Job, Lane, QUERIES_MAX};
 use storage::StoreError;
 
+use crate::disk_files::files_of;
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
 
@@ -36,7 +38,12 @@ pub(crate) struct JobThreads {
 static LIVES: AtomicU64 = AtomicU64::new(0);
 
 impl JobThreads {
-    pub(crate) fn start(inbox: &Arc<Inbox>, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+    /// `sandbox`: the folder whose files are counted when somebody asks what is on the disk.
+    pub(crate) fn start(
+        inbox: &Arc<Inbox>,
+        metrics: &Arc<Metrics>,
+        sandbox: &Path,
+    ) -> std::io::Result<Self> {
         let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if processors > PROCESSORS_FEW { 2 } else { 1 };
@@ -45,9 +52,12 @@ impl JobThreads {
             let jobs = Arc::new(Mutex::new(jobs));
             for _ in 0..count {
                 let (jobs, inbox) = (Arc::clone(&jobs), Arc::clone(inbox));
-                let metrics = Arc::clone(metrics);
+                let (metrics, sandbox) = (Arc::clone(metrics), sandbox.to_owned());
                 let thread = std::thread::Builder::new().name(name.into());
-                thread.spawn(move || run_all(life, nice, &jobs, &inbox, &metrics))?;
+                thread.spawn(move || {
+                    let shell = (&*inbox, &*metrics, &*sandbox);
+                    run_all(life, nice, &jobs, shell);
+                })?;
             }
             Ok(sender)
         };
@@ -71,7 +81,12 @@ impl JobThreads {
     }
 }
 
-fn run_all(life: u64, nice: i32, jobs: &Mutex<Receiver<Job>>, inbox: &Inbox, metrics: &Metrics) {
+fn run_all(
+    life: u64,
+    nice: i32,
+    jobs: &Mutex<Receiver<Job>>,
+    (inbox, metrics, sandbox): (&Inbox, &Metrics, &Path),
+) {
     // Of this thread alone, as Linux has it. Elsewhere it would be the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, nice) {
@@ -82,7 +97,7 @@ fn run_all(life: u64, nice: i32, jobs: &Mutex<Receiver<Job>>, inbox: &Inbox, met
         let next = jobs.lock().expect("no one panics while taking a job").recv();
         let Ok(job) = next else { return };
         let begun = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| job.run())) {
+        match catch_unwind(AssertUnwindSafe(|| job.run(&|| files_of(sandbox)))) {
             Ok(done) => inbox.put(Event::Ran { life, done: Box::new(done) }),
             Err(_) => {
                 let why = "a query failed by a mistake of this program; the lines above say where";

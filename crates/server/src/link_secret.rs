@@ -35,15 +35,17 @@ const CHARACTERS_MIN: usize = 32;
 /// How long a number that was given out may be used.
 const NONCE_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// The most numbers that are out at a time; the oldest is forgotten, and its dialer tries again.
-const NONCES_MAX: usize = 1_024;
+/// The first bytes of a number, which say when it was given out.
+const TIME_BYTES: usize = 8;
 
 const BYTES: usize = 32;
 
 pub(crate) struct LinkSecret {
     key: [u8; BYTES],
-    /// What was given out and not used.
-    given: Mutex<VecDeque<(Instant, String)>>,
+    begun: Instant,
+    /// The numbers that were used with a right proof, and when they were given out. Strangers can
+    /// put none here; nodes dial a few times in that time.
+    used: Mutex<VecDeque<(Instant, String)>>,
 }
 
 /// What is to be said to a dialer.
@@ -86,7 +88,8 @@ impl LinkSecret {
         // Secrets of any length become a key.
         let mut mac = Blake2sMac::<U32>::new_from_slice(b"amrita link").expect("it is short");
         mac.update(text);
-        Self { key: mac.finalize_fixed().into(), given: Mutex::default() }
+        let (key, begun) = (mac.finalize_fixed().into(), Instant::now());
+        Self { key, begun, used: Mutex::default() }
     }
 
     fn mac(&self, label: &str, first: &str, second: &str) -> Blake2sMac<U32> {
@@ -112,34 +115,51 @@ impl LinkSecret {
     /// The accepting side: what a dialer's headers are worth.
     pub(crate) fn judge(&self, headers: &HeaderMap, now: Instant) -> Said {
         let Some(proof) = text(headers, &PROOF) else {
-            let nonce = nonce();
-            self.give(nonce.clone(), now);
-            return Said::Ask(header(&nonce));
+            return Said::Ask(header(&self.give(now)));
         };
         let theirs = text(headers, &NONCE).unwrap_or_default();
         let ours = text(headers, &ECHO).unwrap_or_default();
-        let is_fresh = theirs.len() >= BYTES && self.take(ours, now);
-        if is_fresh && self.is_proved("dial", (ours, theirs), proof) {
+        let is_proved = theirs.len() >= BYTES && self.is_proved("dial", (ours, theirs), proof);
+        if is_proved && self.take(ours, now) {
             return Said::Welcome(self.proof("accept", theirs, ours));
         }
         Said::Stranger
     }
 
-    fn give(&self, nonce: String, now: Instant) {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.retain(|(at, _)| now.duration_since(*at) < NONCE_AGE_MAX);
-        if given.len() >= NONCES_MAX {
-            given.pop_front();
-        }
-        given.push_back((now, nonce));
+    /// A number that says when it was given out, and that it was given out here: nothing is kept of
+    /// it, so strangers who ask for many keep nobody out.
+    fn give(&self, now: Instant) -> String {
+        let mut bytes = [0; BYTES];
+        fill(&mut bytes);
+        let at = u64::try_from(now.duration_since(self.begun).as_micros()).unwrap_or(u64::MAX);
+        bytes[..TIME_BYTES].copy_from_slice(&at.to_be_bytes());
+        let number = base64url::encode(&bytes);
+        let mark = self.mac("given", &number, "").finalize_fixed();
+        format!("{number}{}", base64url::encode(&mark))
     }
 
-    /// Whether the number was given out; it counts once.
+    /// When it was given out here, if it was.
+    fn given_at(&self, nonce: &str) -> Option<Instant> {
+        let (number, mark) = nonce.split_at_checked(base64url::encode(&[0; BYTES]).len())?;
+        if !self.is_proved("given", (number, ""), mark) {
+            return None;
+        }
+        let bytes = base64url::decode(number)?;
+        let at = u64::from_be_bytes(bytes.get(..TIME_BYTES)?.try_into().ok()?);
+        self.begun.checked_add(Duration::from_micros(at))
+    }
+
+    /// Whether the number was given out; it counts once, and only after its proof was looked at.
     fn take(&self, nonce: &str, now: Instant) -> bool {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.retain(|(at, _)| now.duration_since(*at) < NONCE_AGE_MAX);
-        let at = given.iter().position(|(_, known)| known == nonce);
-        at.and_then(|at| given.remove(at)).is_some()
+        let Some(at) = self.given_at(nonce) else { return false };
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.retain(|(at, _)| now.duration_since(*at) < NONCE_AGE_MAX);
+        let is_old = now.duration_since(at) >= NONCE_AGE_MAX;
+        if is_old || used.iter().any(|(_, known)| known == nonce) {
+            return false;
+        }
+        used.push_back((at, nonce.to_owned()));
+        true
     }
 
     /// The dialing side: the headers of the second try, and the proof that must come back.
@@ -202,8 +222,8 @@ mod tests {
 
     #[test]
     fn both_ends_know_each_other_by_the_secret_and_a_proof_counts_once() {
-        let now = Instant::now();
         let (one, other) = (LinkSecret::of(b"same"), LinkSecret::of(b"same"));
+        let now = Instant::now();
         let dialing = one.answer(&asked(&other, now));
         let headers = second(&dialing);
         let Said::Welcome(proof) = other.judge(&headers, now) else { panic!("it is a member") };
@@ -217,8 +237,8 @@ mod tests {
 
     #[test]
     fn a_stranger_and_a_late_comer_are_known_for_what_they_are() {
-        let now = Instant::now();
         let (stranger, node) = (LinkSecret::of(b"guessed"), LinkSecret::of(b"same"));
+        let now = Instant::now();
         let guess = stranger.answer(&asked(&node, now));
         assert!(matches!(node.judge(&second(&guess), now), Said::Stranger));
         let made_up = node.answer("a number that nobody gave out, long enough");
@@ -235,11 +255,21 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_out_have_a_bound() {
-        let (now, secret) = (Instant::now(), LinkSecret::of(b"same"));
-        for _ in 0..NONCES_MAX + 10 {
+    fn strangers_who_ask_for_many_numbers_keep_nobody_out() {
+        let secret = LinkSecret::of(b"same");
+        let now = Instant::now();
+        let dialing = secret.answer(&asked(&secret, now));
+        for _ in 0..5_000 {
             asked(&secret, now);
         }
-        assert_eq!(secret.given.lock().unwrap().len(), NONCES_MAX);
+        assert!(
+            secret.used.lock().unwrap().is_empty(),
+            "nothing is kept of what is only asked for"
+        );
+        assert!(matches!(secret.judge(&second(&dialing), now), Said::Welcome(_)));
+        // And a number that somebody else has marked was not given out here.
+        let elsewhere = LinkSecret::of(b"another");
+        let dialing = secret.answer(&asked(&elsewhere, now));
+        assert!(matches!(secret.judge(&second(&dialing), now), Said::Stranger));
     }
 }

@@ -9,10 +9,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::Failure;
+use crate::config::{LogFormat, LogSettings};
 
 /// Libraries that say more than anyone wants to read at the level of our own lines.
 const QUIET: &str = "fjall=warn,lsm_tree=warn,hyper=warn,hyper_util=warn,h2=warn";
@@ -26,11 +28,12 @@ const FLUSH_MAX: Duration = Duration::from_millis(500);
 /// The lines of this process: there is one standard error, and so one of these.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
-/// Starts telling, at a level or by a list of them (`warn,amrita=debug`).
+/// Starts telling, at a level or by a list of them (`warn,amrita=debug`), in lines of that format.
 ///
 /// # Errors
 /// When the text is no level, or when this was called before.
-pub fn start_logging(level: &str) -> Result<(), Failure> {
+pub fn start_logging(settings: &LogSettings) -> Result<(), Failure> {
+    let LogSettings { level, format } = settings;
     let wrong = |why: String| {
         Failure::new(format!("'{level}' is not a log level: {why}"))
             .advise("use error, warn, info, debug or trace, or a list as warn,amrita=debug")
@@ -40,18 +43,20 @@ pub fn start_logging(level: &str) -> Result<(), Failure> {
     if lone {
         level.parse::<tracing::Level>().map_err(|error| wrong(error.to_string()))?;
     }
-    let filter = if lone { format!("{level},{QUIET}") } else { level.to_owned() };
+    let filter = if lone { format!("{level},{QUIET}") } else { level.clone() };
     let filter = EnvFilter::try_new(filter).map_err(|error| wrong(error.to_string()))?;
     let failed = |why: String| Failure::new(format!("log lines cannot be written: {why}"));
-    let lines = Arc::new(Lines::default());
-    tracing_subscriber::fmt()
+    let lines = Arc::new(Lines::new(*format));
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Writer(Arc::clone(&lines)))
         // It would tell of a failed write on standard error, and panic when that fails as well.
-        .log_internal_errors(false)
-        .with_ansi(io::stderr().is_terminal())
-        .try_init()
-        .map_err(|error| failed(error.to_string()))?;
+        .log_internal_errors(false);
+    let started = match format {
+        LogFormat::Text => subscriber.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| failed(error.to_string()))?;
     let writing = Arc::clone(&lines);
     let thread = std::thread::Builder::new().name("amrita-log-lines".into());
     thread
@@ -73,8 +78,8 @@ pub(crate) fn dropped_lines() -> u64 {
     LINES.get().map_or(0, |lines| lines.lock().dropped)
 }
 
-#[derive(Default)]
 struct Lines {
+    format: LogFormat,
     waiting: Mutex<Waiting>,
     /// Rung when a line comes.
     come: Condvar,
@@ -92,6 +97,20 @@ struct Waiting {
 }
 
 impl Lines {
+    fn new(format: LogFormat) -> Self {
+        let (waiting, come, gone) = Default::default();
+        Self { format, waiting, come, gone }
+    }
+
+    /// What stands in the place of lines that nobody took.
+    fn dropped_line(&self, count: u64) -> String {
+        let text = format!("{count} log lines were dropped: nobody took them");
+        match self.format {
+            LogFormat::Text => text,
+            LogFormat::Json => json!({ "level": "WARN", "message": text }).to_string(),
+        }
+    }
+
     fn put(&self, line: &[u8]) {
         let mut waiting = self.lock();
         if waiting.bytes + line.len() > LOG_BYTES_WAITING_MAX {
@@ -110,7 +129,7 @@ impl Lines {
             let (lines, dropped) = self.next_lines();
             if dropped > dropped_told {
                 let count = dropped - dropped_told;
-                let told = writeln!(output, "{count} log lines were dropped: nobody took them");
+                let told = writeln!(output, "{}", self.dropped_line(count));
                 dropped_told = if told.is_ok() { dropped } else { dropped_told };
             }
             let lost = lines.iter().filter(|line| output.write_all(line).is_err()).count();
@@ -192,7 +211,7 @@ mod tests {
 
     #[test]
     fn lines_that_nobody_takes_are_dropped_and_counted() {
-        let lines = Arc::new(Lines::default());
+        let lines = Arc::new(Lines::new(LogFormat::Text));
         lines.put(&vec![b'x'; LOG_BYTES_WAITING_MAX]);
         lines.put(b"too much\n");
         assert_eq!(lines.lock().dropped, 1);

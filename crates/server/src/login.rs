@@ -1,10 +1,13 @@
 //! Logging in: what of the rules needs chance, time or a password, and so cannot be in the node.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use access::{CAN_I, CREDENTIALS, Event, JOIN, JOIN_TOKENS, LOGIN, TOKENS, USERS, WHO_AM_I};
+use access::{
+    CAN_I, CREDENTIALS, Event, INSTANCES, JOIN, JOIN_TOKENS, LOGIN, MADE, PASSWORD_LINK,
+    PASSWORD_MARK, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
+};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use node::Resource;
@@ -20,11 +23,12 @@ use crate::gate::Gate;
 use crate::http_answer::{Answer, to_http};
 use crate::in_flight::{InFlight, OneMore};
 use crate::inbox::Inbox;
+use crate::outside::{Outside, Records};
 use crate::owners;
 use crate::passwords::{PASSWORD_BYTES_MAX, Passwords};
 use crate::principal::{NewToken, XENON_COOKIE, XENON_TOKEN, new_token};
 use crate::throttle::Throttle;
-use crate::trail::{Asked, Trail};
+use crate::trail::{Asked, Trail, not_recorded};
 
 /// How long a session lasts when nothing is said (Xenon's hour)...
 const SESSION_SECONDS: u64 = 3_600;
@@ -53,6 +57,8 @@ pub(crate) struct Doorkeeper {
     gate: Option<Gate>,
     /// Where it is recorded who came in and who did not, if anybody has to log in.
     trail: Option<Trail>,
+    /// The outside issuer whose tokens are taken, if there is one.
+    outside: Option<Outside>,
     /// What of a cookie says that it is never sent without TLS.
     secure: &'static str,
 }
@@ -67,7 +73,57 @@ impl Doorkeeper {
         let (passwords, throttle) = (Passwords::default(), Throttle::default());
         let secure = if is_tls { "; Secure" } else { "" };
         let (is_on, in_flight) = (trail.is_some(), InFlight::default());
-        Self { is_on, inbox, passwords, throttle, in_flight, gate, trail, secure }
+        let outside = None;
+        Self { is_on, inbox, passwords, throttle, in_flight, gate, trail, outside, secure }
+    }
+
+    /// The same; tokens of that outside issuer are taken as well.
+    pub(crate) fn taking(self, outside: Outside) -> Self {
+        Self { outside: Some(outside), ..self }
+    }
+
+    /// Who shows a token of an outside issuer that was found to be right before.
+    pub(crate) fn known(&self, principal: Principal, caller: &Caller) -> Principal {
+        let known = self.outside.as_ref().zip(caller.foreign.as_deref());
+        let user = known.and_then(|(outside, token)| outside.knows(token));
+        user.map_or(principal, Principal::User)
+    }
+
+    /// Finds out who shows a token of an outside issuer. It is asked again each time, also for one
+    /// stream of events: a token that has expired counts no more.
+    async fn identified(
+        &self,
+        principal: Principal,
+        caller: &Caller,
+    ) -> Result<Principal, Problem> {
+        match (&self.outside, &self.trail, caller.foreign.as_deref()) {
+            (Some(outside), Some(trail), Some(token)) => {
+                let records = Records { trail, address: caller.address };
+                outside.user(&self.inbox, records, token).await.map(Principal::User)
+            }
+            _ => Ok(principal),
+        }
+    }
+
+    /// Records that somebody was refused before anybody looked at who it is.
+    pub(crate) async fn turned_away(
+        &self,
+        asked: (Method, &str),
+        address: Option<IpAddr>,
+        status: u16,
+    ) {
+        if let Some(trail) = &self.trail {
+            trail.answered(&Asked::at(&Principal::Anonymous, asked, address), status).await;
+        }
+    }
+
+    /// Records that a program was refused at a port of AMBROSIA's, for whose it is.
+    pub(crate) async fn program_refused(&self, who: &str, port: u16) {
+        if let Some(trail) = &self.trail {
+            let own = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let asked = Asked::at(&Principal::Anonymous, (Method::Get, INSTANCES), own);
+            trail.program_refused(&asked, who, &format!("AMBROSIA's port {port}")).await;
+        }
     }
 
     /// A request of this client is under way, until the drop.
@@ -83,8 +139,18 @@ impl Doorkeeper {
     }
 
     /// Answers a request that is under way, and records what is to be recorded of it.
-    pub(crate) async fn take(&self, request: Request, caller: &Caller) -> Answer {
+    pub(crate) async fn take(&self, mut request: Request, caller: &Caller) -> Answer {
         let Some(trail) = &self.trail else { return self.answer(request, caller).await };
+        match self.identified(request.principal.clone(), caller).await {
+            Ok(principal) => request.principal = principal,
+            // There nobody looks at the token.
+            Err(_) if is_open(&request.path) => {}
+            Err(mut problem) => {
+                problem.outcome = request.method.is_write().then_some(Outcome::NotApplied);
+                trail.answered(&Asked::of(&request, caller), problem.status()).await;
+                return to_http(problem.into());
+            }
+        }
         let asked = Asked::of(&request, caller);
         let proof = self.proof_of(&request);
         let answer = match Event::of(request.method, &request.path, 200) {
@@ -118,9 +184,8 @@ impl Doorkeeper {
     /// The token whose user is not known so far, if the answer to this request tells that it counts.
     fn proof_of(&self, request: &Request) -> Option<Principal> {
         let is_shown = matches!(&request.principal, Principal::Bearer(it) if !it.name.is_empty());
-        // There nobody looks at the token.
-        let is_open = request.path == LOGIN || request.path == JOIN;
-        let is_asked = is_shown && !is_open && !self.in_flight.knows(&request.principal);
+        let is_asked =
+            is_shown && !is_open(&request.path) && !self.in_flight.knows(&request.principal);
         is_asked.then(|| request.principal.clone())
     }
 
@@ -155,7 +220,8 @@ impl Doorkeeper {
         let answer = self.answer(request, caller).await;
         // Who reads has read; and a node that stops records nothing any more.
         if !matches!(event, Event::Recording | Event::Stop) {
-            trail.ended(event, &asked, &who, answer.status().as_u16()).await;
+            let came_to = (answer.status().as_u16(), answer.body().as_ref());
+            trail.ended(event, &asked, &who, came_to).await;
         }
         answer
     }
@@ -207,12 +273,17 @@ impl Doorkeeper {
         &self,
         principal: Principal,
         (verb, path): (Method, &str),
-        address: Option<IpAddr>,
+        caller: &Caller,
     ) -> Result<(), Problem> {
         let Some(trail) = &self.trail else { return Ok(()) };
-        let _one_more = self.begin(&principal, address)?;
-        let asked = Asked::at(&principal, (verb, path), address);
-        let permitted = self.may(principal, verb, path).await;
+        let _one_more = self.begin(&self.known(principal.clone(), caller), caller.address)?;
+        let (asked, permitted) = match self.identified(principal.clone(), caller).await {
+            Ok(principal) => {
+                let asked = Asked::at(&principal, (verb, path), caller.address);
+                (asked, self.may(principal, verb, path).await)
+            }
+            Err(problem) => (Asked::at(&principal, (verb, path), caller.address), Err(problem)),
+        };
         if let Err(problem) = &permitted {
             trail.answered(&asked, problem.status()).await;
         }
@@ -273,19 +344,27 @@ impl Doorkeeper {
         caller: &Caller,
     ) -> Result<Answer, Problem> {
         let done = self.log_in(body, caller).await;
-        let Some(trail) = &self.trail else { return done.map(|(_, answer)| answer) };
+        let Some(trail) = &self.trail else {
+            return done.map(|(_, answer)| answer).map_err(|not_in| not_in.problem);
+        };
         let (who, status) = match &done {
             Ok((user, answer)) => (user.clone(), answer.status().as_u16()),
-            Err(problem) => (shown_name(caller), problem.status()),
+            Err(NotIn { who, problem }) => (who.clone(), problem.status()),
         };
         trail.logged_in(&Asked::of(request, caller), &who, status).await;
-        done.map(|(_, answer)| answer)
+        done.map(|(_, answer)| answer).map_err(|not_in| not_in.problem)
     }
 
-    /// A token for a user that is known by now.
-    async fn session(&self, user: &str, seconds: u64) -> Result<Answer, Problem> {
+    /// A token for a user that is known by now, for as long as the password is this one.
+    async fn session(
+        &self,
+        user: &str,
+        password: &Password,
+        seconds: u64,
+    ) -> Result<Answer, Problem> {
         let token = new_token();
-        let answer = self.write_token(&token, user, "a login", seconds, Principal::System).await?;
+        let made = Made { about: "a login", by: Some(password) };
+        let answer = self.write_token(&token, user, made, seconds, Principal::System).await?;
         if !answer.is_success() {
             return Err(problem_of(&answer));
         }
@@ -301,31 +380,36 @@ impl Doorkeeper {
         &self,
         body: &Map<String, Value>,
         caller: &Caller,
-    ) -> Result<(String, Answer), Problem> {
+    ) -> Result<(String, Answer), NotIn> {
         let Some((name, password)) = caller.basic.as_deref().and_then(name_and_password) else {
             let text = "send name and password as 'Authorization: Basic ...'";
-            return Err(Problem::new(Code::Unauthorized, text));
+            let problem = Problem::new(Code::Unauthorized, text);
+            return Err(NotIn { who: "nobody".into(), problem });
         };
         let seconds = seconds_of(body, "sessionExpirationSeconds")?;
         let seconds = seconds.unwrap_or(SESSION_SECONDS).clamp(1, SESSION_SECONDS_MAX);
         if let Err(wait) = self.throttle.begin(&name, caller.address, Instant::now()) {
-            return Err(slow_down(wait));
+            let who = "a name with too many wrong passwords".into();
+            return Err(NotIn { who, problem: slow_down(wait) });
         }
-        let (user, hash) = self.find(&name).await?;
+        let (user, own) = self.find(&name).await?;
+        let hash = own.as_ref().map(|own| own.hash.clone());
         let is_right = self.passwords.is_right(password, hash).await?;
-        let Some(user) = user.filter(|_| is_right) else {
-            tracing::warn!(target: "amrita", "a login failed: {}", shown(&name, caller));
+        let Some((user, own)) = user.as_ref().zip(own.as_ref()).filter(|_| is_right) else {
+            let who = user.unwrap_or_else(|| NO_NAME.into());
+            let from = caller.address.map(|it| format!(" from {it}")).unwrap_or_default();
+            tracing::warn!(target: "amrita", "a login failed: {who}{from}");
             let text = "there is no such user, or the password is another one";
-            return Err(Problem::new(Code::Unauthorized, text));
+            return Err(NotIn { who, problem: Problem::new(Code::Unauthorized, text) });
         };
         self.throttle.succeeded(&name, caller.address);
-        let answer = self.session(&user, seconds).await?;
-        Ok((user, answer))
+        let answer = self.session(user, own, seconds).await?;
+        Ok((user.clone(), answer))
     }
 
-    /// The user of that name or e-mail address, and the hash of its password. As many questions are
-    /// asked for one who is not there.
-    async fn find(&self, name: &str) -> Result<(Option<String>, Option<String>), Problem> {
+    /// The user of that name or e-mail address, and its password. As many questions are asked for one
+    /// who is not there.
+    async fn find(&self, name: &str) -> Result<(Option<String>, Option<Password>), Problem> {
         let by_name = self.read(&format!("{USERS}/{name}")).await?;
         let query = json!({"taskInfo": {"isDirect": true}, "querySpec": {
             "options": ["EXPAND_CONTENT"], "query": Query::equal("email", name)}});
@@ -351,7 +435,9 @@ impl Doorkeeper {
         let first = self.read(&format!("{CREDENTIALS}/{own}")).await?;
         let second = self.read(&format!("{CREDENTIALS}/{mail}")).await?;
         let credentials = first.or(second).unwrap_or_default();
-        Ok((link, credentials["privateKey"].as_str().map(str::to_owned)))
+        let text = |field: &str| credentials[field].as_str().map(str::to_owned);
+        let password = text("documentSelfLink").zip(text("privateKey"));
+        Ok((link, password.map(|(link, hash)| Password { link, hash })))
     }
 
     /// A document that may be there.
@@ -385,6 +471,11 @@ impl Doorkeeper {
             }
             self.in_flight.disprove(&request.principal);
         }
+        if matches!(request.principal, Principal::User(_)) {
+            let text = "a token of an outside issuer is ended there, or by its time; an admin ends \
+                        it here by deleting its user";
+            return Err(Problem::bad_request(text));
+        }
         Ok(with_token(Response::json(200, &json!({})), ("", 0), self.secure))
     }
 
@@ -403,11 +494,16 @@ impl Doorkeeper {
                 })?
             }
         };
+        if request.principal.user().is_some_and(|own| **own == *user) {
+            let text = "a user of an outside issuer makes itself no token here: that would count \
+                        longer than the issuer says. An admin may make one for it";
+            return Err(Problem::new(Code::AccessDenied, text));
+        }
         let seconds = seconds_of(&body, "expirationSeconds")?;
         let seconds = seconds.unwrap_or(TOKEN_SECONDS).clamp(1, TOKEN_SECONDS_MAX);
-        let about = text_of(&body, "about")?.unwrap_or_default();
+        let made = Made { about: text_of(&body, "about")?.unwrap_or_default(), by: None };
         let token = new_token();
-        let answer = self.write_token(&token, &user, about, seconds, request.principal).await?;
+        let answer = self.write_token(&token, &user, made, seconds, request.principal).await?;
         let mut shown = answer.to_json();
         if answer.is_success() {
             shown["token"] = token.text.into();
@@ -447,15 +543,22 @@ impl Doorkeeper {
         &self,
         token: &NewToken,
         user: &str,
-        about: &str,
+        made: Made<'_>,
         seconds: u64,
         principal: Principal,
     ) -> Result<Response, Problem> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let expires = (now + Duration::from_secs(seconds)).as_micros();
         let expires = u64::try_from(expires).map_err(|_| Problem::bad_request("too long"))?;
-        let body = json!({ "documentSelfLink": token.name, "userLink": user, "about": about,
-            "digest": token.digest, "documentExpirationTimeMicros": expires });
+        let mut body = json!({ "documentSelfLink": token.name, "userLink": user,
+            "about": made.about, "digest": token.digest, "documentExpirationTimeMicros": expires });
+        if let Some(made) = self.read(user).await?.and_then(|user| user.get(MADE).cloned()) {
+            body[USER_MADE] = made;
+        }
+        if let Some(password) = made.by {
+            body[PASSWORD_LINK] = password.link.as_str().into();
+            body[PASSWORD_MARK] = password_mark(&password.hash).into();
+        }
         let request = Request::new(Method::Post, TOKENS).with_json(&body).on_behalf_of(principal);
         Ok(ask(&self.inbox, request).await)
     }
@@ -490,10 +593,22 @@ impl Doorkeeper {
     }
 }
 
-fn not_recorded() -> Problem {
-    let text = "this is done only when it is in the audit trail, and that cannot be written at this \
-                moment; nothing was done: try again";
-    Problem::new(Code::Busy, text)
+/// The password of somebody, as the cluster has it.
+struct Password {
+    /// Of its document.
+    link: String,
+    hash: String,
+}
+
+/// What a token is for, and by which password it was made.
+struct Made<'a> {
+    about: &'a str,
+    by: Option<&'a Password>,
+}
+
+/// Where nobody looks at the token.
+fn is_open(path: &str) -> bool {
+    path == LOGIN || path == JOIN
 }
 
 fn no_gate() -> Problem {
@@ -576,23 +691,21 @@ fn name_and_password(basic: &str) -> Option<(String, String)> {
     fits.then(|| (name.to_owned(), password.to_owned()))
 }
 
-/// For the log.
-fn shown(name: &str, caller: &Caller) -> String {
-    let from = caller.address.map_or_else(String::new, |address| format!(" from {address}"));
-    format!("{}{from}", plain_name(name))
+/// Who is shown in the place of a name that no user has: it may be a password that was typed in the
+/// wrong place.
+const NO_NAME: &str = "a name that no user has";
+
+/// Somebody was not logged in.
+struct NotIn {
+    /// As the audit trail shows it.
+    who: String,
+    problem: Problem,
 }
 
-/// A name that is none may be a password that was typed in the wrong place.
-fn plain_name(name: &str) -> String {
-    let is_plain =
-        name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "@._-".contains(c));
-    if is_plain { format!("user '{name}'") } else { "a name that is none".into() }
-}
-
-/// Who wants to be logged in.
-fn shown_name(caller: &Caller) -> String {
-    let name = caller.basic.as_deref().and_then(name_and_password);
-    name.map_or_else(|| "nobody".into(), |(name, _)| plain_name(&name))
+impl From<Problem> for NotIn {
+    fn from(problem: Problem) -> Self {
+        Self { who: "somebody".into(), problem }
+    }
 }
 
 fn slow_down(wait: Duration) -> Problem {

@@ -57,8 +57,27 @@ pub(crate) struct LinkCounts {
 #[derive(Debug, Default)]
 pub(crate) struct ProgramCounts {
     pub(crate) open: AtomicI64,
+    /// Connections of other users of this machine.
+    pub(crate) refused: AtomicU64,
     pub(crate) bytes_read: AtomicU64,
     pub(crate) bytes_written: AtomicU64,
+}
+
+impl ProgramCounts {
+    fn show(&self, text: &mut String) {
+        for (name, help, value) in [
+            ("amrita_program_bytes_read_total", "What programs said.", &self.bytes_read),
+            ("amrita_program_bytes_written_total", "What they were told.", &self.bytes_written),
+            (
+                "amrita_programs_refused_total",
+                "Connections to AMBROSIA's ports by users of this machine that may not.",
+                &self.refused,
+            ),
+        ] {
+            header(name, help, "counter", text);
+            line(text, format_args!("{name} {}", value.load(Ordering::Relaxed)));
+        }
+    }
 }
 
 /// The node's log on the disk.
@@ -68,6 +87,39 @@ pub(crate) struct LogCounts {
     pub(crate) segments: AtomicI64,
     pub(crate) bytes: AtomicI64,
     pub(crate) sync_seconds: Histogram,
+}
+
+/// The disk that the sandbox is on.
+#[derive(Debug, Default)]
+pub(crate) struct DiskCounts {
+    free: AtomicU64,
+    /// 1 while no writes are taken for want of room.
+    is_full: AtomicU64,
+    /// What is in memory and has to get into the files of the state store still.
+    waiting: AtomicU64,
+}
+
+impl DiskCounts {
+    pub(crate) fn note(&self, free: u64, is_roomy: bool, waiting: u64) {
+        self.free.store(free, Ordering::Relaxed);
+        self.is_full.store(u64::from(!is_roomy), Ordering::Relaxed);
+        self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    fn show(&self, text: &mut String) {
+        for (name, help, value) in [
+            ("amrita_disk_free_bytes", "Bytes free on the disk of the sandbox.", &self.free),
+            ("amrita_disk_full", "1 while no writes are taken for want of room.", &self.is_full),
+            (
+                "amrita_state_waiting_bytes",
+                "Bytes written that are not in the files of the state store so far.",
+                &self.waiting,
+            ),
+        ] {
+            header(name, help, "gauge", text);
+            line(text, format_args!("{name} {}", value.load(Ordering::Relaxed)));
+        }
+    }
 }
 
 /// What the node's thread does.
@@ -107,6 +159,7 @@ pub(crate) struct Metrics {
     pub(crate) links: LinkCounts,
     pub(crate) programs: ProgramCounts,
     pub(crate) log: LogCounts,
+    pub(crate) disk: DiskCounts,
     pub(crate) persist_seconds: Histogram,
     pub(crate) thread: ThreadCounts,
 }
@@ -155,16 +208,10 @@ impl Metrics {
                 "Frames of other nodes.",
                 &self.links.frames_received,
             ),
-            ("amrita_program_bytes_read_total", "What programs said.", &self.programs.bytes_read),
             (
                 "amrita_states_filled_total",
                 "States of groups that differed from a majority's and were filled anew.",
                 &self.work.states_filled,
-            ),
-            (
-                "amrita_program_bytes_written_total",
-                "What they were told.",
-                &self.programs.bytes_written,
             ),
         ] {
             header(name, help, "counter", &mut text);
@@ -186,6 +233,8 @@ impl Metrics {
             header(name, help, "gauge", &mut text);
             line(&mut text, format_args!("{name} {}", value.load(Ordering::Relaxed)));
         }
+        self.programs.show(&mut text);
+        self.disk.show(&mut text);
         let name = "amrita_bytes_held";
         header(name, "Bytes held for clients, programs and peers.", "gauge", &mut text);
         line(&mut text, format_args!("{name} {bytes_held}"));
@@ -211,6 +260,32 @@ fn seconds(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Prometheus' convention: a counter ends in `_total`, a histogram in its unit, a gauge in
+    /// neither `_total` nor a part of a histogram; and a quick request is told from a quicker one.
+    #[test]
+    fn the_names_are_as_prometheus_wants_them() {
+        let metrics = Metrics::default();
+        metrics.request("GET", 200, Duration::from_micros(300));
+        let page = metrics.show(0);
+        let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let types: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
+        assert!(types.len() > 20, "{types:?}");
+        for (name, kind) in &types {
+            assert!(name.starts_with("amrita_"), "{name}");
+            let is_right = match *kind {
+                "counter" => name.ends_with("_total"),
+                "histogram" => name.ends_with("_seconds"),
+                "gauge" => !["_total", "_count", "_sum"].iter().any(|end| name.ends_with(end)),
+                _ => false,
+            };
+            assert!(is_right, "{name} is no name of a {kind}");
+            assert!(page.contains(&format!("# HELP {name} ")), "{name} is not explained");
+            assert_eq!(types.iter().filter(|(other, _)| other == name).count(), 1, "{name}");
+        }
+        let under_a_millisecond = BUCKETS_MICROS.iter().filter(|bound| **bound < 1_000).count();
+        assert!(under_a_millisecond >= 3, "{BUCKETS_MICROS:?}");
+    }
 
     #[test]
     fn the_page_counts_what_happened() {

@@ -1,4 +1,4 @@
-//! A program says in its first frame which instance it is a copy of. Until that frame is there the
+//! A program says in its first frame which instance it is a copy of, or which kind it serves. Until that frame is there the
 //! program is nobody: it holds little, not for long, and only a few others may do so with it. One
 //! that was let in for one instance must be that one: the right to one is no right to another.
 
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::immortal::{HELLO_BYTES_MAX, ToNode, ToProgram, take_frame};
+use protocol::links;
+use protocol::service::{FromProgram, SERVE};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// How long a program may take to say it.
@@ -54,8 +56,9 @@ pub(crate) async fn check(
     let (read, said) = first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     match (said, only) {
         (Some(instance), Some(name)) if instance != name => {
-            let text =
-                format!("the program was let in as '{name}', and says that it is '{instance}'");
+            let text = format!(
+                "the program was let in for '{name}', and says that it is for '{instance}'"
+            );
             let mut bytes = Vec::new();
             ToProgram::Error { code: "ACCESS_DENIED".into(), text: text.clone() }.put(&mut bytes);
             socket.write_all(&bytes).await?;
@@ -66,7 +69,7 @@ pub(crate) async fn check(
     }
 }
 
-/// All that was read, and the instance that is named in it.
+/// All that was read, and the instance that is named in it, or the definition of the kind.
 async fn first_frame(
     socket: &mut (impl AsyncRead + Unpin),
     already_read: Bytes,
@@ -74,9 +77,9 @@ async fn first_frame(
     let mut read = already_read;
     loop {
         let mut rest = read.clone();
-        match take_frame(&mut rest, HELLO_BYTES_MAX).map(|frame| frame.map(ToNode::read)) {
-            Ok(Some(Ok(ToNode::Hello(hello)))) => return Ok((read, Some(hello.instance))),
-            Ok(Some(_)) | Err(_) => return Ok((read, None)),
+        match take_frame(&mut rest, HELLO_BYTES_MAX) {
+            Ok(Some(frame)) => return Ok((read, named(frame))),
+            Err(_) => return Ok((read, None)),
             Ok(None) => {}
         }
         drop(rest);
@@ -88,9 +91,24 @@ async fn first_frame(
     }
 }
 
+/// Whom a first frame names. No instance has the name of a definition, as no name has a slash.
+fn named(frame: Bytes) -> Option<String> {
+    if frame.first() == Some(&SERVE) {
+        return match FromProgram::read(frame) {
+            Ok(FromProgram::Serve(serve)) => Some(links::definition_of(&serve.factory)),
+            _ => None,
+        };
+    }
+    match ToNode::read(frame) {
+        Ok(ToNode::Hello(hello)) => Some(hello.instance),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use protocol::immortal::Hello;
+    use protocol::service::Serve;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -136,6 +154,16 @@ mod tests {
             assert!(said(&mine[..cut], &mine[cut..]).0, "{cut}");
             assert!(!said(&other[..cut], &other[cut..]).0, "{cut}");
         }
+        let serve = Serve {
+            version_min: 1,
+            version_max: 1,
+            factory: "/mine".into(),
+            program_version: String::new(),
+            calls_max: 1,
+        };
+        let mut bytes = Vec::new();
+        FromProgram::Serve(serve).put(&mut bytes);
+        assert!(!said(&bytes, b"").0, "the right to an instance is none to a kind");
         let (_, told) = said(&other, b"");
         assert!(String::from_utf8_lossy(&told).contains("ACCESS_DENIED"));
         assert!(said(&[255; 64], b"").0, "the node refuses what is no frame");

@@ -18,7 +18,7 @@ use rcgen::KeyPair;
 
 use crate::Failure;
 use crate::authority::{Authority, Subject, fingerprint_of, new_key};
-use crate::sandbox::{FILE_MODE, FOLDER_MODE};
+use crate::disk::{FILE_MODE, FOLDER_MODE, sync_folder};
 use crate::tls::Files;
 
 const FOLDER: &str = "tls";
@@ -161,7 +161,7 @@ impl OwnTls {
             opened.write_all(text.as_bytes())?;
             opened.sync_all()?;
             fs::rename(&aside, &file)?;
-            fs::File::open(&self.folder)?.sync_all()
+            sync_folder(&self.folder)
         };
         write().map_err(|error| failed(&file, &error))
     }
@@ -193,14 +193,14 @@ mod tests {
         let now = SystemTime::now();
         own.begin(now).unwrap();
         assert!(own.is_ready() && own.made().is_some());
-        Tls::read(own.files()).unwrap();
+        Tls::read(own.files(), &[]).unwrap();
         let (first, authority) = (own.read(NODE), own.fingerprint());
         own.begin(now).unwrap();
         assert_eq!(own.read(NODE), first, "what is there stays");
         own.renew(&own.unpublished().unwrap().unwrap(), now).unwrap();
         assert_ne!(own.read(NODE), first);
         assert_eq!(own.fingerprint(), authority);
-        Tls::read(own.files()).unwrap();
+        Tls::read(own.files(), &[]).unwrap();
         own.published();
         assert!(own.unpublished().unwrap().is_none());
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -223,7 +223,7 @@ mod tests {
         let certificate = authority.sign(&subject, &key, now).unwrap();
         own.joined(&key, &certificate, &authority.certificate).unwrap();
         assert!(own.is_ready());
-        Tls::read(own.files()).unwrap();
+        Tls::read(own.files(), &[]).unwrap();
         // Cut off here, it does not know that it has joined, and asks once more.
         assert_eq!(own.joining_key().unwrap().public_key_raw(), key.public_key_raw());
         let (now, day) = (moment(now), CERTIFICATE_SECONDS * 1_000_000);

@@ -36,7 +36,9 @@ pub(crate) async fn answer(inbox: &Inbox, request: Request) -> Response {
         return ask(inbox, request).await;
     };
     // The node looks at the directory's owner before it says that there is none.
-    let known = ask_as_system(inbox, Request::get(&format!("{INSTANCES}/{name}"))).await;
+    // The name is a client's: what stands behind a '?' in it is no query.
+    let look = Request::new(Method::Get, format!("{INSTANCES}/{name}"));
+    let known = ask_as_system(inbox, look).await;
     let is_there = match known.status {
         200..300 => true,
         400 | 404 => false,
@@ -147,7 +149,10 @@ fn others(name: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::fake_node::{failed, ok, run, with_node};
 
     #[test]
     fn what_is_removed_is_told_from_the_path() {
@@ -164,5 +169,55 @@ mod tests {
         assert!(asks(Method::Post, INSTANCES) && asks(Method::Delete, "/core/immortals/a"));
         assert!(asks(Method::Delete, &format!("{BLOBS}/a-a1")));
         assert!(!asks(Method::Get, INSTANCES) && !asks(Method::Post, "/core/immortals/a/move"));
+    }
+
+    const JANE: &str = "/core/authz/users/jane";
+
+    /// What of a registration reached the node, but for the questions who asks and what she may.
+    fn registered(name: &str, look: Option<Response>) -> (Response, Vec<(Method, String, String)>) {
+        let body = json!({ "name": name });
+        let user = Principal::User(JANE.into());
+        let request = Request::new(Method::Post, INSTANCES).with_json(&body).on_behalf_of(user);
+        let look = std::sync::Mutex::new(look);
+        let (answer, asked) = run(async {
+            let inbox = Arc::new(Inbox::new(Arc::default()));
+            let node = |request: &Request| match (request.method, request.path.as_str()) {
+                (_, access::WHO_AM_I) => ok(&json!({"isLoggedIn": true, "userLink": JANE})),
+                (_, access::CAN_I) => ok(&json!({"isAllowed": false})),
+                (Method::Post, INSTANCES | INSTANCE_OWNERS) => ok(&json!({})),
+                (Method::Get, _) => look.lock().unwrap().take(),
+                _ => failed(400, "notApplied"),
+            };
+            with_node(&inbox, node, answer(&inbox, request)).await
+        });
+        let is_question = |it: &&Request| [access::WHO_AM_I, access::CAN_I].contains(&&*it.path);
+        let of = |it: &Request| (it.method, it.path.clone(), it.query.clone());
+        (answer, asked.iter().filter(|it| !is_question(it)).map(of).collect())
+    }
+
+    fn step(verb: Method, path: &str) -> (Method, String, String) {
+        (verb, path.to_owned(), String::new())
+    }
+
+    #[test]
+    fn whether_the_instance_is_there_is_asked_before_it_gets_an_owner() {
+        let look = step(Method::Get, "/core/immortals/counter");
+        let (answer, asked) = registered("counter", failed(404, "notApplied"));
+        let (owner, register) =
+            (step(Method::Post, INSTANCE_OWNERS), step(Method::Post, INSTANCES));
+        assert_eq!((answer.status, asked), (200, vec![look.clone(), owner, register]));
+        // It is somebody's, and does not become hers.
+        let (answer, asked) = registered("counter", ok(&json!({"name": "counter"})));
+        assert_eq!((answer.status, asked), (403, vec![look.clone()]));
+        // Nobody knows: then nothing is done.
+        let (answer, asked) = registered("counter", failed(503, "unknown"));
+        assert_eq!((answer.status, asked), (503, vec![look]));
+    }
+
+    #[test]
+    fn what_stands_behind_a_question_mark_in_a_name_is_no_query() {
+        // As a query, it would be the instance of another name that is looked at.
+        let (_, asked) = registered("counter?consistency=local", failed(400, "notApplied"));
+        assert_eq!(asked[0], step(Method::Get, "/core/immortals/counter?consistency=local"));
     }
 }

@@ -1,5 +1,6 @@
 //! Who sends a request, as its headers say; and what a new token is made of.
 
+use access::Jwt;
 use blake2::{Blake2s256, Digest};
 use hyper::header::{self, HeaderMap, HeaderName};
 use protocol::{
@@ -28,15 +29,26 @@ pub(crate) struct NewToken {
 /// # Errors
 /// When a header stands there twice or is not plain.
 pub(crate) fn of(headers: &HeaderMap) -> Result<Principal, Problem> {
+    let shown = shown(headers)?;
+    Ok(shown.map_or(Principal::Anonymous, |text| Principal::Bearer(Box::new(bearer_of(text)))))
+}
+
+/// The token that is shown, if it looks like one of an outside issuer and is none of ours.
+pub(crate) fn foreign(headers: &HeaderMap) -> Option<&str> {
+    let shown = shown(headers).ok().flatten()?;
+    (token_parts(shown).is_none() && Jwt::is_one(shown)).then_some(shown)
+}
+
+/// The token that is shown, wherever it stands.
+fn shown(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let bearer = only(headers, &header::AUTHORIZATION)?.and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
-    let shown = match (bearer, only(headers, &XENON_TOKEN)?) {
+    Ok(match (bearer, only(headers, &XENON_TOKEN)?) {
         (Some(token), _) | (None, Some(token)) => Some(token),
         (None, None) => cookie(headers),
-    };
-    Ok(shown.map_or(Principal::Anonymous, |text| Principal::Bearer(Box::new(bearer_of(text)))))
+    })
 }
 
 fn bearer_of(text: &str) -> Bearer {

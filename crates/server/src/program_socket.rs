@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::dial::Ends;
-use crate::sandbox::FILE_MODE;
+use crate::disk::FILE_MODE;
 
 /// The name of the socket in the sandbox.
 const SOCKET: &str = "immortals.sock";

@@ -17,10 +17,13 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
+use crate::config::MachineUsers;
 use crate::dial::Ends;
 use crate::inbox::{Event, Inbox};
+use crate::login::Doorkeeper;
 use crate::mesh_end::MeshEnd;
 use crate::metrics::Metrics;
+use crate::neighbours::Neighbours;
 use crate::numbers::Numbers;
 use crate::program::Program;
 use crate::program_socket::ProgramSocket;
@@ -46,6 +49,10 @@ struct Heard {
     closed: usize,
 }
 
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Stands for the node's thread.
 struct Shell {
     _runtime: tokio::runtime::Runtime,
@@ -59,6 +66,11 @@ struct Shell {
 
 impl Shell {
     fn new() -> Self {
+        Self::run_by(own_user(), MachineUsers::default())
+    }
+
+    /// As that user would run it, with programs of these others.
+    fn run_by(user: u32, others: MachineUsers) -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().unwrap();
         let metrics = Arc::new(Metrics::default());
@@ -71,6 +83,8 @@ impl Shell {
             let public = protocol::Address::new("127.0.0.1", 1);
             MeshEnd::open(&public, None, Arc::clone(&inbox), numbers.clone())
         };
+        let keeper = Doorkeeper::new(Arc::clone(&inbox), false, None, None);
+        let neighbours = Neighbours::new(&others, &Arc::new(keeper)).run_by(user);
         let ends = Ends {
             runtime: handle,
             numbers,
@@ -79,6 +93,7 @@ impl Shell {
             mesh,
             places,
             nameless: crate::named_program::Nameless::default(),
+            neighbours: Arc::new(neighbours),
             secret: None,
             tls: None,
         };
@@ -516,4 +531,28 @@ fn a_port_in_use_is_had_when_it_is_free() {
     let pair = (dial(ports.receive), dial(ports.send));
     shell.program();
     drop(pair);
+}
+
+/// This process connects to the doors of a node that another user of the machine runs.
+#[test]
+fn a_program_of_another_user_is_let_in_only_if_that_was_said() {
+    let mut shell = Shell::run_by(own_user() + 1, MachineUsers::These(vec![own_user() + 2]));
+    let (mut doors, ports) = shell.pairs();
+    doors.keep(&[ports]);
+    for refused in 1..=2 {
+        assert!(is_closed(dial(ports.receive)));
+        shell.until("it is counted", |shell| {
+            shell.ends.metrics.programs.refused.load(Ordering::Relaxed) == refused
+        });
+    }
+    assert!(shell.programs.is_empty());
+    for others in [MachineUsers::All, MachineUsers::These(vec![own_user()])] {
+        let mut shell = Shell::run_by(own_user() + 1, others);
+        let (mut doors, ports) = shell.pairs();
+        doors.keep(&[ports]);
+        let pair = (dial(ports.receive), dial(ports.send));
+        shell.program();
+        assert_eq!(shell.ends.metrics.programs.refused.load(Ordering::Relaxed), 0);
+        drop(pair);
+    }
 }

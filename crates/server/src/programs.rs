@@ -22,6 +22,9 @@ use crate::program::{Portion, Program, Wire};
 /// The protocol of the upgrade on the node's port.
 pub(crate) const PROTOCOL: &str = "amrita-immortal";
 
+/// The same for programs that serve a kind.
+pub(crate) const SERVICE_PROTOCOL: &str = "amrita-service";
+
 /// After this much of one program the others on the node's thread have their turn.
 const TURN_BYTES_MAX: usize = 1 << 20;
 

@@ -12,6 +12,7 @@ use crate::gate::Gate;
 use crate::inbox::Inbox;
 use crate::link_secret::LinkSecret;
 use crate::login::Doorkeeper;
+use crate::outside::Outside;
 use crate::own_tls::{OwnTls, moment};
 use crate::sandbox::Sandbox;
 use crate::tls::{self, Files, Tls};
@@ -24,6 +25,8 @@ pub(crate) struct Protection {
     pub(crate) tls: Option<Arc<Tls>>,
     /// If the cluster makes the certificates of its nodes.
     own: Option<Arc<OwnTls>>,
+    /// If tokens of an outside issuer are taken.
+    outside: Option<Outside>,
     /// For `/readyz`.
     pub(crate) shown: &'static str,
 }
@@ -38,6 +41,7 @@ impl Protection {
         let secret = config.security.link_secret_file.as_deref().map(LinkSecret::read);
         let secret = secret.transpose()?.map(Arc::new);
         let tls = tls_of(config)?;
+        let outside = config.outside_issuer()?.map(Outside::of).transpose()?;
         let shown = if demands_login {
             "on"
         } else if config.bind_address.is_loopback() {
@@ -51,7 +55,7 @@ impl Protection {
             );
             "INSECURE: whoever reaches this node may do everything"
         };
-        Ok(Self { demands_login, secret, tls, own: None, shown })
+        Ok(Self { demands_login, secret, tls, own: None, outside, shown })
     }
 
     /// Gets a certificate, if the cluster makes those of its nodes: by a token, or as the first
@@ -72,7 +76,7 @@ impl Protection {
         let node_id = sandbox.identity().node_id.clone();
         let subject = Subject { node_id, host: public.host().to_owned() };
         let own = OwnTls::in_sandbox(sandbox.root(), subject)?;
-        if let Some(token) = &config.security.join
+        if let Some(token) = &config.security.certificates.join
             && is_new_to(token, &own, sandbox)?
         {
             let contact = runtime.block_on(joining::join(&own, token, public))?;
@@ -81,7 +85,7 @@ impl Protection {
             }
         }
         own.begin(SystemTime::now())?;
-        self.tls = Some(Arc::new(Tls::read(own.files())?));
+        self.tls = Some(Arc::new(Tls::read(own.files(), &[])?));
         self.own = Some(Arc::new(own));
         Ok(())
     }
@@ -93,7 +97,7 @@ impl Protection {
 
     /// Who lets people in, and records it. `node_id`: whose record it is, and how many days it lasts.
     pub(crate) fn keeper(
-        &self,
+        &mut self,
         inbox: &Arc<Inbox>,
         public: &Address,
         (node_id, days): (&str, u32),
@@ -106,7 +110,10 @@ impl Protection {
             trail
         });
         let (inbox, is_tls) = (Arc::clone(inbox), self.tls.is_some());
-        Arc::new(Doorkeeper::new(inbox, is_tls, gate, trail))
+        let keeper = Doorkeeper::new(inbox, is_tls, gate, trail);
+        let Some(outside) = self.outside.take() else { return Arc::new(keeper) };
+        runtime.spawn(outside.follow_keys());
+        Arc::new(keeper.taking(outside))
     }
 
     /// Keeps certificates as new as they must be.
@@ -160,13 +167,13 @@ fn is_new_to(token: &access::JoinToken, own: &OwnTls, sandbox: &Sandbox) -> Resu
 }
 
 fn tls_of(config: &Config) -> Result<Option<Arc<Tls>>, Failure> {
-    let security = &config.security;
-    let (Some(certificate), Some(key)) = (security.tls_cert.clone(), security.tls_key.clone())
-    else {
+    let given = &config.security.certificates;
+    let (Some(certificate), Some(key)) = (given.tls_cert.clone(), given.tls_key.clone()) else {
         return Ok(None);
     };
-    let authority = security.tls_client_ca.clone();
-    Tls::read(Files { certificate, key, authority }).map(|tls| Some(Arc::new(tls)))
+    let authority = given.tls_client_ca.clone();
+    let files = Files { certificate, key, authority };
+    Tls::read(files, &given.tls_peer_ids).map(|tls| Some(Arc::new(tls)))
 }
 
 #[cfg(test)]
@@ -174,14 +181,19 @@ mod tests {
     use access::{CERTIFICATE_SECONDS, JoinToken};
 
     use super::*;
+    use crate::Encryption;
     use crate::authority::Authority;
     use crate::sandbox::Wanted;
 
     #[test]
     fn a_join_that_was_cut_off_goes_on_and_one_that_was_not_is_over() {
         let folder = tempfile::tempdir().unwrap();
-        let wanted =
-            Wanted { node_id: Some("n2".into()), peers: Vec::new(), trusts_sandbox: false };
+        let wanted = Wanted {
+            node_id: Some("n2".into()),
+            peers: Vec::new(),
+            trusts_sandbox: false,
+            encryption: Encryption::default(),
+        };
         let mut sandbox = Sandbox::open(folder.path(), &wanted).unwrap();
         let subject = Subject { node_id: "n2".into(), host: "10.0.0.2".into() };
         let own = OwnTls::in_sandbox(sandbox.root(), subject.clone()).unwrap();

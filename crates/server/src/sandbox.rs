@@ -12,26 +12,25 @@ use std::path::{Path, PathBuf};
 
 use protocol::Address;
 use serde::{Deserialize, Serialize};
+use storage::DataKey;
 
-use crate::disk::birth_of;
+use crate::disk::{FILE_MODE, FOLDER_MODE, birth_of, sync_folder};
+use crate::encryption::Encryption;
+use crate::rewriting::{self, LOG, STATE};
 use crate::{Failure, random, spare};
 
 /// The form of `node.json` and of the folder that this program reads and writes.
 const FORMAT: u32 = 6;
 
-/// Folders and files are for the user that runs the node, and for nobody else.
-pub(crate) const FOLDER_MODE: u32 = 0o700;
-pub(crate) const FILE_MODE: u32 = 0o600;
+/// What anybody but the user that runs the node may do.
 const OF_OTHERS: u32 = 0o077;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "node.json";
 const ADDRESS: &str = "address";
-const LOG: &str = "log";
-const STATE: &str = "state";
 
-/// A start for which a person trusts the sandbox is numbered so much higher: above each start that the
-/// sandbox may have forgotten, so that nothing of those is taken for one of these.
+/// A start for which a person trusts the sandbox is numbered so much higher: above each start that
+/// the sandbox may have forgotten, so that nothing of those is taken for one of these.
 const FORGOTTEN_STARTS: u64 = 1_000_000;
 
 /// The most folders of one kind that are put aside before a person has to look.
@@ -55,7 +54,8 @@ pub(crate) struct Identity {
     /// The log was durably begun: from then on a sandbox without a log has lost it.
     #[serde(default)]
     pub(crate) has_begun: bool,
-    /// When this very file was made, where the file system tells: a copy of it was made at another time.
+    /// When this very file was made, where the file system tells: a copy of it was made at another
+    /// time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     born: Option<u64>,
     #[serde(flatten)]
@@ -63,8 +63,8 @@ pub(crate) struct Identity {
     /// What the one before it could not prove to have, if this one was begun for that reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) forgot: Option<String>,
-    /// The address of another member, once the cluster of a node that began alone had one: others were
-    /// promised something, whatever log and state say.
+    /// The address of another member, once the cluster of a node that began alone had one: others
+    /// were promised something, whatever log and state say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) contact: Option<String>,
     /// The folder that old data is still to be moved to. With it set, what is in `log` and `state`
@@ -77,8 +77,8 @@ pub(crate) struct Identity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Trust {
-    /// A copy was put in place of `node.json`, perhaps an older one. Kept until the sandbox is begun
-    /// anew, or a person says that it has all that the node promised.
+    /// A copy was put in place of `node.json`, perhaps an older one. Kept until the sandbox is
+    /// begun anew, or a person says that it has all that the node promised.
     #[serde(default)]
     pub(crate) is_copy: bool,
     /// The last start for which a person said that it has all that the node promised; 0 if none.
@@ -92,6 +92,7 @@ pub(crate) struct Wanted {
     pub(crate) peers: Vec<Address>,
     /// A person says that the sandbox has all that the node promised.
     pub(crate) trusts_sandbox: bool,
+    pub(crate) encryption: Encryption,
 }
 
 /// Why the contents are put aside.
@@ -106,6 +107,8 @@ pub(crate) enum PutAside {
 pub(crate) struct Sandbox {
     root: PathBuf,
     identity: Identity,
+    /// Of an encrypted sandbox.
+    key: Option<DataKey>,
     /// Unlocked by the system when the process ends, however it ends.
     _lock: File,
 }
@@ -121,6 +124,8 @@ impl Sandbox {
                 .advise("name a folder this user may write to with --sandbox")
         })?;
         let lock = lock(root)?;
+        // Before anything is touched: the key may be the wrong one, or missing.
+        let key = rewriting::open(root, &wanted.encryption, wanted.trusts_sandbox)?;
         // Of a node that ran here before: by now anybody may listen there, and somebody who logs in
         // by this sandbox would send a password to that one.
         drop(fs::remove_file(root.join(ADDRESS)));
@@ -128,7 +133,7 @@ impl Sandbox {
             Some(identity) => check(root, identity, wanted)?,
             None => new_identity(root, wanted)?,
         };
-        let mut sandbox = Self { root: root.to_owned(), identity, _lock: lock };
+        let mut sandbox = Self { root: root.to_owned(), identity, key, _lock: lock };
         if let Err(why) = sandbox.write_identity() {
             if !spare::give_up(root) {
                 return Err(why);
@@ -145,6 +150,11 @@ impl Sandbox {
         &self.identity
     }
 
+    /// What everything that is written here is encrypted with.
+    pub(crate) fn key(&self) -> Option<&DataKey> {
+        self.key.as_ref()
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -157,7 +167,8 @@ impl Sandbox {
         self.root.join(STATE)
     }
 
-    /// Says where the node is reached, for people and programs on this machine. Nothing depends on it.
+    /// Says where the node is reached, for people and programs on this machine. Nothing depends on
+    /// it.
     pub(crate) fn tell_address(&self, address: &Address) {
         let file = self.root.join(ADDRESS);
         if let Err(error) = fs::write(&file, format!("{address}\n")) {
@@ -227,7 +238,16 @@ impl Sandbox {
     fn put_aside(&mut self) -> Result<Option<PathBuf>, Failure> {
         let Some(name) = &self.identity.put_aside else { return Ok(None) };
         let folder = self.root.join(name);
-        let moved = fs::create_dir_all(&folder).and_then(|()| {
+        let failed = |error: io::Error| {
+            Failure::new(format!(
+                "the contents of the sandbox {} cannot be put aside: {error}",
+                self.root.display()
+            ))
+        };
+        fs::create_dir_all(&folder).map_err(failed)?;
+        // First: nothing is ever there without its key.
+        rewriting::keep_key(&self.root, &folder)?;
+        let moved = || -> io::Result<()> {
             for name in [LOG, STATE] {
                 match fs::rename(self.root.join(name), folder.join(name)) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -236,13 +256,8 @@ impl Sandbox {
             }
             sync_folder(&folder)?;
             sync_folder(&self.root)
-        });
-        moved.map_err(|error| {
-            Failure::new(format!(
-                "the contents of the sandbox {} cannot be put aside: {error}",
-                self.root.display()
-            ))
-        })?;
+        };
+        moved().map_err(failed)?;
         self.identity.put_aside = None;
         self.write_identity()?;
         Ok(Some(folder))
@@ -312,8 +327,32 @@ fn make_private_folder(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+/// Keeps nodes from the sandbox for as long as the file is open, without a change in it. `None`
+/// when no node ever used it.
+pub(crate) fn locked_for_reading(root: &Path) -> Result<Option<File>, Failure> {
+    let path = root.join(LOCK);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Failure::new(format!("{} cannot be read: {error}", path.display())));
+        }
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::new(format!("the sandbox {} is in use by a node", root.display()))
+                .advise("stop that node first"))
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(Failure::new(format!("the lock {} cannot be taken: {error}", path.display())))
+        }
+    }
+}
+
+/// Whether what is in log and state is still to be put aside: it is of a former life then.
+pub(crate) fn is_half_put_aside(identity: &Identity) -> bool {
+    identity.put_aside.is_some()
 }
 
 /// Takes the lock, or says who has it.
@@ -350,7 +389,9 @@ fn lock(root: &Path) -> Result<File, Failure> {
     }
 }
 
-fn read_identity(root: &Path) -> Result<Option<Identity>, Failure> {
+/// # Errors
+/// When it is there and cannot be read.
+pub(crate) fn read_identity(root: &Path) -> Result<Option<Identity>, Failure> {
     let path = root.join(IDENTITY);
     let unreadable = |why: String| {
         Failure::new(format!("{} cannot be read: {why}", path.display())).advise(
@@ -474,6 +515,7 @@ mod tests {
             node_id: Some(id.into()),
             peers: peers.iter().map(|peer| Address::parse(peer).unwrap()).collect(),
             trusts_sandbox: false,
+            encryption: Encryption::default(),
         }
     }
 
@@ -490,6 +532,23 @@ mod tests {
         let second = Sandbox::open(&root, &nameless).unwrap().identity().clone();
         let born = second.born;
         assert_eq!(second, Identity { boot: first.boot + 1, born, ..first });
+    }
+
+    #[test]
+    fn the_key_is_there_before_what_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, key_file) = (folder.path().join("sandbox"), folder.path().join("key"));
+        fs::write(&key_file, "k".repeat(40)).unwrap();
+        fs::set_permissions(&key_file, Permissions::from_mode(FILE_MODE)).unwrap();
+        let encryption = Encryption { key_file: Some(key_file), ..Encryption::default() };
+        let wanted = Wanted { encryption, ..wanted("n1", &[]) };
+        let mut sandbox = Sandbox::open(&root, &wanted).unwrap();
+        fs::create_dir(root.join(LOG)).unwrap();
+        // The moving fails, as if the process had died there.
+        fs::create_dir_all(root.join("damaged-1").join(LOG).join("full")).unwrap();
+        sandbox.identity.put_aside = Some("damaged-1".into());
+        sandbox.put_aside().unwrap_err();
+        assert!(root.join("damaged-1").join("encryption.json").exists());
     }
 
     #[test]

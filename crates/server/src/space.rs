@@ -1,7 +1,7 @@
 //! Room on the disk. The node is told that the disk is full before it is: the state store does not
 //! survive a write for which there is no room, and the log wants its next segment.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use node::Input;
 
@@ -13,6 +13,8 @@ const AGAIN_PERCENT: u64 = 125;
 pub(crate) struct Space {
     folder: PathBuf,
     bytes_min: u64,
+    /// What was free at the last look.
+    free: u64,
     scarce: bool,
     log_is_full: bool,
     store_is_full: bool,
@@ -20,12 +22,7 @@ pub(crate) struct Space {
 
 impl Space {
     pub(crate) fn new(folder: PathBuf, bytes_min: u64) -> Self {
-        Self { folder, bytes_min, scarce: false, log_is_full: false, store_is_full: false }
-    }
-
-    /// The folder of the node's data.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        Self { folder, bytes_min, free: 0, scarce: false, log_is_full: false, store_is_full: false }
     }
 
     /// Looks at the disk; says what the node has to be told. `memory_bytes`: what is in memory and has to
@@ -33,8 +30,8 @@ impl Space {
     pub(crate) fn look(&mut self, memory_bytes: u64) -> Option<Input> {
         // A disk that does not even answer this will be noticed by the log.
         let disk = rustix::fs::statvfs(&self.folder).ok()?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        self.found(free.saturating_sub(memory_bytes.saturating_mul(2)))
+        self.free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        self.found(self.free.saturating_sub(memory_bytes.saturating_mul(2)))
     }
 
     fn found(&mut self, bytes: u64) -> Option<Input> {
@@ -57,6 +54,11 @@ impl Space {
             (true, false) => self.recovered(),
             _ => None,
         }
+    }
+
+    /// How many bytes were free on the disk at the last look.
+    pub(crate) fn free(&self) -> u64 {
+        self.free
     }
 
     /// There is room for other things.

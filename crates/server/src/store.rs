@@ -7,35 +7,16 @@
 //! durable at once. The tree's own journal and its memory for writes have nothing to do.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fjall::compaction::Leveled;
-use fjall::config::{BlockSizePolicy, PartitioningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode, Readable, Snapshot};
-use storage::{Batch, Layers, Reader, Run, StateStore, StoreError, Tables, Visit};
+use storage::{Batch, Layers, Reader, Run, Sealer, StateStore, StoreError, Tables, Visit};
 
-/// The blocks of its files that are kept in memory, in bytes. The system keeps the files' pages as
-/// well, so this mostly saves the unpacking.
-const CACHE_BYTES: u64 = 4 << 20;
-
-/// How much is unpacked to read one value, in bytes.
-const BLOCK_BYTES: u32 = 4 << 10;
-
-/// How long a file gets when files are merged, in bytes. With longer ones each merge would read and
-/// write more that has not changed.
-const FILE_BYTES: u64 = 8 << 20;
-
-/// How many of its files it keeps open.
-const OPEN_FILES_MAX: usize = 128;
-
-/// The threads that merge files. With two of them, one does nothing but pass the work to the other,
-/// over and over, as long as that is busy.
-const WORKERS: usize = 1;
+use crate::tree::{Tree, TreeView};
+use crate::tree_errors::Added;
 
 /// How many bytes may have gathered in memory before they are moved to the tree. A routine persist
 /// mostly comes first.
@@ -48,36 +29,14 @@ const TABLES_BYTES_MAX: usize = 48 << 20;
 /// When nothing was written for so long, what has gathered is moved, and its memory given back.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// How many files may wait to be merged before the next one waits for them.
-const FILES_UNMERGED_MAX: usize = 16;
-
-/// How long it waits for them, one time after the other, and how often at most: it gets slow then,
-/// but does not stand still.
-const MERGE_WAIT: Duration = Duration::from_millis(5);
-const MERGE_WAITS_MAX: usize = 200;
-
-/// So much more than a run must be free before it is moved, in bytes: what was begun and found no room stays
-/// there, and takes room, until the tree is opened anew.
-const ROOM_BYTES: u64 = 4 << 20;
-
 /// How often it is looked whether there is room.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
-
-/// The one keyspace, where the keys of all groups are.
-const KEYSPACE: &str = "state";
 
 /// The state of all groups of a node.
 pub struct FjallStore {
     tree: Tree,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Clone)]
-struct Tree {
-    folder: PathBuf,
-    database: Database,
-    keyspace: Keyspace,
 }
 
 /// How the store is, for whoever watches the disk.
@@ -129,7 +88,16 @@ impl FjallStore {
     /// # Errors
     /// When it cannot be opened, or another process has it.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let tree = unharmed(|| Tree::open(folder))?;
+        Self::open_with(folder, None)
+    }
+
+    /// The same for an encrypted store: `sealer` has its key. It must not have sealed anything for
+    /// another store.
+    ///
+    /// # Errors
+    /// Also when the store is encrypted and there is no sealer, or the other way round.
+    pub fn open_with(folder: &Path, sealer: Option<Sealer>) -> Result<Self, StoreError> {
+        let tree = Tree::open(folder, sealer)?;
         sync_folders(folder).map_err(|error| {
             StoreError::failed(format!("{} cannot be synced: {error}", folder.display()))
         })?;
@@ -144,6 +112,19 @@ impl FjallStore {
 
     pub(crate) fn health(&self) -> StoreHealth {
         StoreHealth(Arc::clone(&self.shared))
+    }
+
+    /// As `write`, for somebody who writes on and on and can give up: without room on the disk it is
+    /// an error, as all of it would have to stay in memory.
+    pub(crate) fn write_if_room(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.write(batch)?;
+        self.shared.lock().check_room()
+    }
+
+    /// As `persist`, but does not wait for somebody to make room.
+    pub(crate) fn persist_if_room(&mut self) -> Result<(), StoreError> {
+        self.shared.drain_while(|waiting| !waiting.state.is_full)?;
+        self.shared.lock().check_room()
     }
 }
 
@@ -167,39 +148,7 @@ fn sync_folders(folder: &Path) -> std::io::Result<()> {
             sync_folders(&entry.path())?;
         }
     }
-    fs::File::open(folder)?.sync_all()
-}
-
-fn options() -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default()
-        .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
-        // In one piece they would be pinned in memory or push everything else out of the cache.
-        .index_block_partitioning_policy(PartitioningPolicy::all(true))
-        .filter_block_partitioning_policy(PartitioningPolicy::all(true))
-        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(FILE_BYTES)))
-}
-
-fn is_full(error: &fjall::Error) -> bool {
-    let (fjall::Error::Io(io) | fjall::Error::Storage(LsmError::Io(io))) = error else {
-        return false;
-    };
-    matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-}
-
-fn wrong(error: &fjall::Error) -> StoreError {
-    match error {
-        fjall::Error::Locked => StoreError::failed("another process has it open"),
-        fjall::Error::Poisoned => {
-            StoreError::failed("an earlier write to the disk has failed; is it full?")
-        }
-        fjall::Error::Io(io) | fjall::Error::Storage(LsmError::Io(io))
-            if !matches!(io.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) =>
-        {
-            StoreError::failed(io.to_string())
-        }
-        // Files are missing or cut, or are not what was written.
-        other => StoreError::damaged(other.to_string()),
-    }
+    crate::disk::sync_folder(folder)
 }
 
 impl Shared {
@@ -239,10 +188,10 @@ impl Shared {
             let bytes = u64::try_from(self.lock().layers.bytes()).expect("a length fits");
             if tree.has_room_for(bytes) {
                 match tree.add(run) {
-                    Err(error) if is_full(&error) => {}
+                    Ok(Added::NoRoom) => {}
                     added => {
                         self.lock().state.is_full = false;
-                        return added.map_err(|error| wrong(&error));
+                        return added.map(drop);
                     }
                 }
             }
@@ -285,12 +234,18 @@ impl Shared {
 
     /// Waits until all that was written is in the tree, where it is durable.
     fn drain(&self) -> Result<(), StoreError> {
+        self.drain_while(|_| true)
+    }
+
+    /// The same as long as that holds.
+    fn drain_while(&self, waits: impl Fn(&Waiting) -> bool) -> Result<(), StoreError> {
         let mut waiting = self.lock();
         let target = waiting.layers.written();
         waiting.urgent = waiting.layers.in_tree() < target;
         self.work.notify_one();
-        let behind =
-            |waiting: &mut Waiting| waiting.layers.in_tree() < target && waiting.failed.is_none();
+        let behind = |waiting: &mut Waiting| {
+            waiting.layers.in_tree() < target && waiting.failed.is_none() && waits(waiting)
+        };
         self.moved.wait_while(waiting, behind).expect(NO_PANIC).check()
     }
 }
@@ -302,61 +257,15 @@ impl Waiting {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
+    fn check_room(&self) -> Result<(), StoreError> {
+        if self.state.is_full && self.layers.in_tree() < self.layers.written() {
+            return Err(StoreError::failed("the disk has no room for it".to_owned()));
+        }
+        Ok(())
+    }
+
     fn has_work(&self) -> bool {
         self.layers.waiting_bytes() > 0
-    }
-}
-
-/// The tree's library takes some damage for a mistake of its own, and panics.
-fn unharmed<T>(read: impl FnOnce() -> fjall::Result<T>) -> Result<T, StoreError> {
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|error| wrong(&error)),
-        Err(_) => Err(StoreError::damaged("it cannot be read, see the output of the node")),
-    }
-}
-
-impl Tree {
-    fn open(folder: &Path) -> fjall::Result<Self> {
-        let database = Database::builder(folder)
-            .cache_size(CACHE_BYTES)
-            .max_cached_files(Some(OPEN_FILES_MAX))
-            .worker_threads(WORKERS)
-            .open()?;
-        let keyspace = database.keyspace(KEYSPACE, options)?;
-        Ok(Self { folder: folder.to_owned(), database, keyspace })
-    }
-
-    /// Makes a file of the run and adds it to the tree, durably.
-    fn add(&self, run: &Run) -> fjall::Result<()> {
-        let mut file = self.keyspace.start_ingestion()?;
-        run.each(|key, value| match value {
-            Some(value) => file.write(key, value),
-            None => file.write_tombstone(key),
-        })?;
-        file.finish()
-    }
-
-    fn has_room_for(&self, bytes: u64) -> bool {
-        // A disk that does not even answer this will be noticed by the write.
-        let Ok(disk) = rustix::fs::statvfs(&self.folder) else { return true };
-        disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes + ROOM_BYTES
-    }
-
-    /// True when nothing is merged any more. The files are all there, and more can be added.
-    fn wait_for_merges(&self) -> Result<bool, StoreError> {
-        for _ in 0..MERGE_WAITS_MAX {
-            // When the thread that merges has failed, this says so.
-            match self.database.persist(PersistMode::Buffer) {
-                Err(fjall::Error::Poisoned) => return Ok(true),
-                Err(error) if is_full(&error) => break,
-                said => said.map_err(|error| wrong(&error))?,
-            }
-            if self.keyspace.l0_table_count() < FILES_UNMERGED_MAX {
-                break;
-            }
-            std::thread::sleep(MERGE_WAIT);
-        }
-        Ok(false)
     }
 }
 
@@ -368,8 +277,7 @@ impl Reader for FjallStore {
             return Ok(value.map(<[u8]>::to_vec));
         }
         drop(waiting);
-        let found = unharmed(|| self.tree.keyspace.get(key))?;
-        Ok(found.map(|value| value.to_vec()))
+        self.tree.get(key)
     }
 
     fn scan(
@@ -387,7 +295,7 @@ impl Reader for FjallStore {
         waiting.check()?;
         let tables = waiting.layers.tables();
         drop(waiting);
-        scan(&tables, self.tree.keyspace.range(from..to), (from, to), reverse, visit)
+        self.tree.scan(&tables, (from, to), reverse, visit)
     }
 }
 
@@ -418,9 +326,9 @@ impl StateStore for FjallStore {
             self.shared.work.notify_one();
         }
         // While the lock is held nothing is forgotten, so what is not in the tables is in the tree.
-        let snapshot = self.tree.database.snapshot();
+        let tree = self.tree.view();
         drop(waiting);
-        Box::new(View { tables, snapshot, keyspace: self.tree.keyspace.clone() })
+        Box::new(View { tables, tree })
     }
 
     fn persist(&mut self) -> Result<(), StoreError> {
@@ -436,8 +344,7 @@ impl StateStore for FjallStore {
 /// The store as it was.
 struct View {
     tables: Tables,
-    snapshot: Snapshot,
-    keyspace: Keyspace,
+    tree: TreeView,
 }
 
 impl Reader for View {
@@ -445,8 +352,7 @@ impl Reader for View {
         if let Some(value) = self.tables.get(key) {
             return Ok(value.map(<[u8]>::to_vec));
         }
-        let found = unharmed(|| self.snapshot.get(&self.keyspace, key))?;
-        Ok(found.map(|value| value.to_vec()))
+        self.tree.get(key)
     }
 
     fn scan(
@@ -459,26 +365,8 @@ impl Reader for View {
         if from >= to {
             return Ok(());
         }
-        let range = self.snapshot.range(&self.keyspace, from..to);
-        scan(&self.tables, range, (from, to), reverse, visit)
+        self.tree.scan(&self.tables, (from, to), reverse, visit)
     }
-}
-
-/// Visits the pairs of the tree, with those of the tables in their place.
-fn scan(
-    tables: &Tables,
-    tree: fjall::Iter,
-    range: (&[u8], &[u8]),
-    reverse: bool,
-    visit: Visit<'_>,
-) -> Result<(), StoreError> {
-    let mut tree = tree;
-    let mut next = || {
-        let next = if reverse { tree.next_back() } else { tree.next() };
-        next.map(fjall::Guard::into_inner).transpose()
-    };
-    let pairs = std::iter::from_fn(|| unharmed(&mut next).transpose());
-    tables.scan(range, reverse, pairs, visit)
 }
 
 #[cfg(test)]
@@ -486,9 +374,10 @@ mod tests {
     use std::ops::ControlFlow;
     use std::path::PathBuf;
 
-    use storage::MemoryStore;
+    use storage::{DataKey, MemoryStore};
 
     use super::*;
+    use crate::keyring::sealer;
 
     fn all(reader: &dyn Reader, from: &[u8], to: &[u8], reverse: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut pairs = Vec::new();
@@ -501,10 +390,24 @@ mod tests {
         pairs
     }
 
+    fn open(folder: &Path, sealed: bool) -> FjallStore {
+        let sealer = sealed.then(|| sealer(&DataKey::new(&[4; 32])));
+        FjallStore::open_with(folder, sealer).unwrap()
+    }
+
     #[test]
     fn it_does_what_the_store_in_memory_does() {
+        does_what_the_store_in_memory_does(false);
+    }
+
+    #[test]
+    fn an_encrypted_one_does_what_the_store_in_memory_does() {
+        does_what_the_store_in_memory_does(true);
+    }
+
+    fn does_what_the_store_in_memory_does(sealed: bool) {
         let folder = tempfile::tempdir().unwrap();
-        let mut real = FjallStore::open(folder.path()).unwrap();
+        let mut real = open(folder.path(), sealed);
         let mut memory = MemoryStore::new();
         let mut state = 1_u64;
         let mut random = |end: u64| {
@@ -525,7 +428,11 @@ mod tests {
                 if random(3) == 0 {
                     batch.delete(key);
                 } else {
-                    batch.put(key, random(1 << 30).to_le_bytes());
+                    // Some are as long as a page and more.
+                    let length = if random(9) == 0 { random(20_000) } else { random(300) };
+                    let value = random(1 << 30).to_le_bytes();
+                    let count = usize::try_from(length).unwrap() / value.len() + 1;
+                    batch.put(key, value.repeat(count));
                 }
             }
             real.write(batch.clone()).unwrap();
@@ -537,7 +444,7 @@ mod tests {
             if round % 90 == 50 {
                 held = None;
                 drop(real);
-                real = FjallStore::open(folder.path()).unwrap();
+                real = open(folder.path(), sealed);
             }
             let (from, to) = (random(300).to_be_bytes(), random(300).to_be_bytes());
             let reverse = random(2) == 0;
@@ -599,8 +506,14 @@ mod tests {
 
     #[test]
     fn what_was_persisted_is_there_after_a_crash_and_what_came_later_is_whole_or_not_there() {
+        for sealed in [false, true] {
+            what_was_persisted_is_there_after_a_crash(sealed);
+        }
+    }
+
+    fn what_was_persisted_is_there_after_a_crash(sealed: bool) {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = FjallStore::open(&folder.path().join("store")).unwrap();
+        let mut store = open(&folder.path().join("store"), sealed);
         // Few, so that no files are merged while they are copied.
         for round in 0..3_u8 {
             for number in 0..3 {
@@ -616,7 +529,7 @@ mod tests {
             // What is on the disk now is what a crash would leave.
             let copy = folder.path().join(format!("copy-{round}"));
             copy_at_one_moment(&folder.path().join("store"), &copy);
-            let copy = FjallStore::open(&copy).unwrap();
+            let copy = open(&copy, sealed);
             let found = copy.get(b"a").unwrap().unwrap();
             assert!(found == [round, 1] || found == [round, 2], "round {round}: {found:?}");
             let all = all(&copy, b"b", b"c", false);
@@ -685,6 +598,21 @@ mod tests {
     }
 
     #[test]
+    fn who_can_give_up_is_told_that_there_is_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = open(&folder.path().join("store"), true);
+        // As if the disk were full, with nobody who moves what waits.
+        let mut batch = Batch::new();
+        batch.put("a", "b");
+        store.write(batch.clone()).unwrap();
+        store.persist_if_room().unwrap();
+        store.shared.lock().state.is_full = true;
+        let stuck = store.write_if_room(batch).and_then(|()| store.persist_if_room());
+        let why = stuck.unwrap_err().to_string();
+        assert!(why.contains("no room"), "{why}");
+    }
+
+    #[test]
     fn nothing_waits_for_the_tree_after_a_persist() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = FjallStore::open(folder.path()).unwrap();
@@ -724,6 +652,88 @@ mod tests {
         drop(persister);
         let store = FjallStore::open(folder.path()).unwrap();
         assert_eq!(store.get(b"a").unwrap().unwrap(), b"1");
+    }
+
+    /// All files of a folder, and of those in it.
+    fn content_of(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = files_of(folder).unwrap();
+        files.into_keys().map(|file| (file.clone(), fs::read(file).unwrap())).collect()
+    }
+
+    #[test]
+    fn the_files_of_an_encrypted_store_show_neither_keys_nor_values() {
+        for (sealed, shown) in [(false, true), (true, false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut store = open(folder.path(), sealed);
+            for round in 0..40_u32 {
+                let mut batch = Batch::new();
+                for number in 0..200_u32 {
+                    let key = format!("planted-key-{}-{number}", number % 7 * 31 + round);
+                    batch.put(key, format!("planted-value-{round}-{number}").repeat(3));
+                }
+                store.write(batch).unwrap();
+                store.persist().unwrap();
+            }
+            drop(store);
+            let files = content_of(folder.path());
+            let is_shown =
+                files.iter().any(|(_, file)| file.windows(8).any(|part| part == b"planted-"));
+            assert_eq!(is_shown, shown);
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_not_what_it_should_be_is_no_damage() {
+        for sealed in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            drop(open(folder.path(), sealed));
+            let other = (!sealed).then(|| sealer(&DataKey::new(&[4; 32])));
+            let error = FjallStore::open_with(folder.path(), other).err().unwrap();
+            assert!(!error.is_damage, "{error}");
+            drop(open(folder.path(), sealed));
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_of_an_encrypted_store_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().join("whole");
+        let mut store = open(&whole, true);
+        let mut batch = Batch::new();
+        for number in 0..2_000_u32 {
+            batch.put(number.to_be_bytes(), [7; 40]);
+        }
+        store.write(batch).unwrap();
+        store.persist().unwrap();
+        drop(store);
+        // Not the journal, which is long and empty.
+        let length = |content: &[u8]| content.iter().filter(|byte| **byte != 0).count();
+        let (file, content) =
+            content_of(&whole).into_iter().max_by_key(|(_, content)| length(content)).unwrap();
+        let mut damaged = 0;
+        for part in 1..20 {
+            let mut changed = content.clone();
+            changed[content.len() / 20 * part] ^= 4;
+            fs::write(&file, &changed).unwrap();
+            let opened = FjallStore::open_with(&whole, Some(sealer(&DataKey::new(&[4; 32]))));
+            let read = opened.and_then(|store| {
+                let mut count = 0;
+                store.scan(b"", &[0xff; 8], false, &mut |_, value| {
+                    assert_eq!(value, [7; 40]);
+                    count += 1;
+                    ControlFlow::Continue(())
+                })?;
+                Ok(count)
+            });
+            match read {
+                Ok(count) => assert_eq!(count, 2_000),
+                Err(error) => {
+                    assert!(error.is_damage, "{error}");
+                    damaged += 1;
+                }
+            }
+        }
+        assert!(damaged > 10, "only {damaged} were noticed");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! decrypts. So nothing else has to know whether a connection is encrypted.
 //!
 //! Nodes know each other by certificates: whoever shows one that the authority in `--tls-client-ca`
-//! has signed is a node of the cluster.
+//! has signed is a node of the cluster, or, with `--tls-peer-ids`, who has such an id in it.
 
 use std::fs;
 use std::io;
@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::net::sockopt;
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -26,6 +27,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::Failure;
+use crate::peer_ids::{self, ById, PeerId};
 
 /// How many bytes are encrypted at a time.
 const PIECE_BYTES: usize = 32 << 10;
@@ -55,6 +57,8 @@ pub(crate) struct Files {
 
 pub(crate) struct Tls {
     files: Files,
+    /// By which nodes are known; empty: by any certificate of the authority.
+    ids: Arc<[PeerId]>,
     current: RwLock<Loaded>,
 }
 
@@ -77,9 +81,10 @@ pub(crate) struct Within {
 impl Tls {
     /// # Errors
     /// When a file cannot be read, or is not what it should be.
-    pub(crate) fn read(files: Files) -> Result<Self, Failure> {
-        let current = RwLock::new(Loaded::read(&files)?);
-        Ok(Self { files, current })
+    pub(crate) fn read(files: Files, ids: &[PeerId]) -> Result<Self, Failure> {
+        let ids = Arc::from(ids);
+        let current = RwLock::new(Loaded::read(&files, &ids)?);
+        Ok(Self { files, ids, current })
     }
 
     /// Whether nodes are known by their certificates.
@@ -108,7 +113,7 @@ impl Tls {
     /// # Errors
     /// What is wrong with the files. Everything stays as it was then.
     pub(crate) fn read_anew(&self) -> Result<(), Failure> {
-        let loaded = Loaded::read(&self.files)?;
+        let loaded = Loaded::read(&self.files, &self.ids)?;
         tracing::info!(target: "amrita", "certificates and key were read anew");
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
@@ -118,7 +123,9 @@ impl Tls {
     pub(crate) async fn accept(&self, socket: TcpStream) -> io::Result<Within> {
         break_when_dead(&socket)?;
         let stream = TlsAcceptor::from(self.current().accepts).accept(socket).await?;
-        let is_node = stream.get_ref().1.peer_certificates().is_some();
+        let shown = stream.get_ref().1.peer_certificates();
+        let own = shown.and_then(<[_]>::first);
+        let is_node = own.is_some_and(|own| peer_ids::is_one_of(&self.ids, own));
         Ok(Within { socket: inner_end(stream)?, is_node })
     }
 
@@ -148,10 +155,11 @@ impl Files {
 }
 
 impl Loaded {
-    fn read(files: &Files) -> Result<Self, Failure> {
+    fn read(files: &Files, ids: &Arc<[PeerId]>) -> Result<Self, Failure> {
         // Before the files are read: what changes meanwhile is seen at the next look.
         let changed = files.changed();
         let chain = certificates(&files.certificate)?;
+        check_id(&files.certificate, &chain, ids)?;
         let key = || {
             PrivateKeyDer::from_pem_file(&files.key)
                 .map_err(|error| wrong(&files.key, "has no private key that can be read", &error))
@@ -185,24 +193,47 @@ impl Loaded {
         accepts.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let dials = match authority {
             None => None,
-            Some(roots) => Some(dialing(roots, provider, chain, key()?).map_err(unfit)?),
+            Some(roots) => Some(dialing((roots, ids), provider, chain, key()?).map_err(unfit)?),
         };
         Ok(Self { accepts: Arc::new(accepts), dials: dials.map(Arc::new), changed })
     }
 }
 
 fn dialing(
-    roots: Arc<RootCertStore>,
+    (roots, ids): (Arc<RootCertStore>, &Arc<[PeerId]>),
     provider: Arc<CryptoProvider>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ClientConfig, rustls::Error> {
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-    let verifier = verifier.build().map_err(|error| rustls::Error::General(error.to_string()))?;
+    let verifier: Arc<dyn ServerCertVerifier> = if ids.is_empty() {
+        let by_name = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        by_name.build().map_err(|error| rustls::Error::General(error.to_string()))?
+    } else {
+        Arc::new(ById::new(ids, roots, &provider))
+    };
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_webpki_verifier(verifier as Arc<WebPkiServerVerifier>)
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(chain, key)
+}
+
+/// A node that no other would know by its certificate is told so when it starts.
+fn check_id(file: &Path, chain: &[CertificateDer<'static>], ids: &[PeerId]) -> Result<(), Failure> {
+    let Some(own) = chain.first().filter(|own| !peer_ids::is_one_of(ids, own)) else {
+        return Ok(());
+    };
+    let has = peer_ids::id_of(own).map_or_else(
+        || "has not exactly one URI among its names".to_owned(),
+        |id| format!("has the id {id}"),
+    );
+    let wanted: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    Err(Failure::new(format!(
+        "the certificate in {} {has}, and nodes are known by {}",
+        file.display(),
+        wanted.join(", ")
+    ))
+    .advise("give all nodes the same --tls-peer-ids, and each a certificate with such an id"))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use access::{AUDIT, AUDIT_ENDS, AuditEnd, AuditRecord, Event, Happening, JOIN, Refusals, Refusee};
-use protocol::{Method, Moment, Principal, Request};
+use protocol::{Code, Method, Moment, Principal, Problem, Request};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -139,6 +139,11 @@ impl Trail {
         self.refused(Event::Login, asked, (who, false), (status, "login")).await;
     }
 
+    /// Records that a program of somebody who showed no token was refused.
+    pub(crate) async fn program_refused(&self, asked: &Asked, who: &str, note: &str) {
+        self.refused(Event::Refused, asked, (who, false), (403, note)).await;
+    }
+
     /// Records what was not done, within the bounds of that. `is_user`: `who` is proved.
     async fn refused(
         &self,
@@ -161,16 +166,23 @@ impl Trail {
         self.put(asked.happening(event, who, (202, "asked")), Some(most)).await
     }
 
-    /// Records what became of it.
-    pub(crate) async fn ended(&self, event: Event, asked: &Asked, who: &str, status: u16) {
+    /// Records what became of it. `body`: of the answer.
+    pub(crate) async fn ended(
+        &self,
+        event: Event,
+        asked: &Asked,
+        who: &str,
+        (status, body): (u16, &[u8]),
+    ) {
         match status {
             200..300 => self.done(event, asked, who, (status, "")).await,
             401 | 403 | 429 => {
                 self.refused(Event::Refused, asked, (who, true), (status, "")).await;
             }
-            // Some of these are surely not done; the record does not guess which.
-            500.. => drop(self.put(asked.happening(event, who, (status, "unknown")), None).await),
-            _ => drop(self.put(asked.happening(event, who, (status, "not done")), None).await),
+            _ => {
+                let what = asked.happening(event, who, (status, outcome_of(status, body)));
+                self.put(what, None).await;
+            }
         }
     }
 
@@ -213,6 +225,24 @@ impl Trail {
 
     fn lock(&self) -> MutexGuard<'_, Refusals> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why something was not done that is never done without a record.
+pub(crate) fn not_recorded() -> Problem {
+    let text = "this is done only when it is in the audit trail, and that cannot be written at this \
+                moment; nothing was done: try again";
+    Problem::new(Code::Busy, text)
+}
+
+/// What became of a request that was not answered as done. The answer says so itself; where it does
+/// not, an error of the node's leaves it open, and a mistake in the request does not.
+fn outcome_of(status: u16, body: &[u8]) -> &'static str {
+    let said = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    match said["outcome"].as_str() {
+        Some("notApplied") => "not done",
+        None if status < 500 => "not done",
+        _ => "unknown",
     }
 }
 
@@ -333,5 +363,30 @@ impl Writer {
         }
         self.is_known = true;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_says_not_done_only_of_what_is_surely_not_done() {
+        let not_applied = br#"{"message":"busy","outcome":"notApplied"}"#.as_slice();
+        let unknown = br#"{"message":"lost","outcome":"unknown"}"#.as_slice();
+        for (status, body, expected) in [
+            (503, not_applied, "not done"),
+            (503, unknown, "unknown"),
+            (503, b"".as_slice(), "unknown"),
+            (500, b"not JSON".as_slice(), "unknown"),
+            (504, br#"{"outcome":"something new"}"#.as_slice(), "unknown"),
+            (400, b"".as_slice(), "not done"),
+            (409, not_applied, "not done"),
+            // An earlier try of it may have been done.
+            (409, unknown, "unknown"),
+            (302, b"".as_slice(), "not done"),
+        ] {
+            assert_eq!(outcome_of(status, body), expected, "{status} {body:?}");
+        }
     }
 }

@@ -15,17 +15,17 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method as Verb, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use node::Resource;
-use protocol::{Code, Method, Outcome, Problem, Request, Response, node_group};
+use protocol::{Code, Method, Outcome, Problem, Request, links};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::allow::Allowed;
-use crate::ask::ask_as_system;
 use crate::browsers::{self, AllowedOrigin, Browsers};
 use crate::budget::{Budget, Purpose};
 use crate::caller::Caller;
 use crate::client_socket::ClientSocket;
 use crate::connections::{Connections, HEAD_BYTES_MAX, Meter, Overdue, Place};
+use crate::console;
 use crate::dial::{self, Ends};
 use crate::events::{self, Body};
 use crate::framing::Framing;
@@ -37,6 +37,7 @@ use crate::login::Doorkeeper;
 use crate::metrics::Metrics;
 use crate::principal;
 use crate::programs;
+use crate::readiness::Readiness;
 use crate::served::Served;
 use crate::tls::Within;
 
@@ -67,8 +68,7 @@ pub(crate) struct Front {
     pub(crate) browsers: Browsers,
     pub(crate) served: Arc<Served>,
     pub(crate) connections: Arc<Connections>,
-    /// How this node is protected, for `/readyz`.
-    pub(crate) security: &'static str,
+    pub(crate) readiness: Readiness,
     /// Changes when the node stops: connections then end after their present request.
     pub(crate) closing: watch::Receiver<()>,
 }
@@ -88,6 +88,8 @@ enum Own {
     Metrics,
     Link,
     Attach,
+    /// The file of the console that has this path.
+    Console(&'static str),
 }
 
 impl Front {
@@ -245,7 +247,7 @@ impl Front {
 
     /// Refuses what comes from where it should not, then answers.
     async fn decide(self: &Arc<Self>, request: hyper::Request<Incoming>, place: &Place) -> Answer {
-        let own = own(request.uri().path());
+        let own = own(request.method(), request.uri().path(), request.headers());
         let is_vital = matches!(own, Some(Own::Live | Own::Ready | Own::Link));
         if !is_vital && !place.serves_all() {
             return crowded(request).await;
@@ -260,7 +262,10 @@ impl Front {
         };
         let origin = match origin {
             Ok(origin) => origin,
-            Err(problem) => return refuse(request, problem).await,
+            Err(problem) => {
+                self.record_refusal(&request, place, problem.status()).await;
+                return refuse(request, problem).await;
+            }
         };
         match origin {
             Some(origin) => self.for_a_page(request, origin, own, place).await,
@@ -277,8 +282,7 @@ impl Front {
     ) -> Answer {
         if browsers::is_preflight(request.method(), request.headers()) {
             // Where there is nothing, the page is told so by the answer to what it asks then.
-            let allowed =
-                self.allowed(own, request.uri().path()).unwrap_or_else(|_| Allowed::all());
+            let allowed = self.told(own, request.uri().path()).unwrap_or_else(|_| Allowed::all());
             let mut answer = http_answer::verbs(&allowed);
             origin.put_preflight(&allowed, answer.headers_mut());
             return answer;
@@ -296,7 +300,7 @@ impl Front {
     ) -> Answer {
         let (verb, uri) = (request.method().clone(), request.uri().clone());
         let mut answer = match own {
-            _ if verb == Verb::OPTIONS => match self.allowed(own, uri.path()) {
+            _ if verb == Verb::OPTIONS => match self.told(own, uri.path()) {
                 Ok(allowed) => return http_answer::verbs(&allowed),
                 Err(problem) => return refuse(request, problem).await,
             },
@@ -323,14 +327,25 @@ impl Front {
         request: hyper::Request<Incoming>,
         place: &Place,
     ) -> Answer {
-        let asked = match self.looked_at(&request) {
+        let asked = match self.looked_at(own, &request) {
             Ok(asked) => asked,
             Err(problem) => return refuse(request, problem).await,
         };
         match (own, Resource::needs(&asked, &self.served.get())) {
             (Own::Live, Some(Needs::Nothing)) => plain("alive\n"),
-            (Own::Ready, Some(Needs::Nothing)) => to_http(self.readiness().await),
-            (Own::Link, Some(Needs::Link)) => self.link(request, place),
+            (Own::Ready, Some(Needs::Nothing)) => to_http(self.readiness.answer().await),
+            (Own::Console(path), Some(Needs::Nothing)) => {
+                console::answer(path).expect("a path of the console has a file")
+            }
+            (Own::Link, Some(Needs::Link)) => {
+                let path = asked.path;
+                let answer = self.link(request, place);
+                // Who is asked for a proof, with 401, has not been refused so far.
+                if answer.status() == StatusCode::FORBIDDEN {
+                    self.keeper.turned_away((Method::Get, &path), place.address, 403).await;
+                }
+                answer
+            }
             (Own::Metrics, Some(Needs::Right)) => {
                 let show = |_| plain(self.metrics.show(self.budget.used()));
                 self.permitted(request, place, (Method::Get, "/metrics"), show).await
@@ -348,8 +363,12 @@ impl Front {
     }
 
     /// A look at one of the shell's own paths, if it asks for nothing that is not known there.
-    fn looked_at(&self, request: &hyper::Request<Incoming>) -> Result<Request, Problem> {
-        let asked = http_request::look(request.uri(), request.headers())?;
+    fn looked_at(&self, own: Own, request: &hyper::Request<Incoming>) -> Result<Request, Problem> {
+        let mut asked = http_request::look(request.uri(), request.headers())?;
+        // A browser gets the page at `/`, too, where programs get something else.
+        if let Own::Console(path) = own {
+            path.clone_into(&mut asked.path);
+        }
         let served = self.served.get();
         match Resource::at(&asked.path, &served) {
             Some(resource) => resource.check(&asked, &served).map(|()| asked),
@@ -366,13 +385,32 @@ impl Front {
         Allowed::at(&path, &self.served.get()).ok_or_else(nothing)
     }
 
+    /// What is told to whoever asks for the verbs. Where logins are demanded, nobody is told without
+    /// one which kinds of documents there are.
+    fn told(&self, own: Option<Own>, path: &str) -> Result<Allowed, Problem> {
+        // `OPTIONS *` asks about the server as a whole.
+        let is_told_all = self.keeper.is_on || path == "*";
+        if is_told_all { Ok(Allowed::all()) } else { self.allowed(own, path) }
+    }
+
+    /// Puts into the audit trail that somebody was refused who has not shown a token.
+    async fn record_refusal(&self, request: &hyper::Request<Incoming>, place: &Place, status: u16) {
+        let verb = to_method(request.method()).unwrap_or(Method::Get);
+        self.keeper.turned_away((verb, request.uri().path()), place.address, status).await;
+    }
+
     async fn ask_for(&self, request: hyper::Request<Incoming>, place: &Place) -> Answer {
         let caller = Caller::of(request.headers(), place.address);
         let (verb, headers) = (request.method().clone(), request.headers().clone());
-        let begun = principal::of(&headers).and_then(|it| self.keeper.begin(&it, place.address));
+        let begun = principal::of(&headers)
+            .map(|it| self.keeper.known(it, &caller))
+            .and_then(|it| self.keeper.begin(&it, place.address));
         let one_more = match begun {
             Ok(one_more) => one_more,
-            Err(problem) => return refuse(request, problem).await,
+            Err(problem) => {
+                self.record_refusal(&request, place, problem.status()).await;
+                return refuse(request, problem).await;
+            }
         };
         // Held until the answer is there: until then the node holds on to the body.
         let share = one_more.as_ref().map(|it| Arc::clone(&it.share));
@@ -407,36 +445,14 @@ impl Front {
         asked: (Method, &str),
         answer: impl FnOnce(hyper::Request<Incoming>) -> Answer,
     ) -> Answer {
+        let caller = Caller::of(request.headers(), place.address);
         let permitted = match principal::of(request.headers()) {
-            Ok(who) => self.keeper.permit(who, asked, place.address).await,
+            Ok(who) => self.keeper.permit(who, asked, &caller).await,
             Err(problem) => Err(problem),
         };
         match permitted {
             Ok(()) => answer(request),
             Err(problem) => refuse(request, problem).await,
-        }
-    }
-
-    /// Ready when every partition has an owner that this node knows.
-    async fn readiness(&self) -> Response {
-        let question = Request::new(Method::Get, node_group::LINK);
-        let answer = ask_as_system(&self.keeper.inbox, question).await;
-        let state = match serde_json::from_slice::<node_group::NodeGroupState>(&answer.body) {
-            Ok(state) if answer.is_success() => state,
-            _ => return Response { status: 503, ..answer },
-        };
-        let ownerless = state.partition_owners.iter().filter(|owner| owner.is_none()).count();
-        let partitions = state.partition_owners.len();
-        let ready = partitions > 0 && ownerless == 0;
-        let body = serde_json::json!({
-            "ready": ready,
-            "partitions": partitions,
-            "partitionsWithoutOwner": ownerless,
-            "security": self.security,
-        });
-        Response {
-            retry_after_seconds: (!ready).then_some(1),
-            ..Response::json(if ready { 200 } else { 503 }, &body)
         }
     }
 
@@ -487,14 +503,21 @@ impl Front {
         }
     }
 
-    /// A program wants to attach to an instance: which one, its first frame says.
+    /// A program wants to attach to an instance or to serve a kind: which one, its first frame
+    /// says.
     fn attach(&self, request: hyper::Request<Incoming>, path: &str) -> Answer {
-        let protocol = text(request.headers(), &header::UPGRADE).unwrap_or_default();
-        if !protocol.eq_ignore_ascii_case(programs::PROTOCOL) {
-            let message = "programs attach here, in the immortal protocol: ask with the headers \
-                           'Connection: Upgrade' and 'Upgrade: amrita-immortal'";
+        let asked = text(request.headers(), &header::UPGRADE).unwrap_or_default();
+        let protocol = match instance_at(path) {
+            Some(_) => programs::PROTOCOL,
+            None => programs::SERVICE_PROTOCOL,
+        };
+        if !asked.eq_ignore_ascii_case(protocol) {
+            let message = format!(
+                "programs attach here over an upgraded connection: ask with the headers \
+                 'Connection: Upgrade' and 'Upgrade: {protocol}'"
+            );
             let mut answer = http_answer::problem(Problem::new(Code::UpgradeRequired, message));
-            let protocol = HeaderValue::from_static(programs::PROTOCOL);
+            let protocol = HeaderValue::from_static(protocol);
             answer.headers_mut().insert(header::UPGRADE, protocol);
             return answer;
         }
@@ -503,8 +526,9 @@ impl Front {
             return http_answer::problem(Problem::new(Code::Busy, message));
         }
         // The right is to this one, so the program must be this one.
-        let only = self.keeper.is_on.then(|| instance_at(path).unwrap_or_default().to_owned());
-        self.upgrade(request, programs::PROTOCOL, move |ends, upgraded, closing| {
+        let named = instance_at(path).or_else(|| kind_at(path)).unwrap_or_default();
+        let only = self.keeper.is_on.then(|| named.to_owned());
+        self.upgrade(request, protocol, move |ends, upgraded, closing| {
             ends.adopt_program(upgraded, closing, only)
         })
     }
@@ -628,13 +652,16 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// What the shell answers itself.
-fn own(path: &str) -> Option<Own> {
+fn own(verb: &Verb, path: &str, headers: &HeaderMap) -> Option<Own> {
+    if let Some(path) = console::path(verb, path, headers) {
+        return Some(Own::Console(path));
+    }
     match path {
         "/livez" => Some(Own::Live),
         "/readyz" => Some(Own::Ready),
         "/metrics" => Some(Own::Metrics),
         dial::LINK_PATH => Some(Own::Link),
-        path if instance_at(path).is_some() => Some(Own::Attach),
+        path if instance_at(path).or_else(|| kind_at(path)).is_some() => Some(Own::Attach),
         _ => None,
     }
 }
@@ -643,6 +670,14 @@ fn own(path: &str) -> Option<Own> {
 fn instance_at(path: &str) -> Option<&str> {
     let name = access::name_in(path, access::INSTANCES)?.strip_suffix("/attach")?;
     (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
+/// The definition of the kind that programs serve at this path: `/core/factories/KIND` of
+/// `/core/factories/KIND/attach`.
+fn kind_at(path: &str) -> Option<&str> {
+    let definition = path.strip_suffix("/attach")?;
+    let name = access::name_in(definition, links::KINDS)?;
+    (!name.is_empty() && !name.contains('/')).then_some(definition)
 }
 
 /// For the metrics: the methods there are, and one name for all others.
@@ -665,6 +700,11 @@ mod tests {
             ["/core/immortals/attach", "/core/immortals//attach", "/core/immortals/a/b/attach"]
         {
             assert_eq!(instance_at(other), None, "{other}");
+        }
+        let definition = "/core/factories/app:seats";
+        assert_eq!(kind_at(&format!("{definition}/attach")), Some(definition));
+        for other in ["/core/factories/attach", "/core/factories//attach", definition] {
+            assert_eq!(kind_at(other), None, "{other}");
         }
     }
 }

@@ -121,7 +121,10 @@ fn a_page_of_an_allowed_origin_is_served() {
         port: 0,
         sandbox: Some(folder.path().join("s")),
         security: server::Security {
-            cors_origins: vec!["https://app.example".into()],
+            browsers: server::BrowserSettings {
+                cors_origins: vec!["https://app.example".into()],
+                ..Default::default()
+            },
             ..Default::default()
         },
         ..Config::default()
@@ -209,7 +212,7 @@ fn each_path_says_which_verbs_it_has() {
 fn where_there_is_nothing_no_verb_is_offered() {
     let folder = tempfile::tempdir().unwrap();
     let host = start(&folder);
-    for path in ["/core/nothing", "/core/query-tasks/one/subscriptions", "/core/immortals/a/b"] {
+    for path in ["/core/nothing", "/core/query-tasks/one/nothing", "/core/immortals/a/b"] {
         for verb in ["OPTIONS", "GET", "PUT"] {
             let answer = ask(&host, verb, path, "", "");
             assert_eq!(status(&answer), 404, "{verb} {path}: {answer}");

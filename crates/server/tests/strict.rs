@@ -51,6 +51,15 @@ fn examples(resource: &Resource) -> Vec<String> {
     paths.map(filled).collect()
 }
 
+/// Headers that would have something else done than what is asked.
+const HEADERS_REFUSED: [&str; 5] = [
+    "Range: bytes=0-1",
+    "X-HTTP-Method-Override: DELETE",
+    "Content-MD5: 1B2M2Y8AsgTpgAmY7PhCfg==",
+    "Content-Digest: sha-256=:x:",
+    "If-Range: \"1\"",
+];
+
 struct Refusals<'a> {
     host: &'a Host,
     count: usize,
@@ -100,6 +109,13 @@ impl Refusals<'_> {
             self.expect((verb, &twice), "", body, name);
         }
         self.of_body(verb, path, body);
+        if verb.method == Method::Get && verb.parameters.contains(&"consistency") {
+            self.of_a_watch(verb, path);
+        }
+        for line in HEADERS_REFUSED {
+            let (name, _) = line.split_once(':').expect("a name and a value");
+            self.expect((verb, path), &format!("{line}\r\n"), body, name);
+        }
     }
 
     /// A closed body names a field that it does not have.
@@ -107,8 +123,9 @@ impl Refusals<'_> {
         let is_get = verb.method == Method::Get;
         // Without an upgrade nothing is done there.
         let is_upgraded = path.ends_with("/attach") || path == "/core/peer-link";
-        // The body of a GET of /livez and its like is not looked at.
-        let is_looked_at = !is_get || path.starts_with("/core");
+        // The body of a GET of /livez and its like is not looked at, nor of one of the console's files.
+        let is_of_shell = !path.starts_with("/core") || path.starts_with("/core/console");
+        let is_looked_at = !is_get || !is_of_shell;
         if is_looked_at && (is_get || (body == NO_BODY && !is_open(path))) {
             let named = if is_get && is_upgraded { "" } else { "body" };
             self.expect((verb, path), "", r#"{"nonsense":1}"#, named);
@@ -116,6 +133,11 @@ impl Refusals<'_> {
             let mut fields: Value = serde_json::from_str(body).expect("this is JSON");
             fields["nonsense"] = 1.into();
             self.expect((verb, path), "", &fields.to_string(), "nonsense");
+            self.of_built_in(verb, path, body);
+            self.of_nested(verb, path, body);
+        }
+        if body != NO_BODY && body != "{}" && !path.ends_with("/forwarding") {
+            self.of_twice(verb, path, body);
         }
         let merge = "Content-Type: application/merge-patch+json\r\n";
         let is_merged = verb.method == Method::Patch && is_open(path);
@@ -125,12 +147,72 @@ impl Refusals<'_> {
     }
 }
 
+impl Refusals<'_> {
+    /// A built-in field that says something else than what is so.
+    fn of_built_in(&mut self, verb: &Verb, path: &str, body: &str) {
+        for (name, value) in [
+            ("documentSelfLink", "/core/nothing/at-all"),
+            ("documentKind", "nothing:at:all"),
+            ("documentSourceLink", "/core/query-tasks/one"),
+            ("documentTransactionId", "t"),
+        ] {
+            // Logins read what they know: these are looked at elsewhere.
+            if !path.starts_with("/core/authn") && !path.starts_with("/core/authz/tokens") {
+                let mut fields: Value = serde_json::from_str(body).expect("this is JSON");
+                fields[name] = value.into();
+                self.expect((verb, path), "", &fields.to_string(), name);
+            }
+        }
+    }
+
+    /// A field within a field that is closed, too.
+    fn of_nested(&mut self, verb: &Verb, path: &str, body: &str) {
+        let fields: Value = serde_json::from_str(body).expect("this is JSON");
+        for place in NESTED.iter().filter(|place| fields.pointer(place).is_some()) {
+            let mut fields = fields.clone();
+            let within = fields.pointer_mut(place).expect("it is there");
+            within["nonsense"] = 1.into();
+            self.expect((verb, path), "", &fields.to_string(), "nonsense");
+        }
+    }
+
+    /// The first field, once more.
+    fn of_twice(&mut self, verb: &Verb, path: &str, body: &str) {
+        if path.starts_with("/core/authn") || path.starts_with("/core/authz/tokens") {
+            return;
+        }
+        let fields: Value = serde_json::from_str(body).expect("this is JSON");
+        let (name, value) = fields.as_object().and_then(|it| it.iter().next()).expect("one field");
+        let twice = body.replacen('{', &format!("{{\"{name}\":{value},"), 1);
+        self.expect((verb, path), "", &twice, name);
+    }
+
+    /// What a parameter makes of a GET does not take what the GET takes without it.
+    fn of_a_watch(&mut self, verb: &Verb, path: &str) {
+        for (target, header, named) in [
+            ("watch=true", "If-Match: \"1\"\r\n", "If-Match"),
+            ("watch=true", "If-None-Match: \"1\"\r\n", "If-None-Match"),
+            ("watch=true", "Pragma: xn-queue\r\n", "xn-queue"),
+            ("consistency=local", "Pragma: xn-queue\r\n", "xn-queue"),
+        ] {
+            self.expect((verb, &format!("{path}?{target}")), header, NO_BODY, named);
+        }
+    }
+}
+
+/// Objects in bodies that have no other fields than those that are known.
+const NESTED: [&str; 5] =
+    ["/taskInfo", "/querySpec", "/querySpec/query", "/querySpec/query/term", "/addReplica"];
+
 const NO_BODY: &str = "";
 
 /// A body that would be right.
 fn body_of(method: Method, path: &str) -> &'static str {
     match (method, path) {
         (Method::Get, _) => NO_BODY,
+        (Method::Post | Method::Delete, _) if path.ends_with("/subscriptions") => {
+            r#"{"reference":"http://127.0.0.1:9/x"}"#
+        }
         (Method::Delete, _) if !path.ends_with("/forwarding") => NO_BODY,
         (Method::Post, "/core/query-tasks") => {
             r#"{"taskInfo":{"isDirect":true},"querySpec":{
@@ -145,6 +227,7 @@ fn body_of(method: Method, path: &str) -> &'static str {
                 "membershipQuorum":1}"#
         }
         (Method::Post, "/core/node-selectors/default") => r#"{"key":"/core/query-tasks/one"}"#,
+        (Method::Patch, "/core/immortals/one") => r#"{"addReplica":{"node":"n1"}}"#,
         (Method::Post, "/core/immortals") => r#"{"name":"other"}"#,
         (Method::Post, "/core/immortals/one/impulses") => r#"{"method":1,"payload":[]}"#,
         (Method::Post, "/core/immortals/one/skip") => r#"{"input":1}"#,
@@ -159,11 +242,11 @@ fn body_of(method: Method, path: &str) -> &'static str {
 }
 
 /// Whether other fields may stand in a body: those of documents are the service's, which drops as
-/// Xenon does what it does not know; and what is passed on is for another path.
+/// Xenon does what it does not know; what an action takes is its program's; and what is passed on is for another path.
 fn is_open(path: &str) -> bool {
     // The body of a document's DELETE is looked at for the document's own fields only.
     let is_document = path == "/core/query-tasks/one";
-    is_document || path.ends_with("/forwarding")
+    is_document || path.ends_with("/forwarding") || path.contains("/actions/")
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The body of a write, taken apart and checked.
 
 use protocol::{
-    BUILT_IN_FIELDS, BodyType, Code, Document, Method, Moment, Problem, Request, links,
+    BUILT_IN_FIELDS, BodyType, Code, Document, Method, Moment, Problem, Request, json, links,
 };
 use serde_json::{Map, Value};
 
@@ -37,7 +37,7 @@ impl Incoming {
         if request.body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self { is_empty: true, ..Self::default() });
         }
-        let mut fields = match serde_json::from_slice(&request.body) {
+        let mut fields = match json::parse(&request.body) {
             Ok(Value::Object(fields)) => fields,
             Ok(_) => return Err(Problem::bad_body("the body must be a JSON object: {...}")),
             Err(error) => return Err(Problem::bad_body(format!("the body is not JSON: {error}"))),
@@ -46,7 +46,11 @@ impl Incoming {
         let expires = expiration(&fields, request)?;
         check_built_in(&fields, &request.path)?;
         check_document_kind(&fields, spec)?;
-        let kind = take_kind(&mut fields, spec, request.method)?;
+        // What an action takes is its program's, a field of that name too.
+        let kind = match request.action {
+            Some(_) => None,
+            None => take_kind(&mut fields, spec, request.method)?,
+        };
         fields.retain(|name, _| !BUILT_IN_FIELDS.contains(&name.as_str()));
         for field in &spec.fields {
             if field.internal && fields.get(&field.name).is_some_and(|value| !value.is_null()) {

@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use protocol::{Document, Problem, links};
 
+use crate::graph_task::GraphQueryService;
 use crate::handlers::{Erased, ErasedTask, Handlers};
 use crate::invocation::{Invocation, Invoked, Verdict, Work};
 use crate::kinds::{Kind, Kinds};
+use crate::outside::Outside;
 use crate::query_task::QueryTaskService;
+use crate::served::ServedKind;
 use crate::spec::STATE_BYTES_MAX;
+use crate::subscriptions::Subscriptions;
 use crate::{Service, Spec, Task, rules, verbs};
 
 struct Entry {
@@ -41,10 +45,14 @@ impl Default for Catalogue {
 }
 
 impl Catalogue {
-    /// With the built-in services: query tasks, definitions of kinds, and the rules of who may do
-    /// what.
+    /// With the built-in services: query tasks, graph queries, definitions of kinds, and the rules
+    /// of who may do what.
     pub fn new() -> Self {
-        let built_in = Self { entries: BTreeMap::new() }.with_task(QueryTaskService).with(Kinds);
+        let built_in = Self { entries: BTreeMap::new() }
+            .with_task(QueryTaskService)
+            .with_task(GraphQueryService)
+            .with(Subscriptions)
+            .with(Kinds);
         rules::all().into_iter().fold(built_in, Self::with)
     }
 
@@ -100,14 +108,20 @@ impl Catalogue {
         }
         // It was checked when it was written; a later version may have written what this one
         // does not understand.
-        let Ok(kind) = Kind::of(&definition.body.to_map()) else { return is_gone };
+        let fields = definition.body.to_map();
+        let Ok(kind) = Kind::of(&fields) else { return is_gone };
+        let Ok(outside) = Outside::of(&fields) else { return is_gone };
         let spec = kind.spec();
         if self.entries.contains_key(&spec.factory) {
             return is_gone;
         }
         let definition = Some(definition.link.clone());
         let factory = spec.factory.clone();
-        let entry = Entry { spec, handlers: Box::new(Erased(kind)), definition };
+        let handlers: Box<dyn Handlers> = match outside.is_empty() {
+            true => Box::new(Erased(kind)),
+            false => Box::new(ServedKind::new(kind, outside)),
+        };
+        let entry = Entry { spec, handlers, definition };
         self.entries.insert(factory, Arc::new(entry));
         true
     }
@@ -134,6 +148,11 @@ impl Catalogue {
     pub fn spec_of(&self, link: &str) -> Option<&Spec> {
         let (factory, _) = links::split(link)?;
         self.spec(factory)
+    }
+
+    /// What a program outside does for the kind with that factory, if it does anything.
+    pub fn outside(&self, factory: &str) -> Option<&Outside> {
+        self.entries.get(factory)?.handlers.outside()
     }
 
     /// All services, in order of their factories' links.

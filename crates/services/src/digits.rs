@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use protocol::Body;
 use serde_json::value::RawValue;
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, json};
 
 /// The parts of a request whose fields become fields of the state.
 const PARTS: [&str; 2] = ["itemsToAdd", "entriesToAdd"];
@@ -26,20 +26,31 @@ pub(crate) fn kept(new: Body, request: &[u8], before: Option<&Body>) -> Body {
     if survives(request) && survives(before) {
         return new;
     }
-    restored(&new, request, before).unwrap_or(new)
+    let parts = serde_json::from_slice(request).ok().and_then(object).unwrap_or_default();
+    let parts = PARTS.iter().filter_map(|part| parts.get(*part).map(|raw| raw.get().as_bytes()));
+    let sources: Vec<&[u8]> = [request].into_iter().chain(parts).chain([before]).collect();
+    restored(new.as_bytes(), &sources).map_or(new, Body::from_text)
 }
 
-fn restored(new: &Body, request: &[u8], before: &[u8]) -> Option<Body> {
-    let request: Option<&RawValue> = serde_json::from_slice(request).ok();
-    let mut sources: Vec<&RawValue> = request.into_iter().collect();
-    if let Some(fields) = request.and_then(object) {
-        sources.extend(PARTS.iter().filter_map(|part| fields.get(*part).copied()));
-    }
-    sources.extend(serde_json::from_slice::<&RawValue>(before).ok());
-    let new: &RawValue = serde_json::from_slice(new.as_bytes()).ok()?;
+/// What a task has made of these answers and of its state `before`, with their numbers. What a task
+/// asks for is such a thing as well: it is made of the state.
+pub(crate) fn kept_of<'a>(
+    new: &[u8],
+    answers: impl Iterator<Item = &'a [u8]>,
+    before: &'a Body,
+) -> Option<String> {
+    let sources: Vec<&[u8]> = answers.chain([before.as_bytes()]).collect();
+    let is_lost = sources.iter().any(|source| !survives(source));
+    if is_lost { restored(new, &sources) } else { None }
+}
+
+fn restored(new: &[u8], sources: &[&[u8]]) -> Option<String> {
+    let sources: Vec<&RawValue> =
+        sources.iter().filter_map(|source| serde_json::from_slice(source).ok()).collect();
+    let new: &RawValue = serde_json::from_slice(new).ok()?;
     let mut text = String::with_capacity(new.get().len() + 64);
     put(&mut text, new, &sources);
-    Some(Body::from_text(text))
+    Some(text)
 }
 
 /// The text of a field of a JSON object, as it was written.
@@ -48,8 +59,52 @@ pub(crate) fn written(object_text: &[u8], name: &str) -> Option<String> {
     field_of(raw, name).map(|field| field.get().to_owned())
 }
 
+/// Whether a field is the same in both, numbers by all their digits: 1.50 and 1.5 are the same.
+pub(crate) fn have_the_same(one: &Body, other: &Body, name: &str) -> bool {
+    let raw = |body| serde_json::from_slice::<&RawValue>(Body::as_bytes(body)).ok();
+    let (one, other) = (raw(one), raw(other));
+    let of = |raw: Option<&RawValue>| raw.and_then(|raw| field_of(raw, name).map(exact));
+    of(one) == of(other)
+}
+
+/// A value whose numbers are texts, one for each number, so that it can be compared.
+fn exact(raw: &RawValue) -> Value {
+    if let Some(fields) = object(raw) {
+        let exact = |(name, field): (Cow<'_, str>, &RawValue)| (name.into_owned(), exact(field));
+        return Value::Object(fields.into_iter().map(exact).collect());
+    }
+    if let Some(items) = array(raw) {
+        return items.into_iter().map(exact).collect();
+    }
+    match read(raw) {
+        // A text stands in an object as well: so it is no number's.
+        Some(Value::Number(_)) => json!({ "number": decimal(raw.get()) }),
+        Some(Value::String(text)) => json!({ "text": text }),
+        other => other.unwrap_or_default(),
+    }
+}
+
+/// One text for each number: its digits without zeros around them, and the power of ten.
+pub(crate) fn decimal(number: &str) -> String {
+    let (rest, power) = match number.split_once(['e', 'E']) {
+        Some((rest, power)) => (rest, power.parse::<i64>().unwrap_or(i64::MAX)),
+        None => (number, 0),
+    };
+    let (sign, rest) = rest.strip_prefix('-').map_or(("", rest), |rest| ("-", rest));
+    let (whole, fraction) = rest.split_once('.').unwrap_or((rest, ""));
+    let digits = format!("{whole}{fraction}");
+    let digits = digits.trim_start_matches('0');
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return "0".to_owned();
+    }
+    let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
+    let shift = length(digits) - length(significant) - length(fraction);
+    format!("{sign}{significant}e{}", power.saturating_add(shift))
+}
+
 /// Whether every number in a JSON text is written as it would be after it was read.
-fn survives(text: &[u8]) -> bool {
+pub(crate) fn survives(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
         rest = match byte {
@@ -82,6 +137,11 @@ fn after_string(mut rest: &[u8]) -> &[u8] {
         }
     }
     rest
+}
+
+/// Whether the number is another one after it was read, and not only written in another way.
+pub(crate) fn is_lost(number: &str) -> bool {
+    !number_survives(number.as_bytes()) && decimal(number) != decimal(&same_text(number))
 }
 
 fn number_survives(number: &[u8]) -> bool {
@@ -136,18 +196,22 @@ fn of_item<'a>(item: &RawValue, number: usize, sources: &[Vec<&'a RawValue>]) ->
     found
 }
 
-fn read(raw: &RawValue) -> Option<Value> {
+pub(crate) fn read(raw: &RawValue) -> Option<Value> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// A double that was written out again, and the text that it was read from.
+/// A double that was written out again, and the text that it was read from. What has more digits
+/// than a double was put there as it was written.
 fn is_same_number(new: &str, source: &str) -> bool {
+    if is_lost(new) {
+        return false;
+    }
     let Ok(new) = serde_json::from_str::<Number>(new) else { return false };
     let Ok(source) = serde_json::from_str::<Number>(source) else { return false };
     new.is_f64() && new.as_f64() == source.as_f64()
 }
 
-fn object(raw: &RawValue) -> Option<BTreeMap<Cow<'_, str>, &RawValue>> {
+pub(crate) fn object(raw: &RawValue) -> Option<BTreeMap<Cow<'_, str>, &RawValue>> {
     raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
 }
 
@@ -155,7 +219,7 @@ fn field_of<'a>(raw: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     object(raw)?.remove(name)
 }
 
-fn array(raw: &RawValue) -> Option<Vec<&RawValue>> {
+pub(crate) fn array(raw: &RawValue) -> Option<Vec<&RawValue>> {
     raw.get().starts_with('[').then(|| serde_json::from_str(raw.get()).ok())?
 }
 
@@ -214,5 +278,33 @@ mod tests {
         let request = br#"{"itemsToAdd":{"a":[2.20]},"entriesToAdd":{"b":{"c":3.30}}}"#;
         let kept = kept(body(r#"{"a":[1,2.2],"b":{"c":3.3}}"#), request, None);
         assert_eq!(kept, body(r#"{"a":[1,2.20],"b":{"c":3.30}}"#));
+    }
+
+    #[test]
+    fn numbers_are_compared_by_all_their_digits() {
+        for same in [("1.50", "1.5"), ("100", "1e2"), ("-0.10", "-1.0E-1"), ("0", "-0.0e5")] {
+            assert_eq!(decimal(same.0), decimal(same.1));
+        }
+        for other in [("123456789012345678901", "123456789012345678902"), ("1", "-1"), ("1", "10")]
+        {
+            assert_ne!(decimal(other.0), decimal(other.1));
+        }
+        let before = body(r#"{"a":{"b":[123456789012345678901,1.50,"1"]},"c":1}"#);
+        let same = body(r#"{"a":{"b":[123456789012345678901,1.5,"1"]},"c":2}"#);
+        let other = body(r#"{"a":{"b":[123456789012345678902,1.5,"1"]},"c":"1"}"#);
+        assert!(have_the_same(&before, &same, "a") && !have_the_same(&before, &other, "a"));
+        assert!(!have_the_same(&before, &same, "c") && !have_the_same(&before, &other, "c"));
+        assert!(have_the_same(&before, &other, "d"));
+    }
+
+    #[test]
+    fn what_a_task_makes_of_answers_and_of_its_state_keeps_their_digits() {
+        let before = body(r#"{"a":1.10,"b":123456789012345678901}"#);
+        let answer = br#"{"results":{"c":[2.20]}}"#;
+        let new = br#"{"a":1.1,"b":1.2345678901234568e+20,"results":{"c":[2.2]}}"#;
+        let kept = kept_of(new, [&answer[..]].into_iter(), &before);
+        let expected = r#"{"a":1.10,"b":123456789012345678901,"results":{"c":[2.20]}}"#;
+        assert_eq!(kept.as_deref(), Some(expected));
+        assert_eq!(kept_of(new, std::iter::empty(), &body("{}")), None, "nothing to keep");
     }
 }

@@ -4,6 +4,7 @@ use protocol::{Body, Code, Problem, Request, Response, TaskStage};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::outside::{Draft, Outside};
 use crate::state::{check_required, check_types, decode, stored};
 use crate::task::{FAILURE_MESSAGE, TaskInfo, take_out};
 use crate::{Context, Patch, Plan, Service, Task, succeeded, unknown};
@@ -41,6 +42,30 @@ pub(crate) trait Handlers: Send + Sync {
         current: &Body,
         step: &Step,
     ) -> Result<Stepped, Problem>;
+
+    /// What a program outside does, if there is one.
+    fn outside(&self) -> Option<&Outside> {
+        None
+    }
+
+    /// The state that would be written without the program.
+    fn draft(&self, _: &Context<'_>, _: Draft<'_>) -> Result<Body, Problem> {
+        Err(no_program())
+    }
+
+    /// Whether a state that the program gave may follow on this one.
+    fn judge(
+        &self,
+        _: &Context<'_>,
+        _: Option<&Body>,
+        _: Map<String, Value>,
+    ) -> Result<Body, Problem> {
+        Err(no_program())
+    }
+}
+
+fn no_program() -> Problem {
+    Problem::internal("a service without a program outside has asked one")
 }
 
 /// A task goes on.
@@ -109,7 +134,7 @@ impl<S: Service> Handlers for Erased<S> {
     ) -> Result<Body, Problem> {
         let before = stored(context.spec, current)?;
         let new = Body::from_state(&self.0.patch(context, &before, &patch)?)?;
-        unknown::kept(new, current, &before, &patch)
+        unknown::kept(context.spec, new, current, &before, &patch)
     }
 
     fn delete(&self, context: &mut Context<'_>, current: &Body) -> Result<(), Problem> {
@@ -157,7 +182,7 @@ impl<T: Task> Handlers for ErasedTask<T> {
         let before = TaskInfo::of_fields(&was);
         let had_ended = before.stage.is_final();
         let mut info = before.patch(&patch.fields, context.now)?;
-        let given = patch.fields.get(FAILURE_MESSAGE).filter(|_| info.stage == TaskStage::Failed);
+        let given = patch.fields.get(FAILURE_MESSAGE).filter(|_| info.stage.is_final());
         let mut message = given.or(was.get(FAILURE_MESSAGE)).cloned();
         take_out(&mut patch.fields);
         if info.stage.is_final() && !had_ended {
@@ -178,11 +203,26 @@ impl<T: Task> Handlers for ErasedTask<T> {
         let before = stored(context.spec, current)?;
         let state = self.0.patch(context, &before, &patch)?;
         let new = write(&state, &info, message)?;
-        unknown::kept(new, current, &before, &patch)
+        unknown::kept(context.spec, new, current, &before, &patch)
     }
 
-    fn delete(&self, _: &mut Context<'_>, _: &Body) -> Result<(), Problem> {
-        Ok(())
+    /// What a task has done would stay for ever if the task went before it is undone.
+    fn delete(&self, context: &mut Context<'_>, current: &Body) -> Result<(), Problem> {
+        let info = TaskInfo::of(current);
+        // A state that cannot be read says nothing of what to undo, and must not stay for ever.
+        let undoes = || matches!(self.calls_to_undo(context, current, &info), Ok(Some(_)));
+        if !info.is_in_progress() || !undoes() {
+            return Ok(());
+        }
+        let link = context.link;
+        let text = match info.undoing {
+            true => format!("{link} is undoing what it has done; delete it when it has ended"),
+            false => format!(
+                "{link} is under way, and what it has done would not be undone: cancel it first \
+                 (PATCH {{\"taskInfo\":{{\"stage\":\"CANCELLED\"}}}}), and delete it when it has ended"
+            ),
+        };
+        Err(Problem::new(Code::Refused, text))
     }
 
     fn step(
@@ -218,6 +258,12 @@ impl<T: Task> Handlers for ErasedTask<T> {
             }
             Plan::Finish => {
                 info.end(TaskStage::Finished, context.now);
+                Ok(Stepped { body: Some(write(&state, &info)?), calls: None })
+            }
+            Plan::Send(messages) => {
+                messages.into_iter().try_for_each(|message| context.sending.push(message))?;
+                self.0.learn(context, &mut state, &[])?;
+                info.step_time_micros = Some(context.now.0);
                 Ok(Stepped { body: Some(write(&state, &info)?), calls: None })
             }
             Plan::Call { requests, .. } if requests.len() > CALLS_PER_STEP_MAX => {
@@ -356,7 +402,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Spec;
+    use crate::{Numbers, Sending, Spec};
 
     /// A task that has much to undo.
     struct Busy;
@@ -397,6 +443,8 @@ mod tests {
             node_id: "n1",
             spec: &spec,
             expires: Moment(0),
+            numbers: Numbers::default(),
+            sending: Sending::default(),
         };
         ErasedTask(Busy).step(&mut context, body, step).expect("a step succeeds")
     }
@@ -435,6 +483,33 @@ mod tests {
         assert_eq!(fields[FAILURE_MESSAGE], words);
         assert!(!TaskInfo::of(&body).is_in_progress());
         assert_eq!(fields["taskInfo"].get("undone"), None);
+    }
+
+    #[test]
+    fn a_task_that_has_something_to_undo_is_not_deleted_before_it_has_ended() {
+        let spec = Busy.spec();
+        let delete = |count: Value, info: Value| {
+            let link = "/core/busy/one";
+            let (version, epoch, now, expires) = (1, Term(1), Moment(5), Moment(0));
+            let (node_id, spec, numbers) = ("n1", &spec, Numbers::default());
+            let sending = Sending::default();
+            let mut context =
+                Context { link, version, epoch, now, node_id, spec, expires, numbers, sending };
+            let body = task(json!({"count": count, "taskInfo": info}));
+            ErasedTask(Busy).delete(&mut context, &body).map_err(|problem| problem.message)
+        };
+        let why = delete(1.into(), json!({"stage": "STARTED"})).unwrap_err();
+        assert!(why.contains("cancel it first"), "{why}");
+        let why = delete(1.into(), json!({"stage": "CANCELLED", "undoing": true})).unwrap_err();
+        assert!(why.contains("is undoing"), "{why}");
+        for (count, info) in [
+            (0.into(), json!({"stage": "STARTED"})),
+            (1.into(), json!({"stage": "CANCELLED"})),
+            (1.into(), json!({"stage": "FINISHED"})),
+            ("three".into(), json!({"stage": "STARTED"})),
+        ] {
+            assert_eq!(delete(count, info.clone()), Ok(()), "{info}");
+        }
     }
 
     #[test]

@@ -3,9 +3,14 @@
 
 use std::sync::Arc;
 
-use protocol::{Document, Epoch, GroupId, Moment, Problem, Request, Response, links};
+use protocol::{
+    Document, Epoch, GroupId, InstanceMessage, Moment, Problem, Request, Response, links,
+};
+
+use protocol::service::Call;
 
 use crate::handlers::{Calls, Step};
+use crate::outside::Said;
 
 /// A handler's call, to be run by [`crate::Catalogue::invoke`] on whatever thread.
 #[derive(Clone, Debug)]
@@ -23,6 +28,8 @@ pub struct Invocation {
     /// Another owner may have begun it and been stopped by it.
     pub is_resent: bool,
     pub(crate) work: Work,
+    /// What the program outside has said, if it was asked.
+    pub(crate) said: Option<Said>,
 }
 
 impl Invocation {
@@ -84,6 +91,15 @@ pub(crate) enum Verdict {
     Calls(Calls),
     /// A task's step that came too late: the task has ended or is gone.
     Ended,
+    /// The program outside is to be asked, and then the invocation is run with what it has said.
+    Ask(Box<Ask>),
+}
+
+/// A call of a program outside, and what goes on with the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) call: Call,
+    pub(crate) invocation: Invocation,
 }
 
 /// A version that a handler made.
@@ -103,4 +119,6 @@ pub(crate) struct NewVersion {
     pub(crate) is_undoing: bool,
     /// What the task asks once this version is committed; without it, it must be planned.
     pub(crate) calls: Option<Calls>,
+    /// What goes to immortals with it.
+    pub(crate) messages: Vec<InstanceMessage>,
 }

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use documents::Wanted;
 use group::Refusal;
+use protocol::service::Call;
 use protocol::{Principal, Problem, Request, Response, Source};
 use query::{Cursor, HitFilter, Page};
 use serde::{Deserialize, Serialize};
 
-use crate::{Invocation, Invoked};
+use crate::{Invocation, Invoked, Said};
 
 /// What the owner of a partition is asked.
 #[derive(Clone, Debug)]
@@ -60,6 +61,32 @@ pub enum PartitionEvent {
     Searched { opening: u64, ticket: u64, found: PartitionAnswer },
     /// See [`PartitionAction::GoOn`].
     GoOn { opening: u64 },
+    /// What came of [`PartitionAction::Ask`]. Only the first is taken.
+    Said { opening: u64, number: u64, link: String, said: Said },
+    /// The owner of an instance has all messages up to `logged`, durable. With `resend_from` it
+    /// wants all from that number on, whatever was sent before.
+    Acked { instance: String, logged: u64, resend_from: Option<u64> },
+    /// The instance has another owner, or its owner is reached again.
+    InstanceMoved { instance: String },
+    /// There is no such instance to send to.
+    NoInstance { instance: String },
+}
+
+/// What the owner of a partition says to the owner of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToInstance {
+    /// Which of the messages do you have?
+    Probe,
+    Send {
+        /// The link of the document that has sent them.
+        from: String,
+        /// The lowest number that is kept. All before it were confirmed.
+        floor: u64,
+        first: u64,
+        count: u64,
+        /// As in a block of DELIVER.
+        messages: Bytes,
+    },
 }
 
 /// How much work a query may be. One that is more is answered with
@@ -91,6 +118,9 @@ pub struct WantedSearch {
 pub enum PartitionAction {
     /// Run the handler and give back [`PartitionEvent::Invoked`].
     Invoke(Box<Invocation>),
+    /// Ask a program outside that has the handlers of the document's kind, then
+    /// [`PartitionEvent::Said`].
+    Ask { opening: u64, number: u64, call: Box<Call> },
     /// A task's request, to be routed like a client's; comes back as [`PartitionEvent::Called`].
     Call { opening: u64, call: u64, request: Box<Request> },
     /// Write this fence in all partitions, then [`PartitionEvent::Fenced`].
@@ -98,6 +128,9 @@ pub enum PartitionAction {
     /// Run the query elsewhere, on the partition as it is or later, then
     /// [`PartitionEvent::Searched`].
     Search(Box<WantedSearch>),
+    /// To the owner of an instance, if there is one: [`PartitionEvent::Acked`] answers it. May be
+    /// lost.
+    Send { instance: String, message: ToInstance },
     /// There is more to do for what came already: [`PartitionEvent::GoOn`], after what has come
     /// meanwhile.
     GoOn { opening: u64 },

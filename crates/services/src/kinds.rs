@@ -13,6 +13,7 @@ use protocol::{Code, Problem, links};
 use serde_json::{Map, Value, json};
 
 use crate::merge::Patch;
+use crate::outside::Outside;
 use crate::service::{Context, Service};
 use crate::spec::{Field, FieldType, ServiceOption, Spec};
 
@@ -23,7 +24,7 @@ pub(crate) const KIND_BYTES_MAX: usize = 64 << 10;
 const SYSTEM: &str = "/core";
 
 /// What a definition may say.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 11] = [
     "link",
     "kind",
     "documentation",
@@ -33,6 +34,8 @@ const KNOWN: [&str; 9] = [
     "retentionLimit",
     "retentionFloor",
     "expiresAfterSeconds",
+    "handlers",
+    "actions",
 ];
 
 const OPTIONS: [ServiceOption; 3] =
@@ -60,8 +63,6 @@ pub(crate) struct Kind {
     validator: Validator,
     /// Values for fields that a new state does not have.
     defaults: Defaults,
-    /// Fields that are set when a document is made, and never change.
-    fixed: BTreeSet<String>,
 }
 
 impl Kind {
@@ -131,14 +132,14 @@ impl Kind {
             .map_err(|error| {
                 not_a_schema(&error.instance_path().to_string(), &error.to_string())
             })?;
-        let kind = Self { spec, validator, defaults: parts.defaults, fixed: parts.fixed };
+        let kind = Self { spec, validator, defaults: parts.defaults };
         kind.check_defaults()?;
         Ok(kind)
     }
 
     /// # Errors
     /// The first three things that the schema does not allow, each with its place.
-    fn check(&self, state: &Map<String, Value>) -> Result<(), Problem> {
+    pub(crate) fn check(&self, state: &Map<String, Value>) -> Result<(), Problem> {
         let state = Value::Object(state.clone());
         let mut errors = self.validator.iter_errors(&state).map(|error| {
             let at = error.instance_path().to_string();
@@ -154,17 +155,8 @@ impl Kind {
         Err(Problem::bad_request(text))
     }
 
-    fn check_fixed(
-        &self,
-        before: &Map<String, Value>,
-        after: &Map<String, Value>,
-    ) -> Result<(), Problem> {
-        match self.fixed.iter().find(|name| before.get(*name) != after.get(*name)) {
-            None => Ok(()),
-            Some(name) => Err(Problem::bad_request(format!(
-                "{name} is readOnly: it is set when a document is made, and does not change"
-            ))),
-        }
+    pub(crate) fn fill(&self, state: &mut Map<String, Value>) {
+        self.defaults.fill(state);
     }
 
     /// A default that is not allowed would be found by clients that have not said it.
@@ -200,11 +192,10 @@ impl Service for Kind {
     fn put(
         &self,
         _: &mut Context<'_>,
-        current: &Self::State,
+        _: &Self::State,
         mut new: Self::State,
     ) -> Result<Self::State, Problem> {
         self.defaults.fill(&mut new);
-        self.check_fixed(current, &new)?;
         self.check(&new)?;
         Ok(new)
     }
@@ -216,7 +207,6 @@ impl Service for Kind {
         patch: &Patch,
     ) -> Result<Self::State, Problem> {
         let new = context.merge(current, patch)?;
-        self.check_fixed(current, &new)?;
         self.check(&new)?;
         Ok(new)
     }
@@ -251,13 +241,12 @@ impl Defaults {
 struct Parts {
     fields: Vec<Field>,
     defaults: Defaults,
-    fixed: BTreeSet<String>,
 }
 
 impl Parts {
     fn of(schema: &Value, merged: &[String]) -> Result<Self, Problem> {
         let whole = properties_of(schema, schema, 0)?;
-        let (mut fields, mut fixed) = (Vec::new(), BTreeSet::new());
+        let mut fields = Vec::new();
         for (name, about) in &whole.properties {
             if name.starts_with("document") {
                 return Err(Problem::bad_request(format!(
@@ -273,9 +262,9 @@ impl Parts {
             if let Some(example) = about["examples"].get(0) {
                 field = field.example(example.clone());
             }
-            if about["readOnly"] == true {
-                fixed.insert(name.clone());
-            }
+            // What refers to other parts means something in the whole schema only.
+            field.schema = (!about.to_string().contains("\"$ref\"")).then(|| about.clone());
+            field.fixed = about["readOnly"] == true;
             fields.push(field);
         }
         let is_there = |name: &&String| whole.properties.contains_key(*name);
@@ -285,7 +274,7 @@ impl Parts {
             )));
         }
         let defaults = defaults_of(&whole.properties, schema, 0)?;
-        Ok(Self { fields, defaults, fixed })
+        Ok(Self { fields, defaults })
     }
 }
 
@@ -467,6 +456,7 @@ pub(crate) struct Kinds;
 impl Kinds {
     fn check(context: &Context<'_>, state: &mut Map<String, Value>) -> Result<(), Problem> {
         let kind = Kind::of(state)?;
+        Outside::of(state)?;
         state.insert("kind".into(), kind.spec.kind.clone().into());
         let expected = definition_of(&kind.spec.factory);
         if context.link != expected {
@@ -507,6 +497,8 @@ impl Service for Kinds {
             .field(number("retentionLimit").about("How many versions are kept at most."))
             .field(number("retentionFloor").about("How many stay when old ones go."))
             .field(number("expiresAfterSeconds").about("How long a new document lives."))
+            .field(list("handlers").about("What a program does: create, put, patch, delete."))
+            .field(list("actions").about("Names of what a program does beside these."))
     }
 
     fn create(&self, context: &mut Context<'_>, state: &mut Self::State) -> Result<(), Problem> {
@@ -542,9 +534,11 @@ impl Service for Kinds {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{Moment, Term};
+    use protocol::{Body, Moment, Term};
 
     use super::*;
+    use crate::Numbers;
+    use crate::state::check_fixed;
 
     fn fields(value: Value) -> Map<String, Value> {
         let Value::Object(fields) = value else { panic!("not an object: {value}") };
@@ -580,6 +574,8 @@ mod tests {
             node_id: "n1",
             spec,
             expires: Moment(0),
+            numbers: Numbers::default(),
+            sending: crate::Sending::default(),
         }
     }
 
@@ -615,8 +611,10 @@ mod tests {
             assert!(problem.message.contains(why), "{why}: {}", problem.message);
             assert_eq!(problem.status(), 400);
         }
-        let other = fields(json!({"row": "B"}));
-        let problem = kind.put(&mut context, &state, other).unwrap_err();
+        let body = |row: Value| Body::from_map(fields(json!({ "row": row })));
+        let changed = |from, to| check_fixed(&spec, &body(from), &body(to));
+        assert_eq!(changed(json!("A"), json!("A")), Ok(()));
+        let problem = changed(json!("A"), json!("B")).unwrap_err();
         assert!(problem.message.starts_with("row is readOnly"), "{}", problem.message);
     }
 
@@ -639,8 +637,8 @@ mod tests {
             let mut state = fields(json!({"a": "x"}));
             kind.create(&mut context, &mut state).unwrap();
             assert_eq!(state["b"], 3, "{schema}");
-            let other = fields(json!({"a": "y"}));
-            assert!(kind.put(&mut context, &state, other).is_err(), "{schema}");
+            let body = |a: &str| Body::from_map(fields(json!({ "a": a })));
+            assert!(check_fixed(&spec, &body("x"), &body("y")).is_err(), "{schema}");
         }
         let open = json!({"properties": {"open": {"type": "object", "default": {}, "properties": {
             "from": {"default": "06:00"}, "to": {"default": "22:00"}}}}});

@@ -5,10 +5,13 @@
 //! which runs handlers ([`Invocation`] in, [`Invoked`] out). Nothing here does I/O or knows the
 //! time.
 
+mod asking;
 mod body;
 mod catalogue;
+mod difference;
 mod digits;
 mod found;
+mod graph_task;
 mod handlers;
 mod in_group;
 mod invocation;
@@ -20,11 +23,16 @@ mod lenient;
 mod limits;
 mod machine;
 mod merge;
+mod numbers;
+mod outside;
 mod query_task;
 mod rules;
+mod sending;
+mod served;
 mod service;
 mod spec;
 mod state;
+mod subscriptions;
 mod task;
 mod unknown;
 mod utilities;
@@ -36,17 +44,21 @@ pub use handlers::CALLS_PER_STEP_MAX;
 pub use invocation::{Invocation, Invoked};
 pub use invoker::{Handlers, Invoker, QuickInvoker, Ran};
 pub use io::{
-    Effort, PartitionAction, PartitionAnswer, PartitionEvent, PartitionQuestion, WantedSearch,
+    Effort, PartitionAction, PartitionAnswer, PartitionEvent, PartitionQuestion, ToInstance,
+    WantedSearch,
 };
 pub use kinds::{is_kind, may_be_defined};
 pub use leader::{PartitionLeader, compile};
 pub use limits::{DOCUMENT_QUEUE_MAX, Limits, TASKS_RUNNING_MAX};
 pub use machine::{PartitionMachine, RulesNews};
 pub use merge::Patch;
+pub use numbers::Numbers;
+pub use outside::{Outside, Said};
+pub use sending::{MESSAGES_BYTES_MAX, MESSAGES_MAX, Sending, message};
 pub use service::{Context, Plan, Service, Task, succeeded};
 pub use spec::{
     Field, FieldType, RETENTION_FLOOR_DEFAULT, RETENTION_LIMIT_DEFAULT, STATE_BYTES_MAX_DEFAULT,
     ServiceOption, Spec, TASK_EXPIRATION_MICROS_DEFAULT,
 };
 pub use utilities::{check_config, config, merge_stats, template};
-pub use verbs::check_task;
+pub use verbs::{check_task, no_action};

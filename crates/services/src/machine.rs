@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use documents::{AppliedCommand, Partition};
 use group::{Context, Entry};
-use protocol::{Document, GroupId};
+use protocol::{Action, Document, GroupId};
 use storage::{Batch, StoreError};
 
 use crate::invoker::Handlers;
@@ -50,11 +50,20 @@ impl PartitionMachine {
     }
 
     fn note_rules(&mut self, applied: &AppliedCommand) {
-        if let AppliedCommand::Written(document) = applied
-            && (access::is_policy(&document.link) || is_kind(&document.link))
-            && let RulesNews::Changed(changed) = &mut self.rules
-        {
-            changed.push(Arc::clone(document));
+        let is_rule = |link: &str| access::is_policy(link) || is_kind(link);
+        let RulesNews::Changed(changed) = &mut self.rules else { return };
+        match applied {
+            AppliedCommand::Written(document) if is_rule(&document.link) => {
+                changed.push(Arc::clone(document));
+            }
+            // It leaves no version, and counts as if it had been deleted.
+            AppliedCommand::Expired(gone) => {
+                let gone = gone.iter().filter(|document| is_rule(&document.link));
+                changed.extend(gone.map(|document| {
+                    Arc::new(Document { action: Action::Delete, ..Document::clone(document) })
+                }));
+            }
+            _ => {}
         }
     }
 
@@ -92,5 +101,46 @@ impl PartitionMachine {
         let partition = Partition::open(&*at.store, at.space)?;
         *self = Self::new(partition, self.group, self.limits);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::links::KINDS;
+    use protocol::{Body, Moment};
+    use storage::{MemoryStore, Space};
+
+    use super::*;
+
+    #[test]
+    fn a_rule_that_has_expired_counts_no_more() {
+        let store = MemoryStore::new();
+        let (space, _) = Space::open(&store, GroupId(1)).unwrap();
+        let partition = Partition::open(&store, space).unwrap();
+        let mut machine = PartitionMachine::new(partition, GroupId(1), Limits::default());
+        assert!(matches!(machine.take_rules(), Some(RulesNews::Anew)), "it has just begun");
+        let document = |link: &str| {
+            Arc::new(Document {
+                link: link.into(),
+                version: 3,
+                epoch: Default::default(),
+                kind: String::new(),
+                action: Action::Post,
+                updated: Moment(1),
+                expires: Moment(2),
+                owner: "n1".into(),
+                author: None,
+                body: Body::from_text("{}"),
+            })
+        };
+        let expired = |link: &str| AppliedCommand::Expired(vec![document("/a/b"), document(link)]);
+        machine.note_rules(&expired("/core/examples/one"));
+        assert!(machine.take_rules().is_none(), "nothing that anybody goes by");
+        for link in [format!("{}/jane", access::USERS), format!("{KINDS}/app.seats")] {
+            machine.note_rules(&expired(&link));
+            let Some(RulesNews::Changed(changed)) = machine.take_rules() else { panic!("{link}") };
+            assert_eq!(changed.len(), 1, "{changed:?}");
+            assert!(changed[0].link == link && changed[0].is_deleted());
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! The built-in PATCH: fields that replace, fields that are united, merge patches, and Xenon's
 //! requests to add and remove items.
 
-use protocol::{BUILT_IN_FIELDS, BodyType, Problem};
+use protocol::{BUILT_IN_FIELDS, Body, BodyType, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::numbers::{Numbers, is_mark, plain, plain_fields};
 use crate::state::{check_required, check_types, decode};
 use crate::{FieldType, Spec};
 
@@ -29,11 +30,36 @@ pub(crate) fn state<S: Serialize + DeserializeOwned>(
     spec: &Spec,
     current: &S,
     patch: &Patch,
+    numbers: &Numbers,
 ) -> Result<S, Problem> {
-    let merged = fields(spec, fields_of(current)?, patch)?;
+    if is_plain(patch) {
+        check_types(spec, &patch.fields)?;
+    }
+    let current = fields_of(current)?;
+    let merged = if numbers.is_empty() {
+        fields(spec, current, patch)?
+    } else {
+        let marked = Patch { fields: numbers.of_patch(patch.fields.clone()), ..patch.clone() };
+        plain_fields(&fields(spec, numbers.of_state(current), &marked)?)
+    };
     check_types(spec, &merged)?;
     check_required(spec, &merged)?;
     decode(spec, merged)
+}
+
+/// The new state with the numbers that the built-in merge keeps, where it has done what that does.
+pub(crate) fn with_numbers(spec: &Spec, new: Body, patch: &Patch, numbers: &Numbers) -> Body {
+    let Some((before, changes)) = numbers.both() else { return new };
+    let marked = Patch { fields: changes, ..patch.clone() };
+    match fields(spec, before, &marked) {
+        Ok(merged) => numbers.put_in(new, merged),
+        Err(_) => new,
+    }
+}
+
+/// Whether a patch names fields of the state, and not what is to be done with them.
+fn is_plain(patch: &Patch) -> bool {
+    !patch.kind.as_deref().is_some_and(|kind| KINDS.contains(&kind))
 }
 
 /// The fields that are stored of a state.
@@ -67,14 +93,12 @@ fn fields(
             update_each(spec, &mut current, patch, "entriesToAdd", unite)?;
         }
         _ if patch.body_type == BodyType::MergePatch => {
-            check_types(spec, &patch.fields)?;
             let mut whole = Value::Object(current);
             merge_patch(&mut whole, &Value::Object(patch.fields.clone()));
             let Value::Object(merged) = whole else { return Ok(Map::new()) };
             current = merged;
         }
         _ => {
-            check_types(spec, &patch.fields)?;
             for (name, value) in &patch.fields {
                 merge_field(spec, &mut current, name, value)?;
             }
@@ -165,8 +189,11 @@ fn remove_keys(current: &mut Map<String, Value>, name: &str, out: &Value) -> Res
     let Value::Array(out) = out else {
         return Err(Problem::bad_body(format!("keysToRemove.{name} must be a list of keys")));
     };
-    if let Some(wrong) = out.iter().find(|key| !key.is_string()) {
-        return Err(Problem::bad_body(format!("keysToRemove.{name} has {wrong}; keys are texts")));
+    if let Some(wrong) = out.iter().find(|key| !key.is_string() || is_mark(key)) {
+        return Err(Problem::bad_body(format!(
+            "keysToRemove.{name} has {}; keys are texts",
+            plain(wrong)
+        )));
     }
     match current.get_mut(name) {
         None | Some(Value::Null) => Ok(()),
@@ -245,7 +272,6 @@ fn merge_patch(target: &mut Value, patch: &Value) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use protocol::Body;
     use serde_json::json;
 
     use super::*;
@@ -262,7 +288,9 @@ mod tests {
 
     fn merged(current: Value, patch: Patch) -> Result<Value, String> {
         let Value::Object(current) = current else { panic!("not an object") };
-        state(&spec(), &current, &patch).map(Value::Object).map_err(|problem| problem.to_string())
+        state(&spec(), &current, &patch, &Numbers::default())
+            .map(Value::Object)
+            .map_err(|problem| problem.to_string())
     }
 
     fn patch(kind: Option<&str>, body: Value, body_type: BodyType) -> Patch {
@@ -331,6 +359,55 @@ mod tests {
         let nothing = json!({"itemsToAdd": null, "name": null});
         let after = merged(current.clone(), patch(Some(KINDS[0]), nothing, BodyType::Json));
         assert_eq!(after.unwrap(), current);
+    }
+
+    /// What becomes of a stored text by a request's text.
+    fn patched(before: &str, kind: Option<&str>, request: &str) -> Result<String, String> {
+        let stored = Body::from_text(before.to_owned());
+        let patch = patch(kind, serde_json::from_str(request).unwrap(), BodyType::Json);
+        let numbers = Numbers::of(&stored, request.as_bytes(), &patch.fields);
+        let after = state(&spec(), &stored.to_map(), &patch, &numbers);
+        let after = Body::from_map(after.map_err(|problem| problem.message)?);
+        let after = with_numbers(&spec(), after, &patch, &numbers);
+        let after = digits::kept(after, request.as_bytes(), Some(&stored));
+        Ok(String::from_utf8(after.as_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn numbers_that_are_one_double_are_two_in_a_list() {
+        let (one, two) = ("123456789012345678901234567890", "123456789012345678901234567891");
+        let of = |tags: &str| format!(r#"{{"name":"a","tags":[{tags}]}}"#);
+        let add = format!(r#"{{"tags":[{two},{one}]}}"#);
+        let after = patched(&of(&format!("{one},1.50")), None, &add);
+        assert_eq!(after.unwrap(), of(&format!("{one},1.50,{two}")));
+        let add = format!(r#"{{"itemsToAdd":{{"tags":[{two}]}}}}"#);
+        let after = patched(&of(one), Some(KINDS[0]), &add);
+        assert_eq!(after.unwrap(), of(&format!("{one},{two}")));
+        for (gone, left) in [(one, two), (two, one)] {
+            let remove = format!(r#"{{"itemsToRemove":{{"tags":[{gone}]}}}}"#);
+            let after = patched(&of(&format!("{one},{two}")), Some(KINDS[0]), &remove);
+            assert_eq!(after.unwrap(), of(left));
+        }
+        let within = |number: &str| format!(r#"{{"id":[{number},"x"]}}"#);
+        let add = format!(r#"{{"tags":[{}]}}"#, within(two));
+        let after = patched(&of(&within(one)), None, &add);
+        assert_eq!(after.unwrap(), of(&format!("{},{}", within(one), within(two))));
+    }
+
+    #[test]
+    fn numbers_in_other_places_are_as_before() {
+        let long = "123456789012345678901234567890";
+        let keys = format!(r#"{{"keysToRemove":{{"map":[{long}]}}}}"#);
+        let why = patched(r#"{"name":"a","map":{"k":1}}"#, Some(KINDS[1]), &keys).unwrap_err();
+        assert!(
+            why.contains("keysToRemove.map has 1.23") && why.contains("keys are texts"),
+            "{why}"
+        );
+        let name = format!(r#"{{"name":{long}}}"#);
+        assert!(patched(r#"{"name":"a"}"#, None, &name).unwrap_err().contains("'name'"));
+        let text = r#"{"list":["\u0000number:1e0"],"tags":[18446744073709551616]}"#;
+        let after = patched(r#"{"name":"a"}"#, None, text).unwrap();
+        assert!(after.contains(r#""\u0000number:1e0""#) && after.contains("18446744073709551616"));
     }
 
     /// JSON whose numbers are the texts they were written as.
@@ -423,9 +500,12 @@ mod tests {
             let fields = serde_json::from_str(&request).unwrap();
             let patch = Patch { fields, kind: None, body_type };
             let current: Map<String, Value> = serde_json::from_str(&text).unwrap();
-            let after = state(&Spec::new("/core/things", "a"), &current, &patch).unwrap();
+            let spec = Spec::new("/core/things", "a");
             let stored = Body::from_text(text);
-            let after = digits::kept(Body::from_map(after), request.as_bytes(), Some(&stored));
+            let numbers = Numbers::of(&stored, request.as_bytes(), &patch.fields);
+            let after = state(&spec, &current, &patch, &numbers).unwrap();
+            let after = with_numbers(&spec, Body::from_map(after), &patch, &numbers);
+            let after = digits::kept(after, request.as_bytes(), Some(&stored));
             before.merge(&change, is_merge_patch);
             prop_assert_eq!(std::str::from_utf8(after.as_bytes()).unwrap(), before.text());
         }

@@ -1,6 +1,7 @@
 //! Query tasks that are not direct: a task that asks the query and keeps the answer. (The direct
 //! form is answered by the node that takes it and leaves no document.)
 
+use protocol::subscription::Continuous;
 use protocol::{Method, Problem, Request, Response, query};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -9,6 +10,9 @@ use crate::{Context, Field, FieldType, Plan, Spec, Task, succeeded};
 
 /// How long the task and its results are kept (Xenon's ten minutes).
 const EXPIRATION_MICROS: u64 = 600 * 1_000_000;
+/// How long a continuous query does nothing by itself: who has subscribed to it is told of what
+/// comes. Then it waits once more, until it expires.
+const REST_MICROS: u64 = 3_600 * 1_000_000;
 /// The largest task with its results, in bytes.
 const BYTES_MAX: usize = 1024 * 1024;
 
@@ -41,10 +45,12 @@ impl Task for QueryTaskService {
     }
 
     fn plan(&self, _: &Context<'_>, state: &QueryTaskState) -> Plan {
+        let continuous = Continuous::of(&state.query_spec);
         if !state.results.is_null() {
-            return Plan::Finish;
+            return if continuous.is_some() { Plan::wait(REST_MICROS) } else { Plan::Finish };
         }
-        let body = json!({"taskInfo": {"isDirect": true}, "querySpec": state.query_spec});
+        let asked = continuous.map_or_else(|| state.query_spec.clone(), |it| it.query_spec);
+        let body = json!({"taskInfo": {"isDirect": true}, "querySpec": asked});
         Plan::call(Request::new(Method::Post, query::LINK).with_json(&body))
     }
 
@@ -54,6 +60,9 @@ impl Task for QueryTaskService {
         state: &mut QueryTaskState,
         answers: &[Response],
     ) -> Result<(), Problem> {
+        if !state.results.is_null() {
+            return Ok(());
+        }
         let answer = answers.first().ok_or_else(|| Problem::internal("the query got no answer"))?;
         // Room for the query itself and the built-in fields.
         if answer.body.len() > context.spec.state_bytes_max / 2 {

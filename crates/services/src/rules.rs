@@ -1,8 +1,8 @@
 //! The documents of the rules ([`access`]) as services: what cannot be read as a rule is refused.
 
 use access::{
-    AUDIT, AUDIT_ENDS, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, RESOURCE_GROUPS,
-    ROLES, TOKENS, USER_GROUPS, USERS,
+    AUDIT, AUDIT_ENDS, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, MADE, PASSWORD_LINK,
+    PASSWORD_MARK, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USER_MADE, USERS,
 };
 use protocol::Problem;
 use serde_json::{Map, Value, json};
@@ -24,12 +24,14 @@ pub(crate) struct Rules {
     check: Check,
     /// The state before, and the one that is to be.
     check_change: CheckChange,
+    /// The field that says when the document was made, if there is one.
+    made: Option<&'static str>,
 }
 
 pub(crate) fn all() -> [Rules; 11] {
-    let rules = |spec, check| Rules { spec, check, check_change: |_, _| Ok(()) };
+    let rules = |spec, check| Rules { spec, check, check_change: |_, _| Ok(()), made: None };
     [
-        rules(user as fn() -> Spec, access::check_user as Check),
+        Rules { made: Some(MADE), ..rules(user as fn() -> Spec, access::check_user as Check) },
         rules(user_group, access::check_user_group),
         rules(resource_group, access::check_resource_group),
         rules(role, access::check_role),
@@ -39,15 +41,10 @@ pub(crate) fn all() -> [Rules; 11] {
         rules(audit, access::check_audit_record),
         rules(instance_owners, access::check_owners),
         Rules {
-            spec: audit_end,
-            check: access::check_audit_end,
             check_change: access::check_audit_goes_on,
+            ..rules(audit_end, access::check_audit_end)
         },
-        Rules {
-            spec: join_token,
-            check: access::check_join_token,
-            check_change: access::check_use,
-        },
+        Rules { check_change: access::check_use, ..rules(join_token, access::check_join_token) },
     ]
 }
 
@@ -68,6 +65,18 @@ fn user() -> Spec {
         .about("Who may log in.")
         .field(text("email").required().about("Also the name to log in with."))
         .field(links("userGroupLinks").about("The groups that the user belongs to by name."))
+        .field(
+            Field::new(MADE, FieldType::Long).about(
+                "When the user was made; tokens of an earlier one of that name do not count.",
+            ),
+        )
+        .field(text("issuer").about("Who vouches for the user, if that is an outside issuer."))
+        .field(text("subject").about("How that issuer calls the user."))
+        .field(links("outsideGroupLinks").about("The groups that its newest token has named."))
+        .field(
+            Field::new("outsideIssuedSeconds", FieldType::Long)
+                .about("When that token was issued, in seconds since 1970."),
+        )
 }
 
 fn user_group() -> Spec {
@@ -107,6 +116,14 @@ fn token() -> Spec {
         .field(text("userLink").required())
         .field(text("digest").required().about("Of the secret; never shown."))
         .field(text("about").about("What it is for, in the words of who made it."))
+        .field(
+            Field::new(USER_MADE, FieldType::Long)
+                .about("When its user was made: of another one of that name it is no token."),
+        )
+        .field(
+            text(PASSWORD_LINK).about("Of a login: it counts while this is the user's password."),
+        )
+        .field(text(PASSWORD_MARK).about("Tells that password from the next; never shown."))
         .retention(1, 1)
 }
 
@@ -177,6 +194,21 @@ fn check_credentials(fields: &Map<String, Value>) -> Result<(), Problem> {
     Err(Problem::bad_request(text))
 }
 
+impl Rules {
+    fn check_made(
+        &self,
+        current: &Map<String, Value>,
+        new: &Map<String, Value>,
+    ) -> Result<(), Problem> {
+        match self.made {
+            Some(made) if current.get(made) != new.get(made) => Err(Problem::bad_request(format!(
+                "{made} says when the document was made, and does not change"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Service for Rules {
     type State = Map<String, Value>;
 
@@ -184,7 +216,14 @@ impl Service for Rules {
         (self.spec)()
     }
 
-    fn create(&self, _: &mut Context<'_>, state: &mut Self::State) -> Result<(), Problem> {
+    fn create(&self, context: &mut Context<'_>, state: &mut Self::State) -> Result<(), Problem> {
+        if let Some(made) = self.made
+            && state.insert(made.to_owned(), context.now.0.into()).is_some()
+        {
+            return Err(Problem::bad_request(format!(
+                "{made} is given by the cluster: leave it out"
+            )));
+        }
         (self.check)(state)
     }
 
@@ -192,8 +231,12 @@ impl Service for Rules {
         &self,
         _: &mut Context<'_>,
         current: &Self::State,
-        new: Self::State,
+        mut new: Self::State,
     ) -> Result<Self::State, Problem> {
+        if let Some((made, at)) = self.made.and_then(|made| Some((made, current.get(made)?))) {
+            new.entry(made).or_insert_with(|| at.clone());
+        }
+        self.check_made(current, &new)?;
         (self.check)(&new)?;
         (self.check_change)(current, &new)?;
         Ok(new)
@@ -209,6 +252,7 @@ impl Service for Rules {
             Some(PATCH_QUERY) => with_clause(current, &patch.fields)?,
             _ => context.merge(current, patch)?,
         };
+        self.check_made(current, &new)?;
         (self.check)(&new)?;
         (self.check_change)(current, &new)?;
         Ok(new)

@@ -4,12 +4,14 @@
 //! return is what is replicated. So they may do as they like, but must not wait long: other
 //! documents of the node wait for the same few threads.
 
-use protocol::{Code, Epoch, Moment, Problem, Request, Response};
+use protocol::{Code, Epoch, InstanceMessage, Moment, Problem, Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Patch, Spec, merge};
+use crate::sending::{self, Sending};
+use crate::task::{FAILURE_MESSAGE, INFO};
+use crate::{Numbers, Patch, Spec, merge};
 
 /// A kind of documents and what happens when they are written.
 ///
@@ -146,6 +148,9 @@ pub enum Plan {
     /// The pause counts from the last step that was persisted, whoever owns the task by then and
     /// whatever clients have changed meanwhile.
     Call { after_micros: u64, requests: Vec<Request> },
+    /// Send these messages to immortals, and learn from no answers. They are part of the version
+    /// that `learn` makes: they are sent exactly if it is written, whoever owns the task then.
+    Send(Vec<InstanceMessage>),
     /// Stage FINISHED.
     Finish,
     /// Stage FAILED, with these words as `failureMessage`.
@@ -180,14 +185,32 @@ impl Plan {
 ///
 /// # Errors
 /// The answer's own words and its code, when it is an error; so `learn` can pass it on with `?`.
+/// A direct task that has ended as FAILED or CANCELLED is one: it is answered with 200 and has not
+/// done what it was asked.
 pub fn succeeded(answer: &Response) -> Result<Value, Problem> {
     let body = answer.to_json();
     if answer.is_success() {
-        return Ok(body);
+        return match ended_badly(&body) {
+            None => Ok(body),
+            Some(problem) => Err(problem),
+        };
     }
     let words = body["message"].as_str().unwrap_or("no message");
     let code = body["code"].as_str().and_then(Code::named).unwrap_or(Code::BadRequest);
     Err(Problem::new(code, format!("a request was answered with {}: {words}", answer.status)))
+}
+
+fn ended_badly(task: &Value) -> Option<Problem> {
+    let info = &task[INFO];
+    let stage = info["stage"].as_str().filter(|stage| ["FAILED", "CANCELLED"].contains(stage))?;
+    if info["isDirect"] != true {
+        return None;
+    }
+    let link = task["documentSelfLink"].as_str().unwrap_or("the direct task");
+    let words = task[FAILURE_MESSAGE].as_str().or(info["failure"]["message"].as_str());
+    let words = words.unwrap_or("no message");
+    let code = info["failure"]["code"].as_str().and_then(Code::named).unwrap_or(Code::BadRequest);
+    Some(Problem::new(code, format!("{link} has ended as {stage}: {words}")))
 }
 
 /// Where and when a handler runs.
@@ -206,9 +229,31 @@ pub struct Context<'a> {
     pub spec: &'a Spec,
     /// When the new version expires; 0 is never. A handler may change it.
     pub expires: Moment,
+    /// Of a PATCH: the numbers that are compared by their digits.
+    pub numbers: Numbers,
+    /// What goes to immortals with the version: see [`Context::send`].
+    pub sending: Sending,
 }
 
 impl Context<'_> {
+    /// Sends a message to an immortal. It is part of the version that is being made: it is sent
+    /// exactly once if the version is written, and not at all if it is not. The messages of a
+    /// document come in the order of its versions. The program sees the document's link as the
+    /// sender. The arguments are a tuple, or a list.
+    ///
+    /// # Errors
+    /// When there can be no such instance, the arguments cannot be JSON, or it is too much for
+    /// one version ([`crate::MESSAGES_MAX`], [`crate::MESSAGES_BYTES_MAX`]). Whether the
+    /// instance is there is not looked at: the message waits for it.
+    pub fn send(
+        &mut self,
+        instance: &str,
+        method: i64,
+        arguments: &impl Serialize,
+    ) -> Result<(), Problem> {
+        self.sending.push(sending::message(instance, method, arguments)?)
+    }
+
     /// Lets the document expire that many microseconds from now.
     pub fn expire_after(&mut self, micros: u64) {
         self.expires = Moment(self.now.0.saturating_add(micros));
@@ -227,12 +272,14 @@ impl Context<'_> {
         current: &S,
         patch: &Patch,
     ) -> Result<S, Problem> {
-        merge::state(self.spec, current, patch)
+        merge::state(self.spec, current, patch, &self.numbers)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -242,5 +289,22 @@ mod tests {
         assert_eq!((problem.code, problem.status()), (Code::AlreadyExists, 409));
         assert!(problem.message.contains("it is there"), "{problem}");
         assert_eq!(succeeded(&Response::json(200, &Value::Null)).unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn a_direct_task_that_has_failed_has_not_succeeded() {
+        let task = |stage: &str, is_direct: bool| {
+            let info = json!({"stage": stage, "isDirect": is_direct,
+                "failure": {"code": "ALREADY_EXISTS", "message": "it is there"}});
+            succeeded(&Response::json(200, &json!({"taskInfo": info, "documentSelfLink": "/a/b"})))
+        };
+        assert!(task("FINISHED", true).is_ok());
+        assert!(task("FAILED", false).is_ok(), "a task that is looked at is not asked to do it");
+        for stage in ["FAILED", "CANCELLED"] {
+            let problem = task(stage, true).unwrap_err();
+            assert_eq!(problem.code, Code::AlreadyExists);
+            let words = format!("/a/b has ended as {stage}: it is there");
+            assert_eq!(problem.message, words);
+        }
     }
 }

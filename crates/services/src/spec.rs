@@ -96,8 +96,12 @@ pub struct Field {
     pub merge: bool,
     /// The service's own; a client's body with it is refused (Xenon's `SERVICE_USE`).
     pub internal: bool,
+    /// Set when a document is made; a PUT or a PATCH that would change it is refused.
+    pub fixed: bool,
     pub documentation: String,
     pub example: Option<Value>,
+    /// What its values may be, as JSON Schema, where that says more than the type.
+    pub schema: Option<Value>,
 }
 
 impl Field {
@@ -108,8 +112,10 @@ impl Field {
             required: false,
             merge: false,
             internal: false,
+            fixed: false,
             documentation: String::new(),
             example: None,
+            schema: None,
         }
     }
 
@@ -126,6 +132,12 @@ impl Field {
     #[must_use]
     pub fn internal(self) -> Self {
         Self { internal: true, ..self }
+    }
+
+    /// Set when a document is made, and never changed.
+    #[must_use]
+    pub fn fixed(self) -> Self {
+        Self { fixed: true, ..self }
     }
 
     /// One sentence for people.

@@ -4,9 +4,9 @@ use protocol::{Body, Problem};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::Spec;
 use crate::lenient::Lenient;
 use crate::task::take_out;
+use crate::{Spec, digits};
 
 /// Reads a state; nulls and built-in fields must be out already, and the types checked.
 ///
@@ -36,6 +36,21 @@ pub(crate) fn check_required(spec: &Spec, fields: &Map<String, Value>) -> Result
     match missing {
         Some(field) => Err(Problem::bad_request(format!("{} is required", field.name))),
         None => Ok(()),
+    }
+}
+
+/// Compares what is stored: numbers that are one in a handler may be two there.
+///
+/// # Errors
+/// `BadRequest` that names the field which is set when a document is made, and would change.
+pub(crate) fn check_fixed(spec: &Spec, before: &Body, after: &Body) -> Result<(), Problem> {
+    let mut fixed = spec.fields.iter().filter(|field| field.fixed);
+    match fixed.find(|field| !digits::have_the_same(before, after, &field.name)) {
+        None => Ok(()),
+        Some(field) => Err(Problem::bad_request(format!(
+            "{} is readOnly: it is set when a document is made, and does not change",
+            field.name
+        ))),
     }
 }
 

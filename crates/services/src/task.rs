@@ -64,6 +64,7 @@ impl TaskInfo {
         if asked.stage.is_some_and(|stage| stage > TaskStage::Started) {
             return Err(Problem::bad_request("a new task is STARTED; leave the stage out"));
         }
+        asked.check_is_so(&Self::default())?;
         let is_direct = asked.is_direct.unwrap_or_default();
         let (start_time_micros, step_time_micros) = (Some(now.0), Some(now.0));
         let stage = TaskStage::Started;
@@ -79,7 +80,20 @@ impl TaskInfo {
         fields: &Map<String, Value>,
         now: Moment,
     ) -> Result<Self, Problem> {
-        let Some(stage) = Asked::parse(fields)?.stage else { return Ok(self) };
+        let asked = Asked::parse(fields)?;
+        let ends = asked.stage.is_some_and(|stage| stage.is_final() && stage != self.stage);
+        if !ends && asked.failure.as_ref().is_some_and(|it| self.failure.as_ref() != Some(it)) {
+            return Err(Problem::bad_request(
+                "taskInfo.failure goes with the stage FAILED or CANCELLED; leave it out",
+            ));
+        }
+        asked.check_is_so(&self)?;
+        if asked.is_direct == Some(true) && !self.is_direct {
+            return Err(Problem::bad_request(
+                "taskInfo.isDirect is said when a task is made: its POST is answered already",
+            ));
+        }
+        let Some(stage) = asked.stage else { return Ok(self) };
         if stage == TaskStage::Created {
             return Err(Problem::bad_request("Did not expect to receive CREATED stage"));
         }
@@ -99,6 +113,7 @@ impl TaskInfo {
         }
         if stage.is_final() {
             self.end(stage, now);
+            self.failure = asked.failure.or(self.failure);
         }
         self.stage = stage;
         Ok(self)
@@ -138,10 +153,19 @@ pub(crate) fn take_out(fields: &mut Map<String, Value>) {
     fields.remove(FAILURE_MESSAGE);
 }
 
-/// The final stage that a PATCH body asks for, if it asks for one.
+/// Whether a PATCH body asks for a final stage.
 pub(crate) fn asks_to_end(body: &[u8]) -> bool {
     let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return false };
     Asked::parse(&fields).is_ok_and(|asked| asked.stage.is_some_and(TaskStage::is_final))
+}
+
+/// Whether a PATCH body asks that a task be cancelled, and for nothing else.
+pub(crate) fn asks_only_to_cancel(body: &[u8]) -> bool {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return false };
+    let info = fields.get(INFO).and_then(Value::as_object);
+    fields.len() == 1
+        && info.is_some_and(|info| info.len() == 1)
+        && Asked::parse(&fields).is_ok_and(|asked| asked.stage == Some(TaskStage::Cancelled))
 }
 
 fn name(stage: TaskStage) -> &'static str {
@@ -154,21 +178,76 @@ fn name(stage: TaskStage) -> &'static str {
     }
 }
 
+/// All that `taskInfo` may have: Xenon's own fields, and those of [`TaskInfo`] that it shows.
+const KNOWN: [&str; 9] = [
+    "stage",
+    "isDirect",
+    "failure",
+    "durationMicros",
+    "startTimeMicros",
+    "stepTimeMicros",
+    "undoing",
+    "undone",
+    "kind",
+];
+
+/// What Xenon calls the type of `taskInfo`.
+const INFO_KIND: &str = "com:vmware:xenon:common:TaskState";
+
 /// What a client's body says in `taskInfo`.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, expecting = "an object with a stage")]
 struct Asked {
     stage: Option<TaskStage>,
     is_direct: Option<bool>,
+    /// Why it ends, as an error body.
+    failure: Option<Value>,
+    kind: Option<String>,
+    duration_micros: Option<u64>,
+    start_time_micros: Option<u64>,
+    step_time_micros: Option<u64>,
+    undoing: Option<bool>,
+    undone: Option<usize>,
 }
 
 impl Asked {
+    /// What a GET has shown may be sent back, and what a typed client has no value for; but only
+    /// the owner sets it.
+    fn check_is_so(&self, info: &TaskInfo) -> Result<(), Problem> {
+        let time =
+            |said: Option<u64>, is: Option<u64>| said.is_none_or(|it| it == 0 || Some(it) == is);
+        let is_so = [
+            ("kind", self.kind.as_deref().is_none_or(|kind| kind == INFO_KIND)),
+            ("durationMicros", time(self.duration_micros, info.duration_micros)),
+            ("startTimeMicros", time(self.start_time_micros, info.start_time_micros)),
+            // These two only grow, and it may have made a step since it was shown.
+            ("stepTimeMicros", self.step_time_micros <= info.step_time_micros),
+            ("undoing", self.undoing.is_none_or(|it| !it || it == info.undoing)),
+            ("undone", self.undone.is_none_or(|it| it <= info.undone)),
+        ];
+        match is_so.into_iter().find(|(_, is_so)| !is_so) {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::bad_request(format!(
+                "taskInfo.{name} is the system's, and not what it was set to; leave it out"
+            ))),
+        }
+    }
+
     fn parse(fields: &Map<String, Value>) -> Result<Self, Problem> {
         match fields.get(INFO) {
             None | Some(Value::Null) => Ok(Self::default()),
-            Some(info) => Self::deserialize(Lenient(info)).map_err(|error| {
-                Problem::bad_body(format!("the field '{INFO}' is not right: {error}"))
-            }),
+            Some(info) => {
+                let mut names = info.as_object().into_iter().flat_map(Map::keys);
+                if let Some(unknown) = names.find(|name| !KNOWN.contains(&name.as_str())) {
+                    return Err(Problem::bad_body(format!(
+                        "{INFO} has no field '{unknown}'; it has {}",
+                        KNOWN.join(", ")
+                    )));
+                }
+                Self::deserialize(Lenient(info)).map_err(|error| {
+                    Problem::bad_body(format!("the field '{INFO}' is not right: {error}"))
+                })
+            }
         }
     }
 }
@@ -190,6 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_to_cancel_asks_for_nothing_else() {
+        for (body, is_only_that) in [
+            (json!({"taskInfo": {"stage": "CANCELLED"}}), true),
+            (json!({"taskInfo": {"stage": "CANCELLED", "isDirect": true}}), false),
+            (json!({"taskInfo": {"stage": "CANCELLED"}, "booked": 7}), false),
+            (json!({"taskInfo": {"stage": "CANCELLED"}, "failureMessage": "x"}), false),
+            (json!({"taskInfo": {"stage": "FINISHED"}}), false),
+            (json!({"taskInfo": {"stage": "FAILED"}}), false),
+            (json!({"taskInfo": {}}), false),
+            (json!({"booked": 7}), false),
+            (json!([]), false),
+        ] {
+            assert_eq!(asks_only_to_cancel(body.to_string().as_bytes()), is_only_that, "{body}");
+        }
+    }
+
+    #[test]
     fn stages_only_go_forward() {
         use TaskStage::{Cancelled, Created, Finished, Started};
         assert_eq!(patched(Created, "STARTED").unwrap(), Started);
@@ -207,5 +303,58 @@ mod tests {
         ] {
             assert_eq!(patched(from, to).unwrap_err().status(), 400, "{from:?} -> {to}");
         }
+    }
+
+    fn asked(info: &TaskInfo, asked: Value) -> Result<TaskInfo, String> {
+        let Value::Object(fields) = json!({ "taskInfo": asked }) else { panic!("an object") };
+        info.clone().patch(&fields, Moment(7)).map_err(|problem| problem.message)
+    }
+
+    #[test]
+    fn what_task_info_does_not_have_is_refused_by_name() {
+        let info = TaskInfo { start_time_micros: Some(5), ..TaskInfo::default() };
+        for (said, named) in [
+            (json!({"isdirect": true}), "'isdirect'"),
+            (json!({"stage": "CANCELLED", "nonsense": 1}), "'nonsense'"),
+            (json!({"isDirect": true}), "isDirect"),
+            (json!({"durationMicros": 9}), "durationMicros"),
+            (json!({"startTimeMicros": 9}), "startTimeMicros"),
+            (json!({"stepTimeMicros": 9}), "stepTimeMicros"),
+            (json!({"undoing": true}), "undoing"),
+            (json!({"undone": 1}), "undone"),
+            (json!({"kind": "TaskInfo"}), "kind"),
+            (json!({"failure": {"message": "m"}}), "failure"),
+        ] {
+            let why = asked(&info, said.clone()).expect_err(&said.to_string());
+            assert!(why.contains(named), "{why}");
+            let Value::Object(fields) = json!({ "taskInfo": said }) else { panic!("an object") };
+            let made = TaskInfo::create(&fields, Moment(7));
+            let goes =
+                ["isDirect", "CANCELLED", "failure"].iter().any(|it| said.to_string().contains(it));
+            assert!(goes || made.is_err(), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_was_shown_and_what_typed_clients_send_is_taken() {
+        let info = TaskInfo {
+            stage: TaskStage::Started,
+            is_direct: true,
+            start_time_micros: Some(5),
+            step_time_micros: Some(6),
+            ..TaskInfo::default()
+        };
+        let shown = serde_json::to_value(&info).unwrap();
+        assert_eq!(asked(&info, shown), Ok(info.clone()));
+        let typed = json!({"stage": "CANCELLED", "isDirect": false, "failure": {"message": "m"},
+            "durationMicros": 0, "kind": INFO_KIND});
+        let ended = asked(&info, typed).unwrap();
+        assert!(ended.is_direct && ended.stage == TaskStage::Cancelled);
+        assert_eq!(ended.failure, Some(json!({"message": "m"})), "the reason is kept");
+        // It has made a step since it was shown.
+        let older = json!({"stage": "CANCELLED", "startTimeMicros": 5, "stepTimeMicros": 4});
+        assert_eq!(asked(&info, older).unwrap().stage, TaskStage::Cancelled);
+        let made_up = json!({"stage": "CANCELLED", "stepTimeMicros": 7});
+        assert!(asked(&info, made_up).is_err());
     }
 }

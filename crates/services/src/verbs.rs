@@ -4,13 +4,20 @@
 use std::sync::Arc;
 
 use documents::Retention;
-use protocol::{Action, Body, Code, Document, Method, Moment, Problem, Request, Response};
+use protocol::service::{Answer, Handler};
+use protocol::{
+    Action, Body, Code, Document, InstanceMessage, Method, Moment, Problem, Request, Response,
+};
 
+use crate::asking::{Asking, Heard};
 use crate::body::{Incoming, too_large};
 use crate::handlers::{Handlers, Step, Stepped};
 use crate::invocation::{Invocation, NewVersion, Verdict, Work};
+use crate::outside::{Draft, Said};
+use crate::sending::Sending;
+use crate::state::check_fixed;
 use crate::task::TaskInfo;
-use crate::{Context, Patch, ServiceOption, Spec, digits};
+use crate::{Context, Numbers, Patch, ServiceOption, Spec, digits, merge};
 
 /// The pragma that gives a deleted link a new life (Xenon's).
 const FORCE: &str = "xn-force-index-update";
@@ -43,6 +50,7 @@ struct Made {
     body: Body,
     expires: Moment,
     status: u16,
+    messages: Vec<InstanceMessage>,
 }
 
 impl Job<'_> {
@@ -58,9 +66,10 @@ impl Job<'_> {
         let verdict = match request.method {
             Method::Post => self.post(request, incoming),
             Method::Put => self.put(request, incoming),
+            Method::Patch if request.action.is_some() => self.act(request, incoming),
             Method::Patch => self.patch(request, incoming),
             Method::Delete if request.has_pragma(STOP_ONLY) => Ok(Verdict::AsItIs(empty())),
-            Method::Delete => self.delete(incoming),
+            Method::Delete => self.delete(request, incoming),
             Method::Get | Method::Options => Err(not_allowed(self.spec, request.method)),
         };
         verdict.unwrap_or_else(|problem| Verdict::AsItIs(refusal(problem)))
@@ -81,14 +90,14 @@ impl Job<'_> {
             Err(problem) => return self.fail(problem),
         };
         let expires = context.expires;
-        let Stepped { body, calls } = stepped;
+        let Stepped { body, calls } = with_digits(stepped, step, &current.body);
         match (body, calls) {
             (Some(body), calls) => {
-                let body = digits::kept(body, b"", Some(&current.body));
                 if body.len() > self.spec.state_bytes_max {
                     return self.fail(too_large("the state", body.len(), self.spec));
                 }
-                let made = Made { action: Action::Patch, body, expires, status: 200 };
+                let messages = context.sending.take();
+                let made = Made { action: Action::Patch, body, expires, status: 200, messages };
                 let mut version = self.version(made);
                 version.is_step = true;
                 version.calls = calls;
@@ -104,10 +113,11 @@ impl Job<'_> {
         let Some(current) = self.live() else { return Verdict::Ended };
         let mut context = self.context(current.expires);
         let step = Step::Fail(problem);
-        match self.handlers.step(&mut context, &current.body, &step) {
+        let stepped = self.handlers.step(&mut context, &current.body, &step);
+        match stepped.map(|stepped| with_digits(stepped, &step, &current.body)) {
             Ok(Stepped { body: Some(body), calls }) => {
-                let expires = current.expires;
-                let made = Made { action: Action::Patch, body, expires, status: 200 };
+                let (expires, messages) = (current.expires, Vec::new());
+                let made = Made { action: Action::Patch, body, expires, status: 200, messages };
                 let mut version = self.version(made);
                 version.is_step = true;
                 version.calls = calls;
@@ -129,10 +139,20 @@ impl Job<'_> {
         }
         self.check_deleted(request, &incoming)?;
         let mut context = self.context(incoming.expires.unwrap_or_else(|| self.expiration()));
-        let body = self.handlers.create(&mut context, incoming.fields)?;
-        let body = digits::kept(body, &request.body, None);
+        let body = if self.is_outside(Handler::Create) {
+            let draft = self.handlers.draft(&context, Draft::Create(incoming.fields))?;
+            let draft = Some(digits::kept(draft, &request.body, None));
+            match self.asking(Handler::Create, (request, &context), (draft, None)).heard()? {
+                Heard::Body(body) => body,
+                other => return Ok(self.not_written(other)),
+            }
+        } else {
+            let body = self.handlers.create(&mut context, incoming.fields)?;
+            digits::kept(body, &request.body, None)
+        };
         let status = if self.spec.is_task { 202 } else { 200 };
-        self.write(Made { action: Action::Post, body, expires: context.expires, status })
+        let (expires, messages) = (context.expires, self.messages(&mut context)?);
+        self.write(Made { action: Action::Post, body, expires, status, messages })
     }
 
     fn put(&self, request: &Request, incoming: Incoming) -> Result<Verdict, Problem> {
@@ -141,9 +161,20 @@ impl Job<'_> {
             incoming.check_version(current)?;
         }
         let mut context = self.context(incoming.expires.unwrap_or(current.expires));
-        let body = self.handlers.put(&mut context, &current.body, incoming.fields)?;
-        let body = digits::kept(body, &request.body, Some(&current.body));
-        self.write(Made { action: Action::Put, body, expires: context.expires, status: 200 })
+        let body = if self.is_outside(Handler::Put) {
+            let draft = self.handlers.draft(&context, Draft::Put(incoming.fields))?;
+            let draft = Some(digits::kept(draft, &request.body, Some(&current.body)));
+            match self.asking(Handler::Put, (request, &context), (draft, None)).heard()? {
+                Heard::Body(body) => body,
+                other => return Ok(self.not_written(other)),
+            }
+        } else {
+            let body = self.handlers.put(&mut context, &current.body, incoming.fields)?;
+            digits::kept(body, &request.body, Some(&current.body))
+        };
+        check_fixed(self.spec, &current.body, &body)?;
+        let (expires, messages) = (context.expires, self.messages(&mut context)?);
+        self.write(Made { action: Action::Put, body, expires, status: 200, messages })
     }
 
     fn patch(&self, request: &Request, incoming: Incoming) -> Result<Verdict, Problem> {
@@ -154,24 +185,106 @@ impl Job<'_> {
         let mut context = self.context(incoming.expires.unwrap_or(current.expires));
         let kind = if incoming.is_strict() { None } else { incoming.kind };
         let patch = Patch { kind, fields: incoming.fields, body_type: request.body_type };
-        let body = self.handlers.patch(&mut context, &current.body, patch)?;
-        let body = digits::kept(body, &request.body, Some(&current.body));
-        self.write(Made { action: Action::Patch, body, expires: context.expires, status: 200 })
+        context.numbers = Numbers::of(&current.body, &request.body, &patch.fields);
+        let compared = (!context.numbers.is_empty()).then(|| patch.clone());
+        let outside = self.is_outside(Handler::Patch);
+        let given = outside.then(|| patch.fields.clone());
+        let mut body = match outside {
+            true => self.handlers.draft(&context, Draft::Patch(&current.body, &patch))?,
+            false => self.handlers.patch(&mut context, &current.body, patch)?,
+        };
+        if let Some(patch) = compared {
+            body = merge::with_numbers(self.spec, body, &patch, &context.numbers);
+        }
+        let mut body = digits::kept(body, &request.body, Some(&current.body));
+        if outside {
+            let draft = (Some(body), given);
+            match self.asking(Handler::Patch, (request, &context), draft).heard()? {
+                Heard::Body(heard) => body = heard,
+                other => return Ok(self.not_written(other)),
+            }
+        }
+        check_fixed(self.spec, &current.body, &body)?;
+        let (expires, messages) = (context.expires, self.messages(&mut context)?);
+        self.write(Made { action: Action::Patch, body, expires, status: 200, messages })
+    }
+
+    /// An action of a program outside. It is a change of the document as a PATCH is.
+    fn act(&self, request: &Request, incoming: Incoming) -> Result<Verdict, Problem> {
+        let current = self.changeable()?;
+        // No typed client sends the version that it has read with an action, so it is meant.
+        if self.spec.has(ServiceOption::StrictUpdate) || incoming.version.is_some() {
+            incoming.check_version(current)?;
+        }
+        let mut context = self.context(incoming.expires.unwrap_or(current.expires));
+        let given = Some(incoming.fields);
+        match self.asking(Handler::Action, (request, &context), (None, given)).heard()? {
+            Heard::Body(body) => {
+                check_fixed(self.spec, &current.body, &body)?;
+                let (action, expires) = (Action::Patch, context.expires);
+                let messages = self.messages(&mut context)?;
+                self.write(Made { action, body, expires, status: 200, messages })
+            }
+            other => Ok(self.not_written(other)),
+        }
+    }
+
+    fn is_outside(&self, handler: Handler) -> bool {
+        self.handlers.outside().is_some_and(|outside| outside.has(handler))
+    }
+
+    fn asking<'a>(
+        &'a self,
+        handler: Handler,
+        (request, context): (&'a Request, &'a Context<'a>),
+        (draft, given): (Option<Body>, Option<serde_json::Map<String, serde_json::Value>>),
+    ) -> Asking<'a> {
+        let Self { handlers, invocation, .. } = *self;
+        let current = self.live().map(|current| &current.body);
+        Asking { handlers, invocation, context, request, handler, draft, current, given }
+    }
+
+    /// What goes to immortals with the version: of the handler here, or of the program outside.
+    fn messages(&self, context: &mut Context<'_>) -> Result<Vec<InstanceMessage>, Problem> {
+        if let Some(Said::Answer(Answer::Sending { messages, .. })) = &self.invocation.said {
+            for message in messages.clone() {
+                context.sending.push(message).map_err(|why| {
+                    let factory = &self.spec.factory;
+                    let text = format!("the program of {factory} cannot send: {}", why.message);
+                    Problem::new(Code::ProgramFailed, text)
+                })?;
+            }
+        }
+        Ok(context.sending.take())
+    }
+
+    fn not_written(&self, heard: Heard) -> Verdict {
+        match (heard, self.live()) {
+            (Heard::Verdict(verdict), _) => verdict,
+            (_, Some(current)) => Verdict::AsItIs(self.shown(current)),
+            (_, None) => Verdict::AsItIs(empty()),
+        }
     }
 
     /// Deleting what is not there succeeds. A tombstone may be given an expiration later.
-    fn delete(&self, incoming: Incoming) -> Result<Verdict, Problem> {
+    fn delete(&self, request: &Request, incoming: Incoming) -> Result<Verdict, Problem> {
         let live = self.live();
         let tombstone = self.invocation.current.as_deref().filter(|_| incoming.expires.is_some());
         let Some(current) = live.or(tombstone) else {
             return Ok(Verdict::AsItIs(Response::bytes(200, bytes::Bytes::new())));
         };
         let mut context = self.context(incoming.expires.unwrap_or(current.expires));
-        if live.is_some() {
+        if live.is_some() && self.is_outside(Handler::Delete) {
+            let asking = self.asking(Handler::Delete, (request, &context), (None, None));
+            if let Heard::Verdict(verdict) = asking.heard()? {
+                return Ok(verdict);
+            }
+        } else if live.is_some() {
             self.handlers.delete(&mut context, &current.body)?;
         }
         let body = current.body.clone();
-        self.write(Made { action: Action::Delete, body, expires: context.expires, status: 200 })
+        let (expires, messages) = (context.expires, self.messages(&mut context)?);
+        self.write(Made { action: Action::Delete, body, expires, status: 200, messages })
     }
 
     fn incoming(&self, request: &Request) -> Result<Incoming, Problem> {
@@ -183,12 +296,27 @@ impl Job<'_> {
             let message = format!("{} is a task and takes no PUT; use PATCH", self.spec.factory);
             return Err(Problem::new(Code::MethodNotAllowed, message));
         }
+        if let Some(action) = &request.action {
+            self.check_action(action)?;
+            // What an action takes is no state.
+            let spec = Spec { fields: Vec::new(), ..self.spec.clone() };
+            return Incoming::parse(request, &spec);
+        }
         let incoming = Incoming::parse(request, self.spec)?;
         if incoming.is_empty && matches!(request.method, Method::Put | Method::Patch) {
             let method = request.method.name();
             return Err(Problem::bad_body(format!("{method} needs a body: a JSON object")));
         }
         Ok(incoming)
+    }
+
+    /// The node that passed it on may know a newer definition.
+    fn check_action(&self, action: &String) -> Result<(), Problem> {
+        let actions = self.handlers.outside().map_or(&[][..], |outside| outside.actions());
+        if actions.contains(action) {
+            return Ok(());
+        }
+        Err(no_action(&self.spec.factory, action, actions))
     }
 
     /// The newest version, if it is neither deleted nor expired.
@@ -258,6 +386,8 @@ impl Job<'_> {
             node_id,
             spec: self.spec,
             expires,
+            numbers: Numbers::default(),
+            sending: Sending::default(),
         }
     }
 
@@ -294,6 +424,7 @@ impl Job<'_> {
             },
             is_step: false,
             calls: None,
+            messages: made.messages,
             document: Arc::new(Document {
                 link: link.clone(),
                 version: current.as_ref().map_or(0, |current| current.version + 1),
@@ -310,6 +441,25 @@ impl Job<'_> {
     }
 }
 
+/// What a task has made of its state and of answers, with the numbers as they were written there.
+fn with_digits(mut stepped: Stepped, step: &Step, before: &Body) -> Stepped {
+    let answers = match step {
+        Step::Learn { answers, .. } => answers.as_slice(),
+        _ => &[],
+    };
+    let answers = answers.iter().map(|answer| &answer.body[..]);
+    stepped.body = stepped.body.map(|body| {
+        digits::kept_of(body.as_bytes(), answers, before).map_or(body, Body::from_text)
+    });
+    let state = stepped.body.as_ref().unwrap_or(before);
+    for request in stepped.calls.iter_mut().flat_map(|calls| &mut calls.requests) {
+        if let Some(body) = digits::kept_of(&request.body, std::iter::empty(), state) {
+            request.body = body.into();
+        }
+    }
+    stepped
+}
+
 /// `documentVersion` in a POST says which deletion it goes beyond. Of a link without one it can say
 /// nothing: the first version is 0.
 fn check_first_version(incoming: &Incoming) -> Result<(), Problem> {
@@ -319,6 +469,16 @@ fn check_first_version(incoming: &Incoming) -> Result<(), Problem> {
             "documentVersion is {version}: a new document begins at version 0; leave it out"
         ))),
     }
+}
+
+/// The words for an action that there is not.
+pub fn no_action(factory: &str, action: &str, actions: &[String]) -> Problem {
+    let what = match actions {
+        [] => "none: its definition names no actions".to_owned(),
+        _ => actions.join(", "),
+    };
+    let text = format!("documents of {factory} have no action '{action}'; they have {what}");
+    Problem::not_found(text)
 }
 
 /// A condition of the request does not hold.

@@ -205,7 +205,7 @@ impl<'a> Records<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::first_payload;
+    use crate::frame::{FramePlace, Payload};
 
     /// The payload of a frame with these records, which must fit into one sector.
     fn payload(records: &[Stored<'_>]) -> Vec<u8> {
@@ -214,9 +214,11 @@ mod tests {
         for record in records {
             record.put(&mut frame);
         }
-        frame.finish(0, 1, 0);
+        frame.finish(FramePlace { segment: 1, salt: 0, number: 1, former: 0 }, None);
         let length = crate::frame::header(frame.bytes()).length;
-        first_payload(frame.bytes())[..usize::try_from(length).unwrap()].to_vec()
+        let mut parts = Payload::of(frame.bytes(), 1, None);
+        let part = parts.part(&frame.bytes()[..512], 0).unwrap();
+        part[..usize::try_from(length).unwrap()].to_vec()
     }
 
     #[test]

@@ -21,6 +21,18 @@ pub enum LogError {
         /// What is wrong there.
         why: String,
     },
+    /// The log is encrypted and no key was given, or the other way round. Nothing was touched.
+    Sealed {
+        /// The file that shows it.
+        segment: String,
+        /// The log is encrypted.
+        is_sealed: bool,
+    },
+    /// The log is encrypted under another key. Nothing was touched.
+    OtherKey {
+        /// The file that shows it.
+        segment: String,
+    },
     /// The log was written by another version of this program.
     Version {
         /// The format of the file.
@@ -52,6 +64,18 @@ impl fmt::Display for LogError {
                 "the log is damaged: {segment} at byte {offset}: {why}. What this node promised \
                  cannot be read any more; let it begin anew and be mended from its peers"
             ),
+            Self::Sealed { segment, is_sealed: true } => {
+                write!(f, "the log is encrypted ({segment}), and there is no key for it")
+            }
+            Self::Sealed { segment, is_sealed: false } => {
+                write!(f, "the log is not encrypted ({segment}), but the sandbox should be")
+            }
+            Self::OtherKey { segment } => write!(
+                f,
+                "the log is encrypted under another key ({segment}) than that in encryption.json, \
+                 which is perhaps that of another sandbox: put the right one back. Nothing was \
+                 touched"
+            ),
             Self::Version { found, known } if found > known => write!(
                 f,
                 "the log has format {found}, this program knows format {known}: it was written by \
@@ -70,7 +94,10 @@ impl Error for LogError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Disk(error) => Some(error),
-            Self::Corrupt { .. } | Self::Version { .. } => None,
+            Self::Corrupt { .. }
+            | Self::Sealed { .. }
+            | Self::OtherKey { .. }
+            | Self::Version { .. } => None,
         }
     }
 }

@@ -10,9 +10,16 @@
 //!
 //! The first sector's body begins with a header, whose own checksum covers those of all other
 //! sectors, and which names the frame before it.
+//!
+//! Where the log is encrypted, each sector's part of the payload is sealed by itself, and its proof
+//! (16 bytes) stands before the last mark. In the first sector the header stays in the clear, as
+//! nothing of the payload is in it, and the stamp that the keys come from follows it. The checksums
+//! are over what is on the disk. So what is missing, torn or damaged is found out without any key.
 
 use crc32fast::Hasher;
 use protocol::hash::scatter;
+
+use crate::seal::{FrameSeal, Opener, STAMP_BYTES, Sealer, Stamp, TAG_BYTES};
 
 /// What a disk writes whole or not at all, nearly always.
 pub(crate) const SECTOR: usize = 512;
@@ -31,7 +38,6 @@ const MARK: u8 = 0xa5;
 const BODY: usize = 5;
 /// Where it ends: before the last mark.
 const BODY_END: usize = SECTOR - 1;
-const BODY_BYTES: usize = BODY_END - BODY;
 /// Magic u32, length u32, number u64, former frame u32, other sectors u32.
 const HEADER_BYTES: usize = 24;
 const MAGIC: u32 = 0x4652_4d41;
@@ -50,6 +56,45 @@ pub(crate) struct Header {
     pub(crate) former: u32,
     /// The checksum over the checksums of all sectors but the first.
     pub(crate) others: u32,
+}
+
+/// Where a frame goes: what its checksums are seeded with, and its seal is bound to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FramePlace {
+    pub(crate) segment: u64,
+    /// That of the segment.
+    pub(crate) salt: u64,
+    pub(crate) number: Number,
+    /// See [`Header::former`].
+    pub(crate) former: u32,
+}
+
+/// How much of the sectors of a frame is payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// What stands before the payload in the body of the first sector, in bytes.
+    head: usize,
+    /// Where the payload ends in each sector.
+    end: usize,
+}
+
+impl Shape {
+    pub(crate) const CLEAR: Self = Self { head: HEADER_BYTES, end: BODY_END };
+    pub(crate) const SEALED: Self =
+        Self { head: HEADER_BYTES + STAMP_BYTES, end: BODY_END - TAG_BYTES };
+
+    /// How many sectors a frame with that many bytes of payload has.
+    pub(crate) fn sectors(self, payload: usize) -> usize {
+        (self.head + payload).div_ceil(self.end - BODY)
+    }
+
+    /// In which sector of its frame a byte of the payload lies, and where in that sector's part of
+    /// the payload.
+    pub(crate) fn locate(self, within: usize) -> (usize, usize) {
+        let bytes = self.end - BODY;
+        let (index, at) = ((self.head + within) / bytes, (self.head + within) % bytes);
+        if index == 0 { (0, within) } else { (index, at) }
+    }
 }
 
 /// What a sector turned out to be.
@@ -94,14 +139,9 @@ pub(crate) fn stored(sector: &[u8]) -> u32 {
     u32_at(sector, 1)
 }
 
-/// The body of a sector.
-pub(crate) fn body(sector: &[u8]) -> &[u8] {
-    &sector[BODY..BODY_END]
-}
-
 /// The header in a first sector; means something only when the sector is good.
 pub(crate) fn header(first: &[u8]) -> Header {
-    let body = body(first);
+    let body = &first[BODY..BODY_END];
     Header {
         magic_fits: u32_at(body, 0) == MAGIC,
         length: u32_at(body, 4),
@@ -111,19 +151,48 @@ pub(crate) fn header(first: &[u8]) -> Header {
     }
 }
 
-/// In which sector of its frame a byte of the payload lies, and where in that sector's body.
-pub(crate) fn locate(within: usize) -> (usize, usize) {
-    ((HEADER_BYTES + within) / BODY_BYTES, (HEADER_BYTES + within) % BODY_BYTES)
+/// The header and the place of a frame: what its sectors are bound to when they are sealed.
+fn about(first: &[u8], number: Number) -> [u8; HEADER_BYTES + 8] {
+    let mut about = [0; HEADER_BYTES + 8];
+    about[..HEADER_BYTES].copy_from_slice(&first[BODY..BODY + HEADER_BYTES]);
+    about[HEADER_BYTES..].copy_from_slice(&number.to_le_bytes());
+    about
 }
 
-/// What of the payload is in the first sector.
-pub(crate) fn first_payload(first: &[u8]) -> &[u8] {
-    &body(first)[HEADER_BYTES..]
+/// Takes the payload out of the sectors of one frame.
+pub(crate) struct Payload {
+    shape: Shape,
+    /// For a sealed frame: its seal, and what its first sector is bound to.
+    seal: Option<(FrameSeal, [u8; HEADER_BYTES + 8])>,
+    number: Number,
+    opened: [u8; SECTOR],
 }
 
-/// How many sectors a frame with that many bytes of payload has.
-pub(crate) fn sectors(payload: usize) -> usize {
-    (HEADER_BYTES + payload).div_ceil(BODY_BYTES)
+impl Payload {
+    /// Of the frame with this first sector, which is good. With an opener it is a sealed one.
+    pub(crate) fn of(first: &[u8], segment: u64, opener: Option<&mut Opener>) -> Self {
+        let number = header(first).number;
+        let stamp = &first[BODY + HEADER_BYTES..][..STAMP_BYTES];
+        let seal =
+            opener.map(|opener| (opener.frame(segment, Stamp::read(stamp)), about(first, number)));
+        let shape = if seal.is_some() { Shape::SEALED } else { Shape::CLEAR };
+        Self { shape, seal, number, opened: [0; SECTOR] }
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// What of the payload is in that sector, which is good. Nothing when somebody has changed it
+    /// who does not know the key.
+    pub(crate) fn part<'a>(&'a mut self, sector: &'a [u8], index: usize) -> Option<&'a [u8]> {
+        let begin = if index == 0 { BODY + self.shape.head } else { BODY };
+        let Some((seal, about)) = &self.seal else { return Some(&sector[begin..self.shape.end]) };
+        let about = if index == 0 { &about[..] } else { &self.number.to_le_bytes() };
+        let part = &mut self.opened[begin..BODY_END];
+        part.copy_from_slice(&sector[begin..BODY_END]);
+        seal.open(index, about, part)
+    }
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -135,19 +204,30 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Builds a frame in the form in which it is written. Used again for the next one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FrameBuffer {
+    shape: Shape,
     /// Whole sectors, but for the last while the frame is being built.
     bytes: Vec<u8>,
     payload: usize,
 }
 
+impl Default for FrameBuffer {
+    fn default() -> Self {
+        Self::of(Shape::CLEAR)
+    }
+}
+
 impl FrameBuffer {
+    pub(crate) fn of(shape: Shape) -> Self {
+        Self { shape, bytes: Vec::new(), payload: 0 }
+    }
+
     pub(crate) fn begin(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.bytes.extend_from_slice(&[MARK, 0, 0, 0, 0]);
-        self.put(&[0; HEADER_BYTES]);
+        self.bytes.resize(BODY + self.shape.head, 0);
         self.payload = 0;
     }
 
@@ -155,14 +235,22 @@ impl FrameBuffer {
         self.payload += bytes.len();
         while !bytes.is_empty() {
             let at = self.bytes.len() % SECTOR;
-            if at == BODY_END {
-                self.bytes.extend_from_slice(&[MARK, MARK, 0, 0, 0, 0]);
+            if at == self.shape.end {
+                self.close_sector();
+                self.bytes.extend_from_slice(&[MARK, 0, 0, 0, 0]);
                 continue;
             }
-            let (now, later) = bytes.split_at(bytes.len().min(BODY_END - at));
+            let (now, later) = bytes.split_at(bytes.len().min(self.shape.end - at));
             self.bytes.extend_from_slice(now);
             bytes = later;
         }
+    }
+
+    /// Fills the last sector up.
+    fn close_sector(&mut self) {
+        let body_end = self.bytes.len().next_multiple_of(SECTOR) - 1;
+        self.bytes.resize(body_end, 0);
+        self.bytes.push(MARK);
     }
 
     /// Seven bits a byte, the least first.
@@ -188,19 +276,24 @@ impl FrameBuffer {
 
     /// How long the frame will be on disk, in bytes.
     pub(crate) fn written_bytes(&self) -> u64 {
-        u64::try_from(sectors(self.payload) * SECTOR).expect("the length of a buffer fits")
+        u64::try_from(self.shape.sectors(self.payload) * SECTOR)
+            .expect("the length of a buffer fits")
     }
 
-    /// Fills the last sector up and sets header and checksums. Gives the checksum of the first
-    /// sector, by which the next frame names this one.
-    pub(crate) fn finish(&mut self, salt: u64, number: Number, former: u32) -> u32 {
+    /// Fills the last sector up, seals it if need be, and sets header and checksums. Gives the
+    /// checksum of the first sector, by which the next frame names this one.
+    pub(crate) fn finish(&mut self, place: FramePlace, sealer: Option<&mut Sealer>) -> u32 {
         assert!(self.payload <= FRAME_BYTES_MAX, "one append is longer than a frame may be");
-        let body_end = self.bytes.len().next_multiple_of(SECTOR) - 1;
-        self.bytes.resize(body_end, 0);
-        self.bytes.push(MARK);
+        assert!(sealer.is_some() == (self.shape == Shape::SEALED), "it is sealed or it is not");
+        self.close_sector();
+        let FramePlace { segment, salt, number, former } = place;
+        let seal = sealer.map(|sealer| sealer.frame(segment));
         let (first, others) = self.bytes.split_at_mut(SECTOR);
         let mut of_others = Hasher::new();
         for (index, sector) in others.chunks_exact_mut(SECTOR).enumerate() {
+            if let Some(seal) = &seal {
+                seal.seal(index + 1, &number.to_le_bytes(), &mut sector[BODY..BODY_END]);
+            }
             let sum = checksum(sector, salt, number, index + 1).to_le_bytes();
             sector[1..BODY].copy_from_slice(&sum);
             of_others.update(&sum);
@@ -212,6 +305,11 @@ impl FrameBuffer {
         header[8..16].copy_from_slice(&number.to_le_bytes());
         header[16..20].copy_from_slice(&former.to_le_bytes());
         header[20..].copy_from_slice(&of_others.finalize().to_le_bytes());
+        if let Some(seal) = &seal {
+            seal.stamp.write(&mut first[BODY + HEADER_BYTES..]);
+            let about = about(first, number);
+            seal.seal(0, &about, &mut first[BODY + self.shape.head..BODY_END]);
+        }
         let sum = checksum(first, salt, number, 0);
         first[1..BODY].copy_from_slice(&sum.to_le_bytes());
         sum
@@ -226,13 +324,72 @@ impl FrameBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::DataKey;
+
+    const PLACE: FramePlace = FramePlace { segment: 9, salt: 1, number: 2, former: 3 };
 
     fn frame(payload: &[u8]) -> FrameBuffer {
         let mut buffer = FrameBuffer::default();
         buffer.begin();
         buffer.put(payload);
-        buffer.finish(1, 2, 3);
+        buffer.finish(PLACE, None);
         buffer
+    }
+
+    fn key() -> DataKey {
+        DataKey::new(&[5; 32])
+    }
+
+    fn sealed(payload: &[u8]) -> FrameBuffer {
+        let mut buffer = FrameBuffer::of(Shape::SEALED);
+        buffer.begin();
+        buffer.put(payload);
+        buffer.finish(PLACE, Some(&mut Sealer::new(key(), [6; 16])));
+        buffer
+    }
+
+    #[test]
+    fn a_sealed_frame_of_any_length_is_opened_from_any_byte_on() {
+        for length in [0, 1, 441, 442, 443, 931, 932, 933, 5000] {
+            let payload: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
+            let buffer = sealed(&payload);
+            let bytes = buffer.bytes();
+            assert_eq!(u64::try_from(bytes.len()).unwrap(), buffer.written_bytes(), "{length}");
+            let mut opener = Opener::new(key());
+            let mut parts = Payload::of(bytes, PLACE.segment, Some(&mut opener));
+            assert_eq!(parts.shape().sectors(length) * SECTOR, bytes.len());
+            let mut read = Vec::new();
+            for (index, sector) in bytes.chunks(SECTOR).enumerate() {
+                assert_eq!(judge(sector, 1, 2, index), Verdict::Good, "{length} {index}");
+                let begin = read.len();
+                read.extend_from_slice(parts.part(sector, index).unwrap());
+                for within in begin..read.len().min(length) {
+                    assert_eq!(Shape::SEALED.locate(within), (index, within - begin));
+                }
+            }
+            assert_eq!(read[..length], payload);
+        }
+    }
+
+    #[test]
+    fn what_somebody_changed_who_does_not_know_the_key_is_not_opened() {
+        let buffer = sealed(&[7; 600]);
+        assert!(!buffer.bytes().windows(8).any(|part| part == [7; 8]));
+        let open = |bytes: &[u8], segment, index| {
+            let mut parts = Payload::of(bytes, segment, Some(&mut Opener::new(key())));
+            parts.part(&bytes[index * SECTOR..][..SECTOR], index).is_some()
+        };
+        assert!(open(buffer.bytes(), 9, 0) && open(buffer.bytes(), 9, 1));
+        assert!(!open(buffer.bytes(), 8, 0), "of another segment");
+        for at in BODY..BODY_END {
+            let mut changed = buffer.bytes().to_vec();
+            changed[at] ^= 1;
+            // Whoever changes it can make the checksum fit.
+            assert!(!open(&changed, 9, 0), "byte {at}");
+            let mut changed = buffer.bytes().to_vec();
+            changed[SECTOR + at] ^= 1;
+            assert!(!open(&changed, 9, 1), "byte {at} of the second sector");
+        }
     }
 
     #[test]
@@ -243,11 +400,12 @@ mod tests {
             let bytes = buffer.bytes();
             assert_eq!(u64::try_from(bytes.len()).unwrap(), buffer.written_bytes(), "{length}");
             let mut read = Vec::new();
+            let mut parts = Payload::of(bytes, 9, None);
             for (index, sector) in bytes.chunks(SECTOR).enumerate() {
                 assert_eq!(judge(sector, 1, 2, index), Verdict::Good, "{length} {index}");
-                read.extend_from_slice(body(sector));
+                read.extend_from_slice(parts.part(sector, index).unwrap());
             }
-            assert_eq!(read[HEADER_BYTES..][..length], payload);
+            assert_eq!(read[..length], payload);
             let header = header(bytes);
             assert!(header.magic_fits);
             assert_eq!((header.number, header.former), (2, 3));

@@ -473,7 +473,7 @@ mod tests {
     }
 
     fn segment(number: u64) -> NextSegment {
-        NextSegment::new(number, 1 << 20, 0)
+        NextSegment::new(number, 1 << 20, 0, None)
     }
 
     fn written(rng: &mut Rng, naive: &Naive, number: u64, at: &mut u64) -> Written {

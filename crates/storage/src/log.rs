@@ -14,13 +14,14 @@ use std::sync::Arc;
 use protocol::GroupId;
 
 use crate::codec::Stored;
-use crate::disk::{Disk, DiskError, Files};
+use crate::disk::{Disk, DiskError, Files, Nowhere};
 use crate::error::LogError;
-use crate::frame::{FrameBuffer, SECTOR_BYTES};
+use crate::frame::{FrameBuffer, FramePlace, Number, SECTOR_BYTES, Shape};
 use crate::index::Index;
 use crate::reader::{self, LogReader, ReadLimits, SegmentReader};
 use crate::record::{Entry, LogRecord, Recovered};
 use crate::recovery::{self, Found, Place, Tail};
+use crate::seal::{DataKey, Sealer};
 use crate::segment::{self, NextSegment};
 use crate::shared::SharedIndex;
 use crate::tally::{Changes, Settled, Tally};
@@ -41,6 +42,12 @@ const APPENDS_REMEMBERED: u64 = 32;
 
 /// How much is written at once where much is written again, in bytes.
 const PIECE_BYTES: u64 = 64 << 10;
+
+/// How much is copied with one frame when the whole log is, in bytes.
+const COPIED_BYTES: usize = 4 << 20;
+
+/// What an entry takes in a frame beside its data, about.
+const ENTRY_BYTES: usize = 64;
 
 /// The files may take this many times what the entries in them take that are needed...
 const LIVE_FACTOR: u64 = 2;
@@ -80,7 +87,7 @@ pub struct Log<D: Disk> {
     tally: Tally,
     index: SharedIndex,
     segments: Segments,
-    frame: FrameBuffer,
+    frames: Frames,
     unsynced: Option<Unsynced>,
     pace: Pace,
     failed: Option<LogError>,
@@ -92,6 +99,42 @@ struct Segments {
     oldest: u64,
     /// Files that are not needed any more.
     remains: Vec<String>,
+}
+
+/// How frames are made.
+struct Frames {
+    /// The present one.
+    frame: FrameBuffer,
+    /// Seals them all, if they are sealed.
+    sealer: Option<Sealer>,
+}
+
+impl Frames {
+    fn of(sealer: Option<Sealer>) -> Self {
+        Self { frame: Self::buffer(sealer.is_some()), sealer }
+    }
+
+    fn buffer(sealed: bool) -> FrameBuffer {
+        FrameBuffer::of(if sealed { Shape::SEALED } else { Shape::CLEAR })
+    }
+
+    fn key(&self) -> Option<&DataKey> {
+        self.sealer.as_ref().map(Sealer::key)
+    }
+
+    /// Finishes the present frame.
+    fn finish(&mut self, place: FramePlace) -> u32 {
+        self.frame.finish(place, self.sealer.as_mut())
+    }
+
+    /// A frame that closes a segment, beside the present one.
+    fn closing(&mut self, next: u64, place: FramePlace) -> (FrameBuffer, u32) {
+        let mut frame = Self::buffer(self.sealer.is_some());
+        frame.begin();
+        Stored::Sealed { next }.put(&mut frame);
+        let name = frame.finish(place, self.sealer.as_mut());
+        (frame, name)
+    }
 }
 
 /// How the log moves on.
@@ -124,10 +167,24 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// When the disk fails, or the log is damaged or of another version; nothing was changed then
     /// that a second attempt would not find again.
-    pub fn open(mut disk: D, options: LogOptions) -> Result<(Self, Recovered), LogError> {
-        let found = match recovery::read(&mut disk)? {
+    pub fn open(disk: D, options: LogOptions) -> Result<(Self, Recovered), LogError> {
+        Self::open_with(disk, options, None)
+    }
+
+    /// The same for an encrypted log: `sealer` has its key. It must not have sealed anything that
+    /// another log has written.
+    ///
+    /// # Errors
+    /// Also when the log is encrypted and there is no sealer, or the other way round.
+    pub fn open_with(
+        mut disk: D,
+        options: LogOptions,
+        sealer: Option<Sealer>,
+    ) -> Result<(Self, Recovered), LogError> {
+        let frames = Frames::of(sealer);
+        let found = match recovery::read(&mut disk, frames.key())? {
             Some(found) => found,
-            None => begin(&mut disk, options)?,
+            None => begin(&mut disk, options, fingerprint(frames.sealer.as_ref()))?,
         };
         let mut log = Self {
             disk,
@@ -138,7 +195,7 @@ impl<D: Disk> Log<D> {
             tally: Tally::recover(&found.recovered),
             index: SharedIndex::of(found.index),
             segments: Segments { oldest: found.oldest, remains: found.remains },
-            frame: FrameBuffer::default(),
+            frames,
             unsynced: None,
             pace: Pace { usual_bytes: 0, moved: 0 },
             failed: None,
@@ -192,7 +249,7 @@ impl<D: Disk> Log<D> {
 
     /// Reads what is durable here, from files of the same folder, while this goes on being written.
     pub fn reader(&self, files: impl Files + 'static) -> Arc<dyn LogReader> {
-        Arc::new(SegmentReader::new(self.index.clone(), files))
+        Arc::new(SegmentReader::new(self.index.clone(), files, self.frames.key().cloned()))
     }
 
     fn write(&mut self, records: &[LogRecord], moves: &[(GroupId, Entry)]) -> Result<(), LogError> {
@@ -209,10 +266,11 @@ impl<D: Disk> Log<D> {
                 return Err(error);
             }
         }
-        let Tail { segment, number, former, at, .. } = self.tail;
-        let name = self.frame.finish(segment.salt, number, former);
-        let (bytes, payload) = (self.frame.written_bytes(), self.frame.payload_bytes());
-        if let Err(error) = self.disk.write(&self.file, at, self.frame.bytes()) {
+        let at = self.tail.at;
+        let name = self.frames.finish(self.tail.next_frame());
+        let frame = &self.frames.frame;
+        let (bytes, payload) = (frame.written_bytes(), frame.payload_bytes());
+        if let Err(error) = self.disk.write(&self.file, at, frame.bytes()) {
             self.tally.take_back(&mut changes);
             self.tail.soiled_to = at + bytes;
             return Err(self.remember(error));
@@ -238,7 +296,8 @@ impl<D: Disk> Log<D> {
             let disk = &mut self.disk;
             let mut read = |name: &str, offset, bytes| disk.read(name, offset, bytes);
             let (range, limits) = ((from, end), ReadLimits::NONE);
-            let found = reader::read_entries(&self.index, &mut read, group, range, limits);
+            let key = self.frames.key();
+            let found = reader::read_entries(&self.index, &mut read, key, group, range, limits);
             match found {
                 Ok(found) => moves.extend(found.entries.into_iter().map(|entry| (group, entry))),
                 Err(error) => {
@@ -364,6 +423,118 @@ impl<D: Disk> Log<D> {
         self.tail.number - 1
     }
 
+    /// Writes all that is needed of this log into an empty folder, under another key or none. Its
+    /// last frame has the number that the last one has here: with a lower one others would take it
+    /// for an older log, and with a higher one for a log that has what it lacks.
+    /// `recovered`: as this log was opened; nothing was appended since.
+    ///
+    /// # Errors
+    /// When one of the disks refuses, or something cannot be read; this log is as before.
+    pub fn copy<E: Disk>(
+        &mut self,
+        recovered: &Recovered,
+        disk: E,
+        sealer: Option<Sealer>,
+    ) -> Result<Log<E>, LogError> {
+        // How many frames it takes is known when they were made; so the first time they go nowhere.
+        // The sealer goes on counting, as it must not seal twice with one count.
+        let mut measured = self.empty_copy(recovered, Nowhere, sealer, self.tail.number)?;
+        self.copy_entries(recovered, &mut measured)?;
+        let taken = measured.tail.number - self.tail.number;
+        let first = self.tail.number.checked_sub(taken).filter(|first| *first > 0);
+        let first = first.ok_or_else(|| {
+            let frames = self.frames();
+            LogError::Disk(DiskError::Failed(format!(
+                "a copy of the log takes {taken} frames, and the log itself has had {frames}: \
+                 start the node as it is, and let it write something"
+            )))
+        })?;
+        let mut copy = self.empty_copy(recovered, disk, measured.frames.sealer, first)?;
+        self.copy_entries(recovered, &mut copy)?;
+        debug_assert_eq!(copy.tail.number, self.tail.number, "it is made in the same way twice");
+        Ok(copy)
+    }
+
+    /// A log that goes on with that frame, of which nothing is needed but what is restated.
+    fn empty_copy<E: Disk>(
+        &self,
+        recovered: &Recovered,
+        mut disk: E,
+        sealer: Option<Sealer>,
+        first: Number,
+    ) -> Result<Log<E>, LogError> {
+        let is_new = self.frames() == 0;
+        let bytes = self.options.segment_bytes;
+        let origin = (u64::from(self.tail.former) << 32) ^ self.tail.number;
+        // Only the first segment of all may have no frame.
+        let number = if is_new { 1 } else { self.tail.segment.number + 1 };
+        let segment = NextSegment::new(number, bytes, origin, fingerprint(sealer.as_ref()));
+        segment.make_at_need(&mut disk)?;
+        let mut emptied = recovered.clone();
+        for group in emptied.groups.values_mut() {
+            (group.last, group.terms) = (group.base, Vec::new());
+        }
+        let mut index = Index::default();
+        index.begin_segment(segment);
+        let (at, former) = (SECTOR_BYTES, self.tail.former);
+        Ok(Log {
+            disk,
+            options: self.options,
+            file: segment::name(number),
+            tail: Tail { segment, at, soiled_to: at, fresh: true, number: first, former },
+            spare: None,
+            tally: Tally::recover(&emptied),
+            index: SharedIndex::of(index),
+            segments: Segments { oldest: number, remains: Vec::new() },
+            frames: Frames::of(sealer),
+            unsynced: None,
+            pace: Pace { usual_bytes: 0, moved: 0 },
+            failed: None,
+        })
+    }
+
+    /// Few frames, as there may be no more of them than this log has had: entries of several groups
+    /// go into one.
+    fn copy_entries<E: Disk>(
+        &mut self,
+        recovered: &Recovered,
+        copy: &mut Log<E>,
+    ) -> Result<(), LogError> {
+        if self.frames() == 0 {
+            return Ok(());
+        }
+        let nodes = recovered.owner.map(LogRecord::Owner);
+        let witnesses = recovered.witnesses.iter();
+        let witnesses = witnesses.map(|(of, said)| LogRecord::Witness { of: *of, said: *said });
+        let mut records: Vec<LogRecord> = nodes.into_iter().chain(witnesses).collect();
+        let mut bytes = 0;
+        for (&group, known) in &recovered.groups {
+            let mut from = known.base.next();
+            while from <= known.last {
+                if bytes >= COPIED_BYTES {
+                    copy.write(&std::mem::take(&mut records), &[])?;
+                    copy.sync()?;
+                    bytes = 0;
+                }
+                let disk = &mut self.disk;
+                let mut read = |name: &str, offset, bytes| disk.read(name, offset, bytes);
+                let limits =
+                    ReadLimits { data_bytes: COPIED_BYTES - bytes, file_bytes: COPIED_BYTES };
+                let (key, range) = (self.frames.key(), (from, known.last.next()));
+                let found =
+                    reader::read_entries(&self.index, &mut read, key, group, range, limits)?;
+                from = found.entries.last().expect("it reads at least one").position.next();
+                for entry in found.entries {
+                    bytes += entry.data.len() + ENTRY_BYTES;
+                    records.push(LogRecord::Entry { group, entry });
+                }
+            }
+        }
+        // The first frame restates votes and bases, so there is one in any case.
+        copy.write(&records, &[])?;
+        copy.sync()
+    }
+
     pub fn disk_mut(&mut self) -> &mut D {
         &mut self.disk
     }
@@ -397,33 +568,33 @@ impl<D: Disk> Log<D> {
         fresh: bool,
         changes: &mut Changes,
     ) -> u64 {
-        self.frame.begin();
+        self.frames.frame.begin();
         let oldest = self.index.lock().oldest_needed();
         if fresh || oldest > self.segments.oldest {
-            Stored::Oldest { segment: oldest }.put(&mut self.frame);
+            Stored::Oldest { segment: oldest }.put(&mut self.frames.frame);
         }
         if fresh {
-            self.tally.restate(|record| record.put(&mut self.frame));
+            self.tally.restate(|record| record.put(&mut self.frames.frame));
         }
         // Before the records: one of those may replace what is moved here.
         for (group, entry) in moves {
-            Tally::take_moved(*group, entry, &mut self.frame, changes);
+            Tally::take_moved(*group, entry, &mut self.frames.frame, changes);
         }
         for record in records {
-            self.tally.take(record, &mut self.frame, changes);
+            self.tally.take(record, &mut self.frames.frame, changes);
         }
         oldest
     }
 
     /// Whether the frame has room in the segment from `at` on.
     fn fits(&self, segment: &NextSegment, at: u64) -> bool {
-        at + self.frame.written_bytes() + SEAL_BYTES <= segment.bytes
+        at + self.frames.frame.written_bytes() + SEAL_BYTES <= segment.bytes
     }
 
     fn next_segment(&self, bytes: u64) -> NextSegment {
         let number = self.tail.segment.number + 1;
         let origin = (u64::from(self.tail.former) << 32) ^ self.tail.number;
-        NextSegment::new(number, bytes, origin)
+        NextSegment::new(number, bytes, origin, fingerprint(self.frames.sealer.as_ref()))
     }
 
     /// Goes on in the next segment, with room for the present frame.
@@ -431,19 +602,16 @@ impl<D: Disk> Log<D> {
         let next = match self.spare {
             Some(spare) if self.fits(&spare, SECTOR_BYTES) => spare,
             _ => {
-                let needed = SECTOR_BYTES + self.frame.written_bytes() + SEAL_BYTES;
+                let needed = SECTOR_BYTES + self.frames.frame.written_bytes() + SEAL_BYTES;
                 let next = self.next_segment(needed.max(self.options.segment_bytes));
                 next.make_at_need(&mut self.disk)?;
                 next
             }
         };
         self.spare = Some(next);
-        let mut seal = FrameBuffer::default();
-        seal.begin();
-        Stored::Sealed { next: next.number }.put(&mut seal);
-        let former = seal.finish(self.tail.segment.salt, self.tail.number, self.tail.former);
+        let (closing, former) = self.frames.closing(next.number, self.tail.next_frame());
         self.tail.soiled_to = self.tail.at + SEAL_BYTES;
-        self.disk.write(&self.file, self.tail.at, seal.bytes())?;
+        self.disk.write(&self.file, self.tail.at, closing.bytes())?;
         self.disk.sync(&self.file)?;
         self.spare = None;
         self.file = segment::name(next.number);
@@ -461,7 +629,7 @@ impl<D: Disk> Log<D> {
 
     fn flush(&mut self, again: bool) -> Result<(), DiskError> {
         if again {
-            self.disk.write(&self.file, self.tail.at, self.frame.bytes())?;
+            self.disk.write(&self.file, self.tail.at, self.frames.frame.bytes())?;
         }
         self.disk.sync(&self.file)
     }
@@ -509,9 +677,15 @@ impl<D: Disk> Log<D> {
     }
 }
 
+/// Of the key.
+fn fingerprint(sealer: Option<&Sealer>) -> Option<u64> {
+    sealer.map(|sealer| sealer.key().fingerprint())
+}
+
 /// Begins a log in a folder that has none.
-fn begin<D: Disk>(disk: &mut D, options: LogOptions) -> Result<Found, LogError> {
-    let segment = NextSegment::new(1, options.segment_bytes.min(FIRST_SEGMENT_BYTES), 0);
+fn begin<D: Disk>(disk: &mut D, options: LogOptions, key: Option<u64>) -> Result<Found, LogError> {
+    let bytes = options.segment_bytes.min(FIRST_SEGMENT_BYTES);
+    let segment = NextSegment::new(1, bytes, 0, key);
     segment.make(disk, false)?;
     segment.adopt(disk)?;
     let mut index = Index::default();

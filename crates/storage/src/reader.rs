@@ -10,10 +10,12 @@ use protocol::{GroupId, Position, Term};
 use crate::codec::{Records, Stored, StoredEntry};
 use crate::disk::{DiskError, Files};
 use crate::error::LogError;
-use crate::frame::{self, FRAME_BYTES_MAX, SECTOR_BYTES, Verdict};
+use crate::frame::{self, FRAME_BYTES_MAX, Payload, SECTOR_BYTES, Verdict};
 use crate::index::Stretch;
 use crate::record::Entry;
+use crate::seal::{DataKey, Opener};
 use crate::sectors::{ReadAt, Sectors};
+use crate::segment::NextSegment;
 use crate::shared::SharedIndex;
 
 /// How much of a segment is read at once, in bytes.
@@ -76,11 +78,13 @@ pub trait LogReader: Send + Sync {
 pub(crate) struct SegmentReader<F> {
     index: SharedIndex,
     files: F,
+    /// Of an encrypted log.
+    key: Option<DataKey>,
 }
 
 impl<F: Files> SegmentReader<F> {
-    pub(crate) fn new(index: SharedIndex, files: F) -> Self {
-        Self { index, files }
+    pub(crate) fn new(index: SharedIndex, files: F, key: Option<DataKey>) -> Self {
+        Self { index, files, key }
     }
 }
 
@@ -93,7 +97,7 @@ impl<F: Files> LogReader for SegmentReader<F> {
         limits: ReadLimits,
     ) -> Result<ReadEntries, LogError> {
         let mut read = |name: &str, offset, bytes| self.files.read(name, offset, bytes);
-        read_entries(&self.index, &mut read, group, (from, end), limits)
+        read_entries(&self.index, &mut read, self.key.as_ref(), group, (from, end), limits)
     }
 
     fn term(&self, group: GroupId, position: Position) -> Option<Term> {
@@ -105,6 +109,7 @@ impl<F: Files> LogReader for SegmentReader<F> {
 pub(crate) fn read_entries(
     index: &SharedIndex,
     read: &mut ReadAt<'_>,
+    key: Option<&DataKey>,
     group: GroupId,
     (from, end): (Position, Position),
     limits: ReadLimits,
@@ -116,7 +121,16 @@ pub(crate) fn read_entries(
             let why = format!("entry {from} of group {group} is not in the log");
             return Err(LogError::Disk(DiskError::Failed(why)));
         };
-        match read_stretches(&stretches, read, group, (from, end), limits) {
+        let wanted = Found {
+            group,
+            next: from,
+            end,
+            limits,
+            data_bytes: 0,
+            entries: Vec::new(),
+            opener: key.cloned().map(Opener::new),
+        };
+        match read_stretches(&stretches, read, wanted) {
             // The segment may have gone after its entries were moved out of it.
             Err(error) if moves < MOVES_MAX => {
                 let now = index.lock().stretches(group, (from, end), 1);
@@ -133,11 +147,9 @@ pub(crate) fn read_entries(
 fn read_stretches(
     stretches: &[Stretch],
     read: &mut ReadAt<'_>,
-    group: GroupId,
-    (from, end): (Position, Position),
-    limits: ReadLimits,
+    mut found: Found,
 ) -> Result<ReadEntries, LogError> {
-    let mut found = Found { group, next: from, end, limits, data_bytes: 0, entries: Vec::new() };
+    let limits = found.limits;
     let mut file_bytes = 0;
     for in_segment in stretches.chunk_by(|one, other| one.segment == other.segment) {
         let mut sectors = Sectors::of(read, &in_segment[0].segment, WINDOW_BYTES);
@@ -165,6 +177,8 @@ struct Found {
     limits: ReadLimits,
     data_bytes: usize,
     entries: Vec<Entry>,
+    /// Opens the frames, if they are sealed.
+    opener: Option<Opener>,
 }
 
 impl Found {
@@ -177,7 +191,8 @@ impl Found {
         let end = stretch.end.min(self.end);
         let (mut at, mut within) = (stretch.place.frame_at(), stretch.place.within);
         while self.next < end && !self.is_full() {
-            let mut frame = Frame::open(sectors, stretch.segment.salt, at, within)?;
+            let opener = self.opener.as_mut();
+            let mut frame = Frame::open(sectors, &stretch.segment, (at, within), opener)?;
             while self.next < end && !self.is_full() {
                 let taken = match frame.record()? {
                     Some(Stored::Entry(entry) | Stored::Moved(entry)) => {
@@ -221,6 +236,7 @@ struct Frame<'s, 'a> {
     number: frame::Number,
     /// How many sectors it has.
     count: usize,
+    parts: Payload,
     /// The sector to be read next.
     index: usize,
     /// What was read and is not taken apart so far, from `begin` on.
@@ -233,10 +249,11 @@ struct Frame<'s, 'a> {
 impl<'s, 'a> Frame<'s, 'a> {
     fn open(
         sectors: &'s mut Sectors<'a>,
-        salt: u64,
-        at: u64,
-        within: u32,
+        segment: &NextSegment,
+        (at, within): (u64, u32),
+        opener: Option<&mut Opener>,
     ) -> Result<Self, LogError> {
+        let salt = segment.salt;
         let first = sectors.at(at)?;
         let header = frame::header(first);
         let is_good = frame::judge(first, salt, header.number, 0) == Verdict::Good;
@@ -246,11 +263,13 @@ impl<'s, 'a> Frame<'s, 'a> {
             let why = "the first sector of a frame is damaged".to_owned();
             return Err(sectors.corrupt(at, why));
         }
-        let count = frame::sectors(length);
-        let (index, skipped) = frame::locate(within);
+        let parts = Payload::of(first, segment.number, opener);
+        let count = parts.shape().sectors(length);
+        let (index, skipped) = parts.shape().locate(within);
         let (payload, unread) = (Vec::new(), length - within);
         let number = header.number;
-        let mut frame = Self { sectors, salt, at, number, count, index, payload, begin: 0, unread };
+        let mut frame =
+            Self { sectors, salt, at, number, count, parts, index, payload, begin: 0, unread };
         if unread > 0 {
             frame.gather(1, skipped)?;
         }
@@ -289,7 +308,11 @@ impl<'s, 'a> Frame<'s, 'a> {
                 let why = format!("sector {index} of frame {} is damaged", self.number);
                 return Err(self.sectors.corrupt(offset, why));
             }
-            let body = &frame::body(sector)[std::mem::take(&mut skipped)..];
+            let Some(part) = self.parts.part(sector, index) else {
+                let why = format!("sector {index} of frame {} was changed", self.number);
+                return Err(self.sectors.corrupt(offset, why));
+            };
+            let body = &part[std::mem::take(&mut skipped)..];
             let wanted = body.len().min(self.unread);
             self.payload.extend_from_slice(&body[..wanted]);
             self.unread -= wanted;

@@ -6,7 +6,7 @@
 //! damage.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use crc32fast::Hasher;
 use protocol::{GroupId, ReplicaId};
@@ -14,9 +14,12 @@ use protocol::{GroupId, ReplicaId};
 use crate::codec::{Records, Stored, StoredEntry};
 use crate::disk::Disk;
 use crate::error::LogError;
-use crate::frame::{self, FRAME_BYTES_MAX, Number, SECTOR, SECTOR_BYTES, Verdict};
+use crate::frame::{
+    self, FRAME_BYTES_MAX, FramePlace, Number, Payload, SECTOR, SECTOR_BYTES, Verdict,
+};
 use crate::index::{Index, Noted, Place as Lies};
 use crate::record::{LogOwner, Recovered, RecoveredGroup, Witness};
+use crate::seal::{DataKey, Opener};
 use crate::sectors::Sectors;
 use crate::segment::{self, FileKind, NextSegment};
 use crate::tally::Settled;
@@ -44,6 +47,14 @@ pub(crate) struct Tail {
     pub(crate) former: u32,
 }
 
+impl Tail {
+    /// Where the next frame goes.
+    pub(crate) fn next_frame(&self) -> FramePlace {
+        let NextSegment { number: segment, salt, .. } = self.segment;
+        FramePlace { segment, salt, number: self.number, former: self.former }
+    }
+}
+
 /// Where a frame is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -67,8 +78,11 @@ pub(crate) struct Found {
     pub(crate) remains: Vec<String>,
 }
 
-/// Reads the log in that folder; nothing when there is none.
-pub(crate) fn read<D: Disk>(disk: &mut D) -> Result<Option<Found>, LogError> {
+/// Reads the log in that folder; nothing when there is none. With a key it must be encrypted.
+pub(crate) fn read<D: Disk>(
+    disk: &mut D,
+    key: Option<&DataKey>,
+) -> Result<Option<Found>, LogError> {
     let (mut numbers, mut remains) = (Vec::new(), Vec::new());
     for file in disk.list()? {
         match segment::kind_of(&file) {
@@ -93,19 +107,9 @@ pub(crate) fn read<D: Disk>(disk: &mut D) -> Result<Option<Found>, LogError> {
         }
         first = number;
     }
-    let mut segments = Vec::new();
-    for number in first..=newest {
-        match NextSegment::read(disk, number) {
-            // It was made ahead of need, and decayed before anything was written to it.
-            Err(LogError::Corrupt { .. })
-                if number == newest && number > first && is_unused(disk, number)? =>
-            {
-                remains.push(segment::name(number));
-            }
-            read => segments.push(read?),
-        }
-    }
-    let mut replay = Replay::default();
+    let fingerprint = key.map(DataKey::fingerprint);
+    let segments = read_headers(disk, first..=newest, fingerprint, &mut remains)?;
+    let mut replay = Replay { opener: key.cloned().map(Opener::new), ..Replay::default() };
     let (tail, spare) = replay.segments(disk, &segments)?;
     if first > replay.oldest {
         let missing = first - 1;
@@ -126,6 +130,41 @@ pub(crate) fn read<D: Disk>(disk: &mut D) -> Result<Option<Found>, LogError> {
     })?;
     let recovered = Recovered { groups, owner, witnesses, frames, torn_bytes };
     Ok(Some(Found { recovered, index, tail, spare, last, oldest, remains }))
+}
+
+/// Reads the headers of an unbroken row of segments.
+fn read_headers<D: Disk>(
+    disk: &mut D,
+    numbers: RangeInclusive<u64>,
+    key: Option<u64>,
+    remains: &mut Vec<String>,
+) -> Result<Vec<NextSegment>, LogError> {
+    let (first, newest) = (*numbers.start(), *numbers.end());
+    let mut segments = Vec::new();
+    for number in numbers {
+        match NextSegment::read(disk, number) {
+            // It was made ahead of need, and decayed before anything was written to it.
+            Err(LogError::Corrupt { .. })
+                if number == newest && number > first && is_unused(disk, number)? =>
+            {
+                remains.push(segment::name(number));
+            }
+            read => segments.push(read?),
+        }
+    }
+    // Nothing was changed so far, and nothing will be: the key may be the wrong one.
+    for other in &segments {
+        let segment = || segment::name(other.number);
+        match (other.key, key) {
+            (None, None) | (Some(0), Some(_)) => {}
+            (Some(found), Some(key)) if found == key => {}
+            (Some(_), Some(_)) => return Err(LogError::OtherKey { segment: segment() }),
+            (found, _) => {
+                return Err(LogError::Sealed { segment: segment(), is_sealed: found.is_some() });
+            }
+        }
+    }
+    Ok(segments)
 }
 
 /// What is at a place where a frame may begin.
@@ -167,6 +206,8 @@ struct Replay {
     /// The length of the frame that could not be read to its end, if known.
     torn: Option<u64>,
     payload: Vec<u8>,
+    /// Opens the frames, if they are sealed.
+    opener: Option<Opener>,
 }
 
 impl Replay {
@@ -228,7 +269,7 @@ impl Replay {
     ) -> Result<End, LogError> {
         let mut at = SECTOR_BYTES;
         while at < sectors.end {
-            let (bytes, number, name) = match self.frame(sectors, segment.salt, at)? {
+            let (bytes, number, name) = match self.frame(sectors, segment, at)? {
                 Next::Frame { bytes, number, name } => (bytes, number, name),
                 Next::Nothing { bytes } => {
                     self.torn = bytes;
@@ -251,7 +292,13 @@ impl Replay {
     }
 
     /// Reads the frame at `at`, its payload into `self.payload`.
-    fn frame(&mut self, sectors: &mut Sectors<'_>, salt: u64, at: u64) -> Result<Next, LogError> {
+    fn frame(
+        &mut self,
+        sectors: &mut Sectors<'_>,
+        segment: &NextSegment,
+        at: u64,
+    ) -> Result<Next, LogError> {
+        let salt = segment.salt;
         let first = sectors.at(at)?;
         let header = frame::header(first);
         let due = self.last.map_or(header.number, |(number, _)| number.saturating_add(1));
@@ -264,10 +311,12 @@ impl Replay {
                 return Err(sectors.corrupt(at, why));
             }
         }
+        let mut parts = Payload::of(first, segment.number, self.opener.as_mut());
         self.payload.clear();
-        self.payload.extend_from_slice(frame::first_payload(first));
+        let Some(part) = parts.part(first, 0) else { return Err(changed(sectors, at, due)) };
+        self.payload.extend_from_slice(part);
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-        let count = frame::sectors(length.min(FRAME_BYTES_MAX));
+        let count = parts.shape().sectors(length.min(FRAME_BYTES_MAX));
         let bytes = u64::try_from(count * SECTOR).expect("FRAME_BYTES_MAX fits");
         let former = self.last.map_or(header.former, |(_, name)| name);
         if !header.magic_fits
@@ -286,7 +335,10 @@ impl Replay {
             match frame::judge(sector, salt, due, index) {
                 Verdict::Good => {
                     others.update(&frame::stored(sector).to_le_bytes());
-                    self.payload.extend_from_slice(frame::body(sector));
+                    let Some(part) = parts.part(sector, index) else {
+                        return Err(changed(sectors, offset, due));
+                    };
+                    self.payload.extend_from_slice(part);
                 }
                 Verdict::Missing => missing = true,
                 Verdict::Damaged => {
@@ -416,6 +468,12 @@ impl Replay {
         }
         Ok((self.groups, self.index))
     }
+}
+
+/// A sector that is good on the disk, and is not what was sealed.
+fn changed(sectors: &Sectors<'_>, offset: u64, number: Number) -> LogError {
+    let why = format!("frame {number} was changed by somebody who does not know the key");
+    sectors.corrupt(offset, why)
 }
 
 fn offset_of(index: usize) -> u64 {

@@ -9,8 +9,11 @@ use crate::disk::{Disk, DiskError};
 use crate::error::LogError;
 use crate::frame::{SECTOR, SECTOR_BYTES, mix, u32_at, u64_at};
 
-/// The format of segments, frames and records that this program writes.
+/// The format of segments, frames and records that this program writes where nothing is encrypted.
 pub(crate) const VERSION: u32 = 3;
+
+/// The same with sealed frames.
+const VERSION_SEALED: u32 = 4;
 
 /// The oldest format that it reads. 1 had no moved entries, 2 said
 /// nothing of nodes; both are the same otherwise.
@@ -25,6 +28,15 @@ const CHECKSUM_AT: usize = SECTOR - 4;
 
 /// When the file was made, as the disk said. Since version 3.
 const BORN_AT: usize = 36;
+
+/// The fingerprint of the key that its frames are sealed under; 0 where that is not said, as in the
+/// first files of that format.
+const KEY_AT: usize = 44;
+
+/// Whether the frames of a segment are sealed, by the first 12 bytes of its file.
+pub fn is_sealed_segment(head: &[u8; 12]) -> bool {
+    &head[..8] == MAGIC && u32_at(head, 8) == VERSION_SEALED
+}
 
 /// The name of a segment's file.
 pub(crate) fn name(number: u64) -> String {
@@ -72,6 +84,9 @@ pub struct NextSegment {
     pub(crate) salt: u64,
     /// The length of the file.
     pub(crate) bytes: u64,
+    /// The fingerprint of the key that its frames are sealed under, if they are; 0 if it is not
+    /// known.
+    pub(crate) key: Option<u64>,
 }
 
 impl fmt::Debug for NextSegment {
@@ -82,9 +97,9 @@ impl fmt::Debug for NextSegment {
 
 impl NextSegment {
     /// A segment of at least `bytes` bytes; `origin` is anything that differs from one to the next.
-    pub(crate) fn new(number: u64, bytes: u64, origin: u64) -> Self {
+    pub(crate) fn new(number: u64, bytes: u64, origin: u64, key: Option<u64>) -> Self {
         let bytes = bytes.max(SEGMENT_BYTES_MIN).next_multiple_of(SECTOR_BYTES);
-        Self { number, salt: mix(mix(number) ^ origin), bytes }
+        Self { number, salt: mix(mix(number) ^ origin), bytes, key }
     }
 
     /// The slow part: makes the file with its zeros and its header, durably, under a name that
@@ -137,11 +152,13 @@ impl NextSegment {
     fn header(&self, born: u64) -> [u8; SECTOR] {
         let mut header = [0; SECTOR];
         header[..8].copy_from_slice(MAGIC);
-        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        let version = if self.key.is_some() { VERSION_SEALED } else { VERSION };
+        header[8..12].copy_from_slice(&version.to_le_bytes());
         header[12..20].copy_from_slice(&self.number.to_le_bytes());
         header[20..28].copy_from_slice(&self.salt.to_le_bytes());
         header[28..36].copy_from_slice(&self.bytes.to_le_bytes());
         header[BORN_AT..BORN_AT + 8].copy_from_slice(&born.to_le_bytes());
+        header[KEY_AT..KEY_AT + 8].copy_from_slice(&self.key.unwrap_or(0).to_le_bytes());
         let sum = crc32fast::hash(&header[..CHECKSUM_AT]);
         header[CHECKSUM_AT..].copy_from_slice(&sum.to_le_bytes());
         header
@@ -162,13 +179,14 @@ impl NextSegment {
             return Err(corrupt("the header of the segment has a wrong checksum".to_owned()));
         }
         let version = u32_at(&header, 8);
-        if !(VERSION_MIN..=VERSION).contains(&version) {
-            return Err(LogError::Version { found: version, known: VERSION });
+        if !(VERSION_MIN..=VERSION_SEALED).contains(&version) {
+            return Err(LogError::Version { found: version, known: VERSION_SEALED });
         }
         let segment = Self {
             number: u64_at(&header, 12),
             salt: u64_at(&header, 20),
             bytes: u64_at(&header, 28),
+            key: (version == VERSION_SEALED).then(|| u64_at(&header, KEY_AT)),
         };
         if segment.number != number {
             let found = segment.number;
@@ -204,7 +222,7 @@ mod tests {
 
     fn made() -> (NextSegment, MemoryDisk) {
         let mut disk = MemoryDisk::new();
-        let segment = NextSegment::new(3, 0, 0);
+        let segment = NextSegment::new(3, 0, 0, Some(7));
         segment.make_at_need(&mut disk).unwrap();
         (segment, disk)
     }
@@ -235,7 +253,7 @@ mod tests {
         content[CHECKSUM_AT..SECTOR].copy_from_slice(&sum.to_le_bytes());
         disk.put(&name(3), content);
         let error = NextSegment::read(&mut disk, 3).unwrap_err();
-        assert_eq!(error, LogError::Version { found: 7, known: VERSION });
+        assert_eq!(error, LogError::Version { found: 7, known: VERSION_SEALED });
         assert!(error.to_string().contains("newer version"), "{error}");
     }
 

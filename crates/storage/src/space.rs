@@ -142,6 +142,37 @@ impl Space {
         Ok(chunk)
     }
 
+    /// Visits the pairs after `after` (as in [`Self::export`]), those of derived families too:
+    /// about `bytes` bytes of them. Where it stopped, unless that was the end.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn walk(
+        &self,
+        view: &dyn Reader,
+        after: &[u8],
+        bytes: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut from = self.prefix(after.len() + 1);
+        from.extend_from_slice(after);
+        if !after.is_empty() {
+            from.push(0);
+        }
+        let to = after_all_with(&self.prefix(0));
+        let (mut taken, mut stopped) = (0, None);
+        view.scan(&from, &to, false, &mut |key, value| {
+            taken += key.len() - PREFIX_BYTES + value.len();
+            visit(&key[PREFIX_BYTES..], value);
+            if taken < bytes {
+                return ControlFlow::Continue(());
+            }
+            stopped = Some(key[PREFIX_BYTES..].to_vec());
+            ControlFlow::Break(())
+        })?;
+        Ok(stopped)
+    }
+
     /// The space for a snapshot that comes in. It may hold remains of an earlier one: run
     /// [`Space::clean`] of the present space to its end first.
     #[must_use]

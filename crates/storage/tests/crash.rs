@@ -2,19 +2,34 @@
 //! bits, against a naive model. A failure names its seed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use protocol::{GroupId, Position, ReplicaId, Term};
 use random::Random;
 use storage::{
-    Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogRecord, MemoryDisk, ReadLimits,
-    Recovered,
+    DataKey, Disk, Entry, EntryKind, Fate, Log, LogError, LogOptions, LogRecord, MemoryDisk,
+    ReadLimits, Recovered, SALT_BYTES, Sealer,
 };
 
 /// Small, so that segments roll often.
 const OPTIONS: LogOptions = LogOptions { segment_bytes: 24 * 512 };
 const HISTORIES: u64 = 300;
 const STEPS: u64 = 120;
+
+/// Opens a log that is encrypted or is not.
+fn open<D: Disk>(disk: D, sealed: bool) -> Result<(Log<D>, Recovered), LogError> {
+    static SALTS: AtomicU64 = AtomicU64::new(0);
+    let mut salt = [0; SALT_BYTES];
+    salt[..8].copy_from_slice(&SALTS.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    let sealer = sealed.then(|| Sealer::new(DataKey::new(&[3; 32]), salt));
+    Log::open_with(disk, OPTIONS, sealer)
+}
+
+/// Every second history is that of an encrypted log.
+fn is_sealed(seed: u64) -> bool {
+    !seed.is_multiple_of(2)
+}
 
 fn bytes(random: &mut Random, length: usize) -> Vec<u8> {
     (0..length).map(|_| random.draw().to_le_bytes()[0]).collect()
@@ -158,6 +173,7 @@ impl Model {
 
 /// A log, what it must hold, and what it may hold instead after a crash.
 struct History {
+    sealed: bool,
     random: Random,
     log: Option<Log<MemoryDisk>>,
     durable: Model,
@@ -170,8 +186,10 @@ struct History {
 
 impl History {
     fn new(seed: u64) -> Self {
-        let (log, _) = Log::open(MemoryDisk::new(), OPTIONS).expect("an empty disk is fine");
+        let sealed = is_sealed(seed);
+        let (log, _) = open(MemoryDisk::new(), sealed).expect("an empty disk is fine");
         Self {
+            sealed,
             random: Random::of_seed(seed),
             log: Some(log),
             durable: Model::default(),
@@ -299,7 +317,7 @@ impl History {
         let mut disk = log.into_disk();
         disk.full(false);
         disk.fail_after(None);
-        let (mut log, recovered) = Log::open(disk, OPTIONS).expect("nothing was lost");
+        let (mut log, recovered) = open(disk, self.sealed).expect("nothing was lost");
         let disk = log.disk_mut().clone();
         let found = Model::of(&mut log, recovered, disk);
         assert!(found == self.durable || self.doubtful.contains(&found), "after a restart");
@@ -320,7 +338,7 @@ impl History {
             disk.crash(|_, _| fate(&mut self.random));
             let dies = self.random.one_in(3);
             disk.fail_after(dies.then(|| 1 + self.random.below(3)));
-            match Log::open(&mut disk, OPTIONS) {
+            match open(&mut disk, self.sealed) {
                 Err(LogError::Disk(_)) if dies => {}
                 Err(error) => panic!("after crash {}: {error}", self.crashes),
                 Ok((mut log, recovered)) => {
@@ -340,7 +358,7 @@ impl History {
             }
         }
         disk.fail_after(None);
-        let (mut log, recovered) = Log::open(disk, OPTIONS).expect("it was sound a moment ago");
+        let (mut log, recovered) = open(disk, self.sealed).expect("it was sound a moment ago");
         assert_eq!(recovered.torn_bytes, 0, "what was cut stays cut");
         let disk = log.disk_mut().clone();
         assert_eq!(Model::of(&mut log, recovered, disk), self.durable, "the same again");
@@ -399,14 +417,14 @@ fn any_part_of_the_last_frame_is_torn_and_never_corrupt() {
             data: Bytes::from(vec![byte; bytes]),
         },
     };
-    for byte in [0, 7] {
-        let (mut log, _) = Log::open(MemoryDisk::new(), OPTIONS).unwrap();
+    for (byte, sealed) in [(0, false), (7, false), (0, true), (7, true)] {
+        let (mut log, _) = open(MemoryDisk::new(), sealed).unwrap();
         log.append(&[entry(1, byte, 600)]).unwrap();
         log.sync().unwrap();
         log.append(&[entry(2, byte, 4000)]).unwrap();
         let disk = log.into_disk();
         let sectors = disk.unsynced_sectors();
-        assert_eq!(sectors, 8);
+        assert_eq!(sectors, if sealed { 9 } else { 8 });
         for subset in 0..1_u32 << sectors {
             let mut disk = disk.clone();
             let mut index = 0;
@@ -414,7 +432,7 @@ fn any_part_of_the_last_frame_is_torn_and_never_corrupt() {
                 index += 1;
                 if subset >> (index - 1) & 1 == 1 { Fate::Kept } else { Fate::Lost }
             });
-            let (_, recovered) = Log::open(&mut disk, OPTIONS).unwrap();
+            let (_, recovered) = open(&mut disk, sealed).unwrap();
             let whole = subset + 1 == 1 << sectors;
             assert_eq!(recovered.groups[&group].last, Position(if whole { 2 } else { 1 }));
             let torn = if whole { 0 } else { 512 * u64::from(u32::BITS - subset.leading_zeros()) };
@@ -436,7 +454,7 @@ fn a_flipped_bit_is_told_or_does_no_harm() {
             let end = if random.one_in(2) { *bytes } else { (*bytes).min(4096) };
             let (offset, bit) = (random.below(end), u8::try_from(random.below(8)).unwrap());
             assert!(disk.flip(name, offset, bit));
-            match Log::open(disk, OPTIONS) {
+            match open(disk, is_sealed(seed)) {
                 Err(LogError::Corrupt { .. }) => told += 1,
                 Err(other) => panic!("seed {seed} {name} {offset}.{bit}: {other}"),
                 Ok((mut log, recovered)) => {
@@ -469,7 +487,7 @@ fn a_flipped_bit_in_the_very_last_frame_is_corruption() {
         for offset in last - 511..=last {
             let mut disk = disk.clone();
             assert!(disk.flip(&name, u64::try_from(offset).unwrap(), 5));
-            let opened = Log::open(disk, OPTIONS).map(|(_, recovered)| recovered);
+            let opened = open(disk, is_sealed(seed)).map(|(_, recovered)| recovered);
             assert!(
                 matches!(opened, Err(LogError::Corrupt { .. })),
                 "seed {seed}, {name} {offset}"
@@ -491,7 +509,7 @@ fn an_erased_sector_before_the_last_frame_is_corruption() {
                 content[sector * 512..][..512].fill(0);
                 let mut disk = disk.clone();
                 disk.put(&name, content);
-                match Log::open(disk, OPTIONS) {
+                match open(disk, is_sealed(seed)) {
                     Err(LogError::Corrupt { .. }) => told += 1,
                     Err(other) => panic!("seed {seed} {name} {sector}: {other}"),
                     Ok((mut log, recovered)) => {
@@ -543,7 +561,7 @@ fn any_bytes_at_all_give_an_answer_and_never_a_panic() {
                 disk.put(name, content);
             }
         }
-        opened += u64::from(Log::open(disk, OPTIONS).is_ok());
+        opened += u64::from(open(disk, is_sealed(seed)).is_ok());
     }
     assert!(opened < 200, "{opened} of 400 logs were opened in spite of it");
 }

@@ -1,19 +1,38 @@
 //! Real processes of the binary, on this machine, in a folder that goes when they do.
 
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
+use tokio_rustls::TlsConnector;
 
-use crate::http::Connection;
+use crate::http::{Access, Connection};
+use crate::load::{self, Measured, Verb};
 
 pub(crate) struct Cluster {
     binary: PathBuf,
     folder: tempfile::TempDir,
     pub(crate) ports: Vec<u16>,
     nodes: Vec<Option<Child>>,
+    protection: Protection,
+    /// Encrypted under the key in that file.
+    key: Option<PathBuf>,
+    /// How clients speak to it.
+    pub(crate) access: Access,
+}
+
+/// How nodes are protected: not at all, unless something is said.
+#[derive(Clone, Default)]
+pub(crate) struct Protection {
+    /// Flags of the nodes.
+    pub(crate) flags: Vec<String>,
+    /// If they speak TLS: by what clients know them.
+    pub(crate) tls: Option<TlsConnector>,
+    /// Sandboxes are encrypted.
+    pub(crate) is_encrypted: bool,
 }
 
 impl Cluster {
@@ -26,41 +45,64 @@ impl Cluster {
         count: usize,
         scratch: Option<&Path>,
     ) -> io::Result<Self> {
+        let cluster = Self::begin(binary, count, scratch, Protection::default())?;
+        cluster.first_write(Duration::from_secs(20)).await?;
+        Ok(cluster)
+    }
+
+    /// Starts them, and does not wait for anything.
+    ///
+    /// # Errors
+    /// When a process cannot be started.
+    pub(crate) fn begin(
+        binary: &Path,
+        count: usize,
+        scratch: Option<&Path>,
+        protection: Protection,
+    ) -> io::Result<Self> {
         let folder = match scratch {
             Some(parent) => tempfile::tempdir_in(parent)?,
             None => tempfile::tempdir()?,
         };
-        let ports = free_ports(count)?;
+        let (ports, binary) = (free_ports(count)?, binary.to_owned());
         let nodes = (0..count).map(|_| None).collect();
-        let mut cluster = Self { binary: binary.to_owned(), folder, ports, nodes };
+        let key = protection.is_encrypted.then(|| folder.path().join("key"));
+        if let Some(key) = &key {
+            let mut options = std::fs::File::options();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(key)?;
+            file.write_all(b"no secret: a key for figures, in a folder that goes")?;
+        }
+        let access = Access::by(protection.tls.clone());
+        let mut cluster = Self { binary, folder, ports, nodes, protection, key, access };
         for index in 0..count {
             cluster.start_node(index)?;
         }
-        cluster.first_write(Duration::from_secs(20)).await?;
         Ok(cluster)
     }
 
     /// # Errors
     /// When the process cannot be started.
     pub(crate) fn start_node(&mut self, index: usize) -> io::Result<()> {
+        let scheme = if self.protection.tls.is_some() { "https" } else { "http" };
         let peers: Vec<String> =
-            self.ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join(format!("n{}.log", index + 1)))?;
+            self.ports.iter().map(|port| format!("{scheme}://127.0.0.1:{port}")).collect();
+        let log = std::fs::File::options().create(true).append(true).open(self.log(index))?;
         let mut command = Command::new(&self.binary);
         command
             .args(["node", "--id", &format!("n{}", index + 1)])
             .args(["--port", &self.ports[index].to_string()])
             .arg("--sandbox")
-            .arg(self.folder.path().join(format!("n{}", index + 1)))
+            .arg(self.sandbox(index))
+            .args(&self.protection.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true);
         if self.ports.len() > 1 {
             command.args(["--peer-nodes", &peers.join(",")]);
+        }
+        if let Some(key) = &self.key {
+            command.arg("--encryption-key-file").arg(key);
         }
         self.nodes[index] = Some(command.spawn()?);
         Ok(())
@@ -91,9 +133,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// The sandbox of a node.
+    pub(crate) fn sandbox(&self, index: usize) -> PathBuf {
+        self.folder.path().join(format!("n{}", index + 1))
+    }
+
+    /// What a node has printed.
+    fn log(&self, index: usize) -> PathBuf {
+        self.folder.path().join(format!("n{}.log", index + 1))
+    }
+
     /// Where programs attach to a node.
     pub(crate) fn socket(&self, index: usize) -> PathBuf {
-        self.folder.path().join(format!("n{}", index + 1)).join("immortals.sock")
+        self.sandbox(index).join("immortals.sock")
     }
 
     pub(crate) fn pid(&self, index: usize) -> Option<u32> {
@@ -109,7 +161,7 @@ impl Cluster {
         loop {
             for port in &self.ports {
                 let body = r#"{"name":"first","counter":1}"#;
-                if let Ok(mut connection) = Connection::open(*port).await
+                if let Ok(mut connection) = Connection::open_by(*port, &self.access).await
                     && let Ok(answer) = connection.ask("POST", "/core/examples", None, body).await
                     && answer.status == 200
                 {
@@ -165,6 +217,22 @@ impl Cluster {
         word.and_then(|word| word.parse().ok()).ok_or_else(|| io::Error::other("no VmRSS"))
     }
 
+    /// What clients get of it, and what of the processors it needs for each request.
+    ///
+    /// # Errors
+    /// When no connection can be made, or a node is not running.
+    pub(crate) async fn load(
+        &self,
+        clients: usize,
+        time: Duration,
+        verb: Verb,
+    ) -> io::Result<Measured> {
+        let before = self.cpu_micros()?;
+        let mut run = load::run_by(&self.access, &self.ports, clients, time, verb).await?;
+        run.cpu_micros = (self.cpu_micros()? - before) / run.count.max(1.0);
+        Ok(run)
+    }
+
     /// How long all nodes have been on the processors, in microseconds.
     ///
     /// # Errors
@@ -181,8 +249,7 @@ impl Cluster {
     fn logs(&self) -> String {
         let mut text = String::new();
         for index in 0..self.ports.len() {
-            let path = self.folder.path().join(format!("n{}.log", index + 1));
-            let log = std::fs::read_to_string(path).unwrap_or_default();
+            let log = std::fs::read_to_string(self.log(index)).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(5).collect();
             text.push_str(&format!("\n[n{}] {}", index + 1, last.join("\n     ")));
         }

@@ -2,16 +2,45 @@
 //! connection, one request at a time, bodies with a length.
 
 use std::io;
+use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// The most that an answer's head may have.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+    /// The line of the head that says who asks; empty for nobody.
+    authorization: Arc<str>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// How nodes are spoken to.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    tls: Option<TlsConnector>,
+    authorization: Arc<str>,
+}
+
+impl Access {
+    /// Over TLS, if there is any, for somebody who shows nothing.
+    pub(crate) fn by(tls: Option<TlsConnector>) -> Self {
+        Self { tls, authorization: "".into() }
+    }
+
+    /// The same, for somebody who shows this: `Bearer ...` or `Basic ...`.
+    pub(crate) fn showing(&self, what: &str) -> Self {
+        let authorization = format!("Authorization: {what}\r\n").into();
+        Self { tls: self.tls.clone(), authorization }
+    }
 }
 
 pub(crate) struct Answer {
@@ -23,9 +52,23 @@ impl Connection {
     /// # Errors
     /// When nobody listens there.
     pub(crate) async fn open(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(8 << 10) })
+        Self::open_by(port, &Access::default()).await
+    }
+
+    /// # Errors
+    /// When nobody listens there, or somebody else than a node that is believed.
+    pub(crate) async fn open_by(port: u16, access: &Access) -> io::Result<Self> {
+        let socket = TcpStream::connect(("127.0.0.1", port)).await?;
+        socket.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match &access.tls {
+            None => Box::new(socket),
+            Some(tls) => {
+                let name = ServerName::try_from("127.0.0.1").map_err(io::Error::other)?;
+                Box::new(tls.connect(name, socket).await?)
+            }
+        };
+        let authorization = Arc::clone(&access.authorization);
+        Ok(Self { stream, buffer: Vec::with_capacity(8 << 10), authorization })
     }
 
     /// # Errors
@@ -40,10 +83,12 @@ impl Connection {
         let key = key.map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{key}\
-             Content-Length: {}\r\n\r\n{body}",
+             {}Content-Length: {}\r\n\r\n{body}",
+            self.authorization,
             body.len()
         );
         self.stream.write_all(request.as_bytes()).await?;
+        self.stream.flush().await?;
         self.buffer.clear();
         let head = loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {

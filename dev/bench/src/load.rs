@@ -3,7 +3,18 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::http::Connection;
+use crate::http::{Access, Connection};
+
+/// How often and how long contestants are measured in turn.
+#[derive(clap::Args)]
+pub(crate) struct Rounds {
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    #[arg(long, default_value_t = 2)]
+    pub(crate) seconds: u64,
+    #[arg(long, value_delimiter = ',', default_value = "1,100")]
+    pub(crate) clients: Vec<usize>,
+}
 
 /// What one run gave.
 #[derive(Clone, Debug)]
@@ -41,10 +52,24 @@ pub(crate) async fn run(
     time: Duration,
     verb: Verb,
 ) -> io::Result<Measured> {
+    run_by(&Access::default(), ports, clients, time, verb).await
+}
+
+/// The same, by clients that speak to nodes in another way.
+///
+/// # Errors
+/// When no connection can be made.
+pub(crate) async fn run_by(
+    access: &Access,
+    ports: &[u16],
+    clients: usize,
+    time: Duration,
+    verb: Verb,
+) -> io::Result<Measured> {
     let mut tasks = Vec::new();
     for client in 0..clients {
         let port = ports[client % ports.len()];
-        tasks.push(tokio::spawn(one_client(port, client, time, verb)));
+        tasks.push(tokio::spawn(one_client((access.clone(), port), client, time, verb)));
     }
     let mut all = Vec::new();
     let mut errors = 0;
@@ -72,12 +97,12 @@ pub(crate) fn summary(mut all: Vec<Duration>, errors: usize, time: Duration) -> 
 }
 
 async fn one_client(
-    port: u16,
+    (access, port): (Access, u16),
     client: usize,
     time: Duration,
     verb: Verb,
 ) -> io::Result<(Vec<Duration>, usize)> {
-    let mut connection = Connection::open(port).await?;
+    let mut connection = Connection::open_by(port, &access).await?;
     let run = std::process::id();
     let names: Vec<String> =
         (0..DOCUMENTS_PER_CLIENT).map(|n| format!("bench-{run}-{client}-{n}")).collect();

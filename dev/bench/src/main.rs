@@ -20,6 +20,7 @@ mod load;
 mod program;
 mod queries;
 mod replay;
+mod security;
 mod throughput;
 mod turns;
 
@@ -142,6 +143,8 @@ enum What {
         #[arg(long)]
         millis: u64,
     },
+    /// What logins, permission and TLS cost: with and without each, in turn.
+    Security(security::Plan),
     /// From nothing to the first acknowledged write.
     Start {
         #[arg(long, default_value_t = 10)]
@@ -190,6 +193,7 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
         What::Idle { instances, replicas } => {
             idle::run(&start(arguments).await?, *instances, *replicas).await
         }
+        What::Security(plan) => security::run(binary, scratch, arguments.nodes, plan).await,
         What::Immortals(plan) => throughput::run(binary, scratch, plan).await,
         What::Grpc(plan) => grpc::run(plan).await,
         What::Replay(plan) => replay::run(binary, scratch, plan).await,
@@ -218,10 +222,7 @@ async fn loads(
         for clients in clients {
             let mut measured = Vec::new();
             for _ in 0..runs {
-                let before = cluster.cpu_micros()?;
-                let mut run = load::run(&cluster.ports, *clients, time, verb).await?;
-                run.cpu_micros = (cluster.cpu_micros()? - before) / run.count.max(1.0);
-                measured.push(run);
+                measured.push(cluster.load(*clients, time, verb).await?);
             }
             show(&format!("{verb:?}"), *clients, &median(measured));
         }

@@ -5,26 +5,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Protection};
 use crate::etcd::{self, Etcd};
-use crate::load::{self, Measured, Verb};
+use crate::load::{self, Measured, Rounds, Verb};
 
 /// This many syncs are timed before each round.
 const SYNCS: usize = 500;
 
 #[derive(clap::Args)]
 pub(crate) struct Plan {
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    #[arg(long, default_value_t = 2)]
-    seconds: u64,
-    #[arg(long, value_delimiter = ',', default_value = "1,100")]
-    clients: Vec<usize>,
+    #[command(flatten)]
+    rounds: Rounds,
     #[arg(long, value_enum, value_delimiter = ',', default_value = "patch,post,get")]
     verbs: Vec<Verb>,
     /// Another binary of Amrita, measured beside the first.
     #[arg(long)]
     other: Option<PathBuf>,
+    /// This binary once more, with encrypted sandboxes.
+    #[arg(long)]
+    encrypted: bool,
     /// etcd with three members beside it; `etcd` must be on the path.
     #[arg(long)]
     etcd: bool,
@@ -38,12 +37,7 @@ enum Contestant {
 impl Contestant {
     async fn load(&self, clients: usize, time: Duration, verb: Verb) -> io::Result<Measured> {
         match self {
-            Self::Amrita(cluster) => {
-                let before = cluster.cpu_micros()?;
-                let mut run = load::run(&cluster.ports, clients, time, verb).await?;
-                run.cpu_micros = (cluster.cpu_micros()? - before) / run.count.max(1.0);
-                Ok(run)
-            }
+            Self::Amrita(cluster) => cluster.load(clients, time, verb).await,
             Self::Etcd(etcd) => etcd.load(clients, time, verb).await,
         }
     }
@@ -57,6 +51,12 @@ pub(crate) async fn run(binary: &Path, scratch: Option<&Path>, plan: &Plan) -> i
     if let Some(other) = &plan.other {
         contestants.push(("other", Contestant::Amrita(Cluster::start(other, 3, scratch).await?)));
     }
+    if plan.encrypted {
+        let protection = Protection { is_encrypted: true, ..Protection::default() };
+        let cluster = Cluster::begin(binary, 3, scratch, protection)?;
+        cluster.first_write(Duration::from_secs(20)).await?;
+        contestants.push(("encr.", Contestant::Amrita(cluster)));
+    }
     if plan.etcd {
         contestants.push(("etcd", Contestant::Etcd(Etcd::start(scratch).await?)));
     }
@@ -64,12 +64,12 @@ pub(crate) async fn run(binary: &Path, scratch: Option<&Path>, plan: &Plan) -> i
     let mut syncs = Vec::new();
     println!("            clients     per second   p50 ms   p99 ms   worst ms   errors   CPU us");
     for &verb in &plan.verbs {
-        for &clients in &plan.clients {
+        for &clients in &plan.rounds.clients {
             let mut all: Vec<Vec<Measured>> = contestants.iter().map(|_| Vec::new()).collect();
-            for _ in 0..plan.rounds {
+            for _ in 0..plan.rounds.rounds {
                 syncs.push(etcd::sync_time(scratch, SYNCS)?);
                 for ((_, contestant), measured) in contestants.iter().zip(&mut all) {
-                    let time = Duration::from_secs(plan.seconds);
+                    let time = Duration::from_secs(plan.rounds.seconds);
                     measured.push(contestant.load(clients, time, verb).await?);
                 }
             }

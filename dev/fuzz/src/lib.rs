@@ -7,6 +7,7 @@ use protocol::immortal::{
     HELLO_BYTES_MAX, ToNode, ToProgram, blocks, count_messages, messages, put_block_head,
     put_message, skip_messages, split_frame,
 };
+use protocol::service::{FromNode, FromProgram};
 
 /// Frames of programs: what can be read is written and read again, and is the same.
 pub fn to_node(bytes: &[u8]) {
@@ -34,6 +35,24 @@ pub fn to_program(bytes: &[u8]) {
         assert_eq!(ToProgram::read(again), Ok(said.clone()));
         if let ToProgram::Deliver { blocks, .. } = said {
             inputs(&blocks);
+        }
+    }
+}
+
+/// The same for frames of the service protocol, of either end.
+pub fn of_services(bytes: &[u8]) {
+    let again = |written: Vec<u8>| {
+        let again = split_frame(&mut BytesMut::from(&written[..]), usize::MAX);
+        again.expect("a frame that was written").expect("it is whole")
+    };
+    for frame in frames(bytes) {
+        let mut written = Vec::new();
+        if let Ok(said) = FromProgram::read(frame.clone()) {
+            said.put(&mut written);
+            assert_eq!(FromProgram::read(again(written)), Ok(said));
+        } else if let Ok(said) = FromNode::read(frame) {
+            said.put(&mut written);
+            assert_eq!(FromNode::read(again(written)), Ok(said));
         }
     }
 }

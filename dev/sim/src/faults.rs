@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::machine::Machine;
+use crate::members::Members;
 use crate::network::Process;
 use crate::settings::Fault;
 use crate::world::{Event, PROBE, Relief, World};
@@ -29,7 +30,7 @@ const WHOLE_AFTER: Time = 1_500 * MILLISECOND;
 const WHOLE_FOR: Time = 600 * MILLISECOND;
 
 /// The attempt of requests whose answer nobody waits for.
-const NOBODY: u64 = 0;
+pub(crate) const NOBODY: u64 = 0;
 
 /// State of the faults.
 pub(crate) struct Faults {
@@ -43,12 +44,13 @@ pub(crate) struct Faults {
     disks_lost: usize,
     lost_at: Time,
     /// Since when each machine has said that the cluster is whole.
-    whole_since: BTreeMap<usize, Time>,
+    pub(crate) whole_since: BTreeMap<usize, Time>,
     pub(crate) joined: bool,
     before_sync: bool,
     /// These stay down until the faults are over.
     down: BTreeSet<usize>,
     hours_have_gone: bool,
+    pub(crate) members: Members,
 }
 
 impl Faults {
@@ -65,6 +67,7 @@ impl Faults {
             before_sync: true,
             down: BTreeSet::new(),
             hours_have_gone: false,
+            members: Members::new(seed),
         }
     }
 
@@ -178,6 +181,8 @@ impl World {
             Fault::Wipe => self.wipe(target),
             Fault::Stop => self.stop(target)?,
             Fault::Join => self.join(),
+            Fault::Remove => self.remove_some_node(target),
+            Fault::Readdress => self.readdress(target),
             Fault::Quorum => self.workload.change_quorum(),
             Fault::KillProgram => self.strike_program(false)?,
             Fault::StallProgram => self.strike_program(true)?,
@@ -358,20 +363,33 @@ impl World {
     pub(crate) fn probed(&mut self, machine: usize, response: &Response) {
         let group = response.to_json();
         let nodes = group["nodes"].as_object();
-        let expected = self.machines.iter().filter(|machine| !machine.foreign).count();
-        let is_whole = nodes.is_some_and(|nodes| {
-            nodes.len() == expected && nodes.values().all(|node| node["status"] == "AVAILABLE")
-        });
+        let is_expected = |machine: &usize| {
+            !self.machines[*machine].foreign && !self.faults.members.is_gone(*machine)
+        };
+        let expected = (0..self.machines.len()).filter(is_expected).count();
+        let is_where_it_says = |node: &serde_json::Value| {
+            let place = node["groupReference"].as_str().unwrap_or_default();
+            self.machines.iter().any(|machine| {
+                node["id"] == machine.name.as_str() && place.starts_with(machine.uri.as_str())
+            })
+        };
+        let is_in = |node: &serde_json::Value| {
+            node["status"] == "AVAILABLE" && node["isLeaving"] == false && is_where_it_says(node)
+        };
+        let is_whole =
+            nodes.is_some_and(|nodes| nodes.len() == expected && nodes.values().all(is_in));
+        self.look_at_who_asks(machine, &group);
         let now = self.agenda.now();
         if is_whole {
             self.faults.whole_since.entry(machine).or_insert(now);
+            self.look_who_is_in();
         } else {
             self.faults.whole_since.remove(&machine);
         }
     }
 
     /// Whether every disk that was lost has been made good: all nodes have said so for a while.
-    fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let settled = self.faults.lost_at + WHOLE_AFTER;
         let said =
             |machine: usize| {
@@ -491,6 +509,7 @@ impl World {
             self.agenda.after(SECOND, Event::Join { machine: number });
         }
         self.machines.push(machine);
+        self.faults.members.begins_anew(number);
         self.agenda.after(0, Event::Start { machine: number });
     }
 

@@ -10,12 +10,14 @@
 //! The parts: [`agenda`] is the only clock. [`random`] is the only source of chance. [`network`]
 //! delays, cuts and breaks. [`media`] loses, tears, flips and refuses. `machine` is a node with its
 //! sandbox, `shell` carries out what a node says, `faults` decides what goes wrong, `workload` and
-//! `work` are the clients, [`tallies`] are services of the simulator's own, `immortals` are
-//! programs beside the nodes, and `referee` watches them all.
+//! `work` are the clients, [`tallies`] are services of the simulator's own, `immortals` and
+//! `served` are programs beside the nodes, `orders` has documents that send to immortals,
+//! `subscribers` are told of changes, `backups` makes backups, and `referee` watches them all.
 
 use services::Catalogue;
 
 pub mod agenda;
+mod backups;
 pub mod checkers;
 mod detours;
 mod faults;
@@ -24,10 +26,15 @@ mod immortals;
 pub mod jobs;
 mod machine;
 pub mod media;
+mod members;
 pub mod network;
+mod orders;
 pub mod paths;
 mod referee;
+mod rights;
 pub mod run;
+mod served;
+mod subscribers;
 mod work;
 
 pub mod settings;
@@ -37,7 +44,22 @@ pub mod trace;
 mod workload;
 mod world;
 
+/// The services of a node with an older program: it has no examples.
+fn older_catalogue() -> Catalogue {
+    Catalogue::new().with(tallies::TallyService).with_task(tallies::WalkTask)
+}
+
 /// The services of a simulated node.
 fn catalogue() -> Catalogue {
     examples::catalogue().with(tallies::TallyService).with_task(tallies::WalkTask)
+}
+
+/// The same where the tallies send what is added to them.
+fn catalogue_of_orders() -> Catalogue {
+    examples::catalogue().with(orders::SendingTallies).with_task(tallies::WalkTask)
+}
+
+/// The same where the tallies are a kind that is defined while the cluster runs.
+fn catalogue_without_tallies() -> Catalogue {
+    examples::catalogue().with_task(tallies::WalkTask)
 }

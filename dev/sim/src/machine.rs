@@ -7,7 +7,9 @@ use mesh::Mesh;
 use node::{Input, KeptLimits, Node, NodeConfig, SandboxState, StartError, Timing, Upkeep};
 use protocol::{Moment, Now};
 use services::{Catalogue, Invoker};
-use storage::{Log, LogError, LogOptions, LogOwner, LogRecord, StateStore};
+use storage::{
+    DataKey, Log, LogError, LogOptions, LogOwner, LogRecord, SALT_BYTES, Sealer, StateStore,
+};
 
 use crate::agenda::Time;
 use crate::checkers::Broken;
@@ -156,6 +158,13 @@ impl Machine {
         }
     }
 
+    /// It is at another address from its next start on, as its own list of peers says, too.
+    pub(crate) fn move_to(&mut self, uri: String) {
+        let own = self.peers.iter_mut().filter(|peer| **peer == self.uri);
+        own.for_each(|peer| peer.clone_from(&uri));
+        self.uri = uri;
+    }
+
     /// Whom it asks to be admitted when its log was damaged, as the real shell has it.
     pub(crate) fn contact(&self) -> Option<String> {
         let peer = self.peers.iter().find(|peer| **peer != self.uri);
@@ -188,6 +197,19 @@ impl Machine {
         self.clock.wall_offset = self.clock.wall_offset.saturating_add(micros);
     }
 
+    /// How many processes it had.
+    pub(crate) fn lives(&self) -> u64 {
+        self.life
+    }
+
+    /// For the next process: each one has a salt of its own.
+    fn sealer(&self) -> Sealer {
+        let mut salt = [0; SALT_BYTES];
+        salt[..8].copy_from_slice(&self.sandbox.to_le_bytes());
+        salt[8..].copy_from_slice(&self.life.to_le_bytes());
+        Sealer::new(DataKey::of_secret(self.name.as_bytes()), salt)
+    }
+
     /// Starts a process on what the disk has.
     ///
     /// # Errors
@@ -200,7 +222,8 @@ impl Machine {
     ) -> Result<Started, Broken> {
         assert!(self.running.is_none(), "one process at a time has the sandbox");
         let options = LogOptions { segment_bytes: wanted.segment_bytes };
-        let (mut log, recovered) = match Log::open(self.disk.clone(), options) {
+        let sealer = wanted.is_encrypted.then(|| self.sealer());
+        let (mut log, recovered) = match Log::open_with(self.disk.clone(), options, sealer) {
             Ok(opened) => opened,
             Err(LogError::Disk(_)) => return Ok(Started::Later),
             Err(error @ LogError::Corrupt { .. }) if self.decayed || self.harmed => {
@@ -234,6 +257,7 @@ impl Machine {
                 return Err(Broken::new("a node can start on what it had", what));
             }
         };
+        let node = if wanted.demands_login { node.demanding_login() } else { node };
         // Also one that was harmed: what it takes for sound must be so.
         let checked = found.and_then(|found| self.ledger.reopened(&found));
         checked.map_err(|broken| broken.at(&self.name))?;
@@ -292,6 +316,7 @@ impl Machine {
             },
             upkeep: wanted.upkeep,
             kept: wanted.kept,
+            permits: Default::default(),
         }
     }
 
@@ -389,6 +414,9 @@ pub(crate) struct Wanted {
     pub(crate) partitions: u32,
     pub(crate) audit_ticks: u64,
     pub(crate) membership_quorum: Option<usize>,
+    pub(crate) demands_login: bool,
+    /// The logs of all nodes are.
+    pub(crate) is_encrypted: bool,
 }
 
 pub(crate) fn uri(number: usize) -> String {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::{GroupId, Response, Term};
+use protocol::{GroupId, Position, Response, Term};
 use serde_json::Value;
 
 use crate::agenda::Time;
@@ -12,15 +12,20 @@ use crate::checkers::changes::Reader;
 use crate::checkers::document::{Asked, ExampleDocument, Operation, State, Told};
 use crate::checkers::ledger::Places;
 use crate::checkers::linearizable::{self, Call, NoOrder, STEPS_MAX};
+use crate::checkers::listener::{Listener, Notified};
+use crate::checkers::moment::Moments;
 use crate::checkers::mortals::Mortals;
 use crate::checkers::once::Once;
 use crate::checkers::promises::Promises;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Digests;
+use crate::checkers::rights::{Rights, Seen};
 use crate::checkers::versions::Versions;
 use crate::jobs::{Job, Making};
 use crate::machine::Machine;
 use crate::paths::Paths;
+use crate::rights::{RightsWork, entries};
+use crate::served;
 use crate::settings::Settings;
 use crate::trace::{Trace, seconds};
 use crate::work::{Search, Verdict, Work, is_thing, kind_making, tally_links};
@@ -38,6 +43,7 @@ pub(crate) struct Referee {
     pub(crate) quorum: Quorum,
     pub(crate) promises: Promises,
     digests: Digests,
+    pub(crate) moments: Moments,
     once: Once,
     /// What was made: true when that was acknowledged, false when nobody knows.
     made: BTreeMap<String, bool>,
@@ -45,11 +51,14 @@ pub(crate) struct Referee {
     shown: BTreeMap<String, Value>,
     deleted: BTreeSet<String>,
     mortals: Mortals,
+    pub(crate) rights: Rights,
     formed: bool,
     documents: Vec<String>,
     /// How many answers were judged.
     judged: u64,
     pub(crate) paths: Paths,
+    /// Programs outside have the handlers of the tallies.
+    has_copies: bool,
 }
 
 impl Referee {
@@ -62,15 +71,18 @@ impl Referee {
             quorum: Quorum::new(settings.nodes, settings.membership_quorum),
             promises: Promises::default(),
             digests: Digests::default(),
+            moments: Moments::default(),
             once: Once::default(),
             made: BTreeMap::new(),
             shown: BTreeMap::new(),
             deleted: BTreeSet::new(),
             mortals: Mortals::default(),
+            rights: Rights::default(),
             formed: false,
             documents: (0..settings.documents).map(|n| format!("/core/examples/d{n}")).collect(),
             judged: 0,
             paths: Paths::default(),
+            has_copies: served::has_copies(settings),
         }
     }
 
@@ -84,18 +96,49 @@ impl Referee {
         tally_links().iter().all(|link| self.made.get(link) == Some(&true))
     }
 
+    /// The kind of the tallies was defined, where it is no service of the nodes, and that was
+    /// acknowledged.
+    pub(crate) fn have_kind_of_tallies(&self) -> bool {
+        self.made.get(&served::definition().link()) == Some(&true)
+    }
+
     /// The kind of things was defined, and that was acknowledged.
     pub(crate) fn have_kind(&self) -> bool {
         self.made.get(&kind_making().link()) == Some(&true)
+    }
+
+    /// The users whose rights change are there, with all that they need.
+    pub(crate) fn have_users(&self) -> bool {
+        RightsWork::makings().iter().all(|it| self.made.get(&it.link()) == Some(&true))
     }
 
     pub(crate) fn was_deleted(&self, link: &str) -> bool {
         self.deleted.contains(link)
     }
 
+    /// A document as the auditor was shown it.
+    pub(crate) fn shown(&self, link: &str) -> Option<&Value> {
+        self.shown.get(link)
+    }
+
     /// How many answers were held against the rules.
     pub(crate) fn judged(&self) -> u64 {
         self.judged
+    }
+
+    /// # Errors
+    /// When a subscriber is told something that breaks a rule.
+    pub(crate) fn notified(
+        &mut self,
+        told: &mut Listener,
+        notified: &Notified<'_>,
+    ) -> Result<(), Broken> {
+        told.notified(notified, &mut self.versions)
+    }
+
+    /// What somebody has seen and a subscriber was not told of.
+    pub(crate) fn not_told(&self, told: &Listener, links: &[String]) -> Option<String> {
+        told.missing(links, &self.versions)
     }
 
     // While the run goes on.
@@ -145,15 +188,31 @@ impl Referee {
     }
 
     /// A node has made a step: what it has applied must be what others have.
-    pub(crate) fn stepped(&mut self, machine: &Machine) -> Result<(), Broken> {
+    pub(crate) fn stepped(&mut self, now: Time, machine: &Machine) -> Result<(), Broken> {
         for group in machine.store.take_touched().into_iter().map(GroupId) {
             // What an instance has in the store depends on where its checkpoint stands.
             let is_well = !machine.store.is_rotten() && machine.store.altered() != Some(group);
             if !group.is_instance() && is_well {
-                self.digests.look(&machine.store, group, &machine.name, false)?;
+                let at = self.digests.look(&machine.store, group, &machine.name, false)?;
+                self.moments.saw(now, group, at);
             }
         }
         Ok(())
+    }
+
+    /// What was restored of a backup must be what replicas had at that position.
+    pub(crate) fn restored(
+        &mut self,
+        store: &storage::MemoryStore,
+        group: GroupId,
+        position: Position,
+    ) -> Result<(), Broken> {
+        let at = self.digests.look(store, group, "a backup", true)?;
+        if at == position {
+            return Ok(());
+        }
+        let what = format!("group {group} is at {at} and not at {position}");
+        Err(Broken::new("a backup can be restored", what))
     }
 
     /// Holds an answer against the rules and takes note of it.
@@ -165,10 +224,10 @@ impl Referee {
         response: &Response,
     ) -> Result<Verdict, Broken> {
         self.judged += 1;
-        if matches!(response.status, 503 | 504) {
-            return refusal(&doing.work, response);
-        }
         let body = response.to_json();
+        if matches!(response.status, 502..=504) {
+            return self.not_served(&doing.work, response, &body);
+        }
         let began = doing.began.expect("it was sent before it was answered");
         let strange = format!("{}: {} {body}", doing.work, response.status);
         let unexpected = || Broken::new("an answer is one of those that make sense", strange);
@@ -191,7 +250,7 @@ impl Referee {
                     self.versions.saw(&body)?;
                     Ok(Verdict::Done)
                 }
-                404 if !*must => Ok(Verdict::Done),
+                404 | 410 if !*must => Ok(Verdict::Done),
                 _ => Err(unexpected_version(link, *version, &body)),
             },
             Work::Quorum(_) => {
@@ -205,29 +264,30 @@ impl Referee {
                 _ => Err(unexpected()),
             },
             Work::Watch { after, seconds } => {
-                let verdict = self.watched(response.status, after, *seconds, &body)?;
-                verdict.ok_or_else(unexpected)
+                self.watched(response.status, after, *seconds, &body)?.ok_or_else(unexpected)
             }
             Work::Make(making) if is_thing(making) => {
-                self.paths.reached("a document of a defined kind was asked for");
-                if !fits_the_kind(making, response.status) {
+                if !self.fits_the_kind(making, response.status) {
                     return Err(unexpected());
                 }
-                match response.status {
-                    400 => Ok(Verdict::Done),
-                    _ => Ok(self.plain(&doing.work, began, doing.unknown, response)),
-                }
+                Ok(match response.status {
+                    400 => Verdict::Done,
+                    _ => self.plain(&doing.work, began, doing.unknown, response),
+                })
             }
             Work::ReadMortal { .. } | Work::Repeat(_) => {
                 let verdict = self.habit(client, &doing.work, (began, at), response.status)?;
                 verdict.ok_or_else(unexpected)
             }
+            Work::Rights(work) => self
+                .rights_told(client, (work, doing.change), (began, at), response.status, &body)?
+                .ok_or_else(unexpected),
             // It has ended already.
             Work::Cancel { .. } | Work::Reroute { .. } if response.status == 400 => {
                 Ok(Verdict::Done)
             }
             Work::Add { tally, entry } if response.is_success() => {
-                client.remember(tally, entry, doing.key.as_ref());
+                self.added(client, (tally, entry), doing.key.as_ref());
                 Ok(self.plain(&doing.work, began, doing.unknown, response))
             }
             other => match response.status {
@@ -235,6 +295,26 @@ impl Referee {
                 _ => Err(unexpected()),
             },
         }
+    }
+
+    fn not_served(
+        &mut self,
+        work: &Work,
+        response: &Response,
+        body: &Value,
+    ) -> Result<Verdict, Broken> {
+        match body["code"].as_str() {
+            Some("PROGRAM_FAILED") => self.paths.reached("programs have failed at a write"),
+            Some("NO_PROGRAM") => self.paths.reached("no program was there for a write"),
+            _ => {}
+        }
+        refusal(work, response)
+    }
+
+    /// An entry was added to a tally, and that was acknowledged.
+    fn added(&mut self, client: &mut Client, (tally, entry): (&str, &str), key: Option<&String>) {
+        client.remember(tally, entry, key);
+        self.paths.count("an entry was added by a program", u64::from(self.has_copies));
     }
 
     /// What came of a change of the quorum; none if it makes no sense.
@@ -309,6 +389,70 @@ impl Referee {
                 if *is_hours_ago {
                     self.paths.reached("a request was repeated hours later");
                 }
+            }
+            _ => return Ok(None),
+        }
+        Ok(Some(Verdict::Done))
+    }
+
+    /// The kind was defined before, so every node knows it or asks; and its schema counts.
+    fn fits_the_kind(&mut self, making: &Making, status: u16) -> bool {
+        self.paths.reached("a document of a defined kind was asked for");
+        let is_wrong = making.body["name"] == "wrong";
+        matches!((status, is_wrong), (400, true) | (200 | 409, false))
+    }
+
+    /// What was told to somebody whose rights change; none if it makes no sense.
+    fn rights_told(
+        &mut self,
+        client: &mut Client,
+        (work, change): (&RightsWork, Option<usize>),
+        span: (Time, Time),
+        status: u16,
+        body: &Value,
+    ) -> Result<Option<Verdict>, Broken> {
+        let is_done = (200..300).contains(&status);
+        match work {
+            RightsWork::Change { .. } if is_done => {
+                let change = change.expect("it was sent before it was answered");
+                self.rights.acknowledged(change, span.1);
+            }
+            RightsWork::Act { user, .. } | RightsWork::Walk { user, .. }
+                if is_done || matches!(status, 401 | 403) =>
+            {
+                self.paths.reached(match self.rights.acted(*user, is_done, span)? {
+                    Seen::Honoured => "a right that was given was honoured",
+                    Seen::Refused => "a right that was taken away was refused",
+                    Seen::Behind => "a right was refused by a node that was behind",
+                    Seen::Either if is_done => "a right was honoured while it changed",
+                    Seen::Either => "a right was refused while it changed",
+                });
+                if let (RightsWork::Walk { name, .. }, true) = (work, is_done) {
+                    client.walk = Some(name.clone());
+                }
+            }
+            // A walk that was made at an earlier try is shown to its maker by the next one.
+            RightsWork::Walk { .. } if status == 409 => {}
+            RightsWork::Look { user } if is_done => {
+                if self.rights.looked(*user, entries(body), span)? {
+                    self.paths.reached("nothing was done for one without a right");
+                }
+            }
+            RightsWork::Task { .. } if is_done || status == 404 => {
+                let stage = body["taskInfo"]["stage"].as_str().unwrap_or_default();
+                match stage {
+                    "FAILED" => self.paths.reached("a task was refused what its maker may not"),
+                    "FINISHED" => self.paths.reached("a task of a user came to its end"),
+                    _ => return Ok(Some(Verdict::Done)),
+                }
+                client.walk = None;
+            }
+            RightsWork::Nobody { .. } if status == 401 => {
+                self.paths.reached("nobody was refused");
+            }
+            RightsWork::Nobody { .. } => {
+                let what = format!("{work}: {status} {body}");
+                return Err(Broken::new("nobody does anything", what));
             }
             _ => return Ok(None),
         }
@@ -461,8 +605,10 @@ impl Referee {
 
     /// A client will never know what became of it.
     pub(crate) fn gave_up(&mut self, _now: Time, doing: &Doing) {
-        if let Some(change) = doing.change.filter(|_| !doing.unknown) {
-            self.quorum.refused(change);
+        match (&doing.work, doing.change.filter(|_| !doing.unknown)) {
+            (Work::Rights(_), Some(change)) => self.rights.refused(change),
+            (_, Some(change)) => self.quorum.refused(change),
+            _ => {}
         }
         let Some(began) = doing.began.filter(|_| doing.unknown) else { return };
         match &doing.work {
@@ -549,12 +695,6 @@ impl Referee {
         }
         Ok(())
     }
-}
-
-/// The kind was defined before, so every node knows it or asks; and its schema counts.
-fn fits_the_kind(making: &Making, status: u16) -> bool {
-    let is_wrong = making.body["name"] == "wrong";
-    matches!((status, is_wrong), (400, true) | (200 | 409, false))
 }
 
 /// A repeat of a request whose version has gone since: only its link and its version are known.

@@ -4,7 +4,7 @@ use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::jobs::Job;
 use crate::paths::Paths;
-use crate::settings::Settings;
+use crate::settings::{Fault, Settings};
 use crate::trace::Trace;
 use crate::work::{Search, Work, tally_links};
 use crate::world::{Event, World};
@@ -66,6 +66,8 @@ pub fn run(settings: &Settings, trace: Trace) -> Result<Report, Broken> {
     world.comes_to_life()?;
     world.settle_immortals()?;
     world.audit()?;
+    world.settle_orders()?;
+    world.all_is_told()?;
     world.compare()?;
     world.referee.conclude(&world.workload.jobs, &mut world.trace)?;
     world.paths.add(&world.referee.paths);
@@ -88,6 +90,9 @@ impl World {
     pub(crate) fn look(&mut self) -> Result<(), Broken> {
         self.agenda.after(200 * MILLISECOND, Event::Look);
         self.look_at_nodes();
+        self.look_at_backups();
+        self.look_at_repeats();
+        self.look_at_subscribers();
         Ok(())
     }
 
@@ -98,7 +103,15 @@ impl World {
         self.faults.clear();
         self.workload.close();
         self.calm_programs();
+        self.calm_copies();
+        self.calm_subscribers();
         self.network.heal(now, &mut self.plan);
+        // Whoever ran an older program gets the new one.
+        for machine in 0..self.machines.len() {
+            if self.settings.may_be_older(machine) {
+                self.die(machine, false, "it gets another program");
+            }
+        }
         for machine in 0..self.machines.len() {
             self.machines[machine].heal_disk();
             self.machines[machine].stalled_until = now;
@@ -107,13 +120,24 @@ impl World {
                 self.agenda.after(seconds * SECOND, Event::Join { machine });
             }
         }
-        let patience = now + 20 * SECOND;
-        let foreign = |world: &Self| world.machines.iter().any(|machine| machine.foreign);
-        while (foreign(self) || !self.workload.is_quiet()) && self.agenda.now() < patience {
+        let patience = now + if self.settings.has(Fault::Remove) { 60 } else { 20 } * SECOND;
+        let members_change =
+            [Fault::Join, Fault::Remove, Fault::Readdress].iter().any(|it| self.settings.has(*it));
+        let is_settled = |world: &Self| {
+            let foreign = world.machines.iter().any(|machine| machine.foreign);
+            !foreign && (!members_change || world.all_are_members())
+        };
+        while (!is_settled(self) || !self.workload.is_quiet()) && self.agenda.now() < patience {
             let next = self.agenda.now() + 100 * MILLISECOND;
             self.run_until(next)?;
         }
         self.workload.abandon(self.agenda.now(), &mut self.referee);
+        let all_must_be_there =
+            [Fault::Readdress, Fault::Remove].iter().any(|it| self.settings.has(*it));
+        if all_must_be_there && !self.all_are_members() {
+            let what = "a machine is not listed, is still leaving, or is not where it is listed";
+            return Err(Broken::new("in the end all machines are members", what.to_owned()));
+        }
         Ok(())
     }
 

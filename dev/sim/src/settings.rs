@@ -59,6 +59,10 @@ pub enum Fault {
     Quorum,
     /// One more node joins.
     Join,
+    /// A machine gets another address while its process is down.
+    Readdress,
+    /// A person removes a node for good; later it comes back as another one.
+    Remove,
     /// The net drops a client's answer.
     LostAnswer,
     /// Two machines do not reach each other for some seconds, and all others do.
@@ -96,7 +100,8 @@ impl Fault {
     pub const OF_PATHS: [Self; 3] = [Self::Partial, Self::Ring, Self::Loss];
 
     /// Those that one scenario each is about.
-    pub const OF_ONE: [Self; 4] = [Self::Isolate, Self::StayDown, Self::Alter, Self::Hours];
+    pub const OF_ONE: [Self; 6] =
+        [Self::Isolate, Self::StayDown, Self::Alter, Self::Hours, Self::Remove, Self::Readdress];
 
     /// Those of nodes.
     pub const ALL: [Self; 24] = [
@@ -152,7 +157,7 @@ impl Fault {
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 35] = [
+pub const SCENARIOS: [(&str, &[Fault]); 48] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),
@@ -179,6 +184,12 @@ pub const SCENARIOS: [(&str, &[Fault]); 35] = [
     ("quorum", &[Fault::Quorum, Fault::Kill, Fault::Cut]),
     ("stops", &[Fault::Stop, Fault::Reset]),
     ("joins", &[Fault::Join, Fault::Kill, Fault::Stop]),
+    ("addresses", &[Fault::Readdress, Fault::Kill, Fault::Reset]),
+    ("removals", &[Fault::Remove, Fault::Join, Fault::Kill, Fault::Reset]),
+    (
+        "removals-net",
+        &[Fault::Remove, Fault::Join, Fault::Cut, Fault::Slow, Fault::Stall, Fault::Stop],
+    ),
     // Owners that were replaced and do not know it are asked, a lot.
     ("stale", &[Fault::Isolate, Fault::Stall]),
     ("minority", &[Fault::StayDown, Fault::Reset]),
@@ -189,9 +200,54 @@ pub const SCENARIOS: [(&str, &[Fault]); 35] = [
     ("mortals-clock", &[Fault::Clock, Fault::Slow]),
     // Requests are repeated under their keys hours later.
     ("hours", &[Fault::Hours, Fault::Kill, Fault::Reset]),
+    // Backups are made, and restored into a store of their own.
+    ("backups", &[Fault::Kill, Fault::Isolate, Fault::Stall, Fault::Cut, Fault::Stop]),
+    // A minority runs an older program now and then, which lacks services.
+    ("mixed", &[Fault::Kill, Fault::Stop, Fault::Reset, Fault::Cut]),
     ("altered", &[Fault::Alter, Fault::Reset, Fault::Slow, Fault::Stall]),
     // Tasks wait for long before their steps, and are told meanwhile to take other ones.
     ("fences", &[Fault::Stall, Fault::Isolate, Fault::Kill, Fault::Reset]),
+    // Everybody must log in, and who may do what changes all the time.
+    (
+        "rights",
+        &[Fault::Kill, Fault::KillTwo, Fault::Stall, Fault::Cut, Fault::Isolate, Fault::Reset],
+    ),
+    // Programs outside have the handlers of what is added to.
+    ("services", &[Fault::Kill, Fault::KillTwo, Fault::Stall, Fault::Isolate, Fault::Reset]),
+    ("services-net", &[Fault::Cut, Fault::Slow, Fault::Loss, Fault::Stop, Fault::LostAnswer]),
+    // What is added to documents is sent to immortals.
+    (
+        "orders",
+        &[
+            Fault::Kill,
+            Fault::KillTwo,
+            Fault::KillBeforeSync,
+            Fault::KillProgram,
+            Fault::Isolate,
+            Fault::Reset,
+            Fault::Move,
+            Fault::PowerAll,
+        ],
+    ),
+    (
+        "orders-net",
+        &[
+            Fault::Cut,
+            Fault::Slow,
+            Fault::Loss,
+            Fault::Stop,
+            Fault::Stall,
+            Fault::LostAnswer,
+            Fault::StallProgram,
+            Fault::Move,
+        ],
+    ),
+    // Somebody outside is told of all changes.
+    (
+        "subscriptions",
+        &[Fault::Kill, Fault::KillTwo, Fault::KillHalfway, Fault::PowerAll, Fault::Isolate],
+    ),
+    ("subscriptions-net", &[Fault::Cut, Fault::Stall, Fault::Stop, Fault::Wipe, Fault::Kill]),
     // With immortals; the first one draws its faults, as `swarm` does.
     ("immortals", &[]),
     ("immortals-calm", &[]),
@@ -222,6 +278,7 @@ pub const SCENARIOS: [(&str, &[Fault]); 35] = [
     // Never more nodes at a time than a minority: so much is promised where durability is in
     // memory.
     ("immortals-memory", &[Fault::Kill, Fault::Power, Fault::KillProgram, Fault::Move]),
+    ("immortals-backups", &[Fault::Kill, Fault::Isolate, Fault::KillProgram, Fault::Move]),
     ("immortals-moves", &[Fault::Move, Fault::Replicas, Fault::Upgrade, Fault::Stop, Fault::Kill]),
 ];
 
@@ -329,6 +386,16 @@ impl Settings {
         })
     }
 
+    /// Whether somebody makes backups.
+    pub(crate) fn makes_backups(&self) -> bool {
+        matches!(self.scenario.as_str(), "backups" | "immortals-backups")
+    }
+
+    /// Whether that machine may run an older program: at most a minority does.
+    pub fn may_be_older(&self, machine: usize) -> bool {
+        self.scenario == "mixed" && machine > self.nodes / 2
+    }
+
     /// What the load of a scenario is about.
     fn with_habits(self) -> Self {
         match self.scenario.as_str() {
@@ -342,9 +409,40 @@ impl Settings {
                 ..self
             },
             "minority" => Self { membership_quorum: None, ..self },
+            // There is time between the faults for all to hear where a machine is.
+            "addresses" => Self {
+                busy: self.busy.max(15 * SECOND),
+                fault_pause: self.fault_pause.max(2 * SECOND),
+                ..self
+            },
+            "removals" | "removals-net" => Self {
+                membership_quorum: None,
+                busy: self.busy.max(12 * SECOND),
+                fault_pause: self.fault_pause.min(SECOND),
+                ..self
+            },
             // With a minority of altered states, and enough documents to be quiet now and then.
             "altered" => Self { pause: 400 * MILLISECOND, clients: 3, ..self },
             "mortals" | "mortals-clock" | "hours" => Self { tasks: 0, ..self },
+            "rights" => Self { tasks: 0, partitions: 4, clients: 8, busy: 30 * SECOND, ..self },
+            "services" | "services-net" => {
+                Self { tasks: 0, partitions: 4, busy: 30 * SECOND, clients: 8, ..self }
+            }
+            "orders" | "orders-net" => Self {
+                setup: Some(Setup {
+                    seed: self.seed,
+                    nodes: self.nodes,
+                    everywhere: false,
+                    memory: false,
+                    sends: true,
+                }),
+                partitions: self.partitions.min(4),
+                // With fewer of them the search for an order of one document's calls has no end.
+                documents: 4,
+                clients: 6,
+                pause: self.pause.min(20 * MILLISECOND),
+                ..self
+            },
             "fences" => Self { tasks: 5, partitions: 4, busy: 20 * SECOND, ..self },
             _ => self,
         }
@@ -355,10 +453,16 @@ impl Settings {
         let (nodes, faults) = (self.nodes, self.faults.clone());
         let everywhere = Fault::OF_DISKS_LOST.iter().any(|fault| faults.contains(fault));
         let memory = self.scenario == "immortals-memory";
-        let setup = Some(Setup { seed: self.seed, nodes, everywhere, memory });
+        let sends = false;
+        let setup = Some(Setup { seed: self.seed, nodes, everywhere, memory, sends });
         let partitions = self.partitions.min(2);
         let kept = kept(&mut Random::new(self.seed, "kept"));
         Self { setup, partitions, clients: 1, documents: 1, tasks: 0, kept, ..self }
+    }
+
+    /// Clients must log in. Those that the scenario is not about act for the cluster itself.
+    pub fn demands_login(&self) -> bool {
+        self.scenario == "rights"
     }
 
     /// Another number of nodes than the seed says.

@@ -5,6 +5,7 @@ use node::{Input, LinkFrame, Output};
 use protocol::GroupId;
 use replication::MessageKind;
 use services::Invocation;
+use storage::LogRecord;
 
 use crate::agenda::{MILLISECOND, Time};
 use crate::checkers::Broken;
@@ -43,7 +44,7 @@ impl World {
         let mut outputs = Vec::new();
         running.node.step(now, &mut running.inbox, &mut outputs);
         if !self.machines[machine].foreign {
-            self.referee.stepped(&self.machines[machine])?;
+            self.referee.stepped(time, &self.machines[machine])?;
         }
         let count = outputs.len();
         for (done, output) in outputs.into_iter().enumerate() {
@@ -69,7 +70,21 @@ impl World {
         Ok(())
     }
 
+    fn note_appends(&mut self, records: &[LogRecord]) {
+        let now = self.agenda.now();
+        for record in records {
+            if let LogRecord::Entry { group, entry } = record
+                && group.is_instance()
+            {
+                self.referee.moments.appends(now, *group, entry.position);
+            }
+        }
+    }
+
     fn carry_out(&mut self, process: Process, output: Output) -> Result<(), Broken> {
+        if let Output::Append { records, .. } = &output {
+            self.note_appends(records);
+        }
         let machine = &mut self.machines[process.machine];
         let running = machine.running.as_mut().expect("the caller saw it alive");
         match output {
@@ -95,6 +110,10 @@ impl World {
                 let (usual, worst) = self.settings.handler;
                 let delay = self.rng.delay(usual, worst);
                 self.agenda.after(delay, Event::Run { process, job: Box::new(job) });
+                Ok(())
+            }
+            Output::Notify(notification) => {
+                self.notify(process, notification);
                 Ok(())
             }
             Output::GoOn { group, opening } => {
@@ -158,6 +177,10 @@ impl World {
         let memory = self.settings.setup.is_some_and(|setup| setup.memory);
         for (group, message) in node::consensus_in(frame) {
             self.paths.sent(&message);
+            let is_owners = matches!(message.kind, MessageKind::Append | MessageKind::Heartbeat);
+            if group.is_instance() && is_owners {
+                self.referee.moments.saw(self.agenda.now(), group, message.commit);
+            }
             // An offer promises nothing of what its sender has on disk.
             if message.kind == MessageKind::Snapshot {
                 continue;
@@ -183,14 +206,21 @@ impl World {
     fn noted(&mut self, text: &str) -> Result<(), Broken> {
         if text.contains("no majority says which is right") {
             return Err(Broken::new("a majority of states is right", text.to_owned()));
+        } else if text.ends_with("from the store") {
+            self.paths.reached("a subscriber was told from the store");
         } else if text.ends_with("replicas are equal") {
             self.paths.reached("states were compared");
+        } else if text.contains("were not confirmed and will be sent") {
+            self.paths.reached("a new owner found messages that were not confirmed");
         }
         Ok(())
     }
 
     fn stopped(&mut self, process: Process) -> Result<(), Broken> {
         let name = self.machines[process.machine].name.clone();
+        if !self.faults.was_told_to_stop(process) && self.ended_as_removed(process, None) {
+            return Ok(());
+        }
         self.paths.reached("a node stopped in good order");
         self.die(process.machine, false, "stopped in good order");
         if !self.faults.was_told_to_stop(process) {
@@ -223,6 +253,9 @@ impl World {
     }
 
     fn halted(&mut self, process: Process, why: &str) -> Result<(), Broken> {
+        if self.ended_as_removed(process, Some(why)) || self.ended_as_refused(process, why) {
+            return Ok(());
+        }
         let machine = &self.machines[process.machine];
         let name = machine.name.clone();
         if !machine.failing {

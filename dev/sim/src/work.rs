@@ -11,6 +11,7 @@ use crate::checkers::document::{Asked, Change, Fields, Told};
 use crate::jobs::Making;
 use crate::machine::WALL_AT_START;
 use crate::referee::Referee;
+use crate::rights::RightsWork;
 use crate::tallies::TALLIES;
 use crate::workload::{Added, Client, Habit, Known};
 
@@ -92,6 +93,8 @@ pub(crate) enum Work {
         link: String,
     },
     Available,
+    /// Who may do what is changed, or put to the test.
+    Rights(RightsWork),
 }
 
 /// A query on its way through its pages.
@@ -145,6 +148,7 @@ impl Work {
             | Self::Repeat(_)
             | Self::Reroute { .. }
             | Self::Cancel { .. } => true,
+            Self::Rights(work) => work.is_write(),
             Self::Search(_)
             | Self::ReadMortal { .. }
             | Self::OldVersion { .. }
@@ -158,7 +162,10 @@ impl Work {
 
     /// Only a change of a document is remembered under a key; elsewhere a key is refused.
     pub(crate) fn takes_key(&self) -> bool {
-        self.is_write() && !matches!(self, Self::Quorum(_))
+        match self {
+            Self::Rights(work) => work.takes_key(),
+            _ => self.is_write() && !matches!(self, Self::Quorum(_)),
+        }
     }
 
     /// What a client of many feels like.
@@ -170,6 +177,12 @@ impl Work {
     ) -> Self {
         if let Some(work) = Self::of_habit(client, now) {
             return work;
+        }
+        if client.habit == Habit::Rights && referee.have_users() {
+            let (of, walk) = ((client.number, client.made), client.walk.as_ref());
+            if let Some(work) = RightsWork::choose(of, walk, &mut client.rng) {
+                return Self::Rights(work);
+            }
         }
         let rng = &mut client.rng;
         let link = rng.pick(documents).clone();
@@ -337,6 +350,7 @@ impl Work {
                 Request::new(Method::Get, link.clone())
             }
             Self::Available => Request::new(Method::Get, format!("{EXAMPLES}/available")),
+            Self::Rights(work) => work.request(),
         }
     }
 }
@@ -457,6 +471,7 @@ impl fmt::Display for Work {
             Self::End { link } => write!(f, "the end of {link}"),
             Self::Show { link } => write!(f, "show {link}"),
             Self::Available => write!(f, "available"),
+            Self::Rights(work) => write!(f, "{work}"),
         }
     }
 }

@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::{Request, Response};
+use protocol::{Principal, Request, Response};
 use serde_json::Value;
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::checkers::document::Told;
-use crate::jobs::Job;
+use crate::jobs::{Job, Making};
 use crate::referee::Referee;
+use crate::rights::RightsWork;
+use crate::served::{definition, has_copies};
 use crate::settings::Settings;
+use crate::tallies::TALLIES;
 use crate::work::{Verdict, Work, kind_making, tally_links, tally_makings};
 use random::Random;
 
@@ -60,6 +63,8 @@ pub(crate) enum Habit {
     Repeats,
     /// They tell tasks to go another way.
     Reroutes,
+    /// They change who may do what, and put it to the test.
+    Rights,
 }
 
 impl Habit {
@@ -68,6 +73,7 @@ impl Habit {
             "mortals" | "mortals-clock" => Self::Mortals,
             "hours" => Self::Repeats,
             "fences" => Self::Reroutes,
+            "rights" => Self::Rights,
             _ => Self::Usual,
         }
     }
@@ -89,6 +95,8 @@ pub(crate) struct Client {
     /// A document that it made and that will expire.
     pub(crate) mortal: Option<String>,
     pub(crate) habit: Habit,
+    /// A task that it has started for a user.
+    pub(crate) walk: Option<String>,
     /// What it has added under keys, as far as that was acknowledged.
     pub(crate) added: Vec<Added>,
     pub(crate) padding: usize,
@@ -111,7 +119,7 @@ pub(crate) struct Doing {
     pub(crate) began: Option<Time>,
     /// An earlier try may have been done.
     pub(crate) unknown: bool,
-    /// The number that the referee gave to a change of the quorum.
+    /// The number that the referee gave to a change of the quorum, or of a right.
     pub(crate) change: Option<usize>,
     /// What the last failed try was told, for people.
     trouble: String,
@@ -130,11 +138,20 @@ pub(crate) struct Workload {
     pause: Time,
     quorum_wanted: bool,
     nodes: usize,
+    demands_login: bool,
     /// No new work, but for the auditor's.
     closing: bool,
     audit: VecDeque<(usize, Work)>,
     /// What any client does first.
     first: VecDeque<Work>,
+    has_copies: bool,
+}
+
+/// What clients make before anything else.
+fn first(settings: &Settings) -> Vec<Making> {
+    let users = if settings.demands_login() { RightsWork::makings() } else { Vec::new() };
+    let of_tallies = has_copies(settings).then(definition);
+    of_tallies.into_iter().chain(tally_makings()).chain([kind_making()]).chain(users).collect()
 }
 
 impl Workload {
@@ -146,6 +163,7 @@ impl Workload {
             known: BTreeMap::new(),
             mortal: None,
             habit: Habit::of(&settings.scenario),
+            walk: None,
             added: Vec::new(),
             padding: settings.padding,
             made: 0,
@@ -163,9 +181,11 @@ impl Workload {
             pause: settings.pause,
             quorum_wanted: false,
             nodes: settings.nodes,
+            demands_login: settings.demands_login(),
             closing: false,
             audit: VecDeque::new(),
-            first: tally_makings().into_iter().chain([kind_making()]).map(Work::Make).collect(),
+            first: first(settings).into_iter().map(Work::Make).collect(),
+            has_copies: has_copies(settings),
         }
     }
 
@@ -246,6 +266,9 @@ impl Workload {
         doing.tries += 1;
         let machine = doing.machine.unwrap_or_else(|| *one.rng.pick(machines));
         let mut request = doing.work.request();
+        if self.demands_login && !matches!(doing.work, Work::Rights(_)) {
+            request.principal = Principal::System;
+        }
         request.idempotency_key.clone_from(&doing.key);
         let patience = one.rng.between(2, 14) * SECOND;
         let key = doing.key.as_deref().unwrap_or("none");
@@ -262,7 +285,8 @@ impl Workload {
     fn take_up(&mut self, client: usize, machine: Option<usize>, work: Work) {
         let one = &mut self.clients[client];
         one.made += 1;
-        let keyed = work.takes_key() && (machine.is_some() || one.rng.chance(500));
+        let is_rights = matches!(work, Work::Rights(_));
+        let keyed = work.takes_key() && (machine.is_some() || is_rights || one.rng.chance(500));
         let key = match &work {
             Work::Repeat(added) => Some(added.key.clone()),
             _ => keyed.then(|| format!("c{client}-{}", one.made)),
@@ -289,7 +313,7 @@ impl Workload {
             let quorum = usize::try_from(rng.between(low, high)).expect("a few");
             return Work::Quorum(quorum);
         }
-        if let Some(work) = self.first.pop_front() {
+        if let Some(work) = self.next_of_first(referee) {
             return work;
         }
         if let Some(work) = self.clients[client].todo.pop_front() {
@@ -307,6 +331,16 @@ impl Workload {
         }
         let documents = &self.documents;
         Work::choose(&mut self.clients[client], documents, referee, now)
+    }
+
+    /// No tally is made before its kind is there.
+    fn next_of_first(&mut self, referee: &Referee) -> Option<Work> {
+        let is_tally = |work: &Work| matches!(work, Work::Make(it) if it.factory == TALLIES);
+        let waits = self.has_copies && !referee.have_kind_of_tallies();
+        if waits && self.first.front().is_some_and(is_tally) {
+            return None;
+        }
+        self.first.pop_front()
     }
 
     /// Takes up a new task, or asks a second time for one that is there.
@@ -340,8 +374,14 @@ impl Workload {
     pub(crate) fn sent(&mut self, attempt: u64, now: Time, referee: &mut Referee) {
         let Some(doing) = self.doing(attempt) else { return };
         doing.began.get_or_insert(now);
-        if let (Work::Quorum(quorum), None) = (&doing.work, doing.change) {
-            doing.change = Some(referee.quorum.asked(*quorum, now));
+        match (&doing.work, doing.change) {
+            (Work::Quorum(quorum), None) => {
+                doing.change = Some(referee.quorum.asked(*quorum, now));
+            }
+            (Work::Rights(RightsWork::Change { user, is_given }), None) => {
+                doing.change = Some(referee.rights.asked(*user, *is_given, now));
+            }
+            _ => {}
         }
     }
 

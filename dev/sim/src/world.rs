@@ -6,20 +6,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use node::{Input, Job};
-use protocol::Request;
+use node::{Files, Input, Job};
+use protocol::{Principal, Request};
 use services::{Catalogue, Invocation};
 
 use crate::agenda::{Agenda, MILLISECOND, SECOND, Time};
+use crate::backups::Backups;
 use crate::checkers::Broken;
-use crate::faults::Faults;
+use crate::faults::{Faults, NOBODY};
 use crate::immortals::operator::FIRST_ATTEMPT;
 use crate::immortals::programs::{Act, Programs};
 use crate::machine::{Machine, Started, Wanted, uri};
 use crate::network::{DIAL_PATIENCE, Network, Packet, Plan, Process};
+use crate::orders::sends;
 use crate::paths::Paths;
 use crate::referee::Referee;
+use crate::served::{Copies, Deed, has_copies};
 use crate::settings::{Fault, Settings};
+use crate::subscribers::{Delivery, Subscribers};
 use crate::trace::Trace;
 use crate::workload::{Reply, Workload};
 use random::Random;
@@ -32,6 +36,12 @@ const DIAL_PAUSE_MAX: Time = 500 * MILLISECOND;
 
 /// The attempt of the world's own looks at the node group.
 pub(crate) const PROBE: u64 = u64::MAX;
+
+/// The attempt of who wants to be told of changes.
+pub(crate) const SUBSCRIBER: u64 = u64::MAX - 2;
+
+/// The attempt of who makes backups.
+pub(crate) const BACKUP: u64 = u64::MAX - 1;
 
 /// What can be on the agenda.
 pub(crate) enum Event {
@@ -124,6 +134,14 @@ pub(crate) enum Event {
         epoch: u64,
         act: Act,
     },
+    /// A program that has the handlers of a kind.
+    Copy {
+        copy: usize,
+        epoch: u64,
+        deed: Deed,
+    },
+    /// A notification reaches its subscriber.
+    Deliver(Box<Delivery>),
     /// Who looks after immortals goes on.
     Operator,
 }
@@ -151,23 +169,37 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) paths: Paths,
     pub(crate) service: Service,
+    pub(crate) backups: Backups,
+    pub(crate) copies: Copies,
+    pub(crate) subscribers: Subscribers,
 }
 
-/// When writes were acknowledged last, and the longest time without.
+/// The longest time in which writes were asked for and none was acknowledged, since the first one
+/// was: a cluster forms only when all its nodes are there.
 #[derive(Default)]
 pub(crate) struct Service {
-    last: Option<Time>,
+    has_begun: bool,
+    /// When the first of those was sent that were sent since the last acknowledgement.
+    wanted: Option<Time>,
     longest: Time,
 }
 
 impl Service {
+    fn wanted(&mut self, now: Time) {
+        self.wanted.get_or_insert(now);
+    }
+
     fn given(&mut self, now: Time) {
-        self.longest = self.longest(now);
-        self.last = Some(now);
+        if self.has_begun {
+            self.longest = self.longest(now);
+        }
+        self.has_begun = true;
+        self.wanted = None;
     }
 
     pub(crate) fn longest(&self, now: Time) -> Time {
-        self.longest.max(self.last.map_or(0, |last| now - last))
+        let wanted = self.wanted.filter(|_| self.has_begun);
+        self.longest.max(wanted.map_or(0, |wanted| now - wanted))
     }
 }
 
@@ -192,11 +224,18 @@ impl World {
             referee: Referee::new(&settings),
             programs: Programs::new(&settings),
             trace,
-            catalogue: Arc::new(crate::catalogue()),
+            catalogue: Arc::new(match () {
+                () if has_copies(&settings) => crate::catalogue_without_tallies(),
+                () if sends(&settings) => crate::catalogue_of_orders(),
+                () => crate::catalogue(),
+            }),
             rng,
             plan: Plan::new(),
             paths: Paths::default(),
             service: Service::default(),
+            backups: Backups::default(),
+            copies: Copies::new(&settings),
+            subscribers: Subscribers::new(&settings),
             settings,
         };
         world.begin();
@@ -216,6 +255,7 @@ impl World {
         }
         self.agenda.after(SECOND, Event::Fault);
         self.agenda.after(200 * MILLISECOND, Event::Look);
+        self.begin_copies();
         if !self.programs.is_empty() {
             self.agenda.after(500 * MILLISECOND, Event::Operator);
         }
@@ -263,7 +303,7 @@ impl World {
                 let invoked = self.machines[process.machine].served.invoke(*invocation);
                 self.tell(process, Input::Invoked(invoked))
             }
-            Event::Run { process, job } => self.tell(process, Input::Ran(job.run())),
+            Event::Run { process, job } => self.tell(process, Input::Ran(job.run(&Files::default))),
             Event::Knock { machine, attempt, request } => {
                 self.knock(machine, attempt, request);
                 Ok(())
@@ -286,6 +326,8 @@ impl World {
             Event::Relief(relief) => self.relieve(relief),
             Event::Look => self.look(),
             Event::Actor { actor, epoch, act } => self.act(actor, epoch, act),
+            Event::Copy { copy, epoch, deed } => self.deed(copy, epoch, deed),
+            Event::Deliver(delivery) => self.deliver(*delivery),
             Event::Operator => {
                 self.operate();
                 Ok(())
@@ -348,6 +390,7 @@ impl World {
         }
         let wanted = Wanted {
             seed: self.rng.draw(),
+            is_encrypted: self.settings.seed % 7 == 5,
             segment_bytes: self.settings.segment_bytes,
             upkeep: self.settings.upkeep,
             kept: self.settings.kept,
@@ -357,14 +400,22 @@ impl World {
                 .settings
                 .membership_quorum
                 .filter(|_| machine < self.settings.nodes),
+            demands_login: self.settings.demands_login(),
         };
         self.network.back(now, machine, &mut self.plan);
-        let catalogue = Arc::clone(&self.catalogue);
+        let mut catalogue = Arc::clone(&self.catalogue);
+        if self.settings.may_be_older(machine) && self.faults.is_bad() && self.rng.chance(500) {
+            catalogue = Arc::new(crate::older_catalogue());
+            self.paths.reached("a node ran an older program");
+        }
         let started = self.machines[machine].start(now, &catalogue, &wanted)?;
         let name = self.machines[machine].name.clone();
         match started {
             Started::Running => {
                 self.trace.event(now, &name, format_args!("started"));
+                if wanted.is_encrypted && self.machines[machine].lives() > 1 {
+                    self.paths.reached("an encrypted log was opened again");
+                }
                 let process = self.machines[machine].process(machine).expect("it was started");
                 self.machines[machine].stalled_until = 0;
                 self.agenda.after(self.rng.below(TICK), Event::Tick { process });
@@ -396,6 +447,7 @@ impl World {
         let running = self.machines[machine].running.take().expect("it is alive");
         self.network.process_ended(now, process, power, &mut self.plan);
         self.programs_lose_node(machine, power);
+        self.copies_lose_node(machine);
         self.lose_unsaved(machine, power);
         for attempt in running.tickets.into_values() {
             self.agenda.after(MILLISECOND, Event::Reply { attempt, reply: Reply::Broken });
@@ -425,7 +477,10 @@ impl World {
         self.agenda.after(0, Event::Ask { process, attempt, request });
     }
 
-    fn ask(&mut self, process: Process, attempt: u64, request: Request) -> Result<(), Broken> {
+    fn ask(&mut self, process: Process, attempt: u64, mut request: Request) -> Result<(), Broken> {
+        if self.settings.demands_login() && (attempt == NOBODY || attempt > FIRST_ATTEMPT) {
+            request.principal = Principal::System;
+        }
         let machine = process.machine;
         let alive = self.is_alive(process);
         let Some(running) = self.machines[machine].running.as_mut().filter(|_| alive) else {
@@ -439,7 +494,7 @@ impl World {
     }
 
     fn reply(&mut self, attempt: u64, reply: Reply) -> Result<(), Broken> {
-        if attempt > FIRST_ATTEMPT && attempt < PROBE {
+        if attempt > FIRST_ATTEMPT && attempt < SUBSCRIBER {
             return self.operator_told(attempt, &reply);
         }
         let next = self.workload.reply(self.agenda.now(), attempt, reply, &mut self.referee)?;
@@ -461,6 +516,9 @@ impl World {
         self.trace.event(now, "", format_args!("{}", sending.what));
         let way = self.rng.between(20, 300);
         let (attempt, request) = (sending.attempt, Box::new(sending.request));
+        if self.workload.about(attempt).is_some_and(|(work, _)| work.is_write()) {
+            self.service.wanted(now);
+        }
         self.agenda.after(way, Event::Knock { machine, attempt, request });
         self.agenda.after(sending.patience, Event::Reply { attempt, reply: Reply::TooLate });
         Ok(())
@@ -483,10 +541,20 @@ impl World {
             self.probed(machine, &response);
             return Ok(());
         }
+        if attempt == BACKUP {
+            return self.backup_told(machine, &response);
+        }
+        if attempt == SUBSCRIBER {
+            return self.subscriber_told(&response);
+        }
         self.referee.acknowledged(now, &self.workload, attempt, &response, &self.machines)?;
         let is_write = self.workload.about(attempt).is_some_and(|(work, _)| work.is_write());
         if is_write && response.is_success() {
             self.service.given(now);
+        }
+        let words = b"has no service at";
+        if response.status == 503 && response.body.windows(words.len()).any(|it| it == words) {
+            self.paths.reached("a node lacked a service");
         }
         let lost =
             self.settings.has(Fault::LostAnswer) && self.faults.is_bad() && self.rng.chance(50);

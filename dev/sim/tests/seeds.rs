@@ -77,6 +77,13 @@ seeds! {
     the_rules_hold_when_a_new_member_pings_at_once: "joins" PINGS_AT_ONCE..PINGS_AT_ONCE + 1;
     the_rules_hold_when_nodes_are_stopped: "stops" 1..7;
     the_rules_hold_when_a_node_joins: "joins" 1..7;
+    the_rules_hold_when_machines_get_other_addresses: "addresses" 1..4;
+    the_rules_hold_when_nodes_are_removed: "removals" 1..4;
+    the_rules_hold_when_nodes_are_removed_and_the_network_breaks: "removals-net" 4..7;
+    what_documents_send_comes_once_when_owners_die: "orders" 1..4;
+    what_documents_send_comes_once_when_the_network_breaks: "orders-net" 1..4;
+    subscribers_are_told_of_everything: "subscriptions" 1..7;
+    subscribers_are_told_when_the_network_breaks: "subscriptions-net" 1..5;
     immortals_live_in_peace: "immortals-calm" 1..3;
     immortals_live_when_programs_die: "immortals-programs" 1..3;
     immortals_live_when_nodes_die: "immortals-kills" 1..3;

@@ -1,4 +1,4 @@
-//! Starting `cargo`, showing what it says, and keeping some of its lines.
+//! Starting `cargo`, and showing what it says.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -8,14 +8,19 @@ use std::time::Instant;
 pub(crate) struct Step<'a> {
     name: &'a str,
     arguments: Vec<&'a str>,
+    /// Beside that of this process.
+    environment: Vec<(&'a str, &'a str)>,
 }
-
-/// Why a step failed, and the lines that were kept all the same.
-type Failed = (String, Vec<String>);
 
 impl<'a> Step<'a> {
     pub(crate) fn new(name: &'a str, arguments: &[&'a str]) -> Self {
-        Self { name, arguments: arguments.to_vec() }
+        Self { name, arguments: arguments.to_vec(), environment: Vec::new() }
+    }
+
+    /// With a variable of the environment.
+    pub(crate) fn with(mut self, name: &'a str, value: &'a str) -> Self {
+        self.environment.push((name, value));
+        self
     }
 
     pub(crate) fn run(&self) -> Result<(), String> {
@@ -25,21 +30,8 @@ impl<'a> Step<'a> {
         self.close(began, status.success())
     }
 
-    /// Runs the step, passes its output on, and gives back the lines that `keep` wants.
-    pub(crate) fn run_and_keep(&self, keep: fn(&str) -> bool) -> Result<Vec<String>, Failed> {
-        let mut kept = Vec::new();
-        match self.run_and_see(&mut |line| {
-            say(line);
-            if keep(line) {
-                kept.push(line.to_owned());
-            }
-        }) {
-            Ok(()) => Ok(kept),
-            Err(why) => Err((why, kept)),
-        }
-    }
-
-    fn run_and_see(&self, see: &mut dyn FnMut(&str)) -> Result<(), String> {
+    /// Runs the step, and shows each line of its output to `see`.
+    pub(crate) fn run_and_see(&self, see: &mut dyn FnMut(&str)) -> Result<(), String> {
         let mut command = self.announce();
         let began = Instant::now();
         let mut child = command
@@ -58,7 +50,7 @@ impl<'a> Step<'a> {
         say(&format!("\n== {}: cargo {}", self.name, self.arguments.join(" ")));
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut command = Command::new(cargo);
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.environment.iter().copied());
         command
     }
 

@@ -18,7 +18,7 @@ struct Package {
     test: &'static [&'static str],
 }
 
-const PACKAGES: [Package; 2] = [
+const PACKAGES: [Package; 3] = [
     Package {
         language: "Python",
         folder: "sdks/python",
@@ -33,6 +33,14 @@ const PACKAGES: [Package; 2] = [
         probe: &["node", "-e", "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)"],
         needs: "node, 18 or later",
         test: &["node", "--test"],
+    },
+    // Its files are committed as they were built: are they what the sources give?
+    Package {
+        language: "console",
+        folder: "console",
+        probe: &["node", "-e", "require.resolve('esbuild', { paths: ['console'] })"],
+        needs: "node with what `npm ci --prefix console` fetches",
+        test: &["node", "build.mjs", "--check"],
     },
 ];
 

@@ -13,7 +13,7 @@ impl Folder {
     fn new(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         drop(fs::remove_dir_all(&folder));
-        for below in [".ci", "bin", "sdks/typescript"] {
+        for below in [".ci", "bin"].into_iter().chain(FETCHED) {
             fs::create_dir_all(folder.join(below)).expect("a folder");
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.ci/run");
@@ -22,7 +22,7 @@ impl Folder {
         for tool in ["cargo", "cargo-clippy", "cargo-fmt", "cc", "python3", "node"] {
             made.tool(tool, "true");
         }
-        made.lock("one");
+        FETCHED.into_iter().for_each(|fetched| made.lock(fetched, "one"));
         made
     }
 
@@ -32,12 +32,12 @@ impl Folder {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its rights");
     }
 
-    fn lock(&self, text: &str) {
-        fs::write(self.0.join("sdks/typescript/package-lock.json"), text).expect("a file");
+    fn lock(&self, of: &str, text: &str) {
+        fs::write(self.0.join(of).join("package-lock.json"), text).expect("a file");
     }
 
-    fn has_modules(&self) -> bool {
-        self.0.join("sdks/typescript/node_modules").exists()
+    fn has_modules(&self, of: &str) -> bool {
+        self.0.join(of).join("node_modules").exists()
     }
 
     /// What it says, and how often `npm ci` was run.
@@ -54,7 +54,11 @@ impl Folder {
     }
 }
 
-const NPM: &str = "echo \"$@\" >> calls; mkdir -p sdks/typescript/node_modules";
+/// What has a lock file of compilers that are fetched.
+const FETCHED: [&str; 2] = ["sdks/typescript", "console"];
+
+/// `npm ci --prefix FOLDER ...`
+const NPM: &str = "echo \"$@\" >> calls; mkdir -p \"$3/node_modules\"";
 
 #[test]
 fn the_compiler_is_fetched_anew_when_the_lock_file_has_changed() {
@@ -62,11 +66,13 @@ fn the_compiler_is_fetched_anew_when_the_lock_file_has_changed() {
     // As a run of an earlier state of the tree has left it.
     fs::create_dir_all(folder.0.join("sdks/typescript/node_modules")).expect("a folder");
     folder.tool("npm", NPM);
-    assert_eq!(folder.run().1, 1, "what is there may be stale");
+    assert_eq!(folder.run().1, FETCHED.len(), "what is there may be stale");
     assert_eq!(folder.run().1, 0, "it is there");
-    folder.lock("two");
-    assert_eq!(folder.run().1, 1, "the lock file is another one");
-    assert_eq!(folder.run().1, 0);
+    for of in FETCHED {
+        folder.lock(of, "two");
+        assert_eq!(folder.run().1, 1, "the lock file of {of} is another one");
+        assert_eq!(folder.run().1, 0, "{of}");
+    }
 }
 
 #[test]
@@ -74,9 +80,12 @@ fn a_compiler_that_cannot_be_fetched_is_said_and_a_stale_one_is_not_taken() {
     let folder = Folder::new("ci-offline");
     folder.tool("npm", NPM);
     folder.run();
-    folder.lock("two");
-    folder.tool("npm", "exit 1");
-    let (said, _) = folder.run();
-    assert!(said.contains("types of sdks/typescript are not checked"), "{said}");
-    assert!(!folder.has_modules(), "the types would be checked with another compiler");
+    for of in FETCHED {
+        assert!(folder.has_modules(of), "{of}");
+        folder.lock(of, "two");
+        folder.tool("npm", "exit 1");
+        let (said, _) = folder.run();
+        assert!(said.contains(&format!("the compiler of {of} cannot be fetched")), "{said}");
+        assert!(!folder.has_modules(of), "another compiler would be used");
+    }
 }

@@ -4,6 +4,7 @@
 pub mod client1;
 pub mod client2;
 pub mod client3;
+pub mod ledger;
 pub mod numbers;
 pub mod server;
 

@@ -38,6 +38,7 @@ class Retries(unittest.TestCase):
             ("/core/immortals/a/impulses", b"{}", True),
             ("/core/immortalsx", b"{}", True),
             ("/core/node-selectors/default", b"{}", False),
+            ("/core/sql", b"{}", False),
             ("/core/node-selectors/default/forwarding", b"{}", True),
             ("/core/auth/tokens", b"{}", False),
             ("/core/auth/join-tokens/", b"{}", False),

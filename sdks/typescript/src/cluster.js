@@ -44,7 +44,7 @@ const BY_KEY = [400, 409, 412];
  * Codes of answers that say "try again": the request was surely not carried out, or its key makes
  * it safe to repeat.
  */
-const TRY_AGAIN = ["NO_OWNER", "BUSY", "STOPPING", "TIMEOUT"];
+const TRY_AGAIN = ["NO_OWNER", "NO_PROGRAM", "BUSY", "STOPPING", "TIMEOUT"];
 
 /**
  * @typedef {object} ClientOptions

@@ -12,10 +12,12 @@ const KEYLESS = [
   "/core/ambrosia",
   "/core/authn",
   "/core/authz/can-i",
+  "/core/backups",
   "/core/immortals",
   "/core/management",
   "/core/node-groups",
   "/core/node-selectors",
+  "/core/sql",
 ];
 
 /** Passes on what is sent there, to where keys are taken. */

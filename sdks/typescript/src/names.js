@@ -6,7 +6,7 @@
  */
 
 /** The ends of a path that name a utility of a service: no document has such a name. */
-export const UTILITIES = ["stats", "config", "template", "available", "subscriptions", "ui"];
+export const UTILITIES = ["stats", "config", "template", "available", "explain", "subscriptions", "ui"];
 
 /** What a link must not have in it. */
 const WRONG = /[\p{White_Space}\p{Cc}?#%\\"<>]/u;

@@ -222,6 +222,7 @@ test("which writes take a key", () => {
     ["/core/examples/one/stats", false],
     ["/core/authz/roles", true],
     ["/core/node-selectors/default", false],
+    ["/core/sql", false],
     ["/core/node-selectors/default/forwarding?path=/core/examples&target=ALL", true],
     ["/core/auth/tokens", false],
     ["/core/auth/join-tokens/", false],

@@ -55,11 +55,7 @@ pub(crate) async fn login(cluster: &Cluster, options: &LoginOptions) -> Outcome 
         }
         _ => client.with_password(user, &password(own)?),
     };
-    let body = json!({"requestType": "LOGIN", "sessionExpirationSeconds": options.expires});
-    let answer = client.post(LOGIN, &body).await.map_err(|error| unreachable(&error))?;
-    let said = told(&answer)?;
-    let token = said["token"].as_str().ok_or("the node gave no token")?;
-    session::keep(&client, &Session { token: token.to_owned(), authority })?;
+    let said = begin_session(&client, Some(options.expires), authority).await?;
     let user = said["userLink"].as_str().unwrap_or_default();
     if cluster.json {
         // The token is kept, and is nobody else's business.
@@ -70,6 +66,20 @@ pub(crate) async fn login(cluster: &Cluster, options: &LoginOptions) -> Outcome 
     }
     screen::say(&format!("Logged in as {}.", name_of(user)));
     Ok(())
+}
+
+/// Logs in with what the client shows, and keeps the token for the commands that follow.
+async fn begin_session(
+    client: &Client,
+    seconds: Option<u64>,
+    authority: Option<String>,
+) -> Result<Value, Trouble> {
+    let body = json!({"requestType": "LOGIN", "sessionExpirationSeconds": seconds});
+    let answer = client.post(LOGIN, &body).await.map_err(|error| unreachable(&error))?;
+    let said = told(&answer)?;
+    let token = said["token"].as_str().ok_or("the node gave no token")?;
+    session::keep(client, &Session { token: token.to_owned(), authority })?;
+    Ok(said)
 }
 
 pub(crate) async fn logout(cluster: &Cluster) -> Outcome {
@@ -153,11 +163,7 @@ pub(crate) async fn run_user(cluster: &Cluster, command: &UserCommand) -> Outcom
             screen::done(&made, cluster.json, &format!("There is a user {name} now."))
         }
         UserCommand::Password { name, password: from } => {
-            let body = json!({"privateKey": password(from)?});
-            let link = format!("{CREDENTIALS}/{name}");
-            let answer = client.patch(&link, &body).await.map_err(|error| unreachable(&error))?;
-            let sentence = format!("The password of {name} is another one now.");
-            screen::done(&answer, cluster.json, &sentence)
+            change_password(cluster, &client, name, &password(from)?).await
         }
         UserCommand::Delete { name } => {
             // The user first: from then on nobody can log in as it.
@@ -165,6 +171,38 @@ pub(crate) async fn run_user(cluster: &Cluster, command: &UserCommand) -> Outcom
             screen::done(&user, cluster.json, &format!("There is no user {name} any more."))
         }
     }
+}
+
+/// Whoever changes their own password is logged in once more: their sessions have ended with it.
+async fn change_password(
+    cluster: &Cluster,
+    client: &Client,
+    name: &str,
+    password: &str,
+) -> Outcome {
+    let session = match session::kept(client)? {
+        Some(session) => {
+            let who = client.get(WHO_AM_I).await.map_err(|error| unreachable(&error))?;
+            let is_own = told(&who)?["userLink"] == format!("{USERS}/{name}");
+            is_own.then_some(session)
+        }
+        None => None,
+    };
+    let body = json!({"privateKey": password});
+    let link = format!("{CREDENTIALS}/{name}");
+    let answer = client.patch(&link, &body).await.map_err(|error| unreachable(&error))?;
+    let mut sentence = format!(
+        "The password of {name} is another one now, and whoever was logged in as {name} is not any \
+         more."
+    );
+    if let Some(session) = session.filter(|_| answer.is_success()) {
+        let addresses: Vec<String> = client.addresses().map(ToString::to_string).collect();
+        let stranger = session::stranger(&addresses, session.authority.as_deref())?;
+        let stranger = stranger.with_password(name, password);
+        begin_session(&stranger, None, session.authority).await?;
+        sentence.push_str(" You are, by the new one.");
+    }
+    screen::done(&answer, cluster.json, &sentence)
 }
 
 pub(crate) async fn run_token(cluster: &Cluster, command: &TokenCommand) -> Outcome {

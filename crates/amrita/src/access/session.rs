@@ -138,6 +138,15 @@ pub(super) fn keep(client: &Client, session: &Session) -> Result<(), Trouble> {
     write(&kept)
 }
 
+/// The session that is shown to these nodes. None: another token is, or nothing.
+pub(super) fn kept(client: &Client) -> Result<Option<Session>, Trouble> {
+    if std::env::var(VARIABLE).is_ok_and(|token| !token.is_empty()) {
+        return Ok(None);
+    }
+    let named = named_authority()?;
+    Ok(Kept::read().of(client, named.as_deref()).cloned())
+}
+
 /// Forgets the session that is shown to these nodes, wherever else it is shown.
 pub(super) fn forget(client: &Client) -> Result<(), Trouble> {
     let mut kept = Kept::read();

@@ -2,18 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use client::{Client, Response};
+use client::{Client, Method, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::options::{MoveOptions, SendOptions, SkipOptions};
-use super::show::size;
 use super::{instance, link, replicas, text};
 use crate::arguments::Cluster;
 use crate::outcome::Outcome;
 use crate::outcome::{Trouble, unreachable};
-use crate::screen::{self, say};
+use crate::screen::{self, say, size};
 use crate::verbs::{body_of, client};
 
 /// How long a checkpoint or a move may take until this command gives up waiting.
@@ -178,15 +177,21 @@ pub(super) async fn send(cluster: &Cluster, options: &SendOptions) -> Outcome {
         None => RawValue::from_string("[]".into()).expect("this is JSON"),
     };
     let body = Impulse { method, payload: &payload, from: &options.from };
-    // An impulse is not numbered, so a repetition would be a second one: it is sent again only if
-    // the first was surely not logged.
-    let client = client(cluster)?.without_keys();
-    let answer = ask(&client, &name, "impulses", &body).await?;
+    let client = client(cluster)?;
+    // By the key the instance knows a repetition, of this command or of the whole command.
+    let key = options.idempotency_key.clone().or_else(|| client.next_key()).unwrap_or_default();
+    let mut request = client::request(Method::Post, &format!("{}/impulses", link(&name)));
+    request.body = serde_json::to_vec(&body).expect("this is JSON").into();
+    request.idempotency_key = Some(key.clone());
+    let told = |trouble: Trouble| trouble.with_key(&key);
+    let answer = client.send(request).await.map_err(|error| told(unreachable(&error)))?;
     if cluster.json || !answer.is_success() {
-        screen::show(&answer, cluster.json)?;
-        return logged_as(&name, &answer).map(drop);
+        screen::show(&answer, cluster.json).map_err(told)?;
+        return logged_as(&name, &answer).map(drop).map_err(told);
     }
-    logged_as(&name, &answer).map(|input| say(&format!("Logged as input {input} of '{name}'.")))
+    let input = logged_as(&name, &answer).map_err(told)?;
+    say(&format!("Logged as input {input} of '{name}'."));
+    Ok(())
 }
 
 /// The input that an impulse has become. Only one that has a number is logged.

@@ -15,11 +15,10 @@ use immortals::{Adapter, Difference, Event, NativeAdapter, Next, Reference, Repl
 use super::connection::{Connection, Place};
 use super::options::DebugOptions;
 use super::record::record_to;
-use super::show::size;
 use crate::arguments::Cluster;
 use crate::outcome::Outcome;
 use crate::outcome::Trouble;
-use crate::screen::say;
+use crate::screen::{say, size};
 
 /// A program of AMBROSIA's does not say when it is done: after so much silence it is.
 const QUIET: Duration = Duration::from_secs(1);

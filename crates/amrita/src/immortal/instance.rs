@@ -15,7 +15,8 @@ pub(super) const LINK: &str = "/core/immortals";
 /// How long an owner may take to say how its instance is; then what another node knows is shown.
 pub(super) const OWNER_WITHIN: Duration = Duration::from_secs(1);
 
-pub(super) fn link(name: &str) -> String {
+/// Where the instance of that name is.
+pub(crate) fn link(name: &str) -> String {
     format!("{LINK}/{name}")
 }
 

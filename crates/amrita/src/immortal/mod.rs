@@ -14,7 +14,8 @@ mod words;
 use crate::arguments::Cluster;
 use crate::outcome::{Outcome, Trouble};
 
-use instance::{LINK, OWNER_WITHIN, instance, instance_at_owner, link, replicas, text};
+pub(crate) use instance::link;
+use instance::{LINK, OWNER_WITHIN, instance, instance_at_owner, replicas, text};
 pub(crate) use options::ImmortalCommand;
 pub(crate) use words::translated;
 

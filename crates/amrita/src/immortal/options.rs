@@ -332,6 +332,9 @@ pub(crate) struct SendOptions {
     /// Who sends it; the program sees client/WHO
     #[arg(long, value_name = "WHO", default_value = "amrita")]
     pub(super) from: String,
+    /// Repeating an impulse with the same key is not a second impulse
+    #[arg(long, value_name = "KEY")]
+    pub(super) idempotency_key: Option<String>,
 }
 
 impl SendOptions {

@@ -11,14 +11,13 @@ use immortals::{IndexedEntry, InputState};
 use serde_json::{Value, json};
 
 use super::options::RecordOptions;
-use super::show::size;
 use super::{instance_at_owner, link, replicas, text};
 use crate::access::session;
 use crate::admin::address_of;
 use crate::arguments::Cluster;
 use crate::outcome::Outcome;
 use crate::outcome::{Trouble, refusal, unreachable};
-use crate::screen::say;
+use crate::screen::{say, size};
 use crate::verbs::client;
 
 /// A checkpoint that is replaced while it is read is begun anew this many times.

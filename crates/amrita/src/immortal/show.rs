@@ -6,7 +6,7 @@ use super::{LINK, OWNER_WITHIN, instance, instance_at_owner, replicas, text};
 use crate::arguments::Cluster;
 use crate::outcome::Outcome;
 use crate::outcome::unreachable;
-use crate::screen::{self, cell, say, table};
+use crate::screen::{self, cell, say, size, table};
 use crate::verbs::client;
 
 pub(super) async fn list(cluster: &Cluster) -> Outcome {
@@ -332,26 +332,6 @@ fn why_let_go(replica: &Value) -> Option<String> {
     Some(format!("The last program on {node} {what}{after} ({code}): {}.", text(&let_go["text"])))
 }
 
-/// `512 B`, `12 KiB`, `3.4 MiB`.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 3] = ["KiB", "MiB", "GiB"];
-    if bytes < 1_024 {
-        return format!("{bytes} B");
-    }
-    // Of a size for people three digits matter.
-    let mut tenths = bytes.saturating_mul(10) / 1_024;
-    let mut unit = 0;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1_024;
-        unit += 1;
-    }
-    if tenths >= 100 {
-        format!("{} {}", tenths / 10, UNITS[unit])
-    } else {
-        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,11 +415,5 @@ mod tests {
         for expected in ["was given up", "set server --upgrade-version 2", "kept for lost"] {
             assert!(words.contains(expected), "'{expected}' is not in {words}");
         }
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        let shown = [500, 1_536, 64 << 20, 3 << 30].map(size);
-        assert_eq!(shown, ["500 B", "1.5 KiB", "64 MiB", "3.0 GiB"]);
     }
 }

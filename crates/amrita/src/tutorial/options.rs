@@ -10,6 +10,8 @@ pub(crate) enum Tutorial {
     Task(TaskOptions),
     /// Hello World that does not die: its primary is killed ten times while messages come.
     Hello(HelloOptions),
+    /// Orders as documents, a ledger as an immortal: each is paid once, whatever is killed.
+    Orders(OrdersOptions),
 }
 
 /// Where a tutorial's nodes live.
@@ -55,4 +57,13 @@ pub(crate) struct HelloOptions {
     /// How often the primary goes, by the death of its program and of its whole node in turn
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(super) failovers: usize,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OrdersOptions {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// How many orders are made while each thing is killed
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(super) orders: u64,
 }

@@ -66,6 +66,18 @@ impl Binding {
         (messages != END).then_some(messages)
     }
 
+    /// Whether something comes, or the connection ends, before this time is over.
+    pub(crate) fn is_spoken_to(&self, within: Duration) -> bool {
+        let wait = |time| self.write_half.set_read_timeout(Some(time)).expect("a time can be set");
+        wait(within);
+        let peeked = self.write_half.peek(&mut [0; 1]);
+        wait(Duration::from_secs(60));
+        let is_late = |error: &std::io::Error| {
+            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+        };
+        !peeked.is_err_and(|error| is_late(&error))
+    }
+
     /// Bytes without a head, as those of a state that is loaded.
     pub(crate) fn raw(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];

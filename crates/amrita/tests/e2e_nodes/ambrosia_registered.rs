@@ -1,6 +1,8 @@
 //! AMBROSIA's words for registrations, its upgrades, and its long messages, with real nodes.
 
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -94,6 +96,9 @@ fn after_an_upgrade_the_new_version_is_where_a_binding_looks_for_it() {
 
 const LONG: usize = 64 << 20;
 
+/// How long a long message may take, on a busy machine with a slow disk.
+const HEARD_MAX: Duration = Duration::from_secs(240);
+
 /// A program that is started again when it is let go: on a slow machine another node may become the
 /// owner while so much is on its way.
 struct Restarted<'a> {
@@ -112,26 +117,47 @@ impl Restarted<'_> {
         self
     }
 
+    /// Takes the next record, and gives it back if it is a long message.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        match self.binding.record_or_end() {
+            None => self.binding = Binding::connected(self.cluster, self.ports),
+            Some(record) if record == HELLO => {
+                let says = self.says.clone();
+                self.binding.say(&says);
+            }
+            Some(record) if record.len() < 20 && record[1] == 8 => {
+                self.binding.raw(self.state_bytes);
+            }
+            Some(record) if record.len() > LONG => return Some(record),
+            Some(_) => {}
+        }
+        None
+    }
+
     /// Reads on until that long message comes.
     fn hears(&mut self, fill: u8) {
-        loop {
-            match self.binding.record_or_end() {
-                None => self.binding = Binding::connected(self.cluster, self.ports),
-                Some(record) if record == HELLO => {
-                    let says = self.says.clone();
-                    self.binding.say(&says);
-                }
-                Some(record) if record.len() < 20 && record[1] == 8 => {
-                    self.binding.raw(self.state_bytes);
-                }
-                Some(record) if record.len() > LONG => {
-                    if record.ends_with(&vec![fill; LONG]) {
-                        return;
-                    }
-                }
-                Some(_) => {}
+        let begun = Instant::now();
+        let is_it = |record: Vec<u8>| record.ends_with(&vec![fill; LONG]);
+        while !self.take().is_some_and(is_it) {
+            assert!(begun.elapsed() < HEARD_MAX, "the message of {fill} does not come");
+        }
+    }
+
+    /// Goes on with whatever comes until that is over.
+    fn lives(&mut self, is_over: &AtomicBool) {
+        while !is_over.load(Ordering::Relaxed) {
+            if self.binding.is_spoken_to(Duration::from_millis(200)) {
+                self.take();
             }
         }
+    }
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -162,6 +188,13 @@ fn long_messages_and_long_first_states_pass() {
     let says = [long_fork("server", 1), long_fork("server", 2), long_fork("", 3)].concat();
     let mut client = program(&client_ports, 5, says).started(b"short");
     client.hears(3);
-    server.hears(1);
-    server.hears(2);
+    // It lives on: if it is let go now, what it has said comes only when it is there again.
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.lives(&is_over));
+        // Also when the server does not hear it.
+        let _at_the_end = Over(&is_over);
+        server.hears(1);
+        server.hears(2);
+    });
 }

@@ -52,7 +52,7 @@ fn make_documents(cluster: &Cluster, count: usize) -> Vec<String> {
 }
 
 /// Changes one bit well before the end of what was written to the oldest segment.
-fn flip_a_bit(sandbox: &std::path::Path) {
+pub(crate) fn flip_a_bit(sandbox: &std::path::Path) {
     let mut segments: Vec<PathBuf> = files_under(sandbox)
         .into_iter()
         .filter(|path| {
@@ -204,6 +204,7 @@ fn a_node_whose_new_cluster_has_gone_says_so_and_may_be_told_another() {
     });
     let other = cluster.another(1);
     assert_eq!(join(&cluster, other.port(0)).status, 200);
+    other.let_in(0, &cluster.member(0).id);
     cluster.wait_for("both to be one cluster", || {
         let group = Ask::get("/core/node-groups/default").send(cluster.port(0)).ok()?;
         (available(&group.body) == 2).then_some(())
@@ -296,6 +297,7 @@ fn an_empty_node_joins_a_cluster_and_gets_its_documents() {
     });
     let reply = other.ask(0, &Ask::new("POST", "/core/node-groups/default").json(&join));
     assert_eq!(reply.status, 200, "{}", reply.body);
+    cluster.let_in(1, &other.member(0).id);
     for (which, asked) in [(0, &other), (0, &cluster), (2, &cluster)] {
         asked.wait_for("all to see four nodes", || {
             let group = Ask::get("/core/node-groups/default").send(asked.port(which)).ok()?;

@@ -33,6 +33,8 @@ pub(crate) struct Member {
 pub(crate) struct Cluster {
     folder: PathBuf,
     members: Vec<Member>,
+    /// What every node is started with beside the usual.
+    flags: Vec<String>,
     /// None for a second cluster of the same test.
     _turn: Option<MutexGuard<'static, ()>>,
 }
@@ -70,6 +72,59 @@ impl Cluster {
         cluster
     }
 
+    /// One node, started with these flags the first time; running and serving.
+    pub(crate) fn another_with(&self, flags: &[&str]) -> Self {
+        assert!(self._turn.is_some(), "only the first cluster of a test makes another");
+        let mut cluster = Self::make(1, None);
+        cluster.start_with(0, flags);
+        cluster.wait_until_whole();
+        cluster
+    }
+
+    /// One node with an empty sandbox, that asks to join this cluster and waits for a person.
+    pub(crate) fn one_that_asks(&self, id: &str) -> Self {
+        assert!(self._turn.is_some(), "only the first cluster of a test makes another");
+        let mut other = Self::make(1, None);
+        id.clone_into(&mut other.members[0].id);
+        other.start_asking(0, self.port(0));
+        other
+    }
+
+    /// Starts a node that asks to join the cluster of the node at that port.
+    pub(crate) fn start_asking(&mut self, which: usize, contact: u16) {
+        let peers = format!("{},{}", uri(self.port(which)), uri(contact));
+        self.start_with(which, &["--peer-nodes", &peers]);
+    }
+
+    /// From its next start on it is at another port.
+    pub(crate) fn move_to(&mut self, which: usize, port: u16) {
+        self.members[which].port = port;
+    }
+
+    /// Starts a node on what its sandbox has, which knows its peers.
+    pub(crate) fn start_again(&mut self, which: usize) {
+        self.start_with(which, &[]);
+    }
+
+    /// Waits until the node has ended by itself.
+    pub(crate) fn ends(&mut self, which: usize) -> ExitStatus {
+        let mut child = self.members[which].child.take().expect("the node runs");
+        ended(&mut child).unwrap_or_else(|| {
+            self.members[which].child = Some(child);
+            panic!("it goes on:\n{}", self.end_of_log(which))
+        })
+    }
+
+    /// Lets a node in that asks to join.
+    pub(crate) fn let_in(&self, which: usize, id: &str) {
+        let path = format!("/core/node-groups/default/asking/{id}");
+        let post = Ask::new("POST", &path).json(&json!({}));
+        self.wait_for(&format!("{id} to be let in"), || {
+            let reply = post.send(self.port(which)).ok()?;
+            (reply.status == 200).then_some(())
+        });
+    }
+
     fn make(count: usize, turn: Option<MutexGuard<'static, ()>>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +141,7 @@ impl Cluster {
                 Member { sandbox: folder.join(&id), id, port, child: None }
             })
             .collect();
-        Self { folder, members, _turn: turn }
+        Self { folder, members, flags: Vec::new(), _turn: turn }
     }
 
     /// All of them running, seeing one another and serving.
@@ -94,6 +149,11 @@ impl Cluster {
         let mut cluster = Self::of(count);
         cluster.start_all();
         cluster
+    }
+
+    /// From now on every node is started with these flags beside the usual ones.
+    pub(crate) fn always(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     pub(crate) fn start_all(&mut self) {
@@ -149,6 +209,7 @@ impl Cluster {
         let copy = log.try_clone().expect("a handle can be copied");
         let child = Command::new(env!("CARGO_BIN_EXE_amrita"))
             .args(self.arguments(which))
+            .args(&self.flags)
             .args(flags)
             // The node stops when this end of the pipe is closed, so it never outlives the test.
             .arg("--stop-with-stdin")

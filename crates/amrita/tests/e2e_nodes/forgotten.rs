@@ -273,6 +273,7 @@ fn grown_from_one() -> (Cluster, [Cluster; 2], PathBuf) {
         let join = json!({"kind": "JoinPeerRequest", "memberGroupReference": uri(first.port(0))});
         let reply = other.ask(0, &Ask::new("POST", "/core/node-groups/default").json(&join));
         assert_eq!(reply.status, 200, "{}", reply.body);
+        first.let_in(0, &other.member(0).id);
     }
     wait_for_all_three(&first);
     // It is restarted once, so that its log of today is not that of the copy.

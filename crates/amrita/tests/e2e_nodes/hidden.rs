@@ -1,6 +1,8 @@
 //! What one may not see does not show, whatever is asked: one who sees the documents of one tenant
 //! gets the same answers before and after others have written, changed and deleted theirs.
 
+use std::time::SystemTime;
+
 use serde_json::{Value, json};
 
 use crate::security::Secured;
@@ -50,6 +52,22 @@ fn all_answers(secured: &Secured, tina: &str) -> Vec<(String, u16, Value)> {
             next = reply.body["nextPageLink"].as_str().map(str::to_owned);
         }
     }
+    for path in [
+        "/core/odata-queries?$filter=counter%20ge%200",
+        "/core/odata-queries?$filter=counter%20ge%200&$count=true",
+        "/core/document-index?documentSelfLink=/core/examples*",
+        "/core/document-index?documentSelfLink=/core/examples*&includeDeleted=true",
+    ] {
+        ask("GET", path, &Value::Null);
+    }
+    answers.extend(of_queries(secured, tina));
+    answers.extend(of_what_is_hidden(secured, tina));
+    answers
+}
+
+/// What query tasks find, page by page.
+fn of_queries(secured: &Secured, tina: &str) -> Vec<(String, u16, Value)> {
+    let mut answers = Vec::new();
     let of_all = json!({"term": {"propertyName": "documentSelfLink", "matchType": "PREFIX",
         "matchValue": "/core/"}});
     let by_counter = json!({"propertyName": "counter", "propertyType": "LONG"});
@@ -63,12 +81,25 @@ fn all_answers(secured: &Secured, tina: &str) -> Vec<(String, u16, Value)> {
         (&["SORT", "TOP_RESULTS"], 2),
         (&["SORT"], 2),
         (&["INCLUDE_ALL_VERSIONS"], 3),
+        (&["TIME_SNAPSHOT", "EXPAND_CONTENT"], 0),
+        (&["TIME_SNAPSHOT", "COUNT", "INCLUDE_DELETED"], 0),
+        (&["GROUP_BY"], 2),
+        (&["SELECT_LINKS", "EXPAND_LINKS"], 0),
         (&[], 1),
     ] {
         let mut spec = json!({"options": options, "query": of_all});
         if options.contains(&"SORT") {
             spec["sortTerm"] = by_counter.clone();
             spec["sortOrder"] = json!("DESC");
+        }
+        if options.contains(&"TIME_SNAPSHOT") {
+            spec["timeSnapshotBoundaryMicros"] = json!(now_micros());
+        }
+        if options.contains(&"GROUP_BY") {
+            spec["groupByTerm"] = by_counter.clone();
+        }
+        if options.contains(&"SELECT_LINKS") {
+            spec["linkTerms"] = json!([{"propertyName": "documentSelfLink"}]);
         }
         if limit > 0 {
             spec["resultLimit"] = json!(limit);
@@ -88,8 +119,12 @@ fn all_answers(secured: &Secured, tina: &str) -> Vec<(String, u16, Value)> {
         }
         answers.push((format!("query {options:?} {limit}"), reply.status, json!(pages)));
     }
-    answers.extend(of_what_is_hidden(secured, tina));
     answers
+}
+
+fn now_micros() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970");
+    u64::try_from(since.as_micros()).expect("it is not so late")
 }
 
 /// Paths of what is hidden, or is not there.
@@ -100,6 +135,13 @@ fn of_what_is_hidden(secured: &Secured, tina: &str) -> Vec<(String, u16, Value)>
         for (verb, rest, body) in [
             ("GET", "", Value::Null),
             ("GET", "?documentVersion=0", Value::Null),
+            ("GET", "?documentVersion=1", Value::Null),
+            ("GET", "?asOf=1", Value::Null),
+            ("GET", "?asOf=1790000000000000", Value::Null),
+            ("GET", "?asOf=v0", Value::Null),
+            ("GET", "?diff=0", Value::Null),
+            ("GET", "?diff=0,1", Value::Null),
+            ("PUT", "?revert=0", Value::Null),
             ("GET", "?consistency=local", Value::Null),
             ("GET", "/stats", Value::Null),
             ("GET", "/config", Value::Null),
@@ -116,8 +158,11 @@ fn of_what_is_hidden(secured: &Secured, tina: &str) -> Vec<(String, u16, Value)>
         let forwarded = format!(
             "/core/node-selectors/default/forwarding?path={link}&target=KEY_HASH&key={link}"
         );
-        let reply = secured.with(0, tina, "GET", &forwarded, &Value::Null);
-        answers.push((forwarded, reply.status, reply.body));
+        let indexed = format!("/core/document-index?documentSelfLink={link}&documentVersion=0");
+        for path in [forwarded, indexed] {
+            let reply = secured.with(0, tina, "GET", &path, &Value::Null);
+            answers.push((path, reply.status, reply.body));
+        }
     }
     for path in [
         "/",

@@ -92,7 +92,7 @@ impl<'a> Ask<'a> {
             match stream.read(&mut part) {
                 Ok(0) => break,
                 Ok(count) => answer.extend_from_slice(&part[..count]),
-                Err(_) if is_whole(&answer) => break,
+                Err(_) if self.is_whole(&answer) => break,
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -102,10 +102,16 @@ impl<'a> Ask<'a> {
         self.read(&answer, began.elapsed())
     }
 
+    /// The answer to a HEAD announces a body that does not come.
+    fn is_whole(&self, answer: &[u8]) -> bool {
+        let is_head = answer.windows(4).any(|it| it == b"\r\n\r\n");
+        is_whole(answer) || (self.method == "HEAD" && is_head)
+    }
+
     fn read(&self, answer: &[u8], took: Duration) -> Result<Reply, String> {
         let text = String::from_utf8_lossy(answer);
         let broken = || format!("{} {}: a broken answer: '{text}'", self.method, self.path);
-        if !is_whole(answer) {
+        if !self.is_whole(answer) {
             return Err(broken());
         }
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(broken)?;

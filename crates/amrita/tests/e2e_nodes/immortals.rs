@@ -1,14 +1,13 @@
 //! Immortals that die: programs and nodes are killed, stopped and cut off while numbered messages
 //! come. Each message is handled once, in order.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::programs::{
-    Program, amrita, instance, register, role, wait_until_moved, wait_until_served,
+    Program, amrita, example, instance, register, role, wait_until_moved, wait_until_served,
 };
 
 /// How many deaths the big test brings about.
@@ -23,16 +22,6 @@ struct Stage {
     lives: Vec<Vec<u64>>,
     /// How often a living copy had to load anew.
     reloads: usize,
-}
-
-fn example(cluster: &Cluster, which: usize, program: &str, name: &str) -> Program {
-    let socket = cluster.member(which).sandbox.join("immortals.sock");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_amrita"));
-    command.args(["example", program, "--instance", name, "--node"]).arg(socket);
-    if program == "hello-server" {
-        command.arg("--numbers");
-    }
-    Program::start(&format!("{name} on n{}", which + 1), &mut command)
 }
 
 /// The numbers of the numbered messages that a server has printed.

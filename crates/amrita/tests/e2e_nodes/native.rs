@@ -14,6 +14,8 @@ const FRAME_BYTES_MAX: usize = 32 << 20;
 pub(crate) struct Native {
     stream: UnixStream,
     buffer: BytesMut,
+    /// What it gives as its state.
+    pub(crate) state: Vec<u8>,
 }
 
 impl Native {
@@ -21,7 +23,7 @@ impl Native {
         let stream = UnixStream::connect(sandbox.join("immortals.sock"));
         let stream = stream.expect("the node listens on its socket");
         stream.set_read_timeout(Some(SOON)).expect("a time can be set");
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, buffer: BytesMut::new(), state: Vec::new() }
     }
 
     /// Attached, or about to be turned away.
@@ -84,7 +86,6 @@ impl Native {
         self.live_with(|first, bytes| handle(first, bytes).then_some(Vec::new()))
     }
 
-    /// An empty state, which is all that such a program has.
     fn live_with(
         &mut self,
         mut handle: impl FnMut(u64, &Bytes) -> Option<Vec<ToNode>>,
@@ -112,9 +113,19 @@ impl Native {
 
     fn give_state(&mut self, request: u64) {
         self.say(&ToNode::Checkpoint { request });
-        // Of no bytes at all.
-        self.say(&ToNode::CheckpointEnd { crc: 0 });
+        if !self.state.is_empty() {
+            self.say(&ToNode::Chunk(self.state.clone().into()));
+        }
+        self.say(&ToNode::CheckpointEnd { crc: crc32(&self.state) });
     }
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            if sum & 1 == 1 { sum >> 1 ^ 0xedb8_8320 } else { sum >> 1 }
+        })
+    })
 }
 
 pub(crate) fn hello(instance: &str, program_version: u64) -> Hello {

@@ -101,6 +101,17 @@ impl Drop for Program {
     }
 }
 
+/// A program of the tutorials, attached to that node.
+pub(crate) fn example(cluster: &Cluster, which: usize, program: &str, name: &str) -> Program {
+    let socket = cluster.member(which).sandbox.join("immortals.sock");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amrita"));
+    command.args(["example", program, "--instance", name, "--node"]).arg(socket);
+    if program == "hello-server" {
+        command.arg("--numbers");
+    }
+    Program::start(&format!("{name} on {}", cluster.member(which).id), &mut command)
+}
+
 /// Registers an instance with a replica on every node.
 pub(crate) fn register(cluster: &Cluster, name: &str, more: &Value) -> Reply {
     let mut body = json!({ "name": name, "replicas": cluster.len() });

@@ -26,7 +26,7 @@ const PASSWORDS: [(&str, &str, &str); 5] = [
 ];
 
 pub(crate) struct Secured {
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     pub(crate) admin: String,
 }
 
@@ -45,11 +45,17 @@ fn basic(name: &str, password: &str) -> String {
 
 impl Secured {
     pub(crate) fn started(count: usize) -> Self {
+        Self::started_with(count, &[])
+    }
+
+    /// With flags that the nodes do not have otherwise.
+    pub(crate) fn started_with(count: usize, flags: &[&str]) -> Self {
         let mut cluster = Cluster::of(count);
         let text = "a-secret-of-all-links-0123456789abcdef";
         let secret = secret_in(cluster.folder(), "link-secret", text).display().to_string();
         for which in 0..count {
-            cluster.start_with(which, &["--auth", "--link-secret-file", &secret]);
+            let usual = ["--auth", "--link-secret-file", secret.as_str()];
+            cluster.start_with(which, &[&usual, flags].concat());
         }
         let password = cluster.wait_for("the first admin", || {
             (0..count).find_map(|which| {
@@ -131,7 +137,7 @@ fn bearer<'a>(ask: Ask<'a>, token: &str) -> Ask<'a> {
     ask.header("Authorization", &format!("Bearer {token}"))
 }
 
-fn log_in(cluster: &Cluster, which: usize, name: &str, password: &str) -> Reply {
+pub(crate) fn log_in(cluster: &Cluster, which: usize, name: &str, password: &str) -> Reply {
     let ask = Ask::new("POST", LOGIN).json(&json!({"requestType": "LOGIN"}));
     let reply = cluster.ask(which, &ask.header("Authorization", &basic(name, password)));
     assert_eq!(reply.status, 200, "{name}: {}", reply.body);
@@ -162,6 +168,7 @@ fn rows() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("GET", EXAMPLES, Value::Null, all),
         ("GET", "/core/examples?expand", Value::Null, all),
         ("POST", "/core/query-tasks", query, all),
+        ("POST", "/core/sql", json!({"sql": "select name from examples"}), all),
         ("POST", EXAMPLES, example("other"), "admin walt"),
         ("POST", EXAMPLES, example("acme"), "admin walt tina"),
         ("GET", "/core/examples/of-acme", Value::Null, "admin rita walt tina"),
@@ -223,11 +230,162 @@ fn everybody_gets_what_a_role_allows_and_nothing_else_on_every_path() {
             }
         }
     }
+    each_verb_of_each_path_asks_for_what_the_reference_says(&secured, &people);
+    the_verbs_of_a_path_do_not_tell_whether_there_is_something(&secured);
+    what_a_query_has_found_is_for_whoever_asked_it(&secured, &people);
     what_is_hidden_is_not_counted_and_looks_as_if_it_were_not_there(&secured, &people);
     who_wrote_a_version_stands_in_it(&secured, &people);
     a_task_does_what_its_maker_may_and_no_more(&secured, &people);
     a_token_that_is_revoked_counts_at_no_node(&secured);
     no_log_has_a_secret(&secured, &people);
+}
+
+fn the_verbs_of_a_path_do_not_tell_whether_there_is_something(secured: &Secured) {
+    let told = |path: &str| {
+        let reply = secured.cluster.ask(0, &Ask::new("OPTIONS", path));
+        (reply.status, reply.header("allow").map(str::to_owned))
+    };
+    assert_eq!(told(EXAMPLES), told("/shop/no-such-kind"));
+    assert_eq!(told("/core/examples/of-acme"), told("/core/examples/nothing"));
+}
+
+/// A query in the background keeps what it has found in a document.
+fn what_a_query_has_found_is_for_whoever_asked_it(
+    secured: &Secured,
+    people: &[(&'static str, String)],
+) {
+    let link = "/core/query-tasks/of-admin";
+    let query = json!({"documentSelfLink": "of-admin", "querySpec": {
+        "options": ["EXPAND_CONTENT"], "query": {"term": {"propertyName": "documentSelfLink",
+            "matchType": "PREFIX", "matchValue": "/core/authz"}}}});
+    secured.as_admin(0, "POST", "/core/query-tasks", &query);
+    secured.cluster.wait_for("the query to end", || {
+        let task = secured.with(1, &secured.admin, "GET", link, &Value::Null).body;
+        (task["taskInfo"]["stage"] == "FINISHED").then_some(())
+    });
+    let found = secured.as_admin(1, "GET", link, &Value::Null).body;
+    assert!(found["results"]["documentCount"].as_u64() > Some(0), "{found}");
+    for name in ["rita", "walt"] {
+        let token = token_of(people, name);
+        for verb in ["GET", "DELETE"] {
+            let reply = secured.with(2, token, verb, link, &Value::Null);
+            assert_eq!(reply.status, 403, "{name} {verb}: {}", reply.body);
+        }
+        let list = secured.with(0, token, "GET", "/core/query-tasks?expand", &Value::Null);
+        assert!(list.is_success() && !list.body.to_string().contains("of-admin"), "{}", list.body);
+    }
+}
+
+/// Each verb of each path, as the reference has them, and what it says that a request needs.
+fn reference() -> Vec<(String, String, String)> {
+    let text = include_str!("../../../../docs/reference-rest.md");
+    let (mut rows, mut path) = (Vec::new(), String::new());
+    let verbs = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, place, verb, .., needs, _] = cells[..] else { continue };
+        if !verbs.contains(&verb) || cells.len() != 9 {
+            continue;
+        }
+        if !place.is_empty() {
+            path = place.trim_matches('`').to_owned();
+        }
+        let mut whole = "";
+        for part in path.split(", ") {
+            let place = match part.starts_with(['/', 'F']) {
+                true => part.to_owned(),
+                false => format!("{}/{part}", whole.rsplit_once('/').expect("a path").0),
+            };
+            whole = if part.starts_with(['/', 'F']) { part } else { whole };
+            let place = place.replace("FACTORY", EXAMPLES).replace("...", "none");
+            let names = ["NAME", "NODE", "TOKEN", "ID", "GROUP", "KIND", "ACTION"];
+            let place = names.iter().fold(place, |place, name| place.replace(name, "none"));
+            rows.push((verb.to_owned(), place, needs.to_owned()));
+        }
+    }
+    rows
+}
+
+/// Who has the right to what is no document, by the roles that come with the cluster.
+fn with_right(verb: &str, path: &str) -> &'static str {
+    // To be told what something waits for is to look at it.
+    let path = path.strip_suffix("/explain").unwrap_or(path);
+    let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| !rest.starts_with('-'));
+    if below("/core/backups") {
+        return "admin";
+    }
+    if verb == "GET" && path == "/core/node-groups/default" {
+        return "admin olga rita walt";
+    }
+    let of_nodes = ["/core/node-groups", "/core/node-selectors", "/core/management", "/metrics"];
+    if of_nodes.into_iter().any(below) {
+        return "admin olga";
+    }
+    // What kinds there are. To attach is a GET by its verb only.
+    if below("/core/factories") {
+        return "admin olga";
+    }
+    match verb {
+        "GET" if !path.ends_with("/attach") => "admin rita walt",
+        _ => "admin walt",
+    }
+}
+
+fn each_verb_of_each_path_asks_for_what_the_reference_says(
+    secured: &Secured,
+    people: &[(&'static str, String)],
+) {
+    let made = |seconds: u64| {
+        let body = json!({ "expirationSeconds": seconds });
+        let made = secured.as_admin(0, "POST", "/core/auth/tokens", &body).body;
+        let text = |field: &str| made[field].as_str().expect("it has one").to_owned();
+        (text("token"), text("documentSelfLink"))
+    };
+    let ((revoked, link), (expired, _)) = (made(600), made(1));
+    secured.as_admin(0, "DELETE", &link, &Value::Null);
+    secured.cluster.wait_for("the token to be over at all nodes", || {
+        let is_over = |which: usize, token: &str| {
+            secured.with(which, token, "GET", "/core/authn/whoami", &Value::Null).status == 401
+        };
+        let all = (0..3).flat_map(|which| [(which, &revoked), (which, &expired)]);
+        let mut all = all.into_iter();
+        all.all(|(which, token)| is_over(which, token)).then_some(())
+    });
+    let mut everybody = people.to_vec();
+    everybody.extend([("revoked", revoked), ("expired", expired)]);
+    let rows = reference();
+    assert!(rows.len() > 60, "{} rows", rows.len());
+    for (number, (verb, path, needs)) in rows.iter().enumerate() {
+        for (at, (name, token)) in everybody.iter().enumerate() {
+            // Whoever is let through is told that there is no such parameter, and nothing is done.
+            // (What the node's shell answers by itself it looks at before.)
+            let is_shells = path == "/metrics" || path.ends_with("/attach");
+            let asked = if is_shells { path.clone() } else { format!("{path}?nonsense=1") };
+            let reply = secured.with((number + at) % 3, token, verb, &asked, &Value::Null);
+            let is_somebody = !["nobody", "revoked", "expired"].contains(name);
+            let expected = match needs.as_str() {
+                "nothing" => 400,
+                "node" => continue,
+                _ if !is_somebody => 401,
+                // Of documents the owner decides, behind what is wrong with the request.
+                "login" | "document" | "filtered" => 400,
+                "right" if with_right(verb, path).split(' ').any(|one| one == *name) => 400,
+                "right" => 403,
+                other => panic!("{path} needs {other}"),
+            };
+            let what = format!("{name} {verb} {path}: {} {}", reply.status, reply.body);
+            if is_shells && expected == 400 {
+                assert!(is_through(&reply), "{what}");
+                continue;
+            }
+            assert_eq!(reply.status, expected, "{what}");
+            assert_eq!(reply.message().contains("nonsense"), expected == 400, "{what}");
+            if verb == "GET" {
+                let head = secured.with((number + at) % 3, token, "HEAD", &asked, &Value::Null);
+                assert_eq!((head.status, head.body), (expected, Value::Null), "{what}");
+            }
+        }
+    }
 }
 
 fn token_of<'a>(people: &'a [(&'static str, String)], name: &str) -> &'a str {
@@ -259,6 +417,27 @@ fn what_is_hidden_is_not_counted_and_looks_as_if_it_were_not_there(
     assert!(foreign.iter().all(|link| link.starts_with("/core/auth/tokens/")), "{foreign:?}");
     let counted = count("tina", &["COUNT"])["documentCount"].as_u64();
     assert_eq!(counted, u64::try_from(of_tina.len()).ok(), "a count counts what is shown");
+    // Rows and aggregates are of what one may see.
+    let sql = |name: &str, statement: &str| {
+        let body = json!({ "sql": statement });
+        let reply = secured.with(2, token_of(people, name), "POST", "/core/sql", &body);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body["rows"].clone()
+    };
+    let examples = of_tina.iter().filter(|link| link.starts_with("/core/examples/"));
+    assert_eq!(sql("tina", "select count(*) from examples"), json!([[examples.count()]]));
+    let names = "select name, count(*) from examples group by name having name <> 'acme'";
+    assert_eq!(sql("tina", names), json!([]), "no group tells of what is hidden");
+    assert_ne!(sql("rita", names), json!([]));
+    let told = |name: &str| {
+        let body = json!({"sql": "explain select name from examples where name = 'other'"});
+        let reply = secured.with(0, token_of(people, name), "POST", "/core/sql", &body);
+        reply.body["explained"]["partitions"][0]["documentsRead"].clone()
+    };
+    assert_eq!(told("tina"), Value::Null, "how many there are is told to admins only");
+    assert!(told("admin").is_u64());
+    let most = "select max(documentSelfLink) from examples";
+    assert_eq!(sql("tina", most), json!([["/core/examples/of-acme"]]));
     for name in ["rita", "walt", "admin"] {
         let of_one = seen(&count(name, &["INCLUDE_ALL_VERSIONS"]));
         let secret = of_one.iter().find(|link| link.starts_with("/core/auth/credentials"));
@@ -403,7 +582,7 @@ fn wrong_passwords_are_slowed_down_and_do_not_tell_who_is_there() {
 }
 
 /// A program beside the cluster, with a home of its own.
-fn amrita(cluster: &Cluster, input: &str, words: &[&str]) -> (bool, String) {
+pub(crate) fn amrita(cluster: &Cluster, input: &str, words: &[&str]) -> (bool, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_amrita"))
         .args(["--address", &uri(cluster.port(0))])
         .args(words)

@@ -56,6 +56,14 @@ fn each_path_names_what_it_does_not_know() {
     }
     let patch = |body: &Value| Ask::new("PATCH", ONE).json(body);
     refused(&cluster, &patch(&json!({"documentSourceLink": "/a/b"})), "documentSourceLink");
+    let sql = |body: &Value| Ask::new("POST", "/core/sql").json(body);
+    let select = json!({"sql": "select name from examples"});
+    refused(&cluster, &sql(&json!({"sql": "select name from examples", "limit": 1})), "'limit'");
+    refused(&cluster, &sql(&json!({})), "'sql' is needed");
+    refused(&cluster, &sql(&select).header("Idempotency-Key", "k"), "Idempotency-Key");
+    refused(&cluster, &sql(&json!({"sql": "select upper(a) from examples"})), "upper is not known");
+    let by_parameter = Ask::new("POST", "/core/sql?nonsense=1").json(&select);
+    refused(&cluster, &by_parameter, "'nonsense'");
     let migrated = Ask::new("POST", EXAMPLES).json(&json!({"name": "m"}));
     refused(&cluster, &migrated.header("Pragma", "xn-from-migration"), "'xn-from-migration'");
 }

@@ -152,7 +152,7 @@ fn old_versions_are_kept_up_to_the_limit_of_the_kind() {
     patch(&cluster, 0, one, &json!({"name": "100"}));
     assert_eq!(version_count(&cluster, 1, one), 20, "down to the floor");
     let gone = format!("{one}?documentVersion=80");
-    refused(&cluster, &Ask::get(&gone), 404, "NOT_FOUND");
+    refused(&cluster, &Ask::get(&gone), 410, "HISTORY_GONE");
     assert_eq!(get(&cluster, 1, &format!("{one}?documentVersion=81"))["name"], "81");
     assert_eq!(get(&cluster, 2, one)["name"], "100");
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use client::{Client, ClientError};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 
 use crate::cluster::{free_ports, node_arguments};
 
@@ -29,8 +29,14 @@ fn authority(folder: &Path, name: &str) -> (Authority, PathBuf) {
 
 /// A certificate and a key, signed by an authority.
 fn certificate(folder: &Path, name: &str, by: &Authority) -> [PathBuf; 2] {
+    let address = SanType::IpAddress([127, 0, 0, 1].into());
+    certificate_for(folder, name, by, vec![address])
+}
+
+fn certificate_for(folder: &Path, name: &str, by: &Authority, names: Vec<SanType>) -> [PathBuf; 2] {
     let key = KeyPair::generate().expect("a key can be made");
-    let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address is a name");
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = names;
     let signed = params.signed_by(&key, by).expect("it is signed");
     let files = ["cert", "key"].map(|kind| folder.join(format!("{name}-{kind}.pem")));
     fs::write(&files[0], signed.pem()).expect("a file can be written");
@@ -64,12 +70,24 @@ impl Encrypted {
     }
 
     /// Starts a node that believes the authority of all.
-    fn start(&mut self, name: &str, port: u16, [cert, key]: &[PathBuf; 2], ports: &[u16]) {
+    fn start(&mut self, name: &str, port: u16, files: &[PathBuf; 2], ports: &[u16]) {
+        self.start_with(name, port, files, (ports, &[]));
+    }
+
+    /// The same, with further flags.
+    fn start_with(
+        &mut self,
+        name: &str,
+        port: u16,
+        [cert, key]: &[PathBuf; 2],
+        (ports, more): (&[u16], &[&str]),
+    ) {
         let log = fs::File::create(self.folder.path().join(format!("{name}.log")));
         let peers: Vec<String> = ports.iter().map(|port| uri(*port)).collect();
         let child = Command::new(env!("CARGO_BIN_EXE_amrita"))
             .args(node_arguments(name, port, &self.folder.path().join(name)))
             .args(["--auth", "--stop-with-stdin", "--peer-nodes", &peers.join(",")])
+            .args(more)
             .arg("--tls-cert")
             .arg(cert)
             .arg("--tls-key")
@@ -208,5 +226,54 @@ fn a_new_certificate_is_taken_over_by_a_running_node() {
     while !lives(&all, &new_file) {
         assert!(Instant::now() < wait, "the new certificate is not taken over");
         std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Certificates as SPIFFE's agents make them: the same authority signs those of others as well.
+#[test]
+fn only_who_has_an_id_of_nodes_in_its_certificate_is_a_node() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (signer, authority) = authority(folder.path(), "authority");
+    let ports = free_ports(4);
+    let mut all = Encrypted { folder, ports: vec![ports[0]], authority, nodes: Vec::new() };
+    let with_id = |all: &Encrypted, name: &str, id: &str, more: Vec<SanType>| {
+        let id = SanType::URI(id.try_into().expect("an id is ASCII"));
+        certificate_for(all.folder.path(), name, &signer, [vec![id], more].concat())
+    };
+    let ids = ["--tls-peer-ids", "spiffe://acme.example/amrita/*"];
+    let nodes = &ports[..3];
+    for (number, port) in nodes.iter().enumerate() {
+        let name = format!("n{number}");
+        // A client goes by the name of the first one; nodes need none.
+        let address = SanType::IpAddress([127, 0, 0, 1].into());
+        let more = if number == 0 { vec![address] } else { Vec::new() };
+        let files = with_id(&all, &name, &format!("spiffe://acme.example/amrita/{name}"), more);
+        all.start_with(&name, *port, &files, (nodes, &ids));
+    }
+    let file = all.first_login().display().to_string();
+    let ok = |all: &Encrypted, words: &[&str]| {
+        let (is_success, said) = all.amrita(words);
+        assert!(is_success, "{words:?}: {said}");
+        said
+    };
+    ok(&all, &["login", "--user", "admin", "--password-file", &file]);
+    ok(&all, &["post", EXAMPLES, r#"{"documentSelfLink":"one","name":"one"}"#]);
+    assert_eq!(ok(&all, &["nodes"]).matches("AVAILABLE").count(), 3);
+    // Of the same authority, and it believes everybody who is of that trust domain.
+    let files = with_id(&all, "web", "spiffe://acme.example/web", Vec::new());
+    let everybody = ["--tls-peer-ids", "spiffe://acme.example/*"];
+    all.start_with("web", ports[3], &files, (&ports, &everybody));
+    std::thread::sleep(Duration::from_secs(2));
+    let nodes = ok(&all, &["nodes"]);
+    assert!(nodes.matches("AVAILABLE").count() == 3 && !nodes.contains("web"), "{nodes}");
+    ok(&all, &["patch", &format!("{EXAMPLES}/one"), r#"{"counter":1}"#]);
+    // With the ids of the others it does not even start.
+    let log = |all: &Encrypted| fs::read_to_string(all.folder.path().join("web2.log"));
+    let files = with_id(&all, "web2", "spiffe://acme.example/web", Vec::new());
+    all.start_with("web2", free_ports(1)[0], &files, (&[], &ids));
+    let wait = Instant::now() + PATIENCE;
+    while !log(&all).is_ok_and(|log| log.contains("has the id spiffe://acme.example/web")) {
+        assert!(Instant::now() < wait, "{:?}", log(&all));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -11,6 +11,7 @@ use crate::own_ca::Own;
 /// Planted in passwords, headers, links and bodies.
 const PASSWORD: &str = "planted-password-Qx1";
 const WRONG: &str = "planted-wrong-Qx2";
+const MISPLACED: &str = "planted-misplaced-Qx6";
 const BODY: &str = "planted-body-Qx3";
 const QUERY: &str = "planted-query-Qx4";
 const HEADER: &str = "planted-header-Qx5";
@@ -53,21 +54,30 @@ fn what_is_said_wrongly_is_refused(own: &Own, uri: &str) {
     assert!(!stranger.status.success());
 }
 
+/// After she is made, has typed a wrong password, and has typed one in the place of her name.
+fn jane_logs_in(own: &Own, sandbox: &str) {
+    let password = format!("{PASSWORD}\n");
+    let (is_made, said) =
+        own.as_user("admin", &password, &["user", "create", "jane", "--role", "writer"]);
+    assert!(is_made, "{said}");
+    let log_in = ["login", "--sandbox", sandbox, "--user", "jane"];
+    let (is_in, said) = own.as_user("jane", &format!("{WRONG}\n"), &log_in);
+    assert!(!is_in, "{said}");
+    // A password typed in the place of the name.
+    let typed = ["login", "--sandbox", sandbox, "--user", MISPLACED];
+    let (is_in, said) = own.as_user("jane", &password, &typed);
+    assert!(!is_in, "{said}");
+    let (is_in, said) = own.as_user("jane", &password, &log_in);
+    assert!(is_in, "{said}");
+}
+
 #[test]
 fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     let mut own = Own::begun(&["--log-level", "debug"]);
     let uri = format!("https://127.0.0.1:{}", own.nodes[0].port);
     let sandbox = own.sandbox("n1").display().to_string();
     let first = fs::read_to_string(own.sandbox("n1").join("first-login")).expect("it is there");
-    let password = format!("{PASSWORD}\n");
-    let (is_made, said) =
-        own.as_user("admin", &password, &["user", "create", "jane", "--role", "writer"]);
-    assert!(is_made, "{said}");
-    let log_in = ["login", "--sandbox", &sandbox, "--user", "jane"];
-    let (is_in, said) = own.as_user("jane", &format!("{WRONG}\n"), &log_in);
-    assert!(!is_in, "{said}");
-    let (is_in, said) = own.as_user("jane", &password, &log_in);
-    assert!(is_in, "{said}");
+    jane_logs_in(&own, &sandbox);
     let (is_stopped, said) = own.as_user("jane", "", &["stop", &uri]);
     assert!(!is_stopped && said.contains("ACCESS_DENIED"), "{said}");
     let token = own.ok(&["token", "create", "--for", "jane", "--about", "ci"]);
@@ -76,6 +86,8 @@ fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     own.ok(&["quorum", "1"]);
     own.ok(&["post", "/core/examples", &format!(r#"{{"name":"{BODY}"}}"#)]);
     what_is_said_wrongly_is_refused(&own, &uri);
+    let (is_linked, said) = own.as_user("jane", "", &["get", "/core/peer-link"]);
+    assert!(!is_linked && said.contains("only nodes"), "{said}");
 
     let all = records(&own);
     let has = |event: &str, who: &str, link: &str, status: u64| {
@@ -85,7 +97,8 @@ fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
         assert!(all.iter().any(|it| is_it(&it)), "no {event} {who} {link} {status}: {all:#?}");
     };
     has("login", "/users/admin", "/core/authn/basic", 200);
-    has("login", "user 'jane'", "/core/authn/basic", 401);
+    has("login", "/users/jane", "/core/authn/basic", 401);
+    has("login", "a name that no user has", "/core/authn/basic", 401);
     has("login", "/users/jane", "/core/authn/basic", 200);
     has("rights", "/users/admin", "/core/authz/users", 200);
     has("rights", "/users/admin", "/core/auth/credentials", 200);
@@ -93,6 +106,7 @@ fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     has("rights", "/users/admin", "/core/authz/users/jane", 200);
     has("refused", "/users/jane", "/core/management", 403);
     has("refused", "does not count", "/core/examples", 401);
+    has("refused", "", "/core/peer-link", 403);
     has("members", "/users/admin", "/core/node-groups/default", 200);
     has("rights", "the cluster itself", "/core/authz/users/admin", 200);
     // Who did it is there before it was done.
@@ -118,8 +132,17 @@ fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     assert_eq!(lines.lines().count(), 3, "{lines}");
     own.ok(&["logout"]);
 
-    let secrets =
-        [PASSWORD, WRONG, QUERY, HEADER, first.trim(), token.trim(), join.trim(), "PRIVATE KEY"];
+    let secrets = [
+        PASSWORD,
+        WRONG,
+        MISPLACED,
+        QUERY,
+        HEADER,
+        first.trim(),
+        token.trim(),
+        join.trim(),
+        "PRIVATE KEY",
+    ];
     let secret_of = |token: &str| token.split('.').nth(1).expect("it has parts").trim().to_owned();
     let mut secrets: Vec<String> = secrets.map(str::to_owned).to_vec();
     secrets.extend([secret_of(&token), secret_of(&join)]);

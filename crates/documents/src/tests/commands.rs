@@ -43,6 +43,7 @@ pub(super) fn write(link: &str, version: u64, fields: Value) -> Write {
         task: None,
         purge: false,
         response: None,
+        messages: Vec::new(),
     }
 }
 
@@ -126,6 +127,23 @@ fn the_history_goes_down_to_the_floor_when_it_is_over_the_limit() {
     assert_eq!(kept(&site), [3, 4]);
     site.write(Write { retention: Retention { limit: 1, floor: 9 }, ..write("/a", 5, json!({})) });
     assert_eq!(kept(&site), [5]);
+}
+
+#[test]
+fn what_has_expired_is_told() {
+    let mut site = Site::new(1);
+    for (link, at) in [("/soon", 5), ("/now", 3), ("/never", 0)] {
+        let new = write(link, 0, json!({}));
+        let document = Document { expires: Moment(at), ..new.document };
+        site.write(Write { document, ..new });
+    }
+    let mut expire = |at| match site.apply(&Command::Expire { at: Moment(at), links_max: 9 }) {
+        AppliedCommand::Expired(gone) => {
+            gone.iter().map(|it| it.link.clone()).collect::<Vec<_>>().join(" ")
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([expire(2), expire(4), expire(9)], ["", "/now", "/soon"]);
 }
 
 #[test]
@@ -479,8 +497,8 @@ fn nothing_remains_of_a_document_that_was_purged() {
     site.index_wholly();
     changed.document.version = 2;
     site.write(Write { purge: true, ..changed });
-    // The other kind has got its number.
-    assert_eq!(site.state().len(), before + 1);
+    // The other kind has got its number, and the factory the position of the end.
+    assert_eq!(site.state().len(), before + 2);
     site.index_wholly();
     assert!(site.links(&asking("documentKind", "com:example:Other".into(), &[])).is_empty());
 }

@@ -5,7 +5,7 @@ use protocol::query::{
     MatchType, NumericRange, Occurance, Query, QueryOption, QuerySpecification, QueryTerm,
     SortOrder,
 };
-use protocol::{Action, Body, Document, GroupId, Moment, ReplicaId, Source, Term};
+use protocol::{Action, Body, Document, GroupId, InstanceMessage, Moment, ReplicaId, Source, Term};
 use random::Random;
 use serde_json::{Map, Value, json};
 
@@ -70,8 +70,13 @@ fn body(random: &mut Random) -> Map<String, Value> {
             "keyValues" => {
                 let mut pairs = Map::new();
                 for _ in 0..random.below(4) {
-                    let key = *random.pick(&["k1", "k2", "a.b", "item", ""]);
-                    pairs.insert(key.into(), value(random));
+                    let key = match random.below(500) {
+                        0 => "p".repeat(600),
+                        1 => format!("k1.{}", "p".repeat(600)),
+                        2..12 => format!("{}{}", "x".repeat(128), random.pick(&["", "a", ".a"])),
+                        _ => (*random.pick(&["k1", "k2", "a.b", "item", ""])).to_owned(),
+                    };
+                    pairs.insert(key, value(random));
                 }
                 pairs.into()
             }
@@ -159,7 +164,18 @@ pub(crate) fn command(random: &mut Random, model: &Model, term: Term, now: Momen
         task: [None, Some(false), Some(true)][random.index(3)],
         purge: random.one_in(25),
         response: random.one_in(5).then(|| Bytes::from_static(b"{\"a\":1}")),
+        messages: messages(random),
     })
+}
+
+fn messages(random: &mut Random) -> Vec<InstanceMessage> {
+    let count = if random.one_in(4) { random.below(4) } else { 0 };
+    let message = |random: &mut Random| InstanceMessage {
+        to: (*random.pick(&["ledger", "ledger-2", "l"])).to_owned(),
+        method: 3 - i64::try_from(random.below(6)).unwrap(),
+        payload: text(random).into(),
+    };
+    (0..count).map(|_| message(random)).collect()
 }
 
 fn source(random: &mut Random) -> Source {
@@ -171,31 +187,48 @@ pub(crate) fn specification(random: &mut Random, now: Moment) -> QuerySpecificat
     let mut specification =
         QuerySpecification { query: query(random, now, 3), ..QuerySpecification::default() };
     if random.one_in(2) {
-        let property_name = random
-            .pick(&[
-                "name",
-                "counter",
-                "flag",
-                "tags",
-                "tags.item",
-                "mixed",
-                "nested.list.x",
-                "keyValues.k1",
-                "absent",
-                "documentSelfLink",
-                "documentKind",
-                "documentVersion",
-                "documentUpdateTimeMicros",
-            ])
-            .to_string();
-        specification.sort_term = Some(QueryTerm { property_name, ..QueryTerm::default() });
+        let mut field = || {
+            random
+                .pick(&[
+                    "name",
+                    "counter",
+                    "flag",
+                    "tags",
+                    "tags.item",
+                    "mixed",
+                    "nested.list.x",
+                    "keyValues.k1",
+                    "absent",
+                    "documentSelfLink",
+                    "documentKind",
+                    "documentVersion",
+                    "documentUpdateTimeMicros",
+                ])
+                .to_string()
+        };
+        let names = [field(), field(), field()];
+        specification.sort_term = Some(QueryTerm::field(&names[0]));
+        let more = random.index(4).saturating_sub(1);
+        for name in &names[1..=more] {
+            let sort_order = [None, Some(SortOrder::Asc), Some(SortOrder::Desc)][random.index(3)];
+            let term = QueryTerm { sort_order, ..QueryTerm::field(name) };
+            specification.additional_sort_terms.push(term);
+        }
         specification.options.push(QueryOption::Sort);
         specification.sort_order =
             [None, Some(SortOrder::Asc), Some(SortOrder::Desc)][random.index(3)];
     }
-    match random.below(8) {
+    match random.below(12) {
         0 => specification.options.push(QueryOption::IncludeAllVersions),
         1 => specification.options.push(QueryOption::IncludeDeleted),
+        2 | 3 => {
+            // Mostly as it was just now, as few versions are kept.
+            let ago = if random.one_in(4) { now.0.saturating_sub(1_000_000) } else { 1_000 };
+            specification.as_of(Moment(now.0 - random.below(ago.max(1))));
+            if random.one_in(3) {
+                specification.options.push(QueryOption::IncludeDeleted);
+            }
+        }
         _ => {}
     }
     if random.one_in(2) {
@@ -217,53 +250,50 @@ fn query(random: &mut Random, now: Moment, depth: u64) -> Query {
     Query { occurance, term: None, boolean_clauses: Some(clauses) }
 }
 
+/// The fields that terms ask for, some of them more often.
+const ASKED: [&str; 34] = [
+    "name",
+    "name",
+    "text",
+    "counter",
+    "flag",
+    "tags",
+    "tags.item",
+    "keyValues",
+    "keyValues",
+    "keyValues.k1",
+    "keyValues.a",
+    "keyValues.a.b",
+    "keyValues.item",
+    "nested",
+    "nested.a",
+    "nested.a.b",
+    "nested.a.item",
+    "nested.list.item.x",
+    "nested.list.item.item.x",
+    "nested.list",
+    "mixed",
+    "many.item",
+    "ALL_FIELDS",
+    "item",
+    "absent",
+    "documentKind",
+    "documentKind",
+    "documentSelfLink",
+    "documentSelfLink",
+    "documentVersion",
+    "documentUpdateTimeMicros",
+    "documentUpdateAction",
+    "documentExpirationTimeMicros",
+    "documentOwner",
+];
+
 fn term(random: &mut Random, now: Moment) -> QueryTerm {
-    let property_name = *random.pick(&[
-        "name",
-        "name",
-        "text",
-        "counter",
-        "flag",
-        "tags",
-        "tags.item",
-        "keyValues.k1",
-        "keyValues.a.b",
-        "keyValues.item",
-        "nested.a.b",
-        "nested.a.item",
-        "nested.list.item.x",
-        "nested.list.item.item.x",
-        "nested.list",
-        "mixed",
-        "many.item",
-        "item",
-        "absent",
-        "documentKind",
-        "documentKind",
-        "documentSelfLink",
-        "documentSelfLink",
-        "documentVersion",
-        "documentUpdateTimeMicros",
-        "documentUpdateAction",
-        "documentExpirationTimeMicros",
-        "documentOwner",
-    ]);
-    let mut made = QueryTerm { property_name: property_name.to_owned(), ..QueryTerm::default() };
+    let property_name = *random.pick(&ASKED);
+    let within = if property_name != "ALL_FIELDS" && random.one_in(8) { Some(false) } else { None };
+    let mut made = QueryTerm { within, ..QueryTerm::field(property_name) };
     if random.one_in(3) && property_name != "documentSelfLink" {
-        let mut end = |is_there: bool| {
-            let is_time = property_name.ends_with("Micros");
-            let at = if is_time { json!(now.0 - random.below(now.0)) } else { number(random) };
-            is_there.then(|| at.as_number().cloned().unwrap())
-        };
-        let (min, max) = (end(true), end(true));
-        let range = NumericRange {
-            number_type: Some("LONG".into()),
-            is_min_inclusive: random.one_in(2),
-            is_max_inclusive: random.one_in(2),
-            max: max.filter(|_| random.one_in(2)),
-            min,
-        };
-        made.range = Some(range);
+        made.range = Some(range(random, now, property_name));
         return made;
     }
     let value = match property_name {
@@ -271,6 +301,9 @@ fn term(random: &mut Random, now: Moment) -> QueryTerm {
         "documentKind" => (*random.pick(&KINDS)).into(),
         "documentUpdateAction" => (*random.pick(&["POST", "DELETE"])).into(),
         "documentOwner" => "node-1".into(),
+        "keyValues" | "nested" | "nested.a" if random.one_in(3) => {
+            (*random.pick(&["k1", "a", "a.b", "b", "", "list", "list.x"])).into()
+        }
         _ => value(random),
     };
     let match_type = [MatchType::Term, MatchType::Prefix, MatchType::Wildcard, MatchType::Phrase]
@@ -279,6 +312,18 @@ fn term(random: &mut Random, now: Moment) -> QueryTerm {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    if match_type == MatchType::Term && random.one_in(4) {
+        let more = random.index(4);
+        made.match_values = vec![value];
+        for _ in 0..more {
+            made.match_values.push(match property_name {
+                "documentSelfLink" => link(random).into(),
+                "documentKind" => (*random.pick(&KINDS)).into(),
+                _ => self::value(random),
+            });
+        }
+        return made;
+    }
     made.match_value = Some(match match_type {
         MatchType::Term => value,
         MatchType::Prefix => text.chars().take(random.index(20)).collect::<String>().into(),
@@ -288,6 +333,24 @@ fn term(random: &mut Random, now: Moment) -> QueryTerm {
     });
     made.match_type = Some(match_type);
     made
+}
+
+fn range(random: &mut Random, now: Moment, property_name: &str) -> NumericRange {
+    let is_time = property_name.ends_with("Micros");
+    let is_text = !is_time && random.one_in(2);
+    let mut end = || match (is_time, is_text) {
+        (true, _) => json!(now.0 - random.below(now.0)),
+        (_, true) => text(random).into(),
+        (_, false) => number(random),
+    };
+    let (min, max) = (end(), end());
+    NumericRange {
+        number_type: Some(if is_text { "STRING" } else { "LONG" }.into()),
+        is_min_inclusive: random.one_in(2),
+        is_max_inclusive: random.one_in(2),
+        max: Some(max).filter(|_| random.one_in(2)),
+        min: Some(min),
+    }
 }
 
 /// The text with some of it replaced by stars and question marks.

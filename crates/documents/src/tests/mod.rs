@@ -1,11 +1,15 @@
 //! Whole partitions against a naive model, and by hand.
 
+mod aggregates;
 mod changes;
 mod commands;
 mod equality;
+mod exact;
 mod generate;
 mod model;
+mod outbox;
 mod queries;
+mod since;
 
 use protocol::{GroupId, Position, Term};
 use storage::{Applied, Batch, MemoryStore, Space, StateStore};

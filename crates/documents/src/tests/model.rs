@@ -21,6 +21,8 @@ pub(crate) struct Model {
     fences: BTreeMap<GroupId, Term>,
     /// The keys of answered requests: by partition, and without digests. None is forgotten.
     keys: BTreeSet<(usize, String)>,
+    /// The links of documents that have had more than one kind.
+    changed_kind: BTreeSet<String>,
 }
 
 /// Links fall into two partitions by their length.
@@ -58,10 +60,11 @@ impl Model {
                 for (_, link) in due.into_iter().take(usize::try_from(*links_max).unwrap()) {
                     self.documents.remove(&link);
                     self.tasks.remove(&link);
+                    self.changed_kind.remove(&link);
                 }
                 true
             }
-            Command::Noop | Command::Remember(_) => true,
+            Command::Noop | Command::Remember(_) | Command::Confirm(_) => true,
         }
     }
 
@@ -90,9 +93,13 @@ impl Model {
         if *purge {
             self.documents.remove(link);
             self.tasks.remove(link);
+            self.changed_kind.remove(link);
             return true;
         }
         let versions = self.documents.entry(link.clone()).or_default();
+        if versions.last().is_some_and(|latest| latest.kind != document.kind) {
+            self.changed_kind.insert(link.clone());
+        }
         versions.push(document.clone());
         if versions.len() > usize::try_from(retention.limit).unwrap() {
             let floor = usize::try_from(retention.floor.clamp(1, retention.limit)).unwrap();
@@ -110,13 +117,37 @@ impl Model {
         self.documents.values().filter(|versions| !versions.last().unwrap().is_deleted()).count()
     }
 
-    pub(crate) fn query(&self, specification: &QuerySpecification, now: Moment) -> Vec<Found> {
+    /// `None` when a version that may be a hit is not kept any more.
+    pub(crate) fn query(
+        &self,
+        specification: &QuerySpecification,
+        now: Moment,
+    ) -> Option<Vec<Found>> {
+        let at = specification.extent.time_snapshot_boundary_micros.map(Moment);
         let all_versions = specification.has(QueryOption::IncludeAllVersions);
         let deleted = all_versions || specification.has(QueryOption::IncludeDeleted);
         let mut found = Vec::new();
         for versions in self.documents.values() {
-            let latest = versions.last().unwrap();
-            if latest.is_expired(now) || latest.is_deleted() && !deleted {
+            let mut latest = versions.last().unwrap();
+            if latest.is_expired(now) {
+                continue;
+            }
+            if let Some(at) = at {
+                match versions.iter().rfind(|version| version.updated <= at) {
+                    Some(then) if then.is_expired(at) => continue,
+                    Some(then) => latest = then,
+                    None if versions[0].version == 0 => continue,
+                    None => {
+                        let kind = !self.changed_kind.contains(&latest.link);
+                        let kind = kind.then_some(latest.kind.as_str());
+                        if may_meet(&specification.query, (&latest.link, kind), true) {
+                            return None;
+                        }
+                        continue;
+                    }
+                }
+            }
+            if latest.is_deleted() && !deleted {
                 continue;
             }
             let shown =
@@ -126,28 +157,71 @@ impl Model {
                 if !meets(&json, &specification.query, true) {
                     continue;
                 }
-                let order = specification.sort_term.as_ref().and_then(|term| {
-                    let down = specification.sort_order == Some(SortOrder::Desc);
-                    sort_value(&json, &term.property_name, down)
-                });
+                let terms = specification.sort_term.iter();
+                let order: Vec<_> = terms
+                    .chain(&specification.additional_sort_terms)
+                    .map(|term| {
+                        sort_value(&json, &term.property_name, is_down(specification, term))
+                    })
+                    .collect();
                 let (link, version) = (document.link.clone(), document.version);
                 found.push((order, Found { link, version, document: json }));
             }
         }
-        let down = specification.sort_order == Some(SortOrder::Desc);
+        let terms: Vec<&QueryTerm> =
+            specification.sort_term.iter().chain(&specification.additional_sort_terms).collect();
         found.sort_by(|(one, one_found), (other, other_found)| {
-            let by_value = match (one, other) {
-                (Some(one), Some(other)) if down => compare(other, one),
-                (Some(one), Some(other)) => compare(one, other),
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (None, None) => Ordering::Equal,
-            };
+            let mut by_value = Ordering::Equal;
+            for ((term, one), other) in terms.iter().zip(one).zip(other) {
+                by_value = by_value.then(match (one, other) {
+                    (Some(one), Some(other)) if is_down(specification, term) => compare(other, one),
+                    (Some(one), Some(other)) => compare(one, other),
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (None, None) => Ordering::Equal,
+                });
+            }
             let by_link = one_found.link.cmp(&other_found.link);
             by_value.then(by_link).then(one_found.version.cmp(&other_found.version))
         });
-        found.into_iter().map(|(_, found)| found).collect()
+        Some(found.into_iter().map(|(_, found)| found).collect())
     }
+}
+
+/// Whether something with that link, and perhaps of that kind, may be what the clause asks for (or
+/// may be something else). Each comparison that nobody can make may come out either way.
+fn may_meet(query: &Query, known: (&str, Option<&str>), wanted: bool) -> bool {
+    let wanted = wanted == (query.occurance != Occurance::MustNotOccur);
+    may_be(query, known, wanted)
+}
+
+fn may_be(query: &Query, known: (&str, Option<&str>), wanted: bool) -> bool {
+    if let Some(term) = &query.term {
+        let value = match term.property_name.as_str() {
+            "documentSelfLink" => Some(known.0),
+            "documentKind" => known.1,
+            _ => None,
+        };
+        return value.is_none_or(|value| value_meets(&value.into(), term) == wanted);
+    }
+    let clauses = query.boolean_clauses.as_deref().unwrap_or_default();
+    let of = |wanted| clauses.iter().filter(move |clause| clause.occurance == wanted);
+    let has_must = of(Occurance::MustOccur).next().is_some();
+    let may = |clause: &Query, wanted| may_be(clause, known, wanted);
+    let mut one_of = of(Occurance::ShouldOccur).peekable();
+    let needs_one = !has_must && one_of.peek().is_some();
+    if wanted {
+        return of(Occurance::MustOccur).all(|clause| may(clause, true))
+            && of(Occurance::MustNotOccur).all(|clause| may(clause, false))
+            && (!needs_one || one_of.any(|clause| may(clause, true)));
+    }
+    of(Occurance::MustOccur).any(|clause| may(clause, false))
+        || of(Occurance::MustNotOccur).any(|clause| may(clause, true))
+        || needs_one && one_of.all(|clause| may(clause, false))
+}
+
+fn is_down(specification: &QuerySpecification, term: &QueryTerm) -> bool {
+    term.sort_order.or(specification.sort_order) == Some(SortOrder::Desc)
 }
 
 /// Calls for each leaf with its path; arrays are not in it.
@@ -168,6 +242,9 @@ fn leaves<'v>(value: &'v Value, path: &str, take: &mut dyn FnMut(&str, &'v Value
 
 /// Whether a name in a query stands for that path: a part `item` may stand for nothing.
 fn stands_for(name: &str, path: &str) -> bool {
+    if name == "ALL_FIELDS" {
+        return !query::is_built_in(path);
+    }
     fn parts(name: &[&str], path: &[&str], is_first: bool) -> bool {
         match (name, path) {
             ([], []) => true,
@@ -194,6 +271,7 @@ fn meets(document: &Value, query: &Query, is_outermost: bool) -> bool {
         let mut is_met = false;
         leaves(document, "", &mut |path, leaf| {
             is_met |= stands_for(&term.property_name, path) && value_meets(leaf, term);
+            is_met |= term.within != Some(false) && meets_within(path, leaf, term);
         });
         return is_met;
     }
@@ -207,9 +285,30 @@ fn meets(document: &Value, query: &Query, is_outermost: bool) -> bool {
         && (has_must || !has_should || of(Occurance::ShouldOccur).any(met))
 }
 
+/// Whether the term names an object on the way to the leaf, and asks for the leaf or for a name on
+/// the rest of the way.
+fn meets_within(path: &str, leaf: &Value, term: &QueryTerm) -> bool {
+    let parts: Vec<&str> = path.split('.').collect();
+    (1..parts.len()).any(|at| {
+        let is_named = term.property_name != "ALL_FIELDS"
+            && stands_for(&term.property_name, &parts[..at].join("."));
+        let names = (at + 1..=parts.len()).map(|end| parts[at..end].join("."));
+        let names = names.filter(|name| path.len() <= 512 && name.len() <= 128).map(Value::from);
+        is_named && names.chain([leaf.clone()]).any(|value| value_meets(&value, term))
+    })
+}
+
 fn value_meets(leaf: &Value, term: &QueryTerm) -> bool {
+    if !term.match_values.is_empty() {
+        return term.match_values.iter().any(|value| {
+            let match_value = Some(value.clone());
+            let name = term.property_name.clone();
+            let one = QueryTerm { property_name: name, match_value, ..QueryTerm::default() };
+            value_meets(leaf, &one)
+        });
+    }
     if let Some(range) = &term.range {
-        return leaf.as_number().is_some_and(|number| in_range(number, range));
+        return in_range(leaf, range);
     }
     let wanted = match term.match_value.as_ref().unwrap() {
         Value::String(text) => text.clone(),
@@ -233,18 +332,29 @@ fn value_meets(leaf: &Value, term: &QueryTerm) -> bool {
     }
 }
 
-fn in_range(number: &Number, range: &NumericRange) -> bool {
-    let above = range.min.as_ref().is_none_or(|min| match numbers(number, min) {
-        Ordering::Greater => true,
-        Ordering::Equal => range.is_min_inclusive,
-        Ordering::Less => false,
-    });
-    let below = range.max.as_ref().is_none_or(|max| match numbers(number, max) {
-        Ordering::Less => true,
-        Ordering::Equal => range.is_max_inclusive,
-        Ordering::Greater => false,
-    });
-    above && below
+fn in_range(leaf: &Value, range: &NumericRange) -> bool {
+    let is_text = [&range.min, &range.max].into_iter().flatten().all(Value::is_string);
+    let (is_same_sort, by): (bool, fn(&Value, &Value) -> Ordering) = match is_text {
+        true => (leaf.is_string(), |one, other| one.as_str().cmp(&other.as_str())),
+        false => (leaf.is_number(), |one, other| {
+            numbers(one.as_number().unwrap(), other.as_number().unwrap())
+        }),
+    };
+    let above = || {
+        range.min.as_ref().is_none_or(|min| match by(leaf, min) {
+            Ordering::Greater => true,
+            Ordering::Equal => range.is_min_inclusive,
+            Ordering::Less => false,
+        })
+    };
+    let below = || {
+        range.max.as_ref().is_none_or(|max| match by(leaf, max) {
+            Ordering::Less => true,
+            Ordering::Equal => range.is_max_inclusive,
+            Ordering::Greater => false,
+        })
+    };
+    is_same_sort && above() && below()
 }
 
 fn fits(pattern: &[char], text: &[char]) -> bool {
@@ -266,6 +376,17 @@ fn spaced(text: &str) -> String {
     let letters: String = text.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
     let words: Vec<String> = letters.split_whitespace().map(str::to_lowercase).collect();
     format!(" {} ", words.join(" "))
+}
+
+/// All values that a field's name stands for.
+pub(crate) fn values_of<'v>(document: &'v Value, name: &str) -> Vec<&'v Value> {
+    let mut found = Vec::new();
+    leaves(document, "", &mut |path, leaf| {
+        if stands_for(name, path) {
+            found.push(leaf);
+        }
+    });
+    found
 }
 
 /// Of many values the least, or downward the greatest.

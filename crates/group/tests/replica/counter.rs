@@ -11,6 +11,9 @@ use storage::{Applied, Batch, Reader, Space, StoreError};
 /// The family of keys that holds a record of each change, by position.
 const CHANGES: u8 = 1;
 
+const CHANGE_BYTES: usize = 8;
+const MUCH_BYTES: usize = 100;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Writes its state with each entry.
@@ -33,6 +36,8 @@ pub(crate) struct Counter {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Question {
     Add(i64),
+    /// The same, in an entry of [`MUCH_BYTES`].
+    AddMuch(i64),
     /// Refused unless the counter has as much.
     Take(i64),
     Read,
@@ -132,7 +137,10 @@ impl Machine for Counter {
     ) -> Result<i64, StoreError> {
         let Entry { position, term, data, applied } = entry;
         self.applied = (position, term);
-        let change = data.map(|data| i64::from_be_bytes(data[..].try_into().expect("eight bytes")));
+        let change = data.map(|data| {
+            let change = data[..CHANGE_BYTES].try_into().expect("eight bytes");
+            i64::from_be_bytes(change)
+        });
         if let Some(change) = change {
             self.changes.insert(position, change);
         }
@@ -211,9 +219,21 @@ impl Machine for Counter {
 
 impl CounterLeader {
     fn propose(&mut self, ticket: u64, change: i64, out: &mut Vec<Output<Counter>>) {
+        self.propose_long(ticket, change, CHANGE_BYTES, out);
+    }
+
+    fn propose_long(
+        &mut self,
+        ticket: u64,
+        change: i64,
+        length: usize,
+        out: &mut Vec<Output<Counter>>,
+    ) {
         self.number += 1;
         self.proposals.push_back((self.number, ticket));
-        let data = Bytes::copy_from_slice(&change.to_be_bytes());
+        let mut data = change.to_be_bytes().to_vec();
+        data.resize(length, 0);
+        let data = Bytes::from(data);
         out.push(Output::Propose { proposal: self.number, data });
     }
 }
@@ -231,6 +251,9 @@ impl Leader for CounterLeader {
         match input {
             LeaderInput::Ask { ticket, question: Question::Add(change), .. } => {
                 self.propose(ticket, change, out);
+            }
+            LeaderInput::Ask { ticket, question: Question::AddMuch(change), .. } => {
+                self.propose_long(ticket, change, MUCH_BYTES, out);
             }
             LeaderInput::Ask { ticket, question: Question::Take(count), .. } => {
                 let value = machine.value();

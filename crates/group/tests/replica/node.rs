@@ -32,6 +32,13 @@ pub(crate) struct Node {
     next_mark: u64,
 }
 
+/// How much an owner may have under way, where that is not the default.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Room {
+    pub(crate) unapplied_max: Option<u64>,
+    pub(crate) uncommitted_bytes_max: Option<usize>,
+}
+
 /// What a step of a replica works with beside its node.
 #[derive(Clone, Copy)]
 pub(crate) struct Around {
@@ -41,10 +48,14 @@ pub(crate) struct Around {
 }
 
 impl Node {
-    pub(crate) fn new(id: u64, kind: Kind, voters: &[u64], unapplied_max: Option<u64>) -> Self {
+    pub(crate) fn new(id: u64, kind: Kind, voters: &[u64], room: Room) -> Self {
         let mut options = GroupOptions::new(GROUP, ReplicaId(id));
         (options.heartbeat_ticks, options.election_ticks) = (2, 10);
-        options.unapplied_max = unapplied_max.unwrap_or(options.unapplied_max);
+        options.unapplied_max = room.unapplied_max.unwrap_or(options.unapplied_max);
+        if let Some(bytes) = room.uncommitted_bytes_max {
+            options.uncommitted_bytes_max = bytes;
+            options.entry_bytes_per_message_max = bytes;
+        }
         let mut node = Self {
             id,
             kind,

@@ -9,7 +9,7 @@ use script::Player;
 use storage::LogRecord;
 
 use crate::counter::{Answer, Counter, Event, Kind, Question as Asked};
-use crate::node::{Around, GROUP, Node};
+use crate::node::{Around, GROUP, Node, Room};
 
 struct Packet {
     from: u64,
@@ -20,7 +20,7 @@ struct Packet {
 #[derive(Default)]
 pub(crate) struct World {
     kind: Option<Kind>,
-    unapplied_max: Option<u64>,
+    room: Room,
     nodes: BTreeMap<u64, Node>,
     network: Vec<Packet>,
     now_micros: u64,
@@ -46,7 +46,10 @@ impl World {
         let number = |place: usize| words.get(place).map(|word| word.parse::<u64>().unwrap());
         let id = words.get(1).and_then(|word| word.parse().ok()).unwrap_or_default();
         match words[0] {
-            "unapplied" => self.unapplied_max = number(1),
+            "unapplied" => self.room.unapplied_max = number(1),
+            "uncommitted" => {
+                self.room.uncommitted_bytes_max = number(1).map(|it| usize::try_from(it).unwrap());
+            }
             "partitions" => self.begin(Kind::Partition),
             "memories" => self.begin(Kind::Memory),
             "instances" => self.begin(Kind::Instance),
@@ -65,6 +68,8 @@ impl World {
             "wait" => self.wait(number(1).unwrap()),
             "lost" => self.lost(id, number(2).unwrap(), number(3).unwrap_or_default()),
             "burst" => self.burst(id),
+            "still" => self.hold(id),
+            "go-on" => self.let_go(id),
             "hand-over" => self.hand_over(id, number(2).unwrap()),
             "change" => self.change(id, &words[2..]),
             "quorum" => self.set_quorum(number(1).unwrap(), number(2).unwrap()),
@@ -95,8 +100,8 @@ impl World {
     /// Nothing is told of the beginning.
     fn begin(&mut self, kind: Kind) {
         let quorum = Quorum { needed: 2, up: 3 };
-        let unapplied_max = self.unapplied_max;
-        *self = Self { kind: Some(kind), unapplied_max, quorum, ..Self::default() };
+        let room = self.room;
+        *self = Self { kind: Some(kind), room, quorum, ..Self::default() };
         (1..=3).for_each(|id| self.add(id, &[1, 2, 3]));
         self.tick(1, 20);
         self.run();
@@ -105,7 +110,7 @@ impl World {
 
     fn add(&mut self, id: u64, voters: &[u64]) {
         let kind = self.kind.expect("a group was begun");
-        self.nodes.insert(id, Node::new(id, kind, voters, self.unapplied_max));
+        self.nodes.insert(id, Node::new(id, kind, voters, self.room));
         self.settle(id);
     }
 
@@ -184,6 +189,7 @@ impl World {
         let count = |place: usize| words[place].parse::<i64>().unwrap();
         let (asked, options) = match words[0] {
             "add" => (Asked::Add(count(1)), &words[2..]),
+            "add-much" => (Asked::AddMuch(count(1)), &words[2..]),
             "take" => (Asked::Take(count(1)), &words[2..]),
             "read" => (Asked::Read, &words[1..]),
             other => panic!("nobody asks to '{other}'"),
@@ -233,6 +239,22 @@ impl World {
             replica.end_transfer(peer, false);
             replica.consensus.peer_lost(peer, delay_ticks);
         });
+    }
+
+    fn hold(&mut self, id: u64) {
+        let mut said = "";
+        self.step(id, |replica, _, _| {
+            said = match (replica.hold(), replica.stands_still()) {
+                (false, _) => "owns nothing that could be held",
+                (true, false) => "is held, and has not applied all",
+                (true, true) => "stands still",
+            };
+        });
+        self.tell(id, said);
+    }
+
+    fn let_go(&mut self, id: u64) {
+        self.step(id, |replica, io, out| replica.let_go(io, out).unwrap());
     }
 
     fn hand_over(&mut self, id: u64, to: u64) {

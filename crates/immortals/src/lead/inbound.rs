@@ -35,6 +35,8 @@ pub(crate) struct Inbound {
     /// Senders that are gone and are being forgotten: the entry is on its way into the log.
     forgetting: BTreeSet<GroupId>,
     looked_at: u64,
+    /// How many messages came once more in this ownership, and were dropped.
+    pub(crate) repeats: u64,
 }
 
 impl Inbound {

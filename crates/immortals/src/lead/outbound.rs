@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::GroupId;
+use protocol::flow::{ASK_AGAIN_MICROS, Flow, Progress};
 use protocol::immortal::Garbled;
 
 use crate::lead::log_queue::ImpulseNumber;
@@ -13,15 +14,6 @@ use crate::output::stream::{Stream, copied_if_short};
 
 /// How many bytes may be on their way to a destination without being confirmed.
 pub(crate) const WINDOW_BYTES: usize = 4 << 20;
-
-/// A destination that does not answer is asked again after this long, in microseconds.
-const ASK_AGAIN_MICROS: u64 = 300_000;
-
-/// A message that is longer than the window is given more time, in bytes for each microsecond.
-const LONG_BYTES_PER_MICRO: usize = 10;
-
-/// Messages are sent again from the same number at most this often, in microseconds.
-const RESEND_MICROS: u64 = 50_000;
 
 /// How many bytes of impulses may wait for one destination. More are refused.
 pub(crate) const IMPULSE_BYTES_MAX: usize = 4 << 20;
@@ -48,102 +40,6 @@ impl FlowId {
 
     pub(crate) fn impulses(destination: &str) -> Self {
         Self { destination: destination.to_owned(), kind: FlowKind::Impulses }
-    }
-}
-
-/// How a destination stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// The destination is to be asked how far it is.
-    Unknown,
-    Asked {
-        at: u64,
-    },
-    /// Messages go out from this number on.
-    Open {
-        next: u64,
-    },
-}
-
-/// The way to one destination.
-#[derive(Debug)]
-pub(crate) struct Flow {
-    pub(crate) progress: Progress,
-    /// What is on its way: the last number of each run, and its bytes.
-    sent: VecDeque<(u64, usize)>,
-    sent_bytes: usize,
-    /// When the destination last said something.
-    heard: u64,
-    /// From where messages were last sent again, and when.
-    resent: (u64, u64),
-}
-
-impl Default for Flow {
-    fn default() -> Self {
-        Self {
-            progress: Progress::Unknown,
-            sent: VecDeque::new(),
-            sent_bytes: 0,
-            heard: 0,
-            resent: (0, 0),
-        }
-    }
-}
-
-impl Flow {
-    pub(crate) fn has_room(&self) -> bool {
-        self.sent_bytes < WINDOW_BYTES
-    }
-
-    pub(crate) fn sent(&mut self, last: u64, bytes: usize) {
-        self.sent.push_back((last, bytes));
-        self.sent_bytes += bytes;
-    }
-
-    /// The destination has said how far it is.
-    pub(crate) fn acked(&mut self, logged: u64, resend_from: Option<u64>, now: u64) {
-        self.heard = now;
-        if let Some(next) = resend_from {
-            self.resend(next, now);
-        }
-        while let Some((_, bytes)) = self.sent.pop_front_if(|(last, _)| *last <= logged) {
-            self.sent_bytes -= bytes;
-        }
-    }
-
-    /// The destination wants all messages from there on. It says so for each message that came too
-    /// early, but sending them again once is enough. If they are lost again, the destination is
-    /// asked when it is silent.
-    fn resend(&mut self, next: u64, now: u64) {
-        let (former, at) = self.resent;
-        let is_open = matches!(self.progress, Progress::Open { .. });
-        if is_open && former == next && now.saturating_sub(at) < RESEND_MICROS {
-            return;
-        }
-        self.resent = (next, now);
-        self.begin_anew(Progress::Open { next });
-        // What the destination has but has not logged counts as on its way, too, since the
-        // destination must confirm it at some time.
-        self.sent.push_back((next.saturating_sub(1), 0));
-    }
-
-    pub(crate) fn begin_anew(&mut self, progress: Progress) {
-        self.progress = progress;
-        self.sent.clear();
-        self.sent_bytes = 0;
-    }
-
-    /// Whether an answer has been missing for too long.
-    fn is_silent(&self, now: u64) -> bool {
-        // To send a long message once more before it can have come would only hold it up.
-        let more = self.sent_bytes.saturating_sub(WINDOW_BYTES) / LONG_BYTES_PER_MICRO;
-        let patience = ASK_AGAIN_MICROS.saturating_add(more as u64);
-        let is_long = |since: u64| now.saturating_sub(since) > patience;
-        match self.progress {
-            Progress::Unknown => true,
-            Progress::Asked { at } => is_long(at),
-            Progress::Open { .. } => !self.sent.is_empty() && is_long(self.heard),
-        }
     }
 }
 
@@ -235,6 +131,8 @@ impl Impulses {
 #[derive(Debug)]
 pub(crate) struct Outbound {
     flows: BTreeMap<FlowId, Flow>,
+    /// How many flows have begun so far.
+    flows_begun: u64,
     /// The name that the destination with this group had when something was last sent to it.
     by_group: BTreeMap<(GroupId, FlowKind), String>,
     /// Destinations to which there may be something to send.
@@ -248,6 +146,7 @@ impl Outbound {
     pub(crate) fn new(session: u64) -> Self {
         Self {
             flows: BTreeMap::new(),
+            flows_begun: 0,
             by_group: BTreeMap::new(),
             touched: BTreeSet::new(),
             impulses: Impulses::new(session),
@@ -257,6 +156,10 @@ impl Outbound {
 
     pub(crate) fn destinations(&self) -> impl Iterator<Item = &str> {
         self.flows.keys().map(|id| id.destination.as_str())
+    }
+
+    pub(crate) fn flows_begun(&self) -> u64 {
+        self.flows_begun
     }
 
     pub(crate) fn touch(&mut self, id: FlowId) {
@@ -270,7 +173,8 @@ impl Outbound {
     /// The flow to a destination that is that group now.
     pub(crate) fn flow(&mut self, id: &FlowId, group: GroupId) -> &mut Flow {
         if !self.flows.contains_key(id) {
-            self.flows.insert(id.clone(), Flow::default());
+            self.flows.insert(id.clone(), Flow::new(WINDOW_BYTES));
+            self.flows_begun += 1;
         }
         let key = (group, id.kind);
         if self.by_group.get(&key).is_none_or(|name| *name != id.destination) {

@@ -106,6 +106,7 @@ impl Leader<'_> {
         if first > next {
             return outputs.push(Output::Between { to: from, message: ack(Some(next)) });
         }
+        self.lead.inbound.repeats += next.min(first + count) - first;
         if first + count <= next {
             return outputs.push(Output::Between { to: from, message: ack(None) });
         }

@@ -1,6 +1,7 @@
 //! Messages of the primary leave for their destinations.
 
 use protocol::GroupId;
+use protocol::flow::Progress;
 use protocol::immortal::{BlockHead, SourceKind};
 use storage::StoreError;
 
@@ -9,7 +10,7 @@ use crate::history::entry::{Lane, Origin};
 use crate::io::Output;
 use crate::lead::leader::{Leader, Primary, Reach};
 use crate::lead::log_queue::{Pending, Receipt};
-use crate::lead::outbound::{FlowId, FlowKind, Progress, WINDOW_BYTES};
+use crate::lead::outbound::{FlowId, FlowKind, WINDOW_BYTES};
 use crate::wire::Between;
 
 impl Primary<'_> {
@@ -84,7 +85,7 @@ impl Primary<'_> {
         let mut next = next;
         loop {
             let outbound = &mut self.lead.outbound;
-            let has_room = outbound.flow(id, to).has_room();
+            let has_room = outbound.flow(id, to).room() > 0;
             let stream = match id.kind {
                 FlowKind::Impulses => outbound.impulses.stream(&id.destination),
                 FlowKind::Stream => self.running.output.streams.get(&id.destination),
@@ -102,7 +103,7 @@ impl Primary<'_> {
                 return Ok(());
             };
             next = run.first + run.count;
-            flow.sent(next - 1, run.messages.len());
+            flow.sent(next - 1, run.messages.len(), cx.now.steady_micros);
             let message = Between::Send {
                 lane,
                 name: self.identity.name.clone(),

@@ -55,6 +55,16 @@ impl Lead {
         self.outbound.destinations()
     }
 
+    /// Rises whenever [`Self::destinations`] has a new name.
+    pub fn destinations_begun(&self) -> u64 {
+        self.outbound.flows_begun()
+    }
+
+    /// How many messages of others came once more in this ownership, and were dropped.
+    pub fn repeats(&self) -> u64 {
+        self.inbound.repeats
+    }
+
     /// Nothing is on its way into the log.
     pub fn is_idle(&self) -> bool {
         self.queue.is_idle() && self.genesis.is_none()

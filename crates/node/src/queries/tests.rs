@@ -1,7 +1,7 @@
 //! Queries of partitions that are played here.
 
 use protocol::query::QueryResult;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use protocol::Principal;
 
@@ -26,6 +26,7 @@ impl Documents {
             link: format!("/core/examples/{number:06}"),
             version: 0,
             document: Some(document.into()),
+            selected: Vec::new(),
         }
     }
 
@@ -84,13 +85,11 @@ fn asked(queries: &mut Queries, documents: &Documents, limit: Option<usize>) -> 
             Some(Output::Answer { ticket: 1, response }) => {
                 return (response.status, response.to_json());
             }
-            Some(Output::Run(job)) => match job.run().into_done() {
+            Some(Output::Run(job)) => match job.run(&crate::Files::default).into_done() {
                 crate::jobs::Done::Answer(query, response) => {
                     queries.answered(query, response, &mut effects);
                 }
-                crate::jobs::Done::Search(..) | crate::jobs::Done::Digest(..) => {
-                    panic!("nobody searches here")
-                }
+                _ => panic!("nobody searches here"),
             },
             other => panic!("{other:?}"),
         }
@@ -145,6 +144,7 @@ impl Moving {
                     link: format!("/core/examples/{number:06}"),
                     version: 0,
                     document: Some(format!("\"{}\"", "x".repeat(10_000)).into_bytes().into()),
+                    selected: Vec::new(),
                 }
             })
             .collect();
@@ -165,10 +165,7 @@ impl Moving {
 }
 
 fn sorted(count: usize, limit: Option<usize>, options: &[QueryOption]) -> (u16, Value) {
-    let term = protocol::query::QueryTerm {
-        property_name: "name".into(),
-        ..protocol::query::QueryTerm::default()
-    };
+    let term = QueryTerm::field("name");
     let specification = QuerySpecification {
         sort_term: Some(term),
         result_limit: limit,
@@ -192,7 +189,11 @@ fn sorted(count: usize, limit: Option<usize>, options: &[QueryOption]) -> (u16, 
     }
     if let Some(Output::Run(_)) = effects.outputs.last() {
         let Some(Output::Run(job)) = effects.outputs.pop() else { panic!() };
-        let crate::jobs::Done::Answer(query, response) = job.run().into_done() else { panic!() };
+        let crate::jobs::Done::Answer(query, response) =
+            job.run(&crate::Files::default).into_done()
+        else {
+            panic!()
+        };
         queries.answered(query, response, &mut effects);
     }
     let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
@@ -275,6 +276,10 @@ fn what_takes_too_long_in_all_is_given_up_whatever_each_piece_took() {
     let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
     assert_eq!((response.status, now), (504, 9_000_100));
     assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+    // The log tells of it as well.
+    let noted = effects.outputs.pop();
+    assert!(matches!(noted, Some(Output::Note { .. })), "{noted:?}");
+    assert!(effects.outputs.is_empty());
     // One piece never comes.
     let mut queries = begin(&mut effects);
     queries.tick(100 + SEARCH_MICROS_MAX + PIECE_GRACE_MICROS, &mut effects);
@@ -345,4 +350,102 @@ fn what_all_queries_hold_together_has_a_bound() {
         asked(&mut queries, &Documents { count: 3, bytes: 1_000, effort: Effort::Step }, None);
     assert_eq!(status, 503);
     assert_eq!(queries.bytes, GATHERED_BYTES_MAX);
+}
+
+/// The groups of all partitions become one answer, with digits that no number of JSON's usual kind
+/// has.
+#[test]
+fn aggregates_of_all_partitions_are_one_answer() {
+    let mut queries = Queries::default();
+    let mut effects = Effects::default();
+    let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 0 };
+    let task = json!({"taskInfo": {"isDirect": true}});
+    let specification = query::parse_specification(&json!({
+        "query": {"term": {"propertyName": "n", "matchValue": "*", "matchType": "WILDCARD"}},
+        "aggregates": [{"function": "SUM", "propertyName": "n"}, {"function": "COUNT"}],
+        "groupTerms": [{"propertyName": "g"}],
+    }));
+    let specification = specification.unwrap();
+    let purpose = Purpose::Client { ticket: 1 };
+    queries.query(purpose, specification, None, Form::Task(task), scope, &mut effects);
+    while let Some(work) = effects.work.pop_front() {
+        let Work::Submit(Purpose::Piece { query, group }, _, question) = work else { panic!() };
+        let Question::Query { specification, .. } = question else { panic!("{question:?}") };
+        let specification = serde_json::from_slice(&specification).unwrap();
+        let compiled = CompiledQuery::new(&specification).unwrap();
+        let aggregation = compiled.aggregation().unwrap();
+        let mut groups = aggregation.begin();
+        for body in [r#"{"g":"a","n":12345678901234567890123}"#, r#"{"g":"b","n":"x"}"#] {
+            let candidate =
+                query::Candidate { body: body.as_bytes(), ..query::Candidate::nothing() };
+            aggregation.add(&mut groups, &candidate);
+        }
+        let page = Page { count: 2, groups: Some(groups), ..Page::default() };
+        queries.came(query, group, Answer::Page(page), 5, &mut effects);
+    }
+    let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
+    let text = String::from_utf8(response.body.to_vec()).unwrap();
+    assert!(
+        text.contains(r#"{"key":["a"],"values":{"sum(n)":37037036703703703670369,"count":3}}"#),
+        "{text}"
+    );
+    let of_b = r#"{"key":["b"],"values":{"sum(n)":null,"count":3},"leftOut":{"sum(n)":3}}"#;
+    assert!(text.contains(of_b), "{text}");
+    assert_eq!(response.to_json()["results"]["documentCount"], 6);
+    assert_eq!((queries.bytes, queries.open.len()), (0, 0));
+}
+
+/// What the log says, and the answer, when each partition answers after some time.
+fn slow(micros: u64) -> (Vec<String>, Value) {
+    let mut queries = Queries::default();
+    let mut effects = Effects::default();
+    let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 0 };
+    let task = json!({"taskInfo": {"isDirect": true}});
+    let specification = query::parse_specification(&json!({
+        "query": {"term": {"propertyName": "name", "matchValue": "secret"}}, "explain": true,
+    }));
+    let purpose = Purpose::Client { ticket: 1 };
+    queries.query(purpose, specification.unwrap(), None, Form::Task(task), scope, &mut effects);
+    while let Some(work) = effects.work.pop_front() {
+        let Work::Submit(Purpose::Piece { query, group }, _, _) = work else { panic!() };
+        let explained =
+            query::Explained { way: "index of name".into(), entries: 7, ..Default::default() };
+        let page = Page { count: 2, explained: Some(explained), ..Page::default() };
+        queries.came(query, group, Answer::Page(page), micros, &mut effects);
+    }
+    let mut notes = Vec::new();
+    let mut answer = Value::Null;
+    for output in effects.outputs {
+        match output {
+            Output::Note { text, .. } => notes.push(text),
+            Output::Answer { response, .. } => answer = response.to_json(),
+            other => panic!("{other:?}"),
+        }
+    }
+    (notes, answer)
+}
+
+#[test]
+fn a_slow_query_is_in_the_log_by_its_shape() {
+    assert!(slow(900_000).0.is_empty());
+    let (notes, _) = slow(1_500_000);
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(note.contains("took 1500 ms") && note.contains("name = ?"), "{note}");
+    assert!(!note.contains("secret"), "{note}");
+}
+
+#[test]
+fn who_asks_is_told_what_each_partition_did() {
+    let (_, answer) = slow(40);
+    let explained = &answer["results"]["explained"];
+    let parts = explained["partitions"].as_array().unwrap();
+    assert_eq!(parts.len(), usize::try_from(PARTITIONS).unwrap());
+    for part in parts {
+        assert_eq!((&part["way"], &part["entriesRead"]), (&"index of name".into(), &7.into()));
+        assert_eq!(
+            (&part["micros"], &part["ran"]),
+            (&40.into(), &"within a step of the owner".into())
+        );
+    }
+    assert_eq!(explained["waitedMicros"], 0);
 }

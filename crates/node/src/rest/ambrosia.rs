@@ -16,10 +16,10 @@ use super::plan::Plan;
 use crate::frame::Question;
 use crate::view::View;
 
-/// What the binding's libraries for cloud storage send with a question. Only the filter has a
-/// meaning here.
-pub(super) const PARAMETERS: &[&str] =
-    &["filter", "select", "top", "timeout", "comp", "restype", "prefix", "delimiter", "maxresults"];
+/// What the binding's libraries for cloud storage send with a question: which rows, which of their
+/// properties, how many; how long they wait, and that a blob's folder is one. Blobs are not listed here,
+/// so that what a listing takes is refused.
+pub(super) const PARAMETERS: &[&str] = &["filter", "select", "top", "timeout", "restype"];
 
 /// The address of the account, for blobs and for tables.
 pub(crate) const LINK: &str = "/core/ambrosia";
@@ -41,14 +41,55 @@ pub(super) fn plan(request: &Request, rest: &str, view: &View<'_>) -> Result<Pla
     if request.method == Method::Delete {
         return delete(request, rest, view);
     }
-    let filter = request.parameter("filter").unwrap_or_default();
+    let top = top(request)?;
+    let filter = asked_of_rows(request);
     // The version that an instance has come to is known where its replicas are.
     match about(rest, view.topology()) {
         Some(entry) if !view.shard.has(entry.group) && view.may_have_owner(entry.group) => {
             Ok(Plan::Ask(entry.group, Question::Ambrosia { rest: rest.to_owned(), filter }))
         }
-        _ => answer(rest, &filter, view).map(Plan::Respond),
+        _ => {
+            let answer = answer(rest, &filter, view)?;
+            Ok(Plan::Respond(first_rows(answer, top)))
+        }
     }
+}
+
+/// How many rows are wanted at most. (An instance's own table, of which its owner may be asked, has
+/// one.)
+fn top(request: &Request) -> Result<Option<usize>, Problem> {
+    let Some(text) = request.parameter("top") else { return Ok(None) };
+    let number = text.parse().ok().filter(|number| *number > 0);
+    let wrong = || Problem::bad_request(format!("$top is '{text}'; it is a number from 1"));
+    number.map(Some).ok_or_else(wrong)
+}
+
+fn first_rows(answer: Response, top: Option<usize>) -> Response {
+    let Some(top) = top else { return answer };
+    let mut body = answer.to_json();
+    let Some(rows) = body.get_mut("value").and_then(Value::as_array_mut) else { return answer };
+    rows.truncate(top);
+    Response::json(answer.status, &body)
+}
+
+/// Stands between a filter and the properties that are wanted.
+const SELECT: &str = "\n$select=";
+
+/// The filter of a question, and which properties of the rows are wanted, in one text.
+fn asked_of_rows(request: &Request) -> String {
+    let filter = request.parameter("filter").unwrap_or_default();
+    let select = request.parameter("select").filter(|names| !names.trim().is_empty());
+    format!("{filter}{}", select.map_or(String::new(), |names| format!("{SELECT}{names}")))
+}
+
+/// Leaves of each row the properties that are wanted.
+fn selected(mut rows: Vec<Value>, names: Option<&str>) -> Vec<Value> {
+    let Some(names) = names.filter(|names| *names != "*") else { return rows };
+    let names: Vec<&str> = names.split(',').map(str::trim).collect();
+    for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+        row.retain(|name, _| names.contains(&name.as_str()));
+    }
+    rows
 }
 
 /// Erases what was registered: a replica, and with the last one that has ports the instance.
@@ -96,6 +137,8 @@ fn table<'a>(name: &str, topology: &'a Topology) -> Option<&'a InstanceEntry> {
     topology.instances().find(|entry| entry.name.eq_ignore_ascii_case(name))
 }
 
+/// `filter`: with the properties that are wanted behind it, see [`asked_of_rows`].
+///
 /// # Errors
 /// When there is no such replica or table.
 pub(crate) fn answer(rest: &str, filter: &str, view: &View<'_>) -> Result<Response, Problem> {
@@ -114,11 +157,15 @@ pub(crate) fn answer(rest: &str, filter: &str, view: &View<'_>) -> Result<Respon
         let entry = table(name, topology).ok_or_else(missing)?;
         return Ok(Response::json(200, &json!({ "TableName": entry.name })));
     }
+    let (filter, names) = match filter.split_once(SELECT) {
+        Some((filter, names)) => (filter, Some(names)),
+        None => (filter, None),
+    };
     let rows = match table(rest, topology) {
         Some(entry) => of_instance(version(entry, view), filter),
         None => rows(topology, rest, filter),
     };
-    Ok(Response::json(200, &json!({ "value": rows })))
+    Ok(Response::json(200, &json!({ "value": selected(rows, names) })))
 }
 
 /// The version that programs of an instance must have now.
@@ -342,6 +389,23 @@ mod tests {
         let asked = "(PartitionKey eq '(Default)') and (RowKey eq 'CurrentVersion')";
         assert_eq!(of_instance(4, asked)[0]["value"], "4");
         assert!(of_instance(4, "(RowKey eq 'LastLogFile')").is_empty());
+    }
+
+    #[test]
+    fn only_the_properties_and_the_rows_that_are_wanted_are_answered() {
+        let rows = vec![json!({"PartitionKey": "a", "RowKey": "b"}), json!({"RowKey": "c"})];
+        let of = |names| selected(rows.clone(), names);
+        assert_eq!(of(None), rows);
+        assert_eq!(of(Some("*")), rows);
+        assert_eq!(of(Some("RowKey, value")), [json!({"RowKey": "b"}), json!({"RowKey": "c"})]);
+        let asked = Request::get("/core/ambrosia/a?$filter=RowKey eq 'b'&$select=RowKey&$top=1");
+        let text = asked_of_rows(&asked);
+        assert_eq!(value(&text, "RowKey eq"), Some("b"));
+        assert!(text.ends_with(&format!("{SELECT}RowKey")));
+        let answer = Response::json(200, &json!({ "value": rows }));
+        let first = first_rows(answer.clone(), top(&asked).unwrap());
+        assert_eq!(first.to_json()["value"].as_array().map(Vec::len), Some(1));
+        assert_eq!(first_rows(answer.clone(), None), answer);
     }
 
     #[test]

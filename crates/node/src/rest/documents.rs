@@ -5,12 +5,21 @@ use protocol::hash::hash_parts;
 use protocol::links::{KINDS, kind_name};
 use protocol::node_group::SELECTOR_LINK;
 use protocol::query::LINK as QUERY_TASKS;
-use protocol::{Code, Document, GroupId, Method, Problem, Request, Response, links};
+use protocol::service::Handler;
+use protocol::subscription::Continuous;
+use protocol::{
+    BUILT_IN_FIELDS, Code, Conditions, Document, GroupId, Method, Problem, Request, Response, links,
+};
 use query::{CompiledQuery, factory_specification, parse_specification};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::plan::{Plan, check_fields, parse_body};
-use super::surface::Header;
+use super::explain;
+use super::past;
+use super::plan::{Plan, action_at, action_in, check_fields, parse_body};
+use super::subscriptions;
+use super::surface::{Header, QUEUE};
 use super::watch;
 use crate::frame::Question;
 use crate::pages::Form;
@@ -20,12 +29,21 @@ use crate::view::View;
 /// What is wrong with the request.
 pub(super) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
     links::check(&request.path)?;
+    subscriptions::check_writer(&request)?;
     asks_for_what_is_so(&mut request, view)?;
     let catalogue = view.catalogue();
     if catalogue.spec(&request.path).is_some() {
         return factory(request, fresh, view);
     }
+    if let Some((document, action)) = action_at(&request.path, catalogue) {
+        let (document, action) = (document.to_owned(), action.to_owned());
+        return act(request, document, action, view);
+    }
     let (path, utility) = links::split_utility(&request.path);
+    let is_known = catalogue.spec(path).is_some() || catalogue.spec_of(path).is_some();
+    if utility == Some("subscriptions") && is_known {
+        return subscriptions::plan(&request, path, view);
+    }
     if utility.is_some() && catalogue.spec(path).is_some() {
         return factory_utility(request, view);
     }
@@ -34,25 +52,81 @@ pub(super) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<
         if !factories.is_empty() {
             return Ok(Plan::Seek(Box::new(request), factories));
         }
-        return Err(Problem::not_found(format!(
-            "there is no service at {}; GET / lists the factories",
-            request.path
-        )));
+        return Err(no_service(&request.path, view));
     }
     if watch::is_asked(&request)? {
         request.check_parameters(&["watch", "after", "wait", "before"])?;
+        refuse_with(&request, "watch", &[Header::IfMatch, Header::IfNoneMatch])?;
         let one = query::document_query(path);
         return watch::plan(&request, one, path.to_owned(), view);
     }
-    if utility.is_none() {
+    let (group, is_document) = (view.topology().partition_of(path), utility.is_none());
+    if is_document {
         watch::check_is_asked(&request)?;
-        request.check_parameters(&["documentVersion", "consistency"])?;
+        request.check_parameters(&["documentVersion", "consistency", "asOf", "diff", "revert"])?;
+        past::check_document(&mut request, view)?;
     }
-    let group = view.topology().partition_of(path);
+    if explain::is_unreachable(group, view)
+        && let Some(answer) = explain::without_owner(&request, group, view)
+    {
+        return Ok(Plan::Respond(answer));
+    }
     if is_local(&request)? {
+        refuse_with(&request, "consistency=local", &[])?;
+        check_local(&request)?;
         return local(group, &request, view).map(Plan::Respond);
     }
     Ok(Plan::Ask(group, Question::Rest(request)))
+}
+
+/// An action is a change of a document, as a PATCH is.
+fn act(
+    mut request: Request,
+    document: String,
+    action: String,
+    view: &View<'_>,
+) -> Result<Plan, Problem> {
+    if request.method != Method::Post {
+        let text = format!("{} is an action, which is done with POST", request.path);
+        return Err(Problem::new(Code::MethodNotAllowed, text));
+    }
+    let catalogue = view.catalogue();
+    let (factory, _) = links::split(&document).expect("it was split before");
+    let actions = catalogue.outside(factory).map_or(&[][..], |outside| outside.actions());
+    if !actions.contains(&action) {
+        return Err(services::no_action(factory, &action, actions));
+    }
+    let group = view.topology().partition_of(&document);
+    (request.method, request.path, request.action) = (Method::Patch, document, Some(action));
+    Ok(Plan::Ask(group, Question::Rest(request)))
+}
+
+/// What is not served here may be served by the programs of others.
+fn no_service(path: &str, view: &View<'_>) -> Problem {
+    let (own, _) = links::split_utility(path);
+    let above = links::split(own).map(|(factory, _)| factory);
+    let services = &view.control.services;
+    let candidates = [Some(own), above].into_iter().flatten();
+    let has = |factory: &str| Some((factory.to_owned(), services.who_has(factory)?));
+    let Some((factory, id)) = candidates.into_iter().find_map(has) else {
+        if services.knows_nobody() && view.members().len() > 1 {
+            let text = format!(
+                "this node has no service at {path}, and has not heard yet what others have: try \
+                 again, or ask another node"
+            );
+            return Problem::new(Code::NoOwner, text);
+        }
+        let text = format!("there is no service at {path}; GET / lists the factories");
+        return Problem::not_found(text);
+    };
+    let other = view.topology().members().get(&id);
+    let other = other.map_or("another".to_owned(), |it| format!("{} ({})", it.node_id, it.uri));
+    let text = format!(
+        "the program of node {} has no service at {factory}, and that of node {other} has: ask \
+         there, and run the same program on all nodes",
+        view.config.node_id
+    );
+    Problem::new(Code::NoOwner, text)
 }
 
 /// The factories that a path may belong to, if somebody has defined them.
@@ -63,11 +137,34 @@ fn factories_of(request: &Request) -> Vec<String> {
     let order = if request.method == Method::Post { [own, above] } else { [above, own] };
     // A write other than POST goes to a document, and a factory has utilities as well.
     let is_write = request.method.is_write() && request.method != Method::Post;
-    let order = order
+    let of_action = action_in(path).and_then(|(document, _)| links::split(document));
+    let of_action =
+        of_action.filter(|_| request.method == Method::Post).map(|(factory, _)| factory);
+    let order = of_action
         .into_iter()
-        .flatten()
+        .chain(order.into_iter().flatten())
         .filter(|it| !is_write || utility.is_some() || Some(*it) == above);
     order.filter(|it| services::may_be_defined(it)).map(str::to_owned).collect()
+}
+
+/// Refuses what is passed over where a document is read in that way: to wait for one that is not
+/// there (`xn-queue`), and these headers.
+fn refuse_with(request: &Request, way: &str, headers: &[Header]) -> Result<(), Problem> {
+    let Conditions { if_match, if_none_match } = &request.conditions;
+    let is_there = |header: &Header| match header {
+        Header::IfMatch => if_match.is_some(),
+        Header::IfNoneMatch => if_none_match.is_some(),
+        Header::Quorum | Header::Key => false,
+    };
+    let header = headers.iter().find(|header| is_there(header));
+    let named = match (header, request.has_pragma(QUEUE)) {
+        (Some(header), _) => format!("header {}", header.name()),
+        (None, true) => format!("pragma '{QUEUE}'"),
+        (None, false) => return Ok(()),
+    };
+    Err(Problem::bad_request(format!(
+        "a GET with {way} does not take the {named}: it would be ignored. Leave it out"
+    )))
 }
 
 /// Whether a read asks for this node's own replica.
@@ -79,6 +176,18 @@ fn is_local(request: &Request) -> Result<bool, Problem> {
             let text = format!("'consistency' is linearizable or local, not '{other}'");
             Err(Problem::bad_request(text))
         }
+    }
+}
+
+/// # Errors
+/// When a read of this node's replica asks for what only the owner answers.
+fn check_local(request: &Request) -> Result<(), Problem> {
+    match ["asOf", "diff"].into_iter().find(|name| request.parameter(name).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(Problem::bad_request(format!(
+            "'{name}' is answered by the owner, and consistency=local asks this node; leave one of \
+             them out"
+        ))),
     }
 }
 
@@ -158,18 +267,27 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
     if request.method == Method::Get {
         return listing(&request, view);
     }
-    let body: Value = parse_body(&request.body)?;
+    let mut body: Value = parse_body(&request.body)?;
     if request.path == QUERY_TASKS {
         check_query_task(&body)?;
+        take_exact_numbers(&mut body, &request.body)?;
     }
     if request.path == QUERY_TASKS && body["taskInfo"]["isDirect"] == json!(true) {
+        check_ends(&body)?;
         check_direct(&request, &body, view)?;
         let specification = parse_specification(&body["querySpec"])?;
+        past::check_query(&specification, view)?;
         return Ok(Plan::Query(Box::new(specification), Form::Task(body)));
     }
-    if request.path == QUERY_TASKS && body["querySpec"].is_object() {
+    if request.path == QUERY_TASKS
+        && let Some(continuous) = Continuous::of(&body["querySpec"])
+    {
+        CompiledQuery::new(&parse_specification(&continuous.query_spec)?)?;
+    } else if request.path == QUERY_TASKS && body["querySpec"].is_object() {
         // A wrong query is refused now, rather than by a task that fails later.
-        CompiledQuery::new(&parse_specification(&body["querySpec"])?)?;
+        let specification = parse_specification(&body["querySpec"])?;
+        CompiledQuery::new(&specification)?;
+        past::check_query(&specification, view)?;
     }
     if request.path == KINDS {
         check_place(&body, view)?;
@@ -236,6 +354,44 @@ fn check_direct(request: &Request, body: &Value, view: &View<'_>) -> Result<(), 
     services::check_task(spec, &Request { path, ..request.clone() }, view.now.wall)
 }
 
+/// Gives the query those numbers back that have more digits than a number of JSON keeps here. A
+/// task that is not direct is a document, which would lose them.
+fn take_exact_numbers(body: &mut Value, text: &[u8]) -> Result<(), Problem> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw<'a> {
+        #[serde(borrow)]
+        query_spec: Option<&'a RawValue>,
+    }
+    if !query::has_long_number(text) {
+        return Ok(());
+    }
+    let raw = serde_json::from_slice::<Raw<'_>>(text).ok().and_then(|raw| raw.query_spec);
+    let Some(exact) = raw.map(query::exact_value).filter(|it| *it != body["querySpec"]) else {
+        return Ok(());
+    };
+    if body["taskInfo"]["isDirect"] != json!(true) {
+        return Err(Problem::bad_request(
+            "a number of querySpec has more digits than a task keeps: write it as a text, or ask \
+             with taskInfo.isDirect",
+        ));
+    }
+    body["querySpec"] = exact;
+    Ok(())
+}
+
+/// # Errors
+/// When a query that goes on is to be answered at its end.
+fn check_ends(body: &Value) -> Result<(), Problem> {
+    if Continuous::of(&body["querySpec"]).is_none() {
+        return Ok(());
+    }
+    Err(Problem::bad_request(
+        "a query that is CONTINUOUS has no end, and so no direct answer: leave out \
+         taskInfo.isDirect, and subscribe to the task",
+    ))
+}
+
 /// A query task is run over all documents, or not at all.
 fn check_query_task(body: &Value) -> Result<(), Problem> {
     const KNOWN: [&str; 8] = [
@@ -248,17 +404,8 @@ fn check_query_task(body: &Value) -> Result<(), Problem> {
         "tenantLinks",
         "failureMessage",
     ];
-    const TASK_INFO: [&str; 7] = [
-        "stage",
-        "isDirect",
-        "failure",
-        "durationMicros",
-        "startTimeMicros",
-        "stepTimeMicros",
-        "undoing",
-    ];
-    check_fields(body, "a query task", &KNOWN)?;
-    check_fields(&body["taskInfo"], "taskInfo", &TASK_INFO)?;
+    let known: Vec<&str> = KNOWN.into_iter().chain(BUILT_IN_FIELDS).collect();
+    check_fields(body, "a query task", &known)?;
     let others = [
         ("indexLink", "/core/document-index", "there is one index, of all documents"),
         ("nodeSelectorLink", SELECTOR_LINK, "every node has all documents"),
@@ -297,6 +444,7 @@ fn listing(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
     }
     watch::check_is_asked(request)?;
     let listing = factory_specification(request, &factory, kind.as_deref())?;
+    past::check_query(&listing.specification, view)?;
     let link =
         if request.query.is_empty() { factory } else { format!("{factory}?{}", request.query) };
     let form = Form::Plain { link, skip: listing.skip, total: None };
@@ -368,6 +516,22 @@ fn asks_for_what_is_so(request: &mut Request, view: &View<'_>) -> Result<(), Pro
     Ok(())
 }
 
+/// With the programs outside, of a kind that has its handlers there.
+fn config(spec: &services::Spec, view: &View<'_>) -> Value {
+    let mut body = services::config(spec);
+    let Some(outside) = view.catalogue().outside(&spec.factory) else { return body };
+    let handlers = Handler::VERBS.into_iter().filter(|handler| outside.has(*handler));
+    body["handlers"] = handlers.map(Handler::name).collect();
+    body["actions"] = json!(outside.actions());
+    let programs = view.control.services.outside.get(&spec.factory).cloned().unwrap_or_default();
+    let here = programs.here.into_iter().map(
+        |(version, calls)| json!({"node": view.config.node_id, "version": version, "calls": calls}),
+    );
+    let elsewhere = programs.nodes.into_iter().filter_map(|id| view.node_id(id));
+    body["programs"] = here.chain(elsewhere.map(|node| json!({ "node": node }))).collect();
+    body
+}
+
 fn factory_utility(request: Request, view: &View<'_>) -> Result<Plan, Problem> {
     let (factory, utility) = links::split_utility(&request.path);
     let spec = view.catalogue().spec(factory);
@@ -375,8 +539,11 @@ fn factory_utility(request: Request, view: &View<'_>) -> Result<Plan, Problem> {
     match (spec, request.method, utility) {
         (Some(_), Method::Get, Some("available")) => Ok(Plan::Available),
         (Some(_), Method::Get, Some("stats")) => Ok(Plan::Stats(request)),
+        (Some(_), Method::Get, Some("explain")) => {
+            Ok(Plan::Respond(explain::of_factory(factory, view)))
+        }
         (Some(spec), Method::Get, Some("template")) => told(&services::template(spec)),
-        (Some(spec), Method::Get, Some("config")) => told(&services::config(spec)),
+        (Some(spec), Method::Get, Some("config")) => told(&config(spec, view)),
         // For the other utilities the leader of the partition is asked.
         _ => Ok(Plan::Ask(view.topology().partition_of(factory), Question::Rest(request))),
     }

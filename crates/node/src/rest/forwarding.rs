@@ -2,10 +2,10 @@
 //! passes a request on to the owner of its document anyway, so only what a node says about itself
 //! makes a difference.
 
-use access::Event;
+use access::{Event, Thing};
 use cluster::Member;
 use protocol::node_group::{FACTORY_LINK, FORWARDING_LINK, LINK, MANAGEMENT_LINK, SELECTOR_LINK};
-use protocol::{Code, Problem, Request, links};
+use protocol::{Code, Method, Problem, Request, links};
 
 use super::instance_state;
 use super::plan::{below, canonical};
@@ -48,11 +48,13 @@ pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Probl
             only("KEY_HASH", "peer")?;
             let key = needed("key")?;
             if is_of_a_node(&forwarded) {
+                may_know_nodes(&request, view)?;
                 check_key(&key, &forwarded.path, view)?;
             }
         }
         "PEER_ID" => {
             only("PEER_ID", "key")?;
+            may_know_nodes(&request, view)?;
             check_peer(&needed("peer")?, &forwarded, view)?;
         }
         "ALL" => {
@@ -79,9 +81,16 @@ fn is_recorded(request: &Request) -> bool {
 /// Whether each node has an answer of its own to it.
 fn is_of_a_node(request: &Request) -> bool {
     let path = request.path.as_str();
-    [MANAGEMENT_LINK, FACTORY_LINK, LINK, SELECTOR_LINK].contains(&path)
+    let (of, _) = links::split_utility(path);
+    [MANAGEMENT_LINK, FACTORY_LINK, LINK, SELECTOR_LINK].contains(&of)
         || below(path, instance_state::LINK).is_some_and(|rest| rest.ends_with("/recording"))
         || request.parameter("consistency").as_deref() == Some("local")
+}
+
+/// Which nodes there are, and where, is told to whoever may look at the node group.
+fn may_know_nodes(request: &Request, view: &View<'_>) -> Result<(), Problem> {
+    let guard = &view.shard.handlers.guard;
+    guard.check(&request.principal, Method::Get, &Thing::Path(LINK))
 }
 
 /// What a node says of itself is asked for where the owner of that key is.

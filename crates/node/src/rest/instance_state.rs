@@ -33,8 +33,14 @@ pub(crate) fn known_without_owner(group: GroupId, view: &View<'_>) -> Option<Res
     Some(Response::json(200, &state(entry, view)))
 }
 
-/// Why an instance has no owner, and which nodes would give it one.
+/// Why an instance has no owner, and what would give it one.
 pub(crate) fn why_no_owner(group: GroupId, view: &View<'_>) -> String {
+    let (text, remedy) = no_owner(group, view);
+    format!("{text}. {remedy}")
+}
+
+/// The same in two parts.
+pub(super) fn no_owner(group: GroupId, view: &View<'_>) -> (String, String) {
     let replicas = view.replicas_of(group);
     let (all, majority) = (replicas.len(), replicas.len() / 2 + 1);
     let away: Vec<&str> =
@@ -51,10 +57,11 @@ pub(crate) fn why_no_owner(group: GroupId, view: &View<'_>) -> String {
         };
         format!("Start {some} {}, then try again", away.join(", "))
     };
-    format!(
+    let text = format!(
         "{name} has no owner: {up} of its {all} replicas are on nodes that are up as seen from \
-         here, and a majority ({majority}) is needed. {start}"
-    )
+         here, and a majority ({majority}) is needed"
+    );
+    (text, start)
 }
 
 /// An instance as a document.
@@ -101,9 +108,14 @@ pub(super) fn state(entry: &InstanceEntry, view: &View<'_>) -> Value {
         });
         state["outputs"] = outputs.collect();
         let senders = instance.senders().filter_map(|(group, last)| {
-            Some(json!({ "from": view.topology().instance_of(group)?.name, "received": last }))
+            let instance = view.topology().instance_of(group).map(|entry| entry.name.clone());
+            let from = instance.or_else(|| group.is_partition().then(|| view.name_of(group)))?;
+            Some(json!({ "from": from, "received": last }))
         });
         state["senders"] = senders.collect();
+        if let Some(lead) = view.lead(entry.group) {
+            state["repeatsDropped"] = json!(lead.repeats());
+        }
     }
     state
 }

@@ -11,15 +11,14 @@ use cluster::{
 };
 use immortals::ImpulseKey;
 use protocol::hash::hash_parts;
-use protocol::{Code, GroupId, Method, Outcome, Problem, ReplicaId, Request, Response};
+use protocol::{Code, GroupId, Method, Outcome, Problem, ReplicaId, Request, RequestKey, Response};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::instance_state::{self, LINK};
-use super::options::{
-    OPTIONS, bad, change_options, check_built_in, check_name, check_registration, number, port,
-};
+use super::built_in::{BuiltIn, Version};
+use super::instance_state::{self, KIND, LINK};
+use super::options::{OPTIONS, bad, change_options, check_name, check_registration, number, port};
 use super::plan::{Plan, check_fields, parse_body};
 use super::recordings;
 use crate::frame::Question;
@@ -90,10 +89,15 @@ fn registration(body: &Value, view: &View<'_>) -> Result<InstanceCommand, Proble
     if let Some(first) = replicas.first() {
         check_ports(first, view)?;
     }
-    check_registration(body)?;
-    check_built_in(body, name, None)?;
+    check_registration(&built_in(name, Version::New, body)?)?;
     let options = change_options(InstanceOptions::default(), body)?;
     Ok(InstanceCommand::Register { name: name.into(), founders, replicas, options })
+}
+
+/// A body without the built-in fields, which must say what is so.
+fn built_in(name: &str, version: Version, body: &Value) -> Result<Value, Problem> {
+    let link = format!("{LINK}/{name}");
+    BuiltIn { of: "an instance", link: &link, kind: KIND, version }.take_out(body)
 }
 
 /// A program of AMBROSIA's needs both ports: with one of them nobody would ever listen.
@@ -230,7 +234,7 @@ pub(super) fn find<'a>(name: &str, view: &View<'a>) -> Result<&'a InstanceEntry,
 /// options.
 fn patch(entry: &InstanceEntry, body: &Value, view: &View<'_>) -> Result<InstanceCommand, Problem> {
     let name = entry.name.clone();
-    check_built_in(body, &name, Some(entry.version))?;
+    let body = &built_in(&name, Version::At(entry.version), body)?;
     if let Some(added) = body.get("addReplica") {
         check_fields(body, "a PATCH with addReplica", &["addReplica"])?;
         return put_replica(entry, added, view);
@@ -308,6 +312,14 @@ fn put_replica(
 fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Plan, Problem> {
     let entry = find(name, view)?;
     let group = entry.group;
+    if verb == "explain" {
+        let is_owned_here = view.owner_of(group) == Some(view.me());
+        let is_known_here = is_owned_here || !view.may_have_owner(group);
+        return Ok(match super::explain::instance(group, view) {
+            Some(answer) if is_known_here => Plan::Respond(answer),
+            _ => Plan::Ask(group, Question::InstanceExplained),
+        });
+    }
     if verb == "recording" {
         let (group, page) = recording(request, entry, view)?;
         return Ok(Plan::Record(group, page));
@@ -348,12 +360,16 @@ fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Pla
 /// What the client calls its impulse, if it does.
 fn impulse_key(request: &Request) -> Option<ImpulseKey> {
     let key = request.idempotency_key.as_ref()?;
-    let hash = hash_parts([key.as_bytes()]);
-    Some(ImpulseKey { hash, digest: hash_parts([&request.body[..]]) })
+    let own = RequestKey::owned_by(key, &request.principal, request.source.is_some());
+    let hash = hash_parts([own.as_bytes()]);
+    let user = request.principal.user().map(|user| user.as_bytes());
+    let digest = hash_parts([&request.body[..]].into_iter().chain(user));
+    Some(ImpulseKey { hash, digest })
 }
 
 /// An impulse from outside. Its payload is the very text that was sent, since a number that is
-/// parsed and written again may become another number.
+/// parsed and written again may become another number. Without a payload nothing is sent; a payload
+/// of null is the text `null`.
 fn impulse(request: &Request) -> Result<immortals::Request, Problem> {
     const KNOWN: [&str; 3] = ["method", "payload", "from"];
     let Fields(fields) = serde_json::from_slice(&request.body)
@@ -372,7 +388,7 @@ fn impulse(request: &Request) -> Result<immortals::Request, Problem> {
             serde_json::from_str(text).map_err(|_| bad(&format!("'from' is a text, not {text}")))?
         }
     };
-    let payload = said("payload").map_or(Bytes::new(), |text| Bytes::from(text.to_owned()));
+    let payload = text("payload").map_or(Bytes::new(), |text| Bytes::from(text.to_owned()));
     let key = impulse_key(request);
     Ok(immortals::Request::Impulse { from, method, payload, key })
 }

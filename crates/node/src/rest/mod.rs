@@ -2,24 +2,43 @@
 //! [`Plan`] comes out. Nothing is done here, so that each resource is tested by a table.
 
 pub(crate) mod ambrosia;
+pub(crate) mod backups;
+mod built_in;
 mod documents;
+pub(crate) mod explain;
 mod forwarding;
+mod index;
 mod instance_state;
 pub(crate) mod instances;
 mod management;
+mod members;
 mod node_group;
+mod openapi;
 mod options;
+mod past;
 mod plan;
 pub(crate) mod recordings;
+pub(crate) mod sql;
+pub(crate) mod subscriptions;
 mod surface;
 #[cfg(test)]
 mod tables;
 #[cfg(test)]
+mod tables_explain;
+#[cfg(test)]
 mod tables_forwarding;
+#[cfg(test)]
+mod tables_members;
+#[cfg(test)]
+mod tables_queries;
+#[cfg(test)]
+mod tables_strict;
+#[cfg(test)]
+mod tables_subscriptions;
 pub(crate) mod watch;
 mod who;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;
 
 use protocol::node_group as paths;
 use protocol::{Code, Method, Outcome, Problem, Request};
@@ -30,6 +49,7 @@ use plan::below;
 
 pub(crate) use node_group::changed as quorum_changed;
 pub(crate) use plan::{Plan, canonical};
+pub(crate) use surface::QUEUE;
 pub use surface::{Header, Resource, SURFACE, Verb};
 
 /// Decides what is to be done. `fresh` is a number that this start of the node uses once.
@@ -55,10 +75,14 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
     }
     match request.path.as_str() {
         "/" => return Ok(Plan::Respond(management::root(view.catalogue()))),
+        surface::OPENAPI_LINK => return Ok(Plan::Respond(openapi::answer(view.catalogue()))),
         paths::FACTORY_LINK => return node_group::factory(&request, view),
         paths::LINK => return node_group::plan(&request, view),
         paths::SELECTOR_LINK => return management::selector(&request, view),
         paths::MANAGEMENT_LINK => return Ok(management::management(&request, view)),
+        surface::EXPLAIN_NODE => return Ok(Plan::Respond(explain::of_this_node(view))),
+        crate::survey::DISK_LINK => return Ok(Plan::Survey),
+        surface::EXPLAIN_CLUSTER => return Ok(Plan::Respond(explain::of_cluster(&request, view))),
         paths::FORWARDING_LINK => {
             return Ok(Plan::Enter(Box::new(forwarding::unwrap(request, view)?)));
         }
@@ -68,6 +92,9 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
         let text = format!("this node is not part of a cluster yet: {}", view.why_not_serving());
         return Err(Problem::new(Code::NoOwner, text));
     }
+    if let Some(rest) = below(&request.path, paths::LINK).filter(|rest| !rest.is_empty()) {
+        return members::plan(&request, rest, view);
+    }
     if let Some(response) = who::plan(&request, view)? {
         return Ok(Plan::Respond(response));
     }
@@ -75,8 +102,20 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
         let expand = query::is_set(&request, "expand")?;
         return Ok(Plan::Page { token: token.to_owned(), expand });
     }
+    if request.path == sql::LINK {
+        return sql::plan(&request, view);
+    }
     if request.path == watch::LINK {
         return watch::all(&request, view);
+    }
+    if request.path == protocol::query::ODATA_LINK {
+        return index::odata(&request, view);
+    }
+    if request.path == protocol::query::INDEX_LINK {
+        return index::document_index(request, fresh, view);
+    }
+    if let Some(rest) = below(&request.path, backups::LINK) {
+        return backups::plan(&request, rest);
     }
     if let Some(rest) = below(&request.path, instance_state::LINK) {
         return instances::plan(&request, rest, view);
@@ -102,6 +141,7 @@ pub(crate) fn plan_of_newcomer(
     }
     match request.path.as_str() {
         "/" => Ok(Plan::Respond(management::root(catalogue))),
+        surface::OPENAPI_LINK => Ok(Plan::Respond(openapi::answer(catalogue))),
         paths::LINK if request.method == Method::Get => {
             Ok(Plan::Respond(node_group::of_newcomer()))
         }
@@ -110,6 +150,10 @@ pub(crate) fn plan_of_newcomer(
             node_group::check_contact(&join, &config.public_uri).map(Plan::Join)
         }
         paths::MANAGEMENT_LINK => Ok(management::of_newcomer(request, config)),
+        link @ (surface::EXPLAIN_NODE | surface::EXPLAIN_CLUSTER) => {
+            let (of, _) = protocol::links::split_utility(link);
+            Ok(Plan::Respond(explain::of_newcomer(of, &config.node_id, why)))
+        }
         _ => {
             let text = format!("this node is not part of a cluster yet: {why}");
             let outcome = request.method.is_write().then_some(Outcome::NotApplied);

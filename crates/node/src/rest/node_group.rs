@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cluster::DirectoryCommand;
-use protocol::node_group::{LINK, NodeGroupRequest, NodeGroupState, NodeState, NodeStatus};
+use cluster::{Candidate, DirectoryCommand, Member};
+use protocol::node_group::{
+    ASKING, AskingNode, LINK, NodeGroupRequest, NodeGroupState, NodeState, NodeStatus,
+};
 use protocol::{Code, GroupId, Method, Outcome, Problem, ReplicaId, Request, Response};
 
 use super::plan::Plan;
@@ -12,6 +14,12 @@ use crate::hosted::AnyReplica;
 use crate::view::View;
 
 const KIND: &str = "com:vmware:xenon:services:common:NodeGroupService:NodeGroupState";
+
+/// The lowest quorum of a cluster that has two nodes or more: a majority of two.
+const QUORUM_OF_TWO: usize = 2;
+
+/// `documentKind` of one node.
+pub(super) const NODE_KIND: &str = "com:vmware:xenon:services:common:NodeState";
 
 /// # Errors
 /// What is wrong with the request.
@@ -23,10 +31,19 @@ pub(super) fn plan(request: &Request, view: &View<'_>) -> Result<Plan, Problem> 
         (NodeGroupRequest::Join(join), Method::Post) => {
             let contact = check_contact(&join.member_group_reference, &view.config.public_uri)?;
             let is_member = view.topology().members().values().any(|member| member.uri == contact);
+            let quorum = is_member.then(|| view.topology().effective_quorum());
+            check_joined_quorum(join.membership_quorum, quorum)?;
             Ok(if is_member { Plan::Respond(state(view)) } else { Plan::Join(contact) })
         }
         (NodeGroupRequest::UpdateQuorum(update), Method::Patch) => {
             let quorum = update.membership_quorum;
+            if update.is_group_update == Some(false) && view.topology().size() > 1 {
+                return Err(refused(
+                    "isGroupUpdate is false, and the quorum is one setting of the whole cluster: \
+                     say true, or leave it out"
+                        .into(),
+                ));
+            }
             view.topology().check_quorum(quorum).map_err(refused)?;
             Ok(Plan::Change(DirectoryCommand::SetQuorum { quorum }))
         }
@@ -61,10 +78,27 @@ fn parse(body: &Bytes) -> Result<NodeGroupRequest, Problem> {
 /// When the body is no such request.
 pub(super) fn parse_join(body: &Bytes) -> Result<String, Problem> {
     match parse(body)? {
-        NodeGroupRequest::Join(join) => Ok(join.member_group_reference),
+        NodeGroupRequest::Join(join) => {
+            check_joined_quorum(join.membership_quorum, None)?;
+            Ok(join.member_group_reference)
+        }
         NodeGroupRequest::UpdateQuorum(_) => {
             Err(Problem::new(Code::MethodNotAllowed, "UpdateQuorumRequest is sent with PATCH"))
         }
+    }
+}
+
+/// A node that joins does not set the quorum of those that are there. `known`: the quorum of the
+/// cluster, where this node is in it already. (Xenon's programs ask for 2, so that nothing is
+/// written by one node alone; in a cluster that somebody has joined nothing is.)
+fn check_joined_quorum(said: Option<usize>, known: Option<usize>) -> Result<(), Problem> {
+    let is_met = |said: usize| said <= known.unwrap_or(QUORUM_OF_TWO);
+    match said.filter(|said| !is_met(*said)) {
+        None => Ok(()),
+        Some(said) => Err(refused(format!(
+            "membershipQuorum is {said}: the cluster that is joined has its own, and it may be \
+             lower. Leave it out, and PATCH an UpdateQuorumRequest when the node has joined"
+        ))),
     }
 }
 
@@ -85,7 +119,7 @@ pub(super) fn check_contact(reference: &str, own_uri: &str) -> Result<String, Pr
     Ok(contact)
 }
 
-fn refused(why: String) -> Problem {
+pub(super) fn refused(why: String) -> Problem {
     Problem::new(Code::Refused, why).with_outcome(Outcome::NotApplied)
 }
 
@@ -107,6 +141,7 @@ pub(super) fn of_newcomer() -> Response {
         document_self_link: LINK.into(),
         document_kind: KIND.into(),
         partition_owners: Vec::new(),
+        asking: Vec::new(),
     })
 }
 
@@ -115,30 +150,47 @@ fn state(view: &View<'_>) -> Response {
     let name = |id: ReplicaId| topology.node_id(id).map(str::to_owned);
     let owners: Vec<Option<String>> =
         (1..=view.partitions()).map(|group| view.owner_of(GroupId(group)).and_then(name)).collect();
-    let quorum = topology.effective_quorum();
-    let mut nodes = BTreeMap::new();
-    for (replica, member) in topology.members() {
-        let owned = owners.iter().flatten().filter(|owner| **owner == member.node_id).count();
-        let state = NodeState {
-            id: member.node_id.clone(),
-            group_reference: format!("{}{LINK}", member.uri),
-            status: status_of(*replica, view),
-            options: vec!["PEER".into()],
-            membership_quorum: quorum,
-            owned_partitions: owned,
-            document_self_link: format!("{LINK}/{}", member.node_id),
-            document_kind: "com:vmware:xenon:services:common:NodeState".into(),
-        };
-        nodes.insert(member.node_id.clone(), state);
-    }
+    let members = topology.members().iter();
+    let nodes = members.map(|(id, member)| (member.node_id.clone(), node_state(*id, member, view)));
     respond(&NodeGroupState {
-        nodes,
-        membership_quorum: quorum,
+        nodes: nodes.collect(),
+        membership_quorum: topology.effective_quorum(),
         document_owner: view.owner_of(GroupId::DIRECTORY).and_then(name),
         document_self_link: LINK.into(),
         document_kind: KIND.into(),
         partition_owners: owners,
+        asking: view.asking.all().map(|candidate| asking_node(candidate, view)).collect(),
     })
+}
+
+/// One node, as far as it is known here.
+pub(super) fn node_state(replica: ReplicaId, member: &Member, view: &View<'_>) -> NodeState {
+    let topology = view.topology();
+    let owners = (1..=view.partitions()).filter_map(|group| view.owner_of(GroupId(group)));
+    NodeState {
+        id: member.node_id.clone(),
+        group_reference: format!("{}{LINK}", member.uri),
+        status: status_of(replica, view),
+        options: vec!["PEER".into()],
+        membership_quorum: topology.effective_quorum(),
+        owned_partitions: owners.filter(|owner| *owner == replica).count(),
+        is_drained: topology.is_drained(replica),
+        is_leaving: topology.is_leaving(replica),
+        document_self_link: format!("{LINK}/{}", member.node_id),
+        document_kind: NODE_KIND.into(),
+    }
+}
+
+fn asking_node(candidate: &Candidate, view: &View<'_>) -> AskingNode {
+    let Candidate { node_id, uri, .. } = candidate;
+    let members = view.topology().members().values();
+    let former = members.filter(|member| candidate.is_like(member));
+    AskingNode {
+        id: node_id.clone(),
+        address: uri.clone(),
+        replaces: former.map(|member| member.node_id.clone()).collect(),
+        document_self_link: format!("{LINK}/{ASKING}/{node_id}"),
+    }
 }
 
 fn status_of(replica: ReplicaId, view: &View<'_>) -> NodeStatus {

@@ -4,7 +4,6 @@ use cluster::InstanceOptions;
 use protocol::{Code, Problem};
 use serde_json::Value;
 
-use super::instance_state::{KIND, LINK};
 use super::plan::check_fields;
 
 pub(super) fn bad(text: &str) -> Problem {
@@ -12,17 +11,11 @@ pub(super) fn bad(text: &str) -> Problem {
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Problem> {
-    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let is_dots = name == "." || name == "..";
-    if name.is_empty()
-        || is_dots
-        || name.len() > immortals::NAME_BYTES_MAX
-        || !name.chars().all(good)
-    {
+    if !protocol::is_instance_name(name) {
         return Err(bad(&format!(
             "an instance's name has 1 to {} letters, digits, '-', '_' and '.', and is not '.' or \
              '..'; it cannot be '{name}'",
-            immortals::NAME_BYTES_MAX
+            protocol::INSTANCE_NAME_BYTES_MAX
         )));
     }
     Ok(())
@@ -76,49 +69,6 @@ pub(super) fn check_registration(body: &Value) -> Result<(), Problem> {
     let mut known = vec!["name", "replicas", "receivePort", "sendPort"];
     known.extend(OPTIONS);
     check_fields(body, "a registration", &known)
-}
-
-/// What a GET has shown may be sent back, as long as it is so.
-///
-/// # Errors
-/// When a built-in field says something else of the instance, or asks for what there is not.
-pub(super) fn check_built_in(
-    body: &Value,
-    name: &str,
-    version: Option<u64>,
-) -> Result<(), Problem> {
-    let link = format!("{LINK}/{name}");
-    let said = |field: &str| Some(&body[field]).filter(|it| !it.is_null());
-    if let Some(other) = said("documentSelfLink").filter(|it| **it != link) {
-        let text = format!("documentSelfLink is {other}, and the request is for {link}");
-        return Err(Problem::new(Code::BadLink, text));
-    }
-    if let Some(other) = said("documentKind").filter(|it| **it != KIND) {
-        let text = format!("documentKind is {other}; that of an instance is {KIND}: leave it out");
-        return Err(Problem::new(Code::UnknownKind, text));
-    }
-    let found = said("documentVersion").zip(version);
-    if let Some((expected, found)) = found.filter(|(expected, found)| **expected != *found) {
-        let text = format!(
-            "{link}: expected documentVersion {expected}, found {found}; read it again and repeat \
-             the change"
-        );
-        return Err(Problem::new(Code::VersionMismatch, text));
-    }
-    let is_new = version.is_none();
-    if let Some(asked) = said("documentVersion").filter(|it| is_new && **it != 0) {
-        return Err(bad(&format!(
-            "documentVersion is {asked}: a new instance begins at its own; leave it out"
-        )));
-    }
-    for field in ["documentExpirationTimeMicros", "documentSourceLink", "documentTransactionId"] {
-        // Typed clients say 0 for a time that is not set.
-        let is_unset = |it: &Value| field == "documentExpirationTimeMicros" && *it == 0;
-        if let Some(asked) = said(field).filter(|it| !is_unset(it)) {
-            return Err(bad(&format!("an instance has no {field}, and this is {asked}")));
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn change_options(

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use cluster::DirectoryCommand;
 use protocol::query::{LINK as QUERY_TASKS, LOCAL_LINK as LOCAL_QUERY_TASKS, QuerySpecification};
-use protocol::{BUILT_IN_FIELDS, Code, GroupId, Problem, Request, Response};
+use protocol::{Code, GroupId, Problem, Request, Response, json, links};
 use serde_json::Value;
+use services::Catalogue;
 
 use super::recordings::Page;
+use crate::backup::words::BackupWish;
 use crate::frame::Question;
 use crate::pages::Form;
 use crate::watches::Watch;
@@ -38,10 +40,19 @@ pub(crate) enum Plan {
     Available,
     /// Wait for changes of documents.
     Watch(Box<Watch>),
+    /// Make a subscription, once who asks for it has seen what it is about.
+    Subscribe {
+        look: Option<Box<Request>>,
+        make: Box<Request>,
+    },
     /// The factory is not known here: it may be one of these, defined just now.
     Seek(Box<Request>, Vec<String>),
     /// A page of a recording of an instance that has a replica here.
     Record(GroupId, Page),
+    /// Something about a backup.
+    Backup(BackupWish),
+    /// Count what is on the disk of this node.
+    Survey,
     /// Let all replicas of an instance try their programs again.
     Release(GroupId),
     /// Leave this cluster of one and join that of the node with this address.
@@ -62,20 +73,34 @@ pub(crate) fn canonical(request: &mut Request) {
     }
 }
 
+/// The document and the action of a path such as `/app/seats/A1/actions/hold`.
+pub(super) fn action_in(path: &str) -> Option<(&str, &str)> {
+    let (of, action) = links::split(path)?;
+    let document = of.strip_suffix("/actions")?;
+    links::split(document).map(|_| (document, action))
+}
+
+/// The same, if the document's kind is known and nothing else is at the path.
+pub(super) fn action_at<'a>(path: &'a str, catalogue: &Catalogue) -> Option<(&'a str, &'a str)> {
+    let (document, action) = action_in(path)?;
+    let is_action = catalogue.spec_of(path).is_none() && catalogue.spec_of(document).is_some();
+    is_action.then_some((document, action))
+}
+
 /// What comes below a path, without the slash; empty for the path itself.
 pub(super) fn below<'a>(path: &'a str, of: &str) -> Option<&'a str> {
     let rest = path.strip_prefix(of)?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
-/// Refuses fields of a body that are none of these. What a GET has shown may be sent back, so that
-/// built-in fields are let through.
+/// Refuses fields of a body that are none of these. A built-in field is one like any other here: what
+/// takes back what a GET has shown looks at them first, see [`super::built_in`].
 ///
 /// # Errors
 /// `BAD_BODY` that names the field and what is known.
 pub(crate) fn check_fields(body: &Value, of: &str, known: &[&str]) -> Result<(), Problem> {
     let fields = body.as_object().into_iter().flat_map(serde_json::Map::keys);
-    let is_known = |field: &str| known.contains(&field) || BUILT_IN_FIELDS.contains(&field);
+    let is_known = |field: &str| known.contains(&field);
     let Some(unknown) = fields.into_iter().find(|field| !is_known(field)) else { return Ok(()) };
     let text = match known {
         [] => format!("{of} has no fields, and so no '{unknown}'"),
@@ -90,7 +115,7 @@ pub(crate) fn parse_body(body: &Bytes) -> Result<Value, Problem> {
     if body.is_empty() {
         return Err(Problem::new(Code::BadBody, "a body is needed: a JSON object"));
     }
-    let value: Value = serde_json::from_slice(body)
+    let value = json::parse(body)
         .map_err(|error| Problem::new(Code::BadBody, format!("the body is not JSON: {error}")))?;
     if value.is_object() {
         return Ok(value);

@@ -9,7 +9,7 @@ use access::Needs;
 use protocol::{BodyType, Code, Method, Problem, Request, WriteQuorum, links, node_group};
 use services::{Catalogue, ServiceOption, Spec};
 
-use super::{ambrosia, instance_state};
+use super::{ambrosia, backups, instance_state};
 use crate::pages::PAGE_LINK;
 
 /// A kind of paths.
@@ -69,16 +69,17 @@ const fn post(does: &'static str, needs: Needs) -> Verb {
 const CONDITIONS: &[Header] = &[Header::IfMatch, Header::IfNoneMatch];
 const WRITE_HEADERS: &[Header] =
     &[Header::IfMatch, Header::IfNoneMatch, Header::Quorum, Header::Key];
-const QUEUE: &str = "xn-queue";
+/// Waits for what is not there.
+pub(crate) const QUEUE: &str = "xn-queue";
 const WRITE_PRAGMAS: &[&str] = &["xn-force-index-update", "xn-no-index-update", QUEUE];
 
 static ROOT: Resource =
     Resource { path: "/", verbs: &[get("the factories there are", Needs::Login)] };
 
 /// Those of a list, and those of a watch.
-const FACTORY_PARAMETERS: [&str; 12] = {
-    let [a, b, c, d, e, f, g, h] = query::LIST_PARAMETERS;
-    [a, b, c, d, e, f, g, h, "watch", "after", "wait", "before"]
+const FACTORY_PARAMETERS: [&str; 14] = {
+    let [a, b, c, d, e, f, g, h, i, j] = query::LIST_PARAMETERS;
+    [a, b, c, d, e, f, g, h, i, j, "watch", "after", "wait", "before"]
 };
 
 static FACTORY: Resource = Resource {
@@ -95,6 +96,31 @@ static FACTORY: Resource = Resource {
             ..post("makes a document, or a task", Needs::Document)
         },
     ],
+};
+
+static SQL: Resource =
+    Resource { path: "/core/sql", verbs: &[post("answers a SELECT, as rows", Needs::Filtered)] };
+
+static ODATA: Resource = Resource {
+    path: "/core/odata-queries",
+    verbs: &[Verb {
+        parameters: &query::LIST_PARAMETERS,
+        ..get("asks a query by `$filter`, and answers as a query task", Needs::Filtered)
+    }],
+};
+
+static DOCUMENT_INDEX: Resource = Resource {
+    path: "/core/document-index",
+    verbs: &[Verb {
+        parameters: &[
+            "documentSelfLink",
+            "documentVersion",
+            "expand",
+            "includeDeleted",
+            "capability",
+        ],
+        ..get("shows a document by its link, or lists what a prefix finds", Needs::Filtered)
+    }],
 };
 
 static CHANGES: Resource = Resource {
@@ -121,15 +147,29 @@ static DOCUMENT: Resource = Resource {
     path: "FACTORY/NAME",
     verbs: &[
         Verb {
-            parameters: &["documentVersion", "consistency", "watch", "after", "wait", "before"],
+            parameters: &[
+                "documentVersion",
+                "asOf",
+                "diff",
+                "consistency",
+                "watch",
+                "after",
+                "wait",
+                "before",
+            ],
             pragmas: &[QUEUE],
             headers: CONDITIONS,
-            ..get("shows the document", Needs::Document)
+            ..get("shows the document, as it is or was, or what changed", Needs::Document)
         },
         Verb {
+            parameters: &["revert"],
             pragmas: &[QUEUE],
             headers: WRITE_HEADERS,
-            ..verb(Method::Put, "replaces its state", Needs::Document)
+            ..verb(
+                Method::Put,
+                "replaces its state, by that of an old version too",
+                Needs::Document,
+            )
         },
         Verb {
             pragmas: &[QUEUE],
@@ -142,6 +182,14 @@ static DOCUMENT: Resource = Resource {
             ..verb(Method::Delete, "deletes it", Needs::Document)
         },
     ],
+};
+
+static ACTION: Resource = Resource {
+    path: "FACTORY/NAME/actions/ACTION",
+    verbs: &[Verb {
+        headers: WRITE_HEADERS,
+        ..post("has a program do this with it; the right is that to PATCH it", Needs::Document)
+    }],
 };
 
 static AVAILABLE: Resource = Resource {
@@ -174,6 +222,39 @@ static STATS: Resource = Resource {
     verbs: &[get("counters since the owner became owner", Needs::Document)],
 };
 
+/// Where this node and the cluster are explained.
+pub(super) const EXPLAIN_NODE: &str = "/core/management/explain";
+pub(super) const EXPLAIN_CLUSTER: &str = "/core/node-groups/default/explain";
+
+static EXPLAIN: Resource = Resource {
+    path: "FACTORY/NAME/explain",
+    verbs: &[get("what it waits for, and what would free it", Needs::Document)],
+};
+
+static SUBSCRIPTIONS: Resource = Resource {
+    path: "FACTORY/subscriptions, FACTORY/NAME/subscriptions",
+    verbs: &[
+        get("who is told of its changes, as far as one may see that", Needs::Filtered),
+        // A repeated one changes the subscription that is there, so neither needs a key.
+        post("tells somebody of its changes from now on", Needs::Document),
+        verb(Method::Delete, "ends that", Needs::Document),
+    ],
+};
+
+static EXPLAIN_FACTORY: Resource = Resource {
+    path: "FACTORY/explain",
+    verbs: &[get(
+        "whether its partitions have owners, and what would give them some",
+        Needs::Right,
+    )],
+};
+
+static EXPLAIN_OTHER: Resource = Resource {
+    path: "/core/management/explain, /core/node-groups/default/explain, \
+           /core/immortals/NAME/explain",
+    verbs: &[get("the same of this node, of the cluster, of an instance", Needs::Right)],
+};
+
 static QUERY_PAGE: Resource = Resource {
     path: "/core/query-page/TOKEN",
     verbs: &[Verb {
@@ -193,6 +274,23 @@ static NODE_GROUP: Resource = Resource {
         get("nodes, quorum, owners", Needs::Right),
         post("JoinPeerRequest: this node joins another cluster", Needs::Right),
         verb(Method::Patch, "UpdateQuorumRequest: sets the membership quorum", Needs::Right),
+    ],
+};
+
+static NODE: Resource = Resource {
+    path: "/core/node-groups/default/NODE",
+    verbs: &[
+        get("shows one node", Needs::Right),
+        verb(Method::Patch, "`isDrained`: whether the node shall own nothing", Needs::Right),
+        verb(Method::Delete, "removes the node for good", Needs::Right),
+    ],
+};
+
+static ASKING: Resource = Resource {
+    path: "/core/node-groups/default/asking/NODE",
+    verbs: &[
+        Verb { parameters: &["address"], ..post("lets a node in that asks to join", Needs::Right) },
+        Verb { parameters: &["address"], ..verb(Method::Delete, "refuses it", Needs::Right) },
     ],
 };
 
@@ -232,6 +330,29 @@ static MANAGEMENT: Resource = Resource {
         get("about this node", Needs::Right),
         verb(Method::Delete, "stops it in good order", Needs::Right),
     ],
+};
+
+static DISK: Resource = Resource {
+    path: crate::survey::DISK_LINK,
+    verbs: &[get("what takes the room on the disk of this node", Needs::Right)],
+};
+
+static BACKUPS: Resource = Resource {
+    path: "/core/backups",
+    verbs: &[post("begins a backup of everything, as it is at one moment", Needs::Right)],
+};
+
+static BACKUP: Resource = Resource {
+    path: "/core/backups/ID",
+    verbs: &[verb(Method::Delete, "ends it: nothing of it is kept any longer", Needs::Right)],
+};
+
+static BACKUP_PAGE: Resource = Resource {
+    path: "/core/backups/ID/GROUP",
+    verbs: &[Verb {
+        parameters: &["after"],
+        ..get("the next page of a group, in the form of the files of a backup", Needs::Right)
+    }],
 };
 
 static IMMORTALS: Resource = Resource {
@@ -283,7 +404,7 @@ static AMBROSIA: Resource = Resource {
             ..get("registrations where AMBROSIA's JavaScript binding looks for them", Needs::Right)
         },
         Verb {
-            parameters: ambrosia::PARAMETERS,
+            parameters: &["timeout"],
             headers: &[Header::IfMatch],
             ..verb(Method::Delete, "deregisters what a binding erases", Needs::Right)
         },
@@ -316,6 +437,15 @@ static ATTACH: Resource = Resource {
     )],
 };
 
+static SERVE: Resource = Resource {
+    path: "/core/factories/KIND/attach",
+    verbs: &[get(
+        "by an upgrade: a program attaches that has handlers of this kind; the right is that to POST \
+         here",
+        Needs::Right,
+    )],
+};
+
 static LINK: Resource = Resource {
     path: "/core/peer-link",
     verbs: &[get("by an upgrade: the link to another node", Needs::Link)],
@@ -326,28 +456,58 @@ static HEALTH: Resource = Resource {
     verbs: &[get("whether the node lives; whether it serves", Needs::Nothing)],
 };
 
+static CONSOLE: Resource = Resource {
+    path: "/core/console, /core/console/app.js, /core/console/app.css, /core/console/icon.svg",
+    verbs: &[Verb {
+        headers: &[Header::IfNoneMatch],
+        ..get("the console, which a browser gets at `/`, and its files", Needs::Nothing)
+    }],
+};
+
 static METRICS: Resource = Resource {
     path: "/metrics",
     verbs: &[get("counters of this node, for Prometheus", Needs::Right)],
 };
 
+/// Where all of this is described for programs.
+pub(super) const OPENAPI_LINK: &str = "/core/openapi.json";
+
+static OPENAPI: Resource = Resource {
+    path: OPENAPI_LINK,
+    verbs: &[get("all of this as OpenAPI 3.1, with the kinds there are", Needs::Right)],
+};
+
 /// All of them, in the order of the reference.
-pub static SURFACE: [&Resource; 29] = [
+pub static SURFACE: [&Resource; 46] = [
     &ROOT,
     &FACTORY,
     &DOCUMENT,
+    &ACTION,
     &AVAILABLE,
     &TEMPLATE,
     &CONFIG,
     &STATS,
+    &SUBSCRIPTIONS,
+    &EXPLAIN,
+    &EXPLAIN_FACTORY,
+    &EXPLAIN_OTHER,
     &QUERY_TASKS,
     &QUERY_PAGE,
+    &SQL,
+    &ODATA,
+    &DOCUMENT_INDEX,
     &CHANGES,
     &NODE_GROUPS,
     &NODE_GROUP,
+    &NODE,
+    &ASKING,
     &SELECTOR,
     &FORWARDING,
     &MANAGEMENT,
+    &DISK,
+    &BACKUPS,
+    &BACKUP,
+    &BACKUP_PAGE,
     &IMMORTALS,
     &IMMORTAL,
     &IMMORTAL_VERB,
@@ -359,9 +519,12 @@ pub static SURFACE: [&Resource; 29] = [
     &WHO_AM_I,
     &CAN_I,
     &ATTACH,
+    &SERVE,
     &LINK,
     &HEALTH,
     &METRICS,
+    &CONSOLE,
+    &OPENAPI,
 ];
 
 impl Resource {
@@ -374,15 +537,22 @@ impl Resource {
             node_group::SELECTOR_LINK => Some(&SELECTOR),
             node_group::FORWARDING_LINK => Some(&FORWARDING),
             node_group::MANAGEMENT_LINK => Some(&MANAGEMENT),
+            crate::survey::DISK_LINK => Some(&DISK),
+            EXPLAIN_NODE | EXPLAIN_CLUSTER => Some(&EXPLAIN_OTHER),
             protocol::query::LINK | protocol::query::LOCAL_LINK => Some(&QUERY_TASKS),
             access::LOGIN => Some(&LOG_IN),
             access::JOIN => Some(&JOIN),
             access::WHO_AM_I => Some(&WHO_AM_I),
             access::CAN_I => Some(&CAN_I),
             node_group::PEER_LINK => Some(&LINK),
+            super::sql::LINK => Some(&SQL),
+            protocol::query::ODATA_LINK => Some(&ODATA),
+            protocol::query::INDEX_LINK => Some(&DOCUMENT_INDEX),
             super::watch::LINK => Some(&CHANGES),
             "/livez" | "/readyz" => Some(&HEALTH),
             "/metrics" => Some(&METRICS),
+            OPENAPI_LINK => Some(&OPENAPI),
+            path if is_of_the_console(path) => Some(&CONSOLE),
             _ => None,
         };
         let below = |of: &str| super::plan::below(path, of).filter(|rest| !rest.is_empty());
@@ -395,11 +565,23 @@ impl Resource {
         if below(ambrosia::LINK).is_some() {
             return Some(&AMBROSIA);
         }
+        if let Some(rest) = super::plan::below(path, backups::LINK) {
+            return Self::of_backups(rest);
+        }
+        if let Some(rest) = below(node_group::LINK) {
+            return Self::of_nodes(rest);
+        }
         if let Some(rest) = super::plan::below(path, instance_state::LINK) {
             return Self::of_immortals(rest);
         }
         if catalogue.spec(path).is_some() {
             return Some(&FACTORY);
+        }
+        if below(links::KINDS).is_some_and(is_attach) {
+            return Some(&SERVE);
+        }
+        if super::plan::action_at(path, catalogue).is_some() {
+            return Some(&ACTION);
         }
         let (of, utility) = links::split_utility(path);
         let is_there = catalogue.spec(of).is_some() || catalogue.spec_of(of).is_some();
@@ -410,6 +592,26 @@ impl Resource {
             Some("template") => Some(&TEMPLATE),
             Some("config") => Some(&CONFIG),
             Some("stats") => Some(&STATS),
+            Some("subscriptions") => Some(&SUBSCRIPTIONS),
+            Some("explain") if catalogue.spec(of).is_some() => Some(&EXPLAIN_FACTORY),
+            Some("explain") => Some(&EXPLAIN),
+            Some(_) => None,
+        }
+    }
+
+    fn of_backups(rest: &str) -> Option<&'static Self> {
+        match rest.split('/').collect::<Vec<_>>()[..] {
+            [""] => Some(&BACKUPS),
+            [_] => Some(&BACKUP),
+            [_, _] => Some(&BACKUP_PAGE),
+            _ => None,
+        }
+    }
+
+    fn of_nodes(rest: &str) -> Option<&'static Self> {
+        match rest.split_once('/') {
+            None => Some(&NODE),
+            Some((node_group::ASKING, name)) if !name.contains('/') => Some(&ASKING),
             Some(_) => None,
         }
     }
@@ -422,6 +624,7 @@ impl Resource {
             (Some(_), Some("recording"), None) => Some(&RECORDING),
             (Some(_), Some("attach"), None) => Some(&ATTACH),
             (Some(_), Some("impulses"), None) => Some(&IMPULSES),
+            (Some(_), Some("explain"), None) => Some(&EXPLAIN_OTHER),
             (Some(_), Some("checkpoint" | "move" | "skip" | "release"), None) => {
                 Some(&IMMORTAL_VERB)
             }
@@ -467,7 +670,7 @@ impl Resource {
     fn check_body(&'static self, request: &Request) -> Result<(), Problem> {
         let takes_one = match request.method {
             Method::Get => false,
-            Method::Delete => [&DOCUMENT, &FORWARDING].contains(&self),
+            Method::Delete => [&DOCUMENT, &FORWARDING, &SUBSCRIPTIONS].contains(&self),
             _ => true,
         };
         let body = request.body.trim_ascii();
@@ -526,179 +729,19 @@ impl Verb {
     }
 }
 
+/// Each request for a document comes by here, so most paths are told by their beginning.
+fn is_of_the_console(path: &str) -> bool {
+    path.starts_with("/core/console") && CONSOLE.path.split(", ").any(|named| named == path)
+}
+
+/// Of a path below that of the definitions.
+fn is_attach(rest: &str) -> bool {
+    rest.strip_suffix("/attach").is_some_and(|kind| !kind.is_empty() && !kind.contains('/'))
+}
+
 fn is_immutable(spec: &Spec) -> bool {
     spec.has(ServiceOption::Immutable)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A path of each kind.
-    fn example(resource: &Resource) -> String {
-        let first = resource.path.split(", ").next().expect("there is one");
-        first
-            .replace("FACTORY", "/core/query-tasks")
-            .replace("NAME", "one")
-            .replace("TOKEN", "x")
-            .replace("...", "x")
-    }
-
-    /// Query tasks have a factory of their own.
-    fn is_shadowed(resource: &Resource) -> bool {
-        *resource == FACTORY
-    }
-
-    #[test]
-    fn each_kind_of_paths_is_found_by_an_example_of_it() {
-        let catalogue = Catalogue::new();
-        for resource in SURFACE.into_iter().filter(|it| !is_shadowed(it)) {
-            let path = example(resource);
-            assert_eq!(Resource::at(&path, &catalogue), Some(resource), "{path}");
-        }
-        for nothing in ["/core", "/core/nothing", "/core/nothing/one", "/core/immortals/a/b", "/x"]
-        {
-            assert_eq!(Resource::at(nothing, &catalogue), None, "{nothing}");
-        }
-    }
-
-    #[test]
-    fn each_verb_refuses_by_name_what_it_does_not_know() {
-        let catalogue = Catalogue::new();
-        for resource in SURFACE.into_iter().filter(|it| !is_shadowed(it)) {
-            let path = example(resource);
-            for verb in resource.verbs_at(&path, &catalogue) {
-                let request = || Request::new(verb.method, path.clone());
-                let refused = |request: Request, name: &str| {
-                    let problem = resource.check(&request, &catalogue).unwrap_err();
-                    assert_eq!(problem.status(), 400, "{name} at {path}");
-                    assert!(problem.message.contains(name), "{path}: {problem}");
-                };
-                assert!(resource.check(&request(), &catalogue).is_ok(), "{path}");
-                refused(Request { query: "nonsense=1".into(), ..request() }, "'nonsense'");
-                refused(Request { query: "$nonsense".into(), ..request() }, "'nonsense'");
-                refused(Request { pragmas: vec!["xn-other".into()], ..request() }, "'xn-other'");
-                for name in verb.parameters {
-                    let twice = format!("{name}=1&${name}=2");
-                    refused(Request { query: twice, ..request() }, &format!("'{name}'"));
-                }
-                for header in [Header::IfMatch, Header::IfNoneMatch, Header::Quorum, Header::Key] {
-                    let mut request = request();
-                    match header {
-                        Header::Key => request.idempotency_key = Some("k".into()),
-                        Header::IfMatch => request.conditions.if_match = "*".parse().ok(),
-                        Header::IfNoneMatch => request.conditions.if_none_match = "*".parse().ok(),
-                        Header::Quorum => request.quorum = Some(WriteQuorum::All),
-                    }
-                    if verb.headers.contains(&header) {
-                        assert!(resource.check(&request, &catalogue).is_ok(), "{path}");
-                    } else {
-                        refused(request, header.name());
-                    }
-                }
-                if verb.method == Method::Get {
-                    refused(Request { body: "{}".into(), ..request() }, "body");
-                }
-                let takes_one = [&DOCUMENT, &FORWARDING].contains(&resource);
-                if verb.method == Method::Delete && !takes_one {
-                    refused(Request { body: r#"{"a":1}"#.into(), ..request() }, "body");
-                }
-                let merges = Request { body_type: BodyType::MergePatch, ..request() };
-                let is_taken = takes_one && verb.method == Method::Patch;
-                let status = resource.check(&merges, &catalogue).map_err(|it| it.status());
-                assert_eq!(status, if is_taken { Ok(()) } else { Err(415) }, "{path}");
-            }
-        }
-    }
-
-    /// As the reference explains it.
-    fn in_words(needs: Needs) -> &'static str {
-        match needs {
-            Needs::Nothing => "nothing",
-            Needs::Login => "login",
-            Needs::Right => "right",
-            Needs::Document => "document",
-            Needs::Filtered => "filtered",
-            Needs::Link => "node",
-        }
-    }
-
-    /// The table for people: a row for each verb of each path.
-    fn reference() -> String {
-        let named = |names: &[&str]| {
-            let quoted = names.iter().map(|name| format!("`{name}`"));
-            quoted.collect::<Vec<_>>().join(", ")
-        };
-        let mut rows = Vec::new();
-        for resource in SURFACE {
-            for (number, verb) in resource.verbs.iter().enumerate() {
-                let path = if number == 0 { format!("`{}`", resource.path) } else { String::new() };
-                let headers: Vec<&str> = verb.headers.iter().map(|header| header.name()).collect();
-                rows.push(format!(
-                    "| {path} | {} | {} | {} | {} | {} | {} |",
-                    verb.method.name(),
-                    verb.does,
-                    named(verb.parameters),
-                    named(&headers),
-                    named(verb.pragmas),
-                    in_words(verb.needs)
-                ));
-            }
-        }
-        rows.join("\n")
-    }
-
-    #[test]
-    fn the_reference_has_this_table() {
-        let text = include_str!("../../../../docs/reference-rest.md");
-        let reference = reference();
-        assert!(text.contains(&reference), "docs/reference-rest.md must have:\n{reference}");
-    }
-
-    /// What changes the cluster has no owner of a document who would check it.
-    #[test]
-    fn what_is_no_document_is_decided_by_the_router() {
-        let catalogue = Catalogue::new();
-        let of_documents = [&FACTORY, &DOCUMENT, &STATS, &QUERY_TASKS, &QUERY_PAGE, &CHANGES];
-        for resource in SURFACE {
-            for verb in resource.verbs {
-                let is_left = matches!(verb.needs, Needs::Document | Needs::Filtered);
-                let is_of_documents = of_documents.contains(&resource);
-                assert_eq!(is_left, is_of_documents, "{} {}", verb.method.name(), resource.path);
-                let is_open = verb.needs == Needs::Nothing;
-                assert_eq!(
-                    is_open,
-                    [&LOG_IN, &JOIN, &HEALTH].contains(&resource),
-                    "{}",
-                    resource.path
-                );
-            }
-        }
-        for (method, path) in [
-            (Method::Put, "/core/management"),
-            (Method::Delete, "/core/node-groups/default"),
-            (Method::Get, "/core/node-groups/default/x"),
-            (Method::Delete, access::LOGIN),
-            (Method::Post, "/core/nothing/one"),
-        ] {
-            let needs = Resource::needs(&Request::new(method, path), &catalogue);
-            assert_eq!(needs, None, "{} {path}", method.name());
-        }
-    }
-
-    #[test]
-    fn a_verb_that_is_not_there_is_answered_with_those_that_are() {
-        let catalogue = Catalogue::new();
-        for (path, method, takes) in [
-            ("/core/query-tasks/one", Method::Put, "GET, PATCH, DELETE"),
-            ("/core/query-tasks/one", Method::Post, "GET, PATCH, DELETE"),
-            ("/core/query-tasks", Method::Delete, "GET, POST"),
-            ("/core/management", Method::Patch, "GET, DELETE"),
-        ] {
-            let resource = Resource::at(path, &catalogue).unwrap();
-            let problem = resource.check(&Request::new(method, path), &catalogue).unwrap_err();
-            assert_eq!(problem.status(), 405);
-            assert!(problem.message.ends_with(&format!("it takes {takes}")), "{problem}");
-        }
-    }
-}
+mod tests;

@@ -43,9 +43,15 @@ fn shown(plan: &Plan) -> String {
             let (since, wait) = (watch.after.is_some(), watch.wait_micros);
             format!("watch {} since={since} wait={wait} before={}", watch.prefix, watch.with_before)
         }
+        Plan::Subscribe { look, make } => {
+            let look = look.as_ref().map_or("nothing", |look| &look.path);
+            format!("subscribe after {look}: {}", String::from_utf8_lossy(&make.body))
+        }
         Plan::Seek(request, factories) => {
             format!("seek {} for {}", factories.join(" or "), request.path)
         }
+        Plan::Backup(wish) => format!("backup {wish:?}"),
+        Plan::Survey => "survey".into(),
         Plan::Release(group) => format!("release {group}"),
         Plan::Join(contact) => format!("join {contact}"),
         Plan::Stop => "stop".into(),
@@ -56,7 +62,11 @@ fn shape(form: &Form) -> &'static str {
     match form {
         Form::Task(_) => "as a task",
         Form::TaskPage { .. } => "as a page of a task",
+        Form::Sql(_) => "as rows",
+        Form::Groups { .. } => "as groups",
+        Form::Linked(_) => "with what its links lead to",
         Form::Plain { .. } => "as a list",
+        Form::Subscribers { .. } => "as a list of subscribers",
     }
 }
 
@@ -98,7 +108,7 @@ fn registered() -> DirectoryCommand {
     })
 }
 
-fn with_an_instance() -> World {
+pub(super) fn with_an_instance() -> World {
     let mut world = World::new();
     world.apply(registered());
     world
@@ -148,6 +158,11 @@ fn a_factory() {
             ("GET /core/things?$limit=2147483647", "", "query limit=None as a list"),
             ("GET /core/things?$limit=3&$count=true", "", "count, then query limit=Some(3)"),
             ("GET /core/things?$count=true", "", "query limit=None"),
+            ("GET /core/things?asOf=1", "", "query limit=None as a list"),
+            ("GET /core/things?asOf=1&$limit=3&$count=true", "", "count, then query limit=Some(3)"),
+            ("GET /core/things?asOf=v1", "", "400 asOf is 'v1'"),
+            ("GET /core/things?asOf=1800000000000000", "", "400 .. nobody knows what will be"),
+            ("GET /core/things?asOf=1&watch=true", "", "400 .. no parameter 'asOf'"),
             (
                 "GET /core/things?top=1&$top=2",
                 "",
@@ -258,6 +273,27 @@ fn a_document() {
                 "",
                 "400 .. more than once",
             ),
+            ("GET /core/things/one?asOf=v3", "", "ask GET /core/things/one?documentVersion=3"),
+            (
+                "GET /core/things/one?asOf=2023-01-01T00:00:00%2B01:00",
+                "",
+                "ask GET /core/things/one?asOf=2023",
+            ),
+            ("GET /core/things/one?asOf=1700000000000000", "", "ask GET /core/things/one?asOf=17"),
+            ("GET /core/things/one?asOf=1700000000000001", "", "400 asOf is 2023-11-14T22:13:20"),
+            ("GET /core/things/one?asOf=vx", "", "400 asOf is 'vx'; write a time"),
+            ("GET /core/things/one?asOf=1&diff=1", "", "400 asOf and diff name two"),
+            ("GET /core/things/one?documentVersion=1&asOf=1", "", "400 documentVersion and asOf"),
+            ("GET /core/things/one?asOf=1&consistency=local", "", "400 'asOf' is answered by the"),
+            ("GET /core/things/one?asOf=1&watch=true", "", "400 .. no parameter 'asOf'"),
+            ("GET /core/things/one?diff=1,2", "", "ask GET /core/things/one?diff=1,2"),
+            ("GET /core/things/one?diff=1,2,3", "", "400 diff is '1,2,3'"),
+            ("GET /core/things/one?diff=a", "", "400 diff is 'a'"),
+            ("PUT /core/things/one?revert=3", "", "ask PUT /core/things/one?revert=3"),
+            ("PUT /core/things/one?revert=x", "", "400 revert is 'x'"),
+            ("PUT /core/things/one?revert=3", "{}", "400 revert says what the document is to be"),
+            ("PATCH /core/things/one?revert=3", "{}", "400 .. no 'revert'"),
+            ("GET /core/things/one?revert=3", "", "400 .. no parameter 'revert'"),
             ("PUT /core/things/one", "{}", "ask PUT /core/things/one"),
             ("PATCH /core/things/one", "{}", "ask PATCH /core/things/one"),
             ("PATCH /core/things/one?documentVersion=1", "{}", "400 .. no 'documentVersion'"),
@@ -507,6 +543,9 @@ fn the_management() {
             ("GET /core/management?x", "", "400 .. no 'x'"),
             ("DELETE /core/management", "", "stop"),
             ("PATCH /core/management", "{}", "405 .. it takes GET, DELETE"),
+            ("GET /core/management/disk", "", "survey"),
+            ("GET /core/management/disk?kind=a", "", "400 .. 'kind'"),
+            ("DELETE /core/management/disk", "", "405 .. it takes GET"),
         ],
     );
     world.is_stopping = true;

@@ -1,7 +1,9 @@
 //! A table for the node selector, and what its forwarding passes on.
 
+use protocol::Principal;
+
 use super::tables::check;
-use super::world::World;
+use super::world::{World, request};
 
 fn to(verb: &str, query: &str) -> String {
     format!("{verb} /core/node-selectors/default/forwarding?{query}")
@@ -107,4 +109,40 @@ fn what_is_written_elsewhere() {
             (&to("POST", "path=/core/auth/join-tokens&target=KEY_HASH&key=a"), "", "400 .. there"),
         ],
     );
+}
+
+#[test]
+fn where_logins_are_demanded_a_watch_does_not_wait_long() {
+    let line = "GET /core/changes?wait=60";
+    let waits = |world: &World| {
+        let principal = Principal::User(format!("{}/rita", access::USERS).into());
+        match world.plan_of(request(line, "").on_behalf_of(principal)) {
+            Ok(super::Plan::Watch(watch)) => watch.wait_micros,
+            other => panic!("{:?}", other.err()),
+        }
+    };
+    assert_eq!(waits(&World::new()), 60_000_000);
+    assert_eq!(waits(&World::with_logins()), 10_000_000, "her token may be revoked meanwhile");
+}
+
+#[test]
+fn which_nodes_there_are_is_told_to_who_may_look_at_them() {
+    let world = World::with_logins();
+    let refusal = |user: &str, line: &str| {
+        let principal = Principal::User(format!("{}/{user}", access::USERS).into());
+        let planned = world.plan_of(request(line, "").on_behalf_of(principal));
+        planned.err().map(|problem| (problem.status(), problem.message))
+    };
+    for query in [
+        "path=/core/management&target=PEER_ID&peer=n2",
+        "path=/core/management&target=PEER_ID&peer=nobody",
+        "path=/core/management&target=KEY_HASH&key=a",
+    ] {
+        let line = to("GET", query);
+        let (status, words) = refusal("nora", &line).expect("she may not");
+        assert_eq!(status, 403, "{words}");
+        assert!(!words.contains("n2") && !words.contains("127.0.0.1"), "{words}");
+        let (status, _) = refusal("rita", &line).expect("it is to be asked elsewhere");
+        assert!([400, 503].contains(&status), "{query}");
+    }
 }

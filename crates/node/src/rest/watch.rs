@@ -21,6 +21,10 @@ const WAIT_SECONDS: u64 = 20;
 /// The longest that it may wait, in seconds.
 const WAIT_SECONDS_MAX: u64 = 60;
 
+/// The longest that it waits where logins are demanded, in seconds, whatever it asks for: who asks
+/// is looked at when it asks, so a token that was revoked meanwhile counts for as long.
+const WAIT_SECONDS_WITH_LOGIN: u64 = 10;
+
 /// Whether a GET is one for changes.
 ///
 /// # Errors
@@ -73,6 +77,9 @@ pub(super) fn plan(
             })?
         }
     };
+    // Whose token ends must not be told much longer what changes.
+    let is_on = view.shard.handlers.guard.is_on;
+    let wait = if is_on { wait.min(WAIT_SECONDS_WITH_LOGIN) } else { wait };
     let partitions = || view.shard.partitions.keys().copied();
     let after = request.parameter("after");
     let after = after.map(|token| change_token::decode(view.topology_name(), partitions(), &token));

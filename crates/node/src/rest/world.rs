@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cluster::{Change, DirectoryCommand, Identity, InitialConfig, Links, Member};
-use protocol::{Method, Moment, Now, Problem, ReplicaId, Request};
+use cluster::{Asking, Change, DirectoryCommand, Identity, InitialConfig, Links, Member};
+use protocol::{Action, Body, Document, Method, Moment, Now, Problem, ReplicaId, Request};
 use serde_json::{Map, Value};
 use services::{
     Catalogue, Context, Field, FieldType, Handlers, QuickInvoker, Service, ServiceOption, Spec,
@@ -18,6 +18,7 @@ use crate::control::Control;
 use crate::groups::begin_all;
 use crate::io::{NodeConfig, Timing, Upkeep};
 use crate::log_batch::{LogBatch, Logs};
+use crate::placement::Placement;
 use crate::shard::Shard;
 use crate::view::View;
 
@@ -61,18 +62,27 @@ impl Task for Walks {
     }
 }
 
-pub(super) struct World {
+pub(super) fn catalogue() -> Catalogue {
+    Catalogue::new()
+        .with(Things(THINGS, None))
+        .with(Things("/core/fixed", Some(ServiceOption::Immutable)))
+        .with_task(Walks)
+}
+
+pub(crate) struct World {
     config: NodeConfig,
     pub(super) now: Now,
     links: Links,
     control: Control,
     shard: Shard,
+    placement: Placement,
+    pub(super) asking: Asking,
     pub(super) is_stopping: bool,
 }
 
 impl World {
     /// The node n1 of three; it hears of no other, and owns nothing.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let config = config();
         let member = |number: u64| Member {
             node_id: format!("n{number}"),
@@ -84,12 +94,8 @@ impl World {
         let initial = InitialConfig::new(config.partitions, founders);
         let me = ReplicaId(1);
         let identity = Identity { replica: me, initial: initial.clone() };
-        let catalogue = Catalogue::new()
-            .with(Things(THINGS, None))
-            .with(Things("/core/fixed", Some(ServiceOption::Immutable)))
-            .with_task(Walks);
         let handlers = Handlers {
-            catalogue: Arc::new(catalogue),
+            catalogue: Arc::new(catalogue()),
             invoker: Arc::new(QuickInvoker),
             node_id: config.node_id.as_str().into(),
             guard: access::Guard::default(),
@@ -101,8 +107,21 @@ impl World {
         let shard = shard.expect("a node begins with an empty store");
         let now = Now { steady_micros: 5_000_000, wall: Moment(1_700_000_000_000_000) };
         let mut control = Control::new(me, initial.clone(), Default::default(), now.wall);
+        let services: Vec<String> =
+            shard.handlers.catalogue.specs().map(|spec| spec.factory.clone()).collect();
+        control.services.heard([(ReplicaId(2), services.as_slice())].into_iter());
         control.map.topology.apply(DirectoryCommand::Form { initial, quorum: None });
-        Self { config, now, links: Links::default(), control, shard, is_stopping: false }
+        let (links, asking) = (Links::default(), Asking::default());
+        Self {
+            config,
+            now,
+            links,
+            control,
+            shard,
+            placement: Placement::default(),
+            asking,
+            is_stopping: false,
+        }
     }
 
     /// Changes the directory as this node knows it.
@@ -110,16 +129,44 @@ impl World {
         self.control.map.topology.apply(command)
     }
 
-    pub(super) fn view(&self) -> View<'_> {
+    pub(crate) fn view(&self) -> View<'_> {
         View {
             config: &self.config,
             now: self.now,
             links: &self.links,
             control: &self.control,
             shard: &self.shard,
+            placement: &self.placement,
+            asking: &self.asking,
             is_stopping: self.is_stopping,
             in_flight: 0,
         }
+    }
+
+    /// The same where logins are demanded: `nora` has no role, `rita` reads, and `anna` is an admin.
+    pub(super) fn with_logins() -> Self {
+        let mut world = Self::new();
+        let user = |name: &str, groups: Vec<String>| Document {
+            link: format!("{}/{name}", access::USERS),
+            version: 0,
+            epoch: Default::default(),
+            kind: String::new(),
+            action: Action::Post,
+            updated: Moment(1),
+            expires: Moment(0),
+            owner: "n1".into(),
+            author: None,
+            body: Body::from_state(&serde_json::json!({ "userGroupLinks": groups })).unwrap(),
+        };
+        let readers = access::BuiltInRole::Reader.group_link();
+        let admins = access::BuiltInRole::Admin.group_link();
+        let policy = access::Policy::of([
+            user("nora", Vec::new()),
+            user("rita", vec![readers]),
+            user("anna", vec![admins]),
+        ]);
+        world.shard.handlers.guard = access::Guard { is_on: true, policy: policy.into() };
+        world
     }
 
     /// What is planned for `METHOD /path?query` with this body.
@@ -171,5 +218,6 @@ fn config() -> NodeConfig {
         timing: Timing::default(),
         upkeep: Upkeep::default(),
         kept: ::immortals::KeptLimits::default(),
+        permits: Default::default(),
     }
 }

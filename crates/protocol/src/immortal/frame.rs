@@ -184,7 +184,7 @@ fn length_of_first(bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, Garb
 }
 
 /// A frame begins: its type stands after room for the length.
-fn begin(out: &mut Vec<u8>, kind: u8) -> usize {
+pub(crate) fn begin(out: &mut Vec<u8>, kind: u8) -> usize {
     let at = out.len();
     out.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
     out.push(kind);
@@ -195,7 +195,7 @@ fn begin(out: &mut Vec<u8>, kind: u8) -> usize {
 ///
 /// # Panics
 /// When the frame is over 4 GiB, which no limit allows.
-fn end(out: &mut [u8], at: usize) {
+pub(crate) fn end(out: &mut [u8], at: usize) {
     put_length(out, at, 0);
 }
 
@@ -310,7 +310,7 @@ impl ToNode {
 }
 
 /// What stands behind the last field is not known, and would be passed over.
-fn check_end(kind: u8, from: &Taker) -> Result<(), Garbled> {
+pub(crate) fn check_end(kind: u8, from: &Taker) -> Result<(), Garbled> {
     match from.len() {
         0 => Ok(()),
         more => Err(Garbled(format!(

@@ -16,6 +16,7 @@ pub use frame::{
     FRAME_HEAD_BYTES, Fate, HELLO_BYTES_MAX, Hello, MAGIC, ToNode, ToProgram, VERSION, Welcome,
     split_frame, take_frame,
 };
+pub(crate) use frame::{begin, check_end, end};
 pub use kinds::{SourceKind, Status};
 pub use message::{
     Block, BlockHead, Blocks, Message, Messages, blocks, count_messages, messages, put_block_head,

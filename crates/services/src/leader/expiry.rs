@@ -57,6 +57,7 @@ impl PartitionLeader {
             task: None,
             purge: true,
             response: None,
+            messages: Vec::new(),
         };
         self.propose(cx, Proposed::Expire, &Command::Write(write));
     }

@@ -7,7 +7,7 @@ use protocol::{Document, Method, Response};
 
 use super::asked::Asked;
 use crate::handlers::Step;
-use crate::invocation::{NewVersion, Work};
+use crate::invocation::{Invocation, NewVersion, Work};
 
 /// The line at one document.
 #[derive(Default)]
@@ -31,8 +31,12 @@ pub(super) enum Who {
 pub(super) struct Running {
     pub(super) invocation: u64,
     pub(super) item: Item,
+    /// When it was begun, in steady microseconds.
+    pub(super) since_micros: u64,
     /// The version that the handler sees.
     pub(super) version: Option<u64>,
+    /// The program outside was asked; with its answer this goes on.
+    pub(super) asked: Option<Box<Invocation>>,
 }
 
 /// What has been run and waits for the log.

@@ -19,12 +19,14 @@ use super::line::{Cargo, Flight, Item, Line, Running, Who};
 use super::proposals::Proposed;
 use super::question::Question;
 use super::repeats::with_location;
+use super::revert;
 use super::runners::Admission;
 use super::state::{PartitionLeader, outdated};
 use crate::handlers::Step;
-use crate::invocation::{Invocation, Invoked, NewVersion, Verdict};
+use crate::invocation::{Ask, Invocation, Invoked, NewVersion, Verdict};
 use crate::invoker::Ran;
 use crate::io::PartitionAction;
+use crate::outside::Said;
 
 /// How many versions of one document may be in flight.
 const AHEAD_MAX: usize = 64;
@@ -126,6 +128,14 @@ impl PartitionLeader {
             Who::Client(asked) => cx.permit_write(&asked.request, current.as_deref()),
             Who::Step(_) => Ok(()),
         };
+        let work = match &item.who {
+            Who::Client(asked) => revert::resolved(cx, &asked.request, current.as_deref())?,
+            Who::Step(_) => Ok(None),
+        };
+        let (permitted, work) = match (permitted, work) {
+            (Err(problem), _) | (Ok(()), Err(problem)) => (Err(problem), item.work()),
+            (Ok(()), Ok(work)) => (Ok(()), work.unwrap_or_else(|| item.work())),
+        };
         let handlers = cx.handlers();
         let invocation = Invocation {
             partition: self.duty.partition,
@@ -134,24 +144,74 @@ impl PartitionLeader {
             number,
             link: link.to_owned(),
             node_id: Arc::clone(&handlers.node_id),
-            now: self.clock.tick(cx.now().wall),
+            now: self.time_of_write(cx, current.as_deref()),
             current: current.clone(),
             is_resent: matches!(&item.who, Who::Client(asked) if asked.known.is_resent),
-            work: item.work(),
+            work,
+            said: None,
         };
         let version = current.map(|current| current.version);
         let line = self.lines.entry(link.to_owned()).or_default();
-        line.running = Some(Running { invocation: number, item, version });
+        let since_micros = cx.now().steady_micros;
+        let asked = None;
+        line.running = Some(Running { invocation: number, item, since_micros, version, asked });
         if let Err(problem) = permitted {
             return Ok(Some(invocation.refused(problem)));
         }
+        Ok(self.run_handler(cx, invocation))
+    }
+
+    /// `None`: it runs elsewhere, or a program outside is asked first.
+    fn run_handler(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        invocation: Invocation,
+    ) -> Option<Invoked> {
+        let handlers = cx.handlers();
         match handlers.invoker.invoke(&handlers.catalogue, invocation) {
-            Ran::Done(invoked) => Ok(Some(invoked)),
+            Ran::Done(invoked) => self.not_asked(cx, invoked),
             Ran::Elsewhere(invocation) => {
                 cx.put(Output::Do(PartitionAction::Invoke(Box::new(invocation))));
-                Ok(None)
+                None
             }
         }
+    }
+
+    /// Asks the program outside, if the handler is there.
+    fn not_asked(&mut self, cx: &mut StepContext<'_, '_>, invoked: Invoked) -> Option<Invoked> {
+        let Invoked { link, number, verdict, .. } = invoked;
+        let Verdict::Ask(ask) = verdict else {
+            return Some(Invoked { link, number, verdict, ..invoked });
+        };
+        let Ask { call, invocation } = *ask;
+        let line = self.lines.get_mut(&link);
+        let running = line.and_then(|line| line.running.as_mut());
+        let running = running.expect("a verdict belongs to what runs at its document");
+        running.asked = Some(Box::new(invocation));
+        let opening = self.duty.opening;
+        cx.put(Output::Do(PartitionAction::Ask { opening, number, call: Box::new(call) }));
+        None
+    }
+
+    /// What came of a call to the program outside.
+    pub(super) fn program_said(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        (link, number): (&str, u64),
+        said: Said,
+    ) -> Result<(), StoreError> {
+        let running = self.lines.get_mut(link).and_then(|line| line.running.as_mut());
+        // One that was given up is no longer here; one that was answered is not asked any more.
+        let running = running.filter(|running| running.invocation == number);
+        let Some(invocation) = running.and_then(|running| running.asked.take()) else {
+            return Ok(());
+        };
+        let invocation = Invocation { said: Some(said), ..*invocation };
+        if let Some(invoked) = self.run_handler(cx, invocation) {
+            self.take_verdict(cx, link, invoked.verdict)?;
+            self.pump(cx, link)?;
+        }
+        Ok(())
     }
 
     /// A handler that ran elsewhere is done.
@@ -160,7 +220,7 @@ impl PartitionLeader {
         cx: &mut StepContext<'_, '_>,
         invoked: Invoked,
     ) -> Result<(), StoreError> {
-        let Invoked { epoch, opening, number, verdict, link, .. } = invoked;
+        let Invoked { epoch, opening, number, verdict, link, partition } = invoked;
         if (epoch, opening) != (self.duty.epoch, self.duty.opening) {
             return Ok(());
         }
@@ -169,6 +229,10 @@ impl PartitionLeader {
         if running.is_none_or(|running| running.invocation != number) {
             return Ok(());
         }
+        let invoked = Invoked { epoch, opening, number, verdict, link, partition };
+        let Some(Invoked { link, verdict, .. }) = self.not_asked(cx, invoked) else {
+            return Ok(());
+        };
         self.take_verdict(cx, &link, verdict)?;
         self.pump(cx, &link)
     }
@@ -185,6 +249,7 @@ impl PartitionLeader {
         let Running { item: Item { who, runs }, version, .. } = running;
         match who {
             Who::Client(asked) => {
+                let verdict = revert::checked(cx, &asked.request, verdict)?;
                 self.client_verdict(cx, link, (asked, runs), verdict);
                 Ok(())
             }
@@ -204,6 +269,10 @@ impl PartitionLeader {
     ) {
         match cx.permit_result(&asked.request, verdict) {
             Verdict::Write(version) => {
+                if let Some(problem) = self.why_not_sent(cx, &version.messages) {
+                    self.refuse(cx, asked.ticket, link, problem);
+                    return;
+                }
                 if version.task == Some(false) {
                     self.tasks.ending(link);
                 }
@@ -211,7 +280,7 @@ impl PartitionLeader {
             }
             Verdict::Refused(problem) => self.refuse(cx, asked.ticket, link, problem),
             Verdict::AsItIs(response) => self.hold(cx, link, (asked, runs), response),
-            Verdict::Calls(_) | Verdict::Ended => {
+            Verdict::Calls(_) | Verdict::Ended | Verdict::Ask(_) => {
                 let problem = Problem::internal("a write was run as a task's step");
                 self.refuse(cx, asked.ticket, link, problem);
             }
@@ -232,7 +301,7 @@ impl PartitionLeader {
             line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
             return;
         }
-        let left = self.awaited.add(link, asked, response, cx.now().steady_micros);
+        let left = self.absent.awaited.add(link, asked, response, cx.now().steady_micros);
         if let Some((asked, response)) = left {
             self.confirm(cx, asked.ticket, Question::Held(Unchanged { asked, response }));
         }
@@ -247,11 +316,19 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         match verdict {
             Verdict::Write(version) => {
+                if self.why_not_sent(cx, &version.messages).is_some()
+                    && let Who::Step(step) = item.who
+                {
+                    self.tasks.again_later(link, cx.now().steady_micros, step);
+                    return Ok(());
+                }
                 self.propose_version(cx, link, item, version);
                 Ok(())
             }
             Verdict::Calls(calls) => self.start_calls(cx, link, seen.unwrap_or_default(), calls),
-            Verdict::Refused(_) | Verdict::AsItIs(_) | Verdict::Ended => self.end_runner(cx, link),
+            Verdict::Refused(_) | Verdict::AsItIs(_) | Verdict::Ended | Verdict::Ask(_) => {
+                self.end_runner(cx, link)
+            }
         }
     }
 
@@ -275,6 +352,7 @@ impl PartitionLeader {
             task: version.task,
             purge: version.purge,
             response: None,
+            messages: version.messages.clone(),
         };
         let proposed = Proposed::Write(link.to_owned());
         let proposal = self.propose(cx, proposed, &Command::Write(write));
@@ -299,13 +377,14 @@ impl PartitionLeader {
         match outcome {
             AppliedCommand::Written(document) => {
                 self.written(cx, flight.item, &version, (&document, position));
+                self.send_messages(cx, &version.messages)?;
                 self.answer_held(cx, link, position);
                 if !document.is_deleted() {
                     self.has_come(cx, link)?;
                 }
                 self.task_written(cx, link, *version, (document, position))?;
             }
-            AppliedCommand::Fenced | AppliedCommand::Other => {
+            AppliedCommand::Fenced | AppliedCommand::Expired(_) | AppliedCommand::Other => {
                 self.fall_back(link, 0);
                 self.run_again(cx, link, flight.item)?;
             }
@@ -315,7 +394,7 @@ impl PartitionLeader {
 
     /// The document is there now: whoever waits for it is asked again.
     fn has_come(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
-        for Waiting { asked, .. } in self.awaited.take(link) {
+        for Waiting { asked, .. } in self.absent.awaited.take(link) {
             if asked.request.method.is_write() {
                 self.enqueue(cx, asked)?;
             } else {

@@ -3,20 +3,26 @@
 //! Writes of one document run one at a time, in order of arrival ([`lines`]). The leader works
 //! ahead on versions that are not committed yet and answers when they are applied. Reads wait for a
 //! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found by
-//! their keys ([`repeats`]). Tasks take their steps here too ([`tasks`]).
+//! their keys ([`repeats`]). Tasks take their steps here too ([`tasks`]). What versions
+//! send to instances leaves from here ([`outbox`]).
 
 mod asked;
 mod awaited;
 mod context;
 mod expiry;
+mod explain;
+mod flows;
 mod line;
 mod lines;
+mod outbox;
+mod past;
 mod permission;
 mod proposals;
 mod query;
 mod question;
 mod reads;
 mod repeats;
+mod revert;
 mod runners;
 mod searches;
 mod state;
@@ -46,14 +52,16 @@ use state::{nothing, outdated};
 use undefined::Waiting;
 
 impl PartitionLeader {
-    /// Looks for tasks that the last owner has left in progress.
+    /// Looks for tasks that the last owner has left in progress, and for messages to instances.
     pub(crate) fn resume_tasks(
         &mut self,
         machine: &mut PartitionMachine,
         at: &mut Context<'_, Handlers>,
         out: &mut Vec<Output<PartitionMachine>>,
     ) -> Result<(), StoreError> {
-        self.opened(&mut StepContext { machine, at, out })
+        let cx = &mut StepContext { machine, at, out };
+        self.open_outbox(cx)?;
+        self.opened(cx)
     }
 
     /// Takes one input and says what must be done.
@@ -99,10 +107,22 @@ impl PartitionLeader {
                 Ok(())
             }
             PartitionEvent::GoOn { opening } if opening == mine => self.search_on(cx),
+            PartitionEvent::Said { opening, number, link, said } if opening == mine => {
+                self.program_said(cx, (&link, number), said)
+            }
+            PartitionEvent::Acked { instance, logged, resend_from } => {
+                self.acked(cx, &instance, logged, resend_from)
+            }
+            PartitionEvent::InstanceMoved { instance } => self.instance_moved(cx, &instance),
+            PartitionEvent::NoInstance { instance } => {
+                self.flows.is_absent(&instance);
+                Ok(())
+            }
             // It was begun by a leader that is gone.
             PartitionEvent::Called { .. }
             | PartitionEvent::Fenced { .. }
             | PartitionEvent::Searched { .. }
+            | PartitionEvent::Said { .. }
             | PartitionEvent::GoOn { .. } => Ok(()),
         }
     }
@@ -152,6 +172,9 @@ impl PartitionLeader {
         };
         let document = of_factory.is_none().then_some(link);
         self.stats.count(&spec.factory, document, count_name(request), cx.now().wall);
+        if utility == Some("explain") && document.is_some() && !request.method.is_write() {
+            return self.explain(cx, &asked);
+        }
         if utility.is_some() || !request.method.is_write() {
             self.read(cx, asked);
             return Ok(());
@@ -162,10 +185,17 @@ impl PartitionLeader {
     /// There is no service here for a request: it may be on its way.
     fn not_known(&mut self, cx: &mut StepContext<'_, '_>, asked: Asked) {
         match Waiting::new(asked, cx.now().steady_micros) {
-            Ok(waiting) => self.undefined.push(waiting),
+            Ok(waiting) => self.absent.undefined.push(waiting),
             Err(Asked { ticket, request, .. }) => {
                 let (link, _) = links::split_utility(&request.path);
-                let problem = cx.handlers().catalogue.unknown_service(link);
+                // The node that has passed it on has the service.
+                let text = format!(
+                    "the program of node {}, which owns {link}, has no service for it, and that of \
+                     another node has: run the same program on all nodes",
+                    cx.handlers().node_id
+                );
+                let mut problem = Problem::new(Code::NoOwner, text);
+                problem.outcome = request.method.is_write().then_some(Outcome::NotApplied);
                 self.refuse(cx, ticket, link, problem);
             }
         }
@@ -173,14 +203,14 @@ impl PartitionLeader {
 
     /// Looks whether the definitions have come.
     fn look_for_definitions(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
-        for waiting in std::mem::take(&mut self.undefined) {
+        for waiting in std::mem::take(&mut self.absent.undefined) {
             let Asked { ticket, request, .. } = &waiting.asked;
             let (link, _) = links::split_utility(&request.path);
             let catalogue = &cx.handlers().catalogue;
             if catalogue.spec_of(link).is_some() || catalogue.spec(link).is_some() {
                 self.rest(cx, waiting.asked)?;
             } else if cx.now().steady_micros < waiting.until_micros {
-                self.undefined.push(waiting);
+                self.absent.undefined.push(waiting);
             } else {
                 let text = format!(
                     "the owner of {link} does not know its factory: it was defined or removed just \
@@ -251,6 +281,7 @@ impl PartitionLeader {
             Proposed::Remember(unchanged) => {
                 return self.remembered(cx, *unchanged, (position, effect));
             }
+            Proposed::Confirm => return self.confirmed_applied(cx),
             Proposed::Expire => {}
         }
         Ok(())
@@ -273,6 +304,10 @@ impl PartitionLeader {
                 self.refuse(cx, *ticket, &request.path, problem);
                 Ok(())
             }
+            Proposed::Confirm => {
+                self.flows.is_confirming = false;
+                Ok(())
+            }
             Proposed::Expire | Proposed::GivenUp => Ok(()),
         }
     }
@@ -282,12 +317,13 @@ impl PartitionLeader {
         self.tick_awaited(cx);
         self.look_for_definitions(cx)?;
         self.tick_expiry(cx)?;
+        self.tick_outbox(cx)?;
         self.tick_index(cx)
     }
 
     /// Whoever has waited for a document long enough is answered.
     fn tick_awaited(&mut self, cx: &mut StepContext<'_, '_>) {
-        for (link, late) in self.awaited.take_late(cx.now().steady_micros) {
+        for (link, late) in self.absent.awaited.take_late(cx.now().steady_micros) {
             self.respond(cx, late.asked.ticket, &link, late.answer, None);
         }
     }

@@ -1,12 +1,17 @@
 //! Whether somebody may do to a document what is asked, on the state as it is.
 
 use access::Thing;
-use protocol::{Code, Document, Method, Principal, Problem, Request, links};
+use protocol::{Code, Document, Method, Outcome, Principal, Problem, Request, links};
 use query::Candidate;
+
+use serde_json::Value;
 
 use super::context::StepContext;
 use crate::invocation::Verdict;
-use crate::task::asks_to_end;
+use crate::task::asks_only_to_cancel;
+
+/// How many tokens of one user count at a time.
+const TOKENS_OF_ONE_MAX: usize = 10_000;
 
 impl StepContext<'_, '_> {
     /// # Errors
@@ -56,13 +61,31 @@ impl StepContext<'_, '_> {
             let nothing = Candidate::nothing();
             let (kind, body) = (self.kind_of(link), request.body.as_ref());
             let made = Candidate { link, kind, body, ..nothing };
-            return guard.check(&request.principal, Method::Post, &Thing::Document(made));
+            guard.check(&request.principal, Method::Post, &Thing::Document(made))?;
+            return self.permit_token(request);
         }
         self.permit(request, link, live)?;
         match live {
             Some(task) => self.permit_change_of_task(request, task),
             None => Ok(()),
         }
+    }
+
+    /// Everybody may make tokens for themselves, but every node holds all of them.
+    fn permit_token(&self, request: &Request) -> Result<(), Problem> {
+        if access::name_in(&request.path, access::TOKENS).is_none() {
+            return Ok(());
+        }
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let user = body["userLink"].as_str().unwrap_or_default();
+        if self.handlers().guard.policy.live_tokens_of(user, self.now().wall) < TOKENS_OF_ONE_MAX {
+            return Ok(());
+        }
+        let text = format!(
+            "{user} has {TOKENS_OF_ONE_MAX} tokens that count, and no more are made: revoke some \
+             (amrita token list, amrita token revoke), or let them expire sooner"
+        );
+        Err(Problem::new(Code::Refused, text))
     }
 
     /// A task acts with the rights of its maker. Who may change what it does could use them.
@@ -72,12 +95,12 @@ impl StepContext<'_, '_> {
         let is_change = matches!(request.method, Method::Patch | Method::Put);
         let is_maker = request.principal.user() == task.author.as_ref();
         let is_system = request.principal == Principal::System;
-        if !is_task || !is_change || is_maker || is_system || asks_to_end(&request.body) {
+        if !is_task || !is_change || is_maker || is_system || asks_only_to_cancel(&request.body) {
             return Ok(());
         }
         let text = format!(
             "{} was made by another user and acts with the rights of that one: it may be cancelled \
-             or deleted, not changed",
+             (by taskInfo.stage alone) or deleted, not changed",
             task.link
         );
         Err(Problem::new(Code::AccessDenied, text))
@@ -93,7 +116,7 @@ impl StepContext<'_, '_> {
         let thing = Thing::Document((&*version.document).into());
         match guard.check(&request.principal, request.method, &thing) {
             Ok(()) => verdict,
-            Err(problem) => Verdict::AsItIs(problem.into()),
+            Err(problem) => Verdict::AsItIs(problem.with_outcome(Outcome::NotApplied).into()),
         }
     }
 

@@ -15,6 +15,8 @@ pub(super) enum Proposed {
     Remember(Box<Unchanged>),
     /// What has expired goes.
     Expire,
+    /// Messages to instances go that are confirmed.
+    Confirm,
     /// One before it came back without effect, so it will have none either.
     GivenUp,
 }

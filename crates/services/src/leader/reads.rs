@@ -10,10 +10,11 @@ use storage::StoreError;
 
 use super::asked::Asked;
 use super::context::StepContext;
+use super::past::{self, found};
 use super::question::Question;
 use super::state::{PartitionLeader, nothing};
 use crate::utilities;
-use crate::verbs::{missing, unmet};
+use crate::verbs::missing;
 
 impl PartitionLeader {
     pub(super) fn confirm(
@@ -75,7 +76,7 @@ impl PartitionLeader {
         let response = self.show(cx, &asked.request)?.unwrap_or_else(Into::into);
         let request = Arc::clone(&asked.request);
         let (link, _) = links::split_utility(&request.path);
-        let left = self.awaited.add(link, asked, response, cx.now().steady_micros);
+        let left = self.absent.awaited.add(link, asked, response, cx.now().steady_micros);
         if let Some((asked, response)) = left {
             self.respond(cx, asked.ticket, &request.path, response, None);
         }
@@ -98,8 +99,16 @@ impl PartitionLeader {
         }
         let latest = cx.latest(link)?;
         let is_there = latest.as_deref().is_some_and(|it| !it.is_expired(cx.now().wall));
-        if is_there && let Some(version) = request.parameter("documentVersion") {
-            return self.show_version(cx, request, &version);
+        if is_there && utility.is_none() {
+            if let Some(version) = request.parameter("documentVersion") {
+                return self.show_version(cx, request, &version);
+            }
+            if let Some(at) = query::as_of(request).unwrap_or_default() {
+                return past::show(cx, request, at);
+            }
+            if let Some(versions) = request.parameter("diff") {
+                return past::show_difference(cx, request, &versions);
+            }
         }
         let live = latest.as_deref().filter(|it| is_there && !it.is_deleted());
         if let Err(problem) = cx.permit(request, link, live) {
@@ -131,9 +140,7 @@ impl PartitionLeader {
         }
         Ok(match kept {
             Some(document) => found(&document, request, &cx.handlers().node_id),
-            None => {
-                Err(Problem::not_found(format!("{link} has no version {number} any more or yet")))
-            }
+            None => Err(past::no_version(cx, link, number)?),
         })
     }
 
@@ -174,14 +181,4 @@ fn no_utility(name: &str) -> Problem {
         );
     }
     Problem::not_found(format!("there is no utility '{name}' here"))
-}
-
-/// The document, if the conditions of the request hold.
-fn found(document: &Document, request: &Request, owner: &str) -> Result<Response, Problem> {
-    let shown = access::shown(&request.principal, document);
-    let response = Response::document(200, &shown, owner);
-    let etag = response.etag.as_deref();
-    let held = request.conditions.check(etag, false);
-    held.map_err(|header| unmet(&document.link, &header, etag))?;
-    Ok(response)
 }

@@ -132,8 +132,13 @@ fn answer(cx: &mut StepContext<'_, '_>, ticket: u64, page: Option<Page>) {
 pub(super) fn found(cx: &mut StepContext<'_, '_>, ticket: u64, mut answer: PartitionAnswer) {
     if let PartitionAnswer::Page(page) = &mut answer {
         let owner = &cx.handlers().node_id;
-        for shown in page.hits.iter_mut().filter_map(|hit| hit.document.as_mut()) {
+        for hit in &mut page.hits {
+            let Some(shown) = hit.document.as_mut() else { continue };
+            // Before fields are taken out: that leaves the owner in another place than the last.
             *shown = Document::with_owner(shown, owner);
+            if let Some(open) = access::without_secrets(&hit.link, shown) {
+                *shown = open.into();
+            }
         }
     }
     cx.put(Output::Answer { ticket, answer, position: None });

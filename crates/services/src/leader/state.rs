@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use documents::Command;
 use group::Output;
-use protocol::{Code, Epoch, GroupId, Moment, Outcome, Position, Problem, Response, Source, links};
+use protocol::{
+    Code, Document, Epoch, GroupId, Moment, Outcome, Position, Problem, Response, Source, links,
+};
 
 use super::awaited::Awaited;
 use super::context::StepContext;
+use super::flows::Flows;
 use super::line::Line;
 use super::proposals::{Proposals, Proposed};
 use super::query::Searches;
@@ -43,6 +46,14 @@ pub struct PartitionLeader {
     /// When to look for expired documents again.
     pub(super) expire_at_micros: u64,
     pub(super) clock: Clock,
+    pub(super) absent: Absent,
+    pub(super) flows: Flows,
+}
+
+/// Requests that wait for what is not there.
+#[derive(Default)]
+pub(super) struct Absent {
+    /// For a document.
     pub(super) awaited: Awaited,
     /// For kinds that this node does not know. Each has a place in the table of requests.
     pub(super) undefined: Vec<Waiting>,
@@ -73,14 +84,25 @@ impl PartitionLeader {
             stats: Stats::default(),
             expire_at_micros: 0,
             clock: Clock::default(),
-            awaited: Awaited::default(),
-            undefined: Vec::new(),
+            absent: Absent::default(),
+            flows: Flows::default(),
         }
     }
 
     pub(super) fn next_number(&mut self) -> u64 {
         self.number += 1;
         self.number
+    }
+
+    /// **Invariant:** the time of a document's versions only goes forward, whoever owned it: what
+    /// the document was at a time is the last version up to then (see `documents::past`).
+    pub(super) fn time_of_write(
+        &mut self,
+        cx: &StepContext<'_, '_>,
+        current: Option<&Document>,
+    ) -> Moment {
+        let before = current.map_or(0, |current| current.updated.0);
+        Moment(self.clock.tick(cx.now().wall).0.max(before.saturating_add(1)))
     }
 
     pub(super) fn source(&self) -> Source {

@@ -125,6 +125,9 @@ impl Cluster {
             PartitionAction::Search(_) | PartitionAction::GoOn { .. } => {
                 panic!("no query was asked")
             }
+            PartitionAction::Ask { .. } | PartitionAction::Send { .. } => {
+                panic!("no kind has its handlers outside, and none sends anything")
+            }
         }
     }
 

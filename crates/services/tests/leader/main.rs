@@ -11,6 +11,8 @@ mod world;
 
 use std::path::Path;
 
+use protocol::{Action, Body, Document, Moment, Term};
+use serde_json::json;
 use world::World;
 
 #[test]
@@ -66,4 +68,74 @@ fn all_that_a_task_did_is_undone_in_several_steps() {
     }
     let end = played.lines().last().unwrap();
     assert!(end.contains("\"stage\":\"FAILED\"") && !end.contains("undo"), "{end}");
+}
+
+/// Messages are on their way to 64 destinations; the next one has its turn when one is done.
+#[test]
+fn immortals_that_have_no_turn_are_sent_to_when_another_one_is_done() {
+    let name = |number: u64| format!("d{number:02}");
+    let mut text = String::from("ask 1000 POST /core/orders/a {\"amount\":1}\n");
+    for number in 0..65 {
+        let to = name(number);
+        text += &format!("ask {number} PATCH /core/orders/a {{\"to\":\"{to}\"}}\nacked {to} 0 1\n");
+    }
+    let first = script::play(&mut World::new(), &text);
+    assert!(first.contains("to d63: 1 to 1"), "{first}");
+    assert!(!first.contains("to d64: 1 to 1"), "{first}");
+    let then = script::play(&mut World::new(), &format!("{text}acked d07 1\ntick\n"));
+    assert!(then.contains("to d64: 1 to 1"), "{then}");
+}
+
+fn rule(link: String, expires: u64, body: serde_json::Value) -> Document {
+    let serde_json::Value::Object(fields) = body else { panic!("{body}") };
+    Document {
+        link,
+        version: 0,
+        epoch: Term(1),
+        kind: String::new(),
+        action: Action::Post,
+        updated: Moment(1),
+        expires: Moment(expires),
+        owner: "n1".into(),
+        author: None,
+        body: Body::from_map(fields),
+    }
+}
+
+/// Every node holds every token.
+#[test]
+fn a_user_has_a_bound_of_tokens_and_those_that_count_no_more_are_not_counted() {
+    const MOST: usize = 10_000;
+    const LATER: u64 = 2_000_000_000;
+    let user = |name: &str| format!("{}/{name}", access::USERS);
+    let tokens = |name: &str, count: usize, expires: u64, more: serde_json::Value| {
+        let link = user(name);
+        let made = (0..count).map(move |number| {
+            let mut body = json!({"userLink": link, "digest": "d"});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let name = link.rsplit('/').next().unwrap();
+            rule(format!("{}/{name}-{expires}-{number}", access::TOKENS), expires, body)
+        });
+        made.collect::<Vec<_>>()
+    };
+    let answered = |live: usize| {
+        let mut world = World::new();
+        let ended = json!({"passwordLink": format!("{}/jane", access::CREDENTIALS),
+            "passwordMark": "of a former one"});
+        let all = [
+            ["jane", "joe"].map(|it| rule(user(it), 0, json!({"email": it}))).to_vec(),
+            tokens("jane", live, LATER, json!({})),
+            tokens("jane", 50, 1, json!({})),
+            tokens("jane", 60, LATER + 1, ended),
+            tokens("joe", MOST, 0, json!({})),
+        ];
+        world.guard(access::Policy::of(all.concat()));
+        let body = json!({"userLink": user("jane"), "digest": "d"});
+        let text = format!("ask 1 POST {}/new user={} {body}\n---\n", access::TOKENS, user("jane"));
+        script::play(&mut world, &text)
+    };
+    let below = answered(MOST - 1);
+    assert!(below.contains(" 200 ") && below.contains("v0"), "{below}");
+    let full = answered(MOST);
+    assert!(full.contains(" 409 REFUSED [no write]") && full.contains("10000 tokens"), "{full}");
 }

@@ -159,7 +159,12 @@ impl Owner {
     }
 
     /// The node has heard of a definition.
-    pub(crate) fn define(&mut self, factory: &str) {
+    /// `/app/things`, or with more of the definition: `/app/things {"handlers":["patch"]}`.
+    pub(crate) fn define(&mut self, text: &str) {
+        let (factory, more) = text.split_once(' ').unwrap_or((text, "{}"));
+        let mut fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(more).unwrap();
+        fields.insert("link".into(), factory.into());
         let definition = Document {
             link: protocol::links::definition_of(factory),
             version: 0,
@@ -170,13 +175,17 @@ impl Owner {
             expires: Moment(0),
             owner: "n1".into(),
             author: None,
-            body: Body::from_text(format!("{{\"link\":\"{factory}\"}}")),
+            body: Body::from_map(fields),
         };
         assert!(Arc::make_mut(&mut self.handlers.catalogue).define(&definition));
     }
 
     pub(crate) fn invoke(&self, invocation: Invocation) -> Invoked {
         self.handlers.catalogue.invoke(invocation)
+    }
+
+    pub(crate) fn partition(&self) -> &Partition {
+        self.machine.partition()
     }
 
     pub(crate) fn latest(&self, link: &str) -> Option<Arc<Document>> {

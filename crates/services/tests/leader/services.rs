@@ -19,6 +19,8 @@ pub(crate) fn catalogue() -> Catalogue {
         .with(Slow)
         .with_task(Walks)
         .with_task(Trips)
+        .with(Orders)
+        .with_task(Bills)
 }
 
 /// Most of what a service can do.
@@ -232,5 +234,88 @@ impl Task for Trips {
             return seats.map(|seat| Request::new(Method::Delete, seat)).collect();
         }
         vec![Request::new(Method::Delete, format!("/core/things/seats-to-{}", trip.booked))]
+    }
+}
+
+/// Tells a ledger of each order, and whomever the order names of its changes.
+struct Orders;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Order {
+    amount: i64,
+    to: Option<String>,
+    /// This many bytes go along.
+    long: usize,
+}
+
+impl Service for Orders {
+    type State = Order;
+
+    fn spec(&self) -> Spec {
+        Spec::new("/core/orders", "test:Orders:Order")
+    }
+
+    fn create(&self, context: &mut Context<'_>, order: &mut Order) -> Result<(), Problem> {
+        context.send("ledger", 1, &(order.amount,))
+    }
+
+    fn patch(
+        &self,
+        context: &mut Context<'_>,
+        current: &Order,
+        patch: &Patch,
+    ) -> Result<Order, Problem> {
+        let order: Order = context.merge(current, patch)?;
+        let to = order.to.as_deref().unwrap_or("ledger");
+        context.send(to, 2, &("x".repeat(order.long), order.amount))?;
+        match order.amount {
+            13 => Err(Problem::bad_request("no order of 13")),
+            _ => Ok(order),
+        }
+    }
+
+    fn delete(&self, context: &mut Context<'_>, order: &Order) -> Result<(), Problem> {
+        context.send("ledger", 3, &())?;
+        context.send("archive", 3, &(order.amount,))
+    }
+}
+
+/// Sends one bill after the other.
+struct Bills;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Bill {
+    count: u64,
+    sent: u64,
+}
+
+impl Task for Bills {
+    type State = Bill;
+
+    fn spec(&self) -> Spec {
+        Spec::new("/core/bills", "test:Bills:Bill").field(Field::new("count", FieldType::Long))
+    }
+
+    fn plan(&self, _: &Context<'_>, bill: &Bill) -> Plan {
+        if bill.sent == bill.count {
+            return Plan::Finish;
+        }
+        match services::message("ledger", 4, &(bill.sent,)) {
+            Ok(message) => Plan::Send(vec![message]),
+            Err(problem) => Plan::Fail(problem.message),
+        }
+    }
+
+    fn learn(
+        &self,
+        _: &mut Context<'_>,
+        bill: &mut Bill,
+        answers: &[Response],
+    ) -> Result<(), Problem> {
+        assert!(answers.is_empty(), "nothing was asked");
+        bill.sent += 1;
+        Ok(())
     }
 }

@@ -1,21 +1,25 @@
 //! A leader with its partition, its log and its handlers, played by lines of text.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use access::{Guard, Policy};
 use bytes::Bytes;
 use documents::{AppliedCommand, Command, Retention, Write};
 use group::{Caller, LeaderInput, Opened, Output};
+use protocol::immortal::Message;
+use protocol::service::Answer;
 use protocol::{
-    BodyType, GroupId, Method, Outcome, Position, Problem, ReplicaId, Request, RequestKey,
-    Response, Source, Term,
+    BodyType, Code, GroupId, InstanceMessage, Method, Outcome, Position, Principal, Problem,
+    ReplicaId, Request, RequestKey, Response, Source, Term,
 };
 use query::Cursor;
 use script::Player;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use services::{
     Effort, Invocation, Limits, PartitionAction, PartitionAnswer, PartitionEvent, PartitionMachine,
-    PartitionQuestion, QuickInvoker, WantedSearch,
+    PartitionQuestion, QuickInvoker, Said as Heard, ToInstance, WantedSearch,
 };
 
 use crate::owner::{Owner, Said};
@@ -28,6 +32,9 @@ pub(crate) struct World {
     quorum: VecDeque<u64>,
     /// The opening and the leader's number of the calls, in order; scripts count them from 1.
     calls: Vec<(u64, u64)>,
+    /// The opening, the leader's number and the document of what programs outside are asked, in
+    /// order; scripts count from 1.
+    asks: Vec<(u64, u64, String)>,
     /// Which of these three wait until they are told to go on.
     held: Vec<String>,
     /// This many of the next proposals go into the log; the one after these does not.
@@ -53,6 +60,7 @@ impl World {
             log: VecDeque::new(),
             quorum: VecDeque::new(),
             calls: Vec::new(),
+            asks: Vec::new(),
             held: Vec::new(),
             room: None,
             is_quick: false,
@@ -61,6 +69,11 @@ impl World {
         };
         world.open();
         world
+    }
+
+    /// These rules count.
+    pub(crate) fn guard(&mut self, policy: Policy) {
+        self.owner.handlers.guard = Guard { is_on: true, policy: Arc::new(policy) };
     }
 
     fn line(&mut self, line: &str) {
@@ -82,11 +95,18 @@ impl World {
             "room" => self.room = Some(rest.parse().unwrap()),
             "meddle" => self.meddle(rest),
             "call" => self.call(rest),
+            "program" => self.program(rest),
             "fenced" => self.fenced(rest),
             "wait" => self.wait(rest),
             "quorum" => self.quorum(rest),
             "tick" => self.step(LeaderInput::Tick),
             "takeover" => self.takeover(rest),
+            "acked" => self.acked(rest),
+            "moved" => self.happened(PartitionEvent::InstanceMoved { instance: rest.to_owned() }),
+            "no-instance" => {
+                self.happened(PartitionEvent::NoInstance { instance: rest.to_owned() });
+            }
+            "outbox" => self.outbox(),
             "reopen" => self.reopen(),
             "limit" => self.limit(rest),
             "show" => self.show(rest),
@@ -179,6 +199,22 @@ impl World {
                     "call {number}: {method} {path} {body} key=[{key}] source={partition}/{epoch}"
                 ));
             }
+            PartitionAction::Ask { opening, number, call } => {
+                self.asks.push((opening, number, call.link.clone()));
+                let number = self.asks.len();
+                let text = |json: &Bytes| String::from_utf8_lossy(json).into_owned();
+                let handler = call.handler.name();
+                self.shown.push(format!(
+                    "program {number}: {handler} [{}] {} v{} user=[{}] before={} after={} body={}",
+                    call.action,
+                    call.link,
+                    call.version,
+                    call.user,
+                    text(&call.before),
+                    text(&call.after),
+                    text(&call.body)
+                ));
+            }
             PartitionAction::Fence { source: Source { partition, epoch }, .. } => {
                 self.shown.push(format!("fence {partition}/{epoch}"));
             }
@@ -186,7 +222,43 @@ impl World {
                 self.shown.push("(a query runs elsewhere)".into());
                 self.search(*search);
             }
+            PartitionAction::Send { instance, message } => self.sent(&instance, message),
             PartitionAction::GoOn { opening } => self.happened(PartitionEvent::GoOn { opening }),
+        }
+    }
+
+    fn sent(&mut self, instance: &str, message: ToInstance) {
+        self.shown.push(match message {
+            ToInstance::Probe => format!("to {instance}: which do you have?"),
+            ToInstance::Send { from, floor, first, count, messages } => {
+                let messages = protocol::immortal::messages(messages);
+                let payload = |message| match message {
+                    Ok(Message::Fork { method, payload }) => {
+                        format!("{method}{}", String::from_utf8_lossy(&payload))
+                    }
+                    other => panic!("{other:?}"),
+                };
+                let shown: Vec<String> = messages.map(payload).collect();
+                let last = first + count - 1;
+                format!("to {instance}: {first} to {last} of {from}, from {floor} on: {shown:?}")
+            }
+        });
+    }
+
+    /// `acked ledger 3`: it has all up to 3. `acked ledger 3 5`: and wants those from 5 on.
+    fn acked(&mut self, rest: &str) {
+        let mut words = rest.split(' ');
+        let instance = words.next().unwrap().to_owned();
+        let logged = words.next().unwrap().parse().unwrap();
+        let resend_from = words.next().map(|word| word.parse().unwrap());
+        self.happened(PartitionEvent::Acked { instance, logged, resend_from });
+    }
+
+    /// `outbox`: how far the messages to each instance are.
+    fn outbox(&mut self) {
+        for (name, it) in self.owner.partition().outbox().destinations() {
+            let (last, confirmed, bytes) = (it.last, it.confirmed, it.bytes);
+            self.shown.push(format!("{name}: {last} sent, {confirmed} confirmed, {bytes} bytes"));
         }
     }
 
@@ -285,6 +357,7 @@ impl World {
             task: None,
             purge: false,
             response: None,
+            messages: Vec::new(),
         });
         self.owner.apply(command.encode());
     }
@@ -325,11 +398,14 @@ impl World {
     }
 
     /// `limit queue 3`: how many may wait for one document, from the next owner on. `limit tasks
-    /// 1`: how many tasks take steps at a time.
+    /// 1`: how many tasks take steps at a time. `limit outbox 300`: how many bytes of messages may
+    /// wait for an immortal, `limit all 300` for all of them.
     fn limit(&mut self, rest: &str) {
         let (what, count) = rest.split_once(' ').unwrap();
         let count = count.parse().unwrap();
         match what {
+            "outbox" => self.limits.outbox_bytes_max = count as u64,
+            "all" => self.limits.outbox_of_all_bytes_max = count as u64,
             "queue" => self.limits.document_queue_max = count,
             "tasks" => self.limits.tasks_running_max = count,
             other => panic!("a limit of {other}"),
@@ -361,6 +437,8 @@ impl World {
                 "pragma" => request.pragmas.push(value.to_owned()),
                 "merge-patch" => request.body_type = BodyType::MergePatch,
                 "source" => request.source = Some(source(value)),
+                "action" => request.action = Some(value.to_owned()),
+                "user" => request.principal = Principal::User(value.into()),
                 other => panic!("an option '{other}'"),
             }
         }
@@ -392,7 +470,7 @@ impl World {
         let limit = words.next().unwrap().parse().unwrap();
         let spec_json = Bytes::from(words.next().unwrap().to_owned());
         let (cursor, bytes, left_micros) = (None::<Cursor>, 1 << 20, 1_000_000);
-        let principal = protocol::Principal::System;
+        let principal = Principal::System;
         let question = PartitionQuestion::Query {
             spec_json,
             cursor,
@@ -458,6 +536,39 @@ impl World {
         self.happened(PartitionEvent::Called { opening, call, response });
     }
 
+    /// `program 2 state {"a":1}`, or in its place `as-it-is`, `sends ledger {"a":1}`, `refuses 409
+    /// no`, `fails KeyError`, `nobody there is none`: what came of the second that was asked.
+    fn program(&mut self, rest: &str) {
+        let mut words = rest.splitn(3, ' ');
+        let number: usize = words.next().unwrap().parse().unwrap();
+        let (opening, number, link) =
+            self.asks.get(number - 1).cloned().unwrap_or_else(|| panic!("{rest}"));
+        let (word, rest) = (words.next().unwrap(), words.next().unwrap_or_default());
+        let message = rest.to_owned();
+        let said = match word {
+            "state" => Heard::Answer(Answer::State(Bytes::from(message))),
+            "as-it-is" => Heard::Answer(Answer::AsItIs),
+            "sends" => {
+                let (to, state) = rest.split_once(' ').unwrap();
+                let state = Bytes::from(state.to_owned());
+                let answer = if state.is_empty() { Answer::AsItIs } else { Answer::State(state) };
+                let payload = Bytes::from_static(b"[1]");
+                let message = InstanceMessage { to: to.to_owned(), method: 7, payload };
+                let (messages, answer) = (vec![message], Box::new(answer));
+                Heard::Answer(Answer::Sending { messages, answer })
+            }
+            "refuses" => {
+                let (status, message) = rest.split_once(' ').unwrap();
+                let (status, message) = (status.parse().unwrap(), message.to_owned());
+                Heard::Answer(Answer::Refused { status, message })
+            }
+            "fails" => Heard::Answer(Answer::Failed { message }),
+            "nobody" => Heard::Nothing(Problem::new(Code::NoProgram, message)),
+            other => panic!("a program says '{other}'"),
+        };
+        self.happened(PartitionEvent::Said { opening, number, link, said });
+    }
+
     /// `fenced`: all partitions have the fence. `fenced old`: that of the leader before.
     fn fenced(&mut self, which: &str) {
         let opening = self.owner.opening - u64::from(which == "old");
@@ -467,7 +578,7 @@ impl World {
     fn show(&mut self, link: &str) {
         let document = self.owner.latest(link);
         let shown = match document {
-            Some(document) => show_json(&document.to_json(&self.owner.handlers.node_id)),
+            Some(document) => show_json(&document.to_json_bytes(&self.owner.handlers.node_id)),
             None => "nothing".into(),
         };
         self.shown.push(shown);
@@ -518,7 +629,7 @@ fn show_answer(answer: &PartitionAnswer) -> String {
 
 fn show_response(response: &Response) -> String {
     let mut shown = format!("{} ", response.status);
-    shown.push_str(&show_json(&response.to_json()));
+    shown.push_str(&show_json(&response.body));
     if let Some(location) = &response.location {
         shown.push_str(&format!(" location={location}"));
     }
@@ -532,12 +643,16 @@ fn show_response(response: &Response) -> String {
 }
 
 fn show_page(page: &query::Page) -> String {
+    if let Some(forgotten) = &page.forgotten {
+        return format!("forgotten: {}", forgotten.to_problem().message);
+    }
     let links: Vec<&str> = page.hits.iter().map(|hit| hit.link.as_str()).collect();
     format!("{links:?} count={} more={}", page.count, page.more)
 }
 
-/// Documents and errors in short, anything else as it is.
-fn show_json(body: &Value) -> String {
+/// Documents and errors in short, anything else as it is. Numbers are shown as they are written.
+fn show_json(text: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(text).unwrap_or_default();
     if body.is_null() {
         return "(empty)".into();
     }
@@ -562,7 +677,7 @@ fn show_json(body: &Value) -> String {
     if fields["documentExpirationTimeMicros"] != 0 {
         shown.push_str(&format!(" expires={}", word("documentExpirationTimeMicros")));
     }
-    let mut rest = fields.clone();
+    let mut rest: BTreeMap<String, &RawValue> = serde_json::from_slice(text).expect("an object");
     rest.retain(|name, _| !name.starts_with("document"));
-    format!("{shown} {}", Value::Object(rest))
+    format!("{shown} {}", serde_json::to_string(&rest).expect("it is JSON"))
 }

@@ -7,11 +7,15 @@ pub mod document;
 pub mod immortals;
 pub mod ledger;
 pub mod linearizable;
+pub mod listener;
+pub mod moment;
 pub mod mortals;
 pub mod once;
 pub mod promises;
 pub mod quorum;
 pub mod replicas;
+pub mod rights;
+
 pub mod versions;
 
 /// A rule was broken.

@@ -2,6 +2,7 @@
 
 use crate::agenda::MILLISECOND;
 use crate::immortals::script::{Part, Role};
+use crate::orders::{ARCHIVE, LEDGER};
 use random::Random;
 
 /// The instance that comes and goes: it is deregistered with its programs attached, and registered
@@ -29,12 +30,20 @@ pub struct Setup {
     pub everywhere: bool,
     /// Inputs are acknowledged when a majority has them in memory.
     pub memory: bool,
+    /// Documents send to immortals, and nobody else does.
+    pub sends: bool,
 }
 
 impl Setup {
     pub(crate) fn instances(self) -> Vec<Instance> {
         // The name of a stream decides what a seed draws from it, so it stays what it was.
         let mut rng = Random::new(self.seed, "cast");
+        if self.sends {
+            return vec![
+                self.instance(&mut rng, LEDGER, Part::Server, &[], true),
+                self.instance(&mut rng, ARCHIVE, Part::Server, &[], false),
+            ];
+        }
         let rounds = rng.between(10, 60);
         let pace = rng.between(5, 400) * MILLISECOND;
         let client = Part::Client { rounds, pace };

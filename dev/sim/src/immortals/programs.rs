@@ -15,6 +15,7 @@ use crate::immortals::operator::Operator;
 use crate::immortals::script::{Heard, POISON, Part, Role, Said, mix, numbers};
 use crate::immortals::talk::{Came, Talk, Versions};
 use crate::network::Process;
+use crate::served::is_copy;
 use crate::settings::Settings;
 use crate::world::{Event, World};
 use random::Random;
@@ -267,6 +268,9 @@ impl World {
 
     /// A node says something to a program.
     pub(crate) fn program_told(&mut self, program: u64, bytes: &[Bytes]) {
+        if is_copy(program) {
+            return self.copy_told(program, bytes);
+        }
         let Some(actor) = self.programs.of_program(program) else { return };
         let one = &mut self.programs.actors[actor];
         if let (Some(running), Some(talk)) = (&self.machines[one.machine].running, &mut one.talk)
@@ -285,6 +289,9 @@ impl World {
 
     /// A node closes the connection of a program.
     pub(crate) fn program_closed_by_node(&mut self, program: u64) {
+        if is_copy(program) {
+            return self.copy_closed_by_node(program);
+        }
         let Some(actor) = self.programs.of_program(program) else { return };
         let socket = self.programs.actors[actor].socket.as_mut().expect("it was found by it");
         socket.ended = true;
@@ -384,7 +391,11 @@ impl World {
         if let Message::Impulse { payload, .. } = &heard.message {
             books.impulse_came(name, &impulse_id(payload), heard.number)?;
         }
-        if heard.source.kind == SourceKind::Instance && heard.message != Message::Skipped {
+        let is_of_document = heard.source.name.starts_with('/');
+        if heard.source.kind == SourceKind::Instance
+            && heard.message != Message::Skipped
+            && !is_of_document
+        {
             let digest = mix(0, format!("{:?}", heard.message).as_bytes());
             let from = book_of(&heard.source.name, life_of_sender(&heard.message));
             books.received(name, &from, heard.source.first, digest)?;

@@ -9,6 +9,7 @@ use protocol::immortal::{BlockHead, Message, SourceKind, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::immortals::instances::SHORT_LIVED;
+use crate::orders::{Told, told};
 
 /// What kind of program an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,9 @@ pub(crate) struct ProgramState {
     next_call: u64,
     pub(crate) calls: BTreeMap<u64, String>,
     rounds: u64,
+    /// By documents.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) told: Told,
     fat: String,
 }
 
@@ -175,6 +179,9 @@ impl ProgramState {
         match &heard.message {
             Message::Start { .. } if heard.number != 1 => return Err("START came late".into()),
             Message::Start { .. } => self.go_on(role, says),
+            Message::Fork { payload, .. } if from.starts_with('/') => {
+                told(&mut self.told, (&role.name, from), heard.source.first, payload)?;
+            }
             Message::Fork { payload, .. } => {
                 self.check_number(heard, payload)?;
                 self.forked(role, from, clock, says);

@@ -1,7 +1,11 @@
 //! Courses of events that the simulation found, each written down as what happens in it, without
 //! the seed.
 
+mod copy;
+mod members;
 mod program;
+mod quiet;
+mod served;
 mod setup;
 
 use protocol::{GroupId, Method, Request};

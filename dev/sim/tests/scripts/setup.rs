@@ -10,6 +10,7 @@ use bytes::Bytes;
 use node::{
     Input, KeptLimits, Node, NodeConfig, Output, ProgramDoor, SandboxState, Timing, Upkeep,
 };
+use protocol::service::{Answer, Call, FromProgram};
 use protocol::{GroupId, Method, Moment, Now, Request, Response};
 use random::Random;
 use serde_json::Value;
@@ -17,6 +18,7 @@ use services::Catalogue;
 use sim::media::{SimDisk, SimStore};
 use storage::{Log, LogOptions, LogOwner, LogRecord};
 
+use crate::copy::{Copy, bytes_of};
 use crate::program::Program;
 
 /// What clocks show at the beginning, in microseconds.
@@ -37,8 +39,12 @@ struct Actor {
     running: Option<Running>,
     /// By how much its clock is ahead, in microseconds.
     ahead: u64,
+    /// Its program has none of the examples' services.
+    is_older: bool,
     /// Why it halted.
     halted: Option<String>,
+    /// It stopped in good order.
+    has_stopped: bool,
 }
 
 struct Running {
@@ -50,8 +56,27 @@ struct Running {
     dials: BTreeSet<usize>,
     answers: BTreeMap<u64, Response>,
     programs: BTreeMap<u64, Program>,
+    /// Programs that serve kinds.
+    copies: BTreeMap<u64, Copy>,
     /// What its slow disk will have synced, and when.
     syncing: VecDeque<(u64, Input)>,
+}
+
+impl Running {
+    /// A program is told this, and says what it says to it.
+    fn tell(&mut self, program: u64, bytes: &[Bytes]) {
+        if let Some(copy) = self.copies.get_mut(&program) {
+            let bytes = copy.told(bytes);
+            self.inputs.push(Input::ProgramSaid { program, bytes });
+            return;
+        }
+        let Some(known) = self.programs.get_mut(&program) else { return };
+        let (length, says) = (bytes.iter().map(Bytes::len).sum::<usize>(), known.told(bytes));
+        self.inputs.push(Input::ProgramDrained { program, bytes: length as u64 });
+        if !says.is_empty() {
+            self.inputs.push(Input::ProgramSaid { program, bytes: says });
+        }
+    }
 }
 
 /// How long a slow disk takes for a sync, in microseconds.
@@ -59,6 +84,8 @@ const SLOW_SYNC_MICROS: u64 = 60_000;
 
 pub(crate) struct Setup {
     actors: Vec<Actor>,
+    /// So many of them form the cluster.
+    founders: usize,
     catalogue: Arc<Catalogue>,
     micros: u64,
     next: u64,
@@ -84,6 +111,7 @@ impl Setup {
     pub(crate) fn new(nodes: usize) -> Self {
         Self {
             actors: (0..nodes).map(|_| Actor::default()).collect(),
+            founders: nodes,
             catalogue: Arc::new(examples::catalogue()),
             micros: 1,
             next: 0,
@@ -97,14 +125,22 @@ impl Setup {
         }
     }
 
+    /// The cluster is formed by the first of the nodes; the others can ask to join it.
+    pub(crate) fn with_founders(nodes: usize, founders: usize) -> Self {
+        Self { founders, ..Self::new(nodes) }
+    }
+
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 
-    /// A process starts on what its sandbox has, with all nodes of the setup as its peers.
+    /// A process starts on what its sandbox has, with the founders and itself as its peers.
     pub(crate) fn start(&mut self, number: usize) {
-        let peers: Vec<String> = (0..self.actors.len()).map(uri).collect();
+        let mut peers: Vec<String> = (0..self.founders).map(uri).collect();
+        if number >= self.founders {
+            peers.push(uri(number));
+        }
         let fresh = self.number();
         let actor = &mut self.actors[number];
         if actor.sandbox == 0 {
@@ -133,25 +169,33 @@ impl Setup {
             timing: Timing::default(),
             upkeep: Upkeep::default(),
             kept: KeptLimits::default(),
+            permits: Default::default(),
         };
         let reader = log.reader(actor.disk.clone());
         let store = Box::new(actor.store.clone());
-        let catalogue = Arc::clone(&self.catalogue);
+        let older = || Arc::new(Catalogue::new());
+        let catalogue = if actor.is_older { older() } else { Arc::clone(&self.catalogue) };
         let handlers = (catalogue, Arc::new(services::QuickInvoker) as Arc<dyn services::Invoker>);
         let node = Node::new(config, handlers, recovered, reader, store).expect("it can start");
         let owner = LogOwner { sandbox_id: actor.sandbox, boot: actor.boot };
         let written = log.append(&[LogRecord::Owner(owner)]).and_then(|()| log.sync());
         written.expect("the disk takes it");
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        let programs = BTreeMap::new();
+        let (programs, copies) = (BTreeMap::new(), BTreeMap::new());
         let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
         let syncing = VecDeque::new();
-        let running = Running { node, log, inputs, links, dials, answers, programs, syncing };
+        let running =
+            Running { node, log, inputs, links, dials, answers, programs, copies, syncing };
         self.actors[number].running = Some(running);
         self.round(number);
     }
 
-    /// The same when a person says that the sandbox is as it should be.
+    /// Whether an older program starts from then on, which lacks services.
+    pub(crate) fn set_older(&mut self, number: usize, is_older: bool) {
+        self.actors[number].is_older = is_older;
+    }
+
+    /// A start of a node of which a person says that the sandbox is as it should be.
     pub(crate) fn start_trusted(&mut self, number: usize) {
         let actor = &mut self.actors[number];
         actor.boot += 1_000;
@@ -418,7 +462,11 @@ impl Setup {
             Output::Invoke(invocation) => {
                 running.inputs.push(Input::Invoked(self.catalogue.invoke(invocation)));
             }
-            Output::Run(job) => running.inputs.push(Input::Ran(job.run())),
+            Output::Run(job) => running.inputs.push(Input::Ran(job.run(&node::Files::default))),
+            Output::Notify(notification) => {
+                let outcome = Err("nobody is there".to_owned());
+                running.inputs.push(Input::Notified { number: notification.number, outcome });
+            }
             Output::GoOn { group, opening } => {
                 running.inputs.push(Input::GoOn { group, opening });
             }
@@ -426,15 +474,7 @@ impl Setup {
                 actor.halted = Some(why);
                 self.kill(number);
             }
-            Output::ProgramTell { program, bytes } => {
-                let Some(known) = running.programs.get_mut(&program) else { return };
-                let (length, says) =
-                    (bytes.iter().map(Bytes::len).sum::<usize>(), known.told(&bytes));
-                running.inputs.push(Input::ProgramDrained { program, bytes: length as u64 });
-                if !says.is_empty() {
-                    running.inputs.push(Input::ProgramSaid { program, bytes: says });
-                }
-            }
+            Output::ProgramTell { program, bytes } => running.tell(program, &bytes),
             Output::ProgramClose { program } => {
                 running.programs.remove(&program);
             }
@@ -446,7 +486,11 @@ impl Setup {
             | Output::Dial { .. }
             | Output::Contact { .. }
             | Output::Note { .. } => {}
-            Output::Stopped | Output::Rejoin { .. } => panic!("nobody asked for that"),
+            Output::Stopped => {
+                actor.has_stopped = true;
+                self.kill(number);
+            }
+            Output::Rejoin { .. } => panic!("nobody asked for that"),
         }
     }
 
@@ -460,6 +504,43 @@ impl Setup {
             Input::ProgramSaid { program, bytes: Program::hello(instance) },
         ]);
         self.settle();
+    }
+
+    /// A program connects to a node and serves a kind.
+    pub(crate) fn serve(&mut self, number: usize, factory: &str) -> u64 {
+        let program = self.number();
+        let running = self.actors[number].running.as_mut().expect("a node that runs is asked");
+        running.copies.insert(program, Copy::default());
+        running.inputs.extend([
+            Input::ProgramOpened { program, door: ProgramDoor::Native },
+            Input::ProgramSaid { program, bytes: Copy::serve(factory) },
+        ]);
+        self.settle();
+        program
+    }
+
+    /// What a program was asked and has not answered.
+    pub(crate) fn calls(&self, number: usize, program: u64) -> &[(u64, Call)] {
+        let running = self.actors[number].running.as_ref();
+        running.and_then(|it| it.copies.get(&program)).map_or(&[][..], |copy| &copy.calls)
+    }
+
+    /// A program answers a call.
+    pub(crate) fn program_answers(&mut self, number: usize, program: u64, call: u64, says: Answer) {
+        let running = self.actors[number].running.as_mut().expect("its node runs");
+        let copy = running.copies.get_mut(&program).expect("it was attached");
+        copy.calls.retain(|(known, _)| *known != call);
+        let bytes = bytes_of(&FromProgram::Answer { call, answer: says });
+        running.inputs.push(Input::ProgramSaid { program, bytes });
+        self.settle();
+    }
+
+    pub(crate) fn is_up(&self, number: usize) -> bool {
+        self.actors[number].running.is_some()
+    }
+
+    pub(crate) fn has_stopped(&self, number: usize) -> bool {
+        self.actors[number].has_stopped
     }
 
     pub(crate) fn why_halted(&self, number: usize) -> Option<&str> {

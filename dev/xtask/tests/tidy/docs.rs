@@ -1,28 +1,61 @@
 //! The docs point at things that are there: links, and paths in backticks, in Markdown and in doc
 //! comments. Each design document has a number of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::source::layers;
-use crate::tree::{nothing_to_complain, root, rust_files, with_ending};
+use crate::tree::{nothing_to_complain, read, root, rust_files, with_ending};
 
 /// The folders at the root that a path of ours begins with.
-const FOLDERS: &[&str] = &["crates/", "dev/", "docs/", "examples/", "api/", ".cfg/", ".ci/"];
+const FOLDERS: &[&str] =
+    &["crates/", "dev/", "docs/", "examples/", "api/", "deploy/", ".cfg/", ".ci/"];
 
-/// `[words](target)`: the target must exist, unless it is an address or a place in the same file.
-fn dead_links(path: &Path, text: &str, is_there: &dyn Fn(&str) -> bool) -> Vec<String> {
+/// `[words](target)`: the target must exist, unless it is an address. After a `#` stands a heading
+/// of the target, or of the same file when the target is nothing else.
+fn dead_links(
+    path: &Path,
+    text: &str,
+    is_there: &dyn Fn(&str) -> bool,
+    headings: &dyn Fn(&str) -> BTreeSet<String>,
+) -> Vec<String> {
     let mut complaints = Vec::new();
     for (at, _) in text.match_indices("](") {
         let rest = &text[at + 2..];
         let Some(end) = rest.find(')') else { continue };
-        let target = rest[..end].split('#').next().unwrap_or_default();
-        let outside = target.contains("://") || target.starts_with("mailto:");
-        if !target.is_empty() && !outside && !is_there(target) {
+        let (target, anchor) = rest[..end].split_once('#').unwrap_or((&rest[..end], ""));
+        if target.contains("://") || target.starts_with("mailto:") {
+            continue;
+        }
+        if !target.is_empty() && !is_there(target) {
             complaints.push(format!("{}: there is no {target}", path.display()));
+        } else if !anchor.is_empty() && !headings(target).contains(anchor) {
+            let here = path.display();
+            complaints.push(format!("{here}: there is no heading #{anchor} in '{target}'"));
         }
     }
     complaints
+}
+
+/// The anchors of a page's headings, as they are made on the web: small letters, `-` for a blank,
+/// nothing for other signs, and a number behind one that was there before.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut anchors = BTreeSet::new();
+    let mut is_code = false;
+    for line in text.lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        let title = line.trim_start_matches('#');
+        if is_code || title.len() == line.len() || !title.starts_with(' ') {
+            continue;
+        }
+        let signs = title.trim().to_lowercase();
+        let kept = signs.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        let anchor: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+        let numbered = (1..).map(|number| format!("{anchor}-{number}"));
+        let mut free = [anchor.clone()].into_iter().chain(numbered);
+        anchors.extend(free.find(|name| !anchors.contains(name)));
+    }
+    anchors
 }
 
 /// What stands in backticks and looks like a path of the repository must exist. A `*` in it stands
@@ -58,10 +91,15 @@ fn doc_comments(text: &str) -> String {
 fn the_docs_point_at_files_that_are_there() {
     let root = root();
     let mut complaints = Vec::new();
-    for (path, text) in with_ending("md") {
+    let all = with_ending("md").into_iter().chain(with_ending("txt"));
+    for (path, text) in all {
         let folder = path.parent().expect("a file has a folder").to_owned();
         let is_there = |target: &str| root.join(&folder).join(target).exists();
-        complaints.extend(dead_links(&path, &text, &is_there));
+        let headings = |target: &str| match target {
+            "" => anchors(&text),
+            target => anchors(&read(&root.join(&folder).join(target))),
+        };
+        complaints.extend(dead_links(&path, &text, &is_there, &headings));
     }
     nothing_to_complain(&complaints);
 }
@@ -118,9 +156,17 @@ fn a_number_that_is_there_twice_is_found() {
 #[test]
 fn a_dead_link_is_found() {
     let is_there = |target: &str| target == "there.md";
-    let look = |text: &str| dead_links(Path::new("x.md"), text, &is_there).len();
-    assert_eq!(look("[a](there.md) [b](there.md#part) [c](#part) [d](https://e.org/x)"), 0);
-    assert_eq!(look("[a](gone.md)"), 1);
+    let headings = |_: &str| anchors("# Part\n```sh\n# No heading\n```\n## Part\n");
+    let look = |text: &str| dead_links(Path::new("x.md"), text, &is_there, &headings).len();
+    assert_eq!(look("[a](there.md) [b](there.md#part) [c](#part-1) [d](https://e.org/x#y)"), 0);
+    assert_eq!(look("[a](gone.md) [b](gone.md#part) [c](there.md#parts) [d](#no-heading)"), 4);
+}
+
+#[test]
+fn an_anchor_is_made_as_on_the_web() {
+    let text = "# `amrita node`: run, and more\n## Backup & restore\n";
+    let expected = ["amrita-node-run-and-more", "backup--restore"].map(str::to_owned);
+    assert_eq!(anchors(text), expected.into());
 }
 
 #[test]

@@ -172,6 +172,20 @@ class Calls:
         asked = self._ask("PATCH", link, body, if_match=if_match, key=key, headers=headers)
         return Document.of(await asked, type_)
 
+    async def act(
+        self,
+        link: str,
+        action: str,
+        fields: Any = None,
+        *,
+        if_match: Optional[Tag] = None,
+        key: Optional[str] = None,
+        type_: Any = None,
+    ) -> Document[Any]:
+        path = f"{checked_document(link)}/actions/{checked_name(action)}"
+        body = _object(fields or {})
+        return Document.of(await self._ask("POST", path, body, if_match=if_match, key=key), type_)
+
     async def delete(
         self, link: str, *, if_match: Optional[Tag] = None, key: Optional[str] = None
     ) -> None:

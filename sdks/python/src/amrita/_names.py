@@ -8,7 +8,7 @@ import unicodedata
 from .errors import BadValue
 
 #: The ends of a path that name a utility of a service: no document has such a name.
-UTILITIES = ("stats", "config", "template", "available", "subscriptions", "ui")
+UTILITIES = ("stats", "config", "template", "available", "explain", "subscriptions", "ui")
 
 #: The fields that a node has in each document. Others may begin with the same word.
 BUILT_IN_FIELDS = frozenset(

@@ -28,7 +28,7 @@ ATTEMPT_PART = 0.8
 
 #: Codes of answers that say "try again": the request was surely not carried out, or its key makes
 #: it safe to repeat.
-TRY_AGAIN = ("NO_OWNER", "BUSY", "STOPPING", "TIMEOUT")
+TRY_AGAIN = ("NO_OWNER", "NO_PROGRAM", "BUSY", "STOPPING", "TIMEOUT")
 
 #: Errors of these kinds are told by the owner, which has looked for the key before. All other errors
 #: may come from a node that knows nothing of what became of the key; a 404 may also mean that the

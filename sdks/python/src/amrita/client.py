@@ -121,6 +121,9 @@ class AsyncKind(Generic[T]):
     async def patch(self, name: str, changes: Any, **more: Any) -> Document[T]:
         return await self.client.patch(self.at(name), changes, type_=self.type, **more)
 
+    async def act(self, name: str, action: str, fields: Any = None, **more: Any) -> Document[T]:
+        return await self.client.act(self.at(name), action, fields, type_=self.type, **more)
+
     async def delete(self, name: str, **more: Any) -> None:
         await self.client.delete(self.at(name), **more)
 
@@ -242,6 +245,19 @@ class Client:
         None is refused, as a node would pass over it."""
         more: Dict[str, Any] = {"if_match": if_match, "key": key}
         return run_blocking(self._calls.patch(link, changes, merge=merge, **more))
+
+    def act(
+        self,
+        link: str,
+        action: str,
+        fields: Any = None,
+        *,
+        if_match: Optional[Tag] = None,
+        key: Optional[str] = None,
+    ) -> Document[Any]:
+        """Has the program of the kind do something with a document (see `amrita.service`):
+        `client.act("/app/seats/A1", "hold", {"who": "jane"})`."""
+        return run_blocking(self._calls.act(link, action, fields, if_match=if_match, key=key))
 
     def delete(
         self, link: str, *, if_match: Optional[Tag] = None, key: Optional[str] = None
@@ -420,6 +436,10 @@ class Kind(Generic[T]):
 
     def patch(self, name: str, changes: Any, **more: Any) -> Document[T]:
         return run_blocking(self._calls.patch(self.at(name), changes, type_=self.type, **more))
+
+    def act(self, name: str, action: str, fields: Any = None, **more: Any) -> Document[T]:
+        asked = self._calls.act(self.at(name), action, fields, type_=self.type, **more)
+        return run_blocking(asked)
 
     def delete(self, name: str, **more: Any) -> None:
         self.client.delete(self.at(name), **more)

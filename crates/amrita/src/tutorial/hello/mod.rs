@@ -3,8 +3,6 @@
 //! again, and so are whole nodes, while a client goes on sending numbered messages.
 
 mod play;
-mod program;
-mod shell;
 mod transcript;
 
 use std::time::Instant;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::program::Program;
-use super::shell::{amrita, instance, primary, replica, standbys};
 use super::transcript::{Acknowledged, Handled, Life};
 use crate::tutorial::ask::until;
 use crate::tutorial::cluster::Cluster;
+use crate::tutorial::program::Program;
+use crate::tutorial::shell::{amrita, instance, primary, replica, standbys};
 use crate::tutorial::story::{Story, line, shown};
 
 /// How long anything may take that is awaited.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::program::Line;
+use crate::tutorial::program::Line;
 
 /// A line of the server: `#10 client: Number 7!`.
 #[derive(Clone, Debug, PartialEq, Eq)]

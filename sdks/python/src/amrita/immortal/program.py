@@ -8,7 +8,19 @@ import hashlib
 import inspect
 import sys
 import typing
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+)
 
 from .._codec import decode, dumps, encode, loads
 from ..errors import AmritaError, BadValue
@@ -154,8 +166,9 @@ class Outgoing:
     number: int
     payload: bytes
 
-    def fork(self, context: "Context") -> None:
-        """Sends it, and wants no answer."""
+    def fork(self, context: "Forks") -> None:
+        """Sends it, and wants no answer. In a handler of a document's service, `context` is the
+        call: the message goes with the version that is written."""
         context.fork(self.to, self.number, self.payload)
 
     def call(self, context: "Context", /, then: "Then", **remember: Any) -> int:
@@ -165,6 +178,12 @@ class Outgoing:
     def impulse(self, impulses: Any) -> Any:
         """Hands it in from outside of the handlers, and gives its `Fate`."""
         return impulses.send(self)
+
+
+class Forks(Protocol):
+    """What a message can be sent by."""
+
+    def fork(self, to: str, number: int, payload: bytes) -> None: ...
 
 
 #: A method of the program, or its name: by that it is found again after a crash.

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
 
 from .._codec import dumps, encode
 from ..errors import AmritaError, BadValue
-from .dial import Dial
+from .dial import Dial, Door
 from .impulses import Impulses
 from .machine import Fresh, Versions
 from .session import Fault, Lost, Plan, Said, Session
@@ -44,15 +44,19 @@ def run(
     upgrade_to: Optional[Tuple[int, Type[Any]]] = None,
     give_up_after: Optional[float] = None,
     impulses: Optional[Impulses] = None,
+    token: Optional[str] = None,
+    ca_file: Optional[str] = None,
 ) -> None:
     """Runs a program until `impulses.stop()`. `fresh` makes the state before the first input.
 
     `node` is the address of a node, its sandbox, or the socket in it; of several behind commas the
-    first is taken that is there. `arguments` are what `start` is given at the very first start.
+    first is taken that is there. A node that speaks TLS is named by `https://`: `ca_file` is who
+    signs its certificate, and `token` is shown to it; without them `AMRITA_CA_FILE` and
+    `AMRITA_TOKEN` in the environment say so. `arguments` are what `start` is given at the very first start.
     `version` is that of the state and the code; with `upgrade_to=(2, Two)` the program also has the
     code of the next version: a class whose `upgrade(old)` makes the new state of the old one.
     """
-    dial = Dial(node)
+    dial = Dial(node, token, ca_file)
     impulses = impulses or Impulses()
     next_version, following = upgrade_to or (version, None)
     versions = Versions(version, following, next_version)
@@ -61,7 +65,7 @@ def run(
     while not impulses.is_stopped:
         session = None
         try:
-            connected = dial.connect(instance)
+            connected = dial.connect(Door.of_instance(instance))
             plan = Plan(instance, versions, initial, fresh, impulses)
             session = Session(plan, connected)
             session.run()

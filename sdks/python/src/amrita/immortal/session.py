@@ -11,7 +11,7 @@ import struct
 import threading
 import traceback
 import zlib
-from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple, Type
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple, Type
 
 from . import frames
 from .effects import Effects
@@ -75,6 +75,33 @@ class Link:
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
+class Frames:
+    """The frames that come over a socket, one after the other, without their lengths."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        #: A longer one is garbage.
+        self.bytes_max = frames.HELLO_BYTES_MAX
+
+    def __iter__(self) -> Iterator[bytes]:
+        buffer = bytearray()
+        while True:
+            data = self._socket.recv(READ_BYTES)
+            if not data:
+                raise Lost("the node has closed the connection")
+            buffer += data
+            at = 0
+            while len(buffer) - at >= 4:
+                (length,) = struct.unpack_from("<I", buffer, at)
+                if length > self.bytes_max:
+                    raise frames.Garbled(f"a frame of {length} bytes; {self.bytes_max} are allowed")
+                if len(buffer) - at - 4 < length:
+                    break
+                at += 4 + length
+                yield bytes(buffer[at - length : at])
+            del buffer[:at]
+
+
 class Inbox:
     """What was read and is not handled yet. What has to be quick is done by the reader at once,
     also while a handler is busy: a PING is answered, the fate of an impulse told."""
@@ -97,25 +124,12 @@ class Inbox:
             self._end(f"the node sent garbage: {why}")
 
     def _read_frames(self) -> None:
-        buffer, most = bytearray(), frames.HELLO_BYTES_MAX
-        while True:
-            data = self._link.socket.recv(READ_BYTES)
-            if not data:
-                raise Lost("the node has closed the connection")
-            buffer += data
-            at = 0
-            while len(buffer) - at >= 4:
-                (length,) = struct.unpack_from("<I", buffer, at)
-                if length > most:
-                    raise frames.Garbled(f"a frame of {length} bytes; {most} are allowed")
-                if len(buffer) - at - 4 < length:
-                    break
-                name, values = frames.read(bytes(buffer[at + 4 : at + 4 + length]))
-                at += 4 + length
-                if name == "WELCOME":
-                    most = max(1 << 10, values[3])
-                self._sort(name, values, length)
-            del buffer[:at]
+        coming = Frames(self._link.socket)
+        for frame in coming:
+            name, values = frames.read(frame)
+            if name == "WELCOME":
+                coming.bytes_max = max(1 << 10, values[3])
+            self._sort(name, values, len(frame))
 
     def _sort(self, name: str, values: Tuple[Any, ...], length: int) -> None:
         if name == "PING":

@@ -12,7 +12,7 @@ use crate::tutorial::story::Story;
 ///
 /// # Errors
 /// When it fails: with its words.
-pub(super) async fn amrita(
+pub(crate) async fn amrita(
     story: &Story,
     cluster: &Cluster,
     words: &[&str],
@@ -43,25 +43,25 @@ fn quoted(word: &str) -> String {
 }
 
 /// An instance as that node sees it.
-pub(super) async fn instance(cluster: &Cluster, asked: usize, name: &str) -> Result<Value, String> {
+pub(crate) async fn instance(cluster: &Cluster, asked: usize, name: &str) -> Result<Value, String> {
     let uri = cluster.uri(asked, &format!("/core/immortals/{name}"));
     Ok(ask::get(&uri).await?.expect(200)?.body)
 }
 
 /// The replica of it on a node.
-pub(super) fn replica<'a>(state: &'a Value, node: &str) -> &'a Value {
+pub(crate) fn replica<'a>(state: &'a Value, node: &str) -> &'a Value {
     let replicas = state["replicas"].as_array().into_iter().flatten();
     replicas.into_iter().find(|replica| replica["node"] == node).unwrap_or(&Value::Null)
 }
 
 /// The node of the primary.
-pub(super) fn primary(state: &Value) -> Option<String> {
+pub(crate) fn primary(state: &Value) -> Option<String> {
     let mut replicas = state["replicas"].as_array().into_iter().flatten();
     let primary = replicas.find(|replica| replica["role"] == "PRIMARY")?;
     primary["node"].as_str().map(str::to_owned)
 }
 
-pub(super) fn standbys(state: &Value) -> usize {
+pub(crate) fn standbys(state: &Value) -> usize {
     let replicas = state["replicas"].as_array().into_iter().flatten();
     replicas.filter(|replica| replica["role"] == "STANDBY").count()
 }

@@ -15,14 +15,14 @@ const SAID_WITHIN: Duration = Duration::from_secs(30);
 
 /// A line and when it was read.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) at: Instant,
-    pub(super) text: String,
+pub(crate) struct Line {
+    pub(crate) at: Instant,
+    pub(crate) text: String,
 }
 
-pub(super) struct Program {
+pub(crate) struct Program {
     /// As it is spoken of: `client1`, `the server's copy on n2`.
-    pub(super) name: String,
+    pub(crate) name: String,
     child: Child,
     stdin: Option<ChildStdin>,
     heard: Receiver<Line>,
@@ -34,7 +34,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Starts it; what it complains about goes to the log.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &str,
         binary: &Path,
         arguments: &[String],
@@ -62,18 +62,18 @@ impl Program {
         Ok(Self { name: name.to_owned(), child, stdin, heard, said: Vec::new(), told: 0 })
     }
 
-    pub(super) fn process(&self) -> u32 {
+    pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
 
     /// All that it has said in this life.
-    pub(super) fn said(&mut self) -> &[Line] {
+    pub(crate) fn said(&mut self) -> &[Line] {
         self.said.extend(self.heard.try_iter());
         &self.said
     }
 
     /// What it has said since this was asked last.
-    pub(super) fn news(&mut self) -> Vec<Line> {
+    pub(crate) fn news(&mut self) -> Vec<Line> {
         self.said.extend(self.heard.try_iter());
         let news = self.said[self.told..].to_vec();
         self.told = self.said.len();
@@ -81,7 +81,7 @@ impl Program {
     }
 
     /// Waits until it has said a line with these words in it, `times` times in all.
-    pub(super) async fn wait_for(&mut self, words: &str, times: usize) -> Result<(), String> {
+    pub(crate) async fn wait_for(&mut self, words: &str, times: usize) -> Result<(), String> {
         let began = Instant::now();
         loop {
             let found = self.said().iter().filter(|line| line.text.contains(words)).count();
@@ -102,14 +102,14 @@ impl Program {
         }
     }
 
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let from = self.said.len().saturating_sub(5);
         let words: Vec<&str> = self.said[from..].iter().map(|line| line.text.as_str()).collect();
         format!("{words:?}")
     }
 
     /// A line at its keyboard.
-    pub(super) fn type_line(&mut self, text: &str) -> Result<(), String> {
+    pub(crate) fn type_line(&mut self, text: &str) -> Result<(), String> {
         let failed = |error| format!("nothing can be typed to {}: {error}", self.name);
         let Some(stdin) = &mut self.stdin else {
             return Err(format!("{} has no keyboard", self.name));
@@ -119,13 +119,13 @@ impl Program {
     }
 
     /// SIGKILL. What it had said can still be asked for.
-    pub(super) fn kill(&mut self) -> Result<(), String> {
+    pub(crate) fn kill(&mut self) -> Result<(), String> {
         let failed = |error| format!("a program cannot be killed: {error}");
         self.child.kill().map_err(failed)
     }
 
     /// After a kill: all that it had said.
-    pub(super) fn last_said(&mut self) -> Result<&[Line], String> {
+    pub(crate) fn last_said(&mut self) -> Result<&[Line], String> {
         self.child.wait().map_err(|error| format!("{}: {error}", self.name))?;
         // The pipe is at its end now, so this comes to one, too.
         self.said.extend(self.heard.iter());
@@ -133,7 +133,7 @@ impl Program {
     }
 
     /// Waits until it has ended by itself.
-    pub(super) async fn ended(&mut self) -> Result<(), String> {
+    pub(crate) async fn ended(&mut self) -> Result<(), String> {
         let began = Instant::now();
         loop {
             match self.child.try_wait() {

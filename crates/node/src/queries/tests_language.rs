@@ -1,0 +1,195 @@
+//! What only the node that takes a query in can put together: groups with pages, documents that links
+//! lead to, what is left out at the beginning. The partitions look at each of their documents.
+
+use protocol::{Code, Moment, Principal};
+use query::{Candidate, Forgotten};
+use serde_json::json;
+
+use super::*;
+use crate::io::Output;
+
+const PARTITIONS: u32 = 3;
+
+/// Links and bodies.
+const DOCUMENTS: [(&str, &str); 6] = [
+    ("/a/1", r#"{"name":"x","n":5,"parentLink":"/p/1"}"#),
+    ("/a/2", r#"{"name":"x","n":"5","parentLink":"/p/2"}"#),
+    ("/a/3", r#"{"name":"y","parentLink":"/p/1"}"#),
+    ("/a/4", r#"{"name":"y","n":7,"parentLink":"/p/gone"}"#),
+    ("/p/1", r#"{"name":"first"}"#),
+    ("/p/2", r#"{"name":"second"}"#),
+];
+
+/// What one partition finds.
+fn page(specification: &QuerySpecification, group: GroupId, after: Option<&Cursor>) -> Page {
+    let compiled = CompiledQuery::new(specification).unwrap();
+    let groups = compiled.aggregation().map(|aggregation| aggregation.begin());
+    let mut page = Page { groups, ..Page::default() };
+    for (number, (link, body)) in DOCUMENTS.iter().enumerate() {
+        let candidate = Candidate { link, body: body.as_bytes(), ..Candidate::nothing() };
+        let is_here = u32::try_from(number).unwrap() % PARTITIONS + 1 == group.0;
+        let Some(sort_key) = compiled.evaluate(&candidate).filter(|_| is_here) else { continue };
+        if let (Some(groups), Some(aggregation)) = (&mut page.groups, compiled.aggregation()) {
+            aggregation.add(groups, &candidate);
+            page.count += 1;
+            continue;
+        }
+        let selected = compiled.selected_links(&candidate);
+        let document = compiled.is_expanded().then(|| body.as_bytes().into());
+        let hit = Hit { sort_key, link: (*link).into(), version: 0, document, selected };
+        if after.is_none_or(|after| hit.cursor() > *after) {
+            page.hits.push(hit);
+        }
+    }
+    page
+}
+
+/// Plays the partitions until the answer comes.
+fn played(queries: &mut Queries, effects: &mut Effects) -> (u16, Value) {
+    while let Some(work) = effects.work.pop_front() {
+        let Work::Submit(Purpose::Piece { query, group }, _, question) = work else { panic!() };
+        let Question::Query { specification, after, limit, .. } = question else {
+            panic!("{question:?}")
+        };
+        let text: Value = serde_json::from_slice(&specification).unwrap();
+        let specification = query::parse_specification(&text).unwrap();
+        let mut page = page(&specification, group, after.as_ref());
+        page.more = page.hits.len() as u64 > limit;
+        page.hits.truncate(usize::try_from(limit).unwrap());
+        queries.came(query, group, Answer::Page(page), 5, effects);
+    }
+    let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
+    assert_eq!((queries.bytes, queries.open.len()), (0, 0), "nothing is kept");
+    (response.status, response.to_json())
+}
+
+fn scope() -> Scope {
+    Scope { principal: Principal::System, partitions: PARTITIONS, now: 0 }
+}
+
+fn asked(specification: &Value) -> (u16, Value) {
+    let (mut queries, mut effects) = (Queries::default(), Effects::default());
+    let task = json!({"taskInfo": {"isDirect": true}});
+    let specification = query::parse_specification(specification).unwrap();
+    let purpose = Purpose::Client { ticket: 1 };
+    queries.query(purpose, specification, None, Form::Task(task), scope(), &mut effects);
+    played(&mut queries, &mut effects)
+}
+
+/// A page of a query, by its link.
+fn followed(link: &Value) -> Value {
+    let (mut queries, mut effects) = (Queries::default(), Effects::default());
+    let token = link.as_str().unwrap().strip_prefix("/core/query-page/").unwrap();
+    let purpose = Purpose::Client { ticket: 1 };
+    queries.page(purpose, (token, false), scope(), &mut effects);
+    let (status, page) = played(&mut queries, &mut effects);
+    assert_eq!((status, &page["documentSelfLink"]), (200, link));
+    page["results"].clone()
+}
+
+fn of_links(prefix: &str) -> Value {
+    json!({"term": {"propertyName": "documentSelfLink", "matchType": "PREFIX",
+        "matchValue": prefix}})
+}
+
+#[test]
+fn each_group_has_pages_of_its_own() {
+    let mut specification = json!({
+        "options": ["GROUP_BY", "EXPAND_CONTENT"], "query": of_links("/a/"),
+        "groupByTerm": {"propertyName": "n", "propertyType": "LONG"}, "resultLimit": 1,
+    });
+    let (status, answer) = asked(&specification);
+    assert_eq!(status, 200, "{answer}");
+    let results = &answer["results"];
+    assert_eq!((&results["documentCount"], &results["documentLinks"]), (&json!(4), &json!([])));
+    let links = results["nextPageLinksPerGroup"].as_object().unwrap();
+    let names: Vec<&String> = links.keys().collect();
+    assert_eq!(names, ["5", "7", "DocumentsWithoutResults"]);
+    // The number and the text are written alike, and are in one group, page by page.
+    let first = followed(&links["5"]);
+    assert_eq!(first["documentLinks"], json!(["/a/1"]));
+    assert_eq!(first["documents"]["/a/1"]["n"], 5);
+    let second = followed(&first["nextPageLink"]);
+    assert_eq!(second["documentLinks"], json!(["/a/2"]));
+    assert!(second["nextPageLink"].is_null());
+    let without = followed(&links["DocumentsWithoutResults"]);
+    assert_eq!(without["documentLinks"], json!(["/a/3"]));
+    // Two groups at a time, the greatest first.
+    specification["groupResultLimit"] = json!(2);
+    specification["groupSortOrder"] = json!("DESC");
+    let (_, answer) = asked(&specification);
+    let names = |results: &Value| -> Vec<String> {
+        results["nextPageLinksPerGroup"].as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(names(&answer["results"]), ["5", "7"]);
+    let rest = followed(&answer["results"]["nextPageLink"]);
+    assert_eq!(names(&rest), ["DocumentsWithoutResults"]);
+    assert!(rest["nextPageLink"].is_null());
+}
+
+#[test]
+fn what_links_lead_to_is_shown_beside_them() {
+    let specification = json!({
+        "options": ["SELECT_LINKS", "EXPAND_LINKS"], "query": of_links("/a/"),
+        "linkTerms": [{"propertyName": "parentLink"}],
+    });
+    let (status, answer) = asked(&specification);
+    assert_eq!(status, 200, "{answer}");
+    let results = &answer["results"];
+    assert_eq!(results["selectedLinks"], json!(["/p/1", "/p/2", "/p/gone"]));
+    assert_eq!(results["selectedLinksPerDocument"]["/a/3"], json!({"parentLink": "/p/1"}));
+    // What is not there, or may not be seen, is left out.
+    let linked = json!({"/p/1": {"name": "first"}, "/p/2": {"name": "second"}});
+    assert_eq!(results["selectedDocuments"], linked);
+    assert_eq!(results["documentLinks"].as_array().unwrap().len(), 4);
+    assert!(results["documents"].is_null(), "nobody has asked for them");
+    let none = json!({
+        "options": ["SELECT_LINKS", "EXPAND_LINKS"], "query": of_links("/p/"),
+        "linkTerms": [{"propertyName": "parentLink"}],
+    });
+    let results = &asked(&none).1["results"];
+    assert_eq!(
+        (&results["selectedLinks"], &results["selectedDocuments"]),
+        (&json!([]), &json!({}))
+    );
+}
+
+#[test]
+fn pages_begin_behind_what_is_left_out() {
+    let specification =
+        json!({"query": of_links("/a/"), "offset": 1, "resultLimit": 2, "options": []});
+    let (_, answer) = asked(&specification);
+    let first = followed(&answer["results"]["nextPageLink"]);
+    assert_eq!(first["documentLinks"], json!(["/a/2", "/a/3"]));
+    let second = followed(&first["nextPageLink"]);
+    assert_eq!(second["documentLinks"], json!(["/a/4"]));
+    assert!(second["nextPageLink"].is_null());
+    let whole = json!({"query": of_links("/a/"), "offset": 3});
+    assert_eq!(asked(&whole).1["results"]["documentLinks"], json!(["/a/4"]));
+}
+
+#[test]
+fn a_version_that_is_gone_is_told_by_the_document() {
+    let (mut queries, mut effects) = (Queries::default(), Effects::default());
+    let mut specification = query::prefix_query("/a/");
+    specification.as_of(Moment(7));
+    let form = Form::Plain { link: "/a".into(), skip: 0, total: None };
+    let purpose = Purpose::Client { ticket: 1 };
+    queries.counted(purpose, specification, form, scope(), &mut effects);
+    let Some(Work::Submit(Purpose::Piece { query, group }, _, question)) = effects.work.pop_front()
+    else {
+        panic!()
+    };
+    let Question::Query { specification, .. } = question else { panic!() };
+    let counted: QuerySpecification = serde_json::from_slice(&specification).unwrap();
+    assert!(counted.has(QueryOption::TimeSnapshot), "the total is of the same time");
+    let forgotten = Some(Forgotten { link: "/a/1".into(), version: 3, since: Moment(9) });
+    let page = Page { forgotten, ..Page::default() };
+    queries.came(query, group, Answer::Page(page), 5, &mut effects);
+    let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
+    let body = response.to_json();
+    assert_eq!((response.status, &body["code"]), (410, &json!(Code::HistoryGone.name())));
+    let message = body["message"].as_str().unwrap();
+    assert!(message.contains("/a/1 has no version before 3"), "{message}");
+    assert!(message.contains("1970-01-01T00:00:00.000009Z"), "{message}");
+}
