@@ -580,8 +580,13 @@ impl Sorted {
             (None, false) => Self { from: start, to: end, below: None, field },
             (None, true) => Self { from: Vec::new(), to: Vec::new(), below: Some(end), field },
             (Some((value, after)), is_descending) => {
+                // Documents whose values are one to the index do not come in the order of links.
+                let is_shared = query::is_shared(&value);
                 let value = [start, value].concat();
-                let from = [&value, after.link.as_bytes(), &[0]].concat();
+                let from = match is_shared {
+                    true => value.clone(),
+                    false => [&value, after.link.as_bytes(), &[0]].concat(),
+                };
                 if is_descending {
                     Self { from, to: after_all_with(&value), below: Some(value), field }
                 } else {

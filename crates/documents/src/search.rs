@@ -69,13 +69,21 @@ pub struct Search {
     is_begun: bool,
     is_in_order: bool,
     only_missing: bool,
-    /// What the way has led to and was not looked at.
-    next: VecDeque<Candidate>,
+    next: Next,
     found: Findings,
     /// A version that may be a hit is not kept any more.
     forgotten: Option<Forgotten>,
     /// How it was done, and how much work that was; kept in any case, as that costs nothing.
     explained: Explained,
+}
+
+/// What the way has led to and was not looked at.
+#[derive(Debug, Default)]
+struct Next {
+    candidates: VecDeque<Candidate>,
+    /// On a way by values: the one that was looked at last, if others may be the same to the index
+    /// and come before it all the same.
+    tied: Option<Vec<u8>>,
 }
 
 /// A document that may be a hit.
@@ -84,13 +92,15 @@ struct Candidate {
     link: String,
     /// What is known of its head.
     head: Option<Vec<u8>>,
-    /// On a way by values: it is a hit here only if this is its sort key.
+    /// On a way by values: it is a hit here only if its sort key begins with this.
     place: Option<Vec<u8>>,
+    /// Others may have this place and another sort key.
+    is_tied: bool,
 }
 
 impl Candidate {
     fn of(link: String) -> Self {
-        Self { link, head: None, place: None }
+        Self { link, head: None, place: None, is_tied: false }
     }
 }
 
@@ -133,7 +143,7 @@ impl Search {
             is_begun: false,
             is_in_order: true,
             only_missing: false,
-            next: VecDeque::new(),
+            next: Next::default(),
             found,
             forgotten: None,
             explained: Explained::default(),
@@ -151,7 +161,7 @@ impl Search {
         }
         let mut left = budget;
         while left > 0 {
-            let cost = match self.next.pop_front() {
+            let cost = match self.next.candidates.pop_front() {
                 Some(candidate) => self.look(store, &candidate)?,
                 None if self.way.is_some() => self.advance(store)?,
                 None if self.missing.is_some() => {
@@ -190,7 +200,17 @@ impl Search {
     }
 
     fn is_full(&self) -> bool {
-        self.forgotten.is_some() || self.found.are_full(self.is_in_order)
+        let is_in_order = self.is_in_order && !self.is_among_ties();
+        self.forgotten.is_some() || self.found.are_full(is_in_order)
+    }
+
+    /// What comes next may belong before what was found.
+    fn is_among_ties(&self) -> bool {
+        let Some(tied) = &self.next.tied else { return false };
+        match self.next.candidates.front() {
+            Some(next) => next.place.as_ref() == Some(tied),
+            None => self.way.is_some(),
+        }
     }
 
     fn page(&mut self) -> Page {
@@ -254,19 +274,19 @@ impl Search {
         let is_over = match &mut way {
             Way::Links(links) => {
                 let rest = links.split_off(links.len().saturating_sub(chunk));
-                self.next.extend(rest.into_iter().rev().map(Candidate::of));
+                self.next.candidates.extend(rest.into_iter().rev().map(Candidate::of));
                 links.is_empty()
             }
             Way::Heads { from, to } => {
                 let (found, is_over) = self.view.take_heads(store, from, to, chunk)?;
-                self.next.extend(found);
+                self.next.candidates.extend(found);
                 is_over
             }
             Way::List(list) => {
                 let links = self.view.take_list(store, list, chunk)?;
                 self.explained.entries += u64::try_from(links.len()).expect("a length fits");
                 let is_over = links.len() < chunk;
-                self.next.extend(links.into_iter().map(Candidate::of));
+                self.next.candidates.extend(links.into_iter().map(Candidate::of));
                 is_over
             }
             Way::Counted { list, others } => {
@@ -284,7 +304,7 @@ impl Search {
                 let found = self.view.take_sorted(store, &self.query, sorted, chunk)?;
                 self.explained.entries += u64::try_from(found.len()).expect("a length fits");
                 let is_over = found.len() < chunk;
-                self.next.extend(found);
+                self.next.candidates.extend(found);
                 if is_over {
                     // Behind the documents with a value come those without.
                     let after = self.wanted.after.as_ref();
@@ -317,7 +337,8 @@ impl Search {
         if let Some(place) = &candidate.place {
             // A document of many values has its place at the first of them.
             let sort_key = self.query.evaluate(&head.candidate(link));
-            if sort_key.is_none_or(|sort_key| sort_key != *place) {
+            self.next.tied = candidate.is_tied.then(|| place.clone());
+            if sort_key.is_none_or(|sort_key| !sort_key.starts_with(place)) {
                 return Ok(cost);
             }
         }
@@ -432,7 +453,7 @@ impl View {
         store.scan(&start, &end, false, &mut |key, value| {
             let rest = self.space.rest(key);
             let link = String::from_utf8_lossy(rest).into_owned();
-            found.push(Candidate { link, head: Some(value.to_vec()), place: None });
+            found.push(Candidate { head: Some(value.to_vec()), ..Candidate::of(link) });
             bytes += value.len();
             if found.len() == chunk || bytes >= CHUNK_BYTES_MAX {
                 *from = [rest, &[0]].concat();
@@ -564,7 +585,8 @@ impl View {
                 let rest = self.space.rest(key);
                 if let Some((value, link)) = value_and_link(rest) {
                     let place = Some(sort.key(&[Some(value.to_vec())]));
-                    found.push(Candidate { link: link.to_owned(), head: None, place });
+                    let is_tied = query::is_shared(value);
+                    found.push(Candidate { link: link.to_owned(), head: None, place, is_tied });
                 }
                 if found.len() >= chunk {
                     next = Some([rest, &[0]].concat());

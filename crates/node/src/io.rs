@@ -126,6 +126,9 @@ pub struct Upkeep {
     /// How much memory the logs of all groups may take, in bytes, not counting what is not durable
     /// or not applied. The rest is read from the disk when it is needed.
     pub log_memory_bytes: usize,
+    /// How much of the logs of all groups may wait for the disk, in bytes. Above it no new write is
+    /// taken here, and nothing from owners: they send it again.
+    pub log_waiting_bytes: usize,
     /// How much memory the newest changes of all partitions may take, in bytes, for those who watch
     /// documents.
     pub changes_bytes: usize,
@@ -139,6 +142,9 @@ const PERSIST_LOG_BYTES: usize = 8 << 20;
 /// See [`Upkeep::log_memory_bytes`].
 const LOG_MEMORY_BYTES: usize = 64 << 20;
 
+/// See [`Upkeep::log_waiting_bytes`].
+const LOG_WAITING_BYTES: usize = 128 << 20;
+
 /// See [`Upkeep::changes_bytes`].
 const CHANGES_BYTES: usize = 32 << 20;
 
@@ -149,6 +155,7 @@ impl Default for Upkeep {
             persist_micros: 30_000_000,
             tail: TailLimits::default(),
             log_memory_bytes: LOG_MEMORY_BYTES,
+            log_waiting_bytes: LOG_WAITING_BYTES,
             changes_bytes: CHANGES_BYTES,
             chunk_bytes: 256 << 10,
         }

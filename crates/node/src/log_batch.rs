@@ -9,6 +9,9 @@ use replication::WindowBudget;
 use storage::{LogReader, LogRecord, RecoveredGroup};
 
 use crate::disk_pace::DiskPace;
+use crate::frame::Frame;
+use crate::io::Level;
+use crate::work::Effects;
 
 /// The logs of all groups as they lie on the disk.
 pub(crate) struct Logs {
@@ -58,8 +61,10 @@ pub(crate) struct LogBatch {
 
 impl LogBatch {
     /// After a start that found `frames` frames in the log and is about to write one more.
-    pub(crate) fn after_start(frames: u64) -> Self {
-        Self { frames: frames + 1, ..Self::default() }
+    /// `waiting_bytes_max`: see [`crate::Upkeep::log_waiting_bytes`].
+    pub(crate) fn after_start(frames: u64, waiting_bytes_max: usize) -> Self {
+        let pace = DiskPace::new(waiting_bytes_max);
+        Self { frames: frames + 1, pace, ..Self::default() }
     }
 
     /// The number that this step's batch will have.
@@ -82,8 +87,10 @@ impl LogBatch {
         }
         let mut records = lazy();
         records.append(&mut self.records);
-        self.bytes_since += records.iter().map(record_bytes).sum::<usize>();
+        let bytes = records.iter().map(record_bytes).sum::<usize>();
+        self.bytes_since += bytes;
         self.last_batch += 1;
+        self.pace.given_out(self.last_batch, records.len(), bytes);
         Some((self.last_batch, records))
     }
 
@@ -135,6 +142,25 @@ impl LogBatch {
     pub(crate) fn durable(&mut self, batch: u64, frames: u64, now: u64) {
         self.frames = frames;
         self.pace.durable(batch, self.last_batch, now);
+    }
+
+    /// Whether a frame of another replica is left out, as if the network had lost it: it has entries
+    /// of the log, or a part of a state, and too much waits for the disk already. The sender does
+    /// not wait for that: it hears heartbeats answered, which need no disk, and goes on sending.
+    pub(crate) fn leaves_out(&mut self, frame: &Frame, effects: &mut Effects) -> bool {
+        let brings_data = match frame {
+            Frame::Consensus { message, .. } => !message.entries.is_empty(),
+            Frame::Chunk(_) => true,
+            _ => false,
+        };
+        let Some(bytes) = self.pace.is_behind().filter(|_| brings_data) else { return false };
+        if self.pace.leave_out() {
+            let text = format!(
+                "the disk has {bytes} bytes of the log still to write: until it has, nothing more                  is taken from other nodes"
+            );
+            effects.note(Level::Warn, text);
+        }
+        true
     }
 
     pub(crate) fn full(&self) -> Option<&str> {

@@ -369,6 +369,7 @@ impl Member {
         host: &mut Host<'_>,
     ) -> Result<(), StoreError> {
         match frame {
+            _ if self.membership.shard.log.leaves_out(&frame, host.effects) => {}
             Frame::Consensus { .. } | Frame::Chunk(_) | Frame::ChunkTaken { .. } => {
                 let conditions = conditions!(self.membership, host);
                 self.membership.shard.received(from, frame, &conditions, host.effects)?;

@@ -111,7 +111,7 @@ impl Node {
         let guard = access::Guard::default();
         let handlers = Handlers { catalogue, invoker, node_id, guard };
         let logs = Logs::new(recovered.groups, reader, config.upkeep.log_memory_bytes);
-        let log = LogBatch::after_start(recovered.frames);
+        let log = LogBatch::after_start(recovered.frames, config.upkeep.log_waiting_bytes);
         let witnesses = Witnesses::new(recovered.witnesses);
         let seed = Box::new(Seed { store, handlers, logs, log, witnesses });
         let newcomer = Newcomer::new(&profile);

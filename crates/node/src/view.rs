@@ -139,6 +139,16 @@ impl<'a> View<'a> {
             );
             return Some(Problem::new(Code::Storage, text).with_outcome(Outcome::NotApplied));
         }
+        if let Some(bytes) = self.shard.log.pace.is_behind()
+            && self.owner_of(group) == Some(self.me())
+        {
+            let text = format!(
+                "the disk of node {} has {bytes} bytes of the log still to write; try again when \
+                 it has",
+                self.config.node_id
+            );
+            return Some(Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied));
+        }
         if matches!(question, Question::Fence(_)) || !group.is_partition() {
             return None;
         }

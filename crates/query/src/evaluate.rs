@@ -5,7 +5,7 @@ use crate::compiled::{Clause, CompiledQuery, Sort, SortField, TERMS_MAX};
 use crate::constraint::{KIND_FIELD, LINK_FIELD};
 use crate::filter_of_hits::{HitFilter, opened};
 use crate::leaves::{Leaves, walk};
-use crate::ordered::Leaf;
+use crate::ordered::{Leaf, encoded_bytes};
 use crate::paths::is_built_in;
 use crate::term::{Term, is_at_or_beneath};
 
@@ -81,12 +81,16 @@ impl Sort {
         }
     }
 
-    /// The encoded value of a sort key of one field; `None` if there is none in it.
+    /// The encoded value of a sort key of one field, as the index has it; `None` if there is none
+    /// in it.
     pub fn value(&self, key: &[u8]) -> Option<Vec<u8>> {
         let field = self.single()?;
         let value = key.strip_prefix(&[PRESENT])?;
         let flip = if field.is_descending { 0xff } else { 0 };
-        Some(value.iter().map(|byte| byte ^ flip).collect())
+        let mut value: Vec<u8> = value.iter().map(|byte| byte ^ flip).collect();
+        // Behind it may stand what tells values apart that are one to the index.
+        value.truncate(encoded_bytes(&value)?);
+        Some(value)
     }
 }
 
@@ -144,7 +148,7 @@ impl Leaves for Look<'_> {
             if !field.paths.iter().any(|wanted| wanted == path) {
                 continue;
             }
-            let value = leaf.encoded();
+            let value = leaf.ordered();
             let is_first = sorted.as_ref().is_none_or(|first| {
                 if field.is_descending { value > *first } else { value < *first }
             });

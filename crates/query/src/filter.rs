@@ -1,8 +1,8 @@
 //! `$filter` of OData: comparisons, `and`, `or`, `not` and parentheses, with the precedence that
 //! everybody expects (`not` before `and` before `or`).
 
-use protocol::Problem;
 use protocol::query::{MatchType, NumericRange, Occurance, Query, QueryTerm};
+use protocol::{Problem, time};
 use serde_json::Value;
 
 use crate::decimal::exact_number;
@@ -139,11 +139,15 @@ impl Parser {
         }
         self.at += 1;
         let field = field.replace('/', ".");
-        let is_number = matches!(self.peek(), Some(Token::Word(word))
-            if exact_number(word).is_some());
-        let value = match self.peek().cloned() {
-            Some(Token::Word(word)) => value_of(word),
-            Some(Token::Quoted(text)) => Value::String(text),
+        let (value, is_number) = match self.peek().cloned() {
+            Some(Token::Word(word) | Token::Quoted(word)) if is_micros_for(&field, &word) => {
+                (time::moment_of(&word).map_or(Value::Null, |moment| moment.0.into()), true)
+            }
+            Some(Token::Word(word)) => {
+                let is_number = exact_number(&word).is_some();
+                (value_of(word), is_number)
+            }
+            Some(Token::Quoted(text)) => (Value::String(text), false),
             _ => return self.expected("a value: 'text' in quotes, a number, true or false"),
         };
         let is_null = self.peek() == Some(&Token::Word("null".into()));
@@ -238,6 +242,11 @@ fn equal(property_name: String, value: Value) -> QueryTerm {
         match_value: Some(pattern.map_or(value, Value::String)),
         ..QueryTerm::default()
     }
+}
+
+/// A date and time that is compared with microseconds since 1970, as all times of documents are.
+fn is_micros_for(field: &str, word: &str) -> bool {
+    field.ends_with("Micros") && word.contains(['T', 't']) && time::moment_of(word).is_some()
 }
 
 fn present(property_name: String) -> QueryTerm {
@@ -364,6 +373,10 @@ mod tests {
         assert_eq!(parsed("a eq word"), "+a=\"word\"");
         assert_eq!(parsed("a eq null or b ne null"), "+(|(-a~\"*\") |b~\"*\")");
         assert_eq!(parsed("a eq 'null'"), "+a=\"null\"");
+        assert_eq!(parsed("aMicros gt 1970-01-01T00:00:01Z"), "+aMicros>1000000");
+        assert_eq!(parsed("aMicros eq '1970-01-01T01:00:00+01:00'"), "+aMicros=0");
+        assert_eq!(parsed("aMicros eq 'at noon'"), "+aMicros=\"at noon\"");
+        assert_eq!(parsed("a lt '1970-01-01T00:00:01Z'"), "+a<\"1970-01-01T00:00:01Z\"");
         assert!(parse("a lt null").unwrap_err().message.contains("null goes with 'eq'"));
         assert_eq!(parsed("a eq 'it''s (not) and'"), "+a=\"it's (not) and\"");
         assert_eq!(parsed("a eq 'x*?'"), r#"+a~"x*\\?""#);

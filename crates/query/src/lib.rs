@@ -50,7 +50,7 @@ pub use listing::{
     FactoryListing, LIST_PARAMETERS, add_filter, all_specification, as_of, document_query,
     factory_query, factory_specification, is_set, prefix_query,
 };
-pub use ordered::{Leaf, Numeral, after_all_with, encoded_bytes};
+pub use ordered::{Leaf, Numeral, after_all_with, encoded_bytes, is_shared};
 pub use page::{Cursor, Explained, Forgotten, Hit, Page, merge};
 pub use paths::{PATH_BYTES_MAX, is_built_in};
 pub use predicate::MATCH_VALUES_MAX;

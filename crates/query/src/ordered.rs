@@ -5,9 +5,13 @@
 
 use crate::decimal::Decimal;
 
-/// Longer text is cut to this many bytes: it is found by its beginning and then looked at, and
-/// sorted by its beginning and then by link.
+/// Longer text is cut to this many bytes where it is a key: it is found by its beginning and then
+/// looked at.
 pub(crate) const TEXT_BYTES_MAX: usize = 128;
+
+/// Texts are sorted by this many bytes, and numbers by this many digits; those with the same
+/// beginning are sorted by link.
+pub(crate) const ORDER_BYTES_MAX: usize = 1024;
 
 /// The first byte of each sort of value.
 pub(crate) const TAG_BOOLEAN: u8 = 1;
@@ -173,6 +177,25 @@ impl Leaf<'_> {
         }
     }
 
+    /// What it is sorted by: the encoding, and behind it what tells values apart that have the same
+    /// one. So it begins with what the index has for the value.
+    pub(crate) fn ordered(self) -> Vec<u8> {
+        let mut bytes = self.encoded();
+        match self {
+            Self::Text(text) if is_cut(text) => {
+                let end = text.len().min(ORDER_BYTES_MAX);
+                put_text(&text.as_bytes()[TEXT_BYTES_MAX..end], &mut bytes);
+                bytes.extend_from_slice(if end < text.len() { &CUT } else { &END });
+            }
+            Self::Number(number) => {
+                let digits = ExactNumber::of(number).digits;
+                bytes.extend(digits.iter().flat_map(|it| it.ordered(ORDER_BYTES_MAX)));
+            }
+            _ => {}
+        }
+        bytes
+    }
+
     /// The encoding of the value alone.
     pub fn encoded(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(16);
@@ -196,12 +219,26 @@ pub(crate) fn is_cut(text: &str) -> bool {
 /// What the encodings of all texts with this beginning begin with.
 pub(crate) fn encode_text_prefix(text: &str, into: &mut Vec<u8>) {
     into.push(TAG_TEXT);
-    let bytes = &text.as_bytes()[..text.len().min(TEXT_BYTES_MAX)];
+    put_text(&text.as_bytes()[..text.len().min(TEXT_BYTES_MAX)], into);
+}
+
+fn put_text(bytes: &[u8], into: &mut Vec<u8>) {
     for &byte in bytes {
         into.push(byte);
         if byte == 0 {
             into.push(0xff);
         }
+    }
+}
+
+/// Whether other values have the same encoding, so that it does not tell their order.
+pub fn is_shared(encoded: &[u8]) -> bool {
+    match encoded.split_first() {
+        Some((&TAG_TEXT, _)) => encoded.ends_with(&CUT),
+        Some((&TAG_NUMBER, rest)) => {
+            <[u8; 10]>::try_from(rest).is_ok_and(|key| NumberKey(key).is_shared())
+        }
+        _ => false,
     }
 }
 
@@ -352,6 +389,53 @@ mod tests {
         assert_eq!(encoded.len(), ordered.len());
         assert!(Leaf::Text(&long).encoded() < Leaf::Text(&longer).encoded());
         assert!(Leaf::Text(&longer).encoded() < Leaf::Text("y").encoded());
+    }
+
+    #[test]
+    fn values_with_the_same_key_are_in_order_all_the_same() {
+        let long = "x".repeat(TEXT_BYTES_MAX);
+        let longer = |end: &str| format!("{long}{end}");
+        let at_bound = "y".repeat(ORDER_BYTES_MAX);
+        let texts = [
+            long.clone(),
+            longer("\0"),
+            longer("\0a"),
+            longer("a"),
+            longer("aa"),
+            longer("b"),
+            "xy".to_owned(),
+            at_bound.clone(),
+            format!("{at_bound}a"),
+        ];
+        let ordered: Vec<_> = texts.iter().map(|text| Leaf::Text(text).ordered()).collect();
+        assert!(ordered.is_sorted_by(|one, next| one < next), "{ordered:?}");
+        let beyond = |end: &str| Leaf::Text(&format!("{at_bound}{end}")).ordered();
+        assert_eq!(beyond("a"), beyond("b"), "these are sorted by link");
+        let numbers = [
+            "-123456789012345678901234567891",
+            "-123456789012345678901234567890.5",
+            "-123456789012345678901234567890",
+            "-0.10000000000000000000000002",
+            "-0.10000000000000000000000001",
+            "0.10000000000000000000000001",
+            "0.100000000000000000000000011",
+            "0.10000000000000000000000002",
+            "18446744073709551615.5",
+            "18446744073709551615.75",
+            "123456789012345678901234567890",
+            "123456789012345678901234567890.5",
+            "123456789012345678901234567891",
+        ];
+        let ordered: Vec<_> =
+            numbers.iter().map(|text| Leaf::Number(Numeral::Text(text)).ordered()).collect();
+        assert!(ordered.is_sorted_by(|one, next| one < next), "{ordered:?}");
+        let downward: Vec<Vec<u8>> =
+            ordered.iter().rev().map(|key| key.iter().map(|byte| !byte).collect()).collect();
+        assert!(downward.is_sorted_by(|one, next| one < next), "{downward:?}");
+        for value in &ordered {
+            let key = &value[..encoded_bytes(value).unwrap()];
+            assert_eq!(is_shared(key), key.len() < value.len(), "{value:?}");
+        }
     }
 
     #[test]

@@ -12,8 +12,9 @@ use storage::{Disk, DiskError, Log, LogError, LogRecord, NextSegment};
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
 
-/// The most records that may wait. The node bounds what is under way in each group far below, so
-/// this many can only mean that the disk hangs.
+/// The most records that may wait. The node takes nothing in long before (see
+/// `node::Upkeep::log_waiting_bytes`, which counts at least 128 bytes for a record), so this many
+/// can only be a fault of the program.
 const RECORDS_WAITING_MAX: usize = 1 << 20;
 
 /// How much is written at a time, in bytes; a single record may be longer. The log itself takes twice as

@@ -490,6 +490,7 @@ fn upkeep(rng: &mut Random) -> Upkeep {
             micros_min: rng.between(1, 5_000) * MILLISECOND,
         },
         log_memory_bytes: small(rng.below(20_000)),
+        log_waiting_bytes: small(rng.between(1_000, 100_000)),
         chunk_bytes: small(rng.between(100, 20_000)),
         changes_bytes: small(rng.between(1, 200)) << 10,
     }

@@ -212,6 +212,8 @@ impl World {
             self.paths.reached("states were compared");
         } else if text.contains("were not confirmed and will be sent") {
             self.paths.reached("a new owner found messages that were not confirmed");
+        } else if text.contains("of the log still to write") {
+            self.paths.reached("a disk took no more for a while");
         }
         Ok(())
     }

@@ -23,7 +23,8 @@ pub(crate) fn link(random: &mut Random) -> String {
 fn text(random: &mut Random) -> String {
     match random.below(12) {
         0 => "x".repeat(120 + random.index(20)),
-        1 => format!("{}{}", "x".repeat(128), *random.pick(&["", "a", "b", "aa"])),
+        1 if random.one_in(8) => format!("{}{}", "x".repeat(1024), random.pick(&["", "a", "b"])),
+        1 => format!("{}{}", "x".repeat(128), random.pick(&["", "a", "b", "aa", "\0", "x"])),
         2 => (*random.pick(&["", "\0", "\0\0a", "a\0", "5", "5.0", "true", "*"])).to_owned(),
         3 => "Quick brown fox, jumps".to_owned(),
         4 => "the quick-brown fox".to_owned(),

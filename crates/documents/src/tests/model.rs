@@ -413,9 +413,9 @@ fn compare(one: &Value, other: &Value) -> Ordering {
         (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
         (Value::Number(one), Value::Number(other)) => numbers(one, other),
         (Value::String(one), Value::String(other)) => {
-            // Beyond 128 bytes only whether there is more counts.
+            // Beyond 1024 bytes only whether there is more counts.
             let cut =
-                |text: &str| (text.as_bytes()[..text.len().min(128)].to_vec(), text.len() > 128);
+                |text: &str| (text.as_bytes()[..text.len().min(1024)].to_vec(), text.len() > 1024);
             cut(one).cmp(&cut(other))
         }
         _ => rank(one).cmp(&rank(other)),

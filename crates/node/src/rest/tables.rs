@@ -280,7 +280,7 @@ fn a_document() {
                 "ask GET /core/things/one?asOf=2023",
             ),
             ("GET /core/things/one?asOf=1700000000000000", "", "ask GET /core/things/one?asOf=17"),
-            ("GET /core/things/one?asOf=1700000000000001", "", "400 asOf is 2023-11-14T22:13:20"),
+            ("GET /core/things/one?asOf=1700000001000001", "", "400 asOf is 2023-11-14T22:13:21"),
             ("GET /core/things/one?asOf=vx", "", "400 asOf is 'vx'; write a time"),
             ("GET /core/things/one?asOf=1&diff=1", "", "400 asOf and diff name two"),
             ("GET /core/things/one?documentVersion=1&asOf=1", "", "400 documentVersion and asOf"),

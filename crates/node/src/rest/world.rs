@@ -103,7 +103,8 @@ impl World {
         let reader = MemoryLog::default().reader();
         let logs = Logs::new(BTreeMap::new(), reader, config.upkeep.log_memory_bytes);
         let store = Box::new(MemoryStore::new());
-        let shard = begin_all(&identity, store, handlers, logs, LogBatch::default(), &config);
+        let shard =
+            begin_all(&identity, store, handlers, logs, LogBatch::after_start(0, 1 << 30), &config);
         let shard = shard.expect("a node begins with an empty store");
         let now = Now { steady_micros: 5_000_000, wall: Moment(1_700_000_000_000_000) };
         let mut control = Control::new(me, initial.clone(), Default::default(), now.wall);

@@ -118,9 +118,10 @@ impl Flows {
                 return true;
             }
             let up_to = ways.get(to).and_then(|way| held(to, way.logged));
-            confirmed.extend(up_to.map(|up_to| (to.clone(), up_to)));
             // It is looked at again when that is applied.
-            false
+            let is_held = up_to.is_some();
+            confirmed.extend(up_to.map(|up_to| (to.clone(), up_to)));
+            is_held
         });
         confirmed
     }
