@@ -187,9 +187,11 @@ impl Machine {
         Now { steady_micros, wall: Moment(wall) }
     }
 
+    /// Never falls, as long as the drift is less than the time itself.
     fn own_micros(&self, micros: u64) -> u64 {
-        let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-        (micros + micros / 1_000_000 * self.clock.drift).unsigned_abs()
+        let ahead = i128::from(micros) * i128::from(self.clock.drift) / 1_000_000;
+        let own = i128::from(micros).saturating_add(ahead);
+        u64::try_from(own).expect("a clock runs forward")
     }
 
     /// The wall clock is that much later from now on.
