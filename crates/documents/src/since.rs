@@ -77,21 +77,21 @@ struct Head {
 }
 
 impl Partition {
-    /// Whether documents of a factory (of any, if none is named) have gone after that position
-    /// without leaving a tombstone, so that nothing tells which.
+    /// Whether documents of such a factory have gone after that position without leaving a
+    /// tombstone, so that nothing tells which.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn some_have_gone(
         &self,
         store: &dyn Reader,
-        factory: Option<&str>,
+        is_meant: &dyn Fn(&str) -> bool,
         after: Position,
     ) -> Result<bool, StoreError> {
         let (mut is_one, mut is_broken) = (false, false);
         let (from, to) = self.space.range(family::GONE);
         store.scan(&from, &to, false, &mut |key, value| {
-            if factory.is_none_or(|factory| factory.as_bytes() == self.space.rest(key)) {
+            if is_meant(&String::from_utf8_lossy(self.space.rest(key))) {
                 match value.try_into().map(u64::from_be_bytes) {
                     Ok(gone) => is_one |= gone > after.0,
                     Err(_) => is_broken = true,

@@ -21,6 +21,7 @@
 //! | `feeds` | both kinds of those who are told of changes |
 //! | `subscriptions` | who is told of changes by requests, and how far |
 //! | `watches`, `change_token` | requests that wait for changes of documents |
+//! | `missed` | changes that are not in memory any more, for those requests |
 //! | `entry` | what a plan says is given to the part that does it |
 //! | `undefined` | requests for factories that may have been defined just now |
 //! | `admission` | who asks, and whether the request may come in |
@@ -65,6 +66,7 @@ mod member;
 mod member_services;
 mod members;
 mod membership;
+mod missed;
 mod node;
 mod outbox;
 mod pages;

@@ -5,17 +5,21 @@
 //! token that it was given here: nothing is left out, and nothing comes twice. What a node does not
 //! keep any more it says, instead of passing over it.
 //!
+//! What is in memory comes in the order of each partition's log. What is not any more (see
+//! [`crate::missed`]) comes document by document.
+//!
 //! A reader that asks for more has taken what it got. So there is no queue for it here, however
 //! slow it is; it may only fall behind what is kept.
 
 use std::collections::BTreeMap;
 
 use documents::{Change, Place};
-use protocol::{Code, Document, GroupId, Principal, Problem, Response};
+use protocol::{Code, Document, GroupId, Position, Principal, Problem, Response};
 use query::{Candidate, CompiledQuery, HitFilter};
 use serde_json::Value;
 
-use crate::change_token::{Places, encode};
+use crate::change_token::{Places, Reading, encode_reading};
+use crate::missed::{self, Brought};
 use crate::view::View;
 use crate::work::{Effects, Purpose};
 
@@ -42,7 +46,7 @@ pub(crate) struct Watch {
     pub(crate) with_before: bool,
     pub(crate) principal: Principal,
     /// Where the reader is; `None`: it begins.
-    pub(crate) after: Option<Places>,
+    pub(crate) after: Option<Reading>,
     /// How long to wait for a change, in microseconds.
     pub(crate) wait_micros: u64,
 }
@@ -50,7 +54,7 @@ pub(crate) struct Watch {
 struct Waiting {
     purpose: Purpose,
     watch: Watch,
-    places: Places,
+    reading: Reading,
     deadline: u64,
 }
 
@@ -75,8 +79,20 @@ struct Found {
     is_cut: bool,
 }
 
+/// How often the store is looked at in one step, for all requests that have missed something.
+const LOOKS_MAX: usize = 2;
+
 /// How much may still be looked at in this step.
-struct Effort(usize);
+struct Effort {
+    changes: usize,
+    looks: usize,
+}
+
+impl Effort {
+    fn of_a_step() -> Self {
+        Self { changes: LOOKED_AT_MAX, looks: LOOKS_MAX }
+    }
+}
 
 impl Watches {
     /// Answers at once, or waits.
@@ -87,24 +103,24 @@ impl Watches {
         view: &View<'_>,
         effects: &mut Effects,
     ) {
-        let Some(mut places) = watch.after.clone() else {
-            let response = answer(&Found::default(), &now(view), view);
+        let Some(mut reading) = watch.after.clone() else {
+            let response = answer(&Found::default(), &now(view).into(), view);
             return effects.respond(&purpose, response);
         };
-        let mut effort = Effort(LOOKED_AT_MAX);
-        let found = match look(&watch, &mut places, &mut effort, view) {
+        let mut effort = Effort::of_a_step();
+        let found = match look(&watch, &mut reading, &mut effort, view) {
             Ok(found) => found,
             Err(problem) => return effects.respond(&purpose, problem),
         };
         if found.count > 0 || found.is_cut || watch.wait_micros == 0 || view.is_stopping {
-            return effects.respond(&purpose, answer(&found, &places, view));
+            return effects.respond(&purpose, answer(&found, &reading, view));
         }
         if self.waiting.len() >= WATCHES_MAX {
             let text = format!("{WATCHES_MAX} requests wait for changes here; try another node");
             return effects.respond(&purpose, Problem::new(Code::Busy, text));
         }
         let deadline = view.now.steady_micros + watch.wait_micros;
-        self.waiting.insert(self.next, Waiting { purpose, watch, places, deadline });
+        self.waiting.insert(self.next, Waiting { purpose, watch, reading, deadline });
         self.next += 1;
     }
 
@@ -135,12 +151,12 @@ impl Watches {
             .filter(|(_, waiting)| waiting.deadline <= now || view.is_stopping)
             .map(|(id, _)| *id)
             .collect();
-        let mut effort = Effort(LOOKED_AT_MAX);
+        let mut effort = Effort::of_a_step();
         for id in overdue {
             let Some(mut waiting) = self.waiting.remove(&id) else { continue };
             // There may be nothing to tell, but the token goes behind all that was looked at.
-            let response = match look(&waiting.watch, &mut waiting.places, &mut effort, view) {
-                Ok(found) => answer(&found, &waiting.places, view),
+            let response = match look(&waiting.watch, &mut waiting.reading, &mut effort, view) {
+                Ok(found) => answer(&found, &waiting.reading, view),
                 Err(problem) => problem.into(),
             };
             effects.respond(&waiting.purpose, response);
@@ -151,14 +167,16 @@ impl Watches {
         if self.todo == 0 {
             return;
         }
-        let mut effort = Effort(LOOKED_AT_MAX);
+        let mut effort = Effort::of_a_step();
         let in_turn = self.waiting.range(self.turn..).chain(self.waiting.range(..self.turn));
         let in_turn: Vec<u64> = in_turn.map(|(id, _)| *id).take(self.todo).collect();
         for id in in_turn {
             self.turn = id;
-            let Some(waiting) = self.waiting.get_mut(&id).filter(|_| effort.0 > 0) else { return };
-            let response = match look(&waiting.watch, &mut waiting.places, &mut effort, view) {
-                Ok(found) if found.count > 0 => Some(answer(&found, &waiting.places, view)),
+            let Some(waiting) = self.waiting.get_mut(&id).filter(|_| effort.changes > 0) else {
+                return;
+            };
+            let response = match look(&waiting.watch, &mut waiting.reading, &mut effort, view) {
+                Ok(found) if found.count > 0 => Some(answer(&found, &waiting.reading, view)),
                 Ok(found) if found.is_cut => return,
                 Ok(_) => None,
                 Err(problem) => Some(problem.into()),
@@ -186,54 +204,121 @@ pub(crate) fn now(view: &View<'_>) -> Places {
 /// at.
 fn look(
     watch: &Watch,
-    places: &mut Places,
+    reading: &mut Reading,
     effort: &mut Effort,
     view: &View<'_>,
 ) -> Result<Found, Problem> {
     let filter = view.shard.handlers.guard.filter(&watch.principal);
+    let looking = Looking { watch, filter: filter.as_ref(), view };
     let mut found = Found::default();
-    let groups: Vec<GroupId> = places.keys().copied().collect();
+    let groups: Vec<GroupId> = reading.places.keys().copied().collect();
     for group in groups {
         let Some(replica) = view.shard.partitions.get(&group) else { continue };
         if view.shard.is_astray(group) {
             continue;
         }
-        let (place, applied) = (places[&group], replica.consensus.applied_position());
-        if place >= Place::after(applied) {
+        let applied = replica.consensus.applied_position();
+        if reading.places[&group] >= Place::after(applied) {
             continue;
         }
         let changes = replica.machine().partition().changes();
-        let Some(changes) = changes.after(place, applied) else { return Err(gone()) };
-        let mut is_whole = true;
-        let mut changes = changes.peekable();
-        while let Some(change) = changes.next() {
-            if effort.0 == 0 || found.count >= CHANGES_MAX || found.json.len() >= ANSWER_BYTES {
-                is_whole = false;
-                break;
-            }
-            effort.0 -= 1;
-            let position = change.place.position;
-            let is_last = changes.peek().is_none_or(|next| next.place.position != position);
-            places.insert(group, if is_last { Place::after(position) } else { change.place });
-            let Some(mut shown) = shown(watch, change, filter.as_ref(), (group, view)) else {
-                continue;
-            };
-            found.count += 1;
-            if found.json.last() == Some(&b'}') {
-                found.json.push(b',');
-            }
-            let token = Value::from(encode(view.topology_name(), places));
-            shown.extend_from_slice(format!(",\"token\":{token}}}").as_bytes());
-            found.json.append(&mut shown);
+        let is_catching = reading.catching.as_ref().is_some_and(|it| it.group == group);
+        match changes.after(reading.places[&group], applied).filter(|_| !is_catching) {
+            Some(changes) => looking.take(group, changes, applied, reading, effort, &mut found),
+            // Elsewhere it catches up: that comes to its end first.
+            None if !is_catching && reading.catching.is_some() => continue,
+            None => looking.catch_up(group, reading, effort, &mut found)?,
         }
-        if is_whole {
-            places.insert(group, Place::after(applied));
-        } else {
-            found.is_cut = true;
+        if found.is_cut {
             break;
         }
     }
     Ok(found)
+}
+
+/// On whose behalf changes are looked at.
+struct Looking<'a> {
+    watch: &'a Watch,
+    filter: Option<&'a HitFilter>,
+    view: &'a View<'a>,
+}
+
+impl Looking<'_> {
+    /// Takes changes of a partition from memory.
+    fn take<'c>(
+        &self,
+        group: GroupId,
+        changes: impl Iterator<Item = &'c Change>,
+        applied: Position,
+        reading: &mut Reading,
+        effort: &mut Effort,
+        found: &mut Found,
+    ) {
+        let mut changes = changes.peekable();
+        while let Some(change) = changes.next() {
+            if effort.changes == 0 || found.is_full() {
+                found.is_cut = true;
+                return;
+            }
+            effort.changes -= 1;
+            let position = change.place.position;
+            let is_last = changes.peek().is_none_or(|next| next.place.position != position);
+            let place = if is_last { Place::after(position) } else { change.place };
+            reading.places.insert(group, place);
+            self.offer(group, change, reading, found);
+        }
+        reading.places.insert(group, Place::after(applied));
+    }
+
+    /// Takes changes that were missed from the store.
+    fn catch_up(
+        &self,
+        group: GroupId,
+        reading: &mut Reading,
+        effort: &mut Effort,
+        found: &mut Found,
+    ) -> Result<(), Problem> {
+        if effort.looks == 0 || found.is_full() {
+            found.is_cut = true;
+            return Ok(());
+        }
+        effort.looks -= 1;
+        let brought = missed::look(reading, group, &self.watch.prefix, self.view)?;
+        let Brought::Changes(changes, behind) = brought else { return Ok(()) };
+        // There may be more of it, and what came meanwhile.
+        found.is_cut = true;
+        for (change, at) in changes {
+            if found.is_full() {
+                return Ok(());
+            }
+            effort.changes = effort.changes.saturating_sub(1);
+            *reading = at;
+            self.offer(group, &change, reading, found);
+        }
+        *reading = behind;
+        Ok(())
+    }
+
+    /// Adds a change if it concerns the watch.
+    fn offer(&self, group: GroupId, change: &Change, reading: &Reading, found: &mut Found) {
+        let Some(mut shown) = shown(self.watch, change, self.filter, (group, self.view)) else {
+            return;
+        };
+        found.count += 1;
+        if found.json.last() == Some(&b'}') {
+            found.json.push(b',');
+        }
+        let token = Value::from(encode_reading(self.view.topology_name(), reading));
+        shown.extend_from_slice(format!(",\"token\":{token}}}").as_bytes());
+        found.json.append(&mut shown);
+    }
+}
+
+impl Found {
+    /// An answer takes no more.
+    fn is_full(&self) -> bool {
+        self.count >= CHANGES_MAX || self.json.len() >= ANSWER_BYTES
+    }
 }
 
 /// A change as JSON, without the closing brace; `None` if it does not concern the watch.
@@ -283,8 +368,8 @@ fn shown(
     Some(text)
 }
 
-fn answer(found: &Found, places: &Places, view: &View<'_>) -> Response {
-    let token = Value::from(encode(view.topology_name(), places)).to_string();
+fn answer(found: &Found, reading: &Reading, view: &View<'_>) -> Response {
+    let token = Value::from(encode_reading(view.topology_name(), reading)).to_string();
     let mut json = Vec::with_capacity(found.json.len() + token.len() + 64);
     json.extend_from_slice(b"{\"changes\":[");
     json.extend_from_slice(&found.json);
@@ -292,11 +377,4 @@ fn answer(found: &Found, places: &Places, view: &View<'_>) -> Response {
     json.extend_from_slice(token.as_bytes());
     json.push(b'}');
     Response::bytes(200, json.into())
-}
-
-pub(crate) fn gone() -> Problem {
-    let text = "the changes after this token are not kept here any more, so some would be missed. \
-                Watch without 'after' for a new token, then read the documents, then go on with \
-                that token";
-    Problem::new(Code::ChangesGone, text)
 }

@@ -115,7 +115,9 @@ fn test(arguments: &[String]) -> Result<(), String> {
         // what was changed: it may be as old as the project.
         let unplayed = ["--seed", "new", "--seeds", "2", "--scenario", "all"];
         if Step::new("simulation of seeds that nobody has played", &sim(&unplayed)).run().is_err() {
-            say("xtask test: a seed that nobody has played has FAILED; the line above plays it again");
+            say(
+                "xtask test: a seed that nobody has played has FAILED; the line above plays it again",
+            );
         }
     }
     say("\nxtask test: everything passed");

@@ -86,8 +86,13 @@ fn what_was_missed_is_found_or_said_to_be_lost() {
             for (link, versions) in &told {
                 let (factory, _) = links::split(link).unwrap();
                 let some_gone =
-                    site.partition.some_have_gone(&site.store, Some(factory), from).unwrap();
-                assert!(!site.partition.some_have_gone(&site.store, Some("/other"), from).unwrap());
+                    site.partition.some_have_gone(&site.store, &|it| it == factory, from).unwrap();
+                assert!(
+                    !site
+                        .partition
+                        .some_have_gone(&site.store, &|it| it == "/other", from)
+                        .unwrap()
+                );
                 let found = caught.remove(link).unwrap_or_default();
                 if found == *versions {
                     whole += 1;

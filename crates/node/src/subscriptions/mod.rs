@@ -25,7 +25,7 @@ use protocol::{
 use serde_json::{Value, json};
 use storage::StoreError;
 
-use crate::change_token::{Places, decode, encode};
+use crate::change_token::{Places, Reading, decode, encode};
 use crate::io::{Level, Output};
 use crate::view::View;
 use crate::work::{Effects, Purpose, Work};
@@ -602,7 +602,7 @@ fn begin(link: &str, known: &mut Known, view: &View<'_>, effects: &mut Effects) 
     let partitions = view.shard.partitions.keys().copied();
     let progress = &known.state.progress;
     match decode(view.topology_name(), partitions, &progress.token) {
-        Ok(places) => {
+        Ok(Reading { places, .. }) => {
             let replays = known.state.replay_state && !progress.is_replayed;
             let mut telling = Telling::new(places, replays, progress.notification_count);
             telling.failing = progress.failed_notification_count.map(|count| Failing {

@@ -13,6 +13,7 @@ use storage::{Reader, StoreError};
 
 use super::scope::{News, Scope};
 use crate::change_token::Places;
+use crate::missed::all_before;
 use crate::view::View;
 
 /// How many bytes of documents that were missed are held for one subscription.
@@ -344,7 +345,8 @@ impl CatchUp {
             Scope::Children(_) | Scope::Query(_) => false,
         };
         let mut missed = VecDeque::new();
-        if !is_still_there && partition.some_have_gone(store, scope.factory(), from)? {
+        let is_meant = |factory: &str| scope.factory().is_none_or(|it| it == factory);
+        if !is_still_there && partition.some_have_gone(store, &is_meant, from)? {
             let place = Place { position: until, taken: 0 };
             let change = Change { place, before: None, after: None };
             missed.push_back(Missed { change, is_after_gap: true });
@@ -356,12 +358,4 @@ impl CatchUp {
 /// How many entries come before these places, in all logs together.
 pub(crate) fn entries(places: &Places) -> u64 {
     places.values().fold(0, |sum, place| sum.saturating_add(place.position.0))
-}
-
-/// The last entry of which all changes come before a place.
-fn all_before(place: Place) -> Position {
-    match place.taken {
-        u32::MAX => place.position,
-        _ => Position(place.position.0.saturating_sub(1)),
-    }
 }

@@ -1,0 +1,118 @@
+//! What a reader of changes has missed that is not in memory any more: after a restart of all nodes,
+//! or after a long time away. It is found in the versions that the store keeps, if all of it is
+//! there. If something is not, the reader is told that, and nothing else.
+
+use documents::{Change, Missed, Place, Since};
+use protocol::{Code, GroupId, Position, Problem};
+use storage::StoreError;
+
+use crate::change_token::{Catching, Reading};
+use crate::view::View;
+
+/// About how many bytes of changes one look at the store brings.
+const MISSED_BYTES: usize = 256 << 10;
+
+/// What a look at the store has brought.
+pub(crate) enum Brought {
+    /// These, which belong to the partition in which the reader is catching up, and where the reader
+    /// is behind them.
+    Changes(Vec<(Change, Reading)>, Reading),
+    /// This replica has not applied as much as the reader was promised elsewhere.
+    NotHere,
+}
+
+/// Looks at the store once for a reader that has missed something in that partition.
+///
+/// # Errors
+/// [`Code::ChangesGone`] when something of it is not kept, or what the store says.
+pub(crate) fn look(
+    reading: &Reading,
+    group: GroupId,
+    prefix: &str,
+    view: &View<'_>,
+) -> Result<Brought, Problem> {
+    let replica = view.shard.partitions.get(&group).expect("the caller has seen it");
+    let (partition, store) = (replica.machine().partition(), &*view.shard.store);
+    let applied = replica.consensus.applied_position();
+    let from = all_before(reading.places[&group]);
+    let begun = reading.catching.clone().filter(|it| it.group == group);
+    let mut catching = begun.unwrap_or(Catching { group, until: applied, after: None });
+    if applied < catching.until {
+        return Ok(Brought::NotHere);
+    }
+    let failed =
+        |error: StoreError| Problem::internal(format!("the store cannot be read: {error}"));
+    // Asked each time: what goes while the reader is catching up is missed as well.
+    if partition.some_have_gone(store, &|it| is_within(it, prefix), from).map_err(failed)? {
+        return Err(gone());
+    }
+    let asked = Since {
+        prefix,
+        is_one: false,
+        from,
+        until: catching.until,
+        latest_at: None,
+        after: catching.after.take(),
+        bytes_max: MISSED_BYTES,
+    };
+    let caught = partition.since(store, &asked).map_err(failed)?;
+    let mut changes = Vec::with_capacity(caught.changes.len());
+    for Missed { change, is_after_gap } in caught.changes {
+        if is_after_gap {
+            return Err(gone());
+        }
+        let after = change.after.as_ref().map(|it| (it.link.clone(), it.version));
+        let after = after.map(|(link, version)| documents::Cursor { link, version });
+        let catching = Some(Catching { after, ..catching.clone() });
+        changes.push((change, Reading { places: reading.places.clone(), catching }));
+    }
+    let mut behind = reading.clone();
+    if caught.next.is_some() {
+        behind.catching = Some(Catching { after: caught.next, ..catching });
+    } else {
+        behind.catching = None;
+        behind.places.insert(group, Place::after(catching.until));
+    }
+    Ok(Brought::Changes(changes, behind))
+}
+
+/// Whether a factory may have documents whose links begin like that.
+fn is_within(factory: &str, prefix: &str) -> bool {
+    let folder = format!("{factory}/");
+    folder.starts_with(prefix) || prefix.starts_with(&folder)
+}
+
+/// The last entry of which all changes come before a place.
+pub(crate) fn all_before(place: Place) -> Position {
+    match place.taken {
+        u32::MAX => place.position,
+        _ => Position(place.position.0.saturating_sub(1)),
+    }
+}
+
+fn gone() -> Problem {
+    let text = "the changes after this token are not kept here any more, so some would be missed. \
+                Watch without 'after' for a new token, then read the documents, then go on with \
+                that token";
+    Problem::new(Code::ChangesGone, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_could_have_been_told_counts_as_gone() {
+        for (factory, prefix, is_meant) in [
+            ("/core/examples", "/", true),
+            ("/core/examples", "/core/examples/", true),
+            ("/core/examples", "/core/examples/one", true),
+            ("/core/examples", "/core/exam", true),
+            ("/core/examples", "/core/examples-two/", false),
+            ("/core/examples-two", "/core/examples/", false),
+            ("/core/query-tasks", "/core/examples/", false),
+        ] {
+            assert_eq!(is_within(factory, prefix), is_meant, "{factory} {prefix}");
+        }
+    }
+}
