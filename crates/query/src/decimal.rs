@@ -110,8 +110,8 @@ impl Decimal {
         i64::try_from(self.digits.len()).is_ok_and(|length| length > i64::from(self.exponent))
     }
 
-    /// Bytes that compare as numbers of one sign do, and show where they end: the exponent, that many
-    /// digits at most, and a byte below each digit.
+    /// Bytes that compare as numbers of one sign do, and show where they end: the exponent, that
+    /// many digits at most, and a byte below each digit.
     pub(crate) fn ordered(&self, digits_max: usize) -> Vec<u8> {
         let exponent = self.exponent.wrapping_sub(i32::MIN).to_be_bytes();
         let size = exponent.into_iter().chain(self.digits.bytes().take(digits_max)).chain([0]);

@@ -114,10 +114,9 @@ fn test(arguments: &[String]) -> Result<(), String> {
         // One that fails is told with the line that plays it again, and is no reason to take back
         // what was changed: it may be as old as the project.
         let unplayed = ["--seed", "new", "--seeds", "2", "--scenario", "all"];
-        if Step::new("simulation of seeds that nobody has played", &sim(&unplayed)).run().is_err() {
-            say(
-                "xtask test: a seed that nobody has played has FAILED; the line above plays it again",
-            );
+        let step = Step::new("simulation of seeds that nobody has played", &sim(&unplayed));
+        if step.run().is_err() {
+            say("xtask test: a seed that nobody has played has FAILED; the line above repeats it");
         }
     }
     say("\nxtask test: everything passed");

@@ -22,6 +22,7 @@ const NO_LIMITS: &[(&str, &str)] = &[
     ("immortals::SIZE_BYTES_MAX", "the longest encoding of a 32-bit number"),
     ("protocol::NUMBER_BYTES_MAX", "the longest encoding of a 64-bit number"),
     ("query::CURSOR_TEXT_BYTES_MAX", "longer than any cursor that is made: a check of the form"),
+    ("query::ORDER_BYTES_MAX", "how much of a value is compared when documents are sorted"),
     ("query::TEXT_BYTES_MAX", "how much of a text is a key; the whole text is looked at anyway"),
     ("replication::NUMBER_MAX", "no group lives to see this position: a check of the form"),
     ("server::INFLATION_MAX", "what deflate can make of a byte at most: a fact"),
