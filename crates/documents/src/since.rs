@@ -19,7 +19,7 @@ use crate::record::Record;
 const HEADS_MAX: usize = 500;
 
 /// When it has read this many bytes of them, it looks at no more: each comes with its state.
-const HEADS_BYTES_MAX: usize = 256 << 10;
+pub(crate) const HEADS_BYTES_MAX: usize = 256 << 10;
 
 /// What somebody has missed.
 #[derive(Clone, Debug)]
@@ -139,16 +139,17 @@ impl Partition {
             to = self.space.key(family::HEAD, format!("{}\0", asked.prefix).as_bytes());
         }
         if let Some(cursor) = &asked.after {
-            from = self.space.key(family::HEAD, cursor.link.as_bytes());
+            // All of that document is told, or not.
+            let first = match cursor.version {
+                u64::MAX => format!("{}\0", cursor.link),
+                _ => cursor.link.clone(),
+            };
+            from = self.space.key(family::HEAD, first.as_bytes());
         }
         let (mut heads, mut next, mut broken) = (Vec::new(), None, None);
         let (mut looked, mut bytes) = (0, 0);
         store.scan(&from, &to, false, &mut |key, value| {
             let link = String::from_utf8_lossy(self.space.rest(key)).into_owned();
-            let is_done = asked
-                .after
-                .as_ref()
-                .is_some_and(|after| after.link == link && after.version == u64::MAX);
             let record = match Record::decode(value, &self.names) {
                 Ok(record) => record,
                 Err(error) => {
@@ -158,7 +159,7 @@ impl Partition {
             };
             looked += 1;
             bytes += value.len();
-            if !is_done && (record.position > asked.from || asked.latest_at.is_some()) {
+            if record.position > asked.from || asked.latest_at.is_some() {
                 let (oldest, latest) = (record.oldest, record.version);
                 heads.push(Head { link: link.clone(), oldest, latest });
             }
@@ -219,7 +220,12 @@ impl Partition {
             None => self.first_since(store, head, asked.from)?,
         };
         let mut before = match first.checked_sub(1) {
-            Some(version) => self.kept(store, &head.link, version)?.map(|it| it.document),
+            Some(version) => {
+                let before = self.kept(store, &head.link, version)?.map(|it| it.document);
+                // Whether it met a query before is not known any more.
+                is_after_gap |= before.is_none();
+                before
+            }
             None => None,
         };
         for version in first..=head.latest {
@@ -229,6 +235,12 @@ impl Partition {
             };
             let Version { document, position } = found;
             if position > asked.until {
+                if is_after_gap {
+                    // There may have been a version up to there that is not kept.
+                    let place = Place { position: asked.until, taken: 0 };
+                    let change = Change { place, before: None, after: None };
+                    caught.changes.push(Missed { change, is_after_gap });
+                }
                 return Ok(false);
             }
             if *bytes >= asked.bytes_max {

@@ -24,6 +24,8 @@ pub(crate) struct Catching {
     pub(crate) group: GroupId,
     /// Up to here. What comes later is told afterwards.
     pub(crate) until: Position,
+    /// Stands for what the links of all documents that are told of begin with.
+    pub(crate) prefix: u64,
     /// Behind this version of this document; `None`: from the first document on.
     pub(crate) after: Option<Cursor>,
 }
@@ -55,10 +57,11 @@ pub(crate) fn encode_reading(cluster: u64, reading: &Reading) -> String {
 fn encode_parts(cluster: u64, places: &Places, catching: Option<&Catching>) -> String {
     let mut bytes = vec![if catching.is_some() { VERSION_CATCHING } else { VERSION }];
     bytes.extend_from_slice(&cluster.to_be_bytes());
-    if let Some(Catching { group, until, after }) = catching {
+    if let Some(Catching { group, until, prefix, after }) = catching {
         let (link, version) = after.as_ref().map_or(("", 0), |it| (it.link.as_str(), it.version));
         varint::put(&mut bytes, u64::from(group.0));
         varint::put(&mut bytes, until.0);
+        varint::put(&mut bytes, *prefix);
         varint::put(&mut bytes, version);
         varint::put(&mut bytes, u64::try_from(link.len()).expect("a length fits"));
         bytes.extend_from_slice(link.as_bytes());
@@ -123,13 +126,14 @@ pub(crate) fn decode(
 
 fn take_catching(rest: &mut &[u8]) -> Option<Catching> {
     let mut number = || varint::take(rest).ok();
-    let (group, until, version, length) = (number()?, number()?, number()?, number()?);
+    let (group, until, prefix) = (number()?, number()?, number()?);
+    let (version, length) = (number()?, number()?);
     let (link, left) = rest.split_at_checked(usize::try_from(length).ok()?)?;
     let link = std::str::from_utf8(link).ok()?.to_owned();
     *rest = left;
     let after = (!link.is_empty()).then_some(Cursor { link, version });
     let group = GroupId(u32::try_from(group).ok()?);
-    Some(Catching { group, until: Position(until), after })
+    Some(Catching { group, until: Position(until), prefix, after })
 }
 
 #[cfg(test)]
@@ -147,7 +151,8 @@ mod tests {
         assert_eq!(decode(7, groups(), &token).unwrap(), places.clone().into());
         let cursor = Cursor { link: "/a/ü".into(), version: u64::MAX };
         for after in [None, Some(cursor)] {
-            let catching = Some(Catching { group: GroupId(3), until: Position(9), after });
+            let catching =
+                Some(Catching { group: GroupId(3), until: Position(9), prefix: u64::MAX, after });
             let reading = Reading { places: places.clone(), catching };
             let token = encode_reading(7, &reading);
             assert_eq!(decode(7, groups(), &token).unwrap(), reading);

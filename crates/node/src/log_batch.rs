@@ -145,18 +145,20 @@ impl LogBatch {
     }
 
     /// Whether a frame of another replica is left out, as if the network had lost it: it has entries
-    /// of the log, or a part of a state, and too much waits for the disk already. The sender does
-    /// not wait for that: it hears heartbeats answered, which need no disk, and goes on sending.
+    /// of the log, and too much waits for the disk already. The owner does not wait for that: it
+    /// hears heartbeats answered, which need no disk, and goes on sending. Or it is a part of a
+    /// state, and the disk is full: the state store would hold all of it in memory.
     pub(crate) fn leaves_out(&mut self, frame: &Frame, effects: &mut Effects) -> bool {
-        let brings_data = match frame {
-            Frame::Consensus { message, .. } => !message.entries.is_empty(),
-            Frame::Chunk(_) => true,
-            _ => false,
-        };
-        let Some(bytes) = self.pace.is_behind().filter(|_| brings_data) else { return false };
+        match frame {
+            Frame::Chunk(_) => return self.full.is_some(),
+            Frame::Consensus { message, .. } if !message.entries.is_empty() => {}
+            _ => return false,
+        }
+        let Some(bytes) = self.pace.is_behind() else { return false };
         if self.pace.leave_out() {
             let text = format!(
-                "the disk has {bytes} bytes of the log still to write: until it has, nothing more                  is taken from other nodes"
+                "the disk has {bytes} bytes of the log still to write: until it has, no entries \
+                 are taken from other nodes"
             );
             effects.note(Level::Warn, text);
         }

@@ -3,6 +3,7 @@
 //! there. If something is not, the reader is told that, and nothing else.
 
 use documents::{Change, Missed, Place, Since};
+use protocol::hash::hash;
 use protocol::{Code, GroupId, Position, Problem};
 use storage::StoreError;
 
@@ -35,8 +36,12 @@ pub(crate) fn look(
     let (partition, store) = (replica.machine().partition(), &*view.shard.store);
     let applied = replica.consensus.applied_position();
     let from = all_before(reading.places[&group]);
-    let begun = reading.catching.clone().filter(|it| it.group == group);
-    let mut catching = begun.unwrap_or(Catching { group, until: applied, after: None });
+    let mark = mark_of(prefix);
+    // What was begun for another prefix says nothing of these documents.
+    let is_begun = |it: &Catching| it.group == group && it.prefix == mark;
+    let begun = reading.catching.clone().filter(is_begun);
+    let anew = Catching { group, until: applied, prefix: mark, after: None };
+    let mut catching = begun.unwrap_or(anew);
     if applied < catching.until {
         return Ok(Brought::NotHere);
     }
@@ -74,6 +79,11 @@ pub(crate) fn look(
         behind.places.insert(group, Place::after(catching.until));
     }
     Ok(Brought::Changes(changes, behind))
+}
+
+/// By what a token knows the prefix with which it was made.
+pub(crate) fn mark_of(prefix: &str) -> u64 {
+    hash(prefix.as_bytes())
 }
 
 /// Whether a factory may have documents whose links begin like that.

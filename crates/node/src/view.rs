@@ -147,7 +147,8 @@ impl<'a> View<'a> {
                  it has",
                 self.config.node_id
             );
-            return Some(Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied));
+            // It may be the repeat of one that is on its way to the disk.
+            return Some(Problem::new(Code::Busy, text).with_outcome(Outcome::Unknown));
         }
         if matches!(question, Question::Fence(_)) || !group.is_partition() {
             return None;

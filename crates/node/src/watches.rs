@@ -18,7 +18,7 @@ use protocol::{Code, Document, GroupId, Position, Principal, Problem, Response};
 use query::{Candidate, CompiledQuery, HitFilter};
 use serde_json::Value;
 
-use crate::change_token::{Places, Reading, encode_reading};
+use crate::change_token::{Catching, Places, Reading, encode_reading};
 use crate::missed::{self, Brought};
 use crate::view::View;
 use crate::work::{Effects, Purpose};
@@ -66,8 +66,11 @@ pub(crate) struct Watches {
     /// Whose turn it is, and how many are still to be looked after since the last change.
     turn: u64,
     todo: usize,
-    /// The newest change of each partition when those who wait were looked after.
+    /// The newest change of each partition when those who wait were looked after, or where it was
+    /// when it has none in memory.
     newest: BTreeMap<GroupId, Place>,
+    /// How often the store may still be looked at before the next tick.
+    looks: usize,
 }
 
 /// Changes for one answer.
@@ -77,21 +80,18 @@ struct Found {
     count: usize,
     /// Not everything was looked at.
     is_cut: bool,
+    /// The store was looked at, so the token has moved.
+    has_looked: bool,
 }
 
-/// How often the store is looked at in one step, for all requests that have missed something.
+/// How often the store is looked at from one tick to the next, for all requests that have missed
+/// something.
 const LOOKS_MAX: usize = 2;
 
 /// How much may still be looked at in this step.
 struct Effort {
     changes: usize,
     looks: usize,
-}
-
-impl Effort {
-    fn of_a_step() -> Self {
-        Self { changes: LOOKED_AT_MAX, looks: LOOKS_MAX }
-    }
 }
 
 impl Watches {
@@ -107,12 +107,13 @@ impl Watches {
             let response = answer(&Found::default(), &now(view).into(), view);
             return effects.respond(&purpose, response);
         };
-        let mut effort = Effort::of_a_step();
-        let found = match look(&watch, &mut reading, &mut effort, view) {
+        let found = match self.look(&watch, &mut reading, &mut { LOOKED_AT_MAX }, view) {
             Ok(found) => found,
             Err(problem) => return effects.respond(&purpose, problem),
         };
-        if found.count > 0 || found.is_cut || watch.wait_micros == 0 || view.is_stopping {
+        let waits_for_a_look = found.is_cut && found.count == 0 && !found.has_looked;
+        let is_answered = found.count > 0 || found.is_cut && !waits_for_a_look;
+        if is_answered || watch.wait_micros == 0 || view.is_stopping {
             return effects.respond(&purpose, answer(&found, &reading, view));
         }
         if self.waiting.len() >= WATCHES_MAX {
@@ -122,6 +123,9 @@ impl Watches {
         let deadline = view.now.steady_micros + watch.wait_micros;
         self.waiting.insert(self.next, Waiting { purpose, watch, reading, deadline });
         self.next += 1;
+        if waits_for_a_look {
+            self.todo = self.waiting.len();
+        }
     }
 
     /// Entries may have been applied: those who wait for what they changed are answered.
@@ -129,11 +133,9 @@ impl Watches {
         let mut has_news = false;
         for (group, replica) in &view.shard.partitions {
             let newest = replica.machine().partition().changes().newest();
-            if let Some(newest) = newest
-                && self.newest.insert(*group, newest) != Some(newest)
-            {
-                has_news = true;
-            }
+            let applied = || Place::after(replica.consensus.applied_position());
+            let newest = newest.unwrap_or_else(applied);
+            has_news |= self.newest.insert(*group, newest) != Some(newest);
         }
         if has_news {
             self.todo = self.waiting.len();
@@ -143,6 +145,7 @@ impl Watches {
 
     /// Looks after those who had to wait for the next step, and those who have waited long enough.
     pub(crate) fn tick(&mut self, view: &View<'_>, effects: &mut Effects) {
+        self.looks = LOOKS_MAX;
         self.go_on(view, effects);
         let now = view.now.steady_micros;
         let overdue: Vec<u64> = self
@@ -151,11 +154,12 @@ impl Watches {
             .filter(|(_, waiting)| waiting.deadline <= now || view.is_stopping)
             .map(|(id, _)| *id)
             .collect();
-        let mut effort = Effort::of_a_step();
+        let mut changes = LOOKED_AT_MAX;
         for id in overdue {
             let Some(mut waiting) = self.waiting.remove(&id) else { continue };
             // There may be nothing to tell, but the token goes behind all that was looked at.
-            let response = match look(&waiting.watch, &mut waiting.reading, &mut effort, view) {
+            let Waiting { watch, reading, .. } = &mut waiting;
+            let response = match self.look(watch, reading, &mut changes, view) {
                 Ok(found) => answer(&found, &waiting.reading, view),
                 Err(problem) => problem.into(),
             };
@@ -167,28 +171,49 @@ impl Watches {
         if self.todo == 0 {
             return;
         }
-        let mut effort = Effort::of_a_step();
+        let mut changes = LOOKED_AT_MAX;
         let in_turn = self.waiting.range(self.turn..).chain(self.waiting.range(..self.turn));
         let in_turn: Vec<u64> = in_turn.map(|(id, _)| *id).take(self.todo).collect();
         for id in in_turn {
             self.turn = id;
-            let Some(waiting) = self.waiting.get_mut(&id).filter(|_| effort.changes > 0) else {
+            if changes == 0 {
                 return;
-            };
-            let response = match look(&waiting.watch, &mut waiting.reading, &mut effort, view) {
-                Ok(found) if found.count > 0 => Some(answer(&found, &waiting.reading, view)),
-                Ok(found) if found.is_cut => return,
+            }
+            let Some(mut waiting) = self.waiting.remove(&id) else { return };
+            let Waiting { watch, reading, .. } = &mut waiting;
+            let response = match self.look(watch, reading, &mut changes, view) {
+                // Who catches up asks again at once, and others have their turn meanwhile.
+                Ok(found) if found.count > 0 || found.has_looked => {
+                    Some(answer(&found, &waiting.reading, view))
+                }
+                Ok(found) if found.is_cut => {
+                    self.waiting.insert(id, waiting);
+                    return;
+                }
                 Ok(_) => None,
                 Err(problem) => Some(problem.into()),
             };
-            if let Some(response) = response {
-                let waiting = self.waiting.remove(&id).expect("it was there");
-                effects.respond(&waiting.purpose, response);
+            match response {
+                Some(response) => effects.respond(&waiting.purpose, response),
+                None => drop(self.waiting.insert(id, waiting)),
             }
             self.todo -= 1;
             self.turn = id + 1;
         }
         self.todo = 0;
+    }
+
+    fn look(
+        &mut self,
+        watch: &Watch,
+        reading: &mut Reading,
+        changes: &mut usize,
+        view: &View<'_>,
+    ) -> Result<Found, Problem> {
+        let mut effort = Effort { changes: *changes, looks: self.looks };
+        let found = look(watch, reading, &mut effort, view);
+        (*changes, self.looks) = (effort.changes, effort.looks);
+        found
     }
 }
 
@@ -211,29 +236,45 @@ fn look(
     let filter = view.shard.handlers.guard.filter(&watch.principal);
     let looking = Looking { watch, filter: filter.as_ref(), view };
     let mut found = Found::default();
+    // What was begun comes to its end first, or a partition that others write to would begin anew.
+    let catching = reading.catching.as_ref().map(|it| it.group);
+    if let Some(group) = catching.filter(|group| is_readable(*group, view)) {
+        looking.catch_up(group, reading, effort, &mut found)?;
+    }
     let groups: Vec<GroupId> = reading.places.keys().copied().collect();
-    for group in groups {
-        let Some(replica) = view.shard.partitions.get(&group) else { continue };
-        if view.shard.is_astray(group) {
-            continue;
-        }
-        let applied = replica.consensus.applied_position();
-        if reading.places[&group] >= Place::after(applied) {
-            continue;
-        }
-        let changes = replica.machine().partition().changes();
-        let is_catching = reading.catching.as_ref().is_some_and(|it| it.group == group);
-        match changes.after(reading.places[&group], applied).filter(|_| !is_catching) {
-            Some(changes) => looking.take(group, changes, applied, reading, effort, &mut found),
-            // Elsewhere it catches up: that comes to its end first.
-            None if !is_catching && reading.catching.is_some() => continue,
-            None => looking.catch_up(group, reading, effort, &mut found)?,
-        }
+    for group in groups.into_iter().filter(|group| is_readable(*group, view)) {
         if found.is_cut {
             break;
         }
+        let applied = view.shard.partitions[&group].consensus.applied_position();
+        let place = reading.places[&group];
+        if place >= Place::after(applied) || catching == Some(group) {
+            continue;
+        }
+        match view.shard.partitions[&group].machine().partition().changes().after(place, applied) {
+            Some(changes) => looking.take(group, changes, applied, reading, effort, &mut found),
+            None if reading.catching.is_some() => {}
+            None => looking.catch_up(group, reading, effort, &mut found)?,
+        }
     }
     Ok(found)
+}
+
+fn is_readable(group: GroupId, view: &View<'_>) -> bool {
+    view.shard.partitions.contains_key(&group) && !view.shard.is_astray(group)
+}
+
+/// The next partition after that one of which the reader has missed something that is not in memory.
+fn next_missed(after: GroupId, reading: &Reading, view: &View<'_>) -> Option<(GroupId, Position)> {
+    let later = reading.places.range(GroupId(after.0 + 1)..);
+    let mut later = later.filter(|(group, _)| is_readable(**group, view));
+    later.find_map(|(group, place)| {
+        let replica = &view.shard.partitions[group];
+        let applied = replica.consensus.applied_position();
+        let is_missed = *place < Place::after(applied)
+            && replica.machine().partition().changes().after(*place, applied).is_none();
+        is_missed.then_some((*group, applied))
+    })
 }
 
 /// On whose behalf changes are looked at.
@@ -282,11 +323,11 @@ impl Looking<'_> {
             found.is_cut = true;
             return Ok(());
         }
-        effort.looks -= 1;
         let brought = missed::look(reading, group, &self.watch.prefix, self.view)?;
         let Brought::Changes(changes, behind) = brought else { return Ok(()) };
+        effort.looks -= 1;
         // There may be more of it, and what came meanwhile.
-        found.is_cut = true;
+        (found.is_cut, found.has_looked) = (true, true);
         for (change, at) in changes {
             if found.is_full() {
                 return Ok(());
@@ -296,6 +337,12 @@ impl Looking<'_> {
             self.offer(group, &change, reading, found);
         }
         *reading = behind;
+        if reading.catching.is_none()
+            && let Some((group, until)) = next_missed(group, reading, self.view)
+        {
+            let prefix = missed::mark_of(&self.watch.prefix);
+            reading.catching = Some(Catching { group, until, prefix, after: None });
+        }
         Ok(())
     }
 

@@ -140,8 +140,11 @@ impl Parser {
         self.at += 1;
         let field = field.replace('/', ".");
         let (value, is_number) = match self.peek().cloned() {
-            Some(Token::Word(word) | Token::Quoted(word)) if is_micros_for(&field, &word) => {
-                (time::moment_of(&word).map_or(Value::Null, |moment| moment.0.into()), true)
+            Some(Token::Word(word) | Token::Quoted(word)) if is_date_for(&field, &word) => {
+                let Some(moment) = time::moment_of(&word) else {
+                    return self.expected("a date with its time, such as 2026-11-30T12:00:00Z");
+                };
+                (moment.0.into(), true)
             }
             Some(Token::Word(word)) => {
                 let is_number = exact_number(&word).is_some();
@@ -244,9 +247,11 @@ fn equal(property_name: String, value: Value) -> QueryTerm {
     }
 }
 
-/// A date and time that is compared with microseconds since 1970, as all times of documents are.
-fn is_micros_for(field: &str, word: &str) -> bool {
-    field.ends_with("Micros") && word.contains(['T', 't']) && time::moment_of(word).is_some()
+/// What begins like a date and is compared with microseconds since 1970, as all times of documents
+/// are.
+fn is_date_for(field: &str, word: &str) -> bool {
+    let is_year = |year: &str| year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit());
+    field.ends_with("Micros") && word.split_once('-').is_some_and(|(year, _)| is_year(year))
 }
 
 fn present(property_name: String) -> QueryTerm {
@@ -376,6 +381,9 @@ mod tests {
         assert_eq!(parsed("aMicros gt 1970-01-01T00:00:01Z"), "+aMicros>1000000");
         assert_eq!(parsed("aMicros eq '1970-01-01T01:00:00+01:00'"), "+aMicros=0");
         assert_eq!(parsed("aMicros eq 'at noon'"), "+aMicros=\"at noon\"");
+        for wrong in ["2026-11-31T00:00:00Z", "'2026-11-30'", "1969-01-01T00:00:00Z"] {
+            assert!(parse(&format!("aMicros lt {wrong}")).unwrap_err().message.contains("date"));
+        }
         assert_eq!(parsed("a lt '1970-01-01T00:00:01Z'"), "+a<\"1970-01-01T00:00:01Z\"");
         assert!(parse("a lt null").unwrap_err().message.contains("null goes with 'eq'"));
         assert_eq!(parsed("a eq 'it''s (not) and'"), "+a=\"it's (not) and\"");

@@ -111,7 +111,7 @@ const HIT_BYTES: usize = 96;
 const CURSOR_FORMAT: u8 = 1;
 
 /// The longest text that can be a cursor; longer than any that is made here.
-const CURSOR_TEXT_BYTES_MAX: usize = 16 << 10;
+const CURSOR_TEXT_BYTES_MAX: usize = 32 << 10;
 
 /// Six bits each (RFC 4648, section 5).
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn a_text_that_is_no_cursor_is_refused() {
         let text = hit(b"k", "/a", 1).cursor().to_text();
-        for wrong in ["", "A", "====", "AQ", &text[..text.len() - 2], &"A".repeat(20_000)] {
+        for wrong in ["", "A", "====", "AQ", &text[..text.len() - 2], &"A".repeat(40_000)] {
             assert!(Cursor::from_text(wrong).is_err(), "{wrong}");
         }
         assert!(Cursor::from_text(&text).is_ok());

@@ -64,7 +64,14 @@ fn each_line_of_the_guide_shows_what_the_guide_says() {
     assert!(steps.len() > 25, "the guide has few commands: {}", steps.len());
     for step in &steps {
         assert!(step.command.starts_with("amrita "), "{}", step.command);
-        let script = step.command.replacen("amrita", "\"$AMRITA\"", 1);
+        let words = step.command.split(' ').map(|word| match word.strip_suffix("amrita") {
+            // Also in a command within the command.
+            Some(before) if before.is_empty() || before.ends_with("$(") => {
+                format!("{before}\"$AMRITA\"")
+            }
+            _ => word.to_owned(),
+        });
+        let script = words.collect::<Vec<_>>().join(" ");
         let output = Command::new("sh")
             .args(["-c", &format!("{script} 2>&1")])
             .env("AMRITA", env!("CARGO_BIN_EXE_amrita"))

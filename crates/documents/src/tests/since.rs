@@ -15,7 +15,8 @@ use super::generate::command;
 use super::model::Model;
 use crate::command::{AppliedCommand, Command, Write};
 use crate::family;
-use crate::{Change, Cursor, Missed, Place, Since};
+use crate::since::HEADS_BYTES_MAX;
+use crate::{Change, Cursor, Missed, Place, Retention, Since};
 
 /// What a reader is told of each document, in order.
 type Told = BTreeMap<String, Vec<u64>>;
@@ -155,6 +156,65 @@ fn a_replay_shows_the_last_version_up_to_a_position_of_what_is_there() {
     assert_eq!(replay(Position(0), before_the_end.0), ["a v4", "b v0", "c v0"]);
     assert_eq!(replay(before_the_end, the_end.0), ["a v4", "b v1", "c v0"], "b has ended since");
     assert_eq!(replay(the_end, the_end.0), ["a v4", "c v0"], "that was known");
+}
+
+/// How somebody catches up, from one call to the next.
+fn asked(until: Position, after: Option<Cursor>) -> Since<'static> {
+    Since {
+        prefix: "/core/things/",
+        is_one: false,
+        from: Position(0),
+        until,
+        latest_at: None,
+        after,
+        bytes_max: 1 << 20,
+    }
+}
+
+#[test]
+fn a_document_that_fills_a_call_by_itself_is_passed() {
+    let mut site = Site::new(1);
+    for link in ["/core/things/a", "/core/things/b", "/core/things/c"] {
+        site.apply(&Command::Write(write(link, 0, json!({"n": "x".repeat(HEADS_BYTES_MAX)}))));
+    }
+    let (mut after, mut links) = (None, Vec::new());
+    for _ in 0..8 {
+        let asked = asked(site.applied.position, after);
+        let caught = site.partition.since(&site.store, &asked).unwrap();
+        let told = caught.changes.iter().map(|missed| missed.change.after.as_ref().unwrap());
+        links.extend(told.map(|it| it.link.clone()));
+        after = caught.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(after, None, "it comes to its end");
+    assert_eq!(links, ["/core/things/a", "/core/things/b", "/core/things/c"]);
+}
+
+#[test]
+fn what_goes_while_somebody_catches_up_is_said_to_be_missing() {
+    let mut site = Site::new(1);
+    let mut put = |version: u64| {
+        let mut write = write("/core/things/a", version, json!({"n": version}));
+        write.retention = Retention { limit: 2, floor: 1 };
+        assert!(matches!(site.apply(&Command::Write(write)), AppliedCommand::Written(_)));
+        site.applied.position
+    };
+    (0..3).for_each(|version| drop(put(version)));
+    let until = put(3);
+    // Nothing of what was there up to then is kept any more.
+    (4..9).for_each(|version| drop(put(version)));
+    let caught = site.partition.since(&site.store, &asked(until, None)).unwrap();
+    let [Missed { change, is_after_gap: true }] = &caught.changes[..] else {
+        panic!("{:?}", caught.changes);
+    };
+    assert!(change.before.is_none() && change.after.is_none());
+    // The same for somebody who was told a part of it, whose last version has gone since.
+    let after = Some(Cursor { link: "/core/things/a".into(), version: 7 });
+    let caught = site.partition.since(&site.store, &asked(site.applied.position, after)).unwrap();
+    assert!(caught.changes.iter().all(|missed| missed.is_after_gap), "{:?}", caught.changes);
+    assert_eq!(caught.changes.len(), 1);
 }
 
 /// Replicas that have applied an entry with the older program, and with this one, must be equal.
