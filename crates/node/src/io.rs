@@ -228,6 +228,8 @@ pub enum Input {
         group: GroupId,
         opening: u64,
     },
+    /// See [`Output::Measure`].
+    Measured,
     /// A program has connected, to be a copy of an instance.
     ProgramOpened {
         program: u64,
@@ -326,6 +328,9 @@ pub enum Output {
     /// Give [`Input::GoOn`], after all inputs that have come meanwhile.
     GoOn {
         group: GroupId,
+    /// Give [`Input::Measured`] with the next step, with the time it is by then: what was done
+    /// within one step is told how long it took.
+    Measure,
         opening: u64,
     },
     /// To a program.

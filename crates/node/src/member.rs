@@ -182,6 +182,7 @@ impl Member {
             Input::GoOn { group, opening } => {
                 host.effects.push(Work::Partition(group, PartitionEvent::GoOn { opening }));
             }
+            Input::Measured => self.queries.measured(host.now.steady_micros, host.effects),
             Input::ProgramOpened { program, door } => self.program_opened(program, door, host),
             Input::ProgramSaid { program, bytes } => {
                 self.programs.said(program, bytes, &seen!(self, host), host.effects);

@@ -258,7 +258,7 @@ static EXPLAIN_OTHER: Resource = Resource {
 static QUERY_PAGE: Resource = Resource {
     path: "/core/query-page/TOKEN",
     verbs: &[Verb {
-        parameters: &["expand"],
+        parameters: &query::PAGE_PARAMETERS,
         ..get("a further page: follow the links you get", Needs::Filtered)
     }],
 };
