@@ -238,6 +238,7 @@ impl Member {
             self.membership.end_removals(host);
             self.membership.note_moves(host);
             self.repeat_late_fences(host);
+            self.membership.see_who_lives(host);
             self.programs.tick(&seen!(self, host), host.effects);
             self.membership.control.services.outside = self.programs.of_kinds();
         }
