@@ -219,7 +219,10 @@ static CONFIG: Resource = Resource {
 
 static STATS: Resource = Resource {
     path: "FACTORY/stats, FACTORY/NAME/stats",
-    verbs: &[get("counters since the owner became owner", Needs::Document)],
+    verbs: &[
+        get("counters since the owner became owner", Needs::Document),
+        post("sets a value beside them, for as long", Needs::Document),
+    ],
 };
 
 /// Where this node and the cluster are explained.
