@@ -67,10 +67,13 @@ pub(crate) fn status(status: NodeStatus) -> &'static str {
 
 fn remarks(group: &NodeGroupState, node: &NodeState) -> String {
     let is_owner = group.document_owner.as_ref() == Some(&node.id);
+    let missing = node.missing_services.join(", ");
+    let lacks = format!("its program lacks {missing}: run the same one on all nodes");
     let all = [
         (is_owner, "owns the directory"),
         (node.is_drained, "drained: is to own nothing"),
         (node.is_leaving, "leaving: is being removed for good"),
+        (!missing.is_empty(), lacks.as_str()),
     ];
     let said = all.into_iter().filter(|(is_so, _)| *is_so).map(|(_, remark)| remark);
     said.collect::<Vec<_>>().join("; ")
@@ -105,7 +108,13 @@ fn staying(group: &NodeGroupState) -> impl Iterator<Item = &NodeState> {
 /// One or two sentences: can the cluster be written to?
 pub(crate) fn summary(group: &NodeGroupState) -> String {
     let all = staying(group).count();
-    let available = staying(group).filter(|node| node.status == NodeStatus::Available).count();
+    // One whose program lacks services holds what is written all the same.
+    let holds = |node: &&NodeState| match node.status {
+        NodeStatus::Available => true,
+        NodeStatus::Unavailable => false,
+        NodeStatus::Synchronizing => !node.missing_services.is_empty(),
+    };
+    let available = staying(group).filter(holds).count();
     let quorum = group.membership_quorum;
     let partitions = group.partition_owners.len();
     let ownerless = group.partition_owners.iter().filter(|owner| owner.is_none()).count();

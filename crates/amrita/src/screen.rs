@@ -157,6 +157,15 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     [&heading].into_iter().chain(&rows).map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// A word of a command as a person types it: a shell takes it as it is.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// A value in a cell.
 pub(crate) fn cell(value: &Value) -> String {
     match value {
@@ -227,6 +236,17 @@ mod tests {
         let expected =
             ["500 B", "1023 B", "1.0 KiB", "1.5 KiB", "64 MiB", "3.0 GiB", "16777215 TiB"];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_word_is_quoted_so_that_a_shell_takes_it_as_it_is() {
+        assert_eq!(quoted("/tmp/n1-a_b.c:1,2=3"), "/tmp/n1-a_b.c:1,2=3");
+        for word in ["", "a b", "it's", "$HOME", "*?", "a;b", "'", "\"a\"", "a\\b", "ä"] {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &format!("printf %s {}", quoted(word))]);
+            let said = shell.output().expect("there is a shell").stdout;
+            assert_eq!(String::from_utf8_lossy(&said), word);
+        }
     }
 
     #[test]

@@ -198,16 +198,7 @@ impl Plan {
         say(&screen::table(&["node", "address", "pid", "log"], &rows));
         let first = &nodes[0].address;
         say(&format!("\nData: {}\n", self.folder.display()));
-        let option =
-            if self.base_port == 8000 { String::new() } else { format!(" --address {first}") };
-        say(&format!(
-            "What to do next, in another terminal:\n  \
-             amrita{option} post /core/examples '{{\"documentSelfLink\":\"one\",\"name\":\"first\"}}'\n  \
-             amrita{option} get /core/examples/one\n  \
-             amrita{option} nodes\n  \
-             curl '{first}/core/examples?expand'\n\n\
-             Kill a node (kill -9 PID) and ask again: nothing is lost. Ctrl-C here stops them all."
-        ));
+        say(&self.next_steps(first));
     }
 
     /// One line when all are ready, and one for each node that ends before it was asked to.
@@ -233,12 +224,36 @@ impl Plan {
             let number: usize = node.id[1..].parse().expect("ids are n1, n2 and so on");
             say(&format!(
                 "\n{} has ended ({ended}); the others go on while they are a majority.\n  \
-                 To start it again: amrita {}",
+                 To start it again: {}",
                 node.id,
-                self.arguments(number).join(" ")
+                self.typed(number)
             ));
             false
         });
+    }
+
+    /// What a person types to start a node.
+    fn typed(&self, number: usize) -> String {
+        let words: Vec<String> =
+            self.arguments(number).iter().map(|word| screen::quoted(word)).collect();
+        format!("amrita {}", words.join(" "))
+    }
+
+    fn next_steps(&self, first: &str) -> String {
+        let option = if self.base_port == 8000 {
+            String::new()
+        } else {
+            format!(" --address {}", screen::quoted(first))
+        };
+        let list = screen::quoted(&format!("{first}/core/examples?expand"));
+        format!(
+            "What to do next, in another terminal:\n  \
+             amrita{option} post /core/examples '{{\"documentSelfLink\":\"one\",\"name\":\"first\"}}'\n  \
+             amrita{option} get /core/examples/one\n  \
+             amrita{option} nodes\n  \
+             curl {list}\n\n\
+             Kill a node (kill -9 PID) and ask again: nothing is lost. Ctrl-C here stops them all."
+        )
     }
 }
 
@@ -343,4 +358,38 @@ fn kill_all(nodes: &mut Vec<Running>) {
 fn kill(node: &mut Running) {
     drop(node.child.kill());
     drop(node.child.wait());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words that a shell makes of a line.
+    fn words(line: &str) -> Vec<String> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("printf '%s\\0' {line}")]);
+        let said = String::from_utf8(shell.output().expect("there is a shell").stdout).unwrap();
+        said.split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_is_printed_to_be_typed_means_the_same_to_a_shell() {
+        let folder = PathBuf::from("/tmp/it's a $folder?");
+        let plan = Plan {
+            program: PathBuf::new(),
+            folder,
+            peers: (9001..=9003).map(|port| format!("http://127.0.0.1:{port}")).collect(),
+            base_port: 9000,
+            extra: vec!["--log-level".into(), "node=debug,*".into()],
+        };
+        let typed = plan.typed(2);
+        let again = typed.strip_prefix("amrita ").expect("it begins with the program");
+        assert_eq!(words(again), plan.arguments(2));
+        let steps = plan.next_steps("http://127.0.0.1:9001");
+        let curl = steps.lines().find_map(|line| line.trim().strip_prefix("curl "));
+        assert_eq!(words(curl.expect("curl")), ["http://127.0.0.1:9001/core/examples?expand"]);
+        for line in steps.lines().filter(|line| line.starts_with("  amrita")) {
+            assert!(!words(line.trim()).iter().any(|word| word.contains('\'')), "{line}");
+        }
+    }
 }

@@ -249,10 +249,39 @@ fn each_command_says_how_it_ended_and_takes_json_or_refuses_it() {
     };
     let unknown: Vec<String> = leaves(folder, &[]).into_iter().filter(|it| !known(it)).collect();
     assert!(unknown.is_empty(), "these commands have no row here: {unknown:?}");
-    let example = run(&["example", "hello-server", "--nonsense"]);
-    assert_eq!(example.status.code(), Some(USAGE), "{}", err(&example));
-    assert!(err(&example).contains("--nonsense"), "{}", err(&example));
-    assert_eq!(run(&["example", "hello-nobody"]).status.code(), Some(USAGE));
+}
+
+/// Nothing is done then: there is not even a node to ask.
+#[test]
+fn each_command_names_an_option_and_a_word_that_it_does_not_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| amrita(folder.path()).args(words).output().expect("it can be run");
+    let refused = |words: &[&str], named: &str| {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(USAGE), "{words:?}: {}", err(&output));
+        assert!(err(&output).contains(named), "{words:?}: {}", err(&output));
+        assert_eq!(out(&output), "", "{words:?}");
+    };
+    let endless = ENDLESS.map(|line| (line, DONE, NoJson));
+    for (line, ..) in COMMANDS.iter().chain(&endless) {
+        let words: Vec<&str> = line.split(' ').collect();
+        refused(&[&words[..], &["--nonsense"]].concat(), "--nonsense");
+        refused(&[&words[..], &["--nonsense=1"]].concat(), "--nonsense");
+        refused(&[&["--nonsense"], &words[..]].concat(), "--nonsense");
+    }
+    refused(&["example", "hello-nobody"], "hello-nobody");
+    refused(&["nonsense"], "nonsense");
+    let leaves = leaves(folder.path(), &[]);
+    let groups = leaves.iter().filter_map(|leaf| Some(leaf.split_once(' ')?.0));
+    for group in groups.collect::<BTreeSet<_>>() {
+        // `amrita backup --to DIR` is one by itself.
+        refused(&[group, "nonsense"], "nonsense");
+    }
+    // It has no place for a further word.
+    for leaf in ["nodes", "whoami", "logout", "up", "role list", "immortal list", "user list"] {
+        let words: Vec<&str> = leaf.split(' ').chain(["nonsense"]).collect();
+        refused(&words, "nonsense");
+    }
 }
 
 /// Made of the same description as the help, so each command is in all of them.

@@ -125,7 +125,8 @@ impl Newcomer {
 pub fn waits_for_a_person(node_id: &str) -> String {
     format!(
         "this node asks to join the cluster, and waits until a person lets it in: on a node of the \
-         cluster, `amrita admit {node_id}`"
+         cluster, `amrita admit {node_id}` (if it is a member that has lost its sandbox, it is let in \
+         after two minutes, too)"
     )
 }
 

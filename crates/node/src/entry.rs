@@ -96,10 +96,10 @@ impl Member {
                 self.queries.query(purpose, *specification, None, form, scope, host.effects);
             }
             Plan::Counted(specification, form) => {
-                self.queries.counted(purpose, *specification, form, scope, host.effects);
+                self.queries.counted(purpose, (*specification, None), form, scope, host.effects);
             }
-            Plan::Page { token, expand } => {
-                self.queries.page(purpose, (&token, expand), scope, host.effects);
+            Plan::Page { token, wish } => {
+                self.queries.page(purpose, (&token, &wish), scope, host.effects);
             }
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),

@@ -120,6 +120,32 @@ pub(crate) enum Frame {
     Service(Box<ServiceFrame>),
 }
 
+/// The frames' names, in their order.
+const NAMES: [&str; 22] = [
+    "Hello",
+    "Known",
+    "Stranger",
+    "Recognized",
+    "Remembered",
+    "Refused",
+    "Admit",
+    "Ping",
+    "Consensus",
+    "Chunk",
+    "ChunkTaken",
+    "Peer",
+    "Between",
+    "Owns",
+    "Question",
+    "Answer",
+    "Audit",
+    "Backup",
+    "Listed",
+    "Asking",
+    "Removed",
+    "Service",
+];
+
 /// About the states of a group's replicas, see `audit`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Audit {
@@ -348,6 +374,9 @@ impl Frame {
 /// Where a long field behind the frames belongs: the number of the field, and its length.
 type Place = (u32, u32);
 
+/// For so many frames there is room at once.
+const FRAMES_EXPECTED: usize = 64;
+
 /// Room for a frame without its long fields. Few frames take more, and too little room only costs a
 /// copy.
 const FRAME_BYTES: usize = 96;
@@ -449,12 +478,41 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<Vec<Frame>, String> {
         return Err(format!("a frame of {} bytes is over the limit", bytes.len()));
     }
     let unreadable = |error: postcard::Error| format!("a frame cannot be read: {error}");
-    let (mut frames, rest) = postcard::take_from_bytes::<Vec<Frame>>(bytes).map_err(unreadable)?;
+    let (count, mut rest) = postcard::take_from_bytes::<usize>(bytes).map_err(unreadable)?;
+    // Each frame has a byte or more.
+    let mut frames = Vec::with_capacity(count.min(rest.len()).min(FRAMES_EXPECTED));
+    let mut last = "none";
+    for _ in 0..count {
+        last = name_at(rest)?;
+        let read = postcard::take_from_bytes::<Frame>(rest);
+        let (frame, behind) =
+            read.map_err(|error| format!("a frame {last} cannot be read: {error}"))?;
+        frames.push(frame);
+        rest = behind;
+    }
     if !rest.is_empty() {
-        let (places, rest) = postcard::take_from_bytes(rest).map_err(unreadable)?;
-        put_back(&mut frames, places, bytes.slice_ref(rest))?;
+        let behind = || {
+            format!(
+                "behind the frame {last} are {} bytes that it does not have, and that are no long \
+                 field of it",
+                rest.len()
+            )
+        };
+        let (places, long) = postcard::take_from_bytes::<Vec<Place>>(rest).map_err(|_| behind())?;
+        if places.is_empty() {
+            return Err(behind());
+        }
+        put_back(&mut frames, places, bytes.slice_ref(long))?;
     }
     Ok(frames)
+}
+
+/// The name of the frame that begins there.
+fn name_at(bytes: &[u8]) -> Result<&'static str, String> {
+    let read = postcard::take_from_bytes::<usize>(bytes);
+    let (number, _) = read.map_err(|error| format!("a frame cannot be read: {error}"))?;
+    let name = NAMES.get(number).copied();
+    name.ok_or_else(|| format!("frame {number} is not known: the last one is {}", NAMES.len() - 1))
 }
 
 /// Puts the long fields where they belong.
@@ -575,6 +633,38 @@ mod tests {
         };
         assert!(decode(&head(vec![(0, 0)])).is_err());
         assert!(decode(&head(vec![(u32::MAX, u32::MAX)])).is_err());
+    }
+
+    /// One of each, of nothing but zeros.
+    fn each_frame() -> Vec<Frame> {
+        let of = |number: usize| {
+            let zeros = [&[u8::try_from(number).unwrap()][..], &[0; 4096]].concat();
+            let (frame, _) = postcard::take_from_bytes::<Frame>(&zeros)
+                .unwrap_or_else(|error| panic!("{}: {error}", NAMES[number]));
+            frame
+        };
+        (0..NAMES.len()).map(of).collect()
+    }
+
+    #[test]
+    fn each_frame_names_itself_when_it_has_more_or_less_than_is_known() {
+        for (frame, name) in each_frame().into_iter().zip(NAMES) {
+            let shown = format!("{frame:?}");
+            let end = shown.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(shown.len());
+            assert_eq!(&shown[..end], name);
+            let good = whole(vec![Frame::Stranger, frame]);
+            assert!(decode(&good).is_ok(), "{name}");
+            for more in [&b"x"[..], &[0], &[0, 0], &[255; 12]] {
+                let why = decode(&[&good[..], more].concat().into()).unwrap_err();
+                assert!(why.contains(&format!("the frame {name} ")), "{name} {more:?}: {why}");
+            }
+            let why = decode(&good.slice(..good.len() - 1)).unwrap_err();
+            let is_named = why.contains(&format!("a frame {name} ")) || good.len() == 3;
+            assert!(is_named, "{name}: {why}");
+        }
+        let unknown = u8::try_from(NAMES.len()).unwrap();
+        let why = decode(&Bytes::from(vec![1, unknown])).unwrap_err();
+        assert!(why.contains(&format!("frame {unknown} is not known")), "{why}");
     }
 
     #[test]

@@ -88,6 +88,9 @@ pub struct Timing {
     pub audit_ticks: u64,
     /// When they are compared again if nothing has happened since: disks rot at rest, too.
     pub audit_again_ticks: u64,
+    /// How long a member must have been away before a node with its name, its address and an empty
+    /// sandbox takes its place without a person: it could be alive, and be cut off.
+    pub away_ticks: u64,
 }
 
 impl Default for Timing {
@@ -101,6 +104,7 @@ impl Default for Timing {
             rest_ticks: 100,
             audit_ticks: 1_000,
             audit_again_ticks: 360_000,
+            away_ticks: 12_000,
         }
     }
 }
@@ -235,6 +239,8 @@ pub enum Input {
         group: GroupId,
         opening: u64,
     },
+    /// See [`Output::Measure`].
+    Measured,
     /// A program has connected, to be a copy of an instance.
     ProgramOpened {
         program: u64,
@@ -335,6 +341,9 @@ pub enum Output {
         group: GroupId,
         opening: u64,
     },
+    /// Give [`Input::Measured`] with the next step, with the time it is by then: what was done
+    /// within one step is told how long it took.
+    Measure,
     /// To a program.
     ProgramTell {
         program: u64,

@@ -27,7 +27,7 @@
 //! | `admission` | who asks, and whether the request may come in |
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
 //! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
-//! | `members` | nodes that come in, and nodes that are removed |
+//! | `members`, `living` | nodes that come in, and nodes that are removed; who was alive when |
 //! | `member_services` | which services the programs of other members have |
 //! | `audit` | whether the replicas of a group have the same state |
 //! | `backup`, `backups`, `standstill` | the state of everything at one moment, and a cluster made of it |
@@ -59,6 +59,7 @@ mod io;
 mod jobs;
 mod joining;
 mod leaving;
+mod living;
 mod log_batch;
 mod log_upkeep;
 mod marks;

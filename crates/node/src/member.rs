@@ -182,6 +182,7 @@ impl Member {
             Input::GoOn { group, opening } => {
                 host.effects.push(Work::Partition(group, PartitionEvent::GoOn { opening }));
             }
+            Input::Measured => self.queries.measured(host.now.steady_micros, host.effects),
             Input::ProgramOpened { program, door } => self.program_opened(program, door, host),
             Input::ProgramSaid { program, bytes } => {
                 self.programs.said(program, bytes, &seen!(self, host), host.effects);
@@ -237,6 +238,7 @@ impl Member {
             self.membership.end_removals(host);
             self.membership.note_moves(host);
             self.repeat_late_fences(host);
+            self.membership.see_who_lives(host);
             self.programs.tick(&seen!(self, host), host.effects);
             self.membership.control.services.outside = self.programs.of_kinds();
         }

@@ -15,6 +15,8 @@ pub(crate) struct MemberServices {
     /// The factories that each other member's program serves, as it said last, also when it is away
     /// now.
     of_members: BTreeMap<ReplicaId, Vec<String>>,
+    /// The factories of this node's program, in order.
+    own: Vec<String>,
     /// The factories that this node's program lacks, each with a member whose program has it.
     lacking: BTreeMap<String, ReplicaId>,
     /// The programs outside that have the handlers of kinds.
@@ -34,6 +36,9 @@ impl MemberServices {
 
     /// `own`: the factories of this node's program, in order.
     pub(crate) fn compare(&mut self, own: &[String], is_member: impl Fn(ReplicaId) -> bool) {
+        if self.own != own {
+            self.own = own.to_vec();
+        }
         self.of_members.retain(|id, _| is_member(*id));
         let all = self.of_members.iter().flat_map(|(id, all)| all.iter().map(move |it| (it, *id)));
         let lacking = all.filter(|(factory, _)| own.binary_search(factory).is_err());
@@ -42,6 +47,15 @@ impl MemberServices {
 
     pub(crate) fn lacks_any(&self) -> bool {
         !self.lacking.is_empty()
+    }
+
+    /// The factories that a member's program lacks, as far as this node, `me`, has heard.
+    pub(crate) fn missing_at(&self, member: ReplicaId, me: ReplicaId) -> Vec<String> {
+        let has = if member == me { Some(&self.own) } else { self.of_members.get(&member) };
+        let Some(has) = has else { return Vec::new() };
+        let all: BTreeSet<&String> =
+            self.of_members.values().chain([&self.own]).flatten().collect();
+        all.into_iter().filter(|factory| !has.contains(factory)).cloned().collect()
     }
 
     /// A member whose program serves that factory, which this node's does not.
@@ -96,7 +110,12 @@ mod tests {
         services.heard([(N2, own.as_slice())].into_iter());
         services.compare(&own, |_| true);
         assert!(services.lacks_any());
+        let me = ReplicaId(1);
+        assert_eq!(services.missing_at(me, me), ["/c"]);
+        assert_eq!(services.missing_at(N2, me), ["/c"]);
+        assert!(services.missing_at(N3, me).is_empty());
         services.compare(&own, |id| id != N3);
+        assert!(services.missing_at(me, me).is_empty(), "nobody has more");
         assert!(!services.lacks_any() && !services.knows_nobody());
         services.heard([(N2, more.as_slice())].into_iter());
         services.compare(&own, |_| true);

@@ -1,8 +1,8 @@
 //! How nodes come into the cluster and leave it for good.
 //!
 //! A node that is new to the cluster waits for a person, whom `amrita nodes` shows it. A node that
-//! has the name and the address of a member which is down is that member with an empty sandbox, and
-//! comes back by itself. A member that a person removes leaves one group after the other; when it is
+//! has the name and the address of a member which has been down for a while is that member with an
+//! empty sandbox, and comes back by itself; one that was down for a moment only could be alive. A member that a person removes leaves one group after the other; when it is
 //! in none any more, the directory forgets it, and from then on it is told so by whomever it speaks
 //! to.
 
@@ -42,6 +42,12 @@ fn believes(
     is_of_ours && sender.is_some() && !is_at_home
 }
 
+/// See [`crate::Timing::away_ticks`].
+fn away_micros_min(host: &Host<'_>) -> u64 {
+    let timing = host.config.timing;
+    timing.away_ticks.saturating_mul(timing.tick_micros)
+}
+
 impl Membership {
     /// A newcomer asks to be admitted. The replica that it was before, if there was one, must be
     /// gone.
@@ -65,7 +71,7 @@ impl Membership {
             // The removal comes to its end first.
             Place::Own(former) | Place::Another(former)
                 if self.control.map.topology.is_leaving(former) => {}
-            Place::Own(_) => self.let_in(candidate, host),
+            Place::Own(former) if self.is_away(former, link, host) => self.let_in(candidate, host),
             // Who would take the place of another member is for a person to decide in any case.
             Place::New if host.config.permits.admits_who_asks => self.let_in(candidate, host),
             _ => self.list(link, candidate, host),
@@ -107,7 +113,7 @@ impl Membership {
             return true;
         }
         // Its process may have ended just now. The newcomer asks again until that is known.
-        if self.said_alive.replace(candidate.sandbox_id) != Some(candidate.sandbox_id) {
+        if self.living.told.replace(candidate.sandbox_id) != Some(candidate.sandbox_id) {
             let text = format!(
                 "a node '{}' with an empty sandbox asks to be admitted at {}, where node '{}' is \
                  alive: it has to wait until that one has ended",
@@ -118,6 +124,22 @@ impl Membership {
         true
     }
 
+    /// Looks which members are alive.
+    pub(crate) fn see_who_lives(&mut self, host: &Host<'_>) {
+        let members = self.control.map.topology.members().keys();
+        let is_up = |id: &ReplicaId| (*id, self.control.is_up(*id, host.links, host.now));
+        self.living.see(members.map(is_up), host.now.steady_micros);
+    }
+
+    /// Whether a newcomer with the name and the address of a member may be taken for it. One that
+    /// has put its sandbox aside itself, as it could not prove what that had promised, is the one
+    /// that was there.
+    fn is_away(&self, former: ReplicaId, link: u64, host: &Host<'_>) -> bool {
+        let hello = host.links.get(link).and_then(|link| link.hello.as_ref());
+        let forgot = hello.is_some_and(|hello| hello.forgot.is_some());
+        forgot || self.living.away_micros(former, host.now.steady_micros) >= away_micros_min(host)
+    }
+
     fn let_in(&mut self, candidate: Candidate, host: &mut Host<'_>) {
         self.change(Purpose::Own, &DirectoryCommand::Admit(candidate), host);
     }
@@ -126,10 +148,20 @@ impl Membership {
     fn list(&mut self, link: u64, candidate: Candidate, host: &mut Host<'_>) {
         let (name, uri) = (candidate.node_id.clone(), candidate.uri.clone());
         let sandbox = candidate.sandbox_id;
+        let place = self.control.map.topology.place_of(&candidate);
         if self.asking.asked(candidate, host.now.steady_micros) {
+            let by_itself = match place {
+                Place::Own(former) => format!(
+                    ". The node of that name and address was alive {} s ago; when it has been away \
+                     for {} s, this one takes its place",
+                    self.living.away_micros(former, host.now.steady_micros) / 1_000_000,
+                    away_micros_min(host) / 1_000_000
+                ),
+                _ => String::new(),
+            };
             let text = format!(
                 "node '{name}' at {uri} asks to join the cluster: `amrita admit {name}` lets it in, \
-                 and `amrita admit --refuse {name}` does not"
+                 and `amrita admit --refuse {name}` does not{by_itself}"
             );
             host.effects.note(Level::Warn, text);
             self.tell_who_asks(host);

@@ -16,6 +16,7 @@ use crate::control::{Control, nodes_of};
 use crate::frame::{Audit, Frame, Question};
 use crate::io::{Level, NodeConfig, Output};
 use crate::jobs::DigestJob;
+use crate::living::Living;
 use crate::placement::{self, Placement, Surroundings};
 use crate::shard::{Conditions, Shard};
 use crate::view::View;
@@ -127,8 +128,8 @@ pub(crate) struct Membership {
     pace: (usize, usize),
     /// The node's log has already said that this node should own nothing.
     said_unfit: bool,
-    /// The sandbox of a newcomer that wants the place of a living node, as the log has said.
-    pub(crate) said_alive: Option<u64>,
+    /// When which member was seen alive.
+    pub(crate) living: Living,
     /// Nodes that wait for a person to let them in.
     pub(crate) asking: Asking,
     /// Since when each member that is being removed has been known to be so.
@@ -148,7 +149,7 @@ impl Membership {
             placement: Placement::default(),
             pace: (0, 0),
             said_unfit: false,
-            said_alive: None,
+            living: Living::default(),
             asking: Asking::default(),
             leaving_since: BTreeMap::new(),
             moves_told: BTreeMap::new(),

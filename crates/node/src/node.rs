@@ -382,6 +382,7 @@ impl Node {
             | Input::Ran(_)
             | Input::Notified { .. }
             | Input::GoOn { .. }
+            | Input::Measured
             | Input::ProgramDrained { .. }
             | Input::DialFailed { .. }
             | Input::StorageRecovered => {}

@@ -88,10 +88,20 @@ impl Form {
 /// it and any node can answer.
 #[derive(Serialize, Deserialize)]
 struct PageToken {
-    /// The pages of a query task look like query tasks, those of a factory do not.
-    task: bool,
+    kind: PageKind,
     specification: String,
     after: Option<Cursor>,
+}
+
+/// How a further page looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PageKind {
+    /// As that of a factory.
+    Plain,
+    /// As that of a query task.
+    Task,
+    /// As that of a factory, with the number of all.
+    PlainWithTotal,
 }
 
 pub(crate) fn query_answer(aim: &QueryAim, pages: Vec<Page>, told: Told) -> Response {
@@ -138,11 +148,15 @@ fn hits_answer(
     if let Form::Subscribers { link } = &aim.form {
         return respond(subscribers(link, hits));
     }
-    let is_task = !matches!(aim.form, Form::Plain { .. });
+    let kind = match &aim.form {
+        Form::Plain { total: None, .. } => PageKind::Plain,
+        Form::Plain { total: Some(_), .. } => PageKind::PlainWithTotal,
+        _ => PageKind::Task,
+    };
     let result = QueryResult {
         other: of_explained(explained),
         document_count: if counts { counted } else { hits.len() as u64 },
-        next_page_link: next.map(|after| page_link(is_task, &aim.specification, Some(after))),
+        next_page_link: next.map(|after| page_link(kind, &aim.specification, Some(after))),
         query_time_micros: Some(took_micros),
         document_links: hits.iter().map(|hit| shown_link(hit, aim)).collect(),
         ..QueryResult::default()
@@ -281,7 +295,7 @@ fn groups_answer(
     };
     let mut links = b"{".to_vec();
     for group in &groups {
-        let link = page_link(true, &query::of_group(of, &group.values), None);
+        let link = page_link(PageKind::Task, &query::of_group(of, &group.values), None);
         if link.len() > PAGE_LINK_BYTES_MAX {
             return too_long_for_pages().into();
         }
@@ -302,7 +316,7 @@ fn groups_answer(
     let result = QueryResult {
         other: of_explained(told.explained),
         document_count,
-        next_page_link: last.map(|last| page_link(true, of, Some(last))),
+        next_page_link: last.map(|last| page_link(PageKind::Task, of, Some(last))),
         query_time_micros: Some(told.took_micros),
         ..QueryResult::default()
     };
@@ -374,7 +388,7 @@ fn respond(body: Vec<u8>) -> Response {
 
 /// The answer to a query task with a limit: where its first page is.
 pub(crate) fn first_page_link(task: &Value, specification: &QuerySpecification) -> Response {
-    let link = page_link(true, specification, None);
+    let link = page_link(PageKind::Task, specification, None);
     if link.len() > PAGE_LINK_BYTES_MAX {
         return too_long_for_pages().into();
     }
@@ -469,19 +483,19 @@ fn finished_task(mut task: Value, result: &QueryResult) -> Value {
     task
 }
 
-fn page_link(task: bool, specification: &QuerySpecification, after: Option<Cursor>) -> String {
+fn page_link(kind: PageKind, specification: &QuerySpecification, after: Option<Cursor>) -> String {
     let specification = serde_json::to_string(specification).expect("a specification is JSON");
-    let token = PageToken { task, specification, after };
+    let token = PageToken { kind, specification, after };
     let bytes = postcard::to_stdvec(&token).expect("a token encodes");
     format!("{PAGE_LINK}/{}", protocol::base64url::encode(&bytes))
 }
 
 pub(crate) fn parse_token(
     token: &str,
-) -> Result<(bool, QuerySpecification, Option<Cursor>), Problem> {
+) -> Result<(PageKind, QuerySpecification, Option<Cursor>), Problem> {
     let wrong = || Problem::not_found("no such page: run the query again and follow nextPageLink");
     let bytes = protocol::base64url::decode(token).ok_or_else(wrong)?;
     let token: PageToken = postcard::from_bytes(&bytes).map_err(|_| wrong())?;
     let specification = serde_json::from_str(&token.specification).map_err(|_| wrong())?;
-    Ok((token.task, specification, token.after))
+    Ok((token.kind, specification, token.after))
 }

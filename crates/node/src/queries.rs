@@ -13,17 +13,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use protocol::query::{Query, QueryOption, QuerySpecification, QueryTerm};
 use protocol::{Code, GroupId, Problem, Response};
-use query::{CompiledQuery, Cursor, Groups, Hit, MATCH_VALUES_MAX, Page};
+use query::{CompiledQuery, Cursor, Groups, Hit, MATCH_VALUES_MAX, Page, PageWish};
 use serde_json::Value;
 use services::Effort;
 
 use crate::frame::{Answer, Question};
 use crate::gather::Scope;
-use crate::io::Level;
+use crate::io::{Level, Output};
 use crate::jobs::{AnswerJob, Job};
 use crate::pages::{
-    ANSWER_BYTES_MAX, Form, HITS_MAX, LinkedAim, PAGE_LINK, QueryAim, first_page_link, parse_token,
-    query_answer, too_large, too_many, too_many_values,
+    ANSWER_BYTES_MAX, Form, HITS_MAX, LinkedAim, PAGE_LINK, PageKind, QueryAim, first_page_link,
+    parse_token, query_answer, too_large, too_many, too_many_values,
 };
 use crate::query_times::{SLOW_MICROS, Times, Told, explained};
 use crate::searches::SEARCH_MICROS_MAX;
@@ -77,8 +77,9 @@ const ANSWER_HERE_BYTES_MAX: usize = 32 << 10;
 struct Querying {
     purpose: Purpose,
     aim: QueryAim,
-    /// This query only counts. The query in here is run next, with the number that was counted.
-    page: Option<Box<QuerySpecification>>,
+    /// This query only counts. The query in here is run next, from there on, with the number that
+    /// was counted.
+    page: Option<Box<Counted>>,
     text: Bytes,
     after: Option<Cursor>,
     times: Times,
@@ -95,6 +96,9 @@ struct Querying {
     bytes: usize,
 }
 
+/// What is run when all that is found is counted, and behind which hit it begins.
+type Counted = (QuerySpecification, Option<Cursor>);
+
 /// The queries that may make more effort, and those that wait for it.
 #[derive(Default)]
 struct Turns {
@@ -110,6 +114,8 @@ pub(crate) struct Queries {
     short: Turns,
     long: Turns,
     last: QueryId,
+    /// Those that are complete, and were not measured so far.
+    complete: Vec<QueryId>,
     /// How many bytes of pieces there are, those in answers that are being put together included.
     bytes: usize,
 }
@@ -214,7 +220,7 @@ impl Queries {
     pub(crate) fn counted(
         &mut self,
         purpose: Purpose,
-        specification: QuerySpecification,
+        (specification, after): Counted,
         form: Form,
         scope: Scope,
         effects: &mut Effects,
@@ -225,14 +231,18 @@ impl Queries {
         let mut count = specification.all_found();
         count.options.push(QueryOption::Count);
         let aim = QueryAim { specification: count, limit: 0, skip: 0, form };
-        let _is_asked =
-            self.begin((purpose, aim, Some(Box::new(specification))), None, scope, effects);
+        let _is_asked = self.begin(
+            (purpose, aim, Some(Box::new((specification, after)))),
+            None,
+            scope,
+            effects,
+        );
     }
 
     /// Asks all partitions. False when it is refused.
     fn begin(
         &mut self,
-        (purpose, aim, page): (Purpose, QueryAim, Option<Box<QuerySpecification>>),
+        (purpose, aim, page): (Purpose, QueryAim, Option<Box<Counted>>),
         after: Option<&Cursor>,
         scope: Scope,
         effects: &mut Effects,
@@ -268,25 +278,25 @@ impl Queries {
     pub(crate) fn page(
         &mut self,
         purpose: Purpose,
-        (token, expand): (&str, bool),
+        (token, wish): (&str, &PageWish),
         scope: Scope,
         effects: &mut Effects,
     ) {
-        match parse_token(token) {
-            Ok((is_task, mut specification, after)) => {
-                if expand && !specification.is_expanded() {
-                    specification.options.push(QueryOption::ExpandContent);
-                }
-                let link = format!("{PAGE_LINK}/{token}");
-                let form = if is_task {
-                    Form::TaskPage { link }
-                } else {
-                    Form::Plain { link, skip: 0, total: None }
-                };
-                self.query(purpose, specification, after.as_ref(), form, scope, effects);
+        let (kind, specification, after) = match page_of(token, wish) {
+            Ok(page) => page,
+            Err(problem) => return effects.finish(&purpose, problem.into()),
+        };
+        let link = format!("{PAGE_LINK}/{token}");
+        let form = match kind {
+            PageKind::Task => Form::TaskPage { link },
+            PageKind::Plain | PageKind::PlainWithTotal => {
+                Form::Plain { link, skip: 0, total: None }
             }
-            Err(problem) => effects.finish(&purpose, problem.into()),
+        };
+        if kind == PageKind::PlainWithTotal {
+            return self.counted(purpose, (specification, after), form, scope, effects);
         }
+        self.query(purpose, specification, after.as_ref(), form, scope, effects);
     }
 
     /// A piece of one partition has come.
@@ -321,6 +331,11 @@ impl Queries {
         if let Some(response) = refused {
             self.refuse(id, response, now, effects);
         } else if querying.missing == 0 && querying.again.is_empty() {
+            if querying.is_unmeasured(now) {
+                self.complete.push(id);
+                effects.outputs.push(Output::Measure);
+                return;
+            }
             let querying = self.end(id);
             self.finish(id, querying, now, effects);
         } else if querying.age(now) > SEARCH_MICROS_MAX {
@@ -336,6 +351,18 @@ impl Queries {
             querying.times.queue(now);
             self.short.leave(id);
             self.turns(effort).waiting.push_back(id);
+        }
+        self.give_turns(now, effects);
+    }
+
+    /// Time has gone on since some queries were complete.
+    pub(crate) fn measured(&mut self, now: u64, effects: &mut Effects) {
+        for id in std::mem::take(&mut self.complete) {
+            if self.open.contains_key(&id) {
+                let mut querying = self.end(id);
+                querying.times.measured(now);
+                self.finish(id, querying, now, effects);
+            }
         }
         self.give_turns(now, effects);
     }
@@ -404,11 +431,12 @@ impl Queries {
             return self.follow(querying, now, effects);
         }
         let Querying { purpose, aim, page, parts, bytes, scope, times, .. } = querying;
-        if let Some(specification) = page {
+        if let Some(page) = page {
+            let (specification, after) = *page;
             self.bytes -= bytes;
             let form = aim.form.with_total(parts.values().map(|part| part.count).sum());
             // The bound is for both together.
-            return self.query(purpose, *specification, None, form, scope, effects);
+            return self.query(purpose, specification, after.as_ref(), form, scope, effects);
         }
         let is_explained = aim.specification.explain;
         let told = Told {
@@ -474,6 +502,12 @@ impl Querying {
             self.missing += 1;
             effects.push(Work::Submit(Purpose::Piece { query: id, group }, group, question));
         }
+    }
+
+    /// Whether there is no time to be told, as everything was done within one step.
+    fn is_unmeasured(&self, now: u64) -> bool {
+        let wants_parts = self.aim.specification.explain;
+        self.age(now) == 0 || (wants_parts && self.times.is_unmeasured(now))
     }
 
     /// How long ago it came, in microseconds.
@@ -551,6 +585,27 @@ impl Querying {
         }
         (is_all && found > self.aim.limit && self.aim.limit > 0).then(too_many)
     }
+}
+
+/// The page that a link stands for, as it is wished.
+fn page_of(
+    token: &str,
+    wish: &PageWish,
+) -> Result<(PageKind, QuerySpecification, Option<Cursor>), Problem> {
+    let (kind, mut specification, after) = parse_token(token)?;
+    wish.put_in(&mut specification)?;
+    let kind = match (kind, wish.total) {
+        (PageKind::Task, Some(true)) => {
+            return Err(Problem::bad_request(
+                "$count: the pages of a query task do not say how many there are in all; ask a query \
+                 with the option COUNT",
+            ));
+        }
+        (PageKind::Plain, Some(true)) => PageKind::PlainWithTotal,
+        (PageKind::PlainWithTotal, Some(false)) => PageKind::Plain,
+        (kind, _) => kind,
+    };
+    Ok((kind, specification, after))
 }
 
 /// The log tells of slow queries, by their shape: what is in documents is nobody's business there.

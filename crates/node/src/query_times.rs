@@ -50,6 +50,18 @@ impl Times {
         part.1 += now.saturating_sub(self.asked_at);
     }
 
+    /// Whether no time has passed since the partitions were asked, as they answered within the
+    /// same step.
+    pub(crate) fn is_unmeasured(&self, now: u64) -> bool {
+        self.asked_at == now
+    }
+
+    /// The partitions that answered within the step share the time that it took.
+    pub(crate) fn measured(&mut self, now: u64) {
+        let took = now.saturating_sub(self.asked_at);
+        self.parts.values_mut().filter(|(_, micros)| *micros == 0).for_each(|it| it.1 = took);
+    }
+
     pub(crate) fn queue(&mut self, now: u64) {
         self.queued_at = Some(now);
     }

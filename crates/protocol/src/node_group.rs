@@ -107,7 +107,8 @@ impl NodeGroupRequest {
 pub enum NodeStatus {
     Available,
     Unavailable,
-    /// It has joined and is still being brought up to date.
+    /// It is still being brought up to date: it has joined and is being filled, or its program lacks
+    /// services that another member's has.
     Synchronizing,
 }
 
@@ -128,6 +129,10 @@ pub struct NodeState {
     /// It is being removed for good.
     #[serde(default)]
     pub is_leaving: bool,
+    /// The factories that its program lacks, and that of another member has. It owns nothing that
+    /// another one can own.
+    #[serde(default)]
+    pub missing_services: Vec<String>,
     pub document_self_link: String,
     pub document_kind: String,
 }

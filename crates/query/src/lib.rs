@@ -47,8 +47,8 @@ pub use groups::{GROUPS_BYTES_MAX, Groups};
 pub use leaves::{Leaves, walk};
 pub use links::LINKS_OF_ONE_MAX;
 pub use listing::{
-    FactoryListing, LIST_PARAMETERS, add_filter, all_specification, as_of, document_query,
-    factory_query, factory_specification, is_set, prefix_query,
+    FactoryListing, LIST_PARAMETERS, PAGE_PARAMETERS, PageWish, add_filter, all_specification,
+    as_of, document_query, factory_query, factory_specification, is_set, prefix_query,
 };
 pub use ordered::{Leaf, Numeral, after_all_with, encoded_bytes, is_shared};
 pub use page::{Cursor, Explained, Forgotten, Hit, Page, merge};

@@ -148,9 +148,7 @@ fn listing_of(
     let is_expanded = is_set(request, "expand")?;
     if let Some(names) = request.parameter("select") {
         // Whole documents may be asked for as well; then these fields of them are shown.
-        specification.options.push(QueryOption::ExpandSelectedFields);
-        let names = names.split(',').map(|name| name.trim().replace('/', "."));
-        specification.select_terms = names.map(|name| QueryTerm::field(&name)).collect();
+        show_fields(&mut specification, &names);
     } else if is_expanded {
         specification.options.push(QueryOption::ExpandContent);
     }
@@ -176,6 +174,63 @@ fn listing_of(
         specification.as_of(at);
     }
     Ok(FactoryListing { specification, page, top, total, skip })
+}
+
+fn show_fields(specification: &mut QuerySpecification, names: &str) {
+    specification.options.push(QueryOption::ExpandSelectedFields);
+    let names = names.split(',').map(|name| name.trim().replace('/', "."));
+    specification.select_terms = names.map(|name| QueryTerm::field(&name)).collect();
+}
+
+/// The parameters of a further page, with or without a `$` before them.
+pub const PAGE_PARAMETERS: [&str; 4] = ["expand", "limit", "select", "count"];
+
+/// What a further page shall be otherwise than those before it; the pages after it are like it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageWish {
+    pub expand: bool,
+    limit: Option<usize>,
+    select: Option<String>,
+    /// Whether it also says how many there are in all.
+    pub total: Option<bool>,
+}
+
+impl PageWish {
+    /// # Errors
+    /// `BAD_REQUEST` that says which parameter is wrong, and how to write it.
+    pub fn of(request: &Request) -> Result<Self, Problem> {
+        let total = request.parameter("count").map(|_| is_set(request, "count")).transpose()?;
+        Ok(Self {
+            expand: is_set(request, "expand")?,
+            limit: number(request, "limit", 1)?,
+            select: request.parameter("select").map(Into::into),
+            total,
+        })
+    }
+
+    /// Changes the query of the pages before it.
+    ///
+    /// # Errors
+    /// `BAD_REQUEST` for what such pages do not have.
+    pub fn put_in(&self, specification: &mut QuerySpecification) -> Result<(), Problem> {
+        if let Some(limit) = self.limit {
+            if specification.has(QueryOption::GroupBy) {
+                return Err(Problem::bad_request(
+                    "$limit: how many groups come at a time is groupResultLimit; say it in the query",
+                ));
+            }
+            let is_page = u64::try_from(limit).is_ok_and(|limit| limit < NO_PAGES);
+            specification.result_limit = is_page.then_some(limit);
+        }
+        if let Some(names) = &self.select {
+            let shows = [QueryOption::ExpandContent, QueryOption::ExpandSelectedFields];
+            specification.options.retain(|option| !shows.contains(option));
+            show_fields(specification, names);
+        } else if self.expand && !specification.is_expanded() {
+            specification.options.push(QueryOption::ExpandContent);
+        }
+        Ok(())
+    }
 }
 
 /// The time of `asOf`, if it is there.
@@ -294,6 +349,25 @@ mod tests {
             assert_eq!(at, Some(1_796_088_320_000_000), "{text}");
             assert!(listing.specification.has(QueryOption::TimeSnapshot));
         }
+    }
+
+    #[test]
+    fn a_further_page_may_be_otherwise_than_those_before_it() {
+        let wish = |query: &str| {
+            let request = Request { query: query.into(), ..Request::get("/core/query-page/x") };
+            PageWish::of(&request)
+        };
+        let mut specification = listing("expand&$limit=3").unwrap().specification;
+        wish("").unwrap().put_in(&mut specification).unwrap();
+        assert_eq!(specification, listing("expand&$limit=3").unwrap().specification);
+        wish("$limit=7&$select=a,b/c").unwrap().put_in(&mut specification).unwrap();
+        assert_eq!(specification, listing("$limit=7&$select=a,b/c").unwrap().specification);
+        wish("limit=2147483647").unwrap().put_in(&mut specification).unwrap();
+        assert_eq!(specification.result_limit, None);
+        assert_eq!((wish("$count").unwrap().total, wish("").unwrap().total), (Some(true), None));
+        assert!(wish("$limit=0").is_err() && wish("$count=maybe").is_err());
+        specification.options.push(QueryOption::GroupBy);
+        assert!(wish("$limit=1").unwrap().put_in(&mut specification).is_err());
     }
 
     #[test]

@@ -27,7 +27,10 @@ pub fn shape_of(specification: &QuerySpecification) -> String {
         shape.push_str(&format!("; limit {limit}"));
     }
     if !specification.options.is_empty() {
-        shape.push_str(&format!("; {:?}", specification.options));
+        let words = specification.options.iter().map(serde_json::to_value);
+        let words: Vec<String> =
+            words.flatten().filter_map(|word| Some(word.as_str()?.to_owned())).collect();
+        shape.push_str(&format!("; {}", words.join(", ")));
     }
     // Names are what somebody has sent: none of them begins another line of a log.
     shape = shape.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

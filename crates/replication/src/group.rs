@@ -288,7 +288,8 @@ impl Group {
     pub fn receive(&mut self, message: Message) {
         let (durability, refills) = (self.options.durability, &self.snapshots.refills);
         if let Err(why) = guard::check(&self.raw.raft, &message, durability, refills) {
-            self.note(format!("{:?} from replica {}: {why}", message.kind, message.from));
+            let kind = message.kind.name();
+            self.note(format!("dropped {kind} from replica {}: {why}", message.from));
             return;
         }
         if message.kind == MessageKind::Rest {

@@ -26,6 +26,25 @@ pub enum MessageKind {
     Rest,
 }
 
+impl MessageKind {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Append => "an append",
+            Self::AppendAnswer => "the answer to an append",
+            Self::Vote => "a request for a vote",
+            Self::VoteAnswer => "a vote",
+            Self::PreVote => "a request for a pre-vote",
+            Self::PreVoteAnswer => "a pre-vote",
+            Self::Heartbeat => "a heartbeat",
+            Self::HeartbeatAnswer => "the answer to a heartbeat",
+            Self::Snapshot => "a snapshot",
+            Self::Campaign => "a handover",
+            Self::Rest => "a message that the group is quiet",
+        }
+    }
+}
+
 /// Where a snapshot stands in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotMeta {

@@ -74,7 +74,6 @@ pub(crate) struct Engine {
     programs: Attached,
     parts: Parts,
     born: Instant,
-    now: Now,
     ticks_until_space: u32,
     tickets: Tickets,
     outputs: Vec<Output>,
@@ -154,7 +153,6 @@ impl Engine {
             programs: Attached::default(),
             parts,
             born: Instant::now(),
-            now: Now::default(),
             ticks_until_space: 0,
             tickets: Tickets::default(),
             outputs: Vec::new(),
@@ -192,7 +190,6 @@ impl Engine {
     fn round(&mut self, events: impl Iterator<Item = Event>, ticked: bool) {
         self.parts.metrics.thread.rounds.fetch_add(1, Ordering::Relaxed);
         let present = Instant::now();
-        self.now = self.look_at_clocks(present);
         for event in events {
             self.happened(event);
         }
@@ -270,13 +267,15 @@ impl Engine {
         self.inputs.push(input);
     }
 
-    /// Lets the node take what has come.
+    /// Lets the node take what has come. Each turn has its own time: one that was asked for with
+    /// [`Output::Measure`] comes right after what is to be measured.
     fn step(&mut self) {
         while !self.inputs.is_empty() && !self.has_ended() {
             let count = u64::try_from(self.inputs.len()).expect("a length fits");
             self.parts.metrics.thread.inputs.fetch_add(count, Ordering::Relaxed);
             let mut outputs = std::mem::take(&mut self.outputs);
-            self.parts.node.step(self.now, &mut self.inputs, &mut outputs);
+            let now = self.look_at_clocks(Instant::now());
+            self.parts.node.step(now, &mut self.inputs, &mut outputs);
             for output in outputs.drain(..) {
                 self.act(output);
             }
@@ -307,6 +306,7 @@ impl Engine {
             Output::GoOn { group, opening } => {
                 self.parts.inbox.put(Event::GoOn { group, opening });
             }
+            Output::Measure => self.inputs.push(Input::Measured),
             Output::ProgramTell { program, bytes } => self.programs.tell(program, bytes),
             Output::ProgramClose { program } => {
                 self.programs.let_go(program, &self.parts.inbox, &self.parts.metrics);

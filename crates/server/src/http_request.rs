@@ -460,6 +460,67 @@ mod tests {
         understand(method, &uri, &headers(pairs), true).map(|(request, _)| request)
     }
 
+    /// What the reference says of headers of a request, by its names in backticks.
+    fn told() -> Vec<(Vec<String>, String)> {
+        let reference = include_str!("../../../docs/reference-rest.md");
+        let table = reference.split("\n## HTTP\n").nth(1).expect("there is that part");
+        let rows = table.split("\n## ").next().expect("it has an end").lines();
+        let rows = rows.filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+        let named = |cell: &str| {
+            let names = cell.split('`').skip(1).step_by(2);
+            names.map(str::to_ascii_lowercase).collect::<Vec<_>>()
+        };
+        rows.map(|(names, what)| (named(names), what.to_owned())).collect()
+    }
+
+    #[test]
+    fn the_reference_tells_what_becomes_of_each_header() {
+        let told = told();
+        let row = |name: &str| {
+            let found = told.iter().find(|(names, _)| names.iter().any(|one| one == name));
+            &found.unwrap_or_else(|| panic!("the reference says nothing of {name}")).1
+        };
+        let of = |name: &str, value: &str| {
+            let mut map = HeaderMap::new();
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            map.insert(name, HeaderValue::from_str(value).unwrap());
+            understand(Method::Patch, &"/a/b".parse().unwrap(), &map, true).map(|_| ())
+        };
+        // What is refused is told to be 400, and what is told to be 400 at once is refused.
+        for (name, _) in REFUSED {
+            assert!(row(name).starts_with("400"), "{name}: {}", row(name));
+        }
+        for (names, what) in &told {
+            let is_header = |name: &&String| HeaderName::from_bytes(name.as_bytes()).is_ok();
+            for name in names.iter().filter(is_header).filter(|_| what.starts_with("400")) {
+                let why = of(name, "1").expect_err(name);
+                // Of a header that stands twice the table says so by another row.
+                let is_named = why.message.to_lowercase().contains(name.as_str());
+                assert!(is_named && why.status() == 400, "{name}: {why}");
+            }
+        }
+        for name in XENON_HEADERS_HARMLESS {
+            row(name);
+            assert!(of(name, "1").is_ok(), "{name}");
+        }
+        for name in [header::IF_MATCH, header::IF_NONE_MATCH, QUORUM, IDEMPOTENCY_KEY] {
+            row(name.as_str());
+        }
+        let codings = row("content-encoding").split('`').skip(1).step_by(2);
+        for coding in codings.filter(|word| word.chars().all(|c| c.is_ascii_lowercase())) {
+            assert!(of("content-encoding", coding).is_ok(), "{coding}");
+        }
+        assert_eq!(of("content-encoding", "br").unwrap_err().status(), 415);
+        assert!(row("content-encoding").contains("Others: 415"));
+        let types = row("content-type").split("Others").next().expect("it begins");
+        let types = types.split('`').skip(1).step_by(2);
+        for name in types.filter(|word| word.contains('/')) {
+            assert!(of("content-type", name).is_ok(), "{name}");
+        }
+        assert_eq!(of("content-type", "application/xml").unwrap_err().status(), 415);
+        assert!(of("expect", "100-continue").is_ok() && row("expect").contains("100-continue"));
+    }
+
     #[test]
     fn a_length_is_one_number() {
         let of = |pairs: &[(&'static str, &'static str)]| unclear_length(&headers(pairs)).is_some();

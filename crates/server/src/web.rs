@@ -369,6 +369,10 @@ impl Front {
         if let Own::Console(path) = own {
             path.clone_into(&mut asked.path);
         }
+        if *request.method() == Verb::GET && !hyper::body::Body::is_end_stream(request.body()) {
+            let text = format!("GET {} takes no body; leave it out", request.uri().path());
+            return Err(Problem::bad_request(text));
+        }
         let served = self.served.get();
         match Resource::at(&asked.path, &served) {
             Some(resource) => resource.check(&asked, &served).map(|()| asked),

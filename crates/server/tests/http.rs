@@ -91,6 +91,25 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory takes it")
 }
 
+/// One node owns every partition, and answers within a step.
+#[test]
+fn the_time_of_a_query_is_told_where_one_node_answers_all_of_it() {
+    let folder = TempDir::new().expect("a folder can be made");
+    let host = start(&folder);
+    let query = r#"{"taskInfo":{"isDirect":true},"querySpec":{"explain":true,"query":
+        {"term":{"propertyName":"documentSelfLink","matchType":"WILDCARD","matchValue":"*"}}}}"#;
+    let answer = ask(&host, "POST", "/core/query-tasks", "", query);
+    let body = answer.split_once("\r\n\r\n").expect("it has a body").1;
+    let body: serde_json::Value = serde_json::from_str(body).expect("it is JSON");
+    let parts = body["results"]["explained"]["partitions"].as_array().expect("a list");
+    let micros = parts.iter().map(|part| &part["micros"]);
+    let whole = [&body["results"]["queryTimeMicros"], &body["taskInfo"]["durationMicros"]];
+    for micros in micros.chain(whole) {
+        assert!(micros.as_u64().is_some_and(|it| (1..5_000_000).contains(&it)), "{body}");
+    }
+    ended(host);
+}
+
 #[test]
 fn a_page_of_another_origin_changes_nothing_and_sees_nothing() {
     let folder = tempfile::tempdir().unwrap();

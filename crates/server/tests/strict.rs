@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use node::{Header, Resource, SURFACE, Verb};
-use protocol::Method;
+use protocol::{Action, Body, Document, Method, Moment};
 use serde_json::Value;
 use server::{Config, Host};
 use services::Catalogue;
@@ -32,8 +32,12 @@ fn ask(host: &Host, method: &str, target: &str, more: &str, body: &str) -> (u16,
     (status, serde_json::from_str(body).unwrap_or_default())
 }
 
-/// A path for each that the table names: `NAME` is an instance that is there, or a document.
-fn examples(resource: &Resource) -> Vec<String> {
+/// A factory of documents that are no queries.
+const THINGS: &str = "/app/things";
+
+/// A path for each that the table names: `NAME` is an instance that is there, or a document of that
+/// factory.
+fn examples(resource: &Resource, factory: &str) -> Vec<String> {
     let first = resource.path.split(", ").next().expect("there is one");
     let folder = first.rsplit_once('/').map_or("", |(folder, _)| folder);
     let whole = |path: &str| match path.contains('/') || path == "FACTORY" {
@@ -43,7 +47,7 @@ fn examples(resource: &Resource) -> Vec<String> {
     };
     let paths = resource.path.split(", ").map(whole);
     let filled = |path: String| {
-        path.replace("FACTORY", "/core/query-tasks")
+        path.replace("FACTORY", factory)
             .replace("NAME", "one")
             .replace("TOKEN", "x")
             .replace("...", "craendpointtable")
@@ -123,13 +127,10 @@ impl Refusals<'_> {
         let is_get = verb.method == Method::Get;
         // Without an upgrade nothing is done there.
         let is_upgraded = path.ends_with("/attach") || path == "/core/peer-link";
-        // The body of a GET of /livez and its like is not looked at, nor of one of the console's files.
-        let is_of_shell = !path.starts_with("/core") || path.starts_with("/core/console");
-        let is_looked_at = !is_get || !is_of_shell;
-        if is_looked_at && (is_get || (body == NO_BODY && !is_open(path))) {
+        if is_get || (body == NO_BODY && !is_open(path)) {
             let named = if is_get && is_upgraded { "" } else { "body" };
             self.expect((verb, path), "", r#"{"nonsense":1}"#, named);
-        } else if is_looked_at && !is_open(path) {
+        } else if !is_open(path) {
             let mut fields: Value = serde_json::from_str(body).expect("this is JSON");
             fields["nonsense"] = 1.into();
             self.expect((verb, path), "", &fields.to_string(), "nonsense");
@@ -153,7 +154,7 @@ impl Refusals<'_> {
         for (name, value) in [
             ("documentSelfLink", "/core/nothing/at-all"),
             ("documentKind", "nothing:at:all"),
-            ("documentSourceLink", "/core/query-tasks/one"),
+            ("documentSourceLink", "/core/query-tasks/two"),
             ("documentTransactionId", "t"),
         ] {
             // Logins read what they know: these are looked at elsewhere.
@@ -235,6 +236,7 @@ fn body_of(method: Method, path: &str) -> &'static str {
         (Method::Patch, _) if path.ends_with("/config") => {
             r#"{"kind":"ServiceConfigUpdateRequest","addOptions":["INSTRUMENTATION"]}"#
         }
+        (Method::Post, _) if path.ends_with("/stats") => r#"{"name":"load","latestValue":1.5}"#,
         (Method::Post, "/core/authn/basic") => r#"{"requestType":"VERIFY"}"#,
         (Method::Post, "/core/authz/can-i") => r#"{"verb":"GET","link":"/core/query-tasks"}"#,
         _ => "{}",
@@ -245,8 +247,116 @@ fn body_of(method: Method, path: &str) -> &'static str {
 /// Xenon does what it does not know; what an action takes is its program's; and what is passed on is for another path.
 fn is_open(path: &str) -> bool {
     // The body of a document's DELETE is looked at for the document's own fields only.
-    let is_document = path == "/core/query-tasks/one";
+    let is_document = ["/core/query-tasks/one", THINGS, THING].contains(&path);
     is_document || path.ends_with("/forwarding") || path.contains("/actions/")
+}
+
+const THING: &str = "/app/things/one";
+
+/// Makes an instance, a kind of documents and one of these. The kinds that there are then.
+fn filled(host: &Host) -> Catalogue {
+    let begun = Instant::now();
+    let made = |path: &str, body: &str| {
+        while ask(host, "POST", path, "", body).0 != 200 {
+            assert!(begun.elapsed() < PATIENCE, "{path} takes nothing");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    made("/core/immortals", r#"{"name":"one"}"#);
+    let kind = serde_json::json!({ "link": THINGS, "schema": {"type": "object",
+        "properties": {"name": {"type": "string"}}, "additionalProperties": false} });
+    made("/core/factories", &kind.to_string());
+    made(THINGS, r#"{"documentSelfLink":"one","name":"x"}"#);
+    let definition = Document {
+        link: "/core/factories/app.things".into(),
+        version: 0,
+        epoch: Default::default(),
+        kind: String::new(),
+        action: Action::Post,
+        updated: Moment(1),
+        expires: Moment(0),
+        owner: "n1".into(),
+        author: None,
+        body: Body::from_state(&kind).expect("it is an object"),
+    };
+    let mut catalogue = Catalogue::new();
+    assert!(catalogue.define(&definition), "it is a kind");
+    catalogue
+}
+
+/// Each path of the table, with query tasks and with documents.
+fn for_each_path(catalogue: &Catalogue, mut each: impl FnMut(&'static Resource, &str)) {
+    for resource in SURFACE {
+        for factory in ["/core/query-tasks", THINGS] {
+            if factory == THINGS && !resource.path.contains("FACTORY") {
+                continue;
+            }
+            for path in examples(resource, factory) {
+                let at = Resource::at(&path, catalogue);
+                each(at.unwrap_or_else(|| panic!("{path} is nothing")), &path);
+            }
+        }
+    }
+}
+
+/// The names of the headers, and the values of those that are the same each time.
+fn headers(host: &Host, method: &str, path: &str, more: &str) -> (u16, Vec<String>, usize) {
+    let mut socket = TcpStream::connect(host.address().authority()).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n");
+    socket.write_all(head.as_bytes()).expect("it takes the request");
+    let mut answer = Vec::new();
+    drop(socket.read_to_end(&mut answer));
+    let end = answer.windows(4).position(|part| part == b"\r\n\r\n").expect("it has a head");
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    // Counters and times make some answers longer than others.
+    let differs = |line: &str| line.starts_with("date: ") || line.starts_with("content-length: ");
+    let shown = lines.map(|line| {
+        let end = if differs(line) { line.find(':').unwrap_or(0) } else { line.len() };
+        line[..end].to_owned()
+    });
+    let mut shown: Vec<String> = shown.collect();
+    shown.sort();
+    (status.expect("it has a status"), shown, answer.len() - end - 4)
+}
+
+#[test]
+fn a_head_has_the_headers_of_a_get_on_each_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Some(folder.path().join("s"));
+    let config = Config { port: 0, sandbox, ..Config::default() };
+    let host = Host::start(config, Catalogue::new()).expect("it starts");
+    let catalogue = filled(&host);
+    let mut paths: Vec<String> = Vec::new();
+    for_each_path(&catalogue, |at, path| {
+        if at.verbs.iter().any(|verb| verb.method == Method::Get) {
+            paths.push(path.to_owned());
+        }
+    });
+    let list = format!("{THINGS}?$limit=1&$count");
+    paths.extend([list.clone(), format!("{THINGS}?expand"), "/core/nothing".into()]);
+    ask(&host, "POST", THINGS, "", r#"{"name":"y"}"#);
+    let (_, first) = ask(&host, "GET", &list, "", "");
+    paths.push(first["nextPageLink"].as_str().expect("there is another page").to_owned());
+    let mut served = 0;
+    for path in &paths {
+        for more in ["", "Accept-Encoding: gzip\r\n", "If-None-Match: *\r\n"] {
+            let (of_get, shown, length) = headers(&host, "GET", path, more);
+            let (of_head, same, none) = headers(&host, "HEAD", path, more);
+            assert_eq!((of_get, &shown, 0), (of_head, &same, none), "{path} {more}");
+            served += usize::from(of_get == 200 && length > 0);
+        }
+    }
+    let (_, shown, _) = headers(&host, "HEAD", THING, "");
+    assert!(shown.iter().any(|line| line.starts_with("etag: ")), "{shown:?}");
+    let (_, shown, _) = headers(&host, "HEAD", "/metrics", "Accept-Encoding: gzip\r\n");
+    assert!(shown.contains(&"content-encoding: gzip".to_owned()), "{shown:?}");
+    assert!(served > 40, "{served} of {} are served", paths.len());
+    host.stop();
+    host.wait().expect("it stops in good order");
 }
 
 #[test]
@@ -254,23 +364,23 @@ fn each_path_and_each_verb_names_what_it_does_not_know() {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = Some(folder.path().join("s"));
     let config = Config { port: 0, sandbox, ..Config::default() };
-    let catalogue = Catalogue::new();
     let host = Host::start(config, Catalogue::new()).expect("it starts");
-    let begun = Instant::now();
-    while ask(&host, "POST", "/core/immortals", "", r#"{"name":"one"}"#).0 != 200 {
-        assert!(begun.elapsed() < PATIENCE, "it does not become ready");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let catalogue = filled(&host);
     let mut refusals = Refusals { host: &host, count: 0 };
-    for resource in SURFACE {
-        for path in examples(resource) {
-            let at = Resource::at(&path, &catalogue).unwrap_or_else(|| panic!("{path} is nothing"));
-            for verb in at.verbs_at(&path, &catalogue) {
-                refusals.of_verb(verb, &path);
-            }
+    for_each_path(&catalogue, |at, path| {
+        for verb in at.verbs_at(path, &catalogue) {
+            refusals.of_verb(verb, path);
         }
+    });
+    assert!(refusals.count > 900, "{} refusals", refusals.count);
+    // A document says what it is when it is closed.
+    for (method, path) in [("POST", THINGS), ("PUT", THING), ("PATCH", THING)] {
+        let (status, said) = ask(&host, method, path, "", r#"{"name":"x","nonsense":1}"#);
+        let message = said["message"].as_str().unwrap_or_default();
+        assert!(status == 400 && message.contains("nonsense"), "{method} {path}: {status} {said}");
     }
-    assert!(refusals.count > 500, "{} refusals", refusals.count);
+    let (_, thing) = ask(&host, "GET", THING, "", "");
+    assert_eq!((&thing["name"], &thing["documentVersion"]), (&"x".into(), &0.into()), "{thing}");
     // All of that has changed nothing.
     let (_, list) = ask(&host, "GET", "/core/immortals", "", "");
     assert_eq!(list["documentLinks"], serde_json::json!(["/core/immortals/one"]));

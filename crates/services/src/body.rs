@@ -42,7 +42,7 @@ impl Incoming {
             Ok(_) => return Err(Problem::bad_body("the body must be a JSON object: {...}")),
             Err(error) => return Err(Problem::bad_body(format!("the body is not JSON: {error}"))),
         };
-        let version = number(&fields, "documentVersion", "a whole number from 0 up")?;
+        let version = number(&fields, request, "documentVersion", "a whole number from 0 up")?;
         let expires = expiration(&fields, request)?;
         check_built_in(&fields, &request.path)?;
         check_document_kind(&fields, spec)?;
@@ -101,13 +101,22 @@ pub(crate) fn too_large(what: &str, bytes: usize, spec: &Spec) -> Problem {
     )
 }
 
-fn number(fields: &Map<String, Value>, name: &str, what: &str) -> Result<Option<u64>, Problem> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => whole(value).and_then(|it| it.as_u64()).map(Some).ok_or_else(|| {
-            Problem::bad_request(format!("'{name}' must be {what}, not {}", shorten(value)))
-        }),
-    }
+fn number(
+    fields: &Map<String, Value>,
+    request: &Request,
+    name: &str,
+    what: &str,
+) -> Result<Option<u64>, Problem> {
+    let value = match fields.get(name) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value,
+    };
+    let written = if value.is_f64() { digits::written(&request.body, name) } else { None };
+    let number = whole(value, written.as_deref()).and_then(|it| it.as_u64());
+    number.map(Some).ok_or_else(|| {
+        let found = written.unwrap_or_else(|| shorten(value));
+        Problem::bad_request(format!("'{name}' must be {what}, not {found}"))
+    })
 }
 
 /// When the document is to expire, if the body says so. A 0 is what a typed client sends that has
@@ -119,7 +128,8 @@ fn expiration(fields: &Map<String, Value>, request: &Request) -> Result<Option<M
     if is_merge_patch && fields.get(NAME) == Some(&Value::Null) {
         return Ok(Some(Moment(0)));
     }
-    let micros = number(fields, NAME, "a time in microseconds since 1970, or 0 for never")?;
+    let micros =
+        number(fields, request, NAME, "a time in microseconds since 1970, or 0 for never")?;
     let zero_counts = is_merge_patch || request.method == Method::Put;
     Ok(micros.filter(|micros| *micros != 0 || zero_counts).map(Moment))
 }

@@ -23,7 +23,7 @@ const PARTS: [&str; 2] = ["itemsToAdd", "entriesToAdd"];
 /// there.
 pub(crate) fn kept(new: Body, request: &[u8], before: Option<&Body>) -> Body {
     let before = before.map_or(&b""[..], Body::as_bytes);
-    if survives(request) && survives(before) {
+    if survives(request) && survives(before) && !has_text_of_number(request) {
         return new;
     }
     let parts = serde_json::from_slice(request).ok().and_then(object).unwrap_or_default();
@@ -139,6 +139,24 @@ fn after_string(mut rest: &[u8]) -> &[u8] {
     rest
 }
 
+/// Whether a string in a JSON text is a number that would be written in another way.
+fn has_text_of_number(mut rest: &[u8]) -> bool {
+    while let Some(start) = rest.iter().position(|byte| *byte == b'"') {
+        let string = &rest[start + 1..];
+        rest = after_string(string);
+        let number = &string[..(string.len() - rest.len()).saturating_sub(1)];
+        let begins = number.first().is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9'));
+        if begins && !number_survives(number) {
+            return true;
+        }
+    }
+    false
+}
+
+fn unquoted(source: &str) -> &str {
+    source.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or(source)
+}
+
 /// Whether the number is another one after it was read, and not only written in another way.
 pub(crate) fn is_lost(number: &str) -> bool {
     !number_survives(number.as_bytes()) && decimal(number) != decimal(&same_text(number))
@@ -178,8 +196,10 @@ fn put(text: &mut String, new: &RawValue, sources: &[&RawValue]) {
         }
         text.push(']');
     } else {
-        let is_it = |source: &&&RawValue| is_same_number(new.get(), source.get());
-        text.push_str(sources.iter().find(is_it).map_or(new.get(), |source| source.get()));
+        // "1.50" is taken where a double is wanted.
+        let mut written = sources.iter().map(|source| unquoted(source.get()));
+        let written = written.find(|source| is_same_number(new.get(), source));
+        text.push_str(written.unwrap_or(new.get()));
     }
 }
 
@@ -278,6 +298,20 @@ mod tests {
         let request = br#"{"itemsToAdd":{"a":[2.20]},"entriesToAdd":{"b":{"c":3.30}}}"#;
         let kept = kept(body(r#"{"a":[1,2.2],"b":{"c":3.3}}"#), request, None);
         assert_eq!(kept, body(r#"{"a":[1,2.20],"b":{"c":3.30}}"#));
+    }
+
+    #[test]
+    fn a_text_that_became_a_number_keeps_its_digits() {
+        let long = "0.1234567890123456789";
+        let request = format!(r#"{{"a":"1.50","b":["{long}"],"c":"7.10"}}"#);
+        let kept = |request: &str| {
+            let new = body(r#"{"a":1.5,"b":[0.12345678901234568],"c":"7.10"}"#);
+            String::from_utf8(kept(new, request.as_bytes(), None).as_bytes().to_vec()).unwrap()
+        };
+        assert_eq!(kept(&request), format!(r#"{{"a":1.50,"b":[{long}],"c":"7.10"}}"#));
+        for none in [r#"{"a":"2024-01-02","b":"007","c":"7"}"#, "{\"c\":\"7\\\"", "\""] {
+            assert!(!has_text_of_number(none.as_bytes()), "{none}");
+        }
     }
 
     #[test]

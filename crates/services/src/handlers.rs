@@ -134,7 +134,7 @@ impl<S: Service> Handlers for Erased<S> {
     ) -> Result<Body, Problem> {
         let before = stored(context.spec, current)?;
         let new = Body::from_state(&self.0.patch(context, &before, &patch)?)?;
-        unknown::kept(context.spec, new, current, &before, &patch)
+        unknown::kept((context.spec, &context.numbers), new, current, &before, &patch)
     }
 
     fn delete(&self, context: &mut Context<'_>, current: &Body) -> Result<(), Problem> {
@@ -203,7 +203,7 @@ impl<T: Task> Handlers for ErasedTask<T> {
         let before = stored(context.spec, current)?;
         let state = self.0.patch(context, &before, &patch)?;
         let new = write(&state, &info, message)?;
-        unknown::kept(context.spec, new, current, &before, &patch)
+        unknown::kept((context.spec, &context.numbers), new, current, &before, &patch)
     }
 
     /// What a task has done would stay for ever if the task went before it is undone.
@@ -374,7 +374,7 @@ fn read<S: serde::de::DeserializeOwned>(
     fields.retain(|_, value| !value.is_null());
     check_types(context.spec, &fields)?;
     check_required(context.spec, &fields)?;
-    decode(context.spec, fields)
+    decode(context.spec, context.numbers.of_patch(fields), &context.numbers)
 }
 
 fn write<S: Serialize>(

@@ -7,32 +7,34 @@ use serde::de::value::{BorrowedStrDeserializer, MapDeserializer, SeqDeserializer
 use serde::de::{Deserializer, IntoDeserializer, Visitor};
 use serde_json::{Error, Number, Value};
 
-use crate::FieldType;
+use crate::digits::decimal;
+use crate::{FieldType, Numbers};
 
-/// Doubles up to this are whole numbers without doubt.
-const EXACT_UP_TO: f64 = 9_007_199_254_740_992.0;
-
-/// The whole number that is meant, if one is.
-pub(crate) fn whole(value: &Value) -> Option<Number> {
-    match value {
-        Value::Number(number) if number.is_f64() => whole_double(number.as_f64()?),
-        Value::Number(number) => Some(number.clone()),
-        Value::String(text) => {
-            let signed = || text.parse::<i64>().ok().map(Number::from);
-            let unsigned = || text.parse::<u64>().ok().map(Number::from);
-            let double = || text.parse::<f64>().ok().and_then(whole_double);
-            if is_number(text) { signed().or_else(unsigned).or_else(double) } else { None }
-        }
+/// The whole number that is meant, if one is. `written`: the text of a number in the request, if
+/// it is another one than it is kept as.
+pub(crate) fn whole(value: &Value, written: Option<&str>) -> Option<Number> {
+    match (value, written) {
+        (_, Some(number)) => whole_in(number),
+        (Value::Number(number), None) if number.is_f64() => whole_in(&number.to_string()),
+        (Value::Number(number), None) => Some(number.clone()),
+        (Value::String(text), None) if is_number(text) => whole_in(text),
         _ => None,
     }
 }
 
-fn whole_double(double: f64) -> Option<Number> {
-    if double.fract() != 0.0 || double.abs() > EXACT_UP_TO {
+/// 5.0 and 50e-1 are whole. By its text, as a double is not always the number that was written.
+fn whole_in(number: &str) -> Option<Number> {
+    /// The largest of 64 bits has twenty.
+    const DIGITS_MAX: usize = 20;
+    let exact = decimal(number);
+    let Some((digits, power)) = exact.split_once('e') else { return Some(0.into()) };
+    let zeros = usize::try_from(power.parse::<i64>().ok()?).ok()?;
+    if digits.len() + zeros.min(DIGITS_MAX) > DIGITS_MAX {
         return None;
     }
-    // The text of a whole double has no point and no exponent.
-    format!("{double:.0}").parse::<i64>().ok().map(Number::from)
+    let text = format!("{digits}{}", "0".repeat(zeros));
+    let signed = text.parse::<i64>().ok().map(Number::from);
+    signed.or_else(|| text.parse::<u64>().ok().map(Number::from))
 }
 
 /// Rust reads "inf", "+1" and ".5" as well.
@@ -57,9 +59,9 @@ fn truth(value: &Value) -> Option<bool> {
     }
 }
 
-fn text(value: &Value) -> Option<Cow<'_, str>> {
+fn text<'a>(value: &'a Value, written: Option<&'a str>) -> Option<Cow<'a, str>> {
     match value {
-        Value::String(text) => Some(text.into()),
+        Value::String(text) => Some(written.unwrap_or(text).into()),
         Value::Number(number) => Some(number.to_string().into()),
         Value::Bool(truth) => Some(truth.to_string().into()),
         _ => None,
@@ -76,9 +78,9 @@ pub(crate) fn coerce(
     let meant = match (wanted, &*value) {
         (_, Value::Null) => None,
         // Longer ones than 64 bits stay as they are.
-        (FieldType::Long, Value::String(_)) => whole(value).map(Value::Number),
+        (FieldType::Long, Value::String(_)) => whole(value, None).map(Value::Number),
         (FieldType::Long, Value::Number(number)) if number.is_f64() => {
-            whole(value).map(Value::Number)
+            whole(value, written().as_deref()).map(Value::Number)
         }
         (FieldType::Double, Value::String(_)) => double(value).map(Value::from),
         (FieldType::Boolean, Value::String(_)) => truth(value).map(Value::Bool),
@@ -94,7 +96,22 @@ pub(crate) fn coerce(
 }
 
 /// Reads a value leniently, at any depth.
-pub(crate) struct Lenient<'de>(pub(crate) &'de Value);
+#[derive(Clone, Copy)]
+pub(crate) struct Lenient<'de> {
+    value: &'de Value,
+    /// What the numbers are that stand in it as texts.
+    numbers: &'de Numbers,
+}
+
+impl<'de> Lenient<'de> {
+    pub(crate) fn new(value: &'de Value, numbers: &'de Numbers) -> Self {
+        Self { value, numbers }
+    }
+
+    fn written(self) -> Option<&'de str> {
+        self.numbers.written(self.value)
+    }
+}
 
 impl<'de> IntoDeserializer<'de, Error> for Lenient<'de> {
     type Deserializer = Self;
@@ -107,9 +124,9 @@ impl<'de> IntoDeserializer<'de, Error> for Lenient<'de> {
 macro_rules! whole_numbers {
     ($($name:ident)*) => {
         $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match whole(self.0) {
+            match whole(self.value, self.written()) {
                 Some(number) => number.deserialize_any(visitor),
-                None => self.0.$name(visitor),
+                None => self.numbers.plain(self.value).$name(visitor),
             }
         })*
     };
@@ -118,9 +135,10 @@ macro_rules! whole_numbers {
 macro_rules! doubles {
     ($($name:ident)*) => {
         $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match (self.0, double(self.0)) {
+            let value = self.numbers.plain(self.value);
+            match (&value, double(&value)) {
                 (Value::String(_), Some(double)) => visitor.visit_f64(double),
-                _ => self.0.$name(visitor),
+                _ => value.$name(visitor),
             }
         })*
     };
@@ -129,10 +147,10 @@ macro_rules! doubles {
 macro_rules! texts {
     ($($name:ident)*) => {
         $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match text(self.0) {
+            match text(self.value, self.written()) {
                 Some(Cow::Borrowed(text)) => visitor.visit_borrowed_str(text),
                 Some(Cow::Owned(text)) => visitor.visit_string(text),
-                None => self.0.$name(visitor),
+                None => self.value.$name(visitor),
             }
         })*
     };
@@ -142,20 +160,24 @@ impl<'de> Deserializer<'de> for Lenient<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
+        let numbers = self.numbers;
+        match self.value {
             Value::Array(items) => {
-                let mut items = SeqDeserializer::new(items.iter().map(Lenient));
+                let item = |value: &'de Value| Self { value, numbers };
+                let mut items = SeqDeserializer::new(items.iter().map(item));
                 let value = visitor.visit_seq(&mut items)?;
                 items.end()?;
                 Ok(value)
             }
             Value::Object(fields) => {
-                let pair = |(name, value): (&'de String, &'de Value)| (Key(name), Lenient(value));
+                let pair =
+                    |(name, value): (&'de String, &'de Value)| (Key(name), Self { value, numbers });
                 let mut fields = MapDeserializer::new(fields.iter().map(pair));
                 let value = visitor.visit_map(&mut fields)?;
                 fields.end()?;
                 Ok(value)
             }
+            plain if self.written().is_some() => numbers.plain(plain).deserialize_any(visitor),
             plain => plain.deserialize_any(visitor),
         }
     }
@@ -168,14 +190,14 @@ impl<'de> Deserializer<'de> for Lenient<'de> {
     texts! { deserialize_str deserialize_string }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match truth(self.0) {
+        match truth(self.value) {
             Some(truth) => visitor.visit_bool(truth),
-            None => self.0.deserialize_bool(visitor),
+            None => self.deserialize_any(visitor),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -192,7 +214,10 @@ impl<'de> Deserializer<'de> for Lenient<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.0.deserialize_enum(name, variants, visitor)
+        if self.numbers.is_empty() {
+            return self.value.deserialize_enum(name, variants, visitor);
+        }
+        self.numbers.plain(self.value).deserialize_enum(name, variants, visitor)
     }
 
     serde::forward_to_deserialize_any! {
@@ -294,7 +319,8 @@ mod tests {
     }
 
     fn read(value: &Value) -> Result<State, String> {
-        State::deserialize(Lenient(value)).map_err(|error| error.to_string())
+        State::deserialize(Lenient::new(value, &Numbers::default()))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -334,6 +360,46 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_are_read_by_their_digits() {
+        for (written, number) in [
+            ("5.0", json!(5)),
+            ("-0.0", json!(0)),
+            ("1e3", json!(1000)),
+            ("120e-1", json!(12)),
+            ("9007199254740993.0", json!(9_007_199_254_740_993_u64)),
+            ("-9223372036854775808.00", json!(i64::MIN)),
+            ("18446744073709551615.0", json!(u64::MAX)),
+        ] {
+            assert_eq!(whole_in(written).map(Value::from), Some(number.clone()), "{written}");
+            assert_eq!(whole(&written.into(), None).map(Value::from), Some(number), "{written}");
+        }
+        let others = ["5.00000000000000001", "9007199254740992.5", "18446744073709551616", "1e300"];
+        for written in others {
+            assert_eq!(whole_in(written), None, "{written}");
+            assert_eq!(whole(&written.into(), None), None, "{written}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_place_of_texts_are_as_they_were_written_at_any_depth() {
+        let good = r#"{"long":5.00,"double":1.50,"truth":true,"text":1.50,
+            "map":{"k":123456789012345678901234567890,"l":"\u00000:7"},"list":[7.00]}"#;
+        let read = |text: &str| {
+            let fields: serde_json::Map<String, Value> = serde_json::from_str(text).unwrap();
+            let numbers = Numbers::of(None, text.as_bytes(), &fields);
+            let fields = Value::Object(numbers.of_patch(fields));
+            State::deserialize(Lenient::new(&fields, &numbers)).map_err(|error| error.to_string())
+        };
+        let state = read(good).unwrap();
+        assert_eq!((state.long, state.double, state.text.as_str()), (5, 1.5, "1.50"));
+        assert_eq!(state.map["k"], "123456789012345678901234567890");
+        assert_eq!(state.map["l"], "\0".to_owned() + "0:7", "that is a text");
+        assert_eq!(state.list, [7]);
+        let why = read(&good.replace("7.00", "7.00000000000000001")).unwrap_err();
+        assert!(why.contains("floating point"), "{why}");
+    }
+
+    #[test]
     fn a_value_becomes_one_of_the_declared_type_or_stays() {
         let of = |value: Value, wanted, written: Option<&str>| {
             let mut value = value;
@@ -343,6 +409,10 @@ mod tests {
         assert_eq!(of(json!("5"), FieldType::Long, None), json!(5));
         assert_eq!(of(json!(5.0), FieldType::Long, None), json!(5));
         assert_eq!(of(json!(1.5), FieldType::String, Some("1.50")), json!("1.50"));
+        let nearly = of(json!(5.0), FieldType::Long, Some("5.00000000000000001"));
+        assert_eq!(nearly, json!(5.0), "it is no whole number");
+        let large = of(json!(9_007_199_254_740_992.0), FieldType::Long, Some("9007199254740993.0"));
+        assert_eq!(large, json!(9_007_199_254_740_993_u64));
         assert_eq!(of(json!("TRUE"), FieldType::Boolean, None), json!(true));
         for (value, wanted) in [
             (json!("x"), FieldType::Long),

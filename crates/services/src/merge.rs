@@ -1,14 +1,15 @@
 //! The built-in PATCH: fields that replace, fields that are united, merge patches, and Xenon's
 //! requests to add and remove items.
 
+use std::collections::BTreeSet;
+
 use protocol::{BUILT_IN_FIELDS, Body, BodyType, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::numbers::{Numbers, is_mark, plain, plain_fields};
 use crate::state::{check_required, check_types, decode};
-use crate::{FieldType, Spec};
+use crate::{FieldType, Numbers, Spec};
 
 /// The kinds of PATCH that every service knows.
 pub(crate) const KINDS: [&str; 2] = [COLLECTION_UPDATE, MAP_UPDATE];
@@ -35,26 +36,45 @@ pub(crate) fn state<S: Serialize + DeserializeOwned>(
     if is_plain(patch) {
         check_types(spec, &patch.fields)?;
     }
-    let current = fields_of(current)?;
-    let merged = if numbers.is_empty() {
-        fields(spec, current, patch)?
-    } else {
-        let marked = Patch { fields: numbers.of_patch(patch.fields.clone()), ..patch.clone() };
-        plain_fields(&fields(spec, numbers.of_state(current), &marked)?)
-    };
-    check_types(spec, &merged)?;
-    check_required(spec, &merged)?;
-    decode(spec, merged)
+    let current = numbers.of_state(fields_of(current)?);
+    let patch = Patch { fields: numbers.of_patch(patch.fields.clone()), ..patch.clone() };
+    let as_items = |name: &str, items: &Value| as_kept::<S>(spec, numbers, &current, name, items);
+    let merge = Merge { spec, numbers, as_items: &as_items };
+    let merged = merge.fields(current.clone(), &patch)?;
+    let plain = numbers.plain_fields(&merged);
+    check_types(spec, &plain)?;
+    check_required(spec, &plain)?;
+    decode(spec, merged, numbers)
 }
 
 /// The new state with the numbers that the built-in merge keeps, where it has done what that does.
 pub(crate) fn with_numbers(spec: &Spec, new: Body, patch: &Patch, numbers: &Numbers) -> Body {
     let Some((before, changes)) = numbers.both() else { return new };
     let marked = Patch { fields: changes, ..patch.clone() };
-    match fields(spec, before, &marked) {
-        Ok(merged) => numbers.put_in(new, merged),
+    let as_items = |_: &str, items: &Value| Ok(items.clone());
+    let merge = Merge { spec, numbers, as_items: &as_items };
+    match merge.fields(before, &marked) {
+        Ok(merged) => numbers.put_in(new, &merged),
         Err(_) => new,
     }
+}
+
+/// A list or a map as the state keeps it: 1 is "1" in a list of texts. So it is compared as it
+/// would be stored.
+fn as_kept<S: Serialize + DeserializeOwned>(
+    spec: &Spec,
+    numbers: &Numbers,
+    current: &Map<String, Value>,
+    name: &str,
+    items: &Value,
+) -> Result<Value, Problem> {
+    let mut fields = current.clone();
+    fields.insert(name.to_owned(), items.clone());
+    let state: S = decode(spec, fields, numbers)?;
+    Ok(match fields_of(&state)?.remove(name) {
+        Some(kept) if kept.is_array() || kept.is_object() => numbers.with_marks_of(kept, items),
+        _ => items.clone(),
+    })
 }
 
 /// Whether a patch names fields of the state, and not what is to be done with them.
@@ -76,37 +96,169 @@ fn fields_of<S: Serialize>(state: &S) -> Result<Map<String, Value>, Problem> {
     }
 }
 
-fn fields(
-    spec: &Spec,
-    mut current: Map<String, Value>,
-    patch: &Patch,
-) -> Result<Map<String, Value>, Problem> {
-    match patch.kind.as_deref() {
-        Some(kind @ COLLECTION_UPDATE) => {
-            check_parts(patch, kind, ["itemsToAdd", "itemsToRemove"])?;
-            update_each(spec, &mut current, patch, "itemsToRemove", remove_items)?;
-            update_each(spec, &mut current, patch, "itemsToAdd", unite)?;
-        }
-        Some(kind @ MAP_UPDATE) => {
-            check_parts(patch, kind, ["entriesToAdd", "keysToRemove"])?;
-            update_each(spec, &mut current, patch, "keysToRemove", remove_keys)?;
-            update_each(spec, &mut current, patch, "entriesToAdd", unite)?;
-        }
-        _ if patch.body_type == BodyType::MergePatch => {
-            let mut whole = Value::Object(current);
-            merge_patch(&mut whole, &Value::Object(patch.fields.clone()));
-            let Value::Object(merged) = whole else { return Ok(Map::new()) };
-            current = merged;
-        }
-        _ => {
-            for (name, value) in &patch.fields {
-                merge_field(spec, &mut current, name, value)?;
+type AsItems<'a> = &'a dyn Fn(&str, &Value) -> Result<Value, Problem>;
+
+/// How the fields of a patch are merged into those of a state.
+struct Merge<'a> {
+    spec: &'a Spec,
+    numbers: &'a Numbers,
+    /// What is to be compared with the items of a field, as it would be stored there.
+    as_items: AsItems<'a>,
+}
+
+impl Merge<'_> {
+    fn fields(
+        &self,
+        mut current: Map<String, Value>,
+        patch: &Patch,
+    ) -> Result<Map<String, Value>, Problem> {
+        match patch.kind.as_deref() {
+            Some(kind @ COLLECTION_UPDATE) => {
+                check_parts(patch, kind, ["itemsToAdd", "itemsToRemove"])?;
+                self.update_each(&mut current, patch, "itemsToRemove", Self::remove_items)?;
+                self.update_each(&mut current, patch, "itemsToAdd", Self::unite)?;
+            }
+            Some(kind @ MAP_UPDATE) => {
+                check_parts(patch, kind, ["entriesToAdd", "keysToRemove"])?;
+                self.update_each(&mut current, patch, "keysToRemove", Self::remove_keys)?;
+                self.update_each(&mut current, patch, "entriesToAdd", Self::unite)?;
+            }
+            _ if patch.body_type == BodyType::MergePatch => {
+                let mut whole = Value::Object(current);
+                merge_patch(&mut whole, &Value::Object(patch.fields.clone()));
+                let Value::Object(merged) = whole else { return Ok(Map::new()) };
+                current = merged;
+            }
+            _ => {
+                for (name, value) in &patch.fields {
+                    self.field(&mut current, name, value)?;
+                }
             }
         }
+        current.retain(|_, value| !value.is_null());
+        Ok(current)
     }
-    current.retain(|_, value| !value.is_null());
-    Ok(current)
+
+    fn field(
+        &self,
+        current: &mut Map<String, Value>,
+        name: &str,
+        value: &Value,
+    ) -> Result<(), Problem> {
+        if value.is_null() {
+            return Ok(());
+        }
+        let unites = self.spec.field_named(name).is_some_and(|field| field.merge);
+        if unites && (value.is_array() || value.is_object()) {
+            return self.unite(current, name, value);
+        }
+        current.insert(name.to_owned(), value.clone());
+        Ok(())
+    }
+
+    /// Adds what is not there: items at the end of a list, entries to a map.
+    fn unite(
+        &self,
+        current: &mut Map<String, Value>,
+        name: &str,
+        added: &Value,
+    ) -> Result<(), Problem> {
+        let added = (self.as_items)(name, added)?;
+        match (current.get_mut(name), added) {
+            (None | Some(Value::Null), Value::Array(more)) => {
+                let mut items = Vec::with_capacity(more.len());
+                self.add(&mut items, more);
+                current.insert(name.to_owned(), items.into());
+            }
+            (None | Some(Value::Null), entries @ Value::Object(_)) => {
+                current.insert(name.to_owned(), entries);
+            }
+            (Some(Value::Array(items)), Value::Array(more)) => self.add(items, more),
+            (Some(Value::Object(entries)), Value::Object(more)) => entries.extend(more),
+            _ => return Err(Problem::bad_body(format!("the field '{name}' is not of that type"))),
+        }
+        Ok(())
+    }
+
+    fn add(&self, items: &mut Vec<Value>, more: Vec<Value>) {
+        let mut keys: BTreeSet<String> = items.iter().map(|item| self.numbers.key(item)).collect();
+        items.extend(more.into_iter().filter(|item| keys.insert(self.numbers.key(item))));
+    }
+
+    fn remove_items(
+        &self,
+        current: &mut Map<String, Value>,
+        name: &str,
+        out: &Value,
+    ) -> Result<(), Problem> {
+        if !out.is_array() {
+            return Err(Problem::bad_body(format!("itemsToRemove.{name} must be a list")));
+        }
+        match current.get_mut(name) {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::Array(items)) => {
+                let out = (self.as_items)(name, out)?;
+                let out = out.as_array().into_iter().flatten();
+                let keys: BTreeSet<String> = out.map(|item| self.numbers.key(item)).collect();
+                items.retain(|item| !keys.contains(&self.numbers.key(item)));
+                Ok(())
+            }
+            Some(_) => Err(Problem::bad_body(format!("the field '{name}' is not a list"))),
+        }
+    }
+
+    fn remove_keys(
+        &self,
+        current: &mut Map<String, Value>,
+        name: &str,
+        out: &Value,
+    ) -> Result<(), Problem> {
+        let Value::Array(out) = out else {
+            return Err(Problem::bad_body(format!("keysToRemove.{name} must be a list of keys")));
+        };
+        let is_text = |key: &Value| key.is_string() && self.numbers.written(key).is_none();
+        if let Some(wrong) = out.iter().find(|key| !is_text(key)) {
+            let wrong = self.numbers.written(wrong).map_or_else(|| wrong.to_string(), Into::into);
+            return Err(Problem::bad_body(format!(
+                "keysToRemove.{name} has {wrong}; keys are texts"
+            )));
+        }
+        match current.get_mut(name) {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::Object(entries)) => {
+                entries.retain(|key, _| !out.iter().any(|gone| gone.as_str() == Some(key)));
+                Ok(())
+            }
+            Some(_) => Err(Problem::bad_body(format!("the field '{name}' is not a map"))),
+        }
+    }
+
+    /// Applies one part of a collection or map request to each field that it names.
+    fn update_each(
+        &self,
+        current: &mut Map<String, Value>,
+        patch: &Patch,
+        part: &str,
+        update: Update<Self>,
+    ) -> Result<(), Problem> {
+        let named = match patch.fields.get(part) {
+            None | Some(Value::Null) => return Ok(()),
+            Some(Value::Object(named)) => named,
+            Some(_) => {
+                return Err(Problem::bad_body(format!(
+                    "'{part}' must be an object: field -> values"
+                )));
+            }
+        };
+        for (name, value) in named {
+            check_target(self.spec, current, part, name)?;
+            update(self, current, name, value)?;
+        }
+        Ok(())
+    }
 }
+
+type Update<M> = fn(&M, &mut Map<String, Value>, &str, &Value) -> Result<(), Problem>;
 
 /// Such a request changes collections or maps, and nothing else.
 fn check_parts(patch: &Patch, kind: &str, known: [&str; 2]) -> Result<(), Problem> {
@@ -120,113 +272,6 @@ fn check_parts(patch: &Patch, kind: &str, known: [&str; 2]) -> Result<(), Proble
             known.join(", ")
         ))),
     }
-}
-
-fn merge_field(
-    spec: &Spec,
-    current: &mut Map<String, Value>,
-    name: &str,
-    value: &Value,
-) -> Result<(), Problem> {
-    if value.is_null() {
-        return Ok(());
-    }
-    let unites = spec.field_named(name).is_some_and(|field| field.merge);
-    if unites && (value.is_array() || value.is_object()) {
-        return unite(current, name, value);
-    }
-    current.insert(name.to_owned(), value.clone());
-    Ok(())
-}
-
-/// Adds what is not there: items at the end of a list, entries to a map.
-fn unite(current: &mut Map<String, Value>, name: &str, added: &Value) -> Result<(), Problem> {
-    match (current.get_mut(name), added) {
-        (None | Some(Value::Null), Value::Array(_) | Value::Object(_)) => {
-            current.insert(name.to_owned(), without_repeats(added));
-        }
-        (Some(Value::Array(items)), Value::Array(more)) => {
-            for item in more {
-                if !items.contains(item) {
-                    items.push(item.clone());
-                }
-            }
-        }
-        (Some(Value::Object(entries)), Value::Object(more)) => {
-            entries.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
-        }
-        _ => return Err(Problem::bad_body(format!("the field '{name}' is not of that type"))),
-    }
-    Ok(())
-}
-
-fn without_repeats(added: &Value) -> Value {
-    let Value::Array(items) = added else { return added.clone() };
-    let mut once: Vec<Value> = Vec::with_capacity(items.len());
-    for item in items {
-        if !once.contains(item) {
-            once.push(item.clone());
-        }
-    }
-    Value::Array(once)
-}
-
-fn remove_items(current: &mut Map<String, Value>, name: &str, out: &Value) -> Result<(), Problem> {
-    let Value::Array(out) = out else {
-        return Err(Problem::bad_body(format!("itemsToRemove.{name} must be a list")));
-    };
-    match current.get_mut(name) {
-        None | Some(Value::Null) => Ok(()),
-        Some(Value::Array(items)) => {
-            items.retain(|item| !out.contains(item));
-            Ok(())
-        }
-        Some(_) => Err(Problem::bad_body(format!("the field '{name}' is not a list"))),
-    }
-}
-
-fn remove_keys(current: &mut Map<String, Value>, name: &str, out: &Value) -> Result<(), Problem> {
-    let Value::Array(out) = out else {
-        return Err(Problem::bad_body(format!("keysToRemove.{name} must be a list of keys")));
-    };
-    if let Some(wrong) = out.iter().find(|key| !key.is_string() || is_mark(key)) {
-        return Err(Problem::bad_body(format!(
-            "keysToRemove.{name} has {}; keys are texts",
-            plain(wrong)
-        )));
-    }
-    match current.get_mut(name) {
-        None | Some(Value::Null) => Ok(()),
-        Some(Value::Object(entries)) => {
-            entries.retain(|key, _| !out.iter().any(|gone| gone.as_str() == Some(key)));
-            Ok(())
-        }
-        Some(_) => Err(Problem::bad_body(format!("the field '{name}' is not a map"))),
-    }
-}
-
-type Update = fn(&mut Map<String, Value>, &str, &Value) -> Result<(), Problem>;
-
-/// Applies one part of a collection or map request to each field that it names.
-fn update_each(
-    spec: &Spec,
-    current: &mut Map<String, Value>,
-    patch: &Patch,
-    part: &str,
-    update: Update,
-) -> Result<(), Problem> {
-    let named = match patch.fields.get(part) {
-        None | Some(Value::Null) => return Ok(()),
-        Some(Value::Object(named)) => named,
-        Some(_) => {
-            return Err(Problem::bad_body(format!("'{part}' must be an object: field -> values")));
-        }
-    };
-    for (name, value) in named {
-        check_target(spec, current, part, name)?;
-        update(current, name, value)?;
-    }
-    Ok(())
 }
 
 fn check_target(
@@ -365,7 +410,7 @@ mod tests {
     fn patched(before: &str, kind: Option<&str>, request: &str) -> Result<String, String> {
         let stored = Body::from_text(before.to_owned());
         let patch = patch(kind, serde_json::from_str(request).unwrap(), BodyType::Json);
-        let numbers = Numbers::of(&stored, request.as_bytes(), &patch.fields);
+        let numbers = Numbers::of(Some(&stored), request.as_bytes(), &patch.fields);
         let after = state(&spec(), &stored.to_map(), &patch, &numbers);
         let after = Body::from_map(after.map_err(|problem| problem.message)?);
         let after = with_numbers(&spec(), after, &patch, &numbers);
@@ -400,14 +445,63 @@ mod tests {
         let keys = format!(r#"{{"keysToRemove":{{"map":[{long}]}}}}"#);
         let why = patched(r#"{"name":"a","map":{"k":1}}"#, Some(KINDS[1]), &keys).unwrap_err();
         assert!(
-            why.contains("keysToRemove.map has 1.23") && why.contains("keys are texts"),
+            why.contains(&format!("keysToRemove.map has {long}")) && why.contains("keys are texts"),
             "{why}"
         );
         let name = format!(r#"{{"name":{long}}}"#);
         assert!(patched(r#"{"name":"a"}"#, None, &name).unwrap_err().contains("'name'"));
-        let text = r#"{"list":["\u0000number:1e0"],"tags":[18446744073709551616]}"#;
+        let text = r#"{"list":["\u00000:1e0"],"tags":[18446744073709551616]}"#;
         let after = patched(r#"{"name":"a"}"#, None, text).unwrap();
-        assert!(after.contains(r#""\u0000number:1e0""#) && after.contains("18446744073709551616"));
+        assert!(after.contains(r#""\u00000:1e0""#) && after.contains("18446744073709551616"));
+    }
+
+    #[derive(Debug, Serialize, serde::Deserialize)]
+    #[serde(default)]
+    #[derive(Default)]
+    struct Typed {
+        name: String,
+        tags: Vec<String>,
+        list: Vec<f64>,
+        map: std::collections::BTreeMap<String, String>,
+    }
+
+    fn typed(before: &str, kind: Option<&str>, request: &str) -> Result<Value, String> {
+        let stored = Body::from_text(before.to_owned());
+        let before: Typed = serde_json::from_str(before).unwrap();
+        let patch = patch(kind, serde_json::from_str(request).unwrap(), BodyType::Json);
+        let numbers = Numbers::of(Some(&stored), request.as_bytes(), &patch.fields);
+        let after = state(&spec(), &before, &patch, &numbers);
+        after.map(|after| serde_json::to_value(after).unwrap()).map_err(|it| it.message)
+    }
+
+    #[test]
+    fn items_are_compared_as_they_are_stored() {
+        let long = "123456789012345678901234567890";
+        for number in ["1", "1.50", long] {
+            let before = format!(r#"{{"name":"a","tags":["{number}"],"list":[{number}]}}"#);
+            let tags = format!(r#"{{"tags":[{number},"{number}",{number}]}}"#);
+            let none: Value = json!([]);
+            let one = json!([number]);
+            let after = typed(&before, None, &tags).unwrap();
+            assert_eq!(after["tags"], one, "united");
+            let after = typed(r#"{"name":"a"}"#, None, &tags).unwrap();
+            assert_eq!(after["tags"], one, "once");
+            let add = format!(r#"{{"itemsToAdd":{tags}}}"#);
+            assert_eq!(typed(&before, Some(KINDS[0]), &add).unwrap()["tags"], one, "added");
+            let remove = format!(r#"{{"itemsToRemove":{tags}}}"#);
+            let after = typed(&before, Some(KINDS[0]), &remove).unwrap();
+            assert_eq!(after["tags"], none, "removed");
+            for item in [number.to_owned(), format!("\"{number}\"")] {
+                let remove = format!(r#"{{"itemsToRemove":{{"list":[{item}]}}}}"#);
+                let after = typed(&before, Some(KINDS[0]), &remove).unwrap();
+                assert_eq!(after["list"], none, "removed as a number");
+            }
+        }
+        let after = typed(r#"{"name":"a"}"#, None, r#"{"map":{"k":1.50}}"#).unwrap();
+        assert_eq!(after["map"], json!({"k": "1.50"}));
+        let wrong = r#"{"itemsToRemove":{"tags":[{}]}}"#;
+        let why = typed(r#"{"name":"a","tags":["x"]}"#, Some(KINDS[0]), wrong).unwrap_err();
+        assert!(why.contains("'tags'"), "{why}");
     }
 
     /// JSON whose numbers are the texts they were written as.
@@ -502,7 +596,7 @@ mod tests {
             let current: Map<String, Value> = serde_json::from_str(&text).unwrap();
             let spec = Spec::new("/core/things", "a");
             let stored = Body::from_text(text);
-            let numbers = Numbers::of(&stored, request.as_bytes(), &patch.fields);
+            let numbers = Numbers::of(Some(&stored), request.as_bytes(), &patch.fields);
             let after = state(&spec, &current, &patch, &numbers).unwrap();
             let after = with_numbers(&spec, Body::from_map(after), &patch, &numbers);
             let after = digits::kept(after, request.as_bytes(), Some(&stored));

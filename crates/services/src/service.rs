@@ -229,7 +229,8 @@ pub struct Context<'a> {
     pub spec: &'a Spec,
     /// When the new version expires; 0 is never. A handler may change it.
     pub expires: Moment,
-    /// Of a PATCH: the numbers that are compared by their digits.
+    /// The numbers of the body, and for a PATCH of the state, that a double does not hold as they
+    /// were written.
     pub numbers: Numbers,
     /// What goes to immortals with the version: see [`Context::send`].
     pub sending: Sending,

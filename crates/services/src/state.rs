@@ -6,19 +6,21 @@ use serde_json::{Map, Value};
 
 use crate::lenient::Lenient;
 use crate::task::take_out;
-use crate::{Spec, digits};
+use crate::{Numbers, Spec, digits};
 
-/// Reads a state; nulls and built-in fields must be out already, and the types checked.
+/// Reads a state; nulls and built-in fields must be out already, and the types checked. The
+/// `numbers` may stand in the fields as texts.
 ///
 /// # Errors
 /// `BadBody` that names the field which is not of its type.
 pub(crate) fn decode<S: DeserializeOwned>(
     spec: &Spec,
     fields: Map<String, Value>,
+    numbers: &Numbers,
 ) -> Result<S, Problem> {
     let fields = Value::Object(fields);
-    S::deserialize(Lenient(&fields)).map_err(|error| {
-        let name = wrong_field::<S>(&fields, &error.to_string());
+    S::deserialize(Lenient::new(&fields, numbers)).map_err(|error| {
+        let name = wrong_field::<S>(&fields, numbers, &error.to_string());
         match name {
             Some(name) => Problem::bad_body(format!("the field '{name}' is not right: {error}")),
             None => Problem::bad_body(format!("the body is not a state of {}: {error}", spec.kind)),
@@ -93,12 +95,16 @@ pub(crate) fn stored<S: DeserializeOwned>(spec: &Spec, body: &Body) -> Result<S,
 }
 
 /// The field without which the state could be read, or would fail otherwise.
-fn wrong_field<S: DeserializeOwned>(fields: &Value, error: &str) -> Option<String> {
+fn wrong_field<S: DeserializeOwned>(
+    fields: &Value,
+    numbers: &Numbers,
+    error: &str,
+) -> Option<String> {
     let fields = fields.as_object()?;
     fields.keys().find_map(|name| {
         let mut without = fields.clone();
         without.remove(name);
-        let differs = match S::deserialize(Lenient(&Value::Object(without))) {
+        let differs = match S::deserialize(Lenient::new(&Value::Object(without), numbers)) {
             Ok(_) => true,
             Err(other) => other.to_string() != error,
         };

@@ -5,6 +5,7 @@ use protocol::{Body, Moment, Problem, TaskStage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::Numbers;
 use crate::lenient::Lenient;
 
 /// The field with the stage.
@@ -244,7 +245,7 @@ impl Asked {
                         KNOWN.join(", ")
                     )));
                 }
-                Self::deserialize(Lenient(info)).map_err(|error| {
+                Self::deserialize(Lenient::new(info, &Numbers::default())).map_err(|error| {
                     Problem::bad_body(format!("the field '{INFO}' is not right: {error}"))
                 })
             }

@@ -19,7 +19,7 @@ use crate::{Numbers, Patch, Spec, merge};
 
 /// The new state with the unknown fields of the one before. What a patch replaces or removes goes.
 pub(crate) fn kept<S: Serialize + DeserializeOwned>(
-    spec: &Spec,
+    (spec, numbers): (&Spec, &Numbers),
     new: Body,
     current: &Body,
     state: &S,
@@ -33,7 +33,7 @@ pub(crate) fn kept<S: Serialize + DeserializeOwned>(
         return Ok(new);
     }
     let mut fields = new.to_map();
-    let said = Replacing::of(spec, state, patch, &fields);
+    let said = Replacing::of((spec, numbers), state, patch, &fields);
     for (name, lost) in &known.0 {
         lost.put_in(&mut fields, name, said.of_field(name));
     }
@@ -50,14 +50,14 @@ struct Replacing<'a> {
 impl<'a> Replacing<'a> {
     /// A handler that made something else of a field may have kept parts of it.
     fn of<S: Serialize + DeserializeOwned>(
-        spec: &Spec,
+        (spec, numbers): (&Spec, &Numbers),
         state: &S,
         patch: &'a Patch,
         new: &Map<String, Value>,
     ) -> Self {
         let mut whole = BTreeSet::new();
         if patch.body_type == BodyType::Json && patch.kind.is_none() {
-            let usual = merge::state::<S>(spec, state, patch, &Numbers::default());
+            let usual = merge::state::<S>(spec, state, patch, numbers);
             let usual = usual.and_then(|usual| Body::from_state(&usual));
             let usual = usual.map_or(Map::new(), |usual| usual.to_map());
             let names = patch.fields.iter().filter(|(_, value)| !value.is_null());
@@ -467,7 +467,9 @@ mod tests {
         let current = Body::from_text(r#"{"title":"a"}"#);
         let state: Old = serde_json::from_slice(current.as_bytes()).unwrap();
         let new = Body::from_state(&state).unwrap();
-        let kept = kept(&spec(), new.clone(), &current, &state, &Patch::default()).unwrap();
+        let kept =
+            kept((&spec(), &Numbers::default()), new.clone(), &current, &state, &Patch::default())
+                .unwrap();
         assert_eq!(kept, new, "both names at once could not be read any more");
     }
 
@@ -477,7 +479,9 @@ mod tests {
         let state: Old = serde_json::from_slice(current.as_bytes()).unwrap();
         let after = |new: &Value, patch: &Patch| {
             let Value::Object(new) = new.clone() else { panic!("not an object") };
-            kept(&spec(), Body::from_map(new), &current, &state, patch).unwrap().to_map()
+            kept((&spec(), &Numbers::default()), Body::from_map(new), &current, &state, patch)
+                .unwrap()
+                .to_map()
         };
         let plain = Patch::default();
         let kept = after(&json!({"name": "b"}), &plain);
@@ -517,7 +521,9 @@ mod tests {
         let mut new: Person = merge::state(&spec(), &state, patch, &Numbers::default()).unwrap();
         change(&mut new);
         let new = Body::from_state(&new).unwrap();
-        Value::Object(kept(&spec(), new, &current, &state, patch).unwrap().to_map())
+        Value::Object(
+            kept((&spec(), &Numbers::default()), new, &current, &state, patch).unwrap().to_map(),
+        )
     }
 
     fn patch(body: Value, body_type: BodyType) -> Patch {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use protocol::{Code, Moment, Problem};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::limits::DOCUMENT_QUEUE_MAX;
@@ -11,8 +12,24 @@ use crate::{Field, FieldType, Spec};
 const KIND_STATS: &str = "com:vmware:xenon:common:ServiceStats";
 const KIND_STAT: &str = "com:vmware:xenon:common:ServiceStats:ServiceStat";
 const KIND_CONFIG: &str = "com:vmware:xenon:common:ServiceConfiguration";
+/// What owners count.
+const COUNTERS: [&str; 8] = [
+    "GETrequestCount",
+    "POSTrequestCount",
+    "PUTrequestCount",
+    "PATCHrequestCount",
+    "DELETErequestCount",
+    "OPTIONSrequestCount",
+    "requestFailureCount",
+    "requestFailureQueueLimitExceededCount",
+];
 /// Of how many documents one leader keeps counters. Those that came first are forgotten.
 const DOCUMENTS_COUNTED_MAX: usize = 1_000;
+
+/// How many values clients may set in the stats of one service or document, beside the counters.
+pub(crate) const STATS_SET_MAX: usize = 64;
+/// The longest name of such a value, in bytes.
+pub(crate) const STAT_NAME_BYTES_MAX: usize = 128;
 
 /// What every document of this system is, in Xenon's words.
 const CAPABILITIES: [&str; 3] = ["PERSISTENCE", "REPLICATION", "OWNER_SELECTION"];
@@ -137,6 +154,49 @@ pub fn merge_stats(parts: &[Value]) -> Value {
     merged
 }
 
+/// A value that a client sets in the stats of a service or a document: it is kept by the owner, as
+/// the counters are, for as long as that is the owner.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SetStat {
+    name: String,
+    latest_value: f64,
+    #[serde(default)]
+    unit: Option<String>,
+    #[serde(default)]
+    kind: Option<String>,
+}
+
+impl SetStat {
+    /// # Errors
+    /// What is wrong with the body, by name.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Problem> {
+        let value = protocol::json::parse(body).and_then(serde_json::from_value);
+        let stat: Self = value.map_err(|error| {
+            Problem::bad_body(format!(
+                "the body must be a ServiceStat, such as {{\"name\":\"n\",\"latestValue\":1.5}}: {error}"
+            ))
+        })?;
+        if let Some(kind) = stat.kind.as_ref().filter(|kind| *kind != KIND_STAT) {
+            return Err(Problem::new(
+                Code::UnknownKind,
+                format!("the kind of a stat that is set is {KIND_STAT}, not '{kind}'"),
+            ));
+        }
+        let texts = [Some(&stat.name), stat.unit.as_ref()];
+        for text in texts.into_iter().flatten() {
+            if text.is_empty() || text.len() > STAT_NAME_BYTES_MAX {
+                return Err(Problem::bad_body(format!(
+                    "name and unit of a stat have from 1 to {STAT_NAME_BYTES_MAX} bytes, and one of \
+                     them has {}",
+                    text.len()
+                )));
+            }
+        }
+        Ok(stat)
+    }
+}
+
 /// What a service counts, on the owner of one partition, since it became that.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
@@ -145,6 +205,17 @@ pub(crate) struct Stats {
     documents: BTreeMap<String, Counters>,
     /// In the order in which they came.
     order: VecDeque<String>,
+    /// What clients have set, by the links of factories and of documents that have counters.
+    set: BTreeMap<String, BTreeMap<String, Set>>,
+}
+
+#[derive(Debug)]
+struct Set {
+    value: f64,
+    unit: Option<String>,
+    /// How often it was set.
+    version: u64,
+    updated: Moment,
 }
 
 type Counters = BTreeMap<&'static str, Counter>;
@@ -172,8 +243,30 @@ impl Stats {
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.documents.remove(&oldest);
+                self.set.remove(&oldest);
             }
         }
+    }
+
+    /// Sets a value of the service or the document with that link.
+    ///
+    /// # Errors
+    /// When it has too many, or when it would be taken for a counter.
+    pub(crate) fn set(&mut self, link: &str, stat: SetStat, now: Moment) -> Result<(), Problem> {
+        let SetStat { name, latest_value: value, unit, .. } = stat;
+        if COUNTERS.contains(&name.as_str()) {
+            let text = format!("{name} is counted by the owner of {link}, and is not set");
+            return Err(Problem::new(Code::Refused, text));
+        }
+        let all = self.set.entry(link.to_owned()).or_default();
+        let count = all.len();
+        if count >= STATS_SET_MAX && !all.contains_key(&name) {
+            let text = format!("{link} has {count} stats that were set; the limit is that");
+            return Err(Problem::new(Code::Refused, text));
+        }
+        let version = all.get(&name).map_or(1, |set| set.version + 1);
+        all.insert(name, Set { value, unit, version, updated: now });
+        Ok(())
     }
 
     /// The answer to GET on `/stats` of the factory or one of its documents.
@@ -189,7 +282,7 @@ impl Stats {
             None => self.services.get(factory),
         };
         let counters = counters.into_iter().flatten();
-        let entries: Map<String, Value> = counters
+        let mut entries: Map<String, Value> = counters
             .map(|(name, counter)| {
                 let count = f64::from(counter.count);
                 let entry = json!({
@@ -203,6 +296,20 @@ impl Stats {
                 ((*name).to_owned(), entry)
             })
             .collect();
+        for (name, set) in self.set.get(document.unwrap_or(factory)).into_iter().flatten() {
+            let mut entry = json!({
+                "name": name,
+                "latestValue": set.value,
+                "accumulatedValue": set.value,
+                "version": set.version,
+                "lastUpdateMicrosUtc": set.updated.0,
+                "kind": KIND_STAT,
+            });
+            if let Some(unit) = &set.unit {
+                entry["unit"] = unit.as_str().into();
+            }
+            entries.insert(name.clone(), entry);
+        }
         json!({
             "kind": KIND_STATS,
             "documentKind": KIND_STATS,
@@ -260,6 +367,51 @@ fn describe(field: &Field) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_is_set_beside_the_counters() {
+        let mut stats = Stats::default();
+        let set = |stats: &mut Stats, link: &str, body: &str| {
+            SetStat::parse(body.as_bytes())
+                .and_then(|stat| stats.set(link, stat, Moment(9)))
+                .map_err(|problem| problem.message)
+        };
+        stats.count("/core/a", Some("/core/a/x"), "GETrequestCount", Moment(7));
+        let value = r#"{"name":"load","latestValue":2.5,"unit":"s"}"#;
+        assert_eq!(set(&mut stats, "/core/a/x", value), Ok(()));
+        assert_eq!(set(&mut stats, "/core/a/x", r#"{"name":"load","latestValue":3}"#), Ok(()));
+        let shown = stats.show("/core/a", Some("/core/a/x"), "/core/a/x/stats", "n1");
+        let load = &shown["entries"]["load"];
+        assert_eq!((&load["latestValue"], &load["version"]), (&json!(3.0), &json!(2)), "{shown}");
+        assert_eq!(shown["entries"]["GETrequestCount"]["latestValue"], 1.0);
+        let of_factory = stats.show("/core/a", None, "/core/a/stats", "n1");
+        assert!(of_factory["entries"].get("load").is_none(), "{of_factory}");
+        for (body, why) in [
+            (r#"{"name":"load"}"#, "latestValue"),
+            (r#"{"name":"load","latestValue":1,"bins":[]}"#, "bins"),
+            (r#"{"name":"load","latestValue":1,"kind":"a:b"}"#, "a:b"),
+            (r#"{"name":"","latestValue":1}"#, "bytes"),
+            (r#"{"name":"GETrequestCount","latestValue":1}"#, "counted"),
+        ] {
+            let said = set(&mut stats, "/core/a/x", body).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+        for number in 1..STATS_SET_MAX {
+            let body = format!(r#"{{"name":"n{number}","latestValue":1}}"#);
+            assert_eq!(set(&mut stats, "/core/a/x", &body), Ok(()));
+        }
+        let one_more = set(&mut stats, "/core/a/x", r#"{"name":"more","latestValue":1}"#);
+        assert!(one_more.unwrap_err().contains("limit"));
+        for number in 0..=DOCUMENTS_COUNTED_MAX {
+            stats.count(
+                "/core/a",
+                Some(&format!("/core/a/{number}")),
+                "GETrequestCount",
+                Moment(7),
+            );
+        }
+        assert!(stats.set.is_empty(), "it goes with the counters of its document");
+    }
 
     #[test]
     fn the_stats_of_partitions_are_added_up() {

@@ -139,6 +139,7 @@ impl Job<'_> {
         }
         self.check_deleted(request, &incoming)?;
         let mut context = self.context(incoming.expires.unwrap_or_else(|| self.expiration()));
+        context.numbers = Numbers::of(None, &request.body, &incoming.fields);
         let body = if self.is_outside(Handler::Create) {
             let draft = self.handlers.draft(&context, Draft::Create(incoming.fields))?;
             let draft = Some(digits::kept(draft, &request.body, None));
@@ -161,6 +162,7 @@ impl Job<'_> {
             incoming.check_version(current)?;
         }
         let mut context = self.context(incoming.expires.unwrap_or(current.expires));
+        context.numbers = Numbers::of(None, &request.body, &incoming.fields);
         let body = if self.is_outside(Handler::Put) {
             let draft = self.handlers.draft(&context, Draft::Put(incoming.fields))?;
             let draft = Some(digits::kept(draft, &request.body, Some(&current.body)));
@@ -185,7 +187,7 @@ impl Job<'_> {
         let mut context = self.context(incoming.expires.unwrap_or(current.expires));
         let kind = if incoming.is_strict() { None } else { incoming.kind };
         let patch = Patch { kind, fields: incoming.fields, body_type: request.body_type };
-        context.numbers = Numbers::of(&current.body, &request.body, &patch.fields);
+        context.numbers = Numbers::of(Some(&current.body), &request.body, &patch.fields);
         let compared = (!context.numbers.is_empty()).then(|| patch.clone());
         let outside = self.is_outside(Handler::Patch);
         let given = outside.then(|| patch.fields.clone());

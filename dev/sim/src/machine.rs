@@ -314,6 +314,7 @@ impl Machine {
                 rest_ticks: rest_ticks(wanted.seed),
                 audit_ticks: wanted.audit_ticks,
                 audit_again_ticks: 20 * wanted.audit_ticks,
+                away_ticks: 150,
                 ..Timing::default()
             },
             upkeep: wanted.upkeep,

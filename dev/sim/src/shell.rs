@@ -121,6 +121,11 @@ impl World {
                 self.agenda.after(delay, Event::Tell { process, input });
                 Ok(())
             }
+            Output::Measure => {
+                let delay = self.rng.between(1, 50);
+                self.agenda.after(delay, Event::Tell { process, input: Input::Measured });
+                Ok(())
+            }
             Output::ProgramTell { program, bytes } => {
                 self.program_told(program, &bytes);
                 Ok(())

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::screen::quoted;
 use crate::tutorial::ask;
 use crate::tutorial::cluster::Cluster;
 use crate::tutorial::story::Story;
@@ -35,11 +36,6 @@ pub(crate) async fn amrita(
     }
     let why = String::from_utf8_lossy(&output.stderr);
     Err(format!("amrita {} failed: {}", typed.join(" "), why.trim_end()))
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
 }
 
 /// An instance as that node sees it.

@@ -270,6 +270,8 @@ fn a_node_whose_disk_was_lost_comes_back_under_its_name_and_is_filled() {
     cluster.kill(2);
     fs::remove_dir_all(&cluster.member(2).sandbox).expect("a sandbox can be removed");
     cluster.start(2);
+    // It could be alive and cut off: for two minutes a person says that it is not.
+    cluster.let_in(0, "n3");
     cluster.wait_until_whole();
     for link in &links {
         let path = format!("{link}?consistency=local");

@@ -44,3 +44,4 @@ mod time_travel;
 mod tls;
 mod trail;
 mod waiting;
+mod xenon_tutorials;

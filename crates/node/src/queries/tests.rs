@@ -312,7 +312,7 @@ fn a_page_with_a_total_is_counted_first() {
     let specification = query::factory_query("/core/examples", None);
     let specification = QuerySpecification { result_limit: Some(2), ..specification };
     let purpose = Purpose::Client { ticket: 1 };
-    queries.counted(purpose, specification, form, scope, &mut effects);
+    queries.counted(purpose, (specification, None), form, scope, &mut effects);
     while let Some(work) = effects.work.pop_front() {
         let Work::Submit(Purpose::Piece { query, group }, _, question) = work else { panic!() };
         let Question::Query { specification, after, limit, bytes, .. } = question else {
@@ -432,6 +432,36 @@ fn a_slow_query_is_in_the_log_by_its_shape() {
     let [note] = notes.as_slice() else { panic!("{notes:?}") };
     assert!(note.contains("took 1500 ms") && note.contains("name = ?"), "{note}");
     assert!(!note.contains("secret"), "{note}");
+}
+
+/// The partitions of a node that owns all of them answer within one step.
+#[test]
+fn what_is_answered_within_one_step_is_measured() {
+    let mut queries = Queries::default();
+    let mut effects = Effects::default();
+    let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 7 };
+    let task = json!({"taskInfo": {"isDirect": true}});
+    let specification = query::parse_specification(&json!({
+        "query": {"term": {"propertyName": "name", "matchValue": "a"}}, "explain": true,
+    }));
+    let purpose = Purpose::Client { ticket: 1 };
+    queries.query(purpose, specification.unwrap(), None, Form::Task(task), scope, &mut effects);
+    while let Some(work) = effects.work.pop_front() {
+        let Work::Submit(Purpose::Piece { query, group }, _, _) = work else { panic!() };
+        let page = Page { explained: Some(query::Explained::default()), ..Page::default() };
+        queries.came(query, group, Answer::Page(page), 7, &mut effects);
+    }
+    let outputs = std::mem::take(&mut effects.outputs);
+    assert!(matches!(outputs.as_slice(), [Output::Measure]), "{outputs:?}");
+    queries.measured(19, &mut effects);
+    let [Output::Answer { response, .. }] = effects.outputs.as_slice() else { panic!() };
+    let body = response.to_json();
+    assert_eq!(body["results"]["queryTimeMicros"], 12, "{body}");
+    assert_eq!(body["taskInfo"]["durationMicros"], 12, "{body}");
+    for part in body["results"]["explained"]["partitions"].as_array().unwrap() {
+        assert_eq!(part["micros"], 12, "{part}");
+    }
+    assert_eq!((queries.bytes, queries.open.len(), queries.complete.len()), (0, 0, 0));
 }
 
 #[test]

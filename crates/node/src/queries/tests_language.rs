@@ -41,6 +41,9 @@ fn page(specification: &QuerySpecification, group: GroupId, after: Option<&Curso
             page.hits.push(hit);
         }
     }
+    if page.groups.is_none() {
+        page.count = page.hits.len() as u64;
+    }
     page
 }
 
@@ -81,7 +84,7 @@ fn followed(link: &Value) -> Value {
     let (mut queries, mut effects) = (Queries::default(), Effects::default());
     let token = link.as_str().unwrap().strip_prefix("/core/query-page/").unwrap();
     let purpose = Purpose::Client { ticket: 1 };
-    queries.page(purpose, (token, false), scope(), &mut effects);
+    queries.page(purpose, (token, &PageWish::default()), scope(), &mut effects);
     let (status, page) = played(&mut queries, &mut effects);
     assert_eq!((status, &page["documentSelfLink"]), (200, link));
     page["results"].clone()
@@ -90,6 +93,49 @@ fn followed(link: &Value) -> Value {
 fn of_links(prefix: &str) -> Value {
     json!({"term": {"propertyName": "documentSelfLink", "matchType": "PREFIX",
         "matchValue": prefix}})
+}
+
+/// A list with `$count` and `$limit`, and what follows by a link with these wishes.
+#[test]
+fn further_pages_say_how_many_there_are_too_and_may_be_wished_otherwise() {
+    let (mut queries, mut effects) = (Queries::default(), Effects::default());
+    let mut specification = query::prefix_query("/a/");
+    specification.result_limit = Some(1);
+    let form = Form::Plain { link: "/a".into(), skip: 0, total: None };
+    let purpose = || Purpose::Client { ticket: 1 };
+    queries.counted(purpose(), (specification, None), form, scope(), &mut effects);
+    let (_, first) = played(&mut queries, &mut effects);
+    assert_eq!((&first["totalCount"], &first["documentLinks"]), (&json!(4), &json!(["/a/1"])));
+    let mut page = |link: &Value, wish: &str| {
+        let request = protocol::Request::get(&format!("/core/query-page/x{wish}"));
+        let wish = PageWish::of(&request).unwrap();
+        let token = link.as_str().unwrap().strip_prefix("/core/query-page/").unwrap();
+        queries.page(purpose(), (token, &wish), scope(), &mut effects);
+        played(&mut queries, &mut effects)
+    };
+    let next = &first["nextPageLink"];
+    let (_, second) = page(next, "");
+    assert_eq!((&second["totalCount"], &second["documentLinks"]), (&json!(4), &json!(["/a/2"])));
+    let (_, more) = page(next, "?$limit=2&$count=false&$select=name");
+    assert_eq!(more["documentLinks"], json!(["/a/2", "/a/3"]));
+    assert!(more["totalCount"].is_null() && more["documents"]["/a/2"].is_object(), "{more}");
+    let (_, last) = page(&more["nextPageLink"], "?$count");
+    assert_eq!((&last["totalCount"], &last["documentLinks"]), (&json!(4), &json!(["/a/4"])));
+    assert!(last["nextPageLink"].is_null(), "{last}");
+}
+
+/// Links that were made before a page said how many there are in all.
+#[test]
+fn older_links_of_pages_are_followed() {
+    let specification = serde_json::to_string(&query::prefix_query("/a/")).unwrap();
+    for (is_task, kind) in [(false, PageKind::Plain), (true, PageKind::Task)] {
+        let token = (is_task, &specification, None::<Cursor>);
+        let token = protocol::base64url::encode(&postcard::to_stdvec(&token).unwrap());
+        assert_eq!(parse_token(&token).unwrap().0, kind);
+        let request = protocol::Request::get("/core/query-page/x?$count=true");
+        let counted = page_of(&token, &PageWish::of(&request).unwrap());
+        assert_eq!(counted.is_err(), is_task, "the pages of a task have no totalCount");
+    }
 }
 
 #[test]
@@ -175,7 +221,7 @@ fn a_version_that_is_gone_is_told_by_the_document() {
     specification.as_of(Moment(7));
     let form = Form::Plain { link: "/a".into(), skip: 0, total: None };
     let purpose = Purpose::Client { ticket: 1 };
-    queries.counted(purpose, specification, form, scope(), &mut effects);
+    queries.counted(purpose, (specification, None), form, scope(), &mut effects);
     let Some(Work::Submit(Purpose::Piece { query, group }, _, question)) = effects.work.pop_front()
     else {
         panic!()

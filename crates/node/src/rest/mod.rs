@@ -99,8 +99,8 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
         return Ok(Plan::Respond(response));
     }
     if let Some(token) = below(&request.path, PAGE_LINK).filter(|token| !token.is_empty()) {
-        let expand = query::is_set(&request, "expand")?;
-        return Ok(Plan::Page { token: token.to_owned(), expand });
+        let wish = query::PageWish::of(&request)?;
+        return Ok(Plan::Page { token: token.to_owned(), wish });
     }
     if request.path == sql::LINK {
         return sql::plan(&request, view);

@@ -176,6 +176,7 @@ pub(super) fn node_state(replica: ReplicaId, member: &Member, view: &View<'_>) -
         owned_partitions: owners.filter(|owner| *owner == replica).count(),
         is_drained: topology.is_drained(replica),
         is_leaving: topology.is_leaving(replica),
+        missing_services: view.control.services.missing_at(replica, view.me()),
         document_self_link: format!("{LINK}/{}", member.node_id),
         document_kind: NODE_KIND.into(),
     }
@@ -206,7 +207,8 @@ fn status_of(replica: ReplicaId, view: &View<'_>) -> NodeStatus {
     } else {
         view.links.is_filled(replica)
     };
-    if view.shard.document_groups().all(is_voter) && !is_filled {
+    let has_all = view.control.services.missing_at(replica, view.me()).is_empty();
+    if view.shard.document_groups().all(is_voter) && !is_filled && has_all {
         NodeStatus::Available
     } else {
         NodeStatus::Synchronizing

@@ -32,7 +32,7 @@ pub(crate) enum Plan {
     /// A further page of a query, with the documents even if the query did not ask for them.
     Page {
         token: String,
-        expand: bool,
+        wish: query::PageWish,
     },
     /// Ask all partitions for the statistics of a factory, and add them up.
     Stats(Request),

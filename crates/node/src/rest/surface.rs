@@ -219,7 +219,10 @@ static CONFIG: Resource = Resource {
 
 static STATS: Resource = Resource {
     path: "FACTORY/stats, FACTORY/NAME/stats",
-    verbs: &[get("counters since the owner became owner", Needs::Document)],
+    verbs: &[
+        get("counters since the owner became owner", Needs::Document),
+        post("sets a value beside them, for as long", Needs::Document),
+    ],
 };
 
 /// Where this node and the cluster are explained.
@@ -258,7 +261,7 @@ static EXPLAIN_OTHER: Resource = Resource {
 static QUERY_PAGE: Resource = Resource {
     path: "/core/query-page/TOKEN",
     verbs: &[Verb {
-        parameters: &["expand"],
+        parameters: &query::PAGE_PARAMETERS,
         ..get("a further page: follow the links you get", Needs::Filtered)
     }],
 };

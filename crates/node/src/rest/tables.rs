@@ -35,7 +35,7 @@ fn shown(plan: &Plan) -> String {
         Plan::Counted(specification, form) => {
             format!("count, then query limit={:?} {}", specification.result_limit, shape(form))
         }
-        Plan::Page { token, expand } => format!("page {token} expand={expand}"),
+        Plan::Page { token, wish } => format!("page {token} expand={}", wish.expand),
         Plan::Stats(request) => format!("stats {}", request.path),
         Plan::Available => "available".into(),
         Plan::Record(group, page) => format!("record {group} {page:?}"),
@@ -456,10 +456,12 @@ fn queries() {
             ("POST /core/query-tasks", &asked(r#""results":{}"#), "400 .. results"),
             ("GET /core/query-page/abc", "", "page abc expand=false"),
             ("GET /core/query-page/abc?expand", "", "page abc expand=true"),
+            ("GET /core/query-page/abc?$limit=3&$select=a&$count", "", "page abc expand=false"),
+            ("GET /core/query-page/abc?$limit=none", "", "400 $limit is 'none'"),
             (
-                "GET /core/query-page/abc?$limit=3",
+                "GET /core/query-page/abc?$top=3",
                 "",
-                "400 .. no parameter 'limit'; it takes expand",
+                "400 .. no parameter 'top'; it takes expand, limit, select, count",
             ),
             ("POST /core/query-page/abc", "{}", "405"),
         ],

@@ -20,7 +20,7 @@ use super::proposals::Proposed;
 use super::question::Question;
 use super::repeats::with_location;
 use super::revert;
-use super::runners::Admission;
+use super::runners::{Admission, TRIES_TOLD};
 use super::state::{PartitionLeader, outdated};
 use crate::handlers::Step;
 use crate::invocation::{Ask, Invocation, Invoked, NewVersion, Verdict};
@@ -70,7 +70,10 @@ impl PartitionLeader {
                     }
                 },
                 Who::Step(step) if cx.at.quorum.up < cx.at.quorum.needed => {
-                    self.tasks.await_quorum(link, cx.now().steady_micros, step.clone());
+                    let tries = self.tasks.await_quorum(link, cx.now().steady_micros, step.clone());
+                    let (up, needed) = (cx.at.quorum.up, cx.at.quorum.needed);
+                    let why = format!("{up} nodes are up, and the membership quorum is {needed}");
+                    tell_of_waiting(cx, link, tries, &why);
                     continue;
                 }
                 Who::Step(_) => false,
@@ -316,10 +319,10 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         match verdict {
             Verdict::Write(version) => {
-                if self.why_not_sent(cx, &version.messages).is_some()
+                if let Some(problem) = self.why_not_sent(cx, &version.messages)
                     && let Who::Step(step) = item.who
                 {
-                    self.tasks.again_later(link, cx.now().steady_micros, step);
+                    self.step_again_later(cx, link, step, &problem.message);
                     return Ok(());
                 }
                 self.propose_version(cx, link, item, version);
@@ -486,7 +489,9 @@ impl PartitionLeader {
                 }
             }
             Who::Step(step) if is_last => {
-                self.tasks.again_later(link, cx.now().steady_micros, step.clone());
+                let step = step.clone();
+                let why = "this node is no longer the owner of it";
+                self.step_again_later(cx, link, step, why);
                 return Ok(());
             }
             Who::Step(_) => {}
@@ -494,6 +499,17 @@ impl PartitionLeader {
         let line = self.lines.entry(link.to_owned()).or_default();
         line.push_first(std::iter::once(item));
         Ok(())
+    }
+
+    fn step_again_later(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        link: &str,
+        step: Step,
+        why: &str,
+    ) {
+        let tries = self.tasks.again_later(link, cx.now().steady_micros, step);
+        tell_of_waiting(cx, link, tries, why);
     }
 
     pub(super) fn write_refused(
@@ -511,9 +527,18 @@ impl PartitionLeader {
         let flight = line.flights.pop_back().expect("the refused one is the last now");
         match flight.item.who {
             Who::Client(asked) => self.refuse(cx, asked.ticket, link, problem),
-            Who::Step(step) => self.tasks.again_later(link, cx.now().steady_micros, step),
+            Who::Step(step) => self.step_again_later(cx, link, step, &problem.message),
         }
         self.pump(cx, link)
+    }
+}
+
+/// A task whose step is not written again and again is told to the log, less and less often.
+fn tell_of_waiting(cx: &mut StepContext<'_, '_>, link: &str, tries: u32, why: &str) {
+    if tries >= TRIES_TOLD && tries.is_power_of_two() {
+        cx.put(Output::Note(format!(
+            "the task {link} waits: its next step was not written {tries} times: {why}"
+        )));
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use group::Output;
-use protocol::{Code, Document, Method, Problem, Request, Response, links};
+use protocol::{Code, Document, Method, Outcome, Problem, Request, Response, links};
 use serde_json::json;
 use storage::StoreError;
 
@@ -13,7 +13,7 @@ use super::context::StepContext;
 use super::past::{self, found};
 use super::question::Question;
 use super::state::{PartitionLeader, nothing};
-use crate::utilities;
+use crate::utilities::{self, SetStat};
 use crate::verbs::missing;
 
 impl PartitionLeader {
@@ -29,10 +29,11 @@ impl PartitionLeader {
 
     pub(super) fn read(&mut self, cx: &mut StepContext<'_, '_>, asked: Asked) {
         let request = &asked.request;
-        if request.method == Method::Get {
+        let (_, utility) = links::split_utility(&request.path);
+        let sets_stat = request.method == Method::Post && utility == Some("stats");
+        if request.method == Method::Get || sets_stat {
             return self.confirm(cx, asked.ticket, Question::Read(asked));
         }
-        let (_, utility) = links::split_utility(&request.path);
         let problem = match utility {
             Some(absent @ ("subscriptions" | "ui")) => no_utility(absent),
             Some("config") => Problem::new(
@@ -73,9 +74,22 @@ impl PartitionLeader {
         cx: &mut StepContext<'_, '_>,
         asked: Asked,
     ) -> Result<(), StoreError> {
-        let response = self.show(cx, &asked.request)?.unwrap_or_else(Into::into);
         let request = Arc::clone(&asked.request);
         let (link, _) = links::split_utility(&request.path);
+        let mut shown = self.show(cx, &request)?;
+        if request.method == Method::Post {
+            // Whoever may not see it, or what is not there, has no stats to be set.
+            if shown.is_ok() {
+                let set = SetStat::parse(&request.body)
+                    .and_then(|stat| self.stats.set(link, stat, cx.now().wall));
+                shown = match set {
+                    Ok(()) => self.show(cx, &request)?,
+                    Err(problem) => Err(problem),
+                };
+            }
+            shown = shown.map_err(|problem| problem.with_outcome(Outcome::NotApplied));
+        }
+        let response = shown.unwrap_or_else(Into::into);
         let left = self.absent.awaited.add(link, asked, response, cx.now().steady_micros);
         if let Some((asked, response)) = left {
             self.respond(cx, asked.ticket, &request.path, response, None);

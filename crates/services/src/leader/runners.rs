@@ -9,6 +9,10 @@ use super::line::Item;
 use crate::handlers::{Calls, Step};
 use crate::task::asks_to_end;
 
+/// After how many answers of 503 or 504 to one call that is told to the log, and again after as
+/// many; and after how many refusals of a step that is not written.
+pub(super) const TRIES_TOLD: u32 = 8;
+
 /// How long a step waits when fewer nodes are up than the membership quorum asks for.
 const QUORUM_PAUSE_MICROS: u64 = 200_000;
 /// The pause before a call is made again; it doubles each time ...
@@ -146,19 +150,22 @@ impl Tasks {
         }
     }
 
-    /// A step could not be persisted: once more after a pause.
-    pub(super) fn again_later(&mut self, link: &str, now_micros: u64, step: Step) {
-        let Some(runner) = self.runners.get_mut(link) else { return };
+    /// A step could not be persisted: once more after a pause. How often that was by now.
+    pub(super) fn again_later(&mut self, link: &str, now_micros: u64, step: Step) -> u32 {
+        let Some(runner) = self.runners.get_mut(link) else { return 0 };
         runner.refusals = runner.refusals.saturating_add(1);
         let at_micros = now_micros + pause(runner.refusals);
         runner.phase = Phase::Again { at_micros, step };
+        runner.refusals
     }
 
     /// Fewer nodes are up than the membership quorum asks for: a step waits, as a client's write is
-    /// refused.
-    pub(super) fn await_quorum(&mut self, link: &str, now_micros: u64, step: Step) {
-        let Some(runner) = self.runners.get_mut(link) else { return };
+    /// refused. How often it has waited by now.
+    pub(super) fn await_quorum(&mut self, link: &str, now_micros: u64, step: Step) -> u32 {
+        let Some(runner) = self.runners.get_mut(link) else { return 0 };
+        runner.refusals = runner.refusals.saturating_add(1);
         runner.phase = Phase::Again { at_micros: now_micros + QUORUM_PAUSE_MICROS, step };
+        runner.refusals
     }
 
     /// The POST of a direct task is answered when the task has ended.

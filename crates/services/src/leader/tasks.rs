@@ -14,16 +14,13 @@ use storage::StoreError;
 
 use super::context::StepContext;
 use super::line::{Item, Line};
-use super::runners::{Call, Phase, pause};
+use super::runners::{Call, Phase, TRIES_TOLD, pause};
 use super::state::PartitionLeader;
 use crate::handlers::{Calls, Step};
 use crate::invocation::NewVersion;
 use crate::io::PartitionAction;
 use crate::task::TaskInfo;
 
-/// After how many answers of 503 or 504 to one call that is told to the log, and again after as
-/// many.
-const TRIES_TOLD: u32 = 8;
 /// By how much the clocks of two owners may differ: a step whose pause is longer than that was
 /// surely not begun by the last owner.
 const CLOCK_SKEW_MICROS: u64 = 2_000_000;
@@ -391,6 +388,10 @@ impl PartitionLeader {
             }
         }
         for link in gone {
+            cx.put(Output::Note(format!(
+                "the task {link} has expired before it ended, and is gone: what it has done is not \
+                 undone"
+            )));
             self.end_runner(cx, &link)?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use protocol::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::setup::Setup;
+use crate::setup::{AWAY_MILLIS, Setup};
 use crate::{GROUP, is_whole, patch, replica_id};
 
 /// A cluster of the first nodes of so many.
@@ -150,12 +150,76 @@ fn who_asks_no_more_is_forgotten() {
 }
 
 #[test]
-fn a_node_with_an_empty_sandbox_takes_its_own_place_without_a_person() {
+fn a_node_with_an_empty_sandbox_takes_its_own_place_without_a_person_when_it_was_away_for_long() {
     let mut setup = formed(3, 3);
     setup.wipe(1);
     setup.start(1);
+    setup.until("it is seen to ask", |setup| asking(setup, 0) == ["n2"]);
+    setup.run(AWAY_MILLIS / 2);
+    assert!(replica_id(&mut setup, 1).is_null(), "it is too early");
     settled(&mut setup, &[0, 1, 2]);
     assert_eq!(replica_id(&mut setup, 1), json!(4));
+}
+
+#[test]
+fn a_person_lets_a_node_with_an_empty_sandbox_in_at_once() {
+    let mut setup = formed(3, 3);
+    setup.wipe(1);
+    setup.start(1);
+    setup.until("it is seen to ask", |setup| asking(setup, 0) == ["n2"]);
+    ok(&mut setup, 0, Method::Post, &format!("{GROUP}/asking/n2"));
+    settled(&mut setup, &[0, 1, 2]);
+    assert_eq!(replica_id(&mut setup, 1), json!(4));
+}
+
+/// The third stands still for a moment, or nobody hears it; another machine says that it is it.
+#[test]
+fn a_node_that_is_thought_dead_for_a_moment_is_not_replaced() {
+    let mut setup = formed(4, 3);
+    serves(&mut setup, &[0, 1, 2]);
+    setup.freeze(2);
+    setup.until("it is thought dead", |setup| {
+        (0..2).all(|number| setup.look(number, GROUP)["nodes"]["n3"]["status"] == "UNAVAILABLE")
+    });
+    setup.disguise(3, "n3", "http://n3");
+    setup.start(3);
+    setup.until("the stranger is seen to ask", |setup| asking(setup, 0) == ["n3"]);
+    setup.run(AWAY_MILLIS / 3);
+    setup.thaw(2);
+    setup.run(2 * AWAY_MILLIS);
+    assert!(setup.is_up(2) && setup.why_halted(2).is_none(), "{:?}", setup.why_halted(2));
+    assert_eq!(replica_id(&mut setup, 2), json!(3));
+    assert!(replica_id(&mut setup, 3).is_null());
+    settled(&mut setup, &[0, 1, 2]);
+    serves(&mut setup, &[0, 1, 2]);
+    let said = refused(&mut setup, 0, Method::Post, &format!("{GROUP}/asking/n3"));
+    assert!(said.contains("which is alive"), "nor does a person do it by mistake: {said}");
+}
+
+#[test]
+fn a_node_that_is_alive_is_not_replaced() {
+    let mut setup = formed(4, 3);
+    // The same name elsewhere.
+    setup.disguise(3, "n3", "http://elsewhere");
+    setup.start(3);
+    setup.until("it has ended", |setup| setup.why_halted(3).is_some());
+    let why = setup.why_halted(3).expect("it was just there").to_owned();
+    assert!(why.contains("another node is called 'n3', at http://n3"), "{why}");
+    // The same name at the same address.
+    setup.wipe(3);
+    setup.disguise(3, "n3", "http://n3");
+    setup.start(3);
+    setup.run(2 * AWAY_MILLIS);
+    let waits = "it has to wait until that one has ended";
+    assert!((0..3).any(|number| setup.has_noted(number, waits)), "its member says so");
+    assert!(asking(&mut setup, 0).is_empty() && setup.why_halted(2).is_none());
+    assert_eq!(replica_id(&mut setup, 2), json!(3));
+    settled(&mut setup, &[0, 1, 2]);
+    // It has ended.
+    setup.kill(2);
+    setup.until("it has come in", |setup| replica_id(setup, 3) == json!(4));
+    settled(&mut setup, &[0, 1, 3]);
+    serves(&mut setup, &[0, 1, 3]);
 }
 
 #[test]

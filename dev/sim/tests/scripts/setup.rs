@@ -24,6 +24,9 @@ use crate::program::Program;
 /// What clocks show at the beginning, in microseconds.
 pub(crate) const WALL_AT_START: u64 = 1_795_000_000_000_000;
 
+/// How long a member must have been away before its place is taken without a person.
+pub(crate) const AWAY_MILLIS: u64 = 3_000;
+
 /// More rounds than this without coming to rest are a loop.
 const ROUNDS_MAX: usize = 10_000;
 
@@ -41,6 +44,8 @@ struct Actor {
     ahead: u64,
     /// Its program has none of the examples' services.
     is_older: bool,
+    /// It says that it is that node, at that address.
+    disguise: Option<(String, String)>,
     /// Why it halted.
     halted: Option<String>,
     /// It stopped in good order.
@@ -60,6 +65,8 @@ struct Running {
     copies: BTreeMap<u64, Copy>,
     /// What its slow disk will have synced, and when.
     syncing: VecDeque<(u64, Input)>,
+    /// What it has said in its log.
+    notes: Vec<String>,
 }
 
 impl Running {
@@ -141,18 +148,27 @@ impl Setup {
         if number >= self.founders {
             peers.push(uri(number));
         }
+        if let Some((_, uri)) = &self.actors[number].disguise
+            && !peers.contains(uri)
+        {
+            peers.push(uri.clone());
+        }
         let fresh = self.number();
         let actor = &mut self.actors[number];
         if actor.sandbox == 0 {
             actor.sandbox = 1_000 + fresh;
         }
         actor.boot += 1;
+        let (node_id, public_uri) = match &actor.disguise {
+            Some((id, uri)) => (id.clone(), uri.clone()),
+            None => (format!("n{}", number + 1), uri(number)),
+        };
         let options = LogOptions { segment_bytes: 64 << 10 };
         let (mut log, recovered) =
             Log::open(actor.disk.clone(), options).expect("its disk is well");
         let config = NodeConfig {
-            node_id: format!("n{}", number + 1),
-            public_uri: uri(number),
+            node_id,
+            public_uri,
             peers,
             join: None,
             sandbox: SandboxState {
@@ -166,7 +182,7 @@ impl Setup {
             seed: fresh,
             membership_quorum: None,
             partitions: 4,
-            timing: Timing::default(),
+            timing: Timing { away_ticks: AWAY_MILLIS / 10, ..Timing::default() },
             upkeep: Upkeep::default(),
             kept: KeptLimits::default(),
             permits: Default::default(),
@@ -184,8 +200,9 @@ impl Setup {
         let (programs, copies) = (BTreeMap::new(), BTreeMap::new());
         let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
         let syncing = VecDeque::new();
+        let notes = Vec::new();
         let running =
-            Running { node, log, inputs, links, dials, answers, programs, copies, syncing };
+            Running { node, log, inputs, links, dials, answers, programs, copies, syncing, notes };
         self.actors[number].running = Some(running);
         self.round(number);
     }
@@ -193,6 +210,11 @@ impl Setup {
     /// Whether an older program starts from then on, which lacks services.
     pub(crate) fn set_older(&mut self, number: usize, is_older: bool) {
         self.actors[number].is_older = is_older;
+    }
+
+    /// From its next start on it says that it is that node, at that address.
+    pub(crate) fn disguise(&mut self, number: usize, id: &str, uri: &str) {
+        self.actors[number].disguise = Some((id.to_owned(), uri.to_owned()));
     }
 
     /// A start of a node of which a person says that the sandbox is as it should be.
@@ -470,6 +492,8 @@ impl Setup {
             Output::GoOn { group, opening } => {
                 running.inputs.push(Input::GoOn { group, opening });
             }
+            Output::Measure => running.inputs.push(Input::Measured),
+            Output::Note { text, .. } => running.notes.push(text),
             Output::Halt { why } | Output::Renew { why, .. } => {
                 actor.halted = Some(why);
                 self.kill(number);
@@ -484,8 +508,7 @@ impl Setup {
             | Output::Repro { .. }
             | Output::Catalogue(_)
             | Output::Dial { .. }
-            | Output::Contact { .. }
-            | Output::Note { .. } => {}
+            | Output::Contact { .. } => {}
             Output::Stopped => {
                 actor.has_stopped = true;
                 self.kill(number);
@@ -541,6 +564,12 @@ impl Setup {
 
     pub(crate) fn has_stopped(&self, number: usize) -> bool {
         self.actors[number].has_stopped
+    }
+
+    /// Whether the log of a node that runs has such a line.
+    pub(crate) fn has_noted(&self, number: usize, text: &str) -> bool {
+        let running = self.actors[number].running.as_ref();
+        running.is_some_and(|running| running.notes.iter().any(|note| note.contains(text)))
     }
 
     pub(crate) fn why_halted(&self, number: usize) -> Option<&str> {

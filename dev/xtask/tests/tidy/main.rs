@@ -9,6 +9,7 @@ mod circles;
 mod crates;
 mod docs;
 mod limits;
+mod logs;
 mod packages;
 mod shape;
 mod source;
