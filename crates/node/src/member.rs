@@ -773,6 +773,7 @@ impl Member {
             return Ok(());
         }
         let refusal = view.refuse_write(group, &asked.question);
+        let refusal = refusal.or_else(|| rest::members::refuse_removal(&asked.question, &view));
         self.membership.shard.ask(
             group,
             asked,

@@ -323,6 +323,43 @@ fn two_removals_at_once_are_both_carried_out() {
     serves(&mut setup, &[0, 1, 2]);
 }
 
+#[test]
+fn of_two_removals_that_together_take_the_majority_one_is_refused() {
+    for pause in [0, 10, 20, 30] {
+        let mut setup = formed(4, 4);
+        setup.kill(3);
+        setup.until("it is seen to be down", |setup| {
+            (0..3).all(|number| setup.look(number, GROUP)["nodes"]["n4"]["status"] == "UNAVAILABLE")
+        });
+        setup.set_slow(true);
+        let removal = |number| Request::new(Method::Delete, format!("{GROUP}/{}", name(number)));
+        let first = setup.ask(2, removal(0));
+        setup.run(pause);
+        let second = setup.ask(0, removal(1));
+        let tickets = [(2, first), (0, second)];
+        setup.until("both are answered", |setup| {
+            tickets.iter().all(|(number, ticket)| setup.answer(*number, *ticket).is_some())
+        });
+        let answers: Vec<_> = tickets
+            .iter()
+            .map(|(number, ticket)| {
+                let answer = setup.answer(*number, *ticket).expect("it was just there");
+                (answer.status, answer.to_json().to_string())
+            })
+            .collect();
+        let (done, not): (Vec<_>, Vec<_>) = answers.iter().partition(|(status, _)| *status == 200);
+        assert_eq!(done.len(), 1, "{answers:?}");
+        assert!(not[0].0 == 409 || not[0].1.contains("ask again"), "{answers:?}");
+        setup.set_slow(false);
+        setup.start(3);
+        let gone = usize::from(answers[0].0 != 200);
+        setup.until("it has left", |setup| setup.has_stopped(gone));
+        let rest: Vec<usize> = (0..4).filter(|number| *number != gone).collect();
+        settled(&mut setup, &rest);
+        serves(&mut setup, &rest);
+    }
+}
+
 /// The instance has taken its replica away from the node, and has not let it go so far.
 #[test]
 fn a_removal_ends_beside_an_instance_that_lets_the_same_node_go() {
