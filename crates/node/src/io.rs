@@ -121,7 +121,7 @@ pub struct Upkeep {
     pub persist_log_bytes: usize,
     /// ... and how much time, if anything was logged since, in microseconds.
     pub persist_micros: u64,
-    /// What each group keeps of its log for followers that are behind.
+    /// What all groups together keep of their logs for followers that are behind.
     pub tail: TailLimits,
     /// How much memory the logs of all groups may take, in bytes, not counting what is not durable
     /// or not applied. The rest is read from the disk when it is needed.
@@ -253,6 +253,10 @@ pub enum Input {
         full: bool,
     },
     StorageRecovered,
+    /// There is little room on the disk, or enough again. Nothing fails so far.
+    Room {
+        is_low: bool,
+    },
     /// The state store cannot be made durable.
     StateFailed(StoreError),
     /// Stop in good order: hand over what is owned, then [`Output::Stopped`].

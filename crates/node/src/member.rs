@@ -198,6 +198,7 @@ impl Member {
                 host.effects.note(Level::Info, "the disk takes writes again".into());
                 self.membership.shard.log.set_writable();
             }
+            Input::Room { is_low } => self.membership.room_is(is_low, host),
             Input::StateFailed(error) => host.effects.failed(&error),
             Input::Stop => self.membership.stop(self.router.is_empty(), host)?,
         }

@@ -384,7 +384,8 @@ impl Node {
             | Input::GoOn { .. }
             | Input::ProgramDrained { .. }
             | Input::DialFailed { .. }
-            | Input::StorageRecovered => {}
+            | Input::StorageRecovered
+            | Input::Room { .. } => {}
         }
     }
 

@@ -167,6 +167,7 @@ impl World {
             }
             Fault::Full => {
                 self.machines[target].disk.fill(true);
+                self.tell_of_room(target, true);
                 self.relief_for_disk(target);
             }
             Fault::DiskFails => {
@@ -339,10 +340,19 @@ impl World {
         self.agenda.after(after, Event::Relief(Relief::Disk(machine)));
     }
 
+    fn tell_of_room(&mut self, machine: usize, is_low: bool) {
+        if let Some(process) = self.machines[machine].process(machine) {
+            self.agenda.after(0, Event::Tell { process, input: Input::Room { is_low } });
+        }
+    }
+
     pub(crate) fn relieve(&mut self, relief: Relief) -> Result<(), Broken> {
         match relief {
             Relief::Network => self.network.heal(self.agenda.now(), &mut self.plan),
-            Relief::Disk(machine) => self.machines[machine].heal_disk(),
+            Relief::Disk(machine) => {
+                self.machines[machine].heal_disk();
+                self.tell_of_room(machine, false);
+            }
         }
         Ok(())
     }

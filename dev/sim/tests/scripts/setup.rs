@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use node::{
-    Input, KeptLimits, Node, NodeConfig, Output, ProgramDoor, SandboxState, Timing, Upkeep,
+    Input, KeptLimits, Node, NodeConfig, Output, ProgramDoor, SandboxState, TailLimits, Timing,
+    Upkeep,
 };
 use protocol::service::{Answer, Call, FromProgram};
 use protocol::{GroupId, Method, Moment, Now, Request, Response};
 use random::Random;
+use replication::MessageKind;
 use serde_json::Value;
 use services::Catalogue;
 use sim::media::{SimDisk, SimStore};
@@ -100,6 +102,10 @@ pub(crate) struct Setup {
     slow: BTreeSet<usize>,
     /// Whose state of which group was put aside, and whose was filled anew.
     pub(crate) put_aside: Vec<(usize, GroupId)>,
+    /// Snapshots that went to a node: of which group, from whom.
+    pub(crate) snapshots: Vec<(usize, GroupId, usize)>,
+    /// What each node keeps of its logs for others, from its next start on.
+    pub(crate) tail: TailLimits,
     pub(crate) filled: Vec<(usize, GroupId)>,
 }
 
@@ -121,6 +127,8 @@ impl Setup {
             frozen: BTreeSet::new(),
             slow: BTreeSet::new(),
             put_aside: Vec::new(),
+            snapshots: Vec::new(),
+            tail: TailLimits::default(),
             filled: Vec::new(),
         }
     }
@@ -167,7 +175,7 @@ impl Setup {
             membership_quorum: None,
             partitions: 4,
             timing: Timing::default(),
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep { tail: self.tail, ..Upkeep::default() },
             kept: KeptLimits::default(),
             permits: Default::default(),
         };
@@ -232,6 +240,13 @@ impl Setup {
             true => Input::StorageFailed { why: "no room".into(), full: true },
             false => Input::StorageRecovered,
         });
+        self.settle();
+    }
+
+    /// There is little room on its disk, or enough again.
+    pub(crate) fn set_room_low(&mut self, number: usize, is_low: bool) {
+        let running = self.actors[number].running.as_mut().expect("a node that runs is told");
+        running.inputs.push(Input::Room { is_low });
         self.settle();
     }
 
@@ -446,6 +461,10 @@ impl Setup {
             }
             Output::Send { link, frame } => {
                 if let Some((peer, link)) = running.links.get(&link).copied() {
+                    let snapshots = node::consensus_in(&frame).into_iter();
+                    let snapshots =
+                        snapshots.filter(|(_, message)| message.kind == MessageKind::Snapshot);
+                    self.snapshots.extend(snapshots.map(|(group, _)| (peer, group, number)));
                     let frame = frame.concat().into();
                     self.give(number, peer, link, Input::Received { link, frame });
                 }
