@@ -93,7 +93,7 @@ pub use ::immortals::KeptLimits;
 pub use ::replication::TailLimits;
 pub use backup::census::Census;
 pub use backup::page::{Block, Head, PAGE_FORMAT, Page};
-pub use backup::restore::{DirectorySeen, Restored, Restorer, Source, read_sandbox};
+pub use backup::restore::{DirectorySeen, Restored, Restorer, Source, groups_of, read_sandbox};
 pub use frame::{FRAME_BYTES_MAX, LinkFrame, consensus_in};
 pub use io::{
     Input, Level, NodeConfig, Notification, Output, Permits, ProgramDoor, ProgramPorts,
