@@ -65,9 +65,10 @@ pub struct SandboxState {
     pub trusted_boot: u64,
     /// What the one before it could not prove to have, if this one was begun for that reason.
     pub forgot: Option<String>,
-    /// From [`Output::Contact`]: the address of another member, if the node began alone and there was
-    /// one.
-    pub contact: Option<String>,
+    /// At some time [`Output::Others`] has named another member.
+    pub has_had_others: bool,
+    /// What [`Output::Others`] has said last; `None` if it has said nothing so far.
+    pub others: Option<Vec<String>>,
 }
 
 /// How long things may take, in ticks (a tick is [`Timing::tick_micros`]).
@@ -359,11 +360,11 @@ pub enum Output {
     Rejoin {
         contact: String,
     },
-    /// The node began alone, and there is another member now, at this address. That is to be durable in
-    /// the sandbox beside log and state, and comes back as [`SandboxState::contact`]: when one of those
-    /// is set back, it is the only sign that others were promised something.
-    Contact {
-        contact: String,
+    /// The other members are at these addresses now. That is to be durable in the sandbox beside log
+    /// and state, and comes back as [`SandboxState::others`]: when one of those is set back or lost, it is
+    /// the only sign that others were promised something, and of where they are.
+    Others {
+        addresses: Vec<String>,
     },
     /// The node cannot prove that it has what it promised. Put this sandbox aside, make a new one, and
     /// start again with [`NodeConfig::join`] set to a node of the cluster and

@@ -49,6 +49,7 @@ mod control;
 mod disk_pace;
 mod entry;
 mod feeds;
+mod foreigners;
 mod frame;
 mod gather;
 mod groups;

@@ -575,6 +575,12 @@ impl Membership {
         self.are_back(back, host);
     }
 
+    /// Has the shell keep where the other members are.
+    pub(crate) fn keep_others(&mut self, host: &mut Host<'_>) {
+        let is_led = self.shard.directory.consensus.owner().is_some();
+        self.control.keep_others(host.config.sandbox.others.as_ref(), is_led, host.effects);
+    }
+
     /// Another node refuses this one. A node that is a member of a working cluster stays there.
     pub(crate) fn was_refused(&mut self, link: u64, why: String, host: &mut Host<'_>) {
         let is_at_home = self.shard.directory.consensus.owner().is_some()

@@ -189,10 +189,11 @@ impl Host {
         let served = Arc::new(Served::new(Arc::clone(&catalogue)));
         let services = (catalogue, Arc::clone(&served));
         let mut maker = Maker { config, public: at, port, services, sandbox, ends: ends.clone() };
-        if maker.sandbox.identity().join.is_none() {
+        if maker.sandbox.identity().others.join.is_none() {
             check_quorum(maker.config.founding.membership_quorum, maker.peers().len().max(1))?;
         }
         maker.tell_of_sandbox();
+        maker.tell_how_to_start();
         let engine = maker.first_engine()?;
         maker.sandbox.tell_address(&public);
         let (closing, closing_seen) = watch::channel(());
@@ -325,11 +326,12 @@ impl Maker {
         loop {
             match engine.run().await {
                 Pause::Ended(end) => return end,
-                Pause::Contact(contact) => {
+                Pause::Members(members) => {
                     // It is tried again at the next start.
-                    if let Err(failure) = self.sandbox.keep_contact(contact) {
+                    if let Err(failure) = self.sandbox.keep_members(members) {
                         tracing::warn!(target: "amrita", "{failure}");
                     }
+                    self.tell_how_to_start();
                 }
             }
         }
@@ -339,6 +341,19 @@ impl Maker {
         let (node_id, folder) = (&self.sandbox.identity().node_id, self.sandbox.root().display());
         let sealed = if self.sandbox.key().is_some() { ", encrypted" } else { "" };
         tracing::info!(target: "amrita", "node {node_id} begins; its data is in {folder}{sealed}");
+    }
+
+    /// Before it is too late: a node without a list of peers is alone with an empty sandbox.
+    fn tell_how_to_start(&self) {
+        let makes_certificates = self.config.makes_certificates();
+        let is_told = !self.config.founding.peer_nodes.is_empty()
+            || self.config.security.certificates.join.is_some();
+        let others = &self.sandbox.identity().others;
+        if let Some(how) = others.how_to_start(&self.public.to_string(), makes_certificates)
+            && !is_told
+        {
+            tracing::warn!(target: "amrita", "{how}");
+        }
     }
 
     /// On the same sandbox, as soon as the disk lets it.
@@ -531,10 +546,8 @@ impl Maker {
 
     /// Another node of the cluster, as far as is known without any data.
     fn contact(&self) -> Option<String> {
-        let ours = self.public.to_string();
-        let peer = self.peers().into_iter().find(|peer| *peer != ours);
-        let identity = self.sandbox.identity();
-        peer.or_else(|| identity.join.clone()).or_else(|| identity.contact.clone())
+        let named = &self.config.founding.peer_nodes;
+        self.sandbox.identity().others.another(&self.public.to_string(), named)
     }
 
     /// This replica cannot keep its promises any more. Another begins in its place and is filled by
@@ -542,8 +555,8 @@ impl Maker {
     fn give_up(&mut self, why: &str, contact: Option<String>) -> Result<(), Failure> {
         let Some(contact) = contact.or_else(|| self.contact()) else {
             return Err(Failure::new(format!("{why} ({})", self.sandbox.root().display())).advise(
-                "this node has no peers that could mend it, so nothing was touched: put the \
-                 sandbox back as it was; or start on what is there with --trust-sandbox yes; or \
+                "this node has no peers that could mend it, so nothing was touched: nobody else has \
+                 what is in it. Put the sandbox back as it was; or start on what is there with --trust-sandbox yes; or \
                  start with an empty --sandbox and without what was in it",
             ));
         };
@@ -572,10 +585,10 @@ impl Maker {
         )))
     }
 
-    /// The peer list given, or that which the cluster was formed with.
+    /// The peer list given, or the last one that was.
     fn peers(&self) -> Vec<String> {
         if self.config.founding.peer_nodes.is_empty() {
-            return self.sandbox.identity().peers.clone();
+            return self.sandbox.identity().others.peers.clone();
         }
         self.config.founding.peer_nodes.iter().map(Address::to_string).collect()
     }
@@ -606,7 +619,7 @@ impl Maker {
             node_id: identity.node_id.clone(),
             public_uri: self.public.to_string(),
             peers: self.peers(),
-            join: identity.join.clone(),
+            join: identity.others.join.clone(),
             sandbox: SandboxState {
                 id: identity.sandbox_id,
                 boot: identity.boot,
@@ -615,7 +628,8 @@ impl Maker {
                 is_trusted: self.config.trusts_sandbox,
                 trusted_boot: identity.trust.trusted_boot,
                 forgot: identity.forgot.clone(),
-                contact: identity.contact.clone(),
+                has_had_others: identity.others.contact.is_some(),
+                others: identity.others.members.clone(),
             },
             seed: random(),
             membership_quorum: self.config.founding.membership_quorum,

@@ -100,6 +100,7 @@ mod trail;
 mod tree;
 mod tree_errors;
 mod web;
+mod whereabouts;
 
 pub use access::{AuditEnd, AuditRecord, Chain, verify_audit};
 pub use config::{

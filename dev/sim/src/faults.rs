@@ -128,6 +128,8 @@ impl World {
         let forgets = matches!(fault, Fault::Kill | Fault::Power)
             && self.settings.setup.is_some_and(|setup| setup.memory);
         match fault {
+            // It has nothing that could be lost.
+            _ if self.machines[target].has_no_list && Fault::OF_DISKS_LOST.contains(&fault) => {}
             // A process that ends forgets what a disk would have kept.
             Fault::Kill | Fault::Power if forgets && !self.may_lose_a_disk() => {}
             Fault::Kill => self.kill(target, false),
@@ -486,6 +488,14 @@ impl World {
         // Its operator starts it again with the flags it had.
         let join = self.machines[machine].join.clone().filter(|_| machine >= self.settings.nodes);
         self.machines[machine].renew(sandbox, join);
+        // Or without them, as a node is started that began alone: it founds a cluster of its own, and
+        // no client finds it in time.
+        let is_founder = machine < self.settings.nodes && !self.settings.has(Fault::Remove);
+        if is_founder && self.faults.rng.chance(300) {
+            self.paths.reached("a node with an empty sandbox began alone");
+            self.machines[machine].has_no_list = true;
+            self.machines[machine].foreign = true;
+        }
         self.start_later(machine);
     }
 
@@ -525,7 +535,7 @@ impl World {
 
     /// An operator asks a machine that is a cluster of its own to join.
     pub(crate) fn ask_to_join(&mut self, machine: usize) {
-        if !self.machines[machine].foreign {
+        if !self.machines[machine].foreign || self.machines[machine].has_no_list {
             return;
         }
         let contact = format!("{}{}", self.machines[0].uri, protocol::node_group::LINK);

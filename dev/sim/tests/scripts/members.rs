@@ -158,6 +158,65 @@ fn a_node_with_an_empty_sandbox_takes_its_own_place_without_a_person() {
     assert_eq!(replica_id(&mut setup, 1), json!(4));
 }
 
+/// The first node of a cluster that grew was started without a list, and so it is again.
+#[test]
+fn a_node_that_lost_its_disk_and_began_alone_leaves_its_own_cluster() {
+    let mut setup = formed(3, 1);
+    for number in 1..3 {
+        admit(&mut setup, 0, number);
+        settled(&mut setup, &(0..=number).collect::<Vec<_>>());
+    }
+    serves(&mut setup, &[0, 1, 2]);
+    setup.wipe(0);
+    setup.forget_the_list(0);
+    setup.run(2_000);
+    setup.start(0);
+    setup.until("it leaves it", |setup| setup.is_to_join(0).is_some());
+    setup.start(0);
+    settled(&mut setup, &[0, 1, 2]);
+    assert_eq!(replica_id(&mut setup, 0), json!(4));
+    serves(&mut setup, &[0, 1, 2]);
+}
+
+#[test]
+fn a_cluster_of_one_that_nobody_misses_or_that_has_something_stays() {
+    let mut setup = formed(3, 3);
+    for has_something in [true, false] {
+        setup.hold(0, 2);
+        setup.hold(1, 2);
+        setup.wipe(2);
+        setup.forget_the_list(2);
+        setup.start(2);
+        setup.until("it serves", |setup| is_settled(setup, &[2]));
+        if has_something {
+            serves(&mut setup, &[2]);
+        } else {
+            remove(&mut setup, 0, 2);
+            setup.until("it is removed", |setup| ids(setup, 0) == ["n1", "n2"]);
+        }
+        setup.let_go(0, 2);
+        setup.let_go(1, 2);
+        setup.run(3_000);
+        assert!(setup.is_up(2) && setup.is_to_join(2).is_none(), "{has_something}");
+        assert!(is_settled(&mut setup, &[2]) && setup.is_up(0) && setup.is_up(1));
+    }
+}
+
+#[test]
+fn each_member_has_kept_where_the_others_are() {
+    let mut setup = formed(3, 3);
+    assert_eq!(setup.others(0), Some(&["http://n2".to_owned(), "http://n3".to_owned()][..]));
+    for (removed, left) in [(2, vec!["http://n1".to_owned()]), (0, vec![])] {
+        remove(&mut setup, 1, removed);
+        setup.until("it has ended", |setup| setup.has_stopped(removed));
+        setup.until("it is known", |setup| setup.others(1) == Some(&left[..]));
+    }
+    setup.kill(1);
+    setup.start(1);
+    setup.run(1_000);
+    assert_eq!(setup.others(1), Some(&[][..]), "and so it stays");
+}
+
 #[test]
 fn a_member_leaves_while_it_is_up_and_its_process_ends() {
     for removed in 0..3 {

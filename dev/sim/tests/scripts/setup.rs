@@ -47,6 +47,12 @@ struct Actor {
     halted: Option<String>,
     /// It stopped in good order.
     has_stopped: bool,
+    /// It is started without a list of peers.
+    has_no_list: bool,
+    /// Whose cluster it is to join.
+    join: Option<String>,
+    /// Where the other members are, as it has said.
+    others: Option<Vec<String>>,
 }
 
 struct Running {
@@ -151,6 +157,9 @@ impl Setup {
         }
         let fresh = self.number();
         let actor = &mut self.actors[number];
+        if actor.has_no_list {
+            peers.clear();
+        }
         if actor.sandbox == 0 {
             actor.sandbox = 1_000 + fresh;
         }
@@ -162,13 +171,14 @@ impl Setup {
             node_id: format!("n{}", number + 1),
             public_uri: uri(number),
             peers,
-            join: None,
+            join: actor.join.clone(),
             sandbox: SandboxState {
                 id: actor.sandbox,
                 boot: actor.boot,
                 has_begun: actor.boot > 1,
                 is_trusted: actor.boot == actor.trusted_boot,
                 trusted_boot: actor.trusted_boot,
+                others: actor.others.clone(),
                 ..SandboxState::default()
             },
             seed: fresh,
@@ -190,7 +200,16 @@ impl Setup {
         written.expect("the disk takes it");
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let (programs, copies) = (BTreeMap::new(), BTreeMap::new());
-        let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
+        let mut dials: BTreeSet<usize> = (0..self.actors.len()).collect();
+        dials.remove(&number);
+        if self.actors[number].has_no_list && self.actors[number].join.is_none() {
+            // It knows of no other, and the others dial it.
+            dials.clear();
+            let running = self.actors.iter_mut().filter_map(|actor| actor.running.as_mut());
+            for running in running {
+                running.dials.insert(number);
+            }
+        }
         let syncing = VecDeque::new();
         let running =
             Running { node, log, inputs, links, dials, answers, programs, copies, syncing };
@@ -271,6 +290,21 @@ impl Setup {
     pub(crate) fn wipe(&mut self, number: usize) {
         self.kill(number);
         self.actors[number] = Actor::default();
+    }
+
+    /// From its next start on, it is started without a list of peers.
+    pub(crate) fn forget_the_list(&mut self, number: usize) {
+        self.actors[number].has_no_list = true;
+    }
+
+    /// It has put its sandbox aside, and is to join that cluster.
+    pub(crate) fn is_to_join(&self, number: usize) -> Option<&str> {
+        self.actors[number].join.as_deref()
+    }
+
+    /// Where the other members are, as it has said last.
+    pub(crate) fn others(&self, number: usize) -> Option<&[String]> {
+        self.actors[number].others.as_deref()
     }
 
     /// Frames wait on the way between two nodes, in both directions.
@@ -503,13 +537,16 @@ impl Setup {
             | Output::Repro { .. }
             | Output::Catalogue(_)
             | Output::Dial { .. }
-            | Output::Contact { .. }
             | Output::Note { .. } => {}
             Output::Stopped => {
                 actor.has_stopped = true;
                 self.kill(number);
             }
-            Output::Rejoin { .. } => panic!("nobody asked for that"),
+            Output::Others { addresses } => actor.others = Some(addresses),
+            Output::Rejoin { contact } => {
+                self.wipe(number);
+                self.actors[number].join = Some(contact);
+            }
         }
     }
 
