@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,21 +10,18 @@ use std::time::{Duration, Instant};
 use node::{Node, NodeConfig, Permits, SandboxState, StartError, Timing};
 use protocol::Address;
 use services::{Catalogue, Invoker};
-use storage::{
-    Log, LogError, LogOptions, LogOwner, LogRecord, Recovered, Sealer, StateStore, StoreError,
-};
+use storage::{Log, LogError, LogOwner, LogRecord, Recovered, StateStore, StoreError};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
-use crate::backup;
 use crate::browsers::Browsers;
 use crate::callbacks::Callbacks;
 use crate::config::CallbackSettings;
 use crate::connections::Connections;
 use crate::dial::{Dialer, Ends};
-use crate::disk::{FileDisk, FolderFiles, SEGMENT_BYTES};
+use crate::disk::{FileDisk, FolderFiles};
 use crate::engine::{Beside, End, Engine, Parts, Pause, Room};
 use crate::inbox::{Event, Inbox};
 use crate::invoker::Handlers;
@@ -42,6 +38,7 @@ use crate::program_socket::ProgramSocket;
 use crate::protection::Protection;
 use crate::readiness::Readiness;
 use crate::repros::Repros;
+use crate::restoring::{self, open_log};
 use crate::sandbox::{PutAside, Sandbox, Wanted};
 use crate::served::Served;
 use crate::space::Space;
@@ -402,39 +399,13 @@ impl Maker {
     /// In an empty sandbox, what the first node of a cluster has that is made of a backup.
     fn restore(&mut self) -> Result<(), Failure> {
         let Some(folder) = self.config.founding.restore.clone() else { return Ok(()) };
-        let identity = self.sandbox.identity();
-        let (id, sandbox_id) = (identity.node_id.clone(), identity.sandbox_id);
-        let boot = identity.boot;
-        let root = self.sandbox.root().display();
-        if identity.has_begun {
-            return Err(Failure::new(format!(
-                "the sandbox {root} is not empty, and a backup is restored into an empty one only"
-            ))
-            .advise(
-                "name another --sandbox; or, if the backup was restored into this one before, leave \
-                 --restore out",
-            ));
-        }
-        if !self.peers().is_empty() || identity.join.is_some() {
+        restoring::check_is_empty(&self.sandbox)?;
+        if !self.peers().is_empty() || self.sandbox.identity().others.join.is_some() {
             return Err(Failure::new("--restore goes with neither --peer-nodes nor --join").advise(
                 "one node restores the backup and is the cluster; the others join it afterwards",
             ));
         }
-        // Before anything is written: this takes long, and may be killed.
-        let contents = backup::verify(&folder, &mut |_, _| {})?;
-        self.clear()?;
-        let (mut log, _) =
-            open_log(&self.sandbox.log_folder(), true, self.sandbox.key().map(sealer))
-                .map_err(|error| Failure::new(error.to_string()))?;
-        let owner = LogRecord::Owner(LogOwner { sandbox_id, boot });
-        log.append(&[owner]).map_err(|error| Failure::new(error.to_string()))?;
-        let node = (id, self.public.to_string(), sandbox_id);
-        let sealer = self.sandbox.key().map(sealer);
-        let state = (self.sandbox.state_folder(), sealer);
-        let made = backup::restore(&folder, &contents, &mut log, state, node);
-        let made = made.map_err(|failure| self.unrestored(failure))?;
-        drop(log);
-        self.sandbox.begin()?;
+        let made = restoring::restore(&folder, &mut self.sandbox, &self.public)?;
         tracing::info!(
             target: "amrita",
             "restored from {}: this node is the new cluster {:016x} now, with {} partitions",
@@ -442,30 +413,6 @@ impl Maker {
             made.cluster,
             made.partitions
         );
-        Ok(())
-    }
-
-    /// What was begun is removed, so that it can be tried again.
-    fn unrestored(&self, failure: Failure) -> Failure {
-        if let Err(why) = self.clear() {
-            tracing::error!(target: "amrita", "{why}");
-        }
-        failure
-    }
-
-    /// Removes log and state of a sandbox that has not begun: of a restore that was killed. Nobody
-    /// was promised anything by it.
-    fn clear(&self) -> Result<(), Failure> {
-        for folder in [self.sandbox.log_folder(), self.sandbox.state_folder()] {
-            match std::fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    let shown = folder.display();
-                    return Err(Failure::new(format!("{shown} cannot be removed: {error}"))
-                        .advise("it is left of a restore that was killed: remove it"));
-                }
-                _ => {}
-            }
-        }
         Ok(())
     }
 
@@ -646,16 +593,6 @@ impl Maker {
             },
         }
     }
-}
-
-fn open_log(
-    folder: &Path,
-    trusts: bool,
-    sealer: Option<Sealer>,
-) -> Result<(Log<FileDisk>, Recovered), LogError> {
-    let disk = FileDisk::open(folder)?;
-    let disk = if trusts { disk.trusting() } else { disk };
-    Log::open_with(disk, LogOptions { segment_bytes: SEGMENT_BYTES }, sealer)
 }
 
 fn bind(config: &Config) -> Result<(TcpListener, SocketAddr), Failure> {
