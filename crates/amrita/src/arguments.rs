@@ -13,6 +13,7 @@ use crate::backup_options::BackupOptions;
 use crate::immortal::ImmortalCommand;
 use crate::outcome::EXIT_CODES;
 use crate::recover::RecoverOptions;
+use crate::restore::RestoreOptions;
 use crate::tutorial::Tutorial;
 use crate::unseal::UnsealOptions;
 
@@ -200,15 +201,22 @@ All of it is as it was at one moment: documents with their versions, users, task
 
   amrita backup --to /backups/monday
   amrita backup verify /backups/monday
-  amrita node --restore /backups/monday --id n1 --sandbox /var/lib/amrita/new")]
+  amrita restore /backups/monday --id n1 --sandbox /var/lib/amrita/new")]
     Backup(BackupOptions),
+    /// Make the sandbox of the first node of a new cluster of a backup; no node is started
+    #[command(after_help = "\
+  amrita restore /backups/monday --id n1 --sandbox /var/lib/amrita/new
+  amrita node --id n1 --port 8001 --sandbox /var/lib/amrita/new
+
+'amrita node --restore DIR' does both in one.")]
+    Restore(RestoreOptions),
     /// Make a backup of the sandboxes that are left when a majority of the nodes is lost for good
     #[command(after_help = "\
 The nodes must be stopped. Their sandboxes are read and not changed.
 
   amrita recover --from /var/lib/amrita/n1 --to /backups/left          what is there, what may be lost
   amrita recover --from /var/lib/amrita/n1 --to /backups/left --yes
-  amrita node --restore /backups/left --id n1 --sandbox /var/lib/amrita/new")]
+  amrita restore /backups/left --id n1 --sandbox /var/lib/amrita/new")]
     Recover(RecoverOptions),
     /// Let a node in that asks to join the cluster, or refuse it; without a name: show who asks
     #[command(after_help = "\

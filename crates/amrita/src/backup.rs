@@ -9,6 +9,7 @@ use client::{Client, ClientError, Method, Response};
 use protocol::base64url;
 use serde_json::{Value, json};
 use server::backup::{BackupWriter, Contents, GroupFile, Manifest, verify};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access::session;
 use crate::arguments::Cluster;
@@ -115,8 +116,12 @@ async fn attempt_at(addresses: &mut [String], to: &Path) -> Result<(Manifest, Va
                 addresses.swap(0, number);
                 let begun = answer.to_json();
                 let id = begun["backup"].as_str().unwrap_or_default().to_owned();
-                let fetched = fetch(&one, begun, to).await;
-                // If it is not ended now, the nodes end it in a minute.
+                let fetched = tokio::select! {
+                    fetched = fetch(&one, begun, to) => fetched,
+                    signal = interrupted() => Err(Lost::Trouble(signal.into())),
+                };
+                // If it is not ended now, the nodes end it in a minute; until then it takes one of the
+                // few places for backups.
                 drop(one.delete(&format!("{LINK}/{id}")).await);
                 return fetched;
             }
@@ -127,6 +132,24 @@ async fn attempt_at(addresses: &mut [String], to: &Path) -> Result<(Manifest, Va
         }
     }
     Err(Lost::Again(why))
+}
+
+/// Somebody wants no backup any more: a person, or a timer's unit that is stopped.
+async fn interrupted() -> String {
+    let mut term = signal(SignalKind::terminate()).ok();
+    let terminated = async {
+        match &mut term {
+            Some(term) => term.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
+    "the backup was interrupted, and the nodes were told so: what is written so far is no backup, \
+     and goes with the next one that is made into the same folder"
+        .to_owned()
 }
 
 async fn fetch(one: &Client, begun: Value, to: &Path) -> Result<(Manifest, Value), Lost> {

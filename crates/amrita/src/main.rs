@@ -22,6 +22,7 @@ mod node;
 mod outcome;
 mod query;
 mod recover;
+mod restore;
 mod screen;
 mod sql;
 mod top;
@@ -103,6 +104,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),
         Command::Backup(options) => asynchronous(backup::run(&cluster, &options)),
         Command::Recover(options) => recover::run(&options, cluster.json),
+        Command::Restore(options) => restore::run(&options, cluster.json),
         Command::Admit { node, at, refuse } => {
             asynchronous(members::admit(&cluster, node.as_deref(), at.as_deref(), refuse))
         }
@@ -147,7 +149,7 @@ fn check(cluster: &Cluster, command: &Command) -> Outcome {
         Command::Node(_) => "a node finds the others by --peer-nodes",
         Command::Up(_) => "it starts a cluster of its own, see --base-port",
         Command::Tutorial(_) => "a tutorial starts a cluster of its own",
-        Command::Recover(_) => "it reads folders, and speaks to no node",
+        Command::Recover(_) | Command::Restore(_) => "it reads folders, and speaks to no node",
         Command::Backup(options) if options.command.is_some() => {
             "it reads a folder, and speaks to no node"
         }

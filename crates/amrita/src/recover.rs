@@ -49,7 +49,7 @@ pub(crate) fn run(options: &RecoverOptions, json: bool) -> Outcome {
     if !json {
         let to = options.to.display();
         screen::say(&format!(
-            "Backup {} is in {to}. A new cluster is made of it by 'amrita node --restore {to}' with \
+            "Backup {} is in {to}. A new cluster is made of it by 'amrita restore {to}' with \
              an empty --sandbox; other nodes join that one. Never start the old sandboxes again \
              beside it.",
             manifest.backup

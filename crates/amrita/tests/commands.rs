@@ -119,6 +119,8 @@ const COMMANDS: &[(&str, i32, Json)] = &[
     ("backup --to BACKUP", REFUSED, Lines),
     ("backup verify BACKUP", DONE, Lines),
     ("backup verify RECORDING", REFUSED, Lines),
+    ("restore BACKUP --sandbox RESTORED --id r1", DONE, Lines),
+    ("restore BACKUP --sandbox RESTORED --id r1", REFUSED, Lines),
     ("recover --from BACKUP --to RECORDING", REFUSED, Lines),
     ("stop solo", DONE, Lines),
 ];
@@ -204,16 +206,27 @@ fn each_command_says_how_it_ended_and_takes_json_or_refuses_it() {
     let recording = folder.join("recording").display().to_string();
     let password = password.display().to_string();
     let backup = folder.join("backup").display().to_string();
+    let restored = folder.join("restored").display().to_string();
     for (line, code, json) in COMMANDS {
         let words = line.split(' ').map(|word| match word {
             "PASSWORD" => password.as_str(),
             "RECORDING" => recording.as_str(),
             "BACKUP" => backup.as_str(),
+            "RESTORED" => restored.as_str(),
             word => word,
         });
         let mut words: Vec<&str> = words.collect();
-        let own =
-            ["node", "tutorial", "example", "unseal", "recover", "help", "completions", "man"];
+        let own = [
+            "node",
+            "tutorial",
+            "example",
+            "unseal",
+            "recover",
+            "restore",
+            "help",
+            "completions",
+            "man",
+        ];
         let asks_a_cluster = !own.contains(&words[0]) && !line.starts_with("backup verify");
         let to = format!("--address={address}");
         if asks_a_cluster {

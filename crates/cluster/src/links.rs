@@ -29,6 +29,8 @@ pub struct Link {
     pub hello: Option<Hello>,
     /// Who it is, once that is sure.
     pub replica: Option<ReplicaId>,
+    /// The address of the node there, if it is of another cluster, and may know this one.
+    pub foreign: Option<String>,
     /// It leads over other nodes, or by datagrams, while no connection can be made.
     pub is_detour: bool,
     /// As its last ping said.
@@ -96,6 +98,7 @@ impl Links {
             dialed,
             hello: None,
             replica: None,
+            foreign: None,
             is_detour: false,
             health: Health::default(),
             claim: Claim::default(),

@@ -56,6 +56,9 @@ pub struct DirectoryLeader {
     /// The tickets of the commands on their way, and the numbers of their proposals.
     proposals: VecDeque<(u64, u64)>,
     last: u64,
+    /// The proposal under way that removes a member. Whether those who stay are a majority that is up
+    /// is judged before: of two removals, the second one is judged when the first is known.
+    removal: Option<u64>,
 }
 
 impl From<Problem> for DirectoryAnswer {
@@ -276,6 +279,23 @@ impl Machine for DirectoryMachine {
     }
 }
 
+impl DirectoryLeader {
+    /// Whether a command removes a member.
+    ///
+    /// # Errors
+    /// Why it is not proposed.
+    fn look_at(&self, question: &[u8]) -> Result<bool, Problem> {
+        // What cannot be read must not get into the log: no replica could ever apply it.
+        let command = DirectoryCommand::decode(question).map_err(Problem::bad_request)?;
+        let removes = matches!(command, DirectoryCommand::Remove { .. });
+        if removes && self.removal.is_some() {
+            let text = "the removal of another node begins at this moment: ask again";
+            return Err(Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied));
+        }
+        Ok(removes)
+    }
+}
+
 impl Leader for DirectoryLeader {
     type Machine = DirectoryMachine;
 
@@ -291,19 +311,24 @@ impl Leader for DirectoryLeader {
                 out.push(Output::Confirm { ticket });
             }
             LeaderInput::Ask { ticket, question, .. } => {
-                // What cannot be read must not get into the log: no replica could ever apply it.
-                if let Err(why) = DirectoryCommand::decode(&question) {
-                    let problem = Problem::bad_request(why);
-                    out.push(Output::Refuse { ticket, problem });
-                    return Ok(());
-                }
+                let removes = match self.look_at(&question) {
+                    Ok(removes) => removes,
+                    Err(problem) => {
+                        out.push(Output::Refuse { ticket, problem });
+                        return Ok(());
+                    }
+                };
                 self.last += 1;
+                if removes {
+                    self.removal = Some(self.last);
+                }
                 self.proposals.push_back((self.last, ticket));
                 out.push(Output::Propose { proposal: self.last, data: question });
             }
             LeaderInput::Applied { proposal, effect, .. } => {
                 let (first, ticket) = self.proposals.pop_front().expect("it was proposed");
                 assert!(first == proposal, "commands come back in order");
+                self.removal = self.removal.filter(|removal| *removal != proposal);
                 let answer = match effect {
                     Change::Refused(why) => {
                         let problem = Problem::new(Code::Refused, why);

@@ -21,6 +21,7 @@ mod fields;
 mod hits;
 mod index;
 mod indexing;
+mod inspection;
 mod names;
 mod outbox;
 mod partition;
@@ -39,10 +40,10 @@ pub use command::{
     AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, Remember, RequestKey, Retention,
     USER_KEY_HOURS, Write,
 };
+pub use inspection::Inspection;
 pub use outbox::{Destination, KeptMessage, Outbox, message_bytes};
 pub use partition::{Partition, fence_at_rest};
 pub use past::VersionAt;
-pub use record::is_living;
 pub use search::{Search, Wanted};
 pub use since::{Caught, Cursor, Missed, Since};
 pub use usage::{Amount, KindUsage, Usage};

@@ -40,6 +40,21 @@ impl Names {
         Ok(names)
     }
 
+    /// Where the names are not known: each is its number, see [`Self::number_of_unknown`].
+    pub(crate) fn unknown() -> Self {
+        let mut names = Self::default();
+        for number in 0..NAMES_MAX {
+            let number = u16::try_from(number).expect("NAMES_MAX fits");
+            names.insert(number, &format!("\0{number}"));
+        }
+        names
+    }
+
+    /// The number of a name that is not known. A name that is written out has no byte 0.
+    pub(crate) fn number_of_unknown(name: &str) -> Option<usize> {
+        name.strip_prefix('\0')?.parse().ok()
+    }
+
     /// Gives the name a number, if it has none and there is one left.
     pub(crate) fn learn(&mut self, text: &str, space: Space, batch: &mut Batch) {
         let full = self.texts.len() >= NAMES_MAX || text.len() > NAME_BYTES_MAX;

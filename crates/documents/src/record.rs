@@ -29,7 +29,7 @@ const FLAGS_UNKNOWN: u8 = 1 << 7;
 ///
 /// # Errors
 /// When it is a document of a later format.
-pub fn is_living(key: &[u8], value: &[u8]) -> Result<bool, StoreError> {
+pub(crate) fn is_living(key: &[u8], value: &[u8]) -> Result<bool, StoreError> {
     match (key.first(), value.first()) {
         (Some(&HEAD), Some(flags)) if flags & FLAGS_UNKNOWN == 0 => Ok(flags & ACTION != DELETE),
         (Some(&HEAD), _) => Err(StoreError::failed("a document at rest cannot be read")),

@@ -46,8 +46,8 @@ struct Shell {
     /// The addresses that it keeps links to.
     dialed: Vec<String>,
     ports: BTreeMap<GroupId, Vec<ProgramPorts>>,
-    /// Another member's address.
-    contact: Option<String>,
+    /// The other members' addresses.
+    others: Option<Vec<String>>,
     /// That a flag has no effect.
     flag_differs: bool,
 }
@@ -387,26 +387,27 @@ impl Control {
         dial(&mut self.shell.dialed, addresses, profile, effects);
     }
 
-    /// Has it kept durably that there are others, by a node that began alone. One that did not knows it
-    /// from its list of peers, or from whom it joined.
-    pub(crate) fn keep_contact(
+    /// Has it kept durably where the other members are. `is_led`: the directory has an owner.
+    pub(crate) fn keep_others(
         &mut self,
-        profile: &Profile,
-        kept: Option<&String>,
+        kept: Option<&Vec<String>>,
+        is_led: bool,
         effects: &mut Effects,
     ) {
-        let mut named = profile.peers.iter().chain(&profile.join);
-        if named.any(|uri| *uri != profile.uri) {
+        if !self.map.topology.is_formed() {
             return;
         }
-        let members = self.map.topology.members().values().map(|member| &member.uri);
-        let others: Vec<&String> = members.filter(|uri| **uri != profile.uri).collect();
-        let kept = self.shell.contact.as_ref().or(kept);
-        let Some(contact) = others.first().copied().cloned() else { return };
-        if kept.is_none_or(|kept| !others.contains(&kept)) {
-            effects.outputs.push(Output::Contact { contact: contact.clone() });
-            self.shell.contact = Some(contact);
+        let members = self.map.topology.members().iter().filter(|(id, _)| **id != self.me);
+        let mut others: Vec<String> = members.map(|(_, member)| member.uri.clone()).collect();
+        others.sort_unstable();
+        let kept = self.shell.others.as_ref().or(kept);
+        // A state that is behind its log may lack some that are there.
+        let lacks_some = kept.is_some_and(|kept| kept.iter().any(|uri| !others.contains(uri)));
+        if kept == Some(&others) || (lacks_some && !is_led) {
+            return;
         }
+        effects.outputs.push(Output::Others { addresses: others.clone() });
+        self.shell.others = Some(others);
     }
 
     /// Listens for programs of AMBROSIA's where the directory says.

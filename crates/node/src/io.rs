@@ -65,9 +65,10 @@ pub struct SandboxState {
     pub trusted_boot: u64,
     /// What the one before it could not prove to have, if this one was begun for that reason.
     pub forgot: Option<String>,
-    /// From [`Output::Contact`]: the address of another member, if the node began alone and there was
-    /// one.
-    pub contact: Option<String>,
+    /// At some time [`Output::Others`] has named another member.
+    pub has_had_others: bool,
+    /// What [`Output::Others`] has said last; `None` if it has said nothing so far.
+    pub others: Option<Vec<String>>,
 }
 
 /// How long things may take, in ticks (a tick is [`Timing::tick_micros`]).
@@ -125,7 +126,7 @@ pub struct Upkeep {
     pub persist_log_bytes: usize,
     /// ... and how much time, if anything was logged since, in microseconds.
     pub persist_micros: u64,
-    /// What each group keeps of its log for followers that are behind.
+    /// What all groups together keep of their logs for followers that are behind.
     pub tail: TailLimits,
     /// How much memory the logs of all groups may take, in bytes, not counting what is not durable
     /// or not applied. The rest is read from the disk when it is needed.
@@ -266,6 +267,10 @@ pub enum Input {
         full: bool,
     },
     StorageRecovered,
+    /// There is little room on the disk, or enough again. Nothing fails so far.
+    Room {
+        is_low: bool,
+    },
     /// The state store cannot be made durable.
     StateFailed(StoreError),
     /// Stop in good order: hand over what is owned, then [`Output::Stopped`].
@@ -371,11 +376,11 @@ pub enum Output {
     Rejoin {
         contact: String,
     },
-    /// The node began alone, and there is another member now, at this address. That is to be durable in
-    /// the sandbox beside log and state, and comes back as [`SandboxState::contact`]: when one of those
-    /// is set back, it is the only sign that others were promised something.
-    Contact {
-        contact: String,
+    /// The other members are at these addresses now. That is to be durable in the sandbox beside log
+    /// and state, and comes back as [`SandboxState::others`]: when one of those is set back or lost, it is
+    /// the only sign that others were promised something, and of where they are.
+    Others {
+        addresses: Vec<String>,
     },
     /// The node cannot prove that it has what it promised. Put this sandbox aside, make a new one, and
     /// start again with [`NodeConfig::join`] set to a node of the cluster and

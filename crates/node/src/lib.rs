@@ -50,6 +50,7 @@ mod control;
 mod disk_pace;
 mod entry;
 mod feeds;
+mod foreigners;
 mod frame;
 mod gather;
 mod groups;
@@ -96,7 +97,7 @@ pub use ::immortals::KeptLimits;
 pub use ::replication::TailLimits;
 pub use backup::census::Census;
 pub use backup::page::{Block, Head, PAGE_FORMAT, Page};
-pub use backup::restore::{DirectorySeen, Restored, Restorer, Source, read_sandbox};
+pub use backup::restore::{DirectorySeen, Restored, Restorer, Source, groups_of, read_sandbox};
 pub use frame::{FRAME_BYTES_MAX, LinkFrame, consensus_in};
 pub use io::{
     Input, Level, NodeConfig, Notification, Output, Permits, ProgramDoor, ProgramPorts,

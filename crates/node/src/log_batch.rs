@@ -33,6 +33,15 @@ impl Logs {
     }
 }
 
+/// The room on the disk.
+#[derive(Default)]
+struct Room {
+    /// Why it takes no writes at the moment.
+    full: Option<String>,
+    /// There is little left.
+    is_low: bool,
+}
+
 #[derive(Default)]
 pub(crate) struct LogBatch {
     /// Records of this step; they become one batch.
@@ -52,8 +61,7 @@ pub(crate) struct LogBatch {
     /// How many bytes were logged since the last routine persist began, and when that was.
     bytes_since: usize,
     persisted_at: u64,
-    /// Why the disk takes no writes at the moment.
-    full: Option<String>,
+    room: Room,
     /// How many frames of the log are durable, at least.
     pub(crate) frames: u64,
     pub(crate) pace: DiskPace,
@@ -107,7 +115,7 @@ impl LogBatch {
     pub(crate) fn is_persist_due(&self, now: u64, bytes: usize, micros: u64) -> bool {
         let waited = now.saturating_sub(self.persisted_at);
         let is_due = self.bytes_since >= bytes || (self.bytes_since > 0 && waited > micros);
-        is_due && self.routine.is_none() && self.full.is_none()
+        is_due && self.routine.is_none() && self.room.full.is_none()
     }
 
     pub(crate) fn begin_routine(&mut self, now: u64) {
@@ -166,16 +174,26 @@ impl LogBatch {
     }
 
     pub(crate) fn full(&self) -> Option<&str> {
-        self.full.as_deref()
+        self.room.full.as_deref()
     }
 
     /// True when that is news.
     pub(crate) fn set_full(&mut self, why: String) -> bool {
-        self.full.replace(why).is_none()
+        self.room.full.replace(why).is_none()
+    }
+
+    /// Whether nothing is to be kept that is not needed here.
+    pub(crate) fn is_room_low(&self) -> bool {
+        self.room.is_low || self.room.full.is_some()
+    }
+
+    /// True when it is news that there is little room.
+    pub(crate) fn set_room_low(&mut self, is_low: bool) -> bool {
+        !std::mem::replace(&mut self.room.is_low, is_low) && is_low
     }
 
     pub(crate) fn set_writable(&mut self) {
-        self.full = None;
+        self.room.full = None;
     }
 }
 

@@ -10,14 +10,20 @@ use crate::shard::Shard;
 
 impl Shard {
     /// Cuts the logs. The log up to the durable state is not needed, except for a tail that saves
-    /// followers which are behind from a snapshot. What `is_used` is not cut: it is read for a
-    /// backup.
+    /// followers which are behind from a snapshot. `limits`: of all logs together. Those in `there`
+    /// lack little, as far as is known here. What `is_used` is not cut: it is read for a backup.
     pub(crate) fn cut_logs(
         &mut self,
-        limits: &TailLimits,
-        (up, is_used): (&BTreeSet<ReplicaId>, &dyn Fn(GroupId) -> bool),
+        limits: TailLimits,
+        (there, is_used): (&BTreeSet<ReplicaId>, &dyn Fn(GroupId) -> bool),
         now: u64,
     ) {
+        let mut kept = Vec::new();
+        self.each(|_, replica| {
+            kept.push(replica.consensus().tail_bytes());
+            Touch::Still
+        });
+        let limits = if self.log.is_room_low() { TailLimits::NOTHING } else { limits.shared(kept) };
         let mut records = Vec::new();
         self.each(|group, replica| {
             if is_used(group) {
@@ -27,8 +33,8 @@ impl Shard {
             let members = replica.consensus().members();
             let lists =
                 [&members.voters, &members.outgoing, &members.learners, &members.learners_next];
-            let is_away = lists.into_iter().flatten().any(|id| !up.contains(id));
-            records.extend(replica.consensus_mut().cut_tail(up_to, now, is_away, limits));
+            let is_away = lists.into_iter().flatten().any(|id| !there.contains(id));
+            records.extend(replica.consensus_mut().cut_tail(up_to, now, is_away, &limits));
             Touch::Still
         });
         self.log.records.append(&mut records);

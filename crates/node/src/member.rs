@@ -199,6 +199,7 @@ impl Member {
                 host.effects.note(Level::Info, "the disk takes writes again".into());
                 self.membership.shard.log.set_writable();
             }
+            Input::Room { is_low } => self.membership.room_is(is_low, host),
             Input::StateFailed(error) => host.effects.failed(&error),
             Input::Stop => self.membership.stop(self.router.is_empty(), host)?,
         }
@@ -237,6 +238,7 @@ impl Member {
             self.membership.tell_who_asks(host);
             self.membership.end_removals(host);
             self.membership.note_moves(host);
+            self.membership.keep_others(host);
             self.repeat_late_fences(host);
             self.membership.see_who_lives(host);
             self.programs.tick(&seen!(self, host), host.effects);
@@ -335,8 +337,9 @@ impl Member {
             Frame::Removed => return Ok(self.membership.was_removed(link, host)),
             Frame::Ping(ping) => self.pinged(link, &ping, host),
             Frame::Remembered(witness) => self.membership.remembered(link, witness, host),
+            Frame::Stranger => return Ok(self.is_missed(link, host)),
             // The other node knows this already.
-            Frame::Known { .. } | Frame::Stranger | Frame::Listed => {}
+            Frame::Known { .. } | Frame::Listed => {}
             other => {
                 // Only a replica that is known may speak in a group, and only in its own name.
                 if let Some(from) = host.links.get(link).and_then(|link| link.replica) {
@@ -418,25 +421,10 @@ impl Member {
             let found = self.joining.as_ref().map(|joining| joining.looked(&hello, host.profile));
             return found.map_or(Fate::GoesOn, |found| self.found(found, host));
         }
-        match self.membership.control.judge(host.profile, &self.membership.shard, &hello) {
-            Judgement::Itself => {
-                host.effects.outputs.push(Output::Close { link });
-                return Fate::GoesOn;
-            }
-            Judgement::Refuse(why) => {
-                host.effects.refuse(link, why);
-                return Fate::GoesOn;
-            }
-            Judgement::Yield(why) => {
-                host.effects.halt(why);
-                return Fate::GoesOn;
-            }
-            Judgement::Leave(why) => {
-                host.effects.outputs.push(Output::Close { link });
-                host.effects.note(Level::Warn, why);
-                return Fate::GoesOn;
-            }
-            Judgement::Welcome => {}
+        let judgement = self.membership.control.judge(host.profile, &self.membership.shard, &hello);
+        if judgement != Judgement::Welcome {
+            self.turn_away(link, &hello, judgement, host);
+            return Fate::GoesOn;
         }
         for outdated in host.links.outdated_by(&hello) {
             self.link_closed(outdated, host);
@@ -463,7 +451,7 @@ impl Member {
         let also = joined.filter(|contact| !usual.iter().any(|usual| usual == contact));
         let control = &mut self.membership.control;
         control.dial_all(host.profile, also, host.effects);
-        control.keep_contact(host.profile, host.config.sandbox.contact.as_ref(), host.effects);
+        self.membership.keep_others(host);
     }
 
     // The directory.
@@ -776,6 +764,7 @@ impl Member {
             return Ok(());
         }
         let refusal = view.refuse_write(group, &asked.question);
+        let refusal = refusal.or_else(|| rest::members::refuse_removal(&asked.question, &view));
         self.membership.shard.ask(
             group,
             asked,

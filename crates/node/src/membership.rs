@@ -210,11 +210,28 @@ impl Membership {
 
     pub(crate) fn cut_logs(&mut self, host: &Host<'_>) {
         let topology = &self.control.map.topology;
-        let is_up = |id: &ReplicaId| self.control.is_up(*id, host.links, host.now);
-        let up = topology.replicas().into_iter().filter(is_up).collect();
+        let (tail, now) = (host.config.upkeep.tail, host.now.steady_micros);
+        // One that has just come back is not level, and how far it is, only owners know. If an owner
+        // dies now, the next one needs what that one still lacks.
+        let is_settled = |id: &ReplicaId| {
+            let since = host.links.steady_since(*id, now);
+            *id == self.control.me
+                || (self.control.is_up(*id, host.links, host.now)
+                    && since.is_some_and(|since| now.saturating_sub(since) >= tail.micros_min))
+        };
+        let there = topology.replicas().into_iter().filter(is_settled).collect();
         let is_used = |group: GroupId| self.backups.0.has_use_for(group);
-        let (tail, now) = (&host.config.upkeep.tail, host.now.steady_micros);
-        self.shard.cut_logs(tail, (&up, &is_used), now);
+        self.shard.cut_logs(tail, (&there, &is_used), now);
+    }
+
+    /// What is kept for others goes first, before this node has to refuse writes.
+    pub(crate) fn room_is(&mut self, is_low: bool, host: &mut Host<'_>) {
+        if self.shard.log.set_room_low(is_low) {
+            let text = "there is little room on the disk: of the logs nothing is kept for nodes that \
+                        are away; they get the states instead";
+            host.effects.note(Level::Warn, text.into());
+            self.cut_logs(host);
+        }
     }
 
     pub(crate) fn disk_is_full(
@@ -225,6 +242,7 @@ impl Membership {
         let text = format!("the disk takes no writes ({why}): refusing writes until it does");
         if self.shard.log.set_full(why) {
             host.effects.note(Level::Error, text);
+            self.cut_logs(host);
         }
         let now = host.now.steady_micros;
         self.control.ping_all(&self.shard, host.links, now, host.effects);
@@ -556,6 +574,12 @@ impl Membership {
     pub(crate) fn identify_all(&mut self, host: &mut Host<'_>) {
         let back = self.control.identify_all(host.links, host.effects);
         self.are_back(back, host);
+    }
+
+    /// Has the shell keep where the other members are.
+    pub(crate) fn keep_others(&mut self, host: &mut Host<'_>) {
+        let is_led = self.shard.directory.consensus.owner().is_some();
+        self.control.keep_others(host.config.sandbox.others.as_ref(), is_led, host.effects);
     }
 
     /// Another node refuses this one. A node that is a member of a working cluster stays there.

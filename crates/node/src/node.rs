@@ -385,7 +385,8 @@ impl Node {
             | Input::Measured
             | Input::ProgramDrained { .. }
             | Input::DialFailed { .. }
-            | Input::StorageRecovered => {}
+            | Input::StorageRecovered
+            | Input::Room { .. } => {}
         }
     }
 
@@ -432,7 +433,8 @@ impl Node {
 
     fn dial(&mut self) {
         let named = self.config.peers.iter().chain(&self.config.join);
-        let addresses = named.cloned().collect();
+        let known = self.config.sandbox.others.iter().flatten();
+        let addresses = named.chain(known).cloned().collect();
         dial(&mut self.dialed, addresses, &self.profile, &mut self.effects);
     }
 

@@ -134,7 +134,7 @@ fn has_others(
     store: &dyn StateStore,
 ) -> Result<bool, StoreError> {
     // An older state may be from before others joined.
-    if sandbox.contact.is_some() {
+    if sandbox.has_had_others {
         return Ok(true);
     }
     let Some(identity) = identity else { return Ok(sandbox.forgot.is_some()) };
@@ -303,7 +303,7 @@ mod tests {
         let copy = SandboxState { is_copy: true, ..sandbox() };
         assert!(why(&copy, &recovered(9), &store(3, 9)).contains("is a copy"));
         assert!(check(&copy, &recovered(9), &store(1, 9)).is_ok(), "a backup of a cluster of one");
-        let grown = SandboxState { contact: Some("http://n2".into()), ..copy.clone() };
+        let grown = SandboxState { has_had_others: true, ..copy.clone() };
         assert!(why(&grown, &recovered(9), &store(1, 9)).contains("is a copy"), "others joined");
         let trusted = SandboxState { is_trusted: true, ..copy };
         assert!(check(&trusted, &recovered(8), &store(3, 9)).is_ok(), "a person said so");

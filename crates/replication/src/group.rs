@@ -548,6 +548,12 @@ impl Group {
         self.compact(up_to)
     }
 
+    /// About how many bytes of the log are kept, as [`Group::cut_tail`] counts them.
+    pub fn tail_bytes(&self) -> u64 {
+        let log = self.raw.store();
+        self.upkeep.tail.kept(log.base(), log.appended_bytes())
+    }
+
     /// Takes the oldest entries out of memory, about that many bytes of them, if they are durable
     /// and applied; they are read from the disk from now on. Gives what the rest takes, as
     /// [`Group::log_bytes`].

@@ -8,10 +8,33 @@ use protocol::Position;
 /// What may be kept for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailLimits {
-    /// At most this many bytes of one group are kept as long as a replica needs them...
+    /// At most this many bytes are kept as long as a replica needs them...
     pub bytes_max: u64,
     /// ... and at least what was appended in this time, in microseconds.
     pub micros_min: u64,
+}
+
+impl TailLimits {
+    /// Nothing is kept: the disk has no room for it.
+    pub const NOTHING: Self = Self { bytes_max: 0, micros_min: 0 };
+
+    /// What each of several logs may keep, if all of them together may keep as much as this. `kept`:
+    /// what each of them keeps now. A log that keeps less than its share leaves the rest to others.
+    #[must_use]
+    pub fn shared(self, mut kept: Vec<u64>) -> Self {
+        kept.sort_unstable();
+        let mut rest = self.bytes_max;
+        let mut sharers = u64::try_from(kept.len()).expect("a length fits");
+        for bytes in &kept {
+            if *bytes > rest / sharers {
+                return Self { bytes_max: rest / sharers, ..self };
+            }
+            rest -= bytes;
+            sharers -= 1;
+        }
+        // All of it fits, and the largest may take what is left.
+        Self { bytes_max: rest + kept.last().copied().unwrap_or(0), ..self }
+    }
 }
 
 impl Default for TailLimits {
@@ -20,8 +43,8 @@ impl Default for TailLimits {
     }
 }
 
-/// See [`TailLimits::bytes_max`].
-const TAIL_BYTES_MAX: u64 = 256 << 20;
+/// See [`TailLimits::bytes_max`]. Of all groups of a node.
+const TAIL_BYTES_MAX: u64 = 1 << 30;
 
 /// See [`TailLimits::micros_min`].
 const TAIL_MICROS_MIN: u64 = 60_000_000;
@@ -85,6 +108,12 @@ impl Tail {
             Need::NobodyAway => young.max(fitting),
         };
         cut.min(durable)
+    }
+
+    /// About how many bytes are kept behind that base.
+    pub(crate) fn kept(&self, base: Position, bytes: u64) -> u64 {
+        let before = self.marks.iter().rev().find(|mark| mark.position <= base);
+        bytes.saturating_sub(before.or(self.marks.front()).map_or(0, |mark| mark.bytes))
     }
 
     /// Notes how far the log reaches. There are few marks: about one for each eighth of the time
@@ -169,6 +198,43 @@ mod tests {
             let cut = self.tail.cut(self.reach, self.reach.last, need, &LIMITS);
             self.reach.base = self.reach.base.max(cut);
             assert!(self.tail.marks.len() <= 30, "{} marks", self.tail.marks.len());
+        }
+    }
+
+    #[test]
+    fn many_logs_share_one_bound() {
+        let limits = |bytes_max| TailLimits { bytes_max, micros_min: 60 };
+        let shared = |kept: &[u64]| limits(1_000).shared(kept.to_vec());
+        assert_eq!(shared(&[]), limits(1_000));
+        assert_eq!(shared(&[0, 400, 0]), limits(1_000), "it is alone");
+        assert_eq!(shared(&[100, 400, 300]), limits(600), "what is left over goes to one of them");
+        assert_eq!(shared(&[800, 800, 100]), limits(450));
+        assert_eq!(shared(&[9_000; 20]), limits(50));
+        let (small, large) = ([10; 50], [5_000; 5]);
+        let bytes_max = shared(&[&small[..], &large[..]].concat()).bytes_max;
+        assert_eq!(bytes_max * 5 + 500, 1_000);
+        assert_eq!(shared(&[0; 7]), limits(1_000));
+    }
+
+    #[test]
+    fn what_is_kept_is_known_about() {
+        let mut growing = Growing::new(10);
+        let kept = growing.go_on(2_000, |_| Need::SomebodyAway) * 10;
+        let Growing { tail, reach, .. } = growing;
+        let known = tail.kept(reach.base, reach.bytes);
+        assert!(known >= kept && known <= kept + LIMITS.bytes_max / 4, "{known} of {kept}");
+    }
+
+    #[test]
+    fn nothing_is_kept_without_room() {
+        for need in [Need::Matched(Position(7)), Need::SomebodyAway, Need::NobodyAway] {
+            let mut growing = Growing::new(10);
+            growing.go_on(50, |_| Need::SomebodyAway);
+            let Growing { tail, reach, .. } = &mut growing;
+            let cut = tail.cut(*reach, reach.last, need, &TailLimits::NOTHING);
+            assert_eq!(cut, reach.last, "{need:?}");
+            let cut = tail.cut(*reach, Position(20), need, &TailLimits::NOTHING);
+            assert_eq!(cut, Position(20), "the state has no more");
         }
     }
 

@@ -23,7 +23,7 @@ const FREE_SPACE_MIB_DEFAULT: u64 = 128;
 const LOG_MEMORY_MIB_DEFAULT: usize = 64;
 
 /// How much of its log a group keeps for others when nothing is said, in MiB.
-const LOG_TAIL_MIB_DEFAULT: u64 = 256;
+const LOG_TAIL_MIB_DEFAULT: u64 = 1_024;
 
 /// How long a record of the audit trail is kept when nothing is said.
 const AUDIT_DAYS_DEFAULT: u32 = 90;
@@ -113,7 +113,7 @@ pub struct Room {
     pub free_space_bytes_min: u64,
     /// What the logs of all groups may take in memory.
     pub log_memory_bytes: usize,
-    /// How much of its log each group keeps for a replica that is away.
+    /// How much of their logs all groups together keep for replicas that are away.
     pub log_tail_bytes: u64,
 }
 

@@ -125,7 +125,7 @@ struct Stop {
 /// Why the engine does not run for the moment.
 pub(crate) enum Pause {
     /// This is to be durable in the sandbox before it goes on.
-    Contact(String),
+    Members(Vec<String>),
     Ended(End),
 }
 
@@ -315,13 +315,18 @@ impl Engine {
             Output::Repro { name, text } => self.keep_repro(name, text),
             Output::Note { level, text } => note(level, &text),
             Output::Rejoin { contact } => self.ends(End::Rejoin(contact)),
-            Output::Contact { contact } => {
-                self.pause.get_or_insert(Pause::Contact(contact));
-            }
+            Output::Others { addresses } => self.keep_others(addresses),
             Output::Renew { why, contact } => self.ends(End::Renew { why, contact }),
             Output::Stopped if self.stop.is_some_and(|stop| stop.reopens) => self.ends(End::Reopen),
             Output::Stopped => self.ends(End::Stopped),
             Output::Halt { why } => self.ends(End::Halted(why)),
+        }
+    }
+
+    /// Where the others were said to be a moment ago counts no more.
+    fn keep_others(&mut self, addresses: Vec<String>) {
+        if !self.has_ended() {
+            self.pause = Some(Pause::Members(addresses));
         }
     }
 

@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,21 +10,18 @@ use std::time::{Duration, Instant};
 use node::{Node, NodeConfig, Permits, SandboxState, StartError, Timing};
 use protocol::Address;
 use services::{Catalogue, Invoker};
-use storage::{
-    Log, LogError, LogOptions, LogOwner, LogRecord, Recovered, Sealer, StateStore, StoreError,
-};
+use storage::{Log, LogError, LogOwner, LogRecord, Recovered, StateStore, StoreError};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::ambrosia_ports::AmbrosiaPorts;
-use crate::backup;
 use crate::browsers::Browsers;
 use crate::callbacks::Callbacks;
 use crate::config::CallbackSettings;
 use crate::connections::Connections;
 use crate::dial::{Dialer, Ends};
-use crate::disk::{FileDisk, FolderFiles, SEGMENT_BYTES};
+use crate::disk::{FileDisk, FolderFiles};
 use crate::engine::{Beside, End, Engine, Parts, Pause, Room};
 use crate::inbox::{Event, Inbox};
 use crate::invoker::Handlers;
@@ -42,6 +38,7 @@ use crate::program_socket::ProgramSocket;
 use crate::protection::Protection;
 use crate::readiness::Readiness;
 use crate::repros::Repros;
+use crate::restoring::{self, open_log};
 use crate::sandbox::{PutAside, Sandbox, Wanted};
 use crate::served::Served;
 use crate::space::Space;
@@ -189,10 +186,11 @@ impl Host {
         let served = Arc::new(Served::new(Arc::clone(&catalogue)));
         let services = (catalogue, Arc::clone(&served));
         let mut maker = Maker { config, public: at, port, services, sandbox, ends: ends.clone() };
-        if maker.sandbox.identity().join.is_none() {
+        if maker.sandbox.identity().others.join.is_none() {
             check_quorum(maker.config.founding.membership_quorum, maker.peers().len().max(1))?;
         }
         maker.tell_of_sandbox();
+        maker.tell_how_to_start();
         let engine = maker.first_engine()?;
         maker.sandbox.tell_address(&public);
         let (closing, closing_seen) = watch::channel(());
@@ -325,11 +323,12 @@ impl Maker {
         loop {
             match engine.run().await {
                 Pause::Ended(end) => return end,
-                Pause::Contact(contact) => {
+                Pause::Members(members) => {
                     // It is tried again at the next start.
-                    if let Err(failure) = self.sandbox.keep_contact(contact) {
+                    if let Err(failure) = self.sandbox.keep_members(members) {
                         tracing::warn!(target: "amrita", "{failure}");
                     }
+                    self.tell_how_to_start();
                 }
             }
         }
@@ -339,6 +338,19 @@ impl Maker {
         let (node_id, folder) = (&self.sandbox.identity().node_id, self.sandbox.root().display());
         let sealed = if self.sandbox.key().is_some() { ", encrypted" } else { "" };
         tracing::info!(target: "amrita", "node {node_id} begins; its data is in {folder}{sealed}");
+    }
+
+    /// Before it is too late: a node without a list of peers is alone with an empty sandbox.
+    fn tell_how_to_start(&self) {
+        let makes_certificates = self.config.makes_certificates();
+        let is_told = !self.config.founding.peer_nodes.is_empty()
+            || self.config.security.certificates.join.is_some();
+        let others = &self.sandbox.identity().others;
+        if let Some(how) = others.how_to_start(&self.public.to_string(), makes_certificates)
+            && !is_told
+        {
+            tracing::warn!(target: "amrita", "{how}");
+        }
     }
 
     /// On the same sandbox, as soon as the disk lets it.
@@ -387,39 +399,13 @@ impl Maker {
     /// In an empty sandbox, what the first node of a cluster has that is made of a backup.
     fn restore(&mut self) -> Result<(), Failure> {
         let Some(folder) = self.config.founding.restore.clone() else { return Ok(()) };
-        let identity = self.sandbox.identity();
-        let (id, sandbox_id) = (identity.node_id.clone(), identity.sandbox_id);
-        let boot = identity.boot;
-        let root = self.sandbox.root().display();
-        if identity.has_begun {
-            return Err(Failure::new(format!(
-                "the sandbox {root} is not empty, and a backup is restored into an empty one only"
-            ))
-            .advise(
-                "name another --sandbox; or, if the backup was restored into this one before, leave \
-                 --restore out",
-            ));
-        }
-        if !self.peers().is_empty() || identity.join.is_some() {
+        restoring::check_is_empty(&self.sandbox)?;
+        if !self.peers().is_empty() || self.sandbox.identity().others.join.is_some() {
             return Err(Failure::new("--restore goes with neither --peer-nodes nor --join").advise(
                 "one node restores the backup and is the cluster; the others join it afterwards",
             ));
         }
-        // Before anything is written: this takes long, and may be killed.
-        let contents = backup::verify(&folder, &mut |_, _| {})?;
-        self.clear()?;
-        let (mut log, _) =
-            open_log(&self.sandbox.log_folder(), true, self.sandbox.key().map(sealer))
-                .map_err(|error| Failure::new(error.to_string()))?;
-        let owner = LogRecord::Owner(LogOwner { sandbox_id, boot });
-        log.append(&[owner]).map_err(|error| Failure::new(error.to_string()))?;
-        let node = (id, self.public.to_string(), sandbox_id);
-        let sealer = self.sandbox.key().map(sealer);
-        let state = (self.sandbox.state_folder(), sealer);
-        let made = backup::restore(&folder, &contents, &mut log, state, node);
-        let made = made.map_err(|failure| self.unrestored(failure))?;
-        drop(log);
-        self.sandbox.begin()?;
+        let made = restoring::restore(&folder, &mut self.sandbox, &self.public)?;
         tracing::info!(
             target: "amrita",
             "restored from {}: this node is the new cluster {:016x} now, with {} partitions",
@@ -427,30 +413,6 @@ impl Maker {
             made.cluster,
             made.partitions
         );
-        Ok(())
-    }
-
-    /// What was begun is removed, so that it can be tried again.
-    fn unrestored(&self, failure: Failure) -> Failure {
-        if let Err(why) = self.clear() {
-            tracing::error!(target: "amrita", "{why}");
-        }
-        failure
-    }
-
-    /// Removes log and state of a sandbox that has not begun: of a restore that was killed. Nobody
-    /// was promised anything by it.
-    fn clear(&self) -> Result<(), Failure> {
-        for folder in [self.sandbox.log_folder(), self.sandbox.state_folder()] {
-            match std::fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    let shown = folder.display();
-                    return Err(Failure::new(format!("{shown} cannot be removed: {error}"))
-                        .advise("it is left of a restore that was killed: remove it"));
-                }
-                _ => {}
-            }
-        }
         Ok(())
     }
 
@@ -531,10 +493,8 @@ impl Maker {
 
     /// Another node of the cluster, as far as is known without any data.
     fn contact(&self) -> Option<String> {
-        let ours = self.public.to_string();
-        let peer = self.peers().into_iter().find(|peer| *peer != ours);
-        let identity = self.sandbox.identity();
-        peer.or_else(|| identity.join.clone()).or_else(|| identity.contact.clone())
+        let named = &self.config.founding.peer_nodes;
+        self.sandbox.identity().others.another(&self.public.to_string(), named)
     }
 
     /// This replica cannot keep its promises any more. Another begins in its place and is filled by
@@ -542,8 +502,8 @@ impl Maker {
     fn give_up(&mut self, why: &str, contact: Option<String>) -> Result<(), Failure> {
         let Some(contact) = contact.or_else(|| self.contact()) else {
             return Err(Failure::new(format!("{why} ({})", self.sandbox.root().display())).advise(
-                "this node has no peers that could mend it, so nothing was touched: put the \
-                 sandbox back as it was; or start on what is there with --trust-sandbox yes; or \
+                "this node has no peers that could mend it, so nothing was touched: nobody else has \
+                 what is in it. Put the sandbox back as it was; or start on what is there with --trust-sandbox yes; or \
                  start with an empty --sandbox and without what was in it",
             ));
         };
@@ -572,10 +532,10 @@ impl Maker {
         )))
     }
 
-    /// The peer list given, or that which the cluster was formed with.
+    /// The peer list given, or the last one that was.
     fn peers(&self) -> Vec<String> {
         if self.config.founding.peer_nodes.is_empty() {
-            return self.sandbox.identity().peers.clone();
+            return self.sandbox.identity().others.peers.clone();
         }
         self.config.founding.peer_nodes.iter().map(Address::to_string).collect()
     }
@@ -606,7 +566,7 @@ impl Maker {
             node_id: identity.node_id.clone(),
             public_uri: self.public.to_string(),
             peers: self.peers(),
-            join: identity.join.clone(),
+            join: identity.others.join.clone(),
             sandbox: SandboxState {
                 id: identity.sandbox_id,
                 boot: identity.boot,
@@ -615,7 +575,8 @@ impl Maker {
                 is_trusted: self.config.trusts_sandbox,
                 trusted_boot: identity.trust.trusted_boot,
                 forgot: identity.forgot.clone(),
-                contact: identity.contact.clone(),
+                has_had_others: identity.others.contact.is_some(),
+                others: identity.others.members.clone(),
             },
             seed: random(),
             membership_quorum: self.config.founding.membership_quorum,
@@ -632,16 +593,6 @@ impl Maker {
             },
         }
     }
-}
-
-fn open_log(
-    folder: &Path,
-    trusts: bool,
-    sealer: Option<Sealer>,
-) -> Result<(Log<FileDisk>, Recovered), LogError> {
-    let disk = FileDisk::open(folder)?;
-    let disk = if trusts { disk.trusting() } else { disk };
-    Log::open_with(disk, LogOptions { segment_bytes: SEGMENT_BYTES }, sealer)
 }
 
 fn bind(config: &Config) -> Result<(TcpListener, SocketAddr), Failure> {

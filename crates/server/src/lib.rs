@@ -86,6 +86,7 @@ mod random;
 mod readiness;
 mod renewal;
 mod repros;
+mod restoring;
 mod rewriting;
 mod sandbox;
 mod served;
@@ -100,6 +101,7 @@ mod trail;
 mod tree;
 mod tree_errors;
 mod web;
+mod whereabouts;
 
 pub use access::{AuditEnd, AuditRecord, Chain, verify_audit};
 pub use config::{
@@ -116,6 +118,7 @@ pub use jwt_settings::{JwtSettings, KeyPlace};
 pub use logging::start_logging;
 pub use peer_ids::PeerId;
 pub use random::random;
+pub use restoring::{Made, restore_into};
 pub use rewriting::unseal;
 pub use sandbox::keep_files_private;
 pub use settings::{SETTINGS, Setting, variables};

@@ -153,7 +153,7 @@ fn is_new_to(token: &access::JoinToken, own: &OwnTls, sandbox: &Sandbox) -> Resu
     if is_known && own.must_join_again(moment(SystemTime::now())) {
         return Ok(true);
     }
-    if is_known && (identity.has_begun || identity.join.is_some()) {
+    if is_known && (identity.has_begun || identity.others.join.is_some()) {
         return Ok(false);
     }
     if identity.has_begun {

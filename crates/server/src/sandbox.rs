@@ -17,6 +17,7 @@ use storage::DataKey;
 use crate::disk::{FILE_MODE, FOLDER_MODE, birth_of, sync_folder};
 use crate::encryption::Encryption;
 use crate::rewriting::{self, LOG, STATE};
+use crate::whereabouts::Whereabouts;
 use crate::{Failure, random, spare};
 
 /// The form of `node.json` and of the folder that this program reads and writes.
@@ -46,11 +47,8 @@ pub(crate) struct Identity {
     pub(crate) sandbox_id: u64,
     /// Counts the starts.
     pub(crate) boot: u64,
-    /// The peer list the cluster was formed with; empty if the node began alone.
-    pub(crate) peers: Vec<String>,
-    /// Any node of the cluster that this sandbox, which began empty, was to join.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) join: Option<String>,
+    #[serde(flatten)]
+    pub(crate) others: Whereabouts,
     /// The log was durably begun: from then on a sandbox without a log has lost it.
     #[serde(default)]
     pub(crate) has_begun: bool,
@@ -63,10 +61,6 @@ pub(crate) struct Identity {
     /// What the one before it could not prove to have, if this one was begun for that reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) forgot: Option<String>,
-    /// The address of another member, once the cluster of a node that began alone had one: others
-    /// were promised something, whatever log and state say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) contact: Option<String>,
     /// The folder that old data is still to be moved to. With it set, what is in `log` and `state`
     /// is not this life's: a replica that took it for its own would break its promises.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,13 +181,13 @@ impl Sandbox {
 
     /// This sandbox, which is empty, is to join the cluster of that node.
     pub(crate) fn joins(&mut self, contact: String) -> Result<(), Failure> {
-        self.identity.join = Some(contact);
+        self.identity.others.join = Some(contact);
         self.write_identity()
     }
 
-    /// The cluster has another member.
-    pub(crate) fn keep_contact(&mut self, contact: String) -> Result<(), Failure> {
-        self.identity.contact = Some(contact);
+    /// The other members of the cluster are there.
+    pub(crate) fn keep_members(&mut self, members: Vec<String>) -> Result<(), Failure> {
+        self.identity.others.keep_members(members);
         self.write_identity()
     }
 
@@ -224,8 +218,12 @@ impl Sandbox {
         self.identity.has_begun = false;
         self.identity.trust = Trust::default();
         self.identity.forgot = forgot;
-        self.identity.contact = None;
-        self.identity.join = join;
+        self.identity.others.contact = None;
+        self.identity.others.join = join;
+        if matches!(why, PutAside::Left) {
+            // They are not of the cluster that it joins.
+            self.identity.others.members = None;
+        }
         self.identity.put_aside = Some(aside);
         // From here on the old replica is gone for good, wherever the process may die.
         self.write_identity()?;
@@ -434,24 +432,7 @@ fn check(root: &Path, mut identity: Identity, wanted: &Wanted) -> Result<Identit
         ))
         .advise(format!("start with --id {}, or name another --sandbox", identity.node_id)));
     }
-    let peers: Vec<String> = wanted.peers.iter().map(Address::to_string).collect();
-    let known = |peer: &String| identity.peers.contains(peer);
-    if !peers.is_empty() && identity.peers.is_empty() && identity.join.is_none() {
-        return Err(Failure::new(format!(
-            "the sandbox {shown} belongs to a cluster of one; a peer list cannot be added to it"
-        ))
-        .advise(
-            "start without --peer-nodes, or name an empty --sandbox to begin as a new node of \
-             that list",
-        ));
-    }
-    if !peers.is_empty() && !identity.peers.is_empty() && !peers.iter().any(known) {
-        return Err(Failure::new(format!(
-            "the sandbox {shown} belongs to another cluster: that of {}",
-            identity.peers.join(",")
-        ))
-        .advise("check --peer-nodes, or name another --sandbox"));
-    }
+    identity.others.take_list(&wanted.peers, &shown.to_string())?;
     identity.boot += 1;
     if wanted.trusts_sandbox {
         identity.boot += FORGOTTEN_STARTS;
@@ -475,13 +456,11 @@ fn new_identity(root: &Path, wanted: &Wanted) -> Result<Identity, Failure> {
         node_id,
         sandbox_id: random(),
         boot: 1,
-        peers: wanted.peers.iter().map(Address::to_string).collect(),
-        join: None,
+        others: Whereabouts::named(&wanted.peers),
         has_begun: false,
         born: None,
         trust: Trust::default(),
         forgot: None,
-        contact: None,
         put_aside: None,
     })
 }
@@ -572,6 +551,16 @@ mod tests {
         assert!(message.contains("belongs to another cluster"), "{message}");
         // A list that has changed in part is that of a cluster whose membership has changed.
         Sandbox::open(folder.path(), &wanted("n1", &["a:1", "c:1"])).unwrap();
+    }
+
+    #[test]
+    fn the_list_of_a_start_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Sandbox::open(folder.path(), &wanted("n1", &["a:1", "b:1"])).unwrap());
+        drop(Sandbox::open(folder.path(), &wanted("n1", &["c:1", "b:1"])).unwrap());
+        drop(Sandbox::open(folder.path(), &wanted("n1", &["c:1", "d:1"])).unwrap());
+        let kept = Sandbox::open(folder.path(), &wanted("n1", &[])).unwrap().identity().clone();
+        assert_eq!(kept.others.peers, ["http://c:1", "http://d:1"]);
     }
 
     #[test]
@@ -668,13 +657,15 @@ mod tests {
         assert!(!sandbox.log_folder().exists());
         let after = sandbox.identity().clone();
         assert_ne!(after.sandbox_id, before.sandbox_id);
-        assert_eq!((after.node_id, after.join), (before.node_id, Some("http://b:1".into())));
-        sandbox.keep_contact("http://c:1".into()).unwrap();
+        assert_eq!((after.node_id, after.others.join), (before.node_id, Some("http://b:1".into())));
+        sandbox.keep_members(vec!["http://c:1".into()]).unwrap();
         let kept = read_identity(folder.path()).unwrap().unwrap();
-        assert_eq!(kept.contact.as_deref(), Some("http://c:1"));
+        assert_eq!(kept.others.contact.as_deref(), Some("http://c:1"));
+        assert_eq!(kept.others.members, Some(vec!["http://c:1".into()]));
         let second = sandbox.renew(PutAside::Left, None, None).unwrap();
         assert_ne!(second, aside);
-        assert_eq!(sandbox.identity().contact, None, "that was a member of the former cluster");
+        let others = &sandbox.identity().others;
+        assert_eq!((&others.contact, &others.members), (&None, &None), "of the former cluster");
     }
 
     #[test]

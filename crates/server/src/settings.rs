@@ -189,8 +189,9 @@ pub const SETTINGS: [Setting; 45] = [
         alias: None,
         variable: "AMRITA_LOG_TAIL",
         value: "MIB",
-        help: "How much of its log each partition and instance keeps for a node that is away, so \
-               that it need not be sent the whole state when it returns [default: 256]",
+        help: "How much of their logs all partitions and instances together keep for nodes that \
+               are away, so that those need not be sent the whole state when they return \
+               [default: 1024]",
         set: |config, text| {
             config.room.log_tail_bytes = number::<u64>(text, 0, u64::MAX >> 20)? << 20;
             Ok(())

@@ -9,29 +9,48 @@ use node::Input;
 /// a disk at the edge does not make the node change its mind all the time.
 const AGAIN_PERCENT: u64 = 125;
 
+/// There is little room while less than this many times the least is free: the node gives up what it
+/// keeps for others.
+const LOW_TIMES: u64 = 4;
+
 /// What is known about the disk that the sandbox is on.
+#[derive(Default)]
 pub(crate) struct Space {
     folder: PathBuf,
     bytes_min: u64,
     /// What was free at the last look.
     free: u64,
     scarce: bool,
+    is_low: bool,
     log_is_full: bool,
     store_is_full: bool,
 }
 
 impl Space {
     pub(crate) fn new(folder: PathBuf, bytes_min: u64) -> Self {
-        Self { folder, bytes_min, free: 0, scarce: false, log_is_full: false, store_is_full: false }
+        Self { folder, bytes_min, free: 0, ..Self::default() }
     }
 
     /// Looks at the disk; says what the node has to be told. `memory_bytes`: what is in memory and has to
     /// get there still. Merging writes it twice.
-    pub(crate) fn look(&mut self, memory_bytes: u64) -> Option<Input> {
+    pub(crate) fn look(&mut self, memory_bytes: u64) -> impl Iterator<Item = Input> + use<> {
         // A disk that does not even answer this will be noticed by the log.
-        let disk = rustix::fs::statvfs(&self.folder).ok()?;
-        self.free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        self.found(self.free.saturating_sub(memory_bytes.saturating_mul(2)))
+        let disk = rustix::fs::statvfs(&self.folder).ok();
+        let said = disk.map(|disk| {
+            self.free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let free = self.free.saturating_sub(memory_bytes.saturating_mul(2));
+            [self.is_enough(free), self.found(free)]
+        });
+        said.into_iter().flatten().flatten()
+    }
+
+    /// Whether there is little room, when that has changed.
+    fn is_enough(&mut self, bytes: u64) -> Option<Input> {
+        let low = self.bytes_min.saturating_mul(LOW_TIMES);
+        let needed = if self.is_low { low.saturating_mul(AGAIN_PERCENT) / 100 } else { low };
+        let is_low = bytes < needed;
+        let was_low = std::mem::replace(&mut self.is_low, is_low);
+        (was_low != is_low).then_some(Input::Room { is_low })
     }
 
     fn found(&mut self, bytes: u64) -> Option<Input> {
@@ -117,6 +136,17 @@ mod tests {
         assert!(space.found(110 << 20).is_none(), "a little more is not enough");
         assert!(matches!(space.found(125 << 20), Some(Input::StorageRecovered)));
         assert!(space.found(125 << 20).is_none());
+    }
+
+    #[test]
+    fn the_node_is_told_before_room_is_scarce() {
+        let mut space = space();
+        assert!(space.is_enough(400 << 20).is_none());
+        assert!(matches!(space.is_enough(399 << 20), Some(Input::Room { is_low: true })));
+        assert!(space.is_enough(450 << 20).is_none() && space.is_roomy());
+        assert!(matches!(space.is_enough(500 << 20), Some(Input::Room { is_low: false })));
+        // Where no room is to stay free, there is always enough.
+        assert!(Space::new(PathBuf::from("/"), 0).is_enough(0).is_none());
     }
 
     #[test]

@@ -694,6 +694,26 @@ mod tests {
         }
     }
 
+    /// When this fails with a newer library, raise the format of `node.json`.
+    #[test]
+    fn a_store_of_a_later_version_is_no_damage_and_is_not_touched() {
+        for sealed in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            drop(open(folder.path(), sealed));
+            let mark = folder.path().join("version");
+            assert_eq!(fs::read(&mark).unwrap(), b"FJL\x03");
+            fs::write(&mark, b"FJL\x04 and more").unwrap();
+            let before = content_of(folder.path());
+            let key = sealed.then(|| sealer(&DataKey::new(&[4; 32])));
+            let error = FjallStore::open_with(folder.path(), key).err().unwrap();
+            assert!(!error.is_damage && error.why.contains("format 4"), "{error}");
+            assert_eq!(content_of(folder.path()), before);
+            fs::write(&mark, b"FJL").unwrap();
+            let error = FjallStore::open_with(folder.path(), None).err().unwrap();
+            assert!(error.is_damage, "a mark that was cut: {error}");
+        }
+    }
+
     #[test]
     fn a_changed_byte_of_an_encrypted_store_is_damage() {
         let folder = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use fjall::{
 use storage::{Run, Sealer, StoreError, Tables, Visit};
 
 use crate::pages::{PageView, Pages};
-use crate::tree_errors::{Added, is_full, unharmed, wrong};
+use crate::tree_errors::{Added, check_format, is_full, unharmed, wrong};
 
 /// The blocks of its files that are kept in memory, in bytes. The system keeps the files' pages as
 /// well, so this mostly saves the unpacking.
@@ -117,6 +117,7 @@ impl Tree {
             Some(_) => page_options,
             None => options,
         };
+        check_format(folder)?;
         let (database, keyspace) = unharmed(|| {
             let database = Database::builder(folder)
                 .cache_size(CACHE_BYTES)

@@ -128,6 +128,8 @@ impl World {
         let forgets = matches!(fault, Fault::Kill | Fault::Power)
             && self.settings.setup.is_some_and(|setup| setup.memory);
         match fault {
+            // It has nothing that could be lost.
+            _ if self.machines[target].has_no_list && Fault::OF_DISKS_LOST.contains(&fault) => {}
             // A process that ends forgets what a disk would have kept.
             Fault::Kill | Fault::Power if forgets && !self.may_lose_a_disk() => {}
             Fault::Kill => self.kill(target, false),
@@ -167,6 +169,7 @@ impl World {
             }
             Fault::Full => {
                 self.machines[target].disk.fill(true);
+                self.tell_of_room(target, true);
                 self.relief_for_disk(target);
             }
             Fault::DiskFails => {
@@ -339,10 +342,19 @@ impl World {
         self.agenda.after(after, Event::Relief(Relief::Disk(machine)));
     }
 
+    fn tell_of_room(&mut self, machine: usize, is_low: bool) {
+        if let Some(process) = self.machines[machine].process(machine) {
+            self.agenda.after(0, Event::Tell { process, input: Input::Room { is_low } });
+        }
+    }
+
     pub(crate) fn relieve(&mut self, relief: Relief) -> Result<(), Broken> {
         match relief {
             Relief::Network => self.network.heal(self.agenda.now(), &mut self.plan),
-            Relief::Disk(machine) => self.machines[machine].heal_disk(),
+            Relief::Disk(machine) => {
+                self.machines[machine].heal_disk();
+                self.tell_of_room(machine, false);
+            }
         }
         Ok(())
     }
@@ -476,6 +488,14 @@ impl World {
         // Its operator starts it again with the flags it had.
         let join = self.machines[machine].join.clone().filter(|_| machine >= self.settings.nodes);
         self.machines[machine].renew(sandbox, join);
+        // Or without them, as a node is started that began alone: it founds a cluster of its own, and
+        // no client finds it in time.
+        let is_founder = machine < self.settings.nodes && !self.settings.has(Fault::Remove);
+        if is_founder && self.faults.rng.chance(300) {
+            self.paths.reached("a node with an empty sandbox began alone");
+            self.machines[machine].has_no_list = true;
+            self.machines[machine].foreign = true;
+        }
         self.start_later(machine);
     }
 
@@ -515,7 +535,7 @@ impl World {
 
     /// An operator asks a machine that is a cluster of its own to join.
     pub(crate) fn ask_to_join(&mut self, machine: usize) {
-        if !self.machines[machine].foreign {
+        if !self.machines[machine].foreign || self.machines[machine].has_no_list {
             return;
         }
         let contact = format!("{}{}", self.machines[0].uri, protocol::node_group::LINK);

@@ -52,8 +52,9 @@ pub(crate) struct Machine {
     is_copy: bool,
     /// Why its sandbox was begun anew.
     forgot: Option<String>,
-    /// Another member, of a node that began alone.
-    pub(crate) other: Option<String>,
+    /// Where the other members are, as its node last said, and whether there ever was one.
+    others: Option<Vec<String>>,
+    has_had_others: bool,
     copy: Option<Copy>,
     /// Its disk is refusing everything.
     pub(crate) failing: bool,
@@ -61,6 +62,8 @@ pub(crate) struct Machine {
     pub(crate) disk_slowness: u64,
     /// It is a cluster of its own and has yet to join the one that is simulated.
     pub(crate) foreign: bool,
+    /// Whoever starts it has forgotten its list of peers.
+    pub(crate) has_no_list: bool,
 }
 
 /// A copy of a sandbox.
@@ -150,11 +153,13 @@ impl Machine {
             has_begun: false,
             is_copy: false,
             forgot: None,
-            other: None,
+            others: None,
+            has_had_others: false,
             copy: None,
             failing: false,
             disk_slowness: 1,
             foreign: false,
+            has_no_list: false,
         }
     }
 
@@ -167,8 +172,17 @@ impl Machine {
 
     /// Whom it asks to be admitted when its log was damaged, as the real shell has it.
     pub(crate) fn contact(&self) -> Option<String> {
+        if let Some(others) = &self.others {
+            return others.first().cloned();
+        }
         let peer = self.peers.iter().find(|peer| **peer != self.uri);
-        peer.or(self.join.as_ref()).or(self.other.as_ref()).cloned()
+        peer.or(self.join.as_ref()).cloned()
+    }
+
+    /// Its node says where the other members are.
+    pub(crate) fn keep_others(&mut self, addresses: Vec<String>) {
+        self.has_had_others |= !addresses.is_empty();
+        self.others = Some(addresses);
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -295,7 +309,7 @@ impl Machine {
         NodeConfig {
             node_id: self.name.clone(),
             public_uri: self.uri.clone(),
-            peers: self.peers.clone(),
+            peers: if self.has_no_list { Vec::new() } else { self.peers.clone() },
             join: self.join.clone(),
             sandbox: SandboxState {
                 id: self.sandbox,
@@ -305,7 +319,8 @@ impl Machine {
                 is_trusted: false,
                 trusted_boot: 0,
                 forgot: self.forgot.clone(),
-                contact: self.other.clone(),
+                has_had_others: self.has_had_others,
+                others: self.others.clone(),
             },
             seed: wanted.seed,
             membership_quorum: wanted.membership_quorum,
@@ -343,15 +358,17 @@ impl Machine {
         self.has_begun = false;
         self.is_copy = false;
         self.forgot = None;
-        self.other = None;
+        self.others = None;
+        self.has_had_others = false;
         self.copy = None;
         self.join = join;
     }
 
     /// The same, as the node itself has found that it does not have what it promised.
     pub(crate) fn renew_as_it_forgot(&mut self, sandbox: u64, why: String) {
-        let contact = self.contact();
+        let (contact, others) = (self.contact(), self.others.take());
         self.renew(sandbox, contact);
+        self.others = others;
         self.forgot = Some(why);
     }
 

@@ -136,7 +136,14 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
     ("power", &["states were compared", "a process died before a sync"]),
     ("forgotten", &["a log was put aside"]),
     ("everything", &["a vote was refused", "a node halted", "a log was put aside"]),
-    ("damage", &["a log was put aside"]),
+    (
+        "damage",
+        &[
+            "a log was put aside",
+            "a node with an empty sandbox began alone",
+            "a node that was missed left its own cluster",
+        ],
+    ),
     ("stops", &["a node stopped in good order"]),
     ("joins", &["a person let a node in", "a person refused a node"]),
     (

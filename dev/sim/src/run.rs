@@ -132,6 +132,10 @@ impl World {
             self.run_until(next)?;
         }
         self.workload.abandon(self.agenda.now(), &mut self.referee);
+        if let Some(lost) = self.machines.iter().find(|machine| machine.has_no_list) {
+            let what = format!("{} is a cluster of its own", lost.name);
+            return Err(Broken::new("a node whose disk was lost comes back by itself", what));
+        }
         let all_must_be_there =
             [Fault::Readdress, Fault::Remove].iter().any(|it| self.settings.has(*it));
         if all_must_be_there && !self.all_are_members() {

@@ -149,8 +149,8 @@ impl World {
                 self.rejoins(process, contact);
                 Ok(())
             }
-            Output::Contact { contact } => {
-                machine.other = Some(contact);
+            Output::Others { addresses } => {
+                machine.keep_others(addresses);
                 Ok(())
             }
             Output::Renew { why, .. } => self.renewed(process, why),
@@ -241,8 +241,12 @@ impl World {
 
     fn rejoins(&mut self, process: Process, contact: String) {
         self.die(process.machine, false, "leaves its sandbox to join");
-        self.machines[process.machine].renew(self.rng.draw() | 1, Some(contact));
-        self.machines[process.machine].foreign = false;
+        let machine = &mut self.machines[process.machine];
+        machine.renew(self.rng.draw() | 1, Some(contact));
+        machine.foreign = false;
+        if std::mem::take(&mut machine.has_no_list) {
+            self.paths.reached("a node that was missed left its own cluster");
+        }
         self.agenda.after(20 * MILLISECOND, Event::Start { machine: process.machine });
     }
 

@@ -369,6 +369,43 @@ fn a_backup_that_is_not_as_it_was_written_is_refused_by_name() {
 }
 
 #[test]
+fn two_clusters_of_one_backup_have_two_names_and_refuse_each_other() {
+    let cluster = Cluster::started(1);
+    let body = json!({ "documentSelfLink": "/core/examples/kept", "name": "kept" });
+    assert!(cluster.ask(0, &Ask::new("POST", "/core/examples").json(&body)).is_success());
+    let dir = made(&cluster, "backup");
+    let (one, other) = (restored(&cluster, &dir), restored(&cluster, &dir));
+    let name = |of: &Cluster| of.get(0, "/core/management").body["clusterId"].clone();
+    let names = [name(&cluster), name(&one), name(&other)];
+    assert!(names.iter().all(Value::is_string), "{names:?}");
+    assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
+    // A node of one of them dials the other.
+    let mut third = cluster.one_that_asks("q1");
+    let uris = [&third, &one, &other].map(|of| crate::cluster::uri(of.port(0))).join(",");
+    third.kill(0);
+    fs::remove_dir_all(&third.member(0).sandbox).unwrap();
+    third.start_with(0, &["--peer-nodes", &uris]);
+    let id = "q1";
+    let admitted = cluster.wait_for("it to ask one of them", || {
+        [&one, &other].into_iter().position(|of| {
+            let group = Ask::get("/core/node-groups/default").send(of.port(0));
+            group.is_ok_and(|group| group.body["asking"][0]["id"] == id)
+        })
+    });
+    [&one, &other][admitted].let_in(0, id);
+    cluster.wait_for("it to be refused by the other one", || {
+        third.log(0).contains("belongs to another cluster").then_some(())
+    });
+    for of in [&one, &other, &third] {
+        assert_eq!(of.get(0, "/core/examples/kept").status, 200);
+    }
+    let nodes = [&one, &other].map(|of| {
+        of.get(0, "/core/node-groups/default").body["nodes"].as_object().map_or(0, |all| all.len())
+    });
+    assert_eq!(nodes.iter().sum::<usize>(), 3, "{nodes:?}");
+}
+
+#[test]
 fn a_restore_that_was_killed_is_done_again() {
     let cluster = Cluster::started(1);
     let post = |cluster: &Cluster, name: &str| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::bad_days::flip_a_bit;
 use crate::cluster::{Cluster, Ended, available, free_ports, uri};
 use crate::http::Ask;
 
@@ -185,6 +186,65 @@ fn a_cluster_grows_from_one_to_five_and_shrinks_to_one_while_it_is_written_to() 
     first.wait_for("it to ask", || ok(&all[1..2], &["admit"]).contains("n5").then_some(()));
     ok(&all[1..2], &["admit", "n5"]);
     waits_for_available(&first, all[4], 2);
+}
+
+/// Grown from one node, which was started without a list, as a restored one is.
+#[test]
+fn the_first_node_takes_a_list_once_it_has_peers_and_comes_back_without_one() {
+    let mut first = Cluster::started(1);
+    let body = json!({ "documentSelfLink": "/core/examples/kept", "name": "kept" });
+    assert_eq!(first.ask(0, &Ask::new("POST", "/core/examples").json(&body)).status, 200);
+    let mut ports = first.ports();
+    let mut others = Vec::new();
+    for id in ["n2", "n3"] {
+        let other = first.one_that_asks(id);
+        first.wait_for("it to ask", || ok(&ports[..1], &["admit"]).contains(id).then_some(()));
+        ok(&ports[..1], &["admit", id]);
+        ports.push(other.port(0));
+        others.push(other);
+    }
+    waits_for_available(&first, ports[0], 3);
+    let uris: Vec<String> = ports.iter().map(|port| uri(*port)).collect();
+    first.wait_for("it to say how to start it", || {
+        let said = first.log(0);
+        let list = said.rsplit_once("from now on with --peer-nodes ")?.1.lines().next()?.to_owned();
+        uris.iter().all(|uri| list.contains(uri)).then_some(())
+    });
+    assert!(first.stop(0).success());
+    first.start_with(0, &["--peer-nodes", &uris.join(",")]);
+    waits_for_available(&first, ports[1], 3);
+    // Its disk is lost, and it is started as it was at first.
+    first.kill(0);
+    fs::remove_dir_all(&first.member(0).sandbox).expect("a sandbox can be removed");
+    first.start_again(0);
+    waits_for_available(&first, ports[1], 3);
+    first.wait_for("it to be filled", || {
+        let kept = Ask::get("/core/examples/kept?consistency=local").send(ports[0]).ok()?;
+        (kept.status == 200).then_some(())
+    });
+    assert!(first.log(0).contains("its disk was lost"), "{}", first.end_of_log(0));
+    assert!(ok(&ports[2..], &["remove", "n2"]).contains("n2") && others.len() == 2);
+}
+
+#[test]
+fn the_last_node_of_a_cluster_keeps_its_only_copy_whatever_is_damaged() {
+    let mut cluster = Cluster::started(3);
+    let ports = cluster.ports();
+    let body = json!({ "documentSelfLink": "/core/examples/kept", "name": "kept" });
+    assert_eq!(cluster.ask(0, &Ask::new("POST", "/core/examples").json(&body)).status, 200);
+    for (which, id) in [(2, "n3"), (1, "n2")] {
+        ok(&ports[..1], &["remove", id]);
+        assert!(cluster.ends(which).success());
+    }
+    waits_for_available(&cluster, ports[0], 1);
+    cluster.kill(0);
+    let sandbox = cluster.member(0).sandbox.clone();
+    flip_a_bit(&sandbox);
+    cluster.start(0);
+    let ended = cluster.ends(0);
+    let said = cluster.end_of_log(0);
+    assert!(!ended.success() && said.contains("nobody else has what is in it"), "{said}");
+    assert!(sandbox.join("log").exists() && !sandbox.join("damaged-1").exists(), "{said}");
 }
 
 #[test]

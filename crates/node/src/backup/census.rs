@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cluster::DirectoryCommand;
-use documents::Command;
+use documents::{Command, Inspection};
 use protocol::{GroupId, Position, Term};
 
 use super::page::{Block, Head};
@@ -13,6 +13,8 @@ pub struct Census {
     group: GroupId,
     head: Option<Head>,
     last: (Position, Term),
+    /// Of a partition.
+    state: Inspection,
     /// Latest versions of documents that are there.
     pub documents: u64,
     /// Keys of the state.
@@ -24,7 +26,8 @@ pub struct Census {
 impl Census {
     pub fn of(group: GroupId) -> Self {
         let last = (Position(0), Term(0));
-        Self { group, head: None, last, documents: 0, pairs: 0, entries: 0 }
+        let state = Inspection::default();
+        Self { group, head: None, last, state, documents: 0, pairs: 0, entries: 0 }
     }
 
     /// Takes the next block of the group.
@@ -43,9 +46,11 @@ impl Census {
             (Block::State(pairs), Some(_)) => {
                 for (key, value) in pairs {
                     self.pairs += 1;
-                    let lives = documents::is_living(key, value).map_err(|it| it.to_string());
-                    self.documents += u64::from(self.group.is_partition() && lives?);
+                    if self.group.is_partition() {
+                        self.state.take(key, value).map_err(|error| error.why)?;
+                    }
                 }
+                self.documents = self.state.documents;
                 Ok(())
             }
             (Block::Entries(entries), Some(_)) => {
@@ -67,9 +72,10 @@ impl Census {
     ///
     /// # Errors
     /// When some are missing.
-    pub fn end(&self) -> Result<(u64, u64), String> {
+    pub fn end(&mut self) -> Result<(u64, u64), String> {
         let head = self.head.ok_or("it is empty")?;
         let (position, term) = head.position;
+        self.state.end().map_err(|error| error.why)?;
         if self.last.0 == position {
             return Ok((position.0, term.0));
         }

@@ -15,8 +15,8 @@ use group::{decode_members, encode_members};
 use protocol::{GroupId, Position, ReplicaId, Term};
 use replication::Members;
 use storage::{
-    Applied, Batch, Entry, EntryKind, LogReader, LogRecord, ReadLimits, Reader, Recovered,
-    RecoveredGroup, Space, StateStore, StoreError,
+    Applied, Batch, Entry, EntryKind, LogReader, LogRecord, MemoryStore, ReadLimits, Reader,
+    Recovered, RecoveredGroup, Space, StateStore, StoreError,
 };
 
 use super::page::{Block, Cursor, Head, PAGE_BYTES, Page, logged};
@@ -177,13 +177,7 @@ impl<'a> Restorer<'a> {
     /// When something is missing.
     pub fn end(&mut self) -> Result<Vec<LogRecord>, String> {
         self.end_group()?;
-        let identity = self.identity.as_ref().ok_or("there is no directory")?;
-        let failed = |error: StoreError| error.to_string();
-        let (space, _) = Space::open(&*self.store, GroupId::DIRECTORY).map_err(failed)?;
-        let directory = DirectoryMachine::open(&*self.store, &space).map_err(failed)?;
-        let documents = (0..=identity.initial.partitions).map(GroupId);
-        let instances = directory.topology().instances().map(|entry| entry.group);
-        let awaited: BTreeSet<GroupId> = documents.chain(instances).collect();
+        let awaited = self.awaited()?;
         if let Some(group) = awaited.iter().find(|group| !self.done.contains_key(group)) {
             return Err(format!("{} is missing", crate::hosted::name_of(*group)));
         }
@@ -201,6 +195,17 @@ impl<'a> Restorer<'a> {
             commit: *end,
         };
         Ok(self.done.iter().map(vote).collect())
+    }
+
+    /// The groups that the directory names, and itself.
+    fn awaited(&self) -> Result<BTreeSet<GroupId>, String> {
+        let identity = self.identity.as_ref().ok_or("there is no directory")?;
+        let failed = |error: StoreError| error.to_string();
+        let (space, _) = Space::open(&*self.store, GroupId::DIRECTORY).map_err(failed)?;
+        let directory = DirectoryMachine::open(&*self.store, &space).map_err(failed)?;
+        let documents = (0..=identity.initial.partitions).map(GroupId);
+        let instances = directory.topology().instances().map(|entry| entry.group);
+        Ok(documents.chain(instances).collect())
     }
 
     /// All records are durable: from now on the store says who the node is.
@@ -222,6 +227,21 @@ impl<'a> Restorer<'a> {
         let Identity { replica, initial } = identity;
         Ok(Restored { cluster: initial.cluster, replica, partitions: initial.partitions })
     }
+}
+
+/// The groups that a backup must have, as the blocks of its directory say, which are all of those.
+///
+/// # Errors
+/// What does not fit.
+pub fn groups_of(directory: Vec<Block>) -> Result<BTreeSet<GroupId>, String> {
+    let mut store = MemoryStore::new();
+    let node = ("nobody".to_owned(), "http://nobody".to_owned());
+    let mut restorer = Restorer::new(&mut store, node, 1);
+    for block in directory {
+        restorer.take(block)?;
+    }
+    restorer.end_group()?;
+    restorer.awaited()
 }
 
 /// What a sandbox that no node uses has of one group, page by page.

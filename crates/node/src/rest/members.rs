@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::built_in::{BuiltIn, Version};
 use super::node_group::{NODE_KIND, node_state, refused};
 use super::plan::{Plan, below, check_fields, parse_body};
+use crate::frame::Question;
 use crate::hosted::AnyReplica;
 use crate::view::View;
 
@@ -49,6 +50,18 @@ pub(super) fn plan(request: &Request, rest: &str, view: &View<'_>) -> Result<Pla
             Ok(Plan::Change(DirectoryCommand::Drain { replica, is_drained }))
         }
     }
+}
+
+/// Why the owner of the directory does not take up a removal. Another one may have begun since the
+/// node that was asked has looked, and each of the two alone would leave a majority.
+pub(crate) fn refuse_removal(question: &Question, view: &View<'_>) -> Option<Problem> {
+    let Question::Directory(command) = question else { return None };
+    let Ok(DirectoryCommand::Remove { replica }) = DirectoryCommand::decode(command) else {
+        return None;
+    };
+    let topology = view.topology();
+    let name = topology.node_id(replica).filter(|_| !topology.is_leaving(replica))?;
+    check_that_others_go_on(replica, name, view).err()
 }
 
 /// The fields of a PATCH of a node, without those that every node shows.

@@ -11,7 +11,7 @@ mod index;
 mod instance_state;
 pub(crate) mod instances;
 mod management;
-mod members;
+pub(crate) mod members;
 mod node_group;
 mod openapi;
 mod options;

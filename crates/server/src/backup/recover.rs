@@ -167,14 +167,9 @@ fn state_of(identity: &Identity) -> SandboxState {
         is_copy: identity.trust.is_copy,
         trusted_boot: identity.trust.trusted_boot,
         forgot: identity.forgot.clone(),
-        contact: identity.contact.clone(),
+        has_had_others: identity.others.contact.is_some(),
         ..SandboxState::default()
     }
-}
-
-/// Whether nobody else was promised anything: a copy is a backup then.
-fn is_alone(identity: &Identity) -> bool {
-    identity.contact.is_none() && identity.join.is_none() && identity.peers.len() <= 1
 }
 
 type OpenLog = (Log<FileDisk>, Recovered, Option<String>);
@@ -235,7 +230,7 @@ fn open(root: &Path, copy: &Path, encryption: &Encryption) -> Result<Opened, Fai
         store,
         reader,
         recovered,
-        doubt: doubt.or(of_log.filter(|_| !is_alone(&identity))),
+        doubt: doubt.or(of_log.filter(|_| !identity.others.was_always_alone())),
         trusted_boot: identity.trust.trusted_boot,
         _log: log,
         _lock: lock,

@@ -1,8 +1,10 @@
 //! Whether a backup is whole, and what is in it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use node::Census;
+use node::{Block, Census, groups_of};
+use protocol::GroupId;
 
 use super::files::read_group;
 use super::manifest::{GroupFile, Manifest, read_manifest};
@@ -38,12 +40,16 @@ pub fn verify(folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Conte
     let all = manifest.groups.iter().try_fold(0, sum).ok_or_else(|| {
         Failure::new(format!("{}: its manifest has impossible lengths", folder.display()))
     })?;
-    let (mut before, mut groups) = (0, Vec::new());
+    let (mut before, mut groups, mut directory) = (0, Vec::new(), Vec::new());
     for file in &manifest.groups {
-        let mut census = Census::of(protocol::GroupId(file.group));
+        let mut census = Census::of(GroupId(file.group));
         read_group(folder, &manifest, file, &mut |page, at| {
             progress(before + at, all);
-            census.take(&page.block)
+            census.take(&page.block)?;
+            if file.group == GroupId::DIRECTORY.0 {
+                directory.push(page.block);
+            }
+            Ok(())
         })?;
         let end = census.end().map_err(|why| Failure::new(format!("{}: {why}", file.name())))?;
         if end != (file.position, file.term) {
@@ -58,5 +64,24 @@ pub fn verify(folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Conte
         before += file.bytes;
         groups.push((file.clone(), census));
     }
+    has_all_groups(&manifest, directory)?;
     Ok(Contents { bytes: all, groups, manifest })
+}
+
+/// What the directory names must be there, and nothing else.
+fn has_all_groups(manifest: &Manifest, directory: Vec<Block>) -> Result<(), Failure> {
+    let awaited = groups_of(directory).map_err(|why| Failure::new(format!("directory: {why}")))?;
+    let there: BTreeSet<GroupId> = manifest.groups.iter().map(|file| GroupId(file.group)).collect();
+    let wrong = |group: &GroupId, what: &str| {
+        let file = GroupFile { group: group.0, ..GroupFile::default() };
+        Err(Failure::new(format!("{} {what}", file.name()))
+            .advise("use another copy of this backup, or another backup"))
+    };
+    if let Some(missing) = awaited.difference(&there).next() {
+        return wrong(missing, "is missing, and the directory names it");
+    }
+    match there.difference(&awaited).next() {
+        Some(unknown) => wrong(unknown, "is there, and the directory does not name it"),
+        None => Ok(()),
+    }
 }

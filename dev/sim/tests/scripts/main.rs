@@ -1,6 +1,7 @@
 //! Courses of events that the simulation found, each written down as what happens in it, without
 //! the seed.
 
+mod away;
 mod copy;
 mod members;
 mod program;

@@ -4,7 +4,7 @@ use protocol::{Method, Request};
 use serde_json::{Value, json};
 
 use crate::setup::{AWAY_MILLIS, Setup};
-use crate::{GROUP, is_whole, patch, replica_id};
+use crate::{GROUP, is_whole, number_of, patch, replica_id};
 
 /// A cluster of the first nodes of so many.
 fn formed(nodes: usize, founders: usize) -> Setup {
@@ -159,6 +159,65 @@ fn a_node_with_an_empty_sandbox_takes_its_own_place_without_a_person_when_it_was
     assert!(replica_id(&mut setup, 1).is_null(), "it is too early");
     settled(&mut setup, &[0, 1, 2]);
     assert_eq!(replica_id(&mut setup, 1), json!(4));
+}
+
+/// The first node of a cluster that grew was started without a list, and so it is again.
+#[test]
+fn a_node_that_lost_its_disk_and_began_alone_leaves_its_own_cluster() {
+    let mut setup = formed(3, 1);
+    for number in 1..3 {
+        admit(&mut setup, 0, number);
+        settled(&mut setup, &(0..=number).collect::<Vec<_>>());
+    }
+    serves(&mut setup, &[0, 1, 2]);
+    setup.wipe(0);
+    setup.forget_the_list(0);
+    setup.run(2_000);
+    setup.start(0);
+    setup.until("it leaves it", |setup| setup.is_to_join(0).is_some());
+    setup.start(0);
+    settled(&mut setup, &[0, 1, 2]);
+    assert_eq!(replica_id(&mut setup, 0), json!(4));
+    serves(&mut setup, &[0, 1, 2]);
+}
+
+#[test]
+fn a_cluster_of_one_that_nobody_misses_or_that_has_something_stays() {
+    let mut setup = formed(3, 3);
+    for has_something in [true, false] {
+        setup.hold(0, 2);
+        setup.hold(1, 2);
+        setup.wipe(2);
+        setup.forget_the_list(2);
+        setup.start(2);
+        setup.until("it serves", |setup| is_settled(setup, &[2]));
+        if has_something {
+            serves(&mut setup, &[2]);
+        } else {
+            remove(&mut setup, 0, 2);
+            setup.until("it is removed", |setup| ids(setup, 0) == ["n1", "n2"]);
+        }
+        setup.let_go(0, 2);
+        setup.let_go(1, 2);
+        setup.run(3_000);
+        assert!(setup.is_up(2) && setup.is_to_join(2).is_none(), "{has_something}");
+        assert!(is_settled(&mut setup, &[2]) && setup.is_up(0) && setup.is_up(1));
+    }
+}
+
+#[test]
+fn each_member_has_kept_where_the_others_are() {
+    let mut setup = formed(3, 3);
+    assert_eq!(setup.others(0), Some(&["http://n2".to_owned(), "http://n3".to_owned()][..]));
+    for (removed, left) in [(2, vec!["http://n1".to_owned()]), (0, vec![])] {
+        remove(&mut setup, 1, removed);
+        setup.until("it has ended", |setup| setup.has_stopped(removed));
+        setup.until("it is known", |setup| setup.others(1) == Some(&left[..]));
+    }
+    setup.kill(1);
+    setup.start(1);
+    setup.run(1_000);
+    assert_eq!(setup.others(1), Some(&[][..]), "and so it stays");
 }
 
 #[test]
@@ -385,6 +444,42 @@ fn two_removals_at_once_are_both_carried_out() {
     setup.until("both have ended", |setup| setup.has_stopped(3) && setup.has_stopped(4));
     settled(&mut setup, &[0, 1, 2]);
     serves(&mut setup, &[0, 1, 2]);
+}
+
+/// Each is asked of a node that does not know of the other, at all moments at which that is so.
+#[test]
+fn of_two_removals_that_together_take_the_majority_one_is_refused() {
+    for pause in [0, 10, 20, 30] {
+        let mut setup = formed(4, 4);
+        let owner = number_of(&setup.look(0, GROUP)["documentOwner"]);
+        let others: Vec<usize> = (0..3).filter(|number| *number != owner).collect();
+        setup.kill(3);
+        setup.until("it is seen to be down", |setup| {
+            (0..3).all(|number| setup.look(number, GROUP)["nodes"]["n4"]["status"] == "UNAVAILABLE")
+        });
+        setup.set_slow(true);
+        let removal = |number| Request::new(Method::Delete, format!("{GROUP}/{}", name(number)));
+        let first = (owner, setup.ask(owner, removal(others[0])));
+        setup.run(pause);
+        let second = (others[1], setup.ask(others[1], removal(others[1])));
+        let answers = [first, second].map(|(number, ticket)| {
+            setup.until("it is answered", |setup| setup.answer(number, ticket).is_some());
+            let answer = setup.answer(number, ticket).expect("it was just there");
+            (answer.status, answer.to_json().to_string())
+        });
+        let refused = answers.iter().position(|(status, _)| *status != 200);
+        let refused = refused.unwrap_or_else(|| panic!("both were taken up, after {pause} ms"));
+        let (status, said) = &answers[refused];
+        assert!(*status == 409 || said.contains("ask again"), "{answers:?}");
+        assert_eq!(answers[1 - refused].0, 200, "{answers:?}");
+        setup.set_slow(false);
+        setup.start(3);
+        let gone = others[1 - refused];
+        setup.until("it has left", |setup| setup.has_stopped(gone));
+        let rest: Vec<usize> = (0..4).filter(|number| *number != gone).collect();
+        settled(&mut setup, &rest);
+        serves(&mut setup, &rest);
+    }
 }
 
 /// The instance has taken its replica away from the node, and has not let it go so far.

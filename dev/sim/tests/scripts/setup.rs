@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use node::{
-    Input, KeptLimits, Node, NodeConfig, Output, ProgramDoor, SandboxState, Timing, Upkeep,
+    Input, KeptLimits, Node, NodeConfig, Output, ProgramDoor, SandboxState, TailLimits, Timing,
+    Upkeep,
 };
 use protocol::service::{Answer, Call, FromProgram};
 use protocol::{GroupId, Method, Moment, Now, Request, Response};
 use random::Random;
+use replication::MessageKind;
 use serde_json::Value;
 use services::Catalogue;
 use sim::media::{SimDisk, SimStore};
@@ -50,6 +52,12 @@ struct Actor {
     halted: Option<String>,
     /// It stopped in good order.
     has_stopped: bool,
+    /// It is started without a list of peers.
+    has_no_list: bool,
+    /// Whose cluster it is to join.
+    join: Option<String>,
+    /// Where the other members are, as it has said.
+    others: Option<Vec<String>>,
 }
 
 struct Running {
@@ -107,6 +115,10 @@ pub(crate) struct Setup {
     slow: BTreeSet<usize>,
     /// Whose state of which group was put aside, and whose was filled anew.
     pub(crate) put_aside: Vec<(usize, GroupId)>,
+    /// Snapshots that went to a node: of which group, from whom.
+    pub(crate) snapshots: Vec<(usize, GroupId, usize)>,
+    /// What each node keeps of its logs for others, from its next start on.
+    pub(crate) tail: TailLimits,
     pub(crate) filled: Vec<(usize, GroupId)>,
 }
 
@@ -128,6 +140,8 @@ impl Setup {
             frozen: BTreeSet::new(),
             slow: BTreeSet::new(),
             put_aside: Vec::new(),
+            snapshots: Vec::new(),
+            tail: TailLimits::default(),
             filled: Vec::new(),
         }
     }
@@ -155,6 +169,9 @@ impl Setup {
         }
         let fresh = self.number();
         let actor = &mut self.actors[number];
+        if actor.has_no_list {
+            peers.clear();
+        }
         if actor.sandbox == 0 {
             actor.sandbox = 1_000 + fresh;
         }
@@ -170,20 +187,21 @@ impl Setup {
             node_id,
             public_uri,
             peers,
-            join: None,
+            join: actor.join.clone(),
             sandbox: SandboxState {
                 id: actor.sandbox,
                 boot: actor.boot,
                 has_begun: actor.boot > 1,
                 is_trusted: actor.boot == actor.trusted_boot,
                 trusted_boot: actor.trusted_boot,
+                others: actor.others.clone(),
                 ..SandboxState::default()
             },
             seed: fresh,
             membership_quorum: None,
             partitions: 4,
             timing: Timing { away_ticks: AWAY_MILLIS / 10, ..Timing::default() },
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep { tail: self.tail, ..Upkeep::default() },
             kept: KeptLimits::default(),
             permits: Default::default(),
         };
@@ -198,7 +216,16 @@ impl Setup {
         written.expect("the disk takes it");
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let (programs, copies) = (BTreeMap::new(), BTreeMap::new());
-        let dials = (0..self.actors.len()).filter(|other| *other != number).collect();
+        let mut dials: BTreeSet<usize> = (0..self.actors.len()).collect();
+        dials.remove(&number);
+        if self.actors[number].has_no_list && self.actors[number].join.is_none() {
+            // It knows of no other, and the others dial it.
+            dials.clear();
+            let running = self.actors.iter_mut().filter_map(|actor| actor.running.as_mut());
+            for running in running {
+                running.dials.insert(number);
+            }
+        }
         let syncing = VecDeque::new();
         let notes = Vec::new();
         let running =
@@ -257,6 +284,13 @@ impl Setup {
         self.settle();
     }
 
+    /// There is little room on its disk, or enough again.
+    pub(crate) fn set_room_low(&mut self, number: usize, is_low: bool) {
+        let running = self.actors[number].running.as_mut().expect("a node that runs is told");
+        running.inputs.push(Input::Room { is_low });
+        self.settle();
+    }
+
     /// Its clock is so much ahead from now on, in milliseconds.
     pub(crate) fn set_ahead(&mut self, number: usize, millis: u64) {
         self.actors[number].ahead = millis * 1_000;
@@ -278,6 +312,21 @@ impl Setup {
     pub(crate) fn wipe(&mut self, number: usize) {
         self.kill(number);
         self.actors[number] = Actor::default();
+    }
+
+    /// From its next start on, it is started without a list of peers.
+    pub(crate) fn forget_the_list(&mut self, number: usize) {
+        self.actors[number].has_no_list = true;
+    }
+
+    /// It has put its sandbox aside, and is to join that cluster.
+    pub(crate) fn is_to_join(&self, number: usize) -> Option<&str> {
+        self.actors[number].join.as_deref()
+    }
+
+    /// Where the other members are, as it has said last.
+    pub(crate) fn others(&self, number: usize) -> Option<&[String]> {
+        self.actors[number].others.as_deref()
     }
 
     /// Frames wait on the way between two nodes, in both directions.
@@ -468,6 +517,10 @@ impl Setup {
             }
             Output::Send { link, frame } => {
                 if let Some((peer, link)) = running.links.get(&link).copied() {
+                    let snapshots = node::consensus_in(&frame).into_iter();
+                    let snapshots =
+                        snapshots.filter(|(_, message)| message.kind == MessageKind::Snapshot);
+                    self.snapshots.extend(snapshots.map(|(group, _)| (peer, group, number)));
                     let frame = frame.concat().into();
                     self.give(number, peer, link, Input::Received { link, frame });
                 }
@@ -507,13 +560,16 @@ impl Setup {
             Output::ProgramPorts { .. }
             | Output::Repro { .. }
             | Output::Catalogue(_)
-            | Output::Dial { .. }
-            | Output::Contact { .. } => {}
+            | Output::Dial { .. } => {}
             Output::Stopped => {
                 actor.has_stopped = true;
                 self.kill(number);
             }
-            Output::Rejoin { .. } => panic!("nobody asked for that"),
+            Output::Others { addresses } => actor.others = Some(addresses),
+            Output::Rejoin { contact } => {
+                self.wipe(number);
+                self.actors[number].join = Some(contact);
+            }
         }
     }
 
