@@ -289,8 +289,9 @@ class Client:
     def define(
         self, link: str, schema: Optional[Json] = None, *, type_: Any = None, **definition: Any
     ) -> None:
-        """Makes a kind of documents in the whole cluster, or changes it to this: what an earlier
-        definition said and this one does not is taken away."""
+        """Makes a kind of documents in the whole cluster, or changes what is named here of the one
+        that is there. What is not named stays; None takes it away. With a `version` ("2.1") an
+        older one changes nothing from then on, and raises `OlderDefinition`."""
         run_blocking(self._calls.define(link, schema, type_=type_, **definition))
 
     def undefine(self, link: str) -> None:
@@ -416,8 +417,8 @@ class Kind(Generic[T]):
         return checked_document(_below(self.link, name))
 
     def define(self) -> "Kind[T]":
-        """Makes the kind in the whole cluster, or changes it to this. May be called each time that
-        a program starts."""
+        """Makes the kind in the whole cluster, or changes what is named here. May be called each
+        time that a program starts."""
         self.client.define(self.link, self._schema, type_=self.type, **self._definition)
         return self
 
