@@ -23,6 +23,10 @@ BOOKING = str(EXAMPLES / "booking.py")
 PROGRAMS = str(HERE / "programs.py")
 COUNTERS = "/app/counters"
 
+#: What the program of the tests has.
+HANDLERS = ["create", "put", "patch", "delete"]
+ACTIONS = ["add", "tell", "fail", "spoil", "who"]
+
 
 class WithNodes(unittest.TestCase):
     NODES = 1
@@ -218,7 +222,7 @@ class Bare:
         self.socket.settimeout(30)
         self.socket.connect(f"{sandbox}/immortals.sock")
         self.buffer = b""
-        self.say(frames.serve(COUNTERS, "bare", 4))
+        self.say(frames.serve(COUNTERS, "bare", 4, HANDLERS, ACTIONS))
 
     def say(self, data: bytes) -> None:
         self.socket.sendall(data)
