@@ -183,6 +183,7 @@ export class Kinds {
      *
      * @param {string} link
      * @param {Partial<KindDefinition>} definition
+     * @returns {Promise<import("./documents.js").Document<KindDefinition>>}
      */
     change(link: string, definition: Partial<KindDefinition>): Promise<import("./documents.js").Document<KindDefinition>>;
     /**
