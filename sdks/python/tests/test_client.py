@@ -194,7 +194,10 @@ class Kinds(OneCluster):
         again = self.client.get(shown.link)
         self.assertEqual(set(again.value), {"link", "kind", "schema"})
         self.assertEqual(again.version, shown.version + 1, "the same once more changes nothing")
-        self.client.undefine("/app/things")
+        with self.assertRaises(amrita.Refused) as caught:
+            self.client.undefine("/app/things")
+        self.assertEqual((caught.exception.code, caught.exception.outcome), ("REFUSED", "notApplied"))
+        self.client.undefine("/app/things", with_documents=True)
         second.define()
         self.assertEqual(second.get("one").value, {"anything": 1})
 

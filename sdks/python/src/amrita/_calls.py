@@ -272,8 +272,10 @@ class Calls:
             except PreconditionFailed:
                 continue
 
-    async def undefine(self, link: str) -> None:
-        await self.delete(f"{KINDS}/{link.strip('/').replace('/', ':')}")
+    async def undefine(self, link: str, *, with_documents: bool = False) -> None:
+        headers = {"pragma": "xn-force-index-update"} if with_documents else None
+        definition_link = f"{KINDS}/{link.strip('/').replace('/', ':')}"
+        await self._ask("DELETE", definition_link, headers=headers)
 
     # Tasks
 

@@ -294,9 +294,10 @@ class Client:
         older one changes nothing from then on, and raises `OlderDefinition`."""
         run_blocking(self._calls.define(link, schema, type_=type_, **definition))
 
-    def undefine(self, link: str) -> None:
-        """Takes a kind away. Its documents stay, and are there again when it is defined again."""
-        run_blocking(self._calls.undefine(link))
+    def undefine(self, link: str, *, with_documents: bool = False) -> None:
+        """Takes a kind away. One that has documents only if `with_documents` says so: they stay,
+        and are there again when it is defined again."""
+        run_blocking(self._calls.undefine(link, with_documents=with_documents))
 
     def start(
         self, factory: str, state: Any, *, name: Optional[str] = None, key: Optional[str] = None
