@@ -357,13 +357,16 @@ export class Kinds {
   }
 
   /**
-   * Takes the factory away. Documents that are there stay, and are there again when it is defined
-   * again.
+   * Takes the factory away. One that has documents only if `withDocuments` says so: they stay, and are
+   * there again when it is defined again.
    *
    * @param {string} link
+   * @param {{withDocuments?: boolean}} [options]
    */
-  remove(link) {
-    return this.#definitions().delete(nameOf(link));
+  async remove(link, { withDocuments = false } = {}) {
+    const path = `/core/factories/${nameOf(link)}`;
+    const options = withDocuments ? { pragma: "xn-force-index-update" } : {};
+    await this.#cluster.send("DELETE", path, undefined, options);
   }
 
   /** @returns {Kind<KindDefinition>} */

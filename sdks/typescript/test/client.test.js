@@ -201,7 +201,9 @@ test("kinds are shown, changed and removed while the cluster runs", async () => 
   assert.deepEqual(changed.merge, ["a"]);
   const links = (await all(client.kinds.list())).map(({ link }) => link);
   assert.ok(links.includes("/app/passing") && links.includes("/app/seats"), links.join());
-  await client.kinds.remove("/app/passing");
+  const refused = { code: "REFUSED", outcome: "notApplied" };
+  await assert.rejects(client.kinds.remove("/app/passing"), refused);
+  await client.kinds.remove("/app/passing", { withDocuments: true });
   await assert.rejects(kind.get("one"), { status: 404 });
   await client.kinds.ensure(narrow);
   assert.equal(/** @type {any} */ (await kind.get("one")).a, "x", "it is there again");

@@ -187,12 +187,15 @@ export class Kinds {
      */
     change(link: string, definition: Partial<KindDefinition>): Promise<import("./documents.js").Document<KindDefinition>>;
     /**
-     * Takes the factory away. Documents that are there stay, and are there again when it is defined
-     * again.
+     * Takes the factory away. One that has documents only if `withDocuments` says so: they stay, and are
+     * there again when it is defined again.
      *
      * @param {string} link
+     * @param {{withDocuments?: boolean}} [options]
      */
-    remove(link: string): Promise<void>;
+    remove(link: string, { withDocuments }?: {
+        withDocuments?: boolean;
+    }): Promise<void>;
     #private;
 }
 /**
