@@ -72,8 +72,8 @@ async fn is_the_same(client: &Client, cluster: &Cluster, link: &str, wanted: &Fi
     Err(format!("{why}\n  -> amrita kind show {link}, amrita kind change {link} ...").into())
 }
 
-/// The fields in which a definition is not what is wanted. `kind` is made of the link if nobody says
-/// otherwise.
+/// The fields in which a definition is not what is wanted. `kind` is made of the link if nobody
+/// says otherwise.
 fn otherwise(found: &Value, wanted: &Fields) -> Vec<String> {
     let value = |name: &str| {
         let text = wanted.get(name).map_or("null", |text| text.get());

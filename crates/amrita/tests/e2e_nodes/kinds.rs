@@ -142,7 +142,10 @@ fn what_describes_and_finds_documents_knows_a_kind_that_was_defined_just_now() {
         let rows = post(&cluster, which, "/core/sql", &json!({ "sql": select }));
         assert_eq!(rows.body["rows"], json!([["A", 1, 3], ["B", 2, 12]]), "{}", rows.body);
 
-        let clause = |name: &str, value: &str| json!({"occurance": "MUST_OCCUR", "term": {"propertyName": name, "matchValue": value}});
+        let clause = |name: &str, value: &str| {
+            let term = json!({"propertyName": name, "matchValue": value});
+            json!({"occurance": "MUST_OCCUR", "term": term})
+        };
         let both = [clause("documentKind", "app:seats"), clause("row", "B")];
         let task = json!({"taskInfo": {"isDirect": true}, "querySpec": {
             "options": ["COUNT"], "query": {"booleanClauses": both}}});
